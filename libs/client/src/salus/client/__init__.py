@@ -1,0 +1,1 @@
+"""What integrators install: publish signed events, await receipts."""

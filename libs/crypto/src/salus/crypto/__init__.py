@@ -1,0 +1,1 @@
+"""Keys, sealing, segment encryption and the KMS interface."""

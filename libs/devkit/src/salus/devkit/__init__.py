@@ -1,0 +1,1 @@
+"""Starts real Kafka, real MinIO and the services on one machine."""

@@ -1,0 +1,1 @@
+"""The pure ledger: Merkle trees, signed notes, blocks, tiles, checkpoints, receipts."""

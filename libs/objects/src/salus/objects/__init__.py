@@ -1,0 +1,1 @@
+"""S3 object stores: create-once writes, compare-and-swap, streams."""

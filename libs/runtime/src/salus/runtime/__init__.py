@@ -1,0 +1,1 @@
+"""Settings, telemetry, the service skeleton and the fold store."""

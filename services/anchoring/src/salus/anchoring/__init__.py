@@ -1,0 +1,1 @@
+"""Appends block headers to the tile log and publishes checkpoints."""

@@ -1,0 +1,1 @@
+"""Turns every fact into a searchable trail, FHIR AuditEvent and OCSF."""

@@ -1,0 +1,1 @@
+"""Who exists: members, services, people, devices and their keys."""

@@ -1,0 +1,1 @@
+"""Batches events into signed, Merkle-rooted blocks."""

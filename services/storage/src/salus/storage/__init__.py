@@ -1,0 +1,1 @@
+"""Encrypted off-chain objects under per-subject keys."""
