@@ -1,0 +1,492 @@
+"""Every event type of the network, once: what is true when it was published, who owns it, where it goes.
+
+A new event type is a new class here, decorated with `event`. JSON Schemas, the AsyncAPI document and the
+documentation are generated from these classes (`python -m salus.events.schemas`). A released class may
+gain an optional field and nothing else; a new meaning is a new version.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Literal, TypeVar
+
+import msgspec
+
+Text = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+Did = Annotated[str, msgspec.Meta(pattern=r"^did:[a-z0-9]+:[A-Za-z0-9._:%-]+$", max_length=256)]
+KeyId = Annotated[
+    str, msgspec.Meta(pattern=r"^did:[a-z0-9]+:[A-Za-z0-9._:%-]+#[A-Za-z0-9._:%-]+$", max_length=256)
+]
+Pseudonym = Annotated[str, msgspec.Meta(pattern=r"^urn:uuid:[0-9a-f-]{36}$", max_length=45)]
+Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$", max_length=64)]
+Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Words = Annotated[tuple[Text, ...], msgspec.Meta(max_length=64)]
+
+
+class Sealed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A value that only the owner of the subject's key opens: HPKE (RFC 9180) to the subject's public key.
+
+    Integrators seal with `salus.crypto.sealing.seal`; destroying the key makes it unreadable everywhere.
+    """
+
+    suite: Annotated[str, msgspec.Meta(max_length=64)]
+    key: Annotated[str, msgspec.Meta(max_length=128)]
+    ciphertext: Annotated[str, msgspec.Meta(max_length=400_000, pattern=r"^[A-Za-z0-9+/]+={0,2}$")]
+
+
+class Owner(StrEnum):
+    """Who may sign a type: any member of the network, or the one service that owns the fact."""
+
+    MEMBER = "member"
+    IDENTITY = "identity"
+    CONSENT = "consent"
+    STORAGE = "storage"
+    SEQUENCER = "sequencer"
+    ANCHORING = "anchoring"
+    AUDIT = "audit"
+
+
+class Retention(StrEnum):
+    """How long an event's sealed content should stay readable; the event itself stays for ever."""
+
+    RECORD = "record"
+    ACCESS = "access"
+    NETWORK = "network"
+
+
+class EventData(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Base of the data of every event."""
+
+
+@dataclass(frozen=True)
+class EventType:
+    """A catalogue entry: the type's name, its class, owner, topic and the digest of its schema."""
+
+    name: str
+    data: type[EventData]
+    owner: Owner
+    retention: Retention
+    topic: str
+    dataschema: str
+    older_dataschemas: frozenset[str]
+    decoder: msgspec.json.Decoder[EventData] = field(compare=False)
+
+    @property
+    def summary(self) -> str:
+        """The sentence that says what is now true."""
+        return " ".join((self.data.__doc__ or "").split())
+
+
+_BY_NAME: dict[str, EventType] = {}
+_BY_CLASS: dict[type, EventType] = {}
+_T = TypeVar("_T", bound=type[EventData])
+_NAME = re.compile(r"salus\.([a-z]+)\.[a-z-]+\.v[1-9][0-9]*")
+
+
+def event(
+    name: str,
+    *,
+    owner: Owner,
+    retention: Retention,
+    topic: str | None = None,
+    older_dataschemas: frozenset[str] = frozenset(),
+) -> Callable[[_T], _T]:
+    """Register a class as the data of the event type `name`, `salus.<context>.<fact>.v<n>`.
+
+    `older_dataschemas` are the `dataschema` values of releases before an optional field was added.
+    """
+    match = _NAME.fullmatch(name)
+    if match is None or name in _BY_NAME:
+        raise ValueError(f"{name} is not of the form salus.<context>.<fact>.v<n>, or is taken")
+
+    def register(cls: _T) -> _T:
+        entry = EventType(
+            name=name,
+            data=cls,
+            owner=owner,
+            retention=retention,
+            topic=topic or f"salus.{match[1]}.events",
+            dataschema=f"urn:salus:schema:{name}:sha256:{schema_digest(cls)}",
+            older_dataschemas=older_dataschemas,
+            decoder=msgspec.json.Decoder(cls),
+        )
+        _BY_NAME[name] = _BY_CLASS[cls] = entry
+        return cls
+
+    return register
+
+
+def schema_bytes(cls: type[EventData]) -> bytes:
+    """Return the JSON Schema (2020-12) of an event's data, in the one form whose digest names it."""
+    return msgspec.json.encode(msgspec.json.schema(cls), order="deterministic")
+
+
+def schema_digest(cls: type[EventData]) -> str:
+    """Return the SHA-256 of the schema, in hex."""
+    return hashlib.sha256(schema_bytes(cls)).hexdigest()
+
+
+def all_types() -> list[EventType]:
+    """Return every catalogued type, by name."""
+    return [_BY_NAME[name] for name in sorted(_BY_NAME)]
+
+
+def type_named(name: str) -> EventType | None:
+    """Return the type of that name, if the network has it."""
+    return _BY_NAME.get(name)
+
+
+def type_of(data: EventData | type[EventData]) -> EventType:
+    """Return the type that this data, or class of data, belongs to.
+
+    Raises:
+        LookupError: the class is not in the catalogue.
+    """
+    cls = data if isinstance(data, type) else type(data)
+    try:
+        return _BY_CLASS[cls]
+    except KeyError:
+        raise LookupError(f"{cls.__name__} is not in the catalogue") from None
+
+
+# --- identity -------------------------------------------------------------------------------------
+
+
+class PublicKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A verification key: its DID URL, its multibase form and when it may sign."""
+
+    id: KeyId
+    multibase: Annotated[str, msgspec.Meta(pattern=r"^z[1-9A-HJ-NP-Za-km-z]+$", max_length=64)]
+    valid_from: Moment
+    valid_until: Moment | None = None
+
+
+PartyKind = Literal["member", "service", "person", "device"]
+Role = Literal[
+    "identity",
+    "consent",
+    "storage",
+    "sequencer",
+    "anchoring",
+    "audit",
+    "operator",
+    "clinician",
+    "researcher",
+    "privacy-officer",
+    "soc-analyst",
+    "patient",
+]
+
+
+@event("salus.identity.party-registered.v1", owner=Owner.IDENTITY, retention=Retention.NETWORK)
+class PartyRegistered(EventData):
+    """A member, service, person or device belongs to the network and may sign with these keys.
+
+    `name` is given for organisations and services only; people stay DIDs. `member` is the organisation
+    that a person, device or service acts for.
+    """
+
+    did: Did
+    kind: PartyKind
+    keys: Annotated[tuple[PublicKey, ...], msgspec.Meta(min_length=1, max_length=16)]
+    roles: Annotated[tuple[Role, ...], msgspec.Meta(max_length=16)] = ()
+    member: Did | None = None
+    name: Text | None = None
+
+
+@event("salus.identity.key-added.v1", owner=Owner.IDENTITY, retention=Retention.NETWORK)
+class KeyAdded(EventData):
+    """A party may also sign with this key."""
+
+    did: Did
+    key: PublicKey
+
+
+@event("salus.identity.key-revoked.v1", owner=Owner.IDENTITY, retention=Retention.NETWORK)
+class KeyRevoked(EventData):
+    """A key no longer signs for its party; what it signs from now on is refused."""
+
+    did: Did
+    key_id: KeyId
+    reason: Literal["rotated", "compromised", "left", "unspecified"]
+
+
+@event("salus.identity.role-granted.v1", owner=Owner.IDENTITY, retention=Retention.NETWORK)
+class RoleGranted(EventData):
+    """A party holds this role."""
+
+    did: Did
+    role: Role
+
+
+@event("salus.identity.role-withdrawn.v1", owner=Owner.IDENTITY, retention=Retention.NETWORK)
+class RoleWithdrawn(EventData):
+    """A party no longer holds this role."""
+
+    did: Did
+    role: Role
+
+
+# --- consent --------------------------------------------------------------------------------------
+
+Action = Literal["read", "write"]
+Purpose = Literal["TREAT", "ETREAT", "HPAYMT", "HOPERAT", "HRESCH", "PATRQT", "PUBHLTH"]
+"""HL7 v3 PurposeOfUse codes."""
+
+
+@event("salus.consent.consent-granted.v1", owner=Owner.CONSENT, retention=Retention.ACCESS)
+class ConsentGranted(EventData):
+    """A patient lets someone act on her data for these purposes during this period."""
+
+    consent: Text
+    patient: Pseudonym
+    grantee: Did
+    actions: Annotated[tuple[Action, ...], msgspec.Meta(min_length=1, max_length=8)]
+    purposes: Annotated[tuple[Purpose, ...], msgspec.Meta(min_length=1, max_length=8)]
+    valid_from: Moment
+    valid_until: Moment
+    epoch: Count
+
+
+@event("salus.consent.consent-revoked.v1", owner=Owner.CONSENT, retention=Retention.ACCESS)
+class ConsentRevoked(EventData):
+    """A patient took a consent back; decision tokens of an earlier epoch are void."""
+
+    consent: Text
+    patient: Pseudonym
+    epoch: Count
+
+
+@event("salus.consent.access-decided.v1", owner=Owner.CONSENT, retention=Retention.ACCESS)
+class AccessDecided(EventData):
+    """Someone asked whether an access is allowed, and this was the answer, with what it rests on.
+
+    `inputs` commits to the exact request and entities; `state_position` is the offset on the consent
+    topic up to which state was folded.
+    """
+
+    decision: Text
+    principal: Did
+    action: Action
+    object: Text
+    patient: Pseudonym
+    purpose: Purpose
+    allowed: bool
+    reasons: Words
+    policy_set: Sha256
+    inputs: Sha256
+    state_position: Count
+    epoch: Count
+    valid_until: Moment
+    obligations: Words = ()
+    break_glass: bool = False
+
+
+@event("salus.consent.glass-broken.v1", owner=Owner.CONSENT, retention=Retention.ACCESS)
+class GlassBroken(EventData):
+    """Someone used emergency access; the patient and the privacy officer are told and it awaits review."""
+
+    decision: Text
+    principal: Did
+    object: Text
+    patient: Pseudonym
+    reason: Literal["life-threatening", "unable-to-consent", "public-health", "other"]
+    valid_until: Moment
+    statement: Sealed | None = None
+
+
+@event("salus.consent.glass-break-reviewed.v1", owner=Owner.CONSENT, retention=Retention.ACCESS)
+class GlassBreakReviewed(EventData):
+    """A privacy officer judged an emergency access."""
+
+    decision: Text
+    patient: Pseudonym
+    reviewer: Did
+    outcome: Literal["justified", "unjustified"]
+
+
+@event("salus.consent.policy-set-adopted.v1", owner=Owner.CONSENT, retention=Retention.NETWORK)
+class PolicySetAdopted(EventData):
+    """Decisions from here on follow this policy set and this version of the contract's code."""
+
+    policy_set: Sha256
+    contract: Sha256
+
+
+# --- storage --------------------------------------------------------------------------------------
+
+
+@event("salus.storage.subject-registered.v1", owner=Owner.STORAGE, retention=Retention.RECORD)
+class SubjectRegistered(EventData):
+    """A patient has a key pair; anyone may seal to the public half."""
+
+    patient: Pseudonym
+    steward: Did
+    suite: Text
+    key: Text
+    public_key: Annotated[str, msgspec.Meta(max_length=4096)]
+
+
+@event("salus.storage.object-stored.v1", owner=Owner.STORAGE, retention=Retention.RECORD)
+class ObjectStored(EventData):
+    """An encrypted object is in the object store; the salted commitment proves what it holds.
+
+    `commitment` is SHA-256(salt || SHA-256(plaintext)); the salt is sealed to the patient's key.
+    """
+
+    object: Text
+    patient: Pseudonym
+    steward: Did
+    media_type: Text
+    plaintext_bytes: Count
+    ciphertext_bytes: Count
+    ciphertext_sha256: Sha256
+    commitment: Sha256
+    salt: Sealed
+
+
+@event("salus.storage.object-read.v1", owner=Owner.STORAGE, retention=Retention.ACCESS)
+class ObjectRead(EventData):
+    """Someone received an object's content under this decision."""
+
+    object: Text
+    patient: Pseudonym
+    reader: Did
+    decision: Text
+    purpose: Purpose
+    break_glass: bool = False
+
+
+@event("salus.storage.read-refused.v1", owner=Owner.STORAGE, retention=Retention.ACCESS)
+class ReadRefused(EventData):
+    """Someone was refused an object's content, for this reason."""
+
+    object: Text
+    patient: Pseudonym
+    reader: Did
+    reason: Text
+
+
+@event("salus.storage.subject-key-destroyed.v1", owner=Owner.STORAGE, retention=Retention.NETWORK)
+class SubjectKeyDestroyed(EventData):
+    """A patient's key is gone: every object, sealed field and commitment of hers is unreadable for ever."""
+
+    patient: Pseudonym
+    key: Text
+    requested_by: Did
+    basis: Literal["gdpr-art-17", "retention-ended", "patient-request", "court-order"]
+    objects: Count
+
+
+# --- what members publish -------------------------------------------------------------------------
+
+
+@event("salus.clinical.encounter-recorded.v1", owner=Owner.MEMBER, retention=Retention.RECORD)
+class EncounterRecorded(EventData):
+    """A patient was seen; what happened is sealed."""
+
+    patient: Pseudonym
+    encounter: Text
+    content: Sealed
+    object: Text | None = None
+
+
+@event("salus.clinical.observation-recorded.v1", owner=Owner.MEMBER, retention=Retention.RECORD)
+class ObservationRecorded(EventData):
+    """Something was measured or found; what and how much is sealed."""
+
+    patient: Pseudonym
+    observation: Text
+    content: Sealed
+    object: Text | None = None
+
+
+@event("salus.clinical.document-registered.v1", owner=Owner.MEMBER, retention=Retention.RECORD)
+class DocumentRegistered(EventData):
+    """A record of a patient is kept off-chain under this object id."""
+
+    patient: Pseudonym
+    object: Text
+    media_type: Text
+
+
+@event("salus.lab.result-released.v1", owner=Owner.MEMBER, retention=Retention.RECORD)
+class ResultReleased(EventData):
+    """A laboratory stands by a result; the result is sealed."""
+
+    patient: Pseudonym
+    report: Text
+    content: Sealed
+    object: Text | None = None
+
+
+@event("salus.pharma.medication-dispensed.v1", owner=Owner.MEMBER, retention=Retention.RECORD)
+class MedicationDispensed(EventData):
+    """A pharmacy handed out a medication; which and how much is sealed."""
+
+    patient: Pseudonym
+    dispense: Text
+    content: Sealed
+
+
+# --- ledger announcements -------------------------------------------------------------------------
+
+
+@event(
+    "salus.ledger.block-sealed.v1",
+    owner=Owner.SEQUENCER,
+    retention=Retention.NETWORK,
+    topic="salus.ledger.blocks",
+)
+class BlockSealed(EventData):
+    """A block's header exists in the archive; consumers are idempotent by shard and height."""
+
+    shard: Count
+    height: Count
+    header: Text
+    body: Text
+    leaves: Count
+    accepted: Count
+
+
+@event(
+    "salus.ledger.checkpoint-published.v1",
+    owner=Owner.ANCHORING,
+    retention=Retention.NETWORK,
+    topic="salus.ledger.checkpoints",
+)
+class CheckpointPublished(EventData):
+    """The log has a new checkpoint; `checkpoint` is the whole signed note."""
+
+    size: Count
+    checkpoint: Annotated[str, msgspec.Meta(max_length=65536)]
+
+
+@event(
+    "salus.ledger.record-rejected.v1",
+    owner=Owner.SEQUENCER,
+    retention=Retention.NETWORK,
+    topic="salus.ledger.rejections",
+)
+class RecordRejected(EventData):
+    """A record is a leaf of the ledger but was not accepted; its value was not kept."""
+
+    topic: Text
+    partition: Count
+    offset: Count
+    reason: Text
+    detail: str
+    digest: Sha256
+    shard: Count
+    height: Count
+
+
+def input_topics() -> list[str]:
+    """Return the topics that the sequencer turns into blocks: all but its own announcements."""
+    return sorted({t.topic for t in all_types() if not t.topic.startswith("salus.ledger.")})

@@ -1,0 +1,122 @@
+"""Whose key may sign what, and when: the fold of the identity topic that every verifier keeps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from salus.events.catalogue import (
+    EventData,
+    KeyAdded,
+    KeyRevoked,
+    PartyKind,
+    PartyRegistered,
+    PublicKey,
+    RoleGranted,
+    RoleWithdrawn,
+)
+from salus.events.did import key_of
+from salus.events.errors import Reason, RejectedError
+
+
+@dataclass(frozen=True, slots=True)
+class Party:
+    """Who controls a key: the DID, what kind of party it is, its roles and the member it acts for."""
+
+    did: str
+    kind: PartyKind
+    roles: frozenset[str]
+    member: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class KnownKey:
+    """A public key with its validity: not before `valid_from`, before `valid_until`, not once revoked."""
+
+    key: Ed25519PublicKey
+    did: str
+    valid_from: datetime
+    valid_until: datetime | None
+    revoked: bool = False
+
+
+@dataclass
+class KeyRing:
+    """The parties and keys known at one position of the identity topic.
+
+    `position` is the offset after the last identity event that was folded. The ring starts with the root
+    party alone: the identity service, named in the network file that everyone holds.
+    """
+
+    parties: dict[str, Party] = field(default_factory=dict)
+    keys: dict[str, KnownKey] = field(default_factory=dict)
+    position: int = 0
+
+    @classmethod
+    def rooted(cls, *, did: str, key: PublicKey) -> KeyRing:
+        """Return the ring that knows only the identity service itself."""
+        ring = cls()
+        ring.apply(PartyRegistered(did=did, kind="service", keys=(key,), roles=("identity",)))
+        return ring
+
+    def apply(self, data: EventData) -> None:
+        """Fold one accepted identity event; other data changes nothing."""
+        match data:
+            case PartyRegistered():
+                if data.did not in self.parties:
+                    self.parties[data.did] = Party(
+                        did=data.did, kind=data.kind, roles=frozenset(data.roles), member=data.member
+                    )
+                    for key in data.keys:
+                        self._add(data.did, key)
+            case KeyAdded():
+                if data.did in self.parties:
+                    self._add(data.did, data.key)
+            case KeyRevoked():
+                known = self.keys.get(data.key_id)
+                if known is not None and known.did == data.did:
+                    self.keys[data.key_id] = replace(known, revoked=True)
+            case RoleGranted():
+                self._set_roles(data.did, add={data.role})
+            case RoleWithdrawn():
+                self._set_roles(data.did, remove={data.role})
+            case _:
+                pass
+
+    def key_for(self, key_id: str, *, at: datetime) -> KnownKey:
+        """Return the key if it may sign at that moment.
+
+        Raises:
+            RejectedError: UNKNOWN_KEY, KEY_REVOKED, KEY_NOT_YET_VALID or KEY_EXPIRED.
+        """
+        known = self.keys.get(key_id)
+        if known is None:
+            raise RejectedError(Reason.UNKNOWN_KEY)
+        if known.revoked:
+            raise RejectedError(Reason.KEY_REVOKED)
+        if at < known.valid_from:
+            raise RejectedError(Reason.KEY_NOT_YET_VALID)
+        if known.valid_until is not None and at >= known.valid_until:
+            raise RejectedError(Reason.KEY_EXPIRED)
+        return known
+
+    def _add(self, did: str, key: PublicKey) -> None:
+        # A key id stands for one key for ever, and only its own DID may hold it.
+        if key.id in self.keys or key.id.partition("#")[0] != did:
+            return
+        try:
+            public = key_of(key.multibase)
+        except ValueError:
+            return
+        self.keys[key.id] = KnownKey(
+            key=public, did=did, valid_from=key.valid_from, valid_until=key.valid_until
+        )
+
+    def _set_roles(
+        self, did: str, *, add: frozenset[str] | set[str] = frozenset(), remove: set[str] | None = None
+    ) -> None:
+        party = self.parties.get(did)
+        if party is not None:
+            self.parties[did] = replace(party, roles=(party.roles | add) - (remove or set()))

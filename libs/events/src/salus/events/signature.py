@@ -1,0 +1,123 @@
+"""Event signatures: one Ed25519 signature over the RFC 6962 root of a batch of values.
+
+A single signature is a batch of one, so there is one format, one signer and one verifier. The signed
+text has the shape of a C2SP checkpoint body (origin, size, root):
+
+    salus.health/event-batch/v1
+    64
+    <base64 of the root>
+
+and the Kafka header `salus-signature` is one line of ASCII:
+
+    v1 <verification method> <index>/<size> <base64 signature>[ <base64 of the concatenated path>]
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64decode, b64encode
+from binascii import Error as BinasciiError
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from salus.events.errors import Reason, RejectedError
+from salus.ledger.errors import InclusionError
+from salus.ledger.merkle import HASH_SIZE, leaf_hash, levels_of, path_in, root_from_path
+
+SIGNATURE_HEADER = "salus-signature"
+SIGNED_ORIGIN = b"salus.health/event-batch/v1"
+BATCH_SIZE_MAX = 1024
+HEADER_BYTES_MAX = 1024
+_HEADER = re.compile(
+    rb"v1 (did:[a-z0-9]+:[A-Za-z0-9._:%-]+#[A-Za-z0-9._:%-]+) "
+    rb"(0|[1-9][0-9]{0,3})/([1-9][0-9]{0,3}) ([A-Za-z0-9+/]{86}==)(?: ([A-Za-z0-9+/]+={0,2}))?"
+)
+
+
+class Signer(Protocol):
+    """Holds a signing key; the key itself may live in a KMS."""
+
+    @property
+    def verification_method(self) -> str:
+        """The DID URL under which verifiers find the public key."""
+
+    def sign(self, message: bytes) -> bytes:
+        """Return the 64-byte Ed25519 signature over the message."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventSignature:
+    """The parsed header: whose key, the signature, and where the value stands in the signed batch."""
+
+    verification_method: str
+    index: int
+    size: int
+    signature: bytes
+    path: tuple[bytes, ...]
+
+
+def signed_text(*, size: int, root: bytes) -> bytes:
+    """Return the bytes that a batch signature signs."""
+    return SIGNED_ORIGIN + b"\n%d\n" % size + b64encode(root) + b"\n"
+
+
+def sign_values(values: Sequence[bytes], signer: Signer) -> list[bytes]:
+    """Return the signature header of each value; one signature is made for all of them.
+
+    Raises:
+        ValueError: no value, or more than BATCH_SIZE_MAX.
+    """
+    size = len(values)
+    if not 1 <= size <= BATCH_SIZE_MAX:
+        raise ValueError(f"a batch holds 1 to {BATCH_SIZE_MAX} values, not {size}")
+    levels = levels_of([leaf_hash(value) for value in values])
+    signature = b64encode(signer.sign(signed_text(size=size, root=levels[-1][0])))
+    method = signer.verification_method.encode("ascii")
+    headers = []
+    for index in range(size):
+        header = b"v1 %b %d/%d %b" % (method, index, size, signature)
+        path = path_in(levels, index)
+        headers.append(header + b" " + b64encode(b"".join(path)) if path else header)
+    return headers
+
+
+def parse_signature(header: bytes) -> EventSignature:
+    """Parse a signature header.
+
+    Raises:
+        RejectedError: MALFORMED_SIGNATURE, if any byte is not as the grammar says.
+    """
+    match = _HEADER.fullmatch(header) if len(header) <= HEADER_BYTES_MAX else None
+    if match is None:
+        raise RejectedError(Reason.MALFORMED_SIGNATURE, "not of the form 'v1 METHOD I/N SIGNATURE [PATH]'")
+    method, index, size, signature, path = match.groups()
+    try:
+        hashes = b64decode(path or b"", validate=True)
+        raw = b64decode(signature, validate=True)
+    except BinasciiError:
+        raise RejectedError(Reason.MALFORMED_SIGNATURE, "not base64") from None
+    if b64encode(raw) != signature or b64encode(hashes) != (path or b"") or len(hashes) % HASH_SIZE:
+        raise RejectedError(Reason.MALFORMED_SIGNATURE, "not canonical base64 of whole hashes")
+    return EventSignature(
+        verification_method=method.decode("ascii"),
+        index=int(index),
+        size=int(size),
+        signature=raw,
+        path=tuple(hashes[i : i + HASH_SIZE] for i in range(0, len(hashes), HASH_SIZE)),
+    )
+
+
+def text_to_verify(signature: EventSignature, *, digest: bytes) -> bytes:
+    """Return the text that `signature` must be valid over, for a value with this RFC 6962 leaf hash.
+
+    Raises:
+        RejectedError: MALFORMED_SIGNATURE, if the path does not fit index and size.
+    """
+    try:
+        root = root_from_path(
+            leaf=digest, index=signature.index, tree_size=signature.size, path=signature.path
+        )
+    except InclusionError as error:
+        raise RejectedError(Reason.MALFORMED_SIGNATURE, str(error)) from None
+    return signed_text(size=signature.size, root=root)
