@@ -1,1 +1,26 @@
-"""Kafka: the only place that imports aiokafka."""
+"""Kafka: the only place that imports aiokafka.
+
+Readers are given explicit positions and never join a consumer group: what has been done with a record is
+known by whoever did it, so offsets kept by the broker would be a second truth.
+"""
+
+from salus.messaging.admin import Topic, ensure_topics, partitions_of, ping
+from salus.messaging.errors import BrokerAwayError, DeliveryError, MessagingError
+from salus.messaging.producer import Producer
+from salus.messaging.reader import Reader
+from salus.messaging.record import MESSAGE_BYTES_MAX, Position, Record
+
+__all__ = [
+    "MESSAGE_BYTES_MAX",
+    "BrokerAwayError",
+    "DeliveryError",
+    "MessagingError",
+    "Position",
+    "Producer",
+    "Reader",
+    "Record",
+    "Topic",
+    "ensure_topics",
+    "partitions_of",
+    "ping",
+]

@@ -1,0 +1,13 @@
+"""What can go wrong between us and Kafka."""
+
+
+class MessagingError(Exception):
+    """Base of all errors of this package."""
+
+
+class BrokerAwayError(MessagingError):
+    """No broker answers; the same call may succeed later."""
+
+
+class DeliveryError(MessagingError):
+    """A record was not acknowledged: it may or may not be in the topic."""

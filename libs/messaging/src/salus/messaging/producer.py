@@ -1,0 +1,109 @@
+"""Sends records with acknowledgement by all in-sync replicas, in order, without duplicates."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from types import TracebackType
+from typing import Self
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from salus.messaging.errors import BrokerAwayError, DeliveryError
+from salus.messaging.record import MESSAGE_BYTES_MAX, Position
+
+LINGER_MS = 2
+REQUEST_TIMEOUT_MS = 30_000
+
+
+class Producer:
+    """An idempotent producer; use it as an async context manager.
+
+    Leaving the context flushes what is in flight. Callers may rely on: the awaitable of `enqueue` ends
+    either with the record's position or with DeliveryError, never silently.
+    """
+
+    def __init__(self, bootstrap: str, *, client_id: str) -> None:
+        self._bootstrap = bootstrap
+        self._client_id = client_id
+        self._producer: AIOKafkaProducer | None = None
+
+    async def __aenter__(self) -> Self:
+        """Connect; raises BrokerAwayError."""
+        producer = AIOKafkaProducer(
+            bootstrap_servers=self._bootstrap,
+            client_id=self._client_id,
+            acks="all",
+            enable_idempotence=True,
+            linger_ms=LINGER_MS,
+            max_batch_size=1024 * 1024,
+            max_request_size=MESSAGE_BYTES_MAX,
+            request_timeout_ms=REQUEST_TIMEOUT_MS,
+        )
+        try:
+            await producer.start()
+        except KafkaError as error:
+            await producer.stop()
+            raise BrokerAwayError(f"no broker answers at {self._bootstrap}") from error
+        self._producer = producer
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Flush and disconnect."""
+        if self._producer is not None:
+            await self._producer.stop()
+            self._producer = None
+
+    async def enqueue(
+        self,
+        topic: str,
+        *,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Sequence[tuple[str, bytes]] = (),
+        partition: int | None = None,
+    ) -> Awaitable[Position]:
+        """Wait for room in the buffer; return an awaitable of the acknowledged position.
+
+        Raises:
+            DeliveryError: the record cannot be sent at all (unknown topic, larger than the broker takes).
+        """
+        if self._producer is None:
+            raise DeliveryError("the producer is not open")
+        try:
+            sent = await self._producer.send(
+                topic, key=key, value=value, headers=list(headers), partition=partition
+            )
+        except KafkaError as error:
+            raise DeliveryError(f"{topic}: {type(error).__name__}") from error
+        return _position_of(topic, sent)
+
+    async def send(
+        self,
+        topic: str,
+        *,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Sequence[tuple[str, bytes]] = (),
+    ) -> Position:
+        """Enqueue and wait for the acknowledgement."""
+        return await (await self.enqueue(topic, key=key, value=value, headers=headers))
+
+    async def flush(self) -> None:
+        """Wait until everything enqueued so far was acknowledged or failed."""
+        if self._producer is not None:
+            await self._producer.flush()
+
+
+def _position_of(topic: str, sent: asyncio.Future[object]) -> Awaitable[Position]:
+    async def wait() -> Position:
+        try:
+            metadata = await sent
+        except KafkaError as error:
+            raise DeliveryError(f"{topic}: {type(error).__name__}") from error
+        return Position(topic, metadata.partition, metadata.offset)  # type: ignore[attr-defined]  # aiokafka has no types
+
+    return asyncio.ensure_future(wait())

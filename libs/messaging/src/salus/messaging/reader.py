@@ -1,0 +1,125 @@
+"""Reads partitions from explicit positions, in order; what was done with a record is the caller's to know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Self
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from salus.messaging.errors import BrokerAwayError, MessagingError
+from salus.messaging.record import Position, Record
+
+FETCH_BYTES_MAX = 64 * 1024 * 1024
+PARTITION_FETCH_BYTES_MAX = 4 * 1024 * 1024
+FETCH_WAIT_MS_MAX = 50
+
+Partition = tuple[str, int]
+
+
+class Reader:
+    """A consumer without a group, assigned to the given partitions; use it as an async context manager.
+
+    Callers may rely on: within a partition records come in offset order, each once, from the start that
+    was given; offsets may skip (transaction markers, compaction). Aborted transactions are not returned.
+    """
+
+    def __init__(self, bootstrap: str, *, starts: Mapping[Partition, int]) -> None:
+        self._bootstrap = bootstrap
+        self._starts = {TopicPartition(*at): offset for at, offset in starts.items()}
+        self._consumer: AIOKafkaConsumer | None = None
+
+    async def __aenter__(self) -> Self:
+        """Connect and seek; raises BrokerAwayError."""
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._bootstrap,
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            isolation_level="read_committed",
+            fetch_max_bytes=FETCH_BYTES_MAX,
+            max_partition_fetch_bytes=PARTITION_FETCH_BYTES_MAX,
+            fetch_max_wait_ms=FETCH_WAIT_MS_MAX,
+            check_crcs=True,
+        )
+        try:
+            await consumer.start()
+        except KafkaError as error:
+            await consumer.stop()
+            raise BrokerAwayError(f"no broker answers at {self._bootstrap}") from error
+        consumer.assign(list(self._starts))
+        for at, offset in self._starts.items():
+            consumer.seek(at, offset)
+        self._consumer = consumer
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Disconnect."""
+        if self._consumer is not None:
+            await self._consumer.stop()
+            self._consumer = None
+
+    async def poll(self, *, max_records: int, timeout_ms: int) -> list[Record]:
+        """Return up to `max_records` records, waiting up to `timeout_ms` for the first.
+
+        Raises:
+            BrokerAwayError: the broker does not answer.
+            MessagingError: a position is outside what the broker still has, and the like.
+        """
+        try:
+            batches = await self._open.getmany(timeout_ms=timeout_ms, max_records=max_records)
+        except KafkaError as error:
+            raise _translated(error) from error
+        return [
+            Record(
+                topic=at.topic,
+                partition=at.partition,
+                offset=message.offset,
+                timestamp_ms=message.timestamp,
+                key=message.key,
+                value=message.value,
+                headers=message.headers,
+            )
+            for at, messages in batches.items()
+            for message in messages
+        ]
+
+    async def end_offsets(self) -> dict[Partition, int]:
+        """Return, for each partition, the offset that the next committed record would get."""
+        return await self._offsets("end_offsets")
+
+    async def beginning_offsets(self) -> dict[Partition, int]:
+        """Return, for each partition, the first offset that the broker still has."""
+        return await self._offsets("beginning_offsets")
+
+    async def position(self, topic: str, partition: int) -> int:
+        """Return the next offset to be read; it is past markers that no record stands for."""
+        return int(await self._open.position(TopicPartition(topic, partition)))
+
+    def seek(self, at: Position) -> None:
+        """Read on from `at`."""
+        self._open.seek(TopicPartition(at.topic, at.partition), at.offset)
+
+    async def _offsets(self, method: str) -> dict[Partition, int]:
+        try:
+            offsets = await getattr(self._open, method)(list(self._starts))
+        except KafkaError as error:
+            raise _translated(error) from error
+        return {(at.topic, at.partition): offset for at, offset in offsets.items()}
+
+    @property
+    def _open(self) -> AIOKafkaConsumer:
+        if self._consumer is None:
+            raise MessagingError("the reader is not open")
+        return self._consumer
+
+
+def _translated(error: KafkaError) -> MessagingError:
+    kind = BrokerAwayError if getattr(error, "retriable", False) else MessagingError
+    return kind(type(error).__name__)
+
+

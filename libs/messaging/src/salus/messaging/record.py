@@ -1,0 +1,43 @@
+"""What is in a topic: records at positions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# The broker takes messages up to this size, far above what an event may have, so that an oversized record
+# becomes a rejected leaf with a reason and not a mystery on the sender's side.
+MESSAGE_BYTES_MAX = 32 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a record stands: a topic, a partition and an offset."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record as the broker gave it; nothing in it has been checked."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...]
+
+    @property
+    def at(self) -> Position:
+        """The record's position."""
+        return Position(self.topic, self.partition, self.offset)
+
+    def header(self, name: str) -> bytes | None:
+        """Return the last header of that name."""
+        for key, value in reversed(self.headers):
+            if key == name:
+                return value
+        return None
