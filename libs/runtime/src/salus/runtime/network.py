@@ -1,0 +1,74 @@
+"""The public network file: who the founding services are and which keys the ledger is checked with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from salus.events.catalogue import PartyKind, PublicKey, Role
+from salus.events.keyring import KeyRing
+
+
+class FoundingParty(msgspec.Struct, frozen=True):
+    """A party that exists before any event: a service, or the first operator."""
+
+    did: str
+    key: PublicKey
+    kind: PartyKind = "service"
+    roles: tuple[Role, ...] = ()
+    name: str | None = None
+
+
+class Log(msgspec.Struct, frozen=True):
+    """The network's log: its origin and its C2SP verifier key."""
+
+    origin: str
+    verifier_key: str
+
+
+class Shard(msgspec.Struct, frozen=True):
+    """One chain: its id, origin, verifier key and the partitions it seals."""
+
+    id: int
+    origin: str
+    verifier_key: str
+    topics: dict[str, tuple[int, ...]]
+
+
+class Network(msgspec.Struct, frozen=True):
+    """network.json; unknown fields are for other readers and are ignored."""
+
+    origin: str
+    root: FoundingParty
+    services: dict[Role, FoundingParty]
+    log: Log
+    shards: tuple[Shard, ...]
+    founders: tuple[FoundingParty, ...] = ()
+
+    @classmethod
+    def read(cls, path: Path) -> Network:
+        """Read the file.
+
+        Raises:
+            ValueError: it is not a network file; the message names the file and the place in it.
+        """
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=cls)
+        except msgspec.DecodeError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+    def new_ring(self) -> KeyRing:
+        """Return the key ring before the first identity event: it knows the root alone."""
+        return KeyRing.rooted(did=self.root.did, key=self.root.key)
+
+    def topic_partitions(self, topic: str) -> list[tuple[str, int]]:
+        """Return the partitions of an input topic, over all shards.
+
+        Raises:
+            LookupError: no shard seals that topic.
+        """
+        found = sorted({p for shard in self.shards for p in shard.topics.get(topic, ())})
+        if not found:
+            raise LookupError(f"no shard of {self.origin} seals {topic}")
+        return [(topic, partition) for partition in found]

@@ -1,0 +1,70 @@
+"""RFC 9457 problem details: what every API answers when it does not do what was asked."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+_log = structlog.get_logger()
+
+
+class ProblemError(Exception):
+    """An answer that is not the one hoped for; `code` is stable, `detail` is safe to show."""
+
+    def __init__(self, status: int, code: str, detail: str, **extra: Any) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.extra = extra
+
+
+def problem_response(status: int, code: str, detail: str, **extra: Any) -> JSONResponse:
+    """Return the `application/problem+json` response."""
+    body = {
+        "type": f"urn:salus:problem:{code}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "code": code,
+        "detail": detail,
+        **extra,
+    }
+    headers = {"WWW-Authenticate": "Bearer"} if status == HTTPStatus.UNAUTHORIZED else None
+    return JSONResponse(body, status_code=status, media_type="application/problem+json", headers=headers)
+
+
+async def _problem(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, ProblemError)  # noqa: S101  # registered for this class only
+    return problem_response(error.status, error.code, error.detail, **error.extra)
+
+
+async def _invalid(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)  # noqa: S101  # registered for this class only
+    # The offending input is left out: it may be somebody's data.
+    errors = [{"at": "/".join(map(str, e["loc"])), "what": e["msg"]} for e in error.errors()]
+    return problem_response(422, "invalid-request", "the request does not fit its schema", errors=errors)
+
+
+async def _http(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)  # noqa: S101  # registered for this class only
+    phrase = HTTPStatus(error.status_code).phrase
+    return problem_response(error.status_code, phrase.lower().replace(" ", "-"), str(error.detail))
+
+
+async def _unexpected(request: Request, error: Exception) -> JSONResponse:
+    _log.error("request failed", path=request.scope.get("route_path"), error=type(error).__name__, exc_info=error)
+    return problem_response(500, "internal-error", "the service failed; the cause is in its log")
+
+
+def install(app: FastAPI) -> None:
+    """Make every error of the app a problem document."""
+    app.add_exception_handler(ProblemError, _problem)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _unexpected)

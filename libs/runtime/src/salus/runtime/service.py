@@ -1,0 +1,79 @@
+"""The skeleton of a service: health, readiness, metrics, problem details and a graceful stop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from importlib.metadata import version
+
+import structlog
+import uvicorn
+from fastapi import FastAPI, Response
+from fastapi.responses import JSONResponse
+from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from salus.runtime import problems
+from salus.runtime.settings import ServiceSettings
+
+Check = Callable[[], Awaitable[None]]
+"""Raises when the thing it looks at is not there; the sentence of the error is shown in /readyz."""
+
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]] | Callable[[FastAPI], AsyncIterator[None]]
+
+CHECK_TIMEOUT_S = 5
+STOP_TIMEOUT_S = 10
+
+_log = structlog.get_logger()
+
+
+def create_app(
+    settings: ServiceSettings, *, title: str, lifespan: Lifespan, checks: Mapping[str, Check]
+) -> FastAPI:
+    """Return an app that answers /healthz, /readyz and /metrics; the service adds its own routes."""
+    app = FastAPI(title=title, version=version(f"salus-{settings.service_name}"), lifespan=lifespan)  # type: ignore[arg-type]  # FastAPI takes both forms
+    problems.install(app)
+
+    @app.get("/healthz", tags=["operations"], summary="Is the process alive?")
+    async def healthz() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/readyz", tags=["operations"], summary="Can it do its work? One line per part it needs.")
+    async def readyz() -> JSONResponse:
+        results = dict(zip(checks, await asyncio.gather(*map(_run, checks.values())), strict=True))
+        ready = all(result == "ok" for result in results.values())
+        return JSONResponse({"ready": ready, "checks": results}, status_code=200 if ready else 503)
+
+    @app.get("/metrics", tags=["operations"], summary="Prometheus metrics.")
+    async def metrics() -> Response:
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+    FastAPIInstrumentor.instrument_app(app, excluded_urls="healthz,readyz,metrics")
+    return app
+
+
+async def _run(check: Check) -> str:
+    try:
+        async with asyncio.timeout(CHECK_TIMEOUT_S):
+            await check()
+    except TimeoutError:
+        return f"no answer within {CHECK_TIMEOUT_S} s"
+    except Exception as error:  # noqa: BLE001  # a failing check is the answer
+        return f"{type(error).__name__}: {error}"
+    return "ok"
+
+
+async def serve(app: FastAPI, settings: ServiceSettings) -> None:
+    """Serve until SIGTERM or SIGINT, then let running requests end and close the lifespan."""
+    config = uvicorn.Config(
+        app,
+        host=settings.http_host,
+        port=settings.http_port,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=STOP_TIMEOUT_S,
+    )
+    _log.info("serving", host=settings.http_host, port=settings.http_port)
+    await uvicorn.Server(config).serve()
+    _log.info("stopped")

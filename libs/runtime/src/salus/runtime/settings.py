@@ -1,0 +1,52 @@
+"""What an operator may choose, read from the environment; a missing setting stops the start with its name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class ServiceSettings(BaseSettings):
+    """The settings that every service has; each service adds its own in a subclass.
+
+    Environment names are `SALUS_` and the field's name in capitals.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="SALUS_", extra="ignore", frozen=True)
+
+    service_name: str = Field(description="The service's name, as in network.json.")
+    kafka_bootstrap: str = Field(description="host:port of Kafka brokers, separated by commas.")
+    network_file: Path = Field(description="The public network.json.")
+    signing_key_file: Path = Field(description="PEM (PKCS#8) Ed25519 key of the service's DID.")
+    http_host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    http_port: int = Field(ge=0, le=65535, description="Port to listen on.")
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    otlp_endpoint: str | None = Field(default=None, description="OTLP/HTTP endpoint for traces; none: off.")
+
+
+class DatabaseSettings(BaseSettings):
+    """For services that fold a topic into SQL."""
+
+    model_config = SettingsConfigDict(env_prefix="SALUS_", extra="ignore", frozen=True)
+
+    database_url: str = Field(
+        description="SQLAlchemy URL: sqlite+aiosqlite:///FILE or postgresql+asyncpg://…",
+    )
+
+
+class ObjectSettings(BaseSettings):
+    """For services that use the object store."""
+
+    model_config = SettingsConfigDict(env_prefix="SALUS_", extra="ignore", frozen=True)
+
+    s3_endpoint: str = Field(description="URL of the S3 API.")
+    s3_access_key: str
+    s3_secret_key: SecretStr
+    s3_region: str = "us-east-1"
+    ledger_bucket: str = "salus-ledger"
+    log_bucket: str = "salus-log"
+    objects_bucket: str = "salus-objects"
+    keys_bucket: str = "salus-keys"
