@@ -1,0 +1,1 @@
+"""The ledger as it lies in the object store: block bodies and headers, the tile log, receipts, fsck."""
