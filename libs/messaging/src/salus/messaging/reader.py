@@ -100,6 +100,11 @@ class Reader:
         """Return the next offset to be read; it is past markers that no record stands for."""
         return int(await self._open.position(TopicPartition(topic, partition)))
 
+    @property
+    def partitions(self) -> list[Partition]:
+        """The partitions that this reader was given."""
+        return [(at.topic, at.partition) for at in self._starts]
+
     def seek(self, at: Position) -> None:
         """Read on from `at`."""
         self._open.seek(TopicPartition(at.topic, at.partition), at.offset)

@@ -1,0 +1,72 @@
+"""The key ring that a service keeps by following the identity topic from its beginning, in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+import structlog
+
+from salus.events.errors import RejectedError
+from salus.events.judging import judge
+from salus.events.keyring import KeyRing
+from salus.events.signature import SIGNATURE_HEADER
+from salus.messaging import Reader, Record
+from salus.runtime.network import Network
+
+IDENTITY_TOPIC = "salus.identity.events"
+POLL_RECORDS_MAX = 1000
+
+_log = structlog.get_logger()
+
+
+def apply_identity_record(ring: KeyRing, record: Record) -> None:
+    """Fold one record of the identity topic into the ring; a record that is not acceptable changes nothing."""
+    try:
+        judged = judge(
+            topic=record.topic,
+            key=record.key,
+            value=record.value,
+            signature=record.header(SIGNATURE_HEADER),
+            ring=ring,
+            at=time_of(record),
+        )
+    except RejectedError as error:
+        _log.warning("identity record ignored", offset=record.offset, reason=str(error.reason))
+    else:
+        ring.apply(judged.event.data)
+    ring.position = record.offset + 1
+
+
+def time_of(record: Record) -> datetime:
+    """Return when the broker appended the record."""
+    return datetime.fromtimestamp(record.timestamp_ms / 1000, UTC)
+
+
+class IdentityView:
+    """Follows the identity topic on demand; callers may rely on `catch_up` having seen all that was there."""
+
+    def __init__(self, reader: Reader, network: Network) -> None:
+        self.ring = network.new_ring()
+        self._reader = reader
+        self._lock = asyncio.Lock()
+
+    async def catch_up(self) -> KeyRing:
+        """Fold the topic up to its present end and return the ring; raises MessagingError."""
+        async with self._lock:
+            for (topic, partition), end in (await self._reader.end_offsets()).items():
+                while await self._reader.position(topic, partition) < end:
+                    for record in await self._reader.poll(max_records=POLL_RECORDS_MAX, timeout_ms=100):
+                        apply_identity_record(self.ring, record)
+                self.ring.position = max(self.ring.position, end)
+            return self.ring
+
+
+@asynccontextmanager
+async def open_identity_view(bootstrap: str, network: Network) -> AsyncIterator[IdentityView]:
+    """Open a view at the start of the topic; it knows nothing but the root until `catch_up`."""
+    starts = dict.fromkeys(network.topic_partitions(IDENTITY_TOPIC), 0)
+    async with Reader(bootstrap, starts=starts) as reader:
+        yield IdentityView(reader, network)

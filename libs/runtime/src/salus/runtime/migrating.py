@@ -1,0 +1,26 @@
+"""Brings a service's tables up to date with Alembic at start."""
+
+from __future__ import annotations
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+
+async def migrate(engine: AsyncEngine, *, package: str, version_table: str) -> None:
+    """Upgrade to the newest revision of `package`'s `migrations` folder; does nothing when it is there.
+
+    Each package keeps its own version table, so that several can share one database.
+    """
+
+    def upgrade(connection: Connection) -> None:
+        config = Config()
+        config.set_main_option("script_location", f"{package}:migrations")
+        config.set_main_option("path_separator", "os")
+        config.attributes["connection"] = connection
+        config.attributes["version_table"] = version_table
+        command.upgrade(config, "head")
+
+    async with engine.begin() as connection:
+        await connection.run_sync(upgrade)
