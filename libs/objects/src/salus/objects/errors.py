@@ -1,0 +1,61 @@
+"""What can go wrong with an object store, one class per case that callers treat differently."""
+
+from __future__ import annotations
+
+
+class ObjectsError(Exception):
+    """Base of every error of an object store."""
+
+
+class NotFoundError(ObjectsError):
+    """No object has this key."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"there is no object {key}")
+        self.key = key
+
+
+class AlreadyExistsError(ObjectsError):
+    """Another object, of other bytes, has this key; it was left as it is."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"object {key} exists already, with other content")
+        self.key = key
+
+
+class ChangedError(ObjectsError):
+    """The object is no longer the one that was read; nothing was written. Read again and decide anew."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"object {key} was changed by someone else")
+        self.key = key
+
+
+class RefusedError(ObjectsError):
+    """The store refuses us: wrong credentials, no permission, no such bucket, or an object under lock."""
+
+    def __init__(self, key: str, reason: str) -> None:
+        super().__init__(f"the object store refuses {key or 'the bucket'}: {reason}")
+        self.key = key
+        self.reason = reason
+
+
+class StoreAwayError(ObjectsError):
+    """The store did not answer within the deadline.
+
+    A write may or may not have happened. Every write of this package may simply be repeated with the same
+    bytes: that settles it.
+    """
+
+    def __init__(self, key: str, reason: str) -> None:
+        super().__init__(f"the object store does not answer for {key or 'the bucket'}: {reason}")
+        self.key = key
+        self.reason = reason
+
+
+class UnfitStoreError(ObjectsError):
+    """The store lacks conditional writes, so nothing here can be kept safe on it."""
+
+    def __init__(self, missing: str) -> None:
+        super().__init__(f"this object store is unfit: {missing}")
+        self.missing = missing

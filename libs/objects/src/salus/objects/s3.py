@@ -1,0 +1,267 @@
+"""An S3 bucket over obstore: conditional writes, streams, and retries that know what a lost answer means."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import obstore
+from obstore import exceptions as said
+from obstore.store import S3Store
+
+from salus.objects.admin import Admin
+from salus.objects.errors import (
+    AlreadyExistsError,
+    ChangedError,
+    NotFoundError,
+    RefusedError,
+    StoreAwayError,
+)
+from salus.objects.store import STREAM_CHUNK_BYTES, Entry, ObjectStore, require_key
+
+if TYPE_CHECKING:
+    from obstore import PutMode
+
+DEADLINE_S = 20.0
+"""How long one operation may try before it raises StoreAwayError."""
+
+ATTEMPTS_MAX = 8
+PART_BYTES = 8 * 1024 * 1024
+PARTS_IN_FLIGHT_MAX = 2
+_BACKOFF_FIRST_S = 0.05
+_BACKOFF_MAX_S = 2.0
+
+
+@dataclass(frozen=True)
+class S3Objects(ObjectStore):
+    """One bucket of an S3 store; made by `open_store`.
+
+    `_steady` retries by itself and serves what may be repeated blindly. `_once` sends each request once, for
+    conditional writes, where a repetition must first ask what became of the one before.
+    """
+
+    bucket: str
+    deadline_s: float
+    _steady: S3Store
+    _once: S3Store
+    _admin: Admin
+
+    async def get(self, key: str) -> bytes:
+        """Return the object's bytes."""
+        return (await self.get_with_etag(key))[0]
+
+    async def get_with_etag(self, key: str) -> tuple[bytes, str]:
+        """Return the object's bytes and its ETag."""
+        with _translated(key):
+            answer = await obstore.get_async(self._steady, require_key(key))
+            etag = answer.meta["e_tag"] or ""
+            return bytes(await answer.bytes_async()), etag
+
+    async def stream(self, key: str) -> AsyncIterator[bytes]:
+        """Yield the object's bytes in pieces."""
+        with _translated(key):
+            answer = await obstore.get_async(self._steady, require_key(key))
+            async for chunk in answer.stream(min_chunk_size=STREAM_CHUNK_BYTES):
+                if chunk:
+                    yield bytes(chunk)
+
+    async def head(self, key: str) -> Entry:
+        """Return the object's size and ETag."""
+        with _translated(key):
+            meta = await obstore.head_async(self._steady, require_key(key))
+        return Entry(key=key, size=meta["size"], etag=meta["e_tag"] or "")
+
+    async def put(self, key: str, data: bytes) -> str:
+        """Write the object, over what was there."""
+        with _translated(key, writing=True):
+            result = await obstore.put_async(
+                self._steady,
+                require_key(key),
+                data,
+                chunk_size=PART_BYTES,
+                max_concurrency=PARTS_IN_FLIGHT_MAX,
+            )
+        return result["e_tag"] or ""
+
+    async def put_stream(self, key: str, chunks: AsyncIterable[bytes]) -> str:
+        """Write the object from pieces, in parts of PART_BYTES."""
+        source = _Remembering(chunks)
+        try:
+            with _translated(key, writing=True):
+                result = await obstore.put_async(
+                    self._steady,
+                    require_key(key),
+                    source.pieces(),
+                    use_multipart=True,
+                    chunk_size=PART_BYTES,
+                    max_concurrency=PARTS_IN_FLIGHT_MAX,
+                )
+        except Exception:
+            # What the caller's own iterator raised is the caller's to see, not our translation of it.
+            if source.error is not None:
+                raise source.error from None
+            raise
+        return result["e_tag"] or ""
+
+    async def create(self, key: str, data: bytes) -> str:
+        """Write the object unless the key is taken by other bytes."""
+        etag = await self._write_if(key, data, mode="create")
+        if etag is None:
+            raise AlreadyExistsError(key)
+        return etag
+
+    async def replace(self, key: str, data: bytes, etag: str) -> str:
+        """Write the object if it still has this ETag."""
+        written = await self._write_if(key, data, mode={"e_tag": etag})
+        if written is None:
+            raise ChangedError(key)
+        return written
+
+    async def list(self, prefix: str = "", start_after: str = "") -> AsyncIterator[Entry]:
+        """Yield the objects below a folder, page by page."""
+        with _translated(prefix):
+            pages = obstore.list(
+                self._steady, prefix=prefix.rstrip("/") or None, offset=start_after or None, chunk_size=1000
+            )
+            async for page in pages:
+                for meta in page:
+                    yield Entry(key=meta["path"], size=meta["size"], etag=meta["e_tag"] or "")
+
+    async def delete(self, key: str) -> None:
+        """Remove the object."""
+        try:
+            with _translated(key):
+                await obstore.delete_async(self._steady, require_key(key))
+        except NotFoundError:
+            return
+
+    async def destroy(self, key: str) -> None:
+        """Remove every version of the object."""
+        await self._admin.destroy(self.bucket, require_key(key))
+
+    async def _write_if(self, key: str, data: bytes, *, mode: PutMode) -> str | None:
+        """Write under a condition and return the ETag, or None if the condition failed.
+
+        A crash or a lost answer leaves either the old state or the whole new object.
+        """
+        require_key(key)
+        give_up_at = time.monotonic() + self.deadline_s
+        for attempt in range(ATTEMPTS_MAX):
+            try:
+                with _translated(key, writing=True):
+                    result = await obstore.put_async(self._once, key, data, mode=mode, use_multipart=False)
+                return result["e_tag"] or ""
+            except (AlreadyExistsError, ChangedError):
+                found = await self._find(key)
+                if found is not None:
+                    return found[1] if found[0] == data else None
+                if mode != "create":
+                    return None
+                # Taken a moment ago and free now: a rival's write did not last. Ours may.
+            except StoreAwayError:
+                if attempt + 1 == ATTEMPTS_MAX or time.monotonic() >= give_up_at:
+                    raise
+            await asyncio.sleep(_backoff_s(attempt))
+        raise StoreAwayError(key, "the key was taken and free again too many times")
+
+    async def _find(self, key: str) -> tuple[bytes, str] | None:
+        try:
+            return await self.get_with_etag(key)
+        except NotFoundError:
+            return None
+
+
+def open_store(  # noqa: PLR0913  # the five facts of an S3 bucket, and patience
+    *,
+    endpoint: str,
+    access_key: str,
+    secret_key: str,
+    region: str,
+    bucket: str,
+    deadline_s: float = DEADLINE_S,
+) -> S3Objects:
+    """Return the bucket. Nothing is sent yet and nothing needs closing.
+
+    `endpoint` is a URL such as http://127.0.0.1:9000. `deadline_s` limits each operation, in seconds.
+    """
+
+    def connect(attempts_max: int) -> S3Store:
+        return S3Store(
+            bucket,
+            endpoint=endpoint,
+            access_key_id=access_key,
+            secret_access_key=secret_key,
+            region=region,
+            virtual_hosted_style_request=False,
+            client_options={
+                "allow_http": endpoint.startswith("http://"),
+                "connect_timeout": timedelta(seconds=min(5.0, deadline_s)),
+                "timeout": timedelta(minutes=10),
+                "read_timeout": timedelta(seconds=deadline_s),
+            },
+            retry_config={
+                "max_retries": attempts_max - 1,
+                "retry_timeout": timedelta(seconds=deadline_s),
+                "backoff": {
+                    "init_backoff": timedelta(seconds=_BACKOFF_FIRST_S),
+                    "max_backoff": timedelta(seconds=_BACKOFF_MAX_S),
+                    "base": 2,
+                },
+            },
+        )
+
+    admin = Admin(endpoint=endpoint, access_key=access_key, secret_key=secret_key, region=region)
+    return S3Objects(
+        bucket=bucket,
+        deadline_s=deadline_s,
+        _steady=connect(ATTEMPTS_MAX),
+        _once=connect(1),
+        _admin=admin,
+    )
+
+
+class _Remembering:
+    """Passes pieces on and remembers the error that ended them."""
+
+    def __init__(self, chunks: AsyncIterable[bytes]) -> None:
+        self._chunks = chunks
+        self.error: BaseException | None = None
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in self._chunks:
+                if chunk:
+                    yield chunk
+        except BaseException as error:
+            self.error = error
+            raise
+
+
+def _backoff_s(attempt: int) -> float:
+    longest: float = min(_BACKOFF_MAX_S, _BACKOFF_FIRST_S * 2**attempt)
+    return longest * random.uniform(0.5, 1.0)  # noqa: S311  # jitter is not a secret
+
+
+@contextmanager
+def _translated(key: str, *, writing: bool = False) -> Iterator[None]:
+    """Turn obstore's errors into ours; the store's own words stay in the cause."""
+    try:
+        yield
+    except said.AlreadyExistsError as error:
+        raise AlreadyExistsError(key) from error
+    except said.PreconditionError as error:
+        raise ChangedError(key) from error
+    except (FileNotFoundError, said.NotFoundError) as error:
+        if writing and "NoSuchBucket" in str(error):
+            raise RefusedError(key, "there is no such bucket") from error
+        raise (ChangedError(key) if writing else NotFoundError(key)) from error
+    except (said.PermissionDeniedError, said.UnauthenticatedError) as error:
+        raise RefusedError(key, "no permission") from error
+    except said.BaseError as error:
+        raise StoreAwayError(key, type(error).__name__) from error
