@@ -1,0 +1,21 @@
+"""What the publisher needs from the world."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Sequence
+from typing import Protocol
+
+from salus.messaging import Position
+
+
+class Sender(Protocol):
+    """Takes records in order; `salus.messaging.Producer` is the real one."""
+
+    async def enqueue(
+        self, topic: str, *, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]] = ()
+    ) -> Awaitable[Position]:
+        """Wait for room, then return an awaitable of the acknowledged position.
+
+        Callers may rely on: records of one partition are stored in the order of these calls, and each
+        awaitable ends with a position or with MessagingError.
+        """

@@ -1,0 +1,111 @@
+"""Fetches receipts from anchoring and trusts none before it is verified."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import httpx
+
+from salus.client.errors import EventRefusedError, ReceiptUnavailableError
+from salus.messaging import Position
+
+if TYPE_CHECKING:
+    from salus.ledger.policy import Policy
+    from salus.ledger.receipt import VerifiedReceipt
+
+# One request waits on the server for so long at most, then another one is sent.
+SERVER_WAIT_S_MAX = 10.0
+RETRY_S = 0.2
+RECEIPT_BYTES_MAX = 256 * 1024
+# "Not yet", "too many", "away for now": the same question may be answered later.
+_ASK_AGAIN = frozenset({202, 204, 404, 408, 425, 429, 500, 502, 503, 504})
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The receipt file of one event; `verified` says what it proves, if a policy was there to check it."""
+
+    data: bytes
+    verified: VerifiedReceipt | None
+
+
+class ReceiptSource:
+    """Asks `GET {url}/receipts`; use it as an async context manager."""
+
+    def __init__(self, url: str | None, policy: Policy | None) -> None:
+        self._url = url
+        self._policy = policy
+        self._http: httpx.AsyncClient | None = None
+
+    async def __aenter__(self) -> Self:
+        """Open the connection pool; nothing is sent yet."""
+        if self._url is not None:
+            self._http = httpx.AsyncClient(base_url=self._url.rstrip("/"))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the connection pool."""
+        if self._http is not None:
+            await self._http.aclose()
+            self._http = None
+
+    async def fetch(self, *, id: str, position: Position, value: bytes, timeout_s: float) -> Receipt:  # noqa: A002  # CloudEvents' name
+        """Return the receipt of the record at that position, verified if there is a policy.
+
+        Raises:
+            ReceiptUnavailableError: none within `timeout_s` seconds, or no URL was given.
+            EventRefusedError: it proves that the record was rejected.
+            salus.ledger.errors.LedgerError: it does not prove what it should.
+        """
+        if self._http is None:
+            raise ReceiptUnavailableError("no receipts_url was given, or the publisher is closed")
+        try:
+            async with asyncio.timeout(timeout_s):
+                data = await self._ask(self._http, position, timeout_s)
+        except TimeoutError:
+            raise ReceiptUnavailableError(f"no receipt of event {id} within {timeout_s} s") from None
+        if self._policy is None:
+            return Receipt(data=data, verified=None)
+        return Receipt(data=data, verified=_verify(self._policy, data, id, position, value))
+
+    async def _ask(self, http: httpx.AsyncClient, position: Position, timeout_s: float) -> bytes:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        while True:
+            wait_s = max(0.0, min(SERVER_WAIT_S_MAX, deadline - loop.time() - RETRY_S))
+            query = {
+                "topic": position.topic,
+                "partition": position.partition,
+                "offset": position.offset,
+                "wait_s": round(wait_s, 3),
+            }
+            try:
+                answer = await http.get("/receipts", params=query, timeout=wait_s + 5)
+            except httpx.TransportError:
+                answer = None
+            if answer is not None and answer.status_code == httpx.codes.OK:
+                if len(answer.content) > RECEIPT_BYTES_MAX:
+                    raise ReceiptUnavailableError("what came back is too large for a receipt")
+                return answer.content
+            if answer is not None and answer.status_code not in _ASK_AGAIN:
+                raise ReceiptUnavailableError(f"anchoring answered {answer.status_code}")
+            await asyncio.sleep(RETRY_S)
+
+
+def _verify(policy: Policy, data: bytes, id: str, position: Position, value: bytes) -> VerifiedReceipt:  # noqa: A002  # as above
+    from salus.ledger.errors import InclusionError  # noqa: PLC0415, I001  # the pure ledger is loaded only by those who verify
+    from salus.ledger.receipt import verify_receipt  # noqa: PLC0415  # as above
+
+    verified = verify_receipt(data, policy, event=value)
+    leaf = verified.leaf
+    if (leaf.topic, leaf.partition, leaf.offset) != (position.topic, position.partition, position.offset):
+        raise InclusionError("the receipt is of another record")
+    status, _, reason = leaf.status.partition(":")
+    if status != "accepted":
+        raise EventRefusedError(id=id, reason=reason, receipt=data)
+    return verified
