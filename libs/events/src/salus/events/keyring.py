@@ -18,6 +18,7 @@ from salus.events.catalogue import (
     RoleWithdrawn,
 )
 from salus.events.did import key_of
+from salus.events.envelope import Event
 from salus.events.errors import Reason, RejectedError
 
 
@@ -53,6 +54,7 @@ class KeyRing:
     parties: dict[str, Party] = field(default_factory=dict)
     keys: dict[str, KnownKey] = field(default_factory=dict)
     position: int = 0
+    versions: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def rooted(cls, *, did: str, key: PublicKey) -> KeyRing:
@@ -61,8 +63,20 @@ class KeyRing:
         ring.apply(PartyRegistered(did=did, kind="service", keys=(key,), roles=("identity",)))
         return ring
 
+    def fold(self, event: Event) -> None:
+        """Fold one accepted identity event; one that expects another version of its party is stale.
+
+        The identity service refuses a stale event too, so ring and service always agree.
+        """
+        expected, subject = event.envelope.expectedversion, event.envelope.subject
+        if expected is not None:
+            if expected != self.versions.get(subject, 0):
+                return
+            self.versions[subject] = expected + 1
+        self.apply(event.data)
+
     def apply(self, data: EventData) -> None:
-        """Fold one accepted identity event; other data changes nothing."""
+        """Take one fact as it is, without regard to versions; data of other contexts changes nothing."""
         match data:
             case PartyRegistered():
                 if data.did not in self.parties:

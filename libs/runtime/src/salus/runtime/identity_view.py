@@ -36,7 +36,7 @@ def apply_identity_record(ring: KeyRing, record: Record) -> None:
     except RejectedError as error:
         _log.warning("identity record ignored", offset=record.offset, reason=str(error.reason))
     else:
-        ring.apply(judged.event.data)
+        ring.fold(judged.event)
     ring.position = record.offset + 1
 
 
