@@ -14,21 +14,14 @@ from typing import Generic, TypeVar
 import msgspec
 
 from salus.events.catalogue import EventData
-from salus.runtime.fold import Follower, FoldStore, Stale
+from salus.runtime.fold import FoldStore, Follower, Stale
 from salus.runtime.problems import ProblemError
 from salus.runtime.publishing import ServicePublisher
+from salus.runtime.refusal import Refusal
+
+__all__ = ["Contract", "ContractHost", "Refusal"]
 
 S = TypeVar("S", bound=msgspec.Struct)
-
-
-class Refusal(Exception):  # noqa: N818  # a refusal is an answer of the contract, not a fault
-    """A contract says no; `code` is stable, the sentence may be shown to the caller."""
-
-    def __init__(self, code: str, sentence: str, *, status: int = 409) -> None:
-        super().__init__(f"{code}: {sentence}")
-        self.code = code
-        self.sentence = sentence
-        self.status = status
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import structlog
-from sqlalchemy import BigInteger, Column, Integer, LargeBinary, MetaData, String, Table, select
+from sqlalchemy import BigInteger, Column, Integer, LargeBinary, MetaData, String, Table, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from salus.events.errors import Reason, RejectedError
@@ -97,6 +97,24 @@ class FoldStore:
             rows = (await connection.execute(query.order_by(_aggregates.c.id))).all()
         return {row.id: row.state for row in rows}
 
+    async def load_at(
+        self, aggregates: Sequence[tuple[str, str]], *, topic: str, partition: int = 0
+    ) -> tuple[int, dict[tuple[str, str], bytes]]:
+        """Return the next offset to fold of a partition, and the encoded states as they are at that offset.
+
+        One statement, so that position and states belong together; aggregates without events are left out.
+        """
+        wanted = tuple_(_aggregates.c.kind, _aggregates.c.id).in_(aggregates)
+        query = (
+            select(_positions.c.next_offset, _aggregates.c.kind, _aggregates.c.id, _aggregates.c.state)
+            .select_from(_positions.outerjoin(_aggregates, wanted))
+            .where(_positions.c.topic == topic, _positions.c.partition == partition)
+        )
+        async with self.engine.connect() as connection:
+            rows = (await connection.execute(query)).all()
+        states = {(row.kind, row.id): row.state for row in rows if row.kind is not None}
+        return (rows[0].next_offset if rows else 0), states
+
     async def positions(self) -> dict[tuple[str, int], int]:
         """Return the next offset to fold, by partition."""
         async with self.engine.connect() as connection:
@@ -119,7 +137,9 @@ class FoldStore:
             await _upsert(connection, _aggregates, {"kind": contract.kind, "id": envelope.subject}, row)
         return Applied(next_version)
 
-    async def set_position(self, connection: AsyncConnection, topic: str, partition: int, offset: int) -> None:
+    async def set_position(
+        self, connection: AsyncConnection, topic: str, partition: int, offset: int
+    ) -> None:
         """Record up to where a partition was folded, within the caller's transaction."""
         await _upsert(
             connection, _positions, {"topic": topic, "partition": partition}, {"next_offset": offset}

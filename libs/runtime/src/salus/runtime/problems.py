@@ -9,7 +9,11 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from sqlalchemy.exc import InterfaceError, OperationalError
 from starlette.exceptions import HTTPException
+
+from salus.messaging import MessagingError
+from salus.runtime.refusal import Refusal
 
 _log = structlog.get_logger()
 
@@ -44,6 +48,20 @@ async def _problem(_: Request, error: Exception) -> JSONResponse:
     return problem_response(error.status, error.code, error.detail, **error.extra)
 
 
+async def _refused(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, Refusal)  # noqa: S101  # registered for this class only
+    return problem_response(error.status, error.code, error.sentence)
+
+
+async def _part_away(request: Request, error: Exception) -> JSONResponse:
+    part = "Kafka" if isinstance(error, MessagingError) else "the database"
+    _log.warning(
+        "a part is away", part=part, path=request.scope.get("route_path"), error=type(error).__name__
+    )
+    detail = f"{part} is away or slow; whether a change was made is not known, read before you repeat it"
+    return problem_response(503, "unavailable", detail)
+
+
 async def _invalid(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101  # registered for this class only
     # The offending input is left out: it may be somebody's data.
@@ -58,13 +76,19 @@ async def _http(_: Request, error: Exception) -> JSONResponse:
 
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:
-    _log.error("request failed", path=request.scope.get("route_path"), error=type(error).__name__, exc_info=error)
+    _log.error(
+        "request failed", path=request.scope.get("route_path"), error=type(error).__name__, exc_info=error
+    )
     return problem_response(500, "internal-error", "the service failed; the cause is in its log")
 
 
 def install(app: FastAPI) -> None:
     """Make every error of the app a problem document."""
     app.add_exception_handler(ProblemError, _problem)
+    app.add_exception_handler(Refusal, _refused)
+    app.add_exception_handler(MessagingError, _part_away)
+    app.add_exception_handler(OperationalError, _part_away)
+    app.add_exception_handler(InterfaceError, _part_away)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(Exception, _unexpected)
