@@ -17,3 +17,40 @@ class ConsistencyError(LedgerError):
     """A proof does not show that one tree extends another."""
 
     code = "consistency-proof-invalid"
+
+
+class CodedError(LedgerError):
+    """An error whose stable `code` says which of the documented cases it is."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.code = code
+        self.detail = detail
+
+
+class NoteError(CodedError):
+    """A signed note cannot be trusted: `malformed`, `unverified` or `invalid-signature`."""
+
+
+class KeyTextError(CodedError):
+    """A verifier key (vkey) is not usable: `malformed-vkey` or `unsupported-algorithm`."""
+
+
+class CheckpointError(CodedError):
+    """A note's text is not a checkpoint: `malformed`."""
+
+
+class TileError(CodedError):
+    """A tile, entry bundle or position does not fit its tree: `malformed-tile` or `out-of-range`."""
+
+
+class BlockError(CodedError):
+    """A leaf, header or succession of headers is not as docs/ledger-format.md says; see `BLOCK_CODES`."""
+
+
+class PolicyError(CodedError):
+    """The description of whom to trust is not usable: `malformed-policy`."""
+
+
+class ReceiptError(CodedError):
+    """A receipt proves nothing; `code` names the first step of its verification that failed."""

@@ -1,0 +1,326 @@
+"""Blocks: leaves, signed headers, how one header follows another, and where both are kept.
+
+The format is docs/ledger-format.md; every text here has exactly one form, so that parsing and formatting
+are inverse to each other and a changed byte is either noticed or not there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+
+from salus.ledger.base import base64_of, hash_of_base64, int_of_decimal
+from salus.ledger.checkpoint import Checkpoint, parse_checkpoint
+from salus.ledger.errors import BlockError, CheckpointError, NoteError
+from salus.ledger.merkle import HASH_SIZE, LEAF_PREFIX, leaf_hash
+from salus.ledger.note import Signer, Verifier, open_note, sign_note
+
+LEAF_ORIGIN = b"salus.health/leaf/v1\n"
+ACCEPTED = "accepted"
+REJECTED_PREFIX = "rejected:"
+NO_DIGEST = bytes(HASH_SIZE)
+NO_PREVIOUS = bytes(HASH_SIZE)
+# A header is an entry of a tlog-tiles bundle, whose length prefix has 16 bits.
+HEADER_BYTES_MAX = 65_535
+PARTITION_MAX = 2**31 - 1
+# The first line of a leaf, after its origin: topic, partition, offset, status, signature length.
+_LEAF_LINE = re.compile(
+    rb"([A-Za-z0-9._-]{1,249}) (0|[1-9][0-9]{0,9}) (0|[1-9][0-9]{0,18}) "
+    rb"(accepted|rejected:[a-z0-9-]{1,64}) (-|0|[1-9][0-9]{0,8})\n"
+)
+_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
+_STATUS = re.compile(r"accepted|rejected:[a-z0-9-]{1,64}")
+_SHA256_HEX = re.compile(r"[0-9a-f]{64}")
+_BLOCK_ORIGIN = re.compile(r"([^ ]+)/block/(0|[1-9][0-9]{0,18})")
+BLOCK_CODES = (
+    "malformed-leaf",
+    "malformed-header",
+    "header-signature",
+    "origin",
+    "height",
+    "previous",
+    "time",
+    "identity",
+    "range-missing",
+    "range-gap",
+)
+
+LeafRow = tuple[str, int, int, str, bytes, bytes | None]
+"""topic, partition, offset, status, digest, signature header: one leaf as a plain tuple."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """One record of an input topic and what became of it.
+
+    `digest` is the RFC 6962 leaf hash of the record's value (32 zero bytes for a tombstone); `signature`
+    is the value of its `salus-signature` header as it travelled, or None if it had none that can be kept.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    status: str
+    digest: bytes
+    signature: bytes | None = None
+
+    @property
+    def is_accepted(self) -> bool:
+        """Whether the record was accepted; otherwise `status` says why not."""
+        return self.status == ACCEPTED
+
+    def data(self) -> bytes:
+        """Return the bytes that are hashed to the leaf hash."""
+        signature = b"" if self.signature is None else self.signature
+        length = "-" if self.signature is None else len(self.signature)
+        line = f"{self.topic} {self.partition} {self.offset} {self.status} {length}\n"
+        return LEAF_ORIGIN + line.encode() + self.digest + signature
+
+    def hash(self) -> bytes:
+        """Return the leaf's hash in its block's tree."""
+        return leaf_hash(self.data())
+
+
+def parse_leaf(data: bytes) -> Leaf:
+    """Return the leaf of these bytes.
+
+    Raises:
+        BlockError: `malformed-leaf`, if they are not exactly what `Leaf.data` gives.
+    """
+    match = _LEAF_LINE.match(data, len(LEAF_ORIGIN)) if data.startswith(LEAF_ORIGIN) else None
+    if match is None:
+        raise BlockError("malformed-leaf", "not of the form 'TOPIC PARTITION OFFSET STATUS LENGTH'")
+    topic, partition, offset, status, length = (part.decode("ascii") for part in match.groups())
+    digest = data[match.end() : match.end() + HASH_SIZE]
+    rest = data[match.end() + HASH_SIZE :]
+    signature = None if length == "-" else rest
+    leaf = Leaf(topic, int(partition), int(offset), status, digest, signature)
+    if len(digest) != HASH_SIZE or leaf.partition > PARTITION_MAX or leaf.data() != data:
+        raise BlockError("malformed-leaf", "lengths or numbers are not what they say")
+    return leaf
+
+
+def leaf_hashes(rows: Iterable[LeafRow]) -> list[bytes]:
+    """Return the leaf hash of each row: `[Leaf(*row).hash() for row in rows]`, but fast."""
+    start = LEAF_PREFIX + LEAF_ORIGIN
+    hashes = []
+    for topic, partition, offset, status, digest, signature in rows:
+        if signature is None:
+            line = f"{topic} {partition} {offset} {status} -\n"
+            hashes.append(sha256(start + line.encode() + digest).digest())
+        else:
+            line = f"{topic} {partition} {offset} {status} {len(signature)}\n"
+            hashes.append(sha256(start + line.encode() + digest + signature).digest())
+    return hashes
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Range:
+    """The offsets from `first` up to, not including, `next` of one input partition.
+
+    A header has one for every partition that its shard has ever covered, also where first == next, so
+    that the last header alone says where to go on.
+    """
+
+    topic: str
+    partition: int
+    first: int
+    next: int
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The facts of one block. `origin` is the shard's (the block's own is `ORIGIN/block/HEIGHT`).
+
+    `time` is UTC in whole milliseconds; `identity` is (topic, partition, next offset): the position up to
+    which the identity events were folded to judge the signatures; `ranges` are sorted.
+    """
+
+    origin: str
+    height: int
+    leaves: int
+    root: bytes
+    previous: bytes
+    time: datetime
+    accepted: int
+    body_bytes: int
+    body_sha256: bytes
+    identity: tuple[str, int, int]
+    ranges: tuple[Range, ...]
+
+    def checkpoint(self) -> Checkpoint:
+        """Return the header as the checkpoint of the block's own tree."""
+        topic, partition, following = self.identity
+        extensions = (
+            f"previous {base64_of(self.previous)}",
+            f"time {format_time(self.time)}",
+            f"accepted {self.accepted}",
+            f"body {self.body_bytes} {self.body_sha256.hex()}",
+            f"identity {topic} {partition} {following}",
+            *(f"range {r.topic} {r.partition} {r.first} {r.next}" for r in self.ranges),
+        )
+        return Checkpoint(f"{self.origin}/block/{self.height}", self.leaves, self.root, extensions)
+
+    def text(self) -> str:
+        """Return the note text."""
+        return self.checkpoint().text()
+
+    @property
+    def next_offsets(self) -> dict[tuple[str, int], int]:
+        """The next offset to read of each partition the shard has covered."""
+        return {(r.topic, r.partition): r.next for r in self.ranges}
+
+
+def format_time(time: datetime) -> str:
+    """Return a UTC time in RFC 3339 with milliseconds and Z; finer digits are cut off."""
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{time.microsecond // 1000:03d}Z"
+
+
+def whole_milliseconds(time: datetime) -> datetime:
+    """Return the time as a header can state it: in UTC, without microseconds."""
+    return time.astimezone(UTC).replace(microsecond=time.microsecond // 1000 * 1000)
+
+
+def parse_header(text: str) -> Header:
+    """Return the header of a note text; nothing is verified but the form.
+
+    Raises:
+        BlockError: `malformed-header`, if the text is not exactly what `Header.text` gives, or counts and
+            ranges cannot be true.
+    """
+    try:
+        checkpoint = parse_checkpoint(text)
+        header = _header_of(checkpoint)
+        _require_sense(header)
+    except CheckpointError as error:
+        raise BlockError("malformed-header", error.detail) from None
+    except (ValueError, OverflowError) as error:
+        raise BlockError("malformed-header", str(error)) from None
+    if header.text() != text:
+        raise BlockError("malformed-header", "not the canonical form")
+    return header
+
+
+def sign_header(header: Header, signer: Signer) -> bytes:
+    """Return the header note: the bytes to store, announce and log.
+
+    Raises:
+        BlockError: `malformed-header`, if the header has no canonical form, is another shard's or is too
+            long for a log entry.
+    """
+    text = header.text()
+    if signer.name != header.origin or parse_header(text) != header:
+        raise BlockError("malformed-header", "not this signer's, or not in canonical form")
+    note = sign_note(text, (signer,))
+    if len(note) > HEADER_BYTES_MAX:
+        raise BlockError("malformed-header", f"{len(note)} bytes, at most {HEADER_BYTES_MAX}")
+    return note
+
+
+def open_header(note: bytes, verifier: Verifier) -> Header:
+    """Return the header that the shard's sequencer signed.
+
+    Raises:
+        BlockError: `header-signature` or `malformed-header`; `origin` if it is another shard's.
+    """
+    if len(note) > HEADER_BYTES_MAX:
+        raise BlockError("malformed-header", f"{len(note)} bytes, at most {HEADER_BYTES_MAX}")
+    try:
+        opened = open_note(note, (verifier,))
+    except NoteError as error:
+        code = "malformed-header" if error.code == "malformed" else "header-signature"
+        raise BlockError(code, error.detail) from None
+    header = parse_header(opened.text)
+    if header.origin != verifier.name:
+        raise BlockError("origin", "the header is another shard's")
+    return header
+
+
+def check_succession(previous: tuple[Header, bytes] | None, header: Header) -> None:
+    """Raise BlockError unless `header` may stand right after `previous` (header, note bytes).
+
+    `None` stands before the first block. The code names the first rule that is broken: `origin`,
+    `height`, `previous`, `time` and `identity` (neither may go back), `range-missing`, `range-gap`.
+    """
+    if previous is None:
+        if header.height != 0:
+            raise BlockError("height", f"a chain begins with height 0, not {header.height}")
+        if header.previous != NO_PREVIOUS:
+            raise BlockError("previous", "the first header names one before it")
+        return
+    before, note = previous
+    if header.origin != before.origin:
+        raise BlockError("origin", "two shards' headers in one chain")
+    if header.height != before.height + 1:
+        raise BlockError("height", f"{header.height} after {before.height}")
+    if header.previous != leaf_hash(note):
+        raise BlockError("previous", f"header {header.height} names another one before it")
+    if header.time < before.time:
+        raise BlockError("time", f"header {header.height} is earlier than the one before it")
+    if header.identity[:2] != before.identity[:2] or header.identity[2] < before.identity[2]:
+        raise BlockError("identity", f"header {header.height} was judged by an earlier identity position")
+    _check_ranges(before, header)
+
+
+def _check_ranges(before: Header, header: Header) -> None:
+    firsts = {(r.topic, r.partition): r.first for r in header.ranges}
+    for (topic, partition), following in before.next_offsets.items():
+        first = firsts.get((topic, partition))
+        if first is None:
+            raise BlockError("range-missing", f"header {header.height} has no range of {topic} {partition}")
+        if first != following:
+            detail = f"{topic} {partition} goes on at {first} instead of {following}"
+            raise BlockError("range-gap", f"header {header.height}: {detail}")
+
+
+def header_key(shard: int, height: int) -> str:
+    """Return the object key of a header."""
+    return f"shard/{shard}/{height:012d}/header"
+
+
+def body_key(shard: int, height: int, root: bytes) -> str:
+    """Return the object key of a body; several may exist of one height, the header names the one."""
+    return f"shard/{shard}/{height:012d}/body-{root.hex()}.parquet"
+
+
+def _header_of(checkpoint: Checkpoint) -> Header:
+    named = _BLOCK_ORIGIN.fullmatch(checkpoint.origin)
+    if named is None or len(checkpoint.extensions) < 5:
+        raise ValueError("not 'ORIGIN/block/HEIGHT' with five or more lines after the root")
+    lines = [line.split(" ") for line in checkpoint.extensions]
+    words = ["previous", "time", "accepted", "body", "identity"] + ["range"] * (len(lines) - 5)
+    sizes = [2, 2, 2, 3, 4] + [5] * (len(lines) - 5)
+    if [line[0] for line in lines] != words or [len(line) for line in lines] != sizes:
+        raise ValueError("lines are missing, out of order or of the wrong shape")
+    previous, time, accepted, body, identity, *ranges = lines
+    if _SHA256_HEX.fullmatch(body[2]) is None:
+        raise ValueError("the body's hash is not 64 hex digits")
+    return Header(
+        origin=named.group(1),
+        height=int_of_decimal(named.group(2)),
+        leaves=checkpoint.size,
+        root=checkpoint.root,
+        previous=hash_of_base64(previous[1]),
+        time=datetime.strptime(time[1], "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC),
+        accepted=int_of_decimal(accepted[1]),
+        body_bytes=int_of_decimal(body[1]),
+        body_sha256=bytes.fromhex(body[2]),
+        identity=(identity[1], int_of_decimal(identity[2]), int_of_decimal(identity[3])),
+        ranges=tuple(Range(r[1], *(int_of_decimal(number) for number in r[2:])) for r in ranges),
+    )
+
+
+def _require_sense(header: Header) -> None:
+    places = [(r.topic, r.partition) for r in header.ranges]
+    if places != sorted(set(places)):
+        raise ValueError("ranges are not sorted, or a partition is there twice")
+    for topic, partition in (*places, header.identity[:2]):
+        if _TOPIC.fullmatch(topic) is None or not 0 <= partition <= PARTITION_MAX:
+            raise ValueError("not a Kafka topic and partition")
+    if any(r.first > r.next for r in header.ranges):
+        raise ValueError("a range ends before it begins")
+    if header.leaves > sum(r.next - r.first for r in header.ranges) or header.accepted > header.leaves:
+        raise ValueError("more leaves than offsets, or more accepted than there are")

@@ -1,0 +1,219 @@
+"""Receipts: one file that proves one event, verified with nothing but a policy.
+
+A receipt is two C2SP tlog-proofs (c2sp.org/tlog-proof) with a blank line between them: the first proves
+that a leaf is in a block, whose header note stands where a checkpoint stands; the second proves that this
+header is in the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from salus.ledger.base import base64_of, bytes_of_base64, hash_of_base64, int_of_decimal
+from salus.ledger.block import Header, Leaf, parse_header, parse_leaf
+from salus.ledger.checkpoint import Checkpoint
+from salus.ledger.errors import (
+    BlockError,
+    CheckpointError,
+    InclusionError,
+    NoteError,
+    PolicyError,
+    ReceiptError,
+)
+from salus.ledger.merkle import leaf_hash, verify_inclusion
+from salus.ledger.note import NOTE_BYTES_MAX, split_note
+from salus.ledger.policy import Cosigner, Policy
+
+PROOF_LINE = "c2sp.org/tlog-proof@v1"
+RECEIPT_BYTES_MAX = 2 * NOTE_BYTES_MAX
+PATH_MAX = 63
+RECEIPT_CODES = (
+    "malformed",
+    "leaf",
+    "event-digest",
+    "block-path",
+    "header-signature",
+    "log-path",
+    "checkpoint-signature",
+    "quorum",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """One C2SP tlog-proof: extra data, index, path from the sibling up, and the checkpoint note."""
+
+    index: int
+    path: tuple[bytes, ...]
+    checkpoint: bytes
+    extra: bytes | None = None
+
+    def encode(self) -> bytes:
+        """Return the proof's text."""
+        lines = [PROOF_LINE]
+        if self.extra is not None:
+            lines.append(f"extra {base64_of(self.extra)}")
+        lines += [f"index {self.index}", *map(base64_of, self.path), "", ""]
+        return "\n".join(lines).encode() + self.checkpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """A parsed receipt: nothing in it is verified."""
+
+    in_block: Proof
+    in_log: Proof
+
+    def encode(self) -> bytes:
+        """Return the receipt's bytes."""
+        return self.in_block.encode() + b"\n" + self.in_log.encode()
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedReceipt:
+    """What a valid receipt proves: this leaf, in this block, in the log below this checkpoint.
+
+    A leaf may be a rejected record: look at `leaf.is_accepted`.
+    """
+
+    leaf: Leaf
+    index: int
+    header: Header
+    log_index: int
+    checkpoint: Checkpoint
+    cosigners: tuple[Cosigner, ...]
+
+
+def build_receipt(  # noqa: PLR0913, PLR0917  # the seven facts of a receipt, in their order
+    leaf_data: bytes,
+    index: int,
+    block_path: Sequence[bytes],
+    header_note: bytes,
+    log_index: int,
+    log_path: Sequence[bytes],
+    checkpoint_note: bytes,
+) -> bytes:
+    """Return the receipt of a leaf; nothing is verified here but the form.
+
+    Raises:
+        ReceiptError: `malformed`.
+    """
+    in_block = Proof(index, tuple(block_path), header_note, leaf_data)
+    receipt = Receipt(in_block, Proof(log_index, tuple(log_path), checkpoint_note))
+    encoded = receipt.encode()
+    if parse_receipt(encoded) != receipt:
+        raise ReceiptError("malformed", "the parts do not fit into a receipt")
+    return encoded
+
+
+def parse_proof(data: bytes) -> Proof:
+    """Return a tlog-proof's parts; of the checkpoint only the note's form is checked.
+
+    Raises:
+        ReceiptError: `malformed`.
+    """
+    head, blank, checkpoint = data.partition(b"\n\n")
+    first, *lines = head.split(b"\n")
+    if first != PROOF_LINE.encode() or not blank or not lines or len(lines) > PATH_MAX + 2:
+        raise ReceiptError("malformed", "not a tlog-proof")
+    try:
+        extra = None
+        if lines[0].startswith(b"extra "):
+            extra = bytes_of_base64(lines.pop(0)[6:].decode("ascii"))
+        index = int_of_decimal(_after("index ", lines.pop(0).decode("ascii") if lines else ""))
+        path = tuple(hash_of_base64(line.decode("ascii")) for line in lines)
+        split_note(checkpoint)
+    except (ValueError, NoteError) as error:
+        raise ReceiptError("malformed", str(error)) from None
+    return Proof(index, path, checkpoint, extra)
+
+
+def parse_receipt(data: bytes) -> Receipt:
+    """Return a receipt's two proofs.
+
+    Raises:
+        ReceiptError: `malformed`, if they are not exactly what `Receipt.encode` gives.
+    """
+    if len(data) > RECEIPT_BYTES_MAX:
+        raise ReceiptError("malformed", f"more than {RECEIPT_BYTES_MAX} bytes")
+    separator = b"\n\n" + PROOF_LINE.encode() + b"\n"
+    first, found, second = data.partition(separator)
+    if not found:
+        raise ReceiptError("malformed", "not two proofs with a blank line between them")
+    in_block = parse_proof(first + b"\n")
+    in_log = parse_proof(separator[2:] + second)
+    if in_block.extra is None or in_log.extra is not None:
+        raise ReceiptError("malformed", "extra data belongs in the first proof, and only there")
+    return Receipt(in_block, in_log)
+
+
+def verify_receipt(receipt: bytes, policy: Policy, *, event: bytes | None = None) -> VerifiedReceipt:
+    """Return what the receipt proves to someone with this policy.
+
+    `event` is the record's value as it was on the topic; without it the receipt speaks of a digest only.
+
+    Raises:
+        ReceiptError: with the first of `RECEIPT_CODES` that applies, from the leaf upwards.
+    """
+    parsed = parse_receipt(receipt)
+    leaf, shown = _leaf_and_header(parsed.in_block)
+    if event is not None and leaf_hash(event) != leaf.digest:
+        raise ReceiptError("event-digest", "the receipt is of another value")
+    _require_path("block-path", leaf.hash(), parsed.in_block, shown.checkpoint())
+    try:
+        header = policy.open_header(parsed.in_block.checkpoint, shown.origin)
+    except (BlockError, PolicyError) as error:
+        raise ReceiptError("header-signature", str(error)) from None
+    try:
+        seen = policy.open_checkpoint(parsed.in_log.checkpoint)
+    except (NoteError, CheckpointError) as error:
+        raise ReceiptError("checkpoint-signature", str(error)) from None
+    _require_path("log-path", leaf_hash(parsed.in_block.checkpoint), parsed.in_log, seen.checkpoint)
+    if len(seen.cosigners) < policy.quorum:
+        raise ReceiptError("quorum", f"{len(seen.cosigners)} of {policy.quorum} witnesses cosigned")
+    return VerifiedReceipt(
+        leaf=leaf,
+        index=parsed.in_block.index,
+        header=header,
+        log_index=parsed.in_log.index,
+        checkpoint=seen.checkpoint,
+        cosigners=seen.cosigners,
+    )
+
+
+def _leaf_and_header(proof: Proof) -> tuple[Leaf, Header]:
+    text, _ = split_note(proof.checkpoint)
+    try:
+        header = parse_header(text)
+    except BlockError as error:
+        raise ReceiptError("malformed", str(error)) from None
+    try:
+        leaf = parse_leaf(proof.extra or b"")
+    except BlockError as error:
+        raise ReceiptError("leaf", str(error)) from None
+    if not any(
+        (r.topic, r.partition) == (leaf.topic, leaf.partition) and r.first <= leaf.offset < r.next
+        for r in header.ranges
+    ):
+        raise ReceiptError("leaf", "its position is outside the block's ranges")
+    return leaf, header
+
+
+def _require_path(code: str, leaf: bytes, proof: Proof, tree: Checkpoint) -> None:
+    try:
+        verify_inclusion(
+            leaf=leaf,
+            index=proof.index,
+            tree_size=tree.size,
+            path=proof.path,
+            expected_root=tree.root,
+        )
+    except InclusionError as error:
+        raise ReceiptError(code, str(error)) from None
+
+
+def _after(prefix: str, line: str) -> str:
+    if not line.startswith(prefix):
+        raise ValueError(f"no line '{prefix}…'")
+    return line.removeprefix(prefix)
