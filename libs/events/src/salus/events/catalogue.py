@@ -240,6 +240,14 @@ Purpose = Literal["TREAT", "ETREAT", "HPAYMT", "HOPERAT", "HRESCH", "PATRQT", "P
 """HL7 v3 PurposeOfUse codes."""
 
 
+@event("salus.consent.patient-linked.v1", owner=Owner.CONSENT, retention=Retention.ACCESS)
+class PatientLinked(EventData):
+    """This party is the patient: it may grant and take back consents, and read, as she."""
+
+    patient: Pseudonym
+    did: Did
+
+
 @event("salus.consent.consent-granted.v1", owner=Owner.CONSENT, retention=Retention.ACCESS)
 class ConsentGranted(EventData):
     """A patient lets someone act on her data for these purposes during this period."""
