@@ -8,8 +8,8 @@ and bytes. Level -1 (`ENTRIES`) means entry bundles. A caller that can only read
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
 
 from salus.ledger.errors import TileError
 from salus.ledger.merkle import EMPTY_ROOT, HASH_SIZE, leaf_hash, levels_of, node_hash, root_of
@@ -24,17 +24,18 @@ ReadTile = Callable[[int, int, int], bytes]
 """(level, index, width) -> the tile's bytes; level -1 means an entry bundle."""
 
 
-class TileRef(NamedTuple):
-    """Which tile: level (-1: entry bundle), number within the level, and width (256: a full tile)."""
+@dataclass(frozen=True, slots=True, order=True)
+class TileRef:
+    """Which tile: level (-1: entry bundle), index within the level, and width (256: a full tile)."""
 
     level: int
-    number: int
+    index: int
     width: int
 
     @property
     def path(self) -> str:
         """The tile's path under the log's prefix."""
-        return tile_path(self.level, self.number, self.width)
+        return tile_path(self.level, self.index, self.width)
 
 
 def tile_path(level: int, index: int, width: int = TILE_WIDTH) -> str:
@@ -317,8 +318,8 @@ def _node(node: Node, size: int, read_tile: ReadTile) -> bytes:
     ref = _tile_of(node, size)
     height, index = node
     within = height % TILE_HEIGHT
-    levels = _levels_of_tile(read_tile(*ref), ref.width)
-    return levels[within][index - (ref.number * TILE_WIDTH >> within)]
+    levels = _levels_of_tile(read_tile(ref.level, ref.index, ref.width), ref.width)
+    return levels[within][index - (ref.index * TILE_WIDTH >> within)]
 
 
 @lru_cache(maxsize=128)
