@@ -1,0 +1,117 @@
+{{- define "salus.labels" -}}
+app.kubernetes.io/part-of: salus
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- end }}
+
+{{- define "salus.image" -}}
+{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end }}
+
+{{- define "salus.networkConfigMap" -}}
+{{ .Values.network.existingConfigMap | default (printf "%s-network" .Release.Name) }}
+{{- end }}
+
+{{- define "salus.serviceAccount" -}}
+{{ .Values.serviceAccount.name | default .Release.Name }}
+{{- end }}
+
+{{/* The environment that every service has. Takes {root, name, key}. */}}
+{{- define "salus.environment" -}}
+- {name: SALUS_SERVICE_NAME, value: {{ .name | quote }}}
+- {name: SALUS_HTTP_HOST, value: "0.0.0.0"}
+- {name: SALUS_HTTP_PORT, value: "8080"}
+- {name: SALUS_NETWORK_FILE, value: /etc/salus/network.json}
+- {name: SALUS_SIGNING_KEY_FILE, value: /etc/salus-keys/{{ .name }}.pem}
+- {name: SALUS_KAFKA_BOOTSTRAP, value: {{ .root.Values.kafka.bootstrap | quote }}}
+- {name: SALUS_S3_ENDPOINT, value: {{ .root.Values.s3.endpoint | quote }}}
+- {name: SALUS_S3_REGION, value: {{ .root.Values.s3.region | quote }}}
+- name: SALUS_S3_ACCESS_KEY
+  valueFrom: {secretKeyRef: {name: {{ .root.Values.s3.credentialsSecret }}, key: access-key}}
+- name: SALUS_S3_SECRET_KEY
+  valueFrom: {secretKeyRef: {name: {{ .root.Values.s3.credentialsSecret }}, key: secret-key}}
+{{- range $name, $bucket := .root.Values.s3.buckets }}
+- {name: SALUS_{{ upper $name }}_BUCKET, value: {{ $bucket | quote }}}
+{{- end }}
+- {name: SALUS_LOG_LEVEL, value: {{ .root.Values.telemetry.logLevel | quote }}}
+{{- with .root.Values.telemetry.otlpEndpoint }}
+- {name: SALUS_OTLP_ENDPOINT, value: {{ . | quote }}}
+{{- end }}
+{{- end }}
+
+{{/* The pod of a service. Takes {root, name, component, env (list as YAML text), files (key names), data}. */}}
+{{- define "salus.pod" -}}
+serviceAccountName: {{ include "salus.serviceAccount" .root }}
+automountServiceAccountToken: false
+{{- with .root.Values.imagePullSecrets }}
+imagePullSecrets: {{ toYaml . | nindent 2 }}
+{{- end }}
+terminationGracePeriodSeconds: 30
+securityContext:
+  runAsNonRoot: true
+  runAsUser: 10001
+  runAsGroup: 10001
+  fsGroup: 10001
+  seccompProfile: {type: RuntimeDefault}
+containers:
+  - name: {{ .name }}
+    image: {{ include "salus.image" .root | quote }}
+    imagePullPolicy: {{ .root.Values.image.pullPolicy }}
+    args: [python, -m, salus.{{ .name }}]
+    ports:
+      - {name: http, containerPort: 8080}
+    env:
+      {{- include "salus.environment" . | nindent 6 }}
+      {{- with .env }}{{ . | nindent 6 }}{{ end }}
+      {{- with .settings.extraEnv }}{{ toYaml . | nindent 6 }}{{ end }}
+    startupProbe:
+      httpGet: {path: /healthz, port: http}
+      periodSeconds: 2
+      failureThreshold: 60
+    livenessProbe:
+      httpGet: {path: /healthz, port: http}
+      periodSeconds: 10
+      timeoutSeconds: 5
+    readinessProbe:
+      httpGet: {path: /readyz, port: http}
+      periodSeconds: 5
+      timeoutSeconds: 10
+    resources: {{ toYaml .settings.resources | nindent 6 }}
+    securityContext:
+      allowPrivilegeEscalation: false
+      readOnlyRootFilesystem: true
+      capabilities: {drop: [ALL]}
+    volumeMounts:
+      - {name: network, mountPath: /etc/salus, readOnly: true}
+      - {name: keys, mountPath: /etc/salus-keys, readOnly: true}
+      - {name: tmp, mountPath: /tmp}
+      - {name: data, mountPath: /var/lib/salus}
+volumes:
+  - name: network
+    configMap: {name: {{ include "salus.networkConfigMap" .root }}}
+  - name: keys
+    secret:
+      secretName: {{ .root.Values.network.keysSecret }}
+      defaultMode: 0440
+      items:
+        {{- range .files }}
+        - {key: {{ . }}, path: {{ . }}}
+        {{- end }}
+  - name: tmp
+    emptyDir: {}
+  {{- if not .persistent }}
+  - name: data
+    emptyDir: {}
+  {{- end }}
+{{- with .root.Values.nodeSelector }}
+nodeSelector: {{ toYaml . | nindent 2 }}
+{{- end }}
+{{- with .root.Values.tolerations }}
+tolerations: {{ toYaml . | nindent 2 }}
+{{- end }}
+{{- with .root.Values.affinity }}
+affinity: {{ toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
