@@ -1,0 +1,29 @@
+"""What can keep a development platform from running; every message is one sentence for a person."""
+
+
+class DevkitError(Exception):
+    """Base of all errors of this package."""
+
+
+class MissingToolError(DevkitError):
+    """The machine lacks a program that is needed to get Kafka or MinIO."""
+
+
+class BuildError(DevkitError):
+    """Fetching Kafka's jars or building MinIO failed; the message carries the end of the tool's output."""
+
+
+class StartError(DevkitError):
+    """A process did not become ready; the message carries the end of its log."""
+
+    def __init__(self, name: str, why: str, *, log_tail: str = "") -> None:
+        super().__init__(f"{name} {why}" + (f"; the end of its log:\n{log_tail}" if log_tail else ""))
+        self.name = name
+
+
+class AlreadyRunningError(DevkitError):
+    """A platform already runs from this state directory."""
+
+
+class NotRunningError(DevkitError):
+    """No platform runs from this state directory."""

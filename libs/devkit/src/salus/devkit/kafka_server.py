@@ -1,0 +1,175 @@
+"""One Kafka broker in KRaft mode, from Kafka's own jars, on free loopback ports."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import uuid
+from base64 import urlsafe_b64encode
+from importlib.resources import files
+from pathlib import Path
+
+from salus.devkit.cache import cached, is_cached
+from salus.devkit.errors import MissingToolError, StartError
+from salus.devkit.free_ports import HOST, free_ports, listens
+from salus.devkit.narration import Narrator
+from salus.devkit.processes import Place, ProcessRecord, is_alive, spawn, stop
+from salus.devkit.tools import missing, run_tool
+from salus.devkit.waiting import until
+from salus.messaging import MESSAGE_BYTES_MAX, MessagingError, ping
+
+START_ATTEMPTS_MAX = 3
+START_S_MAX = 60.0
+HEAP = "768m"
+
+# A combined controller and broker. Topics are made on purpose, never by a typing mistake. The dedupe
+# buffer and the internal topics are small because this is one process on a laptop.
+_PROPERTIES = """\
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@{host}:{controller_port}
+listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller_port}
+advertised.listeners=PLAINTEXT://{host}:{port}
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+log.dirs={data}
+auto.create.topics.enable=false
+message.max.bytes={message_bytes_max}
+replica.fetch.max.bytes={message_bytes_max}
+log.retention.ms=-1
+log.retention.bytes=-1
+log.cleaner.dedupe.buffer.size=16777216
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=4
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+group.initial.rebalance.delay.ms=0
+num.network.threads=2
+num.io.threads=4
+"""
+
+
+def _pom() -> tuple[str, str]:
+    text = files("salus.devkit").joinpath("kafka-pom.xml").read_text()
+    return text, hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def kafka_needs() -> list[str]:
+    """Return the programs that Kafka needs on this machine and that are missing."""
+    return [*missing("java"), *([] if is_cached("kafka", _pom()[1]) else missing("mvn"))]
+
+
+async def kafka_classpath(narrator: Narrator) -> str:
+    """Return the Java class path of Kafka and its tools, fetching the jars the first time.
+
+    Raises:
+        MissingToolError: there is no Java, or no Maven to fetch with.
+    """
+    if missing("java"):
+        raise MissingToolError("Kafka needs Java 17 or newer: there is no `java` on the PATH")
+    pom, version = _pom()
+
+    async def fetch(folder: Path) -> None:
+        if missing("mvn"):
+            raise MissingToolError("fetching Kafka needs Maven: there is no `mvn` on the PATH")
+        narrator.step("fetching Kafka's jars with Maven (once, about 55 MB)")
+        file = folder / "pom.xml"
+        file.write_text(pom)
+        command = [
+            "mvn",
+            "-B",
+            "-ntp",
+            "-f",
+            str(file),
+            "dependency:copy-dependencies",
+            "-DincludeScope=runtime",
+        ]
+        await run_tool("Maven", [*command, f"-DoutputDirectory={folder / 'libs'}"], narrator)
+
+    return str(await cached("kafka", version, fetch, narrator) / "libs" / "*")
+
+
+class KafkaServer:
+    """A broker whose data is in `data` of its place; it can be stopped and started again on the same port."""
+
+    def __init__(self, place: Place, narrator: Narrator) -> None:
+        self._place = place
+        self._folder = place.folder
+        self._narrator = narrator
+        self._ports: list[int] = []
+        self.process: ProcessRecord | None = None
+
+    @property
+    def bootstrap(self) -> str:
+        """The broker's address, host:port."""
+        return f"{HOST}:{self._ports[0]}"
+
+    async def start(self, *, preferred: tuple[int, ...] = ()) -> ProcessRecord:
+        """Start the broker and return when it answers.
+
+        Raises:
+            StartError: it does not answer in time.
+        """
+        classpath = await kafka_classpath(self._narrator)
+        preferred = preferred or tuple(self._ports[:1])
+        self._narrator.step("starting Kafka")
+        for attempt in range(1, START_ATTEMPTS_MAX + 1):
+            self._ports = [*free_ports(1, preferred=preferred), *free_ports(1)]
+            await self._format(classpath)
+            self.process = self._spawn(classpath)
+            if await until(self._answers_or_died, deadline_s=START_S_MAX) and is_alive(self.process):
+                return self.process
+            tail = self.process.log_tail()
+            await stop(self.process)
+            # Between our look and its bind another program may have taken the port.
+            if "Address already in use" not in tail or attempt == START_ATTEMPTS_MAX:
+                raise StartError("Kafka", "does not answer", log_tail=tail)
+        raise StartError("Kafka", "found no free port")
+
+    async def stop(self) -> None:
+        """Stop the broker; its data stays."""
+        if self.process is not None:
+            await stop(self.process)
+
+    async def _answers_or_died(self) -> bool:
+        if self.process is None or not is_alive(self.process):
+            return True
+        if not await listens(self._ports[0]):
+            return False
+        try:
+            await ping(self.bootstrap)
+        except MessagingError:
+            return False
+        return True
+
+    async def _format(self, classpath: str) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        properties = self._folder / "server.properties"
+        properties.write_text(
+            _PROPERTIES.format(
+                host=HOST,
+                port=self._ports[0],
+                controller_port=self._ports[1],
+                data=self._folder / "data",
+                message_bytes_max=MESSAGE_BYTES_MAX,
+            )
+        )
+        if (self._folder / "data" / "meta.properties").exists():
+            return
+        cluster = urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
+        java = ["java", "-Xmx128m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", classpath]
+        arguments = ["kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties)]
+        await run_tool("formatting Kafka's storage", [*java, *arguments], self._narrator, timeout_s=60.0)
+
+    def _spawn(self, classpath: str) -> ProcessRecord:
+        quiet = [
+            "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+            "-Dorg.slf4j.simpleLogger.showDateTime=true",
+        ]
+        heap = [f"-Xmx{HEAP}", "-Xms256m", "-XX:+UseG1GC", "-XX:+ExitOnOutOfMemoryError"]
+        command = ["java", *heap, *quiet, "-cp", classpath, "kafka.Kafka"]
+        command.append(str(self._folder / "server.properties"))
+        return spawn("kafka", command, self._place, env=os.environ)

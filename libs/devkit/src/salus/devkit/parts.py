@@ -1,0 +1,118 @@
+"""The parts that Salus stands on, Kafka and an S3 store, however this machine can provide them.
+
+In this order: endpoints given by the environment, a container engine, local processes.
+`SALUS_PARTS=given|engine|local` insists on one of them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from salus.devkit.addresses import REGION, S3, Addresses, Kind, Parts, port_of
+from salus.devkit.engine import EngineParts
+from salus.devkit.errors import DevkitError, MissingToolError
+from salus.devkit.kafka_server import KafkaServer, kafka_needs
+from salus.devkit.minio_server import MinioServer, minio_needs
+from salus.devkit.narration import Narrator
+from salus.devkit.processes import Place, ProcessRecord
+from salus.devkit.tools import engine_answers
+
+GIVEN = ("SALUS_KAFKA_BOOTSTRAP", "SALUS_S3_ENDPOINT", "SALUS_S3_ACCESS_KEY", "SALUS_S3_SECRET_KEY")
+
+
+class GivenParts:
+    """Parts that someone else runs; their addresses are in the environment."""
+
+    kind: Kind = "given"
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
+
+    async def start(self, previous: Addresses | None) -> Addresses:
+        """Return the addresses from the environment; `previous` does not matter."""
+        del previous
+        bootstrap, endpoint, access_key, secret_key = (self._environment[name] for name in GIVEN)
+        region = self._environment.get("SALUS_S3_REGION", REGION)
+        return Addresses(bootstrap, S3(endpoint, access_key, secret_key, region))
+
+    async def stop(self) -> None:
+        """Leave them running: they are not ours."""
+
+    async def restart_kafka(self) -> None:
+        """Refuse: the broker is not ours."""
+        raise DevkitError("Kafka was given by the environment and is not ours to restart")
+
+    def processes(self) -> list[ProcessRecord]:
+        """Return none."""
+        return []
+
+
+class LocalParts:
+    """Parts as local processes."""
+
+    kind: Kind = "local"
+
+    def __init__(self, place: Place, narrator: Narrator) -> None:
+        self._place = place
+        self._narrator = narrator
+        self._kafka: KafkaServer | None = None
+        self._minio: MinioServer | None = None
+
+    async def start(self, previous: Addresses | None) -> Addresses:
+        """Start MinIO and Kafka, fetching and building them the first time."""
+        minio = self._minio = MinioServer(
+            self._place.below("minio"),
+            self._narrator,
+            access_key=previous.s3.access_key if previous else "",
+            secret_key=previous.s3.secret_key if previous else "",
+        )
+        kafka = self._kafka = KafkaServer(self._place.below("kafka"), self._narrator)
+        await minio.start(preferred=port_of(previous.s3.endpoint) if previous else ())
+        await kafka.start(preferred=port_of(previous.kafka_bootstrap) if previous else ())
+        return Addresses(kafka.bootstrap, S3(minio.endpoint, minio.access_key, minio.secret_key))
+
+    async def stop(self) -> None:
+        """Stop both; their data stays."""
+        if self._kafka is not None:
+            await self._kafka.stop()
+        if self._minio is not None:
+            await self._minio.stop()
+
+    async def restart_kafka(self) -> None:
+        """Stop the broker and start it again at the same address."""
+        if self._kafka is None:
+            raise DevkitError("Kafka was never started")
+        await self._kafka.stop()
+        await self._kafka.start()
+
+    def processes(self) -> list[ProcessRecord]:
+        """Return what runs."""
+        servers = (self._kafka, self._minio)
+        return [server.process for server in servers if server is not None and server.process is not None]
+
+
+async def find_parts(place: Place, narrator: Narrator) -> Parts:
+    """Return the first way to get the parts that this machine offers.
+
+    Raises:
+        MissingToolError: it offers none; the message says what is missing.
+    """
+    wanted = os.environ.get("SALUS_PARTS", "")
+    local = LocalParts(place, narrator)
+    if wanted == "local":
+        return local
+    if wanted == "given" or (not wanted and all(name in os.environ for name in GIVEN)):
+        absent = [name for name in GIVEN if name not in os.environ]
+        if absent:
+            raise MissingToolError(f"SALUS_PARTS=given, but {', '.join(absent)} is not set")
+        return GivenParts(os.environ)
+    if wanted == "engine" or (not wanted and await engine_answers()):
+        return EngineParts(place, narrator, fallback=None if wanted else local)
+    absent = [*kafka_needs(), *minio_needs()]
+    if absent:
+        raise MissingToolError(
+            "Kafka and MinIO need either a running container engine (`docker info` gets no answer) or "
+            f"Java 17, Maven and Go, of which this machine lacks {', '.join(absent)}"
+        )
+    return local
