@@ -9,13 +9,31 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
 from sqlalchemy.exc import InterfaceError, OperationalError
 from starlette.exceptions import HTTPException
 
+from salus.client import ClientError
 from salus.messaging import MessagingError
 from salus.runtime.refusal import Refusal
 
 _log = structlog.get_logger()
+
+
+class Problem(BaseModel):
+    """An RFC 9457 problem document; programs go by `code`, people read `detail`."""
+
+    type: str = Field(examples=["urn:salus:problem:conflict"])
+    title: str = Field(description="The HTTP status in words.")
+    status: int
+    code: str = Field(description="Stable: says what is wrong.", examples=["conflict"])
+    detail: str = Field(description="A sentence for people; may change.")
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the `responses` of a route that may answer with problems of these statuses."""
+    content = {"application/problem+json": {"schema": Problem.model_json_schema()}}
+    return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
 
 
 class ProblemError(Exception):
@@ -54,7 +72,7 @@ async def _refused(_: Request, error: Exception) -> JSONResponse:
 
 
 async def _part_away(request: Request, error: Exception) -> JSONResponse:
-    part = "Kafka" if isinstance(error, MessagingError) else "the database"
+    part = "Kafka" if isinstance(error, MessagingError | ClientError) else "the database"
     _log.warning(
         "a part is away", part=part, path=request.scope.get("route_path"), error=type(error).__name__
     )
@@ -87,6 +105,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(ProblemError, _problem)
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(MessagingError, _part_away)
+    app.add_exception_handler(ClientError, _part_away)
     app.add_exception_handler(OperationalError, _part_away)
     app.add_exception_handler(InterfaceError, _part_away)
     app.add_exception_handler(RequestValidationError, _invalid)
