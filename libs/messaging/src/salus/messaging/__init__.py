@@ -5,7 +5,7 @@ known by whoever did it, so offsets kept by the broker would be a second truth.
 """
 
 from salus.messaging.admin import Topic, ensure_topics, partitions_of, ping
-from salus.messaging.errors import BrokerAwayError, DeliveryError, MessagingError
+from salus.messaging.errors import BrokerAwayError, DeliveryError, MessagingError, OutOfRangeError
 from salus.messaging.producer import Producer
 from salus.messaging.reader import Reader
 from salus.messaging.record import MESSAGE_BYTES_MAX, Position, Record
@@ -15,6 +15,7 @@ __all__ = [
     "BrokerAwayError",
     "DeliveryError",
     "MessagingError",
+    "OutOfRangeError",
     "Position",
     "Producer",
     "Reader",

@@ -7,9 +7,9 @@ from types import TracebackType
 from typing import Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
-from salus.messaging.errors import BrokerAwayError, MessagingError
+from salus.messaging.errors import BrokerAwayError, MessagingError, OutOfRangeError
 from salus.messaging.record import Position, Record
 
 FETCH_BYTES_MAX = 64 * 1024 * 1024
@@ -68,7 +68,8 @@ class Reader:
 
         Raises:
             BrokerAwayError: the broker does not answer.
-            MessagingError: a position is outside what the broker still has, and the like.
+            OutOfRangeError: a position is outside what the broker has.
+            MessagingError: the broker refuses.
         """
         try:
             batches = await self._open.getmany(timeout_ms=timeout_ms, max_records=max_records)
@@ -124,6 +125,8 @@ class Reader:
 
 
 def _translated(error: KafkaError) -> MessagingError:
+    if isinstance(error, OffsetOutOfRangeError | NoOffsetForPartitionError):
+        return OutOfRangeError(type(error).__name__)
     kind = BrokerAwayError if getattr(error, "retriable", False) else MessagingError
     return kind(type(error).__name__)
 
