@@ -1,0 +1,191 @@
+"""A KMS wraps small keys with a root key that never leaves it; here is what we ask of one, and one in a file.
+
+`FileKms` is for development and small sites. PKCS#11, Vault/OpenBao transit and cloud KMS take its place
+behind the same three calls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+from base64 import b64encode
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+
+from salus.crypto.errors import KmsAwayError, KmsError, UnwrapError
+from salus.crypto.keys import read_private, write_private
+
+FORMAT = b"salus.health/wrapped-key/v1"
+FILE_FORMAT = "salus.health/kms-file/v1"
+ROOT_KEY_BYTES = 32
+NONCE_BYTES = 12
+SCRYPT_N = 2**15
+SCRYPT_R = 8
+SCRYPT_P = 1
+_WRAPPED = re.compile(rb"salus\.health/wrapped-key/v1 ([a-z0-9-]{1,64})\n(.+)", re.DOTALL)
+
+
+class Kms(Protocol):
+    """Wraps keys. Callers may rely on: a wrapped key opens only with the context it was wrapped with.
+
+    Each method may raise KmsAwayError; repeating the call is harmless.
+    """
+
+    async def wrap(self, key: bytes, *, context: str) -> bytes:
+        """Return the key encrypted under the current root key and bound to `context`."""
+
+    async def unwrap(self, wrapped: bytes, *, context: str) -> bytes:
+        """Return the key; raises UnwrapError."""
+
+    async def rewrap(self, wrapped: bytes, *, context: str) -> bytes:
+        """Return the same key wrapped under the current root key; unchanged bytes if it is already.
+
+        Raises:
+            UnwrapError: as `unwrap`.
+        """
+
+
+class _Roots(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    current: str
+    keys: dict[str, bytes]
+
+
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    format: str
+    n: int
+    r: int
+    p: int
+    salt: bytes
+    nonce: bytes
+    sealed: bytes
+
+
+@dataclass
+class FileKms:
+    """Root keys in one file, encrypted with AES-256-GCM under scrypt of a passphrase.
+
+    A process that meets a key wrapped under a root key it does not know reads the file again, so a rotation
+    by another process is noticed.
+    """
+
+    path: Path
+    _passphrase: bytes = field(repr=False)
+    _roots: _Roots = field(repr=False)
+
+    @classmethod
+    async def create(cls, path: Path, passphrase: str) -> FileKms:
+        """Make the file with a first root key; raises KmsError if it exists."""
+        name, key = _new_root()
+        kms = cls(path, passphrase.encode(), _Roots(current=name, keys={name: key}))
+        try:
+            await asyncio.to_thread(kms._save, fresh=True)
+        except FileExistsError:
+            raise KmsError(f"{path} exists; a new root key cannot open what the old one wrapped") from None
+        return kms
+
+    @classmethod
+    async def open(cls, path: Path, passphrase: str) -> FileKms:
+        """Read the file; raises KmsAwayError if it is not there, not ours, or the passphrase is wrong."""
+        raw = passphrase.encode()
+        return cls(path, raw, await asyncio.to_thread(_load, path, raw))
+
+    async def wrap(self, key: bytes, *, context: str) -> bytes:
+        """Return the key wrapped under the current root key."""
+        name = self._roots.current
+        nonce = secrets.token_bytes(NONCE_BYTES)
+        sealed = AESGCM(self._roots.keys[name]).encrypt(nonce, key, _aad(name, context))
+        return b"%b %b\n%b" % (FORMAT, name.encode(), nonce + sealed)
+
+    async def unwrap(self, wrapped: bytes, *, context: str) -> bytes:
+        """Return the key."""
+        name, body = _parse(wrapped)
+        root = await self._root(name)
+        try:
+            return AESGCM(root).decrypt(body[:NONCE_BYTES], body[NONCE_BYTES:], _aad(name, context))
+        except (InvalidTag, ValueError):
+            raise UnwrapError("altered, or wrapped for another use") from None
+
+    async def rewrap(self, wrapped: bytes, *, context: str) -> bytes:
+        """Return the same key under the current root key."""
+        key = await self.unwrap(wrapped, context=context)
+        if _parse(wrapped)[0] == self._roots.current:
+            return wrapped
+        return await self.wrap(key, context=context)
+
+    async def rotate(self) -> str:
+        """Add a root key, make it current, and return its name; older ones still unwrap.
+
+        A crash leaves the old file or the new one.
+        """
+        name, key = _new_root()
+        known = await asyncio.to_thread(_load, self.path, self._passphrase)
+        self._roots = _Roots(current=name, keys={**known.keys, name: key})
+        await asyncio.to_thread(self._save)
+        return name
+
+    async def retire(self) -> None:
+        """Forget every root key but the current one: call it when all keys have been re-wrapped."""
+        current = self._roots.current
+        self._roots = _Roots(current=current, keys={current: self._roots.keys[current]})
+        await asyncio.to_thread(self._save)
+
+    async def _root(self, name: str) -> bytes:
+        if name not in self._roots.keys:
+            self._roots = await asyncio.to_thread(_load, self.path, self._passphrase)
+        try:
+            return self._roots.keys[name]
+        except KeyError:
+            raise UnwrapError(f"there is no root key {name}") from None
+
+    def _save(self, *, fresh: bool = False) -> None:
+        salt, nonce = secrets.token_bytes(16), secrets.token_bytes(NONCE_BYTES)
+        inner = msgspec.json.encode(
+            {"current": self._roots.current, "keys": {k: b64encode(v) for k, v in self._roots.keys.items()}}
+        )
+        sealed = AESGCM(_stretch(self._passphrase, salt, SCRYPT_N, SCRYPT_R, SCRYPT_P)).encrypt(
+            nonce, inner, FILE_FORMAT.encode()
+        )
+        file = _File(FILE_FORMAT, SCRYPT_N, SCRYPT_R, SCRYPT_P, salt=salt, nonce=nonce, sealed=sealed)
+        write_private(self.path, msgspec.json.encode(file), fresh=fresh)
+
+
+def _load(path: Path, passphrase: bytes) -> _Roots:
+    try:
+        file = msgspec.json.decode(read_private(path), type=_File)
+        if (file.format, file.n, file.r, file.p) != (FILE_FORMAT, SCRYPT_N, SCRYPT_R, SCRYPT_P):
+            raise KmsAwayError(f"{path} is of another format")
+        key = _stretch(passphrase, file.salt, file.n, file.r, file.p)
+        inner = AESGCM(key).decrypt(file.nonce, file.sealed, FILE_FORMAT.encode())
+    except FileNotFoundError:
+        raise KmsAwayError(f"there is no KMS file {path}") from None
+    except (msgspec.DecodeError, ValueError) as error:
+        raise KmsAwayError(f"{path} is not a KMS file") from error
+    except InvalidTag:
+        raise KmsAwayError(f"the passphrase does not open {path}, or the file is damaged") from None
+    return msgspec.json.decode(inner, type=_Roots)
+
+
+def _stretch(passphrase: bytes, salt: bytes, n: int, r: int, p: int) -> bytes:
+    return Scrypt(salt=salt, length=ROOT_KEY_BYTES, n=n, r=r, p=p).derive(passphrase)
+
+
+def _new_root() -> tuple[str, bytes]:
+    return f"root-{secrets.token_hex(4)}", secrets.token_bytes(ROOT_KEY_BYTES)
+
+
+def _parse(wrapped: bytes) -> tuple[str, bytes]:
+    match = _WRAPPED.fullmatch(wrapped)
+    if match is None:
+        raise UnwrapError("not a wrapped key")
+    return match[1].decode("ascii"), match[2]
+
+
+def _aad(root: str, context: str) -> bytes:
+    return b"%b %b\n%b" % (FORMAT, root.encode(), context.encode())
