@@ -63,8 +63,12 @@ def verify_jwt(token: str, *, ring: KeyRing, audience: str, now: datetime) -> tu
             known.key,
             algorithms=["EdDSA"],
             audience=audience,
-            leeway=CLOCK_SKEW_S,
-            options={"require": ["iss", "sub", "aud", "iat", "exp", "jti"]},
+            # The times are judged below, by the same `now` as the key.
+            options={
+                "require": ["iss", "sub", "aud", "iat", "exp", "jti"],
+                "verify_exp": False,
+                "verify_iat": False,
+            },
         )
     except RejectedError as error:
         raise ProblemError(401, "unauthenticated", f"the token's key: {error.reason}") from None
@@ -72,4 +76,15 @@ def verify_jwt(token: str, *, ring: KeyRing, audience: str, now: datetime) -> tu
         raise ProblemError(401, "unauthenticated", f"the token: {type(error).__name__}") from None
     if claims["iss"] != known.did:
         raise ProblemError(401, "unauthenticated", "iss is not the DID that the key belongs to")
+    _require_current(claims, now)
     return claims, ring.parties[known.did]
+
+
+def _require_current(claims: dict[str, Any], now: datetime) -> None:
+    issued, expires = claims["iat"], claims["exp"]
+    if not isinstance(issued, int) or not isinstance(expires, int):
+        raise ProblemError(401, "unauthenticated", "iat and exp must be whole seconds")
+    if now.timestamp() < issued - CLOCK_SKEW_S:
+        raise ProblemError(401, "unauthenticated", "the token is not valid yet")
+    if now.timestamp() >= expires + CLOCK_SKEW_S:
+        raise ProblemError(401, "unauthenticated", "the token has expired")

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from salus.client.auth import make_bearer
+from salus.events.catalogue import KeyRevoked, PartyRegistered, PublicKey
+from salus.events.did import LocalSigner, multibase_of
+from salus.events.keyring import KeyRing
+from salus.runtime.auth import BEARER_LIFETIME_S_MAX, verify_bearer
+from salus.runtime.problems import ProblemError
+
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+KEY = Ed25519PrivateKey.from_private_bytes(b"c" * 32)
+CALLER = LocalSigner(KEY)
+
+
+def ring() -> KeyRing:
+    known = KeyRing()
+    key = PublicKey(
+        id=CALLER.verification_method,
+        multibase=multibase_of(CALLER.public_key),
+        valid_from=NOW - timedelta(days=1),
+    )
+    known.apply(PartyRegistered(did=CALLER.did, kind="person", keys=(key,), roles=("clinician",)))
+    return known
+
+
+def claims(**changes: object) -> dict[str, object]:
+    return {
+        "iss": CALLER.did,
+        "sub": CALLER.did,
+        "aud": "salus:storage",
+        "iat": int(NOW.timestamp()),
+        "exp": int(NOW.timestamp()) + 60,
+        "jti": "1",
+        **changes,
+    }
+
+
+def token(key: object = KEY, algorithm: str = "EdDSA", **changes: object) -> str:
+    return jwt.encode(
+        claims(**changes), key, algorithm=algorithm, headers={"kid": CALLER.verification_method}
+    )
+
+
+def refusal(bearer: str, **changes: object) -> str:
+    with pytest.raises(ProblemError) as caught:
+        verify_bearer(bearer, ring=changes.get("ring", ring()), audience="salus:storage", now=NOW)
+    assert caught.value.status == 401
+    assert caught.value.code == "unauthenticated"
+    return caught.value.detail
+
+
+def test_the_clients_bearer_is_accepted_as_its_own_party() -> None:
+    bearer = make_bearer(CALLER, "salus:storage", now=NOW)
+
+    party = verify_bearer(bearer, ring=ring(), audience="salus:storage", now=NOW)
+
+    assert party.did == CALLER.did
+    assert party.roles == {"clinician"}
+
+
+def test_a_bearer_for_another_service_is_refused() -> None:
+    assert "InvalidAudienceError" in refusal(make_bearer(CALLER, "salus:consent", now=NOW))
+
+
+def test_an_expired_bearer_is_refused() -> None:
+    assert "expired" in refusal(token(iat=claims()["iat"] - 200, exp=claims()["iat"] - 100))
+
+
+def test_a_bearer_from_the_future_is_refused() -> None:
+    assert "not valid yet" in refusal(token(iat=claims()["iat"] + 100, exp=claims()["iat"] + 200))
+
+
+@pytest.mark.parametrize("odd", ["soon", 1e308, None, True])
+def test_a_bearer_with_odd_times_is_refused(odd: object) -> None:
+    refusal(token(exp=odd))
+
+
+def test_a_bearer_that_lives_too_long_is_refused() -> None:
+    bearer = token(exp=claims()["iat"] + BEARER_LIFETIME_S_MAX + 1)
+
+    assert f"more than {BEARER_LIFETIME_S_MAX} s" in refusal(bearer)
+
+
+def test_a_bearer_signed_with_another_key_is_refused() -> None:
+    assert "InvalidSignatureError" in refusal(token(key=Ed25519PrivateKey.generate()))
+
+
+def test_a_bearer_without_signature_is_refused() -> None:
+    assert "the token" in refusal(token(key=None, algorithm="none"))
+
+
+def test_a_bearer_on_behalf_of_another_party_is_refused() -> None:
+    assert "same DID" in refusal(token(sub="did:key:zother"))
+    assert "iss is not the DID" in refusal(token(iss="did:key:zother", sub="did:key:zother"))
+
+
+@pytest.mark.parametrize("missing", ["iss", "sub", "aud", "iat", "exp", "jti"])
+def test_a_bearer_without_a_claim_is_refused(missing: str) -> None:
+    some = {name: value for name, value in claims().items() if name != missing}
+    bearer = jwt.encode(some, KEY, algorithm="EdDSA", headers={"kid": CALLER.verification_method})
+
+    assert "MissingRequiredClaimError" in refusal(bearer)
+
+
+def test_a_bearer_of_an_unknown_or_revoked_key_is_refused() -> None:
+    revoked = ring()
+    revoked.apply(KeyRevoked(did=CALLER.did, key_id=CALLER.verification_method, reason="left"))
+
+    assert "unknown-key" in refusal(token(), ring=KeyRing())
+    assert "key-revoked" in refusal(token(), ring=revoked)
+
+
+@pytest.mark.parametrize("bearer", ["", "x", "a.b.c", "é" * 10, "." * 5000])
+def test_what_is_no_token_is_refused_without_crashing(bearer: str) -> None:
+    refusal(bearer)

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from pydantic import BaseModel, ValidationError
+
+from salus.runtime.problems import ProblemError
+from salus.runtime.service import create_app
+from salus.runtime.settings import ServiceSettings
+
+
+def settings(**changes: object) -> ServiceSettings:
+    given = {
+        "service_name": "runtime",
+        "kafka_bootstrap": "127.0.0.1:1",
+        "network_file": Path("network.json"),
+        "signing_key_file": Path("key.pem"),
+        "http_port": 0,
+        **changes,
+    }
+    return ServiceSettings(**given)
+
+
+class Person(BaseModel):
+    age: int
+
+
+@asynccontextmanager
+async def nothing(_: FastAPI) -> AsyncIterator[None]:
+    yield
+
+
+async def well() -> None:
+    pass
+
+
+async def unwell() -> None:
+    raise ConnectionError("no broker answers at kafka:9092")
+
+
+def app_with(**checks: object) -> httpx.AsyncClient:
+    app = create_app(settings(), title="test", lifespan=nothing, checks=checks)
+
+    @app.post("/people")
+    async def people(person: Person) -> None:
+        if person.age > 150:
+            raise ProblemError(409, "too-old", "nobody is that old", limit=150)
+        raise RuntimeError("the patient's name")
+
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+    return httpx.AsyncClient(transport=transport, base_url="http://test")
+
+
+async def test_a_service_with_all_its_parts_is_ready() -> None:
+    async with app_with(kafka=well) as http:
+        ready = await http.get("/readyz")
+        alive = await http.get("/healthz")
+
+    assert (ready.status_code, ready.json()) == (200, {"ready": True, "checks": {"kafka": "ok"}})
+    assert alive.status_code == 200
+
+
+async def test_a_service_says_which_part_is_away_and_stays_alive() -> None:
+    async with app_with(kafka=unwell, database=well) as http:
+        ready = await http.get("/readyz")
+        alive = await http.get("/healthz")
+
+    assert ready.status_code == 503
+    assert ready.json()["checks"] == {
+        "kafka": "ConnectionError: no broker answers at kafka:9092",
+        "database": "ok",
+    }
+    assert alive.status_code == 200
+
+
+async def test_metrics_are_in_prometheus_form() -> None:
+    async with app_with() as http:
+        answer = await http.get("/metrics")
+
+    assert "# TYPE process_cpu_seconds_total counter" in answer.text
+
+
+async def test_a_problem_carries_its_code_and_facts() -> None:
+    async with app_with() as http:
+        answer = await http.post("/people", json={"age": 151})
+
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.status_code == 409
+    assert answer.json() == {
+        "type": "urn:salus:problem:too-old",
+        "title": "Conflict",
+        "status": 409,
+        "code": "too-old",
+        "detail": "nobody is that old",
+        "limit": 150,
+    }
+
+
+async def test_an_invalid_request_is_told_where_but_never_quoted() -> None:
+    async with app_with() as http:
+        answer = await http.post("/people", json={"age": "Mrs Smith"})
+
+    assert answer.status_code == 422
+    assert answer.json()["code"] == "invalid-request"
+    assert answer.json()["errors"][0]["at"] == "body/age"
+    assert "Smith" not in answer.text
+
+
+async def test_an_unknown_path_is_a_problem_document_too() -> None:
+    async with app_with() as http:
+        answer = await http.get("/nowhere")
+
+    assert answer.status_code == 404
+    assert answer.json()["code"] == "not-found"
+
+
+async def test_a_failure_shows_nothing_of_its_cause() -> None:
+    async with app_with() as http:
+        answer = await http.post("/people", json={"age": 1})
+
+    assert answer.status_code == 500
+    assert answer.json()["code"] == "internal-error"
+    assert "name" not in answer.text.replace("the cause is in its log", "")
+
+
+def test_a_missing_setting_stops_the_start_with_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SALUS_KAFKA_BOOTSTRAP", raising=False)
+
+    with pytest.raises(ValidationError, match="kafka_bootstrap"):
+        ServiceSettings(
+            service_name="runtime", network_file=Path("n"), signing_key_file=Path("k"), http_port=1
+        )
