@@ -85,6 +85,11 @@ class FoldStore:
     def __init__(self, engine: AsyncEngine) -> None:
         self.engine = engine
 
+    async def ping(self) -> None:
+        """Raise unless the database answers."""
+        async with self.engine.connect() as connection:
+            await connection.execute(select(1))
+
     async def load(self, kind: str, aggregate: str) -> Loaded | None:
         """Return an aggregate, or None if no event concerned it yet."""
         async with self.engine.connect() as connection:

@@ -24,12 +24,13 @@ Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]] | Callable[[Fa
 
 CHECK_TIMEOUT_S = 5
 STOP_TIMEOUT_S = 10
+RETRY_S = 1.0
 
 _log = structlog.get_logger()
 
 
 def create_app(
-    settings: ServiceSettings, *, title: str, lifespan: Lifespan, checks: Mapping[str, Check]
+    settings: ServiceSettings, *, title: str, checks: Mapping[str, Check], lifespan: Lifespan | None = None
 ) -> FastAPI:
     """Return an app that answers /healthz, /readyz and /metrics; the service adds its own routes."""
     app = FastAPI(title=title, version=version(f"salus-{settings.service_name}"), lifespan=lifespan)  # type: ignore[arg-type]  # FastAPI takes both forms
@@ -62,6 +63,13 @@ async def _run(check: Check) -> str:
     except Exception as error:  # noqa: BLE001  # a failing check is the answer
         return f"{type(error).__name__}: {error}"
     return "ok"
+
+
+async def wait_for(name: str, check: Check) -> None:
+    """Return once the check passes; a part that is away at the start is waited for, and the log says so."""
+    while (answer := await _run(check)) != "ok":
+        _log.warning("waiting for a part", part=name, answer=answer)
+        await asyncio.sleep(RETRY_S)
 
 
 async def serve(app: FastAPI, settings: ServiceSettings) -> None:
