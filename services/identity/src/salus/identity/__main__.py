@@ -1,0 +1,76 @@
+"""Wires identity and runs it: `python -m salus.identity`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+from functools import partial
+
+from fastapi import FastAPI
+
+from salus.identity.api import routes
+from salus.identity.domain import PartyState, evolve
+from salus.identity.handlers import found_network
+from salus.identity.ports import World
+from salus.identity.settings import Settings
+from salus.messaging import ping
+from salus.runtime.auth import Authenticator
+from salus.runtime.contract import Contract, ContractHost
+from salus.runtime.fold import open_fold_store, open_follower
+from salus.runtime.identity_view import IDENTITY_TOPIC, open_identity_view
+from salus.runtime.keys import load_signer
+from salus.runtime.network import Network
+from salus.runtime.publishing import open_publisher
+from salus.runtime.service import Check, create_app, serve, wait_for
+from salus.runtime.telemetry import set_up
+
+AUDIENCE = "salus:identity"
+PARTIES = Contract(kind="party", topic=IDENTITY_TOPIC, state=PartyState, evolve=evolve)
+
+
+def now() -> datetime:
+    """Return the time."""
+    return datetime.now(UTC)
+
+
+@asynccontextmanager
+async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
+    """Connect everything, register the founding parties and yield the app; Kafka must be there."""
+    network = Network.read(settings.network_file)
+    kafka = settings.kafka_bootstrap
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(open_fold_store(settings.database_url))
+        ring = await stack.enter_async_context(open_identity_view(kafka, network))
+        publisher = await stack.enter_async_context(
+            open_publisher(kafka, load_signer(settings.signing_key_file))
+        )
+        partitions: Sequence[tuple[str, int]] = network.topic_partitions(IDENTITY_TOPIC)
+        follower = await stack.enter_async_context(
+            open_follower(kafka, store=store, identity=ring, contracts=[PARTIES], partitions=partitions)
+        )
+        parties = ContractHost(PARTIES, follower=follower, store=store, publisher=publisher)
+        world = World(parties=parties, ring=ring)
+        await found_network(network, at=now(), world=world)
+        checks: dict[str, Check] = {
+            "kafka": partial(ping, kafka),
+            "database": store.ping,
+            "fold": follower.catch_up,
+        }
+        app = create_app(settings, title="Salus identity", checks=checks)
+        authenticate = Authenticator(ring, audience=AUDIENCE)
+        app.include_router(routes(world=world, authenticate=authenticate, now=now))
+        yield app
+
+
+async def main(settings: Settings) -> None:
+    """Serve until told to stop."""
+    set_up(settings)
+    await wait_for("kafka", partial(ping, settings.kafka_bootstrap))
+    async with open_app(settings) as app:
+        await serve(app, settings)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(Settings()))

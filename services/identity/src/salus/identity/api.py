@@ -1,0 +1,246 @@
+"""Identity over HTTP: register parties, keys and roles; read them as records and as DID documents."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Path, Query
+from fastapi.responses import JSONResponse
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from salus.events.catalogue import PartyKind, PublicKey, Role
+from salus.events.keyring import Party
+from salus.identity import did_document, handlers
+from salus.identity.domain import (
+    KEYS_MAX,
+    ROLES_MAX,
+    Actor,
+    AddKey,
+    Command,
+    GrantRole,
+    HeldKey,
+    PartyState,
+    Register,
+    RevocationReason,
+    RevokeKey,
+    WithdrawRole,
+)
+from salus.identity.ports import World
+from salus.runtime.problems import documented
+
+DID_PATTERN = r"^did:[a-z0-9]+:[A-Za-z0-9._:%-]+$"
+KEY_ID_PATTERN = r"^did:[a-z0-9]+:[A-Za-z0-9._:%-]+#[A-Za-z0-9._:%-]+$"
+PAGE_SIZE_MAX = 500
+
+Did = Annotated[str, Field(pattern=DID_PATTERN, max_length=256, examples=["did:web:hospital.example"])]
+DidInPath = Annotated[str, Path(pattern=DID_PATTERN, max_length=256, description="The party's DID.")]
+KeyId = Annotated[str, Field(pattern=KEY_ID_PATTERN, max_length=256)]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class KeyBody(_Body):
+    """An Ed25519 public key of a party."""
+
+    id: KeyId = Field(examples=["did:web:hospital.example#key-1"])
+    multibase: str = Field(
+        pattern=r"^z[1-9A-HJ-NP-Za-km-z]+$",
+        max_length=64,
+        description="publicKeyMultibase (base58btc, 0xed01).",
+    )
+    valid_from: AwareDatetime
+    valid_until: AwareDatetime | None = None
+
+    def as_key(self) -> PublicKey:
+        """Return the key as events carry it."""
+        return PublicKey(
+            id=self.id, multibase=self.multibase, valid_from=self.valid_from, valid_until=self.valid_until
+        )
+
+
+class RegisterBody(_Body):
+    """Who joins the network."""
+
+    did: Did
+    kind: PartyKind
+    keys: list[KeyBody] = Field(min_length=1, max_length=KEYS_MAX)
+    roles: list[Role] = Field(default=[], max_length=ROLES_MAX)
+    member: Did | None = Field(default=None, description="The organisation that a person or device acts for.")
+    name: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=256,
+        description="Organisations and services only; people stay DIDs.",
+    )
+
+
+class AddKeyBody(_Body):
+    """One more key."""
+
+    key: KeyBody
+
+
+class RevokeKeyBody(_Body):
+    """Which key signs no longer, and why."""
+
+    key_id: KeyId
+    reason: RevocationReason = "unspecified"
+
+
+class RoleBody(_Body):
+    """A role to hold."""
+
+    role: Role
+
+
+class KeyView(BaseModel):
+    """A key and its validity; a revoked key is shown with the reason and is not valid any more."""
+
+    id: str
+    multibase: str
+    valid_from: datetime
+    valid_until: datetime | None
+    revoked: RevocationReason | None
+
+    @classmethod
+    def of(cls, key: HeldKey) -> KeyView:
+        """Return the view of a key."""
+        return cls(
+            id=key.id,
+            multibase=key.multibase,
+            valid_from=key.valid_from,
+            valid_until=key.valid_until,
+            revoked=key.revoked,
+        )
+
+
+class PartyView(BaseModel):
+    """A party as it stands after every event published before the request."""
+
+    did: str
+    kind: PartyKind
+    keys: list[KeyView]
+    roles: list[Role]
+    member: str | None
+    name: str | None
+
+    @classmethod
+    def of(cls, party: PartyState) -> PartyView:
+        """Return the view of a party."""
+        return cls(
+            did=party.did,
+            kind=party.kind,
+            keys=[KeyView.of(key) for key in party.keys],
+            roles=list(party.roles),
+            member=party.member,
+            name=party.name,
+        )
+
+
+class PartyPage(BaseModel):
+    """Some parties in the order of their DIDs; `next` is the `after` of the next page, if there is one."""
+
+    parties: list[PartyView]
+    next: str | None
+
+
+def routes(
+    *,
+    world: World,
+    authenticate: Callable[..., Awaitable[Party]],
+    now: Callable[[], datetime],
+) -> APIRouter:
+    """Return identity's routes."""
+    router = APIRouter()
+    _add_reads(router, world=world, now=now)
+
+    async def run(command: Command, did: str, caller: Party) -> PartyView:
+        actor = Actor(did=caller.did, kind=caller.kind, roles=caller.roles)
+        await handlers.execute(command, did=did, actor=actor, at=now(), world=world)
+        return PartyView.of(await world.parties.state(did))
+
+    _add_writes(router, run=run, authenticate=authenticate)
+    return router
+
+
+def _add_writes(
+    router: APIRouter,
+    *,
+    run: Callable[[Command, str, Party], Awaitable[PartyView]],
+    authenticate: Callable[..., Awaitable[Party]],
+) -> None:
+    caller = Depends(authenticate)
+    problems = documented(401, 403, 404, 409, 422, 503)
+
+    @router.post("/parties", status_code=201, tags=["parties"], responses=problems)
+    async def register_party(body: RegisterBody, caller: Party = caller) -> PartyView:
+        """Register a member, service, person or device, or a member's own people and devices."""
+        command = Register(
+            did=body.did,
+            kind=body.kind,
+            keys=tuple(key.as_key() for key in body.keys),
+            roles=tuple(body.roles),
+            member=body.member,
+            name=body.name,
+        )
+        return await run(command, body.did, caller)
+
+    @router.post("/parties/{did}/keys", status_code=201, tags=["keys"], responses=problems)
+    async def add_key(did: DidInPath, body: AddKeyBody, caller: Party = caller) -> PartyView:
+        """Let a party sign with one more key: how keys rotate without a gap."""
+        return await run(AddKey(body.key.as_key()), did, caller)
+
+    @router.post("/parties/{did}/keys/revoke", tags=["keys"], responses=problems)
+    async def revoke_key(did: DidInPath, body: RevokeKeyBody, caller: Party = caller) -> PartyView:
+        """Stop a key from signing; the last one goes only as `compromised` or `left`."""
+        return await run(RevokeKey(body.key_id, body.reason), did, caller)
+
+    @router.post("/parties/{did}/roles", status_code=201, tags=["roles"], responses=problems)
+    async def grant_role(did: DidInPath, body: RoleBody, caller: Party = caller) -> PartyView:
+        """Give a party a role."""
+        return await run(GrantRole(body.role), did, caller)
+
+    @router.delete("/parties/{did}/roles/{role}", tags=["roles"], responses=problems)
+    async def withdraw_role(did: DidInPath, role: Role, caller: Party = caller) -> PartyView:
+        """Take a role from a party."""
+        return await run(WithdrawRole(role), did, caller)
+
+
+def _add_reads(router: APIRouter, *, world: World, now: Callable[[], datetime]) -> None:
+    @router.get("/parties", tags=["parties"], responses=documented(422, 503))
+    async def list_parties(
+        kind: PartyKind | None = None,
+        role: Role | None = None,
+        member: Annotated[str | None, Query(pattern=DID_PATTERN, max_length=256)] = None,
+        after: Annotated[str | None, Query(max_length=256, description="`next` of the page before.")] = None,
+        limit: Annotated[int, Query(ge=1, le=PAGE_SIZE_MAX)] = 100,
+    ) -> PartyPage:
+        """List the parties, by DID."""
+        found = [
+            party
+            for did, party in sorted((await world.parties.states()).items())
+            if party.did
+            and (after is None or did > after)
+            and (kind is None or party.kind == kind)
+            and (role is None or role in party.roles)
+            and (member is None or party.member == member)
+        ]
+        page = found[:limit]
+        more = page[-1].did if len(found) > limit else None
+        return PartyPage(parties=[PartyView.of(party) for party in page], next=more)
+
+    @router.get("/parties/{did}", tags=["parties"], responses=documented(404, 422, 503))
+    async def get_party(did: DidInPath) -> PartyView:
+        """Return one party with all its keys, revoked ones included."""
+        return PartyView.of(await handlers.registered(did, world=world))
+
+    @router.get("/did/{did}", tags=["parties"], responses=documented(404, 422, 503))
+    async def get_did_document(did: DidInPath) -> JSONResponse:
+        """Resolve a DID: its document with the keys that may sign now."""
+        party = await handlers.registered(did, world=world)
+        document: dict[str, Any] = did_document.render(party, at=now())
+        return JSONResponse(document, media_type=did_document.MEDIA_TYPE)

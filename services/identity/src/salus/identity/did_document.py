@@ -1,0 +1,33 @@
+"""A party as a W3C DID document (DID Core 1.0), with Multikey verification methods."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from salus.identity.domain import KINDS_OF_MEMBER, HeldKey, PartyState
+
+MEDIA_TYPE = "application/did+ld+json"
+CONTEXTS = ("https://www.w3.org/ns/did/v1", "https://w3id.org/security/multikey/v1")
+
+
+def render(party: PartyState, *, at: datetime) -> dict[str, Any]:
+    """Return the DID document with the keys that may sign at that moment.
+
+    Revoked and expired keys are left out, so that a resolver that knows nothing of revocation is safe. A
+    party without any such key gets a document without verification methods.
+    """
+    active = [key for key in party.keys if key.may_sign(at) and key.valid_from <= at]
+    ids = [key.id for key in active]
+    relations = {"authentication": ids, "assertionMethod": ids} if ids else {}
+    methods = {"verificationMethod": [_method(party.did, key) for key in active]} if active else {}
+    controller = {"controller": party.member} if party.member and party.kind in KINDS_OF_MEMBER else {}
+    return {"@context": list(CONTEXTS), "id": party.did, **controller, **methods, **relations}
+
+
+def _method(did: str, key: HeldKey) -> dict[str, Any]:
+    method = {"id": key.id, "type": "Multikey", "controller": did, "publicKeyMultibase": key.multibase}
+    if key.valid_until is not None:
+        expires = key.valid_until.astimezone(UTC).replace(microsecond=0, tzinfo=None)
+        method["expires"] = expires.isoformat() + "Z"
+    return method

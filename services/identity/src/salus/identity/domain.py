@@ -1,0 +1,347 @@
+"""The law of identity: who may register whom, with which keys and roles. Pure; nothing here tells the time.
+
+One aggregate is one party, named by its DID. `decide` says which event a command becomes, or refuses;
+`evolve` says what an event changes. Both are total and deterministic, so that any replica, and anyone
+with the topic alone, arrives at the same parties.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+from salus.events.catalogue import (
+    EventData,
+    KeyAdded,
+    KeyRevoked,
+    PartyKind,
+    PartyRegistered,
+    PublicKey,
+    Role,
+    RoleGranted,
+    RoleWithdrawn,
+)
+from salus.events.did import key_of
+from salus.runtime.refusal import Refusal
+
+KEYS_MAX = 16
+ROLES_MAX = 16
+RevocationReason = Literal["rotated", "compromised", "left", "unspecified"]
+
+SERVICE_ROLES: frozenset[Role] = frozenset(
+    {"identity", "consent", "storage", "sequencer", "anchoring", "audit"}
+)
+PERSON_ROLES: frozenset[Role] = frozenset(
+    {"operator", "clinician", "researcher", "privacy-officer", "soc-analyst", "patient"}
+)
+ROLES_OF_KIND: Mapping[PartyKind, frozenset[Role]] = {
+    "service": SERVICE_ROLES,
+    "person": PERSON_ROLES,
+    "member": frozenset(),
+    "device": frozenset(),
+}
+# A member speaks for its own people and devices, and for nobody who runs the network.
+KINDS_OF_MEMBER: frozenset[PartyKind] = frozenset({"person", "device"})
+ROLES_OF_MEMBER: frozenset[Role] = PERSON_ROLES - {"operator"}
+
+_HOST = (
+    r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*(?:%3A[0-9]{1,5})?"
+)
+_DID_WEB = re.compile(rf"did:web:{_HOST}(?::[A-Za-z0-9._-]+)*")
+_DID_KEY = re.compile(r"did:key:(z[1-9A-HJ-NP-Za-km-z]+)")
+
+
+class HeldKey(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A key of a party; once revoked it stays in the list, for a key id stands for one key for ever."""
+
+    id: str
+    multibase: str
+    valid_from: datetime
+    valid_until: datetime | None = None
+    revoked: RevocationReason | None = None
+
+    def may_sign(self, at: datetime) -> bool:
+        """Tell whether the key is usable now or later: not revoked and not past its end."""
+        return self.revoked is None and (self.valid_until is None or at < self.valid_until)
+
+
+class PartyState(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A party as folded from its events; without a DID it does not exist yet."""
+
+    did: str = ""
+    kind: PartyKind = "person"
+    keys: tuple[HeldKey, ...] = ()
+    roles: tuple[Role, ...] = ()
+    member: str | None = None
+    name: str | None = None
+
+
+@dataclass(frozen=True)
+class Actor:
+    """Who asks: an authenticated party, or the network's founding itself."""
+
+    did: str
+    kind: PartyKind
+    roles: frozenset[str]
+    founding: bool = False
+
+    @property
+    def governs(self) -> bool:
+        """An operator, and the founding, may change every party."""
+        return self.founding or "operator" in self.roles
+
+
+@dataclass(frozen=True)
+class Register:
+    """Let a party join. `organisation` is the folded state of the member it acts for, if it names one."""
+
+    did: str
+    kind: PartyKind
+    keys: tuple[PublicKey, ...]
+    roles: tuple[Role, ...] = ()
+    member: str | None = None
+    name: str | None = None
+    organisation: PartyState | None = None
+
+
+@dataclass(frozen=True)
+class AddKey:
+    """Let a party sign with one more key."""
+
+    key: PublicKey
+
+
+@dataclass(frozen=True)
+class RevokeKey:
+    """Let a key sign no longer."""
+
+    key_id: str
+    reason: RevocationReason
+
+
+@dataclass(frozen=True)
+class GrantRole:
+    """Let a party hold a role."""
+
+    role: Role
+
+
+@dataclass(frozen=True)
+class WithdrawRole:
+    """Let a party hold a role no longer."""
+
+    role: Role
+
+
+Command = Register | AddKey | RevokeKey | GrantRole | WithdrawRole
+
+
+def decide(
+    state: PartyState,
+    command: Command,
+    *,
+    actor: Actor,
+    at: datetime,
+    held_elsewhere: Mapping[str, str] = {},
+) -> EventData:
+    """Return the event that the command becomes.
+
+    `held_elsewhere` tells, by multibase, which other DID a public key of the command belongs to already.
+
+    Raises:
+        Refusal: with one of the codes party-exists, unknown-party, unsupported-did-method, invalid-key,
+            key-in-use, key-not-of-did, unknown-key, last-key, too-many-keys, role-not-for-kind, role-held,
+            role-not-held, unknown-member, name-not-for-kind, not-permitted.
+    """
+    if isinstance(command, Register):
+        return _register(state, command, actor=actor, held_elsewhere=held_elsewhere)
+    if not state.did:
+        raise Refusal("unknown-party", "no party with that DID is registered", status=404)
+    match command:
+        case AddKey():
+            _require_keeper(actor, state)
+            return _add_key(state, command.key, held_elsewhere=held_elsewhere)
+        case RevokeKey():
+            _require_keeper(actor, state)
+            return _revoke_key(state, command, at=at)
+        case GrantRole():
+            _require_may_assign(actor, state, command.role)
+            return _grant_role(state, command.role)
+        case WithdrawRole():
+            _require_may_assign(actor, state, command.role)
+            if command.role not in state.roles:
+                raise Refusal("role-not-held", f"the party does not hold the role {command.role}")
+            return RoleWithdrawn(did=state.did, role=command.role)
+
+
+def evolve(state: PartyState, event: EventData) -> PartyState:
+    """Return the party after the event; an event that cannot apply changes nothing."""
+    match event:
+        case PartyRegistered() if not state.did:
+            return PartyState(
+                did=event.did,
+                kind=event.kind,
+                keys=tuple(_held(key) for key in event.keys),
+                roles=tuple(sorted(set(event.roles))),
+                member=event.member,
+                name=event.name,
+            )
+        case KeyAdded() if state.did and all(key.id != event.key.id for key in state.keys):
+            return msgspec.structs.replace(state, keys=(*state.keys, _held(event.key)))
+        case KeyRevoked():
+            return msgspec.structs.replace(
+                state,
+                keys=tuple(_revoked(k, event.reason) if k.id == event.key_id else k for k in state.keys),
+            )
+        case RoleGranted() if state.did:
+            return msgspec.structs.replace(state, roles=tuple(sorted({*state.roles, event.role})))
+        case RoleWithdrawn():
+            return msgspec.structs.replace(state, roles=tuple(r for r in state.roles if r != event.role))
+        case _:
+            return state
+
+
+def _register(
+    state: PartyState, command: Register, *, actor: Actor, held_elsewhere: Mapping[str, str]
+) -> PartyRegistered:
+    _require_registrar(actor, command)
+    if state.did:
+        raise Refusal("party-exists", "a party with that DID is registered already")
+    require_supported_did(command.did)
+    if not 1 <= len(command.keys) <= KEYS_MAX:
+        raise Refusal("too-many-keys", f"a party registers with 1 to {KEYS_MAX} keys", status=422)
+    for index, key in enumerate(command.keys):
+        _require_own_key(command.did, key)
+        _require_unused(key, command.keys[:index], held_elsewhere=held_elsewhere)
+    _require_bound(command.did, command.keys)
+    for role in command.roles:
+        _require_fits(role, command.kind)
+    if command.name is not None and command.kind not in ("member", "service"):
+        raise Refusal(
+            "name-not-for-kind", "people and devices stay DIDs; only organisations have names", status=422
+        )
+    if command.member is not None and (command.organisation is None or command.organisation.kind != "member"):
+        raise Refusal("unknown-member", "no member with the DID given as `member` is registered", status=422)
+    return PartyRegistered(
+        did=command.did,
+        kind=command.kind,
+        keys=command.keys,
+        roles=tuple(sorted(set(command.roles))),
+        member=command.member,
+        name=command.name,
+    )
+
+
+def _add_key(state: PartyState, key: PublicKey, *, held_elsewhere: Mapping[str, str]) -> KeyAdded:
+    if len(state.keys) >= KEYS_MAX:
+        raise Refusal("too-many-keys", f"a party has at most {KEYS_MAX} keys, revoked ones included")
+    _require_own_key(state.did, key)
+    _require_unused(key, state.keys, held_elsewhere=held_elsewhere)
+    return KeyAdded(did=state.did, key=key)
+
+
+def _revoke_key(state: PartyState, command: RevokeKey, *, at: datetime) -> KeyRevoked:
+    held = next((key for key in state.keys if key.id == command.key_id), None)
+    if held is None or held.revoked is not None:
+        raise Refusal("unknown-key", "the party has no such key, or it is revoked already", status=404)
+    others = [key for key in state.keys if key.id != held.id and key.may_sign(at)]
+    # Nobody should lock a party out by a slip; a stolen key, though, must go at once whatever follows.
+    if not others and command.reason not in ("compromised", "left"):
+        raise Refusal("last-key", "it is the party's last key: add another one first")
+    return KeyRevoked(did=state.did, key_id=held.id, reason=command.reason)
+
+
+def _grant_role(state: PartyState, role: Role) -> RoleGranted:
+    _require_fits(role, state.kind)
+    if role in state.roles:
+        raise Refusal("role-held", f"the party holds the role {role} already")
+    return RoleGranted(did=state.did, role=role)
+
+
+def require_supported_did(did: str) -> None:
+    """Raise a Refusal unless the DID is a well-formed did:web, or a did:key of an Ed25519 key."""
+    match = _DID_KEY.fullmatch(did)
+    if match is not None:
+        _require_ed25519(match[1])
+    elif not _DID_WEB.fullmatch(did):
+        raise Refusal("unsupported-did-method", "the DID is neither a did:web nor a did:key", status=422)
+
+
+def _require_ed25519(multibase: str) -> None:
+    try:
+        key_of(multibase)
+    except ValueError:
+        raise Refusal("invalid-key", "not the multibase form of an Ed25519 public key", status=422) from None
+
+
+def _require_own_key(did: str, key: PublicKey) -> None:
+    owner, _, fragment = key.id.partition("#")
+    if owner != did or not fragment:
+        raise Refusal("key-not-of-did", "a key's id is the party's own DID, # and a name", status=422)
+    _require_ed25519(key.multibase)
+    if key.valid_until is not None and key.valid_until <= key.valid_from:
+        raise Refusal("invalid-key", "the key's validity ends before it begins", status=422)
+
+
+def _require_bound(did: str, keys: tuple[PublicKey, ...]) -> None:
+    """Require that a did:key registers with the very key that it names.
+
+    Further keys of a did:key are the network's own knowledge: generic resolvers see the first one only.
+    """
+    match = _DID_KEY.fullmatch(did)
+    if match is not None and not any(k.id == f"{did}#{match[1]}" and k.multibase == match[1] for k in keys):
+        raise Refusal("key-not-of-did", "a did:key registers with the key that it names", status=422)
+
+
+def _require_unused(
+    key: PublicKey, own: tuple[PublicKey, ...] | tuple[HeldKey, ...], *, held_elsewhere: Mapping[str, str]
+) -> None:
+    if any(key.id == other.id or key.multibase == other.multibase for other in own):
+        raise Refusal("key-in-use", "the party has or had this key, or a key of this id")
+    if key.multibase in held_elsewhere:
+        raise Refusal("key-in-use", "this public key belongs to another party")
+
+
+def _require_fits(role: Role, kind: PartyKind) -> None:
+    if role not in ROLES_OF_KIND[kind]:
+        raise Refusal("role-not-for-kind", f"a {kind} cannot hold the role {role}", status=422)
+
+
+def _require_registrar(actor: Actor, command: Register) -> None:
+    # Who may sign identity events is fixed by network.json; nobody can be let in by the back door.
+    if "identity" in command.roles and not actor.founding:
+        raise Refusal("not-permitted", "the identity service is named in network.json only", status=403)
+    if actor.governs:
+        return
+    own = actor.kind == "member" and command.member == actor.did
+    if not own or command.kind not in KINDS_OF_MEMBER or not set(command.roles) <= ROLES_OF_MEMBER:
+        raise Refusal("not-permitted", "a member registers its own people and devices only", status=403)
+
+
+def _require_keeper(actor: Actor, state: PartyState) -> None:
+    if not (actor.governs or actor.did == state.did or _is_own(actor, state)):
+        raise Refusal("not-permitted", "the keys belong to neither the caller nor its people", status=403)
+
+
+def _require_may_assign(actor: Actor, state: PartyState, role: Role) -> None:
+    if role == "identity":
+        raise Refusal("not-permitted", "the identity service is named in network.json only", status=403)
+    if not (actor.governs or (_is_own(actor, state) and role in ROLES_OF_MEMBER)):
+        raise Refusal("not-permitted", "the caller may not give or take this role", status=403)
+
+
+def _is_own(actor: Actor, state: PartyState) -> bool:
+    return actor.kind == "member" and state.member == actor.did and state.kind in KINDS_OF_MEMBER
+
+
+def _held(key: PublicKey) -> HeldKey:
+    return HeldKey(id=key.id, multibase=key.multibase, valid_from=key.valid_from, valid_until=key.valid_until)
+
+
+def _revoked(key: HeldKey, reason: RevocationReason) -> HeldKey:
+    return msgspec.structs.replace(key, revoked=key.revoked or reason)

@@ -1,0 +1,111 @@
+"""Orders the effects of identity's commands: gather facts, let the contract decide, publish, wait."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime
+
+import structlog
+
+from salus.events.catalogue import EventData, PublicKey
+from salus.events.did import key_of
+from salus.events.keyring import KeyRing
+from salus.identity.domain import Actor, AddKey, Command, PartyState, Register, decide
+from salus.identity.ports import World
+from salus.runtime.network import FoundingParty, Network
+from salus.runtime.problems import ProblemError
+from salus.runtime.refusal import Refusal
+
+_log = structlog.get_logger()
+
+
+async def execute(command: Command, *, did: str, actor: Actor, at: datetime, world: World) -> EventData:
+    """Execute one command on one party, and return the event once it has taken effect.
+
+    A crash after publishing leaves an event that is folded on the next start; the caller, who got no
+    answer, finds its command done when it repeats it. Raises Refusal, or ProblemError 409 `conflict`.
+    """
+    if isinstance(command, Register) and command.member is not None:
+        command = replace(command, organisation=await world.parties.state(command.member))
+    elsewhere = held_elsewhere(await world.ring.catch_up(), did=did, keys=_keys_of(command))
+    return await world.parties.execute(
+        did, lambda state: decide(state, command, actor=actor, at=at, held_elsewhere=elsewhere)
+    )
+
+
+async def registered(did: str, *, world: World) -> PartyState:
+    """Return a party that exists; raises Refusal `unknown-party`."""
+    state = await world.parties.state(did)
+    if not state.did:
+        raise Refusal("unknown-party", "no party with that DID is registered", status=404)
+    return state
+
+
+async def found_network(network: Network, *, at: datetime, world: World) -> int:
+    """Register the parties of network.json that are not registered yet; return how many were new.
+
+    Any number of replicas may do this at once and again: each party's first event wins, the rest find it
+    there. A crash in between leaves fewer parties; the next start registers the others.
+    """
+    actor = Actor(did=network.root.did, kind="service", roles=frozenset({"identity"}), founding=True)
+    new = 0
+    for did, command in founding_commands(network).items():
+        if (await world.parties.state(did)).did:
+            continue
+        try:
+            await execute(command, did=did, actor=actor, at=at, world=world)
+            new += 1
+        except Refusal as refusal:
+            if refusal.code != "party-exists":
+                raise
+        except ProblemError as problem:
+            if problem.code != "conflict":
+                raise
+    _log.info("the founding parties are registered", new=new)
+    return new
+
+
+def founding_commands(network: Network) -> dict[str, Register]:
+    """Return, by DID, how each founding party registers: root, services, then the first operators."""
+    commands = {
+        network.root.did: _founding(network.root, Register(network.root.did, "service", (), ("identity",)))
+    }
+    for role, party in network.services.items():
+        if party.did not in commands:
+            commands[party.did] = _founding(party, Register(party.did, "service", (), (role,), name=role))
+    for party in network.founders:
+        commands.setdefault(party.did, _founding(party, Register(party.did, party.kind, (), party.roles)))
+    return commands
+
+
+def _founding(party: FoundingParty, command: Register) -> Register:
+    name = party.name or command.name or ("identity" if command.roles == ("identity",) else None)
+    return replace(command, keys=(party.key,), name=name if command.kind != "person" else None)
+
+
+def held_elsewhere(ring: KeyRing, *, did: str, keys: Iterable[PublicKey]) -> dict[str, str]:
+    """Return which of these public keys another party has, or had: multibase to DID."""
+    wanted: dict[bytes, str] = {}
+    for key in keys:
+        try:
+            wanted[key_of(key.multibase).public_bytes_raw()] = key.multibase
+        except ValueError:
+            continue  # The contract refuses it with its own code.
+    if not wanted:
+        return {}
+    return {
+        wanted[raw]: known.did
+        for known in ring.keys.values()
+        if known.did != did and (raw := known.key.public_bytes_raw()) in wanted
+    }
+
+
+def _keys_of(command: Command) -> tuple[PublicKey, ...]:
+    match command:
+        case Register():
+            return command.keys
+        case AddKey():
+            return (command.key,)
+        case _:
+            return ()
