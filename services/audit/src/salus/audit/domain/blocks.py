@@ -1,0 +1,107 @@
+"""From a verified block to entries: every leaf, accepted or rejected, becomes exactly one, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from salus.audit.domain.describe import describe, describe_rejected, describe_unknown
+from salus.audit.domain.directory import Directory
+from salus.audit.domain.entry import Place, TrailEntry
+from salus.events.envelope import decode_data, decode_envelope
+from salus.events.errors import RejectedError
+from salus.ledger.block import ACCEPTED, REJECTED_PREFIX, Header, check_succession, open_header
+from salus.ledger.check_blocks import Row, block_place, check_block, check_body
+from salus.ledger.errors import BlockError
+from salus.ledger.merkle import leaf_hash
+from salus.ledger.note import Verifier
+
+
+class BlockRefusedError(Exception):
+    """A block does not verify, so it is not indexed; `code` is stable, `detail` names the place."""
+
+    def __init__(self, *, shard: int, height: int, code: str, detail: str) -> None:
+        super().__init__(f"shard {shard} block {height}: {code}: {detail}")
+        self.shard = shard
+        self.height = height
+        self.code = code
+        self.detail = detail
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A block whose header's signature and succession hold; `note` are the header's bytes."""
+
+    shard: int
+    header: Header
+    note: bytes
+
+
+def verify_header(
+    note: bytes, *, shard: int, height: int, verifier: Verifier, previous: bytes | None
+) -> Block:
+    """Return the block of a header note that may stand after `previous`, the note before it.
+
+    Raises:
+        BlockRefusedError: the signature, the form or the succession is wrong.
+    """
+    try:
+        header = open_header(note, verifier)
+        before = None if previous is None else (open_header(previous, verifier), previous)
+        check_succession(before, header)
+    except BlockError as error:
+        raise BlockRefusedError(shard=shard, height=height, code=error.code, detail=str(error)) from None
+    if header.height != height:
+        raise BlockRefusedError(shard=shard, height=height, code="height", detail=f"it is {header.height}")
+    return Block(shard, header, note)
+
+
+def verify_body(block: Block, body: bytes) -> None:
+    """Raise BlockRefusedError unless the body's bytes are those that the header commits to."""
+    header = block.header
+    for finding in check_body(header, body, place=block_place(block.shard, header.height)):
+        raise _refused(block, finding.code, finding.detail)
+
+
+def entries_of(block: Block, rows: Iterable[Sequence[Any]], directory: Directory) -> list[TrailEntry]:
+    """Return one entry a leaf, folding who is who into `directory` on the way.
+
+    Raises:
+        BlockRefusedError: a row does not hash to its leaf, or the leaves do not give the header's root.
+    """
+    kept = [Row(*row) for row in rows]
+    for finding in check_block(block.header, kept, place=block_place(block.shard, block.header.height)):
+        raise _refused(block, finding.code, finding.detail)
+    header_hash = leaf_hash(block.note).hex()
+    return [_entry(block, index, row, header_hash, directory) for index, row in enumerate(kept)]
+
+
+def _refused(block: Block, code: str, detail: str) -> BlockRefusedError:
+    return BlockRefusedError(shard=block.shard, height=block.header.height, code=code, detail=detail)
+
+
+def _entry(block: Block, index: int, row: Row, header_hash: str, directory: Directory) -> TrailEntry:
+    digest = row.digest if row.value is None else leaf_hash(row.value)
+    place = Place(
+        topic=row.topic,
+        partition=row.partition,
+        offset=row.offset,
+        shard=block.shard,
+        height=block.header.height,
+        index=index,
+        leaf_hash=row.leaf_hash.hex(),
+        digest=(digest or b"").hex(),
+        header_hash=header_hash,
+        sealed_at=block.header.time,
+    )
+    if row.status != ACCEPTED or row.value is None:
+        return describe_rejected(place, row.status.removeprefix(REJECTED_PREFIX), row.signature, directory)
+    envelope = decode_envelope(row.value)
+    try:
+        event = decode_data(envelope)
+    except RejectedError:
+        # The sequencer accepted it, so its type or schema is newer than this service.
+        return describe_unknown(envelope, place, directory)
+    directory.apply(event.data)
+    return describe(event, place, directory)

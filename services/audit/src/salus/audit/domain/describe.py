@@ -1,0 +1,86 @@
+"""From a leaf of the ledger to an entry of the trail."""
+
+from __future__ import annotations
+
+from salus.audit.domain.directory import Directory
+from salus.audit.domain.entry import Activity, Facts, Place, Severity, TrailEntry
+from salus.audit.domain.meanings import facts_of, short
+from salus.events.envelope import Envelope, Event
+from salus.events.errors import Reason, RejectedError
+from salus.events.signature import parse_signature
+
+# These reasons are found only after the signature was verified, so the signer is proven, not claimed.
+_SIGNER_PROVEN = frozenset(list(Reason)[list(Reason).index(Reason.MALFORMED_JSON) :])
+
+# A record refused for one of these may be an attack on someone's name; the others are mistakes.
+_SUSPICIOUS = frozenset(
+    {
+        Reason.UNKNOWN_KEY, Reason.KEY_EXPIRED, Reason.KEY_REVOKED, Reason.BAD_SIGNATURE,
+        Reason.WRONG_SOURCE, Reason.NOT_OWNER,
+    }
+)  # fmt: skip
+
+
+def describe(event: Event, place: Place, directory: Directory) -> TrailEntry:
+    """Return the trail entry of an accepted event."""
+    facts = facts_of(event.data)
+    if facts is None:
+        return describe_unknown(event.envelope, place, directory)
+    return _entry(event.envelope, facts, place, directory)
+
+
+def describe_unknown(envelope: Envelope, place: Place, directory: Directory) -> TrailEntry:
+    """Return the entry of an accepted event whose type is newer than this service."""
+    facts = Facts(
+        activity=Activity.OTHER,
+        action="E",
+        summary=f"{short(envelope.source)} published {envelope.type}.",
+        object=envelope.subject,
+        object_kind="subject",
+    )
+    return _entry(envelope, facts, place, directory)
+
+
+def describe_rejected(place: Place, reason: str, signature: bytes | None, directory: Directory) -> TrailEntry:
+    """Return the entry of a rejected leaf; its actor is named only if the ledger proved who signed it."""
+    actor = None
+    if signature is not None and reason in _SIGNER_PROVEN:
+        try:
+            actor = parse_signature(signature).verification_method.partition("#")[0]
+        except RejectedError:
+            actor = None
+    who = short(actor) if actor else "An unproven sender"
+    where = f"{place.topic}/{place.partition}/{place.offset}"
+    facts = Facts(
+        activity=Activity.REJECTED,
+        action="C",
+        outcome="rejected",
+        severity=Severity.MEDIUM if reason in _SUSPICIOUS else Severity.LOW,
+        summary=f"{who} sent a record to {where} that the ledger rejected: {reason}.",
+        object=where,
+        object_kind="record",
+    )
+    return TrailEntry(
+        place=place,
+        status=f"rejected:{reason}",
+        time=place.sealed_at,
+        facts=facts,
+        actor=actor,
+        member=directory.member_of(actor),
+    )
+
+
+def _entry(envelope: Envelope, facts: Facts, place: Place, directory: Directory) -> TrailEntry:
+    actor = facts.actor or envelope.source
+    return TrailEntry(
+        place=place,
+        status="accepted",
+        time=envelope.time,
+        facts=facts,
+        actor=actor,
+        member=directory.member_of(actor),
+        type=envelope.type,
+        id=envelope.id,
+        source=envelope.source,
+        subject=envelope.subject,
+    )

@@ -1,0 +1,136 @@
+"""One entry of the trail: who did what to whose what, when, why, by which rule, and where it is proven."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import IntEnum, StrEnum
+from typing import Literal
+
+import msgspec
+
+
+class Activity(StrEnum):
+    """What kind of thing happened: FHIR and OCSF go by it, so a new event type needs no new mapping."""
+
+    RECORDED = "recorded"
+    STORED = "stored"
+    READ = "read"
+    READ_REFUSED = "read-refused"
+    ERASED = "erased"
+    SUBJECT_CREATED = "subject-created"
+    CONSENT_CREATED = "consent-created"
+    CONSENT_ENDED = "consent-ended"
+    DECIDED = "decided"
+    GLASS_BROKEN = "glass-broken"
+    GLASS_REVIEWED = "glass-reviewed"
+    RULES_CHANGED = "rules-changed"
+    PARTY_CREATED = "party-created"
+    KEY_ADDED = "key-added"
+    KEY_ENDED = "key-ended"
+    ROLE_ADDED = "role-added"
+    ROLE_ENDED = "role-ended"
+    LEDGER_MOVED = "ledger-moved"
+    REJECTED = "rejected"
+    OTHER = "other"
+
+
+class Severity(IntEnum):
+    """OCSF `severity_id`, the scale that the SOC works with."""
+
+    INFORMATIONAL = 1
+    LOW = 2
+    MEDIUM = 3
+    HIGH = 4
+    CRITICAL = 5
+
+
+Action = Literal["C", "R", "U", "D", "E"]
+"""FHIR's CRUDE: create, read, update, delete, execute."""
+
+Outcome = Literal["success", "refused", "rejected"]
+"""`refused`: someone was told no. `rejected`: the record itself was not acceptable to the ledger."""
+
+
+class Place(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where a leaf stands: on its topic, in its block, in the log (whose leaf is the block's header).
+
+    Hashes are lower-case hex. `header_hash` is both the log's leaf hash of the block header and what the
+    next block calls `previous`. `digest` is the RFC 6962 leaf hash of the value.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    shard: int
+    height: int
+    index: int
+    leaf_hash: str
+    digest: str
+    header_hash: str
+    sealed_at: datetime
+
+
+class Facts(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What an event says, in the words of the trail.
+
+    `actor` is who acted, if not the event's source. `party` is the other party that the fact is about: who
+    was granted, registered or reviewed. `object_kind` says in one word what `object` names.
+    """
+
+    activity: Activity
+    action: Action
+    summary: str
+    outcome: Outcome = "success"
+    severity: Severity = Severity.INFORMATIONAL
+    actor: str | None = None
+    party: str | None = None
+    object: str | None = None
+    object_kind: str | None = None
+    patient: str | None = None
+    purpose: str | None = None
+    decision: str | None = None
+    consents: tuple[str, ...] = ()
+    rules: tuple[str, ...] = ()
+    policy_set: str | None = None
+    privileges: tuple[str, ...] = ()
+    break_glass: bool = False
+
+
+class TrailEntry(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A leaf of the ledger as a fact: `uid`, its leaf hash, names it for ever and everywhere.
+
+    `type`, `id`, `source` and `subject` are missing when the leaf is a rejected record: its value was not
+    kept. `time` is when it happened at the source, or for a rejected record when its block was sealed.
+    """
+
+    place: Place
+    status: str
+    time: datetime
+    facts: Facts
+    actor: str | None = None
+    member: str | None = None
+    type: str | None = None
+    id: str | None = None
+    source: str | None = None
+    subject: str | None = None
+
+    @property
+    def uid(self) -> str:
+        """The leaf hash in hex: the same in every rebuild and every output."""
+        return self.place.leaf_hash
+
+    @property
+    def rejection(self) -> str | None:
+        """Why the record is a rejected leaf, if it is one."""
+        return self.status.removeprefix("rejected:") if self.status.startswith("rejected:") else None
+
+    @property
+    def words(self) -> str:
+        """What a free-text search looks through, in lower case: open identifiers and the summary."""
+        facts = self.facts
+        parts = (
+            facts.summary, self.type, self.id, self.source, self.actor, self.member, facts.party,
+            facts.object, facts.patient, facts.purpose, facts.decision, *facts.consents, *facts.rules,
+            facts.policy_set, self.status, self.place.leaf_hash,
+        )  # fmt: skip
+        return " ".join(part for part in parts if part).lower()

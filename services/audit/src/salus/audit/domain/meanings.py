@@ -1,0 +1,376 @@
+"""What each event type means for the trail. A new event type gets one function here, with `@describes`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from salus.audit.domain.entry import Activity, Facts, Severity
+from salus.events import catalogue as c
+
+Describer = Callable[[Any], Facts]
+_T = TypeVar("_T", bound=Describer)
+_DESCRIBERS: dict[type[c.EventData], Describer] = {}
+
+
+def describes(cls: type[c.EventData]) -> Callable[[_T], _T]:
+    """Register the describer of a class of event data."""
+
+    def register(describer: _T) -> _T:
+        _DESCRIBERS[cls] = describer
+        return describer
+
+    return register
+
+
+def facts_of(data: c.EventData) -> Facts | None:
+    """Return what this data says, if the trail knows its class."""
+    describer = _DESCRIBERS.get(type(data))
+    return None if describer is None else describer(data)
+
+
+def short(did: str) -> str:
+    """Return a DID or pseudonym short enough for a sentence; the full one is in the entry's fields."""
+    return did if len(did) <= 24 else f"{did[:13]}…{did[-6:]}"
+
+
+# --- identity -------------------------------------------------------------------------------------
+
+
+@describes(c.PartyRegistered)
+def _party_registered(data: c.PartyRegistered) -> Facts:
+    roles = f" with roles {', '.join(data.roles)}" if data.roles else ""
+    return Facts(
+        activity=Activity.PARTY_CREATED,
+        action="C",
+        summary=f"The {data.kind} {short(data.did)} belongs to the network{roles}.",
+        party=data.did,
+        object=data.did,
+        object_kind=data.kind,
+        privileges=data.roles,
+    )
+
+
+@describes(c.KeyAdded)
+def _key_added(data: c.KeyAdded) -> Facts:
+    return Facts(
+        activity=Activity.KEY_ADDED,
+        action="C",
+        severity=Severity.LOW,
+        summary=f"{short(data.did)} may also sign with another key.",
+        party=data.did,
+        object=data.key.id,
+        object_kind="key",
+    )
+
+
+@describes(c.KeyRevoked)
+def _key_revoked(data: c.KeyRevoked) -> Facts:
+    return Facts(
+        activity=Activity.KEY_ENDED,
+        action="U",
+        severity=Severity.HIGH if data.reason == "compromised" else Severity.LOW,
+        summary=f"A key of {short(data.did)} was revoked: {data.reason}.",
+        party=data.did,
+        object=data.key_id,
+        object_kind="key",
+    )
+
+
+@describes(c.RoleGranted)
+def _role_granted(data: c.RoleGranted) -> Facts:
+    return _role(data, Activity.ROLE_ADDED, f"{short(data.did)} now holds the role {data.role}.")
+
+
+@describes(c.RoleWithdrawn)
+def _role_withdrawn(data: c.RoleWithdrawn) -> Facts:
+    return _role(data, Activity.ROLE_ENDED, f"{short(data.did)} no longer holds the role {data.role}.")
+
+
+def _role(data: c.RoleGranted | c.RoleWithdrawn, activity: Activity, summary: str) -> Facts:
+    return Facts(
+        activity=activity,
+        action="U",
+        severity=Severity.LOW,
+        summary=summary,
+        party=data.did,
+        object=data.did,
+        object_kind="role",
+        privileges=(data.role,),
+    )
+
+
+# --- consent --------------------------------------------------------------------------------------
+
+
+@describes(c.PatientLinked)
+def _patient_linked(data: c.PatientLinked) -> Facts:
+    return Facts(
+        activity=Activity.SUBJECT_CREATED,
+        action="C",
+        severity=Severity.LOW,
+        summary=f"{short(data.did)} is the patient {short(data.patient)} and may act as she.",
+        party=data.did,
+        object=data.did,
+        object_kind="patient-party",
+        patient=data.patient,
+    )
+
+
+@describes(c.ConsentGranted)
+def _consent_granted(data: c.ConsentGranted) -> Facts:
+    privileges = tuple(f"{action}:{purpose}" for action in data.actions for purpose in data.purposes)
+    return Facts(
+        activity=Activity.CONSENT_CREATED,
+        action="C",
+        summary=(
+            f"The patient {short(data.patient)} lets {short(data.grantee)} {' and '.join(data.actions)} "
+            f"for {', '.join(data.purposes)}."
+        ),
+        party=data.grantee,
+        object=data.consent,
+        object_kind="consent",
+        patient=data.patient,
+        consents=(data.consent,),
+        privileges=privileges,
+    )
+
+
+@describes(c.ConsentRevoked)
+def _consent_revoked(data: c.ConsentRevoked) -> Facts:
+    return Facts(
+        activity=Activity.CONSENT_ENDED,
+        action="U",
+        severity=Severity.LOW,
+        summary=f"The patient {short(data.patient)} took consent {data.consent} back.",
+        object=data.consent,
+        object_kind="consent",
+        patient=data.patient,
+        consents=(data.consent,),
+    )
+
+
+@describes(c.AccessDecided)
+def _access_decided(data: c.AccessDecided) -> Facts:
+    word = "may" if data.allowed else "may not"
+    glass = " by emergency access" if data.break_glass else ""
+    denied = Severity.LOW if not data.allowed else Severity.INFORMATIONAL
+    return Facts(
+        activity=Activity.DECIDED,
+        action="E",
+        outcome="success" if data.allowed else "refused",
+        severity=Severity.HIGH if data.break_glass else denied,
+        summary=f"{short(data.principal)} {word} {data.action} {data.object} for {data.purpose}{glass}.",
+        actor=data.principal,
+        object=data.object,
+        object_kind="object",
+        patient=data.patient,
+        purpose=data.purpose,
+        decision=data.decision,
+        consents=tuple(reason for reason in data.reasons if is_consent(reason)),
+        rules=data.reasons,
+        policy_set=data.policy_set,
+        privileges=(f"{data.action}:{data.purpose}",),
+        break_glass=data.break_glass,
+    )
+
+
+def is_consent(reason: str) -> bool:
+    """Tell whether a decision's reason names a consent rather than a policy."""
+    return reason.startswith(("consent:", "consent-", "urn:salus:consent:"))
+
+
+@describes(c.GlassBroken)
+def _glass_broken(data: c.GlassBroken) -> Facts:
+    return Facts(
+        activity=Activity.GLASS_BROKEN,
+        action="E",
+        severity=Severity.HIGH,
+        summary=(
+            f"{short(data.principal)} used emergency access to {data.object} of "
+            f"{short(data.patient)}: {data.reason}. It awaits review."
+        ),
+        actor=data.principal,
+        object=data.object,
+        object_kind="object",
+        patient=data.patient,
+        purpose="ETREAT",
+        decision=data.decision,
+        rules=(f"break-glass:{data.reason}",),
+        privileges=("break-glass",),
+        break_glass=True,
+    )
+
+
+@describes(c.GlassBreakReviewed)
+def _glass_break_reviewed(data: c.GlassBreakReviewed) -> Facts:
+    return Facts(
+        activity=Activity.GLASS_REVIEWED,
+        action="U",
+        severity=Severity.HIGH if data.outcome == "unjustified" else Severity.INFORMATIONAL,
+        summary=f"{short(data.reviewer)} found emergency access {data.decision} {data.outcome}.",
+        actor=data.reviewer,
+        object=data.decision,
+        object_kind="decision",
+        patient=data.patient,
+        decision=data.decision,
+        rules=(f"break-glass-review:{data.outcome}",),
+        break_glass=True,
+    )
+
+
+@describes(c.PolicySetAdopted)
+def _policy_set_adopted(data: c.PolicySetAdopted) -> Facts:
+    return Facts(
+        activity=Activity.RULES_CHANGED,
+        action="U",
+        severity=Severity.LOW,
+        summary=f"Decisions follow policy set {data.policy_set[:12]}… from here on.",
+        object=data.policy_set,
+        object_kind="policy-set",
+        policy_set=data.policy_set,
+    )
+
+
+# --- storage --------------------------------------------------------------------------------------
+
+
+@describes(c.SubjectRegistered)
+def _subject_registered(data: c.SubjectRegistered) -> Facts:
+    return Facts(
+        activity=Activity.SUBJECT_CREATED,
+        action="C",
+        summary=f"The patient {short(data.patient)} has a key pair; {short(data.steward)} is the steward.",
+        party=data.steward,
+        object=data.key,
+        object_kind="subject-key",
+        patient=data.patient,
+    )
+
+
+@describes(c.ObjectStored)
+def _object_stored(data: c.ObjectStored) -> Facts:
+    return Facts(
+        activity=Activity.STORED,
+        action="C",
+        summary=f"{short(data.steward)} stored object {data.object} of {short(data.patient)}, encrypted.",
+        actor=data.steward,
+        object=data.object,
+        object_kind="object",
+        patient=data.patient,
+    )
+
+
+@describes(c.ObjectRead)
+def _object_read(data: c.ObjectRead) -> Facts:
+    glass = " by emergency access" if data.break_glass else ""
+    return Facts(
+        activity=Activity.READ,
+        action="R",
+        severity=Severity.HIGH if data.break_glass else Severity.INFORMATIONAL,
+        summary=(
+            f"{short(data.reader)} read object {data.object} of {short(data.patient)} for "
+            f"{data.purpose}{glass}."
+        ),
+        actor=data.reader,
+        object=data.object,
+        object_kind="object",
+        patient=data.patient,
+        purpose=data.purpose,
+        decision=data.decision,
+        rules=(f"decision:{data.decision}",),
+        break_glass=data.break_glass,
+    )
+
+
+@describes(c.ReadRefused)
+def _read_refused(data: c.ReadRefused) -> Facts:
+    return Facts(
+        activity=Activity.READ_REFUSED,
+        action="R",
+        outcome="refused",
+        severity=Severity.MEDIUM,
+        summary=f"{short(data.reader)} was refused object {data.object} of {short(data.patient)}.",
+        actor=data.reader,
+        object=data.object,
+        object_kind="object",
+        patient=data.patient,
+        rules=(data.reason,),
+    )
+
+
+@describes(c.SubjectKeyDestroyed)
+def _subject_key_destroyed(data: c.SubjectKeyDestroyed) -> Facts:
+    return Facts(
+        activity=Activity.ERASED,
+        action="D",
+        severity=Severity.LOW,
+        summary=f"The key of {short(data.patient)} is gone and {data.objects} objects are unreadable.",
+        actor=data.requested_by,
+        object=data.key,
+        object_kind="subject-key",
+        patient=data.patient,
+        rules=(data.basis,),
+    )
+
+
+# --- what members publish -------------------------------------------------------------------------
+
+
+def _recorded(kind: str, patient: str, name: str) -> Facts:
+    return Facts(
+        activity=Activity.RECORDED,
+        action="C",
+        summary=f"The {kind} {name} of {short(patient)} is on record.",
+        object=name,
+        object_kind=kind,
+        patient=patient,
+    )
+
+
+@describes(c.EncounterRecorded)
+def _encounter_recorded(data: c.EncounterRecorded) -> Facts:
+    return _recorded("encounter", data.patient, data.encounter)
+
+
+@describes(c.ObservationRecorded)
+def _observation_recorded(data: c.ObservationRecorded) -> Facts:
+    return _recorded("observation", data.patient, data.observation)
+
+
+@describes(c.DocumentRegistered)
+def _document_registered(data: c.DocumentRegistered) -> Facts:
+    return _recorded("document", data.patient, data.object)
+
+
+@describes(c.ResultReleased)
+def _result_released(data: c.ResultReleased) -> Facts:
+    return _recorded("laboratory-report", data.patient, data.report)
+
+
+@describes(c.MedicationDispensed)
+def _medication_dispensed(data: c.MedicationDispensed) -> Facts:
+    return _recorded("dispense", data.patient, data.dispense)
+
+
+# --- ledger announcements: not leaves today, described so that every type of the catalogue is ----------
+
+
+@describes(c.BlockSealed)
+def _block_sealed(data: c.BlockSealed) -> Facts:
+    return _ledger(f"Block {data.height} of shard {data.shard} is sealed.", data.header, "block")
+
+
+@describes(c.CheckpointPublished)
+def _checkpoint_published(data: c.CheckpointPublished) -> Facts:
+    return _ledger(f"The log has a checkpoint of {data.size} blocks.", str(data.size), "checkpoint")
+
+
+@describes(c.RecordRejected)
+def _record_rejected(data: c.RecordRejected) -> Facts:
+    where = f"{data.topic}/{data.partition}/{data.offset}"
+    return _ledger(f"The record {where} was rejected: {data.reason}.", where, "record")
+
+
+def _ledger(summary: str, name: str, kind: str) -> Facts:
+    return Facts(activity=Activity.LEDGER_MOVED, action="C", summary=summary, object=name, object_kind=kind)

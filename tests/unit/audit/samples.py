@@ -1,0 +1,108 @@
+"""Events of every catalogued type for the audit tests, made from the types themselves."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from hypothesis import strategies as st
+from msgspec import inspect
+
+from salus.audit.domain.entry import Place
+from salus.audit.domain.network import Surroundings
+from salus.events.catalogue import EventData, all_types
+from salus.events.envelope import Event, decode_event, encode_event
+
+NOON = datetime(2026, 11, 22, 12, 0, 0, 250_000, tzinfo=UTC)
+IDENTITY = "did:key:z6MkidentityIdentityIdentityIdentityIdentity"
+STORAGE = "did:key:z6MkstorageStorageStorageStorageStorageStora"
+CONSENT = "did:key:z6MkconsentConsentConsentConsentConsentConse"
+MEMBER = "did:web:north-hospital.example"
+AROUND = Surroundings(
+    origin="salus.local/dev",
+    log_origin="salus.local/dev/log",
+    receipts_url="http://127.0.0.1:8405",
+    version="0.1.0",
+    services={"identity": IDENTITY, "storage": STORAGE, "consent": CONSENT, "sequencer": "did:key:z6Mkseq"},
+)
+SECRET = "U0VDUkVULXBhdGllbnQtbmFtZQ=="
+"""What every sealed field of a sample holds: it must not come out anywhere."""
+
+
+def place(index: int = 0, **changes: Any) -> Place:
+    return Place(
+        **{
+            "topic": "salus.clinical.events",
+            "partition": 0,
+            "offset": index,
+            "shard": 0,
+            "height": 7,
+            "index": index,
+            "leaf_hash": f"{index:064x}",
+            "digest": "d" * 64,
+            "header_hash": "e" * 64,
+            "sealed_at": NOON,
+        }
+        | changes
+    )
+
+
+def event_of(
+    data: EventData, *, source: str = MEMBER, id: str = "event-1", subject: str | None = None
+) -> Event:  # the attribute's name
+    chosen = subject or getattr(data, "patient", None) or "subject-1"
+    return decode_event(encode_event(data, id=id, source=source, subject=chosen, time=NOON))
+
+
+def _of(kind: inspect.Type, name: str) -> st.SearchStrategy[Any]:  # noqa: PLR0911  # one per kind of type
+    match kind:
+        case inspect.StrType():
+            return _text(kind, name)
+        case inspect.IntType():
+            return st.integers(kind.ge or 0, 2**40)
+        case inspect.BoolType():
+            return st.booleans()
+        case inspect.DateTimeType():
+            return st.datetimes(datetime(2020, 1, 1), datetime(2040, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001  # Hypothesis adds the zone
+        case inspect.LiteralType():
+            return st.sampled_from(kind.values)
+        case inspect.NoneType():
+            return st.none()
+        case inspect.UnionType():
+            return st.one_of([_of(each, name) for each in kind.types])
+        case inspect.VarTupleType():
+            return st.lists(_of(kind.item_type, name), min_size=kind.min_length or 0, max_size=3).map(tuple)
+        case inspect.StructType():
+            return _struct(kind)
+    raise TypeError(kind)
+
+
+def _text(kind: inspect.StrType, name: str) -> st.SearchStrategy[str]:
+    if name == "ciphertext":
+        return st.just(SECRET)
+    if kind.pattern is not None:
+        return st.from_regex(kind.pattern.replace("$", r"\Z"), fullmatch=False).filter(
+            lambda text: len(text) <= (kind.max_length or 400)
+        )
+    return st.text(st.characters(exclude_categories=("Cs",)), min_size=kind.min_length or 0, max_size=40)
+
+
+def _struct(kind: inspect.StructType) -> st.SearchStrategy[Any]:
+    fields = {field.encode_name: _of(field.type, field.name) for field in kind.fields}
+    return st.fixed_dictionaries(fields).map(lambda found: kind.cls(**found))
+
+
+def data_of(cls: type[EventData]) -> st.SearchStrategy[EventData]:
+    """Any valid data of a class."""
+    return _of(inspect.type_info(cls), cls.__name__)
+
+
+def any_event() -> st.SearchStrategy[Event]:
+    """Any valid event of any catalogued type."""
+    data = st.sampled_from([entry.data for entry in all_types()]).flatmap(data_of)
+    return data.map(event_of)
+
+
+def as_json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()

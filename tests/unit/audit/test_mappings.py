@@ -1,0 +1,84 @@
+"""Every event type of the catalogue reaches the trail, OCSF and FHIR, and nothing sealed comes with it."""
+
+import gzip
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.unit.audit import balp, samples
+
+from salus.audit.domain.describe import describe, describe_rejected
+from salus.audit.domain.directory import Directory
+from salus.audit.domain.fhir import audit_event_of
+from salus.audit.domain.meanings import facts_of
+from salus.audit.domain.ocsf import ocsf_of
+from salus.events import catalogue
+from salus.events.catalogue import all_types
+from salus.events.errors import Reason
+
+DATA = Path(__file__).parents[2] / "data"
+TYPES = [entry.name for entry in all_types()]
+SLOW = settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+def _schemas():
+    found = {}
+    for path in (DATA / "ocsf" / "json-schema").glob("*.gz"):
+        schema = json.loads(gzip.decompress(path.read_bytes()))
+        found[int(path.name.partition("-")[0])] = jsonschema.Draft202012Validator(schema)
+    return found
+
+
+OCSF = _schemas()
+_R4 = json.loads(gzip.decompress((DATA / "fhir/definitions/fhir.schema.r4.medplum.json.gz").read_bytes()))
+FHIR = jsonschema.Draft6Validator({"$ref": "#/definitions/AuditEvent", "definitions": _R4["definitions"]})
+
+
+def check(entry):
+    ocsf = json.loads(json.dumps(ocsf_of(entry, samples.AROUND)))
+    fhir = json.loads(json.dumps(audit_event_of(entry, samples.AROUND)))
+    OCSF[ocsf["class_uid"]].validate(ocsf)
+    FHIR.validate(fhir)
+    for profile in fhir.get("meta", {}).get("profile", []):
+        assert balp.violations(fhir, profile) == []
+    text = samples.as_json([entry, ocsf, fhir])
+    assert samples.SECRET not in text
+    assert ocsf["type_uid"] == ocsf["class_uid"] * 100 + ocsf["activity_id"]
+    assert fhir["id"] == ocsf["metadata"]["uid"] == entry.uid
+    return ocsf, fhir
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_every_type_of_the_catalogue_has_a_meaning(name):
+    @SLOW
+    @given(samples.data_of(catalogue.type_named(name).data))
+    def any_data_is_described(data):
+        assert facts_of(data) is not None
+
+    any_data_is_described()
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_every_type_maps_to_valid_ocsf_and_fhir(name):
+    @SLOW
+    @given(
+        samples.data_of(catalogue.type_named(name).data), st.sampled_from([samples.MEMBER, samples.STORAGE])
+    )
+    def any_event_maps(data, source):
+        event = samples.event_of(data, source=source)
+        check(describe(event, samples.place(), Directory()))
+
+    any_event_maps()
+
+
+@pytest.mark.parametrize("reason", list(Reason))
+def test_every_rejection_maps_to_valid_ocsf_and_fhir(reason):
+    entry = describe_rejected(samples.place(), reason, None, Directory())
+
+    ocsf, fhir = check(entry)
+
+    assert (ocsf["class_uid"], ocsf["status_id"], ocsf["status_code"]) == (6003, 2, reason)
+    assert fhir["outcome"] == "4"
