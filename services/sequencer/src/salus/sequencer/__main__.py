@@ -1,0 +1,158 @@
+"""Wires the sequencer of one shard and runs it: `python -m salus.sequencer`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+
+from fastapi import FastAPI
+
+from salus.ledger.note import NoteSigner, NoteVerifier
+from salus.messaging import ping
+from salus.objects import open_store, probe
+from salus.objects.errors import RefusedError, StoreAwayError
+from salus.runtime.identity_view import IDENTITY_TOPIC
+from salus.runtime.keys import load_ed25519, load_signer
+from salus.runtime.network import Network
+from salus.runtime.service import create_app, serve
+from salus.runtime.telemetry import set_up
+from salus.sequencer.adapters.announcements import open_announcements
+from salus.sequencer.adapters.archive import PART as S3
+from salus.sequencer.adapters.archive import ObjectArchive
+from salus.sequencer.adapters.log import PART as KAFKA
+from salus.sequencer.adapters.log import KafkaLog, open_identities
+from salus.sequencer.adapters.machine import SystemClock, in_thread
+from salus.sequencer.adapters.observation import LAG, PrometheusObserver
+from salus.sequencer.adapters.patience import Patience
+from salus.sequencer.api import routes
+from salus.sequencer.errors import HaltError
+from salus.sequencer.handlers import Progress, Sequencer, lag_of, run
+from salus.sequencer.restoring import Shard
+from salus.sequencer.settings import SequencerSettings
+
+LAG_EVERY_S = 5.0
+# After SIGTERM the blocks under way get this long to be committed; cut off, they are sealed anew later.
+STOP_S_MAX = 8.0
+
+
+def shard_of(network: Network, shard_id: int) -> Shard:
+    """Return the shard's description from the network file.
+
+    Raises:
+        LookupError: the network has no such shard.
+    """
+    for shard in network.shards:
+        if shard.id == shard_id:
+            partitions = ((topic, number) for topic, numbers in shard.topics.items() for number in numbers)
+            (identity,) = network.topic_partitions(IDENTITY_TOPIC)
+            return Shard(
+                id=shard.id,
+                verifier=NoteVerifier.from_vkey(shard.verifier_key),
+                partitions=tuple(sorted(partitions)),
+                identity=identity,
+            )
+    raise LookupError(f"{network.origin} has no shard {shard_id}")
+
+
+@asynccontextmanager
+async def open_sequencer(
+    settings: SequencerSettings, shard: Shard, network: Network, progress: Progress, patience: Patience
+) -> AsyncIterator[Sequencer]:
+    """Connect every port; waits while a part is away."""
+    signer = NoteSigner(shard.verifier.name, load_ed25519(settings.note_key_file))
+    if signer.key_id != shard.verifier.key_id:
+        raise ValueError(f"{settings.note_key_file} is not the key of {shard.verifier.name}")
+    store = open_store(
+        endpoint=settings.s3_endpoint,
+        access_key=settings.s3_access_key,
+        secret_key=settings.s3_secret_key.get_secret_value(),
+        region=settings.s3_region,
+        bucket=settings.ledger_bucket,
+    )
+    await patience.outlast(S3, lambda: probe(store), errors=(StoreAwayError, RefusedError))
+    kafka = settings.kafka_bootstrap
+    async with AsyncExitStack() as resources:
+        identities = await resources.enter_async_context(open_identities(kafka, network, patience))
+        announcements = await resources.enter_async_context(
+            open_announcements(kafka, load_signer(settings.signing_key_file), signer.name, patience)
+        )
+        yield Sequencer(
+            shard=shard,
+            signer=signer,
+            archive=ObjectArchive(store, patience),
+            log=KafkaLog(kafka, patience),
+            identities=identities,
+            announcements=announcements,
+            observer=PrometheusObserver(shard.id),
+            clock=SystemClock(),
+            offload=in_thread,
+            limits=settings.limits(),
+            window_size=settings.duplicates_window,
+            progress=progress,
+        )
+
+
+async def seal(
+    settings: SequencerSettings, progress: Progress, patience: Patience, stop: asyncio.Event
+) -> None:
+    """Seal until told to stop; a halt leaves the process up, so that its alarm can be seen."""
+    network = Network.read(settings.network_file)
+    shard = shard_of(network, settings.shard)
+    async with open_sequencer(settings, shard, network, progress, patience) as sequencer:
+        lag = asyncio.create_task(watch_lag(shard.id, progress))
+        try:
+            await run(sequencer, stop)
+        except HaltError as error:
+            progress.halted = f"{type(error).__name__}: {error}"
+            PrometheusObserver(shard.id).halted(error)
+            await stop.wait()
+        finally:
+            lag.cancel()
+
+
+async def watch_lag(shard: int, progress: Progress) -> None:
+    """Keep the lag gauge up to date."""
+    while True:
+        for (topic, partition), lag in (await lag_of(progress)).items():
+            LAG.labels(str(shard), topic, str(partition)).set(lag)
+        await asyncio.sleep(LAG_EVERY_S)
+
+
+async def main(settings: SequencerSettings) -> None:
+    """Serve health, metrics and status while sealing; end with an error if sealing ends with one."""
+    set_up(settings)
+    progress, patience, stop = Progress(), Patience(), asyncio.Event()
+    shard = shard_of(Network.read(settings.network_file), settings.shard)
+
+    async def require_sealing() -> None:
+        if progress.halted is not None:
+            raise RuntimeError(progress.halted)
+
+    checks = {
+        KAFKA: lambda: ping(settings.kafka_bootstrap),
+        S3: patience.check(S3),
+        "sealing": require_sealing,
+    }
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+
+    app = create_app(settings, title="Salus sequencer", lifespan=lifespan, checks=checks)
+    app.include_router(routes(shard, progress))
+    serving = asyncio.create_task(serve(app, settings))
+    sealing = asyncio.create_task(seal(settings, progress, patience, stop))
+    await asyncio.wait((serving, sealing), return_when=asyncio.FIRST_COMPLETED)
+    stop.set()
+    await asyncio.wait((sealing,), timeout=STOP_S_MAX)
+    sealing.cancel()
+    serving.cancel()
+    with suppress(asyncio.CancelledError):
+        await sealing
+    with suppress(asyncio.CancelledError):
+        await serving
+
+
+if __name__ == "__main__":
+    asyncio.run(main(SequencerSettings()))

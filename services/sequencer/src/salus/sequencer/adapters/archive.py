@@ -1,0 +1,47 @@
+"""The archive on an object store: while the store is away it waits, so callers learn what happened."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from salus.objects.errors import AlreadyExistsError, NotFoundError, RefusedError, StoreAwayError
+from salus.objects.store import ObjectStore
+from salus.sequencer.adapters.patience import Patience
+
+PART = "s3"
+_T = TypeVar("_T")
+
+
+class ObjectArchive:
+    """One bucket; a refusal (no such bucket, no permission) is waited out too: an operator can mend it."""
+
+    def __init__(self, store: ObjectStore, patience: Patience) -> None:
+        self._store = store
+        self._patience = patience
+
+    async def read(self, key: str) -> bytes | None:
+        """Return the object, or None if there is none."""
+        try:
+            return await self._outlast(lambda: self._store.get(key))
+        except NotFoundError:
+            return None
+
+    async def exists(self, key: str) -> bool:
+        """Tell whether there is such an object."""
+        try:
+            await self._outlast(lambda: self._store.head(key))
+        except NotFoundError:
+            return False
+        return True
+
+    async def create(self, key: str, data: bytes) -> bool:
+        """Write the object if there is none; an answer that was lost is asked for again."""
+        try:
+            await self._outlast(lambda: self._store.create(key, data))
+        except AlreadyExistsError:
+            return False
+        return True
+
+    async def _outlast(self, attempt: Callable[[], Awaitable[_T]]) -> _T:
+        return await self._patience.outlast(PART, attempt, errors=(StoreAwayError, RefusedError))

@@ -1,0 +1,102 @@
+"""Input records and identities from Kafka: both wait while the broker is away."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import TypeVar
+
+from salus.events.keyring import KeyRing
+from salus.messaging import MessagingError, OutOfRangeError, Reader, Record
+from salus.runtime.identity_view import IdentityView, open_identity_view
+from salus.runtime.network import Network
+from salus.sequencer.adapters.patience import Patience
+from salus.sequencer.domain import Partition
+from salus.sequencer.errors import LogRefusedError
+
+PART = "kafka"
+_T = TypeVar("_T")
+
+
+async def _outlast(patience: Patience, attempt: Callable[[], Awaitable[_T]]) -> _T:
+    """Wait out whatever may pass; a position that the broker does not have will not come back."""
+
+    async def attempt_it() -> _T:
+        try:
+            return await attempt()
+        except OutOfRangeError as error:
+            raise LogRefusedError(str(error)) from error
+
+    return await patience.outlast(PART, attempt_it, errors=(MessagingError,))
+
+
+class KafkaReader:
+    """A `LogReader` on Kafka."""
+
+    def __init__(self, reader: Reader, patience: Patience) -> None:
+        self._reader = reader
+        self._patience = patience
+
+    async def poll(self, *, max_records: int, timeout_ms: int) -> list[Record]:
+        """Return the next records, none if none came in time."""
+        return await _outlast(
+            self._patience, lambda: self._reader.poll(max_records=max_records, timeout_ms=timeout_ms)
+        )
+
+    async def positions(self) -> dict[Partition, int]:
+        """Return the next offset to be read of each partition."""
+        return {at: await self._reader.position(*at) for at in self._reader.partitions}
+
+    async def beginnings(self) -> dict[Partition, int]:
+        """Return the first offset that the broker still has of each partition."""
+        return await _outlast(self._patience, self._reader.beginning_offsets)
+
+    async def ends(self) -> dict[Partition, int]:
+        """Return the offset after the last committed record of each partition."""
+        return await _outlast(self._patience, self._reader.end_offsets)
+
+
+class KafkaLog:
+    """The `Log` of a shard on Kafka."""
+
+    def __init__(self, bootstrap: str, patience: Patience) -> None:
+        self._bootstrap = bootstrap
+        self._patience = patience
+
+    def open(self, starts: Mapping[Partition, int]) -> AbstractAsyncContextManager[KafkaReader]:
+        """Open the partitions at these offsets."""
+        return self._opened(starts)
+
+    @asynccontextmanager
+    async def _opened(self, starts: Mapping[Partition, int]) -> AsyncIterator[KafkaReader]:
+        async with AsyncExitStack() as resources:
+
+            async def connect() -> Reader:
+                return await resources.enter_async_context(Reader(self._bootstrap, starts=starts))
+
+            yield KafkaReader(await _outlast(self._patience, connect), self._patience)
+
+
+class KafkaIdentities:
+    """The `Identities` of the network, folded in memory from the beginning of the identity topic."""
+
+    def __init__(self, view: IdentityView, patience: Patience) -> None:
+        self._view = view
+        self._patience = patience
+
+    async def catch_up(self) -> KeyRing:
+        """Return the ring as of everything that is in the topic now."""
+        return await _outlast(self._patience, self._view.catch_up)
+
+
+@asynccontextmanager
+async def open_identities(
+    bootstrap: str, network: Network, patience: Patience
+) -> AsyncIterator[KafkaIdentities]:
+    """Open the identity topic at its beginning."""
+    async with AsyncExitStack() as resources:
+
+        async def connect() -> IdentityView:
+            return await resources.enter_async_context(open_identity_view(bootstrap, network))
+
+        yield KafkaIdentities(await _outlast(patience, connect), patience)

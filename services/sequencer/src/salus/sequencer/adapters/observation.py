@@ -1,0 +1,81 @@
+"""Metrics and logs of a sequencer; neither holds anything of a record but its position and status."""
+
+from __future__ import annotations
+
+from collections import Counter as Tally
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import perf_counter
+
+import structlog
+from prometheus_client import Counter, Gauge, Histogram
+
+from salus.sequencer.domain import Draft
+from salus.sequencer.errors import HaltError
+from salus.sequencer.ports import Announcement
+
+_log = structlog.get_logger()
+
+BLOCKS = Counter("salus_sequencer_blocks", "Blocks committed by this process.", ["shard"])
+LEAVES = Counter("salus_sequencer_leaves", "Leaves committed by this process.", ["shard", "status"])
+HEIGHT = Gauge("salus_sequencer_height", "Height of the last block this process committed.", ["shard"])
+OVERTAKEN = Counter("salus_sequencer_overtaken", "Times another sequencer was first.", ["shard"])
+HALTED = Gauge("salus_sequencer_halted", "1: sealing stopped and needs a person.", ["shard", "reason"])
+LAG = Gauge("salus_sequencer_lag_records", "Offsets not sealed yet.", ["shard", "topic", "partition"])
+BLOCK_SECONDS = Histogram(
+    "salus_sequencer_block_seconds",
+    "From the arrival of a block's first record to its commit.",
+    ["shard"],
+    buckets=(0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2, 5, 10, 30),
+)
+STAGE_SECONDS = Histogram(
+    "salus_sequencer_stage_seconds",
+    "Time of one stage of one block.",
+    ["shard", "stage"],
+    buckets=(0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5),
+)
+
+
+class PrometheusObserver:
+    """Counts what one shard does, and remembers its last block for /status."""
+
+    def __init__(self, shard: int) -> None:
+        self._shard = str(shard)
+        self.last: Draft | None = None
+
+    def sealed(self, block: Announcement, draft: Draft, *, age_ms: float) -> None:
+        """Count a committed block and its leaves by status."""
+        BLOCKS.labels(self._shard).inc()
+        HEIGHT.labels(self._shard).set(block.height)
+        BLOCK_SECONDS.labels(self._shard).observe(age_ms / 1000)
+        LEAVES.labels(self._shard, "accepted").inc(block.accepted)
+        for reason, count in Tally(rejection.reason for rejection in block.rejections).items():
+            LEAVES.labels(self._shard, f"rejected:{reason}").inc(count)
+        self.last = draft
+        _log.info(
+            "block sealed",
+            shard=block.shard,
+            height=block.height,
+            leaves=block.leaves,
+            accepted=block.accepted,
+            age_ms=round(age_ms),
+        )
+
+    def overtaken(self, *, height: int) -> None:
+        """Count a lost race."""
+        OVERTAKEN.labels(self._shard).inc()
+        _log.warning("another sequencer was first; starting over from the archive", height=height)
+
+    def halted(self, error: HaltError) -> None:
+        """Raise the alarm."""
+        HALTED.labels(self._shard, type(error).__name__).set(1)
+        _log.error("sealing stopped and needs a person", reason=str(error), error=type(error).__name__)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Measure what is done within the context."""
+        began = perf_counter()
+        try:
+            yield
+        finally:
+            STAGE_SECONDS.labels(self._shard, name).observe(perf_counter() - began)

@@ -1,0 +1,51 @@
+"""The sequencer over HTTP: besides health and metrics, where its chain stands."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+
+from salus.sequencer.handlers import Progress, lag_of
+from salus.sequencer.restoring import Shard
+
+
+class SealedRange(BaseModel):
+    """How far one partition is sealed."""
+
+    topic: str
+    partition: int
+    next: int = Field(description="The first offset that is in no block yet.")
+    lag: int | None = Field(description="Offsets behind the topic's end; null while that is unknown.")
+
+
+class Status(BaseModel):
+    """Where the chain stands, as this process knows it."""
+
+    shard: int
+    origin: str
+    height: int | None = Field(description="The last block; null before the first.")
+    ranges: list[SealedRange]
+    halted: str | None = Field(description="Why sealing stopped and needs a person; null while it goes on.")
+
+
+def routes(shard: Shard, progress: Progress) -> APIRouter:
+    """Return the routes of one shard's sequencer."""
+    router = APIRouter()
+
+    @router.get("/status", tags=["ledger"], summary="Where the chain stands and how far it lags.")
+    async def status() -> Status:
+        header = progress.tip and progress.tip.header
+        lag = await lag_of(progress)
+        following = dict.fromkeys(shard.partitions, 0) | (header.next_offsets if header else {})
+        return Status(
+            shard=shard.id,
+            origin=shard.verifier.name,
+            height=header.height if header else None,
+            ranges=[
+                SealedRange(topic=topic, partition=partition, next=offset, lag=lag.get((topic, partition)))
+                for (topic, partition), offset in sorted(following.items())
+            ],
+            halted=progress.halted,
+        )
+
+    return router

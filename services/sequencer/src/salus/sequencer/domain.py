@@ -1,0 +1,285 @@
+"""The sequencer's law: what the next block is, given records, a position and the state before it.
+
+Values in, values out: no clock, no store, no log. The same records and state give the same block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import groupby
+from typing import Protocol
+
+from salus.archive.body import BodyColumns
+from salus.events.errors import Reason, RejectedError
+from salus.events.judging import Judged, judge
+from salus.events.keyring import KeyRing
+from salus.events.signature import SIGNATURE_HEADER, parse_signature
+from salus.ledger.block import (
+    ACCEPTED,
+    NO_DIGEST,
+    NO_PREVIOUS,
+    REJECTED_PREFIX,
+    Header,
+    Range,
+    leaf_hashes,
+    whole_milliseconds,
+)
+from salus.ledger.merkle import leaf_hash, root_of
+from salus.sequencer.duplicates import DuplicateWindow, fingerprint
+from salus.sequencer.errors import ReplayedOffsetError
+
+Partition = tuple[str, int]
+Verdict = Judged | RejectedError
+
+
+class SourceRecord(Protocol):
+    """A record of an input topic, as the log gave it."""
+
+    @property
+    def topic(self) -> str: ...  # noqa: D102  # plain data
+    @property
+    def partition(self) -> int: ...  # noqa: D102
+    @property
+    def offset(self) -> int: ...  # noqa: D102
+    @property
+    def key(self) -> bytes | None: ...  # noqa: D102
+    @property
+    def value(self) -> bytes | None: ...  # noqa: D102
+    def header(self, name: str) -> bytes | None:
+        """Return the last header of that name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Records to seal, in the log's order within each partition.
+
+    `reached` is the next offset to read of each partition: past the batch's last record, and past
+    transaction markers that no record stands for.
+    """
+
+    records: Sequence[SourceRecord]
+    reached: Mapping[Partition, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """Where the next block begins: its height, each partition's next offset, and the times before it."""
+
+    height: int
+    next: Mapping[Partition, int]
+    time: datetime | None
+    identity: int
+
+    @classmethod
+    def after(cls, header: Header | None, partitions: Iterable[Partition]) -> Cursor:
+        """Return the cursor after a header; a partition never seen begins at offset 0."""
+        start = dict.fromkeys(partitions, 0)
+        if header is None:
+            return cls(height=0, next=start, time=None, identity=0)
+        return cls(
+            height=header.height + 1,
+            next=start | header.next_offsets,
+            time=header.time,
+            identity=header.identity[2],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Tip:
+    """The last committed block of the chain: its header and the exact bytes of its note."""
+
+    header: Header
+    note: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """One record that became a rejected leaf; `detail` quotes nothing of its value."""
+
+    topic: str
+    partition: int
+    offset: int
+    reason: str
+    detail: str
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A block that is decided but not written: everything except its body's bytes and its predecessor."""
+
+    height: int
+    time: datetime
+    root: bytes
+    accepted: int
+    identity: int
+    ranges: tuple[Range, ...]
+    columns: BodyColumns
+    rejections: tuple[Rejection, ...]
+
+    @property
+    def leaves(self) -> int:
+        """How many records the block covers."""
+        return len(self.columns.leaf_hash)
+
+    def cursor(self) -> Cursor:
+        """Return where the block after this one begins."""
+        following = {(r.topic, r.partition): r.next for r in self.ranges}
+        return Cursor(height=self.height + 1, next=following, time=self.time, identity=self.identity)
+
+    def header(  # the facts that only the writer knows
+        self,
+        *,
+        origin: str,
+        identity_partition: Partition,
+        previous: bytes | None,
+        body_bytes: int,
+        body_sha256: bytes,
+    ) -> Header:
+        """Return the block's header; `previous` is the note before it, None at height 0."""
+        return Header(
+            origin=origin,
+            height=self.height,
+            leaves=self.leaves,
+            root=self.root,
+            previous=NO_PREVIOUS if previous is None else leaf_hash(previous),
+            time=self.time,
+            accepted=self.accepted,
+            body_bytes=body_bytes,
+            body_sha256=body_sha256,
+            identity=(*identity_partition, self.identity),
+            ranges=self.ranges,
+        )
+
+
+def draft_block(
+    batch: Batch, *, cursor: Cursor, ring: KeyRing, window: DuplicateWindow, now: datetime
+) -> Draft:
+    """Judge every record and return the block; the window then holds its accepted pairs too.
+
+    The block's time is `now`, but never before the previous block's; every signature is judged at that time.
+
+    Raises:
+        ReplayedOffsetError: records are sealed already or out of order.
+    """
+    time = whole_milliseconds(now)
+    if cursor.time is not None:
+        time = max(time, cursor.time)
+    records = sorted(batch.records, key=_partition_of)
+    ranges = _ranges(records, cursor, batch.reached)
+    columns, rejections = _columns(records, verdicts(records, ring=ring, at=time), window)
+    return Draft(
+        height=cursor.height,
+        time=time,
+        root=root_of(columns.leaf_hash),
+        accepted=len(records) - len(rejections),
+        identity=max(ring.position, cursor.identity),
+        ranges=ranges,
+        columns=columns,
+        rejections=tuple(rejections),
+    )
+
+
+def verdicts(records: Iterable[SourceRecord], *, ring: KeyRing, at: datetime) -> Iterator[Verdict]:
+    """Yield what is to be said of each record by itself; duplicates depend on history and come later."""
+    for record in records:
+        try:
+            yield judge(
+                topic=record.topic,
+                key=record.key,
+                value=record.value,
+                signature=record.header(SIGNATURE_HEADER),
+                ring=ring,
+                at=at,
+            )
+        except RejectedError as error:
+            yield error
+
+
+def _partition_of(record: SourceRecord) -> Partition:
+    return record.topic, record.partition
+
+
+def _ranges(
+    records: Sequence[SourceRecord], cursor: Cursor, reached: Mapping[Partition, int]
+) -> tuple[Range, ...]:
+    """Return one range for every partition of the shard, each beginning where the last block ended."""
+    following = {at: max(first, reached.get(at, 0)) for at, first in cursor.next.items()}
+    for at, group in groupby(records, key=_partition_of):
+        expected = cursor.next[at]
+        for record in group:
+            if record.offset < expected:
+                topic, partition = at
+                raise ReplayedOffsetError(
+                    topic=topic, partition=partition, expected=expected, got=record.offset
+                )
+            expected = record.offset + 1
+        following[at] = max(following[at], expected)
+    return tuple(Range(*at, first, following[at]) for at, first in sorted(cursor.next.items()))
+
+
+def _columns(
+    records: Sequence[SourceRecord], judged: Iterable[Verdict], window: DuplicateWindow
+) -> tuple[BodyColumns, list[Rejection]]:
+    """Return the body's columns and the rejections among them, in leaf order."""
+    columns, rejections, digests = BodyColumns(), list[Rejection](), list[bytes]()
+    for record, verdict in zip(records, judged, strict=True):
+        columns.topic.append(record.topic)
+        columns.partition.append(record.partition)
+        columns.offset.append(record.offset)
+        if isinstance(verdict, Judged):
+            envelope = verdict.event.envelope
+            if window.admit(fingerprint(envelope.source, envelope.id)):
+                columns.status.append(ACCEPTED)
+                columns.id.append(envelope.id)
+                columns.source.append(envelope.source)
+                columns.type.append(envelope.type)
+                columns.subject.append(envelope.subject)
+                columns.time.append(envelope.time)
+                columns.digest.append(None)
+                columns.signature.append(record.header(SIGNATURE_HEADER))
+                columns.value.append(record.value)
+                digests.append(verdict.digest)
+                continue
+            verdict = RejectedError(Reason.DUPLICATE, "source and id were accepted before")  # noqa: PLW2901  # the verdict is final only now
+        digests.append(_reject(columns, rejections, record, verdict))
+    rows = zip(
+        columns.topic,
+        columns.partition,
+        columns.offset,
+        columns.status,
+        digests,
+        columns.signature,
+        strict=True,
+    )
+    columns.leaf_hash = leaf_hashes(rows)
+    return columns, rejections
+
+
+def _reject(
+    columns: BodyColumns, rejections: list[Rejection], record: SourceRecord, error: RejectedError
+) -> bytes:
+    """Add the rest of a rejected row and return its digest, all that is kept of the value."""
+    digest = NO_DIGEST if record.value is None else leaf_hash(record.value)
+    columns.status.append(REJECTED_PREFIX + error.reason)
+    for column in (columns.id, columns.source, columns.type, columns.subject, columns.time, columns.value):
+        column.append(None)
+    columns.digest.append(digest)
+    columns.signature.append(_well_formed(record.header(SIGNATURE_HEADER)))
+    rejections.append(
+        Rejection(record.topic, record.partition, record.offset, error.reason.value, error.detail, digest)
+    )
+    return digest
+
+
+def _well_formed(signature: bytes | None) -> bytes | None:
+    """Return the header if it is a signature; anything else might hold what must not be archived."""
+    if signature is None:
+        return None
+    try:
+        parse_signature(signature)
+    except RejectedError:
+        return None
+    return signature

@@ -1,0 +1,62 @@
+"""Why sealing stops or starts over; one class per case a caller treats differently."""
+
+from __future__ import annotations
+
+
+class SequencingError(Exception):
+    """Base of all errors of this package."""
+
+
+class OvertakenError(SequencingError):
+    """Another sequencer sealed this height first: reload from the archive and go on after its block."""
+
+    def __init__(self, *, height: int) -> None:
+        super().__init__(f"another sequencer sealed height {height} first")
+        self.height = height
+
+
+class HaltError(SequencingError):
+    """Going on would lose records or contradict the archive: stop, raise the alarm, wait for a person."""
+
+
+class RecordsLostError(HaltError):
+    """Retention removed records from a topic before they were sealed."""
+
+    def __init__(self, *, topic: str, partition: int, sealed_to: int, beginning: int) -> None:
+        super().__init__(
+            f"{topic} {partition}: sealed up to offset {sealed_to}, but the topic now begins at {beginning}"
+        )
+        self.topic = topic
+        self.partition = partition
+        self.sealed_to = sealed_to
+        self.beginning = beginning
+
+
+class LogTruncatedError(HaltError):
+    """A topic ends before what was already sealed: it was re-created, or the broker lost data."""
+
+    def __init__(self, *, topic: str, partition: int, sealed_to: int, end: int) -> None:
+        super().__init__(f"{topic} {partition}: sealed up to offset {sealed_to}, but the topic ends at {end}")
+        self.topic = topic
+        self.partition = partition
+        self.sealed_to = sealed_to
+        self.end = end
+
+
+class ReplayedOffsetError(HaltError):
+    """The log handed out a record that is already sealed, or handed records out of order."""
+
+    def __init__(self, *, topic: str, partition: int, expected: int, got: int) -> None:
+        super().__init__(f"{topic} {partition}: expected offset {expected} or later, the log gave {got}")
+        self.topic = topic
+        self.partition = partition
+        self.expected = expected
+        self.got = got
+
+
+class ArchiveDamagedError(HaltError):
+    """What the archive holds is not what this shard's key signed; `salus ledger fsck` names the place."""
+
+
+class LogRefusedError(HaltError):
+    """The log does not have the position that was asked for."""

@@ -1,0 +1,243 @@
+"""Orders the effects of sealing: gather, judge, write the body, create the header, announce."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field
+from functools import partial
+from hashlib import sha256
+
+from salus.archive.body import decode_body, encode_body
+from salus.archive.errors import BodyError
+from salus.ledger.block import body_key, check_succession, header_key, sign_header
+from salus.ledger.note import Signer
+from salus.sequencer.domain import Cursor, Draft, Partition, Tip, draft_block
+from salus.sequencer.duplicates import DuplicateWindow
+from salus.sequencer.errors import ArchiveDamagedError, LogRefusedError, OvertakenError
+from salus.sequencer.gathering import Gatherer, Limits, Stop
+from salus.sequencer.ports import (
+    Announcement,
+    Announcements,
+    Archive,
+    Clock,
+    Identities,
+    Log,
+    LogReader,
+    Observer,
+    Offload,
+)
+from salus.sequencer.restoring import Chain, Shard, announcement_of, require_nothing_lost, restore
+
+LAG_ANSWER_S_MAX = 2.0
+
+
+@dataclass(slots=True)
+class Progress:
+    """What others in this process may look at: nothing is decided by it."""
+
+    tip: Tip | None = None
+    reader: LogReader | None = None
+    halted: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sequencer:
+    """One shard's sequencer: what it seals, with which key, and the ports it works through."""
+
+    shard: Shard
+    signer: Signer
+    archive: Archive
+    log: Log
+    identities: Identities
+    announcements: Announcements
+    observer: Observer
+    clock: Clock
+    offload: Offload
+    limits: Limits
+    window_size: int
+    progress: Progress = field(default_factory=Progress)
+
+
+@dataclass(frozen=True, slots=True)
+class Drafted:
+    """A decided block, and when its first record arrived on the clock's second hand."""
+
+    draft: Draft
+    began_ms: float
+
+
+async def run(sequencer: Sequencer, stop: Stop) -> None:
+    """Seal blocks until told to stop, starting over from the archive whenever another was first.
+
+    Raises:
+        HaltError: going on would lose records or contradict the archive.
+    """
+    while not stop.is_set():
+        chain = await restore(sequencer.archive, sequencer.shard, window_size=sequencer.window_size)
+        if chain.tip is not None:
+            # Whoever created the last header may have died before announcing it.
+            last = await announcement_of(sequencer.archive, sequencer.shard, chain.tip.header)
+            await sequencer.announcements.announce(last)
+        sequencer.progress.tip = chain.tip
+        try:
+            async with sequencer.log.open(chain.cursor.next) as reader:
+                sequencer.progress.reader = reader
+                await seal_blocks(sequencer, reader, chain, stop)
+        except OvertakenError as error:
+            sequencer.observer.overtaken(height=error.height)
+        finally:
+            sequencer.progress.reader = None
+
+
+async def seal_blocks(sequencer: Sequencer, reader: LogReader, chain: Chain, stop: Stop) -> None:
+    """Seal block after block; the next is fetched and judged while those before it are being written.
+
+    Headers are created strictly one after the other: each waits for the one it names.
+
+    Raises:
+        OvertakenError: nothing in memory counts any more.
+        HaltError: see `require_nothing_lost`.
+    """
+    await require_nothing_lost(reader, chain.cursor.next.items())
+    gatherer = Gatherer(reader, sequencer.clock, sequencer.limits)
+    cursor, tip = chain.cursor, _known(chain.tip)
+    in_flight: deque[asyncio.Future[Tip | None]] = deque()
+    try:
+        async with asyncio.TaskGroup() as group:
+            while drafted := await draft_next_block(sequencer, gatherer, cursor, chain.window, stop):
+                if len(in_flight) == sequencer.limits.in_flight_max:
+                    await in_flight.popleft()
+                cursor = drafted.draft.cursor()
+                tip = group.create_task(seal_block(sequencer, drafted, tip))
+                in_flight.append(tip)
+    except BaseExceptionGroup as errors:
+        # A failed block takes those behind it along; the gravest error tells most.
+        raise min(errors.exceptions, key=lambda e: isinstance(e, OvertakenError)) from errors
+
+
+async def draft_next_block(
+    sequencer: Sequencer, gatherer: Gatherer, cursor: Cursor, window: DuplicateWindow, stop: Stop
+) -> Drafted | None:
+    """Fetch and judge the next block; None once `stop` is set. Nothing is written.
+
+    The identity topic is read to its end after the last record was fetched: whoever published a key
+    before using it finds the key known.
+    """
+    try:
+        batch = await gatherer.next_batch(stop)
+    except LogRefusedError:
+        await require_nothing_lost(gatherer.reader, cursor.next.items())
+        raise
+    if batch is None:
+        return None
+    began_ms = gatherer.began_ms
+    with sequencer.observer.stage("identity"):
+        ring = await sequencer.identities.catch_up()
+    now = sequencer.clock.now()
+    with sequencer.observer.stage("judge"):
+        draft = await sequencer.offload(
+            partial(draft_block, batch, cursor=cursor, ring=ring, window=window, now=now)
+        )
+    return Drafted(draft, began_ms)
+
+
+async def seal_block(
+    sequencer: Sequencer, drafted: Drafted, previous: asyncio.Future[Tip | None]
+) -> Tip | None:
+    """Write one block and return it as the tip that the next one names.
+
+    A crash
+    - before the body is written leaves nothing;
+    - after it leaves a body that no header names, which harms nobody: the next sequencer seals the same
+      records again, perhaps cut otherwise;
+    - after the header is created, the commit point, leaves a block that nobody was told of. `run`
+      announces the last header when it starts, and no header follows one that is not announced.
+
+    Raises:
+        OvertakenError: another sequencer created this height's header first.
+        ArchiveDamagedError: another body lies under this block's name.
+    """
+    draft, archive, observer = drafted.draft, sequencer.archive, sequencer.observer
+    with observer.stage("encode"):
+        body = await sequencer.offload(partial(encode_body, draft.columns))
+    with observer.stage("body"):
+        body = await write_body(archive, body_key(sequencer.shard.id, draft.height, draft.root), body)
+        digest = await sequencer.offload(sha256(body).digest)
+    before = await previous
+    with observer.stage("header"):
+        tip = _signed(sequencer, draft, before, len(body), digest)
+        if not await archive.create(header_key(sequencer.shard.id, draft.height), tip.note):
+            raise OvertakenError(height=draft.height)
+    sequencer.progress.tip = tip
+    block = _announcement(sequencer.shard, draft)
+    observer.sealed(block, draft, age_ms=sequencer.clock.monotonic_ms() - drafted.began_ms)
+    with observer.stage("announce"):
+        await sequencer.announcements.announce(block)
+    return tip
+
+
+async def write_body(archive: Archive, key: str, body: bytes) -> bytes:
+    """Write a body under its name, once, and return the body that is there now.
+
+    A body is named by its root, and another version of the encoder may have written the same rows in other
+    bytes before. A header may name those by now, so they stay, and ours names them too.
+
+    Raises:
+        ArchiveDamagedError: what is there has other rows.
+    """
+    if await archive.create(key, body):
+        return body
+    found = await archive.read(key)
+    try:
+        if found is not None and decode_body(found).equals(decode_body(body)):
+            return found
+    except BodyError as error:
+        raise ArchiveDamagedError(f"{key}: {error}") from error
+    raise ArchiveDamagedError(f"{key} holds other rows than its name says")
+
+
+def _signed(
+    sequencer: Sequencer, draft: Draft, before: Tip | None, body_bytes: int, body_sha256: bytes
+) -> Tip:
+    header = draft.header(
+        origin=sequencer.signer.name,
+        identity_partition=sequencer.shard.identity,
+        previous=None if before is None else before.note,
+        body_bytes=body_bytes,
+        body_sha256=body_sha256,
+    )
+    check_succession(None if before is None else (before.header, before.note), header)
+    return Tip(header, sign_header(header, sequencer.signer))
+
+
+def _announcement(shard: Shard, draft: Draft) -> Announcement:
+    return Announcement(
+        shard=shard.id,
+        height=draft.height,
+        header_key=header_key(shard.id, draft.height),
+        body_key=body_key(shard.id, draft.height, draft.root),
+        leaves=draft.leaves,
+        accepted=draft.accepted,
+        rejections=draft.rejections,
+        time=draft.time,
+    )
+
+
+def _known(tip: Tip | None) -> asyncio.Future[Tip | None]:
+    known: asyncio.Future[Tip | None] = asyncio.get_running_loop().create_future()
+    known.set_result(tip)
+    return known
+
+
+async def lag_of(progress: Progress) -> dict[Partition, int]:
+    """Return how many offsets each partition is behind its end; nothing while the log does not answer."""
+    if progress.reader is None:
+        return {}
+    try:
+        async with asyncio.timeout(LAG_ANSWER_S_MAX):
+            ends = await progress.reader.ends()
+    except TimeoutError:
+        return {}
+    sealed = {} if progress.tip is None else progress.tip.header.next_offsets
+    return {at: end - sealed.get(at, 0) for at, end in ends.items()}

@@ -1,0 +1,120 @@
+"""What the sequencer needs from the world."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol, TypeVar
+
+from salus.events.keyring import KeyRing
+from salus.sequencer.domain import Draft, Partition, Rejection, SourceRecord
+
+_T = TypeVar("_T")
+
+
+class Archive(Protocol):
+    """The create-once store of blocks.
+
+    Callers may rely on: a method returns only once it knows what happened, however often the store was
+    away in between. A write may still land long after its caller died.
+    """
+
+    async def read(self, key: str) -> bytes | None:
+        """Return the object, or None if there is none."""
+
+    async def exists(self, key: str) -> bool:
+        """Tell whether there is such an object."""
+
+    async def create(self, key: str, data: bytes) -> bool:
+        """Write the object if there is none; False if there is one of other bytes, which stays."""
+
+
+class LogReader(Protocol):
+    """The shard's partitions, read from where the archive says.
+
+    Callers may rely on: within a partition records come in offset order and none is left out but those
+    that do not exist (markers, compaction, aborted transactions).
+    """
+
+    async def poll(self, *, max_records: int, timeout_ms: int) -> Sequence[SourceRecord]:
+        """Return the next records, none if none came in time.
+
+        Raises:
+            LogRefusedError: the log does not have the position any more, or not yet.
+        """
+
+    async def positions(self) -> dict[Partition, int]:
+        """Return the next offset to be read of each partition."""
+
+    async def beginnings(self) -> dict[Partition, int]:
+        """Return the first offset that the log still has of each partition."""
+
+    async def ends(self) -> dict[Partition, int]:
+        """Return the offset after the last record of each partition."""
+
+
+class Log(Protocol):
+    """Where input records come from."""
+
+    def open(self, starts: Mapping[Partition, int]) -> AbstractAsyncContextManager[LogReader]:
+        """Open the partitions at these offsets."""
+
+
+class Identities(Protocol):
+    """The fold of the identity topic."""
+
+    async def catch_up(self) -> KeyRing:
+        """Return the ring as of every identity record that is in the topic now; `position` says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """A block that exists: where it lies, what it counts and which records it rejects."""
+
+    shard: int
+    height: int
+    header_key: str
+    body_key: str
+    leaves: int
+    accepted: int
+    rejections: tuple[Rejection, ...]
+    time: datetime
+
+
+class Announcements(Protocol):
+    """Tells the others; at least once."""
+
+    async def announce(self, block: Announcement) -> None:
+        """Return once the announcement and every rejection are acknowledged."""
+
+
+class Clock(Protocol):
+    """The time of day, and a second hand that never goes back."""
+
+    def now(self) -> datetime:
+        """Return the wall clock's time, in UTC."""
+
+    def monotonic_ms(self) -> float:
+        """Return milliseconds since some moment."""
+
+
+class Offload(Protocol):
+    """Runs pure work beside the event loop."""
+
+    async def __call__(self, work: Callable[[], _T]) -> _T:
+        """Return what `work` returns."""
+
+
+class Observer(Protocol):
+    """Is told what happened, for metrics and logs; must not fail."""
+
+    def sealed(self, block: Announcement, draft: Draft, *, age_ms: float) -> None:
+        """Take note that a block was committed, so long after its first record arrived."""
+
+    def overtaken(self, *, height: int) -> None:
+        """Take note that another sequencer was first."""
+
+    def stage(self, name: str) -> AbstractContextManager[object]:
+        """Measure what is done within the context."""

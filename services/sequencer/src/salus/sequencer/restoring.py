@@ -1,0 +1,194 @@
+"""Finds out from the archive alone where a chain stands; nothing else is believed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import pyarrow.compute as pc
+
+from salus.archive.body import ACCEPTED, decode_body
+from salus.archive.errors import BodyError
+from salus.ledger.block import REJECTED_PREFIX, Header, body_key, header_key, open_header
+from salus.ledger.errors import BlockError
+from salus.ledger.merkle import leaf_hash
+from salus.ledger.note import Verifier
+from salus.sequencer.domain import Cursor, Partition, Rejection, Tip
+from salus.sequencer.duplicates import DuplicateWindow, fingerprint
+from salus.sequencer.errors import ArchiveDamagedError, LogTruncatedError, RecordsLostError
+from salus.sequencer.ports import Announcement, Archive, LogReader
+
+# How many blocks are read at once while the window of duplicates is restored.
+BODIES_AT_ONCE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """The chain this process seals: its id, its key's verifier and its partitions."""
+
+    id: int
+    verifier: Verifier
+    partitions: tuple[Partition, ...]
+    identity: Partition
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """A chain as the archive has it: its last block, and what the next one builds on."""
+
+    tip: Tip | None
+    cursor: Cursor
+    window: DuplicateWindow
+
+
+async def restore(archive: Archive, shard: Shard, *, window_size: int) -> Chain:
+    """Return the chain's state, read back from headers and bodies.
+
+    Raises:
+        ArchiveDamagedError: the last header or a body is not what this shard's key signed.
+    """
+    height = await last_height(archive, shard.id)
+    tip = None if height is None else await read_tip(archive, shard, height)
+    window = await restore_window(archive, shard, tip, window_size)
+    return Chain(tip, Cursor.after(None if tip is None else tip.header, shard.partitions), window)
+
+
+async def last_height(archive: Archive, shard: int) -> int | None:
+    """Return the height of the last header, None if there is none.
+
+    Heights have no holes (each header was created after the one it names), so doubling steps and then
+    halving ones find the end in about 2 log2(height) questions.
+    """
+    if not await archive.exists(header_key(shard, 0)):
+        return None
+    known, step = 0, 1
+    while await archive.exists(header_key(shard, known + step)):
+        known += step
+        step *= 2
+    while step > 1:
+        step //= 2
+        if await archive.exists(header_key(shard, known + step)):
+            known += step
+    return known
+
+
+async def read_tip(archive: Archive, shard: Shard, height: int) -> Tip:
+    """Return the block of this height, verified by the shard's key."""
+    note = await archive.read(header_key(shard.id, height))
+    if note is None:
+        raise ArchiveDamagedError(f"header {height} of shard {shard.id} was there and is gone")
+    try:
+        header = open_header(note, shard.verifier)
+    except BlockError as error:
+        raise ArchiveDamagedError(f"header {height} of shard {shard.id}: {error}") from error
+    if header.height != height:
+        raise ArchiveDamagedError(f"header {height} of shard {shard.id} says it is {header.height}")
+    return Tip(header, note)
+
+
+async def restore_window(
+    archive: Archive, shard: Shard, tip: Tip | None, window_size: int
+) -> DuplicateWindow:
+    """Return the window after this block, read from as many bodies before it as it takes."""
+    blocks: list[list[bytes]] = []
+    missing = window_size
+    while tip is not None and missing > 0:
+        run = await _run_down_from(archive, shard, tip)
+        for pairs in await asyncio.gather(*(_accepted_pairs(archive, shard, t.header) for t in run)):
+            blocks.append(pairs)
+            missing -= len(pairs)
+        tip = await _before(archive, shard, run[-1])
+    return DuplicateWindow(window_size, (pair for pairs in reversed(blocks) for pair in pairs))
+
+
+async def _run_down_from(archive: Archive, shard: Shard, tip: Tip) -> list[Tip]:
+    """Return this block and those before it, a bounded run of them, newest first."""
+    run = [tip]
+    lowest = max(0, tip.header.height - BODIES_AT_ONCE + 1)
+    heights = range(tip.header.height - 1, lowest - 1, -1)
+    for before in await asyncio.gather(*(read_tip(archive, shard, height) for height in heights)):
+        _require_link(before, run[-1])
+        run.append(before)
+    return run
+
+
+async def _before(archive: Archive, shard: Shard, tip: Tip) -> Tip | None:
+    if tip.header.height == 0:
+        return None
+    before = await read_tip(archive, shard, tip.header.height - 1)
+    _require_link(before, tip)
+    return before
+
+
+def _require_link(before: Tip, tip: Tip) -> None:
+    if tip.header.previous != leaf_hash(before.note):
+        raise ArchiveDamagedError(f"header {tip.header.height} names another header before it")
+
+
+async def _accepted_pairs(archive: Archive, shard: Shard, header: Header) -> list[bytes]:
+    body = await read_body(archive, shard, header)
+    try:
+        table = decode_body(body, columns=["status", "source", "id"])
+    except BodyError as error:
+        raise ArchiveDamagedError(f"body {header.height} of shard {shard.id}: {error}") from error
+    table = table.filter(pc.equal(table["status"], ACCEPTED))
+    pairs = zip(table["source"].to_pylist(), table["id"].to_pylist(), strict=True)
+    return [fingerprint(source, id_) for source, id_ in pairs]
+
+
+async def read_body(archive: Archive, shard: Shard, header: Header) -> bytes:
+    """Return the body that a header names; raises ArchiveDamagedError if it is gone."""
+    key = body_key(shard.id, header.height, header.root)
+    body = await archive.read(key)
+    if body is None:
+        raise ArchiveDamagedError(f"{key} is missing")
+    return body
+
+
+async def announcement_of(archive: Archive, shard: Shard, header: Header) -> Announcement:
+    """Return what to say of a block that exists, from the archive: the details of rejections are lost."""
+    rejections: tuple[Rejection, ...] = ()
+    if header.accepted < header.leaves:
+        body = await read_body(archive, shard, header)
+        rows = decode_body(body, columns=["topic", "partition", "offset", "status", "digest"]).to_pylist()
+        rejections = tuple(
+            Rejection(
+                topic=row["topic"],
+                partition=row["partition"],
+                offset=row["offset"],
+                reason=row["status"].removeprefix(REJECTED_PREFIX),
+                detail="",
+                digest=row["digest"],
+            )
+            for row in rows
+            if row["status"] != ACCEPTED
+        )
+    return Announcement(
+        shard=shard.id,
+        height=header.height,
+        header_key=header_key(shard.id, header.height),
+        body_key=body_key(shard.id, header.height, header.root),
+        leaves=header.leaves,
+        accepted=header.accepted,
+        rejections=rejections,
+        time=header.time,
+    )
+
+
+async def require_nothing_lost(reader: LogReader, sealed_to: Iterable[tuple[Partition, int]]) -> None:
+    """Raise unless the log still has every record that is not sealed yet.
+
+    Raises:
+        RecordsLostError: retention removed some.
+        LogTruncatedError: a topic ends before what is sealed, so new records would go unseen.
+    """
+    beginnings, ends = await reader.beginnings(), await reader.ends()
+    for (topic, partition), offset in sealed_to:
+        at = topic, partition
+        if beginnings[at] > offset:
+            raise RecordsLostError(
+                topic=topic, partition=partition, sealed_to=offset, beginning=beginnings[at]
+            )
+        if ends[at] < offset:
+            raise LogTruncatedError(topic=topic, partition=partition, sealed_to=offset, end=ends[at])

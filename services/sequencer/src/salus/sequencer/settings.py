@@ -1,0 +1,42 @@
+"""What an operator may choose for a sequencer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from salus.runtime.settings import ObjectSettings, ServiceSettings
+from salus.sequencer.gathering import Limits
+
+
+class SequencerSettings(ServiceSettings, ObjectSettings):
+    """One process seals one shard; run as many processes as there are shards."""
+
+    service_name: str = "sequencer"
+    shard: int = Field(default=0, ge=0, description="Which shard of network.json this process seals.")
+    note_key_file: Path = Field(description="PEM (PKCS#8) Ed25519 key that signs this shard's headers.")
+    block_records_max: int = Field(default=20_000, ge=1, description="A block closes at so many records.")
+    block_bytes_max: int = Field(
+        default=16 * 1024 * 1024, ge=1, description="A block closes at so many bytes of values."
+    )
+    block_age_ms_max: int = Field(
+        default=200, ge=0, description="A block closes so long after its first record arrived."
+    )
+    blocks_in_flight_max: int = Field(
+        default=2, ge=1, description="So many judged blocks may be on their way to the archive."
+    )
+    duplicates_window: int = Field(
+        default=1_000_000,
+        ge=1,
+        description="An id of the same source is a duplicate among so many accepted events of the shard.",
+    )
+
+    def limits(self) -> Limits:
+        """Return when blocks close."""
+        return Limits(
+            records_max=self.block_records_max,
+            bytes_max=self.block_bytes_max,
+            age_ms_max=self.block_age_ms_max,
+            in_flight_max=self.blocks_in_flight_max,
+        )
