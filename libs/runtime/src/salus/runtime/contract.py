@@ -24,18 +24,26 @@ __all__ = ["Contract", "ContractHost", "Refusal"]
 S = TypeVar("S", bound=msgspec.Struct)
 
 
+def by_subject(subject: str, _: EventData) -> str | None:
+    """Name an aggregate by its events' `subject`."""
+    return subject
+
+
 @dataclass(frozen=True)
 class Contract(Generic[S]):
     """The fold of one topic into aggregates of one kind, each named by the events' `subject`.
 
     `evolve` is pure and total: it takes every event of the topic and returns the state unchanged for
     those that do not concern it. `state()` without arguments is the state before any event.
+    `aggregate` names the aggregates otherwise, given `subject` and data; None: the event concerns none of
+    this kind. Expected versions count only for aggregates that are named by `subject`.
     """
 
     kind: str
     topic: str
     state: type[S]
     evolve: Callable[[S, EventData], S]
+    aggregate: Callable[[str, EventData], str | None] = by_subject
 
 
 class ContractHost(Generic[S]):
