@@ -7,14 +7,18 @@ import secrets
 from pathlib import Path
 
 from salus.devkit.addresses import REGION, S3, Addresses, Kind, Parts, port_of
-from salus.devkit.errors import DevkitError, MissingToolError
+from salus.devkit.errors import DevkitError, MissingToolError, StartError
 from salus.devkit.free_ports import HOST, free_ports
+from salus.devkit.minio_server import is_ready
 from salus.devkit.narration import Narrator
 from salus.devkit.processes import Place, ProcessRecord
 from salus.devkit.tools import run_tool
+from salus.devkit.waiting import until
+from salus.messaging import MessagingError, ping
 
 # An image may have to be pulled and MinIO built; a second start takes seconds.
 UP_S_MAX = 900.0
+READY_S_MAX = 60.0
 COMPOSE_FILE = "docker-compose.yml"
 
 
@@ -53,6 +57,7 @@ class EngineParts:
         try:
             self._narrator.step("starting Kafka and MinIO as containers")
             await self._compose("up", "--detach", "--wait", "kafka", "minio")
+            await self._until_ready(addresses)
         except DevkitError as error:
             if self._fallback is None:
                 raise
@@ -62,6 +67,15 @@ class EngineParts:
             self._in_use = self._fallback
             return await self._fallback.start(previous)
         return addresses
+
+    def adopt(self, addresses: Addresses) -> None:
+        """Take over containers that another invocation started."""
+        self._environment = {
+            "KAFKA_PORT": addresses.kafka_bootstrap.rpartition(":")[2],
+            "MINIO_PORT": addresses.s3.endpoint.rpartition(":")[2],
+            "SALUS_S3_ACCESS_KEY": addresses.s3.access_key,
+            "SALUS_S3_SECRET_KEY": addresses.s3.secret_key,
+        }
 
     async def stop(self) -> None:
         """Stop the containers; a detached platform's volumes stay, those of a test or demo go."""
@@ -93,13 +107,20 @@ class EngineParts:
             secret_key=previous.s3.secret_key if previous else secrets.token_urlsafe(24),
             region=REGION,
         )
-        self._environment = {
-            "SALUS_KAFKA_PORT": str(kafka_port),
-            "SALUS_S3_PORT": str(s3_port),
-            "SALUS_S3_ACCESS_KEY": s3.access_key,
-            "SALUS_S3_SECRET_KEY": s3.secret_key,
-        }
-        return Addresses(f"{HOST}:{kafka_port}", s3)
+        addresses = Addresses(f"{HOST}:{kafka_port}", s3)
+        self.adopt(addresses)
+        return addresses
+
+    async def _until_ready(self, addresses: Addresses) -> None:
+        async def ready() -> bool:
+            try:
+                await ping(addresses.kafka_bootstrap)
+            except MessagingError:
+                return False
+            return await is_ready(addresses.s3.endpoint)
+
+        if not await until(ready, deadline_s=READY_S_MAX):
+            raise StartError("the container engine", f"gives no Kafka and MinIO within {READY_S_MAX:.0f} s")
 
     async def _compose(self, *arguments: str) -> str:
         file = find_compose_file(Path(__file__))

@@ -22,7 +22,8 @@ START_ATTEMPTS_MAX = 3
 START_S_MAX = 60.0
 HEAP = "768m"
 
-# A combined controller and broker. Topics are made on purpose, never by a typing mistake. The dedupe
+# A combined controller and broker. The broker's clock stamps the records, for keys are judged by that
+# time and a sender must not choose it. Topics are made on purpose, never by a typing mistake. The dedupe
 # buffer and the internal topics are small because this is one process on a laptop.
 _PROPERTIES = """\
 process.roles=broker,controller
@@ -36,6 +37,7 @@ log.dirs={data}
 auto.create.topics.enable=false
 message.max.bytes={message_bytes_max}
 replica.fetch.max.bytes={message_bytes_max}
+log.message.timestamp.type=LogAppendTime
 log.retention.ms=-1
 log.retention.bytes=-1
 log.cleaner.dedupe.buffer.size=16777216
@@ -128,6 +130,11 @@ class KafkaServer:
             if "Address already in use" not in tail or attempt == START_ATTEMPTS_MAX:
                 raise StartError("Kafka", "does not answer", log_tail=tail)
         raise StartError("Kafka", "found no free port")
+
+    def adopt(self, process: ProcessRecord | None, ports: tuple[int, ...]) -> None:
+        """Take over a server that another invocation started."""
+        self.process = process
+        self._ports = list(ports)
 
     async def stop(self) -> None:
         """Stop the broker; its data stays."""

@@ -44,6 +44,15 @@ async def minio_binary(narrator: Narrator) -> Path:
     return await cached("minio", MINIO_VERSION, build, narrator) / "minio"
 
 
+async def is_ready(endpoint: str) -> bool:
+    """Say whether a MinIO answers there and can serve."""
+    try:
+        async with httpx.AsyncClient(trust_env=False, timeout=2.0) as client:
+            return (await client.get(f"{endpoint}/minio/health/ready")).is_success
+    except httpx.TransportError:
+        return False
+
+
 class MinioServer:
     """A store whose data is in `data` of its place; it can be stopped and started again on the same port."""
 
@@ -83,6 +92,11 @@ class MinioServer:
                 raise StartError("MinIO", "does not become ready", log_tail=tail)
         raise StartError("MinIO", "found no free port")
 
+    def adopt(self, process: ProcessRecord | None, ports: tuple[int, ...]) -> None:
+        """Take over a server that another invocation started."""
+        self.process = process
+        self._ports = list(ports)
+
     async def stop(self) -> None:
         """Stop the store; its data stays."""
         if self.process is not None:
@@ -91,11 +105,7 @@ class MinioServer:
     async def _ready_or_died(self) -> bool:
         if self.process is None or not is_alive(self.process):
             return True
-        try:
-            async with httpx.AsyncClient(trust_env=False, timeout=2.0) as client:
-                return (await client.get(f"{self.endpoint}/minio/health/ready")).is_success
-        except httpx.TransportError:
-            return False
+        return await is_ready(self.endpoint)
 
     def _spawn(self, binary: Path) -> ProcessRecord:
         data = self._place.folder / "data"

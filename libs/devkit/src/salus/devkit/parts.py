@@ -7,7 +7,7 @@ In this order: endpoints given by the environment, a container engine, local pro
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from salus.devkit.addresses import REGION, S3, Addresses, Kind, Parts, port_of
 from salus.devkit.engine import EngineParts
@@ -72,6 +72,19 @@ class LocalParts:
         await kafka.start(preferred=port_of(previous.kafka_bootstrap) if previous else ())
         return Addresses(kafka.bootstrap, S3(minio.endpoint, minio.access_key, minio.secret_key))
 
+    def adopt(self, addresses: Addresses, processes: Sequence[ProcessRecord]) -> None:
+        """Take over what another invocation started."""
+        by_name = {record.name: record for record in processes}
+        self._minio = MinioServer(
+            self._place.below("minio"),
+            self._narrator,
+            access_key=addresses.s3.access_key,
+            secret_key=addresses.s3.secret_key,
+        )
+        self._minio.adopt(by_name.get("minio"), port_of(addresses.s3.endpoint))
+        self._kafka = KafkaServer(self._place.below("kafka"), self._narrator)
+        self._kafka.adopt(by_name.get("kafka"), port_of(addresses.kafka_bootstrap))
+
     async def stop(self) -> None:
         """Stop both; their data stays."""
         if self._kafka is not None:
@@ -115,4 +128,23 @@ async def find_parts(place: Place, narrator: Narrator) -> Parts:
             "Kafka and MinIO need either a running container engine (`docker info` gets no answer) or "
             f"Java 17, Maven and Go, of which this machine lacks {', '.join(absent)}"
         )
+    return local
+
+
+def adopt_parts(
+    kind: Kind,
+    addresses: Addresses,
+    processes: Sequence[ProcessRecord],
+    place: Place,
+    narrator: Narrator,
+) -> Parts:
+    """Return parts that another invocation started, to be stopped or restarted by this one."""
+    if kind == "given":
+        return GivenParts(os.environ)
+    if kind == "engine":
+        parts = EngineParts(place, narrator, fallback=None)
+        parts.adopt(addresses)
+        return parts
+    local = LocalParts(place, narrator)
+    local.adopt(addresses, processes)
     return local

@@ -1,0 +1,206 @@
+"""A development network: its keys, and the public network.json that everyone is given.
+
+Every call is harmless to repeat: a key that exists is kept, and network.json is written last.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+
+from salus.devkit.errors import DevkitError
+from salus.events.catalogue import input_topics
+from salus.events.did import LocalSigner, multibase_of
+from salus.ledger.note import NoteSigner
+from salus.messaging import MESSAGE_BYTES_MAX, Topic, ensure_topics
+from salus.objects import Admin
+
+SERVICES = ("identity", "consent", "storage", "sequencer", "anchoring", "audit")
+OPERATOR = "operator"
+OUTPUT_TOPICS = (
+    "salus.ledger.blocks",
+    "salus.ledger.checkpoints",
+    "salus.ledger.rejections",
+    "salus.audit.ocsf",
+    "salus.audit.fhir",
+)
+# Written by many members at once; the rest is written by one service each, whose order is one order.
+_WIDE_TOPICS = frozenset({"salus.clinical.events", "salus.lab.events", "salus.pharma.events"})
+_VALID_FROM = "2026-01-01T00:00:00Z"
+_LOCKED_BUCKETS = ("salus-ledger",)
+_BUCKETS = ("salus-log", "salus-objects", "salus-keys")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How large a network is and what it is called."""
+
+    origin: str = "salus.local/dev"
+    shards: int = 1
+    wide_partitions: int = 4
+
+    def partitions(self, topic: str) -> int:
+        """Return how many partitions a topic has."""
+        return self.wide_partitions if topic in _WIDE_TOPICS else 1
+
+    def shard_topics(self, shard: int) -> dict[str, list[int]]:
+        """Return the input partitions that one shard seals: every partition belongs to exactly one."""
+        dealt = {
+            topic: [p for p in range(self.partitions(topic)) if p % self.shards == shard]
+            for topic in input_topics()
+        }
+        return {topic: partitions for topic, partitions in dealt.items() if partitions}
+
+
+class NetworkFolder:
+    """The folder that holds `network.json` and `keys/`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @property
+    def file(self) -> Path:
+        """The public network.json."""
+        return self.folder / "network.json"
+
+    def key_file(self, name: str) -> Path:
+        """Return where the private key called `name` is."""
+        return self.folder / "keys" / f"{name}.pem"
+
+    def read(self) -> dict[str, Any]:
+        """Return the content of network.json.
+
+        Raises:
+            DevkitError: there is none.
+        """
+        try:
+            content: dict[str, Any] = json.loads(self.file.read_text())
+        except FileNotFoundError:
+            raise DevkitError(f"there is no {self.file}: create the network first") from None
+        return content
+
+    def signer(self, name: str) -> LocalSigner:
+        """Return the signer of a key, under its did:key.
+
+        Raises:
+            DevkitError: there is no such key.
+        """
+        return LocalSigner(load_key(self.key_file(name)))
+
+    def create(self, plan: Plan) -> dict[str, Any]:
+        """Make the keys and network.json unless they exist; return its content.
+
+        A crash midway leaves keys that the next call takes up.
+        """
+        if self.file.exists():
+            return self.read()
+        network = _describe(plan, {name: self._ensure_key(name) for name in _key_names(plan)})
+        _write_new(self.file, json.dumps(network, indent=1).encode() + b"\n", mode=0o644)
+        return network
+
+    def _ensure_key(self, name: str) -> Ed25519PrivateKey:
+        path = self.key_file(name)
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            pem = Ed25519PrivateKey.generate().private_bytes(
+                Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+            )
+            _write_new(path, pem, mode=0o600)
+        return load_key(path)
+
+
+def load_key(path: Path) -> Ed25519PrivateKey:
+    """Read a PEM (PKCS#8) Ed25519 key.
+
+    Raises:
+        DevkitError: it is missing or something else; the message names the file.
+    """
+    try:
+        key = load_pem_private_key(path.read_bytes(), password=None)
+    except FileNotFoundError:
+        raise DevkitError(f"there is no key file {path}") from None
+    except ValueError:
+        raise DevkitError(f"{path} is not a PEM private key") from None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise DevkitError(f"{path} is not an Ed25519 key")
+    return key
+
+
+async def create_topics(bootstrap: str, plan: Plan) -> None:
+    """Create the network's topics unless they exist; their records stay for ever."""
+    config = {"max.message.bytes": str(MESSAGE_BYTES_MAX), "retention.ms": "-1", "retention.bytes": "-1"}
+    names = (*input_topics(), *OUTPUT_TOPICS)
+    topics = [Topic(name, plan.partitions(name), config) for name in names]
+    await ensure_topics(bootstrap, topics)
+
+
+async def create_buckets(admin: Admin) -> None:
+    """Create the network's buckets unless they exist."""
+    for name in _LOCKED_BUCKETS:
+        await admin.ensure_bucket(name, object_lock=True)
+    for name in _BUCKETS:
+        await admin.ensure_bucket(name)
+
+
+def _key_names(plan: Plan) -> Sequence[str]:
+    return (*SERVICES, OPERATOR, "log", *(f"shard-{shard}" for shard in range(plan.shards)))
+
+
+def _describe(plan: Plan, keys: Mapping[str, Ed25519PrivateKey]) -> dict[str, Any]:
+    log_origin = f"{plan.origin}/log"
+    shard_origins = [f"{plan.origin}/shard/{shard}" for shard in range(plan.shards)]
+    services = {name: _founder(keys[name], name=name, roles=[name]) for name in SERVICES}
+    return {
+        "origin": plan.origin,
+        "root": services["identity"],
+        "services": services,
+        "founders": [_founder(keys[OPERATOR], kind="person", roles=[OPERATOR])],
+        "log": {"origin": log_origin, "verifier_key": NoteSigner(log_origin, keys["log"]).vkey},
+        "shards": [
+            {
+                "id": shard,
+                "origin": origin,
+                "verifier_key": NoteSigner(origin, keys[f"shard-{shard}"]).vkey,
+                "topics": plan.shard_topics(shard),
+            }
+            for shard, origin in enumerate(shard_origins)
+        ],
+        "witnesses": {"quorum": 0, "keys": []},
+    }
+
+
+def _founder(key: Ed25519PrivateKey, *, kind: str = "service", **facts: Any) -> dict[str, Any]:
+    signer = LocalSigner(key)
+    public = {
+        "id": signer.verification_method,
+        "multibase": multibase_of(signer.public_key),
+        "valid_from": _VALID_FROM,
+    }
+    return {"did": signer.did, "key": public, "kind": kind, **facts}
+
+
+def _write_new(path: Path, content: bytes, *, mode: int) -> None:
+    """Write a file that appears whole or not at all; whoever was first wins."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+    try:
+        os.link(fresh, path)
+    except FileExistsError:
+        pass
+    finally:
+        fresh.unlink()

@@ -1,0 +1,284 @@
+"""A whole Salus on one machine: Kafka, MinIO, a network of its own and every service.
+
+    async with Platform(folder) as platform:
+        await platform.start()
+        ...
+
+Everything lives under one state folder. A platform that is not `detached` ends with the program that
+started it, however that program ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from salus.devkit.addresses import S3, Addresses, Parts, port_of
+from salus.devkit.errors import AlreadyRunningError, DevkitError, NotRunningError, StartError
+from salus.devkit.free_ports import HOST, free_ports
+from salus.devkit.narration import Narrator, SilentNarrator
+from salus.devkit.network import NetworkFolder, Plan, create_buckets, create_topics
+from salus.devkit.parts import adopt_parts, find_parts
+from salus.devkit.processes import Place, ProcessRecord, is_alive, send, stop
+from salus.devkit.run_record import Remembered, Run, RunningService, StateFolder
+from salus.devkit.services import Surroundings, instances, readiness, start_service, wait_until_ready
+from salus.objects import Admin
+
+START_ATTEMPTS_MAX = 3
+
+
+class Platform:
+    """One platform and its state folder.
+
+    `environment` is given to every service on top of its settings, to try other limits for example.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        detached: bool = False,
+        narrator: Narrator | None = None,
+        plan: Plan | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.state = StateFolder(folder.resolve())
+        self.network = NetworkFolder(self.state.folder)
+        self._detached = detached
+        self._narrator = narrator or SilentNarrator()
+        self._plan = plan or Plan()
+        self._environment = dict(environment or {})
+        self._parts: Parts | None = None
+        self._addresses: Addresses | None = None
+        self._services: dict[str, RunningService] = {}
+
+    async def __aenter__(self) -> Self:
+        """Return the platform; nothing is started yet."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop what runs, unless it is detached and all went well."""
+        if error is not None or not self._detached:
+            await self.stop()
+
+    @classmethod
+    def attach(cls, folder: Path, *, narrator: Narrator | None = None) -> Platform:
+        """Return the platform that runs from a state folder.
+
+        Raises:
+            NotRunningError: none does.
+        """
+        platform = cls(folder, narrator=narrator)
+        run = platform.state.run()
+        if run is None:
+            raise NotRunningError(f"no platform runs from {platform.state.folder}: start one with `salus up`")
+        platform._take_up(run)
+        return platform
+
+    # --- where things are ---------------------------------------------------------------------------
+
+    @property
+    def addresses(self) -> Addresses:
+        """Where the parts are.
+
+        Raises:
+            NotRunningError: they have not been started.
+        """
+        if self._addresses is None:
+            raise NotRunningError("Kafka and MinIO have not been started")
+        return self._addresses
+
+    @property
+    def kafka_bootstrap(self) -> str:
+        """The broker's host:port."""
+        return self.addresses.kafka_bootstrap
+
+    @property
+    def s3(self) -> S3:
+        """The object store's address and keys."""
+        return self.addresses.s3
+
+    @property
+    def kind(self) -> str:
+        """How the parts are provided: given, engine or local."""
+        return "none" if self._parts is None else self._parts.kind
+
+    @property
+    def services(self) -> Mapping[str, RunningService]:
+        """The services that were started, by name."""
+        return self._services
+
+    def service_url(self, name: str) -> str:
+        """Return the base URL of a service.
+
+        Raises:
+            NotRunningError: it has not been started.
+        """
+        try:
+            return self._services[name].url
+        except KeyError:
+            raise NotRunningError(f"{name} has not been started") from None
+
+    async def ready(self) -> dict[str, tuple[bool, str]]:
+        """Ask every service whether it is ready, and why not."""
+        answers = await asyncio.gather(*(readiness(service.url) for service in self._services.values()))
+        return dict(zip(self._services, answers, strict=True))
+
+    # --- starting and stopping ----------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Start the parts, make the network, and start every service."""
+        await self.start_parts()
+        await self.start_services()
+
+    async def start_parts(self) -> None:
+        """Start Kafka and MinIO, and make the network's keys, topics and buckets.
+
+        Raises:
+            MissingToolError: this machine cannot provide them; the message says what is missing.
+            AlreadyRunningError: a platform runs from this folder.
+        """
+        run = self.state.run()
+        if run is not None and any(map(is_alive, _processes(run))):
+            raise AlreadyRunningError(f"a platform runs from {self.state.folder} already")
+        place = Place(self.state.data, self.state.logs, detached=self._detached)
+        self._parts = await find_parts(place, self._narrator)
+        self._addresses = await self._parts.start(self.state.remembered().parts)
+        self._record()
+        self._narrator.step("making the network: keys, topics, buckets")
+        self.network.create(self._plan)
+        await create_topics(self.kafka_bootstrap, self._plan)
+        s3 = self.s3
+        await create_buckets(Admin(s3.endpoint, s3.access_key, s3.secret_key, s3.region))
+
+    async def start_services(self, names: Iterable[str] | None = None) -> None:
+        """Start services and return when all of them are ready; one that was killed keeps its address.
+
+        Raises:
+            StartError: one did not become ready; the message carries the end of its log.
+        """
+        known = instances(self._plan.shards)
+        wanted = list(known) if names is None else list(names)
+        self._narrator.step(f"starting {', '.join(wanted)}")
+        for attempt in range(1, START_ATTEMPTS_MAX + 1):
+            surroundings = Surroundings(
+                self.network, self.addresses, self._choose_urls(list(known)), self._environment
+            )
+            started = {
+                name: start_service(known[name], surroundings, self._place(name))
+                for name in wanted
+                if name not in self._services or not is_alive(self._services[name].process)
+            }
+            self._services.update(started)
+            self._record()
+            try:
+                await wait_until_ready(started)
+            except StartError as error:
+                # Between our look and a service's bind another program may have taken the port.
+                if attempt == START_ATTEMPTS_MAX or "address already in use" not in str(error):
+                    raise
+                await self._stop_services(started)
+            else:
+                return
+
+    async def stop(self) -> None:
+        """Stop the services, then the parts; the data stays."""
+        if self._services or self._parts is not None:
+            self._narrator.step("stopping")
+        await self._stop_services(self._services)
+        if self._parts is not None:
+            await self._parts.stop()
+            self._parts = None
+        self.state.write_run(None)
+
+    async def stop_service(self, name: str) -> None:
+        """Stop one service as an operator would, with SIGTERM; `start_services([name])` brings it back."""
+        await stop(self._services[name].process)
+
+    async def restart_kafka(self) -> None:
+        """Stop the broker and start it again at the same address."""
+        if self._parts is None:
+            raise NotRunningError("Kafka has not been started")
+        await self._parts.restart_kafka()
+        self._record()
+
+    def kill(self, name: str, signum: int = signal.SIGKILL) -> None:
+        """Send a signal to a service, or to the local process `kafka` or `minio`.
+
+        Raises:
+            DevkitError: there is no such process.
+        """
+        running = {record.name: record for record in self._all_processes()}
+        if name not in running:
+            raise DevkitError(f"no process is called {name}; there are {', '.join(sorted(running))}")
+        send(running[name], signum)
+
+    # --- inside ---------------------------------------------------------------------------------------
+
+    def _take_up(self, run: Run) -> None:
+        place = Place(self.state.data, self.state.logs, detached=run.detached)
+        self._detached = run.detached
+        self._addresses = run.parts
+        self._parts = adopt_parts(run.kind, run.parts, run.processes, place, self._narrator)
+        self._services = dict(run.services)
+        shards = len(self.network.read()["shards"]) if self.network.file.exists() else 1
+        self._plan = Plan(shards=shards)
+
+    def _place(self, name: str) -> Place:
+        return Place(self.state.data / name, self.state.logs, detached=self._detached)
+
+    def _choose_urls(self, names: list[str]) -> dict[str, str]:
+        """Return a URL for each instance: that of a running one, else where it was, else a new one."""
+        remembered = self.state.remembered().service_ports
+        chosen: dict[str, str] = {}
+        for name in names:
+            running = self._services.get(name)
+            if running is not None and is_alive(running.process):
+                chosen[name] = running.url
+        for name in names:
+            if name not in chosen:
+                wanted = [remembered[name]] if name in remembered else []
+                taken = {port for url in chosen.values() for port in port_of(url)}
+                [port] = free_ports(1, preferred=[p for p in wanted if p not in taken])
+                chosen[name] = f"http://{HOST}:{port}"
+        ports = {name: port for name, url in chosen.items() for port in port_of(url)}
+        self.state.remember(Remembered(self.addresses, ports))
+        return chosen
+
+    async def _stop_services(self, services: Mapping[str, RunningService]) -> None:
+        await asyncio.gather(*(stop(service.process) for service in services.values()))
+        self._services = {name: it for name, it in self._services.items() if name not in services}
+
+    def _all_processes(self) -> list[ProcessRecord]:
+        parts = [] if self._parts is None else self._parts.processes()
+        return [*parts, *(service.process for service in self._services.values())]
+
+    def _record(self) -> None:
+        if self._parts is None:
+            return
+        self.state.remember(
+            Remembered(
+                self.addresses,
+                {name: port for name, it in self._services.items() for port in port_of(it.url)}
+                or self.state.remembered().service_ports,
+            )
+        )
+        self.state.write_run(
+            Run(
+                kind=self._parts.kind,
+                parts=self.addresses,
+                detached=self._detached,
+                processes=tuple(self._parts.processes()),
+                services=self._services,
+            )
+        )
+
+
+def _processes(run: Run) -> list[ProcessRecord]:
+    return [*run.processes, *(service.process for service in run.services.values())]

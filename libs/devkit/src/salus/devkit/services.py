@@ -1,0 +1,126 @@
+"""The services as processes of their own: their settings, and waiting until they say that they are ready."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import httpx
+
+from salus.devkit.addresses import Addresses
+from salus.devkit.errors import StartError
+from salus.devkit.network import NetworkFolder
+from salus.devkit.processes import Place, ProcessRecord, is_alive, spawn
+from salus.devkit.run_record import RunningService
+from salus.devkit.waiting import until
+
+READY_S_MAX = 90.0
+PROBE_S_MAX = 8.0
+PROBE_PERIOD_S = 0.2
+# Of our own environment only these go to the services; all else is told explicitly.
+_PASSED_ON = ("SALUS_LOG_LEVEL", "SALUS_OTLP_ENDPOINT")
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One process of a service; a sequencer has one for each shard."""
+
+    name: str
+    service: str
+    shard: int = 0
+
+
+def instances(shards: int) -> dict[str, Instance]:
+    """Return every instance of a network, by name: `sequencer` is shard 0, `sequencer-1` shard 1."""
+    single = [Instance(name, name) for name in ("identity", "consent", "storage", "anchoring", "audit")]
+    sealing = [Instance(f"sequencer-{n}" if n else "sequencer", "sequencer", n) for n in range(shards)]
+    return {instance.name: instance for instance in (*single, *sealing)}
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What every service is told: the network, the parts, and where all services are."""
+
+    network: NetworkFolder
+    parts: Addresses
+    urls: Mapping[str, str]
+    extra: Mapping[str, str]
+
+    def environment(self, instance: Instance, place: Place) -> dict[str, str]:
+        """Return the environment of one instance."""
+        note_key = {"sequencer": f"shard-{instance.shard}", "anchoring": "log"}.get(instance.service)
+        s3 = self.parts.s3
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith("SALUS_") or name in _PASSED_ON
+        }
+        told = {
+            "SERVICE_NAME": instance.service,
+            "KAFKA_BOOTSTRAP": self.parts.kafka_bootstrap,
+            "S3_ENDPOINT": s3.endpoint,
+            "S3_ACCESS_KEY": s3.access_key,
+            "S3_SECRET_KEY": s3.secret_key,
+            "S3_REGION": s3.region,
+            "NETWORK_FILE": str(self.network.file),
+            "SIGNING_KEY_FILE": str(self.network.key_file(instance.service)),
+            "DATABASE_URL": f"sqlite+aiosqlite:///{place.folder / 'state.db'}",
+            "HTTP_PORT": self.urls[instance.name].rpartition(":")[2],
+            "KMS_FILE": str(self.network.folder / "keys" / "kms"),
+            "SHARD": str(instance.shard),
+            **({"NOTE_KEY_FILE": str(self.network.key_file(note_key))} if note_key else {}),
+            **{f"{name.replace('-', '_').upper()}_URL": url for name, url in self.urls.items()},
+        }
+        return {
+            **inherited,
+            "PYTHONUNBUFFERED": "1",
+            **{f"SALUS_{name}": value for name, value in told.items()},
+            **self.extra,
+        }
+
+
+def start_service(instance: Instance, surroundings: Surroundings, place: Place) -> RunningService:
+    """Start one instance; it is not ready yet when this returns."""
+    command = [sys.executable, "-m", f"salus.{instance.service}"]
+    process = spawn(instance.name, command, place, env=surroundings.environment(instance, place))
+    return RunningService(url=surroundings.urls[instance.name], process=process)
+
+
+async def readiness(url: str) -> tuple[bool, str]:
+    """Ask /readyz; return whether the service is ready and, if not, why."""
+    try:
+        async with httpx.AsyncClient(trust_env=False, timeout=PROBE_S_MAX) as client:
+            answer = await client.get(f"{url}/readyz")
+    except httpx.TransportError as error:
+        return False, type(error).__name__
+    return answer.is_success, "" if answer.is_success else answer.text[:500]
+
+
+async def wait_until_ready(services: Mapping[str, RunningService]) -> None:
+    """Return when every service is ready.
+
+    Raises:
+        StartError: one ended, or is not ready in time; it carries the end of its log.
+    """
+    await asyncio.gather(*(_wait_for(name, service) for name, service in services.items()))
+
+
+async def _wait_for(name: str, service: RunningService) -> None:
+    process: ProcessRecord = service.process
+    why = ""
+
+    async def ready_or_dead() -> bool:
+        nonlocal why
+        if not is_alive(process):
+            return True
+        ready, why = await readiness(service.url)
+        return ready
+
+    in_time = await until(ready_or_dead, deadline_s=READY_S_MAX, period_s=PROBE_PERIOD_S)
+    if not is_alive(process):
+        raise StartError(name, "ended while it was starting", log_tail=process.log_tail())
+    if not in_time:
+        raise StartError(name, f"is not ready after {READY_S_MAX:.0f} s ({why})", log_tail=process.log_tail())
