@@ -1,4 +1,4 @@
-"""The fold's tables: positions and aggregates."""
+"""The fold's tables: positions, aggregates and outcomes."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -21,8 +21,17 @@ def upgrade() -> None:
         sa.Column("version", sa.Integer, nullable=False),
         sa.Column("state", sa.LargeBinary, nullable=False),
     )
+    op.create_table(
+        "fold_outcomes",
+        sa.Column("topic", sa.String(249), primary_key=True),
+        sa.Column("partition", sa.Integer, primary_key=True),
+        sa.Column("offset", sa.BigInteger, primary_key=True),
+        sa.Column("version", sa.Integer),
+        sa.Column("refused", sa.String(64)),
+    )
 
 
 def downgrade() -> None:
+    op.drop_table("fold_outcomes")
     op.drop_table("fold_aggregates")
     op.drop_table("fold_positions")

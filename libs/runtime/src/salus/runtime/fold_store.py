@@ -1,0 +1,220 @@
+"""The SQL side of a fold: aggregates, positions and outcomes, written in one transaction a batch."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from sqlalchemy import BigInteger, Column, Integer, LargeBinary, MetaData, String, Table, select, tuple_
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from salus.events.judging import Judged
+from salus.messaging import Position
+from salus.runtime.migrating import migrate
+
+if TYPE_CHECKING:
+    from salus.runtime.contract import Contract
+
+# Outcomes of older records are forgotten: whoever asked for them has had an answer or given up.
+OUTCOMES_KEPT = 10_000
+
+_metadata = MetaData()
+_positions = Table(
+    "fold_positions",
+    _metadata,
+    Column("topic", String(249), primary_key=True),
+    Column("partition", Integer, primary_key=True),
+    Column("next_offset", BigInteger, nullable=False),
+)
+_aggregates = Table(
+    "fold_aggregates",
+    _metadata,
+    Column("kind", String(64), primary_key=True),
+    Column("id", String(256), primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("state", LargeBinary, nullable=False),
+)
+_outcomes = Table(
+    "fold_outcomes",
+    _metadata,
+    Column("topic", String(249), primary_key=True),
+    Column("partition", Integer, primary_key=True),
+    Column("offset", BigInteger, primary_key=True),
+    Column("version", Integer),
+    Column("refused", String(64)),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """An aggregate as stored: its version and its encoded state."""
+
+    version: int
+    state: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """The event took effect; the aggregate has this version now."""
+
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """The event expected another version and changed nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The record was not acceptable and changed nothing; `reason` is a code of `salus.events.errors`."""
+
+    reason: str
+
+
+Outcome = Applied | Stale | Refused
+
+
+class FoldStore:
+    """The SQL side of a fold; every method that writes takes the transaction it belongs to."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self.engine = engine
+
+    async def ping(self) -> None:
+        """Raise unless the database answers."""
+        async with self.engine.connect() as connection:
+            await connection.execute(select(1))
+
+    async def load(self, kind: str, aggregate: str) -> Loaded | None:
+        """Return an aggregate, or None if no event concerned it yet."""
+        async with self.engine.connect() as connection:
+            return await self._load(connection, kind, aggregate)
+
+    async def load_all(self, kind: str) -> dict[str, bytes]:
+        """Return the encoded states of a kind by id."""
+        query = select(_aggregates.c.id, _aggregates.c.state).where(_aggregates.c.kind == kind)
+        async with self.engine.connect() as connection:
+            rows = (await connection.execute(query.order_by(_aggregates.c.id))).all()
+        return {row.id: row.state for row in rows}
+
+    async def load_at(
+        self, aggregates: Sequence[tuple[str, str]], *, topic: str, partition: int = 0
+    ) -> tuple[int, dict[tuple[str, str], bytes]]:
+        """Return the next offset to fold of a partition, and the encoded states as they are at that offset.
+
+        One statement, so that position and states belong together; aggregates without events are left out.
+        """
+        wanted = tuple_(_aggregates.c.kind, _aggregates.c.id).in_(aggregates)
+        query = (
+            select(_positions.c.next_offset, _aggregates.c.kind, _aggregates.c.id, _aggregates.c.state)
+            .select_from(_positions.outerjoin(_aggregates, wanted))
+            .where(_positions.c.topic == topic, _positions.c.partition == partition)
+        )
+        async with self.engine.connect() as connection:
+            rows = (await connection.execute(query)).all()
+        states = {(row.kind, row.id): row.state for row in rows if row.kind is not None}
+        return (rows[0].next_offset if rows else 0), states
+
+    async def positions(self) -> dict[tuple[str, int], int]:
+        """Return the next offset to fold, by partition."""
+        async with self.engine.connect() as connection:
+            rows = (await connection.execute(select(_positions))).all()
+        return {(row.topic, row.partition): row.next_offset for row in rows}
+
+    async def apply(
+        self, connection: AsyncConnection, contract: Contract[Any], judged: Judged
+    ) -> Outcome | None:
+        """Fold one accepted event into its aggregate, within the caller's transaction; None: it has none."""
+        envelope = judged.event.envelope
+        aggregate = contract.aggregate(envelope.subject, judged.event.data)
+        if aggregate is None:
+            return None
+        loaded = await self._load(connection, contract.kind, aggregate)
+        version = loaded.version if loaded else 0
+        expected = envelope.expectedversion if aggregate == envelope.subject else None
+        if expected is not None and expected != version:
+            return Stale()
+        state = msgspec.json.decode(loaded.state, type=contract.state) if loaded else contract.state()
+        after = contract.evolve(state, judged.event.data)
+        # Facts that expect no version do not make a command stale that was decided beside them.
+        next_version = version + (expected is not None)
+        if after != state or next_version != version:
+            row = {"version": next_version, "state": msgspec.json.encode(after)}
+            await _upsert(connection, _aggregates, {"kind": contract.kind, "id": aggregate}, row)
+        return Applied(next_version)
+
+    async def lock_positions(self, connection: AsyncConnection) -> dict[tuple[str, int], int]:
+        """Return the next offsets, and keep other replicas on the same database from folding meanwhile."""
+        rows = (await connection.execute(select(_positions).with_for_update())).all()
+        return {(row.topic, row.partition): row.next_offset for row in rows}
+
+    async def set_position(
+        self, connection: AsyncConnection, topic: str, partition: int, offset: int
+    ) -> None:
+        """Record up to where a partition was folded, within the caller's transaction."""
+        key = {"topic": topic, "partition": partition}
+        await _upsert(connection, _positions, key, {"next_offset": offset})
+        old = (_outcomes.c.topic == topic) & (_outcomes.c.partition == partition)
+        await connection.execute(
+            _outcomes.delete().where(old & (_outcomes.c.offset < offset - OUTCOMES_KEPT))
+        )
+
+    async def set_outcome(self, connection: AsyncConnection, position: Position, outcome: Outcome) -> None:
+        """Record what became of a record, for replicas that fold into the same database."""
+        version = outcome.version if isinstance(outcome, Applied) else None
+        refused = outcome.reason if isinstance(outcome, Refused) else None
+        await connection.execute(
+            _outcomes.insert().values(
+                topic=position.topic,
+                partition=position.partition,
+                offset=position.offset,
+                version=version,
+                refused=refused,
+            )
+        )
+
+    async def outcome(self, connection: AsyncConnection, position: Position) -> Outcome | None:
+        """Return what became of a record that was folded already; None if that was too long ago."""
+        query = select(_outcomes).where(
+            _outcomes.c.topic == position.topic,
+            _outcomes.c.partition == position.partition,
+            _outcomes.c.offset == position.offset,
+        )
+        row = (await connection.execute(query)).one_or_none()
+        if row is None:
+            return None
+        if row.refused is not None:
+            return Refused(row.refused)
+        return Stale() if row.version is None else Applied(row.version)
+
+    @staticmethod
+    async def _load(connection: AsyncConnection, kind: str, aggregate: str) -> Loaded | None:
+        query = select(_aggregates.c.version, _aggregates.c.state).where(
+            _aggregates.c.kind == kind, _aggregates.c.id == aggregate
+        )
+        row = (await connection.execute(query)).one_or_none()
+        return Loaded(version=row.version, state=row.state) if row else None
+
+
+async def _upsert(
+    connection: AsyncConnection, table: Table, key: Mapping[str, Any], row: Mapping[str, Any]
+) -> None:
+    where = [table.c[name] == value for name, value in key.items()]
+    result = await connection.execute(table.update().where(*where).values(**row))
+    if result.rowcount == 0:
+        await connection.execute(table.insert().values(**key, **row))
+
+
+@asynccontextmanager
+async def open_fold_store(url: str) -> AsyncIterator[FoldStore]:
+    """Connect, bring the tables up to date and yield the store."""
+    engine = create_async_engine(url)
+    try:
+        await migrate(engine, package="salus.runtime", version_table="fold_alembic_version")
+        yield FoldStore(engine)
+    finally:
+        await engine.dispose()
