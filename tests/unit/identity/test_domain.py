@@ -1,0 +1,384 @@
+"""The law of identity: every refusal by its code, and the laws of the fold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given
+from hypothesis import strategies as st
+
+from salus.events.catalogue import (
+    EventData,
+    KeyAdded,
+    KeyRevoked,
+    PartyRegistered,
+    PublicKey,
+    RoleGranted,
+    RoleWithdrawn,
+)
+from salus.events.did import did_key_of, multibase_of
+from salus.events.errors import RejectedError
+from salus.events.keyring import KeyRing
+from salus.identity.domain import (
+    Actor,
+    AddKey,
+    Command,
+    GrantRole,
+    PartyState,
+    Register,
+    RevokeKey,
+    WithdrawRole,
+    decide,
+    evolve,
+)
+from salus.runtime.refusal import Refusal
+
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+HOSPITAL = "did:web:hospital.example"
+NURSE = "did:web:hospital.example:staff:17"
+OPERATOR = Actor(did="did:web:salus.example", kind="person", roles=frozenset({"operator"}))
+MEMBER = Actor(did=HOSPITAL, kind="member", roles=frozenset())
+STRANGER = Actor(did="did:web:other.example", kind="member", roles=frozenset())
+HOSPITAL_STATE = PartyState(did=HOSPITAL, kind="member")
+
+
+def multibase(seed: int) -> str:
+    return multibase_of(Ed25519PrivateKey.from_private_bytes(seed.to_bytes(32)).public_key())
+
+
+def a_key(did: str, seed: int = 1, *, name: str | None = None) -> PublicKey:
+    return PublicKey(id=f"{did}#{name or f'key-{seed}'}", multibase=multibase(seed), valid_from=NOW)
+
+
+def nurse(**changes: object) -> Register:
+    fields = {
+        "did": NURSE,
+        "kind": "person",
+        "keys": (a_key(NURSE),),
+        "roles": ("clinician",),
+        "member": HOSPITAL,
+        "organisation": HOSPITAL_STATE,
+    }
+    return Register(**{**fields, **changes})  # type: ignore[arg-type]  # the tests choose the fields
+
+
+def after(*commands: Command, actor: Actor = OPERATOR, at: datetime = NOW) -> PartyState:
+    state = PartyState()
+    for command in commands:
+        state = evolve(state, decide(state, command, actor=actor, at=at))
+    return state
+
+
+def refusal_of(
+    state: PartyState,
+    command: Command,
+    *,
+    actor: Actor = OPERATOR,
+    at: datetime = NOW,
+    held_elsewhere: Mapping[str, str] | None = None,
+) -> str:
+    with pytest.raises(Refusal) as caught:
+        decide(state, command, actor=actor, at=at, held_elsewhere=held_elsewhere or {})
+    return caught.value.code
+
+
+def test_a_registered_person_has_the_keys_and_roles_that_were_given() -> None:
+    state = after(nurse())
+
+    assert (state.did, state.kind, state.member, state.roles) == (NURSE, "person", HOSPITAL, ("clinician",))
+    assert [key.id for key in state.keys] == [f"{NURSE}#key-1"]
+
+
+def test_a_did_registers_once() -> None:
+    assert refusal_of(after(nurse()), nurse()) == "party-exists"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        AddKey(a_key(NURSE)),
+        RevokeKey(f"{NURSE}#key-1", "rotated"),
+        GrantRole("clinician"),
+        WithdrawRole("patient"),
+    ],
+)
+def test_nothing_changes_at_a_party_that_does_not_exist(command: Command) -> None:
+    assert refusal_of(PartyState(), command) == "unknown-party"
+
+
+@pytest.mark.parametrize(
+    "did",
+    [
+        "did:example:123",
+        "did:ion:EiClkZMDxPKqC9c-umQfTkR8vvZ9JPhl_xLDI9Nfk38w5w",
+        "did:web:UPPER.example",
+        "did:web:-bad.example",
+        "did:web:hospital.example::staff",
+        "did:web:hospital.example/../../etc",
+        "did:key:m2",
+        "did:key:",
+    ],
+)
+def test_only_did_web_and_did_key_may_join(did: str) -> None:
+    assert refusal_of(PartyState(), nurse(did=did, keys=(a_key(did),))) == "unsupported-did-method"
+
+
+@pytest.mark.parametrize("host", ["localhost%3A8080", "a.b-c.example", "hospital.example:staff:17"])
+def test_did_web_may_have_a_port_and_a_path(host: str) -> None:
+    did = f"did:web:{host}"
+
+    assert after(nurse(did=did, keys=(a_key(did),))).did == did
+
+
+def test_a_did_key_of_another_curve_is_an_invalid_key() -> None:
+    # A P-256 key of the W3C CCG did:key vectors.
+    did = "did:key:zDnaerDaTF5BXEavCrfRZEk316dpbLsfPDZ3WJ5hRTPFU2169"
+
+    assert refusal_of(PartyState(), nurse(did=did, keys=(a_key(did),))) == "invalid-key"
+
+
+def test_a_did_key_registers_with_the_key_that_it_names() -> None:
+    public = Ed25519PrivateKey.from_private_bytes(bytes(31) + b"\x09").public_key()
+    did = did_key_of(public)
+    own = PublicKey(id=f"{did}#{multibase_of(public)}", multibase=multibase_of(public), valid_from=NOW)
+
+    assert after(nurse(did=did, keys=(own,))).did == did
+    assert refusal_of(PartyState(), nurse(did=did, keys=(a_key(did, 3),))) == "key-not-of-did"
+
+
+def test_a_key_under_another_did_is_not_the_partys() -> None:
+    assert refusal_of(PartyState(), nurse(keys=(a_key(HOSPITAL),))) == "key-not-of-did"
+    assert refusal_of(after(nurse()), AddKey(a_key(HOSPITAL, 2))) == "key-not-of-did"
+
+
+@pytest.mark.parametrize("bad", ["z111", "zQ3shokFTS3brHcDQrn82RUDfCZESWL1ZdCEJwekUDPQiYBme", "z6Mk"])
+def test_what_is_not_an_ed25519_key_is_an_invalid_key(bad: str) -> None:
+    key = PublicKey(id=f"{NURSE}#a", multibase=bad, valid_from=NOW)
+
+    assert refusal_of(PartyState(), nurse(keys=(key,))) == "invalid-key"
+
+
+def test_a_key_that_ends_before_it_begins_is_invalid() -> None:
+    key = PublicKey(id=f"{NURSE}#a", multibase=multibase(1), valid_from=NOW, valid_until=NOW)
+
+    assert refusal_of(PartyState(), nurse(keys=(key,))) == "invalid-key"
+
+
+@pytest.mark.parametrize(
+    "again", [a_key(NURSE), a_key(NURSE, 2, name="key-1"), a_key(NURSE, 1, name="other")]
+)
+def test_a_key_id_and_a_key_are_used_once(again: PublicKey) -> None:
+    assert refusal_of(after(nurse()), AddKey(again)) == "key-in-use"
+    assert refusal_of(PartyState(), nurse(keys=(a_key(NURSE), again))) == "key-in-use"
+
+
+def test_a_revoked_key_does_not_come_back() -> None:
+    state = after(nurse(), AddKey(a_key(NURSE, 2)), RevokeKey(f"{NURSE}#key-1", "rotated"))
+
+    assert refusal_of(state, AddKey(a_key(NURSE))) == "key-in-use"
+
+
+def test_a_public_key_belongs_to_one_party() -> None:
+    taken = {multibase(2): HOSPITAL}
+
+    assert refusal_of(after(nurse()), AddKey(a_key(NURSE, 2)), held_elsewhere=taken) == "key-in-use"
+    assert refusal_of(PartyState(), nurse(keys=(a_key(NURSE, 2),)), held_elsewhere=taken) == "key-in-use"
+
+
+def test_a_party_has_sixteen_keys_at_most() -> None:
+    state = after(nurse(keys=tuple(a_key(NURSE, seed) for seed in range(1, 17))))
+
+    assert refusal_of(state, AddKey(a_key(NURSE, 17))) == "too-many-keys"
+    assert refusal_of(PartyState(), nurse(keys=())) == "too-many-keys"
+
+
+def test_the_last_key_is_not_rotated_away() -> None:
+    assert refusal_of(after(nurse()), RevokeKey(f"{NURSE}#key-1", "rotated")) == "last-key"
+    assert refusal_of(after(nurse()), RevokeKey(f"{NURSE}#key-1", "unspecified")) == "last-key"
+
+
+def test_a_stolen_last_key_is_revoked_all_the_same() -> None:
+    state = after(nurse(), RevokeKey(f"{NURSE}#key-1", "compromised"))
+
+    assert [key.revoked for key in state.keys] == ["compromised"]
+
+
+def test_an_expired_key_does_not_count_as_another_key() -> None:
+    short = PublicKey(
+        id=f"{NURSE}#short", multibase=multibase(2), valid_from=NOW, valid_until=NOW + timedelta(hours=1)
+    )
+    state = after(nurse(), AddKey(short))
+
+    assert (
+        refusal_of(state, RevokeKey(f"{NURSE}#key-1", "rotated"), at=NOW + timedelta(hours=1)) == "last-key"
+    )
+
+
+def test_an_unknown_or_revoked_key_is_not_revoked() -> None:
+    state = after(nurse(), RevokeKey(f"{NURSE}#key-1", "left"))
+
+    assert refusal_of(state, RevokeKey(f"{NURSE}#key-1", "left")) == "unknown-key"
+    assert refusal_of(state, RevokeKey(f"{NURSE}#nine", "left")) == "unknown-key"
+
+
+def test_roles_belong_to_kinds() -> None:
+    assert refusal_of(PartyState(), nurse(roles=("storage",))) == "role-not-for-kind"
+    assert refusal_of(after(nurse()), GrantRole("consent")) == "role-not-for-kind"
+    hospital = Register(HOSPITAL, "member", (a_key(HOSPITAL),), ("clinician",))
+    assert refusal_of(PartyState(), hospital) == "role-not-for-kind"
+
+
+def test_a_role_is_granted_and_withdrawn_once() -> None:
+    assert refusal_of(after(nurse()), GrantRole("clinician")) == "role-held"
+    assert refusal_of(after(nurse(), WithdrawRole("clinician")), WithdrawRole("clinician")) == "role-not-held"
+
+
+def test_a_person_acts_for_a_registered_member_only() -> None:
+    assert refusal_of(PartyState(), nurse(organisation=None)) == "unknown-member"
+    assert refusal_of(PartyState(), nurse(organisation=PartyState())) == "unknown-member"
+    assert (
+        refusal_of(PartyState(), nurse(organisation=PartyState(did=HOSPITAL, kind="person")))
+        == "unknown-member"
+    )
+
+
+def test_people_have_no_names_here() -> None:
+    assert refusal_of(PartyState(), nurse(name="Somebody")) == "name-not-for-kind"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        nurse(member=None, organisation=None),
+        nurse(
+            member="did:web:else.example", organisation=PartyState(did="did:web:else.example", kind="member")
+        ),
+        nurse(roles=("operator",)),
+        Register(HOSPITAL, "member", (a_key(HOSPITAL),)),
+        nurse(kind="service", roles=()),
+    ],
+)
+def test_a_member_registers_its_own_people_and_devices_only(command: Register) -> None:
+    assert refusal_of(PartyState(), command, actor=MEMBER) == "not-permitted"
+
+
+def test_a_member_keeps_its_own_people() -> None:
+    state = after(
+        nurse(),
+        AddKey(a_key(NURSE, 2)),
+        RevokeKey(f"{NURSE}#key-1", "rotated"),
+        GrantRole("researcher"),
+        actor=MEMBER,
+    )
+
+    assert state.roles == ("clinician", "researcher")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        AddKey(a_key(NURSE, 2)),
+        RevokeKey(f"{NURSE}#key-1", "left"),
+        GrantRole("patient"),
+        WithdrawRole("clinician"),
+    ],
+)
+def test_another_member_keeps_its_hands_off(command: Command) -> None:
+    assert refusal_of(after(nurse()), command, actor=STRANGER) == "not-permitted"
+
+
+def test_a_party_keeps_its_own_keys_but_not_its_own_roles() -> None:
+    self_ = Actor(did=NURSE, kind="person", roles=frozenset({"clinician"}))
+
+    assert isinstance(decide(after(nurse()), AddKey(a_key(NURSE, 2)), actor=self_, at=NOW), KeyAdded)
+    assert refusal_of(after(nurse()), GrantRole("privacy-officer"), actor=self_) == "not-permitted"
+
+
+def test_a_member_makes_nobody_operator() -> None:
+    assert refusal_of(after(nurse()), GrantRole("operator"), actor=MEMBER) == "not-permitted"
+
+
+def test_not_even_an_operator_makes_a_second_identity_service() -> None:
+    did = "did:web:fake.example"
+    service = Register(did, "service", (a_key(did),), ("identity",))
+
+    assert refusal_of(PartyState(), service) == "not-permitted"
+    plain = after(Register(did, "service", (a_key(did),)))
+    assert refusal_of(plain, GrantRole("identity")) == "not-permitted"
+
+
+# --- laws -----------------------------------------------------------------------------------------
+
+_keys = st.integers(1, 6).map(lambda seed: a_key(NURSE, seed))
+_roles = st.sampled_from(["clinician", "researcher", "patient"])
+_events: st.SearchStrategy[EventData] = st.one_of(
+    st.lists(_keys, min_size=1, max_size=3, unique_by=lambda k: k.id).map(
+        lambda keys: PartyRegistered(did=NURSE, kind="person", keys=tuple(keys))
+    ),
+    _keys.map(lambda key: KeyAdded(did=NURSE, key=key)),
+    _keys.map(lambda key: KeyRevoked(did=NURSE, key_id=key.id, reason="rotated")),
+    _roles.map(lambda role: RoleGranted(did=NURSE, role=role)),
+    _roles.map(lambda role: RoleWithdrawn(did=NURSE, role=role)),
+)
+_commands: st.SearchStrategy[Command] = st.one_of(
+    st.just(nurse()),
+    _keys.map(AddKey),
+    st.tuples(_keys, st.sampled_from(["rotated", "compromised", "left"])).map(
+        lambda t: RevokeKey(t[0].id, t[1])
+    ),
+    _roles.map(GrantRole),
+    _roles.map(WithdrawRole),
+)
+
+
+def fold(events: list[EventData]) -> PartyState:
+    state = PartyState()
+    for event in events:
+        state = evolve(state, event)
+    return state
+
+
+@given(st.lists(_events, max_size=12))
+def test_the_fold_is_the_same_every_time(events: list[EventData]) -> None:
+    assert fold(events) == fold(events)
+
+
+@given(st.lists(_events, max_size=8))
+def test_the_contract_and_the_key_ring_agree_whatever_the_events(events: list[EventData]) -> None:
+    state, ring = PartyState(), KeyRing()
+    for event in events:
+        state = evolve(state, event)
+        ring.apply(event)
+
+    held = {key.id for key in state.keys if key.may_sign(NOW)}
+    assert held == {key_id for key_id in ring.keys if _may_sign(ring, key_id)}
+    assert (NURSE in ring.parties) == bool(state.did)
+    if state.did:
+        assert ring.parties[NURSE].roles == frozenset(state.roles)
+
+
+def _may_sign(ring: KeyRing, key_id: str) -> bool:
+    try:
+        ring.key_for(key_id, at=NOW)
+    except RejectedError:
+        return False
+    return True
+
+
+@given(st.lists(_commands, max_size=12))
+def test_what_was_decided_always_takes_effect_and_is_refused_when_repeated(commands: list[Command]) -> None:
+    state = PartyState()
+    for command in commands:
+        try:
+            event = decide(state, command, actor=OPERATOR, at=NOW)
+        except Refusal:
+            continue
+        state, before = evolve(state, event), state
+
+        assert state != before
+        assert evolve(state, event) == state
+        with pytest.raises(Refusal):
+            decide(state, command, actor=OPERATOR, at=NOW)
