@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
-from base64 import b64encode
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -57,33 +56,39 @@ class _Roots(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     keys: dict[str, bytes]
 
 
-class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    format: str
+class _Sealed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     n: int
     r: int
     p: int
     salt: bytes
     nonce: bytes
-    sealed: bytes
+    ciphertext: bytes
+
+
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    format: str
+    sealed: _Sealed | None = None
+    roots: _Roots | None = None
 
 
 @dataclass
 class FileKms:
-    """Root keys in one file, encrypted with AES-256-GCM under scrypt of a passphrase.
+    """Root keys in one private file, encrypted with AES-256-GCM under scrypt of a passphrase.
 
-    A process that meets a key wrapped under a root key it does not know reads the file again, so a rotation
-    by another process is noticed.
+    Without a passphrase the keys stand in the file as they are: for a file that is itself a mounted secret,
+    and for development. A process that meets a root key it does not know reads the file again, so a
+    rotation by another process is noticed.
     """
 
     path: Path
-    _passphrase: bytes = field(repr=False)
+    _passphrase: bytes | None = field(repr=False)
     _roots: _Roots = field(repr=False)
 
     @classmethod
-    async def create(cls, path: Path, passphrase: str) -> FileKms:
+    async def create(cls, path: Path, passphrase: str | None = None) -> FileKms:
         """Make the file with a first root key; raises KmsError if it exists."""
         name, key = _new_root()
-        kms = cls(path, passphrase.encode(), _Roots(current=name, keys={name: key}))
+        kms = cls(path, _encoded(passphrase), _Roots(current=name, keys={name: key}))
         try:
             await asyncio.to_thread(kms._save, fresh=True)
         except FileExistsError:
@@ -91,9 +96,9 @@ class FileKms:
         return kms
 
     @classmethod
-    async def open(cls, path: Path, passphrase: str) -> FileKms:
+    async def open(cls, path: Path, passphrase: str | None = None) -> FileKms:
         """Read the file; raises KmsAwayError if it is not there, not ours, or the passphrase is wrong."""
-        raw = passphrase.encode()
+        raw = _encoded(passphrase)
         return cls(path, raw, await asyncio.to_thread(_load, path, raw))
 
     async def wrap(self, key: bytes, *, context: str) -> bytes:
@@ -145,35 +150,55 @@ class FileKms:
             raise UnwrapError(f"there is no root key {name}") from None
 
     def _save(self, *, fresh: bool = False) -> None:
-        salt, nonce = secrets.token_bytes(16), secrets.token_bytes(NONCE_BYTES)
-        inner = msgspec.json.encode(
-            {"current": self._roots.current, "keys": {k: b64encode(v) for k, v in self._roots.keys.items()}}
-        )
-        sealed = AESGCM(_stretch(self._passphrase, salt, SCRYPT_N, SCRYPT_R, SCRYPT_P)).encrypt(
-            nonce, inner, FILE_FORMAT.encode()
-        )
-        file = _File(FILE_FORMAT, SCRYPT_N, SCRYPT_R, SCRYPT_P, salt=salt, nonce=nonce, sealed=sealed)
+        if self._passphrase is None:
+            file = _File(FILE_FORMAT, roots=self._roots)
+        else:
+            file = _File(FILE_FORMAT, sealed=_seal(self._roots, self._passphrase))
         write_private(self.path, msgspec.json.encode(file), fresh=fresh)
 
 
-def _load(path: Path, passphrase: bytes) -> _Roots:
+def _seal(roots: _Roots, passphrase: bytes) -> _Sealed:
+    salt, nonce = secrets.token_bytes(16), secrets.token_bytes(NONCE_BYTES)
+    key = _stretch(passphrase, salt)
+    ciphertext = AESGCM(key).encrypt(nonce, msgspec.json.encode(roots), FILE_FORMAT.encode())
+    return _Sealed(SCRYPT_N, SCRYPT_R, SCRYPT_P, salt=salt, nonce=nonce, ciphertext=ciphertext)
+
+
+def _load(path: Path, passphrase: bytes | None) -> _Roots:
     try:
         file = msgspec.json.decode(read_private(path), type=_File)
-        if (file.format, file.n, file.r, file.p) != (FILE_FORMAT, SCRYPT_N, SCRYPT_R, SCRYPT_P):
-            raise KmsAwayError(f"{path} is of another format")
-        key = _stretch(passphrase, file.salt, file.n, file.r, file.p)
-        inner = AESGCM(key).decrypt(file.nonce, file.sealed, FILE_FORMAT.encode())
     except FileNotFoundError:
         raise KmsAwayError(f"there is no KMS file {path}") from None
-    except (msgspec.DecodeError, ValueError) as error:
+    except msgspec.DecodeError as error:
         raise KmsAwayError(f"{path} is not a KMS file") from error
-    except InvalidTag:
+    if file.format != FILE_FORMAT or (file.sealed is None) == (file.roots is None):
+        raise KmsAwayError(f"{path} is of another format")
+    if file.roots is not None:
+        return file.roots
+    return _unseal(path, file.sealed, passphrase)
+
+
+def _unseal(path: Path, sealed: _Sealed | None, passphrase: bytes | None) -> _Roots:
+    if sealed is None or passphrase is None:
+        raise KmsAwayError(f"{path} needs a passphrase")
+    if (sealed.n, sealed.r, sealed.p) != (SCRYPT_N, SCRYPT_R, SCRYPT_P):
+        raise KmsAwayError(f"{path} is of another format")
+    try:
+        inner = AESGCM(_stretch(passphrase, sealed.salt)).decrypt(
+            sealed.nonce, sealed.ciphertext, FILE_FORMAT.encode()
+        )
+    except (InvalidTag, ValueError):
         raise KmsAwayError(f"the passphrase does not open {path}, or the file is damaged") from None
     return msgspec.json.decode(inner, type=_Roots)
 
 
-def _stretch(passphrase: bytes, salt: bytes, n: int, r: int, p: int) -> bytes:
-    return Scrypt(salt=salt, length=ROOT_KEY_BYTES, n=n, r=r, p=p).derive(passphrase)
+def _encoded(passphrase: str | None) -> bytes | None:
+    return passphrase.encode() if passphrase is not None else None
+
+
+def _stretch(passphrase: bytes, salt: bytes) -> bytes:
+    kdf = Scrypt(salt=salt, length=ROOT_KEY_BYTES, n=SCRYPT_N, r=SCRYPT_R, p=SCRYPT_P)
+    return kdf.derive(passphrase)
 
 
 def _new_root() -> tuple[str, bytes]:
