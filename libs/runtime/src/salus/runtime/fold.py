@@ -64,7 +64,7 @@ class Follower:
         self._rewind = False
 
     async def run(self) -> None:
-        """Fold until cancelled; Kafka or a database that is away is waited for, and folding goes on by itself.
+        """Fold until cancelled; Kafka or a database that is away is waited for, and folding goes on then.
 
         Any other failure ends the task: `check` then raises, and the service is not ready.
         """

@@ -23,7 +23,7 @@ _log = structlog.get_logger()
 
 
 def apply_identity_record(ring: KeyRing, record: Record) -> None:
-    """Fold one record of the identity topic into the ring; a record that is not acceptable changes nothing."""
+    """Fold one identity record into the ring; a record that is not acceptable changes nothing."""
     try:
         judged = judge(
             topic=record.topic,

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import uuid
+
+import pytest
+
+from salus.devkit.addresses import Addresses
+from salus.messaging import (
+    BrokerAwayError,
+    DeliveryError,
+    MessagingError,
+    Position,
+    Producer,
+    Reader,
+    Topic,
+    ensure_topics,
+    partitions_of,
+    ping,
+)
+
+
+async def fresh_topic(parts: Addresses, *, partitions: int = 1) -> str:
+    name = f"messaging-{uuid.uuid4().hex}"
+    await ensure_topics(parts.kafka_bootstrap, [Topic(name, partitions)])
+    return name
+
+
+async def test_records_come_back_in_order_with_their_headers(parts: Addresses) -> None:
+    topic = await fresh_topic(parts)
+    async with Producer(parts.kafka_bootstrap, client_id="test") as producer:
+        sent = [
+            await producer.send(topic, key=b"k", value=b"%d" % i, headers=[("a", b"1"), ("a", b"2")])
+            for i in range(3)
+        ]
+    async with Reader(parts.kafka_bootstrap, starts={(topic, 0): 1}) as reader:
+        records = await reader.poll(max_records=10, timeout_ms=5000)
+
+    assert sent == [Position(topic, 0, i) for i in range(3)]
+    assert [(r.offset, r.value, r.key) for r in records] == [(1, b"1", b"k"), (2, b"2", b"k")]
+    assert records[0].header("a") == b"2"
+    assert records[0].header("b") is None
+
+
+async def test_end_offsets_and_positions_meet_when_all_is_read(parts: Addresses) -> None:
+    topic = await fresh_topic(parts, partitions=2)
+    async with Producer(parts.kafka_bootstrap, client_id="test") as producer:
+        for i in range(20):
+            await producer.send(topic, key=b"%d" % i, value=b"v")
+    starts = {(topic, 0): 0, (topic, 1): 0}
+    async with Reader(parts.kafka_bootstrap, starts=starts) as reader:
+        read = 0
+        while read < 20:
+            read += len(await reader.poll(max_records=7, timeout_ms=1000))
+        ends = await reader.end_offsets()
+        positions = {at: await reader.position(*at) for at in reader.partitions}
+        begins = await reader.beginning_offsets()
+
+    assert ends == positions
+    assert sum(ends.values()) == 20
+    assert begins == starts
+
+
+async def test_topics_that_exist_are_left_alone(parts: Addresses) -> None:
+    topic = await fresh_topic(parts, partitions=3)
+
+    await ensure_topics(parts.kafka_bootstrap, [Topic(topic, 5)])
+
+    assert await partitions_of(parts.kafka_bootstrap, [topic, "no-such-topic"]) == {topic: [0, 1, 2]}
+
+
+async def test_an_invalid_topic_is_named_in_the_error(parts: Addresses) -> None:
+    with pytest.raises(MessagingError, match="no spaces"):
+        await ensure_topics(parts.kafka_bootstrap, [Topic("no spaces", 1)])
+
+
+async def test_a_record_the_broker_cannot_take_is_a_delivery_error(parts: Addresses) -> None:
+    topic = await fresh_topic(parts)
+    async with Producer(parts.kafka_bootstrap, client_id="test") as producer:
+        with pytest.raises(DeliveryError, match=topic):
+            await producer.send(topic, key=None, value=b"x" * (33 * 1024 * 1024))
+
+
+async def test_a_broker_that_is_away_is_said_to_be_away() -> None:
+    with pytest.raises(BrokerAwayError, match=r"127\.0\.0\.1:1"):
+        await ping("127.0.0.1:1")

@@ -1,0 +1,204 @@
+"""A contract on real Kafka: one winner a version, read-your-writes, and state that survives any restart."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from salus.devkit.addresses import Addresses
+from salus.events.catalogue import EventData, KeyAdded, PartyRegistered, PublicKey
+from salus.events.did import LocalSigner, multibase_of
+from salus.messaging import Producer, Topic, ensure_topics
+from salus.runtime.contract import Contract, ContractHost
+from salus.runtime.fold import FoldStore, Follower, open_fold_store, open_follower
+from salus.runtime.identity_view import IDENTITY_TOPIC, IdentityView, open_identity_view
+from salus.runtime.network import FoundingParty, Log, Network, Shard
+from salus.runtime.problems import ProblemError
+from salus.runtime.publishing import open_publisher
+
+LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class Keys(msgspec.Struct, frozen=True):
+    ids: tuple[str, ...] = ()
+
+
+def evolve(state: Keys, data: EventData) -> Keys:
+    match data:
+        case PartyRegistered():
+            return Keys(ids=tuple(key.id for key in data.keys))
+        case KeyAdded():
+            return Keys(ids=(*state.ids, data.key.id))
+        case _:
+            return state
+
+
+CONTRACT = Contract("keys", IDENTITY_TOPIC, Keys, evolve)
+
+
+class Host:
+    """One replica: its own database and connections, the network's one topic."""
+
+    def __init__(
+        self, host: ContractHost[Keys], follower: Follower, identity: IdentityView, store: FoldStore
+    ):
+        self.host = host
+        self.follower = follower
+        self.identity = identity
+        self.store = store
+
+
+@asynccontextmanager
+async def replica(parts: Addresses, root: LocalSigner, database: Path) -> AsyncIterator[Host]:
+    bootstrap = parts.kafka_bootstrap
+    await ensure_topics(bootstrap, [Topic(IDENTITY_TOPIC, 1)])
+    network = Network(
+        origin="test",
+        root=FoundingParty(did=root.did, key=public(root)),
+        services={},
+        log=Log("test/log", "-"),
+        shards=(Shard(0, "test/shard/0", "-", {IDENTITY_TOPIC: (0,)}),),
+    )
+    async with (
+        open_identity_view(bootstrap, network) as identity,
+        open_fold_store(f"sqlite+aiosqlite:///{database}") as store,
+        open_publisher(bootstrap, root) as publisher,
+        open_follower(
+            bootstrap,
+            store=store,
+            identity=identity,
+            contracts=[CONTRACT],
+            partitions=network.topic_partitions(IDENTITY_TOPIC),
+        ) as follower,
+    ):
+        host = ContractHost(CONTRACT, follower=follower, store=store, publisher=publisher)
+        yield Host(host, follower, identity, store)
+
+
+def signer() -> LocalSigner:
+    return LocalSigner.from_seed(os.urandom(32))
+
+
+def public(party: LocalSigner, key_id: str | None = None) -> PublicKey:
+    return PublicKey(
+        id=key_id or party.verification_method,
+        multibase=multibase_of(party.public_key),
+        valid_from=LONG_AGO,
+    )
+
+
+def registered(party: LocalSigner) -> PartyRegistered:
+    return PartyRegistered(did=party.did, kind="member", keys=(public(party),))
+
+
+async def test_a_command_has_taken_effect_when_it_returns(parts: Addresses, tmp_path: Path) -> None:
+    party = signer()
+    async with replica(parts, signer(), tmp_path / "a.db") as a:
+        await a.host.execute(party.did, lambda _: registered(party))
+        state = await a.host.state(party.did)
+
+    assert state.ids == (party.verification_method,)
+
+
+async def test_of_racing_replicas_one_wins_and_the_others_get_a_conflict(
+    parts: Addresses, tmp_path: Path
+) -> None:
+    root, party = signer(), signer()
+    async with (
+        replica(parts, root, tmp_path / "a.db") as a,
+        replica(parts, root, tmp_path / "b.db") as b,
+    ):
+        await a.host.execute(party.did, lambda _: registered(party))
+
+        async def add(host: Host, name: str) -> str:
+            key = public(signer(), f"{party.did}#{name}")
+            try:
+                await host.host.execute(party.did, lambda _: KeyAdded(did=party.did, key=key))
+            except ProblemError as error:
+                return error.code
+            return "won"
+
+        results = await asyncio.gather(*(add(host, f"{host is a}-{i}") for host in (a, b) for i in range(3)))
+        states = [await host.host.state(party.did) for host in (a, b)]
+        rings = [(await host.identity.catch_up()).keys for host in (a, b)]
+
+    assert set(results) == {"won", "conflict"}
+    assert states[0] == states[1]
+    assert len(states[0].ids) == 1 + results.count("won")
+    # Verifiers keep a ring of their own: it must agree with the contract on which key additions took effect.
+    for ring in rings:
+        assert {key for key, known in ring.items() if known.did == party.did} == set(states[0].ids)
+
+
+async def test_a_state_rebuilt_from_the_topic_equals_the_one_that_was_kept(
+    parts: Addresses, tmp_path: Path
+) -> None:
+    root, people = signer(), [signer() for _ in range(5)]
+    async with replica(parts, root, tmp_path / "kept.db") as kept:
+        for person in people[:3]:
+            await kept.host.execute(person.did, lambda _, person=person: registered(person))
+    async with replica(parts, root, tmp_path / "kept.db") as kept:
+        for person in people[3:]:
+            await kept.host.execute(person.did, lambda _, person=person: registered(person))
+        before = await kept.host.states()
+    async with replica(parts, root, tmp_path / "new.db") as new:
+        rebuilt = await new.host.states()
+
+    assert len(before) == 5
+    assert rebuilt == before
+
+
+async def test_what_others_write_on_the_topic_changes_nothing(parts: Addresses, tmp_path: Path) -> None:
+    root = signer()
+    async with replica(parts, root, tmp_path / "a.db") as a:
+        async with Producer(parts.kafka_bootstrap, client_id="intruder") as intruder:
+            for value in (None, b"", b"\xff", b"{}", b"[" * 100_000):
+                await intruder.send(
+                    IDENTITY_TOPIC, key=b"k", value=value, headers=[("salus-signature", b"?")]
+                )
+        party = signer()
+        await a.host.execute(party.did, lambda _: registered(party))
+        states = await a.host.states()
+
+    assert list(states) == [party.did]
+
+
+async def test_a_crash_between_database_and_memory_repeats_nothing(parts: Addresses, tmp_path: Path) -> None:
+    root, party = signer(), signer()
+    async with replica(parts, root, tmp_path / "a.db") as a:
+        await a.host.execute(party.did, lambda _: registered(party))
+        positions = await a.store.positions()
+    async with replica(parts, root, tmp_path / "a.db") as again:
+        await again.follower.catch_up()
+        loaded = await again.store.load("keys", party.did)
+
+    assert loaded is not None
+    assert loaded.version == 1
+    assert positions[IDENTITY_TOPIC, 0] > 0
+
+
+async def test_a_replica_waits_for_a_database_that_refuses_a_batch(
+    parts: Addresses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, party = signer(), signer()
+    original, failures = FoldStore.set_position, iter([True, False])
+
+    async def fails_once(self: FoldStore, *args: object) -> None:
+        if next(failures, False):
+            raise OSError("disk full")
+        await original(self, *args)
+
+    monkeypatch.setattr(FoldStore, "set_position", fails_once)
+    async with replica(parts, root, tmp_path / "a.db") as a:
+        await a.host.execute(party.did, lambda _: registered(party))
+        loaded = await a.store.load("keys", party.did)
+
+    assert loaded is not None
+    assert loaded.version == 1
