@@ -13,3 +13,32 @@ class BodyError(ArchiveError):
     """A block's body is not a Parquet file of the ledger's columns."""
 
     code = "body-unreadable"
+
+
+class DamagedError(ArchiveError):
+    """An object is missing or is not what a signature says; `key` names it. `salus ledger fsck` says more."""
+
+    code = "archive-damaged"
+
+    def __init__(self, key: str, detail: str) -> None:
+        super().__init__(f"{key}: {detail}")
+        self.key = key
+        self.detail = detail
+
+
+class MissingError(DamagedError):
+    """An object that should be there is not."""
+
+    code = "archive-object-missing"
+
+
+class NoSuchRecordError(ArchiveError):
+    """The block covers the offset, but no record stands there (a transaction marker, or compacted away)."""
+
+    code = "no-such-record"
+
+    def __init__(self, *, topic: str, partition: int, offset: int) -> None:
+        super().__init__(f"no record at {topic} {partition} {offset}")
+        self.topic = topic
+        self.partition = partition
+        self.offset = offset

@@ -1,0 +1,132 @@
+"""Reads the tile log: checkpoint, tiles, entries and proofs, out of the log bucket (c2sp.org/tlog-tiles)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Iterable
+
+from salus.archive.errors import DamagedError, MissingError
+from salus.ledger.errors import TileError
+from salus.ledger.merkle import HASH_SIZE
+from salus.ledger.tiles import (
+    ENTRIES,
+    TILE_WIDTH,
+    ReadTile,
+    TileRef,
+    decode_bundle,
+    encode_bundle,
+    entries_path,
+    inclusion_proof,
+    tile_width,
+    tiles_for_inclusion,
+)
+from salus.objects import NotFoundError, ObjectStore
+
+CHECKPOINT_KEY = "checkpoint"
+# 8 KiB each for tiles; entry bundles are not cached.
+TILES_CACHED_MAX = 1024
+TILES_AT_ONCE = 16
+
+
+class LogReader:
+    """The log bucket, read only; nothing it returns has been verified against a checkpoint."""
+
+    def __init__(self, objects: ObjectStore, *, tiles_cached_max: int = TILES_CACHED_MAX) -> None:
+        self._objects = objects
+        self._tiles_cached_max = tiles_cached_max
+        self._tiles: OrderedDict[TileRef, bytes] = OrderedDict()
+
+    async def checkpoint(self) -> bytes | None:
+        """Return the published checkpoint note, or None before the first."""
+        try:
+            return await self._objects.get(CHECKPOINT_KEY)
+        except NotFoundError:
+            return None
+
+    async def tile(self, ref: TileRef) -> bytes:
+        """Return a tile or bundle; one that gave way to the full tile is cut out of that.
+
+        Raises:
+            DamagedError: it is missing, or of the wrong length.
+        """
+        cached = self._tiles.get(ref)
+        if cached is not None:
+            self._tiles.move_to_end(ref)
+            return cached
+        data = await self._fetch(ref)
+        if ref.level != ENTRIES:
+            if len(data) != ref.width * HASH_SIZE:
+                raise DamagedError(ref.path, f"{len(data)} bytes instead of {ref.width} hashes")
+            self._remember(ref, data)
+        return data
+
+    async def tiles(self, refs: Iterable[TileRef]) -> ReadTile:
+        """Fetch these tiles and return the function by which `salus.ledger.tiles` reads them."""
+        wanted = list(dict.fromkeys(refs))
+        limit = asyncio.Semaphore(TILES_AT_ONCE)
+
+        async def one(ref: TileRef) -> bytes:
+            async with limit:
+                return await self.tile(ref)
+
+        found = dict(zip(wanted, await asyncio.gather(*map(one, wanted)), strict=True))
+        return lambda level, index, width: found[TileRef(level, index, width)]
+
+    async def inclusion_path(self, *, index: int, size: int) -> list[bytes]:
+        """Return the path of entry `index` in the tree of `size` entries.
+
+        Raises:
+            DamagedError: a tile is missing or malformed.
+        """
+        return inclusion_proof(index, size, await self.tiles(tiles_for_inclusion(index, size)))
+
+    async def entries(self, start: int, end: int) -> AsyncIterator[bytes]:
+        """Yield the entries from `start` up to `end`, which must not be beyond a published size.
+
+        Raises:
+            DamagedError: a bundle is missing, malformed or of the wrong length.
+        """
+        for index in range(start // TILE_WIDTH, -(-end // TILE_WIDTH)):
+            width = tile_width(ENTRIES, index, end)
+            first = index * TILE_WIDTH
+            path = entries_path(index, width)
+            try:
+                bundle = decode_bundle(await self.tile(TileRef(ENTRIES, index, width)))
+            except TileError as error:
+                raise DamagedError(path, error.detail) from None
+            if len(bundle) != width:
+                raise DamagedError(path, f"{len(bundle)} entries instead of {width}")
+            for entry in bundle[max(start - first, 0) :]:
+                yield entry
+
+    async def _fetch(self, ref: TileRef) -> bytes:
+        try:
+            return await self._objects.get(ref.path)
+        except NotFoundError:
+            if ref.width == TILE_WIDTH:
+                raise MissingError(ref.path, "the tile is missing") from None
+        full = TileRef(ref.level, ref.index, TILE_WIDTH)
+        try:
+            return cut_tile(full, await self._objects.get(full.path), ref.width)
+        except NotFoundError:
+            raise MissingError(ref.path, "the tile is missing") from None
+
+    def _remember(self, ref: TileRef, data: bytes) -> None:
+        self._tiles[ref] = data
+        while len(self._tiles) > self._tiles_cached_max:
+            self._tiles.popitem(last=False)
+
+
+def cut_tile(ref: TileRef, data: bytes, width: int) -> bytes:
+    """Return the partial tile or bundle of `width` out of a wider one.
+
+    Raises:
+        DamagedError: a bundle cannot be decoded.
+    """
+    if ref.level != ENTRIES:
+        return data[: width * HASH_SIZE]
+    try:
+        return encode_bundle(decode_bundle(data)[:width])
+    except TileError as error:
+        raise DamagedError(ref.path, error.detail) from None

@@ -1,0 +1,199 @@
+"""Makes receipts out of the archive: the leaf's path in its block, the header's path in the log."""
+
+from __future__ import annotations
+
+import asyncio
+from array import array
+from bisect import bisect_left
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from salus.archive.blocks import BlockArchive
+from salus.archive.body import ACCEPTED, decode_body
+from salus.archive.errors import BodyError, DamagedError, MissingError, NoSuchRecordError
+from salus.archive.log import LogReader
+from salus.ledger.block import Header, Leaf, body_key, header_key
+from salus.ledger.checkpoint import Checkpoint
+from salus.ledger.merkle import leaf_hash, levels_of, path_in
+from salus.ledger.receipt import build_receipt
+
+# A cached leaf takes about 300 bytes and its signature header.
+LEAVES_CACHED_MAX = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class RecordPosition:
+    """Where a record stands on its input topic."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedBlock:
+    """A block ready to prove its leaves: its header, its tree, and where each partition's rows are."""
+
+    note: bytes
+    header: Header
+    levels: list[list[bytes]]
+    rows: dict[tuple[str, int], tuple[int, int]]
+    offsets: array[int]
+    statuses: Any
+    signatures: Any
+    digests: list[bytes]
+
+    def find(self, record: RecordPosition) -> int:
+        """Return the row of a record.
+
+        Raises:
+            NoSuchRecordError: no row has that position.
+        """
+        start, end = self.rows.get((record.topic, record.partition), (0, 0))
+        row = bisect_left(self.offsets, record.offset, start, end)
+        if row == end or self.offsets[row] != record.offset:
+            raise NoSuchRecordError(topic=record.topic, partition=record.partition, offset=record.offset)
+        return row
+
+    def leaf(self, record: RecordPosition, row: int) -> Leaf:
+        """Return the leaf of a record in the row that `find` gave."""
+        return Leaf(
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            status=self.statuses[row].as_py(),
+            digest=self.digests[row],
+            signature=self.signatures[row].as_py(),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Anchored:
+    """Where a block stands: its shard and height in the archive, its header's index in the log."""
+
+    shard: int
+    height: int
+    index: int
+
+
+class ReceiptMaker:
+    """Makes receipts, keeping lately used blocks decoded."""
+
+    def __init__(
+        self,
+        blocks: BlockArchive,
+        log: LogReader,
+        *,
+        open_note: Callable[[int, bytes], Header],
+        leaves_cached_max: int = LEAVES_CACHED_MAX,
+    ) -> None:
+        self._blocks = blocks
+        self._log = log
+        self._open_note = open_note
+        self._leaves_cached_max = leaves_cached_max
+        self._cached: OrderedDict[tuple[int, int], DecodedBlock] = OrderedDict()
+        self._under_way: dict[tuple[int, int], asyncio.Task[DecodedBlock]] = {}
+
+    async def receipt(
+        self, record: RecordPosition, at: Anchored, *, checkpoint: Checkpoint, checkpoint_note: bytes
+    ) -> bytes:
+        """Return the receipt of one record, under a published checkpoint that covers its block.
+
+        Raises:
+            NoSuchRecordError: no record stands at that offset.
+            DamagedError: an object that the receipt needs is not what it should be.
+        """
+        block = await self.block(at)
+        row = block.find(record)
+        leaf = block.leaf(record, row).data()
+        if leaf_hash(leaf) != block.levels[0][row]:
+            key = body_key(at.shard, at.height, block.header.root)
+            raise DamagedError(key, f"row {row} does not hash to its leaf hash")
+        return build_receipt(
+            leaf,
+            row,
+            path_in(block.levels, row),
+            block.note,
+            at.index,
+            await self._log.inclusion_path(index=at.index, size=checkpoint.size),
+            checkpoint_note,
+        )
+
+    async def block(self, at: Anchored) -> DecodedBlock:
+        """Return a decoded block; several callers who want the same one wait for one reading.
+
+        Raises:
+            DamagedError: header or body are missing or not what the sequencer signed.
+        """
+        key = (at.shard, at.height)
+        cached = self._cached.get(key)
+        if cached is not None:
+            self._cached.move_to_end(key)
+            return cached
+        task = self._under_way.get(key)
+        if task is None:
+            task = self._under_way[key] = asyncio.create_task(self._load(at))
+            task.add_done_callback(lambda _: self._under_way.pop(key, None))
+        return await asyncio.shield(task)
+
+    async def _load(self, at: Anchored) -> DecodedBlock:
+        note = await self._blocks.header(at.shard, at.height)
+        if note is None:
+            raise MissingError(header_key(at.shard, at.height), "the header is missing")
+        header = self._open_note(at.shard, note)
+        body = await self._blocks.body(at.shard, header)
+        block = await asyncio.to_thread(_decode, at.shard, note, header, body)
+        self._cached[at.shard, at.height] = block
+        while len(self._cached) > 1 and self._leaves_cached > self._leaves_cached_max:
+            self._cached.popitem(last=False)
+        return block
+
+    @property
+    def _leaves_cached(self) -> int:
+        return sum(len(block.digests) for block in self._cached.values())
+
+
+def _decode(shard: int, note: bytes, header: Header, body: bytes) -> DecodedBlock:
+    """Decode a body and check its root; the values are hashed and let go."""
+    key = body_key(shard, header.height, header.root)
+    columns = ["topic", "partition", "offset", "status", "leaf_hash", "digest", "signature", "value"]
+    try:
+        table = decode_body(body, columns=columns).combine_chunks()
+    except BodyError as error:
+        raise DamagedError(key, str(error)) from error
+    levels = levels_of(table["leaf_hash"].to_pylist()) if table.num_rows else [[]]
+    if table.num_rows != header.leaves or (header.leaves and levels[-1][0] != header.root):
+        raise DamagedError(key, "the leaf hashes do not lead to the root in the header")
+    return DecodedBlock(
+        note=note,
+        header=header,
+        levels=levels,
+        rows=_spans(table["topic"].to_pylist(), table["partition"].to_pylist()),
+        offsets=array("q", table["offset"].to_pylist()),
+        statuses=table["status"],
+        signatures=table["signature"],
+        digests=_digests(table),
+    )
+
+
+def _digests(table: Any) -> list[bytes]:
+    kept = table["digest"].to_pylist()
+    values = table["value"].to_pylist()
+    statuses = table["status"].to_pylist()
+    return [
+        leaf_hash(value) if status == ACCEPTED and value is not None else digest or b""
+        for status, value, digest in zip(statuses, values, kept, strict=True)
+    ]
+
+
+def _spans(topics: list[str], partitions: list[int]) -> dict[tuple[str, int], tuple[int, int]]:
+    """Return first row and end of each partition's rows; rows of a partition stand together."""
+    spans: dict[tuple[str, int], tuple[int, int]] = {}
+    start = 0
+    for row in range(1, len(topics) + 1):
+        if row == len(topics) or topics[row] != topics[start] or partitions[row] != partitions[start]:
+            spans[topics[start], partitions[start]] = (start, row)
+            start = row
+    return spans

@@ -1,0 +1,170 @@
+"""Wires anchoring and runs it: `python -m salus.anchoring`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass
+
+from fastapi import FastAPI
+
+from salus.anchoring.adapters.kafka import KafkaAnnouncements, listen
+from salus.anchoring.api import log_routes, receipt_routes, status_routes
+from salus.anchoring.handlers import Anchor
+from salus.anchoring.log_bucket import HEAD_KEY, LogBucket
+from salus.anchoring.metrics import Metrics
+from salus.anchoring.runner import Runner
+from salus.anchoring.settings import Settings
+from salus.archive.blocks import BlockArchive
+from salus.archive.log import LogReader
+from salus.archive.receipts import ReceiptMaker
+from salus.ledger.block import open_header
+from salus.ledger.note import NoteSigner, NoteVerifier
+from salus.messaging import ping
+from salus.objects import Admin, NotFoundError, S3Objects, open_store, probe
+from salus.runtime.keys import load_ed25519, load_signer
+from salus.runtime.network import Network
+from salus.runtime.service import create_app, serve, wait_for
+from salus.runtime.telemetry import set_up
+
+
+class StandingStillError(Exception):
+    """Anchoring does not go on; the sentence is shown in /readyz."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What is shared by the API and the tasks beside it."""
+
+    settings: Settings
+    network: Network
+    objects: S3Objects
+    log: LogReader
+    runner: Runner
+    metrics: Metrics
+    maker: ReceiptMaker
+
+
+def open_resources(settings: Settings) -> Resources:
+    """Read the files and put the parts together; nothing is sent yet.
+
+    Raises:
+        ValueError: a file is not what it should be; the message names it.
+    """
+    network = Network.read(settings.network_file)
+    verifiers = {shard.id: NoteVerifier.from_vkey(shard.verifier_key) for shard in network.shards}
+    signer = NoteSigner(network.log.origin, load_ed25519(settings.note_key_file))
+    if signer.vkey != network.log.verifier_key:
+        raise ValueError(f"{settings.note_key_file} is not the key of {network.log.origin}")
+    objects = open_bucket(settings, settings.log_bucket)
+    log = LogReader(objects)
+    blocks = BlockArchive(open_bucket(settings, settings.ledger_bucket))
+    anchor = Anchor(
+        blocks=blocks,
+        bucket=LogBucket(objects, signer.verifier),
+        log=log,
+        origin=network.log.origin,
+        signer=signer,
+        shards=verifiers,
+        entries_max=settings.append_entries_max,
+    )
+    metrics = Metrics()
+    runner = Runner(
+        anchor,
+        metrics,
+        poll_interval_s=settings.poll_interval_ms_max / 1000,
+        checkpoint_interval_s=settings.checkpoint_interval_ms_min / 1000,
+    )
+    maker = ReceiptMaker(
+        blocks,
+        log,
+        open_note=lambda shard, note: open_header(note, verifiers[shard]),
+        leaves_cached_max=settings.receipt_leaves_cached_max,
+    )
+    return Resources(settings, network, objects, log, runner, metrics, maker)
+
+
+def open_bucket(settings: Settings, bucket: str) -> S3Objects:
+    """Return a bucket of the operator's store."""
+    return open_store(
+        endpoint=settings.s3_endpoint,
+        access_key=settings.s3_access_key,
+        secret_key=settings.s3_secret_key.get_secret_value(),
+        region=settings.s3_region,
+        bucket=bucket,
+    )
+
+
+async def anchor_for_ever(resources: Resources) -> None:
+    """Make the log's bucket, refuse a store without conditional writes, and anchor."""
+    settings = resources.settings
+    admin = Admin(
+        endpoint=settings.s3_endpoint,
+        access_key=settings.s3_access_key,
+        secret_key=settings.s3_secret_key.get_secret_value(),
+        region=settings.s3_region,
+    )
+    await wait_for("s3", lambda: admin.ensure_bucket(settings.log_bucket))
+    await wait_for("s3", lambda: probe(resources.objects))
+    await resources.runner.run()
+
+
+async def announce_for_ever(resources: Resources) -> None:
+    """Announce checkpoints."""
+    settings = resources.settings
+    signer = load_signer(settings.signing_key_file)
+    announcements = KafkaAnnouncements(settings.kafka_bootstrap, signer, origin=resources.network.log.origin)
+    try:
+        await resources.runner.announce(announcements)
+    finally:
+        await announcements.close()
+
+
+def build_app(resources: Resources) -> FastAPI:
+    """Return the app. The log grows and is served without Kafka; readiness says that Kafka is away."""
+    settings, runner = resources.settings, resources.runner
+
+    async def reach_store() -> None:
+        try:
+            await resources.objects.head(HEAD_KEY)
+        except NotFoundError:
+            return
+
+    async def going() -> None:
+        if runner.trouble is not None or not runner.caught_up:
+            raise StandingStillError(runner.trouble or "catching up with the archive")
+
+    app = create_app(
+        settings,
+        title="Salus anchoring",
+        checks={"kafka": lambda: ping(settings.kafka_bootstrap), "s3": reach_store, "log": going},
+    )
+    app.include_router(log_routes(runner, resources.log))
+    app.include_router(receipt_routes(runner, resources.maker, resources.metrics))
+    app.include_router(status_routes(runner))
+    return app
+
+
+async def main(settings: Settings) -> None:
+    """Anchor and serve until told to stop; a task that fails beside the API ends the process."""
+    set_up(settings)
+    resources = open_resources(settings)
+    runner = resources.runner
+    heard = listen(
+        settings.kafka_bootstrap, heard=lambda shard, height: runner.wake(shard=shard, height=height)
+    )
+    beside: list[Coroutine[None, None, None]] = [
+        anchor_for_ever(resources),
+        announce_for_ever(resources),
+        heard,
+    ]
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(work) for work in beside]
+        await serve(build_app(resources), settings)
+        # Cancelling is safe at any point: the next start stands on the head and completes it.
+        for task in tasks:
+            task.cancel()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(Settings()))

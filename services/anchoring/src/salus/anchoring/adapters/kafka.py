@@ -1,0 +1,76 @@
+"""Kafka: block announcements wake us, checkpoints are announced; the log does not depend on either."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+
+import structlog
+
+from salus.events.catalogue import BlockSealed, CheckpointPublished, type_of
+from salus.events.envelope import decode_event
+from salus.events.errors import RejectedError
+from salus.events.signature import Signer
+from salus.messaging import MessagingError, Position, Reader, Record
+from salus.runtime.publishing import ServicePublisher, open_publisher
+
+POLL_MS = 1000
+RECORDS_MAX = 1000
+PAUSE_S = 1.0
+
+_log = structlog.get_logger()
+
+
+class KafkaAnnouncements:
+    """Announces checkpoints; connects at the first one and again after a failure."""
+
+    def __init__(self, bootstrap: str, signer: Signer, *, origin: str) -> None:
+        self._bootstrap = bootstrap
+        self._signer = signer
+        self._origin = origin
+        self._resources = AsyncExitStack()
+        self._publisher: ServicePublisher | None = None
+
+    async def announce(self, *, size: int, checkpoint: str) -> None:
+        """Publish the event; raises MessagingError or ClientError."""
+        if self._publisher is None:
+            self._publisher = await self._resources.enter_async_context(
+                open_publisher(self._bootstrap, self._signer)
+            )
+        data = CheckpointPublished(size=size, checkpoint=checkpoint)
+        await self._publisher.publish(data, subject=self._origin)
+
+    async def close(self) -> None:
+        """Disconnect."""
+        await self._resources.aclose()
+        self._publisher = None
+
+
+async def listen(bootstrap: str, *, heard: Callable[[int, int], None]) -> None:
+    """Call `heard(shard, height)` for each announced block until cancelled.
+
+    The announcements are not verified: what they say is only a reason to look into the archive. So a
+    record that is no announcement is passed over, and what was missed while Kafka was away is not read.
+    """
+    topic = type_of(BlockSealed).topic
+    while True:
+        try:
+            async with Reader(bootstrap, starts={(topic, 0): 0}) as reader:
+                for (_, partition), offset in (await reader.end_offsets()).items():
+                    reader.seek(Position(topic, partition, offset))
+                while True:
+                    for record in await reader.poll(max_records=RECORDS_MAX, timeout_ms=POLL_MS):
+                        _tell(record, heard)
+        except MessagingError as error:
+            _log.warning("announcements cannot be read", error=str(error))
+            await asyncio.sleep(PAUSE_S)
+
+
+def _tell(record: Record, heard: Callable[[int, int], None]) -> None:
+    try:
+        data = decode_event(record.value or b"").data
+    except RejectedError:
+        return
+    if isinstance(data, BlockSealed):
+        heard(data.shard, data.height)

@@ -1,0 +1,189 @@
+"""The log over plain HTTP (C2SP tlog-tiles), receipts, and how anchoring is doing."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import re
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Response
+from pydantic import BaseModel
+
+from salus.anchoring.metrics import Metrics
+from salus.anchoring.runner import Runner
+from salus.archive.errors import ArchiveError, MissingError, NoSuchRecordError
+from salus.archive.log import LogReader
+from salus.archive.receipts import Anchored, ReceiptMaker, RecordPosition
+from salus.ledger.tiles import ENTRIES, LEVEL_MAX, TILE_WIDTH, TileRef
+from salus.objects import ObjectsError
+from salus.runtime.problems import ProblemError
+
+WAIT_S_MAX = 30.0
+TEXT = "text/plain; charset=utf-8"
+BYTES = "application/octet-stream"
+# Anyone may check the log, so any web page may read it.
+_OPEN = {"Access-Control-Allow-Origin": "*", "X-Content-Type-Options": "nosniff"}
+_FOR_EVER = {**_OPEN, "Cache-Control": "public, max-age=31536000, immutable"}
+_FOR_NOW = {**_OPEN, "Cache-Control": "no-cache"}
+_TILE = re.compile(
+    r"(?P<level>entries|0|[1-9][0-9]?)/(?P<n>(?:x[0-9]{3}/)*[0-9]{3})(?:\.p/(?P<w>[1-9][0-9]{0,2}))?"
+)
+
+
+class Status(BaseModel):
+    """How anchoring is doing."""
+
+    origin: str
+    size: int
+    root: str
+    next_heights: dict[str, int]
+    lag_blocks: int
+    caught_up: bool
+    stalled: dict[str, str]
+    trouble: str | None
+    now: datetime
+
+
+def log_routes(runner: Runner, log: LogReader) -> APIRouter:
+    """Return the routes that serve the log."""
+    router = APIRouter(prefix="/log", tags=["log"])
+
+    @router.get("/checkpoint", summary="The latest checkpoint, a C2SP signed note.")
+    async def checkpoint() -> Response:
+        if runner.published is None:
+            raise ProblemError(503, "not-started", "the log has not been loaded yet")
+        return Response(runner.published.head.checkpoint, media_type=TEXT, headers=_FOR_NOW)
+
+    @router.get("/tile/{path:path}", summary="A tile or an entry bundle (C2SP tlog-tiles).")
+    async def tile(path: str, accept_encoding: Annotated[str, Header()] = "") -> Response:
+        ref = parse_tile_path(path)
+        if ref is None:
+            raise ProblemError(404, "no-such-tile", "not the path of a tile")
+        try:
+            data = await log.tile(ref)
+        except MissingError:
+            raise ProblemError(404, "no-such-tile", "the log has no such tile") from None
+        except ObjectsError as error:
+            raise _away(error) from error
+        headers = dict(_FOR_EVER)
+        if ref.level == ENTRIES and "gzip" in accept_encoding:
+            data = gzip.compress(data, compresslevel=1, mtime=0)
+            headers |= {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
+        return Response(data, media_type=BYTES, headers=headers)
+
+    return router
+
+
+def receipt_routes(runner: Runner, maker: ReceiptMaker, metrics: Metrics) -> APIRouter:
+    """Return the route that makes receipts."""
+    router = APIRouter(tags=["receipts"])
+
+    @router.get("/receipts", summary="The receipt of one record; waits until there is one.")
+    async def receipt(
+        topic: Annotated[str, Query(max_length=249)],
+        partition: Annotated[int, Query(ge=0, lt=2**31)],
+        offset: Annotated[int, Query(ge=0, lt=2**63)],
+        wait_s: Annotated[float, Query(ge=0, le=WAIT_S_MAX)] = 0,
+    ) -> Response:
+        try:
+            record = RecordPosition(topic, partition, offset)
+            entry = await _entry_of(runner, record, wait_s)
+            with metrics.receipt_seconds.time():
+                data = await _receipt(runner, maker, record, entry)
+        except ProblemError as problem:
+            metrics.receipts.labels(problem.code).inc()
+            raise
+        metrics.receipts.labels("made").inc()
+        # Not for ever: a later checkpoint may carry more cosignatures.
+        return Response(data, media_type=TEXT, headers=_FOR_NOW)
+
+    return router
+
+
+def status_routes(runner: Runner) -> APIRouter:
+    """Return the route that says how anchoring is doing."""
+    router = APIRouter(tags=["operations"])
+
+    @router.get("/status", summary="Log size, next heights, lag.")
+    async def status() -> Status:
+        standing = runner.published
+        if standing is None:
+            raise ProblemError(503, "not-started", runner.trouble or "the log has not been loaded yet")
+        return Status(
+            origin=standing.checkpoint.origin,
+            size=standing.head.size,
+            root=standing.head.root,
+            next_heights={shard: chain.next for shard, chain in standing.head.chains.items()},
+            lag_blocks=runner.lag_blocks,
+            caught_up=runner.caught_up,
+            stalled={str(shard): why for shard, why in runner.anchor.stalled.items()},
+            trouble=runner.trouble,
+            now=datetime.now(UTC),
+        )
+
+    return router
+
+
+def parse_tile_path(path: str) -> TileRef | None:
+    """Return the tile that a path below `tile/` names, or None if it is not the one form of such a path."""
+    match = _TILE.fullmatch(path)
+    if match is None:
+        return None
+    level = ENTRIES if match["level"] == "entries" else int(match["level"])
+    index = int(match["n"].replace("x", "").replace("/", ""))
+    width = int(match["w"] or TILE_WIDTH)
+    if level > LEVEL_MAX or width > TILE_WIDTH or (match["w"] and width == TILE_WIDTH):
+        return None
+    ref = TileRef(level, index, width)
+    return ref if ref.path == f"tile/{path}" else None
+
+
+async def _entry_of(runner: Runner, record: RecordPosition, wait_s: float) -> int:
+    """Return the log entry whose block covers the record, waiting for it up to `wait_s` seconds."""
+    index = runner.anchor.index
+    entry = runner.find(record)
+    if entry is None and wait_s > 0:
+        try:
+            async with asyncio.timeout(wait_s):
+                while entry is None:
+                    await runner.wait_beyond(runner.published.head.size if runner.published else -1)
+                    entry = runner.find(record)
+        except TimeoutError:
+            pass
+    if entry is not None:
+        return entry
+    if not index.knows(record.topic, record.partition):
+        raise ProblemError(404, "unknown-partition", "no block covers this topic and partition (yet)")
+    following = index.next_offset(record.topic, record.partition)
+    if record.offset < following:
+        raise ProblemError(404, "before-the-ledger", "the record is older than the first block")
+    detail = f"the log covers the partition up to, not including, offset {following}"
+    raise ProblemError(404, "not-anchored-yet", detail, next_offset=following)
+
+
+async def _receipt(runner: Runner, maker: ReceiptMaker, record: RecordPosition, entry: int) -> bytes:
+    standing = runner.published
+    if standing is None or entry >= standing.head.size:
+        raise ProblemError(503, "not-started", "the log has not been loaded yet")
+    shard, height = runner.anchor.index.block_at(entry)
+    try:
+        return await maker.receipt(
+            record,
+            Anchored(shard, height, entry),
+            checkpoint=standing.checkpoint,
+            checkpoint_note=standing.head.checkpoint.encode(),
+        )
+    except NoSuchRecordError as error:
+        raise ProblemError(404, error.code, "no record stands at this offset") from None
+    except ArchiveError as error:
+        raise ProblemError(500, error.code, str(error), shard=shard, height=height) from error
+    except ObjectsError as error:
+        raise _away(error) from error
+
+
+def _away(error: ObjectsError) -> ProblemError:
+    return ProblemError(
+        503, "object-store-away", f"the object store does not serve us: {type(error).__name__}"
+    )

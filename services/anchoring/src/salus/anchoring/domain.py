@@ -1,0 +1,194 @@
+"""What may be appended to the log, and how the log looks afterwards: pure functions of what was read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from salus.anchoring.errors import HeadError
+from salus.ledger.base import base64_of, hash_of_base64
+from salus.ledger.block import Header, check_succession, open_header
+from salus.ledger.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
+from salus.ledger.errors import LedgerError
+from salus.ledger.merkle import EMPTY_ROOT, leaf_hash
+from salus.ledger.note import NoteSigner, NoteVerifier
+from salus.ledger.tiles import (
+    ENTRIES,
+    CompactRange,
+    ReadTile,
+    TileRef,
+    decode_bundle,
+    new_tiles,
+    range_at,
+    tiles_for_append,
+)
+
+HEAD_FORMAT = "salus.health/log-head/v1"
+
+
+class Chain(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How far one shard's chain is in the log: the next height, and the leaf hash of the last header."""
+
+    next: int
+    last: str
+
+
+class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The log's head, the one object that decides what the log is; it moves by compare-and-swap.
+
+    `size` and `root` are covered by the checkpoint's signature; `chains`, by shard id, can be counted
+    again from the log's entries.
+    """
+
+    format: str
+    size: int
+    root: str
+    chains: dict[str, Chain]
+    checkpoint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A header to be appended: its shard, the opened header, and the bytes that are the log's entry."""
+
+    shard: int
+    header: Header
+    note: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """The right edge of the log, which is all that growing it needs: O(log n) hashes and partial tiles."""
+
+    tree: CompactRange
+    tiles: Mapping[TileRef, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """An append that is ready: the head to swap in, the objects that the log then consists of, its edge."""
+
+    head: Head
+    objects: Mapping[str, bytes]
+    edge: Edge
+
+
+def first_head(origin: str, signer: NoteSigner) -> Head:
+    """Return the head of the empty log."""
+    return _head(origin, signer, CompactRange(), {})
+
+
+def append(head: Head, edge: Edge, blocks: Sequence[Block], *, origin: str, signer: NoteSigner) -> Append:
+    """Return the log with these headers at its end; deterministic, so that a repetition changes nothing.
+
+    The headers must be the next ones of their chains (`open_next`).
+    """
+    notes = [block.note for block in blocks]
+    objects = new_tiles(head.size, notes, lambda *ref: edge.tiles[TileRef(*ref)])
+    tree = CompactRange(edge.tree.size, edge.tree.hashes)
+    tree.extend(map(leaf_hash, notes))
+    chains = dict(head.chains)
+    for block in blocks:
+        chains[str(block.shard)] = Chain(block.header.height + 1, base64_of(leaf_hash(block.note)))
+    tiles = {
+        ref: objects[ref.path] if ref.path in objects else edge.tiles[ref]
+        for ref in tiles_for_append(tree.size)
+    }
+    return Append(_head(origin, signer, tree, chains), objects, Edge(tree, tiles))
+
+
+def open_next(
+    note: bytes, *, shard: int, before: tuple[Header, bytes] | None, verifier: NoteVerifier
+) -> Block:
+    """Return the header as the next block of its chain.
+
+    Raises:
+        BlockError: the signature is not the shard's, or it does not follow the header before it.
+    """
+    header = open_header(note, verifier)
+    check_succession(before, header)
+    return Block(shard, header, note)
+
+
+def open_head(data: bytes, verifier: NoteVerifier) -> Head:
+    """Return the head.
+
+    Raises:
+        HeadError: not a head, or its checkpoint is not ours or is of another tree.
+    """
+    try:
+        head = msgspec.json.decode(data, type=Head)
+        checkpoint, _ = open_checkpoint(head.checkpoint.encode(), verifier)
+        root = hash_of_base64(head.root)
+    except (msgspec.DecodeError, LedgerError, ValueError) as error:
+        raise HeadError(f"the log's head cannot be trusted: {type(error).__name__}: {error}") from error
+    if head.format != HEAD_FORMAT or (checkpoint.size, checkpoint.root) != (head.size, root):
+        raise HeadError("the head's checkpoint is of another tree than the head")
+    return head
+
+
+def encode_head(head: Head) -> bytes:
+    """Return the bytes of the head object; the same head has the same bytes."""
+    return msgspec.json.format(msgspec.json.encode(head, order="sorted"), indent=1) + b"\n"
+
+
+def open_edge(head: Head, tiles: Mapping[TileRef, bytes]) -> Edge:
+    """Return the edge, checked against the head's root: nothing is ever built on a damaged tile.
+
+    Raises:
+        HeadError: the tiles do not lead to the head's root, or the entries do not hash to their tile.
+    """
+    read: ReadTile = lambda *ref: tiles[TileRef(*ref)]  # noqa: E731  # three uses of one expression
+    try:
+        tree = range_at(head.size, read)
+        for ref, data in tiles.items():
+            if ref.level == ENTRIES and b"".join(map(leaf_hash, decode_bundle(data))) != read(
+                0, ref.index, ref.width
+            ):
+                raise HeadError(f"{ref.path}: the entries do not hash to their tile")
+    except LedgerError as error:
+        raise HeadError(f"the tiles at the log's edge are malformed: {error}") from error
+    if tree.root() != root_of_head(head):
+        raise HeadError(f"the tiles of size {head.size} do not lead to the head's root")
+    return Edge(tree, tiles)
+
+
+def root_of_head(head: Head) -> bytes:
+    """Return the root hash."""
+    return hash_of_base64(head.root)
+
+
+def next_height(head: Head, shard: int) -> int:
+    """Return the height of the shard's next header."""
+    chain = head.chains.get(str(shard))
+    return chain.next if chain else 0
+
+
+def staging_key(head: Head) -> str:
+    """Return where the objects of an append lie until they are all in place."""
+    return f"_salus/staging/{head.size}-{root_of_head(head).hex()}"
+
+
+def encode_staging(objects: Mapping[str, bytes]) -> bytes:
+    """Return the staged objects as one."""
+    return msgspec.msgpack.encode(dict(sorted(objects.items())))
+
+
+def decode_staging(data: bytes) -> dict[str, bytes]:
+    """Return the staged objects.
+
+    Raises:
+        HeadError: the object is damaged.
+    """
+    try:
+        return msgspec.msgpack.decode(data, type=dict[str, bytes])
+    except msgspec.DecodeError as error:
+        raise HeadError(f"the staged objects cannot be read: {error}") from error
+
+
+def _head(origin: str, signer: NoteSigner, tree: CompactRange, chains: dict[str, Chain]) -> Head:
+    root = tree.root() if tree.size else EMPTY_ROOT
+    note = sign_checkpoint(Checkpoint(origin, tree.size, root), (signer,))
+    return Head(HEAD_FORMAT, tree.size, base64_of(root), chains, note.decode())

@@ -1,0 +1,232 @@
+"""Anchoring: append every new block header to the log, and publish a checkpoint.
+
+The order of the writes is the whole safety (it is Sunlight's): stage what the log will consist of, swap
+the head, put the staged objects in place, publish the checkpoint. The swap is the commit point. Whatever
+happens, the next step is `stand`: load the head, finish what its writer may have left undone, go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from salus.anchoring import domain
+from salus.anchoring.domain import Append, Block, Edge, Head
+from salus.anchoring.errors import HeadError
+from salus.anchoring.index import BlockIndex
+from salus.anchoring.log_bucket import LogBucket
+from salus.archive.blocks import BlockArchive
+from salus.archive.errors import DamagedError
+from salus.archive.log import LogReader
+from salus.ledger.base import base64_of
+from salus.ledger.block import Header, open_header
+from salus.ledger.checkpoint import Checkpoint
+from salus.ledger.errors import BlockError, LedgerError
+from salus.ledger.merkle import leaf_hash
+from salus.ledger.note import NoteSigner, NoteVerifier
+from salus.ledger.tiles import tiles_for_append
+from salus.objects import AlreadyExistsError, ChangedError, ObjectsError
+
+# Headers that one append takes at most; what is beyond waits for the next one.
+APPEND_ENTRIES_MAX = 1024
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The head we stand on, its ETag for the next swap, its edge; its checkpoint is published."""
+
+    head: Head
+    etag: str
+    edge: Edge
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """The published checkpoint."""
+        origin = self.head.checkpoint.partition("\n")[0]
+        return Checkpoint(origin, self.head.size, domain.root_of_head(self.head))
+
+
+class Anchor:
+    """One writer of the log; any number may run, the head decides between them.
+
+    `standing` is None before the first success and whenever the outcome of a write is unknown.
+    """
+
+    def __init__(  # noqa: PLR0913  # what it reads, what it writes and what it signs with
+        self,
+        *,
+        blocks: BlockArchive,
+        bucket: LogBucket,
+        log: LogReader,
+        origin: str,
+        signer: NoteSigner,
+        shards: Mapping[int, NoteVerifier],
+        entries_max: int = APPEND_ENTRIES_MAX,
+    ) -> None:
+        self._blocks = blocks
+        self._bucket = bucket
+        self._log = log
+        self._origin = origin
+        self._signer = signer
+        self._shards = shards
+        self._entries_max = entries_max
+        self._last: dict[int, tuple[Header, bytes]] = {}
+        self.index = BlockIndex()
+        self.standing: Standing | None = None
+        self.published: Standing | None = None
+        self.stalled: dict[int, str] = {}
+
+    async def stand(self) -> Standing:
+        """Load the head, put in place what was staged for it, publish its checkpoint, and stand on it.
+
+        A crash at any line leaves a head and its staged objects: the next call does the same again.
+
+        Raises:
+            HeadError: the log is not what was signed; nothing is appended until an operator has looked.
+            ObjectsError: the store is away.
+        """
+        self.standing = None
+        self._last.clear()
+        head, etag = await self._bucket.load_head() or await self._create()
+        self._require_forward(head)
+        await self._bucket.put_in_place(await self._bucket.staged(head))
+        edge = domain.open_edge(head, await self._bucket.read_tiles(tiles_for_append(head.size)))
+        return await self._publish(Standing(head, etag, edge), ())
+
+    async def append(self) -> int:
+        """Append the headers that are new in the archive; return how many.
+
+        Staged objects without a head are harmless leftovers; a head with staged objects is a commit, which
+        `stand` completes; the checkpoint is published last, when everything below it can be read.
+
+        Raises:
+            HeadError, ObjectsError: as `stand`. `standing` is None then, as the outcome may be unknown.
+        """
+        standing = self.standing or await self.stand()
+        blocks = await self._new_blocks(standing.head)
+        if not blocks:
+            return 0
+        self.standing = None
+        ready = domain.append(standing.head, standing.edge, blocks, origin=self._origin, signer=self._signer)
+        try:
+            await self._commit(ready, standing.etag, blocks)
+        except ChangedError:
+            _log.info("another anchoring was quicker", size=ready.head.size)
+            self._last.clear()
+            return 0
+        return len(blocks)
+
+    async def refresh(self) -> None:
+        """Follow the head if another anchoring moved it."""
+        loaded = await self._bucket.load_head()
+        if self.standing is None or loaded is None or loaded[1] != self.standing.etag:
+            await self.stand()
+
+    async def _commit(self, ready: Append, etag: str, blocks: Sequence[Block]) -> None:
+        await self._bucket.stage(ready.head, ready.objects)
+        etag = await self._bucket.swap_head(ready.head, etag)
+        await self._bucket.put_in_place(ready.objects)
+        await self._publish(Standing(ready.head, etag, ready.edge), blocks)
+        for block in blocks:
+            self._last[block.shard] = (block.header, block.note)
+        try:
+            await self._bucket.unstage(ready.head)
+        except ObjectsError as error:
+            # What stays behind is only garbage; the append is complete.
+            _log.info("staged objects were left behind", size=ready.head.size, error=str(error))
+
+    async def _publish(self, standing: Standing, blocks: Sequence[Block]) -> Standing:
+        await self._bucket.publish(standing.head)
+        for block in blocks:
+            self.index.add(block.shard, block.header)
+        await self._complete_index(standing.head)
+        self.standing = self.published = standing
+        return standing
+
+    async def _create(self) -> tuple[Head, str]:
+        head = domain.first_head(self._origin, self._signer)
+        try:
+            return head, await self._bucket.create_head(head)
+        except AlreadyExistsError:
+            loaded = await self._bucket.load_head()
+            if loaded is None:
+                raise HeadError("the log's head was removed") from None
+            return loaded
+
+    def _require_forward(self, head: Head) -> None:
+        """Refuse a head that is behind, or beside, what this process has seen published."""
+        seen = self.published
+        if seen is None:
+            return
+        if head.size < seen.head.size or (head.size == seen.head.size and head.root != seen.head.root):
+            raise HeadError(f"the log went back from size {seen.head.size} to {head.size}")
+
+    async def _new_blocks(self, head: Head) -> list[Block]:
+        limit = max(1, self._entries_max // len(self._shards))
+        shards = sorted(self._shards)
+        found = await asyncio.gather(*(self._new_blocks_of(shard, head, limit) for shard in shards))
+        return [block for blocks in found for block in blocks]
+
+    async def _new_blocks_of(self, shard: int, head: Head, limit: int) -> list[Block]:
+        height = domain.next_height(head, shard)
+        notes = await self._blocks.headers_from(shard, height, limit=limit)
+        if not notes:
+            return []
+        found: list[Block] = []
+        try:
+            before = await self._before(shard, head)
+            for note in notes:
+                block = domain.open_next(note, shard=shard, before=before, verifier=self._shards[shard])
+                before = (block.header, block.note)
+                found.append(block)
+        except (BlockError, DamagedError) as error:
+            self._stall(shard, f"block {height + len(found)}: {error}")
+        else:
+            self.stalled.pop(shard, None)
+        return found
+
+    async def _before(self, shard: int, head: Head) -> tuple[Header, bytes] | None:
+        """Return the shard's last header in the log, read from the archive at first."""
+        chain = head.chains.get(str(shard))
+        if chain is None:
+            return None
+        known = self._last.get(shard)
+        if known is None or known[0].height != chain.next - 1:
+            note = await self._blocks.header(shard, chain.next - 1)
+            if note is None or base64_of(leaf_hash(note)) != chain.last:
+                raise DamagedError(f"shard {shard}", "its last header is not the one in the log")
+            known = self._last[shard] = (open_header(note, self._shards[shard]), note)
+        return known
+
+    def _stall(self, shard: int, why: str) -> None:
+        """A chain with a bad header stands still, loudly; the other chains go on."""
+        if self.stalled.get(shard) != why:
+            _log.error("chain stalled", shard=shard, why=why)
+        self.stalled[shard] = why
+
+    async def _complete_index(self, head: Head) -> None:
+        """Read what the index lacks from the log's entries: all of them at the first start."""
+        if len(self.index) == head.size:
+            return
+        shard_of = {verifier.name: shard for shard, verifier in self._shards.items()}
+        async for note in self._log.entries(len(self.index), head.size):
+            entry = len(self.index)
+            try:
+                header = open_any(note, self._shards)
+            except LedgerError as error:
+                raise HeadError(f"entry {entry} of the log is not a header of ours: {error}") from error
+            self.index.add(shard_of[header.origin], header)
+
+
+def open_any(note: bytes, shards: Mapping[int, NoteVerifier]) -> Header:
+    """Return the header that one of the shards signed; raises BlockError."""
+    origin = note.partition(b"/block/")[0].decode(errors="replace")
+    for verifier in shards.values():
+        if verifier.name == origin:
+            return open_header(note, verifier)
+    raise BlockError("origin", "no shard of this network")

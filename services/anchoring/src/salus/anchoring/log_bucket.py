@@ -1,0 +1,126 @@
+"""The log's bucket: the head by compare-and-swap, staged objects, tiles, the published checkpoint."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+
+from salus.anchoring import domain
+from salus.anchoring.domain import Head
+from salus.anchoring.errors import HeadError
+from salus.archive.errors import DamagedError
+from salus.archive.log import CHECKPOINT_KEY, LogReader
+from salus.ledger.checkpoint import Checkpoint, open_checkpoint
+from salus.ledger.errors import LedgerError
+from salus.ledger.note import NoteVerifier
+from salus.ledger.tiles import TileRef
+from salus.objects import AlreadyExistsError, ChangedError, NotFoundError, ObjectStore
+
+HEAD_KEY = "_salus/head"
+WRITES_AT_ONCE = 16
+
+
+class LogBucket:
+    """Reads and writes the log; every write may be repeated, and every order of crashes leaves it whole."""
+
+    def __init__(self, objects: ObjectStore, verifier: NoteVerifier) -> None:
+        self._objects = objects
+        self._verifier = verifier
+        self._published: tuple[int, str] | None = None
+
+    async def load_head(self) -> tuple[Head, str] | None:
+        """Return the head and its ETag, or None before the first start of a network.
+
+        Raises:
+            HeadError: it cannot be trusted.
+        """
+        try:
+            data, etag = await self._objects.get_with_etag(HEAD_KEY)
+        except NotFoundError:
+            return None
+        return domain.open_head(data, self._verifier), etag
+
+    async def create_head(self, head: Head) -> str:
+        """Write the first head; raises AlreadyExistsError if another process was quicker."""
+        return await self._objects.create(HEAD_KEY, domain.encode_head(head))
+
+    async def swap_head(self, head: Head, etag: str) -> str:
+        """Move the head: the commit point. Raises ChangedError if it is no longer the one of `etag`."""
+        return await self._objects.replace(HEAD_KEY, domain.encode_head(head), etag)
+
+    async def stage(self, head: Head, objects: Mapping[str, bytes]) -> None:
+        """Write the objects of an append where a successor finds them; nothing points to them yet.
+
+        Whoever writes the same key brings objects of the same log, so writing over it does no harm.
+        """
+        await self._objects.put(domain.staging_key(head), domain.encode_staging(objects))
+
+    async def staged(self, head: Head) -> dict[str, bytes]:
+        """Return the staged objects of a head; none if they were cleared away after they were in place."""
+        try:
+            return domain.decode_staging(await self._objects.get(domain.staging_key(head)))
+        except NotFoundError:
+            return {}
+
+    async def unstage(self, head: Head) -> None:
+        """Clear staged objects away, once they are in place."""
+        await self._objects.delete(domain.staging_key(head))
+
+    async def put_in_place(self, objects: Mapping[str, bytes]) -> None:
+        """Write tiles and entry bundles. Their content is given by their path, so repeating is harmless."""
+        limit = asyncio.Semaphore(WRITES_AT_ONCE)
+
+        async def one(path: str, data: bytes) -> None:
+            async with limit:
+                await self._objects.put(path, data)
+
+        await asyncio.gather(*(one(path, data) for path, data in objects.items()))
+
+    async def read_tiles(self, refs: Iterable[TileRef]) -> dict[TileRef, bytes]:
+        """Return these tiles; raises HeadError if one is missing."""
+        wanted = list(refs)
+        try:
+            read = await LogReader(self._objects).tiles(wanted)
+        except DamagedError as error:
+            raise HeadError(str(error)) from error
+        return {ref: read(ref.level, ref.index, ref.width) for ref in wanted}
+
+    async def publish(self, head: Head) -> None:
+        """Show the head's checkpoint, unless a later one is shown already: checkpoints never go back.
+
+        Raises:
+            HeadError: the published checkpoint is not of this log.
+        """
+        note = head.checkpoint.encode()
+        while True:
+            shown = self._published or await self._read_published(head)
+            self._published = None
+            try:
+                if shown is None:
+                    etag = await self._objects.create(CHECKPOINT_KEY, note)
+                elif shown[0] > head.size:
+                    return
+                elif shown[0] == head.size:
+                    etag = shown[1]
+                else:
+                    etag = await self._objects.replace(CHECKPOINT_KEY, note, shown[1])
+            except (AlreadyExistsError, ChangedError):
+                continue
+            self._published = (head.size, etag)
+            return
+
+    async def _read_published(self, head: Head) -> tuple[int, str] | None:
+        try:
+            note, etag = await self._objects.get_with_etag(CHECKPOINT_KEY)
+        except NotFoundError:
+            return None
+        shown = self._open(note)
+        if shown.size == head.size and shown.root != domain.root_of_head(head):
+            raise HeadError(f"the published checkpoint of size {head.size} is of another tree than the head")
+        return shown.size, etag
+
+    def _open(self, note: bytes) -> Checkpoint:
+        try:
+            return open_checkpoint(note, self._verifier)[0]
+        except LedgerError as error:
+            raise HeadError(f"the published checkpoint cannot be trusted: {error}") from error

@@ -1,0 +1,49 @@
+"""What anchoring measures, for Prometheus."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.registry import REGISTRY
+
+from salus.anchoring.domain import Head
+
+
+class Metrics:
+    """The gauges; `registry` is another one only in tests."""
+
+    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+        self._size = Gauge("salus_log_size", "Entries in the log.", registry=registry)
+        self._lag = Gauge(
+            "salus_anchoring_lag_blocks", "Blocks announced but not in the log yet.", registry=registry
+        )
+        self._stalled = Gauge(
+            "salus_anchoring_stalled_chains", "Chains whose next header is not acceptable.", registry=registry
+        )
+        self._age = Gauge(
+            "salus_checkpoint_age_seconds", "Seconds since the log last grew.", registry=registry
+        )
+        self._next = Gauge(
+            "salus_anchoring_next_height", "Next height of each shard.", ["shard"], registry=registry
+        )
+        self.receipts = Counter(
+            "salus_receipts", "Receipts asked for, by outcome.", ["outcome"], registry=registry
+        )
+        self.receipt_seconds = Histogram(
+            "salus_receipt_seconds", "Time to make a receipt, without waiting.", registry=registry
+        )
+        self._grown = time.monotonic()
+        self._last_size = -1
+        self._age.set_function(lambda: time.monotonic() - self._grown)
+
+    def observe(self, head: Head, *, stalled: Mapping[int, str], lag_blocks: int) -> None:
+        """Take the published head."""
+        if head.size != self._last_size:
+            self._grown, self._last_size = time.monotonic(), head.size
+        self._size.set(head.size)
+        self._lag.set(lag_blocks)
+        self._stalled.set(len(stalled))
+        for shard, chain in head.chains.items():
+            self._next.labels(shard).set(chain.next)

@@ -1,0 +1,130 @@
+"""Keeps anchoring going: wakes on announcements and on a slow poll, outlasts a store that is away."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+import structlog
+
+from salus.anchoring.errors import HeadError
+from salus.anchoring.handlers import Anchor, Standing
+from salus.anchoring.metrics import Metrics
+from salus.anchoring.ports import Announcements
+from salus.archive.receipts import RecordPosition
+from salus.client import ClientError
+from salus.messaging import MessagingError
+from salus.objects import ObjectsError
+
+PAUSE_FIRST_S = 0.1
+PAUSE_MAX_S = 5.0
+
+_log = structlog.get_logger()
+
+
+class Runner:
+    """Runs one Anchor; `published` is what the API serves, `trouble` what keeps it from going on."""
+
+    def __init__(
+        self, anchor: Anchor, metrics: Metrics, *, poll_interval_s: float, checkpoint_interval_s: float
+    ) -> None:
+        self.anchor = anchor
+        self.trouble: str | None = "not started"
+        self.caught_up = False
+        self._metrics = metrics
+        self._poll_interval_s = poll_interval_s
+        self._checkpoint_interval_s = checkpoint_interval_s
+        self._wake = asyncio.Event()
+        self._moved = asyncio.Condition()
+        self._announced: dict[int, int] = {}
+
+    @property
+    def published(self) -> Standing | None:
+        """The published head, None before the first success."""
+        return self.anchor.published
+
+    def find(self, record: RecordPosition) -> int | None:
+        """Return the log entry whose block covers the record, if the published checkpoint covers it."""
+        entry = self.anchor.index.find(record.topic, record.partition, record.offset)
+        if entry is None or self.published is None or entry >= self.published.head.size:
+            return None
+        return entry
+
+    @property
+    def lag_blocks(self) -> int:
+        """How many announced blocks are not in the log yet."""
+        head = self.published.head if self.published else None
+        chains = head.chains if head else {}
+        done = {shard: chains[str(shard)].next if str(shard) in chains else 0 for shard in self._announced}
+        return sum(max(0, height + 1 - done[shard]) for shard, height in self._announced.items())
+
+    def wake(self, *, shard: int, height: int) -> None:
+        """Say that a block was announced; the archive is looked at without waiting for the poll."""
+        self._announced[shard] = max(height, self._announced.get(shard, -1))
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Anchor until cancelled; what goes wrong is logged, shown in `trouble`, and tried again."""
+        pause_s = PAUSE_FIRST_S
+        while True:
+            try:
+                await self._round()
+                pause_s = PAUSE_FIRST_S
+            except (ObjectsError, HeadError) as error:
+                self._say(f"{type(error).__name__}: {error}")
+                await asyncio.sleep(pause_s)
+                pause_s = min(PAUSE_MAX_S, 2 * pause_s)
+
+    async def wait_beyond(self, size: int) -> Standing:
+        """Wait until a checkpoint of more than `size` entries is published, and return what we stand on."""
+        async with self._moved:
+            await self._moved.wait_for(lambda: self.published and self.published.head.size > size)
+        if self.published is None:
+            raise AssertionError("a condition that held does not hold")
+        return self.published
+
+    async def announce(self, announcements: Announcements) -> None:
+        """Announce each new checkpoint until cancelled; if Kafka is away, only the latest in the end."""
+        size = -1
+        pause_s = PAUSE_FIRST_S
+        while True:
+            standing = await self.wait_beyond(size)
+            try:
+                await announcements.announce(size=standing.head.size, checkpoint=standing.head.checkpoint)
+            except (MessagingError, ClientError) as error:
+                _log.warning("a checkpoint could not be announced", error=str(error))
+                await asyncio.sleep(pause_s)
+                pause_s = min(PAUSE_MAX_S, 2 * pause_s)
+                continue
+            size, pause_s = standing.head.size, PAUSE_FIRST_S
+
+    async def _round(self) -> None:
+        """Append all there is, then sleep until woken; without a wake-up, look whether the head moved."""
+        while await self.anchor.append() or self.anchor.standing is None:
+            await self._tell()
+            await asyncio.sleep(self._checkpoint_interval_s)
+        self.caught_up = True
+        self._say(None)
+        await self._tell()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._poll_interval_s):
+                await self._wake.wait()
+        if self._wake.is_set():
+            self._wake.clear()
+        else:
+            await self.anchor.refresh()
+
+    async def _tell(self) -> None:
+        standing = self.published
+        if standing is not None:
+            self._metrics.observe(standing.head, stalled=self.anchor.stalled, lag_blocks=self.lag_blocks)
+        async with self._moved:
+            self._moved.notify_all()
+
+    def _say(self, trouble: str | None) -> None:
+        if trouble != self.trouble:
+            if trouble is None:
+                _log.info("anchoring", size=self.published.head.size if self.published else 0)
+            else:
+                _log.error("anchoring stands still", why=trouble)
+        self.trouble = trouble

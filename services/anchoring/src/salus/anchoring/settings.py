@@ -1,0 +1,26 @@
+"""What an operator may choose for anchoring."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from salus.runtime.settings import ObjectSettings, ServiceSettings
+
+
+class Settings(ServiceSettings, ObjectSettings):
+    """Several processes may run on one log: the head decides between them, and any of them serves."""
+
+    service_name: str = "anchoring"
+    note_key_file: Path = Field(description="PEM (PKCS#8) Ed25519 key that signs the log's checkpoints.")
+    poll_interval_ms_max: int = Field(
+        default=1000, ge=10, description="The archive is looked at this often, announcements or not."
+    )
+    checkpoint_interval_ms_min: int = Field(
+        default=50, ge=0, description="Two checkpoints are at least this far apart."
+    )
+    append_entries_max: int = Field(default=1024, ge=1, description="Headers that one append takes at most.")
+    receipt_leaves_cached_max: int = Field(
+        default=100_000, ge=0, description="Leaves of lately used blocks kept in memory, 500 bytes each."
+    )
