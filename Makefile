@@ -1,0 +1,77 @@
+# Everything a developer or CI runs. `make help` explains the targets.
+
+SHELL := /bin/sh
+BIN := .venv/bin
+UV := .venv/salus-tools/uv
+CODE := libs services tests tools $(wildcard benchmarks examples)
+SOURCES := $(wildcard libs/*/src services/*/src)
+ISOLATED_NAMES := $(notdir $(wildcard libs/* services/*))
+empty :=
+space := $(empty) $(empty)
+export MYPYPATH := $(subst $(space),:,$(strip $(SOURCES)))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup parts demo test check format lint format-check types contracts declared generated unit bench lock clean
+
+help: ## This text
+	@echo "Salus: two commands are enough on a fresh machine with Python 3.11 or newer and"
+	@echo "either a container engine or Java 17, Maven and Go:"
+	@echo
+	@echo "  make demo    and    make test"
+	@echo
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | awk -F '\t' '{ printf "  %-14s %s\n", $$1, $$2 }'
+
+setup: ## Make .venv with the locked dependencies and the salus command
+	@sh tools/bootstrap.sh
+
+parts: setup ## Fetch Kafka's jars and build MinIO into the user's cache, once
+	@$(BIN)/python -m salus.devkit
+
+demo: setup ## Start real Kafka, real MinIO and every service, and play the story
+	@exec $(BIN)/salus demo $(DEMO)
+
+test: parts ## Every test: unit, contracts, integration and whole-platform journeys
+	@$(BIN)/python -m pytest $(PYTEST)
+
+check: setup format-check lint types contracts declared generated unit ## What CI checks before the tests: format, lint, types, imports, drift, unit tests
+
+format: setup ## Format the code and fix what can be fixed
+	@$(BIN)/ruff format $(CODE)
+	@$(BIN)/ruff check --fix $(CODE)
+
+format-check: setup ## Is the code formatted?
+	@echo "== ruff format" && $(BIN)/ruff format --check $(CODE)
+
+lint: setup ## ruff, every rule that is not opted out of
+	@echo "== ruff check" && $(BIN)/ruff check $(CODE)
+
+types: setup ## mypy --strict over everything
+	@echo "== mypy" && $(BIN)/mypy $(SOURCES) tests tools
+
+contracts: setup ## Do imports point the way they should?
+	@echo "== lint-imports" && PYTHONPATH=$(MYPYPATH) $(BIN)/lint-imports
+
+declared: setup ## Does each package declare what it imports? Each is imported with its own dependencies alone
+	@echo "== isolated imports" && $(BIN)/python tools/isolated_imports.py
+
+generated: setup ## Are the generated files up to date?
+	@echo "== generated files" && $(BIN)/python tools/generated_files.py
+
+unit: setup ## The tests that need no sockets
+	@echo "== unit tests" && $(BIN)/python -m pytest -q tests/unit tests/contracts $(PYTEST)
+
+bench: parts ## Benchmarks on this machine
+	@for file in $(wildcard benchmarks/bench_*.py); do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
+
+lock: setup ## Resolve the dependencies anew and write the lock files with their hashes
+	@$(UV) lock --quiet
+	@$(UV) export --quiet --no-emit-workspace --all-packages --all-groups --no-header \
+		--format requirements-txt --output-file requirements.lock
+	@$(UV) export --quiet --no-emit-workspace --all-packages --no-dev --no-header \
+		--format requirements-txt --output-file requirements-runtime.lock
+	@echo "requirements.lock and requirements-runtime.lock are written"
+
+clean: ## Stop what runs, and remove .venv, .salus and every cache of this checkout
+	@if [ -x $(BIN)/salus ]; then $(BIN)/salus down >/dev/null 2>&1 || true; fi
+	@rm -rf .venv .salus .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find libs services tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
