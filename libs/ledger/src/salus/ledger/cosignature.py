@@ -98,7 +98,7 @@ class CosignatureVerifier:
             raise InvalidSignature
         try:
             message = cosigned_message(self._algorithm, self._name, seconds, text.decode())
-        except CheckpointError:
+        except (CheckpointError, UnicodeDecodeError):
             raise InvalidSignature from None
         self._key.verify(signature[8:], message)
 

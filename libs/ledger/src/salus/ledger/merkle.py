@@ -66,8 +66,10 @@ def root_from_path(*, leaf: bytes, index: int, tree_size: int, path: Sequence[by
     """Return the root that an inclusion path leads to (RFC 9162 section 2.1.3.2).
 
     Raises:
-        InclusionError: the index is outside the tree, or the path has the wrong length.
+        InclusionError: the index is outside the tree, or leaf or path has the wrong length.
     """
+    if len(leaf) != HASH_SIZE:
+        raise InclusionError(f"a leaf hash of {len(leaf)} bytes")
     if not 0 <= index < tree_size:
         raise InclusionError(f"index {index} is outside a tree of {tree_size}")
     fn, sn, node = index, tree_size - 1, leaf
