@@ -49,14 +49,16 @@ def place(index: int = 0, **changes: Any) -> Place:
 
 
 def event_of(
-    data: EventData, *, source: str = MEMBER, id: str = "event-1", subject: str | None = None
-) -> Event:  # the attribute's name
-    chosen = subject or getattr(data, "patient", None) or "subject-1"
-    return decode_event(encode_event(data, id=id, source=source, subject=chosen, time=NOON))
+    data: EventData, *, source: str = MEMBER, name: str = "event-1", subject: str | None = None
+) -> Event:
+    chosen = subject or getattr(data, "patient", None) or getattr(data, "did", None) or "subject-1"
+    return decode_event(encode_event(data, id=name, source=source, subject=chosen, time=NOON))
 
 
 def _of(kind: inspect.Type, name: str) -> st.SearchStrategy[Any]:  # noqa: PLR0911  # one per kind of type
     match kind:
+        case inspect.Metadata():
+            return _of(kind.type, name)
         case inspect.StrType():
             return _text(kind, name)
         case inspect.IntType():
@@ -85,7 +87,7 @@ def _text(kind: inspect.StrType, name: str) -> st.SearchStrategy[str]:
         return st.from_regex(kind.pattern.replace("$", r"\Z"), fullmatch=False).filter(
             lambda text: len(text) <= (kind.max_length or 400)
         )
-    return st.text(st.characters(exclude_categories=("Cs",)), min_size=kind.min_length or 0, max_size=40)
+    return st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=kind.min_length or 0, max_size=40)
 
 
 def _struct(kind: inspect.StructType) -> st.SearchStrategy[Any]:

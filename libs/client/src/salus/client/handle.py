@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
 
 from salus.client.errors import DeliveryError, Undelivered
+from salus.client.receipts import Receipt
 from salus.messaging import Position
-
-if TYPE_CHECKING:
-    from salus.client.receipts import Receipt
 
 
 class Handle:

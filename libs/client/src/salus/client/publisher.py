@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
@@ -22,10 +22,8 @@ from salus.events.catalogue import EventData, type_of
 from salus.events.envelope import CONTENT_TYPE, decode_event, encode_event
 from salus.events.errors import Reason, RejectedError
 from salus.events.signature import BATCH_SIZE_MAX, SIGNATURE_HEADER, Signer, sign_values
+from salus.ledger.policy import Policy
 from salus.messaging import MessagingError, Position, Producer
-
-if TYPE_CHECKING:
-    from salus.ledger.policy import Policy
 
 IN_FLIGHT_EVENTS_MAX = 10_000
 IN_FLIGHT_BYTES_MAX = 64 * 1024 * 1024

@@ -5,21 +5,19 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import httpx
 
 from salus.client.errors import EventRefusedError, ReceiptUnavailableError
+from salus.ledger.errors import ReceiptError
+from salus.ledger.policy import Policy
+from salus.ledger.receipt import RECEIPT_BYTES_MAX, VerifiedReceipt, verify_receipt
 from salus.messaging import Position
-
-if TYPE_CHECKING:
-    from salus.ledger.policy import Policy
-    from salus.ledger.receipt import VerifiedReceipt
 
 # One request waits on the server for so long at most, then another one is sent.
 SERVER_WAIT_S_MAX = 10.0
 RETRY_S = 0.2
-RECEIPT_BYTES_MAX = 256 * 1024
 # "Not yet", "too many", "away for now": the same question may be answered later.
 _ASK_AGAIN = frozenset({202, 204, 404, 408, 425, 429, 500, 502, 503, 504})
 
@@ -78,7 +76,7 @@ class ReceiptSource:
         deadline = loop.time() + timeout_s
         while True:
             wait_s = max(0.0, min(SERVER_WAIT_S_MAX, deadline - loop.time() - RETRY_S))
-            query = {
+            query: dict[str, str | float] = {
                 "topic": position.topic,
                 "partition": position.partition,
                 "offset": position.offset,
@@ -98,14 +96,10 @@ class ReceiptSource:
 
 
 def _verify(policy: Policy, data: bytes, id: str, position: Position, value: bytes) -> VerifiedReceipt:  # noqa: A002  # as above
-    from salus.ledger.errors import InclusionError  # noqa: PLC0415, I001  # the pure ledger is loaded only by those who verify
-    from salus.ledger.receipt import verify_receipt  # noqa: PLC0415  # as above
-
     verified = verify_receipt(data, policy, event=value)
     leaf = verified.leaf
     if (leaf.topic, leaf.partition, leaf.offset) != (position.topic, position.partition, position.offset):
-        raise InclusionError("the receipt is of another record")
-    status, _, reason = leaf.status.partition(":")
-    if status != "accepted":
-        raise EventRefusedError(id=id, reason=reason, receipt=data)
+        raise ReceiptError("leaf", "the receipt is of another record")
+    if not leaf.is_accepted:
+        raise EventRefusedError(id=id, reason=leaf.status.removeprefix("rejected:"), receipt=data)
     return verified

@@ -7,153 +7,56 @@ gain an optional field and nothing else; a new meaning is a new version.
 
 from __future__ import annotations
 
-import hashlib
-import re
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import datetime
-from enum import StrEnum
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
 import msgspec
 
-Text = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
-Did = Annotated[str, msgspec.Meta(pattern=r"^did:[a-z0-9]+:[A-Za-z0-9._:%-]+$", max_length=256)]
-KeyId = Annotated[
-    str, msgspec.Meta(pattern=r"^did:[a-z0-9]+:[A-Za-z0-9._:%-]+#[A-Za-z0-9._:%-]+$", max_length=256)
+from salus.events.fields import (
+    Count,
+    Detail,
+    Did,
+    KeyId,
+    Moment,
+    Multibase,
+    Pseudonym,
+    Sealed,
+    Sha256,
+    Text,
+    Words,
+)
+from salus.events.registry import (
+    EventData,
+    EventType,
+    Owner,
+    Retention,
+    all_types,
+    event,
+    type_named,
+    type_of,
+)
+
+# What is re-exported; the classes below are public as they stand.
+__all__ = [
+    "Count",
+    "Detail",
+    "Did",
+    "EventData",
+    "EventType",
+    "KeyId",
+    "Moment",
+    "Multibase",
+    "Owner",
+    "Pseudonym",
+    "Retention",
+    "Sealed",
+    "Sha256",
+    "Text",
+    "Words",
+    "all_types",
+    "event",
+    "type_named",
+    "type_of",
 ]
-Pseudonym = Annotated[str, msgspec.Meta(pattern=r"^urn:uuid:[0-9a-f-]{36}$", max_length=45)]
-Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$", max_length=64)]
-Moment = Annotated[datetime, msgspec.Meta(tz=True)]
-Count = Annotated[int, msgspec.Meta(ge=0)]
-Words = Annotated[tuple[Text, ...], msgspec.Meta(max_length=64)]
-
-
-class Sealed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A value that only the owner of the subject's key opens: HPKE (RFC 9180) to the subject's public key.
-
-    Integrators seal with `salus.crypto.sealing.seal`; destroying the key makes it unreadable everywhere.
-    """
-
-    suite: Annotated[str, msgspec.Meta(max_length=64)]
-    key: Annotated[str, msgspec.Meta(max_length=128)]
-    ciphertext: Annotated[str, msgspec.Meta(max_length=400_000, pattern=r"^[A-Za-z0-9+/]+={0,2}$")]
-
-
-class Owner(StrEnum):
-    """Who may sign a type: any member of the network, or the one service that owns the fact."""
-
-    MEMBER = "member"
-    IDENTITY = "identity"
-    CONSENT = "consent"
-    STORAGE = "storage"
-    SEQUENCER = "sequencer"
-    ANCHORING = "anchoring"
-    AUDIT = "audit"
-
-
-class Retention(StrEnum):
-    """How long an event's sealed content should stay readable; the event itself stays for ever."""
-
-    RECORD = "record"
-    ACCESS = "access"
-    NETWORK = "network"
-
-
-class EventData(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Base of the data of every event."""
-
-
-@dataclass(frozen=True)
-class EventType:
-    """A catalogue entry: the type's name, its class, owner, topic and the digest of its schema."""
-
-    name: str
-    data: type[EventData]
-    owner: Owner
-    retention: Retention
-    topic: str
-    dataschema: str
-    older_dataschemas: frozenset[str]
-    decoder: msgspec.json.Decoder[EventData] = field(compare=False)
-
-    @property
-    def summary(self) -> str:
-        """The sentence that says what is now true."""
-        return " ".join((self.data.__doc__ or "").split())
-
-
-_BY_NAME: dict[str, EventType] = {}
-_BY_CLASS: dict[type, EventType] = {}
-_T = TypeVar("_T", bound=type[EventData])
-_NAME = re.compile(r"salus\.([a-z]+)\.[a-z-]+\.v[1-9][0-9]*")
-
-
-def event(
-    name: str,
-    *,
-    owner: Owner,
-    retention: Retention,
-    topic: str | None = None,
-    older_dataschemas: frozenset[str] = frozenset(),
-) -> Callable[[_T], _T]:
-    """Register a class as the data of the event type `name`, `salus.<context>.<fact>.v<n>`.
-
-    `older_dataschemas` are the `dataschema` values of releases before an optional field was added.
-    """
-    match = _NAME.fullmatch(name)
-    if match is None or name in _BY_NAME:
-        raise ValueError(f"{name} is not of the form salus.<context>.<fact>.v<n>, or is taken")
-
-    def register(cls: _T) -> _T:
-        entry = EventType(
-            name=name,
-            data=cls,
-            owner=owner,
-            retention=retention,
-            topic=topic or f"salus.{match[1]}.events",
-            dataschema=f"urn:salus:schema:{name}:sha256:{schema_digest(cls)}",
-            older_dataschemas=older_dataschemas,
-            decoder=msgspec.json.Decoder(cls),
-        )
-        _BY_NAME[name] = _BY_CLASS[cls] = entry
-        return cls
-
-    return register
-
-
-def schema_bytes(cls: type[EventData]) -> bytes:
-    """Return the JSON Schema (2020-12) of an event's data, in the one form whose digest names it."""
-    return msgspec.json.encode(msgspec.json.schema(cls), order="deterministic")
-
-
-def schema_digest(cls: type[EventData]) -> str:
-    """Return the SHA-256 of the schema, in hex."""
-    return hashlib.sha256(schema_bytes(cls)).hexdigest()
-
-
-def all_types() -> list[EventType]:
-    """Return every catalogued type, by name."""
-    return [_BY_NAME[name] for name in sorted(_BY_NAME)]
-
-
-def type_named(name: str) -> EventType | None:
-    """Return the type of that name, if the network has it."""
-    return _BY_NAME.get(name)
-
-
-def type_of(data: EventData | type[EventData]) -> EventType:
-    """Return the type that this data, or class of data, belongs to.
-
-    Raises:
-        LookupError: the class is not in the catalogue.
-    """
-    cls = data if isinstance(data, type) else type(data)
-    try:
-        return _BY_CLASS[cls]
-    except KeyError:
-        raise LookupError(f"{cls.__name__} is not in the catalogue") from None
-
 
 # --- identity -------------------------------------------------------------------------------------
 
@@ -162,7 +65,7 @@ class PublicKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     """A verification key: its DID URL, its multibase form and when it may sign."""
 
     id: KeyId
-    multibase: Annotated[str, msgspec.Meta(pattern=r"^z[1-9A-HJ-NP-Za-km-z]+$", max_length=64)]
+    multibase: Multibase
     valid_from: Moment
     valid_until: Moment | None = None
 
@@ -184,7 +87,12 @@ Role = Literal[
 ]
 
 
-@event("salus.identity.party-registered.v1", owner=Owner.IDENTITY, retention=Retention.NETWORK)
+@event(
+    "salus.identity.party-registered.v1",
+    owner=Owner.IDENTITY,
+    retention=Retention.NETWORK,
+    subject_field="did",
+)
 class PartyRegistered(EventData):
     """A member, service, person or device belongs to the network and may sign with these keys.
 
@@ -200,7 +108,7 @@ class PartyRegistered(EventData):
     name: Text | None = None
 
 
-@event("salus.identity.key-added.v1", owner=Owner.IDENTITY, retention=Retention.NETWORK)
+@event("salus.identity.key-added.v1", owner=Owner.IDENTITY, retention=Retention.NETWORK, subject_field="did")
 class KeyAdded(EventData):
     """A party may also sign with this key."""
 
@@ -208,7 +116,9 @@ class KeyAdded(EventData):
     key: PublicKey
 
 
-@event("salus.identity.key-revoked.v1", owner=Owner.IDENTITY, retention=Retention.NETWORK)
+@event(
+    "salus.identity.key-revoked.v1", owner=Owner.IDENTITY, retention=Retention.NETWORK, subject_field="did"
+)
 class KeyRevoked(EventData):
     """A key no longer signs for its party; what it signs from now on is refused."""
 
@@ -217,7 +127,9 @@ class KeyRevoked(EventData):
     reason: Literal["rotated", "compromised", "left", "unspecified"]
 
 
-@event("salus.identity.role-granted.v1", owner=Owner.IDENTITY, retention=Retention.NETWORK)
+@event(
+    "salus.identity.role-granted.v1", owner=Owner.IDENTITY, retention=Retention.NETWORK, subject_field="did"
+)
 class RoleGranted(EventData):
     """A party holds this role."""
 
@@ -225,7 +137,9 @@ class RoleGranted(EventData):
     role: Role
 
 
-@event("salus.identity.role-withdrawn.v1", owner=Owner.IDENTITY, retention=Retention.NETWORK)
+@event(
+    "salus.identity.role-withdrawn.v1", owner=Owner.IDENTITY, retention=Retention.NETWORK, subject_field="did"
+)
 class RoleWithdrawn(EventData):
     """A party no longer holds this role."""
 
@@ -395,7 +309,12 @@ class SubjectKeyDestroyed(EventData):
 # --- what members publish -------------------------------------------------------------------------
 
 
-@event("salus.clinical.encounter-recorded.v1", owner=Owner.MEMBER, retention=Retention.RECORD)
+@event(
+    "salus.clinical.encounter-recorded.v1",
+    owner=Owner.MEMBER,
+    retention=Retention.RECORD,
+    subject_field="patient",
+)
 class EncounterRecorded(EventData):
     """A patient was seen; what happened is sealed."""
 
@@ -405,7 +324,12 @@ class EncounterRecorded(EventData):
     object: Text | None = None
 
 
-@event("salus.clinical.observation-recorded.v1", owner=Owner.MEMBER, retention=Retention.RECORD)
+@event(
+    "salus.clinical.observation-recorded.v1",
+    owner=Owner.MEMBER,
+    retention=Retention.RECORD,
+    subject_field="patient",
+)
 class ObservationRecorded(EventData):
     """Something was measured or found; what and how much is sealed."""
 
@@ -415,7 +339,12 @@ class ObservationRecorded(EventData):
     object: Text | None = None
 
 
-@event("salus.clinical.document-registered.v1", owner=Owner.MEMBER, retention=Retention.RECORD)
+@event(
+    "salus.clinical.document-registered.v1",
+    owner=Owner.MEMBER,
+    retention=Retention.RECORD,
+    subject_field="patient",
+)
 class DocumentRegistered(EventData):
     """A record of a patient is kept off-chain under this object id."""
 
@@ -424,7 +353,9 @@ class DocumentRegistered(EventData):
     media_type: Text
 
 
-@event("salus.lab.result-released.v1", owner=Owner.MEMBER, retention=Retention.RECORD)
+@event(
+    "salus.lab.result-released.v1", owner=Owner.MEMBER, retention=Retention.RECORD, subject_field="patient"
+)
 class ResultReleased(EventData):
     """A laboratory stands by a result; the result is sealed."""
 
@@ -434,7 +365,12 @@ class ResultReleased(EventData):
     object: Text | None = None
 
 
-@event("salus.pharma.medication-dispensed.v1", owner=Owner.MEMBER, retention=Retention.RECORD)
+@event(
+    "salus.pharma.medication-dispensed.v1",
+    owner=Owner.MEMBER,
+    retention=Retention.RECORD,
+    subject_field="patient",
+)
 class MedicationDispensed(EventData):
     """A pharmacy handed out a medication; which and how much is sealed."""
 
@@ -489,7 +425,7 @@ class RecordRejected(EventData):
     partition: Count
     offset: Count
     reason: Text
-    detail: str
+    detail: Detail
     digest: Sha256
     shard: Count
     height: Count

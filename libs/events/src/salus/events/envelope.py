@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Literal
 
 import msgspec
 
-from salus.events.catalogue import EventData, EventType, type_named, type_of
 from salus.events.errors import Reason, RejectedError
+from salus.events.fields import Count, Text, field_names, may_hold_control_characters, unplain_fields
+from salus.events.registry import EventData, EventType, type_named, type_of
+from salus.events.wellformed import require_well_formed
 
 CONTENT_TYPE = "application/cloudevents+json"
 
 # A larger value is refused: large data belongs off-chain, with its commitment in the event.
 VALUE_BYTES_MAX = 1024 * 1024
 
-Name = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+# Outside these years some readers cannot turn a time into UTC.
+YEAR_MIN, YEAR_MAX = 1900, 9998
 
 
 class Envelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -27,19 +31,18 @@ class Envelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     """
 
     specversion: Literal["1.0"]
-    id: Name
-    source: Name
-    type: Name
-    subject: Name
+    id: Text
+    source: Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+    type: Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+    subject: Text
     time: Annotated[datetime, msgspec.Meta(tz=True)]
     datacontenttype: Literal["application/json"]
-    dataschema: Name
+    dataschema: Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
     data: msgspec.Raw
-    expectedversion: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    expectedversion: Count | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True):
     """A decoded event: its envelope, its catalogue entry and its typed data."""
 
     envelope: Envelope
@@ -51,7 +54,7 @@ _ENVELOPES = msgspec.json.Decoder(Envelope)
 _ENCODER = msgspec.json.Encoder()
 
 
-def encode_event(
+def encode_event(  # noqa: PLR0913  # the CloudEvents attributes
     data: EventData,
     *,
     id: str,  # noqa: A002  # the CloudEvents attribute's name
@@ -67,64 +70,113 @@ def encode_event(
         LookupError: `data` is not of a catalogued class.
     """
     entry = type_of(data)
-    envelope = Envelope(
-        specversion="1.0",
-        id=id,
-        source=source,
-        type=entry.name,
-        subject=subject,
-        time=time,
-        datacontenttype="application/json",
-        dataschema=entry.dataschema,
-        data=msgspec.Raw(_ENCODER.encode(data)),
-        expectedversion=expected_version,
-    )
-    value = _ENCODER.encode(envelope)
+    try:
+        value = _ENCODER.encode(
+            Envelope(
+                specversion="1.0",
+                id=id,
+                source=source,
+                type=entry.name,
+                subject=subject,
+                time=time,
+                datacontenttype="application/json",
+                dataschema=entry.dataschema,
+                data=msgspec.Raw(_ENCODER.encode(data)),
+                expectedversion=expected_version,
+            )
+        )
+    except (TypeError, ValueError, OverflowError) as error:
+        # What JSON cannot hold, as half a surrogate pair or an object of a class of its own.
+        raise RejectedError(Reason.SCHEMA_VIOLATION, type(error).__name__) from None
     decode_event(value)
     return value
 
 
-def decode_envelope(value: bytes) -> Envelope:
-    """Decode the envelope, leaving `data` undecoded.
+def decode_event(value: bytes, *, require: Callable[[Envelope, EventType], None] | None = None) -> Event:
+    """Decode a whole event, whose data is then as the schema of its type says.
+
+    `require` is called between the envelope and the data; it raises RejectedError for what is to be said
+    before the schema is looked at. The reasons come in the order of `Reason`: whatever else is wrong, a
+    value that is not JSON is MALFORMED_JSON.
 
     Raises:
-        RejectedError: TOO_LARGE, MALFORMED_JSON or INVALID_ENVELOPE.
+        RejectedError: TOO_LARGE, MALFORMED_JSON, INVALID_ENVELOPE, UNKNOWN_TYPE or SCHEMA_VIOLATION.
     """
     if len(value) > VALUE_BYTES_MAX:
         raise RejectedError(Reason.TOO_LARGE, f"{len(value)} bytes, at most {VALUE_BYTES_MAX}")
     try:
-        return _ENVELOPES.decode(value)
-    except msgspec.ValidationError as error:
-        raise RejectedError(Reason.INVALID_ENVELOPE, _without_values(error)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RejectedError(Reason.MALFORMED_JSON, type(error).__name__) from None
+        envelope = _decode_envelope(value)
+        entry = type_named(envelope.type)
+        if entry is None:
+            raise RejectedError(Reason.UNKNOWN_TYPE)  # noqa: TRY301  # the one place where reasons are put in order
+        if require is not None:
+            require(envelope, entry)
+        data = _decode_data(envelope, entry)
+    except RejectedError:
+        require_well_formed(value)
+        raise
+    # What a msgspec encoder writes repeats no name; most values are written so, and the rest is looked at.
+    if _ENCODER.encode(data) != bytes(envelope.data) or _ENCODER.encode(envelope) != value:
+        require_well_formed(value)
+    return Event(envelope, entry, data)
 
 
-def decode_data(envelope: Envelope) -> Event:
-    """Decode an envelope's data by its catalogue entry.
-
-    Raises:
-        RejectedError: UNKNOWN_TYPE, SCHEMA_VIOLATION or MALFORMED_JSON.
-    """
-    entry = type_named(envelope.type)
-    if entry is None:
-        raise RejectedError(Reason.UNKNOWN_TYPE)
-    if envelope.dataschema != entry.dataschema and envelope.dataschema not in entry.older_dataschemas:
-        raise RejectedError(Reason.SCHEMA_VIOLATION, "dataschema is not a released schema of this type")
+def _decode_envelope(value: bytes) -> Envelope:
     try:
-        return Event(envelope=envelope, type=entry, data=entry.decoder.decode(envelope.data))
+        envelope = _ENVELOPES.decode(value)
     except msgspec.ValidationError as error:
-        raise RejectedError(Reason.SCHEMA_VIOLATION, _without_values(error)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RejectedError(Reason.MALFORMED_JSON, type(error).__name__) from None
+        raise RejectedError(Reason.INVALID_ENVELOPE, _without_values(error, Envelope)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise RejectedError(Reason.MALFORMED_JSON, "not JSON") from None
+    if not YEAR_MIN <= envelope.time.year <= YEAR_MAX:
+        raise RejectedError(Reason.INVALID_ENVELOPE, f"$.time: not in the years {YEAR_MIN} to {YEAR_MAX}")
+    if may_hold_control_characters(value):
+        _require_plain(envelope, Envelope, Reason.INVALID_ENVELOPE)
+    return envelope
 
 
-def decode_event(value: bytes) -> Event:
-    """Decode a whole event; raises RejectedError as `decode_envelope` and `decode_data` do."""
-    return decode_data(decode_envelope(value))
+def _decode_data(envelope: Envelope, entry: EventType) -> EventData:
+    if envelope.dataschema != entry.dataschema and envelope.dataschema not in entry.older_dataschemas:
+        raise RejectedError(Reason.SCHEMA_VIOLATION, "$.dataschema: not a released schema of this type")
+    encoded = bytes(envelope.data)
+    try:
+        data = entry.decoder.decode(encoded)
+    except msgspec.ValidationError as error:
+        raise RejectedError(Reason.SCHEMA_VIOLATION, _without_values(error, entry.data)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise RejectedError(Reason.MALFORMED_JSON, "not JSON") from None
+    if entry.subject_field is not None and getattr(data, entry.subject_field) != envelope.subject:
+        raise RejectedError(Reason.SCHEMA_VIOLATION, f"$.{entry.subject_field}: differs from the subject")
+    if may_hold_control_characters(encoded):
+        _require_plain(data, entry.data, Reason.SCHEMA_VIOLATION)
+    return data
 
 
-def _without_values(error: msgspec.ValidationError) -> str:
-    """Return where a value is wrong, without quoting it: it may hold what must not reach a log."""
-    _, at, where = str(error).rpartition(" - at ")
-    return f"at {where}" if at else "at the top level"
+def _require_plain(decoded: msgspec.Struct, kind: type[msgspec.Struct], reason: Reason) -> None:
+    for path in unplain_fields(decoded, kind):
+        raise RejectedError(reason, f"{path}: control character")
+
+
+# msgspec's sentences that hold nothing of the value; the others may quote it.
+_SAFE_SENTENCE = re.compile(r"Expected `[a-z0-9 |]+`|Object missing required field `[a-z_]+`")
+_PATH = re.compile(r"\$(?:\.[a-z_0-9]+|\[\d+\])*")
+_NAME = re.compile(r"[a-z_][a-z_0-9]*")
+
+
+def _without_values(error: msgspec.ValidationError, kind: type[msgspec.Struct]) -> str:
+    """Return what is wrong and where, without quoting anything that was sent: it may be personal data.
+
+    An unknown field's name is something that was sent, and may have been made to look like a path.
+    """
+    sentence, at, where = str(error).rpartition(" - at `")
+    if not at:
+        sentence, where = where, "$"
+    where = where.removesuffix("`")
+    if sentence.startswith("Object contains unknown field"):
+        said = "unknown field"
+    else:
+        safe = _SAFE_SENTENCE.match(sentence)
+        said = safe[0] if safe is not None else "not as the schema says"
+    if _PATH.fullmatch(where) is None or not set(_NAME.findall(where)) <= field_names(kind):
+        return said
+    return f"{where}: {said}"

@@ -13,19 +13,46 @@ class Reason(StrEnum):
     MISSING_SIGNATURE = "missing-signature"
     MALFORMED_SIGNATURE = "malformed-signature"
     UNKNOWN_KEY = "unknown-key"
+    KEY_REVOKED = "key-revoked"
     KEY_NOT_YET_VALID = "key-not-yet-valid"
     KEY_EXPIRED = "key-expired"
-    KEY_REVOKED = "key-revoked"
     BAD_SIGNATURE = "bad-signature"
     MALFORMED_JSON = "malformed-json"
     INVALID_ENVELOPE = "invalid-envelope"
-    WRONG_SOURCE = "wrong-source"
     UNKNOWN_TYPE = "unknown-type"
+    WRONG_SOURCE = "wrong-source"
     WRONG_TOPIC = "wrong-topic"
     NOT_OWNER = "not-owner"
-    SCHEMA_VIOLATION = "schema-violation"
     WRONG_KEY = "wrong-key"
+    SCHEMA_VIOLATION = "schema-violation"
     DUPLICATE = "duplicate"
+
+    @property
+    def meaning(self) -> str:
+        """One sentence for the integrator who meets it."""
+        return _MEANINGS[self]
+
+
+_MEANINGS = {
+    Reason.TOMBSTONE: "The record has no value; an append-only ledger has nothing to delete.",
+    Reason.TOO_LARGE: "The value is larger than an event may be; large data belongs off-chain.",
+    Reason.MISSING_SIGNATURE: "The record has no salus-signature header.",
+    Reason.MALFORMED_SIGNATURE: "The salus-signature header is not as its grammar says.",
+    Reason.UNKNOWN_KEY: "Nobody in the network has registered the verification method.",
+    Reason.KEY_REVOKED: "The key was revoked before the record was judged.",
+    Reason.KEY_NOT_YET_VALID: "The record was judged before the key's validity began.",
+    Reason.KEY_EXPIRED: "The record was judged after the key's validity ended.",
+    Reason.BAD_SIGNATURE: "The signature is not valid over this value.",
+    Reason.MALFORMED_JSON: "The value is not JSON in UTF-8, repeats a name, or is nested too deeply.",
+    Reason.INVALID_ENVELOPE: "The value is not a CloudEvent with exactly the attributes that Salus takes.",
+    Reason.UNKNOWN_TYPE: "The catalogue has no such event type.",
+    Reason.WRONG_SOURCE: "The source is not the DID that the signing key belongs to.",
+    Reason.WRONG_TOPIC: "The type belongs on another topic.",
+    Reason.NOT_OWNER: "The signer may not state facts of this type.",
+    Reason.WRONG_KEY: "The Kafka key is not the event's subject.",
+    Reason.SCHEMA_VIOLATION: "The data is not as the schema of its type says, or is of someone else.",
+    Reason.DUPLICATE: "An event with this source and id is on the ledger already.",
+}
 
 
 class EventError(Exception):

@@ -22,13 +22,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from salus.events.errors import Reason, RejectedError
-from salus.ledger.errors import InclusionError
 from salus.ledger.merkle import HASH_SIZE, leaf_hash, levels_of, path_in, root_from_path
 
 SIGNATURE_HEADER = "salus-signature"
 SIGNED_ORIGIN = b"salus.health/event-batch/v1"
 BATCH_SIZE_MAX = 1024
 HEADER_BYTES_MAX = 1024
+_INDEX_DIGITS_MAX = 4
 _HEADER = re.compile(
     rb"v1 (did:[a-z0-9]+:[A-Za-z0-9._:%-]+#[A-Za-z0-9._:%-]+) "
     rb"(0|[1-9][0-9]{0,3})/([1-9][0-9]{0,3}) ([A-Za-z0-9+/]{86}==)(?: ([A-Za-z0-9+/]+={0,2}))?"
@@ -72,14 +72,31 @@ def sign_values(values: Sequence[bytes], signer: Signer) -> list[bytes]:
     if not 1 <= size <= BATCH_SIZE_MAX:
         raise ValueError(f"a batch holds 1 to {BATCH_SIZE_MAX} values, not {size}")
     levels = levels_of([leaf_hash(value) for value in values])
-    signature = b64encode(signer.sign(signed_text(size=size, root=levels[-1][0])))
-    method = signer.verification_method.encode("ascii")
+    signature = signer.sign(signed_text(size=size, root=levels[-1][0]))
+    return headers_over(levels, method=signer.verification_method, signature=signature)
+
+
+def headers_over(levels: Sequence[Sequence[bytes]], *, method: str, signature: bytes) -> list[bytes]:
+    """Return the headers of the values whose leaf hashes are `levels[0]`, under a signature of the root."""
+    size = len(levels[0])
+    before, after = b"v1 " + method.encode("ascii"), b64encode(signature)
     headers = []
     for index in range(size):
-        header = b"v1 %b %d/%d %b" % (method, index, size, signature)
+        header = b"%b %d/%d %b" % (before, index, size, after)
         path = path_in(levels, index)
         headers.append(header + b" " + b64encode(b"".join(path)) if path else header)
     return headers
+
+
+def place_of(header: bytes) -> tuple[tuple[bytes, bytes, bytes], int] | None:
+    """Return what tells signed batches apart, and the index in it, without checking anything else."""
+    parts = header.split(b" ", 4)
+    if len(parts) < 4:
+        return None
+    index, _, size = parts[2].partition(b"/")
+    if not index.isdigit() or len(index) > _INDEX_DIGITS_MAX:
+        return None
+    return (parts[1], size, parts[3]), int(index)
 
 
 def parse_signature(header: bytes) -> EventSignature:
@@ -97,8 +114,12 @@ def parse_signature(header: bytes) -> EventSignature:
         raw = b64decode(signature, validate=True)
     except BinasciiError:
         raise RejectedError(Reason.MALFORMED_SIGNATURE, "not base64") from None
-    if b64encode(raw) != signature or b64encode(hashes) != (path or b"") or len(hashes) % HASH_SIZE:
-        raise RejectedError(Reason.MALFORMED_SIGNATURE, "not canonical base64 of whole hashes")
+    if b64encode(raw) != signature or b64encode(hashes) != (path or b""):
+        raise RejectedError(Reason.MALFORMED_SIGNATURE, "not canonical base64")
+    if int(size) > BATCH_SIZE_MAX or int(index) >= int(size):
+        raise RejectedError(Reason.MALFORMED_SIGNATURE, "index or size is out of bounds")
+    if len(hashes) != HASH_SIZE * path_length(index=int(index), size=int(size)):
+        raise RejectedError(Reason.MALFORMED_SIGNATURE, "the path does not fit index and size")
     return EventSignature(
         verification_method=method.decode("ascii"),
         index=int(index),
@@ -108,16 +129,16 @@ def parse_signature(header: bytes) -> EventSignature:
     )
 
 
-def text_to_verify(signature: EventSignature, *, digest: bytes) -> bytes:
-    """Return the text that `signature` must be valid over, for a value with this RFC 6962 leaf hash.
+def path_length(*, index: int, size: int) -> int:
+    """Return how many hashes lead from a leaf to the root: one for each level that has a sibling."""
+    length, last = 0, size - 1
+    while last:
+        length += index & 1 or index < last
+        index, last = index >> 1, last >> 1
+    return length
 
-    Raises:
-        RejectedError: MALFORMED_SIGNATURE, if the path does not fit index and size.
-    """
-    try:
-        root = root_from_path(
-            leaf=digest, index=signature.index, tree_size=signature.size, path=signature.path
-        )
-    except InclusionError as error:
-        raise RejectedError(Reason.MALFORMED_SIGNATURE, str(error)) from None
+
+def text_to_verify(signature: EventSignature, *, digest: bytes) -> bytes:
+    """Return the text that `signature` must be valid over, for a value with this RFC 6962 leaf hash."""
+    root = root_from_path(leaf=digest, index=signature.index, tree_size=signature.size, path=signature.path)
     return signed_text(size=signature.size, root=root)

@@ -1,0 +1,117 @@
+r"""The kinds of fields that events are made of, each with its bounds.
+
+Patterns are read by several engines: `$` alone would let a final newline pass in some of them (Python,
+Java), hence `(?!\n)` after it, which is without effect in the others (ECMA 262, as JSON Schema asks for).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import inspect
+
+# CloudEvents 1.0 type system: a string holds no control characters (U+0000-001F, U+007F-009F).
+PLAIN_PATTERN = r"^[^\x00-\x1f\x7f-\x9f]*$(?!\n)"
+BASE64_PATTERN = r"^[A-Za-z0-9+/]+={0,2}$(?!\n)"
+_PLAIN = re.compile(PLAIN_PATTERN)
+_BASE64_ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+_DID = r"did:[a-z0-9]+:[A-Za-z0-9._:%-]+"
+
+# RFC 7493 section 2.2: larger integers are not the same number in every language.
+INTEGER_MAX = 2**53 - 1
+
+# Patterns that most values pass are checked faster than by a regular expression: `unplain_fields` finds
+# control characters, and only in a value that may hold one; `Sealed` checks its own base64.
+_PLAIN_SCHEMA = {"pattern": PLAIN_PATTERN}
+
+Text = Annotated[str, msgspec.Meta(min_length=1, max_length=256, extra_json_schema=_PLAIN_SCHEMA)]
+Detail = Annotated[str, msgspec.Meta(max_length=256, extra_json_schema=_PLAIN_SCHEMA)]
+Did = Annotated[str, msgspec.Meta(pattern=rf"^{_DID}$(?!\n)", max_length=256)]
+KeyId = Annotated[str, msgspec.Meta(pattern=rf"^{_DID}#[A-Za-z0-9._:%-]+$(?!\n)", max_length=256)]
+Pseudonym = Annotated[str, msgspec.Meta(pattern=r"^urn:uuid:[0-9a-f-]{36}$(?!\n)", max_length=45)]
+Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$(?!\n)", max_length=64)]
+Multibase = Annotated[str, msgspec.Meta(pattern=r"^z[1-9A-HJ-NP-Za-km-z]+$(?!\n)", max_length=64)]
+Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=INTEGER_MAX)]
+Words = Annotated[tuple[Text, ...], msgspec.Meta(max_length=64)]
+
+
+class Sealed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A value that only the owner of the subject's key opens: HPKE (RFC 9180) to the subject's public key.
+
+    Integrators seal with `salus.crypto.sealing.seal`; destroying the key makes it unreadable everywhere.
+    """
+
+    suite: Annotated[str, msgspec.Meta(min_length=1, max_length=64, extra_json_schema=_PLAIN_SCHEMA)]
+    key: Annotated[str, msgspec.Meta(min_length=1, max_length=128, extra_json_schema=_PLAIN_SCHEMA)]
+    ciphertext: Annotated[
+        str, msgspec.Meta(min_length=1, max_length=400_000, extra_json_schema={"pattern": BASE64_PATTERN})
+    ]
+
+    def __post_init__(self) -> None:
+        """Raise ValueError unless the ciphertext is base64, as BASE64_PATTERN says."""
+        others = self.ciphertext.encode("utf-8", "replace").translate(None, _BASE64_ALPHABET)
+        if others and (
+            others not in {b"=", b"=="}
+            or not self.ciphertext.endswith(others.decode("ascii"))
+            or len(self.ciphertext) == len(others)
+        ):
+            raise ValueError("ciphertext is not base64")
+
+
+def may_hold_control_characters(value: bytes) -> bool:
+    """Say whether a JSON text could hold a control character, at the cost of three searches for a byte.
+
+    In JSON, those below U+0020 are written with a backslash; the others are 7f, and c2 80 to c2 9f.
+    """
+    return b"\\" in value or b"\x7f" in value or b"\xc2" in value
+
+
+def unplain_fields(decoded: Any, kind: Any) -> Iterator[str]:
+    """Yield the path of every field whose schema has PLAIN_PATTERN and whose value does not match it."""
+    yield from _unplain(decoded, inspect.type_info(kind), "$")
+
+
+def field_names(kind: Any) -> frozenset[str]:
+    """Return the names of all fields of a class and of what is in them."""
+    return frozenset(_names(inspect.type_info(kind)))
+
+
+def _unplain(decoded: Any, info: inspect.Type, path: str) -> Iterator[str]:
+    match info:
+        case inspect.Metadata(type=inner, extra_json_schema=extra):
+            if extra is not None and extra.get("pattern") == PLAIN_PATTERN and isinstance(decoded, str):
+                if _PLAIN.search(decoded) is None:
+                    yield path
+            else:
+                yield from _unplain(decoded, inner, path)
+        case inspect.StructType(cls=cls, fields=fields) if isinstance(decoded, cls):
+            for field in fields:
+                yield from _unplain(getattr(decoded, field.name), field.type, f"{path}.{field.name}")
+        case inspect.VarTupleType(item_type=item) if isinstance(decoded, tuple):
+            for index, part in enumerate(decoded):
+                yield from _unplain(part, item, f"{path}[{index}]")
+        case inspect.UnionType(types=types):
+            for kind in types:
+                yield from _unplain(decoded, kind, path)
+        case _:
+            pass
+
+
+def _names(info: inspect.Type) -> Iterator[str]:
+    match info:
+        case inspect.Metadata(type=inner) | inspect.VarTupleType(item_type=inner):
+            yield from _names(inner)
+        case inspect.StructType(fields=fields):
+            for field in fields:
+                yield field.encode_name
+                yield from _names(field.type)
+        case inspect.UnionType(types=types):
+            for kind in types:
+                yield from _names(kind)
+        case _:
+            pass
