@@ -5,7 +5,7 @@ Values in, values out: no clock, no store, no log. The same records and state gi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
@@ -13,7 +13,7 @@ from typing import Protocol
 
 from salus.archive.body import BodyColumns
 from salus.events.errors import Reason, RejectedError
-from salus.events.judging import Judged, judge
+from salus.events.judging import Judged, judge_batch
 from salus.events.keyring import KeyRing
 from salus.events.signature import SIGNATURE_HEADER, parse_signature
 from salus.ledger.block import (
@@ -169,7 +169,7 @@ def draft_block(
         time = max(time, cursor.time)
     records = sorted(batch.records, key=_partition_of)
     ranges = _ranges(records, cursor, batch.reached)
-    columns, rejections = _columns(records, verdicts(records, ring=ring, at=time), window)
+    columns, rejections = _columns(records, judge_batch(records, ring=ring, at=time), window)
     return Draft(
         height=cursor.height,
         time=time,
@@ -180,22 +180,6 @@ def draft_block(
         columns=columns,
         rejections=tuple(rejections),
     )
-
-
-def verdicts(records: Iterable[SourceRecord], *, ring: KeyRing, at: datetime) -> Iterator[Verdict]:
-    """Yield what is to be said of each record by itself; duplicates depend on history and come later."""
-    for record in records:
-        try:
-            yield judge(
-                topic=record.topic,
-                key=record.key,
-                value=record.value,
-                signature=record.header(SIGNATURE_HEADER),
-                ring=ring,
-                at=at,
-            )
-        except RejectedError as error:
-            yield error
 
 
 def _partition_of(record: SourceRecord) -> Partition:

@@ -37,7 +37,8 @@ class Patience:
         self, part: str, attempt: Callable[[], Awaitable[_T]], *, errors: tuple[type[Exception], ...]
     ) -> _T:
         """Return what the attempt returns, however long the part is away; other errors pass."""
-        pause_s, passing = self.pause_first_s, (*errors, TimeoutError)
+        pause_s = self.pause_first_s
+        passing: tuple[type[Exception], ...] = (*errors, TimeoutError)
         while True:
             try:
                 async with asyncio.timeout(self.deadline_s):

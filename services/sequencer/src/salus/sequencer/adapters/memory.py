@@ -1,0 +1,194 @@
+"""The ports in memory, for tests; they pass the same contract tests as the real ones."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+
+from salus.events.keyring import KeyRing
+from salus.messaging import Record
+from salus.runtime.identity_view import apply_identity_record
+from salus.sequencer.domain import Draft, Partition
+from salus.sequencer.errors import LogRefusedError
+from salus.sequencer.ports import Announcement
+
+_T = TypeVar("_T")
+Turn = Callable[[], Awaitable[None]]
+"""Awaited before every effect, so that a test can decide who goes next, or raise to crash somebody."""
+
+
+async def at_once() -> None:
+    """Let others run and go on."""
+    await asyncio.sleep(0)
+
+
+@dataclass
+class MemoryClock:
+    """A clock that moves only when somebody waits for the log."""
+
+    time: datetime = datetime(2026, 1, 1, tzinfo=UTC)
+    elapsed_ms: float = 0.0
+
+    def now(self) -> datetime:
+        """Return the wall clock's time."""
+        return self.time + timedelta(milliseconds=self.elapsed_ms)
+
+    def monotonic_ms(self) -> float:
+        """Return the milliseconds that were waited for."""
+        return self.elapsed_ms
+
+
+@dataclass
+class MemoryTopics:
+    """The partitions of a broker: records and the offsets that no record has (None)."""
+
+    partitions: dict[Partition, list[Record | None]]
+    beginnings: dict[Partition, int] = field(default_factory=dict)
+
+    def append(
+        self,
+        topic: str,
+        partition: int,
+        *,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Sequence[tuple[str, bytes]] = (),
+    ) -> Record:
+        """Add a record and return it."""
+        records = self.partitions[topic, partition]
+        offset = len(records)
+        records.append(Record(topic, partition, offset, 1_767_225_600_000, key, value, tuple(headers)))
+        return records[-1]  # type: ignore[return-value]  # just appended
+
+    def skip(self, topic: str, partition: int) -> None:
+        """Use up an offset, as a transaction marker does."""
+        self.partitions[topic, partition].append(None)
+
+    def retire(self, topic: str, partition: int, *, beginning: int) -> None:
+        """Remove everything before an offset, as retention does."""
+        self.beginnings[topic, partition] = beginning
+
+    def records(self) -> list[Record]:
+        """Return every record there ever was, in no particular order."""
+        return [r for records in self.partitions.values() for r in records if r is not None]
+
+
+class MemoryReader:
+    """A `LogReader` on topics in memory; waiting moves the clock instead of taking time."""
+
+    def __init__(
+        self, topics: MemoryTopics, starts: Mapping[Partition, int], clock: MemoryClock, turn: Turn
+    ) -> None:
+        self._topics = topics
+        self._next = dict(starts)
+        self._clock = clock
+        self._turn = turn
+
+    async def poll(self, *, max_records: int, timeout_ms: int) -> list[Record]:
+        """Return the next records; if there are none, so much time is over."""
+        await self._turn()
+        found: list[Record] = []
+        for at, offset in self._next.items():
+            records = self._topics.partitions[at]
+            if not self._topics.beginnings.get(at, 0) <= offset <= len(records):
+                raise LogRefusedError("out of range")
+            while self._next[at] < len(records) and len(found) < max_records:
+                record = records[self._next[at]]
+                self._next[at] += 1
+                if record is not None:
+                    found.append(record)
+        if not found:
+            self._clock.elapsed_ms += timeout_ms
+        return found
+
+    async def positions(self) -> dict[Partition, int]:
+        """Return the next offset to be read of each partition."""
+        return dict(self._next)
+
+    async def beginnings(self) -> dict[Partition, int]:
+        """Return the first offset that is still there of each partition."""
+        await self._turn()
+        return {at: self._topics.beginnings.get(at, 0) for at in self._next}
+
+    async def ends(self) -> dict[Partition, int]:
+        """Return the offset after the last of each partition."""
+        await self._turn()
+        return {at: len(self._topics.partitions[at]) for at in self._next}
+
+
+@dataclass
+class MemoryLog:
+    """A `Log` on topics in memory."""
+
+    topics: MemoryTopics
+    clock: MemoryClock
+    turn: Turn = at_once
+
+    @asynccontextmanager
+    async def open(self, starts: Mapping[Partition, int]) -> AsyncIterator[MemoryReader]:
+        """Open the partitions at these offsets."""
+        await self.turn()
+        yield MemoryReader(self.topics, starts, self.clock, self.turn)
+
+
+@dataclass
+class MemoryIdentities:
+    """The `Identities` of an identity partition in memory."""
+
+    topics: MemoryTopics
+    partition: Partition
+    ring: KeyRing
+    turn: Turn = at_once
+
+    async def catch_up(self) -> KeyRing:
+        """Fold what is there and return the ring."""
+        await self.turn()
+        records = self.topics.partitions[self.partition]
+        for record in records[self.ring.position :]:
+            if record is not None:
+                apply_identity_record(self.ring, record)
+        self.ring.position = len(records)
+        return self.ring
+
+
+@dataclass
+class MemoryAnnouncements:
+    """Remembers what was announced."""
+
+    announced: list[Announcement] = field(default_factory=list)
+    turn: Turn = at_once
+
+    async def announce(self, block: Announcement) -> None:
+        """Remember the block."""
+        await self.turn()
+        self.announced.append(block)
+
+
+@dataclass
+class SilentObserver:
+    """Counts and keeps silent."""
+
+    blocks: int = 0
+    races_lost: int = 0
+
+    def sealed(self, block: Announcement, draft: Draft, *, age_ms: float) -> None:  # noqa: ARG002  # the port's shape
+        """Count a block."""
+        self.blocks += 1
+
+    def overtaken(self, *, height: int) -> None:  # noqa: ARG002  # the port's shape
+        """Count a lost race."""
+        self.races_lost += 1
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:  # noqa: ARG002  # the port's shape
+        """Do nothing."""
+        yield
+
+
+async def inline(work: Callable[[], _T]) -> _T:
+    """Run the work at once, so that a schedule of steps is the same every time."""
+    return work()
