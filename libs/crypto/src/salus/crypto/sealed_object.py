@@ -11,11 +11,11 @@ r"""The form in which an encrypted object lies in the object store: a header in 
     mac <base64 of 32 bytes>
     <empty line>
 
-Every line ends with \n. The data key (32 bytes, sealed in the context `salus.health/sealed-object/v1 <object>`)
-gives two keys by HKDF-Expand-SHA256 with the format's name as info: the first 32 bytes encrypt the segments,
-the next 32 are the HMAC-SHA256 key of `mac`, which covers all lines before it. SHA-256 of the whole header is
-the associated data of every segment. So no segment can be moved to another object, no line of the header be
-changed unseen, and it can be told whether the header is wrong or which segment.
+Every line ends with \n. The data key, 32 bytes sealed in the context `<format> <object>`, gives two keys by
+HKDF-Expand-SHA256 with the format's name as info: the first 32 bytes encrypt the segments, the next 32 are
+the HMAC-SHA256 key of `mac`, which covers all lines before it. SHA-256 of the whole header is the associated
+data of every segment. So no segment can be moved to another object, no line of the header be changed unseen,
+and it can be told whether the header is wrong or which segment.
 """
 
 from __future__ import annotations

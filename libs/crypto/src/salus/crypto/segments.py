@@ -59,7 +59,7 @@ class Segments:
     async def seal_all(self, chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
         """Yield the sealed segments of a stream whose pieces may have any size."""
         index = 0
-        async for segment, last in _cut(chunks, self.segment_bytes):
+        async for segment, last in cut(chunks, self.segment_bytes):
             yield self.seal(index, segment, last=last)
             index += 1
 
@@ -73,7 +73,7 @@ class Segments:
             SegmentError: names the first segment that is not as it was written.
         """
         index = 0
-        async for segment, last in _cut(chunks, self.segment_bytes + TAG_BYTES):
+        async for segment, last in cut(chunks, self.segment_bytes + TAG_BYTES):
             yield self.open(index, segment, last=last)
             index += 1
 
@@ -90,7 +90,7 @@ class Segments:
         return self._prefix + index.to_bytes(4, "big") + bytes([last])
 
 
-async def _cut(chunks: AsyncIterable[bytes], size: int) -> AsyncIterator[tuple[bytes, bool]]:
+async def cut(chunks: AsyncIterable[bytes], size: int) -> AsyncIterator[tuple[bytes, bool]]:
     """Yield pieces of exactly `size` bytes and whether it is the last one, which has 0 to `size`.
 
     A piece is only yielded when it is known whether something follows it.

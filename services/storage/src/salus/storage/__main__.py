@@ -1,0 +1,163 @@
+"""Wires storage and runs it: `python -m salus.storage`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+from functools import partial
+
+import structlog
+from fastapi import FastAPI
+
+from salus.crypto.kms import FileKms
+from salus.messaging import MessagingError, ping
+from salus.objects import Admin, ObjectsError, ObjectStore, open_store, probe
+from salus.runtime.auth import Authenticator
+from salus.runtime.background import background
+from salus.runtime.fold import open_fold_store, open_follower
+from salus.runtime.identity_view import open_identity_view
+from salus.runtime.keys import load_signer
+from salus.runtime.network import Network
+from salus.runtime.publishing import open_publisher
+from salus.runtime.service import Check, create_app, serve, wait_for
+from salus.runtime.telemetry import set_up
+from salus.storage.adapters.decision_tokens import AUDIENCE, DecisionTokens
+from salus.storage.adapters.facts import (
+    CONSENT_TOPIC,
+    EPOCHS,
+    OBJECTS,
+    STORAGE_TOPIC,
+    SUBJECTS,
+    FoldedFacts,
+)
+from salus.storage.adapters.problems import install
+from salus.storage.adapters.vault import BucketVault
+from salus.storage.api import Desk, Limits, routes
+from salus.storage.handlers.reading import Reading
+from salus.storage.handlers.storing import Storing
+from salus.storage.handlers.subjects import Subjects
+from salus.storage.settings import Settings
+
+_log = structlog.get_logger()
+
+
+def now() -> datetime:
+    """Return the time."""
+    return datetime.now(UTC)
+
+
+@asynccontextmanager
+async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
+    """Connect everything, finish erasures that a crash interrupted, and yield the app."""
+    network = Network.read(settings.network_file)
+    kafka = settings.kafka_bootstrap
+    objects = await _bucket(settings, settings.objects_bucket)
+    keys = await _bucket(settings, settings.keys_bucket)
+    vault = BucketVault(keys, await open_kms(settings, keys))
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(open_fold_store(settings.database_url))
+        ring = await stack.enter_async_context(open_identity_view(kafka, network))
+        signer = load_signer(settings.signing_key_file)
+        publisher = await stack.enter_async_context(open_publisher(kafka, signer))
+        follower = await stack.enter_async_context(
+            open_follower(
+                kafka,
+                store=store,
+                identity=ring,
+                contracts=[SUBJECTS, OBJECTS, EPOCHS],
+                partitions=[
+                    *network.topic_partitions(STORAGE_TOPIC),
+                    *network.topic_partitions(CONSENT_TOPIC),
+                ],
+            )
+        )
+        facts = FoldedFacts(follower, store, publisher)
+        decisions = DecisionTokens(ring)
+        subjects = Subjects(facts, facts, vault, ring)
+        await stack.enter_async_context(
+            background(shred_forever(subjects, settings.shred_interval_s), name="shred")
+        )
+        checks: dict[str, Check] = {
+            "kafka": partial(ping, kafka),
+            "database": store.ping,
+            "fold": follower.check,
+            "objects": partial(_answers, objects),
+            "keys": partial(_answers, keys),
+        }
+        app = create_app(settings, title="Salus storage", checks=checks)
+        install(app)
+        desk = Desk(
+            subjects=subjects,
+            storing=Storing(facts, facts, objects, vault, decisions, settings.object_bytes_max),
+            reading=Reading(facts, facts, objects, vault, decisions),
+            authenticate=Authenticator(ring, audience=AUDIENCE),
+            limits=Limits(settings.object_bytes_max, settings.transfers_max, settings.body_idle_s_max),
+            now=now,
+        )
+        app.include_router(routes(desk))
+        yield app
+
+
+async def open_kms(settings: Settings, keys: ObjectStore) -> FileKms:
+    """Open the KMS file, or make it while there is no key yet that another one could have wrapped."""
+    passphrase = settings.kms_passphrase.get_secret_value() if settings.kms_passphrase else None
+    kept = [entry async for entry in keys.list("subjects")]
+    if kept or settings.kms_path.exists():
+        return await FileKms.open(settings.kms_path, passphrase)
+    _log.info("making a new KMS file", path=str(settings.kms_path))
+    return await FileKms.create(settings.kms_path, passphrase)
+
+
+async def shred_forever(subjects: Subjects, interval_s: float) -> None:
+    """Finish unfinished erasures, now and every `interval_s` seconds."""
+    while True:
+        try:
+            await subjects.shred()
+        except (ObjectsError, MessagingError) as error:
+            _log.warning("erasures wait", error=type(error).__name__)
+        await asyncio.sleep(interval_s)
+
+
+async def _bucket(settings: Settings, name: str) -> ObjectStore:
+    secret = settings.s3_secret_key.get_secret_value()
+    admin = Admin(
+        endpoint=settings.s3_endpoint,
+        access_key=settings.s3_access_key,
+        secret_key=secret,
+        region=settings.s3_region,
+    )
+    await admin.ensure_bucket(name)
+    store = open_store(
+        endpoint=settings.s3_endpoint,
+        access_key=settings.s3_access_key,
+        secret_key=secret,
+        region=settings.s3_region,
+        bucket=name,
+    )
+    await probe(store)
+    return store
+
+
+async def _require_buckets(settings: Settings) -> None:
+    for name in (settings.objects_bucket, settings.keys_bucket):
+        await _bucket(settings, name)
+
+
+async def _answers(store: ObjectStore) -> None:
+    async for _ in store.list("_salus/probe"):
+        break
+
+
+async def main(settings: Settings) -> None:
+    """Serve until told to stop."""
+    set_up(settings)
+    await wait_for("kafka", partial(ping, settings.kafka_bootstrap))
+    await wait_for("object store", partial(_require_buckets, settings))
+    async with open_app(settings) as app:
+        await serve(app, settings)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(Settings()))

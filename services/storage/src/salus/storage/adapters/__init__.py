@@ -1,0 +1,1 @@
+"""Storage's hands: the fold, the vault and the decision tokens."""

@@ -1,0 +1,84 @@
+"""The folded state in SQL, and the topic it is folded from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import msgspec
+
+from salus.events.catalogue import EventData
+from salus.runtime.contract import Contract, ContractHost
+from salus.runtime.fold import FoldStore, Follower
+from salus.runtime.publishing import ServicePublisher
+from salus.storage.domain import (
+    EpochState,
+    ObjectState,
+    SubjectState,
+    evolve_epoch,
+    evolve_object,
+    evolve_subject,
+    object_of,
+    patient_of_revocation,
+)
+
+STORAGE_TOPIC = "salus.storage.events"
+CONSENT_TOPIC = "salus.consent.events"
+SUBJECTS = Contract(kind="subject", topic=STORAGE_TOPIC, state=SubjectState, evolve=evolve_subject)
+OBJECTS = Contract(
+    kind="object", topic=STORAGE_TOPIC, state=ObjectState, evolve=evolve_object, aggregate=object_of
+)
+EPOCHS = Contract(
+    kind="epoch",
+    topic=CONSENT_TOPIC,
+    state=EpochState,
+    evolve=evolve_epoch,
+    aggregate=patient_of_revocation,
+)
+_S = TypeVar("_S", bound=msgspec.Struct)
+
+
+@dataclass(frozen=True)
+class FoldedFacts:
+    """`Facts` and `Announcer` over the runtime's fold."""
+
+    follower: Follower
+    store: FoldStore
+    publisher: ServicePublisher
+
+    async def catch_up(self) -> None:
+        """Fold everything that is in the topics now."""
+        await self.follower.catch_up()
+
+    async def subject(self, patient: str) -> SubjectState:
+        """Return a patient's key."""
+        return await self._load(SUBJECTS, patient)
+
+    async def subjects(self) -> dict[str, SubjectState]:
+        """Return every patient that is registered."""
+        decoder = msgspec.json.Decoder(SubjectState)
+        loaded = await self.store.load_all(SUBJECTS.kind)
+        states = {patient: decoder.decode(raw) for patient, raw in loaded.items()}
+        return {patient: state for patient, state in states.items() if state.patient}
+
+    async def object(self, name: str) -> ObjectState:
+        """Return an object."""
+        return await self._load(OBJECTS, name)
+
+    async def epoch(self, patient: str) -> int:
+        """Return a patient's consent epoch."""
+        return (await self._load(EPOCHS, patient)).epoch
+
+    async def announce(self, data: EventData, *, patient: str) -> None:
+        """Publish a fact and wait until it is folded."""
+        await self.follower.outcome(await self.publisher.publish(data, subject=patient))
+
+    async def execute(self, patient: str, decide: Callable[[SubjectState], EventData]) -> EventData:
+        """Run a command of the subject contract."""
+        host = ContractHost(SUBJECTS, follower=self.follower, store=self.store, publisher=self.publisher)
+        return await host.execute(patient, decide)
+
+    async def _load(self, contract: Contract[_S], aggregate: str) -> _S:
+        loaded = await self.store.load(contract.kind, aggregate)
+        return msgspec.json.decode(loaded.state, type=contract.state) if loaded else contract.state()

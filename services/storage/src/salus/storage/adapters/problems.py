@@ -1,0 +1,36 @@
+"""What the API answers when the object store, the KMS or a key is not there."""
+
+from __future__ import annotations
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+
+from salus.crypto.errors import KmsAwayError, UnwrapError
+from salus.objects import ObjectsError
+from salus.runtime.problems import problem_response
+
+_log = structlog.get_logger()
+
+
+def install(app: FastAPI) -> None:
+    """Add storage's own parts to the problems that the runtime knows."""
+    app.add_exception_handler(ObjectsError, _store_away)
+    app.add_exception_handler(KmsAwayError, _kms_away)
+    app.add_exception_handler(UnwrapError, _key_unusable)
+
+
+async def _store_away(_: Request, error: Exception) -> JSONResponse:
+    _log.warning("a part is away", part="the object store", error=type(error).__name__)
+    detail = "the object store is away or refuses; whether a change was made is not known, repeat it"
+    return problem_response(503, "unavailable", detail)
+
+
+async def _kms_away(_: Request, error: Exception) -> JSONResponse:
+    _log.warning("a part is away", part="the KMS", error=type(error).__name__)
+    return problem_response(503, "unavailable", "the KMS is away; nothing was read or changed")
+
+
+async def _key_unusable(_: Request, error: Exception) -> JSONResponse:
+    _log.error("a key does not unwrap", error=str(error))
+    return problem_response(500, "key-unusable", "the patient's key does not unwrap; the cause is in the log")

@@ -1,0 +1,304 @@
+"""Storage over HTTP: patients' keys, and objects in and out as streams."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated
+from uuid import uuid4
+
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from salus.events.keyring import Party
+from salus.runtime.problems import ProblemError, documented
+from salus.storage.domain import Basis, ObjectState, SubjectState
+from salus.storage.handlers.inspecting import Report
+from salus.storage.handlers.reading import Reading, as_json
+from salus.storage.handlers.storing import Storing, Upload
+from salus.storage.handlers.subjects import Subjects
+from salus.storage.handlers.tally import too_large
+
+PSEUDONYM = r"^urn:uuid:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
+OBJECT_ID = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"
+MEDIA_TYPE = r"^[A-Za-z0-9.+-]+/[A-Za-z0-9.+-]+(;[ -~]*)?$"
+DID = r"^did:[a-z0-9]+:[A-Za-z0-9._:%-]+$"
+
+Patient = Annotated[str, Path(pattern=PSEUDONYM, description="The patient's pseudonym.")]
+PatientQuery = Annotated[str, Query(pattern=PSEUDONYM, description="The patient's pseudonym.")]
+ObjectId = Annotated[str, Path(pattern=OBJECT_ID, description="The object's id.")]
+DecisionToken = Annotated[
+    str | None, Header(alias="Salus-Decision", max_length=4096, description="Decision token of consent.")
+]
+MediaType = Annotated[str, Header(alias="Content-Type", max_length=256, pattern=MEDIA_TYPE)]
+Authenticate = Callable[..., Awaitable[Party]]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class RegisterBody(_Body):
+    """Who gets a key."""
+
+    patient: str | None = Field(
+        default=None, pattern=PSEUDONYM, description="Her pseudonym; none: a new one is made."
+    )
+    steward: str | None = Field(
+        default=None,
+        pattern=DID,
+        max_length=256,
+        description="The member that answers for her data; none: the one the caller is or acts for.",
+    )
+
+
+class EraseBody(_Body):
+    """Why a key is destroyed."""
+
+    basis: Basis
+
+
+class SubjectView(BaseModel):
+    """A patient's public key: anyone may seal to it (HPKE, see docs), only storage opens."""
+
+    patient: str
+    steward: str
+    suite: str
+    key: str
+    public_key: str = Field(description="Base64.")
+
+    @classmethod
+    def of(cls, state: SubjectState) -> SubjectView:
+        """Return the view of a patient's key."""
+        return cls(
+            patient=state.patient,
+            steward=state.steward,
+            suite=state.suite,
+            key=state.key,
+            public_key=state.public_key,
+        )
+
+
+class ErasedView(BaseModel):
+    """A key that is gone for ever, and how many objects it took along."""
+
+    patient: str
+    key: str
+    basis: Basis | None
+    objects: int
+
+
+class ObjectView(BaseModel):
+    """An object as the ledger commits to it."""
+
+    object: str
+    patient: str
+    steward: str
+    media_type: str
+    plaintext_bytes: int
+    ciphertext_bytes: int
+    ciphertext_sha256: str
+    commitment: str
+
+    @classmethod
+    def of(cls, state: ObjectState) -> ObjectView:
+        """Return the view of an object."""
+        return cls(
+            object=state.object,
+            patient=state.patient,
+            steward=state.steward,
+            media_type=state.media_type,
+            plaintext_bytes=state.plaintext_bytes,
+            ciphertext_bytes=state.ciphertext_bytes,
+            ciphertext_sha256=state.ciphertext_sha256,
+            commitment=state.commitment,
+        )
+
+
+class FaultView(BaseModel):
+    """One thing that is wrong; segments are counted from 0."""
+
+    part: str
+    fault: str
+    segment: int | None = None
+
+
+class ReportView(BaseModel):
+    """What was compared with the ledger, and what differs."""
+
+    object: str
+    intact: bool
+    checked: list[str]
+    ciphertext_bytes: int
+    faults: list[FaultView]
+
+    @classmethod
+    def of(cls, report: Report) -> ReportView:
+        """Return the view of a report."""
+        return cls(
+            object=report.object,
+            intact=report.intact,
+            checked=list(report.checked),
+            ciphertext_bytes=report.ciphertext_bytes,
+            faults=[FaultView.model_validate(as_json(fault)) for fault in report.faults],
+        )
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much at once, and how slowly."""
+
+    object_bytes_max: int
+    transfers_max: int
+    body_idle_s_max: float
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What the routes use."""
+
+    subjects: Subjects
+    storing: Storing
+    reading: Reading
+    authenticate: Authenticate
+    limits: Limits
+    now: Callable[[], datetime]
+
+
+def routes(desk: Desk) -> APIRouter:
+    """Return storage's routes."""
+    router = APIRouter()
+    transfers = asyncio.Semaphore(desk.limits.transfers_max)
+    _add_subjects(router, desk)
+    _add_storing(router, desk, transfers)
+    _add_reading(router, desk, transfers)
+    return router
+
+
+def _add_subjects(router: APIRouter, desk: Desk) -> None:
+    caller = Depends(desk.authenticate)
+
+    @router.post(
+        "/subjects", status_code=201, tags=["subjects"], responses=documented(401, 403, 409, 410, 422, 503)
+    )
+    async def register_subject(body: RegisterBody, caller: Party = caller) -> SubjectView:
+        """Give a patient a key pair, by her steward; repeating it returns the key she has."""
+        steward = body.steward or caller.member or caller.did
+        patient = body.patient or f"urn:uuid:{uuid4()}"
+        number = uuid4().hex[:16]
+        return SubjectView.of(
+            await desk.subjects.register(patient=patient, steward=steward, number=number, caller=caller)
+        )
+
+    @router.get("/subjects/{patient}/key", tags=["subjects"], responses=documented(404, 410, 422, 503))
+    async def get_subject_key(patient: Patient) -> SubjectView:
+        """Return the public key to seal to; 410 once it is destroyed."""
+        return SubjectView.of(await desk.subjects.get(patient))
+
+    @router.delete(
+        "/subjects/{patient}/key", tags=["subjects"], responses=documented(401, 403, 404, 409, 422, 503)
+    )
+    async def erase_subject(patient: Patient, body: EraseBody, caller: Party = caller) -> ErasedView:
+        """Destroy a patient's key: all that it sealed is unreadable from here on, everywhere."""
+        state = await desk.subjects.erase(patient, basis=body.basis, caller=caller)
+        return ErasedView(patient=state.patient, key=state.key, basis=state.destroyed, objects=state.objects)
+
+
+def _add_storing(router: APIRouter, desk: Desk, transfers: asyncio.Semaphore) -> None:
+    caller = Depends(desk.authenticate)
+    problems = documented(401, 403, 404, 408, 409, 410, 413, 422, 503)
+
+    async def store(upload: Upload, party: Party, token: str | None, response: Response) -> ObjectView:
+        async with transfers:
+            stored, new = await desk.storing.store(upload, caller=party, token=token, at=desk.now())
+        response.status_code = 201 if new else 200
+        response.headers["Location"] = f"/objects/{stored.object}"
+        return ObjectView.of(stored)
+
+    @router.put("/objects/{object}", status_code=201, tags=["objects"], responses=problems)
+    async def put_object(  # noqa: PLR0913  # one argument for each part of the request
+        *,
+        object: ObjectId,  # noqa: A002  # the catalogue's name
+        patient: PatientQuery,
+        request: Request,
+        response: Response,
+        content_type: MediaType = "application/octet-stream",
+        token: DecisionToken = None,
+        caller: Party = caller,
+    ) -> ObjectView:
+        """Store the body as this object, encrypted to the patient's key; repeating it is harmless."""
+        body = _body(request, desk.limits)
+        return await store(Upload(object, patient, content_type, body), caller, token, response)
+
+    @router.post("/objects", status_code=201, tags=["objects"], responses=problems)
+    async def post_object(
+        *,
+        patient: PatientQuery,
+        request: Request,
+        response: Response,
+        content_type: MediaType = "application/octet-stream",
+        caller: Party = caller,
+    ) -> ObjectView:
+        """Store the body as a new object, by the patient's steward."""
+        body = _body(request, desk.limits)
+        return await store(Upload(str(uuid4()), patient, content_type, body), caller, None, response)
+
+
+def _add_reading(router: APIRouter, desk: Desk, transfers: asyncio.Semaphore) -> None:
+    caller = Depends(desk.authenticate)
+
+    @router.get(
+        "/objects/{object}",
+        tags=["objects"],
+        response_class=StreamingResponse,
+        responses=documented(401, 403, 404, 410, 422, 502, 503),
+    )
+    async def get_object(
+        object: ObjectId,  # noqa: A002  # the catalogue's name
+        token: DecisionToken = None,
+        caller: Party = caller,
+    ) -> StreamingResponse:
+        """Return the content, if the decision token allows it and it is what the ledger says."""
+        async with transfers:
+            stored, content = await desk.reading.open(object, caller=caller, token=token, at=desk.now())
+        headers = {
+            "Content-Length": str(stored.plaintext_bytes),
+            "Content-Disposition": "attachment",
+            "X-Content-Type-Options": "nosniff",
+            "Cache-Control": "no-store",
+            "Salus-Commitment": stored.commitment,
+        }
+        return StreamingResponse(_held(content, transfers), media_type=stored.media_type, headers=headers)
+
+    @router.get("/objects/{object}/verify", tags=["objects"], responses=documented(401, 404, 422, 503))
+    async def verify_object(object: ObjectId, caller: Party = caller) -> ReportView:  # noqa: A002, ARG001  # the catalogue's name; any party may ask
+        """Compare a stored object with the ledger and name what is wrong, without showing its content."""
+        async with transfers:
+            return ReportView.of(await desk.reading.verify(object))
+
+
+async def _held(content: AsyncIterator[bytes], transfers: asyncio.Semaphore) -> AsyncIterator[bytes]:
+    async with transfers:
+        async for piece in content:
+            yield piece
+
+
+async def _body(request: Request, limits: Limits) -> AsyncIterator[bytes]:
+    """Yield the request's body; raises ProblemError 413 `too-large` or 408 `too-slow`."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > limits.object_bytes_max:
+        raise too_large(limits.object_bytes_max)
+    pieces = aiter(request.stream())
+    while True:
+        try:
+            async with asyncio.timeout(limits.body_idle_s_max):
+                piece = await anext(pieces, None)
+        except TimeoutError:
+            raise ProblemError(408, "too-slow", "the body stopped coming") from None
+        if piece is None:
+            return
+        if piece:
+            yield piece

@@ -1,0 +1,256 @@
+"""The contract of storage: who may keep, read and erase what, as pure functions of facts.
+
+Two kinds of aggregates are folded from the storage topic, patients (`SubjectState`, by pseudonym) and objects
+(`ObjectState`, by object id), and one from the consent topic (`EpochState`, by pseudonym).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, get_args
+
+import msgspec
+
+from salus.events.catalogue import (
+    ConsentRevoked,
+    EventData,
+    ObjectStored,
+    Purpose,
+    Sealed,
+    SubjectKeyDestroyed,
+    SubjectRegistered,
+)
+from salus.events.keyring import Party
+from salus.runtime.refusal import Refusal
+
+Basis = Literal["gdpr-art-17", "retention-ended", "patient-request", "court-order"]
+PURPOSES: frozenset[str] = frozenset(get_args(Purpose))
+
+
+class SubjectState(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A patient's key as the topic tells it; `patient` is empty before she is registered."""
+
+    patient: str = ""
+    steward: str = ""
+    suite: str = ""
+    key: str = ""
+    public_key: str = ""
+    objects: int = 0
+    destroyed: Basis | None = None
+
+
+class ObjectState(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An object as the ledger commits to it; `object` is empty before it is stored."""
+
+    object: str = ""
+    patient: str = ""
+    steward: str = ""
+    media_type: str = ""
+    plaintext_bytes: int = 0
+    ciphertext_bytes: int = 0
+    ciphertext_sha256: str = ""
+    commitment: str = ""
+    salt: Sealed | None = None
+
+
+class EpochState(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A patient's consent epoch: decision tokens of an earlier one are void."""
+
+    epoch: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A decision of consent, read from a token whose signature was verified."""
+
+    id: str
+    principal: str
+    action: str
+    object: str
+    patient: str
+    purpose: Purpose
+    epoch: int
+    break_glass: bool
+    expires: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """Who tries, when, and the patient's consent epoch at that moment."""
+
+    caller: Party
+    at: datetime
+    epoch: int
+
+
+def evolve_subject(state: SubjectState, data: EventData) -> SubjectState:
+    """Fold one event into the patient it is about."""
+    match data:
+        case SubjectRegistered() if not state.patient:
+            return SubjectState(
+                patient=data.patient,
+                steward=data.steward,
+                suite=data.suite,
+                key=data.key,
+                public_key=data.public_key,
+            )
+        case ObjectStored() if state.patient and state.destroyed is None:
+            return msgspec.structs.replace(state, objects=state.objects + 1)
+        case SubjectKeyDestroyed() if state.key == data.key:
+            return msgspec.structs.replace(state, destroyed=data.basis)
+        case _:
+            return state
+
+
+def evolve_object(state: ObjectState, data: EventData) -> ObjectState:
+    """Fold one event into the object it is about; the first object of an id is the one that counts."""
+    if not isinstance(data, ObjectStored) or state.object:
+        return state
+    return ObjectState(
+        object=data.object,
+        patient=data.patient,
+        steward=data.steward,
+        media_type=data.media_type,
+        plaintext_bytes=data.plaintext_bytes,
+        ciphertext_bytes=data.ciphertext_bytes,
+        ciphertext_sha256=data.ciphertext_sha256,
+        commitment=data.commitment,
+        salt=data.salt,
+    )
+
+
+def evolve_epoch(state: EpochState, data: EventData) -> EpochState:
+    """Fold one event of consent; only a revocation moves the epoch."""
+    if isinstance(data, ConsentRevoked):
+        return EpochState(epoch=max(state.epoch, data.epoch))
+    return state
+
+
+def object_of(_: str, data: EventData) -> str | None:
+    """Name the object that an event changes."""
+    return data.object if isinstance(data, ObjectStored) else None
+
+
+def patient_of_revocation(_: str, data: EventData) -> str | None:
+    """Name the patient whose epoch an event of consent moves."""
+    return data.patient if isinstance(data, ConsentRevoked) else None
+
+
+def location_of(object: str, salt: Sealed) -> str:  # noqa: A002  # the catalogue's name
+    """Return the key in the object store, a function of the event alone.
+
+    The sealed salt is unique to one upload, so two uploads of one id never touch each other's bytes.
+    """
+    upload = hashlib.sha256(salt.ciphertext.encode()).hexdigest()[:32]
+    return f"{object}/{upload}"
+
+
+def acts_for(party: Party, member: str) -> bool:
+    """Tell whether a party is a member organisation or acts for it."""
+    return member in (party.did, party.member)
+
+
+def decide_registration(
+    state: SubjectState, *, registration: SubjectRegistered, caller: Party, steward: Party | None
+) -> SubjectRegistered:
+    """Return the registration of a patient; raises Refusal.
+
+    `steward` is the party of that DID, if the network knows it.
+    """
+    if steward is None or steward.kind != "member":
+        raise Refusal("unknown-steward", "the steward is not a member organisation", status=422)
+    if not acts_for(caller, steward.did):
+        raise Refusal("not-the-steward", "only the steward registers its patients", status=403)
+    require_not_erased(state)
+    if state.patient:
+        raise Refusal("subject-exists", "the patient has a key already")
+    return registration
+
+
+def require_registered(state: SubjectState) -> None:
+    """Raise Refusal unless the patient has, or had, a key."""
+    if not state.patient:
+        raise Refusal("unknown-subject", "no patient is registered under this pseudonym", status=404)
+
+
+def require_not_erased(state: SubjectState) -> None:
+    """Raise Refusal if the patient's key was destroyed."""
+    if state.destroyed is not None:
+        raise Refusal(
+            "subject-erased", "the patient's key was destroyed; what it sealed is gone for ever", status=410
+        )
+
+
+def require_may_store(
+    subject: SubjectState,
+    *,
+    object: str,  # noqa: A002  # the catalogue's name
+    decision: Decision | None,
+    attempt: Attempt,
+) -> None:
+    """Raise Refusal unless the caller acts for the steward, or was allowed to write this object."""
+    require_registered(subject)
+    require_not_erased(subject)
+    if acts_for(attempt.caller, subject.steward):
+        return
+    if decision is None:
+        raise Refusal(
+            "not-the-steward", "only the steward, or who holds a decision to write, stores here", status=403
+        )
+    require_decision(decision, action="write", object=object, patient=subject.patient, attempt=attempt)
+
+
+def require_may_read(
+    stored: ObjectState, subject: SubjectState, *, decision: Decision, attempt: Attempt
+) -> None:
+    """Raise Refusal unless the decision lets this caller read this object now."""
+    require_not_erased(subject)
+    require_decision(decision, action="read", object=stored.object, patient=stored.patient, attempt=attempt)
+
+
+def require_decision(
+    decision: Decision,
+    *,
+    action: Literal["read", "write"],
+    object: str,  # noqa: A002  # the catalogue's name
+    patient: str,
+    attempt: Attempt,
+) -> None:
+    """Raise Refusal unless the decision is about exactly this, for this caller, and still stands."""
+    if decision.principal != attempt.caller.did:
+        raise Refusal("wrong-holder", "the decision was given to someone else", status=403)
+    if decision.action != action:
+        raise Refusal("wrong-action", f"the decision does not allow to {action}", status=403)
+    if decision.object != object or decision.patient != patient:
+        raise Refusal("wrong-object", "the decision is about another object or patient", status=403)
+    if attempt.at >= decision.expires:
+        raise Refusal("decision-expired", "the decision has expired; ask consent again", status=403)
+    if decision.epoch < attempt.epoch:
+        raise Refusal(
+            "decision-outdated", "a consent was revoked since the decision; ask consent again", status=403
+        )
+
+
+def require_may_erase(state: SubjectState, *, caller: Party) -> None:
+    """Raise Refusal unless the caller is the steward itself, or its privacy officer."""
+    require_registered(state)
+    officer = caller.member == state.steward and "privacy-officer" in caller.roles
+    if caller.did != state.steward and not officer:
+        raise Refusal(
+            "may-not-erase", "only the steward or its privacy officer destroys a patient's key", status=403
+        )
+
+
+def decide_erasure(state: SubjectState, *, caller: Party, basis: Basis) -> SubjectKeyDestroyed:
+    """Return the destruction of a patient's key; raises Refusal."""
+    require_may_erase(state, caller=caller)
+    require_not_erased(state)
+    return SubjectKeyDestroyed(
+        patient=state.patient,
+        key=state.key,
+        requested_by=caller.did,
+        basis=basis,
+        objects=state.objects,
+    )

@@ -1,0 +1,1 @@
+"""Orders the effects: patients' keys, storing, reading, inspecting."""

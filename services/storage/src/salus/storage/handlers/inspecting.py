@@ -1,0 +1,149 @@
+"""Check a stored object against the ledger, and name exactly what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Literal
+
+from salus.crypto.commitment import require_commitment
+from salus.crypto.errors import CommitmentError, HeaderError, SegmentError, UnknownSuiteError, UnsealError
+from salus.crypto.sealed_object import ObjectHeader, split_header
+from salus.crypto.sealing import unseal
+from salus.crypto.segments import TAG_BYTES, Segments, cut
+from salus.objects import NotFoundError, ObjectStore
+from salus.storage.domain import ObjectState, location_of
+from salus.storage.handlers.tally import Tally
+
+FAULTS_MAX = 16
+"""An inspection names this many faults and then stops looking for more."""
+
+SALT_CONTEXT = "salus.storage.object-stored.v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong: the whole object, its header, one segment (from 0), or what they add up to."""
+
+    part: Literal["object", "header", "segment", "content"]
+    fault: Literal["missing", "altered", "truncated", "extended"]
+    segment: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What an inspection compared and found; without a key only the ciphertext can be compared."""
+
+    object: str
+    checked: tuple[str, ...]
+    faults: tuple[Fault, ...]
+    ciphertext_bytes: int
+
+    @property
+    def intact(self) -> bool:
+        """Whether everything compared is as the ledger says."""
+        return not self.faults
+
+
+async def inspect(store: ObjectStore, stored: ObjectState, *, private_key: bytes | None) -> Report:
+    """Read a whole object in constant memory and compare it with what the ledger says of it.
+
+    With the patient's key every segment is authenticated and the content compared with its commitment, so
+    the wrong segment is named. Without it (she was erased) only SHA-256 and size of the ciphertext are
+    compared, which tells that something is wrong but not where.
+
+    Raises:
+        StoreAwayError: the store does not answer.
+    """
+    raw = Tally()
+    faults: list[Fault] = []
+    checked = ["ciphertext"]
+    chunks = raw.through(store.stream(_location(stored)))
+    try:
+        if private_key is not None:
+            checked += ["header", "segments", "commitment"]
+            faults += await _with_key(chunks, stored, private_key)
+        async for _ in chunks:
+            pass
+    except NotFoundError:
+        return Report(stored.object, ("ciphertext",), (Fault("object", "missing"),), 0)
+    if not faults and raw.sha256.hex() != stored.ciphertext_sha256:
+        faults.append(Fault("object", _by_size(raw.size, stored)))
+    return Report(stored.object, tuple(checked), tuple(faults), raw.size)
+
+
+async def open_header(
+    chunks: AsyncIterator[bytes], stored: ObjectState, private_key: bytes
+) -> tuple[Segments, AsyncIterator[bytes]]:
+    """Return what opens an object's segments, and their stream; raises HeaderError."""
+    header, rest = await split_header(chunks)
+    _require_header(header, stored)
+    try:
+        return header.open_segments(private_key), rest
+    except (UnsealError, UnknownSuiteError) as error:
+        raise HeaderError("its data key does not open") from error
+
+
+async def _with_key(chunks: AsyncIterator[bytes], stored: ObjectState, private_key: bytes) -> list[Fault]:
+    try:
+        segments, rest = await open_header(chunks, stored, private_key)
+    except HeaderError:
+        return [Fault("header", "altered")]
+    content = Tally()
+    faults = await _segments(segments, rest, content)
+    if not faults and content.size != stored.plaintext_bytes:
+        faults.append(Fault("content", "altered"))
+    if not faults:
+        faults += _commitment(stored, content.sha256, private_key)
+    return faults
+
+
+async def _segments(segments: Segments, chunks: AsyncIterator[bytes], content: Tally) -> list[Fault]:
+    faults: list[Fault] = []
+    index = 0
+    async for segment, last in cut(chunks, segments.segment_bytes + TAG_BYTES):
+        try:
+            content.add(segments.open(index, segment, last=last))
+        except SegmentError as error:
+            faults.append(Fault("segment", error.fault, segment=index))
+            if len(faults) == FAULTS_MAX:
+                break
+        index += 1
+    return faults
+
+
+def _commitment(stored: ObjectState, plaintext_sha256: bytes, private_key: bytes) -> list[Fault]:
+    try:
+        require_commitment(
+            bytes.fromhex(stored.commitment),
+            salt=salt_of(stored, private_key),
+            plaintext_sha256=plaintext_sha256,
+        )
+    except (CommitmentError, UnsealError, ValueError):
+        return [Fault("content", "altered")]
+    return []
+
+
+def salt_of(stored: ObjectState, private_key: bytes) -> bytes:
+    """Return the salt of an object's commitment; raises UnsealError."""
+    if stored.salt is None:
+        raise UnsealError("")
+    return unseal(stored.salt, private_key=private_key, context=SALT_CONTEXT)
+
+
+def _require_header(header: ObjectHeader, stored: ObjectState) -> None:
+    key = stored.salt.key if stored.salt else ""
+    if (header.object, header.patient, header.data_key.key) != (stored.object, stored.patient, key):
+        raise HeaderError("it belongs to another object")
+
+
+def _by_size(size: int, stored: ObjectState) -> Literal["altered", "truncated", "extended"]:
+    if size == stored.ciphertext_bytes:
+        return "altered"
+    return "truncated" if size < stored.ciphertext_bytes else "extended"
+
+
+def _location(stored: ObjectState) -> str:
+    if stored.salt is None:
+        raise ValueError("an object without a salt was never stored")
+    return location_of(stored.object, stored.salt)

@@ -1,0 +1,124 @@
+"""Patients' keys: made, told, destroyed."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from dataclasses import dataclass
+
+import structlog
+
+from salus.crypto.sealing import SUITE, generate_key_pair
+from salus.events.catalogue import SubjectRegistered
+from salus.events.keyring import Party
+from salus.runtime.problems import ProblemError
+from salus.runtime.refusal import Refusal
+from salus.storage.domain import (
+    Basis,
+    SubjectState,
+    decide_erasure,
+    decide_registration,
+    require_may_erase,
+    require_not_erased,
+    require_registered,
+)
+from salus.storage.ports import Announcer, Facts, Ring, Vault
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Subjects:
+    """Commands and questions about patients' keys."""
+
+    facts: Facts
+    announcer: Announcer
+    vault: Vault
+    ring: Ring
+
+    async def register(self, *, patient: str, steward: str, number: str, caller: Party) -> SubjectState:
+        """Give a patient a key pair and return her state; repeating it returns the key she has.
+
+        The private key is kept before anyone is told of the public one. A crash in between leaves a key that
+        nothing is sealed to; it goes with the patient's others when she is erased.
+
+        Raises:
+            Refusal: the contract says no, or she is registered with another steward.
+            ProblemError: 409 `conflict`, she was registered at the same time.
+        """
+        party = (await self.ring.catch_up()).parties.get(steward)
+        await self.facts.catch_up()
+        known = await self.facts.subject(patient)
+        pair = generate_key_pair()
+        registration = SubjectRegistered(
+            patient=patient,
+            steward=steward,
+            suite=SUITE,
+            key=f"{patient}#{number}",
+            public_key=b64encode(pair.public_key).decode("ascii"),
+        )
+        try:
+            decide_registration(known, registration=registration, caller=caller, steward=party)
+        except Refusal as refusal:
+            if refusal.code == "subject-exists" and known.steward == steward:
+                return known
+            raise
+        await self.vault.keep(patient=patient, key=registration.key, private_key=pair.private_key)
+        await self.announcer.execute(
+            patient,
+            lambda state: decide_registration(state, registration=registration, caller=caller, steward=party),
+        )
+        return await self.facts.subject(patient)
+
+    async def get(self, patient: str) -> SubjectState:
+        """Return a patient's key; raises Refusal 404, or 410 once it is destroyed."""
+        await self.facts.catch_up()
+        state = await self.facts.subject(patient)
+        require_registered(state)
+        require_not_erased(state)
+        return state
+
+    async def erase(self, patient: str, *, basis: Basis, caller: Party) -> SubjectState:
+        """Destroy a patient's key: the event first, then the key; repeating it finishes what is left.
+
+        From the event on every read is refused. A crash before the key is gone leaves the key in the vault
+        until `shred` runs, at the next start or within its interval.
+
+        Raises:
+            Refusal: the contract says no.
+            ProblemError: 409 `conflict`; 503 if the event stands but the key is not gone yet.
+        """
+        await self.facts.catch_up()
+        state = await self.facts.subject(patient)
+        require_may_erase(state, caller=caller)
+        if state.destroyed is None:
+            await self.announcer.execute(
+                patient, lambda state: decide_erasure(state, caller=caller, basis=basis)
+            )
+        await self._destroy(patient)
+        return await self.facts.subject(patient)
+
+    async def shred(self) -> int:
+        """Destroy every key that is still kept of a patient who was erased; return of how many patients.
+
+        Run at the start and from time to time, so that an erasure is finished whatever crashed.
+        """
+        await self.facts.catch_up()
+        subjects = await self.facts.subjects()
+        erased = [p for p in await self.vault.patients() if p in subjects and subjects[p].destroyed]
+        for patient in erased:
+            await self.vault.destroy(patient)
+        if erased:
+            _log.info("keys of erased patients destroyed", patients=len(erased))
+        return len(erased)
+
+    async def _destroy(self, patient: str) -> None:
+        try:
+            await self.vault.destroy(patient)
+        except Exception as error:
+            _log.exception("a key is not destroyed yet", error=type(error).__name__)
+            raise ProblemError(
+                503,
+                "key-destruction-pending",
+                "the erasure is recorded and reads are refused; the key itself is destroyed as soon as the"
+                " object store answers",
+            ) from error

@@ -1,0 +1,87 @@
+"""What storage needs from the world; `ObjectStore` and `Kms` are ports of the libraries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Protocol
+
+from salus.events.catalogue import EventData
+from salus.events.keyring import KeyRing
+from salus.storage.domain import Decision, ObjectState, SubjectState
+
+
+class Facts(Protocol):
+    """What the topics say, folded; after `catch_up`, all that was published before it."""
+
+    async def catch_up(self) -> None:
+        """Return once every event published before the call is folded; raises MessagingError."""
+
+    async def subject(self, patient: str) -> SubjectState:
+        """Return a patient's key; the empty state if there is none."""
+
+    async def subjects(self) -> Mapping[str, SubjectState]:
+        """Return every patient by pseudonym."""
+
+    async def object(self, name: str) -> ObjectState:
+        """Return an object; the empty state if there is none."""
+
+    async def epoch(self, patient: str) -> int:
+        """Return a patient's consent epoch; 0 if she never revoked one."""
+
+
+class Announcer(Protocol):
+    """States facts on the storage topic."""
+
+    async def announce(self, data: EventData, *, patient: str) -> None:
+        """Return when the fact is in the topic and folded.
+
+        Raises:
+            DeliveryError: it may or may not be in the topic.
+        """
+
+    async def execute(self, patient: str, decide: Callable[[SubjectState], EventData]) -> EventData:
+        """Decide against the patient's state, publish, and return once the event has taken effect.
+
+        Raises:
+            Refusal: the contract says no; nothing was published.
+            ProblemError: 409 `conflict`, another command was first; nothing was changed.
+        """
+
+
+class Vault(Protocol):
+    """The private halves of patients' keys, wrapped by the KMS."""
+
+    async def keep(self, *, patient: str, key: str, private_key: bytes) -> None:
+        """Keep a new private key; raises StoreAwayError, KmsAwayError."""
+
+    async def fetch(self, *, patient: str, key: str) -> bytes:
+        """Return a private key.
+
+        Raises:
+            NotFoundError: it is not there (any more).
+            UnwrapError: it was altered, or its root key is gone.
+        """
+
+    async def destroy(self, patient: str) -> None:
+        """Destroy every key of a patient, all versions of it; fine if there is none."""
+
+    async def patients(self) -> set[str]:
+        """Return every patient of whom a key is kept."""
+
+    async def rewrap(self) -> int:
+        """Wrap every key anew under the current root key; return how many were changed."""
+
+
+class Ring(Protocol):
+    """The key ring that signatures are judged by."""
+
+    async def catch_up(self) -> KeyRing:
+        """Return the ring with everything that has been published until now."""
+
+
+class Decisions(Protocol):
+    """Reads decision tokens."""
+
+    async def read(self, token: str, *, at: datetime) -> Decision:
+        """Return what the token says; raises Refusal `invalid-decision` unless consent signed it."""

@@ -1,0 +1,37 @@
+"""What the operator of storage chooses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+
+from salus.runtime.settings import DatabaseSettings, ObjectSettings, ServiceSettings
+
+
+class Settings(ServiceSettings, DatabaseSettings, ObjectSettings):
+    """Storage needs Kafka, an object store, a database, a KMS, its signing key and the network file."""
+
+    service_name: str = "storage"
+    kms_file: Path | None = Field(
+        default=None,
+        description="Root keys of the file KMS, made at the first start; none: `kms` beside the signing key.",
+    )
+    kms_passphrase: SecretStr | None = Field(
+        default=None, description="Encrypts the KMS file; none: the file itself is the secret."
+    )
+    object_bytes_max: int = Field(
+        default=5 * 1024**3, ge=1, description="The largest object that is taken, in bytes."
+    )
+    transfers_max: int = Field(default=16, ge=1, description="Uploads and downloads at once; more wait.")
+    body_idle_s_max: float = Field(
+        default=30, gt=0, description="An upload that sends nothing for so long is given up, in seconds."
+    )
+    shred_interval_s: float = Field(
+        default=60, gt=0, description="How often unfinished erasures are looked for, in seconds."
+    )
+
+    @property
+    def kms_path(self) -> Path:
+        """Where the KMS file is."""
+        return self.kms_file or self.signing_key_file.parent / "kms"
