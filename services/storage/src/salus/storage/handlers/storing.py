@@ -16,6 +16,7 @@ from salus.events.keyring import Party
 from salus.objects import ObjectStore
 from salus.runtime.refusal import Refusal
 from salus.storage.domain import (
+    Attempt,
     Decision,
     ObjectState,
     SubjectState,
