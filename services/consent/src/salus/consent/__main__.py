@@ -1,0 +1,103 @@
+"""Wires consent and runs it: `python -m salus.consent`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+from functools import partial
+
+from fastapi import FastAPI
+
+from salus.consent import api, fhir_api
+from salus.consent.adapters.cedar import CedarPolicies, read_policies
+from salus.consent.adapters.folded import CONSENT_TOPIC, PATIENTS, STORAGE_TOPIC, SUBJECTS, FoldedFacts
+from salus.consent.adapters.release import contract_digest, policies_folder
+from salus.consent.adapters.tokens import DecisionTokens
+from salus.consent.domain.consents import PolicyVersion
+from salus.consent.handlers import adopt_policies
+from salus.consent.ports import World
+from salus.consent.settings import Settings
+from salus.messaging import ping
+from salus.runtime.auth import Authenticator
+from salus.runtime.contract import ContractHost
+from salus.runtime.fold import open_fold_store, open_follower
+from salus.runtime.identity_view import IdentityView, open_identity_view
+from salus.runtime.keys import load_signer
+from salus.runtime.network import Network
+from salus.runtime.publishing import open_publisher
+from salus.runtime.service import Check, create_app, serve, wait_for
+from salus.runtime.telemetry import set_up
+
+AUDIENCE = "salus:consent"
+
+
+def now() -> datetime:
+    """Return the time."""
+    return datetime.now(UTC)
+
+
+@asynccontextmanager
+async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
+    """Connect everything, adopt the policy set and yield the app; Kafka must be there."""
+    network = Network.read(settings.network_file)
+    policies = CedarPolicies(read_policies(policies_folder(settings.policies_folder)))
+    signer = load_signer(settings.signing_key_file)
+    kafka = settings.kafka_bootstrap
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(open_fold_store(settings.database_url))
+        ring = await stack.enter_async_context(open_identity_view(kafka, network))
+        publisher = await stack.enter_async_context(open_publisher(kafka, signer))
+        partitions = [*network.topic_partitions(CONSENT_TOPIC), *network.topic_partitions(STORAGE_TOPIC)]
+        contracts = [PATIENTS, SUBJECTS]
+        follower = await stack.enter_async_context(
+            open_follower(kafka, store=store, identity=ring, contracts=contracts, partitions=partitions)
+        )
+        patients = ContractHost(PATIENTS, follower=follower, store=store, publisher=publisher)
+        version = PolicyVersion(policy_set=policies.digest, contract=contract_digest())
+        await wait_for("registration", partial(_registered, ring, signer.did))
+        await adopt_policies(version, service=signer.did, patients=patients)
+        world = World(
+            patients=patients,
+            facts=FoldedFacts(follower, store),
+            publisher=publisher,
+            policies=policies,
+            tokens=DecisionTokens(signer),
+            ring=ring,
+        )
+        checks: dict[str, Check] = {
+            "kafka": partial(ping, kafka),
+            "database": store.ping,
+            "fold": follower.catch_up,
+            "registration": partial(_registered, ring, signer.did),
+        }
+        yield _app(settings, world, checks=checks, authenticate=Authenticator(ring, audience=AUDIENCE))
+
+
+def _app(
+    settings: Settings, world: World, *, checks: Mapping[str, Check], authenticate: Authenticator
+) -> FastAPI:
+    app = create_app(settings, title="Salus consent", checks=checks)
+    shared = api.Api(world=world, authenticate=authenticate, now=now)
+    app.include_router(api.routes(shared))
+    app.include_router(fhir_api.routes(shared))
+    return app
+
+
+async def _registered(ring: IdentityView, did: str) -> None:
+    """Raise until identity has registered this service: before that, nobody accepts its events."""
+    if did not in (await ring.catch_up()).parties:
+        raise LookupError(f"identity has not registered {did} yet")
+
+
+async def main(settings: Settings) -> None:
+    """Serve until told to stop."""
+    set_up(settings)
+    await wait_for("kafka", partial(ping, settings.kafka_bootstrap))
+    async with open_app(settings) as app:
+        await serve(app, settings)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(Settings()))

@@ -1,0 +1,1 @@
+"""How consent talks to the world: Cedar evaluates, tokens are signed, FHIR is spoken."""

@@ -1,0 +1,146 @@
+"""Cedar through cedarpy: policies are checked against their schema when loaded, fail closed when asked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources.abc import Traversable
+from typing import Any
+
+import cedarpy
+
+from salus.consent.domain.decisions import TOKEN_SECONDS, Inputs, Rule, Verdict
+
+VALID_SECONDS_MAX = 900
+
+
+class PolicySetError(Exception):
+    """The policies cannot be used; the message says which one and why."""
+
+
+@dataclass(frozen=True)
+class CedarAnswer:
+    """Cedar's own answer, before anything is closed: the ids of the determining policies, and errors."""
+
+    allowed: bool
+    determining: tuple[str, ...]
+    errors: tuple[str, ...]
+
+
+class CedarEngine:
+    """A parsed policy set with its schema; evaluates, and adds nothing to what Cedar says."""
+
+    def __init__(self, policies: str, schema: str | None) -> None:
+        """Parse both.
+
+        Raises:
+            PolicySetError: they do not parse.
+        """
+        try:
+            self._policies = cedarpy.PolicySet.from_str(policies)
+            self._schema = cedarpy.Schema.from_str(schema) if schema is not None else None
+        except ValueError as error:
+            raise PolicySetError(str(error)) from error
+
+    def ask(self, inputs: Inputs) -> CedarAnswer:
+        """Evaluate one request; one that does not fit the schema is an error and no decision."""
+        request = {
+            "principal": dict(inputs.principal),
+            "action": dict(inputs.action),
+            "resource": dict(inputs.resource),
+            "context": dict(inputs.context),
+        }
+        entities = [dict(entity) for entity in inputs.entities]
+        try:
+            result = cedarpy.is_authorized(request, self._policies, entities, self._schema)
+        except (ValueError, TypeError) as error:
+            return CedarAnswer(allowed=False, determining=(), errors=(type(error).__name__,))
+        diagnostics = result.diagnostics
+        errors = tuple(diagnostics.errors)
+        if result.decision is cedarpy.Decision.NoDecision:
+            errors = errors or ("no decision",)
+        return CedarAnswer(result.allowed, tuple(diagnostics.reasons), errors)
+
+
+class CedarPolicies:
+    """The policy set in force: deny by default, and deny when anything at all went wrong."""
+
+    def __init__(self, files: Mapping[str, bytes]) -> None:
+        """Take the files of a policy folder by name: `*.cedar`, and one `*.cedarschema`.
+
+        Raises:
+            PolicySetError: they do not parse, do not fit the schema, or lack a unique @id each.
+        """
+        policies = "\n".join(_text(files[name]) for name in sorted(files) if name.endswith(".cedar"))
+        schemas = [_text(files[name]) for name in sorted(files) if name.endswith(".cedarschema")]
+        if len(schemas) != 1 or not policies.strip():
+            raise PolicySetError("a policy folder holds *.cedar files and exactly one *.cedarschema")
+        self._engine = CedarEngine(policies, schemas[0])
+        checked = cedarpy.validate_policies(policies, schemas[0])
+        if not checked.validation_passed:
+            raise PolicySetError("; ".join(str(error) for error in checked.errors))
+        self._rules = _rules(policies)
+        self.digest = digest_of(files)
+
+    def evaluate(self, inputs: Inputs) -> Verdict:
+        """Return the verdict; one failing policy is an error even if others could decide."""
+        answer = self._engine.ask(inputs)
+        known = tuple(self._rules[name] for name in answer.determining if name in self._rules)
+        if answer.errors or len(known) != len(answer.determining):
+            return Verdict(allowed=False, errors=answer.errors or ("a determining policy has no @id",))
+        return Verdict(allowed=answer.allowed, rules=known)
+
+
+def read_policies(folder: Traversable) -> dict[str, bytes]:
+    """Return the policy files of a folder by name; other files are ignored."""
+    return {
+        entry.name: entry.read_bytes()
+        for entry in folder.iterdir()
+        if entry.name.endswith((".cedar", ".cedarschema"))
+    }
+
+
+def digest_of(files: Mapping[str, bytes]) -> str:
+    """Return the SHA-256, in hex, over `<name> <length>LF<bytes>` of each file in the order of names."""
+    digest = hashlib.sha256()
+    for name in sorted(files):
+        digest.update(f"{name} {len(files[name])}\n".encode())
+        digest.update(files[name])
+    return digest.hexdigest()
+
+
+def _rules(policies: str) -> dict[str, Rule]:
+    """Return the rules by the ids that the parser gave them."""
+    document: dict[str, Any] = json.loads(cedarpy.policies_to_json_str(policies))
+    if document.get("templates") or document.get("templateLinks"):
+        raise PolicySetError("policy templates are not used here")
+    rules = {name: _rule(name, policy) for name, policy in document["staticPolicies"].items()}
+    names = [rule.id for rule in rules.values()]
+    if len(set(names)) != len(names):
+        raise PolicySetError(f"two policies share an @id among {sorted(names)}")
+    return rules
+
+
+def _rule(name: str, policy: Mapping[str, Any]) -> Rule:
+    annotations: dict[str, str | None] = policy.get("annotations", {})
+    identifier = annotations.get("id")
+    if not identifier:
+        raise PolicySetError(f"{name} has no @id; reasons could not name it")
+    seconds = annotations.get("valid_seconds") or str(TOKEN_SECONDS)
+    if not seconds.isascii() or not seconds.isdigit() or not 1 <= int(seconds) <= VALID_SECONDS_MAX:
+        raise PolicySetError(f"{identifier}: @valid_seconds is 1 to {VALID_SECONDS_MAX}")
+    return Rule(
+        id=identifier,
+        obligations=tuple((annotations.get("obligations") or "").split()),
+        valid_seconds=int(seconds),
+        breaks_glass=annotations.get("break_glass") == "yes",
+    )
+
+
+def _text(data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise PolicySetError("a policy file is not UTF-8") from error

@@ -1,0 +1,36 @@
+"""Patients' facts from the fold store, together with the position that they belong to."""
+
+from __future__ import annotations
+
+import msgspec
+
+from salus.consent.domain.consents import PatientState, SubjectState, evolve, evolve_subject
+from salus.consent.ports import Facts
+from salus.runtime.contract import Contract
+from salus.runtime.fold import FoldStore, Follower
+
+CONSENT_TOPIC = "salus.consent.events"
+STORAGE_TOPIC = "salus.storage.events"
+PATIENTS = Contract(kind="patient", topic=CONSENT_TOPIC, state=PatientState, evolve=evolve)
+SUBJECTS = Contract(kind="subject", topic=STORAGE_TOPIC, state=SubjectState, evolve=evolve_subject)
+
+
+class FoldedFacts:
+    """Reads after a barrier, and in one statement, so that position and state belong together."""
+
+    def __init__(self, follower: Follower, store: FoldStore) -> None:
+        self._follower = follower
+        self._store = store
+
+    async def facts(self, patient: str) -> Facts:
+        """Return what is known of the patient now; raises MessagingError when Kafka is away."""
+        await self._follower.catch_up()
+        position, states = await self._store.load_at(
+            [(PATIENTS.kind, patient), (SUBJECTS.kind, patient)], topic=CONSENT_TOPIC
+        )
+        state, subject = states.get((PATIENTS.kind, patient)), states.get((SUBJECTS.kind, patient))
+        return Facts(
+            state=msgspec.json.decode(state, type=PatientState) if state else PatientState(),
+            subject=msgspec.json.decode(subject, type=SubjectState) if subject else SubjectState(),
+            position=position,
+        )

@@ -1,0 +1,195 @@
+"""Consent over HTTP: grant, revoke, link, decide and review; FHIR Consent in and out."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated
+from uuid import uuid4
+
+from fastapi import APIRouter, Depends, Header, Path
+from fastapi.responses import Response
+
+from salus.consent import handlers, models
+from salus.consent.domain.consents import (
+    Actor,
+    Grant,
+    Link,
+    Review,
+    Revoke,
+    found_consent,
+    identifier_under,
+    patient_of,
+    sees_all,
+    visible_consents,
+)
+from salus.consent.domain.decisions import Question
+from salus.consent.ports import World
+from salus.events.keyring import Party
+from salus.runtime.problems import documented
+from salus.runtime.refusal import Refusal
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(min_length=8, max_length=128, description="A repeated request with the same key has one effect."),
+]
+PatientInPath = Annotated[str, Path(pattern=models.PSEUDONYM_PATTERN, description="The patient's pseudonym.")]
+IdInPath = Annotated[str, Path(max_length=80)]
+Caller = Callable[..., Awaitable[Party]]
+
+
+@dataclass(frozen=True)
+class Api:
+    """What every route uses."""
+
+    world: World
+    authenticate: Caller
+    now: Callable[[], datetime]
+
+
+def actor_of(party: Party) -> Actor:
+    """Return the authenticated party as the contract knows it."""
+    return Actor(did=party.did, kind=party.kind, roles=party.roles, member=party.member)
+
+
+def suffix_for(actor: Actor, key: str | None) -> str:
+    """Return the end of a new id: random, or always the same for a caller's idempotency key."""
+    if key is None:
+        return uuid4().hex[:20]
+    return hashlib.sha256(f"{actor.did}\0{key}".encode()).hexdigest()[:20]
+
+
+def routes(api: Api) -> APIRouter:
+    """Return the routes of consents, decisions and reviews."""
+    router = APIRouter()
+    _add_consents(router, api)
+    _add_patients(router, api)
+    _add_decisions(router, api)
+    return router
+
+
+def _add_consents(router: APIRouter, api: Api) -> None:
+    caller = Depends(api.authenticate)
+    world = api.world
+
+    @router.post(
+        "/consents", status_code=201, tags=["consents"], responses=documented(401, 403, 404, 409, 422, 503)
+    )
+    async def grant_consent(
+        body: models.GrantBody, idempotency_key: IdempotencyKey = None, caller: Party = caller
+    ) -> models.ConsentView:
+        """Let someone act on a patient's data: by the patient herself, or by her steward for her."""
+        actor, at = actor_of(caller), api.now()
+        command = Grant(
+            consent=identifier_under(body.patient, suffix=suffix_for(actor, idempotency_key)),
+            patient=body.patient,
+            grantee=body.grantee,
+            grantee_known=False,
+            actions=tuple(body.actions),
+            purposes=tuple(body.purposes),
+            valid_from=body.valid_from or at,
+            valid_until=body.valid_until,
+        )
+        repeatable = idempotency_key is not None
+        granted = await handlers.grant(command, actor=actor, at=at, repeatable=repeatable, world=world)
+        return models.ConsentView.of(granted, patient=body.patient)
+
+    @router.get("/consents/{consent}", tags=["consents"], responses=documented(401, 404, 503))
+    async def get_consent(consent: IdInPath, caller: Party = caller) -> models.ConsentView:
+        """Return one consent, to the patient, her steward or the grantee."""
+        patient = patient_of(consent)
+        found = await handlers.read_consent(patient, consent, actor=actor_of(caller), world=world)
+        return models.ConsentView.of(found, patient=patient)
+
+    @router.post(
+        "/consents/{consent}/revoke", tags=["consents"], responses=documented(401, 403, 404, 409, 503)
+    )
+    async def revoke_consent(consent: IdInPath, caller: Party = caller) -> models.ConsentView:
+        """Take a consent back; every decision token given before is void from here on."""
+        patient = patient_of(consent)
+        await handlers.execute(Revoke(consent, patient), actor=actor_of(caller), at=api.now(), world=world)
+        state = (await world.facts.facts(patient)).state
+        return models.ConsentView.of(found_consent(state, consent), patient=patient)
+
+
+def _add_patients(router: APIRouter, api: Api) -> None:
+    caller = Depends(api.authenticate)
+    world = api.world
+
+    @router.post(
+        "/patients/{patient}/parties",
+        status_code=201,
+        tags=["patients"],
+        responses=documented(401, 403, 404, 409, 422, 503),
+    )
+    async def link_patient(
+        patient: PatientInPath, body: models.LinkBody, caller: Party = caller
+    ) -> models.LinkView:
+        """Say which party the patient is, so that she can decide for herself: by her steward."""
+        command = Link(patient=patient, did=body.did, is_patient=False)
+        await handlers.execute(command, actor=actor_of(caller), at=api.now(), world=world)
+        return models.LinkView(patient=patient, did=body.did)
+
+    @router.get("/patients/{patient}/consents", tags=["patients"], responses=documented(401, 422, 503))
+    async def list_consents(patient: PatientInPath, caller: Party = caller) -> models.ConsentList:
+        """List a patient's consents as far as they are the caller's business, and her epoch."""
+        known = await world.facts.facts(patient)
+        seen = visible_consents(actor_of(caller), known.state, known.subject)
+        views = [models.ConsentView.of(consent, patient=patient) for consent in seen]
+        return models.ConsentList(patient=patient, epoch=known.state.epoch, consents=views)
+
+    @router.get(
+        "/patients/{patient}/glass-breaks", tags=["patients"], responses=documented(401, 403, 422, 503)
+    )
+    async def list_glass_breaks(
+        patient: PatientInPath, caller: Party = caller
+    ) -> list[models.GlassBreakView]:
+        """List the emergency accesses to a patient's data, to her and to her steward's privacy officers."""
+        known = await world.facts.facts(patient)
+        if not sees_all(actor_of(caller), known.state, known.subject):
+            raise Refusal("not-permitted", "neither the patient nor her steward", status=403)
+        return [models.GlassBreakView.of(broken) for broken in known.state.glass_breaks]
+
+
+def _add_decisions(router: APIRouter, api: Api) -> None:
+    caller = Depends(api.authenticate)
+    world = api.world
+
+    @router.post("/decisions", tags=["decisions"], responses=documented(401, 422, 503))
+    async def decide(body: models.DecisionBody, caller: Party = caller) -> models.DecisionView:
+        """Ask whether the caller may act on an object now. A denial is an answer, and an event, as well.
+
+        If allowed, `token` is what storage wants in `Salus-Decision`; it holds for this caller, object,
+        action and purpose, for a minute, and for five in an emergency.
+        """
+        broken = body.break_glass
+        question = Question(
+            principal=actor_of(caller),
+            action=body.action,
+            object=body.object,
+            patient=body.patient,
+            purpose=body.purpose,
+            break_glass=broken.reason if broken else None,
+        )
+        statement = broken.statement.as_sealed() if broken and broken.statement else None
+        suffix = uuid4().hex[:20]
+        decision = await handlers.decide_access(
+            question, statement=statement, suffix=suffix, at=api.now(), world=world
+        )
+        return models.DecisionView.of(decision)
+
+    @router.post(
+        "/glass-breaks/{decision}/review",
+        status_code=204,
+        tags=["decisions"],
+        responses=documented(401, 403, 404, 409, 422, 503),
+    )
+    async def review_glass_break(
+        decision: IdInPath, body: models.ReviewBody, caller: Party = caller
+    ) -> Response:
+        """Judge an emergency access: by a privacy officer of the patient's steward, and not one's own."""
+        command = Review(decision=decision, patient=patient_of(decision), outcome=body.outcome)
+        await handlers.execute(command, actor=actor_of(caller), at=api.now(), world=world)
+        return Response(status_code=204)

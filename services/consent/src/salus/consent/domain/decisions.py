@@ -1,0 +1,234 @@
+"""What a decision is asked with, what the policies answer, and what follows from the answer. Pure.
+
+The policies see entities and a context made here from folded state; time-bound consents are filtered
+before, so a policy needs no clock. `inputs_digest` commits to exactly what the policies saw.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from salus.consent.domain.consents import (
+    Actor,
+    BreakReason,
+    Consent,
+    PatientState,
+    SubjectState,
+    active_consents,
+)
+from salus.events.catalogue import AccessDecided, Action, GlassBroken, Purpose, Sealed
+
+NO_POLICY_PERMITS = "no-policy-permits"
+POLICY_ERROR = "policy-error"
+TOKEN_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Question:
+    """May this principal do this action on this object of this patient, for this purpose, now?"""
+
+    principal: Actor
+    action: Action
+    object: str
+    patient: str
+    purpose: Purpose
+    break_glass: BreakReason | None = None
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Everything that the policies see, in Cedar's JSON forms."""
+
+    principal: Mapping[str, str]
+    action: Mapping[str, str]
+    resource: Mapping[str, str]
+    context: Mapping[str, Any]
+    entities: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A policy by its annotations @id, @obligations, @valid_seconds and @break_glass."""
+
+    id: str
+    obligations: tuple[str, ...] = ()
+    valid_seconds: int = TOKEN_SECONDS
+    breaks_glass: bool = False
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the policies say: `rules` are those that decided; any error makes it a denial."""
+
+    allowed: bool
+    rules: tuple[Rule, ...] = ()
+    errors: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What follows from a verdict."""
+
+    allowed: bool
+    reasons: tuple[str, ...]
+    obligations: tuple[str, ...]
+    valid_until: datetime
+    break_glass: bool
+
+
+def inputs_of(question: Question, *, state: PatientState, subject: SubjectState, at: datetime) -> Inputs:
+    """Return what the policies see: the principal, the record, its patient and her active consents."""
+    who = question.principal
+    principal = {"type": "Salus::Party", "id": who.did}
+    resource = {"type": "Salus::Record", "id": question.object}
+    patient = {"type": "Salus::Patient", "id": question.patient}
+    party_attrs = {
+        "did": who.did,
+        "kind": who.kind,
+        "roles": sorted(who.roles),
+        **_given("member", who.member),
+    }
+    patient_attrs = {
+        "dids": sorted(state.dids),
+        "grants": _grants(active_consents(state, at=at)),
+        "erased": subject.erased,
+        **_given("steward", subject.steward),
+    }
+    context: dict[str, Any] = {"purpose": question.purpose}
+    if question.break_glass is not None:
+        context["break_glass"] = {"reason": question.break_glass}
+    return Inputs(
+        principal=principal,
+        action={"type": "Salus::Action", "id": question.action},
+        resource=resource,
+        context=context,
+        entities=[
+            {"uid": principal, "attrs": party_attrs, "parents": []},
+            {"uid": patient, "attrs": patient_attrs, "parents": []},
+            {"uid": resource, "attrs": {"patient": {"__entity": patient}}, "parents": []},
+        ],
+    )
+
+
+def canonical(inputs: Inputs) -> bytes:
+    """Return the RFC 8785 (JCS) encoding: all member names are ASCII, all values strings, flags and lists."""
+    document = {
+        "principal": inputs.principal,
+        "action": inputs.action,
+        "resource": inputs.resource,
+        "context": inputs.context,
+        "entities": inputs.entities,
+    }
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def inputs_digest(inputs: Inputs) -> str:
+    """Return the SHA-256 of the canonical encoding, in hex."""
+    return hashlib.sha256(canonical(inputs)).hexdigest()
+
+
+def conclude(question: Question, verdict: Verdict, *, state: PatientState, at: datetime) -> Answer:
+    """Return the answer: deny unless the policies permit and none of them failed.
+
+    Emergency access is used only if nothing else permits, so that nobody is accused who had a consent.
+    """
+    if verdict.errors:
+        return _denied((POLICY_ERROR,), at=at)
+    if not verdict.allowed:
+        return _denied(tuple(sorted(rule.id for rule in verdict.rules)) or (NO_POLICY_PERMITS,), at=at)
+    ordinary = tuple(rule for rule in verdict.rules if not rule.breaks_glass)
+    rules = ordinary or verdict.rules
+    if not rules:
+        return _denied((POLICY_ERROR,), at=at)
+    until = at + timedelta(seconds=min(rule.valid_seconds for rule in rules))
+    covering = _covering(question, active_consents(state, at=at))
+    if covering and ordinary:
+        until = min(until, max(consent.valid_until for consent in covering))
+    return Answer(
+        allowed=True,
+        reasons=tuple(sorted(rule.id for rule in rules)),
+        obligations=tuple(sorted({obligation for rule in rules for obligation in rule.obligations})),
+        valid_until=until,
+        break_glass=not ordinary,
+    )
+
+
+@dataclass(frozen=True)
+class Basis:
+    """What a decision rests on: who decided by which rules, from which state."""
+
+    decision: str
+    policy_set: str
+    inputs: str
+    state_position: int
+    epoch: int
+
+
+def decided(question: Question, answer: Answer, basis: Basis) -> AccessDecided:
+    """Return the event of a decision."""
+    return AccessDecided(
+        decision=basis.decision,
+        principal=question.principal.did,
+        action=question.action,
+        object=question.object,
+        patient=question.patient,
+        purpose=question.purpose,
+        allowed=answer.allowed,
+        reasons=answer.reasons,
+        policy_set=basis.policy_set,
+        inputs=basis.inputs,
+        state_position=basis.state_position,
+        epoch=basis.epoch,
+        valid_until=answer.valid_until,
+        obligations=answer.obligations,
+        break_glass=answer.break_glass,
+    )
+
+
+def glass_broken(
+    question: Question, answer: Answer, *, decision: str, statement: Sealed | None
+) -> GlassBroken | None:
+    """Return the event that an emergency access is loud by, or None for any other answer."""
+    if not answer.break_glass or question.break_glass is None:
+        return None
+    return GlassBroken(
+        decision=decision,
+        principal=question.principal.did,
+        object=question.object,
+        patient=question.patient,
+        reason=question.break_glass,
+        valid_until=answer.valid_until,
+        statement=statement,
+    )
+
+
+def _denied(reasons: tuple[str, ...], *, at: datetime) -> Answer:
+    return Answer(allowed=False, reasons=reasons, obligations=(), valid_until=at, break_glass=False)
+
+
+def _grants(consents: Sequence[Consent]) -> list[dict[str, str]]:
+    """Return one record per grantee, action and purpose, without repetition and in a fixed order."""
+    triples = {
+        (c.grantee, action, purpose) for c in consents for action in c.actions for purpose in c.purposes
+    }
+    return [{"grantee": g, "action": a, "purpose": p} for g, a, p in sorted(triples)]
+
+
+def _covering(question: Question, consents: Sequence[Consent]) -> list[Consent]:
+    grantees = {question.principal.did, question.principal.member}
+    return [
+        consent
+        for consent in consents
+        if consent.grantee in grantees
+        and question.action in consent.actions
+        and question.purpose in consent.purposes
+    ]
+
+
+def _given(name: str, value: str | None) -> dict[str, str]:
+    return {} if value is None else {name: value}

@@ -1,0 +1,156 @@
+"""Orders the effects of consent: gather facts, let the contract or the policies decide, publish, answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import structlog
+
+from salus.consent.domain.consents import (
+    Actor,
+    Adopt,
+    Command,
+    Consent,
+    Grant,
+    Link,
+    PolicyVersion,
+    adopt,
+    decide,
+    found_consent,
+    identifier_under,
+    same_grant,
+    visible_consents,
+)
+from salus.consent.domain.decisions import (
+    Answer,
+    Basis,
+    Question,
+    conclude,
+    decided,
+    glass_broken,
+    inputs_digest,
+    inputs_of,
+)
+from salus.consent.ports import Claims, Patients, World
+from salus.events.catalogue import EventData, Sealed
+from salus.runtime.problems import ProblemError
+from salus.runtime.refusal import Refusal
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A decision as it is answered; `token` is there if it allows."""
+
+    id: str
+    answer: Answer
+    epoch: int
+    token: str | None
+
+
+async def execute(command: Command, *, actor: Actor, at: datetime, world: World) -> EventData:
+    """Execute one command on its patient, and return the event once it has taken effect.
+
+    A crash after publishing leaves an event that is folded on the next start; the caller, who got no
+    answer, finds its command done when it repeats it. Raises Refusal, or ProblemError 409 `conflict`.
+    """
+    ring = await world.ring.catch_up()
+    match command:
+        case Grant():
+            command = replace(command, grantee_known=command.grantee in ring.parties)
+        case Link():
+            party = ring.parties.get(command.did)
+            command = replace(command, is_patient=party is not None and "patient" in party.roles)
+        case _:
+            pass
+    known = await world.facts.facts(command.patient)
+    return await world.patients.execute(
+        command.patient, lambda state: decide(state, command, actor=actor, subject=known.subject, at=at)
+    )
+
+
+async def grant(command: Grant, *, actor: Actor, at: datetime, repeatable: bool, world: World) -> Consent:
+    """Grant a consent and return it.
+
+    If the command is `repeatable` (its id was derived from the caller's Idempotency-Key), a second time
+    finds the first's consent. Raises Refusal `idempotency-key-reused` if that was another consent.
+    """
+    try:
+        await execute(command, actor=actor, at=at, world=world)
+    except Refusal as refusal:
+        if refusal.code != "consent-exists" or not repeatable:
+            raise
+    consent = found_consent((await world.facts.facts(command.patient)).state, command.consent)
+    if not same_grant(consent, command):
+        raise Refusal("idempotency-key-reused", "the key was used for another consent", status=422)
+    return consent
+
+
+async def read_consent(patient: str, consent: str, *, actor: Actor, world: World) -> Consent:
+    """Return a consent that is the actor's business; to everybody else there is none of that id."""
+    known = await world.facts.facts(patient)
+    found = found_consent(known.state, consent)
+    if found not in visible_consents(actor, known.state, known.subject):
+        raise Refusal("unknown-consent", "there is no such consent", status=404)
+    return found
+
+
+async def decide_access(
+    question: Question, *, statement: Sealed | None, suffix: str, at: datetime, world: World
+) -> Decision:
+    """Answer whether an access is allowed, and say so on the topic before the caller hears it.
+
+    A broken glass is announced before the decision that it led to: a crash in between leaves an alarm
+    without an access, never an access without an alarm. Raises what publishing raises; then nobody got a
+    token.
+    """
+    known = await world.facts.facts(question.patient)
+    inputs = inputs_of(question, state=known.state, subject=known.subject, at=at)
+    answer = conclude(question, world.policies.evaluate(inputs), state=known.state, at=at)
+    basis = Basis(
+        decision=identifier_under(question.patient, suffix=suffix),
+        policy_set=world.policies.digest,
+        inputs=inputs_digest(inputs),
+        state_position=known.position,
+        epoch=known.state.epoch,
+    )
+    broken = glass_broken(question, answer, decision=basis.decision, statement=statement)
+    if broken is not None:
+        await world.publisher.publish(broken, subject=question.patient)
+    await world.publisher.publish(decided(question, answer, basis), subject=question.patient)
+    token = world.tokens.make(_claims(question, answer, basis, at=at)) if answer.allowed else None
+    return Decision(id=basis.decision, answer=answer, epoch=basis.epoch, token=token)
+
+
+async def adopt_policies(version: PolicyVersion, *, service: str, patients: Patients) -> bool:
+    """Announce the policy set and code that decide from here on; return whether they were new.
+
+    Replicas of one release may all try; one is first and the others find it done.
+    """
+    try:
+        await patients.execute(service, lambda state: adopt(state, Adopt(version)))
+    except Refusal:
+        return False
+    except ProblemError as problem:
+        if problem.code != "conflict":
+            raise
+        return await adopt_policies(version, service=service, patients=patients)
+    _log.info("a policy set was adopted", policy_set=version.policy_set, contract=version.contract)
+    return True
+
+
+def _claims(question: Question, answer: Answer, basis: Basis, *, at: datetime) -> Claims:
+    return Claims(
+        decision=basis.decision,
+        principal=question.principal.did,
+        action=question.action,
+        object=question.object,
+        patient=question.patient,
+        purpose=question.purpose,
+        epoch=basis.epoch,
+        break_glass=answer.break_glass,
+        issued=at,
+        expires=answer.valid_until,
+    )

@@ -1,0 +1,162 @@
+"""The shapes of requests and answers of the consent API."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from salus.consent.domain.consents import BreakReason, Consent, GlassBreak, Outcome
+from salus.consent.handlers import Decision
+from salus.events.catalogue import Action, Purpose, Sealed
+
+PSEUDONYM_PATTERN = r"^urn:uuid:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
+DID_PATTERN = r"^did:[a-z0-9]+:[A-Za-z0-9._:%-]+$"
+Pseudonym = Annotated[
+    str, Field(pattern=PSEUDONYM_PATTERN, examples=["urn:uuid:6f1c3a52-7a0e-4d5f-9c2b-1f2e3d4c5b6a"])
+]
+Did = Annotated[str, Field(pattern=DID_PATTERN, max_length=256, examples=["did:web:hospital.example"])]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class GrantBody(_Body):
+    """Who may do what with whose data, for which purposes and how long."""
+
+    patient: Pseudonym
+    grantee: Did = Field(description="A person, or a member: then all of its people with the fitting role.")
+    actions: list[Action] = Field(min_length=1, max_length=8)
+    purposes: list[Purpose] = Field(min_length=1, max_length=8, description="HL7 v3 PurposeOfUse codes.")
+    valid_from: AwareDatetime | None = Field(default=None, description="Now, unless given.")
+    valid_until: AwareDatetime
+
+
+class LinkBody(_Body):
+    """The party that a patient is."""
+
+    did: Did
+
+
+class SealedBody(_Body):
+    """A text sealed to the patient's public key."""
+
+    suite: str = Field(max_length=64)
+    key: str = Field(max_length=128)
+    ciphertext: str = Field(max_length=400_000, pattern=r"^[A-Za-z0-9+/]+={0,2}$")
+
+    def as_sealed(self) -> Sealed:
+        """Return it as events carry it."""
+        return Sealed(suite=self.suite, key=self.key, ciphertext=self.ciphertext)
+
+
+class BreakGlassBody(_Body):
+    """Why emergency access is needed."""
+
+    reason: BreakReason
+    statement: SealedBody | None = Field(
+        default=None, description="More words, sealed: they may be about her."
+    )
+
+
+class DecisionBody(_Body):
+    """May the caller do this now?"""
+
+    action: Action
+    object: str = Field(min_length=1, max_length=256, description="The object's id in storage.")
+    patient: Pseudonym
+    purpose: Purpose
+    break_glass: BreakGlassBody | None = None
+
+
+class ReviewBody(_Body):
+    """The judgement on an emergency access."""
+
+    outcome: Outcome
+
+
+class ConsentView(BaseModel):
+    """A consent; a revoked one is shown with the epoch that its revocation began."""
+
+    consent: str
+    patient: str
+    grantee: str
+    actions: list[Action]
+    purposes: list[Purpose]
+    valid_from: datetime
+    valid_until: datetime
+    revoked: bool
+    revoked_epoch: int | None
+
+    @classmethod
+    def of(cls, consent: Consent, *, patient: str) -> ConsentView:
+        """Return the view of a consent."""
+        return cls(
+            consent=consent.id,
+            patient=patient,
+            grantee=consent.grantee,
+            actions=list(consent.actions),
+            purposes=list(consent.purposes),
+            valid_from=consent.valid_from,
+            valid_until=consent.valid_until,
+            revoked=consent.revoked_epoch is not None,
+            revoked_epoch=consent.revoked_epoch,
+        )
+
+
+class ConsentList(BaseModel):
+    """A patient's consents; tokens of an epoch before `epoch` are void."""
+
+    patient: str
+    epoch: int
+    consents: list[ConsentView]
+
+
+class LinkView(BaseModel):
+    """The party that a patient is."""
+
+    patient: str
+    did: str
+
+
+class GlassBreakView(BaseModel):
+    """An emergency access; without an outcome it awaits review."""
+
+    decision: str
+    principal: str
+    outcome: Outcome | None
+
+    @classmethod
+    def of(cls, broken: GlassBreak) -> GlassBreakView:
+        """Return the view of an emergency access."""
+        return cls(decision=broken.decision, principal=broken.principal, outcome=broken.outcome)
+
+
+class DecisionView(BaseModel):
+    """The answer; `reasons` are the ids of the policies that decided, or why none did."""
+
+    decision: str
+    allowed: bool
+    reasons: list[str]
+    obligations: list[str]
+    break_glass: bool
+    epoch: int
+    valid_until: datetime
+    token: str | None = Field(description="Only if allowed.")
+
+    @classmethod
+    def of(cls, decision: Decision) -> DecisionView:
+        """Return the view of a decision."""
+        answer = decision.answer
+        return cls(
+            decision=decision.id,
+            allowed=answer.allowed,
+            reasons=list(answer.reasons),
+            obligations=list(answer.obligations),
+            break_glass=answer.break_glass,
+            epoch=decision.epoch,
+            valid_until=answer.valid_until,
+            token=decision.token,
+        )

@@ -1,0 +1,97 @@
+"""What consent needs from the world."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from salus.consent.domain.consents import PatientState, SubjectState
+from salus.consent.domain.decisions import Inputs, Verdict
+from salus.events.catalogue import EventData
+from salus.events.keyring import KeyRing
+from salus.messaging import Position
+
+
+class Patients(Protocol):
+    """The contract's host: executes commands on patients' aggregates."""
+
+    async def execute(self, aggregate: str, decide: Callable[[PatientState], EventData]) -> EventData:
+        """Decide, publish and return once the event has taken effect; raises Refusal or ProblemError."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a patient, and the offset of the consent topic up to which it was folded."""
+
+    state: PatientState
+    subject: SubjectState
+    position: int
+
+
+class FactSource(Protocol):
+    """The folded state; every answer includes all that was published before the question."""
+
+    async def facts(self, patient: str) -> Facts:
+        """Return what is known of the patient; nothing is known of one that no event named."""
+
+
+class Announcer(Protocol):
+    """Publishes facts that expect no version."""
+
+    async def publish(self, data: EventData, *, subject: str) -> Position:
+        """Return once Kafka has acknowledged the event."""
+
+
+class Policies(Protocol):
+    """The policy set in force; `evaluate` denies when anything went wrong, and never raises."""
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 that names the policy set."""
+
+    def evaluate(self, inputs: Inputs) -> Verdict:
+        """Return the verdict."""
+
+
+@dataclass(frozen=True)
+class Claims:
+    """What a decision token is bound to."""
+
+    decision: str
+    principal: str
+    action: str
+    object: str
+    patient: str
+    purpose: str
+    epoch: int
+    break_glass: bool
+    issued: datetime
+    expires: datetime
+
+
+class Tokens(Protocol):
+    """Makes decision tokens under the consent service's key."""
+
+    def make(self, claims: Claims) -> str:
+        """Return the signed token."""
+
+
+class Ring(Protocol):
+    """The key ring that says who is registered, with which roles."""
+
+    async def catch_up(self) -> KeyRing:
+        """Return the ring with everything that has been published until now."""
+
+
+@dataclass(frozen=True)
+class World:
+    """Everything of the outside that a handler uses."""
+
+    patients: Patients
+    facts: FactSource
+    publisher: Announcer
+    policies: Policies
+    tokens: Tokens
+    ring: Ring
