@@ -176,7 +176,7 @@ class Header:
 
 def format_time(time: datetime) -> str:
     """Return a UTC time in RFC 3339 with milliseconds and Z; finer digits are cut off."""
-    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{time.microsecond // 1000:03d}Z"
+    return time.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
 def whole_milliseconds(time: datetime) -> datetime:

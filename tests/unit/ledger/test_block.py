@@ -1,0 +1,314 @@
+"""Leaves and headers have one form, and a header stands only where it may."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+from hashlib import sha256
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from salus.ledger.block import (
+    BLOCK_CODES,
+    NO_PREVIOUS,
+    Header,
+    Leaf,
+    Range,
+    body_key,
+    check_succession,
+    format_time,
+    header_key,
+    leaf_hashes,
+    open_header,
+    parse_header,
+    parse_leaf,
+    sign_header,
+    whole_milliseconds,
+)
+from salus.ledger.checkpoint import parse_checkpoint
+from salus.ledger.errors import BlockError
+from salus.ledger.merkle import leaf_hash
+from salus.ledger.note import NoteVerifier, sign_note
+
+TOPICS = st.from_regex(r"[A-Za-z0-9._-]{1,40}", fullmatch=True)
+PARTITIONS = st.integers(0, 2**31 - 1)
+OFFSETS = st.integers(0, 2**63 - 1)
+HASHES = st.binary(min_size=32, max_size=32)
+LEAVES = st.builds(
+    Leaf,
+    topic=TOPICS,
+    partition=PARTITIONS,
+    offset=OFFSETS,
+    status=st.just("accepted") | st.from_regex(r"rejected:[a-z0-9-]{1,30}", fullmatch=True),
+    digest=HASHES,
+    signature=st.none() | st.binary(max_size=200),
+)
+TIMES = st.datetimes(datetime(1, 1, 1), datetime(9999, 12, 31), timezones=st.just(UTC))  # noqa: DTZ001
+
+
+@st.composite
+def ranges(draw: st.DrawFn) -> tuple[Range, ...]:
+    places = draw(st.sets(st.tuples(TOPICS, PARTITIONS), max_size=4))
+    bounds = [sorted((draw(OFFSETS), draw(OFFSETS))) for _ in places]
+    return tuple(sorted(Range(*place, *pair) for place, pair in zip(places, bounds, strict=True)))
+
+
+@st.composite
+def headers(draw: st.DrawFn) -> Header:
+    covered = draw(ranges())
+    leaves = draw(st.integers(0, min(sum(r.next - r.first for r in covered), 2**63 - 1)))
+    return Header(
+        origin=draw(st.from_regex(r"[a-z0-9./]{1,30}", fullmatch=True)),
+        height=draw(OFFSETS),
+        leaves=leaves,
+        root=draw(HASHES) if leaves else sha256(b"").digest(),
+        previous=draw(HASHES),
+        time=whole_milliseconds(draw(TIMES)),
+        accepted=draw(st.integers(0, leaves)),
+        body_bytes=draw(OFFSETS),
+        body_sha256=draw(HASHES),
+        identity=(draw(TOPICS), draw(PARTITIONS), draw(OFFSETS)),
+        ranges=covered,
+    )
+
+
+@given(LEAVES)
+def test_parsing_a_leaf_undoes_formatting(leaf: Leaf) -> None:
+    assert parse_leaf(leaf.data()) == leaf
+    assert leaf.hash() == leaf_hash(leaf.data())
+
+
+@given(st.lists(LEAVES, max_size=20))
+def test_the_fast_leaf_hashes_are_the_plain_ones(leaves: list[Leaf]) -> None:
+    rows = [(x.topic, x.partition, x.offset, x.status, x.digest, x.signature) for x in leaves]
+
+    assert leaf_hashes(rows) == [leaf.hash() for leaf in leaves]
+
+
+@given(LEAVES, LEAVES)
+def test_no_two_leaves_have_the_same_bytes(one: Leaf, other: Leaf) -> None:
+    assert (one == other) == (one.data() == other.data())
+
+
+@given(LEAVES, st.data())
+def test_a_changed_leaf_is_refused_or_is_another_leaf(leaf: Leaf, data: st.DataObject) -> None:
+    changed = bytearray(leaf.data())
+    bit = data.draw(st.integers(0, len(changed) * 8 - 1))
+    changed[bit // 8] ^= 1 << bit % 8
+
+    with suppress(BlockError):
+        assert parse_leaf(bytes(changed)) != leaf
+
+
+@given(st.binary(max_size=100))
+def test_arbitrary_bytes_are_refused_or_are_a_leaf(junk: bytes) -> None:
+    for data in (junk, b"salus.health/leaf/v1\n" + junk, b"salus.health/leaf/v1\na 0 0 accepted -\n" + junk):
+        with suppress(BlockError):
+            assert parse_leaf(data).data() == data
+
+
+GOOD_LEAF = Leaf("salus.lab.events", 3, 99, "accepted", bytes(range(32)), b"v1 sig")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        GOOD_LEAF.data()[:-1],
+        GOOD_LEAF.data() + b"x",
+        GOOD_LEAF.data().replace(b" 6\n", b" 06\n"),
+        GOOD_LEAF.data().replace(b" 6\n", b" -\n"),
+        GOOD_LEAF.data().replace(b" 99 ", b" 099 "),
+        GOOD_LEAF.data().replace(b" 99 ", b" -1 "),
+        GOOD_LEAF.data().replace(b" 3 ", b" 2147483648 "),
+        GOOD_LEAF.data().replace(b"accepted", b"Accepted"),
+        GOOD_LEAF.data().replace(b"accepted", b"rejected:"),
+        GOOD_LEAF.data().replace(b"leaf/v1", b"leaf/v2"),
+        GOOD_LEAF.data().replace(b"salus.lab", b"salus/lab"),
+        GOOD_LEAF.data().replace(b" 6\n", b" 6\r\n"),
+    ],
+)
+def test_what_is_not_exactly_a_leaf_is_malformed(data: bytes) -> None:
+    with pytest.raises(BlockError, match="malformed-leaf"):
+        parse_leaf(data)
+
+
+def test_an_absent_signature_is_not_an_empty_one() -> None:
+    absent, empty = replace(GOOD_LEAF, signature=None), replace(GOOD_LEAF, signature=b"")
+
+    assert absent.hash() != empty.hash()
+    assert parse_leaf(empty.data()).signature == b""
+
+
+@given(headers())
+def test_parsing_a_header_undoes_formatting(made: Header) -> None:
+    assert parse_header(made.text()) == made
+    assert parse_checkpoint(made.text()).size == made.leaves
+
+
+@given(st.data())
+def test_a_changed_header_text_is_refused_or_is_another_header(header: Header, data: st.DataObject) -> None:
+    text = header.text()
+    at = data.draw(st.integers(0, len(text) - 1))
+    changed = text[:at] + data.draw(st.text(max_size=2)) + text[at + 1 :]
+    if changed == text:
+        return
+
+    with suppress(BlockError):
+        assert parse_header(changed) != header
+        assert parse_header(changed).text() == changed
+
+
+@given(st.text(max_size=200))
+def test_arbitrary_text_is_no_header(text: str) -> None:
+    with pytest.raises(BlockError, match="malformed-header"):
+        parse_header(text)
+
+
+def test_every_line_of_a_header_is_needed_and_in_its_place(header: Header) -> None:
+    lines = header.text().splitlines(keepends=True)
+
+    for i in range(len(lines) - len(header.ranges)):
+        for wrong in (lines[:i] + lines[i + 1 :], lines[:i] + lines[i : i + 1] + lines[i:], lines[: i + 1]):
+            with pytest.raises(BlockError, match="malformed-header"):
+                parse_header("".join(wrong) if wrong != lines else "")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("time 2026-11-22T15:00:00.123Z", "time 2026-11-22T15:00:00.123+00:00"),
+        ("time 2026-11-22T15:00:00.123Z", "time 2026-11-22T15:00:00Z"),
+        ("time 2026-11-22T15:00:00.123Z", "time 2026-11-22T15:00:00.123456Z"),
+        ("time 2026-11-22T15:00:00.123Z", "time 2026-02-30T15:00:00.123Z"),
+        ("time 2026-11-22T15:00:00.123Z", "time 2026-11-22t15:00:00.123Z"),
+        ("accepted 2", "accepted 4"),
+        ("accepted 2", "accepted 02"),
+        ("accepted 2", "accepted  2"),
+        ("body 4096", "body -1"),
+        ("/block/0\n", "/block/00\n"),
+        ("/block/0\n", "/block/\n"),
+        ("range salus.clinical.events 0 100 103", "range salus.clinical.events 0 103 100"),
+        ("range salus.clinical.events 0 100 103", "range salus.clinical.events 2 100 103"),
+        ("range salus.clinical.events 0 100 103", "range salus.clinical.events 1 100 103"),
+        ("range salus.clinical.events 0 100 103", "range salus.clinical.events 0 100 102"),
+        ("range salus.clinical.events 0 100 103", "range salus/clinical/events 0 100 103"),
+        ("range salus.clinical.events 0 100", "range salus.clinical.events 0 100 100"),
+        ("identity salus.identity.events 0 17", "identity salus.identity.events 2147483648 17"),
+    ],
+)
+def test_a_header_that_cannot_be_true_is_malformed(header: Header, old: str, new: str) -> None:
+    assert old in header.text()
+    with pytest.raises(BlockError, match="malformed-header"):
+        parse_header(header.text().replace(old, new))
+
+
+def test_a_header_is_signed_by_its_shard_and_opened_with_its_key(world) -> None:
+    assert open_header(world.header_note, world.shard.verifier) == world.header
+    with pytest.raises(BlockError, match="header-signature"):
+        open_header(world.header_note, world.log.verifier)
+    with pytest.raises(BlockError, match="malformed-header"):
+        sign_header(replace(world.header, origin="salus.example/shard/1"), world.shard)
+    with pytest.raises(BlockError, match="malformed-header"):
+        sign_header(replace(world.header, time=world.header.time.replace(microsecond=1)), world.shard)
+
+
+def test_a_shards_key_cannot_speak_for_another_shard(world) -> None:
+    text = replace(world.header, origin="salus.example/shard/1").text()
+
+    with pytest.raises(BlockError, match="origin"):
+        open_header(sign_note(text, [world.shard]), world.shard.verifier)
+
+
+def test_no_flipped_bit_of_a_header_verifies(world) -> None:
+    for bit in range(0, len(world.header_note) * 8, 7):
+        flipped = bytearray(world.header_note)
+        flipped[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(BlockError):
+            open_header(bytes(flipped), world.shard.verifier)
+
+
+def test_a_header_is_never_too_long_for_a_log_entry(world) -> None:
+    many = tuple(Range("t" * 249, partition, 0, 1) for partition in range(300))
+
+    with pytest.raises(BlockError, match="malformed-header"):
+        sign_header(replace(world.header, ranges=many), world.shard)
+    with pytest.raises(BlockError, match="malformed-header"):
+        open_header(bytes(65_536), world.shard.verifier)
+
+
+def test_a_block_may_be_empty(world) -> None:
+    still = (Range("salus.clinical.events", 0, 5, 9),)
+    empty = replace(world.header, leaves=0, accepted=0, root=sha256(b"").digest(), ranges=still)
+
+    assert open_header(sign_header(empty, world.shard), world.shard.verifier) == empty
+
+
+Following = Callable[..., Header]
+
+
+def test_a_header_may_follow_the_one_before(world, following: Following) -> None:
+    check_succession(None, world.header)
+    check_succession((world.header, world.header_note), following())
+
+
+@pytest.mark.parametrize(
+    ("code", "changes"),
+    [
+        ("origin", {"origin": "salus.example/shard/1"}),
+        ("height", {"height": 2}),
+        ("height", {"height": 0}),
+        ("previous", {"previous": NO_PREVIOUS}),
+        ("time", {"time": datetime(2026, 11, 22, 15, 0, 0, 122000, tzinfo=UTC)}),
+        ("identity", {"identity": ("salus.identity.events", 0, 16)}),
+        ("identity", {"identity": ("salus.other.events", 0, 17)}),
+        ("range-missing", {"ranges": (Range("salus.clinical.events", 0, 17, 18),)}),
+        (
+            "range-gap",
+            {"ranges": (Range("salus.clinical.events", 0, 18, 19), Range("salus.clinical.events", 1, 0, 0))},
+        ),
+        (
+            "range-gap",
+            {"ranges": (Range("salus.clinical.events", 0, 16, 18), Range("salus.clinical.events", 1, 0, 0))},
+        ),
+    ],
+)
+def test_a_header_that_may_not_follow_is_refused(world, following: Following, code: str, changes) -> None:
+    with pytest.raises(BlockError) as refused:
+        check_succession((world.header, world.header_note), following(**changes))
+
+    assert refused.value.code == code
+    assert code in BLOCK_CODES
+
+
+def test_a_chain_begins_with_height_zero_and_nothing_before(world, following: Following) -> None:
+    with pytest.raises(BlockError, match="height"):
+        check_succession(None, following())
+    with pytest.raises(BlockError, match="previous"):
+        check_succession(None, replace(world.header, previous=bytes(31) + b"x"))
+
+
+def test_a_new_partition_may_join_a_shard(world, following: Following) -> None:
+    joined = (*following().ranges, Range("salus.lab.events", 0, 40, 41))
+
+    check_succession((world.header, world.header_note), following(ranges=joined, leaves=2))
+
+
+def test_times_are_utc_in_whole_milliseconds() -> None:
+    time = datetime(2026, 1, 2, 3, 4, 5, 6789, tzinfo=timezone(timedelta(hours=1)))
+
+    assert format_time(time) == "2026-01-02T02:04:05.006Z"
+    assert whole_milliseconds(time) == datetime(2026, 1, 2, 2, 4, 5, 6000, tzinfo=UTC)
+
+
+def test_keys_sort_as_heights_do() -> None:
+    assert header_key(0, 42) == "shard/0/000000000042/header"
+    assert body_key(7, 42, bytes(32)) == f"shard/7/000000000042/body-{'00' * 32}.parquet"
+    assert header_key(0, 9) < header_key(0, 10)
+
+
+def test_a_header_is_read_by_whoever_holds_the_shards_vkey(world) -> None:
+    assert open_header(world.header_note, NoteVerifier.from_vkey(world.shard.vkey)) == world.header
