@@ -55,7 +55,7 @@ def event_of(
     return decode_event(encode_event(data, id=name, source=source, subject=chosen, time=NOON))
 
 
-def _of(kind: inspect.Type, name: str) -> st.SearchStrategy[Any]:  # noqa: PLR0911  # one per kind of type
+def _of(kind: inspect.Type, name: str) -> st.SearchStrategy[Any]:  # noqa: C901, PLR0911  # one per kind of type
     match kind:
         case inspect.Metadata():
             return _of(kind.type, name)

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from salus.audit.domain.describe import describe, describe_rejected, describe_unknown
+from salus.audit.domain.describe import Named, describe, describe_rejected, describe_unknown
 from salus.audit.domain.directory import Directory
 from salus.audit.domain.entry import Place, TrailEntry
-from salus.events.envelope import decode_data, decode_envelope
+from salus.events.envelope import decode_event
 from salus.events.errors import RejectedError
 from salus.ledger.block import ACCEPTED, REJECTED_PREFIX, Header, check_succession, open_header
 from salus.ledger.check_blocks import Row, block_place, check_block, check_body
@@ -97,11 +97,17 @@ def _entry(block: Block, index: int, row: Row, header_hash: str, directory: Dire
     )
     if row.status != ACCEPTED or row.value is None:
         return describe_rejected(place, row.status.removeprefix(REJECTED_PREFIX), row.signature, directory)
-    envelope = decode_envelope(row.value)
     try:
-        event = decode_data(envelope)
+        event = decode_event(row.value)
     except RejectedError:
         # The sequencer accepted it, so its type or schema is newer than this service.
-        return describe_unknown(envelope, place, directory)
+        return describe_unknown(_named(block, row), place, directory)
     directory.apply(event.data)
     return describe(event, place, directory)
+
+
+def _named(block: Block, row: Row) -> Named:
+    """Return an accepted row's attributes from its columns, which the body's hash covers."""
+    if row.id is None or row.source is None or row.type is None or row.subject is None or row.time is None:
+        raise _refused(block, "row-columns", f"row {row.topic} {row.partition} {row.offset} lacks a column")
+    return Named(row.id, row.source, row.type, row.subject, row.time)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import datetime
+
 from salus.audit.domain.directory import Directory
 from salus.audit.domain.entry import Activity, Facts, Place, Severity, TrailEntry
 from salus.audit.domain.meanings import facts_of, short
-from salus.events.envelope import Envelope, Event
+from salus.events.envelope import Event
 from salus.events.errors import Reason, RejectedError
 from salus.events.signature import parse_signature
 
@@ -21,24 +24,35 @@ _SUSPICIOUS = frozenset(
 )  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class Named:
+    """An event's attributes: what the trail tells of it even if its data is not understood."""
+
+    id: str
+    source: str
+    type: str
+    subject: str
+    time: datetime
+
+
 def describe(event: Event, place: Place, directory: Directory) -> TrailEntry:
     """Return the trail entry of an accepted event."""
     facts = facts_of(event.data)
     if facts is None:
-        return describe_unknown(event.envelope, place, directory)
-    return _entry(event.envelope, facts, place, directory)
+        return describe_unknown(_named(event), place, directory)
+    return _entry(_named(event), facts, place, directory)
 
 
-def describe_unknown(envelope: Envelope, place: Place, directory: Directory) -> TrailEntry:
+def describe_unknown(named: Named, place: Place, directory: Directory) -> TrailEntry:
     """Return the entry of an accepted event whose type is newer than this service."""
     facts = Facts(
         activity=Activity.OTHER,
         action="E",
-        summary=f"{short(envelope.source)} published {envelope.type}.",
-        object=envelope.subject,
+        summary=f"{short(named.source)} published {named.type}.",
+        object=named.subject,
         object_kind="subject",
     )
-    return _entry(envelope, facts, place, directory)
+    return _entry(named, facts, place, directory)
 
 
 def describe_rejected(place: Place, reason: str, signature: bytes | None, directory: Directory) -> TrailEntry:
@@ -70,17 +84,22 @@ def describe_rejected(place: Place, reason: str, signature: bytes | None, direct
     )
 
 
-def _entry(envelope: Envelope, facts: Facts, place: Place, directory: Directory) -> TrailEntry:
-    actor = facts.actor or envelope.source
+def _named(event: Event) -> Named:
+    envelope = event.envelope
+    return Named(envelope.id, envelope.source, envelope.type, envelope.subject, envelope.time)
+
+
+def _entry(named: Named, facts: Facts, place: Place, directory: Directory) -> TrailEntry:
+    actor = facts.actor or named.source
     return TrailEntry(
         place=place,
         status="accepted",
-        time=envelope.time,
+        time=named.time,
         facts=facts,
         actor=actor,
         member=directory.member_of(actor),
-        type=envelope.type,
-        id=envelope.id,
-        source=envelope.source,
-        subject=envelope.subject,
+        type=named.type,
+        id=named.id,
+        source=named.source,
+        subject=named.subject,
     )

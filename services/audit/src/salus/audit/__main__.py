@@ -1,0 +1,113 @@
+"""Wires audit and runs it: `python -m salus.audit`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from importlib.metadata import version
+from typing import Any
+
+import structlog
+from fastapi import FastAPI
+
+from salus.audit.adapters.archive import ArchivedLedger
+from salus.audit.adapters.sql import open_trail
+from salus.audit.adapters.topics import KafkaOutputs, watch_for_ever
+from salus.audit.api import Reading, routes
+from salus.audit.domain.network import Surroundings
+from salus.audit.handlers import Bell, Follower, Indexer, publish_for_ever
+from salus.audit.settings import Settings
+from salus.ledger.note import NoteVerifier
+from salus.messaging import ping
+from salus.objects import open_store
+from salus.runtime.auth import Authenticator
+from salus.runtime.identity_view import open_identity_view
+from salus.runtime.network import Network
+from salus.runtime.service import Check, create_app, serve, wait_for
+from salus.runtime.telemetry import set_up
+
+AUDIENCE = "salus:audit"
+
+_log = structlog.get_logger()
+
+
+def surroundings_of(network: Network, *, receipts_url: str) -> Surroundings:
+    """Return what the outputs must know of the network."""
+    return Surroundings(
+        origin=network.origin,
+        log_origin=network.log.origin,
+        receipts_url=receipts_url.rstrip("/"),
+        version=version("salus-audit"),
+        services={name: party.did for name, party in network.services.items()},
+    )
+
+
+def open_ledger(settings: Settings) -> ArchivedLedger:
+    """Return the reader of the ledger bucket."""
+    objects = open_store(
+        endpoint=settings.s3_endpoint,
+        access_key=settings.s3_access_key,
+        secret_key=settings.s3_secret_key.get_secret_value(),
+        region=settings.s3_region,
+        bucket=settings.ledger_bucket,
+    )
+    return ArchivedLedger(objects)
+
+
+@asynccontextmanager
+async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
+    """Connect everything, start following and publishing, and yield the app."""
+    network = Network.read(settings.network_file)
+    around = surroundings_of(network, receipts_url=settings.anchoring_url)
+    kafka = settings.kafka_bootstrap
+    announced, grown = Bell(), Bell()
+    async with AsyncExitStack() as stack:
+        trail = await stack.enter_async_context(open_trail(settings.database_url))
+        identity = await stack.enter_async_context(open_identity_view(kafka, network))
+        outputs = KafkaOutputs(kafka)
+        stack.push_async_callback(outputs.close)
+        shards = {shard.id: NoteVerifier.from_vkey(shard.verifier_key) for shard in network.shards}
+        indexer = Indexer(open_ledger(settings), trail, shards)
+        follower = Follower(indexer, announced=announced, grown=grown, poll_s=settings.poll_s)
+        await stack.enter_async_context(running(follower.run()))
+        await stack.enter_async_context(running(watch_for_ever(kafka, announced.ring)))
+        publishing = publish_for_ever(trail, outputs, around, grown=grown, poll_s=settings.poll_s)
+        await stack.enter_async_context(running(publishing))
+        checks: dict[str, Check] = {
+            "kafka": partial(ping, kafka),
+            "database": trail.ping,
+            "ledger": follower.check,
+        }
+        app = create_app(settings, title="Salus audit", checks=checks)
+        reading = Reading(
+            trail=trail,
+            around=around,
+            grown=grown,
+            authenticate=Authenticator(identity, audience=AUDIENCE),
+            stopping=lambda: False,
+        )
+        app.include_router(routes(reading))
+        yield app
+
+
+@asynccontextmanager
+async def running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run a loop beside the service; if it ever fails, the failure ends the process with its cause."""
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(work)
+        yield
+        task.cancel()
+
+
+async def main(settings: Settings) -> None:
+    """Serve until told to stop."""
+    set_up(settings)
+    await wait_for("kafka", partial(ping, settings.kafka_bootstrap))
+    async with open_app(settings) as app:
+        await serve(app, settings)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(Settings()))

@@ -1,0 +1,1 @@
+"""How audit talks to the world."""

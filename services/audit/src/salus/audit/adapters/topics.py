@@ -1,0 +1,84 @@
+"""The output topics, and the announcements that tell when to look for a block."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from salus.audit.ports import Message, OutOfReachError
+from salus.messaging import MessagingError, Position, Producer, Reader, partitions_of
+
+BLOCKS_TOPIC = "salus.ledger.blocks"
+CLIENT_ID = "salus-audit"
+POLL_RECORDS_MAX = 1000
+POLL_MS = 1000
+RETRY_S = 1.0
+
+_log = structlog.get_logger()
+
+
+class KafkaOutputs:
+    """Publishes with an idempotent producer, opened at the first use and again after an error."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self._bootstrap = bootstrap
+        self._producer: Producer | None = None
+
+    async def publish(self, messages: Sequence[Message]) -> None:
+        """Return when all messages were acknowledged."""
+        try:
+            producer = await self._open()
+            sent = [
+                await producer.enqueue(
+                    message.topic,
+                    key=message.key.encode(),
+                    value=message.value,
+                    headers=(
+                        ("content-type", message.content_type.encode()),
+                        ("salus-uid", message.uid.encode()),
+                    ),
+                )
+                for message in messages
+            ]
+            await asyncio.gather(*sent)
+        except MessagingError as error:
+            await self.close()
+            raise OutOfReachError(f"kafka: {error}") from error
+
+    async def close(self) -> None:
+        """Let go of the broker."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await producer.__aexit__(None, None, None)
+
+    async def _open(self) -> Producer:
+        if self._producer is None:
+            producer = Producer(self._bootstrap, client_id=CLIENT_ID)
+            await producer.__aenter__()
+            self._producer = producer
+        return self._producer
+
+
+async def watch_for_ever(bootstrap: str, seen: Callable[[], None]) -> None:
+    """Call `seen` whenever a block is announced, until cancelled; the archive, not the topic, is truth."""
+    while True:
+        try:
+            await _watch(bootstrap, seen)
+        except MessagingError as error:
+            _log.warning("announcements wait", error=str(error))
+            await asyncio.sleep(RETRY_S)
+
+
+async def _watch(bootstrap: str, seen: Callable[[], None]) -> None:
+    partitions = (await partitions_of(bootstrap, [BLOCKS_TOPIC])).get(BLOCKS_TOPIC, [])
+    if not partitions:
+        raise MessagingError(f"there is no topic {BLOCKS_TOPIC}")
+    starts = {(BLOCKS_TOPIC, partition): 0 for partition in partitions}
+    async with Reader(bootstrap, starts=starts) as reader:
+        for (name, partition), end in (await reader.end_offsets()).items():
+            reader.seek(Position(name, partition, end))
+        while True:
+            if await reader.poll(max_records=POLL_RECORDS_MAX, timeout_ms=POLL_MS):
+                seen()

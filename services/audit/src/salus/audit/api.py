@@ -1,0 +1,231 @@
+"""The trail over HTTP: search it, open one entry, follow it live, account for disclosures."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Annotated
+
+import structlog
+from fastapi import APIRouter, Depends, Header, Query, Request
+from fastapi.responses import StreamingResponse
+from pydantic import AfterValidator
+
+from salus.audit.domain.network import Surroundings
+from salus.audit.domain.search import (
+    PAGE_ENTRIES_MAX,
+    CursorError,
+    Found,
+    Question,
+    Visibility,
+    cursor_after,
+    position_of,
+    visibility_of,
+)
+from salus.audit.handlers import Bell
+from salus.audit.ports import Trail
+from salus.audit.views import Disclosures, EntryView, Page, disclosure_of, view_of
+from salus.events.keyring import Party
+from salus.runtime.problems import ProblemError, documented
+
+HEARTBEAT_S = 15.0
+STREAM_ENTRIES_AT_ONCE = 200
+# A stream looks this often whether the service is stopping.
+STREAM_WAIT_S = 1.0
+
+Authenticate = Callable[[Request], Awaitable[Party]]
+Limit = Annotated[int, Query(ge=1, le=PAGE_ENTRIES_MAX, description="Entries per page.")]
+Word = Annotated[str | None, Query(max_length=512)]
+
+_log = structlog.get_logger()
+
+
+def _with_zone(moment: datetime | None) -> datetime | None:
+    """Read a time without a zone as UTC."""
+    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
+
+
+Moment = Annotated[datetime | None, AfterValidator(_with_zone)]
+
+
+def asked(  # noqa: PLR0913  # the filters are the API
+    *,
+    who: Word = None,
+    patient: Word = None,
+    action: Annotated[str | None, Query(pattern="^[CRUDE]$", description="C, R, U, D or E.")] = None,
+    type: Word = None,  # noqa: A002  # the filter's name
+    object: Word = None,  # noqa: A002  # the filter's name
+    outcome: Annotated[str | None, Query(pattern="^(success|refused|rejected)$")] = None,
+    since: Annotated[Moment, Query(description="From this time on.")] = None,
+    until: Annotated[Moment, Query(description="Before this time.")] = None,
+    q: Annotated[str | None, Query(max_length=256, description="Words that must all occur.")] = None,
+) -> Question:
+    """Return the question that the query parameters ask. `who` is a person, service or member."""
+    return Question(
+        who=who,
+        patient=patient,
+        action=action,
+        type=type,
+        object=object,
+        outcome=outcome,
+        since=since,
+        until=until,
+        q=q,
+    )
+
+
+Asked = Annotated[Question, Depends(asked)]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the routes need to read the trail."""
+
+    trail: Trail
+    around: Surroundings
+    grown: Bell
+    authenticate: Authenticate
+    stopping: Callable[[], bool]
+
+    async def visible(self, request: Request) -> Visibility:
+        """Return what the caller may see; the reading itself is logged. Raises ProblemError 401."""
+        party = await self.authenticate(request)
+        pseudonyms = await self.trail.pseudonyms(party.did)
+        _log.info("trail read", reader=party.did, path=request.url.path, filters=sorted(request.query_params))
+        return visibility_of(did=party.did, kind=party.kind, roles=party.roles, pseudonyms=pseudonyms)
+
+
+def routes(reading: Reading) -> APIRouter:
+    """Return the routes."""
+    router = APIRouter(tags=["trail"])
+    _add_search(router, reading)
+    _add_stream(router, reading)
+    _add_reports(router, reading)
+    _add_entries(router, reading)  # last: its path takes any source and id
+    return router
+
+
+def _add_search(router: APIRouter, reading: Reading) -> None:
+    @router.get("/trail", summary="Search the trail, newest first", responses=documented(400, 401, 422))
+    async def search(request: Request, question: Asked, limit: Limit = 50, cursor: Word = None) -> Page:
+        visible = await reading.visible(request)
+        question = replace(question, before=_position(cursor))
+        found = await reading.trail.search(question, visible, limit=limit + 1)
+        page = found[:limit]
+        more = len(found) > limit
+        entries = [view_of(each.entry, reading.around) for each in page]
+        return Page(entries=entries, next=cursor_after(page[-1]) if more else None)
+
+
+def _add_entries(router: APIRouter, reading: Reading) -> None:
+    @router.get("/trail/leaf/{uid}", summary="One entry by leaf hash", responses=documented(401, 404))
+    async def leaf(request: Request, uid: str) -> EntryView:
+        visible = await reading.visible(request)
+        return _shown(await reading.trail.leaf(uid), visible, reading.around)
+
+    @router.get(
+        "/trail/{source}/{event:path}",
+        summary="One entry by its event's source and id",
+        responses=documented(401, 404),
+    )
+    async def entry(request: Request, source: str, event: str) -> EntryView:
+        visible = await reading.visible(request)
+        return _shown(await reading.trail.entry(source, event), visible, reading.around)
+
+
+def _add_reports(router: APIRouter, reading: Reading) -> None:
+    @router.get(
+        "/reports/disclosures",
+        summary="Accounting of disclosures of a patient's objects (45 CFR 164.528), oldest first",
+        responses=documented(400, 401, 422),
+    )
+    async def disclosures(  # noqa: PLR0913  # the report's parameters
+        request: Request,
+        *,
+        patient: Annotated[str, Query(max_length=64)],
+        since: Annotated[Moment, Query()] = None,
+        until: Annotated[Moment, Query()] = None,
+        limit: Limit = PAGE_ENTRIES_MAX,
+        cursor: Word = None,
+    ) -> Disclosures:
+        visible = await reading.visible(request)
+        question = Question(
+            patient=patient,
+            action="R",
+            outcome="success",
+            since=since,
+            until=until,
+            after=_position(cursor) or 0,
+        )
+        found = await reading.trail.search(question, visible, limit=limit + 1)
+        page = found[:limit]
+        lines = [disclosure_of(each.entry, reading.around) for each in page]
+        following = cursor_after(page[-1]) if len(found) > limit else None
+        return Disclosures(patient=patient, disclosures=lines, next=following)
+
+
+def _add_stream(router: APIRouter, reading: Reading) -> None:
+    @router.get(
+        "/trail/stream",
+        summary="Follow the trail live (server-sent events)",
+        description="Each event has a position as `id` and an entry as `data`. Send the last `id` as "
+        "`Last-Event-ID` to go on without a gap; without it the stream begins with the next entry.",
+        responses={**documented(400, 401, 422), 200: {"content": {"text/event-stream": {}}}},
+        response_class=StreamingResponse,
+    )
+    async def stream(
+        request: Request,
+        question: Asked,
+        last_event_id: Annotated[str | None, Header()] = None,
+    ) -> StreamingResponse:
+        visible = await reading.visible(request)
+        start = await reading.trail.end() if last_event_id is None else _sequence(last_event_id)
+        events = _events(reading, question, visible, start)
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        return StreamingResponse(events, media_type="text/event-stream", headers=headers)
+
+
+async def _events(
+    reading: Reading, question: Question, visible: Visibility, start: int
+) -> AsyncIterator[str]:
+    """Yield server-sent events from a position on, and a comment whenever nothing happens for long."""
+    yield ": the trail\n\n"
+    quiet_s = 0.0
+    while not reading.stopping():
+        # Read before looking for matches: what comes later than `end` is looked at in the next round.
+        end = await reading.trail.end()
+        asked_now = replace(question, after=start)
+        found = await reading.trail.search(asked_now, visible, limit=STREAM_ENTRIES_AT_ONCE)
+        for each in found:
+            data = view_of(each.entry, reading.around).model_dump_json()
+            yield f"id: {each.seq}\nevent: entry\ndata: {data}\n\n"
+        if found:
+            start, quiet_s = found[-1].seq, 0.0
+            continue
+        start = max(start, end)
+        await reading.grown.wait(STREAM_WAIT_S)
+        quiet_s += STREAM_WAIT_S
+        if quiet_s >= HEARTBEAT_S:
+            quiet_s = 0.0
+            yield f"id: {start}\n: nothing new\n\n"
+
+
+def _shown(found: Found | None, visible: Visibility, around: Surroundings) -> EntryView:
+    # What a caller may not see does not exist for her: a 403 would tell that it does.
+    if found is None or not visible.shows(found.entry):
+        raise ProblemError(404, "no-such-entry", "the trail has no such entry that you may see")
+    return view_of(found.entry, around)
+
+
+def _position(cursor: str | None) -> int | None:
+    try:
+        return None if cursor is None else position_of(cursor)
+    except CursorError as error:
+        raise ProblemError(400, "invalid-cursor", str(error)) from None
+
+
+def _sequence(last_event_id: str) -> int:
+    if not last_event_id.isascii() or not last_event_id.isdigit() or len(last_event_id) > 18:
+        raise ProblemError(400, "invalid-last-event-id", "Last-Event-ID is not a position of this stream")
+    return int(last_event_id)

@@ -1,0 +1,167 @@
+"""What a SOC should look at: rules over OCSF events, each giving at most one finding for one cause.
+
+Findings are OCSF Detection Findings (2004) whose uid is made from the rule and its cause, so that seeing the
+same events again gives the same finding again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from salus.audit.domain.entry import Severity
+from salus.audit.domain.ocsf import OCSF_VERSION, RESOURCE_UID, USER_UID, Shape, class_of, severity_of
+
+_CREATE = Shape(2004, 1, "Create")
+_RULE_ANALYTIC, _BEHAVIOURAL_ANALYTIC = 1, 2
+# A window never holds more: an actor with this many refusals has been reported long before.
+WINDOW_REFUSALS_MAX = 1000
+
+Json = dict[str, Any]
+
+
+class Refusal(msgspec.Struct, frozen=True, array_like=True):
+    """One refusal of an actor: when, in milliseconds since the epoch, and the event's uid."""
+
+    at_ms: int
+    uid: str
+
+
+class Window(msgspec.Struct, frozen=True):
+    """An actor's recent refusals, oldest first, and whether this burst of them was reported."""
+
+    refusals: tuple[Refusal, ...] = ()
+    reported: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ProbingRule:
+    """So many refusals of one actor within so many seconds are probing."""
+
+    refusals: int
+    window_s: int
+
+
+def actor_of(event: Json) -> str | None:
+    """Return who acted in an OCSF event, if that was proven."""
+    uid = event.get("actor", {}).get("user", {}).get("uid")
+    return None if uid in {None, "unproven"} else str(uid)
+
+
+def is_finding(event: Json) -> bool:
+    """Tell whether an event is a finding itself, which no detector looks at."""
+    return event.get("category_uid") == 2
+
+
+def is_refusal(event: Json) -> bool:
+    """Tell whether somebody was refused access to data."""
+    outcome = event.get("unmapped", {}).get("outcome")
+    return outcome == "refused" and event.get("class_uid") in {3003, 6005}
+
+
+def is_glass_broken(event: Json) -> bool:
+    """Tell whether emergency access was used."""
+    return event.get("unmapped", {}).get("activity") == "glass-broken"
+
+
+def glass_finding(event: Json) -> Json:
+    """Return the finding of one use of emergency access, at once."""
+    unmapped = event["unmapped"]
+    return _finding(
+        rule="break-glass",
+        cause=unmapped.get("decision") or event["metadata"]["uid"],
+        title="Emergency access was used",
+        text=f"{event['message']} A privacy officer has to review it.",
+        severity=Severity.HIGH,
+        analytic=_RULE_ANALYTIC,
+        last=event,
+        related=(event["metadata"]["uid"],),
+    )
+
+
+def note_refusal(window: Window, event: Json, rule: ProbingRule) -> tuple[Window, Json | None]:
+    """Return the actor's window with this refusal in it, and a finding if it now is probing.
+
+    A burst gives one finding, when it reaches the rule's number; a new burst, after the window has emptied
+    below that number, gives a new one. Events seen before change nothing.
+    """
+    uid, at_ms = event["metadata"]["uid"], event["time"]
+    if any(refusal.uid == uid for refusal in window.refusals):
+        return window, None
+    newest = max([at_ms, *(refusal.at_ms for refusal in window.refusals)])
+    recent = [r for r in (*window.refusals, Refusal(at_ms, uid)) if r.at_ms > newest - rule.window_s * 1000]
+    refusals = tuple(sorted(recent, key=lambda refusal: (refusal.at_ms, refusal.uid))[-WINDOW_REFUSALS_MAX:])
+    is_probing = len(refusals) >= rule.refusals
+    finding = None
+    if is_probing and not window.reported:
+        finding = _probing(event, refusals, rule)
+    return Window(refusals, is_probing), finding
+
+
+def _probing(event: Json, refusals: tuple[Refusal, ...], rule: ProbingRule) -> Json:
+    return _finding(
+        rule="denied-access-probing",
+        cause=refusals[0].uid,
+        title="Somebody probes for access",
+        text=f"{len(refusals)} refusals of one actor within {rule.window_s} s.",
+        severity=Severity.HIGH,
+        analytic=_BEHAVIOURAL_ANALYTIC,
+        last=event,
+        related=tuple(refusal.uid for refusal in refusals),
+    )
+
+
+def _finding(  # noqa: PLR0913  # a finding's own parts
+    *,
+    rule: str,
+    cause: str,
+    title: str,
+    text: str,
+    severity: Severity,
+    analytic: int,
+    last: Json,
+    related: tuple[str, ...],
+) -> Json:
+    actor = actor_of(last)
+    uid = hashlib.sha256(f"salus.health/finding/v1\n{rule}\n{actor}\n{cause}\n".encode()).hexdigest()
+    patient = last.get("unmapped", {}).get("patient")
+    observables = (("actor.user.uid", USER_UID, actor), ("unmapped.patient", RESOURCE_UID, patient))
+    finding: Json = {
+        **class_of(_CREATE),
+        **severity_of(severity),
+        "time": last["time"],
+        "status_id": 1,
+        "status": "New",
+        "is_alert": True,
+        "message": f"{title}: {text}",
+        "metadata": {
+            "version": OCSF_VERSION,
+            "product": last["metadata"]["product"],
+            "profiles": ["security_control"],
+            "uid": uid,
+            "event_code": rule,
+        },
+        "finding_info": {
+            "uid": uid,
+            "title": title,
+            "desc": text,
+            "types": [rule],
+            "analytic": {"name": rule, "type_id": analytic, "uid": f"salus.audit.{rule}.v1"},
+            "created_time": last["time"],
+            "related_events": [{"uid": each} for each in related],
+            "related_events_count": len(related),
+        },
+        "evidences": [{"actor": last["actor"]}],
+        "observables": [{"name": n, "type_id": t, "value": v} for n, t, v in observables if v],
+        "unmapped": {"rule": rule, "patient": patient, "decision": last["unmapped"].get("decision")},
+    }
+    return finding
+
+
+def key_of(event: Json) -> str:
+    """Return the topic key of an event or finding: the patient, else the actor, as all of audit's messages."""
+    patient = event.get("unmapped", {}).get("patient")
+    return str(patient or actor_of(event) or event["metadata"]["uid"])

@@ -1,0 +1,205 @@
+"""From block to trail to topics. Every step may run twice; each has one commit point."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+import msgspec
+import structlog
+
+from salus.audit.domain.blocks import BlockRefusedError, entries_of, verify_body, verify_header
+from salus.audit.domain.entry import TrailEntry
+from salus.audit.domain.fhir import audit_event_of
+from salus.audit.domain.network import Surroundings
+from salus.audit.domain.ocsf import ocsf_of
+from salus.audit.domain.search import Question, Visibility
+from salus.audit.metrics import BLOCKS_REFUSED, ENTRIES_INDEXED, ENTRIES_PUBLISHED
+from salus.audit.ports import Ledger, Message, OutOfReachError, Outputs, Tip, Trail, UnreadableBodyError
+from salus.ledger.note import Verifier
+
+OCSF_TOPIC = "salus.audit.ocsf"
+FHIR_TOPIC = "salus.audit.fhir"
+OUTPUT = "topics"
+PUBLISHED_AT_ONCE_MAX = 500
+RETRY_S = 1.0
+
+_log = structlog.get_logger()
+
+
+class Bell:
+    """Wakes everyone who waits; nothing is lost by missing a ring, for all look at the store first."""
+
+    def __init__(self) -> None:
+        self._next = asyncio.Event()
+
+    def ring(self) -> None:
+        """Wake those who wait now."""
+        rung, self._next = self._next, asyncio.Event()
+        rung.set()
+
+    async def wait(self, timeout_s: float) -> None:
+        """Return at the next ring, or after `timeout_s` seconds."""
+        waiting = self._next.wait()
+        try:
+            await asyncio.wait_for(waiting, timeout_s)
+        except TimeoutError:
+            return
+
+
+class Indexer:
+    """Follows the chains and appends their blocks to the trail."""
+
+    def __init__(self, ledger: Ledger, trail: Trail, shards: Mapping[int, Verifier]) -> None:
+        self._ledger = ledger
+        self._trail = trail
+        self._shards = shards
+
+    @property
+    def shards(self) -> tuple[int, ...]:
+        """The shards that are followed."""
+        return tuple(self._shards)
+
+    async def index_next(self, shard: int) -> int | None:
+        """Index the next block of a shard; return how many entries it gave, None if there is no block yet.
+
+        The commit point is `append`: a crash before it leaves nothing, after it the next height is due. If
+        another replica was first, nothing changes and the next call goes on from there.
+
+        Raises:
+            BlockRefusedError: the block does not verify; nothing of it was indexed.
+            OutOfReachError: archive or database is away.
+        """
+        before = await self._trail.tip(shard)
+        note = await self._ledger.header(shard, before.height)
+        if note is None:
+            return None
+        verifier = self._shards[shard]
+        block = verify_header(
+            note, shard=shard, height=before.height, verifier=verifier, previous=before.note
+        )
+        try:
+            body = await self._ledger.body(shard, block.header)
+            verify_body(block, body)
+            rows = self._ledger.rows(body)
+        except UnreadableBodyError as error:
+            raise BlockRefusedError(
+                shard=shard, height=before.height, code="body-unreadable", detail=str(error)
+            ) from error
+        directory = await self._trail.directory()
+        entries = entries_of(block, rows, directory)
+        tip = Tip(before.height + 1, note)
+        await self._trail.append(entries, directory, shard=shard, tip=tip, before=before)
+        return len(entries)
+
+
+class Follower:
+    """Keeps the trail at the end of the ledger; a shard whose block does not verify stands still, loudly.
+
+    `refused` holds what does not verify, by shard. The block is tried again: an operator may restore it.
+    """
+
+    def __init__(self, indexer: Indexer, *, announced: Bell, grown: Bell, poll_s: float) -> None:
+        self.refused: dict[int, BlockRefusedError] = {}
+        self._indexer = indexer
+        self._announced = announced
+        self._grown = grown
+        self._poll_s = poll_s
+
+    async def run(self) -> None:
+        """Index until cancelled."""
+        while True:
+            indexed = [await self.step(shard) for shard in self._indexer.shards]
+            if not any(indexed):
+                await self._announced.wait(self._poll_s)
+
+    async def check(self) -> None:
+        """Raise the refusal of a block, if there is one; for /readyz."""
+        for refusal in self.refused.values():
+            raise refusal
+
+    async def step(self, shard: int) -> bool:
+        """Index the next block of a shard, if there is one that verifies; tell whether there was."""
+        try:
+            count = await self._indexer.index_next(shard)
+        except BlockRefusedError as refusal:
+            if shard not in self.refused:
+                _log.error("block does not verify", **_facts_of(refusal))
+            self.refused[shard] = refusal
+            BLOCKS_REFUSED.set(len(self.refused))
+            return False
+        except OutOfReachError as error:
+            _log.warning("indexing waits", shard=shard, error=str(error))
+            return False
+        if count is None:
+            return False
+        self.refused.pop(shard, None)
+        BLOCKS_REFUSED.set(len(self.refused))
+        ENTRIES_INDEXED.inc(count)
+        self._grown.ring()
+        return True
+
+
+def _facts_of(refusal: BlockRefusedError) -> dict[str, object]:
+    return {
+        "shard": refusal.shard,
+        "height": refusal.height,
+        "code": refusal.code,
+        "detail": refusal.detail,
+    }
+
+
+async def publish_for_ever(
+    trail: Trail, outputs: Outputs, around: Surroundings, *, grown: Bell, poll_s: float
+) -> None:
+    """Publish until cancelled; a part that is away is waited for."""
+    while True:
+        try:
+            count = await publish_next(trail, outputs, around)
+        except OutOfReachError as error:
+            _log.warning("publishing waits", error=str(error))
+            await asyncio.sleep(RETRY_S)
+            continue
+        ENTRIES_PUBLISHED.inc(count)
+        if count == 0:
+            await grown.wait(poll_s)
+
+
+async def publish_next(trail: Trail, outputs: Outputs, around: Surroundings) -> int:
+    """Publish the entries after the published position; return how many.
+
+    Topics first, then the position: a crash in between publishes the same messages again, with the same
+    ids, and leaves no gap.
+
+    Raises:
+        OutOfReachError: Kafka or the database is away; what was not remembered comes again.
+    """
+    start = await trail.published(OUTPUT)
+    everything = Visibility(everything=True)
+    found = await trail.search(Question(after=start), everything, limit=PUBLISHED_AT_ONCE_MAX)
+    if not found:
+        return 0
+    await outputs.publish([message for each in found for message in messages_of(each.entry, around)])
+    await trail.set_published(OUTPUT, found[-1].seq)
+    return len(found)
+
+
+def messages_of(entry: TrailEntry, around: Surroundings) -> tuple[Message, Message]:
+    """Return what is published about an entry: OCSF for the SOC, FHIR for health systems."""
+    key = entry.facts.patient or entry.actor or entry.uid
+    return (
+        Message(
+            topic=OCSF_TOPIC,
+            key=key,
+            value=msgspec.json.encode(ocsf_of(entry, around)),
+            uid=entry.uid,
+            content_type="application/json",
+        ),
+        Message(
+            topic=FHIR_TOPIC,
+            key=key,
+            value=msgspec.json.encode(audit_event_of(entry, around)),
+            uid=entry.uid,
+            content_type="application/fhir+json",
+        ),
+    )

@@ -1,0 +1,11 @@
+"""What audit counts for Prometheus."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge
+
+ENTRIES_INDEXED = Counter("salus_audit_entries_indexed", "Leaves of the ledger that became trail entries.")
+ENTRIES_PUBLISHED = Counter("salus_audit_entries_published", "Entries published as OCSF and FHIR.")
+BLOCKS_REFUSED = Gauge("salus_audit_blocks_refused", "Shards that wait at a block that does not verify.")
+FINDINGS = Counter("salus_audit_findings", "Detection findings published.", ["rule"])
+"""Counted again when the detectors see an event again."""

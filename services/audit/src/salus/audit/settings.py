@@ -1,0 +1,20 @@
+"""What the operator of audit chooses."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from salus.runtime.settings import DatabaseSettings, ObjectSettings, ServiceSettings
+
+
+class Settings(ServiceSettings, DatabaseSettings, ObjectSettings):
+    """Audit needs Kafka, the ledger bucket, the network file, a database and a port."""
+
+    service_name: str = "audit"
+    anchoring_url: str = Field(
+        default="", description="Base URL under which anchoring serves receipts; none: links are relative."
+    )
+    detectors: bool = Field(default=True, description="Run the Faust detectors in this process.")
+    refusals_window_s: int = Field(default=300, ge=1, description="Window of the denied-access detector.")
+    refusals_max: int = Field(default=5, ge=1, description="Refusals in the window that make a finding.")
+    poll_s: float = Field(default=1.0, gt=0, description="How often to look for blocks not announced.")

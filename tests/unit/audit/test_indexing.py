@@ -1,0 +1,275 @@
+"""The trail equals the ledger: every leaf once, in order, and nothing that does not verify."""
+
+import asyncio
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.unit.audit.chain import Accepted, Chain, Refused
+from tests.unit.audit.samples import AROUND, CONSENT, IDENTITY, MEMBER, NOON, STORAGE
+
+from salus.audit.adapters.sql import open_trail
+from salus.audit.domain.blocks import BlockRefusedError
+from salus.audit.domain.search import Question, Visibility
+from salus.audit.handlers import Bell, Follower, Indexer, publish_next
+from salus.audit.ports import OutOfReachError
+from salus.events.catalogue import (
+    DocumentRegistered,
+    ObjectRead,
+    PartyRegistered,
+    PatientLinked,
+    PublicKey,
+    RoleGranted,
+    RoleWithdrawn,
+)
+from salus.ledger.block import body_key, header_key
+
+PATIENT = "urn:uuid:11111111-1111-4111-8111-111111111111"
+CLINICIAN = "did:key:z6MkclinicianClinicianClinicianClinicianClin"
+DOCUMENT = DocumentRegistered(patient=PATIENT, object="obj-1", media_type="application/fhir+json")
+READ = ObjectRead(object="obj-1", patient=PATIENT, reader=CLINICIAN, decision="dec-1", purpose="TREAT")
+MULTIBASE = "z6Mkf5rGMoatrSj1f4CyvuHBeXJELe9RPdzo2PKGNCKVtZxP"
+KEY = PublicKey(id=f"{CLINICIAN}#k", multibase=MULTIBASE, valid_from=NOON)
+EVERYTHING = Visibility(everything=True)
+
+
+def indexer_of(chain, trail):
+    return Indexer(chain, trail, {chain.shard: chain.signer.verifier})
+
+
+async def index_all(chain, trail):
+    count = 0
+    while (indexed := await indexer_of(chain, trail).index_next(chain.shard)) is not None:
+        count += indexed
+    return count
+
+
+async def all_of(trail):
+    return await trail.search(Question(after=0), EVERYTHING, limit=10_000)
+
+
+def documents(count, start=0):
+    return [Accepted(DOCUMENT, name=f"event-{index}") for index in range(start, start + count)]
+
+
+async def test_every_leaf_accepted_or_rejected_becomes_one_entry_in_order(trail):
+    chain = Chain()
+    chain.seal([*documents(2), Refused("bad-signature"), Refused("tombstone")])
+    chain.seal(documents(1, start=2))
+
+    assert await index_all(chain, trail) == 5
+
+    found = await all_of(trail)
+    assert [each.seq for each in found] == [1, 2, 3, 4, 5]
+    assert [(e.entry.place.height, e.entry.place.index) for e in found] == [
+        (0, 0),
+        (0, 1),
+        (0, 2),
+        (0, 3),
+        (1, 0),
+    ]
+    assert [each.entry.rejection for each in found] == [None, None, "bad-signature", "tombstone", None]
+    assert len({each.entry.uid for each in found}) == 5
+
+
+async def test_an_empty_ledger_gives_an_empty_trail(trail):
+    assert await indexer_of(Chain(), trail).index_next(0) is None
+
+    assert await trail.end() == 0
+
+
+async def test_indexing_again_changes_nothing(trail):
+    chain = Chain()
+    chain.seal(documents(3))
+    await index_all(chain, trail)
+    before = await all_of(trail)
+
+    assert await index_all(chain, trail) == 0
+
+    assert await all_of(trail) == before
+
+
+async def test_two_indexers_at_once_index_each_block_once(trail):
+    chain = Chain()
+    for height in range(4):
+        chain.seal(documents(2, start=height * 2))
+
+    await asyncio.gather(*(index_all(chain, trail) for _ in range(3)))
+
+    assert [each.entry.id for each in await all_of(trail)] == [f"event-{index}" for index in range(8)]
+
+
+async def test_a_rebuilt_trail_equals_the_first(trail, tmp_path):
+    chain = Chain()
+    chain.seal([*documents(2), Refused("duplicate")])
+    chain.seal([Accepted(READ, source=STORAGE, name="read-1", subject=PATIENT)])
+    await index_all(chain, trail)
+
+    async with open_trail(f"sqlite+aiosqlite:///{tmp_path}/again.db") as again:
+        await index_all(chain, again)
+
+        assert await all_of(again) == await all_of(trail)
+
+
+async def test_actors_are_shown_with_the_member_they_act_for(trail):
+    key = PublicKey(
+        id=f"{CLINICIAN}#k", multibase="z6Mkf5rGMoatrSj1f4CyvuHBeXJELe9RPdzo2PKGNCKVtZxP", valid_from=NOON
+    )
+    person = PartyRegistered(did=CLINICIAN, kind="person", keys=(KEY,), roles=("clinician",), member=MEMBER)
+    chain = Chain()
+    chain.seal([Accepted(READ, source=STORAGE, name="read-0", subject=PATIENT)])
+    chain.seal([Accepted(person, source=IDENTITY, name="party-1")])
+    chain.seal([Accepted(READ, source=STORAGE, name="read-1", subject=PATIENT)])
+    await index_all(chain, trail)
+
+    members = [each.entry.member for each in await all_of(trail)]
+    assert members == [None, None, MEMBER]
+
+
+async def test_roles_follow_the_ledger(trail):
+    key = PublicKey(
+        id=f"{CLINICIAN}#k", multibase="z6Mkf5rGMoatrSj1f4CyvuHBeXJELe9RPdzo2PKGNCKVtZxP", valid_from=NOON
+    )
+    chain = Chain()
+    chain.seal([Accepted(PartyRegistered(did=CLINICIAN, kind="person", keys=(KEY,)), source=IDENTITY)])
+    chain.seal([Accepted(RoleGranted(did=CLINICIAN, role="researcher"), source=IDENTITY)])
+    await index_all(chain, trail)
+    party = await trail.party(CLINICIAN)
+
+    assert party is not None
+    assert party.roles == ("researcher",)
+
+    chain.seal([Accepted(RoleWithdrawn(did=CLINICIAN, role="researcher"), source=IDENTITY)])
+    await index_all(chain, trail)
+    party = await trail.party(CLINICIAN)
+
+    assert party is not None
+    assert party.roles == ()
+
+
+async def test_a_patient_is_known_by_her_pseudonym(trail):
+    chain = Chain()
+    chain.seal([Accepted(PatientLinked(patient=PATIENT, did=CLINICIAN), source=CONSENT, subject=PATIENT)] * 2)
+    await index_all(chain, trail)
+
+    assert await trail.pseudonyms(CLINICIAN) == {PATIENT}
+    assert await trail.pseudonyms(MEMBER) == frozenset()
+
+
+async def test_a_header_of_another_key_is_refused(trail):
+    chain, forger = Chain(), Chain()
+    forger.signer = type(chain.signer)(chain.signer.name, Chain(shard=5).signer._key)
+    forger.seal(documents(1))
+    chain.objects = forger.objects
+
+    with pytest.raises(BlockRefusedError) as refused:
+        await index_all(chain, trail)
+
+    assert (refused.value.code, await trail.end()) == ("header-signature", 0)
+
+
+async def test_a_header_that_does_not_follow_the_one_before_is_refused(trail):
+    chain, other = Chain(), Chain()
+    chain.seal(documents(1))
+    await index_all(chain, trail)
+    other.seal(documents(1, start=5))
+    other.seal(documents(1, start=6))
+    chain.objects |= {key: value for key, value in other.objects.items() if "000000000001/" in key}
+
+    with pytest.raises(BlockRefusedError) as refused:
+        await index_all(chain, trail)
+
+    assert (refused.value.code, await trail.end()) == ("previous", 1)
+
+
+@given(st.data())
+@settings(max_examples=15, deadline=None)
+def test_no_changed_byte_of_a_block_is_indexed(data):
+    async def check():
+        chain = Chain()
+        header = chain.seal(documents(3))
+        key = data.draw(st.sampled_from([header_key(0, 0), body_key(0, 0, header.root)]))
+        changed = bytearray(chain.objects[key])
+        at = data.draw(st.integers(0, len(changed) - 1))
+        changed[at] ^= data.draw(st.integers(1, 255))
+        chain.objects[key] = bytes(changed)
+        async with open_trail("sqlite+aiosqlite://") as trail:
+            with pytest.raises(BlockRefusedError):
+                await index_all(chain, trail)
+            assert await trail.end() == 0
+
+    asyncio.run(check())
+
+
+async def test_a_shard_that_stands_still_says_so_and_goes_on_when_the_block_is_restored(trail):
+    chain = Chain()
+    header = chain.seal(documents(1))
+    key = body_key(0, 0, header.root)
+    body, chain.objects[key] = chain.objects[key], b"broken"
+    grown = Bell()
+    follower = Follower(indexer_of(chain, trail), announced=Bell(), grown=grown, poll_s=0.01)
+    assert not await follower.step(0)
+
+    with pytest.raises(BlockRefusedError):
+        await follower.check()
+
+    chain.objects[key] = body
+    running = asyncio.create_task(follower.run())
+    await grown.wait(10)
+    running.cancel()
+
+    await follower.check()
+    assert await trail.end() == 1
+
+
+async def test_an_archive_that_is_away_is_waited_for(trail):
+    chain = Chain()
+    chain.seal(documents(1))
+    chain.away = True
+
+    with pytest.raises(OutOfReachError):
+        await index_all(chain, trail)
+
+    chain.away = False
+    assert await index_all(chain, trail) == 1
+
+
+class FakeOutputs:
+    """The topics in memory; the next publication may be LOST or LATE."""
+
+    def __init__(self):
+        self.messages = []
+        self.fault = None
+
+    async def publish(self, messages):
+        fault, self.fault = self.fault, None
+        if fault == "LOST":
+            raise OutOfReachError("lost")
+        self.messages += messages
+        if fault == "LATE":
+            raise OutOfReachError("late")
+
+
+@pytest.mark.parametrize("fault", [None, "LOST", "LATE"])
+async def test_publication_leaves_no_gap_and_repeats_with_the_same_ids(trail, fault):
+    chain, outputs = Chain(), FakeOutputs()
+    chain.seal(documents(3))
+    await index_all(chain, trail)
+    outputs.fault = fault
+    if fault:
+        with pytest.raises(OutOfReachError):
+            await publish_next(trail, outputs, AROUND)
+
+    await publish_next(trail, outputs, AROUND)
+    chain.seal(documents(2, start=3))
+    await index_all(chain, trail)
+    await publish_next(trail, outputs, AROUND)
+
+    assert await publish_next(trail, outputs, AROUND) == 0
+    expected = [each.entry.uid for each in await all_of(trail)]
+    for topic in ("salus.audit.ocsf", "salus.audit.fhir"):
+        published = [message for message in outputs.messages if message.topic == topic]
+        once = dict.fromkeys(message.uid for message in published)
+        assert list(once) == expected
+        assert len({(message.uid, message.value) for message in published}) == 5
+        assert {message.key for message in published} == {PATIENT}
