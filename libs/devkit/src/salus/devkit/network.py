@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
@@ -25,7 +25,9 @@ from salus.events.catalogue import input_topics
 from salus.events.did import LocalSigner, multibase_of
 from salus.ledger.note import NoteSigner
 from salus.messaging import MESSAGE_BYTES_MAX, Topic, ensure_topics
-from salus.objects import Admin
+
+if TYPE_CHECKING:
+    from salus.objects import Admin
 
 SERVICES = ("identity", "consent", "storage", "sequencer", "anchoring", "audit")
 OPERATOR = "operator"

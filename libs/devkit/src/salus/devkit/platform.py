@@ -20,13 +20,14 @@ from typing import Self
 from salus.devkit.addresses import S3, Addresses, Parts, port_of
 from salus.devkit.errors import AlreadyRunningError, DevkitError, NotRunningError, StartError
 from salus.devkit.free_ports import HOST, free_ports
+from salus.devkit.minio_server import is_ready
 from salus.devkit.narration import Narrator, SilentNarrator
 from salus.devkit.network import NetworkFolder, Plan, create_buckets, create_topics
 from salus.devkit.parts import adopt_parts, find_parts
 from salus.devkit.processes import Place, ProcessRecord, is_alive, send, stop
 from salus.devkit.run_record import Remembered, Run, RunningService, StateFolder
 from salus.devkit.services import Surroundings, instances, readiness, start_service, wait_until_ready
-from salus.objects import Admin
+from salus.messaging import MessagingError, ping
 
 START_ATTEMPTS_MAX = 3
 
@@ -125,6 +126,14 @@ class Platform:
         except KeyError:
             raise NotRunningError(f"{name} has not been started") from None
 
+    async def parts_answer(self) -> bool:
+        """Say whether Kafka and MinIO answer."""
+        try:
+            await ping(self.kafka_bootstrap)
+        except MessagingError:
+            return False
+        return await is_ready(self.s3.endpoint)
+
     async def ready(self) -> dict[str, tuple[bool, str]]:
         """Ask every service whether it is ready, and why not."""
         answers = await asyncio.gather(*(readiness(service.url) for service in self._services.values()))
@@ -154,6 +163,8 @@ class Platform:
         self._narrator.step("making the network: keys, topics, buckets")
         self.network.create(self._plan)
         await create_topics(self.kafka_bootstrap, self._plan)
+        from salus.objects import Admin  # noqa: PLC0415  # most of a second, that only a start is to pay
+
         s3 = self.s3
         await create_buckets(Admin(s3.endpoint, s3.access_key, s3.secret_key, s3.region))
 

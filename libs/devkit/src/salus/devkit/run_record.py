@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -76,6 +77,16 @@ class StateFolder:
     def remember(self, remembered: Remembered) -> None:
         """Record where things are, for the next time."""
         self._write("addresses.json", remembered)
+
+    def erase(self) -> None:
+        """Remove everything but the lock that whoever erases is holding."""
+        for path in self.folder.iterdir():
+            if path == self.lock:
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
     def _write(self, name: str, content: msgspec.Struct) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)

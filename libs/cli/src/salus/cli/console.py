@@ -1,0 +1,70 @@
+"""How the command speaks: results on stdout (for people or as JSON), everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.status import Status
+
+from salus.devkit.narration import Narrator, PlainNarrator
+
+out = Console()
+err = Console(stderr=True)
+
+Json = Annotated[bool, typer.Option("--json", help="Write JSON for scripts.")]
+
+
+def emit(content: Any) -> None:
+    """Write one JSON document on stdout."""
+    sys.stdout.write(json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n")
+
+
+def emit_line(content: Any) -> None:
+    """Write one JSON document as one line, and at once, for streams."""
+    sys.stdout.write(json.dumps(content, ensure_ascii=False, default=str) + "\n")
+    sys.stdout.flush()
+
+
+class LiveNarrator:
+    """Shows the present step with a spinner, and leaves a line with the time each step took."""
+
+    def __init__(self, status: Status) -> None:
+        self._status = status
+        self._step: str | None = None
+        self._began = 0.0
+
+    def step(self, text: str) -> None:
+        """End the present step and begin another."""
+        self.end()
+        self._step, self._began = text, time.monotonic()
+        self._status.update(text)
+
+    def update(self, text: str) -> None:
+        """Show how far the step is."""
+        self._status.update(text)
+
+    def end(self) -> None:
+        """Leave a line for the present step."""
+        if self._step is not None:
+            took = time.monotonic() - self._began
+            err.print(f"[green]✓[/] {self._step} [dim]{took:.1f} s[/]", highlight=False)
+            self._step = None
+
+
+@contextmanager
+def narration(*, quiet: bool = False) -> Iterator[Narrator]:
+    """Give a narrator: live on a terminal, plain lines elsewhere."""
+    if quiet or not err.is_terminal:
+        yield PlainNarrator()
+        return
+    with err.status("…") as status:
+        narrator = LiveNarrator(status)
+        yield narrator
+        narrator.end()

@@ -1,0 +1,31 @@
+"""The exit codes of the salus command, which scripts rely on."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """What an exit code means."""
+
+    OK = 0
+    """Done, and what was asked is so."""
+    NO = 1
+    """Done, and the answer is no: a check failed, damage was found, an event or a request was refused."""
+    USAGE = 2
+    """The command was not understood."""
+    NOT_RUNNING = 3
+    """No platform runs here, or what the command needs does not answer."""
+    CANNOT_START = 4
+    """The platform could not be started: something is missing on this machine, or a process ended."""
+    INTERRUPTED = 130
+    """Ctrl-C."""
+
+
+class CommandError(Exception):
+    """Ends a command with one sentence and an exit code; `facts` are for `--json`."""
+
+    def __init__(self, code: Exit, sentence: str, **facts: object) -> None:
+        super().__init__(sentence)
+        self.code = code
+        self.facts = facts

@@ -1,0 +1,55 @@
+"""What `salus status` says, as one JSON document."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from salus.devkit.minio_server import is_ready
+from salus.devkit.platform import Platform
+from salus.messaging import MessagingError, ping
+
+
+async def describe(platform: Platform) -> dict[str, Any]:
+    """Return where everything is and whether it is ready."""
+    kafka_ready, s3_ready, ready = await asyncio.gather(
+        _kafka_answers(platform.kafka_bootstrap), is_ready(platform.s3.endpoint), platform.ready()
+    )
+    network = platform.network.read()
+    s3 = platform.s3
+    services = {
+        name: {
+            "url": service.url,
+            "ready": ready[name][0],
+            "why": ready[name][1],
+            "pid": service.process.pid,
+            "log": service.process.log,
+        }
+        for name, service in sorted(platform.services.items())
+    }
+    anchoring = services.get("anchoring")
+    return {
+        "running": True,
+        "ready": kafka_ready and s3_ready and all(one["ready"] for one in services.values()),
+        "state": str(platform.state.folder),
+        "network": str(platform.network.file),
+        "parts": platform.kind,
+        "kafka": {"bootstrap": platform.kafka_bootstrap, "ready": kafka_ready},
+        "s3": {
+            "endpoint": s3.endpoint,
+            "access_key": s3.access_key,
+            "secret_key": s3.secret_key,
+            "region": s3.region,
+            "ready": s3_ready,
+        },
+        "services": services,
+        "log": {"url": f"{anchoring['url']}/log" if anchoring else None, **network["log"]},
+    }
+
+
+async def _kafka_answers(bootstrap: str) -> bool:
+    try:
+        await ping(bootstrap)
+    except MessagingError:
+        return False
+    return True

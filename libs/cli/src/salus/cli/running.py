@@ -1,0 +1,142 @@
+"""`salus up`, `down`, `status` and `logs`: a development platform on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from salus.cli.console import Json, emit, err, narration, out
+from salus.cli.exits import CommandError, Exit
+from salus.cli.following import follow_logs
+from salus.cli.interrupts import run_until_signal
+from salus.cli.reporting import describe
+from salus.cli.state import running_folder, state_folder
+from salus.devkit.errors import NotRunningError
+from salus.devkit.narration import Narrator
+from salus.devkit.platform import Platform
+from salus.devkit.run_record import StateFolder
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep two `salus up` or `down` of one folder apart."""
+    state = StateFolder(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with state.lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            err.print("waiting for another salus command that starts or stops this platform")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def up(as_json: Json = False) -> None:
+    """Start Kafka, MinIO and every service, and leave them running."""
+    folder = state_folder()
+    with _alone(folder), narration() as narrator:
+        description = run_until_signal(_start(folder, narrator))
+    show_status(description, as_json=as_json)
+
+
+async def _start(folder: Path, narrator: Narrator) -> dict[str, Any]:
+    platform = await _healthy(folder, narrator)
+    if platform is None:
+        platform = Platform(folder, detached=True, narrator=narrator)
+        async with platform:
+            await platform.start()
+    else:
+        await platform.start_services()
+    return await describe(platform)
+
+
+async def _healthy(folder: Path, narrator: Narrator) -> Platform | None:
+    """Return the platform that runs, or None after removing what is left of one whose parts are gone."""
+    try:
+        platform = Platform.attach(folder, narrator=narrator)
+    except NotRunningError:
+        return None
+    if await platform.parts_answer():
+        return platform
+    narrator.step("cleaning up after a platform that did not end well")
+    await platform.stop()
+    return None
+
+
+def down(
+    erase: Annotated[bool, typer.Option("--erase", help="Also remove all data, keys and logs.")] = False,
+) -> None:
+    """Stop everything that `salus up` or `salus demo --keep` started; the data stays."""
+    folder = running_folder()
+    with _alone(folder), narration() as narrator:
+        try:
+            platform = Platform.attach(folder, narrator=narrator)
+        except NotRunningError:
+            err.print("nothing runs")
+        else:
+            run_until_signal(platform.stop())
+        if erase:
+            StateFolder(folder).erase()
+
+
+def status(as_json: Json = False) -> None:
+    """Show what runs, where, and whether it is ready."""
+    try:
+        platform = Platform.attach(running_folder())
+    except NotRunningError as error:
+        if as_json:
+            emit({"running": False, "state": str(state_folder())})
+        raise CommandError(Exit.NOT_RUNNING, str(error)) from None
+    description = asyncio.run(describe(platform))
+    show_status(description, as_json=as_json)
+    if not description["ready"]:
+        raise CommandError(Exit.NO, "not everything is ready")
+
+
+def show_status(description: dict[str, Any], *, as_json: bool) -> None:
+    """Write a description of the platform, as JSON or as a table."""
+    if as_json:
+        emit(description)
+        return
+    table = Table("what", "where", "state", box=None, header_style="bold")
+    state = {True: "[green]ready[/]", False: "[red]not ready[/]"}
+    table.add_row("Kafka", description["kafka"]["bootstrap"], state[description["kafka"]["ready"]])
+    s3 = description["s3"]
+    table.add_row("MinIO", s3["endpoint"], state[s3["ready"]])
+    for name, service in description["services"].items():
+        why = f" [dim]{service['why'][:80]}[/]" if service["why"] else ""
+        table.add_row(name, service["url"], state[service["ready"]] + why)
+    out.print(table)
+    out.print(
+        f"[dim]log[/]    {description['log']['url']}  ({description['log']['origin']})", highlight=False
+    )
+    out.print("[dim]API[/]    each service explains itself at <its URL>/docs", highlight=False)
+    out.print(f"[dim]state[/]  {description['state']}", highlight=False)
+
+
+def logs(
+    services: Annotated[list[str] | None, typer.Argument(help="Whose logs; all of them by default.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as lines are written.")] = False,
+    lines: Annotated[
+        int, typer.Option("--lines", "-n", min=0, help="How many lines of each to begin with.")
+    ] = 20,
+    as_json: Json = False,
+) -> None:
+    """Show the logs of the services, of kafka and of minio."""
+    folder = StateFolder(running_folder()).logs
+    known = {path.stem: path for path in sorted(folder.glob("*.log"))}
+    unknown = [name for name in services or [] if name not in known]
+    if unknown or not known:
+        what = f"there is no log of {', '.join(unknown) or 'anything'} in {folder}"
+        raise CommandError(
+            Exit.USAGE if known else Exit.NOT_RUNNING, f"{what}; there are: {', '.join(known) or 'none'}"
+        )
+    chosen = {name: known[name] for name in services} if services else known
+    run_until_signal(follow_logs(chosen, lines=lines, follow=follow, as_json=as_json))

@@ -1,0 +1,56 @@
+"""Which platform a command speaks to."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from salus.cli.exits import CommandError, Exit
+from salus.devkit.platform import Platform
+from salus.devkit.run_record import StateFolder
+
+STATE_VARIABLE = "SALUS_STATE"
+
+
+def state_folder() -> Path:
+    """Return the folder of `up` and `down`: $SALUS_STATE, else `.salus` of this checkout or of here."""
+    given = os.environ.get(STATE_VARIABLE)
+    if given:
+        return Path(given)
+    for folder in Path(__file__).resolve().parents:
+        if (folder / "libs" / "devkit").is_dir():
+            return folder / ".salus"
+    return Path.cwd() / ".salus"
+
+
+def demo_folder() -> Path:
+    """Return the folder of the demo's platform, which is another one than that of `up`."""
+    return state_folder() / "demo"
+
+
+def running_folder() -> Path:
+    """Return the folder of the platform that runs: that of `up`, else the one a demo was kept in."""
+    for folder in (state_folder(), demo_folder()):
+        if StateFolder(folder).run() is not None:
+            return folder
+    return state_folder()
+
+
+def running_platform() -> Platform:
+    """Return the platform that runs.
+
+    Raises:
+        NotRunningError: none does.
+    """
+    return Platform.attach(running_folder())
+
+
+def require_service(platform: Platform, name: str) -> str:
+    """Return the URL of a service.
+
+    Raises:
+        CommandError: it was not started.
+    """
+    if name not in platform.services:
+        raise CommandError(Exit.NOT_RUNNING, f"{name} does not run: see `salus status`")
+    return platform.service_url(name)
