@@ -7,6 +7,7 @@ gain an optional field and nothing else; a new meaning is a new version.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Literal
 
 import msgspec
@@ -60,6 +61,8 @@ __all__ = [
 
 # --- identity -------------------------------------------------------------------------------------
 
+_identity_event = partial(event, owner=Owner.IDENTITY, retention=Retention.NETWORK, subject_field="did")
+
 
 class PublicKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A verification key: its DID URL, its multibase form and when it may sign."""
@@ -87,12 +90,7 @@ Role = Literal[
 ]
 
 
-@event(
-    "salus.identity.party-registered.v1",
-    owner=Owner.IDENTITY,
-    retention=Retention.NETWORK,
-    subject_field="did",
-)
+@_identity_event("salus.identity.party-registered.v1")
 class PartyRegistered(EventData):
     """A member, service, person or device belongs to the network and may sign with these keys.
 
@@ -108,7 +106,7 @@ class PartyRegistered(EventData):
     name: Text | None = None
 
 
-@event("salus.identity.key-added.v1", owner=Owner.IDENTITY, retention=Retention.NETWORK, subject_field="did")
+@_identity_event("salus.identity.key-added.v1")
 class KeyAdded(EventData):
     """A party may also sign with this key."""
 
@@ -116,9 +114,7 @@ class KeyAdded(EventData):
     key: PublicKey
 
 
-@event(
-    "salus.identity.key-revoked.v1", owner=Owner.IDENTITY, retention=Retention.NETWORK, subject_field="did"
-)
+@_identity_event("salus.identity.key-revoked.v1")
 class KeyRevoked(EventData):
     """A key no longer signs for its party; what it signs from now on is refused."""
 
@@ -127,9 +123,7 @@ class KeyRevoked(EventData):
     reason: Literal["rotated", "compromised", "left", "unspecified"]
 
 
-@event(
-    "salus.identity.role-granted.v1", owner=Owner.IDENTITY, retention=Retention.NETWORK, subject_field="did"
-)
+@_identity_event("salus.identity.role-granted.v1")
 class RoleGranted(EventData):
     """A party holds this role."""
 
@@ -137,9 +131,7 @@ class RoleGranted(EventData):
     role: Role
 
 
-@event(
-    "salus.identity.role-withdrawn.v1", owner=Owner.IDENTITY, retention=Retention.NETWORK, subject_field="did"
-)
+@_identity_event("salus.identity.role-withdrawn.v1")
 class RoleWithdrawn(EventData):
     """A party no longer holds this role."""
 
@@ -149,12 +141,14 @@ class RoleWithdrawn(EventData):
 
 # --- consent --------------------------------------------------------------------------------------
 
+_consent_event = partial(event, owner=Owner.CONSENT, retention=Retention.ACCESS, subject_field="patient")
+
 Action = Literal["read", "write"]
 Purpose = Literal["TREAT", "ETREAT", "HPAYMT", "HOPERAT", "HRESCH", "PATRQT", "PUBHLTH"]
 """HL7 v3 PurposeOfUse codes."""
 
 
-@event("salus.consent.patient-linked.v1", owner=Owner.CONSENT, retention=Retention.ACCESS)
+@_consent_event("salus.consent.patient-linked.v1")
 class PatientLinked(EventData):
     """This party is the patient: it may grant and take back consents, and read, as she."""
 
@@ -162,7 +156,7 @@ class PatientLinked(EventData):
     did: Did
 
 
-@event("salus.consent.consent-granted.v1", owner=Owner.CONSENT, retention=Retention.ACCESS)
+@_consent_event("salus.consent.consent-granted.v1")
 class ConsentGranted(EventData):
     """A patient lets someone act on her data for these purposes during this period."""
 
@@ -176,7 +170,7 @@ class ConsentGranted(EventData):
     epoch: Count
 
 
-@event("salus.consent.consent-revoked.v1", owner=Owner.CONSENT, retention=Retention.ACCESS)
+@_consent_event("salus.consent.consent-revoked.v1")
 class ConsentRevoked(EventData):
     """A patient took a consent back; decision tokens of an earlier epoch are void."""
 
@@ -185,7 +179,7 @@ class ConsentRevoked(EventData):
     epoch: Count
 
 
-@event("salus.consent.access-decided.v1", owner=Owner.CONSENT, retention=Retention.ACCESS)
+@_consent_event("salus.consent.access-decided.v1")
 class AccessDecided(EventData):
     """Someone asked whether an access is allowed, and this was the answer, with what it rests on.
 
@@ -210,7 +204,7 @@ class AccessDecided(EventData):
     break_glass: bool = False
 
 
-@event("salus.consent.glass-broken.v1", owner=Owner.CONSENT, retention=Retention.ACCESS)
+@_consent_event("salus.consent.glass-broken.v1")
 class GlassBroken(EventData):
     """Someone used emergency access; the patient and the privacy officer are told and it awaits review."""
 
@@ -223,7 +217,7 @@ class GlassBroken(EventData):
     statement: Sealed | None = None
 
 
-@event("salus.consent.glass-break-reviewed.v1", owner=Owner.CONSENT, retention=Retention.ACCESS)
+@_consent_event("salus.consent.glass-break-reviewed.v1")
 class GlassBreakReviewed(EventData):
     """A privacy officer judged an emergency access."""
 
@@ -233,7 +227,7 @@ class GlassBreakReviewed(EventData):
     outcome: Literal["justified", "unjustified"]
 
 
-@event("salus.consent.policy-set-adopted.v1", owner=Owner.CONSENT, retention=Retention.NETWORK)
+@_consent_event("salus.consent.policy-set-adopted.v1", retention=Retention.NETWORK, subject_field=None)
 class PolicySetAdopted(EventData):
     """Decisions from here on follow this policy set and this version of the contract's code."""
 
@@ -243,8 +237,10 @@ class PolicySetAdopted(EventData):
 
 # --- storage --------------------------------------------------------------------------------------
 
+_storage_event = partial(event, owner=Owner.STORAGE, subject_field="patient")
 
-@event("salus.storage.subject-registered.v1", owner=Owner.STORAGE, retention=Retention.RECORD)
+
+@_storage_event("salus.storage.subject-registered.v1", retention=Retention.RECORD)
 class SubjectRegistered(EventData):
     """A patient has a key pair; anyone may seal to the public half."""
 
@@ -255,7 +251,7 @@ class SubjectRegistered(EventData):
     public_key: Annotated[str, msgspec.Meta(max_length=4096)]
 
 
-@event("salus.storage.object-stored.v1", owner=Owner.STORAGE, retention=Retention.RECORD)
+@_storage_event("salus.storage.object-stored.v1", retention=Retention.RECORD)
 class ObjectStored(EventData):
     """An encrypted object is in the object store; the salted commitment proves what it holds.
 
@@ -273,7 +269,7 @@ class ObjectStored(EventData):
     salt: Sealed
 
 
-@event("salus.storage.object-read.v1", owner=Owner.STORAGE, retention=Retention.ACCESS)
+@_storage_event("salus.storage.object-read.v1", retention=Retention.ACCESS)
 class ObjectRead(EventData):
     """Someone received an object's content under this decision."""
 
@@ -285,7 +281,7 @@ class ObjectRead(EventData):
     break_glass: bool = False
 
 
-@event("salus.storage.read-refused.v1", owner=Owner.STORAGE, retention=Retention.ACCESS)
+@_storage_event("salus.storage.read-refused.v1", retention=Retention.ACCESS)
 class ReadRefused(EventData):
     """Someone was refused an object's content, for this reason."""
 
@@ -295,7 +291,7 @@ class ReadRefused(EventData):
     reason: Text
 
 
-@event("salus.storage.subject-key-destroyed.v1", owner=Owner.STORAGE, retention=Retention.NETWORK)
+@_storage_event("salus.storage.subject-key-destroyed.v1", retention=Retention.NETWORK)
 class SubjectKeyDestroyed(EventData):
     """A patient's key is gone: every object, sealed field and commitment of hers is unreadable for ever."""
 
@@ -308,13 +304,10 @@ class SubjectKeyDestroyed(EventData):
 
 # --- what members publish -------------------------------------------------------------------------
 
+_member_event = partial(event, owner=Owner.MEMBER, retention=Retention.RECORD, subject_field="patient")
 
-@event(
-    "salus.clinical.encounter-recorded.v1",
-    owner=Owner.MEMBER,
-    retention=Retention.RECORD,
-    subject_field="patient",
-)
+
+@_member_event("salus.clinical.encounter-recorded.v1")
 class EncounterRecorded(EventData):
     """A patient was seen; what happened is sealed."""
 
@@ -324,12 +317,7 @@ class EncounterRecorded(EventData):
     object: Text | None = None
 
 
-@event(
-    "salus.clinical.observation-recorded.v1",
-    owner=Owner.MEMBER,
-    retention=Retention.RECORD,
-    subject_field="patient",
-)
+@_member_event("salus.clinical.observation-recorded.v1")
 class ObservationRecorded(EventData):
     """Something was measured or found; what and how much is sealed."""
 
@@ -339,12 +327,7 @@ class ObservationRecorded(EventData):
     object: Text | None = None
 
 
-@event(
-    "salus.clinical.document-registered.v1",
-    owner=Owner.MEMBER,
-    retention=Retention.RECORD,
-    subject_field="patient",
-)
+@_member_event("salus.clinical.document-registered.v1")
 class DocumentRegistered(EventData):
     """A record of a patient is kept off-chain under this object id."""
 
@@ -353,9 +336,7 @@ class DocumentRegistered(EventData):
     media_type: Text
 
 
-@event(
-    "salus.lab.result-released.v1", owner=Owner.MEMBER, retention=Retention.RECORD, subject_field="patient"
-)
+@_member_event("salus.lab.result-released.v1")
 class ResultReleased(EventData):
     """A laboratory stands by a result; the result is sealed."""
 
@@ -365,12 +346,7 @@ class ResultReleased(EventData):
     object: Text | None = None
 
 
-@event(
-    "salus.pharma.medication-dispensed.v1",
-    owner=Owner.MEMBER,
-    retention=Retention.RECORD,
-    subject_field="patient",
-)
+@_member_event("salus.pharma.medication-dispensed.v1")
 class MedicationDispensed(EventData):
     """A pharmacy handed out a medication; which and how much is sealed."""
 

@@ -41,9 +41,10 @@ class EventData(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
 
 @dataclass(frozen=True)
 class EventType:
-    """A catalogue entry: the type's name, its class, owner, topic and the digest of its schema.
+    """A catalogue entry: the type's name, its class, owner, topic and schema.
 
-    `subject_field` names the field of the data that the envelope's `subject` repeats, if there is one.
+    `schema` is the file whose SHA-256 is in `dataschema`. `subject_field` names the field of the data that
+    the envelope's `subject` repeats, if there is one.
     """
 
     name: str
@@ -52,6 +53,7 @@ class EventType:
     retention: Retention
     topic: str
     subject_field: str | None
+    schema: bytes = field(repr=False)
     dataschema: str
     older_dataschemas: frozenset[str]
     decoder: msgspec.json.Decoder[EventData] = field(compare=False)
@@ -89,7 +91,15 @@ def event(  # noqa: PLR0913  # what the catalogue says of a type
     def register(cls: _T) -> _T:
         if subject_field is not None and subject_field not in cls.__struct_fields__:
             raise ValueError(f"{name} has no field {subject_field}")
-        digest = hashlib.sha256(schema_bytes(cls, name=name, owner=owner, subject_field=subject_field))
+        about = {
+            "type": name,
+            "owner": owner.value,
+            "topic": topic or f"salus.{match[1]}.events",
+            "key": "subject",
+            "subject": subject_field,
+            "retention": retention.value,
+        }
+        schema = _schema(cls, about)
         entry = EventType(
             name=name,
             data=cls,
@@ -97,7 +107,8 @@ def event(  # noqa: PLR0913  # what the catalogue says of a type
             retention=retention,
             topic=topic or f"salus.{match[1]}.events",
             subject_field=subject_field,
-            dataschema=f"urn:salus:schema:{name}:sha256:{digest.hexdigest()}",
+            schema=schema,
+            dataschema=dataschema_of(name, schema),
             older_dataschemas=older_dataschemas,
             decoder=msgspec.json.Decoder(cls),
         )
@@ -107,24 +118,24 @@ def event(  # noqa: PLR0913  # what the catalogue says of a type
     return register
 
 
-def schema_of(entry: EventType) -> bytes:
-    """Return the file whose SHA-256 is in the type's `dataschema`."""
-    return schema_bytes(entry.data, name=entry.name, owner=entry.owner, subject_field=entry.subject_field)
+def dataschema_of(name: str, schema: bytes) -> str:
+    """Return the `dataschema` of events of that type and schema file: it names the file by its digest."""
+    return f"urn:salus:schema:{name}:sha256:{hashlib.sha256(schema).hexdigest()}"
 
 
-def schema_bytes(cls: type[EventData], *, name: str, owner: Owner, subject_field: str | None) -> bytes:
+def _schema(cls: type[EventData], about: dict[str, str | None]) -> bytes:
     """Return the JSON Schema (2020-12) of an event's data, in the one form whose digest names it.
 
-    Only what decides about acceptance is in it: titles and descriptions are left out, so that a better
-    sentence does not make another schema. Sealed fields carry `x-salus-sealed`.
+    Only what decides about events is in it: titles and descriptions are left out, so that a better sentence
+    does not make another schema. Sealed fields carry `x-salus-sealed`.
     """
     schema = {
         "$schema": SCHEMA_DIALECT,
-        "$id": f"urn:salus:schema:{name}",
-        "x-salus": {"type": name, "owner": owner, "subject": subject_field},
+        "$id": f"urn:salus:schema:{about['type']}",
+        "x-salus": about,
         **_bare(msgspec.json.schema(cls)),
     }
-    return msgspec.json.format(msgspec.json.encode(schema, order="deterministic"), indent=2) + b"\n"
+    return msgspec.json.format(msgspec.json.encode(schema, order="sorted"), indent=2) + b"\n"
 
 
 def _bare(schema: Any) -> Any:

@@ -29,10 +29,11 @@ SIGNED_ORIGIN = b"salus.health/event-batch/v1"
 BATCH_SIZE_MAX = 1024
 HEADER_BYTES_MAX = 1024
 _INDEX_DIGITS_MAX = 4
-_HEADER = re.compile(
-    rb"v1 (did:[a-z0-9]+:[A-Za-z0-9._:%-]+#[A-Za-z0-9._:%-]+) "
-    rb"(0|[1-9][0-9]{0,3})/([1-9][0-9]{0,3}) ([A-Za-z0-9+/]{86}==)(?: ([A-Za-z0-9+/]+={0,2}))?"
+HEADER_PATTERN = (
+    r"v1 (did:[a-z0-9]+:[A-Za-z0-9._:%-]+#[A-Za-z0-9._:%-]+) "
+    r"(0|[1-9][0-9]{0,3})/([1-9][0-9]{0,3}) ([A-Za-z0-9+/]{86}==)(?: ([A-Za-z0-9+/]+={0,2}))?"
 )
+_HEADER = re.compile(HEADER_PATTERN.encode("ascii"))
 
 
 class Signer(Protocol):
