@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
 from salus.devkit.addresses import Addresses
 from salus.devkit.narration import PlainNarrator
+from salus.devkit.network import Plan
 from salus.devkit.parts import find_parts
+from salus.devkit.platform import Platform
 from salus.devkit.processes import Place
 
 
@@ -37,3 +40,40 @@ async def parts(session_folder: Path) -> AsyncIterator[Addresses]:
         yield await provider.start(None)
     finally:
         await provider.stop()
+
+
+class PlatformFactory(Protocol):
+    """Makes whole platforms: each has its own Kafka, MinIO, network and services, and is stopped at the end."""
+
+    async def __call__(
+        self, *, plan: Plan | None = None, environment: Mapping[str, str] | None = None, start: bool = True
+    ) -> Platform:
+        """Return a platform; with `start=False` nothing of it runs yet."""
+
+
+@pytest.fixture
+async def platform_factory(session_folder: Path) -> AsyncIterator[PlatformFactory]:
+    """For journeys that break things: kill, restart, corrupt."""
+    made: list[Platform] = []
+
+    async def make(
+        *, plan: Plan | None = None, environment: Mapping[str, str] | None = None, start: bool = True
+    ) -> Platform:
+        folder = Path(tempfile.mkdtemp(dir=session_folder, prefix="platform-"))
+        platform = Platform(folder, narrator=PlainNarrator(), plan=plan, environment=environment)
+        made.append(platform)
+        if start:
+            await platform.start()
+        return platform
+
+    yield make
+    for platform in made:
+        await platform.stop()
+
+
+@pytest.fixture(scope="session")
+async def platform(session_folder: Path) -> AsyncIterator[Platform]:
+    """One whole platform for all journeys that leave it as they found it: they only add to it."""
+    async with Platform(session_folder / "platform", narrator=PlainNarrator()) as running:
+        await running.start()
+        yield running

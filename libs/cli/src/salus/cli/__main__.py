@@ -14,7 +14,7 @@ from salus.devkit.errors import DevkitError, NotRunningError
 app = typer.Typer(
     name="salus",
     help="Keeps healthcare data trustworthy: facts on a ledger, data off it, every access decided.",
-    epilog="Exit codes: 0 done, 1 the answer is no, 2 usage, 3 nothing runs, 4 cannot start, 130 interrupted.",
+    epilog="Exit codes: 0 done, 1 the answer is no, 2 usage, 3 nothing runs, 4 cannot start, 130 Ctrl-C.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
