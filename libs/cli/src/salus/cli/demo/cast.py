@@ -90,7 +90,7 @@ class Caller:
         self._http = http
         self._urls = urls
 
-    async def call(  # noqa: PLR0913  # the parts of a request
+    async def call(  # the parts of a request
         self,
         method: str,
         service: str,

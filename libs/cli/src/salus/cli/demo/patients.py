@@ -59,7 +59,10 @@ def load_patients(folder: Path) -> list[SyntheticPatient]:
     if not files:
         raise FileNotFoundError(f"no patients in {folder}")
     return [
-        SyntheticPatient(name=file.name.rstrip("0123456789_").split("_")[0].rstrip("0123456789"), record=gzip.decompress(file.read_bytes()))
+        SyntheticPatient(
+            name=file.name.rstrip("0123456789_").split("_")[0].rstrip("0123456789"),
+            record=gzip.decompress(file.read_bytes()),
+        )
         for file in files
     ]
 
@@ -74,7 +77,11 @@ def _happening(resource: dict[str, Any]) -> Happening | None:
         moment = moment.get(name, {}) if isinstance(moment, dict) else None
     if not isinstance(moment, str):
         return None
-    slim = {key: resource[key] for key in ("resourceType", "id", "code", "valueQuantity", "medicationCodeableConcept", "type") if key in resource}
+    slim = {
+        key: resource[key]
+        for key in ("resourceType", "id", "code", "valueQuantity", "medicationCodeableConcept", "type")
+        if key in resource
+    }
     return Happening(
         context=context,  # type: ignore[arg-type]  # the table above holds the three contexts
         kind=resource["resourceType"],

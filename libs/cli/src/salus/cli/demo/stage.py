@@ -11,8 +11,8 @@ from typing import Any
 
 from rich.console import Console
 from rich.panel import Panel
-
 from salus.archive.fsck import Report, fsck
+
 from salus.cli.demo.cast import Answer, Caller, Cast
 from salus.cli.demo.patients import SyntheticPatient
 from salus.devkit.platform import Platform
@@ -120,4 +120,6 @@ class Stage:
 
     async def fsck(self) -> Report:
         """Re-hash the whole ledger from the store."""
-        return await fsck(self.bucket("salus-ledger"), self.bucket("salus-log"), self.platform.network.file.read_bytes())
+        return await fsck(
+            self.bucket("salus-ledger"), self.bucket("salus-log"), self.platform.network.file.read_bytes()
+        )
