@@ -1,0 +1,188 @@
+"""A network of its own, with storage as an app in this process and real Kafka and MinIO behind it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import uuid4
+
+import httpx
+import jwt
+import pytest
+from fastapi import FastAPI
+
+from salus.client.auth import make_bearer
+from salus.devkit.addresses import Addresses
+from salus.devkit.network import NetworkFolder, Plan, create_topics, load_key
+from salus.events.catalogue import ConsentRevoked, EventData, PartyRegistered, PublicKey
+from salus.events.did import LocalSigner, multibase_of
+from salus.messaging import Reader, Record
+from salus.objects import S3Objects, open_store
+from salus.runtime.publishing import ServicePublisher, open_publisher
+from salus.storage.__main__ import open_app
+from salus.storage.settings import Settings
+
+VALID_FROM = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@dataclass
+class Person:
+    """Someone with a key."""
+
+    signer: LocalSigner
+    patient: str = ""
+
+    @property
+    def did(self) -> str:
+        return self.signer.did
+
+    def bearer(self) -> dict[str, str]:
+        return {"Authorization": "Bearer " + make_bearer(self.signer, "salus:storage", now=datetime.now(UTC))}
+
+
+@dataclass
+class World:
+    """A hospital, its doctor and its privacy officer, a laboratory, and storage."""
+
+    folder: NetworkFolder
+    settings: Settings
+    stack: AsyncExitStack
+    identity: ServicePublisher
+    consent: ServicePublisher
+    parts: Addresses
+    people: dict[str, Person] = field(default_factory=dict)
+    app: FastAPI | None = None
+    client: httpx.AsyncClient = field(default_factory=httpx.AsyncClient)
+
+    async def start(self) -> None:
+        """Start storage."""
+        self.app = await self.stack.enter_async_context(open_app(self.settings))
+        transport = httpx.ASGITransport(app=self.app)
+        self.client = httpx.AsyncClient(transport=transport, base_url="http://storage")
+
+    async def join(self, name: str, *, kind: str = "person", member: str | None = None, roles: tuple[str, ...] = ()) -> Person:
+        """Register a party."""
+        signer = LocalSigner.from_seed(uuid4().bytes + uuid4().bytes)
+        key = PublicKey(id=signer.verification_method, multibase=multibase_of(signer.public_key), valid_from=VALID_FROM)
+        party = PartyRegistered(
+            did=signer.did,
+            kind=kind,
+            keys=(key,),
+            roles=roles,
+            member=self.people[member].did if member else None,
+        )
+        await self.identity.publish(party, subject=signer.did, expected_version=0)
+        self.people[name] = Person(signer)
+        return self.people[name]
+
+    def token(self, **claims: object) -> str:
+        """Return a decision token as consent makes it."""
+        now = int(datetime.now(UTC).timestamp())
+        signer = self.folder.signer("consent")
+        full = {
+            "iss": signer.did,
+            "jti": str(uuid4()),
+            "act": "read",
+            "pur": "TREAT",
+            "epoch": 0,
+            "bg": False,
+            "iat": now,
+            "exp": now + 60,
+            **claims,
+        }
+        key = load_key(self.folder.key_file("consent"))
+        return jwt.encode(full, key, algorithm="EdDSA", headers={"kid": signer.verification_method})
+
+    async def revoke(self, patient: str, *, epoch: int) -> None:
+        """Let the patient revoke a consent."""
+        await self.consent.publish(ConsentRevoked(consent="c-1", patient=patient, epoch=epoch), subject="c-1")
+
+    async def patient(self) -> str:
+        """Register a patient of the hospital."""
+        hospital = self.people["hospital"]
+        answer = await self.client.post("/subjects", json={"steward": hospital.did}, headers=hospital.bearer())
+        assert answer.status_code == 201, answer.text
+        return str(answer.json()["patient"])
+
+    async def store(self, patient: str, content: bytes, *, name: str | None = None) -> str:
+        """Store an object of the hospital."""
+        name = name or str(uuid4())
+        answer = await self.client.put(
+            f"/objects/{name}",
+            params={"patient": patient},
+            content=content,
+            headers=self.people["hospital"].bearer() | {"Content-Type": "application/fhir+json"},
+        )
+        assert answer.status_code == 201, answer.text
+        return name
+
+    async def read(self, name: str, patient: str, **claims: object) -> httpx.Response:
+        """Read as the doctor, with a decision of these claims."""
+        doctor = self.people["doctor"]
+        token = self.token(**{"sub": doctor.did, "obj": name, "pat": patient, **claims})
+        return await self.client.get(f"/objects/{name}", headers=doctor.bearer() | {"Salus-Decision": token})
+
+    def bucket(self, name: str) -> S3Objects:
+        """Open a bucket as the operator of the object store could."""
+        s3 = self.parts.s3
+        return open_store(
+            endpoint=s3.endpoint, access_key=s3.access_key, secret_key=s3.secret_key, region=s3.region, bucket=name
+        )
+
+    async def told(self, patient: str) -> list[EventData]:
+        """Return the data of every event on the storage topic about a patient."""
+        from salus.events.envelope import decode_event
+
+        async with Reader(self.parts.kafka_bootstrap, starts={("salus.storage.events", 0): 0}) as reader:
+            end = (await reader.end_offsets())[("salus.storage.events", 0)]
+            records: list[Record] = []
+            while await reader.position("salus.storage.events", 0) < end:
+                records += await reader.poll(max_records=500, timeout_ms=500)
+        return [decode_event(r.value).data for r in records if r.key == patient.encode() and r.value]
+
+
+@pytest.fixture
+async def world(parts: Addresses, tmp_path: Path) -> AsyncIterator[World]:
+    """A fresh network with storage running."""
+    folder = NetworkFolder(tmp_path)
+    network = folder.create(Plan(origin=f"salus.local/{uuid4().hex[:8]}"))
+    await create_topics(parts.kafka_bootstrap, Plan())
+    unique = uuid4().hex[:12]
+    settings = Settings(
+        kafka_bootstrap=parts.kafka_bootstrap,
+        network_file=folder.file,
+        signing_key_file=folder.key_file("storage"),
+        http_port=0,
+        database_url=f"sqlite+aiosqlite:///{tmp_path / 'state.db'}",
+        s3_endpoint=parts.s3.endpoint,
+        s3_access_key=parts.s3.access_key,
+        s3_secret_key=parts.s3.secret_key,
+        s3_region=parts.s3.region,
+        objects_bucket=f"objects-{unique}",
+        keys_bucket=f"keys-{unique}",
+    )
+    async with AsyncExitStack() as stack:
+        identity = await stack.enter_async_context(
+            open_publisher(parts.kafka_bootstrap, folder.signer("identity"))
+        )
+        consent = await stack.enter_async_context(
+            open_publisher(parts.kafka_bootstrap, folder.signer("consent"))
+        )
+        running = AsyncExitStack()
+        await stack.enter_async_context(running)
+        world = World(folder, settings, running, identity, consent, parts)
+        for role, party in network["services"].items():
+            key = PublicKey(
+                id=party["key"]["id"], multibase=party["key"]["multibase"], valid_from=VALID_FROM
+            )
+            registered = PartyRegistered(did=party["did"], kind="service", keys=(key,), roles=(role,))
+            await identity.publish(registered, subject=party["did"], expected_version=0)
+        await world.join("hospital", kind="member")
+        await world.join("laboratory", kind="member")
+        await world.join("doctor", member="hospital", roles=("clinician",))
+        await world.join("officer", member="hospital", roles=("privacy-officer",))
+        await world.start()
+        yield world
