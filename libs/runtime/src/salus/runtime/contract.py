@@ -36,7 +36,7 @@ class Contract(Generic[S]):
     `evolve` is pure and total: it takes every event of the topic and returns the state unchanged for
     those that do not concern it. `state()` without arguments is the state before any event.
     `aggregate` names the aggregates otherwise, given `subject` and data; None: the event concerns none of
-    this kind. Expected versions count only for aggregates that are named by `subject`.
+    this kind. Commands are executed on aggregates that are named by `subject` only.
     """
 
     kind: str
@@ -88,7 +88,8 @@ class ContractHost(Generic[S]):
         return data
 
     async def _load(self, aggregate: str) -> tuple[S, int]:
-        loaded = await self._store.load(self._contract.kind, aggregate)
-        if loaded is None:
-            return self._contract.state(), 0
-        return msgspec.json.decode(loaded.state, type=self._contract.state), loaded.version
+        contract = self._contract
+        raw, version = await self._store.load_for_command(contract.kind, aggregate, topic=contract.topic)
+        if raw is None:
+            return contract.state(), version
+        return msgspec.json.decode(raw, type=contract.state), version

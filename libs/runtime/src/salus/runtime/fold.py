@@ -157,11 +157,13 @@ class Follower:
         except RejectedError as error:
             _log.warning("record refused", topic=record.topic, offset=record.offset, reason=str(error.reason))
             return Refused(str(error.reason))
-        outcome: Outcome = Applied(0)
+        version = await self._store.advance(connection, record.topic, judged.event.envelope)
+        if version is None:
+            return Stale()
         for contract in self._contracts:
             if contract.topic == record.topic:
-                outcome = await self._store.apply(connection, contract, judged) or outcome
-        return outcome
+                await self._store.apply(connection, contract, judged, version=version)
+        return Applied(version)
 
 
 @asynccontextmanager

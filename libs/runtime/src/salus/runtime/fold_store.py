@@ -11,6 +11,7 @@ import msgspec
 from sqlalchemy import BigInteger, Column, Integer, LargeBinary, MetaData, String, Table, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from salus.events.envelope import Envelope
 from salus.events.judging import Judged
 from salus.messaging import Position
 from salus.runtime.migrating import migrate
@@ -50,7 +51,7 @@ _outcomes = Table(
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """An aggregate as stored: its version and its encoded state."""
+    """An aggregate as stored: its encoded state, and its subject's version when that last changed."""
 
     version: int
     state: bytes
@@ -125,27 +126,51 @@ class FoldStore:
             rows = (await connection.execute(select(_positions))).all()
         return {(row.topic, row.partition): row.next_offset for row in rows}
 
-    async def apply(
-        self, connection: AsyncConnection, contract: Contract[Any], judged: Judged
-    ) -> Outcome | None:
-        """Fold one accepted event into its aggregate, within the caller's transaction; None: it has none."""
-        envelope = judged.event.envelope
-        aggregate = contract.aggregate(envelope.subject, judged.event.data)
-        if aggregate is None:
-            return None
-        loaded = await self._load(connection, contract.kind, aggregate)
+    async def load_for_command(self, kind: str, aggregate: str, *, topic: str) -> tuple[bytes | None, int]:
+        """Return the encoded state and the version that the subject of that name has on the topic.
+
+        One statement, so that a state is never taken for a newer version than its own.
+        """
+        versions = _version_kind(topic)
+        query = select(_aggregates.c.kind, _aggregates.c.version, _aggregates.c.state).where(
+            _aggregates.c.id == aggregate, _aggregates.c.kind.in_([kind, versions])
+        )
+        async with self.engine.connect() as connection:
+            rows = {row.kind: row for row in (await connection.execute(query)).all()}
+        state = rows[kind].state if kind in rows else None
+        return state, rows[versions].version if versions in rows else 0
+
+    async def advance(self, connection: AsyncConnection, topic: str, envelope: Envelope) -> int | None:
+        """Return the subject's version on the topic after an event; None: the event is stale.
+
+        A version belongs to topic and subject, not to an aggregate: services that fold the same topic into
+        other aggregates, or only some of its events, agree with its owner on what took effect. Facts that
+        expect no version do not make a command stale that was decided beside them.
+        """
+        kind = _version_kind(topic)
+        loaded = await self._load(connection, kind, envelope.subject)
         version = loaded.version if loaded else 0
-        expected = envelope.expectedversion if aggregate == envelope.subject else None
-        if expected is not None and expected != version:
-            return Stale()
+        if envelope.expectedversion is None:
+            return version
+        if envelope.expectedversion != version:
+            return None
+        key = {"kind": kind, "id": envelope.subject}
+        await _upsert(connection, _aggregates, key, {"version": version + 1, "state": b""})
+        return version + 1
+
+    async def apply(
+        self, connection: AsyncConnection, contract: Contract[Any], judged: Judged, *, version: int
+    ) -> None:
+        """Fold one event that took effect into its aggregate, within the caller's transaction."""
+        aggregate = contract.aggregate(judged.event.envelope.subject, judged.event.data)
+        if aggregate is None:
+            return
+        loaded = await self._load(connection, contract.kind, aggregate)
         state = msgspec.json.decode(loaded.state, type=contract.state) if loaded else contract.state()
         after = contract.evolve(state, judged.event.data)
-        # Facts that expect no version do not make a command stale that was decided beside them.
-        next_version = version + (expected is not None)
-        if after != state or next_version != version:
-            row = {"version": next_version, "state": msgspec.json.encode(after)}
+        if after != state:
+            row = {"version": version, "state": msgspec.json.encode(after)}
             await _upsert(connection, _aggregates, {"kind": contract.kind, "id": aggregate}, row)
-        return Applied(next_version)
 
     async def lock_positions(self, connection: AsyncConnection) -> dict[tuple[str, int], int]:
         """Return the next offsets, and keep other replicas on the same database from folding meanwhile."""
@@ -198,6 +223,10 @@ class FoldStore:
         )
         row = (await connection.execute(query)).one_or_none()
         return Loaded(version=row.version, state=row.state) if row else None
+
+
+def _version_kind(topic: str) -> str:
+    return f"version:{topic}"
 
 
 async def _upsert(

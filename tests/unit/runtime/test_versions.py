@@ -1,0 +1,86 @@
+"""A version belongs to topic and subject, so services that fold only some events agree with the owner."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from salus.events.catalogue import ConsentGranted, ConsentRevoked, EventData
+from salus.events.envelope import decode_event, encode_event
+from salus.events.judging import Judged
+from salus.events.keyring import Party
+from salus.runtime.contract import Contract
+from salus.runtime.fold_store import FoldStore, open_fold_store
+
+TOPIC = "salus.consent.events"
+PATIENT = "urn:uuid:6f1c3a52-7a0e-4d5f-9c2b-1f2e3d4c5b6a"
+NOW = datetime(2026, 11, 22, tzinfo=UTC)
+SERVICE = Party(did="did:web:consent.example", kind="service", roles=frozenset({"consent"}), member=None)
+
+
+class Epoch(msgspec.Struct, frozen=True):
+    epoch: int = 0
+
+
+def evolve(state: Epoch, data: EventData) -> Epoch:
+    return Epoch(data.epoch) if isinstance(data, ConsentRevoked) else state
+
+
+def only_revocations(subject: str, data: EventData) -> str | None:
+    return subject if isinstance(data, ConsentRevoked) else None
+
+
+EPOCHS = Contract("epoch", TOPIC, Epoch, evolve, only_revocations)
+GRANT = ConsentGranted(
+    consent="c",
+    patient=PATIENT,
+    grantee="did:web:h.example",
+    actions=("read",),
+    purposes=("TREAT",),
+    valid_from=NOW,
+    valid_until=NOW,
+    epoch=0,
+)
+REVOCATION = ConsentRevoked(consent="c", patient=PATIENT, epoch=1)
+
+
+async def fold(store: FoldStore, data: EventData, expected_version: int | None) -> int | None:
+    value = encode_event(
+        data, id="1", source=SERVICE.did, subject=PATIENT, time=NOW, expected_version=expected_version
+    )
+    judged = Judged(event=decode_event(value), signer=SERVICE, digest=b"")
+    async with store.engine.begin() as connection:
+        version = await store.advance(connection, TOPIC, judged.event.envelope)
+        if version is not None:
+            await store.apply(connection, EPOCHS, judged, version=version)
+    return version
+
+
+async def test_a_follower_of_revocations_only_sees_the_one_after_a_grant(tmp_path: Path) -> None:
+    async with open_fold_store(f"sqlite+aiosqlite:///{tmp_path / 'a.db'}") as store:
+        versions = [await fold(store, GRANT, 0), await fold(store, REVOCATION, 1)]
+        raw, version = await store.load_for_command("epoch", PATIENT, topic=TOPIC)
+
+    assert versions == [1, 2]
+    assert raw is not None
+    assert msgspec.json.decode(raw, type=Epoch) == Epoch(1)
+    assert version == 2
+
+
+async def test_an_event_that_expects_another_version_is_stale_for_everybody(tmp_path: Path) -> None:
+    async with open_fold_store(f"sqlite+aiosqlite:///{tmp_path / 'a.db'}") as store:
+        versions = [await fold(store, GRANT, 0), await fold(store, REVOCATION, 0)]
+        raw, version = await store.load_for_command("epoch", PATIENT, topic=TOPIC)
+
+    assert versions == [1, None]
+    assert raw is None
+    assert version == 1
+
+
+async def test_a_fact_without_a_version_makes_no_command_stale(tmp_path: Path) -> None:
+    async with open_fold_store(f"sqlite+aiosqlite:///{tmp_path / 'a.db'}") as store:
+        versions = [await fold(store, REVOCATION, None), await fold(store, GRANT, 0)]
+
+    assert versions == [0, 1]
