@@ -83,5 +83,8 @@ async def serve(app: FastAPI, settings: ServiceSettings) -> None:
         timeout_graceful_shutdown=STOP_TIMEOUT_S,
     )
     _log.info("serving", host=settings.http_host, port=settings.http_port)
-    await uvicorn.Server(config).serve()
+    server = uvicorn.Server(config)
+    # Streams that never end by themselves ask this, so that they do not hold up the stop.
+    app.state.stopping = lambda: server.should_exit
+    await server.serve()
     _log.info("stopped")
