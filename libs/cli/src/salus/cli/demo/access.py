@@ -20,9 +20,9 @@ async def consent_opens(stage: Stage) -> None:
     cast = stage.cast
     stage.chapter(
         "4 · She consents, and only that opens her record",
-        f"{cast.patient.title} lets {cast.treating.title} read for treatment, for a month. Access is decided "
-        "by Cedar policies, denied by default; each decision is an event and comes with a token that is good for one "
-        "person, one object, one purpose and one minute.",
+        f"{cast.patient.title} lets {cast.treating.title} read for treatment, for a month. Access "
+        "is decided by Cedar policies, denied by default; each decision is an event and comes "
+        "with a token that is good for one person, one object, one purpose and one minute.",
     )
     grant = {
         "patient": stage.her.pseudonym,
@@ -62,8 +62,8 @@ async def revocation_closes(stage: Stage) -> None:
     cast = stage.cast
     stage.chapter(
         "5 · She changes her mind",
-        "A token from before the revocation is still within its minute. It does not matter: storage folds "
-        "the consent topic up to its end before it looks at a token.",
+        "A token from before the revocation is still within its minute. It does not matter: "
+        "storage folds the consent topic up to its end before it looks at a token.",
     )
     token = (await decide(stage, cast.treating))["token"]
     path = f"/consents/{stage.facts['consent']}/revoke"
@@ -83,8 +83,9 @@ async def glass_breaks(stage: Stage) -> None:
     cast = stage.cast
     stage.chapter(
         "6 · Night, emergency: the glass is broken",
-        f"{cast.patient.title} arrives unconscious. {cast.covering.title} has no consent, states a reason, "
-        "and reads. That is possible, short, and loud: it is an event of its own, an alert for the SOC, and waits for review.",
+        f"{cast.patient.title} arrives unconscious. {cast.covering.title} has no consent, states a "
+        "reason, and reads. That is possible, short, and loud: it is an event of its own, an "
+        "alert for the SOC, and waits for review.",
     )
     decision = await decide(
         stage, cast.covering, purpose="ETREAT", break_glass={"reason": "unable-to-consent"}
@@ -116,8 +117,8 @@ async def the_soc_sees_it_all(stage: Stage) -> None:
     """Search the trail as the SOC does: who did what, whose, why, by which rule."""
     stage.chapter(
         "7 · The SOC sees it all",
-        "Audit reads the ledger itself, so the trail is the ledger: nothing that was sealed is missing. The "
-        "same facts go out as OCSF and as FHIR AuditEvent.",
+        "Audit reads the ledger itself, so the trail is the ledger: nothing that was sealed is "
+        "missing. The same facts go out as OCSF and as FHIR AuditEvent.",
     )
     wanted = {
         "consent-granted",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -69,10 +70,9 @@ async def _play(console: Console, patients: Path, *, keep: bool, began: float) -
     folder = demo_folder()
     people = load_patients(patients)
     await _clear(folder)
-    platform = Platform(folder, detached=keep)
-    async with platform:
+    async with AsyncExitStack() as stack:
         with narration() as narrator:
-            platform.narrate(narrator)
+            platform = await stack.enter_async_context(Platform(folder, detached=keep, narrator=narrator))
             await platform.start()
         ready = time.perf_counter() - began
         async with httpx.AsyncClient(trust_env=False) as http:
@@ -87,10 +87,8 @@ async def _play(console: Console, patients: Path, *, keep: bool, began: float) -
 
 async def _clear(folder: Path) -> None:
     """Stop and remove what an earlier demo left: the story damages its ledger, so it never reuses one."""
-    try:
+    with suppress(NotRunningError):
         await Platform.attach(folder).stop()
-    except NotRunningError:
-        pass
     StateFolder(folder).erase()
 
 

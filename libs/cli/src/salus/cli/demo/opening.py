@@ -37,8 +37,9 @@ async def organisations_join(stage: Stage) -> None:
     """Register three members and their people; a member registers its own."""
     stage.chapter(
         "1 · Three organisations join",
-        "The network's operator admits a hospital, a laboratory and a pharmacy, and their people, each with a "
-        "key of its own. Every admission is a signed event; there is no shared user database.",
+        "The network's operator admits a hospital, a laboratory and a pharmacy, and their people, "
+        "each with a key of its own. Every admission is a signed event; there is no shared user "
+        "database.",
     )
     cast, operator = stage.cast, stage.platform.network.signer("operator")
     for member in (cast.hospital, cast.laboratory, cast.pharmacy):
@@ -67,9 +68,10 @@ async def records_go_off_chain(stage: Stage) -> None:
     megabytes = sum(len(person.record) for person in stage.patients) / 1e6
     stage.chapter(
         "2 · Records go off-chain, encrypted",
-        f"The hospital stores the records of {len(stage.patients)} synthetic patients, {megabytes:.0f} MB of "
-        "FHIR. Each patient gets a pseudonym and a hybrid post-quantum key pair; each record a data key of its own. The "
-        "ledger gets a salted commitment, never data.",
+        f"The hospital stores the records of {len(stage.patients)} synthetic patients, "
+        f"{megabytes:.0f} MB of FHIR. Each patient gets a pseudonym and a hybrid post-quantum key "
+        "pair; each record a data key of its own. The ledger gets a salted commitment, never "
+        "data.",
     )
     places = asyncio.Semaphore(UPLOADS_AT_ONCE)
     with Progress(
@@ -134,9 +136,10 @@ async def events_go_onto_the_ledger(stage: Stage) -> None:
     """Publish what happened to every patient, each kind by the organisation it belongs to."""
     stage.chapter(
         "3 · What happened becomes events, events become a ledger",
-        "Hospital, laboratory and pharmacy publish encounters, observations, results and dispenses to "
-        "Kafka. Their content is sealed to the patient, 64 events share one signature. The sequencer turns "
-        "every record into a leaf of a signed block; anchoring hashes the block into the network's log.",
+        "Hospital, laboratory and pharmacy publish encounters, observations, results and "
+        "dispenses to Kafka. Their content is sealed to the patient, 64 events share one "
+        "signature. The sequencer turns every record into a leaf of a signed block; anchoring "
+        "hashes the block into the network's log.",
     )
     events = [event for known in stage.known for event in _events_of(known)]
     stage.say(f"{len(events)} events, each sealed with HPKE (X-Wing)")

@@ -22,8 +22,9 @@ async def a_receipt_stands_alone(stage: Stage) -> None:
     receipt, event = stage.facts["receipt"], stage.facts["event"]
     stage.chapter(
         "8 · One receipt, verified offline",
-        "A receipt is one text file: two C2SP tlog-proofs, the event in its block and the block in the log. "
-        "The pure library verifies it with the network's public keys alone: no Kafka, no store, no operator.",
+        "A receipt is one text file: two C2SP tlog-proofs, the event in its block and the block "
+        "in the log. The pure library verifies it with the network's public keys alone: no Kafka, "
+        "no store, no operator.",
     )
     path = stage.folder / "receipt.salus"
     path.write_bytes(receipt)
@@ -54,7 +55,8 @@ async def damage_is_named(stage: Stage) -> None:
     """Change one byte in a block and one in an object, past every service, and see exactly that found."""
     stage.chapter(
         "9 · Somebody changes two bytes",
-        "An insider with the store's root password flips one byte in a sealed block and one in a stored record.",
+        "An insider with the store's root password flips one byte in a sealed block and one in a "
+        "stored record.",
     )
     await _everything_anchored(stage)
     with stage.timed() as taken:
@@ -93,8 +95,8 @@ async def she_is_erased(stage: Stage) -> None:
     cast = stage.cast
     stage.chapter(
         "10 · She asks to be forgotten",
-        "The privacy officer erases her: her one private key is destroyed. No object is searched for, no "
-        "archive is rewritten, no backup is touched.",
+        "The privacy officer erases her: her one private key is destroyed. No object is searched "
+        "for, no archive is rewritten, no backup is touched.",
     )
     erased = await stage.caller.call(
         "DELETE",
