@@ -7,21 +7,29 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 
 from fastapi import FastAPI
 
 from salus.consent import api, fhir_api
 from salus.consent.adapters.cedar import CedarPolicies, read_policies
-from salus.consent.adapters.folded import CONSENT_TOPIC, PATIENTS, STORAGE_TOPIC, SUBJECTS, FoldedFacts
+from salus.consent.adapters.folded import (
+    CONSENT_TOPIC,
+    PATIENTS,
+    POLICIES,
+    STORAGE_TOPIC,
+    SUBJECTS,
+    FoldedFacts,
+)
 from salus.consent.adapters.release import contract_digest, policies_folder
 from salus.consent.adapters.tokens import DecisionTokens
-from salus.consent.domain.consents import PolicyVersion
+from salus.consent.domain.consents import PolicyState
 from salus.consent.handlers import adopt_policies
 from salus.consent.ports import World
 from salus.consent.settings import Settings
 from salus.messaging import ping
 from salus.runtime.auth import Authenticator
-from salus.runtime.contract import ContractHost
+from salus.runtime.contract import Contract, ContractHost
 from salus.runtime.fold import open_fold_store, open_follower
 from salus.runtime.identity_view import IdentityView, open_identity_view
 from salus.runtime.keys import load_signer
@@ -50,14 +58,15 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
         ring = await stack.enter_async_context(open_identity_view(kafka, network))
         publisher = await stack.enter_async_context(open_publisher(kafka, signer))
         partitions = [*network.topic_partitions(CONSENT_TOPIC), *network.topic_partitions(STORAGE_TOPIC)]
-        contracts = [PATIENTS, SUBJECTS]
+        contracts: list[Contract[Any]] = [PATIENTS, POLICIES, SUBJECTS]
         follower = await stack.enter_async_context(
             open_follower(kafka, store=store, identity=ring, contracts=contracts, partitions=partitions)
         )
         patients = ContractHost(PATIENTS, follower=follower, store=store, publisher=publisher)
-        version = PolicyVersion(policy_set=policies.digest, contract=contract_digest())
+        policy_host = ContractHost(POLICIES, follower=follower, store=store, publisher=publisher)
+        version = PolicyState(policy_set=policies.digest, contract=contract_digest())
         await wait_for("registration", partial(_registered, ring, signer.did))
-        await adopt_policies(version, service=signer.did, patients=patients)
+        await adopt_policies(version, service=signer.did, host=policy_host)
         world = World(
             patients=patients,
             facts=FoldedFacts(follower, store),
@@ -69,7 +78,7 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
         checks: dict[str, Check] = {
             "kafka": partial(ping, kafka),
             "database": store.ping,
-            "fold": follower.catch_up,
+            "fold": follower.check,
             "registration": partial(_registered, ring, signer.did),
         }
         yield _app(settings, world, checks=checks, authenticate=Authenticator(ring, audience=AUDIENCE))

@@ -9,12 +9,11 @@ import structlog
 
 from salus.consent.domain.consents import (
     Actor,
-    Adopt,
     Command,
     Consent,
     Grant,
     Link,
-    PolicyVersion,
+    PolicyState,
     adopt,
     decide,
     found_consent,
@@ -32,7 +31,7 @@ from salus.consent.domain.decisions import (
     inputs_digest,
     inputs_of,
 )
-from salus.consent.ports import Claims, Patients, World
+from salus.consent.ports import Claims, PolicyHost, World
 from salus.events.catalogue import EventData, Sealed
 from salus.runtime.problems import ProblemError
 from salus.runtime.refusal import Refusal
@@ -124,19 +123,19 @@ async def decide_access(
     return Decision(id=basis.decision, answer=answer, epoch=basis.epoch, token=token)
 
 
-async def adopt_policies(version: PolicyVersion, *, service: str, patients: Patients) -> bool:
+async def adopt_policies(version: PolicyState, *, service: str, host: PolicyHost) -> bool:
     """Announce the policy set and code that decide from here on; return whether they were new.
 
     Replicas of one release may all try; one is first and the others find it done.
     """
     try:
-        await patients.execute(service, lambda state: adopt(state, Adopt(version)))
+        await host.execute(service, lambda state: adopt(state, version))
     except Refusal:
         return False
     except ProblemError as problem:
         if problem.code != "conflict":
             raise
-        return await adopt_policies(version, service=service, patients=patients)
+        return await adopt_policies(version, service=service, host=host)
     _log.info("a policy set was adopted", policy_set=version.policy_set, contract=version.contract)
     return True
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from salus.consent.domain.consents import PatientState, SubjectState
+from salus.consent.domain.consents import PatientState, PolicyState, SubjectState
 from salus.consent.domain.decisions import Inputs, Verdict
 from salus.events.catalogue import EventData
 from salus.events.keyring import KeyRing
@@ -18,6 +18,13 @@ class Patients(Protocol):
     """The contract's host: executes commands on patients' aggregates."""
 
     async def execute(self, aggregate: str, decide: Callable[[PatientState], EventData]) -> EventData:
+        """Decide, publish and return once the event has taken effect; raises Refusal or ProblemError."""
+
+
+class PolicyHost(Protocol):
+    """The contract's host for the policies in force."""
+
+    async def execute(self, aggregate: str, decide: Callable[[PolicyState], EventData]) -> EventData:
         """Decide, publish and return once the event has taken effect; raises Refusal or ProblemError."""
 
 

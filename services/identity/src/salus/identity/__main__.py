@@ -56,7 +56,7 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
         checks: dict[str, Check] = {
             "kafka": partial(ping, kafka),
             "database": store.ping,
-            "fold": follower.catch_up,
+            "fold": follower.check,
         }
         app = create_app(settings, title="Salus identity", checks=checks)
         authenticate = Authenticator(ring, audience=AUDIENCE)

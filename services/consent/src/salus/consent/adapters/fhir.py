@@ -29,21 +29,12 @@ LOINC = "http://loinc.org"
 _ACTION_OF: Mapping[str, Action] = {"access": "read", "correct": "write"}
 _CODE_OF: Mapping[Action, str] = {action: code for code, action in _ACTION_OF.items()}
 _DOCUMENTING = frozenset(
-    [
-        "resourceType",
-        "id",
-        "meta",
-        "language",
-        "text",
-        "extension",
-        "identifier",
-        "dateTime",
-        "performer",
-        "organization",
-        "sourceAttachment",
-        "sourceReference",
-    ]
+    {
+        *("resourceType", "id", "meta", "language", "text", "extension", "identifier", "dateTime"),
+        *("performer", "organization", "sourceAttachment", "sourceReference"),
+    }
 )
+_PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
 _MAPPED = frozenset(["status", "scope", "category", "patient", "policyRule", "provision"])
 _PROVISION = frozenset(["id", "extension", "type", "period", "actor", "action", "purpose"])
 _ACTOR = frozenset(["id", "extension", "role", "reference"])
@@ -217,13 +208,11 @@ def _grantee(reading: _Reading, value: Any) -> str:
 def _purposes(reading: _Reading, value: Any) -> Iterator[Purpose]:
     for at, element in reading.listed(value, "Consent.provision.purpose"):
         coding = reading.mapping(element, at)
-        code = coding.get("code")
-        if coding.get("system") == PURPOSES and code in get_args(Purpose):
-            yield code
+        known = [purpose for purpose in _PURPOSES if purpose == coding.get("code")]
+        if coding.get("system") == PURPOSES and known:
+            yield known[0]
         else:
-            reading.refuse(
-                at, f"only {', '.join(get_args(Purpose))} of {PURPOSES} can be kept", code="code-invalid"
-            )
+            reading.refuse(at, f"only {', '.join(_PURPOSES)} of {PURPOSES} can be kept", code="code-invalid")
 
 
 def _reference(reading: _Reading, value: Any, path: str, pattern: re.Pattern[str], expected: str) -> str:

@@ -4,14 +4,37 @@ from __future__ import annotations
 
 import msgspec
 
-from salus.consent.domain.consents import PatientState, SubjectState, evolve, evolve_subject
+from salus.consent.domain.consents import (
+    PatientState,
+    PolicyState,
+    SubjectState,
+    evolve,
+    evolve_policies,
+    evolve_subject,
+)
 from salus.consent.ports import Facts
+from salus.events.catalogue import EventData, PolicySetAdopted
 from salus.runtime.contract import Contract
 from salus.runtime.fold import FoldStore, Follower
 
 CONSENT_TOPIC = "salus.consent.events"
 STORAGE_TOPIC = "salus.storage.events"
-PATIENTS = Contract(kind="patient", topic=CONSENT_TOPIC, state=PatientState, evolve=evolve)
+
+
+def _policies_of(subject: str, event: EventData) -> str | None:
+    return subject if isinstance(event, PolicySetAdopted) else None
+
+
+def _patient_of(subject: str, event: EventData) -> str | None:
+    return None if isinstance(event, PolicySetAdopted) else subject
+
+
+PATIENTS = Contract(
+    kind="patient", topic=CONSENT_TOPIC, state=PatientState, evolve=evolve, aggregate=_patient_of
+)
+POLICIES = Contract(
+    kind="policies", topic=CONSENT_TOPIC, state=PolicyState, evolve=evolve_policies, aggregate=_policies_of
+)
 SUBJECTS = Contract(kind="subject", topic=STORAGE_TOPIC, state=SubjectState, evolve=evolve_subject)
 
 

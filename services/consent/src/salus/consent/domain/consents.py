@@ -1,8 +1,8 @@
 """The law of consent: who may grant, take back and review, and what a decision is asked about. Pure.
 
 One aggregate is one patient, named by her pseudonym: her consents, the epoch that makes older decision
-tokens void, the parties that are she, and the emergency accesses that await review. The consent service's
-own DID is an aggregate too: it holds which policy set was adopted last.
+tokens void, the parties that are she, and the emergency accesses that await review. Which policies are in
+force is an aggregate of its own, named by the DID of the consent service.
 
 The ids of consents and decisions begin with the patient's UUID, so that finding one needs no index.
 """
@@ -64,21 +64,20 @@ class GlassBreak(msgspec.Struct, frozen=True, omit_defaults=True):
     outcome: Outcome | None = None
 
 
-class PolicyVersion(msgspec.Struct, frozen=True):
-    """The digests of a policy set and of the contract's code."""
+class PolicyState(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The digests of the policy set and of the contract's code that were adopted last; empty: none yet."""
 
-    policy_set: str
-    contract: str
+    policy_set: str = ""
+    contract: str = ""
 
 
 class PatientState(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What the network knows of one patient's wishes; `adopted` belongs to the service's own aggregate."""
+    """What the network knows of one patient's wishes."""
 
     epoch: int = 0
     consents: tuple[Consent, ...] = ()
     dids: tuple[str, ...] = ()
     glass_breaks: tuple[GlassBreak, ...] = ()
-    adopted: PolicyVersion | None = None
 
 
 class SubjectState(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -138,13 +137,6 @@ class Review:
     outcome: Outcome
 
 
-@dataclass(frozen=True)
-class Adopt:
-    """Decide by this policy set and this code from here on."""
-
-    version: PolicyVersion
-
-
 Command = Grant | Revoke | Link | Review
 
 
@@ -172,11 +164,11 @@ def decide(
             return _review(state, command, actor=actor, subject=subject)
 
 
-def adopt(state: PatientState, command: Adopt) -> PolicySetAdopted:
-    """Return the event that puts a policy set into force; raises Refusal `already-adopted`."""
-    if state.adopted == command.version:
+def adopt(state: PolicyState, version: PolicyState) -> PolicySetAdopted:
+    """Return the event that puts a policy set and code into force; raises Refusal `already-adopted`."""
+    if state == version:
         raise Refusal("already-adopted", "this policy set and this code are in force")
-    return PolicySetAdopted(policy_set=command.version.policy_set, contract=command.version.contract)
+    return PolicySetAdopted(policy_set=version.policy_set, contract=version.contract)
 
 
 def evolve(state: PatientState, event: EventData) -> PatientState:
@@ -196,10 +188,15 @@ def evolve(state: PatientState, event: EventData) -> PatientState:
             return change(state, dids=tuple(sorted((*state.dids, event.did))))
         case GlassBroken() | GlassBreakReviewed():
             return change(state, glass_breaks=_glass_breaks(state.glass_breaks, event))
-        case PolicySetAdopted():
-            return change(state, adopted=PolicyVersion(policy_set=event.policy_set, contract=event.contract))
         case _:
             return state
+
+
+def evolve_policies(state: PolicyState, event: EventData) -> PolicyState:
+    """Return which policies are in force after an event."""
+    if isinstance(event, PolicySetAdopted):
+        return PolicyState(policy_set=event.policy_set, contract=event.contract)
+    return state
 
 
 def evolve_subject(state: SubjectState, event: EventData) -> SubjectState:
