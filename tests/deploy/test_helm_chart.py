@@ -1,0 +1,155 @@
+"""The chart renders what Kubernetes accepts, and refuses what it would render wrongly."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+ROOT = Path(__file__).parents[2]
+CHART = str(ROOT / "deploy/helm/salus")
+OLDEST, NEWEST = "1.29", "1.37"
+# A helm built without its release flags assumes a Kubernetes of long ago.
+KUBERNETES = ["--kube-version", "1.34.0"]
+SERVICES = {"identity", "consent", "storage", "anchoring", "audit"}
+
+VARIANTS: dict[str, list[str]] = {
+    "defaults": [],
+    "three-shards": ["--set", "shards={0,1,2}"],
+    "postgresql": [
+        "--set",
+        "services.consent.replicas=3,services.consent.database.existingSecret=consent-db",
+    ],
+    "ingress": ["--set", "ingress.enabled=true,ingress.tlsSecret=tls,ingress.className=nginx"],
+    "everything-external": [
+        "--set",
+        "network.existingConfigMap=net,serviceAccount.create=false,serviceAccount.name=own",
+    ],
+}
+
+
+@pytest.fixture(scope="session")
+def network_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("chart") / "network.json"
+    file.write_text('{"origin": "test"}')
+    return file
+
+
+def rendered(helm: Run, network_file: Path, *options: str) -> list[dict[str, Any]]:
+    result = helm(
+        "template", "salus", CHART, *KUBERNETES, "--set-file", f"network.document={network_file}", *options
+    )
+    assert result.returncode == 0, result.stderr
+    return [document for document in yaml.safe_load_all(result.stdout) if document]
+
+
+def containers(documents: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [
+        container
+        for document in documents
+        if document["kind"] in {"Deployment", "StatefulSet"}
+        for container in document["spec"]["template"]["spec"]["containers"]
+    ]
+
+
+def test_the_chart_passes_its_lint(helm: Run, network_file: Path) -> None:
+    result = helm("lint", CHART, *KUBERNETES, "--strict", "--set-file", f"network.document={network_file}")
+
+    assert result.returncode == 0, result.stdout
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("version", [OLDEST, NEWEST])
+def test_every_object_fits_the_schema_of_kubernetes(
+    helm: Run, network_file: Path, variant: str, version: str
+) -> None:
+    documents = rendered(helm, network_file, *VARIANTS[variant])
+
+    assert len(documents) > 10
+    for document in documents:
+        kubernetes_validate.validate(document, version, strict=True)
+
+
+def test_every_service_is_there_with_its_probes(helm: Run, network_file: Path) -> None:
+    found = {container["name"]: container for container in containers(rendered(helm, network_file))}
+
+    assert set(found) == SERVICES | {"sequencer"}
+    for name, container in found.items():
+        assert container["args"] == ["python", "-m", f"salus.{name}"]
+        assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
+        assert container["livenessProbe"]["httpGet"]["path"] == "/healthz"
+        assert container["securityContext"]["readOnlyRootFilesystem"] is True
+
+
+def test_a_pod_sees_no_key_but_its_own(helm: Run, network_file: Path) -> None:
+    documents = rendered(helm, network_file, "--set", "shards={0,1}")
+    seen = {}
+    for document in documents:
+        if document["kind"] in {"Deployment", "StatefulSet"}:
+            volumes = document["spec"]["template"]["spec"]["volumes"]
+            (keys,) = [v["secret"]["items"] for v in volumes if v["name"] == "keys"]
+            seen[document["metadata"]["name"]] = {item["key"] for item in keys}
+
+    assert seen == {
+        "salus-identity": {"identity.pem"},
+        "salus-consent": {"consent.pem"},
+        "salus-storage": {"storage.pem", "kms"},
+        "salus-audit": {"audit.pem"},
+        "salus-anchoring": {"anchoring.pem", "log.pem"},
+        "salus-sequencer-0": {"sequencer.pem", "shard-0.pem"},
+        "salus-sequencer-1": {"sequencer.pem", "shard-1.pem"},
+    }
+
+
+def test_every_setting_that_a_service_requires_is_given(
+    helm: Run, network_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+
+    for container in containers(rendered(helm, network_file)):
+        with monkeypatch.context() as environment:
+            for variable in container["env"]:
+                environment.setenv(variable["name"], variable.get("value", "from-a-secret"))
+            module = importlib.import_module(f"salus.{container['name']}.settings")
+            built = module.Settings()
+        assert built.http_port == 8080
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ("services.identity.replicas=2", "services.identity.replicas is 2, but the embedded SQLite"),
+        ("s3.endpoint=minio:9000", "/s3/endpoint"),
+        ("shards={0,0}", "/shards"),
+        ("kafka.bootstrap=kafka", "/kafka/bootstrap"),
+        ("services.identity.relicas=1", "relicas"),
+        ("telemetry.logLevel=loud", "/telemetry/logLevel"),
+    ],
+)
+def test_wrong_values_are_refused_and_named(helm: Run, network_file: Path, wrong: str, says: str) -> None:
+    result = helm(
+        "template",
+        "salus",
+        CHART,
+        *KUBERNETES,
+        "--set-file",
+        f"network.document={network_file}",
+        "--set",
+        wrong,
+    )
+
+    assert result.returncode != 0
+    assert says in result.stderr
+
+
+def test_a_chart_without_its_network_says_so(helm: Run) -> None:
+    result = helm("template", "salus", CHART, *KUBERNETES)
+
+    assert result.returncode != 0
+    assert "set network.document" in result.stderr
