@@ -29,7 +29,7 @@ from salus.sequencer.api import routes
 from salus.sequencer.errors import HaltError
 from salus.sequencer.handlers import Progress, Sequencer, lag_of, run
 from salus.sequencer.restoring import Shard
-from salus.sequencer.settings import SequencerSettings
+from salus.sequencer.settings import Settings
 
 LAG_EVERY_S = 5.0
 # After SIGTERM the blocks under way get this long to be committed; cut off, they are sealed anew later.
@@ -57,7 +57,7 @@ def shard_of(network: Network, shard_id: int) -> Shard:
 
 @asynccontextmanager
 async def open_sequencer(
-    settings: SequencerSettings, shard: Shard, network: Network, progress: Progress, patience: Patience
+    settings: Settings, shard: Shard, network: Network, progress: Progress, patience: Patience
 ) -> AsyncIterator[Sequencer]:
     """Connect every port; waits while a part is away."""
     signer = NoteSigner(shard.verifier.name, load_ed25519(settings.note_key_file))
@@ -94,7 +94,7 @@ async def open_sequencer(
 
 
 async def seal(
-    settings: SequencerSettings, progress: Progress, patience: Patience, stop: asyncio.Event
+    settings: Settings, progress: Progress, patience: Patience, stop: asyncio.Event
 ) -> None:
     """Seal until told to stop; a halt leaves the process up, so that its alarm can be seen."""
     network = Network.read(settings.network_file)
@@ -119,7 +119,7 @@ async def watch_lag(shard: int, progress: Progress) -> None:
         await asyncio.sleep(LAG_EVERY_S)
 
 
-async def main(settings: SequencerSettings) -> None:
+async def main(settings: Settings) -> None:
     """Serve health, metrics and status while sealing; end with an error if sealing ends with one."""
     set_up(settings)
     progress, patience, stop = Progress(), Patience(), asyncio.Event()
@@ -155,4 +155,4 @@ async def main(settings: SequencerSettings) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(SequencerSettings()))
+    asyncio.run(main(Settings()))

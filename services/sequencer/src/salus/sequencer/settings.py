@@ -10,7 +10,7 @@ from salus.runtime.settings import ObjectSettings, ServiceSettings
 from salus.sequencer.gathering import Limits
 
 
-class SequencerSettings(ServiceSettings, ObjectSettings):
+class Settings(ServiceSettings, ObjectSettings):
     """One process seals one shard; run as many processes as there are shards."""
 
     service_name: str = "sequencer"
