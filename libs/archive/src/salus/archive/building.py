@@ -57,12 +57,13 @@ def sample_records(
 
 @dataclass
 class ChainBuilder:
-    """Seals blocks of one shard into a store, as a sequencer does."""
+    """Seals blocks of one shard into a store, as a sequencer does; without bodies it seals headers alone."""
 
     objects: ObjectStore
     note_signer: NoteSigner
     event_signer: Signer
     shard: int = 0
+    with_bodies: bool = True
     headers: list[Header] = field(default_factory=list)
     notes: list[bytes] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
@@ -89,11 +90,12 @@ class ChainBuilder:
         """
         rows = sorted(records, key=lambda r: (r.topic, r.partition, r.offset))
         columns = columns_of(rows)
-        body = encode_body(columns)
+        body = encode_body(columns) if self.with_bodies else b""
         root = root_of(columns.leaf_hash)
         header = self._header(rows, root=root, body=body)
         note = sign_header(header, self.note_signer)
-        await self.objects.put(body_key(self.shard, header.height, root), body)
+        if self.with_bodies:
+            await self.objects.put(body_key(self.shard, header.height, root), body)
         await self.objects.create(header_key(self.shard, header.height), note)
         self.headers.append(header)
         self.notes.append(note)
