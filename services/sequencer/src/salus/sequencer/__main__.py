@@ -93,9 +93,7 @@ async def open_sequencer(
         )
 
 
-async def seal(
-    settings: Settings, progress: Progress, patience: Patience, stop: asyncio.Event
-) -> None:
+async def seal(settings: Settings, progress: Progress, patience: Patience, stop: asyncio.Event) -> None:
     """Seal until told to stop; a halt leaves the process up, so that its alarm can be seen."""
     network = Network.read(settings.network_file)
     shard = shard_of(network, settings.shard)
@@ -135,24 +133,23 @@ async def main(settings: Settings) -> None:
         "sealing": require_sealing,
     }
 
+    sealing = asyncio.create_task(seal(settings, progress, patience, stop))
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
+        stop.set()
+        await asyncio.wait((sealing,), timeout=STOP_S_MAX)
 
     app = create_app(settings, title="Salus sequencer", lifespan=lifespan, checks=checks)
     app.include_router(routes(shard, progress))
     serving = asyncio.create_task(serve(app, settings))
-    sealing = asyncio.create_task(seal(settings, progress, patience, stop))
     await asyncio.wait((serving, sealing), return_when=asyncio.FIRST_COMPLETED)
-    stop.set()
-    await asyncio.wait((sealing,), timeout=STOP_S_MAX)
-    sealing.cancel()
-    serving.cancel()
-    with suppress(asyncio.CancelledError):
-        await sealing
-    with suppress(asyncio.CancelledError):
-        await serving
+    for task in (sealing, serving):
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Settings()))
+    asyncio.run(main(SequencerSettings()))

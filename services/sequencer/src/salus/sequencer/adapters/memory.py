@@ -30,7 +30,7 @@ async def at_once() -> None:
 class MemoryClock:
     """A clock that moves only when somebody waits for the log."""
 
-    time: datetime = datetime(2026, 1, 1, tzinfo=UTC)
+    time: datetime = datetime(2026, 6, 1, tzinfo=UTC)
     elapsed_ms: float = 0.0
 
     def now(self) -> datetime:
