@@ -111,7 +111,7 @@ def _summarise(stage: Stage, *, seconds: float, keep: bool) -> None:
     stage.console.print(measured)
     if not keep:
         stage.console.print(
-            "All of it has been stopped; [bold]make demo KEEP=1[/] leaves it running to look at."
+            "All of it has been stopped; [bold]make demo DEMO=--keep[/] leaves it running to look at."
         )
         return
     where = Table("service", "API documentation", title="Still running", title_justify="left")
