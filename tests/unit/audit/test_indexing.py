@@ -112,9 +112,6 @@ async def test_a_rebuilt_trail_equals_the_first(trail, tmp_path):
 
 
 async def test_actors_are_shown_with_the_member_they_act_for(trail):
-    key = PublicKey(
-        id=f"{CLINICIAN}#k", multibase="z6Mkf5rGMoatrSj1f4CyvuHBeXJELe9RPdzo2PKGNCKVtZxP", valid_from=NOON
-    )
     person = PartyRegistered(did=CLINICIAN, kind="person", keys=(KEY,), roles=("clinician",), member=MEMBER)
     chain = Chain()
     chain.seal([Accepted(READ, source=STORAGE, name="read-0", subject=PATIENT)])
@@ -127,9 +124,6 @@ async def test_actors_are_shown_with_the_member_they_act_for(trail):
 
 
 async def test_roles_follow_the_ledger(trail):
-    key = PublicKey(
-        id=f"{CLINICIAN}#k", multibase="z6Mkf5rGMoatrSj1f4CyvuHBeXJELe9RPdzo2PKGNCKVtZxP", valid_from=NOON
-    )
     chain = Chain()
     chain.seal([Accepted(PartyRegistered(did=CLINICIAN, kind="person", keys=(KEY,)), source=IDENTITY)])
     chain.seal([Accepted(RoleGranted(did=CLINICIAN, role="researcher"), source=IDENTITY)])
@@ -267,9 +261,9 @@ async def test_publication_leaves_no_gap_and_repeats_with_the_same_ids(trail, fa
 
     assert await publish_next(trail, outputs, AROUND) == 0
     expected = [each.entry.uid for each in await all_of(trail)]
-    for topic in ("salus.audit.ocsf", "salus.audit.fhir"):
+    for topic, key in (("salus.audit.ocsf", MEMBER), ("salus.audit.fhir", PATIENT)):
         published = [message for message in outputs.messages if message.topic == topic]
         once = dict.fromkeys(message.uid for message in published)
         assert list(once) == expected
         assert len({(message.uid, message.value) for message in published}) == 5
-        assert {message.key for message in published} == {PATIENT}
+        assert {message.key for message in published} == {key}

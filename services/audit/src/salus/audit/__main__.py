@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from importlib.metadata import version
-from typing import Any
 
-import structlog
 from fastapi import FastAPI
 
 from salus.audit.adapters.archive import ArchivedLedger
+from salus.audit.adapters.detectors import detect_for_ever
 from salus.audit.adapters.sql import open_trail
 from salus.audit.adapters.topics import KafkaOutputs, watch_for_ever
 from salus.audit.api import Reading, routes
+from salus.audit.domain.detection import ProbingRule
 from salus.audit.domain.network import Surroundings
 from salus.audit.handlers import Bell, Follower, Indexer, publish_for_ever
 from salus.audit.settings import Settings
@@ -23,6 +23,7 @@ from salus.ledger.note import NoteVerifier
 from salus.messaging import ping
 from salus.objects import open_store
 from salus.runtime.auth import Authenticator
+from salus.runtime.background import background
 from salus.runtime.identity_view import open_identity_view
 from salus.runtime.network import Network
 from salus.runtime.service import Check, create_app, serve, wait_for
@@ -30,15 +31,15 @@ from salus.runtime.telemetry import set_up
 
 AUDIENCE = "salus:audit"
 
-_log = structlog.get_logger()
 
-
-def surroundings_of(network: Network, *, receipts_url: str) -> Surroundings:
+def surroundings_of(network: Network, settings: Settings) -> Surroundings:
     """Return what the outputs must know of the network."""
     return Surroundings(
         origin=network.origin,
         log_origin=network.log.origin,
-        receipts_url=receipts_url.rstrip("/"),
+        receipts_url=settings.anchoring_url.rstrip("/"),
+        ocsf_topic=settings.ocsf_topic,
+        fhir_topic=settings.fhir_topic,
         version=version("salus-audit"),
         services={name: party.did for name, party in network.services.items()},
     )
@@ -60,7 +61,7 @@ def open_ledger(settings: Settings) -> ArchivedLedger:
 async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
     """Connect everything, start following and publishing, and yield the app."""
     network = Network.read(settings.network_file)
-    around = surroundings_of(network, receipts_url=settings.anchoring_url)
+    around = surroundings_of(network, settings)
     kafka = settings.kafka_bootstrap
     announced, grown = Bell(), Bell()
     async with AsyncExitStack() as stack:
@@ -71,10 +72,16 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
         shards = {shard.id: NoteVerifier.from_vkey(shard.verifier_key) for shard in network.shards}
         indexer = Indexer(open_ledger(settings), trail, shards)
         follower = Follower(indexer, announced=announced, grown=grown, poll_s=settings.poll_s)
-        await stack.enter_async_context(running(follower.run()))
-        await stack.enter_async_context(running(watch_for_ever(kafka, announced.ring)))
-        publishing = publish_for_ever(trail, outputs, around, grown=grown, poll_s=settings.poll_s)
-        await stack.enter_async_context(running(publishing))
+        loops = {
+            "indexing": follower.run(),
+            "announcements": watch_for_ever(kafka, announced.ring, topic=settings.blocks_topic),
+            "publishing": publish_for_ever(trail, outputs, around, grown=grown, poll_s=settings.poll_s),
+        }
+        if settings.detectors:
+            rule = ProbingRule(settings.refusals_max, settings.refusals_window_s)
+            loops["detectors"] = detect_for_ever(kafka, topic=settings.ocsf_topic, rule=rule)
+        for name, work in loops.items():
+            await stack.enter_async_context(background(work, name=name))
         checks: dict[str, Check] = {
             "kafka": partial(ping, kafka),
             "database": trail.ping,
@@ -86,19 +93,9 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
             around=around,
             grown=grown,
             authenticate=Authenticator(identity, audience=AUDIENCE),
-            stopping=lambda: False,
         )
         app.include_router(routes(reading))
         yield app
-
-
-@asynccontextmanager
-async def running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Run a loop beside the service; if it ever fails, the failure ends the process with its cause."""
-    async with asyncio.TaskGroup() as group:
-        task = group.create_task(work)
-        yield
-        task.cancel()
 
 
 async def main(settings: Settings) -> None:

@@ -86,7 +86,6 @@ class Reading:
     around: Surroundings
     grown: Bell
     authenticate: Authenticate
-    stopping: Callable[[], bool]
 
     async def visible(self, request: Request) -> Visibility:
         """Return what the caller may see; the reading itself is logged. Raises ProblemError 401."""
@@ -181,18 +180,24 @@ def _add_stream(router: APIRouter, reading: Reading) -> None:
     ) -> StreamingResponse:
         visible = await reading.visible(request)
         start = await reading.trail.end() if last_event_id is None else _sequence(last_event_id)
-        events = _events(reading, question, visible, start)
+        stopping = getattr(request.app.state, "stopping", _never)
+        events = follow(reading, question, visible, start=start, stopping=stopping)
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         return StreamingResponse(events, media_type="text/event-stream", headers=headers)
 
 
-async def _events(
-    reading: Reading, question: Question, visible: Visibility, start: int
+async def follow(
+    reading: Reading,
+    question: Question,
+    visible: Visibility,
+    *,
+    start: int,
+    stopping: Callable[[], bool],
 ) -> AsyncIterator[str]:
     """Yield server-sent events from a position on, and a comment whenever nothing happens for long."""
     yield ": the trail\n\n"
     quiet_s = 0.0
-    while not reading.stopping():
+    while not stopping():
         # Read before looking for matches: what comes later than `end` is looked at in the next round.
         end = await reading.trail.end()
         asked_now = replace(question, after=start)
@@ -209,6 +214,10 @@ async def _events(
         if quiet_s >= HEARTBEAT_S:
             quiet_s = 0.0
             yield f"id: {start}\n: nothing new\n\n"
+
+
+def _never() -> bool:
+    return False
 
 
 def _shown(found: Found | None, visible: Visibility, around: Surroundings) -> EntryView:

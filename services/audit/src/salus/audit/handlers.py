@@ -18,8 +18,6 @@ from salus.audit.metrics import BLOCKS_REFUSED, ENTRIES_INDEXED, ENTRIES_PUBLISH
 from salus.audit.ports import Ledger, Message, OutOfReachError, Outputs, Tip, Trail, UnreadableBodyError
 from salus.ledger.note import Verifier
 
-OCSF_TOPIC = "salus.audit.ocsf"
-FHIR_TOPIC = "salus.audit.fhir"
 OUTPUT = "topics"
 PUBLISHED_AT_ONCE_MAX = 500
 RETRY_S = 1.0
@@ -186,18 +184,18 @@ async def publish_next(trail: Trail, outputs: Outputs, around: Surroundings) -> 
 
 def messages_of(entry: TrailEntry, around: Surroundings) -> tuple[Message, Message]:
     """Return what is published about an entry: OCSF for the SOC, FHIR for health systems."""
-    key = entry.facts.patient or entry.actor or entry.uid
+    # By actor for those who watch what people do, by patient for those who keep a patient's record.
     return (
         Message(
-            topic=OCSF_TOPIC,
-            key=key,
+            topic=around.ocsf_topic,
+            key=entry.actor or entry.uid,
             value=msgspec.json.encode(ocsf_of(entry, around)),
             uid=entry.uid,
             content_type="application/json",
         ),
         Message(
-            topic=FHIR_TOPIC,
-            key=key,
+            topic=around.fhir_topic,
+            key=entry.facts.patient or entry.actor or entry.uid,
             value=msgspec.json.encode(audit_event_of(entry, around)),
             uid=entry.uid,
             content_type="application/fhir+json",

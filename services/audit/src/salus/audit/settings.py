@@ -14,6 +14,9 @@ class Settings(ServiceSettings, DatabaseSettings, ObjectSettings):
     anchoring_url: str = Field(
         default="", description="Base URL under which anchoring serves receipts; none: links are relative."
     )
+    blocks_topic: str = Field(default="salus.ledger.blocks", description="Where blocks are announced.")
+    ocsf_topic: str = Field(default="salus.audit.ocsf", description="Where OCSF events and findings go.")
+    fhir_topic: str = Field(default="salus.audit.fhir", description="Where FHIR AuditEvents go.")
     detectors: bool = Field(default=True, description="Run the Faust detectors in this process.")
     refusals_window_s: int = Field(default=300, ge=1, description="Window of the denied-access detector.")
     refusals_max: int = Field(default=5, ge=1, description="Refusals in the window that make a finding.")

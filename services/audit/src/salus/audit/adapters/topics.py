@@ -10,7 +10,6 @@ import structlog
 from salus.audit.ports import Message, OutOfReachError
 from salus.messaging import MessagingError, Position, Producer, Reader, partitions_of
 
-BLOCKS_TOPIC = "salus.ledger.blocks"
 CLIENT_ID = "salus-audit"
 POLL_RECORDS_MAX = 1000
 POLL_MS = 1000
@@ -61,21 +60,21 @@ class KafkaOutputs:
         return self._producer
 
 
-async def watch_for_ever(bootstrap: str, seen: Callable[[], None]) -> None:
+async def watch_for_ever(bootstrap: str, seen: Callable[[], None], *, topic: str) -> None:
     """Call `seen` whenever a block is announced, until cancelled; the archive, not the topic, is truth."""
     while True:
         try:
-            await _watch(bootstrap, seen)
+            await _watch(bootstrap, seen, topic)
         except MessagingError as error:
             _log.warning("announcements wait", error=str(error))
             await asyncio.sleep(RETRY_S)
 
 
-async def _watch(bootstrap: str, seen: Callable[[], None]) -> None:
-    partitions = (await partitions_of(bootstrap, [BLOCKS_TOPIC])).get(BLOCKS_TOPIC, [])
+async def _watch(bootstrap: str, seen: Callable[[], None], topic: str) -> None:
+    partitions = (await partitions_of(bootstrap, [topic])).get(topic, [])
     if not partitions:
-        raise MessagingError(f"there is no topic {BLOCKS_TOPIC}")
-    starts = {(BLOCKS_TOPIC, partition): 0 for partition in partitions}
+        raise MessagingError(f"there is no topic {topic}")
+    starts = {(topic, partition): 0 for partition in partitions}
     async with Reader(bootstrap, starts=starts) as reader:
         for (name, partition), end in (await reader.end_offsets()).items():
             reader.seek(Position(name, partition, end))

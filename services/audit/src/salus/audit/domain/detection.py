@@ -12,13 +12,14 @@ from typing import Any
 
 import msgspec
 
-from salus.audit.domain.entry import Severity
+from salus.audit.domain.entry import Activity, Severity
 from salus.audit.domain.ocsf import OCSF_VERSION, RESOURCE_UID, USER_UID, Shape, class_of, severity_of
 
 _CREATE = Shape(2004, 1, "Create")
 _RULE_ANALYTIC, _BEHAVIOURAL_ANALYTIC = 1, 2
 # A window never holds more: an actor with this many refusals has been reported long before.
 WINDOW_REFUSALS_MAX = 1000
+FINDINGS_CATEGORY = 2
 
 Json = dict[str, Any]
 
@@ -53,18 +54,20 @@ def actor_of(event: Json) -> str | None:
 
 def is_finding(event: Json) -> bool:
     """Tell whether an event is a finding itself, which no detector looks at."""
-    return event.get("category_uid") == 2
+    category: object = event.get("category_uid")
+    return category == FINDINGS_CATEGORY
 
 
 def is_refusal(event: Json) -> bool:
     """Tell whether somebody was refused access to data."""
-    outcome = event.get("unmapped", {}).get("outcome")
+    outcome: object = event.get("unmapped", {}).get("outcome")
     return outcome == "refused" and event.get("class_uid") in {3003, 6005}
 
 
 def is_glass_broken(event: Json) -> bool:
     """Tell whether emergency access was used."""
-    return event.get("unmapped", {}).get("activity") == "glass-broken"
+    activity: object = event.get("unmapped", {}).get("activity")
+    return activity == Activity.GLASS_BROKEN
 
 
 def glass_finding(event: Json) -> Json:
@@ -129,7 +132,8 @@ def _finding(  # noqa: PLR0913  # a finding's own parts
     uid = hashlib.sha256(f"salus.health/finding/v1\n{rule}\n{actor}\n{cause}\n".encode()).hexdigest()
     patient = last.get("unmapped", {}).get("patient")
     observables = (("actor.user.uid", USER_UID, actor), ("unmapped.patient", RESOURCE_UID, patient))
-    finding: Json = {
+    about = {"rule": rule, "patient": patient, "decision": last["unmapped"].get("decision")}
+    return {
         **class_of(_CREATE),
         **severity_of(severity),
         "time": last["time"],
@@ -156,12 +160,11 @@ def _finding(  # noqa: PLR0913  # a finding's own parts
         },
         "evidences": [{"actor": last["actor"]}],
         "observables": [{"name": n, "type_id": t, "value": v} for n, t, v in observables if v],
-        "unmapped": {"rule": rule, "patient": patient, "decision": last["unmapped"].get("decision")},
+        "unmapped": {name: value for name, value in about.items() if value is not None},
     }
-    return finding
 
 
 def key_of(event: Json) -> str:
-    """Return the topic key of an event or finding: the patient, else the actor, as all of audit's messages."""
-    patient = event.get("unmapped", {}).get("patient")
-    return str(patient or actor_of(event) or event["metadata"]["uid"])
+    """Return the topic key of an event or finding: the actor, so that all about one comes in order."""
+    actor = event["evidences"][0]["actor"] if is_finding(event) else event.get("actor", {})
+    return actor_of({"actor": actor}) or str(event["metadata"]["uid"])

@@ -10,12 +10,14 @@ from salus.audit.domain.entry import Place
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """The network's origin, the DID of each founding service, and the base URL of anchoring."""
+    """The network's origin, its services' DIDs, the base URL of anchoring, and where the outputs go."""
 
     origin: str
     log_origin: str
     receipts_url: str
     version: str
+    ocsf_topic: str = "salus.audit.ocsf"
+    fhir_topic: str = "salus.audit.fhir"
     services: Mapping[str, str] = field(default_factory=dict)
 
     def service_named(self, did: str | None) -> str | None:

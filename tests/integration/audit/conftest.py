@@ -1,0 +1,149 @@
+"""Audit as an app in this process, with real Kafka and MinIO behind it, on topics and a bucket of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+from pydantic import SecretStr
+from tests.unit.audit.chain import Accepted, Chain, Refused
+from tests.unit.audit.samples import MEMBER
+
+from salus.audit.__main__ import open_app
+from salus.audit.settings import Settings
+from salus.client.auth import make_bearer
+from salus.devkit.addresses import Addresses
+from salus.devkit.network import NetworkFolder, Plan, load_key
+from salus.events.catalogue import BlockSealed, PartyRegistered, PublicKey
+from salus.events.did import LocalSigner, multibase_of
+from salus.events.envelope import encode_event
+from salus.ledger.block import body_key, header_key
+from salus.ledger.note import NoteSigner
+from salus.messaging import MESSAGE_BYTES_MAX, Producer, Reader, Record, Topic, ensure_topics
+from salus.objects import Admin, S3Objects, open_store
+from salus.runtime.publishing import open_publisher
+
+VALID_FROM = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@dataclass
+class World:
+    """A network with an analyst, a chain that the test seals, and audit, which it starts and stops."""
+
+    folder: NetworkFolder
+    settings: Settings
+    chain: Chain
+    bucket: S3Objects
+    producer: Producer
+    analyst: LocalSigner
+    stack: AsyncExitStack = field(default_factory=AsyncExitStack)
+    client: httpx.AsyncClient = field(default_factory=httpx.AsyncClient)
+
+    async def start(self) -> None:
+        """Start audit."""
+        app = await self.stack.enter_async_context(open_app(self.settings))
+        transport = httpx.ASGITransport(app=app)
+        self.client = httpx.AsyncClient(transport=transport, base_url="http://audit")
+        self.stack.push_async_callback(self.client.aclose)
+
+    async def stop(self) -> None:
+        """Stop audit."""
+        await self.stack.aclose()
+
+    async def seal(self, records: Sequence[Accepted | Refused], *, announce: bool = True) -> None:
+        """Write a block as the sequencer does: body, header, announcement."""
+        header = self.chain.seal(records)
+        shard, height = self.chain.shard, header.height
+        keys = (body_key(shard, height, header.root), header_key(shard, height))
+        for key in keys:
+            await self.bucket.put(key, self.chain.objects[key])
+        if announce:
+            data = BlockSealed(shard, height, keys[1], keys[0], header.leaves, header.accepted)
+            value = encode_event(
+                data, id=uuid4().hex, source=MEMBER, subject=f"shard-{shard}", time=datetime.now(UTC)
+            )
+            await self.producer.send(self.settings.blocks_topic, key=b"0", value=value)
+
+    async def get(self, path: str, **query: Any) -> httpx.Response:
+        """Ask the API as the analyst."""
+        bearer = make_bearer(self.analyst, "salus:audit", now=datetime.now(UTC))
+        return await self.client.get(path, params=query, headers={"Authorization": f"Bearer {bearer}"})
+
+    async def published(self, topic: str, count: int, *, timeout_s: float = 30) -> list[Record]:
+        """Return the records of a topic from its beginning, once there are that many."""
+        found: list[Record] = []
+        async with Reader(self.settings.kafka_bootstrap, starts={(topic, 0): 0}) as reader:
+            async with asyncio.timeout(timeout_s):
+                while len(found) < count:
+                    found += await reader.poll(max_records=1000, timeout_ms=200)
+        return found
+
+
+def events_of(records: Sequence[Record]) -> list[dict[str, Any]]:
+    """Return the JSON values."""
+    return [json.loads(record.value or b"") for record in records]
+
+
+@pytest.fixture
+async def world(parts: Addresses, tmp_path: Path) -> AsyncIterator[World]:
+    run = uuid4().hex[:8]
+    folder = NetworkFolder(tmp_path)
+    network = folder.create(Plan(origin=f"salus.local/audit-{run}"))
+    kafka, s3 = parts.kafka_bootstrap, parts.s3
+    topics = {name: f"audit-{run}.{name}" for name in ("blocks", "ocsf", "fhir")}
+    config = {"max.message.bytes": str(MESSAGE_BYTES_MAX)}
+    wanted = [Topic(name, 1, config) for name in (*topics.values(), "salus.identity.events")]
+    await ensure_topics(kafka, wanted)
+    bucket_name = f"audit-{run}"
+    facts = {
+        "endpoint": s3.endpoint,
+        "access_key": s3.access_key,
+        "secret_key": s3.secret_key,
+        "region": s3.region,
+    }
+    await Admin(**facts).ensure_bucket(bucket_name)
+    settings = Settings(
+        kafka_bootstrap=kafka,
+        network_file=folder.file,
+        signing_key_file=folder.key_file("audit"),
+        http_port=0,
+        database_url=f"sqlite+aiosqlite:///{tmp_path}/audit.db",
+        s3_endpoint=s3.endpoint,
+        s3_access_key=s3.access_key,
+        s3_secret_key=SecretStr(s3.secret_key),
+        s3_region=s3.region,
+        ledger_bucket=bucket_name,
+        anchoring_url="http://anchoring",
+        blocks_topic=topics["blocks"],
+        ocsf_topic=topics["ocsf"],
+        fhir_topic=topics["fhir"],
+        refusals_max=3,
+        poll_s=0.2,
+    )
+    analyst = LocalSigner.from_seed(uuid4().bytes + uuid4().bytes)
+    await register(analyst, folder, kafka)
+    shard = network["shards"][0]["origin"]
+    chain = Chain(origin=shard)
+    chain.signer = NoteSigner(shard, load_key(folder.key_file("shard-0")))
+    async with Producer(kafka, client_id="tests") as producer:
+        made = World(folder, settings, chain, open_store(**facts, bucket=bucket_name), producer, analyst)
+        yield made
+        await made.stop()
+
+
+async def register(analyst: LocalSigner, folder: NetworkFolder, kafka: str) -> None:
+    """Let identity say who the analyst is."""
+    method = analyst.verification_method
+    key = PublicKey(id=method, multibase=multibase_of(analyst.public_key), valid_from=VALID_FROM)
+    party = PartyRegistered(did=analyst.did, kind="person", keys=(key,), roles=("soc-analyst",))
+    async with open_publisher(kafka, folder.signer("identity")) as publisher:
+        await publisher.publish(party, subject=analyst.did, expected_version=0)

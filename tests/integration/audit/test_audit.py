@@ -1,0 +1,111 @@
+"""Blocks become a trail and two topics, on real Kafka and MinIO, through restarts and damage."""
+
+import asyncio
+import json
+from datetime import UTC, datetime
+
+from tests.integration.audit.conftest import events_of
+from tests.unit.audit.chain import Accepted, Refused
+from tests.unit.audit.samples import CONSENT, STORAGE
+from tests.unit.audit.test_indexing import CLINICIAN, PATIENT, READ, documents
+
+from salus.events.catalogue import GlassBroken, ReadRefused
+from salus.ledger.block import body_key
+
+GLASS = GlassBroken(
+    decision="dec-9",
+    principal=CLINICIAN,
+    object="obj-1",
+    patient=PATIENT,
+    reason="life-threatening",
+    valid_until=datetime(2026, 11, 23, tzinfo=UTC),
+)
+REFUSED = ReadRefused(object="obj-1", patient=PATIENT, reader=CLINICIAN, reason="no-decision")
+
+
+async def test_a_block_becomes_trail_entries_and_two_topics(world):
+    await world.start()
+    await world.seal([*documents(2), Refused("bad-signature")])
+    await world.seal([Accepted(READ, source=STORAGE, name="read-1", subject=PATIENT)], announce=False)
+
+    ocsf = await world.published(world.settings.ocsf_topic, 4)
+    fhir = await world.published(world.settings.fhir_topic, 4)
+
+    page = (await world.get("/trail")).json()
+    assert [entry["id"] for entry in page["entries"]] == ["read-1", None, "event-1", "event-0"]
+    uids = [entry["uid"] for entry in reversed(page["entries"])]
+    assert [event["metadata"]["uid"] for event in events_of(ocsf)] == uids
+    assert [event["id"] for event in events_of(fhir)] == uids
+    assert (ocsf[3].key, fhir[3].key) == (CLINICIAN.encode(), PATIENT.encode())
+    assert fhir[0].header("content-type") == b"application/fhir+json"
+    one = (await world.get(f"/trail/{STORAGE}/read-1")).json()
+    assert one["receipt"].startswith("http://anchoring/receipts?topic=")
+
+
+async def test_a_restart_in_the_middle_publishes_no_gap(world):
+    await world.start()
+    await world.seal(documents(300))
+    await world.published(world.settings.ocsf_topic, 1)
+    await world.stop()
+    await world.seal(documents(300, start=300))
+    await world.start()
+
+    await world.published(world.settings.ocsf_topic, 600)
+    await asyncio.sleep(0)
+
+    page = (await world.get("/trail", limit=1)).json()
+    assert page["entries"][0]["id"] == "event-599"
+    for topic in (world.settings.ocsf_topic, world.settings.fhir_topic):
+        async with asyncio.timeout(30):
+            records = []
+            while len({record.header("salus-uid") for record in records}) < 600:
+                records = await world.published(topic, 600)
+        uids = list(dict.fromkeys(record.header("salus-uid") for record in records))
+        names = [_event_id(record) for record in records]
+        assert list(dict.fromkeys(names)) == [f"event-{index}" for index in range(600)]
+        assert len(uids) == 600
+
+
+def _event_id(record):
+    event = json.loads(record.value)
+    if "metadata" in event:
+        return event["metadata"]["original_event_uid"]
+    return event["entity"][1]["what"]["identifier"]["value"]
+
+
+async def test_a_damaged_body_stops_the_trail_and_says_so_until_it_is_restored(world):
+    await world.start()
+    await world.seal(documents(1))
+    await world.published(world.settings.ocsf_topic, 1)
+    header = world.chain.seal(documents(1, start=1))
+    key = body_key(0, 1, header.root)
+    await world.bucket.put(key, b"not what the header says")
+    await world.bucket.put("shard/0/000000000001/header", world.chain.objects["shard/0/000000000001/header"])
+
+    async with asyncio.timeout(20):
+        while (ready := await world.client.get("/readyz")).status_code == 200:
+            await asyncio.sleep(0.1)
+
+    assert "body-unreadable" in ready.json()["checks"]["ledger"]
+    assert len((await world.get("/trail")).json()["entries"]) == 1
+
+    await world.bucket.put(key, world.chain.objects[key])
+    await world.published(world.settings.ocsf_topic, 2)
+
+    assert (await world.client.get("/readyz")).status_code == 200
+
+
+async def test_emergency_access_and_probing_become_findings(world):
+    await world.start()
+    await world.seal([Accepted(GLASS, source=CONSENT, name="glass-1", subject=PATIENT)])
+    refusals = [Accepted(REFUSED, source=STORAGE, name=f"refused-{n}", subject=PATIENT) for n in range(4)]
+    await world.seal(refusals)
+
+    records = await world.published(world.settings.ocsf_topic, 7, timeout_s=60)
+
+    findings = [event for event in events_of(records) if event["class_uid"] == 2004]
+    assert {finding["metadata"]["event_code"] for finding in findings} == {
+        "break-glass",
+        "denied-access-probing",
+    }
+    assert len(findings) == 2

@@ -1,0 +1,306 @@
+"""The API shows each caller what is hers, page by page without loss, and says no in problem details."""
+
+import asyncio
+import contextlib
+from datetime import timedelta
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.unit.audit.chain import Accepted, Chain, Refused
+from tests.unit.audit.samples import AROUND, CONSENT, MEMBER, NOON, STORAGE
+from tests.unit.audit.test_indexing import CLINICIAN, PATIENT, READ, documents, index_all
+
+from salus.audit.adapters.sql import open_trail
+from salus.audit.api import Reading, follow, routes
+from salus.audit.domain.search import CursorError, Question, Visibility, position_of
+from salus.audit.handlers import Bell
+from salus.events.catalogue import AccessDecided, DocumentRegistered, ObjectRead, PatientLinked
+from salus.events.keyring import Party
+from salus.runtime import problems
+from salus.runtime.problems import ProblemError
+
+OTHER = "urn:uuid:22222222-2222-4222-8222-222222222222"
+HER = "did:key:z6MkherHerHerHerHerHerHerHerHerHerHerHerHerHe"
+DECISION = AccessDecided(
+    decision="dec-2",
+    principal=CLINICIAN,
+    action="read",
+    object="obj-1",
+    patient=PATIENT,
+    purpose="TREAT",
+    allowed=False,
+    reasons=("no-consent",),
+    policy_set="a" * 64,
+    inputs="b" * 64,
+    state_position=3,
+    epoch=1,
+    valid_until=NOON + timedelta(seconds=60),
+)
+LINKED = PatientLinked(patient=PATIENT, did=HER)
+RESEARCH = ObjectRead(object="obj-1", patient=PATIENT, reader=CLINICIAN, decision="dec-3", purpose="HRESCH")
+
+
+def document(patient, name):
+    return DocumentRegistered(patient=patient, object=name, media_type="text/plain")
+
+
+def party(did, *roles, kind="person"):
+    return Party(did=did, kind=kind, roles=frozenset(roles), member=None)
+
+
+ANALYST = party("did:key:z6Mkanalyst", "soc-analyst")
+
+
+class World:
+    """The API over a trail, called as whoever `caller` is."""
+
+    def __init__(self, trail):
+        self.trail = trail
+        self.caller = ANALYST
+        self.grown = Bell()
+        self.reading = Reading(trail=trail, around=AROUND, grown=self.grown, authenticate=self.authenticate)
+        app = FastAPI()
+        problems.install(app)
+        app.include_router(routes(self.reading))
+        self.client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://audit")
+
+    async def authenticate(self, _):
+        if self.caller is None:
+            raise ProblemError(401, "unauthenticated", "send a bearer")
+        return self.caller
+
+    async def get(self, path, **query):
+        return await self.client.get(path, params=query)
+
+    async def ids(self, **query):
+        return [entry["id"] for entry in (await self.get("/trail", **query)).json()["entries"]]
+
+
+@pytest.fixture
+async def world(trail):
+    chain = Chain()
+    chain.seal(
+        [
+            Accepted(document(PATIENT, "obj-1"), name="doc-1"),
+            Accepted(document(OTHER, "obj-2"), name="doc-2"),
+            Refused("bad-signature"),
+        ]
+    )
+    chain.seal(
+        [
+            Accepted(READ, source=STORAGE, name="read-1", subject=PATIENT),
+            Accepted(DECISION, source=CONSENT, name="decided-1", subject=PATIENT),
+            Accepted(
+                PatientLinked(patient=PATIENT, did=HER), source=CONSENT, name="linked-1", subject=PATIENT
+            ),
+            Accepted(RESEARCH, source=STORAGE, name="read-2", subject=PATIENT),
+        ]
+    )
+    await index_all(chain, trail)
+    made = World(trail)
+    yield made
+    await made.client.aclose()
+
+
+async def test_without_a_bearer_nothing_is_shown(world):
+    world.caller = None
+
+    for path in (
+        "/trail",
+        "/trail/stream",
+        "/trail/leaf/0",
+        "/trail/did:x/1",
+        "/reports/disclosures?patient=x",
+    ):
+        answer = await world.client.get(path)
+        assert (answer.status_code, answer.json()["code"]) == (401, "unauthenticated")
+
+
+async def test_the_newest_entry_comes_first(world):
+    assert await world.ids() == ["read-2", "linked-1", "decided-1", "read-1", None, "doc-2", "doc-1"]
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ({"who": CLINICIAN}, ["read-2", "decided-1", "read-1"]),
+        ({"patient": OTHER}, ["doc-2"]),
+        ({"action": "R"}, ["read-2", "read-1"]),
+        ({"type": "salus.storage.object-read.v1", "patient": PATIENT}, ["read-2", "read-1"]),
+        ({"object": "obj-2"}, ["doc-2"]),
+        ({"outcome": "refused"}, ["decided-1"]),
+        ({"outcome": "rejected"}, [None]),
+        ({"q": "OBJ-1 hresch"}, ["read-2"]),
+        ({"q": "100%"}, []),
+        ({"q": "bad-signature"}, [None]),
+        ({"since": (NOON + timedelta(days=1)).isoformat()}, []),
+        ({"until": NOON.isoformat()}, []),
+    ],
+)
+async def test_a_filter_keeps_what_it_says(world, query, expected):
+    assert await world.ids(**query) == expected
+
+
+@pytest.mark.parametrize(
+    ("caller", "expected"),
+    [
+        (party("did:x", "privacy-officer"), 7),
+        (party("did:x", "operator"), 7),
+        (party(HER, "patient"), 5),
+        (party(CLINICIAN, "clinician"), 3),
+        (party(MEMBER, kind="member"), 2),
+        (party("did:stranger"), 0),
+    ],
+)
+async def test_a_caller_sees_what_is_hers(world, caller, expected):
+    world.caller = caller
+
+    assert len(await world.ids()) == expected
+
+
+async def test_a_patient_sees_no_other_patient(world):
+    world.caller = party(HER, "patient")
+
+    entries = (await world.get("/trail")).json()["entries"]
+    assert {entry["patient"] for entry in entries} == {PATIENT}
+    assert (await world.get(f"/trail/{MEMBER}/doc-2")).status_code == 404
+    assert (await world.get(f"/trail/{MEMBER}/doc-1")).status_code == 200
+
+
+async def test_one_entry_has_its_place_and_its_receipt(world):
+    answer = (await world.get(f"/trail/{STORAGE}/read-1")).json()
+
+    assert answer["actor"] == CLINICIAN
+    assert answer["rules"] == ["decision:dec-1"]
+    assert (answer["ledger"]["height"], answer["ledger"]["index"], answer["ledger"]["offset"]) == (1, 0, 3)
+    assert answer["receipt"] == (
+        "http://127.0.0.1:8405/receipts?topic=salus.clinical.events&partition=0&offset=3"
+    )
+    by_leaf = (await world.get(f"/trail/leaf/{answer['uid']}")).json()
+    assert by_leaf == answer
+
+
+async def test_what_is_not_there_is_a_problem(world):
+    answer = await world.get("/trail/did:x/nothing")
+
+    assert (answer.status_code, answer.json()["code"]) == (404, "no-such-entry")
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "code"),
+    [
+        ({"cursor": "nonsense"}, 400, "invalid-cursor"),
+        ({"limit": 0}, 422, "invalid-request"),
+        ({"limit": 1000}, 422, "invalid-request"),
+        ({"action": "X"}, 422, "invalid-request"),
+        ({"since": "yesterday"}, 422, "invalid-request"),
+    ],
+)
+async def test_a_wrong_question_is_a_problem(world, query, status, code):
+    answer = await world.get("/trail", **query)
+
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+
+
+async def test_a_wrong_last_event_id_is_a_problem(world):
+    answer = await world.client.get("/trail/stream", headers={"Last-Event-ID": "-1"})
+
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid-last-event-id")
+
+
+async def test_an_accounting_has_every_disclosure_oldest_first_and_says_which_the_law_wants(world):
+    report = (await world.get("/reports/disclosures", patient=PATIENT)).json()
+
+    assert [(line["purpose"], line["accountable"]) for line in report["disclosures"]] == [
+        ("TREAT", False),
+        ("HRESCH", True),
+    ]
+    assert {line["recipient"] for line in report["disclosures"]} == {CLINICIAN}
+
+
+async def test_an_accounting_is_read_page_by_page(world):
+    first = (await world.get("/reports/disclosures", patient=PATIENT, limit=1)).json()
+    second = (await world.get("/reports/disclosures", patient=PATIENT, limit=1, cursor=first["next"])).json()
+
+    assert [line["decision"] for line in first["disclosures"] + second["disclosures"]] == ["dec-1", "dec-3"]
+    assert second["next"] is None
+
+
+@given(st.text(max_size=40))
+def test_no_text_makes_a_cursor_fail_otherwise_than_as_a_cursor(text):
+    with contextlib.suppress(CursorError):
+        assert position_of(text) > 0
+
+
+@given(
+    page=st.integers(1, 5),
+    blocks=st.lists(st.integers(1, 4), min_size=1, max_size=4),
+    inserts=st.lists(st.integers(0, 3), max_size=6),
+)
+@settings(max_examples=25, deadline=None)
+def test_reading_page_by_page_while_blocks_arrive_loses_and_repeats_nothing(page, blocks, inserts):
+    async def check():
+        async with open_trail("sqlite+aiosqlite://") as trail:
+            chain, world = Chain(), World(trail)
+            count = 0
+            for size in blocks:
+                chain.seal(documents(size, start=count))
+                count += size
+            await index_all(chain, trail)
+            expected = [f"event-{index}" for index in reversed(range(count))]
+            seen, cursor, arriving = [], None, list(inserts)
+            while True:
+                query = {"limit": page} | ({"cursor": cursor} if cursor else {})
+                answer = (await world.get("/trail", **query)).json()
+                seen += [entry["id"] for entry in answer["entries"]]
+                cursor = answer["next"]
+                if cursor is None:
+                    break
+                if arriving and (size := arriving.pop()):
+                    chain.seal(documents(size, start=count))
+                    count += size
+                    await index_all(chain, trail)
+            await world.client.aclose()
+            assert seen == expected
+
+    asyncio.run(check())
+
+
+async def test_a_stream_resumed_from_its_last_id_has_no_gap_and_no_repetition(trail):
+    chain, world = Chain(), World(trail)
+    chain.seal(documents(3))
+    await index_all(chain, trail)
+
+    async def take(start, count):
+        ids = []
+        everything = Visibility(everything=True)
+        stream = follow(world.reading, Question(), everything, start=start, stopping=lambda: False)
+        async with asyncio.timeout(10):
+            async for message in stream:
+                if message.startswith("id: ") and "data: " in message:
+                    ids.append(int(message.split("\n")[0].removeprefix("id: ")))
+                if len(ids) == count:
+                    break
+        await stream.aclose()
+        return ids
+
+    first = await take(0, 2)
+    waiting = asyncio.create_task(take(first[-1], 3))
+    await asyncio.sleep(0)
+    chain.seal(documents(2, start=3))
+    await index_all(chain, trail)
+    world.grown.ring()
+
+    assert first + await waiting == [1, 2, 3, 4, 5]
+
+
+async def test_a_stream_ends_when_the_service_stops(trail):
+    world = World(trail)
+    everything = Visibility(everything=True)
+    stream = follow(world.reading, Question(), everything, start=0, stopping=lambda: True)
+
+    assert [message async for message in stream] == [": the trail\n\n"]
