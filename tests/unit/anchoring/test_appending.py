@@ -13,9 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from salus.anchoring.errors import HeadError
 from salus.anchoring.handlers import Anchor
-from salus.anchoring.log_bucket import HEAD_KEY
+from salus.archive.errors import HeadError
+from salus.archive.head import HEAD_KEY
 from salus.archive.log import CHECKPOINT_KEY
 from salus.ledger.block import header_key
 from salus.objects import ObjectsError
@@ -289,6 +289,22 @@ async def test_a_published_checkpoint_of_another_tree_is_refused(world: Any, mak
 
     with pytest.raises(HeadError, match="another tree"):
         await world.anchor().stand()
+
+
+async def test_partial_tiles_give_way_to_the_full_one_and_older_checkpoints_can_still_be_read(
+    world: Any,
+) -> None:
+    anchor = world.anchor()
+    for _ in range(254):
+        await world.chains[0].seal([])
+    for _ in range(4):
+        await world.chains[0].seal([])
+        await anchor.append()
+
+    assert world.published().size == 258
+    assert not [key for key in world.log.objects if "/000.p/25" in key]
+    assert "tile/0/001.p/2" in world.log.objects
+    await world.require_whole()
 
 
 async def test_staged_objects_are_cleared_away_once_they_are_in_place(world: Any) -> None:

@@ -32,6 +32,15 @@ class MissingError(DamagedError):
     code = "archive-object-missing"
 
 
+class HeadError(ArchiveError):
+    """The log's head or what it stands on is not what was signed; appending would spoil the log.
+
+    It does not heal by itself: an operator must look (`salus ledger fsck`).
+    """
+
+    code = "log-head-damaged"
+
+
 class NoSuchRecordError(ArchiveError):
     """The block covers the offset, but no record stands there (a transaction marker, or compacted away)."""
 

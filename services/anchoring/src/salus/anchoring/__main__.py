@@ -11,11 +11,12 @@ from fastapi import FastAPI
 from salus.anchoring.adapters.kafka import KafkaAnnouncements, listen
 from salus.anchoring.api import log_routes, receipt_routes, status_routes
 from salus.anchoring.handlers import Anchor
-from salus.anchoring.log_bucket import HEAD_KEY, LogBucket
+from salus.anchoring.log_bucket import LogBucket
 from salus.anchoring.metrics import Metrics
 from salus.anchoring.runner import Runner
 from salus.anchoring.settings import Settings
 from salus.archive.blocks import BlockArchive
+from salus.archive.head import HEAD_KEY
 from salus.archive.log import LogReader
 from salus.archive.receipts import ReceiptMaker
 from salus.ledger.block import open_header

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import msgspec
 
-from salus.anchoring.errors import HeadError
-from salus.ledger.base import base64_of, hash_of_base64
+from salus.archive.errors import HeadError
+from salus.archive.head import HEAD_FORMAT, Chain, Head
+from salus.ledger.base import base64_of
 from salus.ledger.block import Header, check_succession, open_header
-from salus.ledger.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
+from salus.ledger.checkpoint import Checkpoint, sign_checkpoint
 from salus.ledger.errors import LedgerError
 from salus.ledger.merkle import EMPTY_ROOT, leaf_hash
 from salus.ledger.note import NoteSigner, NoteVerifier
@@ -24,29 +25,6 @@ from salus.ledger.tiles import (
     range_at,
     tiles_for_append,
 )
-
-HEAD_FORMAT = "salus.health/log-head/v1"
-
-
-class Chain(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How far one shard's chain is in the log: the next height, and the leaf hash of the last header."""
-
-    next: int
-    last: str
-
-
-class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The log's head, the one object that decides what the log is; it moves by compare-and-swap.
-
-    `size` and `root` are covered by the checkpoint's signature; `chains`, by shard id, can be counted
-    again from the log's entries.
-    """
-
-    format: str
-    size: int
-    root: str
-    chains: dict[str, Chain]
-    checkpoint: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,28 +90,6 @@ def open_next(
     return Block(shard, header, note)
 
 
-def open_head(data: bytes, verifier: NoteVerifier) -> Head:
-    """Return the head.
-
-    Raises:
-        HeadError: not a head, or its checkpoint is not ours or is of another tree.
-    """
-    try:
-        head = msgspec.json.decode(data, type=Head)
-        checkpoint, _ = open_checkpoint(head.checkpoint.encode(), verifier)
-        root = hash_of_base64(head.root)
-    except (msgspec.DecodeError, LedgerError, ValueError) as error:
-        raise HeadError(f"the log's head cannot be trusted: {type(error).__name__}: {error}") from error
-    if head.format != HEAD_FORMAT or (checkpoint.size, checkpoint.root) != (head.size, root):
-        raise HeadError("the head's checkpoint is of another tree than the head")
-    return head
-
-
-def encode_head(head: Head) -> bytes:
-    """Return the bytes of the head object; the same head has the same bytes."""
-    return msgspec.json.format(msgspec.json.encode(head, order="sorted"), indent=1) + b"\n"
-
-
 def open_edge(head: Head, tiles: Mapping[TileRef, bytes]) -> Edge:
     """Return the edge, checked against the head's root: nothing is ever built on a damaged tile.
 
@@ -150,25 +106,14 @@ def open_edge(head: Head, tiles: Mapping[TileRef, bytes]) -> Edge:
                 raise HeadError(f"{ref.path}: the entries do not hash to their tile")
     except LedgerError as error:
         raise HeadError(f"the tiles at the log's edge are malformed: {error}") from error
-    if tree.root() != root_of_head(head):
+    if tree.root() != head.root_hash:
         raise HeadError(f"the tiles of size {head.size} do not lead to the head's root")
     return Edge(tree, tiles)
 
 
-def root_of_head(head: Head) -> bytes:
-    """Return the root hash."""
-    return hash_of_base64(head.root)
-
-
-def next_height(head: Head, shard: int) -> int:
-    """Return the height of the shard's next header."""
-    chain = head.chains.get(str(shard))
-    return chain.next if chain else 0
-
-
 def staging_key(head: Head) -> str:
     """Return where the objects of an append lie until they are all in place."""
-    return f"_salus/staging/{head.size}-{root_of_head(head).hex()}"
+    return f"_salus/staging/{head.size}-{head.root_hash.hex()}"
 
 
 def encode_staging(objects: Mapping[str, bytes]) -> bytes:

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 import structlog
 
 from salus.anchoring import domain
-from salus.anchoring.domain import Append, Block, Edge, Head
-from salus.anchoring.errors import HeadError
+from salus.anchoring.domain import Append, Block, Edge
 from salus.anchoring.index import BlockIndex
 from salus.anchoring.log_bucket import LogBucket
 from salus.archive.blocks import BlockArchive
-from salus.archive.errors import DamagedError
+from salus.archive.errors import DamagedError, HeadError
+from salus.archive.head import Head
 from salus.archive.log import LogReader
 from salus.ledger.base import base64_of
 from salus.ledger.block import Header, open_header
@@ -48,7 +48,7 @@ class Standing:
     def checkpoint(self) -> Checkpoint:
         """The published checkpoint."""
         origin = self.head.checkpoint.partition("\n")[0]
-        return Checkpoint(origin, self.head.size, domain.root_of_head(self.head))
+        return Checkpoint(origin, self.head.size, self.head.root_hash)
 
 
 class Anchor:
@@ -136,9 +136,10 @@ class Anchor:
             self._last[block.shard] = (block.header, block.note)
         try:
             await self._bucket.unstage(ready.head)
+            await self._bucket.prune(ready.objects)
         except ObjectsError as error:
             # What stays behind is only garbage; the append is complete.
-            _log.info("staged objects were left behind", size=ready.head.size, error=str(error))
+            _log.info("objects that are no longer needed were left behind", error=str(error))
 
     async def _publish(self, standing: Standing, blocks: Sequence[Block]) -> Standing:
         await self._bucket.publish(standing.head)
@@ -173,7 +174,7 @@ class Anchor:
         return [block for blocks in found for block in blocks]
 
     async def _new_blocks_of(self, shard: int, head: Head, limit: int) -> list[Block]:
-        height = domain.next_height(head, shard)
+        height = head.next_height(shard)
         notes = await self._blocks.headers_from(shard, height, limit=limit)
         if not notes:
             return []

@@ -6,9 +6,8 @@ import asyncio
 from collections.abc import Iterable, Mapping
 
 from salus.anchoring import domain
-from salus.anchoring.domain import Head
-from salus.anchoring.errors import HeadError
-from salus.archive.errors import DamagedError
+from salus.archive.errors import DamagedError, HeadError
+from salus.archive.head import HEAD_KEY, Head, encode_head, open_head
 from salus.archive.log import CHECKPOINT_KEY, LogReader
 from salus.ledger.checkpoint import Checkpoint, open_checkpoint
 from salus.ledger.errors import LedgerError
@@ -16,7 +15,6 @@ from salus.ledger.note import NoteVerifier
 from salus.ledger.tiles import TileRef
 from salus.objects import AlreadyExistsError, ChangedError, NotFoundError, ObjectStore
 
-HEAD_KEY = "_salus/head"
 WRITES_AT_ONCE = 16
 
 
@@ -38,15 +36,15 @@ class LogBucket:
             data, etag = await self._objects.get_with_etag(HEAD_KEY)
         except NotFoundError:
             return None
-        return domain.open_head(data, self._verifier), etag
+        return open_head(data, self._verifier), etag
 
     async def create_head(self, head: Head) -> str:
         """Write the first head; raises AlreadyExistsError if another process was quicker."""
-        return await self._objects.create(HEAD_KEY, domain.encode_head(head))
+        return await self._objects.create(HEAD_KEY, encode_head(head))
 
     async def swap_head(self, head: Head, etag: str) -> str:
         """Move the head: the commit point. Raises ChangedError if it is no longer the one of `etag`."""
-        return await self._objects.replace(HEAD_KEY, domain.encode_head(head), etag)
+        return await self._objects.replace(HEAD_KEY, encode_head(head), etag)
 
     async def stage(self, head: Head, objects: Mapping[str, bytes]) -> None:
         """Write the objects of an append where a successor finds them; nothing points to them yet.
@@ -75,6 +73,19 @@ class LogBucket:
                 await self._objects.put(path, data)
 
         await asyncio.gather(*(one(path, data) for path, data in objects.items()))
+
+    async def prune(self, objects: Mapping[str, bytes]) -> None:
+        """Remove the partial tiles and bundles that full ones among these objects have replaced."""
+        limit = asyncio.Semaphore(WRITES_AT_ONCE)
+
+        async def remove(key: str) -> None:
+            async with limit:
+                await self._objects.delete(key)
+
+        for path in objects:
+            if ".p/" not in path:
+                found = [entry.key async for entry in self._objects.list(f"{path}.p")]
+                await asyncio.gather(*map(remove, found))
 
     async def read_tiles(self, refs: Iterable[TileRef]) -> dict[TileRef, bytes]:
         """Return these tiles; raises HeadError if one is missing."""
@@ -115,7 +126,7 @@ class LogBucket:
         except NotFoundError:
             return None
         shown = self._open(note)
-        if shown.size == head.size and shown.root != domain.root_of_head(head):
+        if shown.size == head.size and shown.root != head.root_hash:
             raise HeadError(f"the published checkpoint of size {head.size} is of another tree than the head")
         return shown.size, etag
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.registry import REGISTRY
 
-from salus.anchoring.domain import Head
+from salus.archive.head import Head
 
 
 class Metrics:

@@ -7,10 +7,10 @@ from contextlib import suppress
 
 import structlog
 
-from salus.anchoring.errors import HeadError
 from salus.anchoring.handlers import Anchor, Standing
 from salus.anchoring.metrics import Metrics
 from salus.anchoring.ports import Announcements
+from salus.archive.errors import HeadError
 from salus.archive.receipts import RecordPosition
 from salus.client import ClientError
 from salus.messaging import MessagingError
