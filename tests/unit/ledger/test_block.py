@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from salus.ledger.block import (
     BLOCK_CODES,
     NO_PREVIOUS,
+    Handover,
     Header,
     Leaf,
     Range,
@@ -73,7 +74,16 @@ def headers(draw: st.DrawFn) -> Header:
         body_sha256=draw(HASHES),
         identity=(draw(TOPICS), draw(PARTITIONS), draw(OFFSETS)),
         ranges=covered,
+        handovers=draw(handovers(covered)),
     )
+
+
+@st.composite
+def handovers(draw: st.DrawFn, covered: tuple[Range, ...]) -> tuple[Handover, ...]:
+    ends = [("took", r.topic, r.partition, r.first) for r in covered]
+    ends += [("gave", r.topic, r.partition, r.next) for r in covered]
+    chosen = draw(st.sets(st.sampled_from(ends))) if ends else set()
+    return tuple(sorted(Handover(*end, "another.example/shard/9") for end in chosen))
 
 
 @given(LEAVES)
@@ -295,6 +305,56 @@ def test_a_new_partition_may_join_a_shard(world, following: Following) -> None:
     joined = (*following().ranges, Range("salus.lab.events", 0, 40, 41))
 
     check_succession((world.header, world.header_note), following(ranges=joined, leaves=2))
+
+
+CLINICAL = Range("salus.clinical.events", 0, 17, 18)
+OTHER = Range("salus.clinical.events", 1, 0, 0)
+OTHER_SHARD = "salus.example/shard/1"
+GAVE = Handover("gave", "salus.clinical.events", 1, 0, OTHER_SHARD)
+TOOK = Handover("took", "salus.lab.events", 0, 40, OTHER_SHARD)
+
+
+def test_a_partition_may_be_given_to_another_shard_and_taken_back(world, following: Following) -> None:
+    giving = following(handovers=(GAVE,))
+    check_succession((world.header, world.header_note), giving)
+    note = sign_header(giving, world.shard)
+    later = Range("salus.clinical.events", 0, 18, 18)
+    without = following(height=2, previous=leaf_hash(note), leaves=0, accepted=0, ranges=(later,))
+    without = replace(without, root=sha256(b"").digest())
+
+    assert giving.next_offsets == {("salus.clinical.events", 0): 18}
+    check_succession((giving, note), without)
+    back = Range("salus.clinical.events", 1, 7, 7)
+    taken = replace(without, ranges=(later, back), handovers=(replace(GAVE, way="took", offset=7),))
+    check_succession((giving, note), taken)
+    with pytest.raises(BlockError, match="handover"):
+        check_succession((giving, note), replace(taken, handovers=()))
+
+
+def test_what_a_shard_covers_already_it_cannot_take(world, following: Following) -> None:
+    again = Handover("took", "salus.clinical.events", 0, 17, OTHER_SHARD)
+
+    with pytest.raises(BlockError, match="handover"):
+        check_succession((world.header, world.header_note), following(handovers=(again,)))
+
+
+def test_a_handover_stands_at_an_end_of_its_range_and_names_another_shard(world) -> None:
+    lab = Range("salus.lab.events", 0, 40, 41)
+    sound = replace(world.header, ranges=(CLINICAL, OTHER, lab), leaves=2, accepted=2, handovers=(GAVE, TOOK))
+    assert parse_header(sound.text()) == sound
+
+    for wrong in (
+        (TOOK, GAVE),
+        (GAVE, GAVE),
+        (replace(TOOK, offset=41),),
+        (replace(GAVE, offset=1),),
+        (replace(GAVE, partition=2),),
+        (replace(GAVE, way="lent"),),
+        (replace(GAVE, shard=world.shard.name),),
+        (replace(GAVE, shard=""),),
+    ):
+        with pytest.raises(BlockError, match="malformed-header"):
+            parse_header(replace(sound, handovers=wrong).text())
 
 
 def test_times_are_utc_in_whole_milliseconds() -> None:

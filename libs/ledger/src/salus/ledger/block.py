@@ -35,6 +35,8 @@ _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _STATUS = re.compile(r"accepted|rejected:[a-z0-9-]{1,64}")
 _SHA256_HEX = re.compile(r"[0-9a-f]{64}")
 _BLOCK_ORIGIN = re.compile(r"([^ ]+)/block/(0|[1-9][0-9]{0,18})")
+# The first word of each line after the root, and how many words it has.
+_FIXED_LINES = [("previous", 2), ("time", 2), ("accepted", 2), ("body", 3), ("identity", 4)]
 BLOCK_CODES = (
     "malformed-leaf",
     "malformed-header",
@@ -46,6 +48,7 @@ BLOCK_CODES = (
     "identity",
     "range-missing",
     "range-gap",
+    "handover",
 )
 
 LeafRow = tuple[str, int, int, str, bytes, bytes | None]
@@ -121,8 +124,8 @@ def leaf_hashes(rows: Iterable[LeafRow]) -> list[bytes]:
 class Range:
     """The offsets from `first` up to, not including, `next` of one input partition.
 
-    A header has one for every partition that its shard has ever covered, also where first == next, so
-    that the last header alone says where to go on.
+    A header has one for every partition that its shard covers, also where first == next, so that the last
+    header alone says where to go on.
     """
 
     topic: str
@@ -131,12 +134,27 @@ class Range:
     next: int
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Handover:
+    """A partition that another shard covers up to (`took`) or from (`gave`) an offset.
+
+    `took` stands in the block in which a shard begins to cover the partition, `gave` in the last one in
+    which it does; the offset is where the range begins, or ends, and `shard` is the other shard's origin.
+    """
+
+    way: str
+    topic: str
+    partition: int
+    offset: int
+    shard: str
+
+
 @dataclass(frozen=True, slots=True)
 class Header:
     """The facts of one block. `origin` is the shard's (the block's own is `ORIGIN/block/HEIGHT`).
 
     `time` is UTC in whole milliseconds; `identity` is (topic, partition, next offset): the position up to
-    which the identity events were folded to judge the signatures; `ranges` are sorted.
+    which the identity events were folded to judge the signatures; `ranges` and `handovers` are sorted.
     """
 
     origin: str
@@ -150,6 +168,7 @@ class Header:
     body_sha256: bytes
     identity: tuple[str, int, int]
     ranges: tuple[Range, ...]
+    handovers: tuple[Handover, ...] = ()
 
     def checkpoint(self) -> Checkpoint:
         """Return the header as the checkpoint of the block's own tree."""
@@ -161,6 +180,7 @@ class Header:
             f"body {self.body_bytes} {self.body_sha256.hex()}",
             f"identity {topic} {partition} {following}",
             *(f"range {r.topic} {r.partition} {r.first} {r.next}" for r in self.ranges),
+            *(f"{h.way} {h.topic} {h.partition} {h.offset} {h.shard}" for h in self.handovers),
         )
         return Checkpoint(f"{self.origin}/block/{self.height}", self.leaves, self.root, extensions)
 
@@ -170,8 +190,14 @@ class Header:
 
     @property
     def next_offsets(self) -> dict[tuple[str, int], int]:
-        """The next offset to read of each partition the shard has covered."""
-        return {(r.topic, r.partition): r.next for r in self.ranges}
+        """The next offset to read of each partition that the shard goes on covering."""
+        given = self.handed("gave")
+        places = {(r.topic, r.partition): r.next for r in self.ranges}
+        return {place: following for place, following in places.items() if place not in given}
+
+    def handed(self, way: str) -> dict[tuple[str, int], int]:
+        """The partitions that were taken (`took`) or given away (`gave`), and the offset of each."""
+        return {(h.topic, h.partition): h.offset for h in self.handovers if h.way == way}
 
 
 def format_time(time: datetime) -> str:
@@ -243,7 +269,8 @@ def check_succession(previous: tuple[Header, bytes] | None, header: Header) -> N
     """Raise BlockError unless `header` may stand right after `previous` (header, note bytes).
 
     `None` stands before the first block. The code names the first rule that is broken: `origin`,
-    `height`, `previous`, `time` and `identity` (neither may go back), `range-missing`, `range-gap`.
+    `height`, `previous`, `time` and `identity` (neither may go back), `range-missing`, `range-gap`,
+    `handover`.
     """
     if previous is None:
         if header.height != 0:
@@ -274,6 +301,12 @@ def _check_ranges(before: Header, header: Header) -> None:
         if first != following:
             detail = f"{topic} {partition} goes on at {first} instead of {following}"
             raise BlockError("range-gap", f"header {header.height}: {detail}")
+    covered, given, taken = before.next_offsets, before.handed("gave"), header.handed("took")
+    for topic, partition in firsts:
+        place = topic, partition
+        if (place in covered and place in taken) or (place in given and place not in taken):
+            detail = f"{topic} {partition} is taken while covered, or covered after it was given away"
+            raise BlockError("handover", f"header {header.height}: {detail}")
 
 
 def header_key(shard: int, height: int) -> str:
@@ -288,14 +321,14 @@ def body_key(shard: int, height: int, root: bytes) -> str:
 
 def _header_of(checkpoint: Checkpoint) -> Header:
     named = _BLOCK_ORIGIN.fullmatch(checkpoint.origin)
-    if named is None or len(checkpoint.extensions) < 5:
-        raise ValueError("not 'ORIGIN/block/HEIGHT' with five or more lines after the root")
+    if named is None:
+        raise ValueError("not ORIGIN/block/HEIGHT")
     lines = [line.split(" ") for line in checkpoint.extensions]
-    words = ["previous", "time", "accepted", "body", "identity"] + ["range"] * (len(lines) - 5)
-    sizes = [2, 2, 2, 3, 4] + [5] * (len(lines) - 5)
-    if [line[0] for line in lines] != words or [len(line) for line in lines] != sizes:
-        raise ValueError("lines are missing, out of order or of the wrong shape")
-    previous, time, accepted, body, identity, *ranges = lines
+    previous, time, accepted, body, identity = _fixed_lines(lines[:5])
+    ranges = [line for line in lines[5:] if line[0] == "range"]
+    handovers = lines[5 + len(ranges) :]
+    if lines[5:] != ranges + handovers or any(len(line) != 5 for line in lines[5:]):
+        raise ValueError("ranges and handovers are out of order or of the wrong shape")
     if _SHA256_HEX.fullmatch(body[2]) is None:
         raise ValueError("the body's hash is not 64 hex digits")
     return Header(
@@ -310,7 +343,16 @@ def _header_of(checkpoint: Checkpoint) -> Header:
         body_sha256=bytes.fromhex(body[2]),
         identity=(identity[1], int_of_decimal(identity[2]), int_of_decimal(identity[3])),
         ranges=tuple(Range(r[1], *(int_of_decimal(number) for number in r[2:])) for r in ranges),
+        handovers=tuple(
+            Handover(h[0], h[1], int_of_decimal(h[2]), int_of_decimal(h[3]), h[4]) for h in handovers
+        ),
     )
+
+
+def _fixed_lines(lines: list[list[str]]) -> list[list[str]]:
+    if [(line[0], len(line)) for line in lines] != _FIXED_LINES:
+        raise ValueError("lines are missing, out of order or of the wrong shape")
+    return lines
 
 
 def _require_sense(header: Header) -> None:
@@ -322,5 +364,17 @@ def _require_sense(header: Header) -> None:
             raise ValueError("not a Kafka topic and partition")
     if any(r.first > r.next for r in header.ranges):
         raise ValueError("a range ends before it begins")
+    _require_handovers(header)
     if header.leaves > sum(r.next - r.first for r in header.ranges) or header.accepted > header.leaves:
         raise ValueError("more leaves than offsets, or more accepted than there are")
+
+
+def _require_handovers(header: Header) -> None:
+    known = {(h.way, h.topic, h.partition): h for h in header.handovers}
+    if list(header.handovers) != sorted(known.values()):
+        raise ValueError("handovers are not sorted, or a partition is handed over twice")
+    ends = {("took", r.topic, r.partition): r.first for r in header.ranges}
+    ends |= {("gave", r.topic, r.partition): r.next for r in header.ranges}
+    for place, handover in known.items():
+        if ends.get(place) != handover.offset or handover.shard in {"", header.origin}:
+            raise ValueError("a handover is not at an end of its range, or is to the shard itself")

@@ -9,6 +9,8 @@ FINDING_CODES = {
     "header-unreadable": "the header object is not a header note",
     "header-signature": "the shard's key did not sign these header bytes",
     "chain-broken": "a header does not follow from the one before it",
+    "coverage-gap": "offsets of an input partition are in no shard's block",
+    "coverage-overlap": "offsets of an input partition are covered twice",
     "body-missing": "the body that the header names is not there",
     "body-hash": "the body's bytes are not those that the header commits to",
     "body-unreadable": "the body cannot be decoded",
