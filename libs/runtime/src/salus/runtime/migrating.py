@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncEngine
+
+# Alembic's context is global to the process, so two databases cannot be upgraded in turns.
+_one_at_a_time = asyncio.Lock()
 
 
 async def migrate(engine: AsyncEngine, *, package: str, version_table: str) -> None:
@@ -22,5 +27,5 @@ async def migrate(engine: AsyncEngine, *, package: str, version_table: str) -> N
         config.attributes["version_table"] = version_table
         command.upgrade(config, "head")
 
-    async with engine.begin() as connection:
+    async with _one_at_a_time, engine.begin() as connection:
         await connection.run_sync(upgrade)
