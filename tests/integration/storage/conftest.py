@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
@@ -19,6 +19,7 @@ from salus.devkit.addresses import Addresses
 from salus.devkit.network import NetworkFolder, Plan, create_topics, load_key
 from salus.events.catalogue import ConsentRevoked, EventData, PartyRegistered, PublicKey
 from salus.events.did import LocalSigner, multibase_of
+from salus.events.envelope import decode_event
 from salus.messaging import Reader, Record
 from salus.objects import S3Objects, open_store
 from salus.runtime.publishing import ServicePublisher, open_publisher
@@ -63,10 +64,14 @@ class World:
         transport = httpx.ASGITransport(app=self.app)
         self.client = httpx.AsyncClient(transport=transport, base_url="http://storage")
 
-    async def join(self, name: str, *, kind: str = "person", member: str | None = None, roles: tuple[str, ...] = ()) -> Person:
+    async def join(
+        self, name: str, *, kind: str = "person", member: str | None = None, roles: tuple[str, ...] = ()
+    ) -> Person:
         """Register a party."""
         signer = LocalSigner.from_seed(uuid4().bytes + uuid4().bytes)
-        key = PublicKey(id=signer.verification_method, multibase=multibase_of(signer.public_key), valid_from=VALID_FROM)
+        key = PublicKey(
+            id=signer.verification_method, multibase=multibase_of(signer.public_key), valid_from=VALID_FROM
+        )
         party = PartyRegistered(
             did=signer.did,
             kind=kind,
@@ -103,7 +108,9 @@ class World:
     async def patient(self) -> str:
         """Register a patient of the hospital."""
         hospital = self.people["hospital"]
-        answer = await self.client.post("/subjects", json={"steward": hospital.did}, headers=hospital.bearer())
+        answer = await self.client.post(
+            "/subjects", json={"steward": hospital.did}, headers=hospital.bearer()
+        )
         assert answer.status_code == 201, answer.text
         return str(answer.json()["patient"])
 
@@ -129,13 +136,15 @@ class World:
         """Open a bucket as the operator of the object store could."""
         s3 = self.parts.s3
         return open_store(
-            endpoint=s3.endpoint, access_key=s3.access_key, secret_key=s3.secret_key, region=s3.region, bucket=name
+            endpoint=s3.endpoint,
+            access_key=s3.access_key,
+            secret_key=s3.secret_key,
+            region=s3.region,
+            bucket=name,
         )
 
     async def told(self, patient: str) -> list[EventData]:
         """Return the data of every event on the storage topic about a patient."""
-        from salus.events.envelope import decode_event
-
         async with Reader(self.parts.kafka_bootstrap, starts={("salus.storage.events", 0): 0}) as reader:
             end = (await reader.end_offsets())[("salus.storage.events", 0)]
             records: list[Record] = []
@@ -175,9 +184,7 @@ async def world(parts: Addresses, tmp_path: Path) -> AsyncIterator[World]:
         await stack.enter_async_context(running)
         world = World(folder, settings, running, identity, consent, parts)
         for role, party in network["services"].items():
-            key = PublicKey(
-                id=party["key"]["id"], multibase=party["key"]["multibase"], valid_from=VALID_FROM
-            )
+            key = PublicKey(id=party["key"]["id"], multibase=party["key"]["multibase"], valid_from=VALID_FROM)
             registered = PartyRegistered(did=party["did"], kind="service", keys=(key,), roles=(role,))
             await identity.publish(registered, subject=party["did"], expected_version=0)
         await world.join("hospital", kind="member")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from salus.events.catalogue import ObjectRead, ObjectStored, ReadRefused, SubjectKeyDestroyed
+from salus.events.catalogue import ObjectRead, ObjectStored
 
 
 async def test_an_object_is_encrypted_and_comes_back_as_it_was(world):

@@ -1,0 +1,39 @@
+"""A fresh bucket on the real MinIO for each test."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+import pytest
+
+from salus.devkit.addresses import Addresses
+from salus.objects import Admin, S3Objects, open_store
+
+
+@pytest.fixture
+def admin(parts: Addresses) -> Admin:
+    s3 = parts.s3
+    return Admin(endpoint=s3.endpoint, access_key=s3.access_key, secret_key=s3.secret_key, region=s3.region)
+
+
+@pytest.fixture
+def open_bucket(parts: Addresses):
+    def opened(name: str, *, deadline_s: float = 10) -> S3Objects:
+        s3 = parts.s3
+        return open_store(
+            endpoint=s3.endpoint,
+            access_key=s3.access_key,
+            secret_key=s3.secret_key,
+            region=s3.region,
+            bucket=name,
+            deadline_s=deadline_s,
+        )
+
+    return opened
+
+
+@pytest.fixture
+async def store(admin: Admin, open_bucket) -> S3Objects:
+    name = f"test-{uuid4().hex[:12]}"
+    await admin.ensure_bucket(name)
+    return open_bucket(name)

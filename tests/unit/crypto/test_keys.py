@@ -1,0 +1,70 @@
+"""Key files: private, whole, and of the right kind."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from salus.crypto.errors import ExposedKeyError, InvalidKeyError
+from salus.crypto.keys import load_ed25519, save_ed25519, write_private
+
+
+def test_a_saved_key_loads_and_only_its_owner_may_read_it(tmp_path: Path) -> None:
+    path = tmp_path / "keys" / "storage.pem"
+    key = Ed25519PrivateKey.generate()
+    save_ed25519(path, key)
+
+    assert load_ed25519(path).private_bytes_raw() == key.private_bytes_raw()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("mode", [0o604, 0o602, 0o620, 0o644])
+def test_a_key_that_others_may_read_or_change_is_refused(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "key.pem"
+    save_ed25519(path, Ed25519PrivateKey.generate())
+    path.chmod(mode)
+
+    with pytest.raises(ExposedKeyError, match="chmod 600"):
+        load_ed25519(path)
+
+
+def test_a_group_may_read_a_mounted_secret(tmp_path: Path) -> None:
+    path = tmp_path / "key.pem"
+    save_ed25519(path, Ed25519PrivateKey.generate())
+    path.chmod(0o440)
+
+    load_ed25519(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a key", b"-----BEGIN PRIVATE KEY-----\nAAAA\n"])
+def test_what_is_not_a_key_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "key.pem"
+    write_private(path, content)
+
+    with pytest.raises(InvalidKeyError, match=r"key\.pem"):
+        load_ed25519(path)
+
+
+def test_a_key_of_another_kind_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "key.pem"
+    pem = X25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    write_private(path, pem)
+
+    with pytest.raises(InvalidKeyError, match="Ed25519"):
+        load_ed25519(path)
+
+
+def test_a_fresh_file_never_replaces_another(tmp_path: Path) -> None:
+    path = tmp_path / "kms"
+    write_private(path, b"first", fresh=True)
+
+    with pytest.raises(FileExistsError):
+        write_private(path, b"second", fresh=True)
+    assert path.read_bytes() == b"first"
+    assert list(tmp_path.iterdir()) == [path]
