@@ -152,4 +152,4 @@ async def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(SequencerSettings()))
+    asyncio.run(main(Settings()))
