@@ -1,0 +1,346 @@
+"""Consent on real Kafka: grant, decide, revoke, break the glass; races and restarts."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import jwt
+import pytest
+
+from salus.client.auth import make_bearer
+from salus.consent.__main__ import open_app
+from salus.consent.adapters.folded import CONSENT_TOPIC, STORAGE_TOPIC
+from salus.consent.settings import Settings
+from salus.devkit.addresses import Addresses
+from salus.devkit.network import NetworkFolder, Plan, create_topics
+from salus.events.catalogue import PartyRegistered, PublicKey, Role, SubjectKeyDestroyed, SubjectRegistered
+from salus.events.did import LocalSigner, multibase_of
+from salus.events.envelope import Event, decode_event
+from salus.messaging import Reader
+from salus.runtime.publishing import open_publisher
+
+PLAN = Plan(origin="test")
+LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@dataclass
+class Town:
+    """A network with a hospital, its people and one patient whose record it stewards."""
+
+    parts: Addresses
+    network: NetworkFolder
+    hospital: LocalSigner
+    clinician: LocalSigner
+    colleague: LocalSigner
+    officer: LocalSigner
+    patient: LocalSigner
+    operator: LocalSigner
+    pseudonym: str
+
+    @asynccontextmanager
+    async def replica(self, database: str = "a.db") -> AsyncIterator[httpx.AsyncClient]:
+        settings = Settings(
+            kafka_bootstrap=self.parts.kafka_bootstrap,
+            network_file=self.network.file,
+            signing_key_file=self.network.key_file("consent"),
+            database_url=f"sqlite+aiosqlite:///{self.network.folder / database}",
+            http_port=0,
+        )
+        async with open_app(settings) as app:
+            transport = httpx.ASGITransport(app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://consent") as client:
+                yield client
+
+    def grant(self, **changes: Any) -> dict[str, Any]:
+        until = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+        body = {"patient": self.pseudonym, "grantee": self.clinician.did, "actions": ["read"]}
+        return {**body, "purposes": ["TREAT"], "valid_until": until, **changes}
+
+    def question(self, **changes: Any) -> dict[str, Any]:
+        body = {"action": "read", "object": "object-1", "patient": self.pseudonym, "purpose": "TREAT"}
+        return {**body, **changes}
+
+    async def events(self) -> list[Event]:
+        """Return what consent has said about the patient, in order."""
+        async with Reader(self.parts.kafka_bootstrap, starts={(CONSENT_TOPIC, 0): 0}) as reader:
+            end, found = (await reader.end_offsets())[CONSENT_TOPIC, 0], []
+            while await reader.position(CONSENT_TOPIC, 0) < end:
+                records = await reader.poll(max_records=500, timeout_ms=100)
+                found += [r for r in records if r.key == self.pseudonym.encode() and r.value is not None]
+        return [decode_event(record.value) for record in found if record.value is not None]
+
+    async def storage_says(self, *facts: SubjectRegistered | SubjectKeyDestroyed) -> None:
+        async with open_publisher(self.parts.kafka_bootstrap, self.network.signer("storage")) as publisher:
+            for fact in facts:
+                await publisher.publish(fact, subject=self.pseudonym)
+
+
+def bearer(signer: LocalSigner) -> dict[str, str]:
+    return {"Authorization": f"Bearer {make_bearer(signer, 'salus:consent', now=datetime.now(UTC))}"}
+
+
+def registered(
+    signer: LocalSigner, kind: Any, role: Role | None = None, member: str | None = None
+) -> PartyRegistered:
+    key = PublicKey(
+        id=signer.verification_method, multibase=multibase_of(signer.public_key), valid_from=LONG_AGO
+    )
+    roles = (role,) if role else ()
+    return PartyRegistered(did=signer.did, kind=kind, keys=(key,), roles=roles, member=member)
+
+
+@pytest.fixture
+async def town(parts: Addresses, tmp_path: Path) -> Town:
+    await create_topics(parts.kafka_bootstrap, PLAN)
+    network = NetworkFolder(tmp_path)
+    network.create(PLAN)
+    hospital, clinician, colleague, officer, patient = (
+        LocalSigner.from_seed(os.urandom(32)) for _ in range(5)
+    )
+    pseudonym = f"urn:uuid:{uuid.uuid4()}"
+    joined = [
+        registered(network.signer("consent"), "service", "consent"),
+        registered(network.signer("storage"), "service", "storage"),
+        registered(network.signer("operator"), "person", "operator"),
+        registered(hospital, "member"),
+        registered(clinician, "person", "clinician", hospital.did),
+        registered(colleague, "person", "clinician", hospital.did),
+        registered(officer, "person", "privacy-officer", hospital.did),
+        registered(patient, "person", "patient", hospital.did),
+    ]
+    async with open_publisher(parts.kafka_bootstrap, network.signer("identity")) as publisher:
+        for fact in joined:
+            await publisher.publish(fact, subject=fact.did, expected_version=0)
+    operator = network.signer("operator")
+    town = Town(parts, network, hospital, clinician, colleague, officer, patient, operator, pseudonym)
+    await town.storage_says(
+        SubjectRegistered(patient=pseudonym, steward=hospital.did, suite="s", key="k", public_key="p")
+    )
+    return town
+
+
+async def test_a_consent_opens_and_its_revocation_closes_at_once(town: Town) -> None:
+    async with town.replica("a.db") as a, town.replica("b.db") as b:
+        ask = {"json": town.question(), "headers": bearer(town.clinician)}
+        before = (await a.post("/decisions", **ask)).json()
+        granted = await a.post("/consents", json=town.grant(), headers=bearer(town.hospital))
+        during = (await b.post("/decisions", **ask)).json()
+        url = f"/consents/{granted.json()['consent']}/revoke"
+        revoked = await a.post(url, headers=bearer(town.hospital))
+        after = (await b.post("/decisions", **ask)).json()
+        again = await a.post(url, headers=bearer(town.hospital))
+
+    assert (before["allowed"], before["reasons"], before["token"]) == (False, ["no-policy-permits"], None)
+    assert (during["allowed"], during["reasons"]) == (True, ["consented-clinician-reads"])
+    assert revoked.json()["revoked"]
+    assert (after["allowed"], after["epoch"]) == (False, 1)
+    assert (again.status_code, again.json()["code"]) == (409, "consent-revoked")
+
+
+async def test_a_token_is_bound_to_holder_object_action_purpose_and_epoch(town: Town) -> None:
+    async with town.replica() as client:
+        await client.post("/consents", json=town.grant(), headers=bearer(town.hospital))
+        answer = await client.post("/decisions", json=town.question(), headers=bearer(town.clinician))
+
+    consent = town.network.signer("consent")
+    token = answer.json()["token"]
+    claims = jwt.decode(token, consent.public_key, algorithms=["EdDSA"], audience="salus:storage")
+    assert claims == {
+        "iss": consent.did,
+        "sub": town.clinician.did,
+        "aud": "salus:storage",
+        "jti": answer.json()["decision"],
+        "obj": "object-1",
+        "act": "read",
+        "pat": town.pseudonym,
+        "pur": "TREAT",
+        "epoch": 0,
+        "bg": False,
+        "iat": claims["iat"],
+        "exp": claims["iat"] + 60,
+    }
+    assert jwt.get_unverified_header(token)["kid"] == consent.verification_method
+
+
+async def test_every_answer_is_an_event_denials_too(town: Town) -> None:
+    async with town.replica() as client:
+        answers = [
+            (await client.post("/decisions", json=town.question(), headers=bearer(who))).json()
+            for who in (town.clinician, town.operator)
+        ]
+        events = await town.events()
+
+    decided = [event.data for event in events if event.type.name == "salus.consent.access-decided.v1"]
+    assert [d.decision for d in decided] == [a["decision"] for a in answers]  # type: ignore[attr-defined]  # of that type
+    assert [d.allowed for d in decided] == [False, False]  # type: ignore[attr-defined]  # of that type
+    assert decided[1].reasons == ("operator-never-reads",)  # type: ignore[attr-defined]  # of that type
+    assert all(len(d.inputs) == 64 and d.state_position > 0 for d in decided)  # type: ignore[attr-defined]  # of that type
+
+
+async def test_breaking_the_glass_is_allowed_loud_and_reviewed(town: Town) -> None:
+    emergency = town.question(purpose="ETREAT", break_glass={"reason": "life-threatening"})
+    async with town.replica() as client:
+        plain = await client.post(
+            "/decisions", json=town.question(purpose="ETREAT"), headers=bearer(town.clinician)
+        )
+        answer = (await client.post("/decisions", json=emergency, headers=bearer(town.clinician))).json()
+        url = f"/glass-breaks/{answer['decision']}/review"
+        own = await client.post(url, json={"outcome": "justified"}, headers=bearer(town.clinician))
+        reviewed = await client.post(url, json={"outcome": "justified"}, headers=bearer(town.officer))
+        again = await client.post(url, json={"outcome": "unjustified"}, headers=bearer(town.officer))
+        listed = await client.get(f"/patients/{town.pseudonym}/glass-breaks", headers=bearer(town.officer))
+        events = await town.events()
+
+    assert plain.json()["allowed"] is False
+    assert (answer["allowed"], answer["break_glass"], answer["reasons"]) == (True, True, ["break-glass"])
+    assert answer["obligations"] == ["notify-patient", "notify-privacy-officer", "review-within-72h"]
+    claims = jwt.decode(answer["token"], options={"verify_signature": False})
+    assert (claims["bg"], claims["exp"] - claims["iat"]) == (True, 300)
+    names = [event.type.name.split(".")[2] for event in events]
+    assert names == ["access-decided", "glass-broken", "access-decided", "glass-break-reviewed"]
+    assert (own.status_code, own.json()["code"]) == (403, "not-permitted")
+    assert reviewed.status_code == 204
+    assert (again.status_code, again.json()["code"]) == (409, "already-reviewed")
+    assert listed.json() == [
+        {"decision": answer["decision"], "principal": town.clinician.did, "outcome": "justified"}
+    ]
+
+
+async def test_a_patient_decides_for_herself_once_her_steward_said_who_she_is(town: Town) -> None:
+    own = town.question(purpose="PATRQT")
+    async with town.replica() as client:
+        early = await client.post("/consents", json=town.grant(), headers=bearer(town.patient))
+        url = f"/patients/{town.pseudonym}/parties"
+        wrong = await client.post(url, json={"did": town.clinician.did}, headers=bearer(town.hospital))
+        self_made = await client.post(url, json={"did": town.patient.did}, headers=bearer(town.patient))
+        linked = await client.post(url, json={"did": town.patient.did}, headers=bearer(town.hospital))
+        granted = await client.post("/consents", json=town.grant(), headers=bearer(town.patient))
+        read = await client.post("/decisions", json=own, headers=bearer(town.patient))
+        mine = await client.get(f"/patients/{town.pseudonym}/consents", headers=bearer(town.patient))
+        theirs = await client.get(f"/patients/{town.pseudonym}/consents", headers=bearer(town.colleague))
+
+    codes = [(r.status_code, r.json()["code"]) for r in (early, wrong, self_made)]
+    assert codes == [(403, "not-permitted"), (422, "not-a-patient"), (403, "not-permitted")]
+    assert (linked.status_code, granted.status_code) == (201, 201)
+    assert read.json()["reasons"] == ["patient-reads-own"]
+    assert [c["consent"] for c in mine.json()["consents"]] == [granted.json()["consent"]]
+    assert theirs.json()["consents"] == []
+
+
+async def test_an_erased_patient_is_read_by_nobody(town: Town) -> None:
+    emergency = town.question(purpose="ETREAT", break_glass={"reason": "other"})
+    async with town.replica() as client:
+        await client.post("/consents", json=town.grant(), headers=bearer(town.hospital))
+        await town.storage_says(
+            SubjectKeyDestroyed(
+                patient=town.pseudonym,
+                key="k",
+                requested_by=town.hospital.did,
+                basis="gdpr-art-17",
+                objects=1,
+            )
+        )
+        answers = [
+            (await client.post("/decisions", json=body, headers=bearer(town.clinician))).json()
+            for body in (town.question(), emergency)
+        ]
+        granted = await client.post("/consents", json=town.grant(), headers=bearer(town.hospital))
+
+    assert [(a["allowed"], a["reasons"]) for a in answers] == [(False, ["patient-erased"])] * 2
+    assert (granted.status_code, granted.json()["code"]) == (409, "patient-erased")
+
+
+async def test_a_repeated_grant_with_the_same_key_has_one_effect(town: Town) -> None:
+    headers = {**bearer(town.hospital), "Idempotency-Key": "request-0001"}
+    body = town.grant()
+    async with town.replica("a.db") as a, town.replica("b.db") as b:
+        first = await a.post("/consents", json=body, headers=headers)
+        second = await b.post("/consents", json=body, headers=headers)
+        other = await b.post("/consents", json={**body, "purposes": ["HOPERAT"]}, headers=headers)
+        listed = await a.get(f"/patients/{town.pseudonym}/consents", headers=bearer(town.hospital))
+
+    assert first.json() == second.json()
+    assert (other.status_code, other.json()["code"]) == (422, "idempotency-key-reused")
+    assert len(listed.json()["consents"]) == 1
+
+
+async def test_of_two_replicas_that_change_one_patient_at_once_none_loses_an_answer(town: Town) -> None:
+    async with town.replica("a.db") as a, town.replica("b.db") as b:
+        responses = await asyncio.gather(
+            *(c.post("/consents", json=town.grant(), headers=bearer(town.hospital)) for c in (a, b, a, b))
+        )
+        lists = [
+            (await c.get(f"/patients/{town.pseudonym}/consents", headers=bearer(town.hospital))).json()
+            for c in (a, b)
+        ]
+
+    won = {r.json()["consent"] for r in responses if r.status_code == 201}
+    lost = [r for r in responses if r.status_code != 201]
+    assert won
+    assert lost
+    assert {(r.status_code, r.json()["code"]) for r in lost} == {(409, "conflict")}
+    assert lists[0] == lists[1]
+    assert {c["consent"] for c in lists[0]["consents"]} == won
+
+
+async def test_a_restart_and_a_new_database_arrive_at_the_same_state(town: Town) -> None:
+    url = f"/patients/{town.pseudonym}/consents"
+    async with town.replica("a.db") as client:
+        granted = await client.post("/consents", json=town.grant(), headers=bearer(town.hospital))
+    async with town.replica("a.db") as client:
+        consent = granted.json()["consent"]
+        await client.post(f"/consents/{consent}/revoke", headers=bearer(town.hospital))
+        kept = (await client.get(url, headers=bearer(town.hospital))).json()
+    async with town.replica("new.db") as client:
+        rebuilt = (await client.get(url, headers=bearer(town.hospital))).json()
+        ready = await client.get("/readyz")
+
+    assert kept == rebuilt
+    assert kept["epoch"] == 1
+    assert ready.status_code == 200
+
+
+async def test_a_policy_set_is_adopted_once(town: Town) -> None:
+    for database in ("a.db", "a.db", "new.db"):
+        async with town.replica(database):
+            pass
+    async with Reader(town.parts.kafka_bootstrap, starts={(CONSENT_TOPIC, 0): 0}) as reader:
+        records = []
+        while len(records) < (await reader.end_offsets())[CONSENT_TOPIC, 0]:
+            records += await reader.poll(max_records=500, timeout_ms=100)
+
+    service = town.network.signer("consent").did.encode()
+    assert len([record for record in records if record.key == service]) == 1
+
+
+async def test_fhir_consents_go_in_and_come_out(town: Town) -> None:
+    async with town.replica() as client:
+        granted = await client.post("/consents", json=town.grant(), headers=bearer(town.hospital))
+        url = f"/fhir/Consent/{granted.json()['consent']}"
+        resource = await client.get(url, headers=bearer(town.hospital))
+        created = await client.post("/fhir/Consent", json=resource.json(), headers=bearer(town.hospital))
+        refused = await client.post(
+            "/fhir/Consent", json={**resource.json(), "modifierExtension": []}, headers=bearer(town.hospital)
+        )
+        hidden = await client.get(url, headers=bearer(town.operator))
+
+    assert resource.headers["content-type"] == "application/fhir+json"
+    assert created.status_code == 201
+    assert created.headers["location"] == f"/fhir/Consent/{created.json()['id']}"
+    assert created.json()["provision"] == resource.json()["provision"]
+    assert refused.status_code == 422
+    assert refused.json()["issue"][0]["expression"] == ["Consent.modifierExtension"]
+    assert hidden.status_code == 404
+
+
+def test_the_topics_are_those_of_the_catalogue() -> None:
+    assert (CONSENT_TOPIC, STORAGE_TOPIC) == ("salus.consent.events", "salus.storage.events")
