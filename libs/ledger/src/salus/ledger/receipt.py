@@ -34,8 +34,8 @@ RECEIPT_CODES = (
     "event-digest",
     "block-path",
     "header-signature",
-    "log-path",
     "checkpoint-signature",
+    "log-path",
     "quorum",
 )
 
