@@ -1,7 +1,9 @@
 """The trail equals the ledger: every leaf once, in order, and nothing that does not verify."""
 
 import asyncio
+from datetime import timedelta
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,10 +12,14 @@ from tests.unit.audit.samples import AROUND, CONSENT, IDENTITY, MEMBER, NOON, ST
 
 from salus.audit.adapters.sql import open_trail
 from salus.audit.domain.blocks import BlockRefusedError
+from salus.audit.domain.directory import Directory
 from salus.audit.domain.search import Question, Visibility
 from salus.audit.handlers import Bell, Follower, Indexer, publish_next
 from salus.audit.ports import OutOfReachError
 from salus.events.catalogue import (
+    AccessDecided,
+    ConsentGranted,
+    ConsentRevoked,
     DocumentRegistered,
     ObjectRead,
     PartyRegistered,
@@ -29,6 +35,32 @@ CLINICIAN = "did:key:z6MkclinicianClinicianClinicianClinicianClin"
 DOCUMENT = DocumentRegistered(patient=PATIENT, object="obj-1", media_type="application/fhir+json")
 READ = ObjectRead(object="obj-1", patient=PATIENT, reader=CLINICIAN, decision="dec-1", purpose="TREAT")
 MULTIBASE = "z6Mkf5rGMoatrSj1f4CyvuHBeXJELe9RPdzo2PKGNCKVtZxP"
+GRANTED = ConsentGranted(
+    consent="c-1",
+    patient=PATIENT,
+    grantee=CLINICIAN,
+    actions=("read",),
+    purposes=("TREAT",),
+    valid_from=NOON - timedelta(days=1),
+    valid_until=NOON + timedelta(days=1),
+    epoch=1,
+)
+REVOKED = ConsentRevoked(consent="c-1", patient=PATIENT, epoch=2)
+ALLOWED = AccessDecided(
+    decision="dec-1",
+    principal=CLINICIAN,
+    action="read",
+    object="obj-1",
+    patient=PATIENT,
+    purpose="TREAT",
+    allowed=True,
+    reasons=("consented-clinician-reads",),
+    policy_set="a" * 64,
+    inputs="b" * 64,
+    state_position=3,
+    epoch=1,
+    valid_until=NOON + timedelta(seconds=60),
+)
 KEY = PublicKey(id=f"{CLINICIAN}#k", multibase=MULTIBASE, valid_from=NOON)
 EVERYTHING = Visibility(everything=True)
 
@@ -267,3 +299,35 @@ async def test_publication_leaves_no_gap_and_repeats_with_the_same_ids(trail, fa
         assert list(once) == expected
         assert len({(message.uid, message.value) for message in published}) == 5
         assert {message.key for message in published} == {key}
+
+
+async def test_a_decision_is_shown_with_the_consents_that_covered_it(trail):
+    def decided(name):
+        return Accepted(ALLOWED, source=CONSENT, name=name, subject=PATIENT)
+
+    chain = Chain(topic="salus.consent.events")
+    chain.seal([decided("before"), Accepted(GRANTED, source=CONSENT, name="granted", subject=PATIENT)])
+    chain.seal([decided("during"), Accepted(REVOKED, source=CONSENT, name="revoked", subject=PATIENT)])
+    chain.seal([decided("after")])
+    await index_all(chain, trail)
+
+    entries = {each.entry.id: each.entry for each in await all_of(trail)}
+    assert [entries[name].facts.consents for name in ("before", "during", "after")] == [(), ("c-1",), ()]
+    assert entries["revoked"].facts.party == CLINICIAN
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"grantee": MEMBER},
+        {"actions": ("write",)},
+        {"purposes": ("HRESCH",)},
+        {"valid_from": NOON + timedelta(seconds=1)},
+        {"valid_until": NOON},
+    ],
+)
+def test_a_consent_for_something_else_covers_nothing(change):
+    directory = Directory()
+    directory.apply(msgspec.structs.replace(GRANTED, **change))
+
+    assert directory.covering(ALLOWED, at=NOON) == ()

@@ -5,14 +5,16 @@ import json
 from pathlib import Path
 
 import jsonschema
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.unit.audit import balp, samples
+from tests.unit.audit.test_indexing import ALLOWED, CLINICIAN, GRANTED, PATIENT, READ
 
-from salus.audit.domain.describe import describe, describe_rejected
+from salus.audit.domain.describe import Named, describe, describe_rejected, describe_unknown
 from salus.audit.domain.directory import Directory
-from salus.audit.domain.fhir import audit_event_of
+from salus.audit.domain.fhir import PROFILES, audit_event_of
 from salus.audit.domain.meanings import facts_of
 from salus.audit.domain.ocsf import ocsf_of
 from salus.events import catalogue
@@ -82,3 +84,59 @@ def test_every_rejection_maps_to_valid_ocsf_and_fhir(reason):
 
     assert (ocsf["class_uid"], ocsf["status_id"], ocsf["status_code"]) == (6003, 2, reason)
     assert fhir["outcome"] == "4"
+
+
+def _entry(data, source, directory=None):
+    return describe(samples.event_of(data, source=source), samples.place(), directory or Directory())
+
+
+def test_a_decision_by_consent_is_in_the_consent_profile_of_balp():
+    directory = Directory()
+    directory.apply(GRANTED)
+
+    ocsf, fhir = check(_entry(ALLOWED, samples.CONSENT, directory))
+
+    assert fhir["meta"]["profile"] == [PROFILES + "AuthZconsent"]
+    assert [e["what"].get("identifier", {}).get("value") for e in fhir["entity"]] == [PATIENT, "c-1", "dec-1"]
+    assert (ocsf["class_uid"], ocsf["privileges"], ocsf["status"]) == (3003, ["read:TREAT"], "Success")
+
+
+def test_a_refused_decision_claims_no_profile_and_is_a_failure():
+    refused = msgspec.structs.replace(ALLOWED, allowed=False, reasons=("no-policy-permits",))
+
+    ocsf, fhir = check(_entry(refused, samples.CONSENT))
+
+    assert "meta" not in fhir
+    assert fhir["outcome"] == "4"
+    assert (ocsf["status"], ocsf["action"], ocsf["status_detail"]) == (
+        "Failure",
+        "Denied",
+        "no-policy-permits",
+    )
+
+
+def test_a_read_is_a_patient_read_of_balp_and_a_datastore_read_of_ocsf():
+    ocsf, fhir = check(_entry(READ, samples.STORAGE))
+
+    assert fhir["meta"]["profile"] == [PROFILES + "PatientRead"]
+    assert fhir["agent"][2]["who"]["identifier"]["value"] == CLINICIAN
+    assert (ocsf["type_uid"], ocsf["actor"]["user"]["uid"]) == (600501, CLINICIAN)
+    assert ocsf["enrichments"][0]["data"]["leaf_hash"] == ocsf["metadata"]["uid"]
+    assert ocsf["enrichments"][0]["src_url"].startswith("http://127.0.0.1:8405/receipts?topic=")
+
+
+def test_an_unproven_sender_is_not_accused():
+    claimed = b"v1 did:key:z6MkvictimX#k 0/1 " + b"A" * 86 + b"=="
+
+    for reason in Reason:
+        entry = describe_rejected(samples.place(), reason, claimed, Directory())
+        proven = list(Reason).index(reason) >= list(Reason).index(Reason.MALFORMED_JSON)
+        assert (entry.actor == "did:key:z6MkvictimX") == proven
+
+
+def test_an_event_type_newer_than_this_service_is_still_shown():
+    named = Named("e-1", samples.MEMBER, "salus.trials.enrolled.v9", "subject-1", samples.NOON)
+
+    ocsf, _ = check(describe_unknown(named, samples.place(), Directory()))
+
+    assert ocsf["metadata"]["event_code"] == "salus.trials.enrolled.v9"

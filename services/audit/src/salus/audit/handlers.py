@@ -8,7 +8,13 @@ from collections.abc import Mapping
 import msgspec
 import structlog
 
-from salus.audit.domain.blocks import BlockRefusedError, entries_of, verify_body, verify_header
+from salus.audit.domain.blocks import (
+    BlockRefusedError,
+    entries_of,
+    patients_in,
+    verify_body,
+    verify_header,
+)
 from salus.audit.domain.entry import TrailEntry
 from salus.audit.domain.fhir import audit_event_of
 from salus.audit.domain.network import Surroundings
@@ -84,7 +90,7 @@ class Indexer:
             raise BlockRefusedError(
                 shard=shard, height=before.height, code="body-unreadable", detail=str(error)
             ) from error
-        directory = await self._trail.directory()
+        directory = await self._trail.directory(patients_in(rows))
         entries = entries_of(block, rows, directory)
         tip = Tip(before.height + 1, note)
         await self._trail.append(entries, directory, shard=shard, tip=tip, before=before)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -47,8 +47,8 @@ class Trail(Protocol):
     async def tip(self, shard: int) -> Tip:
         """Return how far a shard is indexed."""
 
-    async def directory(self) -> Directory:
-        """Return who is who, as of the last indexed block."""
+    async def directory(self, patients: Collection[str]) -> Directory:
+        """Return who is who and these patients' consents, as of the last indexed block."""
 
     async def append(
         self, entries: Sequence[TrailEntry], directory: Directory, *, shard: int, tip: Tip, before: Tip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 from typing import Any
@@ -26,11 +26,14 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from salus.audit.domain.directory import Directory, KnownParty
+from salus.audit.domain.directory import Directory, KnownConsent, KnownParty
 from salus.audit.domain.entry import TrailEntry
 from salus.audit.domain.search import Found, Question, Visibility
 from salus.audit.ports import OutOfReachError, Tip
 from salus.runtime.migrating import migrate
+
+# Databases limit the parameters of one statement.
+PARAMETERS_MAX = 500
 
 _metadata = MetaData()
 _trail = Table(
@@ -79,6 +82,13 @@ _patients = Table(
     Column("did", String(256), primary_key=True),
     Column("pseudonym", String(256), primary_key=True),
 )
+_consents = Table(
+    "audit_consents",
+    _metadata,
+    Column("patient", String(256), primary_key=True),
+    Column("id", String(256), primary_key=True),
+    Column("consent", LargeBinary),
+)
 _decoder = msgspec.json.Decoder(TrailEntry)
 
 
@@ -101,15 +111,16 @@ class SqlTrail:
             row = (await connection.execute(select(_shards).where(_shards.c.shard == shard))).one_or_none()
         return Tip(0, None) if row is None else Tip(row.next_height, row.last_header)
 
-    async def directory(self) -> Directory:
-        """Return who is who; read again only if another process has indexed since."""
+    async def directory(self, patients: Collection[str] = ()) -> Directory:
+        """Return who is who and consents; parties are read again only if another process has indexed."""
         async with self._reading() as connection:
             indexed = await _scalar(connection, select(func.coalesce(func.sum(_shards.c.next_height), 0)))
             if self._known[0] != indexed:
                 rows = (await connection.execute(select(_parties))).all()
                 known = {row.did: msgspec.json.decode(row.party, type=KnownParty) for row in rows}
                 self._known = (indexed, known)
-        return Directory(self._known[1])
+            consents = await _consents_of(connection, patients)
+        return Directory(self._known[1], consents)
 
     async def append(
         self, entries: Sequence[TrailEntry], directory: Directory, *, shard: int, tip: Tip, before: Tip
@@ -220,6 +231,15 @@ async def _scalar(connection: AsyncConnection, query: Any) -> int:
     return int((await connection.execute(query)).scalar_one())
 
 
+async def _consents_of(connection: AsyncConnection, patients: Collection[str]) -> list[KnownConsent]:
+    ordered, found = sorted(patients), []
+    for start in range(0, len(ordered), PARAMETERS_MAX):
+        some = _consents.c.patient.in_(ordered[start : start + PARAMETERS_MAX])
+        rows = (await connection.execute(select(_consents.c.consent).where(some))).scalars()
+        found += [msgspec.json.decode(row, type=KnownConsent) for row in rows]
+    return found
+
+
 async def _move_tip(connection: AsyncConnection, shard: int, *, tip: Tip, before: Tip) -> bool:
     values = {"next_height": tip.height, "last_header": tip.note}
     if before.note is None:
@@ -234,6 +254,11 @@ async def _store_directory(connection: AsyncConnection, directory: Directory) ->
     for did, party in directory.changed.items():
         await connection.execute(_parties.delete().where(_parties.c.did == did))
         await connection.execute(_parties.insert().values(did=did, party=msgspec.json.encode(party)))
+    for (patient, name), consent in directory.changed_consents.items():
+        at = (_consents.c.patient == patient, _consents.c.id == name)
+        await connection.execute(_consents.delete().where(*at))
+        row = {"patient": patient, "id": name, "consent": msgspec.json.encode(consent)}
+        await connection.execute(_consents.insert().values(row))
     for did, pseudonym in sorted(directory.linked):
         here = (_patients.c.did == did, _patients.c.pseudonym == pseudonym)
         await connection.execute(_patients.delete().where(*here))

@@ -77,6 +77,12 @@ def entries_of(block: Block, rows: Iterable[Sequence[Any]], directory: Directory
     return [_entry(block, index, row, header_hash, directory) for index, row in enumerate(kept)]
 
 
+def patients_in(rows: Iterable[Sequence[Any]]) -> set[str]:
+    """Return the subjects of the consent events among the rows: the patients whose consents matter."""
+    named = (Row(*row) for row in rows)
+    return {row.subject for row in named if row.subject and (row.type or "").startswith("salus.consent.")}
+
+
 def _refused(block: Block, code: str, detail: str) -> BlockRefusedError:
     return BlockRefusedError(shard=block.shard, height=block.header.height, code=code, detail=detail)
 

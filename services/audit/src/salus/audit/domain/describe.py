@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+import msgspec
+
 from salus.audit.domain.directory import Directory
 from salus.audit.domain.entry import Activity, Facts, Place, Severity, TrailEntry
 from salus.audit.domain.meanings import facts_of, short
+from salus.events.catalogue import AccessDecided, ConsentRevoked
 from salus.events.envelope import Event
 from salus.events.errors import Reason, RejectedError
 from salus.events.signature import parse_signature
@@ -40,7 +43,7 @@ def describe(event: Event, place: Place, directory: Directory) -> TrailEntry:
     facts = facts_of(event.data)
     if facts is None:
         return describe_unknown(_named(event), place, directory)
-    return _entry(_named(event), facts, place, directory)
+    return _entry(_named(event), _with_consents(facts, event, directory), place, directory)
 
 
 def describe_unknown(named: Named, place: Place, directory: Directory) -> TrailEntry:
@@ -82,6 +85,21 @@ def describe_rejected(place: Place, reason: str, signature: bytes | None, direct
         actor=actor,
         member=directory.member_of(actor),
     )
+
+
+def _with_consents(facts: Facts, event: Event, directory: Directory) -> Facts:
+    """Return the facts with the consents that a decision rested on, and whom a revoked one had been for.
+
+    A decision names the rules that allowed it, not the consents; the ledger tells which were in force.
+    """
+    match event.data:
+        case AccessDecided(allowed=True, break_glass=False) as decision:
+            covering = directory.covering(decision, at=event.envelope.time)
+            return msgspec.structs.replace(facts, consents=covering)
+        case ConsentRevoked(patient=patient, consent=name):
+            consent = directory.consent(patient, name)
+            return facts if consent is None else msgspec.structs.replace(facts, party=consent.grantee)
+    return facts
 
 
 def _named(event: Event) -> Named:

@@ -1,10 +1,22 @@
-"""Who is who: the fold that tells which member an actor acts for, and which pseudonyms are whose."""
+"""Who is who and what was consented: the fold that puts member, pseudonym and consent beside a fact."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from datetime import datetime
+
 import msgspec
 
-from salus.events.catalogue import EventData, PartyRegistered, PatientLinked, RoleGranted, RoleWithdrawn
+from salus.events.catalogue import (
+    AccessDecided,
+    ConsentGranted,
+    ConsentRevoked,
+    EventData,
+    PartyRegistered,
+    PatientLinked,
+    RoleGranted,
+    RoleWithdrawn,
+)
 
 
 class KnownParty(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -17,15 +29,33 @@ class KnownParty(msgspec.Struct, frozen=True, omit_defaults=True):
     name: str | None = None
 
 
-class Directory:
-    """The parties registered up to some point of the ledger.
+class KnownConsent(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A consent as the trail knows it."""
 
-    `changed` are the parties to be stored again, `linked` the (DID, pseudonym) pairs that are new.
+    consent: str
+    patient: str
+    grantee: str
+    actions: tuple[str, ...]
+    purposes: tuple[str, ...]
+    valid_from: datetime
+    valid_until: datetime
+    revoked: bool = False
+
+
+class Directory:
+    """The parties, links and consents up to some point of the ledger.
+
+    It knows all parties, but only the consents of the patients it was made for. `changed` and
+    `changed_consents` are to be stored again, `linked` are the (DID, pseudonym) pairs that are new.
     """
 
-    def __init__(self, parties: dict[str, KnownParty] | None = None) -> None:
+    def __init__(
+        self, parties: dict[str, KnownParty] | None = None, consents: Iterable[KnownConsent] = ()
+    ) -> None:
         self._parties = dict(parties or {})
+        self._consents = {(consent.patient, consent.consent): consent for consent in consents}
         self.changed: dict[str, KnownParty] = {}
+        self.changed_consents: dict[tuple[str, str], KnownConsent] = {}
         self.linked: set[tuple[str, str]] = set()
 
     def apply(self, data: EventData) -> None:
@@ -41,6 +71,8 @@ class Directory:
                 self._put(msgspec.structs.replace(party, roles=left))
             case PatientLinked():
                 self.linked.add((data.did, data.patient))
+            case ConsentGranted() | ConsentRevoked():
+                self._apply_consent(data)
             case _:
                 pass
 
@@ -54,6 +86,45 @@ class Directory:
         if party is None:
             return None
         return party.did if party.kind == "member" else party.member
+
+    def consent(self, patient: str, consent: str) -> KnownConsent | None:
+        """Return a consent of one of the patients that this directory was made for."""
+        return self._consents.get((patient, consent))
+
+    def covering(self, decision: AccessDecided, *, at: datetime) -> tuple[str, ...]:
+        """Return the consents that covered what was decided: to the principal or its member, then valid."""
+        grantees = {decision.principal, self.member_of(decision.principal)}
+        return tuple(
+            sorted(
+                consent.consent
+                for consent in self._consents.values()
+                if consent.patient == decision.patient
+                and consent.grantee in grantees
+                and decision.action in consent.actions
+                and decision.purpose in consent.purposes
+                and consent.valid_from <= at < consent.valid_until
+                and not consent.revoked
+            )
+        )
+
+    def _apply_consent(self, data: ConsentGranted | ConsentRevoked) -> None:
+        place = (data.patient, data.consent)
+        known = self._consents.get(place)
+        if isinstance(data, ConsentGranted):
+            consent = KnownConsent(
+                consent=data.consent,
+                patient=data.patient,
+                grantee=data.grantee,
+                actions=data.actions,
+                purposes=data.purposes,
+                valid_from=data.valid_from,
+                valid_until=data.valid_until,
+            )
+        elif known is not None:
+            consent = msgspec.structs.replace(known, revoked=True)
+        else:
+            return
+        self._consents[place] = self.changed_consents[place] = consent
 
     def _put(self, party: KnownParty) -> None:
         self._parties[party.did] = self.changed[party.did] = party

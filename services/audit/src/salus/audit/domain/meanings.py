@@ -167,17 +167,11 @@ def _access_decided(data: c.AccessDecided) -> Facts:
         patient=data.patient,
         purpose=data.purpose,
         decision=data.decision,
-        consents=tuple(reason for reason in data.reasons if is_consent(reason)),
         rules=data.reasons,
         policy_set=data.policy_set,
         privileges=(f"{data.action}:{data.purpose}",),
         break_glass=data.break_glass,
     )
-
-
-def is_consent(reason: str) -> bool:
-    """Tell whether a decision's reason names a consent rather than a policy."""
-    return reason.startswith(("consent:", "consent-", "urn:salus:consent:"))
 
 
 @describes(c.GlassBroken)

@@ -57,8 +57,21 @@ def upgrade() -> None:
         sa.Column("did", sa.String(256), primary_key=True),
         sa.Column("pseudonym", sa.String(256), primary_key=True),
     )
+    op.create_table(
+        "audit_consents",
+        sa.Column("patient", sa.String(256), primary_key=True),
+        sa.Column("id", sa.String(256), primary_key=True),
+        sa.Column("consent", sa.LargeBinary, nullable=False),
+    )
 
 
 def downgrade() -> None:
-    for name in ("audit_patients", "audit_parties", "audit_outputs", "audit_shards", "audit_trail"):
+    for name in (
+        "audit_consents",
+        "audit_patients",
+        "audit_parties",
+        "audit_outputs",
+        "audit_shards",
+        "audit_trail",
+    ):
         op.drop_table(name)

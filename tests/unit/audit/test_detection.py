@@ -1,0 +1,120 @@
+"""Findings: at once for emergency access, once a burst for probing, the same again for the same events."""
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.unit.audit import samples
+from tests.unit.audit.test_indexing import ALLOWED, CLINICIAN, PATIENT, READ
+from tests.unit.audit.test_mappings import OCSF
+
+from salus.audit.domain.describe import describe
+from salus.audit.domain.detection import (
+    ProbingRule,
+    Window,
+    actor_of,
+    glass_finding,
+    is_finding,
+    is_glass_broken,
+    is_refusal,
+    key_of,
+    note_refusal,
+)
+from salus.audit.domain.directory import Directory
+from salus.audit.domain.ocsf import ocsf_of
+from salus.events.catalogue import GlassBroken, ReadRefused
+
+GLASS = GlassBroken(
+    decision="dec-9",
+    principal=CLINICIAN,
+    object="obj-1",
+    patient=PATIENT,
+    reason="life-threatening",
+    valid_until=samples.NOON,
+)
+REFUSED = ReadRefused(object="obj-1", patient=PATIENT, reader=CLINICIAN, reason="no-decision")
+RULE = ProbingRule(refusals=3, window_s=60)
+
+
+def ocsf(data, index=0, *, at_ms=None):
+    event = samples.event_of(data, source=samples.STORAGE)
+    found = ocsf_of(describe(event, samples.place(index), Directory()), samples.AROUND)
+    return found if at_ms is None else found | {"time": at_ms}
+
+
+def run(times, *, rule=RULE):
+    window, findings = Window(), []
+    for index, at_ms in enumerate(times):
+        window, found = note_refusal(window, ocsf(REFUSED, index, at_ms=at_ms), rule)
+        findings += [found] if found else []
+    return findings
+
+
+def test_emergency_access_is_a_finding_at_once():
+    event = ocsf(GLASS)
+    finding = glass_finding(event)
+
+    assert is_glass_broken(event)
+    OCSF[2004].validate(finding)
+    assert (finding["severity"], finding["unmapped"]["decision"]) == ("High", "dec-9")
+    assert finding["finding_info"]["related_events"] == [{"uid": event["metadata"]["uid"]}]
+    assert key_of(finding) == CLINICIAN
+    assert glass_finding(event) == finding
+
+
+def test_findings_are_not_looked_at_again():
+    assert is_finding(glass_finding(ocsf(GLASS)))
+    assert not is_finding(ocsf(GLASS))
+
+
+def test_refused_reads_and_refused_decisions_are_refusals_and_nothing_else_is():
+    refused = msgspec.structs.replace(ALLOWED, allowed=False)
+
+    assert is_refusal(ocsf(REFUSED))
+    assert is_refusal(ocsf(refused))
+    assert not any(is_refusal(ocsf(data)) for data in (READ, ALLOWED, GLASS))
+
+
+def test_an_unproven_sender_is_nobody():
+    assert actor_of({"actor": {"user": {"uid": "unproven"}}}) is None
+    assert actor_of({}) is None
+
+
+def test_enough_refusals_within_the_window_are_probing():
+    findings = run([0, 1_000, 2_000])
+
+    assert len(findings) == 1
+    OCSF[2004].validate(findings[0])
+    assert findings[0]["finding_info"]["related_events_count"] == 3
+
+
+def test_refusals_far_apart_are_not_probing():
+    assert run([0, 60_000, 120_000, 180_000]) == []
+
+
+def test_a_burst_gives_one_finding_and_a_later_burst_another():
+    later = 10_000_000
+
+    findings = run([0, 1, 2, 3, 4, later, later + 1, later + 2])
+
+    assert len(findings) == 2
+    assert len({finding["metadata"]["uid"] for finding in findings}) == 2
+
+
+def test_an_event_seen_twice_counts_once():
+    window, event = Window(), ocsf(REFUSED)
+    for _ in range(10):
+        window, found = note_refusal(window, event, RULE)
+
+        assert found is None
+    assert len(window.refusals) == 1
+
+
+@given(st.lists(st.integers(0, 200_000), min_size=1, max_size=12))
+def test_a_finding_comes_only_when_the_window_holds_enough(times):
+    ordered = sorted(times)
+    dense = any(
+        ordered[i + RULE.refusals - 1] - ordered[i] < RULE.window_s * 1000
+        for i in range(len(ordered) - RULE.refusals + 1)
+    )
+
+    assert bool(run(ordered)) == dense
