@@ -76,7 +76,7 @@ def set_up() -> None:
     run(*pip, "install", "--require-hashes", "-r", str(PINNED_UV))
     uv = keep_uv()
     say("installing what requirements.lock names, by hash (1 to 3 minutes the first time)")
-    run(uv, "pip", "sync", "--quiet", "--require-hashes", str(LOCK))
+    run(uv, "pip", "sync", "--quiet", "--compile-bytecode", "--require-hashes", str(LOCK))
     say("installing Salus's own packages")
     ours = [argument for package in packages() for argument in ("-e", str(package))]
     run(uv, "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", *ours)
