@@ -9,6 +9,7 @@ from tests.unit.audit.chain import Accepted, Refused
 from tests.unit.audit.samples import CONSENT, STORAGE
 from tests.unit.audit.test_indexing import CLINICIAN, PATIENT, READ, documents
 
+from salus.devkit.waiting import until
 from salus.events.catalogue import GlassBroken, ReadRefused
 from salus.ledger.block import body_key
 
@@ -51,7 +52,6 @@ async def test_a_restart_in_the_middle_publishes_no_gap(world):
     await world.start()
 
     await world.published(world.settings.ocsf_topic, 600)
-    await asyncio.sleep(0)
 
     page = (await world.get("/trail", limit=1)).json()
     assert page["entries"][0]["id"] == "event-599"
@@ -82,11 +82,11 @@ async def test_a_damaged_body_stops_the_trail_and_says_so_until_it_is_restored(w
     await world.bucket.put(key, b"not what the header says")
     await world.bucket.put("shard/0/000000000001/header", world.chain.objects["shard/0/000000000001/header"])
 
-    async with asyncio.timeout(20):
-        while (ready := await world.client.get("/readyz")).status_code == 200:
-            await asyncio.sleep(0.1)
+    async def unready():
+        return (await world.client.get("/readyz")).status_code == 503
 
-    assert "body-unreadable" in ready.json()["checks"]["ledger"]
+    assert await until(unready, deadline_s=20)
+    assert "body-unreadable" in (await world.client.get("/readyz")).json()["checks"]["ledger"]
     assert len((await world.get("/trail")).json()["entries"]) == 1
 
     await world.bucket.put(key, world.chain.objects[key])

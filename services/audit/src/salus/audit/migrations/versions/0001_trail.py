@@ -66,12 +66,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    for name in (
-        "audit_consents",
-        "audit_patients",
-        "audit_parties",
-        "audit_outputs",
-        "audit_shards",
-        "audit_trail",
-    ):
-        op.drop_table(name)
+    for name in ("consents", "patients", "parties", "outputs", "shards", "trail"):
+        op.drop_table(f"audit_{name}")
