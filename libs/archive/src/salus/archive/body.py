@@ -37,6 +37,8 @@ ACCEPTED = "accepted"
 
 # A damaged page costs at most this many rows their readability, and queries skip groups by statistics.
 ROWS_PER_GROUP = 4096
+# What pyarrow raises for bytes that are not what they should be.
+_UNREADABLE = (pa.ArrowException, OSError, ValueError, MemoryError, OverflowError, KeyError)
 _DICTIONARY = ["topic", "status", "source", "type"]
 _STATISTICS = ["topic", "partition", "offset", "status", "source", "type", "subject", "time"]
 # Hashes do not compress; trying costs time.
@@ -119,7 +121,7 @@ def decode_body(data: bytes, *, columns: Sequence[str] | None = None, verify_pag
         if file.schema_arrow.remove_metadata() != SCHEMA:
             raise BodyError("the Parquet file does not have the columns of a body")
         return file.read(columns=names, use_threads=False)
-    except (pa.ArrowException, OSError, ValueError, MemoryError, OverflowError) as error:
+    except _UNREADABLE as error:
         raise BodyError(f"the Parquet file cannot be read: {error}") from error
 
 
@@ -134,3 +136,26 @@ def _array(values: Sequence[Any], column: pa.Field) -> pa.Array:
     if array.null_count and not column.nullable:
         raise ValueError(f"{column.name} lacks an element")
     return array
+
+
+def unreadable_parts(data: bytes) -> list[str]:
+    """Return, for a damaged file, which columns of which rows have pages that fail their checksum."""
+    try:
+        file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+        sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+    except _UNREADABLE as error:
+        return [f"the file's footer cannot be read ({_first_line(error)})"]
+    found = []
+    first = 0
+    for group, rows in enumerate(sizes):
+        for name in SCHEMA.names:
+            try:
+                file.read_row_group(group, columns=[name], use_threads=False)
+            except _UNREADABLE as error:
+                found.append(f"column {name} of rows {first} to {first + rows - 1} ({_first_line(error)})")
+        first += rows
+    return found
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).partition("\n")[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterable
 
@@ -11,6 +12,7 @@ from salus.ledger.errors import TileError
 from salus.ledger.merkle import HASH_SIZE
 from salus.ledger.tiles import (
     ENTRIES,
+    LEVEL_MAX,
     TILE_WIDTH,
     ReadTile,
     TileRef,
@@ -27,6 +29,9 @@ CHECKPOINT_KEY = "checkpoint"
 # 8 KiB each for tiles; entry bundles are not cached.
 TILES_CACHED_MAX = 1024
 TILES_AT_ONCE = 16
+_TILE = re.compile(
+    r"tile/(?P<level>entries|0|[1-9][0-9]?)/(?P<n>(?:x[0-9]{3}/){0,6}[0-9]{3})(?:\.p/(?P<w>[1-9][0-9]{0,2}))?"
+)
 
 
 class LogReader:
@@ -130,3 +135,17 @@ def cut_tile(ref: TileRef, data: bytes, width: int) -> bytes:
         return encode_bundle(decode_bundle(data)[:width])
     except TileError as error:
         raise DamagedError(ref.path, error.detail) from None
+
+
+def parse_tile_path(path: str) -> TileRef | None:
+    """Return the tile that a path names, `tile/L/N[.p/W]`, or None if it is not in the one form of those."""
+    match = _TILE.fullmatch(path)
+    if match is None:
+        return None
+    level = ENTRIES if match["level"] == "entries" else int(match["level"])
+    index = int(match["n"].replace("x", "").replace("/", ""))
+    width = int(match["w"] or TILE_WIDTH)
+    if level > LEVEL_MAX or width > TILE_WIDTH or (match["w"] and width == TILE_WIDTH):
+        return None
+    ref = TileRef(level, index, width)
+    return ref if ref.path == path else None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import re
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -14,9 +13,9 @@ from pydantic import BaseModel
 from salus.anchoring.metrics import Metrics
 from salus.anchoring.runner import Runner
 from salus.archive.errors import ArchiveError, MissingError, NoSuchRecordError
-from salus.archive.log import LogReader
+from salus.archive.log import LogReader, parse_tile_path
 from salus.archive.receipts import Anchored, ReceiptMaker, RecordPosition
-from salus.ledger.tiles import ENTRIES, LEVEL_MAX, TILE_WIDTH, TileRef
+from salus.ledger.tiles import ENTRIES
 from salus.objects import ObjectsError
 from salus.runtime.problems import ProblemError
 
@@ -27,9 +26,6 @@ BYTES = "application/octet-stream"
 _OPEN = {"Access-Control-Allow-Origin": "*", "X-Content-Type-Options": "nosniff"}
 _FOR_EVER = {**_OPEN, "Cache-Control": "public, max-age=31536000, immutable"}
 _FOR_NOW = {**_OPEN, "Cache-Control": "no-cache"}
-_TILE = re.compile(
-    r"(?P<level>entries|0|[1-9][0-9]?)/(?P<n>(?:x[0-9]{3}/)*[0-9]{3})(?:\.p/(?P<w>[1-9][0-9]{0,2}))?"
-)
 
 
 class Status(BaseModel):
@@ -58,7 +54,7 @@ def log_routes(runner: Runner, log: LogReader) -> APIRouter:
 
     @router.get("/tile/{path:path}", summary="A tile or an entry bundle (C2SP tlog-tiles).")
     async def tile(path: str, accept_encoding: Annotated[str, Header()] = "") -> Response:
-        ref = parse_tile_path(path)
+        ref = parse_tile_path(f"tile/{path}")
         if ref is None:
             raise ProblemError(404, "no-such-tile", "not the path of a tile")
         try:
@@ -124,20 +120,6 @@ def status_routes(runner: Runner) -> APIRouter:
         )
 
     return router
-
-
-def parse_tile_path(path: str) -> TileRef | None:
-    """Return the tile that a path below `tile/` names, or None if it is not the one form of such a path."""
-    match = _TILE.fullmatch(path)
-    if match is None:
-        return None
-    level = ENTRIES if match["level"] == "entries" else int(match["level"])
-    index = int(match["n"].replace("x", "").replace("/", ""))
-    width = int(match["w"] or TILE_WIDTH)
-    if level > LEVEL_MAX or width > TILE_WIDTH or (match["w"] and width == TILE_WIDTH):
-        return None
-    ref = TileRef(level, index, width)
-    return ref if ref.path == f"tile/{path}" else None
 
 
 async def _entry_of(runner: Runner, record: RecordPosition, wait_s: float) -> int:

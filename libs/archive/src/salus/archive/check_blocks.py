@@ -1,0 +1,180 @@
+"""Checks a stretch of one chain: header signatures, succession, bodies. Runs in a worker process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from salus.archive.blocks import BlockArchive
+from salus.archive.check_body import Blamed, check_body
+from salus.archive.deep import Judge
+from salus.archive.errors import DamagedError
+from salus.archive.log import LogReader
+from salus.archive.report import Counts, Finding
+from salus.ledger.block import Header, body_key, check_succession, header_key, open_header
+from salus.ledger.errors import BlockError
+from salus.ledger.merkle import leaf_hash
+from salus.ledger.note import NoteVerifier
+from salus.objects import NotFoundError, ObjectStore
+
+# Bodies read ahead while one is being checked; each may take tens of megabytes.
+BODIES_AHEAD = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Heights of one shard to check, and where the log has them: height to (log index, leaf hash)."""
+
+    shard: int
+    heights: range
+    logged: Mapping[int, tuple[int, bytes]]
+
+
+@dataclass(slots=True)
+class Checked:
+    """What a stretch came to: the leaf hash of each header object that is its shard's, by height."""
+
+    shard: int
+    hashes: dict[int, bytes] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+    counts: Counts = field(default_factory=Counts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A header that can be trusted, wherever it was found."""
+
+    header: Header
+    note: bytes
+
+
+class BlockChecker:
+    """Checks stretches of chains in two buckets."""
+
+    def __init__(
+        self,
+        ledger: ObjectStore,
+        log: ObjectStore,
+        verifiers: Mapping[int, NoteVerifier],
+        judge: Judge | None = None,
+    ) -> None:
+        self._objects = ledger
+        self._archive = BlockArchive(ledger)
+        self._log = LogReader(log)
+        self._verifiers = verifiers
+        self._judge = judge
+
+    async def check(self, stretch: Stretch) -> Checked:
+        """Check every block of the stretch; raises ObjectsError if the store goes away."""
+        result = Checked(stretch.shard)
+        first = max(stretch.heights.start - 1, 0)
+        known = {h: await self._known(stretch, h, result) for h in range(first, stretch.heights.stop)}
+        bodies: dict[int, asyncio.Task[bytes | None]] = {}
+        try:
+            for height in stretch.heights:
+                for ahead in range(height, min(height + BODIES_AHEAD, stretch.heights.stop)):
+                    block = known[ahead]
+                    if block is not None and ahead not in bodies:
+                        bodies[ahead] = asyncio.create_task(self._body(stretch.shard, block.header))
+                block = known[height]
+                result.counts.blocks += 1
+                if block is None:
+                    continue
+                self._check_succession(stretch.shard, known.get(height - 1), block, result)
+                self._check_body(stretch.shard, block.header, await bodies.pop(height), result)
+        finally:
+            for task in bodies.values():
+                task.cancel()
+        return result
+
+    async def _known(self, stretch: Stretch, height: int, result: Checked) -> _Known | None:
+        """Return the header, out of the log if the archive's own is bad; findings for our heights only."""
+        shard = stretch.shard
+        verifier = self._verifiers[shard]
+        note = await self._archive.header(shard, height)
+        logged = stretch.logged.get(height)
+        ours = height in stretch.heights
+        try:
+            known = _opened(note, height, verifier)
+        except BlockError as error:
+            if ours:
+                result.findings.append(_about_header(shard, height, error.code, error.detail))
+            return await self._from_log(logged, height, verifier)
+        if ours:
+            result.hashes[height] = leaf_hash(known.note)
+            if logged is not None and logged[1] != result.hashes[height]:
+                await self._check_equivocation(shard, height, logged[0], verifier, result)
+        return known
+
+    async def _from_log(
+        self, logged: tuple[int, bytes] | None, height: int, verifier: NoteVerifier
+    ) -> _Known | None:
+        if logged is None:
+            return None
+        try:
+            async for note in self._log.entries(logged[0], logged[0] + 1):
+                header = open_header(note, verifier)
+                return _Known(header, note) if header.height == height else None
+        except (DamagedError, BlockError):
+            pass
+        return None
+
+    async def _check_equivocation(
+        self, shard: int, height: int, index: int, verifier: NoteVerifier, result: Checked
+    ) -> None:
+        """Both the archive and the log have a header with a good signature, but not the same one."""
+        if await self._from_log((index, b""), height, verifier) is not None:
+            detail = f"the log has another signed header of this height, at index {index}"
+            result.findings.append(_about_header(shard, height, "header-differs", detail))
+
+    def _check_succession(self, shard: int, before: _Known | None, block: _Known, result: Checked) -> None:
+        if before is None and block.header.height > 0:
+            # What is before it is damaged beyond repair, and was found so.
+            return
+        try:
+            check_succession((before.header, before.note) if before else None, block.header)
+        except BlockError as error:
+            code = f"succession-{error.code}"
+            result.findings.append(_about_header(shard, block.header.height, code, error.detail))
+
+    async def _body(self, shard: int, header: Header) -> bytes | None:
+        try:
+            return await self._objects.get(body_key(shard, header.height, header.root))
+        except NotFoundError:
+            return None
+
+    def _check_body(self, shard: int, header: Header, data: bytes | None, result: Checked) -> None:
+        if data is None:
+            result.findings.append(Blamed(shard, header).finding("body-missing", "there is no such body"))
+            return
+        result.counts.rows += header.leaves
+        result.counts.body_bytes += len(data)
+        found = check_body(shard, header, data)
+        result.findings += found
+        if self._judge is not None and not found:
+            judged, refuted = self._judge.check(shard, header, data)
+            result.counts.judged += judged
+            result.findings += refuted
+
+
+def _opened(note: bytes | None, height: int, verifier: NoteVerifier) -> _Known:
+    """Return the header; raises BlockError with the code of the finding."""
+    if note is None:
+        raise BlockError("header-missing", "there is no header at this height")
+    header = open_header(note, verifier)
+    if header.height != height:
+        raise BlockError("header-misplaced", f"it is the header of height {header.height}")
+    return _Known(header, note)
+
+
+def _about_header(shard: int, height: int, code: str, detail: str) -> Finding:
+    return Finding(
+        severity="error",
+        code=code,
+        bucket="ledger",
+        key=header_key(shard, height),
+        detail=detail,
+        shard=shard,
+        height=height,
+    )

@@ -1,0 +1,214 @@
+"""Checks one block's body against its signed header: every row's leaf hash, the root, and what is kept.
+
+Pure. What it finds it names: the row, or, where the file cannot be read, the column and group of rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from typing import Any
+
+import msgspec
+
+from salus.archive.body import ACCEPTED, SCHEMA, decode_body, unreadable_parts
+from salus.archive.errors import BodyError
+from salus.archive.report import Finding
+from salus.ledger.block import Header, body_key, leaf_hashes
+from salus.ledger.merkle import LEAF_PREFIX, root_of
+
+# A body that is wrong everywhere is not worth a finding a row.
+ROW_FINDINGS_MAX = 20
+_FROM_VALUE = ("id", "source", "type", "subject", "time")
+
+
+class Attributes(msgspec.Struct, frozen=True):
+    """The attributes of an event that a body repeats in columns."""
+
+    id: str
+    source: str
+    type: str
+    subject: str
+    time: datetime
+
+
+_ATTRIBUTES = msgspec.json.Decoder(Attributes)
+Columns = Mapping[str, Sequence[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Blamed:
+    """The block that findings are about."""
+
+    shard: int
+    header: Header
+
+    @property
+    def key(self) -> str:
+        """The body's key."""
+        return body_key(self.shard, self.header.height, self.header.root)
+
+    def finding(
+        self, code: str, detail: str, *, row: int | None = None, columns: Columns | None = None
+    ) -> Finding:
+        """Return an error about the body, or about one of its rows."""
+        where: dict[str, Any] = {}
+        if row is not None and columns is not None:
+            where = {name: columns[name][row] for name in ("topic", "partition", "offset") if name in columns}
+            where["event"] = columns["id"][row] if "id" in columns else None
+        return Finding(
+            severity="error",
+            code=code,
+            bucket="ledger",
+            key=self.key,
+            detail=detail,
+            shard=self.shard,
+            height=self.header.height,
+            row=row,
+            **where,
+        )
+
+
+def check_body(shard: int, header: Header, data: bytes) -> list[Finding]:
+    """Return what is wrong with the body that this (trusted) header names."""
+    blamed = Blamed(shard, header)
+    whole = len(data) == header.body_bytes and sha256(data).digest() == header.body_sha256
+    if whole:
+        try:
+            return check_rows(blamed, columns_of_body(data))
+        except BodyError as error:
+            return [blamed.finding("body-unreadable", str(error))]
+    return _check_changed(blamed, data)
+
+
+def columns_of_body(data: bytes, *, names: Sequence[str] | None = None) -> dict[str, list[Any]]:
+    """Return the columns as lists; raises BodyError."""
+    table = decode_body(data, columns=names)
+    return {name: table[name].to_pylist() for name in table.column_names}
+
+
+def check_rows(blamed: Blamed, columns: Columns) -> list[Finding]:
+    """Return what is wrong with the rows: hashes and root, positions, counts, and what is kept of each."""
+    header = blamed.header
+    found = [
+        *_check_hashes(blamed, columns),
+        *_check_positions(blamed, columns),
+        *_check_kept(blamed, columns),
+    ]
+    accepted = sum(status == ACCEPTED for status in columns["status"])
+    if (len(columns["status"]), accepted) != (header.leaves, header.accepted):
+        counted = f"{len(columns['status'])} rows, {accepted} accepted"
+        detail = f"{counted}; the header says {header.leaves}, {header.accepted}"
+        found.append(blamed.finding("body-count", detail))
+    return found
+
+
+def _check_changed(blamed: Blamed, data: bytes) -> list[Finding]:
+    """The bytes are not those that were signed: say where, as closely as the file still tells."""
+    header = blamed.header
+    damaged = unreadable_parts(data)
+    place = "; ".join(damaged) or "outside the pages of the columns"
+    changed = blamed.finding(
+        "body-changed",
+        f"{len(data)} bytes whose SHA-256 is not the signed one ({header.body_bytes} bytes): {place}",
+    )
+    try:
+        columns = columns_of_body(data)
+        return [changed, *check_rows(blamed, columns)]
+    except BodyError:
+        return [changed]
+    except (ValueError, TypeError, AttributeError, OverflowError):
+        # Rows that decode to what no writer writes.
+        return [changed]
+
+
+def _check_hashes(blamed: Blamed, columns: Columns) -> Iterator[Finding]:
+    stored = columns["leaf_hash"]
+    computed = leaf_hashes(
+        zip(
+            columns["topic"],
+            columns["partition"],
+            columns["offset"],
+            columns["status"],
+            digests(columns),
+            columns["signature"],
+            strict=True,
+        )
+    )
+    if computed == stored:
+        if root_of(computed) != blamed.header.root:
+            yield blamed.finding("block-root", "the rows do not lead to the root in the header")
+        return
+    wrong = [row for row, (a, b) in enumerate(zip(computed, stored, strict=True)) if a != b]
+    if root_of(computed) == blamed.header.root:
+        code, detail = "row-hash", "the column leaf_hash is wrong; the record itself is whole"
+    else:
+        code, detail = "row-changed", "position, status, signature or value is not what was sealed"
+        if root_of(stored) != blamed.header.root:
+            yield blamed.finding("block-root", "neither the rows nor their leaf hashes lead to the root")
+    yield from _capped(blamed, code, detail, wrong, columns)
+
+
+def digests(columns: Columns) -> list[bytes]:
+    """Return each row's digest: the leaf hash of its value, or what was kept of a rejected one."""
+    return [
+        sha256(LEAF_PREFIX + value).digest() if value is not None else digest or b""
+        for value, digest in zip(columns["value"], columns["digest"], strict=True)
+    ]
+
+
+def _check_positions(blamed: Blamed, columns: Columns) -> Iterator[Finding]:
+    """Each row lies within the header's ranges, after the row before it."""
+    ranges = {(r.topic, r.partition): (r.first, r.next) for r in blamed.header.ranges}
+    wrong = []
+    before = ("", -1, -1)
+    for row, at in enumerate(zip(columns["topic"], columns["partition"], columns["offset"], strict=True)):
+        first, following = ranges.get(at[:2], (0, 0))
+        if not first <= at[2] < following or at <= before:
+            wrong.append(row)
+        before = at
+    yield from _capped(blamed, "row-position", "outside the header's ranges, or out of order", wrong, columns)
+
+
+def _check_kept(blamed: Blamed, columns: Columns) -> Iterator[Finding]:
+    """Of a rejected record the digest alone is kept; an accepted one's columns repeat its value."""
+    kept, differing = [], []
+    rows = zip(
+        columns["status"],
+        columns["value"],
+        columns["digest"],
+        *(columns[n] for n in _FROM_VALUE),
+        strict=True,
+    )
+    for row, (status, value, digest, *repeated) in enumerate(rows):
+        if status != ACCEPTED:
+            if value is not None or digest is None or any(r is not None for r in repeated):
+                kept.append(row)
+        elif value is None or digest is not None or not _repeats(value, repeated):
+            differing.append(row)
+    yield from _capped(
+        blamed, "rejected-kept", "more than the digest of a rejected record is kept", kept, columns
+    )
+    yield from _capped(blamed, "row-columns", "the columns do not repeat the event", differing, columns)
+
+
+def _repeats(value: bytes, repeated: Sequence[Any]) -> bool:
+    try:
+        event = _ATTRIBUTES.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return (event.id, event.source, event.type, event.subject, event.time) == tuple(repeated)
+
+
+def _capped(
+    blamed: Blamed, code: str, detail: str, rows: Sequence[int], columns: Columns
+) -> Iterator[Finding]:
+    for row in rows[:ROW_FINDINGS_MAX]:
+        yield blamed.finding(code, detail, row=row, columns=columns)
+    if len(rows) > ROW_FINDINGS_MAX:
+        yield blamed.finding(code, f"and {len(rows) - ROW_FINDINGS_MAX} more rows: {detail}")
+
+
+assert set(_FROM_VALUE) < set(SCHEMA.names)  # noqa: S101  # two lists that must not drift apart

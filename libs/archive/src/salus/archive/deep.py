@@ -1,0 +1,161 @@
+"""Judges every event's signature again, by the identity state at the position that its block recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from salus.archive.blocks import BlockArchive
+from salus.archive.body import ACCEPTED
+from salus.archive.check_body import Blamed, Columns, columns_of_body
+from salus.archive.errors import ArchiveError
+from salus.archive.report import Finding
+from salus.archive.trust import Trust
+from salus.events.envelope import decode_event
+from salus.events.errors import Reason, RejectedError
+from salus.events.judging import judge_batch, verify_signature
+from salus.events.keyring import KeyRing
+from salus.events.signature import SIGNATURE_HEADER
+from salus.ledger.block import REJECTED_PREFIX, Header, open_header
+from salus.ledger.errors import BlockError
+from salus.ledger.note import NoteVerifier
+from salus.objects import ObjectStore
+
+# These depend on nothing but digest, signature and identity state, so they can be judged again although
+# the rejected value was not kept.
+_SIGNATURE_REASONS = frozenset(
+    {
+        Reason.MISSING_SIGNATURE,
+        Reason.MALFORMED_SIGNATURE,
+        Reason.UNKNOWN_KEY,
+        Reason.KEY_NOT_YET_VALID,
+        Reason.KEY_EXPIRED,
+        Reason.KEY_REVOKED,
+        Reason.BAD_SIGNATURE,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityEvent:
+    """An accepted event of the identity topic: its offset and value."""
+
+    offset: int
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A row as a record to judge; the Kafka key of an accepted event is its subject."""
+
+    topic: str
+    key: bytes
+    value: bytes
+    signature: bytes | None
+
+    def header(self, name: str) -> bytes | None:
+        return self.signature if name == SIGNATURE_HEADER else None
+
+
+class Judge:
+    """Repeats the sequencer's judgement; blocks must come with heights that do not go back."""
+
+    def __init__(self, trust: Trust, identities: Sequence[IdentityEvent]) -> None:
+        if trust.root_did is None or trust.root_key is None:
+            raise ValueError("the network file names no root of identity")
+        self._trust = (trust.root_did, trust.root_key)
+        self._identities = identities
+        self._folded = 0
+        self._ring = KeyRing.rooted(did=trust.root_did, key=trust.root_key)
+
+    def ring_at(self, position: int) -> KeyRing:
+        """Return the ring after the identity events below an offset."""
+        if self._ring.position > position:
+            self._ring = KeyRing.rooted(did=self._trust[0], key=self._trust[1])
+            self._folded = 0
+        while self._folded < len(self._identities) and self._identities[self._folded].offset < position:
+            self._ring.fold(decode_event(self._identities[self._folded].value))
+            self._folded += 1
+        self._ring.position = position
+        return self._ring
+
+    def check(self, shard: int, header: Header, data: bytes) -> tuple[int, list[Finding]]:
+        """Return how many rows could be judged again, and those whose verdict was another."""
+        blamed = Blamed(shard, header)
+        columns = columns_of_body(data)
+        verdicts = self._verdicts(header, columns)
+        found = [
+            blamed.finding(
+                "verdict",
+                f"sealed as {columns['status'][row]}, judged again it is {verdict}",
+                row=row,
+                columns=columns,
+            )
+            for row, verdict in verdicts.items()
+            if verdict != columns["status"][row]
+        ]
+        return len(verdicts), found
+
+    def _verdicts(self, header: Header, columns: Columns) -> dict[int, str]:
+        ring = self.ring_at(header.identity[2])
+        statuses = columns["status"]
+        accepted = [row for row, status in enumerate(statuses) if status == ACCEPTED]
+        records = [
+            _Row(
+                topic=columns["topic"][row],
+                key=columns["subject"][row].encode(),
+                value=columns["value"][row],
+                signature=columns["signature"][row],
+            )
+            for row in accepted
+        ]
+        judged = judge_batch(records, ring=ring, at=header.time)
+        verdicts = {
+            row: f"{REJECTED_PREFIX}{verdict.reason}" if isinstance(verdict, RejectedError) else ACCEPTED
+            for row, verdict in zip(accepted, judged, strict=True)
+        }
+        for row, status in enumerate(statuses):
+            if status.removeprefix(REJECTED_PREFIX) in _SIGNATURE_REASONS:
+                signature, digest = columns["signature"][row], columns["digest"][row]
+                verdicts[row] = _signature_verdict(signature, digest, ring, header)
+        return verdicts
+
+
+def _signature_verdict(signature: bytes | None, digest: bytes, ring: KeyRing, header: Header) -> str:
+    try:
+        verify_signature(signature, digest=digest, ring=ring, at=header.time)
+    except RejectedError as error:
+        return f"{REJECTED_PREFIX}{error.reason}"
+    return ACCEPTED
+
+
+async def identity_events(
+    objects: ObjectStore, verifiers: Mapping[int, NoteVerifier], heights: Mapping[int, set[int]]
+) -> list[IdentityEvent]:
+    """Return the accepted events of the identity topic, in offset order, from the blocks that hold any.
+
+    Damaged blocks are left out here; fsck names them, and what they held cannot vouch for anyone.
+    """
+    archive = BlockArchive(objects)
+    found: list[IdentityEvent] = []
+    for shard, verifier in verifiers.items():
+        for height in sorted(heights.get(shard, ())):
+            note = await archive.header(shard, height)
+            try:
+                header = open_header(note or b"", verifier)
+                if any(r.topic == header.identity[0] and r.first < r.next for r in header.ranges):
+                    found += _identity_rows(header, await archive.body(shard, header))
+            except (BlockError, ArchiveError):
+                continue
+    return sorted(found, key=lambda event: event.offset)
+
+
+def _identity_rows(header: Header, body: bytes) -> list[IdentityEvent]:
+    columns = columns_of_body(body, names=["topic", "offset", "status", "value"])
+    return [
+        IdentityEvent(offset, value)
+        for topic, offset, status, value in zip(
+            columns["topic"], columns["offset"], columns["status"], columns["value"], strict=True
+        )
+        if topic == header.identity[0] and status == ACCEPTED
+    ]

@@ -1,0 +1,75 @@
+"""What fsck found: findings that name the exact object, block and row, and counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import msgspec
+
+Bucket = Literal["ledger", "log"]
+
+
+class Finding(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """One thing that is wrong (`error`) or worth knowing (`info`).
+
+    `code` is stable. `key` is the object in `bucket`. Block, row and event are given where they are known;
+    `detail` is for people and quotes no value.
+    """
+
+    severity: Literal["error", "info"]
+    code: str
+    bucket: Bucket
+    key: str
+    detail: str
+    shard: int | None = None
+    height: int | None = None
+    row: int | None = None
+    topic: str | None = None
+    partition: int | None = None
+    offset: int | None = None
+    event: str | None = None
+
+    def __str__(self) -> str:
+        place = f"{self.bucket}/{self.key}"
+        if self.row is not None:
+            place += f" row {self.row} ({self.topic} {self.partition} {self.offset}, event {self.event})"
+        return f"{self.severity}: {place}: {self.code}: {self.detail}"
+
+
+class Counts(msgspec.Struct, kw_only=True):
+    """What was looked at."""
+
+    blocks: int = 0
+    rows: int = 0
+    body_bytes: int = 0
+    log_entries: int = 0
+    tiles: int = 0
+    judged: int = 0
+
+
+class Report(msgspec.Struct, kw_only=True):
+    """The outcome of one fsck; `ok` means that everything was there and as signed."""
+
+    ok: bool
+    findings: list[Finding]
+    counts: Counts
+    size: int
+    seconds: float
+
+    @property
+    def errors(self) -> list[Finding]:
+        """The findings that say something is wrong."""
+        return [finding for finding in self.findings if finding.severity == "error"]
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """How far fsck is: blocks of how many, rows so far."""
+
+    stage: Literal["log", "blocks"]
+    done: int
+    total: int
+    rows: int = 0
+
+
+OnProgress = Callable[[Progress], None]
