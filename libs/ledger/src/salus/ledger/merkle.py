@@ -104,7 +104,8 @@ def verify_consistency(  # noqa: C901, PLR0912  # the loop is the RFC's, kept re
     """Raise ConsistencyError unless the tree of size `second` extends the one of size `first`.
 
     The empty tree (`first` 0) is refused: every tree extends it, so a proof from it says nothing and a
-    caller asking for one has lost its state (docs/decisions). Source: RFC 9162 section 2.1.4.2.
+    caller asking for one has lost its state (docs/decisions/no-consistency-from-the-empty-tree.md).
+    Source: RFC 9162 section 2.1.4.2.
     """
     if first < 1 or second < first:
         raise ConsistencyError(f"no consistency proof from size {first} to {second}")

@@ -160,7 +160,7 @@ def verify_receipt(receipt: bytes, policy: Policy, *, event: bytes | None = None
     leaf, shown = _leaf_and_header(parsed.in_block)
     if event is not None and leaf_hash(event) != leaf.digest:
         raise ReceiptError("event-digest", "the receipt is of another value")
-    _require_path("block-path", leaf.hash(), parsed.in_block, shown.checkpoint())
+    _require_path("block-path", leaf.hash(), parsed.in_block, shown.leaves, shown.root)
     try:
         header = policy.open_header(parsed.in_block.checkpoint, shown.origin)
     except (BlockError, PolicyError) as error:
@@ -169,7 +169,8 @@ def verify_receipt(receipt: bytes, policy: Policy, *, event: bytes | None = None
         seen = policy.open_checkpoint(parsed.in_log.checkpoint)
     except (NoteError, CheckpointError) as error:
         raise ReceiptError("checkpoint-signature", str(error)) from None
-    _require_path("log-path", leaf_hash(parsed.in_block.checkpoint), parsed.in_log, seen.checkpoint)
+    head = seen.checkpoint
+    _require_path("log-path", leaf_hash(parsed.in_block.checkpoint), parsed.in_log, head.size, head.root)
     if len(seen.cosigners) < policy.quorum:
         raise ReceiptError("quorum", f"{len(seen.cosigners)} of {policy.quorum} witnesses cosigned")
     return VerifiedReceipt(
@@ -177,7 +178,7 @@ def verify_receipt(receipt: bytes, policy: Policy, *, event: bytes | None = None
         index=parsed.in_block.index,
         header=header,
         log_index=parsed.in_log.index,
-        checkpoint=seen.checkpoint,
+        checkpoint=head,
         cosigners=seen.cosigners,
     )
 
@@ -200,14 +201,14 @@ def _leaf_and_header(proof: Proof) -> tuple[Leaf, Header]:
     return leaf, header
 
 
-def _require_path(code: str, leaf: bytes, proof: Proof, tree: Checkpoint) -> None:
+def _require_path(code: str, leaf: bytes, proof: Proof, size: int, root: bytes) -> None:
     try:
         verify_inclusion(
             leaf=leaf,
             index=proof.index,
-            tree_size=tree.size,
+            tree_size=size,
             path=proof.path,
-            expected_root=tree.root,
+            expected_root=root,
         )
     except InclusionError as error:
         raise ReceiptError(code, str(error)) from None
