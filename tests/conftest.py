@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+from hypothesis import settings
 
 from salus.devkit.addresses import Addresses
 from salus.devkit.narration import PlainNarrator
@@ -17,6 +18,10 @@ from salus.devkit.network import Plan
 from salus.devkit.parts import find_parts
 from salus.devkit.platform import Platform
 from salus.devkit.processes import Place
+
+# On loaded cores a deadline for one example is a coin toss; pytest's own timeout holds.
+settings.register_profile("salus", deadline=None)
+settings.load_profile("salus")
 
 
 @pytest.fixture(scope="session")
