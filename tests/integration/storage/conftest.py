@@ -89,6 +89,7 @@ class World:
         signer = self.folder.signer("consent")
         full = {
             "iss": signer.did,
+            "aud": "salus:storage",
             "jti": str(uuid4()),
             "act": "read",
             "pur": "TREAT",
@@ -99,7 +100,7 @@ class World:
             **claims,
         }
         key = load_key(self.folder.key_file("consent"))
-        return jwt.encode(full, key, algorithm="EdDSA", headers={"kid": signer.verification_method})
+        return jwt.encode(full, key, algorithm="EdDSA", headers={"kid": signer.verification_method, "typ": "salus-decision+jwt"})
 
     async def revoke(self, patient: str, *, epoch: int) -> None:
         """Let the patient revoke a consent."""

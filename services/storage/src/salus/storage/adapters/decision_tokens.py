@@ -19,6 +19,8 @@ from salus.storage.ports import Ring
 TOKEN_BYTES_MAX = 4096
 CLOCK_SKEW_S = 10
 AUDIENCE = "salus:storage"
+# Explicit typing (RFC 8725, 3.11), so that no other token of consent's key passes for a decision.
+TOKEN_TYPE = "salus-decision+jwt"  # noqa: S105  # a media type, not a secret
 
 
 class _Claims(msgspec.Struct, frozen=True):
@@ -63,7 +65,10 @@ def verified_claims(token: str, *, ring: KeyRing, at: datetime) -> _Claims:
     if len(token) > TOKEN_BYTES_MAX:
         raise _invalid("it is too long")
     try:
-        known = ring.key_for(str(jwt.get_unverified_header(token).get("kid")), at=at)
+        header = jwt.get_unverified_header(token)
+        if header.get("typ") != TOKEN_TYPE:
+            raise _invalid("it is not a decision")
+        known = ring.key_for(str(header.get("kid")), at=at)
         payload: dict[str, Any] = jwt.decode(
             token,
             known.key,

@@ -10,6 +10,7 @@ import structlog
 from salus.crypto.sealing import SUITE, generate_key_pair
 from salus.events.catalogue import SubjectRegistered
 from salus.events.keyring import Party
+from salus.objects import ObjectsError
 from salus.runtime.problems import ProblemError
 from salus.runtime.refusal import Refusal
 from salus.storage.domain import (
@@ -114,8 +115,8 @@ class Subjects:
     async def _destroy(self, patient: str) -> None:
         try:
             await self.vault.destroy(patient)
-        except Exception as error:
-            _log.exception("a key is not destroyed yet", error=type(error).__name__)
+        except ObjectsError as error:
+            _log.warning("a key is not destroyed yet", error=str(error))
             raise ProblemError(
                 503,
                 "key-destruction-pending",

@@ -1,0 +1,185 @@
+"""Storage's handlers with everything of the outside replaced by fakes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import count
+
+from salus.client import DeliveryError
+from salus.events.catalogue import EventData
+from salus.events.keyring import KeyRing, Party
+from salus.objects.memory import Fault, MemoryObjects
+from salus.runtime.refusal import Refusal
+from salus.storage.adapters.vault import BucketVault
+from salus.storage.domain import (
+    Decision,
+    EpochState,
+    ObjectState,
+    SubjectState,
+    evolve_epoch,
+    evolve_object,
+    evolve_subject,
+    object_of,
+)
+from salus.storage.handlers.reading import Reading
+from salus.storage.handlers.storing import Storing, Upload
+from salus.storage.handlers.subjects import Subjects
+
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+PATIENT = "urn:uuid:00000000-0000-4000-8000-000000000001"
+HOSPITAL = Party(did="did:web:hospital", kind="member", roles=frozenset(), member=None)
+LABORATORY = Party(did="did:web:laboratory", kind="member", roles=frozenset(), member=None)
+DOCTOR = Party(did="did:web:doctor", kind="person", roles=frozenset({"clinician"}), member=HOSPITAL.did)
+OFFICER = Party(
+    did="did:web:officer", kind="person", roles=frozenset({"privacy-officer"}), member=HOSPITAL.did
+)
+
+
+@dataclass
+class Topic:
+    """The storage topic and its fold, with LOST and LATE for each publication."""
+
+    faults: Iterator[Fault] = field(default_factory=lambda: iter(()))
+    events: list[EventData] = field(default_factory=list)
+    states: dict[str, SubjectState] = field(default_factory=dict)
+    objects: dict[str, ObjectState] = field(default_factory=dict)
+    epochs: dict[str, EpochState] = field(default_factory=dict)
+
+    async def catch_up(self) -> None:
+        """Everything is folded at once here."""
+
+    async def subject(self, patient: str) -> SubjectState:
+        return self.states.get(patient, SubjectState())
+
+    async def subjects(self) -> dict[str, SubjectState]:
+        return dict(self.states)
+
+    async def object(self, name: str) -> ObjectState:
+        return self.objects.get(name, ObjectState())
+
+    async def epoch(self, patient: str) -> int:
+        return self.epochs.get(patient, EpochState()).epoch
+
+    async def announce(self, data: EventData, *, patient: str) -> None:
+        fault = next(self.faults, Fault.NONE)
+        if fault is not Fault.LOST:
+            self.fold(data, patient)
+        if fault is not Fault.NONE:
+            raise DeliveryError([])
+
+    async def execute(self, patient: str, decide: Callable[[SubjectState], EventData]) -> EventData:
+        data = decide(await self.subject(patient))
+        await self.announce(data, patient=patient)
+        return data
+
+    def fold(self, data: EventData, patient: str) -> None:
+        self.events.append(data)
+        self.states[patient] = evolve_subject(self.states.get(patient, SubjectState()), data)
+        if (name := object_of(patient, data)) is not None:
+            self.objects[name] = evolve_object(self.objects.get(name, ObjectState()), data)
+        self.epochs[patient] = evolve_epoch(self.epochs.get(patient, EpochState()), data)
+
+
+class PlainKms:
+    """Wraps by binding the context, and hides nothing."""
+
+    async def wrap(self, key: bytes, *, context: str) -> bytes:
+        return context.encode() + b"|" + key
+
+    async def unwrap(self, wrapped: bytes, *, context: str) -> bytes:
+        found, _, key = wrapped.partition(b"|")
+        assert found == context.encode()
+        return key
+
+    async def rewrap(self, wrapped: bytes, *, context: str) -> bytes:
+        return await self.wrap(await self.unwrap(wrapped, context=context), context=context)
+
+
+class Tokens:
+    """Takes the names of decisions for tokens."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, Decision] = {}
+
+    async def read(self, token: str, *, at: datetime) -> Decision:  # noqa: ARG002  # the port's form
+        if token not in self.known:
+            raise Refusal("invalid-decision", "no such decision", status=403)
+        return self.known[token]
+
+    def grant(self, name: str, **facts: object) -> str:
+        self.known[name] = decision(**{"id": name, **facts})
+        return name
+
+
+class FixedRing:
+    """The parties of these tests."""
+
+    async def catch_up(self) -> KeyRing:
+        return KeyRing(parties={party.did: party for party in (HOSPITAL, LABORATORY, DOCTOR, OFFICER)})
+
+
+def decision(**facts: object) -> Decision:
+    right: dict[str, object] = {
+        "id": "d-1",
+        "principal": DOCTOR.did,
+        "action": "read",
+        "object": "o-1",
+        "patient": PATIENT,
+        "purpose": "TREAT",
+        "epoch": 0,
+        "break_glass": False,
+        "expires": NOW + timedelta(seconds=60),
+    }
+    return Decision(**{**right, **facts})  # type: ignore[arg-type]  # the tests say which facts
+
+
+class Bench:
+    """Storage as its handlers see it."""
+
+    def __init__(self, faults: Iterable[Fault] = ()) -> None:
+        order = iter(faults)
+        self.topic = Topic(faults=order)
+        self.keys = MemoryObjects(faults=order)
+        self.objects = MemoryObjects(faults=order)
+        self.tokens = Tokens()
+        self.numbers = count(1)
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget everything that only the process knew."""
+        self.vault = BucketVault(self.keys, PlainKms())
+        self.subjects = Subjects(self.topic, self.topic, self.vault, FixedRing())
+        self.storing = Storing(self.topic, self.topic, self.objects, self.vault, self.tokens, 10_000_000)
+        self.reading = Reading(self.topic, self.topic, self.objects, self.vault, self.tokens)
+
+    async def registered(self) -> SubjectState:
+        number = str(next(self.numbers))
+        return await self.subjects.register(
+            patient=PATIENT, steward=HOSPITAL.did, number=number, caller=HOSPITAL
+        )
+
+    async def stored(self, content: bytes, *, name: str = "o-1", patient: str = PATIENT) -> ObjectState:
+        state, _ = await self.storing.store(
+            Upload(name, patient, "text/plain", pieces(content)), caller=HOSPITAL, token=None, at=NOW
+        )
+        return state
+
+    async def read(self, name: str = "o-1", *, token: str | None = None) -> bytes:
+        given = token or self.tokens.grant("right", object=name)
+        _, content = await self.reading.open(name, caller=DOCTOR, token=given, at=NOW)
+        return b"".join([piece async for piece in content])
+
+    def stored_bytes(self) -> bytearray:
+        (entry,) = self.objects.objects.values()
+        return bytearray(entry[0])
+
+    def corrupt(self, data: bytes) -> None:
+        ((key, (_, etag)),) = self.objects.objects.items()
+        self.objects.objects[key] = (bytes(data), etag)
+
+
+async def pieces(content: bytes, size: int = 70_000) -> AsyncIterator[bytes]:
+    for start in range(0, len(content), size):
+        yield content[start : start + size]

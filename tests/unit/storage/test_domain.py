@@ -1,0 +1,270 @@
+"""The contract of storage: pure rules."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from salus.events.catalogue import (
+    ConsentGranted,
+    ConsentRevoked,
+    EventData,
+    ObjectStored,
+    Sealed,
+    SubjectKeyDestroyed,
+    SubjectRegistered,
+)
+from salus.events.keyring import Party
+from salus.runtime.refusal import Refusal
+from salus.storage.domain import (
+    Attempt,
+    EpochState,
+    ObjectState,
+    SubjectState,
+    decide_erasure,
+    decide_registration,
+    evolve_epoch,
+    evolve_object,
+    evolve_subject,
+    location_of,
+    object_of,
+    patient_of_revocation,
+    require_may_read,
+    require_may_store,
+)
+
+from .conftest import DOCTOR, HOSPITAL, LABORATORY, NOW, OFFICER, PATIENT, decision
+
+SALT = Sealed(suite="s", key=f"{PATIENT}#1", ciphertext="AAAA")
+REGISTERED = SubjectRegistered(
+    patient=PATIENT, steward=HOSPITAL.did, suite="s", key=f"{PATIENT}#1", public_key="AAAA"
+)
+STORED = ObjectStored(
+    object="o-1",
+    patient=PATIENT,
+    steward=HOSPITAL.did,
+    media_type="text/plain",
+    plaintext_bytes=1,
+    ciphertext_bytes=2,
+    ciphertext_sha256="0" * 64,
+    commitment="1" * 64,
+    salt=SALT,
+)
+DESTROYED = SubjectKeyDestroyed(
+    patient=PATIENT, key=f"{PATIENT}#1", requested_by=HOSPITAL.did, basis="gdpr-art-17", objects=0
+)
+
+
+def subject(*events: EventData) -> SubjectState:
+    state = SubjectState()
+    for event in events:
+        state = evolve_subject(state, event)
+    return state
+
+
+def attempt(caller: Party = DOCTOR, *, seconds: float = 0, epoch: int = 0) -> Attempt:
+    return Attempt(caller=caller, at=NOW + timedelta(seconds=seconds), epoch=epoch)
+
+
+def refused(code: str):
+    return pytest.raises(Refusal, check=lambda refusal: refusal.code == code)
+
+
+def test_a_patient_is_registered_counted_and_erased() -> None:
+    state = subject(REGISTERED, STORED, STORED, DESTROYED)
+
+    assert (state.patient, state.steward, state.objects, state.destroyed) == (
+        PATIENT,
+        HOSPITAL.did,
+        2,
+        "gdpr-art-17",
+    )
+
+
+def test_a_second_registration_changes_nothing() -> None:
+    other = SubjectRegistered(patient=PATIENT, steward="did:web:x", suite="s", key="k2", public_key="BBBB")
+
+    assert subject(REGISTERED, other) == subject(REGISTERED)
+
+
+def test_the_destruction_of_another_key_changes_nothing() -> None:
+    other = SubjectKeyDestroyed(
+        patient=PATIENT, key="k2", requested_by=HOSPITAL.did, basis="court-order", objects=0
+    )
+
+    assert subject(REGISTERED, other) == subject(REGISTERED)
+
+
+def test_an_erased_patient_stays_erased() -> None:
+    assert subject(REGISTERED, DESTROYED, REGISTERED, STORED) == subject(REGISTERED, DESTROYED)
+
+
+def test_the_first_object_of_an_id_counts() -> None:
+    first = evolve_object(ObjectState(), STORED)
+
+    assert first.commitment == STORED.commitment
+    assert evolve_object(first, replaced_commitment()) == first
+
+
+def replaced_commitment() -> ObjectStored:
+    return ObjectStored(
+        **{**{f: getattr(STORED, f) for f in STORED.__struct_fields__}, "commitment": "2" * 64}
+    )
+
+
+def test_objects_are_named_by_their_id_and_other_events_name_none() -> None:
+    assert object_of(PATIENT, STORED) == "o-1"
+    assert object_of(PATIENT, REGISTERED) is None
+    assert evolve_object(ObjectState(), REGISTERED) == ObjectState()
+
+
+@given(epochs=st.lists(st.integers(0, 100)))
+def test_an_epoch_never_goes_back(epochs: list[int]) -> None:
+    state = EpochState()
+    for epoch in epochs:
+        state = evolve_epoch(state, ConsentRevoked(consent="c", patient=PATIENT, epoch=epoch))
+
+    assert state.epoch == max(epochs, default=0)
+
+
+def test_a_grant_moves_no_epoch() -> None:
+    grant = ConsentGranted(
+        consent="c",
+        patient=PATIENT,
+        grantee=DOCTOR.did,
+        actions=("read",),
+        purposes=("TREAT",),
+        valid_from=NOW,
+        valid_until=NOW,
+        epoch=7,
+    )
+
+    assert evolve_epoch(EpochState(), grant) == EpochState()
+    assert patient_of_revocation("c", grant) is None
+    assert patient_of_revocation("c", ConsentRevoked(consent="c", patient=PATIENT, epoch=1)) == PATIENT
+
+
+def test_two_uploads_of_one_id_lie_in_two_places() -> None:
+    other = Sealed(suite="s", key=SALT.key, ciphertext="BBBB")
+
+    assert location_of("o-1", SALT) == location_of("o-1", SALT)
+    assert location_of("o-1", SALT) != location_of("o-1", other)
+
+
+@pytest.mark.parametrize("caller", [HOSPITAL, DOCTOR])
+def test_a_steward_and_who_acts_for_it_registers_patients(caller: Party) -> None:
+    assert (
+        decide_registration(SubjectState(), registration=REGISTERED, caller=caller, steward=HOSPITAL)
+        == REGISTERED
+    )
+
+
+@pytest.mark.parametrize(
+    ("state", "caller", "steward", "code"),
+    [
+        (SubjectState(), LABORATORY, HOSPITAL, "not-the-steward"),
+        (SubjectState(), DOCTOR, DOCTOR, "unknown-steward"),
+        (SubjectState(), HOSPITAL, None, "unknown-steward"),
+        (subject(REGISTERED), HOSPITAL, HOSPITAL, "subject-exists"),
+        (subject(REGISTERED, DESTROYED), HOSPITAL, HOSPITAL, "subject-erased"),
+    ],
+)
+def test_a_registration_is_refused_with_its_reason(
+    state: SubjectState, caller: Party, steward: Party | None, code: str
+) -> None:
+    with refused(code):
+        decide_registration(state, registration=REGISTERED, caller=caller, steward=steward)
+
+
+@pytest.mark.parametrize("caller", [HOSPITAL, DOCTOR])
+def test_who_acts_for_the_steward_stores_without_a_decision(caller: Party) -> None:
+    require_may_store(subject(REGISTERED), object="o-1", decision=None, attempt=attempt(caller))
+
+
+def test_another_member_stores_with_a_decision_to_write() -> None:
+    allowed = decision(principal=LABORATORY.did, action="write")
+
+    require_may_store(subject(REGISTERED), object="o-1", decision=allowed, attempt=attempt(LABORATORY))
+
+
+@pytest.mark.parametrize(
+    ("state", "allowed", "code"),
+    [
+        (SubjectState(), None, "unknown-subject"),
+        (subject(REGISTERED, DESTROYED), None, "subject-erased"),
+        (subject(REGISTERED), None, "not-the-steward"),
+        (subject(REGISTERED), decision(principal=LABORATORY.did), "wrong-action"),
+        (
+            subject(REGISTERED),
+            decision(principal=LABORATORY.did, action="write", object="o-2"),
+            "wrong-object",
+        ),
+    ],
+)
+def test_another_member_is_refused_with_the_reason(state: SubjectState, allowed: object, code: str) -> None:
+    with refused(code):
+        require_may_store(state, object="o-1", decision=allowed, attempt=attempt(LABORATORY))  # type: ignore[arg-type]  # a table of cases
+
+
+def read(state: SubjectState, *, trying: Attempt, **facts: object) -> None:
+    stored = evolve_object(ObjectState(), STORED)
+    require_may_read(stored, state, decision=decision(**facts), attempt=trying)
+
+
+def test_the_right_decision_lets_its_holder_read() -> None:
+    read(subject(REGISTERED), trying=attempt())
+    read(subject(REGISTERED), trying=attempt(epoch=3), epoch=3)
+    read(subject(REGISTERED), trying=attempt(seconds=59), break_glass=True)
+
+
+@pytest.mark.parametrize(
+    ("facts", "trying", "code"),
+    [
+        ({}, attempt(HOSPITAL), "wrong-holder"),
+        ({"action": "write"}, attempt(), "wrong-action"),
+        ({"object": "o-2"}, attempt(), "wrong-object"),
+        ({"patient": PATIENT[:-1] + "2"}, attempt(), "wrong-object"),
+        ({}, attempt(seconds=60), "decision-expired"),
+        ({"epoch": 2}, attempt(epoch=3), "decision-outdated"),
+        ({"epoch": 2, "break_glass": True}, attempt(epoch=3), "decision-outdated"),
+    ],
+)
+def test_any_other_decision_does_not(facts: dict[str, object], trying: Attempt, code: str) -> None:
+    with refused(code):
+        read(subject(REGISTERED), trying=trying, **facts)
+
+
+def test_nothing_of_an_erased_patient_is_read() -> None:
+    with refused("subject-erased"):
+        read(subject(REGISTERED, DESTROYED), trying=attempt())
+
+
+@pytest.mark.parametrize("caller", [HOSPITAL, OFFICER])
+def test_the_steward_and_its_privacy_officer_erase(caller: Party) -> None:
+    event = decide_erasure(subject(REGISTERED, STORED), caller=caller, basis="gdpr-art-17")
+
+    assert event == replaced(DESTROYED, requested_by=caller.did, objects=1)
+
+
+def replaced(event: SubjectKeyDestroyed, **facts: object) -> SubjectKeyDestroyed:
+    fields = {name: getattr(event, name) for name in event.__struct_fields__}
+    return SubjectKeyDestroyed(**{**fields, **facts})
+
+
+@pytest.mark.parametrize(
+    "caller", [DOCTOR, LABORATORY, replace(OFFICER, member=LABORATORY.did), replace(OFFICER, member=None)]
+)
+def test_nobody_else_erases(caller: Party) -> None:
+    with refused("may-not-erase"):
+        decide_erasure(subject(REGISTERED), caller=caller, basis="gdpr-art-17")
+
+
+def test_what_is_not_there_or_gone_is_not_erased_again() -> None:
+    with refused("unknown-subject"):
+        decide_erasure(SubjectState(), caller=HOSPITAL, basis="gdpr-art-17")
+    with refused("subject-erased"):
+        decide_erasure(subject(REGISTERED, DESTROYED), caller=HOSPITAL, basis="gdpr-art-17")

@@ -1,0 +1,432 @@
+"""Storage's handlers over fakes: what is stored, read, refused, told, and what crashes leave behind."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from salus.client import DeliveryError
+from salus.crypto.errors import SegmentError
+from salus.crypto.segments import SEGMENT_BYTES, TAG_BYTES
+from salus.events.catalogue import (
+    ConsentRevoked,
+    ObjectRead,
+    ObjectStored,
+    ReadRefused,
+    SubjectKeyDestroyed,
+    SubjectRegistered,
+)
+from salus.objects import NotFoundError, StoreAwayError
+from salus.objects.memory import Fault
+from salus.runtime.problems import ProblemError
+from salus.runtime.refusal import Refusal
+from salus.storage.handlers.inspecting import Fault as Wrong
+from salus.storage.handlers.storing import Upload
+
+from .conftest import DOCTOR, HOSPITAL, LABORATORY, NOW, OFFICER, PATIENT, Bench, pieces
+
+CONTENT = bytes(index % 251 for index in range(3 * SEGMENT_BYTES - 100))
+WHOLE = SEGMENT_BYTES + TAG_BYTES
+
+
+def refused(code: str):
+    return pytest.raises(Refusal, check=lambda refusal: refusal.code == code)
+
+
+async def bench_with(content: bytes = CONTENT) -> Bench:
+    bench = Bench()
+    await bench.registered()
+    await bench.stored(content)
+    return bench
+
+
+async def test_what_is_stored_is_read_and_both_are_told() -> None:
+    bench = await bench_with()
+
+    assert await bench.read() == CONTENT
+    assert [type(event) for event in bench.topic.events] == [SubjectRegistered, ObjectStored, ObjectRead]
+    read = bench.topic.events[-1]
+    assert read == ObjectRead(
+        object="o-1", patient=PATIENT, reader=DOCTOR.did, decision="right", purpose="TREAT"
+    )
+
+
+async def test_nothing_readable_is_in_the_stores_or_the_topic() -> None:
+    bench = await bench_with(b"her diagnosis " * 1000)
+    everything = (
+        b"".join(data for data, _ in bench.objects.objects.values()) + repr(bench.topic.events).encode()
+    )
+
+    assert b"diagnosis" not in everything
+
+
+async def test_registering_again_returns_the_key_she_has() -> None:
+    bench = Bench()
+    first = await bench.registered()
+    again = await bench.subjects.register(patient=PATIENT, steward=HOSPITAL.did, number="2", caller=DOCTOR)
+
+    assert again == first
+    assert len(bench.keys.objects) == 1
+
+
+async def test_storing_the_same_again_returns_the_object_that_is_there() -> None:
+    bench = await bench_with()
+    upload = Upload("o-1", PATIENT, "text/plain", pieces(CONTENT))
+    state, new = await bench.storing.store(upload, caller=HOSPITAL, token=None, at=NOW)
+
+    assert (state, new) == (bench.topic.objects["o-1"], False)
+    assert len(bench.objects.objects) == 1
+
+
+async def test_other_content_does_not_replace_an_object() -> None:
+    bench = await bench_with()
+
+    with refused("object-exists"):
+        await bench.stored(b"other")
+    assert await bench.read() == CONTENT
+
+
+async def test_of_two_uploads_of_one_id_at_once_one_is_kept() -> None:
+    bench = Bench()
+    await bench.registered()
+    results = await asyncio.gather(bench.stored(b"a"), bench.stored(b"b"), return_exceptions=True)
+
+    assert sum(isinstance(result, Refusal) for result in results) == 1
+    assert len(bench.objects.objects) == 1
+    assert await bench.read() in {b"a", b"b"}
+
+
+async def test_a_body_larger_than_the_limit_leaves_nothing() -> None:
+    bench = Bench()
+    await bench.registered()
+
+    with pytest.raises(ProblemError, match="too-large"):
+        await bench.stored(bytes(10_000_001))
+    assert not bench.objects.objects
+    assert len(bench.topic.events) == 1
+
+
+async def test_an_upload_that_loses_to_an_erasure_is_removed() -> None:
+    bench = Bench()
+    await bench.registered()
+    original = bench.objects.put_stream
+
+    async def erased_meanwhile(key: str, chunks: object) -> str:
+        etag = await original(key, chunks)  # type: ignore[arg-type]  # passed on
+        await bench.subjects.erase(PATIENT, basis="gdpr-art-17", caller=HOSPITAL)
+        return etag
+
+    bench.objects.put_stream = erased_meanwhile  # type: ignore[method-assign]  # the moment between two lines
+
+    with refused("subject-erased"):
+        await bench.stored(b"late")
+    assert not bench.objects.objects
+
+
+@pytest.mark.parametrize("token", [None, "unknown"])
+async def test_a_read_without_a_valid_decision_is_refused_and_told(token: str | None) -> None:
+    bench = await bench_with()
+
+    with refused("no-decision" if token is None else "invalid-decision"):
+        await bench.reading.open("o-1", caller=DOCTOR, token=token, at=NOW)
+    assert isinstance(bench.topic.events[-1], ReadRefused)
+
+
+async def test_the_read_after_a_revocation_is_refused() -> None:
+    bench = await bench_with()
+    token = bench.tokens.grant("before", epoch=0)
+    await bench.read(token=token)
+    bench.topic.fold(ConsentRevoked(consent="c", patient=PATIENT, epoch=1), PATIENT)
+
+    with refused("decision-outdated"):
+        await bench.read(token=token)
+    assert bench.topic.events[-1] == ReadRefused(
+        object="o-1", patient=PATIENT, reader=DOCTOR.did, reason="decision-outdated"
+    )
+
+
+async def test_a_break_glass_read_is_allowed_and_says_so() -> None:
+    bench = await bench_with()
+    await bench.read(token=bench.tokens.grant("emergency", break_glass=True, purpose="ETREAT"))
+    read = bench.topic.events[-1]
+
+    assert isinstance(read, ObjectRead)
+    assert (read.break_glass, read.purpose) == (True, "ETREAT")
+
+
+async def test_a_read_that_cannot_be_told_is_not_answered() -> None:
+    bench = await bench_with()
+    bench.topic.faults = iter([Fault.LOST])
+
+    with pytest.raises(DeliveryError):
+        await bench.read()
+
+
+async def test_what_does_not_exist_is_not_found_and_not_told() -> None:
+    bench = await bench_with()
+    told = len(bench.topic.events)
+
+    with refused("unknown-object"):
+        await bench.read("o-2")
+    assert len(bench.topic.events) == told
+
+
+@pytest.mark.parametrize("segment", [0, 1, 2])
+async def test_a_corrupted_segment_is_named_and_nothing_is_sent(segment: int) -> None:
+    bench = await bench_with()
+    raw = bench.stored_bytes()
+    header = raw.index(b"\n\n") + 2
+    raw[header + segment * WHOLE + 5] ^= 1
+    bench.corrupt(raw)
+
+    with pytest.raises(ProblemError) as caught:
+        await bench.read()
+    assert (caught.value.status, caught.value.code) == (502, "object-corrupt")
+    assert caught.value.extra["faults"] == [{"part": "segment", "fault": "altered", "segment": segment}]
+    assert bench.topic.events[-1] == ReadRefused(
+        object="o-1", patient=PATIENT, reader=DOCTOR.did, reason="object-corrupt"
+    )
+    report = await bench.reading.verify("o-1")
+    assert report.faults == (Wrong("segment", "altered", segment=segment),)
+
+
+@given(data=st.data())
+def test_no_flipped_bit_is_ever_sent_or_verified(data: st.DataObject) -> None:
+    async def story() -> None:
+        bench = await bench_with(b"a short content")
+        raw = bench.stored_bytes()
+        raw[data.draw(st.integers(0, len(raw) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+        bench.corrupt(raw)
+
+        assert not (await bench.reading.verify("o-1")).intact
+        with pytest.raises(ProblemError, match="object-corrupt"):
+            await bench.read()
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    ("change", "wrong"),
+    [
+        (lambda raw: raw[:-1], Wrong("segment", "altered", segment=2)),
+        (lambda raw: raw[: raw.index(b"\n\n") + 2 + WHOLE], Wrong("segment", "truncated", segment=0)),
+        (lambda raw: raw + b"x", Wrong("segment", "altered", segment=2)),
+        (lambda raw: raw.replace(b"object o-1", b"object o-2"), Wrong("header", "altered")),
+        (lambda raw: raw.replace(b"\nprefix ", b"\nprefix A", 1), Wrong("header", "altered")),
+        (lambda raw: raw[:0], Wrong("header", "altered")),
+        (lambda raw: raw[: raw.index(b"\n\n") + 2], Wrong("segment", "altered", segment=0)),
+    ],
+    ids=["cut", "cut at a segment", "longer", "other object", "other prefix", "empty", "header only"],
+)
+async def test_each_kind_of_damage_is_named(change: object, wrong: Wrong) -> None:
+    bench = await bench_with()
+    bench.corrupt(bytes(change(bytes(bench.stored_bytes()))))  # type: ignore[operator]  # a table of functions
+
+    assert (await bench.reading.verify("o-1")).faults[0] == wrong
+
+
+async def test_an_object_swapped_for_another_of_hers_is_noticed() -> None:
+    bench = await bench_with(b"first")
+    await bench.stored(b"second", name="o-2")
+    (one, first), (two, second) = bench.objects.objects.items()
+    bench.objects.objects = {one: second, two: first}
+
+    assert (await bench.reading.verify("o-1")).faults == (Wrong("header", "altered"),)
+
+
+async def test_a_missing_object_is_named() -> None:
+    bench = await bench_with()
+    bench.objects.objects.clear()
+
+    assert (await bench.reading.verify("o-1")).faults == (Wrong("object", "missing"),)
+    with pytest.raises(ProblemError, match="object-corrupt"):
+        await bench.read()
+
+
+async def test_an_intact_object_verifies_with_and_without_her_key() -> None:
+    bench = await bench_with()
+
+    assert (await bench.reading.verify("o-1")).checked == ("ciphertext", "header", "segments", "commitment")
+    await bench.subjects.erase(PATIENT, basis="gdpr-art-17", caller=HOSPITAL)
+    report = await bench.reading.verify("o-1")
+    assert (report.intact, report.checked) == (True, ("ciphertext",))
+
+
+async def test_damage_after_an_erasure_is_still_noticed() -> None:
+    bench = await bench_with()
+    await bench.subjects.erase(PATIENT, basis="gdpr-art-17", caller=HOSPITAL)
+    raw = bench.stored_bytes()
+    raw[-1] ^= 1
+    bench.corrupt(raw)
+
+    assert (await bench.reading.verify("o-1")).faults == (Wrong("object", "altered"),)
+
+
+async def test_the_content_is_checked_again_while_it_is_sent() -> None:
+    bench = await bench_with()
+    token = bench.tokens.grant("right")
+    _, content = await bench.reading.open("o-1", caller=DOCTOR, token=token, at=NOW)
+    raw = bench.stored_bytes()
+    raw[-1] ^= 1
+    bench.corrupt(raw)
+    sent: list[bytes] = []
+
+    with pytest.raises(SegmentError, match="segment 2 is altered"):
+        await keep(content, sent)
+    assert b"".join(sent) == CONTENT[: 2 * SEGMENT_BYTES]
+
+
+async def keep(pieces: AsyncIterator[bytes], sent: list[bytes]) -> None:
+    async for piece in pieces:
+        sent.append(piece)  # noqa: PERF401  # a comprehension would lose what came before the error
+
+
+async def test_an_erased_patient_is_unreadable_and_stays_so() -> None:
+    bench = await bench_with()
+    state = await bench.subjects.erase(PATIENT, basis="patient-request", caller=OFFICER)
+
+    assert (state.destroyed, state.objects) == ("patient-request", 1)
+    assert not bench.keys.objects
+    with refused("subject-erased"):
+        await bench.read()
+    with refused("subject-erased"):
+        await bench.subjects.get(PATIENT)
+    with refused("subject-erased"):
+        await bench.stored(b"new", name="o-2")
+    with refused("subject-erased"):
+        await bench.registered()
+
+
+async def test_erasing_again_is_harmless_and_told_once() -> None:
+    bench = await bench_with()
+    await bench.subjects.erase(PATIENT, basis="gdpr-art-17", caller=HOSPITAL)
+    again = await bench.subjects.erase(PATIENT, basis="court-order", caller=HOSPITAL)
+
+    assert again.destroyed == "gdpr-art-17"
+    assert sum(isinstance(event, SubjectKeyDestroyed) for event in bench.topic.events) == 1
+
+
+@given(faults=st.lists(st.sampled_from(Fault), max_size=8), crash_after=st.integers(0, 8))
+def test_an_erasure_is_finished_whatever_fails_and_never_half_believed(
+    faults: list[Fault], crash_after: int
+) -> None:
+    async def story() -> None:
+        bench = await bench_with(b"content")
+        order = iter(faults)
+        bench.topic.faults = order
+        bench.keys._faults = order
+        for _ in range(crash_after):
+            try:
+                await bench.subjects.erase(PATIENT, basis="gdpr-art-17", caller=HOSPITAL)
+            except (StoreAwayError, DeliveryError, ProblemError):
+                bench.restart()
+            told = any(isinstance(event, SubjectKeyDestroyed) for event in bench.topic.events)
+            # The key never goes without the event, and from the event on nothing is read.
+            assert told or bench.keys.objects
+            if told:
+                with refused("subject-erased"):
+                    bench.topic.faults = iter(())
+                    await bench.read()
+                bench.topic.faults = order
+        bench.restart()
+        while True:
+            try:
+                await bench.subjects.shred()
+                break
+            except StoreAwayError:
+                continue
+        told = sum(isinstance(event, SubjectKeyDestroyed) for event in bench.topic.events)
+        assert told <= 1
+        assert bool(bench.keys.objects) == (told == 0)
+
+    asyncio.run(story())
+
+
+@given(faults=st.lists(st.sampled_from(Fault), max_size=10))
+def test_storing_until_answered_gives_one_readable_object(faults: list[Fault]) -> None:
+    async def story() -> None:
+        bench = Bench()
+        await bench.registered()
+        order = iter(faults)
+        bench.topic.faults = order
+        bench.objects._faults = order
+        while True:
+            try:
+                await bench.stored(b"content")
+                break
+            except (StoreAwayError, DeliveryError):
+                bench.restart()
+        bench.topic.faults = iter(())
+
+        assert await bench.read() == b"content"
+        assert sum(isinstance(event, ObjectStored) for event in bench.topic.events) == 1
+
+    asyncio.run(story())
+
+
+@given(faults=st.lists(st.sampled_from(Fault), max_size=10))
+def test_registering_until_answered_gives_one_key_that_opens(faults: list[Fault]) -> None:
+    async def story() -> None:
+        bench = Bench(faults)
+        while True:
+            try:
+                await bench.registered()
+                break
+            except (StoreAwayError, DeliveryError):
+                bench.restart()
+        bench.topic.faults = bench.keys._faults = bench.objects._faults = iter(())
+        await bench.stored(b"content")
+
+        assert await bench.read() == b"content"
+
+    asyncio.run(story())
+
+
+async def test_a_key_that_is_missing_without_an_erasure_is_our_fault() -> None:
+    bench = await bench_with()
+    bench.keys.objects.clear()
+
+    with pytest.raises(ProblemError, match="key-missing"):
+        await bench.read()
+
+
+async def test_rewrapping_never_brings_back_a_destroyed_key() -> None:
+    bench = await bench_with()
+    (name,) = bench.keys.objects
+    original = bench.vault.kms.rewrap
+
+    async def destroyed_meanwhile(wrapped: bytes, *, context: str) -> bytes:
+        await bench.subjects.erase(PATIENT, basis="gdpr-art-17", caller=HOSPITAL)
+        return await original(wrapped, context=context) + b"!"
+
+    bench.vault.kms.rewrap = destroyed_meanwhile  # type: ignore[method-assign]  # the moment between two lines
+
+    assert await bench.vault.rewrap() == 0
+    with pytest.raises(NotFoundError):
+        await bench.keys.get(name)
+
+
+async def test_only_the_steward_or_a_decision_to_write_stores() -> None:
+    bench = Bench()
+    await bench.registered()
+    token = bench.tokens.grant("write", action="write", principal=LABORATORY.did, object="o-2")
+
+    def upload(name: str) -> Upload:
+        return Upload(name, PATIENT, "text/plain", pieces(b"result"))
+
+    with refused("not-the-steward"):
+        await bench.storing.store(upload("o-2"), caller=LABORATORY, token=None, at=NOW)
+    with refused("wrong-object"):
+        await bench.storing.store(upload("o-3"), caller=LABORATORY, token=token, at=NOW)
+    with refused("decision-expired"):
+        await bench.storing.store(
+            upload("o-2"), caller=LABORATORY, token=token, at=NOW + timedelta(minutes=5)
+        )
+    await bench.storing.store(upload("o-2"), caller=LABORATORY, token=token, at=NOW)
+
+    assert await bench.read("o-2") == b"result"
