@@ -1,4 +1,4 @@
-"""A shard on real Kafka and MinIO, its sequencers as processes of their own, and the laws its chain must keep."""
+"""A shard on real Kafka and MinIO, its sequencers as processes, and the laws its chain must keep."""
 
 from __future__ import annotations
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from tests.integration.sequencer.shard import CLINICAL, Shard, open_shard
 
 from salus.devkit.addresses import Addresses
 from salus.devkit.waiting import until
 from salus.events.envelope import decode_event
 from salus.events.signature import SIGNATURE_HEADER, sign_values
 from salus.messaging import MESSAGE_BYTES_MAX, Position, Producer, Reader
-from tests.integration.sequencer.shard import CLINICAL, Shard, open_shard
 
 KILLS = 50 if os.environ.get("SALUS_LONG_TESTS") == "1" else 5
 

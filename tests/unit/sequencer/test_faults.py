@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -16,24 +17,29 @@ from datetime import timedelta
 from random import Random
 from typing import Any
 
-import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from tests.unit.sequencer.world import CLINICAL, World, document
 
 from salus.objects.errors import AlreadyExistsError, StoreAwayError
 from salus.objects.memory import MemoryObjects
 from salus.objects.store import Entry
 from salus.sequencer.adapters.archive import ObjectArchive
-from salus.sequencer.adapters.memory import MemoryAnnouncements, MemoryClock, MemoryIdentities, MemoryLog
+from salus.sequencer.adapters.memory import (
+    MemoryAnnouncements,
+    MemoryClock,
+    MemoryIdentities,
+    MemoryLog,
+    SilentObserver,
+)
 from salus.sequencer.adapters.patience import Patience
 from salus.sequencer.gathering import Limits
 from salus.sequencer.handlers import Sequencer, run
 from salus.sequencer.ports import Announcement
-from tests.unit.sequencer.world import CLINICAL, IDENTITY, World, document
 
-SCHEDULES = 5000 if os.environ.get("SALUS_LONG_TESTS") == "1" else 250
+SCHEDULES = 5000 if os.environ.get("SALUS_LONG_TESTS") == "1" else 200
 STEPS_MAX = 20_000
-RECORDS = 14
+RECORDS = 10
 
 
 class CrashError(BaseException):
@@ -50,6 +56,9 @@ class Storm:
     waiting: list[tuple[str, asyncio.Future[None]]] = field(default_factory=list)
     slow: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
     crashed: set[str] = field(default_factory=set)
+    crashes: int = 0
+    races_lost: int = 0
+    faults: Counter[str] = field(default_factory=Counter)
 
     @property
     def calm(self) -> bool:
@@ -72,6 +81,7 @@ class Storm:
 
     def crash(self, who: str) -> None:
         self.crashed.add(who)
+        self.crashes += 1
         raise CrashError
 
     async def step(self) -> None:
@@ -94,7 +104,7 @@ class StormyObjects(MemoryObjects):
 
     def __init__(self, store: MemoryObjects, storm: Storm, who: str) -> None:
         super().__init__(objects=store.objects)
-        self._etags = store._etags  # noqa: SLF001  # one store, several ways to it
+        self._etags = store._etags  # one store, several ways to it
         self._storm = storm
         self._who = who
 
@@ -110,16 +120,20 @@ class StormyObjects(MemoryObjects):
         storm = self._storm
         await storm.turn(self._who)
         if storm.chance(8):
-            raise StoreAwayError(key, "lost")
+            raise self._away(key, "lost")
         if storm.chance(8):
             storm.slow.append(lambda: self._land(key, data))
-            raise StoreAwayError(key, "slow")
+            raise self._away(key, "slow")
         etag = await super().create(key, data)
         if storm.chance(25):
             storm.crash(self._who)
         if storm.chance(8):
-            raise StoreAwayError(key, "late")
+            raise self._away(key, "late")
         return etag
+
+    def _away(self, key: str, fault: str) -> StoreAwayError:
+        self._storm.faults[fault] += 1
+        return StoreAwayError(key, fault)
 
     async def _land(self, key: str, data: bytes) -> None:
         with suppress(AlreadyExistsError):
@@ -160,9 +174,12 @@ async def life(world: World, storm: Storm, who: str, stop: asyncio.Event) -> Non
     clock = MemoryClock(world.clock.time + skew)
     while not stop.is_set():
         try:
-            await run(sequencer_in(world, storm, who, clock), stop)
+            sequencer = sequencer_in(world, storm, who, clock)
+            await run(sequencer, stop)
         except CrashError:
             storm.crashed.discard(who)
+        assert isinstance(sequencer.observer, SilentObserver)
+        storm.races_lost += sequencer.observer.races_lost
 
 
 def publish_something(world: World, storm: Storm, number: int) -> None:
@@ -252,18 +269,11 @@ def test_every_record_is_in_exactly_one_block_whatever_crashes_races_or_is_lost(
 
 
 def test_the_schedules_do_what_they_are_for() -> None:
-    """A fault model that never loses a race or crashes proves nothing."""
-    storms = [asyncio.run(play(Random(seed)))[1] for seed in range(20)]
+    """A fault model in which nobody crashes or loses a race proves nothing."""
+    storms = [asyncio.run(play(Random(seed)))[1] for seed in range(10)]
 
-    assert all(storm.steps > 50 for storm in storms)
-
-
-@pytest.mark.parametrize("identity_first", [True, False])
-async def test_the_identity_topic_is_sealed_like_any_other(identity_first: bool) -> None:
-    world = World.with_hospital()
-    if identity_first:
-        await world.seal_everything()
-    world.publish(document(1))
-    await world.seal_everything()
-
-    assert world.statuses()[*IDENTITY, 0] == "accepted"
+    assert sum(storm.crashes for storm in storms) > 10
+    assert sum(storm.races_lost for storm in storms) > 10
+    assert sum(storm.faults["lost"] for storm in storms) > 10
+    assert sum(storm.faults["late"] for storm in storms) > 10
+    assert sum(storm.faults["slow"] for storm in storms) > 10
