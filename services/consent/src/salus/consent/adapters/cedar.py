@@ -55,7 +55,7 @@ class CedarEngine:
         entities = [dict(entity) for entity in inputs.entities]
         try:
             result = cedarpy.is_authorized(request, self._policies, entities, self._schema)
-        except (ValueError, TypeError) as error:
+        except Exception as error:  # noqa: BLE001  # whatever fails inside the engine is a denial
             return CedarAnswer(allowed=False, determining=(), errors=(type(error).__name__,))
         diagnostics = result.diagnostics
         errors = tuple(diagnostics.errors)
