@@ -92,9 +92,10 @@ def columns_of_body(data: bytes, *, names: Sequence[str] | None = None) -> dict[
 def check_rows(blamed: Blamed, columns: Columns) -> list[Finding]:
     """Return what is wrong with the rows: hashes and root, positions, counts, and what is kept of each."""
     header = blamed.header
+    computed = _leaf_hashes_of(columns)
     found = [
-        *_check_hashes(blamed, columns),
-        *_check_positions(blamed, columns),
+        *_check_hashes(blamed, columns, computed),
+        *_check_positions(blamed, columns, computed),
         *_check_kept(blamed, columns),
     ]
     accepted = sum(status == ACCEPTED for status in columns["status"])
@@ -124,9 +125,8 @@ def _check_changed(blamed: Blamed, data: bytes) -> list[Finding]:
         return [changed]
 
 
-def _check_hashes(blamed: Blamed, columns: Columns) -> Iterator[Finding]:
-    stored = columns["leaf_hash"]
-    computed = leaf_hashes(
+def _leaf_hashes_of(columns: Columns) -> list[bytes]:
+    return leaf_hashes(
         zip(
             columns["topic"],
             columns["partition"],
@@ -137,6 +137,10 @@ def _check_hashes(blamed: Blamed, columns: Columns) -> Iterator[Finding]:
             strict=True,
         )
     )
+
+
+def _check_hashes(blamed: Blamed, columns: Columns, computed: Sequence[bytes]) -> Iterator[Finding]:
+    stored = columns["leaf_hash"]
     if computed == stored:
         if root_of(computed) != blamed.header.root:
             yield blamed.finding("block-root", "the rows do not lead to the root in the header")
@@ -159,12 +163,18 @@ def digests(columns: Columns) -> list[bytes]:
     ]
 
 
-def _check_positions(blamed: Blamed, columns: Columns) -> Iterator[Finding]:
-    """Each row lies within the header's ranges, after the row before it."""
+def _check_positions(blamed: Blamed, columns: Columns, computed: Sequence[bytes]) -> Iterator[Finding]:
+    """Each row lies within the header's ranges, after the row before it.
+
+    The leaf hash covers the position: a row that does not hash to its own is named already and left out.
+    """
     ranges = {(r.topic, r.partition): (r.first, r.next) for r in blamed.header.ranges}
     wrong = []
     before = ("", -1, -1)
-    for row, at in enumerate(zip(columns["topic"], columns["partition"], columns["offset"], strict=True)):
+    places = zip(columns["topic"], columns["partition"], columns["offset"], strict=True)
+    for row, (at, one, other) in enumerate(zip(places, computed, columns["leaf_hash"], strict=True)):
+        if one != other:
+            continue
         first, following = ranges.get(at[:2], (0, 0))
         if not first <= at[2] < following or at <= before:
             wrong.append(row)
