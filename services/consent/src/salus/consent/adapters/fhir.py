@@ -41,7 +41,8 @@ _ACTOR = frozenset(["id", "extension", "role", "reference"])
 _REFERENCE = frozenset(["id", "extension", "reference", "type", "identifier", "display"])
 _DID = re.compile(r"did:[a-z0-9]+:[A-Za-z0-9._:%-]{1,240}")
 _PSEUDONYM = re.compile(r"urn:uuid:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_DAY = re.compile(r"\d{4}(-\d{2}(-\d{2})?)?")
+_DAY = re.compile(r"\d{4}(-\d{2}(-\d{2})?)?", re.ASCII)
+_TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?(Z|[+-]\d{2}:\d{2})", re.ASCII)
 _CATEGORY_LOINC = "59284-0"
 
 
@@ -254,14 +255,12 @@ def _moment(reading: _Reading, value: Any, path: str, *, last: bool) -> datetime
             year, month, day = ([int(part) for part in value.split("-")] + [0, 0])[:3]
             first = datetime(year, month or 1, day or 1, tzinfo=UTC)
             return _after(first, month=month, day=day) if last else first
-        moment = datetime.fromisoformat(value)
+        if _TIME.fullmatch(value):
+            return datetime.fromisoformat(value).astimezone(UTC)
     except (ValueError, TypeError, OverflowError):
-        reading.refuse(path, "a FHIR dateTime is expected", code="value")
-        return None
-    if moment.tzinfo is None:
-        reading.refuse(path, "a time needs its zone", code="value")
-        return None
-    return moment.astimezone(UTC)
+        pass
+    reading.refuse(path, "a FHIR dateTime is expected, with its zone if it has a time", code="value")
+    return None
 
 
 def _after(first: datetime, *, month: int, day: int) -> datetime:

@@ -1,0 +1,277 @@
+"""FHIR Consent: HL7's examples are refused for what they say beyond us; what we can say goes both ways."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from salus.consent.adapters.fhir import UnmappableError, operation_outcome, parse, render
+from salus.consent.domain.consents import Consent
+from salus.events.catalogue import Action, Purpose
+
+EXAMPLES = Path(__file__).parents[2] / "data" / "fhir" / "r4" / "Consent"
+PATIENT = "urn:uuid:6f1c3a52-7a0e-4d5f-9c2b-1f2e3d4c5b6a"
+CLINICIAN = "did:web:h.example:c"
+URI = "urn:ietf:rfc:3986"
+REASONS = "http://terminology.hl7.org/CodeSystem/v3-ActReason"
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+
+
+def example(name: str) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((EXAMPLES / f"Consent-consent-example-{name}.json").read_text())
+    return document
+
+
+def paths(resource: Any) -> set[str]:
+    with pytest.raises(UnmappableError) as caught:
+        parse(resource)
+    return {issue.expression for issue in caught.value.issues}
+
+
+def ours() -> dict[str, Any]:
+    consent = Consent("c", CLINICIAN, ("read",), ("TREAT",), NOW, NOW + timedelta(days=1))
+    return render(consent, patient=PATIENT)
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    """Return our consent with one element replaced, or taken away if the value is None."""
+    resource = ours()
+    *parents, last = path.split(".")
+    place: Any = resource
+    for name in parents:
+        place = place[int(name)] if name.isdigit() else place[name]
+    if value is None:
+        del place[last]
+    else:
+        place[int(last) if last.isdigit() else last] = value
+    return resource
+
+
+# What HL7's examples say that a consent of ours cannot say, or leave open that it has to say.
+REFUSED = {
+    "Out": {"Consent.policyRule", "Consent.provision.actor[0].role", "Consent.provision.purpose"},
+    "basic": {"Consent.provision.actor", "Consent.provision.action", "Consent.provision.purpose"},
+    "grantor": {"Consent.category[0].coding[0]", "Consent.policyRule", "Consent.provision.actor"},
+    "notAuthor": {"Consent.provision.actor[0].role", "Consent.provision.action"},
+    "notOrg": {"Consent.provision.type"},
+    "notThem": {"Consent.patient", "Consent.provision.period", "Consent.provision.purpose"},
+    "signature": {"Consent.category[0].coding[0]", "Consent.provision.provision", "Consent.provision.action"},
+    "smartonfhir": {"Consent.provision.provision", "Consent.provision.actor"},
+}
+
+
+def test_every_example_of_hl7_is_here() -> None:
+    names = {path.stem.removeprefix("Consent-consent-example-") for path in EXAMPLES.iterdir()}
+
+    assert names == set(REFUSED)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_an_example_of_hl7_is_refused_where_it_says_more_or_less(name: str) -> None:
+    assert REFUSED[name] | {"Consent.patient"} <= paths(example(name))
+
+
+def test_an_example_of_hl7_is_granted_once_it_says_who_why_and_how_long() -> None:
+    resource = example("notThem")
+    resource["patient"] = {"identifier": {"system": URI, "value": PATIENT}, "display": "P. van de Heuvel"}
+    provision = resource["provision"]
+    provision["actor"][0]["reference"] = {"reference": CLINICIAN, "display": "Fictive Nurse"}
+    provision["period"] = {"start": "2026-11-01", "end": "2026-11-30"}
+    provision["purpose"] = [{"system": REASONS, "code": "TREAT"}]
+    terms = parse(resource)
+
+    assert (terms.patient, terms.grantee) == (PATIENT, CLINICIAN)
+    assert (terms.actions, terms.purposes) == (("read", "write"), ("TREAT",))
+    assert terms.valid_from == datetime(2026, 11, 1, tzinfo=UTC)
+    assert terms.valid_until == datetime(2026, 12, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "expected"),
+    [
+        ("status", "draft", "Consent.status"),
+        ("status", None, "Consent.status"),
+        ("scope", None, "Consent.scope"),
+        ("category", None, "Consent.category"),
+        ("category", [{"text": "something"}], "Consent.category[0]"),
+        ("policyRule", None, "Consent.policyRule"),
+        ("patient", {"reference": "Patient/f001"}, "Consent.patient"),
+        (
+            "patient",
+            {"reference": PATIENT, "identifier": {"system": URI, "value": PATIENT[:-1] + "0"}},
+            "Consent.patient",
+        ),
+        (
+            "patient",
+            {"identifier": {"system": "urn:oid:1.2", "value": PATIENT}},
+            "Consent.patient.identifier",
+        ),
+        ("policy", [{"uri": "http://example.org"}], "Consent.policy"),
+        ("verification", [{"verified": False}], "Consent.verification"),
+        ("modifierExtension", [], "Consent.modifierExtension"),
+        ("implicitRules", "http://example.org", "Consent.implicitRules"),
+        ("contained", [], "Consent.contained"),
+        ("provision", None, "Consent.provision"),
+        ("provision.type", "deny", "Consent.provision.type"),
+        ("provision.period", None, "Consent.provision.period"),
+        ("provision.period.end", None, "Consent.provision.period.end"),
+        ("provision.period.end", "tomorrow", "Consent.provision.period.end"),
+        ("provision.period.end", "2026-11-30T12:00:00", "Consent.provision.period.end"),
+        ("provision.period.end", "2026-W48-1T00:00:00Z", "Consent.provision.period.end"),
+        ("provision.period.end", 20261130, "Consent.provision.period.end"),
+        ("provision.period.start", "2026-02-30", "Consent.provision.period.start"),
+        ("provision.actor", [], "Consent.provision.actor"),
+        ("provision.actor.0.role.coding.0.code", "CST", "Consent.provision.actor[0].role"),
+        ("provision.actor.0.reference", {"display": "somebody"}, "Consent.provision.actor[0].reference"),
+        (
+            "provision.actor.0.reference",
+            {"reference": "Practitioner/13"},
+            "Consent.provision.actor[0].reference",
+        ),
+        ("provision.action", None, "Consent.provision.action"),
+        ("provision.action.0.coding.0.code", "disclose", "Consent.provision.action[0]"),
+        ("provision.action.0.coding.0.system", "http://example.org", "Consent.provision.action[0].coding[0]"),
+        ("provision.purpose", None, "Consent.provision.purpose"),
+        ("provision.purpose.0.code", "HMARKT", "Consent.provision.purpose[0]"),
+        ("provision.purpose.0", "TREAT", "Consent.provision.purpose[0]"),
+        ("provision.securityLabel", [], "Consent.provision.securityLabel"),
+        ("provision.class", [], "Consent.provision.class"),
+        ("provision.code", [], "Consent.provision.code"),
+        ("provision.dataPeriod", {}, "Consent.provision.dataPeriod"),
+        ("provision.data", [], "Consent.provision.data"),
+        ("provision.provision", [], "Consent.provision.provision"),
+        ("provision.actor", {}, "Consent.provision.actor"),
+    ],
+)
+def test_what_would_widen_or_narrow_is_refused_with_its_path(path: str, value: Any, expected: str) -> None:
+    assert expected in paths(changed(path, value))
+
+
+def test_two_actors_are_not_one() -> None:
+    actor = ours()["provision"]["actor"][0]
+
+    assert paths(changed("provision.actor", [actor, actor])) == {"Consent.provision.actor"}
+
+
+@pytest.mark.parametrize("value", [None, [], "Consent", 1, {}, {"resourceType": "Patient"}])
+def test_what_is_no_consent_is_refused(value: Any) -> None:
+    assert "Consent.resourceType" in paths(value)
+
+
+def test_elements_that_document_are_let_through_and_not_kept() -> None:
+    resource = {
+        **ours(),
+        "text": {"status": "empty"},
+        "dateTime": "2026-11-22",
+        "performer": [{"display": "x"}],
+    }
+
+    assert parse(resource) == parse(ours())
+
+
+@pytest.mark.parametrize(
+    ("end", "until"),
+    [
+        ("2026", datetime(2027, 1, 1, tzinfo=UTC)),
+        ("2026-12", datetime(2027, 1, 1, tzinfo=UTC)),
+        ("2027-02", datetime(2027, 3, 1, tzinfo=UTC)),
+        ("2028-02-29", datetime(2028, 3, 1, tzinfo=UTC)),
+        ("2026-12-31T23:30:00-05:00", datetime(2027, 1, 1, 4, 30, tzinfo=UTC)),
+    ],
+)
+def test_an_end_includes_the_whole_of_what_it_names(end: str, until: datetime) -> None:
+    assert parse(changed("provision.period.end", end)).valid_until == until
+
+
+def test_an_operation_outcome_tells_all_that_is_wrong() -> None:
+    with pytest.raises(UnmappableError) as caught:
+        parse(example("Out"))
+    outcome = operation_outcome(caught.value.issues)
+
+    assert outcome["resourceType"] == "OperationOutcome"
+    assert len(outcome["issue"]) == len(caught.value.issues) > 3
+    assert all(issue["severity"] == "error" and issue["expression"] for issue in outcome["issue"])
+
+
+def test_no_issue_repeats_what_the_resource_says() -> None:
+    resource = changed(
+        "provision.actor.0.reference", {"reference": "Jane Roe, born 1970", "display": "Jane Roe"}
+    )
+    with pytest.raises(UnmappableError) as caught:
+        parse(resource)
+
+    assert "Jane" not in json.dumps(operation_outcome(caught.value.issues))
+
+
+def test_a_revoked_consent_is_inactive_and_is_not_granted_again() -> None:
+    consent = Consent("c", CLINICIAN, ("read",), ("TREAT",), NOW, NOW + timedelta(days=1), revoked_epoch=3)
+
+    assert paths(render(consent, patient=PATIENT)) == {"Consent.status"}
+
+
+_actions = st.lists(st.sampled_from(get_args(Action)), min_size=1, unique=True).map(
+    lambda a: tuple(sorted(a))
+)
+_purposes = st.lists(st.sampled_from(get_args(Purpose)), min_size=1, unique=True).map(
+    lambda p: tuple(sorted(p))
+)
+_moments = st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001  # bounds are naive by the API
+
+
+@given(_actions, _purposes, _moments, _moments)
+def test_a_consent_reads_back_as_it_was_written(
+    actions: tuple[Action, ...], purposes: tuple[Purpose, ...], start: datetime, end: datetime
+) -> None:
+    consent = Consent("c", CLINICIAN, actions, purposes, start, end)
+    terms = parse(json.loads(json.dumps(render(consent, patient=PATIENT))))
+
+    assert (terms.patient, terms.grantee) == (PATIENT, CLINICIAN)
+    assert (terms.actions, terms.purposes) == (actions, purposes)
+    assert (terms.valid_from, terms.valid_until) == (start, end)
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+_places = st.sampled_from(
+    [
+        "status",
+        "scope",
+        "scope.coding",
+        "category",
+        "patient",
+        "patient.identifier",
+        "policyRule",
+        "provision",
+        "provision.type",
+        "provision.period",
+        "provision.period.end",
+        "provision.actor",
+        "provision.actor.0",
+        "provision.actor.0.reference",
+        "provision.action",
+        "provision.action.0",
+        "provision.purpose",
+        "provision.purpose.0",
+    ]
+)
+
+
+@given(_places, _json)
+def test_any_json_is_refused_or_understood_but_never_a_crash(place: str, value: Any) -> None:
+    resource = changed(place, value) if value is not None else ours()
+    try:
+        terms = parse(resource)
+    except UnmappableError:
+        return
+
+    assert terms.grantee == CLINICIAN
+    assert terms.patient == PATIENT
