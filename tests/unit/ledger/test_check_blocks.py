@@ -20,6 +20,7 @@ from salus.ledger.check_blocks import (
     check_body,
     check_chain,
     check_columns,
+    is_sound,
 )
 from salus.ledger.findings import FINDING_CODES, Finding
 from salus.ledger.merkle import leaf_hash, root_of
@@ -49,8 +50,17 @@ def _rejected(i: int) -> Row:
 ROWS = [*(_row(i) for i in range(5)), _rejected(5), _row(6)]
 
 
+@pytest.fixture(scope="session")
+def block_of_rows(header: Header) -> Header:
+    return _block(header)
+
+
 @pytest.fixture
 def block(header: Header) -> Header:
+    return _block(header)
+
+
+def _block(header: Header) -> Header:
     return replace(
         header,
         leaves=7,
@@ -98,6 +108,35 @@ def test_a_flipped_bit_of_a_value_names_its_row(index: int, bit: int) -> None:
     value[bit // 8] ^= 1 << bit % 8
 
     assert _found(block, _with(index, value=bytes(value))) == [("row-wrong", _place(index))]
+
+
+MUTATIONS = st.dictionaries(
+    st.sampled_from(Row._fields),
+    st.none()
+    | st.integers(-1, 9)
+    | st.binary(max_size=40)
+    | st.sampled_from(["accepted", "rejected:x", "a"]),
+    max_size=2,
+)
+
+
+@given(st.integers(0, 6), MUTATIONS, st.sampled_from(["keep", "drop", "repeat", "swap"]))
+def test_the_quick_look_and_the_slow_one_agree(
+    block_of_rows: Header, index: int, changes: dict[str, object], how: str
+) -> None:
+    rows = [*ROWS]
+    typed = {"offset": int, "partition": int, "topic": str, "status": str, "leaf_hash": bytes}
+    sane = {k: v for k, v in changes.items() if isinstance(v, typed.get(k, (bytes, type(None))))}
+    rows[index] = rows[index]._replace(**sane)
+    if how == "drop":
+        del rows[index]
+    elif how != "keep":
+        rows.insert(0 if how == "swap" else index, rows[index])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("salus.ledger.check_blocks.is_sound", lambda *_: False)
+        findings = check_block(block_of_rows, rows, place=PLACE)
+
+    assert is_sound(block_of_rows, rows) == (not findings)
 
 
 def test_a_changed_signature_names_its_row(block: Header) -> None:

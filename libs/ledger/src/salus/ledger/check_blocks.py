@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from salus.ledger.block import (
     ACCEPTED,
+    LEAF_ORIGIN,
     REJECTED_PREFIX,
     Header,
     LeafRow,
@@ -71,7 +72,10 @@ def check_block(header: Header, rows: Iterable[Sequence[Any]], *, place: str) ->
     Everything the header commits to is recomputed from the values up. A row whose value, signature or
     status was changed is named by its index and position.
     """
-    kept = [Row(*row) for row in rows]
+    plain = list(rows)
+    if is_sound(header, plain):
+        return []
+    kept = [Row(*row) for row in plain]
     findings = [*_check_counts(header, kept, place), *_check_rows(header, kept, place)]
     computed = leaf_hashes(_leaf_rows(kept))
     stored = [row.leaf_hash for row in kept]
@@ -85,6 +89,38 @@ def check_block(header: Header, rows: Iterable[Sequence[Any]], *, place: str) ->
     if root_of(stored) != header.root:
         findings.append(Finding("block-root", place, "neither records nor stored leaf hashes give the root"))
     return findings
+
+
+def is_sound(header: Header, rows: Iterable[Sequence[Any]]) -> bool:
+    """Tell whether `check_block` finds nothing: the same checks in one pass that stops at the first doubt."""
+    bounds = {(r.topic, r.partition): (r.first, r.next) for r in header.ranges}
+    start = LEAF_PREFIX + LEAF_ORIGIN
+    place, before, following = ("", -1), -1, 0
+    accepted, hashes = 0, []
+    for topic, partition, offset, status, *described, stored, digest, signature, value in rows:
+        if partition != place[1] or topic != place[0]:
+            if (topic, partition) <= place or (topic, partition) not in bounds:
+                return False
+            place = topic, partition
+            before, following = bounds[place]
+            before -= 1
+        if not before < offset < following:
+            return False
+        before = offset
+        if status == ACCEPTED:
+            if value is None or signature is None or digest is not None:
+                return False
+            accepted += 1
+            digest = sha256(LEAF_PREFIX + value).digest()  # noqa: PLW2901  # from here on both kinds are alike
+        elif _malformation(Row(*place, offset, status, *described, stored, digest, signature, value)):
+            return False
+        length = "-" if signature is None else len(signature)
+        line = f"{topic} {partition} {offset} {status} {length}\n".encode()
+        hashes.append(sha256(start + line + digest + (signature or b"")).digest())
+        if hashes[-1] != stored:
+            return False
+    counted = (len(hashes), accepted) == (header.leaves, header.accepted)
+    return counted and root_of(hashes) == header.root
 
 
 def check_columns(rows: Iterable[Sequence[Any]], *, place: str) -> list[Finding]:
