@@ -104,7 +104,7 @@ async def world(parts: Addresses, tmp_path: Path) -> AsyncIterator[World]:
     wanted = [Topic(name, 1, config) for name in (*topics.values(), "salus.identity.events")]
     await ensure_topics(kafka, wanted)
     bucket_name = f"audit-{run}"
-    facts = {
+    facts: dict[str, Any] = {
         "endpoint": s3.endpoint,
         "access_key": s3.access_key,
         "secret_key": s3.secret_key,

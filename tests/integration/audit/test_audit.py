@@ -4,7 +4,7 @@ import asyncio
 import json
 from datetime import UTC, datetime
 
-from tests.integration.audit.conftest import events_of
+from tests.integration.audit.conftest import World, events_of
 from tests.unit.audit.chain import Accepted, Refused
 from tests.unit.audit.samples import CONSENT, STORAGE
 from tests.unit.audit.test_indexing import CLINICIAN, PATIENT, READ, documents
@@ -12,6 +12,7 @@ from tests.unit.audit.test_indexing import CLINICIAN, PATIENT, READ, documents
 from salus.devkit.waiting import until
 from salus.events.catalogue import GlassBroken, ReadRefused
 from salus.ledger.block import body_key
+from salus.messaging import Record
 
 GLASS = GlassBroken(
     decision="dec-9",
@@ -24,7 +25,7 @@ GLASS = GlassBroken(
 REFUSED = ReadRefused(object="obj-1", patient=PATIENT, reader=CLINICIAN, reason="no-decision")
 
 
-async def test_a_block_becomes_trail_entries_and_two_topics(world):
+async def test_a_block_becomes_trail_entries_and_two_topics(world: World) -> None:
     await world.start()
     await world.seal([*documents(2), Refused("bad-signature")])
     await world.seal([Accepted(READ, source=STORAGE, name="read-1", subject=PATIENT)], announce=False)
@@ -43,7 +44,7 @@ async def test_a_block_becomes_trail_entries_and_two_topics(world):
     assert one["receipt"].startswith("http://anchoring/receipts?topic=")
 
 
-async def test_a_restart_in_the_middle_publishes_no_gap(world):
+async def test_a_restart_in_the_middle_publishes_no_gap(world: World) -> None:
     await world.start()
     await world.seal(documents(300))
     await world.published(world.settings.ocsf_topic, 1)
@@ -57,7 +58,7 @@ async def test_a_restart_in_the_middle_publishes_no_gap(world):
     assert page["entries"][0]["id"] == "event-599"
     for topic in (world.settings.ocsf_topic, world.settings.fhir_topic):
         async with asyncio.timeout(30):
-            records = []
+            records: list[Record] = []
             while len({record.header("salus-uid") for record in records}) < 600:
                 records = await world.published(topic, 600)
         uids = list(dict.fromkeys(record.header("salus-uid") for record in records))
@@ -66,14 +67,14 @@ async def test_a_restart_in_the_middle_publishes_no_gap(world):
         assert len(uids) == 600
 
 
-def _event_id(record):
-    event = json.loads(record.value)
+def _event_id(record: Record) -> str:
+    event = json.loads(record.value or b"")
     if "metadata" in event:
-        return event["metadata"]["original_event_uid"]
-    return event["entity"][1]["what"]["identifier"]["value"]
+        return str(event["metadata"]["original_event_uid"])
+    return str(event["entity"][1]["what"]["identifier"]["value"])
 
 
-async def test_a_damaged_body_stops_the_trail_and_says_so_until_it_is_restored(world):
+async def test_a_damaged_body_stops_the_trail_and_says_so_until_it_is_restored(world: World) -> None:
     await world.start()
     await world.seal(documents(1))
     await world.published(world.settings.ocsf_topic, 1)
@@ -82,7 +83,7 @@ async def test_a_damaged_body_stops_the_trail_and_says_so_until_it_is_restored(w
     await world.bucket.put(key, b"not what the header says")
     await world.bucket.put("shard/0/000000000001/header", world.chain.objects["shard/0/000000000001/header"])
 
-    async def unready():
+    async def unready() -> bool:
         return (await world.client.get("/readyz")).status_code == 503
 
     assert await until(unready, deadline_s=20)
@@ -95,7 +96,7 @@ async def test_a_damaged_body_stops_the_trail_and_says_so_until_it_is_restored(w
     assert (await world.client.get("/readyz")).status_code == 200
 
 
-async def test_emergency_access_and_probing_become_findings(world):
+async def test_emergency_access_and_probing_become_findings(world: World) -> None:
     await world.start()
     await world.seal([Accepted(GLASS, source=CONSENT, name="glass-1", subject=PATIENT)])
     refusals = [Accepted(REFUSED, source=STORAGE, name=f"refused-{n}", subject=PATIENT) for n in range(4)]

@@ -112,7 +112,7 @@ def _matches(pattern: Any, value: Any) -> bool:
         )
     if isinstance(pattern, list):
         return isinstance(value, list) and all(any(_matches(want, got) for got in value) for want in pattern)
-    return pattern == value
+    return bool(pattern == value)
 
 
 def _bound(url: str, value: Any) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
@@ -40,7 +40,6 @@ class Refused:
 
     reason: str
     value: bytes = b"garbage"
-    signature: bytes | None = None
 
 
 class Chain:
@@ -103,27 +102,34 @@ class Chain:
 
 
 def _append(columns: BodyColumns, topic: str, offset: int, record: Accepted | Refused) -> None:
+    value, signature = None, b"v1 signature"
     match record:
         case Accepted():
-            subject = record.subject or getattr(record.data, "patient", None) or record.data.did  # type: ignore[attr-defined]  # identity's
+            entry = type_of(record.data)
+            field = entry.subject_field or ("patient" if hasattr(record.data, "patient") else "did")
+            subject = record.subject or str(getattr(record.data, field))
             value = encode_event(
                 record.data, id=record.name, source=record.source, subject=subject, time=NOON
             )
-            status, digest, signature = ACCEPTED, leaf_hash(value), b"v1 signature"
-            named = (record.name, record.source, type_of(record.data).name, subject, NOON)
+            status, digest = ACCEPTED, leaf_hash(value)
+            _name(columns, (record.name, record.source, entry.name, subject, NOON))
         case Refused():
-            value, status = None, f"rejected:{record.reason}"
-            digest, signature = leaf_hash(record.value), record.signature
-            named = (None, None, None, None, None)
+            status, digest = f"rejected:{record.reason}", leaf_hash(record.value)
+            _name(columns, None)
     columns.topic.append(topic)
     columns.partition.append(0)
     columns.offset.append(offset)
     columns.status.append(status)
-    for column, each in zip(
-        (columns.id, columns.source, columns.type, columns.subject, columns.time), named, strict=True
-    ):
-        column.append(each)  # type: ignore[arg-type]  # five columns of their own types
     columns.leaf_hash.append(Leaf(topic, 0, offset, status, digest, signature).hash())
     columns.digest.append(None if value is not None else digest)
     columns.signature.append(signature)
     columns.value.append(value)
+
+
+def _name(columns: BodyColumns, named: tuple[str, str, str, str, datetime] | None) -> None:
+    name, source, kind, subject, time = named or (None, None, None, None, None)
+    columns.id.append(name)
+    columns.source.append(source)
+    columns.type.append(kind)
+    columns.subject.append(subject)
+    columns.time.append(time)

@@ -31,21 +31,19 @@ SECRET = "U0VDUkVULXBhdGllbnQtbmFtZQ=="
 
 
 def place(index: int = 0, **changes: Any) -> Place:
-    return Place(
-        **{
-            "topic": "salus.clinical.events",
-            "partition": 0,
-            "offset": index,
-            "shard": 0,
-            "height": 7,
-            "index": index,
-            "leaf_hash": f"{index:064x}",
-            "digest": "d" * 64,
-            "header_hash": "e" * 64,
-            "sealed_at": NOON,
-        }
-        | changes
-    )
+    given: dict[str, Any] = {
+        "topic": "salus.clinical.events",
+        "partition": 0,
+        "offset": index,
+        "shard": 0,
+        "height": 7,
+        "index": index,
+        "leaf_hash": f"{index:064x}",
+        "digest": "d" * 64,
+        "header_hash": "e" * 64,
+        "sealed_at": NOON,
+    }
+    return Place(**given | changes)
 
 
 def event_of(

@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
 from datetime import timedelta
+from typing import Any
 
 import httpx
 import pytest
@@ -13,7 +15,7 @@ from tests.unit.audit.chain import Accepted, Chain, Refused
 from tests.unit.audit.samples import AROUND, CONSENT, MEMBER, NOON, STORAGE
 from tests.unit.audit.test_indexing import CLINICIAN, PATIENT, READ, documents, index_all
 
-from salus.audit.adapters.sql import open_trail
+from salus.audit.adapters.sql import SqlTrail, open_trail
 from salus.audit.api import Reading, follow, routes
 from salus.audit.domain.search import CursorError, Question, Visibility, position_of
 from salus.audit.handlers import Bell
@@ -43,11 +45,11 @@ LINKED = PatientLinked(patient=PATIENT, did=HER)
 RESEARCH = ObjectRead(object="obj-1", patient=PATIENT, reader=CLINICIAN, decision="dec-3", purpose="HRESCH")
 
 
-def document(patient, name):
+def document(patient: str, name: str) -> DocumentRegistered:
     return DocumentRegistered(patient=patient, object=name, media_type="text/plain")
 
 
-def party(did, *roles, kind="person"):
+def party(did: str, *roles: str, kind: Any = "person") -> Party:
     return Party(did=did, kind=kind, roles=frozenset(roles), member=None)
 
 
@@ -57,9 +59,9 @@ ANALYST = party("did:key:z6Mkanalyst", "soc-analyst")
 class World:
     """The API over a trail, called as whoever `caller` is."""
 
-    def __init__(self, trail):
+    def __init__(self, trail: SqlTrail) -> None:
         self.trail = trail
-        self.caller = ANALYST
+        self.caller: Party | None = ANALYST
         self.grown = Bell()
         self.reading = Reading(trail=trail, around=AROUND, grown=self.grown, authenticate=self.authenticate)
         app = FastAPI()
@@ -67,20 +69,20 @@ class World:
         app.include_router(routes(self.reading))
         self.client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://audit")
 
-    async def authenticate(self, _):
+    async def authenticate(self, _: object) -> Party:
         if self.caller is None:
             raise ProblemError(401, "unauthenticated", "send a bearer")
         return self.caller
 
-    async def get(self, path, **query):
+    async def get(self, path: str, **query: Any) -> httpx.Response:
         return await self.client.get(path, params=query)
 
-    async def ids(self, **query):
+    async def ids(self, **query: Any) -> list[str | None]:
         return [entry["id"] for entry in (await self.get("/trail", **query)).json()["entries"]]
 
 
 @pytest.fixture
-async def world(trail):
+async def world(trail: SqlTrail) -> AsyncIterator[World]:
     chain = Chain()
     chain.seal(
         [
@@ -105,7 +107,7 @@ async def world(trail):
     await made.client.aclose()
 
 
-async def test_without_a_bearer_nothing_is_shown(world):
+async def test_without_a_bearer_nothing_is_shown(world: World) -> None:
     world.caller = None
 
     for path in (
@@ -119,7 +121,7 @@ async def test_without_a_bearer_nothing_is_shown(world):
         assert (answer.status_code, answer.json()["code"]) == (401, "unauthenticated")
 
 
-async def test_the_newest_entry_comes_first(world):
+async def test_the_newest_entry_comes_first(world: World) -> None:
     assert await world.ids() == ["read-2", "linked-1", "decided-1", "read-1", None, "doc-2", "doc-1"]
 
 
@@ -140,7 +142,7 @@ async def test_the_newest_entry_comes_first(world):
         ({"until": NOON.isoformat()}, []),
     ],
 )
-async def test_a_filter_keeps_what_it_says(world, query, expected):
+async def test_a_filter_keeps_what_it_says(world: World, query: dict[str, Any], expected: Any) -> None:
     assert await world.ids(**query) == expected
 
 
@@ -155,13 +157,13 @@ async def test_a_filter_keeps_what_it_says(world, query, expected):
         (party("did:stranger"), 0),
     ],
 )
-async def test_a_caller_sees_what_is_hers(world, caller, expected):
+async def test_a_caller_sees_what_is_hers(world: World, caller: Party, expected: Any) -> None:
     world.caller = caller
 
     assert len(await world.ids()) == expected
 
 
-async def test_a_patient_sees_no_other_patient(world):
+async def test_a_patient_sees_no_other_patient(world: World) -> None:
     world.caller = party(HER, "patient")
 
     entries = (await world.get("/trail")).json()["entries"]
@@ -170,7 +172,7 @@ async def test_a_patient_sees_no_other_patient(world):
     assert (await world.get(f"/trail/{MEMBER}/doc-1")).status_code == 200
 
 
-async def test_one_entry_has_its_place_and_its_receipt(world):
+async def test_one_entry_has_its_place_and_its_receipt(world: World) -> None:
     answer = (await world.get(f"/trail/{STORAGE}/read-1")).json()
 
     assert answer["actor"] == CLINICIAN
@@ -183,7 +185,7 @@ async def test_one_entry_has_its_place_and_its_receipt(world):
     assert by_leaf == answer
 
 
-async def test_what_is_not_there_is_a_problem(world):
+async def test_what_is_not_there_is_a_problem(world: World) -> None:
     answer = await world.get("/trail/did:x/nothing")
 
     assert (answer.status_code, answer.json()["code"]) == (404, "no-such-entry")
@@ -200,19 +202,23 @@ async def test_what_is_not_there_is_a_problem(world):
         ({"since": "yesterday"}, 422, "invalid-request"),
     ],
 )
-async def test_a_wrong_question_is_a_problem(world, query, status, code):
+async def test_a_wrong_question_is_a_problem(
+    world: World, query: dict[str, Any], status: int, code: str
+) -> None:
     answer = await world.get("/trail", **query)
 
     assert (answer.status_code, answer.json()["code"]) == (status, code)
 
 
-async def test_a_wrong_last_event_id_is_a_problem(world):
+async def test_a_wrong_last_event_id_is_a_problem(world: World) -> None:
     answer = await world.client.get("/trail/stream", headers={"Last-Event-ID": "-1"})
 
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid-last-event-id")
 
 
-async def test_an_accounting_has_every_disclosure_oldest_first_and_says_which_the_law_wants(world):
+async def test_an_accounting_has_every_disclosure_oldest_first_and_says_which_the_law_wants(
+    world: World,
+) -> None:
     report = (await world.get("/reports/disclosures", patient=PATIENT)).json()
 
     assert [(line["purpose"], line["accountable"]) for line in report["disclosures"]] == [
@@ -222,7 +228,7 @@ async def test_an_accounting_has_every_disclosure_oldest_first_and_says_which_th
     assert {line["recipient"] for line in report["disclosures"]} == {CLINICIAN}
 
 
-async def test_an_accounting_is_read_page_by_page(world):
+async def test_an_accounting_is_read_page_by_page(world: World) -> None:
     first = (await world.get("/reports/disclosures", patient=PATIENT, limit=1)).json()
     second = (await world.get("/reports/disclosures", patient=PATIENT, limit=1, cursor=first["next"])).json()
 
@@ -231,7 +237,7 @@ async def test_an_accounting_is_read_page_by_page(world):
 
 
 @given(st.text(max_size=40))
-def test_no_text_makes_a_cursor_fail_otherwise_than_as_a_cursor(text):
+def test_no_text_makes_a_cursor_fail_otherwise_than_as_a_cursor(text: str) -> None:
     with contextlib.suppress(CursorError):
         assert position_of(text) > 0
 
@@ -242,8 +248,10 @@ def test_no_text_makes_a_cursor_fail_otherwise_than_as_a_cursor(text):
     inserts=st.lists(st.integers(0, 3), max_size=6),
 )
 @settings(max_examples=25, deadline=None)
-def test_reading_page_by_page_while_blocks_arrive_loses_and_repeats_nothing(page, blocks, inserts):
-    async def check():
+def test_reading_page_by_page_while_blocks_arrive_loses_and_repeats_nothing(
+    page: int, blocks: list[int], inserts: list[int]
+) -> None:
+    async def check() -> None:
         async with open_trail("sqlite+aiosqlite://") as trail:
             chain, world = Chain(), World(trail)
             count = 0
@@ -270,22 +278,21 @@ def test_reading_page_by_page_while_blocks_arrive_loses_and_repeats_nothing(page
     asyncio.run(check())
 
 
-async def test_a_stream_resumed_from_its_last_id_has_no_gap_and_no_repetition(trail):
+async def test_a_stream_resumed_from_its_last_id_has_no_gap_and_no_repetition(trail: SqlTrail) -> None:
     chain, world = Chain(), World(trail)
     chain.seal(documents(3))
     await index_all(chain, trail)
 
-    async def take(start, count):
+    async def take(start: int, count: int) -> list[int]:
         ids = []
         everything = Visibility(everything=True)
         stream = follow(world.reading, Question(), everything, start=start, stopping=lambda: False)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(10), contextlib.aclosing(stream):
             async for message in stream:
                 if message.startswith("id: ") and "data: " in message:
                     ids.append(int(message.split("\n")[0].removeprefix("id: ")))
                 if len(ids) == count:
                     break
-        await stream.aclose()
         return ids
 
     first = await take(0, 2)
@@ -298,7 +305,7 @@ async def test_a_stream_resumed_from_its_last_id_has_no_gap_and_no_repetition(tr
     assert first + await waiting == [1, 2, 3, 4, 5]
 
 
-async def test_a_stream_ends_when_the_service_stops(trail):
+async def test_a_stream_ends_when_the_service_stops(trail: SqlTrail) -> None:
     world = World(trail)
     everything = Visibility(everything=True)
     stream = follow(world.reading, Question(), everything, start=0, stopping=lambda: True)

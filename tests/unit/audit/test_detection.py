@@ -1,5 +1,7 @@
 """Findings: at once for emergency access, once a burst for probing, the same again for the same events."""
 
+from typing import Any
+
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
@@ -35,13 +37,13 @@ REFUSED = ReadRefused(object="obj-1", patient=PATIENT, reader=CLINICIAN, reason=
 RULE = ProbingRule(refusals=3, window_s=60)
 
 
-def ocsf(data, index=0, *, at_ms=None):
+def ocsf(data: Any, index: int = 0, *, at_ms: int | None = None) -> dict[str, Any]:
     event = samples.event_of(data, source=samples.STORAGE)
     found = ocsf_of(describe(event, samples.place(index), Directory()), samples.AROUND)
     return found if at_ms is None else found | {"time": at_ms}
 
 
-def run(times, *, rule=RULE):
+def run(times: list[int], *, rule: ProbingRule = RULE) -> list[dict[str, Any]]:
     window, findings = Window(), []
     for index, at_ms in enumerate(times):
         window, found = note_refusal(window, ocsf(REFUSED, index, at_ms=at_ms), rule)
@@ -49,7 +51,7 @@ def run(times, *, rule=RULE):
     return findings
 
 
-def test_emergency_access_is_a_finding_at_once():
+def test_emergency_access_is_a_finding_at_once() -> None:
     event = ocsf(GLASS)
     finding = glass_finding(event)
 
@@ -61,12 +63,12 @@ def test_emergency_access_is_a_finding_at_once():
     assert glass_finding(event) == finding
 
 
-def test_findings_are_not_looked_at_again():
+def test_findings_are_not_looked_at_again() -> None:
     assert is_finding(glass_finding(ocsf(GLASS)))
     assert not is_finding(ocsf(GLASS))
 
 
-def test_refused_reads_and_refused_decisions_are_refusals_and_nothing_else_is():
+def test_refused_reads_and_refused_decisions_are_refusals_and_nothing_else_is() -> None:
     refused = msgspec.structs.replace(ALLOWED, allowed=False)
 
     assert is_refusal(ocsf(REFUSED))
@@ -74,12 +76,12 @@ def test_refused_reads_and_refused_decisions_are_refusals_and_nothing_else_is():
     assert not any(is_refusal(ocsf(data)) for data in (READ, ALLOWED, GLASS))
 
 
-def test_an_unproven_sender_is_nobody():
+def test_an_unproven_sender_is_nobody() -> None:
     assert actor_of({"actor": {"user": {"uid": "unproven"}}}) is None
     assert actor_of({}) is None
 
 
-def test_enough_refusals_within_the_window_are_probing():
+def test_enough_refusals_within_the_window_are_probing() -> None:
     findings = run([0, 1_000, 2_000])
 
     assert len(findings) == 1
@@ -87,11 +89,11 @@ def test_enough_refusals_within_the_window_are_probing():
     assert findings[0]["finding_info"]["related_events_count"] == 3
 
 
-def test_refusals_far_apart_are_not_probing():
+def test_refusals_far_apart_are_not_probing() -> None:
     assert run([0, 60_000, 120_000, 180_000]) == []
 
 
-def test_a_burst_gives_one_finding_and_a_later_burst_another():
+def test_a_burst_gives_one_finding_and_a_later_burst_another() -> None:
     later = 10_000_000
 
     findings = run([0, 1, 2, 3, 4, later, later + 1, later + 2])
@@ -100,7 +102,7 @@ def test_a_burst_gives_one_finding_and_a_later_burst_another():
     assert len({finding["metadata"]["uid"] for finding in findings}) == 2
 
 
-def test_an_event_seen_twice_counts_once():
+def test_an_event_seen_twice_counts_once() -> None:
     window, event = Window(), ocsf(REFUSED)
     for _ in range(10):
         window, found = note_refusal(window, event, RULE)
@@ -110,7 +112,7 @@ def test_an_event_seen_twice_counts_once():
 
 
 @given(st.lists(st.integers(0, 200_000), min_size=1, max_size=12))
-def test_a_finding_comes_only_when_the_window_holds_enough(times):
+def test_a_finding_comes_only_when_the_window_holds_enough(times: list[int]) -> None:
     ordered = sorted(times)
     dense = any(
         ordered[i + RULE.refusals - 1] - ordered[i] < RULE.window_s * 1000

@@ -1,7 +1,10 @@
 """The trail equals the ledger: every leaf once, in order, and nothing that does not verify."""
 
 import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -10,12 +13,12 @@ from hypothesis import strategies as st
 from tests.unit.audit.chain import Accepted, Chain, Refused
 from tests.unit.audit.samples import AROUND, CONSENT, IDENTITY, MEMBER, NOON, STORAGE
 
-from salus.audit.adapters.sql import open_trail
+from salus.audit.adapters.sql import SqlTrail, open_trail
 from salus.audit.domain.blocks import BlockRefusedError
 from salus.audit.domain.directory import Directory
-from salus.audit.domain.search import Question, Visibility
+from salus.audit.domain.search import Found, Question, Visibility
 from salus.audit.handlers import Bell, Follower, Indexer, publish_next
-from salus.audit.ports import OutOfReachError
+from salus.audit.ports import Message, OutOfReachError
 from salus.events.catalogue import (
     AccessDecided,
     ConsentGranted,
@@ -65,26 +68,26 @@ KEY = PublicKey(id=f"{CLINICIAN}#k", multibase=MULTIBASE, valid_from=NOON)
 EVERYTHING = Visibility(everything=True)
 
 
-def indexer_of(chain, trail):
+def indexer_of(chain: Chain, trail: SqlTrail) -> Indexer:
     return Indexer(chain, trail, {chain.shard: chain.signer.verifier})
 
 
-async def index_all(chain, trail):
+async def index_all(chain: Chain, trail: SqlTrail) -> int:
     count = 0
     while (indexed := await indexer_of(chain, trail).index_next(chain.shard)) is not None:
         count += indexed
     return count
 
 
-async def all_of(trail):
+async def all_of(trail: SqlTrail) -> list[Found]:
     return await trail.search(Question(after=0), EVERYTHING, limit=10_000)
 
 
-def documents(count, start=0):
+def documents(count: int, start: int = 0) -> list[Accepted | Refused]:
     return [Accepted(DOCUMENT, name=f"event-{index}") for index in range(start, start + count)]
 
 
-async def test_every_leaf_accepted_or_rejected_becomes_one_entry_in_order(trail):
+async def test_every_leaf_accepted_or_rejected_becomes_one_entry_in_order(trail: SqlTrail) -> None:
     chain = Chain()
     chain.seal([*documents(2), Refused("bad-signature"), Refused("tombstone")])
     chain.seal(documents(1, start=2))
@@ -104,13 +107,13 @@ async def test_every_leaf_accepted_or_rejected_becomes_one_entry_in_order(trail)
     assert len({each.entry.uid for each in found}) == 5
 
 
-async def test_an_empty_ledger_gives_an_empty_trail(trail):
+async def test_an_empty_ledger_gives_an_empty_trail(trail: SqlTrail) -> None:
     assert await indexer_of(Chain(), trail).index_next(0) is None
 
     assert await trail.end() == 0
 
 
-async def test_indexing_again_changes_nothing(trail):
+async def test_indexing_again_changes_nothing(trail: SqlTrail) -> None:
     chain = Chain()
     chain.seal(documents(3))
     await index_all(chain, trail)
@@ -121,7 +124,7 @@ async def test_indexing_again_changes_nothing(trail):
     assert await all_of(trail) == before
 
 
-async def test_two_indexers_at_once_index_each_block_once(trail):
+async def test_two_indexers_at_once_index_each_block_once(trail: SqlTrail) -> None:
     chain = Chain()
     for height in range(4):
         chain.seal(documents(2, start=height * 2))
@@ -131,7 +134,7 @@ async def test_two_indexers_at_once_index_each_block_once(trail):
     assert [each.entry.id for each in await all_of(trail)] == [f"event-{index}" for index in range(8)]
 
 
-async def test_a_rebuilt_trail_equals_the_first(trail, tmp_path):
+async def test_a_rebuilt_trail_equals_the_first(trail: SqlTrail, tmp_path: Path) -> None:
     chain = Chain()
     chain.seal([*documents(2), Refused("duplicate")])
     chain.seal([Accepted(READ, source=STORAGE, name="read-1", subject=PATIENT)])
@@ -143,7 +146,7 @@ async def test_a_rebuilt_trail_equals_the_first(trail, tmp_path):
         assert await all_of(again) == await all_of(trail)
 
 
-async def test_actors_are_shown_with_the_member_they_act_for(trail):
+async def test_actors_are_shown_with_the_member_they_act_for(trail: SqlTrail) -> None:
     person = PartyRegistered(did=CLINICIAN, kind="person", keys=(KEY,), roles=("clinician",), member=MEMBER)
     chain = Chain()
     chain.seal([Accepted(READ, source=STORAGE, name="read-0", subject=PATIENT)])
@@ -155,7 +158,7 @@ async def test_actors_are_shown_with_the_member_they_act_for(trail):
     assert members == [None, None, MEMBER]
 
 
-async def test_roles_follow_the_ledger(trail):
+async def test_roles_follow_the_ledger(trail: SqlTrail) -> None:
     chain = Chain()
     chain.seal([Accepted(PartyRegistered(did=CLINICIAN, kind="person", keys=(KEY,)), source=IDENTITY)])
     chain.seal([Accepted(RoleGranted(did=CLINICIAN, role="researcher"), source=IDENTITY)])
@@ -173,7 +176,7 @@ async def test_roles_follow_the_ledger(trail):
     assert party.roles == ()
 
 
-async def test_a_patient_is_known_by_her_pseudonym(trail):
+async def test_a_patient_is_known_by_her_pseudonym(trail: SqlTrail) -> None:
     chain = Chain()
     chain.seal([Accepted(PatientLinked(patient=PATIENT, did=CLINICIAN), source=CONSENT, subject=PATIENT)] * 2)
     await index_all(chain, trail)
@@ -182,7 +185,7 @@ async def test_a_patient_is_known_by_her_pseudonym(trail):
     assert await trail.pseudonyms(MEMBER) == frozenset()
 
 
-async def test_a_header_of_another_key_is_refused(trail):
+async def test_a_header_of_another_key_is_refused(trail: SqlTrail) -> None:
     chain, forger = Chain(), Chain()
     forger.signer = type(chain.signer)(chain.signer.name, Chain(shard=5).signer._key)
     forger.seal(documents(1))
@@ -194,7 +197,7 @@ async def test_a_header_of_another_key_is_refused(trail):
     assert (refused.value.code, await trail.end()) == ("header-signature", 0)
 
 
-async def test_a_header_that_does_not_follow_the_one_before_is_refused(trail):
+async def test_a_header_that_does_not_follow_the_one_before_is_refused(trail: SqlTrail) -> None:
     chain, other = Chain(), Chain()
     chain.seal(documents(1))
     await index_all(chain, trail)
@@ -210,8 +213,8 @@ async def test_a_header_that_does_not_follow_the_one_before_is_refused(trail):
 
 @given(st.data())
 @settings(max_examples=15, deadline=None)
-def test_no_changed_byte_of_a_block_is_indexed(data):
-    async def check():
+def test_no_changed_byte_of_a_block_is_indexed(data: Any) -> None:
+    async def check() -> None:
         chain = Chain()
         header = chain.seal(documents(3))
         key = data.draw(st.sampled_from([header_key(0, 0), body_key(0, 0, header.root)]))
@@ -227,7 +230,9 @@ def test_no_changed_byte_of_a_block_is_indexed(data):
     asyncio.run(check())
 
 
-async def test_a_shard_that_stands_still_says_so_and_goes_on_when_the_block_is_restored(trail):
+async def test_a_shard_that_stands_still_says_so_and_goes_on_when_the_block_is_restored(
+    trail: SqlTrail,
+) -> None:
     chain = Chain()
     header = chain.seal(documents(1))
     key = body_key(0, 0, header.root)
@@ -248,7 +253,7 @@ async def test_a_shard_that_stands_still_says_so_and_goes_on_when_the_block_is_r
     assert await trail.end() == 1
 
 
-async def test_an_archive_that_is_away_is_waited_for(trail):
+async def test_an_archive_that_is_away_is_waited_for(trail: SqlTrail) -> None:
     chain = Chain()
     chain.seal(documents(1))
     chain.away = True
@@ -263,11 +268,11 @@ async def test_an_archive_that_is_away_is_waited_for(trail):
 class FakeOutputs:
     """The topics in memory; the next publication may be LOST or LATE."""
 
-    def __init__(self):
-        self.messages = []
-        self.fault = None
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+        self.fault: str | None = None
 
-    async def publish(self, messages):
+    async def publish(self, messages: Sequence[Message]) -> None:
         fault, self.fault = self.fault, None
         if fault == "LOST":
             raise OutOfReachError("lost")
@@ -277,7 +282,9 @@ class FakeOutputs:
 
 
 @pytest.mark.parametrize("fault", [None, "LOST", "LATE"])
-async def test_publication_leaves_no_gap_and_repeats_with_the_same_ids(trail, fault):
+async def test_publication_leaves_no_gap_and_repeats_with_the_same_ids(
+    trail: SqlTrail, fault: str | None
+) -> None:
     chain, outputs = Chain(), FakeOutputs()
     chain.seal(documents(3))
     await index_all(chain, trail)
@@ -301,8 +308,8 @@ async def test_publication_leaves_no_gap_and_repeats_with_the_same_ids(trail, fa
         assert {message.key for message in published} == {key}
 
 
-async def test_a_decision_is_shown_with_the_consents_that_covered_it(trail):
-    def decided(name):
+async def test_a_decision_is_shown_with_the_consents_that_covered_it(trail: SqlTrail) -> None:
+    def decided(name: str) -> Accepted:
         return Accepted(ALLOWED, source=CONSENT, name=name, subject=PATIENT)
 
     chain = Chain(topic="salus.consent.events")
@@ -326,7 +333,7 @@ async def test_a_decision_is_shown_with_the_consents_that_covered_it(trail):
         {"valid_until": NOON},
     ],
 )
-def test_a_consent_for_something_else_covers_nothing(change):
+def test_a_consent_for_something_else_covers_nothing(change: dict[str, Any]) -> None:
     directory = Directory()
     directory.apply(msgspec.structs.replace(GRANTED, **change))
 

@@ -3,6 +3,7 @@
 import gzip
 import json
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import msgspec
@@ -14,19 +15,20 @@ from tests.unit.audit.test_indexing import ALLOWED, CLINICIAN, GRANTED, PATIENT,
 
 from salus.audit.domain.describe import Named, describe, describe_rejected, describe_unknown
 from salus.audit.domain.directory import Directory
+from salus.audit.domain.entry import TrailEntry
 from salus.audit.domain.fhir import PROFILES, audit_event_of
 from salus.audit.domain.meanings import facts_of
 from salus.audit.domain.ocsf import ocsf_of
-from salus.events import catalogue
 from salus.events.catalogue import all_types
 from salus.events.errors import Reason
 
 DATA = Path(__file__).parents[2] / "data"
-TYPES = [entry.name for entry in all_types()]
+CLASSES = {entry.name: entry.data for entry in all_types()}
+TYPES = list(CLASSES)
 SLOW = settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 
 
-def _schemas():
+def _schemas() -> dict[int, Any]:
     found = {}
     for path in (DATA / "ocsf" / "json-schema").glob("*.gz"):
         schema = json.loads(gzip.decompress(path.read_bytes()))
@@ -39,7 +41,7 @@ _R4 = json.loads(gzip.decompress((DATA / "fhir/definitions/fhir.schema.r4.medplu
 FHIR = jsonschema.Draft6Validator({"$ref": "#/definitions/AuditEvent", "definitions": _R4["definitions"]})
 
 
-def check(entry):
+def check(entry: TrailEntry) -> tuple[dict[str, Any], dict[str, Any]]:
     ocsf = json.loads(json.dumps(ocsf_of(entry, samples.AROUND)))
     fhir = json.loads(json.dumps(audit_event_of(entry, samples.AROUND)))
     OCSF[ocsf["class_uid"]].validate(ocsf)
@@ -54,22 +56,20 @@ def check(entry):
 
 
 @pytest.mark.parametrize("name", TYPES)
-def test_every_type_of_the_catalogue_has_a_meaning(name):
+def test_every_type_of_the_catalogue_has_a_meaning(name: str) -> None:
     @SLOW
-    @given(samples.data_of(catalogue.type_named(name).data))
-    def any_data_is_described(data):
+    @given(samples.data_of(CLASSES[name]))
+    def any_data_is_described(data: Any) -> None:
         assert facts_of(data) is not None
 
     any_data_is_described()
 
 
 @pytest.mark.parametrize("name", TYPES)
-def test_every_type_maps_to_valid_ocsf_and_fhir(name):
+def test_every_type_maps_to_valid_ocsf_and_fhir(name: str) -> None:
     @SLOW
-    @given(
-        samples.data_of(catalogue.type_named(name).data), st.sampled_from([samples.MEMBER, samples.STORAGE])
-    )
-    def any_event_maps(data, source):
+    @given(samples.data_of(CLASSES[name]), st.sampled_from([samples.MEMBER, samples.STORAGE]))
+    def any_event_maps(data: Any, source: str) -> None:
         event = samples.event_of(data, source=source)
         check(describe(event, samples.place(), Directory()))
 
@@ -77,7 +77,7 @@ def test_every_type_maps_to_valid_ocsf_and_fhir(name):
 
 
 @pytest.mark.parametrize("reason", list(Reason))
-def test_every_rejection_maps_to_valid_ocsf_and_fhir(reason):
+def test_every_rejection_maps_to_valid_ocsf_and_fhir(reason: Reason) -> None:
     entry = describe_rejected(samples.place(), reason, None, Directory())
 
     ocsf, fhir = check(entry)
@@ -86,11 +86,11 @@ def test_every_rejection_maps_to_valid_ocsf_and_fhir(reason):
     assert fhir["outcome"] == "4"
 
 
-def _entry(data, source, directory=None):
+def _entry(data: Any, source: str, directory: Directory | None = None) -> TrailEntry:
     return describe(samples.event_of(data, source=source), samples.place(), directory or Directory())
 
 
-def test_a_decision_by_consent_is_in_the_consent_profile_of_balp():
+def test_a_decision_by_consent_is_in_the_consent_profile_of_balp() -> None:
     directory = Directory()
     directory.apply(GRANTED)
 
@@ -101,7 +101,7 @@ def test_a_decision_by_consent_is_in_the_consent_profile_of_balp():
     assert (ocsf["class_uid"], ocsf["privileges"], ocsf["status"]) == (3003, ["read:TREAT"], "Success")
 
 
-def test_a_refused_decision_claims_no_profile_and_is_a_failure():
+def test_a_refused_decision_claims_no_profile_and_is_a_failure() -> None:
     refused = msgspec.structs.replace(ALLOWED, allowed=False, reasons=("no-policy-permits",))
 
     ocsf, fhir = check(_entry(refused, samples.CONSENT))
@@ -115,7 +115,7 @@ def test_a_refused_decision_claims_no_profile_and_is_a_failure():
     )
 
 
-def test_a_read_is_a_patient_read_of_balp_and_a_datastore_read_of_ocsf():
+def test_a_read_is_a_patient_read_of_balp_and_a_datastore_read_of_ocsf() -> None:
     ocsf, fhir = check(_entry(READ, samples.STORAGE))
 
     assert fhir["meta"]["profile"] == [PROFILES + "PatientRead"]
@@ -125,7 +125,7 @@ def test_a_read_is_a_patient_read_of_balp_and_a_datastore_read_of_ocsf():
     assert ocsf["enrichments"][0]["src_url"].startswith("http://127.0.0.1:8405/receipts?topic=")
 
 
-def test_an_unproven_sender_is_not_accused():
+def test_an_unproven_sender_is_not_accused() -> None:
     claimed = b"v1 did:key:z6MkvictimX#k 0/1 " + b"A" * 86 + b"=="
 
     for reason in Reason:
@@ -134,7 +134,7 @@ def test_an_unproven_sender_is_not_accused():
         assert (entry.actor == "did:key:z6MkvictimX") == proven
 
 
-def test_an_event_type_newer_than_this_service_is_still_shown():
+def test_an_event_type_newer_than_this_service_is_still_shown() -> None:
     named = Named("e-1", samples.MEMBER, "salus.trials.enrolled.v9", "subject-1", samples.NOON)
 
     ocsf, _ = check(describe_unknown(named, samples.place(), Directory()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Annotated
@@ -193,7 +193,7 @@ async def follow(
     *,
     start: int,
     stopping: Callable[[], bool],
-) -> AsyncIterator[str]:
+) -> AsyncGenerator[str]:
     """Yield server-sent events from a position on, and a comment whenever nothing happens for long."""
     yield ": the trail\n\n"
     quiet_s = 0.0
