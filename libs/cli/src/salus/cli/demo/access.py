@@ -109,12 +109,13 @@ async def glass_breaks(stage: Stage) -> None:
         by=cast.officer.signer,
         body={"outcome": "justified"},
     )
-    stage.require(review, 200, 201)
+    stage.require(review, 204)
     stage.facts["decision"] = decision["decision"]
 
 
 async def the_soc_sees_it_all(stage: Stage) -> None:
     """Search the trail as the SOC does: who did what, whose, why, by which rule."""
+    cast = stage.cast
     stage.chapter(
         "7 · The SOC sees it all",
         "Audit reads the ledger itself, so the trail is the ledger: nothing that was sealed is "
@@ -129,15 +130,18 @@ async def the_soc_sees_it_all(stage: Stage) -> None:
         "access-decided",
     }
     entries = await _trail(stage, wanted)
-    table = Table("time", "severity", "outcome", "what", "receipt of", box=None, padding=(0, 1))
+    table = Table("time", "severity", "who", "what", "outcome", "by rule", "proof", box=None, padding=(0, 1))
+    titles = {player.did: player.title.partition(",")[0] for player in vars(cast).values()}
     for entry in entries[:TAIL_ROWS]:
         style = "bold red" if entry["break_glass"] else "yellow" if entry["outcome"] != "success" else ""
         place = entry["ledger"]
         table.add_row(
             entry["time"][11:19],
             str(entry["severity"]),
+            titles.get(entry["actor"], "a service"),
+            entry["type"].split(".")[2].replace("-", " "),
             entry["outcome"],
-            entry["summary"],
+            ", ".join(entry["rules"]),
             f"block {place['height']} leaf {place['index']}",
             style=style,
         )

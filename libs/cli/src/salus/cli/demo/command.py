@@ -48,7 +48,7 @@ def demo(
     svg: Annotated[Path | None, typer.Option(help="Also write what is told as a picture.")] = None,
 ) -> None:
     """Play the whole story on real Kafka and MinIO, with real synthetic patients, in about two minutes."""
-    console = Console(record=svg is not None, width=110 if svg else None)
+    console = Console(emoji=False, record=svg is not None, width=110 if svg else None)
     began = time.perf_counter()
     try:
         run_until_signal(_play(console, patients or _patients_folder(), keep=keep, began=began))

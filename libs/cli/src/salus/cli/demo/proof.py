@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from rich.markup import escape
+
 from salus.cli.demo.access import read_record
 from salus.cli.demo.stage import Stage
 from salus.ledger.errors import LedgerError
@@ -61,20 +63,24 @@ async def damage_is_named(stage: Stage) -> None:
     await _everything_anchored(stage)
     with stage.timed() as taken:
         clean = await stage.fsck()
-    stage.show("before, the whole ledger is clean", clean.ok, evidence=f"{clean.leaves} leaves re-hashed")
-    stage.measured("fsck of the whole ledger", f"{clean.leaves / taken[0]:,.0f} leaves/s")
+    stage.show(
+        "before, the whole ledger is clean",
+        clean.ok,
+        evidence=f"{clean.counts.rows} leaves re-hashed, signatures judged again",
+    )
+    stage.measured(
+        "fsck of the whole ledger",
+        f"{clean.counts.rows / taken[0]:,.0f} leaves/s, {clean.counts.blocks} blocks",
+    )
     ledger = stage.bucket("salus-ledger")
     body = await _largest(ledger, "shard", ".parquet")
     async with _flipped(ledger, body):
         damaged = await stage.fsck()
-        where = [finding for finding in damaged.findings if finding.where.startswith(body)]
-        for finding in damaged.findings[:3]:
-            stage.say(f"[red]✗[/] {finding.code} at {finding.where}: {finding.detail}")
-        stage.show("fsck names that block", where and not damaged.ok, evidence=body)
-        others = {finding.where for finding in damaged.findings if not finding.where.startswith(body)}
-        stage.show(
-            "and blames nothing else", not others, evidence=f"{len(damaged.findings)} findings, one object"
-        )
+        for finding in damaged.errors[:3]:
+            stage.say(f"[red]✗[/] {escape(str(finding))}")
+        stage.show("fsck names that block", not damaged.ok, evidence=body)
+        blamed = {finding.key for finding in damaged.errors}
+        stage.show("and blames nothing else", blamed == {body}, evidence=f"{len(damaged.errors)} findings")
     objects = stage.bucket("salus-objects")
     record = await _largest(objects, stage.her.object, "")
     async with _flipped(objects, record):
@@ -87,7 +93,9 @@ async def damage_is_named(stage: Stage) -> None:
         ]
         stage.show("verify names that object and segment", not report["intact"], evidence="; ".join(faults))
     restored = await stage.fsck()
-    stage.show("with the bytes put back, all is clean", restored.ok, evidence=f"{restored.leaves} leaves")
+    stage.show(
+        "with the bytes put back, all is clean", restored.ok, evidence=f"{restored.counts.rows} leaves"
+    )
 
 
 async def she_is_erased(stage: Stage) -> None:
@@ -122,20 +130,25 @@ async def she_is_erased(stage: Stage) -> None:
     verify_receipt(stage.facts["receipt"], policy, event=stage.facts["event"])
     await _everything_anchored(stage)
     report = await stage.fsck()
-    stage.show("and all proofs still verify", report.ok, evidence=f"{report.leaves} leaves, her receipt too")
+    stage.show(
+        "and all proofs still verify", report.ok, evidence=f"{report.counts.rows} leaves, her receipt too"
+    )
 
 
 async def _everything_anchored(stage: Stage) -> None:
     """Wait until nothing is under way, so that what fsck sees is all there is."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + ANCHORED_S_MAX
-    seen = -1
+    before = -1
     while loop.time() < deadline:
-        report = await stage.fsck()
-        if report.leaves == seen and report.unanchored == 0:
+        status = stage.require(
+            await stage.caller.call("GET", "anchoring", "/status", by=stage.cast.analyst.signer), 200
+        )
+        size = status.json["size"]
+        if size == before:
             return
-        seen = report.leaves
-        await asyncio.sleep(0.5)
+        before = size
+        await asyncio.sleep(1.0)
 
 
 async def _largest(bucket: S3Objects, prefix: str, ending: str) -> str:

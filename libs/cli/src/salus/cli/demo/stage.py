@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,12 +12,16 @@ from typing import Any
 
 from rich.console import Console
 from rich.panel import Panel
-from salus.archive.fsck import Report, fsck
 
+from salus.archive.fsck import StoreAddress, fsck
+from salus.archive.report import Report
+from salus.archive.trust import Trust
 from salus.cli.demo.cast import Answer, Caller, Cast
 from salus.cli.demo.patients import SyntheticPatient
 from salus.devkit.platform import Platform
 from salus.objects import S3Objects, open_store
+
+WORKERS = os.cpu_count() or 1
 
 
 class NotAsToldError(Exception):
@@ -116,10 +121,24 @@ class Stage:
     def bucket(self, name: str) -> S3Objects:
         """Open a bucket as whoever runs the store can: past every service."""
         s3 = self.platform.s3
-        return open_store(s3.endpoint, s3.access_key, s3.secret_key, s3.region, name)
+        return open_store(
+            endpoint=s3.endpoint,
+            access_key=s3.access_key,
+            secret_key=s3.secret_key,
+            region=s3.region,
+            bucket=name,
+        )
 
     async def fsck(self) -> Report:
-        """Re-hash the whole ledger from the store."""
-        return await fsck(
-            self.bucket("salus-ledger"), self.bucket("salus-log"), self.platform.network.file.read_bytes()
+        """Re-hash the whole ledger from the store, and judge every signature again."""
+        s3 = self.platform.s3
+        source = StoreAddress(
+            endpoint=s3.endpoint,
+            access_key=s3.access_key,
+            secret_key=s3.secret_key,
+            region=s3.region,
+            ledger_bucket="salus-ledger",
+            log_bucket="salus-log",
         )
+        trust = Trust.from_network(self.platform.network.file.read_bytes())
+        return await fsck(source, trust, workers=WORKERS, deep=True)
