@@ -91,8 +91,9 @@ async def test_a_damaged_body_stops_the_trail_and_says_so_until_it_is_restored(w
     assert len((await world.get("/trail")).json()["entries"]) == 1
 
     await world.bucket.put(key, world.chain.objects[key])
-    await world.published(world.settings.ocsf_topic, 2)
+    events = events_of(await world.published(world.settings.ocsf_topic, 3))
 
+    assert [event["class_uid"] for event in events] == [6005, 2004, 6005]
     assert (await world.client.get("/readyz")).status_code == 200
 
 

@@ -9,11 +9,13 @@ from tests.unit.audit import samples
 from tests.unit.audit.test_indexing import ALLOWED, CLINICIAN, PATIENT, READ
 from tests.unit.audit.test_mappings import OCSF
 
+from salus.audit.domain.blocks import BlockRefusedError
 from salus.audit.domain.describe import describe
 from salus.audit.domain.detection import (
     ProbingRule,
     Window,
     actor_of,
+    block_finding,
     glass_finding,
     is_finding,
     is_glass_broken,
@@ -61,6 +63,16 @@ def test_emergency_access_is_a_finding_at_once() -> None:
     assert finding["finding_info"]["related_events"] == [{"uid": event["metadata"]["uid"]}]
     assert key_of(finding) == CLINICIAN
     assert glass_finding(event) == finding
+
+
+def test_a_block_that_does_not_verify_is_a_critical_finding() -> None:
+    refusal = BlockRefusedError(shard=2, height=7, code="block-root", detail="names nobody")
+
+    finding = block_finding(refusal, samples.AROUND, at=samples.NOON)
+
+    OCSF[2004].validate(finding)
+    assert (finding["severity"], finding["finding_info"]["types"]) == ("Critical", ["ledger-block-refused"])
+    assert block_finding(refusal, samples.AROUND, at=samples.NOON) == finding
 
 
 def test_findings_are_not_looked_at_again() -> None:

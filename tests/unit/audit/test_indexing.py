@@ -1,6 +1,7 @@
 """The trail equals the ledger: every leaf once, in order, and nothing that does not verify."""
 
 import asyncio
+import json
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -17,7 +18,7 @@ from salus.audit.adapters.sql import SqlTrail, open_trail
 from salus.audit.domain.blocks import BlockRefusedError
 from salus.audit.domain.directory import Directory
 from salus.audit.domain.search import Found, Question, Visibility
-from salus.audit.handlers import Bell, Follower, Indexer, publish_next
+from salus.audit.handlers import Alarm, Bell, Follower, Indexer, publish_next
 from salus.audit.ports import Message, OutOfReachError
 from salus.events.catalogue import (
     AccessDecided,
@@ -238,8 +239,12 @@ async def test_a_shard_that_stands_still_says_so_and_goes_on_when_the_block_is_r
     key = body_key(0, 0, header.root)
     body, chain.objects[key] = chain.objects[key], b"broken"
     grown = Bell()
-    follower = Follower(indexer_of(chain, trail), announced=Bell(), grown=grown, poll_s=0.01)
-    assert not await follower.step(0)
+    outputs = FakeOutputs()
+    alarm = Alarm(outputs, AROUND, lambda: NOON)
+    follower = Follower(indexer_of(chain, trail), alarm, announced=Bell(), grown=grown, poll_s=0.01)
+    outputs.fault = "LOST"
+    for _ in range(3):
+        assert not await follower.step(0)
 
     with pytest.raises(BlockRefusedError):
         await follower.check()
@@ -251,6 +256,9 @@ async def test_a_shard_that_stands_still_says_so_and_goes_on_when_the_block_is_r
 
     await follower.check()
     assert await trail.end() == 1
+    (finding,) = [json.loads(message.value) for message in outputs.messages]
+    assert (finding["severity"], finding["metadata"]["event_code"]) == ("Critical", "ledger-block-refused")
+    assert "shard 0 block 0" in finding["message"]
 
 
 async def test_an_archive_that_is_away_is_waited_for(trail: SqlTrail) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 
@@ -14,10 +15,11 @@ from salus.audit.adapters.archive import ArchivedLedger
 from salus.audit.adapters.detectors import detect_for_ever
 from salus.audit.adapters.sql import open_trail
 from salus.audit.adapters.topics import KafkaOutputs, watch_for_ever
-from salus.audit.api import Reading, routes
+from salus.audit.api import Reading, out_of_reach, routes
 from salus.audit.domain.detection import ProbingRule
 from salus.audit.domain.network import Surroundings
-from salus.audit.handlers import Bell, Follower, Indexer, publish_for_ever
+from salus.audit.handlers import Alarm, Bell, Follower, Indexer, publish_for_ever
+from salus.audit.ports import OutOfReachError
 from salus.audit.settings import Settings
 from salus.ledger.note import NoteVerifier
 from salus.messaging import ping
@@ -30,6 +32,11 @@ from salus.runtime.service import Check, create_app, serve, wait_for
 from salus.runtime.telemetry import set_up
 
 AUDIENCE = "salus:audit"
+
+
+def now() -> datetime:
+    """Return the time."""
+    return datetime.now(UTC)
 
 
 def surroundings_of(network: Network, settings: Settings) -> Surroundings:
@@ -70,8 +77,10 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
         outputs = KafkaOutputs(kafka)
         stack.push_async_callback(outputs.close)
         shards = {shard.id: NoteVerifier.from_vkey(shard.verifier_key) for shard in network.shards}
-        indexer = Indexer(open_ledger(settings), trail, shards)
-        follower = Follower(indexer, announced=announced, grown=grown, poll_s=settings.poll_s)
+        ledger = open_ledger(settings)
+        indexer = Indexer(ledger, trail, shards)
+        alarm = Alarm(outputs, around, now)
+        follower = Follower(indexer, alarm, announced=announced, grown=grown, poll_s=settings.poll_s)
         loops = {
             "indexing": follower.run(),
             "announcements": watch_for_ever(kafka, announced.ring, topic=settings.blocks_topic),
@@ -85,6 +94,7 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
         checks: dict[str, Check] = {
             "kafka": partial(ping, kafka),
             "database": trail.ping,
+            "archive": ledger.ping,
             "ledger": follower.check,
         }
         app = create_app(settings, title="Salus audit", checks=checks)
@@ -95,6 +105,7 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
             authenticate=Authenticator(identity, audience=AUDIENCE),
         )
         app.include_router(routes(reading))
+        app.add_exception_handler(OutOfReachError, out_of_reach)
         yield app
 
 

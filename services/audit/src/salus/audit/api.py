@@ -9,7 +9,7 @@ from typing import Annotated
 
 import structlog
 from fastapi import APIRouter, Depends, Header, Query, Request
-from fastapi.responses import StreamingResponse
+from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import AfterValidator
 
 from salus.audit.domain.network import Surroundings
@@ -27,7 +27,7 @@ from salus.audit.handlers import Bell
 from salus.audit.ports import Trail
 from salus.audit.views import Disclosures, EntryView, Page, disclosure_of, view_of
 from salus.events.keyring import Party
-from salus.runtime.problems import ProblemError, documented
+from salus.runtime.problems import ProblemError, documented, problem_response
 
 HEARTBEAT_S = 15.0
 STREAM_ENTRIES_AT_ONCE = 200
@@ -214,6 +214,12 @@ async def follow(
         if quiet_s >= HEARTBEAT_S:
             quiet_s = 0.0
             yield f"id: {start}\n: nothing new\n\n"
+
+
+async def out_of_reach(_: Request, error: Exception) -> JSONResponse:
+    """Answer that the database is away; nothing was changed by reading."""
+    _log.warning("trail out of reach", error=str(error))
+    return problem_response(503, "unavailable", "the trail's database is away or slow; ask again")
 
 
 def _never() -> bool:

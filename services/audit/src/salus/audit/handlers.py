@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import datetime
 
 import msgspec
 import structlog
@@ -15,6 +16,7 @@ from salus.audit.domain.blocks import (
     verify_body,
     verify_header,
 )
+from salus.audit.domain.detection import block_finding, key_of
 from salus.audit.domain.entry import TrailEntry
 from salus.audit.domain.fhir import audit_event_of
 from salus.audit.domain.network import Surroundings
@@ -85,13 +87,14 @@ class Indexer:
         try:
             body = await self._ledger.body(shard, block.header)
             verify_body(block, body)
-            rows = self._ledger.rows(body)
+            rows = await asyncio.to_thread(self._ledger.rows, body)
         except UnreadableBodyError as error:
             raise BlockRefusedError(
                 shard=shard, height=before.height, code="body-unreadable", detail=str(error)
             ) from error
         directory = await self._trail.directory(patients_in(rows))
-        entries = entries_of(block, rows, directory)
+        # Hashing and decoding a full block takes seconds; requests go on meanwhile.
+        entries = await asyncio.to_thread(entries_of, block, rows, directory)
         tip = Tip(before.height + 1, note)
         await self._trail.append(entries, directory, shard=shard, tip=tip, before=before)
         return len(entries)
@@ -103,9 +106,12 @@ class Follower:
     `refused` holds what does not verify, by shard. The block is tried again: an operator may restore it.
     """
 
-    def __init__(self, indexer: Indexer, *, announced: Bell, grown: Bell, poll_s: float) -> None:
+    def __init__(
+        self, indexer: Indexer, alarm: Alarm, *, announced: Bell, grown: Bell, poll_s: float
+    ) -> None:
         self.refused: dict[int, BlockRefusedError] = {}
         self._indexer = indexer
+        self._alarm = alarm
         self._announced = announced
         self._grown = grown
         self._poll_s = poll_s
@@ -127,10 +133,7 @@ class Follower:
         try:
             count = await self._indexer.index_next(shard)
         except BlockRefusedError as refusal:
-            if shard not in self.refused:
-                _log.error("block does not verify", **_facts_of(refusal))
-            self.refused[shard] = refusal
-            BLOCKS_REFUSED.set(len(self.refused))
+            await self._refuse(refusal)
             return False
         except OutOfReachError as error:
             _log.warning("indexing waits", shard=shard, error=str(error))
@@ -142,6 +145,42 @@ class Follower:
         ENTRIES_INDEXED.inc(count)
         self._grown.ring()
         return True
+
+    async def _refuse(self, refusal: BlockRefusedError) -> None:
+        if refusal.shard not in self.refused:
+            _log.error("block does not verify", **_facts_of(refusal))
+        self.refused[refusal.shard] = refusal
+        BLOCKS_REFUSED.set(len(self.refused))
+        try:
+            await self._alarm.raise_for(refusal)
+        except OutOfReachError as error:
+            _log.warning("the alarm waits", error=str(error))
+
+
+class Alarm:
+    """Publishes one finding for each block that does not verify; what could not be sent is sent later."""
+
+    def __init__(self, outputs: Outputs, around: Surroundings, now: Callable[[], datetime]) -> None:
+        self._outputs = outputs
+        self._around = around
+        self._now = now
+        self._raised: set[str] = set()
+
+    async def raise_for(self, refusal: BlockRefusedError) -> None:
+        """Publish the finding, unless this process already did; raises OutOfReachError."""
+        finding = block_finding(refusal, self._around, at=self._now())
+        uid = finding["metadata"]["uid"]
+        if uid in self._raised:
+            return
+        message = Message(
+            topic=self._around.ocsf_topic,
+            key=key_of(finding),
+            value=msgspec.json.encode(finding),
+            uid=uid,
+            content_type="application/json",
+        )
+        await self._outputs.publish([message])
+        self._raised.add(uid)
 
 
 def _facts_of(refusal: BlockRefusedError) -> dict[str, object]:

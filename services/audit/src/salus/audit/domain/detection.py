@@ -8,12 +8,24 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import msgspec
 
+from salus.audit.domain.blocks import BlockRefusedError
 from salus.audit.domain.entry import Activity, Severity
-from salus.audit.domain.ocsf import OCSF_VERSION, RESOURCE_UID, USER_UID, Shape, class_of, severity_of
+from salus.audit.domain.network import Surroundings
+from salus.audit.domain.ocsf import (
+    OCSF_VERSION,
+    RESOURCE_UID,
+    USER_UID,
+    Shape,
+    class_of,
+    milliseconds,
+    product_of,
+    severity_of,
+)
 
 _CREATE = Shape(2004, 1, "Create")
 _RULE_ANALYTIC, _BEHAVIOURAL_ANALYTIC = 1, 2
@@ -102,6 +114,27 @@ def note_refusal(window: Window, event: Json, rule: ProbingRule) -> tuple[Window
     if is_probing and not window.reported:
         finding = _probing(event, refusals, rule)
     return Window(refusals, is_probing), finding
+
+
+def block_finding(refusal: BlockRefusedError, around: Surroundings, *, at: datetime) -> Json:
+    """Return the finding of a block that does not verify: somebody or something changed the ledger."""
+    place = f"shard {refusal.shard} block {refusal.height}"
+    told = {
+        "time": milliseconds(at),
+        "metadata": {"uid": place, "product": product_of(around)},
+        "actor": {"app_name": "sequencer", "app_uid": around.services.get("sequencer", "sequencer")},
+        "unmapped": {},
+    }
+    return _finding(
+        rule="ledger-block-refused",
+        cause=f"{place} {refusal.code}",
+        title="A block of the ledger does not verify",
+        text=f"{place}: {refusal.code}. Nothing of it was indexed; run `salus ledger fsck`.",
+        severity=Severity.CRITICAL,
+        analytic=_RULE_ANALYTIC,
+        last=told,
+        related=(place,),
+    )
 
 
 def _probing(event: Json, refusals: tuple[Refusal, ...], rule: ProbingRule) -> Json:
