@@ -27,8 +27,8 @@ setup: ## Make .venv with the locked dependencies and the salus command
 parts: setup ## Fetch Kafka's jars and build MinIO into the user's cache, once
 	@$(BIN)/python -m salus.devkit
 
-demo: setup ## Start real Kafka, real MinIO and every service, and play the story
-	@exec $(BIN)/salus demo $(DEMO)
+demo: setup ## Start real Kafka, real MinIO and every service, and play the story (KEEP=1 leaves them running)
+	@exec $(BIN)/salus demo $(if $(KEEP),--keep) $(DEMO)
 
 test: parts ## Every test: unit, contracts, integration and whole-platform journeys
 	@$(BIN)/python -m pytest $(PYTEST)

@@ -6,8 +6,9 @@ import sys
 
 import typer
 
-from salus.cli import running
+from salus.cli import auditing, ledger, networks, parties, publishing, running, verifying
 from salus.cli.console import err
+from salus.cli.demo.command import demo
 from salus.cli.exits import CommandError, Exit
 from salus.devkit.errors import DevkitError, NotRunningError
 
@@ -24,6 +25,13 @@ app.command(rich_help_panel="Platform")(running.up)
 app.command(rich_help_panel="Platform")(running.down)
 app.command(rich_help_panel="Platform")(running.status)
 app.command(rich_help_panel="Platform")(running.logs)
+app.command(rich_help_panel="Platform")(demo)
+app.add_typer(networks.app, name="network", rich_help_panel="Platform")
+app.command(rich_help_panel="Facts")(publishing.publish)
+app.command(rich_help_panel="Facts")(verifying.verify)
+app.add_typer(ledger.app, name="ledger", rich_help_panel="Facts")
+app.add_typer(auditing.app, name="audit", rich_help_panel="Facts")
+app.add_typer(parties.app, name="party", rich_help_panel="People")
 
 
 def main() -> None:

@@ -139,6 +139,10 @@ class Platform:
         answers = await asyncio.gather(*(readiness(service.url) for service in self._services.values()))
         return dict(zip(self._services, answers, strict=True))
 
+    def narrate(self, narrator: Narrator) -> None:
+        """Tell this narrator from now on; a part that exists already keeps its own."""
+        self._narrator = narrator
+
     # --- starting and stopping ----------------------------------------------------------------------
 
     async def start(self) -> None:

@@ -80,7 +80,7 @@ class StateFolder:
 
     def erase(self) -> None:
         """Remove everything but the lock that whoever erases is holding."""
-        for path in self.folder.iterdir():
+        for path in self.folder.iterdir() if self.folder.exists() else ():
             if path == self.lock:
                 continue
             if path.is_dir() and not path.is_symlink():

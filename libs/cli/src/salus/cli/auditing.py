@@ -1,0 +1,142 @@
+"""`salus audit`: search the trail, and follow it live."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Annotated, Any
+
+import httpx
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from salus.cli.callers import As, KeyFile, bearer, call, refusal, signer_of
+from salus.cli.console import Json, emit, emit_line, out
+from salus.cli.exits import CommandError, Exit
+from salus.cli.interrupts import run_until_signal
+from salus.cli.state import require_service, running_platform
+from salus.events.did import LocalSigner
+
+app = typer.Typer(no_args_is_help=True, help="Who did what to whose data, when, why, and by which rule.")
+RECONNECT_S = 1.0
+# The stream sends a comment every 15 s when nothing happens.
+SILENCE_S_MAX = 45.0
+_SEVERITY_STYLES = {3: "yellow", 4: "red", 5: "bold red"}
+
+Who = Annotated[str | None, typer.Option(help="Actor or member, as DID.")]
+Patient = Annotated[str | None, typer.Option(help="Patient's pseudonym.")]
+Action = Annotated[str | None, typer.Option(help="C, R, U, D or E.")]
+Type = Annotated[str | None, typer.Option("--type", help="Event type.")]
+Object = Annotated[str | None, typer.Option("--object", help="Object id.")]
+Outcome = Annotated[str | None, typer.Option(help="success, refused or rejected.")]
+
+
+@app.command()
+def search(
+    words: Annotated[list[str] | None, typer.Argument(help="Words that must all occur.")] = None,
+    who: Who = None,
+    patient: Patient = None,
+    action: Action = None,
+    event_type: Type = None,
+    object_id: Object = None,
+    outcome: Outcome = None,
+    since: Annotated[str | None, typer.Option(help="From this time on (ISO 8601).")] = None,
+    until: Annotated[str | None, typer.Option(help="Before this time (ISO 8601).")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=200)] = 50,
+    as_name: As = "operator",
+    key: KeyFile = None,
+    as_json: Json = False,
+) -> None:
+    """Search the trail, newest first."""
+    platform = running_platform()
+    filters = _filters(
+        who=who,
+        patient=patient,
+        action=action,
+        type=event_type,
+        object=object_id,
+        outcome=outcome,
+        since=since,
+        until=until,
+        q=" ".join(words or []) or None,
+        limit=str(limit),
+    )
+    signer = signer_of(platform, as_name, key)
+    page = asyncio.run(call(platform, "audit", "GET", "/trail", signer=signer, query=filters)).json()
+    if as_json:
+        emit(page)
+        return
+    table = Table("time", "outcome", "what", "rules", "record", box=None, header_style="bold")
+    for entry in page["entries"]:
+        place = entry["ledger"]
+        record = f"{place['topic']} {place['partition']} {place['offset']}"
+        style = _SEVERITY_STYLES.get(entry["severity"], "")
+        rules = ", ".join(entry["rules"])
+        table.add_row(entry["time"][:23], entry["outcome"], entry["summary"], rules, record, style=style)
+    out.print(table)
+    if page["next"]:
+        out.print(f"[dim]there is more: --until {page['entries'][-1]['time']}[/]")
+
+
+@app.command()
+def tail(
+    who: Who = None,
+    patient: Patient = None,
+    action: Action = None,
+    event_type: Type = None,
+    object_id: Object = None,
+    outcome: Outcome = None,
+    as_name: As = "operator",
+    key: KeyFile = None,
+    as_json: Json = False,
+) -> None:
+    """Follow the trail live, until Ctrl-C."""
+    platform = running_platform()
+    url = require_service(platform, "audit")
+    filters = _filters(
+        who=who, patient=patient, action=action, type=event_type, object=object_id, outcome=outcome
+    )
+    run_until_signal(_tail(url, signer_of(platform, as_name, key), filters, as_json=as_json))
+
+
+async def _tail(url: str, signer: LocalSigner, filters: list[tuple[str, str]], *, as_json: bool) -> None:
+    last: str | None = None
+    timeout = httpx.Timeout(10.0, read=SILENCE_S_MAX)
+    async with httpx.AsyncClient(trust_env=False, base_url=url, timeout=timeout) as http:
+        while True:
+            # A new bearer for each connection, for a stream outlives one.
+            headers = {**bearer(signer, "audit"), **({"Last-Event-ID": last} if last else {})}
+            try:
+                async with http.stream(
+                    "GET", "/trail/stream", params=tuple(filters), headers=headers
+                ) as answer:
+                    if answer.is_error:
+                        await answer.aread()
+                        raise refusal("audit", answer)
+                    async for line in answer.aiter_lines():
+                        last = _hear(line, last, as_json=as_json)
+            except httpx.TransportError as error:
+                if last is None:
+                    raise CommandError(Exit.NOT_RUNNING, f"audit does not answer: {error}") from error
+            await asyncio.sleep(RECONNECT_S)
+
+
+def _hear(line: str, last: str | None, *, as_json: bool) -> str | None:
+    """Show an entry if the line carries one; return the position to go on from after a break."""
+    field, _, value = line.partition(": ")
+    if field == "id":
+        return value
+    if field == "data":
+        entry: dict[str, Any] = json.loads(value)
+        if as_json:
+            emit_line(entry)
+        else:
+            style = _SEVERITY_STYLES.get(entry["severity"], "")
+            text = f"{entry['time'][11:23]}  {entry['outcome']:9} {entry['summary']}"
+            out.print(Text(text, style=style), soft_wrap=True)
+    return last
+
+
+def _filters(**given: str | None) -> list[tuple[str, str]]:
+    return [(name, value) for name, value in given.items() if value is not None]

@@ -1,0 +1,116 @@
+"""Who a command acts as, and calling a service's HTTP API as that party."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx
+import typer
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from salus.cli.exits import CommandError, Exit
+from salus.cli.state import require_service
+from salus.client import make_bearer
+from salus.devkit.network import load_key
+from salus.devkit.platform import Platform
+from salus.events.did import LocalSigner
+
+CALL_S_MAX = 60.0
+PARTIES = "parties"
+
+As = Annotated[
+    str,
+    typer.Option("--as", help="Whose key to use: operator, a service, or a name given to `party register`."),
+]
+KeyFile = Annotated[
+    Path | None, typer.Option("--key", help="PEM (PKCS#8) Ed25519 key to use instead.", dir_okay=False)
+]
+
+
+def party_key_file(platform: Platform, name: str) -> Path:
+    """Return where the key of a party that `party register` made is kept."""
+    if not name or "/" in name or name.startswith("."):
+        raise CommandError(Exit.USAGE, f"{name!r} cannot be a key's name")
+    return platform.network.folder / "keys" / PARTIES / f"{name}.pem"
+
+
+def signer_of(platform: Platform, name: str, key_file: Path | None) -> LocalSigner:
+    """Return the signer that a command was told to act as.
+
+    Raises:
+        CommandError: there is no key of that name.
+    """
+    if key_file is not None:
+        return LocalSigner(load_key(key_file))
+    for path in (party_key_file(platform, name), platform.network.key_file(name)):
+        if path.exists():
+            return LocalSigner(load_key(path))
+    known = sorted(p.stem for p in (platform.network.folder / "keys").glob(f"{PARTIES}/*.pem"))
+    raise CommandError(
+        Exit.USAGE,
+        f"there is no key called {name}; there are operator, the services and: {', '.join(known) or '-'}",
+    )
+
+
+def make_party_key(platform: Platform, name: str) -> LocalSigner:
+    """Return the signer of a party's key, made if there is none yet."""
+    path = party_key_file(platform, name)
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        pem = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        path.touch(mode=0o600)
+        path.write_bytes(pem)
+    return LocalSigner(load_key(path))
+
+
+async def call(
+    platform: Platform,
+    service: str,
+    method: str,
+    path: str,
+    *,
+    signer: LocalSigner | None = None,
+    body: Any = None,
+    query: Sequence[tuple[str, str]] = (),
+) -> httpx.Response:
+    """Send one request and return the answer.
+
+    Raises:
+        CommandError: the service does not answer, or answered with a problem; its code is in the message.
+    """
+    url = require_service(platform, service)
+    headers = {} if signer is None else bearer(signer, service)
+    try:
+        async with httpx.AsyncClient(trust_env=False, base_url=url, timeout=CALL_S_MAX) as http:
+            answer = await http.request(method, path, json=body, params=list(query), headers=headers)
+    except httpx.TransportError as error:
+        raise CommandError(Exit.NOT_RUNNING, f"{service} does not answer: {type(error).__name__}") from error
+    if answer.is_error:
+        raise refusal(service, answer)
+    return answer
+
+
+def bearer(signer: LocalSigner, service: str) -> dict[str, str]:
+    """Return the header by which a service knows its caller."""
+    token = make_bearer(signer, f"salus:{service}", now=datetime.now(UTC))
+    return {"Authorization": f"Bearer {token}"}
+
+
+def refusal(service: str, answer: httpx.Response) -> CommandError:
+    """Return the error that says what a service answered, from its problem details (RFC 9457)."""
+    try:
+        problem = answer.json()
+    except ValueError:
+        problem = {}
+    if not isinstance(problem, dict):
+        problem = {}
+    code = str(problem.get("code", answer.status_code))
+    detail = str(problem.get("detail") or problem.get("title") or answer.reason_phrase)
+    away = answer.status_code >= httpx.codes.INTERNAL_SERVER_ERROR
+    return CommandError(
+        Exit.NOT_RUNNING if away else Exit.NO, f"{service} refused ({code}): {detail}", **problem
+    )

@@ -1,0 +1,118 @@
+"""`salus ledger fsck`: re-hash everything from the object store up, and name what is wrong."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from salus.archive.fsck import StoreAddress, fsck
+from salus.archive.report import OnProgress, Report
+from salus.archive.report import Progress as Step
+from salus.archive.trust import Trust
+from salus.cli.console import Json, emit, err, out
+from salus.cli.exits import CommandError, Exit
+from salus.cli.interrupts import run_until_signal
+from salus.cli.state import running_platform
+from salus.devkit.addresses import REGION, S3
+from salus.objects import ObjectsError
+
+LEDGER_BUCKET = "salus-ledger"
+LOG_BUCKET = "salus-log"
+S3_VARIABLES = ("SALUS_S3_ENDPOINT", "SALUS_S3_ACCESS_KEY", "SALUS_S3_SECRET_KEY")
+
+
+def check(
+    network: Annotated[
+        Path | None,
+        typer.Option(help="network.json of another network; its store is in SALUS_S3_ENDPOINT and so on."),
+    ] = None,
+    deep: Annotated[
+        bool,
+        typer.Option("--deep", help="Also judge every event's signature again, by the keys of its time."),
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Processes; as many as cores by default.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Re-hash the whole ledger from the object store up, and name exactly what is wrong."""
+    trust, address = _whom_and_where(network)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with ExitStack() as stack:
+        progress = _bar(stack)
+        try:
+            report = run_until_signal(
+                fsck(
+                    address,
+                    trust,
+                    workers=cores if workers is None else workers,
+                    deep=deep,
+                    on_progress=progress,
+                )
+            )
+        except ObjectsError as error:
+            raise CommandError(Exit.NOT_RUNNING, f"the object store does not serve: {error}") from None
+    if as_json:
+        emit(msgspec.to_builtins(report))
+    else:
+        _show(report)
+    if not report.ok:
+        raise CommandError(Exit.NO, f"the ledger is damaged: {len(report.errors)} findings")
+
+
+def _whom_and_where(network: Path | None) -> tuple[Trust, StoreAddress]:
+    if network is None:
+        platform = running_platform()
+        file, s3 = platform.network.file, platform.s3
+    else:
+        absent = [name for name in S3_VARIABLES if not os.environ.get(name)]
+        if absent:
+            raise CommandError(Exit.USAGE, f"--network needs {', '.join(absent)} in the environment")
+        endpoint, access_key, secret_key = (os.environ[name] for name in S3_VARIABLES)
+        file, s3 = network, S3(endpoint, access_key, secret_key, os.environ.get("SALUS_S3_REGION", REGION))
+    try:
+        trust = Trust.from_network(file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise CommandError(Exit.USAGE, f"{file}: {error}") from None
+    address = StoreAddress(
+        endpoint=s3.endpoint,
+        access_key=s3.access_key,
+        secret_key=s3.secret_key,
+        region=s3.region,
+        ledger_bucket=os.environ.get("SALUS_LEDGER_BUCKET", LEDGER_BUCKET),
+        log_bucket=os.environ.get("SALUS_LOG_BUCKET", LOG_BUCKET),
+    )
+    return trust, address
+
+
+def _bar(stack: ExitStack) -> OnProgress:
+    columns = (TextColumn("checking {task.description}"), BarColumn(), TimeElapsedColumn())
+    progress = stack.enter_context(Progress(*columns, console=err, transient=True))
+    task = progress.add_task("log", total=None)
+
+    def show(step: Step) -> None:
+        progress.update(task, description=step.stage, completed=step.done, total=step.total)
+
+    return show
+
+
+def _show(report: Report) -> None:
+    styles = {"error": "red", "info": "dim"}
+    for finding in report.findings:
+        out.print(Text(str(finding), style=styles[finding.severity]), soft_wrap=True)
+    counts = report.counts
+    rate = counts.rows / report.seconds if report.seconds else 0.0
+    sentence = (
+        f"{counts.blocks} blocks, {counts.rows} leaves, {counts.body_bytes / 1e6:.1f} MB of bodies, "
+        f"{counts.log_entries} log entries, {counts.tiles} tiles in {report.seconds:.1f} s "
+        f"({rate:,.0f} leaves a second)"
+    )
+    mark = "[green]✓[/] all as signed:" if report.ok else "[red]✗[/] damaged:"
+    out.print(f"{mark} {sentence}", highlight=False, soft_wrap=True)

@@ -1,0 +1,177 @@
+"""`salus ledger`: receipts, blocks, queries over the archive, and checking all of it."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from salus.archive.blocks import BlockArchive
+from salus.archive.body import decode_body
+from salus.archive.errors import ArchiveError
+from salus.archive.log import LogReader
+from salus.cli import checking
+from salus.cli.callers import call
+from salus.cli.checking import LEDGER_BUCKET, LOG_BUCKET
+from salus.cli.console import Json, emit, err, out
+from salus.cli.exits import CommandError, Exit
+from salus.cli.querying import ask, copy_archive
+from salus.cli.state import running_platform
+from salus.cli.verifying import read_policy
+from salus.devkit.platform import Platform
+from salus.ledger.block import Header, body_key, header_key
+from salus.ledger.errors import LedgerError
+from salus.objects import ObjectsError, S3Objects, open_store
+
+app = typer.Typer(no_args_is_help=True, help="Blocks, receipts and the log, straight from the object store.")
+app.command("fsck")(checking.check)
+WAIT_S_MAX = 30
+ROWS_SHOWN_MAX = 200
+
+
+def bucket(platform: Platform, name: str) -> S3Objects:
+    """Return a bucket of the platform's object store."""
+    s3 = platform.s3
+    return open_store(
+        endpoint=s3.endpoint,
+        access_key=s3.access_key,
+        secret_key=s3.secret_key,
+        region=s3.region,
+        bucket=name,
+    )
+
+
+@app.command()
+def receipt(
+    topic: Annotated[str, typer.Argument(help="The record's topic.")],
+    partition: Annotated[int, typer.Argument(help="Its partition.")],
+    offset: Annotated[int, typer.Argument(help="Its offset.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where to write; stdout by default.")
+    ] = None,
+) -> None:
+    """Fetch the receipt of a record, waiting a little until it is anchored."""
+    query = [
+        ("topic", topic),
+        ("partition", str(partition)),
+        ("offset", str(offset)),
+        ("wait_s", str(WAIT_S_MAX)),
+    ]
+    answer = asyncio.run(call(running_platform(), "anchoring", "GET", "/receipts", query=query))
+    if output is None:
+        typer.echo(answer.text, nl=False)
+    else:
+        output.write_bytes(answer.content)
+
+
+@app.command()
+def show(
+    height: Annotated[int | None, typer.Argument(help="Which block; the log's state without it.")] = None,
+    shard: Annotated[int, typer.Option(help="Of which shard.")] = 0,
+    rows: Annotated[bool, typer.Option("--rows", help="Also its leaves.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show a block as it lies in the archive, its header verified, or where the log stands."""
+    platform = running_platform()
+    try:
+        if height is None:
+            facts = asyncio.run(_log_facts(platform))
+        else:
+            facts = asyncio.run(_block_facts(platform, shard, height, rows=rows))
+    except (ArchiveError, LedgerError) as error:
+        raise CommandError(Exit.NO, str(error)) from None
+    except ObjectsError as error:
+        raise CommandError(Exit.NOT_RUNNING, f"the object store does not serve: {error}") from None
+    if as_json:
+        emit(facts)
+        return
+    leaves = facts.pop("rows", [])
+    for name, value in facts.items():
+        out.print(f"[dim]{name:10}[/] {value}", highlight=False, soft_wrap=True)
+    if leaves:
+        _show_rows(leaves)
+
+
+async def _log_facts(platform: Platform) -> dict[str, Any]:
+    note = await LogReader(bucket(platform, LOG_BUCKET)).checkpoint()
+    if note is None:
+        raise CommandError(Exit.NO, "the log has no checkpoint yet")
+    seen = read_policy(platform.network.file).open_checkpoint(note)
+    return {
+        "origin": seen.checkpoint.origin,
+        "size": seen.checkpoint.size,
+        "root": seen.checkpoint.root.hex(),
+        "cosigners": [cosigner.name for cosigner in seen.cosigners],
+    }
+
+
+async def _block_facts(platform: Platform, shard: int, height: int, *, rows: bool) -> dict[str, Any]:
+    archive = BlockArchive(bucket(platform, LEDGER_BUCKET))
+    note = await archive.header(shard, height)
+    if note is None:
+        raise CommandError(Exit.NO, f"shard {shard} has no block {height}")
+    origins = {one["id"]: one["origin"] for one in platform.network.read()["shards"]}
+    if shard not in origins:
+        raise CommandError(Exit.USAGE, f"the network has no shard {shard}")
+    header = read_policy(platform.network.file).open_header(note, origins[shard])
+    facts = _header_facts(shard, header)
+    if rows:
+        columns = ["topic", "partition", "offset", "status", "type", "id", "subject", "time"]
+        facts["rows"] = decode_body(await archive.body(shard, header), columns=columns).to_pylist()
+    return facts
+
+
+def _header_facts(shard: int, header: Header) -> dict[str, Any]:
+    return {
+        "origin": header.origin,
+        "height": header.height,
+        "time": header.time.isoformat(),
+        "leaves": header.leaves,
+        "accepted": header.accepted,
+        "root": header.root.hex(),
+        "previous": header.previous.hex(),
+        "body_bytes": header.body_bytes,
+        "identity": " ".join(map(str, header.identity)),
+        "ranges": [f"{r.topic} {r.partition} [{r.first}, {r.next})" for r in header.ranges],
+        "header": header_key(shard, header.height),
+        "body": body_key(shard, header.height, header.root),
+    }
+
+
+def _show_rows(rows: list[dict[str, Any]]) -> None:
+    table = Table("record", "status", "type", "subject", box=None, header_style="bold")
+    for row in rows[:ROWS_SHOWN_MAX]:
+        place = f"{row['topic']} {row['partition']} {row['offset']}"
+        table.add_row(place, row["status"], row["type"] or "", row["subject"] or "")
+    out.print(table)
+    if len(rows) > ROWS_SHOWN_MAX:
+        err.print(f"{len(rows) - ROWS_SHOWN_MAX} more; --json gives all")
+
+
+@app.command()
+def query(
+    sql: Annotated[str, typer.Argument(help="SQL over `leaves`: one row a leaf, with `shard` and `height`.")],
+    as_json: Json = False,
+) -> None:
+    """Ask the archive with SQL: DuckDB over the Parquet bodies of every block."""
+    platform = running_platform()
+    policy = read_policy(platform.network.file)
+    origins = {one["id"]: one["origin"] for one in platform.network.read()["shards"]}
+    files = asyncio.run(
+        copy_archive(
+            bucket(platform, LEDGER_BUCKET),
+            lambda shard, note: policy.open_header(note, origins[shard]),
+            platform.state.folder / "query",
+        )
+    )
+    columns, rows = ask(sql, files)
+    if as_json:
+        emit([dict(zip(columns, row, strict=True)) for row in rows])
+        return
+    table = Table(*columns, box=None, header_style="bold")
+    for row in rows[:ROWS_SHOWN_MAX]:
+        table.add_row(*("" if value is None else str(value) for value in row))
+    out.print(table)

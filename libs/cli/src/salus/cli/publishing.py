@@ -1,0 +1,115 @@
+"""`salus publish`: sign an event and send it, wait for its receipt if asked."""
+
+from __future__ import annotations
+
+import json
+import sys
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from salus.cli.callers import As, KeyFile, signer_of
+from salus.cli.console import Json, emit, out
+from salus.cli.exits import CommandError, Exit
+from salus.cli.interrupts import run_until_signal
+from salus.cli.state import require_service, running_platform
+from salus.client import DeliveryError, EventRefusedError, Publisher, ReceiptUnavailableError
+from salus.devkit.platform import Platform
+from salus.events.catalogue import EventData, all_types, type_named
+from salus.events.did import LocalSigner
+from salus.events.errors import RejectedError
+from salus.ledger.policy import Policy
+
+RECEIPT_S_MAX = 60.0
+
+
+def publish(  # the facts of one event
+    type_name: Annotated[
+        str, typer.Argument(metavar="TYPE", help="Event type, as salus.lab.result-released.v1.")
+    ],
+    subject: Annotated[str, typer.Option(help="What the event is about: a pseudonym, mostly.")],
+    data: Annotated[str, typer.Option(help="The event's data as JSON; @FILE reads a file, - reads stdin.")],
+    as_name: As = "operator",
+    key: KeyFile = None,
+    event_id: Annotated[str | None, typer.Option("--id", help="Its id; a new one by default.")] = None,
+    receipt: Annotated[Path | None, typer.Option(help="Wait for the receipt and write it here.")] = None,
+    event: Annotated[Path | None, typer.Option(help="Write the event's exact bytes here.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Sign an event with a key and send it to its topic."""
+    platform = running_platform()
+    signer = signer_of(platform, as_name, key)
+    content = _data_of(type_name, data)
+    result = run_until_signal(
+        _publish(platform, signer, content, subject=subject, event_id=event_id, files=(receipt, event))
+    )
+    if as_json:
+        emit(result)
+        return
+    place = f"{result['topic']} {result['partition']} {result['offset']}"
+    out.print(f"event {result['id']} is at {place}", highlight=False, soft_wrap=True)
+    if receipt is not None:
+        out.print(f"its receipt is in {receipt}", highlight=False, soft_wrap=True)
+
+
+async def _publish(
+    platform: Platform,
+    signer: LocalSigner,
+    data: EventData,
+    *,
+    subject: str,
+    event_id: str | None,
+    files: tuple[Path | None, Path | None],
+) -> dict[str, Any]:
+    receipt_file, event_file = files
+    policy = Policy.from_network(platform.network.file.read_bytes())
+    url = require_service(platform, "anchoring") if receipt_file else None
+    try:
+        async with Publisher(platform.kafka_bootstrap, signer, receipts_url=url, policy=policy) as publisher:
+            handle = await publisher.publish(data, subject=subject, id=event_id)
+            position = await handle.position()
+            _write(event_file, handle.value)
+            result = {
+                "id": handle.id,
+                "source": signer.did,
+                "topic": position.topic,
+                "partition": position.partition,
+                "offset": position.offset,
+            }
+            if receipt_file is not None:
+                _write(receipt_file, (await handle.receipt(RECEIPT_S_MAX)).data)
+                result["receipt"] = str(receipt_file)
+    except RejectedError as error:
+        raise CommandError(Exit.NO, f"not sent: {error}") from None
+    except EventRefusedError as error:
+        _write(receipt_file, error.receipt)
+        raise CommandError(Exit.NO, f"{error}; the receipt proves it") from None
+    except DeliveryError as error:
+        raise CommandError(Exit.NOT_RUNNING, f"not delivered: {error}") from None
+    except ReceiptUnavailableError as error:
+        raise CommandError(Exit.NOT_RUNNING, str(error)) from None
+    return result
+
+
+def _write(path: Path | None, content: bytes) -> None:
+    if path is not None:
+        path.write_bytes(content)
+
+
+def _data_of(type_name: str, text: str) -> EventData:
+    entry = type_named(type_name)
+    if entry is None:
+        names = [known.name for known in all_types()]
+        hint = ", ".join(get_close_matches(type_name, names) or names)
+        raise CommandError(Exit.USAGE, f"the catalogue has no type {type_name}; it has {hint}")
+    if text == "-":
+        text = sys.stdin.read()
+    elif text.startswith("@"):
+        text = Path(text[1:]).read_text()
+    try:
+        return msgspec.convert(json.loads(text), entry.data)
+    except ValueError as error:
+        raise CommandError(Exit.USAGE, f"not the data of a {type_name}: {error}") from None

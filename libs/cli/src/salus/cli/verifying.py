@@ -1,0 +1,108 @@
+"""`salus verify`: check a receipt offline, with nothing but a policy."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from salus.cli.console import Json, emit, out
+from salus.cli.exits import CommandError, Exit
+from salus.cli.state import running_folder
+from salus.ledger.errors import PolicyError, ReceiptError
+from salus.ledger.policy import Policy
+from salus.ledger.receipt import VerifiedReceipt, verify_receipt
+
+PolicyFile = Annotated[
+    Path | None,
+    typer.Option(help="network.json with the keys to trust; that of the local platform by default."),
+]
+
+
+def read_policy(path: Path | None) -> Policy:
+    """Return the policy in a network.json.
+
+    Raises:
+        CommandError: there is no such file, or it is something else.
+    """
+    file = path or running_folder() / "network.json"
+    try:
+        return Policy.from_network(file.read_bytes())
+    except OSError as error:
+        raise CommandError(Exit.USAGE, f"{file}: {error.strerror}") from None
+    except PolicyError as error:
+        raise CommandError(Exit.USAGE, f"{file}: {error}") from None
+
+
+def verify(
+    receipt: Annotated[Path, typer.Argument(help="The receipt file.", exists=True, dir_okay=False)],
+    policy: PolicyFile = None,
+    event: Annotated[
+        Path | None,
+        typer.Option(help="The event's exact bytes, to check that it is its receipt.", exists=True),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Check a receipt offline: leaf, block, log and checkpoint, each against the keys in the policy."""
+    trusted = read_policy(policy)
+    value = event.read_bytes() if event else None
+    try:
+        verified = verify_receipt(receipt.read_bytes(), trusted, event=value)
+    except ReceiptError as error:
+        if as_json:
+            emit({"valid": False, "code": error.code, "detail": str(error)})
+        raise CommandError(Exit.NO, f"the receipt does not verify ({error.code}): {error}") from None
+    facts = _facts(verified, checked=event is not None)
+    if as_json:
+        emit(facts)
+    else:
+        _show(facts)
+
+
+def _facts(verified: VerifiedReceipt, *, checked: bool) -> dict[str, Any]:
+    leaf, header, checkpoint = verified.leaf, verified.header, verified.checkpoint
+    return {
+        "valid": True,
+        "event_checked": checked,
+        "leaf": {
+            "topic": leaf.topic,
+            "partition": leaf.partition,
+            "offset": leaf.offset,
+            "status": leaf.status,
+            "digest": leaf.digest.hex(),
+            "index": verified.index,
+        },
+        "block": {
+            "origin": header.origin,
+            "height": header.height,
+            "leaves": header.leaves,
+            "time": header.time.isoformat(),
+        },
+        "log": {
+            "origin": checkpoint.origin,
+            "index": verified.log_index,
+            "size": checkpoint.size,
+            "root": b64encode(checkpoint.root).decode(),
+        },
+        "cosigners": [
+            {"name": cosigner.name, "seconds": cosigner.seconds} for cosigner in verified.cosigners
+        ],
+    }
+
+
+def _show(facts: dict[str, Any]) -> None:
+    leaf, block, log = facts["leaf"], facts["block"], facts["log"]
+    table = Table(show_header=False, box=None)
+    table.add_row(
+        "[green]✓[/] event", "its bytes are the ones" if facts["event_checked"] else "[dim]not given[/]"
+    )
+    place = f"{leaf['topic']} {leaf['partition']} {leaf['offset']}"
+    table.add_row("[green]✓[/] leaf", f"{place}: [bold]{leaf['status']}[/]")
+    table.add_row("[green]✓[/] block", f"{block['origin']} {block['height']}, sealed {block['time']}")
+    table.add_row("[green]✓[/] log", f"{log['origin']}, entry {log['index']} of {log['size']}")
+    witnesses = ", ".join(cosigner["name"] for cosigner in facts["cosigners"]) or "none asked for"
+    table.add_row("[green]✓[/] witnesses", witnesses)
+    out.print(table)
