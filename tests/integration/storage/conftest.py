@@ -12,7 +12,6 @@ from uuid import uuid4
 import httpx
 import jwt
 import pytest
-from fastapi import FastAPI
 
 from salus.client.auth import make_bearer
 from salus.devkit.addresses import Addresses
@@ -54,15 +53,22 @@ class World:
     identity: ServicePublisher
     consent: ServicePublisher
     parts: Addresses
+    client: httpx.AsyncClient
     people: dict[str, Person] = field(default_factory=dict)
-    app: FastAPI | None = None
-    client: httpx.AsyncClient = field(default_factory=httpx.AsyncClient)
 
-    async def start(self) -> None:
-        """Start storage."""
-        self.app = await self.stack.enter_async_context(open_app(self.settings))
-        transport = httpx.ASGITransport(app=self.app)
-        self.client = httpx.AsyncClient(transport=transport, base_url="http://storage")
+    async def start(self, **changes: object) -> None:
+        """Start storage, with some settings changed."""
+        self.settings = self.settings.model_copy(update=changes)
+        app = await self.stack.enter_async_context(open_app(self.settings))
+        transport = httpx.ASGITransport(app=app)
+        self.client = await self.stack.enter_async_context(
+            httpx.AsyncClient(transport=transport, base_url="http://storage")
+        )
+
+    async def stop(self) -> None:
+        """Stop storage; only the database, the topics and the buckets stay."""
+        await self.stack.aclose()
+        self.stack = AsyncExitStack()
 
     async def join(
         self, name: str, *, kind: str = "person", member: str | None = None, roles: tuple[str, ...] = ()
@@ -100,11 +106,18 @@ class World:
             **claims,
         }
         key = load_key(self.folder.key_file("consent"))
-        return jwt.encode(full, key, algorithm="EdDSA", headers={"kid": signer.verification_method, "typ": "salus-decision+jwt"})
+        return jwt.encode(
+            full,
+            key,
+            algorithm="EdDSA",
+            headers={"kid": signer.verification_method, "typ": "salus-decision+jwt"},
+        )
 
     async def revoke(self, patient: str, *, epoch: int) -> None:
         """Let the patient revoke a consent."""
-        await self.consent.publish(ConsentRevoked(consent="c-1", patient=patient, epoch=epoch), subject="c-1")
+        await self.consent.publish(
+            ConsentRevoked(consent="c-1", patient=patient, epoch=epoch), subject=patient
+        )
 
     async def patient(self) -> str:
         """Register a patient of the hospital."""
@@ -181,9 +194,8 @@ async def world(parts: Addresses, tmp_path: Path) -> AsyncIterator[World]:
         consent = await stack.enter_async_context(
             open_publisher(parts.kafka_bootstrap, folder.signer("consent"))
         )
-        running = AsyncExitStack()
-        await stack.enter_async_context(running)
-        world = World(folder, settings, running, identity, consent, parts)
+        client = await stack.enter_async_context(httpx.AsyncClient())
+        world = World(folder, settings, AsyncExitStack(), identity, consent, parts, client)
         for role, party in network["services"].items():
             key = PublicKey(id=party["key"]["id"], multibase=party["key"]["multibase"], valid_from=VALID_FROM)
             registered = PartyRegistered(did=party["did"], kind="service", keys=(key,), roles=(role,))
@@ -193,4 +205,7 @@ async def world(parts: Addresses, tmp_path: Path) -> AsyncIterator[World]:
         await world.join("doctor", member="hospital", roles=("clinician",))
         await world.join("officer", member="hospital", roles=("privacy-officer",))
         await world.start()
-        yield world
+        try:
+            yield world
+        finally:
+            await world.stop()

@@ -1,8 +1,37 @@
-"""Storage end to end, against real Kafka and MinIO."""
+"""Storage end to end, as an app in this process against real Kafka and MinIO."""
 
 from __future__ import annotations
 
-from salus.events.catalogue import ObjectRead, ObjectStored
+import asyncio
+from base64 import b64decode
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import pytest
+
+from salus.crypto.errors import KmsAwayError
+from salus.crypto.sealing import SUITE, seal, unseal
+from salus.devkit.waiting import until
+from salus.events.catalogue import (
+    ObjectRead,
+    ObjectStored,
+    ReadRefused,
+    SubjectKeyDestroyed,
+    SubjectRegistered,
+)
+from salus.messaging import Reader
+from salus.objects import NotFoundError
+from salus.runtime.publishing import open_publisher
+from salus.storage.__main__ import open_kms
+from salus.storage.adapters.vault import BucketVault
+
+MIB = 1024 * 1024
+
+
+def code(answer) -> tuple[int, str]:
+    assert answer.headers["content-type"] == "application/problem+json"
+    return answer.status_code, answer.json()["code"]
 
 
 async def test_an_object_is_encrypted_and_comes_back_as_it_was(world):
@@ -15,9 +44,358 @@ async def test_an_object_is_encrypted_and_comes_back_as_it_was(world):
     assert answer.status_code == 200, answer.text
     assert answer.content == content
     assert answer.headers["content-type"] == "application/fhir+json"
+    assert answer.headers["cache-control"] == "no-store"
     objects = world.bucket(world.settings.objects_bucket)
     stored = [await objects.get(entry.key) async for entry in objects.list(name)]
     assert len(stored) == 1
     assert b"very private" not in stored[0]
     told = await world.told(patient)
-    assert [type(event) for event in told[1:]] == [ObjectStored, ObjectRead]
+    assert [type(event) for event in told] == [SubjectRegistered, ObjectStored, ObjectRead]
+
+
+async def test_the_very_next_read_after_a_revocation_is_refused(world):
+    patient = await world.patient()
+    name = await world.store(patient, b"content")
+    for epoch in range(1, 6):
+        assert (await world.read(name, patient, epoch=epoch - 1)).status_code == 200
+        await world.revoke(patient, epoch=epoch)
+
+        refused = await world.read(name, patient, epoch=epoch - 1)
+
+        assert code(refused) == (403, "decision-outdated")
+        assert (await world.read(name, patient, epoch=epoch)).status_code == 200
+    reasons = [event.reason for event in await world.told(patient) if isinstance(event, ReadRefused)]
+    assert reasons == ["decision-outdated"] * 5
+
+
+async def test_each_wrong_decision_is_refused_with_its_reason_and_told(world):
+    patient = await world.patient()
+    name = await world.store(patient, b"content")
+    past = int(datetime.now(UTC).timestamp()) - 100
+    wrong = {
+        "wrong-holder": {"sub": world.people["hospital"].did},
+        "wrong-object": {"obj": "another"},
+        "wrong-action": {"act": "write"},
+        "decision-expired": {"iat": past, "exp": past + 60},
+        "invalid-decision": {"pur": "CURIOSITY"},
+    }
+
+    for reason, claims in wrong.items():
+        assert code(await world.read(name, patient, **claims)) == (403, reason)
+    doctor = world.people["doctor"]
+    assert code(await world.client.get(f"/objects/{name}", headers=doctor.bearer())) == (403, "no-decision")
+    assert code(await world.client.get(f"/objects/{name}")) == (401, "unauthenticated")
+    told = [event.reason for event in await world.told(patient) if isinstance(event, ReadRefused)]
+    assert told == [*wrong, "no-decision"]
+
+
+async def test_a_break_glass_read_is_allowed_and_told_as_one(world):
+    patient = await world.patient()
+    name = await world.store(patient, b"content")
+
+    assert (await world.read(name, patient, bg=True, pur="ETREAT")).content == b"content"
+    read = (await world.told(patient))[-1]
+    assert (read.break_glass, read.purpose) == (True, "ETREAT")
+
+
+async def test_an_erased_patient_is_gone_for_every_key_and_copy(world):
+    patient = await world.patient()
+    name = await world.store(patient, b"content")
+    officer = world.people["officer"]
+    url = f"/subjects/{patient}/key"
+
+    erased = await world.client.request(
+        "DELETE", url, json={"basis": "gdpr-art-17"}, headers=officer.bearer()
+    )
+
+    assert erased.status_code == 200, erased.text
+    assert erased.json() == {
+        "patient": patient,
+        "key": erased.json()["key"],
+        "basis": "gdpr-art-17",
+        "objects": 1,
+    }
+    keys = world.bucket(world.settings.keys_bucket)
+    assert [entry async for entry in keys.list("subjects")] == []
+    assert code(await world.read(name, patient)) == (410, "subject-erased")
+    assert code(await world.client.get(url)) == (410, "subject-erased")
+    report = (await world.client.get(f"/objects/{name}/verify", headers=officer.bearer())).json()
+    assert (report["intact"], report["checked"]) == (True, ["ciphertext"])
+    again = await world.client.request("DELETE", url, json={"basis": "gdpr-art-17"}, headers=officer.bearer())
+    assert again.status_code == 200
+    told = await world.told(patient)
+    assert sum(isinstance(event, SubjectKeyDestroyed) for event in told) == 1
+
+
+async def test_only_the_steward_or_its_officer_erases(world):
+    patient = await world.patient()
+
+    for name in ("doctor", "laboratory"):
+        answer = await world.client.request(
+            "DELETE",
+            f"/subjects/{patient}/key",
+            json={"basis": "gdpr-art-17"},
+            headers=world.people[name].bearer(),
+        )
+        assert code(answer) == (403, "may-not-erase")
+
+
+async def test_an_erasure_that_crashed_after_its_event_is_finished_at_the_next_start(world):
+    patient = await world.patient()
+    key = (await world.client.get(f"/subjects/{patient}/key")).json()["key"]
+    await world.stop()
+    event = SubjectKeyDestroyed(
+        patient=patient,
+        key=key,
+        requested_by=world.people["hospital"].did,
+        basis="court-order",
+        objects=0,
+    )
+    async with open_publisher(world.parts.kafka_bootstrap, world.folder.signer("storage")) as storage:
+        await storage.publish(event, subject=patient, expected_version=1)
+    keys = world.bucket(world.settings.keys_bucket)
+    assert [entry async for entry in keys.list("subjects")] != []
+
+    await world.start()
+
+    assert code(await world.client.get(f"/subjects/{patient}/key")) == (410, "subject-erased")
+
+    async def gone() -> bool:
+        return not [entry async for entry in keys.list("subjects")]
+
+    assert await until(gone, deadline_s=20, period_s=0.1)
+
+
+async def test_a_corrupted_segment_is_named_and_nothing_is_sent(world):
+    patient = await world.patient()
+    name = await world.store(patient, bytes(MIB))
+    objects = world.bucket(world.settings.objects_bucket)
+    (key,) = [entry.key async for entry in objects.list(name)]
+    raw = bytearray(await objects.get(key))
+    raw[raw.index(b"\n\n") + 2 + 2 * (256 * 1024 + 16) + 100] ^= 1
+    await objects.put(key, bytes(raw))
+    fault = {"part": "segment", "fault": "altered", "segment": 2}
+
+    refused = await world.read(name, patient)
+    verified = await world.client.get(f"/objects/{name}/verify", headers=world.people["doctor"].bearer())
+
+    assert code(refused) == (502, "object-corrupt")
+    assert refused.json()["faults"] == [fault]
+    assert verified.json()["intact"] is False
+    assert verified.json()["faults"] == [fault]
+    assert (await world.told(patient))[-1].reason == "object-corrupt"
+
+
+async def test_state_rebuilt_from_the_topic_alone_is_the_same(world, tmp_path):
+    patient = await world.patient()
+    name = await world.store(patient, b"content")
+    await world.revoke(patient, epoch=2)
+    await world.stop()
+
+    await world.start(database_url=f"sqlite+aiosqlite:///{tmp_path / 'rebuilt.db'}")
+
+    assert (await world.read(name, patient, epoch=2)).content == b"content"
+    assert code(await world.read(name, patient, epoch=1)) == (403, "decision-outdated")
+
+
+async def test_integrators_seal_to_the_public_key_and_storage_opens(world):
+    patient = await world.patient()
+    answer = (await world.client.get(f"/subjects/{patient}/key")).json()
+    sealed = seal(
+        b"a finding", public_key=b64decode(answer["public_key"]), key=answer["key"], context="a.type"
+    )
+    keys = world.bucket(world.settings.keys_bucket)
+    private_key = await BucketVault(keys, await open_kms(world.settings, keys)).fetch(
+        patient=patient, key=answer["key"]
+    )
+
+    assert answer["suite"] == SUITE
+    assert unseal(sealed, private_key=private_key, context="a.type") == b"a finding"
+
+
+async def test_rotating_the_root_key_touches_no_object(world):
+    patient = await world.patient()
+    name = await world.store(patient, b"content")
+    keys = world.bucket(world.settings.keys_bucket)
+    objects = world.bucket(world.settings.objects_bucket)
+    before = [entry async for entry in objects.list(name)]
+    kms = await open_kms(world.settings, keys)
+    await kms.rotate()
+
+    assert await BucketVault(keys, kms).rewrap() == 1
+    await kms.retire()
+
+    assert (await world.read(name, patient)).content == b"content"
+    assert [entry async for entry in objects.list(name)] == before
+
+
+async def test_storage_does_not_start_with_a_new_root_key_over_old_keys(world):
+    await world.patient()
+    await world.stop()
+    world.settings.kms_path.rename(world.settings.kms_path.with_suffix(".lost"))
+
+    with pytest.raises(KmsAwayError, match="no KMS file"):
+        await world.start()
+
+
+async def test_storing_is_for_the_steward_and_who_may_write(world):
+    patient = await world.patient()
+    laboratory = world.people["laboratory"]
+    name = str(uuid4())
+
+    async def put(headers):
+        return await world.client.put(
+            f"/objects/{name}",
+            params={"patient": patient},
+            content=b"result",
+            headers=laboratory.bearer() | headers,
+        )
+
+    token = world.token(sub=laboratory.did, obj=name, pat=patient, act="write")
+    assert code(await put({})) == (403, "not-the-steward")
+    assert (await put({"Salus-Decision": token})).status_code == 201
+    assert (await put({"Salus-Decision": token})).status_code == 200
+    assert (await world.read(name, patient)).content == b"result"
+
+
+async def test_other_content_under_the_same_id_is_a_conflict(world):
+    patient = await world.patient()
+    name = await world.store(patient, b"first")
+    other = await world.client.put(
+        f"/objects/{name}",
+        params={"patient": patient},
+        content=b"second",
+        headers=world.people["hospital"].bearer(),
+    )
+
+    assert code(other) == (409, "object-exists")
+    assert (await world.read(name, patient)).content == b"first"
+
+
+async def test_a_posted_object_gets_an_id(world):
+    patient = await world.patient()
+    answer = await world.client.post(
+        "/objects", params={"patient": patient}, content=b"x", headers=world.people["hospital"].bearer()
+    )
+
+    assert answer.status_code == 201
+    assert answer.headers["location"] == f"/objects/{answer.json()['object']}"
+    assert (await world.read(answer.json()["object"], patient)).content == b"x"
+
+
+async def test_a_body_that_is_too_large_or_stops_coming_is_refused(world):
+    await world.stop()
+    await world.start(object_bytes_max=1000, body_idle_s_max=0.2)
+    patient = await world.patient()
+
+    async def many() -> AsyncIterator[bytes]:
+        for _ in range(11):
+            yield bytes(100)
+
+    async def stuck() -> AsyncIterator[bytes]:
+        yield b"x"
+        await asyncio.Event().wait()
+
+    async def put(content):
+        return await world.client.put(
+            f"/objects/{uuid4()}",
+            params={"patient": patient},
+            content=content,
+            headers=world.people["hospital"].bearer(),
+        )
+
+    assert code(await put(bytes(1001))) == (413, "too-large")
+    assert code(await put(many())) == (413, "too-large")
+    assert (await put(bytes(1000))).status_code == 201
+    objects = world.bucket(world.settings.objects_bucket)
+    assert len([entry async for entry in objects.list()]) == 1
+
+
+async def test_what_is_not_there_is_not_found(world):
+    doctor = world.people["doctor"]
+    nobody = f"urn:uuid:{uuid4()}"
+
+    assert code(await world.read("nothing", nobody)) == (404, "unknown-object")
+    assert code(await world.client.get(f"/subjects/{nobody}/key")) == (404, "unknown-subject")
+    verify = await world.client.get("/objects/nothing/verify", headers=doctor.bearer())
+    assert code(verify) == (404, "unknown-object")
+    put = await world.client.put(
+        "/objects/x", params={"patient": nobody}, content=b"", headers=doctor.bearer()
+    )
+    assert code(put) == (404, "unknown-subject")
+
+
+@pytest.mark.parametrize(
+    ("method", "url"),
+    [
+        ("PUT", "/objects/a b?patient=urn:uuid:00000000-0000-4000-8000-000000000000"),
+        ("PUT", "/objects/x?patient=Mrs%20Miller"),
+        ("PUT", "/objects/x"),
+        ("GET", "/objects/%2e%2e%20"),
+        ("GET", "/subjects/Mrs%20Miller/key"),
+    ],
+)
+async def test_what_does_not_fit_the_schema_is_refused_without_quoting_it(world, method, url):
+    answer = await world.client.request(method, url, headers=world.people["doctor"].bearer())
+
+    assert code(answer) == (422, "invalid-request")
+    assert "Miller" not in answer.text
+
+
+async def test_many_registrations_of_one_patient_give_one_key(world):
+    patient = f"urn:uuid:{uuid4()}"
+    hospital = world.people["hospital"]
+
+    async def register():
+        body = {"patient": patient, "steward": hospital.did}
+        return await world.client.post("/subjects", json=body, headers=hospital.bearer())
+
+    answers = await asyncio.gather(*(register() for _ in range(8)))
+
+    assert {answer.status_code for answer in answers} <= {201, 409}
+    assert len({answer.json()["key"] for answer in answers if answer.status_code == 201}) == 1
+    assert (await register()).status_code == 201
+
+
+async def test_uploads_at_once_do_not_disturb_each_other(world):
+    patient = await world.patient()
+    contents = {str(uuid4()): bytes([n]) * (n * 100_000) for n in range(8)}
+    await asyncio.gather(*(world.store(patient, data, name=name) for name, data in contents.items()))
+    answers = await asyncio.gather(*(world.read(name, patient) for name in contents))
+
+    assert [answer.content for answer in answers] == list(contents.values())
+    assert sum(isinstance(event, ObjectStored) for event in await world.told(patient)) == 8
+
+
+async def test_it_says_whether_it_is_ready(world):
+    answer = await world.client.get("/readyz")
+
+    assert answer.json() == {
+        "ready": True,
+        "checks": dict.fromkeys(("kafka", "database", "fold", "objects", "keys"), "ok"),
+    }
+
+
+async def test_no_health_data_is_on_the_topic(world):
+    patient = await world.patient()
+    await world.store(patient, b"her diagnosis is private")
+    topic = ("salus.storage.events", 0)
+    async with Reader(world.parts.kafka_bootstrap, starts={topic: 0}) as reader:
+        end = (await reader.end_offsets())[topic]
+        values = []
+        while await reader.position(*topic) < end:
+            values += [r.value for r in await reader.poll(max_records=500, timeout_ms=500)]
+
+    assert not any(b"diagnosis" in value for value in values if value)
+
+
+async def test_a_missing_key_object_is_not_mistaken_for_an_erasure(world):
+    patient = await world.patient()
+    name = await world.store(patient, b"content")
+    keys = world.bucket(world.settings.keys_bucket)
+    (key,) = [entry.key async for entry in keys.list("subjects")]
+    await keys.delete(key)
+
+    assert code(await world.read(name, patient)) == (500, "key-missing")
+    with pytest.raises(NotFoundError):
+        await keys.get(key)
