@@ -32,10 +32,10 @@ class _Claims(msgspec.Struct, frozen=True):
     pat: str
     pur: Purpose
     epoch: int
+    aud: str
     iat: int
     exp: int
     bg: bool = False
-    aud: str | list[str] = AUDIENCE
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def verified_claims(token: str, *, ring: KeyRing, at: datetime) -> _Claims:
     signer = ring.parties[known.did]
     if claims.iss != signer.did or signer.kind != "service" or "consent" not in signer.roles:
         raise _invalid("consent did not sign it")
-    if AUDIENCE not in ([claims.aud] if isinstance(claims.aud, str) else claims.aud):
+    if claims.aud != AUDIENCE:
         raise _invalid("it is meant for another service")
     if claims.iat > at.timestamp() + CLOCK_SKEW_S:
         raise _invalid("it is not valid yet")

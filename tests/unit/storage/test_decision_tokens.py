@@ -1,0 +1,145 @@
+"""Decision tokens: only what consent signed, meant for storage, is a decision."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from salus.events.catalogue import KeyRevoked, PartyRegistered, PublicKey
+from salus.events.did import LocalSigner, multibase_of
+from salus.events.keyring import KeyRing
+from salus.runtime.refusal import Refusal
+from salus.storage.adapters.decision_tokens import DecisionTokens
+from salus.storage.domain import Decision
+
+from .conftest import NOW, PATIENT
+
+CONSENT = Ed25519PrivateKey.from_private_bytes(bytes([1]) * 32)
+MEMBER = Ed25519PrivateKey.from_private_bytes(bytes([2]) * 32)
+IDENTITY = LocalSigner.from_seed(bytes([3]) * 32)
+TYPE = "salus-decision+jwt"
+
+
+def public(signer: LocalSigner) -> PublicKey:
+    return PublicKey(
+        id=signer.verification_method,
+        multibase=multibase_of(signer.public_key),
+        valid_from=datetime(2026, 1, 1, tzinfo=UTC),
+    )
+
+
+class Ring:
+    def __init__(self) -> None:
+        self.ring = KeyRing.rooted(did=IDENTITY.did, key=public(IDENTITY))
+        for key, kind, roles in ((CONSENT, "service", ("consent",)), (MEMBER, "member", ())):
+            signer = LocalSigner(key)
+            self.ring.apply(
+                PartyRegistered(did=signer.did, kind=kind, keys=(public(signer),), roles=roles)  # type: ignore[arg-type]  # a table of parties
+            )
+
+    async def catch_up(self) -> KeyRing:
+        return self.ring
+
+
+def token(*, key: Ed25519PrivateKey = CONSENT, header: dict[str, str] | None = None, **claims: object) -> str:
+    signer = LocalSigner(key)
+    issued = int(NOW.timestamp())
+    full: dict[str, object] = {
+        "iss": signer.did,
+        "sub": "did:web:doctor",
+        "aud": "salus:storage",
+        "jti": "d-1",
+        "obj": "o-1",
+        "act": "read",
+        "pat": PATIENT,
+        "pur": "TREAT",
+        "epoch": 3,
+        "bg": False,
+        "iat": issued,
+        "exp": issued + 60,
+    }
+    full = {name: value for name, value in {**full, **claims}.items() if value is not None}
+    headers = {"kid": signer.verification_method, "typ": TYPE, **(header or {})}
+    return jwt.encode(full, key, algorithm="EdDSA", headers=headers)
+
+
+async def read(text: str, *, ring: Ring | None = None) -> Decision:
+    return await DecisionTokens(ring or Ring()).read(text, at=NOW)
+
+
+async def test_a_token_of_consent_is_a_decision() -> None:
+    assert await read(token()) == Decision(
+        id="d-1",
+        principal="did:web:doctor",
+        action="read",
+        object="o-1",
+        patient=PATIENT,
+        purpose="TREAT",
+        epoch=3,
+        break_glass=False,
+        expires=NOW + timedelta(seconds=60),
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        token(key=MEMBER),
+        token(iss=LocalSigner(MEMBER).did),
+        token(header={"kid": LocalSigner(MEMBER).verification_method}),
+        token(header={"kid": "did:web:nobody#1"}),
+        token(header={"typ": "JWT"}),
+        token(aud="salus:consent"),
+        token(aud=None),
+        token(iat=int(NOW.timestamp()) + 60),
+        token(pur="CURIOSITY"),
+        token(epoch="3"),
+        token(sub=None),
+        token(obj=None),
+        token(bg="yes"),
+        token()[:-4] + "AAAA",
+        "",
+        "a.b.c",
+        "x" * 5000,
+        jwt.encode({"sub": "x"}, None, algorithm="none"),
+        jwt.encode({"sub": "x"}, "secret" * 10, algorithm="HS256", headers={"typ": TYPE}),
+    ],
+    ids=[
+        "signed by a member",
+        "says a member issued it",
+        "under a member's key id",
+        "under an unknown key id",
+        "of another type",
+        "for another service",
+        "for nobody",
+        "from the future",
+        "unknown purpose",
+        "epoch is text",
+        "no holder",
+        "no object",
+        "break-glass is text",
+        "altered signature",
+        "empty",
+        "no JWT",
+        "too long",
+        "unsigned",
+        "symmetric",
+    ],
+)
+async def test_anything_else_is_not(text: str) -> None:
+    with pytest.raises(Refusal) as caught:
+        await read(text)
+
+    assert (caught.value.status, caught.value.code) == (403, "invalid-decision")
+
+
+async def test_a_token_under_a_revoked_key_is_no_decision() -> None:
+    ring = Ring()
+    signer = LocalSigner(CONSENT)
+    ring.ring.apply(KeyRevoked(did=signer.did, key_id=signer.verification_method, reason="compromised"))
+
+    with pytest.raises(Refusal, match="key-revoked"):
+        await read(token(), ring=ring)
