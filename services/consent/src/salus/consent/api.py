@@ -15,7 +15,6 @@ from fastapi.responses import Response
 from salus.consent import handlers, models
 from salus.consent.domain.consents import (
     Actor,
-    Grant,
     Link,
     Review,
     Revoke,
@@ -82,16 +81,8 @@ def _add_consents(router: APIRouter, api: Api) -> None:
     ) -> models.ConsentView:
         """Let someone act on a patient's data: by the patient herself, or by her steward for her."""
         actor, at = actor_of(caller), api.now()
-        command = Grant(
-            consent=identifier_under(body.patient, suffix=suffix_for(actor, idempotency_key)),
-            patient=body.patient,
-            grantee=body.grantee,
-            grantee_known=False,
-            actions=tuple(body.actions),
-            purposes=tuple(body.purposes),
-            valid_from=body.valid_from or at,
-            valid_until=body.valid_until,
-        )
+        suffix = suffix_for(actor, idempotency_key)
+        command = body.as_command(identifier_under(body.patient, suffix=suffix), at=at)
         repeatable = idempotency_key is not None
         granted = await handlers.grant(command, actor=actor, at=at, repeatable=repeatable, world=world)
         return models.ConsentView.of(granted, patient=body.patient)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from salus.consent.domain.consents import BreakReason, Consent, GlassBreak, Outcome
+from salus.consent.domain.consents import BreakReason, Consent, GlassBreak, Grant, Outcome
 from salus.consent.handlers import Decision
 from salus.events.catalogue import Action, Purpose, Sealed
 
@@ -32,6 +32,19 @@ class GrantBody(_Body):
     purposes: list[Purpose] = Field(min_length=1, max_length=8, description="HL7 v3 PurposeOfUse codes.")
     valid_from: AwareDatetime | None = Field(default=None, description="Now, unless given.")
     valid_until: AwareDatetime
+
+    def as_command(self, consent: str, *, at: datetime) -> Grant:
+        """Return the command; without a start the consent begins at `at`."""
+        return Grant(
+            consent=consent,
+            patient=self.patient,
+            grantee=self.grantee,
+            grantee_known=False,
+            actions=tuple(self.actions),
+            purposes=tuple(self.purposes),
+            valid_from=self.valid_from or at,
+            valid_until=self.valid_until,
+        )
 
 
 class LinkBody(_Body):

@@ -77,6 +77,17 @@ class RegisterBody(_Body):
         description="Organisations and services only; people stay DIDs.",
     )
 
+    def as_command(self) -> Register:
+        """Return the command."""
+        return Register(
+            did=self.did,
+            kind=self.kind,
+            keys=tuple(key.as_key() for key in self.keys),
+            roles=tuple(self.roles),
+            member=self.member,
+            name=self.name,
+        )
+
 
 class AddKeyBody(_Body):
     """One more key."""
@@ -179,15 +190,7 @@ def _add_writes(
     @router.post("/parties", status_code=201, tags=["parties"], responses=problems)
     async def register_party(body: RegisterBody, caller: Party = caller) -> PartyView:
         """Register a member, service, person or device, or a member's own people and devices."""
-        command = Register(
-            did=body.did,
-            kind=body.kind,
-            keys=tuple(key.as_key() for key in body.keys),
-            roles=tuple(body.roles),
-            member=body.member,
-            name=body.name,
-        )
-        return await run(command, body.did, caller)
+        return await run(body.as_command(), body.did, caller)
 
     @router.post("/parties/{did}/keys", status_code=201, tags=["keys"], responses=problems)
     async def add_key(did: DidInPath, body: AddKeyBody, caller: Party = caller) -> PartyView:

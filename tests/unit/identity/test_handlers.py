@@ -1,0 +1,153 @@
+"""The order of identity's effects, founding, and keys that belong to somebody else already."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Literal
+
+import pytest
+
+from salus.events.catalogue import EventData, PublicKey
+from salus.events.did import LocalSigner, multibase_of
+from salus.events.keyring import KeyRing
+from salus.identity.domain import Actor, AddKey, PartyState, Register, evolve
+from salus.identity.handlers import execute, found_network, founding_commands
+from salus.identity.ports import World
+from salus.messaging import DeliveryError
+from salus.runtime.network import FoundingParty, Log, Network
+from salus.runtime.problems import ProblemError
+from salus.runtime.refusal import Refusal
+
+NOW = datetime(2026, 11, 22, tzinfo=UTC)
+OPERATOR = Actor(did="did:web:op.example", kind="person", roles=frozenset({"operator"}))
+Fault = Literal["lost", "late", "conflict"]
+
+
+def founder(seed: int, **facts: object) -> FoundingParty:
+    signer = LocalSigner.from_seed(seed.to_bytes(32))
+    key = PublicKey(signer.verification_method, multibase_of(signer.public_key), NOW)
+    return FoundingParty(did=signer.did, key=key, **facts)  # type: ignore[arg-type]  # the tests choose the facts
+
+
+NETWORK = Network(
+    origin="test",
+    root=founder(1, roles=("identity",)),
+    services={"identity": founder(1), "consent": founder(2), "storage": founder(3)},
+    log=Log("test/log", "-"),
+    shards=(),
+    founders=(founder(4, kind="person", roles=("operator",)),),
+)
+
+
+@dataclass
+class Memory:
+    """The topic and its fold in memory; `faults` are taken one a write."""
+
+    faults: list[Fault | None] = field(default_factory=list)
+    log: list[EventData] = field(default_factory=list)
+    folded: dict[str, PartyState] = field(default_factory=dict)
+    ring: KeyRing = field(default_factory=KeyRing)
+
+    async def state(self, aggregate: str) -> PartyState:
+        return self.folded.get(aggregate, PartyState())
+
+    async def states(self) -> dict[str, PartyState]:
+        return dict(self.folded)
+
+    async def execute(self, aggregate: str, decide: Callable[[PartyState], EventData]) -> EventData:
+        event = decide(await self.state(aggregate))
+        fault = self.faults.pop(0) if self.faults else None
+        if fault == "lost":
+            raise DeliveryError("lost")
+        if fault == "conflict":
+            raise ProblemError(409, "conflict", "another was first")
+        self.log.append(event)
+        self.folded[aggregate] = evolve(await self.state(aggregate), event)
+        self.ring.apply(event)
+        if fault == "late":
+            raise DeliveryError("late")
+        return event
+
+    async def catch_up(self) -> KeyRing:
+        return self.ring
+
+    @property
+    def world(self) -> World:
+        return World(parties=self, ring=self)
+
+
+async def test_founding_registers_everybody_of_the_network_file_once() -> None:
+    memory = Memory()
+    first = await found_network(NETWORK, at=NOW, world=memory.world)
+    second = await found_network(NETWORK, at=NOW, world=memory.world)
+    roles = {did: party.roles for did, party in memory.folded.items()}
+
+    assert (first, second) == (4, 0)
+    assert roles[NETWORK.root.did] == ("identity",)
+    assert roles[NETWORK.services["consent"].did] == ("consent",)
+    assert roles[NETWORK.founders[0].did] == ("operator",)
+
+
+async def test_the_root_is_the_first_to_be_registered() -> None:
+    assert next(iter(founding_commands(NETWORK))) == NETWORK.root.did
+
+
+@pytest.mark.parametrize("fault", ["lost", "late"])
+async def test_founding_that_broke_off_is_finished_by_the_next_start(fault: Fault) -> None:
+    memory = Memory(faults=[None, fault])
+    with pytest.raises(DeliveryError):
+        await found_network(NETWORK, at=NOW, world=memory.world)
+    await found_network(NETWORK, at=NOW, world=memory.world)
+
+    assert len(memory.folded) == len(memory.log) == 4
+
+
+async def test_founding_lets_another_replica_be_first() -> None:
+    memory = Memory(faults=["conflict", "conflict"])
+
+    assert await found_network(NETWORK, at=NOW, world=memory.world) == 2
+
+
+async def test_a_command_whose_answer_was_lost_is_refused_as_done_when_repeated() -> None:
+    party, memory = founder(9), Memory(faults=["late"])
+    command = Register(party.did, "member", (party.key,))
+
+    async def run() -> None:
+        await execute(command, did=party.did, actor=OPERATOR, at=NOW, world=memory.world)
+
+    with pytest.raises(DeliveryError):
+        await run()
+    with pytest.raises(Refusal, match="party-exists"):
+        await run()
+
+    assert len(memory.log) == 1
+
+
+async def test_a_key_of_one_party_is_refused_to_another() -> None:
+    memory, party = Memory(), founder(9)
+    register = Register(party.did, "member", (party.key,))
+    await execute(register, did=party.did, actor=OPERATOR, at=NOW, world=memory.world)
+    other = "did:web:other.example"
+    stolen = PublicKey(f"{other}#1", party.key.multibase, NOW)
+    own = PublicKey(f"{other}#2", founder(10).key.multibase, NOW)
+    with pytest.raises(Refusal, match="key-in-use"):
+        await execute(
+            Register(other, "member", (stolen,)), did=other, actor=OPERATOR, at=NOW, world=memory.world
+        )
+    await execute(Register(other, "member", (own,)), did=other, actor=OPERATOR, at=NOW, world=memory.world)
+    with pytest.raises(Refusal, match="key-in-use"):
+        await execute(AddKey(stolen), did=other, actor=OPERATOR, at=NOW, world=memory.world)
+
+
+async def test_a_person_joins_the_member_that_is_registered() -> None:
+    memory, member, person = Memory(), founder(9), founder(10)
+    command = Register(person.did, "person", (person.key,), member=member.did)
+    with pytest.raises(Refusal, match="unknown-member"):
+        await execute(command, did=person.did, actor=OPERATOR, at=NOW, world=memory.world)
+    joins = Register(member.did, "member", (member.key,))
+    await execute(joins, did=member.did, actor=OPERATOR, at=NOW, world=memory.world)
+    await execute(command, did=person.did, actor=OPERATOR, at=NOW, world=memory.world)
+
+    assert memory.folded[person.did].member == member.did
