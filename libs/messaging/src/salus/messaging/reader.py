@@ -14,7 +14,8 @@ from salus.messaging.record import Position, Record
 
 FETCH_BYTES_MAX = 64 * 1024 * 1024
 PARTITION_FETCH_BYTES_MAX = 4 * 1024 * 1024
-FETCH_WAIT_MS_MAX = 50
+# Records are handed out when they come; this is how long the broker holds a question that has no answer yet.
+FETCH_WAIT_MS_MAX = 500
 
 Partition = tuple[str, int]
 
@@ -30,38 +31,28 @@ class Reader:
         self._bootstrap = bootstrap
         self._starts = {TopicPartition(*at): offset for at, offset in starts.items()}
         self._consumer: AIOKafkaConsumer | None = None
+        self._asking: AIOKafkaConsumer | None = None
 
     async def __aenter__(self) -> Self:
         """Connect and seek; raises BrokerAwayError."""
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._bootstrap,
-            group_id=None,
-            enable_auto_commit=False,
-            auto_offset_reset="none",
-            isolation_level="read_committed",
-            fetch_max_bytes=FETCH_BYTES_MAX,
-            max_partition_fetch_bytes=PARTITION_FETCH_BYTES_MAX,
-            fetch_max_wait_ms=FETCH_WAIT_MS_MAX,
-            check_crcs=True,
-        )
         try:
-            await consumer.start()
-        except KafkaError as error:
-            await consumer.stop()
-            raise BrokerAwayError(f"no broker answers at {self._bootstrap}") from error
-        consumer.assign(list(self._starts))
+            self._consumer = await self._connect()
+            # A broker answers one request of a connection after the other, so a question about offsets would
+            # wait for the fetch that waits for records: questions have a connection of their own.
+            self._asking = await self._connect()
+        except BrokerAwayError:
+            await self._disconnect()
+            raise
+        self._consumer.assign(list(self._starts))
         for at, offset in self._starts.items():
-            consumer.seek(at, offset)
-        self._consumer = consumer
+            self._consumer.seek(at, offset)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Disconnect."""
-        if self._consumer is not None:
-            await self._consumer.stop()
-            self._consumer = None
+        await self._disconnect()
 
     async def poll(self, *, max_records: int, timeout_ms: int) -> list[Record]:
         """Return up to `max_records` records, waiting up to `timeout_ms` for the first.
@@ -112,16 +103,45 @@ class Reader:
 
     async def _offsets(self, method: str) -> dict[Partition, int]:
         try:
-            offsets = await getattr(self._open, method)(list(self._starts))
+            offsets = await getattr(self._opened(self._asking), method)(list(self._starts))
         except KafkaError as error:
             raise _translated(error) from error
         return {(at.topic, at.partition): offset for at, offset in offsets.items()}
 
+    async def _connect(self) -> AIOKafkaConsumer:
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._bootstrap,
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            isolation_level="read_committed",
+            fetch_max_bytes=FETCH_BYTES_MAX,
+            max_partition_fetch_bytes=PARTITION_FETCH_BYTES_MAX,
+            fetch_max_wait_ms=FETCH_WAIT_MS_MAX,
+            check_crcs=True,
+        )
+        try:
+            await consumer.start()
+        except KafkaError as error:
+            await consumer.stop()
+            raise BrokerAwayError(f"no broker answers at {self._bootstrap}") from error
+        return consumer
+
+    async def _disconnect(self) -> None:
+        for consumer in (self._consumer, self._asking):
+            if consumer is not None:
+                await consumer.stop()
+        self._consumer = self._asking = None
+
     @property
     def _open(self) -> AIOKafkaConsumer:
-        if self._consumer is None:
+        return self._opened(self._consumer)
+
+    @staticmethod
+    def _opened(consumer: AIOKafkaConsumer | None) -> AIOKafkaConsumer:
+        if consumer is None:
             raise MessagingError("the reader is not open")
-        return self._consumer
+        return consumer
 
 
 def _translated(error: KafkaError) -> MessagingError:
