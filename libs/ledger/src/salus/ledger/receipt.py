@@ -115,13 +115,15 @@ def parse_proof(data: bytes) -> Proof:
     """
     head, blank, checkpoint = data.partition(b"\n\n")
     first, *lines = head.split(b"\n")
-    if first != PROOF_LINE.encode() or not blank or not lines or len(lines) > PATH_MAX + 2:
+    if first != PROOF_LINE.encode() or not blank or not lines:
         raise ReceiptError("malformed", "not a tlog-proof")
     try:
         extra = None
         if lines[0].startswith(b"extra "):
             extra = bytes_of_base64(lines.pop(0)[6:].decode("ascii"))
         index = int_of_decimal(_after("index ", lines.pop(0).decode("ascii") if lines else ""))
+        if len(lines) > PATH_MAX:
+            raise ReceiptError("malformed", f"a path of {len(lines)} hashes")
         path = tuple(hash_of_base64(line.decode("ascii")) for line in lines)
         split_note(checkpoint)
     except (ValueError, NoteError) as error:

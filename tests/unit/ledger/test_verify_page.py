@@ -1,0 +1,197 @@
+"""The page that verifies receipts in a browser comes to the same verdicts as the library."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from base64 import b64encode
+from dataclasses import replace
+from importlib.resources import files
+from typing import Any
+
+import pytest
+
+from salus.ledger.checkpoint import sign_checkpoint
+from salus.ledger.errors import LedgerError, PolicyError, ReceiptError
+from salus.ledger.note import sign_note
+from salus.ledger.policy import Policy
+from salus.ledger.receipt import Receipt, parse_receipt, verify_receipt
+
+PAGE = (files("salus.ledger") / "verify.html").read_text(encoding="utf-8")
+# Reads cases as JSON from stdin and writes the verdict on each.
+RUNNER = """
+const read = (text) => text === null ? null : Uint8Array.from(Buffer.from(text, "base64"));
+(async () => {
+  const verdicts = [];
+  for (const [receipt, policy, event] of JSON.parse(require("fs").readFileSync(0, "utf8"))) {
+    try {
+      const proven = await Salus.verify(read(receipt), read(policy), read(event));
+      const { leaf, header } = proven;
+      const at = [leaf.topic, String(leaf.offset), leaf.status, String(header.height)];
+      verdicts.push(["valid", ...at, String(proven.checkpoint.size), ...proven.cosigners.map((c) => c.name)]);
+    } catch (error) {
+      verdicts.push([error instanceof Salus.Refusal ? error.code : `broken: ${error.stack}`]);
+    }
+  }
+  process.stdout.write(JSON.stringify(verdicts));
+})();
+"""
+Case = tuple[bytes, bytes, bytes | None]
+
+
+def _core() -> str:
+    found = re.search(r'<script id="core">\n(.*?)</script>', PAGE, re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+def _in_javascript(cases: list[Case]) -> list[list[str]]:
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("node is not installed: nothing runs the page's script")
+    encoded = [[None if part is None else b64encode(part).decode() for part in case] for case in cases]
+    done = subprocess.run(
+        [node, "--no-warnings", "-e", _core() + RUNNER],
+        input=json.dumps(encoded),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    verdicts: list[list[str]] = json.loads(done.stdout)
+    return verdicts
+
+
+def _in_python(case: Case) -> list[str]:
+    receipt, description, event = case
+    try:
+        proven = verify_receipt(receipt, Policy.from_network(description), event=event)
+    except PolicyError:
+        return ["policy"]
+    except ReceiptError as error:
+        return [error.code]
+    leaf = proven.leaf
+    place = [leaf.topic, str(leaf.offset), leaf.status, str(proven.header.height)]
+    return ["valid", *place, str(proven.checkpoint.size), *(c.name for c in proven.cosigners)]
+
+
+def _network(world, *, quorum: int = 1, witnesses: int = 1, **changes: Any) -> bytes:
+    return json.dumps(
+        {
+            "log": {"origin": world.log.name, "verifier_key": world.log.vkey},
+            "shards": [{"origin": world.shard.name, "verifier_key": world.shard.vkey}],
+            "witnesses": {"quorum": quorum, "keys": [w.vkey for w in world.witnesses[:witnesses]]},
+        }
+        | changes
+    ).encode()
+
+
+def _short(world) -> bytes:
+    """Return a receipt whose checkpoint has no ML-DSA cosignature, which browsers cannot check."""
+    receipt: bytes = world.receipt()
+    return receipt[: receipt.index("— witness.example/mldsa".encode())]
+
+
+def _require_same_verdicts(cases: list[Case]) -> list[list[str]]:
+    verdicts = _in_javascript(cases)
+    assert verdicts == [_in_python(case) for case in cases]
+    return verdicts
+
+
+def test_every_receipt_of_a_block_is_valid_in_the_page(world) -> None:
+    values = [b'{"id":"%d"}' % index for index in range(7)]
+    cases: list[Case] = [(world.receipt(i), _network(world), value) for i, value in enumerate(values)]
+
+    assert {verdict[0] for verdict in _require_same_verdicts(cases)} == {"valid"}
+
+
+def test_every_flipped_bit_gets_the_same_verdict_in_the_page(world) -> None:
+    receipt, policy = _short(world), _network(world)
+    cases: list[Case] = []
+    for bit in range(0, len(receipt) * 8, 5):
+        flipped = bytearray(receipt)
+        flipped[bit // 8] ^= 1 << bit % 8
+        cases.append((bytes(flipped), policy, None))
+
+    assert "valid" not in {verdict[0] for verdict in _require_same_verdicts(cases)}
+
+
+def test_every_reason_of_refusal_is_the_same_in_the_page(world) -> None:
+    receipt, policy = _short(world), _network(world)
+    parsed = parse_receipt(receipt)
+    alone = sign_checkpoint(world.checkpoint, [world.log])
+    forged = sign_note(world.checkpoint.text(), [world.shard])
+    other = sign_checkpoint(replace(world.checkpoint, origin="salus.example/other"), [world.log])
+    cases: list[Case] = [
+        (b"", policy, None),
+        (receipt.replace(b"index 3", b"index 03"), policy, None),
+        (Receipt(replace(parsed.in_block, extra=b"junk"), parsed.in_log).encode(), policy, None),
+        (receipt, policy, b"another event"),
+        (Receipt(replace(parsed.in_block, index=2), parsed.in_log).encode(), policy, None),
+        (receipt, _network(world, shards=[]), None),
+        (world.receipt(checkpoint_note=forged), policy, None),
+        (world.receipt(checkpoint_note=other), policy, None),
+        (Receipt(parsed.in_block, replace(parsed.in_log, index=5)).encode(), policy, None),
+        (world.receipt(checkpoint_note=alone), policy, None),
+        (receipt, _network(world, quorum=2), None),
+        (receipt, _network(world, log={"origin": "x", "verifier_key": world.log.vkey}), None),
+        (receipt, b"{}", None),
+        (receipt, b"\xff", None),
+        (Receipt(replace(parsed.in_block, path=(bytes(32),) * 64), parsed.in_log).encode(), policy, None),
+    ]
+
+    codes = {verdict[0] for verdict in _require_same_verdicts(cases)}
+    assert codes == {
+        "malformed",
+        "leaf",
+        "event-digest",
+        "block-path",
+        "header-signature",
+        "checkpoint-signature",
+        "log-path",
+        "quorum",
+        "policy",
+    }
+
+
+def test_a_header_text_is_read_as_strictly_by_the_page(world) -> None:
+    text = world.header.text()
+    parsed = parse_receipt(_short(world))
+    cases: list[Case] = []
+    lines = text.splitlines(keepends=True)
+    variants = ["".join(lines[:i] + lines[i + 1 :]) for i in range(len(lines))]
+    variants += [
+        text.replace("time 2026-11-22", "time 2026-02-30"),
+        text.replace("123Z", "1234Z"),
+        text.replace("accepted 6", "accepted 8"),
+        text.replace("accepted 6", "accepted 06"),
+        text.replace(" 0 10 17", " 0 17 10"),
+        text.replace(" 0 10 17", " 2 10 17"),
+        text + "gave salus.clinical.events 1 0 salus.example/shard/1\n",
+        text + "gave salus.clinical.events 1 1 salus.example/shard/1\n",
+        text + "lent salus.clinical.events 1 0 salus.example/shard/1\n",
+        text + f"gave salus.clinical.events 1 0 {world.shard.name}\n",
+        text + "unknown line\n",
+    ]
+    for variant in variants:
+        try:
+            note = sign_note(variant, [world.shard])
+            receipt = Receipt(replace(parsed.in_block, checkpoint=note), parsed.in_log).encode()
+        except LedgerError:
+            continue
+        cases.append((receipt, _network(world), None))
+
+    codes = {verdict[0] for verdict in _require_same_verdicts(cases)}
+    assert codes == {"malformed", "log-path"}
+
+
+def test_the_page_says_that_it_cannot_check_mldsa(world) -> None:
+    (verdict,) = _in_javascript([(world.receipt(), _network(world, quorum=2, witnesses=3), None)])
+
+    assert verdict == ["quorum"]
+
+
+def test_the_page_loads_nothing_from_anywhere() -> None:
+    assert "default-src 'none'" in PAGE
+    assert re.findall(r"(?:src|href)\s*=|https?://|fetch\(|XMLHttpRequest|import\(", PAGE) == []
