@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 import msgspec
@@ -21,7 +21,7 @@ from salus.audit.domain.entry import TrailEntry
 from salus.audit.domain.fhir import audit_event_of
 from salus.audit.domain.network import Surroundings
 from salus.audit.domain.ocsf import ocsf_of
-from salus.audit.domain.search import Question, Visibility
+from salus.audit.domain.search import Found, Question, Visibility
 from salus.audit.metrics import BLOCKS_REFUSED, ENTRIES_INDEXED, ENTRIES_PUBLISHED
 from salus.audit.ports import Ledger, Message, OutOfReachError, Outputs, Tip, Trail, UnreadableBodyError
 from salus.ledger.note import Verifier
@@ -222,9 +222,13 @@ async def publish_next(trail: Trail, outputs: Outputs, around: Surroundings) -> 
     found = await trail.search(Question(after=start), everything, limit=PUBLISHED_AT_ONCE_MAX)
     if not found:
         return 0
-    await outputs.publish([message for each in found for message in messages_of(each.entry, around)])
+    await outputs.publish(await asyncio.to_thread(_messages, found, around))
     await trail.set_published(OUTPUT, found[-1].seq)
     return len(found)
+
+
+def _messages(found: Sequence[Found], around: Surroundings) -> list[Message]:
+    return [message for each in found for message in messages_of(each.entry, around)]
 
 
 def messages_of(entry: TrailEntry, around: Surroundings) -> tuple[Message, Message]:

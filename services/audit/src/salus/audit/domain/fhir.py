@@ -124,6 +124,9 @@ def audit_event_of(entry: TrailEntry, around: Surroundings) -> Json:
         event["meta"] = {"profile": [PROFILES + profile]}
     if facts.purpose:
         event["purposeOfEvent"] = [_purpose(facts.purpose)]
+    # All that comes from outside is among these words; printable text has no space but the plain one.
+    if entry.words.isprintable() and (entry.subject or "").isprintable():
+        return event
     cleaned: Json = _cleaned(event)
     return cleaned
 
