@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from salus.devkit.network import NetworkFolder, Plan, create_topics
 from salus.events.catalogue import PartyRegistered, PublicKey, Role, SubjectKeyDestroyed, SubjectRegistered
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.envelope import Event, decode_event
-from salus.messaging import Reader
+from salus.messaging import Reader, Record
 from salus.runtime.publishing import open_publisher
 
 PLAN = Plan(origin="test")
@@ -68,6 +69,12 @@ class Town:
     def question(self, **changes: Any) -> dict[str, Any]:
         body = {"action": "read", "object": "object-1", "patient": self.pseudonym, "purpose": "TREAT"}
         return {**body, **changes}
+
+    async def ask(self, headers: dict[str, str], client: httpx.AsyncClient) -> dict[str, Any]:
+        answer: dict[str, Any] = (
+            await client.post("/decisions", json=self.question(), headers=headers)
+        ).json()
+        return answer
 
     async def events(self) -> list[Event]:
         """Return what consent has said about the patient, in order."""
@@ -130,13 +137,13 @@ async def town(parts: Addresses, tmp_path: Path) -> Town:
 
 async def test_a_consent_opens_and_its_revocation_closes_at_once(town: Town) -> None:
     async with town.replica("a.db") as a, town.replica("b.db") as b:
-        ask = {"json": town.question(), "headers": bearer(town.clinician)}
-        before = (await a.post("/decisions", **ask)).json()
+        ask = partial(town.ask, bearer(town.clinician))
+        before = await ask(a)
         granted = await a.post("/consents", json=town.grant(), headers=bearer(town.hospital))
-        during = (await b.post("/decisions", **ask)).json()
+        during = await ask(b)
         url = f"/consents/{granted.json()['consent']}/revoke"
         revoked = await a.post(url, headers=bearer(town.hospital))
-        after = (await b.post("/decisions", **ask)).json()
+        after = await ask(b)
         again = await a.post(url, headers=bearer(town.hospital))
 
     assert (before["allowed"], before["reasons"], before["token"]) == (False, ["no-policy-permits"], None)
@@ -314,7 +321,7 @@ async def test_a_policy_set_is_adopted_once(town: Town) -> None:
         async with town.replica(database):
             pass
     async with Reader(town.parts.kafka_bootstrap, starts={(CONSENT_TOPIC, 0): 0}) as reader:
-        records = []
+        records: list[Record] = []
         while len(records) < (await reader.end_offsets())[CONSENT_TOPIC, 0]:
             records += await reader.poll(max_records=500, timeout_ms=100)
 

@@ -16,6 +16,7 @@ from salus.events.catalogue import (
     KeyRevoked,
     PartyRegistered,
     PublicKey,
+    Role,
     RoleGranted,
     RoleWithdrawn,
 )
@@ -29,6 +30,7 @@ from salus.identity.domain import (
     GrantRole,
     PartyState,
     Register,
+    RevocationReason,
     RevokeKey,
     WithdrawRole,
     decide,
@@ -313,7 +315,9 @@ def test_not_even_an_operator_makes_a_second_identity_service() -> None:
 # --- laws -----------------------------------------------------------------------------------------
 
 _keys = st.integers(1, 6).map(lambda seed: a_key(NURSE, seed))
-_roles = st.sampled_from(["clinician", "researcher", "patient"])
+_role_names: tuple[Role, ...] = ("clinician", "researcher", "patient")
+_reasons: tuple[RevocationReason, ...] = ("rotated", "compromised", "left")
+_roles = st.sampled_from(_role_names)
 _events: st.SearchStrategy[EventData] = st.one_of(
     st.lists(_keys, min_size=1, max_size=3, unique_by=lambda k: k.id).map(
         lambda keys: PartyRegistered(did=NURSE, kind="person", keys=tuple(keys))
@@ -326,9 +330,7 @@ _events: st.SearchStrategy[EventData] = st.one_of(
 _commands: st.SearchStrategy[Command] = st.one_of(
     st.just(nurse()),
     _keys.map(AddKey),
-    st.tuples(_keys, st.sampled_from(["rotated", "compromised", "left"])).map(
-        lambda t: RevokeKey(t[0].id, t[1])
-    ),
+    st.tuples(_keys, st.sampled_from(_reasons)).map(lambda t: RevokeKey(t[0].id, t[1])),
     _roles.map(GrantRole),
     _roles.map(WithdrawRole),
 )
