@@ -1,0 +1,103 @@
+"""The verification page in a real browser: a valid receipt, and a changed one."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from base64 import b64encode
+from datetime import UTC, datetime
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from salus.ledger.block import NO_PREVIOUS, Header, Leaf, Range, sign_header
+from salus.ledger.checkpoint import Checkpoint, sign_checkpoint
+from salus.ledger.merkle import leaf_hash
+from salus.ledger.note import NoteSigner
+from salus.ledger.receipt import build_receipt
+
+EVENT = b'{"id":"1","type":"salus.lab.result-released.v1"}'
+# Hands the files to the page as if they had been dropped onto it.
+DROP = """
+<script>(async () => {
+  for (const [name, text] of FILES) {
+    await take(new File([Uint8Array.from(atob(text), (c) => c.charCodeAt(0))], name));
+  }
+})();</script>
+"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> str:
+    """Return a Chromium, whatever it is called here."""
+    for name in ("chromium", "chromium-browser", "google-chrome", "chrome"):
+        if (found := shutil.which(name)) is not None:
+            return found
+    pytest.skip("no Chromium is installed: the page's script is tested with Node only")
+
+
+def _network_and_receipt() -> tuple[bytes, bytes]:
+    log = NoteSigner("salus.example/log", Ed25519PrivateKey.generate())
+    shard = NoteSigner("salus.example/shard/0", Ed25519PrivateKey.generate())
+    leaf = Leaf("salus.lab.events", 0, 0, "accepted", leaf_hash(EVENT), b"v1 did:key:z#z 0/1 sig")
+    header = Header(
+        origin=shard.name,
+        height=0,
+        leaves=1,
+        root=leaf.hash(),
+        previous=NO_PREVIOUS,
+        time=datetime(2026, 11, 22, 15, tzinfo=UTC),
+        accepted=1,
+        body_bytes=1,
+        body_sha256=bytes(32),
+        identity=("salus.identity.events", 0, 1),
+        ranges=(Range("salus.lab.events", 0, 0, 1),),
+    )
+    note = sign_header(header, shard)
+    checkpoint = sign_checkpoint(Checkpoint(log.name, 1, leaf_hash(note)), [log])
+    network = {
+        "log": {"origin": log.name, "verifier_key": log.vkey},
+        "shards": [{"origin": shard.name, "verifier_key": shard.vkey}],
+        "witnesses": {"quorum": 0, "keys": []},
+    }
+    return json.dumps(network).encode(), build_receipt(leaf.data(), 0, [], note, 0, [], checkpoint)
+
+
+def _shown(browser: str, folder: Path, dropped: dict[str, bytes]) -> str:
+    page = (files("salus.ledger") / "verify.html").read_text(encoding="utf-8")
+    named = [[name, b64encode(data).decode()] for name, data in dropped.items()]
+    place = folder / "verify.html"
+    place.write_text(
+        page.replace("</body>", DROP.replace("FILES", json.dumps(named)) + "</body>"), encoding="utf-8"
+    )
+    options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}"]
+    done = subprocess.run(
+        [browser, *options, "--virtual-time-budget=5000", "--dump-dom", place.as_uri()],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    return re.sub(r"<script.*?</script>", "", done.stdout, flags=re.DOTALL)
+
+
+def test_a_valid_receipt_is_shown_as_valid_with_its_event(browser: str, tmp_path: Path) -> None:
+    network, receipt = _network_and_receipt()
+    shown = _shown(browser, tmp_path, {"network.json": network, "one.salus": receipt, "event": EVENT})
+
+    assert "The receipt is valid" in shown
+    assert "salus.lab.events, partition 0, offset 0" in shown
+    assert '"salus.lab.result-released.v1"' in shown.replace("&quot;", '"')
+
+
+def test_a_changed_receipt_is_shown_with_the_step_that_failed(browser: str, tmp_path: Path) -> None:
+    network, receipt = _network_and_receipt()
+    changed = receipt.replace(b"accepted 1\n", b"accepted 0\n")
+    shown = _shown(browser, tmp_path, {"network.json": network, "one.salus": changed})
+
+    assert "The receipt proves nothing" in shown
+    assert re.search(r'<li class="no"><span>The block is signed by its sequencer', shown)
