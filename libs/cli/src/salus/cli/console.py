@@ -15,8 +15,9 @@ from rich.status import Status
 
 from salus.devkit.narration import Narrator, PlainNarrator
 
-out = Console()
-err = Console(stderr=True)
+# Without emoji: a DID such as did:key:z6… is not an emoji code.
+out = Console(emoji=False)
+err = Console(stderr=True, emoji=False)
 
 Json = Annotated[bool, typer.Option("--json", help="Write JSON for scripts.")]
 
