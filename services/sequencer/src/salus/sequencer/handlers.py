@@ -75,6 +75,7 @@ async def run(sequencer: Sequencer, stop: Stop) -> None:
     """
     while not stop.is_set():
         chain = await restore(sequencer.archive, sequencer.shard, window_size=sequencer.window_size)
+        sequencer.observer.restored(height=chain.cursor.height - 1 if chain.tip else None, window=len(chain.window))
         if chain.tip is not None:
             # Whoever created the last header may have died before announcing it.
             last = await announcement_of(sequencer.archive, sequencer.shard, chain.tip.header)

@@ -110,6 +110,9 @@ class Offload(Protocol):
 class Observer(Protocol):
     """Is told what happened, for metrics and logs; must not fail."""
 
+    def restored(self, *, height: int | None, window: int) -> None:
+        """Take note that the chain was read back: its last height, and how many pairs its window has."""
+
     def sealed(self, block: Announcement, draft: Draft, *, age_ms: float) -> None:
         """Take note that a block was committed, so long after its first record arrived."""
 

@@ -175,6 +175,9 @@ class SilentObserver:
     blocks: int = 0
     races_lost: int = 0
 
+    def restored(self, *, height: int | None, window: int) -> None:  # noqa: ARG002  # the port's shape
+        """Keep silent."""
+
     def sealed(self, block: Announcement, draft: Draft, *, age_ms: float) -> None:  # noqa: ARG002  # the port's shape
         """Count a block."""
         self.blocks += 1

@@ -43,6 +43,10 @@ class PrometheusObserver:
         self._shard = str(shard)
         self.last: Draft | None = None
 
+    def restored(self, *, height: int | None, window: int) -> None:
+        """Say where sealing goes on."""
+        _log.info("chain restored", shard=self._shard, height=height, window=window)
+
     def sealed(self, block: Announcement, draft: Draft, *, age_ms: float) -> None:
         """Count a committed block and its leaves by status."""
         BLOCKS.labels(self._shard).inc()
