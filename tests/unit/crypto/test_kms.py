@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from salus.crypto.errors import KmsAwayError, KmsError, UnwrapError
+from salus.crypto.errors import KmsAwayError, KmsExistsError, UnwrapError
 from salus.crypto.kms import FileKms
 
 KEY = bytes(range(32))
@@ -68,7 +68,7 @@ async def test_a_rotation_by_another_process_is_noticed(tmp_path: Path) -> None:
 async def test_a_kms_is_never_made_over_another(tmp_path: Path) -> None:
     await FileKms.create(tmp_path / "kms")
 
-    with pytest.raises(KmsError, match="exists"):
+    with pytest.raises(KmsExistsError, match="exists"):
         await FileKms.create(tmp_path / "kms")
 
 

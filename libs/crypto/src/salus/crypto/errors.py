@@ -84,3 +84,11 @@ class UnwrapError(KmsError):
 
 class KmsAwayError(KmsError):
     """The KMS cannot be reached or opened; nothing is known about the key."""
+
+
+class KmsExistsError(KmsError):
+    """There is a KMS file already; a new root key could not open what the old one wrapped."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path} exists; a new root key cannot open what the old one wrapped")
+        self.path = path

@@ -18,7 +18,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
-from salus.crypto.errors import KmsAwayError, KmsError, UnwrapError
+from salus.crypto.errors import KmsAwayError, KmsExistsError, UnwrapError
 from salus.crypto.keys import read_private, write_private
 
 FORMAT = b"salus.health/wrapped-key/v1"
@@ -86,13 +86,13 @@ class FileKms:
 
     @classmethod
     async def create(cls, path: Path, passphrase: str | None = None) -> FileKms:
-        """Make the file with a first root key; raises KmsError if it exists."""
+        """Make the file with a first root key; raises KmsExistsError."""
         name, key = _new_root()
         kms = cls(path, _encoded(passphrase), _Roots(current=name, keys={name: key}))
         try:
             await asyncio.to_thread(kms._save, fresh=True)
         except FileExistsError:
-            raise KmsError(f"{path} exists; a new root key cannot open what the old one wrapped") from None
+            raise KmsExistsError(path) from None
         return kms
 
     @classmethod

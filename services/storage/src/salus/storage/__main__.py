@@ -11,6 +11,7 @@ from functools import partial
 import structlog
 from fastapi import FastAPI
 
+from salus.crypto.errors import KmsExistsError
 from salus.crypto.kms import FileKms
 from salus.messaging import MessagingError, ping
 from salus.objects import Admin, ObjectsError, ObjectStore, open_store, probe
@@ -106,8 +107,13 @@ async def open_kms(settings: Settings, keys: ObjectStore) -> FileKms:
     kept = [entry async for entry in keys.list("subjects")]
     if kept or settings.kms_path.exists():
         return await FileKms.open(settings.kms_path, passphrase)
-    _log.info("making a new KMS file", path=str(settings.kms_path))
-    return await FileKms.create(settings.kms_path, passphrase)
+    try:
+        kms = await FileKms.create(settings.kms_path, passphrase)
+    except KmsExistsError:
+        # Another replica was quicker.
+        return await FileKms.open(settings.kms_path, passphrase)
+    _log.info("made a new KMS file", path=str(settings.kms_path))
+    return kms
 
 
 async def shred_forever(subjects: Subjects, interval_s: float) -> None:

@@ -1,0 +1,144 @@
+"""What the API answers when a part is away, and that no answer shows more than it should."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from salus.crypto.errors import KmsAwayError, UnwrapError
+from salus.events.keyring import Party
+from salus.objects.memory import Fault
+from salus.runtime import problems
+from salus.storage.adapters.problems import install
+from salus.storage.api import Desk, Limits, routes
+
+from .conftest import DOCTOR, HOSPITAL, NOW, PATIENT, Bench
+
+CALLERS = {party.did: party for party in (DOCTOR, HOSPITAL)}
+
+
+async def caller_named(did: str = DOCTOR.did) -> Party:
+    return CALLERS[did]
+
+
+@pytest.fixture
+async def bench() -> Bench:
+    bench = Bench()
+    await bench.registered()
+    await bench.stored(b"content")
+    bench.tokens.grant("right")
+    return bench
+
+
+@pytest.fixture
+async def client(bench: Bench) -> AsyncIterator[httpx.AsyncClient]:
+    app = FastAPI()
+    problems.install(app)
+    install(app)
+    desk = Desk(
+        subjects=bench.subjects,
+        storing=bench.storing,
+        reading=bench.reading,
+        authenticate=caller_named,
+        limits=Limits(object_bytes_max=1000, transfers_max=2, body_idle_s_max=0.05),
+        now=lambda: NOW,
+    )
+    app.include_router(routes(desk))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://storage") as client:
+        yield client
+
+
+def code(answer: httpx.Response) -> tuple[int, str]:
+    assert answer.headers["content-type"] == "application/problem+json"
+    return answer.status_code, answer.json()["code"]
+
+
+def right() -> dict[str, str]:
+    return {"Salus-Decision": "right"}
+
+
+async def test_an_object_store_that_is_away_is_unavailable_until_it_is_back(
+    bench: Bench, client: httpx.AsyncClient
+) -> None:
+    bench.objects.away = True
+    put = await client.put("/objects/o-2", params={"patient": PATIENT, "did": HOSPITAL.did}, content=b"x")
+
+    assert code(await client.get("/objects/o-1", headers=right())) == (503, "unavailable")
+    assert code(await client.get("/objects/o-1/verify")) == (503, "unavailable")
+    assert code(put) == (503, "unavailable")
+    bench.objects.away = False
+    assert (await client.get("/objects/o-1", headers=right())).content == b"content"
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (KmsAwayError("the KMS sleeps"), (503, "unavailable")),
+        (UnwrapError("there is no root key root-1"), (500, "key-unusable")),
+    ],
+)
+async def test_a_kms_that_does_not_unwrap_is_said_without_its_reason(
+    bench: Bench, client: httpx.AsyncClient, error: Exception, expected: tuple[int, str]
+) -> None:
+    async def failing(wrapped: bytes, *, context: str) -> bytes:  # noqa: ARG001  # the form of the port
+        raise error
+
+    bench.vault.kms.unwrap = failing  # type: ignore[method-assign]  # the KMS's fault
+    answer = await client.get("/objects/o-1", headers=right())
+
+    assert code(answer) == expected
+    assert str(error) not in answer.text
+
+
+async def test_an_erasure_whose_key_is_not_gone_yet_says_so_and_can_be_repeated(
+    bench: Bench, client: httpx.AsyncClient
+) -> None:
+    bench.keys._faults = iter([Fault.LOST])
+
+    async def erase() -> httpx.Response:
+        url = f"/subjects/{PATIENT}/key"
+        return await client.request(
+            "DELETE", url, params={"did": HOSPITAL.did}, json={"basis": "gdpr-art-17"}
+        )
+
+    assert code(await erase()) == (503, "key-destruction-pending")
+    assert code(await client.get("/objects/o-1", headers=right())) == (410, "subject-erased")
+    assert (await erase()).json()["objects"] == 1
+    assert not bench.keys.objects
+
+
+async def test_a_topic_that_is_away_is_unavailable(bench: Bench, client: httpx.AsyncClient) -> None:
+    bench.topic.faults = iter([Fault.LOST])
+
+    assert code(await client.get("/objects/o-1", headers=right())) == (503, "unavailable")
+
+
+async def test_a_body_that_stops_coming_is_given_up(client: httpx.AsyncClient) -> None:
+    async def stuck() -> AsyncIterator[bytes]:
+        yield b"x"
+        await asyncio.Event().wait()
+
+    answer = await client.put(
+        "/objects/o-2", params={"patient": PATIENT, "did": HOSPITAL.did}, content=stuck()
+    )
+
+    assert code(answer) == (408, "too-slow")
+
+
+async def test_content_is_sent_so_that_no_browser_runs_or_keeps_it(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/objects/o-1", headers=right())
+
+    assert answer.headers["content-disposition"] == "attachment"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["content-length"] == "7"
+
+
+async def test_transfers_are_given_back(client: httpx.AsyncClient) -> None:
+    for _ in range(5):
+        assert (await client.get("/objects/o-1", headers=right())).status_code == 200
+        assert (await client.get("/objects/o-1")).status_code == 403
