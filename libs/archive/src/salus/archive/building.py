@@ -64,6 +64,7 @@ class ChainBuilder:
     event_signer: Signer
     shard: int = 0
     with_bodies: bool = True
+    identity_position: int = 0
     headers: list[Header] = field(default_factory=list)
     notes: list[bytes] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
@@ -118,7 +119,7 @@ class ChainBuilder:
             accepted=sum(row.status == ACCEPTED for row in rows),
             body_bytes=len(body),
             body_sha256=sha256(body).digest(),
-            identity=(IDENTITY, 0, 0),
+            identity=(IDENTITY, 0, self.identity_position),
             ranges=tuple(Range(t, p, first[t, p], self._next[t, p]) for t, p in sorted(self._next)),
         )
 

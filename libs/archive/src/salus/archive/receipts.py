@@ -16,7 +16,8 @@ from salus.archive.errors import BodyError, DamagedError, MissingError, NoSuchRe
 from salus.archive.log import LogReader
 from salus.ledger.block import Header, Leaf, body_key, header_key
 from salus.ledger.checkpoint import Checkpoint
-from salus.ledger.merkle import leaf_hash, levels_of, path_in
+from salus.ledger.errors import BlockError, InclusionError
+from salus.ledger.merkle import leaf_hash, levels_of, path_in, verify_inclusion
 from salus.ledger.receipt import build_receipt
 
 # A cached leaf takes about 300 bytes and its signature header.
@@ -111,15 +112,28 @@ class ReceiptMaker:
         if leaf_hash(leaf) != block.levels[0][row]:
             key = body_key(at.shard, at.height, block.header.root)
             raise DamagedError(key, f"row {row} does not hash to its leaf hash")
+        log_path = await self._log.inclusion_path(index=at.index, size=checkpoint.size)
+        self._require_logged(block, at, log_path, checkpoint)
         return build_receipt(
-            leaf,
-            row,
-            path_in(block.levels, row),
-            block.note,
-            at.index,
-            await self._log.inclusion_path(index=at.index, size=checkpoint.size),
-            checkpoint_note,
+            leaf, row, path_in(block.levels, row), block.note, at.index, log_path, checkpoint_note
         )
+
+    def _require_logged(
+        self, block: DecodedBlock, at: Anchored, path: list[bytes], checkpoint: Checkpoint
+    ) -> None:
+        """Raise DamagedError unless the log has exactly this header: nobody is given a receipt that fails."""
+        try:
+            verify_inclusion(
+                leaf=leaf_hash(block.note),
+                index=at.index,
+                tree_size=checkpoint.size,
+                path=path,
+                expected_root=checkpoint.root,
+            )
+        except InclusionError as error:
+            self._cached.pop((at.shard, at.height), None)
+            key = header_key(at.shard, at.height)
+            raise DamagedError(key, "header or tiles are not those that the checkpoint covers") from error
 
     async def block(self, at: Anchored) -> DecodedBlock:
         """Return a decoded block; several callers who want the same one wait for one reading.
@@ -142,7 +156,10 @@ class ReceiptMaker:
         note = await self._blocks.header(at.shard, at.height)
         if note is None:
             raise MissingError(header_key(at.shard, at.height), "the header is missing")
-        header = self._open_note(at.shard, note)
+        try:
+            header = self._open_note(at.shard, note)
+        except BlockError as error:
+            raise DamagedError(header_key(at.shard, at.height), str(error)) from error
         body = await self._blocks.body(at.shard, header)
         block = await asyncio.to_thread(_decode, at.shard, note, header, body)
         self._cached[at.shard, at.height] = block

@@ -1,0 +1,134 @@
+"""The real service on real Kafka and MinIO: the log over HTTP, receipts, kills, races, Kafka away."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Any
+
+from salus.archive.building import TOPIC
+from salus.archive.fsck import fsck
+from salus.devkit.free_ports import free_ports
+from salus.events.catalogue import CheckpointPublished, type_of
+from salus.events.envelope import decode_event
+from salus.ledger.receipt import verify_receipt
+from salus.ledger.tiles import decode_bundle
+from salus.messaging import Reader
+
+KILLS = 5
+
+
+async def test_the_log_and_receipts_are_served_as_c2sp_says(network: Any) -> None:
+    for _ in range(3):
+        await network.chain.seal_samples(2, 1)
+    anchoring = await network.start_ready()
+    assert await anchoring.reaches(3)
+
+    checkpoint = await anchoring.get("/log/checkpoint")
+    tile = await anchoring.get("/log/tile/0/000.p/3")
+    entries = await anchoring.get("/log/tile/entries/000.p/3", headers={"Accept-Encoding": "identity"})
+    packed = await anchoring.get("/log/tile/entries/000.p/3", headers={"Accept-Encoding": "gzip"})
+    receipt = await anchoring.get("/receipts", params={"topic": TOPIC, "partition": 0, "offset": 5})
+
+    assert checkpoint.headers["content-type"] == "text/plain; charset=utf-8"
+    assert checkpoint.headers["cache-control"] == "no-cache"
+    assert network.policy.open_checkpoint(checkpoint.content).checkpoint.size == 3
+    assert tile.headers["content-type"] == entries.headers["content-type"] == "application/octet-stream"
+    assert "immutable" in tile.headers["cache-control"]
+    assert len(tile.content) == 96
+    assert decode_bundle(entries.content) == network.chain.notes
+    assert "content-encoding" not in entries.headers
+    assert packed.headers["content-encoding"] == "gzip"
+    assert packed.content == entries.content
+    verified = verify_receipt(receipt.content, network.policy)
+    assert (verified.leaf.offset, verified.header.height, verified.log_index) == (5, 2, 2)
+
+
+NOT_THERE = [
+    ("/log/tile/0/000.p/9", 404, "no-such-tile"),
+    ("/log/tile/0/000", 404, "no-such-tile"),
+    ("/log/tile/0/0", 404, "no-such-tile"),
+    ("/log/tile/64/000", 404, "no-such-tile"),
+    ("/log/tile/0/000.p/256", 404, "no-such-tile"),
+    ("/log/tile/0/..%2f..%2f_salus/head", 404, "no-such-tile"),
+    (f"/receipts?topic={TOPIC}&partition=0&offset=2", 404, "not-anchored-yet"),
+    (f"/receipts?topic={TOPIC}&partition=9&offset=0", 404, "unknown-partition"),
+    (f"/receipts?topic={TOPIC}&partition=0", 422, "invalid-request"),
+    (f"/receipts?topic={TOPIC}&partition=0&offset=-1", 422, "invalid-request"),
+    (f"/receipts?topic={TOPIC}&partition=0&offset=99999999999999999999", 422, "invalid-request"),
+    (f"/receipts?topic={TOPIC}&partition=0&offset=1&wait_s=999", 422, "invalid-request"),
+]
+
+
+async def test_what_is_not_there_is_a_problem_with_a_code_and_status_says_what_is(network: Any) -> None:
+    await network.chain.seal_samples(2)
+    anchoring = await network.start_ready()
+    assert await anchoring.reaches(1)
+
+    for path, status, code in NOT_THERE:
+        answer = await anchoring.get(path)
+
+        assert (path, answer.status_code, answer.json()["code"]) == (path, status, code)
+        assert answer.headers["content-type"] == "application/problem+json"
+    status_page = (await anchoring.get("/status")).json()
+    metrics = (await anchoring.get("/metrics")).text
+    assert status_page["next_heights"] == {"0": 1}
+    assert status_page["stalled"] == {}
+    assert "salus_log_size 1.0" in metrics
+    assert "salus_checkpoint_age_seconds" in metrics
+
+
+async def test_an_announcement_wakes_and_a_checkpoint_is_announced(network: Any) -> None:
+    anchoring = await network.start_ready(SALUS_POLL_INTERVAL_MS_MAX="600000")
+    topic, origin = type_of(CheckpointPublished).topic, network.policy.log.name
+    async with Reader(network.parts.kafka_bootstrap, starts={(topic, 0): 0}) as reader:
+        waiting = asyncio.create_task(
+            anchoring.get("/receipts", params={"topic": TOPIC, "partition": 0, "offset": 0, "wait_s": 30})
+        )
+        await asyncio.sleep(0)
+        await network.chain.seal_samples(1)
+        await network.announce_last_block()
+        receipt = await waiting
+        sizes: list[int] = []
+        while 1 not in sizes:
+            for record in await reader.poll(max_records=100, timeout_ms=5000):
+                data = decode_event(record.value or b"").data
+                if isinstance(data, CheckpointPublished) and data.checkpoint.startswith(origin):
+                    sizes.append(network.policy.open_checkpoint(data.checkpoint.encode()).checkpoint.size)
+
+    assert verify_receipt(receipt.content, network.policy).header.height == 0
+
+
+async def test_killed_and_raced_again_and_again_the_log_is_whole(network: Any) -> None:
+    steady = await network.start_ready(SALUS_CHECKPOINT_INTERVAL_MS_MIN="0")
+    chance = random.Random(7)
+    for _ in range(KILLS):
+        rival = await network.start(SALUS_CHECKPOINT_INTERVAL_MS_MIN="0", SALUS_POLL_INTERVAL_MS_MAX="10")
+        before = await steady.size()
+        while await steady.size() < before + 3 or not await rival.is_ready():
+            await network.chain.seal_samples(1)
+        for _ in range(chance.randrange(6)):
+            await network.chain.seal_samples(1)
+        await rival.kill()
+    await steady.kill()
+    last = await network.start_ready()
+    assert await last.reaches(len(network.chain.notes))
+
+    report = await fsck(network.address, network.trust, workers=2)
+
+    assert report.ok, report.errors
+    assert report.size == report.counts.blocks == len(network.chain.notes)
+    assert await last.stop() == 0
+
+
+async def test_without_kafka_the_log_grows_and_readiness_says_so(network: Any) -> None:
+    (nobody,) = free_ports(1)
+    anchoring = await network.start(SALUS_KAFKA_BOOTSTRAP=f"127.0.0.1:{nobody}")
+    await network.chain.seal_samples(1)
+
+    assert await anchoring.reaches(1)
+
+    ready = await anchoring.get("/readyz")
+    assert ready.status_code == 503
+    assert ready.json()["checks"]["log"] == "ok"
+    assert ready.json()["checks"]["kafka"] != "ok"
