@@ -2,47 +2,83 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import import_module
 
 import typer
 
-from salus.cli import auditing, ledger, networks, parties, publishing, running, verifying
 from salus.cli.console import err
-from salus.cli.demo.command import demo
 from salus.cli.exits import CommandError, Exit
 from salus.devkit.errors import DevkitError, NotRunningError
 
-app = typer.Typer(
-    name="salus",
-    help="Keeps healthcare data trustworthy: facts on a ledger, data off it, every access decided.",
-    epilog="Exit codes: 0 done, 1 the answer is no, 2 usage, 3 nothing runs, 4 cannot start, 130 Ctrl-C.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-app.command(rich_help_panel="Platform")(running.up)
-app.command(rich_help_panel="Platform")(running.down)
-app.command(rich_help_panel="Platform")(running.status)
-app.command(rich_help_panel="Platform")(running.logs)
-app.command(rich_help_panel="Platform")(demo)
-app.add_typer(networks.app, name="network", rich_help_panel="Platform")
-app.command(rich_help_panel="Facts")(publishing.publish)
-app.command(rich_help_panel="Facts")(verifying.verify)
-app.add_typer(ledger.app, name="ledger", rich_help_panel="Facts")
-app.add_typer(auditing.app, name="audit", rich_help_panel="Facts")
-app.add_typer(parties.app, name="party", rich_help_panel="People")
+COMPLETION_VARIABLE = "_SALUS_COMPLETE"
+HELP = "Keeps healthcare data trustworthy: facts on a ledger, data off it, every access decided."
+EPILOG = "Exit codes: 0 done, 1 the answer is no, 2 usage, 3 nothing runs, 4 cannot start, 130 Ctrl-C."
 
 
-def main() -> None:
-    """Run the command and exit with a code of `Exit`."""
-    sys.exit(run(sys.argv[1:]))
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a command or a group of commands is: `module:attribute`, and its panel in the help."""
+
+    path: str
+    panel: str
+
+    def load(self) -> object:
+        """Return the command's function, or the group's Typer."""
+        module, _, attribute = self.path.partition(":")
+        loaded: object = getattr(import_module(f"salus.cli.{module}"), attribute)
+        return loaded
+
+
+COMMANDS = {
+    "up": Place("running:up", "Platform"),
+    "down": Place("running:down", "Platform"),
+    "status": Place("running:status", "Platform"),
+    "logs": Place("running:logs", "Platform"),
+    "demo": Place("demo.command:demo", "Platform"),
+    "network": Place("networks:app", "Platform"),
+    "publish": Place("publishing:publish", "Facts"),
+    "verify": Place("verifying:verify", "Facts"),
+    "ledger": Place("ledger:app", "Facts"),
+    "audit": Place("auditing:app", "Facts"),
+    "party": Place("parties:app", "People and access"),
+    "consent": Place("consents:app", "People and access"),
+    "object": Place("storing:app", "People and access"),
+}
+
+
+def build(names: Iterable[str]) -> typer.Typer:
+    """Return the command with those of its groups; each one not built saves its imports."""
+    app = typer.Typer(
+        name="salus",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback(help=HELP, epilog=EPILOG)(_nothing)
+    for name in names:
+        place = COMMANDS[name]
+        loaded = place.load()
+        if isinstance(loaded, typer.Typer):
+            app.add_typer(loaded, name=name, rich_help_panel=place.panel)
+        elif callable(loaded):
+            app.command(name, rich_help_panel=place.panel)(loaded)
+    return app
+
+
+def _nothing() -> None:
+    """Do nothing before a command; a callback keeps one command from becoming the whole application."""
 
 
 def run(arguments: list[str]) -> int:
     """Run the command and return its exit code; errors that we expect are one sentence on stderr."""
+    first = arguments[0] if arguments else ""
+    alone = first in COMMANDS and COMPLETION_VARIABLE not in os.environ
     try:
-        app(args=arguments)
+        build([first] if alone else COMMANDS)(args=arguments, prog_name="salus")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else Exit.OK
     except CommandError as error:
@@ -54,13 +90,14 @@ def run(arguments: list[str]) -> int:
     return Exit.OK
 
 
+def main() -> None:
+    """Run the command and exit with a code of `Exit`."""
+    sys.exit(run(sys.argv[1:]))
+
+
 def _say(code: Exit, sentence: str) -> int:
-    err.print(f"[red]salus:[/] {_escaped(sentence)}", highlight=False, soft_wrap=True)
+    err.print("[red]salus:[/] " + sentence.replace("[", r"\["), highlight=False, soft_wrap=True)
     return code
-
-
-def _escaped(text: str) -> str:
-    return text.replace("[", r"\[")
 
 
 if __name__ == "__main__":

@@ -67,7 +67,10 @@ def search(
     if as_json:
         emit(page)
         return
-    table = Table("time", "outcome", "what", "rules", "record", box=None, header_style="bold")
+    table = Table(box=None, header_style="bold")
+    table.add_column("time", no_wrap=True)
+    for column in ("outcome", "what", "rules", "record"):
+        table.add_column(column, overflow="fold")
     for entry in page["entries"]:
         place = entry["ledger"]
         record = f"{place['topic']} {place['partition']} {place['offset']}"

@@ -56,6 +56,11 @@ def signer_of(platform: Platform, name: str, key_file: Path | None) -> LocalSign
     )
 
 
+def did_of(platform: Platform, name: str) -> str:
+    """Return the DID that a name stands for; a DID stands for itself."""
+    return name if name.startswith("did:") else signer_of(platform, name, None).did
+
+
 def make_party_key(platform: Platform, name: str) -> LocalSigner:
     """Return the signer of a party's key, made if there is none yet."""
     path = party_key_file(platform, name)
@@ -111,6 +116,4 @@ def refusal(service: str, answer: httpx.Response) -> CommandError:
     code = str(problem.get("code", answer.status_code))
     detail = str(problem.get("detail") or problem.get("title") or answer.reason_phrase)
     away = answer.status_code >= httpx.codes.INTERNAL_SERVER_ERROR
-    return CommandError(
-        Exit.NOT_RUNNING if away else Exit.NO, f"{service} refused ({code}): {detail}", **problem
-    )
+    return CommandError(Exit.NOT_RUNNING if away else Exit.NO, f"{service} refused ({code}): {detail}")

@@ -15,8 +15,12 @@ from rich.status import Status
 
 from salus.devkit.narration import Narrator, PlainNarrator
 
+PIPE_COLUMNS = 240
 # Without emoji: a DID such as did:key:z6… is not an emoji code.
 out = Console(emoji=False)
+if not out.is_terminal:
+    # Nobody looks at the width of a pipe, and a DID that was cut is no use.
+    out = Console(emoji=False, width=PIPE_COLUMNS, soft_wrap=True)
 err = Console(stderr=True, emoji=False)
 
 Json = Annotated[bool, typer.Option("--json", help="Write JSON for scripts.")]

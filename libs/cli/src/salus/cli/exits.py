@@ -23,9 +23,8 @@ class Exit(IntEnum):
 
 
 class CommandError(Exception):
-    """Ends a command with one sentence and an exit code; `facts` are for `--json`."""
+    """Ends a command with one sentence on stderr and an exit code."""
 
-    def __init__(self, code: Exit, sentence: str, **facts: object) -> None:
+    def __init__(self, code: Exit, sentence: str) -> None:
         super().__init__(sentence)
         self.code = code
-        self.facts = facts

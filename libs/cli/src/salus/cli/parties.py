@@ -9,11 +9,11 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from salus.cli.callers import As, KeyFile, call, make_party_key, party_key_file, signer_of
+from salus.cli.callers import As, KeyFile, call, did_of, make_party_key, party_key_file, signer_of
 from salus.cli.console import Json, emit, out
 from salus.cli.state import running_platform
 from salus.devkit.platform import Platform
-from salus.events.did import LocalSigner, multibase_of
+from salus.events.did import multibase_of
 
 app = typer.Typer(no_args_is_help=True, help="Members, services, people and devices of the network.")
 # The clocks of two machines differ a little, and the key must be valid at once.
@@ -50,7 +50,7 @@ def register(  # the options of one request
         ],
     }
     if member:
-        body["member"] = _did_of(platform, member)
+        body["member"] = did_of(platform, member)
     if kind == "member" or title:
         body["name"] = title or name
     answer = asyncio.run(call(platform, "identity", "POST", "/parties", signer=caller, body=body)).json()
@@ -72,7 +72,9 @@ def list_parties(
     if as_json:
         emit(parties)
         return
-    table = Table("kind", "name", "roles", "DID", "keys", box=None, header_style="bold")
+    table = Table("kind", "name", "roles", box=None, header_style="bold")
+    table.add_column("DID", no_wrap=True)
+    table.add_column("keys")
     for party in parties:
         keys = f"{sum(key['revoked'] is None for key in party['keys'])} of {len(party['keys'])}"
         table.add_row(party["kind"], party["name"] or "", ", ".join(party["roles"]), party["did"], keys)
@@ -90,10 +92,3 @@ async def _all_parties(platform: Platform, *, kind: str | None, role: str | None
         after = page["next"]
         if after is None:
             return found
-
-
-def _did_of(platform: Platform, name: str) -> str:
-    if name.startswith("did:"):
-        return name
-    signer: LocalSigner = signer_of(platform, name, None)
-    return signer.did

@@ -54,7 +54,7 @@ def verify(
     except ReceiptError as error:
         if as_json:
             emit({"valid": False, "code": error.code, "detail": str(error)})
-        raise CommandError(Exit.NO, f"the receipt does not verify ({error.code}): {error}") from None
+        raise CommandError(Exit.NO, f"the receipt does not verify: {error}") from None
     facts = _facts(verified, checked=event is not None)
     if as_json:
         emit(facts)

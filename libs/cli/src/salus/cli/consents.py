@@ -1,0 +1,115 @@
+"""`salus consent`: grant, revoke, list, and ask whether an access is allowed."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from salus.cli.callers import As, KeyFile, call, did_of, signer_of
+from salus.cli.console import Json, emit, out
+from salus.cli.exits import CommandError, Exit
+from salus.cli.state import running_platform
+
+app = typer.Typer(no_args_is_help=True, help="What a patient allows, and what follows from it.")
+DAYS_DEFAULT = 30
+
+PatientArgument = Annotated[str, typer.Argument(help="The patient's pseudonym.")]
+Purposes = Annotated[list[str] | None, typer.Option("--purpose", help="HL7 purpose; TREAT by default.")]
+
+
+@app.command()
+def grant(
+    patient: PatientArgument,
+    grantee: Annotated[str, typer.Argument(help="Who may: a name given to `party register`, or a DID.")],
+    action: Annotated[list[str] | None, typer.Option(help="read or write; read by default.")] = None,
+    purpose: Purposes = None,
+    days: Annotated[int, typer.Option(min=1, help="For how long, in days.")] = DAYS_DEFAULT,
+    as_name: As = "operator",
+    key: KeyFile = None,
+    as_json: Json = False,
+) -> None:
+    """Let someone act on a patient's data; as the patient or as her steward."""
+    platform = running_platform()
+    body = {
+        "patient": patient,
+        "grantee": did_of(platform, grantee),
+        "actions": action or ["read"],
+        "purposes": purpose or ["TREAT"],
+        "valid_until": (datetime.now(UTC) + timedelta(days=days)).isoformat(),
+    }
+    signer = signer_of(platform, as_name, key)
+    granted = asyncio.run(call(platform, "consent", "POST", "/consents", signer=signer, body=body)).json()
+    if as_json:
+        emit(granted)
+    else:
+        out.print(granted["consent"], highlight=False, soft_wrap=True)
+
+
+@app.command()
+def revoke(
+    consent: Annotated[str, typer.Argument(help="The consent's id.")],
+    as_name: As = "operator",
+    key: KeyFile = None,
+    as_json: Json = False,
+) -> None:
+    """Take a consent back; the next read under it is refused."""
+    platform = running_platform()
+    signer = signer_of(platform, as_name, key)
+    path = f"/consents/{consent}/revoke"
+    revoked = asyncio.run(call(platform, "consent", "POST", path, signer=signer)).json()
+    if as_json:
+        emit(revoked)
+    else:
+        out.print(f"{consent} is revoked", highlight=False, soft_wrap=True)
+
+
+@app.command("list")
+def list_consents(
+    patient: PatientArgument, as_name: As = "operator", key: KeyFile = None, as_json: Json = False
+) -> None:
+    """List a patient's consents, as far as they are the caller's business."""
+    platform = running_platform()
+    signer = signer_of(platform, as_name, key)
+    path = f"/patients/{patient}/consents"
+    found = asyncio.run(call(platform, "consent", "GET", path, signer=signer)).json()
+    if as_json:
+        emit(found)
+        return
+    table = Table(
+        "consent", "grantee", "actions", "purposes", "until", "revoked", box=None, header_style="bold"
+    )
+    for one in found["consents"]:
+        words = (", ".join(one["actions"]), ", ".join(one["purposes"]))
+        revoked = "yes" if one.get("revoked_at") or one.get("revoked") else ""
+        table.add_row(one["consent"], one["grantee"], *words, str(one["valid_until"]), revoked)
+    out.print(table)
+
+
+@app.command()
+def decide(
+    patient: PatientArgument,
+    object_id: Annotated[str, typer.Argument(metavar="OBJECT", help="The object's id.")],
+    action: Annotated[str, typer.Option(help="read or write.")] = "read",
+    purpose: Annotated[str, typer.Option(help="HL7 purpose.")] = "TREAT",
+    break_glass: Annotated[str | None, typer.Option(help="Emergency access, with its reason.")] = None,
+    as_name: As = "operator",
+    key: KeyFile = None,
+    as_json: Json = False,
+) -> None:
+    """Ask whether one may; exits with 1 if not. The answer is an event either way."""
+    platform = running_platform()
+    body: dict[str, Any] = {"action": action, "object": object_id, "patient": patient, "purpose": purpose}
+    if break_glass:
+        body["break_glass"] = {"reason": break_glass}
+    signer = signer_of(platform, as_name, key)
+    decision = asyncio.run(call(platform, "consent", "POST", "/decisions", signer=signer, body=body)).json()
+    if as_json:
+        emit(decision)
+    elif decision["allowed"]:
+        out.print(f"allowed by {', '.join(decision['reasons'])}", highlight=False, soft_wrap=True)
+    if not decision["allowed"]:
+        raise CommandError(Exit.NO, f"denied: {', '.join(decision['reasons'])}")

@@ -1,0 +1,169 @@
+"""`salus object`: store, read, check and erase what is off the ledger."""
+
+from __future__ import annotations
+
+import asyncio
+import mimetypes
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx
+import typer
+
+from salus.cli.callers import CALL_S_MAX, As, KeyFile, bearer, call, refusal, signer_of
+from salus.cli.console import Json, emit, out
+from salus.cli.exits import CommandError, Exit
+from salus.cli.interrupts import run_until_signal
+from salus.cli.state import require_service, running_platform
+from salus.devkit.platform import Platform
+from salus.events.did import LocalSigner
+
+app = typer.Typer(no_args_is_help=True, help="Encrypted objects under their patients' keys.")
+CHUNK_BYTES = 256 * 1024
+
+
+@app.command()
+def subject(
+    patient: Annotated[str | None, typer.Argument(help="Her pseudonym; a new one by default.")] = None,
+    as_name: As = "operator",
+    key: KeyFile = None,
+    as_json: Json = False,
+) -> None:
+    """Give a patient a key pair; as the organisation that answers for her data."""
+    platform = running_platform()
+    signer = signer_of(platform, as_name, key)
+    body = {"patient": patient} if patient else {}
+    made = asyncio.run(call(platform, "storage", "POST", "/subjects", signer=signer, body=body)).json()
+    if as_json:
+        emit(made)
+    else:
+        out.print(made["patient"], highlight=False, soft_wrap=True)
+
+
+@app.command()
+def put(
+    file: Annotated[Path, typer.Argument(help="What to store.", exists=True, dir_okay=False)],
+    patient: Annotated[str, typer.Option(help="Whose it is: her pseudonym.")],
+    media_type: Annotated[str | None, typer.Option(help="Its media type; guessed by default.")] = None,
+    as_name: As = "operator",
+    key: KeyFile = None,
+    as_json: Json = False,
+) -> None:
+    """Store a file, encrypted to its patient's key; its commitment goes onto the ledger."""
+    platform = running_platform()
+    kind = media_type or mimetypes.guess_type(file.name)[0] or "application/octet-stream"
+    signer = signer_of(platform, as_name, key)
+    stored = run_until_signal(_put(platform, signer, file, patient=patient, kind=kind))
+    if as_json:
+        emit(stored)
+    else:
+        out.print(stored["object"], highlight=False, soft_wrap=True)
+
+
+async def _put(
+    platform: Platform, signer: LocalSigner, file: Path, *, patient: str, kind: str
+) -> dict[str, Any]:
+    url = require_service(platform, "storage")
+    headers = {**bearer(signer, "storage"), "Content-Type": kind}
+    timeout = httpx.Timeout(CALL_S_MAX, write=None)
+    async with httpx.AsyncClient(trust_env=False, base_url=url, timeout=timeout) as http:
+        body, query = _chunks(file), {"patient": patient}
+        answer = await http.post("/objects", params=query, content=body, headers=headers)
+    if answer.is_error:
+        raise refusal("storage", answer)
+    stored: dict[str, Any] = answer.json()
+    return stored
+
+
+async def _chunks(file: Path) -> AsyncIterator[bytes]:
+    with file.open("rb") as source:
+        while chunk := source.read(CHUNK_BYTES):
+            yield chunk
+
+
+@app.command()
+def get(
+    object_id: Annotated[str, typer.Argument(metavar="OBJECT", help="The object's id.")],
+    patient: Annotated[str, typer.Option(help="Whose it is: her pseudonym.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where to; stdout by default.")
+    ] = None,
+    purpose: Annotated[str, typer.Option(help="HL7 purpose.")] = "TREAT",
+    as_name: As = "operator",
+    key: KeyFile = None,
+) -> None:
+    """Ask for a decision and read an object under it."""
+    platform = running_platform()
+    signer = signer_of(platform, as_name, key)
+    content = run_until_signal(_get(platform, signer, object_id, patient=patient, purpose=purpose))
+    if output is None:
+        sys.stdout.buffer.write(content)
+    else:
+        output.write_bytes(content)
+
+
+async def _get(
+    platform: Platform, signer: LocalSigner, object_id: str, *, patient: str, purpose: str
+) -> bytes:
+    question = {"action": "read", "object": object_id, "patient": patient, "purpose": purpose}
+    asked = await call(platform, "consent", "POST", "/decisions", signer=signer, body=question)
+    decision = asked.json()
+    if not decision["allowed"]:
+        raise CommandError(Exit.NO, f"denied: {', '.join(decision['reasons'])}")
+    url = require_service(platform, "storage")
+    headers = {**bearer(signer, "storage"), "Salus-Decision": decision["token"]}
+    async with httpx.AsyncClient(trust_env=False, base_url=url, timeout=CALL_S_MAX) as http:
+        answer = await http.get(f"/objects/{object_id}", headers=headers)
+    if answer.is_error:
+        raise refusal("storage", answer)
+    return answer.content
+
+
+@app.command()
+def verify(
+    object_id: Annotated[str, typer.Argument(metavar="OBJECT", help="The object's id.")],
+    as_name: As = "operator",
+    key: KeyFile = None,
+    as_json: Json = False,
+) -> None:
+    """Compare what is stored with what the ledger commits to; exits with 1 if it differs."""
+    platform = running_platform()
+    signer = signer_of(platform, as_name, key)
+    report = asyncio.run(
+        call(platform, "storage", "GET", f"/objects/{object_id}/verify", signer=signer)
+    ).json()
+    if as_json:
+        emit(report)
+    elif report["intact"]:
+        out.print(f"{object_id} is as the ledger says: {', '.join(report['checked'])}", highlight=False)
+    if not report["intact"]:
+        faults = "; ".join(_sentence(fault) for fault in report["faults"])
+        raise CommandError(Exit.NO, f"{object_id} is damaged: {faults}")
+
+
+def _sentence(fault: dict[str, Any]) -> str:
+    segment = "" if fault.get("segment") is None else f" {fault['segment']}"
+    return f"{fault['part']}{segment}: {fault['fault']}"
+
+
+@app.command()
+def erase(
+    patient: Annotated[str, typer.Argument(help="Her pseudonym.")],
+    basis: Annotated[str, typer.Option(help="Why, as gdpr-art-17.")],
+    as_name: As = "operator",
+    key: KeyFile = None,
+    as_json: Json = False,
+) -> None:
+    """Destroy a patient's key: all that it sealed is unreadable for ever, and every proof still holds."""
+    platform = running_platform()
+    signer = signer_of(platform, as_name, key)
+    path = f"/subjects/{patient}/key"
+    erased = asyncio.run(
+        call(platform, "storage", "DELETE", path, signer=signer, body={"basis": basis})
+    ).json()
+    if as_json:
+        emit(erased)
+    else:
+        out.print(f"the key of {patient} is gone, and {erased['objects']} objects with it", highlight=False)
