@@ -71,7 +71,9 @@ async def publish_backlog(parts: Addresses, folder: NetworkFolder, count: int) -
     async with Producer(parts.kafka_bootstrap, client_id="benchmark") as producer:
         for batch in signed_batches(count, hospital):
             for subject, value, signature in batch:
-                await producer.enqueue(TOPIC, key=subject, value=value, headers=[(SIGNATURE_HEADER, signature)])
+                await producer.enqueue(
+                    TOPIC, key=subject, value=value, headers=[(SIGNATURE_HEADER, signature)]
+                )
         await producer.flush()
 
 
@@ -91,12 +93,19 @@ async def drain(parts: Addresses, folder: NetworkFolder, count: int, log: Path) 
     }
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "salus.sequencer", env=os.environ | environment, stdout=output, stderr=output
+            sys.executable,
+            "-m",
+            "salus.sequencer",
+            env=os.environ | environment,
+            stdout=output,
+            stderr=output,
         )
     try:
         await _wait_until(lambda: bool(_lines(log, "chain restored")), log, process)
         cpu_s = cpu_seconds(process.pid)
-        await _wait_until(lambda: sum(b["leaves"] for b in _lines(log, "block sealed")) >= count, log, process)
+        await _wait_until(
+            lambda: sum(b["leaves"] for b in _lines(log, "block sealed")) >= count, log, process
+        )
         cpu_s = cpu_seconds(process.pid) - cpu_s
         async with httpx.AsyncClient() as client:
             metrics = (await client.get(f"http://127.0.0.1:{port}/metrics")).text
@@ -111,8 +120,12 @@ async def _wait_until(fact: Callable[[], bool], log: Path, process: asyncio.subp
     give_up_at = time.monotonic() + DRAIN_S_MAX
     while not fact():
         if process.returncode is not None or time.monotonic() > give_up_at:
-            raise RuntimeError(f"the sequencer did not get to the end:\n{log.read_text()[-3000:]}")
+            raise RuntimeError(f"the sequencer did not get to the end:\n{_tail(log)}")
         await asyncio.sleep(0.2)
+
+
+def _tail(log: Path) -> str:
+    return log.read_text()[-3000:]
 
 
 def _lines(log: Path, event: str) -> list[dict[str, Any]]:

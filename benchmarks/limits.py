@@ -1,4 +1,4 @@
-"""The physical limits: what each step costs by itself, on this machine, in this run, in µs of processor time an event."""
+"""The physical limits: what each step costs by itself, in this run, in µs of processor time an event."""
 
 from __future__ import annotations
 
@@ -60,13 +60,17 @@ def measure_limits() -> dict[str, float]:
     now = datetime.now(UTC)
     reached = {(TOPIC, 0): SAMPLE}
     cursor = Cursor(height=0, next={(TOPIC, 0): 0}, time=None, identity=0)
-    window = DuplicateWindow(1_000_000)
-    draft = draft_block(Batch(sample.records, reached), cursor=cursor, ring=sample.ring, window=window, now=now)
-    again = DuplicateWindow(1_000_000)
+    window = DuplicateWindow(1_000_000, 10_000)
+    draft = draft_block(
+        Batch(sample.records, reached), cursor=cursor, ring=sample.ring, window=window, now=now
+    )
+    again = DuplicateWindow(1_000_000, 10_000)
     return {
         "sha256 of the value": _microseconds(lambda: [sha256(value).digest() for value in values]),
         "leaf hash of the value": _microseconds(lambda: [leaf_hash(value) for value in values]),
-        "judge (signature, schema)": _microseconds(lambda: judge_batch(sample.records, ring=sample.ring, at=now)),
+        "judge (signature, schema)": _microseconds(
+            lambda: judge_batch(sample.records, ring=sample.ring, at=now)
+        ),
         "whole draft (with judge)": _microseconds(
             lambda: draft_block(
                 Batch(sample.records, reached), cursor=cursor, ring=sample.ring, window=again, now=now

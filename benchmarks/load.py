@@ -39,6 +39,8 @@ def _event(patient: str, signer: LocalSigner, moment: datetime, chance: random.R
     data = EncounterRecorded(
         patient=patient,
         encounter=f"encounter-{number:09d}",
-        content=Sealed(suite="MLKEM768X25519-HKDF-SHA256-AES-256-GCM", key=f"{patient}#1", ciphertext=ciphertext),
+        content=Sealed(
+            suite="MLKEM768X25519-HKDF-SHA256-AES-256-GCM", key=f"{patient}#1", ciphertext=ciphertext
+        ),
     )
     return encode_event(data, id=new_id(moment), source=signer.did, subject=patient, time=moment)

@@ -27,7 +27,7 @@ from salus.sequencer.errors import (
     RecordsLostError,
 )
 from salus.sequencer.gathering import Limits
-from salus.sequencer.handlers import run
+from salus.sequencer.handlers import WindowSize, run
 
 DATA = Path(__file__).parents[2] / "data"
 
@@ -213,7 +213,7 @@ async def test_a_duplicate_is_recognised_in_the_block_and_after_a_restart() -> N
 
 
 async def test_the_window_of_duplicates_counts_accepted_events() -> None:
-    world = World.with_hospital(window_size=2, limits=Limits(records_max=1))
+    world = World.with_hospital(window=WindowSize(pairs=2), limits=Limits(records_max=1))
     await world.seal_everything()
     for number in (1, 2, 1, 3, 1):
         world.publish(document(number))
@@ -222,6 +222,34 @@ async def test_the_window_of_duplicates_counts_accepted_events() -> None:
     statuses = [status for (topic, _, _), status in world.statuses().items() if topic == CLINICAL]
     # 1 is known while only 2 was accepted after it, and forgotten once 3 was.
     assert statuses == ["accepted", "accepted", "rejected:duplicate", "accepted", "accepted"]
+
+
+async def test_the_window_of_duplicates_counts_blocks() -> None:
+    world = World.with_hospital(window=WindowSize(blocks=3), limits=Limits(records_max=1))
+    await world.seal_everything()
+    for number in (1, 2, 1, 3, 1):
+        world.publish(document(number))
+        await world.seal_everything()
+
+    statuses = [status for (topic, _, _), status in world.statuses().items() if topic == CLINICAL]
+    assert statuses == ["accepted", "accepted", "rejected:duplicate", "accepted", "accepted"]
+
+
+async def test_a_sequencer_that_never_stopped_has_the_window_of_one_that_did() -> None:
+    numbers = (1, 2, 1, 3, 1, 2, 2, 4, 1, 3)
+    windows = [WindowSize(blocks=3), WindowSize(pairs=2), WindowSize()]
+    for window in windows:
+        at_once = World.with_hospital(window=window, limits=Limits(records_max=1))
+        piecemeal = World.with_hospital(window=window, limits=Limits(records_max=1))
+        await at_once.seal_everything()
+        await piecemeal.seal_everything()
+        for number in numbers:
+            at_once.publish(document(number))
+            piecemeal.publish(document(number))
+            await piecemeal.seal_everything()
+        await at_once.seal_everything()
+
+        assert list(at_once.statuses().values()) == list(piecemeal.statuses().values())
 
 
 async def test_the_same_records_and_state_give_the_same_bytes() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from hashlib import sha256
@@ -35,7 +35,7 @@ from salus.sequencer.adapters.memory import (
 from salus.sequencer.adapters.patience import Patience
 from salus.sequencer.domain import Partition
 from salus.sequencer.gathering import Limits
-from salus.sequencer.handlers import Sequencer, run
+from salus.sequencer.handlers import Sequencer, WindowSize, run
 from salus.sequencer.restoring import Shard
 
 IDENTITY = ("salus.identity.events", 0)
@@ -88,7 +88,7 @@ class World:
     clock: MemoryClock = field(default_factory=MemoryClock)
     announcements: MemoryAnnouncements = field(default_factory=MemoryAnnouncements)
     limits: Limits = field(default_factory=Limits)
-    window_size: int = 1000
+    window: WindowSize = field(default_factory=WindowSize)
     note_key: NoteSigner = NOTE_KEY
 
     @classmethod
@@ -115,7 +115,7 @@ class World:
             clock=self.clock,
             offload=inline,
             limits=self.limits,
-            window_size=self.window_size,
+            window=self.window,
         )
 
     def publish(
@@ -180,10 +180,6 @@ class World:
 
     def statuses(self) -> dict[tuple[str, int, int], str]:
         return {(r["topic"], r["partition"], r["offset"]): r["status"] for r in self.rows()}  # type: ignore[misc]  # rows are Any
-
-    def restarted(self, **choices: object) -> World:
-        """Return the same world for a sequencer with other choices."""
-        return replace(self, **choices)  # type: ignore[arg-type]  # a test's choices
 
 
 def _leaf_of(row: dict[str, object]) -> Leaf:

@@ -27,7 +27,7 @@ from salus.sequencer.adapters.observation import LAG, PrometheusObserver
 from salus.sequencer.adapters.patience import Patience
 from salus.sequencer.api import routes
 from salus.sequencer.errors import HaltError
-from salus.sequencer.handlers import Progress, Sequencer, lag_of, run
+from salus.sequencer.handlers import Progress, Sequencer, WindowSize, lag_of, run
 from salus.sequencer.restoring import Shard
 from salus.sequencer.settings import Settings
 
@@ -88,7 +88,7 @@ async def open_sequencer(
             clock=SystemClock(),
             offload=in_thread,
             limits=settings.limits(),
-            window_size=settings.duplicates_window,
+            window=WindowSize(settings.duplicates_window, settings.duplicates_window_blocks),
             progress=progress,
         )
 

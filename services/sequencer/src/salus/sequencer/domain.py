@@ -205,57 +205,59 @@ def _ranges(
 
 
 def _columns(
-    records: Sequence[SourceRecord], judged: Iterable[Verdict], window: DuplicateWindow
+    records: Sequence[SourceRecord], verdicts: Sequence[Verdict], window: DuplicateWindow
 ) -> tuple[BodyColumns, list[Rejection]]:
-    """Return the body's columns and the rejections among them, in leaf order."""
-    columns, rejections, digests = BodyColumns(), list[Rejection](), list[bytes]()
-    for record, verdict in zip(records, judged, strict=True):
-        columns.topic.append(record.topic)
-        columns.partition.append(record.partition)
-        columns.offset.append(record.offset)
-        if isinstance(verdict, Judged):
-            envelope = verdict.event.envelope
-            if window.admit(fingerprint(envelope.source, envelope.id)):
-                columns.status.append(ACCEPTED)
-                columns.id.append(envelope.id)
-                columns.source.append(envelope.source)
-                columns.type.append(envelope.type)
-                columns.subject.append(envelope.subject)
-                columns.time.append(envelope.time)
-                columns.digest.append(None)
-                columns.signature.append(record.header(SIGNATURE_HEADER))
-                columns.value.append(record.value)
-                digests.append(verdict.digest)
-                continue
-            verdict = RejectedError(Reason.DUPLICATE, "source and id were accepted before")  # noqa: PLW2901  # the verdict is final only now
-        digests.append(_reject(columns, rejections, record, verdict))
-    rows = zip(
-        columns.topic,
-        columns.partition,
-        columns.offset,
-        columns.status,
-        digests,
-        columns.signature,
-        strict=True,
+    """Return the body's columns and the rejections among them, in leaf order.
+
+    Column by column, for a comprehension costs a third of a call for every row.
+    """
+    final = _without_duplicates(verdicts, window)
+    rejections = [
+        _rejection(record, verdict)
+        for record, verdict in zip(records, final, strict=True)
+        if isinstance(verdict, RejectedError)
+    ]
+    refused = iter(rejections)
+    digests = [v.digest if isinstance(v, Judged) else next(refused).digest for v in final]
+    envelopes = [v.event.envelope if isinstance(v, Judged) else None for v in final]
+    signatures = [record.header(SIGNATURE_HEADER) for record in records]
+    columns = BodyColumns(
+        topic=[r.topic for r in records],
+        partition=[r.partition for r in records],
+        offset=[r.offset for r in records],
+        status=[ACCEPTED if isinstance(v, Judged) else REJECTED_PREFIX + v.reason for v in final],
+        id=[None if e is None else e.id for e in envelopes],
+        source=[None if e is None else e.source for e in envelopes],
+        type=[None if e is None else e.type for e in envelopes],
+        subject=[None if e is None else e.subject for e in envelopes],
+        time=[None if e is None else e.time for e in envelopes],
+        digest=[d if e is None else None for d, e in zip(digests, envelopes, strict=True)],
+        signature=[_well_formed(s) if e is None else s for s, e in zip(signatures, envelopes, strict=True)],
+        value=[None if e is None else r.value for r, e in zip(records, envelopes, strict=True)],
     )
-    columns.leaf_hash = leaf_hashes(rows)
+    place = columns.topic, columns.partition, columns.offset
+    columns.leaf_hash = leaf_hashes(zip(*place, columns.status, digests, columns.signature, strict=True))
     return columns, rejections
 
 
-def _reject(
-    columns: BodyColumns, rejections: list[Rejection], record: SourceRecord, error: RejectedError
-) -> bytes:
-    """Add the rest of a rejected row and return its digest, all that is kept of the value."""
+def _without_duplicates(verdicts: Sequence[Verdict], window: DuplicateWindow) -> list[Verdict]:
+    """Return the verdicts in which an accepted pair of source and id is not accepted again."""
+    duplicate = RejectedError(Reason.DUPLICATE, "source and id were accepted before")
+    final = [
+        duplicate
+        if isinstance(verdict, Judged)
+        and not window.admit(fingerprint(verdict.event.envelope.source, verdict.event.envelope.id))
+        else verdict
+        for verdict in verdicts
+    ]
+    window.end_block()
+    return final
+
+
+def _rejection(record: SourceRecord, error: RejectedError) -> Rejection:
+    """Return what is said of a rejected record; of its value the digest is all that is kept."""
     digest = NO_DIGEST if record.value is None else leaf_hash(record.value)
-    columns.status.append(REJECTED_PREFIX + error.reason)
-    for column in (columns.id, columns.source, columns.type, columns.subject, columns.time, columns.value):
-        column.append(None)
-    columns.digest.append(digest)
-    columns.signature.append(_well_formed(record.header(SIGNATURE_HEADER)))
-    rejections.append(
-        Rejection(record.topic, record.partition, record.offset, error.reason.value, error.detail, digest)
-    )
-    return digest
+    return Rejection(record.topic, record.partition, record.offset, error.reason.value, error.detail, digest)
 
 
 def _well_formed(signature: bytes | None) -> bytes | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
 from hashlib import sha256
 
 # The pair is kept as this many bytes of its SHA-256. A false duplicate among a million pairs has a
@@ -17,20 +16,22 @@ def fingerprint(source: str, id: str) -> bytes:  # noqa: A002  # the CloudEvents
 
 
 class DuplicateWindow:
-    """The last `size` accepted pairs of a shard, in leaf order.
+    """The last `size` accepted pairs of a shard, but none from more than `blocks` blocks ago.
 
-    It is counted in accepted leaves and in nothing else, so that a verifier who reads the same blocks
-    has the same window. About 110 bytes an entry.
+    It is counted in accepted leaves and in blocks and in nothing else, so that a verifier who reads the
+    same blocks has the same window. The bound on blocks bounds how many objects a start has to read back.
+    About 110 bytes an entry.
     """
 
-    def __init__(self, size: int, accepted: Iterable[bytes] = ()) -> None:
-        if size < 1:
-            raise ValueError("a window holds at least one pair")
+    def __init__(self, size: int, blocks: int) -> None:
+        if size < 1 or blocks < 1:
+            raise ValueError("a window holds at least one pair and one block")
         self.size = size
+        self.blocks = blocks
         self._order: deque[bytes] = deque()
         self._known: set[bytes] = set()
-        for pair in accepted:
-            self.admit(pair)
+        # How many pairs of each block are in the window; the last is the block in the making.
+        self._counts: deque[int] = deque([0])
 
     def __len__(self) -> int:
         return len(self._order)
@@ -43,7 +44,21 @@ class DuplicateWindow:
         if pair in self._known:
             return False
         if len(self._order) == self.size:
-            self._known.discard(self._order.popleft())
+            self._forget_oldest()
         self._known.add(pair)
         self._order.append(pair)
+        self._counts[-1] += 1
         return True
+
+    def end_block(self) -> None:
+        """Begin the next block, forgetting the one that is too long ago."""
+        self._counts.append(0)
+        if len(self._counts) > self.blocks:
+            for _ in range(self._counts[0]):
+                self._forget_oldest()
+            self._counts.popleft()
+
+    def _forget_oldest(self) -> None:
+        self._known.discard(self._order.popleft())
+        oldest = next(i for i, count in enumerate(self._counts) if count)
+        self._counts[oldest] -= 1

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
+from itertools import islice
 
 from salus.archive.body import decode_body, encode_body
 from salus.archive.errors import BodyError
 from salus.ledger.block import body_key, check_succession, header_key, sign_header
 from salus.ledger.note import Signer
-from salus.sequencer.domain import Cursor, Draft, Partition, Tip, draft_block
+from salus.sequencer.domain import Cursor, Draft, Partition, SourceRecord, Tip, draft_block
 from salus.sequencer.duplicates import DuplicateWindow
 from salus.sequencer.errors import ArchiveDamagedError, LogRefusedError, OvertakenError
 from salus.sequencer.gathering import Gatherer, Limits, Stop
@@ -30,6 +32,10 @@ from salus.sequencer.ports import (
 from salus.sequencer.restoring import Chain, Shard, announcement_of, require_nothing_lost, restore
 
 LAG_ANSWER_S_MAX = 2.0
+# W3C Trace Context, as the client library sends it.
+TRACE_HEADER = "traceparent"
+TRACES_LOOKED_AT = 256
+TRACES_LINKED_MAX = 16
 
 
 @dataclass(slots=True)
@@ -39,6 +45,18 @@ class Progress:
     tip: Tip | None = None
     reader: LogReader | None = None
     halted: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WindowSize:
+    """How far back duplicates are recognised: whichever ends first."""
+
+    pairs: int = 1_000_000
+    blocks: int = 10_000
+
+    def new(self) -> DuplicateWindow:
+        """Return an empty window of this size."""
+        return DuplicateWindow(self.pairs, self.blocks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,16 +73,17 @@ class Sequencer:
     clock: Clock
     offload: Offload
     limits: Limits
-    window_size: int
+    window: WindowSize = field(default_factory=WindowSize)
     progress: Progress = field(default_factory=Progress)
 
 
 @dataclass(frozen=True, slots=True)
 class Drafted:
-    """A decided block, and when its first record arrived on the clock's second hand."""
+    """A decided block, when its first record arrived on the clock's second hand, and some of its traces."""
 
     draft: Draft
     began_ms: float
+    traces: tuple[bytes, ...]
 
 
 async def run(sequencer: Sequencer, stop: Stop) -> None:
@@ -74,8 +93,10 @@ async def run(sequencer: Sequencer, stop: Stop) -> None:
         HaltError: going on would lose records or contradict the archive.
     """
     while not stop.is_set():
-        chain = await restore(sequencer.archive, sequencer.shard, window_size=sequencer.window_size)
-        sequencer.observer.restored(height=chain.cursor.height - 1 if chain.tip else None, window=len(chain.window))
+        chain = await restore(sequencer.archive, sequencer.shard, window=sequencer.window.new())
+        sequencer.observer.restored(
+            height=chain.cursor.height - 1 if chain.tip else None, window=len(chain.window)
+        )
         if chain.tip is not None:
             # Whoever created the last header may have died before announcing it.
             last = await announcement_of(sequencer.archive, sequencer.shard, chain.tip.header)
@@ -132,7 +153,7 @@ async def draft_next_block(
         raise
     if batch is None:
         return None
-    began_ms = gatherer.began_ms
+    began_ms, traces = gatherer.began_ms, traces_in(batch.records)
     with sequencer.observer.stage("identity"):
         ring = await sequencer.identities.catch_up()
     now = sequencer.clock.now()
@@ -140,7 +161,7 @@ async def draft_next_block(
         draft = await sequencer.offload(
             partial(draft_block, batch, cursor=cursor, ring=ring, window=window, now=now)
         )
-    return Drafted(draft, began_ms)
+    return Drafted(draft, began_ms, traces)
 
 
 async def seal_block(
@@ -160,22 +181,29 @@ async def seal_block(
         ArchiveDamagedError: another body lies under this block's name.
     """
     draft, archive, observer = drafted.draft, sequencer.archive, sequencer.observer
-    with observer.stage("encode"):
-        body = await sequencer.offload(partial(encode_body, draft.columns))
-    with observer.stage("body"):
-        body = await write_body(archive, body_key(sequencer.shard.id, draft.height, draft.root), body)
-        digest = await sequencer.offload(sha256(body).digest)
-    before = await previous
-    with observer.stage("header"):
-        tip = _signed(sequencer, draft, before, len(body), digest)
-        if not await archive.create(header_key(sequencer.shard.id, draft.height), tip.note):
-            raise OvertakenError(height=draft.height)
-    sequencer.progress.tip = tip
-    block = _announcement(sequencer.shard, draft)
-    observer.sealed(block, draft, age_ms=sequencer.clock.monotonic_ms() - drafted.began_ms)
-    with observer.stage("announce"):
-        await sequencer.announcements.announce(block)
+    with observer.block(draft.height, drafted.traces):
+        with observer.stage("encode"):
+            body = await sequencer.offload(partial(encode_body, draft.columns))
+        with observer.stage("body"):
+            body = await write_body(archive, body_key(sequencer.shard.id, draft.height, draft.root), body)
+            digest = await sequencer.offload(lambda: sha256(body).digest())
+        before = await previous
+        with observer.stage("header"):
+            tip = _signed(sequencer, draft, before, len(body), digest)
+            if not await archive.create(header_key(sequencer.shard.id, draft.height), tip.note):
+                raise OvertakenError(height=draft.height)
+        sequencer.progress.tip = tip
+        block = _announcement(sequencer.shard, draft)
+        observer.sealed(block, draft, age_ms=sequencer.clock.monotonic_ms() - drafted.began_ms)
+        with observer.stage("announce"):
+            await sequencer.announcements.announce(block)
     return tip
+
+
+def traces_in(records: Sequence[SourceRecord]) -> tuple[bytes, ...]:
+    """Return the first few distinct traces among a batch's first records; a trace shows samples, not all."""
+    headers = (record.header(TRACE_HEADER) for record in records[:TRACES_LOOKED_AT])
+    return tuple(islice(dict.fromkeys(header for header in headers if header), TRACES_LINKED_MAX))
 
 
 async def write_body(archive: Archive, key: str, body: bytes) -> bytes:

@@ -119,5 +119,8 @@ class Observer(Protocol):
     def overtaken(self, *, height: int) -> None:
         """Take note that another sequencer was first."""
 
+    def block(self, height: int, traces: Sequence[bytes]) -> AbstractContextManager[object]:
+        """Trace the writing of a block within the context; `traces` are W3C traceparents of its records."""
+
     def stage(self, name: str) -> AbstractContextManager[object]:
         """Measure what is done within the context."""

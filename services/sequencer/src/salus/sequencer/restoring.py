@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import pyarrow.compute as pc
@@ -19,8 +19,9 @@ from salus.sequencer.duplicates import DuplicateWindow, fingerprint
 from salus.sequencer.errors import ArchiveDamagedError, LogTruncatedError, RecordsLostError
 from salus.sequencer.ports import Announcement, Archive, LogReader
 
-# How many blocks are read at once while the window of duplicates is restored.
-BODIES_AT_ONCE = 8
+# How much is read at once while the window of duplicates is restored.
+HEADERS_AT_ONCE = 64
+BODY_BYTES_AT_ONCE = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +43,15 @@ class Chain:
     window: DuplicateWindow
 
 
-async def restore(archive: Archive, shard: Shard, *, window_size: int) -> Chain:
-    """Return the chain's state, read back from headers and bodies.
+async def restore(archive: Archive, shard: Shard, *, window: DuplicateWindow) -> Chain:
+    """Return the chain's state, read back from headers and bodies; `window` is a new one to fill.
 
     Raises:
         ArchiveDamagedError: the last header or a body is not what this shard's key signed.
     """
     height = await last_height(archive, shard.id)
     tip = None if height is None else await read_tip(archive, shard, height)
-    window = await restore_window(archive, shard, tip, window_size)
+    await restore_window(archive, shard, tip, window)
     return Chain(tip, Cursor.after(None if tip is None else tip.header, shard.partitions), window)
 
 
@@ -88,29 +89,47 @@ async def read_tip(archive: Archive, shard: Shard, height: int) -> Tip:
 
 
 async def restore_window(
-    archive: Archive, shard: Shard, tip: Tip | None, window_size: int
+    archive: Archive, shard: Shard, tip: Tip | None, window: DuplicateWindow
 ) -> DuplicateWindow:
-    """Return the window after this block, read from as many bodies before it as it takes."""
+    """Return the window after this block, filled from as many bodies before it as it takes."""
     blocks: list[list[bytes]] = []
-    missing = window_size
-    while tip is not None and missing > 0:
+    missing = window.size
+    while tip is not None and missing > 0 and len(blocks) < window.blocks:
         run = await _run_down_from(archive, shard, tip)
-        for pairs in await asyncio.gather(*(_accepted_pairs(archive, shard, t.header) for t in run)):
-            blocks.append(pairs)
-            missing -= len(pairs)
+        for bodies in _by_bytes(run):
+            for pairs in await asyncio.gather(*(_accepted_pairs(archive, shard, h) for h in bodies)):
+                blocks.append(pairs)
+                missing -= len(pairs)
         tip = await _before(archive, shard, run[-1])
-    return DuplicateWindow(window_size, (pair for pairs in reversed(blocks) for pair in pairs))
+    for pairs in reversed(blocks):
+        for pair in pairs:
+            window.admit(pair)
+        window.end_block()
+    return window
 
 
 async def _run_down_from(archive: Archive, shard: Shard, tip: Tip) -> list[Tip]:
     """Return this block and those before it, a bounded run of them, newest first."""
     run = [tip]
-    lowest = max(0, tip.header.height - BODIES_AT_ONCE + 1)
+    lowest = max(0, tip.header.height - HEADERS_AT_ONCE + 1)
     heights = range(tip.header.height - 1, lowest - 1, -1)
     for before in await asyncio.gather(*(read_tip(archive, shard, height) for height in heights)):
         _require_link(before, run[-1])
         run.append(before)
     return run
+
+
+def _by_bytes(run: list[Tip]) -> Iterator[list[Header]]:
+    """Part the run so that the bodies of each part, but for a single large one, fit into memory."""
+    part: list[Header] = []
+    size = 0
+    for tip in run:
+        if part and size + tip.header.body_bytes > BODY_BYTES_AT_ONCE:
+            yield part
+            part, size = [], 0
+        part.append(tip.header)
+        size += tip.header.body_bytes
+    yield part
 
 
 async def _before(archive: Archive, shard: Shard, tip: Tip) -> Tip | None:

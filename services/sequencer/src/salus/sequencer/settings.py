@@ -31,6 +31,9 @@ class Settings(ServiceSettings, ObjectSettings):
         ge=1,
         description="An id of the same source is a duplicate among so many accepted events of the shard.",
     )
+    duplicates_window_blocks: int = Field(
+        default=10_000, ge=1, description="And none is from more than so many blocks ago."
+    )
 
     def limits(self) -> Limits:
         """Return when blocks close."""

@@ -175,7 +175,7 @@ class SilentObserver:
     blocks: int = 0
     races_lost: int = 0
 
-    def restored(self, *, height: int | None, window: int) -> None:  # noqa: ARG002  # the port's shape
+    def restored(self, *, height: int | None, window: int) -> None:  # the port's shape
         """Keep silent."""
 
     def sealed(self, block: Announcement, draft: Draft, *, age_ms: float) -> None:  # noqa: ARG002  # the port's shape
@@ -185,6 +185,11 @@ class SilentObserver:
     def overtaken(self, *, height: int) -> None:  # noqa: ARG002  # the port's shape
         """Count a lost race."""
         self.races_lost += 1
+
+    @contextmanager
+    def block(self, height: int, traces: Sequence[bytes]) -> Iterator[None]:  # noqa: ARG002  # the port's shape
+        """Do nothing."""
+        yield
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:  # noqa: ARG002  # the port's shape
