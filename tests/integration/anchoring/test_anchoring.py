@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
+import shutil
+import signal
+from asyncio.subprocess import PIPE
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from salus.archive.building import TOPIC
 from salus.archive.fsck import fsck
@@ -16,6 +22,9 @@ from salus.ledger.tiles import decode_bundle
 from salus.messaging import Reader
 
 KILLS = 5
+# One full tile, a partial one, and a second level.
+ENTRIES = 300
+FOREIGN = Path(__file__).parents[2] / "foreign"
 
 
 async def test_the_log_and_receipts_are_served_as_c2sp_says(network: Any) -> None:
@@ -118,7 +127,31 @@ async def test_killed_and_raced_again_and_again_the_log_is_whole(network: Any) -
 
     assert report.ok, report.errors
     assert report.size == report.counts.blocks == len(network.chain.notes)
-    assert await last.stop() == 0
+    assert await last.stop() in {0, -signal.SIGTERM}
+
+
+async def test_programs_that_nobody_here_wrote_find_nothing_wrong_in_the_served_log(
+    network: Any, tmp_path: Path
+) -> None:
+    go = shutil.which("go")
+    if go is None:
+        pytest.skip("the Go toolchain is not installed: nothing foreign can check the log")
+    program = str(tmp_path / "foreign")
+    build = (go, "build", "-mod=readonly", "-o", program, ".")
+    assert await (await asyncio.create_subprocess_exec(*build, cwd=FOREIGN)).wait() == 0
+    anchoring = await network.start_ready(SALUS_APPEND_ENTRIES_MAX="100")
+    network.chain.with_bodies = False
+    for _ in range(ENTRIES):
+        await network.chain.seal([])
+    assert await anchoring.reaches(ENTRIES)
+    (shard,) = network.policy.shards.values()
+
+    log = ("-url", f"{anchoring.url}/log/", "-log", network.policy.log.vkey, "-shard", shard.vkey)
+    checking = await asyncio.create_subprocess_exec(program, "log", *log, stdout=PIPE, stderr=PIPE)
+    said, complained = await checking.communicate()
+
+    assert checking.returncode == 0, complained.decode()
+    assert said.startswith(b"ok: %d entries" % ENTRIES)
 
 
 async def test_without_kafka_the_log_grows_and_readiness_says_so(network: Any) -> None:
