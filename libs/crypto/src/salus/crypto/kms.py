@@ -87,13 +87,8 @@ class FileKms:
     @classmethod
     async def create(cls, path: Path, passphrase: str | None = None) -> FileKms:
         """Make the file with a first root key; raises KmsExistsError."""
-        name, key = _new_root()
-        kms = cls(path, _encoded(passphrase), _Roots(current=name, keys={name: key}))
-        try:
-            await asyncio.to_thread(kms._save, fresh=True)
-        except FileExistsError:
-            raise KmsExistsError(path) from None
-        return kms
+        await asyncio.to_thread(make_kms_file, path, passphrase)
+        return await cls.open(path, passphrase)
 
     @classmethod
     async def open(cls, path: Path, passphrase: str | None = None) -> FileKms:
@@ -149,12 +144,24 @@ class FileKms:
         except KeyError:
             raise UnwrapError(f"there is no root key {name}") from None
 
-    def _save(self, *, fresh: bool = False) -> None:
-        if self._passphrase is None:
-            file = _File(FILE_FORMAT, roots=self._roots)
-        else:
-            file = _File(FILE_FORMAT, sealed=_seal(self._roots, self._passphrase))
-        write_private(self.path, msgspec.json.encode(file), fresh=fresh)
+    def _save(self) -> None:
+        write_private(self.path, _encode(self._roots, self._passphrase))
+
+
+def make_kms_file(path: Path, passphrase: str | None = None) -> None:
+    """Make a KMS file with a first root key; raises KmsExistsError."""
+    name, key = _new_root()
+    content = _encode(_Roots(current=name, keys={name: key}), _encoded(passphrase))
+    try:
+        write_private(path, content, fresh=True)
+    except FileExistsError:
+        raise KmsExistsError(path) from None
+
+
+def _encode(roots: _Roots, passphrase: bytes | None) -> bytes:
+    if passphrase is None:
+        return msgspec.json.encode(_File(FILE_FORMAT, roots=roots))
+    return msgspec.json.encode(_File(FILE_FORMAT, sealed=_seal(roots, passphrase)))
 
 
 def _seal(roots: _Roots, passphrase: bytes) -> _Sealed:

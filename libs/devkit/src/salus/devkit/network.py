@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from salus.crypto.kms import make_kms_file
 from salus.devkit.errors import DevkitError
 from salus.events.catalogue import input_topics
 from salus.events.did import LocalSigner, multibase_of
@@ -109,8 +110,15 @@ class NetworkFolder:
         if self.file.exists():
             return self.read()
         network = _describe(plan, {name: self._ensure_key(name) for name in _key_names(plan)})
+        self._ensure_kms()
         _write_new(self.file, json.dumps(network, indent=1).encode() + b"\n", mode=0o644)
         return network
+
+    def _ensure_kms(self) -> None:
+        # The services may be given this folder read-only, so storage cannot make the file itself.
+        path = self.folder / "keys" / "kms"
+        if not path.exists():
+            make_kms_file(path)
 
     def _ensure_key(self, name: str) -> Ed25519PrivateKey:
         path = self.key_file(name)
