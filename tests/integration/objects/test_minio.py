@@ -28,10 +28,14 @@ MEMORY_MAX = 64 * MIB
 
 
 class LossyProxy:
-    """Passes bytes to the store and drops the connection instead of the first `losses` answers."""
+    """Passes bytes to the store and drops the connection instead of the first `losses` answers.
 
-    def __init__(self, port: int, *, losses: int) -> None:
+    Only answers to requests that hold `about` are lost.
+    """
+
+    def __init__(self, port: int, *, losses: int, about: bytes = b"") -> None:
         self._port = port
+        self._about = about
         self._connections: set[asyncio.Task[None]] = set()
         self.losses = losses
 
@@ -50,12 +54,14 @@ class LossyProxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         store_reader, store_writer = await asyncio.open_connection("127.0.0.1", self._port)
-        there = asyncio.create_task(_pass_on(reader, store_writer))
+        asked: list[bytes] = []
+        there = asyncio.create_task(_pass_on(reader, store_writer, asked))
         try:
             while answer := await store_reader.read(65536):
-                if self.losses > 0:
+                if self.losses > 0 and self._about in b"".join(asked):
                     self.losses -= 1
                     break
+                asked.clear()
                 writer.write(answer)
                 await writer.drain()
         finally:
@@ -67,8 +73,9 @@ class LossyProxy:
             )
 
 
-async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seen: list[bytes]) -> None:
     while data := await reader.read(65536):
+        seen.append(data[:2000])
         writer.write(data)
         await writer.drain()
 
@@ -108,6 +115,20 @@ async def test_a_put_whose_answer_was_lost_is_repeated(store: S3Objects, parts) 
         await through(store, parts, endpoint).put("k", b"x")
 
     assert await store.get("k") == b"x"
+
+
+async def test_an_upload_whose_last_answer_was_lost_is_unknown_and_may_be_repeated(
+    store: S3Objects, parts
+) -> None:
+    async with LossyProxy(port_of(parts.s3.endpoint), losses=1, about=b"CompleteMultipartUpload") as endpoint:
+        lossy = through(store, parts, endpoint)
+
+        with pytest.raises(StoreAwayError):
+            await lossy.put_stream("k", _zeros(9))
+        assert (await store.head("k")).size == 9 * MIB
+        await lossy.put_stream("k", _zeros(9))
+
+    assert (await store.head("k")).size == 9 * MIB
 
 
 async def test_a_store_that_never_answers_is_away_within_the_deadline(store: S3Objects, parts) -> None:

@@ -154,7 +154,7 @@ class S3Objects(ObjectStore):
         give_up_at = time.monotonic() + self.deadline_s
         for attempt in range(ATTEMPTS_MAX):
             try:
-                with _translated(key, writing=True):
+                with _translated(key, writing=True, conditional=True):
                     result = await obstore.put_async(self._once, key, data, mode=mode, use_multipart=False)
                 return result["e_tag"] or ""
             except (AlreadyExistsError, ChangedError):
@@ -249,7 +249,7 @@ def _backoff_s(attempt: int) -> float:
 
 
 @contextmanager
-def _translated(key: str, *, writing: bool = False) -> Iterator[None]:
+def _translated(key: str, *, writing: bool = False, conditional: bool = False) -> Iterator[None]:
     """Turn obstore's errors into ours; the store's own words stay in the cause."""
     try:
         yield
@@ -258,9 +258,12 @@ def _translated(key: str, *, writing: bool = False) -> Iterator[None]:
     except said.PreconditionError as error:
         raise ChangedError(key) from error
     except (FileNotFoundError, said.NotFoundError) as error:
-        if writing and "NoSuchBucket" in str(error):
+        if not writing:
+            raise NotFoundError(key) from error
+        if "NoSuchBucket" in str(error):
             raise RefusedError(key, "there is no such bucket") from error
-        raise (ChangedError(key) if writing else NotFoundError(key)) from error
+        # An unconditional write meets 404 when the upload was completed, and the answer to that was lost.
+        raise (ChangedError(key) if conditional else StoreAwayError(key, "unknown upload")) from error
     except (said.PermissionDeniedError, said.UnauthenticatedError) as error:
         raise RefusedError(key, "no permission") from error
     except said.BaseError as error:

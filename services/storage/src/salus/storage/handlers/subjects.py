@@ -116,7 +116,7 @@ class Subjects:
         try:
             await self.vault.destroy(patient)
         except ObjectsError as error:
-            _log.warning("a key is not destroyed yet", error=str(error))
+            _log.warning("a key is not destroyed yet", error=type(error).__name__)
             raise ProblemError(
                 503,
                 "key-destruction-pending",
