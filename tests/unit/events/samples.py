@@ -1,0 +1,206 @@
+"""Parties, keys and valid events of every type, for the tests of this folder."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from hypothesis import strategies as st
+from msgspec import inspect
+
+from salus.events.catalogue import (
+    DocumentRegistered,
+    EventData,
+    EventType,
+    KeyRevoked,
+    Owner,
+    PartyRegistered,
+    PublicKey,
+    all_types,
+    type_of,
+)
+from salus.events.did import LocalSigner, multibase_of
+from salus.events.envelope import decode_event, encode_event
+from salus.events.errors import RejectedError
+from salus.events.judging import Judged, judge
+from salus.events.keyring import KeyRing
+from salus.events.signature import SIGNATURE_HEADER, sign_values
+
+NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+MORNING = datetime(2026, 11, 22, 6, tzinfo=UTC)
+EVENING = datetime(2026, 11, 22, 18, tzinfo=UTC)
+PATIENT = "urn:uuid:00000000-0000-4000-8000-000000000001"
+OTHER_PATIENT = "urn:uuid:00000000-0000-4000-8000-000000000002"
+
+ROOT = LocalSigner.from_seed(b"root" * 8)
+MEMBER = LocalSigner.from_seed(b"memb" * 8)
+OTHER_MEMBER = LocalSigner.from_seed(b"othr" * 8)
+REVOKED = LocalSigner.from_seed(b"revo" * 8)
+EXPIRED = LocalSigner.from_seed(b"expi" * 8)
+FUTURE = LocalSigner.from_seed(b"futu" * 8)
+STRANGER = LocalSigner.from_seed(b"stra" * 8)
+SERVICES = {owner: LocalSigner.from_seed(owner.encode().ljust(32, b".")) for owner in Owner}
+SERVICES[Owner.IDENTITY] = ROOT
+
+
+def public_key(signer: LocalSigner, **changes: Any) -> PublicKey:
+    facts = {
+        "id": signer.verification_method,
+        "multibase": multibase_of(signer.public_key),
+        "valid_from": MORNING,
+    }
+    return PublicKey(**(facts | changes))
+
+
+def party(
+    signer: LocalSigner, kind: Any = "member", roles: Sequence[Any] = (), **changes: Any
+) -> PartyRegistered:
+    return PartyRegistered(
+        did=signer.did, kind=kind, keys=(public_key(signer, **changes),), roles=tuple(roles)
+    )
+
+
+def network_ring() -> KeyRing:
+    """The ring after a few identity events."""
+    ring = KeyRing.rooted(did=ROOT.did, key=public_key(ROOT))
+    for owner, signer in SERVICES.items():
+        if owner not in {Owner.MEMBER, Owner.IDENTITY}:
+            ring.apply(party(signer, "service", [owner.value]))
+    for signer in (MEMBER, OTHER_MEMBER, REVOKED):
+        ring.apply(party(signer))
+    ring.apply(party(EXPIRED, valid_until=NOON))
+    ring.apply(party(FUTURE, valid_from=EVENING))
+    ring.apply(KeyRevoked(did=REVOKED.did, key_id=REVOKED.verification_method, reason="compromised"))
+    return ring
+
+
+RING = network_ring()
+
+
+@dataclass(frozen=True)
+class Row:
+    """A record of a topic."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    signature: bytes | None
+
+    def header(self, name: str) -> bytes | None:
+        return self.signature if name == SIGNATURE_HEADER else None
+
+    def but(self, **changes: Any) -> Row:
+        return replace(self, **changes)
+
+
+def document(number: int = 0, patient: str = PATIENT) -> DocumentRegistered:
+    return DocumentRegistered(patient=patient, object=f"object-{number}", media_type="application/fhir+json")
+
+
+def encoded(data: EventData, *, source: str = MEMBER.did, number: int = 0, **changes: Any) -> bytes:
+    facts = {"id": f"event-{number}", "source": source, "subject": subject_of(data), "time": NOON}
+    return encode_event(data, **(facts | changes))
+
+
+def subject_of(data: EventData) -> str:
+    field = type_of(data).subject_field
+    return getattr(data, field) if field is not None else PATIENT
+
+
+def row(value: bytes, /, *, signer: LocalSigner = MEMBER, **changes: Any) -> Row:
+    facts = {
+        "topic": "salus.clinical.events",
+        "key": PATIENT.encode(),
+        "value": value,
+        "signature": sign_values([value], signer)[0],
+    }
+    return Row(**(facts | changes))
+
+
+def rows_of(values: Sequence[bytes], *, signer: LocalSigner = MEMBER) -> list[Row]:
+    """The rows of one signed batch."""
+    headers = sign_values(values, signer)
+    return [row(value, signature=header) for value, header in zip(values, headers, strict=True)]
+
+
+def verdict(record: Row, *, at: datetime = NOON, ring: KeyRing = RING) -> Judged | RejectedError:
+    """What `judge` says or raises; anything else that it raises fails the test."""
+    try:
+        return judge(
+            topic=record.topic,
+            key=record.key,
+            value=record.value,
+            signature=record.signature,
+            ring=ring,
+            at=at,
+        )
+    except RejectedError as error:
+        return error
+
+
+def refusal_of(value: bytes) -> RejectedError | None:
+    """Why an event is not decoded, if it is not; anything else that is raised fails the test."""
+    try:
+        decode_event(value)
+    except RejectedError as error:
+        return error
+    return None
+
+
+def as_json(value: bytes) -> dict[str, Any]:
+    decoded: dict[str, Any] = msgspec.json.decode(value)
+    return decoded
+
+
+def _of(kind: inspect.Type) -> st.SearchStrategy[Any]:  # noqa: C901, PLR0911  # one per kind of type
+    match kind:
+        case inspect.Metadata(type=inner, extra_json_schema=extra):
+            return (
+                _text(inner, (extra or {}).get("pattern"))
+                if isinstance(inner, inspect.StrType)
+                else _of(inner)
+            )
+        case inspect.StrType():
+            return _text(kind, kind.pattern)
+        case inspect.IntType():
+            return st.integers(kind.ge or 0, kind.le)
+        case inspect.BoolType():
+            return st.booleans()
+        case inspect.DateTimeType():
+            return st.datetimes(datetime(2020, 1, 1), datetime(2040, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001  # Hypothesis adds the zone
+        case inspect.LiteralType():
+            return st.sampled_from(kind.values)
+        case inspect.NoneType():
+            return st.none()
+        case inspect.UnionType():
+            return st.one_of([_of(each) for each in kind.types])
+        case inspect.VarTupleType():
+            return st.lists(_of(kind.item_type), min_size=kind.min_length or 0, max_size=3).map(tuple)
+        case inspect.StructType(cls=cls, fields=fields):
+            return st.fixed_dictionaries({f.name: _of(f.type) for f in fields}).map(
+                lambda found: cls(**found)
+            )
+    raise TypeError(kind)
+
+
+def _text(kind: inspect.StrType, pattern: str | None) -> st.SearchStrategy[str]:
+    sizes = {"min_size": kind.min_length or 0, "max_size": min(kind.max_length or 40, 40)}
+    if pattern is None or pattern.startswith("^[^"):
+        return st.text(st.characters(exclude_categories=("Cs", "Cc")), **sizes)
+    shape = re.compile(pattern.replace(r"$(?!\n)", "").removeprefix("^").replace("]+", "]{1,30}"), re.ASCII)
+    return st.from_regex(shape, fullmatch=True)
+
+
+def data_of(entry: EventType) -> st.SearchStrategy[EventData]:
+    """Any valid data of a type."""
+    found: st.SearchStrategy[EventData] = _of(inspect.type_info(entry.data))
+    return found
+
+
+def any_data() -> st.SearchStrategy[EventData]:
+    """Any valid data of any catalogued type."""
+    return st.sampled_from(all_types()).flatmap(data_of)

@@ -1,0 +1,80 @@
+"""did:key as its authors' vectors have it, and no key that holds its owner to nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from hypothesis import given
+from hypothesis import strategies as st
+
+from salus.events.did import LocalSigner, did_key_of, key_of, multibase_of
+
+FOLDER = Path(__file__).parents[2] / "data" / "vc" / "did-key"
+ED25519: dict[str, Any] = json.loads((FOLDER / "ed25519-x25519.json").read_text())
+OTHERS: dict[str, Any] = {
+    did: vector
+    for name in ("x25519.json", "nist-curves.json")
+    for did, vector in json.loads((FOLDER / name).read_text()).items()
+}
+
+
+@pytest.mark.parametrize("did", ED25519)
+def test_the_vectors_seeds_have_the_vectors_dids(did: str) -> None:
+    seed = bytes.fromhex(ED25519[did]["seed"])
+    signer = LocalSigner.from_seed(seed)
+
+    assert signer.did == did
+    # One of the vectors has the whole DID URL there.
+    fragment = ED25519[did]["verificationKeyPair"]["id"].removeprefix(did)
+    assert signer.verification_method == did + fragment
+    assert did_key_of(key_of(did.removeprefix("did:key:"))) == did
+
+
+@pytest.mark.parametrize("did", OTHERS)
+def test_keys_of_other_curves_are_refused(did: str) -> None:
+    with pytest.raises(ValueError, match="key"):
+        key_of(did.removeprefix("did:key:"))
+
+
+@given(st.binary(min_size=32, max_size=32))
+def test_multibase_goes_there_and_back(seed: bytes) -> None:
+    public = Ed25519PrivateKey.from_private_bytes(seed).public_key()
+
+    assert key_of(multibase_of(public)) == public
+
+
+SMALL_ORDER = [
+    "0100000000000000000000000000000000000000000000000000000000000000",
+    "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    "0000000000000000000000000000000000000000000000000000000000000080",
+    "0000000000000000000000000000000000000000000000000000000000000000",
+    "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+    "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac03fa",
+    "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+    "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc85",
+    "0100000000000000000000000000000000000000000000000000000000000080",
+    "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff",
+    "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff",
+    "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff",
+    "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+]
+"""The eight points of small order in all their encodings ("Taming the many EdDSAs", 2020)."""
+
+
+@pytest.mark.parametrize("point", SMALL_ORDER)
+def test_a_point_of_small_order_is_no_key(point: str) -> None:
+    multibase = multibase_of(Ed25519PublicKey.from_public_bytes(bytes.fromhex(point)))
+
+    with pytest.raises(ValueError, match="holds its owner"):
+        key_of(multibase)
+
+
+@given(st.text(max_size=70) | st.text("z123456789ABCabc", max_size=70))
+def test_arbitrary_text_is_no_key(text: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011  # whatever it says
+        key_of(text)

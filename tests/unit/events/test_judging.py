@@ -1,0 +1,254 @@
+"""One verdict per record: the first reason in the order of `Reason`, in batches as one by one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.unit.events import samples
+from tests.unit.events.samples import (
+    EXPIRED,
+    FUTURE,
+    MEMBER,
+    NOON,
+    OTHER_MEMBER,
+    PATIENT,
+    REVOKED,
+    RING,
+    SERVICES,
+    STRANGER,
+    Row,
+    any_data,
+    as_json,
+    document,
+    encoded,
+    row,
+    rows_of,
+    verdict,
+)
+
+from salus.events.catalogue import Owner, PolicySetAdopted, type_of
+from salus.events.envelope import VALUE_BYTES_MAX
+from salus.events.errors import Reason, RejectedError
+from salus.events.judging import Judged, judge_batch
+from salus.events.signature import sign_values
+from salus.ledger.merkle import leaf_hash
+
+VALUE = encoded(document())
+
+
+def reason_of(record: Row) -> Reason | None:
+    said = verdict(record)
+    return said.reason if isinstance(said, RejectedError) else None
+
+
+def json_with(**changes: Any) -> bytes:
+    return json.dumps(as_json(VALUE) | changes).encode()
+
+
+@given(any_data())
+def test_every_type_is_accepted_from_its_owner(data: Any) -> None:
+    entry = type_of(data)
+    signer = MEMBER if entry.owner is Owner.MEMBER else SERVICES[entry.owner]
+    value = encoded(data, source=signer.did)
+    record = row(value, signer=signer, topic=entry.topic, key=samples.subject_of(data).encode())
+    said = verdict(record)
+
+    assert isinstance(said, Judged)
+    assert said.event.data == data
+    assert said.signer.did == signer.did
+    assert said.digest == leaf_hash(value)
+
+
+FOREIGN = PolicySetAdopted(policy_set="0" * 64, contract="1" * 64)
+CASES: dict[Reason, Row] = {
+    Reason.TOMBSTONE: row(VALUE, value=None),
+    Reason.TOO_LARGE: row(b"\xff" * (20 * VALUE_BYTES_MAX)),
+    Reason.MISSING_SIGNATURE: row(VALUE, signature=None),
+    Reason.MALFORMED_SIGNATURE: row(VALUE, signature=b"v1"),
+    Reason.UNKNOWN_KEY: row(encoded(document(), source=STRANGER.did), signer=STRANGER),
+    Reason.KEY_REVOKED: row(encoded(document(), source=REVOKED.did), signer=REVOKED),
+    Reason.KEY_NOT_YET_VALID: row(encoded(document(), source=FUTURE.did), signer=FUTURE),
+    Reason.KEY_EXPIRED: row(encoded(document(), source=EXPIRED.did), signer=EXPIRED),
+    Reason.BAD_SIGNATURE: row(VALUE, signature=sign_values([b"another"], MEMBER)[0]),
+    Reason.MALFORMED_JSON: row(VALUE[:-1]),
+    Reason.INVALID_ENVELOPE: row(json_with(specversion="0.3")),
+    Reason.UNKNOWN_TYPE: row(json_with(type="salus.clinical.patient-healed.v1")),
+    Reason.WRONG_SOURCE: row(VALUE, signer=OTHER_MEMBER),
+    Reason.WRONG_TOPIC: row(VALUE, topic="salus.lab.events"),
+    Reason.NOT_OWNER: row(encoded(FOREIGN), topic="salus.consent.events"),
+    Reason.WRONG_KEY: row(VALUE, key=b"urn:uuid:someone-else"),
+    Reason.SCHEMA_VIOLATION: row(json_with(data={})),
+}
+
+
+@pytest.mark.parametrize("reason", [reason for reason in Reason if reason is not Reason.DUPLICATE])
+def test_each_reason_has_a_record_that_gets_it(reason: Reason) -> None:
+    assert reason_of(CASES[reason]) is reason
+
+
+def test_every_reason_says_what_it_means() -> None:
+    assert all(reason.meaning.endswith(".") for reason in Reason)
+
+
+@pytest.mark.parametrize("key", [None, b"", PATIENT.encode() + b" ", PATIENT.upper().encode(), b"\xff"])
+def test_a_key_that_is_not_exactly_the_subject_is_wrong(key: bytes | None) -> None:
+    assert reason_of(row(VALUE, key=key)) is Reason.WRONG_KEY
+
+
+def test_a_service_does_not_speak_for_members_nor_for_another_service() -> None:
+    consent, storage = SERVICES[Owner.CONSENT], SERVICES[Owner.STORAGE]
+    clinical = row(encoded(document(), source=consent.did), signer=consent)
+    adopted = row(encoded(FOREIGN, source=storage.did), signer=storage, topic="salus.consent.events")
+
+    assert reason_of(clinical) is Reason.NOT_OWNER
+    assert reason_of(adopted) is Reason.NOT_OWNER
+
+
+# Each fault changes the attributes or the record so that its reason applies, whatever the others do.
+ATTRIBUTE_FAULTS: dict[Reason, dict[str, Any]] = {
+    Reason.INVALID_ENVELOPE: {"id": ""},
+    Reason.UNKNOWN_TYPE: {"type": "salus.x.y.v1"},
+    Reason.WRONG_SOURCE: {"source": "did:key:zSomeoneElse"},
+    Reason.SCHEMA_VIOLATION: {"data": {}},
+}
+ROW_FAULTS: dict[Reason, Callable[[Row], Row]] = {
+    Reason.TOMBSTONE: lambda r: r.but(value=None),
+    Reason.MISSING_SIGNATURE: lambda r: r.but(signature=None),
+    Reason.MALFORMED_SIGNATURE: lambda r: r.but(signature=b"v1 " + (r.signature or b"")),
+    Reason.BAD_SIGNATURE: lambda r: r.but(value=(r.value or b"") + b" "),
+    Reason.WRONG_TOPIC: lambda r: r.but(topic="salus.lab.events"),
+    Reason.WRONG_KEY: lambda r: r.but(key=b"?"),
+}
+KEY_FAULTS = {
+    Reason.UNKNOWN_KEY: STRANGER,
+    Reason.KEY_REVOKED: REVOKED,
+    Reason.KEY_NOT_YET_VALID: FUTURE,
+    Reason.KEY_EXPIRED: EXPIRED,
+}
+FAULTS = [*ATTRIBUTE_FAULTS, *ROW_FAULTS, *KEY_FAULTS, Reason.TOO_LARGE, Reason.MALFORMED_JSON]
+
+
+def faulty(faults: set[Reason]) -> Row:
+    signers = [KEY_FAULTS[reason] for reason in KEY_FAULTS if reason in faults]
+    signer = signers[0] if signers else MEMBER
+    attributes = as_json(encoded(document(), source=signer.did))
+    for reason in faults & ATTRIBUTE_FAULTS.keys():
+        attributes |= ATTRIBUTE_FAULTS[reason]
+    value = json.dumps(attributes).encode() + b"!" * (Reason.MALFORMED_JSON in faults)
+    value += b" " * (VALUE_BYTES_MAX if Reason.TOO_LARGE in faults else 0)
+    record = row(value, signer=signer)
+    for reason in sorted(faults & ROW_FAULTS.keys(), key=list(Reason).index, reverse=True):
+        record = ROW_FAULTS[reason](record)
+    return record
+
+
+@given(st.sets(st.sampled_from(FAULTS), max_size=4))
+def test_of_many_faults_the_first_in_the_order_of_reasons_is_named(faults: set[Reason]) -> None:
+    expected = min(faults, key=list(Reason).index, default=None)
+
+    assert reason_of(faulty(faults)) is expected
+
+
+@given(st.binary(max_size=40), st.binary(max_size=40) | st.none(), st.binary(max_size=40) | st.none())
+def test_arbitrary_records_are_refused_and_nothing_else_happens(
+    value: bytes, key: bytes | None, signature: bytes | None
+) -> None:
+    assert reason_of(row(value, key=key)) is Reason.MALFORMED_JSON
+    assert reason_of(row(value, signature=signature)) in {
+        Reason.MISSING_SIGNATURE,
+        Reason.MALFORMED_SIGNATURE,
+    }
+
+
+@given(st.integers(0, len(VALUE) * 8 - 1))
+def test_a_flipped_bit_is_a_bad_signature_and_signed_again_no_accident(bit: int) -> None:
+    value = bytearray(VALUE)
+    value[bit // 8] ^= 1 << bit % 8
+
+    assert reason_of(row(VALUE).but(value=bytes(value))) is Reason.BAD_SIGNATURE
+    reason_of(row(bytes(value)))
+
+
+SIGNERS = [MEMBER, OTHER_MEMBER, STRANGER, REVOKED, EXPIRED]
+
+
+@st.composite
+def traffic(draw: st.DrawFn) -> list[Row]:
+    """Records of several signed batches: some whole, some in part, some damaged, in any order."""
+    rows: list[Row] = []
+    for number in range(draw(st.integers(1, 4))):
+        signer = draw(st.sampled_from(SIGNERS))
+        size = draw(st.sampled_from([1, 2, 3, 5, 8]))
+        values = [encoded(document(i), source=signer.did, number=number * 10 + i) for i in range(size)]
+        batch = rows_of(values, signer=signer)
+        rows += batch if draw(st.booleans()) else draw(st.lists(st.sampled_from(batch), max_size=size))
+    for _ in range(draw(st.integers(0, 3))):
+        if rows:
+            index = draw(st.integers(0, len(rows) - 1))
+            rows[index] = draw(st.sampled_from(damages(rows, index)))
+    return draw(st.permutations(rows)) if draw(st.booleans()) else rows
+
+
+def damages(rows: list[Row], index: int) -> list[Row]:
+    record = rows[index]
+    signature = record.signature or b""
+    return [
+        record.but(value=None),
+        record.but(value=b"\xff" * (VALUE_BYTES_MAX + 1)),
+        record.but(value=(record.value or b"") + b" "),
+        record.but(signature=None),
+        record.but(signature=signature + b"A"),
+        record.but(signature=signature[:-3] + b"AA="),
+        record.but(signature=signature.replace(b"v1 ", b"v1  ")),
+        record.but(signature=signature.replace(b" 0/", b" 1/")),
+        record.but(signature=signature.replace(b" 1/", b" 01/")),
+        record.but(signature=rows[0].signature),
+        record.but(key=b"?"),
+        record.but(topic="salus.lab.events"),
+        rows[0],
+    ]
+
+
+def same(said: Judged | RejectedError) -> tuple[Any, ...]:
+    if isinstance(said, RejectedError):
+        return said.reason, said.detail
+    return said.event.envelope.id, said.event.data, said.signer, said.digest
+
+
+@given(traffic())
+def test_a_batch_is_judged_as_its_records_are_one_by_one(rows: list[Row]) -> None:
+    together = [same(said) for said in judge_batch(rows, ring=RING, at=NOON)]
+
+    assert together == [same(verdict(record)) for record in rows]
+
+
+def test_a_whole_batch_costs_one_verification(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = rows_of([encoded(document(i), number=i) for i in range(64)])
+    calls = []
+
+    class Counting:
+        def __init__(self, key: Any) -> None:
+            self.key = key
+
+        def verify(self, signature: bytes, text: bytes) -> None:
+            calls.append(text)
+            self.key.verify(signature, text)
+
+    ring = samples.network_ring()
+    known = ring.keys[MEMBER.verification_method]
+    monkeypatch.setitem(
+        ring.keys,
+        MEMBER.verification_method,
+        type(known)(Counting(known.key), known.did, known.valid_from, known.valid_until),  # type: ignore[arg-type]  # counts
+    )
+    whole = judge_batch(rows, ring=ring, at=NOON)
+    assert len(calls) == 1
+    part = judge_batch(rows[10:50], ring=ring, at=NOON)
+
+    assert len(calls) == 2
+    assert all(isinstance(said, Judged) for said in whole + part)

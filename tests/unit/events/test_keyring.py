@@ -1,0 +1,96 @@
+"""Whose key may sign what, and when."""
+
+from __future__ import annotations
+
+import pytest
+from tests.unit.events.samples import (
+    EVENING,
+    MEMBER,
+    MORNING,
+    NOON,
+    OTHER_MEMBER,
+    ROOT,
+    STRANGER,
+    encoded,
+    network_ring,
+    party,
+    public_key,
+)
+
+from salus.events.catalogue import KeyAdded, KeyRevoked, RoleGranted, RoleWithdrawn
+from salus.events.envelope import decode_event
+from salus.events.errors import Reason, RejectedError
+from salus.events.keyring import KeyRing
+
+
+def reason(ring: KeyRing, key_id: str, at: object = NOON) -> Reason | None:
+    try:
+        ring.key_for(key_id, at=at)  # type: ignore[arg-type]  # a moment
+    except RejectedError as error:
+        return error.reason
+    return None
+
+
+def test_a_new_ring_knows_the_root_alone() -> None:
+    ring = KeyRing.rooted(did=ROOT.did, key=public_key(ROOT))
+
+    assert reason(ring, ROOT.verification_method) is None
+    assert ring.parties[ROOT.did].roles == {"identity"}
+    assert reason(ring, MEMBER.verification_method) is Reason.UNKNOWN_KEY
+
+
+def test_a_key_is_valid_from_its_first_moment_and_before_its_last() -> None:
+    ring = KeyRing()
+    ring.apply(party(STRANGER, valid_from=MORNING, valid_until=EVENING))
+    key = STRANGER.verification_method
+
+    assert reason(ring, key, MORNING) is None
+    assert reason(ring, key, EVENING) is Reason.KEY_EXPIRED
+    assert reason(ring, key, MORNING.replace(hour=5)) is Reason.KEY_NOT_YET_VALID
+
+
+def test_a_revoked_key_never_comes_back() -> None:
+    ring = network_ring()
+    key = public_key(MEMBER)
+    ring.apply(KeyRevoked(did=MEMBER.did, key_id=key.id, reason="rotated"))
+    ring.apply(KeyAdded(did=MEMBER.did, key=key))
+    ring.apply(party(MEMBER))
+
+    assert reason(ring, key.id) is Reason.KEY_REVOKED
+
+
+def test_nobody_revokes_or_holds_the_key_of_another() -> None:
+    ring = network_ring()
+    ring.apply(KeyRevoked(did=OTHER_MEMBER.did, key_id=MEMBER.verification_method, reason="compromised"))
+    ring.apply(KeyAdded(did=OTHER_MEMBER.did, key=public_key(STRANGER)))
+    ring.apply(KeyAdded(did=STRANGER.did, key=public_key(STRANGER)))
+
+    assert reason(ring, MEMBER.verification_method) is None
+    assert reason(ring, STRANGER.verification_method) is Reason.UNKNOWN_KEY
+
+
+def test_a_key_that_is_no_key_is_left_out() -> None:
+    ring = network_ring()
+    ring.apply(KeyAdded(did=MEMBER.did, key=public_key(MEMBER, id=f"{MEMBER.did}#2", multibase="z6Mk")))
+
+    assert reason(ring, f"{MEMBER.did}#2") is Reason.UNKNOWN_KEY
+
+
+def test_roles_come_and_go() -> None:
+    ring = network_ring()
+    ring.apply(RoleGranted(did=MEMBER.did, role="operator"))
+    assert ring.parties[MEMBER.did].roles == {"operator"}
+    ring.apply(RoleWithdrawn(did=MEMBER.did, role="operator"))
+    ring.apply(RoleGranted(did=STRANGER.did, role="operator"))
+
+    assert ring.parties[MEMBER.did].roles == set()
+    assert STRANGER.did not in ring.parties
+
+
+@pytest.mark.parametrize(("version", "applied"), [(0, True), (1, False), (None, True)])
+def test_an_event_that_expects_another_version_changes_nothing(version: int | None, applied: bool) -> None:  # noqa: FBT001  # a column
+    ring = network_ring()
+    value = encoded(party(STRANGER), source=ROOT.did, expected_version=version)
+    ring.fold(decode_event(value))
+
+    assert (STRANGER.did in ring.parties) is applied
