@@ -5,7 +5,7 @@ It passes the contract tests of the real one (`tests/contracts/objects`).
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import count
@@ -35,11 +35,10 @@ class MemoryObjects(ObjectStore):
     away: bool = False
     writes: int = 0
     objects: dict[str, tuple[bytes, str]] = field(default_factory=dict)
-    _etags: Iterable[int] = field(default_factory=lambda: count(1))
+    _etags: Iterator[int] = field(default_factory=lambda: count(1))
 
     def __post_init__(self) -> None:
         self._faults = iter(self.faults)
-        self._etags = iter(self._etags)
 
     async def get(self, key: str) -> bytes:
         """Return the object's bytes."""
@@ -130,7 +129,7 @@ class MemoryObjects(ObjectStore):
             raise StoreAwayError(key, "away")
 
     def _written(self, key: str, data: bytes, fault: Fault) -> str:
-        etag = f'"{next(iter(self._etags))}"'
+        etag = f'"{next(self._etags)}"'
         if fault is not Fault.LOST:
             self.objects[key] = (bytes(data), etag)
         _answer(key, fault)
