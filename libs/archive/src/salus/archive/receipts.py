@@ -22,6 +22,7 @@ from salus.ledger.receipt import build_receipt
 
 # A cached leaf takes about 300 bytes and its signature header.
 LEAVES_CACHED_MAX = 100_000
+PATHS_CACHED_MAX = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,8 @@ class ReceiptMaker:
         self._open_note = open_note
         self._leaves_cached_max = leaves_cached_max
         self._cached: OrderedDict[tuple[int, int], DecodedBlock] = OrderedDict()
+        self._paths_of: Checkpoint | None = None
+        self._paths: dict[int, list[bytes]] = {}
         self._under_way: dict[tuple[int, int], asyncio.Task[DecodedBlock]] = {}
 
     async def receipt(
@@ -112,16 +115,23 @@ class ReceiptMaker:
         if leaf_hash(leaf) != block.levels[0][row]:
             key = body_key(at.shard, at.height, block.header.root)
             raise DamagedError(key, f"row {row} does not hash to its leaf hash")
-        log_path = await self._log.inclusion_path(index=at.index, size=checkpoint.size)
-        self._require_logged(block, at, log_path, checkpoint)
+        log_path = await self._log_path(block, at, checkpoint)
         return build_receipt(
             leaf, row, path_in(block.levels, row), block.note, at.index, log_path, checkpoint_note
         )
 
-    def _require_logged(
-        self, block: DecodedBlock, at: Anchored, path: list[bytes], checkpoint: Checkpoint
-    ) -> None:
-        """Raise DamagedError unless the log has exactly this header: nobody is given a receipt that fails."""
+    async def _log_path(self, block: DecodedBlock, at: Anchored, checkpoint: Checkpoint) -> list[bytes]:
+        """Return the header's path in the log, which receipts of one block under one checkpoint share.
+
+        Raises:
+            DamagedError: the log does not have exactly this header: nobody is given a receipt that fails.
+        """
+        if self._paths_of != checkpoint:
+            self._paths_of, self._paths = checkpoint, {}
+        path = self._paths.get(at.index)
+        if path is not None:
+            return path
+        path = await self._log.inclusion_path(index=at.index, size=checkpoint.size)
         try:
             verify_inclusion(
                 leaf=leaf_hash(block.note),
@@ -134,6 +144,9 @@ class ReceiptMaker:
             self._cached.pop((at.shard, at.height), None)
             key = header_key(at.shard, at.height)
             raise DamagedError(key, "header or tiles are not those that the checkpoint covers") from error
+        if self._paths_of == checkpoint and len(self._paths) < PATHS_CACHED_MAX:
+            self._paths[at.index] = path
+        return path
 
     async def block(self, at: Anchored) -> DecodedBlock:
         """Return a decoded block; several callers who want the same one wait for one reading.

@@ -1,0 +1,213 @@
+"""The HTTP face of anchoring, in memory: what is served, what waits, and what a failing part looks like."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+from tests.unit.anchoring.world import SHARD_SIGNERS, World
+
+from salus.anchoring.api import log_routes, receipt_routes, status_routes
+from salus.anchoring.metrics import Metrics
+from salus.anchoring.runner import Runner
+from salus.archive.blocks import BlockArchive
+from salus.archive.building import TOPIC, SampleRecord, sample_records
+from salus.archive.log import LogReader
+from salus.archive.receipts import ReceiptMaker, RecordPosition
+from salus.devkit.waiting import until
+from salus.ledger.block import header_key, open_header
+from salus.ledger.receipt import verify_receipt
+from salus.messaging import MessagingError
+from salus.runtime import problems
+
+
+def sample_from(world: World, *, first: int) -> list[SampleRecord]:
+    return sample_records(3, signer=world.chains[0].event_signer, first=first)
+
+
+@dataclass
+class Service:
+    """Everything but Kafka and sockets."""
+
+    world: World
+    runner: Runner
+    registry: CollectorRegistry
+    http: httpx.AsyncClient
+
+    async def receipt(self, offset: int, **more: Any) -> httpx.Response:
+        return await self.http.get(
+            "/receipts", params={"topic": TOPIC, "partition": 0, "offset": offset} | more
+        )
+
+
+@asynccontextmanager
+async def serving(world: World, *, run: bool = True) -> AsyncIterator[Service]:
+    registry = CollectorRegistry()
+    metrics = Metrics(registry)
+    runner = Runner(world.anchor(), metrics, poll_interval_s=0.01, checkpoint_interval_s=0)
+    maker = ReceiptMaker(
+        BlockArchive(world.ledger),
+        LogReader(world.log),
+        open_note=lambda shard, note: open_header(note, SHARD_SIGNERS[shard].verifier),
+    )
+    app = FastAPI()
+    problems.install(app)
+    app.include_router(log_routes(runner, LogReader(world.log)))
+    app.include_router(receipt_routes(runner, maker, metrics))
+    app.include_router(status_routes(runner))
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    running = asyncio.create_task(runner.run()) if run else None
+    async with httpx.AsyncClient(transport=transport, base_url="http://anchoring") as http:
+        yield Service(world, runner, registry, http)
+    if running is not None:
+        running.cancel()
+        await asyncio.wait([running])
+
+
+@pytest.fixture
+async def service() -> AsyncIterator[Service]:
+    async with serving(World(with_bodies=True)) as service:
+        yield service
+
+
+async def test_a_receipt_that_is_asked_for_before_the_record_exists_comes_when_it_is_anchored(
+    service: Service,
+) -> None:
+    waiting = asyncio.create_task(service.receipt(1, wait_s=20))
+    await service.world.chains[0].seal_samples(1)
+    await service.world.chains[0].seal_samples(1)
+
+    answer = await waiting
+
+    assert verify_receipt(answer.content, service.world.policy).leaf.offset == 1
+    assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+    assert answer.headers["access-control-allow-origin"] == "*"
+
+
+async def test_waiting_ends_with_a_404_that_says_how_far_the_log_is(service: Service) -> None:
+    await service.world.chains[0].seal_samples(3)
+    await service.runner.wait_beyond(0)
+
+    answer = await service.receipt(3, wait_s=0.05)
+
+    assert answer.status_code == 404
+    assert (answer.json()["code"], answer.json()["next_offset"]) == ("not-anchored-yet", 3)
+
+
+async def test_a_record_older_than_the_ledger_is_told_apart(service: Service) -> None:
+    await service.world.chains[0].seal(sample_from(service.world, first=5))
+    await service.runner.wait_beyond(0)
+
+    assert (await service.receipt(4)).json()["code"] == "before-the-ledger"
+    assert (await service.receipt(5)).status_code == 200
+
+
+async def test_an_offset_without_a_record_is_told_apart(service: Service) -> None:
+    records = sample_from(service.world, first=0)
+    await service.world.chains[0].seal([records[0], records[2]])
+    await service.runner.wait_beyond(0)
+
+    assert (await service.receipt(1)).json()["code"] == "no-such-record"
+
+
+async def test_a_damaged_body_is_a_500_with_a_code_and_names_the_block(service: Service) -> None:
+    await service.world.chains[0].seal_samples(1)
+    await service.runner.wait_beyond(0)
+    key = next(k for k in service.world.ledger.objects if "body" in k)
+    service.world.ledger.objects[key] = (b"damaged", '"x"')
+
+    answer = await service.receipt(0)
+
+    assert answer.status_code == 500
+    assert (answer.json()["code"], answer.json()["height"]) == ("archive-damaged", 0)
+
+
+async def test_a_store_that_is_away_is_a_503_and_anchoring_goes_on_when_it_is_back(service: Service) -> None:
+    await service.world.chains[0].seal_samples(1)
+    await service.runner.wait_beyond(0)
+    service.world.log.away = service.world.ledger.away = True
+
+    assert (await service.receipt(0)).json()["code"] == "object-store-away"
+    assert (await service.http.get("/log/tile/0/000.p/1")).json()["code"] == "object-store-away"
+    assert await until(lambda: "away" in str(service.runner.trouble), deadline_s=10)
+    assert (await service.http.get("/status")).json()["trouble"].startswith("StoreAwayError")
+    # What is in memory is still served.
+    assert (await service.http.get("/log/checkpoint")).status_code == 200
+
+    service.world.log.away = service.world.ledger.away = False
+    await service.world.chains[0].seal_samples(1)
+    await service.runner.wait_beyond(1)
+    assert await until(lambda: service.runner.trouble is None, deadline_s=10)
+
+
+async def test_before_the_log_is_loaded_everything_says_so() -> None:
+    async with serving(World(), run=False) as service:
+        for path in ("/log/checkpoint", "/status"):
+            answer = await service.http.get(path)
+
+            assert (answer.status_code, answer.json()["code"]) == (503, "not-started")
+
+
+async def test_lag_counts_announced_blocks_that_are_not_in_the_log(service: Service) -> None:
+    await service.world.chains[0].seal_samples(1)
+    await service.runner.wait_beyond(0)
+
+    service.runner.wake(shard=0, height=4)
+
+    assert (await service.http.get("/status")).json()["lag_blocks"] == 4
+
+
+async def test_a_stalled_chain_is_in_status_and_metrics(service: Service) -> None:
+    service.world.ledger.objects[header_key(1, 0)] = (b"not a header", '"x"')
+    await service.world.chains[0].seal_samples(1)
+    await service.runner.wait_beyond(0)
+
+    status = (await service.http.get("/status")).json()
+
+    assert status["stalled"].keys() == {"1"}
+    assert service.registry.get_sample_value("salus_anchoring_stalled_chains") == 1
+
+
+async def test_another_process_on_the_same_log_is_followed() -> None:
+    async with serving(World(), run=False) as service:
+        await service.runner.anchor.stand()
+        await service.world.chains[0].seal_samples(1)
+        await service.world.anchor().append()
+
+        await service.runner.anchor.refresh()
+
+        assert (await service.http.get("/status")).json()["size"] == 1
+        assert service.runner.find(RecordPosition(TOPIC, 0, 0)) == 0
+
+
+@dataclass
+class DeafNetwork:
+    """Announcements that fail a few times."""
+
+    failures: int
+    announced: list[int]
+
+    async def announce(self, *, size: int, checkpoint: str) -> None:
+        assert checkpoint
+        if self.failures:
+            self.failures -= 1
+            raise MessagingError("away")
+        self.announced.append(size)
+
+
+async def test_a_checkpoint_that_could_not_be_announced_is_announced_later(service: Service) -> None:
+    network = DeafNetwork(failures=2, announced=[])
+    announcing = asyncio.create_task(service.runner.announce(network))
+    await service.world.chains[0].seal_samples(1)
+
+    assert await until(lambda: 1 in network.announced, deadline_s=20)
+    announcing.cancel()
+
+    assert network.announced == sorted(network.announced)
