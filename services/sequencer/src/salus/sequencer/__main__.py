@@ -8,14 +8,15 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 from fastapi import FastAPI
 
+from salus.ledger.block import header_key
 from salus.ledger.note import NoteSigner, NoteVerifier
 from salus.messaging import ping
-from salus.objects import open_store, probe
-from salus.objects.errors import RefusedError, StoreAwayError
+from salus.objects import ObjectStore, open_store, probe
+from salus.objects.errors import NotFoundError, RefusedError, StoreAwayError
 from salus.runtime.identity_view import IDENTITY_TOPIC
 from salus.runtime.keys import load_ed25519, load_signer
 from salus.runtime.network import Network
-from salus.runtime.service import create_app, serve
+from salus.runtime.service import Check, create_app, serve
 from salus.runtime.telemetry import set_up
 from salus.sequencer.adapters.announcements import open_announcements
 from salus.sequencer.adapters.archive import PART as S3
@@ -57,21 +58,15 @@ def shard_of(network: Network, shard_id: int) -> Shard:
 
 @asynccontextmanager
 async def open_sequencer(
-    settings: Settings, shard: Shard, network: Network, progress: Progress, patience: Patience
+    settings: Settings, store: ObjectStore, progress: Progress
 ) -> AsyncIterator[Sequencer]:
     """Connect every port; waits while a part is away."""
+    network = Network.read(settings.network_file)
+    shard, patience, kafka = shard_of(network, settings.shard), Patience(), settings.kafka_bootstrap
     signer = NoteSigner(shard.verifier.name, load_ed25519(settings.note_key_file))
     if signer.key_id != shard.verifier.key_id:
         raise ValueError(f"{settings.note_key_file} is not the key of {shard.verifier.name}")
-    store = open_store(
-        endpoint=settings.s3_endpoint,
-        access_key=settings.s3_access_key,
-        secret_key=settings.s3_secret_key.get_secret_value(),
-        region=settings.s3_region,
-        bucket=settings.ledger_bucket,
-    )
     await patience.outlast(S3, lambda: probe(store), errors=(StoreAwayError, RefusedError))
-    kafka = settings.kafka_bootstrap
     async with AsyncExitStack() as resources:
         identities = await resources.enter_async_context(open_identities(kafka, network, patience))
         announcements = await resources.enter_async_context(
@@ -93,17 +88,15 @@ async def open_sequencer(
         )
 
 
-async def seal(settings: Settings, progress: Progress, patience: Patience, stop: asyncio.Event) -> None:
+async def seal(settings: Settings, store: ObjectStore, progress: Progress, stop: asyncio.Event) -> None:
     """Seal until told to stop; a halt leaves the process up, so that its alarm can be seen."""
-    network = Network.read(settings.network_file)
-    shard = shard_of(network, settings.shard)
-    async with open_sequencer(settings, shard, network, progress, patience) as sequencer:
-        lag = asyncio.create_task(watch_lag(shard.id, progress))
+    async with open_sequencer(settings, store, progress) as sequencer:
+        lag = asyncio.create_task(watch_lag(sequencer.shard.id, progress))
         try:
             await run(sequencer, stop)
         except HaltError as error:
             progress.halted = f"{type(error).__name__}: {error}"
-            PrometheusObserver(shard.id).halted(error)
+            sequencer.observer.halted(error)
             await stop.wait()
         finally:
             lag.cancel()
@@ -117,23 +110,39 @@ async def watch_lag(shard: int, progress: Progress) -> None:
         await asyncio.sleep(LAG_EVERY_S)
 
 
-async def main(settings: Settings) -> None:
-    """Serve health, metrics and status while sealing; end with an error if sealing ends with one."""
-    set_up(settings)
-    progress, patience, stop = Progress(), Patience(), asyncio.Event()
-    shard = shard_of(Network.read(settings.network_file), settings.shard)
+def checks_of(settings: Settings, store: ObjectStore, progress: Progress) -> dict[str, Check]:
+    """Return what /readyz looks at."""
+
+    async def require_store() -> None:
+        with suppress(NotFoundError):
+            await store.head(header_key(settings.shard, 0))
 
     async def require_sealing() -> None:
         if progress.halted is not None:
             raise RuntimeError(progress.halted)
+        if progress.reader is None:
+            raise RuntimeError("the chain is not read back yet")
 
-    checks = {
+    return {
         KAFKA: lambda: ping(settings.kafka_bootstrap),
-        S3: patience.check(S3),
+        S3: require_store,
         "sealing": require_sealing,
     }
 
-    sealing = asyncio.create_task(seal(settings, progress, patience, stop))
+
+async def main(settings: Settings) -> None:
+    """Serve health, metrics and status while sealing; end with an error if sealing ends with one."""
+    set_up(settings)
+    shard = shard_of(Network.read(settings.network_file), settings.shard)
+    store = open_store(
+        endpoint=settings.s3_endpoint,
+        access_key=settings.s3_access_key,
+        secret_key=settings.s3_secret_key.get_secret_value(),
+        region=settings.s3_region,
+        bucket=settings.ledger_bucket,
+    )
+    progress, stop = Progress(), asyncio.Event()
+    sealing = asyncio.create_task(seal(settings, store, progress, stop))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -141,6 +150,7 @@ async def main(settings: Settings) -> None:
         stop.set()
         await asyncio.wait((sealing,), timeout=STOP_S_MAX)
 
+    checks = checks_of(settings, store, progress)
     app = create_app(settings, title="Salus sequencer", lifespan=lifespan, checks=checks)
     app.include_router(routes(shard, progress))
     serving = asyncio.create_task(serve(app, settings))

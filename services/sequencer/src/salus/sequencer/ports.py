@@ -10,6 +10,7 @@ from typing import Protocol, TypeVar
 
 from salus.events.keyring import KeyRing
 from salus.sequencer.domain import Draft, Partition, Rejection, SourceRecord
+from salus.sequencer.errors import HaltError
 
 _T = TypeVar("_T")
 
@@ -118,6 +119,9 @@ class Observer(Protocol):
 
     def overtaken(self, *, height: int) -> None:
         """Take note that another sequencer was first."""
+
+    def halted(self, error: HaltError) -> None:
+        """Raise the alarm: sealing stopped and needs a person."""
 
     def block(self, height: int, traces: Sequence[bytes]) -> AbstractContextManager[object]:
         """Trace the writing of a block within the context; `traces` are W3C traceparents of its records."""

@@ -13,7 +13,7 @@ from salus.events.keyring import KeyRing
 from salus.messaging import Record
 from salus.runtime.identity_view import apply_identity_record
 from salus.sequencer.domain import Draft, Partition
-from salus.sequencer.errors import LogRefusedError
+from salus.sequencer.errors import HaltError, LogRefusedError
 from salus.sequencer.ports import Announcement
 
 _T = TypeVar("_T")
@@ -185,6 +185,9 @@ class SilentObserver:
     def overtaken(self, *, height: int) -> None:  # noqa: ARG002  # the port's shape
         """Count a lost race."""
         self.races_lost += 1
+
+    def halted(self, error: HaltError) -> None:
+        """Keep silent."""
 
     @contextmanager
     def block(self, height: int, traces: Sequence[bytes]) -> Iterator[None]:  # noqa: ARG002  # the port's shape

@@ -18,10 +18,6 @@ PAUSE_FIRST_S = 0.1
 PAUSE_MAX_S = 5.0
 
 
-class PartAwayError(Exception):
-    """A part of the platform does not answer; the sentence is shown in /readyz."""
-
-
 @dataclass
 class Patience:
     """Repeats attempts until they succeed; every attempt given to it must be harmless to repeat.
@@ -54,12 +50,3 @@ class Patience:
                 if self.away.pop(part, None) is not None:
                     _log.info("the part is back", part=part)
                 return answer
-
-    def check(self, part: str) -> Callable[[], Awaitable[None]]:
-        """Return a readiness check that fails while somebody waits for the part."""
-
-        async def require_here() -> None:
-            if part in self.away:
-                raise PartAwayError(self.away[part])
-
-        return require_here
