@@ -25,6 +25,7 @@ from salus.objects import NotFoundError
 from salus.runtime.publishing import open_publisher
 from salus.storage.__main__ import open_kms
 from salus.storage.adapters.vault import BucketVault
+from salus.storage.rotate import rotate
 
 MIB = 1024 * 1024
 
@@ -216,14 +217,14 @@ async def test_integrators_seal_to_the_public_key_and_storage_opens(world):
 async def test_rotating_the_root_key_touches_no_object(world):
     patient = await world.patient()
     name = await world.store(patient, b"content")
-    keys = world.bucket(world.settings.keys_bucket)
     objects = world.bucket(world.settings.objects_bucket)
     before = [entry async for entry in objects.list(name)]
-    kms = await open_kms(world.settings, keys)
-    await kms.rotate()
 
-    assert await BucketVault(keys, kms).rewrap() == 1
-    await kms.retire()
+    assert await rotate(world.settings, retire=False) == 1
+    assert (await world.read(name, patient)).content == b"content"
+    assert await rotate(world.settings, retire=True) == 0
+    await world.stop()
+    await world.start()
 
     assert (await world.read(name, patient)).content == b"content"
     assert [entry async for entry in objects.list(name)] == before

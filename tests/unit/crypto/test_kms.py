@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from salus.crypto.errors import KmsAwayError, KmsExistsError, UnwrapError
+from salus.crypto.errors import KmsAwayError, KmsError, KmsExistsError, UnwrapError
 from salus.crypto.kms import FileKms
 
 KEY = bytes(range(32))
@@ -63,6 +63,17 @@ async def test_a_rotation_by_another_process_is_noticed(tmp_path: Path) -> None:
     await there.rotate()
 
     assert await here.unwrap(await there.wrap(KEY, context="c"), context="c") == KEY
+
+
+async def test_nothing_is_retired_that_another_process_has_replaced(tmp_path: Path) -> None:
+    here = await FileKms.create(tmp_path / "kms")
+    there = await FileKms.open(tmp_path / "kms")
+    await there.rotate()
+    wrapped = await there.wrap(KEY, context="c")
+
+    with pytest.raises(KmsError, match="rotated"):
+        await here.retire()
+    assert await (await FileKms.open(tmp_path / "kms")).unwrap(wrapped, context="c") == KEY
 
 
 async def test_a_kms_is_never_made_over_another(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
-from salus.crypto.errors import KmsAwayError, KmsExistsError, UnwrapError
+from salus.crypto.errors import KmsAwayError, KmsError, KmsExistsError, UnwrapError
 from salus.crypto.keys import read_private, write_private
 
 FORMAT = b"salus.health/wrapped-key/v1"
@@ -131,8 +131,15 @@ class FileKms:
         return name
 
     async def retire(self) -> None:
-        """Forget every root key but the current one: call it when all keys have been re-wrapped."""
+        """Forget every root key but the current one: call it when all keys have been re-wrapped.
+
+        Raises:
+            KmsError: another process has rotated since; re-wrap again first.
+        """
         current = self._roots.current
+        known = await asyncio.to_thread(_load, self.path, self._passphrase)
+        if known.current != current:
+            raise KmsError(f"{self.path} was rotated by someone else meanwhile")
         self._roots = _Roots(current=current, keys={current: self._roots.keys[current]})
         await asyncio.to_thread(self._save)
 

@@ -54,8 +54,7 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
     """Connect everything, finish erasures that a crash interrupted, and yield the app."""
     network = Network.read(settings.network_file)
     kafka = settings.kafka_bootstrap
-    objects = await _bucket(settings, settings.objects_bucket)
-    keys = await _bucket(settings, settings.keys_bucket)
+    objects, keys = await open_buckets(settings)
     vault = BucketVault(keys, await open_kms(settings, keys))
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_fold_store(settings.database_url))
@@ -126,6 +125,12 @@ async def shred_forever(subjects: Subjects, interval_s: float) -> None:
         await asyncio.sleep(interval_s)
 
 
+async def open_buckets(settings: Settings) -> tuple[ObjectStore, ObjectStore]:
+    """Return the buckets of objects and of keys, made if they are missing; raises ObjectsError."""
+    objects = await _bucket(settings, settings.objects_bucket)
+    return objects, await _bucket(settings, settings.keys_bucket)
+
+
 async def _bucket(settings: Settings, name: str) -> ObjectStore:
     secret = settings.s3_secret_key.get_secret_value()
     admin = Admin(
@@ -147,8 +152,7 @@ async def _bucket(settings: Settings, name: str) -> ObjectStore:
 
 
 async def _require_buckets(settings: Settings) -> None:
-    for name in (settings.objects_bucket, settings.keys_bucket):
-        await _bucket(settings, name)
+    await open_buckets(settings)
 
 
 async def _answers(store: ObjectStore) -> None:
