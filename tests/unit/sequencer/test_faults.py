@@ -199,7 +199,12 @@ def publish_something(world: World, storm: Storm, number: int) -> None:
 async def play(random: Random) -> tuple[World, Storm]:
     """Play one schedule until every record is sealed and announced."""
     storm = Storm(random, stormy_steps=random.randrange(50, 400))
-    limits = Limits(records_max=random.randrange(1, 5), age_ms_max=300, in_flight_max=random.randrange(1, 4))
+    limits = Limits(
+        records_max=random.randrange(1, 5),
+        bytes_max=random.choice([10, len(document(0)) + 10, 16 * 1024 * 1024]),
+        age_ms_max=300,
+        in_flight_max=random.randrange(1, 4),
+    )
     world = World.with_hospital(limits=limits)
     stop = asyncio.Event()
     lives = [asyncio.create_task(life(world, storm, who, stop)) for who in ("A", "B")]
