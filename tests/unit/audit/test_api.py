@@ -136,7 +136,7 @@ async def test_the_newest_entry_comes_first(world: World) -> None:
         ({"outcome": "refused"}, ["decided-1"]),
         ({"outcome": "rejected"}, [None]),
         ({"q": "OBJ-1 hresch"}, ["read-2"]),
-        ({"q": "100%"}, []),
+        ({"q": "o%1"}, []),
         ({"q": "bad-signature"}, [None]),
         ({"since": (NOON + timedelta(days=1)).isoformat()}, []),
         ({"until": NOON.isoformat()}, []),
@@ -247,7 +247,7 @@ def test_no_text_makes_a_cursor_fail_otherwise_than_as_a_cursor(text: str) -> No
     blocks=st.lists(st.integers(1, 4), min_size=1, max_size=4),
     inserts=st.lists(st.integers(0, 3), max_size=6),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_reading_page_by_page_while_blocks_arrive_loses_and_repeats_nothing(
     page: int, blocks: list[int], inserts: list[int]
 ) -> None:
@@ -266,6 +266,7 @@ def test_reading_page_by_page_while_blocks_arrive_loses_and_repeats_nothing(
                 answer = (await world.get("/trail", **query)).json()
                 seen += [entry["id"] for entry in answer["entries"]]
                 cursor = answer["next"]
+                assert len(seen) <= len(expected)
                 if cursor is None:
                     break
                 if arriving and (size := arriving.pop()):

@@ -19,7 +19,7 @@ from salus.audit.domain.blocks import BlockRefusedError
 from salus.audit.domain.directory import Directory
 from salus.audit.domain.search import Found, Question, Visibility
 from salus.audit.handlers import Alarm, Bell, Follower, Indexer, publish_next
-from salus.audit.ports import Message, OutOfReachError
+from salus.audit.ports import Message, OutOfReachError, Tip
 from salus.events.catalogue import (
     AccessDecided,
     ConsentGranted,
@@ -133,6 +133,16 @@ async def test_two_indexers_at_once_index_each_block_once(trail: SqlTrail) -> No
     await asyncio.gather(*(index_all(chain, trail) for _ in range(3)))
 
     assert [each.entry.id for each in await all_of(trail)] == [f"event-{index}" for index in range(8)]
+
+
+async def test_an_append_from_where_the_shard_no_longer_is_changes_nothing(trail: SqlTrail) -> None:
+    start, first, second = Tip(0, None), Tip(1, b"first"), Tip(2, b"second")
+    assert await trail.append([], Directory(), shard=0, tip=first, before=start)
+
+    assert not await trail.append([], Directory(), shard=0, tip=first, before=start)
+    assert not await trail.append([], Directory(), shard=0, tip=second, before=Tip(7, b"seventh"))
+
+    assert await trail.tip(0) == first
 
 
 async def test_a_rebuilt_trail_equals_the_first(trail: SqlTrail, tmp_path: Path) -> None:
