@@ -129,6 +129,8 @@ GOOD_LEAF = Leaf("salus.lab.events", 3, 99, "accepted", bytes(range(32)), b"v1 s
     [
         GOOD_LEAF.data()[:-1],
         GOOD_LEAF.data() + b"x",
+        replace(GOOD_LEAF, signature=None).data()[:-1],
+        replace(GOOD_LEAF, signature=None).data() + b"x",
         GOOD_LEAF.data().replace(b" 6\n", b" 06\n"),
         GOOD_LEAF.data().replace(b" 6\n", b" -\n"),
         GOOD_LEAF.data().replace(b" 99 ", b" 099 "),

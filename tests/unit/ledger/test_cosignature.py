@@ -78,13 +78,20 @@ def test_the_mldsa_message_has_room_for_names_of_255_bytes_only() -> None:
         cosigned_message(COSIGNED_MLDSA44, "w" * 256, 5, CHECKPOINT.text())
 
 
-def test_a_time_of_zero_says_nothing_and_is_neither_signed_nor_believed() -> None:
-    signature = ED25519.cosign(CHECKPOINT, seconds=1).signature
+@pytest.mark.parametrize("seconds", [0, 2**63])
+def test_a_time_that_says_nothing_is_neither_signed_nor_believed(seconds: int) -> None:
+    message = cosigned_message(COSIGNED_ED25519, ED25519.name, seconds, CHECKPOINT.text())
+    signed = seconds.to_bytes(8, "big") + ED25519._key.sign(message)
 
     with pytest.raises(ValueError, match="not a time"):
-        ED25519.cosign(CHECKPOINT, seconds=0)
+        ED25519.cosign(CHECKPOINT, seconds=seconds)
     with pytest.raises(InvalidSignature):
-        ED25519.verifier.check(CHECKPOINT.text().encode(), bytes(8) + signature[8:])
+        ED25519.verifier.check(CHECKPOINT.text().encode(), signed)
+
+
+def test_an_empty_signature_has_no_time() -> None:
+    with pytest.raises(InvalidSignature):
+        time_of_cosignature(bytes(8))
 
 
 def test_a_plain_note_key_is_not_a_witness_key_and_the_reverse() -> None:
