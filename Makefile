@@ -5,13 +5,12 @@ BIN := .venv/bin
 UV := .venv/salus-tools/uv
 CODE := libs services tests tools $(wildcard benchmarks examples)
 SOURCES := $(wildcard libs/*/src services/*/src)
-ISOLATED_NAMES := $(notdir $(wildcard libs/* services/*))
 empty :=
 space := $(empty) $(empty)
 export MYPYPATH := $(subst $(space),:,$(strip $(SOURCES)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup parts demo test check format lint format-check types contracts declared generated unit bench lock clean
+.PHONY: help setup parts demo test check format lint format-check types contracts declared generated generate unit bench lock clean
 
 help: ## This text
 	@echo "Salus: two commands are enough on a fresh machine with Python 3.11 or newer and"
@@ -55,7 +54,10 @@ declared: setup ## Does each package declare what it imports? Each is imported w
 	@echo "== isolated imports" && $(BIN)/python tools/isolated_imports.py
 
 generated: setup ## Are the generated files up to date?
-	@echo "== generated files" && $(BIN)/python tools/generated_files.py
+	@echo "== generated files" && $(BIN)/python tools/generated_files.py --check
+
+generate: setup ## Write the generated files: JSON Schemas and the AsyncAPI document
+	@$(BIN)/python tools/generated_files.py
 
 unit: setup ## The tests that need no sockets
 	@echo "== unit tests" && $(BIN)/python -m pytest -q tests/unit tests/contracts $(PYTEST)

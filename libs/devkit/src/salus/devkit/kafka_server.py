@@ -117,7 +117,6 @@ class KafkaServer:
         """
         classpath = await kafka_classpath(self._narrator)
         preferred = preferred or tuple(self._ports[:1])
-        self._narrator.step("starting Kafka")
         for attempt in range(1, START_ATTEMPTS_MAX + 1):
             self._ports = [*free_ports(1, preferred=preferred), *free_ports(1)]
             await self._format(classpath)

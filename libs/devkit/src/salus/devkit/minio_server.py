@@ -79,7 +79,6 @@ class MinioServer:
         """
         binary = await minio_binary(self._narrator)
         preferred = preferred or tuple(self._ports)
-        self._narrator.step("starting MinIO")
         for attempt in range(1, START_ATTEMPTS_MAX + 1):
             self._ports = free_ports(1, preferred=preferred)
             self.process = self._spawn(binary)

@@ -6,14 +6,15 @@ In this order: endpoints given by the environment, a container engine, local pro
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Mapping, Sequence
 
 from salus.devkit.addresses import REGION, S3, Addresses, Kind, Parts, port_of
 from salus.devkit.engine import EngineParts
 from salus.devkit.errors import DevkitError, MissingToolError
-from salus.devkit.kafka_server import KafkaServer, kafka_needs
-from salus.devkit.minio_server import MinioServer, minio_needs
+from salus.devkit.kafka_server import KafkaServer, kafka_classpath, kafka_needs
+from salus.devkit.minio_server import MinioServer, minio_binary, minio_needs
 from salus.devkit.narration import Narrator
 from salus.devkit.processes import Place, ProcessRecord
 from salus.devkit.tools import engine_answers
@@ -68,8 +69,16 @@ class LocalParts:
             secret_key=previous.s3.secret_key if previous else "",
         )
         kafka = self._kafka = KafkaServer(self._place.below("kafka"), self._narrator)
-        await minio.start(preferred=port_of(previous.s3.endpoint) if previous else ())
-        await kafka.start(preferred=port_of(previous.kafka_bootstrap) if previous else ())
+        # What takes minutes the first time goes one after the other, so that its progress can be followed.
+        await minio_binary(self._narrator)
+        await kafka_classpath(self._narrator)
+        self._narrator.step("starting Kafka and MinIO")
+        try:
+            async with asyncio.TaskGroup() as both:
+                both.create_task(minio.start(preferred=port_of(previous.s3.endpoint) if previous else ()))
+                both.create_task(kafka.start(preferred=port_of(previous.kafka_bootstrap) if previous else ()))
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from None
         return Addresses(kafka.bootstrap, S3(minio.endpoint, minio.access_key, minio.secret_key))
 
     def adopt(self, addresses: Addresses, processes: Sequence[ProcessRecord]) -> None:
