@@ -15,6 +15,7 @@ from tests.unit.archive.small_ledger import EVENT_SIGNER, rejected_records
 
 from salus.archive.body import SCHEMA, BodyColumns, decode_body, encode_body, unreadable_parts
 from salus.archive.building import BEGIN, columns_of, sample_records
+from salus.archive.columns import columns_of_body
 from salus.archive.errors import BodyError
 
 hashes = st.binary(min_size=32, max_size=32)
@@ -48,6 +49,35 @@ def test_what_is_encoded_is_decoded(made: list[tuple[Any, ...]]) -> None:
     decoded = decode_body(encode_body(columns), verify_pages=True)
 
     assert decoded.to_pydict() == {name: getattr(columns, name) for name in SCHEMA.names}
+
+
+@given(st.lists(rows, max_size=20))
+def test_the_fast_lists_are_those_of_arrow(made: list[tuple[Any, ...]]) -> None:
+    columns = BodyColumns(*map(list, zip(*made, strict=True))) if made else BodyColumns()
+    body = encode_body(columns)
+    since = [
+        None if time is None else (time - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+        for time in columns.time
+    ]
+
+    assert columns_of_body(body) == decode_body(body).to_pydict() | {"time": since}
+    assert columns_of_body(body, names=["offset", "value"]) == {
+        "offset": columns.offset,
+        "value": columns.value,
+    }
+
+
+def test_the_fast_lists_go_over_several_groups_of_rows() -> None:
+    columns = columns_of(sample_records(1, signer=EVENT_SIGNER))
+    many = BodyColumns(**{name: getattr(columns, name) * 9000 for name in SCHEMA.names})
+    many.digest[1::2] = [bytes(32)] * 4500
+    many.value[1::2] = [None] * 4500
+    body = encode_body(many)
+
+    lists = columns_of_body(body)
+
+    assert lists["digest"] == many.digest
+    assert lists["value"] == many.value
 
 
 def test_the_same_columns_have_the_same_bytes() -> None:

@@ -5,15 +5,16 @@ Pure. What it finds it names: the row, or, where the file cannot be read, the co
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from hashlib import sha256
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
-from salus.archive.body import ACCEPTED, SCHEMA, decode_body, unreadable_parts
+from salus.archive.body import ACCEPTED, SCHEMA, unreadable_parts
+from salus.archive.columns import Columns, columns_of_body
 from salus.archive.errors import BodyError
 from salus.archive.report import Finding
 from salus.ledger.block import Header, body_key, leaf_hashes
@@ -31,11 +32,11 @@ class Attributes(msgspec.Struct, frozen=True):
     source: str
     type: str
     subject: str
-    time: datetime
+    time: Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 _ATTRIBUTES = msgspec.json.Decoder(Attributes)
-Columns = Mapping[str, Sequence[Any]]
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +82,6 @@ def check_body(shard: int, header: Header, data: bytes) -> list[Finding]:
         except BodyError as error:
             return [blamed.finding("body-unreadable", str(error))]
     return _check_changed(blamed, data)
-
-
-def columns_of_body(data: bytes, *, names: Sequence[str] | None = None) -> dict[str, list[Any]]:
-    """Return the columns as lists; raises BodyError."""
-    table = decode_body(data, columns=names)
-    return {name: table[name].to_pylist() for name in table.column_names}
 
 
 def check_rows(blamed: Blamed, columns: Columns) -> list[Finding]:
@@ -204,12 +199,14 @@ def _check_kept(blamed: Blamed, columns: Columns) -> Iterator[Finding]:
     yield from _capped(blamed, "row-columns", "the columns do not repeat the event", differing, columns)
 
 
-def _repeats(value: bytes, repeated: Sequence[Any]) -> bool:
+def _repeats(value: bytes, repeated: list[Any]) -> bool:
     try:
         event = _ATTRIBUTES.decode(value)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
-    return (event.id, event.source, event.type, event.subject, event.time) == tuple(repeated)
+    since = event.time - _EPOCH
+    microseconds = (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+    return [event.id, event.source, event.type, event.subject, microseconds] == repeated
 
 
 def _capped(

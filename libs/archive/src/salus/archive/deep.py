@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from salus.archive.blocks import BlockArchive
 from salus.archive.body import ACCEPTED
-from salus.archive.check_body import Blamed, Columns, columns_of_body
+from salus.archive.check_body import Blamed
+from salus.archive.columns import Columns, columns_of_body
 from salus.archive.errors import ArchiveError
 from salus.archive.report import Finding
 from salus.archive.trust import Trust

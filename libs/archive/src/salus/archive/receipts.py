@@ -8,10 +8,10 @@ from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from salus.archive.blocks import BlockArchive
-from salus.archive.body import ACCEPTED, decode_body
+from salus.archive.check_body import digests
+from salus.archive.columns import columns_of_body
 from salus.archive.errors import BodyError, DamagedError, MissingError, NoSuchRecordError
 from salus.archive.log import LogReader
 from salus.ledger.block import Header, Leaf, body_key, header_key
@@ -43,8 +43,8 @@ class DecodedBlock:
     levels: list[list[bytes]]
     rows: dict[tuple[str, int], tuple[int, int]]
     offsets: array[int]
-    statuses: Any
-    signatures: Any
+    statuses: list[str]
+    signatures: list[bytes | None]
     digests: list[bytes]
 
     def find(self, record: RecordPosition) -> int:
@@ -65,9 +65,9 @@ class DecodedBlock:
             topic=record.topic,
             partition=record.partition,
             offset=record.offset,
-            status=self.statuses[row].as_py(),
+            status=self.statuses[row],
             digest=self.digests[row],
-            signature=self.signatures[row].as_py(),
+            signature=self.signatures[row],
         )
 
 
@@ -188,34 +188,25 @@ class ReceiptMaker:
 def _decode(shard: int, note: bytes, header: Header, body: bytes) -> DecodedBlock:
     """Decode a body and check its root; the values are hashed and let go."""
     key = body_key(shard, header.height, header.root)
-    columns = ["topic", "partition", "offset", "status", "leaf_hash", "digest", "signature", "value"]
+    names = ["topic", "partition", "offset", "status", "leaf_hash", "digest", "signature", "value"]
     try:
-        table = decode_body(body, columns=columns).combine_chunks()
+        columns = columns_of_body(body, names=names)
     except BodyError as error:
         raise DamagedError(key, str(error)) from error
-    levels = levels_of(table["leaf_hash"].to_pylist()) if table.num_rows else [[]]
-    if table.num_rows != header.leaves or (header.leaves and levels[-1][0] != header.root):
+    rows = len(columns["topic"])
+    levels = levels_of(columns["leaf_hash"]) if rows else [[]]
+    if rows != header.leaves or (header.leaves and levels[-1][0] != header.root):
         raise DamagedError(key, "the leaf hashes do not lead to the root in the header")
     return DecodedBlock(
         note=note,
         header=header,
         levels=levels,
-        rows=_spans(table["topic"].to_pylist(), table["partition"].to_pylist()),
-        offsets=array("q", table["offset"].to_pylist()),
-        statuses=table["status"],
-        signatures=table["signature"],
-        digests=_digests(table),
+        rows=_spans(columns["topic"], columns["partition"]),
+        offsets=array("q", columns["offset"]),
+        statuses=columns["status"],
+        signatures=columns["signature"],
+        digests=digests(columns),
     )
-
-
-def _digests(table: Any) -> list[bytes]:
-    kept = table["digest"].to_pylist()
-    values = table["value"].to_pylist()
-    statuses = table["status"].to_pylist()
-    return [
-        leaf_hash(value) if status == ACCEPTED and value is not None else digest or b""
-        for status, value, digest in zip(statuses, values, kept, strict=True)
-    ]
 
 
 def _spans(topics: list[str], partitions: list[int]) -> dict[tuple[str, int], tuple[int, int]]:
