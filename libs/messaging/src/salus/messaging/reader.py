@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
@@ -16,6 +17,10 @@ FETCH_BYTES_MAX = 64 * 1024 * 1024
 PARTITION_FETCH_BYTES_MAX = 4 * 1024 * 1024
 # Records are handed out when they come; this is how long the broker holds a question that has no answer yet.
 FETCH_WAIT_MS_MAX = 500
+# The client library itself would go on asking for 40 s, and whoever called us would wait as long.
+ANSWER_S_MAX = 10
+# Its own 100 ms fill the log with hundreds of lines a second while the broker is away.
+RETRY_MS = 500
 
 Partition = tuple[str, int]
 
@@ -103,9 +108,12 @@ class Reader:
 
     async def _offsets(self, method: str) -> dict[Partition, int]:
         try:
-            offsets = await getattr(self._opened(self._asking), method)(list(self._starts))
+            async with asyncio.timeout(ANSWER_S_MAX):
+                offsets = await getattr(self._opened(self._asking), method)(list(self._starts))
         except KafkaError as error:
             raise _translated(error) from error
+        except TimeoutError:
+            raise BrokerAwayError(f"no broker answered within {ANSWER_S_MAX} s") from None
         return {(at.topic, at.partition): offset for at, offset in offsets.items()}
 
     async def _connect(self) -> AIOKafkaConsumer:
@@ -118,6 +126,7 @@ class Reader:
             fetch_max_bytes=FETCH_BYTES_MAX,
             max_partition_fetch_bytes=PARTITION_FETCH_BYTES_MAX,
             fetch_max_wait_ms=FETCH_WAIT_MS_MAX,
+            retry_backoff_ms=RETRY_MS,
             check_crcs=True,
         )
         try:
@@ -149,5 +158,3 @@ def _translated(error: KafkaError) -> MessagingError:
         return OutOfRangeError(type(error).__name__)
     kind = BrokerAwayError if getattr(error, "retriable", False) else MessagingError
     return kind(type(error).__name__)
-
-
