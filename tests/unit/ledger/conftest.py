@@ -1,81 +1,22 @@
-"""A small network that tests may look at from all sides: one shard, two blocks, a log of a few entries."""
+"""The small network of `network.py`, made once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
+from tests.unit.ledger.network import SIGNATURES, STATUSES, VALUES, Following, World, key_of
 
 from salus.ledger.block import NO_PREVIOUS, Header, Leaf, Range, sign_header
 from salus.ledger.checkpoint import Checkpoint, sign_checkpoint
 from salus.ledger.cosignature import CosignatureSigner
-from salus.ledger.merkle import leaf_hash, levels_of, path_in, root_of
+from salus.ledger.merkle import leaf_hash, root_of
 from salus.ledger.note import NoteSigner, add_signatures
-from salus.ledger.policy import Policy
-from salus.ledger.receipt import build_receipt
-from salus.ledger.tiles import TileRef, inclusion_proof, new_tiles
-
-VALUES = [b'{"id":"%d"}' % i for i in range(7)]
-STATUSES = ["accepted"] * 6 + ["rejected:malformed-json"]
-SIGNATURES = [b"v1 did:key:z#z 0/1 sig"] * 6 + [None]
-
-
-def _key(seed: str) -> Ed25519PrivateKey:
-    return Ed25519PrivateKey.from_private_bytes(sha256(seed.encode()).digest())
-
-
-@dataclass(frozen=True)
-class World:
-    """The network: signers, one block of seven leaves (one rejected), and a log of nine entries."""
-
-    shard: NoteSigner
-    log: NoteSigner
-    witnesses: tuple[CosignatureSigner, ...]
-    leaves: tuple[Leaf, ...]
-    header: Header
-    header_note: bytes
-    entries: tuple[bytes, ...]
-    tiles: dict[str, bytes]
-    checkpoint: Checkpoint
-    checkpoint_note: bytes
-
-    @property
-    def policy(self) -> Policy:
-        """Trust the log, the shard, and two of the three witnesses."""
-        return Policy(
-            log=self.log.verifier,
-            shards={self.shard.name: self.shard.verifier},
-            witnesses=tuple(witness.verifier for witness in self.witnesses),
-            quorum=2,
-        )
-
-    @property
-    def hashes(self) -> list[bytes]:
-        """The leaf hashes of the block."""
-        return [leaf.hash() for leaf in self.leaves]
-
-    def read_tile(self, level: int, index: int, width: int) -> bytes:
-        """Read a tile of the log."""
-        return self.tiles[TileRef(level, index, width).path]
-
-    def receipt(self, index: int = 3, checkpoint_note: bytes | None = None) -> bytes:
-        """Return the receipt of a leaf of the block."""
-        at = self.entries.index(self.header_note)
-        return build_receipt(
-            self.leaves[index].data(),
-            index,
-            path_in(levels_of(self.hashes), index),
-            self.header_note,
-            at,
-            inclusion_proof(at, len(self.entries), self.read_tile),
-            self.checkpoint_note if checkpoint_note is None else checkpoint_note,
-        )
+from salus.ledger.tiles import new_tiles
 
 
 @pytest.fixture(scope="session")
@@ -99,12 +40,12 @@ def header() -> Header:
 @pytest.fixture(scope="session")
 def world() -> World:
     """The network, made from fixed seeds."""
-    shard = NoteSigner("salus.example/shard/0", _key("shard"))
-    log = NoteSigner("salus.example/log", _key("log"))
+    shard = NoteSigner("salus.example/shard/0", key_of("shard"))
+    log = NoteSigner("salus.example/log", key_of("log"))
     witnesses = (
-        CosignatureSigner("witness.example/ed25519", _key("w1")),
+        CosignatureSigner("witness.example/ed25519", key_of("w1")),
         CosignatureSigner("witness.example/mldsa", MLDSA44PrivateKey.from_seed_bytes(sha256(b"w2").digest())),
-        CosignatureSigner("witness.example/silent", _key("w3")),
+        CosignatureSigner("witness.example/silent", key_of("w3")),
     )
     leaves = tuple(
         Leaf("salus.clinical.events", 0, 10 + i, status, leaf_hash(value), signature)
@@ -143,7 +84,7 @@ def world() -> World:
 
 
 @pytest.fixture(scope="session")
-def following(world: World) -> Callable[..., Header]:
+def following(world: World) -> Following:
     """Make the header that may stand after the world's block, with some of its facts changed."""
 
     def make(**changes: object) -> Header:

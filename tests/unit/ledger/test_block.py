@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from hashlib import sha256
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.ledger.network import Following, World
 
 from salus.ledger.block import (
     BLOCK_CODES,
@@ -218,7 +219,7 @@ def test_a_header_that_cannot_be_true_is_malformed(header: Header, old: str, new
         parse_header(header.text().replace(old, new))
 
 
-def test_a_header_is_signed_by_its_shard_and_opened_with_its_key(world) -> None:
+def test_a_header_is_signed_by_its_shard_and_opened_with_its_key(world: World) -> None:
     assert open_header(world.header_note, world.shard.verifier) == world.header
     with pytest.raises(BlockError, match="header-signature"):
         open_header(world.header_note, world.log.verifier)
@@ -228,14 +229,14 @@ def test_a_header_is_signed_by_its_shard_and_opened_with_its_key(world) -> None:
         sign_header(replace(world.header, time=world.header.time.replace(microsecond=1)), world.shard)
 
 
-def test_a_shards_key_cannot_speak_for_another_shard(world) -> None:
+def test_a_shards_key_cannot_speak_for_another_shard(world: World) -> None:
     text = replace(world.header, origin="salus.example/shard/1").text()
 
     with pytest.raises(BlockError, match="origin"):
         open_header(sign_note(text, [world.shard]), world.shard.verifier)
 
 
-def test_no_flipped_bit_of_a_header_verifies(world) -> None:
+def test_no_flipped_bit_of_a_header_verifies(world: World) -> None:
     for bit in range(0, len(world.header_note) * 8, 7):
         flipped = bytearray(world.header_note)
         flipped[bit // 8] ^= 1 << bit % 8
@@ -243,7 +244,7 @@ def test_no_flipped_bit_of_a_header_verifies(world) -> None:
             open_header(bytes(flipped), world.shard.verifier)
 
 
-def test_a_header_is_never_too_long_for_a_log_entry(world) -> None:
+def test_a_header_is_never_too_long_for_a_log_entry(world: World) -> None:
     many = tuple(Range("t" * 249, partition, 0, 1) for partition in range(300))
 
     with pytest.raises(BlockError, match="malformed-header"):
@@ -252,17 +253,14 @@ def test_a_header_is_never_too_long_for_a_log_entry(world) -> None:
         open_header(bytes(65_536), world.shard.verifier)
 
 
-def test_a_block_may_be_empty(world) -> None:
+def test_a_block_may_be_empty(world: World) -> None:
     still = (Range("salus.clinical.events", 0, 5, 9),)
     empty = replace(world.header, leaves=0, accepted=0, root=sha256(b"").digest(), ranges=still)
 
     assert open_header(sign_header(empty, world.shard), world.shard.verifier) == empty
 
 
-Following = Callable[..., Header]
-
-
-def test_a_header_may_follow_the_one_before(world, following: Following) -> None:
+def test_a_header_may_follow_the_one_before(world: World, following: Following) -> None:
     check_succession(None, world.header)
     check_succession((world.header, world.header_note), following())
 
@@ -288,7 +286,9 @@ def test_a_header_may_follow_the_one_before(world, following: Following) -> None
         ),
     ],
 )
-def test_a_header_that_may_not_follow_is_refused(world, following: Following, code: str, changes) -> None:
+def test_a_header_that_may_not_follow_is_refused(
+    world: World, following: Following, code: str, changes: dict[str, Any]
+) -> None:
     with pytest.raises(BlockError) as refused:
         check_succession((world.header, world.header_note), following(**changes))
 
@@ -296,14 +296,14 @@ def test_a_header_that_may_not_follow_is_refused(world, following: Following, co
     assert code in BLOCK_CODES
 
 
-def test_a_chain_begins_with_height_zero_and_nothing_before(world, following: Following) -> None:
+def test_a_chain_begins_with_height_zero_and_nothing_before(world: World, following: Following) -> None:
     with pytest.raises(BlockError, match="height"):
         check_succession(None, following())
     with pytest.raises(BlockError, match="previous"):
         check_succession(None, replace(world.header, previous=bytes(31) + b"x"))
 
 
-def test_a_new_partition_may_join_a_shard(world, following: Following) -> None:
+def test_a_new_partition_may_join_a_shard(world: World, following: Following) -> None:
     joined = (*following().ranges, Range("salus.lab.events", 0, 40, 41))
 
     check_succession((world.header, world.header_note), following(ranges=joined, leaves=2))
@@ -316,7 +316,7 @@ GAVE = Handover("gave", "salus.clinical.events", 1, 0, OTHER_SHARD)
 TOOK = Handover("took", "salus.lab.events", 0, 40, OTHER_SHARD)
 
 
-def test_a_partition_may_be_given_to_another_shard_and_taken_back(world, following: Following) -> None:
+def test_a_partition_may_be_given_to_another_shard_and_taken_back(world: World, following: Following) -> None:
     giving = following(handovers=(GAVE,))
     check_succession((world.header, world.header_note), giving)
     note = sign_header(giving, world.shard)
@@ -333,14 +333,14 @@ def test_a_partition_may_be_given_to_another_shard_and_taken_back(world, followi
         check_succession((giving, note), replace(taken, handovers=()))
 
 
-def test_what_a_shard_covers_already_it_cannot_take(world, following: Following) -> None:
+def test_what_a_shard_covers_already_it_cannot_take(world: World, following: Following) -> None:
     again = Handover("took", "salus.clinical.events", 0, 17, OTHER_SHARD)
 
     with pytest.raises(BlockError, match="handover"):
         check_succession((world.header, world.header_note), following(handovers=(again,)))
 
 
-def test_a_handover_stands_at_an_end_of_its_range_and_names_another_shard(world) -> None:
+def test_a_handover_stands_at_an_end_of_its_range_and_names_another_shard(world: World) -> None:
     lab = Range("salus.lab.events", 0, 40, 41)
     sound = replace(world.header, ranges=(CLINICAL, OTHER, lab), leaves=2, accepted=2, handovers=(GAVE, TOOK))
     assert parse_header(sound.text()) == sound
@@ -372,5 +372,5 @@ def test_keys_sort_as_heights_do() -> None:
     assert header_key(0, 9) < header_key(0, 10)
 
 
-def test_a_header_is_read_by_whoever_holds_the_shards_vkey(world) -> None:
+def test_a_header_is_read_by_whoever_holds_the_shards_vkey(world: World) -> None:
     assert open_header(world.header_note, NoteVerifier.from_vkey(world.shard.vkey)) == world.header

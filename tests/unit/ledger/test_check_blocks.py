@@ -6,10 +6,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.ledger.network import Following, World
 
 from salus.ledger.block import Header, Leaf, Range, sign_header
 from salus.ledger.check_blocks import (
@@ -76,7 +78,7 @@ def _found(block: Header, rows: list[Row]) -> list[tuple[str, str]]:
     return [(finding.code, finding.where) for finding in findings]
 
 
-def _with(index: int, **changes: object) -> list[Row]:
+def _with(index: int, **changes: Any) -> list[Row]:
     return [*ROWS[:index], ROWS[index]._replace(**changes), *ROWS[index + 1 :]]
 
 
@@ -122,11 +124,13 @@ MUTATIONS = st.dictionaries(
 
 @given(st.integers(0, 6), MUTATIONS, st.sampled_from(["keep", "drop", "repeat", "swap"]))
 def test_the_quick_look_and_the_slow_one_agree(
-    block_of_rows: Header, index: int, changes: dict[str, object], how: str
+    block_of_rows: Header, index: int, changes: dict[str, Any], how: str
 ) -> None:
     rows = [*ROWS]
     typed = {"offset": int, "partition": int, "topic": str, "status": str, "leaf_hash": bytes}
-    sane = {k: v for k, v in changes.items() if isinstance(v, typed.get(k, (bytes, type(None))))}
+    sane: dict[str, Any] = {
+        k: v for k, v in changes.items() if isinstance(v, typed.get(k, (bytes, type(None))))
+    }
     rows[index] = rows[index]._replace(**sane)
     if how == "drop":
         del rows[index]
@@ -193,7 +197,7 @@ def test_a_status_that_was_changed_later_is_found(block: Header) -> None:
         {"time": datetime(2026, 1, 1, tzinfo=UTC)},
     ],
 )
-def test_a_descriptive_column_that_lies_is_found(changes: dict[str, object]) -> None:
+def test_a_descriptive_column_that_lies_is_found(changes: dict[str, Any]) -> None:
     (finding,) = check_columns(_with(4, **changes), place=PLACE)
 
     assert (finding.code, finding.where) == ("row-columns", _place(4))
@@ -214,7 +218,7 @@ def test_a_body_is_the_one_its_header_names(header: Header) -> None:
         assert [finding.code for finding in check_body(named, wrong, place=PLACE)] == ["body-hash"]
 
 
-def _chain(world, following: Callable[..., Header], length: int) -> list[bytes]:
+def _chain(world: World, following: Callable[..., Header], length: int) -> list[bytes]:
     notes = [world.header_note]
     while len(notes) < length:
         height = len(notes)
@@ -227,11 +231,11 @@ def _chain(world, following: Callable[..., Header], length: int) -> list[bytes]:
     return notes
 
 
-def test_a_sound_chain_has_nothing_wrong(world, following) -> None:
+def test_a_sound_chain_has_nothing_wrong(world: World, following: Following) -> None:
     assert check_chain(_chain(world, following, 5), world.shard.verifier, shard=0) == []
 
 
-def test_a_missing_header_is_named_once(world, following) -> None:
+def test_a_missing_header_is_named_once(world: World, following: Following) -> None:
     notes: list[bytes | None] = [*_chain(world, following, 5)]
     notes[2] = None
 
@@ -239,7 +243,7 @@ def test_a_missing_header_is_named_once(world, following) -> None:
     assert (finding.code, finding.where) == ("header-missing", "shard 0 block 2")
 
 
-def test_a_flipped_bit_of_a_header_is_named_once(world, following) -> None:
+def test_a_flipped_bit_of_a_header_is_named_once(world: World, following: Following) -> None:
     notes = _chain(world, following, 5)
     for bit in range(0, len(notes[2]) * 8, 11):
         flipped = bytearray(notes[2])
@@ -250,7 +254,7 @@ def test_a_flipped_bit_of_a_header_is_named_once(world, following) -> None:
         assert finding.code in {"header-signature", "header-unreadable"}
 
 
-def test_a_validly_signed_header_that_does_not_follow_is_found(world, following) -> None:
+def test_a_validly_signed_header_that_does_not_follow_is_found(world: World, following: Following) -> None:
     notes = _chain(world, following, 3)
     rewritten = sign_header(following(accepted=0), world.shard)
 
@@ -258,7 +262,7 @@ def test_a_validly_signed_header_that_does_not_follow_is_found(world, following)
     assert (finding.code, finding.where) == ("chain-broken", "shard 0 block 2")
 
 
-def test_a_header_with_a_wrong_signature_can_still_be_read(world) -> None:
+def test_a_header_with_a_wrong_signature_can_still_be_read(world: World) -> None:
     header, findings = ChainChecker(0, world.log.verifier).add(world.header_note)
 
     assert header == world.header

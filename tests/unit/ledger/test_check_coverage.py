@@ -24,7 +24,9 @@ def _found(headers: list[Header]) -> list[tuple[str, str]]:
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 5)), max_size=12))
-def test_a_partition_that_moves_between_shards_is_covered_once(header: Header, steps) -> None:
+def test_a_partition_that_moves_between_shards_is_covered_once(
+    header: Header, steps: list[tuple[int, int]]
+) -> None:
     headers, at = [], 0
     for shard, count in steps:
         headers.append(_covering(header, shard, at, at + count))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from tests.unit.ledger.network import Following, World
 
 from salus.ledger.block import sign_header
 from salus.ledger.check_log import AnchoringChecker, check_log
@@ -115,7 +116,7 @@ def _checked(chains: dict[str, list[bytes | None]], entries: list[bytes | None])
     return [(f.code, f.where) for i, entry in enumerate(entries) for f in checker.add(i, entry)]
 
 
-def test_every_header_is_in_the_log_once_and_in_order(world, following) -> None:
+def test_every_header_is_in_the_log_once_and_in_order(world: World, following: Following) -> None:
     second = sign_header(following(), world.shard)
     notes = [world.header_note, second]
     chains: dict[str, list[bytes | None]] = {world.shard.name: [leaf_hash(note) for note in notes]}
@@ -127,11 +128,12 @@ def test_every_header_is_in_the_log_once_and_in_order(world, following) -> None:
     assert _checked(chains, [None, world.header_note]) == []
 
 
-def test_an_entry_that_is_no_header_of_a_known_shard_is_found(world) -> None:
+def test_an_entry_that_is_no_header_of_a_known_shard_is_found(world: World) -> None:
     assert _checked({}, [world.header_note]) == [("entry-unknown", "log entry 0")]
     assert _checked({world.shard.name: []}, [b"junk"]) == [("entry-unknown", "log entry 0")]
 
 
-def test_an_anchored_header_that_the_archive_no_longer_holds_is_found(world) -> None:
-    for chain in ([], [None], [bytes(32)]):
+def test_an_anchored_header_that_the_archive_no_longer_holds_is_found(world: World) -> None:
+    chains: list[list[bytes | None]] = [[], [None], [bytes(32)]]
+    for chain in chains:
         assert _checked({world.shard.name: chain}, [world.header_note]) == [("entry-wrong", "log entry 0")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.ledger.network import World
 
 from salus.ledger.checkpoint import Checkpoint, open_checkpoint, parse_checkpoint, sign_checkpoint
 from salus.ledger.errors import CheckpointError, NoteError
@@ -68,12 +69,12 @@ def test_what_is_not_exactly_a_checkpoint_is_malformed(text: str) -> None:
         parse_checkpoint(text)
 
 
-def test_a_line_break_cannot_be_smuggled_into_a_line(world) -> None:
+def test_a_line_break_cannot_be_smuggled_into_a_line(world: World) -> None:
     with pytest.raises(CheckpointError):
         sign_checkpoint(Checkpoint(world.log.name, 1, bytes(32), ("a\nb",)), [world.log])
 
 
-def test_only_the_logs_own_signature_makes_a_checkpoint(world) -> None:
+def test_only_the_logs_own_signature_makes_a_checkpoint(world: World) -> None:
     others = [witness.verifier for witness in world.witnesses]
     checkpoint, opened = open_checkpoint(world.checkpoint_note, world.log.verifier, others)
 
@@ -85,7 +86,7 @@ def test_only_the_logs_own_signature_makes_a_checkpoint(world) -> None:
         )
 
 
-def test_another_logs_checkpoint_is_refused_even_if_the_key_signed_it(world) -> None:
+def test_another_logs_checkpoint_is_refused_even_if_the_key_signed_it(world: World) -> None:
     other = Checkpoint("salus.example/other", 1, bytes(32))
 
     with pytest.raises(CheckpointError, match="origin"):

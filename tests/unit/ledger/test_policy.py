@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.ledger.network import World
 
 from salus.ledger.cosignature import CosignatureSigner
 from salus.ledger.errors import PolicyError
@@ -19,7 +20,7 @@ Change = Callable[[dict[str, Any]], object]
 
 
 @pytest.fixture
-def network(world) -> dict[str, Any]:
+def network(world: World) -> dict[str, Any]:
     return {
         "origin": "salus.example",
         "root": {"did": "did:key:z"},
@@ -29,7 +30,7 @@ def network(world) -> dict[str, Any]:
     }
 
 
-def test_a_policy_comes_out_of_the_networks_description(world, network) -> None:
+def test_a_policy_comes_out_of_the_networks_description(world: World, network: dict[str, Any]) -> None:
     policy = Policy.from_network(json.dumps(network).encode())
 
     assert policy.log.vkey == world.log.vkey
@@ -58,7 +59,7 @@ def test_a_policy_comes_out_of_the_networks_description(world, network) -> None:
         lambda n: n["witnesses"]["keys"].append(n["witnesses"]["keys"][0]),
     ],
 )
-def test_a_description_that_is_not_exact_is_refused(network, change: Change) -> None:
+def test_a_description_that_is_not_exact_is_refused(network: dict[str, Any], change: Change) -> None:
     change(network)
 
     with pytest.raises(PolicyError, match="malformed-policy"):
@@ -71,7 +72,7 @@ def test_arbitrary_bytes_are_no_policy(data: bytes) -> None:
         Policy.from_network(data)
 
 
-def test_a_quorum_counts_witnesses_not_keys(world) -> None:
+def test_a_quorum_counts_witnesses_not_keys(world: World) -> None:
     one, other, _ = world.witnesses
     both = CosignatureSigner(one.name, other._key)
 
@@ -79,19 +80,19 @@ def test_a_quorum_counts_witnesses_not_keys(world) -> None:
         Policy(log=world.log.verifier, shards={}, witnesses=(one.verifier, both.verifier), quorum=2)
 
 
-def test_a_shards_key_bears_the_shards_name(world) -> None:
+def test_a_shards_key_bears_the_shards_name(world: World) -> None:
     with pytest.raises(PolicyError):
         Policy(log=world.log.verifier, shards={"other": world.shard.verifier})
 
 
-def test_a_header_of_an_unknown_shard_is_not_opened(world) -> None:
+def test_a_header_of_an_unknown_shard_is_not_opened(world: World) -> None:
     policy = Policy(log=world.log.verifier, shards={})
 
     with pytest.raises(PolicyError, match="unknown-shard"):
         policy.open_header(world.header_note, world.shard.name)
 
 
-def test_what_is_remembered_is_bounded(world, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_remembered_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("salus.ledger.policy._REMEMBERED_MAX", 1)
     policy = world.policy
     other = NoteSigner(world.log.name, world.log._key)

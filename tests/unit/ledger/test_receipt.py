@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.ledger.network import World
 
 from salus.ledger.block import sign_header
 from salus.ledger.checkpoint import Checkpoint, sign_checkpoint
@@ -48,7 +49,7 @@ def _code(receipt: bytes, policy: Policy, event: bytes | None = None) -> str:
     return refused.value.code
 
 
-def test_every_leaf_of_a_block_has_a_receipt(world) -> None:
+def test_every_leaf_of_a_block_has_a_receipt(world: World) -> None:
     for index, leaf in enumerate(world.leaves):
         proven = verify_receipt(world.receipt(index), world.policy, event=b'{"id":"%d"}' % index)
 
@@ -61,12 +62,12 @@ def test_every_leaf_of_a_block_has_a_receipt(world) -> None:
         )
 
 
-def test_the_receipt_of_a_rejected_record_says_so(world) -> None:
+def test_the_receipt_of_a_rejected_record_says_so(world: World) -> None:
     assert not verify_receipt(world.receipt(6), world.policy).leaf.is_accepted
 
 
 @given(data=st.data())
-def test_no_flipped_bit_of_a_receipt_verifies(world, data: st.DataObject) -> None:
+def test_no_flipped_bit_of_a_receipt_verifies(world: World, data: st.DataObject) -> None:
     receipt = world.receipt(data.draw(st.integers(0, 6)))
     # Half of the bits belong to the ML-DSA cosignature; the others deserve as many tries.
     bit = data.draw(st.integers(0, 2400 * 8 - 1) | st.integers(0, len(receipt) * 8 - 1))
@@ -76,7 +77,7 @@ def test_no_flipped_bit_of_a_receipt_verifies(world, data: st.DataObject) -> Non
     assert _code(bytes(flipped), world.policy) in RECEIPT_CODES
 
 
-def test_every_single_bit_counts(world) -> None:
+def test_every_single_bit_counts(world: World) -> None:
     receipt = world.receipt()
     short = receipt[: receipt.index("— witness.example/mldsa".encode())]
     policy = replace(world.policy, quorum=1)
@@ -89,7 +90,7 @@ def test_every_single_bit_counts(world) -> None:
 
 
 @given(st.binary(max_size=200))
-def test_arbitrary_bytes_prove_nothing(world, junk: bytes) -> None:
+def test_arbitrary_bytes_prove_nothing(world: World, junk: bytes) -> None:
     receipt = world.receipt()
     for data in (junk, b"c2sp.org/tlog-proof@v1\n" + junk, receipt[:300] + junk, receipt + junk + b"\n"):
         with suppress(ReceiptError):
@@ -97,7 +98,7 @@ def test_arbitrary_bytes_prove_nothing(world, junk: bytes) -> None:
             pytest.fail("it verified")
 
 
-def test_parsing_undoes_building(world) -> None:
+def test_parsing_undoes_building(world: World) -> None:
     receipt = world.receipt()
 
     assert parse_receipt(receipt).encode() == receipt
@@ -123,11 +124,11 @@ def test_parsing_a_proof_undoes_formatting(proof: Proof) -> None:
     assert parse_proof(proof.encode()) == proof
 
 
-def test_the_wrong_event_is_refused(world) -> None:
+def test_the_wrong_event_is_refused(world: World) -> None:
     assert _code(world.receipt(3), world.policy, b'{"id":"4"}') == "event-digest"
 
 
-def test_another_leaf_is_not_in_the_block(world) -> None:
+def test_another_leaf_is_not_in_the_block(world: World) -> None:
     parsed = parse_receipt(world.receipt())
     forged = replace(world.leaves[3], status="rejected:duplicate").data()
     other = Receipt(replace(parsed.in_block, extra=forged), parsed.in_log)
@@ -135,7 +136,7 @@ def test_another_leaf_is_not_in_the_block(world) -> None:
     assert _code(other.encode(), world.policy) == "block-path"
 
 
-def test_another_index_is_not_the_leafs(world) -> None:
+def test_another_index_is_not_the_leafs(world: World) -> None:
     parsed = parse_receipt(world.receipt())
 
     in_block = Receipt(replace(parsed.in_block, index=2), parsed.in_log)
@@ -144,14 +145,14 @@ def test_another_index_is_not_the_leafs(world) -> None:
     assert _code(in_log.encode(), world.policy) == "log-path"
 
 
-def test_garbage_for_a_leaf_is_named(world) -> None:
+def test_garbage_for_a_leaf_is_named(world: World) -> None:
     parsed = parse_receipt(world.receipt())
     other = Receipt(replace(parsed.in_block, extra=b"not a leaf"), parsed.in_log)
 
     assert _code(other.encode(), world.policy) == "leaf"
 
 
-def test_a_leaf_outside_the_blocks_ranges_is_refused_even_if_its_hash_is_in_the_tree(world) -> None:
+def test_a_leaf_outside_the_blocks_ranges_is_refused_even_if_its_hash_is_in_the_tree(world: World) -> None:
     stray = replace(world.leaves[0], offset=99)
     note = sign_header(replace(world.header, leaves=1, accepted=1, root=root_of([stray.hash()])), world.shard)
     parsed = parse_receipt(world.receipt())
@@ -160,7 +161,7 @@ def test_a_leaf_outside_the_blocks_ranges_is_refused_even_if_its_hash_is_in_the_
     assert _code(receipt.encode(), world.policy) == "leaf"
 
 
-def test_a_header_by_another_key_is_refused(world) -> None:
+def test_a_header_by_another_key_is_refused(world: World) -> None:
     forged = sign_note(world.header.text(), [world.log])
     parsed = parse_receipt(world.receipt())
     receipt = Receipt(replace(parsed.in_block, checkpoint=forged), parsed.in_log)
@@ -170,7 +171,7 @@ def test_a_header_by_another_key_is_refused(world) -> None:
     assert _code(world.receipt(), unknown) == "header-signature"
 
 
-def test_a_header_that_is_not_in_the_log_is_refused(world) -> None:
+def test_a_header_that_is_not_in_the_log_is_refused(world: World) -> None:
     later = sign_header(replace(world.header, height=5), world.shard)
     parsed = parse_receipt(world.receipt())
     receipt = Receipt(replace(parsed.in_block, checkpoint=later), parsed.in_log)
@@ -178,19 +179,19 @@ def test_a_header_that_is_not_in_the_log_is_refused(world) -> None:
     assert _code(receipt.encode(), world.policy) == "log-path"
 
 
-def test_a_checkpoint_by_another_key_is_refused(world) -> None:
+def test_a_checkpoint_by_another_key_is_refused(world: World) -> None:
     forged = sign_note(world.checkpoint.text(), [world.shard])
 
     assert _code(world.receipt(checkpoint_note=forged), world.policy) == "checkpoint-signature"
 
 
-def test_a_checkpoint_of_another_log_is_refused(world) -> None:
+def test_a_checkpoint_of_another_log_is_refused(world: World) -> None:
     other = sign_checkpoint(replace(world.checkpoint, origin="salus.example/other"), [world.log])
 
     assert _code(world.receipt(checkpoint_note=other), world.policy) == "checkpoint-signature"
 
 
-def test_too_few_witnesses_are_no_quorum(world) -> None:
+def test_too_few_witnesses_are_no_quorum(world: World) -> None:
     alone = sign_checkpoint(world.checkpoint, [world.log])
     receipt = world.receipt(checkpoint_note=alone)
 
@@ -198,7 +199,7 @@ def test_too_few_witnesses_are_no_quorum(world) -> None:
     assert verify_receipt(receipt, replace(world.policy, quorum=0)).cosigners == ()
 
 
-def test_one_witness_with_two_keys_counts_once(world) -> None:
+def test_one_witness_with_two_keys_counts_once(world: World) -> None:
     one, other, silent = world.witnesses
     double = CosignatureSigner(one.name, other._key)
     note = add_signatures(
@@ -210,20 +211,20 @@ def test_one_witness_with_two_keys_counts_once(world) -> None:
     assert _code(world.receipt(checkpoint_note=note), replace(world.policy, witnesses=witnesses)) == "quorum"
 
 
-def test_a_witness_that_is_not_in_the_policy_counts_for_nothing(world) -> None:
+def test_a_witness_that_is_not_in_the_policy_counts_for_nothing(world: World) -> None:
     policy = replace(world.policy, witnesses=world.policy.witnesses[1:], quorum=2)
 
     assert _code(world.receipt(), policy) == "quorum"
 
 
-def test_a_wrong_cosignature_by_a_known_witness_spoils_the_receipt(world) -> None:
+def test_a_wrong_cosignature_by_a_known_witness_spoils_the_receipt(world: World) -> None:
     silent = world.witnesses[2].verifier
     note = add_signatures(world.checkpoint_note, [NoteSignature(silent.name, silent.key_id, bytes(72))])
 
     assert _code(world.receipt(checkpoint_note=note), world.policy) == "checkpoint-signature"
 
 
-def test_a_witness_of_another_root_does_not_count(world) -> None:
+def test_a_witness_of_another_root_does_not_count(world: World) -> None:
     elsewhere = Checkpoint(world.log.name, world.checkpoint.size, bytes(32))
     note = add_signatures(
         sign_checkpoint(world.checkpoint, [world.log]),
@@ -233,7 +234,7 @@ def test_a_witness_of_another_root_does_not_count(world) -> None:
     assert _code(world.receipt(checkpoint_note=note), world.policy) == "checkpoint-signature"
 
 
-def test_what_was_verified_once_is_verified_with_its_own_bytes_only(world) -> None:
+def test_what_was_verified_once_is_verified_with_its_own_bytes_only(world: World) -> None:
     policy = world.policy
     verify_receipt(world.receipt(), policy)
     text, _ = split_note(world.checkpoint_note)
@@ -257,14 +258,14 @@ def test_what_was_verified_once_is_verified_with_its_own_bytes_only(world) -> No
         (b"/block/0\n", b"/block/x\n"),
     ],
 )
-def test_what_is_not_exactly_a_receipt_is_malformed(world, old: bytes, new: bytes) -> None:
+def test_what_is_not_exactly_a_receipt_is_malformed(world: World, old: bytes, new: bytes) -> None:
     receipt = world.receipt()
     assert old in receipt
 
     assert _code(receipt.replace(old, new), world.policy) == "malformed"
 
 
-def test_a_proof_without_extra_data_is_no_receipt(world) -> None:
+def test_a_proof_without_extra_data_is_no_receipt(world: World) -> None:
     parsed = parse_receipt(world.receipt())
 
     assert (
@@ -273,7 +274,7 @@ def test_a_proof_without_extra_data_is_no_receipt(world) -> None:
     )
 
 
-def test_an_overlong_path_or_file_is_malformed(world) -> None:
+def test_an_overlong_path_or_file_is_malformed(world: World) -> None:
     parsed = parse_receipt(world.receipt())
     long = Receipt(replace(parsed.in_block, path=(bytes(32),) * 65), parsed.in_log)
 
@@ -281,7 +282,7 @@ def test_an_overlong_path_or_file_is_malformed(world) -> None:
     assert _code(bytes(2_000_001), world.policy) == "malformed"
 
 
-def test_parts_that_do_not_fit_make_no_receipt(world) -> None:
+def test_parts_that_do_not_fit_make_no_receipt(world: World) -> None:
     parsed = parse_receipt(world.receipt())
     for index, note in (
         (-1, world.header_note),

@@ -12,6 +12,7 @@ from importlib.resources import files
 from typing import Any
 
 import pytest
+from tests.unit.ledger.network import World
 
 from salus.ledger.checkpoint import sign_checkpoint
 from salus.ledger.errors import LedgerError, PolicyError, ReceiptError
@@ -76,7 +77,7 @@ def _in_python(case: Case) -> list[str]:
     return ["valid", *place, str(proven.checkpoint.size), *(c.name for c in proven.cosigners)]
 
 
-def _network(world, *, quorum: int = 1, witnesses: int = 1, **changes: Any) -> bytes:
+def _network(world: World, *, quorum: int = 1, witnesses: int = 1, **changes: Any) -> bytes:
     return json.dumps(
         {
             "log": {"origin": world.log.name, "verifier_key": world.log.vkey},
@@ -87,7 +88,7 @@ def _network(world, *, quorum: int = 1, witnesses: int = 1, **changes: Any) -> b
     ).encode()
 
 
-def _short(world) -> bytes:
+def _short(world: World) -> bytes:
     """Return a receipt whose checkpoint has no ML-DSA cosignature, which browsers cannot check."""
     receipt: bytes = world.receipt()
     return receipt[: receipt.index("— witness.example/mldsa".encode())]
@@ -99,14 +100,14 @@ def _require_same_verdicts(cases: list[Case]) -> list[list[str]]:
     return verdicts
 
 
-def test_every_receipt_of_a_block_is_valid_in_the_page(world) -> None:
+def test_every_receipt_of_a_block_is_valid_in_the_page(world: World) -> None:
     values = [b'{"id":"%d"}' % index for index in range(7)]
     cases: list[Case] = [(world.receipt(i), _network(world), value) for i, value in enumerate(values)]
 
     assert {verdict[0] for verdict in _require_same_verdicts(cases)} == {"valid"}
 
 
-def test_every_flipped_bit_gets_the_same_verdict_in_the_page(world) -> None:
+def test_every_flipped_bit_gets_the_same_verdict_in_the_page(world: World) -> None:
     receipt, policy = _short(world), _network(world)
     cases: list[Case] = []
     for bit in range(0, len(receipt) * 8, 5):
@@ -117,7 +118,7 @@ def test_every_flipped_bit_gets_the_same_verdict_in_the_page(world) -> None:
     assert "valid" not in {verdict[0] for verdict in _require_same_verdicts(cases)}
 
 
-def test_every_reason_of_refusal_is_the_same_in_the_page(world) -> None:
+def test_every_reason_of_refusal_is_the_same_in_the_page(world: World) -> None:
     receipt, policy = _short(world), _network(world)
     parsed = parse_receipt(receipt)
     alone = sign_checkpoint(world.checkpoint, [world.log])
@@ -155,7 +156,7 @@ def test_every_reason_of_refusal_is_the_same_in_the_page(world) -> None:
     }
 
 
-def test_a_header_text_is_read_as_strictly_by_the_page(world) -> None:
+def test_a_header_text_is_read_as_strictly_by_the_page(world: World) -> None:
     text = world.header.text()
     parsed = parse_receipt(_short(world))
     cases: list[Case] = []
@@ -186,7 +187,7 @@ def test_a_header_text_is_read_as_strictly_by_the_page(world) -> None:
     assert codes == {"malformed", "log-path"}
 
 
-def test_the_page_says_that_it_cannot_check_mldsa(world) -> None:
+def test_the_page_says_that_it_cannot_check_mldsa(world: World) -> None:
     (verdict,) = _in_javascript([(world.receipt(), _network(world, quorum=2, witnesses=3), None)])
 
     assert verdict == ["quorum"]

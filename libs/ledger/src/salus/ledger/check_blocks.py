@@ -112,7 +112,7 @@ def is_sound(header: Header, rows: Iterable[Sequence[Any]]) -> bool:
                 return False
             accepted += 1
             digest = sha256(LEAF_PREFIX + value).digest()  # noqa: PLW2901  # from here on both kinds are alike
-        elif _malformation(Row(*place, offset, status, *described, stored, digest, signature, value)):
+        elif _malformation(Row._make((*place, offset, status, *described, stored, digest, signature, value))):
             return False
         length = "-" if signature is None else len(signature)
         line = f"{topic} {partition} {offset} {status} {length}\n".encode()
