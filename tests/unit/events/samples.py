@@ -48,7 +48,7 @@ SERVICES[Owner.IDENTITY] = ROOT
 
 
 def public_key(signer: LocalSigner, **changes: Any) -> PublicKey:
-    facts = {
+    facts: dict[str, Any] = {
         "id": signer.verification_method,
         "multibase": multibase_of(signer.public_key),
         "valid_from": MORNING,
@@ -102,7 +102,7 @@ def document(number: int = 0, patient: str = PATIENT) -> DocumentRegistered:
 
 
 def encoded(data: EventData, *, source: str = MEMBER.did, number: int = 0, **changes: Any) -> bytes:
-    facts = {"id": f"event-{number}", "source": source, "subject": subject_of(data), "time": NOON}
+    facts: dict[str, Any] = {"id": f"event-{number}", "source": source, "subject": subject_of(data), "time": NOON}
     return encode_event(data, **(facts | changes))
 
 
@@ -112,7 +112,7 @@ def subject_of(data: EventData) -> str:
 
 
 def row(value: bytes, /, *, signer: LocalSigner = MEMBER, **changes: Any) -> Row:
-    facts = {
+    facts: dict[str, Any] = {
         "topic": "salus.clinical.events",
         "key": PATIENT.encode(),
         "value": value,
