@@ -48,7 +48,7 @@ async def parts(session_folder: Path) -> AsyncIterator[Addresses]:
 
 
 class PlatformFactory(Protocol):
-    """Makes whole platforms: each has its own Kafka, MinIO, network and services, and is stopped at the end."""
+    """Makes whole platforms: each has its own Kafka, MinIO, network and services, and is stopped after."""
 
     async def __call__(
         self, *, plan: Plan | None = None, environment: Mapping[str, str] | None = None, start: bool = True
