@@ -72,7 +72,7 @@ async def test_an_event_accepted_though_its_key_was_revoked_is_found(judged: Any
     report = await fsck(judged.stores, judged.trust, deep=True)
 
     (found,) = report.errors
-    assert (found.code, found.row, found.event) == ("verdict", 0, "event-5")
+    assert (found.code, found.row, found.event) == ("verdict-wrong", 0, "event-5")
     assert "judged again it is rejected:key-revoked" in found.detail
 
 
@@ -90,7 +90,7 @@ async def test_an_event_accepted_with_a_bad_signature_is_found(judged: Any) -> N
 
     report = await fsck(with_old_ring.stores, with_old_ring.trust, deep=True)
 
-    assert [f.code for f in report.errors] == ["verdict"]
+    assert [f.code for f in report.errors] == ["verdict-wrong"]
     assert "bad-signature" in report.errors[0].detail
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from salus.archive.blocks import BlockArchive
 from salus.archive.check_body import Blamed, check_body
@@ -12,7 +12,7 @@ from salus.archive.deep import Judge
 from salus.archive.errors import DamagedError
 from salus.archive.log import LogReader
 from salus.archive.report import Counts, Finding
-from salus.ledger.block import Header, body_key, check_succession, header_key, open_header
+from salus.ledger.block import Header, Range, body_key, check_succession, header_key, open_header
 from salus.ledger.errors import BlockError
 from salus.ledger.merkle import leaf_hash
 from salus.ledger.note import NoteVerifier
@@ -20,6 +20,8 @@ from salus.objects import NotFoundError, ObjectStore
 
 # Bodies read ahead while one is being checked; each may take tens of megabytes.
 BODIES_AHEAD = 3
+# What opening a header can fail with, as findings are called.
+_HEADER_CODES = {"malformed-header": "header-unreadable", "origin": "chain-broken"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +35,14 @@ class Stretch:
 
 @dataclass(slots=True)
 class Checked:
-    """What a stretch came to: the leaf hash of each header object that is its shard's, by height."""
+    """What a stretch came to: the leaf hash of each header object that is its shard's, by height.
+
+    `covered` is a header whose ranges are those of the whole stretch, None if a header of it is unknown.
+    """
 
     shard: int
+    start: int
+    covered: Header | None = None
     hashes: dict[int, bytes] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     counts: Counts = field(default_factory=Counts)
@@ -67,9 +74,10 @@ class BlockChecker:
 
     async def check(self, stretch: Stretch) -> Checked:
         """Check every block of the stretch; raises ObjectsError if the store goes away."""
-        result = Checked(stretch.shard)
+        result = Checked(stretch.shard, stretch.heights.start)
         first = max(stretch.heights.start - 1, 0)
         known = {h: await self._known(stretch, h, result) for h in range(first, stretch.heights.stop)}
+        result.covered = _covered([known[height] for height in stretch.heights])
         bodies: dict[int, asyncio.Task[bytes | None]] = {}
         try:
             for height in stretch.heights:
@@ -99,7 +107,8 @@ class BlockChecker:
             known = _opened(note, height, verifier)
         except BlockError as error:
             if ours:
-                result.findings.append(_about_header(shard, height, error.code, error.detail))
+                code = _HEADER_CODES.get(error.code, error.code)
+                result.findings.append(_about_header(shard, height, code, error.detail))
             return await self._from_log(logged, height, verifier)
         if ours:
             result.hashes[height] = leaf_hash(known.note)
@@ -126,7 +135,7 @@ class BlockChecker:
         """Both the archive and the log have a header with a good signature, but not the same one."""
         if await self._from_log((index, b""), height, verifier) is not None:
             detail = f"the log has another signed header of this height, at index {index}"
-            result.findings.append(_about_header(shard, height, "header-differs", detail))
+            result.findings.append(_about_header(shard, height, "entry-wrong", detail))
 
     def _check_succession(self, shard: int, before: _Known | None, block: _Known, result: Checked) -> None:
         if before is None and block.header.height > 0:
@@ -135,8 +144,8 @@ class BlockChecker:
         try:
             check_succession((before.header, before.note) if before else None, block.header)
         except BlockError as error:
-            code = f"succession-{error.code}"
-            result.findings.append(_about_header(shard, block.header.height, code, error.detail))
+            detail = f"{error.code}: {error.detail}"
+            result.findings.append(_about_header(shard, block.header.height, "chain-broken", detail))
 
     async def _body(self, shard: int, header: Header) -> bytes | None:
         try:
@@ -164,8 +173,21 @@ def _opened(note: bytes | None, height: int, verifier: NoteVerifier) -> _Known:
         raise BlockError("header-missing", "there is no header at this height")
     header = open_header(note, verifier)
     if header.height != height:
-        raise BlockError("header-misplaced", f"it is the header of height {header.height}")
+        raise BlockError("chain-broken", f"it is the header of height {header.height}")
     return _Known(header, note)
+
+
+def _covered(blocks: Sequence[_Known | None]) -> Header | None:
+    firsts: dict[tuple[str, int], int] = {}
+    nexts: dict[tuple[str, int], int] = {}
+    for block in blocks:
+        if block is None:
+            return None
+        for r in block.header.ranges:
+            firsts.setdefault((r.topic, r.partition), r.first)
+            nexts[r.topic, r.partition] = r.next
+    ranges = tuple(Range(topic, n, first, nexts[topic, n]) for (topic, n), first in firsts.items())
+    return replace(blocks[-1].header, ranges=ranges) if blocks and blocks[-1] else None
 
 
 def _about_header(shard: int, height: int, code: str, detail: str) -> Finding:

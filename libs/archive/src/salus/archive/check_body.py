@@ -93,11 +93,15 @@ def check_rows(blamed: Blamed, columns: Columns) -> list[Finding]:
         *_check_positions(blamed, columns, computed),
         *_check_kept(blamed, columns),
     ]
-    accepted = sum(status == ACCEPTED for status in columns["status"])
-    if (len(columns["status"]), accepted) != (header.leaves, header.accepted):
-        counted = f"{len(columns['status'])} rows, {accepted} accepted"
-        detail = f"{counted}; the header says {header.leaves}, {header.accepted}"
-        found.append(blamed.finding("body-count", detail))
+    counts = (
+        ("leaf-count", len(columns["status"]), header.leaves),
+        ("accepted-count", columns["status"].count(ACCEPTED), header.accepted),
+    )
+    found += [
+        blamed.finding(code, f"{counted}; the header says {told}")
+        for code, counted, told in counts
+        if counted != told
+    ]
     return found
 
 
@@ -107,7 +111,7 @@ def _check_changed(blamed: Blamed, data: bytes) -> list[Finding]:
     damaged = unreadable_parts(data)
     place = "; ".join(damaged) or "outside the pages of the columns"
     changed = blamed.finding(
-        "body-changed",
+        "body-hash",
         f"{len(data)} bytes whose SHA-256 is not the signed one ({header.body_bytes} bytes): {place}",
     )
     try:
@@ -142,9 +146,9 @@ def _check_hashes(blamed: Blamed, columns: Columns, computed: Sequence[bytes]) -
         return
     wrong = [row for row, (a, b) in enumerate(zip(computed, stored, strict=True)) if a != b]
     if root_of(computed) == blamed.header.root:
-        code, detail = "row-hash", "the column leaf_hash is wrong; the record itself is whole"
+        code, detail = "leaf-hash-wrong", "the column leaf_hash is wrong; the record itself is whole"
     else:
-        code, detail = "row-changed", "position, status, signature or value is not what was sealed"
+        code, detail = "row-wrong", "position, status, signature or value is not what was sealed"
         if root_of(stored) != blamed.header.root:
             yield blamed.finding("block-root", "neither the rows nor their leaf hashes lead to the root")
     yield from _capped(blamed, code, detail, wrong, columns)
@@ -164,17 +168,20 @@ def _check_positions(blamed: Blamed, columns: Columns, computed: Sequence[bytes]
     The leaf hash covers the position: a row that does not hash to its own is named already and left out.
     """
     ranges = {(r.topic, r.partition): (r.first, r.next) for r in blamed.header.ranges}
-    wrong = []
+    outside, disordered = [], []
     before = ("", -1, -1)
     places = zip(columns["topic"], columns["partition"], columns["offset"], strict=True)
     for row, (at, one, other) in enumerate(zip(places, computed, columns["leaf_hash"], strict=True)):
         if one != other:
             continue
         first, following = ranges.get(at[:2], (0, 0))
-        if not first <= at[2] < following or at <= before:
-            wrong.append(row)
+        if not first <= at[2] < following:
+            outside.append(row)
+        if at <= before:
+            disordered.append(row)
         before = at
-    yield from _capped(blamed, "row-position", "outside the header's ranges, or out of order", wrong, columns)
+    yield from _capped(blamed, "row-outside-range", "not within the header's ranges", outside, columns)
+    yield from _capped(blamed, "row-order", "not after the row before it", disordered, columns)
 
 
 def _check_kept(blamed: Blamed, columns: Columns) -> Iterator[Finding]:
@@ -184,18 +191,19 @@ def _check_kept(blamed: Blamed, columns: Columns) -> Iterator[Finding]:
         columns["status"],
         columns["value"],
         columns["digest"],
-        *(columns[n] for n in _FROM_VALUE),
+        *(columns[name] for name in _FROM_VALUE),
         strict=True,
     )
     for row, (status, value, digest, *repeated) in enumerate(rows):
         if status != ACCEPTED:
-            if value is not None or digest is None or any(r is not None for r in repeated):
+            if value is not None or digest is None or any(cell is not None for cell in repeated):
                 kept.append(row)
-        elif value is None or digest is not None or not _repeats(value, repeated):
+        elif value is None or digest is not None:
+            kept.append(row)
+        elif not _repeats(value, repeated):
             differing.append(row)
-    yield from _capped(
-        blamed, "rejected-kept", "more than the digest of a rejected record is kept", kept, columns
-    )
+    detail = "an accepted row has its value, a rejected one nothing but its digest"
+    yield from _capped(blamed, "row-malformed", detail, kept, columns)
     yield from _capped(blamed, "row-columns", "the columns do not repeat the event", differing, columns)
 
 

@@ -90,12 +90,12 @@ class LogChecker:
     async def _read_checkpoint(self) -> None:
         note = await self._get(CHECKPOINT_KEY)
         if note is None:
-            self._wrong("checkpoint-missing", CHECKPOINT_KEY, "there is no checkpoint")
+            self._wrong("checkpoint-unreadable", CHECKPOINT_KEY, "there is no checkpoint")
             return
         try:
             self._state.checkpoint = open_checkpoint(note, self._log_key)[0]
         except LedgerError as error:
-            self._wrong("checkpoint-signature", CHECKPOINT_KEY, str(error))
+            self._wrong("checkpoint-unreadable", CHECKPOINT_KEY, str(error))
 
     async def _read_head(self) -> None:
         data = await self._get(HEAD_KEY)
@@ -105,13 +105,13 @@ class LogChecker:
         try:
             self._state.head = head = open_head(data, self._log_key)
         except HeadError as error:
-            self._wrong("head", HEAD_KEY, str(error))
+            self._wrong("head-wrong", HEAD_KEY, str(error))
             return
         shown = self._state.checkpoint
         if shown is None:
             return
         if head.size < shown.size or (head.size == shown.size and head.root_hash != shown.root):
-            self._wrong("head", HEAD_KEY, "the published checkpoint is not of the head's log")
+            self._wrong("head-wrong", HEAD_KEY, "the published checkpoint is not of the head's log")
         elif head.size > shown.size:
             detail = f"the head is at {head.size}; anchoring has yet to publish"
             self._state.findings.append(_note("checkpoint-behind", CHECKPOINT_KEY, detail))
@@ -134,7 +134,7 @@ class LogChecker:
         for ref in (*bundles, *tiles_of(size)):
             widths = listed.get((ref.level, ref.index), [])
             if ref.width not in widths and TILE_WIDTH not in widths:
-                kind = "entries" if ref.level == ENTRIES else "tile"
+                kind = "bundle" if ref.level == ENTRIES else "tile"
                 self._wrong(f"{kind}-missing", ref.path, f"there is no such object, and size {size} needs it")
 
     async def _group(
@@ -223,9 +223,9 @@ class LogChecker:
             found, detail = [], error.detail
         else:
             detail = f"{len(found)} instead of {ref.width}"
-        kind = "entries" if ref.level == ENTRIES else "tile"
+        code = "bundle-wrong" if ref.level == ENTRIES else "tile-wrong"
         if len(found) != ref.width:
-            self._wrong(f"{kind}-malformed", ref.path, detail)
+            self._wrong(code, ref.path, detail)
             return
         wrong = [
             start + i
@@ -233,11 +233,11 @@ class LogChecker:
             if b is not None and a != b
         ]
         if wrong and ref.level == ENTRIES:
-            self._wrong("entries-changed", ref.path, f"entry {_some(wrong)} is not the one in the log")
+            self._wrong(code, ref.path, f"entry {_some(wrong)} is not the one in the log")
         elif wrong:
             spans = 1 << (TILE_HEIGHT * ref.level)
             which = _some([i * spans for i in wrong])
-            self._wrong("tile-changed", ref.path, f"the hash of the entries from {which} on is wrong")
+            self._wrong(code, ref.path, f"the hash of the entries from {which} on is wrong")
 
     def _check_root(self) -> None:
         state = self._state

@@ -87,7 +87,7 @@ class Judge:
         verdicts = self._verdicts(header, columns)
         found = [
             blamed.finding(
-                "verdict",
+                "verdict-wrong",
                 f"sealed as {columns['status'][row]}, judged again it is {verdict}",
                 row=row,
                 columns=columns,

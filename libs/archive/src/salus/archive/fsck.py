@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from operator import itemgetter
 
 from salus.archive.blocks import parse_key
 from salus.archive.check_blocks import BlockChecker, Checked, Stretch
@@ -22,7 +23,8 @@ from salus.archive.deep import IdentityEvent, Judge, identity_events
 from salus.archive.report import Counts, Finding, OnProgress, Progress, Report
 from salus.archive.trust import Trust
 from salus.ledger.base import base64_of
-from salus.ledger.block import body_key, header_key
+from salus.ledger.block import Header, body_key, header_key
+from salus.ledger.check_coverage import CoverageChecker
 from salus.ledger.tiles import ENTRIES, TILE_WIDTH, entries_path, tile_width
 from salus.objects import ObjectStore, open_store
 
@@ -111,6 +113,7 @@ async def fsck(
     counts = log.counts
     findings = [*log.findings, *listing.findings]
     hashes: dict[tuple[int, int], bytes] = {}
+    covered: dict[tuple[int, int], Header | None] = {}
     total = sum(len(stretch.heights) for stretch in stretches)
     work = _Work(trust, identities)
     if workers and isinstance(source, StoreAddress) and total >= BLOCKS_FOR_WORKERS_MIN:
@@ -120,9 +123,11 @@ async def fsck(
     async for checked in results:
         findings += checked.findings
         hashes |= {(checked.shard, height): h for height, h in checked.hashes.items()}
+        covered[checked.shard, checked.start] = checked.covered
         _add(counts, checked.counts)
         on_progress(Progress("blocks", counts.blocks, total, counts.rows))
     findings += check_order(log, hashes, shards, listing)
+    findings += check_coverage([header for _, header in sorted(covered.items(), key=itemgetter(0))])
     ok = not any(finding.severity == "error" for finding in findings)
     return Report(
         ok=ok, findings=findings, counts=counts, size=log.size, seconds=round(time.monotonic() - began, 3)
@@ -182,7 +187,7 @@ def check_order(
         if shard < 0 or height != following[shard]:
             key = entries_path(index // TILE_WIDTH, tile_width(ENTRIES, index // TILE_WIDTH, log.size))
             detail = f"entry {index} is block {height} of shard {shard}, where {following[shard]} is next"
-            found.append(Finding(severity="error", code="log-order", bucket="log", key=key, detail=detail))
+            found.append(Finding(severity="error", code="entry-order", bucket="log", key=key, detail=detail))
         following[shard] = height + 1
         last[shard] = leaf
     found += _check_chains(log, following, last)
@@ -195,6 +200,19 @@ def check_order(
     return found
 
 
+def check_coverage(stretches: Sequence[Header | None]) -> list[Finding]:
+    """Check that the shards together cover every offset once; nothing is said if a header is unknown."""
+    checker = CoverageChecker()
+    for header in stretches:
+        if header is None:
+            return []
+        checker.add(header)
+    return [
+        Finding(severity="error", code=f.code, bucket="ledger", key="shard", detail=f"{f.where}: {f.detail}")
+        for f in checker.findings()
+    ]
+
+
 def _check_chains(log: LogState, following: dict[int, int], last: dict[int, bytes]) -> list[Finding]:
     """The head's next heights are those that its log comes to."""
     head = log.head
@@ -205,7 +223,7 @@ def _check_chains(log: LogState, following: dict[int, int], last: dict[int, byte
     if told == counted:
         return []
     detail = "the next heights in the head are not those of the log's entries"
-    return [Finding(severity="error", code="head", bucket="log", key="_salus/head", detail=detail)]
+    return [Finding(severity="error", code="head-wrong", bucket="log", key="_salus/head", detail=detail)]
 
 
 def _unreferenced(listing: Listing) -> list[Finding]:

@@ -7,6 +7,24 @@ from typing import Literal
 
 import msgspec
 
+from salus.ledger.findings import FINDING_CODES
+
+CODES = {
+    **FINDING_CODES,
+    "head-missing": "the log has no head, so anchoring cannot go on",
+    "head-wrong": "the log's head is not what was signed, or does not fit its log",
+    "verdict-wrong": "a record judged again has another verdict (deep)",
+}
+"""What an error's code means."""
+
+NOTES = {
+    "checkpoint-behind": "the head has moved and its checkpoint is about to be published",
+    "not-anchored": "blocks are newer than the checkpoint",
+    "unreferenced-body": "a sequencer died or lost a race after it wrote the body",
+    "unknown-object": "an object that is none of the ledger's",
+}
+"""What an info's code means."""
+
 Bucket = Literal["ledger", "log"]
 
 
