@@ -1,14 +1,17 @@
 """Findings: at once for emergency access, once a burst for probing, the same again for the same events."""
 
+import json
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.audit import samples
 from tests.unit.audit.test_indexing import ALLOWED, CLINICIAN, PATIENT, READ
 from tests.unit.audit.test_mappings import OCSF
 
+from salus.audit.adapters.detectors import read_event
 from salus.audit.domain.blocks import BlockRefusedError
 from salus.audit.domain.describe import describe
 from salus.audit.domain.detection import (
@@ -132,3 +135,16 @@ def test_a_finding_comes_only_when_the_window_holds_enough(times: list[int]) -> 
     )
 
     assert bool(run(ordered)) == dense
+
+
+@pytest.mark.parametrize(
+    "value", [b"", b"\xff", b"null", b"[]", b"{}", b'{"metadata":{"uid":"x"}}', b"[" * 5000]
+)
+def test_what_is_not_an_event_of_audit_is_passed_over(value: bytes) -> None:
+    assert read_event(value) is None
+
+
+def test_an_event_of_audit_is_read() -> None:
+    event = ocsf(GLASS)
+
+    assert read_event(json.dumps(event).encode()) == event

@@ -60,6 +60,24 @@ async def detect_for_ever(bootstrap: str, *, topic: str, rule: ProbingRule) -> N
         await asyncio.sleep(RETRY_S)
 
 
+def read_event(value: bytes) -> dict[str, Any] | None:
+    """Return an OCSF event of audit's own, or None for anything else that may be on the topic."""
+    try:
+        event = _decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        event = None
+    if (
+        not isinstance(event, dict)
+        or not isinstance(event.get("metadata"), dict)
+        or not isinstance(event.get("unmapped"), dict)
+        or not isinstance(event.get("time"), int)
+        or "uid" not in event["metadata"]
+    ):
+        _log.warning("not an event of audit", bytes=len(value or b""))
+        return None
+    return event
+
+
 def app_id_of(topic: str) -> str:
     """Return the name of the detectors' consumer group, which also begins their changelog's name."""
     return f"{topic}-detectors"
@@ -91,8 +109,8 @@ def detectors(bootstrap: str, *, topic: str, partitions: int, rule: ProbingRule)
     @app.agent(events)
     async def watch(stream: faust.StreamT[bytes]) -> None:
         async for value in stream:
-            event = _decode(value)
-            if is_finding(event):
+            event = read_event(value)
+            if event is None or is_finding(event):
                 continue
             if is_glass_broken(event):
                 await publish(glass_finding(event))
@@ -101,8 +119,9 @@ def detectors(bootstrap: str, *, topic: str, partitions: int, rule: ProbingRule)
                 key = actor.encode()
                 stored = windows.get(key)
                 window, found = note_refusal(_window(stored) if stored else Window(), event, rule)
-                windows[key] = msgspec.json.encode(window)
                 if found is not None:
                     await publish(found)
+                # Last: a crash before it gives the same finding again, one after it would have lost it.
+                windows[key] = msgspec.json.encode(window)
 
     return app
