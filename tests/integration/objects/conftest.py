@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from uuid import uuid4
 
 import pytest
 
 from salus.devkit.addresses import Addresses
 from salus.objects import Admin, S3Objects, open_store
+
+OpenBucket = Callable[[str], S3Objects]
 
 
 @pytest.fixture
@@ -17,8 +20,8 @@ def admin(parts: Addresses) -> Admin:
 
 
 @pytest.fixture
-def open_bucket(parts: Addresses):
-    def opened(name: str, *, deadline_s: float = 10) -> S3Objects:
+def open_bucket(parts: Addresses) -> OpenBucket:
+    def opened(name: str) -> S3Objects:
         s3 = parts.s3
         return open_store(
             endpoint=s3.endpoint,
@@ -26,14 +29,14 @@ def open_bucket(parts: Addresses):
             secret_key=s3.secret_key,
             region=s3.region,
             bucket=name,
-            deadline_s=deadline_s,
+            deadline_s=10,
         )
 
     return opened
 
 
 @pytest.fixture
-async def store(admin: Admin, open_bucket) -> S3Objects:
+async def store(admin: Admin, open_bucket: OpenBucket) -> S3Objects:
     name = f"test-{uuid4().hex[:12]}"
     await admin.ensure_bucket(name)
     return open_bucket(name)

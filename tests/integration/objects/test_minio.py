@@ -12,6 +12,7 @@ import pytest
 
 from salus.crypto.sealed_object import new_object, split_header
 from salus.crypto.sealing import generate_key_pair
+from salus.devkit.addresses import Addresses
 from salus.objects import (
     Admin,
     NotFoundError,
@@ -22,6 +23,8 @@ from salus.objects import (
     open_store,
     probe,
 )
+
+from .conftest import OpenBucket
 
 MIB = 1024 * 1024
 MEMORY_MAX = 64 * MIB
@@ -80,7 +83,7 @@ async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, s
         await writer.drain()
 
 
-def through(store: S3Objects, parts, endpoint: str, *, deadline_s: float = 10) -> S3Objects:
+def through(store: S3Objects, parts: Addresses, endpoint: str, *, deadline_s: float = 10) -> S3Objects:
     return open_store(
         endpoint=endpoint,
         access_key=parts.s3.access_key,
@@ -95,14 +98,14 @@ def port_of(endpoint: str) -> int:
     return int(endpoint.rpartition(":")[2])
 
 
-async def test_a_create_whose_answer_was_lost_still_succeeds(store: S3Objects, parts) -> None:
+async def test_a_create_whose_answer_was_lost_still_succeeds(store: S3Objects, parts: Addresses) -> None:
     async with LossyProxy(port_of(parts.s3.endpoint), losses=1) as endpoint:
         etag = await through(store, parts, endpoint).create("k", b"mine")
 
     assert await store.get_with_etag("k") == (b"mine", etag)
 
 
-async def test_a_replace_whose_answer_was_lost_still_succeeds(store: S3Objects, parts) -> None:
+async def test_a_replace_whose_answer_was_lost_still_succeeds(store: S3Objects, parts: Addresses) -> None:
     old = await store.create("k", b"first")
     async with LossyProxy(port_of(parts.s3.endpoint), losses=1) as endpoint:
         etag = await through(store, parts, endpoint).replace("k", b"second", old)
@@ -110,7 +113,7 @@ async def test_a_replace_whose_answer_was_lost_still_succeeds(store: S3Objects, 
     assert await store.get_with_etag("k") == (b"second", etag)
 
 
-async def test_a_put_whose_answer_was_lost_is_repeated(store: S3Objects, parts) -> None:
+async def test_a_put_whose_answer_was_lost_is_repeated(store: S3Objects, parts: Addresses) -> None:
     async with LossyProxy(port_of(parts.s3.endpoint), losses=2) as endpoint:
         await through(store, parts, endpoint).put("k", b"x")
 
@@ -118,7 +121,7 @@ async def test_a_put_whose_answer_was_lost_is_repeated(store: S3Objects, parts) 
 
 
 async def test_an_upload_whose_last_answer_was_lost_is_unknown_and_may_be_repeated(
-    store: S3Objects, parts
+    store: S3Objects, parts: Addresses
 ) -> None:
     async with LossyProxy(port_of(parts.s3.endpoint), losses=1, about=b"CompleteMultipartUpload") as endpoint:
         lossy = through(store, parts, endpoint)
@@ -131,7 +134,9 @@ async def test_an_upload_whose_last_answer_was_lost_is_unknown_and_may_be_repeat
     assert (await store.head("k")).size == 9 * MIB
 
 
-async def test_a_store_that_never_answers_is_away_within_the_deadline(store: S3Objects, parts) -> None:
+async def test_a_store_that_never_answers_is_away_within_the_deadline(
+    store: S3Objects, parts: Addresses
+) -> None:
     async with LossyProxy(port_of(parts.s3.endpoint), losses=1000) as endpoint:
         lossy = through(store, parts, endpoint, deadline_s=1)
         began = time.monotonic()
@@ -147,7 +152,7 @@ async def test_a_store_that_never_answers_is_away_within_the_deadline(store: S3O
     assert await store.create("k", b"mine")
 
 
-async def test_wrong_credentials_are_refused(store: S3Objects, parts) -> None:
+async def test_wrong_credentials_are_refused(store: S3Objects, parts: Addresses) -> None:
     wrong = open_store(
         endpoint=parts.s3.endpoint,
         access_key=parts.s3.access_key,
@@ -164,7 +169,7 @@ async def test_wrong_credentials_are_refused(store: S3Objects, parts) -> None:
         await wrong.destroy("k")
 
 
-async def test_a_missing_bucket_is_said_to_be_missing(open_bucket) -> None:
+async def test_a_missing_bucket_is_said_to_be_missing(open_bucket: OpenBucket) -> None:
     missing = open_bucket(f"none-{uuid4().hex[:8]}")
 
     with pytest.raises(RefusedError, match="bucket"):
@@ -173,14 +178,16 @@ async def test_a_missing_bucket_is_said_to_be_missing(open_bucket) -> None:
         await probe(missing)
 
 
-async def test_making_a_bucket_is_harmless_to_repeat_and_to_race(admin: Admin, open_bucket) -> None:
+async def test_making_a_bucket_is_harmless_to_repeat_and_to_race(
+    admin: Admin, open_bucket: OpenBucket
+) -> None:
     name = f"race-{uuid4().hex[:8]}"
     await asyncio.gather(*(admin.ensure_bucket(name) for _ in range(5)))
 
     await probe(open_bucket(name))
 
 
-async def test_a_locked_bucket_takes_conditional_writes(admin: Admin, open_bucket) -> None:
+async def test_a_locked_bucket_takes_conditional_writes(admin: Admin, open_bucket: OpenBucket) -> None:
     name = f"locked-{uuid4().hex[:8]}"
     await admin.ensure_bucket(name, object_lock=True)
     await admin.ensure_bucket(name, object_lock=True)
@@ -197,7 +204,7 @@ async def test_a_bucket_without_the_lock_that_is_asked_for_is_unfit(admin: Admin
         await admin.ensure_bucket(name, object_lock=True)
 
 
-async def test_destroying_leaves_no_version(admin: Admin, open_bucket) -> None:
+async def test_destroying_leaves_no_version(admin: Admin, open_bucket: OpenBucket) -> None:
     name = f"versioned-{uuid4().hex[:8]}"
     await admin.ensure_bucket(name, versioning=True)
     store = open_bucket(name)

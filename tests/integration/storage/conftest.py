@@ -16,7 +16,7 @@ import pytest
 from salus.client.auth import make_bearer
 from salus.devkit.addresses import Addresses
 from salus.devkit.network import NetworkFolder, Plan, create_topics, load_key
-from salus.events.catalogue import ConsentRevoked, EventData, PartyRegistered, PublicKey
+from salus.events.catalogue import ConsentRevoked, EventData, PartyKind, PartyRegistered, PublicKey, Role
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.envelope import decode_event
 from salus.messaging import Reader, Record
@@ -71,7 +71,12 @@ class World:
         self.stack = AsyncExitStack()
 
     async def join(
-        self, name: str, *, kind: str = "person", member: str | None = None, roles: tuple[str, ...] = ()
+        self,
+        name: str,
+        *,
+        kind: PartyKind = "person",
+        member: str | None = None,
+        roles: tuple[Role, ...] = (),
     ) -> Person:
         """Register a party."""
         signer = LocalSigner.from_seed(uuid4().bytes + uuid4().bytes)

@@ -6,8 +6,10 @@ import asyncio
 from base64 import b64decode
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from pathlib import Path
 from uuid import uuid4
 
+import httpx
 import pytest
 
 from salus.crypto.errors import KmsAwayError
@@ -27,15 +29,17 @@ from salus.storage.__main__ import open_kms
 from salus.storage.adapters.vault import BucketVault
 from salus.storage.rotate import rotate
 
+from .conftest import World
+
 MIB = 1024 * 1024
 
 
-def code(answer) -> tuple[int, str]:
+def code(answer: httpx.Response) -> tuple[int, str]:
     assert answer.headers["content-type"] == "application/problem+json"
     return answer.status_code, answer.json()["code"]
 
 
-async def test_an_object_is_encrypted_and_comes_back_as_it_was(world):
+async def test_an_object_is_encrypted_and_comes_back_as_it_was(world: World) -> None:
     patient = await world.patient()
     content = b"very private " * 100_000
     name = await world.store(patient, content)
@@ -54,7 +58,7 @@ async def test_an_object_is_encrypted_and_comes_back_as_it_was(world):
     assert [type(event) for event in told] == [SubjectRegistered, ObjectStored, ObjectRead]
 
 
-async def test_the_very_next_read_after_a_revocation_is_refused(world):
+async def test_the_very_next_read_after_a_revocation_is_refused(world: World) -> None:
     patient = await world.patient()
     name = await world.store(patient, b"content")
     for epoch in range(1, 6):
@@ -69,11 +73,11 @@ async def test_the_very_next_read_after_a_revocation_is_refused(world):
     assert reasons == ["decision-outdated"] * 5
 
 
-async def test_each_wrong_decision_is_refused_with_its_reason_and_told(world):
+async def test_each_wrong_decision_is_refused_with_its_reason_and_told(world: World) -> None:
     patient = await world.patient()
     name = await world.store(patient, b"content")
     past = int(datetime.now(UTC).timestamp()) - 100
-    wrong = {
+    wrong: dict[str, dict[str, object]] = {
         "wrong-holder": {"sub": world.people["hospital"].did},
         "wrong-object": {"obj": "another"},
         "wrong-action": {"act": "write"},
@@ -90,16 +94,17 @@ async def test_each_wrong_decision_is_refused_with_its_reason_and_told(world):
     assert told == [*wrong, "no-decision"]
 
 
-async def test_a_break_glass_read_is_allowed_and_told_as_one(world):
+async def test_a_break_glass_read_is_allowed_and_told_as_one(world: World) -> None:
     patient = await world.patient()
     name = await world.store(patient, b"content")
 
     assert (await world.read(name, patient, bg=True, pur="ETREAT")).content == b"content"
     read = (await world.told(patient))[-1]
+    assert isinstance(read, ObjectRead)
     assert (read.break_glass, read.purpose) == (True, "ETREAT")
 
 
-async def test_an_erased_patient_is_gone_for_every_key_and_copy(world):
+async def test_an_erased_patient_is_gone_for_every_key_and_copy(world: World) -> None:
     patient = await world.patient()
     name = await world.store(patient, b"content")
     officer = world.people["officer"]
@@ -128,7 +133,7 @@ async def test_an_erased_patient_is_gone_for_every_key_and_copy(world):
     assert sum(isinstance(event, SubjectKeyDestroyed) for event in told) == 1
 
 
-async def test_only_the_steward_or_its_officer_erases(world):
+async def test_only_the_steward_or_its_officer_erases(world: World) -> None:
     patient = await world.patient()
 
     for name in ("doctor", "laboratory"):
@@ -141,7 +146,7 @@ async def test_only_the_steward_or_its_officer_erases(world):
         assert code(answer) == (403, "may-not-erase")
 
 
-async def test_an_erasure_that_crashed_after_its_event_is_finished_at_the_next_start(world):
+async def test_an_erasure_that_crashed_after_its_event_is_finished_at_the_next_start(world: World) -> None:
     patient = await world.patient()
     key = (await world.client.get(f"/subjects/{patient}/key")).json()["key"]
     await world.stop()
@@ -167,7 +172,7 @@ async def test_an_erasure_that_crashed_after_its_event_is_finished_at_the_next_s
     assert await until(gone, deadline_s=20, period_s=0.1)
 
 
-async def test_a_corrupted_segment_is_named_and_nothing_is_sent(world):
+async def test_a_corrupted_segment_is_named_and_nothing_is_sent(world: World) -> None:
     patient = await world.patient()
     name = await world.store(patient, bytes(MIB))
     objects = world.bucket(world.settings.objects_bucket)
@@ -184,10 +189,12 @@ async def test_a_corrupted_segment_is_named_and_nothing_is_sent(world):
     assert refused.json()["faults"] == [fault]
     assert verified.json()["intact"] is False
     assert verified.json()["faults"] == [fault]
-    assert (await world.told(patient))[-1].reason == "object-corrupt"
+    last = (await world.told(patient))[-1]
+    assert isinstance(last, ReadRefused)
+    assert last.reason == "object-corrupt"
 
 
-async def test_state_rebuilt_from_the_topic_alone_is_the_same(world, tmp_path):
+async def test_state_rebuilt_from_the_topic_alone_is_the_same(world: World, tmp_path: Path) -> None:
     patient = await world.patient()
     name = await world.store(patient, b"content")
     await world.revoke(patient, epoch=2)
@@ -199,7 +206,7 @@ async def test_state_rebuilt_from_the_topic_alone_is_the_same(world, tmp_path):
     assert code(await world.read(name, patient, epoch=1)) == (403, "decision-outdated")
 
 
-async def test_integrators_seal_to_the_public_key_and_storage_opens(world):
+async def test_integrators_seal_to_the_public_key_and_storage_opens(world: World) -> None:
     patient = await world.patient()
     answer = (await world.client.get(f"/subjects/{patient}/key")).json()
     sealed = seal(
@@ -214,7 +221,7 @@ async def test_integrators_seal_to_the_public_key_and_storage_opens(world):
     assert unseal(sealed, private_key=private_key, context="a.type") == b"a finding"
 
 
-async def test_rotating_the_root_key_touches_no_object(world):
+async def test_rotating_the_root_key_touches_no_object(world: World) -> None:
     patient = await world.patient()
     name = await world.store(patient, b"content")
     objects = world.bucket(world.settings.objects_bucket)
@@ -230,7 +237,7 @@ async def test_rotating_the_root_key_touches_no_object(world):
     assert [entry async for entry in objects.list(name)] == before
 
 
-async def test_storage_does_not_start_with_a_new_root_key_over_old_keys(world):
+async def test_storage_does_not_start_with_a_new_root_key_over_old_keys(world: World) -> None:
     await world.patient()
     await world.stop()
     world.settings.kms_path.rename(world.settings.kms_path.with_suffix(".lost"))
@@ -239,12 +246,12 @@ async def test_storage_does_not_start_with_a_new_root_key_over_old_keys(world):
         await world.start()
 
 
-async def test_storing_is_for_the_steward_and_who_may_write(world):
+async def test_storing_is_for_the_steward_and_who_may_write(world: World) -> None:
     patient = await world.patient()
     laboratory = world.people["laboratory"]
     name = str(uuid4())
 
-    async def put(headers):
+    async def put(headers: dict[str, str]) -> httpx.Response:
         return await world.client.put(
             f"/objects/{name}",
             params={"patient": patient},
@@ -259,7 +266,7 @@ async def test_storing_is_for_the_steward_and_who_may_write(world):
     assert (await world.read(name, patient)).content == b"result"
 
 
-async def test_other_content_under_the_same_id_is_a_conflict(world):
+async def test_other_content_under_the_same_id_is_a_conflict(world: World) -> None:
     patient = await world.patient()
     name = await world.store(patient, b"first")
     other = await world.client.put(
@@ -273,7 +280,7 @@ async def test_other_content_under_the_same_id_is_a_conflict(world):
     assert (await world.read(name, patient)).content == b"first"
 
 
-async def test_a_posted_object_gets_an_id(world):
+async def test_a_posted_object_gets_an_id(world: World) -> None:
     patient = await world.patient()
     answer = await world.client.post(
         "/objects", params={"patient": patient}, content=b"x", headers=world.people["hospital"].bearer()
@@ -284,7 +291,7 @@ async def test_a_posted_object_gets_an_id(world):
     assert (await world.read(answer.json()["object"], patient)).content == b"x"
 
 
-async def test_a_body_that_is_too_large_or_stops_coming_is_refused(world):
+async def test_a_body_that_is_too_large_or_stops_coming_is_refused(world: World) -> None:
     await world.stop()
     await world.start(object_bytes_max=1000, body_idle_s_max=0.2)
     patient = await world.patient()
@@ -297,7 +304,7 @@ async def test_a_body_that_is_too_large_or_stops_coming_is_refused(world):
         yield b"x"
         await asyncio.Event().wait()
 
-    async def put(content):
+    async def put(content: bytes | AsyncIterator[bytes]) -> httpx.Response:
         return await world.client.put(
             f"/objects/{uuid4()}",
             params={"patient": patient},
@@ -312,7 +319,7 @@ async def test_a_body_that_is_too_large_or_stops_coming_is_refused(world):
     assert len([entry async for entry in objects.list()]) == 1
 
 
-async def test_what_is_not_there_is_not_found(world):
+async def test_what_is_not_there_is_not_found(world: World) -> None:
     doctor = world.people["doctor"]
     nobody = f"urn:uuid:{uuid4()}"
 
@@ -336,18 +343,20 @@ async def test_what_is_not_there_is_not_found(world):
         ("GET", "/subjects/Mrs%20Miller/key"),
     ],
 )
-async def test_what_does_not_fit_the_schema_is_refused_without_quoting_it(world, method, url):
+async def test_what_does_not_fit_the_schema_is_refused_without_quoting_it(
+    world: World, method: str, url: str
+) -> None:
     answer = await world.client.request(method, url, headers=world.people["doctor"].bearer())
 
     assert code(answer) == (422, "invalid-request")
     assert "Miller" not in answer.text
 
 
-async def test_many_registrations_of_one_patient_give_one_key(world):
+async def test_many_registrations_of_one_patient_give_one_key(world: World) -> None:
     patient = f"urn:uuid:{uuid4()}"
     hospital = world.people["hospital"]
 
-    async def register():
+    async def register() -> httpx.Response:
         body = {"patient": patient, "steward": hospital.did}
         return await world.client.post("/subjects", json=body, headers=hospital.bearer())
 
@@ -358,7 +367,7 @@ async def test_many_registrations_of_one_patient_give_one_key(world):
     assert (await register()).status_code == 201
 
 
-async def test_uploads_at_once_do_not_disturb_each_other(world):
+async def test_uploads_at_once_do_not_disturb_each_other(world: World) -> None:
     patient = await world.patient()
     contents = {str(uuid4()): bytes([n]) * (n * 100_000) for n in range(8)}
     await asyncio.gather(*(world.store(patient, data, name=name) for name, data in contents.items()))
@@ -368,7 +377,7 @@ async def test_uploads_at_once_do_not_disturb_each_other(world):
     assert sum(isinstance(event, ObjectStored) for event in await world.told(patient)) == 8
 
 
-async def test_it_says_whether_it_is_ready(world):
+async def test_it_says_whether_it_is_ready(world: World) -> None:
     answer = await world.client.get("/readyz")
 
     assert answer.json() == {
@@ -377,7 +386,7 @@ async def test_it_says_whether_it_is_ready(world):
     }
 
 
-async def test_no_health_data_is_on_the_topic(world):
+async def test_no_health_data_is_on_the_topic(world: World) -> None:
     patient = await world.patient()
     await world.store(patient, b"her diagnosis is private")
     topic = ("salus.storage.events", 0)
@@ -390,7 +399,7 @@ async def test_no_health_data_is_on_the_topic(world):
     assert not any(b"diagnosis" in value for value in values if value)
 
 
-async def test_a_missing_key_object_is_not_mistaken_for_an_erasure(world):
+async def test_a_missing_key_object_is_not_mistaken_for_an_erasure(world: World) -> None:
     patient = await world.patient()
     name = await world.store(patient, b"content")
     keys = world.bucket(world.settings.keys_bucket)

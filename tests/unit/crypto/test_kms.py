@@ -14,7 +14,8 @@ KEY = bytes(range(32))
 
 @pytest.fixture(params=[None, "correct horse"], ids=["plain", "passphrase"])
 def passphrase(request: pytest.FixtureRequest) -> str | None:
-    return request.param
+    chosen: str | None = request.param
+    return chosen
 
 
 async def test_a_wrapped_key_unwraps_after_a_restart(tmp_path: Path, passphrase: str | None) -> None:

@@ -104,7 +104,7 @@ async def test_a_token_of_consent_is_a_decision() -> None:
         "",
         "a.b.c",
         "x" * 5000,
-        jwt.encode({"sub": "x"}, None, algorithm="none"),
+        jwt.encode({"sub": "x"}, "", algorithm="none"),
         jwt.encode({"sub": "x"}, "secret" * 10, algorithm="HS256", headers={"typ": TYPE}),
     ],
     ids=[

@@ -70,7 +70,7 @@ def attempt(caller: Party = DOCTOR, *, seconds: float = 0, epoch: int = 0) -> At
     return Attempt(caller=caller, at=NOW + timedelta(seconds=seconds), epoch=epoch)
 
 
-def refused(code: str):
+def refused(code: str) -> pytest.RaisesExc[Refusal]:
     return pytest.raises(Refusal, check=lambda refusal: refusal.code == code)
 
 

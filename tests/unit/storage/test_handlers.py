@@ -34,7 +34,7 @@ CONTENT = bytes(index % 251 for index in range(3 * SEGMENT_BYTES - 100))
 WHOLE = SEGMENT_BYTES + TAG_BYTES
 
 
-def refused(code: str):
+def refused(code: str) -> pytest.RaisesExc[Refusal]:
     return pytest.raises(Refusal, check=lambda refusal: refusal.code == code)
 
 
@@ -182,7 +182,7 @@ async def test_a_corrupted_segment_is_named_and_nothing_is_sent(segment: int) ->
     raw = bench.stored_bytes()
     header = raw.index(b"\n\n") + 2
     raw[header + segment * WHOLE + 5] ^= 1
-    bench.corrupt(raw)
+    bench.corrupt(bytes(raw))
 
     with pytest.raises(ProblemError) as caught:
         await bench.read()
@@ -201,7 +201,7 @@ def test_no_flipped_bit_is_ever_sent_or_verified(data: st.DataObject) -> None:
         bench = await bench_with(b"a short content")
         raw = bench.stored_bytes()
         raw[data.draw(st.integers(0, len(raw) - 1))] ^= 1 << data.draw(st.integers(0, 7))
-        bench.corrupt(raw)
+        bench.corrupt(bytes(raw))
 
         assert not (await bench.reading.verify("o-1")).intact
         with pytest.raises(ProblemError, match="object-corrupt"):
@@ -262,7 +262,7 @@ async def test_damage_after_an_erasure_is_still_noticed() -> None:
     await bench.subjects.erase(PATIENT, basis="gdpr-art-17", caller=HOSPITAL)
     raw = bench.stored_bytes()
     raw[-1] ^= 1
-    bench.corrupt(raw)
+    bench.corrupt(bytes(raw))
 
     assert (await bench.reading.verify("o-1")).faults == (Wrong("object", "altered"),)
 
@@ -273,7 +273,7 @@ async def test_the_content_is_checked_again_while_it_is_sent() -> None:
     _, content = await bench.reading.open("o-1", caller=DOCTOR, token=token, at=NOW)
     raw = bench.stored_bytes()
     raw[-1] ^= 1
-    bench.corrupt(raw)
+    bench.corrupt(bytes(raw))
     sent: list[bytes] = []
 
     with pytest.raises(SegmentError, match="segment 2 is altered"):
@@ -340,9 +340,9 @@ def test_an_erasure_is_finished_whatever_fails_and_never_half_believed(
                 break
             except StoreAwayError:
                 continue
-        told = sum(isinstance(event, SubjectKeyDestroyed) for event in bench.topic.events)
-        assert told <= 1
-        assert bool(bench.keys.objects) == (told == 0)
+        times = sum(isinstance(event, SubjectKeyDestroyed) for event in bench.topic.events)
+        assert times <= 1
+        assert bool(bench.keys.objects) == (times == 0)
 
     asyncio.run(story())
 
