@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -17,6 +18,7 @@ from salus.messaging import Position
 
 # One request waits on the server for so long at most, then another one is sent.
 SERVER_WAIT_S_MAX = 10.0
+ANSWER_S = 5.0
 RETRY_S = 0.2
 # "Not yet", "too many", "away for now": the same question may be answered later.
 _ASK_AGAIN = frozenset({202, 204, 404, 408, 425, 429, 500, 502, 503, 504})
@@ -33,15 +35,18 @@ class Receipt:
 class ReceiptSource:
     """Asks `GET {url}/receipts`; use it as an async context manager."""
 
-    def __init__(self, url: str | None, policy: Policy | None) -> None:
+    def __init__(
+        self, url: str | None, policy: Policy | None, *, transport: httpx.AsyncBaseTransport | None = None
+    ) -> None:
         self._url = url
         self._policy = policy
+        self._transport = transport
         self._http: httpx.AsyncClient | None = None
 
     async def __aenter__(self) -> Self:
         """Open the connection pool; nothing is sent yet."""
         if self._url is not None:
-            self._http = httpx.AsyncClient(base_url=self._url.rstrip("/"))
+            self._http = httpx.AsyncClient(base_url=self._url.rstrip("/"), transport=self._transport)
         return self
 
     async def __aexit__(
@@ -82,17 +87,22 @@ class ReceiptSource:
                 "offset": position.offset,
                 "wait_s": round(wait_s, 3),
             }
-            try:
-                answer = await http.get("/receipts", params=query, timeout=wait_s + 5)
-            except httpx.TransportError:
-                answer = None
-            if answer is not None and answer.status_code == httpx.codes.OK:
-                if len(answer.content) > RECEIPT_BYTES_MAX:
-                    raise ReceiptUnavailableError("what came back is too large for a receipt")
-                return answer.content
-            if answer is not None and answer.status_code not in _ASK_AGAIN:
-                raise ReceiptUnavailableError(f"anchoring answered {answer.status_code}")
+            with suppress(httpx.TransportError):
+                async with http.stream("GET", "/receipts", params=query, timeout=wait_s + ANSWER_S) as answer:
+                    if answer.status_code == httpx.codes.OK:
+                        return await _read(answer)
+                    if answer.status_code not in _ASK_AGAIN:
+                        raise ReceiptUnavailableError(f"anchoring answered {answer.status_code}")
             await asyncio.sleep(RETRY_S)
+
+
+async def _read(answer: httpx.Response) -> bytes:
+    content = bytearray()
+    async for chunk in answer.aiter_bytes():
+        content += chunk
+        if len(content) > RECEIPT_BYTES_MAX:
+            raise ReceiptUnavailableError("what came back is too large for a receipt")
+    return bytes(content)
 
 
 def _verify(policy: Policy, data: bytes, id: str, position: Position, value: bytes) -> VerifiedReceipt:  # noqa: A002  # as above

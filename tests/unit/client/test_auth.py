@@ -1,0 +1,55 @@
+"""A bearer token says who calls, whom it is for and for how long, and any JWT library reads it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import jwt
+import pytest
+
+from salus.client import make_bearer
+from salus.events.did import LocalSigner
+
+SIGNER = LocalSigner.from_seed(b"memb" * 8)
+NOW = datetime.now(UTC)
+
+
+def test_another_library_verifies_the_token() -> None:
+    token = make_bearer(SIGNER, "salus:consent", now=NOW)
+    claims = jwt.decode(token, SIGNER.public_key, algorithms=["EdDSA"], audience="salus:consent")
+
+    assert jwt.get_unverified_header(token) == {
+        "alg": "EdDSA",
+        "typ": "JWT",
+        "kid": SIGNER.verification_method,
+    }
+    assert claims["iss"] == claims["sub"] == SIGNER.did
+    assert claims["exp"] - claims["iat"] == 300
+
+
+def test_a_token_is_of_one_audience_one_key_and_one_time() -> None:
+    token = make_bearer(SIGNER, "salus:consent", now=NOW)
+    old = make_bearer(SIGNER, "salus:consent", now=NOW - timedelta(hours=1))
+    other = LocalSigner.from_seed(b"othr" * 8)
+
+    with pytest.raises(jwt.InvalidAudienceError):
+        jwt.decode(token, SIGNER.public_key, algorithms=["EdDSA"], audience="salus:storage")
+    with pytest.raises(jwt.InvalidSignatureError):
+        jwt.decode(token, other.public_key, algorithms=["EdDSA"], audience="salus:consent")
+    with pytest.raises(jwt.ExpiredSignatureError):
+        jwt.decode(old, SIGNER.public_key, algorithms=["EdDSA"], audience="salus:consent")
+
+
+def test_no_two_tokens_are_the_same() -> None:
+    assert make_bearer(SIGNER, "a", now=NOW) != make_bearer(SIGNER, "a", now=NOW)
+
+
+@pytest.mark.parametrize("lifetime_s", [0, 301])
+def test_a_token_lives_for_five_minutes_at_most(lifetime_s: int) -> None:
+    with pytest.raises(ValueError, match="lives"):
+        make_bearer(SIGNER, "a", now=NOW, lifetime_s=lifetime_s)
+
+
+def test_a_time_without_zone_is_no_time() -> None:
+    with pytest.raises(ValueError, match="zone"):
+        make_bearer(SIGNER, "a", now=NOW.replace(tzinfo=None))

@@ -1,0 +1,346 @@
+"""The publisher signs in batches, keeps the order, and tells what became of every event."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from opentelemetry.sdk.trace import TracerProvider
+from tests.unit.client.samples import NOON, SIGNER, TOPIC, MemoryBroker, document, patient
+
+from salus.client import DeliveryError, Handle, Publisher, PublisherClosedError, ReceiptUnavailableError
+from salus.client import publisher as module
+from salus.events.errors import Reason, RejectedError
+from salus.events.signature import BATCH_SIZE_MAX, SIGNATURE_HEADER, parse_signature
+
+
+def publisher(broker: MemoryBroker, **changes: Any) -> Publisher:
+    return Publisher("", SIGNER, sender=broker, **changes)
+
+
+async def publish(target: Publisher, number: int = 0, **changes: Any) -> Handle:
+    data = document(number, of=changes.pop("of", 1), size=changes.pop("size", 0))
+    return await target.publish(data, subject=data.patient, id=f"event-{number}", **changes)
+
+
+async def until(fact: Any) -> None:
+    """Let other tasks run until the fact holds; the test's timeout is the deadline."""
+    while not fact():  # noqa: ASYNC110  # the fact is the fake's, which knows no events
+        await asyncio.sleep(0)
+
+
+async def test_what_is_published_is_what_the_sequencer_accepts() -> None:
+    broker = MemoryBroker()
+    async with publisher(broker) as target:
+        handle = await publish(target, time=NOON)
+        position = await handle.position()
+    judged = broker.stored[0].judged()
+
+    assert (position.topic, position.offset) == (TOPIC, 0)
+    assert judged.event.data == document()
+    assert judged.event.envelope.source == SIGNER.did
+    assert judged.event.envelope.time == NOON
+    assert broker.stored[0].headers["content-type"] == b"application/cloudevents+json"
+    assert broker.stored[0].value == handle.value
+
+
+async def test_an_event_without_id_and_time_gets_a_time_ordered_id_and_now() -> None:
+    broker = MemoryBroker()
+    async with publisher(broker) as target:
+        handles = [await target.publish(document(i), subject=patient()) for i in range(2)]
+
+    assert [uuid.UUID(handle.id).version for handle in handles] == [7, 7]
+    assert len({handle.id for handle in handles}) == 2
+
+
+async def test_values_that_come_together_share_one_signature() -> None:
+    broker = MemoryBroker()
+    async with publisher(broker, batch_max=8, linger_ms=10_000) as target:
+        handles = [await publish(target, i) for i in range(8)]
+        await handles[-1].position()
+    signatures = [parse_signature(sent.headers[SIGNATURE_HEADER]) for sent in broker.stored]
+
+    assert {s.signature for s in signatures} == {signatures[0].signature}
+    assert [(s.index, s.size) for s in signatures] == [(i, 8) for i in range(8)]
+
+
+async def test_a_lonely_value_does_not_wait_for_ever() -> None:
+    broker = MemoryBroker()
+    async with publisher(broker, linger_ms=1) as target:
+        await (await publish(target)).position()
+
+    assert parse_signature(broker.stored[0].headers[SIGNATURE_HEADER]).size == 1
+
+
+@pytest.mark.parametrize("linger_ms", [0, 5])
+@given(subjects=st.lists(st.integers(1, 3), min_size=1, max_size=80), batch_max=st.integers(1, 20))
+def test_every_subjects_events_are_sent_in_the_order_of_publishing(
+    linger_ms: int, subjects: list[int], batch_max: int
+) -> None:
+    broker = MemoryBroker()
+
+    async def story() -> None:
+        async with publisher(broker, batch_max=batch_max, linger_ms=linger_ms) as target:
+            for number, subject in enumerate(subjects):
+                await publish(target, number, of=subject)
+
+    asyncio.run(story())
+    ids = [json.loads(sent.value or b"")["id"] for sent in broker.stored]
+
+    assert ids == [f"event-{number}" for number in range(len(subjects))]
+    for sent in broker.stored:
+        sent.judged()
+
+
+async def test_the_trace_of_the_caller_travels_with_the_event() -> None:
+    broker = MemoryBroker()
+    with TracerProvider().get_tracer("test").start_as_current_span("work") as span:
+        async with publisher(broker) as target:
+            await publish(target)
+    trace = f"{span.get_span_context().trace_id:032x}"
+
+    assert trace in broker.stored[0].headers["traceparent"].decode()
+
+
+@pytest.mark.parametrize("fault", ["lost", "late", "refused"])
+async def test_a_fault_is_told_by_the_handle_and_by_nothing_else_then(fault: str) -> None:
+    broker = MemoryBroker()
+    getattr(broker, fault).add(1)
+    async with publisher(broker) as target:
+        handles = [await publish(target, i) for i in range(3)]
+        await handles[0].position()
+        await handles[2].position()
+        with pytest.raises(DeliveryError, match="event-1") as caught:
+            await handles[1].position()
+
+    assert [u.id for u in caught.value.undelivered] == ["event-1"]
+    assert len(broker.stored) == (3 if fault == "late" else 2)
+
+
+async def test_leaving_names_what_failed_and_nobody_asked_about() -> None:
+    broker = MemoryBroker(lost={0, 2})
+
+    async def story() -> None:
+        async with publisher(broker) as target:
+            for i in range(3):
+                await publish(target, i)
+
+    with pytest.raises(DeliveryError) as caught:
+        await story()
+
+    assert [u.id for u in caught.value.undelivered] == ["event-0", "event-2"]
+
+
+async def test_an_error_of_the_caller_is_not_hidden_by_ours() -> None:
+    broker = MemoryBroker(lost={0})
+
+    async def story() -> None:
+        async with publisher(broker) as target:
+            await publish(target)
+            raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine") as caught:
+        await story()
+
+    assert "event-0" in caught.value.__notes__[0]
+
+
+async def test_flush_sends_at_once_and_names_failures_once() -> None:
+    broker = MemoryBroker(lost={0})
+    async with publisher(broker, linger_ms=10_000) as target:
+        await publish(target, 0)
+        await publish(target, 1)
+        with pytest.raises(DeliveryError, match="event-0"):
+            await target.flush()
+        await target.flush()
+
+    assert len(broker.stored) == 1
+
+
+async def test_a_signer_that_fails_fails_its_batch_and_no_other() -> None:
+    class Moody:
+        verification_method = SIGNER.verification_method
+        calls = 0
+
+        def sign(self, message: bytes) -> bytes:
+            self.calls += 1
+            if self.calls == 1:
+                raise ConnectionError("the KMS is away")
+            return SIGNER.sign(message)
+
+    broker = MemoryBroker()
+    async with Publisher("", Moody(), sender=broker) as target:
+        first = await publish(target, 0)
+        with pytest.raises(DeliveryError, match="signing: ConnectionError"):
+            await first.position()
+        await (await publish(target, 1)).position()
+
+    assert len(broker.stored) == 1
+
+
+@pytest.mark.parametrize(
+    "changes", [{"subject": patient(2)}, {"id": "a\nb"}, {"expected_version": -1}, {"id": "x" * 300}]
+)
+async def test_a_bad_event_is_refused_before_anything_is_sent(changes: dict[str, Any]) -> None:
+    broker = MemoryBroker()
+    async with publisher(broker) as target:
+        with pytest.raises(RejectedError):
+            await target.publish(document(), **({"subject": patient()} | changes))
+
+    assert broker.asked == 0
+
+
+async def test_encoded_bytes_are_sent_as_they_are() -> None:
+    broker = MemoryBroker()
+    async with publisher(broker) as target:
+        spaced = json.dumps(json.loads((await publish(target)).value), indent=1).encode()
+        await (await target.publish_encoded(spaced)).position()
+        with pytest.raises(RejectedError) as caught:
+            await target.publish_encoded(spaced.replace(b"did:key", b"did:web"))
+        with pytest.raises(RejectedError, match="malformed-json"):
+            await target.publish_encoded(spaced[:-1])
+
+    assert caught.value.reason is Reason.WRONG_SOURCE
+    assert broker.stored[1].value == spaced
+    broker.stored[1].judged()
+
+
+async def test_a_slow_network_slows_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "IN_FLIGHT_EVENTS_MAX", 3)
+    broker = MemoryBroker(silent=True)
+    async with publisher(broker, linger_ms=0) as target:
+        for i in range(3):
+            await publish(target, i)
+        fourth = asyncio.ensure_future(publish(target, 3))
+        await until(lambda: broker.asked == 3)
+        assert not fourth.done()
+        broker.answer_all()
+        await fourth
+        await until(lambda: broker.asked == 4)
+        broker.answer_all()
+
+    assert broker.asked == 4
+
+
+async def test_one_event_larger_than_all_room_goes_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "IN_FLIGHT_BYTES_MAX", 10)
+    broker = MemoryBroker()
+    async with publisher(broker, linger_ms=0) as target:
+        for i in range(5):
+            await publish(target, i)
+
+    assert len(broker.stored) == 5
+
+
+async def test_a_caller_who_gives_up_waiting_has_published_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "IN_FLIGHT_EVENTS_MAX", 1)
+    broker = MemoryBroker(silent=True)
+    async with publisher(broker, linger_ms=0) as target:
+        await publish(target, 0)
+        second = asyncio.ensure_future(publish(target, 1))
+        await until(lambda: broker.asked == 1)
+        second.cancel()
+        await asyncio.wait([second])
+        broker.answer_all()
+        third = await publish(target, 2)
+        await until(lambda: broker.asked == 2)
+        broker.answer_all()
+        await third.position()
+
+    assert [json.loads(sent.value or b"")["id"] for sent in broker.stored] == ["event-0", "event-2"]
+
+
+async def test_a_network_that_never_answers_is_reported_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CLOSE_S_MAX", 0.05)
+    broker = MemoryBroker(silent=True)
+    with pytest.raises(DeliveryError, match="closed before the network answered"):
+        async with publisher(broker) as target:
+            await publish(target)
+
+
+async def test_cancelling_tells_every_waiting_handle() -> None:
+    broker = MemoryBroker(silent=True)
+    handles: list[Handle] = []
+
+    async def story() -> None:
+        async with publisher(broker) as target:
+            handles.extend([await publish(target, i) for i in range(2)])
+            await asyncio.Event().wait()
+
+    task = asyncio.ensure_future(story())
+    await until(lambda: broker.asked == 2)
+    task.cancel()
+    await asyncio.sleep(0)
+    task.cancel()  # who is still waiting for answers is cancelled too
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    for handle in handles:
+        with pytest.raises(DeliveryError):
+            await handle.position()
+
+
+async def test_who_waits_for_a_position_may_give_up_without_harm() -> None:
+    broker = MemoryBroker(silent=True)
+    async with publisher(broker) as target:
+        handle = await publish(target)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await handle.position()
+        await until(lambda: broker.asked == 1)
+        broker.answer_all()
+
+        assert (await handle.position()).offset == 0
+
+
+async def test_a_defect_in_sending_is_reported_and_stops_the_publisher() -> None:
+    class Broken(MemoryBroker):
+        async def enqueue(self, *_: Any, **__: Any) -> Any:
+            raise ZeroDivisionError
+
+    async with publisher(Broken()) as target:
+        handle = await publish(target, 0)
+        with pytest.raises(DeliveryError, match="ZeroDivisionError"):
+            await handle.position()
+        with pytest.raises(PublisherClosedError):
+            await publish(target, 1)
+
+
+async def test_failures_that_nobody_asks_about_are_told_by_publish(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "UNREPORTED_MAX", 2)
+    broker = MemoryBroker(lost={0, 1})
+    async with publisher(broker, linger_ms=0) as target:
+        handles = [await publish(target, i) for i in range(2)]
+        for handle in handles:
+            await handle.wait()
+        with pytest.raises(DeliveryError, match="event-1"):
+            await publish(target, 2)
+        await (await publish(target, 3)).position()
+
+
+async def test_a_publisher_that_is_not_open_takes_nothing() -> None:
+    target = publisher(MemoryBroker())
+    with pytest.raises(PublisherClosedError):
+        await publish(target)
+    async with target:
+        await publish(target)
+    with pytest.raises(PublisherClosedError):
+        await publish(target)
+
+
+@pytest.mark.parametrize("batch_max", [0, BATCH_SIZE_MAX + 1])
+def test_a_batch_has_bounds(batch_max: int) -> None:
+    with pytest.raises(ValueError, match="batch_max"):
+        publisher(MemoryBroker(), batch_max=batch_max)
+
+
+async def test_without_a_place_to_ask_there_is_no_receipt() -> None:
+    async with publisher(MemoryBroker()) as target:
+        handle = await publish(target)
+        with pytest.raises(ReceiptUnavailableError, match="receipts_url"):
+            await handle.receipt()
