@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from salus.archive.building import TOPIC
-from salus.archive.fsck import fsck
+from salus.archive.fsck import BLOCKS_FOR_WORKERS_MIN, fsck
 from salus.devkit.free_ports import free_ports
 from salus.events.catalogue import CheckpointPublished, type_of
 from salus.events.envelope import decode_event
@@ -119,6 +119,9 @@ async def test_killed_and_raced_again_and_again_the_log_is_whole(network: Any) -
         for _ in range(chance.randrange(6)):
             await network.chain.seal_samples(1)
         await rival.kill()
+    # So many that fsck takes worker processes.
+    while len(network.chain.notes) < BLOCKS_FOR_WORKERS_MIN:
+        await network.chain.seal_samples(1)
     await steady.kill()
     last = await network.start_ready()
     assert await last.reaches(len(network.chain.notes))

@@ -1,0 +1,90 @@
+"""What the real sequencer and anchoring wrote is clean, judged again too, and damage to it is named."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from tests.integration.anchoring.network import AnchoredNetwork
+from tests.integration.sequencer.shard import CLINICAL, Shard, open_shard
+
+from salus.archive.fsck import StoreAddress, fsck
+from salus.archive.trust import Trust
+from salus.client import Publisher
+from salus.devkit.addresses import Addresses
+from salus.events.catalogue import KeyRevoked
+from salus.messaging import Producer
+from salus.objects import ObjectStore
+
+
+@pytest.fixture
+async def shard(parts: Addresses, tmp_path: Path) -> AsyncIterator[Shard]:
+    async with open_shard(parts, tmp_path / "network") as opened:
+        await opened.join_hospital()
+        yield opened
+
+
+def address_of(shard: Shard) -> StoreAddress:
+    s3 = shard.parts.s3
+    return StoreAddress(
+        s3.endpoint, s3.access_key, s3.secret_key, s3.region, shard.bucket, f"log-{secrets.token_hex(4)}"
+    )
+
+
+async def publish_good_and_bad(shard: Shard) -> None:
+    """Good events, garbage, a tombstone, and events under a key that was revoked meanwhile."""
+    await shard.publish_documents(200)
+    async with Producer(shard.parts.kafka_bootstrap, client_id="anybody") as producer:
+        for value in (b"\xff\x00 garbage", None, b"{}"):
+            await producer.send(CLINICAL, key=b"k", value=value)
+    await shard.wait_until_sealed()
+    revoked = KeyRevoked(
+        did=shard.hospital.did, key_id=shard.hospital.verification_method, reason="compromised"
+    )
+    async with Publisher(shard.parts.kafka_bootstrap, shard.folder.signer("identity")) as publisher:
+        await (await publisher.publish(revoked, subject=shard.hospital.did)).position()
+    await shard.publish_documents(5, name="late")
+    await shard.wait_until_sealed()
+
+
+async def flip(objects: ObjectStore, key: str) -> bytes:
+    """Change one byte in the middle of an object past every service; return what it was."""
+    whole = await objects.get(key)
+    place = len(whole) // 2
+    await objects.put(key, whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    return whole
+
+
+async def test_it_is_clean_judged_again_and_damage_is_named(shard: Shard) -> None:
+    address = address_of(shard)
+    network = AnchoredNetwork(shard.parts, shard.folder)
+    settings = {"SALUS_LEDGER_BUCKET": address.ledger_bucket, "SALUS_LOG_BUCKET": address.log_bucket}
+    await shard.start_sequencer(SALUS_BLOCK_AGE_MS_MAX="20", SALUS_BLOCK_RECORDS_MAX="20")
+    anchoring = await network.start(**settings)
+    try:
+        await publish_good_and_bad(shard)
+        blocks = len(await shard.chain())
+        assert await anchoring.reaches(blocks), anchoring.log.read_text()[-2000:]
+    finally:
+        await anchoring.kill()
+    trust = Trust.from_network(shard.folder.file.read_bytes())
+
+    clean = await fsck(address, trust, deep=True)
+
+    assert clean.errors == []
+    assert clean.counts.blocks == blocks
+    assert clean.counts.judged >= 206
+    stores = address.open()
+    for objects, prefix, ending in (
+        (stores.ledger, "shard/0/000000000001", "header"),
+        (stores.ledger, "shard/0/000000000001", "parquet"),
+        (stores.log, "tile/entries", ""),
+    ):
+        key = [e.key async for e in objects.list(prefix) if e.key.endswith(ending)][-1]
+        whole = await flip(objects, key)
+        damaged = await fsck(address, trust, deep=True)
+        await objects.put(key, whole)
+
+        assert {finding.key for finding in damaged.errors} == {key}
