@@ -12,14 +12,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from salus.client import EventRefusedError, ReceiptUnavailableError
 from salus.client import receipts as module
-from salus.client.receipts import RECEIPT_BYTES_MAX, Receipt, ReceiptSource
+from salus.client.receipts import Receipt, ReceiptSource
 from salus.ledger.block import NO_PREVIOUS, Header, Leaf, Range, sign_header
 from salus.ledger.checkpoint import Checkpoint, sign_checkpoint
 from salus.ledger.errors import ReceiptError
 from salus.ledger.merkle import leaf_hash
 from salus.ledger.note import NoteSigner
 from salus.ledger.policy import Policy
-from salus.ledger.receipt import build_receipt
+from salus.ledger.receipt import RECEIPT_BYTES_MAX, build_receipt
 from salus.messaging import Position
 
 VALUE = b'{"id":"event-1"}'
