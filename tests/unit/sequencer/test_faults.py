@@ -275,10 +275,10 @@ def test_every_record_is_in_exactly_one_block_whatever_crashes_races_or_is_lost(
 
 def test_the_schedules_do_what_they_are_for() -> None:
     """A fault model in which nobody crashes or loses a race proves nothing."""
-    storms = [asyncio.run(play(Random(seed)))[1] for seed in range(10)]
+    storms = [asyncio.run(play(Random(seed)))[1] for seed in range(20)]
 
-    assert sum(storm.crashes for storm in storms) > 10
-    assert sum(storm.races_lost for storm in storms) > 10
-    assert sum(storm.faults["lost"] for storm in storms) > 10
-    assert sum(storm.faults["late"] for storm in storms) > 10
-    assert sum(storm.faults["slow"] for storm in storms) > 10
+    assert sum(storm.crashes for storm in storms) >= 10
+    assert sum(storm.races_lost for storm in storms) >= 10
+    assert sum(storm.faults["lost"] for storm in storms) >= 10
+    assert sum(storm.faults["late"] for storm in storms) >= 10
+    assert sum(storm.faults["slow"] for storm in storms) >= 10

@@ -108,21 +108,16 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A block that is decided but not written: everything except its body's bytes and its predecessor."""
+    """A block that is decided but not written: all of its header but the body's hash and the predecessor."""
 
     height: int
     time: datetime
     root: bytes
+    leaves: int
     accepted: int
     identity: int
     ranges: tuple[Range, ...]
-    columns: BodyColumns
     rejections: tuple[Rejection, ...]
-
-    @property
-    def leaves(self) -> int:
-        """How many records the block covers."""
-        return len(self.columns.leaf_hash)
 
     def cursor(self) -> Cursor:
         """Return where the block after this one begins."""
@@ -156,8 +151,8 @@ class Draft:
 
 def draft_block(
     batch: Batch, *, cursor: Cursor, ring: KeyRing, window: DuplicateWindow, now: datetime
-) -> Draft:
-    """Judge every record and return the block; the window then holds its accepted pairs too.
+) -> tuple[Draft, BodyColumns]:
+    """Judge every record and return the block and its body; the window then holds its accepted pairs too.
 
     The block's time is `now`, but never before the previous block's; every signature is judged at that time.
 
@@ -170,16 +165,17 @@ def draft_block(
     records = sorted(batch.records, key=_partition_of)
     ranges = _ranges(records, cursor, batch.reached)
     columns, rejections = _columns(records, judge_batch(records, ring=ring, at=time), window)
-    return Draft(
+    draft = Draft(
         height=cursor.height,
         time=time,
         root=root_of(columns.leaf_hash),
+        leaves=len(records),
         accepted=len(records) - len(rejections),
         identity=max(ring.position, cursor.identity),
         ranges=ranges,
-        columns=columns,
         rejections=tuple(rejections),
     )
+    return draft, columns
 
 
 def _partition_of(record: SourceRecord) -> Partition:

@@ -10,7 +10,7 @@ from functools import partial
 from hashlib import sha256
 from itertools import islice
 
-from salus.archive.body import decode_body, encode_body
+from salus.archive.body import BodyColumns, decode_body, encode_body
 from salus.archive.errors import BodyError
 from salus.ledger.block import body_key, check_succession, header_key, sign_header
 from salus.ledger.note import Signer
@@ -77,13 +77,19 @@ class Sequencer:
     progress: Progress = field(default_factory=Progress)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Drafted:
     """A decided block, when its first record arrived on the clock's second hand, and some of its traces."""
 
     draft: Draft
+    columns: BodyColumns
     began_ms: float
     traces: tuple[bytes, ...]
+
+    def take_columns(self) -> BodyColumns:
+        """Return the body's columns and let go of them: they are most of the memory, and needed once."""
+        taken, self.columns = self.columns, BodyColumns()
+        return taken
 
 
 async def run(sequencer: Sequencer, stop: Stop) -> None:
@@ -158,10 +164,10 @@ async def draft_next_block(
         ring = await sequencer.identities.catch_up()
     now = sequencer.clock.now()
     with sequencer.observer.stage("judge"):
-        draft = await sequencer.offload(
+        draft, columns = await sequencer.offload(
             partial(draft_block, batch, cursor=cursor, ring=ring, window=window, now=now)
         )
-    return Drafted(draft, began_ms, traces)
+    return Drafted(draft, columns, began_ms, traces)
 
 
 async def seal_block(
@@ -183,7 +189,7 @@ async def seal_block(
     draft, archive, observer = drafted.draft, sequencer.archive, sequencer.observer
     with observer.block(draft.height, drafted.traces):
         with observer.stage("encode"):
-            body = await sequencer.offload(partial(encode_body, draft.columns))
+            body = await sequencer.offload(partial(encode_body, drafted.take_columns()))
         with observer.stage("body"):
             body = await write_body(archive, body_key(sequencer.shard.id, draft.height, draft.root), body)
             digest = await sequencer.offload(lambda: sha256(body).digest())
