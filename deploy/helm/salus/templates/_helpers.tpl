@@ -18,6 +18,15 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{ .Values.serviceAccount.name | default .Release.Name }}
 {{- end }}
 
+{{/* Where receipts are served, as the readers of the trail reach it. */}}
+{{- define "salus.anchoringUrl" -}}
+{{- if .Values.ingress.enabled -}}
+{{ ternary "https" "http" (ne .Values.ingress.tlsSecret "") }}://anchoring.{{ .Values.ingress.host }}
+{{- else -}}
+http://{{ .Release.Name }}-anchoring
+{{- end -}}
+{{- end }}
+
 {{/* The environment that every service has. Takes {root, name, key}. */}}
 {{- define "salus.environment" -}}
 - {name: SALUS_SERVICE_NAME, value: {{ .name | quote }}}
