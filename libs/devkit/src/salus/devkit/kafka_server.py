@@ -59,9 +59,14 @@ def _pom() -> tuple[str, str]:
     return text, hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def kafka_version() -> str:
+    """Return the name under which Kafka's jars are cached: a digest of what is fetched."""
+    return _pom()[1]
+
+
 def kafka_needs() -> list[str]:
     """Return the programs that Kafka needs on this machine and that are missing."""
-    return [*missing("java"), *([] if is_cached("kafka", _pom()[1]) else missing("mvn"))]
+    return [*missing("java"), *([] if is_cached("kafka", kafka_version()) else missing("mvn"))]
 
 
 async def kafka_classpath(narrator: Narrator) -> str:

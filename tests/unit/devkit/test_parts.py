@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from salus.devkit import tools
+from salus.devkit.addresses import S3, Addresses, port_of
+from salus.devkit.errors import BuildError, DevkitError, MissingToolError
+from salus.devkit.kafka_server import kafka_version
+from salus.devkit.minio_server import MINIO_VERSION
+from salus.devkit.narration import SilentNarrator
+from salus.devkit.parts import GIVEN, find_parts
+from salus.devkit.processes import Place
+
+GIVEN_VALUES = dict(zip(GIVEN, ("k:9092", "http://s:9000", "key", "secret"), strict=True))
+
+
+class Heard:
+    """A narrator that remembers."""
+
+    def __init__(self) -> None:
+        self.steps: list[str] = []
+        self.updates: list[str] = []
+
+    def step(self, text: str) -> None:
+        self.steps.append(text)
+
+    def update(self, text: str) -> None:
+        self.updates.append(text)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path / "data", tmp_path / "logs", detached=False)
+
+
+@pytest.fixture(autouse=True)
+def bare_machine(tmp_path, monkeypatch):
+    """Neither tools nor cache nor endpoints."""
+    (tmp_path / "bin").mkdir()
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for name in (*GIVEN, "SALUS_PARTS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def program(folder: Path, name: str, script: str = "exit 0") -> None:
+    path = folder / "bin" / name
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+
+
+async def test_endpoints_of_the_environment_come_first(place, tmp_path, monkeypatch):
+    for name in ("docker", "java", "mvn", "go"):
+        program(tmp_path, name, "echo 28.0")
+    for name, value in GIVEN_VALUES.items():
+        monkeypatch.setenv(name, value)
+
+    found = await find_parts(place, SilentNarrator())
+
+    assert found.kind == "given"
+    assert await found.start(None) == Addresses("k:9092", S3("http://s:9000", "key", "secret"))
+    with pytest.raises(DevkitError, match="not ours to restart"):
+        await found.restart_kafka()
+
+
+async def test_an_engine_that_answers_comes_before_local_processes(place, tmp_path):
+    for name in ("docker", "java", "mvn", "go"):
+        program(tmp_path, name, "echo 28.0")
+
+    assert (await find_parts(place, SilentNarrator())).kind == "engine"
+
+
+async def test_an_engine_without_a_daemon_is_passed_over(place, tmp_path):
+    for name in ("java", "mvn", "go"):
+        program(tmp_path, name)
+    program(tmp_path, "docker", "echo 'Cannot connect to the Docker daemon' >&2; exit 1")
+
+    assert (await find_parts(place, SilentNarrator())).kind == "local"
+
+
+async def test_an_engine_that_hangs_is_not_waited_for(place, tmp_path, monkeypatch):
+    monkeypatch.setattr(tools, "ENGINE_ANSWER_S_MAX", 0.2)
+    for name in ("java", "mvn", "go"):
+        program(tmp_path, name)
+    program(tmp_path, "docker", f"exec {sys.executable} -c 'import time; time.sleep(600)'")
+
+    assert (await find_parts(place, SilentNarrator())).kind == "local"
+
+
+async def test_what_is_missing_is_said_in_one_sentence(place, tmp_path):
+    program(tmp_path, "java")
+
+    with pytest.raises(MissingToolError, match=r"this machine lacks mvn, go$") as caught:
+        await find_parts(place, SilentNarrator())
+
+    assert "\n" not in str(caught.value)
+
+
+async def test_what_is_cached_already_needs_no_tool_to_build_it(place, tmp_path):
+    program(tmp_path, "java")
+    for folder in (f"kafka/{kafka_version()}", f"minio/{MINIO_VERSION}"):
+        (tmp_path / "cache" / "salus" / folder).mkdir(parents=True)
+
+    assert (await find_parts(place, SilentNarrator())).kind == "local"
+
+
+async def test_insisting_on_given_parts_names_what_is_not_set(place, monkeypatch):
+    monkeypatch.setenv("SALUS_PARTS", "given")
+    monkeypatch.setenv("SALUS_S3_ENDPOINT", "http://s:9000")
+
+    with pytest.raises(MissingToolError, match="SALUS_KAFKA_BOOTSTRAP, SALUS_S3_ACCESS_KEY"):
+        await find_parts(place, SilentNarrator())
+
+
+async def test_a_tool_that_fails_shows_the_end_of_its_output():
+    heard = Heard()
+    script = "import sys; [print(n) for n in range(100)]; sys.exit(3)"
+
+    with pytest.raises(BuildError, match=r"(?s)building failed with exit code 3:\n75\n.*\n99$"):
+        await tools.run_tool("building", [sys.executable, "-c", script], heard)
+
+
+async def test_a_tool_that_takes_too_long_is_ended():
+    script = "import time; print('begun', flush=True); time.sleep(600)"
+
+    with pytest.raises(BuildError, match="took longer than 1 s"):
+        await tools.run_tool("building", [sys.executable, "-c", script], SilentNarrator(), timeout_s=1)
+
+
+async def test_a_tool_reports_progress_while_it_runs():
+    heard = Heard()
+    script = "import time; print('one', flush=True); time.sleep(1.5); print('two')"
+
+    output = await tools.run_tool("building", [sys.executable, "-c", script], heard, env=dict(os.environ))
+
+    assert output == "one\ntwo"
+    assert any("building: 1 s, 1 lines" in text for text in heard.updates)
+
+
+@pytest.mark.parametrize(
+    ("address", "port"), [("127.0.0.1:9092", (9092,)), ("http://127.0.0.1:9000", (9000,)), ("nothing", ())]
+)
+def test_the_port_of_an_address(address, port):
+    assert port_of(address) == port

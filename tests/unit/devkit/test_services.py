@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from salus.devkit.addresses import S3, Addresses
+from salus.devkit.errors import DevkitError, NotRunningError
+from salus.devkit.network import NetworkFolder
+from salus.devkit.platform import Platform
+from salus.devkit.processes import Place, ProcessRecord
+from salus.devkit.run_record import Remembered, Run, RunningService, StateFolder
+from salus.devkit.services import Surroundings, instances
+
+PARTS = Addresses("127.0.0.1:9092", S3("http://127.0.0.1:9000", "key", "secret"))
+
+
+def surroundings(tmp_path: Path) -> Surroundings:
+    urls = {name: f"http://127.0.0.1:{8000 + n}" for n, name in enumerate(instances(2))}
+    return Surroundings(NetworkFolder(tmp_path), PARTS, urls, {"SALUS_BLOCK_AGE_MS_MAX": "50"})
+
+
+def test_a_service_is_told_everything_and_inherits_no_setting(tmp_path, monkeypatch):
+    monkeypatch.setenv("SALUS_KAFKA_BOOTSTRAP", "elsewhere:1")
+    monkeypatch.setenv("SALUS_LEDGER_BUCKET", "elsewhere")
+    monkeypatch.setenv("SALUS_LOG_LEVEL", "debug")
+    place = Place(tmp_path / "data", tmp_path / "logs", detached=False)
+
+    told = surroundings(tmp_path).environment(instances(2)["anchoring"], place)
+
+    assert told["SALUS_KAFKA_BOOTSTRAP"] == "127.0.0.1:9092"
+    assert "SALUS_LEDGER_BUCKET" not in told
+    assert told["SALUS_LOG_LEVEL"] == "debug"
+    assert told["SALUS_NOTE_KEY_FILE"] == str(tmp_path / "keys" / "log.pem")
+    assert told["SALUS_BLOCK_AGE_MS_MAX"] == "50"
+    assert told["SALUS_HTTP_PORT"] == told["SALUS_ANCHORING_URL"].rpartition(":")[2]
+
+
+def test_each_shard_has_a_sequencer_with_its_own_key(tmp_path):
+    place = Place(tmp_path / "data", tmp_path / "logs", detached=False)
+    known = instances(2)
+    told = [surroundings(tmp_path).environment(known[n], place) for n in ("sequencer", "sequencer-1")]
+
+    assert [one["SALUS_SHARD"] for one in told] == ["0", "1"]
+    assert [Path(one["SALUS_NOTE_KEY_FILE"]).name for one in told] == ["shard-0.pem", "shard-1.pem"]
+    assert {one["SALUS_SIGNING_KEY_FILE"] for one in told} == {str(tmp_path / "keys" / "sequencer.pem")}
+
+
+def test_a_run_is_remembered_by_its_owner_alone(tmp_path):
+    state = StateFolder(tmp_path / "state")
+    record = ProcessRecord("identity", 4, "then", "identity.log")
+    run = Run("local", PARTS, detached=True, services={"identity": RunningService("http://a:1", record)})
+    state.write_run(run)
+    state.remember(Remembered(PARTS, {"identity": 1}))
+
+    assert state.run() == run
+    assert state.remembered().service_ports == {"identity": 1}
+    for name in ("run.json", "addresses.json"):
+        assert stat.S_IMODE((state.folder / name).stat().st_mode) == 0o600
+
+    state.write_run(None)
+    assert state.run() is None
+
+
+def test_erasing_removes_all_but_the_lock(tmp_path):
+    state = StateFolder(tmp_path)
+    (tmp_path / "data" / "deep").mkdir(parents=True)
+    (tmp_path / "network.json").touch()
+    state.lock.touch()
+
+    state.erase()
+    StateFolder(tmp_path / "none").erase()
+
+    assert [path.name for path in tmp_path.iterdir()] == ["lock"]
+
+
+def test_a_platform_that_does_not_run_says_so(tmp_path):
+    with pytest.raises(NotRunningError, match="start one with `salus up`"):
+        Platform.attach(tmp_path)
+
+    platform = Platform(tmp_path)
+    with pytest.raises(NotRunningError):
+        _ = platform.kafka_bootstrap
+    with pytest.raises(NotRunningError):
+        platform.service_url("audit")
+    with pytest.raises(DevkitError, match="no process is called kafka"):
+        platform.kill("kafka")
