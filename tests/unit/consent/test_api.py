@@ -1,0 +1,104 @@
+"""The shape of the consent API: what its OpenAPI promises, and what it refuses before asking anybody."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from salus.consent import api, fhir_api
+from salus.events.keyring import Party
+from salus.runtime import problems
+
+PATIENT = "urn:uuid:6f1c3a52-7a0e-4d5f-9c2b-1f2e3d4c5b6a"
+QUESTION = {"action": "read", "object": "o", "patient": PATIENT, "purpose": "TREAT"}
+
+
+async def somebody() -> Party:
+    return Party(did="did:web:h.example", kind="member", roles=frozenset(), member=None)
+
+
+@pytest.fixture
+def app() -> FastAPI:
+    # The world is never reached: what is tested here is refused, or described, before.
+    shared = api.Api(world=None, authenticate=somebody, now=lambda: datetime.now(UTC))  # type: ignore[arg-type]  # as above
+    app = FastAPI()
+    problems.install(app)
+    app.include_router(api.routes(shared))
+    app.include_router(fhir_api.routes(shared))
+    return app
+
+
+async def post(app: FastAPI, path: str, body: Any) -> httpx.Response:
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://consent") as client:
+        return (
+            await client.post(path, content=body)
+            if isinstance(body, bytes)
+            else await client.post(path, json=body)
+        )
+
+
+def test_every_route_is_described_and_says_which_problems_it_answers(app: FastAPI) -> None:
+    operations = [
+        (path, method, operation)
+        for path, methods in app.openapi()["paths"].items()
+        for method, operation in methods.items()
+    ]
+
+    assert len(operations) == 10
+    for path, method, operation in operations:
+        assert operation["description"], path
+        assert {"401", "503"} <= set(operation["responses"]), (path, method)
+        problem = operation["responses"]["401"]["content"]["application/problem+json"]
+        assert "code" in problem["schema"]["properties"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"action": "erase"},
+        {"purpose": "CURIOSITY"},
+        {"patient": "Jane Roe"},
+        {"patient": PATIENT.upper()},
+        {"object": ""},
+        {"object": "o" * 257},
+        {"extra": 1},
+        {"break_glass": {}},
+        {"break_glass": {"reason": "curious"}},
+        {"break_glass": {"reason": "other", "statement": "she has a broken leg"}},
+    ],
+)
+async def test_a_question_that_does_not_fit_is_refused_without_repeating_it(
+    app: FastAPI, change: dict[str, Any]
+) -> None:
+    response = await post(app, "/decisions", {**QUESTION, **change})
+
+    assert response.status_code == 422
+    assert response.json()["code"] == "invalid-request"
+    assert "Jane" not in response.text
+    assert "leg" not in response.text
+
+
+async def test_a_consent_of_an_impossible_id_is_not_found(app: FastAPI) -> None:
+    response = await post(app, "/consents/nonsense/revoke", None)
+
+    assert (response.status_code, response.json()["code"]) == (404, "unknown-id")
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b"[]", b'"Consent"', b"null"])
+async def test_what_is_no_resource_gets_an_operation_outcome(app: FastAPI, body: bytes) -> None:
+    response = await post(app, "/fhir/Consent", body)
+
+    assert response.status_code == 422
+    assert response.headers["content-type"] == "application/fhir+json"
+    assert response.json()["resourceType"] == "OperationOutcome"
+
+
+async def test_a_resource_that_is_too_large_is_not_read_to_its_end(app: FastAPI) -> None:
+    response = await post(app, "/fhir/Consent", b" " * (fhir_api.RESOURCE_BYTES_MAX + 1))
+
+    assert (response.status_code, response.json()["code"]) == (413, "too-large")
