@@ -26,9 +26,11 @@ def needs_go(name: str, version: str) -> None:
 
 
 def runner(program: Path) -> Run:
-    def run(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+    def run(
+        *arguments: str, cwd: Path | None = None, env: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
         command = [str(program), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, env=env)
 
     return run
 

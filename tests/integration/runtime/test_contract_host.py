@@ -7,7 +7,9 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -94,6 +96,10 @@ def public(party: LocalSigner, key_id: str | None = None) -> PublicKey:
     )
 
 
+def _registered(party: LocalSigner, _: Keys) -> PartyRegistered:
+    return registered(party)
+
+
 def registered(party: LocalSigner) -> PartyRegistered:
     return PartyRegistered(did=party.did, kind="member", keys=(public(party),))
 
@@ -143,10 +149,10 @@ async def test_a_state_rebuilt_from_the_topic_equals_the_one_that_was_kept(
     root, people = signer(), [signer() for _ in range(5)]
     async with replica(parts, root, tmp_path / "kept.db") as kept:
         for person in people[:3]:
-            await kept.host.execute(person.did, lambda _, person=person: registered(person))
+            await kept.host.execute(person.did, partial(_registered, person))
     async with replica(parts, root, tmp_path / "kept.db") as kept:
         for person in people[3:]:
-            await kept.host.execute(person.did, lambda _, person=person: registered(person))
+            await kept.host.execute(person.did, partial(_registered, person))
         before = await kept.host.states()
     async with replica(parts, root, tmp_path / "new.db") as new:
         rebuilt = await new.host.states()
@@ -190,7 +196,7 @@ async def test_a_replica_waits_for_a_database_that_refuses_a_batch(
     root, party = signer(), signer()
     original, failures = FoldStore.set_position, iter([True, False])
 
-    async def fails_once(self: FoldStore, *args: object) -> None:
+    async def fails_once(self: FoldStore, *args: Any) -> None:
         if next(failures, False):
             raise OSError("disk full")
         await original(self, *args)

@@ -10,20 +10,16 @@ from fastapi import FastAPI
 from pydantic import BaseModel, ValidationError
 
 from salus.runtime.problems import ProblemError
-from salus.runtime.service import create_app
+from salus.runtime.service import Check, create_app
 from salus.runtime.settings import ServiceSettings
 
-
-def settings(**changes: object) -> ServiceSettings:
-    given = {
-        "service_name": "runtime",
-        "kafka_bootstrap": "127.0.0.1:1",
-        "network_file": Path("network.json"),
-        "signing_key_file": Path("key.pem"),
-        "http_port": 0,
-        **changes,
-    }
-    return ServiceSettings(**given)
+SETTINGS = ServiceSettings(
+    service_name="runtime",
+    kafka_bootstrap="127.0.0.1:1",
+    network_file=Path("network.json"),
+    signing_key_file=Path("key.pem"),
+    http_port=0,
+)
 
 
 class Person(BaseModel):
@@ -43,8 +39,8 @@ async def unwell() -> None:
     raise ConnectionError("no broker answers at kafka:9092")
 
 
-def app_with(**checks: object) -> httpx.AsyncClient:
-    app = create_app(settings(), title="test", lifespan=nothing, checks=checks)
+def app_with(**checks: Check) -> httpx.AsyncClient:
+    app = create_app(SETTINGS, title="test", lifespan=nothing, checks=checks)
 
     @app.post("/people")
     async def people(person: Person) -> None:
@@ -132,6 +128,6 @@ def test_a_missing_setting_stops_the_start_with_its_name(monkeypatch: pytest.Mon
     monkeypatch.delenv("SALUS_KAFKA_BOOTSTRAP", raising=False)
 
     with pytest.raises(ValidationError, match="kafka_bootstrap"):
-        ServiceSettings(
+        ServiceSettings(  # type: ignore[call-arg]  # what is missing is the point
             service_name="runtime", network_file=Path("n"), signing_key_file=Path("k"), http_port=1
         )
