@@ -43,7 +43,7 @@ def search(
     outcome: Outcome = None,
     since: Annotated[str | None, typer.Option(help="From this time on (ISO 8601).")] = None,
     until: Annotated[str | None, typer.Option(help="Before this time (ISO 8601).")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=200)] = 50,
+    limit: Annotated[int, typer.Option(min=1, max=200, help="So many entries at most.")] = 50,
     as_name: As = "operator",
     key: KeyFile = None,
     as_json: Json = False,

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import json
+import re
+
+import httpx
+import pytest
+from typer.main import get_command
+
+from salus.cli.__main__ import COMMANDS, build, run
+from salus.cli.callers import refusal
+from salus.cli.exits import Exit
+
+
+@pytest.fixture(autouse=True)
+def nothing_runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("SALUS_STATE", str(tmp_path / "state"))
+
+
+def commands(group, path=()):
+    for name, command in getattr(group, "commands", {}).items():
+        yield (*path, name), command
+        yield from commands(command, (*path, name))
+
+
+def test_every_command_and_option_explains_itself():
+    silent = []
+    for path, command in commands(get_command(build(COMMANDS))):
+        if not (command.help or "").strip():
+            silent.append(" ".join(path))
+        silent += [
+            f"{' '.join(path)} {option.name}"
+            for option in command.params
+            if option.param_type_name == "option" and not option.help
+        ]
+
+    assert silent == []
+
+
+def test_one_command_alone_is_called_as_among_all(capsys):
+    assert run(["status", "--help"]) == Exit.OK
+
+    assert "salus status" in capsys.readouterr().out
+
+
+def test_help_names_every_command_and_the_exit_codes(capsys):
+    assert run(["--help"]) == Exit.OK
+
+    shown = capsys.readouterr().out
+    assert all(re.search(rf"\b{name}\b", shown) for name in COMMANDS)
+    assert "130 Ctrl-C" in shown
+
+
+@pytest.mark.parametrize(
+    "arguments", [["nonsense"], ["verify"], ["status", "--nonsense"], ["ledger", "show", "x"]]
+)
+def test_what_is_not_understood_is_usage(arguments):
+    assert run(arguments) == Exit.USAGE
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["status"],
+        ["logs"],
+        ["ledger", "show"],
+        ["ledger", "fsck"],
+        ["audit", "search"],
+        ["party", "list"],
+        ["publish", "t", "--subject", "s", "--data", "{}"],
+    ],
+)
+def test_without_a_platform_commands_say_that_nothing_runs(arguments, capsys):
+    assert run(arguments) == Exit.NOT_RUNNING
+
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def test_status_answers_scripts_also_when_nothing_runs(capsys, tmp_path):
+    assert run(["status", "--json"]) == Exit.NOT_RUNNING
+
+    assert json.loads(capsys.readouterr().out) == {"running": False, "state": str(tmp_path / "state")}
+
+
+def test_down_is_content_when_nothing_runs():
+    assert run(["down"]) == Exit.OK
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "code", "sentence"),
+    [
+        (
+            403,
+            {"code": "not-permitted", "detail": "neither she nor hers"},
+            Exit.NO,
+            "(not-permitted): neither she",
+        ),
+        (
+            503,
+            {"code": "kafka-away", "title": "Kafka is away"},
+            Exit.NOT_RUNNING,
+            "(kafka-away): Kafka is away",
+        ),
+        (500, "oops", Exit.NOT_RUNNING, "(500): Internal Server Error"),
+    ],
+)
+def test_a_service_s_problem_becomes_one_sentence(status, body, code, sentence):
+    error = refusal("consent", httpx.Response(status, json=body))
+
+    assert error.code == code
+    assert f"consent refused {sentence}" in str(error)
+
+
+def test_completion_knows_the_commands(capsys, monkeypatch):
+    monkeypatch.setenv("_SALUS_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", "salus l")
+    monkeypatch.setenv("COMP_CWORD", "1")
+
+    run([])
+
+    assert set(capsys.readouterr().out.split()) == {"logs", "ledger"}
