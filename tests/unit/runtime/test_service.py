@@ -128,6 +128,6 @@ def test_a_missing_setting_stops_the_start_with_its_name(monkeypatch: pytest.Mon
     monkeypatch.delenv("SALUS_KAFKA_BOOTSTRAP", raising=False)
 
     with pytest.raises(ValidationError, match="kafka_bootstrap"):
-        ServiceSettings(  # type: ignore[call-arg]  # what is missing is the point
+        ServiceSettings(
             service_name="runtime", network_file=Path("n"), signing_key_file=Path("k"), http_port=1
         )
