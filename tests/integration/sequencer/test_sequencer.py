@@ -56,6 +56,7 @@ async def test_what_is_published_is_sealed_and_announced(shard: Shard) -> None:
     assert await sequencer.stop() in (0, -signal.SIGTERM)
 
 
+@pytest.mark.timeout(60 * KILLS + 300)
 async def test_killed_at_random_moments_under_load_nothing_is_lost_or_twice(shard: Shard) -> None:
     random_moments = random.Random(KILLS)
     limits = {"SALUS_BLOCK_RECORDS_MAX": "50", "SALUS_BLOCK_AGE_MS_MAX": "20"}

@@ -17,6 +17,7 @@ from datetime import timedelta
 from random import Random
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from tests.unit.sequencer.world import CLINICAL, World, document
@@ -260,6 +261,7 @@ def require_laws(world: World) -> None:
         assert len(block.rejections) == header.leaves - header.accepted
 
 
+@pytest.mark.timeout(1800)
 @settings(
     max_examples=SCHEDULES,
     deadline=None,
