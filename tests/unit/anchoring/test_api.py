@@ -11,9 +11,14 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client import CollectorRegistry
 from tests.unit.anchoring.world import SHARD_SIGNERS, World
 
+from salus.anchoring import tracing
 from salus.anchoring.api import log_routes, receipt_routes, status_routes
 from salus.anchoring.metrics import Metrics
 from salus.anchoring.runner import Runner
@@ -25,6 +30,7 @@ from salus.devkit.waiting import until
 from salus.ledger.block import header_key, open_header
 from salus.ledger.receipt import verify_receipt
 from salus.messaging import MessagingError
+from salus.objects.memory import MemoryObjects
 from salus.runtime import problems
 
 
@@ -211,3 +217,33 @@ async def test_a_checkpoint_that_could_not_be_announced_is_announced_later(servi
     announcing.cancel()
 
     assert network.announced == sorted(network.announced)
+
+
+async def test_an_append_is_traced_to_the_blocks_that_woke_it_and_on_to_its_announcement(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spans = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(spans))
+    monkeypatch.setattr(tracing, "_tracer", provider.get_tracer("test"))
+    await service.runner.wait_beyond(-1)
+    traced: list[int] = []
+
+    class Listening(DeafNetwork):
+        async def announce(self, *, size: int, checkpoint: str) -> None:
+            await super().announce(size=size, checkpoint=checkpoint)
+            if size:
+                traced.append(trace.get_current_span().get_span_context().trace_id)
+
+    announcing = asyncio.create_task(service.runner.announce(Listening(0, [])))
+    service.runner.anchor._blocks = BlockArchive(MemoryObjects())
+    await service.world.chains[0].seal_samples(1)
+    service.runner.anchor._blocks = BlockArchive(service.world.ledger)
+    service.runner.wake(shard=0, height=0, traceparent=b"00-%032x-%016x-01" % (7, 8))
+    service.runner.wake(shard=0, height=0, traceparent=b"anything")
+
+    assert await until(lambda: bool(traced), deadline_s=10)
+    announcing.cancel()
+    (span,) = [s for s in spans.get_finished_spans() if s.name == "append to log"][:1]
+    assert [link.context.trace_id for link in span.links] == [7]
+    assert traced == [span.context.trace_id]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -35,6 +36,9 @@ _SIGNATURE_REASONS = frozenset(
         Reason.BAD_SIGNATURE,
     }
 )
+
+
+BLOCKS_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,17 +142,22 @@ async def identity_events(
     Damaged blocks are left out here; fsck names them, and what they held cannot vouch for anyone.
     """
     archive = BlockArchive(objects)
-    found: list[IdentityEvent] = []
-    for shard, verifier in verifiers.items():
-        for height in sorted(heights.get(shard, ())):
-            note = await archive.header(shard, height)
+    limit = asyncio.Semaphore(BLOCKS_AT_ONCE)
+
+    async def of_block(shard: int, verifier: NoteVerifier, height: int) -> list[IdentityEvent]:
+        async with limit:
             try:
-                header = open_header(note or b"", verifier)
+                header = open_header(await archive.header(shard, height) or b"", verifier)
                 if any(r.topic == header.identity[0] and r.first < r.next for r in header.ranges):
-                    found += _identity_rows(header, await archive.body(shard, header))
+                    return _identity_rows(header, await archive.body(shard, header))
             except (BlockError, ArchiveError):
-                continue
-    return sorted(found, key=lambda event: event.offset)
+                pass
+            return []
+
+    found = await asyncio.gather(
+        *(of_block(shard, v, height) for shard, v in verifiers.items() for height in heights.get(shard, ()))
+    )
+    return sorted((event for events in found for event in events), key=lambda event: event.offset)
 
 
 def _identity_rows(header: Header, body: bytes) -> list[IdentityEvent]:

@@ -151,13 +151,14 @@ async def main(settings: Settings) -> None:
     set_up(settings)
     resources = open_resources(settings)
     runner = resources.runner
-    heard = listen(
-        settings.kafka_bootstrap, heard=lambda shard, height: runner.wake(shard=shard, height=height)
-    )
+
+    def heard(shard: int, height: int, traceparent: bytes | None) -> None:
+        runner.wake(shard=shard, height=height, traceparent=traceparent)
+
     beside: list[Coroutine[None, None, None]] = [
         anchor_for_ever(resources),
         announce_for_ever(resources),
-        heard,
+        listen(settings.kafka_bootstrap, heard=heard),
     ]
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(work) for work in beside]

@@ -6,10 +6,12 @@ import asyncio
 from contextlib import suppress
 
 import structlog
+from opentelemetry import context
 
 from salus.anchoring.handlers import Anchor, Standing
 from salus.anchoring.metrics import Metrics
 from salus.anchoring.ports import Announcements
+from salus.anchoring.tracing import LINKS_MAX, appending, continuing
 from salus.archive.errors import HeadError
 from salus.archive.receipts import RecordPosition
 from salus.client import ClientError
@@ -37,6 +39,8 @@ class Runner:
         self._wake = asyncio.Event()
         self._moved = asyncio.Condition()
         self._announced: dict[int, int] = {}
+        self._traceparents: list[bytes] = []
+        self._traced = context.get_current()
 
     @property
     def published(self) -> Standing | None:
@@ -58,8 +62,10 @@ class Runner:
         done = {shard: chains[str(shard)].next if str(shard) in chains else 0 for shard in self._announced}
         return sum(max(0, height + 1 - done[shard]) for shard, height in self._announced.items())
 
-    def wake(self, *, shard: int, height: int) -> None:
+    def wake(self, *, shard: int, height: int, traceparent: bytes | None = None) -> None:
         """Say that a block was announced; the archive is looked at without waiting for the poll."""
+        if traceparent is not None and len(self._traceparents) < LINKS_MAX:
+            self._traceparents.append(traceparent)
         self._announced[shard] = max(height, self._announced.get(shard, -1))
         self._wake.set()
 
@@ -90,7 +96,9 @@ class Runner:
         while True:
             standing = await self.wait_beyond(size)
             try:
-                await announcements.announce(size=standing.head.size, checkpoint=standing.head.checkpoint)
+                with continuing(self._traced):
+                    head = standing.head
+                    await announcements.announce(size=head.size, checkpoint=head.checkpoint)
             except (MessagingError, ClientError) as error:
                 _log.warning("a checkpoint could not be announced", error=str(error))
                 await asyncio.sleep(pause_s)
@@ -100,7 +108,7 @@ class Runner:
 
     async def _round(self) -> None:
         """Append all there is, then sleep until woken; without a wake-up, look whether the head moved."""
-        while await self.anchor.append() or self.anchor.standing is None:
+        while await self._append() or self.anchor.standing is None:
             await self._tell()
             await asyncio.sleep(self._checkpoint_interval_s)
         self.caught_up = True
@@ -113,6 +121,16 @@ class Runner:
             self._wake.clear()
         else:
             await self.anchor.refresh()
+
+    async def _append(self) -> int:
+        woken_by, self._traceparents = self._traceparents, []
+        before = self._traced
+        # The checkpoint may be announced before `append` returns.
+        with appending(woken_by) as self._traced:
+            appended = await self.anchor.append()
+        if not appended:
+            self._traced = before
+        return appended
 
     async def _tell(self) -> None:
         standing = self.published

@@ -19,6 +19,9 @@ POLL_MS = 1000
 RECORDS_MAX = 1000
 PAUSE_S = 1.0
 
+TRACE_HEADER = "traceparent"
+Heard = Callable[[int, int, bytes | None], None]
+
 _log = structlog.get_logger()
 
 
@@ -47,8 +50,8 @@ class KafkaAnnouncements:
         self._publisher = None
 
 
-async def listen(bootstrap: str, *, heard: Callable[[int, int], None]) -> None:
-    """Call `heard(shard, height)` for each announced block until cancelled.
+async def listen(bootstrap: str, *, heard: Heard) -> None:
+    """Call `heard(shard, height, traceparent)` for each announced block until cancelled.
 
     The announcements are not verified: what they say is only a reason to look into the archive. So a
     record that is no announcement is passed over, and what was missed while Kafka was away is not read.
@@ -67,10 +70,10 @@ async def listen(bootstrap: str, *, heard: Callable[[int, int], None]) -> None:
             await asyncio.sleep(PAUSE_S)
 
 
-def _tell(record: Record, heard: Callable[[int, int], None]) -> None:
+def _tell(record: Record, heard: Heard) -> None:
     try:
         data = decode_event(record.value or b"").data
     except RejectedError:
         return
     if isinstance(data, BlockSealed):
-        heard(data.shard, data.height)
+        heard(data.shard, data.height, record.header(TRACE_HEADER))
