@@ -124,12 +124,13 @@ class Runner:
 
     async def _append(self) -> int:
         woken_by, self._traceparents = self._traceparents, []
-        before = self._traced
-        # The checkpoint may be announced before `append` returns.
-        with appending(woken_by) as self._traced:
+        with appending(woken_by) as traced:
+            if woken_by:
+                # The checkpoint may be announced before `append` returns.
+                self._traced = traced
             appended = await self.anchor.append()
-        if not appended:
-            self._traced = before
+        if appended:
+            self._traced = traced
         return appended
 
     async def _tell(self) -> None:
