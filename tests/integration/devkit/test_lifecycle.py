@@ -1,0 +1,186 @@
+"""`salus up`, `status`, `logs` and `down` as someone uses them, in a state folder of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from salus.cli.exits import Exit
+from salus.devkit.processes import start_time
+from salus.devkit.run_record import StateFolder
+from salus.devkit.waiting import until
+
+pytestmark = pytest.mark.timeout(600)
+SERVICES = {"anchoring", "audit", "consent", "identity", "sequencer", "storage"}
+
+
+@dataclass
+class Answer:
+    """What a command wrote and how it ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+class Salus:
+    """The command, with a state folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    async def begin(self, *arguments: str) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "salus.cli",
+            *arguments,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "SALUS_STATE": str(self.folder)},
+        )
+
+    async def __call__(self, *arguments: str) -> Answer:
+        process = await self.begin(*arguments)
+        out, err = await process.communicate()
+        return Answer(process.returncode or 0, out.decode(), err.decode())
+
+    def pids(self) -> list[int]:
+        run = StateFolder(self.folder).run()
+        assert run is not None
+        return [*(one.pid for one in run.processes), *(it.process.pid for it in run.services.values())]
+
+
+@pytest.fixture(scope="module")
+async def salus(session_folder: Path) -> AsyncIterator[Salus]:
+    command = Salus(session_folder / "lifecycle")
+    up = await command("up", "--json")
+    assert up.code == Exit.OK, up.err
+    yield command
+    await command("down", "--erase")
+
+
+async def test_status_tells_scripts_where_everything_is(salus):
+    status = (await salus("status", "--json")).json
+
+    assert status["running"]
+    assert status["ready"]
+    assert set(status["services"]) == SERVICES
+    assert all(
+        service["ready"] and service["url"].startswith("http://127.0.0.1:")
+        for service in status["services"].values()
+    )
+    assert {"endpoint", "access_key", "secret_key", "region"} <= set(status["s3"])
+    assert ":" in status["kafka"]["bootstrap"]
+    assert status["log"]["origin"] == "salus.local/dev/log"
+    assert status["log"]["verifier_key"].startswith("salus.local/dev/log+")
+    assert status["log"]["url"] == status["services"]["anchoring"]["url"] + "/log"
+
+
+async def test_the_wait_for_a_second_up_is_short_and_changes_nothing(salus):
+    before = salus.pids()
+
+    again = await salus("up", "--json")
+
+    assert again.code == Exit.OK
+    assert salus.pids() == before
+
+
+async def test_a_service_that_died_is_not_ready_and_up_brings_it_back_where_it_was(salus):
+    before = (await salus("status", "--json")).json["services"]["identity"]
+    os.kill(before["pid"], signal.SIGKILL)
+    assert await until(lambda: start_time(before["pid"]) is None, deadline_s=10)
+
+    broken = await salus("status", "--json")
+    assert broken.code == Exit.NO
+    assert not broken.json["services"]["identity"]["ready"]
+
+    healed = (await salus("up", "--json")).json["services"]["identity"]
+    assert healed["ready"]
+    assert healed["url"] == before["url"]
+    assert healed["pid"] != before["pid"]
+
+
+async def test_an_event_goes_from_publish_to_a_verified_receipt(salus, tmp_path):
+    patient = "urn:uuid:00000000-0000-4000-8000-000000000001"
+    data = {"patient": patient, "object": "object-1", "media_type": "application/json"}
+    registered = await salus("party", "register", "hospital", "--json")
+    assert registered.code == Exit.OK, registered.err
+    receipt, event = tmp_path / "a.salus", tmp_path / "event.json"
+    kind = "salus.clinical.document-registered.v1"
+    files = ["--receipt", str(receipt), "--event", str(event)]
+    told = ["--subject", patient, "--data", json.dumps(data), "--as", "hospital", "--json"]
+    published = await salus("publish", kind, *told, *files)
+    assert published.code == Exit.OK, published.err
+
+    verified = await salus("verify", str(receipt), "--event", str(event), "--json")
+    place = [str(published.json[name]) for name in ("topic", "partition", "offset")]
+    fetched = await salus("ledger", "receipt", *place)
+    count = await salus("ledger", "query", f"select count(*) n from leaves where type = '{kind}'", "--json")
+    checked = await salus("ledger", "fsck", "--deep", "--json")
+
+    assert verified.json["leaf"]["status"] == "accepted"
+    assert fetched.out.startswith("c2sp.org/tlog-proof@v1\n")
+    assert count.json == [{"n": 1}]
+    assert checked.code == Exit.OK
+    assert checked.json["ok"]
+
+
+async def test_logs_can_be_followed_until_ctrl_c(salus):
+    unknown = await salus("logs", "nobody")
+    assert unknown.code == Exit.USAGE
+
+    following = await salus.begin("logs", "--follow", "identity", "--json")
+    assert following.stdout is not None
+    async with asyncio.timeout(30):
+        line = json.loads(await following.stdout.readline())
+    following.send_signal(signal.SIGINT)
+    await following.communicate()
+
+    assert line["process"] == "identity"
+    assert following.returncode == Exit.INTERRUPTED
+
+
+async def test_an_interrupted_up_leaves_nothing_behind(session_folder):
+    command = Salus(session_folder / "interrupted")
+    up = await command.begin("up")
+    state = StateFolder(command.folder)
+    assert await until(lambda: bool(state.run() and state.run().services), deadline_s=180, period_s=0.02)
+    pids = command.pids()
+
+    up.send_signal(signal.SIGINT)
+    await up.communicate()
+
+    assert up.returncode == Exit.INTERRUPTED
+    assert state.run() is None
+    assert await until(lambda: not any(start_time(pid) for pid in pids), deadline_s=10)
+
+
+async def test_down_leaves_nothing_behind_and_keeps_the_data(session_folder):
+    command = Salus(session_folder / "downed")
+    assert (await command("up")).code == Exit.OK
+    network = (command.folder / "network.json").read_bytes()
+    pids = command.pids()
+
+    assert (await command("down")).code == Exit.OK
+
+    assert not any(start_time(pid) for pid in pids)
+    assert (await command("status")).code == Exit.NOT_RUNNING
+    assert (command.folder / "network.json").read_bytes() == network
+    assert (command.folder / "data" / "kafka" / "data" / "meta.properties").exists()
+    assert (await command("down", "--erase")).code == Exit.OK
+    assert [path.name for path in command.folder.iterdir()] == ["lock"]
