@@ -30,7 +30,6 @@ from salus.devkit.waiting import until
 from salus.ledger.block import header_key, open_header
 from salus.ledger.receipt import verify_receipt
 from salus.messaging import MessagingError
-from salus.objects.memory import MemoryObjects
 from salus.runtime import problems
 
 
@@ -54,10 +53,10 @@ class Service:
 
 
 @asynccontextmanager
-async def serving(world: World, *, run: bool = True) -> AsyncIterator[Service]:
+async def serving(world: World, *, run: bool = True, poll_interval_s: float = 0.01) -> AsyncIterator[Service]:
     registry = CollectorRegistry()
     metrics = Metrics(registry)
-    runner = Runner(world.anchor(), metrics, poll_interval_s=0.01, checkpoint_interval_s=0)
+    runner = Runner(world.anchor(), metrics, poll_interval_s=poll_interval_s, checkpoint_interval_s=0)
     maker = ReceiptMaker(
         BlockArchive(world.ledger),
         LogReader(world.log),
@@ -220,13 +219,12 @@ async def test_a_checkpoint_that_could_not_be_announced_is_announced_later(servi
 
 
 async def test_an_append_is_traced_to_the_blocks_that_woke_it_and_on_to_its_announcement(
-    service: Service, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     spans = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(spans))
     monkeypatch.setattr(tracing, "_tracer", provider.get_tracer("test"))
-    await service.runner.wait_beyond(-1)
     traced: list[int] = []
 
     class Listening(DeafNetwork):
@@ -235,15 +233,15 @@ async def test_an_append_is_traced_to_the_blocks_that_woke_it_and_on_to_its_anno
             if size:
                 traced.append(trace.get_current_span().get_span_context().trace_id)
 
-    announcing = asyncio.create_task(service.runner.announce(Listening(0, [])))
-    service.runner.anchor._blocks = BlockArchive(MemoryObjects())
-    await service.world.chains[0].seal_samples(1)
-    service.runner.anchor._blocks = BlockArchive(service.world.ledger)
-    service.runner.wake(shard=0, height=0, traceparent=b"00-%032x-%016x-01" % (7, 8))
-    service.runner.wake(shard=0, height=0, traceparent=b"anything")
+    async with serving(World(), poll_interval_s=600) as service:
+        assert await until(lambda: service.runner.trouble is None, deadline_s=10)
+        announcing = asyncio.create_task(service.runner.announce(Listening(0, [])))
+        await service.world.chains[0].seal_samples(1)
+        service.runner.wake(shard=0, height=0, traceparent=b"00-%032x-%016x-01" % (7, 8))
+        service.runner.wake(shard=0, height=0, traceparent=b"anything")
 
-    assert await until(lambda: bool(traced), deadline_s=10)
+        assert await until(lambda: bool(traced), deadline_s=10)
     announcing.cancel()
-    (span,) = [s for s in spans.get_finished_spans() if s.name == "append to log"][:1]
+    (span,) = [s for s in spans.get_finished_spans() if s.name == "append to log"]
     assert [link.context.trace_id for link in span.links] == [7]
     assert traced == [span.context.trace_id]
