@@ -255,12 +255,44 @@ async def test_a_caller_who_gives_up_waiting_has_published_nothing(monkeypatch: 
     assert [json.loads(sent.value or b"")["id"] for sent in broker.stored] == ["event-0", "event-2"]
 
 
-async def test_a_network_that_never_answers_is_reported_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "CLOSE_S_MAX", 0.05)
+async def test_an_event_without_an_answer_is_reported_in_time() -> None:
     broker = MemoryBroker(silent=True)
-    with pytest.raises(DeliveryError, match="closed before the network answered"):
-        async with publisher(broker) as target:
+    async with publisher(broker, delivery_s=0.05) as target:
+        handle = await publish(target)
+        with pytest.raises(DeliveryError, match=r"event-0 .* no answer within 0.05 s"):
+            await handle.position()
+        broker.answer_all()
+
+        with pytest.raises(DeliveryError):
+            await handle.position()
+
+
+async def test_a_network_that_never_answers_is_reported_in_the_end() -> None:
+    async def story() -> None:
+        async with publisher(MemoryBroker(silent=True), delivery_s=0.05) as target:
             await publish(target)
+
+    with pytest.raises(DeliveryError, match="no answer"):
+        await story()
+
+
+async def test_an_event_that_was_reported_is_not_sent_later() -> None:
+    class Stuck(MemoryBroker):
+        async def enqueue(self, *args: Any, **facts: Any) -> Any:
+            await free.wait()
+            return await super().enqueue(*args, **facts)
+
+    free = asyncio.Event()
+    broker = Stuck()
+    async with publisher(broker, linger_ms=0, batch_max=1, delivery_s=0.05) as target:
+        stuck, behind = [await publish(target, i) for i in range(2)]
+        for handle in (stuck, behind):
+            with pytest.raises(DeliveryError):
+                await handle.position()
+        free.set()
+        await (await publish(target, 2)).position()
+
+    assert [json.loads(sent.value or b"")["id"] for sent in broker.stored] == ["event-0", "event-2"]
 
 
 async def test_cancelling_tells_every_waiting_handle() -> None:

@@ -13,9 +13,20 @@ from salus.messaging import Position
 class Handle:
     """One published event: its id, the exact bytes that were signed, and what becomes of it."""
 
-    __slots__ = ("_ask", "_done", "_outcome", "_reported", "headers", "id", "key", "topic", "value")
+    __slots__ = (
+        "_ask",
+        "_done",
+        "_outcome",
+        "_reported",
+        "deadline",
+        "headers",
+        "id",
+        "key",
+        "topic",
+        "value",
+    )
 
-    def __init__(  # noqa: PLR0913  # the facts of one record
+    def __init__(  # noqa: PLR0913  # the facts of one record; `deadline` is on the loop's clock
         self,
         *,
         id: str,  # noqa: A002  # the CloudEvents attribute's name
@@ -23,6 +34,7 @@ class Handle:
         key: bytes,
         value: bytes,
         headers: tuple[tuple[str, bytes], ...],
+        deadline: float,
         ask: Callable[[Handle, float], Awaitable[Receipt]],
     ) -> None:
         self.id = id
@@ -30,6 +42,7 @@ class Handle:
         self.key = key
         self.value = value
         self.headers = headers
+        self.deadline = deadline
         self._ask = ask
         self._done = asyncio.Event()
         self._outcome: Position | Undelivered | None = None

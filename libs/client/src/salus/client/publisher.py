@@ -6,6 +6,7 @@ import asyncio
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from functools import partial
+from itertools import takewhile
 from types import TracebackType
 from typing import Self
 
@@ -29,9 +30,10 @@ IN_FLIGHT_EVENTS_MAX = 10_000
 IN_FLIGHT_BYTES_MAX = 64 * 1024 * 1024
 # Failures that nobody has asked about; one more and `publish` itself reports them.
 UNREPORTED_MAX = 1_000
-# Longer than the producer keeps trying, so that leaving ends by an answer and not by impatience.
-CLOSE_S_MAX = 45.0
-DISCONNECT_S_MAX = 5.0
+# How long an event may wait for its confirmation before it is reported; Kafka itself would try for ever.
+DELIVERY_S = 30.0
+# How exactly that is kept.
+SWEEP_S = 0.5
 _TRACE_CONTEXT = TraceContextTextMapPropagator()
 
 
@@ -42,7 +44,8 @@ class Publisher:
     waits when IN_FLIGHT_EVENTS_MAX or IN_FLIGHT_BYTES_MAX are under way; and every event that was taken is
     either confirmed or reported, by its handle, by `flush`, or by leaving the context.
 
-    `linger_ms` is how long the first event of a batch waits for others to share its signature.
+    `linger_ms` is how long the first event of a batch waits for others to share its signature. An event that
+    is not confirmed `delivery_s` seconds after it was taken is reported; it may still arrive.
     `receipts_url` is where receipts are asked for, and `policy` what they are verified against.
     """
 
@@ -55,6 +58,7 @@ class Publisher:
         policy: Policy | None = None,
         batch_max: int = 64,
         linger_ms: float = 5,
+        delivery_s: float = DELIVERY_S,
         client_id: str = "salus-client",
         sender: Sender | None = None,
     ) -> None:
@@ -65,6 +69,7 @@ class Publisher:
         self._signer = signer
         self._source = signer.verification_method.partition("#")[0]
         self._receipts = ReceiptSource(receipts_url, policy)
+        self._delivery_s = delivery_s
         self._sender = sender
         self._room = Room(events_max=IN_FLIGHT_EVENTS_MAX, bytes_max=IN_FLIGHT_BYTES_MAX)
         self._gatherer: Gatherer[Handle] = Gatherer(batch_max=batch_max, linger_s=linger_ms / 1000)
@@ -72,6 +77,7 @@ class Publisher:
         self._failed: list[Handle] = []
         self._resources = AsyncExitStack()
         self._sending: asyncio.Task[None] | None = None
+        self._sweeping: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         """Connect; raises `salus.messaging.BrokerAwayError`."""
@@ -81,6 +87,7 @@ class Publisher:
         await self._resources.enter_async_context(self._receipts)
         self._sending = asyncio.create_task(self._send_batches(self._sender), name="salus-publisher")
         self._sending.add_done_callback(self._sending_ended)
+        self._sweeping = asyncio.create_task(self._sweep(), name="salus-publisher-deadlines")
         return self
 
     async def __aexit__(
@@ -170,7 +177,13 @@ class Publisher:
                 raise DeliveryError(unreported)
         await self._room.take(len(value))
         handle = Handle(
-            id=id, topic=topic, key=subject.encode(), value=value, headers=_headers(), ask=self._receipt_of
+            id=id,
+            topic=topic,
+            key=subject.encode(),
+            value=value,
+            headers=_headers(),
+            deadline=asyncio.get_running_loop().time() + self._delivery_s,
+            ask=self._receipt_of,
         )
         self._in_flight[handle] = None
         try:
@@ -198,7 +211,8 @@ class Publisher:
                     self._settle(handle, self._undelivered(handle, f"signing: {type(error).__name__}"))
                 continue
             for handle, signature in zip(batch, signatures, strict=True):
-                await self._send(sender, handle, signature)
+                if not handle.settled:
+                    await self._send(sender, handle, signature)
 
     async def _send(self, sender: Sender, handle: Handle, signature: bytes) -> None:
         headers = ((SIGNATURE_HEADER, signature), *handle.headers)
@@ -234,24 +248,26 @@ class Publisher:
         for handle in list(self._in_flight):
             self._settle(handle, self._undelivered(handle, why))
 
+    async def _sweep(self) -> None:
+        # Oldest first, so the first that has time left ends the look.
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(min(SWEEP_S, self._delivery_s))
+            late = takewhile(lambda handle: handle.deadline <= loop.time(), list(self._in_flight))
+            for handle in late:
+                self._settle(handle, self._undelivered(handle, f"no answer within {self._delivery_s} s"))
+
     async def _drain(self) -> None:
         self._gatherer.close()
-        try:
-            async with asyncio.timeout(CLOSE_S_MAX):
-                for handle in list(self._in_flight):
-                    await handle.wait()
-        except TimeoutError:
-            pass  # what is left is abandoned, and reported, by the caller
+        for handle in list(self._in_flight):
+            await handle.wait()
 
     async def _disconnect(self) -> None:
-        if self._sending is not None:
-            self._sending.cancel()
-            await asyncio.wait([self._sending])
-        try:
-            async with asyncio.timeout(DISCONNECT_S_MAX):
-                await self._resources.aclose()
-        except TimeoutError:
-            pass  # nothing is under way any more; the operating system closes the sockets
+        for task in (self._sending, self._sweeping):
+            if task is not None:
+                task.cancel()
+                await asyncio.wait([task])
+        await self._resources.aclose()
 
     def _require_open(self) -> None:
         if self._sending is None or self._sending.done() or self._gatherer.closed:

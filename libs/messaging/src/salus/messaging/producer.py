@@ -8,13 +8,14 @@ from types import TracebackType
 from typing import Self
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, KafkaTimeoutError
 
 from salus.messaging.errors import BrokerAwayError, DeliveryError
 from salus.messaging.record import MESSAGE_BYTES_MAX, Position
 
 LINGER_MS = 2
 REQUEST_TIMEOUT_MS = 30_000
+CLOSE_S_MAX = 10.0
 
 
 class Producer:
@@ -52,10 +53,17 @@ class Producer:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Flush and disconnect."""
-        if self._producer is not None:
-            await self._producer.stop()
-            self._producer = None
+        """Flush and disconnect; what is not acknowledged within CLOSE_S_MAX ends with DeliveryError."""
+        producer, self._producer = self._producer, None
+        if producer is None:
+            return
+        stopping = asyncio.ensure_future(producer.stop())
+        try:
+            await asyncio.wait([stopping], timeout=CLOSE_S_MAX)
+        finally:
+            if not stopping.done():
+                await _give_up(producer, stopping)
+            await stopping
 
     async def enqueue(
         self,
@@ -96,6 +104,16 @@ class Producer:
         """Wait until everything enqueued so far was acknowledged or failed."""
         if self._producer is not None:
             await self._producer.flush()
+
+
+async def _give_up(producer: AIOKafkaProducer, stopping: asyncio.Future[None]) -> None:
+    """End a producer that still waits for a broker; what it has not delivered ends with DeliveryError.
+
+    An idempotent producer tries for ever, in the background, and aiokafka has no public way to stop it.
+    """
+    producer._sender.sender_task.cancel()  # noqa: SLF001  # as the docstring says
+    await asyncio.wait([stopping])
+    producer._message_accumulator.fail_all(KafkaTimeoutError())  # noqa: SLF001  # as above
 
 
 def _position_of(topic: str, sent: asyncio.Future[object]) -> Awaitable[Position]:
