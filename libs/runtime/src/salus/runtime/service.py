@@ -15,6 +15,7 @@ from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from salus.runtime import problems
+from salus.runtime.bodies import limit_bodies
 from salus.runtime.settings import ServiceSettings
 
 Check = Callable[[], Awaitable[None]]
@@ -30,11 +31,20 @@ _log = structlog.get_logger()
 
 
 def create_app(
-    settings: ServiceSettings, *, title: str, checks: Mapping[str, Check], lifespan: Lifespan | None = None
+    settings: ServiceSettings,
+    *,
+    title: str,
+    checks: Mapping[str, Check],
+    lifespan: Lifespan | None = None,
+    streams: tuple[str, ...] = (),
 ) -> FastAPI:
-    """Return an app that answers /healthz, /readyz and /metrics; the service adds its own routes."""
+    """Return an app that answers /healthz, /readyz and /metrics; the service adds its own routes.
+
+    Bodies are limited, but those of paths that begin with one of `streams`: there the service does it.
+    """
     app = FastAPI(title=title, version=version(f"salus-{settings.service_name}"), lifespan=lifespan)  # type: ignore[arg-type]  # FastAPI takes both forms
     problems.install(app)
+    limit_bodies(app, streams=streams)
 
     @app.get("/healthz", tags=["operations"], summary="Is the process alive?")
     async def healthz() -> dict[str, str]:

@@ -35,7 +35,7 @@ from salus.storage.adapters.facts import (
 )
 from salus.storage.adapters.problems import install
 from salus.storage.adapters.vault import BucketVault
-from salus.storage.api import Desk, Limits, routes
+from salus.storage.api import OBJECTS_PATH, Desk, Limits, routes
 from salus.storage.handlers.reading import Reading
 from salus.storage.handlers.storing import Storing
 from salus.storage.handlers.subjects import Subjects
@@ -86,7 +86,7 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
             "objects": partial(_answers, objects),
             "keys": partial(_answers, keys),
         }
-        app = create_app(settings, title="Salus storage", checks=checks)
+        app = create_app(settings, title="Salus storage", checks=checks, streams=(OBJECTS_PATH,))
         install(app)
         desk = Desk(
             subjects=subjects,

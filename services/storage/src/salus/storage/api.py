@@ -25,6 +25,8 @@ from salus.storage.handlers.tally import too_large
 PSEUDONYM = r"^urn:uuid:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 OBJECT_ID = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"
 MEDIA_TYPE = r"^[A-Za-z0-9.+-]+/[A-Za-z0-9.+-]+(;[ -~]*)?$"
+# Bodies of objects are streams of any size that `Limits` allows; all others are small.
+OBJECTS_PATH = "/objects"
 DID = r"^did:[a-z0-9]+:[A-Za-z0-9._:%-]+$"
 
 Patient = Annotated[str, Path(pattern=PSEUDONYM, description="The patient's pseudonym.")]
