@@ -16,7 +16,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from salus.runtime import problems
 from salus.runtime.bodies import limit_bodies
-from salus.runtime.settings import ServiceSettings
+from salus.runtime.settings import ProcessSettings
 
 Check = Callable[[], Awaitable[None]]
 """Raises when the thing it looks at is not there; the sentence of the error is shown in /readyz."""
@@ -31,7 +31,7 @@ _log = structlog.get_logger()
 
 
 def create_app(
-    settings: ServiceSettings,
+    settings: ProcessSettings,
     *,
     title: str,
     checks: Mapping[str, Check],
@@ -82,7 +82,7 @@ async def wait_for(name: str, check: Check) -> None:
         await asyncio.sleep(RETRY_S)
 
 
-async def serve(app: FastAPI, settings: ServiceSettings) -> None:
+async def serve(app: FastAPI, settings: ProcessSettings) -> None:
     """Serve until SIGTERM or SIGINT, then let running requests end and close the lifespan."""
     config = uvicorn.Config(
         app,

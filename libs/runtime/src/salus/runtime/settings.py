@@ -9,22 +9,27 @@ from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
-class ServiceSettings(BaseSettings):
+class ProcessSettings(BaseSettings):
+    """What every process that serves HTTP has, also one that knows neither Kafka nor the network."""
+
+    model_config = SettingsConfigDict(env_prefix="SALUS_", extra="ignore", frozen=True)
+
+    service_name: str = Field(description="The service's name, as in network.json.")
+    http_host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    http_port: int = Field(ge=0, le=65535, description="Port to listen on.")
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    otlp_endpoint: str | None = Field(default=None, description="OTLP/HTTP endpoint for traces; none: off.")
+
+
+class ServiceSettings(ProcessSettings):
     """The settings that every service has; each service adds its own in a subclass.
 
     Environment names are `SALUS_` and the field's name in capitals.
     """
 
-    model_config = SettingsConfigDict(env_prefix="SALUS_", extra="ignore", frozen=True)
-
-    service_name: str = Field(description="The service's name, as in network.json.")
     kafka_bootstrap: str = Field(description="host:port of Kafka brokers, separated by commas.")
     network_file: Path = Field(description="The public network.json.")
     signing_key_file: Path = Field(description="PEM (PKCS#8) Ed25519 key of the service's DID.")
-    http_host: str = Field(default="127.0.0.1", description="Address to listen on.")
-    http_port: int = Field(ge=0, le=65535, description="Port to listen on.")
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    otlp_endpoint: str | None = Field(default=None, description="OTLP/HTTP endpoint for traces; none: off.")
 
 
 class DatabaseSettings(BaseSettings):

@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from structlog.typing import EventDict, WrappedLogger
 
-from salus.runtime.settings import ServiceSettings
+from salus.runtime.settings import ProcessSettings
 
 
 def _with_trace(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
@@ -24,7 +24,7 @@ def _with_trace(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     return event
 
 
-def set_up(settings: ServiceSettings) -> None:
+def set_up(settings: ProcessSettings) -> None:
     """Configure logs (JSON lines on stderr) and traces (OTLP, if an endpoint is set) for this process."""
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     logging.basicConfig(level=max(level, logging.WARNING), stream=sys.stderr, format="%(message)s")

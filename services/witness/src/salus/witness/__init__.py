@@ -1,0 +1,1 @@
+"""Cosigns checkpoints of logs that only ever grow (C2SP tlog-witness)."""

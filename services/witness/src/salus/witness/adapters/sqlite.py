@@ -1,0 +1,109 @@
+"""The witness's memory: one SQLite file, each change one transaction that is on the disk when it returns."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from salus.witness.domain import Cosigned
+from salus.witness.ports import ChangedMeanwhileError, ForgetfulError
+
+# A log that lies does not fill the disk: the first pairs are proof enough.
+EVIDENCE_KEPT_MAX = 100
+BUSY_S_MAX = 5.0
+_TABLES = """
+CREATE TABLE cosigned (origin TEXT PRIMARY KEY, size INTEGER NOT NULL, root BLOB NOT NULL,
+    note BLOB NOT NULL);
+CREATE TABLE evidence (origin TEXT NOT NULL, cosigned BLOB NOT NULL, refused BLOB NOT NULL,
+    UNIQUE (origin, refused));
+"""
+
+
+class NoMemoryError(Exception):
+    """There is no state file. A witness that forgot what it cosigned might cosign another history."""
+
+
+class SqliteMemory:
+    """Remembers in a file; several processes may share it, on one machine."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    @classmethod
+    def open(cls, path: Path, *, create: bool) -> SqliteMemory:
+        """Return the memory in the file, made first if `create` and there is none.
+
+        Raises:
+            NoMemoryError: there is no such file and it is not to be made.
+        """
+        if not path.exists():
+            if not create:
+                raise NoMemoryError(f"there is no {path}")
+            fresh = path.with_name(f"{path.name}.fresh")
+            fresh.unlink(missing_ok=True)
+            with closing(sqlite3.connect(fresh)) as connection:
+                connection.executescript(_TABLES)
+            fresh.rename(path)
+        return cls(path)
+
+    async def last(self, origin: str) -> Cosigned | None:
+        """Return the last checkpoint cosigned."""
+        return await asyncio.to_thread(self._last, origin)
+
+    async def replace(self, origin: str, before: Cosigned | None, after: Cosigned) -> None:
+        """Remember `after` in place of `before`, atomically and durably."""
+        # A caller that goes away does not stop the thread: what it wrote stays, and the log is told its size.
+        await asyncio.to_thread(self._replace, origin, before, after)
+
+    async def keep_evidence(self, origin: str, *, cosigned: bytes, refused: bytes) -> None:
+        """Keep two checkpoints that one log signed."""
+        await asyncio.to_thread(self._keep, origin, cosigned, refused)
+
+    def _last(self, origin: str) -> Cosigned | None:
+        with self._connected() as connection:
+            return _last(connection, origin)
+
+    def _replace(self, origin: str, before: Cosigned | None, after: Cosigned) -> None:
+        with self._connected() as connection:
+            if _last(connection, origin) != before:
+                raise ChangedMeanwhileError
+            connection.execute(
+                "INSERT OR REPLACE INTO cosigned VALUES (?, ?, ?, ?)",
+                (origin, after.size, after.root, after.note),
+            )
+
+    def _keep(self, origin: str, cosigned: bytes, refused: bytes) -> None:
+        with self._connected() as connection:
+            connection.execute(
+                "INSERT OR IGNORE INTO evidence SELECT ?, ?, ? WHERE"
+                " (SELECT count(*) FROM evidence WHERE origin = ?) < ?",
+                (origin, cosigned, refused, origin, EVIDENCE_KEPT_MAX),
+            )
+
+    @contextmanager
+    def _connected(self) -> Iterator[sqlite3.Connection]:
+        """Run one transaction that excludes every other, and is synced to the disk when it has ended."""
+        try:
+            # mode=rw: a file that vanished is not silently made anew.
+            with closing(
+                sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=rw", uri=True, timeout=BUSY_S_MAX)
+            ) as connection:
+                connection.isolation_level = None
+                connection.execute("PRAGMA synchronous = EXTRA")
+                connection.execute("BEGIN IMMEDIATE")
+                try:
+                    yield connection
+                except BaseException:
+                    connection.execute("ROLLBACK")
+                    raise
+                connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise ForgetfulError(f"{type(error).__name__}: {error}") from error
+
+
+def _last(connection: sqlite3.Connection, origin: str) -> Cosigned | None:
+    row = connection.execute("SELECT size, root, note FROM cosigned WHERE origin = ?", (origin,)).fetchone()
+    return Cosigned(*row) if row else None

@@ -1,0 +1,101 @@
+"""Answers add-checkpoint: decide, sign, remember, and only then let the cosignature out of the house."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from salus.ledger.cosignature import CosignatureSigner
+from salus.ledger.note import NoteSignature
+from salus.witness import domain
+from salus.witness.domain import Cosigned, InconsistentError, Request, Signed, Trusted
+from salus.witness.ports import ChangedMeanwhileError, ForgetfulError, Memory
+
+# A rival that moves the memory on makes our proof one from another size, so the second look decides.
+LOOKS_MAX = 3
+
+_log = structlog.get_logger()
+
+
+class Witness:
+    """One witness: whom it trusts, what it signs with, what it remembers.
+
+    Any number of these may share one memory. `seconds` tells the POSIX time.
+    """
+
+    def __init__(
+        self,
+        trusted: Trusted,
+        signers: Sequence[CosignatureSigner],
+        memory: Memory,
+        *,
+        seconds: Callable[[], int],
+    ) -> None:
+        self._trusted = trusted
+        self._signers = tuple(signers)
+        self._memory = memory
+        self._seconds = seconds
+
+    async def add_checkpoint(self, body: bytes) -> bytes:
+        """Return our signature lines on the checkpoint.
+
+        The commit point is `replace`. A crash before it has signed nothing that anyone saw; a crash after it
+        leaves the checkpoint remembered and unanswered: the log asks again, from the size it is told.
+
+        Raises:
+            RefusedError: and its kinds; the checkpoint is not cosigned.
+            ForgetfulError: whether it is remembered is unknown, so it is not answered either.
+        """
+        request = domain.parse_request(body)
+        signed = domain.authenticate(request.note, self._trusted)
+        for _ in range(LOOKS_MAX):
+            last = await self._memory.last(signed.checkpoint.origin)
+            await self._require_growth(request, signed, last)
+            cosignatures = self._cosign(signed)
+            try:
+                await self._memory.replace(
+                    signed.checkpoint.origin, last, _remembered(signed, [*signed.signatures, *cosignatures])
+                )
+            except ChangedMeanwhileError:
+                continue
+            return "".join(signature.line() for signature in cosignatures).encode()
+        raise ForgetfulError("others keep cosigning this log's checkpoints")
+
+    async def last_checkpoint(self, origin_hash: str) -> bytes | None:
+        """Return the last checkpoint cosigned of the log whose origin has this SHA-256, in hex."""
+        for origin in self._trusted:
+            if domain.origin_hash(origin) == origin_hash:
+                last = await self._memory.last(origin)
+                return last.note if last else None
+        return None
+
+    async def _require_growth(self, request: Request, signed: Signed, last: Cosigned | None) -> None:
+        try:
+            domain.require_growth(request, signed.checkpoint, last)
+        except InconsistentError as error:
+            if last is not None:
+                await self._memory.keep_evidence(
+                    signed.checkpoint.origin,
+                    cosigned=last.note,
+                    refused=_remembered(signed, signed.signatures).note,
+                )
+            _log.error(
+                "a log signed a checkpoint that is not proven to extend the one before",
+                origin=signed.checkpoint.origin,
+                cosigned_size=last.size if last else 0,
+                refused_size=signed.checkpoint.size,
+                refused_root=signed.checkpoint.root.hex(),
+                why=str(error),
+            )
+            raise
+
+    def _cosign(self, signed: Signed) -> list[NoteSignature]:
+        seconds = self._seconds()
+        return [signer.cosign(signed.checkpoint, seconds=seconds) for signer in self._signers]
+
+
+def _remembered(signed: Signed, signatures: Sequence[NoteSignature]) -> Cosigned:
+    checkpoint = signed.checkpoint
+    note = checkpoint.text() + "\n" + "".join(signature.line() for signature in signatures)
+    return Cosigned(checkpoint.size, checkpoint.root, note.encode())

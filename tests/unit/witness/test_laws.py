@@ -1,0 +1,156 @@
+"""The law of a witness: what it ever let out of the house are prefixes of one tree."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from itertools import combinations
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.unit.witness.world import LOG, ORIGIN, WITNESS, FailingMemory, History, witness
+
+from salus.ledger.checkpoint import Checkpoint, open_checkpoint
+from salus.ledger.merkle import root_of
+from salus.objects.memory import Fault
+from salus.witness.adapters.sqlite import SqliteMemory
+from salus.witness.domain import Cosigned, RefusedError
+from salus.witness.handlers import Witness
+from salus.witness.ports import ChangedMeanwhileError, ForgetfulError
+
+SIZES = st.integers(0, 12)
+HISTORIES = st.builds(History, name=st.sampled_from(["true", "other"]), fork=st.sampled_from([0, 3, 8]))
+REQUESTS = st.lists(st.tuples(HISTORIES, SIZES, SIZES), min_size=1, max_size=30)
+
+
+def is_prefix(smaller: Checkpoint, larger: tuple[History, Checkpoint]) -> bool:
+    history, checkpoint = larger
+    return (
+        smaller.size <= checkpoint.size
+        and root_of(history.leaves(checkpoint.size)[: smaller.size]) == smaller.root
+    )
+
+
+def require_one_tree(let_out: list[tuple[History, Checkpoint]]) -> None:
+    for one, two in combinations(let_out, 2):
+        small, large = sorted((one, two), key=lambda pair: pair[1].size)
+        assert is_prefix(small[1], large)
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    requests=REQUESTS,
+    faults=st.lists(st.sampled_from(list(Fault)), max_size=30),
+    turns=st.lists(st.integers(0, 4), max_size=90),
+    at_once=st.integers(1, 4),
+    honest=st.booleans(),
+)
+def test_two_cosigned_trees_are_prefixes_of_one_another_whatever_fails_or_races(
+    requests: list[tuple[History, int, int]],
+    faults: list[Fault],
+    turns: list[int],
+    at_once: int,
+    honest: bool,  # noqa: FBT001  # drawn
+) -> None:
+    memory = FailingMemory(faults, turns)
+    let_out: list[tuple[History, Checkpoint]] = []
+
+    async def ask(history: History, old: int, size: int) -> None:
+        if honest:
+            last = memory.content.get(ORIGIN)
+            old = last.size if last else 0
+        with suppress(RefusedError, ForgetfulError):
+            # Each request meets a witness that has just been started: it remembers by its memory alone.
+            lines = await witness(memory).add_checkpoint(history.request(old, size))
+            checkpoint, opened = open_checkpoint(history.note(size) + lines, LOG.verifier, [WITNESS.verifier])
+            assert opened.verified == (ORIGIN, WITNESS.name)
+            let_out.append((history, checkpoint))
+            remembered = memory.content[ORIGIN]
+            assert remembered.size >= checkpoint.size, "let out before it was remembered"
+
+    async def run() -> None:
+        for start in range(0, len(requests), at_once):
+            await asyncio.gather(*(ask(*request) for request in requests[start : start + at_once]))
+
+    asyncio.run(run())
+
+    require_one_tree(let_out)
+
+
+@given(sizes=st.lists(st.integers(0, 40), min_size=1, max_size=8).map(sorted))
+def test_a_log_that_only_grows_is_always_cosigned(sizes: list[int]) -> None:
+    memory, history = FailingMemory(), History()
+
+    async def run() -> None:
+        old = 0
+        for size in sizes:
+            assert await witness(memory).add_checkpoint(history.request(old, size))
+            old = size
+
+    asyncio.run(run())
+
+    assert memory.content[ORIGIN].size == sizes[-1]
+
+
+async def test_processes_that_race_on_one_file_cosign_one_tree(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    SqliteMemory.open(path, create=True)
+    witnesses = [
+        Witness({ORIGIN: [LOG.verifier]}, [WITNESS], SqliteMemory.open(path, create=False), seconds=lambda: 1)
+        for _ in range(4)
+    ]
+    histories = [History("true", 4), History("other", 4)]
+    let_out: list[tuple[History, Checkpoint]] = []
+
+    async def ask(n: int, size: int) -> None:
+        history, one = histories[n % 2], witnesses[n % 4]
+        last = await SqliteMemory(path).last(ORIGIN)
+        with suppress(RefusedError):
+            await one.add_checkpoint(history.request(last.size if last else 0, size))
+            let_out.append((history, history.checkpoint(size)))
+
+    for size in range(1, 9):
+        await asyncio.gather(*(ask(n, size) for n in range(4)))
+
+    require_one_tree(let_out)
+    assert len({checkpoint.size for _, checkpoint in let_out}) > 4
+
+
+@settings(max_examples=30, deadline=None)
+@given(steps=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), max_size=20))
+def test_both_memories_replace_only_what_they_were_shown(steps: list[tuple[int, int]]) -> None:
+    """The fake keeps the contract of the file, so that what is proven over it holds for the file."""
+    values: list[Cosigned | None] = [None, *(Cosigned(n, bytes([n]) * 32, b"note %d" % n) for n in (1, 2, 3))]
+
+    async def outcomes(memory: SqliteMemory | FailingMemory) -> list[object]:
+        found: list[object] = []
+        for before, after in steps:
+            value = values[after]
+            if value is None:
+                found.append(await memory.last(ORIGIN))
+                continue
+            try:
+                await memory.replace(ORIGIN, values[before], value)
+                found.append("replaced")
+            except ChangedMeanwhileError:
+                found.append("changed")
+        return found
+
+    with TemporaryDirectory() as folder:
+        file = SqliteMemory.open(Path(folder) / "state.db", create=True)
+        assert asyncio.run(outcomes(file)) == asyncio.run(outcomes(FailingMemory()))
+
+
+async def test_a_memory_that_vanished_signs_nothing_and_is_not_made_anew(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    memory = SqliteMemory.open(path, create=True)
+    one = Witness({ORIGIN: [LOG.verifier]}, [WITNESS], memory, seconds=lambda: 1)
+    await one.add_checkpoint(History().request(0, 3))
+    path.unlink()
+
+    with pytest.raises(ForgetfulError):
+        await one.add_checkpoint(History("other").request(0, 3))
+    assert not path.exists()
