@@ -66,6 +66,15 @@ def subject(*events: EventData) -> SubjectState:
     return state
 
 
+DEVICE = Party(did="did:web:device", kind="device", roles=frozenset(), member=HOSPITAL.did)
+OTHER_PEOPLE = [
+    OFFICER,
+    *(replace(DOCTOR, roles=frozenset({role})) for role in ("patient", "researcher", "soc-analyst")),
+    replace(DOCTOR, roles=frozenset()),
+    replace(DOCTOR, kind="service"),
+]
+
+
 def attempt(caller: Party = DOCTOR, *, seconds: float = 0, epoch: int = 0) -> Attempt:
     return Attempt(caller=caller, at=NOW + timedelta(seconds=seconds), epoch=epoch)
 
@@ -155,7 +164,7 @@ def test_two_uploads_of_one_id_lie_in_two_places() -> None:
     assert location_of("o-1", SALT) != location_of("o-1", other)
 
 
-@pytest.mark.parametrize("caller", [HOSPITAL, DOCTOR])
+@pytest.mark.parametrize("caller", [HOSPITAL, DOCTOR, DEVICE])
 def test_a_steward_and_who_acts_for_it_registers_patients(caller: Party) -> None:
     assert (
         decide_registration(SubjectState(), registration=REGISTERED, caller=caller, steward=HOSPITAL)
@@ -180,9 +189,17 @@ def test_a_registration_is_refused_with_its_reason(
         decide_registration(state, registration=REGISTERED, caller=caller, steward=steward)
 
 
-@pytest.mark.parametrize("caller", [HOSPITAL, DOCTOR])
+@pytest.mark.parametrize("caller", [HOSPITAL, DOCTOR, DEVICE])
 def test_who_acts_for_the_steward_stores_without_a_decision(caller: Party) -> None:
     require_may_store(subject(REGISTERED), object="o-1", decision=None, attempt=attempt(caller))
+
+
+@pytest.mark.parametrize("caller", OTHER_PEOPLE)
+def test_a_stewards_patients_researchers_and_officers_keep_nobodys_record(caller: Party) -> None:
+    with refused("not-the-steward"):
+        require_may_store(subject(REGISTERED), object="o-1", decision=None, attempt=attempt(caller))
+    with refused("not-the-steward"):
+        decide_registration(SubjectState(), registration=REGISTERED, caller=caller, steward=HOSPITAL)
 
 
 def test_another_member_stores_with_a_decision_to_write() -> None:

@@ -148,8 +148,12 @@ def location_of(object: str, salt: Sealed) -> str:  # noqa: A002  # the catalogu
 
 
 def acts_for(party: Party, member: str) -> bool:
-    """Tell whether a party is a member organisation or acts for it."""
-    return member in (party.did, party.member)
+    """Tell whether a party keeps records for a member: itself, or one of its clinicians or devices.
+
+    A member's patients, researchers and officers are its people too, and keep nobody's record.
+    """
+    keeps = party.kind == "device" or (party.kind == "person" and "clinician" in party.roles)
+    return party.did == member or (party.member == member and keeps)
 
 
 def decide_registration(
