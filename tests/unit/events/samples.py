@@ -102,7 +102,12 @@ def document(number: int = 0, patient: str = PATIENT) -> DocumentRegistered:
 
 
 def encoded(data: EventData, *, source: str = MEMBER.did, number: int = 0, **changes: Any) -> bytes:
-    facts: dict[str, Any] = {"id": f"event-{number}", "source": source, "subject": subject_of(data), "time": NOON}
+    facts: dict[str, Any] = {
+        "id": f"event-{number}",
+        "source": source,
+        "subject": subject_of(data),
+        "time": NOON,
+    }
     return encode_event(data, **(facts | changes))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from tests.unit.events.samples import (
     EVENING,
@@ -57,6 +59,26 @@ def test_a_revoked_key_never_comes_back() -> None:
     ring.apply(party(MEMBER))
 
     assert reason(ring, key.id) is Reason.KEY_REVOKED
+
+
+def test_what_a_key_signed_before_its_revocation_stays_judged_as_it_was() -> None:
+    ring, key = network_ring(), MEMBER.verification_method
+    value = encoded(
+        KeyRevoked(did=MEMBER.did, key_id=key, reason="left"), source=ROOT.did, subject=MEMBER.did, time=NOON
+    )
+    ring.fold(decode_event(value))
+
+    assert reason(ring, key, NOON - timedelta(milliseconds=1)) is None
+    assert reason(ring, key, NOON) is Reason.KEY_REVOKED
+    assert ring.time == NOON
+
+
+def test_a_second_revocation_does_not_move_the_first() -> None:
+    ring, key = network_ring(), MEMBER.verification_method
+    ring.apply(KeyRevoked(did=MEMBER.did, key_id=key, reason="left"), at=MORNING)
+    ring.apply(KeyRevoked(did=MEMBER.did, key_id=key, reason="left"), at=EVENING)
+
+    assert reason(ring, key, NOON) is Reason.KEY_REVOKED
 
 
 def test_nobody_revokes_or_holds_the_key_of_another() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -197,6 +198,18 @@ async def test_a_revoked_key_is_refused_from_then_on() -> None:
 
     assert world.statuses()[CLINICAL, 0, 0] == "accepted"
     assert world.statuses()[CLINICAL, 0, 1] == "rejected:key-revoked"
+
+
+async def test_a_revocation_counts_although_the_sequencers_clock_is_behind() -> None:
+    world = World.with_hospital()
+    later = world.clock.now() + timedelta(minutes=5)
+    revoked = KeyRevoked(did=HOSPITAL.did, key_id=HOSPITAL.verification_method, reason="compromised")
+    value = encoded(revoked, id_="revoke", signer=ROOT, subject=HOSPITAL.did, time=later)
+    world.publish(value, at=IDENTITY, seed=b"R" * 32, key=HOSPITAL.did.encode())
+    world.publish(document(1))
+    await world.seal_everything()
+
+    assert world.statuses()[CLINICAL, 0, 0] == "rejected:key-revoked"
 
 
 async def test_a_duplicate_is_recognised_in_the_block_and_after_a_restart() -> None:

@@ -60,8 +60,10 @@ def document(number: int, *, id_: str | None = None) -> bytes:
     return encoded(data, id_=id_ or f"id-{number}", signer=HOSPITAL, subject=PATIENT)
 
 
-def encoded(data: EventData, *, id_: str, signer: LocalSigner, subject: str) -> bytes:
-    return encode_event(data, id=id_, source=signer.did, subject=subject, time=FROM)
+def encoded(
+    data: EventData, *, id_: str, signer: LocalSigner, subject: str, time: datetime = FROM
+) -> bytes:
+    return encode_event(data, id=id_, source=signer.did, subject=subject, time=time)
 
 
 def hospital_joins() -> bytes:

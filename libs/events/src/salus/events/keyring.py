@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -21,6 +21,8 @@ from salus.events.did import key_of
 from salus.events.envelope import Event
 from salus.events.errors import Reason, RejectedError
 
+LONG_AGO = datetime.min.replace(tzinfo=UTC)
+
 
 @dataclass(frozen=True, slots=True)
 class Party:
@@ -34,27 +36,30 @@ class Party:
 
 @dataclass(frozen=True, slots=True)
 class KnownKey:
-    """A public key with its validity: not before `valid_from`, before `valid_until`, not once revoked."""
+    """A public key and when it may sign: from `valid_from` on, before `valid_until` and `revoked_at`."""
 
     key: Ed25519PublicKey
     did: str
     valid_from: datetime
     valid_until: datetime | None
-    revoked: bool = False
+    revoked_at: datetime | None = None
 
 
 @dataclass
 class KeyRing:
     """The parties and keys known at one position of the identity topic.
 
-    `position` is the offset after the last identity event that was folded. The ring starts with the root
-    party alone: the identity service, named in the network file that everyone holds.
+    `position` is the offset after the last identity event that was folded, and `time` the latest time
+    that one of them states: whoever judges by the ring judges at `time` or later, so that a revocation it
+    knows of counts although clocks differ. The ring starts with the root party alone: the identity service,
+    named in the network file that everyone holds.
     """
 
     parties: dict[str, Party] = field(default_factory=dict)
     keys: dict[str, KnownKey] = field(default_factory=dict)
     position: int = 0
     versions: dict[str, int] = field(default_factory=dict)
+    time: datetime = LONG_AGO
 
     @classmethod
     def rooted(cls, *, did: str, key: PublicKey) -> KeyRing:
@@ -73,10 +78,15 @@ class KeyRing:
             if expected != self.versions.get(subject, 0):
                 return
             self.versions[subject] = expected + 1
-        self.apply(event.data)
+        self.time = max(self.time, event.envelope.time)
+        self.apply(event.data, at=event.envelope.time)
 
-    def apply(self, data: EventData) -> None:
-        """Take one fact as it is, without regard to versions; data of other contexts changes nothing."""
+    def apply(self, data: EventData, *, at: datetime = LONG_AGO) -> None:
+        """Take one fact as it is, without regard to versions; data of other contexts changes nothing.
+
+        `at` is when a revocation begins to count: what a key signed before stays judged as it was, or a
+        state that is rebuilt from its topic would lack what its service had stated.
+        """
         match data:
             case PartyRegistered():
                 if data.did not in self.parties:
@@ -90,8 +100,8 @@ class KeyRing:
                     self._add(data.did, data.key)
             case KeyRevoked():
                 known = self.keys.get(data.key_id)
-                if known is not None and known.did == data.did:
-                    self.keys[data.key_id] = replace(known, revoked=True)
+                if known is not None and known.did == data.did and known.revoked_at is None:
+                    self.keys[data.key_id] = replace(known, revoked_at=at)
             case RoleGranted():
                 self._set_roles(data.did, add={data.role})
             case RoleWithdrawn():
@@ -108,7 +118,7 @@ class KeyRing:
         known = self.keys.get(key_id)
         if known is None:
             raise RejectedError(Reason.UNKNOWN_KEY)
-        if known.revoked:
+        if known.revoked_at is not None and at >= known.revoked_at:
             raise RejectedError(Reason.KEY_REVOKED)
         if at < known.valid_from:
             raise RejectedError(Reason.KEY_NOT_YET_VALID)

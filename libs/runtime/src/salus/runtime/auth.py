@@ -57,7 +57,7 @@ def verify_jwt(token: str, *, ring: KeyRing, audience: str, now: datetime) -> tu
     if len(token) > BEARER_BYTES_MAX:
         raise ProblemError(401, "unauthenticated", "the token is too long")
     try:
-        known = ring.key_for(str(jwt.get_unverified_header(token).get("kid")), at=now)
+        known = ring.key_for(str(jwt.get_unverified_header(token).get("kid")), at=max(now, ring.time))
         claims = jwt.decode(
             token,
             known.key,

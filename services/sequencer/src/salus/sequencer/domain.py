@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Protocol
 
@@ -29,6 +29,8 @@ from salus.ledger.block import (
 from salus.ledger.merkle import leaf_hash, root_of
 from salus.sequencer.duplicates import DuplicateWindow, fingerprint
 from salus.sequencer.errors import ReplayedOffsetError
+
+MILLISECOND = timedelta(milliseconds=1)
 
 Partition = tuple[str, int]
 Verdict = Judged | RejectedError
@@ -154,12 +156,14 @@ def draft_block(
 ) -> tuple[Draft, BodyColumns]:
     """Judge every record and return the block and its body; the window then holds its accepted pairs too.
 
-    The block's time is `now`, but never before the previous block's; every signature is judged at that time.
+    The block's time is `now`, but never before the previous block's nor before what the ring knows; every
+    signature is judged at that time.
 
     Raises:
         ReplayedOffsetError: records are sealed already or out of order.
     """
-    time = whole_milliseconds(now)
+    # Rounding must not put the block before a revocation that the ring knows.
+    time = max(whole_milliseconds(now), whole_milliseconds(ring.time) + MILLISECOND)
     if cursor.time is not None:
         time = max(time, cursor.time)
     records = sorted(batch.records, key=_partition_of)
