@@ -170,7 +170,8 @@ class KafkaServer:
         )
         if (self._folder / "data" / "meta.properties").exists():
             return
-        cluster = urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
+        # An id that begins with a hyphen would be taken for an option.
+        cluster = "S" + urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()[1:]
         java = ["java", "-Xmx128m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", classpath]
         arguments = ["kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties)]
         await run_tool("formatting Kafka's storage", [*java, *arguments], self._narrator, timeout_s=60.0)
