@@ -104,24 +104,26 @@ def decode_event(value: bytes, *, require: Callable[[Envelope, EventType], None]
     """
     if len(value) > VALUE_BYTES_MAX:
         raise RejectedError(Reason.TOO_LARGE, f"{len(value)} bytes, at most {VALUE_BYTES_MAX}")
+    suspect = may_hold_control_characters(value)
     try:
-        envelope = _decode_envelope(value)
+        envelope = _decode_envelope(value, suspect=suspect)
         entry = type_named(envelope.type)
         if entry is None:
             raise RejectedError(Reason.UNKNOWN_TYPE)  # noqa: TRY301  # the one place where reasons are put in order
         if require is not None:
             require(envelope, entry)
-        data = _decode_data(envelope, entry)
+        encoded = bytes(envelope.data)
+        data = _decode_data(envelope, encoded, entry, suspect=suspect)
     except RejectedError:
         require_well_formed(value)
         raise
     # What a msgspec encoder writes repeats no name; most values are written so, and the rest is looked at.
-    if _ENCODER.encode(data) != bytes(envelope.data) or _ENCODER.encode(envelope) != value:
+    if _ENCODER.encode(data) != encoded or _ENCODER.encode(envelope) != value:
         require_well_formed(value)
     return Event(envelope, entry, data)
 
 
-def _decode_envelope(value: bytes) -> Envelope:
+def _decode_envelope(value: bytes, *, suspect: bool) -> Envelope:
     try:
         envelope = _ENVELOPES.decode(value)
     except msgspec.ValidationError as error:
@@ -130,15 +132,14 @@ def _decode_envelope(value: bytes) -> Envelope:
         raise RejectedError(Reason.MALFORMED_JSON, "not JSON") from None
     if not YEAR_MIN <= envelope.time.year <= YEAR_MAX:
         raise RejectedError(Reason.INVALID_ENVELOPE, f"$.time: not in the years {YEAR_MIN} to {YEAR_MAX}")
-    if may_hold_control_characters(value):
+    if suspect:
         _require_plain(envelope, Envelope, Reason.INVALID_ENVELOPE)
     return envelope
 
 
-def _decode_data(envelope: Envelope, entry: EventType) -> EventData:
+def _decode_data(envelope: Envelope, encoded: bytes, entry: EventType, *, suspect: bool) -> EventData:
     if envelope.dataschema != entry.dataschema and envelope.dataschema not in entry.older_dataschemas:
         raise RejectedError(Reason.SCHEMA_VIOLATION, "$.dataschema: not a released schema of this type")
-    encoded = bytes(envelope.data)
     try:
         data = entry.decoder.decode(encoded)
     except msgspec.ValidationError as error:
@@ -147,7 +148,7 @@ def _decode_data(envelope: Envelope, entry: EventType) -> EventData:
         raise RejectedError(Reason.MALFORMED_JSON, "not JSON") from None
     if entry.subject_field is not None and getattr(data, entry.subject_field) != envelope.subject:
         raise RejectedError(Reason.SCHEMA_VIOLATION, f"$.{entry.subject_field}: differs from the subject")
-    if may_hold_control_characters(encoded):
+    if suspect:
         _require_plain(data, entry.data, Reason.SCHEMA_VIOLATION)
     return data
 
