@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, contextmanager
 from importlib.metadata import version
 
 import structlog
@@ -82,8 +83,24 @@ async def wait_for(name: str, check: Check) -> None:
         await asyncio.sleep(RETRY_S)
 
 
+class _Server(uvicorn.Server):
+    """A server that returns on a signal; uvicorn's own raises it again, which ends the process at once."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Let the signals ask for the stop while the context lasts."""
+        loop = asyncio.get_running_loop()
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(signum, self.handle_exit, signum, None)
+        try:
+            yield
+        finally:
+            for signum in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(signum)
+
+
 async def serve(app: FastAPI, settings: ProcessSettings) -> None:
-    """Serve until SIGTERM or SIGINT, then let running requests end and close the lifespan."""
+    """Serve until SIGTERM or SIGINT, let running requests end, close the lifespan, and return."""
     config = uvicorn.Config(
         app,
         host=settings.http_host,
@@ -93,7 +110,7 @@ async def serve(app: FastAPI, settings: ProcessSettings) -> None:
         timeout_graceful_shutdown=STOP_TIMEOUT_S,
     )
     _log.info("serving", host=settings.http_host, port=settings.http_port)
-    server = uvicorn.Server(config)
+    server = _Server(config)
     # Streams that never end by themselves ask this, so that they do not hold up the stop.
     app.state.stopping = lambda: server.should_exit
     await server.serve()
