@@ -223,8 +223,15 @@ def test_the_longest_entry_fits() -> None:
 def test_a_tile_of_another_width_is_refused() -> None:
     with pytest.raises(TileError, match="malformed"):
         decode_tile(bytes(33), 1)
+    short = {ENTRIES: encode_bundle([b"only one"]), 0: bytes(64)}
+    with pytest.raises(TileError, match="1 entries instead of 2"):
+        new_tiles(2, [b"x"], lambda level, *_: short[level])
+
+
+@pytest.mark.parametrize("data", [b"", b"\0\0" * 257, b"\0", b"\0\1", b"\0\0\0"])
+def test_what_is_no_bundle_is_refused(data: bytes) -> None:
     with pytest.raises(TileError, match="malformed"):
-        new_tiles(2, [b"x"], lambda level, _index, _width: encode_bundle([b"only one"]) if level < 0 else b"")
+        decode_bundle(data)
 
 
 @pytest.mark.parametrize(("size", "hashes"), [(1, []), (2, [b"short"]), (-1, []), (3, [bytes(32)])])
