@@ -7,19 +7,28 @@ from datetime import timedelta
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 from fastapi import FastAPI
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.audit.chain import Accepted, Chain, Refused
-from tests.unit.audit.samples import AROUND, CONSENT, MEMBER, NOON, STORAGE
+from tests.unit.audit.samples import AROUND, CONSENT, IDENTITY, MEMBER, NOON, STORAGE
 from tests.unit.audit.test_indexing import CLINICIAN, PATIENT, READ, documents, index_all
 
 from salus.audit.adapters.sql import SqlTrail, open_trail
 from salus.audit.api import Reading, follow, routes
 from salus.audit.domain.search import CursorError, Question, Visibility, position_of
 from salus.audit.handlers import Bell
-from salus.events.catalogue import AccessDecided, DocumentRegistered, ObjectRead, PatientLinked
+from salus.events.catalogue import (
+    AccessDecided,
+    DocumentRegistered,
+    ObjectRead,
+    PartyRegistered,
+    PatientLinked,
+    PublicKey,
+    SubjectRegistered,
+)
 from salus.events.keyring import Party
 from salus.runtime import problems
 from salus.runtime.problems import ProblemError
@@ -42,6 +51,9 @@ DECISION = AccessDecided(
     valid_until=NOON + timedelta(seconds=60),
 )
 LINKED = PatientLinked(patient=PATIENT, did=HER)
+A_KEY = PublicKey(
+    id=f"{MEMBER}#1", multibase="z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK", valid_from=NOON
+)
 RESEARCH = ObjectRead(object="obj-1", patient=PATIENT, reader=CLINICIAN, decision="dec-3", purpose="HRESCH")
 
 
@@ -49,8 +61,14 @@ def document(patient: str, name: str) -> DocumentRegistered:
     return DocumentRegistered(patient=patient, object=name, media_type="text/plain")
 
 
-def party(did: str, *roles: str, kind: Any = "person") -> Party:
-    return Party(did=did, kind=kind, roles=frozenset(roles), member=None)
+def registered(patient: str, steward: str) -> SubjectRegistered:
+    return SubjectRegistered(
+        patient=patient, steward=steward, suite="s", key=f"{patient}#1", public_key="AAAA"
+    )
+
+
+def party(did: str, *roles: str, kind: Any = "person", member: str | None = None) -> Party:
+    return Party(did=did, kind=kind, roles=frozenset(roles), member=member)
 
 
 ANALYST = party("did:key:z6Mkanalyst", "soc-analyst")
@@ -170,6 +188,43 @@ async def test_a_patient_sees_no_other_patient(world: World) -> None:
     assert {entry["patient"] for entry in entries} == {PATIENT}
     assert (await world.get(f"/trail/{MEMBER}/doc-2")).status_code == 404
     assert (await world.get(f"/trail/{MEMBER}/doc-1")).status_code == 200
+
+
+@pytest.mark.parametrize("role", ["privacy-officer", "soc-analyst"])
+async def test_a_members_own_overseers_see_its_people_and_its_patients_only(
+    trail: SqlTrail, role: str
+) -> None:
+    elsewhere = "did:web:south-hospital.example"
+    chain = Chain()
+    joined = PartyRegistered(did=MEMBER, kind="member", keys=(A_KEY,))
+    chain.seal(
+        [
+            Accepted(joined, source=IDENTITY, name="joined", subject=MEMBER),
+            Accepted(registered(PATIENT, MEMBER), source=STORAGE, name="hers", subject=PATIENT),
+            Accepted(registered(OTHER, elsewhere), source=STORAGE, name="theirs", subject=OTHER),
+            Accepted(READ, source=STORAGE, name="read-1", subject=PATIENT),
+            Accepted(
+                msgspec.structs.replace(RESEARCH, patient=OTHER, object="obj-9"),
+                source=STORAGE,
+                name="read-9",
+                subject=OTHER,
+            ),
+            Accepted(document(OTHER, "obj-2"), name="doc-2"),
+            Refused("bad-signature"),
+        ]
+    )
+    await index_all(chain, trail)
+    world = World(trail)
+
+    world.caller = party("did:key:z6Mkoverseer", role, member=MEMBER)
+    assert await world.ids() == ["doc-2", "read-1", "hers"]
+    assert (await world.get(f"/trail/{STORAGE}/read-1")).status_code == 200
+    assert (await world.get(f"/trail/{STORAGE}/read-9")).status_code == 404
+    world.caller = party("did:key:z6Mkoverseer", role, member=elsewhere)
+    assert await world.ids() == ["doc-2", "read-9", "theirs"]
+    assert (await world.get(f"/trail/{STORAGE}/read-1")).status_code == 404
+    assert (await world.get(f"/trail/{STORAGE}/read-9")).status_code == 200
+    await world.client.aclose()
 
 
 async def test_one_entry_has_its_place_and_its_receipt(world: World) -> None:

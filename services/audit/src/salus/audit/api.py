@@ -92,7 +92,18 @@ class Reading:
         party = await self.authenticate(request)
         pseudonyms = await self.trail.pseudonyms(party.did)
         _log.info("trail read", reader=party.did, path=request.url.path, filters=sorted(request.query_params))
-        return visibility_of(did=party.did, kind=party.kind, roles=party.roles, pseudonyms=pseudonyms)
+        return visibility_of(
+            did=party.did, kind=party.kind, roles=party.roles, member=party.member, pseudonyms=pseudonyms
+        )
+
+    async def shown(self, found: Found | None, visible: Visibility) -> EntryView:
+        """Return the view of an entry; raises ProblemError 404."""
+        # What a caller may not see does not exist for her: a 403 would tell that it does.
+        patient = found.entry.facts.patient if found is not None else None
+        steward = await self.trail.steward(patient) if visible.stewards and patient else None
+        if found is None or not visible.shows(found.entry, steward=steward):
+            raise ProblemError(404, "no-such-entry", "the trail has no such entry that you may see")
+        return view_of(found.entry, self.around)
 
 
 def routes(reading: Reading) -> APIRouter:
@@ -121,7 +132,7 @@ def _add_entries(router: APIRouter, reading: Reading) -> None:
     @router.get("/trail/leaf/{uid}", summary="One entry by leaf hash", responses=documented(401, 404))
     async def leaf(request: Request, uid: str) -> EntryView:
         visible = await reading.visible(request)
-        return _shown(await reading.trail.leaf(uid), visible, reading.around)
+        return await reading.shown(await reading.trail.leaf(uid), visible)
 
     @router.get(
         "/trail/{source}/{event:path}",
@@ -130,7 +141,7 @@ def _add_entries(router: APIRouter, reading: Reading) -> None:
     )
     async def entry(request: Request, source: str, event: str) -> EntryView:
         visible = await reading.visible(request)
-        return _shown(await reading.trail.entry(source, event), visible, reading.around)
+        return await reading.shown(await reading.trail.entry(source, event), visible)
 
 
 def _add_reports(router: APIRouter, reading: Reading) -> None:
@@ -224,13 +235,6 @@ async def out_of_reach(_: Request, error: Exception) -> JSONResponse:
 
 def _never() -> bool:
     return False
-
-
-def _shown(found: Found | None, visible: Visibility, around: Surroundings) -> EntryView:
-    # What a caller may not see does not exist for her: a 403 would tell that it does.
-    if found is None or not visible.shows(found.entry):
-        raise ProblemError(404, "no-such-entry", "the trail has no such entry that you may see")
-    return view_of(found.entry, around)
 
 
 def _position(cursor: str | None) -> int | None:

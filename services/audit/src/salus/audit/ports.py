@@ -73,6 +73,9 @@ class Trail(Protocol):
     async def pseudonyms(self, did: str) -> frozenset[str]:
         """Return the pseudonyms of the patient that a party is."""
 
+    async def steward(self, patient: str) -> str | None:
+        """Return the member that registered a pseudonym."""
+
     async def end(self) -> int:
         """Return the position of the newest entry, 0 if there is none."""
 

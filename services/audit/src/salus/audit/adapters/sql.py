@@ -30,10 +30,12 @@ from salus.audit.domain.directory import Directory, KnownConsent, KnownParty
 from salus.audit.domain.entry import TrailEntry
 from salus.audit.domain.search import Found, Question, Visibility
 from salus.audit.ports import OutOfReachError, Tip
+from salus.events.catalogue import SubjectRegistered, type_of
 from salus.runtime.migrating import migrate
 
 # Databases limit the parameters of one statement.
 PARAMETERS_MAX = 500
+SUBJECT_REGISTERED = type_of(SubjectRegistered).name
 
 _metadata = MetaData()
 _trail = Table(
@@ -166,6 +168,13 @@ class SqlTrail:
         async with self._reading() as connection:
             return frozenset((await connection.execute(query)).scalars())
 
+    async def steward(self, patient: str) -> str | None:
+        """Return the member that registered a pseudonym, by the first registration."""
+        registered = (_trail.c.patient == patient, _trail.c.type == SUBJECT_REGISTERED)
+        query = select(_trail.c.party).where(*registered).order_by(_trail.c.seq).limit(1)
+        async with self._reading() as connection:
+            return (await connection.execute(query)).scalar_one_or_none()
+
     async def end(self) -> int:
         """Return the newest position."""
         async with self._reading() as connection:
@@ -210,7 +219,8 @@ class SqlTrail:
 @asynccontextmanager
 async def open_trail(url: str) -> AsyncIterator[SqlTrail]:
     """Connect, bring the tables up to date and yield the trail."""
-    engine = create_async_engine(url)
+    # Errors are logged, and parameters say who did what: they stay out of them.
+    engine = create_async_engine(url, hide_parameters=True)
     try:
         await migrate(engine, package="salus.audit", version_table="audit_alembic_version")
         yield SqlTrail(engine)
@@ -324,11 +334,21 @@ def _visible(visible: Visibility) -> list[ColumnElement[bool]]:
     if visible.everything:
         return []
     columns = _trail.c
-    return [
-        or_(
-            columns.actor.in_(visible.actors),
-            columns.party.in_(visible.actors),
-            columns.member.in_(visible.members),
-            columns.patient.in_(visible.patients),
-        )
+    shown: list[ColumnElement[bool]] = [
+        columns.actor.in_(visible.actors),
+        columns.party.in_(visible.actors),
+        columns.member.in_(visible.members),
+        columns.patient.in_(visible.patients),
     ]
+    if visible.stewards:
+        registered = _trail.alias()
+        shown.append(
+            select(registered.c.seq)
+            .where(
+                registered.c.patient == columns.patient,
+                registered.c.type == SUBJECT_REGISTERED,
+                registered.c.party.in_(visible.stewards),
+            )
+            .exists()
+        )
+    return [or_(*shown)]

@@ -11,7 +11,8 @@ from datetime import datetime
 from salus.audit.domain.entry import TrailEntry
 
 PAGE_ENTRIES_MAX = 200
-SEES_ALL = frozenset({"soc-analyst", "privacy-officer", "operator", "audit"})
+SEES_ALL = frozenset({"operator", "audit"})
+OVERSEES = frozenset({"soc-analyst", "privacy-officer"})
 
 
 class CursorError(ValueError):
@@ -20,32 +21,48 @@ class CursorError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Visibility:
-    """What a caller may see: everything, or what names her, her member or her pseudonyms."""
+    """What a caller may see: everything, or what names her, her member or her pseudonyms.
+
+    `stewards` are the members whose patients' entries she may see.
+    """
 
     everything: bool = False
     actors: frozenset[str] = frozenset()
     members: frozenset[str] = frozenset()
     patients: frozenset[str] = frozenset()
+    stewards: frozenset[str] = frozenset()
 
-    def shows(self, entry: TrailEntry) -> bool:
-        """Tell whether an entry may be shown; the store asks the same in SQL."""
+    def shows(self, entry: TrailEntry, *, steward: str | None) -> bool:
+        """Tell whether an entry may be shown, given its patient's steward; the store asks the same in SQL."""
         return (
             self.everything
             or entry.actor in self.actors
             or entry.facts.party in self.actors
             or entry.member in self.members
             or entry.facts.patient in self.patients
+            or steward in self.stewards
         )
 
 
 def visibility_of(
-    *, did: str, kind: str, roles: AbstractSet[str], pseudonyms: AbstractSet[str]
+    *, did: str, kind: str, roles: AbstractSet[str], member: str | None, pseudonyms: AbstractSet[str]
 ) -> Visibility:
-    """Return what a party sees: oversight all, a patient her own record, a member what its people did."""
-    if roles & SEES_ALL:
+    """Return what a party sees: oversight all, a patient her own record, a member what its people did.
+
+    A member makes its own analysts and officers, so these see what its people did and what was done with
+    its patients' data; those who act for no member oversee the whole network.
+    """
+    oversees = bool(roles & OVERSEES)
+    if roles & SEES_ALL or (oversees and member is None):
         return Visibility(everything=True)
-    members = frozenset({did}) if kind == "member" else frozenset[str]()
-    return Visibility(actors=frozenset({did}), members=members, patients=frozenset(pseudonyms))
+    own = frozenset({did}) if kind == "member" else frozenset[str]()
+    overseen = frozenset({member}) if oversees and member is not None else frozenset[str]()
+    return Visibility(
+        actors=frozenset({did}),
+        members=own | overseen,
+        patients=frozenset(pseudonyms),
+        stewards=overseen,
+    )
 
 
 @dataclass(frozen=True, slots=True)
