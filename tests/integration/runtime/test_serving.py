@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -18,7 +20,7 @@ import asyncio, sys
 import structlog
 from contextlib import asynccontextmanager
 from pathlib import Path
-from salus.runtime.service import create_app, serve
+from salus.runtime.service import create_app, serve, wait_for
 from salus.runtime.settings import ServiceSettings
 
 structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
@@ -30,7 +32,12 @@ async def lifespan(app):
     yield
     print("lifespan closed", flush=True)
 
+async def there():
+    if not Path(sys.argv[2]).exists():
+        raise FileNotFoundError("the part is away")
+
 async def main():
+    await wait_for(settings, "part", there)
     app = create_app(settings, title="test", lifespan=lifespan, checks={})
 
     @app.get("/slow")
@@ -48,42 +55,81 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-async def test_a_stopped_service_ends_what_it_began(signum: signal.Signals, tmp_path: Path) -> None:
+@dataclass(frozen=True)
+class Running:
+    """A service process, its HTTP client, and the file that stands for a part it needs."""
+
+    process: asyncio.subprocess.Process
+    http: httpx.AsyncClient
+    part: Path
+
+    async def is_(self, path: str, status: int) -> bool:
+        """Say whether a path answers so."""
+        try:
+            return (await self.http.get(path)).status_code == status
+        except httpx.TransportError:
+            return False
+
+    async def line(self) -> bytes:
+        """Return the next line that it writes."""
+        assert self.process.stdout is not None
+        return await self.process.stdout.readline()
+
+
+@pytest.fixture
+async def service(tmp_path: Path) -> AsyncIterator[Running]:
     script = tmp_path / "service.py"
     script.write_text(SERVICE)
     [port] = free_ports(1)
+    part = tmp_path / "part"
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         str(script),
         str(port),
+        str(part),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
     )
-    assert process.stdout is not None
+    url = f"http://127.0.0.1:{port}"
     try:
-        async with httpx.AsyncClient(
-            base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30
-        ) as http:
-
-            async def alive() -> bool:
-                try:
-                    return (await http.get("/healthz")).is_success
-                except httpx.TransportError:
-                    return False
-
-            assert await until(alive, deadline_s=60)
-            answer = asyncio.create_task(http.get("/slow"))
-            began = await process.stdout.readline()
-            process.send_signal(signum)
-            status = (await answer).status_code
-        rest = await process.stdout.read()
-        code = await process.wait()
+        async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=30) as http:
+            yield Running(process, http, part)
     finally:
         if process.returncode is None:
             process.kill()
+        await process.wait()
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+async def test_a_stopped_service_ends_what_it_began(service: Running, signum: signal.Signals) -> None:
+    service.part.touch()
+    assert await until(lambda: service.is_("/readyz", 200), deadline_s=60)
+    answer = asyncio.create_task(service.http.get("/slow"))
+    began = await service.line()
+    service.process.send_signal(signum)
+    status = (await answer).status_code
+    rest = [await service.line(), await service.line(), await service.line()]
+    code = await service.process.wait()
 
     assert began == b"began\n"
     assert status == 200
-    assert rest == b"lifespan closed\nresources closed\n"
+    assert rest == [b"lifespan closed\n", b"resources closed\n", b""]
     assert code == 0
+
+
+async def test_a_service_that_waits_for_a_part_says_so_and_goes_on_by_itself(service: Running) -> None:
+    assert await until(lambda: service.is_("/healthz", 200), deadline_s=60)
+    waiting = await service.http.get("/readyz")
+    service.part.touch()
+
+    assert waiting.status_code == 503
+    assert waiting.json()["checks"]["part"] == "FileNotFoundError: the part is away"
+    assert await until(lambda: service.is_("/readyz", 200), deadline_s=60)
+    assert (await service.http.get("/readyz")).json()["checks"] == {}
+
+
+async def test_a_service_that_waits_for_a_part_can_be_stopped(service: Running) -> None:
+    assert await until(lambda: service.is_("/readyz", 503), deadline_s=60)
+    service.process.send_signal(signal.SIGTERM)
+
+    assert await service.process.wait() == 0

@@ -76,13 +76,6 @@ async def _run(check: Check) -> str:
     return "ok"
 
 
-async def wait_for(name: str, check: Check) -> None:
-    """Return once the check passes; a part that is away at the start is waited for, and the log says so."""
-    while (answer := await _run(check)) != "ok":
-        _log.warning("waiting for a part", part=name, answer=answer)
-        await asyncio.sleep(RETRY_S)
-
-
 class _Server(uvicorn.Server):
     """A server that returns on a signal; uvicorn's own raises it again, which ends the process at once."""
 
@@ -99,8 +92,7 @@ class _Server(uvicorn.Server):
                 loop.remove_signal_handler(signum)
 
 
-async def serve(app: FastAPI, settings: ProcessSettings) -> None:
-    """Serve until SIGTERM or SIGINT, let running requests end, close the lifespan, and return."""
+def _server(app: FastAPI, settings: ProcessSettings) -> _Server:
     config = uvicorn.Config(
         app,
         host=settings.http_host,
@@ -109,9 +101,42 @@ async def serve(app: FastAPI, settings: ProcessSettings) -> None:
         access_log=False,
         timeout_graceful_shutdown=STOP_TIMEOUT_S,
     )
+    return _Server(config)
+
+
+async def serve(app: FastAPI, settings: ProcessSettings) -> None:
+    """Serve until SIGTERM or SIGINT, let running requests end, close the lifespan, and return."""
     _log.info("serving", host=settings.http_host, port=settings.http_port)
-    server = _Server(config)
+    server = _server(app, settings)
     # Streams that never end by themselves ask this, so that they do not hold up the stop.
     app.state.stopping = lambda: server.should_exit
     await server.serve()
     _log.info("stopped")
+
+
+class StartingError(Exception):
+    """The service has not begun its work yet."""
+
+
+async def _starting() -> None:
+    raise StartingError("it begins once everything it needs is there")
+
+
+async def wait_for(settings: ProcessSettings, name: str, check: Check) -> None:
+    """Return once the check passes; until then /healthz answers, and /readyz says what is waited for.
+
+    Raises:
+        SystemExit: the process was told to stop meanwhile.
+    """
+    if await _run(check) == "ok":
+        return
+    app = create_app(settings, title="Waiting", checks={name: check, "service": _starting})
+    server = _server(app, settings)
+    serving = asyncio.create_task(server.serve())
+    while not serving.done() and (answer := await _run(check)) != "ok":
+        _log.warning("waiting for a part", part=name, answer=answer)
+        await asyncio.wait((serving,), timeout=RETRY_S)
+    told_to_stop, server.should_exit = server.should_exit, True
+    await serving
+    if told_to_stop:
+        raise SystemExit(0)

@@ -65,7 +65,7 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
         patients = ContractHost(PATIENTS, follower=follower, store=store, publisher=publisher)
         policy_host = ContractHost(POLICIES, follower=follower, store=store, publisher=publisher)
         version = PolicyState(policy_set=policies.digest, contract=contract_digest())
-        await wait_for("registration", partial(_registered, ring, signer.did))
+        await wait_for(settings, "registration", partial(_registered, ring, signer.did))
         await adopt_policies(version, service=signer.did, host=policy_host)
         world = World(
             patients=patients,
@@ -103,7 +103,7 @@ async def _registered(ring: IdentityView, did: str) -> None:
 async def main(settings: Settings) -> None:
     """Serve until told to stop."""
     set_up(settings)
-    await wait_for("kafka", partial(ping, settings.kafka_bootstrap))
+    await wait_for(settings, "kafka", partial(ping, settings.kafka_bootstrap))
     async with open_app(settings) as app:
         await serve(app, settings)
 

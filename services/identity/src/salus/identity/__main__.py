@@ -67,7 +67,7 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
 async def main(settings: Settings) -> None:
     """Serve until told to stop."""
     set_up(settings)
-    await wait_for("kafka", partial(ping, settings.kafka_bootstrap))
+    await wait_for(settings, "kafka", partial(ping, settings.kafka_bootstrap))
     async with open_app(settings) as app:
         await serve(app, settings)
 

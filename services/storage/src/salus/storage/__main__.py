@@ -163,8 +163,8 @@ async def _answers(store: ObjectStore) -> None:
 async def main(settings: Settings) -> None:
     """Serve until told to stop."""
     set_up(settings)
-    await wait_for("kafka", partial(ping, settings.kafka_bootstrap))
-    await wait_for("object store", partial(_require_buckets, settings))
+    await wait_for(settings, "kafka", partial(ping, settings.kafka_bootstrap))
+    await wait_for(settings, "object store", partial(_require_buckets, settings))
     async with open_app(settings) as app:
         await serve(app, settings)
 
