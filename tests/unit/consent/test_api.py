@@ -65,7 +65,17 @@ def test_every_route_is_described_and_says_which_problems_it_answers(app: FastAP
         {"patient": "Jane Roe"},
         {"patient": PATIENT.upper()},
         {"object": ""},
-        {"object": "o" * 257},
+        {"object": "o" * 129},
+        {"object": "Jane Roe"},
+        {"object": "o\x00"},
+        {"object": "../o"},
+        {"break_glass": {"reason": "other", "statement": {"suite": "", "key": "k", "ciphertext": "AAAA"}}},
+        {
+            "break_glass": {
+                "reason": "other",
+                "statement": {"suite": "s", "key": "\x07", "ciphertext": "AAAA"},
+            }
+        },
         {"extra": 1},
         {"break_glass": {}},
         {"break_glass": {"reason": "curious"}},
@@ -89,7 +99,13 @@ async def test_a_consent_of_an_impossible_id_is_not_found(app: FastAPI) -> None:
     assert (response.status_code, response.json()["code"]) == (404, "unknown-id")
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b"[]", b'"Consent"', b"null"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(b"", b"{", b"\xff\xfe", b"[" * 100_000, b"[]", b'"Consent"', b"null"),
+        b'{"resourceType":"Consent","\\ud800":1}',
+    ],
+)
 async def test_what_is_no_resource_gets_an_operation_outcome(app: FastAPI, body: bytes) -> None:
     response = await post(app, "/fhir/Consent", body)
 

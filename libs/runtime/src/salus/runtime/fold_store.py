@@ -241,7 +241,8 @@ async def _upsert(
 @asynccontextmanager
 async def open_fold_store(url: str) -> AsyncIterator[FoldStore]:
     """Connect, bring the tables up to date and yield the store."""
-    engine = create_async_engine(url)
+    # Errors are logged, and the parameters of a statement are pseudonyms and states: they stay out of them.
+    engine = create_async_engine(url, hide_parameters=True)
     try:
         await migrate(engine, package="salus.runtime", version_table="fold_alembic_version")
         yield FoldStore(engine)

@@ -65,10 +65,13 @@ async def _resource(request: Request) -> Any:
         if len(body) > RESOURCE_BYTES_MAX:
             raise ProblemError(413, "too-large", f"a Consent has at most {RESOURCE_BYTES_MAX} bytes")
     try:
-        return json.loads(body)
+        resource = json.loads(body)
+        # Half a surrogate pair could be read here, and neither kept nor answered.
+        json.dumps(resource, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         issue = fhir.Issue("Consent", "structure", "the body is not JSON")
         raise fhir.UnmappableError([issue]) from None
+    return resource
 
 
 def _fhir(resource: dict[str, Any], *, status: int, headers: dict[str, str] | None = None) -> JSONResponse:

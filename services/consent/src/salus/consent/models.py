@@ -13,6 +13,10 @@ from salus.events.catalogue import Action, Purpose, Sealed
 
 PSEUDONYM_PATTERN = r"^urn:uuid:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 DID_PATTERN = r"^did:[a-z0-9]+:[A-Za-z0-9._:%-]+$"
+# As storage names objects. The id is told to everybody, so it is no place for words about anybody.
+OBJECT_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"
+# The characters that a suite's name and a key's id are made of.
+NAME_PATTERN = r"^[!-~]+$"
 Pseudonym = Annotated[
     str, Field(pattern=PSEUDONYM_PATTERN, examples=["urn:uuid:6f1c3a52-7a0e-4d5f-9c2b-1f2e3d4c5b6a"])
 ]
@@ -56,8 +60,8 @@ class LinkBody(_Body):
 class SealedBody(_Body):
     """A text sealed to the patient's public key."""
 
-    suite: str = Field(max_length=64)
-    key: str = Field(max_length=128)
+    suite: str = Field(max_length=64, pattern=NAME_PATTERN)
+    key: str = Field(max_length=128, pattern=NAME_PATTERN)
     ciphertext: str = Field(max_length=400_000, pattern=r"^[A-Za-z0-9+/]+={0,2}$")
 
     def as_sealed(self) -> Sealed:
@@ -78,7 +82,7 @@ class DecisionBody(_Body):
     """May the caller do this now?"""
 
     action: Action
-    object: str = Field(min_length=1, max_length=256, description="The object's id in storage.")
+    object: str = Field(pattern=OBJECT_PATTERN, description="The object's id in storage.")
     patient: Pseudonym
     purpose: Purpose
     break_glass: BreakGlassBody | None = None
