@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import stat
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 
 from salus.devkit.addresses import S3, Addresses
 from salus.devkit.errors import DevkitError, NotRunningError
-from salus.devkit.network import NetworkFolder
+from salus.devkit.network import NetworkFolder, Plan
 from salus.devkit.platform import Platform
 from salus.devkit.processes import Place, ProcessRecord
 from salus.devkit.run_record import Remembered, Run, RunningService, StateFolder
@@ -45,6 +46,24 @@ def test_each_shard_has_a_sequencer_with_its_own_key(tmp_path):
     assert [one["SALUS_SHARD"] for one in told] == ["0", "1"]
     assert [Path(one["SALUS_NOTE_KEY_FILE"]).name for one in told] == ["shard-0.pem", "shard-1.pem"]
     assert {one["SALUS_SIGNING_KEY_FILE"] for one in told} == {str(tmp_path / "keys" / "sequencer.pem")}
+
+
+def test_witnesses_have_keys_of_their_own_and_anchoring_is_told_where_they_are(tmp_path):
+    network = NetworkFolder(tmp_path)
+    described = network.create(Plan(witnesses=3))["witnesses"]
+    known = instances(1, 3)
+    urls = {name: f"http://127.0.0.1:{8000 + n}" for n, name in enumerate(known)}
+    place = Place(tmp_path / "data", tmp_path / "logs", detached=False)
+    told = {name: Surroundings(network, PARTS, urls, {}).environment(known[name], place) for name in known}
+
+    names = [key.partition("+")[0] for key in described["keys"]]
+    assert (described["quorum"], len(names)) == (2, 3)
+    assert json.loads(told["anchoring"]["SALUS_WITNESSES"]) == {
+        name: urls[f"witness-{n}"] for n, name in enumerate(names, 1)
+    }
+    assert told["witness-2"]["SALUS_WITNESS_NAME"] == names[1]
+    assert Path(told["witness-2"]["SALUS_NOTE_KEY_FILE"]).name == "witness-2.pem"
+    assert "SALUS_WITNESSES" not in told["sequencer"]
 
 
 def test_a_run_is_remembered_by_its_owner_alone(tmp_path):

@@ -24,6 +24,7 @@ from salus.crypto.kms import make_kms_file
 from salus.devkit.errors import DevkitError
 from salus.events.catalogue import input_topics
 from salus.events.did import LocalSigner, multibase_of
+from salus.ledger.cosignature import CosignatureSigner
 from salus.ledger.note import NoteSigner
 from salus.messaging import MESSAGE_BYTES_MAX, Topic, ensure_topics
 
@@ -53,6 +54,16 @@ class Plan:
     origin: str = "salus.local/dev"
     shards: int = 1
     wide_partitions: int = 4
+    witnesses: int = 0
+
+    @property
+    def quorum(self) -> int:
+        """How many witnesses must cosign a checkpoint: more than half of them, none if there are none."""
+        return self.witnesses // 2 + 1 if self.witnesses else 0
+
+    def witness_name(self, witness: int) -> str:
+        """Return the key name of a witness, which are counted from 1."""
+        return f"{self.origin}/witness/{witness}"
 
     def partitions(self, topic: str) -> int:
         """Return how many partitions a topic has."""
@@ -171,7 +182,9 @@ async def create_buckets(admin: Admin) -> None:
 
 
 def _key_names(plan: Plan) -> Sequence[str]:
-    return (*SERVICES, OPERATOR, "log", *(f"shard-{shard}" for shard in range(plan.shards)))
+    shards = (f"shard-{shard}" for shard in range(plan.shards))
+    witnesses = (f"witness-{witness}" for witness in range(1, plan.witnesses + 1))
+    return (*SERVICES, OPERATOR, "log", *shards, *witnesses)
 
 
 def _describe(plan: Plan, keys: Mapping[str, Ed25519PrivateKey]) -> dict[str, Any]:
@@ -193,7 +206,13 @@ def _describe(plan: Plan, keys: Mapping[str, Ed25519PrivateKey]) -> dict[str, An
             }
             for shard, origin in enumerate(shard_origins)
         ],
-        "witnesses": {"quorum": 0, "keys": []},
+        "witnesses": {
+            "quorum": plan.quorum,
+            "keys": [
+                CosignatureSigner(plan.witness_name(witness), keys[f"witness-{witness}"]).vkey
+                for witness in range(1, plan.witnesses + 1)
+            ],
+        },
     }
 
 

@@ -178,7 +178,7 @@ class Platform:
         Raises:
             StartError: one did not become ready; the message carries the end of its log.
         """
-        known = instances(self._plan.shards)
+        known = instances(self._plan.shards, self._plan.witnesses)
         wanted = list(known) if names is None else list(names)
         self._narrator.step(f"starting {', '.join(wanted)}")
         for attempt in range(1, START_ATTEMPTS_MAX + 1):
@@ -242,8 +242,11 @@ class Platform:
         self._addresses = run.parts
         self._parts = adopt_parts(run.kind, run.parts, run.processes, place, self._narrator)
         self._services = dict(run.services)
-        shards = len(self.network.read()["shards"]) if self.network.file.exists() else 1
-        self._plan = Plan(shards=shards)
+        if self.network.file.exists():
+            network = self.network.read()
+            self._plan = Plan(shards=len(network["shards"]), witnesses=len(network["witnesses"]["keys"]))
+        else:
+            self._plan = Plan()
 
     def _place(self, name: str) -> Place:
         return Place(self.state.data / name, self.state.logs, detached=self._detached)

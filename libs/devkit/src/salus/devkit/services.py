@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ import httpx
 
 from salus.devkit.addresses import Addresses
 from salus.devkit.errors import StartError
-from salus.devkit.network import NetworkFolder
+from salus.devkit.network import NetworkFolder, Plan
 from salus.devkit.processes import Place, ProcessRecord, is_alive, spawn
 from salus.devkit.run_record import RunningService
 from salus.devkit.waiting import until
@@ -26,18 +27,23 @@ _PASSED_ON = ("SALUS_LOG_LEVEL", "SALUS_OTLP_ENDPOINT")
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """One process of a service; a sequencer has one for each shard."""
+    """One process of a service; a sequencer has one for each shard, a witness one for each member."""
 
     name: str
     service: str
     shard: int = 0
+    witness: int = 0
 
 
-def instances(shards: int) -> dict[str, Instance]:
-    """Return every instance of a network, by name: `sequencer` is shard 0, `sequencer-1` shard 1."""
+def instances(shards: int, witnesses: int = 0) -> dict[str, Instance]:
+    """Return every instance of a network, by name: `sequencer` is shard 0, `sequencer-1` shard 1.
+
+    Witnesses are `witness-1` and so on.
+    """
     single = [Instance(name, name) for name in ("identity", "consent", "storage", "anchoring", "audit")]
     sealing = [Instance(f"sequencer-{n}" if n else "sequencer", "sequencer", n) for n in range(shards)]
-    return {instance.name: instance for instance in (*single, *sealing)}
+    cosigning = [Instance(f"witness-{n}", "witness", witness=n) for n in range(1, witnesses + 1)]
+    return {instance.name: instance for instance in (*single, *sealing, *cosigning)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +57,11 @@ class Surroundings:
 
     def environment(self, instance: Instance, place: Place) -> dict[str, str]:
         """Return the environment of one instance."""
-        note_key = {"sequencer": f"shard-{instance.shard}", "anchoring": "log"}.get(instance.service)
+        note_key = {
+            "sequencer": f"shard-{instance.shard}",
+            "anchoring": "log",
+            "witness": instance.name,
+        }.get(instance.service)
         s3 = self.parts.s3
         inherited = {
             name: value
@@ -73,12 +83,28 @@ class Surroundings:
             "SHARD": str(instance.shard),
             **({"NOTE_KEY_FILE": str(self.network.key_file(note_key))} if note_key else {}),
             **{f"{name.replace('-', '_').upper()}_URL": url for name, url in self.urls.items()},
+            **self._about_witnesses(instance, place),
         }
         return {
             **inherited,
             "PYTHONUNBUFFERED": "1",
             **{f"SALUS_{name}": value for name, value in told.items()},
             **self.extra,
+        }
+
+    def _about_witnesses(self, instance: Instance, place: Place) -> dict[str, str]:
+        asked = {name: url for name, url in self.urls.items() if name.startswith("witness-")}
+        if instance.service not in {"anchoring", "witness"} or not asked:
+            return {}
+        plan = Plan(self.network.read()["origin"])
+        if instance.service == "anchoring":
+            numbered = {int(name.removeprefix("witness-")): url for name, url in asked.items()}
+            return {"WITNESSES": json.dumps({plan.witness_name(n): url for n, url in numbered.items()})}
+        return {
+            "WITNESS_NAME": plan.witness_name(instance.witness),
+            "LOGS_FILE": str(self.network.file),
+            "STATE_FILE": str(place.folder / "witness.db"),
+            "CREATE_STATE": "true",
         }
 
 

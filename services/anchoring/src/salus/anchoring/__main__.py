@@ -6,10 +6,13 @@ import asyncio
 from collections.abc import Coroutine
 from dataclasses import dataclass
 
+import httpx
 from fastapi import FastAPI
 
 from salus.anchoring.adapters.kafka import KafkaAnnouncements, listen
+from salus.anchoring.adapters.witnesses import HttpWitness
 from salus.anchoring.api import log_routes, receipt_routes, status_routes
+from salus.anchoring.cosigning import Cosigning
 from salus.anchoring.handlers import Anchor
 from salus.anchoring.log_bucket import LogBucket
 from salus.anchoring.metrics import Metrics
@@ -21,11 +24,12 @@ from salus.archive.log import LogReader
 from salus.archive.receipts import ReceiptMaker
 from salus.ledger.block import open_header
 from salus.ledger.note import NoteSigner, NoteVerifier
+from salus.ledger.policy import Policy
 from salus.messaging import ping
 from salus.objects import Admin, NotFoundError, S3Objects, open_store, probe
 from salus.runtime.keys import load_ed25519, load_signer
 from salus.runtime.network import Network
-from salus.runtime.service import create_app, serve, wait_for
+from salus.runtime.service import Check, create_app, serve, wait_for
 from salus.runtime.telemetry import set_up
 
 
@@ -44,6 +48,7 @@ class Resources:
     runner: Runner
     metrics: Metrics
     maker: ReceiptMaker
+    client: httpx.AsyncClient
 
 
 def open_resources(settings: Settings) -> Resources:
@@ -60,6 +65,8 @@ def open_resources(settings: Settings) -> Resources:
     objects = open_bucket(settings, settings.log_bucket)
     log = LogReader(objects)
     blocks = BlockArchive(open_bucket(settings, settings.ledger_bucket))
+    client = httpx.AsyncClient(trust_env=False)
+    cosigning = open_cosigning(settings, log, client)
     anchor = Anchor(
         blocks=blocks,
         bucket=LogBucket(objects, signer.verifier),
@@ -68,6 +75,7 @@ def open_resources(settings: Settings) -> Resources:
         signer=signer,
         shards=verifiers,
         entries_max=settings.append_entries_max,
+        is_final=cosigning.is_final if cosigning else None,
     )
     metrics = Metrics()
     runner = Runner(
@@ -75,6 +83,7 @@ def open_resources(settings: Settings) -> Resources:
         metrics,
         poll_interval_s=settings.poll_interval_ms_max / 1000,
         checkpoint_interval_s=settings.checkpoint_interval_ms_min / 1000,
+        cosigning=cosigning,
     )
     maker = ReceiptMaker(
         blocks,
@@ -82,7 +91,29 @@ def open_resources(settings: Settings) -> Resources:
         open_note=lambda shard, note: open_header(note, verifiers[shard]),
         leaves_cached_max=settings.receipt_leaves_cached_max,
     )
-    return Resources(settings, network, objects, log, runner, metrics, maker)
+    return Resources(settings, network, objects, log, runner, metrics, maker, client)
+
+
+def open_cosigning(settings: Settings, log: LogReader, client: httpx.AsyncClient) -> Cosigning | None:
+    """Return how checkpoints become final, or None where none has to be cosigned.
+
+    Raises:
+        ValueError: a witness has no key in network.json, or there are fewer witnesses than the quorum.
+    """
+    policy = Policy.from_network(settings.network_file.read_bytes())
+    if unknown := settings.witnesses.keys() - {key.name for key in policy.witnesses}:
+        raise ValueError(f"SALUS_WITNESSES names {sorted(unknown)}, of which network.json has no key")
+    if len(settings.witnesses) < policy.quorum:
+        raise ValueError(f"SALUS_WITNESSES has fewer than the quorum of {policy.quorum} witnesses")
+    if not settings.witnesses:
+        return None
+    return Cosigning(
+        {name: HttpWitness(client, url) for name, url in settings.witnesses.items()},
+        policy,
+        log,
+        deadline_s=settings.witness_deadline_ms_max / 1000,
+        stragglers_s=settings.witness_stragglers_ms_max / 1000,
+    )
 
 
 def open_bucket(settings: Settings, bucket: str) -> S3Objects:
@@ -105,8 +136,8 @@ async def anchor_for_ever(resources: Resources) -> None:
         secret_key=settings.s3_secret_key.get_secret_value(),
         region=settings.s3_region,
     )
-    await wait_for("s3", lambda: admin.ensure_bucket(settings.log_bucket))
-    await wait_for("s3", lambda: probe(resources.objects))
+    await wait_for(settings, "s3", lambda: admin.ensure_bucket(settings.log_bucket))
+    await wait_for(settings, "s3", lambda: probe(resources.objects))
     await resources.runner.run()
 
 
@@ -135,11 +166,17 @@ def build_app(resources: Resources) -> FastAPI:
         if runner.trouble is not None or not runner.caught_up:
             raise StandingStillError(runner.trouble or "catching up with the archive")
 
-    app = create_app(
-        settings,
-        title="Salus anchoring",
-        checks={"kafka": lambda: ping(settings.kafka_bootstrap), "s3": reach_store, "log": going},
-    )
+    async def final() -> None:
+        if runner.unfinal is not None:
+            raise StandingStillError(runner.unfinal)
+
+    checks: dict[str, Check] = {
+        "kafka": lambda: ping(settings.kafka_bootstrap),
+        "s3": reach_store,
+        "log": going,
+        **({"witnesses": final} if runner.cosigning else {}),
+    }
+    app = create_app(settings, title="Salus anchoring", checks=checks)
     app.include_router(log_routes(runner, resources.log))
     app.include_router(receipt_routes(runner, resources.maker, resources.metrics))
     app.include_router(status_routes(runner))
@@ -159,8 +196,9 @@ async def main(settings: Settings) -> None:
         anchor_for_ever(resources),
         announce_for_ever(resources),
         listen(settings.kafka_bootstrap, heard=heard),
+        *([runner.finalise(runner.cosigning)] if runner.cosigning else []),
     ]
-    async with asyncio.TaskGroup() as group:
+    async with resources.client, asyncio.TaskGroup() as group:
         tasks = [group.create_task(work) for work in beside]
         await serve(build_app(resources), settings)
         # Cancelling is safe at any point: the next start stands on the head and completes it.

@@ -29,11 +29,14 @@ _FOR_NOW = {**_OPEN, "Cache-Control": "no-cache"}
 
 
 class Status(BaseModel):
-    """How anchoring is doing."""
+    """How anchoring is doing; `size` and `root` are the published checkpoint's."""
 
     origin: str
     size: int
     root: str
+    head_size: int
+    unfinal: str | None
+    witnesses: dict[str, str]
     next_heights: dict[str, int]
     lag_blocks: int
     caught_up: bool
@@ -104,14 +107,18 @@ def status_routes(runner: Runner) -> APIRouter:
 
     @router.get("/status", summary="Log size, next heights, lag.")
     async def status() -> Status:
-        standing = runner.published
-        if standing is None:
-            raise ProblemError(503, "not-started", runner.trouble or "the log has not been loaded yet")
+        standing, latest = runner.published, runner.anchor.latest
+        if standing is None or latest is None:
+            why = runner.trouble or runner.unfinal or "the log has not been loaded yet"
+            raise ProblemError(503, "not-started", why)
         return Status(
             origin=standing.checkpoint.origin,
             size=standing.head.size,
             root=standing.head.root,
-            next_heights={shard: chain.next for shard, chain in standing.head.chains.items()},
+            head_size=latest.head.size,
+            unfinal=runner.unfinal,
+            witnesses=runner.cosigning.answers if runner.cosigning else {},
+            next_heights={shard: chain.next for shard, chain in latest.head.chains.items()},
             lag_blocks=runner.lag_blocks,
             caught_up=runner.caught_up,
             stalled={str(shard): why for shard, why in runner.anchor.stalled.items()},
@@ -130,12 +137,15 @@ async def _entry_of(runner: Runner, record: RecordPosition, wait_s: float) -> in
         try:
             async with asyncio.timeout(wait_s):
                 while entry is None:
-                    await runner.wait_beyond(runner.published.head.size if runner.published else -1)
+                    await runner.wait_beyond(_size(runner))
                     entry = runner.find(record)
         except TimeoutError:
             pass
     if entry is not None:
         return entry
+    if index.find(record.topic, record.partition, record.offset) is not None:
+        detail = "its block is in the log, but no checkpoint that covers it is final yet"
+        raise ProblemError(404, "not-anchored-yet", detail, final_size=_size(runner))
     if not index.knows(record.topic, record.partition):
         raise ProblemError(404, "unknown-partition", "no block covers this topic and partition (yet)")
     following = index.next_offset(record.topic, record.partition)
@@ -143,6 +153,10 @@ async def _entry_of(runner: Runner, record: RecordPosition, wait_s: float) -> in
         raise ProblemError(404, "before-the-ledger", "the record is older than the first block")
     detail = f"the log covers the partition up to, not including, offset {following}"
     raise ProblemError(404, "not-anchored-yet", detail, next_offset=following)
+
+
+def _size(runner: Runner) -> int:
+    return runner.published.head.size if runner.published else -1
 
 
 async def _receipt(runner: Runner, maker: ReceiptMaker, record: RecordPosition, entry: int) -> bytes:

@@ -111,6 +111,11 @@ def open_edge(head: Head, tiles: Mapping[TileRef, bytes]) -> Edge:
     return Edge(tree, tiles)
 
 
+def cosigning_request(old_size: int, proof: Sequence[bytes], note: bytes) -> bytes:
+    """Return the body of add-checkpoint (c2sp.org/tlog-witness)."""
+    return "\n".join([f"old {old_size}", *map(base64_of, proof)]).encode() + b"\n\n" + note
+
+
 def staging_key(head: Head) -> str:
     """Return where the objects of an append lie until they are all in place."""
     return f"_salus/staging/{head.size}-{head.root_hash.hex()}"

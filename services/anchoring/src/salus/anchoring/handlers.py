@@ -8,9 +8,10 @@ happens, the next step is `stand`: load the head, finish what its writer may hav
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import msgspec
 import structlog
 
 from salus.anchoring import domain
@@ -23,10 +24,10 @@ from salus.archive.head import Head
 from salus.archive.log import LogReader
 from salus.ledger.base import base64_of
 from salus.ledger.block import Header, open_header
-from salus.ledger.checkpoint import Checkpoint
+from salus.ledger.checkpoint import Checkpoint, parse_checkpoint
 from salus.ledger.errors import BlockError, LedgerError
 from salus.ledger.merkle import leaf_hash
-from salus.ledger.note import NoteSigner, NoteVerifier
+from salus.ledger.note import NoteSigner, NoteVerifier, split_note
 from salus.ledger.tiles import tiles_for_append
 from salus.objects import AlreadyExistsError, ChangedError, ObjectsError
 
@@ -37,24 +38,35 @@ _log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """The head we stand on, its ETag for the next swap, its edge; its checkpoint is published."""
+class Published:
+    """A head whose checkpoint is published; with witnesses, its checkpoint carries their cosignatures."""
 
     head: Head
-    etag: str
-    edge: Edge
 
     @property
     def checkpoint(self) -> Checkpoint:
-        """The published checkpoint."""
+        """The checkpoint."""
         origin = self.head.checkpoint.partition("\n")[0]
         return Checkpoint(origin, self.head.size, self.head.root_hash)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing(Published):
+    """The head we stand on, its ETag for the next swap, its edge.
+
+    Its checkpoint is published, unless witnesses have to cosign it first.
+    """
+
+    etag: str
+    edge: Edge
 
 
 class Anchor:
     """One writer of the log; any number may run, the head decides between them.
 
-    `standing` is None before the first success and whenever the outcome of a write is unknown.
+    `standing` is None before the first success and whenever the outcome of a write is unknown; `latest` is
+    where we stood last. With `is_final`, `published` follows behind: nothing is published here but
+    checkpoints that it accepts, through `publish_final`.
     """
 
     def __init__(  # noqa: PLR0913  # what it reads, what it writes and what it signs with
@@ -67,6 +79,7 @@ class Anchor:
         signer: NoteSigner,
         shards: Mapping[int, NoteVerifier],
         entries_max: int = APPEND_ENTRIES_MAX,
+        is_final: Callable[[bytes], bool] | None = None,
     ) -> None:
         self._blocks = blocks
         self._bucket = bucket
@@ -75,10 +88,12 @@ class Anchor:
         self._signer = signer
         self._shards = shards
         self._entries_max = entries_max
+        self._is_final = is_final
         self._last: dict[int, tuple[Header, bytes]] = {}
         self.index = BlockIndex()
         self.standing: Standing | None = None
-        self.published: Standing | None = None
+        self.latest: Standing | None = None
+        self.published: Published | None = None
         self.stalled: dict[int, str] = {}
 
     async def stand(self) -> Standing:
@@ -141,13 +156,42 @@ class Anchor:
             # What stays behind is only garbage; the append is complete.
             _log.info("objects that are no longer needed were left behind", error=str(error))
 
+    async def publish_final(self, standing: Standing, note: bytes) -> None:
+        """Publish the checkpoint of a standing with its cosignatures, of which there are enough.
+
+        Raises:
+            HeadError, ObjectsError: as `stand`; it may or may not be published, repeating is harmless.
+        """
+        head = msgspec.structs.replace(standing.head, checkpoint=note.decode())
+        await self._bucket.publish(head)
+        self.published = Published(head)
+
     async def _publish(self, standing: Standing, blocks: Sequence[Block]) -> Standing:
-        await self._bucket.publish(standing.head)
+        if self._is_final is None:
+            await self._bucket.publish(standing.head)
         for block in blocks:
             self.index.add(block.shard, block.header)
         await self._complete_index(standing.head)
-        self.standing = self.published = standing
+        self.standing = self.latest = standing
+        if self._is_final is None:
+            self.published = standing
+        elif self.published is None:
+            self.published = await self._published_before(standing.head, self._is_final)
         return standing
+
+    async def _published_before(self, head: Head, is_final: Callable[[bytes], bool]) -> Published | None:
+        """Return what was published before this process started, if it is final: receipts go on from it."""
+        note = await self._log.checkpoint()
+        try:
+            if note is None or not is_final(note):
+                return None
+        except LedgerError as error:
+            raise HeadError(f"the published checkpoint cannot be trusted: {error}") from error
+        shown = parse_checkpoint(split_note(note)[0])
+        if shown.size > head.size:
+            # Another process was quicker; we follow it at the next look.
+            return None
+        return Published(Head(head.format, shown.size, base64_of(shown.root), {}, note.decode()))
 
     async def _create(self) -> tuple[Head, str]:
         head = domain.first_head(self._origin, self._signer)
@@ -160,8 +204,8 @@ class Anchor:
             return loaded
 
     def _require_forward(self, head: Head) -> None:
-        """Refuse a head that is behind, or beside, what this process has seen published."""
-        seen = self.published
+        """Refuse a head that is behind, or beside, what this process has stood on."""
+        seen = self.latest
         if seen is None:
             return
         if head.size < seen.head.size or (head.size == seen.head.size and head.root != seen.head.root):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from salus.anchoring import domain
 from salus.archive.errors import DamagedError, HeadError
@@ -11,11 +12,20 @@ from salus.archive.head import HEAD_KEY, Head, encode_head, open_head
 from salus.archive.log import CHECKPOINT_KEY, LogReader
 from salus.ledger.checkpoint import Checkpoint, open_checkpoint
 from salus.ledger.errors import LedgerError
-from salus.ledger.note import NoteVerifier
+from salus.ledger.note import NoteVerifier, add_signatures, split_note
 from salus.ledger.tiles import TileRef
 from salus.objects import AlreadyExistsError, ChangedError, NotFoundError, ObjectStore
 
 WRITES_AT_ONCE = 16
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """The published checkpoint: its size, its bytes and its ETag."""
+
+    size: int
+    note: bytes
+    etag: str
 
 
 class LogBucket:
@@ -24,7 +34,7 @@ class LogBucket:
     def __init__(self, objects: ObjectStore, verifier: NoteVerifier) -> None:
         self._objects = objects
         self._verifier = verifier
-        self._published: tuple[int, str] | None = None
+        self._published: _Shown | None = None
 
     async def load_head(self) -> tuple[Head, str] | None:
         """Return the head and its ETag, or None before the first start of a network.
@@ -99,6 +109,8 @@ class LogBucket:
     async def publish(self, head: Head) -> None:
         """Show the head's checkpoint, unless a later one is shown already: checkpoints never go back.
 
+        One of the same size keeps the signatures that it has, and gains those that the head's brings.
+
         Raises:
             HeadError: the published checkpoint is not of this log.
         """
@@ -109,18 +121,20 @@ class LogBucket:
             try:
                 if shown is None:
                     etag = await self._objects.create(CHECKPOINT_KEY, note)
-                elif shown[0] > head.size:
+                elif shown.size > head.size:
                     return
-                elif shown[0] == head.size:
-                    etag = shown[1]
                 else:
-                    etag = await self._objects.replace(CHECKPOINT_KEY, note, shown[1])
+                    if shown.size == head.size:
+                        note = add_signatures(shown.note, split_note(note)[1])
+                    etag = shown.etag
+                    if note != shown.note:
+                        etag = await self._objects.replace(CHECKPOINT_KEY, note, etag)
             except (AlreadyExistsError, ChangedError):
                 continue
-            self._published = (head.size, etag)
+            self._published = _Shown(head.size, note, etag)
             return
 
-    async def _read_published(self, head: Head) -> tuple[int, str] | None:
+    async def _read_published(self, head: Head) -> _Shown | None:
         try:
             note, etag = await self._objects.get_with_etag(CHECKPOINT_KEY)
         except NotFoundError:
@@ -128,7 +142,7 @@ class LogBucket:
         shown = self._open(note)
         if shown.size == head.size and shown.root != head.root_hash:
             raise HeadError(f"the published checkpoint of size {head.size} is of another tree than the head")
-        return shown.size, etag
+        return _Shown(shown.size, note, etag)
 
     def _open(self, note: bytes) -> Checkpoint:
         try:

@@ -28,6 +28,15 @@ class Metrics:
         self._next = Gauge(
             "salus_anchoring_next_height", "Next height of each shard.", ["shard"], registry=registry
         )
+        self._final = Gauge(
+            "salus_log_final_size", "Entries under the published checkpoint.", registry=registry
+        )
+        self._cosigned = Gauge(
+            "salus_anchoring_witness_cosigned",
+            "Whether the witness cosigned the last checkpoint that it was asked to.",
+            ["witness"],
+            registry=registry,
+        )
         self.receipts = Counter(
             "salus_receipts", "Receipts asked for, by outcome.", ["outcome"], registry=registry
         )
@@ -38,8 +47,17 @@ class Metrics:
         self._last_size = -1
         self._age.set_function(lambda: time.monotonic() - self._grown)
 
+    def observe_final(self, size: int) -> None:
+        """Take the size of the published checkpoint."""
+        self._final.set(size)
+
+    def observe_witnesses(self, cosigned: Mapping[str, bool]) -> None:
+        """Take which witnesses cosigned, by name."""
+        for name, did in cosigned.items():
+            self._cosigned.labels(name).set(did)
+
     def observe(self, head: Head, *, stalled: Mapping[int, str], lag_blocks: int) -> None:
-        """Take the published head."""
+        """Take the head that we stand on."""
         if head.size != self._last_size:
             self._grown, self._last_size = time.monotonic(), head.size
         self._size.set(head.size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 
@@ -13,4 +14,28 @@ class Announcements(Protocol):
 
         Raises:
             MessagingError, ClientError: it may or may not have been published; repeating is harmless.
+        """
+
+
+class WitnessError(Exception):
+    """A witness does not cosign, or does not answer; the sentence is shown in /status."""
+
+
+class OtherSizeError(WitnessError):
+    """The witness last cosigned the checkpoint of another size, which is `size`."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"it last cosigned size {size}")
+        self.size = size
+
+
+class Witness(Protocol):
+    """A member's witness (c2sp.org/tlog-witness)."""
+
+    async def add_checkpoint(self, old_size: int, proof: Sequence[bytes], note: bytes) -> bytes:
+        """Return its signature lines, unverified.
+
+        Raises:
+            OtherSizeError: the proof must begin at that size.
+            WitnessError: it refuses, or does not answer.
         """

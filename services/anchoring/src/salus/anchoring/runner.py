@@ -8,11 +8,12 @@ from contextlib import suppress
 import structlog
 from opentelemetry import context
 
-from salus.anchoring.handlers import Anchor, Standing
+from salus.anchoring.cosigning import OK, Cosigning
+from salus.anchoring.handlers import Anchor, Published, Standing
 from salus.anchoring.metrics import Metrics
 from salus.anchoring.ports import Announcements
 from salus.anchoring.tracing import LINKS_MAX, appending, continuing
-from salus.archive.errors import HeadError
+from salus.archive.errors import ArchiveError, HeadError
 from salus.archive.receipts import RecordPosition
 from salus.client import ClientError
 from salus.messaging import MessagingError
@@ -25,13 +26,25 @@ _log = structlog.get_logger()
 
 
 class Runner:
-    """Runs one Anchor; `published` is what the API serves, `trouble` what keeps it from going on."""
+    """Runs one Anchor.
+
+    `published` is what the API serves, `trouble` what keeps it from going on, and `unfinal` why the last
+    checkpoint is not final, if witnesses have to cosign it.
+    """
 
     def __init__(
-        self, anchor: Anchor, metrics: Metrics, *, poll_interval_s: float, checkpoint_interval_s: float
+        self,
+        anchor: Anchor,
+        metrics: Metrics,
+        *,
+        poll_interval_s: float,
+        checkpoint_interval_s: float,
+        cosigning: Cosigning | None = None,
     ) -> None:
         self.anchor = anchor
         self.trouble: str | None = "not started"
+        self.unfinal: str | None = "no checkpoint has been cosigned yet" if cosigning else None
+        self.cosigning = cosigning
         self.caught_up = False
         self._metrics = metrics
         self._poll_interval_s = poll_interval_s
@@ -43,7 +56,7 @@ class Runner:
         self._traced = context.get_current()
 
     @property
-    def published(self) -> Standing | None:
+    def published(self) -> Published | None:
         """The published head, None before the first success."""
         return self.anchor.published
 
@@ -57,8 +70,7 @@ class Runner:
     @property
     def lag_blocks(self) -> int:
         """How many announced blocks are not in the log yet."""
-        head = self.published.head if self.published else None
-        chains = head.chains if head else {}
+        chains = self.anchor.latest.head.chains if self.anchor.latest else {}
         done = {shard: chains[str(shard)].next if str(shard) in chains else 0 for shard in self._announced}
         return sum(max(0, height + 1 - done[shard]) for shard, height in self._announced.items())
 
@@ -81,8 +93,46 @@ class Runner:
                 await asyncio.sleep(pause_s)
                 pause_s = min(PAUSE_MAX_S, 2 * pause_s)
 
-    async def wait_beyond(self, size: int) -> Standing:
-        """Wait until a checkpoint of more than `size` entries is published, and return what we stand on."""
+    async def finalise(self, cosigning: Cosigning) -> None:
+        """Have the latest checkpoint cosigned, publish it, and again, until cancelled.
+
+        The log grows meanwhile: a checkpoint that was not cosigned by enough is given up for a later one.
+        """
+        pause_s = PAUSE_FIRST_S
+        while True:
+            standing = await self._next_to_finalise()
+            try:
+                note = await cosigning.cosign(standing.checkpoint, standing.head.checkpoint.encode())
+                if cosigning.is_final(note):
+                    await self.anchor.publish_final(standing, note)
+                    self._say_unfinal(None)
+                    pause_s = PAUSE_FIRST_S
+                else:
+                    self._say_unfinal(cosigning.missing)
+            except (ObjectsError, ArchiveError) as error:
+                self._say_unfinal(f"{type(error).__name__}: {error}")
+            self._metrics.observe_witnesses({name: a == OK for name, a in cosigning.answers.items()})
+            await self._tell()
+            if self.unfinal is None:
+                await asyncio.sleep(self._checkpoint_interval_s)
+            else:
+                await asyncio.sleep(pause_s)
+                pause_s = min(PAUSE_MAX_S, 2 * pause_s)
+
+    async def _next_to_finalise(self) -> Standing:
+        def found() -> Standing | None:
+            latest, published = self.anchor.latest, self.published
+            behind = published is None or (latest is not None and published.head.size < latest.head.size)
+            return latest if behind else None
+
+        async with self._moved:
+            standing = await self._moved.wait_for(found)
+        if standing is None:
+            raise AssertionError("a condition that held does not hold")
+        return standing
+
+    async def wait_beyond(self, size: int) -> Published:
+        """Wait until a checkpoint of more than `size` entries is published, and return it."""
         async with self._moved:
             await self._moved.wait_for(lambda: self.published and self.published.head.size > size)
         if self.published is None:
@@ -134,11 +184,22 @@ class Runner:
         return appended
 
     async def _tell(self) -> None:
-        standing = self.published
-        if standing is not None:
+        if (standing := self.anchor.latest) is not None:
             self._metrics.observe(standing.head, stalled=self.anchor.stalled, lag_blocks=self.lag_blocks)
+        if self.published is not None:
+            self._metrics.observe_final(self.published.head.size)
         async with self._moved:
             self._moved.notify_all()
+
+    def _say_unfinal(self, why: str | None) -> None:
+        if why != self.unfinal:
+            if why is None:
+                _log.info(
+                    "checkpoints are final again", size=self.published.head.size if self.published else 0
+                )
+            else:
+                _log.error("no checkpoint becomes final", why=why)
+        self.unfinal = why
 
     def _say(self, trouble: str | None) -> None:
         if trouble != self.trouble:

@@ -21,6 +21,16 @@ class Settings(ServiceSettings, ObjectSettings):
         default=50, ge=0, description="Two checkpoints are at least this far apart."
     )
     append_entries_max: int = Field(default=1024, ge=1, description="Headers that one append takes at most.")
+    witnesses: dict[str, str] = Field(
+        default={},
+        description='Where members\' witnesses listen, JSON: {"key name as in network.json": "URL"}.',
+    )
+    witness_deadline_ms_max: int = Field(
+        default=2000, ge=1, description="A witness that has not answered by then is asked again later."
+    )
+    witness_stragglers_ms_max: int = Field(
+        default=200, ge=0, description="Once enough have cosigned, the others have this long."
+    )
     receipt_leaves_cached_max: int = Field(
         default=100_000, ge=0, description="Leaves of lately used blocks kept in memory, 500 bytes each."
     )

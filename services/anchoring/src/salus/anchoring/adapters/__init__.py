@@ -1,1 +1,1 @@
-"""What talks to the world: Kafka. The object store is already a port (`salus.objects.ObjectStore`)."""
+"""What talks to the world: Kafka and witnesses. The object store is a port (`salus.objects.ObjectStore`)."""

@@ -1,0 +1,123 @@
+"""Asks witnesses to cosign a checkpoint (c2sp.org/tlog-witness); enough of them make it final."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+from salus.anchoring.ports import OtherSizeError, Witness, WitnessError
+from salus.archive.log import LogReader
+from salus.ledger.checkpoint import Checkpoint
+from salus.ledger.errors import NoteError
+from salus.ledger.note import NoteSignature, Verifier, add_signatures, open_note, split_note
+from salus.ledger.policy import Policy
+from salus.ledger.tiles import consistency_proof, tiles_for_consistency
+
+# The first try uses the size we remember, the second the one we were told; more is a rival's doing.
+TRIES_MAX = 3
+OK = "ok"
+
+
+class Cosigning:
+    """Asks all witnesses at once and waits no longer than `deadline_s`.
+
+    Once a checkpoint is final, the others have `stragglers_s` more. `answers` says how each did lately:
+    "ok", or why not.
+    """
+
+    def __init__(
+        self,
+        witnesses: Mapping[str, Witness],
+        policy: Policy,
+        log: LogReader,
+        *,
+        deadline_s: float,
+        stragglers_s: float,
+    ) -> None:
+        self._witnesses = dict(witnesses)
+        self._policy = policy
+        self._log = log
+        self._deadline_s = deadline_s
+        self._stragglers_s = stragglers_s
+        self._sizes: dict[str, int] = {}
+        self.answers = dict.fromkeys(self._witnesses, "not asked yet")
+
+    @property
+    def missing(self) -> str:
+        """A sentence on why the last checkpoint asked for is not final."""
+        silent = "; ".join(f"{name}: {answer}" for name, answer in self.answers.items() if answer != OK)
+        return f"fewer than {self._policy.quorum} witnesses cosigned: {silent}"
+
+    def is_final(self, note: bytes) -> bool:
+        """Tell whether as many known witnesses cosigned the checkpoint as the network's policy asks."""
+        return len(self._policy.open_checkpoint(note).cosigners) >= self._policy.quorum
+
+    async def cosign(self, checkpoint: Checkpoint, note: bytes) -> bytes:
+        """Return the checkpoint's note with the cosignatures that came in time.
+
+        A witness that is cut off may have cosigned: it is told nothing, and tells us its size next time.
+
+        Raises:
+            ArchiveError, ObjectsError: the log's tiles cannot be read.
+        """
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + self._deadline_s
+        asked = {asyncio.create_task(self._ask(name, checkpoint, note)): name for name in self._witnesses}
+        pending = set(asked)
+        try:
+            while pending and (left := deadline - clock()) > 0:
+                done, pending = await asyncio.wait(pending, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    note = add_signatures(note, task.result())
+                if self.is_final(note):
+                    deadline = min(deadline, clock() + self._stragglers_s)
+            self.answers |= {asked[task]: "no answer in time" for task in pending}
+        finally:
+            for task in asked:
+                task.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
+        return note
+
+    async def _ask(self, name: str, checkpoint: Checkpoint, note: bytes) -> Sequence[NoteSignature]:
+        """Return the witness's valid cosignatures, none if it does not cosign."""
+        try:
+            signatures = await self._cosignatures(name, checkpoint, note)
+        except WitnessError as error:
+            self.answers[name] = str(error)
+            return ()
+        self.answers[name] = OK
+        return signatures
+
+    async def _cosignatures(self, name: str, checkpoint: Checkpoint, note: bytes) -> Sequence[NoteSignature]:
+        old_size = self._sizes.get(name, 0)
+        for _ in range(TRIES_MAX):
+            if old_size > checkpoint.size:
+                self._sizes[name] = old_size
+                raise WitnessError(f"it has cosigned size {old_size}, we are at {checkpoint.size}")
+            proof = await self._proof(old_size, checkpoint.size)
+            try:
+                lines = await self._witnesses[name].add_checkpoint(old_size, proof, note)
+            except OtherSizeError as error:
+                old_size = error.size
+                continue
+            signatures = self._valid(name, note, lines)
+            self._sizes[name] = checkpoint.size
+            return signatures
+        raise WitnessError(f"its size keeps changing, lately to {old_size}")
+
+    async def _proof(self, old_size: int, size: int) -> list[bytes]:
+        if old_size in {0, size}:
+            return []
+        tiles = await self._log.tiles(tiles_for_consistency(old_size, size))
+        return consistency_proof(old_size, size, tiles)
+
+    def _valid(self, name: str, note: bytes, lines: bytes) -> Sequence[NoteSignature]:
+        """Return the signatures in an answer that are by this witness's keys, all of which must be valid."""
+        keys: list[Verifier] = [key for key in self._policy.witnesses if key.name == name]
+        try:
+            opened = open_note(note + lines, keys)
+        except NoteError as error:
+            raise WitnessError(f"its answer holds no valid cosignature: {error}") from None
+        if opened.text != split_note(note)[0]:
+            raise WitnessError("its answer is more than signature lines")
+        return opened.signatures
