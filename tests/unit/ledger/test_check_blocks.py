@@ -168,6 +168,13 @@ def test_a_missing_an_added_and_a_swapped_row_are_found(block: Header) -> None:
     assert ("row-order", _place(0).replace("row 0", "row 1")) in _found(block, [ROWS[1], ROWS[0], *ROWS[2:]])
 
 
+def test_a_row_beyond_the_headers_range_is_found(block: Header) -> None:
+    for narrow in (Range("salus.lab.events", 0, 0, 6), Range("salus.lab.events", 0, 1, 7)):
+        outside = 6 if narrow.first == 0 else 0
+
+        assert _found(replace(block, ranges=(narrow,)), ROWS) == [("row-outside-range", _place(outside))]
+
+
 def test_a_row_that_its_status_does_not_allow_is_malformed(block: Header) -> None:
     for changed in (
         _with(1, digest=bytes(32)),
@@ -214,8 +221,10 @@ def test_a_body_is_the_one_its_header_names(header: Header) -> None:
     named = replace(header, body_bytes=len(body), body_sha256=sha256(body).digest())
 
     assert check_body(named, body, place=PLACE) == []
-    for wrong in (body[:-1], body + b"x", b"Q" + body[1:]):
-        assert [finding.code for finding in check_body(named, wrong, place=PLACE)] == ["body-hash"]
+    for wrong, why in ((body[:-1], "13 bytes instead of 14"), (b"Q" + body[1:], "SHA-256")):
+        (finding,) = check_body(named, wrong, place=PLACE)
+        assert finding.code == "body-hash"
+        assert why in finding.detail
 
 
 def _chain(world: World, following: Callable[..., Header], length: int) -> list[bytes]:

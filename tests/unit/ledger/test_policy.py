@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.ledger.network import World
 
+from salus.ledger.checkpoint import Checkpoint, sign_checkpoint
 from salus.ledger.cosignature import CosignatureSigner
 from salus.ledger.errors import PolicyError
-from salus.ledger.note import NoteSigner
 from salus.ledger.policy import Policy
 
 Change = Callable[[dict[str, Any]], object]
@@ -93,12 +93,10 @@ def test_a_header_of_an_unknown_shard_is_not_opened(world: World) -> None:
 
 
 def test_what_is_remembered_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("salus.ledger.policy._REMEMBERED_MAX", 1)
+    monkeypatch.setattr("salus.ledger.policy._REMEMBERED_MAX", 2)
     policy = world.policy
-    other = NoteSigner(world.log.name, world.log._key)
 
-    for _ in range(3):
-        policy.open_checkpoint(world.checkpoint_note)
-        policy.open_checkpoint(world.checkpoint_note.replace(b"entry", b"entry"))
-    assert other.key_id == world.log.key_id
-    assert len(policy._checkpoints) == 1
+    for size in range(1, 6):
+        head = Checkpoint(world.log.name, size, bytes(32))
+        assert policy.open_checkpoint(sign_checkpoint(head, [world.log])).checkpoint == head
+        assert len(policy._checkpoints) <= 2
