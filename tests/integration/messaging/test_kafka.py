@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import struct
 import uuid
 
 import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.record.util import calc_crc32c
 
 from salus.devkit.addresses import Addresses
 from salus.messaging import (
@@ -39,6 +42,28 @@ async def test_records_come_back_in_order_with_their_headers(parts: Addresses) -
     assert [(r.offset, r.value, r.key) for r in records] == [(1, b"1", b"k"), (2, b"2", b"k")]
     assert records[0].header("a") == b"2"
     assert records[0].header("b") is None
+
+
+async def test_a_header_name_that_is_not_utf8_stops_nobody(parts: Addresses) -> None:
+    topic = await fresh_topic(parts)
+    async with AIOKafkaProducer(bootstrap_servers=parts.kafka_bootstrap) as foreign:
+        batch = foreign.create_batch()
+        for value in (b"before", b"poisoned"):
+            batch.append(timestamp=None, key=b"k", value=value, headers=[(f"of-{value.decode()}", b"1")])
+        batch.close()
+        # The library itself cannot write such a name; any other client can.
+        raw = bytearray(batch._build()).replace(b"of-poisoned", b"\xff\xfe-poisoned")
+        raw[17:21] = struct.pack(">I", calc_crc32c(bytes(raw[21:])))
+        batch._buffer = raw
+        await (await foreign.send_batch(batch, topic, partition=0))
+        await foreign.send_and_wait(topic, b"after", partition=0)
+    async with Reader(parts.kafka_bootstrap, starts={(topic, 0): 0}) as reader:
+        records = []
+        while len(records) < 3:
+            records += await reader.poll(max_records=10, timeout_ms=5000)
+
+    assert [record.value for record in records] == [b"before", b"poisoned", b"after"]
+    assert records[1].headers == (("\N{REPLACEMENT CHARACTER}" * 2 + "-poisoned", b"1"),)
 
 
 async def test_end_offsets_and_positions_meet_when_all_is_read(parts: Addresses) -> None:
