@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import secrets
 from pathlib import Path
@@ -64,6 +65,9 @@ class EngineParts:
             self._narrator.step(
                 f"the container engine does not provide them, so local processes do ({error})"
             )
+            # What came up before the failure would otherwise stay for ever.
+            with contextlib.suppress(DevkitError):
+                await self._compose("down", "--volumes")
             self._in_use = self._fallback
             return await self._fallback.start(previous)
         return addresses
