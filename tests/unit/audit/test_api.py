@@ -16,6 +16,7 @@ from tests.unit.audit.chain import Accepted, Chain, Refused
 from tests.unit.audit.samples import AROUND, CONSENT, IDENTITY, MEMBER, NOON, STORAGE
 from tests.unit.audit.test_indexing import CLINICIAN, PATIENT, READ, documents, index_all
 
+from salus.audit import api
 from salus.audit.adapters.sql import SqlTrail, open_trail
 from salus.audit.api import Reading, follow, routes
 from salus.audit.domain.search import CursorError, Question, Visibility, position_of
@@ -359,6 +360,17 @@ async def test_a_stream_resumed_from_its_last_id_has_no_gap_and_no_repetition(tr
     world.grown.ring()
 
     assert first + await waiting == [1, 2, 3, 4, 5]
+
+
+async def test_a_stream_ends_when_the_bearer_that_opened_it_would(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api, "STREAM_S_MAX", 0.3)
+
+    async with asyncio.timeout(10):
+        answer = await world.client.get("/trail/stream", headers={"Last-Event-ID": "5"})
+
+    assert [line for line in answer.text.splitlines() if line.startswith("id: ")] == ["id: 6", "id: 7"]
 
 
 async def test_a_stream_ends_when_the_service_stops(trail: SqlTrail) -> None:

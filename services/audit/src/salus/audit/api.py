@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from time import monotonic
 from typing import Annotated
 
 import structlog
@@ -27,12 +28,16 @@ from salus.audit.handlers import Bell
 from salus.audit.ports import Trail
 from salus.audit.views import Disclosures, EntryView, Page, disclosure_of, view_of
 from salus.events.keyring import Party
+from salus.runtime.auth import BEARER_LIFETIME_S_MAX
 from salus.runtime.problems import ProblemError, documented, problem_response
 
 HEARTBEAT_S = 15.0
 STREAM_ENTRIES_AT_ONCE = 200
 # A stream looks this often whether the service is stopping.
 STREAM_WAIT_S = 1.0
+# Who may see what is asked when a stream begins. A key may be revoked and a role withdrawn, so a stream ends
+# when the longest bearer would, and its reader comes back with `Last-Event-ID` and a new one.
+STREAM_S_MAX = float(BEARER_LIFETIME_S_MAX)
 
 Authenticate = Callable[[Request], Awaitable[Party]]
 Limit = Annotated[int, Query(ge=1, le=PAGE_ENTRIES_MAX, description="Entries per page.")]
@@ -180,7 +185,8 @@ def _add_stream(router: APIRouter, reading: Reading) -> None:
         "/trail/stream",
         summary="Follow the trail live (server-sent events)",
         description="Each event has a position as `id` and an entry as `data`. Send the last `id` as "
-        "`Last-Event-ID` to go on without a gap; without it the stream begins with the next entry.",
+        "`Last-Event-ID` to go on without a gap; without it the stream begins with the next entry. A stream "
+        f"ends after {STREAM_S_MAX:.0f} s: come back with a new bearer.",
         responses={**documented(400, 401, 422), 200: {"content": {"text/event-stream": {}}}},
         response_class=StreamingResponse,
     )
@@ -191,7 +197,7 @@ def _add_stream(router: APIRouter, reading: Reading) -> None:
     ) -> StreamingResponse:
         visible = await reading.visible(request)
         start = await reading.trail.end() if last_event_id is None else _sequence(last_event_id)
-        stopping = getattr(request.app.state, "stopping", _never)
+        stopping = _after(STREAM_S_MAX, getattr(request.app.state, "stopping", _never))
         events = follow(reading, question, visible, start=start, stopping=stopping)
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         return StreamingResponse(events, media_type="text/event-stream", headers=headers)
@@ -235,6 +241,11 @@ async def out_of_reach(_: Request, error: Exception) -> JSONResponse:
 
 def _never() -> bool:
     return False
+
+
+def _after(seconds: float, stopping: Callable[[], bool]) -> Callable[[], bool]:
+    end = monotonic() + seconds
+    return lambda: stopping() or monotonic() >= end
 
 
 def _position(cursor: str | None) -> int | None:
