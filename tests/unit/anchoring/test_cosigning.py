@@ -247,6 +247,18 @@ async def test_a_restart_goes_on_from_the_last_final_checkpoint_while_witnesses_
     assert new.json()["code"] == "not-anchored-yet"
 
 
+async def test_a_restart_on_a_final_head_is_ready_without_asking_anybody(witnessed: Witnessed) -> None:
+    await witnessed.world.chains[0].seal_samples(1)
+    await witnessed.runner.wait_beyond(0)
+    await witnessed.stop()
+    asked = [list(witness.asked) for witness in witnessed.witnesses]
+
+    witnessed.start()
+
+    assert await until(lambda: witnessed.runner.unfinal is None, deadline_s=10)
+    assert [witness.asked for witness in witnessed.witnesses] == asked
+
+
 async def test_a_log_that_had_no_witnesses_gets_its_checkpoint_cosigned_in_place(
     witnessed: Witnessed,
 ) -> None:

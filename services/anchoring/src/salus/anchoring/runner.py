@@ -188,6 +188,9 @@ class Runner:
             self._metrics.observe(standing.head, stalled=self.anchor.stalled, lag_blocks=self.lag_blocks)
         if self.published is not None:
             self._metrics.observe_final(self.published.head.size)
+            if standing is not None and self.published.head.size == standing.head.size:
+                # After a restart there may be nothing to ask the witnesses for.
+                self._say_unfinal(None)
         async with self._moved:
             self._moved.notify_all()
 
