@@ -43,7 +43,7 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Re-hash the whole ledger from the object store up, and name exactly what is wrong."""
-    trust, address = _whom_and_where(network)
+    trust, address = whom_and_where(network)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with ExitStack() as stack:
         progress = _bar(stack)
@@ -67,7 +67,12 @@ def check(
         raise CommandError(Exit.NO, f"the ledger is damaged: {len(report.errors)} findings")
 
 
-def _whom_and_where(network: Path | None) -> tuple[Trust, StoreAddress]:
+def whom_and_where(network: Path | None) -> tuple[Trust, StoreAddress]:
+    """Return whose signatures to believe and where the buckets are: the local platform's, or a network's.
+
+    Raises:
+        CommandError: none runs here, or the file or the environment does not say.
+    """
     if network is None:
         platform = running_platform()
         file, s3 = platform.network.file, platform.s3

@@ -13,7 +13,7 @@ from salus.archive.blocks import BlockArchive
 from salus.archive.body import decode_body
 from salus.archive.errors import ArchiveError
 from salus.archive.log import LogReader
-from salus.cli import checking
+from salus.cli import checking, monitoring
 from salus.cli.callers import call
 from salus.cli.checking import LEDGER_BUCKET, LOG_BUCKET
 from salus.cli.console import Json, emit, err, out
@@ -28,6 +28,7 @@ from salus.objects import ObjectsError, S3Objects, open_store
 
 app = typer.Typer(no_args_is_help=True, help="Blocks, receipts and the log, straight from the object store.")
 app.command("fsck")(checking.check)
+app.command("monitor")(monitoring.monitor)
 WAIT_S_MAX = 30
 ROWS_SHOWN_MAX = 200
 

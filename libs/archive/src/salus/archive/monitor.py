@@ -1,0 +1,102 @@
+"""Watches a log from outside: each checkpoint it shows must extend, or be extended by, the last one seen."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from salus.archive.errors import ArchiveError, MissingError
+from salus.archive.log import cut_tile
+from salus.ledger.checkpoint import Checkpoint
+from salus.ledger.errors import ConsistencyError, TileError
+from salus.ledger.merkle import verify_consistency
+from salus.ledger.policy import Policy
+from salus.ledger.tiles import (
+    TILE_WIDTH,
+    ReadTile,
+    TileRef,
+    consistency_proof,
+    root_at,
+    tiles_for_consistency,
+    tiles_for_root,
+)
+
+Fetch = Callable[[str], Awaitable[bytes]]
+"""Path below the log's prefix -> its bytes; raises MissingError where the log has nothing."""
+
+
+class HistoryError(ArchiveError):
+    """Two checkpoints that one log signed do not belong together; `seen` and `shown` are their notes.
+
+    `proven`: its own tiles show that neither extends the other. Otherwise it does not serve the tiles that
+    would show that one does, which a log that kept its word could.
+    """
+
+    code = "two-histories"
+
+    def __init__(self, why: str, *, seen: bytes, shown: bytes, proven: bool) -> None:
+        super().__init__(why)
+        self.seen = seen
+        self.shown = shown
+        self.proven = proven
+
+
+async def compare(seen: bytes | None, shown: bytes, *, policy: Policy, fetch: Fetch) -> bytes:
+    """Return which of the two to remember: the larger; `seen` is the last checkpoint that was remembered.
+
+    Raises:
+        NoteError, CheckpointError: `shown` is not a checkpoint that the log signed, so it proves nothing.
+        HistoryError: they are of two histories, or the log does not show that they are of one.
+    """
+    new = policy.open_checkpoint(shown).checkpoint
+    if seen is None:
+        return shown
+    old = policy.open_checkpoint(seen).checkpoint
+    if new.size == old.size:
+        if new.root != old.root:
+            raise HistoryError(
+                f"two trees of size {new.size} are signed", seen=seen, shown=shown, proven=True
+            )
+        return shown
+    small, large = sorted((old, new), key=lambda checkpoint: checkpoint.size)
+    try:
+        await _require_extension(small, large, fetch)
+    except (ConsistencyError, _NotShownError) as error:
+        proven = isinstance(error, ConsistencyError)
+        raise HistoryError(str(error), seen=seen, shown=shown, proven=proven) from None
+    return shown if large is new else seen
+
+
+class _NotShownError(Exception):
+    """The log does not serve the tiles of a tree that it signed."""
+
+
+async def _require_extension(small: Checkpoint, large: Checkpoint, fetch: Fetch) -> None:
+    if small.size == 0:
+        return
+    refs = [*tiles_for_consistency(small.size, large.size), *tiles_for_root(large.size)]
+    try:
+        tiles = {ref: await _tile(ref, fetch) for ref in dict.fromkeys(refs)}
+        read: ReadTile = lambda *ref: tiles[TileRef(*ref)]  # noqa: E731  # two uses of one expression
+        if root_at(large.size, read) != large.root:
+            raise _NotShownError(f"the tiles of size {large.size} do not lead to the root that is signed")
+        proof = consistency_proof(small.size, large.size, read)
+    except (ArchiveError, TileError) as error:
+        raise _NotShownError(f"from size {small.size} to {large.size}: {error}") from None
+    verify_consistency(
+        first=small.size,
+        second=large.size,
+        first_root=small.root,
+        second_root=large.root,
+        proof=proof,
+    )
+
+
+async def _tile(ref: TileRef, fetch: Fetch) -> bytes:
+    """Return a tile; a partial one may have given way to the full one."""
+    try:
+        return await fetch(ref.path)
+    except MissingError:
+        if ref.width == TILE_WIDTH:
+            raise
+    full = TileRef(ref.level, ref.index, TILE_WIDTH)
+    return cut_tile(full, await fetch(full.path), ref.width)

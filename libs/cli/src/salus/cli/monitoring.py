@@ -1,0 +1,169 @@
+"""`salus ledger monitor`: follow a log from outside, and keep the evidence if it shows two histories."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from hashlib import sha256
+from http import HTTPStatus
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx
+import typer
+
+from salus.archive.errors import MissingError
+from salus.archive.log import CHECKPOINT_KEY
+from salus.archive.monitor import Fetch, HistoryError, compare
+from salus.cli.checking import whom_and_where
+from salus.cli.console import Json, emit_line, err, out
+from salus.cli.exits import CommandError, Exit
+from salus.cli.interrupts import run_until_signal
+from salus.cli.state import require_service, running_platform
+from salus.cli.verifying import PolicyFile, read_policy
+from salus.crypto.keys import write_private
+from salus.ledger.errors import LedgerError
+from salus.ledger.policy import Policy
+from salus.objects import NotFoundError, ObjectsError, ObjectStore
+
+FETCH_S_MAX = 20.0
+
+
+def monitor(
+    url: Annotated[
+        str | None, typer.Argument(help="The log, such as https://…/log; the local platform's by default.")
+    ] = None,
+    policy: PolicyFile = None,
+    state: Annotated[Path, typer.Option(help="File that keeps the last checkpoint.", dir_okay=False)] = Path(
+        "last-checkpoint"
+    ),
+    evidence: Annotated[
+        Path, typer.Option(help="Where two checkpoints go that do not belong together.", file_okay=False)
+    ] = Path(),
+    witness: Annotated[
+        list[str] | None, typer.Option(help="URL of a witness: also compare with what it cosigned.")
+    ] = None,
+    bucket: Annotated[
+        bool, typer.Option("--bucket", help="Read the log's bucket; with --policy, as `fsck --network`.")
+    ] = False,
+    every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 10.0,
+    once: Annotated[bool, typer.Option("--once", help="Look once and end.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Check that each checkpoint a log shows extends the last; exit 1 if it ever shows two histories."""
+    watch = Watch(read_policy(policy), state, evidence, as_json=as_json)
+
+    async def work() -> None:
+        async with AsyncExitStack() as stack:
+            client = await stack.enter_async_context(httpx.AsyncClient(timeout=FETCH_S_MAX))
+            log = _bucket(policy) if bucket else _served(client, url or _local_log())
+            others = [_of_witness(client, each, watch.policy) for each in witness or []]
+            while True:
+                await watch.look(log, others, patient=not once)
+                if once:
+                    return
+                await asyncio.sleep(every)
+
+    run_until_signal(work())
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What a monitor goes by, and where it keeps what it has seen."""
+
+    policy: Policy
+    state: Path
+    evidence: Path
+    as_json: bool
+
+    async def look(self, log: Fetch, others: list[Fetch], *, patient: bool) -> None:
+        """Look at the log, then at what its witnesses cosigned.
+
+        Raises:
+            CommandError: two histories, or nothing that the log's key signed; unless `patient`, also if the
+                log does not answer.
+        """
+        try:
+            for fetch_checkpoint in (log, *others):
+                await self._take(await fetch_checkpoint(CHECKPOINT_KEY), log)
+        except (httpx.HTTPError, ObjectsError, MissingError) as error:
+            sentence = f"the log or a witness does not answer: {type(error).__name__}: {error}"
+            if not patient:
+                raise CommandError(Exit.NOT_RUNNING, sentence) from None
+            err.print(sentence, highlight=False)
+
+    async def _take(self, shown: bytes, log: Fetch) -> None:
+        seen = self.state.read_bytes() if self.state.exists() else None
+        try:
+            latest = await compare(seen, shown, policy=self.policy, fetch=log)
+        except HistoryError as error:
+            files = self._keep(error)
+            kind = "two histories" if error.proven else "no proof of one history"
+            raise CommandError(
+                Exit.NO, f"{kind}: {error}; the two signed checkpoints are {files[0]} and {files[1]}"
+            ) from None
+        except LedgerError as error:
+            raise CommandError(Exit.NO, f"what is shown is not signed by the log: {error}") from None
+        if latest != seen:
+            write_private(self.state, latest)
+            self._say(latest)
+
+    def _keep(self, error: HistoryError) -> list[Path]:
+        files = []
+        for name, note in (("seen", error.seen), ("shown", error.shown)):
+            size = self.policy.open_checkpoint(note).checkpoint.size
+            file = self.evidence / f"evidence-{name}-{size}-{sha256(note).hexdigest()[:16]}"
+            write_private(file, note)
+            files.append(file)
+        return files
+
+    def _say(self, note: bytes) -> None:
+        opened = self.policy.open_checkpoint(note)
+        cosigners = [cosigner.name for cosigner in opened.cosigners]
+        facts: dict[str, Any] = {
+            "origin": opened.checkpoint.origin,
+            "size": opened.checkpoint.size,
+            "root": opened.checkpoint.root.hex(),
+            "cosigners": cosigners,
+            "final": len(cosigners) >= self.policy.quorum,
+        }
+        if self.as_json:
+            emit_line(facts)
+            return
+        mark = "[green]✓[/]" if facts["final"] else "[yellow]not final[/]"
+        by = f", cosigned by {', '.join(cosigners)}" if cosigners else ""
+        out.print(f"{mark} {facts['origin']} {facts['size']} {facts['root'][:16]}…{by}", highlight=False)
+
+
+def _served(client: httpx.AsyncClient, url: str) -> Fetch:
+    async def fetch(path: str) -> bytes:
+        answer = await client.get(f"{url.rstrip('/')}/{path}")
+        if answer.status_code == HTTPStatus.NOT_FOUND:
+            raise MissingError(path, "the log does not serve it")
+        answer.raise_for_status()
+        return answer.content
+
+    return fetch
+
+
+def _of_witness(client: httpx.AsyncClient, url: str, policy: Policy) -> Fetch:
+    """Return what fetches the checkpoint that a witness cosigned (c2sp.org/tlog-witness, monitoring)."""
+    return _served(client, f"{url.rstrip('/')}/{sha256(policy.log.name.encode()).hexdigest()}")
+
+
+def _bucket(network: Path | None) -> Fetch:
+    _, address = whom_and_where(network)
+    objects: ObjectStore = address.open().log
+
+    async def fetch(path: str) -> bytes:
+        try:
+            return await objects.get(path)
+        except NotFoundError:
+            raise MissingError(path, "the bucket has no such object") from None
+
+    return fetch
+
+
+def _local_log() -> str:
+    return f"{require_service(running_platform(), 'anchoring')}/log"

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import httpx
+import pytest
+from tests.unit.archive.test_monitor import POLICY, ServedLog
+
+from salus.archive.monitor import Fetch
+from salus.cli.exits import CommandError, Exit
+from salus.cli.monitoring import Watch
+
+
+def serving(log: ServedLog) -> Fetch:
+    async def fetch(path: str) -> bytes:
+        return log.note if path == "checkpoint" else await log.fetch(path)
+
+    return fetch
+
+
+@pytest.fixture
+def watch(tmp_path: Path) -> Watch:
+    return Watch(POLICY, tmp_path / "last", tmp_path / "evidence", as_json=True)
+
+
+async def test_the_last_checkpoint_is_kept_and_each_new_one_is_told_once(
+    watch: Watch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for size in (3, 3, 5):
+        await watch.look(serving(ServedLog(size)), [], patient=False)
+
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [fact["size"] for fact in told] == [3, 5]
+    assert told[0]["final"] is True
+    assert watch.state.read_bytes() == ServedLog(5).note
+    assert not watch.evidence.exists()
+
+
+async def test_two_histories_end_with_1_and_leave_both_signed_checkpoints(watch: Watch) -> None:
+    await watch.look(serving(ServedLog(3)), [], patient=True)
+    other = ServedLog(5, name="other")
+
+    with pytest.raises(CommandError, match="two histories") as caught:
+        await watch.look(serving(other), [], patient=True)
+
+    assert caught.value.code is Exit.NO
+    assert {file.read_bytes() for file in watch.evidence.iterdir()} == {ServedLog(3).note, other.note}
+    # What was seen first stays what the log is held to.
+    assert watch.state.read_bytes() == ServedLog(3).note
+
+
+async def test_a_history_shown_to_a_witness_alone_is_caught_too(watch: Watch) -> None:
+    with pytest.raises(CommandError, match="two histories"):
+        await watch.look(serving(ServedLog(5)), [serving(ServedLog(3, name="other"))], patient=True)
+
+
+async def test_a_checkpoint_by_another_key_ends_with_1(watch: Watch) -> None:
+    log = ServedLog(3)
+    log.note = log.note.replace(b"salus.test/log\n3\n", b"salus.test/log\n4\n")
+
+    with pytest.raises(CommandError, match="not signed by the log") as caught:
+        await watch.look(serving(log), [], patient=True)
+
+    assert caught.value.code is Exit.NO
+    assert not watch.state.exists()
+
+
+async def test_a_log_that_does_not_answer_is_waited_for_unless_it_is_looked_at_once(watch: Watch) -> None:
+    async def away(_: str) -> bytes:
+        raise httpx.ConnectError("away")
+
+    await watch.look(away, [], patient=True)
+    with pytest.raises(CommandError) as caught:
+        await watch.look(away, [], patient=False)
+
+    assert caught.value.code is Exit.NOT_RUNNING
