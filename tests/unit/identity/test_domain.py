@@ -303,6 +303,16 @@ def test_a_member_makes_nobody_operator() -> None:
     assert refusal_of(after(nurse()), GrantRole("operator"), actor=MEMBER) == "not-permitted"
 
 
+def test_not_even_an_operator_gives_the_identity_service_a_key() -> None:
+    root = "did:web:identity.salus.example"
+    founding = Actor(did=root, kind="service", roles=frozenset({"identity"}), founding=True)
+    itself = Actor(did=root, kind="service", roles=frozenset({"identity"}))
+    state = after(Register(root, "service", (a_key(root),), ("identity",)), actor=founding)
+
+    assert refusal_of(state, AddKey(a_key(root, 2)), actor=OPERATOR) == "not-permitted"
+    assert isinstance(decide(state, AddKey(a_key(root, 2)), actor=itself, at=NOW), KeyAdded)
+
+
 def test_not_even_an_operator_makes_a_second_identity_service() -> None:
     did = "did:web:fake.example"
     service = Register(did, "service", (a_key(did),), ("identity",))

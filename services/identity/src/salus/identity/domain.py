@@ -165,6 +165,7 @@ def decide(
     match command:
         case AddKey():
             _require_keeper(actor, state)
+            _require_no_back_door(actor, state)
             return _add_key(state, command.key, held_elsewhere=held_elsewhere)
         case RevokeKey():
             _require_keeper(actor, state)
@@ -326,6 +327,12 @@ def _require_registrar(actor: Actor, command: Register) -> None:
 def _require_keeper(actor: Actor, state: PartyState) -> None:
     if not (actor.governs or actor.did == state.did or _is_own(actor, state)):
         raise Refusal("not-permitted", "the keys belong to neither the caller nor its people", status=403)
+
+
+def _require_no_back_door(actor: Actor, state: PartyState) -> None:
+    # A key of the identity service signs identity events: an operator with one would be above the contract.
+    if "identity" in state.roles and actor.did != state.did:
+        raise Refusal("not-permitted", "only the identity service adds to its own keys", status=403)
 
 
 def _require_may_assign(actor: Actor, state: PartyState, role: Role) -> None:
