@@ -136,6 +136,16 @@ async def test_anything_else_is_not(text: str) -> None:
     assert (caught.value.status, caught.value.code) == (403, "invalid-decision")
 
 
+async def test_a_revocation_counts_though_the_clock_of_storage_is_behind() -> None:
+    ring, signer = Ring(), LocalSigner(CONSENT)
+    revoked = KeyRevoked(did=signer.did, key_id=signer.verification_method, reason="compromised")
+    ring.ring.time = NOW + timedelta(seconds=5)
+    ring.ring.apply(revoked, at=ring.ring.time)
+
+    with pytest.raises(Refusal, match="key-revoked"):
+        await read(token(), ring=ring)
+
+
 async def test_a_token_under_a_revoked_key_is_no_decision() -> None:
     ring = Ring()
     signer = LocalSigner(CONSENT)
