@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import secrets
 import signal
@@ -77,6 +78,36 @@ class AnchoringProcess:
 
 
 @dataclass
+class WitnessProcess:
+    """One `python -m salus.witness`, at the same address each time it is started."""
+
+    name: str
+    url: str
+    environment: dict[str, str]
+    process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        self.process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "salus.witness", env=os.environ | self.environment
+        )
+
+        async def is_ready() -> bool:
+            async with httpx.AsyncClient(trust_env=False) as client:
+                try:
+                    return (await client.get(f"{self.url}/readyz")).is_success
+                except httpx.TransportError:
+                    return False
+
+        assert await until(is_ready, deadline_s=DEADLINE_S)
+
+    async def kill(self) -> None:
+        """End it as a power cut does."""
+        if self.process is not None and self.process.returncode is None:
+            self.process.send_signal(signal.SIGKILL)
+            await self.process.wait()
+
+
+@dataclass
 class AnchoredNetwork:
     """One shard and one log on the shared parts; blocks are sealed by the test itself."""
 
@@ -84,9 +115,11 @@ class AnchoredNetwork:
     folder: NetworkFolder
     name: str = field(default_factory=lambda: secrets.token_hex(4))
     started: list[AnchoringProcess] = field(default_factory=list)
+    witnesses: list[WitnessProcess] = field(default_factory=list)
+    witnesses_planned: int = 0
 
     async def create(self) -> None:
-        self.folder.create(Plan(origin=f"salus.test/{self.name}"))
+        self.folder.create(Plan(origin=f"salus.test/{self.name}", witnesses=self.witnesses_planned))
         s3 = self.parts.s3
         admin = Admin(s3.endpoint, s3.access_key, s3.secret_key, s3.region)
         await admin.ensure_bucket(self.address.ledger_bucket)
@@ -115,6 +148,24 @@ class AnchoredNetwork:
     @property
     def trust(self) -> Trust:
         return Trust.from_network(self.folder.file.read_bytes())
+
+    async def start_witness(self) -> WitnessProcess:
+        """Start the next witness."""
+        number = len(self.witnesses) + 1
+        (port,) = free_ports(1)
+        name = Plan(f"salus.test/{self.name}").witness_name(number)
+        environment = {
+            "SALUS_WITNESS_NAME": name,
+            "SALUS_NOTE_KEY_FILE": str(self.folder.key_file(f"witness-{number}")),
+            "SALUS_LOGS_FILE": str(self.folder.file),
+            "SALUS_STATE_FILE": str(self.folder.folder / f"witness-{number}.db"),
+            "SALUS_CREATE_STATE": "true",
+            "SALUS_HTTP_PORT": str(port),
+        }
+        witness = WitnessProcess(name, f"http://127.0.0.1:{port}", environment)
+        self.witnesses.append(witness)
+        await witness.start()
+        return witness
 
     async def announce_last_block(self) -> None:
         """Announce the last sealed block as the sequencer does."""
@@ -146,6 +197,7 @@ class AnchoredNetwork:
             "SALUS_NOTE_KEY_FILE": str(self.folder.key_file("log")),
             "SALUS_HTTP_PORT": str(port),
             "SALUS_POLL_INTERVAL_MS_MAX": "200",
+            "SALUS_WITNESSES": json.dumps({witness.name: witness.url for witness in self.witnesses}),
         }
         log = self.folder.folder / f"anchoring-{len(self.started)}.log"
         with log.open("wb") as output:
