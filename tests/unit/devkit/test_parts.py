@@ -9,7 +9,7 @@ import pytest
 from salus.devkit import tools
 from salus.devkit.addresses import S3, Addresses, port_of
 from salus.devkit.errors import BuildError, DevkitError, MissingToolError
-from salus.devkit.kafka_server import kafka_version
+from salus.devkit.kafka_server import kafka_version, loaded_classes
 from salus.devkit.minio_server import MINIO_VERSION
 from salus.devkit.narration import SilentNarrator
 from salus.devkit.parts import GIVEN, find_parts
@@ -146,3 +146,11 @@ async def test_a_tool_reports_progress_while_it_runs():
 )
 def test_the_port_of_an_address(address, port):
     assert port_of(address) == port
+
+
+@pytest.mark.parametrize("line", ['openjdk version "11.0.2" 2019-01-15', 'java version "1.8.0_362"'])
+async def test_a_java_that_is_too_old_is_said_so(tmp_path, line):
+    program(tmp_path, "java", f"echo '{line}' >&2")
+
+    with pytest.raises(MissingToolError, match=f"needs Java 17 or newer, and `java` is {line}$"):
+        await loaded_classes("libs/*", SilentNarrator())

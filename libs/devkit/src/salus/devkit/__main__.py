@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from salus.devkit.errors import DevkitError
-from salus.devkit.kafka_server import kafka_classpath
+from salus.devkit.kafka_server import kafka_classpath, loaded_classes
 from salus.devkit.minio_server import minio_binary
 from salus.devkit.narration import PlainNarrator
 from salus.devkit.parts import find_parts
@@ -26,8 +26,8 @@ async def prepare() -> None:
         place = Path(folder)
         parts = await find_parts(Place(place, place, detached=False), narrator)
     if parts.kind == "local":
-        await kafka_classpath(narrator)
         await minio_binary(narrator)
+        await loaded_classes(await kafka_classpath(narrator), narrator)
 
 
 def main() -> int:

@@ -33,7 +33,7 @@ class PlainNarrator:
     """Lines on stderr, for logs and CI: each step at once, its progress every 15 seconds."""
 
     def __init__(self) -> None:
-        self._told_at = 0.0
+        self._told_at = time.monotonic()
 
     def step(self, text: str) -> None:
         """Write the line."""

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from salus.devkit.addresses import REGION, S3, Addresses, Kind, Parts, port_of
 from salus.devkit.engine import EngineParts
 from salus.devkit.errors import DevkitError, MissingToolError
-from salus.devkit.kafka_server import KafkaServer, kafka_classpath, kafka_needs
+from salus.devkit.kafka_server import KafkaServer, kafka_classpath, kafka_needs, loaded_classes
 from salus.devkit.minio_server import MinioServer, minio_binary, minio_needs
 from salus.devkit.narration import Narrator
 from salus.devkit.processes import Place, ProcessRecord
@@ -71,7 +71,7 @@ class LocalParts:
         kafka = self._kafka = KafkaServer(self._place.below("kafka"), self._narrator)
         # What takes minutes the first time goes one after the other, so that its progress can be followed.
         await minio_binary(self._narrator)
-        await kafka_classpath(self._narrator)
+        await loaded_classes(await kafka_classpath(self._narrator), self._narrator)
         self._narrator.step("starting Kafka and MinIO")
         try:
             async with asyncio.TaskGroup() as both:
