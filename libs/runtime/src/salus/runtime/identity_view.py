@@ -18,6 +18,8 @@ from salus.runtime.network import Network
 
 IDENTITY_TOPIC = "salus.identity.events"
 POLL_RECORDS_MAX = 1000
+# 9999-12-31T00:00:00Z, the last day that `datetime` knows.
+TIMESTAMP_MS_MAX = 253_402_214_400_000
 
 _log = structlog.get_logger()
 
@@ -41,8 +43,11 @@ def apply_identity_record(ring: KeyRing, record: Record) -> None:
 
 
 def time_of(record: Record) -> datetime:
-    """Return when the broker appended the record."""
-    return datetime.fromtimestamp(record.timestamp_ms / 1000, UTC)
+    """Return when the broker appended the record; a time beyond the calendar's is the calendar's end.
+
+    Where a topic lacks LogAppendTime the time is the sender's, and no number of his may stop a fold.
+    """
+    return datetime.fromtimestamp(min(max(record.timestamp_ms, 0), TIMESTAMP_MS_MAX) / 1000, UTC)
 
 
 class IdentityView:
