@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.events import samples
@@ -31,7 +32,8 @@ from tests.unit.events.samples import (
     verdict,
 )
 
-from salus.events.catalogue import Owner, PolicySetAdopted, type_of
+from salus.events.catalogue import Owner, PolicySetAdopted, RoleGranted, type_of
+from salus.events.did import LocalSigner
 from salus.events.envelope import VALUE_BYTES_MAX
 from salus.events.errors import Reason, RejectedError
 from salus.events.judging import Judged, judge_batch
@@ -109,6 +111,22 @@ def test_a_service_does_not_speak_for_members_nor_for_another_service() -> None:
     assert reason_of(adopted) is Reason.NOT_OWNER
 
 
+def test_a_role_without_being_the_service_is_not_enough() -> None:
+    ring = samples.network_ring()
+    ring.apply(RoleGranted(did=MEMBER.did, role="consent"))
+    said = verdict(row(encoded(FOREIGN), topic="salus.consent.events"), ring=ring)
+
+    assert isinstance(said, RejectedError)
+    assert said.reason is Reason.NOT_OWNER
+
+
+def test_a_whole_batch_that_someone_forged_is_refused() -> None:
+    rows = rows_of([encoded(document(i), number=i) for i in range(4)], signer=FORGER)
+    said = judge_batch(rows, ring=RING, at=NOON)
+
+    assert [getattr(each, "reason", None) for each in said] == [Reason.BAD_SIGNATURE] * 4
+
+
 # Each fault changes the attributes or the record so that its reason applies, whatever the others do.
 ATTRIBUTE_FAULTS: dict[Reason, dict[str, Any]] = {
     Reason.INVALID_ENVELOPE: {"id": ""},
@@ -174,7 +192,9 @@ def test_a_flipped_bit_is_a_bad_signature_and_signed_again_no_accident(bit: int)
     reason_of(row(bytes(value)))
 
 
-SIGNERS = [MEMBER, OTHER_MEMBER, STRANGER, REVOKED, EXPIRED]
+# Signs with a key of its own under the member's name.
+FORGER = LocalSigner(Ed25519PrivateKey.from_private_bytes(b"forg" * 8), MEMBER.verification_method)
+SIGNERS = [MEMBER, OTHER_MEMBER, STRANGER, REVOKED, EXPIRED, FORGER]
 
 
 @st.composite

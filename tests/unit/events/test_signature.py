@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from pathlib import Path
 
 import pytest
@@ -111,7 +112,7 @@ def test_a_path_is_as_long_as_its_index_and_size_say(size: int, drawn: st.DataOb
         f"v1 did:key:z#z 00/1 {SIXTY_FOUR_BYTES}",
         f"v1 did:key:z#z 1/1 {SIXTY_FOUR_BYTES}",
         f"v1 did:key:z#z 0/0 {SIXTY_FOUR_BYTES}",
-        f"v1 did:key:z#z 0/1025 {SIXTY_FOUR_BYTES} {ONE_HASH}",
+        f"v1 did:key:z#z 0/1025 {SIXTY_FOUR_BYTES} {b64encode(bytes(11 * 32)).decode()}",
         f"v1 did:key:z#z 0/1 {SIXTY_FOUR_BYTES} {ONE_HASH}",
         f"v1 did:key:z#z 0/2 {SIXTY_FOUR_BYTES}",
         f"v1 did:key:z#z 0/2 {SIXTY_FOUR_BYTES} AAAA",
