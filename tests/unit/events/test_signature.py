@@ -147,3 +147,10 @@ def test_the_worked_example_of_the_integrators_page() -> None:
     page = (Path(__file__).parents[3] / "docs" / "integrators.md").read_text()
 
     assert [re.sub(r"\s+", " ", h) in re.sub(r"\s+", " ", page) for h in headers] == [True] * 3
+
+
+def test_the_integrators_page_lists_the_reasons_in_their_order() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "integrators.md").read_text()
+    rows = re.findall(r"^\| `([a-z-]+)` \| (.*) \|$", page, re.MULTILINE)
+
+    assert [row for row in rows if row[0] in set(Reason)] == [(r.value, r.meaning) for r in Reason]
