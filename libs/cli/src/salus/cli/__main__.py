@@ -87,6 +87,8 @@ def run(arguments: list[str]) -> int:
         return _say(Exit.NOT_RUNNING, str(error))
     except DevkitError as error:
         return _say(Exit.CANNOT_START, str(error))
+    except KeyboardInterrupt:
+        return _say(Exit.INTERRUPTED, "interrupted")
     return Exit.OK
 
 
