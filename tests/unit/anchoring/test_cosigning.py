@@ -24,8 +24,9 @@ from salus.archive.receipts import ReceiptMaker
 from salus.devkit.waiting import until
 from salus.ledger.block import open_header
 from salus.ledger.checkpoint import Checkpoint, open_checkpoint
-from salus.ledger.cosignature import CosignatureSigner
+from salus.ledger.cosignature import COSIGNED_ED25519, CosignatureSigner, cosigned_message
 from salus.ledger.merkle import verify_consistency
+from salus.ledger.note import NoteSignature
 from salus.ledger.policy import Policy
 from salus.ledger.receipt import verify_receipt
 from salus.runtime import problems
@@ -49,6 +50,7 @@ class SmallWitness:
     hangs: bool = False
     forget_answers: int = 0
     nonsense: bytes | None = None
+    signs_more: bool = False
     asked: list[int] = field(default_factory=list)
 
     async def add_checkpoint(self, old_size: int, proof: Sequence[bytes], note: bytes) -> bytes:
@@ -60,6 +62,14 @@ class SmallWitness:
             raise WitnessError("away")
         if self.nonsense is not None:
             return self.nonsense
+        if self.signs_more:
+            # Valid, but over the checkpoint and its signature lines, which a blank line made into text.
+            message = cosigned_message(COSIGNED_ED25519, self.signer.name, 5, note.decode())
+            signature = (5).to_bytes(8, "big") + key(30).sign(message)
+            return (
+                b"\n"
+                + NoteSignature(self.signer.name, self.signer.verifier.key_id, signature).line().encode()
+            )
         if old_size != (self.last.size if self.last else 0):
             raise OtherSizeError(self.last.size if self.last else 0)
         if self.last is not None and self.last.size:
@@ -223,6 +233,16 @@ async def test_what_is_no_valid_cosignature_counts_as_none(witnessed: Witnessed,
     seen = POLICY.open_checkpoint(witnessed.shown())
     assert {cosigner.name for cosigner in seen.cosigners} == {signer.name for signer in SIGNERS[1:]}
     assert "no valid cosignature" in str((await witnessed.status())["witnesses"])
+
+
+async def test_a_cosignature_of_more_than_the_checkpoint_counts_as_none(witnessed: Witnessed) -> None:
+    witnessed.witnesses[0].signs_more = True
+
+    await witnessed.world.chains[0].seal_samples(1)
+    await witnessed.runner.wait_beyond(0)
+
+    assert len(POLICY.open_checkpoint(witnessed.shown()).cosigners) == 2
+    assert "more than signature lines" in str((await witnessed.status())["witnesses"])
 
 
 async def test_a_restart_goes_on_from_the_last_final_checkpoint_while_witnesses_are_away(

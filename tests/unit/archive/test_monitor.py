@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from salus.archive.errors import MissingError
 from salus.archive.monitor import HistoryError, compare
 from salus.ledger.checkpoint import Checkpoint, sign_checkpoint
+from salus.ledger.cosignature import CosignatureSigner
 from salus.ledger.errors import NoteError
 from salus.ledger.merkle import leaf_hash, root_of
-from salus.ledger.note import NoteSigner
+from salus.ledger.note import NoteSigner, add_signatures
 from salus.ledger.policy import Policy
 from salus.ledger.tiles import new_tiles
 
@@ -84,6 +85,17 @@ async def test_tiles_of_another_tree_than_the_one_signed_prove_nothing_against_t
         await compare(seen.note, shown.note, policy=POLICY, fetch=ServedLog(5, name="other").fetch)
 
     assert not caught.value.proven
+
+
+async def test_of_equal_checkpoints_the_one_that_more_witnesses_cosigned_is_kept() -> None:
+    witness = CosignatureSigner("witness.test", Ed25519PrivateKey.from_private_bytes(b"\x02" * 32))
+    policy = Policy(SIGNER.verifier, {}, (witness.verifier,), quorum=1)
+    log = ServedLog(3)
+    cosignature = witness.cosign(policy.open_checkpoint(log.note).checkpoint, seconds=1)
+    more = add_signatures(log.note, [cosignature])
+
+    assert await compare(log.note, more, policy=policy, fetch=log.fetch) == more
+    assert await compare(more, log.note, policy=policy, fetch=log.fetch) == more
 
 
 async def test_the_first_checkpoint_is_taken_on_its_signature_alone() -> None:

@@ -41,22 +41,25 @@ class HistoryError(ArchiveError):
 
 
 async def compare(seen: bytes | None, shown: bytes, *, policy: Policy, fetch: Fetch) -> bytes:
-    """Return which of the two to remember: the larger; `seen` is the last checkpoint that was remembered.
+    """Return which of the two to remember: the larger, or of equals the one that more witnesses cosigned.
+
+    `seen` is the last checkpoint that was remembered.
 
     Raises:
         NoteError, CheckpointError: `shown` is not a checkpoint that the log signed, so it proves nothing.
         HistoryError: they are of two histories, or the log does not show that they are of one.
     """
-    new = policy.open_checkpoint(shown).checkpoint
+    now = policy.open_checkpoint(shown)
     if seen is None:
         return shown
-    old = policy.open_checkpoint(seen).checkpoint
+    before = policy.open_checkpoint(seen)
+    old, new = before.checkpoint, now.checkpoint
     if new.size == old.size:
         if new.root != old.root:
             raise HistoryError(
                 f"two trees of size {new.size} are signed", seen=seen, shown=shown, proven=True
             )
-        return shown
+        return shown if len(now.cosigners) > len(before.cosigners) else seen
     small, large = sorted((old, new), key=lambda checkpoint: checkpoint.size)
     try:
         await _require_extension(small, large, fetch)
