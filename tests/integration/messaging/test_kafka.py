@@ -15,6 +15,7 @@ from salus.messaging import (
     Position,
     Producer,
     Reader,
+    Record,
     Topic,
     ensure_topics,
     partitions_of,
@@ -58,7 +59,7 @@ async def test_a_header_name_that_is_not_utf8_stops_nobody(parts: Addresses) -> 
         await (await foreign.send_batch(batch, topic, partition=0))
         await foreign.send_and_wait(topic, b"after", partition=0)
     async with Reader(parts.kafka_bootstrap, starts={(topic, 0): 0}) as reader:
-        records = []
+        records: list[Record] = []
         while len(records) < 3:
             records += await reader.poll(max_records=10, timeout_ms=5000)
 

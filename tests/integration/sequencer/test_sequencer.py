@@ -13,6 +13,7 @@ from tests.integration.sequencer.shard import CLINICAL, Shard, open_shard
 
 from salus.devkit.addresses import Addresses
 from salus.devkit.waiting import until
+from salus.events.catalogue import BlockSealed, RecordRejected
 from salus.events.envelope import decode_event
 from salus.events.signature import SIGNATURE_HEADER, sign_values
 from salus.messaging import MESSAGE_BYTES_MAX, Position, Producer, Reader
@@ -51,8 +52,11 @@ async def test_what_is_published_is_sealed_and_announced(shard: Shard) -> None:
     async with Reader(shard.parts.kafka_bootstrap, starts=starts) as reader:
         announced = await reader.poll(max_records=10_000, timeout_ms=5000)
     origin = shard.verifier.name
-    events = [decode_event(r.value) for r in announced if r.key == origin.encode() and r.value]
-    assert [event.data.height for event in events] == list(range(len(await shard.chain())))
+    values = [r.value for r in announced if r.key == origin.encode() and r.value]
+    blocks = [decode_event(value).data for value in values]
+    assert [block.height for block in blocks if isinstance(block, BlockSealed)] == list(
+        range(len(await shard.chain()))
+    )
     assert await sequencer.stop() in (0, -signal.SIGTERM)
 
 
@@ -145,6 +149,7 @@ async def test_whatever_comes_becomes_a_leaf_with_its_reason(shard: Shard) -> No
             for record in await reader.poll(max_records=10_000, timeout_ms=1000):
                 if record.key == shard.verifier.name.encode() and record.value:
                     data = decode_event(record.value).data
+                    assert isinstance(data, RecordRejected)
                     announced[data.topic, data.partition, data.offset] = data.reason
     for reason, at in sent.items():
         assert announced[at.topic, at.partition, at.offset] == reason.strip()

@@ -47,9 +47,8 @@ class Service:
     http: httpx.AsyncClient
 
     async def receipt(self, offset: int, **more: Any) -> httpx.Response:
-        return await self.http.get(
-            "/receipts", params={"topic": TOPIC, "partition": 0, "offset": offset} | more
-        )
+        params: dict[str, Any] = {"topic": TOPIC, "partition": 0, "offset": offset}
+        return await self.http.get("/receipts", params=params | more)
 
 
 @asynccontextmanager

@@ -159,8 +159,7 @@ def test_another_parquet_reader_reads_a_body(tmp_path: Any) -> None:
     file = tmp_path / "body.parquet"
     file.write_bytes(encode_body(sample_columns()))
 
-    counted = duckdb.sql(
-        f"SELECT status, count(*), min(time) FROM '{file}' GROUP BY 1 ORDER BY 2 DESC"
-    ).fetchall()
+    query = f"SELECT status, count(*), min(time) FROM '{file}' GROUP BY 1 ORDER BY 2 DESC"
+    counted = duckdb.connect().execute(query).fetchall()
 
     assert counted[0][:2] == ("accepted", 5)

@@ -103,7 +103,7 @@ async def test_every_single_object_is_missed_when_it_is_gone(small_ledger: Any) 
 
 def reseal_body(ledger: Any, height: int, **changes: tuple[int, object]) -> str:
     """Write a body again in which some cells are others; return its key."""
-    key = next(k for k in ledger.ledger.objects if k.startswith(f"shard/0/{height:012d}/body"))
+    key: str = next(k for k in ledger.ledger.objects if k.startswith(f"shard/0/{height:012d}/body"))
     columns = decode_body(ledger.ledger.objects[key][0]).to_pydict()
     for name, (row, value) in changes.items():
         columns[name][row] = value

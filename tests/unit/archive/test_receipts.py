@@ -32,7 +32,8 @@ def maker_of(ledger: Any, *, leaves_cached_max: int = 1000) -> ReceiptMaker:
 async def receipt_of(ledger: Any, maker: ReceiptMaker, record: RecordPosition) -> VerifiedReceipt:
     standing = ledger.anchor.published
     entry = ledger.anchor.index.find(record.topic, record.partition, record.offset)
-    at = Anchored(*ledger.anchor.index.block_at(entry), entry)
+    shard, height = ledger.anchor.index.block_at(entry)
+    at = Anchored(shard, height, entry)
     note = standing.head.checkpoint.encode()
     data = await maker.receipt(record, at, checkpoint=standing.checkpoint, checkpoint_note=note)
     return verify_receipt(data, ledger.policy)

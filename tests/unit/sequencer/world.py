@@ -60,9 +60,7 @@ def document(number: int, *, id_: str | None = None) -> bytes:
     return encoded(data, id_=id_ or f"id-{number}", signer=HOSPITAL, subject=PATIENT)
 
 
-def encoded(
-    data: EventData, *, id_: str, signer: LocalSigner, subject: str, time: datetime = FROM
-) -> bytes:
+def encoded(data: EventData, *, id_: str, signer: LocalSigner, subject: str, time: datetime = FROM) -> bytes:
     return encode_event(data, id=id_, source=signer.did, subject=subject, time=time)
 
 
@@ -191,6 +189,6 @@ def _leaf_of(row: dict[str, object]) -> Leaf:
 
 def _check_ranges(header: Header, block: list[dict[str, object]]) -> None:
     places = [(row["topic"], row["partition"], row["offset"]) for row in block]
-    assert places == sorted(set(places))  # type: ignore[type-var]  # rows are Any
+    assert places == sorted(set(places))
     covered = {(r.topic, r.partition): range(r.first, r.next) for r in header.ranges}
     assert all(offset in covered[topic, partition] for topic, partition, offset in places)  # type: ignore[index]  # rows are Any
