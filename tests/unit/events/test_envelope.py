@@ -17,7 +17,7 @@ from tests.unit.events.test_wellformed import SUITE, content_of
 
 from salus.events import catalogue
 from salus.events.catalogue import AccessDecided, ObservationRecorded, Sealed, all_types, type_of
-from salus.events.envelope import VALUE_BYTES_MAX, decode_event, encode_event
+from salus.events.envelope import CONTENT_TYPE, VALUE_BYTES_MAX, decode_event, encode_event
 from salus.events.errors import Reason, RejectedError
 from salus.events.wellformed import require_well_formed
 
@@ -340,3 +340,12 @@ def _with_times(schema: Any) -> Draft202012Validator:
 def test_every_type_says_whose_it_is_or_has_no_patient() -> None:
     for entry in all_types():
         assert entry.subject_field is not None or "patient" not in entry.data.__struct_fields__
+
+
+def test_we_speak_the_structured_mode_of_the_kafka_binding_and_no_other() -> None:
+    feature = (DATA / "cloudevents/features/kafka-protocol-binding.feature").read_text()
+    binary, structured = feature.split("Scenario Outline: Structured content mode")
+    payload = binary.split('"""')[1].strip().encode()
+
+    assert f"| {CONTENT_TYPE} " in structured
+    assert refusal(payload).reason is Reason.INVALID_ENVELOPE
