@@ -7,7 +7,7 @@ CODE := libs services tests tools $(wildcard benchmarks examples)
 SOURCES := $(wildcard libs/*/src services/*/src)
 empty :=
 space := $(empty) $(empty)
-export MYPYPATH := $(subst $(space),:,$(strip $(SOURCES)))
+export MYPYPATH := $(subst $(space),:,$(strip $(SOURCES) $(wildcard benchmarks)))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup parts demo test check format lint format-check types contracts declared generated generate unit bench lock clean
@@ -45,7 +45,7 @@ lint: setup ## ruff, every rule that is not opted out of
 	@echo "== ruff check" && $(BIN)/ruff check $(CODE)
 
 types: setup ## mypy --strict over everything
-	@echo "== mypy" && $(BIN)/mypy $(SOURCES) tests tools
+	@echo "== mypy" && $(BIN)/mypy $(SOURCES) tests tools $(wildcard benchmarks)
 
 contracts: setup ## Do imports point the way they should?
 	@echo "== lint-imports" && PYTHONPATH=$(MYPYPATH) $(BIN)/lint-imports
