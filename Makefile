@@ -63,7 +63,7 @@ unit: setup ## The tests that need no sockets
 	@echo "== unit tests" && $(BIN)/python -m pytest -q tests/unit tests/contracts $(PYTEST)
 
 bench: parts ## Benchmarks on this machine
-	@for file in $(wildcard benchmarks/bench_*.py); do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
+	@for file in $$(grep -l '__name__ == "__main__"' benchmarks/*.py); do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
 
 lock: setup ## Resolve the dependencies anew and write the lock files with their hashes
 	@$(UV) lock --quiet
