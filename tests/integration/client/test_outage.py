@@ -66,6 +66,7 @@ async def test_a_killed_broker_costs_time_and_no_event(broker: KafkaServer) -> N
             await publish(number)
         # What is sent now finds nobody; the broker comes back on the same port with what it had.
         await asyncio.sleep(0.5)
+        await broker.stop()
         await broker.start()
         await publisher.flush()
         there = await stored(broker.bootstrap)
