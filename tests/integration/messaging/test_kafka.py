@@ -5,10 +5,13 @@ import uuid
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import MessageSizeTooLargeError
 from aiokafka.record.util import calc_crc32c
 
 from salus.devkit.addresses import Addresses
+from salus.devkit.network import TOPIC_CONFIG
 from salus.messaging import (
+    MESSAGE_BYTES_MAX,
     BrokerAwayError,
     DeliveryError,
     MessagingError,
@@ -104,6 +107,24 @@ async def test_a_record_the_broker_cannot_take_is_a_delivery_error(parts: Addres
     async with Producer(parts.kafka_bootstrap, client_id="test") as producer:
         with pytest.raises(DeliveryError, match=topic):
             await producer.send(topic, key=None, value=b"x" * (33 * 1024 * 1024))
+
+
+async def test_a_compression_bomb_is_refused_and_stays_out_of_the_topic(parts: Addresses) -> None:
+    topic = f"messaging-{uuid.uuid4().hex}"
+    await ensure_topics(parts.kafka_bootstrap, [Topic(topic, 1, TOPIC_CONFIG)])
+    async with AIOKafkaProducer(
+        bootstrap_servers=parts.kafka_bootstrap,
+        compression_type="gzip",
+        max_request_size=1 << 30,
+        max_batch_size=1 << 30,
+    ) as foreign:
+        with pytest.raises(MessageSizeTooLargeError):
+            await foreign.send_and_wait(topic, bytes(2 * MESSAGE_BYTES_MAX))
+        await foreign.send_and_wait(topic, bytes(MESSAGE_BYTES_MAX // 2))
+    async with Reader(parts.kafka_bootstrap, starts={(topic, 0): 0}) as reader:
+        records = await reader.poll(max_records=10, timeout_ms=10_000)
+
+    assert [len(record.value or b"") for record in records] == [MESSAGE_BYTES_MAX // 2]
 
 
 async def test_a_broker_that_is_away_is_said_to_be_away() -> None:

@@ -159,17 +159,22 @@ def load_key(path: Path) -> Ed25519PrivateKey:
     return key
 
 
+TOPIC_CONFIG = {
+    "max.message.bytes": str(MESSAGE_BYTES_MAX),
+    # The broker then measures what a compressed batch expands to, and refuses one that is a bomb: once in a
+    # topic it would end every reader's memory, again after each restart.
+    "compression.type": "uncompressed",
+    "retention.ms": "-1",
+    "retention.bytes": "-1",
+    # Keys are judged by when the broker took a record, not by what its sender claims.
+    "message.timestamp.type": "LogAppendTime",
+}
+
+
 async def create_topics(bootstrap: str, plan: Plan) -> None:
     """Create the network's topics unless they exist; their records stay for ever."""
-    config = {
-        "max.message.bytes": str(MESSAGE_BYTES_MAX),
-        "retention.ms": "-1",
-        "retention.bytes": "-1",
-        # Keys are judged by when the broker took a record, not by what its sender claims.
-        "message.timestamp.type": "LogAppendTime",
-    }
     names = (*input_topics(), *OUTPUT_TOPICS)
-    topics = [Topic(name, plan.partitions(name), config) for name in names]
+    topics = [Topic(name, plan.partitions(name), TOPIC_CONFIG) for name in names]
     await ensure_topics(bootstrap, topics)
 
 
