@@ -7,6 +7,7 @@ that a pid which the system has given to another program since is left alone.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import shutil
@@ -37,6 +38,8 @@ os.execvp(sys.argv[2], sys.argv[2:])
 
 _own: dict[int, subprocess.Popen[bytes]] = {}
 """Children of this process, by pid: a dead child stays a zombie until its parent asks for it."""
+_detached: set[int] = set()
+"""Those of them that outlive this process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,19 @@ class Place:
     def below(self, name: str) -> Place:
         """Return the place of one process among others."""
         return Place(self.folder / name, self.logs, self.detached)
+
+
+def _end_children() -> None:
+    """End the foreground processes that nobody stopped, where the system does not do it for us."""
+    for pid, child in _own.items():
+        if pid in _detached or child.poll() is not None:
+            continue
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
+        child.wait()
+
+
+atexit.register(_end_children)
 
 
 class ProcessRecord(msgspec.Struct, frozen=True):
@@ -97,6 +113,8 @@ def spawn(name: str, command: Sequence[str], place: Place, *, env: Mapping[str, 
             start_new_session=True,
         )
     _own[process.pid] = process
+    if place.detached:
+        _detached.add(process.pid)
     return ProcessRecord(name=name, pid=process.pid, started=start_time(process.pid) or "", log=str(log))
 
 

@@ -48,7 +48,8 @@ class Reader:
             # A broker answers one request of a connection after the other, so a question about offsets would
             # wait for the fetch that waits for records: questions have a connection of their own.
             self._asking = await self._connect()
-        except BrokerAwayError:
+        except BaseException:
+            # Also when cancelled between the two: a consumer that nobody closes goes on asking for ever.
             await self._disconnect()
             raise
         self._consumer.assign(list(self._starts))
@@ -137,6 +138,9 @@ class Reader:
         except KafkaError as error:
             await consumer.stop()
             raise BrokerAwayError(f"no broker answers at {self._bootstrap}") from error
+        except BaseException:
+            await consumer.stop()
+            raise
         return consumer
 
     async def _disconnect(self) -> None:
