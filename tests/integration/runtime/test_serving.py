@@ -117,6 +117,22 @@ async def test_a_stopped_service_ends_what_it_began(service: Running, signum: si
     assert code == 0
 
 
+async def test_an_idle_connection_outlives_the_clients_patience(service: Running) -> None:
+    service.part.touch()
+    assert await until(lambda: service.is_("/readyz", 200), deadline_s=60)
+    reader, writer = await asyncio.open_connection("127.0.0.1", service.http.base_url.port)
+    request = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+    writer.write(request)
+    await reader.readuntil(b'{"status":"ok"}')
+
+    # httpx lets go of an idle connection after 5 s: the service must not be first, nor at the same moment.
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(reader.read(1), timeout=7)
+    writer.write(request)
+    assert b'{"status":"ok"}' in await reader.readuntil(b'{"status":"ok"}')
+    writer.close()
+
+
 async def test_a_service_that_waits_for_a_part_says_so_and_goes_on_by_itself(service: Running) -> None:
     assert await until(lambda: service.is_("/healthz", 200), deadline_s=60)
     waiting = await service.http.get("/readyz")

@@ -26,6 +26,9 @@ Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]] | Callable[[Fa
 
 CHECK_TIMEOUT_S = 5
 STOP_TIMEOUT_S = 10
+# Longer than clients and load balancers keep an idle connection (httpx 5 s, most balancers 60 s): if both
+# ends give up at the same moment, a request that is just being sent is lost.
+KEEP_ALIVE_S = 75
 RETRY_S = 1.0
 
 _log = structlog.get_logger()
@@ -100,6 +103,7 @@ def _server(app: FastAPI, settings: ProcessSettings) -> _Server:
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=STOP_TIMEOUT_S,
+        timeout_keep_alive=KEEP_ALIVE_S,
     )
     return _Server(config)
 
