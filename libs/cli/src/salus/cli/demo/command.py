@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
@@ -45,7 +46,7 @@ def demo(
         Path | None,
         typer.Option(help="Folder of Synthea bundles (*.json.gz); those of the checkout by default."),
     ] = None,
-    svg: Annotated[Path | None, typer.Option(help="Also write what is told as a picture.")] = None,
+    svg: Annotated[Path | None, typer.Option(help="Also write the summary as a picture.")] = None,
 ) -> None:
     """Play the whole story on real Kafka and MinIO, with real synthetic patients, in about two minutes."""
     console = Console(emoji=False, record=svg is not None, width=110 if svg else None)
@@ -54,9 +55,13 @@ def demo(
         run_until_signal(_play(console, patients or _patients_folder(), keep=keep, began=began))
     except NotAsToldError as error:
         raise CommandError(Exit.NO, f"not as told. {error}") from None
-    finally:
-        if svg is not None:
-            console.save_svg(str(svg), title="salus demo")
+    if svg is not None:
+        svg.write_text(_without_remote_fonts(console.export_svg(title="salus demo")))
+
+
+def _without_remote_fonts(svg: str) -> str:
+    """Return the picture without fonts from elsewhere: who looks at it should not be seen doing so."""
+    return re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
 
 
 def _patients_folder() -> Path:
@@ -106,6 +111,9 @@ def _summarise(stage: Stage, *, seconds: float, keep: bool) -> None:
     for figure in stage.figures:
         measured.add_row(figure.what, figure.value)
     measured.add_row("the whole demo", f"{seconds:.0f} s")
+    if stage.console.record:
+        # The picture shows the summary alone.
+        stage.console.export_text()
     stage.console.print()
     stage.console.print(shown)
     stage.console.print(measured)
