@@ -39,6 +39,7 @@ async def publish_good_and_bad(shard: Shard) -> None:
     async with Producer(shard.parts.kafka_bootstrap, client_id="anybody") as producer:
         for value in (b"\xff\x00 garbage", None, b"{}"):
             await producer.send(CLINICAL, key=b"k", value=value)
+        await producer.send(CLINICAL, key=b"k", value=b"{}", headers=[("salus-signature", b"?")])
     await shard.wait_until_sealed()
     revoked = KeyRevoked(
         did=shard.hospital.did, key_id=shard.hospital.verification_method, reason="compromised"

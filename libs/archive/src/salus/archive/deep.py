@@ -120,7 +120,11 @@ class Judge:
             for row, verdict in zip(accepted, judged, strict=True)
         }
         for row, status in enumerate(statuses):
-            if status.removeprefix(REJECTED_PREFIX) in _SIGNATURE_REASONS:
+            reason = status.removeprefix(REJECTED_PREFIX)
+            if reason == Reason.MALFORMED_SIGNATURE and columns["signature"][row] is None:
+                # What was no signature was not archived either, so there is nothing to judge again.
+                continue
+            if reason in _SIGNATURE_REASONS:
                 signature, digest = columns["signature"][row], columns["digest"][row]
                 verdicts[row] = _signature_verdict(signature, digest, ring, header)
         return verdicts
