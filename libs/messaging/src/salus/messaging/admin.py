@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
+from salus.messaging.connecting import start, to_the_end
 from salus.messaging.errors import BrokerAwayError, MessagingError
 
 REQUEST_TIMEOUT_MS = 10_000
@@ -28,14 +29,13 @@ class Topic:
 async def _admin(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
     client = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=REQUEST_TIMEOUT_MS)
     try:
-        await client.start()
+        await start(client.start, client.close)
     except KafkaError as error:
-        await client.close()
         raise BrokerAwayError(f"no broker answers at {bootstrap}") from error
     try:
         yield client
     finally:
-        await client.close()
+        await to_the_end(client.close())
 
 
 async def ensure_topics(bootstrap: str, topics: Iterable[Topic]) -> None:

@@ -10,6 +10,7 @@ from typing import Self
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, KafkaTimeoutError
 
+from salus.messaging.connecting import start, to_the_end
 from salus.messaging.errors import BrokerAwayError, DeliveryError
 from salus.messaging.record import MESSAGE_BYTES_MAX, Position
 
@@ -43,9 +44,8 @@ class Producer:
             request_timeout_ms=REQUEST_TIMEOUT_MS,
         )
         try:
-            await producer.start()
+            await start(producer.start, producer.stop)
         except KafkaError as error:
-            await producer.stop()
             raise BrokerAwayError(f"no broker answers at {self._bootstrap}") from error
         self._producer = producer
         return self
@@ -55,15 +55,8 @@ class Producer:
     ) -> None:
         """Flush and disconnect; what is not acknowledged within CLOSE_S_MAX ends with DeliveryError."""
         producer, self._producer = self._producer, None
-        if producer is None:
-            return
-        stopping = asyncio.ensure_future(producer.stop())
-        try:
-            await asyncio.wait([stopping], timeout=CLOSE_S_MAX)
-        finally:
-            if not stopping.done():
-                await _give_up(producer, stopping)
-            await stopping
+        if producer is not None:
+            await to_the_end(_close(producer))
 
     async def enqueue(
         self,
@@ -104,6 +97,14 @@ class Producer:
         """Wait until everything enqueued so far was acknowledged or failed."""
         if self._producer is not None:
             await self._producer.flush()
+
+
+async def _close(producer: AIOKafkaProducer) -> None:
+    stopping = asyncio.ensure_future(producer.stop())
+    await asyncio.wait([stopping], timeout=CLOSE_S_MAX)
+    if not stopping.done():
+        await _give_up(producer, stopping)
+    await stopping
 
 
 async def _give_up(producer: AIOKafkaProducer, stopping: asyncio.Future[None]) -> None:

@@ -11,6 +11,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
 from salus.messaging import tolerant
+from salus.messaging.connecting import start, to_the_end
 from salus.messaging.errors import BrokerAwayError, MessagingError, OutOfRangeError
 from salus.messaging.record import Position, Record
 
@@ -134,20 +135,15 @@ class Reader:
             check_crcs=True,
         )
         try:
-            await consumer.start()
+            await start(consumer.start, consumer.stop)
         except KafkaError as error:
-            await consumer.stop()
             raise BrokerAwayError(f"no broker answers at {self._bootstrap}") from error
-        except BaseException:
-            await consumer.stop()
-            raise
         return consumer
 
     async def _disconnect(self) -> None:
-        for consumer in (self._consumer, self._asking):
-            if consumer is not None:
-                await consumer.stop()
+        consumers = [consumer for consumer in (self._consumer, self._asking) if consumer is not None]
         self._consumer = self._asking = None
+        await to_the_end(_stopped(consumers))
 
     @property
     def _open(self) -> AIOKafkaConsumer:
@@ -158,6 +154,11 @@ class Reader:
         if consumer is None:
             raise MessagingError("the reader is not open")
         return consumer
+
+
+async def _stopped(consumers: list[AIOKafkaConsumer]) -> None:
+    for consumer in consumers:
+        await consumer.stop()
 
 
 def _translated(error: KafkaError) -> MessagingError:

@@ -1,0 +1,58 @@
+"""Starts and stops a client of the library so that nothing stays open, whoever is cancelled and whenever."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from typing import Any
+from weakref import WeakSet
+
+from aiokafka import client as library
+from aiokafka.conn import AIOKafkaConnection
+
+# The connections that a start under way has made, in its own task and in those that it began.
+_made: ContextVar[WeakSet[AIOKafkaConnection] | None] = ContextVar("made", default=None)
+_create = library.create_conn
+
+
+async def start(begin: Callable[[], Awaitable[None]], stop: Callable[[], Awaitable[None]]) -> None:
+    """Run `begin`; if it fails or is cancelled, run `stop` and close every connection it had made.
+
+    The library forgets the connection that it asks for the first metadata when it is cancelled meanwhile.
+
+    Raises:
+        BaseException: what `begin` raised.
+    """
+    made: WeakSet[AIOKafkaConnection] = WeakSet()
+    token = _made.set(made)
+    try:
+        await begin()
+    except BaseException:
+        await to_the_end(stop())
+        for connection in list(made):
+            connection.close()
+        raise
+    finally:
+        _made.reset(token)
+
+
+async def to_the_end(stopping: Awaitable[None]) -> None:
+    """Wait until `stopping` has ended, also when cancelled meanwhile; then the cancellation goes on."""
+    task = asyncio.ensure_future(stopping)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
+
+
+async def _remembered(*args: Any, **options: Any) -> AIOKafkaConnection:
+    connection = await _create(*args, **options)
+    made = _made.get()
+    if made is not None:
+        made.add(connection)
+    return connection
+
+
+library.create_conn = _remembered
