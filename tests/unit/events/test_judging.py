@@ -32,7 +32,7 @@ from tests.unit.events.samples import (
     verdict,
 )
 
-from salus.events.catalogue import Owner, PolicySetAdopted, RoleGranted, type_of
+from salus.events.catalogue import Owner, PolicySetAdopted, RoleGranted, TopicsRestored, type_of
 from salus.events.did import LocalSigner
 from salus.events.envelope import VALUE_BYTES_MAX
 from salus.events.errors import Reason, RejectedError
@@ -118,6 +118,16 @@ def test_a_role_without_being_the_service_is_not_enough() -> None:
 
     assert isinstance(said, RejectedError)
     assert said.reason is Reason.NOT_OWNER
+
+
+def test_what_operators_state_needs_the_role_and_no_service() -> None:
+    restored = TopicsRestored(log_size=1, log_root="0" * 64, partitions=())
+    record = row(encoded(restored), topic="salus.network.events", key=samples.subject_of(restored).encode())
+    ring = samples.network_ring()
+    ring.apply(RoleGranted(did=MEMBER.did, role="operator"))
+
+    assert reason_of(record) is Reason.NOT_OWNER
+    assert not isinstance(verdict(record, ring=ring), RejectedError)
 
 
 def test_a_whole_batch_that_someone_forged_is_refused() -> None:

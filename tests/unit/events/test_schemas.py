@@ -63,6 +63,7 @@ def test_what_the_catalogue_says_of_itself() -> None:
         "consent",
         "identity",
         "lab",
+        "network",
         "pharma",
         "storage",
     ]

@@ -355,6 +355,48 @@ class MedicationDispensed(EventData):
     content: Sealed
 
 
+# --- the network itself ----------------------------------------------------------------------------
+
+_network_event = partial(event, retention=Retention.NETWORK)
+
+
+class RestoredPartition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A partition of an input topic and the first offset after what the ledger had of it."""
+
+    topic: Text
+    partition: Count
+    next: Count
+
+
+@_network_event("salus.network.topics-restored.v1", owner=Owner.OPERATOR)
+class TopicsRestored(EventData):
+    """Kafka was lost and its input topics hold again what the ledger had of them.
+
+    A record that was acknowledged before at `next` or beyond is not on the ledger: its offset is another
+    record's. `log_size` and `log_root` are those of the checkpoint that the operator went by.
+    """
+
+    log_size: Count
+    log_root: Sha256
+    partitions: Annotated[tuple[RestoredPartition, ...], msgspec.Meta(max_length=10_000)]
+
+
+@_network_event("salus.network.damage-found.v1", owner=Owner.ANCHORING)
+class DamageFound(EventData):
+    """Something in the archive is missing or not as it was signed; `salus ledger fsck` says the same.
+
+    `code` is one of the codes of `fsck`, `key` the object in `bucket`.
+    """
+
+    code: Text
+    bucket: Text
+    key: Text
+    detail: Detail
+    shard: Count | None = None
+    height: Count | None = None
+    row: Count | None = None
+
+
 # --- ledger announcements -------------------------------------------------------------------------
 
 

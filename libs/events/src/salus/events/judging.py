@@ -145,6 +145,9 @@ def require_owner(entry: EventType, signer: Party) -> None:
     if entry.owner is Owner.MEMBER:
         if signer.kind == "service":
             raise RejectedError(Reason.NOT_OWNER, f"{entry.name} is for members")
+    elif entry.owner is Owner.OPERATOR:
+        if Owner.OPERATOR.value not in signer.roles:
+            raise RejectedError(Reason.NOT_OWNER, f"{entry.name} is for operators")
     elif signer.kind != "service" or entry.owner.value not in signer.roles:
         raise RejectedError(Reason.NOT_OWNER, f"{entry.name} is for the {entry.owner.value} service")
 

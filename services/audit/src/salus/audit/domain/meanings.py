@@ -347,6 +347,33 @@ def _medication_dispensed(data: c.MedicationDispensed) -> Facts:
     return _recorded("dispense", data.patient, data.dispense)
 
 
+# --- the network itself ----------------------------------------------------------------------------
+
+
+@describes(c.TopicsRestored)
+def _topics_restored(data: c.TopicsRestored) -> Facts:
+    return Facts(
+        activity=Activity.LEDGER_MOVED,
+        action="U",
+        severity=Severity.CRITICAL,
+        summary=f"Kafka was lost; {len(data.partitions)} partitions were filled again from the ledger.",
+        object=str(data.log_size),
+        object_kind="log",
+    )
+
+
+@describes(c.DamageFound)
+def _damage_found(data: c.DamageFound) -> Facts:
+    return Facts(
+        activity=Activity.LEDGER_MOVED,
+        action="R",
+        severity=Severity.CRITICAL,
+        summary=f"The archive is damaged at {data.bucket}/{data.key}: {data.code}.",
+        object=f"{data.bucket}/{data.key}",
+        object_kind="archive-object",
+    )
+
+
 # --- ledger announcements: not leaves today, described so that every type of the catalogue is ----------
 
 
