@@ -18,7 +18,7 @@ from salus.archive.columns import Columns, columns_of_body
 from salus.archive.errors import BodyError
 from salus.archive.report import Finding
 from salus.ledger.block import Header, body_key, leaf_hashes
-from salus.ledger.merkle import LEAF_PREFIX, root_of
+from salus.ledger.merkle import hashes_of, root_of
 
 # A body that is wrong everywhere is not worth a finding a row.
 ROW_FINDINGS_MAX = 20
@@ -156,8 +156,9 @@ def _check_hashes(blamed: Blamed, columns: Columns, computed: Sequence[bytes]) -
 
 def digests(columns: Columns) -> list[bytes]:
     """Return each row's digest: the leaf hash of its value, or what was kept of a rejected one."""
+    hashes = iter(hashes_of([value for value in columns["value"] if value is not None]))
     return [
-        sha256(LEAF_PREFIX + value).digest() if value is not None else digest or b""
+        next(hashes) if value is not None else digest or b""
         for value, digest in zip(columns["value"], columns["digest"], strict=True)
     ]
 

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 from salus.ledger.block import (
     ACCEPTED,
-    LEAF_ORIGIN,
     REJECTED_PREFIX,
     Header,
     LeafRow,
@@ -25,7 +24,7 @@ from salus.ledger.block import (
 )
 from salus.ledger.errors import BlockError, LedgerError
 from salus.ledger.findings import Finding
-from salus.ledger.merkle import HASH_SIZE, LEAF_PREFIX, root_of
+from salus.ledger.merkle import HASH_SIZE, hashes_of, root_of
 from salus.ledger.note import Verifier, split_note
 
 
@@ -92,35 +91,26 @@ def check_block(header: Header, rows: Iterable[Sequence[Any]], *, place: str) ->
 
 
 def is_sound(header: Header, rows: Iterable[Sequence[Any]]) -> bool:
-    """Tell whether `check_block` finds nothing: the same checks in one pass that stops at the first doubt."""
+    """Tell whether `check_block` finds nothing: the same checks, and nothing is named."""
     bounds = {(r.topic, r.partition): (r.first, r.next) for r in header.ranges}
-    start = LEAF_PREFIX + LEAF_ORIGIN
     place, before, following = ("", -1), -1, 0
-    accepted, hashes = 0, []
-    for topic, partition, offset, status, *described, stored, digest, signature, value in rows:
-        if partition != place[1] or topic != place[0]:
-            if (topic, partition) <= place or (topic, partition) not in bounds:
+    leaves: list[Row] = []
+    for raw in rows:
+        row = Row._make(raw)
+        if row.partition != place[1] or row.topic != place[0]:
+            if row[:2] <= place or row[:2] not in bounds:
                 return False
-            place = topic, partition
+            place = row[:2]
             before, following = bounds[place]
             before -= 1
-        if not before < offset < following:
+        if not before < row.offset < following or _malformation(row) is not None:
             return False
-        before = offset
-        if status == ACCEPTED:
-            if value is None or signature is None or digest is not None:
-                return False
-            accepted += 1
-            digest = sha256(LEAF_PREFIX + value).digest()  # noqa: PLW2901  # from here on both kinds are alike
-        elif _malformation(Row._make((*place, offset, status, *described, stored, digest, signature, value))):
-            return False
-        length = "-" if signature is None else len(signature)
-        line = f"{topic} {partition} {offset} {status} {length}\n".encode()
-        hashes.append(sha256(start + line + digest + (signature or b"")).digest())
-        if hashes[-1] != stored:
-            return False
+        before = row.offset
+        leaves.append(row)
+    accepted = sum(row.status == ACCEPTED for row in leaves)
+    hashes = leaf_hashes(_leaf_rows(leaves))
     counted = (len(hashes), accepted) == (header.leaves, header.accepted)
-    return counted and root_of(hashes) == header.root
+    return counted and hashes == [row.leaf_hash for row in leaves] and root_of(hashes) == header.root
 
 
 def check_columns(rows: Iterable[Sequence[Any]], *, place: str) -> list[Finding]:
@@ -232,10 +222,11 @@ def _malformation(row: Row) -> str | None:
     return None
 
 
-def _leaf_rows(rows: Iterable[Row]) -> Iterator[LeafRow]:
-    for topic, partition, offset, status, *_, digest, signature, value in rows:
-        known = (digest or b"") if value is None else sha256(LEAF_PREFIX + value).digest()
-        yield topic, partition, offset, status, known, signature
+def _leaf_rows(rows: Sequence[Row]) -> Iterator[LeafRow]:
+    hashes = iter(hashes_of([row.value for row in rows if row.value is not None]))
+    for row in rows:
+        digest = (row.digest or b"") if row.value is None else next(hashes)
+        yield row.topic, row.partition, row.offset, row.status, digest, row.signature
 
 
 def _wrong_columns(row: Row) -> list[str]:

@@ -1,0 +1,88 @@
+"""Hashing many messages at once gives hashlib's digests, with the compiled library and without it."""
+
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from salus.ledger import hashing
+from salus.ledger.hashing import MESSAGES_MIN, hash_each, hash_pieces, load, split
+from salus.ledger.merkle import EMPTY_ROOT, leaf_hash, levels_of, node_hash, root_of
+
+MESSAGES = st.lists(st.binary(max_size=300), max_size=80)
+PREFIXES = st.sampled_from([b"", b"\x00", b"p" * 55, b"p" * 64, b"p" * 130])
+
+
+@pytest.fixture(params=["compiled", "hashlib"], autouse=True)
+def way(request, monkeypatch):
+    if request.param == "hashlib":
+        monkeypatch.setattr(hashing, "_many", None)
+    elif hashing.lanes() == 1:
+        pytest.skip("no C compiler, or a processor on which hashlib is as good")
+
+
+@given(PREFIXES, MESSAGES)
+def test_many_messages_have_the_digests_that_each_has_alone(prefix, messages):
+    assert hash_each(prefix, messages) == [sha256(prefix + message).digest() for message in messages]
+
+
+@pytest.mark.parametrize("size", [0, 1, 54, 55, 56, 62, 63, 64, 65, 118, 119, 120, 127, 128, 129, 100_000])
+def test_every_length_around_a_block_boundary_is_padded_as_the_standard_says(size):
+    messages = [bytes([n]) * (size + n % 3) for n in range(MESSAGES_MIN + 3)]
+
+    assert hash_each(b"\x00", messages) == [sha256(b"\x00" + message).digest() for message in messages]
+
+
+def test_one_long_message_among_short_ones_disturbs_none_of_them():
+    messages = [b"short"] * 50 + [b"l" * 70_000] + [b""] * 50
+
+    assert hash_each(b"", messages) == [sha256(message).digest() for message in messages]
+
+
+@pytest.mark.parametrize("count", [0, 1, MESSAGES_MIN - 1, MESSAGES_MIN, 100])
+def test_pieces_are_hashed_each_by_itself(count):
+    data = bytes(range(64)) * count
+
+    assert hash_pieces(b"\x01", data, 64) == sha256(b"\x01" + bytes(range(64))).digest() * count
+
+
+@given(st.integers(min_value=0, max_value=200))
+def test_a_tree_has_the_nodes_that_hashing_pair_by_pair_gives(count):
+    leaves = [leaf_hash(bytes([n])) for n in range(count)]
+    expected = [leaves]
+    while len(expected[-1]) > 1:
+        level = expected[-1]
+        pairs = [node_hash(a, b) for a, b in zip(level[::2], level[1::2], strict=False)]
+        expected.append(pairs + level[2 * len(pairs) :])
+
+    assert levels_of(leaves) == expected
+    assert root_of(leaves) == (expected[-1][0] if leaves else EMPTY_ROOT)
+
+
+def test_a_library_that_is_missing_is_done_without(tmp_path):
+    assert load(str(tmp_path / "none.so")) == (None, 1)
+
+
+def test_a_file_that_is_no_library_is_done_without(tmp_path):
+    file = tmp_path / "text.so"
+    file.write_text("not a library")
+
+    assert load(str(file)) == (None, 1)
+
+
+def test_a_library_whose_digests_are_wrong_is_not_used(monkeypatch):
+    """Whatever the processor: it is asked to hash what is known before it hashes anything else."""
+    if not Path(hashing.LIBRARY).exists():
+        pytest.skip("nothing was compiled")
+    assert load()[1] > 1
+    monkeypatch.setattr(hashing, "sha256", lambda data: sha256(data + b"another function"))
+
+    assert load() == (None, 1)
+
+
+def test_joined_digests_are_split_into_what_they_were():
+    digests = [sha256(bytes([n])).digest() for n in range(5)]
+
+    assert split(b"".join(digests)) == digests
