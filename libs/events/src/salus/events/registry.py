@@ -15,7 +15,7 @@ SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 class Owner(StrEnum):
-    """Who may sign a type: any member of the network, its operators, or the one service that owns the fact."""
+    """Who may sign a type: any member, any operator of the network, or the one service that owns the fact."""
 
     MEMBER = "member"
     OPERATOR = "operator"
