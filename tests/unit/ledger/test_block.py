@@ -81,10 +81,11 @@ def headers(draw: st.DrawFn) -> Header:
 
 @st.composite
 def handovers(draw: st.DrawFn, covered: tuple[Range, ...]) -> tuple[Handover, ...]:
-    ends = [("took", r.topic, r.partition, r.first) for r in covered]
-    ends += [("gave", r.topic, r.partition, r.next) for r in covered]
+    block = f"another.example/shard/9/block/{draw(OFFSETS)}"
+    ends = [("took", r.topic, r.partition, r.first, block) for r in covered]
+    ends += [("gave", r.topic, r.partition, r.next, "another.example/shard/9") for r in covered]
     chosen = draw(st.sets(st.sampled_from(ends))) if ends else set()
-    return tuple(sorted(Handover(*end, "another.example/shard/9") for end in chosen))
+    return tuple(sorted(Handover(*end) for end in chosen))
 
 
 @given(LEAVES)
@@ -315,8 +316,9 @@ def test_a_new_partition_may_join_a_shard(world: World, following: Following) ->
 CLINICAL = Range("salus.clinical.events", 0, 17, 18)
 OTHER = Range("salus.clinical.events", 1, 0, 0)
 OTHER_SHARD = "salus.example/shard/1"
+OTHER_BLOCK = f"{OTHER_SHARD}/block/7"
 GAVE = Handover("gave", "salus.clinical.events", 1, 0, OTHER_SHARD)
-TOOK = Handover("took", "salus.lab.events", 0, 40, OTHER_SHARD)
+TOOK = Handover("took", "salus.lab.events", 0, 40, OTHER_BLOCK)
 
 
 def test_a_partition_may_be_given_to_another_shard_and_taken_back(world: World, following: Following) -> None:
@@ -330,17 +332,29 @@ def test_a_partition_may_be_given_to_another_shard_and_taken_back(world: World, 
     assert giving.next_offsets == {("salus.clinical.events", 0): 18}
     check_succession((giving, note), without)
     back = Range("salus.clinical.events", 1, 7, 7)
-    taken = replace(without, ranges=(later, back), handovers=(replace(GAVE, way="took", offset=7),))
+    taken = replace(
+        without, ranges=(later, back), handovers=(replace(GAVE, way="took", offset=7, other=OTHER_BLOCK),)
+    )
     check_succession((giving, note), taken)
     with pytest.raises(BlockError, match="handover"):
         check_succession((giving, note), replace(taken, handovers=()))
 
 
 def test_what_a_shard_covers_already_it_cannot_take(world: World, following: Following) -> None:
-    again = Handover("took", "salus.clinical.events", 0, 17, OTHER_SHARD)
+    again = Handover("took", "salus.clinical.events", 0, 17, OTHER_BLOCK)
 
     with pytest.raises(BlockError, match="handover"):
         check_succession((world.header, world.header_note), following(handovers=(again,)))
+
+
+def test_a_partition_may_be_taken_and_given_on_in_one_block(world: World) -> None:
+    lab = Range("salus.lab.events", 0, 40, 40)
+    on = replace(TOOK, way="gave", other="salus.example/shard/2")
+    ranges = (CLINICAL, OTHER, lab)
+    passing = replace(world.header, ranges=ranges, leaves=1, accepted=1, handovers=(on, TOOK))
+
+    assert parse_header(passing.text()) == passing
+    assert ("salus.lab.events", 0) not in passing.next_offsets
 
 
 def test_a_handover_stands_at_an_end_of_its_range_and_names_another_shard(world: World) -> None:
@@ -355,8 +369,11 @@ def test_a_handover_stands_at_an_end_of_its_range_and_names_another_shard(world:
         (replace(GAVE, offset=1),),
         (replace(GAVE, partition=2),),
         (replace(GAVE, way="lent"),),
-        (replace(GAVE, shard=world.shard.name),),
-        (replace(GAVE, shard=""),),
+        (replace(GAVE, other=world.shard.name),),
+        (replace(GAVE, other=""),),
+        (replace(TOOK, other=OTHER_SHARD),),
+        (replace(TOOK, other=f"{OTHER_SHARD}/block/07"),),
+        (replace(TOOK, other=f"{world.shard.name}/block/7"),),
     ):
         with pytest.raises(BlockError, match="malformed-header"):
             parse_header(replace(sound, handovers=wrong).text())

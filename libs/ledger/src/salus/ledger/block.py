@@ -136,15 +136,15 @@ class Range:
 class Handover:
     """A partition that another shard covers up to (`took`) or from (`gave`) an offset.
 
-    `took` stands in the block in which a shard begins to cover the partition, `gave` in the last one in
-    which it does; the offset is where the range begins, or ends, and `shard` is the other shard's origin.
+    `gave` stands in the last block in which a shard covers it, `other` being the origin of the shard that
+    goes on from there; `took` in the block in which that one begins to, `other` being the block that gave.
     """
 
     way: str
     topic: str
     partition: int
     offset: int
-    shard: str
+    other: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,13 +178,18 @@ class Header:
             f"body {self.body_bytes} {self.body_sha256.hex()}",
             f"identity {topic} {partition} {following}",
             *(f"range {r.topic} {r.partition} {r.first} {r.next}" for r in self.ranges),
-            *(f"{h.way} {h.topic} {h.partition} {h.offset} {h.shard}" for h in self.handovers),
+            *(f"{h.way} {h.topic} {h.partition} {h.offset} {h.other}" for h in self.handovers),
         )
-        return Checkpoint(f"{self.origin}/block/{self.height}", self.leaves, self.root, extensions)
+        return Checkpoint(self.block_origin, self.leaves, self.root, extensions)
 
     def text(self) -> str:
         """Return the note text."""
         return self.checkpoint().text()
+
+    @property
+    def block_origin(self) -> str:
+        """The block's own origin, which names it in the whole network."""
+        return f"{self.origin}/block/{self.height}"
 
     @property
     def next_offsets(self) -> dict[tuple[str, int], int]:
@@ -309,6 +314,14 @@ def _check_ranges(before: Header, header: Header) -> None:
             raise BlockError("handover", f"header {header.height}: {detail}")
 
 
+def parse_block_origin(text: str) -> tuple[str, int]:
+    """Return a shard's origin and the height that a block's origin names; raises ValueError."""
+    named = _BLOCK_ORIGIN.fullmatch(text)
+    if named is None:
+        raise ValueError("not ORIGIN/block/HEIGHT")
+    return named.group(1), int_of_decimal(named.group(2))
+
+
 def header_key(shard: int, height: int) -> str:
     """Return the object key of a header."""
     return f"shard/{shard}/{height:012d}/header"
@@ -320,9 +333,7 @@ def body_key(shard: int, height: int, root: bytes) -> str:
 
 
 def _header_of(checkpoint: Checkpoint) -> Header:
-    named = _BLOCK_ORIGIN.fullmatch(checkpoint.origin)
-    if named is None:
-        raise ValueError("not ORIGIN/block/HEIGHT")
+    origin, height = parse_block_origin(checkpoint.origin)
     lines = [line.split(" ") for line in checkpoint.extensions]
     previous, time, accepted, body, identity = _fixed_lines(lines[:5])
     ranges = [line for line in lines[5:] if line[0] == "range"]
@@ -332,8 +343,8 @@ def _header_of(checkpoint: Checkpoint) -> Header:
     if _SHA256_HEX.fullmatch(body[2]) is None:
         raise ValueError("the body's hash is not 64 hex digits")
     return Header(
-        origin=named.group(1),
-        height=int_of_decimal(named.group(2)),
+        origin=origin,
+        height=height,
         leaves=checkpoint.size,
         root=checkpoint.root,
         previous=hash_of_base64(previous[1]),
@@ -376,5 +387,6 @@ def _require_handovers(header: Header) -> None:
     ends = {("took", r.topic, r.partition): r.first for r in header.ranges}
     ends |= {("gave", r.topic, r.partition): r.next for r in header.ranges}
     for place, handover in known.items():
-        if ends.get(place) != handover.offset or handover.shard in {"", header.origin}:
+        shard = parse_block_origin(handover.other)[0] if place[0] == "took" else handover.other
+        if ends.get(place) != handover.offset or shard in {"", header.origin}:
             raise ValueError("a handover is not at an end of its range, or is to the shard itself")
