@@ -70,7 +70,7 @@ def main() -> None:
         build_receipt(BlockLeaf(*rows[i]).data(), i, path_in(levels, i), note, 0, [], checkpoint)
         for i in range(500)
     ]
-    policy = Policy(log=log.verifier, shards={shard.name: shard.verifier})
+    policy = Policy(logs=(log.verifier,), shards={shard.name: shard.verifier})
     datas = [BlockLeaf(*row).data() for row in rows[:2000]]
     figures = {
         "digests_per_s": per_second(EVENTS, lambda: [leaf_hash(value) for value in values]),

@@ -89,7 +89,7 @@ async def test_what_is_not_there_is_a_problem_with_a_code_and_status_says_what_i
 
 async def test_an_announcement_wakes_and_a_checkpoint_is_announced(network: Any) -> None:
     anchoring = await network.start_ready(SALUS_POLL_INTERVAL_MS_MAX="600000")
-    topic, origin = type_of(CheckpointPublished).topic, network.policy.log.name
+    topic, origin = type_of(CheckpointPublished).topic, network.policy.logs[0].name
     async with Reader(network.parts.kafka_bootstrap, starts={(topic, 0): 0}) as reader:
         waiting = asyncio.create_task(
             anchoring.get("/receipts", params={"topic": TOPIC, "partition": 0, "offset": 0, "wait_s": 30})
@@ -152,7 +152,7 @@ async def test_programs_that_nobody_here_wrote_find_nothing_wrong_in_the_served_
     assert await anchoring.reaches(ENTRIES)
     (shard,) = network.policy.shards.values()
 
-    log = ("-url", f"{anchoring.url}/log/", "-log", network.policy.log.vkey, "-shard", shard.vkey)
+    log = ("-url", f"{anchoring.url}/log/", "-log", network.policy.logs[0].vkey, "-shard", shard.vkey)
     checking = await asyncio.create_subprocess_exec(program, "log", *log, stdout=PIPE, stderr=PIPE)
     said, complained = await checking.communicate()
 

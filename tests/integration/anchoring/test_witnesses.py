@@ -148,7 +148,7 @@ async def test_a_log_that_shows_a_second_history_finds_no_witness_and_the_monito
     # Without witnesses it can show what it likes, and the monitor catches it.
     description = json.loads(witnessed.folder.file.read_text())
     witnessless = witnessed.folder.folder / "witnessless.json"
-    witnessless.write_text(json.dumps(description | {"witnesses": {"quorum": 0, "keys": []}}))
+    witnessless.write_text(json.dumps(description | {"policy": ["quorum none"]}))
     liar = await witnessed.start_ready(SALUS_WITNESSES="{}", SALUS_NETWORK_FILE=str(witnessless))
     assert await liar.reaches(2)
     code, said = await monitor(witnessed, f"{liar.url}/log")

@@ -62,7 +62,7 @@ def _network_and_receipt() -> tuple[bytes, bytes]:
     network = {
         "log": {"origin": log.name, "verifier_key": log.vkey},
         "shards": [{"origin": shard.name, "verifier_key": shard.vkey}],
-        "witnesses": {"quorum": 0, "keys": []},
+        "policy": ["quorum none"],
     }
     return json.dumps(network).encode(), build_receipt(leaf.data(), 0, [], note, 0, [], checkpoint)
 

@@ -28,15 +28,15 @@ from salus.ledger.cosignature import COSIGNED_ED25519, CosignatureSigner, cosign
 from salus.ledger.merkle import verify_consistency
 from salus.ledger.note import NoteSignature
 from salus.ledger.policy import Policy
+from salus.ledger.quorum import Quorum
 from salus.ledger.receipt import verify_receipt
 from salus.runtime import problems
 
 SIGNERS = [CosignatureSigner(f"salus.test/witness/{n}", key(30 + n)) for n in range(3)]
 POLICY = Policy(
-    LOG_SIGNER.verifier,
+    (LOG_SIGNER.verifier,),
     {s.name: s.verifier for s in SHARD_SIGNERS.values()},
-    tuple(signer.verifier for signer in SIGNERS),
-    quorum=2,
+    Quorum.of(2, [signer.verifier for signer in SIGNERS]),
 )
 
 
@@ -190,7 +190,7 @@ async def test_without_a_quorum_the_log_grows_and_nothing_is_final_until_there_i
     assert status["witnesses"] == dict(
         zip((s.name for s in SIGNERS), ["away", "no answer in time", "ok"], strict=True)
     )
-    assert "fewer than 2 witnesses" in str(status["unfinal"])
+    assert "witnesses has 1 of 2" in str(status["unfinal"])
     cosigned = [
         witnessed.registry.get_sample_value("salus_anchoring_witness_cosigned", {"witness": signer.name})
         for signer in SIGNERS

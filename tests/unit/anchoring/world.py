@@ -97,7 +97,7 @@ class World:
             n: ChainBuilder(self.ledger, signer, EVENT_SIGNER, shard=n, with_bodies=self.with_bodies)
             for n, signer in SHARD_SIGNERS.items()
         }
-        self.policy = Policy(LOG_SIGNER.verifier, {s.name: s.verifier for s in SHARD_SIGNERS.values()})
+        self.policy = Policy((LOG_SIGNER.verifier,), {s.name: s.verifier for s in SHARD_SIGNERS.values()})
 
     def anchor(self, *, entries_max: int = 1024) -> Anchor:
         return Anchor(

@@ -50,7 +50,7 @@ class SmallLedger:
             shards={n: signer.verifier for n, signer in SHARD_SIGNERS.items()},
         )
         self.trust = Trust(LOG_SIGNER.vkey, {n: signer.vkey for n, signer in SHARD_SIGNERS.items()})
-        self.policy = Policy(LOG_SIGNER.verifier, {s.name: s.verifier for s in SHARD_SIGNERS.values()})
+        self.policy = Policy((LOG_SIGNER.verifier,), {s.name: s.verifier for s in SHARD_SIGNERS.values()})
 
     @property
     def stores(self) -> Stores:

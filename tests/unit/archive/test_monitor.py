@@ -17,11 +17,12 @@ from salus.ledger.errors import NoteError
 from salus.ledger.merkle import leaf_hash, root_of
 from salus.ledger.note import NoteSigner, add_signatures
 from salus.ledger.policy import Policy
+from salus.ledger.quorum import Quorum
 from salus.ledger.tiles import new_tiles
 
 SIGNER = NoteSigner("salus.test/log", Ed25519PrivateKey.from_private_bytes(bytes(32)))
 STRANGER = NoteSigner("salus.test/log", Ed25519PrivateKey.from_private_bytes(b"\x01" * 32))
-POLICY = Policy(SIGNER.verifier, {})
+POLICY = Policy((SIGNER.verifier,), {})
 SIZE_MAX = 600
 
 
@@ -89,7 +90,7 @@ async def test_tiles_of_another_tree_than_the_one_signed_prove_nothing_against_t
 
 async def test_of_equal_checkpoints_the_one_that_more_witnesses_cosigned_is_kept() -> None:
     witness = CosignatureSigner("witness.test", Ed25519PrivateKey.from_private_bytes(b"\x02" * 32))
-    policy = Policy(SIGNER.verifier, {}, (witness.verifier,), quorum=1)
+    policy = Policy((SIGNER.verifier,), {}, Quorum.of(1, [witness.verifier]))
     log = ServedLog(3)
     cosignature = witness.cosign(policy.open_checkpoint(log.note).checkpoint, seconds=1)
     more = add_signatures(log.note, [cosignature])

@@ -26,7 +26,7 @@ VALUE = b'{"id":"event-1"}'
 AT = Position("salus.clinical.events", 2, 41)
 SHARD = NoteSigner("salus.example/shard/0", Ed25519PrivateKey.from_private_bytes(b"shard" + bytes(27)))
 LOG = NoteSigner("salus.example/log", Ed25519PrivateKey.from_private_bytes(b"log" + bytes(29)))
-POLICY = Policy(log=LOG.verifier, shards={SHARD.name: SHARD.verifier})
+POLICY = Policy(logs=(LOG.verifier,), shards={SHARD.name: SHARD.verifier})
 
 
 def receipt_of(value: bytes = VALUE, at: Position = AT, status: str = "accepted") -> bytes:

@@ -58,7 +58,7 @@ def test_services_and_verifiers_can_read_the_network(tmp_path):
         (folder.signer(OPERATOR).did, (OPERATOR,))
     ]
     assert set(policy.shards) == {"salus.local/dev/shard/0", "salus.local/dev/shard/1"}
-    assert policy.log.name == "salus.local/dev/log"
+    assert policy.logs[0].name == "salus.local/dev/log"
 
 
 @given(shards=st.integers(1, 9), partitions=st.integers(1, 20))
@@ -90,7 +90,7 @@ def test_network_json_is_as_documented(tmp_path):
     network = NetworkFolder(tmp_path).create(Plan())
 
     assert json.loads((tmp_path / "network.json").read_text()) == network
-    assert network["witnesses"] == {"quorum": 0, "keys": []}
+    assert network["policy"] == ["quorum none"]
     assert network["root"]["key"]["valid_from"] == "2026-01-01T00:00:00Z"
     assert network["shards"][0]["topics"]["salus.clinical.events"] == [0, 1, 2, 3]
     assert network["shards"][0]["topics"]["salus.consent.events"] == [0]

@@ -13,6 +13,7 @@ from salus.devkit.platform import Platform
 from salus.devkit.processes import Place, ProcessRecord
 from salus.devkit.run_record import Remembered, Run, RunningService, StateFolder
 from salus.devkit.services import Surroundings, instances
+from salus.ledger.policy import Policy
 
 PARTS = Addresses("127.0.0.1:9092", S3("http://127.0.0.1:9000", "key", "secret"))
 
@@ -50,14 +51,15 @@ def test_each_shard_has_a_sequencer_with_its_own_key(tmp_path):
 
 def test_witnesses_have_keys_of_their_own_and_anchoring_is_told_where_they_are(tmp_path):
     network = NetworkFolder(tmp_path)
-    described = network.create(Plan(witnesses=3))["witnesses"]
+    network.create(Plan(witnesses=3))
+    quorum = Policy.from_network(network.file.read_bytes()).quorum
     known = instances(1, 3)
     urls = {name: f"http://127.0.0.1:{8000 + n}" for n, name in enumerate(known)}
     place = Place(tmp_path / "data", tmp_path / "logs", detached=False)
     told = {name: Surroundings(network, PARTS, urls, {}).environment(known[name], place) for name in known}
 
-    names = [key.partition("+")[0] for key in described["keys"]]
-    assert (described["quorum"], len(names)) == (2, 3)
+    names = [verifier.name for verifier in quorum.verifiers]
+    assert [(group.threshold, list(group.members)) for group in quorum.groups] == [(2, names)]
     assert json.loads(told["anchoring"]["SALUS_WITNESSES"]) == {
         name: urls[f"witness-{n}"] for n, name in enumerate(names, 1)
     }

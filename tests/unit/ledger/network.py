@@ -14,6 +14,7 @@ from salus.ledger.cosignature import CosignatureSigner
 from salus.ledger.merkle import levels_of, path_in
 from salus.ledger.note import NoteSigner
 from salus.ledger.policy import Policy
+from salus.ledger.quorum import Quorum
 from salus.ledger.receipt import build_receipt
 from salus.ledger.tiles import TileRef, inclusion_proof
 
@@ -48,10 +49,9 @@ class World:
     def policy(self) -> Policy:
         """Trust the log, the shard, and two of the three witnesses."""
         return Policy(
-            log=self.log.verifier,
+            logs=(self.log.verifier,),
             shards={self.shard.name: self.shard.verifier},
-            witnesses=tuple(witness.verifier for witness in self.witnesses),
-            quorum=2,
+            quorum=Quorum.of(2, [witness.verifier for witness in self.witnesses]),
         )
 
     @property

@@ -22,6 +22,7 @@ from salus.ledger.cosignature import CosignatureSigner, CosignatureVerifier
 from salus.ledger.merkle import leaf_hash, levels_of, path_in, root_of
 from salus.ledger.note import NoteSigner, add_signatures
 from salus.ledger.policy import Policy
+from salus.ledger.quorum import Quorum
 from salus.ledger.receipt import build_receipt, verify_receipt
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "ledger-format.md"
@@ -154,10 +155,9 @@ def test_the_document_shows_what_the_code_writes(examples: Examples) -> None:
 
 def test_the_documents_receipt_verifies(examples: Examples) -> None:
     policy = Policy(
-        log=examples.log.verifier,
+        logs=(examples.log.verifier,),
         shards={examples.shard.name: examples.shard.verifier},
-        witnesses=(CosignatureVerifier.from_vkey(examples.witness.vkey),),
-        quorum=1,
+        quorum=Quorum.of(1, [CosignatureVerifier.from_vkey(examples.witness.vkey)]),
     )
     proven = verify_receipt(examples.receipt, policy, event=examples.values[1])
 

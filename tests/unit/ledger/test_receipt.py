@@ -17,6 +17,7 @@ from salus.ledger.errors import ReceiptError
 from salus.ledger.merkle import root_of
 from salus.ledger.note import NoteSignature, add_signatures, sign_note, split_note
 from salus.ledger.policy import Cosigner, Policy
+from salus.ledger.quorum import Quorum
 from salus.ledger.receipt import (
     RECEIPT_CODES,
     Proof,
@@ -80,7 +81,7 @@ def test_no_flipped_bit_of_a_receipt_verifies(world: World, data: st.DataObject)
 def test_every_single_bit_counts(world: World) -> None:
     receipt = world.receipt()
     short = receipt[: receipt.index("— witness.example/mldsa".encode())]
-    policy = replace(world.policy, quorum=1)
+    policy = replace(world.policy, quorum=Quorum.of(1, world.policy.quorum.verifiers))
     verify_receipt(short, policy)
 
     for bit in range(0, len(short) * 8, 3):
@@ -196,7 +197,7 @@ def test_too_few_witnesses_are_no_quorum(world: World) -> None:
     receipt = world.receipt(checkpoint_note=alone)
 
     assert _code(receipt, world.policy) == "quorum"
-    assert verify_receipt(receipt, replace(world.policy, quorum=0)).cosigners == ()
+    assert verify_receipt(receipt, replace(world.policy, quorum=Quorum())).cosigners == ()
 
 
 def test_one_witness_with_two_keys_counts_once(world: World) -> None:
@@ -208,11 +209,14 @@ def test_one_witness_with_two_keys_counts_once(world: World) -> None:
     )
     witnesses = (one.verifier, double.verifier, silent.verifier)
 
-    assert _code(world.receipt(checkpoint_note=note), replace(world.policy, witnesses=witnesses)) == "quorum"
+    assert (
+        _code(world.receipt(checkpoint_note=note), replace(world.policy, quorum=Quorum.of(2, witnesses)))
+        == "quorum"
+    )
 
 
 def test_a_witness_that_is_not_in_the_policy_counts_for_nothing(world: World) -> None:
-    policy = replace(world.policy, witnesses=world.policy.witnesses[1:], quorum=2)
+    policy = replace(world.policy, quorum=Quorum.of(2, world.policy.quorum.verifiers[1:]))
 
     assert _code(world.receipt(), policy) == "quorum"
 

@@ -18,7 +18,9 @@ from salus.ledger.checkpoint import sign_checkpoint
 from salus.ledger.errors import LedgerError, PolicyError, ReceiptError
 from salus.ledger.note import sign_note
 from salus.ledger.policy import Policy
+from salus.ledger.quorum import Quorum
 from salus.ledger.receipt import Receipt, parse_receipt, verify_receipt
+from salus.ledger.tlog_policy import TlogPolicy, parse_tlog_policy
 
 PAGE = (files("salus.ledger") / "verify.html").read_text(encoding="utf-8")
 # Reads cases as JSON from stdin and writes the verdict on each.
@@ -26,9 +28,9 @@ RUNNER = """
 const read = (text) => text === null ? null : Uint8Array.from(Buffer.from(text, "base64"));
 (async () => {
   const verdicts = [];
-  for (const [receipt, policy, event] of JSON.parse(require("fs").readFileSync(0, "utf8"))) {
+  for (const [receipt, network, event, policy] of JSON.parse(require("fs").readFileSync(0, "utf8"))) {
     try {
-      const proven = await Salus.verify(read(receipt), read(policy), read(event));
+      const proven = await Salus.verify(read(receipt), read(network), read(event), read(policy ?? null));
       const { leaf, header } = proven;
       const at = [leaf.topic, String(leaf.offset), leaf.status, String(header.height)];
       verdicts.push(["valid", ...at, String(proven.checkpoint.size), ...proven.cosigners.map((c) => c.name)]);
@@ -39,7 +41,7 @@ const read = (text) => text === null ? null : Uint8Array.from(Buffer.from(text, 
   process.stdout.write(JSON.stringify(verdicts));
 })();
 """
-Case = tuple[bytes, bytes, bytes | None]
+Case = tuple[bytes, bytes, bytes | None] | tuple[bytes, bytes, bytes | None, bytes]
 
 
 def _core() -> str:
@@ -65,9 +67,12 @@ def _in_javascript(cases: list[Case]) -> list[list[str]]:
 
 
 def _in_python(case: Case) -> list[str]:
-    receipt, description, event = case
+    receipt, description, event, *chosen = case
     try:
-        proven = verify_receipt(receipt, Policy.from_network(description), event=event)
+        policy = Policy.from_network(description)
+        for file in chosen:
+            policy = policy.under(parse_tlog_policy(file or b""))
+        proven = verify_receipt(receipt, policy, event=event)
     except PolicyError:
         return ["policy"]
     except ReceiptError as error:
@@ -78,11 +83,12 @@ def _in_python(case: Case) -> list[str]:
 
 
 def _network(world: World, *, quorum: int = 1, witnesses: int = 1, **changes: Any) -> bytes:
+    verifiers = [witness.verifier for witness in world.witnesses]
     return json.dumps(
         {
             "log": {"origin": world.log.name, "verifier_key": world.log.vkey},
             "shards": [{"origin": world.shard.name, "verifier_key": world.shard.vkey}],
-            "witnesses": {"quorum": quorum, "keys": [w.vkey for w in world.witnesses[:witnesses]]},
+            "policy": TlogPolicy((), Quorum.of(quorum, verifiers[:witnesses])).lines(),
         }
         | changes
     ).encode()
@@ -135,7 +141,8 @@ def test_every_reason_of_refusal_is_the_same_in_the_page(world: World) -> None:
         (world.receipt(checkpoint_note=other), policy, None),
         (Receipt(parsed.in_block, replace(parsed.in_log, index=5)).encode(), policy, None),
         (world.receipt(checkpoint_note=alone), policy, None),
-        (receipt, _network(world, quorum=2), None),
+        (receipt, _network(world, policy=["quorum missing"]), None),
+        (receipt, _network(world, witnesses=0, quorum=0) + b" ", None, b"quorum missing\n"),
         (receipt, _network(world, log={"origin": "x", "verifier_key": world.log.vkey}), None),
         (receipt, b"{}", None),
         (receipt, b"\xff", None),

@@ -41,7 +41,7 @@ class HistoryError(ArchiveError):
 
 
 async def compare(seen: bytes | None, shown: bytes, *, policy: Policy, fetch: Fetch) -> bytes:
-    """Return which of the two to remember: the larger, or of equals the one that more witnesses cosigned.
+    """Return which of the two to remember: the larger; of equals the final one, or whom more cosigned.
 
     `seen` is the last checkpoint that was remembered.
 
@@ -59,7 +59,8 @@ async def compare(seen: bytes | None, shown: bytes, *, policy: Policy, fetch: Fe
             raise HistoryError(
                 f"two trees of size {new.size} are signed", seen=seen, shown=shown, proven=True
             )
-        return shown if len(now.cosigners) > len(before.cosigners) else seen
+        better = (now.is_final, len(now.cosigners)) > (before.is_final, len(before.cosigners))
+        return shown if better else seen
     small, large = sorted((old, new), key=lambda checkpoint: checkpoint.size)
     try:
         await _require_extension(small, large, fetch)

@@ -126,7 +126,7 @@ class Watch:
             "size": opened.checkpoint.size,
             "root": opened.checkpoint.root.hex(),
             "cosigners": cosigners,
-            "final": len(cosigners) >= self.policy.quorum,
+            "final": opened.is_final,
         }
         if self.as_json:
             emit_line(facts)
@@ -149,7 +149,9 @@ def _served(client: httpx.AsyncClient, url: str) -> Fetch:
 
 def _of_witness(client: httpx.AsyncClient, url: str, policy: Policy) -> Fetch:
     """Return what fetches the checkpoint that a witness cosigned (c2sp.org/tlog-witness, monitoring)."""
-    return _served(client, f"{url.rstrip('/')}/{sha256(policy.log.name.encode()).hexdigest()}")
+    if len(origins := {log.name for log in policy.logs}) != 1:
+        raise CommandError(Exit.USAGE, "--witness needs a policy of one log")
+    return _served(client, f"{url.rstrip('/')}/{sha256(origins.pop().encode()).hexdigest()}")
 
 
 def _bucket(network: Path | None) -> Fetch:

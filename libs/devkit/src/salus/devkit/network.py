@@ -25,7 +25,11 @@ from salus.devkit.errors import DevkitError
 from salus.events.catalogue import input_topics
 from salus.events.did import LocalSigner, multibase_of
 from salus.ledger.cosignature import CosignatureSigner
+from salus.ledger.errors import PolicyError
 from salus.ledger.note import NoteSigner
+from salus.ledger.policy import Policy
+from salus.ledger.quorum import Quorum
+from salus.ledger.tlog_policy import TlogPolicy
 from salus.messaging import MESSAGE_BYTES_MAX, Topic, ensure_topics
 
 if TYPE_CHECKING:
@@ -104,6 +108,18 @@ class NetworkFolder:
         except FileNotFoundError:
             raise DevkitError(f"there is no {self.file}: create the network first") from None
         return content
+
+    @property
+    def witnesses(self) -> int:
+        """How many witnesses the policy names.
+
+        Raises:
+            DevkitError: there is no network.json, or it is of a version that is not read any more.
+        """
+        try:
+            return len(Policy.from_network(json.dumps(self.read()).encode()).quorum.witnesses)
+        except PolicyError as error:
+            raise DevkitError(f"{self.file}: {error}") from None
 
     def signer(self, name: str) -> LocalSigner:
         """Return the signer of a key, under its did:key.
@@ -211,14 +227,14 @@ def _describe(plan: Plan, keys: Mapping[str, Ed25519PrivateKey]) -> dict[str, An
             }
             for shard, origin in enumerate(shard_origins)
         ],
-        "witnesses": {
-            "quorum": plan.quorum,
-            "keys": [
-                CosignatureSigner(plan.witness_name(witness), keys[f"witness-{witness}"]).vkey
-                for witness in range(1, plan.witnesses + 1)
-            ],
-        },
+        "policy": TlogPolicy((), _quorum(plan, keys)).lines(),
     }
+
+
+def _quorum(plan: Plan, keys: Mapping[str, Ed25519PrivateKey]) -> Quorum:
+    numbers = range(1, plan.witnesses + 1)
+    signers = [CosignatureSigner(plan.witness_name(n), keys[f"witness-{n}"]) for n in numbers]
+    return Quorum.of(plan.quorum, [signer.verifier for signer in signers])
 
 
 def _founder(key: Ed25519PrivateKey, *, kind: str = "service", **facts: Any) -> dict[str, Any]:

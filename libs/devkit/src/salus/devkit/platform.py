@@ -244,7 +244,7 @@ class Platform:
         self._services = dict(run.services)
         if self.network.file.exists():
             network = self.network.read()
-            self._plan = Plan(shards=len(network["shards"]), witnesses=len(network["witnesses"]["keys"]))
+            self._plan = Plan(shards=len(network["shards"]), witnesses=self.network.witnesses)
         else:
             self._plan = Plan()
 

@@ -1,17 +1,19 @@
-"""Whom a verifier trusts: the log's key, the shards' keys, and how many of which witnesses."""
+"""Whom a verifier trusts: the log's key, the shards' keys, and which witnesses have to cosign."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from salus.ledger.block import Header, open_header
-from salus.ledger.checkpoint import Checkpoint, open_checkpoint
+from salus.ledger.checkpoint import Checkpoint, parse_checkpoint
 from salus.ledger.cosignature import CosignatureVerifier, time_of_cosignature
-from salus.ledger.errors import KeyTextError, PolicyError
-from salus.ledger.note import NoteVerifier, Verifier
+from salus.ledger.errors import CheckpointError, KeyTextError, NoteError, PolicyError
+from salus.ledger.note import NoteVerifier, Verifier, open_note
+from salus.ledger.quorum import Key, Quorum
+from salus.ledger.tlog_policy import Log, TlogPolicy, parse_tlog_policy
 
 # Receipts of one batch share their header and checkpoint, so the last notes are worth remembering.
 _REMEMBERED_MAX = 1024
@@ -28,36 +30,43 @@ class Cosigner:
 
 @dataclass(frozen=True, slots=True)
 class SeenCheckpoint:
-    """A checkpoint whose log signature is valid, and the known witnesses that cosigned it."""
+    """A checkpoint whose log signature is valid, and the known witnesses that cosigned it.
+
+    `shortfall` says what the quorum lacks; without one the checkpoint is final.
+    """
 
     checkpoint: Checkpoint
     cosigners: tuple[Cosigner, ...]
+    shortfall: str | None
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the policy's quorum cosigned."""
+        return self.shortfall is None
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
     """Whom a verifier trusts. It is data: equal policies accept exactly the same receipts.
 
-    `shards` maps a shard's origin to its sequencer's key. `quorum` is how many different witnesses
-    (names, not keys: one witness may hold an Ed25519 and an ML-DSA-44 key) must have cosigned.
+    A checkpoint may be signed by any of `logs`, under its origin. `shards` maps a shard's origin to its
+    sequencer's key.
     """
 
-    log: NoteVerifier
+    logs: tuple[NoteVerifier, ...]
     shards: Mapping[str, NoteVerifier]
-    witnesses: tuple[CosignatureVerifier, ...] = ()
-    quorum: int = 0
+    quorum: Quorum = field(default_factory=Quorum)
     _headers: dict[bytes, Header] = field(default_factory=dict, init=False, repr=False, compare=False)
     _checkpoints: dict[bytes, SeenCheckpoint] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
 
     def __post_init__(self) -> None:
-        names = {witness.name for witness in self.witnesses}
-        if not 0 <= self.quorum <= len(names):
-            raise PolicyError("malformed-policy", f"a quorum of {self.quorum} out of {len(names)} witnesses")
+        if not self.logs:
+            raise PolicyError("malformed-policy", "no log is trusted")
         if any(origin != verifier.name for origin, verifier in self.shards.items()):
             raise PolicyError("malformed-policy", "a shard's key has another name than the shard")
-        keys: list[Verifier] = [self.log, *self.shards.values(), *self.witnesses]
+        keys: list[Verifier] = [*self.logs, *self.shards.values(), *self.quorum.verifiers]
         if len({(key.name, key.key_id) for key in keys}) != len(keys):
             raise PolicyError("malformed-policy", "a key is there twice")
 
@@ -70,18 +79,32 @@ class Policy:
         """
         try:
             network = json.loads(description)
+            quorum = _quorum_of(network)
             return cls(
-                log=_named_verifier(network["log"]),
+                logs=(_named_verifier(network["log"]),),
                 shards={shard["origin"]: _named_verifier(shard) for shard in network["shards"]},
-                witnesses=tuple(CosignatureVerifier.from_vkey(key) for key in network["witnesses"]["keys"]),
-                quorum=_integer(network["witnesses"]["quorum"]),
+                quorum=quorum,
             )
         except (ValueError, RecursionError):
             raise PolicyError("malformed-policy", "not JSON in UTF-8") from None
         except (KeyError, TypeError, AttributeError) as error:
-            raise PolicyError("malformed-policy", f"log, shards or witnesses: {error!r}") from None
+            raise PolicyError("malformed-policy", f"log, shards or policy: {error!r}") from None
         except KeyTextError as error:
             raise PolicyError("malformed-policy", str(error)) from None
+
+    @property
+    def tlog_policy(self) -> TlogPolicy:
+        """What of this a C2SP tlog-policy file can say: all but the shards' keys."""
+        return TlogPolicy(tuple(Log(verifier) for verifier in self.logs), self.quorum)
+
+    def under(self, chosen: TlogPolicy) -> Policy:
+        """Return this policy with logs and quorum of a policy file; its logs stay if the file names none.
+
+        Raises:
+            PolicyError: `malformed-policy`, if the file's keys and the shards' are not different ones.
+        """
+        logs = tuple(log.verifier for log in chosen.logs) or self.logs
+        return replace(self, logs=logs, quorum=chosen.quorum)
 
     def open_header(self, note: bytes, origin: str) -> Header:
         """Return the header if the sequencer of the shard `origin` signed it.
@@ -99,22 +122,66 @@ class Policy:
         return header
 
     def open_checkpoint(self, note: bytes) -> SeenCheckpoint:
-        """Return the checkpoint if the log signed it, with the witnesses that cosigned it.
+        """Return the checkpoint if its log signed it, with the witnesses that cosigned it.
 
         Raises:
-            NoteError, CheckpointError: as `salus.ledger.checkpoint.open_checkpoint`.
+            NoteError: as `open_note`, and `unverified` if the log's own signature is missing.
+            CheckpointError: `malformed`, or `origin` if no log of this name is trusted.
         """
         seen = self._checkpoints.get(note)
         if seen is None:
-            checkpoint, opened = open_checkpoint(note, self.log, self.witnesses)
-            cosigners = {
-                s.name: Cosigner(s.name, time_of_cosignature(s.signature))
-                for s in opened.signatures
-                if (s.name, s.key_id) != (self.log.name, self.log.key_id)
-            }
-            seen = SeenCheckpoint(checkpoint, tuple(cosigners.values()))
+            opened = open_note(note, (*self.logs, *self.quorum.verifiers))
+            checkpoint = parse_checkpoint(opened.text)
+            signers = {(s.name, s.key_id): s.signature for s in opened.signatures}
+            logs = [log for log in self.logs if log.name == checkpoint.origin]
+            if not logs:
+                raise CheckpointError("origin", "the checkpoint is another log's")
+            if not any((log.name, log.key_id) in signers for log in logs):
+                raise NoteError("unverified", "the log's own signature is missing")
+            seen = SeenCheckpoint(
+                checkpoint,
+                _cosigners(self.quorum, signers),
+                self.quorum.shortfall(signers.keys()),
+            )
             _remember(self._checkpoints, note, seen)
         return seen
+
+
+def _cosigners(quorum: Quorum, signers: Mapping[Key, bytes]) -> tuple[Cosigner, ...]:
+    """Return who cosigned, in the note's order and each witness once."""
+    known = {witness.key for witness in quorum.witnesses}
+    times = {key[0]: time_of_cosignature(signature) for key, signature in signers.items() if key in known}
+    return tuple(Cosigner(name, seconds) for name, seconds in times.items())
+
+
+def _quorum_of(network: Mapping[str, Any]) -> Quorum:
+    """Read the member `policy`: the lines of a C2SP tlog-policy, without logs."""
+    if "witnesses" in network:
+        raise PolicyError("malformed-policy", _instead_of(network["witnesses"]))
+    if "policy" not in network:
+        sentence = 'there is no "policy"; "policy": ["quorum none"] asks for no cosignature'
+        raise PolicyError("malformed-policy", sentence)
+    lines = network["policy"]
+    if not isinstance(lines, list) or not all(isinstance(one, str) and "\n" not in one for one in lines):
+        raise PolicyError("malformed-policy", '"policy" is not a list of lines')
+    try:
+        read = parse_tlog_policy("".join(f"{one}\n" for one in lines).encode())
+    except PolicyError as error:
+        raise PolicyError("malformed-policy", f'"policy", {error.detail}') from None
+    if read.logs:
+        raise PolicyError("malformed-policy", '"policy" has a log line; the log is described by "log"')
+    return read.quorum
+
+
+def _instead_of(witnesses: Mapping[str, Any]) -> str:
+    """Say what to write in place of the member `witnesses` of earlier versions."""
+    said = '"witnesses" is not read any more: remove it and '
+    try:
+        verifiers = [CosignatureVerifier.from_vkey(key) for key in witnesses["keys"]]
+        lines = TlogPolicy((), Quorum.of(witnesses["quorum"], verifiers)).lines()
+    except (KeyTextError, PolicyError, KeyError, TypeError, AttributeError):
+        return f'{said}describe the quorum as "policy", the lines of a C2SP tlog-policy'
+    return f'{said}write "policy": {json.dumps(lines, ensure_ascii=False)}'
 
 
 def _named_verifier(described: Mapping[str, Any]) -> NoteVerifier:
@@ -122,12 +189,6 @@ def _named_verifier(described: Mapping[str, Any]) -> NoteVerifier:
     if verifier.name != described["origin"]:
         raise PolicyError("malformed-policy", "a key has another name than the origin beside it")
     return verifier
-
-
-def _integer(number: object) -> int:
-    if not isinstance(number, int) or isinstance(number, bool):
-        raise PolicyError("malformed-policy", "the quorum is not an integer")
-    return number
 
 
 def _remember(memory: dict[bytes, T], note: bytes, opened: T) -> None:

@@ -173,8 +173,8 @@ def verify_receipt(receipt: bytes, policy: Policy, *, event: bytes | None = None
         raise ReceiptError("checkpoint-signature", str(error)) from None
     head = seen.checkpoint
     _require_path("log-path", leaf_hash(parsed.in_block.checkpoint), parsed.in_log, head.size, head.root)
-    if len(seen.cosigners) < policy.quorum:
-        raise ReceiptError("quorum", f"{len(seen.cosigners)} of {policy.quorum} witnesses cosigned")
+    if seen.shortfall is not None:
+        raise ReceiptError("quorum", seen.shortfall)
     return VerifiedReceipt(
         leaf=leaf,
         index=parsed.in_block.index,

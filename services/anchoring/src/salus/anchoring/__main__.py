@@ -98,17 +98,21 @@ def open_cosigning(settings: Settings, log: LogReader, client: httpx.AsyncClient
     """Return how checkpoints become final, or None where none has to be cosigned.
 
     Raises:
-        ValueError: a witness has no key in network.json, or there are fewer witnesses than the quorum.
+        ValueError: a witness has no key in network.json, or those with an address are no quorum.
     """
     policy = Policy.from_network(settings.network_file.read_bytes())
-    if unknown := settings.witnesses.keys() - {key.name for key in policy.witnesses}:
+    quorum = policy.quorum
+    if unknown := settings.witnesses.keys() - {key.name for key in quorum.verifiers}:
         raise ValueError(f"SALUS_WITNESSES names {sorted(unknown)}, of which network.json has no key")
-    if len(settings.witnesses) < policy.quorum:
-        raise ValueError(f"SALUS_WITNESSES has fewer than the quorum of {policy.quorum} witnesses")
-    if not settings.witnesses:
+    urls = quorum.url_of | settings.witnesses
+    reached = {witness.key for witness in quorum.witnesses if witness.verifier.name in urls}
+    if (shortfall := quorum.shortfall(reached)) is not None:
+        sentence = f"the policy can never be met, as not every witness has an address: {shortfall}"
+        raise ValueError(f"{sentence}; add URLs to network.json or SALUS_WITNESSES")
+    if not urls:
         return None
     return Cosigning(
-        {name: HttpWitness(client, url) for name, url in settings.witnesses.items()},
+        {name: HttpWitness(client, url) for name, url in urls.items()},
         policy,
         log,
         deadline_s=settings.witness_deadline_ms_max / 1000,

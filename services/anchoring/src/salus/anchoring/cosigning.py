@@ -40,17 +40,18 @@ class Cosigning:
         self._deadline_s = deadline_s
         self._stragglers_s = stragglers_s
         self._sizes: dict[str, int] = {}
+        self._shortfall: str | None = None
         self.answers = dict.fromkeys(self._witnesses, "not asked yet")
 
     @property
     def missing(self) -> str:
         """A sentence on why the last checkpoint asked for is not final."""
         silent = "; ".join(f"{name}: {answer}" for name, answer in self.answers.items() if answer != OK)
-        return f"fewer than {self._policy.quorum} witnesses cosigned: {silent}"
+        return "; ".join(part for part in (self._shortfall, silent) if part)
 
     def is_final(self, note: bytes) -> bool:
-        """Tell whether as many known witnesses cosigned the checkpoint as the network's policy asks."""
-        return len(self._policy.open_checkpoint(note).cosigners) >= self._policy.quorum
+        """Tell whether those witnesses cosigned the checkpoint whom the network's policy asks for."""
+        return self._policy.open_checkpoint(note).is_final
 
     async def cosign(self, checkpoint: Checkpoint, note: bytes) -> bytes:
         """Return the checkpoint's note with the cosignatures that came in time.
@@ -76,6 +77,7 @@ class Cosigning:
             for task in asked:
                 task.cancel()
             await asyncio.gather(*asked, return_exceptions=True)
+        self._shortfall = self._policy.open_checkpoint(note).shortfall
         return note
 
     async def _ask(self, name: str, checkpoint: Checkpoint, note: bytes) -> Sequence[NoteSignature]:
@@ -113,7 +115,7 @@ class Cosigning:
 
     def _valid(self, name: str, note: bytes, lines: bytes) -> Sequence[NoteSignature]:
         """Return the signatures in an answer that are by this witness's keys, all of which must be valid."""
-        keys: list[Verifier] = [key for key in self._policy.witnesses if key.name == name]
+        keys: list[Verifier] = [key for key in self._policy.quorum.verifiers if key.name == name]
         try:
             opened = open_note(note + lines, keys)
         except NoteError as error:

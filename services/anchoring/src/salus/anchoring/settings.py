@@ -23,7 +23,8 @@ class Settings(ServiceSettings, ObjectSettings):
     append_entries_max: int = Field(default=1024, ge=1, description="Headers that one append takes at most.")
     witnesses: dict[str, str] = Field(
         default={},
-        description='Where members\' witnesses listen, JSON: {"key name as in network.json": "URL"}.',
+        description="Where members' witnesses listen from here, if not at the URL in the network's policy. "
+        'JSON: {"key name as in network.json": "URL"}.',
     )
     witness_deadline_ms_max: int = Field(
         default=2000, ge=1, description="A witness that has not answered by then is asked again later."
