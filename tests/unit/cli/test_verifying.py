@@ -11,6 +11,7 @@ from salus.cli.exits import Exit
 from salus.devkit.network import NetworkFolder, Plan, load_key
 from salus.ledger.block import Header, Leaf, Range, sign_header
 from salus.ledger.checkpoint import Checkpoint
+from salus.ledger.cosignature import CosignatureSigner
 from salus.ledger.merkle import leaf_hash
 from salus.ledger.note import NoteSigner, sign_note
 from salus.ledger.receipt import build_receipt
@@ -98,6 +99,61 @@ def test_what_is_no_policy_is_usage(files, content):
     (files / "network.json").write_bytes(content)
 
     assert verify(files) == Exit.USAGE
+
+
+def test_a_policy_file_of_one_s_own_takes_the_place_of_the_network_s(files, capsys):
+    witness = CosignatureSigner("hospital.example/witness", load_key(files / "keys" / "log.pem")).vkey
+    policy = files / "policy"
+    policy.write_text(f"witness hospital {witness}\nquorum hospital\n")
+    with_network = ["verify", str(files / "a.salus"), "--network", str(files / "network.json"), "--policy"]
+
+    assert run([*with_network, str(policy), "--json"]) == Exit.NO
+    assert json.loads(capsys.readouterr().out)["code"] == "quorum"
+
+    policy.write_text(f"witness hospital {witness}\nquorum none\n")
+    assert run([*with_network, str(policy)]) == Exit.OK
+
+
+def test_the_network_s_policy_is_printed_as_a_file_that_verifies(files, capsys):
+    assert run(["network", "policy", "--directory", str(files)]) == Exit.OK
+    printed = capsys.readouterr().out
+
+    assert printed.splitlines() == [
+        f"log {json.loads((files / 'network.json').read_text())['log']['verifier_key']}",
+        "quorum none",
+    ]
+    (files / "policy").write_text(printed)
+    network = str(files / "network.json")
+    assert (
+        run(["verify", str(files / "a.salus"), "--network", network, "--policy", str(files / "policy")])
+        == Exit.OK
+    )
+
+
+def test_a_wrong_line_of_a_policy_file_is_named(files, capsys):
+    (files / "policy").write_text("# whom I trust\ngroup all any nobody\nquorum all\n")
+    network = str(files / "network.json")
+
+    assert (
+        run(["verify", str(files / "a.salus"), "--network", network, "--policy", str(files / "policy")])
+        == Exit.USAGE
+    )
+    assert "policy: malformed-policy: line 2: nobody in group all is not defined" in " ".join(
+        capsys.readouterr().err.split()
+    )
+
+
+def test_an_earlier_network_file_is_usage_and_says_what_to_write(files, capsys):
+    network = json.loads((files / "network.json").read_text())
+    del network["policy"]
+    (files / "network.json").write_text(json.dumps(network | {"witnesses": {"quorum": 0, "keys": []}}))
+
+    assert verify(files) == Exit.USAGE
+    assert 'write "policy": ["quorum none"]' in " ".join(capsys.readouterr().err.split())
+
+
+def test_two_network_files_are_usage(files):
+    assert verify(files, "--network", str(files / "network.json")) == Exit.USAGE
 
 
 def test_the_people_s_form_says_what_was_not_checked(files, capsys):

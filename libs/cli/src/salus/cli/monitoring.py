@@ -21,7 +21,7 @@ from salus.cli.console import Json, emit_line, err, out
 from salus.cli.exits import CommandError, Exit
 from salus.cli.interrupts import run_until_signal
 from salus.cli.state import require_service, running_platform
-from salus.cli.verifying import PolicyFile, read_policy
+from salus.cli.verifying import NetworkFile, PolicyFile, read_policy
 from salus.crypto.keys import write_private
 from salus.ledger.errors import LedgerError
 from salus.ledger.policy import Policy
@@ -35,6 +35,7 @@ def monitor(
         str | None, typer.Argument(help="The log, such as https://…/log; the local platform's by default.")
     ] = None,
     policy: PolicyFile = None,
+    network: NetworkFile = None,
     state: Annotated[Path, typer.Option(help="File that keeps the last checkpoint.", dir_okay=False)] = Path(
         "last-checkpoint"
     ),
@@ -45,19 +46,19 @@ def monitor(
         list[str] | None, typer.Option(help="URL of a witness: also compare with what it cosigned.")
     ] = None,
     bucket: Annotated[
-        bool, typer.Option("--bucket", help="Read the log's bucket; with --policy, as `fsck --network`.")
+        bool, typer.Option("--bucket", help="Read the log's bucket; with --network, as `fsck --network`.")
     ] = False,
     every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 10.0,
     once: Annotated[bool, typer.Option("--once", help="Look once and end.")] = False,
     as_json: Json = False,
 ) -> None:
     """Check that each checkpoint a log shows extends the last; exit 1 if it ever shows two histories."""
-    watch = Watch(read_policy(policy), state, evidence, as_json=as_json)
+    watch = Watch(read_policy(policy, network), state, evidence, as_json=as_json)
 
     async def work() -> None:
         async with AsyncExitStack() as stack:
             client = await stack.enter_async_context(httpx.AsyncClient(timeout=FETCH_S_MAX))
-            log = _bucket(policy) if bucket else _served(client, url or _local_log())
+            log = _bucket(network or policy) if bucket else _served(client, url or _local_log())
             others = [_of_witness(client, each, watch.policy) for each in witness or []]
             while True:
                 await watch.look(log, others, patient=not once)

@@ -12,6 +12,7 @@ import typer
 from salus.cli.console import Json, emit, err, out
 from salus.cli.exits import CommandError, Exit
 from salus.cli.interrupts import run_until_signal
+from salus.cli.verifying import read_policy
 from salus.devkit.network import NetworkFolder, Plan, create_buckets, create_topics
 from salus.devkit.waiting import until
 from salus.messaging import MessagingError
@@ -30,6 +31,9 @@ def create(  # an operator's choices
     ] = ("salus.local/dev"),
     shards: Annotated[int, typer.Option(min=1, help="How many sequencers share the partitions.")] = 1,
     partitions: Annotated[int, typer.Option(min=1, help="Of each topic that members write.")] = 4,
+    witnesses: Annotated[
+        int, typer.Option(min=0, help="How many members' witnesses cosign; most of them must.")
+    ] = 0,
     wait: Annotated[
         bool, typer.Option("--wait", help="Also wait for Kafka and S3; make topics, buckets.")
     ] = False,
@@ -41,7 +45,7 @@ def create(  # an operator's choices
     With --wait, Kafka and S3 are those of SALUS_KAFKA_BOOTSTRAP, SALUS_S3_ENDPOINT, SALUS_S3_ACCESS_KEY,
     SALUS_S3_SECRET_KEY and SALUS_S3_REGION.
     """
-    plan = Plan(origin=origin, shards=shards, wide_partitions=partitions)
+    plan = Plan(origin=origin, shards=shards, wide_partitions=partitions, witnesses=witnesses)
     folder = NetworkFolder(directory)
     network = folder.create(plan)
     if owner is not None:
@@ -84,6 +88,14 @@ async def _prepare_parts(plan: Plan, environment: Mapping[str, str]) -> None:
 
     if not await until(done, deadline_s=PARTS_S_MAX, period_s=2.0):
         raise CommandError(Exit.NOT_RUNNING, f"Kafka and S3 are not there after {PARTS_S_MAX:.0f} s: {why}")
+
+
+@app.command()
+def policy(
+    directory: Annotated[Path, typer.Option(help="Where network.json is.", file_okay=False)],
+) -> None:
+    """Print the network's C2SP tlog-policy: its log, its witnesses, and who of them must cosign."""
+    typer.echo(read_policy(directory / "network.json").tlog_policy.encode(), nl=False)
 
 
 @app.command()

@@ -15,39 +15,68 @@ from salus.cli.state import running_folder
 from salus.ledger.errors import PolicyError, ReceiptError
 from salus.ledger.policy import Policy
 from salus.ledger.receipt import VerifiedReceipt, verify_receipt
+from salus.ledger.tlog_policy import parse_tlog_policy
 
 PolicyFile = Annotated[
     Path | None,
-    typer.Option(help="network.json with the keys to trust; that of the local platform by default."),
+    typer.Option(
+        help="Whom to trust: a network.json, or a C2SP tlog-policy file in place of the policy in "
+        "--network. The local platform's by default."
+    ),
+]
+NetworkFile = Annotated[
+    Path | None,
+    typer.Option(help="network.json with the shards' keys, which a tlog-policy file does not have."),
 ]
 
 
-def read_policy(path: Path | None) -> Policy:
-    """Return the policy in a network.json.
+def read_policy(path: Path | None, network: Path | None = None) -> Policy:
+    """Return the policy of a network.json, or that of a tlog-policy file with the shards of `network`.
+
+    Where nothing is given, the local platform's network.json is meant.
 
     Raises:
         CommandError: there is no such file, or it is something else.
     """
-    file = path or running_folder() / "network.json"
+    if path is None:
+        return _policy_of(network or running_folder() / "network.json")
+    data = _read(path)
+    if data.lstrip().startswith(b"{"):
+        if network is not None:
+            raise CommandError(Exit.USAGE, f"{path} is a network.json: leave out --policy or --network")
+        return _policy_of(path)
     try:
-        return Policy.from_network(file.read_bytes())
-    except OSError as error:
-        raise CommandError(Exit.USAGE, f"{file}: {error.strerror}") from None
+        return _policy_of(network or running_folder() / "network.json").under(parse_tlog_policy(data))
     except PolicyError as error:
-        raise CommandError(Exit.USAGE, f"{file}: {error}") from None
+        raise CommandError(Exit.USAGE, f"{path}: {error}") from None
+
+
+def _policy_of(network: Path) -> Policy:
+    try:
+        return Policy.from_network(_read(network))
+    except PolicyError as error:
+        raise CommandError(Exit.USAGE, f"{network}: {error}") from None
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise CommandError(Exit.USAGE, f"{path}: {error.strerror}") from None
 
 
 def verify(
     receipt: Annotated[Path, typer.Argument(help="The receipt file.", exists=True, dir_okay=False)],
     policy: PolicyFile = None,
+    network: NetworkFile = None,
     event: Annotated[
         Path | None,
         typer.Option(help="The event's exact bytes, to check that it is its receipt.", exists=True),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Check a receipt offline: leaf, block, log and checkpoint, each against the keys in the policy."""
-    trusted = read_policy(policy)
+    """Check a receipt offline: leaf, block, log, checkpoint, quorum, each against the keys in the policy."""
+    trusted = read_policy(policy, network)
     value = event.read_bytes() if event else None
     try:
         verified = verify_receipt(receipt.read_bytes(), trusted, event=value)
