@@ -120,7 +120,7 @@ static void put_digest(uint8_t *out, const uint32_t words[8]) {
         s[0] += a, s[1] += b, s[2] += c, s[3] += d, s[4] += e, s[5] += f, s[6] += g, s[7] += h;        \
     }                                                                                                  \
     __attribute__((target(TARGET))) static void NAME(const uint8_t *prefix, uint64_t prefix_size,      \
-                                                     const uint8_t *data, const uint64_t *ends,        \
+                                                     const uint8_t *data, const uint64_t *places,       \
                                                      uint64_t count, uint8_t *out) {                   \
         Lane lanes[LANES];                                                                             \
         NAME##_words s[8];                                                                             \
@@ -133,8 +133,8 @@ static void put_digest(uint8_t *out, const uint32_t words[8]) {
             for (int lane = 0; lane < LANES; lane++) {                                                 \
                 Lane *at = &lanes[lane];                                                               \
                 if (at->next == at->blocks && begun < count) {                                         \
-                    begin(at, begun, prefix, prefix_size, data + ends[begun],                          \
-                          ends[begun + 1] - ends[begun]);                                              \
+                    begin(at, begun, prefix, prefix_size, data + places[begun],                          \
+                          places[begun + 1] - places[begun]);                                              \
                     begun++, busy++;                                                                   \
                     for (int i = 0; i < 8; i++)                                                        \
                         s[i][lane] = START[i];                                                         \
@@ -166,13 +166,18 @@ int salus_sha256_lanes(void) {
     return __builtin_cpu_supports("avx2") ? 8 : 0;
 }
 
-/* Write SHA-256(prefix || data[ends[i]..ends[i + 1]]) to out[32 i..] for each i below count. */
-void salus_sha256_many(const uint8_t *prefix, uint64_t prefix_size, const uint8_t *data,
-                       const uint64_t *ends, uint64_t count, uint8_t *out) {
+/* Write SHA-256(prefix || data[places[i]..places[i + 1]]) to out[32 i..] for each i below count.
+   Return 0, or -1 with nothing done if the places go backwards or beyond the data. */
+int salus_sha256_many(const uint8_t *prefix, uint64_t prefix_size, const uint8_t *data,
+                      uint64_t data_size, const uint64_t *places, uint64_t count, uint8_t *out) {
+    for (uint64_t i = 0; i < count; i++)
+        if (places[i] > places[i + 1] || places[i + 1] > data_size)
+            return -1;
     if (count == 0)
-        return;
+        return 0;
     if (salus_sha256_lanes() == 16)
-        sha256_of_16(prefix, prefix_size, data, ends, count, out);
+        sha256_of_16(prefix, prefix_size, data, places, count, out);
     else
-        sha256_of_8(prefix, prefix_size, data, ends, count, out);
+        sha256_of_8(prefix, prefix_size, data, places, count, out);
+    return 0;
 }

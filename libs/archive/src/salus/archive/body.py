@@ -5,7 +5,7 @@ The one definition of the columns. The sequencer encodes bodies; receipts, fsck 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -37,6 +37,7 @@ ACCEPTED = "accepted"
 
 # A damaged page costs at most this many rows their readability, and queries skip groups by statistics.
 ROWS_PER_GROUP = 4096
+ROWS_PER_BATCH = 1024
 # What pyarrow raises for bytes that are not what they should be.
 _UNREADABLE = (pa.ArrowException, OSError, ValueError, MemoryError, OverflowError, KeyError)
 _DICTIONARY = ["topic", "status", "source", "type"]
@@ -117,12 +118,28 @@ def decode_body(data: bytes, *, columns: Sequence[str] | None = None, verify_pag
     """
     names = SCHEMA.names if columns is None else list(columns)
     try:
-        file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=verify_pages)
-        if file.schema_arrow.remove_metadata() != SCHEMA:
-            raise BodyError("the Parquet file does not have the columns of a body")
-        return file.read(columns=names, use_threads=False)
+        return _open(data, verify_pages=verify_pages).read(columns=names, use_threads=False)
     except _UNREADABLE as error:
         raise BodyError(f"the Parquet file cannot be read: {error}") from error
+
+
+def body_batches(data: bytes) -> Iterator[pa.RecordBatch]:
+    """Yield the body's rows in batches that fit a processor's cache, decoding each when it is asked for.
+
+    Raises:
+        BodyError: as `decode_body`.
+    """
+    try:
+        yield from _open(data).iter_batches(batch_size=ROWS_PER_BATCH, use_threads=False)
+    except _UNREADABLE as error:
+        raise BodyError(f"the Parquet file cannot be read: {error}") from error
+
+
+def _open(data: bytes, *, verify_pages: bool = False) -> pq.ParquetFile:
+    file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=verify_pages)
+    if file.schema_arrow.remove_metadata() != SCHEMA:
+        raise BodyError("the Parquet file does not have the columns of a body")
+    return file
 
 
 def _array(values: Sequence[Any], column: pa.Field) -> pa.Array:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -17,6 +18,30 @@ from salus.archive.body import SCHEMA, decode_body
 # Few different values among many: each is made a Python string once.
 _REPEATING = frozenset({"topic", "status", "source", "type"})
 Columns = dict[str, list[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Spans:
+    """The cells of a column of variable length: their bytes joined, and where each begins and the last ends.
+
+    A null cell has no bytes.
+    """
+
+    data: bytes
+    places: array[int]
+
+    def cells(self) -> list[bytes]:
+        """Return the cells."""
+        data = self.data
+        return [data[start:end] for start, end in pairwise(self.places)]
+
+
+def spans_of(column: pa.Array) -> Spans:
+    """Return the cells of a binary or string column."""
+    _, offsets_buffer, data_buffer = column.buffers()
+    offsets = array("i")
+    offsets.frombytes(offsets_buffer[column.offset * 4 : (column.offset + len(column) + 1) * 4])
+    return Spans(data_buffer.to_pybytes() if data_buffer is not None else b"", array("Q", offsets))
 
 
 def columns_of_body(data: bytes, *, names: Sequence[str] | None = None) -> Columns:
@@ -39,9 +64,9 @@ def _list_of(name: str, column: pa.Array | pa.ChunkedArray) -> list[Any]:
     if name in _REPEATING:
         return _repeating(chunk)
     if kind == pa.string():
-        values: list[Any] = [value.decode() for value in _variable(chunk)]
+        values: list[Any] = [value.decode() for value in spans_of(chunk).cells()]
     elif kind == pa.binary():
-        values = _variable(chunk)
+        values = spans_of(chunk).cells()
     elif pa.types.is_fixed_size_binary(kind):
         values = _fixed(chunk, kind.byte_width)
     else:
@@ -54,14 +79,6 @@ def _repeating(chunk: pa.Array) -> list[Any]:
     words = [*encoded.dictionary.to_pylist(), None]
     indices = encoded.indices.fill_null(len(words) - 1)
     return [words[i] for i in _numbers(indices, "i")]
-
-
-def _variable(chunk: pa.Array) -> list[bytes]:
-    _, offsets_buffer, data_buffer = chunk.buffers()
-    offsets = array("i")
-    offsets.frombytes(offsets_buffer[chunk.offset * 4 : (chunk.offset + len(chunk) + 1) * 4])
-    data = data_buffer.to_pybytes() if data_buffer is not None else b""
-    return [data[start:end] for start, end in pairwise(offsets)]
 
 
 def _fixed(chunk: pa.Array, width: int) -> list[bytes]:

@@ -10,12 +10,13 @@ import ctypes
 from array import array
 from collections.abc import Callable, Sequence
 from hashlib import sha256
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 LIBRARY = f"{__file__.rpartition('/')[0]}/_sha256_lanes.so"
 SIZE = 32
 # With fewer messages most lanes would be idle.
 MESSAGES_MIN = 16
+ASTRAY = "spans that go backwards or beyond the data"
 
 Many = Callable[[bytes, bytes, "array[int]"], bytes]
 """(prefix, messages joined, where each begins and the last ends) -> the digests joined."""
@@ -27,6 +28,21 @@ def hash_each(prefix: bytes, messages: Sequence[bytes]) -> list[bytes]:
         return [sha256(prefix + message).digest() for message in messages]
     places = array("Q", accumulate(map(len, messages), initial=0))
     return split(_many(prefix, b"".join(messages), places))
+
+
+def hash_spans(prefix: bytes, data: bytes, places: array[int]) -> bytes:
+    """Return the joined SHA-256(prefix || span) of the spans of some bytes.
+
+    `places` (type code Q) says where each span begins, and where the last one ends.
+
+    Raises:
+        ValueError: the places are not within the data, one after the other.
+    """
+    if _many is None or len(places) <= MESSAGES_MIN:
+        if any(start > end for start, end in pairwise(places)) or places[-1] > len(data):
+            raise ValueError(ASTRAY)
+        return b"".join(sha256(prefix + data[start:end]).digest() for start, end in pairwise(places))
+    return _many(prefix, data, places)
 
 
 def hash_pieces(prefix: bytes, data: bytes, size: int) -> bytes:
@@ -55,11 +71,11 @@ def load(path: str = LIBRARY) -> tuple[Many | None, int]:
         run = library.salus_sha256_many
     except (OSError, AttributeError):
         return None, 1
-    run.restype = None
     run.argtypes = [
         ctypes.c_char_p,
         ctypes.c_uint64,
         ctypes.c_char_p,
+        ctypes.c_uint64,
         ctypes.c_void_p,
         ctypes.c_uint64,
         ctypes.c_void_p,
@@ -69,7 +85,8 @@ def load(path: str = LIBRARY) -> tuple[Many | None, int]:
         # ctypes releases the interpreter lock during the call.
         count = len(places) - 1
         out = ctypes.create_string_buffer(SIZE * count)
-        run(prefix, len(prefix), data, places.buffer_info()[0], count, out)
+        if run(prefix, len(prefix), data, len(data), places.buffer_info()[0], count, out):
+            raise ValueError(ASTRAY)
         return out.raw
 
     return (many, counted) if counted > 1 and _is_right(many) else (None, 1)

@@ -48,7 +48,12 @@ def levels_of(leaves: Sequence[bytes]) -> list[list[bytes]]:
 
 def root_of(leaves: Sequence[bytes]) -> bytes:
     """Return the Merkle tree hash over leaf hashes; the empty tree has the hash of no bytes."""
-    level = b"".join(leaves)
+    return root_of_joined(b"".join(leaves))
+
+
+def root_of_joined(leaves: bytes) -> bytes:
+    """Return the Merkle tree hash over leaf hashes that are joined."""
+    level = leaves
     while len(level) > HASH_SIZE:
         level = _above(level)
     return level or EMPTY_ROOT
@@ -71,6 +76,20 @@ def path_in(levels: Sequence[Sequence[bytes]], index: int) -> list[bytes]:
             path.append(level[sibling])
         index >>= 1
     return path
+
+
+def joined_paths(levels: Sequence[Sequence[bytes]]) -> list[bytes]:
+    """Return every leaf's path, its hashes joined: `[b"".join(path_in(levels, i)) for i in …]`, but fast.
+
+    The path of a node is its sibling, if it has one, and then its parent's path.
+    """
+    paths = [b""]
+    for level in reversed(levels[:-1]):
+        siblings = [node for pair in zip(level[1::2], level[0::2], strict=False) for node in pair]
+        # A node without a sibling stands last and has its parent's path.
+        siblings += [b""] * (len(level) - len(siblings))
+        paths = [sibling + paths[index >> 1] for index, sibling in enumerate(siblings)]
+    return paths
 
 
 def root_from_path(*, leaf: bytes, index: int, tree_size: int, path: Sequence[bytes]) -> bytes:

@@ -1,0 +1,163 @@
+"""Tells, column by column, whether a body is what its header says: what `check_body` names, row by row.
+
+Nearly every body is sound, so this is where checking a ledger spends its time. Only the events' JSON is
+looked at one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Annotated
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from salus.archive.body import ACCEPTED
+from salus.archive.columns import Spans, spans_of
+from salus.ledger.block import LEAF_ORIGIN, Header
+from salus.ledger.hashing import hash_spans
+from salus.ledger.merkle import HASH_SIZE, LEAF_PREFIX, root_of_joined
+
+FROM_VALUE = ("id", "source", "type", "subject", "time")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_DIGEST = pa.binary(HASH_SIZE)
+
+
+class Attributes(msgspec.Struct, frozen=True, gc=False):
+    """The attributes of an event that a body repeats in columns."""
+
+    id: str
+    source: str
+    type: str
+    subject: str
+    time: Annotated[datetime, msgspec.Meta(tz=True)]
+
+
+ATTRIBUTES = msgspec.json.Decoder(Attributes)
+
+
+def microseconds(time: datetime) -> int:
+    """Return a time as a body states it, in whole microseconds since 1970 UTC."""
+    since = time - _EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+
+
+def is_sound(header: Header, batches: Iterable[pa.RecordBatch]) -> bool:
+    """Tell whether `check_body` would find nothing in these rows, which are all of the body's."""
+    rows, accepted, hashes = 0, 0, []
+    order = _Order(header)
+    for batch in batches:
+        columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+        is_accepted = pc.equal(columns["status"], ACCEPTED)
+        rows += batch.num_rows
+        accepted += is_accepted.true_count
+        values = spans_of(columns["value"])
+        stored = _joined(columns["leaf_hash"])
+        if not (
+            _keeps_what_it_should(columns, is_accepted)
+            and order.goes_on(columns)
+            and _hashes(columns, values) == stored
+            and _repeats_the_events(columns, is_accepted, values)
+        ):
+            return False
+        hashes.append(stored)
+    return (rows, accepted) == (header.leaves, header.accepted) and root_of_joined(
+        b"".join(hashes)
+    ) == header.root
+
+
+def _keeps_what_it_should(columns: dict[str, pa.Array], accepted: pa.BooleanArray) -> bool:
+    """An accepted row has its value, a rejected one nothing but its digest."""
+    whole = pc.and_(pc.is_valid(columns["value"]), pc.is_null(columns["digest"]))
+    bare = pc.and_(pc.is_null(columns["value"]), pc.is_valid(columns["digest"]))
+    for name in FROM_VALUE:
+        bare = pc.and_(bare, pc.is_null(columns[name]))
+    return bool(pc.all(pc.if_else(accepted, whole, bare)).as_py())
+
+
+class _Order:
+    """Each row lies within the header's ranges, after the row before it."""
+
+    def __init__(self, header: Header) -> None:
+        self._ranges = {(r.topic, r.partition): (r.first, r.next) for r in header.ranges}
+        self._last = ("", -1, -1)
+
+    def goes_on(self, columns: dict[str, pa.Array]) -> bool:
+        """Tell whether these rows do, after those of the calls before."""
+        for place, start, end in _runs(columns["topic"], columns["partition"]):
+            run = columns["offset"].slice(start, end - start)
+            first, following = self._ranges.get(place, (0, 0))
+            lowest, highest = run[0].as_py(), run[-1].as_py()
+            if (*place, lowest) <= self._last or lowest < first or highest >= following:
+                return False
+            if len(run) > 1 and pc.min(pc.pairwise_diff(run)).as_py() <= 0:
+                return False
+            self._last = (*place, highest)
+        return True
+
+
+def _runs(topics: pa.Array, partitions: pa.Array) -> list[tuple[tuple[str, int], int, int]]:
+    """Return each stretch of rows of one partition: which, its first row, and the row after its last."""
+    named, numbered = pc.run_end_encode(topics), pc.run_end_encode(partitions)
+    ends = sorted({*named.run_ends.to_pylist(), *numbered.run_ends.to_pylist()})
+    starts = [0, *ends[:-1]]
+    return [
+        ((topics[start].as_py(), partitions[start].as_py()), start, end)
+        for start, end in zip(starts, ends, strict=True)
+    ]
+
+
+def _hashes(columns: dict[str, pa.Array], values: Spans) -> bytes:
+    """Return the rows' leaf hashes, joined, out of position, status, signature and value."""
+    computed = hash_spans(LEAF_PREFIX, values.data, values.places)
+    rows = len(columns["value"])
+    digests = pa.Array.from_buffers(_DIGEST, rows, [None, pa.py_buffer(computed)])
+    if columns["value"].null_count:
+        digests = pc.if_else(pc.is_valid(columns["value"]), digests, columns["digest"])
+    leaves = spans_of(_leaf_data(columns, digests))
+    return hash_spans(LEAF_PREFIX + LEAF_ORIGIN, leaves.data, leaves.places)
+
+
+def _joined(hashes: pa.FixedSizeBinaryArray) -> bytes:
+    start = hashes.offset * HASH_SIZE
+    joined: bytes = hashes.buffers()[1][start : start + len(hashes) * HASH_SIZE].to_pybytes()
+    return joined
+
+
+def _leaf_data(columns: dict[str, pa.Array], digests: pa.Array) -> pa.BinaryArray:
+    """Return what each leaf hashes, after its origin (docs/ledger-format.md)."""
+    length = pc.fill_null(pc.cast(pc.binary_length(columns["signature"]), pa.string()), "-")
+    numbers = [pc.cast(columns[name], pa.string()) for name in ("partition", "offset")]
+    line = pc.binary_join_element_wise(columns["topic"], *numbers, columns["status"], length, " ")
+    ended = pc.binary_join_element_wise(line, "\n", "")
+    return pc.binary_join_element_wise(
+        pc.cast(ended, pa.binary()),
+        pc.cast(digests, pa.binary()),
+        pc.fill_null(columns["signature"], b""),
+        b"",
+    )
+
+
+def _repeats_the_events(columns: dict[str, pa.Array], accepted: pa.BooleanArray, values: Spans) -> bool:
+    decode = ATTRIBUTES.decode
+    try:
+        events = [decode(value) for value in values.cells() if value]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    told = {
+        "id": [event.id for event in events],
+        "source": [event.source for event in events],
+        "type": [event.type for event in events],
+        "subject": [event.subject for event in events],
+        "time": list(map(microseconds, (event.time for event in events))),
+    }
+    everything = accepted.true_count == len(accepted)
+    columns = columns | {"time": columns["time"].cast(pa.int64())}
+    return all(
+        pa.array(told[name], type=columns[name].type).equals(
+            columns[name] if everything else columns[name].filter(accepted)
+        )
+        for name in FROM_VALUE
+    )
