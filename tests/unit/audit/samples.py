@@ -11,7 +11,7 @@ from msgspec import inspect
 
 from salus.audit.domain.entry import Place
 from salus.audit.domain.network import Surroundings
-from salus.events.catalogue import EventData, all_types
+from salus.events.catalogue import EventData, all_types, type_of
 from salus.events.envelope import Event, decode_event, encode_event
 
 NOON = datetime(2026, 11, 22, 12, 0, 0, 250_000, tzinfo=UTC)
@@ -49,7 +49,8 @@ def place(index: int = 0, **changes: Any) -> Place:
 def event_of(
     data: EventData, *, source: str = MEMBER, name: str = "event-1", subject: str | None = None
 ) -> Event:
-    chosen = subject or getattr(data, "patient", None) or getattr(data, "did", None) or "subject-1"
+    about = type_of(data).subject_field
+    chosen = subject or (getattr(data, about) if about else "subject-1")
     return decode_event(encode_event(data, id=name, source=source, subject=chosen, time=NOON))
 
 

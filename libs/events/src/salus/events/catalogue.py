@@ -139,6 +139,46 @@ class RoleWithdrawn(EventData):
     role: Role
 
 
+class AssignedTopic(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Partitions of one input topic."""
+
+    topic: Text
+    partitions: Annotated[tuple[Count, ...], msgspec.Meta(min_length=1, max_length=10_000)]
+
+
+class AssignedShard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What one shard seals; no topics: nothing any more."""
+
+    id: Count
+    topics: Annotated[tuple[AssignedTopic, ...], msgspec.Meta(max_length=1024)]
+
+
+class AddedShard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A shard that is new: its id, its origin, and the C2SP verifier key that its headers begin with."""
+
+    id: Count
+    origin: Text
+    verifier_key: Text
+
+
+@event(
+    "salus.identity.shards-assigned.v1",
+    owner=Owner.IDENTITY,
+    retention=Retention.NETWORK,
+    subject_field="network",
+)
+class ShardsAssigned(EventData):
+    """From here on these shards seal these partitions; a partition that is not named stays where it is.
+
+    `network` is the network's origin. `epoch` counts the assignments; the one of network.json is 0.
+    """
+
+    network: Text
+    epoch: Count
+    shards: Annotated[tuple[AssignedShard, ...], msgspec.Meta(min_length=1, max_length=1024)]
+    added: Annotated[tuple[AddedShard, ...], msgspec.Meta(max_length=1024)] = ()
+
+
 # --- consent --------------------------------------------------------------------------------------
 
 _consent_event = partial(event, owner=Owner.CONSENT, retention=Retention.ACCESS, subject_field="patient")

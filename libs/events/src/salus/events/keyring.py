@@ -16,6 +16,7 @@ from salus.events.catalogue import (
     PublicKey,
     RoleGranted,
     RoleWithdrawn,
+    ShardsAssigned,
 )
 from salus.events.did import key_of
 from salus.events.envelope import Event
@@ -52,7 +53,8 @@ class KeyRing:
     `position` is the offset after the last identity event that was folded, and `time` the latest time
     that one of them states: whoever judges by the ring judges at `time` or later, so that a revocation it
     knows of counts although clocks differ. The ring starts with the root party alone: the identity service,
-    named in the network file that everyone holds.
+    named in the network file that everyone holds. `assignments` are the partitions' assignments to shards
+    that were stated, each with the position after it; what they come to is `salus.events.sharding`.
     """
 
     parties: dict[str, Party] = field(default_factory=dict)
@@ -60,6 +62,7 @@ class KeyRing:
     position: int = 0
     versions: dict[str, int] = field(default_factory=dict)
     time: datetime = LONG_AGO
+    assignments: list[tuple[int, ShardsAssigned]] = field(default_factory=list)
 
     @classmethod
     def rooted(cls, *, did: str, key: PublicKey) -> KeyRing:
@@ -68,10 +71,11 @@ class KeyRing:
         ring.apply(PartyRegistered(did=did, kind="service", keys=(key,), roles=("identity",)))
         return ring
 
-    def fold(self, event: Event) -> None:
+    def fold(self, event: Event, *, offset: int | None = None) -> None:
         """Fold one accepted identity event; one that expects another version of its party is stale.
 
-        The identity service refuses a stale event too, so ring and service always agree.
+        The identity service refuses a stale event too, so ring and service always agree. `offset` is where
+        the event stands; by default right after what is known.
         """
         expected, subject = event.envelope.expectedversion, event.envelope.subject
         if expected is not None:
@@ -80,6 +84,8 @@ class KeyRing:
             self.versions[subject] = expected + 1
         self.time = max(self.time, event.envelope.time)
         self.apply(event.data, at=event.envelope.time)
+        if isinstance(event.data, ShardsAssigned):
+            self.assignments.append(((self.position if offset is None else offset) + 1, event.data))
 
     def apply(self, data: EventData, *, at: datetime = LONG_AGO) -> None:
         """Take one fact as it is, without regard to versions; data of other contexts changes nothing.

@@ -38,7 +38,7 @@ def apply_identity_record(ring: KeyRing, record: Record) -> None:
     except RejectedError as error:
         _log.warning("identity record ignored", offset=record.offset, reason=str(error.reason))
     else:
-        ring.fold(judged.event)
+        ring.fold(judged.event, offset=record.offset)
     ring.position = record.offset + 1
 
 

@@ -15,6 +15,9 @@ from salus.identity.domain import PartyState, evolve
 from salus.identity.handlers import found_network
 from salus.identity.ports import World
 from salus.identity.settings import Settings
+from salus.identity.shards import ShardingState, concerns
+from salus.identity.shards import evolve as evolve_sharding
+from salus.identity.shards_api import shard_routes
 from salus.messaging import ping
 from salus.runtime.auth import Authenticator
 from salus.runtime.contract import Contract, ContractHost
@@ -28,6 +31,9 @@ from salus.runtime.telemetry import set_up
 
 AUDIENCE = "salus:identity"
 PARTIES = Contract(kind="party", topic=IDENTITY_TOPIC, state=PartyState, evolve=evolve)
+SHARDS = Contract(
+    kind="sharding", topic=IDENTITY_TOPIC, state=ShardingState, evolve=evolve_sharding, aggregate=concerns
+)
 
 
 def now() -> datetime:
@@ -48,9 +54,10 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
         )
         partitions: Sequence[tuple[str, int]] = network.topic_partitions(IDENTITY_TOPIC)
         follower = await stack.enter_async_context(
-            open_follower(kafka, store=store, identity=ring, contracts=[PARTIES], partitions=partitions)
+            open_follower(kafka, store=store, identity=ring, contracts=[PARTIES, SHARDS], partitions=partitions)
         )
         parties = ContractHost(PARTIES, follower=follower, store=store, publisher=publisher)
+        shards = ContractHost(SHARDS, follower=follower, store=store, publisher=publisher)
         world = World(parties=parties, ring=ring)
         await found_network(network, at=now(), world=world)
         checks: dict[str, Check] = {
@@ -61,6 +68,7 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
         app = create_app(settings, title="Salus identity", checks=checks)
         authenticate = Authenticator(ring, audience=AUDIENCE)
         app.include_router(routes(world=world, authenticate=authenticate, now=now))
+        app.include_router(shard_routes(shards, network, authenticate=authenticate))
         yield app
 
 

@@ -87,6 +87,19 @@ def _role_withdrawn(data: c.RoleWithdrawn) -> Facts:
     return _role(data, Activity.ROLE_ENDED, f"{short(data.did)} no longer holds the role {data.role}.")
 
 
+@describes(c.ShardsAssigned)
+def _shards_assigned(data: c.ShardsAssigned) -> Facts:
+    sealing = sum(1 for shard in data.shards if shard.topics)
+    return Facts(
+        activity=Activity.LEDGER_MOVED,
+        action="U",
+        severity=Severity.MEDIUM,
+        summary=f"Assignment {data.epoch}: {sealing} shards seal the network's topics.",
+        object=str(data.epoch),
+        object_kind="assignment",
+    )
+
+
 def _role(data: c.RoleGranted | c.RoleWithdrawn, activity: Activity, summary: str) -> Facts:
     return Facts(
         activity=activity,

@@ -1,0 +1,124 @@
+"""Which shard seals which partition: the founding assignment and every `shards-assigned` event after it.
+
+Pure, and the same for everybody who has folded the identity topic as far: a block's header says how far its
+sequencer had, so anyone can tell which assignment it had to follow.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from salus.events.catalogue import AddedShard, ShardsAssigned
+from salus.ledger.errors import KeyTextError
+from salus.ledger.note import NoteVerifier
+
+Partition = tuple[str, int]
+"""Topic and partition."""
+
+
+class FoundingShard(Protocol):
+    """A shard of network.json."""
+
+    @property
+    def id(self) -> int:
+        """The number that names its objects."""
+
+    @property
+    def origin(self) -> str:
+        """The name that its headers bear."""
+
+    @property
+    def topics(self) -> Mapping[str, Iterable[int]]:
+        """The partitions that it seals in the beginning; none if it was added later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """One assignment: who seals what for whoever knows the identity topic up to `position` or further."""
+
+    number: int
+    position: int
+    holders: Mapping[Partition, int]
+
+    def partitions_of(self, shard: int) -> frozenset[Partition]:
+        """Return what one shard seals."""
+        return frozenset(at for at, holder in self.holders.items() if holder == shard)
+
+
+@dataclass(frozen=True, slots=True)
+class Sharding:
+    """Every assignment there has been, from the founding one (epoch 0) on, and every shard by its id."""
+
+    epochs: tuple[Epoch, ...]
+    origins: Mapping[int, str]
+    added: Mapping[int, AddedShard]
+
+    @classmethod
+    def of(
+        cls, founders: Iterable[FoundingShard], assignments: Iterable[tuple[int, ShardsAssigned]] = ()
+    ) -> Sharding:
+        """Return the sharding after these events, each with the position after it.
+
+        An event that cannot follow, by `objection`, changes nothing.
+        """
+        shards = tuple(founders)
+        holders = {(t, p): s.id for s in shards for t, partitions in s.topics.items() for p in partitions}
+        sharding = cls((Epoch(0, 0, holders),), {s.id: s.origin for s in shards}, {})
+        for position, event in assignments:
+            sharding = sharding.after(event, position=position)
+        return sharding
+
+    @property
+    def now(self) -> Epoch:
+        """The last assignment."""
+        return self.epochs[-1]
+
+    def at(self, position: int) -> Epoch:
+        """Return the assignment that is known at a position of the identity topic."""
+        return self.epochs[bisect_right(self.epochs, position, key=lambda epoch: epoch.position) - 1]
+
+    def shard_of(self, origin: str) -> int | None:
+        """Return the id of the shard with that origin."""
+        return next((shard for shard, known in self.origins.items() if known == origin), None)
+
+    def after(self, event: ShardsAssigned, *, position: int) -> Sharding:
+        """Return the sharding after the event; a partition that it does not name stays where it is."""
+        if self.objection(event) is not None:
+            return self
+        moved = {(t.topic, p): s.id for s in event.shards for t in s.topics for p in t.partitions}
+        epoch = Epoch(event.epoch, position, {**self.now.holders, **moved})
+        origins = {**self.origins, **{shard.id: shard.origin for shard in event.added}}
+        return Sharding((*self.epochs, epoch), origins, {**self.added, **{s.id: s for s in event.added}})
+
+    def objection(self, event: ShardsAssigned) -> tuple[str, str] | None:
+        """Return why the event cannot follow, as code and sentence; None if it can.
+
+        An added shard that is known by id and origin already is none: network.json may name it before.
+        """
+        if event.epoch != self.now.number + 1:
+            return "wrong-epoch", f"the next epoch is {self.now.number + 1}, not {event.epoch}"
+        known = dict(self.origins)
+        for index, shard in enumerate(event.added):
+            again = any(shard.id == earlier.id for earlier in (*self.added.values(), *event.added[:index]))
+            taken = again or known.get(shard.id, shard.origin) != shard.origin
+            if taken or any(o == shard.origin and i != shard.id for i, o in known.items()):
+                return "shard-exists", f"shard {shard.id} or its origin is taken"
+            if not _is_key_of(shard):
+                return "malformed-key", f"no C2SP verifier key (Ed25519) of {shard.origin}"
+            known[shard.id] = shard.origin
+        if unknown := sorted({shard.id for shard in event.shards} - known.keys()):
+            return "unknown-shard", f"nobody has added shard {unknown[0]}"
+        named = [(t.topic, p) for shard in event.shards for t in shard.topics for p in t.partitions]
+        if len(named) != len(set(named)):
+            return "assigned-twice", "a partition is assigned to two shards, or twice to one"
+        return None
+
+
+def _is_key_of(shard: AddedShard) -> bool:
+    try:
+        return NoteVerifier.from_vkey(shard.verifier_key).name == shard.origin
+    except KeyTextError:
+        return False

@@ -1,0 +1,131 @@
+"""Shards over HTTP: which of them seals which partitions, and changing that."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
+from pydantic import BaseModel, ConfigDict, Field
+
+from salus.events.catalogue import AddedShard, AssignedShard, AssignedTopic
+from salus.events.keyring import Party
+from salus.events.sharding import Sharding
+from salus.identity.domain import Actor
+from salus.identity.shards import AssignShards, ShardingState, decide
+from salus.runtime.contract import ContractHost
+from salus.runtime.network import Network
+from salus.runtime.problems import documented
+
+SHARDS_MAX = 1024
+INTEGER_MAX = 2**53 - 1
+Id = Annotated[int, Field(ge=0, le=INTEGER_MAX)]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class ShardBody(_Body):
+    """What one shard is to seal."""
+
+    id: Id
+    topics: dict[str, list[Id]] = Field(
+        description="Partitions by topic; none: the shard ends.", examples=[{"salus.clinical.events": [0, 1]}]
+    )
+
+    def as_assigned(self) -> AssignedShard:
+        """Return it as events carry it: in one order, without what is empty."""
+        topics = ((topic, tuple(sorted(partitions))) for topic, partitions in sorted(self.topics.items()))
+        return AssignedShard(
+            self.id, tuple(AssignedTopic(topic, numbers) for topic, numbers in topics if numbers)
+        )
+
+
+class AddedBody(_Body):
+    """A shard that is new."""
+
+    id: Id
+    origin: str = Field(min_length=1, max_length=256, pattern=r"^[^\s+]+$")
+    verifier_key: str = Field(min_length=1, max_length=256, description="C2SP verifier key, Ed25519.")
+
+
+class AssignBody(_Body):
+    """Every partition's new place. `epoch` is the present one plus one: whoever was later gets a 409."""
+
+    epoch: Id
+    shards: list[ShardBody] = Field(min_length=1, max_length=SHARDS_MAX)
+    added: list[AddedBody] = Field(default=[], max_length=SHARDS_MAX)
+
+    def as_command(self) -> AssignShards:
+        """Return the command."""
+        return AssignShards(
+            epoch=self.epoch,
+            shards=tuple(shard.as_assigned() for shard in sorted(self.shards, key=lambda shard: shard.id)),
+            added=tuple(AddedShard(a.id, a.origin, a.verifier_key) for a in self.added),
+        )
+
+
+class ShardView(BaseModel):
+    """A shard: its name, the partitions assigned to it, and the key it began with if it was added later."""
+
+    id: int
+    origin: str
+    topics: dict[str, list[int]]
+    verifier_key: str | None = Field(
+        description="Of an added shard; those of founding ones are in network.json."
+    )
+
+
+class ShardingView(BaseModel):
+    """The assignment in force; epoch 0 is the one of network.json."""
+
+    network: str
+    epoch: int
+    shards: list[ShardView]
+
+    @classmethod
+    def of(cls, network: str, sharding: Sharding) -> ShardingView:
+        """Return the view of the last assignment."""
+        shards = []
+        for shard, origin in sorted(sharding.origins.items()):
+            topics: dict[str, list[int]] = {}
+            for topic, partition in sorted(sharding.now.partitions_of(shard)):
+                topics.setdefault(topic, []).append(partition)
+            added = sharding.added.get(shard)
+            key = added.verifier_key if added else None
+            shards.append(ShardView(id=shard, origin=origin, topics=topics, verifier_key=key))
+        return cls(network=network, epoch=sharding.now.number, shards=shards)
+
+
+def shard_routes(
+    host: ContractHost[ShardingState], network: Network, *, authenticate: Callable[..., Awaitable[Party]]
+) -> APIRouter:
+    """Return the routes about shards."""
+    router = APIRouter(tags=["shards"])
+    caller = Depends(authenticate)
+
+    async def view() -> ShardingView:
+        return ShardingView.of(network.origin, (await host.state(network.origin)).sharding(network.shards))
+
+    @router.get("/shards", responses=documented(503))
+    async def list_shards() -> ShardingView:
+        """Return which shard is to seal which partitions, as of every assignment published until now."""
+        return await view()
+
+    @router.post("/shards", status_code=201, responses=documented(401, 403, 409, 422, 503))
+    async def assign_shards(body: AssignBody, caller: Party = caller) -> ShardingView:
+        """Assign every partition anew: shards appear, take over, give away and end, without a gap."""
+        actor = Actor(did=caller.did, kind=caller.kind, roles=caller.roles)
+        rule = partial(
+            decide,
+            command=body.as_command(),
+            network=network.origin,
+            founders=network.shards,
+            actor=actor,
+        )
+        await host.execute(network.origin, rule)
+        return await view()
+
+    return router

@@ -1,0 +1,90 @@
+"""Who may assign partitions to shards, and which assignments are refused with which code."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from tests.unit.events.test_sharding import TOPIC, Founder, added, assigned
+
+from salus.events.catalogue import ShardsAssigned
+from salus.events.keyring import Party
+from salus.identity.domain import Actor
+from salus.identity.shards import AssignShards, ShardingState, concerns, decide, evolve
+from salus.identity.shards_api import AddedBody, AssignBody, ShardBody, ShardingView, shard_routes
+from salus.runtime.refusal import Refusal
+
+OPERATOR = Actor(did="did:web:salus.example", kind="person", roles=frozenset({"operator"}))
+MEMBER = Actor(did="did:web:hospital.example", kind="member", roles=frozenset())
+
+
+def asked(
+    event: ShardsAssigned, *, actor: Actor = OPERATOR, state: ShardingState | None = None
+) -> ShardsAssigned:
+    command = AssignShards(event.epoch, event.shards, event.added)
+    return decide(state or ShardingState(), command, network="net", founders=[Founder()], actor=actor)
+
+
+def test_an_operator_assigns_and_the_next_assignment_builds_on_it() -> None:
+    first = asked(assigned(1, {0: (0,), 1: (1, 2)}, added(1)))
+    state = evolve(ShardingState(), first)
+    second = asked(assigned(2, {1: (0, 1, 2)}), state=state)
+
+    view = ShardingView.of("net", evolve(state, second).sharding([Founder()]))
+
+    assert view.epoch == 2
+    assert [(shard.id, shard.topics) for shard in view.shards] == [(0, {}), (1, {TOPIC: [0, 1, 2]})]
+    assert view.shards[1].verifier_key == added(1).verifier_key
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "event", "actor"),
+    [
+        ("not-permitted", 403, assigned(1, {0: (0, 1, 2)}), MEMBER),
+        ("wrong-epoch", 409, assigned(2, {0: (0, 1, 2)}), OPERATOR),
+        ("unknown-shard", 422, assigned(1, {7: (0, 1, 2)}), OPERATOR),
+        ("unknown-partition", 422, assigned(1, {0: (0, 1, 2, 3)}), OPERATOR),
+        ("partition-left-out", 422, assigned(1, {0: (0, 1)}), OPERATOR),
+    ],
+)
+def test_what_cannot_be_is_refused(code: str, status: int, event: ShardsAssigned, actor: Actor) -> None:
+    with pytest.raises(Refusal) as caught:
+        asked(event, actor=actor)
+
+    assert (caught.value.code, caught.value.status) == (code, status)
+
+
+def test_only_assignments_belong_to_the_aggregate() -> None:
+    assert concerns("net", assigned(1, {0: (0,)})) == "net"
+    assert concerns("net", added(1)) is None  # type: ignore[arg-type]  # anything else
+    assert evolve(ShardingState(), added(1)) == ShardingState()  # type: ignore[arg-type]  # anything else
+
+
+def test_what_is_asked_for_has_one_form() -> None:
+    body = AssignBody(
+        epoch=1,
+        shards=[ShardBody(id=1, topics={"b": [2, 1], "a": [0]}), ShardBody(id=0, topics={"c": []})],
+        added=[AddedBody(**{name: getattr(added(1), name) for name in ("id", "origin", "verifier_key")})],
+    )
+
+    command = body.as_command()
+
+    assert [shard.id for shard in command.shards] == [0, 1]
+    assert command.shards[0].topics == ()
+    assert [(t.topic, t.partitions) for t in command.shards[1].topics] == [("a", (0,)), ("b", (1, 2))]
+    assert command.added == (added(1),)
+
+
+async def _somebody() -> Party:
+    raise NotImplementedError
+
+
+def test_the_routes_say_which_problems_they_answer() -> None:
+    app = FastAPI()
+    network: Any = None
+    app.include_router(shard_routes(network, network, authenticate=_somebody))
+    operations = app.openapi()["paths"]["/shards"]
+
+    assert {"401", "403", "409", "422", "503"} <= set(operations["post"]["responses"])
+    assert all(operation["description"] for operation in operations.values())
