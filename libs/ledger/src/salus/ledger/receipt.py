@@ -2,7 +2,8 @@
 
 A receipt is two C2SP tlog-proofs (c2sp.org/tlog-proof) with a blank line between them: the first proves
 that a leaf is in a block, whose header note stands where a checkpoint stands; the second proves that this
-header is in the log.
+header is in the log. `salus.ledger.cose` has its other form, which says the same and which
+`verify_receipt` takes as well.
 """
 
 from __future__ import annotations
@@ -10,9 +11,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cryptography.exceptions import InvalidSignature
+
 from salus.ledger.base import base64_of, bytes_of_base64, hash_of_base64, int_of_decimal
 from salus.ledger.block import Header, Leaf, parse_header, parse_leaf
-from salus.ledger.checkpoint import Checkpoint
+from salus.ledger.checkpoint import Checkpoint, open_checkpoint
+from salus.ledger.cose import (
+    LOG_SIZE_MIN,
+    CoseReceipt,
+    TreeProof,
+    is_cose,
+    parse_cose_receipt,
+    sign_root,
+    signed_bytes,
+)
 from salus.ledger.errors import (
     BlockError,
     CheckpointError,
@@ -22,7 +34,7 @@ from salus.ledger.errors import (
     ReceiptError,
 )
 from salus.ledger.merkle import leaf_hash, verify_inclusion
-from salus.ledger.note import NOTE_BYTES_MAX, split_note
+from salus.ledger.note import NOTE_BYTES_MAX, NoteVerifier, Signer, split_note
 from salus.ledger.policy import Cosigner, Policy
 
 PROOF_LINE = "c2sp.org/tlog-proof@v1"
@@ -150,19 +162,47 @@ def parse_receipt(data: bytes) -> Receipt:
     return Receipt(in_block, in_log)
 
 
+def cose_receipt(receipt: bytes, log: NoteVerifier, signer: Signer) -> bytes:
+    """Return a receipt in its COSE form, the root of its checkpoint signed once more by the log.
+
+    Nothing is signed but the root of a checkpoint that bears the log's own valid signature already.
+
+    Raises:
+        NoteError, CheckpointError: the receipt's checkpoint is not one that the log has signed.
+        ReceiptError: `malformed`; or `log-too-small`, as RFC 9942 has no proof for a log of one entry.
+    """
+    parsed = parse_receipt(receipt)
+    checkpoint, _ = open_checkpoint(parsed.in_log.checkpoint, log)
+    if checkpoint.size < LOG_SIZE_MIN:
+        raise ReceiptError("log-too-small", "a log of one entry has no COSE receipt: wait for the next block")
+    _, header = _leaf_and_header(parsed.in_block)
+    return CoseReceipt(
+        log=checkpoint.origin,
+        key_id=signer.key_id,
+        signature=sign_root(signer, checkpoint.root),
+        in_log=TreeProof(checkpoint.size, parsed.in_log.index, parsed.in_log.path),
+        leaf=parsed.in_block.extra or b"",
+        in_block=TreeProof(header.leaves, parsed.in_block.index, parsed.in_block.path),
+        header=parsed.in_block.checkpoint,
+        checkpoint=parsed.in_log.checkpoint,
+    ).encode()
+
+
 def verify_receipt(receipt: bytes, policy: Policy, *, event: bytes | None = None) -> VerifiedReceipt:
-    """Return what the receipt proves to someone with this policy.
+    """Return what the receipt, in its text or its COSE form, proves to someone with this policy.
 
     `event` is the record's value as it was on the topic; without it the receipt speaks of a digest only.
 
     Raises:
         ReceiptError: with the first of `RECEIPT_CODES` that applies, from the leaf upwards.
     """
-    parsed = parse_receipt(receipt)
+    cose = _parse_cose(receipt) if is_cose(receipt) else None
+    parsed = parse_receipt(receipt) if cose is None else _text_form(cose)
     leaf, shown = _leaf_and_header(parsed.in_block)
     if event is not None and leaf_hash(event) != leaf.digest:
         raise ReceiptError("event-digest", "the receipt is of another value")
     _require_path("block-path", leaf.hash(), parsed.in_block, shown.leaves, shown.root)
+    _require_size("block-path", cose.in_block if cose else None, shown.leaves)
     try:
         header = policy.open_header(parsed.in_block.checkpoint, shown.origin)
     except (BlockError, PolicyError) as error:
@@ -172,7 +212,10 @@ def verify_receipt(receipt: bytes, policy: Policy, *, event: bytes | None = None
     except (NoteError, CheckpointError) as error:
         raise ReceiptError("checkpoint-signature", str(error)) from None
     head = seen.checkpoint
+    if cose is not None:
+        _require_cose_signature(cose, policy, head)
     _require_path("log-path", leaf_hash(parsed.in_block.checkpoint), parsed.in_log, head.size, head.root)
+    _require_size("log-path", cose.in_log if cose else None, head.size)
     if seen.shortfall is not None:
         raise ReceiptError("quorum", seen.shortfall)
     return VerifiedReceipt(
@@ -183,6 +226,38 @@ def verify_receipt(receipt: bytes, policy: Policy, *, event: bytes | None = None
         checkpoint=head,
         cosigners=seen.cosigners,
     )
+
+
+def _parse_cose(receipt: bytes) -> CoseReceipt:
+    if len(receipt) > RECEIPT_BYTES_MAX:
+        raise ReceiptError("malformed", f"more than {RECEIPT_BYTES_MAX} bytes")
+    return parse_cose_receipt(receipt)
+
+
+def _text_form(cose: CoseReceipt) -> Receipt:
+    """Return the same receipt without the COSE signature, after the checks that its text would undergo."""
+    in_block = Proof(cose.in_block.index, cose.in_block.path, cose.header, cose.leaf)
+    return parse_receipt(
+        Receipt(in_block, Proof(cose.in_log.index, cose.in_log.path, cose.checkpoint)).encode()
+    )
+
+
+def _require_size(code: str, proof: TreeProof | None, size: int) -> None:
+    if proof is not None and proof.size != size:
+        raise ReceiptError(code, f"a proof in a tree of {proof.size}, and the signed tree has {size}")
+
+
+def _require_cose_signature(cose: CoseReceipt, policy: Policy, head: Checkpoint) -> None:
+    """Require the log's COSE signature over the root of the checkpoint beside it."""
+    named = [key for key in policy.logs if (key.name, key.key_id) == (cose.log, cose.key_id)]
+    if not named or cose.log != head.origin:
+        raise ReceiptError(
+            "checkpoint-signature", "the COSE signature is of a key or log that is not trusted"
+        )
+    try:
+        named[0].check(signed_bytes(cose.log, cose.key_id, head.root), cose.signature)
+    except InvalidSignature:
+        raise ReceiptError("checkpoint-signature", "the COSE signature of the root is wrong") from None
 
 
 def _leaf_and_header(proof: Proof) -> tuple[Leaf, Header]:
