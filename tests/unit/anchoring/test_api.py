@@ -16,10 +16,11 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client import CollectorRegistry
-from tests.unit.anchoring.world import SHARD_SIGNERS, World
+from tests.unit.anchoring.world import LOG_SIGNER, SHARD_SIGNERS, World
 
 from salus.anchoring import tracing
 from salus.anchoring.api import log_routes, receipt_routes, status_routes
+from salus.anchoring.cose import CoseIssuer
 from salus.anchoring.metrics import Metrics
 from salus.anchoring.runner import Runner
 from salus.archive.blocks import BlockArchive
@@ -28,6 +29,8 @@ from salus.archive.log import LogReader
 from salus.archive.receipts import ReceiptMaker, RecordPosition
 from salus.devkit.waiting import until
 from salus.ledger.block import header_key, open_header
+from salus.ledger.cose import is_cose, signed_bytes
+from salus.ledger.note import NoteSigner
 from salus.ledger.receipt import verify_receipt
 from salus.messaging import MessagingError
 from salus.runtime import problems
@@ -64,7 +67,7 @@ async def serving(world: World, *, run: bool = True, poll_interval_s: float = 0.
     app = FastAPI()
     problems.install(app)
     app.include_router(log_routes(runner, LogReader(world.log)))
-    app.include_router(receipt_routes(runner, maker, metrics))
+    app.include_router(receipt_routes(runner, maker, metrics, CoseIssuer(LOG_SIGNER.verifier, LOG_SIGNER)))
     app.include_router(status_routes(runner))
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     running = asyncio.create_task(runner.run()) if run else None
@@ -93,6 +96,48 @@ async def test_a_receipt_that_is_asked_for_before_the_record_exists_comes_when_i
     assert verify_receipt(answer.content, service.world.policy).leaf.offset == 1
     assert answer.headers["content-type"] == "text/plain; charset=utf-8"
     assert answer.headers["access-control-allow-origin"] == "*"
+
+
+async def test_a_receipt_comes_in_its_cose_form_and_says_the_same(service: Service) -> None:
+    for _ in range(2):
+        await service.world.chains[0].seal_samples(1)
+    await service.runner.wait_beyond(1)
+
+    text, cose = await service.receipt(1), await service.receipt(1, format="cose")
+
+    assert cose.headers["content-type"] == 'application/cose; cose-type="cose-sign1"'
+    assert is_cose(cose.content)
+    policy = service.world.policy
+    assert verify_receipt(cose.content, policy) == verify_receipt(text.content, policy)
+    assert (await service.receipt(1, format="jwt")).status_code == 422
+
+
+async def test_the_root_of_a_checkpoint_is_signed_once_for_all_cose_receipts(service: Service) -> None:
+    signed: list[bytes] = []
+
+    class Recording(NoteSigner):
+        def signature_of(self, text: bytes) -> bytes:
+            signed.append(text)
+            return super().signature_of(text)
+
+    issuer = CoseIssuer(LOG_SIGNER.verifier, Recording(LOG_SIGNER.name, LOG_SIGNER._key))
+    for _ in range(2):
+        await service.world.chains[0].seal_samples(2)
+    published = await service.runner.wait_beyond(1)
+    texts = [(await service.receipt(offset)).content for offset in range(4)]
+    for text in texts:
+        verify_receipt(issuer.receipt(text), service.world.policy)
+
+    assert signed == [signed_bytes(LOG_SIGNER.name, LOG_SIGNER.key_id, published.checkpoint.root)]
+
+
+async def test_a_log_of_one_block_has_no_cose_receipt_yet(service: Service) -> None:
+    await service.world.chains[0].seal_samples(1)
+    await service.runner.wait_beyond(0)
+
+    answer = await service.receipt(0, format="cose")
+
+    assert (answer.status_code, answer.json()["code"]) == (409, "log-too-small")
 
 
 async def test_waiting_ends_with_a_404_that_says_how_far_the_log_is(service: Service) -> None:

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from tests.unit.anchoring.world import LOG_SIGNER, SHARD_SIGNERS, World, key
 
 from salus.anchoring.api import log_routes, receipt_routes, status_routes
+from salus.anchoring.cose import CoseIssuer
 from salus.anchoring.cosigning import Cosigning
 from salus.anchoring.metrics import Metrics
 from salus.anchoring.ports import OtherSizeError, WitnessError
@@ -129,7 +130,9 @@ class Witnessed:
         app = FastAPI()
         problems.install(app)
         app.include_router(log_routes(self.runner, log))
-        app.include_router(receipt_routes(self.runner, maker, metrics))
+        app.include_router(
+            receipt_routes(self.runner, maker, metrics, CoseIssuer(LOG_SIGNER.verifier, LOG_SIGNER))
+        )
         app.include_router(status_routes(self.runner))
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         self.http = httpx.AsyncClient(transport=transport, base_url="http://anchoring")

@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from salus.anchoring.adapters.kafka import KafkaAnnouncements, listen
 from salus.anchoring.adapters.witnesses import HttpWitness
 from salus.anchoring.api import log_routes, receipt_routes, status_routes
+from salus.anchoring.cose import CoseIssuer
 from salus.anchoring.cosigning import Cosigning
 from salus.anchoring.handlers import Anchor
 from salus.anchoring.log_bucket import LogBucket
@@ -48,6 +49,7 @@ class Resources:
     runner: Runner
     metrics: Metrics
     maker: ReceiptMaker
+    issuer: CoseIssuer
     client: httpx.AsyncClient
 
 
@@ -91,7 +93,9 @@ def open_resources(settings: Settings) -> Resources:
         open_note=lambda shard, note: open_header(note, verifiers[shard]),
         leaves_cached_max=settings.receipt_leaves_cached_max,
     )
-    return Resources(settings, network, objects, log, runner, metrics, maker, client)
+    return Resources(
+        settings, network, objects, log, runner, metrics, maker, CoseIssuer(signer.verifier, signer), client
+    )
 
 
 def open_cosigning(settings: Settings, log: LogReader, client: httpx.AsyncClient) -> Cosigning | None:
@@ -182,7 +186,7 @@ def build_app(resources: Resources) -> FastAPI:
     }
     app = create_app(settings, title="Salus anchoring", checks=checks)
     app.include_router(log_routes(runner, resources.log))
-    app.include_router(receipt_routes(runner, resources.maker, resources.metrics))
+    app.include_router(receipt_routes(runner, resources.maker, resources.metrics, resources.issuer))
     app.include_router(status_routes(runner))
     return app
 

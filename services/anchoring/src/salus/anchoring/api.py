@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import gzip
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Header, Query, Response
 from pydantic import BaseModel
 
+from salus.anchoring.cose import CoseIssuer
 from salus.anchoring.metrics import Metrics
 from salus.anchoring.runner import Runner
 from salus.archive.errors import ArchiveError, MissingError, NoSuchRecordError
 from salus.archive.log import LogReader, parse_tile_path
 from salus.archive.receipts import Anchored, ReceiptMaker, RecordPosition
+from salus.ledger.errors import ReceiptError
 from salus.ledger.tiles import ENTRIES
 from salus.objects import ObjectsError
 from salus.runtime.problems import ProblemError
@@ -22,6 +24,7 @@ from salus.runtime.problems import ProblemError
 WAIT_S_MAX = 30.0
 TEXT = "text/plain; charset=utf-8"
 BYTES = "application/octet-stream"
+COSE = 'application/cose; cose-type="cose-sign1"'
 # Anyone may check the log, so any web page may read it.
 _OPEN = {"Access-Control-Allow-Origin": "*", "X-Content-Type-Options": "nosniff"}
 _FOR_EVER = {**_OPEN, "Cache-Control": "public, max-age=31536000, immutable"}
@@ -75,7 +78,7 @@ def log_routes(runner: Runner, log: LogReader) -> APIRouter:
     return router
 
 
-def receipt_routes(runner: Runner, maker: ReceiptMaker, metrics: Metrics) -> APIRouter:
+def receipt_routes(runner: Runner, maker: ReceiptMaker, metrics: Metrics, issuer: CoseIssuer) -> APIRouter:
     """Return the route that makes receipts."""
     router = APIRouter(tags=["receipts"])
 
@@ -85,18 +88,24 @@ def receipt_routes(runner: Runner, maker: ReceiptMaker, metrics: Metrics) -> API
         partition: Annotated[int, Query(ge=0, lt=2**31)],
         offset: Annotated[int, Query(ge=0, lt=2**63)],
         wait_s: Annotated[float, Query(ge=0, le=WAIT_S_MAX)] = 0,
+        form: Annotated[
+            Literal["text", "cose"],
+            Query(alias="format", description="`cose`: a COSE Receipt (RFC 9942) that says the same."),
+        ] = "text",
     ) -> Response:
         try:
             record = RecordPosition(topic, partition, offset)
             entry = await _entry_of(runner, record, wait_s)
             with metrics.receipt_seconds.time():
                 data = await _receipt(runner, maker, record, entry)
+                if form == "cose":
+                    data = _cose(issuer, data)
         except ProblemError as problem:
             metrics.receipts.labels(problem.code).inc()
             raise
         metrics.receipts.labels("made").inc()
         # Not for ever: a later checkpoint may carry more cosignatures.
-        return Response(data, media_type=TEXT, headers=_FOR_NOW)
+        return Response(data, media_type=COSE if form == "cose" else TEXT, headers=_FOR_NOW)
 
     return router
 
@@ -177,6 +186,13 @@ async def _receipt(runner: Runner, maker: ReceiptMaker, record: RecordPosition, 
         raise ProblemError(500, error.code, str(error), shard=shard, height=height) from error
     except ObjectsError as error:
         raise _away(error) from error
+
+
+def _cose(issuer: CoseIssuer, receipt: bytes) -> bytes:
+    try:
+        return issuer.receipt(receipt)
+    except ReceiptError as error:
+        raise ProblemError(409, error.code, error.detail) from None
 
 
 def _away(error: ObjectsError) -> ProblemError:
