@@ -4,7 +4,14 @@ Readers are given explicit positions and never join a consumer group: what has b
 known by whoever did it, so offsets kept by the broker would be a second truth.
 """
 
-from salus.messaging.admin import Topic, ensure_topics, partitions_of, ping
+from salus.messaging.admin import (
+    Topic,
+    ensure_topics,
+    partitions_of,
+    ping,
+    set_topic_setting,
+    topic_settings,
+)
 from salus.messaging.errors import BrokerAwayError, DeliveryError, MessagingError, OutOfRangeError
 from salus.messaging.producer import Producer
 from salus.messaging.reader import Reader
@@ -24,4 +31,6 @@ __all__ = [
     "ensure_topics",
     "partitions_of",
     "ping",
+    "set_topic_setting",
+    "topic_settings",
 ]

@@ -7,12 +7,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from salus.messaging.connecting import start, to_the_end
 from salus.messaging.errors import BrokerAwayError, MessagingError
 
 REQUEST_TIMEOUT_MS = 10_000
+# The source of a setting that was made for this topic (Kafka's DescribeConfigs).
+_SET_FOR_TOPIC = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,57 @@ async def partitions_of(bootstrap: str, topics: Iterable[str]) -> dict[str, list
         for topic in described
         if not topic["error_code"]
     }
+
+
+async def topic_settings(bootstrap: str, topics: Iterable[str], name: str) -> dict[str, str]:
+    """Return the value in force of one setting, by topic.
+
+    Raises:
+        MessagingError: a topic does not exist, or the broker refuses.
+    """
+    async with _admin(bootstrap) as client:
+        described = await _described(client, topics)
+    return {
+        topic: next(value for n, value, _ in entries if n == name) for topic, entries in described.items()
+    }
+
+
+async def set_topic_setting(bootstrap: str, topics: Iterable[str], name: str, value: str) -> None:
+    """Make one setting for each topic; the others that were made for it stay.
+
+    Raises:
+        MessagingError: a topic does not exist, or the broker refuses.
+    """
+    async with _admin(bootstrap) as client:
+        # The request replaces all that was set for a topic, so all of it is sent again.
+        changed = [
+            ConfigResource(
+                ConfigResourceType.TOPIC,
+                topic,
+                {n: v for n, v, source in entries if source == _SET_FOR_TOPIC} | {name: value},
+            )
+            for topic, entries in (await _described(client, topics)).items()
+        ]
+        for response in await client.alter_configs(changed) if changed else ():
+            for code, _, _, topic in response.resources:
+                _require_done(topic, code)
+
+
+async def _described(
+    client: AIOKafkaAdminClient, topics: Iterable[str]
+) -> dict[str, list[tuple[str, str, int]]]:
+    wanted = [ConfigResource(ConfigResourceType.TOPIC, topic) for topic in topics]
+    found: dict[str, list[tuple[str, str, int]]] = {}
+    for response in await client.describe_configs(wanted) if wanted else ():
+        for code, _, _, topic, entries in response.resources:
+            _require_done(topic, code)
+            found[topic] = [(entry[0], entry[1], entry[3]) for entry in entries]
+    return found
+
+
+def _require_done(topic: str, code: int) -> None:
+    if code != 0:
+        raise MessagingError(f"topic {topic}: {for_code(code).__name__}")
 
 
 async def ping(bootstrap: str) -> None:

@@ -58,7 +58,7 @@ class Producer:
         if producer is not None:
             await to_the_end(_close(producer))
 
-    async def enqueue(
+    async def enqueue(  # noqa: PLR0913  # what a record is, and where and when it stands
         self,
         topic: str,
         *,
@@ -66,8 +66,11 @@ class Producer:
         value: bytes | None,
         headers: Sequence[tuple[str, bytes]] = (),
         partition: int | None = None,
+        timestamp_ms: int | None = None,
     ) -> Awaitable[Position]:
         """Wait for room in the buffer; return an awaitable of the acknowledged position.
+
+        `timestamp_ms` counts only on a topic that takes the sender's time (`CreateTime`).
 
         Raises:
             DeliveryError: the record cannot be sent at all (unknown topic, larger than the broker takes).
@@ -76,7 +79,12 @@ class Producer:
             raise DeliveryError("the producer is not open")
         try:
             sent = await self._producer.send(
-                topic, key=key, value=value, headers=list(headers), partition=partition
+                topic,
+                key=key,
+                value=value,
+                headers=list(headers),
+                partition=partition,
+                timestamp_ms=timestamp_ms,
             )
         except KafkaError as error:
             raise DeliveryError(f"{topic}: {type(error).__name__}") from error
