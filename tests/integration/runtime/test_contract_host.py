@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from salus.events.did import LocalSigner, multibase_of
 from salus.messaging import Producer, Topic, ensure_topics
 from salus.runtime.contract import Contract, ContractHost
 from salus.runtime.fold import FoldStore, Follower, open_fold_store, open_follower
+from salus.runtime.fold_marks import OtherTopicsError
 from salus.runtime.identity_view import IDENTITY_TOPIC, IdentityView, open_identity_view
 from salus.runtime.network import FoundingParty, Log, Network, Shard
 from salus.runtime.problems import ProblemError
@@ -196,10 +198,10 @@ async def test_a_replica_waits_for_a_database_that_refuses_a_batch(
     root, party = signer(), signer()
     original, failures = FoldStore.set_position, iter([True, False])
 
-    async def fails_once(self: FoldStore, *args: Any) -> None:
+    async def fails_once(self: FoldStore, *args: Any, **marks: Any) -> None:
         if next(failures, False):
             raise OSError("disk full")
-        await original(self, *args)
+        await original(self, *args, **marks)
 
     monkeypatch.setattr(FoldStore, "set_position", fails_once)
     async with replica(parts, root, tmp_path / "a.db") as a:
@@ -208,3 +210,22 @@ async def test_a_replica_waits_for_a_database_that_refuses_a_batch(
 
     assert loaded is not None
     assert loaded.version == 1
+
+
+@pytest.mark.parametrize("change", ["last_digest = x'00'", "last_offset = last_offset + 1000000"])
+async def test_a_state_that_was_folded_from_other_topics_is_refused(
+    parts: Addresses, tmp_path: Path, change: str
+) -> None:
+    root, party = signer(), signer()
+    async with replica(parts, root, tmp_path / "a.db") as a:
+        await a.host.execute(party.did, lambda _: registered(party))
+    async with replica(parts, root, tmp_path / "a.db") as again:
+        state = await again.host.state(party.did)
+    with sqlite3.connect(tmp_path / "a.db") as database:
+        database.execute(f"update fold_positions set {change}")
+    database.close()
+
+    assert state.ids == (party.verification_method,)
+    with pytest.raises(OtherTopicsError, match="restore-topics"):
+        async with replica(parts, root, tmp_path / "a.db"):
+            pass

@@ -15,8 +15,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from salus.events.errors import RejectedError
 from salus.events.judging import judge
 from salus.events.signature import SIGNATURE_HEADER
-from salus.messaging import MessagingError, Position, Reader, Record
+from salus.messaging import MessagingError, OutOfRangeError, Position, Reader, Record
 from salus.runtime.background import background
+from salus.runtime.fold_marks import mark_of, require_same_topics
 from salus.runtime.fold_store import Applied, FoldStore, Outcome, Refused, Stale, open_fold_store
 from salus.runtime.identity_view import IdentityView, time_of
 
@@ -66,12 +67,16 @@ class Follower:
     async def run(self) -> None:
         """Fold until cancelled; Kafka or a database that is away is waited for, and folding goes on then.
 
-        Any other failure ends the task: `check` then raises, and the service is not ready.
+        Any other failure ends the task: `check` then raises, and the service is not ready. So does a topic
+        that ends before what was folded: it is another one, and only a new start can tell.
         """
         while True:
             try:
                 await self._fold_next()
                 self._trouble = None
+            except OutOfRangeError as error:
+                self._trouble = error
+                raise
             except (MessagingError, SQLAlchemyError, OSError) as error:
                 self._trouble = error
                 _log.warning("folding waits", error=type(error).__name__)
@@ -139,9 +144,10 @@ class Follower:
                 else:
                     outcomes[record.at] = await self._fold(connection, record)
                     await self._store.set_outcome(connection, record.at, outcomes[record.at])
-            for (topic, partition), offset in ends.items():
-                if offset > done.get((topic, partition), 0):
-                    await self._store.set_position(connection, topic, partition, offset)
+            last = {(record.topic, record.partition): mark_of(record) for record in records}
+            for at, offset in ends.items():
+                if offset > done.get(at, 0):
+                    await self._store.set_position(connection, at, offset, mark=last.get(at))
         return outcomes
 
     async def _fold(self, connection: AsyncConnection, record: Record) -> Outcome:
@@ -175,7 +181,12 @@ async def open_follower(
     contracts: Sequence[Contract[Any]],
     partitions: Sequence[tuple[str, int]],
 ) -> AsyncIterator[Follower]:
-    """Start folding the partitions from where the store has them; stops when the context is left."""
+    """Start folding the partitions from where the store has them; stops when the context is left.
+
+    Raises:
+        OtherTopicsError: the topics are not those that were folded.
+    """
+    await require_same_topics(bootstrap, await store.marks())
     folded = await store.positions()
     starts = {at: folded.get(at, 0) for at in partitions}
     async with Reader(bootstrap, starts=starts) as reader:

@@ -29,6 +29,8 @@ _positions = Table(
     Column("topic", String(249), primary_key=True),
     Column("partition", Integer, primary_key=True),
     Column("next_offset", BigInteger, nullable=False),
+    Column("last_offset", BigInteger),
+    Column("last_digest", LargeBinary(32)),
 )
 _aggregates = Table(
     "fold_aggregates",
@@ -55,6 +57,14 @@ class Loaded:
 
     version: int
     state: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """The last record that was folded of a partition: by it a topic is known again."""
+
+    offset: int
+    digest: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +136,13 @@ class FoldStore:
             rows = (await connection.execute(select(_positions))).all()
         return {(row.topic, row.partition): row.next_offset for row in rows}
 
+    async def marks(self) -> dict[tuple[str, int], Mark]:
+        """Return the last record folded, by partition, where it is known."""
+        query = select(_positions).where(_positions.c.last_digest.is_not(None))
+        async with self.engine.connect() as connection:
+            rows = (await connection.execute(query)).all()
+        return {(row.topic, row.partition): Mark(row.last_offset, row.last_digest) for row in rows}
+
     async def load_for_command(self, kind: str, aggregate: str, *, topic: str) -> tuple[bytes | None, int]:
         """Return the encoded state and the version that the subject of that name has on the topic.
 
@@ -178,11 +195,13 @@ class FoldStore:
         return {(row.topic, row.partition): row.next_offset for row in rows}
 
     async def set_position(
-        self, connection: AsyncConnection, topic: str, partition: int, offset: int
+        self, connection: AsyncConnection, at: tuple[str, int], offset: int, *, mark: Mark | None = None
     ) -> None:
-        """Record up to where a partition was folded, within the caller's transaction."""
+        """Record up to where a partition was folded and its last record, in the caller's transaction."""
+        topic, partition = at
         key = {"topic": topic, "partition": partition}
-        await _upsert(connection, _positions, key, {"next_offset": offset})
+        last = {"last_offset": mark.offset, "last_digest": mark.digest} if mark else {}
+        await _upsert(connection, _positions, key, {"next_offset": offset, **last})
         old = (_outcomes.c.topic == topic) & (_outcomes.c.partition == partition)
         await connection.execute(
             _outcomes.delete().where(old & (_outcomes.c.offset < offset - OUTCOMES_KEPT))
