@@ -86,7 +86,12 @@ def whom_and_where(network: Path | None) -> tuple[Trust, StoreAddress]:
         trust = Trust.from_network(file.read_bytes())
     except (OSError, ValueError) as error:
         raise CommandError(Exit.USAGE, f"{file}: {error}") from None
-    address = StoreAddress(
+    return trust, address_of(s3)
+
+
+def address_of(s3: S3) -> StoreAddress:
+    """Return where the ledger's two buckets are in a store."""
+    return StoreAddress(
         endpoint=s3.endpoint,
         access_key=s3.access_key,
         secret_key=s3.secret_key,
@@ -94,7 +99,6 @@ def whom_and_where(network: Path | None) -> tuple[Trust, StoreAddress]:
         ledger_bucket=os.environ.get("SALUS_LEDGER_BUCKET", LEDGER_BUCKET),
         log_bucket=os.environ.get("SALUS_LOG_BUCKET", LOG_BUCKET),
     )
-    return trust, address
 
 
 def _bar(stack: ExitStack) -> OnProgress:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.table import Table
@@ -13,7 +13,7 @@ from salus.archive.blocks import BlockArchive
 from salus.archive.body import decode_body
 from salus.archive.errors import ArchiveError
 from salus.archive.log import LogReader
-from salus.cli import checking, monitoring
+from salus.cli import checking, monitoring, restoring
 from salus.cli.callers import call
 from salus.cli.checking import LEDGER_BUCKET, LOG_BUCKET
 from salus.cli.console import Json, emit, err, out
@@ -29,6 +29,7 @@ from salus.objects import ObjectsError, S3Objects, open_store
 app = typer.Typer(no_args_is_help=True, help="Blocks, receipts and the log, straight from the object store.")
 app.command("fsck")(checking.check)
 app.command("monitor")(monitoring.monitor)
+app.command("restore-topics")(restoring.restore_topics)
 WAIT_S_MAX = 30
 ROWS_SHOWN_MAX = 200
 
@@ -53,6 +54,10 @@ def receipt(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Where to write; stdout by default.")
     ] = None,
+    form: Annotated[
+        Literal["text", "cose"],
+        typer.Option("--format", help="cose: a COSE Receipt (RFC 9942), binary, that says the same."),
+    ] = "text",
 ) -> None:
     """Fetch the receipt of a record, waiting a little until it is anchored."""
     query = [
@@ -60,10 +65,11 @@ def receipt(
         ("partition", str(partition)),
         ("offset", str(offset)),
         ("wait_s", str(WAIT_S_MAX)),
+        ("format", form),
     ]
     answer = asyncio.run(call(running_platform(), "anchoring", "GET", "/receipts", query=query))
     if output is None:
-        typer.echo(answer.text, nl=False)
+        typer.echo(answer.content, nl=False)
     else:
         output.write_bytes(answer.content)
 

@@ -1,0 +1,162 @@
+"""Fills topics with what the ledger has of them, so that every record stands at its old offset again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Mapping
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Self
+
+from salus.archive.replay import SealedBlock, SealedRecord
+from salus.events.signature import SIGNATURE_HEADER
+from salus.ledger.block import NO_DIGEST
+from salus.ledger.merkle import leaf_hash
+from salus.messaging import Position, Producer, Reader, Record
+
+# Says why a record without a value stands where another one stood.
+FILLER_HEADER = "salus-restored"
+# The client library refuses a record that has neither key nor value.
+FILLER_KEY = b"salus-restored"
+UNACKNOWLEDGED_MAX = 1000
+POLL_RECORDS_MAX = 500
+POLL_MS = 1000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+Partition = tuple[str, int]
+
+
+class OtherRecordError(Exception):
+    """A topic holds something else than the ledger, so it is not a topic that was lost."""
+
+    def __init__(self, at: Position) -> None:
+        super().__init__(
+            f"{at.topic} {at.partition} has another record at offset {at.offset} than the ledger"
+        )
+        self.at = at
+
+
+class Refill:
+    """Appends the records of sealed blocks to their topics; what is there already is compared instead.
+
+    Use it as an async context manager and give it the blocks in the order of `salus.archive.replay`. Callers
+    may rely on: nothing is appended at another offset than the ledger says without OtherRecordError.
+    A crash leaves a part of it, on which the next call goes on.
+    """
+
+    def __init__(
+        self, bootstrap: str, *, begins: Mapping[Partition, int], ends: Mapping[Partition, int]
+    ) -> None:
+        self._bootstrap = bootstrap
+        self._begins = begins
+        self._ends = ends
+        self._resources = AsyncExitStack()
+        self._readers: dict[Partition, _Existing] = {}
+        self._unacknowledged: deque[tuple[Position, Awaitable[Position]]] = deque()
+        self.appended: dict[Partition, int] = {}
+        self.reached: dict[Partition, int] = {}
+
+    async def __aenter__(self) -> Self:
+        """Connect; raises BrokerAwayError."""
+        try:
+            self._producer = await self._resources.enter_async_context(
+                Producer(self._bootstrap, client_id="salus-restore")
+            )
+            for at, end in self._ends.items():
+                if end > self._begins[at]:
+                    reader = Reader(self._bootstrap, starts={at: self._begins[at]})
+                    await self._resources.enter_async_context(reader)
+                    self._readers[at] = _Existing(reader, at)
+        except BaseException:
+            await self._resources.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Disconnect."""
+        await self._resources.aclose()
+        # After an error nobody else asks what became of these.
+        await asyncio.gather(*(answer for _, answer in self._unacknowledged), return_exceptions=True)
+
+    async def take(self, block: SealedBlock) -> None:
+        """Append or compare what the block has.
+
+        Raises:
+            OtherRecordError: a topic holds something else, or somebody else appends to it now.
+            MessagingError: the broker does not take or give a record.
+        """
+        for record in block.records():
+            at = record.topic, record.partition
+            if record.offset >= self._ends[at]:
+                await self._append(record)
+            elif record.offset >= self._begins[at]:
+                found = await self._readers[at].record(record.offset)
+                if not is_same(found, record):
+                    raise OtherRecordError(Position(*at, record.offset))
+            self.reached[at] = record.offset + 1
+
+    async def finish(self) -> None:
+        """Return when everything is acknowledged; raises as `take`."""
+        await self._settle(0)
+
+    async def _append(self, record: SealedRecord) -> None:
+        at = record.topic, record.partition
+        headers = (
+            (SIGNATURE_HEADER, record.signature)
+            if record.value is not None and record.signature is not None
+            else (FILLER_HEADER, (record.status or "no-record").encode())
+        )
+        acknowledged = await self._producer.enqueue(
+            record.topic,
+            key=FILLER_KEY if record.subject is None else record.subject.encode(),
+            value=record.value,
+            headers=[headers],
+            partition=record.partition,
+            timestamp_ms=round((record.time - _EPOCH).total_seconds() * 1000),
+        )
+        self._unacknowledged.append((Position(*at, record.offset), acknowledged))
+        self.appended[at] = self.appended.get(at, 0) + 1
+        await self._settle(UNACKNOWLEDGED_MAX)
+
+    async def _settle(self, left_max: int) -> None:
+        while len(self._unacknowledged) > left_max:
+            wanted, acknowledged = self._unacknowledged.popleft()
+            if await acknowledged != wanted:
+                raise OtherRecordError(wanted)
+
+
+def is_same(found: Record | None, sealed: SealedRecord) -> bool:
+    """Tell whether what a topic has at an offset is what the ledger says, or stands for it."""
+    filler = found is not None and found.value is None and found.header(FILLER_HEADER) is not None
+    if sealed.digest is None:
+        return found is None or filler
+    if found is None:
+        return False
+    if sealed.value is None:
+        digest = NO_DIGEST if found.value is None else leaf_hash(found.value)
+        return filler or digest == sealed.digest
+    return found.value == sealed.value and found.header(SIGNATURE_HEADER) == sealed.signature
+
+
+class _Existing:
+    """The records that a partition has already, asked for by ascending offset."""
+
+    def __init__(self, reader: Reader, at: Partition) -> None:
+        self._reader = reader
+        self._at = at
+        self._read: deque[Record] = deque()
+
+    async def record(self, offset: int) -> Record | None:
+        """Return the record at an offset below the end; None if there is none (a marker)."""
+        while True:
+            while self._read and self._read[0].offset < offset:
+                self._read.popleft()
+            if self._read:
+                return self._read.popleft() if self._read[0].offset == offset else None
+            if await self._reader.position(*self._at) > offset:
+                return None
+            self._read.extend(await self._reader.poll(max_records=POLL_RECORDS_MAX, timeout_ms=POLL_MS))

@@ -1,0 +1,241 @@
+"""`salus ledger restore-topics`: Kafka was lost; its topics are filled again from the ledger."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from salus.archive.errors import ArchiveError
+from salus.archive.fsck import Stores
+from salus.archive.log import LogReader
+from salus.archive.replay import logged_headers, replay
+from salus.archive.trust import Trust
+from salus.cli.checking import address_of, whom_and_where
+from salus.cli.console import Json, emit, narration, out
+from salus.cli.exits import CommandError, Exit
+from salus.cli.interrupts import run_until_signal
+from salus.cli.refilling import OtherRecordError, Refill
+from salus.cli.state import state_folder
+from salus.client import Publisher
+from salus.devkit.network import OPERATOR, OUTPUT_TOPICS, TOPIC_CONFIG, load_key
+from salus.devkit.platform import Platform
+from salus.devkit.processes import is_alive
+from salus.devkit.run_record import StateFolder
+from salus.events.catalogue import RestoredPartition, TopicsRestored, type_of
+from salus.events.did import LocalSigner
+from salus.events.signature import Signer
+from salus.ledger.checkpoint import Checkpoint, open_checkpoint
+from salus.ledger.errors import LedgerError
+from salus.messaging import (
+    MessagingError,
+    Reader,
+    Topic,
+    ensure_topics,
+    set_topic_setting,
+    topic_settings,
+)
+from salus.objects import ObjectsError
+
+STAMPS = "message.timestamp.type"
+BY_BROKER, BY_SENDER = "LogAppendTime", "CreateTime"
+FOLDING = ("identity", "consent", "storage")
+KAFKA_VARIABLE = "SALUS_KAFKA_BOOTSTRAP"
+
+Partition = tuple[str, int]
+ShardTopics = list[Mapping[str, list[int]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """What is restored: from which store, by whose keys, to which broker, stated by whom."""
+
+    bootstrap: str
+    stores: Stores
+    trust: Trust
+    shard_topics: ShardTopics
+    operator: Signer
+    replication: int = 1
+
+    @property
+    def partitions(self) -> list[Partition]:
+        """The input partitions of all shards."""
+        return sorted(
+            {(t, n) for topics in self.shard_topics for t, numbers in topics.items() for n in numbers}
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """The next offset of each partition, how many records were appended to it, and whether it is recorded."""
+
+    log_size: int
+    next: dict[Partition, int]
+    appended: dict[Partition, int]
+    recorded: bool
+
+
+def restore_topics(
+    network: Annotated[
+        Path | None,
+        typer.Option(
+            help="network.json of another network; its parts are in SALUS_KAFKA_BOOTSTRAP and so on."
+        ),
+    ] = None,
+    operator_key: Annotated[
+        Path | None, typer.Option(help="PEM Ed25519 key of an operator, with --network.", dir_okay=False)
+    ] = None,
+    replication: Annotated[
+        int, typer.Option(min=1, help="Replicas of topics that do not exist yet, with --network.")
+    ] = 3,
+    as_json: Json = False,
+) -> None:
+    """Fill Kafka's topics from the ledger after Kafka was lost; every service must be stopped.
+
+    Each record gets its old offset, so the chains go on where they are; what stands there already is
+    compared. That it happened is stated by the operator as an event. Repeat it if it was interrupted. Without
+    --network it starts the local platform's Kafka and object store, and stops them again.
+    """
+    with narration() as narrator:
+        try:
+            if network is None:
+                restored = run_until_signal(_restore_local(Platform(state_folder(), narrator=narrator)))
+            else:
+                restored = run_until_signal(restore(_elsewhere(network, operator_key, replication)))
+        except (ArchiveError, LedgerError, OtherRecordError) as error:
+            raise CommandError(Exit.NO, str(error)) from None
+        except (MessagingError, ObjectsError) as error:
+            raise CommandError(Exit.NOT_RUNNING, f"Kafka or the object store: {error}") from None
+    _show(restored, as_json=as_json)
+
+
+async def restore(lost: Lost, *, on_block: Callable[[int], None] = lambda _: None) -> Restored:
+    """Make the topics, fill them, and state it.
+
+    A crash leaves topics in part, and the senders' time stamps switched on, by which the next call knows
+    that it still has to be stated.
+
+    Raises:
+        ArchiveError, LedgerError: the ledger is not as signed: `salus ledger fsck` says more.
+        OtherRecordError: a topic holds something else.
+        MessagingError, ObjectsError: a part is away.
+    """
+    checkpoint = await _checkpoint(lost)
+    logged = await logged_headers(LogReader(lost.stores.log), checkpoint)
+    topics = sorted({topic for topic, _ in lost.partitions})
+    await _make_topics(lost)
+    interrupted = BY_SENDER in (await topic_settings(lost.bootstrap, topics, STAMPS)).values()
+    # The records keep the time at which they were judged; the broker's would be today's.
+    await set_topic_setting(lost.bootstrap, topics, STAMPS, BY_SENDER)
+    async with Reader(lost.bootstrap, starts=dict.fromkeys(lost.partitions, 0)) as reader:
+        begins, ends = await reader.beginning_offsets(), await reader.end_offsets()
+    done = 0
+    async with Refill(lost.bootstrap, begins=begins, ends=ends) as refill:
+        async for block in replay(lost.stores.ledger, lost.trust, logged):
+            await refill.take(block)
+            done += 1
+            on_block(done)
+        await refill.finish()
+    following = dict.fromkeys(lost.partitions, 0) | dict(sorted(refill.reached.items()))
+    recorded = False
+    if refill.appended or interrupted:
+        recorded = await _record(lost, checkpoint, following)
+    await set_topic_setting(lost.bootstrap, topics, STAMPS, BY_BROKER)
+    return Restored(checkpoint.size, following, refill.appended, recorded)
+
+
+async def _checkpoint(lost: Lost) -> Checkpoint:
+    note = await LogReader(lost.stores.log).checkpoint()
+    if note is None:
+        raise CommandError(Exit.NO, "the log has no checkpoint: there is nothing to restore from")
+    return open_checkpoint(note, lost.trust.log)[0]
+
+
+async def _make_topics(lost: Lost) -> None:
+    counts = dict.fromkeys(OUTPUT_TOPICS, 1)
+    for topic, number in lost.partitions:
+        counts[topic] = max(counts.get(topic, 0), number + 1)
+    await ensure_topics(
+        lost.bootstrap,
+        [Topic(name, count, TOPIC_CONFIG, lost.replication) for name, count in counts.items()],
+    )
+
+
+async def _record(lost: Lost, checkpoint: Checkpoint, following: Mapping[Partition, int]) -> bool:
+    """State the restoration; False if the network has no topic for that."""
+    if type_of(TopicsRestored).topic not in {topic for topic, _ in lost.partitions}:
+        return False
+    data = TopicsRestored(
+        log_size=checkpoint.size,
+        log_root=checkpoint.root.hex(),
+        partitions=tuple(RestoredPartition(*at, offset) for at, offset in following.items()),
+    )
+    async with Publisher(lost.bootstrap, lost.operator) as publisher:
+        await (await publisher.publish(data, subject=checkpoint.origin)).position()
+    return True
+
+
+async def _restore_local(platform: Platform) -> Restored:
+    run = StateFolder(platform.state.folder).run()
+    if run is not None and any(
+        is_alive(p) for p in (*run.processes, *(s.process for s in run.services.values()))
+    ):
+        raise CommandError(Exit.USAGE, "stop the platform first: `salus down`")
+    async with platform:
+        await platform.start_parts()
+        restored = await restore(lost_platform(platform))
+    for service in FOLDING:
+        # What was folded and never sealed is in no topic any more, so the state is folded anew.
+        for file in (platform.state.data / service).glob("state.db*"):
+            file.unlink()
+    return restored
+
+
+def lost_platform(platform: Platform) -> Lost:
+    """Return what a platform whose parts run would be restored from."""
+    folder, s3 = platform.network, platform.s3
+    trust = Trust.from_network(folder.file.read_bytes())
+    shard_topics = [shard["topics"] for shard in folder.read()["shards"]]
+    return Lost(platform.kafka_bootstrap, address_of(s3).open(), trust, shard_topics, folder.signer(OPERATOR))
+
+
+def _elsewhere(network: Path, operator_key: Path | None, replication: int) -> Lost:
+    bootstrap = os.environ.get(KAFKA_VARIABLE)
+    if operator_key is None or not bootstrap:
+        raise CommandError(
+            Exit.USAGE, f"--network needs --operator-key, and {KAFKA_VARIABLE} in the environment"
+        )
+    trust, address = whom_and_where(network)
+    shard_topics = [shard["topics"] for shard in json.loads(network.read_bytes())["shards"]]
+    operator = LocalSigner(load_key(operator_key))
+    return Lost(bootstrap, address.open(), trust, shard_topics, operator, replication)
+
+
+def _show(restored: Restored, *, as_json: bool) -> None:
+    rows = [
+        {
+            "topic": topic,
+            "partition": number,
+            "next": offset,
+            "appended": restored.appended.get((topic, number), 0),
+        }
+        for (topic, number), offset in restored.next.items()
+    ]
+    if as_json:
+        emit({"log_size": restored.log_size, "recorded": restored.recorded, "partitions": rows})
+        return
+    for row in rows:
+        out.print(
+            f"{row['topic']} {row['partition']}: {row['appended']} appended, goes on at {row['next']}",
+            highlight=False,
+        )
+    said = {True: "stated as an event", False: "not stated"}[restored.recorded]
+    out.print(
+        f"under the checkpoint of {restored.log_size} blocks; {said}. Start the services now.",
+        highlight=False,
+    )

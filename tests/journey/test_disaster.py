@@ -1,0 +1,171 @@
+"""A disk is lost, then all of Kafka: what was on the ledger is there, proven, and known to every service."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import sys
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from tests.conftest import PlatformFactory
+
+from salus.archive.fsck import StoreAddress, fsck
+from salus.archive.report import Report
+from salus.archive.trust import Trust
+from salus.client import Publisher, make_bearer
+from salus.devkit.platform import Platform
+from salus.events.catalogue import DocumentRegistered
+from salus.events.did import LocalSigner, multibase_of
+from salus.ledger.policy import Policy
+from salus.ledger.receipt import verify_receipt
+from salus.messaging import Producer
+
+pytestmark = pytest.mark.timeout(600)
+CLINICAL = "salus.clinical.events"
+CACHES = ("identity", "consent", "storage", "audit", "anchoring", "sequencer")
+PATIENCE_S = 60
+
+
+@dataclass(frozen=True)
+class Published:
+    """Where an event stands, and its value."""
+
+    topic: str
+    partition: int
+    offset: int
+    value: bytes
+
+
+async def join(platform: Platform) -> LocalSigner:
+    """Register a hospital at identity."""
+    member = LocalSigner(Ed25519PrivateKey.generate())
+    now = datetime.now(UTC)
+    key = {
+        "id": member.verification_method,
+        "multibase": multibase_of(member.public_key),
+        "valid_from": (now - timedelta(minutes=5)).isoformat(),
+    }
+    body = {"did": member.did, "kind": "member", "name": "A hospital", "keys": [key]}
+    bearer = make_bearer(platform.network.signer("operator"), "salus:identity", now=now)
+    async with httpx.AsyncClient(base_url=platform.service_url("identity"), timeout=30) as http:
+        answer = await http.post("/parties", json=body, headers={"Authorization": f"Bearer {bearer}"})
+    assert answer.status_code == 201, answer.text
+    return member
+
+
+async def publish(platform: Platform, member: LocalSigner, count: int) -> list[Published]:
+    """Publish good events, and records that become rejected leaves between them."""
+    published = []
+    async with (
+        Publisher(platform.kafka_bootstrap, member) as publisher,
+        Producer(platform.kafka_bootstrap, client_id="anybody") as anybody,
+    ):
+        for number in range(count):
+            patient = f"urn:uuid:{uuid.uuid4()}"
+            data = DocumentRegistered(patient=patient, object=f"scan-{number}", media_type="image/png")
+            handle = await publisher.publish(data, subject=patient)
+            at = await handle.position()
+            published.append(Published(at.topic, at.partition, at.offset, handle.value))
+            if number % 5 == 0:
+                await anybody.send(CLINICAL, key=patient.encode(), value=b"garbage" if number % 2 else None)
+    return published
+
+
+async def require_receipts(platform: Platform, published: list[Published]) -> None:
+    """Every event has a receipt that verifies offline for its value."""
+    policy = Policy.from_network(platform.network.file.read_bytes())
+    async with httpx.AsyncClient(base_url=platform.service_url("anchoring"), timeout=PATIENCE_S) as http:
+        for one in published:
+            place: dict[str, str | int] = {"topic": one.topic, "partition": one.partition}
+            place |= {"offset": one.offset, "wait_s": 30}
+            answer = await http.get("/receipts", params=place)
+            assert answer.status_code == 200, answer.text
+            assert verify_receipt(answer.content, policy, event=one.value).leaf.status == "accepted"
+
+
+async def require_known(platform: Platform, member: LocalSigner) -> None:
+    """Identity knows the hospital, and audit tells how it joined."""
+    async with httpx.AsyncClient(base_url=platform.service_url("identity"), timeout=30) as http:
+        party = await http.get(f"/parties/{member.did}")
+    assert party.status_code == 200, party.text
+    entries = await trail(platform, type="salus.identity.party-registered.v1")
+    assert member.did in {entry["object"] for entry in entries}
+
+
+async def trail(platform: Platform, **question: str) -> list[dict[str, Any]]:
+    """Return the entries that answer a question, once there are any."""
+    operator = platform.network.signer("operator")
+    async with (
+        asyncio.timeout(PATIENCE_S),
+        httpx.AsyncClient(base_url=platform.service_url("audit"), timeout=30) as http,
+    ):
+        while True:
+            bearer = make_bearer(operator, "salus:audit", now=datetime.now(UTC))
+            answer = await http.get("/trail", params=question, headers={"Authorization": f"Bearer {bearer}"})
+            assert answer.status_code == 200, answer.text
+            if entries := answer.json()["entries"]:
+                return list(entries)
+            await asyncio.sleep(0.2)
+
+
+async def check(platform: Platform) -> Report:
+    s3 = platform.s3
+    address = StoreAddress(s3.endpoint, s3.access_key, s3.secret_key, s3.region, "salus-ledger", "salus-log")
+    return await fsck(address, Trust.from_network(platform.network.file.read_bytes()), deep=True)
+
+
+async def salus(platform: Platform, *arguments: str) -> tuple[int, str, str]:
+    """Run a command on the platform's state folder."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "salus.cli", *arguments),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "SALUS_STATE": str(platform.state.folder)},
+    )
+    out, err = await process.communicate()
+    return process.returncode or 0, out.decode(), err.decode()
+
+
+async def test_lost_disks_and_a_lost_kafka_lose_nothing_that_is_on_the_ledger(
+    platform_factory: PlatformFactory,
+) -> None:
+    platform = await platform_factory()
+    member = await join(platform)
+    published = await publish(platform, member, 40)
+    await require_receipts(platform, published)
+
+    for service in CACHES:
+        await platform.stop_service(service)
+        shutil.rmtree(platform.state.data / service)
+    await platform.start_services()
+
+    await require_receipts(platform, published[::10])
+    await require_known(platform, member)
+    published += await publish(platform, member, 5)
+    await require_receipts(platform, published[-5:])
+
+    await platform.stop()
+    shutil.rmtree(platform.state.data / "kafka")
+    code, out, err = await salus(platform, "ledger", "restore-topics", "--json")
+    assert code == 0, err
+    restored = json.loads(out)
+    assert restored["recorded"]
+    await platform.start()
+
+    await require_known(platform, member)
+    later = await publish(platform, member, 20)
+    await require_receipts(platform, published + later)
+    assert not {(p.partition, p.offset) for p in published} & {(p.partition, p.offset) for p in later}
+    report = await check(platform)
+    assert report.errors == []
+    assert report.counts.judged > 65
+    [entry] = await trail(platform, type="salus.network.topics-restored.v1")
+    assert entry["object"] == str(restored["log_size"])
