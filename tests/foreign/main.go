@@ -1,5 +1,5 @@
 // Command foreign checks what Salus wrote with libraries that nobody at Salus wrote: Go's sumdb/note and
-// tlog, and Tessera's fsck. It contains no cryptography and no tree arithmetic of its own.
+// tlog, Tessera's fsck and witness policies, Torchwood's policies, and go-cose. It contains no cryptography and no tree arithmetic of its own.
 package main
 
 import (
@@ -39,7 +39,7 @@ func (v vkeys) named(name string) []note.Verifier {
 
 func main() {
 	if len(os.Args) < 2 {
-		fail(fmt.Errorf("usage: foreign log|receipt FLAGS"))
+		fail(fmt.Errorf("usage: foreign log|receipt|cose|policy FLAGS"))
 	}
 	flags := flag.NewFlagSet(os.Args[1], flag.ExitOnError)
 	var logs, shards, witnesses vkeys
@@ -49,7 +49,7 @@ func main() {
 	url := flags.String("url", "", "where the log is: file:///… or http://…")
 	event := flags.String("event", "", "file with the event's value")
 	_ = flags.Parse(os.Args[2:])
-	if len(logs) != 1 {
+	if len(logs) != 1 && os.Args[1] != "policy" {
 		fail(fmt.Errorf("exactly one -log is needed"))
 	}
 
@@ -60,6 +60,10 @@ func main() {
 		told, err = checkLog(*url, logs[0], shards)
 	case "receipt":
 		told, err = checkReceipt(flags.Arg(0), *event, logs[0], shards, witnesses)
+	case "cose":
+		told, err = checkCose(flags.Arg(0), logs[0], shards)
+	case "policy":
+		told, err = checkPolicy(flags.Arg(0), flags.Args()[1:])
 	default:
 		err = fmt.Errorf("unknown command %q", os.Args[1])
 	}

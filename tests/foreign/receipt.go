@@ -58,20 +58,20 @@ func checkReceipt(path, event string, log note.Verifier, shards, witnesses vkeys
 	return fmt.Sprintf("ok: leaf %d of %s, entry %d, cosigners %d", inBlock.index, origin, inLog.index, cosigners), nil
 }
 
-type proof struct {
+type tlogProof struct {
 	extra      []byte
 	index      int64
 	path       tlog.RecordProof
 	checkpoint string
 }
 
-func parseProof(text string) (*proof, error) {
+func parseProof(text string) (*tlogProof, error) {
 	head, checkpoint, found := strings.Cut(text, "\n\n")
 	lines := strings.Split(head, "\n")
 	if !found || lines[0]+"\n" != proofLine {
 		return nil, fmt.Errorf("not a tlog-proof")
 	}
-	parsed := &proof{checkpoint: checkpoint}
+	parsed := &tlogProof{checkpoint: checkpoint}
 	lines = lines[1:]
 	if len(lines) > 0 && strings.HasPrefix(lines[0], "extra ") {
 		extra, err := base64.StdEncoding.DecodeString(lines[0][len("extra "):])
@@ -100,7 +100,7 @@ func parseProof(text string) (*proof, error) {
 
 // check opens the checkpoint and checks the path of a record with these bytes; it returns how many of the
 // witnesses cosigned.
-func (p *proof) check(record []byte, origin string, keys []note.Verifier, witnesses vkeys) (int, error) {
+func (p *tlogProof) check(record []byte, origin string, keys []note.Verifier, witnesses vkeys) (int, error) {
 	if len(keys) != 1 {
 		return 0, fmt.Errorf("no key of %q", origin)
 	}

@@ -1,11 +1,11 @@
-"""Programs that nobody here wrote (Go's sumdb/note and tlog, Tessera's fsck) agree with the library."""
+"""What nobody here wrote (Go's sumdb/note and tlog, Tessera, Torchwood, go-cose) agrees with the library."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -15,11 +15,15 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from salus.ledger.block import NO_PREVIOUS, Header, Leaf, Range, sign_header
 from salus.ledger.checkpoint import Checkpoint, sign_checkpoint
+from salus.ledger.cose import parse_cose_receipt, sign_root
 from salus.ledger.cosignature import CosignatureSigner
+from salus.ledger.errors import PolicyError
 from salus.ledger.merkle import leaf_hash, levels_of, path_in
 from salus.ledger.note import NoteSigner, add_signatures
-from salus.ledger.receipt import build_receipt
+from salus.ledger.policy import Policy
+from salus.ledger.receipt import build_receipt, cose_receipt
 from salus.ledger.tiles import CompactRange, TileRef, inclusion_proof, new_tiles
+from salus.ledger.tlog_policy import parse_tlog_policy
 
 FOREIGN = Path(__file__).parents[2] / "foreign"
 # Sizes at which a checkpoint is made: partial tiles of many widths, full tiles, a second level.
@@ -170,6 +174,101 @@ def test_a_foreign_program_verifies_our_receipts(foreign: Run, written: WrittenL
         assert wrong_event.returncode != 0
         (tmp_path / "receipt.salus").write_bytes(receipt.replace(b"index %d\n" % index, b"index 7\n"))
         assert foreign("receipt", *written.flags(), str(tmp_path / "receipt.salus")).returncode != 0
+
+
+def test_a_foreign_program_verifies_our_cose_receipts_and_none_that_was_changed(
+    foreign: Run, written: WrittenLog, tmp_path: Path
+) -> None:
+    height, size = SIZES[-2], SIZES[-1]
+    levels = levels_of([leaf.hash() for leaf in written.leaves])
+    trusted = ("-log", written.log.vkey, "-shard", written.shard.vkey)
+    file = tmp_path / "receipt.cose"
+    note = (written.folder / "checkpoint").read_bytes()
+    for index in range(len(VALUES)):
+        text = build_receipt(
+            written.leaves[index].data(),
+            index,
+            path_in(levels, index),
+            written.headers[height],
+            height,
+            inclusion_proof(height, size, written.read_tile),
+            note,
+        )
+        file.write_bytes(cose_receipt(text, written.log.verifier, written.log))
+        done = foreign("cose", *trusted, str(file))
+
+        assert done.returncode == 0, done.stderr
+        block = f"{written.shard.name}/block/{height}"
+        assert done.stdout == f"ok: leaf {index} of {block}, entry {height} of {size}\n"
+
+    parts = parse_cose_receipt(file.read_bytes())
+    in_log, in_block = parts.in_log, parts.in_block
+    for changed in (
+        replace(parts, signature=bytes(64)),
+        replace(parts, signature=sign_root(written.log, bytes(32))),
+        replace(parts, key_id=bytes(4)),
+        replace(parts, log="salus.example/other"),
+        replace(parts, header=written.headers[height - 1]),
+        replace(parts, leaf=written.leaves[0].data()),
+        replace(parts, in_log=replace(in_log, index=height - 1)),
+        replace(parts, in_log=replace(in_log, path=(*in_log.path[:-1], bytes(32)))),
+        replace(parts, in_block=replace(in_block, index=0)),
+        replace(parts, in_block=replace(in_block, path=(bytes(32), *in_block.path[1:]))),
+    ):
+        file.write_bytes(changed.encode())
+        assert foreign("cose", *trusted, str(file)).returncode != 0, changed
+    stranger = NoteSigner(written.log.name, _key(b"stranger")).vkey
+    file.write_bytes(parts.encode())
+    assert foreign("cose", "-log", stranger, "-shard", written.shard.vkey, str(file)).returncode != 0
+
+
+# Quorums over the witnesses w0 to w4; c2sp.org/tlog-policy's own example is the last but one.
+POLICIES = (
+    "quorum none",
+    "quorum w3",
+    "group most 3 w0 w1 w2 w3 w4\nquorum most",
+    "group every all w0 w1 w2 w3 w4\nquorum every",
+    "group x 2 w0 w1 w2\ngroup y any w3 w4\ngroup x-and-y all x y\nquorum x-and-y",
+    "group a any w0\ngroup b 2 a w1 w2\ngroup c all b w3\ngroup d any c w4\nquorum d",
+)
+
+
+@pytest.mark.parametrize("rule", POLICIES)
+def test_foreign_programs_read_our_policies_and_come_to_the_same_verdicts(
+    foreign: Run, tmp_path: Path, rule: str
+) -> None:
+    log = NoteSigner("salus.example/log", _key(b"log"))
+    signers = [CosignatureSigner(f"w{n}.example", _key(b"w%d" % n)) for n in range(5)]
+    head = Checkpoint(log.name, 5, bytes(32))
+    lines = [f"witness w{n} {one.vkey} https://w{n}.example/" for n, one in enumerate(signers)]
+    read = parse_tlog_policy("\n".join([f"log {log.vkey}", *lines, rule, ""]).encode())
+    policy = Policy((log.verifier,), {}).under(read)
+    file = tmp_path / "policy"
+    file.write_bytes(read.encode())
+    ours, notes = [], []
+    for chosen in range(2 ** len(signers)):
+        by = [one.cosign(head, seconds=7) for n, one in enumerate(signers) if chosen >> n & 1]
+        note = add_signatures(sign_checkpoint(head, [log]), by)
+        notes.append(tmp_path / f"checkpoint.{chosen}")
+        notes[-1].write_bytes(note)
+        ours.append(str(policy.open_checkpoint(note).is_final).lower())
+
+    done = foreign("policy", str(file), *map(str, notes))
+
+    assert done.stdout.split() == ours, done.stderr
+
+
+@pytest.mark.parametrize(
+    "rule", ["quorum w9", "group g 2 w0\nquorum g", "group g any w9\nquorum g", "frob w0\nquorum none", ""]
+)
+def test_foreign_programs_refuse_the_policies_that_we_refuse(foreign: Run, tmp_path: Path, rule: str) -> None:
+    vkey = CosignatureSigner("w0.example", _key(b"w0")).vkey
+    file = tmp_path / "policy"
+    file.write_text(f"witness w0 {vkey} https://w0.example/\n{rule}\n")
+
+    with pytest.raises(PolicyError):
+        parse_tlog_policy(file.read_bytes())
+    assert foreign("policy", str(file)).returncode != 0
 
 
 def test_the_foreign_programs_agree_with_tesseras_own_log(foreign: Run, data_folder: Path) -> None:
