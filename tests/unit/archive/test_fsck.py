@@ -199,6 +199,17 @@ async def test_offsets_that_no_shard_covers_or_two_cover_are_found(small_ledger:
 
     assert [f.code for f in report.errors] == ["coverage-overlap", "coverage-gap"]
     assert "offsets 0 to 1" in report.errors[1].detail
+    block = (1, len(small_ledger.chains[1].headers) - 1)
+    assert [(f.shard, f.height, f.key) for f in report.errors] == [(*block, header_key(*block))] * 2
+
+
+async def test_a_shard_that_network_json_does_not_name_is_said(small_ledger: Any) -> None:
+    trust = replace(small_ledger.trust, shard_keys={0: small_ledger.trust.shard_keys[0]})
+
+    report = await fsck(small_ledger.stores, trust)
+
+    (unknown,) = [f for f in report.errors if f.code == "unknown-shard"]
+    assert (unknown.shard, "network.json" in unknown.detail) == (1, True)
 
 
 async def test_two_signed_headers_of_one_height_are_found(small_ledger: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from salus.archive.blocks import BlockArchive
 from salus.archive.check_body import Blamed, check_body
@@ -12,7 +12,8 @@ from salus.archive.deep import Judge
 from salus.archive.errors import DamagedError
 from salus.archive.log import LogReader
 from salus.archive.report import Counts, Finding
-from salus.ledger.block import Header, Range, body_key, check_succession, header_key, open_header
+from salus.ledger.block import Header, body_key, check_succession, header_key, open_header
+from salus.ledger.check_coverage import CoverageChecker
 from salus.ledger.errors import BlockError
 from salus.ledger.merkle import leaf_hash
 from salus.ledger.note import NoteVerifier
@@ -37,12 +38,12 @@ class Stretch:
 class Checked:
     """What a stretch came to: the leaf hash of each header object that is its shard's, by height.
 
-    `covered` is a header whose ranges are those of the whole stretch, None if a header of it is unknown.
+    `coverage` is what the headers of the whole stretch cover, None if one of them is unknown.
     """
 
     shard: int
     start: int
-    covered: Header | None = None
+    coverage: CoverageChecker | None = None
     hashes: dict[int, bytes] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     counts: Counts = field(default_factory=Counts)
@@ -77,7 +78,7 @@ class BlockChecker:
         result = Checked(stretch.shard, stretch.heights.start)
         first = max(stretch.heights.start - 1, 0)
         known = {h: await self._known(stretch, h, result) for h in range(first, stretch.heights.stop)}
-        result.covered = _covered([known[height] for height in stretch.heights])
+        result.coverage = _coverage([known[height] for height in stretch.heights])
         bodies: dict[int, asyncio.Task[bytes | None]] = {}
         try:
             for height in stretch.heights:
@@ -177,17 +178,13 @@ def _opened(note: bytes | None, height: int, verifier: NoteVerifier) -> _Known:
     return _Known(header, note)
 
 
-def _covered(blocks: Sequence[_Known | None]) -> Header | None:
-    firsts: dict[tuple[str, int], int] = {}
-    nexts: dict[tuple[str, int], int] = {}
+def _coverage(blocks: Sequence[_Known | None]) -> CoverageChecker | None:
+    coverage = CoverageChecker()
     for block in blocks:
         if block is None:
             return None
-        for r in block.header.ranges:
-            firsts.setdefault((r.topic, r.partition), r.first)
-            nexts[r.topic, r.partition] = r.next
-    ranges = tuple(Range(topic, n, first, nexts[topic, n]) for (topic, n), first in firsts.items())
-    return replace(blocks[-1].header, ranges=ranges) if blocks and blocks[-1] else None
+        coverage.add(block.header)
+    return coverage
 
 
 def _about_header(shard: int, height: int, code: str, detail: str) -> Finding:

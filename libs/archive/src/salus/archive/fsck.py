@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from operator import itemgetter
+from typing import Literal
 
 from salus.archive.blocks import parse_key
 from salus.archive.check_blocks import BlockChecker, Checked, Stretch
@@ -23,7 +24,7 @@ from salus.archive.deep import IdentityEvent, Judge, identity_events
 from salus.archive.report import Counts, Finding, OnProgress, Progress, Report
 from salus.archive.trust import Trust
 from salus.ledger.base import base64_of
-from salus.ledger.block import Header, body_key, header_key
+from salus.ledger.block import body_key, header_key, parse_block_origin
 from salus.ledger.check_coverage import CoverageChecker
 from salus.ledger.tiles import ENTRIES, TILE_WIDTH, entries_path, tile_width
 from salus.objects import ObjectStore, open_store
@@ -113,7 +114,7 @@ async def fsck(
     counts = log.counts
     findings = [*log.findings, *listing.findings]
     hashes: dict[tuple[int, int], bytes] = {}
-    covered: dict[tuple[int, int], Header | None] = {}
+    covered: dict[tuple[int, int], CoverageChecker | None] = {}
     total = sum(len(stretch.heights) for stretch in stretches)
     work = _Work(trust, identities)
     if workers and isinstance(source, StoreAddress) and total >= BLOCKS_FOR_WORKERS_MIN:
@@ -123,11 +124,11 @@ async def fsck(
     async for checked in results:
         findings += checked.findings
         hashes |= {(checked.shard, height): h for height, h in checked.hashes.items()}
-        covered[checked.shard, checked.start] = checked.covered
+        covered[checked.shard, checked.start] = checked.coverage
         _add(counts, checked.counts)
         on_progress(Progress("blocks", counts.blocks, total, counts.rows))
     findings += check_order(log, hashes, shards, listing)
-    findings += check_coverage([header for _, header in sorted(covered.items(), key=itemgetter(0))])
+    findings += check_coverage([of for _, of in sorted(covered.items(), key=itemgetter(0))], shards)
     ok = not any(finding.severity == "error" for finding in findings)
     return Report(
         ok=ok, findings=findings, counts=counts, size=log.size, seconds=round(time.monotonic() - began, 3)
@@ -137,9 +138,13 @@ async def fsck(
 async def list_ledger(objects: ObjectStore, shards: set[int]) -> Listing:
     """Return what is in the ledger bucket."""
     listing = Listing()
+    strangers: dict[int, str] = {}
     async for entry in objects.list():
         parsed = parse_key(entry.key)
-        if parsed is None or parsed[0] not in shards:
+        if parsed is not None and parsed[0] not in shards:
+            strangers.setdefault(parsed[0], entry.key)
+            continue
+        if parsed is None:
             if not entry.key.startswith("_salus/"):
                 detail = "not an object of this network's ledger"
                 listing.findings.append(_note("unknown-object", entry.key, detail))
@@ -149,6 +154,13 @@ async def list_ledger(objects: ObjectStore, shards: set[int]) -> Listing:
             listing.headers[shard].add(height)
         else:
             listing.bodies[shard][height].add(root)
+    for shard, key in sorted(strangers.items()):
+        detail = f"network.json does not name shard {shard}; if it was added later, take the present file"
+        listing.findings.append(
+            Finding(
+                severity="error", code="unknown-shard", bucket="ledger", key=key, detail=detail, shard=shard
+            )
+        )
     return listing
 
 
@@ -200,17 +212,37 @@ def check_order(
     return found
 
 
-def check_coverage(stretches: Sequence[Header | None]) -> list[Finding]:
-    """Check that the shards together cover every offset once; nothing is said if a header is unknown."""
+def check_coverage(stretches: Sequence[CoverageChecker | None], shards: dict[str, int]) -> list[Finding]:
+    """Check that the shards together cover every offset once, and every hand-over between them.
+
+    Nothing is said if a header is unknown. What was given and not taken yet is worth knowing, no error.
+    """
     checker = CoverageChecker()
-    for header in stretches:
-        if header is None:
+    for stretch in stretches:
+        if stretch is None:
             return []
-        checker.add(header)
-    return [
-        Finding(severity="error", code=f.code, bucket="ledger", key="shard", detail=f"{f.where}: {f.detail}")
-        for f in checker.findings()
-    ]
+        checker.merge(stretch)
+    found = [_about_block("error", f.code, f.where, f.detail, shards) for f in checker.findings()]
+    for block, (topic, partition), offset, to in checker.pending():
+        detail = f"{topic} {partition} is given at offset {offset} to {to}, which has not taken it yet"
+        found.append(_about_block("info", "handover-pending", block, detail, shards))
+    return found
+
+
+def _about_block(
+    severity: Literal["error", "info"], code: str, block: str, detail: str, shards: dict[str, int]
+) -> Finding:
+    origin, height = parse_block_origin(block)
+    shard = shards[origin]
+    return Finding(
+        severity=severity,
+        code=code,
+        bucket="ledger",
+        key=header_key(shard, height),
+        detail=detail,
+        shard=shard,
+        height=height,
+    )
 
 
 def _check_chains(log: LogState, following: dict[int, int], last: dict[int, bytes]) -> list[Finding]:

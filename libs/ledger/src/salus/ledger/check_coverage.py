@@ -1,53 +1,154 @@
-"""Checks that all shards together cover every offset of every input partition exactly once."""
+"""Checks that all shards together cover every offset of every input partition exactly once.
+
+And that a partition changes its shard only where one block gave it and one block of the other shard took it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from itertools import pairwise
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
 
 from salus.ledger.block import Header
 from salus.ledger.findings import Finding
 
-Span = tuple[int, int, str]
-"""First offset, next offset, and the origin of the shard that covers them."""
+Place = tuple[str, int]
+"""Topic and partition."""
 
 
+@dataclass(slots=True)
+class Span:
+    """Offsets that one shard covers without a break, and the heights of its first and its last such block.
+
+    `given`: the last of them gave the partition away, so that whatever comes next is another span.
+    """
+
+    origin: str
+    first: int
+    next: int
+    begins: int
+    ends: int
+    given: bool = False
+
+    @property
+    def first_block(self) -> str:
+        """The origin of the block in which it begins."""
+        return f"{self.origin}/block/{self.begins}"
+
+    @property
+    def last_block(self) -> str:
+        """The origin of the block in which it ends."""
+        return f"{self.origin}/block/{self.ends}"
+
+
+@dataclass(frozen=True, slots=True)
+class Taking:
+    """A block took a partition at an offset from the block `giver`."""
+
+    block: str
+    place: Place
+    offset: int
+    giver: str
+
+
+@dataclass(slots=True)
 class CoverageChecker:
     """Collects what headers cover, in any order of shards; a shard's own headers in order of height.
 
-    Memory: one span for each time that a partition changed its shard.
+    Memory: one span and two lines for each time that a partition changed its shard.
     """
 
-    def __init__(self) -> None:
-        self._spans: dict[tuple[str, int], list[Span]] = {}
+    spans: dict[Place, list[Span]] = field(default_factory=dict)
+    gave: dict[tuple[str, Place], tuple[int, str]] = field(default_factory=dict)
+    took: list[Taking] = field(default_factory=list)
 
     def add(self, header: Header) -> None:
-        """Add what one block covers."""
+        """Add what one block covers and hands over."""
+        gave = header.handed("gave")
         for covered in header.ranges:
-            if covered.first == covered.next:
-                continue
-            spans = self._spans.setdefault((covered.topic, covered.partition), [])
-            span = (covered.first, covered.next, header.origin)
-            for index, (first, following, origin) in enumerate(spans):
-                if (following, origin) == (covered.first, header.origin):
-                    spans[index] = (first, covered.next, origin)
-                    break
+            place = covered.topic, covered.partition
+            if covered.first < covered.next or place in gave:
+                span = Span(header.origin, covered.first, covered.next, header.height, header.height)
+                span.given = place in gave
+                self._add_span(place, span)
+        for line in header.handovers:
+            place = line.topic, line.partition
+            if line.way == "gave":
+                self.gave[header.block_origin, place] = line.offset, line.other
             else:
-                spans.append(span)
+                self.took.append(Taking(header.block_origin, place, line.offset, line.other))
+
+    def merge(self, later: CoverageChecker) -> None:
+        """Add what another checker collected; of a shard both know, it has the later headers."""
+        for place, spans in later.spans.items():
+            for span in spans:
+                self._add_span(place, span)
+        self.gave |= later.gave
+        self.took += later.took
 
     def findings(self) -> list[Finding]:
-        """Return every gap and overlap, each partition from offset 0 on."""
+        """Return every gap, overlap and broken hand-over, each partition from offset 0 on."""
+        found = [*self._broken_takings()]
+        for place, spans in sorted(self.spans.items()):
+            covering = sorted((s for s in spans if s.first < s.next), key=lambda s: (s.first, s.next))
+            found += _gaps(place, covering, self._taken(place))
+        return found
+
+    def pending(self) -> list[tuple[str, Place, int, str]]:
+        """Return what was given and is not taken yet: giving block, partition, offset, receiving shard."""
+        taken = {(taking.giver, taking.place) for taking in self.took}
         return [
-            finding for place, spans in sorted(self._spans.items()) for finding in _gaps(place, sorted(spans))
+            (block, place, offset, to)
+            for (block, place), (offset, to) in sorted(self.gave.items())
+            if (block, place) not in taken
         ]
 
+    def _add_span(self, place: Place, span: Span) -> None:
+        spans = self.spans.setdefault(place, [])
+        for before in reversed(spans):
+            if before.origin == span.origin:
+                if before.next == span.first and not before.given:
+                    before.next, before.ends, before.given = span.next, span.ends, span.given
+                    return
+                break
+        spans.append(span)
 
-def _gaps(place: tuple[str, int], spans: list[Span]) -> Iterable[Finding]:
-    where = f"{place[0]} {place[1]}"
-    for (_, end, before), (first, _, origin) in pairwise([(0, 0, "the beginning"), *spans]):
-        if first > end:
-            detail = f"offsets {end} to {first - 1}, between {before} and {origin}, are in no block"
-            yield Finding("coverage-gap", where, detail)
-        elif first < end:
-            detail = f"offsets from {first} to {end - 1} are covered by {before} and again by {origin}"
-            yield Finding("coverage-overlap", where, detail)
+    def _broken_takings(self) -> Iterator[Finding]:
+        taken: dict[tuple[str, Place], str] = {}
+        for taking in self.took:
+            what = f"{_named(taking.place)} at {taking.offset} from {taking.giver}"
+            key = taking.giver, taking.place
+            receiver = taking.block.rpartition("/block/")[0]
+            if self.gave.get(key) != (taking.offset, receiver):
+                detail = f"it takes {what}, which did not give it to this shard there"
+                yield Finding("handover-broken", taking.block, detail)
+            elif key in taken:
+                yield Finding("handover-broken", taking.block, f"it takes {what}, as {taken[key]} does")
+            taken.setdefault(key, taking.block)
+
+    def _taken(self, place: Place) -> set[tuple[str, int]]:
+        """Return where the partition was taken: by which shard, and at which offset."""
+        return {(t.block.rpartition("/block/")[0], t.offset) for t in self.took if t.place == place}
+
+
+def _gaps(place: Place, spans: Iterable[Span], taken: Collection[tuple[str, int]]) -> Iterator[Finding]:
+    reached: Span | None = None
+    for span in spans:
+        end = reached.next if reached else 0
+        before = reached.last_block if reached else "the beginning"
+        if span.first > end:
+            between = f"between {before} and {span.first_block}"
+            detail = f"offsets {end} to {span.first - 1} of {_named(place)}, {between}, are in no block"
+            yield Finding("coverage-gap", span.first_block, detail)
+        elif span.first < end and reached is not None:
+            last = min(end, span.next) - 1
+            detail = f"offsets {span.first} to {last} of {_named(place)} are covered by {reached.origin} too"
+            yield Finding("coverage-overlap", span.first_block, detail)
+        if 0 < span.first == end and (span.origin, span.first) not in taken:
+            detail = f"it goes on with {_named(place)} at {span.first}, which no block took"
+            yield Finding("handover-broken", span.first_block, detail)
+        if reached is None or span.next > reached.next:
+            reached = span
+
+
+def _named(place: Place) -> str:
+    return f"{place[0]} {place[1]}"

@@ -11,6 +11,8 @@ FINDING_CODES = {
     "chain-broken": "a header does not follow from the one before it",
     "coverage-gap": "offsets of an input partition are in no shard's block",
     "coverage-overlap": "offsets of an input partition are covered twice",
+    "handover-broken": "a block goes on with a partition that no other block gave it, or that another took",
+    "unknown-shard": "there are blocks of a shard that network.json does not name",
     "body-missing": "the body that the header names is not there",
     "body-hash": "the body's bytes are not those that the header commits to",
     "body-unreadable": "the body cannot be decoded",
