@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from tests.unit.ledger.network import make_world
+from tests.unit.ledger.spoiled import SENTENCES, network_json, spoiled
 
 from salus.ledger.block import NO_PREVIOUS, Header, Leaf, Range, sign_header
 from salus.ledger.checkpoint import Checkpoint, sign_checkpoint
@@ -92,6 +94,27 @@ def test_a_valid_receipt_is_shown_as_valid_with_its_event(browser: str, tmp_path
     assert "The receipt is valid" in shown
     assert "salus.lab.events, partition 0, offset 0" in shown
     assert '"salus.lab.result-released.v1"' in shown.replace("&quot;", '"')
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_each_step_that_fails_is_shown_as_the_one(browser: str, tmp_path: Path, number: int) -> None:
+    world = make_world()
+    one = spoiled(world)[number]
+    shown = _shown(browser, tmp_path, {"network.json": network_json(world), "one.salus": one.receipt})
+
+    assert "The receipt proves nothing" in shown
+    assert re.findall(r'<li class="no"><span>([^<]*)', shown) == [SENTENCES[one.code]]
+
+
+def test_a_policy_of_one_s_own_takes_the_place_of_the_network_s(browser: str, tmp_path: Path) -> None:
+    world = make_world()
+    policy = f"witness silent {world.witnesses[2].vkey}\nquorum silent\n".encode()
+    dropped = {"network.json": network_json(world), "one.salus": world.receipt()}
+
+    assert "The receipt is valid" in _shown(browser, tmp_path, dropped)
+    shown = _shown(browser, tmp_path, {**dropped, "my-policy": policy})
+    assert "silent has not cosigned" in shown
+    assert re.findall(r'<li class="no"><span>([^<]*)', shown) == [SENTENCES["quorum"]]
 
 
 def test_a_changed_receipt_is_shown_with_the_step_that_failed(browser: str, tmp_path: Path) -> None:

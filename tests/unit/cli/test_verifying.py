@@ -5,6 +5,8 @@ from datetime import UTC, datetime
 from hashlib import sha256
 
 import pytest
+from tests.unit.ledger.network import make_world
+from tests.unit.ledger.spoiled import network_json, spoiled
 
 from salus.cli.__main__ import run
 from salus.cli.exits import Exit
@@ -14,7 +16,7 @@ from salus.ledger.checkpoint import Checkpoint
 from salus.ledger.cosignature import CosignatureSigner
 from salus.ledger.merkle import leaf_hash
 from salus.ledger.note import NoteSigner, sign_note
-from salus.ledger.receipt import build_receipt
+from salus.ledger.receipt import build_receipt, cose_receipt
 
 EVENT = b'{"specversion":"1.0"}'
 TOPIC = "salus.clinical.events"
@@ -63,6 +65,38 @@ def test_a_receipt_is_verified_with_the_policy_alone(files, capsys):
     assert facts["event_checked"]
     assert facts["leaf"]["offset"] == 5
     assert facts["log"] | {"root": ""} == {"origin": "salus.local/dev/log", "index": 0, "size": 1, "root": ""}
+
+
+def test_each_step_that_fails_is_named(tmp_path, capsys):
+    world = make_world()
+    (tmp_path / "network.json").write_bytes(network_json(world))
+    (tmp_path / "a.salus").write_bytes(world.receipt())
+    assert verify(tmp_path) == Exit.OK
+
+    for one in spoiled(world):
+        (tmp_path / "a.salus").write_bytes(one.receipt)
+        capsys.readouterr()
+        assert verify(tmp_path, "--json") == Exit.NO
+        told = capsys.readouterr()
+        assert json.loads(told.out)["code"] == one.code
+        assert f"the receipt does not verify: {one.code}: " in " ".join(told.err.split())
+
+
+def test_a_cose_receipt_is_verified_like_the_other_form(tmp_path, capsys):
+    world = make_world()
+    (tmp_path / "network.json").write_bytes(network_json(world))
+    (tmp_path / "a.salus").write_bytes(world.receipt())
+    assert verify(tmp_path, "--json") == Exit.OK
+    text = json.loads(capsys.readouterr().out)
+
+    cose = cose_receipt(world.receipt(), world.log.verifier, world.log)
+    (tmp_path / "a.salus").write_bytes(cose)
+    assert verify(tmp_path, "--json") == Exit.OK
+    assert json.loads(capsys.readouterr().out) == text
+
+    (tmp_path / "a.salus").write_bytes(cose[:-1] + bytes([cose[-1] ^ 1]))
+    assert verify(tmp_path, "--json") == Exit.NO
+    assert json.loads(capsys.readouterr().out)["code"] == "checkpoint-signature"
 
 
 def test_a_receipt_of_another_event_is_a_no(files, capsys):

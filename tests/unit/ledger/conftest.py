@@ -8,15 +8,10 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
-from tests.unit.ledger.network import SIGNATURES, STATUSES, VALUES, Following, World, key_of
+from tests.unit.ledger.network import Following, World, make_world
 
-from salus.ledger.block import NO_PREVIOUS, Header, Leaf, Range, sign_header
-from salus.ledger.checkpoint import Checkpoint, sign_checkpoint
-from salus.ledger.cosignature import CosignatureSigner
-from salus.ledger.merkle import leaf_hash, root_of
-from salus.ledger.note import NoteSigner, add_signatures
-from salus.ledger.tiles import new_tiles
+from salus.ledger.block import NO_PREVIOUS, Header, Range
+from salus.ledger.merkle import leaf_hash
 
 
 @pytest.fixture(scope="session")
@@ -40,47 +35,7 @@ def header() -> Header:
 @pytest.fixture(scope="session")
 def world() -> World:
     """The network, made from fixed seeds."""
-    shard = NoteSigner("salus.example/shard/0", key_of("shard"))
-    log = NoteSigner("salus.example/log", key_of("log"))
-    witnesses = (
-        CosignatureSigner("witness.example/ed25519", key_of("w1")),
-        CosignatureSigner("witness.example/mldsa", MLDSA44PrivateKey.from_seed_bytes(sha256(b"w2").digest())),
-        CosignatureSigner("witness.example/silent", key_of("w3")),
-    )
-    leaves = tuple(
-        Leaf("salus.clinical.events", 0, 10 + i, status, leaf_hash(value), signature)
-        for i, (value, status, signature) in enumerate(zip(VALUES, STATUSES, SIGNATURES, strict=True))
-    )
-    header = Header(
-        origin=shard.name,
-        height=0,
-        leaves=len(leaves),
-        root=root_of([leaf.hash() for leaf in leaves]),
-        previous=NO_PREVIOUS,
-        time=datetime(2026, 11, 22, 15, 0, 0, 123000, tzinfo=UTC),
-        accepted=6,
-        body_bytes=10,
-        body_sha256=sha256(b"0123456789").digest(),
-        identity=("salus.identity.events", 0, 17),
-        ranges=(Range("salus.clinical.events", 0, 10, 17), Range("salus.clinical.events", 1, 0, 0)),
-    )
-    note = sign_header(header, shard)
-    entries = (*(b"entry %d" % i for i in range(6)), note, b"entry 7", b"entry 8")
-    checkpoint = Checkpoint(log.name, len(entries), root_of([leaf_hash(entry) for entry in entries]))
-    signed = sign_checkpoint(checkpoint, [log])
-    cosignatures = [w.cosign(checkpoint, seconds=1_700_000_000 + i) for i, w in enumerate(witnesses[:2])]
-    return World(
-        shard=shard,
-        log=log,
-        witnesses=witnesses,
-        leaves=leaves,
-        header=header,
-        header_note=note,
-        entries=entries,
-        tiles=new_tiles(0, entries, lambda *_: b""),
-        checkpoint=checkpoint,
-        checkpoint_note=add_signatures(signed, cosignatures),
-    )
+    return make_world()
 
 
 @pytest.fixture(scope="session")

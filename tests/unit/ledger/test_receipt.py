@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.ledger.network import World
+from tests.unit.ledger.spoiled import network_json, spoiled
 
 from salus.ledger.block import sign_header
 from salus.ledger.checkpoint import Checkpoint, sign_checkpoint
@@ -48,6 +49,15 @@ def _code(receipt: bytes, policy: Policy, event: bytes | None = None) -> str:
     with pytest.raises(ReceiptError) as refused:
         verify_receipt(receipt, policy, event=event)
     return refused.value.code
+
+
+def test_each_step_that_fails_is_named(world: World) -> None:
+    policy = Policy.from_network(network_json(world))
+    assert verify_receipt(world.receipt(), policy).cosigners[0].name == "witness.example/ed25519"
+
+    for one in spoiled(world):
+        assert _code(one.receipt, policy) == one.code
+    assert {one.code for one in spoiled(world)} == set(RECEIPT_CODES) - {"malformed", "event-digest"}
 
 
 def test_every_leaf_of_a_block_has_a_receipt(world: World) -> None:

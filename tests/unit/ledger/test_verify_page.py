@@ -12,11 +12,13 @@ from importlib.resources import files
 from typing import Any
 
 import pytest
-from tests.unit.ledger.network import World
+from tests.unit.ledger.network import World, key_of
+from tests.unit.ledger.spoiled import network_json, spoiled
 
 from salus.ledger.checkpoint import sign_checkpoint
+from salus.ledger.cosignature import CosignatureSigner
 from salus.ledger.errors import LedgerError, PolicyError, ReceiptError
-from salus.ledger.note import sign_note
+from salus.ledger.note import NoteSigner, sign_note
 from salus.ledger.policy import Policy
 from salus.ledger.quorum import Quorum
 from salus.ledger.receipt import Receipt, parse_receipt, verify_receipt
@@ -192,6 +194,66 @@ def test_a_header_text_is_read_as_strictly_by_the_page(world: World) -> None:
 
     codes = {verdict[0] for verdict in _require_same_verdicts(cases)}
     assert codes == {"malformed", "log-path"}
+
+
+def test_each_step_that_fails_is_named_in_the_page(world: World) -> None:
+    cases: list[Case] = [(one.receipt, network_json(world), None) for one in spoiled(world)]
+
+    assert _require_same_verdicts(cases) == [[one.code] for one in spoiled(world)]
+
+
+def test_policies_get_the_same_verdict_in_the_page(world: World) -> None:
+    receipt, network = world.receipt(), _network(world, quorum=0, witnesses=0)
+    others = [CosignatureSigner(f"w{n}.example", key_of(f"other {n}")).vkey for n in range(3)]
+    log, stranger = world.log.vkey, NoteSigner("other.example/log", key_of("other log")).vkey
+    head = [
+        f"witness a {world.witnesses[0].vkey} https://a.example",
+        *(f"witness b{n} {k}" for n, k in enumerate(others)),
+    ]
+    rules = [
+        *("quorum none", "quorum a", "quorum b0", "quorum", "quorum a a", "quorum none\nquorum none", ""),
+        *("group g any a b0\nquorum g", "group g all a b0\nquorum g", "group g 2 a b0\nquorum g"),
+        *(
+            "group g 1 a b0\nquorum g",
+            "group g 0 a\nquorum g",
+            "group g 01 a\nquorum g",
+            "group g 3 a b0\nquorum g",
+        ),
+        *("group g any b0 b1\ngroup h any a g\nquorum h", "group g any a\ngroup h all g b2\nquorum h"),
+        *("group g any a a\nquorum g", "group g any a\ngroup h any a\nquorum h", "group g any g\nquorum g"),
+        *(
+            "group a any b0\nquorum a",
+            "group none any a\nquorum none",
+            "group g any none\nquorum g",
+            "group g a\nquorum g",
+        ),
+        *(
+            "\t# comment\n \n\tquorum\t a ",
+            "quorum a\r",
+            "quorum a # no comment",
+            "frob\nquorum a",
+            "QUORUM a",
+        ),
+        *(f"log {log}\nquorum a", f"log {stranger}\nquorum a", f"log {log}\nlog {stranger} u\nquorum a"),
+        *(f"log {log}\nlog {log}\nquorum a", f"log {others[0]}\nquorum a", f"witness z {log}\nquorum a"),
+        *(f"witness z {others[0]}\nquorum a", f"witness a {others[0]}\nquorum a", "witness z\nquorum a"),
+        *("quorum \xe9", "group \xe9 any a\nquorum \xe9", "group \u3000 any a\nquorum \u3000", "quorum\xa0a"),
+    ]
+    cases: list[Case] = [(receipt, network, None, "\n".join([*head, rule, ""]).encode()) for rule in rules]
+    cases += [
+        (receipt, network, None, "\n".join([*head, "quorum a"]).encode()),
+        (receipt, network, None, b""),
+    ]
+    cases += [(receipt, _network(world, policy=[*head, rule]), None) for rule in rules if "\n" not in rule]
+    cases += [
+        (receipt, _network(world, policy="quorum none"), None),
+        (receipt, _network(world)[:-1] + b', "witnesses": {"quorum": 0, "keys": []}}', None),
+        (receipt, _network(world, policy=[f"log {log}", "quorum none"]), None),
+    ]
+
+    assert {verdict[0] for verdict in _require_same_verdicts(cases)} == {
+        *("valid", "policy", "quorum", "checkpoint-signature")
+    }
 
 
 def test_the_page_says_that_it_cannot_check_mldsa(world: World) -> None:
