@@ -62,8 +62,8 @@ generate: setup ## Write the generated files: JSON Schemas and the AsyncAPI docu
 unit: setup ## The tests that need no sockets
 	@echo "== unit tests" && $(BIN)/python -m pytest -q tests/unit tests/contracts $(PYTEST)
 
-bench: parts ## Benchmarks on this machine
-	@for file in $$(grep -l '__name__ == "__main__"' benchmarks/*.py); do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
+bench: parts ## Every benchmark on this machine, about 15 minutes (BENCH=--quick: three; BENCH=drain: one)
+	@exec $(BIN)/python benchmarks/run.py $(BENCH)
 
 lock: setup ## Resolve the dependencies anew and write the lock files with their hashes
 	@$(UV) lock --quiet

@@ -13,27 +13,38 @@ from salus.events.did import LocalSigner
 from salus.events.envelope import encode_event
 from salus.events.signature import sign_values
 
+TOPIC = "salus.clinical.events"
 BATCH = 64
-EVENT_BYTES = 1024
 PATIENTS = 5000
 
+Signed = tuple[bytes, bytes, bytes]
+"""Key, value and signature header of one event."""
 
-def signed_batches(count: int, signer: LocalSigner) -> Iterator[list[tuple[bytes, bytes, bytes]]]:
-    """Yield batches of (key, value, signature header), `count` events in all."""
-    chance = random.Random(1)
+
+def signed_batches(count: int, signer: LocalSigner, *, first: int = 0) -> Iterator[list[Signed]]:
+    """Yield `count` events in batches, numbered from `first` on; the same ones for the same numbers."""
+    chance = random.Random(first)  # noqa: S311  # noise, not secrets
     moment = datetime(2026, 11, 22, 12, tzinfo=UTC)
-    for first in range(0, count, BATCH):
-        keys = [_patient(chance) for _ in range(min(BATCH, count - first))]
-        values = [_event(patient, signer, moment, chance, first + i) for i, patient in enumerate(keys)]
+    for start in range(0, count, BATCH):
+        keys = [_patient(chance) for _ in range(min(BATCH, count - start))]
+        numbers = range(first + start, first + start + len(keys))
+        values = [_event(key, signer, moment, chance, n) for key, n in zip(keys, numbers, strict=True)]
         signatures = sign_values(values, signer)
         yield [(k.encode(), v, s) for k, v, s in zip(keys, values, signatures, strict=True)]
+
+
+def partition_of(key: bytes, partitions: int) -> int:
+    """Return the partition of a patient's events; known beforehand, so that offsets can be told from order."""
+    return int(key[-12:]) % partitions
 
 
 def _patient(chance: random.Random) -> str:
     return f"urn:uuid:00000000-0000-4000-8000-{chance.randrange(PATIENTS):012d}"
 
 
-def _event(patient: str, signer: LocalSigner, moment: datetime, chance: random.Random, number: int) -> bytes:
+def _event(
+    patient: str, signer: LocalSigner, moment: datetime, chance: random.Random, number: int
+) -> bytes:
     # What a sealed field holds looks like noise, and so does not compress.
     ciphertext = base64.b64encode(chance.randbytes(264)).decode()
     data = EncounterRecorded(

@@ -1,0 +1,106 @@
+"""Runs every `salus bench` of the suite, one after the other, and compares what came out with the goals.
+
+    make bench                      # about 15 minutes on two cores
+    make bench BENCH=--quick        # the same with small sizes, in about three; its figures mean little
+    make bench BENCH="drain steady" # some of them
+
+Each benchmark's line of JSON and its plot are kept in benchmarks/results/; docs/performance.md explains them.
+The benchmarks themselves are in `salus.cli.bench`, so that an installed `salus` has them as well.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+RESULTS = Path(__file__).parent / "results"
+SALUS = Path(sys.executable).with_name("salus")
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """One benchmark: its command, its sizes, and the small ones of `--quick`."""
+
+    name: str
+    command: tuple[str, ...]
+    full: tuple[str, ...] = ()
+    quick: tuple[str, ...] = ()
+
+
+SUITE = (
+    Bench("tiles", ("tiles",), quick=("--entries", "20000")),
+    Bench("drain-1", ("drain", "--shards", "1"), quick=("--events", "20000")),
+    Bench("drain-2", ("drain", "--shards", "2"), quick=("--events", "20000")),
+    Bench("steady", ("steady",), quick=("--rate", "500", "--seconds", "5")),
+    Bench(
+        "steady-witnessed",
+        ("steady", "--witnesses", "3"),
+        full=("--seconds", "30"),
+        quick=("--rate", "500", "--seconds", "5"),
+    ),
+    Bench("receipt", ("receipt",), quick=("--events", "5000", "--requests", "2000")),
+    Bench("fsck", ("fsck",), quick=("--events", "5000")),
+)
+
+
+def main() -> int:
+    """Run what was asked for; 0 if everything ran, whether or not the goals were reached."""
+    parser = argparse.ArgumentParser(description="Run the benchmarks.")
+    parser.add_argument("names", nargs="*", help="drain, steady, receipt, fsck, tiles; all without it")
+    parser.add_argument("--quick", action="store_true", help="small sizes: does it work?")
+    asked = parser.parse_args()
+    chosen = [bench for bench in SUITE if not asked.names or bench.command[0] in asked.names]
+    RESULTS.mkdir(exist_ok=True)
+    outcomes = {bench.name: run(bench, quick=asked.quick) for bench in chosen}
+    show(outcomes)
+    return 0 if all(outcome is not None for outcome in outcomes.values()) else 1
+
+
+def run(bench: Bench, *, quick: bool) -> dict[str, Any] | None:
+    """Run one benchmark and keep its result; None if it failed, which it has told."""
+    place = RESULTS / ("quick" if quick else "")
+    place.mkdir(exist_ok=True)
+    extra = bench.quick if quick else bench.full
+    if bench.name == "drain-1":
+        extra = (*extra, "--flame", str(place / "sequencer-flame.svg"))
+    plot = place / f"{bench.name}.svg"
+    command = [str(SALUS), "bench", *bench.command, *extra, "--plot", str(plot), "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        written, _ = process.communicate()
+    except KeyboardInterrupt:
+        # It had the Ctrl-C, too, and is stopping what it started.
+        process.send_signal(signal.SIGINT)
+        process.wait()
+        raise SystemExit(130) from None
+    if process.returncode != 0:
+        return None
+    outcome: dict[str, Any] = json.loads(written.splitlines()[-1])
+    (place / f"{bench.name}.json").write_text(json.dumps(outcome, indent=1) + "\n")
+    return outcome
+
+
+def show(outcomes: dict[str, dict[str, Any] | None]) -> None:
+    """Print every goal beside what was measured, and all of it as one last line of JSON."""
+    table = Table("benchmark", "figure", "measured", "goal", "", title="Goals", title_justify="left")
+    for name, outcome in outcomes.items():
+        if outcome is None:
+            table.add_row(name, "", "failed", "", "✗")
+            continue
+        for figure, goal in outcome["goals"].items():
+            table.add_row(name, figure, f"{outcome[figure]:,}", goal["goal"], "✓" if goal["holds"] else "✗")
+    Console(stderr=True).print(table)
+    sys.stdout.write(json.dumps(outcomes) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,203 @@
+"""The stage of a benchmark: a platform of its own, a hospital that publishes, and the ledger as it grows."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+
+from salus.archive.log import LogReader
+from salus.cli.bench.load import TOPIC
+from salus.cli.exits import CommandError, Exit
+from salus.client import Publisher
+from salus.devkit.narration import Narrator
+from salus.devkit.network import Plan
+from salus.devkit.platform import Platform
+from salus.devkit.processes import Place, exit_code, is_alive, spawn, stop
+from salus.devkit.waiting import until
+from salus.events.catalogue import CheckpointPublished, PartyRegistered, PublicKey, type_of
+from salus.events.did import LocalSigner, multibase_of
+from salus.events.envelope import decode_event
+from salus.ledger.block import Header, parse_header
+from salus.ledger.note import split_note
+from salus.messaging import Reader
+from salus.objects import S3Objects, open_store
+
+LEDGER_BUCKET = "salus-ledger"
+LOG_BUCKET = "salus-log"
+CHECKPOINTS = type_of(CheckpointPublished).topic
+HOSPITAL_SEED = b"hospital of the benchmark, 32 by"
+STALL_S_MAX = 120.0
+LOADERS = 2
+
+
+@asynccontextmanager
+async def open_stage(
+    narrator: Narrator, *, shards: int = 1, witnesses: int = 0, environment: Mapping[str, str] | None = None
+) -> AsyncIterator[Platform]:
+    """Start Kafka and MinIO and make a network; everything is gone when the context is left."""
+    with tempfile.TemporaryDirectory(prefix="salus-bench-") as folder:
+        plan = Plan(shards=shards, witnesses=witnesses)
+        async with Platform(Path(folder), narrator=narrator, plan=plan, environment=environment) as platform:
+            await platform.start_parts()
+            await _register_hospital(platform)
+            yield platform
+
+
+def sequencers(shards: int) -> list[str]:
+    """Return the names of the sequencers of a network."""
+    return [f"sequencer-{shard}" if shard else "sequencer" for shard in range(shards)]
+
+
+def bucket(platform: Platform, name: str) -> S3Objects:
+    """Return a bucket of the platform's store."""
+    s3 = platform.s3
+    return open_store(
+        endpoint=s3.endpoint,
+        access_key=s3.access_key,
+        secret_key=s3.secret_key,
+        region=s3.region,
+        bucket=name,
+    )
+
+
+async def _register_hospital(platform: Platform) -> None:
+    hospital = LocalSigner.from_seed(HOSPITAL_SEED)
+    since = datetime.fromisoformat(platform.network.read()["root"]["key"]["valid_from"])
+    key = PublicKey(hospital.verification_method, multibase_of(hospital.public_key), since)
+    joined = PartyRegistered(did=hospital.did, kind="member", keys=(key,))
+    async with Publisher(platform.kafka_bootstrap, platform.network.signer("identity")) as publisher:
+        await (await publisher.publish(joined, subject=hospital.did)).position()
+
+
+async def ends(bootstrap: str, partitions: int) -> dict[int, int]:
+    """Return how many records each partition of the events' topic has."""
+    async with Reader(bootstrap, starts={(TOPIC, number): 0 for number in range(partitions)}) as reader:
+        return {number: end for (_, number), end in (await reader.end_offsets()).items()}
+
+
+async def preload(platform: Platform, narrator: Narrator, count: int, *, partitions: int = 4) -> None:
+    """Publish so many signed events, with processes of their own; publishing is not what is measured.
+
+    Raises:
+        CommandError: one of them failed.
+    """
+    narrator.step(f"publishing {count:,} events of 1 KiB, signed in batches of 64")
+    shares = [count * part // LOADERS for part in range(LOADERS + 1)]
+    folder = platform.state.folder
+    place = Place(folder / "loading", folder / "logs", detached=False)
+    loaders = [
+        spawn(
+            f"loader-{part}",
+            [
+                sys.executable,
+                "-m",
+                "salus.cli.bench.loading",
+                platform.kafka_bootstrap,
+                *map(str, (first, end, partitions)),
+            ],
+            place,
+            env=_environment(),
+        )
+        for part, (first, end) in enumerate(pairwise(shares))
+    ]
+
+    async def done() -> bool:
+        alive = [loader for loader in loaders if is_alive(loader)]
+        there = sum((await ends(platform.kafka_bootstrap, partitions)).values())
+        narrator.update(f"published {there:,} of {count:,} events")
+        return not alive
+
+    try:
+        while not await until(done, deadline_s=STALL_S_MAX, period_s=1.0):
+            continue
+    finally:
+        for loader in loaders:
+            failed = exit_code(loader)
+            await stop(loader)
+            if failed:
+                raise CommandError(Exit.NO, f"a loader failed: {loader.log_tail()[-800:]}")
+
+
+def _environment() -> dict[str, str]:
+    import os  # noqa: PLC0415
+
+    return dict(os.environ)
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A final checkpoint: when it was announced (Unix seconds), its size, and the leaves under it."""
+
+    at: float
+    size: int
+    leaves: int
+
+
+@dataclass(slots=True)
+class Ledger:
+    """The final checkpoints so far, and the headers under them, out of Kafka and the log's bucket."""
+
+    reader: Reader
+    log: LogReader
+    points: list[Point] = field(default_factory=list)
+    headers: list[Header] = field(default_factory=list)
+
+    async def advance(self, *, wait_ms: int = 500) -> int:
+        """Take what is new; return the leaves under the last final checkpoint."""
+        records = await self.reader.poll(max_records=1000, timeout_ms=wait_ms)
+        announced = [
+            (record.timestamp_ms / 1000, decode_event(record.value or b"").data) for record in records
+        ]
+        sizes = [(at, data.size) for at, data in announced if isinstance(data, CheckpointPublished)]
+        if sizes:
+            async for note in self.log.entries(len(self.headers), sizes[-1][1]):
+                self.headers.append(parse_header(split_note(note)[0]))
+        leaves, counted = (self.points[-1].leaves, self.points[-1].size) if self.points else (0, 0)
+        for at, size in sizes:
+            leaves += sum(header.leaves for header in self.headers[counted:size])
+            counted = size
+            self.points.append(Point(at, size, leaves))
+        return leaves
+
+    async def reach(self, leaves: int, narrator: Narrator, what: str) -> None:
+        """Follow until so many leaves are under a final checkpoint.
+
+        Raises:
+            CommandError: nothing moved for STALL_S_MAX.
+        """
+        seen = len(self.points)
+
+        async def there() -> bool:
+            done = await self.advance()
+            narrator.update(f"{what}: {done:,} of {leaves:,}")
+            return done >= leaves or len(self.points) > seen
+
+        while not self.points or self.points[-1].leaves < leaves:
+            seen = len(self.points)
+            if not await until(there, deadline_s=STALL_S_MAX, period_s=0.2):
+                raise CommandError(Exit.NO, f"no checkpoint for {STALL_S_MAX:.0f} s while {what}")
+
+
+@asynccontextmanager
+async def open_ledger(platform: Platform) -> AsyncIterator[Ledger]:
+    """Follow the platform's ledger from its beginning."""
+    async with Reader(platform.kafka_bootstrap, starts={(CHECKPOINTS, 0): 0}) as reader:
+        yield Ledger(reader, LogReader(bucket(platform, LOG_BUCKET)))
+
+
+def first_moment(services: Sequence[str], platform: Platform, event: str) -> float | None:
+    """Return when the first of these services logged an event (Unix seconds), None if none did."""
+    found = []
+    for name in services:
+        for line in Path(platform.services[name].process.log).read_text().splitlines():
+            if f'"event": "{event}"' in line or f'"event":"{event}"' in line:
+                stamp = line.partition('"timestamp"')[2].split('"')[1]
+                found.append(datetime.fromisoformat(stamp).timestamp())
+                break
+    return min(found, default=None)
