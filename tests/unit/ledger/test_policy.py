@@ -40,8 +40,8 @@ def network(world: World) -> dict[str, Any]:
 def test_a_policy_comes_out_of_the_networks_description(world: World, network: dict[str, Any]) -> None:
     policy = Policy.from_network(json.dumps(network).encode())
 
-    assert [log.vkey for log in policy.logs] == [world.log.vkey]
-    assert [verifier.vkey for verifier in policy.shards.values()] == [world.shard.vkey]
+    assert [log.key_id for log in policy.logs] == [world.log.key_id]
+    assert [key.key_id for key in policy.shards[world.shard.name].history.verifiers] == [world.shard.key_id]
     assert [v.vkey for v in policy.quorum.verifiers] == [witness.vkey for witness in world.witnesses]
     assert policy.quorum.groups == (Group("two-of-three", 2, ("0", "1", "2")),)
     assert policy.quorum.required == "two-of-three"

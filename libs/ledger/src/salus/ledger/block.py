@@ -16,8 +16,9 @@ from salus.ledger.base import base64_of, hash_of_base64, int_of_decimal
 from salus.ledger.checkpoint import Checkpoint, parse_checkpoint
 from salus.ledger.errors import BlockError, CheckpointError, NoteError
 from salus.ledger.hashing import hash_each
+from salus.ledger.key_periods import Keys, history_of
 from salus.ledger.merkle import HASH_SIZE, LEAF_PREFIX, leaf_hash
-from salus.ledger.note import Signer, Verifier, open_note, sign_note
+from salus.ledger.note import Signers, open_note, sign_note
 
 LEAF_ORIGIN = b"salus.health/leaf/v1\n"
 ACCEPTED = "accepted"
@@ -42,6 +43,7 @@ BLOCK_CODES = (
     "malformed-leaf",
     "malformed-header",
     "header-signature",
+    "key-period",
     "origin",
     "height",
     "previous",
@@ -235,38 +237,43 @@ def parse_header(text: str) -> Header:
     return header
 
 
-def sign_header(header: Header, signer: Signer) -> bytes:
+def sign_header(header: Header, signers: Signers) -> bytes:
     """Return the header note: the bytes to store, announce and log.
 
     Raises:
         BlockError: `malformed-header`, if the header has no canonical form, is another shard's or is too
             long for a log entry.
+        NoteError: `malformed`, if nobody signs at this height.
     """
     text = header.text()
-    if signer.name != header.origin or parse_header(text) != header:
+    if signers.name != header.origin or parse_header(text) != header:
         raise BlockError("malformed-header", "not this signer's, or not in canonical form")
-    note = sign_note(text, (signer,))
+    note = sign_note(text, signers.at(header.height))
     if len(note) > HEADER_BYTES_MAX:
         raise BlockError("malformed-header", f"{len(note)} bytes, at most {HEADER_BYTES_MAX}")
     return note
 
 
-def open_header(note: bytes, verifier: Verifier) -> Header:
+def open_header(note: bytes, shard: Keys) -> Header:
     """Return the header that the shard's sequencer signed.
 
     Raises:
-        BlockError: `header-signature` or `malformed-header`; `origin` if it is another shard's.
+        BlockError: `header-signature` or `malformed-header`; `origin` if it is another shard's; `key-period`
+            if the key that signed it does not sign at this height: it is retired, or has not taken over.
     """
     if len(note) > HEADER_BYTES_MAX:
         raise BlockError("malformed-header", f"{len(note)} bytes, at most {HEADER_BYTES_MAX}")
+    keys = history_of(shard)
     try:
-        opened = open_note(note, (verifier,))
+        opened = open_note(note, keys.verifiers)
     except NoteError as error:
         code = "malformed-header" if error.code == "malformed" else "header-signature"
         raise BlockError(code, error.detail) from None
     header = parse_header(opened.text)
-    if header.origin != verifier.name:
+    if header.origin != keys.name:
         raise BlockError("origin", "the header is another shard's")
+    if not keys.counting(opened.signatures, header.height):
+        raise BlockError("key-period", f"no key that signed it signs at height {header.height}")
     return header
 
 

@@ -24,8 +24,9 @@ from salus.ledger.block import (
 )
 from salus.ledger.errors import BlockError, LedgerError
 from salus.ledger.findings import Finding
+from salus.ledger.key_periods import Keys
 from salus.ledger.merkle import HASH_SIZE, hashes_of, root_of
-from salus.ledger.note import Verifier, split_note
+from salus.ledger.note import split_note
 
 
 class Row(NamedTuple):
@@ -133,10 +134,10 @@ def check_columns(rows: Iterable[Sequence[Any]], *, place: str) -> list[Finding]
 class ChainChecker:
     """Checks one shard's header notes, fed in order of height."""
 
-    def __init__(self, shard: int, verifier: Verifier) -> None:
+    def __init__(self, shard: int, keys: Keys) -> None:
         self.shard = shard
         self.height = 0
-        self._verifier = verifier
+        self._keys = keys
         self._previous: tuple[Header, bytes] | None = None
         self._previous_is_known = True
 
@@ -163,9 +164,10 @@ class ChainChecker:
 
     def _read(self, note: bytes, place: str) -> tuple[Header | None, list[Finding]]:
         try:
-            return open_header(note, self._verifier), []
+            return open_header(note, self._keys), []
         except BlockError as error:
-            code = "header-signature" if error.code == "header-signature" else "header-unreadable"
+            told = {"header-signature", "key-period"}
+            code = error.code if error.code in told else "header-unreadable"
             finding = Finding(code, place, str(error))
         try:
             return parse_header(split_note(note)[0]), [finding]
@@ -180,9 +182,9 @@ class ChainChecker:
         return []
 
 
-def check_chain(notes: Iterable[bytes | None], verifier: Verifier, *, shard: int) -> list[Finding]:
+def check_chain(notes: Iterable[bytes | None], keys: Keys, *, shard: int) -> list[Finding]:
     """Return what is wrong with a shard's header notes, given from height 0 on."""
-    checker = ChainChecker(shard, verifier)
+    checker = ChainChecker(shard, keys)
     return [finding for note in notes for finding in checker.add(note)[1]]
 
 

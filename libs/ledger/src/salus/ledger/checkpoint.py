@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from salus.ledger.base import base64_of, hash_of_base64, int_of_decimal
 from salus.ledger.errors import CheckpointError, NoteError
+from salus.ledger.key_periods import Keys, history_of
 from salus.ledger.merkle import EMPTY_ROOT
 from salus.ledger.note import OpenedNote, Signer, Verifier, open_note, sign_note
 
@@ -58,19 +59,22 @@ def sign_checkpoint(checkpoint: Checkpoint, signers: Sequence[Signer]) -> bytes:
     return sign_note(text, signers)
 
 
-def open_checkpoint(
-    note: bytes, log: Verifier, others: Sequence[Verifier] = ()
-) -> tuple[Checkpoint, OpenedNote]:
+def open_checkpoint(note: bytes, log: Keys, others: Sequence[Verifier] = ()) -> tuple[Checkpoint, OpenedNote]:
     """Return the checkpoint that the log's key signed, and the note with whoever else signed it.
 
     Raises:
-        NoteError: as `open_note`, and `unverified` if the log's own signature is missing.
+        NoteError: as `open_note`, and `unverified` if the log's own signature is missing, or
+            `key-period` if its key does not sign at this size: it is retired, or has not taken over.
         CheckpointError: `malformed`, or `origin` if it is another log's.
     """
-    opened = open_note(note, (log, *others))
+    keys = history_of(log)
+    opened = open_note(note, (*keys.verifiers, *others))
     checkpoint = parse_checkpoint(opened.text)
-    if checkpoint.origin != log.name:
+    if checkpoint.origin != keys.name:
         raise CheckpointError("origin", "the checkpoint is another log's")
-    if (log.name, log.key_id) not in {(s.name, s.key_id) for s in opened.signatures}:
+    known = {verifier.key_id for verifier in keys.verifiers}
+    if not any(s.name == keys.name and s.key_id in known for s in opened.signatures):
         raise NoteError("unverified", "the log's own signature is missing")
+    if not keys.counting(opened.signatures, checkpoint.size):
+        raise NoteError("key-period", f"no key that signed it signs at size {checkpoint.size}")
     return checkpoint, opened

@@ -7,13 +7,13 @@ over a binary structure that names cosigner, log, size and root. Times are POSIX
 from __future__ import annotations
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey, MLDSA44PublicKey
 
 from salus.ledger.base import INT64_MAX
 from salus.ledger.checkpoint import Checkpoint, parse_checkpoint
 from salus.ledger.errors import CheckpointError, KeyTextError
-from salus.ledger.note import NoteSignature, encode_vkey, is_key_name, key_id_of, parse_vkey
+from salus.ledger.note import Ed25519Key, NoteSignature, encode_vkey, is_key_name, key_id_of, parse_vkey
 
 COSIGNED_ED25519 = 0x04
 COSIGNED_MLDSA44 = 0x06
@@ -106,8 +106,9 @@ class CosignatureVerifier:
 class CosignatureSigner:
     """Cosigns checkpoints as a witness."""
 
-    def __init__(self, name: str, key: Ed25519PrivateKey | MLDSA44PrivateKey) -> None:
+    def __init__(self, name: str, key: Ed25519Key | MLDSA44PrivateKey) -> None:
         self._key = key
+        self._algorithm = COSIGNED_MLDSA44 if isinstance(key, MLDSA44PrivateKey) else COSIGNED_ED25519
         self.verifier = CosignatureVerifier(name, key.public_key())
 
     @property
@@ -128,8 +129,7 @@ class CosignatureSigner:
         """
         if not 1 <= seconds <= INT64_MAX:
             raise ValueError(f"{seconds} is not a time to cosign at")
-        algorithm = COSIGNED_ED25519 if isinstance(self._key, Ed25519PrivateKey) else COSIGNED_MLDSA44
-        message = cosigned_message(algorithm, self.name, seconds, checkpoint.text())
+        message = cosigned_message(self._algorithm, self.name, seconds, checkpoint.text())
         signature = seconds.to_bytes(8, "big") + self._key.sign(message)
         return NoteSignature(self.name, self.verifier.key_id, signature)
 

@@ -29,7 +29,7 @@ class CodedError(LedgerError):
 
 
 class NoteError(CodedError):
-    """A signed note cannot be trusted: `malformed`, `unverified` or `invalid-signature`."""
+    """A signed note cannot be trusted: `malformed`, `unverified`, `invalid-signature` or `key-period`."""
 
 
 class KeyTextError(CodedError):

@@ -8,6 +8,7 @@ FINDING_CODES = {
     "header-missing": "a block between others has no header object",
     "header-unreadable": "the header object is not a header note",
     "header-signature": "the shard's key did not sign these header bytes",
+    "key-period": "a header is signed by a key that is retired at its height, or has not taken over",
     "chain-broken": "a header does not follow from the one before it",
     "coverage-gap": "offsets of an input partition are in no shard's block",
     "coverage-overlap": "offsets of an input partition are covered twice",

@@ -14,7 +14,7 @@ from hashlib import sha256
 from typing import Protocol
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from salus.ledger.base import base64_of, bytes_of_base64
 from salus.ledger.errors import KeyTextError, NoteError
@@ -60,6 +60,27 @@ class Signer(Protocol):
 
     def signature_of(self, text: bytes) -> bytes:
         """Return the signature over the text, without the key id."""
+
+
+class Signers(Protocol):
+    """Whoever signs for one name: with one key, or while keys change over with two."""
+
+    @property
+    def name(self) -> str:
+        """The key name."""
+
+    def at(self, position: int) -> Sequence[Signer]:
+        """Return who signs the block of this height, or the checkpoint of this size."""
+
+
+class Ed25519Key(Protocol):
+    """A private key: cryptography's, or one that never leaves an HSM."""
+
+    def public_key(self) -> Ed25519PublicKey:
+        """Return the public half."""
+
+    def sign(self, data: bytes, /) -> bytes:
+        """Return the 64-byte signature (RFC 8032)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +149,7 @@ def parse_vkey(vkey: str) -> tuple[str, int, bytes]:
 class NoteSigner:
     """Signs notes with an Ed25519 key under a name."""
 
-    def __init__(self, name: str, key: Ed25519PrivateKey) -> None:
+    def __init__(self, name: str, key: Ed25519Key) -> None:
         if not is_key_name(name):
             raise KeyTextError("malformed-vkey", "not a key name")
         self._key = key
@@ -159,6 +180,10 @@ class NoteSigner:
     def signature_of(self, text: bytes) -> bytes:
         """Return the 64-byte signature over the text."""
         return self._key.sign(text)
+
+    def at(self, position: int) -> tuple[NoteSigner, ...]:  # noqa: ARG002  # one key signs everywhere
+        """Return this signer, as `Signers` asks."""
+        return (self,)
 
 
 class NoteVerifier:

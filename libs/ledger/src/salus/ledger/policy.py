@@ -11,6 +11,7 @@ from salus.ledger.block import Header, open_header
 from salus.ledger.checkpoint import Checkpoint, parse_checkpoint
 from salus.ledger.cosignature import CosignatureVerifier, time_of_cosignature
 from salus.ledger.errors import CheckpointError, KeyTextError, NoteError, PolicyError
+from salus.ledger.key_periods import KeyPeriod, Keys, described_history, history_of, read_period
 from salus.ledger.note import NoteVerifier, Verifier, open_note
 from salus.ledger.quorum import Key, Quorum
 from salus.ledger.tlog_policy import Log, TlogPolicy, parse_tlog_policy
@@ -50,12 +51,14 @@ class Policy:
     """Whom a verifier trusts. It is data: equal policies accept exactly the same receipts.
 
     A checkpoint may be signed by any of `logs`, under its origin. `shards` maps a shard's origin to its
-    sequencer's key.
+    sequencer's keys. Keys of logs and witnesses that have not always signed, or are retired, are in
+    `periods`: outside of its period a signature counts for nothing.
     """
 
-    logs: tuple[NoteVerifier, ...]
-    shards: Mapping[str, NoteVerifier]
+    logs: tuple[Verifier, ...]
+    shards: Mapping[str, Keys]
     quorum: Quorum = field(default_factory=Quorum)
+    periods: tuple[KeyPeriod, ...] = ()
     _headers: dict[bytes, Header] = field(default_factory=dict, init=False, repr=False, compare=False)
     _checkpoints: dict[bytes, SeenCheckpoint] = field(
         default_factory=dict, init=False, repr=False, compare=False
@@ -64,11 +67,14 @@ class Policy:
     def __post_init__(self) -> None:
         if not self.logs:
             raise PolicyError("malformed-policy", "no log is trusted")
-        if any(origin != verifier.name for origin, verifier in self.shards.items()):
+        if any(origin != keys.name for origin, keys in self.shards.items()):
             raise PolicyError("malformed-policy", "a shard's key has another name than the shard")
-        keys: list[Verifier] = [*self.logs, *self.shards.values(), *self.quorum.verifiers]
+        sealing = [key for keys in self.shards.values() for key in history_of(keys).verifiers]
+        keys: list[Verifier] = [*self.logs, *sealing, *self.quorum.verifiers]
         if len({(key.name, key.key_id) for key in keys}) != len(keys):
             raise PolicyError("malformed-policy", "a key is there twice")
+        if len({period.key for period in self.periods}) != len(self.periods):
+            raise PolicyError("malformed-policy", "a key has two periods")
 
     @classmethod
     def from_network(cls, description: bytes) -> Policy:
@@ -80,22 +86,23 @@ class Policy:
         try:
             network = json.loads(description)
             quorum = _quorum_of(network)
+            log = described_history(network["log"])
             return cls(
-                logs=(_named_verifier(network["log"]),),
-                shards={shard["origin"]: _named_verifier(shard) for shard in network["shards"]},
+                logs=log.verifiers,
+                shards={shard["origin"]: described_history(shard) for shard in network["shards"]},
                 quorum=quorum,
+                periods=(*log.periods, *_witness_periods(network, quorum)),
             )
         except (ValueError, RecursionError):
             raise PolicyError("malformed-policy", "not JSON in UTF-8") from None
         except (KeyError, TypeError, AttributeError) as error:
             raise PolicyError("malformed-policy", f"log, shards or policy: {error!r}") from None
-        except KeyTextError as error:
-            raise PolicyError("malformed-policy", str(error)) from None
 
     @property
     def tlog_policy(self) -> TlogPolicy:
-        """What of this a C2SP tlog-policy file can say: all but the shards' keys."""
-        return TlogPolicy(tuple(Log(verifier) for verifier in self.logs), self.quorum)
+        """What of this a C2SP tlog-policy file can say: all but the shards' keys and the periods."""
+        logs = (log for log in self.logs if isinstance(log, NoteVerifier))
+        return TlogPolicy(tuple(map(Log, logs)), self.quorum)
 
     def under(self, chosen: TlogPolicy) -> Policy:
         """Return this policy with logs and quorum of a policy file; its logs stay if the file names none.
@@ -115,9 +122,9 @@ class Policy:
         """
         header = self._headers.get(note)
         if header is None:
-            if (verifier := self.shards.get(origin)) is None:
+            if (keys := self.shards.get(origin)) is None:
                 raise PolicyError("unknown-shard", "the policy has no key of this shard")
-            header = open_header(note, verifier)
+            header = open_header(note, keys)
             _remember(self._headers, note, header)
         return header
 
@@ -125,7 +132,8 @@ class Policy:
         """Return the checkpoint if its log signed it, with the witnesses that cosigned it.
 
         Raises:
-            NoteError: as `open_note`, and `unverified` if the log's own signature is missing.
+            NoteError: as `open_note`, and `unverified` if the log's own signature is missing, or
+                `key-period` if the key of that signature does not sign at this size.
             CheckpointError: `malformed`, or `origin` if no log of this name is trusted.
         """
         seen = self._checkpoints.get(note)
@@ -138,6 +146,10 @@ class Policy:
                 raise CheckpointError("origin", "the checkpoint is another log's")
             if not any((log.name, log.key_id) in signers for log in logs):
                 raise NoteError("unverified", "the log's own signature is missing")
+            idle = {period.key for period in self.periods if not period.covers(checkpoint.size)}
+            signers = {key: signature for key, signature in signers.items() if key not in idle}
+            if not any((log.name, log.key_id) in signers for log in logs):
+                raise NoteError("key-period", f"no key that signed it signs at size {checkpoint.size}")
             seen = SeenCheckpoint(
                 checkpoint,
                 _cosigners(self.quorum, signers),
@@ -184,11 +196,16 @@ def _instead_of(witnesses: Mapping[str, Any]) -> str:
     return f'{said}write "policy": {json.dumps(lines, ensure_ascii=False)}'
 
 
-def _named_verifier(described: Mapping[str, Any]) -> NoteVerifier:
-    verifier = NoteVerifier.from_vkey(described["verifier_key"])
-    if verifier.name != described["origin"]:
-        raise PolicyError("malformed-policy", "a key has another name than the origin beside it")
-    return verifier
+def _witness_periods(network: Mapping[str, Any], quorum: Quorum) -> list[KeyPeriod]:
+    """Read the member `witness_periods`: keys of the policy's witnesses that do not sign everywhere."""
+    described = network.get("witness_periods", [])
+    if not isinstance(described, list):
+        raise PolicyError("malformed-policy", '"witness_periods" is not a list')
+    periods = [read_period(one, CosignatureVerifier.from_vkey) for one in described]
+    known = {witness.key for witness in quorum.witnesses}
+    if any(period.key not in known for period in periods):
+        raise PolicyError("malformed-policy", '"witness_periods" has a key of no witness')
+    return periods
 
 
 def _remember(memory: dict[bytes, T], note: bytes, opened: T) -> None:
