@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 
 from salus.archive.blocks import BlockArchive
 from salus.archive.check_body import Blamed, check_body
@@ -27,26 +28,38 @@ _HEADER_CODES = {"malformed-header": "header-unreadable", "origin": "chain-broke
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """Heights of one shard to check, and where the log has them: height to (log index, leaf hash)."""
+    """Heights of one shard to check, and where the log has them: height to (log index, leaf hash).
+
+    `sound` is the digest of the headers whose bodies need not be read again (b"": whatever the headers are).
+    """
 
     shard: int
     heights: range
     logged: Mapping[int, tuple[int, bytes]]
+    sound: bytes | None = None
 
 
 @dataclass(slots=True)
 class Checked:
     """What a stretch came to: the leaf hash of each header object that is its shard's, by height.
 
+    `stop` is the height after its last; `spared` says that its bodies were not read again.
     `coverage` is what the headers of the whole stretch cover, None if one of them is unknown.
     """
 
     shard: int
     start: int
+    stop: int
+    spared: bool = False
     coverage: CoverageChecker | None = None
     hashes: dict[int, bytes] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     counts: Counts = field(default_factory=Counts)
+
+    @property
+    def headers(self) -> bytes:
+        """A digest of the headers."""
+        return sha256(b"".join(leaf for _, leaf in sorted(self.hashes.items()))).digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,27 +88,36 @@ class BlockChecker:
 
     async def check(self, stretch: Stretch) -> Checked:
         """Check every block of the stretch; raises ObjectsError if the store goes away."""
-        result = Checked(stretch.shard, stretch.heights.start)
+        result = Checked(stretch.shard, stretch.heights.start, stretch.heights.stop)
         first = max(stretch.heights.start - 1, 0)
         known = {h: await self._known(stretch, h, result) for h in range(first, stretch.heights.stop)}
         result.coverage = _coverage([known[height] for height in stretch.heights])
+        result.spared = not result.findings and stretch.sound in {b"", result.headers}
+        await self._check_blocks(stretch, known, result)
+        return result
+
+    async def _check_blocks(
+        self, stretch: Stretch, known: Mapping[int, _Known | None], result: Checked
+    ) -> None:
         bodies: dict[int, asyncio.Task[bytes | None]] = {}
         try:
             for height in stretch.heights:
                 for ahead in range(height, min(height + BODIES_AHEAD, stretch.heights.stop)):
                     block = known[ahead]
-                    if block is not None and ahead not in bodies:
+                    if block is not None and ahead not in bodies and not result.spared:
                         bodies[ahead] = asyncio.create_task(self._body(stretch.shard, block.header))
                 block = known[height]
                 result.counts.blocks += 1
                 if block is None:
                     continue
                 self._check_succession(stretch.shard, known.get(height - 1), block, result)
-                self._check_body(stretch.shard, block.header, await bodies.pop(height), result)
+                if result.spared:
+                    result.counts.spared += 1
+                else:
+                    self._check_body(stretch.shard, block.header, await bodies.pop(height), result)
         finally:
             for task in bodies.values():
                 task.cancel()
-        return result
 
     async def _known(self, stretch: Stretch, height: int, result: Checked) -> _Known | None:
         """Return the header, out of the log if the archive's own is bad; findings for our heights only."""

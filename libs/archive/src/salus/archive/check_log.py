@@ -27,6 +27,8 @@ from salus.objects import NotFoundError, ObjectStore
 READS_AT_ONCE = 16
 _PLACE = re.compile(rb"([^ \n]+)/block/(0|[1-9][0-9]{0,18})\n")
 
+_IDENTITY = re.compile(rb"\nidentity ([^ \n]+) ")
+
 Place = tuple[str, int]
 """A shard's origin and a height."""
 
@@ -36,7 +38,8 @@ class LogState:
     """What the log is, as far as it could be established.
 
     `hashes[i]` is the leaf hash of entry i, None if nothing whole says what it is; `places[i]` says which
-    header it is, None if its bytes cannot be read.
+    header it is, None if its bytes cannot be read. `identities` are the places of those headers whose blocks
+    hold records of the identity topic.
     """
 
     size: int = 0
@@ -44,6 +47,7 @@ class LogState:
     head: Head | None = None
     hashes: list[bytes | None] = field(default_factory=list)
     places: list[Place | None] = field(default_factory=list)
+    identities: set[Place] = field(default_factory=set)
     findings: list[Finding] = field(default_factory=list)
     counts: Counts = field(default_factory=Counts)
 
@@ -149,7 +153,10 @@ class LogChecker:
         for entry, in_tile in zip(entries, tile, strict=True):
             true = self._true(entry, in_tile)
             hashes.append(true)
-            places.append(_place(entry) if entry is not None and leaf_hash(entry) == true else None)
+            whole = entry is not None and leaf_hash(entry) == true
+            places.append(place := _place(entry) if whole and entry is not None else None)
+            if place is not None and entry is not None and _holds_identities(entry):
+                self._state.identities.add(place)
         return hashes, places
 
     def _true(self, entry: bytes | None, in_tile: bytes | None) -> bytes | None:
@@ -270,6 +277,15 @@ def _hashes_of(ref: TileRef, data: bytes) -> list[bytes]:
 def _place(entry: bytes) -> Place | None:
     match = _PLACE.match(entry)
     return (match[1].decode(errors="replace"), int(match[2])) if match else None
+
+
+def _holds_identities(entry: bytes) -> bool:
+    """Tell whether a header's range of the identity topic is not empty."""
+    topic = _IDENTITY.search(entry)
+    ranges = (
+        re.finditer(rb"\nrange %b [0-9]+ ([0-9]+) ([0-9]+)" % re.escape(topic[1]), entry) if topic else ()
+    )
+    return any(r[1] != r[2] for r in ranges)
 
 
 def _widest_first(width: int, widths: list[int]) -> list[int]:

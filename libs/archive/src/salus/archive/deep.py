@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from salus.archive.blocks import BlockArchive
 from salus.archive.body import ACCEPTED
 from salus.archive.check_body import Blamed
+from salus.archive.check_log import LogState
 from salus.archive.columns import Columns, columns_of_body
 from salus.archive.errors import ArchiveError
 from salus.archive.report import Finding
@@ -139,14 +140,19 @@ def _signature_verdict(signature: bytes | None, digest: bytes, ring: KeyRing, he
 
 
 async def identity_events(
-    objects: ObjectStore, verifiers: Mapping[int, NoteVerifier], heights: Mapping[int, set[int]]
+    objects: ObjectStore,
+    verifiers: Mapping[int, NoteVerifier],
+    heights: Mapping[int, set[int]],
+    log: LogState,
 ) -> list[IdentityEvent]:
     """Return the accepted events of the identity topic, in offset order, from the blocks that hold any.
 
-    Damaged blocks are left out here; fsck names them, and what they held cannot vouch for anyone.
+    Which ones do, the log's entries say; headers are read only of those, and of blocks that the log does not
+    have. Damaged blocks are left out here; fsck names them, and what they held cannot vouch for anyone.
     """
     archive = BlockArchive(objects)
     limit = asyncio.Semaphore(BLOCKS_AT_ONCE)
+    elsewhere = set(log.places) - log.identities
 
     async def of_block(shard: int, verifier: NoteVerifier, height: int) -> list[IdentityEvent]:
         async with limit:
@@ -159,7 +165,12 @@ async def identity_events(
             return []
 
     found = await asyncio.gather(
-        *(of_block(shard, v, height) for shard, v in verifiers.items() for height in heights.get(shard, ()))
+        *(
+            of_block(shard, verifier, height)
+            for shard, verifier in verifiers.items()
+            for height in heights.get(shard, ())
+            if (verifier.name, height) not in elsewhere
+        )
     )
     return sorted((event for events in found for event in events), key=lambda event: event.offset)
 

@@ -13,7 +13,8 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from operator import itemgetter
 from typing import Literal
 
@@ -22,6 +23,7 @@ from salus.archive.check_blocks import BlockChecker, Checked, Stretch
 from salus.archive.check_log import LogChecker, LogState
 from salus.archive.deep import IdentityEvent, Judge, identity_events
 from salus.archive.report import Counts, Finding, OnProgress, Progress, Report
+from salus.archive.resuming import Memory, Span
 from salus.archive.trust import Trust
 from salus.ledger.base import base64_of
 from salus.ledger.block import body_key, header_key, parse_block_origin
@@ -70,22 +72,32 @@ class Stores:
 
 @dataclass(slots=True)
 class Listing:
-    """The objects of the ledger bucket: heights with a header, and bodies, by shard."""
+    """The objects of the ledger bucket: heights with a header, and bodies, by shard.
+
+    `marks` has, for each shard and height, a digest of how the store lists its objects.
+    """
 
     headers: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
     bodies: dict[int, dict[int, set[bytes]]] = field(
         default_factory=lambda: defaultdict(lambda: defaultdict(set))
     )
+    marks: dict[tuple[int, int], bytes] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
 
+    def mark(self, span: Span) -> bytes:
+        """Return a digest of how the store lists the objects of a stretch."""
+        shard, start, stop = span
+        return sha256(b"".join(self.marks.get((shard, h), b"") for h in range(start, stop))).digest()
 
-async def fsck(
+
+async def fsck(  # noqa: PLR0913  # how thoroughly, how fast, and on what it goes on
     source: StoreAddress | Stores,
     trust: Trust,
     *,
     workers: int = 0,
     deep: bool = False,
     on_progress: OnProgress = lambda _: None,
+    memory: Memory | None = None,
 ) -> Report:
     """Check everything and return the report.
 
@@ -95,6 +107,7 @@ async def fsck(
         workers: processes to use; 0 checks in this process.
         deep: judge every event's signature again, by the identity state that its block recorded.
         on_progress: called now and then, in this process.
+        memory: what an interrupted run found whole (`salus.archive.resuming`), and what this one does.
 
     Raises:
         ObjectsError: the store is away; nothing is concluded from what could not be read.
@@ -109,10 +122,10 @@ async def fsck(
     ).check()
     listing = await list_ledger(stores.ledger, set(verifiers))
     shards = {verifier.name: shard for shard, verifier in verifiers.items()}
-    stretches = cut(listing, log, shards)
-    identities = await identity_events(stores.ledger, verifiers, listing.headers) if deep else None
+    findings = [*log.findings, *listing.findings, *(memory.begin(log) if memory else ())]
+    stretches = [_recalled(stretch, listing, memory) for stretch in cut(listing, log, shards)]
+    identities = await identity_events(stores.ledger, verifiers, listing.headers, log) if deep else None
     counts = log.counts
-    findings = [*log.findings, *listing.findings]
     hashes: dict[tuple[int, int], bytes] = {}
     covered: dict[tuple[int, int], CoverageChecker | None] = {}
     total = sum(len(stretch.heights) for stretch in stretches)
@@ -123,6 +136,9 @@ async def fsck(
         results = _check_here(work, stores, stretches)
     async for checked in results:
         findings += checked.findings
+        if memory and not checked.findings:
+            span = (checked.shard, checked.start, checked.stop)
+            memory.remember(span, listing.mark(span), checked.headers)
         hashes |= {(checked.shard, height): h for height, h in checked.hashes.items()}
         covered[checked.shard, checked.start] = checked.coverage
         _add(counts, checked.counts)
@@ -150,6 +166,9 @@ async def list_ledger(objects: ObjectStore, shards: set[int]) -> Listing:
                 listing.findings.append(_note("unknown-object", entry.key, detail))
             continue
         shard, height, root = parsed
+        listed = repr((entry.key, entry.size, entry.etag)).encode()
+        before = listing.marks.get((shard, height), b"")
+        listing.marks[shard, height] = sha256(before + listed).digest()
         if root is None:
             listing.headers[shard].add(height)
         else:
@@ -281,6 +300,14 @@ class _Work:
         return BlockChecker(stores.ledger, stores.log, self.trust.shards, judge)
 
 
+def _recalled(stretch: Stretch, listing: Listing, memory: Memory | None) -> Stretch:
+    """Return the stretch with what is remembered of it."""
+    if memory is None:
+        return stretch
+    span = (stretch.shard, stretch.heights.start, stretch.heights.stop)
+    return replace(stretch, sound=memory.recall(span, listing.mark(span)))
+
+
 async def _check_here(work: _Work, stores: Stores, stretches: Sequence[Stretch]) -> AsyncIterator[Checked]:
     checker = work.checker(stores)
     for stretch in stretches:
@@ -323,6 +350,7 @@ def _add(counts: Counts, more: Counts) -> None:
     counts.rows += more.rows
     counts.body_bytes += more.body_bytes
     counts.judged += more.judged
+    counts.spared += more.spared
 
 
 def _note(code: str, key: str, detail: str, *, shard: int | None = None) -> Finding:

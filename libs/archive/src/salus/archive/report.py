@@ -13,6 +13,7 @@ CODES = {
     **FINDING_CODES,
     "head-missing": "the log has no head, so anchoring cannot go on",
     "head-wrong": "the log's head is not what was signed, or does not fit its log",
+    "log-rewritten": "the log does not extend the checkpoint that an interrupted fsck had seen",
     "verdict-wrong": "a record judged again has another verdict (deep)",
 }
 """What an error's code means."""
@@ -57,7 +58,7 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class Counts(msgspec.Struct, kw_only=True):
-    """What was looked at."""
+    """What was looked at; `spared` blocks' bodies were whole before and were not read again."""
 
     blocks: int = 0
     rows: int = 0
@@ -65,6 +66,7 @@ class Counts(msgspec.Struct, kw_only=True):
     log_entries: int = 0
     tiles: int = 0
     judged: int = 0
+    spared: int = 0
 
 
 class Report(msgspec.Struct, kw_only=True):

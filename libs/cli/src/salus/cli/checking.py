@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,7 @@ from rich.text import Text
 from salus.archive.fsck import StoreAddress, fsck
 from salus.archive.report import OnProgress, Report
 from salus.archive.report import Progress as Step
+from salus.archive.resuming import FileMemory, file_of, now, subject_of
 from salus.archive.trust import Trust
 from salus.cli.console import Json, emit, err, out
 from salus.cli.exits import CommandError, Exit
@@ -40,10 +42,21 @@ def check(
     workers: Annotated[
         int | None, typer.Option(min=0, help="Processes; as many as cores by default.")
     ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on where an interrupted run stopped: bodies that it found whole, and that the store "
+            "still lists as they were, are not read again; everything else is.",
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Re-hash the whole ledger from the object store up, and name exactly what is wrong."""
     trust, address = whom_and_where(network)
+    places = (address.endpoint, address.ledger_bucket, address.log_bucket)
+    subject = subject_of(trust, *places, deep=deep)
+    memory = FileMemory(file_of(subject), subject=subject, resume=resume, now=now())
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with ExitStack() as stack:
         progress = _bar(stack)
@@ -55,14 +68,20 @@ def check(
                     workers=cores if workers is None else workers,
                     deep=deep,
                     on_progress=progress,
+                    memory=memory,
                 )
             )
         except ObjectsError as error:
-            raise CommandError(Exit.NOT_RUNNING, f"the object store does not serve: {error}") from None
+            sentence = f"the object store does not serve: {error}; go on later with --resume"
+            raise CommandError(Exit.NOT_RUNNING, sentence) from None
+        except CommandError as error:
+            raise CommandError(error.code, f"{error}; go on with `salus ledger fsck --resume`") from None
+    memory.finish()
     if as_json:
-        emit(msgspec.to_builtins(report))
+        since = {"resumed_from": memory.since.isoformat()} if memory.since else {}
+        emit(msgspec.to_builtins(report) | since)
     else:
-        _show(report)
+        _show(report, memory.since)
     if not report.ok:
         raise CommandError(Exit.NO, f"the ledger is damaged: {len(report.errors)} findings")
 
@@ -112,7 +131,7 @@ def _bar(stack: ExitStack) -> OnProgress:
     return show
 
 
-def _show(report: Report) -> None:
+def _show(report: Report, since: datetime | None) -> None:
     styles = {"error": "red", "info": "dim"}
     for finding in report.findings:
         out.print(Text(str(finding), style=styles[finding.severity]), soft_wrap=True)
@@ -123,5 +142,9 @@ def _show(report: Report) -> None:
         f"{counts.log_entries} log entries, {counts.tiles} tiles in {report.seconds:.1f} s "
         f"({rate:,.0f} leaves a second)"
     )
+    if since is not None:
+        sentence += (
+            f"; {report.counts.spared} bodies were read by the run that began {since:%Y-%m-%d %H:%M} UTC"
+        )
     mark = "[green]✓[/] all as signed:" if report.ok else "[red]✗[/] damaged:"
     out.print(f"{mark} {sentence}", highlight=False, soft_wrap=True)

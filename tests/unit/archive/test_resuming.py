@@ -1,0 +1,174 @@
+"""An interrupted fsck goes on: what it spares is exactly what it says, and damage elsewhere is found."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from tests.unit.archive.small_ledger import SmallLedger
+
+from salus.archive import fsck as fsck_module
+from salus.archive.fsck import fsck
+from salus.archive.log import CHECKPOINT_KEY
+from salus.archive.report import Progress, Report
+from salus.archive.resuming import AGE_MAX, FileMemory, subject_of
+from salus.ledger.block import header_key
+
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+BLOCKS_BEFORE_THE_END = 5
+
+
+class InterruptedRunError(Exception):
+    """Somebody pressed Ctrl-C."""
+
+
+@pytest.fixture(autouse=True)
+def _one_block_a_stretch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fsck_module, "BLOCKS_A_STRETCH", 1)
+
+
+def memory_in(folder: Path, ledger: SmallLedger, *, resume: bool = True, now: datetime = NOW) -> FileMemory:
+    subject = subject_of(ledger.trust, "here", deep=False)
+    return FileMemory(folder / "state" / "run.jsonl", subject=subject, resume=resume, now=now)
+
+
+async def interrupted(folder: Path, ledger: SmallLedger) -> None:
+    """Check so many blocks, then break off."""
+
+    def progress(step: Progress) -> None:
+        if step.stage == "blocks" and step.done == BLOCKS_BEFORE_THE_END:
+            raise InterruptedRunError
+
+    with pytest.raises(InterruptedRunError):
+        await fsck(
+            ledger.stores,
+            ledger.trust,
+            on_progress=progress,
+            memory=memory_in(folder, ledger, resume=False),
+        )
+
+
+async def resumed(folder: Path, ledger: SmallLedger, *, now: datetime = NOW) -> Report:
+    return await fsck(ledger.stores, ledger.trust, memory=memory_in(folder, ledger, now=now))
+
+
+def body_of(ledger: SmallLedger, shard: int, height: int) -> str:
+    [key] = [k for k in ledger.ledger.objects if k.startswith(f"shard/{shard}/{height:012d}/body")]
+    return key
+
+
+async def test_what_was_whole_is_not_read_again(small_ledger: SmallLedger, tmp_path: Path) -> None:
+    await interrupted(tmp_path, small_ledger)
+    report = await resumed(tmp_path, small_ledger)
+
+    assert report.ok
+    assert report.counts.blocks == 8
+    assert report.counts.spared == BLOCKS_BEFORE_THE_END
+    assert memory_in(tmp_path, small_ledger).since == NOW
+
+
+async def test_without_asking_everything_is_read_again(small_ledger: SmallLedger, tmp_path: Path) -> None:
+    await interrupted(tmp_path, small_ledger)
+    memory = memory_in(tmp_path, small_ledger, resume=False)
+    report = await fsck(small_ledger.stores, small_ledger.trust, memory=memory)
+
+    assert report.counts.spared == 0
+
+
+async def test_a_body_that_was_written_anew_is_read_again(small_ledger: SmallLedger, tmp_path: Path) -> None:
+    await interrupted(tmp_path, small_ledger)
+    key = body_of(small_ledger, 0, 1)
+    await small_ledger.ledger.put(key, b"other bytes")
+    report = await resumed(tmp_path, small_ledger)
+
+    assert {finding.key for finding in report.errors} == {key}
+
+
+async def test_a_body_that_rots_under_its_etag_is_found_by_the_next_whole_run(
+    small_ledger: SmallLedger, tmp_path: Path
+) -> None:
+    await interrupted(tmp_path, small_ledger)
+    small_ledger.flip("ledger", key := body_of(small_ledger, 0, 1), 40)
+
+    assert (await resumed(tmp_path, small_ledger)).ok
+    assert {f.key for f in (await fsck(small_ledger.stores, small_ledger.trust)).errors} == {key}
+
+
+async def test_headers_and_tiles_that_rot_under_their_etag_are_found(
+    small_ledger: SmallLedger, tmp_path: Path
+) -> None:
+    await interrupted(tmp_path, small_ledger)
+    damaged = {header_key(0, 1), *[k for k in small_ledger.log.objects if k.startswith("tile/entries")][-1:]}
+    for key in damaged:
+        small_ledger.flip("log" if key.startswith("tile") else "ledger", key, 60)
+    report = await resumed(tmp_path, small_ledger)
+
+    assert {finding.key for finding in report.errors} == damaged
+
+
+async def test_a_body_that_is_gone_is_missed(small_ledger: SmallLedger, tmp_path: Path) -> None:
+    await interrupted(tmp_path, small_ledger)
+    del small_ledger.ledger.objects[body_of(small_ledger, 0, 2)]
+    report = await resumed(tmp_path, small_ledger)
+
+    assert [finding.code for finding in report.errors] == ["body-missing"]
+
+
+async def test_a_stretch_with_a_finding_is_never_spared(small_ledger: SmallLedger, tmp_path: Path) -> None:
+    small_ledger.flip("ledger", key := body_of(small_ledger, 0, 1), 40)
+    await interrupted(tmp_path, small_ledger)
+    report = await resumed(tmp_path, small_ledger)
+
+    assert {finding.key for finding in report.errors} == {key}
+    assert report.counts.spared == BLOCKS_BEFORE_THE_END - 1
+
+
+async def test_blocks_that_came_since_are_read(small_ledger: SmallLedger, tmp_path: Path) -> None:
+    await interrupted(tmp_path, small_ledger)
+    await small_ledger.chains[1].seal_samples(0, 0, 3)
+    await small_ledger.anchor.append()
+    report = await resumed(tmp_path, small_ledger)
+
+    assert (report.ok, report.counts.blocks, report.counts.spared) == (True, 9, BLOCKS_BEFORE_THE_END)
+
+
+async def test_another_history_is_an_error_and_nothing_is_spared(
+    small_ledger: SmallLedger, tmp_path: Path
+) -> None:
+    await interrupted(tmp_path, small_ledger)
+    other = SmallLedger()
+    await other.chains[0].seal_samples(2)
+    for _ in range(7):
+        await other.chains[0].seal_samples(1)
+    await other.anchor.append()
+    report = await resumed(tmp_path, other)
+
+    assert [(finding.code, finding.key) for finding in report.errors] == [("log-rewritten", CHECKPOINT_KEY)]
+    assert report.counts.spared == 0
+
+
+async def test_an_old_or_a_foreign_or_a_broken_file_spares_nothing(
+    small_ledger: SmallLedger, tmp_path: Path
+) -> None:
+    await interrupted(tmp_path, small_ledger)
+    file = tmp_path / "state" / "run.jsonl"
+    whole = file.read_bytes()
+    late = await resumed(tmp_path, small_ledger, now=NOW + AGE_MAX + timedelta(seconds=1))
+    file.write_bytes(whole.replace(subject_of(small_ledger.trust, "here", deep=False).encode(), b"0" * 64))
+    foreign = await resumed(tmp_path, small_ledger)
+    file.write_bytes(b"")
+    empty = await resumed(tmp_path, small_ledger)
+    file.write_bytes(whole[:-20])
+    cut_off = await resumed(tmp_path, small_ledger)
+
+    spared = [report.counts.spared for report in (late, foreign, empty, cut_off)]
+    assert spared == [0, 0, 0, BLOCKS_BEFORE_THE_END - 1]
+
+
+async def test_a_run_that_came_to_its_end_leaves_nothing(small_ledger: SmallLedger, tmp_path: Path) -> None:
+    memory = memory_in(tmp_path, small_ledger)
+    await fsck(small_ledger.stores, small_ledger.trust, memory=memory)
+    memory.finish()
+
+    assert list((tmp_path / "state").iterdir()) == []
