@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -20,8 +21,11 @@ OLDEST, NEWEST = "1.29", "1.37"
 KUBERNETES = ["--kube-version", "1.34.0"]
 SERVICES = {"identity", "consent", "storage", "anchoring", "audit"}
 
+WITNESS = "witness.enabled=true,witness.name=a.example/witness,witness.keysSecret=witness-key"
 VARIANTS: dict[str, list[str]] = {
     "defaults": [],
+    "witness": ["--set", f"{WITNESS},witness.mldsa=true,witness.createState=true"],
+    "witness-alone": ["--set", f"{WITNESS},witness.alone=true,ingress.enabled=true"],
     "three-shards": ["--set", "shards={0,1,2}"],
     "postgresql": [
         "--set",
@@ -72,15 +76,16 @@ def test_every_object_fits_the_schema_of_kubernetes(
 ) -> None:
     documents = rendered(helm, network_file, *VARIANTS[variant])
 
-    assert len(documents) > 10
+    assert len(documents) > (5 if variant == "witness-alone" else 10)
     for document in documents:
         kubernetes_validate.validate(document, version, strict=True)
 
 
 def test_every_service_is_there_with_its_probes(helm: Run, network_file: Path) -> None:
-    found = {container["name"]: container for container in containers(rendered(helm, network_file))}
+    documents = rendered(helm, network_file, "--set", WITNESS)
+    found = {container["name"]: container for container in containers(documents)}
 
-    assert set(found) == SERVICES | {"sequencer"}
+    assert set(found) == SERVICES | {"sequencer", "witness"}
     for name, container in found.items():
         assert container["args"] == ["python", "-m", f"salus.{name}"]
         assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
@@ -89,7 +94,7 @@ def test_every_service_is_there_with_its_probes(helm: Run, network_file: Path) -
 
 
 def test_a_pod_sees_no_key_but_its_own(helm: Run, network_file: Path) -> None:
-    documents = rendered(helm, network_file, "--set", "shards={0,1}")
+    documents = rendered(helm, network_file, "--set", "shards={0,1}", *VARIANTS["witness"])
     seen = {}
     for document in documents:
         if document["kind"] in {"Deployment", "StatefulSet"}:
@@ -105,14 +110,59 @@ def test_a_pod_sees_no_key_but_its_own(helm: Run, network_file: Path) -> None:
         "salus-anchoring": {"anchoring.pem", "log.pem"},
         "salus-sequencer-0": {"sequencer.pem", "shard-0.pem"},
         "salus-sequencer-1": {"sequencer.pem", "shard-1.pem"},
+        "salus-witness": {"note.pem", "mldsa.pem"},
     }
+
+
+def test_a_witness_has_a_volume_that_outlives_it_and_neither_kafka_nor_the_store(
+    helm: Run, network_file: Path
+) -> None:
+    documents = rendered(helm, network_file, *VARIANTS["witness-alone"])
+    (witness,) = [document for document in documents if document["kind"] == "StatefulSet"]
+    (container,) = containers(documents)
+    environment = {variable["name"]: variable["value"] for variable in container["env"]}
+
+    assert witness["spec"]["replicas"] == 1
+    assert set(witness["spec"]["persistentVolumeClaimRetentionPolicy"].values()) == {"Retain"}
+    (claim,) = witness["spec"]["volumeClaimTemplates"]
+    assert {"name": claim["metadata"]["name"], "mountPath": "/var/lib/salus"} in container["volumeMounts"]
+    volumes = witness["spec"]["template"]["spec"]["volumes"]
+    (secret,) = [volume["secret"]["secretName"] for volume in volumes if volume["name"] == "keys"]
+    assert secret == "witness-key"  # the name of a Kubernetes object
+    assert environment["SALUS_STATE_FILE"].startswith("/var/lib/salus/")
+    assert environment["SALUS_CREATE_STATE"] == "false"
+    assert "SALUS_MLDSA_KEY_FILE" not in environment
+    assert not [name for name in environment if "KAFKA" in name or "S3" in name]
+    (ingress,) = [document for document in documents if document["kind"] == "Ingress"]
+    assert [rule["host"] for rule in ingress["spec"]["rules"]] == ["witness.salus.example.org"]
+
+
+def test_anchoring_is_told_of_the_chart_s_witness_and_of_other_members(helm: Run, network_file: Path) -> None:
+    other = {"services": {"anchoring": {"witnesses": {"b.example/witness": "https://witness.b.example"}}}}
+    values = network_file.with_name("witnesses.yaml")
+    values.write_text(yaml.safe_dump(other))
+    told = []
+    for options in ([], ["--values", str(values)], ["--values", str(values), "--set", WITNESS]):
+        (anchoring,) = [
+            container
+            for container in containers(rendered(helm, network_file, *options))
+            if container["name"] == "anchoring"
+        ]
+        (witnesses,) = [one["value"] for one in anchoring["env"] if one["name"] == "SALUS_WITNESSES"]
+        told.append(json.loads(witnesses))
+
+    assert told == [
+        {},
+        {"b.example/witness": "https://witness.b.example"},
+        {"b.example/witness": "https://witness.b.example", "a.example/witness": "http://salus-witness"},
+    ]
 
 
 def test_every_setting_that_a_service_requires_is_given(
     helm: Run, network_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
 
-    for container in containers(rendered(helm, network_file)):
+    for container in containers(rendered(helm, network_file, *VARIANTS["witness"])):
         with monkeypatch.context() as environment:
             for variable in container["env"]:
                 environment.setenv(variable["name"], variable.get("value", "from-a-secret"))
@@ -130,6 +180,14 @@ def test_every_setting_that_a_service_requires_is_given(
         ("kafka.bootstrap=kafka", "/kafka/bootstrap"),
         ("services.identity.relicas=1", "relicas"),
         ("telemetry.logLevel=loud", "/telemetry/logLevel"),
+        ("witness.enabled=true,witness.name=a", "/witness/keysSecret"),
+        ("witness.enabled=true,witness.keysSecret=a", "/witness/name"),
+        (f"{WITNESS},witness.name=a b", "/witness/name"),
+        (f"{WITNESS},witness.storage=much", "/witness/storage"),
+        (f"{WITNESS},witness.mldsa=1", "/witness/mldsa"),
+        (f"{WITNESS},witness.replicas=2", "replicas"),
+        ("witness.alone=true", "/witness/alone"),
+        ("services.anchoring.witnesses.x=there", "/services/anchoring/witnesses/x"),
     ],
 )
 def test_wrong_values_are_refused_and_named(helm: Run, network_file: Path, wrong: str, says: str) -> None:

@@ -27,7 +27,27 @@ http://{{ .Release.Name }}-anchoring
 {{- end -}}
 {{- end }}
 
-{{/* The environment that every service has. Takes {root, name, key}. */}}
+{{/* Whether there is more here than a member's witness. */}}
+{{- define "salus.hasPlatform" -}}
+{{- if not (and .Values.witness.enabled .Values.witness.alone) }}yes{{ end -}}
+{{- end }}
+
+{{/* What listens to outsiders, as a list in JSON. */}}
+{{- define "salus.exposed" -}}
+{{- $names := list }}
+{{- if include "salus.hasPlatform" . }}{{ $names = list "identity" "consent" "storage" "anchoring" "audit" }}{{ end }}
+{{- if .Values.witness.enabled }}{{ $names = append $names "witness" }}{{ end }}
+{{- toJson $names }}
+{{- end }}
+
+{{/* Where anchoring finds the witnesses, by key name, as JSON: the chart's own, and those of other members. */}}
+{{- define "salus.witnesses" -}}
+{{- $own := dict }}
+{{- if .Values.witness.enabled }}{{ $own = dict .Values.witness.name (printf "http://%s-witness" .Release.Name) }}{{ end }}
+{{- toJson (merge (dict) .Values.services.anchoring.witnesses $own) }}
+{{- end }}
+
+{{/* The environment that every service of the platform has. Takes {root, name}. */}}
 {{- define "salus.environment" -}}
 - {name: SALUS_SERVICE_NAME, value: {{ .name | quote }}}
 - {name: SALUS_HTTP_HOST, value: "0.0.0.0"}
@@ -50,7 +70,8 @@ http://{{ .Release.Name }}-anchoring
 {{- end }}
 {{- end }}
 
-{{/* The pod of a service. Takes {root, name, component, env (list as YAML text), files (key names), data}. */}}
+{{/* The pod of a service. Takes {root, name, settings, env (list as YAML text), files (key names), persistent}; and,
+for what is no service of the platform, {environment (in place of the usual), keysSecret}. */}}
 {{- define "salus.pod" -}}
 serviceAccountName: {{ include "salus.serviceAccount" .root }}
 automountServiceAccountToken: false
@@ -72,7 +93,7 @@ containers:
     ports:
       - {name: http, containerPort: 8080}
     env:
-      {{- include "salus.environment" . | nindent 6 }}
+      {{- .environment | default (include "salus.environment" .) | nindent 6 }}
       {{- with .env }}{{ . | nindent 6 }}{{ end }}
       {{- with .settings.extraEnv }}{{ toYaml . | nindent 6 }}{{ end }}
     startupProbe:
@@ -102,7 +123,7 @@ volumes:
     configMap: {name: {{ include "salus.networkConfigMap" .root }}}
   - name: keys
     secret:
-      secretName: {{ .root.Values.network.keysSecret }}
+      secretName: {{ .keysSecret | default .root.Values.network.keysSecret }}
       defaultMode: 0440
       items:
         {{- range .files }}
