@@ -19,7 +19,7 @@ from salus.events.keyring import KeyRing
 from salus.events.signature import SIGNATURE_HEADER, sign_values
 from salus.ledger.block import Header, Leaf, body_key, check_succession, header_key, open_header
 from salus.ledger.merkle import leaf_hash, root_of
-from salus.ledger.note import NoteSigner, NoteVerifier
+from salus.ledger.note import NoteSigner, NoteVerifier, Verifier
 from salus.messaging import Record
 from salus.objects.memory import MemoryObjects
 from salus.sequencer.adapters.archive import ObjectArchive
@@ -90,6 +90,7 @@ class World:
     limits: Limits = field(default_factory=Limits)
     window: WindowSize = field(default_factory=WindowSize)
     note_key: NoteSigner = NOTE_KEY
+    seals: Shard | None = None
 
     @classmethod
     def with_hospital(cls, **choices: object) -> World:
@@ -99,6 +100,8 @@ class World:
 
     @property
     def shard(self) -> Shard:
+        if self.seals is not None:
+            return self.seals
         verifier = NoteVerifier.from_vkey(self.note_key.vkey)
         return Shard(id=0, verifier=verifier, partitions=PARTITIONS, identity=IDENTITY)
 
@@ -161,25 +164,32 @@ class World:
 
     def rows(self) -> list[dict[str, object]]:
         """Check the whole chain from the store alone and return every leaf's row, in order."""
-        before: tuple[Header, bytes] | None = None
-        rows: list[dict[str, object]] = []
-        for note in self.notes():
-            header = open_header(note, self.shard.verifier)
-            check_succession(before, header)
-            body = self.store.objects[body_key(0, header.height, header.root)][0]
-            assert (len(body), sha256(body).digest()) == (header.body_bytes, header.body_sha256)
-            block = decode_body(body).to_pylist()
-            assert root_of([_leaf_of(row).hash() for row in block]) == header.root
-            assert [_leaf_of(row).hash() for row in block] == [row["leaf_hash"] for row in block]
-            assert sum(row["status"] == ACCEPTED for row in block) == header.accepted
-            assert len(block) == header.leaves
-            _check_ranges(header, block)
-            rows += block
-            before = header, note
-        return rows
+        assert len(self.notes()) == sum(key.endswith("/header") for key in self.store.objects)
+        return rows_of(self.store, 0, self.shard.verifier)
 
     def statuses(self) -> dict[tuple[str, int, int], str]:
         return {(r["topic"], r["partition"], r["offset"]): r["status"] for r in self.rows()}  # type: ignore[misc]  # rows are Any
+
+
+def rows_of(store: MemoryObjects, shard: int, verifier: Verifier) -> list[dict[str, object]]:
+    """Check one shard's chain from the store alone and return every leaf's row, in order."""
+    before: tuple[Header, bytes] | None = None
+    rows: list[dict[str, object]] = []
+    while (stored := store.objects.get(header_key(shard, before[0].height + 1 if before else 0))) is not None:
+        note = stored[0]
+        header = open_header(note, verifier)
+        check_succession(before, header)
+        body = store.objects[body_key(shard, header.height, header.root)][0]
+        assert (len(body), sha256(body).digest()) == (header.body_bytes, header.body_sha256)
+        block = decode_body(body).to_pylist()
+        assert root_of([_leaf_of(row).hash() for row in block]) == header.root
+        assert [_leaf_of(row).hash() for row in block] == [row["leaf_hash"] for row in block]
+        assert sum(row["status"] == ACCEPTED for row in block) == header.accepted
+        assert len(block) == header.leaves
+        _check_ranges(header, block)
+        rows += block
+        before = header, note
+    return rows
 
 
 def _leaf_of(row: dict[str, object]) -> Leaf:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import replace
 
 import pyarrow as pa
 from fastapi import FastAPI
@@ -44,17 +45,20 @@ def shard_of(network: Network, shard_id: int) -> Shard:
     Raises:
         LookupError: the network has no such shard.
     """
-    for shard in network.shards:
-        if shard.id == shard_id:
-            partitions = ((topic, number) for topic, numbers in shard.topics.items() for number in numbers)
-            (identity,) = network.topic_partitions(IDENTITY_TOPIC)
-            return Shard(
-                id=shard.id,
-                verifier=NoteVerifier.from_vkey(shard.verifier_key),
-                partitions=tuple(sorted(partitions)),
-                identity=identity,
-            )
-    raise LookupError(f"{network.origin} has no shard {shard_id}")
+    (identity,) = network.topic_partitions(IDENTITY_TOPIC)
+    shards = {
+        shard.id: Shard(
+            id=shard.id,
+            verifier=NoteVerifier.from_vkey(shard.verifier_key),
+            partitions=tuple(sorted((topic, n) for topic, ns in shard.topics.items() for n in ns)),
+            identity=identity,
+        )
+        for shard in network.shards
+    }
+    if shard_id not in shards:
+        raise LookupError(f"{network.origin} has no shard {shard_id}: `salus shard assign` adds one")
+    own = shards.pop(shard_id)
+    return replace(own, fellows=tuple(shards.values()))
 
 
 @asynccontextmanager
@@ -121,7 +125,8 @@ def checks_of(settings: Settings, store: ObjectStore, progress: Progress) -> dic
     async def require_sealing() -> None:
         if progress.halted is not None:
             raise RuntimeError(progress.halted)
-        if progress.reader is None:
+        idle = progress.outlook is not None and not progress.starts
+        if progress.reader is None and not idle:
             raise RuntimeError("the chain is not read back yet")
 
     return {

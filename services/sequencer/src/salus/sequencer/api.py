@@ -18,13 +18,23 @@ class SealedRange(BaseModel):
     lag: int | None = Field(description="Offsets behind the topic's end; null while that is unknown.")
 
 
+class AwaitedPartition(BaseModel):
+    """A partition that another shard has to give first."""
+
+    topic: str
+    partition: int
+
+
 class Status(BaseModel):
     """Where the chain stands, as this process knows it."""
 
     shard: int
     origin: str
     height: int | None = Field(description="The last block; null before the first.")
-    ranges: list[SealedRange]
+    ranges: list[SealedRange] = Field(description="What the shard seals now; none: it has nothing to do.")
+    epoch: int | None = Field(description="The assignment that it follows; null until it is read.")
+    awaited: list[AwaitedPartition] = Field(description="Assigned to it, and not given to it yet.")
+    trouble: str | None = Field(description="Why what others gave cannot be taken; null if all is well.")
     halted: str | None = Field(description="Why sealing stopped and needs a person; null while it goes on.")
 
 
@@ -36,7 +46,9 @@ def routes(shard: Shard, progress: Progress) -> APIRouter:
     async def status() -> Status:
         header = progress.tip and progress.tip.header
         lag = await lag_of(progress)
-        following = dict.fromkeys(shard.partitions, 0) | (header.next_offsets if header else {})
+        sealed = header.next_offsets if header else {}
+        following = {at: sealed.get(at, start) for at, start in progress.starts.items()}
+        outlook = progress.outlook
         return Status(
             shard=shard.id,
             origin=shard.verifier.name,
@@ -45,6 +57,9 @@ def routes(shard: Shard, progress: Progress) -> APIRouter:
                 SealedRange(topic=topic, partition=partition, next=offset, lag=lag.get((topic, partition)))
                 for (topic, partition), offset in sorted(following.items())
             ],
+            epoch=outlook.epoch if outlook else None,
+            awaited=[AwaitedPartition(topic=t, partition=p) for t, p in outlook.awaited] if outlook else [],
+            trouble=outlook.trouble if outlook else None,
             halted=progress.halted,
         )
 

@@ -5,7 +5,7 @@ Values in, values out: no clock, no store, no log. The same records and state gi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
@@ -21,6 +21,7 @@ from salus.ledger.block import (
     NO_DIGEST,
     NO_PREVIOUS,
     REJECTED_PREFIX,
+    Handover,
     Header,
     Range,
     leaf_hashes,
@@ -75,14 +76,13 @@ class Cursor:
     identity: int
 
     @classmethod
-    def after(cls, header: Header | None, partitions: Iterable[Partition]) -> Cursor:
-        """Return the cursor after a header; a partition never seen begins at offset 0."""
-        start = dict.fromkeys(partitions, 0)
+    def after(cls, header: Header | None) -> Cursor:
+        """Return the cursor after a header: what its shard goes on covering."""
         if header is None:
-            return cls(height=0, next=start, time=None, identity=0)
+            return cls(height=0, next={}, time=None, identity=0)
         return cls(
             height=header.height + 1,
-            next=start | header.next_offsets,
+            next=header.next_offsets,
             time=header.time,
             identity=header.identity[2],
         )
@@ -120,10 +120,12 @@ class Draft:
     identity: int
     ranges: tuple[Range, ...]
     rejections: tuple[Rejection, ...]
+    handovers: tuple[Handover, ...] = ()
 
     def cursor(self) -> Cursor:
         """Return where the block after this one begins."""
-        following = {(r.topic, r.partition): r.next for r in self.ranges}
+        given = {(h.topic, h.partition) for h in self.handovers if h.way == "gave"}
+        following = {at: r.next for r in self.ranges if (at := (r.topic, r.partition)) not in given}
         return Cursor(height=self.height + 1, next=following, time=self.time, identity=self.identity)
 
     def header(  # the facts that only the writer knows
@@ -148,7 +150,15 @@ class Draft:
             body_sha256=body_sha256,
             identity=(*identity_partition, self.identity),
             ranges=self.ranges,
+            handovers=self.handovers,
         )
+
+
+def block_time(now: datetime, *, ring: KeyRing, cursor: Cursor) -> datetime:
+    """Return `now`, but never before the previous block's time nor before what the ring knows."""
+    # Rounding must not put the block before a revocation that the ring knows.
+    time = max(whole_milliseconds(now), whole_milliseconds(ring.time) + MILLISECOND)
+    return time if cursor.time is None else max(time, cursor.time)
 
 
 def draft_block(
@@ -156,16 +166,12 @@ def draft_block(
 ) -> tuple[Draft, BodyColumns]:
     """Judge every record and return the block and its body; the window then holds its accepted pairs too.
 
-    The block's time is `now`, but never before the previous block's nor before what the ring knows; every
-    signature is judged at that time.
+    The block's time is that of `block_time`; every signature is judged at that time.
 
     Raises:
         ReplayedOffsetError: records are sealed already or out of order.
     """
-    # Rounding must not put the block before a revocation that the ring knows.
-    time = max(whole_milliseconds(now), whole_milliseconds(ring.time) + MILLISECOND)
-    if cursor.time is not None:
-        time = max(time, cursor.time)
+    time = block_time(now, ring=ring, cursor=cursor)
     records = sorted(batch.records, key=_partition_of)
     ranges = _ranges(records, cursor, batch.reached)
     columns, rejections = _columns(records, judge_batch(records, ring=ring, at=time), window)

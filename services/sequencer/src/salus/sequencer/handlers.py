@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import sha256
 from itertools import islice
@@ -18,6 +18,7 @@ from salus.sequencer.domain import Cursor, Draft, Partition, SourceRecord, Tip, 
 from salus.sequencer.duplicates import DuplicateWindow
 from salus.sequencer.errors import ArchiveDamagedError, LogRefusedError, OvertakenError
 from salus.sequencer.gathering import Gatherer, Limits, Stop
+from salus.sequencer.handing_over import LOOK_EVERY_MS, Lookout, Outlook, Watch
 from salus.sequencer.ports import (
     Announcement,
     Announcements,
@@ -45,6 +46,9 @@ class Progress:
     tip: Tip | None = None
     reader: LogReader | None = None
     halted: str | None = None
+    # Where the present stretch of sealing began, and what the shard is to seal; None: not read back yet.
+    starts: Mapping[Partition, int] = field(default_factory=dict)
+    outlook: Outlook | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,30 +102,70 @@ async def run(sequencer: Sequencer, stop: Stop) -> None:
     Raises:
         HaltError: going on would lose records or contradict the archive.
     """
+    lookout = Lookout(sequencer.shard, sequencer.archive)
+    chain: Chain | None = None
     while not stop.is_set():
-        chain = await restore(sequencer.archive, sequencer.shard, window=sequencer.window.new())
-        sequencer.observer.restored(
-            height=chain.cursor.height - 1 if chain.tip else None, window=len(chain.window)
-        )
-        if chain.tip is not None:
-            # Whoever created the last header may have died before announcing it.
-            last = await announcement_of(sequencer.archive, sequencer.shard, chain.tip.header)
-            await sequencer.announcements.announce(last)
-        sequencer.progress.tip = chain.tip
         try:
-            async with sequencer.log.open(chain.cursor.next) as reader:
-                sequencer.progress.reader = reader
-                await seal_blocks(sequencer, reader, chain, stop)
+            chain = await seal_stretch(sequencer, lookout, chain or await restored(sequencer), stop)
         except OvertakenError as error:
             sequencer.observer.overtaken(height=error.height)
-        finally:
-            sequencer.progress.reader = None
+            chain = None
 
 
-async def seal_blocks(sequencer: Sequencer, reader: LogReader, chain: Chain, stop: Stop) -> None:
-    """Seal block after block; the next is fetched and judged while those before it are being written.
+async def restored(sequencer: Sequencer) -> Chain:
+    """Return the chain as the archive has it; its last block is announced once more."""
+    chain = await restore(sequencer.archive, sequencer.shard, window=sequencer.window.new())
+    sequencer.observer.restored(
+        height=chain.cursor.height - 1 if chain.tip else None, window=len(chain.window)
+    )
+    if chain.tip is not None:
+        # Whoever created the last header may have died before announcing it.
+        last = await announcement_of(sequencer.archive, sequencer.shard, chain.tip.header)
+        await sequencer.announcements.announce(last)
+    sequencer.progress.tip = chain.tip
+    return chain
 
-    Headers are created strictly one after the other: each waits for the one it names.
+
+async def seal_stretch(sequencer: Sequencer, lookout: Lookout, chain: Chain, stop: Stop) -> Chain:
+    """Hand over what is due, or else seal until told to stop or a hand-over is due; return the chain then.
+
+    Raises:
+        OvertakenError, HaltError: as `seal_blocks`.
+    """
+    identities, clock, progress = sequencer.identities, sequencer.clock, sequencer.progress
+    chain, draft = await lookout.due(chain, await identities.catch_up(), now=clock.now())
+    progress.starts, progress.outlook = chain.cursor.next, lookout.outlook
+    if draft is not None:
+        return await seal_handover(sequencer, draft, chain)
+    if not chain.cursor.next:
+        await clock.pause(LOOK_EVERY_MS)
+        return chain
+    try:
+        async with sequencer.log.open(chain.cursor.next) as reader:
+            progress.reader = reader
+            watch = Watch(lookout, chain.cursor, stop, identities, reader, clock)
+            return await seal_blocks(replace(sequencer, identities=watch), watch, chain, watch)
+    finally:
+        progress.reader = None
+
+
+async def seal_handover(sequencer: Sequencer, draft: Draft, chain: Chain) -> Chain:
+    """Seal the block that gives and takes, and return the chain after it.
+
+    A crash before its header exists leaves everything where it was. After that the partitions are taken, or
+    given, for everybody; whoever restores this chain reads it there.
+    """
+    drafted = Drafted(draft, BodyColumns(), sequencer.clock.monotonic_ms(), ())
+    tip = await seal_block(sequencer, drafted, _known(chain.tip))
+    chain.window.end_block()
+    return Chain(tip, draft.cursor(), chain.window)
+
+
+async def seal_blocks(sequencer: Sequencer, reader: LogReader, chain: Chain, stop: Stop) -> Chain:
+    """Seal block after block until told to stop, and return the chain then.
+
+    The next block is fetched and judged while those before it are being written. Headers are created
+    strictly one after the other: each waits for the one it names.
 
     Raises:
         OvertakenError: nothing in memory counts any more.
@@ -139,6 +183,7 @@ async def seal_blocks(sequencer: Sequencer, reader: LogReader, chain: Chain, sto
                 cursor = drafted.draft.cursor()
                 tip = group.create_task(seal_block(sequencer, drafted, tip))
                 in_flight.append(tip)
+        return Chain(await tip, cursor, chain.window)
     except BaseExceptionGroup as errors:
         # A failed block takes those behind it along; the gravest error tells most.
         raise min(errors.exceptions, key=lambda e: isinstance(e, OvertakenError)) from errors
@@ -162,6 +207,9 @@ async def draft_next_block(
     began_ms, traces = gatherer.began_ms, traces_in(batch.records)
     with sequencer.observer.stage("identity"):
         ring = await sequencer.identities.catch_up()
+    if stop.is_set():
+        # An assignment that was stated meanwhile may give away what is in this batch.
+        return None
     now = sequencer.clock.now()
     with sequencer.observer.stage("judge"):
         draft, columns = await sequencer.offload(

@@ -100,6 +100,9 @@ class Clock(Protocol):
     def monotonic_ms(self) -> float:
         """Return milliseconds since some moment."""
 
+    async def pause(self, ms: float) -> None:
+        """Return so many milliseconds later."""
+
 
 class Offload(Protocol):
     """Runs pure work beside the event loop."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow.compute as pc
@@ -26,12 +26,29 @@ BODY_BYTES_AT_ONCE = 64 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """The chain this process seals: its id, its key's verifier and its partitions."""
+    """A chain: its id, its key's verifier and the partitions of its beginning, all as in network.json.
+
+    `fellows` are the network's other shards; what one of them gives away this one may have to take.
+    """
 
     id: int
     verifier: Verifier
     partitions: tuple[Partition, ...]
     identity: Partition
+    fellows: tuple[Shard, ...] = ()
+
+    @property
+    def origin(self) -> str:
+        """The name that its headers bear."""
+        return self.verifier.name
+
+    @property
+    def topics(self) -> Mapping[str, Sequence[int]]:
+        """The partitions of its beginning, by topic."""
+        found: dict[str, list[int]] = {}
+        for topic, partition in self.partitions:
+            found.setdefault(topic, []).append(partition)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +69,7 @@ async def restore(archive: Archive, shard: Shard, *, window: DuplicateWindow) ->
     height = await last_height(archive, shard.id)
     tip = None if height is None else await read_tip(archive, shard, height)
     await restore_window(archive, shard, tip, window)
-    return Chain(tip, Cursor.after(None if tip is None else tip.header, shard.partitions), window)
+    return Chain(tip, Cursor.after(None if tip is None else tip.header), window)
 
 
 async def last_height(archive: Archive, shard: int) -> int | None:

@@ -22,6 +22,10 @@ class SystemClock:
         """Return milliseconds since the machine started."""
         return time.monotonic() * 1000
 
+    async def pause(self, ms: float) -> None:
+        """Return so many milliseconds later."""
+        await asyncio.sleep(ms / 1000)
+
 
 async def in_thread(work: Callable[[], _T]) -> _T:
     """Run the work in a thread, so that health checks and fetching go on meanwhile."""

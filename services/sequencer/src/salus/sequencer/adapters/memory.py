@@ -41,6 +41,11 @@ class MemoryClock:
         """Return the milliseconds that were waited for."""
         return self.elapsed_ms
 
+    async def pause(self, ms: float) -> None:
+        """Let so much time be over."""
+        self.elapsed_ms += ms
+        await asyncio.sleep(0)
+
 
 @dataclass
 class MemoryTopics:

@@ -1,0 +1,209 @@
+"""Hand-overs: a chain follows the assignment of partitions, in blocks that say what they give and take.
+
+Law: a block whose header states an identity position covers, after it, only partitions that the assignment
+known at that position leaves to its shard. Everything else it gives away, and nobody takes a partition but
+after the block that gave it. So at any offset one chain at most may go on, whoever crashes or is late.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from salus.events.keyring import KeyRing
+from salus.events.sharding import Epoch, Sharding
+from salus.ledger.block import Handover, Range
+from salus.ledger.merkle import EMPTY_ROOT
+from salus.sequencer.custody import Chains, Custody, Given
+from salus.sequencer.domain import Cursor, Draft, Partition, SourceRecord, block_time
+from salus.sequencer.errors import ArchiveDamagedError
+from salus.sequencer.gathering import Stop
+from salus.sequencer.ports import Archive, Clock, Identities, LogReader
+from salus.sequencer.restoring import Chain, Shard
+
+LOOK_EVERY_MS = 250
+# A header is a log entry of at most 65,535 bytes; what else was given is taken by the block after it.
+TAKEN_AT_ONCE_MAX = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What a shard is to seal: the assignment it follows, and the partitions that it awaits from others.
+
+    `trouble` says why what others gave cannot be told; this shard goes on with what it has meanwhile.
+    """
+
+    epoch: int
+    awaited: tuple[Partition, ...] = ()
+    trouble: str | None = None
+
+
+@dataclass
+class Lookout:
+    """Looks for what a shard has to give away and may take; only archive and identity topic are believed."""
+
+    shard: Shard
+    archive: Archive
+    outlook: Outlook = field(default_factory=lambda: Outlook(0))
+    unsettled: bool = False
+    _custody: Custody = field(init=False)
+    _founders: tuple[Shard, ...] = field(init=False)
+    _sharding: Sharding = field(init=False)
+    _assignments: int = 0
+
+    def __post_init__(self) -> None:
+        known = {shard.id: shard for shard in (self.shard, *self.shard.fellows)}
+        self._founders = tuple(known.values())
+        self._custody = Custody(Chains(self.archive, known))
+        self._sharding = Sharding.of(self._founders)
+
+    def is_news(self, ring: KeyRing) -> bool:
+        """Tell whether an assignment was stated since `due` was called."""
+        return len(ring.assignments) != self._assignments
+
+    async def due(self, chain: Chain, ring: KeyRing, *, now: datetime) -> tuple[Chain, Draft | None]:
+        """Return the chain with the partitions that it begins, and the block that hands over if it is due."""
+        if self.is_news(ring):
+            self._sharding = Sharding.of(self._founders, ring.assignments)
+            self._assignments = len(ring.assignments)
+        sharding, epoch = self._sharding, self._sharding.now
+        starts = {**_begun(chain, sharding, self.shard.id), **chain.cursor.next}
+        cursor = Cursor(chain.cursor.height, starts, chain.cursor.time, chain.cursor.identity)
+        takes = await self.takes(cursor, ring)
+        mine = epoch.partitions_of(self.shard.id)
+        given = {at for at in (*starts, *(take.at for take in takes)) if at in epoch.holders} - mine
+        awaited = mine - starts.keys() - {take.at for take in takes}
+        self.outlook = Outlook(epoch.number, tuple(sorted(awaited)), self.outlook.trouble)
+        draft = None
+        if takes or given:
+            draft = handover_block(cursor, takes, given, sharding=sharding, ring=ring, now=now)
+        return Chain(chain.tip, cursor, chain.window), draft
+
+    async def takes(self, cursor: Cursor, ring: KeyRing) -> Sequence[Given]:
+        """Return what others gave us and we have not taken.
+
+        A chain that does not verify is no reason to stop sealing what we have: it is said, and nothing is
+        taken.
+        """
+        if len(self._sharding.epochs) == 1:
+            return ()
+        try:
+            found, self.unsettled = await self._custody.given_to(
+                self.shard.id, covered=cursor.next, sharding=self._sharding, position=ring.position
+            )
+        except ArchiveDamagedError as error:
+            found, self.unsettled = [], True
+            self.outlook = Outlook(self.outlook.epoch, self.outlook.awaited, str(error))
+        else:
+            self.outlook = Outlook(self.outlook.epoch, self.outlook.awaited)
+        return found[:TAKEN_AT_ONCE_MAX]
+
+
+def handover_block(  # noqa: PLR0913  # what is handed over, and by which knowledge
+    cursor: Cursor,
+    takes: Sequence[Given],
+    given: set[Partition],
+    *,
+    sharding: Sharding,
+    ring: KeyRing,
+    now: datetime,
+) -> Draft:
+    """Return the block, without records, that takes and gives; it is not before the blocks that gave."""
+    starts = {**cursor.next, **{take.at: take.offset for take in takes}}
+    took = [Handover("took", *take.at, take.offset, take.block.block_origin) for take in takes]
+    gave = [Handover("gave", *at, starts[at], _origin_of(at, sharding.now, sharding.origins)) for at in given]
+    return Draft(
+        height=cursor.height,
+        time=max([block_time(now, ring=ring, cursor=cursor), *(take.block.time for take in takes)]),
+        root=EMPTY_ROOT,
+        leaves=0,
+        accepted=0,
+        identity=max(ring.position, cursor.identity),
+        ranges=tuple(Range(*at, offset, offset) for at, offset in sorted(starts.items())),
+        rejections=(),
+        handovers=tuple(sorted([*took, *gave])),
+    )
+
+
+def _origin_of(at: Partition, epoch: Epoch, origins: Mapping[int, str]) -> str:
+    return origins[epoch.holders[at]]
+
+
+def _begun(chain: Chain, sharding: Sharding, shard: int) -> dict[Partition, int]:
+    """Return the partitions that begin with this shard and that it had no reason to give away till its tip.
+
+    They are those of network.json before the first block, or added to it since: sealed from offset 0 on.
+    """
+    known = 0 if chain.tip is None else sharding.epochs.index(sharding.at(chain.tip.header.identity[2]))
+    first = sharding.epochs[0]
+    return {
+        at: 0
+        for at in first.partitions_of(shard)
+        if chain.tip is None or all(e.holders[at] == shard for e in sharding.epochs[: known + 1])
+    }
+
+
+class Watch:
+    """Stop, identities and log of one stretch of sealing, which ends when a hand-over is due.
+
+    It looks between two polls of the log and whenever a block learns of identities, never beside them:
+    records are judged by a ring that must not grow meanwhile.
+    """
+
+    def __init__(  # noqa: PLR0913, PLR0917  # what it stands in for, and what it looks with
+        self,
+        lookout: Lookout,
+        cursor: Cursor,
+        stop: Stop,
+        identities: Identities,
+        reader: LogReader,
+        clock: Clock,
+    ) -> None:
+        self.due = False
+        self._lookout = lookout
+        self._cursor = cursor
+        self._stop = stop
+        self._identities = identities
+        self._reader = reader
+        self._clock = clock
+        self._look_at_ms = clock.monotonic_ms() + LOOK_EVERY_MS
+
+    def is_set(self) -> bool:
+        """Tell whether to stop, for good or to hand over."""
+        return self._stop.is_set() or self.due
+
+    async def catch_up(self) -> KeyRing:
+        """Return the ring; an assignment that nobody has looked at yet ends the stretch."""
+        ring = await self._identities.catch_up()
+        if self._lookout.is_news(ring):
+            self.due = True
+        elif not self._lookout.unsettled:
+            self._look_at_ms = self._clock.monotonic_ms() + LOOK_EVERY_MS
+        return ring
+
+    async def poll(self, *, max_records: int, timeout_ms: int) -> Sequence[SourceRecord]:
+        """Return the next records; none if a hand-over is due."""
+        if self._clock.monotonic_ms() >= self._look_at_ms:
+            await self._look()
+        if self.due:
+            return ()
+        return await self._reader.poll(max_records=max_records, timeout_ms=timeout_ms)
+
+    async def _look(self) -> None:
+        ring = await self.catch_up()
+        if not self.due and self._lookout.unsettled:
+            self.due = bool(await self._lookout.takes(self._cursor, ring))
+        self._look_at_ms = self._clock.monotonic_ms() + LOOK_EVERY_MS
+
+    async def positions(self) -> dict[Partition, int]:
+        """Return the next offset to be read of each partition."""
+        return await self._reader.positions()
+
+    async def beginnings(self) -> dict[Partition, int]:
+        """Return the first offset that the log still has of each partition."""
+        return await self._reader.beginnings()
+
+    async def ends(self) -> dict[Partition, int]:
+        """Return the offset after the last record of each partition."""
+        return await self._reader.ends()
