@@ -17,6 +17,7 @@ from salus.anchoring.cosigning import Cosigning
 from salus.anchoring.handlers import Anchor
 from salus.anchoring.log_bucket import LogBucket
 from salus.anchoring.metrics import Metrics
+from salus.anchoring.receipt_lane import ReceiptLane
 from salus.anchoring.runner import Runner
 from salus.anchoring.settings import Settings
 from salus.archive.blocks import BlockArchive
@@ -208,7 +209,9 @@ async def main(settings: Settings) -> None:
     ]
     async with resources.client, asyncio.TaskGroup() as group:
         tasks = [group.create_task(work) for work in beside]
-        await serve(build_app(resources), settings)
+        app = build_app(resources)
+        lane = ReceiptLane(app, runner, resources.maker, resources.metrics)
+        await serve(app, settings, front=lane)
         # Cancelling is safe at any point: the next start stands on the head and completes it.
         for task in tasks:
             task.cancel()

@@ -28,7 +28,7 @@ COSE = 'application/cose; cose-type="cose-sign1"'
 # Anyone may check the log, so any web page may read it.
 _OPEN = {"Access-Control-Allow-Origin": "*", "X-Content-Type-Options": "nosniff"}
 _FOR_EVER = {**_OPEN, "Cache-Control": "public, max-age=31536000, immutable"}
-_FOR_NOW = {**_OPEN, "Cache-Control": "no-cache"}
+FOR_NOW = {**_OPEN, "Cache-Control": "no-cache"}
 
 
 class Status(BaseModel):
@@ -56,7 +56,7 @@ def log_routes(runner: Runner, log: LogReader) -> APIRouter:
     async def checkpoint() -> Response:
         if runner.published is None:
             raise ProblemError(503, "not-started", "the log has not been loaded yet")
-        return Response(runner.published.head.checkpoint, media_type=TEXT, headers=_FOR_NOW)
+        return Response(runner.published.head.checkpoint, media_type=TEXT, headers=FOR_NOW)
 
     @router.get("/tile/{path:path}", summary="A tile or an entry bundle (C2SP tlog-tiles).")
     async def tile(path: str, accept_encoding: Annotated[str, Header()] = "") -> Response:
@@ -105,7 +105,7 @@ def receipt_routes(runner: Runner, maker: ReceiptMaker, metrics: Metrics, issuer
             raise
         metrics.receipts.labels("made").inc()
         # Not for ever: a later checkpoint may carry more cosignatures.
-        return Response(data, media_type=COSE if form == "cose" else TEXT, headers=_FOR_NOW)
+        return Response(data, media_type=COSE if form == "cose" else TEXT, headers=FOR_NOW)
 
     return router
 

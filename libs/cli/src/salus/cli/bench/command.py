@@ -72,7 +72,7 @@ def steady(
 
 @app.command()
 def receipt(
-    events: Annotated[int, typer.Option(min=64, help="How many events the ledger holds.")] = 100_000,
+    events: Annotated[int, typer.Option(min=64, help="How many events the ledger holds.")] = 80_000,
     requests: Annotated[int, typer.Option(min=1, help="Receipts to ask for.")] = 30_000,
     clients: Annotated[int, typer.Option(min=1, max=512, help="Connections that ask at once.")] = 32,
     plot: Plot = None,

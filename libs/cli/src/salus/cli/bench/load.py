@@ -34,7 +34,7 @@ def signed_batches(count: int, signer: LocalSigner, *, first: int = 0) -> Iterat
 
 
 def partition_of(key: bytes, partitions: int) -> int:
-    """Return the partition of a patient's events; known beforehand, so that offsets can be told from order."""
+    """Return the partition of a patient's events, known beforehand: offsets can be told from the order."""
     return int(key[-12:]) % partitions
 
 
