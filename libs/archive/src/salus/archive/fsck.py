@@ -144,7 +144,8 @@ async def fsck(  # noqa: PLR0913  # how thoroughly, how fast, and on what it goe
         _add(counts, checked.counts)
         on_progress(Progress("blocks", counts.blocks, total, counts.rows))
     findings += check_order(log, hashes, shards, listing)
-    findings += check_coverage([of for _, of in sorted(covered.items(), key=itemgetter(0))], shards)
+    coverage = check_coverage([of for _, of in sorted(covered.items(), key=itemgetter(0))], shards, log)
+    findings += coverage
     ok = not any(finding.severity == "error" for finding in findings)
     return Report(
         ok=ok, findings=findings, counts=counts, size=log.size, seconds=round(time.monotonic() - began, 3)
@@ -231,10 +232,13 @@ def check_order(
     return found
 
 
-def check_coverage(stretches: Sequence[CoverageChecker | None], shards: dict[str, int]) -> list[Finding]:
+def check_coverage(
+    stretches: Sequence[CoverageChecker | None], shards: dict[str, int], log: LogState
+) -> list[Finding]:
     """Check that the shards together cover every offset once, and every hand-over between them.
 
-    Nothing is said if a header is unknown. What was given and not taken yet is worth knowing, no error.
+    In the log the block that gave comes first. Nothing is said if a header is unknown. What was given and
+    not taken yet is worth knowing, no error.
     """
     checker = CoverageChecker()
     for stretch in stretches:
@@ -245,6 +249,12 @@ def check_coverage(stretches: Sequence[CoverageChecker | None], shards: dict[str
     for block, (topic, partition), offset, to in checker.pending():
         detail = f"{topic} {partition} is given at offset {offset} to {to}, which has not taken it yet"
         found.append(_about_block("info", "handover-pending", block, detail, shards))
+    index_of = {place: index for index, place in enumerate(log.places) if place}
+    for taking in checker.took:
+        index = index_of.get(parse_block_origin(taking.block), -1)
+        if index >= 0 and index_of.get(parse_block_origin(taking.giver), index) >= index:
+            detail = f"entry {index} of the log takes from {taking.giver}, which is not before it"
+            found.append(_about_block("error", "entry-order", taking.block, detail, shards))
     return found
 
 

@@ -32,6 +32,7 @@ from salus.objects import Admin, NotFoundError, S3Objects, open_store, probe
 from salus.runtime.keys import load_ed25519, load_signer
 from salus.runtime.network import Network
 from salus.runtime.service import Check, create_app, serve, wait_for
+from salus.runtime.shard_keys import follow_shards
 from salus.runtime.telemetry import set_up
 
 
@@ -48,6 +49,8 @@ class Resources:
     objects: S3Objects
     log: LogReader
     runner: Runner
+    # Shared with the runner: what is learned of added shards counts at once.
+    shards: dict[int, NoteVerifier]
     metrics: Metrics
     maker: ReceiptMaker
     issuer: CoseIssuer
@@ -95,7 +98,7 @@ def open_resources(settings: Settings) -> Resources:
         leaves_cached_max=settings.receipt_leaves_cached_max,
     )
     return Resources(
-        settings, network, objects, log, runner, metrics, maker, CoseIssuer(signer.verifier, signer), client
+        settings, network, objects, log, runner, verifiers, metrics, maker, CoseIssuer(signer.verifier, signer), client
     )
 
 
@@ -205,6 +208,7 @@ async def main(settings: Settings) -> None:
         anchor_for_ever(resources),
         announce_for_ever(resources),
         listen(settings.kafka_bootstrap, heard=heard),
+        follow_shards(settings.kafka_bootstrap, resources.network, resources.shards),
         *([runner.finalise(runner.cosigning)] if runner.cosigning else []),
     ]
     async with resources.client, asyncio.TaskGroup() as group:

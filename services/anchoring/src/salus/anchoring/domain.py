@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ import msgspec
 from salus.archive.errors import HeadError
 from salus.archive.head import HEAD_FORMAT, Chain, Head
 from salus.ledger.base import base64_of
-from salus.ledger.block import Header, check_succession, open_header
+from salus.ledger.block import Header, check_succession, open_header, parse_block_origin
 from salus.ledger.checkpoint import Checkpoint, sign_checkpoint
 from salus.ledger.errors import LedgerError
 from salus.ledger.merkle import EMPTY_ROOT, leaf_hash
@@ -88,6 +89,31 @@ def open_next(
     header = open_header(note, verifier)
     check_succession(before, header)
     return Block(shard, header, note)
+
+
+def in_handover_order(chains: Mapping[int, Sequence[Block]], logged: Mapping[str, int]) -> list[Block]:
+    """Return the blocks, those of one shard in their order, each after the blocks that it takes from.
+
+    So whoever reads the log meets the offsets of a partition in their order. `logged` is the next height of
+    each shard in the log, by origin. A block that takes from one that is not there yet waits, and so do
+    those behind it.
+    """
+    following, queues, ready = dict(logged), {shard: deque(chain) for shard, chain in chains.items()}, []
+    moved = True
+    while moved:
+        moved = False
+        for _, queue in sorted(queues.items()):
+            while queue and _may_follow(queue[0].header, following):
+                block = queue.popleft()
+                following[block.header.origin] = block.header.height + 1
+                ready.append(block)
+                moved = True
+    return ready
+
+
+def _may_follow(header: Header, following: Mapping[str, int]) -> bool:
+    givers = (parse_block_origin(h.other) for h in header.handovers if h.way == "took")
+    return all(following.get(origin, 0) > height for origin, height in givers)
 
 
 def open_edge(head: Head, tiles: Mapping[TileRef, bytes]) -> Edge:

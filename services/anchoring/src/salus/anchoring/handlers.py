@@ -215,7 +215,8 @@ class Anchor:
         limit = max(1, self._entries_max // len(self._shards))
         shards = sorted(self._shards)
         found = await asyncio.gather(*(self._new_blocks_of(shard, head, limit) for shard in shards))
-        return [block for blocks in found for block in blocks]
+        logged = {self._shards[shard].name: head.next_height(shard) for shard in shards}
+        return domain.in_handover_order(dict(zip(shards, found, strict=True)), logged)
 
     async def _new_blocks_of(self, shard: int, head: Head, limit: int) -> list[Block]:
         height = head.next_height(shard)

@@ -28,6 +28,7 @@ from salus.runtime.auth import Authenticator
 from salus.runtime.background import background
 from salus.runtime.identity_view import open_identity_view
 from salus.runtime.network import Network
+from salus.runtime.shard_keys import follow_shards
 from salus.runtime.service import Check, create_app, serve, wait_for
 from salus.runtime.telemetry import set_up
 
@@ -84,6 +85,7 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
         loops = {
             "indexing": follower.run(),
             "announcements": watch_for_ever(kafka, announced.ring, topic=settings.blocks_topic),
+            "shards": follow_shards(kafka, network, shards),
             "publishing": publish_for_ever(trail, outputs, around, grown=grown, poll_s=settings.poll_s),
         }
         if settings.detectors:
