@@ -15,7 +15,7 @@ from tests.unit.events import samples
 from tests.unit.events.samples import MEMBER, NOON, PATIENT, any_data, as_json, document, encoded, refusal_of
 from tests.unit.events.test_wellformed import SUITE, content_of
 
-from salus.events import catalogue
+from salus.events import catalogue, envelope
 from salus.events.catalogue import AccessDecided, ObservationRecorded, Sealed, all_types, type_of
 from salus.events.envelope import CONTENT_TYPE, VALUE_BYTES_MAX, decode_event, encode_event
 from salus.events.errors import Reason, RejectedError
@@ -349,3 +349,50 @@ def test_we_speak_the_structured_mode_of_the_kafka_binding_and_no_other() -> Non
 
     assert f"| {CONTENT_TYPE} " in structured
     assert refusal(payload).reason is Reason.INVALID_ENVELOPE
+
+
+def verdict(value: bytes) -> object:
+    """What is decoded, in a form that can be compared, or the reason and detail why not."""
+    try:
+        event = decode_event(value)
+    except RejectedError as error:
+        return error.reason, error.detail
+    about = {
+        name: getattr(event.envelope, name) for name in event.envelope.__struct_fields__ if name != "data"
+    }
+    return about, event.type.name, event.data
+
+
+@st.composite
+def nearly_valid(draw: st.DrawFn) -> bytes:
+    """An event of any type in which a few bytes are cut out, replaced, or repeated."""
+    value = bytearray(encoded(draw(any_data())))
+    for _ in range(draw(st.integers(0, 3))):
+        at = draw(st.integers(0, len(value) - 1))
+        length = draw(st.integers(0, 12))
+        value[at : at + length] = draw(
+            st.sampled_from([b"", b'"', b"x", b"\x7f", b"\xc2\x80", value[at : at + 40]])
+        )
+    return bytes(value)
+
+
+@given(nearly_valid())
+def test_the_quick_look_decides_nothing_differently(value: bytes) -> None:
+    quick = verdict(value)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(envelope, "_decode_canonical", lambda _: None)
+        assert verdict(value) == quick
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'"id":', b'"id":"first","id":'),
+        (b'"patient":', b'"patient":"urn:uuid:00000000-0000-4000-8000-000000000000","patient":'),
+        (b'"specversion":"1.0"', b'"specversion":"1.0" '),
+        (b'"time":"2', b'"time":"1'),
+    ],
+)
+def test_the_quick_look_leaves_what_another_encoder_wrote_to_the_careful_one(old: bytes, new: bytes) -> None:
+    assert envelope._decode_canonical(VALUE) is not None
+    assert envelope._decode_canonical(VALUE.replace(old, new, 1)) is None

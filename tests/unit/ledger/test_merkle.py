@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from salus.ledger.errors import ConsistencyError, InclusionError
 from salus.ledger.merkle import (
     EMPTY_ROOT,
+    joined_paths,
     leaf_hash,
     levels_of,
     path_in,
@@ -164,3 +165,10 @@ def test_no_leaf_outside_the_tree_has_a_path() -> None:
 def test_the_empty_tree_is_consistent_with_nothing_that_could_be_told() -> None:
     with pytest.raises(ConsistencyError):
         verify_consistency(first=0, second=1, first_root=EMPTY_ROOT, second_root=bytes(32), proof=[])
+
+
+@given(LEAVES)
+def test_all_paths_at_once_are_the_paths_one_by_one(leaves: list[bytes]) -> None:
+    levels = levels_of(leaves)
+
+    assert joined_paths(levels) == [b"".join(path_in(levels, index)) for index in range(len(leaves))]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -42,7 +42,7 @@ class Envelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     expectedversion: Count | None = None
 
 
-class Event(msgspec.Struct, frozen=True):
+class Event(msgspec.Struct, frozen=True, gc=False):
     """A decoded event: its envelope, its catalogue entry and its typed data."""
 
     envelope: Envelope
@@ -52,6 +52,9 @@ class Event(msgspec.Struct, frozen=True):
 
 _ENVELOPES = msgspec.json.Decoder(Envelope)
 _ENCODER = msgspec.json.Encoder()
+_TYPE = b'"type":"'
+# The decoder of envelope and data together, of each type that was seen.
+_WHOLE: dict[str, msgspec.json.Decoder[Any]] = {}
 
 
 def encode_event(  # noqa: PLR0913  # the CloudEvents attributes
@@ -105,6 +108,11 @@ def decode_event(value: bytes, *, require: Callable[[Envelope, EventType], None]
     if len(value) > VALUE_BYTES_MAX:
         raise RejectedError(Reason.TOO_LARGE, f"{len(value)} bytes, at most {VALUE_BYTES_MAX}")
     suspect = may_hold_control_characters(value)
+    event = None if suspect else _decode_canonical(value)
+    if event is not None:
+        if require is not None:
+            require(event.envelope, event.type)
+        return event
     try:
         envelope = _decode_envelope(value, suspect=suspect)
         entry = type_named(envelope.type)
@@ -121,6 +129,42 @@ def decode_event(value: bytes, *, require: Callable[[Envelope, EventType], None]
     if _ENCODER.encode(data) != encoded or _ENCODER.encode(envelope) != value:
         require_well_formed(value)
     return Event(envelope, entry, data)
+
+
+def _decode_canonical(value: bytes) -> Event | None:
+    """Return an event that is valid and written as our own encoder writes it, as most are; else None.
+
+    One look at envelope and data together, for the price of half of what finding the reason takes. The type
+    is guessed from its place in the text and holds only if the decoded event says the same. What an encoder
+    wrote repeats no name and nests no deeper than its schema, so it is well-formed.
+    """
+    at = value.find(_TYPE) + len(_TYPE)
+    entry = type_named(value[at : value.find(b'"', at)].decode("ascii", "replace"))
+    if entry is None:
+        return None
+    try:
+        envelope = _whole_decoder(entry).decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    data: EventData = envelope.data
+    subject = entry.subject_field
+    if (
+        envelope.type != entry.name
+        or envelope.dataschema != entry.dataschema
+        or not YEAR_MIN <= envelope.time.year <= YEAR_MAX
+        or (subject is not None and getattr(data, subject) != envelope.subject)
+        or _ENCODER.encode(envelope) != value
+    ):
+        return None
+    return Event(envelope, entry, data)
+
+
+def _whole_decoder(entry: EventType) -> msgspec.json.Decoder[Any]:
+    decoder = _WHOLE.get(entry.name)
+    if decoder is None:
+        whole = msgspec.defstruct("Whole", [("data", entry.data)], bases=(Envelope,), frozen=True, gc=False)
+        decoder = _WHOLE[entry.name] = msgspec.json.Decoder(whole)
+    return decoder
 
 
 def _decode_envelope(value: bytes, *, suspect: bool) -> Envelope:

@@ -26,10 +26,10 @@ from salus.events.signature import (
     signed_text,
     text_to_verify,
 )
-from salus.ledger.merkle import leaf_hash, levels_of
+from salus.ledger.merkle import hashes_of, leaf_hash, levels_of
 
 
-class Judged(msgspec.Struct, frozen=True):
+class Judged(msgspec.Struct, frozen=True, gc=False):
     """An accepted event, who signed it and the digest of its value."""
 
     event: Event
@@ -84,7 +84,7 @@ def judge_batch(
     It is faster because a signature over many values is verified once, and where all of them are here,
     the tree over them is computed once.
     """
-    digests = [_digest_of(r.value) for r in records]
+    digests = _digests_of([record.value for record in records])
     signatures = [r.header(SIGNATURE_HEADER) for r in records]
     signers = _signers_of_whole_batches(signatures, digests, ring=ring, at=at)
     known: dict[tuple[str, bytes, bytes], bool] = {}
@@ -165,8 +165,11 @@ def _judge_content(*, topic: str, key: bytes | None, value: bytes, digest: bytes
     return Judged(decode_event(value, require=require), signer, digest)
 
 
-def _digest_of(value: bytes | None) -> bytes | None:
-    return None if value is None or len(value) > VALUE_BYTES_MAX else leaf_hash(value)
+def _digests_of(values: Sequence[bytes | None]) -> list[bytes | None]:
+    """Return the RFC 6962 leaf hash of each value; None for what is refused without one."""
+    fit = [None if value is None or len(value) > VALUE_BYTES_MAX else value for value in values]
+    hashes = iter(hashes_of([value for value in fit if value is not None]))
+    return [None if value is None else next(hashes) for value in fit]
 
 
 def _is_valid(ring: KeyRing, method: str, signature: bytes, text: bytes) -> bool:

@@ -17,18 +17,19 @@ from __future__ import annotations
 import re
 from base64 import b64decode, b64encode
 from binascii import Error as BinasciiError
+from binascii import b2a_base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from salus.events.errors import Reason, RejectedError
-from salus.ledger.merkle import HASH_SIZE, leaf_hash, levels_of, path_in, root_from_path
+from salus.ledger.merkle import HASH_SIZE, hashes_of, joined_paths, levels_of, root_from_path
 
 SIGNATURE_HEADER = "salus-signature"
 SIGNED_ORIGIN = b"salus.health/event-batch/v1"
 BATCH_SIZE_MAX = 1024
 HEADER_BYTES_MAX = 1024
-_INDEX_DIGITS_MAX = 4
+_INDICES = {b"%d" % index: index for index in range(BATCH_SIZE_MAX)}
 HEADER_PATTERN = (
     r"v1 (did:[a-z0-9]+:[A-Za-z0-9._:%-]+#[A-Za-z0-9._:%-]+) "
     r"(0|[1-9][0-9]{0,3})/([1-9][0-9]{0,3}) ([A-Za-z0-9+/]{86}==)(?: ([A-Za-z0-9+/]+={0,2}))?"
@@ -72,7 +73,7 @@ def sign_values(values: Sequence[bytes], signer: Signer) -> list[bytes]:
     size = len(values)
     if not 1 <= size <= BATCH_SIZE_MAX:
         raise ValueError(f"a batch holds 1 to {BATCH_SIZE_MAX} values, not {size}")
-    levels = levels_of([leaf_hash(value) for value in values])
+    levels = levels_of(hashes_of(values))
     signature = signer.sign(signed_text(size=size, root=levels[-1][0]))
     return headers_over(levels, method=signer.verification_method, signature=signature)
 
@@ -80,13 +81,14 @@ def sign_values(values: Sequence[bytes], signer: Signer) -> list[bytes]:
 def headers_over(levels: Sequence[Sequence[bytes]], *, method: str, signature: bytes) -> list[bytes]:
     """Return the headers of the values whose leaf hashes are `levels[0]`, under a signature of the root."""
     size = len(levels[0])
-    before, after = b"v1 " + method.encode("ascii"), b64encode(signature)
-    headers = []
-    for index in range(size):
-        header = b"%b %d/%d %b" % (before, index, size, after)
-        path = path_in(levels, index)
-        headers.append(header + b" " + b64encode(b"".join(path)) if path else header)
-    return headers
+    before, after = b"v1 " + method.encode("ascii") + b" ", b"/%d " % size + b64encode(signature)
+    if size == 1:
+        return [before + b"0" + after]
+    after += b" "
+    return [
+        before + b"%d" % index + after + b2a_base64(path, newline=False)
+        for index, path in enumerate(joined_paths(levels))
+    ]
 
 
 def place_of(header: bytes) -> tuple[tuple[bytes, bytes, bytes], int] | None:
@@ -95,9 +97,8 @@ def place_of(header: bytes) -> tuple[tuple[bytes, bytes, bytes], int] | None:
     if len(parts) < 4:
         return None
     index, _, size = parts[2].partition(b"/")
-    if not index.isdigit() or len(index) > _INDEX_DIGITS_MAX:
-        return None
-    return (parts[1], size, parts[3]), int(index)
+    number = _INDICES.get(index)
+    return None if number is None else ((parts[1], size, parts[3]), number)
 
 
 def parse_signature(header: bytes) -> EventSignature:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from itertools import chain
 from types import TracebackType
 from typing import Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
-from salus.messaging import tolerant
+from salus.messaging import tolerant, unpacking
 from salus.messaging.connecting import start, to_the_end
 from salus.messaging.errors import BrokerAwayError, MessagingError, OutOfRangeError
 from salus.messaging.record import Position, Record
+from salus.messaging.unpacking import AS_RECORDS
 
 tolerant.install()
+unpacking.install()
 
 FETCH_BYTES_MAX = 64 * 1024 * 1024
 PARTITION_FETCH_BYTES_MAX = 4 * 1024 * 1024
@@ -76,19 +79,7 @@ class Reader:
             batches = await self._open.getmany(timeout_ms=timeout_ms, max_records=max_records)
         except KafkaError as error:
             raise _translated(error) from error
-        return [
-            Record(
-                topic=at.topic,
-                partition=at.partition,
-                offset=message.offset,
-                timestamp_ms=message.timestamp,
-                key=message.key,
-                value=message.value,
-                headers=message.headers,
-            )
-            for at, messages in batches.items()
-            for message in messages
-        ]
+        return list(chain.from_iterable(batches.values()))
 
     async def end_offsets(self) -> dict[Partition, int]:
         """Return, for each partition, the offset that the next committed record would get."""
@@ -133,6 +124,7 @@ class Reader:
             fetch_max_wait_ms=FETCH_WAIT_MS_MAX,
             retry_backoff_ms=RETRY_MS,
             check_crcs=True,
+            value_deserializer=AS_RECORDS,
         )
         try:
             await start(consumer.start, consumer.stop)

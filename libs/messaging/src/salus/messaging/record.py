@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import msgspec
+
 # The broker takes messages up to this size, far above what an event may have, so that an oversized record
 # becomes a rejected leaf with a reason and not a mystery on the sender's side.
 MESSAGE_BYTES_MAX = 32 * 1024 * 1024
@@ -18,9 +20,12 @@ class Position:
     offset: int
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One record as the broker gave it; nothing in it has been checked."""
+class Record(msgspec.Struct, frozen=True, gc=False):
+    """One record as the broker gave it; nothing in it has been checked.
+
+    There are tens of thousands a second: a msgspec struct is made in a tenth of a dataclass's time, and the
+    garbage collector need not look at what can hold no cycle.
+    """
 
     topic: str
     partition: int

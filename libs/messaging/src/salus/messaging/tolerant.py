@@ -8,7 +8,6 @@ anything looks for holds that character, so the record is judged as if it had no
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
 from typing import Any, SupportsIndex
 
 from aiokafka.consumer import fetcher
@@ -51,14 +50,11 @@ class Batch:
         return next(self._batch)
 
     def __iter__(self) -> Iterator[Any]:
-        """Yield the records, each once, whatever their headers are called."""
-        read = 0
+        """Return the records, each once, whatever their headers are called."""
         try:
-            for record in self._batch:
-                yield record
-                read += 1
+            return iter(list(self._batch))
         except UnicodeDecodeError:
-            yield from islice(_TolerantBatch(bytes(self._raw)), read, None)
+            return iter(_TolerantBatch(bytes(self._raw)))
 
 
 class Records(_MemoryRecordsPy):  # type: ignore[misc]  # final for type checkers only
