@@ -39,6 +39,10 @@ class ExposedKeyError(CryptoError):
         self.mode = mode
 
 
+class KeyUriError(CryptoError):
+    """A URI that should name signing keys does not, or the secret that it points to is not there."""
+
+
 SegmentFault = Literal["altered", "truncated", "extended"]
 
 
@@ -83,7 +87,7 @@ class UnwrapError(KmsError):
 
 
 class KmsAwayError(KmsError):
-    """The KMS cannot be reached or opened; nothing is known about the key."""
+    """The KMS or HSM cannot be reached or opened; nothing is known about the key."""
 
 
 class KmsExistsError(KmsError):

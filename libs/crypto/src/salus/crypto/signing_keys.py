@@ -1,0 +1,134 @@
+"""Where signing keys are: in a file or in a PKCS#11 token, named by a URI that holds no secret.
+
+    /run/salus/shard-0.pem                                     a PEM file, also `file:/run/salus/shard-0.pem`
+    file:/run/salus/log.pem?passphrase-source=file:/run/pass   an encrypted one
+    pkcs11:token=salus;object=log?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=file:/run/pin
+
+A place may hold several keys: while one takes over from another, whoever signs has both.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import unquote
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from salus.crypto.errors import KeyUriError
+from salus.crypto.keys import load_all_ed25519, read_private
+
+_FILE_QUERY = {"passphrase-source"}
+_PKCS11_PATH = {"token", "serial", "object"}
+_PKCS11_QUERY = {"module-path", "pin-source"}
+_ATTRIBUTE = re.compile(r"([a-z0-9-]+)=([^;?&]*)")
+
+
+class SigningKey(Protocol):
+    """An Ed25519 key that signs. In an HSM it may take milliseconds: never call it on an event loop."""
+
+    def public_key(self) -> Ed25519PublicKey:
+        """Return the public half."""
+
+    def sign(self, data: bytes, /) -> bytes:
+        """Return the 64-byte signature (RFC 8032); raises KmsAwayError if the HSM does not answer."""
+
+
+class KeyPlace(Protocol):
+    """A place of keys. Callers may rely on: `keys` looks again each time, so an added key is found."""
+
+    def keys(self) -> Sequence[SigningKey]:
+        """Return the keys that are there now, at least one; this blocks.
+
+        Raises:
+            ExposedKeyError: others may read the file of keys, passphrase or PIN.
+            InvalidKeyError: there is no key, or something else than one.
+            KmsAwayError: the file or HSM cannot be read.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """Where a passphrase or PIN is: `file:PATH` (the first line counts) or `env:NAME`."""
+
+    source: str
+
+    def read(self) -> str:
+        """Return the secret; raises KeyUriError if there is none, or ExposedKeyError."""
+        kind, _, place = self.source.partition(":")
+        if kind == "env" and os.environ.get(place):
+            return os.environ[place]
+        if kind == "file":
+            try:
+                return read_private(_path_of(place)).decode().split("\n")[0]
+            except (OSError, UnicodeDecodeError) as error:
+                raise KeyUriError(f"the secret {self.source} cannot be read: {error}") from error
+        raise KeyUriError(f"there is no secret at {self.source}; say file:PATH or env:NAME")
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFile:
+    """The keys of a PEM file, which others may not read."""
+
+    path: Path
+    passphrase: Secret | None = None
+
+    def keys(self) -> Sequence[SigningKey]:
+        """Return the keys in the file."""
+        return load_all_ed25519(self.path, self.passphrase.read() if self.passphrase else None)
+
+
+def key_place(uri: str) -> KeyPlace:
+    """Return the place that a URI or a plain path names; nothing is read yet.
+
+    Raises:
+        KeyUriError: it is neither a path nor a `file:` or `pkcs11:` URI (RFC 7512) with what we need.
+    """
+    scheme, colon, rest = uri.partition(":")
+    if scheme == "pkcs11" and colon:
+        return _pkcs11(rest)
+    if scheme == "file" and colon:
+        place, _, query = rest.partition("?")
+        options = _attributes(query, "&", _FILE_QUERY)
+        source = options.get("passphrase-source")
+        return KeyFile(_path_of(place), Secret(source) if source else None)
+    if re.match(r"[a-z0-9+-]+:", uri) or not uri:
+        raise KeyUriError(f"{scheme or 'nothing'} is no place of keys; say file: or pkcs11:")
+    return KeyFile(Path(uri))
+
+
+def _pkcs11(rest: str) -> KeyPlace:
+    path, _, query = rest.partition("?")
+    wanted, how = _attributes(path, ";", _PKCS11_PATH), _attributes(query, "&", _PKCS11_QUERY)
+    for needed, told in (("token", wanted), ("module-path", how), ("pin-source", how)):
+        if needed not in told:
+            raise KeyUriError(f"a pkcs11: URI needs {needed}")
+    from salus.crypto.pkcs11 import TokenKeys  # noqa: PLC0415  # only who has an HSM needs the library
+
+    return TokenKeys(module=how["module-path"], pin=Secret(how["pin-source"]), wanted=wanted)
+
+
+def _attributes(text: str, separator: str, known: set[str]) -> Mapping[str, str]:
+    """Return the attributes of a URI's part; what is not known might change which key is meant."""
+    found: dict[str, str] = {}
+    for part in text.split(separator) if text else ():
+        match = _ATTRIBUTE.fullmatch(part)
+        name = match[1] if match else part.partition("=")[0]
+        if name == "pin-value":
+            raise KeyUriError("a PIN does not belong into settings; say pin-source=file:PATH or env:NAME")
+        if match is None or name not in known or name in found:
+            raise KeyUriError(f"{name or 'nothing'} is not known here, malformed or there twice")
+        found[name] = unquote(match[2])
+    return found
+
+
+def _path_of(place: str) -> Path:
+    """Return the path of a file: URI, whose authority is empty or absent (RFC 8089)."""
+    path = place.removeprefix("//") if place.startswith("///") else place
+    if path.startswith("//") or not path:
+        raise KeyUriError("a file: URI names a path of this machine")
+    return Path(unquote(path))
