@@ -16,6 +16,7 @@ from salus.ledger.block import sign_header
 from salus.ledger.checkpoint import Checkpoint, sign_checkpoint
 from salus.ledger.cose import RECORD_LABEL, CoseReceipt, parse_cose_receipt, sign_root, signed_bytes
 from salus.ledger.errors import LedgerError, NoteError, ReceiptError
+from salus.ledger.key_periods import KeyPeriod
 from salus.ledger.merkle import leaf_hash, node_hash
 from salus.ledger.note import NoteSigner, sign_note
 from salus.ledger.policy import Policy
@@ -192,6 +193,27 @@ def test_the_signature_is_of_the_checkpoint_beside_it(world: World, parts: CoseR
     assert _code(swapped.encode(), policy) == "checkpoint-signature"
     both = replace(swapped, signature=sign_root(world.log, other.root))
     assert _code(both.encode(), policy) == "log-path"
+
+
+def test_a_key_of_the_log_signs_within_its_period_only(world: World) -> None:
+    renewed = NoteSigner(world.log.name, key_of("renewed"))
+    size = world.checkpoint.size
+    taking_over = (KeyPeriod(world.log.verifier, 0, size), KeyPeriod(renewed.verifier, size))
+    policy = replace(world.policy, logs=(world.log.verifier, renewed.verifier), periods=taking_over)
+    policy = replace(policy, quorum=Quorum())
+    note = sign_checkpoint(world.checkpoint, [renewed])
+    text = world.receipt(checkpoint_note=note)
+
+    assert (
+        verify_receipt(cose_receipt(text, renewed.verifier, renewed), policy).checkpoint == world.checkpoint
+    )
+    retired = replace(
+        parse_cose_receipt(cose_receipt(text, renewed.verifier, renewed)),
+        key_id=world.log.key_id,
+        signature=sign_root(world.log, world.checkpoint.root),
+    )
+    assert _code(retired.encode(), policy) == "checkpoint-signature"
+    assert verify_receipt(retired.encode(), replace(policy, periods=())).checkpoint == world.checkpoint
 
 
 def test_nothing_is_signed_but_the_root_of_a_checkpoint_of_the_log(world: World) -> None:

@@ -33,8 +33,9 @@ from salus.ledger.errors import (
     PolicyError,
     ReceiptError,
 )
+from salus.ledger.key_periods import Keys
 from salus.ledger.merkle import leaf_hash, verify_inclusion
-from salus.ledger.note import NOTE_BYTES_MAX, NoteVerifier, Signer, split_note
+from salus.ledger.note import NOTE_BYTES_MAX, Signers, split_note
 from salus.ledger.policy import Cosigner, Policy
 
 PROOF_LINE = "c2sp.org/tlog-proof@v1"
@@ -162,7 +163,7 @@ def parse_receipt(data: bytes) -> Receipt:
     return Receipt(in_block, in_log)
 
 
-def cose_receipt(receipt: bytes, log: NoteVerifier, signer: Signer) -> bytes:
+def cose_receipt(receipt: bytes, log: Keys, signers: Signers) -> bytes:
     """Return a receipt in its COSE form, the root of its checkpoint signed once more by the log.
 
     Nothing is signed but the root of a checkpoint that bears the log's own valid signature already.
@@ -176,6 +177,7 @@ def cose_receipt(receipt: bytes, log: NoteVerifier, signer: Signer) -> bytes:
     if checkpoint.size < LOG_SIZE_MIN:
         raise ReceiptError("log-too-small", "a log of one entry has no COSE receipt: wait for the next block")
     _, header = _leaf_and_header(parsed.in_block)
+    signer = signers.at(checkpoint.size)[0]
     return CoseReceipt(
         log=checkpoint.origin,
         key_id=signer.key_id,
@@ -249,10 +251,12 @@ def _require_size(code: str, proof: TreeProof | None, size: int) -> None:
 
 def _require_cose_signature(cose: CoseReceipt, policy: Policy, head: Checkpoint) -> None:
     """Require the log's COSE signature over the root of the checkpoint beside it."""
-    named = [key for key in policy.logs if (key.name, key.key_id) == (cose.log, cose.key_id)]
-    if not named or cose.log != head.origin:
+    by = (cose.log, cose.key_id)
+    idle = {period.key for period in policy.periods if not period.covers(head.size)}
+    named = [key for key in policy.logs if (key.name, key.key_id) == by]
+    if not named or cose.log != head.origin or by in idle:
         raise ReceiptError(
-            "checkpoint-signature", "the COSE signature is of a key or log that is not trusted"
+            "checkpoint-signature", "the COSE signature is of a key or log that is not trusted here"
         )
     try:
         named[0].check(signed_bytes(cose.log, cose.key_id, head.root), cose.signature)
