@@ -39,7 +39,8 @@ def changed(*, data: dict[str, Any] | None = None, without: str | None = None, *
     event = as_json(VALUE) | changes
     event["data"] = {**event["data"], **(data or {})} if isinstance(event["data"], dict) else event["data"]
     event.pop(without or "", None)
-    return json.dumps(event).encode()
+    # As compact as our own encoder writes, so that the quick look has its say.
+    return json.dumps(event, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
 
 
 NO_OBJECT = json.dumps(as_json(VALUE) | {"data": []}).encode()
