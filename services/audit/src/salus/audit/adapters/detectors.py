@@ -8,6 +8,8 @@ none by itself.
 from __future__ import annotations
 
 import asyncio
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import faust
@@ -89,6 +91,8 @@ def detectors(bootstrap: str, *, topic: str, partitions: int, rule: ProbingRule)
         app_id_of(topic),
         broker=[f"kafka://{server}" for server in bootstrap.split(",")],
         store="memory://",
+        # Made though nothing is kept in it; the working folder may be one that nobody may write to.
+        datadir=Path(tempfile.gettempdir()) / app_id_of(topic),
         key_serializer="raw",
         value_serializer="raw",
         topic_allow_declare=False,
