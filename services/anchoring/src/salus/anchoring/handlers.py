@@ -8,7 +8,7 @@ happens, the next step is `stand`: load the head, finish what its writer may hav
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -66,7 +66,7 @@ class Anchor:
 
     `standing` is None before the first success and whenever the outcome of a write is unknown; `latest` is
     where we stood last. With `is_final`, `published` follows behind: nothing is published here but
-    checkpoints that it accepts, through `publish_final`.
+    checkpoints that it accepts, through `publish_final`. `on_published` is called once an append can be read.
     """
 
     def __init__(  # noqa: PLR0913  # what it reads, what it writes and what it signs with
@@ -95,6 +95,7 @@ class Anchor:
         self.latest: Standing | None = None
         self.published: Published | None = None
         self.stalled: dict[int, str] = {}
+        self.on_published: Callable[[], Awaitable[None]] = _nobody_waits
 
     async def stand(self) -> Standing:
         """Load the head, put in place what was staged for it, publish its checkpoint, and stand on it.
@@ -149,6 +150,8 @@ class Anchor:
         await self._publish(Standing(ready.head, etag, ready.edge), blocks)
         for block in blocks:
             self._last[block.shard] = (block.header, block.note)
+        # Whoever waits for the checkpoint need not wait until we have tidied up.
+        await self.on_published()
         try:
             await self._bucket.unstage(ready.head)
             await self._bucket.prune(ready.objects)
@@ -267,6 +270,10 @@ class Anchor:
             except LedgerError as error:
                 raise HeadError(f"entry {entry} of the log is not a header of ours: {error}") from error
             self.index.add(shard_of[header.origin], header)
+
+
+async def _nobody_waits() -> None:
+    """Do nothing."""
 
 
 def open_any(note: bytes, shards: Mapping[int, NoteVerifier]) -> Header:

@@ -54,6 +54,7 @@ class Runner:
         self._announced: dict[int, int] = {}
         self._traceparents: list[bytes] = []
         self._traced = context.get_current()
+        anchor.on_published = self._tell
 
     @property
     def published(self) -> Published | None:
@@ -158,9 +159,13 @@ class Runner:
 
     async def _round(self) -> None:
         """Append all there is, then sleep until woken; without a wake-up, look whether the head moved."""
+        clock = asyncio.get_running_loop().time
+        began = clock()
         while await self._append() or self.anchor.standing is None:
             await self._tell()
-            await asyncio.sleep(self._checkpoint_interval_s)
+            # From one append's beginning to the next one's: what it takes is part of the interval.
+            await asyncio.sleep(max(0.0, began + self._checkpoint_interval_s - clock()))
+            began = clock()
         self.caught_up = True
         self._say(None)
         await self._tell()

@@ -1,0 +1,34 @@
+"""Nobody who waits for a checkpoint waits for what is done after it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from prometheus_client import CollectorRegistry
+from tests.unit.anchoring.world import World
+
+from salus.anchoring.metrics import Metrics
+from salus.anchoring.runner import Runner
+
+
+async def test_a_checkpoint_is_told_before_anything_is_tidied_up() -> None:
+    world = World(with_bodies=True)
+    tidying, never = asyncio.Event(), asyncio.Event()
+
+    async def delete(_key: str) -> None:
+        tidying.set()
+        await never.wait()
+
+    world.log.delete = delete  # type: ignore[method-assign]  # a store on which clearing away takes for ever
+    runner = Runner(
+        world.anchor(), Metrics(CollectorRegistry()), poll_interval_s=0.01, checkpoint_interval_s=0
+    )
+    await world.chains[0].seal_samples(2)
+    running = asyncio.create_task(runner.run())
+
+    published = await asyncio.wait_for(runner.wait_beyond(0), timeout=30)
+
+    await asyncio.wait_for(tidying.wait(), timeout=30)
+    assert published.head.size == 1
+    running.cancel()
+    await asyncio.wait([running])
