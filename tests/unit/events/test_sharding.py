@@ -72,9 +72,13 @@ def test_an_assignment_that_cannot_follow_changes_nothing(code: str, event: Shar
     assert before.after(event, position=3) is before
 
 
-def test_a_shard_that_network_json_names_already_may_be_added() -> None:
-    waiting = Founder(1, "net/shard/1", {})
+@pytest.mark.parametrize("topics", [{}, {TOPIC: ()}])
+def test_a_shard_without_partitions_in_network_json_counts_only_once_it_is_added(
+    topics: dict[str, tuple[int, ...]],
+) -> None:
+    waiting = Founder(1, "net/shard/1", topics)
 
+    assert Sharding.of([Founder(), waiting], [(1, assigned(1, {1: (0,)}))]).now.number == 0
     sharding = Sharding.of([Founder(), waiting], [(1, assigned(1, {1: (0,)}, added(1)))])
 
     assert sharding.now.partitions_of(1) == {(TOPIC, 0)}

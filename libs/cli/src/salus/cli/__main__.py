@@ -40,6 +40,7 @@ COMMANDS = {
     "logs": Place("running:logs", "Platform"),
     "demo": Place("demo.command:demo", "Platform"),
     "network": Place("networks:app", "Platform"),
+    "shard": Place("shards:app", "Platform"),
     "bench": Place("bench.command:app", "Platform"),
     "publish": Place("publishing:publish", "Facts"),
     "verify": Place("verifying:verify", "Facts"),

@@ -141,6 +141,24 @@ class NetworkFolder:
         _write_new(self.file, json.dumps(network, indent=1).encode() + b"\n", mode=0o644)
         return network
 
+    def add_shard(self, shard: int) -> dict[str, Any]:
+        """Return the shard's entry in network.json, made with a key of its own unless it is there.
+
+        It seals nothing until an assignment says so. A crash midway leaves a key that the next call takes up.
+        """
+        network = self.read()
+        for known in network["shards"]:
+            if known["id"] == shard:
+                return dict(known)
+        origin = f"{network['origin']}/shard/{shard}"
+        vkey = NoteSigner(origin, self._ensure_key(f"shard-{shard}")).vkey
+        added = {"id": shard, "origin": origin, "verifier_key": vkey, "topics": {}}
+        network["shards"].append(added)
+        fresh = self.file.with_name(f".{self.file.name}.{os.getpid()}")
+        fresh.write_bytes(json.dumps(network, indent=1).encode() + b"\n")
+        fresh.replace(self.file)
+        return added
+
     def _ensure_kms(self) -> None:
         # The services may be given this folder read-only, so storage cannot make the file itself.
         path = self.folder / "keys" / "kms"

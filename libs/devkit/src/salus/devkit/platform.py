@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -26,7 +27,14 @@ from salus.devkit.network import NetworkFolder, Plan, create_buckets, create_top
 from salus.devkit.parts import adopt_parts, find_parts
 from salus.devkit.processes import Place, ProcessRecord, is_alive, send, stop
 from salus.devkit.run_record import Remembered, Run, RunningService, StateFolder
-from salus.devkit.services import Surroundings, instances, readiness, start_service, wait_until_ready
+from salus.devkit.services import (
+    Surroundings,
+    instances,
+    readiness,
+    sequencer_name,
+    start_service,
+    wait_until_ready,
+)
 from salus.messaging import MessagingError, ping
 
 START_ATTEMPTS_MAX = 3
@@ -165,7 +173,8 @@ class Platform:
         self._addresses = await self._parts.start(self.state.remembered().parts)
         self._record()
         self._narrator.step("making the network: keys, topics, buckets")
-        self.network.create(self._plan)
+        network = self.network.create(self._plan)
+        self._plan = replace(self._plan, shards=len(network["shards"]))
         await create_topics(self.kafka_bootstrap, self._plan)
         from salus.objects import Admin  # noqa: PLC0415  # most of a second, that only a start is to pay
 
@@ -201,6 +210,17 @@ class Platform:
                 await self._stop_services(started)
             else:
                 return
+
+    async def add_shards(self, shards: Iterable[int]) -> None:
+        """Give each of these shards a key, a place in network.json and a sequencer that awaits partitions.
+
+        Raises:
+            StartError: as `start_services`.
+        """
+        for shard in shards:
+            self.network.add_shard(shard)
+        self._plan = replace(self._plan, shards=len(self.network.read()["shards"]))
+        await self.start_services([sequencer_name(shard) for shard in shards])
 
     async def stop(self) -> None:
         """Stop the services, then the parts; the data stays."""

@@ -41,9 +41,14 @@ def instances(shards: int, witnesses: int = 0) -> dict[str, Instance]:
     Witnesses are `witness-1` and so on.
     """
     single = [Instance(name, name) for name in ("identity", "consent", "storage", "anchoring", "audit")]
-    sealing = [Instance(f"sequencer-{n}" if n else "sequencer", "sequencer", n) for n in range(shards)]
+    sealing = [Instance(sequencer_name(n), "sequencer", n) for n in range(shards)]
     cosigning = [Instance(f"witness-{n}", "witness", witness=n) for n in range(1, witnesses + 1)]
     return {instance.name: instance for instance in (*single, *sealing, *cosigning)}
+
+
+def sequencer_name(shard: int) -> str:
+    """Return the name of the instance that seals a shard."""
+    return f"sequencer-{shard}" if shard else "sequencer"
 
 
 @dataclass(frozen=True, slots=True)

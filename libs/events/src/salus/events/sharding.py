@@ -62,9 +62,10 @@ class Sharding:
     ) -> Sharding:
         """Return the sharding after these events, each with the position after it.
 
-        An event that cannot follow, by `objection`, changes nothing.
+        An event that cannot follow, by `objection`, changes nothing. A shard of network.json without
+        partitions is none of the founders: an event adds it, for whoever holds an older file as well.
         """
-        shards = tuple(founders)
+        shards = tuple(founder for founder in founders if any(founder.topics.values()))
         holders = {(t, p): s.id for s in shards for t, partitions in s.topics.items() for p in partitions}
         sharding = cls((Epoch(0, 0, holders),), {s.id: s.origin for s in shards}, {})
         for position, event in assignments:
@@ -94,17 +95,12 @@ class Sharding:
         return Sharding((*self.epochs, epoch), origins, {**self.added, **{s.id: s for s in event.added}})
 
     def objection(self, event: ShardsAssigned) -> tuple[str, str] | None:
-        """Return why the event cannot follow, as code and sentence; None if it can.
-
-        An added shard that is known by id and origin already is none: network.json may name it before.
-        """
+        """Return why the event cannot follow, as code and sentence; None if it can."""
         if event.epoch != self.now.number + 1:
             return "wrong-epoch", f"the next epoch is {self.now.number + 1}, not {event.epoch}"
         known = dict(self.origins)
-        for index, shard in enumerate(event.added):
-            again = any(shard.id == earlier.id for earlier in (*self.added.values(), *event.added[:index]))
-            taken = again or known.get(shard.id, shard.origin) != shard.origin
-            if taken or any(o == shard.origin and i != shard.id for i, o in known.items()):
+        for shard in event.added:
+            if shard.id in known or shard.origin in known.values():
                 return "shard-exists", f"shard {shard.id} or its origin is taken"
             if not _is_key_of(shard):
                 return "malformed-key", f"no C2SP verifier key (Ed25519) of {shard.origin}"

@@ -1,0 +1,96 @@
+"""Which shard is to seal what, and how far that is done: the plain part of `salus shard`."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Partition = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """An assignment: its number, and the shard of every partition."""
+
+    epoch: int
+    homes: Mapping[Partition, int]
+    origins: Mapping[int, str]
+
+    @classmethod
+    def of(cls, view: Mapping[str, Any]) -> Assignment:
+        """Return what identity answered."""
+        homes = {(t, p): s["id"] for s in view["shards"] for t, ps in s["topics"].items() for p in ps}
+        return cls(view["epoch"], homes, {shard["id"]: shard["origin"] for shard in view["shards"]})
+
+    def topics_of(self, shard: int) -> dict[str, list[int]]:
+        """Return a shard's partitions by topic."""
+        found: dict[str, list[int]] = defaultdict(list)
+        for (topic, partition), home in sorted(self.homes.items()):
+            if home == shard:
+                found[topic].append(partition)
+        return dict(found)
+
+
+def dealt(homes: Mapping[Partition, int], shards: list[int]) -> dict[Partition, int]:
+    """Return every partition dealt to these shards: of each topic the first to the first, and so on."""
+    of_topic: dict[str, list[int]] = defaultdict(list)
+    for topic, partition in sorted(homes):
+        of_topic[topic].append(partition)
+    return {
+        (topic, partition): shards[index % len(shards)]
+        for topic, partitions in of_topic.items()
+        for index, partition in enumerate(partitions)
+    }
+
+
+def first_shards(known: Iterable[int], count: int) -> list[int]:
+    """Return so many shards: those that are known, by id, and as many new ones as are lacking."""
+    ids = sorted(known)[:count]
+    fresh = max([-1, *known]) + 1
+    return [*ids, *range(fresh, fresh + count - len(ids))]
+
+
+def parse_move(text: str, homes: Mapping[Partition, int]) -> tuple[Partition, int]:
+    """Return the partition and the shard of `TOPIC/PARTITION=SHARD`.
+
+    Raises:
+        ValueError: it is not of that form, or the network has no such partition.
+    """
+    place, _, shard = text.partition("=")
+    topic, _, partition = place.rpartition("/")
+    if not (topic and partition.isdigit() and shard.isdigit()):
+        raise ValueError(f"{text} is not of the form TOPIC/PARTITION=SHARD")
+    if (topic, int(partition)) not in homes:
+        raise ValueError(f"the network has no partition {place}")
+    return (topic, int(partition)), int(shard)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where one shard is: what it seals, what it waits for, and why it stands still if it does."""
+
+    epoch: int | None
+    sealing: Mapping[Partition, int]
+    awaited: tuple[Partition, ...]
+    trouble: str | None
+
+    @classmethod
+    def of(cls, status: Mapping[str, Any]) -> Standing:
+        """Return what a sequencer answered."""
+        return cls(
+            epoch=status["epoch"],
+            sealing={(r["topic"], r["partition"]): r["next"] for r in status["ranges"]},
+            awaited=tuple((a["topic"], a["partition"]) for a in status["awaited"]),
+            trouble=status["halted"] or status["trouble"],
+        )
+
+
+def settled(assignment: Assignment, standings: Mapping[int, Standing | None]) -> set[Partition]:
+    """Return the partitions that are where they are assigned to."""
+    return {
+        at
+        for at, home in assignment.homes.items()
+        if (standing := standings.get(home)) is not None and at in standing.sealing
+    }
