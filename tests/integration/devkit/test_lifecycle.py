@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -130,12 +131,25 @@ async def test_an_event_goes_from_publish_to_a_verified_receipt(salus, tmp_path)
     verified = await salus("verify", str(receipt), "--event", str(event), "--json")
     place = [str(published.json[name]) for name in ("topic", "partition", "offset")]
     fetched = await salus("ledger", "receipt", *place)
+    listed = await salus("ledger", "bodies", "--scheme", "s3a")
     count = await salus("ledger", "query", f"select count(*) n from leaves where type = '{kind}'", "--json")
     checked = await salus("ledger", "fsck", "--deep", "--json")
 
     assert verified.json["leaf"]["status"] == "accepted"
     assert fetched.out.startswith("c2sp.org/tlog-proof@v1\n")
     assert count.json == [{"n": 1}]
+    body = re.compile(r"s3a://salus-ledger/shard/0/[0-9]{12}/body-[0-9a-f]{64}\.parquet")
+    assert listed.out.splitlines()
+    assert all(map(body.fullmatch, listed.out.splitlines()))
+    # A log of one block has no COSE receipt; a second event is in a later block, as the first has a receipt.
+    more = [*told[:3], json.dumps(data | {"object": "object-2"}), *told[4:]]
+    later = await salus("publish", kind, *more, "--receipt", str(tmp_path / "b.salus"))
+    assert later.code == Exit.OK, later.err
+    cose = tmp_path / "a.cose"
+    exported = await salus("ledger", "receipt", *place, "--format", "cose", "--output", str(cose))
+    again = await salus("verify", str(cose), "--event", str(event), "--json")
+    assert (exported.code, again.code) == (Exit.OK, Exit.OK), exported.err + again.err
+    assert again.json["leaf"] == verified.json["leaf"]
     assert checked.code == Exit.OK
     assert checked.json["ok"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,7 +19,7 @@ from salus.cli.callers import call
 from salus.cli.checking import LEDGER_BUCKET, LOG_BUCKET
 from salus.cli.console import Json, emit, err, out
 from salus.cli.exits import CommandError, Exit
-from salus.cli.querying import ask, copy_archive
+from salus.cli.querying import OpenHeader, ask, committed_bodies, copy_archive
 from salus.cli.state import running_platform
 from salus.cli.verifying import read_policy
 from salus.devkit.platform import Platform
@@ -159,19 +160,36 @@ def _show_rows(rows: list[dict[str, Any]]) -> None:
 
 
 @app.command()
+def bodies(
+    scheme: Annotated[
+        str, typer.Option(help="What the addresses begin with: s3, or s3a for Hadoop's reader.")
+    ] = "s3",
+    network: Annotated[
+        Path | None,
+        typer.Option(help="network.json of another network; its store is in SALUS_S3_ENDPOINT and so on."),
+    ] = None,
+) -> None:
+    """List the Parquet file of every block, for Spark, Trino and others that read S3 themselves."""
+    _, address = checking.whom_and_where(network)
+    described = network or running_platform().network.file
+    try:
+        keys = asyncio.run(committed_bodies(address.open().ledger, _opener(described)))
+    except ObjectsError as error:
+        raise CommandError(Exit.NOT_RUNNING, f"the object store does not serve: {error}") from None
+    for key in keys:
+        typer.echo(f"{scheme}://{address.ledger_bucket}/{key}")
+
+
+@app.command()
 def query(
     sql: Annotated[str, typer.Argument(help="SQL over `leaves`: one row a leaf, with `shard` and `height`.")],
     as_json: Json = False,
 ) -> None:
     """Ask the archive with SQL: DuckDB over the Parquet bodies of every block."""
     platform = running_platform()
-    policy = read_policy(platform.network.file)
-    origins = {one["id"]: one["origin"] for one in platform.network.read()["shards"]}
     files = asyncio.run(
         copy_archive(
-            bucket(platform, LEDGER_BUCKET),
-            lambda shard, note: policy.open_header(note, origins[shard]),
-            platform.state.folder / "query",
+            bucket(platform, LEDGER_BUCKET), _opener(platform.network.file), platform.state.folder / "query"
         )
     )
     columns, rows = ask(sql, files)
@@ -182,3 +200,10 @@ def query(
     for row in rows[:ROWS_SHOWN_MAX]:
         table.add_row(*("" if value is None else str(value) for value in row))
     out.print(table)
+
+
+def _opener(network: Path) -> OpenHeader:
+    """Return what opens a shard's header notes, by the keys of a network.json."""
+    policy = read_policy(network)
+    origins = {one["id"]: one["origin"] for one in json.loads(network.read_bytes())["shards"]}
+    return lambda shard, note: policy.open_header(note, origins[shard])
