@@ -23,7 +23,7 @@ SHARD, LOG, WITNESS = "hsm.example/shard/0", "hsm.example/log", "hsm.example/wit
 
 def the_key(token: Token, label: str) -> SigningKey:
     token.make_key(label)
-    (key,) = key_place(token.uri(label)).keys()
+    (key,) = key_place(token.uri(label)).read()
     return key
 
 
@@ -62,9 +62,9 @@ def test_an_hsm_signs_a_checkpoint_and_cosigns_one(softhsm: Token) -> None:
 def test_a_key_that_is_made_in_the_token_later_is_found(softhsm: Token) -> None:
     softhsm.make_key("rotating")
     place = key_place(softhsm.uri("rotating"))
-    (old,) = place.keys()
+    (old,) = place.read()
     softhsm.make_key("rotating")
-    keys = place.keys()
+    keys = place.read()
 
     assert len(keys) == 2
     assert old.public_key() in [key.public_key() for key in keys]
@@ -77,7 +77,7 @@ def test_many_threads_may_sign_at_once_and_a_lost_session_is_opened_again(sofths
     softhsm.make_key("busy")
     place = key_place(softhsm.uri("busy"))
     assert isinstance(place, TokenKeys)
-    (key,) = place.keys()
+    (key,) = place.read()
     public: Ed25519PublicKey = key.public_key()
     failures: list[BaseException] = []
 
@@ -103,11 +103,11 @@ def test_many_threads_may_sign_at_once_and_a_lost_session_is_opened_again(sofths
 
 def test_what_is_wrong_with_a_token_is_said(softhsm: Token) -> None:
     with pytest.raises(InvalidKeyError, match="no such Ed25519 key"):
-        key_place(softhsm.uri("nobody")).keys()
+        key_place(softhsm.uri("nobody")).read()
     with pytest.raises(KmsAwayError, match="no token other"):
-        key_place(softhsm.uri().replace(softhsm.label, "other")).keys()
+        key_place(softhsm.uri().replace(softhsm.label, "other")).read()
     with pytest.raises(KmsAwayError, match="no token"):
-        key_place(softhsm.uri().replace(softhsm.module, "/no/such/module.so")).keys()
+        key_place(softhsm.uri().replace(softhsm.module, "/no/such/module.so")).read()
 
 
 def test_a_note_of_the_hsm_opens_beside_one_of_a_file(softhsm: Token) -> None:

@@ -25,8 +25,8 @@ def test_a_file_may_hold_the_old_key_and_the_new_one(tmp_path: Path) -> None:
     path, keys = tmp_path / "log.pem", [Ed25519PrivateKey.generate() for _ in range(2)]
     save_ed25519(path, *keys)
 
-    assert raw(key_place(str(path)).keys()) == raw(keys)
-    assert raw(key_place(f"file:{path}").keys()) == raw(keys)
+    assert raw(key_place(str(path)).read()) == raw(keys)
+    assert raw(key_place(f"file:{path}").read()) == raw(keys)
     with pytest.raises(InvalidKeyError, match="2 keys instead of one"):
         load_ed25519(path)
 
@@ -42,11 +42,11 @@ def test_an_encrypted_file_opens_with_its_passphrase_only(
     monkeypatch.setenv("LOG_PASSPHRASE", "battery staple")
 
     assert b"ENCRYPTED" in path.read_bytes()
-    assert raw(key_place(f"file:{path}?passphrase-source=file:{secret}").keys()) == raw([key])
+    assert raw(key_place(f"file:{path}?passphrase-source=file:{secret}").read()) == raw([key])
     with pytest.raises(InvalidKeyError, match="passphrase is wrong"):
-        key_place(f"file:{path}?passphrase-source=env:LOG_PASSPHRASE").keys()
+        key_place(f"file:{path}?passphrase-source=env:LOG_PASSPHRASE").read()
     with pytest.raises(InvalidKeyError, match="needs a passphrase"):
-        key_place(str(path)).keys()
+        key_place(str(path)).read()
 
 
 def test_a_passphrase_for_a_file_that_is_not_encrypted_is_a_mistake(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_a_passphrase_that_others_may_read_is_refused(tmp_path: Path) -> None:
     secret.chmod(0o644)
 
     with pytest.raises(ExposedKeyError):
-        key_place(f"file:{path}?passphrase-source=file:{secret}").keys()
+        key_place(f"file:{path}?passphrase-source=file:{secret}").read()
 
 
 @pytest.mark.parametrize("source", ["env:SALUS_NO_SUCH_SECRET", "file:/no/such/file", "p4ssw0rd", ""])
@@ -71,7 +71,7 @@ def test_a_secret_that_is_not_there_is_said_and_a_file_that_is_not_there_too(sou
     with pytest.raises(KeyUriError):
         Secret(source).read()
     with pytest.raises(KmsAwayError):
-        KeyFile(Path("/no/such/key.pem")).keys()
+        KeyFile(Path("/no/such/key.pem")).read()
 
 
 def test_a_key_is_made_once(tmp_path: Path) -> None:

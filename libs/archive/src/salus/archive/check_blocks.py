@@ -16,8 +16,8 @@ from salus.archive.report import Counts, Finding
 from salus.ledger.block import Header, body_key, check_succession, header_key, open_header
 from salus.ledger.check_coverage import CoverageChecker
 from salus.ledger.errors import BlockError
+from salus.ledger.key_periods import Keys
 from salus.ledger.merkle import leaf_hash
-from salus.ledger.note import NoteVerifier
 from salus.objects import NotFoundError, ObjectStore
 
 # Bodies read ahead while one is being checked; each may take tens of megabytes.
@@ -77,7 +77,7 @@ class BlockChecker:
         self,
         ledger: ObjectStore,
         log: ObjectStore,
-        verifiers: Mapping[int, NoteVerifier],
+        verifiers: Mapping[int, Keys],
         judge: Judge | None = None,
     ) -> None:
         self._objects = ledger
@@ -140,7 +140,7 @@ class BlockChecker:
         return known
 
     async def _from_log(
-        self, logged: tuple[int, bytes] | None, height: int, verifier: NoteVerifier
+        self, logged: tuple[int, bytes] | None, height: int, verifier: Keys
     ) -> _Known | None:
         if logged is None:
             return None
@@ -153,7 +153,7 @@ class BlockChecker:
         return None
 
     async def _check_equivocation(
-        self, shard: int, height: int, index: int, verifier: NoteVerifier, result: Checked
+        self, shard: int, height: int, index: int, verifier: Keys, result: Checked
     ) -> None:
         """Both the archive and the log have a header with a good signature, but not the same one."""
         if await self._from_log((index, b""), height, verifier) is not None:
@@ -190,7 +190,7 @@ class BlockChecker:
             result.findings += refuted
 
 
-def _opened(note: bytes | None, height: int, verifier: NoteVerifier) -> _Known:
+def _opened(note: bytes | None, height: int, verifier: Keys) -> _Known:
     """Return the header; raises BlockError with the code of the finding."""
     if note is None:
         raise BlockError("header-missing", "there is no header at this height")

@@ -19,8 +19,8 @@ from salus.archive.report import Counts, Finding
 from salus.ledger.block import open_header
 from salus.ledger.checkpoint import Checkpoint, open_checkpoint
 from salus.ledger.errors import LedgerError, TileError
+from salus.ledger.key_periods import Keys
 from salus.ledger.merkle import HASH_SIZE, leaf_hash, root_of
-from salus.ledger.note import NoteVerifier
 from salus.ledger.tiles import ENTRIES, TILE_HEIGHT, TILE_WIDTH, TileRef, decode_bundle, tile_width, tiles_of
 from salus.objects import NotFoundError, ObjectStore
 
@@ -58,8 +58,8 @@ class LogChecker:
     def __init__(
         self,
         objects: ObjectStore,
-        log_key: NoteVerifier,
-        verifiers: Mapping[str, NoteVerifier],
+        log_key: Keys,
+        verifiers: Mapping[str, Keys],
         on_tiles: Callable[[int, int], None],
     ) -> None:
         self._objects = objects

@@ -21,7 +21,7 @@ from salus.events.keyring import KeyRing
 from salus.events.signature import SIGNATURE_HEADER
 from salus.ledger.block import REJECTED_PREFIX, Header, open_header
 from salus.ledger.errors import BlockError
-from salus.ledger.note import NoteVerifier
+from salus.ledger.key_periods import Keys
 from salus.objects import ObjectStore
 
 # These depend on nothing but digest, signature and identity state, so they can be judged again although
@@ -141,7 +141,7 @@ def _signature_verdict(signature: bytes | None, digest: bytes, ring: KeyRing, he
 
 async def identity_events(
     objects: ObjectStore,
-    verifiers: Mapping[int, NoteVerifier],
+    verifiers: Mapping[int, Keys],
     heights: Mapping[int, set[int]],
     log: LogState,
 ) -> list[IdentityEvent]:
@@ -154,7 +154,7 @@ async def identity_events(
     limit = asyncio.Semaphore(BLOCKS_AT_ONCE)
     elsewhere = set(log.places) - log.identities
 
-    async def of_block(shard: int, verifier: NoteVerifier, height: int) -> list[IdentityEvent]:
+    async def of_block(shard: int, verifier: Keys, height: int) -> list[IdentityEvent]:
         async with limit:
             try:
                 header = open_header(await archive.header(shard, height) or b"", verifier)

@@ -8,7 +8,7 @@ from salus.archive.errors import HeadError
 from salus.ledger.base import hash_of_base64
 from salus.ledger.checkpoint import open_checkpoint
 from salus.ledger.errors import LedgerError
-from salus.ledger.note import NoteVerifier
+from salus.ledger.key_periods import Keys
 
 HEAD_KEY = "_salus/head"
 HEAD_FORMAT = "salus.health/log-head/v1"
@@ -45,7 +45,7 @@ class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return chain.next if chain else 0
 
 
-def open_head(data: bytes, verifier: NoteVerifier) -> Head:
+def open_head(data: bytes, verifier: Keys) -> Head:
     """Return the head.
 
     Raises:

@@ -21,8 +21,8 @@ from salus.archive.trust import Trust
 from salus.ledger.block import Header, check_succession, header_key, open_header
 from salus.ledger.checkpoint import Checkpoint
 from salus.ledger.errors import BlockError
+from salus.ledger.key_periods import Keys
 from salus.ledger.merkle import leaf_hash
-from salus.ledger.note import NoteVerifier
 from salus.ledger.tiles import CompactRange
 from salus.objects import ObjectStore
 
@@ -144,7 +144,7 @@ def _next_of(
 class _Chain:
     """One shard's blocks in order, read ahead a little, each checked against the one before."""
 
-    def __init__(self, ledger: ObjectStore, shard: int, verifier: NoteVerifier) -> None:
+    def __init__(self, ledger: ObjectStore, shard: int, verifier: Keys) -> None:
         self._archive = BlockArchive(ledger)
         self._shard = shard
         self._verifier = verifier

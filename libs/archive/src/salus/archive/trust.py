@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
 from salus.events.catalogue import PublicKey
-from salus.ledger.note import NoteVerifier
+from salus.ledger.errors import PolicyError
+from salus.ledger.key_periods import KeyHistory, read_history
+from salus.ledger.note import parse_vkey
 
 
 class _Log(msgspec.Struct):
     origin: str
     verifier_key: str
+    keys: list[dict[str, Any]] = []
 
 
 class _Shard(msgspec.Struct):
     id: int
     origin: str
     verifier_key: str
+    keys: list[dict[str, Any]] = []
 
 
 class _Root(msgspec.Struct):
@@ -34,12 +40,16 @@ class _Network(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """Verifier keys as text (so that it travels to other processes), and the root of identity."""
+    """Verifier keys as text (so that it travels to other processes), and the root of identity.
+
+    `keys` has, by origin, all keys of a log or shard that had several, as network.json lists them.
+    """
 
     log_key: str
     shard_keys: dict[int, str]
     root_did: str | None = None
     root_key: PublicKey | None = None
+    keys: dict[str, Sequence[dict[str, Any]]] = field(default_factory=dict)
 
     @classmethod
     def from_network(cls, description: bytes) -> Trust:
@@ -53,19 +63,29 @@ class Trust:
         except msgspec.DecodeError as error:
             raise ValueError(f"not a network file: {error}") from error
         root = network.root
-        return cls(
+        trust = cls(
             log_key=network.log.verifier_key,
             shard_keys={shard.id: shard.verifier_key for shard in network.shards},
             root_did=root.did if root else None,
             root_key=root.key if root else None,
+            keys={network.log.origin: network.log.keys, **{of.origin: of.keys for of in network.shards}},
         )
+        try:
+            _ = trust.log, trust.shards
+        except PolicyError as error:
+            raise ValueError(f"not a network file: {error}") from error
+        return trust
 
     @property
-    def log(self) -> NoteVerifier:
-        """The log's verifier."""
-        return NoteVerifier.from_vkey(self.log_key)
+    def log(self) -> KeyHistory:
+        """The log's keys."""
+        return self._history(self.log_key)
 
     @property
-    def shards(self) -> dict[int, NoteVerifier]:
-        """The shards' verifiers."""
-        return {shard: NoteVerifier.from_vkey(key) for shard, key in self.shard_keys.items()}
+    def shards(self) -> dict[int, KeyHistory]:
+        """The shards' keys."""
+        return {shard: self._history(key) for shard, key in self.shard_keys.items()}
+
+    def _history(self, verifier_key: str) -> KeyHistory:
+        origin = parse_vkey(verifier_key)[0]
+        return read_history(origin, verifier_key, self.keys.get(origin, ()))

@@ -61,7 +61,7 @@ class TokenKeys:
     # Any: the library's stubs do not tell which objects sign and have attributes.
     _private: dict[bytes, Any] = field(default_factory=dict, init=False, repr=False)
 
-    def keys(self) -> Sequence[TokenKey]:
+    def read(self) -> Sequence[TokenKey]:
         """Return the token's keys as they are now."""
         with self._lock:
             self._again(self._look)

@@ -39,9 +39,9 @@ class SigningKey(Protocol):
 
 
 class KeyPlace(Protocol):
-    """A place of keys. Callers may rely on: `keys` looks again each time, so an added key is found."""
+    """A place of keys. Callers may rely on: `read` looks again each time, so an added key is found."""
 
-    def keys(self) -> Sequence[SigningKey]:
+    def read(self) -> Sequence[SigningKey]:
         """Return the keys that are there now, at least one; this blocks.
 
         Raises:
@@ -77,7 +77,7 @@ class KeyFile:
     path: Path
     passphrase: Secret | None = None
 
-    def keys(self) -> Sequence[SigningKey]:
+    def read(self) -> Sequence[SigningKey]:
         """Return the keys in the file."""
         return load_all_ed25519(self.path, self.passphrase.read() if self.passphrase else None)
 

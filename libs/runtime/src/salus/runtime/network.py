@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from salus.events.catalogue import PartyKind, PublicKey, Role
 from salus.events.keyring import KeyRing
+from salus.ledger.key_periods import KeyHistory, read_history
 
 
 class FoundingParty(msgspec.Struct, frozen=True):
@@ -21,19 +23,31 @@ class FoundingParty(msgspec.Struct, frozen=True):
 
 
 class Log(msgspec.Struct, frozen=True):
-    """The network's log: its origin and its C2SP verifier key."""
+    """The network's log: its origin, its latest C2SP verifier key, and all its keys if it had others."""
 
     origin: str
     verifier_key: str
+    keys: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def history(self) -> KeyHistory:
+        """The keys and the tree sizes at which they sign; raises PolicyError if they make no sense."""
+        return read_history(self.origin, self.verifier_key, self.keys)
 
 
 class Shard(msgspec.Struct, frozen=True):
-    """One chain: its id, origin, verifier key and the partitions it seals."""
+    """One chain: its id, origin, latest verifier key, partitions, and all its keys if it had others."""
 
     id: int
     origin: str
     verifier_key: str
     topics: dict[str, tuple[int, ...]]
+    keys: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def history(self) -> KeyHistory:
+        """The keys and the heights at which they sign; raises PolicyError if they make no sense."""
+        return read_history(self.origin, self.verifier_key, self.keys)
 
 
 class Network(msgspec.Struct, frozen=True):
@@ -57,6 +71,10 @@ class Network(msgspec.Struct, frozen=True):
             return msgspec.json.decode(path.read_bytes(), type=cls)
         except msgspec.DecodeError as error:
             raise ValueError(f"{path}: {error}") from error
+
+    def require_keys(self) -> None:
+        """Raise PolicyError unless the keys of log and shards make sense."""
+        _ = self.log.history, [shard.history for shard in self.shards]
 
     def new_ring(self) -> KeyRing:
         """Return the key ring before the first identity event: it knows the root alone."""
