@@ -18,12 +18,13 @@ from salus.events.errors import Reason
 from salus.events.signature import parse_signature, sign_values, text_to_verify
 from salus.ledger.block import NO_PREVIOUS, Header, Leaf, Range, body_key, header_key, sign_header
 from salus.ledger.checkpoint import Checkpoint, sign_checkpoint
+from salus.ledger.cose import parse_cose_receipt
 from salus.ledger.cosignature import CosignatureSigner, CosignatureVerifier
 from salus.ledger.merkle import leaf_hash, levels_of, path_in, root_of
 from salus.ledger.note import NoteSigner, add_signatures
 from salus.ledger.policy import Policy
-from salus.ledger.quorum import Quorum
-from salus.ledger.receipt import build_receipt, verify_receipt
+from salus.ledger.quorum import Group, Quorum, Witness
+from salus.ledger.receipt import build_receipt, cose_receipt, verify_receipt
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "ledger-format.md"
 TOPIC = "salus.clinical.events"
@@ -85,6 +86,43 @@ class Examples:
             self.checkpoint,
         )
 
+    @property
+    def policy(self) -> Policy:
+        """A policy of three hospitals, one with two keys, and two universities."""
+        keys = {name: _key(name) for name in ("hospital-b", "hospital-c", "university-a", "university-b")}
+        names = {"hospital-a": CosignatureVerifier.from_vkey(self.witness.vkey)}
+        renewed = CosignatureSigner("witness.example/hospital", _key("renewed"))
+        names["hospital-a-renewed"] = CosignatureVerifier.from_vkey(renewed.vkey)
+        names |= {
+            name: CosignatureSigner(f"{name}.example/witness", key).verifier for name, key in keys.items()
+        }
+        groups = (
+            Group("hospital-A", 1, ("hospital-a", "hospital-a-renewed")),
+            Group("hospitals", 2, ("hospital-A", "hospital-b", "hospital-c")),
+            Group("universities", 1, ("university-a", "university-b")),
+            Group("both", 2, ("hospitals", "universities")),
+        )
+        witnesses = tuple(Witness(name, verifier) for name, verifier in names.items())
+        shards = {self.shard.name: self.shard.verifier}
+        return Policy((self.log.verifier,), shards, Quorum(witnesses, groups, "both"))
+
+    def diagnostic(self) -> str:
+        """Return the COSE form of the receipt in diagnostic notation, as far as a page can hold it."""
+        cose = cose_receipt(self.receipt, self.log.verifier, self.log)
+        parsed = parse_cose_receipt(cose)
+        (path,) = parsed.in_log.path
+        size = parsed.in_block.size
+        in_block = ", ".join(f"h'{one.hex()}'" for one in parsed.in_block.path)
+        return f"""\
+18([
+  <<{{1: -8, 4: h'{parsed.key_id.hex()}', 15: {{1: "{parsed.log}", 2: "{parsed.log}"}}, 395: 1}}>>,
+  {{396: {{-1: [<<[{parsed.in_log.size}, {parsed.in_log.index}, [h'{path.hex()}']]>>]}},
+   -65537: [leaf data, <<[{size}, {parsed.in_block.index}, [{in_block}]]>>, header note, checkpoint note]}},
+  null,
+  h'{parsed.signature.hex()}'
+])
+"""
+
     def _chain(self) -> list[bytes]:
         first = self._header(0, [Range(TOPIC, 0, 0, 0), Range(TOPIC, 1, 0, 7)], NO_PREVIOUS)
         note = sign_header(first, self.shard)
@@ -121,6 +159,8 @@ class Examples:
             "log keys": "checkpoint\ntile/0/000.p/2\ntile/entries/000.p/2\n",
             "checkpoint": self.checkpoint.decode(),
             "receipt": self.receipt.decode(),
+            "policy": self.policy.tlog_policy.encode().decode(),
+            "cose receipt": self.diagnostic(),
         }
 
 
@@ -161,5 +201,7 @@ def test_the_documents_receipt_verifies(examples: Examples) -> None:
     )
     proven = verify_receipt(examples.receipt, policy, event=examples.values[1])
 
+    cose = cose_receipt(examples.receipt, examples.log.verifier, examples.log)
+    assert verify_receipt(cose, policy, event=examples.values[1]) == proven
     assert proven.leaf == examples.leaves[1]
     assert proven.header.height == 1
