@@ -18,8 +18,9 @@ from salus.events.envelope import encode_event
 from salus.events.keyring import KeyRing
 from salus.events.signature import SIGNATURE_HEADER, sign_values
 from salus.ledger.block import Header, Leaf, body_key, check_succession, header_key, open_header
+from salus.ledger.key_periods import Keys
 from salus.ledger.merkle import leaf_hash, root_of
-from salus.ledger.note import NoteSigner, NoteVerifier, Verifier
+from salus.ledger.note import NoteSigner, NoteVerifier
 from salus.messaging import Record
 from salus.objects.memory import MemoryObjects
 from salus.sequencer.adapters.archive import ObjectArchive
@@ -171,7 +172,7 @@ class World:
         return {(r["topic"], r["partition"], r["offset"]): r["status"] for r in self.rows()}  # type: ignore[misc]  # rows are Any
 
 
-def rows_of(store: MemoryObjects, shard: int, verifier: Verifier) -> list[dict[str, object]]:
+def rows_of(store: MemoryObjects, shard: int, verifier: Keys) -> list[dict[str, object]]:
     """Check one shard's chain from the store alone and return every leaf's row, in order."""
     before: tuple[Header, bytes] | None = None
     rows: list[dict[str, object]] = []

@@ -128,6 +128,12 @@ class HeldSigners:
             raise InvalidKeyError(f"we hold no key of {self.name} that signs at {position}")
         return signers
 
+    def require_one(self) -> None:
+        """Raise InvalidKeyError unless we hold a key that counts somewhere, or KmsAwayError."""
+        self._look(needed=True)
+        if not self._held.keys() & {verifier.key_id for verifier in self._keys.history.verifiers}:
+            raise InvalidKeyError(f"we hold no key of {self.name}")
+
     def _look(self, *, needed: bool) -> None:
         if not needed and time.monotonic() - self._looked_s < LOOK_EVERY_S:
             return

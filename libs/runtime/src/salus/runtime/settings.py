@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import AliasChoices, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -30,6 +30,17 @@ class ServiceSettings(ProcessSettings):
     kafka_bootstrap: str = Field(description="host:port of Kafka brokers, separated by commas.")
     network_file: Path = Field(description="The public network.json.")
     signing_key_file: Path = Field(description="PEM (PKCS#8) Ed25519 key of the service's DID.")
+
+
+class NoteKeySettings(BaseSettings):
+    """For services that sign for the ledger: a shard's headers, the log's checkpoints, a witness's word."""
+
+    model_config = SettingsConfigDict(env_prefix="SALUS_", extra="ignore", frozen=True)
+
+    note_key: str = Field(
+        validation_alias=AliasChoices("SALUS_NOTE_KEY", "SALUS_NOTE_KEY_FILE"),
+        description="Where the Ed25519 keys are that sign: a PEM file, or a file: or pkcs11: URI.",
+    )
 
 
 class DatabaseSettings(BaseSettings):

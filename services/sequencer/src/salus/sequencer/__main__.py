@@ -8,16 +8,18 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 
 import pyarrow as pa
+import structlog
 from fastapi import FastAPI
 
+from salus.crypto.errors import InvalidKeyError, KmsAwayError
+from salus.crypto.signing_keys import key_place
 from salus.ledger.block import header_key
-from salus.ledger.note import NoteSigner, NoteVerifier
 from salus.messaging import ping
 from salus.objects import ObjectStore, open_store, probe
 from salus.objects.errors import NotFoundError, RefusedError, StoreAwayError
 from salus.runtime.identity_view import IDENTITY_TOPIC
-from salus.runtime.keys import load_ed25519, load_signer
-from salus.runtime.network import Network
+from salus.runtime.keys import load_signer
+from salus.runtime.live_keys import HeldSigners, WatchedNetwork
 from salus.runtime.service import Check, create_app, serve
 from salus.runtime.telemetry import set_up
 from salus.sequencer.adapters.announcements import open_announcements
@@ -29,27 +31,31 @@ from salus.sequencer.adapters.machine import SystemClock, in_thread
 from salus.sequencer.adapters.observation import LAG, PrometheusObserver
 from salus.sequencer.adapters.patience import Patience
 from salus.sequencer.api import routes
-from salus.sequencer.errors import HaltError
+from salus.sequencer.errors import HaltError, NoKeyError
 from salus.sequencer.handlers import Progress, Sequencer, WindowSize, lag_of, run
 from salus.sequencer.restoring import Shard
 from salus.sequencer.settings import Settings
 
 LAG_EVERY_S = 5.0
+KMS_RETRY_S = 1.0
 # After SIGTERM the blocks under way get this long to be committed; cut off, they are sealed anew later.
 STOP_S_MAX = 8.0
 
+_log = structlog.get_logger()
 
-def shard_of(network: Network, shard_id: int) -> Shard:
-    """Return the shard's description from the network file.
+
+def shard_of(watched: WatchedNetwork, shard_id: int) -> Shard:
+    """Return the shard's description from the network file, whose keys it goes on to follow.
 
     Raises:
         LookupError: the network has no such shard.
     """
+    network = watched.network
     (identity,) = network.topic_partitions(IDENTITY_TOPIC)
     shards = {
         shard.id: Shard(
             id=shard.id,
-            verifier=NoteVerifier.from_vkey(shard.verifier_key),
+            verifier=watched.shard(shard.id),
             partitions=tuple(sorted((topic, n) for topic, ns in shard.topics.items() for n in ns)),
             identity=identity,
         )
@@ -63,14 +69,13 @@ def shard_of(network: Network, shard_id: int) -> Shard:
 
 @asynccontextmanager
 async def open_sequencer(
-    settings: Settings, store: ObjectStore, progress: Progress
+    settings: Settings, watched: WatchedNetwork, store: ObjectStore, progress: Progress
 ) -> AsyncIterator[Sequencer]:
     """Connect every port; waits while a part is away."""
-    network = Network.read(settings.network_file)
-    shard, patience, kafka = shard_of(network, settings.shard), Patience(), settings.kafka_bootstrap
-    signer = NoteSigner(shard.verifier.name, load_ed25519(settings.note_key_file))
-    if signer.key_id != shard.verifier.key_id:
-        raise ValueError(f"{settings.note_key_file} is not the key of {shard.verifier.name}")
+    network, patience, kafka = watched.network, Patience(), settings.kafka_bootstrap
+    shard = shard_of(watched, settings.shard)
+    signer = HeldSigners(watched.shard(shard.id), key_place(settings.note_key))
+    await asyncio.to_thread(signer.require_one)
     await patience.outlast(S3, lambda: probe(store), errors=(StoreAwayError, RefusedError))
     async with AsyncExitStack() as resources:
         identities = await resources.enter_async_context(open_identities(kafka, network, patience))
@@ -93,18 +98,42 @@ async def open_sequencer(
         )
 
 
-async def seal(settings: Settings, store: ObjectStore, progress: Progress, stop: asyncio.Event) -> None:
+async def seal(
+    settings: Settings, watched: WatchedNetwork, store: ObjectStore, progress: Progress, stop: asyncio.Event
+) -> None:
     """Seal until told to stop; a halt leaves the process up, so that its alarm can be seen."""
-    async with open_sequencer(settings, store, progress) as sequencer:
-        lag = asyncio.create_task(watch_lag(sequencer.shard.id, progress))
+    async with open_sequencer(settings, watched, store, progress) as sequencer:
+        beside = [
+            asyncio.create_task(watch_lag(sequencer.shard.id, progress)),
+            asyncio.create_task(watched.follow()),
+        ]
         try:
-            await run(sequencer, stop)
+            await seal_with_keys(sequencer, stop)
         except HaltError as error:
             progress.halted = f"{type(error).__name__}: {error}"
             sequencer.observer.halted(error)
             await stop.wait()
         finally:
-            lag.cancel()
+            for task in beside:
+                task.cancel()
+
+
+async def seal_with_keys(sequencer: Sequencer, stop: asyncio.Event) -> None:
+    """Seal until told to stop; an HSM that does not answer is waited for.
+
+    Raises:
+        HaltError: as `run`, and NoKeyError if a key took over that is not held here.
+    """
+    while not stop.is_set():
+        try:
+            await run(sequencer, stop)
+        except KmsAwayError as error:
+            _log.error("the signing key is away", error=str(error))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(KMS_RETRY_S):
+                    await stop.wait()
+        except InvalidKeyError as error:
+            raise NoKeyError(str(error)) from error
 
 
 async def watch_lag(shard: int, progress: Progress) -> None:
@@ -141,7 +170,8 @@ async def main(settings: Settings) -> None:
     set_up(settings)
     # Arrow's own allocator keeps what a body took; this one gives it back, some 50 MB less at any time.
     pa.set_memory_pool(pa.system_memory_pool())
-    shard = shard_of(Network.read(settings.network_file), settings.shard)
+    watched = WatchedNetwork(settings.network_file)
+    shard = shard_of(watched, settings.shard)
     store = open_store(
         endpoint=settings.s3_endpoint,
         access_key=settings.s3_access_key,
@@ -150,7 +180,7 @@ async def main(settings: Settings) -> None:
         bucket=settings.ledger_bucket,
     )
     progress, stop = Progress(), asyncio.Event()
-    sealing = asyncio.create_task(seal(settings, store, progress, stop))
+    sealing = asyncio.create_task(seal(settings, watched, store, progress, stop))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -58,5 +58,9 @@ class ArchiveDamagedError(HaltError):
     """What the archive holds is not what this shard's key signed; `salus ledger fsck` names the place."""
 
 
+class NoKeyError(HaltError):
+    """We hold no key that signs the next block: another took over, and it was not brought here."""
+
+
 class LogRefusedError(HaltError):
     """The log does not have the position that was asked for."""

@@ -13,7 +13,7 @@ from itertools import islice
 from salus.archive.body import BodyColumns, decode_body, encode_body
 from salus.archive.errors import BodyError
 from salus.ledger.block import body_key, check_succession, header_key, sign_header
-from salus.ledger.note import Signer
+from salus.ledger.note import Signers
 from salus.sequencer.domain import Cursor, Draft, Partition, SourceRecord, Tip, draft_block
 from salus.sequencer.duplicates import DuplicateWindow
 from salus.sequencer.errors import ArchiveDamagedError, LogRefusedError, OvertakenError
@@ -68,7 +68,7 @@ class Sequencer:
     """One shard's sequencer: what it seals, with which key, and the ports it works through."""
 
     shard: Shard
-    signer: Signer
+    signer: Signers
     archive: Archive
     log: Log
     identities: Identities
@@ -243,7 +243,8 @@ async def seal_block(
             digest = await sequencer.offload(lambda: sha256(body).digest())
         before = await previous
         with observer.stage("header"):
-            tip = _signed(sequencer, draft, before, len(body), digest)
+            # A key may be in an HSM, which takes its time.
+            tip = await sequencer.offload(partial(_signed, sequencer, draft, before, len(body), digest))
             if not await archive.create(header_key(sequencer.shard.id, draft.height), tip.note):
                 raise OvertakenError(height=draft.height)
         sequencer.progress.tip = tip

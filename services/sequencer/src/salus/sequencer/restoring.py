@@ -12,8 +12,8 @@ from salus.archive.body import ACCEPTED, decode_body
 from salus.archive.errors import BodyError
 from salus.ledger.block import REJECTED_PREFIX, Header, body_key, header_key, open_header
 from salus.ledger.errors import BlockError
+from salus.ledger.key_periods import Keys
 from salus.ledger.merkle import leaf_hash
-from salus.ledger.note import Verifier
 from salus.sequencer.domain import Cursor, Partition, Rejection, Tip
 from salus.sequencer.duplicates import DuplicateWindow, fingerprint
 from salus.sequencer.errors import ArchiveDamagedError, LogTruncatedError, RecordsLostError
@@ -26,13 +26,13 @@ BODY_BYTES_AT_ONCE = 64 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A chain: its id, its key's verifier and the partitions of its beginning, all as in network.json.
+    """A chain: its id, its keys and the partitions of its beginning, all as in network.json.
 
     `fellows` are the network's other shards; what one of them gives away this one may have to take.
     """
 
     id: int
-    verifier: Verifier
+    verifier: Keys
     partitions: tuple[Partition, ...]
     identity: Partition
     fellows: tuple[Shard, ...] = ()

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from pydantic import Field
 
-from salus.runtime.settings import ObjectSettings, ServiceSettings
+from salus.runtime.settings import NoteKeySettings, ObjectSettings, ServiceSettings
 from salus.sequencer.gathering import Limits
 
 
-class Settings(ServiceSettings, ObjectSettings):
+class Settings(ServiceSettings, ObjectSettings, NoteKeySettings):
     """One process seals one shard; run as many processes as there are shards."""
 
     service_name: str = "sequencer"
     shard: int = Field(default=0, ge=0, description="Which shard of network.json this process seals.")
-    note_key_file: Path = Field(description="PEM (PKCS#8) Ed25519 key that signs this shard's headers.")
     block_records_max: int = Field(default=20_000, ge=1, description="A block closes at so many records.")
     block_bytes_max: int = Field(
         default=16 * 1024 * 1024, ge=1, description="A block closes at so many bytes of values."
