@@ -14,6 +14,7 @@ from tests.unit.ledger.network import World, key_of
 
 from salus.ledger.checkpoint import Checkpoint, sign_checkpoint
 from salus.ledger.errors import NoteError, PolicyError
+from salus.ledger.key_periods import history_of
 from salus.ledger.note import NoteSigner
 from salus.ledger.policy import Policy
 from salus.ledger.quorum import Group, Quorum
@@ -41,7 +42,9 @@ def test_a_policy_comes_out_of_the_networks_description(world: World, network: d
     policy = Policy.from_network(json.dumps(network).encode())
 
     assert [log.key_id for log in policy.logs] == [world.log.key_id]
-    assert [key.key_id for key in policy.shards[world.shard.name].history.verifiers] == [world.shard.key_id]
+    assert [key.key_id for key in history_of(policy.shards[world.shard.name]).verifiers] == [
+        world.shard.key_id
+    ]
     assert [v.vkey for v in policy.quorum.verifiers] == [witness.vkey for witness in world.witnesses]
     assert policy.quorum.groups == (Group("two-of-three", 2, ("0", "1", "2")),)
     assert policy.quorum.required == "two-of-three"
