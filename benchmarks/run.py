@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 RESULTS = Path(__file__).parent / "results"
+FLAME = Path(__file__).parents[1] / "docs" / "images" / "sequencer-flame.svg"
 SALUS = Path(sys.executable).with_name("salus")
 
 
@@ -71,7 +72,8 @@ def run(bench: Bench, *, quick: bool) -> dict[str, Any] | None:
     place.mkdir(exist_ok=True)
     extra = bench.quick if quick else bench.full
     if bench.name == "drain-1":
-        extra = (*extra, "--flame", str(place / "sequencer-flame.svg"))
+        flame = place / "sequencer-flame.svg" if quick else FLAME
+        extra = (*extra, "--flame", str(flame))
     plot = place / f"{bench.name}.svg"
     command = [str(SALUS), "bench", *bench.command, *extra, "--plot", str(plot), "--json"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)

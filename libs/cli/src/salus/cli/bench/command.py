@@ -13,9 +13,11 @@ from salus.cli.bench.fscking import check_all
 from salus.cli.bench.outcome import Outcome
 from salus.cli.bench.plots import require_plots
 from salus.cli.bench.receipts import receipts as run_receipts
+from salus.cli.bench.steady import Load
 from salus.cli.bench.steady import steady as run_steady
 from salus.cli.bench.tiles import tiles as run_tiles
 from salus.cli.console import narration
+from salus.cli.exits import CommandError, Exit
 from salus.cli.interrupts import run_until_signal
 
 app = typer.Typer(
@@ -27,6 +29,19 @@ AsLine = Annotated[
 ]
 Plot = Annotated[Path | None, typer.Option(help="Draw what was measured into this .svg or .png.")]
 Shards = Annotated[int, typer.Option(min=1, max=4, help="Sequencers, each a process with its own chain.")]
+Choices = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="NAME=VALUE", help="A setting of the services, SALUS_BLOCK_AGE_MS_MAX=100."
+    ),
+]
+
+
+def _settings(choices: list[str] | None) -> dict[str, str]:
+    settings = dict(choice.split("=", 1) for choice in choices or [] if "=" in choice)
+    if len(settings) != len(choices or []):
+        raise CommandError(Exit.USAGE, "--set takes NAME=VALUE, each name once")
+    return settings
 
 
 def _run(work: Coroutine[Any, Any, Outcome], *, as_json: bool, plot: Path | None) -> None:
@@ -46,12 +61,14 @@ def drain(
     flame: Annotated[
         Path | None, typer.Option(help="Also record the first sequencer as a flame graph (.svg).")
     ] = None,
+    choices: Choices = None,
     plot: Plot = None,
     as_json: AsLine = False,
 ) -> None:
     """Drain a backlog of signed 1 KiB events into sealed, archived and finally committed blocks."""
     with narration() as narrator:
-        work = run_drain(narrator, events=events, shards=shards, flame=flame)
+        settings = _settings(choices)
+        work = run_drain(narrator, events=events, shards=shards, flame=flame, settings=settings)
         _run(work, as_json=as_json, plot=plot)
 
 
@@ -61,12 +78,14 @@ def steady(
     seconds: Annotated[float, typer.Option(min=1, help="For how long, after 3 s of warming up.")] = 60,
     shards: Shards = 1,
     witnesses: Annotated[int, typer.Option(min=0, max=9, help="Witnesses that must cosign.")] = 0,
+    choices: Choices = None,
     plot: Plot = None,
     as_json: AsLine = False,
 ) -> None:
     """Offer events at a steady rate and measure from when each was due to its final checkpoint."""
     with narration() as narrator:
-        work = run_steady(narrator, rate=rate, seconds=seconds, shards=shards, witnesses=witnesses)
+        load = Load(rate, seconds, shards, witnesses, _settings(choices))
+        work = run_steady(narrator, load)
         _run(work, as_json=as_json, plot=plot)
 
 

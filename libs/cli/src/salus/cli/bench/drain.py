@@ -52,10 +52,12 @@ class Drained:
         return self.points[-1].at
 
 
-async def drain(narrator: Narrator, *, events: int, shards: int, flame: Path | None) -> Outcome:
+async def drain(
+    narrator: Narrator, *, events: int, shards: int, flame: Path | None, settings: Mapping[str, str]
+) -> Outcome:
     """Publish a backlog, start the sequencers and anchoring on it, and follow them to its end."""
     facts, py_spy = machine(), find_py_spy(flame)
-    async with open_stage(narrator, shards=shards) as platform:
+    async with open_stage(narrator, shards=shards, environment=settings) as platform:
         await preload(platform, narrator, events, partitions=PARTITIONS)
         async with open_ledger(platform) as ledger:
             # The hospital's registration is an event, too.
@@ -64,7 +66,9 @@ async def drain(narrator: Narrator, *, events: int, shards: int, flame: Path | N
         for name in list(platform.services):
             await platform.stop_service(name)
         fetch = await measure_fetch(platform.kafka_bootstrap, min(events, FETCHED_MAX), PARTITIONS)
-    return _outcome(drained, shards, facts, fetch | measure_limits())
+    outcome = _outcome(drained, shards, facts, fetch | measure_limits())
+    outcome.figures |= {"settings": dict(settings)} if settings else {}
+    return outcome
 
 
 async def _drain(

@@ -42,9 +42,7 @@ def _patient(chance: random.Random) -> str:
     return f"urn:uuid:00000000-0000-4000-8000-{chance.randrange(PATIENTS):012d}"
 
 
-def _event(
-    patient: str, signer: LocalSigner, moment: datetime, chance: random.Random, number: int
-) -> bytes:
+def _event(patient: str, signer: LocalSigner, moment: datetime, chance: random.Random, number: int) -> bytes:
     # What a sealed field holds looks like noise, and so does not compress.
     ciphertext = base64.b64encode(chance.randbytes(264)).decode()
     data = EncounterRecorded(

@@ -34,6 +34,17 @@ LAG_PERIOD_S = 0.25
 GOALS = (Goal("p50_ms", most=250), Goal("p99_ms", most=600))
 
 
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What is offered, and to what: events a second, for how long, shards, witnesses, settings."""
+
+    rate: int
+    seconds: float
+    shards: int
+    witnesses: int
+    settings: Mapping[str, str]
+
+
 @dataclass(slots=True)
 class Sent:
     """When each event was due (Unix seconds), by partition and in offset order, and how late we were."""
@@ -42,28 +53,30 @@ class Sent:
     late_s_max: float = 0.0
 
 
-async def steady(narrator: Narrator, *, rate: int, seconds: float, shards: int, witnesses: int) -> Outcome:
-    """Offer `rate` events a second for `seconds`, and tell the latency of each."""
+async def steady(narrator: Narrator, load: Load) -> Outcome:
+    """Offer the load, and tell the latency of each event."""
     facts = machine()
-    async with open_stage(narrator, shards=shards, witnesses=witnesses) as platform:
-        sealing = sequencers(shards)
-        cosigning = [f"witness-{number}" for number in range(1, witnesses + 1)]
+    async with open_stage(
+        narrator, shards=load.shards, witnesses=load.witnesses, environment=load.settings
+    ) as platform:
+        sealing = sequencers(load.shards)
+        cosigning = [f"witness-{number}" for number in range(1, load.witnesses + 1)]
         await platform.start_services([*cosigning, *sealing, "anchoring"])
         narrator.step("making events")
         hospital = LocalSigner.from_seed(HOSPITAL_SEED)
         # Made before, so that making them does not compete with what is measured.
-        batches = list(signed_batches(int(rate * (WARM_UP_S + seconds)), hospital))
+        batches = list(signed_batches(int(load.rate * (WARM_UP_S + load.seconds)), hospital))
         watches: dict[str, Watch] = {}
         watching = asyncio.create_task(watch(platform, watches))
         try:
             async with open_ledger(platform) as ledger:
-                sent = await _offer(platform, narrator, batches, rate)
+                sent = await _offer(platform, narrator, batches, load.rate)
                 await ledger.reach(sum(map(len, batches)) + 1, narrator, "final")
         finally:
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
         await _require_all(platform, sent)
-    return _outcome(sent, ledger, (rate, seconds, shards, witnesses), facts, watches)
+    return _outcome(sent, ledger, load, facts, watches)
 
 
 async def _offer(
@@ -129,11 +142,10 @@ def lag_over_time(measured: Sequence[tuple[float, float]]) -> list[tuple[float, 
 def _outcome(
     sent: Sent,
     ledger: Ledger,
-    asked: tuple[int, float, int, int],
+    load: Load,
     facts: Mapping[str, Any],
     watches: Mapping[str, Watch],
 ) -> Outcome:
-    rate, seconds, shards, witnesses = asked
     everything = latencies(sent, ledger)
     began = everything[0][0] + WARM_UP_S
     measured = [one for one in everything if one[0] >= began] or everything
@@ -143,7 +155,7 @@ def _outcome(
     window = (measured[0][0], measured[-1][0])
     figures = {
         "events_per_s": round(len(measured) / (last_final - window[0])),
-        "offered_per_s": rate,
+        "offered_per_s": load.rate,
         "events": len(measured),
         "p50_ms": round(1000 * percentile(took, 0.50), 1),
         "p90_ms": round(1000 * percentile(took, 0.90), 1),
@@ -153,15 +165,17 @@ def _outcome(
         "lag_growth_events_per_s": round(slope(lag), 1),
         "generator_late_ms_max": round(1000 * sent.late_s_max, 1),
         "checkpoints": len(ledger.points),
-        "shards": shards,
-        "witnesses": witnesses,
-        "seconds": seconds,
+        "shards": load.shards,
+        "witnesses": load.witnesses,
+        "seconds": load.seconds,
         "cpu_share": {
             name: round(w.cpu_between(*window) / (window[1] - window[0]), 2) for name, w in watches.items()
         }
         if window[1] > window[0]
         else {},
     }
+    if load.settings:
+        figures["settings"] = dict(load.settings)
     return Outcome("steady", facts, figures, GOALS, _panels(measured, lag))
 
 
