@@ -21,7 +21,7 @@ from salus.ledger.errors import LedgerError, PolicyError, ReceiptError
 from salus.ledger.note import NoteSigner, sign_note
 from salus.ledger.policy import Policy
 from salus.ledger.quorum import Quorum
-from salus.ledger.receipt import Receipt, parse_receipt, verify_receipt
+from salus.ledger.receipt import Receipt, cose_receipt, parse_receipt, verify_receipt
 from salus.ledger.tlog_policy import TlogPolicy, parse_tlog_policy
 
 PAGE = (files("salus.ledger") / "verify.html").read_text(encoding="utf-8")
@@ -260,6 +260,13 @@ def test_the_page_says_that_it_cannot_check_mldsa(world: World) -> None:
     (verdict,) = _in_javascript([(world.receipt(), _network(world, quorum=2, witnesses=3), None)])
 
     assert verdict == ["quorum"]
+
+
+def test_the_page_reads_the_text_form_only_and_says_so(world: World) -> None:
+    cose = cose_receipt(world.receipt(), world.log.verifier, world.log)
+
+    assert _in_javascript([(cose, _network(world), None)]) == [["malformed"]]
+    assert "COSE form" in PAGE
 
 
 def test_the_page_loads_nothing_from_anywhere() -> None:
