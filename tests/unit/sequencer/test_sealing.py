@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,9 @@ from salus.events.catalogue import DocumentRegistered, KeyRevoked, RoleGranted
 from salus.events.signature import SIGNATURE_HEADER, sign_values
 from salus.ledger.block import body_key
 from salus.ledger.merkle import leaf_hash
+from salus.objects import RefusedError
+from salus.objects.memory import MemoryObjects
+from salus.sequencer.adapters.memory import MemoryClock
 from salus.sequencer.errors import (
     ArchiveDamagedError,
     LogTruncatedError,
@@ -97,6 +100,35 @@ async def test_a_header_is_never_earlier_than_the_one_before() -> None:
 
     assert world.headers()[1].time == before
     assert world.statuses()[CLINICAL, 0, 0] == "accepted"
+
+
+class RefusesWhileTheClockIsWrong(MemoryObjects):
+    """As S3 does: a request whose time is off is refused, until somebody sets the clock right."""
+
+    clock: MemoryClock
+    right: datetime
+    refused: int = 0
+
+    async def create(self, key: str, data: bytes) -> str:
+        if self.clock.now() - self.right > timedelta(minutes=15):
+            self.refused += 1
+            if self.refused == 3:
+                self.clock.time = self.right
+            raise RefusedError(key, "RequestTimeTooSkewed")
+        return await super().create(key, data)
+
+
+async def test_a_block_that_a_wrong_clock_held_back_is_judged_anew_when_it_is_right() -> None:
+    store = RefusesWhileTheClockIsWrong()
+    world = World.with_hospital(store=store)
+    store.clock, store.right = world.clock, world.clock.time
+    world.publish(document(1))
+    world.clock.time += timedelta(days=2)
+    await world.seal_everything()
+
+    assert store.refused == 3
+    assert all(header.time < store.right + timedelta(minutes=1) for header in world.headers())
+    assert world.statuses() == {(*IDENTITY, 0): "accepted", (CLINICAL, 0, 0): "accepted"}
 
 
 async def test_markers_are_covered_by_ranges_and_have_no_leaf() -> None:

@@ -15,6 +15,14 @@ class OvertakenError(SequencingError):
         self.height = height
 
 
+class ClockTurnedError(OvertakenError):
+    """The clock was set back since the block was decided: start over, and judge by the time that it is."""
+
+    def __init__(self, *, height: int) -> None:
+        SequencingError.__init__(self, f"the clock was set back before height {height} was sealed")
+        self.height = height
+
+
 class HaltError(SequencingError):
     """Going on would lose records or contradict the archive: stop, raise the alarm, wait for a person."""
 

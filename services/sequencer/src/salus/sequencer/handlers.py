@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from functools import partial
 from hashlib import sha256
 from itertools import islice
@@ -16,7 +17,7 @@ from salus.ledger.block import body_key, check_succession, header_key, sign_head
 from salus.ledger.note import Signers
 from salus.sequencer.domain import Cursor, Draft, Partition, SourceRecord, Tip, draft_block
 from salus.sequencer.duplicates import DuplicateWindow
-from salus.sequencer.errors import ArchiveDamagedError, LogRefusedError, OvertakenError
+from salus.sequencer.errors import ArchiveDamagedError, ClockTurnedError, LogRefusedError, OvertakenError
 from salus.sequencer.gathering import Gatherer, Limits, Stop
 from salus.sequencer.handing_over import LOOK_EVERY_MS, Lookout, Outlook, Watch
 from salus.sequencer.ports import (
@@ -33,6 +34,8 @@ from salus.sequencer.ports import (
 from salus.sequencer.restoring import Chain, Shard, announcement_of, require_nothing_lost, restore
 
 LAG_ANSWER_S_MAX = 2.0
+# Clocks are corrected by less than this all the time.
+CLOCK_BACK_MAX = timedelta(seconds=60)
 # W3C Trace Context, as the client library sends it.
 TRACE_HEADER = "traceparent"
 TRACES_LOOKED_AT = 256
@@ -83,12 +86,16 @@ class Sequencer:
 
 @dataclass(slots=True)
 class Drafted:
-    """A decided block, when its first record arrived on the clock's second hand, and some of its traces."""
+    """A decided block, when its first record arrived on the clock's second hand, and some of its traces.
+
+    `decided` is what the clock said when it was decided.
+    """
 
     draft: Draft
     columns: BodyColumns
     began_ms: float
     traces: tuple[bytes, ...]
+    decided: datetime
 
     def take_columns(self) -> BodyColumns:
         """Return the body's columns and let go of them: they are most of the memory, and needed once."""
@@ -155,7 +162,8 @@ async def seal_handover(sequencer: Sequencer, draft: Draft, chain: Chain) -> Cha
     A crash before its header exists leaves everything where it was. After that the partitions are taken, or
     given, for everybody; whoever restores this chain reads it there.
     """
-    drafted = Drafted(draft, BodyColumns(), sequencer.clock.monotonic_ms(), ())
+    clock = sequencer.clock
+    drafted = Drafted(draft, BodyColumns(), clock.monotonic_ms(), (), clock.now())
     tip = await seal_block(sequencer, drafted, _known(chain.tip))
     chain.window.end_block()
     return Chain(tip, draft.cursor(), chain.window)
@@ -215,7 +223,7 @@ async def draft_next_block(
         draft, columns = await sequencer.offload(
             partial(draft_block, batch, cursor=cursor, ring=ring, window=window, now=now)
         )
-    return Drafted(draft, columns, began_ms, traces)
+    return Drafted(draft, columns, began_ms, traces, now)
 
 
 async def seal_block(
@@ -231,7 +239,7 @@ async def seal_block(
       announces the last header when it starts, and no header follows one that is not announced.
 
     Raises:
-        OvertakenError: another sequencer created this height's header first.
+        OvertakenError: another sequencer created this height's header first, or the clock was set back.
         ArchiveDamagedError: another body lies under this block's name.
     """
     draft, archive, observer = drafted.draft, sequencer.archive, sequencer.observer
@@ -242,6 +250,7 @@ async def seal_block(
             body = await write_body(archive, body_key(sequencer.shard.id, draft.height, draft.root), body)
             digest = await sequencer.offload(lambda: sha256(body).digest())
         before = await previous
+        require_present(drafted, sequencer.clock.now())
         with observer.stage("header"):
             # A key may be in an HSM, which takes its time.
             tip = await sequencer.offload(partial(_signed, sequencer, draft, before, len(body), digest))
@@ -253,6 +262,16 @@ async def seal_block(
         with observer.stage("announce"):
             await sequencer.announcements.announce(block)
     return tip
+
+
+def require_present(drafted: Drafted, now: datetime) -> None:
+    """Raise ClockTurnedError if the clock was set back since the block was decided.
+
+    A store that refuses requests of a wrong time holds a block back until the clock is right again; its
+    time, by which keys were judged and which no later block may be before, would then be far off.
+    """
+    if drafted.decided > now + CLOCK_BACK_MAX:
+        raise ClockTurnedError(height=drafted.draft.height)
 
 
 def traces_in(records: Sequence[SourceRecord]) -> tuple[bytes, ...]:
