@@ -26,6 +26,10 @@ BODIES_AHEAD = 3
 _HEADER_CODES = {"malformed-header": "header-unreadable", "origin": "chain-broken"}
 
 
+Span = tuple[int, int, int]
+"""A shard, the first height of a stretch, and the one after its last."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stretch:
     """Heights of one shard to check, and where the log has them: height to (log index, leaf hash).
@@ -55,6 +59,11 @@ class Checked:
     hashes: dict[int, bytes] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     counts: Counts = field(default_factory=Counts)
+
+    @property
+    def span(self) -> Span:
+        """The heights that were checked."""
+        return self.shard, self.start, self.stop
 
     @property
     def headers(self) -> bytes:
@@ -139,9 +148,7 @@ class BlockChecker:
                 await self._check_equivocation(shard, height, logged[0], verifier, result)
         return known
 
-    async def _from_log(
-        self, logged: tuple[int, bytes] | None, height: int, verifier: Keys
-    ) -> _Known | None:
+    async def _from_log(self, logged: tuple[int, bytes] | None, height: int, verifier: Keys) -> _Known | None:
         if logged is None:
             return None
         try:

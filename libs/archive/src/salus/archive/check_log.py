@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -276,7 +277,8 @@ def _hashes_of(ref: TileRef, data: bytes) -> list[bytes]:
 
 def _place(entry: bytes) -> Place | None:
     match = _PLACE.match(entry)
-    return (match[1].decode(errors="replace"), int(match[2])) if match else None
+    # One string for each shard, not one for each entry.
+    return (sys.intern(match[1].decode(errors="replace")), int(match[2])) if match else None
 
 
 def _holds_identities(entry: bytes) -> bool:

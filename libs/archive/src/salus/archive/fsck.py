@@ -9,21 +9,24 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import signal
+import threading
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from operator import itemgetter
 from typing import Literal
 
 from salus.archive.blocks import parse_key
-from salus.archive.check_blocks import BlockChecker, Checked, Stretch
+from salus.archive.check_blocks import BlockChecker, Checked, Span, Stretch
 from salus.archive.check_log import LogChecker, LogState
 from salus.archive.deep import IdentityEvent, Judge, identity_events
 from salus.archive.report import Counts, Finding, OnProgress, Progress, Report
-from salus.archive.resuming import Memory, Span
+from salus.archive.resuming import Memory
 from salus.archive.trust import Trust
 from salus.ledger.base import base64_of
 from salus.ledger.block import body_key, header_key, parse_block_origin
@@ -136,9 +139,8 @@ async def fsck(  # noqa: PLR0913  # how thoroughly, how fast, and on what it goe
         results = _check_here(work, stores, stretches)
     async for checked in results:
         findings += checked.findings
-        if memory and not checked.findings:
-            span = (checked.shard, checked.start, checked.stop)
-            memory.remember(span, listing.mark(span), checked.headers)
+        if memory:
+            memory.remember(listing.mark(checked.span), checked)
         hashes |= {(checked.shard, height): h for height, h in checked.hashes.items()}
         covered[checked.shard, checked.start] = checked.coverage
         _add(counts, checked.counts)
@@ -332,12 +334,26 @@ async def _check_in_workers(
     with ProcessPoolExecutor(
         workers, mp_context=context, initializer=_begin, initargs=(work, address)
     ) as pool:
-        tasks = [loop.run_in_executor(pool, _check, stretch) for stretch in stretches]
+        with _deaf_to_ctrl_c():
+            tasks = [loop.run_in_executor(pool, _check, stretch) for stretch in stretches]
         try:
             for task in asyncio.as_completed(tasks):
                 yield await task
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Let processes that start here ignore Ctrl-C, which reaches all of a terminal's: ours ends them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 _checker: BlockChecker | None = None

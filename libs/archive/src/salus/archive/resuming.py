@@ -17,6 +17,7 @@ from typing import Protocol
 
 import msgspec
 
+from salus.archive.check_blocks import Checked, Span
 from salus.archive.check_log import LogState
 from salus.archive.log import CHECKPOINT_KEY
 from salus.archive.report import Finding
@@ -26,9 +27,6 @@ from salus.ledger.tiles import CompactRange
 FORMAT = "salus-fsck/1"
 # What was seen longer ago says too little about now.
 AGE_MAX = timedelta(days=7)
-
-Span = tuple[int, int, int]
-"""A shard, the first height of a stretch, and the one after its last."""
 
 
 class Memory(Protocol):
@@ -43,8 +41,8 @@ class Memory(Protocol):
         None: they must be read; b"": they need not be, whatever the headers are.
         """
 
-    def remember(self, span: Span, mark: bytes, headers: bytes) -> None:
-        """Take note that a stretch was found whole."""
+    def remember(self, mark: bytes, checked: Checked) -> None:
+        """Take note of what a stretch came to."""
 
 
 class Begun(msgspec.Struct, frozen=True):
@@ -107,10 +105,11 @@ class FileMemory:
         known = self._known.get(span)
         return bytes.fromhex(known.headers) if known and known.mark == mark.hex() else None
 
-    def remember(self, span: Span, mark: bytes, headers: bytes) -> None:
-        """Append a line; what a crash cuts off is not remembered."""
-        if self._known.get(span) != (whole := Whole(span, mark.hex(), headers.hex())):
-            self._known[span] = whole
+    def remember(self, mark: bytes, checked: Checked) -> None:
+        """Append a line for a stretch without findings; what a crash cuts off is not remembered."""
+        whole = Whole(checked.span, mark.hex(), checked.headers.hex())
+        if not checked.findings and self._known.get(whole.span) != whole:
+            self._known[whole.span] = whole
             self._write(whole)
 
     def finish(self) -> None:

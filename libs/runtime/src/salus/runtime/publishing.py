@@ -20,9 +20,11 @@ class ServicePublisher:
         self._publisher = publisher
 
     async def publish(
-        self, data: EventData, *, subject: str, expected_version: int | None = None
+        self, data: EventData, *, subject: str, expected_version: int | None = None, event_id: str = ""
     ) -> Position:
         """Sign, send, and return the position once Kafka has acknowledged it.
+
+        `event_id` is given for what may be stated twice, so that the ledger takes it once; else it is random.
 
         Raises:
             DeliveryError: it was not acknowledged; it may or may not be in the topic.
@@ -31,7 +33,7 @@ class ServicePublisher:
             data,
             subject=subject,
             time=datetime.now(UTC),
-            id=str(uuid.uuid4()),
+            id=event_id or str(uuid.uuid4()),
             expected_version=expected_version,
         )
         return await handle.position()

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from functools import partial
 
 import httpx
+import structlog
 from fastapi import FastAPI
 
 from salus.anchoring.adapters.kafka import KafkaAnnouncements, listen
+from salus.anchoring.adapters.pacing import Pace, in_a_thread
 from salus.anchoring.adapters.witnesses import HttpWitness
 from salus.anchoring.api import log_routes, receipt_routes, status_routes
 from salus.anchoring.cose import CoseIssuer
@@ -19,21 +23,29 @@ from salus.anchoring.log_bucket import LogBucket
 from salus.anchoring.metrics import Metrics
 from salus.anchoring.receipt_lane import ReceiptLane
 from salus.anchoring.runner import Runner
+from salus.anchoring.scrubbing import Scrubber, Scrubbing
 from salus.anchoring.settings import Settings
 from salus.archive.blocks import BlockArchive
+from salus.archive.fsck import Stores
 from salus.archive.head import HEAD_KEY
 from salus.archive.log import LogReader
 from salus.archive.receipts import ReceiptMaker
+from salus.archive.trust import Trust
+from salus.crypto.signing_keys import key_place
 from salus.ledger.block import open_header
-from salus.ledger.note import NoteSigner, NoteVerifier
+from salus.ledger.errors import PolicyError
+from salus.ledger.key_periods import Keys
+from salus.ledger.note import NoteVerifier
 from salus.ledger.policy import Policy
 from salus.messaging import ping
 from salus.objects import Admin, NotFoundError, S3Objects, open_store, probe
-from salus.runtime.keys import load_ed25519, load_signer
-from salus.runtime.network import Network
+from salus.runtime.keys import load_signer
+from salus.runtime.live_keys import HeldSigners, WatchedNetwork
 from salus.runtime.service import Check, create_app, serve, wait_for
 from salus.runtime.shard_keys import follow_shards
 from salus.runtime.telemetry import set_up
+
+_log = structlog.get_logger()
 
 
 class StandingStillError(Exception):
@@ -45,12 +57,12 @@ class Resources:
     """What is shared by the API and the tasks beside it."""
 
     settings: Settings
-    network: Network
+    watched: WatchedNetwork
     objects: S3Objects
     log: LogReader
     runner: Runner
     # Shared with the runner: what is learned of added shards counts at once.
-    shards: dict[int, NoteVerifier]
+    shards: dict[int, Keys]
     metrics: Metrics
     maker: ReceiptMaker
     issuer: CoseIssuer
@@ -61,13 +73,12 @@ def open_resources(settings: Settings) -> Resources:
     """Read the files and put the parts together; nothing is sent yet.
 
     Raises:
-        ValueError: a file is not what it should be; the message names it.
+        ValueError, CryptoError: a file is not what it should be; the message names it.
     """
-    network = Network.read(settings.network_file)
-    verifiers = {shard.id: NoteVerifier.from_vkey(shard.verifier_key) for shard in network.shards}
-    signer = NoteSigner(network.log.origin, load_ed25519(settings.note_key_file))
-    if signer.vkey != network.log.verifier_key:
-        raise ValueError(f"{settings.note_key_file} is not the key of {network.log.origin}")
+    watched = WatchedNetwork(settings.network_file)
+    shards: dict[int, Keys] = {**watched.shards()}
+    signer = HeldSigners(watched.log(), key_place(settings.note_key))
+    signer.require_one()
     objects = open_bucket(settings, settings.log_bucket)
     log = LogReader(objects)
     blocks = BlockArchive(open_bucket(settings, settings.ledger_bucket))
@@ -75,11 +86,11 @@ def open_resources(settings: Settings) -> Resources:
     cosigning = open_cosigning(settings, log, client)
     anchor = Anchor(
         blocks=blocks,
-        bucket=LogBucket(objects, signer.verifier),
+        bucket=LogBucket(objects, watched.log()),
         log=log,
-        origin=network.log.origin,
+        origin=signer.name,
         signer=signer,
-        shards=verifiers,
+        shards=shards,
         entries_max=settings.append_entries_max,
         is_final=cosigning.is_final if cosigning else None,
     )
@@ -94,11 +105,20 @@ def open_resources(settings: Settings) -> Resources:
     maker = ReceiptMaker(
         blocks,
         log,
-        open_note=lambda shard, note: open_header(note, verifiers[shard]),
+        open_note=lambda shard, note: open_header(note, shards[shard]),
         leaves_cached_max=settings.receipt_leaves_cached_max,
     )
     return Resources(
-        settings, network, objects, log, runner, verifiers, metrics, maker, CoseIssuer(signer.verifier, signer), client
+        settings,
+        watched,
+        objects,
+        log,
+        runner,
+        shards,
+        metrics,
+        maker,
+        CoseIssuer(watched.log(), signer),
+        client,
     )
 
 
@@ -157,11 +177,57 @@ async def announce_for_ever(resources: Resources) -> None:
     """Announce checkpoints."""
     settings = resources.settings
     signer = load_signer(settings.signing_key_file)
-    announcements = KafkaAnnouncements(settings.kafka_bootstrap, signer, origin=resources.network.log.origin)
+    announcements = KafkaAnnouncements(settings.kafka_bootstrap, signer, origin=resources.watched.log().name)
     try:
         await resources.runner.announce(announcements)
     finally:
         await announcements.close()
+
+
+async def scrub_for_ever(resources: Resources) -> None:
+    """Read the archive again and again, once there is a log, unless the operator does not want it."""
+    if resources.settings.scrub_bytes_per_s_max:
+        await resources.runner.wait_beyond(-1)
+        await in_a_thread(partial(scrub, resources))
+
+
+def trust_now(resources: Resources) -> Trust:
+    """Return the keys of the network file, and those of shards that were added since it was written."""
+    trust = Trust.from_network(resources.settings.network_file.read_bytes())
+    added = {n: keys.vkey for n, keys in resources.shards.items() if isinstance(keys, NoteVerifier)}
+    return replace(trust, shard_keys=dict(sorted((added | trust.shard_keys).items())))
+
+
+async def scrub(resources: Resources) -> None:
+    """Run a scrubber with connections of its own, for it has its own event loop."""
+    settings, metrics = resources.settings, resources.metrics
+    pace = Pace(settings.scrub_bytes_per_s_max, metrics.scrub_bytes.inc)
+    ledger, log = (open_bucket(settings, name) for name in (settings.ledger_bucket, settings.log_bucket))
+    alarms = KafkaAnnouncements(
+        settings.kafka_bootstrap, load_signer(settings.signing_key_file), origin=resources.watched.log().name
+    )
+    scrubbing = Scrubbing(
+        stores=Stores(pace.slow(ledger), pace.slow(log)),
+        objects=log,
+        trust=partial(trust_now, resources),
+        alarms=alarms,
+        metrics=metrics,
+        pass_min=timedelta(seconds=settings.scrub_interval_s_min),
+    )
+    try:
+        await Scrubber(scrubbing).run()
+    finally:
+        await alarms.close()
+
+
+def go_by_new_keys(resources: Resources) -> None:
+    """Take up what the network file says now, but for the log's keys, which are looked up each time."""
+    resources.shards.update(resources.watched.shards())
+    if (cosigning := resources.runner.cosigning) is not None:
+        try:
+            cosigning.go_by(Policy.from_network(resources.settings.network_file.read_bytes()))
+        except (OSError, PolicyError) as error:
+            _log.error("the network's policy cannot be followed", error=str(error))
 
 
 def build_app(resources: Resources) -> FastAPI:
@@ -208,7 +274,9 @@ async def main(settings: Settings) -> None:
         anchor_for_ever(resources),
         announce_for_ever(resources),
         listen(settings.kafka_bootstrap, heard=heard),
-        follow_shards(settings.kafka_bootstrap, resources.network, resources.shards),
+        follow_shards(settings.kafka_bootstrap, resources.watched.network, resources.shards),
+        resources.watched.follow(lambda: go_by_new_keys(resources)),
+        scrub_for_ever(resources),
         *([runner.finalise(runner.cosigning)] if runner.cosigning else []),
     ]
     async with resources.client, asyncio.TaskGroup() as group:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from datetime import datetime
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.registry import REGISTRY
@@ -43,9 +44,32 @@ class Metrics:
         self.receipt_seconds = Histogram(
             "salus_receipt_seconds", "Time to make a receipt, without waiting.", registry=registry
         )
+        self.scrub_bytes = Counter("salus_scrub_bytes", "Bytes read again by scrubbing.", registry=registry)
+        self._scrub_done = Gauge(
+            "salus_scrub_pass_blocks_done", "Blocks that this pass has checked.", registry=registry
+        )
+        self._scrub_total = Gauge("salus_scrub_pass_blocks", "Blocks that this pass has.", registry=registry)
+        self._scrub_ended = Gauge(
+            "salus_scrub_last_full_pass_timestamp_seconds",
+            "When the last whole pass over the archive ended, in Unix time; 0: never.",
+            registry=registry,
+        )
+        self._scrub_findings = Gauge(
+            "salus_scrub_findings", "Objects of the archive that are damaged or missing.", registry=registry
+        )
         self._grown = time.monotonic()
         self._last_size = -1
         self._age.set_function(lambda: time.monotonic() - self._grown)
+
+    def observe_scrub_position(self, done: int, total: int) -> None:
+        """Take how far this pass is, in blocks."""
+        self._scrub_done.set(done)
+        self._scrub_total.set(total)
+
+    def observe_scrub(self, ended: datetime | None, findings: int) -> None:
+        """Take when the last whole pass ended, and how many objects are known to be damaged."""
+        self._scrub_ended.set(ended.timestamp() if ended else 0)
+        self._scrub_findings.set(findings)
 
     def observe_final(self, size: int) -> None:
         """Take the size of the published checkpoint."""

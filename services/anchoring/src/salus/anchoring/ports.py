@@ -5,12 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from salus.archive.report import Finding
+
 
 class Announcements(Protocol):
     """Tells the network that the log has a new checkpoint; nothing depends on it being heard."""
 
     async def announce(self, *, size: int, checkpoint: str) -> None:
         """Publish `salus.ledger.checkpoint-published.v1`.
+
+        Raises:
+            MessagingError, ClientError: it may or may not have been published; repeating is harmless.
+        """
+
+
+class Alarms(Protocol):
+    """Tells the network that the archive is damaged."""
+
+    async def raise_alarm(self, finding: Finding, *, event_id: str) -> None:
+        """Publish `salus.network.damage-found.v1` under this id.
 
         Raises:
             MessagingError, ClientError: it may or may not have been published; repeating is harmless.

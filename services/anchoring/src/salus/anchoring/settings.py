@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from pydantic import Field
 
-from salus.runtime.settings import ObjectSettings, ServiceSettings
+from salus.runtime.settings import NoteKeySettings, ObjectSettings, ServiceSettings
 
 
-class Settings(ServiceSettings, ObjectSettings):
+class Settings(ServiceSettings, ObjectSettings, NoteKeySettings):
     """Several processes may run on one log: the head decides between them, and any of them serves."""
 
     service_name: str = "anchoring"
-    note_key_file: Path = Field(description="PEM (PKCS#8) Ed25519 key that signs the log's checkpoints.")
     poll_interval_ms_max: int = Field(
         default=1000, ge=10, description="The archive is looked at this often, announcements or not."
     )
@@ -34,4 +31,10 @@ class Settings(ServiceSettings, ObjectSettings):
     )
     receipt_leaves_cached_max: int = Field(
         default=100_000, ge=0, description="Leaves of lately used blocks kept in memory, 500 bytes each."
+    )
+    scrub_bytes_per_s_max: int = Field(
+        default=4 * 1024 * 1024, ge=0, description="The archive is read again at most this fast; 0: never."
+    )
+    scrub_interval_s_min: int = Field(
+        default=3600, ge=1, description="A pass over the archive begins at least this long after the last."
     )

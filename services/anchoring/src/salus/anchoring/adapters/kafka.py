@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 import structlog
 
-from salus.events.catalogue import BlockSealed, CheckpointPublished, type_of
+from salus.archive.report import Finding
+from salus.events.catalogue import BlockSealed, CheckpointPublished, DamageFound, type_of
 from salus.events.envelope import decode_event
 from salus.events.errors import RejectedError
 from salus.events.signature import Signer
@@ -18,6 +20,9 @@ from salus.runtime.publishing import ServicePublisher, open_publisher
 POLL_MS = 1000
 RECORDS_MAX = 1000
 PAUSE_S = 1.0
+# The catalogue's limits for texts: a detail may quote what a library said of a damaged file.
+TEXT_MAX = 256
+_PLAIN = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 TRACE_HEADER = "traceparent"
 Heard = Callable[[int, int, bytes | None], None]
@@ -26,7 +31,7 @@ _log = structlog.get_logger()
 
 
 class KafkaAnnouncements:
-    """Announces checkpoints; connects at the first one and again after a failure."""
+    """Announces checkpoints and damage; connects at the first one and again after a failure."""
 
     def __init__(self, bootstrap: str, signer: Signer, *, origin: str) -> None:
         self._bootstrap = bootstrap
@@ -37,12 +42,28 @@ class KafkaAnnouncements:
 
     async def announce(self, *, size: int, checkpoint: str) -> None:
         """Publish the event; raises MessagingError or ClientError."""
+        data = CheckpointPublished(size=size, checkpoint=checkpoint)
+        await (await self._open()).publish(data, subject=self._origin)
+
+    async def raise_alarm(self, finding: Finding, *, event_id: str) -> None:
+        """Publish the event; raises MessagingError or ClientError."""
+        data = DamageFound(
+            code=finding.code,
+            bucket=finding.bucket,
+            key=finding.key[:TEXT_MAX],
+            detail=_PLAIN.sub("?", finding.detail)[:TEXT_MAX],
+            shard=finding.shard,
+            height=finding.height,
+            row=finding.row,
+        )
+        await (await self._open()).publish(data, subject=self._origin, event_id=event_id)
+
+    async def _open(self) -> ServicePublisher:
         if self._publisher is None:
             self._publisher = await self._resources.enter_async_context(
                 open_publisher(self._bootstrap, self._signer)
             )
-        data = CheckpointPublished(size=size, checkpoint=checkpoint)
-        await self._publisher.publish(data, subject=self._origin)
+        return self._publisher
 
     async def close(self) -> None:
         """Disconnect."""

@@ -1,0 +1,269 @@
+"""Reads the whole archive again and again, slowly, and says aloud once what is not as it was signed.
+
+Where it stands lies in the log's bucket, moved by compare-and-swap: whoever starts goes on there. A finding
+is kept before it is told, and told until Kafka has it; told twice it has the same id, and the ledger takes it
+once. It is forgotten when a whole pass did not find it any more, and if it comes back it is told again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+import structlog
+
+from salus.anchoring.metrics import Metrics
+from salus.anchoring.ports import Alarms
+from salus.archive.check_blocks import Checked, Span
+from salus.archive.check_log import LogChecker, LogState
+from salus.archive.fsck import Stores, fsck
+from salus.archive.report import Finding, Progress
+from salus.archive.trust import Trust
+from salus.client import ClientError
+from salus.messaging import MessagingError
+from salus.objects import AlreadyExistsError, ChangedError, NotFoundError, ObjectsError, ObjectStore
+
+SCRUB_KEY = "_salus/scrub"
+FORMAT = "salus-scrub/1"
+# More are counted and not told: whoever hears of so many runs `salus ledger fsck`.
+FINDINGS_MAX = 1000
+SAVE_EVERY = timedelta(seconds=30)
+PAUSE_S = 5.0
+# What the log's objects look like while they are replaced is looked at again after this long.
+CONFIRM_S = 5.0
+# Found at a pass's end; those about blocks were found on the way, those about the log before. A listing takes
+# its time and shards hand over meanwhile, so these count once two passes have found them.
+_OF_A_WHOLE_PASS = frozenset(
+    {"entry-order", "coverage-gap", "coverage-overlap", "handover-broken", "head-wrong"}
+)
+_NAMESPACE = uuid.UUID("a41ff5d3-6c2d-4b8c-9a63-0f0b6f9d0c55")
+
+_log = structlog.get_logger()
+
+
+class Known(msgspec.Struct, frozen=True):
+    """A damaged object: what is wrong with it, the passes that saw it first and last, whether it was told."""
+
+    finding: Finding
+    first: int
+    last: int
+    told: bool = False
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is certain enough to be told."""
+        return self.finding.code not in _OF_A_WHOLE_PASS or self.first < self.last
+
+    @property
+    def id(self) -> str:
+        """The id of the event that tells it."""
+        found = self.finding
+        return str(uuid.uuid5(_NAMESPACE, f"{found.bucket} {found.key} {self.first}"))
+
+
+class State(msgspec.Struct, frozen=True):
+    """Where scrubbing stands: the number of this pass and how far it is, and what is known to be damaged."""
+
+    format: str = FORMAT
+    number: int = 0
+    began: datetime | None = None
+    ended: datetime | None = None
+    reached: dict[int, int] = {}
+    known: tuple[Known, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Scrubbing:
+    """What a scrubber goes by; `objects` is the log's bucket, not paced, in which its state lies."""
+
+    stores: Stores
+    objects: ObjectStore
+    trust: Callable[[], Trust]
+    alarms: Alarms
+    metrics: Metrics
+    pass_min: timedelta
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+
+
+class Scrubber:
+    """Runs passes until cancelled. It is also what `fsck` remembers by: `salus.archive.resuming.Memory`."""
+
+    def __init__(self, scrubbing: Scrubbing) -> None:
+        self._with = scrubbing
+        self._state = State()
+        self._etag: str | None = None
+        self._saved = datetime.min.replace(tzinfo=UTC)
+
+    async def run(self) -> None:
+        """Scrub until cancelled; what is away is waited for."""
+        while True:
+            try:
+                await self._load()
+                await self._wait_until_due()
+                await self.scrub()
+            except ObjectsError as error:
+                _log.warning("scrubbing waits", error=f"{type(error).__name__}: {error}")
+                await self._with.sleep(PAUSE_S)
+
+    async def scrub(self) -> None:
+        """Make one pass, or the rest of one that was broken off; `run` has loaded the state.
+
+        Raises:
+            ObjectsError: the store is away, or another scrubber moved the state; the next call goes on.
+        """
+        if self._state.began is None:
+            self._change(number=self._state.number + 1, began=_now(), reached={})
+            await self._save()
+        for finding in await self._confirmed():
+            self._take(finding)
+        await self._settle(soon=True)
+        told = asyncio.create_task(self._settle_for_ever())
+        try:
+            report = await fsck(
+                self._with.stores, self._with.trust(), memory=self, on_progress=self._progress
+            )
+        finally:
+            told.cancel()
+            await asyncio.wait([told])
+        for finding in report.errors:
+            if finding.code in _OF_A_WHOLE_PASS:
+                self._take(finding)
+        for known in self._state.known:
+            if known.last < self._state.number:
+                _log.info("damage is gone", code=known.finding.code, key=known.finding.key)
+        kept = tuple(k for k in self._state.known if k.last == self._state.number)
+        self._change(began=None, ended=_now(), reached={}, known=kept)
+        await self._settle(soon=True)
+
+    # --- what fsck remembers by ---------------------------------------------------------------------
+
+    def begin(self, log: LogState) -> list[Finding]:
+        """Nothing is compared: the log itself was checked just before."""
+        del log
+        return []
+
+    def recall(self, span: Span, mark: bytes) -> bytes | None:
+        """Spare the bodies that this pass has read."""
+        del mark
+        return b"" if span[2] <= self._state.reached.get(span[0], 0) else None
+
+    def remember(self, mark: bytes, checked: Checked) -> None:
+        """Go on behind this stretch; what is wrong in it is told at once."""
+        del mark
+        for finding in checked.findings:
+            if finding.severity == "error":
+                self._take(finding)
+        if checked.start <= self._state.reached.get(checked.shard, 0) < checked.stop:
+            self._change(reached=self._state.reached | {checked.shard: checked.stop})
+
+    # --- inside ---------------------------------------------------------------------------------------
+
+    def _progress(self, step: Progress) -> None:
+        if step.stage == "blocks":
+            self._with.metrics.observe_scrub_position(step.done, step.total)
+
+    async def _confirmed(self) -> list[Finding]:
+        """Return what is wrong with the log's objects twice: a look may fall between two writes."""
+        found = await self._check_log()
+        if found:
+            await self._with.sleep(CONFIRM_S)
+            again = {(f.code, f.key) for f in await self._check_log()}
+            found = [f for f in found if (f.code, f.key) in again]
+        return found
+
+    async def _check_log(self) -> list[Finding]:
+        trust = self._with.trust()
+        by_origin = {verifier.name: verifier for verifier in trust.shards.values()}
+        state = await LogChecker(self._with.stores.log, trust.log, by_origin, lambda *_: None).check()
+        return [finding for finding in state.findings if finding.severity == "error"]
+
+    def _take(self, finding: Finding) -> None:
+        """Know of a finding: the first of each object, however much of it is wrong."""
+        number, known = self._state.number, list(self._state.known)
+        for place, one in enumerate(known):
+            if (one.finding.bucket, one.finding.key) == (finding.bucket, finding.key):
+                known[place] = msgspec.structs.replace(one, last=number)
+                break
+        else:
+            _log.error("the archive is damaged", code=finding.code, bucket=finding.bucket, key=finding.key)
+            if len(known) >= FINDINGS_MAX:
+                return
+            known.append(Known(finding, number, number))
+            self._saved = datetime.min.replace(tzinfo=UTC)
+        self._change(known=tuple(known))
+
+    async def _settle_for_ever(self) -> None:
+        while True:
+            await self._with.sleep(1.0)
+            try:
+                await self._settle()
+            except ObjectsError as error:
+                _log.warning("scrubbing cannot note where it stands", error=str(error))
+
+    async def _settle(self, *, soon: bool = False) -> None:
+        """Note where it stands now and then, and tell what is not told yet."""
+        if soon or _now() - self._saved >= SAVE_EVERY:
+            await self._save()
+        for known in self._state.known:
+            if known.counts and not known.told:
+                await self._save()
+                if not await self._tell(known):
+                    return
+                await self._save()
+
+    async def _tell(self, known: Known) -> bool:
+        try:
+            await self._with.alarms.raise_alarm(known.finding, event_id=known.id)
+        except (MessagingError, ClientError) as error:
+            _log.warning("damage could not be told", error=str(error))
+            return False
+        now_known = tuple(
+            msgspec.structs.replace(k, told=True) if k.id == known.id else k for k in self._state.known
+        )
+        self._change(known=now_known)
+        return True
+
+    async def _wait_until_due(self) -> None:
+        """Between passes, and on goes what is not told yet."""
+        while self._state.began is None and self._state.ended is not None:
+            left = (self._state.ended + self._with.pass_min - _now()).total_seconds()
+            await self._settle()
+            if left <= 0:
+                return
+            await self._with.sleep(min(left, PAUSE_S))
+
+    async def _load(self) -> None:
+        try:
+            data, self._etag = await self._with.objects.get_with_etag(SCRUB_KEY)
+            self._state = msgspec.json.decode(data, type=State)
+        except NotFoundError:
+            self._state, self._etag = State(), None
+        except msgspec.DecodeError as error:
+            _log.warning("where scrubbing stood cannot be read: it begins anew", error=str(error))
+            self._state = State()
+        self._with.metrics.observe_scrub(self._state.ended, len(self._state.known))
+
+    async def _save(self) -> None:
+        data = msgspec.json.encode(self._state)
+        try:
+            if self._etag is None:
+                self._etag = await self._with.objects.create(SCRUB_KEY, data)
+            else:
+                self._etag = await self._with.objects.replace(SCRUB_KEY, data, self._etag)
+        except (AlreadyExistsError, ChangedError):
+            # Another anchoring scrubs too: its state counts, and the next round goes on there.
+            await self._load()
+            raise
+        self._saved = _now()
+
+    def _change(self, **changes: object) -> None:
+        self._state = msgspec.structs.replace(self._state, **changes)
+        self._with.metrics.observe_scrub(self._state.ended, len(self._state.known))
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,77 @@
+"""The real anchoring reads a real archive again, and says on a real topic what it found damaged."""
+
+from __future__ import annotations
+
+import signal
+
+from tests.integration.anchoring.network import AnchoredNetwork, AnchoringProcess
+
+from salus.devkit.waiting import until
+from salus.events.catalogue import DamageFound, type_of
+from salus.events.envelope import decode_event
+from salus.ledger.block import body_key
+from salus.messaging import Reader
+
+SCRUBBING = {"SALUS_SCRUB_INTERVAL_S_MIN": "1"}
+DEADLINE_S = 60
+
+
+async def alarms(network: AnchoredNetwork) -> list[DamageFound]:
+    """Return every alarm of this network."""
+    at = (type_of(DamageFound).topic, 0)
+    found = []
+    async with Reader(network.parts.kafka_bootstrap, starts={at: 0}) as reader:
+        end = (await reader.end_offsets())[at]
+        while await reader.position(*at) < end:
+            for record in await reader.poll(max_records=1000, timeout_ms=500):
+                event = decode_event(record.value or b"")
+                if event.envelope.subject == network.policy.logs[0].name:
+                    found.append(event.data)
+    return [data for data in found if isinstance(data, DamageFound)]
+
+
+async def metric(anchoring: AnchoringProcess, name: str) -> float:
+    page = (await anchoring.get("/metrics")).text
+    [line] = [line for line in page.splitlines() if line.startswith(f"{name} ")]
+    return float(line.split()[1])
+
+
+async def test_damage_is_told_once_over_passes_and_restarts(network: AnchoredNetwork) -> None:
+    for _ in range(5):
+        await network.chain.seal_samples(3)
+    anchoring = await network.start_ready(**SCRUBBING)
+
+    async def has_passed() -> bool:
+        return await metric(anchoring, "salus_scrub_last_full_pass_timestamp_seconds") > 0
+
+    assert await until(has_passed, deadline_s=DEADLINE_S), anchoring.log.read_text()[-2000:]
+    assert await alarms(network) == []
+    header = network.chain.headers[2]
+    key = body_key(0, 2, header.root)
+    store = network.address.open().ledger
+    whole = await store.get(key)
+    await store.put(key, whole[:50] + bytes([whole[50] ^ 1]) + whole[51:])
+
+    async def is_told() -> bool:
+        return bool(await alarms(network))
+
+    assert await until(is_told, deadline_s=DEADLINE_S), anchoring.log.read_text()[-2000:]
+    assert await anchoring.stop() in {0, -signal.SIGTERM}
+    anchoring = await network.start_ready(**SCRUBBING)
+    ended = await metric(anchoring, "salus_scrub_last_full_pass_timestamp_seconds")
+
+    async def has_passed_again() -> bool:
+        return await metric(anchoring, "salus_scrub_last_full_pass_timestamp_seconds") > ended + 1
+
+    assert await until(has_passed_again, deadline_s=DEADLINE_S), anchoring.log.read_text()[-2000:]
+    [alarm] = await alarms(network)
+    assert (alarm.code, alarm.bucket, alarm.key) == ("body-hash", "ledger", key)
+    assert (alarm.shard, alarm.height) == (0, 2)
+    assert await metric(anchoring, "salus_scrub_findings") == 1
+    assert await metric(anchoring, "salus_scrub_bytes_total") > len(whole)
+    await store.put(key, whole)
+
+    async def is_gone() -> bool:
+        return await metric(anchoring, "salus_scrub_findings") == 0
+
+    assert await until(is_gone, deadline_s=DEADLINE_S), anchoring.log.read_text()[-2000:]
