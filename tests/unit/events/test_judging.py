@@ -37,6 +37,7 @@ from salus.events.did import LocalSigner
 from salus.events.envelope import VALUE_BYTES_MAX
 from salus.events.errors import Reason, RejectedError
 from salus.events.judging import Judged, judge_batch
+from salus.events.keyring import Party
 from salus.events.signature import sign_values
 from salus.ledger.merkle import leaf_hash
 
@@ -118,6 +119,16 @@ def test_a_role_without_being_the_service_is_not_enough() -> None:
 
     assert isinstance(said, RejectedError)
     assert said.reason is Reason.NOT_OWNER
+
+
+@pytest.mark.parametrize(("member", "accepted"), [(None, False), (MEMBER.did, True)])
+def test_a_person_speaks_for_members_only_when_acting_for_one(member: str | None, *, accepted: bool) -> None:
+    ring = samples.network_ring()
+    ring.parties[MEMBER.did] = Party(did=MEMBER.did, kind="person", roles=frozenset(), member=member)
+    said = verdict(row(VALUE), ring=ring)
+
+    assert isinstance(said, Judged) is accepted
+    assert accepted or (isinstance(said, RejectedError) and said.reason is Reason.NOT_OWNER)
 
 
 def test_what_operators_state_needs_the_role_and_no_service() -> None:

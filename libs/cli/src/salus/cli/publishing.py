@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from salus.cli.callers import As, KeyFile, signer_of
+from salus.cli.callers import KeyFile, signer_of
 from salus.cli.console import Json, emit, out
 from salus.cli.exits import CommandError, Exit
 from salus.cli.interrupts import run_until_signal
@@ -32,7 +32,9 @@ def publish(  # the facts of one event
     ],
     subject: Annotated[str, typer.Option(help="What the event is about: a pseudonym, mostly.")],
     data: Annotated[str, typer.Option(help="The event's data as JSON; @FILE reads a file, - reads stdin.")],
-    as_name: As = "operator",
+    as_name: Annotated[
+        str | None, typer.Option("--as", help="Who signs: a name given to `party register`, or a service.")
+    ] = None,
     key: KeyFile = None,
     event_id: Annotated[str | None, typer.Option("--id", help="Its id; a new one by default.")] = None,
     receipt: Annotated[Path | None, typer.Option(help="Wait for the receipt and write it here.")] = None,
@@ -41,7 +43,11 @@ def publish(  # the facts of one event
 ) -> None:
     """Sign an event with a key and send it to its topic."""
     platform = running_platform()
-    signer = signer_of(platform, as_name, key)
+    if as_name is None and key is None:
+        raise CommandError(
+            Exit.USAGE, "say who signs: --as NAME, as given to `party register`, or --key FILE"
+        )
+    signer = signer_of(platform, as_name or "", key)
     content = _data_of(type_name, data)
     result = run_until_signal(
         _publish(platform, signer, content, subject=subject, event_id=event_id, files=(receipt, event))

@@ -143,8 +143,8 @@ def verify_signature(
 def require_owner(entry: EventType, signer: Party) -> None:
     """Raise NOT_OWNER unless the signer may state facts of this type."""
     if entry.owner is Owner.MEMBER:
-        if signer.kind == "service":
-            raise RejectedError(Reason.NOT_OWNER, f"{entry.name} is for members")
+        if signer.kind != "member" and (signer.kind == "service" or signer.member is None):
+            raise RejectedError(Reason.NOT_OWNER, f"{entry.name} is for members and who acts for one")
     elif entry.owner is Owner.OPERATOR:
         if Owner.OPERATOR.value not in signer.roles:
             raise RejectedError(Reason.NOT_OWNER, f"{entry.name} is for operators")
