@@ -21,12 +21,13 @@ from salus.audit.domain.network import Surroundings
 from salus.audit.handlers import Alarm, Bell, Follower, Indexer, publish_for_ever
 from salus.audit.ports import OutOfReachError
 from salus.audit.settings import Settings
-from salus.ledger.note import NoteVerifier
+from salus.ledger.key_periods import Keys
 from salus.messaging import ping
 from salus.objects import open_store
 from salus.runtime.auth import Authenticator
 from salus.runtime.background import background
 from salus.runtime.identity_view import open_identity_view
+from salus.runtime.live_keys import WatchedNetwork
 from salus.runtime.network import Network
 from salus.runtime.shard_keys import follow_shards
 from salus.runtime.service import Check, create_app, serve, wait_for
@@ -68,7 +69,8 @@ def open_ledger(settings: Settings) -> ArchivedLedger:
 @asynccontextmanager
 async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
     """Connect everything, start following and publishing, and yield the app."""
-    network = Network.read(settings.network_file)
+    watched = WatchedNetwork(settings.network_file)
+    network = watched.network
     around = surroundings_of(network, settings)
     kafka = settings.kafka_bootstrap
     announced, grown = Bell(), Bell()
@@ -77,7 +79,7 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
         identity = await stack.enter_async_context(open_identity_view(kafka, network))
         outputs = KafkaOutputs(kafka)
         stack.push_async_callback(outputs.close)
-        shards = {shard.id: NoteVerifier.from_vkey(shard.verifier_key) for shard in network.shards}
+        shards: dict[int, Keys] = {**watched.shards()}
         ledger = open_ledger(settings)
         indexer = Indexer(ledger, trail, shards)
         alarm = Alarm(outputs, around, now)
@@ -86,6 +88,7 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
             "indexing": follower.run(),
             "announcements": watch_for_ever(kafka, announced.ring, topic=settings.blocks_topic),
             "shards": follow_shards(kafka, network, shards),
+            "keys": watched.follow(lambda: shards.update(watched.shards())),
             "publishing": publish_for_ever(trail, outputs, around, grown=grown, poll_s=settings.poll_s),
         }
         if settings.detectors:

@@ -24,7 +24,7 @@ from salus.audit.domain.ocsf import ocsf_of
 from salus.audit.domain.search import Found, Question, Visibility
 from salus.audit.metrics import BLOCKS_REFUSED, ENTRIES_INDEXED, ENTRIES_PUBLISHED
 from salus.audit.ports import Ledger, Message, OutOfReachError, Outputs, Tip, Trail, UnreadableBodyError
-from salus.ledger.note import Verifier
+from salus.ledger.key_periods import Keys
 
 OUTPUT = "topics"
 PUBLISHED_AT_ONCE_MAX = 500
@@ -56,7 +56,7 @@ class Bell:
 class Indexer:
     """Follows the chains and appends their blocks to the trail."""
 
-    def __init__(self, ledger: Ledger, trail: Trail, shards: Mapping[int, Verifier]) -> None:
+    def __init__(self, ledger: Ledger, trail: Trail, shards: Mapping[int, Keys]) -> None:
         self._ledger = ledger
         self._trail = trail
         self._shards = shards

@@ -4,31 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import structlog
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from fastapi import FastAPI
 
-from salus.crypto.keys import load_ed25519, read_private
+from salus.crypto.keys import read_private
+from salus.crypto.signing_keys import KeyPlace, key_place
 from salus.ledger.cosignature import CosignatureSigner
+from salus.runtime.background import background
 from salus.runtime.service import create_app, serve
 from salus.runtime.telemetry import set_up
 from salus.witness.adapters.sqlite import SqliteMemory
 from salus.witness.api import witness_routes
+from salus.witness.adapters.following import FollowedFiles
 from salus.witness.handlers import Witness
 from salus.witness.settings import Settings, read_logs
 
 _log = structlog.get_logger()
 
 
-def open_signers(settings: Settings) -> list[CosignatureSigner]:
-    """Read the keys.
+def open_signers(settings: Settings, place: KeyPlace) -> list[CosignatureSigner]:
+    """Read the keys, all of which cosign: a new one takes over once everybody knows it.
 
     Raises:
         ValueError, CryptoError, OSError: a file is not what it should be; the message names it.
     """
-    signers = [CosignatureSigner(settings.witness_name, load_ed25519(settings.note_key_file))]
+    signers = [CosignatureSigner(settings.witness_name, key) for key in place.read()]
     if settings.mldsa_key_file is not None:
         key = load_pem_private_key(read_private(settings.mldsa_key_file), password=None)
         if not isinstance(key, MLDSA44PrivateKey):
@@ -39,16 +44,25 @@ def open_signers(settings: Settings) -> list[CosignatureSigner]:
 
 def build_app(settings: Settings) -> FastAPI:
     """Read the files and return the app."""
-    trusted = read_logs(settings.logs_file)
     memory = SqliteMemory.open(settings.state_file, create=settings.create_state)
-    signers = open_signers(settings)
+    place = key_place(settings.note_key)
+    trusted, signers = read_logs(settings.logs_file), open_signers(settings, place)
     _log.info("witnessing", logs=sorted(trusted), verifier_keys=[signer.vkey for signer in signers])
+    witness = Witness(trusted, signers, memory, seconds=lambda: int(time.time()))
+    files = FollowedFiles(
+        lambda: read_logs(settings.logs_file), lambda: open_signers(settings, place), witness.go_by
+    )
 
     async def remember() -> None:
         await memory.last("")
 
-    app = create_app(settings, title="Salus witness", checks={"memory": remember})
-    app.include_router(witness_routes(Witness(trusted, signers, memory, seconds=lambda: int(time.time()))))
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with background(files.follow(), name="files"):
+            yield
+
+    app = create_app(settings, title="Salus witness", checks={"memory": remember}, lifespan=lifespan)
+    app.include_router(witness_routes(witness))
     return app
 
 

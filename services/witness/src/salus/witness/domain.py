@@ -14,16 +14,17 @@ from cryptography.exceptions import InvalidSignature
 from salus.ledger.base import base64_of, hash_of_base64, int_of_decimal
 from salus.ledger.checkpoint import Checkpoint, parse_checkpoint
 from salus.ledger.errors import CheckpointError, ConsistencyError, NoteError
+from salus.ledger.key_periods import Keys, history_of
 from salus.ledger.merkle import EMPTY_ROOT, verify_consistency
-from salus.ledger.note import NoteSignature, Verifier, split_note
+from salus.ledger.note import NoteSignature, split_note
 
 PROOF_LINES_MAX = 63
 # A checkpoint with a hundred post-quantum signatures, and the longest proof.
 REQUEST_BYTES_MAX = 600_000
 _OLD = "old "
 
-Trusted = Mapping[str, Sequence[Verifier]]
-"""The keys trusted for each log, by its origin."""
+Trusted = Mapping[str, Sequence[Keys]]
+"""The keys trusted for each log, by its origin; one that is retired is not, from that size on."""
 
 
 class RefusedError(Exception):
@@ -126,9 +127,10 @@ def authenticate(note: bytes, trusted: Trusted) -> Signed:
         checkpoint = _read(text)
     except (NoteError, CheckpointError) as error:
         raise RefusedError(str(error)) from None
-    keys = {(key.name, key.key_id): key for key in trusted.get(checkpoint.origin, ())}
-    if not keys:
+    histories = [history_of(keys) for keys in trusted.get(checkpoint.origin, ())]
+    if not histories:
         raise UnknownLogError("no key of this origin is trusted here")
+    keys = {(key.name, key.key_id): key for known in histories for key in known.signing(checkpoint.size)}
     ours = [signature for signature in signatures if (signature.name, signature.key_id) in keys]
     if not ours:
         raise UntrustedError("no signature by a key trusted for this origin")

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from pydantic import Field
 
 from salus.ledger.cosignature import CosignatureVerifier
-from salus.ledger.note import ED25519, NoteVerifier, Verifier, parse_vkey
-from salus.runtime.settings import ProcessSettings
+from salus.ledger.errors import PolicyError
+from salus.ledger.key_periods import Keys, read_history
+from salus.ledger.note import ED25519, parse_vkey
+from salus.runtime.settings import NoteKeySettings, ProcessSettings
 
 
-class Settings(ProcessSettings):
+class Settings(ProcessSettings, NoteKeySettings):
     """Neither Kafka nor an object store: a disk is all that a witness needs."""
 
     service_name: str = "witness"
     witness_name: str = Field(description="The witness's key name, such as hospital-a.example/witness.")
-    note_key_file: Path = Field(description="PEM (PKCS#8) Ed25519 key that cosigns, used for nothing else.")
     mldsa_key_file: Path | None = Field(
         default=None, description="PEM (PKCS#8) ML-DSA-44 key; with it each checkpoint is cosigned twice."
     )
@@ -32,13 +34,20 @@ class Settings(ProcessSettings):
 class _Log(msgspec.Struct):
     origin: str
     verifier_key: str
+    keys: tuple[dict[str, Any], ...] = ()
+
+    def known(self) -> Keys:
+        """Return the log's keys; one that signs as a witness does never had another."""
+        if parse_vkey(self.verifier_key)[1] != ED25519:
+            return CosignatureVerifier.from_vkey(self.verifier_key)
+        return read_history(parse_vkey(self.verifier_key)[0], self.verifier_key, self.keys)
 
 
 class _Network(msgspec.Struct):
     log: _Log
 
 
-def read_logs(path: Path) -> dict[str, list[Verifier]]:
+def read_logs(path: Path) -> dict[str, list[Keys]]:
     """Return the keys of each log by its origin; a log that is listed twice has two keys.
 
     Raises:
@@ -46,14 +55,9 @@ def read_logs(path: Path) -> dict[str, list[Verifier]]:
     """
     try:
         read = msgspec.json.decode(path.read_bytes(), type=_Network | list[_Log])
-    except msgspec.DecodeError as error:
+        trusted: dict[str, list[Keys]] = {}
+        for log in [read.log] if isinstance(read, _Network) else read:
+            trusted.setdefault(log.origin, []).append(log.known())
+    except (msgspec.DecodeError, PolicyError) as error:
         raise ValueError(f"{path}: {error}") from error
-    trusted: dict[str, list[Verifier]] = {}
-    for log in [read.log] if isinstance(read, _Network) else read:
-        trusted.setdefault(log.origin, []).append(_verifier(log.verifier_key))
     return trusted
-
-
-def _verifier(vkey: str) -> Verifier:
-    _, algorithm, _ = parse_vkey(vkey)
-    return NoteVerifier.from_vkey(vkey) if algorithm == ED25519 else CosignatureVerifier.from_vkey(vkey)

@@ -14,8 +14,8 @@ from salus.events.errors import RejectedError
 from salus.ledger.block import ACCEPTED, REJECTED_PREFIX, Header, check_succession, open_header
 from salus.ledger.check_blocks import Row, block_place, check_block, check_body
 from salus.ledger.errors import BlockError
+from salus.ledger.key_periods import Keys
 from salus.ledger.merkle import leaf_hash
-from salus.ledger.note import Verifier
 
 
 class BlockRefusedError(Exception):
@@ -39,7 +39,7 @@ class Block:
 
 
 def verify_header(
-    note: bytes, *, shard: int, height: int, verifier: Verifier, previous: bytes | None
+    note: bytes, *, shard: int, height: int, verifier: Keys, previous: bytes | None
 ) -> Block:
     """Return the block of a header note that may stand after `previous`, the note before it.
 
