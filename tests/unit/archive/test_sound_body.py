@@ -16,8 +16,8 @@ from salus.archive.check_body import Blamed, check_body, check_rows
 from salus.archive.columns import columns_of_body
 from salus.archive.sound_body import is_sound
 from salus.events.did import LocalSigner
-from salus.ledger.block import Header, Range
-from salus.ledger.merkle import root_of
+from salus.ledger.block import Header, Range, leaf_hashes
+from salus.ledger.merkle import leaf_hash, root_of
 
 SIGNER = LocalSigner.from_seed(b"s" * 32)
 RECORDS = [
@@ -138,3 +138,35 @@ def test_a_sound_body_has_no_findings_and_no_row_is_looked_at_alone(monkeypatch)
     monkeypatch.setattr("salus.archive.check_body.check_rows", lambda *_: pytest.fail("looked at rows"))
 
     assert check_body(0, HEADER, BODY) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2026-11-22T15:00:00Z",
+        "2026-11-22T15:00:00.000000Z",
+        "2026-11-22T15:00:00.000000000Z",
+        "2026-11-22T16:00:00+01:00",
+        "2026-11-22T15:00:00z",
+        "2026-11-22t15:00:00Z",
+        "2026-11-22 15:00:00Z",
+        "2026-11-22T15:00:00",
+        "2026-11-22T15:00Z",
+        "2026-11-22T15Z",
+        "2026-11-22T16:00:00+0100",
+        "2026-11-22T16:00:00+01",
+        "20261122T150000Z",
+        "tomorrow",
+    ],
+)
+def test_a_time_in_a_form_that_the_slow_look_refuses_is_not_sound(text):
+    records = sample_records(1, signer=SIGNER)
+    columns = columns_of(records)
+    value = (records[0].value or b"").replace(b"2026-11-22T15:00:00Z", text.encode())
+    columns.value = [value]
+    columns.leaf_hash = leaf_hashes([(TOPIC, 0, 0, "accepted", leaf_hash(value), records[0].signature)])
+    body = encode_body(columns)
+    header = replace(header_of(records, body), root=root_of(columns.leaf_hash))
+
+    assert text.encode() in value
+    assert not is_sound(header, body_batches(body)) or slow(header, body) == []

@@ -14,7 +14,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from salus.archive.body import ACCEPTED
+from salus.archive.body import ACCEPTED, SCHEMA
 from salus.archive.columns import Spans, spans_of
 from salus.ledger.block import LEAF_ORIGIN, Header
 from salus.ledger.hashing import hash_spans
@@ -23,6 +23,8 @@ from salus.ledger.merkle import HASH_SIZE, LEAF_PREFIX, root_of_joined
 FROM_VALUE = ("id", "source", "type", "subject", "time")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DIGEST = pa.binary(HASH_SIZE)
+_RFC_3339 = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)$"
+_TIME = SCHEMA.field("time").type
 
 
 class Attributes(msgspec.Struct, frozen=True, gc=False):
@@ -35,7 +37,18 @@ class Attributes(msgspec.Struct, frozen=True, gc=False):
     time: Annotated[datetime, msgspec.Meta(tz=True)]
 
 
+class _Told(msgspec.Struct, frozen=True, gc=False):
+    """The same, with the time as it is written: all of a batch are read at once."""
+
+    id: str
+    source: str
+    type: str
+    subject: str
+    time: str
+
+
 ATTRIBUTES = msgspec.json.Decoder(Attributes)
+_TOLD = msgspec.json.Decoder(_Told)
 
 
 def microseconds(time: datetime) -> int:
@@ -141,23 +154,28 @@ def _leaf_data(columns: dict[str, pa.Array], digests: pa.Array) -> pa.BinaryArra
 
 
 def _repeats_the_events(columns: dict[str, pa.Array], accepted: pa.BooleanArray, values: Spans) -> bool:
-    decode = ATTRIBUTES.decode
+    decode = _TOLD.decode
     try:
-        events = [decode(value) for value in values.cells() if value]
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        events = [decode(value) for value in values.views() if value]
+        told = {
+            "id": pa.array([event.id for event in events], pa.string()),
+            "source": pa.array([event.source for event in events], pa.string()),
+            "type": pa.array([event.type for event in events], pa.string()),
+            "subject": pa.array([event.subject for event in events], pa.string()),
+            "time": _times([event.time for event in events]),
+        }
+    except (msgspec.DecodeError, UnicodeError, RecursionError, pa.ArrowException):
         return False
-    told = {
-        "id": [event.id for event in events],
-        "source": [event.source for event in events],
-        "type": [event.type for event in events],
-        "subject": [event.subject for event in events],
-        "time": list(map(microseconds, (event.time for event in events))),
-    }
     everything = accepted.true_count == len(accepted)
-    columns = columns | {"time": columns["time"].cast(pa.int64())}
     return all(
-        pa.array(told[name], type=columns[name].type).equals(
-            columns[name] if everything else columns[name].filter(accepted)
-        )
+        told[name].equals(columns[name] if everything else columns[name].filter(accepted))
         for name in FROM_VALUE
     )
+
+
+def _times(texts: list[str]) -> pa.TimestampArray:
+    """Return the times; raises ArrowInvalid for what is none, or is not in the form that events use."""
+    written = pa.array(texts, pa.string())
+    if pc.all(pc.match_substring_regex(written, _RFC_3339)).as_py() is False:
+        raise pa.ArrowInvalid("not RFC 3339")
+    return written.cast(_TIME)
