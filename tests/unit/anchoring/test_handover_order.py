@@ -13,6 +13,7 @@ from tests.unit.events.test_sharding import TOPIC, Founder, added, assigned
 from salus.anchoring.domain import Block, in_handover_order
 from salus.events.sharding import Sharding
 from salus.ledger.block import Handover, Header, Range, parse_block_origin
+from salus.ledger.key_periods import Keys
 from salus.ledger.merkle import EMPTY_ROOT
 from salus.ledger.note import NoteVerifier
 from salus.runtime.shard_keys import learn
@@ -108,7 +109,7 @@ async def test_the_chain_of_a_shard_that_is_added_is_anchored_once_its_key_is_kn
 
 def test_the_key_of_an_added_shard_is_learned_and_none_is_replaced() -> None:
     known = NoteVerifier.from_vkey(added(0).verifier_key)
-    keys = {0: known}
+    keys: dict[int, Keys] = {0: known}
     event = assigned(1, {1: (0, 1, 2)}, added(1))
 
     learn(keys, Sharding.of([Founder()], [(1, event)]))

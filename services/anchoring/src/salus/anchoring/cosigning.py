@@ -43,6 +43,10 @@ class Cosigning:
         self._shortfall: str | None = None
         self.answers = dict.fromkeys(self._witnesses, "not asked yet")
 
+    def go_by(self, policy: Policy) -> None:
+        """Go by another policy from the next checkpoint on: a witness's key took over, or was retired."""
+        self._policy = policy
+
     @property
     def missing(self) -> str:
         """A sentence on why the last checkpoint asked for is not final."""

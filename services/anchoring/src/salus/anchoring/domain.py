@@ -14,8 +14,9 @@ from salus.ledger.base import base64_of
 from salus.ledger.block import Header, check_succession, open_header, parse_block_origin
 from salus.ledger.checkpoint import Checkpoint, sign_checkpoint
 from salus.ledger.errors import LedgerError
+from salus.ledger.key_periods import Keys
 from salus.ledger.merkle import EMPTY_ROOT, leaf_hash
-from salus.ledger.note import NoteSigner, NoteVerifier
+from salus.ledger.note import Signers
 from salus.ledger.tiles import (
     ENTRIES,
     CompactRange,
@@ -54,12 +55,12 @@ class Append:
     edge: Edge
 
 
-def first_head(origin: str, signer: NoteSigner) -> Head:
+def first_head(origin: str, signer: Signers) -> Head:
     """Return the head of the empty log."""
     return _head(origin, signer, CompactRange(), {})
 
 
-def append(head: Head, edge: Edge, blocks: Sequence[Block], *, origin: str, signer: NoteSigner) -> Append:
+def append(head: Head, edge: Edge, blocks: Sequence[Block], *, origin: str, signer: Signers) -> Append:
     """Return the log with these headers at its end; deterministic, so that a repetition changes nothing.
 
     The headers must be the next ones of their chains (`open_next`).
@@ -78,9 +79,7 @@ def append(head: Head, edge: Edge, blocks: Sequence[Block], *, origin: str, sign
     return Append(_head(origin, signer, tree, chains), objects, Edge(tree, tiles))
 
 
-def open_next(
-    note: bytes, *, shard: int, before: tuple[Header, bytes] | None, verifier: NoteVerifier
-) -> Block:
+def open_next(note: bytes, *, shard: int, before: tuple[Header, bytes] | None, verifier: Keys) -> Block:
     """Return the header as the next block of its chain.
 
     Raises:
@@ -164,7 +163,7 @@ def decode_staging(data: bytes) -> dict[str, bytes]:
         raise HeadError(f"the staged objects cannot be read: {error}") from error
 
 
-def _head(origin: str, signer: NoteSigner, tree: CompactRange, chains: dict[str, Chain]) -> Head:
+def _head(origin: str, signer: Signers, tree: CompactRange, chains: dict[str, Chain]) -> Head:
     root = tree.root() if tree.size else EMPTY_ROOT
-    note = sign_checkpoint(Checkpoint(origin, tree.size, root), (signer,))
+    note = sign_checkpoint(Checkpoint(origin, tree.size, root), signer.at(tree.size))
     return Head(HEAD_FORMAT, tree.size, base64_of(root), chains, note.decode())

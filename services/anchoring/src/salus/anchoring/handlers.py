@@ -26,8 +26,9 @@ from salus.ledger.base import base64_of
 from salus.ledger.block import Header, open_header
 from salus.ledger.checkpoint import Checkpoint, parse_checkpoint
 from salus.ledger.errors import BlockError, LedgerError
+from salus.ledger.key_periods import Keys
 from salus.ledger.merkle import leaf_hash
-from salus.ledger.note import NoteSigner, NoteVerifier, split_note
+from salus.ledger.note import Signers, split_note
 from salus.ledger.tiles import tiles_for_append
 from salus.objects import AlreadyExistsError, ChangedError, ObjectsError
 
@@ -76,8 +77,8 @@ class Anchor:
         bucket: LogBucket,
         log: LogReader,
         origin: str,
-        signer: NoteSigner,
-        shards: Mapping[int, NoteVerifier],
+        signer: Signers,
+        shards: Mapping[int, Keys],
         entries_max: int = APPEND_ENTRIES_MAX,
         is_final: Callable[[bytes], bool] | None = None,
     ) -> None:
@@ -122,13 +123,17 @@ class Anchor:
 
         Raises:
             HeadError, ObjectsError: as `stand`. `standing` is None then, as the outcome may be unknown.
+        CryptoError: nobody signs, as the key is away or another took over; nothing was written.
         """
         standing = self.standing or await self.stand()
         blocks = await self._new_blocks(standing.head)
         if not blocks:
             return 0
         self.standing = None
-        ready = domain.append(standing.head, standing.edge, blocks, origin=self._origin, signer=self._signer)
+        # A key may be in an HSM, which takes its time.
+        ready = await asyncio.to_thread(
+            domain.append, standing.head, standing.edge, blocks, origin=self._origin, signer=self._signer
+        )
         try:
             await self._commit(ready, standing.etag, blocks)
         except ChangedError:
@@ -197,7 +202,7 @@ class Anchor:
         return Published(Head(head.format, shown.size, base64_of(shown.root), {}, note.decode()))
 
     async def _create(self) -> tuple[Head, str]:
-        head = domain.first_head(self._origin, self._signer)
+        head = await asyncio.to_thread(domain.first_head, self._origin, self._signer)
         try:
             return head, await self._bucket.create_head(head)
         except AlreadyExistsError:
@@ -276,10 +281,10 @@ async def _nobody_waits() -> None:
     """Do nothing."""
 
 
-def open_any(note: bytes, shards: Mapping[int, NoteVerifier]) -> Header:
+def open_any(note: bytes, shards: Mapping[int, Keys]) -> Header:
     """Return the header that one of the shards signed; raises BlockError."""
     origin = note.partition(b"/block/")[0].decode(errors="replace")
-    for verifier in shards.values():
-        if verifier.name == origin:
-            return open_header(note, verifier)
+    for keys in shards.values():
+        if keys.name == origin:
+            return open_header(note, keys)
     raise BlockError("origin", "no shard of this network")

@@ -12,7 +12,8 @@ from salus.archive.head import HEAD_KEY, Head, encode_head, open_head
 from salus.archive.log import CHECKPOINT_KEY, LogReader
 from salus.ledger.checkpoint import Checkpoint, open_checkpoint
 from salus.ledger.errors import LedgerError
-from salus.ledger.note import NoteVerifier, add_signatures, split_note
+from salus.ledger.key_periods import Keys
+from salus.ledger.note import add_signatures, split_note
 from salus.ledger.tiles import TileRef
 from salus.objects import AlreadyExistsError, ChangedError, NotFoundError, ObjectStore
 
@@ -31,9 +32,9 @@ class _Shown:
 class LogBucket:
     """Reads and writes the log; every write may be repeated, and every order of crashes leaves it whole."""
 
-    def __init__(self, objects: ObjectStore, verifier: NoteVerifier) -> None:
+    def __init__(self, objects: ObjectStore, log: Keys) -> None:
         self._objects = objects
-        self._verifier = verifier
+        self._keys = log
         self._published: _Shown | None = None
 
     async def load_head(self) -> tuple[Head, str] | None:
@@ -46,7 +47,7 @@ class LogBucket:
             data, etag = await self._objects.get_with_etag(HEAD_KEY)
         except NotFoundError:
             return None
-        return open_head(data, self._verifier), etag
+        return open_head(data, self._keys), etag
 
     async def create_head(self, head: Head) -> str:
         """Write the first head; raises AlreadyExistsError if another process was quicker."""
@@ -146,6 +147,6 @@ class LogBucket:
 
     def _open(self, note: bytes) -> Checkpoint:
         try:
-            return open_checkpoint(note, self._verifier)[0]
+            return open_checkpoint(note, self._keys)[0]
         except LedgerError as error:
             raise HeadError(f"the published checkpoint cannot be trusted: {error}") from error

@@ -16,6 +16,7 @@ from salus.anchoring.tracing import LINKS_MAX, appending, continuing
 from salus.archive.errors import ArchiveError, HeadError
 from salus.archive.receipts import RecordPosition
 from salus.client import ClientError
+from salus.crypto.errors import CryptoError
 from salus.messaging import MessagingError
 from salus.objects import ObjectsError
 
@@ -89,7 +90,7 @@ class Runner:
             try:
                 await self._round()
                 pause_s = PAUSE_FIRST_S
-            except (ObjectsError, HeadError) as error:
+            except (ObjectsError, HeadError, CryptoError) as error:
                 self._say(f"{type(error).__name__}: {error}")
                 await asyncio.sleep(pause_s)
                 pause_s = min(PAUSE_MAX_S, 2 * pause_s)

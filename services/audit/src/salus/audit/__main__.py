@@ -29,8 +29,8 @@ from salus.runtime.background import background
 from salus.runtime.identity_view import open_identity_view
 from salus.runtime.live_keys import WatchedNetwork
 from salus.runtime.network import Network
-from salus.runtime.shard_keys import follow_shards
 from salus.runtime.service import Check, create_app, serve, wait_for
+from salus.runtime.shard_keys import follow_shards
 from salus.runtime.telemetry import set_up
 
 AUDIENCE = "salus:audit"

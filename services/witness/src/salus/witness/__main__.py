@@ -18,9 +18,9 @@ from salus.ledger.cosignature import CosignatureSigner
 from salus.runtime.background import background
 from salus.runtime.service import create_app, serve
 from salus.runtime.telemetry import set_up
+from salus.witness.adapters.following import FollowedFiles
 from salus.witness.adapters.sqlite import SqliteMemory
 from salus.witness.api import witness_routes
-from salus.witness.adapters.following import FollowedFiles
 from salus.witness.handlers import Witness
 from salus.witness.settings import Settings, read_logs
 

@@ -38,9 +38,7 @@ class Block:
     note: bytes
 
 
-def verify_header(
-    note: bytes, *, shard: int, height: int, verifier: Keys, previous: bytes | None
-) -> Block:
+def verify_header(note: bytes, *, shard: int, height: int, verifier: Keys, previous: bytes | None) -> Block:
     """Return the block of a header note that may stand after `previous`, the note before it.
 
     Raises:
