@@ -28,7 +28,7 @@ from salus.ledger.block import (
     whole_milliseconds,
 )
 from salus.ledger.merkle import leaf_hash, root_of
-from salus.sequencer.duplicates import DuplicateWindow, fingerprint
+from salus.sequencer.duplicates import DuplicateWindow, fingerprints
 from salus.sequencer.errors import ReplayedOffsetError
 
 MILLISECOND = timedelta(milliseconds=1)
@@ -249,11 +249,10 @@ def _columns(
 def _without_duplicates(verdicts: Sequence[Verdict], window: DuplicateWindow) -> list[Verdict]:
     """Return the verdicts in which an accepted pair of source and id is not accepted again."""
     duplicate = RejectedError(Reason.DUPLICATE, "source and id were accepted before")
+    envelopes = [verdict.event.envelope for verdict in verdicts if isinstance(verdict, Judged)]
+    pairs = iter(fingerprints((envelope.source, envelope.id) for envelope in envelopes))
     final = [
-        duplicate
-        if isinstance(verdict, Judged)
-        and not window.admit(fingerprint(verdict.event.envelope.source, verdict.event.envelope.id))
-        else verdict
+        duplicate if isinstance(verdict, Judged) and not window.admit(next(pairs)) else verdict
         for verdict in verdicts
     ]
     window.end_block()

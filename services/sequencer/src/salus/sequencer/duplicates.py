@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections import deque
-from hashlib import sha256
+from collections.abc import Iterable
+
+from salus.ledger.hashing import hash_each
 
 # The pair is kept as this many bytes of its SHA-256. A false duplicate among a million pairs has a
 # chance of 2^-80 a record, and to bring one about for somebody else's id takes a second preimage.
 FINGERPRINT_BYTES = 15
 
 
-def fingerprint(source: str, id: str) -> bytes:  # noqa: A002  # the CloudEvents attribute's name
-    """Return what stands for the pair; a line feed parts them, which no source (a DID) can hold."""
-    return sha256(f"{source}\n{id}".encode()).digest()[:FINGERPRINT_BYTES]
+def fingerprints(pairs: Iterable[tuple[str, str]]) -> list[bytes]:
+    """Return what stands for each pair of source and id; a line feed parts them, which no DID can hold."""
+    hashes = hash_each(b"", [f"{source}\n{id_}".encode() for source, id_ in pairs])
+    return [digest[:FINGERPRINT_BYTES] for digest in hashes]
 
 
 class DuplicateWindow:

@@ -15,7 +15,7 @@ from salus.ledger.errors import BlockError
 from salus.ledger.key_periods import Keys
 from salus.ledger.merkle import leaf_hash
 from salus.sequencer.domain import Cursor, Partition, Rejection, Tip
-from salus.sequencer.duplicates import DuplicateWindow, fingerprint
+from salus.sequencer.duplicates import DuplicateWindow, fingerprints
 from salus.sequencer.errors import ArchiveDamagedError, LogTruncatedError, RecordsLostError
 from salus.sequencer.ports import Announcement, Archive, LogReader
 
@@ -170,7 +170,7 @@ async def _accepted_pairs(archive: Archive, shard: Shard, header: Header) -> lis
         raise ArchiveDamagedError(f"body {header.height} of shard {shard.id}: {error}") from error
     table = table.filter(pc.equal(table["status"], ACCEPTED))
     pairs = zip(table["source"].to_pylist(), table["id"].to_pylist(), strict=True)
-    return [fingerprint(source, id_) for source, id_ in pairs]
+    return fingerprints(pairs)
 
 
 async def read_body(archive: Archive, shard: Shard, header: Header) -> bytes:
