@@ -33,6 +33,8 @@ FORMAT = "salus-scrub/1"
 FINDINGS_MAX = 1000
 SAVE_EVERY = timedelta(seconds=30)
 PAUSE_S = 5.0
+# Kafka is away, or the network has no topic for it.
+RETELL_AFTER = timedelta(seconds=30)
 # What the log's objects look like while they are replaced is looked at again after this long.
 CONFIRM_S = 5.0
 # Found at a pass's end; those about blocks were found on the way, those about the log before. A listing takes
@@ -96,7 +98,7 @@ class Scrubber:
         self._with = scrubbing
         self._state = State()
         self._etag: str | None = None
-        self._saved = datetime.min.replace(tzinfo=UTC)
+        self._saved = self._quiet_until = datetime.min.replace(tzinfo=UTC)
 
     async def run(self) -> None:
         """Scrub until cancelled; what is away is waited for."""
@@ -208,6 +210,8 @@ class Scrubber:
         """Note where it stands now and then, and tell what is not told yet."""
         if soon or _now() - self._saved >= SAVE_EVERY:
             await self._save()
+        if not soon and _now() < self._quiet_until:
+            return
         for known in self._state.known:
             if known.counts and not known.told:
                 await self._save()
@@ -220,6 +224,7 @@ class Scrubber:
             await self._with.alarms.raise_alarm(known.finding, event_id=known.id)
         except (MessagingError, ClientError) as error:
             _log.warning("damage could not be told", error=str(error))
+            self._quiet_until = _now() + RETELL_AFTER
             return False
         now_known = tuple(
             msgspec.structs.replace(k, told=True) if k.id == known.id else k for k in self._state.known
