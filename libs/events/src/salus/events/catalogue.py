@@ -437,6 +437,39 @@ class DamageFound(EventData):
     row: Count | None = None
 
 
+SigningRole = Literal["sequencer", "log", "witness"]
+NoteKey = Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
+"""A C2SP verifier key; one of ML-DSA-44 has some 1,800 characters."""
+
+
+@_network_event("salus.network.key-rotated.v1", owner=Owner.OPERATOR, subject_field="name")
+class KeyRotated(EventData):
+    """A shard's sequencer, the log or a witness also signs with this key, from this position on.
+
+    `name` is the key's name; `first` a height of the shard, or a size of the log. Until the key before is
+    retired both may sign.
+    """
+
+    name: Text
+    role: SigningRole
+    verifier_key: NoteKey
+    first: Count
+
+
+@_network_event("salus.network.key-retired.v1", owner=Owner.OPERATOR, subject_field="name")
+class KeyRetired(EventData):
+    """From this position on this key signs no longer; what it signed before stays as it was.
+
+    `end` is the first height of the shard, or size of the log, at which its signature counts for nothing.
+    """
+
+    name: Text
+    role: SigningRole
+    verifier_key: NoteKey
+    end: Count
+    reason: Literal["rotated", "compromised", "lost"]
+
+
 # --- ledger announcements -------------------------------------------------------------------------
 
 

@@ -387,6 +387,30 @@ def _damage_found(data: c.DamageFound) -> Facts:
     )
 
 
+@describes(c.KeyRotated)
+def _key_rotated(data: c.KeyRotated) -> Facts:
+    return Facts(
+        activity=Activity.LEDGER_MOVED,
+        action="U",
+        severity=Severity.HIGH,
+        summary=f"{data.name} signs with another key from {data.first} on.",
+        object=data.name,
+        object_kind="signing-key",
+    )
+
+
+@describes(c.KeyRetired)
+def _key_retired(data: c.KeyRetired) -> Facts:
+    return Facts(
+        activity=Activity.LEDGER_MOVED,
+        action="U",
+        severity=Severity.CRITICAL if data.reason == "compromised" else Severity.HIGH,
+        summary=f"A key of {data.name} signs no longer from {data.end} on: {data.reason}.",
+        object=data.name,
+        object_kind="signing-key",
+    )
+
+
 # --- ledger announcements: not leaves today, described so that every type of the catalogue is ----------
 
 
