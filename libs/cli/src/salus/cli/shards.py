@@ -41,7 +41,7 @@ IdentityUrl = Annotated[
 def list_shards(as_json: Json = False) -> None:
     """List the shards: what each is assigned, how far it has sealed it, and what it waits for."""
     platform = running_platform()
-    assignment, standings = asyncio.run(_look(platform))
+    assignment, standings = asyncio.run(look(platform))
     if as_json:
         emit(_described(assignment, standings))
         return
@@ -109,12 +109,12 @@ def assign(  # an operator's choices
     signer = signer_of(platform, as_name, key)
     with narration(quiet=as_json) as narrator:
         assignment, standings = asyncio.run(
-            _assign_here(platform, signer, count, move or [], wait=wait, narrator=narrator)
+            assign_on(platform, signer, count, move or [], wait=wait, narrator=narrator)
         )
     _say(assignment, standings, as_json=as_json)
 
 
-async def _assign_here(  # the choices of one command
+async def assign_on(  # the choices of one command
     platform: Platform,
     signer: LocalSigner,
     count: int | None,
@@ -123,6 +123,11 @@ async def _assign_here(  # the choices of one command
     wait: bool,
     narrator: Narrator,
 ) -> tuple[Assignment, dict[int, Standing | None]]:
+    """Assign on the platform that runs, with a sequencer for each shard; `wait`: until all is handed over.
+
+    Raises:
+        CommandError: there is nothing to change, identity refuses, or it takes longer than SETTLED_S_MAX.
+    """
     before = Assignment.of((await call(platform, "identity", "GET", "/shards")).json())
     homes = _homes(before, count, moves)
     narrator.step("starting the sequencers that are new")
@@ -134,7 +139,7 @@ async def _assign_here(  # the choices of one command
     assignment = Assignment.of(answer.json())
     if wait:
         await _wait(platform, assignment, narrator)
-    return assignment, (await _look(platform))[1]
+    return assignment, (await look(platform))[1]
 
 
 async def _assign_elsewhere(
@@ -214,7 +219,8 @@ async def _wait(platform: Platform, assignment: Assignment, narrator: Narrator) 
         raise CommandError(Exit.NO, f"{sentence}; {why or 'does every sequencer run? `salus shard list`'}")
 
 
-async def _look(platform: Platform) -> tuple[Assignment, dict[int, Standing | None]]:
+async def look(platform: Platform) -> tuple[Assignment, dict[int, Standing | None]]:
+    """Return the assignment in force and where each shard is; None for a sequencer that does not answer."""
     assignment = Assignment.of((await call(platform, "identity", "GET", "/shards")).json())
     return assignment, await _standings(platform, assignment)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -211,7 +211,7 @@ class Platform:
             else:
                 return
 
-    async def add_shards(self, shards: Iterable[int]) -> None:
+    async def add_shards(self, shards: Collection[int]) -> None:
         """Give each of these shards a key, a place in network.json and a sequencer that awaits partitions.
 
         Raises:

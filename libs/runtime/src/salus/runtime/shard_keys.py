@@ -7,6 +7,7 @@ import asyncio
 import structlog
 
 from salus.events.sharding import Sharding
+from salus.ledger.key_periods import Keys
 from salus.ledger.note import NoteVerifier
 from salus.messaging import MessagingError
 from salus.runtime.identity_view import open_identity_view
@@ -17,7 +18,7 @@ LOOK_EVERY_S = 1.0
 _log = structlog.get_logger()
 
 
-async def follow_shards(bootstrap: str, network: Network, keys: dict[int, NoteVerifier]) -> None:
+async def follow_shards(bootstrap: str, network: Network, keys: dict[int, Keys]) -> None:
     """Add the key of every shard that is added, by its id, until cancelled.
 
     While the broker is away nothing is learned, and what is known stays. A key that network.json names is
@@ -35,7 +36,7 @@ async def follow_shards(bootstrap: str, network: Network, keys: dict[int, NoteVe
             await asyncio.sleep(LOOK_EVERY_S)
 
 
-def learn(keys: dict[int, NoteVerifier], sharding: Sharding) -> None:
+def learn(keys: dict[int, Keys], sharding: Sharding) -> None:
     """Add the keys of added shards that are not known yet."""
     for shard, added in sharding.added.items():
         if shard not in keys:

@@ -54,7 +54,9 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
         )
         partitions: Sequence[tuple[str, int]] = network.topic_partitions(IDENTITY_TOPIC)
         follower = await stack.enter_async_context(
-            open_follower(kafka, store=store, identity=ring, contracts=[PARTIES, SHARDS], partitions=partitions)
+            open_follower(
+                kafka, store=store, identity=ring, contracts=[PARTIES, SHARDS], partitions=partitions
+            )
         )
         parties = ContractHost(PARTIES, follower=follower, store=store, publisher=publisher)
         shards = ContractHost(SHARDS, follower=follower, store=store, publisher=publisher)

@@ -109,13 +109,13 @@ def handover_block(  # noqa: PLR0913  # what is handed over, and by which knowle
     ring: KeyRing,
     now: datetime,
 ) -> Draft:
-    """Return the block, without records, that takes and gives; it is not before the blocks that gave."""
+    """Return the block, without records, that takes and gives."""
     starts = {**cursor.next, **{take.at: take.offset for take in takes}}
     took = [Handover("took", *take.at, take.offset, take.block.block_origin) for take in takes]
     gave = [Handover("gave", *at, starts[at], _origin_of(at, sharding.now, sharding.origins)) for at in given]
     return Draft(
         height=cursor.height,
-        time=max([block_time(now, ring=ring, cursor=cursor), *(take.block.time for take in takes)]),
+        time=block_time(now, ring=ring, cursor=cursor),
         root=EMPTY_ROOT,
         leaves=0,
         accepted=0,
