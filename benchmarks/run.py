@@ -3,8 +3,10 @@
     make bench                      # about 15 minutes on two cores
     make bench BENCH=--quick        # the same with small sizes, in about three; its figures mean little
     make bench BENCH="drain steady" # some of them
+    make bench BENCH=--record       # all, and what came out goes into docs/performance.md
 
-Each benchmark's line of JSON and its plot are kept in benchmarks/results/; docs/performance.md explains them.
+Each benchmark's line of JSON and its plot are kept in benchmarks/results/latest/; with --record in
+benchmarks/results/, which is committed. docs/performance.md says what they mean.
 The benchmarks themselves are in `salus.cli.bench`, so that an installed `salus` has them as well.
 """
 
@@ -16,9 +18,11 @@ import signal
 import subprocess
 import sys
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from record import record
 from rich.console import Console
 from rich.table import Table
 
@@ -54,25 +58,32 @@ SUITE = (
 
 
 def main() -> int:
-    """Run what was asked for; 0 if everything ran, whether or not the goals were reached."""
+    """Run what was asked for; return 0 if everything ran, whether or not the goals were reached."""
     parser = argparse.ArgumentParser(description="Run the benchmarks.")
     parser.add_argument("names", nargs="*", help="drain, steady, receipt, fsck, tiles; all without it")
     parser.add_argument("--quick", action="store_true", help="small sizes: does it work?")
+    parser.add_argument("--record", action="store_true", help="into docs/performance.md; all, or none")
     asked = parser.parse_args()
+    if asked.record and (asked.names or asked.quick):
+        parser.error("--record is of the whole suite with its full sizes")
     chosen = [bench for bench in SUITE if not asked.names or bench.command[0] in asked.names]
-    RESULTS.mkdir(exist_ok=True)
-    outcomes = {bench.name: run(bench, quick=asked.quick) for bench in chosen}
+    place = RESULTS if asked.record else RESULTS / "latest"
+    place.mkdir(parents=True, exist_ok=True)
+    outcomes = {bench.name: run(bench, place, quick=asked.quick) for bench in chosen}
     show(outcomes)
-    return 0 if all(outcome is not None for outcome in outcomes.values()) else 1
+    ran = {name: outcome for name, outcome in outcomes.items() if outcome is not None}
+    if len(ran) < len(outcomes):
+        return 1
+    if asked.record:
+        record(ran, datetime.now(UTC).date().isoformat())
+    return 0
 
 
-def run(bench: Bench, *, quick: bool) -> dict[str, Any] | None:
+def run(bench: Bench, place: Path, *, quick: bool) -> dict[str, Any] | None:
     """Run one benchmark and keep its result; None if it failed, which it has told."""
-    place = RESULTS / ("quick" if quick else "")
-    place.mkdir(exist_ok=True)
     extra = bench.quick if quick else bench.full
     if bench.name == "drain-1":
-        flame = place / "sequencer-flame.svg" if quick else FLAME
+        flame = FLAME if place == RESULTS else place / FLAME.name
         extra = (*extra, "--flame", str(flame))
     plot = place / f"{bench.name}.svg"
     command = [str(SALUS), "bench", *bench.command, *extra, "--plot", str(plot), "--json"]

@@ -70,4 +70,5 @@ def _require_graph(path: Path, command: str, said: str) -> None:
     """See that there is a graph, and give it a title that does not name places on this machine."""
     if not path.exists():
         raise CommandError(Exit.NO, f"py-spy wrote nothing: {said[-300:]}")
-    path.write_text(path.read_text().replace(command, "A sequencer while it drains a backlog"))
+    graph = path.read_text().replace(command, "A sequencer while it drains a backlog")
+    path.write_text(graph.replace(sys.executable, "python"))
