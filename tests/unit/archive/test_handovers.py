@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-import pytest
+from datetime import UTC, datetime
 
+import pytest
+from tests.unit.events.test_sharding import added, assigned
+
+from salus.archive.body import BodyColumns, encode_body
 from salus.archive.check_log import LogState
+from salus.archive.deep import IdentityEvent, Judge
 from salus.archive.fsck import check_coverage
+from salus.archive.trust import Founder, Trust
+from salus.events.catalogue import PublicKey, ShardsAssigned
+from salus.events.did import LocalSigner, multibase_of
+from salus.events.envelope import encode_event
+from salus.ledger.block import Handover, Header, Range
 from salus.ledger.check_coverage import CoverageChecker, Span, Taking
+from salus.ledger.merkle import EMPTY_ROOT
 
 LAB = ("salus.lab.events", 0)
 SHARDS = {"net/shard/0": 0, "net/shard/1": 1}
@@ -49,3 +60,56 @@ def test_what_is_not_taken_yet_is_worth_knowing_and_no_error() -> None:
 
 def test_nothing_is_said_where_a_header_is_unknown() -> None:
     assert check_coverage([*moved()[1:], None], SHARDS, LogState()) == []
+
+
+CLINICAL = "salus.clinical.events"
+ROOT = LocalSigner.from_seed(b"R" * 32)
+KEY = PublicKey(ROOT.verification_method, multibase_of(ROOT.public_key), datetime(2026, 1, 1, tzinfo=UTC))
+
+
+def judge_of(event: ShardsAssigned, *, offset: int) -> Judge:
+    value = encode_event(event, id="1", source=ROOT.did, subject="net", time=datetime(2026, 6, 1, tzinfo=UTC))
+    founders = (Founder(0, "net/shard/0", {CLINICAL: (0, 1, 2)}),)
+    trust = Trust("-", {}, root_did=ROOT.did, root_key=KEY, founders=founders)
+    return Judge(trust, [IdentityEvent(offset, value)])
+
+
+def block(position: int, *gave: tuple[int, str]) -> Header:
+    return Header(
+        origin="net/shard/0",
+        height=4,
+        leaves=0,
+        root=EMPTY_ROOT,
+        previous=bytes(32),
+        time=datetime(2026, 6, 1, tzinfo=UTC),
+        accepted=0,
+        body_bytes=0,
+        body_sha256=bytes(32),
+        identity=("salus.identity.events", 0, position),
+        ranges=tuple(Range(CLINICAL, p, 5, 5) for p in range(3)),
+        handovers=tuple(Handover("gave", CLINICAL, p, 5, to) for p, to in gave),
+    )
+
+
+@pytest.mark.parametrize(
+    ("header", "complaints"),
+    [
+        (block(7), []),
+        (block(8, (1, "net/shard/1"), (2, "net/shard/1")), []),
+        (block(8, (1, "net/shard/1")), ["it keeps salus.clinical.events 2, which is shard 1's"]),
+        (block(7, (1, "net/shard/1")), ["it gives salus.clinical.events 1 to shard None"]),
+        (
+            block(8, (0, "net/shard/1"), (1, "net/shard/1"), (2, "net/shard/1")),
+            ["it gives salus.clinical.events 0 to shard 1"],
+        ),
+    ],
+)
+def test_a_deep_check_finds_what_goes_against_the_assignment_that_a_block_knew(
+    header: Header, complaints: list[str]
+) -> None:
+    judge = judge_of(assigned(1, {0: (0,), 1: (1, 2)}, added(1)), offset=7)
+
+    _, findings = judge.check(0, header, encode_body(BodyColumns()))
+
+    assert [(f.code, f.height) for f in findings] == [("handover-broken", 4)] * len(complaints)
+    assert [f.detail.partition(" by assignment")[0] for f in findings] == complaints

@@ -18,6 +18,7 @@ from salus.events.envelope import decode_event
 from salus.events.errors import Reason, RejectedError
 from salus.events.judging import judge_batch, verify_signature
 from salus.events.keyring import KeyRing
+from salus.events.sharding import Sharding
 from salus.events.signature import SIGNATURE_HEADER
 from salus.ledger.block import REJECTED_PREFIX, Header, open_header
 from salus.ledger.errors import BlockError
@@ -70,6 +71,7 @@ class Judge:
         if trust.root_did is None or trust.root_key is None:
             raise ValueError("the network file names no root of identity")
         self._trust = (trust.root_did, trust.root_key)
+        self._founders = trust.founders
         self._identities = identities
         self._folded = 0
         self._ring = KeyRing.rooted(did=trust.root_did, key=trust.root_key)
@@ -80,7 +82,8 @@ class Judge:
             self._ring = KeyRing.rooted(did=self._trust[0], key=self._trust[1])
             self._folded = 0
         while self._folded < len(self._identities) and self._identities[self._folded].offset < position:
-            self._ring.fold(decode_event(self._identities[self._folded].value))
+            event = self._identities[self._folded]
+            self._ring.fold(decode_event(event.value), offset=event.offset)
             self._folded += 1
         self._ring.position = position
         return self._ring
@@ -88,6 +91,7 @@ class Judge:
     def check(self, shard: int, header: Header, data: bytes) -> tuple[int, list[Finding]]:
         """Return how many rows could be judged again, and those whose verdict was another."""
         blamed = Blamed(shard, header)
+        strays = self._strays(shard, header)
         columns = columns_of_body(data)
         verdicts = self._verdicts(header, columns)
         found = [
@@ -100,7 +104,17 @@ class Judge:
             for row, verdict in verdicts.items()
             if verdict != columns["status"][row]
         ]
-        return len(verdicts), found
+        return len(verdicts), [*(blamed.finding("handover-broken", stray) for stray in strays), *found]
+
+    def _strays(self, shard: int, header: Header) -> list[str]:
+        """Return what the shard keeps, or gives, against the assignment that the block knew."""
+        sharding = Sharding.of(self._founders, self.ring_at(header.identity[2]).assignments)
+        holders = sharding.now.holders
+        given = {(h.topic, h.partition): sharding.shard_of(h.other) for h in header.handovers if h.way == "gave"}
+        goes_on = [(at, holders.get(at, shard)) for at in header.next_offsets]
+        kept = [f"it keeps {t} {p}, which is shard {home}'s" for (t, p), home in goes_on if home != shard]
+        wrong = [f"it gives {t} {p} to shard {to}" for (t, p), to in given.items() if to != holders.get((t, p))]
+        return [f"{what} by assignment {sharding.now.number}" for what in (*kept, *wrong)]
 
     def _verdicts(self, header: Header, columns: Columns) -> dict[int, str]:
         ring = self.ring_at(header.identity[2])

@@ -20,9 +20,15 @@ class _Log(msgspec.Struct):
     keys: list[dict[str, Any]] = []
 
 
-class _Shard(msgspec.Struct):
+class Founder(msgspec.Struct, frozen=True):
+    """A shard of network.json and the partitions that it seals in the beginning."""
+
     id: int
     origin: str
+    topics: dict[str, tuple[int, ...]] = {}
+
+
+class _Shard(Founder, frozen=True, kw_only=True):
     verifier_key: str
     keys: list[dict[str, Any]] = []
 
@@ -43,6 +49,7 @@ class Trust:
     """Verifier keys as text (so that it travels to other processes), and the root of identity.
 
     `keys` has, by origin, all keys of a log or shard that had several, as network.json lists them.
+    `founders` are its shards, with the partitions of the first assignment.
     """
 
     log_key: str
@@ -50,6 +57,7 @@ class Trust:
     root_did: str | None = None
     root_key: PublicKey | None = None
     keys: dict[str, Sequence[dict[str, Any]]] = field(default_factory=dict)
+    founders: tuple[Founder, ...] = ()
 
     @classmethod
     def from_network(cls, description: bytes) -> Trust:
@@ -68,6 +76,7 @@ class Trust:
             shard_keys={shard.id: shard.verifier_key for shard in network.shards},
             root_did=root.did if root else None,
             root_key=root.key if root else None,
+            founders=tuple(Founder(shard.id, shard.origin, shard.topics) for shard in network.shards),
             keys={network.log.origin: network.log.keys, **{of.origin: of.keys for of in network.shards}},
         )
         try:

@@ -68,7 +68,7 @@ def shard_of(watched: WatchedNetwork, shard_id: int) -> Shard:
     if shard_id not in shards:
         raise LookupError(f"{network.origin} has no shard {shard_id}: `salus shard assign` adds one")
     own = shards.pop(shard_id)
-    return replace(own, fellows=tuple(shards.values()))
+    return replace(own, fellows=tuple(shards.values()), described=lambda shard: watched.shards().get(shard))
 
 
 @asynccontextmanager

@@ -8,11 +8,12 @@ and since positions never go back, it is found by halving.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from salus.events.sharding import Sharding
 from salus.ledger.block import Header, header_key
+from salus.ledger.key_periods import Keys
 from salus.ledger.note import NoteVerifier
 from salus.sequencer.domain import Partition
 from salus.sequencer.errors import ArchiveDamagedError
@@ -38,15 +39,28 @@ class Chains:
 
     archive: Archive
     known: dict[int, Shard]
+    described: Callable[[int], Keys | None] = lambda _: None
     _tops: dict[int, int] = field(default_factory=dict)
     _headers: dict[tuple[int, int], Header] = field(default_factory=dict)
     _firsts: dict[tuple[int, int], int] = field(default_factory=dict)
+    _named: set[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._named = set(self.known)
 
     def know(self, sharding: Sharding) -> None:
-        """Take note of the shards that were added, whose keys the events hold."""
+        """Take note of the shards that were added, by the keys in the events.
+
+        Once network.json names such a shard its keys are those there, for they may be others by now.
+        """
         for shard, added in sharding.added.items():
-            if shard not in self.known:
-                verifier = NoteVerifier.from_vkey(added.verifier_key)
+            if shard not in self._named:
+                keys = self.described(shard)
+                if keys is not None:
+                    self._named.add(shard)
+                elif shard in self.known:
+                    continue
+                verifier = keys or NoteVerifier.from_vkey(added.verifier_key)
                 identity = next(iter(self.known.values())).identity
                 self.known[shard] = Shard(id=shard, verifier=verifier, partitions=(), identity=identity)
 
@@ -155,7 +169,7 @@ class Custody:
         return None
 
     async def _giving(self, holder: int, at: Partition, index: int, sharding: Sharding) -> Header | None:
-        """Return the block in which the holder gave the partition; till then it followed assignment `index`."""
+        """Return the block in which the holder gave the partition; `index` is the last assignment it knew."""
         epochs = sharding.epochs
         index += 1
         while index < len(epochs):

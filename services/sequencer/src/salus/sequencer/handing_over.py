@@ -55,7 +55,7 @@ class Lookout:
     def __post_init__(self) -> None:
         known = {shard.id: shard for shard in (self.shard, *self.shard.fellows)}
         self._founders = tuple(known.values())
-        self._custody = Custody(Chains(self.archive, known))
+        self._custody = Custody(Chains(self.archive, known, self.shard.described))
         self._sharding = Sharding.of(self._founders)
 
     def is_news(self, ring: KeyRing) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow.compute as pc
@@ -29,6 +29,7 @@ class Shard:
     """A chain: its id, its keys and the partitions of its beginning, all as in network.json.
 
     `fellows` are the network's other shards; what one of them gives away this one may have to take.
+    `described` returns the keys of a shard that network.json has come to name since.
     """
 
     id: int
@@ -36,6 +37,7 @@ class Shard:
     partitions: tuple[Partition, ...]
     identity: Partition
     fellows: tuple[Shard, ...] = ()
+    described: Callable[[int], Keys | None] = lambda _: None
 
     @property
     def origin(self) -> str:
