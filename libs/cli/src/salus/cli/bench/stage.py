@@ -114,7 +114,7 @@ async def preload(platform: Platform, narrator: Narrator, count: int, *, partiti
         return not alive
 
     try:
-        while not await until(done, deadline_s=STALL_S_MAX, period_s=1.0):
+        while not await until(done, deadline_s=STALL_S_MAX, period_s=2.0):
             continue
     finally:
         for loader in loaders:
