@@ -110,10 +110,14 @@ class Judge:
         """Return what the shard keeps, or gives, against the assignment that the block knew."""
         sharding = Sharding.of(self._founders, self.ring_at(header.identity[2]).assignments)
         holders = sharding.now.holders
-        given = {(h.topic, h.partition): sharding.shard_of(h.other) for h in header.handovers if h.way == "gave"}
+        given = {
+            (h.topic, h.partition): sharding.shard_of(h.other) for h in header.handovers if h.way == "gave"
+        }
         goes_on = [(at, holders.get(at, shard)) for at in header.next_offsets]
         kept = [f"it keeps {t} {p}, which is shard {home}'s" for (t, p), home in goes_on if home != shard]
-        wrong = [f"it gives {t} {p} to shard {to}" for (t, p), to in given.items() if to != holders.get((t, p))]
+        wrong = [
+            f"it gives {t} {p} to shard {to}" for (t, p), to in given.items() if to != holders.get((t, p))
+        ]
         return [f"{what} by assignment {sharding.now.number}" for what in (*kept, *wrong)]
 
     def _verdicts(self, header: Header, columns: Columns) -> dict[int, str]:

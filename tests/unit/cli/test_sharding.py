@@ -1,0 +1,108 @@
+"""Dealing partitions out to shards, and what `salus shard` says and refuses before it asks anybody."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from salus.cli.__main__ import run
+from salus.cli.sharding import Assignment, Standing, dealt, first_shards, parse_move, settled
+from salus.devkit.network import NetworkFolder, Plan
+from salus.ledger.policy import Policy
+
+CLINICAL = "salus.clinical.events"
+VIEW: dict[str, Any] = {
+    "epoch": 3,
+    "shards": [
+        {"id": 0, "origin": "net/shard/0", "topics": {CLINICAL: [0, 1]}},
+        {"id": 1, "origin": "net/shard/1", "topics": {CLINICAL: [2], "salus.consent.events": [0]}},
+    ],
+}
+
+
+def status(**changes: Any) -> dict[str, Any]:
+    sealed = [{"topic": CLINICAL, "partition": p, "next": 7, "lag": 0} for p in (0, 1)]
+    return {"epoch": 3, "ranges": sealed, "awaited": [], "trouble": None, "halted": None} | changes
+
+
+def test_what_identity_and_the_sequencers_answer_comes_together() -> None:
+    assignment = Assignment.of(VIEW)
+    second = status(
+        ranges=[{"topic": CLINICAL, "partition": 2, "next": 0, "lag": 0}],
+        awaited=[{"topic": "salus.consent.events", "partition": 0}],
+    )
+    standings = {0: Standing.of(status()), 1: Standing.of(second)}
+
+    assert assignment.topics_of(1) == {CLINICAL: [2], "salus.consent.events": [0]}
+    assert settled(assignment, standings) == {(CLINICAL, 0), (CLINICAL, 1), (CLINICAL, 2)}
+    assert settled(assignment, {0: None, 1: None}) == set()
+    assert Standing.of(status(halted="stopped", trouble="no matter")).trouble == "stopped"
+
+
+@given(
+    st.dictionaries(st.tuples(st.sampled_from("abc"), st.integers(0, 20)), st.integers(0, 3), min_size=1),
+    st.integers(1, 9),
+)
+def test_partitions_are_dealt_out_evenly(homes: dict[tuple[str, int], int], count: int) -> None:
+    shards = first_shards([0, 1, 2], count)
+    new = dealt(homes, shards)
+
+    assert len(shards) == len(set(shards)) == count
+    assert new.keys() == homes.keys()
+    for topic in "abc":
+        of = [shard for (t, _), shard in new.items() if t == topic]
+        assert max(map(of.count, shards)) - min(map(of.count, shards)) <= 1
+    assert dealt(new, shards) == new
+
+
+def test_shards_that_are_known_come_first_and_new_ones_have_new_ids() -> None:
+    assert first_shards([0, 1, 2], 2) == [0, 1]
+    assert first_shards([0, 4], 4) == [0, 4, 5, 6]
+
+
+@pytest.mark.parametrize(
+    "text", ["x", f"{CLINICAL}/0", f"{CLINICAL}=1", f"{CLINICAL}/a=1", f"{CLINICAL}/9=1", "/0=1"]
+)
+def test_a_move_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"form|no partition"):
+        parse_move(text, Assignment.of(VIEW).homes)
+
+
+def test_a_move_names_a_partition_and_a_shard() -> None:
+    assert parse_move(f"{CLINICAL}/2=0", Assignment.of(VIEW).homes) == ((CLINICAL, 2), 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "how many shards"),
+        (["3", "--identity", "http://x"], "belong together"),
+        (["3", "--directory", "x"], "belong together"),
+    ],
+)
+def test_what_is_not_understood_is_said(
+    arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["shard", "assign", *arguments]) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_a_shard_is_added_to_network_json_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = NetworkFolder(tmp_path)
+    folder.create(Plan())
+
+    assert run(["shard", "add", "--directory", str(tmp_path), "1"]) == 0
+    entry = folder.add_shard(1)
+    assert run(["shard", "add", "--directory", str(tmp_path), "1", "--json"]) == 0
+
+    shards = folder.read()["shards"]
+    assert [shard["id"] for shard in shards] == [0, 1]
+    assert shards[1] == entry
+    assert entry["topics"] == {}
+    assert folder.key_file("shard-1").exists()
+    assert entry["verifier_key"] in capsys.readouterr().out
+    assert "salus.local/dev/shard/1" in Policy.from_network(folder.file.read_bytes()).shards
