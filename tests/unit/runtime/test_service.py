@@ -8,7 +8,9 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from pydantic import BaseModel, ValidationError
+from sqlalchemy.exc import OperationalError
 
+from salus.runtime.migrating import DATABASE_AWAY
 from salus.runtime.problems import ProblemError
 from salus.runtime.service import Check, create_app
 from salus.runtime.settings import ServiceSettings
@@ -50,6 +52,26 @@ def app_with(**checks: Check) -> httpx.AsyncClient:
 
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
     return httpx.AsyncClient(transport=transport, base_url="http://test")
+
+
+@pytest.mark.parametrize(
+    ("away", "status", "code"), [(DATABASE_AWAY, 503, "unavailable"), ((), 500, "internal-error")]
+)
+async def test_a_database_that_is_away_is_no_fault_of_the_service(
+    away: tuple[type[Exception], ...], status: int, code: str
+) -> None:
+    app = create_app(SETTINGS, title="test", lifespan=nothing, checks={}, away=away)
+
+    @app.get("/people")
+    async def people() -> None:
+        raise OperationalError("SELECT name", {}, Exception("the patient's name"))
+
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+        answer = await http.get("/people")
+
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+    assert "name" not in answer.text
 
 
 async def test_a_service_with_all_its_parts_is_ready() -> None:

@@ -7,7 +7,11 @@ import asyncio
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection
+from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine
+
+# What the database layer raises when the server is away or ends the connection.
+DATABASE_AWAY = (OperationalError, InterfaceError)
 
 # Alembic's context is global to the process, so two databases cannot be upgraded in turns.
 _one_at_a_time = asyncio.Lock()

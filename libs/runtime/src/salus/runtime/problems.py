@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any
 
@@ -10,7 +11,6 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
-from sqlalchemy.exc import InterfaceError, OperationalError
 from starlette.exceptions import HTTPException
 
 from salus.client import ClientError
@@ -101,14 +101,14 @@ async def _unexpected(request: Request, error: Exception) -> JSONResponse:
     return problem_response(500, "internal-error", "the service failed; the cause is in its log")
 
 
-def install(app: FastAPI) -> None:
+def install(app: FastAPI, *, away: Iterable[type[Exception]] = ()) -> None:
     """Make every error of the app a problem document."""
     app.add_exception_handler(ProblemError, _problem)
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(MessagingError, _part_away)
     app.add_exception_handler(ClientError, _part_away)
-    app.add_exception_handler(OperationalError, _part_away)
-    app.add_exception_handler(InterfaceError, _part_away)
+    for error in away:
+        app.add_exception_handler(error, _part_away)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(Exception, _unexpected)

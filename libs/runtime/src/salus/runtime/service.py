@@ -37,20 +37,22 @@ RETRY_S = 1.0
 _log = structlog.get_logger()
 
 
-def create_app(
+def create_app(  # noqa: PLR0913  # what a service says of itself
     settings: ProcessSettings,
     *,
     title: str,
     checks: Mapping[str, Check],
     lifespan: Lifespan | None = None,
     streams: tuple[str, ...] = (),
+    away: tuple[type[Exception], ...] = (),
 ) -> FastAPI:
     """Return an app that answers /healthz, /readyz and /metrics; the service adds its own routes.
 
     Bodies are limited, but those of paths that begin with one of `streams`: there the service does it.
+    `away` are the errors that mean that the database is away; who has none need not load its library.
     """
     app = FastAPI(title=title, version=version(f"salus-{settings.service_name}"), lifespan=lifespan)  # type: ignore[arg-type]  # FastAPI takes both forms
-    problems.install(app)
+    problems.install(app, away=away)
     limit_bodies(app, streams=streams)
 
     @app.get("/healthz", tags=["operations"], summary="Is the process alive?")

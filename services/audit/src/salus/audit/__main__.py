@@ -28,6 +28,7 @@ from salus.runtime.auth import Authenticator
 from salus.runtime.background import background
 from salus.runtime.identity_view import open_identity_view
 from salus.runtime.live_keys import WatchedNetwork
+from salus.runtime.migrating import DATABASE_AWAY
 from salus.runtime.network import Network
 from salus.runtime.service import Check, create_app, serve, wait_for
 from salus.runtime.shard_keys import follow_shards
@@ -102,7 +103,7 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
             "archive": ledger.ping,
             "ledger": follower.check,
         }
-        app = create_app(settings, title="Salus audit", checks=checks)
+        app = create_app(settings, title="Salus audit", checks=checks, away=DATABASE_AWAY)
         reading = Reading(
             trail=trail,
             around=around,

@@ -33,6 +33,7 @@ from salus.runtime.contract import Contract, ContractHost
 from salus.runtime.fold import open_fold_store, open_follower
 from salus.runtime.identity_view import IdentityView, open_identity_view
 from salus.runtime.keys import load_signer
+from salus.runtime.migrating import DATABASE_AWAY
 from salus.runtime.network import Network
 from salus.runtime.publishing import open_publisher
 from salus.runtime.service import Check, create_app, serve, wait_for
@@ -87,7 +88,7 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
 def _app(
     settings: Settings, world: World, *, checks: Mapping[str, Check], authenticate: Authenticator
 ) -> FastAPI:
-    app = create_app(settings, title="Salus consent", checks=checks)
+    app = create_app(settings, title="Salus consent", checks=checks, away=DATABASE_AWAY)
     shared = api.Api(world=world, authenticate=authenticate, now=now)
     app.include_router(api.routes(shared))
     app.include_router(fhir_api.routes(shared))

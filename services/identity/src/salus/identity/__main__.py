@@ -24,6 +24,7 @@ from salus.runtime.contract import Contract, ContractHost
 from salus.runtime.fold import open_fold_store, open_follower
 from salus.runtime.identity_view import IDENTITY_TOPIC, open_identity_view
 from salus.runtime.keys import load_signer
+from salus.runtime.migrating import DATABASE_AWAY
 from salus.runtime.network import Network
 from salus.runtime.publishing import open_publisher
 from salus.runtime.service import Check, create_app, serve, wait_for
@@ -67,7 +68,7 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
             "database": store.ping,
             "fold": follower.check,
         }
-        app = create_app(settings, title="Salus identity", checks=checks)
+        app = create_app(settings, title="Salus identity", checks=checks, away=DATABASE_AWAY)
         authenticate = Authenticator(ring, audience=AUDIENCE)
         app.include_router(routes(world=world, authenticate=authenticate, now=now))
         app.include_router(shard_routes(shards, network, authenticate=authenticate))

@@ -20,6 +20,7 @@ from salus.runtime.background import background
 from salus.runtime.fold import open_fold_store, open_follower
 from salus.runtime.identity_view import open_identity_view
 from salus.runtime.keys import load_signer
+from salus.runtime.migrating import DATABASE_AWAY
 from salus.runtime.network import Network
 from salus.runtime.publishing import open_publisher
 from salus.runtime.service import Check, create_app, serve, wait_for
@@ -86,7 +87,9 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
             "objects": partial(_answers, objects),
             "keys": partial(_answers, keys),
         }
-        app = create_app(settings, title="Salus storage", checks=checks, streams=(OBJECTS_PATH,))
+        app = create_app(
+            settings, title="Salus storage", checks=checks, away=DATABASE_AWAY, streams=(OBJECTS_PATH,)
+        )
         install(app)
         desk = Desk(
             subjects=subjects,

@@ -23,7 +23,7 @@ from sqlalchemy import (
     or_,
     select,
 )
-from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from salus.audit.domain.directory import Directory, KnownConsent, KnownParty
@@ -31,7 +31,7 @@ from salus.audit.domain.entry import TrailEntry
 from salus.audit.domain.search import Found, Question, Visibility
 from salus.audit.ports import OutOfReachError, Tip
 from salus.events.catalogue import SubjectRegistered, type_of
-from salus.runtime.migrating import migrate
+from salus.runtime.migrating import DATABASE_AWAY, migrate
 
 # Databases limit the parameters of one statement.
 PARAMETERS_MAX = 500
@@ -232,7 +232,7 @@ async def open_trail(url: str) -> AsyncIterator[SqlTrail]:
 def _within_reach() -> Iterator[None]:
     try:
         yield
-    except (OperationalError, InterfaceError) as error:
+    except DATABASE_AWAY as error:
         # The statement and its values stay out of the message: they may say who did what.
         raise OutOfReachError(f"the database: {type(error.orig).__name__}") from error
 
