@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from salus.archive.replay import SealedRecord
-from salus.cli.refilling import FILLER_HEADER, is_same
+from salus.archive.replay import RESTORED_HEADER, SealedRecord
+from salus.cli.refilling import is_same
 from salus.ledger.block import NO_DIGEST
 from salus.ledger.merkle import leaf_hash
 from salus.messaging import Record
@@ -24,7 +24,7 @@ def record(value: bytes | None, **headers: bytes) -> Record:
     return Record(topic="t", partition=0, offset=7, timestamp_ms=0, key=b"s", value=value, headers=named)
 
 
-FILLER = record(None, **{FILLER_HEADER: b"no-record"})
+FILLER = record(None, **{RESTORED_HEADER: b"no-record"})
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from tests.unit.sequencer.world import (
     signed,
 )
 
+from salus.archive.replay import RESTORED_HEADER
 from salus.events.catalogue import DocumentRegistered, KeyRevoked, RoleGranted
 from salus.events.signature import SIGNATURE_HEADER, sign_values
 from salus.ledger.block import body_key
@@ -27,6 +28,7 @@ from salus.objects.memory import MemoryObjects
 from salus.sequencer.adapters.memory import MemoryClock
 from salus.sequencer.errors import (
     ArchiveDamagedError,
+    LogReplacedError,
     LogTruncatedError,
     RecordsLostError,
 )
@@ -385,6 +387,57 @@ async def test_a_topic_that_was_created_anew_stops_the_sequencer() -> None:
 
     with pytest.raises(LogTruncatedError):
         await run(world.sequencer(), asyncio.Event())
+
+
+async def sealed_and_created_anew() -> World:
+    """Three records are sealed; then the topic is another one, with as many records and more."""
+    world = World.with_hospital()
+    for number in range(3):
+        world.publish(document(number) if number < 2 else b"garbage")
+    await world.seal_everything()
+    world.topics.partitions[CLINICAL, 0].clear()
+    for number in range(10, 15):
+        world.publish(document(number))
+    return world
+
+
+async def test_a_topic_that_was_created_anew_and_has_grown_stops_the_sequencer() -> None:
+    world = await sealed_and_created_anew()
+
+    with pytest.raises(LogReplacedError, match=f"{CLINICAL} 0: the record at offset 2"):
+        await run(world.sequencer(), asyncio.Event())
+
+
+async def test_a_topic_that_was_filled_again_from_the_ledger_is_the_same() -> None:
+    world = World.with_hospital()
+    world.publish(document(1))
+    world.publish(b"garbage")
+    await world.seal_everything()
+    world.topics.partitions[CLINICAL, 0].pop()
+    world.publish(None, headers=[(RESTORED_HEADER, b"rejected:missing-signature")])
+    world.publish(document(2))
+    await world.seal_everything()
+
+    assert world.statuses()[CLINICAL, 0, 2] == "accepted"
+
+
+async def test_only_a_rejected_record_may_be_replaced_by_what_stands_for_it() -> None:
+    world = World.with_hospital()
+    world.publish(document(1))
+    await world.seal_everything()
+    world.topics.partitions[CLINICAL, 0].pop()
+    world.publish(None, headers=[(RESTORED_HEADER, b"accepted")])
+
+    with pytest.raises(LogReplacedError):
+        await run(world.sequencer(), asyncio.Event())
+
+
+async def test_what_retention_removed_is_not_compared() -> None:
+    world = await sealed_and_created_anew()
+    world.topics.beginnings[CLINICAL, 0] = 3
+    await world.seal_everything()
+
+    assert world.statuses()[CLINICAL, 0, 4] == "accepted"
 
 
 async def test_a_last_header_that_nobody_signed_stops_the_sequencer() -> None:

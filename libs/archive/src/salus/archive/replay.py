@@ -30,6 +30,9 @@ HEADERS_AT_ONCE = 64
 # Bodies read ahead while one is being used; each may take tens of megabytes.
 BODIES_AHEAD = 3
 
+# Of a record that was put where one without a value stood, or none, when a topic was filled again: why.
+RESTORED_HEADER = "salus-restored"
+
 Partition = tuple[str, int]
 
 

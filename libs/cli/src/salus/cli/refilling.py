@@ -10,14 +10,12 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
-from salus.archive.replay import SealedBlock, SealedRecord
+from salus.archive.replay import RESTORED_HEADER, ReplayError, SealedBlock, SealedRecord
 from salus.events.signature import SIGNATURE_HEADER
 from salus.ledger.block import NO_DIGEST
 from salus.ledger.merkle import leaf_hash
 from salus.messaging import Position, Producer, Reader, Record
 
-# Says why a record without a value stands where another one stood.
-FILLER_HEADER = "salus-restored"
 # The client library refuses a record that has neither key nor value.
 FILLER_KEY = b"salus-restored"
 UNACKNOWLEDGED_MAX = 1000
@@ -87,10 +85,13 @@ class Refill:
 
         Raises:
             OtherRecordError: a topic holds something else, or somebody else appends to it now.
+            ReplayError: the block is of a partition that this was not given.
             MessagingError: the broker does not take or give a record.
         """
         for record in block.records():
             at = record.topic, record.partition
+            if at not in self._ends:
+                raise ReplayError(f"network.json has no shard for {record.topic} {record.partition}")
             if record.offset >= self._ends[at]:
                 await self._append(record)
             elif record.offset >= self._begins[at]:
@@ -108,7 +109,7 @@ class Refill:
         headers = (
             (SIGNATURE_HEADER, record.signature)
             if record.value is not None and record.signature is not None
-            else (FILLER_HEADER, (record.status or "no-record").encode())
+            else (RESTORED_HEADER, (record.status or "no-record").encode())
         )
         acknowledged = await self._producer.enqueue(
             record.topic,
@@ -131,7 +132,7 @@ class Refill:
 
 def is_same(found: Record | None, sealed: SealedRecord) -> bool:
     """Tell whether what a topic has at an offset is what the ledger says, or stands for it."""
-    filler = found is not None and found.value is None and found.header(FILLER_HEADER) is not None
+    filler = found is not None and found.value is None and found.header(RESTORED_HEADER) is not None
     if sealed.digest is None:
         return found is None or filler
     if found is None:

@@ -51,6 +51,16 @@ class LogTruncatedError(HaltError):
         self.end = end
 
 
+class LogReplacedError(HaltError):
+    """A topic has another record where the last sealed one stood: it was created anew and has grown."""
+
+    def __init__(self, *, topic: str, partition: int, offset: int) -> None:
+        super().__init__(f"{topic} {partition}: the record at offset {offset} is not the one that was sealed")
+        self.topic = topic
+        self.partition = partition
+        self.offset = offset
+
+
 class ReplayedOffsetError(HaltError):
     """The log handed out a record that is already sealed, or handed records out of order."""
 

@@ -32,6 +32,7 @@ from salus.sequencer.ports import (
     Offload,
 )
 from salus.sequencer.restoring import Chain, Shard, announcement_of, require_nothing_lost, restore
+from salus.sequencer.same_log import require_same_log
 
 LAG_ANSWER_S_MAX = 2.0
 # Clocks are corrected by less than this all the time.
@@ -120,8 +121,13 @@ async def run(sequencer: Sequencer, stop: Stop) -> None:
 
 
 async def restored(sequencer: Sequencer) -> Chain:
-    """Return the chain as the archive has it; its last block is announced once more."""
+    """Return the chain as the archive has it; its last block is announced once more.
+
+    Raises:
+        HaltError: the archive is damaged, or the log is another one than was sealed.
+    """
     chain = await restore(sequencer.archive, sequencer.shard, window=sequencer.window.new())
+    await require_same_log(sequencer.archive, sequencer.shard, chain.tip, sequencer.log)
     sequencer.observer.restored(
         height=chain.cursor.height - 1 if chain.tip else None, window=len(chain.window)
     )

@@ -1,0 +1,94 @@
+"""Whether the log is still the one that was sealed: offsets of another log would mean other records."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from salus.archive.body import ACCEPTED, decode_body
+from salus.archive.replay import RESTORED_HEADER
+from salus.ledger.block import NO_DIGEST, Header
+from salus.ledger.merkle import leaf_hash
+from salus.sequencer.domain import Partition, SourceRecord, Tip
+from salus.sequencer.errors import LogReplacedError
+from salus.sequencer.ports import Archive, Log
+from salus.sequencer.restoring import Shard, read_body, read_tip
+
+# How far back the last leaf of a partition is looked for; one that was idle for longer is not compared.
+BLOCKS_BACK_MAX = 16
+POLL_MS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class LastLeaf:
+    """The last leaf of a partition among the last blocks."""
+
+    offset: int
+    accepted: bool
+    digest: bytes
+
+
+async def require_same_log(archive: Archive, shard: Shard, tip: Tip | None, log: Log) -> None:
+    """Raise unless the last sealed record of each partition stands where it stood.
+
+    A topic that was created anew and has grown beyond what is sealed looks like the old one by its offsets.
+    What retention removed is not compared, nor a topic that ends before, of which `require_nothing_lost`
+    tells.
+
+    Raises:
+        LogReplacedError: another record stands there.
+        ArchiveDamagedError: a block cannot be read.
+    """
+    leaves = await last_leaves(archive, shard, tip)
+    found = await asyncio.gather(*(_stands(log, at, leaf) for at, leaf in leaves.items()))
+    for (topic, partition), leaf, stands in zip(leaves, leaves.values(), found, strict=True):
+        if not stands:
+            raise LogReplacedError(topic=topic, partition=partition, offset=leaf.offset)
+
+
+async def last_leaves(archive: Archive, shard: Shard, tip: Tip | None) -> dict[Partition, LastLeaf]:
+    """Return the last leaf of each partition that the last blocks have any of."""
+    found: dict[Partition, LastLeaf] = {}
+    for _ in range(BLOCKS_BACK_MAX):
+        if tip is None:
+            break
+        header = tip.header
+        if any((r.topic, r.partition) not in found and r.first < r.next for r in header.ranges):
+            found = await _leaves_of(archive, shard, header) | found
+        tip = await read_tip(archive, shard, header.height - 1) if header.height else None
+    return found
+
+
+async def _leaves_of(archive: Archive, shard: Shard, header: Header) -> dict[Partition, LastLeaf]:
+    body = await read_body(archive, shard, header)
+    places = decode_body(body, columns=["topic", "partition"])
+    every = zip(places["topic"].to_pylist(), places["partition"].to_pylist(), strict=True)
+    last = {at: row for row, at in enumerate(every)}
+    rows = decode_body(body, columns=["offset", "status", "digest", "value"]).take(list(last.values()))
+    return {
+        at: LastLeaf(
+            row["offset"],
+            row["status"] == ACCEPTED,
+            row["digest"] if row["value"] is None else leaf_hash(row["value"]),
+        )
+        for at, row in zip(last, rows.to_pylist(), strict=True)
+    }
+
+
+async def _stands(log: Log, at: Partition, leaf: LastLeaf) -> bool:
+    async with log.open({at: leaf.offset}) as reader:
+        beginnings, ends = await reader.beginnings(), await reader.ends()
+        if beginnings[at] > leaf.offset or ends[at] <= leaf.offset:
+            return True
+        while True:
+            for record in await reader.poll(max_records=1, timeout_ms=POLL_MS):
+                return record.offset == leaf.offset and _is_same(record, leaf)
+            if (await reader.positions())[at] > leaf.offset:
+                return False
+
+
+def _is_same(record: SourceRecord, leaf: LastLeaf) -> bool:
+    if not leaf.accepted and record.value is None and record.header(RESTORED_HEADER) is not None:
+        return True
+    digest = NO_DIGEST if record.value is None else leaf_hash(record.value)
+    return digest == leaf.digest
