@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from salus.devkit.network import NetworkFolder, Plan, load_key
+from salus.crypto.keys import load_ed25519
+from salus.devkit.network import NetworkFolder, Plan
 from salus.ledger.cosignature import CosignatureSigner
 from salus.ledger.policy import Policy
 
@@ -48,7 +49,7 @@ def test_anchoring_and_the_witness_agree_on_the_network_that_setup_makes(
     assert json.loads(anchoring["environment"]["SALUS_WITNESSES"]) == {name: "http://witness:8080"}
     assert quorum.required == name == quorum.verifiers[0].name
     key = Path(witness["environment"]["SALUS_NOTE_KEY_FILE"])
-    assert CosignatureSigner(name, load_key(folder.key_file(key.stem))).vkey == quorum.verifiers[0].vkey
+    assert CosignatureSigner(name, load_ed25519(folder.key_file(key.stem))).vkey == quorum.verifiers[0].vkey
     state = witness["environment"]["SALUS_STATE_FILE"]
     assert {"witness": "/var/lib/salus"}.items() <= {
         volume["source"]: volume["target"] for volume in witness["volumes"]

@@ -17,9 +17,10 @@ import httpx
 from salus.archive.building import ChainBuilder
 from salus.archive.fsck import StoreAddress
 from salus.archive.trust import Trust
+from salus.crypto.keys import load_ed25519
 from salus.devkit.addresses import Addresses
 from salus.devkit.free_ports import free_ports
-from salus.devkit.network import NetworkFolder, Plan, load_key
+from salus.devkit.network import NetworkFolder, Plan
 from salus.devkit.waiting import until
 from salus.events.catalogue import BlockSealed
 from salus.events.did import LocalSigner
@@ -124,7 +125,7 @@ class AnchoredNetwork:
         admin = Admin(s3.endpoint, s3.access_key, s3.secret_key, s3.region)
         await admin.ensure_bucket(self.address.ledger_bucket)
         (shard,) = Network.read(self.folder.file).shards
-        signer = NoteSigner(shard.origin, load_key(self.folder.key_file("shard-0")))
+        signer = NoteSigner(shard.origin, load_ed25519(self.folder.key_file("shard-0")))
         self.chain = ChainBuilder(
             self.address.open().ledger, signer, LocalSigner.from_seed(bytes(31) + b"\x07")
         )

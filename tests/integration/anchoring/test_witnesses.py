@@ -13,7 +13,7 @@ import httpx
 from salus.archive.building import TOPIC
 from salus.archive.fsck import fsck
 from salus.cli.exits import Exit
-from salus.devkit.network import load_key
+from salus.crypto.keys import load_ed25519
 from salus.devkit.waiting import until
 from salus.ledger.checkpoint import Checkpoint, sign_checkpoint
 from salus.ledger.note import NoteSigner
@@ -91,7 +91,7 @@ async def test_the_log_s_own_key_gets_no_cosignature_for_a_second_history(witnes
     anchoring = await witnessed.start_ready()
     assert await anchoring.reaches(1)
     shown = witnessed.policy.open_checkpoint((await anchoring.get("/log/checkpoint")).content).checkpoint
-    signer = NoteSigner(shown.origin, load_key(witnessed.folder.key_file("log")))
+    signer = NoteSigner(shown.origin, load_ed25519(witnessed.folder.key_file("log")))
 
     async with httpx.AsyncClient(trust_env=False) as client:
         for old, size, status in ((1, 1, 422), (1, 2, 422), (0, 1, 409), (0, 2, 409)):

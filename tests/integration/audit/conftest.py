@@ -21,8 +21,9 @@ from tests.unit.audit.samples import MEMBER
 from salus.audit.__main__ import open_app
 from salus.audit.settings import Settings
 from salus.client.auth import make_bearer
+from salus.crypto.keys import load_ed25519
 from salus.devkit.addresses import Addresses
-from salus.devkit.network import NetworkFolder, Plan, load_key
+from salus.devkit.network import NetworkFolder, Plan
 from salus.events.catalogue import BlockSealed, PartyRegistered, PublicKey
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.envelope import encode_event
@@ -133,7 +134,7 @@ async def world(parts: Addresses, tmp_path: Path) -> AsyncIterator[World]:
     await register(analyst, folder, kafka)
     shard = network["shards"][0]["origin"]
     chain = Chain(origin=shard)
-    chain.signer = NoteSigner(shard, load_key(folder.key_file("shard-0")))
+    chain.signer = NoteSigner(shard, load_ed25519(folder.key_file("shard-0")))
     async with Producer(kafka, client_id="tests") as producer:
         made = World(folder, settings, chain, open_store(**facts, bucket=bucket_name), producer, analyst)
         yield made

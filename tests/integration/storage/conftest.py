@@ -14,8 +14,9 @@ import jwt
 import pytest
 
 from salus.client.auth import make_bearer
+from salus.crypto.keys import load_ed25519
 from salus.devkit.addresses import Addresses
-from salus.devkit.network import NetworkFolder, Plan, create_topics, load_key
+from salus.devkit.network import NetworkFolder, Plan, create_topics
 from salus.events.catalogue import ConsentRevoked, EventData, PartyKind, PartyRegistered, PublicKey, Role
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.envelope import decode_event
@@ -110,7 +111,7 @@ class World:
             "exp": now + 60,
             **claims,
         }
-        key = load_key(self.folder.key_file("consent"))
+        key = load_ed25519(self.folder.key_file("consent"))
         return jwt.encode(
             full,
             key,

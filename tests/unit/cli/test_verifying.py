@@ -10,7 +10,8 @@ from tests.unit.ledger.spoiled import network_json, spoiled
 
 from salus.cli.__main__ import run
 from salus.cli.exits import Exit
-from salus.devkit.network import NetworkFolder, Plan, load_key
+from salus.crypto.keys import load_ed25519
+from salus.devkit.network import NetworkFolder, Plan
 from salus.ledger.block import Header, Leaf, Range, sign_header
 from salus.ledger.checkpoint import Checkpoint
 from salus.ledger.cosignature import CosignatureSigner
@@ -27,8 +28,8 @@ def files(tmp_path):
     """A network, and the receipt of the only event of its only block."""
     folder = NetworkFolder(tmp_path)
     folder.create(Plan())
-    shard = NoteSigner("salus.local/dev/shard/0", load_key(folder.key_file("shard-0")))
-    log = NoteSigner("salus.local/dev/log", load_key(folder.key_file("log")))
+    shard = NoteSigner("salus.local/dev/shard/0", load_ed25519(folder.key_file("shard-0")))
+    log = NoteSigner("salus.local/dev/log", load_ed25519(folder.key_file("log")))
     leaf = Leaf(
         topic=TOPIC, partition=0, offset=5, status="accepted", digest=leaf_hash(EVENT), signature=None
     )
@@ -136,7 +137,7 @@ def test_what_is_no_policy_is_usage(files, content):
 
 
 def test_a_policy_file_of_one_s_own_takes_the_place_of_the_network_s(files, capsys):
-    witness = CosignatureSigner("hospital.example/witness", load_key(files / "keys" / "log.pem")).vkey
+    witness = CosignatureSigner("hospital.example/witness", load_ed25519(files / "keys" / "log.pem")).vkey
     policy = files / "policy"
     policy.write_text(f"witness hospital {witness}\nquorum hospital\n")
     with_network = ["verify", str(files / "a.salus"), "--network", str(files / "network.json"), "--policy"]

@@ -80,9 +80,9 @@ def test_a_key_that_is_not_one_is_named(tmp_path):
     folder.create(Plan())
     folder.key_file("audit").write_text("not a key")
 
-    with pytest.raises(DevkitError, match=r"audit\.pem is not a PEM private key"):
+    with pytest.raises(DevkitError, match=r"audit\.pem holds no PEM private key"):
         folder.signer("audit")
-    with pytest.raises(DevkitError, match=r"no key file .*nobody\.pem"):
+    with pytest.raises(DevkitError, match=r"nobody\.pem cannot be read"):
         folder.signer("nobody")
 
 

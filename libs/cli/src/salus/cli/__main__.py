@@ -12,6 +12,7 @@ import typer
 
 from salus.cli.console import err
 from salus.cli.exits import CommandError, Exit
+from salus.crypto.errors import CryptoError
 from salus.devkit.errors import DevkitError, NotRunningError
 
 COMPLETION_VARIABLE = "_SALUS_COMPLETE"
@@ -40,6 +41,7 @@ COMMANDS = {
     "logs": Place("running:logs", "Platform"),
     "demo": Place("demo.command:demo", "Platform"),
     "network": Place("networks:app", "Platform"),
+    "key": Place("key_rotation:app", "Platform"),
     "shard": Place("shards:app", "Platform"),
     "bench": Place("bench.command:app", "Platform"),
     "publish": Place("publishing:publish", "Facts"),
@@ -87,7 +89,7 @@ def run(arguments: list[str]) -> int:
         return _say(error.code, str(error))
     except NotRunningError as error:
         return _say(Exit.NOT_RUNNING, str(error))
-    except DevkitError as error:
+    except (DevkitError, CryptoError) as error:
         return _say(Exit.CANNOT_START, str(error))
     except KeyboardInterrupt:
         return _say(Exit.INTERRUPTED, "interrupted")

@@ -9,13 +9,11 @@ from typing import Annotated, Any
 
 import httpx
 import typer
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from salus.cli.exits import CommandError, Exit
 from salus.cli.state import require_service
 from salus.client import make_bearer
-from salus.devkit.network import load_key
+from salus.crypto.keys import ensure_ed25519, load_ed25519
 from salus.devkit.platform import Platform
 from salus.events.did import LocalSigner
 
@@ -45,10 +43,10 @@ def signer_of(platform: Platform, name: str, key_file: Path | None) -> LocalSign
         CommandError: there is no key of that name.
     """
     if key_file is not None:
-        return LocalSigner(load_key(key_file))
+        return LocalSigner(load_ed25519(key_file))
     for path in (party_key_file(platform, name), platform.network.key_file(name)):
         if path.exists():
-            return LocalSigner(load_key(path))
+            return LocalSigner(load_ed25519(path))
     known = sorted(p.stem for p in (platform.network.folder / "keys").glob(f"{PARTIES}/*.pem"))
     raise CommandError(
         Exit.USAGE,
@@ -64,12 +62,8 @@ def did_of(platform: Platform, name: str) -> str:
 def make_party_key(platform: Platform, name: str) -> LocalSigner:
     """Return the signer of a party's key, made if there is none yet."""
     path = party_key_file(platform, name)
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        pem = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        path.touch(mode=0o600)
-        path.write_bytes(pem)
-    return LocalSigner(load_key(path))
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return LocalSigner(ensure_ed25519(path))
 
 
 async def call(

@@ -23,7 +23,8 @@ from salus.cli.interrupts import run_until_signal
 from salus.cli.refilling import OtherRecordError, Refill
 from salus.cli.state import state_folder
 from salus.client import Publisher
-from salus.devkit.network import OPERATOR, OUTPUT_TOPICS, TOPIC_CONFIG, load_key
+from salus.crypto.keys import load_ed25519
+from salus.devkit.network import OPERATOR, OUTPUT_TOPICS, TOPIC_CONFIG
 from salus.devkit.platform import Platform
 from salus.devkit.processes import is_alive
 from salus.devkit.run_record import StateFolder
@@ -212,7 +213,7 @@ def _elsewhere(network: Path, operator_key: Path | None, replication: int) -> Lo
         )
     trust, address = whom_and_where(network)
     shard_topics = [shard["topics"] for shard in json.loads(network.read_bytes())["shards"]]
-    operator = LocalSigner(load_key(operator_key))
+    operator = LocalSigner(load_ed25519(operator_key))
     return Lost(bootstrap, address.open(), trust, shard_topics, operator, replication)
 
 

@@ -16,8 +16,9 @@ from salus.cli.console import Json, emit, narration, out
 from salus.cli.exits import CommandError, Exit
 from salus.cli.sharding import Assignment, Standing, dealt, first_shards, parse_move, settled
 from salus.cli.state import running_platform
+from salus.crypto.keys import load_ed25519
 from salus.devkit.narration import Narrator
-from salus.devkit.network import NetworkFolder, load_key
+from salus.devkit.network import NetworkFolder
 from salus.devkit.platform import Platform
 from salus.devkit.services import sequencer_name
 from salus.devkit.waiting import until
@@ -101,7 +102,7 @@ def assign(  # an operator's choices
         raise CommandError(Exit.USAGE, "say how many shards there are to be, or --move a partition")
     if identity is not None and directory is not None:
         folder = NetworkFolder(directory)
-        signer = LocalSigner(load_key(key or folder.key_file(as_name)))
+        signer = LocalSigner(load_ed25519(key or folder.key_file(as_name)))
         answer = asyncio.run(_assign_elsewhere(folder, identity, signer, count, move or []))
         _say(answer, {}, as_json=as_json)
         return

@@ -44,13 +44,8 @@ def ensure_ed25519(path: Path) -> Ed25519PrivateKey:
 
 
 def load_ed25519(path: Path) -> Ed25519PrivateKey:
-    """Read the key of an unencrypted file that holds just one.
-
-    Raises:
-        ExposedKeyError, InvalidKeyError: as `load_all_ed25519`.
-        FileNotFoundError: there is no such file.
-    """
-    keys = _decode(path, read_private(path), None)
+    """Read the key of an unencrypted file that holds just one; raises as `load_all_ed25519` does."""
+    keys = load_all_ed25519(path)
     if len(keys) != 1:
         raise InvalidKeyError(f"{path} holds {len(keys)} keys instead of one")
     return keys[0]

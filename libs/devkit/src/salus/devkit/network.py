@@ -166,31 +166,8 @@ class NetworkFolder:
             make_kms_file(path)
 
     def _ensure_key(self, name: str) -> Ed25519PrivateKey:
-        path = self.key_file(name)
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            pem = Ed25519PrivateKey.generate().private_bytes(
-                Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
-            )
-            _write_new(path, pem, mode=0o600)
-        return load_key(path)
-
-
-def load_key(path: Path) -> Ed25519PrivateKey:
-    """Read a PEM (PKCS#8) Ed25519 key.
-
-    Raises:
-        DevkitError: it is missing or something else; the message names the file.
-    """
-    try:
-        key = load_pem_private_key(path.read_bytes(), password=None)
-    except FileNotFoundError:
-        raise DevkitError(f"there is no key file {path}") from None
-    except ValueError:
-        raise DevkitError(f"{path} is not a PEM private key") from None
-    if not isinstance(key, Ed25519PrivateKey):
-        raise DevkitError(f"{path} is not an Ed25519 key")
-    return key
+        (self.folder / "keys").mkdir(parents=True, exist_ok=True, mode=0o700)
+        return ensure_ed25519(self.key_file(name))
 
 
 TOPIC_CONFIG = {

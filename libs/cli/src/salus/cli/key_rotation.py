@@ -1,0 +1,262 @@
+"""`salus key`: the keys that sign blocks, checkpoints and cosignatures; they change over without a stop."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from salus.archive.blocks import BlockArchive
+from salus.archive.log import LogReader
+from salus.cli.callers import As, KeyFile, signer_of
+from salus.cli.checking import whom_and_where
+from salus.cli.console import Json, emit, narration, out
+from salus.cli.exits import CommandError, Exit
+from salus.cli.interrupts import run_until_signal
+from salus.cli.state import running_folder, running_platform
+from salus.client import DeliveryError, Publisher
+from salus.devkit.key_files import KeyEntry, KeyFiles, Owner, Role
+from salus.devkit.narration import Narrator
+from salus.devkit.network import NetworkFolder
+from salus.devkit.platform import Platform
+from salus.devkit.waiting import until
+from salus.events.catalogue import EventData, KeyRetired, KeyRotated
+from salus.events.did import LocalSigner
+from salus.events.errors import RejectedError
+from salus.ledger.block import parse_header
+from salus.ledger.checkpoint import parse_checkpoint
+from salus.ledger.note import split_note
+
+app = typer.Typer(no_args_is_help=True, help="The keys that sign blocks, checkpoints and cosignatures.")
+TAKEN_OVER_S_MAX = 120.0
+LOOK_PERIOD_S = 0.3
+HEADERS_LOOKED_AT = 1024
+
+
+class RoleName(StrEnum):
+    """Whose key."""
+
+    SEQUENCER = "sequencer"
+    LOG = "log"
+    WITNESS = "witness"
+
+
+class Reason(StrEnum):
+    """Why a key is retired."""
+
+    ROTATED = "rotated"
+    COMPROMISED = "compromised"
+    LOST = "lost"
+
+
+Whose = Annotated[RoleName, typer.Argument(help="Whose key.")]
+Number = Annotated[
+    int | None, typer.Option(help="Which shard (from 0) or witness (from 1); the first by default.")
+]
+
+
+@app.command("list")
+def list_keys(as_json: Json = False) -> None:
+    """List the keys of shards, log and witnesses: from where each signs, and until where."""
+    entries = KeyFiles(NetworkFolder(running_folder())).entries()
+    if as_json:
+        emit([_described(entry) for entry in entries])
+        return
+    table = Table("role", "name", "key id", "from", "until", "private key", box=None, header_style="bold")
+    for entry in entries:
+        until_text = "-" if entry.end is None else str(entry.end)
+        held = "here" if entry.held else "[dim]not here[/]"
+        table.add_row(entry.owner.role, entry.name, entry.key_id, str(entry.first), until_text, held)
+    out.print(table)
+
+
+@app.command()
+def rotate(  # the choices of one rotation
+    role: Whose,
+    number: Number = None,
+    overlap: Annotated[
+        bool, typer.Option("--overlap", help="Let both keys sign on; `salus key retire` ends that.")
+    ] = False,
+    as_name: As = "operator",
+    key: KeyFile = None,
+    as_json: Json = False,
+) -> None:
+    """Let a new key take over: it is made, recorded on the ledger, seen to sign, and the old one retired."""
+    platform, owner = running_platform(), _owner(role, number)
+    operator = signer_of(platform, as_name, key)
+
+    async def work(narrator: Narrator) -> list[KeyEntry]:
+        turn = _Turn(platform, owner, operator, narrator)
+        old = turn.files.of(owner)[-1]
+        new = await turn.begin()
+        at = await turn.taken_over(new)
+        if not overlap:
+            await turn.retire(old, end=at + 1, reason=Reason.ROTATED)
+        return turn.files.of(owner)
+
+    with narration(quiet=as_json) as narrator:
+        entries = run_until_signal(work(narrator))
+    _show(entries, as_json=as_json)
+
+
+@app.command()
+def retire(  # the choices of one retirement
+    role: Whose,
+    number: Number = None,
+    reason: Annotated[Reason, typer.Option(help="Why.")] = Reason.ROTATED,
+    as_name: As = "operator",
+    key: KeyFile = None,
+    as_json: Json = False,
+) -> None:
+    """End the overlap that `rotate --overlap` began: the old key counts no more, and is forgotten here."""
+    platform, owner = running_platform(), _owner(role, number)
+    operator = signer_of(platform, as_name, key)
+
+    async def work(narrator: Narrator) -> list[KeyEntry]:
+        turn = _Turn(platform, owner, operator, narrator)
+        signing = [entry for entry in turn.files.of(owner) if entry.end is None]
+        if len(signing) < 2:
+            raise CommandError(Exit.NO, f"only one key of {signing[0].name} signs: rotate it first")
+        at = await turn.taken_over(signing[-1])
+        await turn.retire(signing[0], end=at + 1, reason=reason)
+        return turn.files.of(owner)
+
+    with narration(quiet=as_json) as narrator:
+        entries = run_until_signal(work(narrator))
+    _show(entries, as_json=as_json)
+
+
+class _Turn:
+    """One change of keys on the platform that runs."""
+
+    def __init__(self, platform: Platform, owner: Owner, operator: LocalSigner, narrator: Narrator) -> None:
+        self.files = KeyFiles(platform.network)
+        self._platform = platform
+        self._owner = owner
+        self._operator = operator
+        self._narrator = narrator
+        stores = whom_and_where(None)[1].open()
+        self._blocks, self._log = BlockArchive(stores.ledger), LogReader(stores.log)
+
+    async def begin(self) -> KeyEntry:
+        """Make the new key, which signs beside the old one from the next block or checkpoint on."""
+        self._narrator.step("making a key and describing it in network.json")
+        entry = self.files.add(self._owner, first=await self._next_position())
+        self._narrator.step("recording it on the ledger")
+        await self._publish(
+            KeyRotated(
+                name=entry.name, role=self._owner.role, verifier_key=entry.verifier_key, first=entry.first
+            ),
+            entry.name,
+        )
+        return entry
+
+    async def taken_over(self, entry: KeyEntry) -> int:
+        """Wait until the key signed something; return the height or size of it.
+
+        Raises:
+            CommandError: nothing was signed in TAKEN_OVER_S_MAX; both keys go on, nothing is lost.
+        """
+        self._narrator.step(f"waiting for the first signature of {entry.name} {entry.key_id}")
+        found: int | None = None
+
+        async def signed() -> bool:
+            nonlocal found
+            found = await self._signed_at(entry)
+            return found is not None
+
+        if not await until(signed, deadline_s=TAKEN_OVER_S_MAX, period_s=LOOK_PERIOD_S) or found is None:
+            raise CommandError(
+                Exit.NOT_RUNNING,
+                f"the new key of {entry.name} signed nothing in {TAKEN_OVER_S_MAX:.0f} s; "
+                "both keys count until `salus key retire`",
+            )
+        return found
+
+    async def retire(self, entry: KeyEntry, *, end: int, reason: Reason) -> None:
+        """Let the old key count no more from a position that the new key signs already."""
+        self._narrator.step(f"retiring {entry.name} {entry.key_id}")
+        self.files.retire(entry, end=end)
+        await self._publish(
+            KeyRetired(
+                name=entry.name,
+                role=self._owner.role,
+                verifier_key=entry.verifier_key,
+                end=end,
+                reason=reason.value,
+            ),
+            entry.name,
+        )
+
+    async def _next_position(self) -> int:
+        if self._owner.role == "sequencer":
+            return await self._next_height()
+        note = await self._log.checkpoint()
+        return 1 if note is None else parse_checkpoint(split_note(note)[0]).size + 1
+
+    async def _next_height(self) -> int:
+        height, shard = 0, self._owner.number
+        step = 1
+        while await self._blocks.header(shard, height + step - 1) is not None:
+            height, step = height + step, step * 2
+        while step > 1:
+            step //= 2
+            if await self._blocks.header(shard, height + step - 1) is not None:
+                height += step
+        return height
+
+    async def _signed_at(self, entry: KeyEntry) -> int | None:
+        """Return the height or size of the first thing found that the key signed."""
+        if self._owner.role == "sequencer":
+            notes = await self._blocks.headers_from(self._owner.number, entry.first, limit=HEADERS_LOOKED_AT)
+        else:
+            note = await self._log.checkpoint()
+            notes = [] if note is None else [note]
+        for note in notes:
+            text, signatures = split_note(note)
+            if any(s.name == entry.name and s.key_id.hex() == entry.key_id for s in signatures):
+                is_header = self._owner.role == "sequencer"
+                return parse_header(text).height if is_header else parse_checkpoint(text).size
+        return None
+
+    async def _publish(self, data: EventData, subject: str) -> None:
+        try:
+            async with Publisher(self._platform.kafka_bootstrap, self._operator) as publisher:
+                handle = await publisher.publish(data, subject=subject)
+                await handle.position()
+        except RejectedError as error:
+            raise CommandError(Exit.NO, f"not recorded: {error}") from None
+        except DeliveryError as error:
+            raise CommandError(Exit.NOT_RUNNING, f"not recorded: {error}") from None
+
+
+def _owner(role: RoleName, number: int | None) -> Owner:
+    least: dict[Role, int] = {"sequencer": 0, "log": 0, "witness": 1}
+    if role is RoleName.LOG and number is not None:
+        raise CommandError(Exit.USAGE, "there is one log")
+    return Owner(role.value, least[role.value] if number is None else number)
+
+
+def _described(entry: KeyEntry) -> dict[str, Any]:
+    return {
+        "role": entry.owner.role,
+        "number": entry.owner.number,
+        "name": entry.name,
+        "key_id": entry.key_id,
+        "verifier_key": entry.verifier_key,
+        "from": entry.first,
+        "until": entry.end,
+        "held": entry.held,
+    }
+
+
+def _show(entries: list[KeyEntry], *, as_json: bool) -> None:
+    if as_json:
+        emit([_described(entry) for entry in entries])
+        return
+    for entry in entries:
+        span = f"from {entry.first}" + ("" if entry.end is None else f" until {entry.end}")
+        mark = "[green]signs[/]" if entry.end is None else "[dim]signed[/]"
+        out.print(f"{entry.name} {entry.key_id} {mark} {span}", highlight=False)
