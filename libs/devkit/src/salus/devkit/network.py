@@ -13,13 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_pem_private_key,
-)
 
+from salus.crypto.errors import CryptoError
+from salus.crypto.keys import ensure_ed25519, load_ed25519
 from salus.crypto.kms import make_kms_file
 from salus.devkit.errors import DevkitError
 from salus.events.catalogue import input_topics
@@ -111,13 +107,14 @@ class NetworkFolder:
 
     @property
     def witnesses(self) -> int:
-        """How many witnesses the policy names.
+        """How many witnesses the policy names; one may have several keys.
 
         Raises:
             DevkitError: there is no network.json, or it is of a version that is not read any more.
         """
         try:
-            return len(Policy.from_network(json.dumps(self.read()).encode()).quorum.witnesses)
+            quorum = Policy.from_network(json.dumps(self.read()).encode()).quorum
+            return len({verifier.name for verifier in quorum.verifiers})
         except PolicyError as error:
             raise DevkitError(f"{self.file}: {error}") from None
 
@@ -127,7 +124,10 @@ class NetworkFolder:
         Raises:
             DevkitError: there is no such key.
         """
-        return LocalSigner(load_key(self.key_file(name)))
+        try:
+            return LocalSigner(load_ed25519(self.key_file(name)))
+        except CryptoError as error:
+            raise DevkitError(str(error)) from None
 
     def create(self, plan: Plan) -> dict[str, Any]:
         """Make the keys and network.json unless they exist; return its content.
@@ -154,10 +154,14 @@ class NetworkFolder:
         vkey = NoteSigner(origin, self._ensure_key(f"shard-{shard}")).vkey
         added = {"id": shard, "origin": origin, "verifier_key": vkey, "topics": {}}
         network["shards"].append(added)
+        self.write(network)
+        return added
+
+    def write(self, network: Mapping[str, Any]) -> None:
+        """Replace network.json; a reader sees the old file or the whole new one."""
         fresh = self.file.with_name(f".{self.file.name}.{os.getpid()}")
         fresh.write_bytes(json.dumps(network, indent=1).encode() + b"\n")
         fresh.replace(self.file)
-        return added
 
     def _ensure_kms(self) -> None:
         # The services may be given this folder read-only, so storage cannot make the file itself.
