@@ -202,6 +202,71 @@ def test_each_step_that_fails_is_named_in_the_page(world: World) -> None:
     assert _require_same_verdicts(cases) == [[one.code] for one in spoiled(world)]
 
 
+def test_periods_of_keys_get_the_same_verdict_in_the_page(world: World) -> None:
+    renewed = NoteSigner(world.log.name, key_of("renewed")).vkey
+    shard_key, log_key, witness = world.shard.vkey, world.log.vkey, world.witnesses[0].vkey
+    other_shard = NoteSigner(world.shard.name, key_of("renewed")).vkey
+    size, height = world.checkpoint.size, world.header.height
+
+    def periods(key: str, other: str, at: int) -> list[dict[str, Any]]:
+        """Describe histories in which the key does, and does not, sign at a position."""
+        return [
+            {"verifier_key": key},
+            {"verifier_key": key, "keys": [key]},
+            {
+                "verifier_key": other,
+                "keys": [{"verifier_key": key, "until": at + 1}, {"verifier_key": other, "from": at}],
+            },
+            {
+                "verifier_key": other,
+                "keys": [{"verifier_key": key, "until": max(at, 1)}, {"verifier_key": other, "from": at}],
+            },
+            {
+                "verifier_key": key,
+                "keys": [{"verifier_key": other, "until": at + 1}, {"verifier_key": key, "from": at + 1}],
+            },
+            {
+                "verifier_key": key,
+                "keys": [{"verifier_key": other, "until": at + 1}, {"verifier_key": key, "from": at}],
+            },
+            {"verifier_key": other, "keys": [key]},
+            {"verifier_key": key, "keys": [key, key]},
+            {"verifier_key": key, "keys": [{"verifier_key": key, "from": 1}]},
+            {"verifier_key": key, "keys": [{"verifier_key": key, "until": 9}]},
+            {"verifier_key": key, "keys": [{"verifier_key": key, "until": 0}]},
+            {"verifier_key": key, "keys": [{"verifier_key": key, "from": -1}]},
+            {"verifier_key": key, "keys": [{"verifier_key": key, "from": None}]},
+            {"verifier_key": key, "keys": [{"verifier_key": key, "until": None}]},
+            {"verifier_key": key, "keys": [{"verifier_key": key, "to": 5}]},
+            {"verifier_key": key, "keys": [{"from": 0}]},
+            {"verifier_key": key, "keys": key},
+            {"verifier_key": key, "keys": [5]},
+            {"verifier_key": 5},
+            {},
+        ]
+
+    networks = [
+        _network(world, log={"origin": world.log.name, **one}) for one in periods(log_key, renewed, size)
+    ]
+    networks += [
+        _network(world, shards=[{"origin": world.shard.name, **one}])
+        for one in periods(shard_key, other_shard, height)
+    ]
+    for first, end in ((0, None), (size, None), (size + 1, None), (0, size), (0, size + 1)):
+        networks.append(
+            _network(world, witness_periods=[{"verifier_key": witness, "from": first, "until": end}])
+        )
+    networks += [
+        _network(world, witness_periods=one)
+        for one in (5, [log_key], [witness] * 2, [world.witnesses[2].vkey])
+    ]
+
+    verdicts = _require_same_verdicts([(world.receipt(), network, None) for network in networks])
+    assert {verdict[0] for verdict in verdicts} == {
+        *("valid", "policy", "header-signature", "checkpoint-signature", "quorum")
+    }
+
+
 def test_policies_get_the_same_verdict_in_the_page(world: World) -> None:
     receipt, network = world.receipt(), _network(world, quorum=0, witnesses=0)
     others = [CosignatureSigner(f"w{n}.example", key_of(f"other {n}")).vkey for n in range(3)]
