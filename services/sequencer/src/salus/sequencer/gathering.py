@@ -23,8 +23,8 @@ class Stop(Protocol):
 class Limits:
     """When a block is closed, and how many may be on their way to the archive at once."""
 
-    records_max: int = 20_000
-    bytes_max: int = 16 * 1024 * 1024
+    records_max: int = 10_000
+    bytes_max: int = 8 * 1024 * 1024
     age_ms_max: int = 200
     in_flight_max: int = 2
 

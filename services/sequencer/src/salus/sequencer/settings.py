@@ -13,9 +13,9 @@ class Settings(ServiceSettings, ObjectSettings, NoteKeySettings):
 
     service_name: str = "sequencer"
     shard: int = Field(default=0, ge=0, description="Which shard of network.json this process seals.")
-    block_records_max: int = Field(default=20_000, ge=1, description="A block closes at so many records.")
+    block_records_max: int = Field(default=10_000, ge=1, description="A block closes at so many records.")
     block_bytes_max: int = Field(
-        default=16 * 1024 * 1024, ge=1, description="A block closes at so many bytes of values."
+        default=8 * 1024 * 1024, ge=1, description="A block closes at so many bytes of values."
     )
     block_age_ms_max: int = Field(
         default=200, ge=0, description="A block closes so long after its first record arrived."
