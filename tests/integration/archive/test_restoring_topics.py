@@ -1,0 +1,152 @@
+"""Topics are filled again from a real archive: at their old offsets, once, whatever breaks off midway."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from tests.integration.anchoring.network import AnchoredNetwork
+
+from salus.archive.building import SampleRecord, sample_records
+from salus.cli.refilling import OtherRecordError
+from salus.cli.restoring import BY_BROKER, BY_SENDER, STAMPS, Lost, restore
+from salus.devkit.addresses import Addresses
+from salus.devkit.network import OPERATOR, NetworkFolder, Plan, create_topics
+from salus.events.catalogue import TopicsRestored, type_of
+from salus.events.envelope import decode_event
+from salus.events.signature import SIGNATURE_HEADER
+from salus.messaging import Producer, Reader, Record, topic_settings
+
+STATED = type_of(TopicsRestored).topic
+
+
+class BrokenOffError(Exception):
+    """The power went out."""
+
+
+@dataclass
+class Ledger:
+    """A ledger whose topic is nowhere: two partitions with good, rejected and missing records."""
+
+    network: AnchoredNetwork
+    topic: str
+    lost: Lost
+
+    async def fill(self) -> None:
+        chain = self.network.chain
+        signer = chain.event_signer
+        for first in (0, 4, 8):
+            await chain.seal(
+                [
+                    *sample_records(3, signer=signer, topic=self.topic, first=first),
+                    SampleRecord(self.topic, 0, first + 3, b"bad", None, "rejected:missing-signature"),
+                    *sample_records(2, signer=signer, topic=self.topic, partition=1, first=first // 4 * 5),
+                ]
+            )
+        anchoring = await self.network.start_ready(SALUS_SCRUB_BYTES_PER_S_MAX="0")
+        assert await anchoring.reaches(3)
+        await anchoring.kill()
+
+    async def records(self, topic: str = "") -> dict[tuple[int, int], Record]:
+        starts = {(topic or self.topic, 0): 0} | ({} if topic else {(self.topic, 1): 0})
+        found = {}
+        async with Reader(self.lost.bootstrap, starts=starts) as reader:
+            ends = await reader.end_offsets()
+            while {at: await reader.position(*at) for at in starts} != ends:
+                for record in await reader.poll(max_records=1000, timeout_ms=500):
+                    found[record.partition, record.offset] = record
+        return found
+
+    async def stamps(self) -> set[str]:
+        return set((await topic_settings(self.lost.bootstrap, [self.topic, STATED], STAMPS)).values())
+
+    async def stated(self) -> list[TopicsRestored]:
+        """Return what was stated about this ledger."""
+        events = [decode_event(r.value or b"") for r in (await self.records(STATED)).values()]
+        origin = self.network.policy.logs[0].name
+        return [e.data for e in events if e.envelope.subject == origin and isinstance(e.data, TopicsRestored)]
+
+
+@pytest.fixture
+async def ledger(parts: Addresses, tmp_path: Path) -> AsyncIterator[Ledger]:
+    await create_topics(parts.kafka_bootstrap, Plan())
+    network = AnchoredNetwork(parts, NetworkFolder(tmp_path))
+    await network.create()
+    topic = f"test.{secrets.token_hex(4)}.events"
+    described = json.loads(network.folder.file.read_bytes())
+    described["shards"][0]["topics"] = {topic: [0, 1], STATED: [0], "salus.identity.events": [0]}
+    network.folder.file.write_text(json.dumps(described))
+    lost = Lost(
+        bootstrap=parts.kafka_bootstrap,
+        stores=network.address.open(),
+        trust=network.trust,
+        shard_topics=[{topic: [0, 1], STATED: [0]}],
+        operator=network.folder.signer(OPERATOR),
+    )
+    made = Ledger(network, topic, lost)
+    await made.fill()
+    yield made
+    for process in network.started:
+        await process.kill()
+
+
+async def test_it_goes_on_where_it_broke_off_and_states_it_once(ledger: Ledger) -> None:
+    def break_off(blocks: int) -> None:
+        if blocks == 2:
+            raise BrokenOffError
+
+    with pytest.raises(BrokenOffError):
+        await restore(ledger.lost, on_block=break_off)
+    assert await ledger.stamps() == {BY_SENDER}
+    assert await ledger.stated() == []
+
+    done = await restore(ledger.lost)
+
+    records = await ledger.records()
+    headers = ledger.network.chain.headers
+    assert done.recorded
+    assert await ledger.stamps() == {BY_BROKER}
+    assert sorted(offset for partition, offset in records if partition == 0) == list(range(12))
+    assert sorted(offset for partition, offset in records if partition == 1) == list(range(12))
+    for partition, offset in ((0, 3), (0, 11), (1, 2), (1, 9)):
+        assert records[partition, offset].value is None
+    first, last = records[0, 0], records[1, 11]
+    assert (
+        first.value
+        == sample_records(1, signer=ledger.network.chain.event_signer, topic=ledger.topic)[0].value
+    )
+    assert (first.key or b"").startswith(b"urn:uuid:")
+    assert (last.header(SIGNATURE_HEADER) or b"").startswith(b"v1 ")
+    assert [first.timestamp_ms, last.timestamp_ms] == [
+        round(header.time.timestamp() * 1000) for header in (headers[0], headers[2])
+    ]
+    [stated] = await ledger.stated()
+    assert (stated.log_size, {p.topic: p.next for p in stated.partitions if p.partition == 0}) == (
+        3,
+        {ledger.topic: 12, STATED: 0},
+    )
+
+    again = await restore(ledger.lost)
+
+    assert (again.appended, again.recorded, len(await ledger.stated())) == ({}, False, 1)
+
+
+async def test_a_topic_that_somebody_wrote_to_is_not_filled(ledger: Ledger) -> None:
+    await restore(replace(ledger.lost, shard_topics=[{ledger.topic: [0, 1]}]), on_block=lambda _: None)
+    other = replace(ledger.lost, shard_topics=[{ledger.topic: [0, 1]}])
+    async with Producer(ledger.lost.bootstrap, client_id="anybody") as producer:
+        await producer.send(ledger.topic, key=b"k", value=b"later")
+    assert (await restore(other)).appended == {}
+    await ledger.network.chain.seal(
+        sample_records(3, signer=ledger.network.chain.event_signer, topic=ledger.topic, first=12)
+        + sample_records(
+            3, signer=ledger.network.chain.event_signer, topic=ledger.topic, partition=1, first=12
+        )
+    )
+
+    with pytest.raises(OtherRecordError, match=ledger.topic):
+        await restore(other)
