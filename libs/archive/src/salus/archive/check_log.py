@@ -18,11 +18,13 @@ from salus.archive.head import HEAD_KEY, Head, open_head
 from salus.archive.log import CHECKPOINT_KEY, parse_tile_path
 from salus.archive.report import Counts, Finding
 from salus.ledger.block import open_header
+from salus.ledger.check_log import read_bundle, read_tile_hashes
 from salus.ledger.checkpoint import Checkpoint, open_checkpoint
-from salus.ledger.errors import LedgerError, TileError
+from salus.ledger.errors import LedgerError
+from salus.ledger.findings import Finding as LedgerFinding
 from salus.ledger.key_periods import Keys
-from salus.ledger.merkle import HASH_SIZE, leaf_hash, root_of
-from salus.ledger.tiles import ENTRIES, TILE_HEIGHT, TILE_WIDTH, TileRef, decode_bundle, tile_width, tiles_of
+from salus.ledger.merkle import leaf_hash, root_of
+from salus.ledger.tiles import ENTRIES, TILE_HEIGHT, TILE_WIDTH, TileRef, tile_width, tiles_of
 from salus.objects import NotFoundError, ObjectStore
 
 READS_AT_ONCE = 16
@@ -178,20 +180,18 @@ class LogChecker:
 
     async def _entries(self, n: int, width: int, widths: list[int]) -> list[bytes | None]:
         for wide in _widest_first(width, widths):
-            data = await self._get(TileRef(ENTRIES, n, wide).path)
-            try:
-                bundle = decode_bundle(data or b"")
-            except TileError:
-                continue
-            if len(bundle) == wide:
+            ref = TileRef(ENTRIES, n, wide)
+            bundle, _ = read_bundle(ref, await self._get(ref.path))
+            if bundle is not None:
                 return list(bundle[:width])
         return [None] * width
 
     async def _tile(self, n: int, width: int, widths: list[int]) -> list[bytes | None]:
         for wide in _widest_first(width, widths):
-            data = await self._get(TileRef(0, n, wide).path)
-            if data is not None and len(data) == wide * HASH_SIZE:
-                return [data[i : i + HASH_SIZE] for i in range(0, width * HASH_SIZE, HASH_SIZE)]
+            ref = TileRef(0, n, wide)
+            hashes, _ = read_tile_hashes(ref, await self._get(ref.path))
+            if hashes is not None:
+                return list(hashes[:width])
         return [None] * width
 
     async def _check_objects(self, listed: Mapping[tuple[int, int], list[int]]) -> None:
@@ -225,27 +225,20 @@ class LogChecker:
         start = ref.index * TILE_WIDTH
         hashes = levels[max(ref.level, 0)] if max(ref.level, 0) < len(levels) else []
         expected = hashes[start : start + ref.width]
-        try:
-            found = _hashes_of(ref, data)
-        except TileError as error:
-            found, detail = [], error.detail
-        else:
-            detail = f"{len(found)} instead of {ref.width}"
-        code = "bundle-wrong" if ref.level == ENTRIES else "tile-wrong"
-        if len(found) != ref.width:
-            self._wrong(code, ref.path, detail)
-            return
+        found, problems = _hashes_of(ref, data)
+        for problem in problems:
+            self._wrong(problem.code, ref.path, problem.detail)
         wrong = [
             start + i
             for i, (a, b) in enumerate(zip(found, expected, strict=False))
             if b is not None and a != b
         ]
         if wrong and ref.level == ENTRIES:
-            self._wrong(code, ref.path, f"entry {_some(wrong)} is not the one in the log")
+            self._wrong("bundle-wrong", ref.path, f"entry {_some(wrong)} is not the one in the log")
         elif wrong:
             spans = 1 << (TILE_HEIGHT * ref.level)
             which = _some([i * spans for i in wrong])
-            self._wrong(code, ref.path, f"the hash of the entries from {which} on is wrong")
+            self._wrong("tile-wrong", ref.path, f"the hash of the entries from {which} on is wrong")
 
     def _check_root(self) -> None:
         state = self._state
@@ -267,12 +260,13 @@ class LogChecker:
         self._state.findings.append(finding)
 
 
-def _hashes_of(ref: TileRef, data: bytes) -> list[bytes]:
-    if ref.level == ENTRIES:
-        return [leaf_hash(entry) for entry in decode_bundle(data)]
-    if len(data) % HASH_SIZE:
-        raise TileError("malformed-tile", f"{len(data)} bytes are not whole hashes")
-    return [data[i : i + HASH_SIZE] for i in range(0, len(data), HASH_SIZE)]
+def _hashes_of(ref: TileRef, data: bytes) -> tuple[list[bytes], list[LedgerFinding]]:
+    """Return the hashes that an object holds, none if it has not the form of what its path says."""
+    if ref.level != ENTRIES:
+        hashes, problems = read_tile_hashes(ref, data)
+        return hashes or [], problems
+    entries, problems = read_bundle(ref, data)
+    return [leaf_hash(entry) for entry in entries or ()], problems
 
 
 def _place(entry: bytes) -> Place | None:
