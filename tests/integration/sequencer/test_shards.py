@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 import uuid
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping
@@ -20,7 +23,7 @@ from salus.archive.trust import Trust
 from salus.cli.callers import call
 from salus.cli.exits import CommandError
 from salus.cli.sharding import Assignment, Standing, settled
-from salus.cli.shards import assign_on, look
+from salus.cli.shards import assign_elsewhere, assign_on, look
 from salus.client import Publisher
 from salus.client.handle import Handle
 from salus.devkit.narration import PlainNarrator
@@ -28,8 +31,9 @@ from salus.devkit.network import Plan
 from salus.devkit.platform import Platform
 from salus.devkit.processes import is_alive
 from salus.devkit.waiting import until
-from salus.events.catalogue import DocumentRegistered
+from salus.events.catalogue import DocumentRegistered, ShardsAssigned, type_of
 from salus.events.did import LocalSigner, multibase_of
+from salus.events.envelope import decode_event
 from salus.ledger.block import Header, body_key, header_key, parse_header
 from salus.ledger.note import split_note
 from salus.ledger.policy import Policy
@@ -38,6 +42,7 @@ from salus.messaging import Position, Reader
 from salus.objects import NotFoundError, ObjectStore
 
 WAIT_S = 90.0
+GIVER = "sequencer"
 PATIENTS = [f"urn:uuid:{uuid.UUID(int=n)}" for n in range(40)]
 LIMITS = {"SALUS_BLOCK_RECORDS_MAX": "200", "SALUS_BLOCK_AGE_MS_MAX": "150"}
 
@@ -89,8 +94,12 @@ async def under_load(platform: Platform) -> AsyncIterator[Load]:
 
 async def reshard(platform: Platform, *, to: int, killing: str) -> Assignment:
     """Assign, kill one of the sequencers at once, start it again, and wait for the hand-over."""
-    signer, narrator = platform.network.signer("operator"), PlainNarrator()
-    assignment, _ = await assign_on(platform, signer, to, [], wait=False, narrator=narrator)
+    signer = platform.network.signer("operator")
+    if killing == GIVER:
+        assignment, _ = await assign_on(platform, signer, to, [], wait=False, narrator=PlainNarrator())
+    else:
+        identity = platform.service_url("identity")
+        assignment = await assign_elsewhere(platform.network, identity, signer, to, [])
     platform.kill(killing)
     assert await until(lambda: not is_alive(platform.services[killing].process), deadline_s=WAIT_S)
     await platform.start_services([killing])
@@ -145,10 +154,11 @@ async def test_one_shard_becomes_three_and_then_two_under_load(platform_factory:
     s3 = platform.s3
     address = StoreAddress(s3.endpoint, s3.access_key, s3.secret_key, s3.region, "salus-ledger", "salus-log")
     objects = address.open().ledger
+    old_policy = Policy.from_network(platform.network.file.read_bytes())
 
     async with under_load(platform) as load:
         assert await until(lambda: len(load.handles) > 50, deadline_s=WAIT_S)
-        three = await reshard(platform, to=3, killing="sequencer")
+        three = await reshard(platform, to=3, killing=GIVER)
         grown = len(load.handles)
         assert await until(lambda: len(load.handles) > grown + 50, deadline_s=WAIT_S)
         two = await reshard(platform, to=2, killing="sequencer-2")
@@ -179,7 +189,8 @@ async def test_one_shard_becomes_three_and_then_two_under_load(platform_factory:
     assert report.ok, [str(finding) for finding in report.errors]
     assert [f.code for f in report.findings if f.code == "handover-pending"] == []
     await receipts_verify(platform, headers, published, Policy.from_network(description))
-    await assigning_again_is_refused(platform)
+    await the_event_vouches_for_the_new_keys(platform, objects, headers, old_policy)
+    await the_command_lists_and_refuses(platform)
 
 
 async def every_block_anchored(platform: Platform, heights: Mapping[int, int]) -> None:
@@ -217,12 +228,45 @@ async def receipts_verify(
     assert len(origins) == 3
 
 
-async def assigning_again_is_refused(platform: Platform) -> None:
+async def the_event_vouches_for_the_new_keys(
+    platform: Platform, objects: ObjectStore, headers: Mapping[int, list[Header]], old_policy: Policy
+) -> None:
+    """Whoever trusts the old network.json verifies the event that has the keys of the new shards."""
+    for header in headers[0]:
+        body = await objects.get(body_key(0, header.height, header.root))
+        rows = decode_body(body, columns=["topic", "partition", "offset", "type", "value"]).to_pylist()
+        for row in rows:
+            if row["type"] != type_of(ShardsAssigned).name or not (event := added_by(row["value"])):
+                continue
+            query = [(name, str(row[name])) for name in ("topic", "partition", "offset")]
+            answer = await call(platform, "anchoring", "GET", "/receipts", query=query)
+            proven = verify_receipt(answer.content, old_policy, event=row["value"])
+            assert proven.leaf.is_accepted
+            assert event == {s["id"]: s["verifier_key"] for s in platform.network.read()["shards"] if s["id"]}
+            return
+    pytest.fail("the event is not on the ledger")
+
+
+def added_by(value: bytes) -> dict[int, str]:
+    data = decode_event(value).data
+    assert isinstance(data, ShardsAssigned)
+    return {shard.id: shard.verifier_key for shard in data.added}
+
+
+async def the_command_lists_and_refuses(platform: Platform) -> None:
     operator = platform.network.signer("operator")
     with pytest.raises(CommandError, match="already"):
         await assign_on(platform, operator, 2, [], wait=True, narrator=PlainNarrator())
+    shown = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-m", "salus.cli", "shard", "list", "--json"],
+        env={**os.environ, "SALUS_STATE": str(platform.state.folder)},
+        capture_output=True,
+        check=True,
+    )
+    listed = json.loads(shown.stdout)
+    assert (listed["epoch"], listed["settled"]) == (2, True)
+    assert [bool(shard["assigned"]) for shard in listed["shards"]] == [True, True, False]
     late = {"epoch": 2, "shards": [{"id": 0, "topics": {}}], "added": []}
     with pytest.raises(CommandError, match="wrong-epoch"):
-        await call(
-            platform, "identity", "POST", "/shards", signer=operator, body=json.loads(json.dumps(late))
-        )
+        await call(platform, "identity", "POST", "/shards", signer=operator, body=late)

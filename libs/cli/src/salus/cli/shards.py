@@ -103,7 +103,7 @@ def assign(  # an operator's choices
     if identity is not None and directory is not None:
         folder = NetworkFolder(directory)
         signer = LocalSigner(load_ed25519(key or folder.key_file(as_name)))
-        answer = asyncio.run(_assign_elsewhere(folder, identity, signer, count, move or []))
+        answer = asyncio.run(assign_elsewhere(folder, identity, signer, count, move or []))
         _say(answer, {}, as_json=as_json)
         return
     platform = running_platform()
@@ -143,9 +143,14 @@ async def assign_on(  # the choices of one command
     return assignment, (await look(platform))[1]
 
 
-async def _assign_elsewhere(
+async def assign_elsewhere(
     folder: NetworkFolder, url: str, signer: LocalSigner, count: int | None, moves: list[str]
 ) -> Assignment:
+    """Assign where no platform runs: the shards are in the folder's network.json already.
+
+    Raises:
+        CommandError: there is nothing to change, a shard is not there, or identity refuses.
+    """
     try:
         async with httpx.AsyncClient(trust_env=False, base_url=url, timeout=60) as http:
             answer = await http.get("/shards")
