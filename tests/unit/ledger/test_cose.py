@@ -147,6 +147,23 @@ def test_cbor_that_costs_more_than_it_says_is_refused(world: World, encoded: byt
     assert _code(encoded, world.policy) == "malformed"
 
 
+@pytest.mark.parametrize("tagged", ["c240", "d8236161", "c4820001", "c000", "d81c80", "d9010280"])
+def test_no_tag_inside_is_turned_into_a_value_of_its_own(world: World, tagged: str) -> None:
+    with pytest.raises(ReceiptError, match="semantic tag"):
+        verify_receipt(bytes.fromhex("d284" + tagged + "a0f640"), world.policy)
+
+
+def test_parts_of_a_wrong_size_are_malformed(parts: CoseReceipt) -> None:
+    for changed in (
+        replace(parts, in_log=replace(parts.in_log, path=())),
+        replace(parts, in_log=replace(parts.in_log, path=(bytes(31),))),
+        replace(parts, in_block=replace(parts.in_block, path=(bytes(33),))),
+        replace(parts, signature=bytes(63)),
+    ):
+        with pytest.raises(ReceiptError, match="malformed"):
+            parse_cose_receipt(changed.encode())
+
+
 def test_what_is_too_large_is_refused_unread(world: World) -> None:
     assert _code(b"\xd2" + bytes(2_000_001), world.policy) == "malformed"
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.unit.ledger.network import World, key_of
 
 from salus.ledger.checkpoint import Checkpoint, sign_checkpoint
-from salus.ledger.errors import NoteError, PolicyError
+from salus.ledger.errors import CheckpointError, NoteError, PolicyError
 from salus.ledger.key_periods import history_of
 from salus.ledger.note import NoteSigner
 from salus.ledger.policy import Policy
@@ -144,6 +144,13 @@ def test_a_checkpoint_may_be_signed_by_any_of_the_logs_under_its_own_name(world:
         )
     with pytest.raises(NoteError, match="the log's own signature is missing"):
         policy.open_checkpoint(sign_checkpoint(world.checkpoint, [other]))
+
+
+def test_a_log_s_key_speaks_for_its_own_log_only(world: World) -> None:
+    head = replace(world.checkpoint, origin="other.example/log")
+
+    with pytest.raises(CheckpointError, match="another log's"):
+        world.policy.open_checkpoint(sign_checkpoint(head, [world.log]))
 
 
 def test_a_policy_trusts_some_log(world: World) -> None:
