@@ -5,15 +5,22 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import httpx
+
 from salus.devkit.minio_server import is_ready
 from salus.devkit.platform import Platform
 from salus.messaging import MessagingError, ping
 
+ANSWER_S_MAX = 8.0
+
 
 async def describe(platform: Platform) -> dict[str, Any]:
     """Return where everything is and whether it is ready."""
-    kafka_ready, s3_ready, ready = await asyncio.gather(
-        _kafka_answers(platform.kafka_bootstrap), is_ready(platform.s3.endpoint), platform.ready()
+    kafka_ready, s3_ready, ready, damaged = await asyncio.gather(
+        _kafka_answers(platform.kafka_bootstrap),
+        is_ready(platform.s3.endpoint),
+        platform.ready(),
+        _damaged(platform),
     )
     network = platform.network.read()
     s3 = platform.s3
@@ -43,6 +50,7 @@ async def describe(platform: Platform) -> dict[str, Any]:
             "ready": s3_ready,
         },
         "services": services,
+        "damaged": damaged,
         "log": {"url": f"{anchoring['url']}/log" if anchoring else None, **network["log"]},
     }
 
@@ -53,3 +61,15 @@ async def _kafka_answers(bootstrap: str) -> bool:
     except MessagingError:
         return False
     return True
+
+
+async def _damaged(platform: Platform) -> int | None:
+    """Return how many objects of the archive anchoring found damaged; None while it does not say."""
+    if "anchoring" not in platform.services:
+        return None
+    try:
+        async with httpx.AsyncClient(trust_env=False, timeout=ANSWER_S_MAX) as client:
+            answer = await client.get(f"{platform.service_url('anchoring')}/status")
+    except httpx.TransportError:
+        return None
+    return int(answer.json()["damaged"]) if answer.is_success else None

@@ -114,6 +114,9 @@ def show_status(description: dict[str, Any], *, as_json: bool) -> None:
         why = f" [dim]{service['why'][:80]}[/]" if service["why"] else ""
         table.add_row(name, service["url"], state[service["ready"]] + why)
     out.print(table)
+    if description["damaged"]:
+        found = f"{description['damaged']} objects of the archive are damaged: see `salus ledger fsck`"
+        out.print(f"[red]{found}[/]", highlight=False)
     out.print(
         f"[dim]log[/]    {description['log']['url']}  ({description['log']['origin']})", highlight=False
     )

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Header, Query, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from salus.anchoring.cose import CoseIssuer
 from salus.anchoring.metrics import Metrics
@@ -45,6 +45,7 @@ class Status(BaseModel):
     caught_up: bool
     stalled: dict[str, str]
     trouble: str | None
+    damaged: int = Field(description="Objects of the archive that scrubbing found damaged or missing.")
     now: datetime
 
 
@@ -132,6 +133,7 @@ def status_routes(runner: Runner) -> APIRouter:
             caught_up=runner.caught_up,
             stalled={str(shard): why for shard, why in runner.anchor.stalled.items()},
             trouble=runner.trouble,
+            damaged=runner.damaged,
             now=datetime.now(UTC),
         )
 

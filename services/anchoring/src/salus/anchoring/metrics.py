@@ -57,6 +57,7 @@ class Metrics:
         self._scrub_findings = Gauge(
             "salus_scrub_findings", "Objects of the archive that are damaged or missing.", registry=registry
         )
+        self.damaged = 0
         self._grown = time.monotonic()
         self._last_size = -1
         self._age.set_function(lambda: time.monotonic() - self._grown)
@@ -70,6 +71,7 @@ class Metrics:
         """Take when the last whole pass ended, and how many objects are known to be damaged."""
         self._scrub_ended.set(ended.timestamp() if ended else 0)
         self._scrub_findings.set(findings)
+        self.damaged = findings
 
     def observe_final(self, size: int) -> None:
         """Take the size of the published checkpoint."""

@@ -62,6 +62,11 @@ class Runner:
         """The published head, None before the first success."""
         return self.anchor.published
 
+    @property
+    def damaged(self) -> int:
+        """How many objects of the archive scrubbing found damaged or missing."""
+        return self._metrics.damaged
+
     def find(self, record: RecordPosition) -> int | None:
         """Return the log entry whose block covers the record, if the published checkpoint covers it."""
         entry = self.anchor.index.find(record.topic, record.partition, record.offset)
