@@ -53,6 +53,10 @@ async def test_checkpoints_are_final_with_both_witnesses_and_wait_for_one_that_w
     )
     verified = verify_receipt(receipt.content, witnessed.policy)
     assert (verified.checkpoint.size, len(verified.cosigners)) == (4, 2)
+    query = {"topic": TOPIC, "partition": 0, "offset": 4, "format": "cose"}
+    cose = await anchoring.get("/receipts", params=query)
+    assert cose.headers["content-type"].startswith("application/cose")
+    assert verify_receipt(cose.content, witnessed.policy) == verified
     assert await until(anchoring.is_ready, deadline_s=30)
     report = await fsck(witnessed.address, witnessed.trust, workers=0)
     assert report.ok, report.findings
