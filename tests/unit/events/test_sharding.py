@@ -37,6 +37,16 @@ def assigned(epoch: int, places: dict[int, tuple[int, ...]], *new: AddedShard) -
     return ShardsAssigned("net", epoch, shards, new)
 
 
+def test_a_shard_does_not_give_more_than_a_header_holds() -> None:
+    many = Founder(topics={TOPIC: tuple(range(300))})
+
+    few = assigned(1, {1: tuple(range(256))}, added(1))
+    too_many = assigned(1, {1: tuple(range(257))}, added(1))
+
+    assert Sharding.of([many]).objection(few) is None
+    assert (Sharding.of([many]).objection(too_many) or ("", ""))[0] == "too-many-moved"
+
+
 def test_an_assignment_counts_from_its_position_on() -> None:
     event = assigned(1, {0: (0,), 1: (1, 2)}, added(1))
 

@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from salus.sequencer.__main__ import watch_lag
 from salus.sequencer.adapters import observation
 from salus.sequencer.adapters.memory import MemoryTopics
-from salus.sequencer.handlers import TRACES_LINKED_MAX, traces_in
+from salus.sequencer.adapters.observation import AWAITED, LAG
+from salus.sequencer.handing_over import Outlook
+from salus.sequencer.handlers import TRACES_LINKED_MAX, Progress, traces_in
 
 
 @pytest.fixture
@@ -42,3 +47,37 @@ def test_few_distinct_traces_are_taken_from_a_batch() -> None:
 
     assert traces_in(records) == tuple(b"%d" % number for number in range(TRACES_LINKED_MAX))
     assert traces_in([topics.append("t", 0, key=None, value=None)]) == ()
+
+
+class _Ends:
+    """A log that ends at 9 everywhere."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    async def ends(self) -> dict[tuple[str, int], int]:
+        return dict.fromkeys(self._progress.starts, 9)
+
+
+async def test_what_was_given_away_has_no_lag_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("salus.sequencer.__main__.LAG_EVERY_S", 0)
+    progress = Progress(starts={("topic.a", 0): 0, ("topic.a", 1): 0}, outlook=Outlook(1, (("topic.b", 0),)))
+    progress.reader = _Ends(progress)  # type: ignore[assignment]  # what is asked of it here
+
+    def lags() -> dict[str, float]:
+        samples = next(iter(LAG.collect())).samples
+        return {s.labels["partition"]: s.value for s in samples if s.labels["shard"] == "77"}
+
+    watching = asyncio.create_task(watch_lag(77, progress))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    before = lags()
+    progress.starts = {("topic.a", 1): 0}
+    for _ in range(10):
+        await asyncio.sleep(0)
+    watching.cancel()
+    await asyncio.wait([watching])
+
+    assert before == {"0": 9, "1": 9}
+    assert lags() == {"1": 9}
+    assert AWAITED.labels("77")._value.get() == 1  # the client has no other way to read one

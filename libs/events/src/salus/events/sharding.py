@@ -7,6 +7,7 @@ sequencer had, so anyone can tell which assignment it had to follow.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -17,6 +18,8 @@ from salus.ledger.note import NoteVerifier
 
 Partition = tuple[str, int]
 """Topic and partition."""
+# All that a shard gives away stands in one header, which is a log entry of at most 65,535 bytes.
+GIVEN_AT_ONCE_MAX = 256
 
 
 class FoundingShard(Protocol):
@@ -98,6 +101,9 @@ class Sharding:
         """Return why the event cannot follow, as code and sentence; None if it can."""
         if event.epoch != self.now.number + 1:
             return "wrong-epoch", f"the next epoch is {self.now.number + 1}, not {event.epoch}"
+        return self._about_shards(event) or self._about_partitions(event)
+
+    def _about_shards(self, event: ShardsAssigned) -> tuple[str, str] | None:
         known = dict(self.origins)
         for shard in event.added:
             if shard.id in known or shard.origin in known.values():
@@ -107,9 +113,16 @@ class Sharding:
             known[shard.id] = shard.origin
         if unknown := sorted({shard.id for shard in event.shards} - known.keys()):
             return "unknown-shard", f"nobody has added shard {unknown[0]}"
-        named = [(t.topic, p) for shard in event.shards for t in shard.topics for p in t.partitions]
-        if len(named) != len(set(named)):
+        return None
+
+    def _about_partitions(self, event: ShardsAssigned) -> tuple[str, str] | None:
+        named = [((t.topic, p), s.id) for s in event.shards for t in s.topics for p in t.partitions]
+        homes = dict(named)
+        if len(homes) != len(named):
             return "assigned-twice", "a partition is assigned to two shards, or twice to one"
+        lost = Counter(before for at, before in self.now.holders.items() if homes.get(at, before) != before)
+        if any(count > GIVEN_AT_ONCE_MAX for count in lost.values()):
+            return "too-many-moved", f"a shard gives at most {GIVEN_AT_ONCE_MAX} partitions at once"
         return None
 
 

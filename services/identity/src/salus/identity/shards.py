@@ -60,7 +60,7 @@ def decide(
 
     Raises:
         Refusal: with one of the codes not-permitted, wrong-epoch, shard-exists, malformed-key, unknown-shard,
-            assigned-twice, unknown-partition, partition-left-out.
+            assigned-twice, too-many-moved, unknown-partition, partition-left-out.
     """
     if not actor.governs:
         raise Refusal("not-permitted", "operators assign partitions to shards", status=403)

@@ -30,9 +30,10 @@ from salus.sequencer.adapters.archive import ObjectArchive
 from salus.sequencer.adapters.log import PART as KAFKA
 from salus.sequencer.adapters.log import KafkaLog, open_identities
 from salus.sequencer.adapters.machine import SystemClock, in_thread
-from salus.sequencer.adapters.observation import LAG, PrometheusObserver
+from salus.sequencer.adapters.observation import AWAITED, LAG, PrometheusObserver
 from salus.sequencer.adapters.patience import Patience
 from salus.sequencer.api import routes
+from salus.sequencer.domain import Partition
 from salus.sequencer.errors import HaltError, NoKeyError
 from salus.sequencer.handlers import Progress, Sequencer, WindowSize, lag_of, run
 from salus.sequencer.restoring import Shard
@@ -141,10 +142,16 @@ async def seal_with_keys(sequencer: Sequencer, stop: asyncio.Event) -> None:
 
 
 async def watch_lag(shard: int, progress: Progress) -> None:
-    """Keep the lag gauge up to date."""
+    """Keep the gauges of lag and of what is awaited up to date; of what was given away there is no lag."""
+    shown: set[Partition] = set()
     while True:
         for (topic, partition), lag in (await lag_of(progress)).items():
             LAG.labels(str(shard), topic, str(partition)).set(lag)
+            shown.add((topic, partition))
+        for topic, partition in shown - progress.starts.keys():
+            LAG.remove(str(shard), topic, str(partition))
+        shown &= progress.starts.keys()
+        AWAITED.labels(str(shard)).set(len(progress.outlook.awaited) if progress.outlook else 0)
         await asyncio.sleep(LAG_EVERY_S)
 
 

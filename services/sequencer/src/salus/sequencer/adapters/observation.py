@@ -26,6 +26,9 @@ HEIGHT = Gauge("salus_sequencer_height", "Height of the last block this process 
 OVERTAKEN = Counter("salus_sequencer_overtaken", "Times another sequencer was first.", ["shard"])
 HALTED = Gauge("salus_sequencer_halted", "1: sealing stopped and needs a person.", ["shard", "reason"])
 LAG = Gauge("salus_sequencer_lag_records", "Offsets not sealed yet.", ["shard", "topic", "partition"])
+AWAITED = Gauge(
+    "salus_sequencer_awaited_partitions", "Assigned to the shard, and not given to it yet.", ["shard"]
+)
 BLOCK_SECONDS = Histogram(
     "salus_sequencer_block_seconds",
     "From the arrival of a block's first record to its commit.",
