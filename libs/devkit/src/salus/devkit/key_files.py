@@ -194,15 +194,17 @@ def with_key(quorum: Quorum, old: str, new: str) -> Quorum:
     """
     witness = next(one for one in quorum.witnesses if one.verifier.vkey == old)
     home = next((group for group in quorum.groups if witness.name in group.members), None)
-    added = Witness(_free(quorum, witness.name), CosignatureVerifier.from_vkey(new), witness.url)
-    same = {one.name for one in quorum.witnesses if one.verifier.name == added.verifier.name}
+    new_key = CosignatureVerifier.from_vkey(new)
+    same = {one.name for one in quorum.witnesses if one.verifier.name == new_key.name}
     if home is not None and home.threshold == 1 and set(home.members) <= same:
+        added = Witness(_free(quorum, witness.name), new_key, witness.url)
         groups = tuple(
             replace(group, members=(*group.members, added.name)) if group is home else group
             for group in quorum.groups
         )
         return replace(quorum, witnesses=(*quorum.witnesses, added), groups=groups)
-    alone = replace(witness, name=_free(quorum, witness.name, added.name))
+    alone = replace(witness, name=_free(quorum, witness.name))
+    added = Witness(_free(quorum, witness.name, alone.name), new_key, witness.url)
     witnesses = (*(alone if one is witness else one for one in quorum.witnesses), added)
     both = Group(witness.name, 1, (alone.name, added.name))
     return Quorum(witnesses, (both, *quorum.groups), quorum.required)

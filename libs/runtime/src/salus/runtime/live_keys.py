@@ -35,7 +35,7 @@ class WatchedNetwork:
         self.network = Network.read(path)
 
     def look(self) -> bool:
-        """Read the file again if it is another one; tell whether something changed. This blocks."""
+        """Read the file again if it is another one, and tell whether it was. This blocks."""
         try:
             stamp = _stamp(self._path)
             if stamp == self._stamp:
@@ -45,11 +45,11 @@ class WatchedNetwork:
         except (OSError, ValueError, PolicyError) as error:
             _log.error("the network file cannot be followed", error=str(error))
             return False
-        changed, self._stamp, self.network = network != self.network, stamp, network
-        return changed
+        self._stamp, self.network = stamp, network
+        return True
 
     async def follow(self, changed: Callable[[], None] = lambda: None) -> None:
-        """Look every second until cancelled, and say so when something changed."""
+        """Look every second until cancelled, and say so when there is another file."""
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
             if await asyncio.to_thread(self.look):
