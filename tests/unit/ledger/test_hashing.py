@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from salus.ledger import hashing
 from salus.ledger.hashing import MESSAGES_MIN, hash_each, hash_pieces, load, split
-from salus.ledger.merkle import EMPTY_ROOT, leaf_hash, levels_of, node_hash, root_of
+from salus.ledger.merkle import EMPTY_ROOT, leaf_hash, levels_of, node_hash, root_of, root_of_joined
 
 MESSAGES = st.lists(st.binary(max_size=300), max_size=80)
 PREFIXES = st.sampled_from([b"", b"\x00", b"p" * 55, b"p" * 64, b"p" * 130])
@@ -59,6 +59,22 @@ def test_a_tree_has_the_nodes_that_hashing_pair_by_pair_gives(count):
 
     assert levels_of(leaves) == expected
     assert root_of(leaves) == (expected[-1][0] if leaves else EMPTY_ROOT)
+
+
+@given(st.lists(st.binary(min_size=30, max_size=34), min_size=1, max_size=40))
+def test_leaves_of_any_length_have_the_root_that_hashing_pair_by_pair_gives(leaves):
+    """Malformed ones come out of damaged archives; they must neither hang nor pass for others."""
+    level = leaves
+    while len(level) > 1:
+        pairs = [node_hash(a, b) for a, b in zip(level[::2], level[1::2], strict=False)]
+        level = pairs + level[2 * len(pairs) :]
+
+    assert root_of(leaves) == level[0]
+
+
+def test_joined_leaves_that_are_no_whole_number_of_hashes_are_refused():
+    with pytest.raises(ValueError, match="whole number"):
+        root_of_joined(b"x" * 33)
 
 
 def test_a_library_that_is_missing_is_done_without(tmp_path):

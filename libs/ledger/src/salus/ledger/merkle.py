@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from hashlib import sha256
 
 from salus.ledger.errors import ConsistencyError, InclusionError
-from salus.ledger.hashing import hash_each, hash_pieces, split
+from salus.ledger.hashing import hash_each, hash_pieces
 
 HASH_SIZE = 32
 LEAF_PREFIX = b"\x00"
@@ -38,31 +38,36 @@ def levels_of(leaves: Sequence[bytes]) -> list[list[bytes]]:
 
     A node without a right sibling moves up unchanged, which yields exactly the RFC 6962 tree.
     """
-    levels = [list(leaves)]
-    level = b"".join(leaves)
-    while len(level) > HASH_SIZE:
-        level = _above(level)
-        levels.append(split(level))
+    level = list(leaves)
+    levels = [level]
+    while len(level) > 1:
+        pairs = [left + right for left, right in zip(level[::2], level[1::2], strict=False)]
+        level = hash_each(NODE_PREFIX, pairs) + level[2 * len(pairs) :]
+        levels.append(level)
     return levels
 
 
 def root_of(leaves: Sequence[bytes]) -> bytes:
     """Return the Merkle tree hash over leaf hashes; the empty tree has the hash of no bytes."""
+    if any(len(leaf) != HASH_SIZE for leaf in leaves):
+        # Somebody's malformed hashes, joined, could not be told from well-formed ones.
+        return levels_of(leaves)[-1][0]
     return root_of_joined(b"".join(leaves))
 
 
 def root_of_joined(leaves: bytes) -> bytes:
-    """Return the Merkle tree hash over leaf hashes that are joined."""
+    """Return the Merkle tree hash over leaf hashes that are joined.
+
+    Raises:
+        ValueError: not a whole number of hashes.
+    """
+    if len(leaves) % HASH_SIZE:
+        raise ValueError(f"{len(leaves)} bytes are no whole number of hashes")
     level = leaves
     while len(level) > HASH_SIZE:
-        level = _above(level)
+        paired = len(level) - len(level) % (2 * HASH_SIZE)
+        level = hash_pieces(NODE_PREFIX, level[:paired], 2 * HASH_SIZE) + level[paired:]
     return level or EMPTY_ROOT
-
-
-def _above(level: bytes) -> bytes:
-    """Return the level above a level of more than one node, both joined."""
-    paired = len(level) - len(level) % (2 * HASH_SIZE)
-    return hash_pieces(NODE_PREFIX, level[:paired], 2 * HASH_SIZE) + level[paired:]
 
 
 def path_in(levels: Sequence[Sequence[bytes]], index: int) -> list[bytes]:
