@@ -53,14 +53,16 @@ def monitor(
     as_json: Json = False,
 ) -> None:
     """Check that each checkpoint a log shows extends the last; exit 1 if it ever shows two histories."""
-    watch = Watch(read_policy(policy, network), state, evidence, as_json=as_json)
+    trusted = read_policy(policy, network)
 
     async def work() -> None:
         async with AsyncExitStack() as stack:
             client = await stack.enter_async_context(httpx.AsyncClient(timeout=FETCH_S_MAX))
             log = _bucket(network or policy) if bucket else _served(client, url or _local_log())
-            others = [_of_witness(client, each, watch.policy) for each in witness or []]
+            others = [_of_witness(client, each, trusted) for each in witness or []]
             while True:
+                # Keys change over while we watch, so whom to trust is read again each time.
+                watch = Watch(read_policy(policy, network), state, evidence, as_json=as_json)
                 await watch.look(log, others, patient=not once)
                 if once:
                     return

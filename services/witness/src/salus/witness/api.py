@@ -8,6 +8,7 @@ from fastapi import APIRouter, Path, Request, Response
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.registry import REGISTRY
 
+from salus.crypto.errors import KmsAwayError
 from salus.runtime.problems import ProblemError, documented
 from salus.witness.domain import REQUEST_BYTES_MAX, OtherSizeError, RefusedError
 from salus.witness.handlers import Witness
@@ -44,6 +45,9 @@ def witness_routes(witness: Witness, registry: CollectorRegistry = REGISTRY) -> 
             raise ProblemError(
                 503, "memory-away", "the witness cannot remember, so it does not sign"
             ) from error
+        except KmsAwayError as error:
+            answers.labels("key-away").inc()
+            raise ProblemError(503, "key-away", "the witness's key does not answer") from error
         answers.labels("cosigned").inc()
         return Response(lines, media_type=TEXT)
 
