@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from prometheus_client import CollectorRegistry
 from tests.unit.anchoring.world import World
 
@@ -11,7 +12,9 @@ from salus.anchoring.metrics import Metrics
 from salus.anchoring.runner import Runner
 
 
-async def test_a_checkpoint_is_told_before_anything_is_tidied_up() -> None:
+async def test_a_checkpoint_is_told_before_anything_is_tidied_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     world = World(with_bodies=True)
     tidying, never = asyncio.Event(), asyncio.Event()
 
@@ -19,7 +22,8 @@ async def test_a_checkpoint_is_told_before_anything_is_tidied_up() -> None:
         tidying.set()
         await never.wait()
 
-    world.log.delete = delete  # type: ignore[method-assign]  # a store on which clearing away takes for ever
+    # A store on which clearing away takes for ever.
+    monkeypatch.setattr(world.log, "delete", delete)
     runner = Runner(
         world.anchor(), Metrics(CollectorRegistry()), poll_interval_s=0.01, checkpoint_interval_s=0
     )
