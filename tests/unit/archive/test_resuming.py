@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from salus.archive.fsck import fsck
 from salus.archive.log import CHECKPOINT_KEY
 from salus.archive.report import Progress, Report
 from salus.archive.resuming import AGE_MAX, FileMemory, subject_of
-from salus.ledger.block import header_key
+from salus.ledger.block import header_key, sign_header
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 BLOCKS_BEFORE_THE_END = 5
@@ -33,11 +34,11 @@ def memory_in(folder: Path, ledger: SmallLedger, *, resume: bool = True, now: da
     return FileMemory(folder / "state" / "run.jsonl", subject=subject, resume=resume, now=now)
 
 
-async def interrupted(folder: Path, ledger: SmallLedger) -> None:
+async def interrupted(folder: Path, ledger: SmallLedger, blocks: int = BLOCKS_BEFORE_THE_END) -> None:
     """Check so many blocks, then break off."""
 
     def progress(step: Progress) -> None:
-        if step.stage == "blocks" and step.done == BLOCKS_BEFORE_THE_END:
+        if step.stage == "blocks" and step.done == blocks:
             raise InterruptedRunError
 
     with pytest.raises(InterruptedRunError):
@@ -105,6 +106,19 @@ async def test_headers_and_tiles_that_rot_under_their_etag_are_found(
     report = await resumed(tmp_path, small_ledger)
 
     assert {finding.key for finding in report.errors} == damaged
+
+
+async def test_bodies_are_read_again_for_another_header_that_took_the_place_under_the_etag(
+    small_ledger: SmallLedger, tmp_path: Path
+) -> None:
+    chain, objects = small_ledger.chains[0], small_ledger.ledger.objects
+    await chain.seal_samples(2)
+    await interrupted(tmp_path, small_ledger, blocks=6)
+    other = sign_header(replace(chain.headers[-1], root=bytes(32)), chain.note_signer)
+    objects[header_key(0, 5)] = (other, objects[header_key(0, 5)][1])
+    report = await resumed(tmp_path, small_ledger)
+
+    assert [finding.code for finding in report.errors] == ["body-missing"]
 
 
 async def test_a_body_that_is_gone_is_missed(small_ledger: SmallLedger, tmp_path: Path) -> None:
