@@ -24,6 +24,9 @@ FETCH_BYTES_MAX = 64 * 1024 * 1024
 PARTITION_FETCH_BYTES_MAX = 4 * 1024 * 1024
 # Records are handed out when they come; this is how long the broker holds a question that has no answer yet.
 FETCH_WAIT_MS_MAX = 500
+# While records of some partitions wait here, the library asks for the others alone, and asks for the first
+# again only when that question was answered: idle partitions would hold the busy ones up for as long.
+FETCH_WAIT_AMONG_MANY_MS_MAX = 25
 # The client library itself would go on asking for 40 s, and whoever called us would wait as long.
 ANSWER_S_MAX = 10
 # Its own 100 ms fill the log with hundreds of lines a second while the broker is away.
@@ -121,7 +124,7 @@ class Reader:
             isolation_level="read_committed",
             fetch_max_bytes=FETCH_BYTES_MAX,
             max_partition_fetch_bytes=PARTITION_FETCH_BYTES_MAX,
-            fetch_max_wait_ms=FETCH_WAIT_MS_MAX,
+            fetch_max_wait_ms=FETCH_WAIT_MS_MAX if len(self._starts) == 1 else FETCH_WAIT_AMONG_MANY_MS_MAX,
             retry_backoff_ms=RETRY_MS,
             check_crcs=True,
             value_deserializer=AS_RECORDS,
