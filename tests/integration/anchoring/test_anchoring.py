@@ -150,9 +150,9 @@ async def test_programs_that_nobody_here_wrote_find_nothing_wrong_in_the_served_
     for _ in range(ENTRIES):
         await network.chain.seal([])
     assert await anchoring.reaches(ENTRIES)
-    (shard,) = network.policy.shards.values()
+    trust = network.trust
 
-    log = ("-url", f"{anchoring.url}/log/", "-log", network.policy.logs[0].vkey, "-shard", shard.vkey)
+    log = ("-url", f"{anchoring.url}/log/", "-log", trust.log_key, "-shard", trust.shard_keys[0])
     checking = await asyncio.create_subprocess_exec(program, "log", *log, stdout=PIPE, stderr=PIPE)
     said, complained = await checking.communicate()
 
