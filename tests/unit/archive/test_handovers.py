@@ -29,10 +29,12 @@ def moved(*, taken: bool = True) -> list[CoverageChecker | None]:
     giver = CoverageChecker(
         spans={LAB: [Span("net/shard/0", 0, 5, 0, 4, given=True)]},
         gave={("net/shard/0/block/4", LAB): (5, "net/shard/1")},
+        tops={"net/shard/0": 4},
     )
     taker = CoverageChecker(
         spans={LAB: [Span("net/shard/1", 5, 9, 0, 0)]},
         took=[Taking("net/shard/1/block/0", LAB, 5, "net/shard/0/block/4")],
+        tops={"net/shard/1": 0},
     )
     return [giver, taker if taken else CoverageChecker()]
 
@@ -56,6 +58,16 @@ def test_what_is_not_taken_yet_is_worth_knowing_and_no_error() -> None:
     assert (finding.severity, finding.code) == ("info", "handover-pending")
     assert finding.key == "shard/0/000000000004/header"
     assert "salus.lab.events 0 is given at offset 5 to net/shard/1" in finding.detail
+
+
+def test_a_giving_block_that_is_newer_than_this_check_is_no_error() -> None:
+    giver, taker = moved()
+    assert giver is not None
+    before = CoverageChecker(spans={LAB: [Span("net/shard/0", 0, 4, 0, 3)]}, tops={"net/shard/0": 3})
+
+    (finding,) = check_coverage([before, taker], SHARDS, LogState())
+
+    assert (finding.severity, finding.code, finding.shard) == ("info", "handover-pending", 1)
 
 
 def test_nothing_is_said_where_a_header_is_unknown() -> None:

@@ -110,6 +110,23 @@ def test_a_line_that_is_left_out_or_changed_is_found_at_its_block(
     assert [(code, where) for code, where, _ in found][-1] == ("handover-broken", broken.block_origin)
 
 
+@given(STEPS.filter(lambda steps: len(steps) > 1), st.data())
+def test_chains_that_grow_while_they_are_looked_at_are_not_blamed(
+    header: Header, steps: list[tuple[int, int]], data: st.DataObject
+) -> None:
+    """One shard after the other is looked at: a later one may take what an earlier one gave meanwhile."""
+    headers = moved(header, steps)
+    now, seen = 0, []
+    for shard in data.draw(st.permutations(range(3))):
+        now = data.draw(st.integers(now, len(headers)))
+        seen += [h for h in headers[:now] if h.origin == shard_name(shard)]
+    checker = _checked(seen)
+
+    growing = {shard_name(shard) for shard in range(3)}
+    assert checker.findings(growing=growing) == []
+    assert all(taking in checker.took for taking in checker.unseen(growing))
+
+
 def test_what_was_given_twice_is_taken_once(header: Header) -> None:
     headers = [
         _covering(header, 0, 0, 5, handed=[gave(5, 1)]),

@@ -247,10 +247,15 @@ def check_coverage(
         if stretch is None:
             return []
         checker.merge(stretch)
-    found = [_about_block("error", f.code, f.where, f.detail, shards) for f in checker.findings()]
+    found = [
+        _about_block("error", f.code, f.where, f.detail, shards) for f in checker.findings(growing=shards)
+    ]
     for block, (topic, partition), offset, to in checker.pending():
         detail = f"{topic} {partition} is given at offset {offset} to {to}, which has not taken it yet"
         found.append(_about_block("info", "handover-pending", block, detail, shards))
+    for taking in checker.unseen(shards):
+        detail = f"it takes from {taking.giver}, which was sealed after this check began"
+        found.append(_about_block("info", "handover-pending", taking.block, detail, shards))
     index_of = {place: index for index, place in enumerate(log.places) if place}
     for taking in checker.took:
         index = index_of.get(parse_block_origin(taking.block), -1)

@@ -19,7 +19,7 @@ CODES = {
 """What an error's code means."""
 
 NOTES = {
-    "handover-pending": "a partition was given to a shard that has not taken it yet",
+    "handover-pending": "a partition is between two shards while this is checked",
     "checkpoint-behind": "the head has moved and its checkpoint is about to be published",
     "not-anchored": "blocks are newer than the checkpoint",
     "unreferenced-body": "a sequencer died or lost a race after it wrote the body",

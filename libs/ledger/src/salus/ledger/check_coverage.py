@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from salus.ledger.block import Header
+from salus.ledger.block import Header, parse_block_origin
 from salus.ledger.findings import Finding
 
 Place = tuple[str, int]
@@ -60,10 +60,12 @@ class CoverageChecker:
     spans: dict[Place, list[Span]] = field(default_factory=dict)
     gave: dict[tuple[str, Place], tuple[int, str]] = field(default_factory=dict)
     took: list[Taking] = field(default_factory=list)
+    tops: dict[str, int] = field(default_factory=dict)
 
     def add(self, header: Header) -> None:
         """Add what one block covers and hands over."""
         gave = header.handed("gave")
+        self.tops[header.origin] = max(header.height, self.tops.get(header.origin, -1))
         for covered in header.ranges:
             place = covered.topic, covered.partition
             if covered.first < covered.next or place in gave:
@@ -84,14 +86,27 @@ class CoverageChecker:
                 self._add_span(place, span)
         self.gave |= later.gave
         self.took += later.took
+        for origin, top in later.tops.items():
+            self.tops[origin] = max(top, self.tops.get(origin, -1))
 
-    def findings(self) -> list[Finding]:
-        """Return every gap, overlap and broken hand-over, each partition from offset 0 on."""
-        found = [*self._broken_takings()]
+    def findings(self, *, growing: Collection[str] = ()) -> list[Finding]:
+        """Return every gap, overlap and broken hand-over, each partition from offset 0 on.
+
+        `growing` are the origins of chains that may have gone on since they were looked at: nothing is said
+        of what depends on a block beyond them, see `unseen`.
+        """
+        unseen = self.unseen(growing)
+        found = [*self._broken_takings(unseen)]
         for place, spans in sorted(self.spans.items()):
             covering = sorted((s for s in spans if s.first < s.next), key=lambda s: (s.first, s.next))
-            found += _gaps(place, covering, self._taken(place))
+            beyond = {(t.block.rpartition("/block/")[0], t.offset) for t in unseen if t.place == place}
+            found += _gaps(place, covering, self._taken(place), beyond)
         return found
+
+    def unseen(self, growing: Collection[str]) -> list[Taking]:
+        """Return what was taken from blocks that came after those of their chain that were looked at."""
+        givers = [(taking, *parse_block_origin(taking.giver)) for taking in self.took]
+        return [t for t, origin, height in givers if origin in growing and height > self.tops.get(origin, -1)]
 
     def pending(self) -> list[tuple[str, Place, int, str]]:
         """Return what was given and is not taken yet: giving block, partition, offset, receiving shard."""
@@ -112,13 +127,13 @@ class CoverageChecker:
                 break
         spans.append(span)
 
-    def _broken_takings(self) -> Iterator[Finding]:
+    def _broken_takings(self, unseen: Collection[Taking]) -> Iterator[Finding]:
         taken: dict[tuple[str, Place], str] = {}
         for taking in self.took:
             what = f"{_named(taking.place)} at {taking.offset} from {taking.giver}"
             key = taking.giver, taking.place
             receiver = taking.block.rpartition("/block/")[0]
-            if self.gave.get(key) != (taking.offset, receiver):
+            if taking not in unseen and self.gave.get(key) != (taking.offset, receiver):
                 detail = f"it takes {what}, which did not give it to this shard there"
                 yield Finding("handover-broken", taking.block, detail)
             elif key in taken:
@@ -130,12 +145,17 @@ class CoverageChecker:
         return {(t.block.rpartition("/block/")[0], t.offset) for t in self.took if t.place == place}
 
 
-def _gaps(place: Place, spans: Iterable[Span], taken: Collection[tuple[str, int]]) -> Iterator[Finding]:
+def _gaps(
+    place: Place,
+    spans: Iterable[Span],
+    taken: Collection[tuple[str, int]],
+    beyond: Collection[tuple[str, int]],
+) -> Iterator[Finding]:
     reached: Span | None = None
     for span in spans:
         end = reached.next if reached else 0
         before = reached.last_block if reached else "the beginning"
-        if span.first > end:
+        if span.first > end and (span.origin, span.first) not in beyond:
             between = f"between {before} and {span.first_block}"
             detail = f"offsets {end} to {span.first - 1} of {_named(place)}, {between}, are in no block"
             yield Finding("coverage-gap", span.first_block, detail)
