@@ -6,7 +6,7 @@ import threading
 from datetime import UTC, datetime
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from tests.integration.crypto.conftest import Token
 
 from salus.crypto.errors import InvalidKeyError, KmsAwayError
@@ -16,7 +16,7 @@ from salus.ledger.block import NO_PREVIOUS, Header, open_header, sign_header
 from salus.ledger.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
 from salus.ledger.cosignature import CosignatureSigner
 from salus.ledger.merkle import EMPTY_ROOT
-from salus.ledger.note import NoteSigner, NoteVerifier, open_note
+from salus.ledger.note import NoteSigner, NoteVerifier, open_note, split_note
 
 SHARD, LOG, WITNESS = "hsm.example/shard/0", "hsm.example/log", "hsm.example/witness"
 
@@ -48,12 +48,15 @@ def test_an_hsm_signs_a_block_header_that_everybody_can_verify(softhsm: Token) -
 
 
 def test_an_hsm_signs_a_checkpoint_and_cosigns_one(softhsm: Token) -> None:
-    log = NoteSigner(LOG, the_key(softhsm, "log"))
+    key = the_key(softhsm, "log")
+    log = NoteSigner(LOG, key)
     witness = CosignatureSigner(WITNESS, the_key(softhsm, "witness"))
     checkpoint = Checkpoint(LOG, 7, bytes(32))
     note = sign_checkpoint(checkpoint, [log])
     note += witness.cosign(checkpoint, seconds=1).line().encode()
 
+    _, (by_log, _) = split_note(note)
+    key.public_key().verify(by_log.signature, checkpoint.text().encode())
     opened, whole = open_checkpoint(note, NoteVerifier.from_vkey(log.vkey), [witness.verifier])
     assert opened == checkpoint
     assert whole.verified == (LOG, WITNESS)
@@ -112,8 +115,6 @@ def test_what_is_wrong_with_a_token_is_said(softhsm: Token) -> None:
 
 def test_a_note_of_the_hsm_opens_beside_one_of_a_file(softhsm: Token) -> None:
     """A log may move into an HSM: for a while the file's key and the token's sign both."""
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415
-
     file_key, hsm_key = (
         NoteSigner(LOG, key) for key in (Ed25519PrivateKey.generate(), the_key(softhsm, "moving"))
     )

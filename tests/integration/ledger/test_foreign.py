@@ -14,7 +14,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from salus.ledger.block import NO_PREVIOUS, Header, Leaf, Range, sign_header
-from salus.ledger.checkpoint import Checkpoint, sign_checkpoint
+from salus.ledger.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
 from salus.ledger.cose import parse_cose_receipt, sign_root
 from salus.ledger.cosignature import CosignatureSigner
 from salus.ledger.errors import PolicyError
@@ -131,6 +131,21 @@ def test_foreign_programs_find_nothing_wrong_in_our_log(foreign: Run, written: W
 
         assert done.returncode == 0, done.stderr
         assert done.stdout.startswith(f"ok: {size} entries")
+
+
+def test_foreign_programs_take_a_checkpoint_of_a_key_that_hands_over_by_either_key(
+    foreign: Run, written: WrittenLog
+) -> None:
+    new = NoteSigner(written.log.name, _key(b"the log's new key"))
+    head, _ = open_checkpoint((written.folder / "checkpoint").read_bytes(), written.log.verifier)
+    (written.folder / "checkpoint").write_bytes(sign_checkpoint(head, [written.log, new]))
+    flags = written.flags()
+
+    for signer in (written.log, new):
+        done = foreign("log", *(signer.vkey if flag == written.log.vkey else flag for flag in flags))
+        assert done.returncode == 0, done.stderr
+    (written.folder / "checkpoint").write_bytes(sign_checkpoint(head, [new]))
+    assert foreign("log", *flags).returncode != 0
 
 
 @pytest.mark.parametrize(
