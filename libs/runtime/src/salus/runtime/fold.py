@@ -134,21 +134,21 @@ class Follower:
         self, records: Sequence[Record], ends: dict[tuple[str, int], int]
     ) -> dict[Position, Outcome]:
         await self._identity.catch_up()
-        outcomes: dict[Position, Outcome] = {}
+        known: dict[Position, Outcome] = {}
+        new: dict[Position, Outcome] = {}
         async with self._store.engine.begin() as connection:
             done = await self._store.lock_positions(connection)
             for record in records:
                 if record.offset < done.get((record.topic, record.partition), 0):
-                    known = await self._store.outcome(connection, record.at)
-                    outcomes[record.at] = known or Applied(0)
+                    known[record.at] = await self._store.outcome(connection, record.at) or Applied(0)
                 else:
-                    outcomes[record.at] = await self._fold(connection, record)
-                    await self._store.set_outcome(connection, record.at, outcomes[record.at])
+                    new[record.at] = await self._fold(connection, record)
+            await self._store.set_outcomes(connection, new)
             last = {(record.topic, record.partition): mark_of(record) for record in records}
             for at, offset in ends.items():
                 if offset > done.get(at, 0):
                     await self._store.set_position(connection, at, offset, mark=last.get(at))
-        return outcomes
+        return known | new
 
     async def _fold(self, connection: AsyncConnection, record: Record) -> Outcome:
         try:

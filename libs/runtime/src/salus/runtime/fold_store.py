@@ -207,19 +207,20 @@ class FoldStore:
             _outcomes.delete().where(old & (_outcomes.c.offset < offset - OUTCOMES_KEPT))
         )
 
-    async def set_outcome(self, connection: AsyncConnection, position: Position, outcome: Outcome) -> None:
-        """Record what became of a record, for replicas that fold into the same database."""
-        version = outcome.version if isinstance(outcome, Applied) else None
-        refused = outcome.reason if isinstance(outcome, Refused) else None
-        await connection.execute(
-            _outcomes.insert().values(
-                topic=position.topic,
-                partition=position.partition,
-                offset=position.offset,
-                version=version,
-                refused=refused,
-            )
-        )
+    async def set_outcomes(self, connection: AsyncConnection, outcomes: Mapping[Position, Outcome]) -> None:
+        """Record what became of records, for replicas that fold into the same database."""
+        rows = [
+            {
+                "topic": at.topic,
+                "partition": at.partition,
+                "offset": at.offset,
+                "version": outcome.version if isinstance(outcome, Applied) else None,
+                "refused": outcome.reason if isinstance(outcome, Refused) else None,
+            }
+            for at, outcome in outcomes.items()
+        ]
+        if rows:
+            await connection.execute(_outcomes.insert(), rows)
 
     async def outcome(self, connection: AsyncConnection, position: Position) -> Outcome | None:
         """Return what became of a record that was folded already; None if that was too long ago."""
