@@ -21,8 +21,10 @@ from salus.crypto.signing_keys import Secret
 try:
     import pkcs11
     from pkcs11 import Attribute, KeyType, Mechanism, ObjectClass
-except ImportError as error:  # pragma: no cover  # the extra is installed where this is tested
-    raise KmsAwayError("pkcs11: URIs need the library: install salus-crypto[pkcs11]") from error
+except ImportError:  # pragma: no cover  # the extra is installed where this is tested
+    HAS_LIBRARY = False
+else:
+    HAS_LIBRARY = True
 
 _T = TypeVar("_T")
 PUBLIC_BYTES = 32
@@ -60,6 +62,10 @@ class TokenKeys:
     _session: pkcs11.Session | None = field(default=None, init=False, repr=False)
     # Any: the library's stubs do not tell which objects sign and have attributes.
     _private: dict[bytes, Any] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not HAS_LIBRARY:
+            raise KmsAwayError("pkcs11: URIs need the library: install salus-crypto[pkcs11]")
 
     def read(self) -> Sequence[TokenKey]:
         """Return the token's keys as they are now."""
