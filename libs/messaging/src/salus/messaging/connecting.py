@@ -22,29 +22,41 @@ async def start(begin: Callable[[], Awaitable[None]], stop: Callable[[], Awaitab
     The library forgets the connection that it asks for the first metadata when it is cancelled meanwhile.
 
     Raises:
-        BaseException: what `begin` raised.
+        BaseException: what `begin` raised; what `stop` raises then is a note of that.
     """
     made: WeakSet[AIOKafkaConnection] = WeakSet()
     token = _made.set(made)
     try:
         await begin()
-    except BaseException:
-        await to_the_end(stop())
-        for connection in list(made):
-            connection.close()
+    except BaseException as error:
+        try:
+            await to_the_end(stop())
+        except Exception as another:  # noqa: BLE001  # why it did not start is what the caller needs to hear
+            error.add_note(f"nor could it be stopped: {another!r}")
+        finally:
+            for connection in list(made):
+                connection.close()
         raise
     finally:
         _made.reset(token)
 
 
 async def to_the_end(stopping: Awaitable[None]) -> None:
-    """Wait until `stopping` has ended, also when cancelled meanwhile; then the cancellation goes on."""
+    """Wait until `stopping` has ended, however often cancelled meanwhile; then the cancellation goes on.
+
+    Raises:
+        BaseException: what `stopping` raised, of a cancellation its cause.
+    """
     task = asyncio.ensure_future(stopping)
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        raise
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled from (None if task.cancelled() else task.exception())
+    await task
 
 
 async def _remembered(*args: Any, **options: Any) -> AIOKafkaConnection:
