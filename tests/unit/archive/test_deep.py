@@ -40,13 +40,15 @@ REVOKED = identity_record(
 )
 
 
+def judged_trust() -> Trust:
+    return Trust(LOG_SIGNER.vkey, {n: s.vkey for n, s in SHARD_SIGNERS.items()}, ROOT.did, public_key(ROOT))
+
+
 @pytest.fixture
 async def judged() -> SmallLedger:
     """A member is registered, publishes, loses the key, and is refused from then on."""
     ledger = SmallLedger()
-    ledger.trust = Trust(
-        LOG_SIGNER.vkey, {n: s.vkey for n, s in SHARD_SIGNERS.items()}, ROOT.did, public_key(ROOT)
-    )
+    ledger.trust = judged_trust()
     chain = ledger.chains[0]
     await chain.seal([REGISTERED])
     chain.identity_position = 1

@@ -145,7 +145,8 @@ class BlockChecker:
         if ours:
             result.hashes[height] = leaf_hash(known.note)
             if logged is not None and logged[1] != result.hashes[height]:
-                await self._check_equivocation(shard, height, logged[0], verifier, result)
+                detail = f"the log has something else of this height, at index {logged[0]}"
+                result.findings.append(_about_header(shard, height, "entry-wrong", detail))
         return known
 
     async def _from_log(self, logged: tuple[int, bytes] | None, height: int, verifier: Keys) -> _Known | None:
@@ -158,14 +159,6 @@ class BlockChecker:
         except (DamagedError, BlockError):
             pass
         return None
-
-    async def _check_equivocation(
-        self, shard: int, height: int, index: int, verifier: Keys, result: Checked
-    ) -> None:
-        """Both the archive and the log have a header with a good signature, but not the same one."""
-        if await self._from_log((index, b""), height, verifier) is not None:
-            detail = f"the log has another signed header of this height, at index {index}"
-            result.findings.append(_about_header(shard, height, "entry-wrong", detail))
 
     def _check_succession(self, shard: int, before: _Known | None, block: _Known, result: Checked) -> None:
         if before is None and block.header.height > 0:

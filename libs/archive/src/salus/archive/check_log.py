@@ -41,8 +41,8 @@ class LogState:
     """What the log is, as far as it could be established.
 
     `hashes[i]` is the leaf hash of entry i, None if nothing whole says what it is; `places[i]` says which
-    header it is, None if its bytes cannot be read. `identities` are the places of those headers whose blocks
-    hold records of the identity topic.
+    header it says that it is (no signature is looked at), None if its bytes cannot be read. `identities` are
+    the places of those whose blocks, by the same bytes, hold records of the identity topic.
     """
 
     size: int = 0
@@ -158,6 +158,9 @@ class LogChecker:
             hashes.append(true)
             whole = entry is not None and leaf_hash(entry) == true
             places.append(place := _place(entry) if whole and entry is not None else None)
+            if whole and place is None:
+                path = TileRef(ENTRIES, n, width).path
+                self._wrong("entry-wrong", path, f"entry {n * TILE_WIDTH + len(places) - 1} is no header")
             if place is not None and entry is not None and _holds_identities(entry):
                 self._state.identities.add(place)
         return hashes, places

@@ -23,6 +23,7 @@ from salus.events.signature import SIGNATURE_HEADER
 from salus.ledger.block import REJECTED_PREFIX, Header, open_header
 from salus.ledger.errors import BlockError
 from salus.ledger.key_periods import Keys
+from salus.ledger.merkle import leaf_hash
 from salus.objects import ObjectStore
 
 # These depend on nothing but digest, signature and identity state, so they can be judged again although
@@ -165,17 +166,24 @@ async def identity_events(
 ) -> list[IdentityEvent]:
     """Return the accepted events of the identity topic, in offset order, from the blocks that hold any.
 
-    Which ones do, the log's entries say; headers are read only of those, and of blocks that the log does not
-    have. Damaged blocks are left out here; fsck names them, and what they held cannot vouch for anyone.
+    A header that is, byte for byte, an entry of the log is not opened again if that entry has no such range.
+    Damaged blocks are left out here; fsck names them, and what they held cannot vouch for anyone.
     """
     archive = BlockArchive(objects)
     limit = asyncio.Semaphore(BLOCKS_AT_ONCE)
-    elsewhere = set(log.places) - log.identities
+    elsewhere = {
+        leaf
+        for place, leaf in zip(log.places, log.hashes, strict=True)
+        if place is not None and place not in log.identities
+    }
 
     async def of_block(shard: int, verifier: Keys, height: int) -> list[IdentityEvent]:
         async with limit:
             try:
-                header = open_header(await archive.header(shard, height) or b"", verifier)
+                note = await archive.header(shard, height) or b""
+                if leaf_hash(note) in elsewhere:
+                    return []
+                header = open_header(note, verifier)
                 if any(r.topic == header.identity[0] and r.first < r.next for r in header.ranges):
                     return _identity_rows(header, await archive.body(shard, header))
             except (BlockError, ArchiveError):
@@ -187,7 +195,6 @@ async def identity_events(
             of_block(shard, verifier, height)
             for shard, verifier in verifiers.items()
             for height in heights.get(shard, ())
-            if (verifier.name, height) not in elsewhere
         )
     )
     return sorted((event for events in found for event in events), key=lambda event: event.offset)
