@@ -44,11 +44,11 @@ def cosigning(tmp_path: Path) -> Open:
             kafka_bootstrap="kafka:9092",
             network_file=file,
             signing_key_file=file,
-            note_key=str(file),
             s3_endpoint="http://s3",
             s3_access_key="",
             s3_secret_key=SecretStr(""),
             witnesses=told or {},
+            SALUS_NOTE_KEY=str(file),
         )
         return open_cosigning(settings, LogReader(MemoryObjects()), httpx.AsyncClient())
 
