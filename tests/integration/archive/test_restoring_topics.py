@@ -13,7 +13,7 @@ from tests.integration.anchoring.network import AnchoredNetwork
 
 from salus.archive.building import SampleRecord, sample_records
 from salus.cli.refilling import OtherRecordError
-from salus.cli.restoring import BY_BROKER, BY_SENDER, STAMPS, Lost, restore
+from salus.cli.restoring import BY_BROKER, STAMPS, Lost, restore
 from salus.devkit.addresses import Addresses
 from salus.devkit.network import OPERATOR, NetworkFolder, Plan, create_topics
 from salus.events.catalogue import TopicsRestored, type_of
@@ -101,7 +101,7 @@ async def test_it_goes_on_where_it_broke_off_and_states_it_once(ledger: Ledger) 
 
     with pytest.raises(BrokenOffError):
         await restore(ledger.lost, on_block=break_off)
-    assert await ledger.stamps() == {BY_SENDER}
+    assert await ledger.stamps() == {BY_BROKER}
     assert await ledger.stated() == []
 
     done = await restore(ledger.lost)
@@ -150,3 +150,4 @@ async def test_a_topic_that_somebody_wrote_to_is_not_filled(ledger: Ledger) -> N
 
     with pytest.raises(OtherRecordError, match=ledger.topic):
         await restore(other)
+    assert await ledger.stamps() == {BY_BROKER}

@@ -7,7 +7,7 @@ whoever appends what comes out gets every offset in turn.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -110,7 +110,7 @@ async def logged_headers(log: LogReader, checkpoint: Checkpoint) -> set[bytes]:
     return set(hashes)
 
 
-async def replay(ledger: ObjectStore, trust: Trust, logged: set[bytes]) -> AsyncIterator[SealedBlock]:
+async def replay(ledger: ObjectStore, trust: Trust, logged: set[bytes]) -> AsyncGenerator[SealedBlock, None]:
     """Yield every block of every shard; `logged` are the headers that the checkpoint covers.
 
     Raises:

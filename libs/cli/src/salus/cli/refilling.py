@@ -36,12 +36,10 @@ class OtherRecordError(Exception):
         self.at = at
 
 
-class Refill:
-    """Appends the records of sealed blocks to their topics; what is there already is compared instead.
+class Comparison:
+    """Compares what topics have with the records of sealed blocks; nothing is appended.
 
-    Use it as an async context manager and give it the blocks in the order of `salus.archive.replay`. Callers
-    may rely on: nothing is appended at another offset than the ledger says without OtherRecordError.
-    A crash leaves a part of it, on which the next call goes on.
+    Use it as an async context manager and give it the blocks in the order of `salus.archive.replay`.
     """
 
     def __init__(
@@ -52,16 +50,11 @@ class Refill:
         self._ends = ends
         self._resources = AsyncExitStack()
         self._readers: dict[Partition, _Existing] = {}
-        self._unacknowledged: deque[tuple[Position, Awaitable[Position]]] = deque()
-        self.appended: dict[Partition, int] = {}
-        self.reached: dict[Partition, int] = {}
+        self.is_short = False
 
     async def __aenter__(self) -> Self:
         """Connect; raises BrokerAwayError."""
         try:
-            self._producer = await self._resources.enter_async_context(
-                Producer(self._bootstrap, client_id="salus-restore")
-            )
             for at, end in self._ends.items():
                 if end > self._begins[at]:
                     reader = Reader(self._bootstrap, starts={at: self._begins[at]})
@@ -77,28 +70,63 @@ class Refill:
     ) -> None:
         """Disconnect."""
         await self._resources.aclose()
-        # After an error nobody else asks what became of these.
-        await asyncio.gather(*(answer for _, answer in self._unacknowledged), return_exceptions=True)
 
     async def take(self, block: SealedBlock) -> None:
-        """Append or compare what the block has.
+        """Compare what the block has; `is_short` tells whether a topic ended before any block so far.
 
         Raises:
-            OtherRecordError: a topic holds something else, or somebody else appends to it now.
+            OtherRecordError: a topic holds something else.
             ReplayError: the block is of a partition that this was not given.
-            MessagingError: the broker does not take or give a record.
+            MessagingError: the broker does not give a record.
         """
         for record in block.records():
-            at = record.topic, record.partition
-            if at not in self._ends:
-                raise ReplayError(f"network.json has no shard for {record.topic} {record.partition}")
+            at = _place(record, self._ends)
             if record.offset >= self._ends[at]:
-                await self._append(record)
+                self.is_short = True
             elif record.offset >= self._begins[at]:
                 found = await self._readers[at].record(record.offset)
                 if not is_same(found, record):
                     raise OtherRecordError(Position(*at, record.offset))
-            self.reached[at] = record.offset + 1
+
+
+class Refill:
+    """Appends the records of sealed blocks that their topics do not have yet.
+
+    Use it as an async context manager and give it the blocks in the order of `salus.archive.replay`. Callers
+    may rely on: nothing is appended at another offset than the ledger says without OtherRecordError.
+    A crash leaves a part of it, on which the next call goes on.
+    """
+
+    def __init__(self, bootstrap: str, *, ends: Mapping[Partition, int]) -> None:
+        self._ends = ends
+        self._producer = Producer(bootstrap, client_id="salus-restore")
+        self._unacknowledged: deque[tuple[Position, Awaitable[Position]]] = deque()
+        self.appended: dict[Partition, int] = {}
+
+    async def __aenter__(self) -> Self:
+        """Connect; raises BrokerAwayError."""
+        await self._producer.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Disconnect."""
+        await self._producer.__aexit__(kind, error, trace)
+        # After an error nobody else asks what became of these.
+        await asyncio.gather(*(answer for _, answer in self._unacknowledged), return_exceptions=True)
+
+    async def take(self, block: SealedBlock) -> None:
+        """Append what the block has beyond the ends.
+
+        Raises:
+            OtherRecordError: somebody else appends to a topic now.
+            ReplayError: the block is of a partition that this was not given.
+            MessagingError: the broker does not take a record.
+        """
+        for record in block.records():
+            if record.offset >= self._ends[_place(record, self._ends)]:
+                await self._append(record)
 
     async def finish(self) -> None:
         """Return when everything is acknowledged; raises as `take`."""
@@ -128,6 +156,13 @@ class Refill:
             wanted, acknowledged = self._unacknowledged.popleft()
             if await acknowledged != wanted:
                 raise OtherRecordError(wanted)
+
+
+def _place(record: SealedRecord, known: Mapping[Partition, int]) -> Partition:
+    at = record.topic, record.partition
+    if at not in known:
+        raise ReplayError(f"network.json has no shard for {record.topic} {record.partition}")
+    return at
 
 
 def is_same(found: Record | None, sealed: SealedRecord) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -14,13 +15,13 @@ import typer
 from salus.archive.errors import ArchiveError
 from salus.archive.fsck import Stores
 from salus.archive.log import LogReader
-from salus.archive.replay import logged_headers, replay
+from salus.archive.replay import SealedBlock, logged_headers, replay
 from salus.archive.trust import Trust
 from salus.cli.checking import address_of, whom_and_where
 from salus.cli.console import Json, emit, narration, out
 from salus.cli.exits import CommandError, Exit
 from salus.cli.interrupts import run_until_signal
-from salus.cli.refilling import OtherRecordError, Refill
+from salus.cli.refilling import Comparison, OtherRecordError, Refill
 from salus.cli.state import state_folder
 from salus.client import Publisher
 from salus.crypto.keys import load_ed25519
@@ -41,10 +42,13 @@ from salus.messaging import (
     set_topic_setting,
     topic_settings,
 )
+from salus.messaging.connecting import to_the_end
 from salus.objects import ObjectsError
 
 STAMPS = "message.timestamp.type"
 BY_BROKER, BY_SENDER = "LogAppendTime", "CreateTime"
+# Nobody judges by the stamps of this output topic, so theirs say whether something appended is unstated.
+MARKED = "salus.ledger.rejections"
 FOLDING = ("identity", "consent", "storage")
 KAFKA_VARIABLE = "SALUS_KAFKA_BOOTSTRAP"
 
@@ -116,10 +120,10 @@ def restore_topics(
 
 
 async def restore(lost: Lost, *, on_block: Callable[[int], None] = lambda _: None) -> Restored:
-    """Make the topics, fill them, and state it.
+    """Make the topics, compare what they have, append what they lack, and state it.
 
-    A crash leaves topics in part, and the senders' time stamps switched on, by which the next call knows
-    that it still has to be stated.
+    Nothing is appended, and no setting changed, unless all that is there is as sealed. Whatever ends it, the
+    broker stamps the topics again; the next call goes on, and knows by a mark whether it has to be stated.
 
     Raises:
         ArchiveError, LedgerError: the ledger is not as signed: `salus ledger fsck` says more.
@@ -130,24 +134,65 @@ async def restore(lost: Lost, *, on_block: Callable[[int], None] = lambda _: Non
     logged = await logged_headers(LogReader(lost.stores.log), checkpoint)
     topics = sorted({topic for topic, _ in lost.partitions})
     await _make_topics(lost)
-    interrupted = BY_SENDER in (await topic_settings(lost.bootstrap, topics, STAMPS)).values()
-    # The records keep the time at which they were judged; the broker's would be today's.
-    await set_topic_setting(lost.bootstrap, topics, STAMPS, BY_SENDER)
+    unstated = await _is_unstated(lost.bootstrap, topics)
     async with Reader(lost.bootstrap, starts=dict.fromkeys(lost.partitions, 0)) as reader:
         begins, ends = await reader.beginning_offsets(), await reader.end_offsets()
+    reached, appended = dict[Partition, int](), dict[Partition, int]()
+    is_short = True
+    if begins != ends:
+        async with Comparison(lost.bootstrap, begins=begins, ends=ends) as comparison:
+            reached = await _replay_to(comparison.take, lost, logged, on_block)
+        is_short = comparison.is_short
+    if is_short:
+        async with _stamped_by_sender(lost.bootstrap, topics), Refill(lost.bootstrap, ends=ends) as refill:
+            reached = await _replay_to(refill.take, lost, logged, on_block)
+            await refill.finish()
+        appended = refill.appended
+    following = dict.fromkeys(lost.partitions, 0) | dict(sorted(reached.items()))
+    recorded = False
+    if appended or unstated:
+        recorded = await _record(lost, checkpoint, following)
+    await set_topic_setting(lost.bootstrap, [MARKED], STAMPS, BY_BROKER)
+    return Restored(checkpoint.size, following, appended, recorded)
+
+
+async def _replay_to(
+    take: Callable[[SealedBlock], Awaitable[None]],
+    lost: Lost,
+    logged: set[bytes],
+    on_block: Callable[[int], None],
+) -> dict[Partition, int]:
+    """Hand over every block; return the offset behind the last record of each partition."""
+    reached: dict[Partition, int] = {}
     done = 0
-    async with Refill(lost.bootstrap, begins=begins, ends=ends) as refill:
-        async for block in replay(lost.stores.ledger, lost.trust, logged):
-            await refill.take(block)
+    async with aclosing(replay(lost.stores.ledger, lost.trust, logged)) as blocks:
+        async for block in blocks:
+            await take(block)
+            reached |= {(r.topic, r.partition): r.next for r in block.header.ranges if r.first < r.next}
             done += 1
             on_block(done)
-        await refill.finish()
-    following = dict.fromkeys(lost.partitions, 0) | dict(sorted(refill.reached.items()))
-    recorded = False
-    if refill.appended or interrupted:
-        recorded = await _record(lost, checkpoint, following)
-    await set_topic_setting(lost.bootstrap, topics, STAMPS, BY_BROKER)
-    return Restored(checkpoint.size, following, refill.appended, recorded)
+    return reached
+
+
+async def _is_unstated(bootstrap: str, topics: list[str]) -> bool:
+    """Tell whether an earlier call appended and did not state it; undo what it left if it was killed."""
+    stamps = await topic_settings(bootstrap, [MARKED, *topics], STAMPS)
+    left = [topic for topic in topics if stamps[topic] == BY_SENDER]
+    await set_topic_setting(bootstrap, left, STAMPS, BY_BROKER)
+    return BY_SENDER in stamps.values()
+
+
+@asynccontextmanager
+async def _stamped_by_sender(bootstrap: str, topics: list[str]) -> AsyncIterator[None]:
+    """Let records keep the time at which they were judged; without this the broker's would be today's.
+
+    However it ends the broker stamps again: by whose time keys are judged must not be the sender's choice.
+    """
+    try:
+        await set_topic_setting(bootstrap, [MARKED, *topics], STAMPS, BY_SENDER)
+        yield
+    finally:
+        await to_the_end(set_topic_setting(bootstrap, topics, STAMPS, BY_BROKER))
 
 
 async def _checkpoint(lost: Lost) -> Checkpoint:
