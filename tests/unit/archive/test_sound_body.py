@@ -170,3 +170,51 @@ def test_a_time_in_a_form_that_the_slow_look_refuses_is_not_sound(text):
 
     assert text.encode() in value
     assert not is_sound(header, body_batches(body)) or slow(header, body) == []
+
+
+def codes_of(record):
+    """What is found in a block that was sealed with this record, hashes and counts being right."""
+    body = encode_body(columns_of([record]))
+    header = header_of([record], body)
+    assert is_sound(header, body_batches(body)) == (slow(header, body) == [])
+    return {finding.code for finding in check_body(0, header, body)}
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        "",
+        "lost",
+        "Accepted",
+        "accepted ",
+        "accepted 5\nrejected:x",
+        "rejected:",
+        "rejected:Lost",
+        "rejected:lost\n",
+        "rejected:" + "x" * 65,
+    ],
+)
+def test_a_row_sealed_with_another_status_is_malformed(status):
+    assert codes_of(SampleRecord(TOPIC, 0, 0, b"value", None, status)) == {"row-malformed"}
+
+
+def test_every_reason_of_the_grammar_is_a_status():
+    assert codes_of(SampleRecord(TOPIC, 0, 0, b"value", None, "rejected:" + "x-9" * 21)) == set()
+
+
+def test_an_accepted_row_sealed_without_a_signature_is_malformed():
+    (record,) = sample_records(1, signer=SIGNER)
+
+    assert codes_of(record) == set()
+    assert codes_of(replace(record, signature=None)) == {"row-malformed"}
+
+
+@pytest.mark.parametrize("name", ["status", "id"])
+def test_a_text_that_is_not_utf_8_is_a_finding(name):
+    table = decode_body(BODY)
+    texts = [b"rejected:\xff", *[b"x"] * (len(table) - 1)]
+    broken = pa.Array.from_buffers(pa.string(), len(texts), pa.array(texts, pa.binary()).buffers())
+    body = encode_table(table.set_column(SCHEMA.get_field_index(name), SCHEMA.field(name), broken))
+    header = replace(HEADER, body_bytes=len(body), body_sha256=sha256(body).digest())
+
+    assert [finding.code for finding in check_body(0, header, body)] == ["body-unreadable"]

@@ -184,6 +184,9 @@ def test_a_row_that_its_status_does_not_allow_is_malformed(block: Header) -> Non
         _with(5, digest=None),
         _with(5, digest=b"short"),
         _with(5, status="unknown"),
+        _with(5, status="rejected:"),
+        _with(5, status="rejected:x\n"),
+        _with(5, status="rejected:" + "x" * 65),
     ):
         assert "row-malformed" in {code for code, _ in _found(block, changed)}
 

@@ -18,6 +18,7 @@ from salus.archive.errors import BodyError
 from salus.archive.report import Finding
 from salus.archive.sound_body import ATTRIBUTES, FROM_VALUE, is_sound, microseconds
 from salus.ledger.block import Header, body_key, leaf_hashes
+from salus.ledger.leaf_grammar import is_status
 from salus.ledger.merkle import hashes_of, root_of
 
 # A body that is wrong everywhere is not worth a finding a row.
@@ -172,24 +173,26 @@ def _check_positions(blamed: Blamed, columns: Columns, computed: Sequence[bytes]
 
 
 def _check_kept(blamed: Blamed, columns: Columns) -> Iterator[Finding]:
-    """Of a rejected record the digest alone is kept; an accepted one's columns repeat its value."""
+    """Of a rejected record no value is kept; an accepted one's columns repeat it. There is no third kind."""
     kept, differing = [], []
     rows = zip(
         columns["status"],
         columns["value"],
         columns["digest"],
+        columns["signature"],
         *(columns[name] for name in FROM_VALUE),
         strict=True,
     )
-    for row, (status, value, digest, *repeated) in enumerate(rows):
+    for row, (status, value, digest, signature, *repeated) in enumerate(rows):
         if status != ACCEPTED:
-            if value is not None or digest is None or any(cell is not None for cell in repeated):
+            excess = value is not None or any(cell is not None for cell in repeated)
+            if excess or digest is None or not is_status(status):
                 kept.append(row)
-        elif value is None or digest is not None:
+        elif value is None or digest is not None or signature is None:
             kept.append(row)
         elif not _repeats(value, repeated):
             differing.append(row)
-    detail = "an accepted row has its value, a rejected one nothing but its digest"
+    detail = "an accepted row has value and signature, a rejected one its digest, and there is no other"
     yield from _capped(blamed, "row-malformed", detail, kept, columns)
     yield from _capped(blamed, "row-columns", "the columns do not repeat the event", differing, columns)
 

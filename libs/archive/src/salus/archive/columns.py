@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from salus.archive.body import SCHEMA, decode_body
+from salus.archive.errors import BodyError
 
 # Few different values among many: each is made a Python string once.
 _REPEATING = frozenset({"topic", "status", "source", "type"})
@@ -53,10 +54,13 @@ def columns_of_body(data: bytes, *, names: Sequence[str] | None = None) -> Colum
     """Return the columns of a body as lists; `time` is in microseconds since 1970 UTC.
 
     Raises:
-        BodyError: as `decode_body`.
+        BodyError: as `decode_body`, or a text is not UTF-8.
     """
     table = decode_body(data, columns=names)
-    return {name: _list_of(name, table[name].combine_chunks()) for name in table.column_names}
+    try:
+        return {name: _list_of(name, table[name].combine_chunks()) for name in table.column_names}
+    except UnicodeDecodeError as error:
+        raise BodyError("a text in it is not UTF-8") from error
 
 
 def _list_of(name: str, column: pa.Array | pa.ChunkedArray) -> list[Any]:

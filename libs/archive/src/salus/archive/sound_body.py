@@ -18,6 +18,7 @@ from salus.archive.body import ACCEPTED, SCHEMA
 from salus.archive.columns import Spans, spans_of
 from salus.ledger.block import LEAF_ORIGIN, Header
 from salus.ledger.hashing import hash_spans
+from salus.ledger.leaf_grammar import is_status
 from salus.ledger.merkle import HASH_SIZE, LEAF_PREFIX, root_of_joined
 
 FROM_VALUE = ("id", "source", "type", "subject", "time")
@@ -82,8 +83,12 @@ def is_sound(header: Header, batches: Iterable[pa.RecordBatch]) -> bool:
 
 
 def _keeps_what_it_should(columns: dict[str, pa.Array], accepted: pa.BooleanArray) -> bool:
-    """An accepted row has its value, a rejected one nothing but its digest."""
+    """An accepted row has value and signature, a rejected one its digest, and there is no other status."""
+    statuses = pc.unique(columns["status"].cast(pa.binary())).to_pylist()
+    if not all(is_status(status.decode(errors="replace")) for status in statuses):
+        return False
     whole = pc.and_(pc.is_valid(columns["value"]), pc.is_null(columns["digest"]))
+    whole = pc.and_(whole, pc.is_valid(columns["signature"]))
     bare = pc.and_(pc.is_null(columns["value"]), pc.is_valid(columns["digest"]))
     for name in FROM_VALUE:
         bare = pc.and_(bare, pc.is_null(columns[name]))

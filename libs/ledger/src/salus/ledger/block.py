@@ -17,6 +17,7 @@ from salus.ledger.checkpoint import Checkpoint, parse_checkpoint
 from salus.ledger.errors import BlockError, CheckpointError, NoteError
 from salus.ledger.hashing import hash_each
 from salus.ledger.key_periods import Keys, history_of
+from salus.ledger.leaf_grammar import LEAF_LINE
 from salus.ledger.merkle import HASH_SIZE, LEAF_PREFIX, leaf_hash
 from salus.ledger.note import Signers, open_note, sign_note
 
@@ -28,13 +29,7 @@ NO_PREVIOUS = bytes(HASH_SIZE)
 # A header is an entry of a tlog-tiles bundle, whose length prefix has 16 bits.
 HEADER_BYTES_MAX = 65_535
 PARTITION_MAX = 2**31 - 1
-# The first line of a leaf, after its origin: topic, partition, offset, status, signature length.
-_LEAF_LINE = re.compile(
-    rb"([A-Za-z0-9._-]{1,249}) (0|[1-9][0-9]{0,9}) (0|[1-9][0-9]{0,18}) "
-    rb"(accepted|rejected:[a-z0-9-]{1,64}) (-|0|[1-9][0-9]{0,8})\n"
-)
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
-_STATUS = re.compile(r"accepted|rejected:[a-z0-9-]{1,64}")
 _SHA256_HEX = re.compile(r"[0-9a-f]{64}")
 _BLOCK_ORIGIN = re.compile(r"([^ ]+)/block/(0|[1-9][0-9]{0,18})")
 # The first word of each line after the root, and how many words it has.
@@ -96,7 +91,7 @@ def parse_leaf(data: bytes) -> Leaf:
     Raises:
         BlockError: `malformed-leaf`, if they are not exactly what `Leaf.data` gives.
     """
-    match = _LEAF_LINE.match(data, len(LEAF_ORIGIN)) if data.startswith(LEAF_ORIGIN) else None
+    match = LEAF_LINE.match(data, len(LEAF_ORIGIN)) if data.startswith(LEAF_ORIGIN) else None
     if match is None:
         raise BlockError("malformed-leaf", "not of the form 'TOPIC PARTITION OFFSET STATUS LENGTH'")
     topic, partition, offset, status, length = (part.decode("ascii") for part in match.groups())

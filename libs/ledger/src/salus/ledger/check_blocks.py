@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 from salus.ledger.block import (
     ACCEPTED,
-    REJECTED_PREFIX,
     Header,
     LeafRow,
     check_succession,
@@ -25,6 +24,7 @@ from salus.ledger.block import (
 from salus.ledger.errors import BlockError, LedgerError
 from salus.ledger.findings import Finding
 from salus.ledger.key_periods import Keys
+from salus.ledger.leaf_grammar import is_status
 from salus.ledger.merkle import HASH_SIZE, hashes_of, root_of
 from salus.ledger.note import split_note
 
@@ -215,7 +215,7 @@ def _malformation(row: Row) -> str | None:
     if row.status == ACCEPTED:
         complete = row.value is not None and row.signature is not None and row.digest is None
         return None if complete else "an accepted row has a value and a signature and no digest"
-    if not row.status.startswith(REJECTED_PREFIX):
+    if not is_status(row.status):
         return "its status is neither accepted nor rejected"
     if row.value is not None or any(column is not None for column in row[4:9]):
         return "nothing but the digest is kept of a rejected record"
