@@ -15,7 +15,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 SOURCE = Path("native/sha256_lanes.c")
-LIBRARY = Path("src/salus/ledger/_sha256_lanes.so")
+LIBRARY = Path("src/salus/ledger/sha256_lanes.native")
 
 
 class CustomBuildHook(BuildHookInterface[Any]):

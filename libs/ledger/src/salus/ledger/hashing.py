@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from hashlib import sha256
 from itertools import accumulate, pairwise
 
-LIBRARY = f"{__file__.rpartition('/')[0]}/_sha256_lanes.so"
+LIBRARY = f"{__file__.rpartition('/')[0]}/sha256_lanes.native"
 SIZE = 32
 # With fewer messages most lanes would be idle.
 MESSAGES_MIN = 16
