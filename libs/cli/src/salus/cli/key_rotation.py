@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+from dataclasses import replace
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -25,14 +27,13 @@ from salus.devkit.waiting import until
 from salus.events.catalogue import EventData, KeyRetired, KeyRotated
 from salus.events.did import LocalSigner
 from salus.events.errors import RejectedError
-from salus.ledger.block import parse_header
 from salus.ledger.checkpoint import parse_checkpoint
 from salus.ledger.note import split_note
 
 app = typer.Typer(no_args_is_help=True, help="The keys that sign blocks, checkpoints and cosignatures.")
 TAKEN_OVER_S_MAX = 120.0
 LOOK_PERIOD_S = 0.3
-HEADERS_LOOKED_AT = 1024
+_NAMESPACE = uuid.UUID("0d9f3f0b-5f9c-4a55-9b0e-3f6f6f1b6a1c")
 
 
 class RoleName(StrEnum):
@@ -83,17 +84,21 @@ def rotate(  # the choices of one rotation
     key: KeyFile = None,
     as_json: Json = False,
 ) -> None:
-    """Let a new key take over: it is made, recorded on the ledger, seen to sign, and the old one retired."""
+    """Let a new key take over: it is made, recorded on the ledger, seen to sign, and the old one retired.
+
+    Repeat it if it was interrupted: it goes on with the key that is there.
+    """
     platform, owner = running_platform(), _owner(role, number)
     operator = signer_of(platform, as_name, key)
 
     async def work(narrator: Narrator) -> list[KeyEntry]:
         turn = _Turn(platform, owner, operator, narrator)
-        old = turn.files.of(owner)[-1]
-        new = await turn.begin()
-        at = await turn.taken_over(new)
+        await turn.record_again(Reason.ROTATED)
+        old, *begun = turn.signing()
+        new = begun[-1] if begun else await turn.begin()
+        end = await turn.taken_over(new)
         if not overlap:
-            await turn.retire(old, end=at + 1, reason=Reason.ROTATED)
+            await turn.retire(old, end=end, reason=Reason.ROTATED)
         return turn.files.of(owner)
 
     with narration(quiet=as_json) as narrator:
@@ -110,17 +115,21 @@ def retire(  # the choices of one retirement
     key: KeyFile = None,
     as_json: Json = False,
 ) -> None:
-    """End the overlap that `rotate --overlap` began: the old key counts no more, and is forgotten here."""
+    """End the overlap that `rotate --overlap` began: the old key counts no more, and is forgotten here.
+
+    What it signed before stays valid. Repeat it if it was interrupted.
+    """
     platform, owner = running_platform(), _owner(role, number)
     operator = signer_of(platform, as_name, key)
 
     async def work(narrator: Narrator) -> list[KeyEntry]:
         turn = _Turn(platform, owner, operator, narrator)
-        signing = [entry for entry in turn.files.of(owner) if entry.end is None]
-        if len(signing) < 2:
-            raise CommandError(Exit.NO, f"only one key of {signing[0].name} signs: rotate it first")
-        at = await turn.taken_over(signing[-1])
-        await turn.retire(signing[0], end=at + 1, reason=reason)
+        again = await turn.record_again(reason)
+        old, *begun = turn.signing()
+        if begun:
+            await turn.retire(old, end=await turn.taken_over(begun[-1]), reason=reason)
+        elif not again:
+            raise CommandError(Exit.NO, f"only one key of {old.name} signs: rotate it first")
         return turn.files.of(owner)
 
     with narration(quiet=as_json) as narrator:
@@ -140,55 +149,81 @@ class _Turn:
         stores = whom_and_where(None)[1].open()
         self._blocks, self._log = BlockArchive(stores.ledger), LogReader(stores.log)
 
+    def signing(self) -> list[KeyEntry]:
+        """Return the keys that are not retired, the oldest first."""
+        return [entry for entry in self.files.of(self._owner) if entry.end is None]
+
+    async def record_again(self, reason: Reason) -> bool:
+        """Record the last change once more, in case an earlier call did not get there; tell if there was one.
+
+        The event has the same id each time, and the ledger takes it once.
+        """
+        entries = self.files.of(self._owner)
+        _, *begun = self.signing()
+        retired = [entry for entry in entries if entry.end is not None]
+        if begun:
+            await self._record_new(begun[-1])
+        elif retired:
+            last = max(retired, key=lambda entry: entry.end or 0)
+            if last.held and last.end is not None:
+                self.files.retire(last, end=last.end)
+            await self._record_end(last, reason)
+        return bool(begun or retired)
+
     async def begin(self) -> KeyEntry:
         """Make the new key, which signs beside the old one from the next block or checkpoint on."""
         self._narrator.step("making a key and describing it in network.json")
         entry = self.files.add(self._owner, first=await self._next_position())
         self._narrator.step("recording it on the ledger")
-        await self._publish(
-            KeyRotated(
-                name=entry.name, role=self._owner.role, verifier_key=entry.verifier_key, first=entry.first
-            ),
-            entry.name,
-        )
+        await self._record_new(entry)
         return entry
 
     async def taken_over(self, entry: KeyEntry) -> int:
-        """Wait until the key signed something; return the height or size of it.
+        """Wait until the key signed the last block or checkpoint; return the position behind that.
+
+        Only from there on may an older key count no more: in an overlap a replica may have sealed with that
+        one alone, above blocks that both keys signed.
 
         Raises:
-            CommandError: nothing was signed in TAKEN_OVER_S_MAX; both keys go on, nothing is lost.
+            CommandError: that did not come about in TAKEN_OVER_S_MAX; both keys go on, nothing is lost.
         """
-        self._narrator.step(f"waiting for the first signature of {entry.name} {entry.key_id}")
-        found: int | None = None
+        self._narrator.step(f"waiting for a signature of {entry.name} {entry.key_id}")
+        end: int | None = None
 
         async def signed() -> bool:
-            nonlocal found
-            found = await self._signed_at(entry)
-            return found is not None
+            nonlocal end
+            end = await self._end_of_signed(entry)
+            return end is not None
 
-        if not await until(signed, deadline_s=TAKEN_OVER_S_MAX, period_s=LOOK_PERIOD_S) or found is None:
+        if not await until(signed, deadline_s=TAKEN_OVER_S_MAX, period_s=LOOK_PERIOD_S) or end is None:
             raise CommandError(
                 Exit.NOT_RUNNING,
-                f"the new key of {entry.name} signed nothing in {TAKEN_OVER_S_MAX:.0f} s; "
+                f"the new key of {entry.name} did not sign what is newest in {TAKEN_OVER_S_MAX:.0f} s; "
                 "both keys count until `salus key retire`",
             )
-        return found
+        return end
 
     async def retire(self, entry: KeyEntry, *, end: int, reason: Reason) -> None:
-        """Let the old key count no more from a position that the new key signs already."""
+        """Let the old key count no more from a position behind all that it signed alone."""
         self._narrator.step(f"retiring {entry.name} {entry.key_id}")
         self.files.retire(entry, end=end)
-        await self._publish(
-            KeyRetired(
-                name=entry.name,
-                role=self._owner.role,
-                verifier_key=entry.verifier_key,
-                end=end,
-                reason=reason.value,
-            ),
-            entry.name,
+        await self._record_end(replace(entry, end=end), reason)
+
+    async def _record_new(self, entry: KeyEntry) -> None:
+        data = KeyRotated(
+            name=entry.name, role=self._owner.role, verifier_key=entry.verifier_key, first=entry.first
         )
+        await self._publish(data, entry.name, f"rotated {entry.verifier_key} {entry.first}")
+
+    async def _record_end(self, entry: KeyEntry, reason: Reason) -> None:
+        data = KeyRetired(
+            name=entry.name,
+            role=self._owner.role,
+            verifier_key=entry.verifier_key,
+            end=entry.end or 0,
+            reason=reason.value,
+        )
+        await self._publish(data, entry.name, f"retired {entry.verifier_key} {entry.end}")
 
     async def _next_position(self) -> int:
         if self._owner.role == "sequencer":
@@ -196,9 +231,9 @@ class _Turn:
         note = await self._log.checkpoint()
         return 1 if note is None else parse_checkpoint(split_note(note)[0]).size + 1
 
-    async def _next_height(self) -> int:
-        height, shard = 0, self._owner.number
-        step = 1
+    async def _next_height(self, height: int = 0) -> int:
+        """Return the height of the next block; there is one at every height below the one given."""
+        shard, step = self._owner.number, 1
         while await self._blocks.header(shard, height + step - 1) is not None:
             height, step = height + step, step * 2
         while step > 1:
@@ -207,24 +242,24 @@ class _Turn:
                 height += step
         return height
 
-    async def _signed_at(self, entry: KeyEntry) -> int | None:
-        """Return the height or size of the first thing found that the key signed."""
+    async def _end_of_signed(self, entry: KeyEntry) -> int | None:
+        """Return the position behind the newest block or checkpoint; None if the key did not sign that."""
         if self._owner.role == "sequencer":
-            notes = await self._blocks.headers_from(self._owner.number, entry.first, limit=HEADERS_LOOKED_AT)
+            end = await self._next_height(entry.first)
+            note = await self._blocks.header(self._owner.number, end - 1) if end else None
         else:
             note = await self._log.checkpoint()
-            notes = [] if note is None else [note]
-        for note in notes:
-            text, signatures = split_note(note)
-            if any(s.name == entry.name and s.key_id.hex() == entry.key_id for s in signatures):
-                is_header = self._owner.role == "sequencer"
-                return parse_header(text).height if is_header else parse_checkpoint(text).size
-        return None
+            end = 0 if note is None else parse_checkpoint(split_note(note)[0]).size + 1
+        signatures = [] if note is None else split_note(note)[1]
+        is_signed = any(s.name == entry.name and s.key_id.hex() == entry.key_id for s in signatures)
+        return end if is_signed else None
 
-    async def _publish(self, data: EventData, subject: str) -> None:
+    async def _publish(self, data: EventData, subject: str, change: str) -> None:
         try:
             async with Publisher(self._platform.kafka_bootstrap, self._operator) as publisher:
-                handle = await publisher.publish(data, subject=subject)
+                handle = await publisher.publish(
+                    data, subject=subject, id=str(uuid.uuid5(_NAMESPACE, change))
+                )
                 await handle.position()
         except RejectedError as error:
             raise CommandError(Exit.NO, f"not recorded: {error}") from None
