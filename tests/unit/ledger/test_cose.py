@@ -16,9 +16,9 @@ from salus.ledger.block import sign_header
 from salus.ledger.checkpoint import Checkpoint, sign_checkpoint
 from salus.ledger.cose import RECORD_LABEL, CoseReceipt, parse_cose_receipt, sign_root, signed_bytes
 from salus.ledger.errors import LedgerError, NoteError, ReceiptError
-from salus.ledger.key_periods import KeyPeriod
+from salus.ledger.key_periods import KeyHistory, KeyPeriod
 from salus.ledger.merkle import leaf_hash, node_hash
-from salus.ledger.note import NoteSigner, sign_note
+from salus.ledger.note import NoteSigner, add_signatures, sign_note
 from salus.ledger.policy import Policy
 from salus.ledger.quorum import Quorum
 from salus.ledger.receipt import RECEIPT_CODES, build_receipt, cose_receipt, verify_receipt
@@ -231,6 +231,31 @@ def test_a_key_of_the_log_signs_within_its_period_only(world: World) -> None:
     )
     assert _code(retired.encode(), policy) == "checkpoint-signature"
     assert verify_receipt(retired.encode(), replace(policy, periods=())).checkpoint == world.checkpoint
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_in_an_overlap_the_newest_key_signs_so_that_it_stays_valid(
+    world: World, *, newest_first: bool
+) -> None:
+    new, size = NoteSigner(world.log.name, key_of("new log")), world.checkpoint.size
+    both = (new, world.log) if newest_first else (world.log, new)
+
+    class Both:
+        name = world.log.name
+
+        def at(self, position: int) -> tuple[NoteSigner, ...]:
+            assert position == size
+            return both
+
+    note = sign_checkpoint(world.checkpoint, both)
+    cosigned = add_signatures(note, [one.cosign(world.checkpoint, seconds=5) for one in world.witnesses])
+    text = world.receipt(checkpoint_note=cosigned)
+    overlap = (KeyPeriod(world.log.verifier), KeyPeriod(new.verifier, size - 2))
+    cose = cose_receipt(text, KeyHistory(world.log.name, overlap), Both())
+    retired = (KeyPeriod(world.log.verifier, 0, size), KeyPeriod(new.verifier, size - 2))
+    policy = replace(world.policy, logs=(world.log.verifier, new.verifier), periods=retired)
+
+    assert verify_receipt(cose, policy) == verify_receipt(text, policy)
 
 
 def test_nothing_is_signed_but_the_root_of_a_checkpoint_of_the_log(world: World) -> None:

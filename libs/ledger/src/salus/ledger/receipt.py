@@ -33,7 +33,7 @@ from salus.ledger.errors import (
     PolicyError,
     ReceiptError,
 )
-from salus.ledger.key_periods import Keys
+from salus.ledger.key_periods import Keys, history_of
 from salus.ledger.merkle import leaf_hash, verify_inclusion
 from salus.ledger.note import NOTE_BYTES_MAX, Signers, split_note
 from salus.ledger.policy import Cosigner, Policy
@@ -166,7 +166,8 @@ def parse_receipt(data: bytes) -> Receipt:
 def cose_receipt(receipt: bytes, log: Keys, signers: Signers) -> bytes:
     """Return a receipt in its COSE form, the root of its checkpoint signed once more by the log.
 
-    Nothing is signed but the root of a checkpoint that bears the log's own valid signature already.
+    Nothing is signed but the root of a checkpoint that bears the log's own valid signature already. Of more
+    keys than one the newest signs: where an older one ends is decided later, maybe below this checkpoint.
 
     Raises:
         NoteError, CheckpointError: the receipt's checkpoint is not one that the log has signed.
@@ -177,7 +178,8 @@ def cose_receipt(receipt: bytes, log: Keys, signers: Signers) -> bytes:
     if checkpoint.size < LOG_SIZE_MIN:
         raise ReceiptError("log-too-small", "a log of one entry has no COSE receipt: wait for the next block")
     _, header = _leaf_and_header(parsed.in_block)
-    signer = signers.at(checkpoint.size)[0]
+    begins = {period.verifier.key_id: period.first for period in history_of(log).periods}
+    signer = max(signers.at(checkpoint.size), key=lambda one: begins.get(one.key_id, 0))
     return CoseReceipt(
         log=checkpoint.origin,
         key_id=signer.key_id,
