@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from tests.unit.ledger.network import SIGNATURE
 
 from salus.ledger.block import NO_PREVIOUS, Header, Leaf, Range, sign_header
 from salus.ledger.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
@@ -76,7 +77,7 @@ def _key(seed: bytes) -> Ed25519PrivateKey:
 def _leaves(height: int) -> list[Leaf]:
     first = height * len(VALUES)
     return [
-        Leaf("salus.clinical.events", 0, first + i, "accepted", leaf_hash(value), b"v1 sig")
+        Leaf("salus.clinical.events", 0, first + i, "accepted", leaf_hash(value), SIGNATURE)
         for i, value in enumerate(VALUES)
     ]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from tests.unit.ledger.network import make_world
+from tests.unit.ledger.network import SIGNATURE, make_world
 from tests.unit.ledger.spoiled import SENTENCES, network_json, spoiled
 
 from salus.ledger.block import NO_PREVIOUS, Header, Leaf, Range, sign_header
@@ -45,7 +45,7 @@ def browser() -> str:
 def _network_and_receipt() -> tuple[bytes, bytes]:
     log = NoteSigner("salus.example/log", Ed25519PrivateKey.generate())
     shard = NoteSigner("salus.example/shard/0", Ed25519PrivateKey.generate())
-    leaf = Leaf("salus.lab.events", 0, 0, "accepted", leaf_hash(EVENT), b"v1 did:key:z#z 0/1 sig")
+    leaf = Leaf("salus.lab.events", 0, 0, "accepted", leaf_hash(EVENT), SIGNATURE)
     header = Header(
         origin=shard.name,
         height=0,

@@ -84,6 +84,6 @@ def rejected_records(first: int) -> list[SampleRecord]:
         SampleRecord(TOPIC, 0, first, None, None, "rejected:tombstone"),
         SampleRecord(TOPIC, 0, first + 3, b"\x00garbage", None, "rejected:missing-signature"),
         SampleRecord(
-            TOPIC, 0, first + 4, sample_value(1, EVENT_SIGNER), b"v1 x", "rejected:malformed-signature"
+            TOPIC, 0, first + 4, sample_value(1, EVENT_SIGNER), None, "rejected:malformed-signature"
         ),
     ]

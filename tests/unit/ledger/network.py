@@ -25,7 +25,9 @@ Following = Callable[..., Header]
 
 VALUES = [b'{"id":"%d"}' % i for i in range(7)]
 STATUSES = ["accepted"] * 6 + ["rejected:malformed-json"]
-SIGNATURES = [b"v1 did:key:z#z 0/1 sig"] * 6 + [None]
+# What a leaf may keep; whose it is and over what, nobody asks here.
+SIGNATURE = b"v1 did:key:z#z 0/1 " + b"A" * 86 + b"=="
+SIGNATURES = [SIGNATURE] * 6 + [None]
 
 
 def key_of(seed: str) -> Ed25519PrivateKey:

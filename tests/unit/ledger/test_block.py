@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.ledger.network import Following, World
+from tests.unit.ledger.network import SIGNATURE, Following, World
 
 from salus.ledger.block import (
     BLOCK_CODES,
@@ -40,6 +41,24 @@ TOPICS = st.from_regex(r"[A-Za-z0-9._-]{1,40}", fullmatch=True)
 PARTITIONS = st.integers(0, 2**31 - 1)
 OFFSETS = st.integers(0, 2**63 - 1)
 HASHES = st.binary(min_size=32, max_size=32)
+SIGNATURE_HEADERS = st.builds(
+    lambda did, index, more, raw, path: (
+        b"v1 did:key:%s#%s %d/%d %s%s"
+        % (
+            did.encode(),
+            did.encode(),
+            index,
+            index + more,
+            b64encode(raw),
+            b" " + b64encode(path) if path else b"",
+        )
+    ),
+    did=st.from_regex(r"[A-Za-z0-9._:%-]{1,20}", fullmatch=True),
+    index=st.integers(0, 512),
+    more=st.integers(1, 512),
+    raw=st.binary(min_size=64, max_size=64),
+    path=st.binary(max_size=320),
+)
 LEAVES = st.builds(
     Leaf,
     topic=TOPICS,
@@ -47,7 +66,7 @@ LEAVES = st.builds(
     offset=OFFSETS,
     status=st.just("accepted") | st.from_regex(r"rejected:[a-z0-9-]{1,30}", fullmatch=True),
     digest=HASHES,
-    signature=st.none() | st.binary(max_size=200),
+    signature=st.none() | SIGNATURE_HEADERS,
 )
 TIMES = st.datetimes(datetime(1, 1, 1), datetime(9999, 12, 31), timezones=st.just(UTC))  # noqa: DTZ001
 
@@ -123,7 +142,7 @@ def test_arbitrary_bytes_are_refused_or_are_a_leaf(junk: bytes) -> None:
             assert parse_leaf(data).data() == data
 
 
-GOOD_LEAF = Leaf("salus.lab.events", 3, 99, "accepted", bytes(range(32)), b"v1 sig")
+GOOD_LEAF = Leaf("salus.lab.events", 3, 99, "accepted", bytes(range(32)), SIGNATURE)
 
 
 @pytest.mark.parametrize(
@@ -133,8 +152,8 @@ GOOD_LEAF = Leaf("salus.lab.events", 3, 99, "accepted", bytes(range(32)), b"v1 s
         GOOD_LEAF.data() + b"x",
         replace(GOOD_LEAF, signature=None).data()[:-1],
         replace(GOOD_LEAF, signature=None).data() + b"x",
-        GOOD_LEAF.data().replace(b" 6\n", b" 06\n"),
-        GOOD_LEAF.data().replace(b" 6\n", b" -\n"),
+        GOOD_LEAF.data().replace(b" 107\n", b" 0107\n"),
+        GOOD_LEAF.data().replace(b" 107\n", b" -\n"),
         GOOD_LEAF.data().replace(b" 99 ", b" 099 "),
         GOOD_LEAF.data().replace(b" 99 ", b" -1 "),
         GOOD_LEAF.data().replace(b" 3 ", b" 2147483648 "),
@@ -142,7 +161,7 @@ GOOD_LEAF = Leaf("salus.lab.events", 3, 99, "accepted", bytes(range(32)), b"v1 s
         GOOD_LEAF.data().replace(b"accepted", b"rejected:"),
         GOOD_LEAF.data().replace(b"leaf/v1", b"leaf/v2"),
         GOOD_LEAF.data().replace(b"salus.lab", b"salus/lab"),
-        GOOD_LEAF.data().replace(b" 6\n", b" 6\r\n"),
+        GOOD_LEAF.data().replace(b" 107\n", b" 107\r\n"),
     ],
 )
 def test_what_is_not_exactly_a_leaf_is_malformed(data: bytes) -> None:
@@ -154,7 +173,31 @@ def test_an_absent_signature_is_not_an_empty_one() -> None:
     absent, empty = replace(GOOD_LEAF, signature=None), replace(GOOD_LEAF, signature=b"")
 
     assert absent.hash() != empty.hash()
-    assert parse_leaf(empty.data()).signature == b""
+    with pytest.raises(BlockError, match="malformed-leaf"):
+        parse_leaf(empty.data())
+
+
+@pytest.mark.parametrize(
+    "signature",
+    [
+        b"v1 sig",
+        SIGNATURE + b" ",
+        SIGNATURE + b"\n",
+        SIGNATURE + b"x",
+        SIGNATURE.replace(b"v1", b"v2"),
+        SIGNATURE.replace(b"0/1", b"1/1"),
+        SIGNATURE.replace(b"0/1", b"00/1"),
+        SIGNATURE.replace(b"0/1", b"0/1025"),
+        SIGNATURE.replace(b"A==", b"B=="),
+        SIGNATURE.replace(b"A==", b"AA="),
+        SIGNATURE.replace(b"did:key:", b"key:"),
+        SIGNATURE + b" AB==",
+        SIGNATURE + b" " + b"A" * 1024,
+    ],
+)
+def test_a_leaf_keeps_no_signature_but_one_of_the_grammar(signature: bytes) -> None:
+    with pytest.raises(BlockError, match="signature header"):
+        parse_leaf(replace(GOOD_LEAF, signature=signature).data())
 
 
 @given(headers())

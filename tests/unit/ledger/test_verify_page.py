@@ -12,7 +12,7 @@ from importlib.resources import files
 from typing import Any
 
 import pytest
-from tests.unit.ledger.network import World, key_of
+from tests.unit.ledger.network import SIGNATURE, World, key_of
 from tests.unit.ledger.spoiled import network_json, spoiled
 
 from salus.ledger.checkpoint import sign_checkpoint
@@ -163,6 +163,31 @@ def test_every_reason_of_refusal_is_the_same_in_the_page(world: World) -> None:
         "quorum",
         "policy",
     }
+
+
+def test_a_kept_signature_is_read_as_strictly_by_the_page(world: World) -> None:
+    parsed, leaf = parse_receipt(_short(world)), world.leaves[3]
+    kept = [
+        SIGNATURE + b" ",
+        SIGNATURE + b"\n",
+        SIGNATURE + b"\xe9",
+        SIGNATURE.replace(b"0/1", b"1/1"),
+        SIGNATURE.replace(b"0/1", b"0/1025"),
+        SIGNATURE.replace(b"A==", b"B=="),
+        SIGNATURE + b" AB==",
+        SIGNATURE + b" " + b"A" * 1024,
+        b"",
+    ]
+    cases: list[Case] = []
+    for signature in kept:
+        extra = replace(leaf, signature=signature).data()
+        receipt = Receipt(replace(parsed.in_block, extra=extra), parsed.in_log).encode()
+        cases.append((receipt, _network(world), None))
+    other = replace(leaf, signature=SIGNATURE.replace(b"0/1", b"0/2") + b" AAAA").data()
+    fine = Receipt(replace(parsed.in_block, extra=other), parsed.in_log).encode()
+
+    assert {verdict[0] for verdict in _require_same_verdicts(cases)} == {"leaf"}
+    assert _require_same_verdicts([(fine, _network(world), None)]) == [["block-path"]]
 
 
 def test_a_header_text_is_read_as_strictly_by_the_page(world: World) -> None:

@@ -17,7 +17,7 @@ from salus.ledger.checkpoint import Checkpoint, parse_checkpoint
 from salus.ledger.errors import BlockError, CheckpointError, NoteError
 from salus.ledger.hashing import hash_each
 from salus.ledger.key_periods import Keys, history_of
-from salus.ledger.leaf_grammar import LEAF_LINE
+from salus.ledger.leaf_grammar import LEAF_LINE, is_signature
 from salus.ledger.merkle import HASH_SIZE, LEAF_PREFIX, leaf_hash
 from salus.ledger.note import Signers, open_note, sign_note
 
@@ -89,7 +89,7 @@ def parse_leaf(data: bytes) -> Leaf:
     """Return the leaf of these bytes.
 
     Raises:
-        BlockError: `malformed-leaf`, if they are not exactly what `Leaf.data` gives.
+        BlockError: `malformed-leaf`, if they are not exactly what `Leaf.data` gives, or keep no signature.
     """
     match = LEAF_LINE.match(data, len(LEAF_ORIGIN)) if data.startswith(LEAF_ORIGIN) else None
     if match is None:
@@ -101,6 +101,8 @@ def parse_leaf(data: bytes) -> Leaf:
     leaf = Leaf(topic, int(partition), int(offset), status, digest, signature)
     if len(digest) != HASH_SIZE or leaf.partition > PARTITION_MAX or leaf.data() != data:
         raise BlockError("malformed-leaf", "lengths or numbers are not what they say")
+    if signature is not None and not is_signature(signature):
+        raise BlockError("malformed-leaf", "what it keeps as a signature header is none")
     return leaf
 
 
