@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -12,10 +12,11 @@ from tests.unit.archive.small_ledger import SmallLedger
 
 from salus.anchoring.adapters.pacing import LISTED_BYTES, Pace, in_a_thread
 from salus.anchoring.metrics import Metrics
-from salus.anchoring.scrubbing import SCRUB_KEY, Scrubber, Scrubbing
+from salus.anchoring.scrubbing import SCRUB_KEY, SIGNATURE_SIZE, Known, Scrubber, Scrubbing, State
 from salus.archive import fsck as fsck_module
 from salus.archive.fsck import Stores
 from salus.archive.report import Finding
+from salus.events.did import LocalSigner
 from salus.ledger.block import header_key
 from salus.messaging import BrokerAwayError
 from salus.objects import StoreAwayError
@@ -51,6 +52,7 @@ class Scrubbed:
             objects=self.ledger.log,
             trust=lambda: self.ledger.trust,
             alarms=self.alarms,
+            signer=LocalSigner.from_seed(bytes(32)),
             metrics=Metrics(self.registry),
             pass_min=timedelta(hours=1),
             sleep=lambda _: asyncio.sleep(0),
@@ -187,6 +189,50 @@ async def test_what_a_single_look_at_shards_shows_is_not_told_before_a_second_on
 
     assert once == []
     assert {code for code, _ in scrubbed.alarms.told} == {"coverage-overlap"}
+
+
+OTHERS = [
+    pytest.param(None, id="unsigned"),
+    pytest.param(LocalSigner.from_seed(b"\x01" * 32), id="another key"),
+]
+
+
+@pytest.mark.parametrize("other", OTHERS)
+async def test_who_writes_to_the_bucket_keeps_it_neither_from_looking_nor_from_telling(
+    scrubbed: Scrubbed, other: LocalSigner | None
+) -> None:
+    key = body_of(scrubbed.ledger, 0, 2)
+    known = Known(Finding(severity="error", code="x", bucket="ledger", key=key, detail=""), 5, 5, told=True)
+    state = State(number=5, began=datetime.now(UTC), reached={0: 10**9, 1: 10**9}, known=(known,))
+    sealed = Scrubber(replace(scrubbed.scrubbing, signer=other or scrubbed.scrubbing.signer))._sealed(state)
+    await scrubbed.ledger.log.put(SCRUB_KEY, sealed if other else sealed[SIGNATURE_SIZE:])
+    scrubbed.ledger.flip("ledger", key, 20)
+    await scrubbed.scrub()
+
+    assert [told for _, told in scrubbed.alarms.told] == [key]
+
+
+async def test_no_bit_of_where_it_stood_can_be_changed(scrubbed: Scrubbed) -> None:
+    await scrubbed.scrub()
+    sealed = scrubbed.ledger.log.objects[SCRUB_KEY]
+    for place in range(0, len(sealed), 7):
+        scrubbed.ledger.flip("log", SCRUB_KEY, place)
+        scrubber = Scrubber(scrubbed.scrubbing)
+        await scrubber._load()
+        scrubbed.ledger.flip("log", SCRUB_KEY, place)
+        assert scrubber._state == State()
+
+
+async def test_a_pass_is_due_although_one_is_said_to_have_ended_in_the_far_future(scrubbed: Scrubbed) -> None:
+    scrubber = Scrubber(replace(scrubbed.scrubbing, pass_min=timedelta()))
+    await scrubbed.ledger.log.put(
+        SCRUB_KEY, scrubber._sealed(State(number=5, ended=datetime.max.replace(tzinfo=UTC)))
+    )
+    await scrubber._load()
+    async with asyncio.timeout(20):
+        await scrubber._wait_until_due()
+
+    assert scrubber._state.number == 5
 
 
 async def test_two_scrubbers_do_not_write_over_each_other(scrubbed: Scrubbed) -> None:

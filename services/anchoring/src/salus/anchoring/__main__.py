@@ -203,14 +203,14 @@ async def scrub(resources: Resources) -> None:
     settings, metrics = resources.settings, resources.metrics
     pace = Pace(settings.scrub_bytes_per_s_max, metrics.scrub_bytes.inc)
     ledger, log = (open_bucket(settings, name) for name in (settings.ledger_bucket, settings.log_bucket))
-    alarms = KafkaAnnouncements(
-        settings.kafka_bootstrap, load_signer(settings.signing_key_file), origin=resources.watched.log().name
-    )
+    signer = load_signer(settings.signing_key_file)
+    alarms = KafkaAnnouncements(settings.kafka_bootstrap, signer, origin=resources.watched.log().name)
     scrubbing = Scrubbing(
         stores=Stores(pace.slow(ledger), pace.slow(log)),
         objects=log,
         trust=partial(trust_now, resources),
         alarms=alarms,
+        signer=signer,
         metrics=metrics,
         pass_min=timedelta(seconds=settings.scrub_interval_s_min),
     )

@@ -1,13 +1,18 @@
 """Reads the whole archive again and again, slowly, and says aloud once what is not as it was signed.
 
-Where it stands lies in the log's bucket, moved by compare-and-swap: whoever starts goes on there. A finding
-is kept before it is told, and told until Kafka has it; told twice it has the same id, and the ledger takes it
-once. It is forgotten when a whole pass did not find it any more, and if it comes back it is told again.
+Where it stands lies in the log's bucket, moved by compare-and-swap: whoever starts goes on there. It is
+signed, for who may write to the bucket could otherwise keep us from looking, or from telling. Who puts an
+older one back delays us, which `salus_scrub_last_full_pass_timestamp_seconds` shows.
+
+A finding is kept before it is told, and told until Kafka has it; told twice it has the same id, and the
+ledger takes it once. It is forgotten when a whole pass did not find it any more, and if it comes back it is
+told again.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hmac
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -24,11 +29,13 @@ from salus.archive.fsck import Stores, fsck
 from salus.archive.report import Finding, Progress
 from salus.archive.trust import Trust
 from salus.client import ClientError
+from salus.events.did import LocalSigner
 from salus.messaging import MessagingError
 from salus.objects import AlreadyExistsError, ChangedError, NotFoundError, ObjectsError, ObjectStore
 
 SCRUB_KEY = "_salus/scrub"
-FORMAT = "salus-scrub/1"
+FORMAT = "salus-scrub/2"
+SIGNATURE_SIZE = 64
 # More are counted and not told: whoever hears of so many runs `salus ledger fsck`.
 FINDINGS_MAX = 1000
 SAVE_EVERY = timedelta(seconds=30)
@@ -86,6 +93,7 @@ class Scrubbing:
     objects: ObjectStore
     trust: Callable[[], Trust]
     alarms: Alarms
+    signer: LocalSigner
     metrics: Metrics
     pass_min: timedelta
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
@@ -244,16 +252,18 @@ class Scrubber:
     async def _load(self) -> None:
         try:
             data, self._etag = await self._with.objects.get_with_etag(SCRUB_KEY)
-            self._state = msgspec.json.decode(data, type=State)
+            self._state = self._opened(data)
         except NotFoundError:
             self._state, self._etag = State(), None
-        except msgspec.DecodeError as error:
-            _log.warning("where scrubbing stood cannot be read: it begins anew", error=str(error))
+        except (ValueError, msgspec.DecodeError) as error:
+            _log.warning(
+                "where scrubbing stood is not ours or not readable: it begins anew", error=repr(error)
+            )
             self._state = State()
         self._with.metrics.observe_scrub(self._state.ended, len(self._state.known))
 
     async def _save(self) -> None:
-        data = msgspec.json.encode(self._state)
+        data = self._sealed(self._state)
         try:
             if self._etag is None:
                 self._etag = await self._with.objects.create(SCRUB_KEY, data)
@@ -264,6 +274,25 @@ class Scrubber:
             await self._load()
             raise
         self._saved = _now()
+
+    def _sealed(self, state: State) -> bytes:
+        """Return the state behind its signature."""
+        data = msgspec.json.encode(state)
+        return self._with.signer.sign(self._signed(data)) + data
+
+    def _opened(self, data: bytes) -> State:
+        """Return the state that a scrubber with our key left; raises ValueError or DecodeError."""
+        signature, encoded = data[:SIGNATURE_SIZE], data[SIGNATURE_SIZE:]
+        # Ed25519 signs the same text alike each time (RFC 8032), and nobody but us has to verify it.
+        if not hmac.compare_digest(signature, self._with.signer.sign(self._signed(encoded))):
+            raise ValueError("another signature than ours")
+        state = msgspec.json.decode(encoded, type=State)
+        # The clock of whoever left it may have been ahead of ours.
+        ended = None if state.ended is None else min(state.ended, _now())
+        return msgspec.structs.replace(state, ended=ended)
+
+    def _signed(self, data: bytes) -> bytes:
+        return f"{FORMAT}\n{self._with.trust().log.name}\n".encode() + data
 
     def _change(self, **changes: object) -> None:
         self._state = msgspec.structs.replace(self._state, **changes)
