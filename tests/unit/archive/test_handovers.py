@@ -32,7 +32,7 @@ def moved(*, taken: bool = True) -> list[CoverageChecker | None]:
         tops={"net/shard/0": 4},
     )
     taker = CoverageChecker(
-        spans={LAB: [Span("net/shard/1", 5, 9, 0, 0)]},
+        spans={LAB: [Span("net/shard/1", 5, 9, 0, 0, taken=True)]},
         took=[Taking("net/shard/1/block/0", LAB, 5, "net/shard/0/block/4")],
         tops={"net/shard/1": 0},
     )

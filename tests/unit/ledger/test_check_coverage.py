@@ -177,3 +177,65 @@ def test_offsets_that_two_shards_claim_are_found(header: Header, end: int, last:
     assert (
         f"offsets 4 to {last} of salus.lab.events 0 are covered by salus.example/shard/0 too" in found[0][2]
     )
+
+
+def _without(header: Header, shard: int, height: int) -> Header:
+    """Return a block that covers another partition only."""
+    covered = (Range("salus.lab.events", 1, 0, 0),)
+    return replace(header, origin=shard_name(shard), height=height, ranges=covered, handovers=())
+
+
+def _where(headers: Iterable[Header]) -> list[tuple[str, str]]:
+    return [(code, where) for code, where, _ in _found(headers)]
+
+
+def test_a_quiet_partition_moves_before_its_first_offset(header: Header) -> None:
+    giver = _covering(header, 0, 0, 0, handed=[gave(0, 1)])
+    taker = _covering(header, 1, 0, 0, handed=[took(0, 0, 0)])
+    later = _covering(header, 1, 0, 5, height=1)
+
+    assert _found([giver, taker, later]) == []
+    assert _found([later, giver]) != []
+    first, second = _checked([giver, taker]), _checked([later])
+    first.merge(second)
+    assert first.findings() == []
+
+
+@pytest.mark.parametrize("shard", [0, 2])
+@pytest.mark.parametrize("has_begun", [False, True])
+def test_who_did_not_take_at_offset_0_what_was_given_there_is_found(
+    header: Header, *, shard: int, has_begun: bool
+) -> None:
+    headers = [
+        _covering(header, 0, 0, 0, handed=[gave(0, 1)]),
+        _covering(header, 1, 0, 0, handed=[took(0, 0, 0)]),
+        *([_covering(header, 1, 0, 5, height=1)] if has_begun else []),
+        _without(header, 0, 1),
+        stray := _covering(header, shard, 0, 5, height=2),
+    ]
+
+    assert ("handover-broken", stray.block_origin) in _where(headers)
+
+
+def test_one_taking_is_one_beginning(header: Header) -> None:
+    headers = [
+        _covering(header, 0, 0, 10, handed=[gave(10, 1)]),
+        _covering(header, 1, 10, 10, handed=[gave(10, 0), took(10, 0, 0)]),
+        _covering(header, 0, 10, 10, height=1, handed=[gave(10, 1), took(10, 1, 0)]),
+        _covering(header, 1, 10, 10, height=1, handed=[took(10, 0, 1)]),
+        _without(header, 0, 2),
+    ]
+    stray = _covering(header, 0, 10, 15, height=3)
+
+    assert _found(headers) == []
+    assert _where([*headers, stray]) == [("handover-broken", stray.block_origin)]
+
+
+def test_nobody_gives_what_he_never_covered(header: Header) -> None:
+    headers = [
+        _covering(header, 0, 0, 10, handed=[gave(10, 1)]),
+        stray := _covering(header, 2, 10, 10, handed=[gave(10, 3)]),
+        _covering(header, 3, 10, 20, handed=[took(10, 2, 0)]),
+    ]
+
+    assert _where(headers) == [("handover-broken", stray.block_origin)]

@@ -19,7 +19,8 @@ Place = tuple[str, int]
 class Span:
     """Offsets that one shard covers without a break, and the heights of its first and its last such block.
 
-    `given`: the last of them gave the partition away, so that whatever comes next is another span.
+    `taken`: the first of them took the partition; `given`: the last gave it away. Both bound a span, also
+    one without offsets.
     """
 
     origin: str
@@ -28,6 +29,7 @@ class Span:
     begins: int
     ends: int
     given: bool = False
+    taken: bool = False
 
     @property
     def first_block(self) -> str:
@@ -64,13 +66,13 @@ class CoverageChecker:
 
     def add(self, header: Header) -> None:
         """Add what one block covers and hands over."""
-        gave = header.handed("gave")
+        gave, took = header.handed("gave"), header.handed("took")
         self.tops[header.origin] = max(header.height, self.tops.get(header.origin, -1))
         for covered in header.ranges:
             place = covered.topic, covered.partition
-            if covered.first < covered.next or place in gave:
+            if covered.first < covered.next or place in gave or place in took:
                 span = Span(header.origin, covered.first, covered.next, header.height, header.height)
-                span.given = place in gave
+                span.given, span.taken = place in gave, place in took
                 self._add_span(place, span)
         for line in header.handovers:
             place = line.topic, line.partition
@@ -99,8 +101,8 @@ class CoverageChecker:
         found = [*self._broken_takings(unseen)]
         for place, spans in sorted(self.spans.items()):
             covering = sorted((s for s in spans if s.first < s.next), key=lambda s: (s.first, s.next))
-            beyond = {(t.block.rpartition("/block/")[0], t.offset) for t in unseen if t.place == place}
-            found += _gaps(place, covering, self._taken(place), beyond)
+            beyond = {t.block for t in unseen if t.place == place}
+            found += [*_gaps(place, covering, beyond), *self._stolen(place, spans)]
         return found
 
     def unseen(self, growing: Collection[str]) -> list[Taking]:
@@ -121,7 +123,7 @@ class CoverageChecker:
         spans = self.spans.setdefault(place, [])
         for before in reversed(spans):
             if before.origin == span.origin:
-                if before.next == span.first and not before.given:
+                if before.next == span.first and not before.given and not span.taken:
                     before.next, before.ends, before.given = span.next, span.ends, span.given
                     return
                 break
@@ -140,22 +142,30 @@ class CoverageChecker:
                 yield Finding("handover-broken", taking.block, f"it takes {what}, as {taken[key]} does")
             taken.setdefault(key, taking.block)
 
-    def _taken(self, place: Place) -> set[tuple[str, int]]:
-        """Return where the partition was taken: by which shard, and at which offset."""
-        return {(t.block.rpartition("/block/")[0], t.offset) for t in self.took if t.place == place}
+    def _stolen(self, place: Place, spans: Iterable[Span]) -> Iterator[Finding]:
+        """Find where a shard begins to cover a partition that it did not take.
+
+        One may, at offset 0, and if the partition was given there, then that one gave it. Of what begins
+        later and has offsets, `_gaps` tells.
+        """
+        untaken = sorted((s for s in spans if not s.taken), key=lambda s: (s.first, s.next, s.begins))
+        moved = any(at == place and offset == 0 for (_, at), (offset, _) in self.gave.items())
+        founder = next((s for s in untaken if s.first == 0 and (s.given or not moved)), None)
+        for span in untaken:
+            if span is not founder and ((span.first == 0 and moved) or span.first == span.next):
+                yield _untaken(place, span)
 
 
 def _gaps(
     place: Place,
     spans: Iterable[Span],
-    taken: Collection[tuple[str, int]],
-    beyond: Collection[tuple[str, int]],
+    beyond: Collection[str],
 ) -> Iterator[Finding]:
     reached: Span | None = None
     for span in spans:
         end = reached.next if reached else 0
         before = reached.last_block if reached else "the beginning"
-        if span.first > end and (span.origin, span.first) not in beyond:
+        if span.first > end and span.first_block not in beyond:
             between = f"between {before} and {span.first_block}"
             detail = f"offsets {end} to {span.first - 1} of {_named(place)}, {between}, are in no block"
             yield Finding("coverage-gap", span.first_block, detail)
@@ -163,11 +173,15 @@ def _gaps(
             last = min(end, span.next) - 1
             detail = f"offsets {span.first} to {last} of {_named(place)} are covered by {reached.origin} too"
             yield Finding("coverage-overlap", span.first_block, detail)
-        if 0 < span.first == end and (span.origin, span.first) not in taken:
-            detail = f"it goes on with {_named(place)} at {span.first}, which no block took"
-            yield Finding("handover-broken", span.first_block, detail)
+        if 0 < span.first == end and not span.taken:
+            yield _untaken(place, span)
         if reached is None or span.next > reached.next:
             reached = span
+
+
+def _untaken(place: Place, span: Span) -> Finding:
+    detail = f"it goes on with {_named(place)} at {span.first}, which it did not take"
+    return Finding("handover-broken", span.first_block, detail)
 
 
 def _named(place: Place) -> str:
