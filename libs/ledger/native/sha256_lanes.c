@@ -167,9 +167,10 @@ int salus_sha256_lanes(void) {
 }
 
 /* Write SHA-256(prefix || data[places[i]..places[i + 1]]) to out[32 i..] for each i below count.
-   Return 0, or -1 with nothing done if the places go backwards or beyond the data. */
-int salus_sha256_many(const uint8_t *prefix, uint64_t prefix_size, const uint8_t *data,
-                      uint64_t data_size, const uint64_t *places, uint64_t count, uint8_t *out) {
+   Return 0, or -1 with nothing done if the places go backwards or beyond the data. The number in the name
+   changes with the arguments, so that hashing.py does without a library that was left by another version. */
+int salus_sha256_many_2(const uint8_t *prefix, uint64_t prefix_size, const uint8_t *data,
+                        uint64_t data_size, const uint64_t *places, uint64_t count, uint8_t *out) {
     for (uint64_t i = 0; i < count; i++)
         if (places[i] > places[i + 1] || places[i + 1] > data_size)
             return -1;

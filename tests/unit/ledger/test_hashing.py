@@ -98,6 +98,18 @@ def test_a_library_whose_digests_are_wrong_is_not_used(monkeypatch):
     assert load() == (None, 1)
 
 
+def test_a_library_of_another_version_is_not_called(tmp_path):
+    """Called with other arguments than its own it would read and write wherever these happen to point."""
+    if not Path(hashing.LIBRARY).exists():
+        pytest.skip("nothing was compiled")
+    compiled = Path(hashing.LIBRARY).read_bytes()
+    stale = tmp_path / "stale.native"
+    stale.write_bytes(compiled.replace(b"salus_sha256_many_2", b"salus_sha256_many_1"))
+
+    assert hashing.FUNCTION.encode() in compiled
+    assert load(str(stale)) == (None, 1)
+
+
 def test_joined_digests_are_split_into_what_they_were():
     digests = [sha256(bytes([n])).digest() for n in range(5)]
 

@@ -13,6 +13,8 @@ from hashlib import sha256
 from itertools import accumulate, pairwise
 
 LIBRARY = f"{__file__.rpartition('/')[0]}/sha256_lanes.native"
+# Its number changes with its arguments: one called with another's would end the process before it is compared.
+FUNCTION = "salus_sha256_many_2"
 SIZE = 32
 # With fewer messages most lanes would be idle.
 MESSAGES_MIN = 16
@@ -68,7 +70,7 @@ def load(path: str = LIBRARY) -> tuple[Many | None, int]:
     try:
         library = ctypes.CDLL(path)
         counted = int(library.salus_sha256_lanes())
-        run = library.salus_sha256_many
+        run = library[FUNCTION]
     except (OSError, AttributeError):
         return None, 1
     run.argtypes = [
