@@ -7,9 +7,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from tests.unit.archive.small_ledger import SmallLedger
+from tests.unit.archive.small_ledger import EVENT_SIGNER, SmallLedger
+from tests.unit.archive.test_deep import REGISTERED, REVOKED, judged_trust
 
 from salus.archive import fsck as fsck_module
+from salus.archive.building import sample_records
 from salus.archive.fsck import fsck
 from salus.archive.log import CHECKPOINT_KEY
 from salus.archive.report import Progress, Report
@@ -186,3 +188,32 @@ async def test_a_run_that_came_to_its_end_leaves_nothing(small_ledger: SmallLedg
     memory.finish()
 
     assert list((tmp_path / "state").iterdir()) == []
+
+
+async def test_verdicts_reached_without_some_identity_events_are_reached_again(tmp_path: Path) -> None:
+    ledger = SmallLedger()
+    ledger.trust = judged_trust()
+    chain = ledger.chains[0]
+    for position, records in enumerate(([REGISTERED], [REVOKED], sample_records(1, signer=EVENT_SIGNER))):
+        chain.identity_position = position
+        await chain.seal(records)
+    await chain.seal([])
+    await ledger.anchor.append()
+    revoking = body_of(ledger, 0, 1)
+    whole = ledger.ledger.objects[revoking]
+    ledger.flip("ledger", revoking, 40)
+
+    def memory(*, resume: bool) -> FileMemory:
+        subject = subject_of(ledger.trust, "here", deep=True)
+        return FileMemory(tmp_path / "run.jsonl", subject=subject, resume=resume, now=NOW)
+
+    def stop(progress: Progress) -> None:
+        if progress.stage == "blocks" and progress.done == 4:
+            raise InterruptedRunError
+
+    with pytest.raises(InterruptedRunError):
+        await fsck(ledger.stores, ledger.trust, deep=True, memory=memory(resume=False), on_progress=stop)
+    ledger.ledger.objects[revoking] = whole
+    report = await fsck(ledger.stores, ledger.trust, deep=True, memory=memory(resume=True))
+
+    assert [(f.code, f.height) for f in report.errors] == [("verdict-wrong", 2)]

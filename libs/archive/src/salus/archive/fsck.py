@@ -77,7 +77,8 @@ class Stores:
 class Listing:
     """The objects of the ledger bucket: heights with a header, and bodies, by shard.
 
-    `marks` has, for each shard and height, a digest of how the store lists its objects.
+    `marks` has, for each shard and height, a digest of how the store lists its objects; `judged_by` is one of
+    the identity events by which a deep check judges.
     """
 
     headers: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
@@ -85,12 +86,14 @@ class Listing:
         default_factory=lambda: defaultdict(lambda: defaultdict(set))
     )
     marks: dict[tuple[int, int], bytes] = field(default_factory=dict)
+    judged_by: bytes = b""
     findings: list[Finding] = field(default_factory=list)
 
     def mark(self, span: Span) -> bytes:
-        """Return a digest of how the store lists the objects of a stretch."""
+        """Return a digest of how the store lists the objects of a stretch, and of what they are judged by."""
         shard, start, stop = span
-        return sha256(b"".join(self.marks.get((shard, h), b"") for h in range(start, stop))).digest()
+        listed = b"".join(self.marks.get((shard, h), b"") for h in range(start, stop))
+        return sha256(listed + self.judged_by).digest()
 
 
 async def fsck(  # noqa: PLR0913  # how thoroughly, how fast, and on what it goes on
@@ -126,8 +129,10 @@ async def fsck(  # noqa: PLR0913  # how thoroughly, how fast, and on what it goe
     listing = await list_ledger(stores.ledger, set(verifiers))
     shards = {verifier.name: shard for shard, verifier in verifiers.items()}
     findings = [*log.findings, *listing.findings, *(memory.begin(log) if memory else ())]
-    stretches = [_recalled(stretch, listing, memory) for stretch in cut(listing, log, shards)]
     identities = await identity_events(stores.ledger, verifiers, listing.headers, log) if deep else None
+    if identities is not None:
+        listing.judged_by = sha256(repr([(e.offset, e.value) for e in identities]).encode()).digest()
+    stretches = [_recalled(stretch, listing, memory) for stretch in cut(listing, log, shards)]
     counts = log.counts
     hashes: dict[tuple[int, int], bytes] = {}
     covered: dict[tuple[int, int], CoverageChecker | None] = {}
