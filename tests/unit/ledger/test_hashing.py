@@ -1,5 +1,7 @@
 """Hashing many messages at once gives hashlib's digests, with the compiled library and without it."""
 
+import shutil
+import subprocess
 from hashlib import sha256
 from pathlib import Path
 
@@ -100,13 +102,15 @@ def test_a_library_whose_digests_are_wrong_is_not_used(monkeypatch):
 
 def test_a_library_of_another_version_is_not_called(tmp_path):
     """Called with other arguments than its own it would read and write wherever these happen to point."""
-    if not Path(hashing.LIBRARY).exists():
-        pytest.skip("nothing was compiled")
-    compiled = Path(hashing.LIBRARY).read_bytes()
+    compiler = shutil.which("cc")
+    if compiler is None or hashing.lanes() == 1:
+        pytest.skip("no C compiler, or a processor on which hashlib is as good")
+    source = Path(__file__).parents[3] / "libs/ledger/native/sha256_lanes.c"
+    name = f"-D{hashing.FUNCTION}=salus_sha256_many_1"
     stale = tmp_path / "stale.native"
-    stale.write_bytes(compiled.replace(b"salus_sha256_many_2", b"salus_sha256_many_1"))
+    subprocess.run([compiler, "-shared", "-fPIC", name, "-o", stale, source], check=True)
 
-    assert hashing.FUNCTION.encode() in compiled
+    assert stale.exists()
     assert load(str(stale)) == (None, 1)
 
 

@@ -13,7 +13,7 @@ from hashlib import sha256
 from itertools import accumulate, pairwise
 
 LIBRARY = f"{__file__.rpartition('/')[0]}/sha256_lanes.native"
-# Its number changes with its arguments: one called with another's would end the process before it is compared.
+# The number changes with the arguments: called with others it would end the process before it is compared.
 FUNCTION = "salus_sha256_many_2"
 SIZE = 32
 # With fewer messages most lanes would be idle.
