@@ -11,6 +11,7 @@ from tests.unit.ledger.spoiled import network_json, spoiled
 from salus.cli.__main__ import run
 from salus.cli.exits import Exit
 from salus.crypto.keys import load_ed25519
+from salus.devkit.key_files import KeyFiles, Owner
 from salus.devkit.network import NetworkFolder, Plan
 from salus.ledger.block import Header, Leaf, Range, sign_header
 from salus.ledger.checkpoint import Checkpoint
@@ -18,6 +19,7 @@ from salus.ledger.cosignature import CosignatureSigner
 from salus.ledger.merkle import leaf_hash
 from salus.ledger.note import NoteSigner, sign_note
 from salus.ledger.receipt import build_receipt, cose_receipt
+from salus.ledger.tlog_policy import parse_tlog_policy
 
 EVENT = b'{"specversion":"1.0"}'
 TOPIC = "salus.clinical.events"
@@ -163,6 +165,24 @@ def test_the_network_s_policy_is_printed_as_a_file_that_verifies(files, capsys):
         run(["verify", str(files / "a.salus"), "--network", network, "--policy", str(files / "policy")])
         == Exit.OK
     )
+
+
+def test_the_printed_policy_says_as_a_comment_which_keys_do_not_sign_everywhere(files, capsys):
+    keys = KeyFiles(NetworkFolder(files))
+    new = keys.add(Owner("log"), first=7)
+    old = keys.of(Owner("log"))[0]
+    keys.retire(old, end=9)
+    assert run(["network", "policy", "--directory", str(files)]) == Exit.OK
+    printed = capsys.readouterr().out
+    comments = [line for line in printed.splitlines() if line.startswith("#")]
+
+    assert "also after it was retired" in " ".join(comments)
+    assert f"# {old.name} {old.key_id} from 0 until 9" in comments
+    assert f"# {new.name} {new.key_id} from 7" in comments
+    assert {log.verifier.vkey for log in parse_tlog_policy(printed.encode()).logs} == {
+        old.verifier_key,
+        new.verifier_key,
+    }
 
 
 def test_a_wrong_line_of_a_policy_file_is_named(files, capsys):

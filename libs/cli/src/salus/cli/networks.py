@@ -15,6 +15,7 @@ from salus.cli.interrupts import run_until_signal
 from salus.cli.verifying import read_policy
 from salus.devkit.network import NetworkFolder, Plan, create_buckets, create_topics
 from salus.devkit.waiting import until
+from salus.ledger.policy import Policy
 from salus.messaging import MessagingError
 from salus.objects import Admin, ObjectsError
 
@@ -94,8 +95,30 @@ async def _prepare_parts(plan: Plan, environment: Mapping[str, str]) -> None:
 def policy(
     directory: Annotated[Path, typer.Option(help="Where network.json is.", file_okay=False)],
 ) -> None:
-    """Print the network's C2SP tlog-policy: its log, its witnesses, and who of them must cosign."""
-    typer.echo(read_policy(directory / "network.json").tlog_policy.encode(), nl=False)
+    """Print the network's C2SP tlog-policy: its log, its witnesses, and who of them must cosign.
+
+    The format has no word for where a key signs; where keys have changed, comments say it.
+    """
+    policy = read_policy(directory / "network.json")
+    typer.echo(
+        "".join(f"# {line}\n" for line in _unsaid(policy)).encode() + policy.tlog_policy.encode(), nl=False
+    )
+
+
+def _unsaid(policy: Policy) -> list[str]:
+    """Return what the format cannot say of the keys: from where each signs, until where."""
+    bounded = [period for period in policy.periods if period.first or period.end is not None]
+    if not bounded:
+        return []
+    return [
+        "These keys do not sign at every log size. A tlog-policy cannot say so: who goes by this file alone",
+        "trusts each of them everywhere, also after it was retired. network.json has the periods.",
+        *(
+            f"{period.verifier.name} {period.verifier.key_id.hex()} from {period.first}"
+            + ("" if period.end is None else f" until {period.end}")
+            for period in bounded
+        ),
+    ]
 
 
 @app.command()
