@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+from tests.unit.archive.small_ledger import SmallLedger
 from tests.unit.events.test_sharding import added, assigned
 
 from salus.archive.body import BodyColumns, encode_body
+from salus.archive.building import TOPIC
 from salus.archive.check_log import LogState
 from salus.archive.deep import IdentityEvent, Judge
-from salus.archive.fsck import check_coverage
+from salus.archive.fsck import check_coverage, fsck
 from salus.archive.trust import Founder, Trust
 from salus.events.catalogue import PublicKey, ShardsAssigned
 from salus.events.did import LocalSigner, multibase_of
@@ -125,3 +128,34 @@ def test_a_deep_check_finds_what_goes_against_the_assignment_that_a_block_knew(
 
     assert [(f.code, f.height) for f in findings] == [("handover-broken", 4)] * len(complaints)
     assert [f.detail.partition(" by assignment")[0] for f in findings] == complaints
+
+
+def founders(partitions: tuple[int, ...]) -> tuple[Founder, ...]:
+    return (
+        Founder(0, "salus.test/shard/0", {TOPIC: (0, 1), "salus.lab.events": partitions}),
+        Founder(1, "salus.test/shard/1", {TOPIC: (2,)}),
+    )
+
+
+@pytest.mark.parametrize("partitions", [(), (0,), (0, 1)])
+async def test_a_partition_that_its_shard_leaves_out_from_the_beginning_is_found(
+    small_ledger: SmallLedger, partitions: tuple[int, ...]
+) -> None:
+    small_ledger.trust = replace(small_ledger.trust, founders=founders(partitions))
+
+    report = await fsck(small_ledger.stores, small_ledger.trust)
+
+    told = [(f.severity, f.code, f.shard, "salus.lab.events 0" in f.detail) for f in report.findings]
+    assert told == ([("error", "coverage-gap", 0, True)] if partitions else [])
+
+
+async def test_as_long_as_a_shard_has_no_blocks_what_nobody_covers_is_no_error() -> None:
+    ledger = SmallLedger()
+    ledger.trust = replace(ledger.trust, founders=founders((0,)))
+    await ledger.chains[0].seal_samples(2, 2)
+    await ledger.anchor.append()
+
+    report = await fsck(ledger.stores, ledger.trust)
+
+    assert report.ok
+    assert [(f.code, f.shard) for f in report.findings] == [("not-begun", 0), ("not-begun", 1)]

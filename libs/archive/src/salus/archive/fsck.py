@@ -22,12 +22,13 @@ from operator import itemgetter
 from typing import Literal
 
 from salus.archive.blocks import parse_key
+from salus.archive.check_assigned import check_assigned
 from salus.archive.check_blocks import BlockChecker, Checked, Span, Stretch
 from salus.archive.check_log import LogChecker, LogState
 from salus.archive.deep import IdentityEvent, Judge, identity_events
 from salus.archive.report import Counts, Finding, OnProgress, Progress, Report
 from salus.archive.resuming import Memory
-from salus.archive.trust import Trust
+from salus.archive.trust import Founder, Trust
 from salus.ledger.base import base64_of
 from salus.ledger.block import body_key, header_key, parse_block_origin
 from salus.ledger.check_coverage import CoverageChecker
@@ -151,8 +152,8 @@ async def fsck(  # noqa: PLR0913  # how thoroughly, how fast, and on what it goe
         _add(counts, checked.counts)
         on_progress(Progress("blocks", counts.blocks, total, counts.rows))
     findings += check_order(log, hashes, shards, listing)
-    coverage = check_coverage([of for _, of in sorted(covered.items(), key=itemgetter(0))], shards, log)
-    findings += coverage
+    seen = [of for _, of in sorted(covered.items(), key=itemgetter(0))]
+    findings += check_coverage(seen, shards, log, trust.founders)
     ok = not any(finding.severity == "error" for finding in findings)
     return Report(
         ok=ok, findings=findings, counts=counts, size=log.size, seconds=round(time.monotonic() - began, 3)
@@ -240,7 +241,10 @@ def check_order(
 
 
 def check_coverage(
-    stretches: Sequence[CoverageChecker | None], shards: dict[str, int], log: LogState
+    stretches: Sequence[CoverageChecker | None],
+    shards: dict[str, int],
+    log: LogState,
+    founders: Sequence[Founder] = (),
 ) -> list[Finding]:
     """Check that the shards together cover every offset once, and every hand-over between them.
 
@@ -252,7 +256,8 @@ def check_coverage(
         if stretch is None:
             return []
         checker.merge(stretch)
-    found = [
+    found = [*check_assigned(checker, founders, shards)]
+    found += [
         _about_block("error", f.code, f.where, f.detail, shards) for f in checker.findings(growing=shards)
     ]
     for block, (topic, partition), offset, to in checker.pending():

@@ -21,6 +21,7 @@ CODES = {
 NOTES = {
     "handover-pending": "a partition is between two shards while this is checked",
     "checkpoint-behind": "the head has moved and its checkpoint is about to be published",
+    "not-begun": "partitions are in no block, and a shard has no blocks yet",
     "not-anchored": "blocks are newer than the checkpoint",
     "unreferenced-body": "a sequencer died or lost a race after it wrote the body",
     "unknown-object": "an object that is none of the ledger's",

@@ -63,6 +63,7 @@ class CoverageChecker:
     gave: dict[tuple[str, Place], tuple[int, str]] = field(default_factory=dict)
     took: list[Taking] = field(default_factory=list)
     tops: dict[str, int] = field(default_factory=dict)
+    places: set[Place] = field(default_factory=set)
 
     def add(self, header: Header) -> None:
         """Add what one block covers and hands over."""
@@ -70,6 +71,7 @@ class CoverageChecker:
         self.tops[header.origin] = max(header.height, self.tops.get(header.origin, -1))
         for covered in header.ranges:
             place = covered.topic, covered.partition
+            self.places.add(place)
             if covered.first < covered.next or place in gave or place in took:
                 span = Span(header.origin, covered.first, covered.next, header.height, header.height)
                 span.given, span.taken = place in gave, place in took
@@ -88,6 +90,7 @@ class CoverageChecker:
                 self._add_span(place, span)
         self.gave |= later.gave
         self.took += later.took
+        self.places |= later.places
         for origin, top in later.tops.items():
             self.tops[origin] = max(top, self.tops.get(origin, -1))
 
