@@ -68,6 +68,7 @@ def test_an_assignment_counts_from_its_position_on() -> None:
         ("shard-exists", assigned(1, {0: (0, 1, 2)}, added(3, origin="net/shard/0"))),
         ("shard-exists", assigned(1, {0: (0, 1, 2)}, added(3), added(3))),
         ("malformed-key", assigned(1, {0: (0, 1, 2)}, AddedShard(1, "net/shard/1", "net/shard/1+00+AA=="))),
+        ("malformed-origin", assigned(1, {0: (0, 1, 2)}, added(1, origin="net/block/1"))),
         ("malformed-key", assigned(1, {0: (0, 1, 2)}, AddedShard(1, "net/x", added(1).verifier_key))),
         ("assigned-twice", assigned(1, {0: (0, 1, 2), 1: (2,)}, added(1))),
         ("assigned-twice", assigned(1, {0: (0, 0)})),

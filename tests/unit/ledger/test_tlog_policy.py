@@ -156,3 +156,12 @@ def test_a_file_has_a_largest_size_and_a_most_of_logs() -> None:
 def test_a_url_that_would_break_its_line_is_not_written() -> None:
     with pytest.raises(PolicyError, match="is not a URL"):
         TlogPolicy((Log(LOG.verifier, "https://log.example/ x"),), Quorum()).encode()
+
+
+def test_what_is_said_of_a_name_that_is_not_utf_8_can_be_written() -> None:
+    one, other = (CosignatureSigner(f"w{n}.example", key_of(f"w{n}")).vkey.encode() for n in (1, 2))
+
+    with pytest.raises(PolicyError) as refused:
+        parse_tlog_policy(b"witness n\xff " + one + b"\nwitness n\xff " + other + b"\nquorum none\n")
+
+    assert rb"n\udcff" in str(refused.value).encode() + refused.value.detail.encode()

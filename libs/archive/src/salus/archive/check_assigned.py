@@ -26,11 +26,12 @@ def check_assigned(
             continue
         topic, partition = missing[0]
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        which = f"{topic} {partition}{more}, assigned to this shard in network.json"
         yield Finding(
             severity="info" if waiting else "error",
             code="not-begun" if waiting else "coverage-gap",
             bucket="ledger",
             key=header_key(founder.id, max(checker.tops.get(founder.origin, 0), 0)),
-            detail=f"{topic} {partition}{more}, assigned to this shard in network.json, is in no block",
+            detail=f"{which}, is in no block; if added since, the next one has it",
             shard=founder.id,
         )

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from salus.events.catalogue import PublicKey
-from salus.ledger.errors import PolicyError
+from salus.ledger.errors import KeyTextError, PolicyError
 from salus.ledger.key_periods import KeyHistory, read_history
 from salus.ledger.note import parse_vkey
 
@@ -42,6 +42,13 @@ class _Network(msgspec.Struct):
     log: _Log
     shards: tuple[_Shard, ...]
     root: _Root | None = None
+
+
+def _require_names(network: _Network) -> None:
+    named = [(of.origin, of.verifier_key) for of in network.shards]
+    for origin, key in [(network.log.origin, network.log.verifier_key), *named]:
+        if parse_vkey(key)[0] != origin:
+            raise PolicyError("malformed-policy", f"the key of {origin} has another name")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +88,8 @@ class Trust:
         )
         try:
             _ = trust.log, trust.shards
-        except PolicyError as error:
+            _require_names(network)
+        except (PolicyError, KeyTextError) as error:
             raise ValueError(f"not a network file: {error}") from error
         return trust
 

@@ -108,6 +108,8 @@ class Sharding:
         for shard in event.added:
             if shard.id in known or shard.origin in known.values():
                 return "shard-exists", f"shard {shard.id} or its origin is taken"
+            if "/block/" in shard.origin:
+                return "malformed-origin", f"the origin of shard {shard.id} would read like a block's"
             if not _is_key_of(shard):
                 return "malformed-key", f"no C2SP verifier key (Ed25519) of {shard.origin}"
             known[shard.id] = shard.origin

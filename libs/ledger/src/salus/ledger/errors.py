@@ -20,9 +20,13 @@ class ConsistencyError(LedgerError):
 
 
 class CodedError(LedgerError):
-    """An error whose stable `code` says which of the documented cases it is."""
+    """An error whose stable `code` says which of the documented cases it is.
+
+    `detail` can be written in UTF-8, whatever bytes it quotes.
+    """
 
     def __init__(self, code: str, detail: str) -> None:
+        detail = detail.encode("utf-8", "backslashreplace").decode()
         super().__init__(f"{code}: {detail}")
         self.code = code
         self.detail = detail

@@ -23,7 +23,7 @@ from salus.archive.errors import DamagedError, HeadError
 from salus.archive.head import Head
 from salus.archive.log import LogReader
 from salus.ledger.base import base64_of
-from salus.ledger.block import Header, open_header
+from salus.ledger.block import Header, open_header, parse_block_origin
 from salus.ledger.checkpoint import Checkpoint, parse_checkpoint
 from salus.ledger.errors import BlockError, LedgerError
 from salus.ledger.key_periods import Keys
@@ -283,7 +283,10 @@ async def _nobody_waits() -> None:
 
 def open_any(note: bytes, shards: Mapping[int, Keys]) -> Header:
     """Return the header that one of the shards signed; raises BlockError."""
-    origin = note.partition(b"/block/")[0].decode(errors="replace")
+    try:
+        origin, _ = parse_block_origin(note.partition(b"\n")[0].decode())
+    except ValueError as error:
+        raise BlockError("malformed-header", str(error)) from None
     for keys in shards.values():
         if keys.name == origin:
             return open_header(note, keys)

@@ -59,8 +59,9 @@ def decide(
     """Return the event that the command becomes.
 
     Raises:
-        Refusal: with one of the codes not-permitted, wrong-epoch, shard-exists, malformed-key, unknown-shard,
-            assigned-twice, too-many-moved, unknown-partition, partition-left-out.
+        Refusal: with one of the codes not-permitted, wrong-epoch, shard-exists, malformed-origin,
+            malformed-key, unknown-shard, assigned-twice, too-many-moved, unknown-partition,
+            partition-left-out.
     """
     if not actor.governs:
         raise Refusal("not-permitted", "operators assign partitions to shards", status=403)
