@@ -21,7 +21,10 @@ tolerant.install()
 unpacking.install()
 
 FETCH_BYTES_MAX = 64 * 1024 * 1024
-PARTITION_FETCH_BYTES_MAX = 4 * 1024 * 1024
+# What waits here is shared out among the partitions, so that all of them go ahead side by side: a batch of
+# events that was signed together is spread over partitions, and is judged fastest when it comes together.
+AHEAD_BYTES_MAX = 4 * 1024 * 1024
+PARTITION_AHEAD_BYTES_MIN = 128 * 1024
 # Records are handed out when they come; this is how long the broker holds a question that has no answer yet.
 FETCH_WAIT_MS_MAX = 500
 # While records of some partitions wait here, the library asks for the others alone, and asks for the first
@@ -123,7 +126,9 @@ class Reader:
             auto_offset_reset="none",
             isolation_level="read_committed",
             fetch_max_bytes=FETCH_BYTES_MAX,
-            max_partition_fetch_bytes=PARTITION_FETCH_BYTES_MAX,
+            max_partition_fetch_bytes=max(
+                AHEAD_BYTES_MAX // max(1, len(self._starts)), PARTITION_AHEAD_BYTES_MIN
+            ),
             fetch_max_wait_ms=FETCH_WAIT_MS_MAX if len(self._starts) == 1 else FETCH_WAIT_AMONG_MANY_MS_MAX,
             retry_backoff_ms=RETRY_MS,
             check_crcs=True,
