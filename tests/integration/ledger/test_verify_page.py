@@ -27,7 +27,8 @@ EVENT = b'{"id":"1","type":"salus.lab.result-released.v1"}'
 DROP = """
 <script>(async () => {
   for (const [name, text] of FILES) {
-    await take(new File([Uint8Array.from(atob(text), (c) => c.charCodeAt(0))], name));
+    const slot = name === "my-policy" ? "policy" : null;
+    await take(new File([Uint8Array.from(atob(text), (c) => c.charCodeAt(0))], name), slot);
   }
 })();</script>
 """
