@@ -129,6 +129,7 @@ class AnchoredNetwork:
         self.chain = ChainBuilder(
             self.address.open().ledger, signer, LocalSigner.from_seed(bytes(31) + b"\x07")
         )
+        self.chain.cover((topic, number) for topic, numbers in shard.topics.items() for number in numbers)
 
     @property
     def address(self) -> StoreAddress:

@@ -70,6 +70,10 @@ class ChainBuilder:
     bodies: list[bytes] = field(default_factory=list)
     _next: dict[tuple[str, int], int] = field(default_factory=dict)
 
+    def cover(self, partitions: Iterable[tuple[str, int]]) -> None:
+        """Cover these partitions from their beginning, also while they are empty, as a sequencer does."""
+        self._next = dict.fromkeys(partitions, 0) | self._next
+
     async def seal_samples(self, *counts: int) -> None:
         """Seal one block with so many accepted records on partitions 0, 1, … of the sample topic."""
         records = [
