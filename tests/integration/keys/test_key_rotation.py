@@ -33,7 +33,7 @@ from salus.ledger.note import NoteSigner, split_note
 from salus.ledger.policy import Policy
 from salus.ledger.receipt import verify_receipt
 from salus.messaging import Position
-from salus.objects import NotFoundError, S3Objects, open_store
+from salus.objects import NotFoundError
 
 SERVICES = ("identity", "anchoring", "sequencer", "witness-1", "witness-2", "audit")
 ROTATED = (("sequencer",), ("log",), ("witness", "--number", "2"))
@@ -93,19 +93,9 @@ class Network:
     def description(self) -> bytes:
         return self.platform.network.file.read_bytes()
 
-    def bucket(self, name: str) -> S3Objects:
-        s3 = self.platform.s3
-        return open_store(
-            endpoint=s3.endpoint,
-            access_key=s3.access_key,
-            secret_key=s3.secret_key,
-            region=s3.region,
-            bucket=name,
-        )
-
     async def headers(self) -> list[bytes]:
         """Return the headers of the chain, from the first on."""
-        store = self.bucket("salus-ledger")
+        store = self.platform.bucket("salus-ledger")
         notes: list[bytes] = []
         with contextlib.suppress(NotFoundError):
             while True:
@@ -214,7 +204,7 @@ async def _a_retired_key_forges(network: Network, key: Ed25519PrivateKey) -> Non
         ranges=tuple(replace(r, first=r.next) for r in last.ranges),
     )
     note = sign_header(forged, NoteSigner(last.origin, key))
-    await network.bucket("salus-ledger").create(header_key(0, forged.height), note)
+    await network.platform.bucket("salus-ledger").create(header_key(0, forged.height), note)
     report = await network.salus("ledger", "fsck")
 
     assert not report["ok"]

@@ -25,7 +25,7 @@ from salus.cli.verifying import read_policy
 from salus.devkit.platform import Platform
 from salus.ledger.block import Header, body_key, header_key
 from salus.ledger.errors import LedgerError
-from salus.objects import ObjectsError, S3Objects, open_store
+from salus.objects import ObjectsError
 
 app = typer.Typer(no_args_is_help=True, help="Blocks, receipts and the log, straight from the object store.")
 app.command("fsck")(checking.check)
@@ -33,18 +33,6 @@ app.command("monitor")(monitoring.monitor)
 app.command("restore-topics")(restoring.restore_topics)
 WAIT_S_MAX = 30
 ROWS_SHOWN_MAX = 200
-
-
-def bucket(platform: Platform, name: str) -> S3Objects:
-    """Return a bucket of the platform's object store."""
-    s3 = platform.s3
-    return open_store(
-        endpoint=s3.endpoint,
-        access_key=s3.access_key,
-        secret_key=s3.secret_key,
-        region=s3.region,
-        bucket=name,
-    )
 
 
 @app.command()
@@ -104,7 +92,7 @@ def show(
 
 
 async def _log_facts(platform: Platform) -> dict[str, Any]:
-    note = await LogReader(bucket(platform, LOG_BUCKET)).checkpoint()
+    note = await LogReader(platform.bucket(LOG_BUCKET)).checkpoint()
     if note is None:
         raise CommandError(Exit.NO, "the log has no checkpoint yet")
     seen = read_policy(platform.network.file).open_checkpoint(note)
@@ -117,7 +105,7 @@ async def _log_facts(platform: Platform) -> dict[str, Any]:
 
 
 async def _block_facts(platform: Platform, shard: int, height: int, *, rows: bool) -> dict[str, Any]:
-    archive = BlockArchive(bucket(platform, LEDGER_BUCKET))
+    archive = BlockArchive(platform.bucket(LEDGER_BUCKET))
     note = await archive.header(shard, height)
     if note is None:
         raise CommandError(Exit.NO, f"shard {shard} has no block {height}")
@@ -189,7 +177,7 @@ def query(
     platform = running_platform()
     files = asyncio.run(
         copy_archive(
-            bucket(platform, LEDGER_BUCKET), _opener(platform.network.file), platform.state.folder / "query"
+            platform.bucket(LEDGER_BUCKET), _opener(platform.network.file), platform.state.folder / "query"
         )
     )
     columns, rows = ask(sql, files)

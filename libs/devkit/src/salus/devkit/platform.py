@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from salus.devkit.addresses import S3, Addresses, Parts, port_of
 from salus.devkit.errors import AlreadyRunningError, DevkitError, NotRunningError, StartError
@@ -36,6 +36,9 @@ from salus.devkit.services import (
     wait_until_ready,
 )
 from salus.messaging import MessagingError, ping
+
+if TYPE_CHECKING:
+    from salus.objects import S3Objects
 
 START_ATTEMPTS_MAX = 3
 
@@ -112,6 +115,19 @@ class Platform:
     def s3(self) -> S3:
         """The object store's address and keys."""
         return self.addresses.s3
+
+    def bucket(self, name: str) -> S3Objects:
+        """Open a bucket as whoever runs the store can: past every service."""
+        from salus.objects import open_store  # noqa: PLC0415  # as in `start_parts`
+
+        s3 = self.s3
+        return open_store(
+            endpoint=s3.endpoint,
+            access_key=s3.access_key,
+            secret_key=s3.secret_key,
+            region=s3.region,
+            bucket=name,
+        )
 
     @property
     def kind(self) -> str:

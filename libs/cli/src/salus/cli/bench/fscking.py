@@ -16,13 +16,12 @@ from salus.cli.bench.limits import measure_limits
 from salus.cli.bench.outcome import Goal, Outcome, cores, machine
 from salus.cli.bench.plots import Panel
 from salus.cli.bench.stage import (
-    LEDGER_BUCKET,
-    LOG_BUCKET,
     open_ledger,
     open_stage,
     preload,
     sequencers,
 )
+from salus.cli.checking import LEDGER_BUCKET, LOG_BUCKET
 from salus.cli.exits import CommandError, Exit
 from salus.devkit.narration import Narrator
 from salus.devkit.platform import Platform

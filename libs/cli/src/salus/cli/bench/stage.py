@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -13,12 +14,14 @@ from pathlib import Path
 
 from salus.archive.log import LogReader
 from salus.cli.bench.load import TOPIC
+from salus.cli.checking import LOG_BUCKET
 from salus.cli.exits import CommandError, Exit
 from salus.client import Publisher
 from salus.devkit.narration import Narrator
 from salus.devkit.network import Plan
 from salus.devkit.platform import Platform
 from salus.devkit.processes import Place, exit_code, is_alive, spawn, stop
+from salus.devkit.services import sequencer_name
 from salus.devkit.waiting import until
 from salus.events.catalogue import CheckpointPublished, PartyRegistered, PublicKey, type_of
 from salus.events.did import LocalSigner, multibase_of
@@ -26,10 +29,7 @@ from salus.events.envelope import decode_event
 from salus.ledger.block import Header, parse_header
 from salus.ledger.note import split_note
 from salus.messaging import Reader
-from salus.objects import S3Objects, open_store
 
-LEDGER_BUCKET = "salus-ledger"
-LOG_BUCKET = "salus-log"
 CHECKPOINTS = type_of(CheckpointPublished).topic
 HOSPITAL_SEED = b"hospital of the benchmark, 32 by"
 STALL_S_MAX = 120.0
@@ -51,19 +51,7 @@ async def open_stage(
 
 def sequencers(shards: int) -> list[str]:
     """Return the names of the sequencers of a network."""
-    return [f"sequencer-{shard}" if shard else "sequencer" for shard in range(shards)]
-
-
-def bucket(platform: Platform, name: str) -> S3Objects:
-    """Return a bucket of the platform's store."""
-    s3 = platform.s3
-    return open_store(
-        endpoint=s3.endpoint,
-        access_key=s3.access_key,
-        secret_key=s3.secret_key,
-        region=s3.region,
-        bucket=name,
-    )
+    return [sequencer_name(shard) for shard in range(shards)]
 
 
 async def _register_hospital(platform: Platform) -> None:
@@ -102,7 +90,7 @@ async def preload(platform: Platform, narrator: Narrator, count: int, *, partiti
                 *map(str, (first, end, partitions)),
             ],
             place,
-            env=_environment(),
+            env=os.environ,
         )
         for part, (first, end) in enumerate(pairwise(shares))
     ]
@@ -122,12 +110,6 @@ async def preload(platform: Platform, narrator: Narrator, count: int, *, partiti
             await stop(loader)
             if failed:
                 raise CommandError(Exit.NO, f"a loader failed: {loader.log_tail()[-800:]}")
-
-
-def _environment() -> dict[str, str]:
-    import os  # noqa: PLC0415
-
-    return dict(os.environ)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +170,7 @@ class Ledger:
 async def open_ledger(platform: Platform) -> AsyncIterator[Ledger]:
     """Follow the platform's ledger from its beginning."""
     async with Reader(platform.kafka_bootstrap, starts={(CHECKPOINTS, 0): 0}) as reader:
-        yield Ledger(reader, LogReader(bucket(platform, LOG_BUCKET)))
+        yield Ledger(reader, LogReader(platform.bucket(LOG_BUCKET)))
 
 
 def first_moment(services: Sequence[str], platform: Platform, event: str) -> float | None:

@@ -19,7 +19,7 @@ from salus.archive.trust import Trust
 from salus.cli.demo.cast import Answer, Caller, Cast
 from salus.cli.demo.patients import SyntheticPatient
 from salus.devkit.platform import Platform
-from salus.objects import S3Objects, open_store
+from salus.objects import S3Objects
 
 WORKERS = os.cpu_count() or 1
 
@@ -120,14 +120,7 @@ class Stage:
 
     def bucket(self, name: str) -> S3Objects:
         """Open a bucket as whoever runs the store can: past every service."""
-        s3 = self.platform.s3
-        return open_store(
-            endpoint=s3.endpoint,
-            access_key=s3.access_key,
-            secret_key=s3.secret_key,
-            region=s3.region,
-            bucket=name,
-        )
+        return self.platform.bucket(name)
 
     async def fsck(self) -> Report:
         """Re-hash the whole ledger from the store, and judge every signature again."""
