@@ -60,6 +60,11 @@ class SequencerProcess:
     async def is_ready(self) -> bool:
         return (await self.answer("/readyz"))[0] == 200
 
+    async def lacks(self, part: str) -> bool:
+        """Tell whether it says that it is not ready for want of this part."""
+        code, page = await self.answer("/readyz")
+        return code == 503 and page["checks"][part] != "ok"
+
     async def answer(self, path: str) -> tuple[int, Any]:
         """Return status and JSON of one of its pages; 0 while it does not listen."""
         async with httpx.AsyncClient() as client:

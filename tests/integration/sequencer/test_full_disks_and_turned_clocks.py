@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import resource
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,11 +18,8 @@ from tests.integration.sequencer.shard import SequencerProcess, Shard, open_shar
 
 from salus.client import ClientError
 from salus.devkit.addresses import Addresses
-from salus.devkit.kafka_server import kafka_needs
-from salus.devkit.minio_server import minio_needs
-from salus.devkit.narration import PlainNarrator
 from salus.devkit.parts import LocalParts
-from salus.devkit.processes import Place, is_alive
+from salus.devkit.processes import is_alive
 from salus.devkit.waiting import until
 from salus.messaging import MessagingError
 
@@ -30,16 +27,6 @@ DEADLINE_S = 60
 FAKETIME = sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
 # Bodies are longer, headers and what MinIO notes beside them are not.
 ROOM_BYTES = 20_000
-
-
-@pytest.fixture
-async def own_parts(session_folder: Path, tmp_path: Path) -> AsyncIterator[LocalParts]:
-    if absent := [*kafka_needs(), *minio_needs()]:
-        pytest.skip(f"needs servers that it can hold up; {', '.join(absent)} is missing")
-    folder = session_folder / tmp_path.name
-    parts = LocalParts(Place(folder, folder / "logs", detached=False), PlainNarrator())
-    yield parts
-    await parts.stop()
 
 
 @contextmanager
@@ -53,11 +40,6 @@ def full_disk(pid: int, room_bytes: int) -> Iterator[None]:
         # The process may have ended over it.
         with suppress(ProcessLookupError):
             resource.prlimit(pid, resource.RLIMIT_FSIZE, (hard, hard))
-
-
-async def waits_for(sequencer: SequencerProcess, part: str) -> bool:
-    code, page = await sequencer.answer("/readyz")
-    return code == 503 and page["checks"][part] != "ok"
 
 
 async def test_full_disks_lose_nothing(own_parts: LocalParts, tmp_path: Path) -> None:
@@ -106,7 +88,7 @@ async def kafka_is_full(parts: LocalParts, sequencer: SequencerProcess, shard: S
             return not is_alive(process)
 
         assert await until(has_ended, deadline_s=DEADLINE_S), process.log_tail()
-        assert await until(lambda: waits_for(sequencer, "kafka"), deadline_s=DEADLINE_S)
+        assert await until(lambda: sequencer.lacks("kafka"), deadline_s=DEADLINE_S)
     await parts._kafka.start()
     # Whoever was told so may publish again; what the topic has of it is on the ledger once.
     with suppress(ClientError, MessagingError):
@@ -153,7 +135,7 @@ async def test_a_turned_clock_moves_nothing_and_times_never_go_back(parts: Addre
         clock.turn("+172800")
         await shard.publish_documents(50, name="far ahead")
         # The store refuses requests whose time is off by more than a quarter of an hour.
-        assert await until(lambda: waits_for(sequencer, "s3"), deadline_s=DEADLINE_S)
+        assert await until(lambda: sequencer.lacks("s3"), deadline_s=DEADLINE_S)
         assert len(await shard.chain()) == height
         clock.turn("+0")
         await shard.wait_until_sealed()

@@ -2,38 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
-import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 from tests.integration.sequencer.shard import CLINICAL, SequencerProcess, Shard, open_shard
 
-from salus.devkit.kafka_server import kafka_needs
-from salus.devkit.minio_server import minio_needs
-from salus.devkit.narration import PlainNarrator
 from salus.devkit.parts import LocalParts
-from salus.devkit.processes import Place
 from salus.devkit.waiting import until
 
 AWAY_S_MAX = 40
-
-
-@pytest.fixture
-async def own_parts(session_folder: Path, tmp_path: Path) -> AsyncIterator[LocalParts]:
-    if absent := [*kafka_needs(), *minio_needs()]:
-        pytest.skip(f"needs servers that it can stop; {', '.join(absent)} is missing")
-    folder = session_folder / tmp_path.name
-    parts = LocalParts(Place(folder, folder / "logs", detached=False), PlainNarrator())
-    yield parts
-    await parts.stop()
-
-
-async def is_away(sequencer: SequencerProcess, part: str) -> bool:
-    code, page = await sequencer.answer("/readyz")
-    return code == 503 and page["checks"][part] != "ok"
 
 
 async def test_it_says_what_is_away_and_goes_on_by_itself(own_parts: LocalParts, tmp_path: Path) -> None:
@@ -59,7 +38,7 @@ async def test_it_says_what_is_away_and_goes_on_by_itself(own_parts: LocalParts,
 async def kafka_goes_and_comes(parts: LocalParts, sequencer: SequencerProcess) -> None:
     assert parts._kafka is not None
     await parts._kafka.stop()
-    assert await until(lambda: is_away(sequencer, "kafka"), deadline_s=AWAY_S_MAX)
+    assert await until(lambda: sequencer.lacks("kafka"), deadline_s=AWAY_S_MAX)
     await parts._kafka.start()
 
 
@@ -67,7 +46,7 @@ async def minio_goes_and_comes(parts: LocalParts, sequencer: SequencerProcess, s
     assert parts._minio is not None
     await parts._minio.stop()
     await shard.publish_documents(100, name="without MinIO")
-    assert await until(lambda: is_away(sequencer, "s3"), deadline_s=AWAY_S_MAX)
+    assert await until(lambda: sequencer.lacks("s3"), deadline_s=AWAY_S_MAX)
     await parts._minio.start()
 
 
@@ -81,7 +60,7 @@ async def retention_eats_unsealed_records(shard: Shard) -> None:
     sequencer = await shard.start_sequencer()
 
     assert await until(lambda: is_halted(sequencer), deadline_s=AWAY_S_MAX)
-    assert await is_away(sequencer, "sealing")
+    assert await sequencer.lacks("sealing")
     assert sequencer.process.returncode is None
     assert len(await shard.chain()) == height
     async with httpx.AsyncClient() as client:
