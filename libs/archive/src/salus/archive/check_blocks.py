@@ -12,8 +12,8 @@ from salus.archive.check_body import Blamed, check_body
 from salus.archive.deep import Judge
 from salus.archive.errors import DamagedError
 from salus.archive.log import LogReader
-from salus.archive.report import Counts, Finding
-from salus.ledger.block import Header, body_key, check_succession, header_key, open_header
+from salus.archive.report import Counts, Finding, about_header
+from salus.ledger.block import Header, body_key, check_succession, open_header
 from salus.ledger.check_coverage import CoverageChecker
 from salus.ledger.errors import BlockError
 from salus.ledger.key_periods import Keys
@@ -140,13 +140,13 @@ class BlockChecker:
         except BlockError as error:
             if ours:
                 code = _HEADER_CODES.get(error.code, error.code)
-                result.findings.append(_about_header(shard, height, code, error.detail))
+                result.findings.append(about_header(shard, height, code, error.detail))
             return await self._from_log(logged, height, verifier)
         if ours:
             result.hashes[height] = leaf_hash(known.note)
             if logged is not None and logged[1] != result.hashes[height]:
                 detail = f"the log has something else of this height, at index {logged[0]}"
-                result.findings.append(_about_header(shard, height, "entry-wrong", detail))
+                result.findings.append(about_header(shard, height, "entry-wrong", detail))
         return known
 
     async def _from_log(self, logged: tuple[int, bytes] | None, height: int, verifier: Keys) -> _Known | None:
@@ -168,7 +168,7 @@ class BlockChecker:
             check_succession((before.header, before.note) if before else None, block.header)
         except BlockError as error:
             detail = f"{error.code}: {error.detail}"
-            result.findings.append(_about_header(shard, block.header.height, "chain-broken", detail))
+            result.findings.append(about_header(shard, block.header.height, "chain-broken", detail))
 
     async def _body(self, shard: int, header: Header) -> bytes | None:
         try:
@@ -207,15 +207,3 @@ def _coverage(blocks: Sequence[_Known | None]) -> CoverageChecker | None:
             return None
         coverage.add(block.header)
     return coverage
-
-
-def _about_header(shard: int, height: int, code: str, detail: str) -> Finding:
-    return Finding(
-        severity="error",
-        code=code,
-        bucket="ledger",
-        key=header_key(shard, height),
-        detail=detail,
-        shard=shard,
-        height=height,
-    )

@@ -23,7 +23,7 @@ from salus.ledger.checkpoint import Checkpoint, open_checkpoint
 from salus.ledger.errors import LedgerError
 from salus.ledger.findings import Finding as LedgerFinding
 from salus.ledger.key_periods import Keys
-from salus.ledger.merkle import leaf_hash, root_of
+from salus.ledger.merkle import hashes_of, leaf_hash, root_of
 from salus.ledger.tiles import ENTRIES, TILE_HEIGHT, TILE_WIDTH, TileRef, tile_width, tiles_of
 from salus.objects import NotFoundError, ObjectStore
 
@@ -269,7 +269,7 @@ def _hashes_of(ref: TileRef, data: bytes) -> tuple[list[bytes], list[LedgerFindi
         hashes, problems = read_tile_hashes(ref, data)
         return hashes or [], problems
     entries, problems = read_bundle(ref, data)
-    return [leaf_hash(entry) for entry in entries or ()], problems
+    return hashes_of(entries or ()), problems
 
 
 def _place(entry: bytes) -> Place | None:

@@ -26,7 +26,7 @@ from salus.archive.check_assigned import check_assigned
 from salus.archive.check_blocks import BlockChecker, Checked, Span, Stretch
 from salus.archive.check_log import LogChecker, LogState
 from salus.archive.deep import IdentityEvent, Judge, identity_events
-from salus.archive.report import Counts, Finding, OnProgress, Progress, Report
+from salus.archive.report import Counts, Finding, OnProgress, Progress, Report, about_header
 from salus.archive.resuming import Memory
 from salus.archive.trust import Founder, Trust
 from salus.ledger.base import base64_of
@@ -279,16 +279,7 @@ def _about_block(
     severity: Literal["error", "info"], code: str, block: str, detail: str, shards: dict[str, int]
 ) -> Finding:
     origin, height = parse_block_origin(block)
-    shard = shards[origin]
-    return Finding(
-        severity=severity,
-        code=code,
-        bucket="ledger",
-        key=header_key(shard, height),
-        detail=detail,
-        shard=shard,
-        height=height,
-    )
+    return about_header(shards[origin], height, code, detail, severity=severity)
 
 
 def _check_chains(log: LogState, following: dict[int, int], last: dict[int, bytes]) -> list[Finding]:

@@ -7,6 +7,7 @@ from typing import Literal
 
 import msgspec
 
+from salus.ledger.block import header_key
 from salus.ledger.findings import FINDING_CODES
 
 CODES = {
@@ -56,6 +57,21 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         if self.row is not None:
             place += f" row {self.row} ({self.topic} {self.partition} {self.offset}, event {self.event})"
         return f"{self.severity}: {place}: {self.code}: {self.detail}"
+
+
+def about_header(
+    shard: int, height: int, code: str, detail: str, *, severity: Literal["error", "info"] = "error"
+) -> Finding:
+    """Return a finding about the header of a block."""
+    return Finding(
+        severity=severity,
+        code=code,
+        bucket="ledger",
+        key=header_key(shard, height),
+        detail=detail,
+        shard=shard,
+        height=height,
+    )
 
 
 class Counts(msgspec.Struct, kw_only=True):

@@ -13,7 +13,7 @@ from salus.ledger.block import parse_header
 from salus.ledger.checkpoint import Checkpoint
 from salus.ledger.errors import LedgerError, TileError
 from salus.ledger.findings import Finding
-from salus.ledger.merkle import leaf_hash, root_of
+from salus.ledger.merkle import hashes_of, leaf_hash, root_of
 from salus.ledger.note import split_note
 from salus.ledger.tiles import (
     ENTRIES,
@@ -108,7 +108,7 @@ def _reconcile(
     """Return the hashes to go on with, and each place where entries and tile do not agree."""
     if entries is None:
         return stored, []
-    computed = [leaf_hash(entry) for entry in entries]
+    computed = hashes_of(entries)
     if stored is None or computed == stored:
         return computed, []
     bundle_is_wrong = arbiter.commits_to(ref, stored) and not arbiter.commits_to(ref, computed)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from salus.ledger.errors import TileError
-from salus.ledger.merkle import EMPTY_ROOT, HASH_SIZE, leaf_hash, levels_of, node_hash, root_of
+from salus.ledger.merkle import EMPTY_ROOT, HASH_SIZE, hashes_of, levels_of, node_hash, root_of
 
 TILE_HEIGHT = 8
 TILE_WIDTH = 256
@@ -162,7 +162,7 @@ def new_tiles(old_size: int, new_entries: Sequence[bytes], read_tile: ReadTile) 
             raise TileError("malformed-tile", f"a bundle of {len(kept)} entries instead of {width}")
     for ref, entries in _tiles_from(ENTRIES, old_size, [*kept, *new_entries]):
         written[ref.path] = encode_bundle(entries)
-    fresh = [leaf_hash(entry) for entry in new_entries]
+    fresh = hashes_of(new_entries)
     level = 0
     while fresh:
         old = old_size >> (TILE_HEIGHT * level)
