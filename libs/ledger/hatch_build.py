@@ -1,5 +1,5 @@
 # ruff: noqa: INP001  # hatchling runs this file, nothing imports it
-"""Compiles native/sha256_lanes.c into the package when there is a C compiler; without one nothing is lost."""
+"""Compiles native/*.c into the package when there is a C compiler; without one nothing is lost."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-SOURCE = Path("native/sha256_lanes.c")
-LIBRARY = Path("src/salus/ledger/sha256_lanes.native")
+SOURCES = "native/*.c"
+LIBRARY = Path("src/salus/ledger/compiled.native")
 
 
 class CustomBuildHook(BuildHookInterface[Any]):
@@ -35,16 +35,16 @@ class CustomBuildHook(BuildHookInterface[Any]):
             return False
         # Under another name first: a process that has the library open keeps the one it has.
         fresh = library.with_suffix(f".{os.getpid()}")
-        command = [compiler, "-O3", "-shared", "-fPIC", "-o", str(fresh), str(Path(self.root) / SOURCE)]
+        sources = [str(source) for source in sorted(Path(self.root).glob(SOURCES))]
+        command = [compiler, "-O3", "-shared", "-fPIC", "-o", str(fresh), *sources]
         answer = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  # fixed arguments
         if answer.returncode != 0:
             fresh.unlink(missing_ok=True)
-            self.app.display_warning(f"sha256_lanes.c was not compiled: {answer.stderr[-300:]}")
+            self.app.display_warning(f"{SOURCES} was not compiled: {answer.stderr[-300:]}")
             return False
         fresh.replace(library)
         return True
 
 
 def _platform() -> str:
-
     return sysconfig.get_platform().replace("-", "_").replace(".", "_")

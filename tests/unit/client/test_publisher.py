@@ -16,7 +16,8 @@ from tests.unit.client.samples import NOON, SIGNER, TOPIC, MemoryBroker, documen
 from salus.client import DeliveryError, Handle, Publisher, PublisherClosedError, ReceiptUnavailableError
 from salus.client import publisher as module
 from salus.events.errors import Reason, RejectedError
-from salus.events.signature import BATCH_SIZE_MAX, SIGNATURE_HEADER, parse_signature
+from salus.events.signature import SIGNATURE_HEADER, parse_signature
+from salus.ledger.signature_header import BATCH_SIZE_MAX
 
 
 def publisher(broker: MemoryBroker, **changes: Any) -> Publisher:

@@ -36,28 +36,26 @@ from salus.ledger.checkpoint import parse_checkpoint
 from salus.ledger.errors import BlockError
 from salus.ledger.merkle import leaf_hash
 from salus.ledger.note import NoteVerifier, sign_note
+from salus.ledger.signature_header import path_length
 
 TOPICS = st.from_regex(r"[A-Za-z0-9._-]{1,40}", fullmatch=True)
 PARTITIONS = st.integers(0, 2**31 - 1)
 OFFSETS = st.integers(0, 2**63 - 1)
 HASHES = st.binary(min_size=32, max_size=32)
+
+
+def signature_header(did: str, index: int, more: int, random: bytes) -> bytes:
+    path = random[64:][: 32 * path_length(index=index, size=index + more)]
+    words = [b"v1", f"did:key:{did}#{did} {index}/{index + more}".encode(), b64encode(random[:64])]
+    return b" ".join([*words, b64encode(path)] if path else words)
+
+
 SIGNATURE_HEADERS = st.builds(
-    lambda did, index, more, raw, path: (
-        b"v1 did:key:%s#%s %d/%d %s%s"
-        % (
-            did.encode(),
-            did.encode(),
-            index,
-            index + more,
-            b64encode(raw),
-            b" " + b64encode(path) if path else b"",
-        )
-    ),
+    signature_header,
     did=st.from_regex(r"[A-Za-z0-9._:%-]{1,20}", fullmatch=True),
     index=st.integers(0, 512),
     more=st.integers(1, 512),
-    raw=st.binary(min_size=64, max_size=64),
-    path=st.binary(max_size=320),
+    random=st.binary(min_size=64 + 320, max_size=64 + 320),
 )
 LEAVES = st.builds(
     Leaf,

@@ -15,7 +15,7 @@ from salus.events.catalogue import DocumentRegistered
 from salus.events.did import LocalSigner
 from salus.events.envelope import encode_event
 from salus.events.errors import Reason
-from salus.events.signature import parse_signature, sign_values, text_to_verify
+from salus.events.signature import parse_signature, sign_values, signed_text
 from salus.ledger.block import NO_PREVIOUS, Header, Leaf, Range, body_key, header_key, sign_header
 from salus.ledger.checkpoint import Checkpoint, sign_checkpoint
 from salus.ledger.cose import parse_cose_receipt
@@ -148,7 +148,7 @@ class Examples:
         """Return every example by its name."""
         leaf = self.leaves[1].data()
         parsed = parse_signature(self.signatures[1])
-        signed = text_to_verify(parsed, digest=leaf_hash(self.values[1]))
+        signed = signed_text(size=parsed.size, root=parsed.root_over(leaf_hash(self.values[1])))
         return {
             "event": self.values[1].decode() + "\n",
             "signature": self.signatures[1].decode() + "\n",

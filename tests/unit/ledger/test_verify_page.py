@@ -175,6 +175,9 @@ def test_a_kept_signature_is_read_as_strictly_by_the_page(world: World) -> None:
         SIGNATURE.replace(b"0/1", b"0/1025"),
         SIGNATURE.replace(b"A==", b"B=="),
         SIGNATURE + b" AB==",
+        SIGNATURE.replace(b"0/1", b"0/2"),
+        SIGNATURE.replace(b"0/1", b"0/2") + b" AAAA",
+        SIGNATURE.replace(b"0/1", b"2/3") + b" " + b64encode(bytes(64)),
         SIGNATURE + b" " + b"A" * 1024,
         b"",
     ]
@@ -183,7 +186,7 @@ def test_a_kept_signature_is_read_as_strictly_by_the_page(world: World) -> None:
         extra = replace(leaf, signature=signature).data()
         receipt = Receipt(replace(parsed.in_block, extra=extra), parsed.in_log).encode()
         cases.append((receipt, _network(world), None))
-    other = replace(leaf, signature=SIGNATURE.replace(b"0/1", b"0/2") + b" AAAA").data()
+    other = replace(leaf, signature=SIGNATURE.replace(b"0/1", b"2/3") + b" " + b64encode(bytes(32))).data()
     fine = Receipt(replace(parsed.in_block, extra=other), parsed.in_log).encode()
 
     assert {verdict[0] for verdict in _require_same_verdicts(cases)} == {"leaf"}

@@ -6,7 +6,6 @@ verifier can repeat it years later. Duplicates are the sequencer's to find: they
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
 from functools import lru_cache
@@ -20,15 +19,9 @@ from salus.events.envelope import VALUE_BYTES_MAX, Envelope, Event, decode_event
 from salus.events.errors import Reason, RejectedError
 from salus.events.keyring import KeyRing, Party
 from salus.events.registry import EventType, Owner
-from salus.events.signature import (
-    SIGNATURE_HEADER,
-    headers_over,
-    parse_signature,
-    place_of,
-    signed_text,
-    text_to_verify,
-)
-from salus.ledger.merkle import hashes_of, leaf_hash, levels_of
+from salus.events.signature import SIGNATURE_HEADER, parse_signature, signed_text
+from salus.ledger.merkle import hashes_of, leaf_hash
+from salus.ledger.signed_batches import batch_keys, batch_of
 
 
 class Judged(msgspec.Struct, frozen=True, gc=False):
@@ -83,18 +76,17 @@ def judge_batch(
 ) -> list[Judged | RejectedError]:
     """Return the verdict on each record, the same that `judge` gives or raises.
 
-    It is faster because a signature over many values is verified once, and where all of them are here,
-    the tree over them is computed once.
+    It is faster because paths are walked together, and a signature over many values is verified once.
     """
     digests = _digests_of([record.value for record in records])
-    signatures = [r.header(SIGNATURE_HEADER) for r in records]
-    signers = _signers_of_whole_batches(signatures, digests, ring=ring, at=at)
+    signatures = [record.header(SIGNATURE_HEADER) for record in records]
+    signers = _signers_of(signatures, digests, ring=ring, at=at)
     verdicts: list[Judged | RejectedError] = []
     for record, digest, signature, signer in zip(records, digests, signatures, signers, strict=True):
         try:
             value = require_value(record.value)
-            digest = digest if digest is not None else leaf_hash(value)  # noqa: PLW2901  # None only for what was just refused
             if signer is None:
+                # Whatever is wrong with it is found out in order, one thing after the other.
                 signer = verify_signature(signature, digest=digest, ring=ring, at=at)  # noqa: PLW2901  # found out only now
             verdicts.append(
                 _judge_content(topic=record.topic, key=record.key, value=value, digest=digest, signer=signer)
@@ -125,8 +117,8 @@ def verify_signature(
         raise RejectedError(Reason.MISSING_SIGNATURE)
     parsed = parse_signature(signature)
     key = ring.key_for(parsed.verification_method, at=at)
-    text = text_to_verify(parsed, digest=digest)
-    if not _is_valid(ring, parsed.verification_method, parsed.signature, text):
+    text = signed_text(size=parsed.size, root=parsed.root_over(digest))
+    if not _verifies(key.key.public_bytes_raw(), parsed.signature, text):
         raise RejectedError(Reason.BAD_SIGNATURE)
     return ring.parties[key.did]
 
@@ -156,15 +148,9 @@ def _judge_content(*, topic: str, key: bytes | None, value: bytes, digest: bytes
     return Judged(decode_event(value, require=require), signer, digest)
 
 
-def _digests_of(values: Sequence[bytes | None]) -> list[bytes | None]:
-    """Return the RFC 6962 leaf hash of each value; None for what is refused without one."""
-    fit = [None if value is None or len(value) > VALUE_BYTES_MAX else value for value in values]
-    hashes = iter(hashes_of([value for value in fit if value is not None]))
-    return [None if value is None else next(hashes) for value in fit]
-
-
-def _is_valid(ring: KeyRing, method: str, signature: bytes, text: bytes) -> bool:
-    return _verifies(ring.keys[method].key.public_bytes_raw(), signature, text)
+def _digests_of(values: Sequence[bytes | None]) -> list[bytes]:
+    """Return the RFC 6962 leaf hash of each value; that of none for what is refused without one."""
+    return hashes_of([b"" if value is None or len(value) > VALUE_BYTES_MAX else value for value in values])
 
 
 # The events of one signed batch come in several partitions, and so in several blocks; what was found of its
@@ -178,42 +164,23 @@ def _verifies(public_key: bytes, signature: bytes, text: bytes) -> bool:
     return True
 
 
-def _signers_of_whole_batches(
-    signatures: Sequence[bytes | None], digests: Sequence[bytes | None], *, ring: KeyRing, at: datetime
+def _signers_of(
+    signatures: Sequence[bytes | None], digests: Sequence[bytes], *, ring: KeyRing, at: datetime
 ) -> list[Party | None]:
-    """Return the signer of each record whose whole signed batch is here; None for the others.
-
-    The headers of a batch follow from its digests, so they are made and compared instead of parsed: one
-    that is equal, under a valid signature, is what `judge` would have accepted.
-    """
-    batches: defaultdict[tuple[bytes, bytes, bytes], dict[int, int]] = defaultdict(dict)
-    for record, signature in enumerate(signatures):
-        place = place_of(signature) if signature is not None and digests[record] is not None else None
-        if place is not None:
-            batches[place[0]][place[1]] = record
-    signers: list[Party | None] = [None] * len(signatures)
-    for records in batches.values():
-        size = len(records)
-        if size > 1 and all(index in records for index in range(size)):
-            ordered = [records[index] for index in range(size)]
-            headers = [signatures[record] or b"" for record in ordered]
-            signer = _signer_of(headers, [digests[record] or b"" for record in ordered], ring=ring, at=at)
-            for record in ordered:
-                signers[record] = signer
-    return signers
+    """Return the signer of each record; None where anything at all is wrong with the signature."""
+    keys = batch_keys([signature or b"" for signature in signatures], digests)
+    signers = {key: _signer_of(key, ring, at) for key in set(keys)}
+    return [signers[key] for key in keys]
 
 
-def _signer_of(
-    headers: Sequence[bytes], digests: Sequence[bytes], *, ring: KeyRing, at: datetime
-) -> Party | None:
+def _signer_of(key: bytes, ring: KeyRing, at: datetime) -> Party | None:
+    if not key:
+        return None
+    batch = batch_of(key)
     try:
-        first = parse_signature(headers[0])
-        key = ring.key_for(first.verification_method, at=at)
+        known = ring.key_for(batch.verification_method, at=at)
     except RejectedError:
         return None
-    levels = levels_of(digests)
-    if headers_over(levels, method=first.verification_method, signature=first.signature) != headers:
-        return None
-    text = signed_text(size=len(digests), root=levels[-1][0])
-    valid = _is_valid(ring, first.verification_method, first.signature, text)
-    return ring.parties[key.did] if valid else None
+    text = signed_text(size=batch.size, root=batch.root)
+    valid = _verifies(known.key.public_bytes_raw(), batch.signature, text)
+    return ring.parties[known.did] if valid else None

@@ -52,6 +52,12 @@ class BlockError(CodedError):
     """A leaf, header or succession of headers is not as docs/ledger-format.md says; see `BLOCK_CODES`."""
 
 
+class SignatureHeaderError(LedgerError):
+    """A record's signature header is not as its grammar says."""
+
+    code = "malformed-signature"
+
+
 class PolicyError(CodedError):
     """The description of whom to trust is not usable: `malformed-policy`."""
 

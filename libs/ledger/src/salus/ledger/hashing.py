@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from hashlib import sha256
 from itertools import accumulate, pairwise
 
-LIBRARY = f"{__file__.rpartition('/')[0]}/sha256_lanes.native"
+LIBRARY = f"{__file__.rpartition('/')[0]}/compiled.native"
 # The number changes with the arguments: called with others it would end the process before it is compared.
 FUNCTION = "salus_sha256_many_2"
 SIZE = 32
