@@ -148,40 +148,6 @@ async def test_an_empty_archive_has_a_checkpoint_of_the_empty_log(world: Any) ->
     assert world.published().size == 0
 
 
-async def test_a_process_that_died_after_the_swap_is_completed_by_the_next(make_world: Any) -> None:
-    # The writes: head, checkpoint; then staging, head, and from here on everything is lost.
-    world = make_world(faults=[Fault.NONE] * 4 + [Fault.LOST] * 2)
-    await world.chains[0].seal_samples(2)
-    first = world.anchor()
-    await first.stand()
-    with pytest.raises(ObjectsError):
-        await first.append()
-    assert world.published().size == 0
-
-    await world.anchor().stand()
-
-    assert world.published().size == 1
-    await world.require_whole()
-
-
-async def test_a_head_that_lost_its_staged_objects_before_they_were_in_place_is_refused(
-    make_world: Any,
-) -> None:
-    world = make_world(faults=[Fault.NONE] * 4 + [Fault.LOST] * 2)
-    await world.chains[0].seal_samples(2)
-    first = world.anchor()
-    await first.stand()
-    with pytest.raises(ObjectsError):
-        await first.append()
-    for key in [k for k in world.log.objects if k.startswith("_salus/staging/")]:
-        del world.log.objects[key]
-
-    with pytest.raises(HeadError, match="missing"):
-        await world.anchor().stand()
-
-    assert world.published().size == 0
-
-
 async def test_a_header_with_a_changed_byte_stops_its_chain_and_no_other(world: Any) -> None:
     for chain in world.chains.values():
         await chain.seal_samples(1)
@@ -305,12 +271,3 @@ async def test_partial_tiles_give_way_to_the_full_one_and_older_checkpoints_can_
     assert not [key for key in world.log.objects if "/000.p/25" in key]
     assert "tile/0/001.p/2" in world.log.objects
     await world.require_whole()
-
-
-async def test_staged_objects_are_cleared_away_once_they_are_in_place(world: Any) -> None:
-    anchor = world.anchor()
-    await world.chains[0].seal_samples(1)
-
-    await anchor.append()
-
-    assert not [key for key in world.log.objects if key.startswith("_salus/staging/")]

@@ -22,17 +22,20 @@ async def test_a_checkpoint_is_told_before_anything_is_tidied_up(
         tidying.set()
         await never.wait()
 
-    # A store on which clearing away takes for ever.
+    anchor = world.anchor()
+    for _ in range(255):
+        await world.chains[0].seal([])
+    await anchor.append()
+    # A store on which clearing away takes for ever; the next entry makes a tile full, and the partial one of
+    # before is cleared away.
     monkeypatch.setattr(world.log, "delete", delete)
-    runner = Runner(
-        world.anchor(), Metrics(CollectorRegistry()), poll_interval_s=0.01, checkpoint_interval_s=0
-    )
+    runner = Runner(anchor, Metrics(CollectorRegistry()), poll_interval_s=0.01, checkpoint_interval_s=0)
     await world.chains[0].seal_samples(2)
     running = asyncio.create_task(runner.run())
 
-    published = await asyncio.wait_for(runner.wait_beyond(0), timeout=30)
+    published = await asyncio.wait_for(runner.wait_beyond(255), timeout=30)
 
     await asyncio.wait_for(tidying.wait(), timeout=30)
-    assert published.head.size == 1
+    assert published.head.size == 256
     running.cancel()
     await asyncio.wait([running])

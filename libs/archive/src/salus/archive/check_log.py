@@ -91,6 +91,7 @@ class LogChecker:
                 state.places += places
         await self._check_objects(listed)
         self._check_root()
+        self._check_entries_of_head()
         state.counts.log_entries = state.size
         return state
 
@@ -250,6 +251,21 @@ class LogChecker:
             return
         if root_of(known) != state.checkpoint.root:
             self._wrong("log-root", CHECKPOINT_KEY, "the log's entries do not lead to the signed root")
+
+    def _check_entries_of_head(self) -> None:
+        """The entries that the head brings are those of the log, as far as the log is established."""
+        head, hashes = self._state.head, self._state.hashes
+        if head is None:
+            return
+        brought = hashes_of([entry.encode() for entry in head.entries])
+        wrong = [
+            index
+            for index, (a, b) in enumerate(zip(hashes[head.size_before :], brought, strict=False))
+            if a is not None and a != b
+        ]
+        if wrong:
+            which = _some([head.size_before + index for index in wrong])
+            self._wrong("head-wrong", HEAD_KEY, f"it brings another entry {which} than the log has")
 
     async def _get(self, key: str) -> bytes | None:
         async with self._limit:

@@ -21,11 +21,12 @@ class Chain(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     last: str
 
 
-class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The head; it moves by compare-and-swap.
 
     `size` and `root` are covered by the checkpoint's signature; `chains`, by shard id, can be counted
-    again from the log's entries.
+    again from the log's entries. `entries` are the last ones of the log, which came with this head: whoever
+    finds it can write all that its writer may have left unwritten.
     """
 
     format: str
@@ -33,6 +34,12 @@ class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     root: str
     chains: dict[str, Chain]
     checkpoint: str
+    entries: tuple[str, ...] = ()
+
+    @property
+    def size_before(self) -> int:
+        """The size of the log before the entries that came with this head."""
+        return self.size - len(self.entries)
 
     @property
     def root_hash(self) -> bytes:
@@ -57,6 +64,8 @@ def open_head(data: bytes, verifier: Keys) -> Head:
         root = head.root_hash
     except (msgspec.DecodeError, LedgerError, ValueError) as error:
         raise HeadError(f"the log's head cannot be trusted: {type(error).__name__}: {error}") from error
+    if head.size_before < 0:
+        raise HeadError("the head brings more entries than the log has")
     if head.format != HEAD_FORMAT or (checkpoint.size, checkpoint.root) != (head.size, root):
         raise HeadError("the head's checkpoint is of another tree than the head")
     if encode_head(head) != data:

@@ -6,8 +6,6 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import msgspec
-
 from salus.archive.errors import HeadError
 from salus.archive.head import HEAD_FORMAT, Chain, Head
 from salus.ledger.base import base64_of
@@ -20,7 +18,6 @@ from salus.ledger.note import Signers
 from salus.ledger.tiles import (
     ENTRIES,
     CompactRange,
-    ReadTile,
     TileRef,
     decode_bundle,
     new_tiles,
@@ -57,7 +54,7 @@ class Append:
 
 def first_head(origin: str, signer: Signers) -> Head:
     """Return the head of the empty log."""
-    return _head(origin, signer, CompactRange(), {})
+    return _head(origin, signer, CompactRange(), {}, ())
 
 
 def append(head: Head, edge: Edge, blocks: Sequence[Block], *, origin: str, signer: Signers) -> Append:
@@ -72,11 +69,23 @@ def append(head: Head, edge: Edge, blocks: Sequence[Block], *, origin: str, sign
     chains = dict(head.chains)
     for block in blocks:
         chains[str(block.shard)] = Chain(block.header.height + 1, base64_of(leaf_hash(block.note)))
-    tiles = {
-        ref: objects[ref.path] if ref.path in objects else edge.tiles[ref]
-        for ref in tiles_for_append(tree.size)
-    }
-    return Append(_head(origin, signer, tree, chains), objects, Edge(tree, tiles))
+    tiles = _edge_after(tree.size, objects, edge.tiles)
+    return Append(_head(origin, signer, tree, chains, notes), objects, Edge(tree, tiles))
+
+
+def append_again(head: Head, before: Mapping[TileRef, bytes]) -> Append:
+    """Return the append that led to this head, out of the entries that it brings and the edge before them.
+
+    Raises:
+        HeadError: entries and edge do not lead to the head's root, so nothing of it may be written.
+    """
+    _require_entries_hash(before)
+    try:
+        notes = [entry.encode() for entry in head.entries]
+        objects = new_tiles(head.size_before, notes, lambda *ref: before[TileRef(*ref)])
+    except LedgerError as error:
+        raise HeadError(f"the tiles at the log's edge are malformed: {error}") from error
+    return Append(head, objects, open_edge(head, _edge_after(head.size, objects, before)))
 
 
 def open_next(note: bytes, *, shard: int, before: tuple[Header, bytes] | None, verifier: Keys) -> Block:
@@ -121,14 +130,9 @@ def open_edge(head: Head, tiles: Mapping[TileRef, bytes]) -> Edge:
     Raises:
         HeadError: the tiles do not lead to the head's root, or the entries do not hash to their tile.
     """
-    read: ReadTile = lambda *ref: tiles[TileRef(*ref)]  # noqa: E731  # three uses of one expression
+    _require_entries_hash(tiles)
     try:
-        tree = range_at(head.size, read)
-        for ref, data in tiles.items():
-            if ref.level == ENTRIES and b"".join(map(leaf_hash, decode_bundle(data))) != read(
-                0, ref.index, ref.width
-            ):
-                raise HeadError(f"{ref.path}: the entries do not hash to their tile")
+        tree = range_at(head.size, lambda *ref: tiles[TileRef(*ref)])
     except LedgerError as error:
         raise HeadError(f"the tiles at the log's edge are malformed: {error}") from error
     if tree.root() != head.root_hash:
@@ -136,34 +140,33 @@ def open_edge(head: Head, tiles: Mapping[TileRef, bytes]) -> Edge:
     return Edge(tree, tiles)
 
 
+def _require_entries_hash(edge: Mapping[TileRef, bytes]) -> None:
+    try:
+        for ref, data in edge.items():
+            if ref.level == ENTRIES and b"".join(map(leaf_hash, decode_bundle(data))) != edge.get(
+                TileRef(0, ref.index, ref.width)
+            ):
+                raise HeadError(f"{ref.path}: the entries do not hash to their tile")
+    except LedgerError as error:
+        raise HeadError(f"the tiles at the log's edge are malformed: {error}") from error
+
+
+def _edge_after(
+    size: int, written: Mapping[str, bytes], before: Mapping[TileRef, bytes]
+) -> dict[TileRef, bytes]:
+    """Return the edge of the log of that size; what was not written is as it was before."""
+    return {ref: written[ref.path] if ref.path in written else before[ref] for ref in tiles_for_append(size)}
+
+
 def cosigning_request(old_size: int, proof: Sequence[bytes], note: bytes) -> bytes:
     """Return the body of add-checkpoint (c2sp.org/tlog-witness)."""
     return "\n".join([f"old {old_size}", *map(base64_of, proof)]).encode() + b"\n\n" + note
 
 
-def staging_key(head: Head) -> str:
-    """Return where the objects of an append lie until they are all in place."""
-    return f"_salus/staging/{head.size}-{head.root_hash.hex()}"
-
-
-def encode_staging(objects: Mapping[str, bytes]) -> bytes:
-    """Return the staged objects as one."""
-    return msgspec.msgpack.encode(dict(sorted(objects.items())))
-
-
-def decode_staging(data: bytes) -> dict[str, bytes]:
-    """Return the staged objects.
-
-    Raises:
-        HeadError: the object is damaged.
-    """
-    try:
-        return msgspec.msgpack.decode(data, type=dict[str, bytes])
-    except msgspec.DecodeError as error:
-        raise HeadError(f"the staged objects cannot be read: {error}") from error
-
-
-def _head(origin: str, signer: Signers, tree: CompactRange, chains: dict[str, Chain]) -> Head:
+def _head(
+    origin: str, signer: Signers, tree: CompactRange, chains: dict[str, Chain], notes: Sequence[bytes]
+) -> Head:
     root = tree.root() if tree.size else EMPTY_ROOT
     note = sign_checkpoint(Checkpoint(origin, tree.size, root), signer.at(tree.size))
-    return Head(HEAD_FORMAT, tree.size, base64_of(root), chains, note.decode())
+    entries = tuple(entry.decode() for entry in notes)
+    return Head(HEAD_FORMAT, tree.size, base64_of(root), chains, note.decode(), entries)

@@ -1,7 +1,7 @@
 """Anchoring: append every new block header to the log, and publish a checkpoint.
 
-The order of the writes is the whole safety (it is Sunlight's): stage what the log will consist of, swap
-the head, put the staged objects in place, publish the checkpoint. The swap is the commit point. Whatever
+The order of the writes is the whole safety: swap the head, which brings the new entries along, put the tiles
+and bundles in place that follow from them, publish the checkpoint. The swap is the commit point. Whatever
 happens, the next step is `stand`: load the head, finish what its writer may have left undone, go on.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import msgspec
 import structlog
@@ -34,6 +35,7 @@ from salus.objects import AlreadyExistsError, ChangedError, ObjectsError
 
 # Headers that one append takes at most; what is beyond waits for the next one.
 APPEND_ENTRIES_MAX = 1024
+NOTHING_ANNOUNCED: Mapping[int, int] = MappingProxyType({})
 
 _log = structlog.get_logger()
 
@@ -99,9 +101,9 @@ class Anchor:
         self.on_published: Callable[[], Awaitable[None]] = _nobody_waits
 
     async def stand(self) -> Standing:
-        """Load the head, put in place what was staged for it, publish its checkpoint, and stand on it.
+        """Load the head, put in place what follows from it, publish its checkpoint, and stand on it.
 
-        A crash at any line leaves a head and its staged objects: the next call does the same again.
+        A crash at any line leaves a head and the entries that it brings: the next call does the same again.
 
         Raises:
             HeadError: the log is not what was signed; nothing is appended until an operator has looked.
@@ -111,22 +113,25 @@ class Anchor:
         self._last.clear()
         head, etag = await self._bucket.load_head() or await self._create()
         self._require_forward(head)
-        await self._bucket.put_in_place(await self._bucket.staged(head))
-        edge = domain.open_edge(head, await self._bucket.read_tiles(tiles_for_append(head.size)))
+        if await self._bucket.shows(head):
+            edge = domain.open_edge(head, await self._bucket.read_tiles(tiles_for_append(head.size)))
+        else:
+            edge = await self._finish(head)
         return await self._publish(Standing(head, etag, edge), ())
 
-    async def append(self) -> int:
+    async def append(self, announced: Mapping[int, int] = NOTHING_ANNOUNCED) -> int:
         """Append the headers that are new in the archive; return how many.
 
-        Staged objects without a head are harmless leftovers; a head with staged objects is a commit, which
-        `stand` completes; the checkpoint is published last, when everything below it can be read.
+        `announced` is the height of a shard's last block, as far as one heard: of a shard that has new ones
+        by that, nothing is looked for beyond. A head is a commit, which `stand` completes; the checkpoint is
+        published last, when everything below it can be read.
 
         Raises:
             HeadError, ObjectsError: as `stand`. `standing` is None then, as the outcome may be unknown.
         CryptoError: nobody signs, as the key is away or another took over; nothing was written.
         """
         standing = self.standing or await self.stand()
-        blocks = await self._new_blocks(standing.head)
+        blocks = await self._new_blocks(standing.head, announced)
         if not blocks:
             return 0
         self.standing = None
@@ -144,12 +149,17 @@ class Anchor:
 
     async def refresh(self) -> None:
         """Follow the head if another anchoring moved it."""
-        loaded = await self._bucket.load_head()
-        if self.standing is None or loaded is None or loaded[1] != self.standing.etag:
+        if self.standing is None or not await self._bucket.head_is(self.standing.etag):
             await self.stand()
 
+    async def _finish(self, head: Head) -> Edge:
+        """Put in place, perhaps once more, what the head's writer had yet to put there."""
+        before = await self._bucket.read_tiles(tiles_for_append(head.size_before))
+        again = domain.append_again(head, before)
+        await self._bucket.put_in_place(again.objects)
+        return again.edge
+
     async def _commit(self, ready: Append, etag: str, blocks: Sequence[Block]) -> None:
-        await self._bucket.stage(ready.head, ready.objects)
         etag = await self._bucket.swap_head(ready.head, etag)
         await self._bucket.put_in_place(ready.objects)
         await self._publish(Standing(ready.head, etag, ready.edge), blocks)
@@ -158,7 +168,6 @@ class Anchor:
         # Whoever waits for the checkpoint need not wait until we have tidied up.
         await self.on_published()
         try:
-            await self._bucket.unstage(ready.head)
             await self._bucket.prune(ready.objects)
         except ObjectsError as error:
             # What stays behind is only garbage; the append is complete.
@@ -219,10 +228,15 @@ class Anchor:
         if head.size < seen.head.size or (head.size == seen.head.size and head.root != seen.head.root):
             raise HeadError(f"the log went back from size {seen.head.size} to {head.size}")
 
-    async def _new_blocks(self, head: Head) -> list[Block]:
-        limit = max(1, self._entries_max // len(self._shards))
+    async def _new_blocks(self, head: Head, announced: Mapping[int, int]) -> list[Block]:
+        most = max(1, self._entries_max // len(self._shards))
+
+        def limit(shard: int) -> int:
+            known = announced.get(shard, -1) + 1 - head.next_height(shard)
+            return min(most, known) if known > 0 else most
+
         shards = sorted(self._shards)
-        found = await asyncio.gather(*(self._new_blocks_of(shard, head, limit) for shard in shards))
+        found = await asyncio.gather(*(self._new_blocks_of(shard, head, limit(shard)) for shard in shards))
         logged = {self._shards[shard].name: head.next_height(shard) for shard in shards}
         return domain.in_handover_order(dict(zip(shards, found, strict=True)), logged)
 

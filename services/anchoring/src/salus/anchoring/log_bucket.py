@@ -1,4 +1,4 @@
-"""The log's bucket: the head by compare-and-swap, staged objects, tiles, the published checkpoint."""
+"""The log's bucket: the head by compare-and-swap, tiles, the published checkpoint."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from salus.anchoring import domain
 from salus.archive.errors import DamagedError, HeadError
 from salus.archive.head import HEAD_KEY, Head, encode_head, open_head
 from salus.archive.log import CHECKPOINT_KEY, LogReader
@@ -57,23 +56,12 @@ class LogBucket:
         """Move the head: the commit point. Raises ChangedError if it is no longer the one of `etag`."""
         return await self._objects.replace(HEAD_KEY, encode_head(head), etag)
 
-    async def stage(self, head: Head, objects: Mapping[str, bytes]) -> None:
-        """Write the objects of an append where a successor finds them; nothing points to them yet.
-
-        Whoever writes the same key brings objects of the same log, so writing over it does no harm.
-        """
-        await self._objects.put(domain.staging_key(head), domain.encode_staging(objects))
-
-    async def staged(self, head: Head) -> dict[str, bytes]:
-        """Return the staged objects of a head; none if they were cleared away after they were in place."""
+    async def head_is(self, etag: str) -> bool:
+        """Tell whether the head is still the one of `etag`; it is not read, for it can be large."""
         try:
-            return domain.decode_staging(await self._objects.get(domain.staging_key(head)))
+            return (await self._objects.head(HEAD_KEY)).etag == etag
         except NotFoundError:
-            return {}
-
-    async def unstage(self, head: Head) -> None:
-        """Clear staged objects away, once they are in place."""
-        await self._objects.delete(domain.staging_key(head))
+            return False
 
     async def put_in_place(self, objects: Mapping[str, bytes]) -> None:
         """Write tiles and entry bundles. Their content is given by their path, so repeating is harmless."""
@@ -106,6 +94,15 @@ class LogBucket:
         except DamagedError as error:
             raise HeadError(str(error)) from error
         return {ref: read(ref.level, ref.index, ref.width) for ref in wanted}
+
+    async def shows(self, head: Head) -> bool:
+        """Tell whether a checkpoint of the head's size, or a later one, is shown: then all of it is in place.
+
+        Raises:
+            HeadError: as `publish`.
+        """
+        self._published = shown = self._published or await self._read_published(head)
+        return shown is not None and shown.size >= head.size
 
     async def publish(self, head: Head) -> None:
         """Show the head's checkpoint, unless a later one is shown already: checkpoints never go back.

@@ -189,7 +189,7 @@ class Runner:
             if woken_by:
                 # The checkpoint may be announced before `append` returns.
                 self._traced = traced
-            appended = await self.anchor.append()
+            appended = await self.anchor.append(self._announced)
         if appended:
             self._traced = traced
         return appended
