@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from salus.archive import body as body_module
+from salus.archive import sound_body
 from salus.archive.body import SCHEMA, body_batches, decode_body, encode_body, encode_table
 from salus.archive.building import TOPIC, SampleRecord, columns_of, sample_records
 from salus.archive.check_body import Blamed, check_body, check_rows
@@ -72,9 +73,14 @@ OTHER = {
 }
 
 
-@pytest.fixture(autouse=True, params=[3, 1024])
-def small_batches(request, monkeypatch):
-    monkeypatch.setattr(body_module, "ROWS_PER_BATCH", request.param)
+@pytest.fixture(autouse=True, params=[(3, True), (4096, True), (3, False), (4096, False)])
+def each_way(request, monkeypatch):
+    rows, compiled = request.param
+    monkeypatch.setattr(body_module, "ROWS_PER_BATCH", rows)
+    if not compiled:
+        monkeypatch.setattr(sound_body, "_quick", None)
+    elif sound_body._quick is None:
+        pytest.skip("no C compiler, or a processor without vector lanes")
 
 
 def changed(row, name, value):
@@ -209,7 +215,7 @@ def test_an_accepted_row_sealed_without_a_signature_is_malformed():
     assert codes_of(replace(record, signature=None)) == {"row-malformed"}
 
 
-@pytest.mark.parametrize("name", ["status", "id"])
+@pytest.mark.parametrize("name", ["topic", "status", "id"])
 def test_a_text_that_is_not_utf_8_is_a_finding(name):
     table = decode_body(BODY)
     texts = [b"rejected:\xff", *[b"x"] * (len(table) - 1)]

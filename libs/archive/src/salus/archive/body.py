@@ -37,7 +37,8 @@ ACCEPTED = "accepted"
 
 # A damaged page costs at most this many rows their readability, and queries skip groups by statistics.
 ROWS_PER_GROUP = 4096
-ROWS_PER_BATCH = 1024
+# Not more, or a batch is put together from two groups; not fewer, or calls cost more than the work.
+ROWS_PER_BATCH = ROWS_PER_GROUP
 # What pyarrow raises for bytes that are not what they should be.
 _UNREADABLE = (pa.ArrowException, OSError, ValueError, MemoryError, OverflowError, KeyError)
 _DICTIONARY = ["topic", "status", "source", "type"]
@@ -124,7 +125,7 @@ def decode_body(data: bytes, *, columns: Sequence[str] | None = None, verify_pag
 
 
 def body_batches(data: bytes) -> Iterator[pa.RecordBatch]:
-    """Yield the body's rows in batches that fit a processor's cache, decoding each when it is asked for.
+    """Yield the body's rows, a group of rows at a time, decoding each when it is asked for.
 
     Raises:
         BodyError: as `decode_body`.

@@ -10,13 +10,11 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-import msgspec
-
 from salus.archive.body import ACCEPTED, body_batches, unreadable_parts
 from salus.archive.columns import Columns, columns_of_body
 from salus.archive.errors import BodyError
 from salus.archive.report import Finding
-from salus.archive.sound_body import ATTRIBUTES, FROM_VALUE, is_sound, microseconds
+from salus.archive.sound_body import FROM_VALUE, is_sound, repeats
 from salus.ledger.block import Header, body_key, leaf_hashes
 from salus.ledger.leaf_grammar import is_status
 from salus.ledger.merkle import hashes_of, root_of
@@ -190,19 +188,11 @@ def _check_kept(blamed: Blamed, columns: Columns) -> Iterator[Finding]:
                 kept.append(row)
         elif value is None or digest is not None or signature is None:
             kept.append(row)
-        elif not _repeats(value, repeated):
+        elif not repeats(value, repeated):
             differing.append(row)
     detail = "an accepted row has value and signature, a rejected one its digest, and there is no other"
     yield from _capped(blamed, "row-malformed", detail, kept, columns)
     yield from _capped(blamed, "row-columns", "the columns do not repeat the event", differing, columns)
-
-
-def _repeats(value: bytes, repeated: list[Any]) -> bool:
-    try:
-        event = ATTRIBUTES.decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return False
-    return [event.id, event.source, event.type, event.subject, microseconds(event.time)] == repeated
 
 
 def _capped(

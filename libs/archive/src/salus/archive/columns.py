@@ -36,11 +36,6 @@ class Spans:
         data = self.data
         return [data[start:end] for start, end in pairwise(self.places)]
 
-    def views(self) -> list[memoryview]:
-        """Return the cells without copying them, which costs as much as decoding one."""
-        data = memoryview(self.data)
-        return [data[start:end] for start, end in pairwise(self.places)]
-
 
 def spans_of(column: pa.Array) -> Spans:
     """Return the cells of a binary or string column."""
@@ -58,12 +53,13 @@ def columns_of_body(data: bytes, *, names: Sequence[str] | None = None) -> Colum
     """
     table = decode_body(data, columns=names)
     try:
-        return {name: _list_of(name, table[name].combine_chunks()) for name in table.column_names}
+        return {name: list_of(name, table[name].combine_chunks()) for name in table.column_names}
     except UnicodeDecodeError as error:
         raise BodyError("a text in it is not UTF-8") from error
 
 
-def _list_of(name: str, column: pa.Array | pa.ChunkedArray) -> list[Any]:
+def list_of(name: str, column: pa.Array | pa.ChunkedArray) -> list[Any]:
+    """Return a column of a body as a list; raises UnicodeDecodeError."""
     if len(column) == 0:
         return []
     chunk = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
