@@ -312,3 +312,49 @@ async def test_a_log_that_went_back_is_refused_by_witnesses_that_remember(witnes
 
     assert await until(lambda: "has cosigned size 1" in str(witnessed.runner.unfinal), deadline_s=10)
     assert CHECKPOINT_KEY not in witnessed.world.log.objects
+
+
+async def test_witnesses_are_asked_while_tiles_are_written_and_nothing_is_shown_before_they_are(
+    witnessed: Witnessed,
+) -> None:
+    await witnessed.world.chains[0].seal_samples(1)
+    await witnessed.runner.wait_beyond(0)
+    final = witnessed.shown()
+    witnessed.world.log.hold = "tile/0/000.p/2"
+
+    await witnessed.world.chains[0].seal_samples(1)
+
+    assert await until(
+        lambda: all(w.last is not None and w.last.size == 2 for w in witnessed.witnesses), deadline_s=30
+    )
+    await witnessed.world.log.held.wait()
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert witnessed.shown() == final
+    assert "tile/0/000.p/2" not in witnessed.world.log.objects
+
+    witnessed.world.log.hold = ""
+    witnessed.world.log.release.set()
+    published = await witnessed.runner.wait_beyond(1)
+    assert published.head.size == 2
+    assert witnessed.shown() == published.head.checkpoint.encode()
+
+
+async def test_what_was_cosigned_and_not_written_is_finished_by_the_next_process(
+    witnessed: Witnessed,
+) -> None:
+    await witnessed.world.chains[0].seal_samples(1)
+    await witnessed.runner.wait_beyond(0)
+    witnessed.world.log.hold = "tile/0/000.p/2"
+    await witnessed.world.chains[0].seal_samples(1)
+    assert await until(
+        lambda: all(w.last is not None and w.last.size == 2 for w in witnessed.witnesses), deadline_s=30
+    )
+    await witnessed.stop()
+    witnessed.world.log.hold = ""
+
+    witnessed.start()
+    await witnessed.runner.wait_beyond(1)
+
+    assert POLICY.open_checkpoint(witnessed.shown()).checkpoint.size == 2
+    await witnessed.world.require_whole()

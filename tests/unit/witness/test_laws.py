@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+import sqlite3
+from contextlib import closing, suppress
 from itertools import combinations
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -142,6 +143,24 @@ def test_both_memories_replace_only_what_they_were_shown(steps: list[tuple[int, 
     with TemporaryDirectory() as folder:
         file = SqliteMemory.open(Path(folder) / "state.db", create=True)
         assert asyncio.run(outcomes(file)) == asyncio.run(outcomes(FailingMemory()))
+
+
+async def test_what_is_remembered_is_in_the_file_itself_and_in_no_other_beside_it(tmp_path: Path) -> None:
+    path, copy = tmp_path / "state.db", tmp_path / "elsewhere" / "state.db"
+    memory = SqliteMemory.open(path, create=True)
+    one = Witness({ORIGIN: [LOG.verifier]}, [WITNESS], memory, seconds=lambda: 1)
+    # With a write-ahead log, whoever is last to close the file would move that into it.
+    with closing(sqlite3.connect(path)) as another:
+        another.execute("SELECT * FROM cosigned").fetchall()
+        await one.add_checkpoint(History().request(0, 3))
+        await one.add_checkpoint(History().request(3, 4))
+        copy.parent.mkdir()
+        copy.write_bytes(path.read_bytes())
+
+    last = await SqliteMemory(copy).last(ORIGIN)
+
+    assert last is not None
+    assert last.size == 4
 
 
 async def test_a_memory_that_vanished_signs_nothing_and_is_not_made_anew(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from salus.anchoring.ports import OtherSizeError, Witness, WitnessError
 from salus.archive.log import LogReader
@@ -11,11 +11,16 @@ from salus.ledger.checkpoint import Checkpoint
 from salus.ledger.errors import NoteError
 from salus.ledger.note import NoteSignature, Verifier, add_signatures, open_note, split_note
 from salus.ledger.policy import Policy
-from salus.ledger.tiles import consistency_proof, tiles_for_consistency
+from salus.ledger.tiles import TileRef, consistency_proof, tiles_for_consistency
 
 # The first try uses the size we remember, the second the one we were told; more is a rival's doing.
 TRIES_MAX = 3
 OK = "ok"
+AtHand = Callable[[TileRef], bytes | None]
+
+
+def _nothing(_: TileRef) -> None:
+    """No tile is at hand."""
 
 
 class Cosigning:
@@ -57,17 +62,20 @@ class Cosigning:
         """Tell whether those witnesses cosigned the checkpoint whom the network's policy asks for."""
         return self._policy.open_checkpoint(note).is_final
 
-    async def cosign(self, checkpoint: Checkpoint, note: bytes) -> bytes:
+    async def cosign(self, checkpoint: Checkpoint, note: bytes, at_hand: AtHand = _nothing) -> bytes:
         """Return the checkpoint's note with the cosignatures that came in time.
 
-        A witness that is cut off may have cosigned: it is told nothing, and tells us its size next time.
+        Tiles that are not `at_hand` are read from the log for the proofs. A witness that is cut off may have
+        cosigned: it is told nothing, and tells us its size next time.
 
         Raises:
             ArchiveError, ObjectsError: the log's tiles cannot be read.
         """
         clock = asyncio.get_running_loop().time
         deadline = clock() + self._deadline_s
-        asked = {asyncio.create_task(self._ask(name, checkpoint, note)): name for name in self._witnesses}
+        asked = {
+            asyncio.create_task(self._ask(name, checkpoint, note, at_hand)): name for name in self._witnesses
+        }
         pending = set(asked)
         try:
             while pending and (left := deadline - clock()) > 0:
@@ -84,23 +92,27 @@ class Cosigning:
         self._shortfall = self._policy.open_checkpoint(note).shortfall
         return note
 
-    async def _ask(self, name: str, checkpoint: Checkpoint, note: bytes) -> Sequence[NoteSignature]:
+    async def _ask(
+        self, name: str, checkpoint: Checkpoint, note: bytes, at_hand: AtHand
+    ) -> Sequence[NoteSignature]:
         """Return the witness's valid cosignatures, none if it does not cosign."""
         try:
-            signatures = await self._cosignatures(name, checkpoint, note)
+            signatures = await self._cosignatures(name, checkpoint, note, at_hand)
         except WitnessError as error:
             self.answers[name] = str(error)
             return ()
         self.answers[name] = OK
         return signatures
 
-    async def _cosignatures(self, name: str, checkpoint: Checkpoint, note: bytes) -> Sequence[NoteSignature]:
+    async def _cosignatures(
+        self, name: str, checkpoint: Checkpoint, note: bytes, at_hand: AtHand
+    ) -> Sequence[NoteSignature]:
         old_size = self._sizes.get(name, 0)
         for _ in range(TRIES_MAX):
             if old_size > checkpoint.size:
                 self._sizes[name] = old_size
                 raise WitnessError(f"it has cosigned size {old_size}, we are at {checkpoint.size}")
-            proof = await self._proof(old_size, checkpoint.size)
+            proof = await self._proof(old_size, checkpoint.size, at_hand)
             try:
                 lines = await self._witnesses[name].add_checkpoint(old_size, proof, note)
             except OtherSizeError as error:
@@ -111,11 +123,13 @@ class Cosigning:
             return signatures
         raise WitnessError(f"its size keeps changing, lately to {old_size}")
 
-    async def _proof(self, old_size: int, size: int) -> list[bytes]:
+    async def _proof(self, old_size: int, size: int, at_hand: AtHand) -> list[bytes]:
         if old_size in {0, size}:
             return []
-        tiles = await self._log.tiles(tiles_for_consistency(old_size, size))
-        return consistency_proof(old_size, size, tiles)
+        wanted = tiles_for_consistency(old_size, size)
+        found = {ref: data for ref in wanted if (data := at_hand(ref)) is not None}
+        read = await self._log.tiles(ref for ref in wanted if ref not in found)
+        return consistency_proof(old_size, size, lambda *ref: found.get(TileRef(*ref)) or read(*ref))
 
     def _valid(self, name: str, note: bytes, lines: bytes) -> Sequence[NoteSignature]:
         """Return the signatures in an answer that are by this witness's keys, all of which must be valid."""

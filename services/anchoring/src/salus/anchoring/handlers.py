@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 import msgspec
@@ -30,7 +30,7 @@ from salus.ledger.errors import BlockError, LedgerError
 from salus.ledger.key_periods import Keys
 from salus.ledger.merkle import leaf_hash
 from salus.ledger.note import Signers, split_note
-from salus.ledger.tiles import tiles_for_append
+from salus.ledger.tiles import TileRef, tiles_for_append
 from salus.objects import AlreadyExistsError, ChangedError, ObjectsError
 
 # Headers that one append takes at most; what is beyond waits for the next one.
@@ -55,13 +55,18 @@ class Published:
 
 @dataclass(frozen=True, slots=True)
 class Standing(Published):
-    """The head we stand on, its ETag for the next swap, its edge.
+    """The head we stand on, its ETag for the next swap, its edge, and what its append wrote, if we made it.
 
     Its checkpoint is published, unless witnesses have to cosign it first.
     """
 
     etag: str
     edge: Edge
+    objects: Mapping[str, bytes] = field(default_factory=dict)
+
+    def tile(self, ref: TileRef) -> bytes | None:
+        """Return a tile if it is one of those at hand, which may not be in place yet."""
+        return self.edge.tiles.get(ref) or self.objects.get(ref.path)
 
 
 class Anchor:
@@ -69,7 +74,8 @@ class Anchor:
 
     `standing` is None before the first success and whenever the outcome of a write is unknown; `latest` is
     where we stood last. With `is_final`, `published` follows behind: nothing is published here but
-    checkpoints that it accepts, through `publish_final`. `on_published` is called once an append can be read.
+    checkpoints that it accepts, through `publish_final`; `committed` may be cosigned already, and is in place
+    once `latest` is not smaller. `on_moved` is called when `committed` moved, and once an append can be read.
     """
 
     def __init__(  # noqa: PLR0913  # what it reads, what it writes and what it signs with
@@ -96,9 +102,10 @@ class Anchor:
         self.index = BlockIndex()
         self.standing: Standing | None = None
         self.latest: Standing | None = None
+        self.committed: Standing | None = None
         self.published: Published | None = None
         self.stalled: dict[int, str] = {}
-        self.on_published: Callable[[], Awaitable[None]] = _nobody_waits
+        self.on_moved: Callable[[], Awaitable[None]] = _nobody_waits
 
     async def stand(self) -> Standing:
         """Load the head, put in place what follows from it, publish its checkpoint, and stand on it.
@@ -161,12 +168,16 @@ class Anchor:
 
     async def _commit(self, ready: Append, etag: str, blocks: Sequence[Block]) -> None:
         etag = await self._bucket.swap_head(ready.head, etag)
+        self.committed = standing = Standing(ready.head, etag, ready.edge, ready.objects)
+        if self._is_final is not None:
+            # Witnesses may look at it while it is put in place: nothing takes it back.
+            await self.on_moved()
         await self._bucket.put_in_place(ready.objects)
-        await self._publish(Standing(ready.head, etag, ready.edge), blocks)
+        await self._publish(standing, blocks)
         for block in blocks:
             self._last[block.shard] = (block.header, block.note)
         # Whoever waits for the checkpoint need not wait until we have tidied up.
-        await self.on_published()
+        await self.on_moved()
         try:
             await self._bucket.prune(ready.objects)
         except ObjectsError as error:
@@ -189,7 +200,7 @@ class Anchor:
         for block in blocks:
             self.index.add(block.shard, block.header)
         await self._complete_index(standing.head)
-        self.standing = self.latest = standing
+        self.standing = self.latest = self.committed = standing
         if self._is_final is None:
             self.published = standing
         elif self.published is None:
@@ -221,8 +232,8 @@ class Anchor:
             return loaded
 
     def _require_forward(self, head: Head) -> None:
-        """Refuse a head that is behind, or beside, what this process has stood on."""
-        seen = self.latest
+        """Refuse a head that is behind, or beside, what this process has stood on or committed."""
+        seen = self.committed
         if seen is None:
             return
         if head.size < seen.head.size or (head.size == seen.head.size and head.root != seen.head.root):

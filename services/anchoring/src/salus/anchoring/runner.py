@@ -55,7 +55,7 @@ class Runner:
         self._announced: dict[int, int] = {}
         self._traceparents: list[bytes] = []
         self._traced = context.get_current()
-        anchor.on_published = self._tell
+        anchor.on_moved = self._tell
 
     @property
     def published(self) -> Published | None:
@@ -101,16 +101,21 @@ class Runner:
                 pause_s = min(PAUSE_MAX_S, 2 * pause_s)
 
     async def finalise(self, cosigning: Cosigning) -> None:
-        """Have the latest checkpoint cosigned, publish it, and again, until cancelled.
+        """Have the latest checkpoint cosigned, publish it once it is in place, and again, until cancelled.
 
         The log grows meanwhile: a checkpoint that was not cosigned by enough is given up for a later one.
         """
+        clock = asyncio.get_running_loop().time
         pause_s = PAUSE_FIRST_S
         while True:
             standing = await self._next_to_finalise()
+            began = clock()
             try:
-                note = await cosigning.cosign(standing.checkpoint, standing.head.checkpoint.encode())
+                note = await cosigning.cosign(
+                    standing.checkpoint, standing.head.checkpoint.encode(), standing.tile
+                )
                 if cosigning.is_final(note):
+                    await self._in_place(standing.head.size)
                     await self.anchor.publish_final(standing, note)
                     self._say_unfinal(None)
                     pause_s = PAUSE_FIRST_S
@@ -121,22 +126,29 @@ class Runner:
             self._metrics.observe_witnesses({name: a == OK for name, a in cosigning.answers.items()})
             await self._tell()
             if self.unfinal is None:
-                await asyncio.sleep(self._checkpoint_interval_s)
+                await asyncio.sleep(max(0.0, began + self._checkpoint_interval_s - clock()))
             else:
                 await asyncio.sleep(pause_s)
                 pause_s = min(PAUSE_MAX_S, 2 * pause_s)
 
     async def _next_to_finalise(self) -> Standing:
         def found() -> Standing | None:
-            latest, published = self.anchor.latest, self.published
-            behind = published is None or (latest is not None and published.head.size < latest.head.size)
-            return latest if behind else None
+            committed, published = self.anchor.committed, self.published
+            behind = published is None or (
+                committed is not None and published.head.size < committed.head.size
+            )
+            return committed if behind else None
 
         async with self._moved:
             standing = await self._moved.wait_for(found)
         if standing is None:
             raise AssertionError("a condition that held does not hold")
         return standing
+
+    async def _in_place(self, size: int) -> None:
+        """Wait until tiles and bundles of that size can be read."""
+        async with self._moved:
+            await self._moved.wait_for(lambda: self.anchor.latest and self.anchor.latest.head.size >= size)
 
     async def wait_beyond(self, size: int) -> Published:
         """Wait until a checkpoint of more than `size` entries is published, and return it."""

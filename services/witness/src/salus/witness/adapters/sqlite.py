@@ -93,6 +93,9 @@ class SqliteMemory:
             ) as connection:
                 connection.isolation_level = None
                 connection.execute("PRAGMA synchronous = EXTRA")
+                # The journal is overwritten and synced, not removed, which changes no folder. What
+                # was committed is in the file itself, as it would not be with a write-ahead log.
+                connection.execute("PRAGMA journal_mode = PERSIST")
                 connection.execute("BEGIN IMMEDIATE")
                 try:
                     yield connection
