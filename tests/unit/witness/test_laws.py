@@ -149,10 +149,10 @@ async def test_what_is_remembered_is_in_the_file_itself_and_in_no_other_beside_i
     path, copy = tmp_path / "state.db", tmp_path / "elsewhere" / "state.db"
     memory = SqliteMemory.open(path, create=True)
     one = Witness({ORIGIN: [LOG.verifier]}, [WITNESS], memory, seconds=lambda: 1)
+    await one.add_checkpoint(History().request(0, 3))
     # With a write-ahead log, whoever is last to close the file would move that into it.
     with closing(sqlite3.connect(path)) as another:
         another.execute("SELECT * FROM cosigned").fetchall()
-        await one.add_checkpoint(History().request(0, 3))
         await one.add_checkpoint(History().request(3, 4))
         copy.parent.mkdir()
         copy.write_bytes(path.read_bytes())
