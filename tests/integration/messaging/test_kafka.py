@@ -89,6 +89,27 @@ async def test_end_offsets_and_positions_meet_when_all_is_read(parts: Addresses)
     assert begins == starts
 
 
+async def test_what_was_fetched_but_not_handed_out_is_neither_lost_nor_passed(parts: Addresses) -> None:
+    topic = await fresh_topic(parts)
+    async with Producer(parts.kafka_bootstrap, client_id="test") as producer:
+        for i in range(10):
+            await producer.send(topic, key=b"k", value=b"%d" % i)
+    async with Reader(parts.kafka_bootstrap, starts={(topic, 0): 0}) as reader:
+        first = await reader.poll(max_records=3, timeout_ms=5000)
+        reached = await reader.position(topic, 0)
+        reader.seek(Position(topic, 0, 8))
+        after = [await reader.position(topic, 0)]
+        records: list[Record] = []
+        while len(records) < 2:
+            records += await reader.poll(max_records=10, timeout_ms=5000)
+        after.append(await reader.position(topic, 0))
+
+    assert [record.offset for record in first] == list(range(len(first)))
+    assert reached == len(first) <= 3
+    assert [record.offset for record in records] == [8, 9]
+    assert after == [8, 10]
+
+
 async def test_topics_that_exist_are_left_alone(parts: Addresses) -> None:
     topic = await fresh_topic(parts, partitions=3)
 

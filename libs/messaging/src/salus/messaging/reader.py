@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Mapping
 from itertools import chain
 from types import TracebackType
@@ -21,8 +22,8 @@ tolerant.install()
 unpacking.install()
 
 FETCH_BYTES_MAX = 64 * 1024 * 1024
-# What waits here is shared out among the partitions, so that all of them go ahead side by side: a batch of
-# events that was signed together is spread over partitions, and is judged fastest when it comes together.
+# How much the library reads ahead, shared out among the partitions: a bound on memory. Once more as much may
+# wait here.
 AHEAD_BYTES_MAX = 4 * 1024 * 1024
 PARTITION_AHEAD_BYTES_MIN = 128 * 1024
 # Records are handed out when they come; this is how long the broker holds a question that has no answer yet.
@@ -50,6 +51,8 @@ class Reader:
         self._starts = {TopicPartition(*at): offset for at, offset in starts.items()}
         self._consumer: AIOKafkaConsumer | None = None
         self._asking: AIOKafkaConsumer | None = None
+        # What the library handed out and nobody was given yet: whole record batches, in order.
+        self._waiting: deque[list[Record]] = deque()
 
     async def __aenter__(self) -> Self:
         """Connect and seek; raises BrokerAwayError."""
@@ -81,11 +84,19 @@ class Reader:
             OutOfRangeError: a position is outside what the broker has.
             MessagingError: the broker refuses.
         """
-        try:
-            batches = await self._open.getmany(timeout_ms=timeout_ms, max_records=max_records)
-        except KafkaError as error:
-            raise _translated(error) from error
-        return list(chain.from_iterable(batches.values()))
+        if not self._waiting:
+            try:
+                partitions = await self._open.getmany(timeout_ms=timeout_ms)
+            except KafkaError as error:
+                raise _translated(error) from error
+            self._waiting.extend(chain.from_iterable(partitions.values()))
+        taken: list[Record] = []
+        while self._waiting and len(taken) < max_records:
+            batch, room = self._waiting.popleft(), max_records - len(taken)
+            taken += batch[:room]
+            if len(batch) > room:
+                self._waiting.appendleft(batch[room:])
+        return taken
 
     async def end_offsets(self) -> dict[Partition, int]:
         """Return, for each partition, the offset that the next committed record would get."""
@@ -97,6 +108,9 @@ class Reader:
 
     async def position(self, topic: str, partition: int) -> int:
         """Return the next offset to be read; it is past markers that no record stands for."""
+        for first in (batch[0] for batch in self._waiting):
+            if (first.topic, first.partition) == (topic, partition):
+                return first.offset
         return int(await self._open.position(TopicPartition(topic, partition)))
 
     @property
@@ -107,6 +121,8 @@ class Reader:
     def seek(self, at: Position) -> None:
         """Read on from `at`."""
         self._open.seek(TopicPartition(at.topic, at.partition), at.offset)
+        place = at.topic, at.partition
+        self._waiting = deque(w for w in self._waiting if (w[0].topic, w[0].partition) != place)
 
     async def _offsets(self, method: str) -> dict[Partition, int]:
         try:

@@ -39,7 +39,7 @@ class Batch:
 
     def __init__(self, batch: Any, raw: memoryview) -> None:
         self._batch = batch
-        self._raw = raw
+        self.raw = raw
 
     def __getattr__(self, name: str) -> Any:
         """Return what the library's own batch says."""
@@ -54,7 +54,7 @@ class Batch:
         try:
             return iter(list(self._batch))
         except UnicodeDecodeError:
-            return iter(_TolerantBatch(bytes(self._raw)))
+            return iter(_TolerantBatch(bytes(self.raw)))
 
 
 class Records(_MemoryRecordsPy):  # type: ignore[misc]  # final for type checkers only
