@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 
-import httpx
 import pytest
 from pydantic import SecretStr
 from tests.unit.anchoring.test_cosigning import SIGNERS
@@ -50,7 +50,7 @@ def cosigning(tmp_path: Path) -> Open:
             witnesses=told or {},
             SALUS_NOTE_KEY=str(file),
         )
-        return open_cosigning(settings, LogReader(MemoryObjects()), httpx.AsyncClient())
+        return open_cosigning(settings, LogReader(MemoryObjects()), AsyncExitStack())
 
     return opened
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 
-import httpx
 import structlog
 from fastapi import FastAPI
 
@@ -66,7 +66,7 @@ class Resources:
     metrics: Metrics
     maker: ReceiptMaker
     issuer: CoseIssuer
-    client: httpx.AsyncClient
+    closing: AsyncExitStack
 
 
 def open_resources(settings: Settings) -> Resources:
@@ -82,8 +82,8 @@ def open_resources(settings: Settings) -> Resources:
     objects = open_bucket(settings, settings.log_bucket)
     log = LogReader(objects)
     blocks = BlockArchive(open_bucket(settings, settings.ledger_bucket))
-    client = httpx.AsyncClient(trust_env=False)
-    cosigning = open_cosigning(settings, log, client)
+    closing = AsyncExitStack()
+    cosigning = open_cosigning(settings, log, closing)
     anchor = Anchor(
         blocks=blocks,
         bucket=LogBucket(objects, watched.log()),
@@ -118,12 +118,12 @@ def open_resources(settings: Settings) -> Resources:
         metrics,
         maker,
         CoseIssuer(watched.log(), signer),
-        client,
+        closing,
     )
 
 
-def open_cosigning(settings: Settings, log: LogReader, client: httpx.AsyncClient) -> Cosigning | None:
-    """Return how checkpoints become final, or None where none has to be cosigned.
+def open_cosigning(settings: Settings, log: LogReader, closing: AsyncExitStack) -> Cosigning | None:
+    """Return how checkpoints become final, or None where none has to be cosigned; `closing` disconnects.
 
     Raises:
         ValueError: a witness has no key in network.json, or those with an address are no quorum.
@@ -139,8 +139,11 @@ def open_cosigning(settings: Settings, log: LogReader, client: httpx.AsyncClient
         raise ValueError(f"{sentence}; add URLs to network.json or SALUS_WITNESSES")
     if not urls:
         return None
+    witnesses = {name: HttpWitness(url) for name, url in urls.items()}
+    for witness in witnesses.values():
+        closing.push_async_callback(witness.close)
     return Cosigning(
-        {name: HttpWitness(client, url) for name, url in urls.items()},
+        witnesses,
         policy,
         log,
         deadline_s=settings.witness_deadline_ms_max / 1000,
@@ -279,7 +282,7 @@ async def main(settings: Settings) -> None:
         scrub_for_ever(resources),
         *([runner.finalise(runner.cosigning)] if runner.cosigning else []),
     ]
-    async with resources.client, asyncio.TaskGroup() as group:
+    async with resources.closing, asyncio.TaskGroup() as group:
         tasks = [group.create_task(work) for work in beside]
         app = build_app(resources)
         lane = ReceiptLane(app, runner, resources.maker, resources.metrics)
