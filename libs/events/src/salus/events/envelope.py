@@ -53,8 +53,8 @@ class Event(msgspec.Struct, frozen=True, gc=False):
 _ENVELOPES = msgspec.json.Decoder(Envelope)
 _ENCODER = msgspec.json.Encoder()
 _TYPE = b'"type":"'
-# The decoder of envelope and data together, of each type that was seen.
-_WHOLE: dict[str, msgspec.json.Decoder[Any]] = {}
+# Of each type that was seen, by its name in bytes: the type, and the decoder of envelope and data together.
+_WHOLE: dict[bytes, tuple[EventType, msgspec.json.Decoder[Any]]] = {}
 
 
 def encode_event(  # noqa: PLR0913  # the CloudEvents attributes
@@ -107,12 +107,12 @@ def decode_event(value: bytes, *, require: Callable[[Envelope, EventType], None]
     """
     if len(value) > VALUE_BYTES_MAX:
         raise RejectedError(Reason.TOO_LARGE, f"{len(value)} bytes, at most {VALUE_BYTES_MAX}")
-    suspect = may_hold_control_characters(value)
-    event = None if suspect else _decode_canonical(value)
+    event = decode_canonical(value)
     if event is not None:
         if require is not None:
             require(event.envelope, event.type)
         return event
+    suspect = may_hold_control_characters(value)
     try:
         envelope = _decode_envelope(value, suspect=suspect)
         entry = type_named(envelope.type)
@@ -131,19 +131,25 @@ def decode_event(value: bytes, *, require: Callable[[Envelope, EventType], None]
     return Event(envelope, entry, data)
 
 
-def _decode_canonical(value: bytes) -> Event | None:
+def decode_canonical(value: bytes) -> Event | None:
     """Return an event that is valid and written as our own encoder writes it, as most are; else None.
+
+    `decode_event` tells what is wrong with another, if anything is; nothing is said here of its length.
 
     One look at envelope and data together, for the price of half of what finding the reason takes. What an
     encoder wrote repeats no name and nests no deeper than its schema, so it is well-formed; and no backslash
     being in it, the type is what stands after its name.
     """
-    at = value.find(_TYPE) + len(_TYPE)
-    entry = type_named(value[at : value.find(b'"', at)].decode("ascii", "replace"))
-    if entry is None:
+    if may_hold_control_characters(value):
         return None
+    at = value.find(_TYPE) + len(_TYPE)
+    name = value[at : value.find(b'"', at)]
+    known = _WHOLE.get(name) or _whole_decoder(name)
+    if known is None:
+        return None
+    entry, decoder = known
     try:
-        envelope = _whole_decoder(entry).decode(value)
+        envelope = decoder.decode(value)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     data: EventData = envelope.data
@@ -158,12 +164,13 @@ def _decode_canonical(value: bytes) -> Event | None:
     return Event(envelope, entry, data)
 
 
-def _whole_decoder(entry: EventType) -> msgspec.json.Decoder[Any]:
-    decoder = _WHOLE.get(entry.name)
-    if decoder is None:
-        whole = msgspec.defstruct("Whole", [("data", entry.data)], bases=(Envelope,), frozen=True, gc=False)
-        decoder = _WHOLE[entry.name] = msgspec.json.Decoder(whole)
-    return decoder
+def _whole_decoder(name: bytes) -> tuple[EventType, msgspec.json.Decoder[Any]] | None:
+    entry = type_named(name.decode("ascii", "replace"))
+    if entry is None:
+        return None
+    whole = msgspec.defstruct("Whole", [("data", entry.data)], bases=(Envelope,), frozen=True, gc=False)
+    _WHOLE[name] = entry, msgspec.json.Decoder(whole)
+    return _WHOLE[name]
 
 
 def _decode_envelope(value: bytes, *, suspect: bool) -> Envelope:

@@ -15,7 +15,7 @@ import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from salus.events.envelope import VALUE_BYTES_MAX, Envelope, Event, decode_event
+from salus.events.envelope import VALUE_BYTES_MAX, Envelope, Event, decode_canonical, decode_event
 from salus.events.errors import Reason, RejectedError
 from salus.events.keyring import KeyRing, Party
 from salus.events.registry import EventType, Owner
@@ -136,16 +136,24 @@ def require_owner(entry: EventType, signer: Party) -> None:
 
 
 def _judge_content(*, topic: str, key: bytes | None, value: bytes, digest: bytes, signer: Party) -> Judged:
-    def require(envelope: Envelope, entry: EventType) -> None:
-        if envelope.source != signer.did:
-            raise RejectedError(Reason.WRONG_SOURCE, "source is not the DID that the key belongs to")
-        if entry.topic != topic:
-            raise RejectedError(Reason.WRONG_TOPIC, f"{entry.name} belongs on {entry.topic}")
-        require_owner(entry, signer)
-        if key != envelope.subject.encode():
-            raise RejectedError(Reason.WRONG_KEY, "the Kafka key is not the event's subject")
+    event = decode_canonical(value)
+    if event is not None:
+        _require_fitting(event.envelope, event.type, topic, key, signer)
+    else:
+        event = decode_event(value, require=lambda *of: _require_fitting(*of, topic, key, signer))
+    return Judged(event, signer, digest)
 
-    return Judged(decode_event(value, require=require), signer, digest)
+
+def _require_fitting(
+    envelope: Envelope, entry: EventType, topic: str, key: bytes | None, signer: Party
+) -> None:
+    if envelope.source != signer.did:
+        raise RejectedError(Reason.WRONG_SOURCE, "source is not the DID that the key belongs to")
+    if entry.topic != topic:
+        raise RejectedError(Reason.WRONG_TOPIC, f"{entry.name} belongs on {entry.topic}")
+    require_owner(entry, signer)
+    if key != envelope.subject.encode():
+        raise RejectedError(Reason.WRONG_KEY, "the Kafka key is not the event's subject")
 
 
 def _digests_of(values: Sequence[bytes | None]) -> list[bytes]:
