@@ -27,7 +27,7 @@ class Settings(ServiceSettings, ObjectSettings, NoteKeySettings):
         default=2000, ge=1, description="A witness that has not answered by then is asked again later."
     )
     witness_stragglers_ms_max: int = Field(
-        default=200, ge=0, description="Once enough have cosigned, the others have this long."
+        default=50, ge=0, description="Once enough have cosigned, the others have this long."
     )
     receipt_leaves_cached_max: int = Field(
         default=100_000, ge=0, description="Leaves of lately used blocks kept in memory, 500 bytes each."
