@@ -25,7 +25,7 @@ class Limits:
 
     records_max: int = 10_000
     bytes_max: int = 8 * 1024 * 1024
-    age_ms_max: int = 200
+    age_ms_max: int = 100
     in_flight_max: int = 2
 
 

@@ -18,7 +18,7 @@ class Settings(ServiceSettings, ObjectSettings, NoteKeySettings):
         default=8 * 1024 * 1024, ge=1, description="A block closes at so many bytes of values."
     )
     block_age_ms_max: int = Field(
-        default=200, ge=0, description="A block closes so long after its first record arrived."
+        default=100, ge=0, description="A block closes so long after its first record arrived."
     )
     blocks_in_flight_max: int = Field(
         default=2, ge=1, description="So many judged blocks may be on their way to the archive."

@@ -32,7 +32,7 @@ Shards = Annotated[int, typer.Option(min=1, max=4, help="Sequencers, each a proc
 Choices = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="NAME=VALUE", help="A setting of the services, SALUS_BLOCK_AGE_MS_MAX=100."
+        "--set", metavar="NAME=VALUE", help="A setting of the services, SALUS_BLOCK_AGE_MS_MAX=200."
     ),
 ]
 
