@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
+from itertools import zip_longest
 
 from salus.archive.blocks import BlockArchive
 from salus.archive.check_body import Blamed, check_body
@@ -16,12 +17,17 @@ from salus.archive.report import Counts, Finding, about_header
 from salus.ledger.block import Header, body_key, check_succession, open_header
 from salus.ledger.check_coverage import CoverageChecker
 from salus.ledger.errors import BlockError
+from salus.ledger.hashing import hash_each
 from salus.ledger.key_periods import Keys
 from salus.ledger.merkle import leaf_hash
 from salus.objects import NotFoundError, ObjectStore
 
-# Bodies read ahead while one is being checked; each may take tens of megabytes.
-BODIES_AHEAD = 3
+# Bodies read together, to be hashed side by side; the next ones are read while these are checked.
+BODIES_TOGETHER = 16
+# Beyond so many bytes the processor's caches and a worker's memory count for more.
+BYTES_TOGETHER_MAX = 64 * 1024 * 1024
+# Side by side all take as long as the longest of them would.
+_IDLE_MAX = 1.5
 # What opening a header can fail with, as findings are called.
 _HEADER_CODES = {"malformed-header": "header-unreadable", "origin": "chain-broken"}
 
@@ -98,41 +104,49 @@ class BlockChecker:
     async def check(self, stretch: Stretch) -> Checked:
         """Check every block of the stretch; raises ObjectsError if the store goes away."""
         result = Checked(stretch.shard, stretch.heights.start, stretch.heights.stop)
-        first = max(stretch.heights.start - 1, 0)
-        known = {h: await self._known(stretch, h, result) for h in range(first, stretch.heights.stop)}
+        near = range(max(stretch.heights.start - 1, 0), stretch.heights.stop)
+        notes = await asyncio.gather(*(self._archive.header(stretch.shard, height) for height in near))
+        known = {
+            height: await self._known(stretch, height, note, result)
+            for height, note in zip(near, notes, strict=True)
+        }
         result.coverage = _coverage([known[height] for height in stretch.heights])
         result.spared = not result.findings and stretch.sound in {b"", result.headers}
-        await self._check_blocks(stretch, known, result)
+        for height in stretch.heights:
+            result.counts.blocks += 1
+            block = known[height]
+            if block is not None:
+                self._check_succession(stretch.shard, known.get(height - 1), block, result)
+                result.counts.spared += result.spared
+        if not result.spared:
+            await self._check_bodies(stretch.shard, [b for h in stretch.heights if (b := known[h])], result)
         return result
 
-    async def _check_blocks(
-        self, stretch: Stretch, known: Mapping[int, _Known | None], result: Checked
-    ) -> None:
-        bodies: dict[int, asyncio.Task[bytes | None]] = {}
+    async def _check_bodies(self, shard: int, blocks: Sequence[_Known], result: Checked) -> None:
+        groups = _groups([block.header for block in blocks])
+        reading = self._read(shard, groups[0] if groups else [])
         try:
-            for height in stretch.heights:
-                for ahead in range(height, min(height + BODIES_AHEAD, stretch.heights.stop)):
-                    block = known[ahead]
-                    if block is not None and ahead not in bodies and not result.spared:
-                        bodies[ahead] = asyncio.create_task(self._body(stretch.shard, block.header))
-                block = known[height]
-                result.counts.blocks += 1
-                if block is None:
-                    continue
-                self._check_succession(stretch.shard, known.get(height - 1), block, result)
-                if result.spared:
-                    result.counts.spared += 1
-                else:
-                    self._check_body(stretch.shard, block.header, await bodies.pop(height), result)
+            for group, following in zip_longest(groups, groups[1:], fillvalue=()):
+                bodies = await reading
+                digests = _digests(bodies)
+                reading = self._read(shard, following)
+                # The store is asked before this process is busy.
+                await asyncio.sleep(0)
+                for at, (header, digest) in enumerate(zip(group, digests, strict=True)):
+                    self._check_body(shard, header, bodies[at], digest, result)
+                    bodies[at] = None
         finally:
-            for task in bodies.values():
-                task.cancel()
+            reading.cancel()
 
-    async def _known(self, stretch: Stretch, height: int, result: Checked) -> _Known | None:
+    def _read(self, shard: int, headers: Sequence[Header]) -> asyncio.Future[list[bytes | None]]:
+        return asyncio.gather(*(self._body(shard, header) for header in headers))
+
+    async def _known(
+        self, stretch: Stretch, height: int, note: bytes | None, result: Checked
+    ) -> _Known | None:
         """Return the header, out of the log if the archive's own is bad; findings for our heights only."""
         shard = stretch.shard
         verifier = self._verifiers[shard]
-        note = await self._archive.header(shard, height)
         logged = stretch.logged.get(height)
         ours = height in stretch.heights
         try:
@@ -176,18 +190,42 @@ class BlockChecker:
         except NotFoundError:
             return None
 
-    def _check_body(self, shard: int, header: Header, data: bytes | None, result: Checked) -> None:
+    def _check_body(
+        self, shard: int, header: Header, data: bytes | None, digest: bytes, result: Checked
+    ) -> None:
         if data is None:
             result.findings.append(Blamed(shard, header).finding("body-missing", "there is no such body"))
             return
         result.counts.rows += header.leaves
         result.counts.body_bytes += len(data)
-        found = check_body(shard, header, data)
+        found = check_body(shard, header, data, digest=digest)
         result.findings += found
         if self._judge is not None and not found:
             judged, refuted = self._judge.check(shard, header, data)
             result.counts.judged += judged
             result.findings += refuted
+
+
+def _groups(headers: Sequence[Header]) -> list[list[Header]]:
+    """Return the headers in groups whose bodies are read together."""
+    groups: list[list[Header]] = []
+    size = 0
+    for header in headers:
+        size += header.body_bytes
+        if not groups or len(groups[-1]) == BODIES_TOGETHER or size > BYTES_TOGETHER_MAX:
+            groups.append([])
+            size = header.body_bytes
+        groups[-1].append(header)
+    return groups
+
+
+def _digests(bodies: Sequence[bytes | None]) -> list[bytes]:
+    """Return the SHA-256 of each body, of none that of no bytes."""
+    whole = [body or b"" for body in bodies]
+    sizes = [len(body) for body in whole]
+    if len(whole) * max(sizes, default=0) <= _IDLE_MAX * sum(sizes):
+        return hash_each(b"", whole)
+    return [sha256(body).digest() for body in whole]
 
 
 def _opened(note: bytes | None, height: int, verifier: Keys) -> _Known:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import obstore
@@ -43,14 +44,19 @@ class S3Objects(ObjectStore):
     """One bucket of an S3 store; made by `open_store`.
 
     `_steady` retries by itself and serves what may be repeated blindly. `_once` sends each request once, for
-    conditional writes, where a repetition must first ask what became of the one before.
+    conditional writes, where a repetition must first ask what became of the one before; whoever only reads
+    never makes it.
     """
 
     bucket: str
     deadline_s: float
     _steady: S3Store
-    _once: S3Store
+    _connect: Callable[[int], S3Store]
     _admin: Admin
+
+    @cached_property
+    def _once(self) -> S3Store:
+        return self._connect(1)
 
     async def get(self, key: str) -> bytes:
         """Return the object's bytes."""
@@ -221,7 +227,7 @@ def open_store(  # noqa: PLR0913  # the five facts of an S3 bucket, and patience
         bucket=bucket,
         deadline_s=deadline_s,
         _steady=connect(ATTEMPTS_MAX),
-        _once=connect(1),
+        _connect=connect,
         _admin=admin,
     )
 
