@@ -110,6 +110,19 @@ async def test_what_was_fetched_but_not_handed_out_is_neither_lost_nor_passed(pa
     assert after == [8, 10]
 
 
+async def test_offsets_of_many_topics_are_known_at_the_first_question(
+    parts: Addresses, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The library waits half a second for each topic that it was not told of."""
+    topics = [await fresh_topic(parts) for _ in range(3)]
+    async with Reader(parts.kafka_bootstrap, starts={(topic, 0): 0 for topic in topics}) as reader:
+        with caplog.at_level("DEBUG", logger="aiokafka.consumer.fetcher"):
+            ends = await reader.end_offsets()
+
+    assert ends == {(topic, 0): 0 for topic in topics}
+    assert "wait for metadata refresh" not in caplog.text
+
+
 async def test_topics_that_exist_are_left_alone(parts: Addresses) -> None:
     topic = await fresh_topic(parts, partitions=3)
 

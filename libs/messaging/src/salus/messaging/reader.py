@@ -24,7 +24,7 @@ unpacking.install()
 FETCH_BYTES_MAX = 64 * 1024 * 1024
 # How much the library reads ahead, shared out among the partitions: a bound on memory. Once more as much may
 # wait here.
-AHEAD_BYTES_MAX = 4 * 1024 * 1024
+AHEAD_BYTES_MAX = 12 * 1024 * 1024
 PARTITION_AHEAD_BYTES_MIN = 128 * 1024
 # Records are handed out when they come; this is how long the broker holds a question that has no answer yet.
 FETCH_WAIT_MS_MAX = 500
@@ -68,6 +68,9 @@ class Reader:
         self._consumer.assign(list(self._starts))
         for at, offset in self._starts.items():
             self._consumer.seek(at, offset)
+        # Of topics that it was not told of, the library learns one after the other, half a second each. What
+        # is assigned it is told of; but nothing is to be fetched over the connection that asks.
+        self._asking._client.set_topics({at.topic for at in self._starts})  # noqa: SLF001  # it has no other way
         return self
 
     async def __aexit__(
