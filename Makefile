@@ -10,7 +10,7 @@ space := $(empty) $(empty)
 export MYPYPATH := $(subst $(space),:,$(strip $(SOURCES) $(wildcard benchmarks)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup parts demo test check format lint format-check types contracts declared generated generate unit bench lock clean
+.PHONY: help setup parts demo test check static format lint format-check types contracts declared generated generate unit bench lock clean
 
 help: ## This text
 	@echo "Salus: two commands are enough on a fresh machine with Python 3.11 or newer and"
@@ -32,7 +32,9 @@ demo: setup ## Start real Kafka, real MinIO and every service, and play the stor
 test: parts ## Every test: unit, contracts, integration and whole-platform journeys
 	@$(BIN)/python -m pytest $(PYTEST)
 
-check: setup format-check lint types contracts declared generated unit ## What CI checks before the tests: format, lint, types, imports, drift, unit tests
+check: static unit ## Before every commit: what needs no servers
+
+static: setup format-check lint types contracts declared generated ## Format, lint, types, imports, drift: what CI checks before the tests
 
 format: setup ## Format the code and fix what can be fixed
 	@$(BIN)/ruff format $(CODE)
