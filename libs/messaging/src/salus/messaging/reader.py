@@ -24,7 +24,7 @@ unpacking.install()
 FETCH_BYTES_MAX = 64 * 1024 * 1024
 # How much the library reads ahead, shared out among the partitions: a bound on memory. Once more as much may
 # wait here.
-AHEAD_BYTES_MAX = 12 * 1024 * 1024
+AHEAD_BYTES_MAX = 6 * 1024 * 1024
 PARTITION_AHEAD_BYTES_MIN = 128 * 1024
 # Records are handed out when they come; this is how long the broker holds a question that has no answer yet.
 FETCH_WAIT_MS_MAX = 500
