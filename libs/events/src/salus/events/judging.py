@@ -140,7 +140,9 @@ def _judge_content(*, topic: str, key: bytes | None, value: bytes, digest: bytes
     if event is not None:
         _require_fitting(event.envelope, event.type, topic, key, signer)
     else:
-        event = decode_event(value, require=lambda *of: _require_fitting(*of, topic, key, signer))
+        event = decode_event(
+            value, require=lambda envelope, entry: _require_fitting(envelope, entry, topic, key, signer)
+        )
     return Judged(event, signer, digest)
 
 
