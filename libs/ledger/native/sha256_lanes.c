@@ -4,11 +4,15 @@
    8 (AVX2) or 16 (AVX-512) messages go through the same rounds together. The one caller is
    salus.ledger.hashing, which checks the arguments and, where this library is missing, uses hashlib. */
 
+#include <immintrin.h>
 #include <stdint.h>
 #include <string.h>
 
-#define ROTATE(x, n) (((x) >> (n)) | ((x) << (32 - (n))))
 #define BLOCK 64
+#define DIGEST 32
+#ifndef LANES_MAX /* tests compile the narrower function for a processor that has the wider one */
+#define LANES_MAX 16
+#endif
 
 static const uint32_t START[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
                                   0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
@@ -22,146 +26,238 @@ static const uint32_t K[64] = {
     0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3,
     0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2};
 
-/* The message in one lane: prefix || body, and how far it has been hashed. */
+/* What all messages begin with: blocks of it alone, and the rest, which shares a block with the body. */
 typedef struct {
-    const uint8_t *prefix, *body;
-    uint64_t prefix_size, size, blocks, next; /* size and blocks are of the whole, next is a block */
+    const uint8_t *whole;
+    uint64_t whole_size, rest_size;
+    uint8_t rest[BLOCK]; /* and zeros */
+} Prefix;
+
+/* The message in one lane: prefix || body, how much of it was handed out, and room for its first and its last
+   blocks, which do not lie in memory as they are hashed. */
+typedef struct {
+    const uint8_t *body;
+    uint64_t body_size, size, done;
     uint64_t index;
-    uint8_t own[BLOCK]; /* the first and the last blocks, which do not lie in memory as they are hashed */
+    uint8_t own[4 * BLOCK];
 } Lane;
 
-static void begin(Lane *lane, uint64_t index, const uint8_t *prefix, uint64_t prefix_size,
-                  const uint8_t *body, uint64_t body_size) {
-    lane->prefix = prefix;
-    lane->prefix_size = prefix_size;
+#define ENDED UINT64_MAX
+#define INLINE static inline __attribute__((always_inline))
+
+static void begin(Lane *lane, uint64_t index, const Prefix *prefix, const uint8_t *body, uint64_t body_size) {
     lane->body = body;
-    lane->size = prefix_size + body_size;
-    lane->blocks = (lane->size + 8) / BLOCK + 1;
-    lane->next = 0;
+    lane->body_size = body_size;
+    lane->size = prefix->whole_size + prefix->rest_size + body_size;
+    lane->done = 0;
     lane->index = index;
 }
 
-/* Return the next block of the message, put together where it is not one piece of the body. */
-static const uint8_t *next_block(Lane *lane) {
-    uint64_t from = lane->next * BLOCK, to = from + BLOCK, at = from;
-    lane->next++;
-    if (from >= lane->prefix_size && to <= lane->size)
-        return lane->body + (from - lane->prefix_size);
-    memset(lane->own, 0, BLOCK);
-    if (at < lane->prefix_size) {
-        uint64_t end = to < lane->prefix_size ? to : lane->prefix_size;
-        memcpy(lane->own, lane->prefix + at, end - at);
-        at = end;
-    }
-    if (at < to && at < lane->size) {
-        uint64_t end = to < lane->size ? to : lane->size;
-        memcpy(lane->own + (at - from), lane->body + (at - lane->prefix_size), end - at);
-        at = end;
-    }
-    if (lane->size >= from && lane->size < to)
-        lane->own[lane->size - from] = 0x80;
-    if (lane->next == lane->blocks) {
-        uint64_t bits = lane->size * 8;
-        for (int i = 0; i < 8; i++)
-            lane->own[BLOCK - 1 - i] = (uint8_t)(bits >> (8 * i));
-    }
-    return lane->own;
+/* Pad what ends `used` bytes after `from` (zeros follow) and return the number of its blocks. */
+INLINE uint64_t pad(Lane *lane, uint8_t *from, uint64_t used) {
+    uint64_t count = (used + 8) / BLOCK + 1, bits = __builtin_bswap64(lane->size * 8);
+    from[used] = 0x80;
+    memcpy(from + count * BLOCK - 8, &bits, 8);
+    lane->done = ENDED;
+    return count;
 }
 
-static void put_digest(uint8_t *out, const uint32_t words[8]) {
-    for (int i = 0; i < 8; i++)
-        for (int b = 0; b < 4; b++)
-            out[4 * i + b] = (uint8_t)(words[i] >> (24 - 8 * b));
+/* Return how many blocks of the message come next in one piece, and where it is; 0 after the last.
+   Copies are of a whole block where they can be: in the caller's registers those are a few instructions. */
+INLINE uint64_t next_run(Lane *lane, const Prefix *prefix, const uint8_t **run) {
+    const uint8_t *body = lane->body;
+    uint64_t rest = prefix->rest_size, done = lane->done;
+    if (done == ENDED)
+        return 0;
+    if (done < prefix->whole_size) {
+        *run = prefix->whole;
+        lane->done = prefix->whole_size;
+        return prefix->whole_size / BLOCK;
+    }
+    *run = lane->own;
+    if (lane->body_size < BLOCK) {
+        memcpy(lane->own, prefix->rest, BLOCK);
+        memset(lane->own + BLOCK, 0, 2 * BLOCK);
+        if (lane->body_size)
+            memcpy(lane->own + rest, body, lane->body_size);
+        return pad(lane, lane->own, rest + lane->body_size);
+    }
+    if (done == prefix->whole_size && rest) {
+        memcpy(lane->own, prefix->rest, BLOCK);
+        memcpy(lane->own + rest, body, BLOCK);
+        lane->done += BLOCK;
+        return 1;
+    }
+    uint64_t straight = (lane->size - done) / BLOCK, left = (lane->size - done) % BLOCK;
+    if (straight) {
+        *run = body + (done - prefix->whole_size - rest);
+        lane->done += straight * BLOCK;
+        return straight;
+    }
+    /* Of the body's last 64 bytes those that are left come to stand after the first block of room. */
+    memset(lane->own + BLOCK, 0, 2 * BLOCK);
+    memcpy(lane->own + left, body + (lane->body_size - BLOCK), BLOCK);
+    *run = lane->own + BLOCK;
+    return pad(lane, lane->own + BLOCK, left);
+}
+
+#define AVX2 __attribute__((target("avx2")))
+#define AVX512 __attribute__((target("avx512f,avx512bw")))
+typedef uint32_t Words8 __attribute__((vector_size(32)));
+typedef uint32_t Words16 __attribute__((vector_size(64)));
+
+/* The functions of the standard: AVX-512 does any of three operands in one instruction. */
+#define ROTATE(x, n) (((x) >> (n)) | ((x) << (32 - (n))))
+#define XOR_8(x, y, z) ((x) ^ (y) ^ (z))
+#define CHOOSE_8(x, y, z) ((z) ^ ((x) & ((y) ^ (z))))
+#define MAJORITY_8(x, y, z) (((x) & (y)) | ((z) & ((x) | (y))))
+#define TERNARY(x, y, z, table) \
+    ((Words16)_mm512_ternarylogic_epi32((__m512i)(x), (__m512i)(y), (__m512i)(z), table))
+#define XOR_16(x, y, z) TERNARY(x, y, z, 0x96)
+#define CHOOSE_16(x, y, z) TERNARY(x, y, z, 0xca)
+#define MAJORITY_16(x, y, z) TERNARY(x, y, z, 0xe8)
+
+/* Word t of each lane's block, most significant byte first, into w[t]: a matrix of 8 by 16 words, turned.
+   Each step doubles the number of blocks of which a register has the same words. */
+AVX2 static inline void words_of_8(Words8 w[16], const uint8_t *const blocks[8]) {
+    const __m256i swap = _mm256_broadcastsi128_si256(_mm_set_epi64x(0x0c0d0e0f08090a0b, 0x0405060700010203));
+    for (int half = 0; half < 16; half += 8) {
+        __m256i one[8], two[8], four[8];
+        for (int i = 0; i < 8; i++)
+            one[i] = _mm256_shuffle_epi8(_mm256_loadu_si256((const __m256i *)(blocks[i] + 4 * half)), swap);
+        for (int i = 0; i < 8; i += 2) {
+            two[i] = _mm256_unpacklo_epi32(one[i], one[i + 1]);
+            two[i + 1] = _mm256_unpackhi_epi32(one[i], one[i + 1]);
+        }
+        for (int i = 0; i < 8; i += 4)
+            for (int j = 0; j < 2; j++) {
+                four[i + 2 * j] = _mm256_unpacklo_epi64(two[i + j], two[i + j + 2]);
+                four[i + 2 * j + 1] = _mm256_unpackhi_epi64(two[i + j], two[i + j + 2]);
+            }
+        for (int i = 0; i < 4; i++) {
+            w[half + i] = (Words8)_mm256_permute2x128_si256(four[i], four[i + 4], 0x20);
+            w[half + i + 4] = (Words8)_mm256_permute2x128_si256(four[i], four[i + 4], 0x31);
+        }
+    }
+}
+
+AVX512 static inline void words_of_16(Words16 w[16], const uint8_t *const blocks[16]) {
+    const __m512i swap = _mm512_broadcast_i32x4(_mm_set_epi64x(0x0c0d0e0f08090a0b, 0x0405060700010203));
+    __m512i one[16], two[16], four[16], eight[16];
+    for (int i = 0; i < 16; i++)
+        one[i] = _mm512_shuffle_epi8(_mm512_loadu_si512(blocks[i]), swap);
+    for (int i = 0; i < 16; i += 2) {
+        two[i] = _mm512_unpacklo_epi32(one[i], one[i + 1]);
+        two[i + 1] = _mm512_unpackhi_epi32(one[i], one[i + 1]);
+    }
+    for (int i = 0; i < 16; i += 4)
+        for (int j = 0; j < 2; j++) {
+            four[i + 2 * j] = _mm512_unpacklo_epi64(two[i + j], two[i + j + 2]);
+            four[i + 2 * j + 1] = _mm512_unpackhi_epi64(two[i + j], two[i + j + 2]);
+        }
+    for (int i = 0; i < 16; i += 8)
+        for (int j = 0; j < 4; j++) {
+            eight[i + j] = _mm512_shuffle_i32x4(four[i + j], four[i + j + 4], 0x44);
+            eight[i + j + 4] = _mm512_shuffle_i32x4(four[i + j], four[i + j + 4], 0xee);
+        }
+    for (int i = 0; i < 8; i++) {
+        int t = i < 4 ? i : i + 4;
+        w[t] = (Words16)_mm512_shuffle_i32x4(eight[i], eight[i + 8], 0x88);
+        w[t + 4] = (Words16)_mm512_shuffle_i32x4(eight[i], eight[i + 8], 0xdd);
+    }
 }
 
 /* One round; instead of moving the eight words on, the next round names them shifted by one. */
-#define ROUND(a, b, c, d, e, f, g, h, i)                                                               \
-    h += (ROTATE(e, 6) ^ ROTATE(e, 11) ^ ROTATE(e, 25)) + (g ^ (e & (f ^ g))) + K[t + i] + w[i];       \
+#define ROUND(L, a, b, c, d, e, f, g, h, i)                                                            \
+    h += w[i] + K[t + i] + CHOOSE_##L(e, f, g) + XOR_##L(ROTATE(e, 6), ROTATE(e, 11), ROTATE(e, 25));   \
     d += h;                                                                                            \
-    h += (ROTATE(a, 2) ^ ROTATE(a, 13) ^ ROTATE(a, 22)) + ((a & b) | (c & (a | b)));
-#define EIGHT_ROUNDS(i)                                                                                \
-    ROUND(a, b, c, d, e, f, g, h, i)                                                                   \
-    ROUND(h, a, b, c, d, e, f, g, i + 1)                                                               \
-    ROUND(g, h, a, b, c, d, e, f, i + 2)                                                               \
-    ROUND(f, g, h, a, b, c, d, e, i + 3)                                                               \
-    ROUND(e, f, g, h, a, b, c, d, i + 4)                                                               \
-    ROUND(d, e, f, g, h, a, b, c, i + 5)                                                               \
-    ROUND(c, d, e, f, g, h, a, b, i + 6)                                                               \
-    ROUND(b, c, d, e, f, g, h, a, i + 7)
+    h += MAJORITY_##L(a, b, c) + XOR_##L(ROTATE(a, 2), ROTATE(a, 13), ROTATE(a, 22));
+#define EIGHT_ROUNDS(L, i)                                                                             \
+    ROUND(L, a, b, c, d, e, f, g, h, i)                                                                \
+    ROUND(L, h, a, b, c, d, e, f, g, i + 1)                                                            \
+    ROUND(L, g, h, a, b, c, d, e, f, i + 2)                                                            \
+    ROUND(L, f, g, h, a, b, c, d, e, i + 3)                                                            \
+    ROUND(L, e, f, g, h, a, b, c, d, i + 4)                                                            \
+    ROUND(L, d, e, f, g, h, a, b, c, i + 5)                                                            \
+    ROUND(L, c, d, e, f, g, h, a, b, i + 6)                                                            \
+    ROUND(L, b, c, d, e, f, g, h, a, i + 7)
 /* The message schedule: word i + 16 takes the place of word i. */
-#define EXPAND(i)                                                                                      \
+#define EXPAND(L, i)                                                                                   \
     w[i] += w[(i + 9) & 15] +                                                                          \
-            (ROTATE(w[(i + 1) & 15], 7) ^ ROTATE(w[(i + 1) & 15], 18) ^ (w[(i + 1) & 15] >> 3)) +      \
-            (ROTATE(w[(i + 14) & 15], 17) ^ ROTATE(w[(i + 14) & 15], 19) ^ (w[(i + 14) & 15] >> 10));
+            XOR_##L(ROTATE(w[(i + 1) & 15], 7), ROTATE(w[(i + 1) & 15], 18), w[(i + 1) & 15] >> 3) +   \
+            XOR_##L(ROTATE(w[(i + 14) & 15], 17), ROTATE(w[(i + 14) & 15], 19), w[(i + 14) & 15] >> 10);
+#define EXPAND_FOUR(L, i) EXPAND(L, i) EXPAND(L, i + 1) EXPAND(L, i + 2) EXPAND(L, i + 3)
 
 /* One function for each width: the compiler turns the vector type into what the target has. */
-#define DEFINE(NAME, LANES, TARGET)                                                                    \
-    typedef uint32_t NAME##_words __attribute__((vector_size(4 * LANES)));                             \
-    __attribute__((target(TARGET))) static void NAME##_round(NAME##_words s[8],                        \
-                                                             const uint8_t *const blocks[LANES]) {     \
-        NAME##_words w[16];                                                                            \
-        uint32_t words[16][LANES] __attribute__((aligned(64)));                                        \
-        for (int lane = 0; lane < LANES; lane++)                                                       \
-            for (int t = 0; t < 16; t++) {                                                             \
-                uint32_t word;                                                                         \
-                memcpy(&word, blocks[lane] + 4 * t, 4);                                                \
-                words[t][lane] = __builtin_bswap32(word);                                              \
+#define DEFINE(L, TARGET)                                                                              \
+    /* Let each lane's state, s[..][lane], take in `count` blocks, and leave blocks[lane] after them. */ \
+    TARGET static void absorb_##L(Words##L s[8], const uint8_t *blocks[L], uint64_t count) {           \
+        Words##L a = s[0], b = s[1], c = s[2], d = s[3], e = s[4], f = s[5], g = s[6], h = s[7], w[16]; \
+        for (; count; count--) {                                                                       \
+            words_of_##L(w, blocks);                                                                   \
+            for (int t = 0;; t += 16) {                                                                \
+                EIGHT_ROUNDS(L, 0)                                                                     \
+                EIGHT_ROUNDS(L, 8)                                                                     \
+                if (t == 48)                                                                           \
+                    break;                                                                             \
+                EXPAND_FOUR(L, 0) EXPAND_FOUR(L, 4) EXPAND_FOUR(L, 8) EXPAND_FOUR(L, 12)               \
             }                                                                                          \
-        memcpy(w, words, sizeof w);                                                                    \
-        NAME##_words a = s[0], b = s[1], c = s[2], d = s[3], e = s[4], f = s[5], g = s[6], h = s[7];   \
-        for (int t = 0; t < 64; t += 16) {                                                             \
-            EIGHT_ROUNDS(0)                                                                            \
-            EIGHT_ROUNDS(8)                                                                            \
-            if (t == 48)                                                                               \
-                break;                                                                                 \
-            EXPAND(0) EXPAND(1) EXPAND(2) EXPAND(3) EXPAND(4) EXPAND(5) EXPAND(6) EXPAND(7)            \
-            EXPAND(8) EXPAND(9) EXPAND(10) EXPAND(11) EXPAND(12) EXPAND(13) EXPAND(14) EXPAND(15)      \
+            s[0] = a += s[0], s[1] = b += s[1], s[2] = c += s[2], s[3] = d += s[3];                    \
+            s[4] = e += s[4], s[5] = f += s[5], s[6] = g += s[6], s[7] = h += s[7];                    \
+            for (int lane = 0; lane < L; lane++)                                                       \
+                blocks[lane] += BLOCK;                                                                 \
         }                                                                                              \
-        s[0] += a, s[1] += b, s[2] += c, s[3] += d, s[4] += e, s[5] += f, s[6] += g, s[7] += h;        \
     }                                                                                                  \
-    __attribute__((target(TARGET))) static void NAME(const uint8_t *prefix, uint64_t prefix_size,      \
-                                                     const uint8_t *data, const uint64_t *places,       \
-                                                     uint64_t count, uint8_t *out) {                   \
-        Lane lanes[LANES];                                                                             \
-        NAME##_words s[8];                                                                             \
-        const uint8_t *blocks[LANES];                                                                  \
+    TARGET static void hash_##L(const Prefix *prefix, const uint8_t *data, const uint64_t *places,     \
+                                uint64_t count, uint8_t *out) {                                        \
         static const uint8_t idle[BLOCK];                                                              \
-        uint64_t begun = 0, busy = 0;                                                                  \
-        for (int lane = 0; lane < LANES; lane++)                                                       \
-            lanes[lane].blocks = lanes[lane].next = 0, lanes[lane].index = count;                      \
-        do {                                                                                           \
-            for (int lane = 0; lane < LANES; lane++) {                                                 \
+        Lane lanes[L];                                                                                 \
+        Words##L s[8];                                                                                 \
+        const uint8_t *blocks[L];                                                                      \
+        uint64_t left[L] = {0}, begun = 0, busy = 0;                                                   \
+        for (int lane = 0; lane < L; lane++)                                                           \
+            lanes[lane].index = count;                                                                 \
+        for (;;) {                                                                                     \
+            uint64_t together = UINT64_MAX;                                                            \
+            for (int lane = 0; lane < L; lane++) {                                                     \
                 Lane *at = &lanes[lane];                                                               \
-                if (at->next == at->blocks && begun < count) {                                         \
-                    begin(at, begun, prefix, prefix_size, data + places[begun],                          \
-                          places[begun + 1] - places[begun]);                                              \
+                if (!left[lane] && at->index < count) {                                                \
+                    left[lane] = next_run(at, prefix, &blocks[lane]);                                  \
+                    if (!left[lane]) {                                                                 \
+                        uint32_t *words = (uint32_t *)s + lane;                                        \
+                        for (int i = 0; i < 8; i++) {                                                  \
+                            uint32_t word = __builtin_bswap32(words[L * i]);                           \
+                            memcpy(out + DIGEST * at->index + 4 * i, &word, 4);                        \
+                        }                                                                              \
+                        at->index = count, busy--;                                                     \
+                    }                                                                                  \
+                }                                                                                      \
+                if (!left[lane] && begun < count) {                                                    \
+                    begin(at, begun, prefix, data + places[begun], places[begun + 1] - places[begun]); \
                     begun++, busy++;                                                                   \
                     for (int i = 0; i < 8; i++)                                                        \
                         s[i][lane] = START[i];                                                         \
+                    left[lane] = next_run(at, prefix, &blocks[lane]);                                  \
                 }                                                                                      \
-                blocks[lane] = at->next < at->blocks ? next_block(at) : idle;                          \
+                if (!left[lane])                                                                       \
+                    blocks[lane] = idle, left[lane] = 1;                                               \
+                together = left[lane] < together ? left[lane] : together;                              \
             }                                                                                          \
-            NAME##_round(s, blocks);                                                                   \
-            for (int lane = 0; lane < LANES; lane++) {                                                 \
-                Lane *at = &lanes[lane];                                                               \
-                if (at->index < count && at->next == at->blocks) {                                     \
-                    uint32_t words[8];                                                                 \
-                    for (int i = 0; i < 8; i++)                                                        \
-                        words[i] = s[i][lane];                                                         \
-                    put_digest(out + 32 * at->index, words);                                           \
-                    at->index = count, busy--;                                                         \
-                }                                                                                      \
-            }                                                                                          \
-        } while (busy || begun < count);                                                               \
+            if (!busy)                                                                                 \
+                return;                                                                                \
+            absorb_##L(s, blocks, together);                                                           \
+            for (int lane = 0; lane < L; lane++)                                                       \
+                left[lane] -= together;                                                                \
+        }                                                                                              \
     }
 
-DEFINE(sha256_of_8, 8, "avx2")
-DEFINE(sha256_of_16, 16, "avx512f,avx512bw")
+DEFINE(8, AVX2)
+DEFINE(16, AVX512)
 
 /* How many messages go through together on this processor; 0 where hashing one by one is as good. */
 int salus_sha256_lanes(void) {
     __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw"))
+    if (LANES_MAX == 16 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw"))
         return 16;
     return __builtin_cpu_supports("avx2") ? 8 : 0;
 }
@@ -174,11 +270,13 @@ int salus_sha256_many_2(const uint8_t *prefix, uint64_t prefix_size, const uint8
     for (uint64_t i = 0; i < count; i++)
         if (places[i] > places[i + 1] || places[i + 1] > data_size)
             return -1;
-    if (count == 0)
-        return 0;
+    Prefix before = {.whole = prefix, .rest_size = prefix_size % BLOCK};
+    before.whole_size = prefix_size - before.rest_size;
+    if (before.rest_size)
+        memcpy(before.rest, prefix + before.whole_size, before.rest_size);
     if (salus_sha256_lanes() == 16)
-        sha256_of_16(prefix, prefix_size, data, places, count, out);
+        hash_16(&before, data, places, count, out);
     else
-        sha256_of_8(prefix, prefix_size, data, places, count, out);
+        hash_8(&before, data, places, count, out);
     return 0;
 }

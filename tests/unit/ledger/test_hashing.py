@@ -13,16 +13,34 @@ from salus.ledger import hashing
 from salus.ledger.hashing import MESSAGES_MIN, hash_each, hash_pieces, load, split
 from salus.ledger.merkle import EMPTY_ROOT, leaf_hash, levels_of, node_hash, root_of, root_of_joined
 
+NATIVE = Path(__file__).parents[3] / "libs/ledger/native"
 MESSAGES = st.lists(st.binary(max_size=300), max_size=80)
+NEITHER = "no C compiler, or a processor on which hashlib is as good"
 PREFIXES = st.sampled_from([b"", b"\x00", b"p" * 55, b"p" * 64, b"p" * 130])
 
 
-@pytest.fixture(params=["compiled", "hashlib"], autouse=True)
+@pytest.fixture(scope="module")
+def eight(tmp_path_factory):
+    """The library as it works on a processor without AVX-512; this one may have it."""
+    compiler = shutil.which("cc")
+    if compiler is None or hashing.lanes() == 1:
+        pytest.skip(NEITHER)
+    library = tmp_path_factory.mktemp("eight") / "eight.native"
+    source = NATIVE / "sha256_lanes.c"
+    subprocess.run([compiler, "-O1", "-DLANES_MAX=8", "-shared", "-fPIC", "-o", library, source], check=True)
+    many, lanes = load(str(library))
+    assert lanes == 8
+    return many
+
+
+@pytest.fixture(params=["compiled", "eight lanes", "hashlib"], autouse=True)
 def way(request, monkeypatch):
     if request.param == "hashlib":
         monkeypatch.setattr(hashing, "_many", None)
+    elif request.param == "eight lanes":
+        monkeypatch.setattr(hashing, "_many", request.getfixturevalue("eight"))
     elif hashing.lanes() == 1:
-        pytest.skip("no C compiler, or a processor on which hashlib is as good")
+        pytest.skip(NEITHER)
 
 
 @given(PREFIXES, MESSAGES)
@@ -35,6 +53,14 @@ def test_every_length_around_a_block_boundary_is_padded_as_the_standard_says(siz
     messages = [bytes([n]) * (size + n % 3) for n in range(MESSAGES_MIN + 3)]
 
     assert hash_each(b"\x00", messages) == [sha256(b"\x00" + message).digest() for message in messages]
+
+
+@pytest.mark.parametrize("prefix", [b"", b"p", b"p" * 63, b"p" * 64, b"p" * 65, b"p" * 300])
+@pytest.mark.parametrize("count", [MESSAGES_MIN, MESSAGES_MIN + 1, 2 * MESSAGES_MIN - 1, 100])
+def test_messages_of_every_kind_side_by_side_have_the_digests_that_each_has_alone(prefix, count):
+    messages = [bytes([n]) * (n * 37 % 301) for n in range(count)]
+
+    assert hash_each(prefix, messages) == [sha256(prefix + message).digest() for message in messages]
 
 
 def test_one_long_message_among_short_ones_disturbs_none_of_them():
@@ -104,8 +130,8 @@ def test_a_library_of_another_version_is_not_called(tmp_path):
     """Called with other arguments than its own it would read and write wherever these happen to point."""
     compiler = shutil.which("cc")
     if compiler is None or hashing.lanes() == 1:
-        pytest.skip("no C compiler, or a processor on which hashlib is as good")
-    source = Path(__file__).parents[3] / "libs/ledger/native/sha256_lanes.c"
+        pytest.skip(NEITHER)
+    source = NATIVE / "sha256_lanes.c"
     name = f"-D{hashing.FUNCTION}=salus_sha256_many_1"
     stale = tmp_path / "stale.native"
     subprocess.run([compiler, "-shared", "-fPIC", name, "-o", stale, source], check=True)
