@@ -14,7 +14,7 @@ from salus.client import Publisher
 from salus.devkit.addresses import Addresses
 from salus.events.catalogue import DocumentRegistered, PartyRegistered, PublicKey
 from salus.events.did import LocalSigner, multibase_of
-from salus.events.judging import Judged, judge_batch
+from salus.events.judging import judge_batch
 from salus.events.keyring import KeyRing
 from salus.messaging import BrokerAwayError, Position, Reader, Topic, ensure_topics
 
@@ -49,18 +49,17 @@ async def test_a_thousand_events_arrive_once_in_order_and_are_accepted(parts: Ad
     first: dict[tuple[str, int], int] = {}
     for at in positions:
         first.setdefault((at.topic, at.partition), at.offset)
-    mine: defaultdict[str, list[int]] = defaultdict(list)
+    mine: defaultdict[bytes, list[int]] = defaultdict(list)
     seen: set[Position] = set()
     async with Reader(parts.kafka_bootstrap, starts=first) as reader:
         while len(seen) < 1000:
             records = await reader.poll(max_records=500, timeout_ms=1000)
             records = [r for r in records if r.key is not None and r.key.decode() in patients]
-            for record, said in zip(
-                records, judge_batch(records, ring=ring(), at=datetime.now(UTC)), strict=True
-            ):
-                assert isinstance(said, Judged)
+            said = judge_batch(records, ring=ring(), at=datetime.now(UTC))
+            assert said.refused == {}
+            for record, subject in zip(records, said.attributes.subject, strict=True):
                 number = int(json.loads(record.value or b"")["data"]["object"].removeprefix("object-"))
-                mine[said.event.envelope.subject].append(number)
+                mine[subject].append(number)
                 seen.add(record.at)
 
     assert seen == set(positions)

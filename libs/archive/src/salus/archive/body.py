@@ -54,18 +54,19 @@ class BodyColumns:
 
     An accepted row has everything but `digest`, which is the RFC 6962 leaf hash of its value. A rejected
     row has `digest` (32 zero bytes for a tombstone), no value and nothing decoded from the value.
-    `signature` is the record's signature header as received, None when there was none.
+    `signature` is the record's signature header as received, None when there was none. Texts may be given
+    encoded in UTF-8, and a time in microseconds since 1970 UTC.
     """
 
     topic: list[str] = field(default_factory=list)
     partition: list[int] = field(default_factory=list)
     offset: list[int] = field(default_factory=list)
     status: list[str] = field(default_factory=list)
-    id: list[str | None] = field(default_factory=list)
-    source: list[str | None] = field(default_factory=list)
+    id: list[str | bytes | None] = field(default_factory=list)
+    source: list[str | bytes | None] = field(default_factory=list)
     type: list[str | None] = field(default_factory=list)
-    subject: list[str | None] = field(default_factory=list)
-    time: list[datetime | None] = field(default_factory=list)
+    subject: list[str | bytes | None] = field(default_factory=list)
+    time: list[datetime | int | None] = field(default_factory=list)
     leaf_hash: list[bytes] = field(default_factory=list)
     digest: list[bytes | None] = field(default_factory=list)
     signature: list[bytes | None] = field(default_factory=list)

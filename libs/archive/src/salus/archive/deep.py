@@ -134,11 +134,9 @@ class Judge:
             )
             for row in accepted
         ]
-        judged = judge_batch(records, ring=ring, at=header.time)
-        verdicts = {
-            row: f"{REJECTED_PREFIX}{verdict.reason}" if isinstance(verdict, RejectedError) else ACCEPTED
-            for row, verdict in zip(accepted, judged, strict=True)
-        }
+        verdicts = dict.fromkeys(accepted, ACCEPTED)
+        for index, error in judge_batch(records, ring=ring, at=header.time).refused.items():
+            verdicts[accepted[index]] = f"{REJECTED_PREFIX}{error.reason}"
         for row, status in enumerate(statuses):
             reason = status.removeprefix(REJECTED_PREFIX)
             if reason == Reason.MALFORMED_SIGNATURE and columns["signature"][row] is None:

@@ -6,22 +6,30 @@ verifier can repeat it years later. Duplicates are the sequencer's to find: they
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from itertools import accumulate
 from typing import Protocol
 
 import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from salus.events.envelope import VALUE_BYTES_MAX, Envelope, Event, decode_canonical, decode_event
+from salus.events.canonical import Attributes, attributes_of
+from salus.events.envelope import VALUE_BYTES_MAX, Envelope, Event, decode_event
 from salus.events.errors import Reason, RejectedError
 from salus.events.keyring import KeyRing, Party
 from salus.events.registry import EventType, Owner
 from salus.events.signature import SIGNATURE_HEADER, parse_signature, signed_text
-from salus.ledger.merkle import hashes_of, leaf_hash
+from salus.ledger.hashing import hash_spans, split
+from salus.ledger.merkle import LEAF_PREFIX, leaf_hash
 from salus.ledger.signed_batches import batch_keys, batch_of
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 
 
 class Judged(msgspec.Struct, frozen=True, gc=False):
@@ -30,6 +38,29 @@ class Judged(msgspec.Struct, frozen=True, gc=False):
     event: Event
     signer: Party
     digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """The verdicts on many records, column by column, one element a record.
+
+    `digests` are the RFC 6962 leaf hashes of the values, that of none for what is refused without one, and
+    `signatures` the headers as received. `attributes` counts where no record was `refused`, by its row.
+    """
+
+    digests: list[bytes]
+    signatures: list[bytes | None]
+    attributes: Attributes
+    refused: dict[int, RejectedError]
+
+    def accept(self, row: int, event: Event) -> None:
+        """Take a record's event, which was not read with the others."""
+        envelope, found = event.envelope, self.attributes
+        found.type[row] = event.type
+        found.id[row] = envelope.id.encode()
+        found.source[row] = envelope.source.encode()
+        found.subject[row] = envelope.subject.encode()
+        found.time[row] = (envelope.time - _EPOCH) // _MICROSECOND
 
 
 class RecordToJudge(Protocol):
@@ -68,32 +99,74 @@ def judge(  # noqa: PLR0913  # a record's parts, and what it is judged by
     value = require_value(value)
     digest = leaf_hash(value)
     signer = verify_signature(signature, digest=digest, ring=ring, at=at)
-    return _judge_content(topic=topic, key=key, value=value, digest=digest, signer=signer)
+    return Judged(_judge_content(topic=topic, key=key, value=value, signer=signer), signer, digest)
 
 
-def judge_batch(
-    records: Sequence[RecordToJudge], *, ring: KeyRing, at: datetime
-) -> list[Judged | RejectedError]:
-    """Return the verdict on each record, the same that `judge` gives or raises.
+def judge_batch(records: Sequence[RecordToJudge], *, ring: KeyRing, at: datetime) -> Judgement:
+    """Return the verdicts on many records, the same that `judge` gives or raises for each.
 
-    It is faster because paths are walked together, and a signature over many values is verified once.
+    It is faster because events and paths are read together, and a signature over many is verified once.
     """
-    digests = _digests_of([record.value for record in records])
     signatures = [record.header(SIGNATURE_HEADER) for record in records]
+    values = [_worth_reading(record.value) for record in records]
+    places = array("Q", accumulate(map(len, values), initial=0))
+    joined = b"".join(values)
+    digests = split(hash_spans(LEAF_PREFIX, joined, places))
     signers = _signers_of(signatures, digests, ring=ring, at=at)
-    verdicts: list[Judged | RejectedError] = []
-    for record, digest, signature, signer in zip(records, digests, signatures, signers, strict=True):
+    judgement = Judgement(digests, signatures, attributes_of(joined, places), {})
+    for row in _doubtful(records, signers, judgement.attributes):
         try:
-            value = require_value(record.value)
-            if signer is None:
-                # Whatever is wrong with it is found out in order, one thing after the other.
-                signer = verify_signature(signature, digest=digest, ring=ring, at=at)  # noqa: PLW2901  # found out only now
-            verdicts.append(
-                _judge_content(topic=record.topic, key=record.key, value=value, digest=digest, signer=signer)
+            judgement.accept(
+                row, _judge_alone(records[row], signatures[row], digests[row], signers[row], ring, at)
             )
         except RejectedError as error:
-            verdicts.append(error)
-    return verdicts
+            judgement.refused[row] = error
+    return judgement
+
+
+def _worth_reading(value: bytes | None) -> bytes:
+    return b"" if value is None or len(value) > VALUE_BYTES_MAX else value
+
+
+def _doubtful(
+    records: Sequence[RecordToJudge], signers: Sequence[Party | None], found: Attributes
+) -> Iterator[int]:
+    """Yield the rows that were not read together, or of which something may be wrong."""
+    known: dict[tuple[str, str, str, bytes], bool] = {}
+    rows = zip(records, signers, found.type, found.source, found.subject, strict=True)
+    for row, (record, signer, entry, source, subject) in enumerate(rows):
+        if signer is None or entry is None or record.key != subject:
+            yield row
+            continue
+        case = (entry.name, record.topic, signer.did, source)
+        fits = known.get(case)
+        if fits is None:
+            fits = known[case] = _fits(entry, record.topic, signer, source)
+        if not fits:
+            yield row
+
+
+def _fits(entry: EventType, topic: str, signer: Party, source: bytes) -> bool:
+    try:
+        _require_fitting(entry, signer, source=source.decode(), topic=topic)
+    except RejectedError:
+        return False
+    return True
+
+
+def _judge_alone(  # noqa: PLR0913, PLR0917  # what is known of it by now
+    record: RecordToJudge,
+    signature: bytes | None,
+    digest: bytes,
+    signer: Party | None,
+    ring: KeyRing,
+    at: datetime,
+) -> Event:
+    value = require_value(record.value)
+    if signer is None:
+        # Whatever is wrong with it is found out in order, one thing after the other.
+        signer = verify_signature(signature, digest=digest, ring=ring, at=at)
+    return _judge_content(topic=record.topic, key=record.key, value=value, signer=signer)
 
 
 def require_value(value: bytes | None) -> bytes:
@@ -135,32 +208,21 @@ def require_owner(entry: EventType, signer: Party) -> None:
         raise RejectedError(Reason.NOT_OWNER, f"{entry.name} is for the {entry.owner.value} service")
 
 
-def _judge_content(*, topic: str, key: bytes | None, value: bytes, digest: bytes, signer: Party) -> Judged:
-    event = decode_canonical(value)
-    if event is not None:
-        _require_fitting(event.envelope, event.type, topic, key, signer)
-    else:
-        event = decode_event(
-            value, require=lambda envelope, entry: _require_fitting(envelope, entry, topic, key, signer)
-        )
-    return Judged(event, signer, digest)
+def _judge_content(*, topic: str, key: bytes | None, value: bytes, signer: Party) -> Event:
+    def require(envelope: Envelope, entry: EventType) -> None:
+        _require_fitting(entry, signer, source=envelope.source, topic=topic)
+        if key != envelope.subject.encode():
+            raise RejectedError(Reason.WRONG_KEY, "the Kafka key is not the event's subject")
+
+    return decode_event(value, require=require)
 
 
-def _require_fitting(
-    envelope: Envelope, entry: EventType, topic: str, key: bytes | None, signer: Party
-) -> None:
-    if envelope.source != signer.did:
+def _require_fitting(entry: EventType, signer: Party, *, source: str, topic: str) -> None:
+    if source != signer.did:
         raise RejectedError(Reason.WRONG_SOURCE, "source is not the DID that the key belongs to")
     if entry.topic != topic:
         raise RejectedError(Reason.WRONG_TOPIC, f"{entry.name} belongs on {entry.topic}")
     require_owner(entry, signer)
-    if key != envelope.subject.encode():
-        raise RejectedError(Reason.WRONG_KEY, "the Kafka key is not the event's subject")
-
-
-def _digests_of(values: Sequence[bytes | None]) -> list[bytes]:
-    """Return the RFC 6962 leaf hash of each value; that of none for what is refused without one."""
-    return hashes_of([b"" if value is None or len(value) > VALUE_BYTES_MAX else value for value in values])
 
 
 # The events of one signed batch come in several partitions, and so in several blocks; what was found of its

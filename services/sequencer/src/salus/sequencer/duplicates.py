@@ -12,9 +12,9 @@ from salus.ledger.hashing import hash_each
 FINGERPRINT_BYTES = 15
 
 
-def fingerprints(pairs: Iterable[tuple[str, str]]) -> list[bytes]:
+def fingerprints(pairs: Iterable[tuple[bytes, bytes]]) -> list[bytes]:
     """Return what stands for each pair of source and id; a line feed parts them, which no DID can hold."""
-    hashes = hash_each(b"", [f"{source}\n{id_}".encode() for source, id_ in pairs])
+    hashes = hash_each(b"", [b"%b\n%b" % pair for pair in pairs])
     return [digest[:FINGERPRINT_BYTES] for digest in hashes]
 
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from salus.archive.body import ACCEPTED, decode_body
@@ -171,8 +172,8 @@ async def _accepted_pairs(archive: Archive, shard: Shard, header: Header) -> lis
     except BodyError as error:
         raise ArchiveDamagedError(f"body {header.height} of shard {shard.id}: {error}") from error
     table = table.filter(pc.equal(table["status"], ACCEPTED))
-    pairs = zip(table["source"].to_pylist(), table["id"].to_pylist(), strict=True)
-    return fingerprints(pairs)
+    sources, ids = (table[name].cast(pa.binary()).to_pylist() for name in ("source", "id"))
+    return fingerprints(zip(sources, ids, strict=True))
 
 
 async def read_body(archive: Archive, shard: Shard, header: Header) -> bytes:
