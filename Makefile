@@ -10,7 +10,7 @@ space := $(empty) $(empty)
 export MYPYPATH := $(subst $(space),:,$(strip $(SOURCES) $(wildcard benchmarks)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup parts demo test check static format lint format-check types contracts declared generated generate unit bench lock clean
+.PHONY: help setup parts demo test check static format lint format-check types contracts declared generated generate unit sanitized bench lock clean
 
 help: ## This text
 	@echo "Salus: two commands are enough on a fresh machine with Python 3.11 or newer and"
@@ -63,6 +63,9 @@ generate: setup ## Write the generated files: JSON Schemas and the AsyncAPI docu
 
 unit: setup ## The tests that need no sockets
 	@echo "== unit tests" && $(BIN)/python -m pytest -q tests/unit tests/contracts $(PYTEST)
+
+sanitized: setup ## The tests of the C code, compiled with the address and undefined behaviour sanitizers, about 2 minutes
+	@$(BIN)/python tools/sanitized_tests.py
 
 bench: parts ## Every benchmark on this machine, about 15 minutes (BENCH=--quick: three; BENCH=drain: one)
 	@exec $(BIN)/python benchmarks/run.py $(BENCH)
