@@ -11,6 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
+from starlette.types import Message, Receive, Scope, Send
 from tests.unit.witness.world import LOG, NOW, ORIGIN, WITNESS, FailingMemory, History, key, witness
 
 from salus.ledger.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
@@ -19,7 +20,7 @@ from salus.ledger.merkle import EMPTY_ROOT
 from salus.ledger.note import NoteSigner, sign_note
 from salus.objects.memory import Fault
 from salus.runtime import problems
-from salus.witness.api import witness_routes
+from salus.witness.api import Answers, CheckpointLane, witness_routes
 from salus.witness.domain import (
     REQUEST_BYTES_MAX,
     Request,
@@ -59,13 +60,18 @@ class Service:
         return await self.http.post("/add-checkpoint", content=body)
 
 
-@pytest.fixture
-async def service() -> AsyncIterator[Service]:
-    memory = FailingMemory()
+def apps(memory: FailingMemory) -> tuple[FastAPI, CheckpointLane]:
     app = FastAPI()
     problems.install(app)
-    app.include_router(witness_routes(witness(memory, MLDSA), CollectorRegistry()))
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    answers = Answers(witness(memory, MLDSA), CollectorRegistry())
+    app.include_router(witness_routes(answers))
+    return app, CheckpointLane(app, answers)
+
+
+@pytest.fixture(params=[0, 1], ids=["app", "lane"])
+async def service(request: pytest.FixtureRequest) -> AsyncIterator[Service]:
+    memory = FailingMemory()
+    transport = httpx.ASGITransport(apps(memory)[request.param], raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://witness") as http:
         yield Service(memory, http)
 
@@ -253,3 +259,59 @@ async def test_monitors_get_the_last_checkpoint_with_the_log_s_and_our_signature
     checkpoint, opened = open_checkpoint(answer.content, LOG.verifier, [WITNESS.verifier, MLDSA.verifier])
     assert (checkpoint.size, len(opened.signatures)) == (3, 3)
     assert (await service.http.get(f"/{'0' * 64}/checkpoint")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "by_the_app"),
+    [
+        ("POST", "/add-checkpoint", [], False),
+        ("POST", "/add-checkpoint", [(b"traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad-01")], True),
+        ("GET", "/add-checkpoint", [], True),
+        ("POST", "/add-checkpoint/", [], True),
+        ("GET", "/healthz", [], True),
+    ],
+)
+async def test_the_lane_answers_add_checkpoint_and_leaves_the_rest_to_the_app(
+    method: str,
+    path: str,
+    headers: list[tuple[bytes, bytes]],
+    by_the_app: bool,  # noqa: FBT001  # parametrised
+) -> None:
+    asked: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001  # an ASGI application
+        asked.append(scope["path"])
+
+    _, lane = apps(FailingMemory())
+    lane._app = app
+    scope = {"type": "http", "method": method, "path": path, "headers": headers}
+    await lane(scope, once({"type": "http.request", "body": TRUE.request(0, 3)}), ignore)
+
+    assert asked == [path] * by_the_app
+
+
+async def test_a_request_that_breaks_off_is_not_answered_and_nothing_is_cosigned() -> None:
+    memory = FailingMemory()
+    _, lane = apps(memory)
+    scope = {"type": "http", "method": "POST", "path": "/add-checkpoint", "headers": []}
+    half = {"type": "http.request", "body": TRUE.request(0, 3), "more_body": True}
+
+    async def refuse(message: Message) -> None:
+        pytest.fail(f"answered {message}")
+
+    await lane(scope, once(half, {"type": "http.disconnect"}), refuse)
+
+    assert memory.content == {}
+
+
+def once(*messages: Message) -> Receive:
+    left = iter(messages)
+
+    async def receive() -> Message:
+        return next(left)
+
+    return receive
+
+
+async def ignore(message: Message) -> None:
+    pass

@@ -18,7 +18,7 @@ from salus.ledger.key_periods import KeyHistory, KeyPeriod
 from salus.ledger.note import NoteSigner, split_note
 from salus.runtime import problems
 from salus.witness.adapters.following import FollowedFiles
-from salus.witness.api import witness_routes
+from salus.witness.api import Answers, witness_routes
 from salus.witness.domain import Request, UntrustedError, authenticate, encode_request
 from salus.witness.handlers import Witness
 from salus.witness.settings import read_logs
@@ -116,7 +116,7 @@ async def test_a_key_that_does_not_answer_is_a_503() -> None:
     witness = Witness({ORIGIN: [LOG.verifier]}, [signer], memory, seconds=lambda: NOW)
     app = FastAPI()
     problems.install(app)
-    app.include_router(witness_routes(witness, CollectorRegistry()))
+    app.include_router(witness_routes(Answers(witness, CollectorRegistry())))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://witness") as http:
         answer = await http.post("/add-checkpoint", content=request(0, 3, LOG))
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, suppress
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,7 +20,7 @@ from salus.ledger.checkpoint import Checkpoint, open_checkpoint
 from salus.ledger.merkle import root_of
 from salus.objects.memory import Fault
 from salus.witness.adapters.sqlite import SqliteMemory
-from salus.witness.domain import Cosigned, RefusedError
+from salus.witness.domain import Cosigned, InconsistentError, OtherSizeError, RefusedError
 from salus.witness.handlers import Witness
 from salus.witness.ports import ChangedMeanwhileError, ForgetfulError
 
@@ -48,24 +50,28 @@ def require_one_tree(let_out: list[tuple[History, Checkpoint]]) -> None:
     turns=st.lists(st.integers(0, 4), max_size=90),
     at_once=st.integers(1, 4),
     honest=st.booleans(),
+    standing=st.integers(0, 2),
 )
-def test_two_cosigned_trees_are_prefixes_of_one_another_whatever_fails_or_races(
+def test_two_cosigned_trees_are_prefixes_of_one_another_whatever_fails_or_races(  # noqa: PLR0917  # drawn
     requests: list[tuple[History, int, int]],
     faults: list[Fault],
     turns: list[int],
     at_once: int,
     honest: bool,  # noqa: FBT001  # drawn
+    standing: int,
 ) -> None:
     memory = FailingMemory(faults, turns)
     let_out: list[tuple[History, Checkpoint]] = []
+    # Those that stand guess what the memory holds by what they did; another has just been started.
+    witnesses = [witness(memory) for _ in range(standing)]
 
     async def ask(history: History, old: int, size: int) -> None:
         if honest:
             last = memory.content.get(ORIGIN)
             old = last.size if last else 0
         with suppress(RefusedError, ForgetfulError):
-            # Each request meets a witness that has just been started: it remembers by its memory alone.
-            lines = await witness(memory).add_checkpoint(history.request(old, size))
+            asked = witnesses[size % standing] if standing else witness(memory)
+            lines = await asked.add_checkpoint(history.request(old, size))
             checkpoint, opened = open_checkpoint(history.note(size) + lines, LOG.verifier, [WITNESS.verifier])
             assert opened.verified == (ORIGIN, WITNESS.name)
             let_out.append((history, checkpoint))
@@ -96,19 +102,19 @@ def test_a_log_that_only_grows_is_always_cosigned(sizes: list[int]) -> None:
     assert memory.content[ORIGIN].size == sizes[-1]
 
 
-async def test_processes_that_race_on_one_file_cosign_one_tree(tmp_path: Path) -> None:
-    path = tmp_path / "state.db"
-    SqliteMemory.open(path, create=True)
+async def test_processes_that_race_on_one_file_cosign_one_tree(
+    open_memory: Callable[..., SqliteMemory],
+) -> None:
+    reading = open_memory(create=True)
     witnesses = [
-        Witness({ORIGIN: [LOG.verifier]}, [WITNESS], SqliteMemory.open(path, create=False), seconds=lambda: 1)
-        for _ in range(4)
+        Witness({ORIGIN: [LOG.verifier]}, [WITNESS], open_memory(), seconds=lambda: 1) for _ in range(4)
     ]
     histories = [History("true", 4), History("other", 4)]
     let_out: list[tuple[History, Checkpoint]] = []
 
     async def ask(n: int, size: int) -> None:
         history, one = histories[n % 2], witnesses[n % 4]
-        last = await SqliteMemory(path).last(ORIGIN)
+        last = await reading.last(ORIGIN)
         with suppress(RefusedError):
             await one.add_checkpoint(history.request(last.size if last else 0, size))
             let_out.append((history, history.checkpoint(size)))
@@ -134,21 +140,24 @@ def test_both_memories_replace_only_what_they_were_shown(steps: list[tuple[int, 
                 found.append(await memory.last(ORIGIN))
                 continue
             try:
-                await memory.replace(ORIGIN, values[before], value)
+                await memory.replace(ORIGIN, values[before], partial(_the, value))
                 found.append("replaced")
             except ChangedMeanwhileError:
                 found.append("changed")
         return found
 
-    with TemporaryDirectory() as folder:
-        file = SqliteMemory.open(Path(folder) / "state.db", create=True)
+    with (
+        TemporaryDirectory() as folder,
+        closing(SqliteMemory.open(Path(folder) / "state.db", create=True)) as file,
+    ):
         assert asyncio.run(outcomes(file)) == asyncio.run(outcomes(FailingMemory()))
 
 
-async def test_what_is_remembered_is_in_the_file_itself_and_in_no_other_beside_it(tmp_path: Path) -> None:
+async def test_what_is_remembered_is_in_the_file_itself_and_in_no_other_beside_it(
+    tmp_path: Path, open_memory: Callable[..., SqliteMemory]
+) -> None:
     path, copy = tmp_path / "state.db", tmp_path / "elsewhere" / "state.db"
-    memory = SqliteMemory.open(path, create=True)
-    one = Witness({ORIGIN: [LOG.verifier]}, [WITNESS], memory, seconds=lambda: 1)
+    one = Witness({ORIGIN: [LOG.verifier]}, [WITNESS], open_memory(create=True), seconds=lambda: 1)
     await one.add_checkpoint(History().request(0, 3))
     # With a write-ahead log, whoever is last to close the file would move that into it.
     with closing(sqlite3.connect(path)) as another:
@@ -157,19 +166,79 @@ async def test_what_is_remembered_is_in_the_file_itself_and_in_no_other_beside_i
         copy.parent.mkdir()
         copy.write_bytes(path.read_bytes())
 
-    last = await SqliteMemory(copy).last(ORIGIN)
+    with closing(SqliteMemory(copy)) as copied:
+        last = await copied.last(ORIGIN)
 
     assert last is not None
     assert last.size == 4
 
 
-async def test_a_memory_that_vanished_signs_nothing_and_is_not_made_anew(tmp_path: Path) -> None:
-    path = tmp_path / "state.db"
-    memory = SqliteMemory.open(path, create=True)
+async def test_a_memory_that_vanished_signs_nothing_and_is_not_made_anew(
+    tmp_path: Path, open_memory: Callable[..., SqliteMemory]
+) -> None:
+    memory = open_memory(create=True)
     one = Witness({ORIGIN: [LOG.verifier]}, [WITNESS], memory, seconds=lambda: 1)
     await one.add_checkpoint(History().request(0, 3))
-    path.unlink()
+    (tmp_path / "state.db").unlink()
 
+    for request in (History("other").request(0, 3), History().request(3, 4)):
+        with pytest.raises(ForgetfulError):
+            await one.add_checkpoint(request)
     with pytest.raises(ForgetfulError):
-        await one.add_checkpoint(History("other").request(0, 3))
-    assert not path.exists()
+        await memory.last(ORIGIN)
+    assert not (tmp_path / "state.db").exists()
+
+
+async def test_the_file_that_has_the_name_counts_and_not_the_one_that_had_it(
+    tmp_path: Path, open_memory: Callable[..., SqliteMemory]
+) -> None:
+    path, aside = tmp_path / "state.db", tmp_path / "aside.db"
+    memory = open_memory(create=True)
+    one = Witness({ORIGIN: [LOG.verifier]}, [WITNESS], memory, seconds=lambda: 1)
+    await one.add_checkpoint(History().request(0, 3))
+    aside.write_bytes(path.read_bytes())
+    await one.add_checkpoint(History().request(3, 4))
+    aside.replace(path)
+
+    with pytest.raises(OtherSizeError) as told:
+        await one.add_checkpoint(History().request(4, 5))
+    assert told.value.size == 3
+    assert await one.add_checkpoint(History().request(3, 5))
+
+
+async def test_what_another_process_remembered_counts_and_not_what_one_remembered_before() -> None:
+    memory = FailingMemory()
+    one, other = witness(memory), witness(memory)
+    await one.add_checkpoint(History().request(0, 3))
+    await other.add_checkpoint(History().request(3, 6))
+
+    with pytest.raises(OtherSizeError) as told:
+        await one.add_checkpoint(History().request(3, 7))
+    with pytest.raises(InconsistentError):
+        await one.add_checkpoint(History("other").request(6, 7))
+    assert told.value.size == 6
+    assert [cosigned for cosigned, _ in memory.evidence] == [memory.content[ORIGIN].note]
+
+
+async def test_a_witness_that_goes_on_from_its_own_cosignature_does_not_look_it_up() -> None:
+    memory = FailingMemory()
+    one = witness(memory)
+    await one.add_checkpoint(History().request(0, 3))
+    looked = memory.looked
+    await one.add_checkpoint(History().request(3, 6))
+
+    assert memory.looked == looked
+
+
+def _the(value: Cosigned) -> Cosigned:
+    return value
+
+
+@pytest.fixture
+def open_memory(tmp_path: Path) -> Iterator[Callable[..., SqliteMemory]]:
+    with ExitStack() as opened:
+
+        def one(*, create: bool = False) -> SqliteMemory:
+            return opened.enter_context(closing(SqliteMemory.open(tmp_path / "state.db", create=create)))
+
+        yield one

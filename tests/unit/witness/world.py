@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -67,6 +67,7 @@ class FailingMemory:
     turns: Iterable[int] = ()
     content: dict[str, Cosigned] = field(default_factory=dict)
     evidence: list[tuple[bytes, bytes]] = field(default_factory=list)
+    looked: int = 0
 
     def __post_init__(self) -> None:
         self._faults: Iterator[Fault] = iter(self.faults)
@@ -74,19 +75,22 @@ class FailingMemory:
 
     async def last(self, origin: str) -> Cosigned | None:
         await self._turn()
+        self.looked += 1
         return self.content.get(origin)
 
-    async def replace(self, origin: str, before: Cosigned | None, after: Cosigned) -> None:
+    async def replace(self, origin: str, before: Cosigned | None, after: Callable[[], Cosigned]) -> Cosigned:
         await self._turn()
         fault = next(self._faults, Fault.NONE)
         if fault is Fault.LOST:
             raise ForgetfulError("lost")
+        made = after()
         if self.content.get(origin) != before:
             raise ChangedMeanwhileError
-        self.content[origin] = after
+        self.content[origin] = made
         if fault is Fault.LATE:
             raise ForgetfulError("late")
         await self._turn()
+        return made
 
     async def keep_evidence(self, origin: str, *, cosigned: bytes, refused: bytes) -> None:
         assert origin == ORIGIN

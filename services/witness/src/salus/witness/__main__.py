@@ -20,7 +20,7 @@ from salus.runtime.service import create_app, serve
 from salus.runtime.telemetry import set_up
 from salus.witness.adapters.following import FollowedFiles
 from salus.witness.adapters.sqlite import SqliteMemory
-from salus.witness.api import witness_routes
+from salus.witness.api import Answers, CheckpointLane, witness_routes
 from salus.witness.handlers import Witness
 from salus.witness.settings import Settings, read_logs
 
@@ -42,8 +42,8 @@ def open_signers(settings: Settings, place: KeyPlace) -> list[CosignatureSigner]
     return signers
 
 
-def build_app(settings: Settings) -> FastAPI:
-    """Read the files and return the app."""
+def build_app(settings: Settings) -> tuple[FastAPI, CheckpointLane]:
+    """Read the files; return the app, and what is in front of it."""
     memory = SqliteMemory.open(settings.state_file, create=settings.create_state)
     place = key_place(settings.note_key)
     trusted, signers = read_logs(settings.logs_file), open_signers(settings, place)
@@ -60,16 +60,19 @@ def build_app(settings: Settings) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with background(files.follow(), name="files"):
             yield
+        memory.close()
 
     app = create_app(settings, title="Salus witness", checks={"memory": remember}, lifespan=lifespan)
-    app.include_router(witness_routes(witness))
-    return app
+    answers = Answers(witness)
+    app.include_router(witness_routes(answers))
+    return app, CheckpointLane(app, answers)
 
 
 async def main(settings: Settings) -> None:
     """Witness until told to stop."""
     set_up(settings)
-    await serve(build_app(settings), settings)
+    app, lane = build_app(settings)
+    await serve(app, settings, front=lane)
 
 
 if __name__ == "__main__":

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import structlog
 
 from salus.ledger.cosignature import CosignatureSigner
-from salus.ledger.note import NoteSignature
 from salus.witness import domain
-from salus.witness.domain import Cosigned, InconsistentError, Request, Signed, Trusted
+from salus.witness.domain import Cosigned, InconsistentError, RefusedError, Request, Signed, Trusted
 from salus.witness.ports import ChangedMeanwhileError, ForgetfulError, Memory
 
 # A rival that moves the memory on makes our proof one from another size, so the second look decides.
@@ -22,7 +21,9 @@ _log = structlog.get_logger()
 class Witness:
     """One witness: whom it trusts, what it signs with, what it remembers.
 
-    Any number of these may share one memory. `seconds` tells the POSIX time.
+    Any number of these may share one memory, so what this one remembered last is only a guess, which saves
+    looking. Nothing is refused by it, and the memory replaces nothing but what it holds. `seconds` tells the
+    POSIX time.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class Witness:
         self._signers = tuple(signers)
         self._memory = memory
         self._seconds = seconds
+        self._guesses: dict[str, Cosigned] = {}
 
     def go_by(self, trusted: Trusted, signers: Sequence[CosignatureSigner]) -> None:
         """Trust and sign with these keys from the next request on."""
@@ -55,18 +57,22 @@ class Witness:
         """
         request = domain.parse_request(body)
         signed = domain.authenticate(request.note, self._trusted)
+        origin = signed.checkpoint.origin
+        guess = self._guesses.pop(origin, None)
+        if guess is not None and not _grows(request, signed, guess):
+            guess = None
         for _ in range(LOOKS_MAX):
-            last = await self._memory.last(signed.checkpoint.origin)
-            await self._require_growth(request, signed, last)
-            # A key may be in an HSM, which takes its time.
-            cosignatures = await asyncio.to_thread(self._cosign, signed)
+            last = guess
+            if last is None:
+                last = await self._memory.last(origin)
+                await self._require_growth(request, signed, last)
             try:
-                await self._memory.replace(
-                    signed.checkpoint.origin, last, _remembered(signed, [*signed.signatures, *cosignatures])
-                )
+                after = await self._memory.replace(origin, last, partial(self._cosigned, signed))
             except ChangedMeanwhileError:
+                guess = None
                 continue
-            return "".join(signature.line() for signature in cosignatures).encode()
+            self._guesses[origin] = after
+            return after.note.removeprefix(_note(signed))
         raise ForgetfulError("others keep cosigning this log's checkpoints")
 
     async def last_checkpoint(self, origin_hash: str) -> bytes | None:
@@ -85,7 +91,7 @@ class Witness:
                 await self._memory.keep_evidence(
                     signed.checkpoint.origin,
                     cosigned=last.note,
-                    refused=_remembered(signed, signed.signatures).note,
+                    refused=_note(signed),
                 )
             _log.error(
                 "a log signed a checkpoint that is not proven to extend the one before",
@@ -97,12 +103,22 @@ class Witness:
             )
             raise
 
-    def _cosign(self, signed: Signed) -> list[NoteSignature]:
-        seconds = self._seconds()
-        return [signer.cosign(signed.checkpoint, seconds=seconds) for signer in self._signers]
+    def _cosigned(self, signed: Signed) -> Cosigned:
+        """Cosign; never called on the event loop, for a key may be in an HSM, which takes its time."""
+        seconds, checkpoint = self._seconds(), signed.checkpoint
+        lines = [signer.cosign(checkpoint, seconds=seconds).line() for signer in self._signers]
+        return Cosigned(checkpoint.size, checkpoint.root, _note(signed) + "".join(lines).encode())
 
 
-def _remembered(signed: Signed, signatures: Sequence[NoteSignature]) -> Cosigned:
-    checkpoint = signed.checkpoint
-    note = checkpoint.text() + "\n" + "".join(signature.line() for signature in signatures)
-    return Cosigned(checkpoint.size, checkpoint.root, note.encode())
+def _grows(request: Request, signed: Signed, last: Cosigned) -> bool:
+    try:
+        domain.require_growth(request, signed.checkpoint, last)
+    except RefusedError:
+        return False
+    return True
+
+
+def _note(signed: Signed) -> bytes:
+    """Return the checkpoint with the signatures of its log that are trusted, and no others."""
+    lines = [signature.line() for signature in signed.signatures]
+    return (signed.checkpoint.text() + "\n" + "".join(lines)).encode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from salus.witness.domain import Cosigned
@@ -24,11 +25,14 @@ class Memory(Protocol):
     async def last(self, origin: str) -> Cosigned | None:
         """Return the last checkpoint cosigned, None if there never was one; raises ForgetfulError."""
 
-    async def replace(self, origin: str, before: Cosigned | None, after: Cosigned) -> None:
-        """Remember `after`, provided that `before` is still the last, in one atomic step.
+    async def replace(self, origin: str, before: Cosigned | None, after: Callable[[], Cosigned]) -> Cosigned:
+        """Make `after` and remember it, provided that `before` is still the last, in one atomic step.
+
+        Making it may take its time and is done beside the event loop; what it raises is raised, and nothing
+        was written then. Return it.
 
         Raises:
-            ChangedMeanwhileError: it is not; nothing was written.
+            ChangedMeanwhileError: `before` is not the last; nothing was written.
             ForgetfulError: whether it was written is unknown.
         """
 

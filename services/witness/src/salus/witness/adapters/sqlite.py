@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 
 from salus.witness.domain import Cosigned
 from salus.witness.ports import ChangedMeanwhileError, ForgetfulError
@@ -22,15 +24,26 @@ CREATE TABLE evidence (origin TEXT NOT NULL, cosigned BLOB NOT NULL, refused BLO
 """
 
 
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A connection, and the device and inode of the file that it is to."""
+
+    file: tuple[int, int]
+    connection: sqlite3.Connection
+
+
 class NoMemoryError(Exception):
     """There is no state file. A witness that forgot what it cosigned might cosign another history."""
 
 
 class SqliteMemory:
-    """Remembers in a file; several processes may share it, on one machine."""
+    """Remembers in a file; several processes may share it, on one machine. Whoever opened it closes it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        # One thing at a time, on a connection that is kept.
+        self._lock = Lock()
+        self._kept: _Kept | None = None
 
     @classmethod
     def open(cls, path: Path, *, create: bool) -> SqliteMemory:
@@ -53,27 +66,34 @@ class SqliteMemory:
         """Return the last checkpoint cosigned."""
         return await asyncio.to_thread(self._last, origin)
 
-    async def replace(self, origin: str, before: Cosigned | None, after: Cosigned) -> None:
-        """Remember `after` in place of `before`, atomically and durably."""
+    async def replace(self, origin: str, before: Cosigned | None, after: Callable[[], Cosigned]) -> Cosigned:
+        """Remember what `after` makes in place of `before`, atomically and durably."""
         # A caller that goes away does not stop the thread: what it wrote stays, and the log is told its size.
-        await asyncio.to_thread(self._replace, origin, before, after)
+        return await asyncio.to_thread(self._replace, origin, before, after)
 
     async def keep_evidence(self, origin: str, *, cosigned: bytes, refused: bytes) -> None:
         """Keep two checkpoints that one log signed."""
         await asyncio.to_thread(self._keep, origin, cosigned, refused)
 
+    def close(self) -> None:
+        """Disconnect, once what is being written has been."""
+        with self._lock:
+            self._drop()
+
     def _last(self, origin: str) -> Cosigned | None:
         with self._connected() as connection:
             return _last(connection, origin)
 
-    def _replace(self, origin: str, before: Cosigned | None, after: Cosigned) -> None:
+    def _replace(self, origin: str, before: Cosigned | None, after: Callable[[], Cosigned]) -> Cosigned:
+        made = after()
         with self._connected() as connection:
             if _last(connection, origin) != before:
                 raise ChangedMeanwhileError
             connection.execute(
                 "INSERT OR REPLACE INTO cosigned VALUES (?, ?, ?, ?)",
-                (origin, after.size, after.root, after.note),
+                (origin, made.size, made.root, made.note),
             )
+        return made
 
     def _keep(self, origin: str, cosigned: bytes, refused: bytes) -> None:
         with self._connected() as connection:
@@ -86,16 +106,9 @@ class SqliteMemory:
     @contextmanager
     def _connected(self) -> Iterator[sqlite3.Connection]:
         """Run one transaction that excludes every other, and is synced to the disk when it has ended."""
-        try:
-            # mode=rw: a file that vanished is not silently made anew.
-            with closing(
-                sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=rw", uri=True, timeout=BUSY_S_MAX)
-            ) as connection:
-                connection.isolation_level = None
-                connection.execute("PRAGMA synchronous = EXTRA")
-                # The journal is overwritten and synced, not removed, which changes no folder. What
-                # was committed is in the file itself, as it would not be with a write-ahead log.
-                connection.execute("PRAGMA journal_mode = PERSIST")
+        with self._lock:
+            try:
+                connection = self._connection()
                 connection.execute("BEGIN IMMEDIATE")
                 try:
                     yield connection
@@ -103,8 +116,45 @@ class SqliteMemory:
                     connection.execute("ROLLBACK")
                     raise
                 connection.execute("COMMIT")
-        except sqlite3.Error as error:
-            raise ForgetfulError(f"{type(error).__name__}: {error}") from error
+            except (OSError, sqlite3.Error) as error:
+                # What became of it is seen by whoever connects anew.
+                self._drop()
+                raise ForgetfulError(f"{type(error).__name__}: {error}") from error
+
+    def _connection(self) -> sqlite3.Connection:
+        """Return a connection to the file that has the name now, and not to one that had it before."""
+        found = self._path.stat()
+        file = (found.st_dev, found.st_ino)
+        if self._kept is None or self._kept.file != file:
+            self._drop()
+            self._kept = _Kept(file, _connect(self._path))
+        return self._kept.connection
+
+    def _drop(self) -> None:
+        if self._kept is not None:
+            self._kept.connection.close()
+        self._kept = None
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    # mode=rw: a file that vanished is not silently made anew.
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=rw",
+        uri=True,
+        timeout=BUSY_S_MAX,
+        isolation_level=None,
+        # Whoever has the lock uses it, in whichever thread.
+        check_same_thread=False,
+    )
+    try:
+        connection.execute("PRAGMA synchronous = EXTRA")
+        # The journal is overwritten and synced, not removed, which changes no folder. What
+        # was committed is in the file itself, as it would not be with a write-ahead log.
+        connection.execute("PRAGMA journal_mode = PERSIST")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _last(connection: sqlite3.Connection, origin: str) -> Cosigned | None:
