@@ -115,6 +115,18 @@ TOKENS = (
     + [f'"{"0" * size}"' for size in (63, 64, 65)]
 )
 
+# What is valid in some place, but no encoder writes it so, or hardly ever.
+WRITTEN_OTHERWISE = {
+    "null",
+    "-0",
+    "1.0",
+    "1e3",
+    "9999999999999999",
+    '"2026-11-22T12:00:00.1234567Z"',
+    '"2026-11-22T12:00:00+01:00"',
+    '"2026-11-22t12:00:00z"',
+}
+
 
 def read(*values: bytes) -> Attributes:
     return attributes_of(b"".join(values), array("Q", accumulate(map(len, values), initial=0)))
@@ -214,17 +226,16 @@ def test_an_event_with_another_value_somewhere_is_read_only_if_it_is_valid(
 
 @pytest.mark.parametrize("value", [VERSIONED, PARTY], ids=["encounter", "party"])
 def test_whatever_stands_in_the_place_of_a_value_is_read_only_if_it_is_valid(value: bytes) -> None:
-    changed = [with_token(value, path, token) for path in places_in(as_json(value)) for token in TOKENS]
-    found = read(*changed)
+    tried = [
+        (with_token(value, path, token), token) for path in places_in(as_json(value)) for token in TOKENS
+    ]
+    found = read(*(changed for changed, _ in tried))
 
-    for row, (each, entry) in enumerate(zip(changed, found.type, strict=True)):
-        if entry is not None:
-            require_same(each, found, row)
-        elif is_plain(each) and refusal_of(each) is None:
-            # Not certain, though valid: only what an encoder writes otherwise, or hardly ever.
-            assert any(token in each for token in (b"null", b"+01:00", b"9" * 16, b"1.0", b"1e3", b"-0")), (
-                each
-            )
+    for row, (changed, token) in enumerate(tried):
+        if found.type[row] is not None:
+            require_same(changed, found, row)
+        elif is_plain(changed) and token not in WRITTEN_OTHERWISE:
+            assert refusal_of(changed) is not None, changed
 
 
 @pytest.mark.parametrize(
