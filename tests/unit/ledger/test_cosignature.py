@@ -38,6 +38,30 @@ def test_a_cosignature_is_verified_by_whoever_holds_the_vkey(signer: Cosignature
 
 
 @BOTH
+def test_a_right_signature_is_verified_once_and_a_wrong_one_is_wrong_each_time(
+    signer: CosignatureSigner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right, text = signer.cosign(CHECKPOINT, seconds=5).signature, CHECKPOINT.text().encode()
+    wrong = right[:-1] + bytes([right[-1] ^ 1])
+    verifier, verified = CosignatureVerifier.from_vkey(signer.vkey), []
+    really = CosignatureVerifier.verify
+
+    def verify(self: CosignatureVerifier, text: bytes, signature: bytes) -> None:
+        verified.append(signature)
+        really(self, text, signature)
+
+    monkeypatch.setattr(CosignatureVerifier, "verify", verify)
+    for _ in range(3):
+        verifier.check(text, right)
+        with pytest.raises(InvalidSignature):
+            verifier.check(text, wrong)
+        with pytest.raises(InvalidSignature):
+            verifier.check(text.replace(b"20852163", b"20852164"), right)
+
+    assert (verified.count(right), verified.count(wrong)) == (1 + 3, 3)
+
+
+@BOTH
 @given(data=st.data())
 def test_no_flipped_bit_of_a_cosignature_or_its_time_verifies(
     signer: CosignatureSigner, data: st.DataObject

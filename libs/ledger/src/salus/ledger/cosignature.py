@@ -13,7 +13,15 @@ from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey, M
 from salus.ledger.base import INT64_MAX
 from salus.ledger.checkpoint import Checkpoint, parse_checkpoint
 from salus.ledger.errors import CheckpointError, KeyTextError
-from salus.ledger.note import Ed25519Key, NoteSignature, encode_vkey, is_key_name, key_id_of, parse_vkey
+from salus.ledger.note import (
+    Ed25519Key,
+    NoteSignature,
+    encode_vkey,
+    is_key_name,
+    key_id_of,
+    parse_vkey,
+    verify_once,
+)
 
 COSIGNED_ED25519 = 0x04
 COSIGNED_MLDSA44 = 0x06
@@ -93,6 +101,10 @@ class CosignatureVerifier:
 
         A time of zero makes no statement that the tree was the latest, so it is refused here.
         """
+        verify_once(self, text, signature)
+
+    def verify(self, text: bytes, signature: bytes) -> None:
+        """Do what `check` does, whether or not it was done before."""
         seconds = time_of_cosignature(signature)
         if seconds == 0 or len(signature) != 8 + _SIGNATURE_SIZES[self._algorithm]:
             raise InvalidSignature

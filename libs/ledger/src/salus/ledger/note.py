@@ -7,7 +7,7 @@ canonical, so that no two different byte strings are the same note with the same
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
@@ -30,6 +30,8 @@ _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f]")
 _NOT_IN_NAMES = re.compile(r"[\s+\x00-\x1f]")
 # Receipts of one block carry the same notes again and again.
 _SPLIT_BYTES_MAX = 16_384
+# Valid signatures that are remembered, with what they sign.
+REMEMBERED_MAX = 64
 
 
 class Verifier(Protocol):
@@ -227,7 +229,35 @@ class NoteVerifier:
 
     def check(self, text: bytes, signature: bytes) -> None:
         """Raise InvalidSignature unless the key signed the text."""
+        verify_once(self, text, signature)
+
+    def verify(self, text: bytes, signature: bytes) -> None:
+        """Do what `check` does, whether or not it was done before."""
         self._key.verify(signature, text)
+
+
+class _Verifying(Hashable, Protocol):
+    """A verifier that does not remember."""
+
+    def verify(self, text: bytes, signature: bytes) -> None:
+        """Raise InvalidSignature unless the key signed the text."""
+
+
+def verify_once(verifier: _Verifying, text: bytes, signature: bytes) -> None:
+    """Verify, unless the same was found valid lately; what is wrong is wrong each time.
+
+    A checkpoint is opened again with each cosignature that is added, and verifying takes 0.1 to 0.3 ms.
+    """
+    if len(text) > _SPLIT_BYTES_MAX:
+        verifier.verify(text, signature)
+    else:
+        _verify_again(verifier, text, signature)
+
+
+@lru_cache(maxsize=REMEMBERED_MAX)
+def _verify_again(verifier: _Verifying, text: bytes, signature: bytes) -> None:
+    # What raises is not remembered.
+    verifier.verify(text, signature)
 
 
 def sign_note(text: str, signers: Sequence[Signer]) -> bytes:
