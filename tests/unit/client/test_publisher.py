@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from hypothesis import given
@@ -48,6 +48,30 @@ async def test_what_is_published_is_what_the_sequencer_accepts() -> None:
     assert judged.event.envelope.time == NOON
     assert broker.stored[0].headers["content-type"] == b"application/cloudevents+json"
     assert broker.stored[0].value == handle.value
+
+
+@pytest.mark.parametrize(("lingers", "request_lingers"), [(0, 0), (1, 1), (5, 2)])
+async def test_who_does_not_linger_for_a_signature_does_not_linger_for_a_request(
+    lingers: float, request_lingers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    class NoProducer(MemoryBroker):
+        def __init__(self, _: str, *, client_id: str, linger_ms: int) -> None:  # noqa: ARG002  # as Producer
+            super().__init__()
+            asked.append(linger_ms)
+
+        async def __aenter__(self) -> Self:
+            return self
+
+        async def __aexit__(self, *_: object) -> None:
+            pass
+
+    monkeypatch.setattr(module, "Producer", NoProducer)
+    async with Publisher("", SIGNER, linger_ms=lingers):
+        pass
+
+    assert asked == [request_lingers]
 
 
 async def test_an_event_without_id_and_time_gets_a_time_ordered_id_and_now() -> None:

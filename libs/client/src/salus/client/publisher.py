@@ -25,7 +25,7 @@ from salus.events.errors import Reason, RejectedError
 from salus.events.signature import SIGNATURE_HEADER, Signer, sign_values
 from salus.ledger.policy import Policy
 from salus.ledger.signature_header import BATCH_SIZE_MAX
-from salus.messaging import MessagingError, Position, Producer
+from salus.messaging import LINGER_MS, MessagingError, Position, Producer
 
 IN_FLIGHT_EVENTS_MAX = 10_000
 IN_FLIGHT_BYTES_MAX = 64 * 1024 * 1024
@@ -67,6 +67,8 @@ class Publisher:
             raise ValueError(f"batch_max is 1 to {BATCH_SIZE_MAX}, not {batch_max}")
         self._bootstrap = bootstrap
         self._client_id = client_id
+        # Who does not linger for a signature does not linger for a request either.
+        self._request_linger_ms = min(int(linger_ms), LINGER_MS)
         self._signer = signer
         self._source = signer.verification_method.partition("#")[0]
         self._receipts = ReceiptSource(receipts_url, policy)
@@ -83,7 +85,7 @@ class Publisher:
     async def __aenter__(self) -> Self:
         """Connect; raises `salus.messaging.BrokerAwayError`."""
         if self._sender is None:
-            producer = Producer(self._bootstrap, client_id=self._client_id)
+            producer = Producer(self._bootstrap, client_id=self._client_id, linger_ms=self._request_linger_ms)
             self._sender = await self._resources.enter_async_context(producer)
         await self._resources.enter_async_context(self._receipts)
         self._sending = asyncio.create_task(self._send_batches(self._sender), name="salus-publisher")

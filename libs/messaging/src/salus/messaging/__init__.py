@@ -13,11 +13,12 @@ from salus.messaging.admin import (
     topic_settings,
 )
 from salus.messaging.errors import BrokerAwayError, DeliveryError, MessagingError, OutOfRangeError
-from salus.messaging.producer import Producer
+from salus.messaging.producer import LINGER_MS, Producer
 from salus.messaging.reader import Reader
 from salus.messaging.record import MESSAGE_BYTES_MAX, Position, Record
 
 __all__ = [
+    "LINGER_MS",
     "MESSAGE_BYTES_MAX",
     "BrokerAwayError",
     "DeliveryError",

@@ -26,9 +26,11 @@ class Producer:
     either with the record's position or with DeliveryError, never silently.
     """
 
-    def __init__(self, bootstrap: str, *, client_id: str) -> None:
+    def __init__(self, bootstrap: str, *, client_id: str, linger_ms: int = LINGER_MS) -> None:
+        """`linger_ms` is how long a record waits for others to be sent with; 0 is for what comes singly."""
         self._bootstrap = bootstrap
         self._client_id = client_id
+        self._linger_ms = linger_ms
         self._producer: AIOKafkaProducer | None = None
 
     async def __aenter__(self) -> Self:
@@ -38,7 +40,7 @@ class Producer:
             client_id=self._client_id,
             acks="all",
             enable_idempotence=True,
-            linger_ms=LINGER_MS,
+            linger_ms=self._linger_ms,
             max_batch_size=1024 * 1024,
             max_request_size=MESSAGE_BYTES_MAX,
             request_timeout_ms=REQUEST_TIMEOUT_MS,
