@@ -26,6 +26,15 @@ static const uint32_t K[64] = {
     0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3,
     0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2};
 
+/* The messages' bodies: data[places[i]..places[i + 1]] each, or apart from each other where there are no places. */
+typedef struct {
+    const uint8_t *data;
+    const uint64_t *places;
+    const uint8_t *const *starts;
+    const uint64_t *sizes;
+    uint64_t count;
+} Bodies;
+
 /* What all messages begin with: blocks of it alone, and the rest, which shares a block with the body. */
 typedef struct {
     const uint8_t *whole;
@@ -45,10 +54,15 @@ typedef struct {
 #define ENDED UINT64_MAX
 #define INLINE static inline __attribute__((always_inline))
 
-static void begin(Lane *lane, uint64_t index, const Prefix *prefix, const uint8_t *body, uint64_t body_size) {
-    lane->body = body;
-    lane->body_size = body_size;
-    lane->size = prefix->whole_size + prefix->rest_size + body_size;
+static void begin(Lane *lane, uint64_t index, const Prefix *prefix, const Bodies *bodies) {
+    if (bodies->places) {
+        lane->body = bodies->data + bodies->places[index];
+        lane->body_size = bodies->places[index + 1] - bodies->places[index];
+    } else {
+        lane->body = bodies->starts[index];
+        lane->body_size = bodies->sizes[index];
+    }
+    lane->size = prefix->whole_size + prefix->rest_size + lane->body_size;
     lane->done = 0;
     lane->index = index;
 }
@@ -208,13 +222,12 @@ AVX512 static inline void words_of_16(Words16 w[16], const uint8_t *const blocks
                 blocks[lane] += BLOCK;                                                                 \
         }                                                                                              \
     }                                                                                                  \
-    TARGET static void hash_##L(const Prefix *prefix, const uint8_t *data, const uint64_t *places,     \
-                                uint64_t count, uint8_t *out) {                                        \
+    TARGET static void hash_##L(const Prefix *prefix, const Bodies *bodies, uint8_t *out) {            \
         static const uint8_t idle[BLOCK];                                                              \
         Lane lanes[L];                                                                                 \
         Words##L s[8];                                                                                 \
         const uint8_t *blocks[L];                                                                      \
-        uint64_t left[L] = {0}, begun = 0, busy = 0;                                                   \
+        uint64_t left[L] = {0}, begun = 0, busy = 0, count = bodies->count;                            \
         for (int lane = 0; lane < L; lane++)                                                           \
             lanes[lane].index = count;                                                                 \
         for (;;) {                                                                                     \
@@ -233,7 +246,7 @@ AVX512 static inline void words_of_16(Words16 w[16], const uint8_t *const blocks
                     }                                                                                  \
                 }                                                                                      \
                 if (!left[lane] && begun < count) {                                                    \
-                    begin(at, begun, prefix, data + places[begun], places[begun + 1] - places[begun]); \
+                    begin(at, begun, prefix, bodies);                                                  \
                     begun++, busy++;                                                                   \
                     for (int i = 0; i < 8; i++)                                                        \
                         s[i][lane] = START[i];                                                         \
@@ -262,6 +275,17 @@ int salus_sha256_lanes(void) {
     return __builtin_cpu_supports("avx2") ? 8 : 0;
 }
 
+static void hash(const uint8_t *prefix, uint64_t prefix_size, const Bodies *bodies, uint8_t *out) {
+    Prefix before = {.whole = prefix, .rest_size = prefix_size % BLOCK};
+    before.whole_size = prefix_size - before.rest_size;
+    if (before.rest_size)
+        memcpy(before.rest, prefix + before.whole_size, before.rest_size);
+    if (salus_sha256_lanes() == 16)
+        hash_16(&before, bodies, out);
+    else
+        hash_8(&before, bodies, out);
+}
+
 /* Write SHA-256(prefix || data[places[i]..places[i + 1]]) to out[32 i..] for each i below count.
    Return 0, or -1 with nothing done if the places go backwards or beyond the data. The number in the name
    changes with the arguments, so that hashing.py does without a library that was left by another version. */
@@ -270,13 +294,14 @@ int salus_sha256_many_2(const uint8_t *prefix, uint64_t prefix_size, const uint8
     for (uint64_t i = 0; i < count; i++)
         if (places[i] > places[i + 1] || places[i + 1] > data_size)
             return -1;
-    Prefix before = {.whole = prefix, .rest_size = prefix_size % BLOCK};
-    before.whole_size = prefix_size - before.rest_size;
-    if (before.rest_size)
-        memcpy(before.rest, prefix + before.whole_size, before.rest_size);
-    if (salus_sha256_lanes() == 16)
-        hash_16(&before, data, places, count, out);
-    else
-        hash_8(&before, data, places, count, out);
+    Bodies bodies = {.data = data, .places = places, .count = count};
+    hash(prefix, prefix_size, &bodies, out);
     return 0;
+}
+
+/* The same of messages that lie apart from each other: starts[i] is where one begins that has sizes[i] bytes. */
+void salus_sha256_apart_1(const uint8_t *prefix, uint64_t prefix_size, const uint8_t *const *starts,
+                          const uint64_t *sizes, uint64_t count, uint8_t *out) {
+    Bodies bodies = {.starts = starts, .sizes = sizes, .count = count};
+    hash(prefix, prefix_size, &bodies, out);
 }

@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from salus.ledger import hashing
-from salus.ledger.hashing import MESSAGES_MIN, hash_each, hash_pieces, load, split
+from salus.ledger.hashing import (
+    APART_BYTES_MIN,
+    MESSAGES_MIN,
+    hash_each,
+    hash_pieces,
+    load,
+    split,
+)
 from salus.ledger.merkle import EMPTY_ROOT, leaf_hash, levels_of, node_hash, root_of, root_of_joined
 
 NATIVE = Path(__file__).parents[3] / "libs/ledger/native"
@@ -28,17 +35,18 @@ def eight(tmp_path_factory):
     library = tmp_path_factory.mktemp("eight") / "eight.native"
     source = NATIVE / "sha256_lanes.c"
     subprocess.run([compiler, "-O1", "-DLANES_MAX=8", "-shared", "-fPIC", "-o", library, source], check=True)
-    many, lanes = load(str(library))
-    assert lanes == 8
-    return many
+    loaded = load(str(library))
+    assert loaded is not None
+    assert loaded.lanes == 8
+    return loaded
 
 
 @pytest.fixture(params=["compiled", "eight lanes", "hashlib"], autouse=True)
 def way(request, monkeypatch):
     if request.param == "hashlib":
-        monkeypatch.setattr(hashing, "_many", None)
+        monkeypatch.setattr(hashing, "_library", None)
     elif request.param == "eight lanes":
-        monkeypatch.setattr(hashing, "_many", request.getfixturevalue("eight"))
+        monkeypatch.setattr(hashing, "_library", request.getfixturevalue("eight"))
     elif hashing.lanes() == 1:
         pytest.skip(NEITHER)
 
@@ -61,6 +69,20 @@ def test_messages_of_every_kind_side_by_side_have_the_digests_that_each_has_alon
     messages = [bytes([n]) * (n * 37 % 301) for n in range(count)]
 
     assert hash_each(prefix, messages) == [sha256(prefix + message).digest() for message in messages]
+
+
+@pytest.mark.parametrize("count", [MESSAGES_MIN, 50])
+@pytest.mark.parametrize("size", [0, 1000, APART_BYTES_MIN - 2, APART_BYTES_MIN])
+def test_messages_joined_or_too_long_for_it_have_the_digests_that_each_has_alone(size, count):
+    messages = [b"%d" % n + b"x" * (size + n % 3) for n in range(count)]
+
+    assert hash_each(b"\x00", messages) == [sha256(b"\x00" + message).digest() for message in messages]
+
+
+def test_messages_of_which_few_are_very_long_have_the_digests_that_each_has_alone():
+    messages = [b"%d" % n + b"x" * (20 * APART_BYTES_MIN if n % 10 == 0 else 0) for n in range(100)]
+
+    assert hash_each(b"", messages) == [sha256(message).digest() for message in messages]
 
 
 def test_one_long_message_among_short_ones_disturbs_none_of_them():
@@ -106,38 +128,38 @@ def test_joined_leaves_that_are_no_whole_number_of_hashes_are_refused():
 
 
 def test_a_library_that_is_missing_is_done_without(tmp_path):
-    assert load(str(tmp_path / "none.so")) == (None, 1)
+    assert load(str(tmp_path / "none.so")) is None
 
 
 def test_a_file_that_is_no_library_is_done_without(tmp_path):
     file = tmp_path / "text.so"
     file.write_text("not a library")
 
-    assert load(str(file)) == (None, 1)
+    assert load(str(file)) is None
 
 
 def test_a_library_whose_digests_are_wrong_is_not_used(monkeypatch):
     """Whatever the processor: it is asked to hash what is known before it hashes anything else."""
     if not Path(hashing.LIBRARY).exists():
         pytest.skip("nothing was compiled")
-    assert load()[1] > 1
+    assert load() is not None
     monkeypatch.setattr(hashing, "sha256", lambda data: sha256(data + b"another function"))
 
-    assert load() == (None, 1)
+    assert load() is None
 
 
 def test_a_library_of_another_version_is_not_called(tmp_path):
     """Called with other arguments than its own it would read and write wherever these happen to point."""
     compiler = shutil.which("cc")
-    if compiler is None or hashing.lanes() == 1:
+    if compiler is None or load() is None:
         pytest.skip(NEITHER)
     source = NATIVE / "sha256_lanes.c"
-    name = f"-D{hashing.FUNCTION}=salus_sha256_many_1"
-    stale = tmp_path / "stale.native"
-    subprocess.run([compiler, "-shared", "-fPIC", name, "-o", stale, source], check=True)
-
-    assert stale.exists()
-    assert load(str(stale)) == (None, 1)
+    for function in hashing.FUNCTIONS:
+        stale = tmp_path / f"{function}.native"
+        name = f"-D{function}=salus_of_another_version"
+        subprocess.run([compiler, "-shared", "-fPIC", name, "-o", stale, source], check=True)
+        assert stale.exists()
+        assert load(str(stale)) is None
 
 
 def test_joined_digests_are_split_into_what_they_were():

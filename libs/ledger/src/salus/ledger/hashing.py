@@ -8,28 +8,29 @@ from __future__ import annotations
 
 import ctypes
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from hashlib import sha256
 from itertools import accumulate, pairwise
 
 LIBRARY = f"{__file__.rpartition('/')[0]}/compiled.native"
-# The number changes with the arguments: called with others it would end the process before it is compared.
-FUNCTION = "salus_sha256_many_2"
+# The numbers change with the arguments: called with others they would end the process, not be compared.
+FUNCTIONS = ("salus_sha256_many_2", "salus_sha256_apart_1")
 SIZE = 32
 # With fewer messages most lanes would be idle.
 MESSAGES_MIN = 16
+# From so many bytes a message on it is dearer to join them all than to point to each.
+APART_BYTES_MIN = 16 * 1024
 ASTRAY = "spans that go backwards or beyond the data"
-
-Many = Callable[[bytes, bytes, "array[int]"], bytes]
-"""(prefix, messages joined, where each begins and the last ends) -> the digests joined."""
 
 
 def hash_each(prefix: bytes, messages: Sequence[bytes]) -> list[bytes]:
     """Return SHA-256(prefix || message) of each message, in order."""
-    if _many is None or len(messages) < MESSAGES_MIN:
+    if _library is None or len(messages) < MESSAGES_MIN:
         return [sha256(prefix + message).digest() for message in messages]
     places = array("Q", accumulate(map(len, messages), initial=0))
-    return split(_many(prefix, b"".join(messages), places))
+    if places[-1] >= APART_BYTES_MIN * len(messages):
+        return split(_library.apart(prefix, messages))
+    return split(_library.many(prefix, b"".join(messages), places))
 
 
 def hash_spans(prefix: bytes, data: bytes, places: array[int]) -> bytes:
@@ -40,19 +41,19 @@ def hash_spans(prefix: bytes, data: bytes, places: array[int]) -> bytes:
     Raises:
         ValueError: the places are not within the data, one after the other.
     """
-    if _many is None or len(places) <= MESSAGES_MIN:
+    if _library is None or len(places) <= MESSAGES_MIN:
         if any(start > end for start, end in pairwise(places)) or places[-1] > len(data):
             raise ValueError(ASTRAY)
         return b"".join(sha256(prefix + data[start:end]).digest() for start, end in pairwise(places))
-    return _many(prefix, data, places)
+    return _library.many(prefix, data, places)
 
 
 def hash_pieces(prefix: bytes, data: bytes, size: int) -> bytes:
     """Return the joined SHA-256(prefix || piece) of the pieces of `size` bytes that the data consists of."""
     places = range(0, len(data) + 1, size)
-    if _many is None or len(places) <= MESSAGES_MIN:
+    if _library is None or len(places) <= MESSAGES_MIN:
         return b"".join(sha256(prefix + data[at : at + size]).digest() for at in places[:-1])
-    return _many(prefix, data, array("Q", places))
+    return _library.many(prefix, data, array("Q", places))
 
 
 def split(joined: bytes) -> list[bytes]:
@@ -62,44 +63,55 @@ def split(joined: bytes) -> list[bytes]:
 
 def lanes() -> int:
     """Return how many messages are hashed at once; 1 if hashlib does it."""
-    return _lanes
+    return _library.lanes if _library is not None else 1
 
 
-def load(path: str = LIBRARY) -> tuple[Many | None, int]:
-    """Return the library's function and its number of lanes; None and 1 if it is not there or not right."""
-    try:
+class Library:
+    """The compiled functions; they release the interpreter lock while they run."""
+
+    def __init__(self, path: str = LIBRARY) -> None:
+        """Raise OSError or AttributeError if the library is not there or not of this version."""
         library = ctypes.CDLL(path)
-        counted = int(library.salus_sha256_lanes())
-        run = library[FUNCTION]
-    except (OSError, AttributeError):
-        return None, 1
-    run.argtypes = [
-        ctypes.c_char_p,
-        ctypes.c_uint64,
-        ctypes.c_char_p,
-        ctypes.c_uint64,
-        ctypes.c_void_p,
-        ctypes.c_uint64,
-        ctypes.c_void_p,
-    ]
+        address, count = ctypes.c_void_p, ctypes.c_uint64
+        self.lanes = int(library.salus_sha256_lanes())
+        self._many, self._apart = (library[name] for name in FUNCTIONS)
+        self._many.argtypes = [ctypes.c_char_p, count, ctypes.c_char_p, count, address, count, address]
+        self._apart.argtypes = [ctypes.c_char_p, count, address, address, count, address]
 
-    def many(prefix: bytes, data: bytes, places: array[int]) -> bytes:
-        # ctypes releases the interpreter lock during the call.
+    def many(self, prefix: bytes, data: bytes, places: array[int]) -> bytes:
+        """Return the joined digests of spans; raises ValueError if they are not within the data."""
         count = len(places) - 1
         out = ctypes.create_string_buffer(SIZE * count)
-        if run(prefix, len(prefix), data, len(data), places.buffer_info()[0], count, out):
+        if self._many(prefix, len(prefix), data, len(data), places.buffer_info()[0], count, out):
             raise ValueError(ASTRAY)
         return out.raw
 
-    return (many, counted) if counted > 1 and _is_right(many) else (None, 1)
+    def apart(self, prefix: bytes, messages: Sequence[bytes]) -> bytes:
+        """Return the joined digests of messages where they lie."""
+        count = len(messages)
+        out = ctypes.create_string_buffer(SIZE * count)
+        starts = (ctypes.c_char_p * count)(*messages)
+        sizes = array("Q", map(len, messages))
+        self._apart(prefix, len(prefix), starts, sizes.buffer_info()[0], count, out)
+        return out.raw
 
 
-def _is_right(many: Many) -> bool:
+def load(path: str = LIBRARY) -> Library | None:
+    """Return the library; None if it is not there, not right, or of no use on this processor."""
+    try:
+        library = Library(path)
+    except (OSError, AttributeError):
+        return None
+    return library if library.lanes > 1 and _is_right(library) else None
+
+
+def _is_right(library: Library) -> bool:
     """Compare with hashlib: a library of another processor or version must not make a single hash."""
     messages = [bytes(range(256)) * 2] * 2 + [b"x" * size for size in range(130)]
     places = array("Q", accumulate(map(len, messages), initial=0))
     expected = b"".join(sha256(b"\x00" + message).digest() for message in messages)
-    return many(b"\x00", b"".join(messages), places) == expected
+    joined = library.many(b"\x00", b"".join(messages), places)
+    return joined == expected == library.apart(b"\x00", messages)
 
 
-_many, _lanes = load()
+_library = load()
