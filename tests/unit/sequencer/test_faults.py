@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from tests.unit.sequencer.world import CLINICAL, World, document
+from tests.unit.sequencer.world import CLINICAL, Judge, World, document
 
 from salus.objects.errors import AlreadyExistsError, StoreAwayError
 from salus.objects.memory import MemoryObjects
@@ -166,6 +166,7 @@ def sequencer_in(world: World, storm: Storm, who: str, clock: MemoryClock) -> Se
         identities=replace(identities, turn=lambda: storm.turn(who)),
         announcements=StormyAnnouncements(world.announcements.announced, storm, who),
         clock=clock,
+        offload=Judge(lambda _: storm.turn(who)),
     )
 
 

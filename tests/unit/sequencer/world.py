@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from hashlib import sha256
+from typing import TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -34,9 +35,10 @@ from salus.sequencer.adapters.memory import (
     inline,
 )
 from salus.sequencer.adapters.patience import Patience
-from salus.sequencer.domain import Partition
+from salus.sequencer.domain import Partition, draft_block
 from salus.sequencer.gathering import Limits
 from salus.sequencer.handlers import Sequencer, WindowSize, run
+from salus.sequencer.ports import Offload
 from salus.sequencer.restoring import Shard
 
 IDENTITY = ("salus.identity.events", 0)
@@ -46,6 +48,7 @@ PATIENT = "urn:uuid:00000000-0000-4000-8000-000000000001"
 FROM = datetime(2026, 1, 1, tzinfo=UTC)
 ROOT = LocalSigner.from_seed(b"R" * 32)
 HOSPITAL = LocalSigner.from_seed(b"H" * 32)
+_T = TypeVar("_T")
 NOTE_KEY = NoteSigner("test/shard/0", Ed25519PrivateKey.from_private_bytes(b"N" * 32))
 
 
@@ -81,6 +84,28 @@ def next_offsets_of(note: bytes) -> dict[Partition, int]:
 
 
 @dataclass
+class Judge:
+    """An `Offload` that judges for as long as `meanwhile` lasts, which is told how many blocks were before.
+
+    Whatever else is offloaded is done at once. Records are judged by a ring that must not grow meanwhile.
+    """
+
+    meanwhile: Callable[[int], Awaitable[None]]
+    judged: int = 0
+
+    async def __call__(self, work: Callable[[], _T]) -> _T:
+        if isinstance(work, partial) and work.func is draft_block:
+            await self._judging(work.keywords["ring"])
+        return work()
+
+    async def _judging(self, ring: KeyRing) -> None:
+        position = ring.position
+        await self.meanwhile(self.judged)
+        assert ring.position == position, "the ring grew while records were judged by it"
+        self.judged += 1
+
+
+@dataclass
 class World:
     """Topics, a store and the announcements; `sequencer()` gives one more sequencer on them."""
 
@@ -92,6 +117,7 @@ class World:
     window: WindowSize = field(default_factory=WindowSize)
     note_key: NoteSigner = NOTE_KEY
     seals: Shard | None = None
+    offload: Offload = inline
 
     @classmethod
     def with_hospital(cls, **choices: object) -> World:
@@ -117,7 +143,7 @@ class World:
             announcements=self.announcements,
             observer=SilentObserver(),
             clock=self.clock,
-            offload=inline,
+            offload=self.offload,
             limits=self.limits,
             window=self.window,
         )

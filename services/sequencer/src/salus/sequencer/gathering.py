@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from types import TracebackType
+from typing import Protocol, Self
 
 from salus.sequencer.domain import Batch, SourceRecord
 from salus.sequencer.ports import Clock, LogReader
 
 IDLE_POLL_MS = 200
+# A batch that is old enough goes on filling until it is asked for, which it learns so late, or with the next
+# record.
+UNWANTED_POLL_MS = 10
 
 
 class Stop(Protocol):
@@ -17,6 +23,13 @@ class Stop(Protocol):
 
     def is_set(self) -> bool:
         """Tell whether to stop."""
+
+
+class Stretch(Stop, Protocol):
+    """Says whether to go on gathering, and looks for reasons to end it when it may."""
+
+    async def look(self) -> None:
+        """Look for a reason to end, if it is time to; never while records are judged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,41 +42,80 @@ class Limits:
     in_flight_max: int = 2
 
 
-class Gatherer:
-    """Cuts the log into batches; what was read beyond one batch begins the next."""
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """A batch, and when its first record arrived on the clock's second hand."""
 
-    def __init__(self, reader: LogReader, clock: Clock, limits: Limits) -> None:
+    batch: Batch
+    began_ms: float
+
+
+class Gatherer:
+    """Cuts the log into batches; what was read beyond one batch begins the next.
+
+    The next batch is gathered while the caller works on the one before, and no more than that one. A batch
+    that is old enough is cut once it is asked for: nobody could use it before, so it fills up to the limits.
+
+    Use it as an async context manager. What is gathered at its end and was not asked for is dropped: whoever
+    goes on opens the log where the chain ends.
+    """
+
+    def __init__(self, reader: LogReader, clock: Clock, limits: Limits, stretch: Stretch) -> None:
         self.reader = reader
         self._clock = clock
         self._limits = limits
+        self._stretch = stretch
         self._carried: deque[SourceRecord] = deque()
-        # When the first record of the batch at hand arrived.
-        self.began_ms = 0.0
+        self._gathering: asyncio.Task[Gathered | None] | None = None
+        # While somebody waits for a batch nobody judges one.
+        self._wanted = False
 
-    async def next_batch(self, stop: Stop) -> Batch | None:
-        """Return the next batch; None once `stop` is set.
+    async def __aenter__(self) -> Self:
+        """Return itself; it begins when it is asked for the first batch."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop gathering; what went wrong with a batch that nobody asked for goes wrong again elsewhere."""
+        if self._gathering is not None:
+            self._gathering.cancel()
+            await asyncio.gather(self._gathering, return_exceptions=True)
+
+    async def next_batch(self) -> Gathered | None:
+        """Return the next batch, and begin with the one after it; None once the stretch ends.
 
         One record larger than the limit makes a batch by itself, so that every record gets into some block.
+
+        Raises:
+            LogRefusedError: the log does not have the position any more, or not yet.
         """
+        gathering = self._gathering or asyncio.create_task(self._gather())
+        self._gathering, self._wanted = None, True
+        try:
+            gathered = await gathering
+        finally:
+            self._wanted = False
+        if gathered is not None:
+            self._gathering = asyncio.create_task(self._gather())
+        return gathered
+
+    async def _gather(self) -> Gathered | None:
         taken: list[SourceRecord] = []
-        room = self._limits.bytes_max
-        while not stop.is_set():
+        room, began_ms = self._limits.bytes_max, 0.0
+        while not self._stretch.is_set():
+            if self._carried and not taken:
+                began_ms = self._clock.monotonic_ms()
             room, full = self._take(taken, room)
-            if full:
-                return await self._batch_of(taken)
-            waits_ms = IDLE_POLL_MS
-            if taken:
-                waits_ms = int(self.began_ms + self._limits.age_ms_max - self._clock.monotonic_ms())
-                if waits_ms <= 0:
-                    return await self._batch_of(taken)
+            waits_ms = self._waits_ms(began_ms) if taken else IDLE_POLL_MS
+            if full or waits_ms <= 0:
+                return Gathered(await self._batch_of(taken), began_ms)
             wanted = self._limits.records_max - len(taken)
-            self._carried.extend(await self.reader.poll(max_records=wanted, timeout_ms=waits_ms))
+            self._carried.extend(await self._poll(max_records=wanted, timeout_ms=waits_ms))
         return None
 
     def _take(self, taken: list[SourceRecord], room: int) -> tuple[int, bool]:
         """Move carried records into the batch; return the bytes left and whether it is full."""
-        if self._carried and not taken:
-            self.began_ms = self._clock.monotonic_ms()
         carried, records_max = self._carried, self._limits.records_max
         while carried:
             room -= len(carried[0].value or b"")
@@ -71,6 +123,19 @@ class Gatherer:
                 return room, True
             taken.append(carried.popleft())
         return room, len(taken) == records_max or room <= 0
+
+    def _waits_ms(self, began_ms: float) -> int:
+        """Return how long the batch may still wait for records; 0 or less if it is to be cut."""
+        rest_ms = int(began_ms + self._limits.age_ms_max - self._clock.monotonic_ms())
+        return rest_ms if self._wanted else max(rest_ms, UNWANTED_POLL_MS)
+
+    async def _poll(self, *, max_records: int, timeout_ms: int) -> Sequence[SourceRecord]:
+        """Return the next records; none if the stretch ends."""
+        if self._wanted:
+            await self._stretch.look()
+        if self._stretch.is_set():
+            return ()
+        return await self.reader.poll(max_records=max_records, timeout_ms=timeout_ms)
 
     async def _batch_of(self, taken: list[SourceRecord]) -> Batch:
         """Say how far the batch reaches; where records were carried over, its own last record says it."""

@@ -16,10 +16,10 @@ from salus.events.sharding import Epoch, Sharding
 from salus.ledger.block import Handover, Range
 from salus.ledger.merkle import EMPTY_ROOT
 from salus.sequencer.custody import Chains, Custody, Given
-from salus.sequencer.domain import Cursor, Draft, Partition, SourceRecord, block_time
+from salus.sequencer.domain import Cursor, Draft, Partition, block_time
 from salus.sequencer.errors import ArchiveDamagedError
 from salus.sequencer.gathering import Stop
-from salus.sequencer.ports import Archive, Clock, Identities, LogReader
+from salus.sequencer.ports import Archive, Clock, Identities
 from salus.sequencer.restoring import Chain, Shard
 
 LOOK_EVERY_MS = 250
@@ -145,27 +145,20 @@ def _begun(chain: Chain, sharding: Sharding, shard: int) -> dict[Partition, int]
 
 
 class Watch:
-    """Stop, identities and log of one stretch of sealing, which ends when a hand-over is due.
+    """Stop and identities of one stretch of sealing, which ends when a hand-over is due.
 
-    It looks between two polls of the log and whenever a block learns of identities, never beside them:
+    It looks whenever a block learns of identities, and while a block is waited for; never beside a judge:
     records are judged by a ring that must not grow meanwhile.
     """
 
-    def __init__(  # noqa: PLR0913, PLR0917  # what it stands in for, and what it looks with
-        self,
-        lookout: Lookout,
-        cursor: Cursor,
-        stop: Stop,
-        identities: Identities,
-        reader: LogReader,
-        clock: Clock,
+    def __init__(
+        self, lookout: Lookout, cursor: Cursor, stop: Stop, identities: Identities, clock: Clock
     ) -> None:
         self.due = False
         self._lookout = lookout
         self._cursor = cursor
         self._stop = stop
         self._identities = identities
-        self._reader = reader
         self._clock = clock
         self._look_at_ms = clock.monotonic_ms() + LOOK_EVERY_MS
 
@@ -173,37 +166,29 @@ class Watch:
         """Tell whether to stop, for good or to hand over."""
         return self._stop.is_set() or self.due
 
+    async def look(self) -> None:
+        """Look whether a hand-over is due, if it is time to."""
+        if self._is_time():
+            await self.catch_up()
+
     async def catch_up(self) -> KeyRing:
-        """Return the ring; an assignment that nobody has looked at yet ends the stretch."""
+        """Return the ring; an assignment that nobody has looked at yet ends the stretch, and so does a gift.
+
+        What others gave is looked for here too: while records come faster than they are judged, no block is
+        waited for.
+        """
         ring = await self._identities.catch_up()
         if self._lookout.is_news(ring):
             self.due = True
         elif not self._lookout.unsettled:
-            self._look_at_ms = self._clock.monotonic_ms() + LOOK_EVERY_MS
+            self._look_later()
+        elif self._is_time():
+            self.due = bool(await self._lookout.takes(self._cursor, ring))
+            self._look_later()
         return ring
 
-    async def poll(self, *, max_records: int, timeout_ms: int) -> Sequence[SourceRecord]:
-        """Return the next records; none if a hand-over is due."""
-        if self._clock.monotonic_ms() >= self._look_at_ms:
-            await self._look()
-        if self.due:
-            return ()
-        return await self._reader.poll(max_records=max_records, timeout_ms=timeout_ms)
+    def _is_time(self) -> bool:
+        return self._clock.monotonic_ms() >= self._look_at_ms
 
-    async def _look(self) -> None:
-        ring = await self.catch_up()
-        if not self.due and self._lookout.unsettled:
-            self.due = bool(await self._lookout.takes(self._cursor, ring))
+    def _look_later(self) -> None:
         self._look_at_ms = self._clock.monotonic_ms() + LOOK_EVERY_MS
-
-    async def positions(self) -> dict[Partition, int]:
-        """Return the next offset to be read of each partition."""
-        return await self._reader.positions()
-
-    async def beginnings(self) -> dict[Partition, int]:
-        """Return the first offset that the log still has of each partition."""
-        return await self._reader.beginnings()
-
-    async def ends(self) -> dict[Partition, int]:
-        """Return the offset after the last record of each partition."""
-        return await self._reader.ends()

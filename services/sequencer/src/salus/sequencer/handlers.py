@@ -18,7 +18,7 @@ from salus.ledger.note import Signers
 from salus.sequencer.domain import Cursor, Draft, Partition, SourceRecord, Tip, draft_block
 from salus.sequencer.duplicates import DuplicateWindow
 from salus.sequencer.errors import ArchiveDamagedError, ClockTurnedError, LogRefusedError, OvertakenError
-from salus.sequencer.gathering import Gatherer, Limits, Stop
+from salus.sequencer.gathering import Gatherer, Limits, Stop, Stretch
 from salus.sequencer.handing_over import LOOK_EVERY_MS, Lookout, Outlook, Watch
 from salus.sequencer.ports import (
     Announcement,
@@ -156,8 +156,8 @@ async def seal_stretch(sequencer: Sequencer, lookout: Lookout, chain: Chain, sto
     try:
         async with sequencer.log.open(chain.cursor.next) as reader:
             progress.reader = reader
-            watch = Watch(lookout, chain.cursor, stop, identities, reader, clock)
-            return await seal_blocks(replace(sequencer, identities=watch), watch, chain, watch)
+            watch = Watch(lookout, chain.cursor, stop, identities, clock)
+            return await seal_blocks(replace(sequencer, identities=watch), reader, chain, watch)
     finally:
         progress.reader = None
 
@@ -175,23 +175,24 @@ async def seal_handover(sequencer: Sequencer, draft: Draft, chain: Chain) -> Cha
     return Chain(tip, draft.cursor(), chain.window)
 
 
-async def seal_blocks(sequencer: Sequencer, reader: LogReader, chain: Chain, stop: Stop) -> Chain:
-    """Seal block after block until told to stop, and return the chain then.
+async def seal_blocks(sequencer: Sequencer, reader: LogReader, chain: Chain, stretch: Stretch) -> Chain:
+    """Seal block after block until the stretch ends, and return the chain then.
 
-    The next block is fetched and judged while those before it are being written. Headers are created
-    strictly one after the other: each waits for the one it names.
+    The next block is fetched while one is judged and those before it are being written. Blocks are judged one
+    after the other, for each adds to the window of duplicates, and headers are created strictly one after the
+    other: each waits for the one it names.
 
     Raises:
         OvertakenError: nothing in memory counts any more.
         HaltError: see `require_nothing_lost`.
     """
     await require_nothing_lost(reader, chain.cursor.next.items())
-    gatherer = Gatherer(reader, sequencer.clock, sequencer.limits)
+    gatherer = Gatherer(reader, sequencer.clock, sequencer.limits, stretch)
     cursor, tip = chain.cursor, _known(chain.tip)
     in_flight: deque[asyncio.Future[Tip | None]] = deque()
     try:
-        async with asyncio.TaskGroup() as group:
-            while drafted := await draft_next_block(sequencer, gatherer, cursor, chain.window, stop):
+        async with asyncio.TaskGroup() as group, gatherer:
+            while drafted := await draft_next_block(sequencer, gatherer, cursor, chain.window, stretch):
                 if len(in_flight) == sequencer.limits.in_flight_max:
                     await in_flight.popleft()
                 cursor = drafted.draft.cursor()
@@ -209,16 +210,16 @@ async def draft_next_block(
     """Fetch and judge the next block; None once `stop` is set. Nothing is written.
 
     The identity topic is read to its end after the last record was fetched: whoever published a key
-    before using it finds the key known.
+    before using it finds the key known. From then on until the block is judged nobody else reads it.
     """
     try:
-        batch = await gatherer.next_batch(stop)
+        gathered = await gatherer.next_batch()
     except LogRefusedError:
+        # What was gathered of this batch is not sealed: the log must have it still.
         await require_nothing_lost(gatherer.reader, cursor.next.items())
         raise
-    if batch is None:
+    if gathered is None:
         return None
-    began_ms, traces = gatherer.began_ms, traces_in(batch.records)
     with sequencer.observer.stage("identity"):
         ring = await sequencer.identities.catch_up()
     if stop.is_set():
@@ -227,9 +228,9 @@ async def draft_next_block(
     now = sequencer.clock.now()
     with sequencer.observer.stage("judge"):
         draft, columns = await sequencer.offload(
-            partial(draft_block, batch, cursor=cursor, ring=ring, window=window, now=now)
+            partial(draft_block, gathered.batch, cursor=cursor, ring=ring, window=window, now=now)
         )
-    return Drafted(draft, columns, began_ms, traces, now)
+    return Drafted(draft, columns, gathered.began_ms, traces_in(gathered.batch.records), now)
 
 
 async def seal_block(
