@@ -19,6 +19,7 @@ NATIVE = ROOT / "libs/ledger/native"
 TESTS = (
     "tests/unit/ledger/test_hashing.py",
     "tests/unit/ledger/test_signed_batches.py",
+    "tests/unit/archive/test_quick_json.py",
     "tests/unit/archive/test_quick_rows.py",
     "tests/unit/archive/test_quick_times.py",
     "tests/unit/archive/test_sound_body.py",
