@@ -8,7 +8,11 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
 
+from salus.anchoring.metrics import Metrics
+from salus.anchoring.runner import Runner
+from salus.devkit.waiting import until
 from salus.ledger.block import header_key
 
 
@@ -53,3 +57,54 @@ async def test_the_block_that_was_announced_is_all_that_is_read(
     assert await anchor.append({0: 0}) == 1
 
     assert sorted(asked) == [header_key(0, 0), header_key(1, 0)]
+
+
+async def test_nothing_more_is_looked_for_once_the_log_has_all_that_was_announced(
+    world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner = Runner(
+        world.anchor(), Metrics(CollectorRegistry()), poll_interval_s=600, checkpoint_interval_s=0
+    )
+    for chain in world.chains.values():
+        await chain.seal_samples(1)
+    running = asyncio.create_task(runner.run())
+    assert await until(lambda: runner.caught_up, deadline_s=30)
+    looks, get = 0, world.ledger.get
+
+    async def counting(key: str) -> bytes:
+        nonlocal looks
+        # Each look asks for the next block of the other shard, too.
+        looks += key == header_key(1, 1)
+        return bytes(await get(key))
+
+    monkeypatch.setattr(world.ledger, "get", counting)
+    runner.wake(shard=1, height=0)
+    for height in (1, 2, 3):
+        await world.chains[0].seal_samples(1)
+        runner.wake(shard=0, height=height)
+        await asyncio.wait_for(runner.wait_beyond(height + 1), timeout=30)
+        # Turns in which one more look would be taken.
+        for _ in range(100):
+            await asyncio.sleep(0)
+
+    assert looks == 3
+    running.cancel()
+    await asyncio.wait([running])
+
+
+async def test_what_nobody_announced_is_found_behind_what_somebody_did(world: Any) -> None:
+    runner = Runner(
+        world.anchor(), Metrics(CollectorRegistry()), poll_interval_s=600, checkpoint_interval_s=0
+    )
+    running = asyncio.create_task(runner.run())
+    assert await until(lambda: runner.caught_up, deadline_s=30)
+    for chain in world.chains.values():
+        await chain.seal_samples(1)
+        await chain.seal_samples(1)
+    runner.wake(shard=0, height=0)
+
+    # Of shard 1 nothing was heard, so one looks until nothing is found.
+    await asyncio.wait_for(runner.wait_beyond(3), timeout=30)
+
+    running.cancel()
+    await asyncio.wait([running])

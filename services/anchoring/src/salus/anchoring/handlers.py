@@ -154,6 +154,13 @@ class Anchor:
             return 0
         return len(blocks)
 
+    def has_all(self, announced: Mapping[int, int]) -> bool:
+        """Tell whether every shard was heard of, and the log ends with what was heard."""
+        if self.standing is None:
+            return False
+        head = self.standing.head
+        return all(head.next_height(shard) - 1 == announced.get(shard) for shard in self._shards)
+
     async def refresh(self) -> None:
         """Follow the head if another anchoring moved it."""
         if self.standing is None or not await self._bucket.head_is(self.standing.etag):
