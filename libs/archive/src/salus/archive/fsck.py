@@ -26,6 +26,7 @@ from salus.archive.check_assigned import check_assigned
 from salus.archive.check_blocks import BlockChecker, Checked, Span, Stretch
 from salus.archive.check_log import LogChecker, LogState
 from salus.archive.deep import IdentityEvent, Judge, identity_events
+from salus.archive.kept_memory import keep_freed_memory
 from salus.archive.report import Counts, Finding, OnProgress, Progress, Report, about_header
 from salus.archive.resuming import Memory
 from salus.archive.trust import Founder, Trust
@@ -367,6 +368,7 @@ _checker: BlockChecker | None = None
 
 def _begin(work: _Work, address: StoreAddress) -> None:
     """Open the store once in each worker process."""
+    keep_freed_memory()
     global _checker  # noqa: PLW0603  # a worker process has one checker for its whole life
     _checker = work.checker(address.open())
 

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from salus.archive.fsck import StoreAddress, fsck
+from salus.archive.kept_memory import keep_freed_memory
 from salus.archive.report import OnProgress, Report
 from salus.archive.report import Progress as Step
 from salus.archive.resuming import FileMemory, file_of, now, subject_of
@@ -58,6 +59,7 @@ def check(
     subject = subject_of(trust, *places, deep=deep)
     memory = FileMemory(file_of(subject), subject=subject, resume=resume, now=now())
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    keep_freed_memory()
     with ExitStack() as stack:
         progress = _bar(stack)
         try:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from salus.archive.fsck import StoreAddress, fsck
+from salus.archive.kept_memory import keep_freed_memory
 from salus.archive.report import Progress as Step
 from salus.archive.report import Report
 from salus.archive.trust import Trust
@@ -72,6 +73,7 @@ async def _run(platform: Platform, narrator: Narrator, workers: int, *, deep: bo
     def show(step: Step) -> None:
         narrator.update(f"checked {step.done} of {step.total} {step.stage}")
 
+    keep_freed_memory()  # as `salus ledger fsck` does
     began, cpu_s = time.perf_counter(), _cpu_s()
     report = await fsck(address, trust, workers=workers, deep=deep, on_progress=show)
     if not report.ok:
