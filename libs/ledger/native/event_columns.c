@@ -190,7 +190,8 @@ static const uint8_t *after_digits(const uint8_t *at, const uint8_t *end) {
     return at == from || at - from > DIGITS_MAX ? NULL : at;
 }
 
-/* A number without an exponent, of few digits: what is beyond the range of which type is not asked here. */
+/* A number of few digits: what is beyond the range of which type is not asked here. An exponent is left over,
+   and is nothing that may follow a value. */
 static const uint8_t *after_number(const uint8_t *at, const uint8_t *end) {
     if (*at == '-')
         at++;
@@ -200,7 +201,7 @@ static const uint8_t *after_number(const uint8_t *at, const uint8_t *end) {
         return NULL;
     if (at < end && *at == '.')
         at = after_digits(at + 1, end);
-    return !at || (at < end && (*at == 'e' || *at == 'E')) ? NULL : at;
+    return at;
 }
 
 static const uint8_t *after_word(const uint8_t *at, const uint8_t *end, const char *word) {
