@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from typing import Any
 
 import pyarrow as pa
@@ -29,8 +30,12 @@ def column(name: str, cells: list[Any]) -> pa.Array:
     ends = [4 * (len(cells) + 1), int.from_bytes(rest[0][4 * len(cells) :][:4], "little")]
     if len(rest) == 1:
         ends = [len(cells) * array.type.bit_width // 8]
-    tight = zip((valid, *rest), ((len(cells) + 7) // 8, *ends), strict=True)
-    buffers = [None if whole is None else pa.py_buffer(whole[:end]) for whole, end in tight]
+    sizes = zip((valid, *rest), ((len(cells) + 7) // 8, *ends), strict=True)
+    # Bytes of Python's have one more than they say.
+    buffers = [
+        None if whole is None else pa.py_buffer((ctypes.c_char * end).from_buffer_copy(whole))
+        for whole, end in sizes
+    ]
     return pa.Array.from_buffers(array.type, len(cells), buffers)
 
 

@@ -78,6 +78,17 @@ def test_no_place_in_a_string_is_left_out(quick: QuickRows, bad: bytes, after: i
         assert is_certain(quick, with_data(b'"' + b"x" * before + b'\\"' + b"x" * after + b'"'))
 
 
+@pytest.mark.parametrize(
+    "tail", [b"", b'"', b'"\\', b"\\", b"1", b"-", b"1.", b"tru", b"[", b"[1", b"{", b'{"a"', b'{"a":']
+)
+def test_a_piece_of_an_event_is_doubted_whatever_it_ends_with(quick: QuickRows, tail: bytes) -> None:
+    """Nothing lies beyond its last byte: with `make sanitized` a look there ends the run."""
+    whole = json_of({"data": '"\u00fc\u20ac\U0001f600"'} | MEMBERS)
+
+    for end in range(len(whole)):
+        assert not is_certain(quick, whole[:end] + tail)
+
+
 @pytest.mark.parametrize("escape", [r"\"", r"\\", r"\/", r"\b", r"\f", r"\n", r"\r", r"\t"])
 @pytest.mark.parametrize("at", range(4))
 def test_an_attribute_with_an_escape_is_not_what_its_bytes_are(
