@@ -19,6 +19,7 @@ from tests.unit.witness.world import LOG, ORIGIN, WITNESS, FailingMemory, Histor
 from salus.ledger.checkpoint import Checkpoint, open_checkpoint
 from salus.ledger.merkle import root_of
 from salus.objects.memory import Fault
+from salus.witness.adapters import sqlite
 from salus.witness.adapters.sqlite import SqliteMemory
 from salus.witness.domain import Cosigned, InconsistentError, OtherSizeError, RefusedError
 from salus.witness.handlers import Witness
@@ -187,6 +188,23 @@ async def test_a_memory_that_vanished_signs_nothing_and_is_not_made_anew(
     with pytest.raises(ForgetfulError):
         await memory.last(ORIGIN)
     assert not (tmp_path / "state.db").exists()
+
+
+async def test_what_could_not_be_committed_is_not_remembered_and_does_not_stand_in_the_way(
+    tmp_path: Path, open_memory: Callable[..., SqliteMemory], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "BUSY_S_MAX", 0.01)
+    memory = open_memory(create=True)
+    one = Witness({ORIGIN: [LOG.verifier]}, [WITNESS], memory, seconds=lambda: 1)
+    with closing(sqlite3.connect(tmp_path / "state.db", isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM cosigned").fetchall()
+        # It may begin and write beside a reader, but not commit.
+        with pytest.raises(ForgetfulError, match="locked"):
+            await one.add_checkpoint(History().request(0, 3))
+
+    assert await memory.last(ORIGIN) is None
+    assert await one.add_checkpoint(History().request(0, 3))
 
 
 async def test_the_file_that_has_the_name_counts_and_not_the_one_that_had_it(
