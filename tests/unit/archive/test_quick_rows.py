@@ -202,14 +202,14 @@ def test_leaves_are_hashed_as_they_are_one_by_one_also_from_the_middle_of_a_tabl
 def test_rows_are_told_apart_from_the_middle_of_a_table_and_rejected_ones_are_certain(
     quick: QuickRows,
 ) -> None:
-    rows = [*[(json_of(MEMBERS), CELLS)] * 11, (b"{}", CELLS), (None, (None,) * 5), (json_of(MEMBERS), CELLS)]
+    rows = [*[(json_of(MEMBERS), CELLS)] * 21, (b"{}", CELLS), (None, (None,) * 5), (json_of(MEMBERS), CELLS)]
     columns = {"value": column("value", [value for value, _ in rows])} | {
         name: column(name, [cells[at] for _, cells in rows]) for at, name in enumerate(FROM_VALUE)
     }
 
     for first in range(len(rows)):
         doubtful = quick.doubtful({name: cells.slice(first) for name, cells in columns.items()})
-        assert list(doubtful) == ([11 - first] if first <= 11 else [])
+        assert list(doubtful) == ([21 - first] if first <= 21 else [])
 
 
 def test_what_follows_a_value_is_no_part_of_it(quick: QuickRows) -> None:
