@@ -5,6 +5,7 @@ The one definition of the columns. The sequencer encodes bodies; receipts, fsck 
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -48,6 +49,17 @@ _COMPRESSION = {n: "NONE" if n in {"leaf_hash", "digest"} else "ZSTD" for n in S
 _LEVELS = {n: 1 for n, c in _COMPRESSION.items() if c == "ZSTD"}
 
 
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """The cells of a column that lacks none, joined.
+
+    `places` (type code Q) says where each begins and the last one ends.
+    """
+
+    data: bytes
+    places: array[int]
+
+
 @dataclass(slots=True)
 class BodyColumns:
     """The columns of a body in the making; the lists have one element a leaf, in leaf order.
@@ -55,7 +67,8 @@ class BodyColumns:
     An accepted row has everything but `digest`, which is the RFC 6962 leaf hash of its value. A rejected
     row has `digest` (32 zero bytes for a tombstone), no value and nothing decoded from the value.
     `signature` is the record's signature header as received, None when there was none. Texts may be given
-    encoded in UTF-8, and a time in microseconds since 1970 UTC.
+    encoded in UTF-8, and a time in microseconds since 1970 UTC; `joined_values` stand for `value` where all
+    rows have one.
     """
 
     topic: list[str] = field(default_factory=list)
@@ -71,6 +84,7 @@ class BodyColumns:
     digest: list[bytes | None] = field(default_factory=list)
     signature: list[bytes | None] = field(default_factory=list)
     value: list[bytes | None] = field(default_factory=list)
+    joined_values: Joined | None = field(default=None, kw_only=True)
 
 
 def encode_body(columns: BodyColumns) -> bytes:
@@ -80,7 +94,9 @@ def encode_body(columns: BodyColumns) -> bytes:
         ValueError: columns of different length, a missing required element or a hash that is not 32 bytes.
     """
     try:
-        table = pa.Table.from_arrays([_array(getattr(columns, f.name), f) for f in SCHEMA], schema=SCHEMA)
+        cells = {f.name: getattr(columns, f.name) for f in SCHEMA}
+        cells["value"] = columns.joined_values or columns.value
+        table = pa.Table.from_arrays([_array(cells[f.name], f) for f in SCHEMA], schema=SCHEMA)
         table.validate()
     except pa.ArrowException as error:
         raise ValueError(f"not the columns of a body: {error}") from error
@@ -144,17 +160,20 @@ def _open(data: bytes, *, verify_pages: bool = False) -> pq.ParquetFile:
     return file
 
 
-def _array(values: Sequence[Any], column: pa.Field) -> pa.Array:
+def _array(values: Sequence[Any] | Joined, column: pa.Field) -> pa.Array:
     """Return an Arrow array; required hashes are joined at once, which is ten times faster."""
+    if isinstance(values, Joined):
+        buffers = [None, pa.py_buffer(array("i", values.places)), pa.py_buffer(values.data)]
+        return pa.Array.from_buffers(column.type, len(values.places) - 1, buffers)
     if column.type == pa.binary(HASH_SIZE) and not column.nullable:
         joined = b"".join(values)
         if len(joined) != HASH_SIZE * len(values) or any(len(v) != HASH_SIZE for v in values):
             raise ValueError(f"{column.name} has a hash that is not {HASH_SIZE} bytes")
         return pa.Array.from_buffers(column.type, len(values), [None, pa.py_buffer(joined)])
-    array = pa.array(values, type=column.type)
-    if array.null_count and not column.nullable:
+    cells = pa.array(values, type=column.type)
+    if cells.null_count and not column.nullable:
         raise ValueError(f"{column.name} lacks an element")
-    return array
+    return cells
 
 
 def unreadable_parts(data: bytes) -> list[str]:

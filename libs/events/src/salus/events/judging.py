@@ -44,10 +44,14 @@ class Judged(msgspec.Struct, frozen=True, gc=False):
 class Judgement:
     """The verdicts on many records, column by column, one element a record.
 
-    `digests` are the RFC 6962 leaf hashes of the values, that of none for what is refused without one, and
-    `signatures` the headers as received. `attributes` counts where no record was `refused`, by its row.
+    `values` are joined, without those that are refused unread; `places` (type code Q) says where each begins
+    and the last one ends. `digests` are the RFC 6962 leaf hashes of the values, that of none for what is
+    refused unread, and `signatures` the headers as received. `attributes` counts where no record was
+    `refused`, by its row.
     """
 
+    values: bytes
+    places: array[int]
     digests: list[bytes]
     signatures: list[bytes | None]
     attributes: Attributes
@@ -108,12 +112,12 @@ def judge_batch(records: Sequence[RecordToJudge], *, ring: KeyRing, at: datetime
     It is faster because events and paths are read together, and a signature over many is verified once.
     """
     signatures = [record.header(SIGNATURE_HEADER) for record in records]
-    values = [_worth_reading(record.value) for record in records]
-    places = array("Q", accumulate(map(len, values), initial=0))
-    joined = b"".join(values)
-    digests = split(hash_spans(LEAF_PREFIX, joined, places))
+    cells = [_worth_reading(record.value) for record in records]
+    places = array("Q", accumulate(map(len, cells), initial=0))
+    values = b"".join(cells)
+    digests = split(hash_spans(LEAF_PREFIX, values, places))
     signers = _signers_of(signatures, digests, ring=ring, at=at)
-    judgement = Judgement(digests, signatures, attributes_of(joined, places), {})
+    judgement = Judgement(values, places, digests, signatures, attributes_of(values, places), {})
     for row in _doubtful(records, signers, judgement.attributes):
         try:
             judgement.accept(

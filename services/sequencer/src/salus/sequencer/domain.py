@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Protocol
 
-from salus.archive.body import BodyColumns
+from salus.archive.body import BodyColumns, Joined
 from salus.events.errors import Reason, RejectedError
 from salus.events.judging import Judgement, judge_batch
 from salus.events.keyring import KeyRing
@@ -230,22 +230,18 @@ def _columns(
         time=[*found.time],
         digest=[None] * len(records),
         signature=judgement.signatures,
-        value=[r.value for r in records],
     )
+    if refused:
+        columns.value = [None if row in refused else r.value for row, r in enumerate(records)]
+    else:
+        columns.joined_values = Joined(judgement.values, judgement.places)
     rejections = []
     digests = judgement.digests
     for row, error in refused.items():
         rejection = _rejection(records[row], error)
         rejections.append(rejection)
         columns.status[row] = REJECTED_PREFIX + rejection.reason
-        for column in (
-            columns.id,
-            columns.source,
-            columns.type,
-            columns.subject,
-            columns.time,
-            columns.value,
-        ):
+        for column in (columns.id, columns.source, columns.type, columns.subject, columns.time):
             column[row] = None
         columns.digest[row] = digests[row] = rejection.digest
         columns.signature[row] = _well_formed(columns.signature[row])
