@@ -254,9 +254,10 @@ def _with_duplicates(judgement: Judgement, window: DuplicateWindow) -> dict[int,
     """Return who is refused, by row, in the rows' order: also whose source and id were accepted before."""
     duplicate = RejectedError(Reason.DUPLICATE, "source and id were accepted before")
     refused, found = judgement.refused, judgement.attributes
-    accepted = [row for row in range(len(found.id)) if row not in refused]
-    pairs = fingerprints((found.source[row], found.id[row]) for row in accepted)
-    refused |= {row: duplicate for row, pair in zip(accepted, pairs, strict=True) if not window.admit(pair)}
+    pairs = fingerprints(zip(found.source, found.id, strict=True))
+    accepted = [row for row in range(len(pairs)) if row not in refused]
+    admitted = window.admit([pairs[row] for row in accepted])
+    refused |= {row: duplicate for row, fresh in zip(accepted, admitted, strict=True) if not fresh}
     window.end_block()
     return dict(sorted(refused.items()))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from salus.ledger.hashing import hash_each
 
@@ -42,8 +42,19 @@ class DuplicateWindow:
     def __contains__(self, pair: bytes) -> bool:
         return pair in self._known
 
-    def admit(self, pair: bytes) -> bool:
-        """Remember the pair of an accepted leaf, forgetting the oldest; False if it is a duplicate."""
+    def admit(self, pairs: Sequence[bytes]) -> list[bool]:
+        """Remember pairs of accepted leaves, forgetting the oldest; False for each that is a duplicate."""
+        fresh = set(pairs)
+        if len(fresh) < len(pairs) or not self._known.isdisjoint(fresh):
+            return [self._admit(pair) for pair in pairs]
+        self._known |= fresh
+        self._order.extend(pairs)
+        self._counts[-1] += len(pairs)
+        for _ in range(len(self._order) - self.size):
+            self._forget_oldest()
+        return [True] * len(pairs)
+
+    def _admit(self, pair: bytes) -> bool:
         if pair in self._known:
             return False
         if len(self._order) == self.size:

@@ -122,8 +122,7 @@ async def restore_window(
                 missing -= len(pairs)
         tip = await _before(archive, shard, run[-1])
     for pairs in reversed(blocks):
-        for pair in pairs:
-            window.admit(pair)
+        window.admit(pairs)
         window.end_block()
     return window
 
