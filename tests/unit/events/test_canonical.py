@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from array import array
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -144,7 +145,8 @@ def require_same(value: bytes, found: Attributes, row: int = 0) -> None:
 
 
 def is_plain(value: bytes) -> bool:
-    return value.isascii() and b"\\" not in value and b"\x7f" not in value
+    many_digits = re.search(rb"[:,\[][0-9]{16}", value)
+    return value.isascii() and b"\\" not in value and b"\x7f" not in value and not many_digits
 
 
 def edited(value: bytes, edit: Edit) -> bytes:
