@@ -34,9 +34,10 @@ from tests.unit.events.samples import (
     verdict,
 )
 
-from salus.events import canonical, judging
+from salus.events import canonical
 from salus.events.catalogue import Owner, PolicySetAdopted, RoleGranted, TopicsRestored, type_of
 from salus.events.did import LocalSigner
+from salus.events.ed25519 import verifies
 from salus.events.envelope import VALUE_BYTES_MAX
 from salus.events.errors import Reason, RejectedError
 from salus.events.judging import Judged, judge_batch
@@ -287,9 +288,9 @@ def test_a_batch_is_judged_as_its_records_are_one_by_one(way: str, rows: list[Ro
 
 def test_a_signed_batch_costs_one_verification_in_however_many_parts_it_comes() -> None:
     rows = rows_of([encoded(document(i), number=i) for i in range(64)])
-    judging._verifies.cache_clear()
+    verifies.cache_clear()
     whole = judge_batch(rows, ring=RING, at=NOON)
     part = judge_batch(rows[10:50], ring=RING, at=NOON)
 
-    assert judging._verifies.cache_info().misses == 1
+    assert verifies.cache_info().misses == 1
     assert whole.refused == part.refused == {}

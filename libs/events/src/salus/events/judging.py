@@ -10,15 +10,13 @@ from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from itertools import accumulate
 from typing import Protocol
 
 import msgspec
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from salus.events.canonical import Attributes, attributes_of
+from salus.events.ed25519 import verifies
 from salus.events.envelope import VALUE_BYTES_MAX, Envelope, Event, decode_event
 from salus.events.errors import Reason, RejectedError
 from salus.events.keyring import KeyRing, Party
@@ -195,7 +193,7 @@ def verify_signature(
     parsed = parse_signature(signature)
     key = ring.key_for(parsed.verification_method, at=at)
     text = signed_text(size=parsed.size, root=parsed.root_over(digest))
-    if not _verifies(key.key.public_bytes_raw(), parsed.signature, text):
+    if not verifies(key.key.public_bytes_raw(), parsed.signature, text):
         raise RejectedError(Reason.BAD_SIGNATURE)
     return ring.parties[key.did]
 
@@ -229,17 +227,6 @@ def _require_fitting(entry: EventType, signer: Party, *, source: str, topic: str
     require_owner(entry, signer)
 
 
-# The events of one signed batch come in several partitions, and so in several blocks; what was found of its
-# signature stays true. 8,192 batches of 64 are the last half a million events, in about 3 MB.
-@lru_cache(maxsize=8192)
-def _verifies(public_key: bytes, signature: bytes, text: bytes) -> bool:
-    try:
-        Ed25519PublicKey.from_public_bytes(public_key).verify(signature, text)
-    except InvalidSignature:
-        return False
-    return True
-
-
 def _signers_of(
     signatures: Sequence[bytes | None], digests: Sequence[bytes], *, ring: KeyRing, at: datetime
 ) -> list[Party | None]:
@@ -258,5 +245,5 @@ def _signer_of(key: bytes, ring: KeyRing, at: datetime) -> Party | None:
     except RejectedError:
         return None
     text = signed_text(size=batch.size, root=batch.root)
-    valid = _verifies(known.key.public_bytes_raw(), batch.signature, text)
+    valid = verifies(known.key.public_bytes_raw(), batch.signature, text)
     return ring.parties[known.did] if valid else None

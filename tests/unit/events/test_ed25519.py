@@ -1,0 +1,94 @@
+"""Signatures of events are valid exactly if OpenSSL says so, though it is rarely asked."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from hypothesis import given
+from hypothesis import strategies as st
+from nacl.bindings import crypto_sign_open
+from nacl.exceptions import BadSignatureError
+
+from salus.events.did import LocalSigner
+from salus.events.ed25519 import verifies
+
+DATA = Path(__file__).parents[2] / "data" / "crypto"
+SIGNER = LocalSigner.from_seed(b"seed" * 8)
+KEY = SIGNER.public_key.public_bytes_raw()
+# Encodings of points of small order, and of none ("Taming the many EdDSAs", Chalkias and others, 2020).
+POINTS = [
+    bytes([1, *bytes(31)]),
+    bytes(32),
+    bytes([*bytes(31), 0x80]),
+    bytes.fromhex("ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f"),
+    bytes.fromhex("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a"),
+    bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"),
+    bytes.fromhex("edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f"),
+    bytes.fromhex("eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f"),
+    b"\xff" * 32,
+]
+
+
+def openssl_says(key: bytes, signature: bytes, text: bytes) -> bool:
+    try:
+        Ed25519PublicKey.from_public_bytes(key).verify(signature, text)
+    except InvalidSignature:
+        return False
+    return True
+
+
+def test_wycheproof_signatures_are_judged_as_its_authors_say() -> None:
+    groups = json.loads((DATA / "ed25519_test.json").read_bytes())["testGroups"]
+    judged = [
+        (
+            verifies(
+                bytes.fromhex(group["publicKey"]["pk"]), *map(bytes.fromhex, (test["sig"], test["msg"]))
+            ),
+            test,
+        )
+        for group in groups
+        for test in group["tests"]
+    ]
+
+    assert len(judged) == 151
+    assert [test["tcId"] for said, test in judged if said is not (test["result"] == "valid")] == []
+
+
+def test_the_authors_signatures_are_valid() -> None:
+    lines = gzip.decompress((DATA / "ed25519" / "sign.input.gz").read_bytes()).decode().splitlines()
+    parts = [[bytes.fromhex(part) for part in line.split(":")[:4]] for line in lines]
+
+    assert len(parts) == 1024
+    assert all(verifies(public, signed[:64], text) for _, public, text, signed in parts)
+
+
+@given(st.binary(max_size=80), st.integers(0, 63), st.integers(0, 255))
+def test_a_signature_with_a_changed_byte_is_judged_as_by_openssl(text: bytes, at: int, byte: int) -> None:
+    signature = SIGNER.sign(text)
+    changed = signature[:at] + bytes([byte]) + signature[at + 1 :]
+
+    assert verifies(KEY, changed, text) is openssl_says(KEY, changed, text)
+    assert verifies(KEY, changed, text) is (changed == signature)
+
+
+@pytest.mark.parametrize("key", POINTS)
+@pytest.mark.parametrize("half", POINTS)
+def test_points_of_small_order_are_judged_as_by_openssl(key: bytes, half: bytes) -> None:
+    for number in range(16):
+        text, signature = b"%d" % number, half + bytes(32)
+        assert verifies(key, signature, text) is openssl_says(key, signature, text)
+
+
+def test_openssl_takes_what_libsodium_refuses() -> None:
+    """So that the tests above see who has the last word."""
+    key, signature = POINTS[0], POINTS[0] + bytes(32)
+
+    with pytest.raises(BadSignatureError):
+        crypto_sign_open(signature + b"text", key)
+    assert openssl_says(key, signature, b"text")
+    assert verifies(key, signature, b"text")
