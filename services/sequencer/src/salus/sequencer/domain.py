@@ -12,6 +12,7 @@ from itertools import groupby
 from typing import Protocol
 
 from salus.archive.body import BodyColumns, Joined
+from salus.archive.leaves import leaf_hashes_of
 from salus.events.errors import Reason, RejectedError
 from salus.events.judging import Judgement, judge_batch
 from salus.events.keyring import KeyRing
@@ -24,7 +25,6 @@ from salus.ledger.block import (
     Handover,
     Header,
     Range,
-    leaf_hashes,
     whole_milliseconds,
 )
 from salus.ledger.merkle import leaf_hash, root_of
@@ -245,8 +245,7 @@ def _columns(
             column[row] = None
         columns.digest[row] = digests[row] = rejection.digest
         columns.signature[row] = _well_formed(columns.signature[row])
-    place = columns.topic, columns.partition, columns.offset
-    columns.leaf_hash = leaf_hashes(zip(*place, columns.status, digests, columns.signature, strict=True))
+    columns.leaf_hash = leaf_hashes_of(columns, digests)
     return columns, rejections
 
 
