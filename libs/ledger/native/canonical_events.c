@@ -52,8 +52,11 @@ static const uint8_t *after_literal(const uint8_t *at, const Event *event, const
 
 static const uint8_t *after_run(const uint8_t *at, const Event *event, const Program *program, const Step *step) {
     const uint8_t *from = at;
-    const uint16_t class = (uint16_t)(1u << step->a);
-    while (at < event->end && program->classes[*at] & class)
+    const uint16_t class = (uint16_t)(1u << step->a), *of = program->classes;
+    while (event->end - at >= 8 &&
+           of[at[0]] & of[at[1]] & of[at[2]] & of[at[3]] & of[at[4]] & of[at[5]] & of[at[6]] & of[at[7]] & class)
+        at += 8;
+    while (at < event->end && of[*at] & class)
         at++;
     uint64_t length = (uint64_t)(at - from);
     return length >= step->b && length <= step->c ? at : NULL;
