@@ -64,14 +64,14 @@ static const uint8_t *after_run(const uint8_t *at, const Event *event, const Pro
 
 static const uint8_t *after_time(const uint8_t *at, Event *event, int is_events) {
     const uint8_t *text = at + 1;
-    int64_t time, year;
+    int64_t time;
     if (at == event->end || *at != '"')
         return NULL;
     const uint8_t *quote = memchr(text, '"', (uint64_t)(event->end - text));
     if (!quote || !read_time(text, (uint64_t)(quote - text), &time))
         return NULL;
     if (is_events) {
-        year = (text[0] - '0') * 1000 + (text[1] - '0') * 100 + (text[2] - '0') * 10 + text[3] - '0';
+        int64_t year = digits(text, 4);
         if (year < 1900 || year > 9998)
             return NULL;
         event->time = time;

@@ -159,7 +159,7 @@ def _open(data: bytes, *, verify_pages: bool = False) -> pq.ParquetFile:
 
 
 def column_of(columns: BodyColumns, name: str) -> pa.Array:
-    """Return one of the columns as an Arrow array; required hashes are joined at once, ten times faster.
+    """Return one of the columns as an Arrow array.
 
     Raises:
         ValueError: a missing required element or a hash that is not 32 bytes.
@@ -172,14 +172,23 @@ def column_of(columns: BodyColumns, name: str) -> pa.Array:
         return pa.Array.from_buffers(column.type, len(joined.places) - 1, buffers)
     values: Sequence[Any] = getattr(columns, name)
     if column.type == pa.binary(HASH_SIZE) and not column.nullable:
-        hashes = b"".join(values)
-        if len(hashes) != HASH_SIZE * len(values) or any(len(v) != HASH_SIZE for v in values):
-            raise ValueError(f"{name} has a hash that is not {HASH_SIZE} bytes")
-        return pa.Array.from_buffers(column.type, len(values), [None, pa.py_buffer(hashes)])
+        return hashes_of_rows(values, name)
     cells = pa.array(values, type=column.type)
     if cells.null_count and not column.nullable:
         raise ValueError(f"{name} lacks an element")
     return cells
+
+
+def hashes_of_rows(hashes: Sequence[bytes], name: str) -> pa.Array:
+    """Return a hash for each row as an Arrow array; they are joined at once, which is ten times faster.
+
+    Raises:
+        ValueError: one of them is not 32 bytes; `name` says of which column.
+    """
+    joined = b"".join(hashes)
+    if len(joined) != HASH_SIZE * len(hashes) or any(len(each) != HASH_SIZE for each in hashes):
+        raise ValueError(f"{name} has a hash that is not {HASH_SIZE} bytes")
+    return pa.Array.from_buffers(pa.binary(HASH_SIZE), len(hashes), [None, pa.py_buffer(joined)])
 
 
 def unreadable_parts(data: bytes) -> list[str]:

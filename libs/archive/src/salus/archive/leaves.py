@@ -6,11 +6,10 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from salus.archive.body import BodyColumns, column_of
+from salus.archive.body import BodyColumns, column_of, hashes_of_rows
 from salus.archive.quick_rows import load
 from salus.ledger.block import leaf_hashes
 from salus.ledger.hashing import split
-from salus.ledger.merkle import HASH_SIZE
 
 _quick = load()
 
@@ -25,9 +24,7 @@ def leaf_hashes_of(columns: BodyColumns, digests: Sequence[bytes]) -> list[bytes
         name: column_of(columns, name) for name in ("topic", "partition", "offset", "status", "signature")
     }
     cells["value"] = pa.nulls(len(digests), pa.binary())
-    cells["digest"] = pa.FixedSizeBinaryArray.from_buffers(
-        pa.binary(HASH_SIZE), len(digests), [None, pa.py_buffer(b"".join(digests))]
-    )
+    cells["digest"] = hashes_of_rows(digests, "digest")
     if {len(cell) for cell in cells.values()} != {len(digests)}:
         raise ValueError("columns of different length")
     return split(_quick.leaf_hashes(cells))

@@ -7,7 +7,7 @@ looked at by compiled code (`salus.archive.quick_rows`); without it leaves by Ar
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
@@ -17,13 +17,13 @@ import pyarrow.compute as pc
 from salus.archive.body import ACCEPTED
 from salus.archive.columns import list_of, spans_of
 from salus.archive.quick_rows import load
+from salus.events.fields import microseconds
 from salus.ledger.block import LEAF_ORIGIN, Header
 from salus.ledger.hashing import hash_spans
 from salus.ledger.leaf_grammar import is_status
 from salus.ledger.merkle import HASH_SIZE, LEAF_PREFIX, root_of_joined
 
 FROM_VALUE = ("id", "source", "type", "subject", "time")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DIGEST = pa.binary(HASH_SIZE)
 
 
@@ -39,12 +39,6 @@ class Attributes(msgspec.Struct, frozen=True, gc=False):
 
 _ATTRIBUTES = msgspec.json.Decoder(Attributes)
 _quick = load()
-
-
-def microseconds(time: datetime) -> int:
-    """Return a time as a body states it, in whole microseconds since 1970 UTC."""
-    since = time - _EPOCH
-    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
 def is_sound(header: Header, batches: Iterable[pa.RecordBatch]) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Annotated, Any
 
@@ -75,6 +75,15 @@ def may_hold_control_characters(value: bytes) -> bool:
         or value.find(b"\x7f") >= 0
         or (not value.isascii() and value.find(b"\xc2") >= 0)
     )
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def microseconds(time: datetime) -> int:
+    """Return an event's time as a body states it, in whole microseconds since 1970 UTC."""
+    since = time - _EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
 # Reading the annotations of a class takes half a millisecond, and they do not change.

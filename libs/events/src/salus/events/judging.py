@@ -9,7 +9,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from itertools import accumulate
 from typing import Protocol
 
@@ -19,15 +19,13 @@ from salus.events.canonical import Attributes, attributes_of
 from salus.events.ed25519 import verifies
 from salus.events.envelope import VALUE_BYTES_MAX, Envelope, Event, decode_event
 from salus.events.errors import Reason, RejectedError
+from salus.events.fields import microseconds
 from salus.events.keyring import KeyRing, Party
 from salus.events.registry import EventType, Owner
 from salus.events.signature import SIGNATURE_HEADER, parse_signature, signed_text
 from salus.ledger.hashing import hash_spans, split
 from salus.ledger.merkle import LEAF_PREFIX, leaf_hash
 from salus.ledger.signed_batches import batch_keys, batch_of
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 
 class Judged(msgspec.Struct, frozen=True, gc=False):
@@ -62,7 +60,7 @@ class Judgement:
         found.id[row] = envelope.id.encode()
         found.source[row] = envelope.source.encode()
         found.subject[row] = envelope.subject.encode()
-        found.time[row] = (envelope.time - _EPOCH) // _MICROSECOND
+        found.time[row] = microseconds(envelope.time)
 
 
 class RecordToJudge(Protocol):
