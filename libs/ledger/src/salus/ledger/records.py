@@ -1,0 +1,241 @@
+"""Records of a log as columns: spans into the bytes as they came, and no object for each.
+
+`native/records.c` puts the cells of a column together; without it Python does the same, cell by cell.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from itertools import accumulate
+from typing import NamedTuple, Protocol
+
+from salus.ledger.hashing import ASTRAY, LIBRARY
+
+# The numbers change with the arguments, as in `hashing`.
+FUNCTIONS = ("salus_place_cells_1", "salus_copy_cells_1")
+SIGNATURE_HEADER = "salus-signature"
+TRACE_HEADER = "traceparent"
+"""W3C Trace Context, as the client library sends it."""
+HEADERS = (SIGNATURE_HEADER, TRACE_HEADER)
+NONE = -1
+UNBOUNDED = (1 << 63) - 1
+
+
+class Part(IntEnum):
+    """Which part of a record a span is of."""
+
+    KEY = 0
+    VALUE = 1
+    SIGNATURE = 2
+    TRACE = 3
+
+
+STRIDE = 2 * len(Part)
+"""How many numbers the spans of a record are."""
+
+
+class Found(Protocol):
+    """A record by itself."""
+
+    @property
+    def offset(self) -> int: ...  # noqa: D102  # plain data
+    @property
+    def key(self) -> bytes | None: ...  # noqa: D102
+    @property
+    def value(self) -> bytes | None: ...  # noqa: D102
+    def header(self, name: str) -> bytes | None:
+        """Return the last header of that name."""
+
+
+class Row(NamedTuple):
+    """One of `Records`, by itself."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    signature: bytes | None
+    trace: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """The cells of a column, joined.
+
+    `places` (type code Q) says where each begins and the last one ends. `valid` has a bit for each, from the
+    lowest of the first byte on as in Apache Arrow, which is not set where there is none; None: all are there.
+    """
+
+    data: bytes
+    places: array[int]
+    valid: bytes | None = None
+
+    def __len__(self) -> int:
+        return len(self.places) - 1
+
+    def __getitem__(self, row: int) -> bytes | None:
+        """Return the cell of a row, which is not counted from the end; None if there is none."""
+        if self.valid is not None and not self.valid[row >> 3] >> (row & 7) & 1:
+            return None
+        return self.data[self.places[row] : self.places[row + 1]]
+
+    def __iter__(self) -> Iterator[bytes | None]:
+        return (self[row] for row in range(len(self)))
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """Records of one partition, in the order of their offsets.
+
+    `offsets` (type code q) ascend. `spans` (type code q) are `STRIDE` numbers for each record: where each
+    `Part` of it begins and ends in `data`, or twice `NONE` where it has none.
+    """
+
+    topic: str
+    partition: int
+    offsets: array[int]
+    data: bytes
+    spans: array[int]
+
+    @classmethod
+    def of(cls, topic: str, partition: int, records: Iterable[Found]) -> Records:
+        """Return records that were read one by one."""
+        offsets, spans, parts, size = array("q"), array("q"), [], 0
+        for record in records:
+            offsets.append(record.offset)
+            for part in (record.key, record.value, *map(record.header, HEADERS)):
+                spans.extend((NONE, NONE) if part is None else (size, size + len(part)))
+                if part is not None:
+                    parts.append(part)
+                    size += len(part)
+        return cls(topic, partition, offsets, b"".join(parts), spans)
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    def __getitem__(self, row: int) -> Row:
+        """Return one record, which is not counted from the end."""
+        spans = self.spans[row * STRIDE : (row + 1) * STRIDE]
+        parts = [
+            None if start == NONE else self.data[start:end]
+            for start, end in zip(spans[::2], spans[1::2], strict=True)
+        ]
+        return Row(self.topic, self.partition, self.offsets[row], *parts)
+
+    def __iter__(self) -> Iterator[Row]:
+        return (self[row] for row in range(len(self)))
+
+    def between(self, first: int, end: int) -> Records:
+        """Return the rows from `first` on and before `end`."""
+        spans = self.spans[first * STRIDE : end * STRIDE]
+        return Records(self.topic, self.partition, self.offsets[first:end], self.data, spans)
+
+    def since(self, offset: int) -> Records:
+        """Return those from this offset on."""
+        first = bisect_left(self.offsets, offset)
+        return self if first == 0 else self.between(first, len(self))
+
+    def value_bytes(self) -> int:
+        """Return how many bytes their values have."""
+        at = 2 * Part.VALUE
+        return sum(self.spans[at + 1 :: STRIDE]) - sum(self.spans[at::STRIDE])
+
+
+class _Source(ctypes.Structure):
+    _fields_ = (
+        ("data", ctypes.c_char_p),
+        ("size", ctypes.c_uint64),
+        ("spans", ctypes.c_void_p),
+        ("rows", ctypes.c_uint64),
+    )
+
+
+Spans = tuple[bytes, "array[int]"]
+"""Bytes, and the spans of cells in them (type code q or Q), some numbers for each row."""
+
+
+def gather(sources: Sequence[Spans], part: int, *, stride: int = STRIDE, size_max: int = UNBOUNDED) -> Cells:
+    """Return one part of the rows of all sources as a column; what has more than `size_max` bytes is empty.
+
+    Raises:
+        ValueError: spans that go backwards or beyond their bytes.
+    """
+    if _library is None:
+        return cells_of(_parts(sources, part, stride, size_max))
+    return _library.gather(sources, part, stride, size_max)
+
+
+def cells_of(parts: Iterable[bytes | None]) -> Cells:
+    """Return cells as a column."""
+    cells = list(parts)
+    places = array("Q", accumulate((len(cell or b"") for cell in cells), initial=0))
+    valid = bytearray((len(cells) + 7) // 8)
+    for row, cell in enumerate(cells):
+        valid[row >> 3] |= (cell is not None) << (row & 7)
+    return Cells(b"".join(cell or b"" for cell in cells), places, bytes(valid) if None in cells else None)
+
+
+def _parts(sources: Sequence[Spans], part: int, stride: int, size_max: int) -> Iterator[bytes | None]:
+    for data, spans in sources:
+        pairs = zip(spans[2 * part :: stride], spans[2 * part + 1 :: stride], strict=True)
+        for start, end in pairs:
+            if start < 0:
+                yield None
+            elif not start <= end <= len(data):
+                raise ValueError(ASTRAY)
+            else:
+                yield data[start:end] if end - start <= size_max else b""
+
+
+class Library:
+    """The compiled functions; they release the interpreter lock while they run."""
+
+    def __init__(self, path: str = LIBRARY) -> None:
+        """Raise OSError or AttributeError if the library is not there or not of this version."""
+        library = ctypes.CDLL(path)
+        address, count = ctypes.c_void_p, ctypes.c_uint64
+        self._place, self._copy = (library[name] for name in FUNCTIONS)
+        self._place.argtypes = [address, count, count, count, address, address]
+        self._place.restype = ctypes.c_int64
+        self._copy.argtypes = [address, count, count, address, ctypes.c_char_p]
+
+    def gather(self, sources: Sequence[Spans], part: int, stride: int, size_max: int) -> Cells:
+        """Return what `gather` does."""
+        rows = [len(spans) // stride for _, spans in sources]
+        held = (_Source * len(sources))(
+            *(
+                _Source(data, len(data), spans.buffer_info()[0] + 2 * part * spans.itemsize, count)
+                for (data, spans), count in zip(sources, rows, strict=True)
+            )
+        )
+        places, valid = array("Q", bytes(8 * (sum(rows) + 1))), array("B", bytes((sum(rows) + 7) // 8))
+        where = held, len(sources), stride
+        missing = self._place(*where, size_max, places.buffer_info()[0], valid.buffer_info()[0])
+        if missing < 0:
+            raise ValueError(ASTRAY)
+        data = _unwritten(None, places[-1])
+        self._copy(*where, places.buffer_info()[0], data)
+        return Cells(data, places, valid.tobytes() if missing else None)
+
+
+_unwritten = ctypes.pythonapi.PyBytes_FromStringAndSize
+"""Bytes that nobody has written yet: (None, size); the interpreter's documented way to fill them once."""
+_unwritten.restype = ctypes.py_object
+_unwritten.argtypes = [ctypes.c_void_p, ctypes.c_ssize_t]
+
+
+def load(path: str = LIBRARY) -> Library | None:
+    """Return the library; None if it is not there."""
+    try:
+        return Library(path)
+    except (OSError, AttributeError):
+        return None
+
+
+_library = load()
