@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import pytest
 from hypothesis import given
@@ -25,18 +25,20 @@ class Single(NamedTuple):
         return self.headers[HEADERS.index(name)]
 
 
+Parts: TypeAlias = tuple[bytes | None, bytes | None, tuple[bytes | None, ...]]
+
 CELLS = st.none() | st.binary(max_size=40)
 PARTS = st.lists(st.tuples(CELLS, CELLS, st.tuples(CELLS, CELLS)), max_size=30)
 MANY = st.lists(PARTS, max_size=5)
 LIBRARIES = st.sampled_from([records.load(), None])
 
 
-def singles(made: list[tuple[bytes | None, bytes | None, tuple[bytes | None, ...]]]) -> list[Single]:
+def singles(made: list[Parts]) -> list[Single]:
     return [Single(3 * number, *parts) for number, parts in enumerate(made)]
 
 
 @given(PARTS)
-def test_records_are_what_they_were_one_by_one(made: list[tuple[bytes, bytes, tuple[bytes, bytes]]]) -> None:
+def test_records_are_what_they_were_one_by_one(made: list[Parts]) -> None:
     found = singles(made)
     columns = Records.of("topic", 7, found)
 
@@ -50,15 +52,15 @@ def test_records_are_what_they_were_one_by_one(made: list[tuple[bytes, bytes, tu
 
 @given(MANY, st.sampled_from(Part), st.sampled_from([0, 20, UNBOUNDED]), LIBRARIES)
 def test_a_column_has_one_part_of_every_record(
-    many: list[list[tuple[bytes, bytes, tuple[bytes, bytes]]]],
+    many: list[list[Parts]],
     part: Part,
     size_max: int,
     library: records.Library | None,
 ) -> None:
     apart = [Records.of("topic", 0, singles(made)) for made in many]
     spans = [(r.data, r.spans) for r in apart]
-    expected = [row[3 + part] for records in apart for row in records]
-    expected = [None if cell is None else cell if len(cell) <= size_max else b"" for cell in expected]
+    there = [(row.key, row.value, row.signature, row.trace)[part] for records in apart for row in records]
+    expected = [None if cell is None else cell if len(cell) <= size_max else b"" for cell in there]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(records, "_library", library)
