@@ -27,9 +27,10 @@ from salus.events.catalogue import DocumentRegistered, PolicySetAdopted
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.envelope import encode_event
 from salus.events.errors import Reason, RejectedError
-from salus.events.signature import SIGNATURE_HEADER, sign_values
+from salus.events.signature import sign_values
 from salus.ledger.policy import Policy
 from salus.ledger.receipt import verify_receipt
+from salus.ledger.records import SIGNATURE_HEADER
 from salus.messaging import Position, Producer
 
 ROOT = Path(__file__).parents[2]

@@ -4,6 +4,7 @@
    refused here: what is accepted here must be accepted there, with the same key, and nothing else. */
 
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define HASH 32
@@ -176,40 +177,78 @@ static uint8_t *put(uint8_t *out, const uint8_t *from, uint64_t size) {
     return out + size;
 }
 
-/* Write, for each header that is well-formed, the root its path leads to from the leaf hash, and
-   "METHOD SIZE SIGNATURE"; nothing for the others. `ends[i]` is where the i-th ends in `out`, which has
-   room for 32 bytes each and for all headers. Return 0, or -1 with nothing done if the places go backwards
-   or beyond the headers. The number in the name changes with the arguments. */
-int salus_signed_batches_1(const uint8_t *headers, uint64_t headers_size, const uint64_t *places,
-                           uint64_t count, const uint8_t *leaves, uint8_t *out, uint64_t *ends) {
+/* --- Telling batches apart ------------------------------------------------------------------------------- */
+
+/* The distinct keys so far lie joined in `keys`, each ending at its `ends`; `slots` are their numbers plus one by
+   the hash of the key, and never more than half of them are taken. */
+typedef struct {
+    uint8_t *keys;
+    uint64_t *ends, mask;
+    uint32_t *slots;
+    uint32_t count;
+} Known;
+
+/* ROOT METHOD SIZE SIGNATURE, written behind the keys that are known; return its size. */
+static uint64_t write_key(const Walk *walk, uint8_t *out) {
+    uint8_t *at = put(out, walk->node, HASH);
+    at = put(at, walk->method.at, walk->method.size);
+    at = put(at, (const uint8_t *)" ", 1);
+    at = put(at, walk->size_text.at, walk->size_text.size);
+    at = put(at, (const uint8_t *)" ", 1);
+    at = put(at, walk->signature.at, walk->signature.size);
+    return (uint64_t)(at - out);
+}
+
+/* Return the number of the walk's batch, a new one if its key is new. */
+static uint32_t number_of(Known *known, const Walk *walk) {
+    uint64_t end = known->count ? known->ends[known->count - 1] : 0, slot;
+    uint8_t *key = known->keys + end;
+    uint64_t size = write_key(walk, key);
+    memcpy(&slot, key, sizeof slot); /* of a root: as good as random */
+    for (;; slot++) {
+        uint32_t *found = &known->slots[slot & known->mask];
+        if (!*found) {
+            known->ends[known->count] = end + size;
+            return (*found = ++known->count) - 1;
+        }
+        uint32_t number = *found - 1;
+        uint64_t first = number ? known->ends[number - 1] : 0;
+        if (known->ends[number] - first == size && !memcmp(known->keys + first, key, size))
+            return number;
+    }
+}
+
+/* Write to `numbers[i]` which batch the i-th header is of, counted in the order in which they are met, or -1 if
+   it is malformed. A batch is the root to which the path leads from the leaf hash, and "METHOD SIZE SIGNATURE";
+   these lie joined in `keys`, each ending at its `ends`. There must be room for all: 32 bytes for each header
+   besides the headers, `count` ends. Return how many batches there are, or -1 with nothing said if the places go
+   backwards or beyond the headers, or -2 if there is no memory. The number in the name changes with the
+   arguments. */
+int64_t salus_signed_batches_2(const uint8_t *headers, uint64_t headers_size, const uint64_t *places,
+                               uint64_t count, const uint8_t *leaves, uint8_t *keys, uint64_t *ends,
+                               int32_t *numbers) {
     static __thread Walk walks[SIDE_BY_SIDE];
-    uint8_t *at = out;
+    Known known = {.keys = keys, .ends = ends, .mask = 15};
     for (uint64_t i = 0; i < count; i++)
         if (places[i] > places[i + 1] || places[i + 1] > headers_size)
             return -1;
+    while (known.mask < 2 * count)
+        known.mask = known.mask << 1 | 1;
+    known.slots = calloc(known.mask + 1, sizeof *known.slots);
+    if (!known.slots)
+        return -2;
     for (uint64_t first = 0; first < count; first += SIDE_BY_SIDE) {
-        uint64_t next = count - first < SIDE_BY_SIDE ? count : first + SIDE_BY_SIDE, known = 0;
-        uint8_t well_formed[SIDE_BY_SIDE];
+        uint64_t next = count - first < SIDE_BY_SIDE ? count : first + SIDE_BY_SIDE, sound = 0, walk = 0;
         for (uint64_t i = first; i < next; i++) {
-            well_formed[i - first] =
-                (uint8_t)read_header(headers + places[i], places[i + 1] - places[i], &walks[known]);
-            if (well_formed[i - first])
-                memcpy(walks[known++].node, leaves + HASH * i, HASH);
+            numbers[i] = read_header(headers + places[i], places[i + 1] - places[i], &walks[sound]) - 1;
+            if (numbers[i] == 0)
+                memcpy(walks[sound++].node, leaves + HASH * i, HASH);
         }
-        climb(walks, known);
-        known = 0;
-        for (uint64_t i = first; i < next; i++) {
-            if (well_formed[i - first]) {
-                const Walk *walk = &walks[known++];
-                at = put(at, walk->node, HASH);
-                at = put(at, walk->method.at, walk->method.size);
-                at = put(at, (const uint8_t *)" ", 1);
-                at = put(at, walk->size_text.at, walk->size_text.size);
-                at = put(at, (const uint8_t *)" ", 1);
-                at = put(at, walk->signature.at, walk->signature.size);
-            }
-            ends[i] = (uint64_t)(at - out);
-        }
+        climb(walks, sound);
+        for (uint64_t i = first; i < next; i++)
+            if (numbers[i] == 0)
+                numbers[i] = (int32_t)number_of(&known, &walks[walk++]);
     }
-    return 0;
+    free(known.slots);
+    return known.count;
 }

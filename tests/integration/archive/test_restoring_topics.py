@@ -18,7 +18,7 @@ from salus.devkit.addresses import Addresses
 from salus.devkit.network import OPERATOR, NetworkFolder, Plan, create_topics
 from salus.events.catalogue import TopicsRestored, type_of
 from salus.events.envelope import decode_event
-from salus.events.signature import SIGNATURE_HEADER
+from salus.ledger.records import SIGNATURE_HEADER
 from salus.messaging import Producer, Reader, Record, topic_settings
 
 STATED = type_of(TopicsRestored).topic

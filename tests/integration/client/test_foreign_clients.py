@@ -23,7 +23,8 @@ from salus.events.catalogue import DocumentRegistered, PartyRegistered, PublicKe
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.judging import Judged, judge
 from salus.events.keyring import KeyRing
-from salus.events.signature import SIGNATURE_HEADER, parse_signature
+from salus.events.signature import parse_signature
+from salus.ledger.records import SIGNATURE_HEADER
 from salus.messaging import Position, Reader, Record, Topic, ensure_topics
 
 EXAMPLES = Path(__file__).parents[3] / "examples" / "clients"

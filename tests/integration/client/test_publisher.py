@@ -16,6 +16,7 @@ from salus.events.catalogue import DocumentRegistered, PartyRegistered, PublicKe
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.judging import judge_batch
 from salus.events.keyring import KeyRing
+from salus.ledger.records import SIGNATURE_HEADER, Row, records_of
 from salus.messaging import BrokerAwayError, Position, Reader, Topic, ensure_topics
 
 TOPIC = "salus.clinical.events"
@@ -55,9 +56,14 @@ async def test_a_thousand_events_arrive_once_in_order_and_are_accepted(parts: Ad
         while len(seen) < 1000:
             records = await reader.poll(max_records=500, timeout_ms=1000)
             records = [r for r in records if r.key is not None and r.key.decode() in patients]
-            said = judge_batch(records, ring=ring(), at=datetime.now(UTC))
-            assert said.refused == {}
-            for record, subject in zip(records, said.attributes.subject, strict=True):
+            rows = [
+                Row(r.topic, r.partition, r.offset, r.key, r.value, r.header(SIGNATURE_HEADER))
+                for r in records
+            ]
+            said = judge_batch(records_of(rows), ring=ring(), at=datetime.now(UTC))
+            assert not said.refused
+            for record in records:
+                subject = record.key or b""
                 number = int(json.loads(record.value or b"")["data"]["object"].removeprefix("object-"))
                 mine[subject].append(number)
                 seen.add(record.at)

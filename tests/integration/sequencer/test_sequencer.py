@@ -15,7 +15,8 @@ from salus.devkit.addresses import Addresses
 from salus.devkit.waiting import until
 from salus.events.catalogue import BlockSealed, RecordRejected
 from salus.events.envelope import decode_event
-from salus.events.signature import SIGNATURE_HEADER, sign_values
+from salus.events.signature import sign_values
+from salus.ledger.records import SIGNATURE_HEADER
 from salus.messaging import MESSAGE_BYTES_MAX, Position, Producer, Reader
 
 KILLS = 50 if os.environ.get("SALUS_LONG_TESTS") == "1" else 5

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from array import array
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
-from itertools import accumulate
 from typing import Any, cast
 
 import duckdb
@@ -16,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.archive.small_ledger import EVENT_SIGNER, rejected_records
 
-from salus.archive.body import SCHEMA, BodyColumns, Joined, decode_body, encode_body, unreadable_parts
+from salus.archive.body import SCHEMA, BodyColumns, decode_body, encode_body, unreadable_parts
 from salus.archive.building import BEGIN, columns_of, sample_records
 from salus.archive.columns import columns_of_body
 from salus.archive.errors import BodyError
@@ -166,13 +163,3 @@ def test_another_parquet_reader_reads_a_body(tmp_path: Any) -> None:
     counted = duckdb.connect().execute(query).fetchall()
 
     assert counted[0][:2] == ("accepted", 5)
-
-
-@given(st.lists(st.binary(max_size=20), min_size=1, max_size=50))
-def test_cells_that_are_joined_make_the_same_body(values: list[bytes]) -> None:
-    apart = BodyColumns(**{name: getattr(sample_columns(), name)[:1] * len(values) for name in SCHEMA.names})
-    apart.value = [*values]
-    places = array("Q", accumulate(map(len, values), initial=0))
-    joined = replace(apart, value=[], joined_values=Joined(b"".join(values), places))
-
-    assert encode_body(joined) == encode_body(apart)

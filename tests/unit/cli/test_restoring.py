@@ -14,10 +14,10 @@ from salus.archive.replay import SealedRecord
 from salus.cli import refilling, restoring
 from salus.cli.refilling import OtherRecordError
 from salus.cli.restoring import BY_BROKER, BY_SENDER, MARKED, Lost, Restored, restore
-from salus.events.signature import SIGNATURE_HEADER
 from salus.ledger.block import Range
 from salus.ledger.checkpoint import Checkpoint
 from salus.ledger.merkle import leaf_hash
+from salus.ledger.records import SIGNATURE_HEADER
 from salus.messaging import MessagingError, Position, Record
 
 TIME = datetime(2026, 11, 22, tzinfo=UTC)

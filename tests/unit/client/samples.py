@@ -11,7 +11,7 @@ from salus.events.catalogue import DocumentRegistered, PartyRegistered, PublicKe
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.judging import Judged, judge
 from salus.events.keyring import KeyRing
-from salus.events.signature import SIGNATURE_HEADER
+from salus.ledger.records import SIGNATURE_HEADER
 from salus.messaging import DeliveryError, Position
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)

@@ -16,7 +16,8 @@ from tests.unit.client.samples import NOON, SIGNER, TOPIC, MemoryBroker, documen
 from salus.client import DeliveryError, Handle, Publisher, PublisherClosedError, ReceiptUnavailableError
 from salus.client import publisher as module
 from salus.events.errors import Reason, RejectedError
-from salus.events.signature import SIGNATURE_HEADER, parse_signature
+from salus.events.signature import parse_signature
+from salus.ledger.records import SIGNATURE_HEADER
 from salus.ledger.signature_header import BATCH_SIZE_MAX
 
 

@@ -28,7 +28,9 @@ from salus.events.envelope import decode_event, encode_event
 from salus.events.errors import RejectedError
 from salus.events.judging import Judged, judge
 from salus.events.keyring import KeyRing
-from salus.events.signature import SIGNATURE_HEADER, sign_values
+from salus.events.signature import sign_values
+from salus.ledger import records
+from salus.ledger.records import Records
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 MORNING = datetime(2026, 11, 22, 6, tzinfo=UTC)
@@ -90,9 +92,6 @@ class Row:
     value: bytes | None
     signature: bytes | None
 
-    def header(self, name: str) -> bytes | None:
-        return self.signature if name == SIGNATURE_HEADER else None
-
     def but(self, **changes: Any) -> Row:
         return replace(self, **changes)
 
@@ -130,6 +129,15 @@ def rows_of(values: Sequence[bytes], *, signer: LocalSigner = MEMBER) -> list[Ro
     """The rows of one signed batch."""
     headers = sign_values(values, signer)
     return [row(value, signature=header) for value, header in zip(values, headers, strict=True)]
+
+
+def records_of(rows: Sequence[Row]) -> list[Records]:
+    """The rows as they come from a log."""
+    singles = [
+        records.Row(row.topic, 0, offset, row.key, row.value, row.signature)
+        for offset, row in enumerate(rows)
+    ]
+    return records.records_of(singles)
 
 
 def verdict(record: Row, *, at: datetime = NOON, ring: KeyRing = RING) -> Judged | RejectedError:

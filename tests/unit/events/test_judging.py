@@ -29,20 +29,23 @@ from tests.unit.events.samples import (
     as_json,
     document,
     encoded,
+    records_of,
     row,
     rows_of,
     verdict,
 )
 
-from salus.events import canonical
+from salus.events import canonical, fitting
+from salus.events.canonical import Attribute
 from salus.events.catalogue import Owner, PolicySetAdopted, RoleGranted, TopicsRestored, type_of
 from salus.events.did import LocalSigner
 from salus.events.ed25519 import verifies
-from salus.events.envelope import VALUE_BYTES_MAX
+from salus.events.envelope import VALUE_BYTES_MAX, Event
 from salus.events.errors import Reason, RejectedError
 from salus.events.judging import Judged, judge_batch
 from salus.events.keyring import Party
 from salus.events.signature import sign_values
+from salus.ledger.hashing import split
 from salus.ledger.merkle import leaf_hash
 
 VALUE = encoded(document())
@@ -147,7 +150,7 @@ def test_what_operators_state_needs_the_role_and_no_service() -> None:
 
 def test_a_whole_batch_that_someone_forged_is_refused() -> None:
     rows = rows_of([encoded(document(i), number=i) for i in range(4)], signer=FORGER)
-    said = judge_batch(rows, ring=RING, at=NOON)
+    said = judge_batch(records_of(rows), ring=RING, at=NOON)
 
     assert [said.refused[row].reason for row in range(4)] == [Reason.BAD_SIGNATURE] * 4
 
@@ -262,35 +265,71 @@ def damages(rows: list[Row], index: int) -> list[Row]:
 def same(said: Judged | RejectedError) -> tuple[Any, ...]:
     if isinstance(said, RejectedError):
         return said.reason, said.detail
-    envelope = said.event.envelope
+    return *told(said.event), said.digest
+
+
+def told(event: Event) -> tuple[Any, ...]:
+    envelope = event.envelope
     texts = [text.encode() for text in (envelope.id, envelope.source, envelope.subject)]
-    return said.event.type, *texts, envelope.time, said.digest
+    return event.type, *texts, envelope.time
 
 
 def together(rows: list[Row]) -> list[tuple[Any, ...]]:
-    said = judge_batch(rows, ring=RING, at=NOON)
-    found = said.attributes
-    times = [datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=time) for time in found.time]
-    columns = found.type, found.id, found.source, found.subject, times, said.digests
-    return [
-        same(said.refused[row]) if row in said.refused else event
-        for row, event in enumerate(zip(*columns, strict=True))
+    said = judge_batch(records_of(rows), ring=RING, at=NOON)
+    assert not said.accepted.keys() & said.refused.keys()
+    assert [*said.signatures] == [record.signature for record in rows]
+    assert [*said.values] == [
+        None if r.value is None else r.value if len(r.value) <= VALUE_BYTES_MAX else b"" for r in rows
     ]
+    found, texts = said.attributes, [said.attributes.texts(attribute) for attribute in Attribute]
+    verdicts = []
+    for number, digest in enumerate(split(said.digests)):
+        if number in said.refused:
+            verdicts.append(same(said.refused[number]))
+        elif number in said.accepted:
+            verdicts.append((*told(said.accepted[number]), digest))
+        else:
+            time = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=found.times[number])
+            verdicts.append((found.type_of(number), *(text[number] for text in texts), time, digest))
+    return verdicts
 
 
-@pytest.mark.parametrize("way", ["compiled", "python"])
+@pytest.mark.parametrize("way", ["compiled", "python", "half"])
 @given(rows=traffic())
 def test_a_batch_is_judged_as_its_records_are_one_by_one(way: str, rows: list[Row]) -> None:
-    reader = canonical._reader() if way == "compiled" else None
-    with mock.patch.object(canonical, "_reader", return_value=reader):
+    reader = None if way == "python" else canonical._reader()
+    cases = None if way == "half" else fitting._cases
+    with (
+        mock.patch.object(canonical, "_reader", return_value=reader),
+        mock.patch.object(fitting, "_cases", cases),
+    ):
         assert together(rows) == [same(verdict(record)) for record in rows]
+
+
+@pytest.mark.skipif(
+    canonical._reader() is None or fitting._cases is None, reason="no C compiler, or no lanes"
+)
+def test_a_batch_as_most_are_is_read_together() -> None:
+    rows = rows_of([encoded(document(i), number=i) for i in range(64)])
+    said = judge_batch(records_of(rows), ring=RING, at=NOON)
+
+    assert not said.accepted
+    assert not said.refused
+    assert len(said.attributes.numbers) == 64
+
+
+def test_of_no_records_nothing_is_said() -> None:
+    said = judge_batch([], ring=RING, at=NOON)
+
+    assert (said.digests, [*said.values], said.accepted, said.refused) == (b"", [], {}, {})
 
 
 def test_a_signed_batch_costs_one_verification_in_however_many_parts_it_comes() -> None:
     rows = rows_of([encoded(document(i), number=i) for i in range(64)])
     verifies.cache_clear()
-    whole = judge_batch(rows, ring=RING, at=NOON)
-    part = judge_batch(rows[10:50], ring=RING, at=NOON)
+    whole = judge_batch(records_of(rows), ring=RING, at=NOON)
+    part = judge_batch(records_of(rows[10:50]), ring=RING, at=NOON)
 
     assert verifies.cache_info().misses == 1
-    assert whole.refused == part.refused == {}
+    assert not whole.refused
+    assert not part.refused

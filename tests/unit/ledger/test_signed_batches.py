@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,8 @@ from salus.events.did import LocalSigner
 from salus.events.signature import sign_values, signed_text
 from salus.ledger import signed_batches
 from salus.ledger.merkle import leaf_hash, levels_of
-from salus.ledger.signed_batches import batch_key, batch_keys, batch_of, load
+from salus.ledger.records import cells_of
+from salus.ledger.signed_batches import MALFORMED, batch_key, batch_of, batches_of, load
 
 ALICE, BOB = (LocalSigner.from_seed(seed * 32) for seed in (b"a", b"b"))
 BATCHES = st.lists(st.lists(st.binary(max_size=8), min_size=1, max_size=40), max_size=6)
@@ -36,6 +38,13 @@ def signed(batches: list[list[bytes]], signer: LocalSigner = ALICE) -> tuple[lis
     return headers, [leaf_hash(value) for values in batches for value in values]
 
 
+def keys_of(headers: Sequence[bytes | None], leaves: list[bytes]) -> list[bytes]:
+    found = batches_of(cells_of(headers), b"".join(leaves))
+    assert len(set(found.keys)) == len(found.keys)
+    assert [n for n in dict.fromkeys(found.numbers) if n != MALFORMED] == [*range(len(found.keys))]
+    return [b"" if number == MALFORMED else found.keys[number] for number in found.numbers]
+
+
 def edited(header: bytes, edit: tuple[int, str, int]) -> bytes:
     at, kind, byte = edit[0] % len(header), edit[1], bytes([edit[2]])
     kept = {"change": byte, "drop": b"", "double": header[at : at + 1] * 2}[kind]
@@ -44,7 +53,7 @@ def edited(header: bytes, edit: tuple[int, str, int]) -> bytes:
 
 @given(BATCHES)
 def test_each_batch_has_one_key_that_says_what_was_signed(batches: list[list[bytes]]) -> None:
-    keys = iter(batch_keys(*signed(batches)))
+    keys = iter(keys_of(*signed(batches)))
 
     for values in batches:
         (key,) = {next(keys) for _ in values}
@@ -58,14 +67,14 @@ def test_each_batch_has_one_key_that_says_what_was_signed(batches: list[list[byt
 def test_every_path_of_a_batch_leads_to_its_root(size: int) -> None:
     values = [b"%d" % n for n in range(size)]
 
-    assert len(set(batch_keys(*signed([values])))) == 1
+    assert len(set(keys_of(*signed([values])))) == 1
 
 
 def test_the_same_values_signed_by_two_are_two_batches() -> None:
     mine, leaves = signed([[b"1", b"2"]])
     theirs, _ = signed([[b"1", b"2"]], BOB)
 
-    assert len(set(batch_keys(mine + theirs, leaves * 2))) == 2
+    assert len(set(keys_of(mine + theirs, leaves * 2))) == 2
 
 
 @given(BATCHES, st.data())
@@ -73,10 +82,10 @@ def test_a_value_that_was_not_signed_is_in_no_batch_that_was(
     batches: list[list[bytes]], data: st.DataObject
 ) -> None:
     headers, leaves = signed([*batches, [b"one"]])
-    right = set(batch_keys(headers, leaves))
+    right = set(keys_of(headers, leaves))
     leaves[data.draw(st.integers(0, len(leaves) - 1))] = leaf_hash(b"another, longer than any")
 
-    assert len(set(batch_keys(headers, leaves)) - right) == 1
+    assert len(set(keys_of(headers, leaves)) - right) == 1
 
 
 @given(st.integers(1, 1024), EDITS, st.data())
@@ -86,12 +95,12 @@ def test_a_header_with_a_changed_byte_means_to_many_what_it_means_alone(
     index = data.draw(st.integers(0, size - 1))
     header = edited(sign_values([b"%d" % n for n in range(size)], ALICE)[index], edit)
 
-    assert batch_keys([header] * 3, [LEAF] * 3) == [batch_key(header, LEAF)] * 3
+    assert keys_of([header] * 3, [LEAF] * 3) == [batch_key(header, LEAF)] * 3
 
 
 @given(st.lists(st.binary(max_size=200) | st.text("v1 did:key#z0123/=AB\n", max_size=120).map(str.encode)))
 def test_arbitrary_headers_mean_to_many_what_they_mean_alone(headers: list[bytes]) -> None:
-    assert batch_keys(headers, [LEAF] * len(headers)) == [batch_key(header, LEAF) for header in headers]
+    assert keys_of(headers, [LEAF] * len(headers)) == [batch_key(header, LEAF) for header in headers]
 
 
 @pytest.mark.parametrize(
@@ -124,12 +133,19 @@ def test_arbitrary_headers_mean_to_many_what_they_mean_alone(headers: list[bytes
     ],
 )
 def test_a_malformed_header_has_no_key(header: str) -> None:
-    assert batch_keys([header.encode()], [LEAF]) == [b""]
+    assert keys_of([header.encode()], [LEAF]) == [b""]
 
 
-def test_headers_and_leaves_that_do_not_go_together_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"argument 2 is shorter|as many hashes"):
-        batch_keys([b"", b""], [LEAF])
+def test_a_value_without_a_header_is_in_no_batch() -> None:
+    headers, leaves = signed([[b"1", b"2"]])
+
+    assert keys_of([None, *headers], [LEAF, *leaves])[0] == b""
+
+
+@pytest.mark.parametrize("leaves", [b"", LEAF, LEAF * 3, LEAF * 2 + b"x"])
+def test_headers_and_leaves_that_do_not_go_together_are_refused(leaves: bytes) -> None:
+    with pytest.raises(ValueError, match="as many hashes"):
+        batches_of(cells_of([b"", b""]), leaves)
 
 
 def test_a_library_that_is_missing_is_done_without(tmp_path: Path) -> None:

@@ -20,9 +20,10 @@ from tests.unit.sequencer.world import (
 
 from salus.archive.replay import RESTORED_HEADER
 from salus.events.catalogue import DocumentRegistered, KeyRevoked, RoleGranted
-from salus.events.signature import SIGNATURE_HEADER, sign_values
+from salus.events.signature import sign_values
 from salus.ledger.block import body_key
 from salus.ledger.merkle import leaf_hash
+from salus.ledger.records import SIGNATURE_HEADER
 from salus.objects import RefusedError
 from salus.objects.memory import MemoryObjects
 from salus.sequencer.adapters.memory import MemoryClock

@@ -17,11 +17,12 @@ from salus.events.catalogue import DocumentRegistered, EventData, PartyRegistere
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.envelope import encode_event
 from salus.events.keyring import KeyRing
-from salus.events.signature import SIGNATURE_HEADER, sign_values
+from salus.events.signature import sign_values
 from salus.ledger.block import Header, Leaf, body_key, check_succession, header_key, open_header
 from salus.ledger.key_periods import Keys
 from salus.ledger.merkle import leaf_hash, root_of
 from salus.ledger.note import NoteSigner, NoteVerifier
+from salus.ledger.records import SIGNATURE_HEADER
 from salus.messaging import Record
 from salus.objects.memory import MemoryObjects
 from salus.sequencer.adapters.archive import ObjectArchive
@@ -114,7 +115,8 @@ class World:
     clock: MemoryClock = field(default_factory=MemoryClock)
     announcements: MemoryAnnouncements = field(default_factory=MemoryAnnouncements)
     limits: Limits = field(default_factory=Limits)
-    window: WindowSize = field(default_factory=WindowSize)
+    # A sequencer takes its whole window's memory when it starts, and here many start, for few events.
+    window: WindowSize = field(default_factory=lambda: WindowSize(pairs=10_000))
     note_key: NoteSigner = NOTE_KEY
     seals: Shard | None = None
     offload: Offload = inline

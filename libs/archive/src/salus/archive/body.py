@@ -5,11 +5,9 @@ The one definition of the columns. The sequencer encodes bodies; receipts, fsck 
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -49,42 +47,28 @@ _COMPRESSION = {n: "NONE" if n in {"leaf_hash", "digest"} else "ZSTD" for n in S
 _LEVELS = {n: 1 for n, c in _COMPRESSION.items() if c == "ZSTD"}
 
 
-@dataclass(frozen=True, slots=True)
-class Joined:
-    """The cells of a column that lacks none, joined.
-
-    `places` (type code Q) says where each begins and the last one ends.
-    """
-
-    data: bytes
-    places: array[int]
-
-
 @dataclass(slots=True)
 class BodyColumns:
-    """The columns of a body in the making; the lists have one element a leaf, in leaf order.
+    """The columns of a small body; the lists have one element a leaf, in leaf order.
 
     An accepted row has everything but `digest`, which is the RFC 6962 leaf hash of its value. A rejected
     row has `digest` (32 zero bytes for a tombstone), no value and nothing decoded from the value.
-    `signature` is the record's signature header as received, None when there was none. Texts may be given
-    encoded in UTF-8, and a time in microseconds since 1970 UTC; `joined_values` stand for `value` where all
-    rows have one.
+    `signature` is the record's signature header as received, None when there was none.
     """
 
     topic: list[str] = field(default_factory=list)
     partition: list[int] = field(default_factory=list)
     offset: list[int] = field(default_factory=list)
     status: list[str] = field(default_factory=list)
-    id: list[str | bytes | None] = field(default_factory=list)
-    source: list[str | bytes | None] = field(default_factory=list)
+    id: list[str | None] = field(default_factory=list)
+    source: list[str | None] = field(default_factory=list)
     type: list[str | None] = field(default_factory=list)
-    subject: list[str | bytes | None] = field(default_factory=list)
-    time: list[datetime | int | None] = field(default_factory=list)
+    subject: list[str | None] = field(default_factory=list)
+    time: list[datetime | None] = field(default_factory=list)
     leaf_hash: list[bytes] = field(default_factory=list)
     digest: list[bytes | None] = field(default_factory=list)
     signature: list[bytes | None] = field(default_factory=list)
     value: list[bytes | None] = field(default_factory=list)
-    joined_values: Joined | None = field(default=None, kw_only=True)
 
 
 def encode_body(columns: BodyColumns) -> bytes:
@@ -94,7 +78,7 @@ def encode_body(columns: BodyColumns) -> bytes:
         ValueError: columns of different length, a missing required element or a hash that is not 32 bytes.
     """
     try:
-        table = pa.Table.from_arrays([column_of(columns, name) for name in SCHEMA.names], schema=SCHEMA)
+        table = pa.Table.from_arrays([_column_of(columns, name) for name in SCHEMA.names], schema=SCHEMA)
         table.validate()
     except pa.ArrowException as error:
         raise ValueError(f"not the columns of a body: {error}") from error
@@ -158,37 +142,12 @@ def _open(data: bytes, *, verify_pages: bool = False) -> pq.ParquetFile:
     return file
 
 
-def column_of(columns: BodyColumns, name: str) -> pa.Array:
-    """Return one of the columns as an Arrow array.
-
-    Raises:
-        ValueError: a missing required element or a hash that is not 32 bytes.
-        pyarrow.ArrowException: an element of another type.
-    """
+def _column_of(columns: BodyColumns, name: str) -> pa.Array:
     column: pa.Field = SCHEMA.field(name)
-    if name == "value" and columns.joined_values is not None:
-        joined = columns.joined_values
-        buffers = [None, pa.py_buffer(array("i", joined.places)), pa.py_buffer(joined.data)]
-        return pa.Array.from_buffers(column.type, len(joined.places) - 1, buffers)
-    values: Sequence[Any] = getattr(columns, name)
-    if column.type == pa.binary(HASH_SIZE) and not column.nullable:
-        return hashes_of_rows(values, name)
-    cells = pa.array(values, type=column.type)
+    cells = pa.array(getattr(columns, name), type=column.type)
     if cells.null_count and not column.nullable:
         raise ValueError(f"{name} lacks an element")
     return cells
-
-
-def hashes_of_rows(hashes: Sequence[bytes], name: str) -> pa.Array:
-    """Return a hash for each row as an Arrow array; they are joined at once, which is ten times faster.
-
-    Raises:
-        ValueError: one of them is not 32 bytes; `name` says of which column.
-    """
-    joined = b"".join(hashes)
-    if len(joined) != HASH_SIZE * len(hashes) or any(len(each) != HASH_SIZE for each in hashes):
-        raise ValueError(f"{name} has a hash that is not {HASH_SIZE} bytes")
-    return pa.Array.from_buffers(pa.binary(HASH_SIZE), len(hashes), [None, pa.py_buffer(joined)])
 
 
 def unreadable_parts(data: bytes) -> list[str]:

@@ -19,11 +19,11 @@ from salus.events.errors import Reason, RejectedError
 from salus.events.judging import judge_batch, verify_signature
 from salus.events.keyring import KeyRing
 from salus.events.sharding import Sharding
-from salus.events.signature import SIGNATURE_HEADER
 from salus.ledger.block import REJECTED_PREFIX, Header, open_header
 from salus.ledger.errors import BlockError
 from salus.ledger.key_periods import Keys
 from salus.ledger.merkle import leaf_hash
+from salus.ledger.records import Row, records_of
 from salus.objects import ObjectStore
 
 # These depend on nothing but digest, signature and identity state, so they can be judged again although
@@ -50,19 +50,6 @@ class IdentityEvent:
 
     offset: int
     value: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """A row as a record to judge; the Kafka key of an accepted event is its subject."""
-
-    topic: str
-    key: bytes
-    value: bytes
-    signature: bytes | None
-
-    def header(self, name: str) -> bytes | None:
-        return self.signature if name == SIGNATURE_HEADER else None
 
 
 class Judge:
@@ -126,8 +113,11 @@ class Judge:
         statuses = columns["status"]
         accepted = [row for row, status in enumerate(statuses) if status == ACCEPTED]
         records = [
-            _Row(
+            Row(
                 topic=columns["topic"][row],
+                partition=columns["partition"][row],
+                offset=columns["offset"][row],
+                # The Kafka key of an accepted event is its subject.
                 key=columns["subject"][row].encode(),
                 value=columns["value"][row],
                 signature=columns["signature"][row],
@@ -135,7 +125,7 @@ class Judge:
             for row in accepted
         ]
         verdicts = dict.fromkeys(accepted, ACCEPTED)
-        for index, error in judge_batch(records, ring=ring, at=header.time).refused.items():
+        for index, error in judge_batch(records_of(records), ring=ring, at=header.time).refused.items():
             verdicts[accepted[index]] = f"{REJECTED_PREFIX}{error.reason}"
         for row, status in enumerate(statuses):
             reason = status.removeprefix(REJECTED_PREFIX)

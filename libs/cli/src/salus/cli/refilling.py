@@ -11,9 +11,9 @@ from types import TracebackType
 from typing import Self
 
 from salus.archive.replay import RESTORED_HEADER, ReplayError, SealedBlock, SealedRecord
-from salus.events.signature import SIGNATURE_HEADER
 from salus.ledger.block import NO_DIGEST
 from salus.ledger.merkle import leaf_hash
+from salus.ledger.records import SIGNATURE_HEADER
 from salus.messaging import Position, Producer, Reader, Record
 
 # The client library refuses a record that has neither key nor value.

@@ -22,8 +22,9 @@ from salus.client.room import Room
 from salus.events.catalogue import EventData, type_of
 from salus.events.envelope import CONTENT_TYPE, decode_event, encode_event
 from salus.events.errors import Reason, RejectedError
-from salus.events.signature import SIGNATURE_HEADER, Signer, sign_values
+from salus.events.signature import Signer, sign_values
 from salus.ledger.policy import Policy
+from salus.ledger.records import SIGNATURE_HEADER
 from salus.ledger.signature_header import BATCH_SIZE_MAX
 from salus.messaging import LINGER_MS, MessagingError, Position, Producer
 

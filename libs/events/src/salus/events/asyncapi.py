@@ -12,7 +12,7 @@ from salus.events.envelope import CONTENT_TYPE, VALUE_BYTES_MAX, Envelope
 from salus.events.errors import Reason
 from salus.events.fields import Sealed
 from salus.events.registry import EventType, Owner
-from salus.events.signature import SIGNATURE_HEADER
+from salus.ledger.records import SIGNATURE_HEADER
 from salus.ledger.signature_header import HEADER_BYTES_MAX, HEADER_PATTERN
 
 FILE_NAME = "asyncapi.json"

@@ -10,15 +10,18 @@ from __future__ import annotations
 import ctypes
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import IntEnum
 from functools import cache
 
 from salus.events.recognizers import Compiler, Mark, NotCompilableError, Step
 from salus.events.registry import EventType, all_types
 from salus.ledger.hashing import LIBRARY, lanes
+from salus.ledger.records import Cells, gather
 
 # The number changes with the arguments, as in `salus.ledger.hashing`.
 FUNCTION = "salus_canonical_events_1"
+UNCERTAIN = -1
 
 
 class _Type(ctypes.Structure):
@@ -35,18 +38,37 @@ class _Program(ctypes.Structure):
     )
 
 
+class Attribute(IntEnum):
+    """An attribute whose text is kept."""
+
+    ID = Mark.ID // 2
+    SOURCE = Mark.SOURCE // 2
+    SUBJECT = Mark.SUBJECT // 2
+
+
 @dataclass(frozen=True, slots=True)
 class Attributes:
-    """What the attributes of many events are, one element an event; of an uncertain one its `type` is None.
+    """What the attributes of many events are, one element an event.
 
-    The texts are as they were encoded; `time` is in microseconds since 1970 UTC.
+    `numbers` (type code i) are places in `types`, or `UNCERTAIN` of an event of which nothing is said: its
+    texts are empty. `times` (type code q) are microseconds since 1970 UTC. `spans` (type code Q) say where in
+    `events` what was marked begins and ends, one element for each `Mark`.
     """
 
-    type: list[EventType | None]
-    id: list[bytes]
-    source: list[bytes]
-    subject: list[bytes]
-    time: list[int]
+    types: Sequence[EventType]
+    events: bytes
+    numbers: array[int]
+    spans: array[int]
+    times: array[int]
+
+    def type_of(self, row: int) -> EventType | None:
+        """Return the type of an event; None if nothing is said of it."""
+        number = self.numbers[row]
+        return None if number == UNCERTAIN else self.types[number]
+
+    def texts(self, attribute: Attribute) -> Cells:
+        """Return an attribute of all events, as it was encoded: plain ASCII, without escapes."""
+        return gather([(self.events, self.spans)], attribute, stride=len(Mark))
 
 
 class CanonicalReader:
@@ -89,8 +111,7 @@ class CanonicalReader:
             ValueError: the places go backwards or beyond the events.
         """
         count = len(places) - 1
-        types, times = array("i", bytes(4 * count)), array("q", bytes(8 * count))
-        spans = array("Q", bytes(8 * len(Mark) * count))
+        found = _nothing(events, count)
         # ctypes releases the interpreter lock during the call.
         failed = self._run(
             ctypes.byref(self._program),
@@ -100,20 +121,11 @@ class CanonicalReader:
             places.buffer_info()[0],
             count,
             len(Mark),
-            *(result.buffer_info()[0] for result in (types, spans, times)),
+            *(result.buffer_info()[0] for result in (found.numbers, found.spans, found.times)),
         )
         if failed:
             raise ValueError("places that go backwards or beyond the events")
-        id_, source, subject = (
-            [
-                events[start:end]
-                for start, end in zip(spans[at :: len(Mark)], spans[at + 1 :: len(Mark)], strict=True)
-            ]
-            for at in (Mark.ID, Mark.SOURCE, Mark.SUBJECT)
-        )
-        # The library says -1 where it knows no type: the last of all.
-        entries = [*self.types, None]
-        return Attributes([entries[type_] for type_ in types], id_, source, subject, times.tolist())
+        return replace(found, types=self.types)
 
 
 def load(types: Sequence[EventType], path: str = LIBRARY) -> CanonicalReader | None:
@@ -130,10 +142,13 @@ def attributes_of(events: bytes, places: array[int]) -> Attributes:
     `places` (type code Q) says where each event begins, and where the last one ends.
     """
     reader = _reader()
-    if reader is not None:
-        return reader.read(events, places)
-    nothing = [b""] * (len(places) - 1)
-    return Attributes([None] * len(nothing), nothing, [*nothing], [*nothing], [0] * len(nothing))
+    return _nothing(events, len(places) - 1) if reader is None else reader.read(events, places)
+
+
+def _nothing(events: bytes, count: int) -> Attributes:
+    """Return what is known of so many events before they are read."""
+    numbers, times = array("i", [UNCERTAIN]) * count, array("q", bytes(8 * count))
+    return Attributes((), events, numbers, array("Q", bytes(8 * len(Mark) * count)), times)
 
 
 @cache

@@ -7,11 +7,10 @@ verifier can repeat it years later. Duplicates are the sequencer's to find: they
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import accumulate
-from typing import Protocol
+from itertools import accumulate, groupby
 
 import msgspec
 
@@ -19,13 +18,14 @@ from salus.events.canonical import Attributes, attributes_of
 from salus.events.ed25519 import verifies
 from salus.events.envelope import VALUE_BYTES_MAX, Envelope, Event, decode_event
 from salus.events.errors import Reason, RejectedError
-from salus.events.fields import microseconds
+from salus.events.fitting import NO_ONE, Case, Facts, cases_of
 from salus.events.keyring import KeyRing, Party
 from salus.events.registry import EventType, Owner
-from salus.events.signature import SIGNATURE_HEADER, parse_signature, signed_text
-from salus.ledger.hashing import hash_spans, split
+from salus.events.signature import parse_signature, signed_text
+from salus.ledger.hashing import hash_spans
 from salus.ledger.merkle import LEAF_PREFIX, leaf_hash
-from salus.ledger.signed_batches import batch_keys, batch_of
+from salus.ledger.records import Cells, Part, Records, Row, gather, rows_at
+from salus.ledger.signed_batches import MALFORMED, batch_of, batches_of
 
 
 class Judged(msgspec.Struct, frozen=True, gc=False):
@@ -38,48 +38,19 @@ class Judged(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """The verdicts on many records, column by column, one element a record.
+    """The verdicts on many records, in their order.
 
-    `values` are joined, without those that are refused unread; `places` (type code Q) says where each begins
-    and the last one ends. `digests` are the RFC 6962 leaf hashes of the values, that of none for what is
-    refused unread, and `signatures` the headers as received. `attributes` counts where no record was
-    `refused`, by its row.
+    `values` are the records' values, empty where they are refused unread; `digests` are their RFC 6962 leaf
+    hashes, joined, and `signatures` the headers as received. `attributes` tell of most that is accepted;
+    `accepted` has, by its row, what was read by itself, and `refused` what is refused.
     """
 
-    values: bytes
-    places: array[int]
-    digests: list[bytes]
-    signatures: list[bytes | None]
+    values: Cells
+    digests: bytes
+    signatures: Cells
     attributes: Attributes
+    accepted: dict[int, Event]
     refused: dict[int, RejectedError]
-
-    def accept(self, row: int, event: Event) -> None:
-        """Take a record's event, which was not read with the others."""
-        envelope, found = event.envelope, self.attributes
-        found.type[row] = event.type
-        found.id[row] = envelope.id.encode()
-        found.source[row] = envelope.source.encode()
-        found.subject[row] = envelope.subject.encode()
-        found.time[row] = microseconds(envelope.time)
-
-
-class RecordToJudge(Protocol):
-    """What is judged of a Kafka record."""
-
-    @property
-    def topic(self) -> str:
-        """Where it was found."""
-
-    @property
-    def key(self) -> bytes | None:
-        """The Kafka key."""
-
-    @property
-    def value(self) -> bytes | None:
-        """The value; None is a tombstone."""
-
-    def header(self, name: str) -> bytes | None:
-        """Return the last header of that name."""
 
 
 def judge(  # noqa: PLR0913  # a record's parts, and what it is judged by
@@ -102,70 +73,63 @@ def judge(  # noqa: PLR0913  # a record's parts, and what it is judged by
     return Judged(_judge_content(topic=topic, key=key, value=value, signer=signer), signer, digest)
 
 
-def judge_batch(records: Sequence[RecordToJudge], *, ring: KeyRing, at: datetime) -> Judgement:
+def judge_batch(parts: Sequence[Records], *, ring: KeyRing, at: datetime) -> Judgement:
     """Return the verdicts on many records, the same that `judge` gives or raises for each.
 
     It is faster because events and paths are read together, and a signature over many is verified once.
     """
-    signatures = [record.header(SIGNATURE_HEADER) for record in records]
-    cells = [_worth_reading(record.value) for record in records]
-    places = array("Q", accumulate(map(len, cells), initial=0))
-    values = b"".join(cells)
-    digests = split(hash_spans(LEAF_PREFIX, values, places))
-    signers = _signers_of(signatures, digests, ring=ring, at=at)
-    judgement = Judgement(values, places, digests, signatures, attributes_of(values, places), {})
-    for row in _doubtful(records, signers, judgement.attributes):
+    sources = [(part.data, part.spans) for part in parts]
+    values = gather(sources, Part.VALUE, size_max=VALUE_BYTES_MAX)
+    signatures = gather(sources, Part.SIGNATURE)
+    digests = hash_spans(LEAF_PREFIX, values.data, values.places)
+    batches = batches_of(signatures, digests)
+    signers = [_signer_of(key, ring, at) for key in batches.keys]
+    attributes = attributes_of(values.data, values.places)
+    judgement = Judgement(values, digests, signatures, attributes, {}, {})
+    keys = gather(sources, Part.KEY)
+    for row, record in rows_at(parts, _doubtful(parts, keys, attributes, batches.numbers, signers)):
+        batch = batches.numbers[row]
+        signer = None if batch == MALFORMED else signers[batch]
         try:
-            judgement.accept(
-                row, _judge_alone(records[row], signatures[row], digests[row], signers[row], ring, at)
-            )
+            judgement.accepted[row] = _judge_alone(record, signer, ring, at)
         except RejectedError as error:
             judgement.refused[row] = error
     return judgement
 
 
-def _worth_reading(value: bytes | None) -> bytes:
-    return b"" if value is None or len(value) > VALUE_BYTES_MAX else value
-
-
 def _doubtful(
-    records: Sequence[RecordToJudge], signers: Sequence[Party | None], found: Attributes
-) -> Iterator[int]:
-    """Yield the rows that were not read together, or of which something may be wrong."""
-    known: dict[tuple[str, str, str, bytes], bool] = {}
-    rows = zip(records, signers, found.type, found.source, found.subject, strict=True)
-    for row, (record, signer, entry, source, subject) in enumerate(rows):
-        if signer is None or entry is None or record.key != subject:
-            yield row
-            continue
-        case = (entry.name, record.topic, signer.did, source)
-        fits = known.get(case)
-        if fits is None:
-            fits = known[case] = _fits(entry, record.topic, signer, source)
-        if not fits:
-            yield row
+    parts: Sequence[Records],
+    keys: Cells,
+    attributes: Attributes,
+    batches: array[int],
+    signers: Sequence[Party | None],
+) -> Sequence[int]:
+    """Return the rows that were not read together, or of which something may be wrong."""
+    parties = {signer.did: signer for signer in signers if signer is not None}
+    places = {did: place for place, did in enumerate(parties)}
+    known = array("i", (NO_ONE if signer is None else places[signer.did] for signer in signers))
+    runs = [(topic, sum(map(len, run))) for topic, run in groupby(parts, key=lambda part: part.topic)]
+    ends = [*accumulate(size for _, size in runs)]
+    facts = Facts([topic for topic, _ in runs], ends, keys, attributes, batches, known, [*places])
+    cases = cases_of(facts)
+    unfit = {number for number in set(cases) if number == NO_ONE or not _fits(facts.case(number), parties)}
+    return [row for row, number in enumerate(cases) if number in unfit] if unfit else ()
 
 
-def _fits(entry: EventType, topic: str, signer: Party, source: bytes) -> bool:
+def _fits(case: Case, parties: Mapping[str, Party]) -> bool:
+    signer = parties[case.signer]
     try:
-        _require_fitting(entry, signer, source=source.decode(), topic=topic)
+        _require_fitting(case.type, signer, source=signer.did, topic=case.topic)
     except RejectedError:
         return False
     return True
 
 
-def _judge_alone(  # noqa: PLR0913, PLR0917  # what is known of it by now
-    record: RecordToJudge,
-    signature: bytes | None,
-    digest: bytes,
-    signer: Party | None,
-    ring: KeyRing,
-    at: datetime,
-) -> Event:
+def _judge_alone(record: Row, signer: Party | None, ring: KeyRing, at: datetime) -> Event:
     value = require_value(record.value)
     if signer is None:
         # Whatever is wrong with it is found out in order, one thing after the other.
-        signer = verify_signature(signature, digest=digest, ring=ring, at=at)
+        signer = verify_signature(record.signature, digest=leaf_hash(value), ring=ring, at=at)
     return _judge_content(topic=record.topic, key=record.key, value=value, signer=signer)
 
 
@@ -225,18 +189,8 @@ def _require_fitting(entry: EventType, signer: Party, *, source: str, topic: str
     require_owner(entry, signer)
 
 
-def _signers_of(
-    signatures: Sequence[bytes | None], digests: Sequence[bytes], *, ring: KeyRing, at: datetime
-) -> list[Party | None]:
-    """Return the signer of each record; None where anything at all is wrong with the signature."""
-    keys = batch_keys([signature or b"" for signature in signatures], digests)
-    signers = {key: _signer_of(key, ring, at) for key in set(keys)}
-    return [signers[key] for key in keys]
-
-
 def _signer_of(key: bytes, ring: KeyRing, at: datetime) -> Party | None:
-    if not key:
-        return None
+    """Return who signed a batch; None where anything at all is wrong with the signature."""
     batch = batch_of(key)
     try:
         known = ring.key_for(batch.verification_method, at=at)

@@ -24,7 +24,6 @@ from salus.ledger.errors import SignatureHeaderError
 from salus.ledger.merkle import hashes_of, joined_paths, levels_of
 from salus.ledger.signature_header import BATCH_SIZE_MAX, SignatureHeader, parse_signature_header
 
-SIGNATURE_HEADER = "salus-signature"
 SIGNED_ORIGIN = b"salus.health/event-batch/v1"
 
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import ctypes
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from itertools import accumulate
+from itertools import accumulate, groupby
 from typing import NamedTuple, Protocol
 
 from salus.ledger.hashing import ASTRAY, LIBRARY
@@ -61,7 +61,11 @@ class Row(NamedTuple):
     key: bytes | None
     value: bytes | None
     signature: bytes | None
-    trace: bytes | None
+    trace: bytes | None = None
+
+    def header(self, name: str) -> bytes | None:
+        """Return the header of that name, if it is one of `HEADERS`."""
+        return {SIGNATURE_HEADER: self.signature, TRACE_HEADER: self.trace}.get(name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +151,20 @@ class Records:
         return sum(self.spans[at + 1 :: STRIDE]) - sum(self.spans[at::STRIDE])
 
 
+def records_of(rows: Iterable[Row]) -> list[Records]:
+    """Return single records in their order, those of a partition that follow each other together."""
+    runs = groupby(rows, key=lambda row: (row.topic, row.partition))
+    return [Records.of(*at, run) for at, run in runs]
+
+
+def rows_at(parts: Sequence[Records], rows: Iterable[int]) -> Iterator[tuple[int, Row]]:
+    """Yield rows and their records, counted through all parts."""
+    ends = [*accumulate(map(len, parts))]
+    for row in rows:
+        part = bisect_right(ends, row)
+        yield row, parts[part][row - ends[part] + len(parts[part])]
+
+
 class _Source(ctypes.Structure):
     _fields_ = (
         ("data", ctypes.c_char_p),
@@ -193,6 +211,18 @@ def _parts(sources: Sequence[Spans], part: int, stride: int, size_max: int) -> I
                 yield data[start:end] if end - start <= size_max else b""
 
 
+def unwritten(size: int) -> bytes:
+    """Return bytes that nobody has written yet: whoever asked fills them before anybody else sees them."""
+    # The interpreter's documented way to make bytes in place (Python/C API, `PyBytes_FromStringAndSize`).
+    made: bytes = _unwritten(None, size)
+    return made
+
+
+_unwritten = ctypes.pythonapi.PyBytes_FromStringAndSize
+_unwritten.restype = ctypes.py_object
+_unwritten.argtypes = [ctypes.c_void_p, ctypes.c_ssize_t]
+
+
 class Library:
     """The compiled functions; they release the interpreter lock while they run."""
 
@@ -219,15 +249,9 @@ class Library:
         missing = self._place(*where, size_max, places.buffer_info()[0], valid.buffer_info()[0])
         if missing < 0:
             raise ValueError(ASTRAY)
-        data = _unwritten(None, places[-1])
+        data = unwritten(places[-1])
         self._copy(*where, places.buffer_info()[0], data)
         return Cells(data, places, valid.tobytes() if missing else None)
-
-
-_unwritten = ctypes.pythonapi.PyBytes_FromStringAndSize
-"""Bytes that nobody has written yet: (None, size); the interpreter's documented way to fill them once."""
-_unwritten.restype = ctypes.py_object
-_unwritten.argtypes = [ctypes.c_void_p, ctypes.c_ssize_t]
 
 
 def load(path: str = LIBRARY) -> Library | None:

@@ -8,20 +8,19 @@ from __future__ import annotations
 import ctypes
 from array import array
 from base64 import b64decode
-from collections.abc import Callable, Sequence
-from itertools import accumulate, pairwise
+from collections.abc import Callable
+from itertools import pairwise
 from typing import NamedTuple
 
 from salus.ledger.errors import SignatureHeaderError
 from salus.ledger.hashing import LIBRARY, lanes
 from salus.ledger.merkle import HASH_SIZE
+from salus.ledger.records import Cells, unwritten
 from salus.ledger.signature_header import parse_signature_header
 
 # The number changes with the arguments, as in `hashing`.
-FUNCTION = "salus_signed_batches_1"
-
-Many = Callable[[Sequence[bytes], Sequence[bytes]], list[bytes]]
-"""(headers, leaf hashes) -> keys, as `batch_keys`."""
+FUNCTION = "salus_signed_batches_2"
+MALFORMED = -1
 
 
 class SignedBatch(NamedTuple):
@@ -33,15 +32,39 @@ class SignedBatch(NamedTuple):
     signature: bytes
 
 
-def batch_keys(headers: Sequence[bytes], leaves: Sequence[bytes]) -> list[bytes]:
-    """Return, for each signature header and the leaf hash of its value, what tells signed batches apart.
+class Batches(NamedTuple):
+    """Which batch each of many values belongs to.
 
-    Two values have the same key exactly if their headers state the same signature by the same verification
-    method over the same tree. A malformed header has none: `b""`.
+    `numbers` (type code i) are places in `keys`, or `MALFORMED`. Two values are of the same batch exactly if
+    their headers state the same signature by the same verification method over the same tree.
     """
-    if _many is None:
-        return [batch_key(header, leaf) for header, leaf in zip(headers, leaves, strict=True)]
-    return _many(headers, leaves)
+
+    numbers: array[int]
+    keys: list[bytes]
+
+
+Many = Callable[[Cells, bytes], Batches]
+"""(headers, leaf hashes) -> batches, as `batches_of`."""
+
+
+def batches_of(headers: Cells, leaves: bytes) -> Batches:
+    """Tell signed batches apart, given the signature header of each value and, joined, their leaf hashes.
+
+    Raises:
+        ValueError: not one leaf hash for each header.
+    """
+    if len(leaves) != HASH_SIZE * len(headers):
+        raise ValueError(f"{len(headers)} headers need as many hashes of {HASH_SIZE} bytes")
+    return _one_by_one(headers, leaves) if _many is None else _many(headers, leaves)
+
+
+def _one_by_one(headers: Cells, leaves: bytes) -> Batches:
+    numbers: dict[bytes, int] = {b"": MALFORMED}
+    found = array("i")
+    for row, header in enumerate(headers):
+        key = batch_key(header or b"", leaves[HASH_SIZE * row : HASH_SIZE * (row + 1)])
+        found.append(numbers.setdefault(key, len(numbers) - 1))
+    return Batches(found, [*numbers][1:])
 
 
 def batch_key(header: bytes, leaf: bytes) -> bytes:
@@ -66,34 +89,36 @@ def load(path: str = LIBRARY) -> Many | None:
         run = ctypes.CDLL(path)[FUNCTION]
     except (OSError, AttributeError):
         return None
+    address, count = ctypes.c_void_p, ctypes.c_uint64
     run.argtypes = [
         ctypes.c_char_p,
-        ctypes.c_uint64,
-        ctypes.c_void_p,
-        ctypes.c_uint64,
+        count,
+        address,
+        count,
         ctypes.c_char_p,
-        ctypes.c_void_p,
-        ctypes.c_void_p,
+        ctypes.c_char_p,
+        address,
+        address,
     ]
+    run.restype = ctypes.c_int64
 
-    def many(headers: Sequence[bytes], leaves: Sequence[bytes]) -> list[bytes]:
-        if len(headers) != len(leaves) or set(map(len, leaves)) - {HASH_SIZE}:
-            raise ValueError(f"{len(headers)} headers need as many hashes of {HASH_SIZE} bytes")
-        places = array("Q", accumulate(map(len, headers), initial=0))
-        ends = array("Q", bytes(8 * len(headers)))
-        out = ctypes.create_string_buffer(places[-1] + HASH_SIZE * len(headers))
+    def many(headers: Cells, leaves: bytes) -> Batches:
+        keys = unwritten(len(headers.data) + HASH_SIZE * len(headers))
+        ends, numbers = (array(code, bytes(size * len(headers))) for code, size in (("Q", 8), ("i", 4)))
         # ctypes releases the interpreter lock during the call.
-        run(
-            b"".join(headers),
-            places[-1],
-            places.buffer_info()[0],
+        found = run(
+            headers.data,
+            len(headers.data),
+            headers.places.buffer_info()[0],
             len(headers),
-            b"".join(leaves),
-            out,
+            leaves,
+            keys,
             ends.buffer_info()[0],
+            numbers.buffer_info()[0],
         )
-        keys = ctypes.string_at(out, ends[-1] if ends else 0)
-        return [keys[start:end] for start, end in pairwise([0, *ends])]
+        if found < 0:
+            raise ValueError("headers whose places lead astray, or too many of them")
+        return Batches(numbers, [keys[start:end] for start, end in pairwise([0, *ends[:found]])])
 
     return many if lanes() > 1 else None
 

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from salus.events.errors import RejectedError
 from salus.events.judging import judge
-from salus.events.signature import SIGNATURE_HEADER
+from salus.ledger.records import SIGNATURE_HEADER
 from salus.messaging import MessagingError, OutOfRangeError, Position, Reader, Record
 from salus.runtime.background import background
 from salus.runtime.fold_marks import mark_of, require_same_topics

@@ -12,7 +12,7 @@ import structlog
 from salus.events.errors import RejectedError
 from salus.events.judging import judge
 from salus.events.keyring import KeyRing
-from salus.events.signature import SIGNATURE_HEADER
+from salus.ledger.records import SIGNATURE_HEADER
 from salus.messaging import Reader, Record
 from salus.runtime.network import Network
 

@@ -8,17 +8,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import groupby
+from operator import lt
 from typing import Protocol
 
-from salus.archive.body import BodyColumns, Joined
-from salus.archive.leaves import leaf_hashes_of
+import pyarrow as pa
+
+from salus.archive.assembling import Refused, assemble
+from salus.events.canonical import Attribute
 from salus.events.errors import Reason, RejectedError
 from salus.events.judging import Judgement, judge_batch
 from salus.events.keyring import KeyRing
 from salus.events.signature import parse_signature
 from salus.ledger.block import (
-    ACCEPTED,
     NO_DIGEST,
     NO_PREVIOUS,
     REJECTED_PREFIX,
@@ -27,8 +28,9 @@ from salus.ledger.block import (
     Range,
     whole_milliseconds,
 )
-from salus.ledger.merkle import leaf_hash, root_of
-from salus.sequencer.duplicates import DuplicateWindow, fingerprints
+from salus.ledger.merkle import leaf_hash, root_of_joined
+from salus.ledger.records import SIGNATURE_HEADER, Records, Row, cells_of, records_of, rows_at
+from salus.sequencer.duplicates import FINGERPRINT_BYTES, DuplicateWindow, fingerprints
 from salus.sequencer.errors import ReplayedOffsetError
 
 MILLISECOND = timedelta(milliseconds=1)
@@ -162,7 +164,7 @@ def block_time(now: datetime, *, ring: KeyRing, cursor: Cursor) -> datetime:
 
 def draft_block(
     batch: Batch, *, cursor: Cursor, ring: KeyRing, window: DuplicateWindow, now: datetime
-) -> tuple[Draft, BodyColumns]:
+) -> tuple[Draft, pa.Table]:
     """Judge every record and return the block and its body; the window then holds its accepted pairs too.
 
     The block's time is that of `block_time`; every signature is judged at that time.
@@ -171,100 +173,101 @@ def draft_block(
         ReplayedOffsetError: records are sealed already or out of order.
     """
     time = block_time(now, ring=ring, cursor=cursor)
-    records = sorted(batch.records, key=_partition_of)
-    ranges = _ranges(records, cursor, batch.reached)
-    columns, rejections = _columns(records, judge_batch(records, ring=ring, at=time), window)
+    parts = sorted(_parts(batch.records), key=_partition_of)
+    ranges = _ranges(parts, cursor, batch.reached)
+    judgement = judge_batch(parts, ring=ring, at=time)
+    refused = _with_duplicates(judgement, window)
+    rejections = {row: _rejection(record, refused[row]) for row, record in rows_at(parts, refused)}
+    table, leaf_hashes = assemble(
+        parts, judgement, {row: _kept(judgement, row, rejection) for row, rejection in rejections.items()}
+    )
     draft = Draft(
         height=cursor.height,
         time=time,
-        root=root_of(columns.leaf_hash),
-        leaves=len(records),
-        accepted=len(records) - len(rejections),
+        root=root_of_joined(leaf_hashes),
+        leaves=table.num_rows,
+        accepted=table.num_rows - len(rejections),
         identity=max(ring.position, cursor.identity),
         ranges=ranges,
-        rejections=tuple(rejections),
+        rejections=tuple(rejections.values()),
     )
-    return draft, columns
+    return draft, table
 
 
-def _partition_of(record: SourceRecord) -> Partition:
-    return record.topic, record.partition
+def _parts(records: Sequence[SourceRecord]) -> list[Records]:
+    """Until the log hands out columns by itself."""
+    return records_of(
+        Row(r.topic, r.partition, r.offset, r.key, r.value, r.header(SIGNATURE_HEADER)) for r in records
+    )
 
 
-def _ranges(
-    records: Sequence[SourceRecord], cursor: Cursor, reached: Mapping[Partition, int]
-) -> tuple[Range, ...]:
+def _partition_of(part: Records) -> Partition:
+    return part.topic, part.partition
+
+
+def _ranges(parts: Sequence[Records], cursor: Cursor, reached: Mapping[Partition, int]) -> tuple[Range, ...]:
     """Return one range for every partition of the shard, each beginning where the last block ended."""
-    following = {at: max(first, reached.get(at, 0)) for at, first in cursor.next.items()}
-    for at, group in groupby(records, key=_partition_of):
-        expected = cursor.next[at]
-        for record in group:
-            if record.offset < expected:
-                topic, partition = at
-                raise ReplayedOffsetError(
-                    topic=topic, partition=partition, expected=expected, got=record.offset
-                )
-            expected = record.offset + 1
-        following[at] = max(following[at], expected)
-    return tuple(Range(*at, first, following[at]) for at, first in sorted(cursor.next.items()))
-
-
-def _columns(
-    records: Sequence[SourceRecord], judgement: Judgement, window: DuplicateWindow
-) -> tuple[BodyColumns, list[Rejection]]:
-    """Return the body's columns and the rejections among them, in leaf order.
-
-    Column by column, for a comprehension costs a third of a call for every row.
-    """
-    refused = _with_duplicates(judgement, window)
-    found = judgement.attributes
-    columns = BodyColumns(
-        topic=[r.topic for r in records],
-        partition=[r.partition for r in records],
-        offset=[r.offset for r in records],
-        status=[ACCEPTED] * len(records),
-        id=[*found.id],
-        source=[*found.source],
-        type=[None if entry is None else entry.name for entry in found.type],
-        subject=[*found.subject],
-        time=[*found.time],
-        digest=[None] * len(records),
-        signature=judgement.signatures,
+    following = dict(cursor.next)
+    for part in parts:
+        at = part.topic, part.partition
+        _require_new(part, following[at])
+        following[at] = part.offsets[-1] + 1
+    return tuple(
+        Range(*at, first, max(following[at], reached.get(at, 0))) for at, first in sorted(cursor.next.items())
     )
-    if refused:
-        columns.value = [None if row in refused else r.value for row, r in enumerate(records)]
-    else:
-        columns.joined_values = Joined(judgement.values, judgement.places)
-    rejections = []
-    digests = judgement.digests
-    for row, error in refused.items():
-        rejection = _rejection(records[row], error)
-        rejections.append(rejection)
-        columns.status[row] = REJECTED_PREFIX + rejection.reason
-        for column in (columns.id, columns.source, columns.type, columns.subject, columns.time):
-            column[row] = None
-        columns.digest[row] = digests[row] = rejection.digest
-        columns.signature[row] = _well_formed(columns.signature[row])
-    columns.leaf_hash = leaf_hashes_of(columns, digests)
-    return columns, rejections
+
+
+def _require_new(part: Records, expected: int) -> None:
+    offsets = part.offsets
+    if offsets[0] >= expected and all(map(lt, offsets, offsets[1:])):
+        return
+    for offset in offsets:
+        if offset < expected:
+            raise ReplayedOffsetError(
+                topic=part.topic, partition=part.partition, expected=expected, got=offset
+            )
+        expected = offset + 1
 
 
 def _with_duplicates(judgement: Judgement, window: DuplicateWindow) -> dict[int, RejectedError]:
     """Return who is refused, by row, in the rows' order: also whose source and id were accepted before."""
     duplicate = RejectedError(Reason.DUPLICATE, "source and id were accepted before")
-    refused, found = judgement.refused, judgement.attributes
-    pairs = fingerprints(zip(found.source, found.id, strict=True))
-    accepted = [row for row in range(len(pairs)) if row not in refused]
-    admitted = window.admit([pairs[row] for row in accepted])
-    refused |= {row: duplicate for row, fresh in zip(accepted, admitted, strict=True) if not fresh}
+    refused, prints = judgement.refused, _prints(judgement)
+    rows: Sequence[int] = range(len(judgement.values))
+    if refused:
+        rows = [row for row in rows if row not in refused]
+        size = FINGERPRINT_BYTES
+        prints = b"".join([prints[size * row : size * (row + 1)] for row in rows])
+    fresh = window.admit(prints)
+    if 0 in fresh:
+        refused |= {row: duplicate for row, is_fresh in zip(rows, fresh, strict=True) if not is_fresh}
     window.end_block()
     return dict(sorted(refused.items()))
 
 
-def _rejection(record: SourceRecord, error: RejectedError) -> Rejection:
+def _prints(judgement: Judgement) -> bytes:
+    """Return what stands for the source and id of each row that is not refused; of the others, anything."""
+    columns = []
+    for attribute in (Attribute.SOURCE, Attribute.ID):
+        cells = judgement.attributes.texts(attribute)
+        if judgement.accepted:
+            texts = [*cells]
+            for row, event in judgement.accepted.items():
+                texts[row] = getattr(event.envelope, attribute.name.lower()).encode()
+            cells = cells_of(texts)
+        columns.append(cells)
+    return fingerprints(*columns)
+
+
+def _rejection(record: Row, error: RejectedError) -> Rejection:
     """Return what is said of a rejected record; of its value the digest is all that is kept."""
     digest = NO_DIGEST if record.value is None else leaf_hash(record.value)
     return Rejection(record.topic, record.partition, record.offset, error.reason.value, error.detail, digest)
+
+
+def _kept(judgement: Judgement, row: int, rejection: Rejection) -> Refused:
+    signature = _well_formed(judgement.signatures[row])
+    return Refused(REJECTED_PREFIX + rejection.reason, rejection.digest, signature)
 
 
 def _well_formed(signature: bytes | None) -> bytes | None:

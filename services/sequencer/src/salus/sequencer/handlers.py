@@ -11,7 +11,9 @@ from functools import partial
 from hashlib import sha256
 from itertools import islice
 
-from salus.archive.body import BodyColumns, decode_body, encode_body
+import pyarrow as pa
+
+from salus.archive.body import SCHEMA, decode_body, encode_table
 from salus.archive.errors import BodyError
 from salus.ledger.block import body_key, check_succession, header_key, sign_header
 from salus.ledger.note import Signers
@@ -93,14 +95,14 @@ class Drafted:
     """
 
     draft: Draft
-    columns: BodyColumns
+    table: pa.Table
     began_ms: float
     traces: tuple[bytes, ...]
     decided: datetime
 
-    def take_columns(self) -> BodyColumns:
-        """Return the body's columns and let go of them: they are most of the memory, and needed once."""
-        taken, self.columns = self.columns, BodyColumns()
+    def take_table(self) -> pa.Table:
+        """Return the body's rows and let go of them: they are most of the memory, and needed once."""
+        taken, self.table = self.table, SCHEMA.empty_table()
         return taken
 
 
@@ -169,7 +171,7 @@ async def seal_handover(sequencer: Sequencer, draft: Draft, chain: Chain) -> Cha
     given, for everybody; whoever restores this chain reads it there.
     """
     clock = sequencer.clock
-    drafted = Drafted(draft, BodyColumns(), clock.monotonic_ms(), (), clock.now())
+    drafted = Drafted(draft, SCHEMA.empty_table(), clock.monotonic_ms(), (), clock.now())
     tip = await seal_block(sequencer, drafted, _known(chain.tip))
     chain.window.end_block()
     return Chain(tip, draft.cursor(), chain.window)
@@ -227,10 +229,10 @@ async def draft_next_block(
         return None
     now = sequencer.clock.now()
     with sequencer.observer.stage("judge"):
-        draft, columns = await sequencer.offload(
+        draft, table = await sequencer.offload(
             partial(draft_block, gathered.batch, cursor=cursor, ring=ring, window=window, now=now)
         )
-    return Drafted(draft, columns, gathered.began_ms, traces_in(gathered.batch.records), now)
+    return Drafted(draft, table, gathered.began_ms, traces_in(gathered.batch.records), now)
 
 
 async def seal_block(
@@ -252,7 +254,7 @@ async def seal_block(
     draft, archive, observer = drafted.draft, sequencer.archive, sequencer.observer
     with observer.block(draft.height, drafted.traces):
         with observer.stage("encode"):
-            body = await sequencer.offload(partial(encode_body, drafted.take_columns()))
+            body = await sequencer.offload(partial(encode_table, drafted.take_table()))
         with observer.stage("body"):
             body = await write_body(archive, body_key(sequencer.shard.id, draft.height, draft.root), body)
             digest = await sequencer.offload(lambda: sha256(body).digest())

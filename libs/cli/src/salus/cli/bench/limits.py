@@ -11,19 +11,20 @@ from hashlib import sha256
 
 import pyarrow as pa
 
-from salus.archive.body import encode_body
-from salus.archive.building import SampleRecord, columns_of
+from salus.archive.assembling import assemble
+from salus.archive.body import encode_table
 from salus.archive.check_body import check_body
+from salus.archive.leaves import leaf_hashes_of
 from salus.cli.bench.load import BATCH, TOPIC, signed_batches
 from salus.events.catalogue import PublicKey
 from salus.events.did import LocalSigner, multibase_of
-from salus.events.judging import judge_batch
+from salus.events.judging import Judgement, judge_batch
 from salus.events.keyring import KeyRing, Party
-from salus.events.signature import SIGNATURE_HEADER
-from salus.ledger.block import Header, Range, leaf_hashes
+from salus.ledger.block import Header, Range
 from salus.ledger.hashing import lanes
-from salus.ledger.merkle import hashes_of, root_of
-from salus.messaging import Reader, Record
+from salus.ledger.merkle import hashes_of, root_of_joined
+from salus.ledger.records import Records, Row
+from salus.messaging import Reader
 
 SAMPLE = 160 * BATCH
 ROUNDS = 5
@@ -34,7 +35,7 @@ NOW = datetime(2026, 11, 22, tzinfo=UTC)
 class Sample:
     """Some of the benchmark's events, as records, and the keys by which they are judged."""
 
-    records: list[Record]
+    records: Records
     ring: KeyRing
 
     @property
@@ -42,9 +43,9 @@ class Sample:
         """The records' values."""
         return [record.value or b"" for record in self.records]
 
-    def rows(self) -> list[SampleRecord]:
-        """Return the records as a block's rows."""
-        return [SampleRecord(TOPIC, 0, r.offset, r.value, r.header(SIGNATURE_HEADER)) for r in self.records]
+    def judgement(self) -> Judgement:
+        """Judge the records."""
+        return judge_batch([self.records], ring=self.ring, at=NOW)
 
 
 def sample() -> Sample:
@@ -55,13 +56,8 @@ def sample() -> Sample:
     ring = KeyRing.rooted(did=signer.did, key=key)
     ring.parties[signer.did] = Party(did=signer.did, kind="member", roles=frozenset(), member=None)
     flat = [event for batch in signed_batches(SAMPLE, signer) for event in batch]
-    return Sample(
-        [
-            Record(TOPIC, 0, offset, 0, key, value, ((SIGNATURE_HEADER, signature),))
-            for offset, (key, value, signature) in enumerate(flat)
-        ],
-        ring,
-    )
+    rows = [Row(TOPIC, 0, offset, *event) for offset, event in enumerate(flat)]
+    return Sample(Records.of(TOPIC, 0, rows), ring)
 
 
 def microseconds(work: Callable[[], object], count: int = SAMPLE) -> float:
@@ -77,25 +73,22 @@ def microseconds(work: Callable[[], object], count: int = SAMPLE) -> float:
 def measure_limits() -> dict[str, float]:
     """Measure what needs no other process."""
     taken = sample()
-    values, rows = taken.values, taken.rows()
-    columns = columns_of(rows)
-    body = encode_body(columns)
-    joined = b"".join(values)
-    digests = hashes_of(values)
-    leaves = [
-        (r.topic, r.partition, r.offset, r.status, d, r.signature) for r, d in zip(rows, digests, strict=True)
-    ]
-    header = _header(columns.leaf_hash, body)
+    judgement = taken.judgement()
+    table, hashes = assemble([taken.records], judgement, {})
+    body = encode_table(table)
+    values, joined = taken.values, judgement.values.data
+    columns = {name: table[name].chunk(0) for name in table.column_names}
+    header = _header(hashes, body)
     zstd = pa.Codec("zstd", compression_level=1)
     squeezed = zstd.compress(joined, asbytes=True)
     return {
         "SHA-256 of the value, one by one": microseconds(lambda: [sha256(v).digest() for v in values]),
         f"SHA-256 of the value, {lanes()} at once": microseconds(lambda: hashes_of(values)),
-        "leaf hashes and root": microseconds(lambda: root_of(leaf_hashes(leaves))),
-        "judging: signature, schema, JSON": microseconds(
-            lambda: judge_batch(taken.records, ring=taken.ring, at=NOW)
+        "leaf hashes and root": microseconds(
+            lambda: root_of_joined(leaf_hashes_of(columns, judgement.digests))
         ),
-        "Parquet encode, zstd included": microseconds(lambda: encode_body(columns)),
+        "judging: signature, schema, JSON": microseconds(taken.judgement),
+        "Parquet encode, zstd included": microseconds(lambda: encode_table(table)),
         "zstd of the values": microseconds(lambda: zstd.compress(joined, asbytes=True)),
         "zstd back": microseconds(lambda: zstd.decompress(squeezed, len(joined), asbytes=True)),
         "CRC-32 of the value": microseconds(lambda: [zlib.crc32(v) for v in values]),
@@ -103,19 +96,19 @@ def measure_limits() -> dict[str, float]:
     }
 
 
-def _header(hashes: list[bytes], body: bytes) -> Header:
+def _header(hashes: bytes, body: bytes) -> Header:
     return Header(
         origin="bench/shard/0",
         height=0,
-        leaves=len(hashes),
-        root=root_of(hashes),
+        leaves=SAMPLE,
+        root=root_of_joined(hashes),
         previous=bytes(32),
         time=NOW,
-        accepted=len(hashes),
+        accepted=SAMPLE,
         body_bytes=len(body),
         body_sha256=sha256(body).digest(),
         identity=("salus.identity.events", 0, 0),
-        ranges=(Range(TOPIC, 0, 0, len(hashes)),),
+        ranges=(Range(TOPIC, 0, 0, SAMPLE),),
     )
 
 

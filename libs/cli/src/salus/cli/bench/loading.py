@@ -8,7 +8,7 @@ import sys
 from salus.cli.bench.load import TOPIC, partition_of, signed_batches
 from salus.cli.bench.stage import HOSPITAL_SEED
 from salus.events.did import LocalSigner
-from salus.events.signature import SIGNATURE_HEADER
+from salus.ledger.records import SIGNATURE_HEADER
 from salus.messaging import Producer
 
 

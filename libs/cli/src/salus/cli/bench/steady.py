@@ -26,7 +26,7 @@ from salus.cli.exits import CommandError, Exit
 from salus.devkit.narration import Narrator
 from salus.devkit.platform import Platform
 from salus.events.did import LocalSigner
-from salus.events.signature import SIGNATURE_HEADER
+from salus.ledger.records import SIGNATURE_HEADER
 from salus.messaging import Producer
 
 PARTITIONS = 4
