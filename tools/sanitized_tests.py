@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -25,6 +26,8 @@ TESTS = (
     "tests/unit/archive/test_quick_times.py",
     "tests/unit/archive/test_sound_body.py",
     "tests/unit/events/test_canonical.py",
+    "tests/unit/sequencer/test_duplicates.py",
+    "tests/unit/messaging/test_record_batches.py",
 )
 COMPILER = os.environ.get("CC", "cc")
 FLAGS = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-shared", "-fPIC")
@@ -33,12 +36,13 @@ PLACE = "SALUS_SANITIZED_LIBRARY"
 
 def pytest_configure() -> None:
     """Load the sanitized library wherever the compiled one is asked for."""
-    usual = ctypes.CDLL
+    # They are called like the classes, which is all that these are used for.
+    ctypes.CDLL = _instead_of(ctypes.CDLL)  # type: ignore[assignment,misc]
+    ctypes.PyDLL = _instead_of(ctypes.PyDLL)  # type: ignore[assignment,misc]
 
-    def instead(path: str) -> ctypes.CDLL:
-        return usual(os.environ[PLACE] if Path(path).name == "compiled.native" else path)
 
-    ctypes.CDLL = instead  # type: ignore[assignment,misc]  # called like the class, which is all it is used for
+def _instead_of(usual: type[ctypes.CDLL]) -> Callable[[str], ctypes.CDLL]:
+    return lambda path: usual(os.environ[PLACE] if Path(path).name == "compiled.native" else path)
 
 
 def main() -> int:

@@ -14,8 +14,10 @@ from aiokafka.record.legacy_records import LegacyRecordBatchBuilder
 from aiokafka.record.util import calc_crc32c
 
 import salus.messaging  # noqa: F401  # what is under test is what importing it does
+from salus.ledger.records import HEADERS as HEADER_NAMES
+from salus.ledger.records import Row
 from salus.messaging.record import Record
-from salus.messaging.unpacking import AS_RECORDS, Unpacked
+from salus.messaging.unpacking import As, Rows, Unpacked, joined
 
 AT = TopicPartition("t", 3)
 CRC_AT, CRC_END = 17, 21
@@ -41,9 +43,18 @@ def unpacked(
     aborted: list[tuple[int, int]] | None = None,
     isolation: int = READ_COMMITTED,
 ) -> tuple[list[Record], int]:
-    """Return the records and the offset to go on with."""
-    found = Unpacked(AT, fetcher.MemoryRecords(data), aborted, first, None, AS_RECORDS, True, isolation)
-    records = [record for records in found for record in records]
+    """Return the records and the offset to go on with; as columns they say the same."""
+    found, columns = (
+        Unpacked(AT, fetcher.MemoryRecords(data), aborted, first, None, mark, True, isolation) for mark in As
+    )
+    records = [record for rows in found for record in rows.records]
+    runs = [*columns]
+    assert [row for run in runs for row in run] == [
+        Row(r.topic, r.partition, r.offset, r.key, r.value, *map(r.header, HEADER_NAMES)) for r in records
+    ]
+    assert found.next_fetch_offset == columns.next_fetch_offset
+    assert len(joined(runs)) <= max(1, len(runs))
+    assert [row for run in joined(runs) for row in run] == [row for run in runs for row in run]
     return records, found.next_fetch_offset
 
 
@@ -65,7 +76,8 @@ def test_a_batch_that_begins_before_what_was_asked_for_is_cut() -> None:
 
 
 @pytest.mark.parametrize("at", [CRC_AT, CRC_END, 60, -1])
-def test_a_batch_with_a_changed_byte_is_refused_and_those_before_it_are_not(at: int) -> None:
+@pytest.mark.parametrize("mark", As)
+def test_a_batch_with_a_changed_byte_is_refused_and_those_before_it_are_not(at: int, mark: As) -> None:
     broken = bytearray(batch_of(2, base_offset=2))
     broken[at] ^= 1
     found = Unpacked(
@@ -74,12 +86,12 @@ def test_a_batch_with_a_changed_byte_is_refused_and_those_before_it_are_not(at: 
         None,
         0,
         None,
-        AS_RECORDS,
+        mark,
         True,
         READ_COMMITTED,
     )
 
-    assert [record.offset for record in next(found)] == [0, 1]
+    assert [*next(found).offsets] == [0, 1]
     with pytest.raises(CorruptRecordException):
         next(found)
     assert found.next_fetch_offset == 2
@@ -97,3 +109,31 @@ def test_the_formats_before_headers_are_read_too() -> None:
     builder.append(0, timestamp=5, key=b"k", value=b"v")
 
     assert unpacked(bytes(builder.build())) == ([Record("t", 3, 0, 5, b"k", b"v", ())], 1)
+
+
+def test_the_batches_of_an_answer_become_one_and_refer_to_it() -> None:
+    data = batch_of(5) + batch_of(2, base_offset=5) + batch_of(2, base_offset=9, compression=1)
+    found = Unpacked(AT, fetcher.MemoryRecords(data), None, 3, None, As.COLUMNS, True, READ_COMMITTED)
+    first, compressed = joined([*found])
+
+    assert first.data is data
+    assert ([*first.offsets], [*compressed.offsets]) == ([3, 4, 5, 6], [9, 10])
+
+
+def test_records_out_of_order_are_all_handed_out() -> None:
+    builder = DefaultRecordBatchBuilder(2, 0, 0, -1, 0, 0, 10**6)
+    for offset in (5, 3, 6):
+        builder.append(offset, 0, b"k", b"v", [])
+    raw = bytearray(builder.build())
+    raw[CRC_AT:CRC_END] = struct.pack(">I", calc_crc32c(bytes(raw[CRC_END:])))
+
+    assert [record.offset for record in unpacked(bytes(raw), first=3)[0]] == [5, 3, 6]
+    assert [record.offset for record in unpacked(bytes(raw), first=4)[0]] == [5, 6]
+
+
+def test_rows_are_cut_as_columns_are() -> None:
+    rows = Rows.of("t", 3, [Record("t", 3, offset, 0, None, None, ()) for offset in (2, 4, 6)])
+
+    assert [*rows.between(1, 3).offsets] == [r.offset for r in rows.between(1, 3).records] == [4, 6]
+    assert [*rows.since(3).offsets] == [4, 6]
+    assert rows.since(2) is rows

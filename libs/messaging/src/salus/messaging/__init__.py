@@ -14,13 +14,14 @@ from salus.messaging.admin import (
 )
 from salus.messaging.errors import BrokerAwayError, DeliveryError, MessagingError, OutOfRangeError
 from salus.messaging.producer import LINGER_MS, Producer
-from salus.messaging.reader import Reader
+from salus.messaging.reader import ColumnReader, Reader
 from salus.messaging.record import MESSAGE_BYTES_MAX, Position, Record
 
 __all__ = [
     "LINGER_MS",
     "MESSAGE_BYTES_MAX",
     "BrokerAwayError",
+    "ColumnReader",
     "DeliveryError",
     "MessagingError",
     "OutOfRangeError",

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from types import TracebackType
-from typing import Self
+from typing import ClassVar, Generic, Protocol, Self, TypeVar
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
+from salus.ledger.records import Records
 from salus.messaging import tolerant, unpacking
 from salus.messaging.connecting import start, to_the_end
 from salus.messaging.errors import BrokerAwayError, MessagingError, OutOfRangeError
 from salus.messaging.record import Position, Record
-from salus.messaging.unpacking import AS_RECORDS
+from salus.messaging.unpacking import As, Rows, joined
 
 tolerant.install()
 unpacking.install()
@@ -39,20 +40,39 @@ RETRY_MS = 500
 Partition = tuple[str, int]
 
 
-class Reader:
+class Run(Protocol):
+    """Records of one partition that came together, at least one."""
+
+    @property
+    def topic(self) -> str: ...  # noqa: D102  # plain data
+    @property
+    def partition(self) -> int: ...  # noqa: D102
+    @property
+    def offsets(self) -> Sequence[int]: ...  # noqa: D102
+    def __len__(self) -> int: ...
+    def between(self, first: int, end: int) -> Self:
+        """Return those from the `first` on and before `end`."""
+
+
+_R = TypeVar("_R", bound=Run)
+
+
+class _Reader(Generic[_R]):
     """A consumer without a group, assigned to the given partitions; use it as an async context manager.
 
     Callers may rely on: within a partition records come in offset order, each once, from the start that
     was given; offsets may skip (transaction markers, compaction). Aborted transactions are not returned.
     """
 
+    _mark: ClassVar[As]
+
     def __init__(self, bootstrap: str, *, starts: Mapping[Partition, int]) -> None:
         self._bootstrap = bootstrap
         self._starts = {TopicPartition(*at): offset for at, offset in starts.items()}
         self._consumer: AIOKafkaConsumer | None = None
         self._asking: AIOKafkaConsumer | None = None
-        # What the library handed out and nobody was given yet: whole record batches, in order.
-        self._waiting: deque[list[Record]] = deque()
+        # What the library handed out and nobody was given yet, in order.
+        self._waiting: deque[_R] = deque()
 
     async def __aenter__(self) -> Self:
         """Connect and seek; raises BrokerAwayError."""
@@ -79,8 +99,8 @@ class Reader:
         """Disconnect."""
         await self._disconnect()
 
-    async def poll(self, *, max_records: int, timeout_ms: int) -> list[Record]:
-        """Return up to `max_records` records, waiting up to `timeout_ms` for the first.
+    async def _next_runs(self, max_records: int, timeout_ms: int) -> list[_R]:
+        """Return runs of up to `max_records` records together, waiting up to `timeout_ms` for the first.
 
         Raises:
             BrokerAwayError: the broker does not answer.
@@ -92,13 +112,16 @@ class Reader:
                 partitions = await self._open.getmany(timeout_ms=timeout_ms)
             except KafkaError as error:
                 raise _translated(error) from error
-            self._waiting.extend(chain.from_iterable(partitions.values()))
-        taken: list[Record] = []
-        while self._waiting and len(taken) < max_records:
-            batch, room = self._waiting.popleft(), max_records - len(taken)
-            taken += batch[:room]
-            if len(batch) > room:
-                self._waiting.appendleft(batch[room:])
+            self._waiting.extend(chain.from_iterable(map(self._joined, partitions.values())))
+        taken: list[_R] = []
+        room = max_records
+        while self._waiting and room > 0:
+            run = self._waiting.popleft()
+            if len(run) > room:
+                self._waiting.appendleft(run.between(room, len(run)))
+                run = run.between(0, room)
+            taken.append(run)
+            room -= len(run)
         return taken
 
     async def end_offsets(self) -> dict[Partition, int]:
@@ -111,9 +134,9 @@ class Reader:
 
     async def position(self, topic: str, partition: int) -> int:
         """Return the next offset to be read; it is past markers that no record stands for."""
-        for first in (batch[0] for batch in self._waiting):
-            if (first.topic, first.partition) == (topic, partition):
-                return first.offset
+        for run in self._waiting:
+            if (run.topic, run.partition) == (topic, partition):
+                return run.offsets[0]
         return int(await self._open.position(TopicPartition(topic, partition)))
 
     @property
@@ -125,7 +148,12 @@ class Reader:
         """Read on from `at`."""
         self._open.seek(TopicPartition(at.topic, at.partition), at.offset)
         place = at.topic, at.partition
-        self._waiting = deque(w for w in self._waiting if (w[0].topic, w[0].partition) != place)
+        self._waiting = deque(w for w in self._waiting if (w.topic, w.partition) != place)
+
+    @staticmethod
+    def _joined(runs: list[_R]) -> list[_R]:
+        """Return the same records in fewer runs, if that helps."""
+        return runs
 
     async def _offsets(self, method: str) -> dict[Partition, int]:
         try:
@@ -151,7 +179,7 @@ class Reader:
             fetch_max_wait_ms=FETCH_WAIT_MS_MAX if len(self._starts) == 1 else FETCH_WAIT_AMONG_MANY_MS_MAX,
             retry_backoff_ms=RETRY_MS,
             check_crcs=True,
-            value_deserializer=AS_RECORDS,
+            value_deserializer=self._mark,
         )
         try:
             await start(consumer.start, consumer.stop)
@@ -173,6 +201,43 @@ class Reader:
         if consumer is None:
             raise MessagingError("the reader is not open")
         return consumer
+
+
+class Reader(_Reader[Rows]):
+    """Reads records one by one, with all their headers."""
+
+    _mark = As.ROWS
+
+    async def poll(self, *, max_records: int, timeout_ms: int) -> list[Record]:
+        """Return up to `max_records` records, waiting up to `timeout_ms` for the first.
+
+        Raises:
+            BrokerAwayError: the broker does not answer.
+            OutOfRangeError: a position is outside what the broker has.
+            MessagingError: the broker refuses.
+        """
+        runs = await self._next_runs(max_records, timeout_ms)
+        return [*chain.from_iterable(run.records for run in runs)]
+
+
+class ColumnReader(_Reader[Records]):
+    """Reads records as columns: for those who read many, and of the headers only what `Records` have."""
+
+    _mark = As.COLUMNS
+
+    async def poll(self, *, max_records: int, timeout_ms: int) -> list[Records]:
+        """Return up to `max_records` records together, waiting up to `timeout_ms` for the first.
+
+        Raises:
+            BrokerAwayError: the broker does not answer.
+            OutOfRangeError: a position is outside what the broker has.
+            MessagingError: the broker refuses.
+        """
+        return await self._next_runs(max_records, timeout_ms)
+
+    @staticmethod
+    def _joined(runs: list[Records]) -> list[Records]:
+        return joined(runs)
 
 
 async def _stopped(consumers: list[AIOKafkaConsumer]) -> None:

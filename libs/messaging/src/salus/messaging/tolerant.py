@@ -37,9 +37,12 @@ class _TolerantBatch(_DefaultRecordBatchPy):  # type: ignore[misc]  # final for 
 class Batch:
     """A record batch as the fast parser reads it; the slow one takes over where that one gives up."""
 
-    def __init__(self, batch: Any, raw: memoryview) -> None:
+    def __init__(self, batch: Any, raw: memoryview, answer: bytes, end: int) -> None:
+        """`raw` is what is in `answer` before `end`."""
         self._batch = batch
         self.raw = raw
+        self.answer = answer
+        self.end = end
 
     def __getattr__(self, name: str) -> Any:
         """Return what the library's own batch says."""
@@ -62,10 +65,12 @@ class Records(_MemoryRecordsPy):  # type: ignore[misc]  # final for type checker
 
     def next_batch(self) -> Any:
         """Return the next batch, or None."""
-        raw = self._next_slice
+        raw, end = self._next_slice, self._pos
         batch = super().next_batch()
         # The formats before v2 know no headers.
-        return Batch(batch, raw) if raw is not None and raw[self.MAGIC_OFFSET] >= _MAGIC_V2 else batch
+        if raw is None or raw[self.MAGIC_OFFSET] < _MAGIC_V2:
+            return batch
+        return Batch(batch, raw, self._buffer, end)
 
 
 def install() -> None:

@@ -1,19 +1,23 @@
 """Lets the client library make our records, a whole record batch at once, and check batches in hardware.
 
 It asks for its records one by one, makes each a dataclass of eleven fields, and computes CRC-32C in tables;
-for a sequencer that is half of what reading costs. Only consumers that ask for it by `AS_RECORDS` are served
-so: what they get for each partition is a list of lists of `Record`s.
+for a sequencer that is half of what reading costs. Only consumers that ask for it by a mark are served so:
+what they get for each partition is a list of what is in each batch, as `Rows` or as `Records`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 from aiokafka import TopicPartition
 from aiokafka.consumer import fetcher
 from crc32c import crc32c
 
+from salus.ledger.record_batches import unpack_batch
+from salus.ledger.records import Records
 from salus.messaging.record import Record
 from salus.messaging.tolerant import Batch
 
@@ -22,24 +26,57 @@ _CRC = slice(17, 21)
 _CHECKED = slice(21, None)
 
 
-def AS_RECORDS(value: bytes | None) -> bytes | None:  # noqa: N802  # a mark, and by the library's names a function
-    """Mark a consumer, as its `value_deserializer`, as one whose messages are to be lists of `Record`s."""
-    return value
+class As(Enum):
+    """Marks a consumer, as its `value_deserializer`, by what its messages are to be."""
+
+    ROWS = "Rows"
+    COLUMNS = "Records"
+    """They have two of the headers and no times."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Records of one partition, one by one; with the offset of each."""
+
+    topic: str
+    partition: int
+    records: Sequence[Record]
+    offsets: Sequence[int]
+
+    @classmethod
+    def of(cls, topic: str, partition: int, records: Sequence[Record]) -> Rows:
+        """Return these records."""
+        return cls(topic, partition, records, [record.offset for record in records])
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def between(self, first: int, end: int) -> Rows:
+        """Return those from the `first` on and before `end`."""
+        return Rows(self.topic, self.partition, self.records[first:end], self.offsets[first:end])
+
+    def since(self, offset: int) -> Rows:
+        """Return those from this offset on."""
+        if self.offsets and min(self.offsets) >= offset:
+            return self
+        return Rows.of(self.topic, self.partition, [r for r in self.records if r.offset >= offset])
 
 
 class _Whole:
     """All records of a batch, in the place of its last one."""
 
-    def __init__(self, records: list[Any]) -> None:
-        self.records = records
-        self.offset = records[-1].offset
+    def __init__(self, run: Rows | Records) -> None:
+        self.run = run
+        self.offset = run.offsets[-1]
 
 
 class _WholeBatch:
     """A batch that has at most one message: all of it."""
 
-    def __init__(self, batch: Any) -> None:
+    def __init__(self, batch: Any, tp: TopicPartition, mark: As) -> None:
         self._batch = batch
+        self._tp = tp
+        self._mark = mark
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._batch, name)
@@ -48,8 +85,20 @@ class _WholeBatch:
         return next(self._batch)
 
     def __iter__(self) -> Iterator[_Whole]:
-        records = list(self._batch)
-        return iter([_Whole(records)] if records else [])
+        run = self._run()
+        return iter([_Whole(run)] if run else [])
+
+    def _run(self) -> Rows | Records:
+        topic, partition, batch = self._tp.topic, self._tp.partition, self._batch
+        if self._mark is As.COLUMNS and isinstance(batch, Batch):
+            found = unpack_batch(batch.answer, batch.end - len(batch.raw), batch.end)
+            if found is not None:
+                offsets, spans = found
+                return Records(topic, partition, offsets, batch.answer, spans)
+        rows = [
+            Record(topic, partition, r.offset, r.timestamp, r.key, r.value, tuple(r.headers)) for r in batch
+        ]
+        return Rows.of(topic, partition, rows)
 
     def validate_crc(self) -> bool:
         if not isinstance(self._batch, Batch):
@@ -61,14 +110,16 @@ class _WholeBatch:
 class _WholeBatches:
     """The batches of one answer of the broker, each with at most one message."""
 
-    def __init__(self, records: Any) -> None:
+    def __init__(self, records: Any, tp: TopicPartition, mark: As) -> None:
         self._records = records
+        self._tp = tp
+        self._mark = mark
 
     def has_next(self) -> bool:
         return bool(self._records.has_next())
 
     def next_batch(self) -> _WholeBatch:
-        return _WholeBatch(self._records.next_batch())
+        return _WholeBatch(self._records.next_batch(), self._tp, self._mark)
 
 
 class Unpacked(fetcher.PartitionRecords):  # type: ignore[misc]  # the library has no types
@@ -76,19 +127,30 @@ class Unpacked(fetcher.PartitionRecords):  # type: ignore[misc]  # the library h
 
     def __init__(self, tp: TopicPartition, records: Any, *others: Any, **named: Any) -> None:
         super().__init__(tp, records, *others, **named)
-        if self._value_deserializer is AS_RECORDS:
-            self._records = _WholeBatches(records)
+        self._is_whole = isinstance(self._value_deserializer, As)
+        if self._is_whole:
+            self._records = _WholeBatches(records, tp, self._value_deserializer)
 
     def _consumer_record(self, tp: TopicPartition, record: Any) -> Any:
-        if self._value_deserializer is not AS_RECORDS:
+        if not self._is_whole:
             return super()._consumer_record(tp, record)
-        topic, partition, first = tp.topic, tp.partition, self.next_fetch_offset
         # A batch may begin before what was asked for.
-        return [
-            Record(topic, partition, r.offset, r.timestamp, r.key, r.value, tuple(r.headers))
-            for r in record.records
-            if r.offset >= first
-        ]
+        run = record.run.since(self.next_fetch_offset)
+        if self._value_deserializer is As.COLUMNS and isinstance(run, Rows):
+            return Records.of(run.topic, run.partition, run.records)
+        return run
+
+
+def joined(runs: Sequence[Records]) -> list[Records]:
+    """Return the same records in as few `Records` as there are answers that they came in."""
+    made: list[Records] = []
+    for run in runs:
+        if made and made[-1].data is run.data:
+            made[-1].offsets.extend(run.offsets)
+            made[-1].spans.extend(run.spans)
+        else:
+            made.append(Records(run.topic, run.partition, run.offsets[:], run.data, run.spans[:]))
+    return made
 
 
 def install() -> None:

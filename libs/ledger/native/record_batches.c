@@ -1,0 +1,130 @@
+/* Says where the parts of the records of a Kafka record batch (format v2, KIP-98) lie. The one caller is
+   salus.ledger.record_batches; what is refused here is read by the Kafka client library, which knows more. */
+
+#include <stdint.h>
+#include <string.h>
+
+enum {
+    HEADER_BYTES = 61,
+    LENGTH_AT = 8,
+    MAGIC_AT = 16,
+    ATTRIBUTES_AT = 21,
+    COUNT_AT = 57,
+    MAGIC = 2,
+    COMPRESSION_OR_CONTROL = 0x27,
+    LENGTH_BYTES_MAX = 5,
+    TIMESTAMP_BYTES_MAX = 9,
+    /* The numbers of salus.ledger.records. */
+    STRIDE = 8,
+    KEY = 0,
+    VALUE = 2,
+    HEADERS = 4,
+    NONE = -1,
+};
+
+static const struct {
+    const char *name;
+    int64_t size;
+} names[] = {{"salus-signature", 15}, {"traceparent", 11}};
+
+/* Where we are in `data`, and before which place we must stay. */
+typedef struct {
+    const uint8_t *data;
+    uint64_t at;
+    uint64_t end;
+} Place;
+
+static uint64_t big_endian(const uint8_t *at, int size) {
+    uint64_t number = 0;
+    for (int i = 0; i < size; i++)
+        number = number << 8 | at[i];
+    return number;
+}
+
+/* Read a zigzag number of at most `bytes_max` bytes, which are at most 9; return whether there is one. */
+static int read_number(Place *place, int bytes_max, int64_t *number) {
+    uint64_t found = 0;
+    for (int i = 0; i < bytes_max && place->at < place->end; i++) {
+        uint8_t byte = place->data[place->at++];
+        found |= (uint64_t)(byte & 0x7f) << (7 * i);
+        if (byte < 0x80) {
+            *number = (int64_t)(found >> 1) ^ -(int64_t)(found & 1);
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* Read a length and pass over so many bytes, which become the span; a length of -1 stands for none. */
+static int read_part(Place *place, int64_t *span) {
+    int64_t size;
+    if (!read_number(place, LENGTH_BYTES_MAX, &size) || size < NONE)
+        return 0;
+    if (size == NONE) {
+        span[0] = span[1] = NONE;
+        return 1;
+    }
+    if ((uint64_t)size > place->end - place->at)
+        return 0;
+    span[0] = (int64_t)place->at;
+    place->at += (uint64_t)size;
+    span[1] = (int64_t)place->at;
+    return 1;
+}
+
+/* Read all headers of a record; of those with the same name the last one counts. */
+static int read_headers(Place *place, int64_t *spans) {
+    int64_t count, name[2], value[2];
+    for (int i = HEADERS; i < STRIDE; i++)
+        spans[i] = NONE;
+    if (!read_number(place, LENGTH_BYTES_MAX, &count) || count < 0)
+        return 0;
+    for (; count > 0; count--) {
+        if (!read_part(place, name) || name[0] == NONE || !read_part(place, value))
+            return 0;
+        for (int i = 0; i < (STRIDE - HEADERS) / 2; i++)
+            if (name[1] - name[0] == names[i].size &&
+                !memcmp(place->data + name[0], names[i].name, (size_t)names[i].size))
+                memcpy(spans + HEADERS + 2 * i, value, sizeof value);
+    }
+    return 1;
+}
+
+/* Read one record, which must end where its length says. */
+static int read_record(Place *place, int64_t *delta, int64_t *spans) {
+    int64_t size, timestamp;
+    if (!read_number(place, LENGTH_BYTES_MAX, &size) || size < 1 || (uint64_t)size > place->end - place->at)
+        return 0;
+    Place record = {place->data, place->at, place->at + (uint64_t)size};
+    place->at = record.end;
+    /* The record's own attributes mean nothing so far. */
+    if (record.data[record.at++] >= 0x80)
+        return 0;
+    return read_number(&record, TIMESTAMP_BYTES_MAX, &timestamp) &&
+           read_number(&record, LENGTH_BYTES_MAX, delta) && read_part(&record, spans + KEY) &&
+           read_part(&record, spans + VALUE) && read_headers(&record, spans) && record.at == record.end;
+}
+
+/* Write the offsets of the `count` records of the batch data[begin..end) and the spans of their parts. Return 0,
+   or -1 with nothing said if it is compressed, not of data, not of so many records or anything else is odd. */
+int salus_unpack_batch_1(const uint8_t *data, uint64_t begin, uint64_t end, uint64_t count, int64_t *offsets,
+                         int64_t *spans) {
+    if (begin > end || end - begin < HEADER_BYTES)
+        return -1;
+    const uint8_t *header = data + begin;
+    uint64_t base = big_endian(header, 8);
+    if (big_endian(header + LENGTH_AT, 4) != end - begin - LENGTH_AT - 4 || header[MAGIC_AT] != MAGIC ||
+        big_endian(header + ATTRIBUTES_AT, 2) & COMPRESSION_OR_CONTROL ||
+        big_endian(header + COUNT_AT, 4) != count || base > INT64_MAX - UINT32_MAX)
+        return -1;
+    Place place = {data, begin + HEADER_BYTES, end};
+    int64_t before = NONE;
+    for (uint64_t i = 0; i < count; i++, spans += STRIDE) {
+        int64_t delta;
+        if (!read_record(&place, &delta, spans) || delta <= before || delta > INT32_MAX)
+            return -1;
+        offsets[i] = (int64_t)base + delta;
+        before = delta;
+    }
+    return place.at == end ? 0 : -1;
+}
