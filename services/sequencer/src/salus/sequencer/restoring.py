@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,8 +16,9 @@ from salus.ledger.block import REJECTED_PREFIX, Header, body_key, header_key, op
 from salus.ledger.errors import BlockError
 from salus.ledger.key_periods import Keys
 from salus.ledger.merkle import leaf_hash
+from salus.ledger.records import Cells, cells_of
 from salus.sequencer.domain import Cursor, Partition, Rejection, Tip
-from salus.sequencer.duplicates import DuplicateWindow, fingerprints
+from salus.sequencer.duplicates import FINGERPRINT_BYTES, DuplicateWindow, fingerprints
 from salus.sequencer.errors import ArchiveDamagedError, LogTruncatedError, RecordsLostError
 from salus.sequencer.ports import Announcement, Archive, LogReader
 
@@ -112,14 +114,14 @@ async def restore_window(
     archive: Archive, shard: Shard, tip: Tip | None, window: DuplicateWindow
 ) -> DuplicateWindow:
     """Return the window after this block, filled from as many bodies before it as it takes."""
-    blocks: list[list[bytes]] = []
+    blocks: list[bytes] = []
     missing = window.size
     while tip is not None and missing > 0 and len(blocks) < window.blocks:
         run = await _run_down_from(archive, shard, tip)
         for bodies in _by_bytes(run):
             for pairs in await asyncio.gather(*(_accepted_pairs(archive, shard, h) for h in bodies)):
                 blocks.append(pairs)
-                missing -= len(pairs)
+                missing -= len(pairs) // FINGERPRINT_BYTES
         tip = await _before(archive, shard, run[-1])
     for pairs in reversed(blocks):
         window.admit(pairs)
@@ -164,15 +166,27 @@ def _require_link(before: Tip, tip: Tip) -> None:
         raise ArchiveDamagedError(f"header {tip.header.height} names another header before it")
 
 
-async def _accepted_pairs(archive: Archive, shard: Shard, header: Header) -> list[bytes]:
+async def _accepted_pairs(archive: Archive, shard: Shard, header: Header) -> bytes:
     body = await read_body(archive, shard, header)
     try:
         table = decode_body(body, columns=["status", "source", "id"])
     except BodyError as error:
         raise ArchiveDamagedError(f"body {header.height} of shard {shard.id}: {error}") from error
-    table = table.filter(pc.equal(table["status"], ACCEPTED))
-    sources, ids = (table[name].cast(pa.binary()).to_pylist() for name in ("source", "id"))
-    return fingerprints(zip(sources, ids, strict=True))
+    table = table.filter(pc.equal(table["status"], ACCEPTED)).combine_chunks()
+    sources, ids = table["source"], table["id"]
+    if sources.null_count or ids.null_count:
+        raise ArchiveDamagedError(f"body {header.height} of shard {shard.id}: an accepted row lacks its id")
+    return fingerprints(_cells(sources), _cells(ids))
+
+
+def _cells(texts: pa.ChunkedArray) -> Cells:
+    """Return a column that lacks none and is of one piece, in bytes."""
+    if not len(texts):
+        return cells_of([])
+    (piece,) = texts.chunks
+    _, places, data = piece.buffers()
+    narrow = pa.Array.from_buffers(pa.int32(), len(piece) + 1, [None, places], offset=piece.offset)
+    return Cells(data.to_pybytes(), array("Q", narrow.cast(pa.uint64()).buffers()[1].to_pybytes()))
 
 
 async def read_body(archive: Archive, shard: Shard, header: Header) -> bytes:
