@@ -29,14 +29,20 @@ typedef struct {
 } Walk;
 
 enum { LOWER = 1, DIGIT = 2, NAME = 4 }; /* NAME: what may stand in a DID URL here */
-static uint8_t kinds_of[256], value_of[256]; /* of a base64 digit, 64 for what is none */
+static uint8_t kinds_of[256];
+/* What a base64 digit is worth as the first, second, third and fourth of four, and NO_DIGIT if it is none. */
+static uint32_t worth_of[4][256];
+#define NO_DIGIT (1u << 24)
 
 __attribute__((constructor)) static void fill_tables(void) {
     static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    memset(value_of, 64, sizeof value_of);
+    for (int place = 0; place < 4; place++)
+        for (int c = 0; c < 256; c++)
+            worth_of[place][c] = NO_DIGIT;
     for (int i = 0; i < 64; i++) {
         uint8_t c = (uint8_t)digits[i];
-        value_of[c] = (uint8_t)i;
+        for (int place = 0; place < 4; place++)
+            worth_of[place][c] = (uint32_t)i << (18 - 6 * place);
         kinds_of[c] = i < 26 ? NAME : i < 52 ? LOWER | NAME : i < 62 ? DIGIT | NAME : 0;
     }
     for (const char *c = "._:%-"; *c; c++)
@@ -86,21 +92,19 @@ static int read_base64(const uint8_t *text, uint64_t length, uint64_t size, uint
     if (length != (size + 2) / 3 * 4)
         return 0;
     for (uint64_t whole = size / 3; whole; whole--, text += 4, out += 3) {
-        uint32_t a = value_of[text[0]], b = value_of[text[1]], c = value_of[text[2]], d = value_of[text[3]];
-        uint32_t bits = a << 18 | b << 12 | c << 6 | d;
-        stray |= a | b | c | d;
+        uint32_t bits = worth_of[0][text[0]] | worth_of[1][text[1]] | worth_of[2][text[2]] | worth_of[3][text[3]];
+        stray |= bits;
         out[0] = (uint8_t)(bits >> 16), out[1] = (uint8_t)(bits >> 8), out[2] = (uint8_t)bits;
     }
     if (rest) {
-        uint32_t a = value_of[text[0]], b = value_of[text[1]], c = rest == 2 ? value_of[text[2]] : 0;
-        uint32_t bits = a << 18 | b << 12 | c << 6;
+        uint32_t bits = worth_of[0][text[0]] | worth_of[1][text[1]] | (rest == 2 ? worth_of[2][text[2]] : 0);
         if (text[3] != '=' || (rest == 1 && text[2] != '=') || bits & (0xffffffu >> (8 * rest)))
             return 0;
-        stray |= a | b | c;
+        stray |= bits;
         for (uint32_t i = 0; i < rest; i++)
             out[i] = (uint8_t)(bits >> (16 - 8 * i));
     }
-    return stray < 64;
+    return !(stray & NO_DIGIT);
 }
 
 /* One hash for each level at which the node has a sibling. */
@@ -111,22 +115,33 @@ static uint32_t path_length(uint32_t index, uint32_t last) {
     return length;
 }
 
-/* v1 METHOD INDEX/SIZE SIGNATURE[ PATH] */
-static int read_header(const uint8_t *at, uint64_t size, Walk *walk) {
+/* Tell whether a text that was sound is repeated here, with room left behind it. */
+static int repeats(const uint8_t *at, const uint8_t *end, const Text *before) {
+    return before->size < (uint64_t)(end - at) && !memcmp(at, before->at, before->size);
+}
+
+/* v1 METHOD INDEX/SIZE SIGNATURE[ PATH]; most repeat the method and signature of the one before, if there is one. */
+static int read_header(const uint8_t *at, uint64_t size, Walk *walk, const Walk *before) {
     const uint8_t *end = at + size;
     uint8_t raw[64];
     uint32_t batch;
     if (size > HEADER_MAX || size < 3 || memcmp(at, "v1 ", 3))
         return 0;
     at += 3;
-    if (!read_method(&at, end, &walk->method) || !read_number(&at, end, '/', &walk->index))
+    if (before && repeats(at, end, &before->method) && at[before->method.size] == ' ') {
+        walk->method.at = at, walk->method.size = before->method.size;
+        at += before->method.size + 1;
+    } else if (!read_method(&at, end, &walk->method))
+        return 0;
+    if (!read_number(&at, end, '/', &walk->index))
         return 0;
     walk->size_text.at = at;
     if (!read_number(&at, end, ' ', &batch) || batch < 1 || batch > BATCH_MAX || walk->index >= batch)
         return 0;
     walk->size_text.size = (uint64_t)(at - 1 - walk->size_text.at);
     walk->last = batch - 1;
-    if (end - at < SIGNATURE || !read_base64(at, SIGNATURE, sizeof raw, raw))
+    if (!(before && repeats(at, end, &before->signature)) &&
+        (end - at < SIGNATURE || !read_base64(at, SIGNATURE, sizeof raw, raw)))
         return 0;
     walk->signature.at = at, walk->signature.size = SIGNATURE;
     at += SIGNATURE;
@@ -240,7 +255,9 @@ int64_t salus_signed_batches_2(const uint8_t *headers, uint64_t headers_size, co
     for (uint64_t first = 0; first < count; first += SIDE_BY_SIDE) {
         uint64_t next = count - first < SIDE_BY_SIDE ? count : first + SIDE_BY_SIDE, sound = 0, walk = 0;
         for (uint64_t i = first; i < next; i++) {
-            numbers[i] = read_header(headers + places[i], places[i + 1] - places[i], &walks[sound]) - 1;
+            numbers[i] = read_header(headers + places[i], places[i + 1] - places[i], &walks[sound],
+                                     sound ? &walks[sound - 1] : NULL) -
+                         1;
             if (numbers[i] == 0)
                 memcpy(walks[sound++].node, leaves + HASH * i, HASH);
         }

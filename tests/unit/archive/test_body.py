@@ -57,7 +57,7 @@ def test_the_fast_lists_are_those_of_arrow(made: list[tuple[Any, ...]]) -> None:
     body = encode_body(columns)
     since = [
         None if time is None else (time - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
-        for time in cast("list[datetime | None]", columns.time)
+        for time in columns.time
     ]
 
     assert columns_of_body(body) == decode_body(body).to_pydict() | {"time": since}

@@ -93,9 +93,18 @@ def test_a_header_with_a_changed_byte_means_to_many_what_it_means_alone(
     size: int, edit: tuple[int, str, int], data: st.DataObject
 ) -> None:
     index = data.draw(st.integers(0, size - 1))
-    header = edited(sign_values([b"%d" % n for n in range(size)], ALICE)[index], edit)
+    plain = sign_values([b"%d" % n for n in range(size)], ALICE)[index]
+    headers = [edited(plain, edit)] * 2 + [plain, edited(plain, edit), plain]
 
-    assert keys_of([header] * 3, [LEAF] * 3) == [batch_key(header, LEAF)] * 3
+    assert keys_of(headers, [LEAF] * 5) == [batch_key(header, LEAF) for header in headers]
+
+
+@pytest.mark.parametrize("cut", range(1, 450))
+def test_a_header_that_ends_early_is_malformed_whatever_came_before(cut: int) -> None:
+    plain = sign_values([b"1", b"2", b"3"], ALICE)[0]
+    headers = [plain, plain[:-cut], plain]
+
+    assert keys_of(headers, [LEAF] * 3) == [batch_key(header, LEAF) for header in headers]
 
 
 @given(st.lists(st.binary(max_size=200) | st.text("v1 did:key#z0123/=AB\n", max_size=120).map(str.encode)))
