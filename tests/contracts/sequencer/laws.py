@@ -38,7 +38,9 @@ async def read_all(reader: LogReader, count: int) -> list[tuple[int, bytes | Non
     found: list[tuple[int, bytes | None]] = []
     async with asyncio.timeout(30):
         while len(found) < count:
-            found += [(r.offset, r.value) for r in await reader.poll(max_records=2, timeout_ms=200)]
+            polled = await reader.poll(max_records=2, timeout_ms=200)
+            assert sum(map(len, polled)) <= 2
+            found += [(row.offset, row.value) for records in polled for row in records]
     return found
 
 
@@ -55,6 +57,19 @@ async def records_come_in_order_from_where_reading_starts(
         assert await reader.beginnings() == {at: 0}
         await append(b"5")
         assert await read_all(reader, 1) == [(5, b"5")]
+
+
+async def records_that_are_read_one_by_one_have_all_their_headers(
+    log: Log, at: Partition, append: Callable[[bytes], Awaitable[None]]
+) -> None:
+    for number in range(3):
+        await append(b"%d" % number)
+    async with log.open_one_by_one({at: 1}) as reader:
+        assert await reader.ends() == {at: 3}
+        async with asyncio.timeout(30):
+            while not (records := await reader.poll(max_records=1, timeout_ms=200)):
+                pass
+        assert [(r.offset, r.value, r.header("number")) for r in records] == [(1, b"1", b"1")]
 
 
 async def a_position_beyond_the_end_is_refused(
@@ -86,4 +101,8 @@ ARCHIVE_LAWS = (
     creating_the_same_bytes_again_is_success,
     one_of_many_racing_creators_wins,
 )
-LOG_LAWS = (records_come_in_order_from_where_reading_starts, a_position_beyond_the_end_is_refused)
+LOG_LAWS = (
+    records_come_in_order_from_where_reading_starts,
+    records_that_are_read_one_by_one_have_all_their_headers,
+    a_position_beyond_the_end_is_refused,
+)

@@ -25,7 +25,7 @@ def log_in_memory() -> tuple[MemoryLog, Callable[[bytes], Awaitable[None]], Memo
     topics = MemoryTopics({AT: []})
 
     async def append(value: bytes) -> None:
-        topics.append(*AT, key=None, value=value)
+        topics.append(*AT, key=None, value=value, headers=[("number", value)])
 
     return MemoryLog(topics, MemoryClock()), append, topics
 

@@ -43,7 +43,7 @@ async def log_on_kafka(parts: Addresses) -> tuple[KafkaLog, tuple[str, int], App
 
     async def append(value: bytes) -> None:
         async with Producer(parts.kafka_bootstrap, client_id="test") as producer:
-            await producer.send(topic, key=None, value=value)
+            await producer.send(topic, key=None, value=value, headers=[("number", value)])
 
     return KafkaLog(parts.kafka_bootstrap, Patience()), (topic, 0), append
 

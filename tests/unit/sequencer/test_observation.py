@@ -8,12 +8,13 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from salus.ledger.records import records_of
 from salus.sequencer.__main__ import watch_lag
 from salus.sequencer.adapters import observation
 from salus.sequencer.adapters.memory import MemoryTopics
 from salus.sequencer.adapters.observation import AWAITED, LAG
 from salus.sequencer.handing_over import Outlook
-from salus.sequencer.handlers import TRACES_LINKED_MAX, Progress, traces_in
+from salus.sequencer.handlers import TRACES_LINKED_MAX, TRACES_LOOKED_AT, Progress, traces_in
 
 
 @pytest.fixture
@@ -45,8 +46,22 @@ def test_few_distinct_traces_are_taken_from_a_batch() -> None:
         for number in range(100)
     ]
 
-    assert traces_in(records) == tuple(b"%d" % number for number in range(TRACES_LINKED_MAX))
-    assert traces_in([topics.append("t", 0, key=None, value=None)]) == ()
+    (parts,) = records_of(records)
+    few = tuple(b"%d" % number for number in range(TRACES_LINKED_MAX))
+    assert traces_in([parts]) == traces_in([parts.between(0, 9), parts.between(9, 100)]) == few
+    assert traces_in(records_of([topics.append("t", 0, key=None, value=None)])) == ()
+    assert traces_in([]) == ()
+
+
+def test_no_more_than_the_first_records_are_looked_at_for_traces() -> None:
+    topics = MemoryTopics({("t", 0): []})
+    silent = [topics.append("t", 0, key=None, value=None) for _ in range(TRACES_LOOKED_AT - 1)]
+    traced = [
+        topics.append("t", 0, key=None, value=None, headers=[("traceparent", b"%d" % n)]) for n in (0, 1)
+    ]
+    parts = [*records_of(silent), *records_of(traced), *records_of(traced)]
+
+    assert traces_in(parts) == traces_in(records_of([*silent, *traced])) == (b"0",)
 
 
 class _Ends:

@@ -52,6 +52,15 @@ class Found(Protocol):
         """Return the last header of that name."""
 
 
+class Placed(Found, Protocol):
+    """A record by itself that says where it was found."""
+
+    @property
+    def topic(self) -> str: ...  # noqa: D102  # plain data
+    @property
+    def partition(self) -> int: ...  # noqa: D102
+
+
 class Row(NamedTuple):
     """One of `Records`, by itself."""
 
@@ -151,7 +160,7 @@ class Records:
         return sum(self.spans[at + 1 :: STRIDE]) - sum(self.spans[at::STRIDE])
 
 
-def records_of(rows: Iterable[Row]) -> list[Records]:
+def records_of(rows: Iterable[Placed]) -> list[Records]:
     """Return single records in their order, those of a partition that follow each other together."""
     runs = groupby(rows, key=lambda row: (row.topic, row.partition))
     return [Records.of(*at, run) for at, run in runs]

@@ -14,7 +14,7 @@ from salus.messaging.admin import (
 )
 from salus.messaging.errors import BrokerAwayError, DeliveryError, MessagingError, OutOfRangeError
 from salus.messaging.producer import LINGER_MS, Producer
-from salus.messaging.reader import ColumnReader, Reader
+from salus.messaging.reader import ColumnReader, PartitionReader, Reader
 from salus.messaging.record import MESSAGE_BYTES_MAX, Position, Record
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "DeliveryError",
     "MessagingError",
     "OutOfRangeError",
+    "PartitionReader",
     "Position",
     "Producer",
     "Reader",

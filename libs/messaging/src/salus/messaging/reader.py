@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Mapping, Sequence
 from itertools import chain
@@ -55,9 +56,10 @@ class Run(Protocol):
 
 
 _R = TypeVar("_R", bound=Run)
+_T = TypeVar("_T")
 
 
-class _Reader(Generic[_R]):
+class PartitionReader(ABC, Generic[_R, _T]):
     """A consumer without a group, assigned to the given partitions; use it as an async context manager.
 
     Callers may rely on: within a partition records come in offset order, each once, from the start that
@@ -99,8 +101,8 @@ class _Reader(Generic[_R]):
         """Disconnect."""
         await self._disconnect()
 
-    async def _next_runs(self, max_records: int, timeout_ms: int) -> list[_R]:
-        """Return runs of up to `max_records` records together, waiting up to `timeout_ms` for the first.
+    async def poll(self, *, max_records: int, timeout_ms: int) -> list[_T]:
+        """Return up to `max_records` records, waiting up to `timeout_ms` for the first.
 
         Raises:
             BrokerAwayError: the broker does not answer.
@@ -122,7 +124,7 @@ class _Reader(Generic[_R]):
                 run = run.between(0, room)
             taken.append(run)
             room -= len(run)
-        return taken
+        return self._handed_out(taken)
 
     async def end_offsets(self) -> dict[Partition, int]:
         """Return, for each partition, the offset that the next committed record would get."""
@@ -151,9 +153,14 @@ class _Reader(Generic[_R]):
         self._waiting = deque(w for w in self._waiting if (w.topic, w.partition) != place)
 
     @staticmethod
+    @abstractmethod
     def _joined(runs: list[_R]) -> list[_R]:
-        """Return the same records in fewer runs, if that helps."""
-        return runs
+        """Return the records of one answer in fewer runs, if that helps."""
+
+    @staticmethod
+    @abstractmethod
+    def _handed_out(runs: list[_R]) -> list[_T]:
+        """Return what `poll` does."""
 
     async def _offsets(self, method: str) -> dict[Partition, int]:
         try:
@@ -203,41 +210,35 @@ class _Reader(Generic[_R]):
         return consumer
 
 
-class Reader(_Reader[Rows]):
+class Reader(PartitionReader[Rows, Record]):
     """Reads records one by one, with all their headers."""
 
     _mark = As.ROWS
 
-    async def poll(self, *, max_records: int, timeout_ms: int) -> list[Record]:
-        """Return up to `max_records` records, waiting up to `timeout_ms` for the first.
+    @staticmethod
+    def _joined(runs: list[Rows]) -> list[Rows]:
+        return runs
 
-        Raises:
-            BrokerAwayError: the broker does not answer.
-            OutOfRangeError: a position is outside what the broker has.
-            MessagingError: the broker refuses.
-        """
-        runs = await self._next_runs(max_records, timeout_ms)
+    @staticmethod
+    def _handed_out(runs: list[Rows]) -> list[Record]:
         return [*chain.from_iterable(run.records for run in runs)]
 
 
-class ColumnReader(_Reader[Records]):
-    """Reads records as columns: for those who read many, and of the headers only what `Records` have."""
+class ColumnReader(PartitionReader[Records, Records]):
+    """Reads records as columns: for those who read many, and of the headers only what `Records` have.
+
+    What it returns shares the bytes of the broker's answers, which stay as long as any of it is kept.
+    """
 
     _mark = As.COLUMNS
-
-    async def poll(self, *, max_records: int, timeout_ms: int) -> list[Records]:
-        """Return up to `max_records` records together, waiting up to `timeout_ms` for the first.
-
-        Raises:
-            BrokerAwayError: the broker does not answer.
-            OutOfRangeError: a position is outside what the broker has.
-            MessagingError: the broker refuses.
-        """
-        return await self._next_runs(max_records, timeout_ms)
 
     @staticmethod
     def _joined(runs: list[Records]) -> list[Records]:
         return joined(runs)
+
+    @staticmethod
+    def _handed_out(runs: list[Records]) -> list[Records]:
+        return runs
 
 
 async def _stopped(consumers: list[AIOKafkaConsumer]) -> None:

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from operator import lt
-from typing import Protocol
 
 import pyarrow as pa
 
@@ -29,30 +28,13 @@ from salus.ledger.block import (
     whole_milliseconds,
 )
 from salus.ledger.merkle import leaf_hash, root_of_joined
-from salus.ledger.records import SIGNATURE_HEADER, Records, Row, cells_of, records_of, rows_at
+from salus.ledger.records import Records, Row, cells_of, rows_at
 from salus.sequencer.duplicates import FINGERPRINT_BYTES, DuplicateWindow, fingerprints
 from salus.sequencer.errors import ReplayedOffsetError
 
 MILLISECOND = timedelta(milliseconds=1)
 
 Partition = tuple[str, int]
-
-
-class SourceRecord(Protocol):
-    """A record of an input topic, as the log gave it."""
-
-    @property
-    def topic(self) -> str: ...  # noqa: D102  # plain data
-    @property
-    def partition(self) -> int: ...  # noqa: D102
-    @property
-    def offset(self) -> int: ...  # noqa: D102
-    @property
-    def key(self) -> bytes | None: ...  # noqa: D102
-    @property
-    def value(self) -> bytes | None: ...  # noqa: D102
-    def header(self, name: str) -> bytes | None:
-        """Return the last header of that name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +45,7 @@ class Batch:
     transaction markers that no record stands for.
     """
 
-    records: Sequence[SourceRecord]
+    records: Sequence[Records]
     reached: Mapping[Partition, int]
 
 
@@ -173,7 +155,7 @@ def draft_block(
         ReplayedOffsetError: records are sealed already or out of order.
     """
     time = block_time(now, ring=ring, cursor=cursor)
-    parts = sorted(_parts(batch.records), key=_partition_of)
+    parts = sorted(batch.records, key=_partition_of)
     ranges = _ranges(parts, cursor, batch.reached)
     judgement = judge_batch(parts, ring=ring, at=time)
     refused = _with_duplicates(judgement, window)
@@ -192,13 +174,6 @@ def draft_block(
         rejections=tuple(rejections.values()),
     )
     return draft, table
-
-
-def _parts(records: Sequence[SourceRecord]) -> list[Records]:
-    """Until the log hands out columns by itself."""
-    return records_of(
-        Row(r.topic, r.partition, r.offset, r.key, r.value, r.header(SIGNATURE_HEADER)) for r in records
-    )
 
 
 def _partition_of(part: Records) -> Partition:

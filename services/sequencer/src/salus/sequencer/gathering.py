@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from operator import sub
 from types import TracebackType
 from typing import Protocol, Self
 
-from salus.sequencer.domain import Batch, SourceRecord
+from salus.ledger.records import STRIDE, Part, Records
+from salus.sequencer.domain import Batch
 from salus.sequencer.ports import Clock, LogReader
 
 IDLE_POLL_MS = 200
@@ -50,6 +54,43 @@ class Gathered:
     began_ms: float
 
 
+class Cut:
+    """What is taken into one batch: as many records as there is room for, by count and by bytes.
+
+    One record larger than the limit makes a batch by itself, so that every record gets into some block.
+    """
+
+    def __init__(self, records_max: int, bytes_max: int) -> None:
+        self.taken: list[Records] = []
+        self.records_left = records_max
+        self.is_full = False
+        self._bytes_left = bytes_max
+
+    def take(self, carried: deque[Records]) -> None:
+        """Move what there is room for from the left of `carried` into the batch."""
+        while carried and not self.is_full:
+            records = carried.popleft()
+            count = self._fitting(records)
+            if count < len(records):
+                carried.appendleft(records.between(count, len(records)))
+                records = records.between(0, count)
+                self.is_full = True
+            if count:
+                self.taken.append(records)
+                self.records_left -= count
+                self._bytes_left -= records.value_bytes()
+        self.is_full |= self.records_left == 0 or self._bytes_left <= 0
+
+    def _fitting(self, records: Records) -> int:
+        """Return how many of the records fit; the first one of a batch always does."""
+        some = records if len(records) <= self.records_left else records.between(0, self.records_left)
+        if some.value_bytes() <= self._bytes_left:
+            return len(some)
+        at = 2 * Part.VALUE
+        ends = accumulate(map(sub, some.spans[at + 1 :: STRIDE], some.spans[at::STRIDE]))
+        return max(bisect_right([*ends], self._bytes_left), 0 if self.taken else 1)
+
+
 class Gatherer:
     """Cuts the log into batches; what was read beyond one batch begins the next.
 
@@ -65,7 +106,7 @@ class Gatherer:
         self._clock = clock
         self._limits = limits
         self._stretch = stretch
-        self._carried: deque[SourceRecord] = deque()
+        self._carried: deque[Records] = deque()
         self._gathering: asyncio.Task[Gathered | None] | None = None
         # While somebody waits for a batch nobody judges one.
         self._wanted = False
@@ -85,8 +126,6 @@ class Gatherer:
     async def next_batch(self) -> Gathered | None:
         """Return the next batch, and begin with the one after it; None once the stretch ends.
 
-        One record larger than the limit makes a batch by itself, so that every record gets into some block.
-
         Raises:
             LogRefusedError: the log does not have the position any more, or not yet.
         """
@@ -101,35 +140,23 @@ class Gatherer:
         return gathered
 
     async def _gather(self) -> Gathered | None:
-        taken: list[SourceRecord] = []
-        room, began_ms = self._limits.bytes_max, 0.0
+        cut, began_ms = Cut(self._limits.records_max, self._limits.bytes_max), 0.0
         while not self._stretch.is_set():
-            if self._carried and not taken:
+            if self._carried and not cut.taken:
                 began_ms = self._clock.monotonic_ms()
-            room, full = self._take(taken, room)
-            waits_ms = self._waits_ms(began_ms) if taken else IDLE_POLL_MS
-            if full or waits_ms <= 0:
-                return Gathered(await self._batch_of(taken), began_ms)
-            wanted = self._limits.records_max - len(taken)
-            self._carried.extend(await self._poll(max_records=wanted, timeout_ms=waits_ms))
+            cut.take(self._carried)
+            waits_ms = self._waits_ms(began_ms) if cut.taken else IDLE_POLL_MS
+            if cut.is_full or waits_ms <= 0:
+                return Gathered(await self._batch_of(cut.taken), began_ms)
+            self._carried.extend(await self._poll(max_records=cut.records_left, timeout_ms=waits_ms))
         return None
-
-    def _take(self, taken: list[SourceRecord], room: int) -> tuple[int, bool]:
-        """Move carried records into the batch; return the bytes left and whether it is full."""
-        carried, records_max = self._carried, self._limits.records_max
-        while carried:
-            room -= len(carried[0].value or b"")
-            if taken and (room < 0 or len(taken) == records_max):
-                return room, True
-            taken.append(carried.popleft())
-        return room, len(taken) == records_max or room <= 0
 
     def _waits_ms(self, began_ms: float) -> int:
         """Return how long the batch may still wait for records; 0 or less if it is to be cut."""
         rest_ms = int(began_ms + self._limits.age_ms_max - self._clock.monotonic_ms())
         return rest_ms if self._wanted else max(rest_ms, UNWANTED_POLL_MS)
 
-    async def _poll(self, *, max_records: int, timeout_ms: int) -> Sequence[SourceRecord]:
+    async def _poll(self, *, max_records: int, timeout_ms: int) -> Sequence[Records]:
         """Return the next records; none if the stretch ends."""
         if self._wanted:
             await self._stretch.look()
@@ -137,7 +164,7 @@ class Gatherer:
             return ()
         return await self.reader.poll(max_records=max_records, timeout_ms=timeout_ms)
 
-    async def _batch_of(self, taken: list[SourceRecord]) -> Batch:
+    async def _batch_of(self, taken: list[Records]) -> Batch:
         """Say how far the batch reaches; where records were carried over, its own last record says it."""
         carried = {(record.topic, record.partition) for record in self._carried}
         positions = await self.reader.positions()

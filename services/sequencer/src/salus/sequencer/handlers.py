@@ -17,7 +17,8 @@ from salus.archive.body import SCHEMA, decode_body, encode_table
 from salus.archive.errors import BodyError
 from salus.ledger.block import body_key, check_succession, header_key, sign_header
 from salus.ledger.note import Signers
-from salus.sequencer.domain import Cursor, Draft, Partition, SourceRecord, Tip, draft_block
+from salus.ledger.records import STRIDE, Part, Records, gather
+from salus.sequencer.domain import Cursor, Draft, Partition, Tip, draft_block
 from salus.sequencer.duplicates import DuplicateWindow
 from salus.sequencer.errors import ArchiveDamagedError, ClockTurnedError, LogRefusedError, OvertakenError
 from salus.sequencer.gathering import Gatherer, Limits, Stop, Stretch
@@ -40,7 +41,6 @@ LAG_ANSWER_S_MAX = 2.0
 # Clocks are corrected by less than this all the time.
 CLOCK_BACK_MAX = timedelta(seconds=60)
 # W3C Trace Context, as the client library sends it.
-TRACE_HEADER = "traceparent"
 TRACES_LOOKED_AT = 256
 TRACES_LINKED_MAX = 16
 
@@ -283,10 +283,14 @@ def require_present(drafted: Drafted, now: datetime) -> None:
         raise ClockTurnedError(height=drafted.draft.height)
 
 
-def traces_in(records: Sequence[SourceRecord]) -> tuple[bytes, ...]:
+def traces_in(parts: Sequence[Records]) -> tuple[bytes, ...]:
     """Return the first few distinct traces among a batch's first records; a trace shows samples, not all."""
-    headers = (record.header(TRACE_HEADER) for record in records[:TRACES_LOOKED_AT])
-    return tuple(islice(dict.fromkeys(header for header in headers if header), TRACES_LINKED_MAX))
+    looked_at, room = [], TRACES_LOOKED_AT
+    for part in parts:
+        looked_at.append((part.data, part.spans[: STRIDE * room]))
+        room = max(0, room - len(part))
+    traces = filter(None, gather(looked_at, Part.TRACE))
+    return tuple(islice(dict.fromkeys(traces), TRACES_LINKED_MAX))
 
 
 async def write_body(archive: Archive, key: str, body: bytes) -> bytes:

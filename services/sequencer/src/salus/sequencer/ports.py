@@ -9,7 +9,8 @@ from datetime import datetime
 from typing import Protocol, TypeVar
 
 from salus.events.keyring import KeyRing
-from salus.sequencer.domain import Draft, Partition, Rejection, SourceRecord
+from salus.ledger.records import Found, Records
+from salus.sequencer.domain import Draft, Partition, Rejection
 from salus.sequencer.errors import HaltError
 
 _T = TypeVar("_T")
@@ -32,19 +33,12 @@ class Archive(Protocol):
         """Write the object if there is none; False if there is one of other bytes, which stays."""
 
 
-class LogReader(Protocol):
-    """The shard's partitions, read from where the archive says.
+class LogPositions(Protocol):
+    """Partitions that are read from where the archive says.
 
     Callers may rely on: within a partition records come in offset order and none is left out but those
     that do not exist (markers, compaction, aborted transactions).
     """
-
-    async def poll(self, *, max_records: int, timeout_ms: int) -> Sequence[SourceRecord]:
-        """Return the next records, none if none came in time.
-
-        Raises:
-            LogRefusedError: the log does not have the position any more, or not yet.
-        """
 
     async def positions(self) -> dict[Partition, int]:
         """Return the next offset to be read of each partition."""
@@ -56,11 +50,34 @@ class LogReader(Protocol):
         """Return the offset after the last record of each partition."""
 
 
+class LogReader(LogPositions, Protocol):
+    """The shard's partitions, whose records come as columns."""
+
+    async def poll(self, *, max_records: int, timeout_ms: int) -> Sequence[Records]:
+        """Return the next records, `max_records` together at most; none if none came in time.
+
+        Raises:
+            LogRefusedError: the log does not have the position any more, or not yet.
+        """
+
+
+class SingleLogReader(LogPositions, Protocol):
+    """Partitions whose records come one by one, with all their headers."""
+
+    async def poll(self, *, max_records: int, timeout_ms: int) -> Sequence[Found]:
+        """Return what `LogReader` does."""
+
+
 class Log(Protocol):
     """Where input records come from."""
 
     def open(self, starts: Mapping[Partition, int]) -> AbstractAsyncContextManager[LogReader]:
         """Open the partitions at these offsets."""
+
+    def open_one_by_one(
+        self, starts: Mapping[Partition, int]
+    ) -> AbstractAsyncContextManager[SingleLogReader]:
+        """Open the partitions at these offsets, to look at a few records."""
 
 
 class Identities(Protocol):

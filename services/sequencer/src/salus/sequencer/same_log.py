@@ -9,7 +9,8 @@ from salus.archive.body import ACCEPTED, decode_body
 from salus.archive.replay import RESTORED_HEADER
 from salus.ledger.block import NO_DIGEST, Header
 from salus.ledger.merkle import leaf_hash
-from salus.sequencer.domain import Partition, SourceRecord, Tip
+from salus.ledger.records import Found
+from salus.sequencer.domain import Partition, Tip
 from salus.sequencer.errors import LogReplacedError
 from salus.sequencer.ports import Archive, Log
 from salus.sequencer.restoring import Shard, read_body, read_tip
@@ -76,7 +77,7 @@ async def _leaves_of(archive: Archive, shard: Shard, header: Header) -> dict[Par
 
 
 async def _stands(log: Log, at: Partition, leaf: LastLeaf) -> bool:
-    async with log.open({at: leaf.offset}) as reader:
+    async with log.open_one_by_one({at: leaf.offset}) as reader:
         beginnings, ends = await reader.beginnings(), await reader.ends()
         if beginnings[at] > leaf.offset or ends[at] <= leaf.offset:
             return True
@@ -87,7 +88,7 @@ async def _stands(log: Log, at: Partition, leaf: LastLeaf) -> bool:
                 return False
 
 
-def _is_same(record: SourceRecord, leaf: LastLeaf) -> bool:
+def _is_same(record: Found, leaf: LastLeaf) -> bool:
     if not leaf.accepted and record.value is None and record.header(RESTORED_HEADER) is not None:
         return True
     digest = NO_DIGEST if record.value is None else leaf_hash(record.value)

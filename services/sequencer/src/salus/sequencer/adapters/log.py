@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import TypeVar
+from typing import Any, Generic, TypeVar
 
 from salus.events.keyring import KeyRing
-from salus.messaging import MessagingError, OutOfRangeError, Reader, Record
+from salus.ledger.records import Records
+from salus.messaging import (
+    ColumnReader,
+    MessagingError,
+    OutOfRangeError,
+    PartitionReader,
+    Reader,
+    Record,
+)
 from salus.runtime.identity_view import IdentityView, open_identity_view
 from salus.runtime.network import Network
 from salus.sequencer.adapters.patience import Patience
@@ -30,14 +38,14 @@ async def _outlast(patience: Patience, attempt: Callable[[], Awaitable[_T]]) -> 
     return await patience.outlast(PART, attempt_it, errors=(MessagingError,))
 
 
-class KafkaReader:
-    """A `LogReader` on Kafka."""
+class KafkaReader(Generic[_T]):
+    """A `LogReader` or `SingleLogReader` on Kafka."""
 
-    def __init__(self, reader: Reader, patience: Patience) -> None:
+    def __init__(self, reader: PartitionReader[Any, _T], patience: Patience) -> None:
         self._reader = reader
         self._patience = patience
 
-    async def poll(self, *, max_records: int, timeout_ms: int) -> list[Record]:
+    async def poll(self, *, max_records: int, timeout_ms: int) -> list[_T]:
         """Return the next records, none if none came in time."""
         return await _outlast(
             self._patience, lambda: self._reader.poll(max_records=max_records, timeout_ms=timeout_ms)
@@ -63,16 +71,22 @@ class KafkaLog:
         self._bootstrap = bootstrap
         self._patience = patience
 
-    def open(self, starts: Mapping[Partition, int]) -> AbstractAsyncContextManager[KafkaReader]:
+    def open(self, starts: Mapping[Partition, int]) -> AbstractAsyncContextManager[KafkaReader[Records]]:
         """Open the partitions at these offsets."""
-        return self._opened(starts)
+        return self._opened(lambda: ColumnReader(self._bootstrap, starts=starts))
+
+    def open_one_by_one(
+        self, starts: Mapping[Partition, int]
+    ) -> AbstractAsyncContextManager[KafkaReader[Record]]:
+        """Open the partitions at these offsets, to look at a few records."""
+        return self._opened(lambda: Reader(self._bootstrap, starts=starts))
 
     @asynccontextmanager
-    async def _opened(self, starts: Mapping[Partition, int]) -> AsyncIterator[KafkaReader]:
+    async def _opened(self, reader: Callable[[], PartitionReader[Any, _T]]) -> AsyncIterator[KafkaReader[_T]]:
         async with AsyncExitStack() as resources:
 
-            async def connect() -> Reader:
-                return await resources.enter_async_context(Reader(self._bootstrap, starts=starts))
+            async def connect() -> PartitionReader[Any, _T]:
+                return await resources.enter_async_context(reader())
 
             yield KafkaReader(await _outlast(self._patience, connect), self._patience)
 

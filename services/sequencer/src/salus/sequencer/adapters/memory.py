@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from salus.events.keyring import KeyRing
+from salus.ledger.records import Records, records_of
 from salus.messaging import Record
 from salus.runtime.identity_view import apply_identity_record
 from salus.sequencer.domain import Draft, Partition
@@ -82,8 +83,8 @@ class MemoryTopics:
         return [r for records in self.partitions.values() for r in records if r is not None]
 
 
-class MemoryReader:
-    """A `LogReader` on topics in memory; waiting moves the clock instead of taking time."""
+class SingleMemoryReader:
+    """A `SingleLogReader` on topics in memory; waiting moves the clock instead of taking time."""
 
     def __init__(
         self, topics: MemoryTopics, starts: Mapping[Partition, int], clock: MemoryClock, turn: Turn
@@ -125,6 +126,22 @@ class MemoryReader:
         return {at: len(self._topics.partitions[at]) for at in self._next}
 
 
+class MemoryReader:
+    """A `LogReader` on topics in memory."""
+
+    def __init__(
+        self, topics: MemoryTopics, starts: Mapping[Partition, int], clock: MemoryClock, turn: Turn
+    ) -> None:
+        self._reader = SingleMemoryReader(topics, starts, clock, turn)
+        self.positions = self._reader.positions
+        self.beginnings = self._reader.beginnings
+        self.ends = self._reader.ends
+
+    async def poll(self, *, max_records: int, timeout_ms: int) -> list[Records]:
+        """Return the next records; if there are none, so much time is over."""
+        return records_of(await self._reader.poll(max_records=max_records, timeout_ms=timeout_ms))
+
+
 @dataclass
 class MemoryLog:
     """A `Log` on topics in memory."""
@@ -138,6 +155,12 @@ class MemoryLog:
         """Open the partitions at these offsets."""
         await self.turn()
         yield MemoryReader(self.topics, starts, self.clock, self.turn)
+
+    @asynccontextmanager
+    async def open_one_by_one(self, starts: Mapping[Partition, int]) -> AsyncIterator[SingleMemoryReader]:
+        """Open the partitions at these offsets, to look at a few records."""
+        await self.turn()
+        yield SingleMemoryReader(self.topics, starts, self.clock, self.turn)
 
 
 @dataclass
