@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 NATIVE = ROOT / "libs/ledger/native"
 TESTS = (
     "tests/unit/ledger/test_hashing.py",
+    "tests/unit/ledger/test_records.py",
     "tests/unit/ledger/test_signed_batches.py",
     "tests/unit/archive/test_leaves.py",
     "tests/unit/archive/test_quick_json.py",
@@ -26,6 +27,7 @@ TESTS = (
     "tests/unit/archive/test_quick_times.py",
     "tests/unit/archive/test_sound_body.py",
     "tests/unit/events/test_canonical.py",
+    "tests/unit/events/test_fitting.py",
     "tests/unit/sequencer/test_duplicates.py",
     "tests/unit/messaging/test_record_batches.py",
 )

@@ -72,6 +72,16 @@ def test_a_column_has_one_part_of_every_record(
 
 
 @pytest.mark.parametrize("library", [records.load(), None])
+def test_what_is_exactly_as_large_as_allowed_is_kept(
+    library: records.Library | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "_library", library)
+    spans = array("Q", [0, 2, 0, 3, 0, 4])
+
+    assert [*gather([(b"abcd", spans)], 0, stride=2, size_max=3)] == [b"ab", b"abc", b""]
+
+
+@pytest.mark.parametrize("library", [records.load(), None])
 @pytest.mark.parametrize("span", [(0, 4), (2, 1), (4, 5), (1 << 62, (1 << 62) + 1)])
 def test_spans_that_lead_astray_are_refused(
     span: tuple[int, int], library: records.Library | None, monkeypatch: pytest.MonkeyPatch

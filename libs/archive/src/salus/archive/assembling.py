@@ -66,9 +66,10 @@ def assemble(parts: Sequence[Records], judgement: Judgement, refused: Mapping[in
 
 def column_of_cells(cells: Cells, name: str) -> pa.Array:
     """Return the cells as the body's column of this name; they are not copied."""
-    places = pa.py_buffer(array("i", cells.places))
+    places = pa.Array.from_buffers(pa.uint64(), len(cells.places), [None, pa.py_buffer(cells.places)])
     valid = None if cells.valid is None else pa.py_buffer(cells.valid)
-    return pa.Array.from_buffers(_type_of(name), len(cells), [valid, places, pa.py_buffer(cells.data)])
+    buffers = [valid, places.cast(pa.int32()).buffers()[1], pa.py_buffer(cells.data)]
+    return pa.Array.from_buffers(_type_of(name), len(cells), buffers)
 
 
 def _type_of(name: str) -> pa.DataType:
