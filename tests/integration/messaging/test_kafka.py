@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import struct
 import uuid
 
@@ -10,9 +11,11 @@ from aiokafka.record.util import calc_crc32c
 
 from salus.devkit.addresses import Addresses
 from salus.devkit.network import TOPIC_CONFIG
+from salus.ledger.records import Records, records_of
 from salus.messaging import (
     MESSAGE_BYTES_MAX,
     BrokerAwayError,
+    ColumnReader,
     DeliveryError,
     MessagingError,
     Position,
@@ -70,6 +73,35 @@ async def test_a_header_name_that_is_not_utf8_stops_nobody(parts: Addresses) -> 
     assert records[1].headers == (("\N{REPLACEMENT CHARACTER}" * 2 + "-poisoned", b"1"),)
 
 
+async def test_as_columns_records_are_what_they_are_one_by_one(parts: Addresses) -> None:
+    topic = await fresh_topic(parts)
+    for compression in (None, "gzip"):
+        async with AIOKafkaProducer(
+            bootstrap_servers=parts.kafka_bootstrap, compression_type=compression
+        ) as foreign:
+            sent = []
+            for i in range(50):
+                headers = [("other", b""), ("traceparent", b"%d" % i), ("salus-signature", b"first")]
+                value = None if i == 7 else b"v%d" % i
+                sent.append(
+                    await foreign.send(
+                        topic, value, key=b"k", headers=[*headers, ("salus-signature", b"last")]
+                    )
+                )
+            await asyncio.gather(*sent)
+    async with ColumnReader(parts.kafka_bootstrap, starts={(topic, 0): 3}) as reader:
+        columns: list[Records] = []
+        while sum(map(len, columns)) < 97:
+            columns += await reader.poll(max_records=9, timeout_ms=5000)
+    async with Reader(parts.kafka_bootstrap, starts={(topic, 0): 3}) as reader:
+        records: list[Record] = []
+        while len(records) < 97:
+            records += await reader.poll(max_records=9, timeout_ms=5000)
+
+    assert [row for part in columns for row in part] == [row for part in records_of(records) for row in part]
+    assert [*(columns[0][0])] == [topic, 0, 3, b"k", b"v3", b"last", b"3"]
+
+
 async def test_end_offsets_and_positions_meet_when_all_is_read(parts: Addresses) -> None:
     topic = await fresh_topic(parts, partitions=2)
     async with Producer(parts.kafka_bootstrap, client_id="test") as producer:
@@ -89,24 +121,31 @@ async def test_end_offsets_and_positions_meet_when_all_is_read(parts: Addresses)
     assert begins == starts
 
 
-async def test_what_was_fetched_but_not_handed_out_is_neither_lost_nor_passed(parts: Addresses) -> None:
+def offsets_of(polled: list[Record] | list[Records]) -> list[int]:
+    return [offset for found in polled for offset in getattr(found, "offsets", None) or [found.offset]]  # type: ignore[union-attr]  # records have one, columns many
+
+
+@pytest.mark.parametrize("kind", [Reader, ColumnReader])
+async def test_what_was_fetched_but_not_handed_out_is_neither_lost_nor_passed(
+    parts: Addresses, kind: type[Reader | ColumnReader]
+) -> None:
     topic = await fresh_topic(parts)
     async with Producer(parts.kafka_bootstrap, client_id="test") as producer:
         for i in range(10):
             await producer.send(topic, key=b"k", value=b"%d" % i)
-    async with Reader(parts.kafka_bootstrap, starts={(topic, 0): 0}) as reader:
-        first = await reader.poll(max_records=3, timeout_ms=5000)
+    async with kind(parts.kafka_bootstrap, starts={(topic, 0): 0}) as reader:
+        first = offsets_of(await reader.poll(max_records=3, timeout_ms=5000))
         reached = await reader.position(topic, 0)
         reader.seek(Position(topic, 0, 8))
         after = [await reader.position(topic, 0)]
-        records: list[Record] = []
+        records: list[int] = []
         while len(records) < 2:
-            records += await reader.poll(max_records=10, timeout_ms=5000)
+            records += offsets_of(await reader.poll(max_records=10, timeout_ms=5000))
         after.append(await reader.position(topic, 0))
 
-    assert [record.offset for record in first] == list(range(len(first)))
+    assert first == list(range(len(first)))
     assert reached == len(first) <= 3
-    assert [record.offset for record in records] == [8, 9]
+    assert records == [8, 9]
     assert after == [8, 10]
 
 

@@ -24,7 +24,7 @@ from salus.ledger.block import Header, Range
 from salus.ledger.hashing import lanes
 from salus.ledger.merkle import hashes_of, root_of_joined
 from salus.ledger.records import Records, Row
-from salus.messaging import Reader
+from salus.messaging import ColumnReader
 
 SAMPLE = 160 * BATCH
 ROUNDS = 5
@@ -115,14 +115,14 @@ def _header(hashes: bytes, body: bytes) -> Header:
 async def measure_fetch(bootstrap: str, count: int, partitions: int) -> dict[str, float]:
     """Measure reading alone: up to `count` records by the reader that the sequencer uses."""
     starts = {(TOPIC, partition): 0 for partition in range(partitions)}
-    async with Reader(bootstrap, starts=starts) as reader:
+    async with ColumnReader(bootstrap, starts=starts) as reader:
         # The first fetch warms up the connection and the broker's cache.
         there = sum((await reader.end_offsets()).values())
-        warm = len(await reader.poll(max_records=max(1, count // 10), timeout_ms=5000))
+        warm = sum(map(len, await reader.poll(max_records=max(1, count // 10), timeout_ms=5000)))
         wanted = min(count, there) - warm
         read, began = 0, time.process_time()
         while read < wanted:
-            read += len(await reader.poll(max_records=20_000, timeout_ms=1000))
+            read += sum(map(len, await reader.poll(max_records=20_000, timeout_ms=1000)))
         if not read:
             return {}
         return {"Kafka fetch": round((time.process_time() - began) / read * 1e6, 3)}
