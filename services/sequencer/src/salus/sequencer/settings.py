@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from salus.runtime.settings import NoteKeySettings, ObjectSettings, ServiceSettings
+from salus.sequencer.duplicates import PAIRS_MAX
 from salus.sequencer.gathering import Limits
 
 
@@ -26,7 +27,9 @@ class Settings(ServiceSettings, ObjectSettings, NoteKeySettings):
     duplicates_window: int = Field(
         default=1_000_000,
         ge=1,
-        description="An id of the same source is a duplicate among so many accepted events of the shard.",
+        le=PAIRS_MAX,
+        description="An id of the same source is a duplicate among so many accepted events of the shard; "
+        "each takes 28 bytes of memory.",
     )
     duplicates_window_blocks: int = Field(
         default=10_000, ge=1, description="And none is from more than so many blocks ago."

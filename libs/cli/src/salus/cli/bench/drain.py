@@ -104,7 +104,7 @@ def _outcome(drained: Drained, shards: int, facts: Mapping[str, Any], limits: Ma
     sealing = [watch for name, watch in drained.watches.items() if name.startswith("sequencer")]
     spent = sum(watch.cpu_between(drained.began, drained.ended) for watch in sealing)
     anchoring = drained.watches["anchoring"].cpu_between(drained.began, drained.ended)
-    # What fills up at the start (window of duplicates, buffers) is not growth.
+    # What fills up at the start (blocks on their way, buffers) is not growth.
     settled = drained.began + seconds / 2
     growth = sum(watch.slope_mb_per_s(settled, drained.ended) for watch in sealing) / shards
     figures = {
