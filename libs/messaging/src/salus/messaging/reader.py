@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
 from salus.ledger.records import Records
-from salus.messaging import tolerant, unpacking
+from salus.messaging import receiving, tolerant, unpacking
 from salus.messaging.connecting import start, to_the_end
 from salus.messaging.errors import BrokerAwayError, MessagingError, OutOfRangeError
 from salus.messaging.record import Position, Record
@@ -22,6 +22,7 @@ from salus.messaging.unpacking import As, Rows, joined
 
 tolerant.install()
 unpacking.install()
+receiving.install()
 
 FETCH_BYTES_MAX = 64 * 1024 * 1024
 # How much the library reads ahead, shared out among the partitions: a bound on memory. Once more as much may

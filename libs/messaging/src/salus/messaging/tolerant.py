@@ -14,6 +14,8 @@ from aiokafka.consumer import fetcher
 from aiokafka.record.default_records import _DefaultRecordBatchPy
 from aiokafka.record.memory_records import _MemoryRecordsPy
 
+from salus.messaging.receiving import Piece
+
 _MAGIC_V2 = 2
 
 
@@ -61,7 +63,11 @@ class Batch:
 
 
 class Records(_MemoryRecordsPy):  # type: ignore[misc]  # final for type checkers only
-    """The batches of one answer of the broker."""
+    """The batches of a partition in one answer of the broker."""
+
+    def __init__(self, found: Piece | bytes) -> None:
+        self._answer, self._begin, end = found if isinstance(found, Piece) else (found, 0, len(found))
+        super().__init__(memoryview(self._answer)[self._begin : end])
 
     def next_batch(self) -> Any:
         """Return the next batch, or None."""
@@ -70,7 +76,7 @@ class Records(_MemoryRecordsPy):  # type: ignore[misc]  # final for type checker
         # The formats before v2 know no headers.
         if raw is None or raw[self.MAGIC_OFFSET] < _MAGIC_V2:
             return batch
-        return Batch(batch, raw, self._buffer, end)
+        return Batch(batch, raw, self._answer, self._begin + end)
 
 
 def install() -> None:
