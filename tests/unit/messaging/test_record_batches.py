@@ -161,6 +161,10 @@ REFUSED = {
     "more headers than said": record(body=b"\0" + NULL + NULL + b"\2\2a\2b\2c\2d"),
     "headers below none": record(body=b"\0" + NULL + NULL + b"\1"),
     "a header without a name": record(body=b"\0" + NULL + NULL + b"\2\1\2b"),
+    "a header's name beyond the record": record(body=b"\0" + NULL + NULL + b"\2\x1e"),
+    "a number that goes on beyond the record": record(body=b"\0" + NULL + NULL + b"\2\x9e"),
+    "a record beyond everything": record(body=b"\0" + NULL + NULL + b"\2\x1e", size=b"\x7e"),
+    "an offset that is not of this batch": record(body=b"\x80\x80\x80\x80\x20" + NULL + NULL + b"\0"),
     "a number too long": record(body=b"\x80\x80\x80\x80\x80\0" + NULL + NULL + b"\0"),
     "a record's attributes of two bytes": record(body=b"\0" + NULL + NULL + b"\0").replace(
         b"\x0c\0\0\0", b"\x0c\x80\0\0"
@@ -182,6 +186,17 @@ def test_the_plainest_record_is_unpacked() -> None:
     assert found == (array("q", [0]), array("q", [NONE] * STRIDE))
     assert len(raw) == HEADER_BYTES + RECORD_BYTES_MIN
     assert len(Part) * 2 == STRIDE
+
+
+@pytest.mark.parametrize("size", [63, 64, 8191, 8192, 1 << 20])
+def test_parts_may_be_large_and_times_far_apart(size: int) -> None:
+    part = bytes(size)
+    builder = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, 0, 1 << 30)
+    for offset, timestamp in enumerate((0, size, 1 << 61, -(1 << 61))):
+        assert builder.append(offset * size, timestamp, part, part, [("traceparent", part)])
+    raw = bytes(builder.build())
+
+    assert unpacked(raw) == by_the_library(raw)
 
 
 def test_a_header_name_that_is_not_utf8_is_one_that_nobody_looks_for() -> None:
