@@ -256,13 +256,12 @@ async def seal_block(
         with observer.stage("encode"):
             body = await sequencer.offload(partial(encode_table, drafted.take_table()))
         with observer.stage("body"):
-            body = await write_body(archive, body_key(sequencer.shard.id, draft.height, draft.root), body)
-            digest = await sequencer.offload(lambda: sha256(body).digest())
+            length, digest = await _written(sequencer, draft, body)
         before = await previous
         require_present(drafted, sequencer.clock.now())
         with observer.stage("header"):
             # A key may be in an HSM, which takes its time.
-            tip = await sequencer.offload(partial(_signed, sequencer, draft, before, len(body), digest))
+            tip = await sequencer.offload(partial(_signed, sequencer, draft, before, length, digest))
             if not await archive.create(header_key(sequencer.shard.id, draft.height), tip.note):
                 raise OvertakenError(height=draft.height)
         sequencer.progress.tip = tip
@@ -271,6 +270,16 @@ async def seal_block(
         with observer.stage("announce"):
             await sequencer.announcements.announce(block)
     return tip
+
+
+async def _written(sequencer: Sequencer, draft: Draft, body: bytes) -> tuple[int, bytes]:
+    """Write the body, hashing it meanwhile; return length and SHA-256 of what is there now."""
+    key = body_key(sequencer.shard.id, draft.height, draft.root)
+    hashing = sequencer.offload(partial(sha256, body))
+    there, hashed = await asyncio.gather(write_body(sequencer.archive, key, body), hashing)
+    if there is not body:
+        hashed = await sequencer.offload(partial(sha256, there))
+    return len(there), hashed.digest()
 
 
 def require_present(drafted: Drafted, now: datetime) -> None:
