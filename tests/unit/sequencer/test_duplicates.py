@@ -17,6 +17,8 @@ from salus.sequencer.duplicates import (
     FINGERPRINT_BYTES,
     PAIRS_MAX,
     SEED_BYTES,
+    SLOT_BYTES,
+    SLOTS_A_PAIR,
     CompiledRecent,
     DuplicateWindow,
     PlainRecent,
@@ -39,6 +41,7 @@ SEEDS = st.sampled_from([bytes(SEED_BYTES), bytes(32) + b"\xfa\xff\xff\xff"]) | 
     min_size=SEED_BYTES, max_size=SEED_BYTES
 )
 MANY = [sha256(b"%d" % number).digest()[:FINGERPRINT_BYTES] for number in range(1500)]
+SEED = sha256(b"seed").digest() + bytes([1, 0, 0, 0])
 TEXTS = st.none() | st.binary(max_size=70)
 
 Way = Callable[[int], Recent]
@@ -91,8 +94,8 @@ def test_a_pair_is_refused_exactly_while_it_is_in_the_window(
 @example(400, 2**32 - 700, 1)
 def test_a_ring_that_went_round_several_times_has_the_last_pairs(size: int, first: int, times: int) -> None:
     pairs = [MANY[number // times] for number in range(1500)]
-    seed = MANY[0] + MANY[1] + MANY[2][:2] + first.to_bytes(4, "little")
-    compiled, plain = _compiled(seed)(size), PlainRecent(size)
+    compiled = _compiled(SEED[:32] + first.to_bytes(4, "little"))(size)
+    plain = PlainRecent(size)
 
     for at in range(0, len(pairs), 251):
         some = b"".join(pairs[at : at + 251])
@@ -102,13 +105,26 @@ def test_a_ring_that_went_round_several_times_has_the_last_pairs(size: int, firs
             assert (pair in compiled) is (pair in plain)
 
 
-def test_a_slot_holds_few_of_many_pairs() -> None:
-    # A chain of all of them would take minutes.
-    window = new_recent(200_000)
-    numbers = b"".join(number.to_bytes(FINGERPRINT_BYTES, "little") for number in range(400_000))
+@pytest.mark.parametrize("half", [slice(0, 8), slice(7, 15)])
+def test_pairs_that_differ_in_either_half_are_spread_over_the_slots(half: slice) -> None:
+    recent = _compiled(SEED)(len(MANY))
+    assert isinstance(recent, CompiledRecent)
+    pairs = [bytearray(FINGERPRINT_BYTES) for _ in MANY]
+    for pair, digest in zip(pairs, MANY, strict=True):
+        pair[half] = digest[half]
+    recent.admit(b"".join(pairs))
+    slots = array("I", bytes(recent._memory[: SLOT_BYTES * SLOTS_A_PAIR * len(MANY)]))
 
-    assert window.admit(numbers) == b"\x01" * 400_000
-    assert len(window) == 200_000
+    # By chance it would be 1180, and a few dozen more or less.
+    assert len(slots) - slots.count(0) == pytest.approx(1180, abs=100)
+
+
+def test_no_two_windows_have_the_same_slots() -> None:
+    one, two = (_compiled(None)(1) for _ in range(2))
+    assert isinstance(one, CompiledRecent)
+    assert isinstance(two, CompiledRecent)
+
+    assert [*one._window.seed] != [*two._window.seed]
 
 
 @given(st.lists(st.tuples(TEXTS, TEXTS), max_size=40))
