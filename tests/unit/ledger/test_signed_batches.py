@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from base64 import b64encode
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from salus.events.did import LocalSigner
 from salus.events.signature import sign_values, signed_text
 from salus.ledger import signed_batches
 from salus.ledger.merkle import leaf_hash, levels_of
-from salus.ledger.records import cells_of
+from salus.ledger.records import Cells, cells_of
 from salus.ledger.signed_batches import MALFORMED, batch_key, batch_of, batches_of, load
 
 ALICE, BOB = (LocalSigner.from_seed(seed * 32) for seed in (b"a", b"b"))
@@ -97,6 +98,30 @@ def test_a_header_with_a_changed_byte_means_to_many_what_it_means_alone(
     headers = [edited(plain, edit)] * 2 + [plain, edited(plain, edit), plain]
 
     assert keys_of(headers, [LEAF] * 5) == [batch_key(header, LEAF) for header in headers]
+
+
+@pytest.mark.parametrize("index", [0, 2])
+def test_every_byte_of_a_header_is_looked_at_whatever_came_before(index: int) -> None:
+    plain = sign_values([b"1", b"2", b"3"], ALICE)[index]
+    changed = [
+        plain[:at] + byte + plain[at + 1 :] for at in range(len(plain)) for byte in (b"A", b" ", b"0", b"=")
+    ]
+    headers = [header for one in changed for header in (plain, one)]
+
+    assert keys_of(headers, [LEAF] * len(headers)) == [batch_key(header, LEAF) for header in headers]
+
+
+def test_any_number_of_batches_is_told_apart() -> None:
+    headers, leaves = signed([[b"%d" % number] for number in range(100)])
+
+    assert len(set(keys_of(headers * 2, leaves * 2))) == 100
+
+
+@pytest.mark.parametrize("places", [[0, 3, 1], [0, 1, 4], [5, 5, 5]])
+def test_headers_that_are_not_within_their_bytes_are_refused(places: list[int]) -> None:
+    if signed_batches._many is not None:
+        with pytest.raises(ValueError, match="astray"):
+            batches_of(Cells(b"abc", array("Q", places)), LEAF * 2)
 
 
 @pytest.mark.parametrize("cut", range(1, 450))
