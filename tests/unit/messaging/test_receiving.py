@@ -105,12 +105,16 @@ def test_however_it_comes_the_same_is_read(sizes: list[int], small: list[int], l
     asyncio.run(main())
 
 
-async def test_a_large_answer_is_written_in_place_and_is_not_written_again() -> None:
+async def test_a_large_answer_is_written_in_place_and_is_not_written_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     connection = Connection()
     reading = connection.reading(LARGE)
     await asyncio.sleep(0)
     assert len(connection.protocol.get_buffer(-1)) == LARGE
-    connection.receive(pattern(LARGE))
+    with monkeypatch.context() as patch:
+        patch.setattr(connection.reader, "feed_data", None)
+        connection.receive(pattern(LARGE))
     assert len(connection.protocol.get_buffer(-1)) == PIECE_BYTES
     connection.receive(b"next")
 
@@ -123,11 +127,12 @@ async def test_what_was_lent_before_anybody_waited_is_not_lost() -> None:
     piece = connection.protocol.get_buffer(-1)
     reading = connection.reading(LARGE)
     await asyncio.sleep(0)
-    piece[:5] = pattern(5)
+    # Another pattern: the memory that is lent may be that of another test.
+    piece[:5] = pattern(5, 99)
     connection.protocol.buffer_updated(5)
-    connection.receive(pattern(LARGE)[5:])
+    connection.receive(pattern(LARGE, 99)[5:])
 
-    assert await reading == pattern(LARGE)
+    assert await reading == pattern(LARGE, 99)
 
 
 async def test_the_transport_goes_on_when_what_it_was_paused_for_is_taken() -> None:
@@ -157,6 +162,30 @@ async def test_an_end_in_the_middle_is_told_with_what_came(before: int, while_it
     with pytest.raises(asyncio.IncompleteReadError) as error:
         await reading
     assert (error.value.partial, error.value.expected) == (pattern(LARGE)[:before], LARGE)
+    assert connection.reader.at_eof()
+    with pytest.raises(asyncio.IncompleteReadError):
+        await connection.reader.readexactly(LARGE)
+
+
+@pytest.mark.parametrize("behind", [b"", b"more"])
+async def test_what_came_before_the_end_is_read(behind: bytes) -> None:
+    connection = Connection()
+    connection.receive(pattern(LARGE) + behind)
+    connection.protocol.eof_received()
+
+    assert await connection.reader.readexactly(LARGE) == pattern(LARGE)
+    assert await connection.reader.read() == behind
+
+
+async def test_an_end_between_answers_is_told() -> None:
+    connection = Connection()
+    reading = connection.reading(LARGE)
+    await asyncio.sleep(0)
+    connection.receive(pattern(LARGE))
+    assert await reading == pattern(LARGE)
+    connection.protocol.eof_received()
+    connection.protocol.connection_lost(None)
+
     assert connection.reader.at_eof()
     with pytest.raises(asyncio.IncompleteReadError):
         await connection.reader.readexactly(LARGE)

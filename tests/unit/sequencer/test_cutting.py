@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import deque
 from itertools import count
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from salus.ledger.records import Records, Row
 from salus.sequencer.gathering import Cut
 
-SIZES = st.lists(st.none() | st.sampled_from([0, 1, 2, 3, 50]), max_size=40)
-POLLED = st.lists(st.lists(SIZES.filter(bool), max_size=4), max_size=4)
+SIZES = st.lists(st.sampled_from([None, 0, 1, 2, 3, 50]), min_size=1, max_size=6)
+POLLED = st.lists(st.lists(SIZES, min_size=1, max_size=4), min_size=1, max_size=4)
 
 
 def one_by_one(
@@ -34,7 +34,11 @@ def one_by_one(
     return taken, [*carried], full
 
 
-@given(POLLED, st.integers(1, 60), st.integers(1, 120))
+@given(POLLED, st.integers(1, 20), st.integers(1, 12) | st.integers(50, 120))
+@example([[[50]]], 9, 49)
+@example([[[1], [50]]], 9, 50)
+@example([[[1, 2, 50]]], 9, 3)
+@example([[[1, 2]], [[None, 0], [0, 1]]], 9, 4)
 def test_a_batch_is_cut_where_it_is_full_record_by_record(
     sizes: list[list[list[int | None]]], records_max: int, bytes_max: int
 ) -> None:

@@ -38,7 +38,7 @@ class AnswerReader(asyncio.StreamReader):
     async def readexactly(self, n: int) -> bytes:
         """Return what `asyncio.StreamReader` does, with its errors."""
         held: bytearray = self._buffer  # type: ignore[attr-defined]  # there is no other way to know how many
-        if not max(BYTES_MIN, len(held) + 1) <= n <= BYTES_MAX or self.exception() or self.at_eof():
+        if not max(BYTES_MIN, len(held) + 1) <= n <= BYTES_MAX or self.exception():
             return await super().readexactly(n)
         # Taking out what there is also lets the transport go on.
         began = await self.read(n) if held else b""
