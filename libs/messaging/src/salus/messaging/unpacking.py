@@ -77,9 +77,12 @@ class _WholeBatch:
         self._batch = batch
         self._tp = tp
         self._mark = mark
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._batch, name)
+        # What the library asks of each; the formats before v2 have no producers.
+        self.is_control_batch: bool = batch.is_control_batch
+        self.is_transactional: bool = batch.is_transactional
+        self.producer_id: int | None = batch.producer_id
+        self.base_offset: int | None = None if self.producer_id is None else batch.base_offset
+        self.next_offset: int = batch.next_offset
 
     def __next__(self) -> Any:
         return next(self._batch)

@@ -70,7 +70,7 @@ class Cut:
         """Move what there is room for from the left of `carried` into the batch."""
         while carried and not self.is_full:
             records = carried.popleft()
-            count = self._fitting(records)
+            count, size = self._fitting(records)
             if count < len(records):
                 carried.appendleft(records.between(count, len(records)))
                 records = records.between(0, count)
@@ -78,17 +78,19 @@ class Cut:
             if count:
                 self.taken.append(records)
                 self.records_left -= count
-                self._bytes_left -= records.value_bytes()
+                self._bytes_left -= size
         self.is_full |= self.records_left == 0 or self._bytes_left <= 0
 
-    def _fitting(self, records: Records) -> int:
-        """Return how many of the records fit; the first one of a batch always does."""
+    def _fitting(self, records: Records) -> tuple[int, int]:
+        """Return how many of the records fit, and their bytes; the first one of a batch always fits."""
         some = records if len(records) <= self.records_left else records.between(0, self.records_left)
-        if some.value_bytes() <= self._bytes_left:
-            return len(some)
+        size = some.value_bytes()
+        if size <= self._bytes_left:
+            return len(some), size
         at = 2 * Part.VALUE
-        ends = accumulate(map(sub, some.spans[at + 1 :: STRIDE], some.spans[at::STRIDE]))
-        return max(bisect_right([*ends], self._bytes_left), 0 if self.taken else 1)
+        ends = [*accumulate(map(sub, some.spans[at + 1 :: STRIDE], some.spans[at::STRIDE]))]
+        count = max(bisect_right(ends, self._bytes_left), 0 if self.taken else 1)
+        return count, ends[count - 1] if count else 0
 
 
 class Gatherer:
