@@ -41,7 +41,7 @@ class Limits:
     """When a block is closed, and how many may be on their way to the archive at once."""
 
     records_max: int = 10_000
-    bytes_max: int = 4 * 1024 * 1024
+    bytes_max: int = 6 * 1024 * 1024
     age_ms_max: int = 100
     in_flight_max: int = 2
 

@@ -16,7 +16,7 @@ class Settings(ServiceSettings, ObjectSettings, NoteKeySettings):
     shard: int = Field(default=0, ge=0, description="Which shard of network.json this process seals.")
     block_records_max: int = Field(default=10_000, ge=1, description="A block closes at so many records.")
     block_bytes_max: int = Field(
-        default=4 * 1024 * 1024, ge=1, description="A block closes at so many bytes of values."
+        default=6 * 1024 * 1024, ge=1, description="A block closes at so many bytes of values."
     )
     block_age_ms_max: int = Field(
         default=100, ge=0, description="A block closes so long after its first record arrived."
