@@ -7,16 +7,19 @@ import pytest
 from salus.sequencer import __main__ as wiring
 
 
-class Kept(Exception):  # noqa: N818  # nothing went wrong: it ends the process under test early
-    """Memory is kept from now on."""
+class Asked(Exception):  # noqa: N818  # nothing went wrong: it ends the process under test early
+    """It was asked for."""
 
 
-async def test_a_sequencer_keeps_what_one_block_freed_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
-    def keep() -> None:
-        raise Kept
+@pytest.mark.parametrize("what", ["wait_for_a_turn", "keep_freed_memory", "collect_rarely"])
+async def test_a_sequencer_asks_before_it_seals(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ask() -> None:
+        raise Asked
 
+    for name in ("wait_for_a_turn", "keep_freed_memory", "collect_rarely"):
+        monkeypatch.setattr(wiring, name, ask if name == what else lambda: None)
     monkeypatch.setattr(wiring, "set_up", lambda _: None)
-    monkeypatch.setattr(wiring, "keep_freed_memory", keep)
+    monkeypatch.setattr("pyarrow.set_memory_pool", lambda _: None)
 
-    with pytest.raises(Kept):
+    with pytest.raises(Asked):
         await wiring.main(None)  # type: ignore[arg-type]  # nobody has looked at the settings by then

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -20,9 +19,11 @@ from salus.ledger.block import header_key
 from salus.messaging import ping
 from salus.objects import ObjectStore, open_store, probe
 from salus.objects.errors import NotFoundError, RefusedError, StoreAwayError
+from salus.runtime.garbage import collect_rarely
 from salus.runtime.identity_view import IDENTITY_TOPIC
 from salus.runtime.keys import load_signer
 from salus.runtime.live_keys import HeldSigners, WatchedNetwork
+from salus.runtime.scheduling import wait_for_a_turn
 from salus.runtime.service import Check, create_app, serve
 from salus.runtime.telemetry import set_up
 from salus.sequencer.adapters.announcements import open_announcements
@@ -42,7 +43,6 @@ from salus.sequencer.settings import Settings
 
 LAG_EVERY_S = 5.0
 KMS_RETRY_S = 1.0
-GC_OBJECTS = 50_000
 SWITCH_S = 0.0005
 # After SIGTERM the blocks under way get this long to be committed; cut off, they are sealed anew later.
 STOP_S_MAX = 8.0
@@ -180,15 +180,15 @@ def checks_of(settings: Settings, store: ObjectStore, progress: Progress) -> dic
 def tune_process() -> None:
     """Set what interpreter and C library do by themselves to what this process does: block after block.
 
-    Nothing here makes cycles, so looking for them after every 700 objects is work for nothing. And the thread
-    that reads from Kafka asks for the interpreter lock after every piece it received: 5 ms each, as set by
-    default, is longer than the broker takes for the piece. The memory of one block serves the next; Arrow's
-    own allocator would keep some 50 MB more.
+    The thread that reads from Kafka asks for the interpreter lock after every piece it received: 5 ms each,
+    as set by default, is longer than the broker takes for the piece. The memory of one block serves the
+    next; Arrow's own allocator would keep some 50 MB more. Its threads interrupt neither broker nor store,
+    which they wait for anyway.
     """
+    wait_for_a_turn()
     keep_freed_memory()
     pa.set_memory_pool(pa.system_memory_pool())
-    gc.freeze()
-    gc.set_threshold(GC_OBJECTS, 20, 20)
+    collect_rarely()
     sys.setswitchinterval(SWITCH_S)
 
 
