@@ -32,6 +32,7 @@ from salus.messaging import MessagingError, Topic, ensure_topics, partitions_of
 
 TABLE = "refusals"
 RETRY_S = 5.0
+START_S_MAX = 10.0
 
 _log = structlog.get_logger()
 _decode = msgspec.json.Decoder().decode
@@ -49,7 +50,7 @@ async def detect_for_ever(bootstrap: str, *, topic: str, rule: ProbingRule) -> N
                 changelog = Topic(f"{app_id_of(topic)}-{TABLE}-changelog", partitions, compacted)
                 await ensure_topics(bootstrap, [changelog])
                 app = detectors(bootstrap, topic=topic, partitions=partitions, rule=rule)
-                await app.start()
+                await _start(app)
                 await app.wait_until_stopped()
             _log.warning("detectors wait", topic=topic, partitions=partitions)
         except MessagingError as error:
@@ -60,6 +61,21 @@ async def detect_for_ever(bootstrap: str, *, topic: str, rule: ProbingRule) -> N
             if app is not None:
                 await app.stop()
         await asyncio.sleep(RETRY_S)
+
+
+async def _start(app: faust.App) -> None:
+    """Start the app; who is cancelled meanwhile waits first, or START_S_MAX at most.
+
+    Faust reads Kafka in a thread of its own, which leaves connections open if the app is stopped before it
+    has started.
+    """
+    starting = asyncio.ensure_future(app.start())
+    try:
+        await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        await asyncio.wait([starting], timeout=START_S_MAX)
+        starting.cancel()
+        raise
 
 
 def read_event(value: bytes) -> dict[str, Any] | None:
