@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import os
 import shutil
 import tempfile
@@ -82,3 +84,19 @@ async def platform(session_folder: Path) -> AsyncIterator[Platform]:
     async with Platform(session_folder / "platform", narrator=PlainNarrator()) as running:
         await running.start()
         yield running
+
+
+@pytest.fixture
+async def complaints() -> AsyncIterator[list[dict[str, object]]]:
+    """What the event loop complains of during a test, such as an error that nobody asked for.
+
+    Of some it complains only once they are collected (`gc`). The loop is that of the whole run: what earlier
+    tests left behind is complained of before, and not to this test.
+    """
+    gc.collect()
+    found: list[dict[str, object]] = []
+    loop = asyncio.get_running_loop()
+    before = loop.get_exception_handler()
+    loop.set_exception_handler(lambda _, complaint: found.append(complaint))
+    yield found
+    loop.set_exception_handler(before)

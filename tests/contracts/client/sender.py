@@ -32,7 +32,36 @@ async def check_that_records_of_a_key_keep_the_order_of_the_calls(
     assert [(await stored(position))[1] for position in positions] == [b"%d" % i for i in range(RECORDS)]
 
 
+async def check_that_the_partition_of_a_key_is_told_beforehand(
+    sender: Sender, topic: str, stored: Stored
+) -> None:
+    keys = [b"key-%d" % i for i in range(RECORDS)]
+    await asyncio.gather(*[await sender.enqueue(topic, key=keys[0], value=b"v")])
+    told = [sender.partition_of(topic, key) for key in keys]
+    by_key = await asyncio.gather(*[await sender.enqueue(topic, key=key, value=b"v") for key in keys])
+    by_number = await asyncio.gather(
+        *[
+            await sender.enqueue(topic, key=key, value=b"v", partition=at)
+            for key, at in zip(keys, told, strict=True)
+        ]
+    )
+
+    assert [position.partition for position in by_key] == told
+    assert [position.partition for position in by_number] == told
+    assert (await stored(by_number[0]))[:2] == (keys[0], b"v")
+
+
+async def check_that_of_a_topic_that_it_knows_nothing_of_no_partition_is_told(
+    sender: Sender,
+    topic: str,
+    stored: Stored,  # noqa: ARG001  # as all checks
+) -> None:
+    assert sender.partition_of(f"{topic}-unknown", b"k") is None
+
+
 CHECKS: list[Check] = [
     check_that_answers_say_where_records_are,
     check_that_records_of_a_key_keep_the_order_of_the_calls,
+    check_that_the_partition_of_a_key_is_told_beforehand,
+    check_that_of_a_topic_that_it_knows_nothing_of_no_partition_is_told,
 ]

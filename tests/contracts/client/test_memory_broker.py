@@ -11,7 +11,7 @@ from salus.messaging import Position
 
 @pytest.mark.parametrize("check", CHECKS)
 async def test_the_memory_broker_keeps_the_contract(check: Check) -> None:
-    broker = MemoryBroker()
+    broker = MemoryBroker(partitions=3)
 
     async def stored(position: Position) -> tuple[bytes | None, bytes | None, dict[str, bytes]]:
         sent = broker.stored[position.offset]

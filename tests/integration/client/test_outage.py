@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -74,7 +75,9 @@ async def test_a_killed_broker_costs_time_and_no_event(broker: KafkaServer) -> N
     assert there == [f"object-{number}" for number in range(200)]
 
 
-async def test_a_broker_that_stays_away_is_reported_by_name(broker: KafkaServer) -> None:
+async def test_a_broker_that_stays_away_is_reported_by_name(
+    broker: KafkaServer, complaints: list[dict[str, object]]
+) -> None:
     await ensure_topics(broker.bootstrap, [Topic(TOPIC, 1)])
 
     async def story() -> None:
@@ -88,3 +91,5 @@ async def test_a_broker_that_stays_away_is_reported_by_name(broker: KafkaServer)
         await story()
 
     assert [u.id for u in caught.value.undelivered] == ["not confirmed"]
+    gc.collect()
+    assert complaints == []

@@ -36,6 +36,7 @@ class Sent:
     key: bytes | None
     value: bytes | None
     headers: dict[str, bytes]
+    partition: int | None
 
     def judged(self) -> Judged:
         """What the sequencer would say; raises RejectedError."""
@@ -63,25 +64,38 @@ class MemoryBroker:
     late: set[int] = field(default_factory=set)
     refused: set[int] = field(default_factory=set)
     silent: bool = False
+    partitions: int | None = None
+    known: set[str] = field(default_factory=lambda: {TOPIC})
     stored: list[Sent] = field(default_factory=list)
     asked: int = 0
     open_answers: list[asyncio.Future[Position]] = field(default_factory=list)
 
+    def partition_of(self, topic: str, key: bytes) -> int | None:
+        return key[-1] % self.partitions if self.partitions and topic in self.known else None
+
     async def enqueue(
-        self, topic: str, *, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]] = ()
+        self,
+        topic: str,
+        *,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Sequence[tuple[str, bytes]] = (),
+        partition: int | None = None,
     ) -> Awaitable[Position]:
         number, self.asked = self.asked, self.asked + 1
+        self.known.add(topic)
+        place = self.partition_of(topic, key or b"k") or 0 if partition is None else partition
         if number in self.refused:
             raise DeliveryError("refused")
         answer: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
         if number not in self.lost:
-            self.stored.append(Sent(topic, key, value, dict(headers)))
+            self.stored.append(Sent(topic, key, value, dict(headers), partition))
         if self.silent:
             self.open_answers.append(answer)
         elif number in self.lost | self.late:
             answer.set_exception(DeliveryError("no answer"))
         else:
-            answer.set_result(Position(topic, 0, len(self.stored) - 1))
+            answer.set_result(Position(topic, place, len(self.stored) - 1))
         return answer
 
     def answer_all(self) -> None:

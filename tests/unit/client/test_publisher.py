@@ -104,11 +104,15 @@ async def test_a_lonely_value_does_not_wait_for_ever() -> None:
 
 
 @pytest.mark.parametrize("linger_ms", [0, 5])
-@given(subjects=st.lists(st.integers(1, 3), min_size=1, max_size=80), batch_max=st.integers(1, 20))
+@given(
+    subjects=st.lists(st.integers(1, 3), min_size=1, max_size=80),
+    batch_max=st.integers(1, 20),
+    partitions=st.sampled_from([None, 1, 2, 8]),
+)
 def test_every_subjects_events_are_sent_in_the_order_of_publishing(
-    linger_ms: int, subjects: list[int], batch_max: int
+    linger_ms: int, subjects: list[int], batch_max: int, partitions: int | None
 ) -> None:
-    broker = MemoryBroker()
+    broker = MemoryBroker(partitions=partitions)
 
     async def story() -> None:
         async with publisher(broker, batch_max=batch_max, linger_ms=linger_ms) as target:
@@ -116,11 +120,41 @@ def test_every_subjects_events_are_sent_in_the_order_of_publishing(
                 await publish(target, number, of=subject)
 
     asyncio.run(story())
-    ids = [json.loads(sent.value or b"")["id"] for sent in broker.stored]
+    sent: dict[bytes | None, list[str]] = {}
+    for one in broker.stored:
+        one.judged()
+        sent.setdefault(one.key, []).append(json.loads(one.value or b"")["id"])
+    published: dict[bytes | None, list[str]] = {}
+    for number, subject in enumerate(subjects):
+        published.setdefault(patient(subject).encode(), []).append(f"event-{number}")
 
-    assert ids == [f"event-{number}" for number in range(len(subjects))]
+    assert sent == published
+
+
+async def test_of_many_events_those_of_a_partition_share_their_signatures() -> None:
+    broker = MemoryBroker(partitions=2)
+    async with publisher(broker, batch_max=4) as target:
+        for number in range(30):
+            await publish(target, number, of=number % 2 + 1)
+    batches: dict[bytes, list[int | None]] = {}
     for sent in broker.stored:
-        sent.judged()
+        signature = parse_signature(sent.headers[SIGNATURE_HEADER]).signature
+        batches.setdefault(signature, []).append(sent.partition)
+    mixed = [places for places in batches.values() if len(set(places)) > 1]
+
+    # 15 events each: three whole batches, and three events that share two more.
+    assert sorted(map(len, batches.values())) == [2, 4, 4, 4, 4, 4, 4, 4]
+    assert len(mixed) == 1
+
+
+async def test_a_batch_that_comes_alone_asks_for_no_partitions() -> None:
+    broker = MemoryBroker(partitions=2)
+    async with publisher(broker, batch_max=4) as target:
+        for number in range(4):
+            await publish(target, number, of=number % 2 + 1)
+        await target.flush()
+
+    assert [sent.partition for sent in broker.stored] == [None] * 4
 
 
 async def test_the_trace_of_the_caller_travels_with_the_event() -> None:
@@ -305,13 +339,17 @@ async def test_a_network_that_never_answers_is_reported_in_the_end() -> None:
 async def test_an_event_that_was_reported_is_not_sent_later() -> None:
     class Stuck(MemoryBroker):
         async def enqueue(self, *args: Any, **facts: Any) -> Any:
+            entered.set()
             await free.wait()
             return await super().enqueue(*args, **facts)
 
-    free = asyncio.Event()
+    entered, free = asyncio.Event(), asyncio.Event()
     broker = Stuck()
-    async with publisher(broker, linger_ms=0, batch_max=1, delivery_s=0.05) as target:
+    async with publisher(broker, linger_ms=0, batch_max=1) as target:
         stuck, behind = [await publish(target, i) for i in range(2)]
+        await entered.wait()
+        for handle in (stuck, behind):
+            handle.deadline = 0.0
         for handle in (stuck, behind):
             with pytest.raises(DeliveryError):
                 await handle.position()

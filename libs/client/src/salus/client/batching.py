@@ -1,19 +1,42 @@
-"""Gathers what is published within a few milliseconds, so that one signature serves all of it."""
+"""Gathers what is published within a few milliseconds, and says what of it one signature serves."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from itertools import chain
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
 
-class Gatherer(Generic[T]):
-    """A queue that hands out its items in order, in batches.
+def batches_of(items: Sequence[T], lane_of: Callable[[T], Hashable], *, batch_max: int) -> Iterator[list[T]]:
+    """Yield the items in as few batches as they fit in, the items of a lane together and in their order.
 
-    A batch closes when it has `batch_max` items or `linger_s` seconds after its first one was seen,
-    whichever is first. Its length is bounded by whoever puts (`Room`).
+    Batches of one lane come first, then what is left of all lanes. A lane is a partition: a batch whose
+    events stand next to each other is in one block, where its signature is checked once and its paths share
+    most nodes; a batch that is strewn over partitions is checked by every shard that has a part of it.
+    """
+    lanes: dict[Hashable, list[T]] = {}
+    for item in items:
+        lanes.setdefault(lane_of(item), []).append(item)
+    for lane in lanes.values():
+        whole = len(lane) - len(lane) % batch_max
+        yield from _cut(lane[:whole], batch_max)
+        del lane[:whole]
+    yield from _cut([*chain.from_iterable(lanes.values())], batch_max)
+
+
+def _cut(items: Sequence[T], size: int) -> Iterator[list[T]]:
+    return ([*items[first : first + size]] for first in range(0, len(items), size))
+
+
+class Gatherer(Generic[T]):
+    """A queue that hands out its items in order, all that are there at once.
+
+    It does so when it has `batch_max` items or `linger_s` seconds after the first one was seen, whichever is
+    first. How many there are is bounded by whoever puts (`Room`).
     """
 
     def __init__(self, *, batch_max: int, linger_s: float) -> None:
@@ -47,8 +70,8 @@ class Gatherer(Generic[T]):
         self._some.set()
         self._due.set()
 
-    async def next_batch(self) -> list[T]:
-        """Wait for the next batch; an empty one says that the gatherer is closed and nothing is left."""
+    async def take(self) -> list[T]:
+        """Wait for what comes next; nothing says that the gatherer is closed and nothing is left."""
         while not self._items and not self._closed:
             self._some.clear()
             await self._some.wait()
@@ -58,7 +81,8 @@ class Gatherer(Generic[T]):
                     await self._due.wait()
             except TimeoutError:
                 pass
-        batch = [self._items.popleft() for _ in range(min(self._batch_max, len(self._items)))]
-        if len(self._items) < self._batch_max and not self._closed:
+        taken = [*self._items]
+        self._items.clear()
+        if not self._closed:
             self._due.clear()
-        return batch
+        return taken

@@ -22,6 +22,7 @@ class Handle:
         "headers",
         "id",
         "key",
+        "partition",
         "topic",
         "value",
     )
@@ -42,6 +43,8 @@ class Handle:
         self.key = key
         self.value = value
         self.headers = headers
+        # Where it is going, once that was looked up.
+        self.partition: int | None = None
         self.deadline = deadline
         self._ask = ask
         self._done = asyncio.Event()

@@ -11,8 +11,17 @@ from salus.messaging import Position
 class Sender(Protocol):
     """Takes records in order; `salus.messaging.Producer` is the real one."""
 
+    def partition_of(self, topic: str, key: bytes) -> int | None:
+        """Return the partition that records of this key go to; None if that is not known yet."""
+
     async def enqueue(
-        self, topic: str, *, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]] = ()
+        self,
+        topic: str,
+        *,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Sequence[tuple[str, bytes]] = (),
+        partition: int | None = None,
     ) -> Awaitable[Position]:
         """Wait for room, then return an awaitable of the acknowledged position.
 

@@ -12,7 +12,7 @@ from typing import Self
 
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from salus.client.batching import Gatherer
+from salus.client.batching import Gatherer, batches_of
 from salus.client.errors import DeliveryError, PublisherClosedError, Undelivered
 from salus.client.handle import Handle
 from salus.client.identifiers import new_id
@@ -76,6 +76,7 @@ class Publisher:
         self._delivery_s = delivery_s
         self._sender = sender
         self._room = Room(events_max=IN_FLIGHT_EVENTS_MAX, bytes_max=IN_FLIGHT_BYTES_MAX)
+        self._batch_max = batch_max
         self._gatherer: Gatherer[Handle] = Gatherer(batch_max=batch_max, linger_s=linger_ms / 1000)
         self._in_flight: dict[Handle, None] = {}
         self._failed: list[Handle] = []
@@ -206,22 +207,31 @@ class Publisher:
 
     async def _send_batches(self, sender: Sender) -> None:
         # One task sends everything, so the order within a partition is the order of publishing.
-        while batch := await self._gatherer.next_batch():
-            try:
-                # In a thread, for the key may be in a KMS on the other side of a network.
-                signatures = await asyncio.to_thread(sign_values, [h.value for h in batch], self._signer)
-            except Exception as error:  # noqa: BLE001  # whatever the caller's signer raises is the caller's to hear
-                for handle in batch:
-                    self._settle(handle, self._undelivered(handle, f"signing: {type(error).__name__}"))
-                continue
-            for handle, signature in zip(batch, signatures, strict=True):
-                if not handle.settled:
-                    await self._send(sender, handle, signature)
+        while taken := await self._gatherer.take():
+            if len(taken) > self._batch_max:
+                for handle in taken:
+                    handle.partition = sender.partition_of(handle.topic, handle.key)
+            for batch in batches_of(taken, _lane_of, batch_max=self._batch_max):
+                await self._send_batch(sender, batch)
+
+    async def _send_batch(self, sender: Sender, batch: list[Handle]) -> None:
+        try:
+            # In a thread, for the key may be in a KMS on the other side of a network.
+            signatures = await asyncio.to_thread(sign_values, [h.value for h in batch], self._signer)
+        except Exception as error:  # noqa: BLE001  # whatever the caller's signer raises is the caller's to hear
+            for handle in batch:
+                self._settle(handle, self._undelivered(handle, f"signing: {type(error).__name__}"))
+            return
+        for handle, signature in zip(batch, signatures, strict=True):
+            if not handle.settled:
+                await self._send(sender, handle, signature)
 
     async def _send(self, sender: Sender, handle: Handle, signature: bytes) -> None:
         headers = ((SIGNATURE_HEADER, signature), *handle.headers)
         try:
-            answer = await sender.enqueue(handle.topic, key=handle.key, value=handle.value, headers=headers)
+            answer = await sender.enqueue(
+                handle.topic, key=handle.key, value=handle.value, headers=headers, partition=handle.partition
+            )
         except MessagingError as error:
             self._settle(handle, self._undelivered(handle, str(error)))
         else:
@@ -286,6 +296,10 @@ class Publisher:
         for handle in failed:
             handle.mark_reported()
         return [undelivered for undelivered in told if undelivered is not None]
+
+
+def _lane_of(handle: Handle) -> tuple[str, int | None]:
+    return handle.topic, handle.partition
 
 
 def _headers() -> tuple[tuple[str, bytes], ...]:

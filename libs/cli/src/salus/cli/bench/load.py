@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 from salus.client.identifiers import new_id
@@ -21,21 +21,40 @@ Signed = tuple[bytes, bytes, bytes]
 """Key, value and signature header of one event."""
 
 
-def signed_batches(count: int, signer: LocalSigner, *, first: int = 0) -> Iterator[list[Signed]]:
-    """Yield `count` events in batches, numbered from `first` on; the same ones for the same numbers."""
-    chance = random.Random(first)  # noqa: S311  # noise, not secrets
-    moment = datetime(2026, 11, 22, 12, tzinfo=UTC)
-    for start in range(0, count, BATCH):
-        keys = [_patient(chance) for _ in range(min(BATCH, count - start))]
-        numbers = range(first + start, first + start + len(keys))
-        values = [_event(key, signer, moment, chance, n) for key, n in zip(keys, numbers, strict=True)]
-        signatures = sign_values(values, signer)
-        yield [(k.encode(), v, s) for k, v, s in zip(keys, values, signatures, strict=True)]
+def signed_batches(
+    count: int, signer: LocalSigner, *, first: int = 0, partitions: int = 1
+) -> Iterator[list[Signed]]:
+    """Yield `count` events in batches, numbered from `first` on; the same ones for the same numbers.
+
+    A batch has events of one partition, as `Publisher` sends what comes faster than it can be sent; with one
+    partition they come as they were made.
+    """
+    waiting: list[list[tuple[str, bytes]]] = [[] for _ in range(partitions)]
+    for key, value in _events(count, signer, first):
+        lane = waiting[partition_of(key.encode(), partitions)]
+        lane.append((key, value))
+        if len(lane) == BATCH:
+            yield _signed(lane, signer)
+            lane.clear()
+    yield from (_signed(lane, signer) for lane in waiting if lane)
 
 
 def partition_of(key: bytes, partitions: int) -> int:
     """Return the partition of a patient's events, known beforehand: offsets can be told from the order."""
     return int(key[-12:]) % partitions
+
+
+def _events(count: int, signer: LocalSigner, first: int) -> Iterator[tuple[str, bytes]]:
+    chance = random.Random(first)  # noqa: S311  # noise, not secrets
+    moment = datetime(2026, 11, 22, 12, tzinfo=UTC)
+    for number in range(first, first + count):
+        key = _patient(chance)
+        yield key, _event(key, signer, moment, chance, number)
+
+
+def _signed(events: Sequence[tuple[str, bytes]], signer: LocalSigner) -> list[Signed]:
+    signatures = sign_values([value for _, value in events], signer)
+    return [(key.encode(), value, s) for (key, value), s in zip(events, signatures, strict=True)]
 
 
 def _patient(chance: random.Random) -> str:

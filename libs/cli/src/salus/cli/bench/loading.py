@@ -16,7 +16,7 @@ async def main(bootstrap: str, first: int, end: int, partitions: int) -> None:
     """Publish the events of these numbers, and wait until all are acknowledged."""
     hospital = LocalSigner.from_seed(HOSPITAL_SEED)
     async with Producer(bootstrap, client_id=f"salus-bench-{first}") as producer:
-        for batch in signed_batches(end - first, hospital, first=first):
+        for batch in signed_batches(end - first, hospital, first=first, partitions=partitions):
             for key, value, signature in batch:
                 await producer.enqueue(
                     TOPIC,
