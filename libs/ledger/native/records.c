@@ -50,3 +50,11 @@ void salus_copy_cells_1(const Source *sources, uint64_t count, uint64_t stride, 
                 memcpy(out + places[row], sources[s].data + span[0], places[row + 1] - places[row]);
     }
 }
+
+/* Return how many bytes the cells of a part have together. `spans` are those of the first row's, as in `Source`. */
+int64_t salus_cell_bytes_1(const int64_t *spans, uint64_t rows, uint64_t stride) {
+    int64_t bytes = 0;
+    for (uint64_t i = 0; i < rows; i++)
+        bytes += spans[i * stride + 1] - spans[i * stride];
+    return bytes;
+}

@@ -12,7 +12,7 @@
 #define BATCH_MAX 1024
 #define PATH_MAX 10 /* hashes: the depth of a batch of BATCH_MAX */
 #define SIGNATURE 88 /* base64 of 64 bytes */
-#define SIDE_BY_SIDE 64
+#define SIDE_BY_SIDE 256
 
 int salus_sha256_many_2(const uint8_t *prefix, uint64_t prefix_size, const uint8_t *data, uint64_t data_size,
                         const uint64_t *places, uint64_t count, uint8_t *out);
@@ -165,25 +165,28 @@ static void step(Walk *walk, uint8_t pair[2 * HASH]) {
     walk->index >>= 1, walk->last >>= 1;
 }
 
-/* Walk up all paths together, level by level. */
+/* Walk up all paths together, level by level. Neighbours of one batch meet, and from there on are hashed once. */
 static void climb(Walk *walks, uint64_t count) {
     static const uint8_t prefix = 1;
     uint8_t pairs[SIDE_BY_SIDE][2 * HASH], hashes[SIDE_BY_SIDE][HASH];
-    uint64_t places[SIDE_BY_SIDE + 1], who[SIDE_BY_SIDE];
+    uint64_t places[SIDE_BY_SIDE + 1], who[SIDE_BY_SIDE], which[SIDE_BY_SIDE];
     for (uint64_t i = 0; i <= SIDE_BY_SIDE; i++)
         places[i] = 2 * HASH * i;
     for (;;) {
-        uint64_t moving = 0;
+        uint64_t moving = 0, distinct = 0;
         for (uint64_t i = 0; i < count; i++)
             if (walks[i].done < walks[i].steps) {
-                step(&walks[i], pairs[moving]);
+                step(&walks[i], pairs[distinct]);
+                if (!distinct || memcmp(pairs[distinct], pairs[distinct - 1], sizeof pairs[0]))
+                    distinct++;
+                which[moving] = distinct - 1;
                 who[moving++] = i;
             }
         if (!moving)
             return;
-        salus_sha256_many_2(&prefix, 1, pairs[0], sizeof pairs, places, moving, hashes[0]);
+        salus_sha256_many_2(&prefix, 1, pairs[0], sizeof pairs, places, distinct, hashes[0]);
         for (uint64_t i = 0; i < moving; i++)
-            memcpy(walks[who[i]].node, hashes[i], HASH);
+            memcpy(walks[who[i]].node, hashes[which[i]], HASH);
     }
 }
 

@@ -17,7 +17,7 @@ from typing import NamedTuple, Protocol
 from salus.ledger.hashing import ASTRAY, LIBRARY
 
 # The numbers change with the arguments, as in `hashing`.
-FUNCTIONS = ("salus_place_cells_1", "salus_copy_cells_1")
+FUNCTIONS = ("salus_place_cells_1", "salus_copy_cells_1", "salus_cell_bytes_1")
 SIGNATURE_HEADER = "salus-signature"
 TRACE_HEADER = "traceparent"
 """W3C Trace Context, as the client library sends it."""
@@ -156,6 +156,8 @@ class Records:
 
     def value_bytes(self) -> int:
         """Return how many bytes their values have."""
+        if _library is not None:
+            return _library.cell_bytes(self.spans, Part.VALUE)
         at = 2 * Part.VALUE
         return sum(self.spans[at + 1 :: STRIDE]) - sum(self.spans[at::STRIDE])
 
@@ -239,10 +241,12 @@ class Library:
         """Raise OSError or AttributeError if the library is not there or not of this version."""
         library = ctypes.CDLL(path)
         address, count = ctypes.c_void_p, ctypes.c_uint64
-        self._place, self._copy = (library[name] for name in FUNCTIONS)
+        self._place, self._copy, self._bytes = (library[name] for name in FUNCTIONS)
         self._place.argtypes = [address, count, count, count, address, address]
         self._place.restype = ctypes.c_int64
         self._copy.argtypes = [address, count, count, address, ctypes.c_char_p]
+        self._bytes.argtypes = [address, count, count]
+        self._bytes.restype = ctypes.c_int64
 
     def gather(self, sources: Sequence[Spans], part: int, stride: int, size_max: int) -> Cells:
         """Return what `gather` does."""
@@ -261,6 +265,12 @@ class Library:
         data = unwritten(places[-1])
         self._copy(*where, places.buffer_info()[0], data)
         return Cells(data, places, valid.tobytes() if missing else None)
+
+    def cell_bytes(self, spans: array[int], part: int) -> int:
+        """Return how many bytes the cells of a part have together."""
+        first = spans.buffer_info()[0] + 2 * part * spans.itemsize
+        bytes_there: int = self._bytes(first, len(spans) // STRIDE, STRIDE)
+        return bytes_there
 
 
 def load(path: str = LIBRARY) -> Library | None:
