@@ -27,6 +27,7 @@ from salus.messaging import (
     partitions_of,
     ping,
 )
+from salus.messaging.reader import AHEAD_BYTES_MAX
 
 
 async def fresh_topic(parts: Addresses, *, partitions: int = 1) -> str:
@@ -149,6 +150,44 @@ async def test_what_was_fetched_but_not_handed_out_is_neither_lost_nor_passed(
     assert after == [8, 10]
 
 
+async def read_in_answers(
+    bootstrap: str, topic: str, *, filled: list[int], partitions: int, count: int
+) -> list[Records]:
+    """Fill partitions with records of 64 KiB, read all, and return what came of a partition at once."""
+    value = b"x" * 65_536
+    async with Producer(bootstrap, client_id="test") as producer:
+        for partition in filled:
+            for _ in range(count):
+                await producer.enqueue(topic, key=None, value=value, partition=partition)
+        await producer.flush()
+    found: list[Records] = []
+    async with ColumnReader(bootstrap, starts={(topic, n): 0 for n in range(partitions)}) as reader:
+        while sum(map(len, found)) < count * len(filled):
+            found += await reader.poll(max_records=10_000, timeout_ms=5000)
+    for partition in filled:
+        offsets = [o for records in found if records.partition == partition for o in records.offsets]
+        assert offsets == list(range(count))
+    return found
+
+
+async def test_the_one_busy_partition_gets_the_room_of_all(parts: Addresses) -> None:
+    topic = await fresh_topic(parts, partitions=6)
+
+    found = await read_in_answers(parts.kafka_bootstrap, topic, filled=[4], partitions=6, count=480)
+
+    assert found[0].value_bytes() <= AHEAD_BYTES_MAX // 6
+    assert max(records.value_bytes() for records in found) > AHEAD_BYTES_MAX // 2
+
+
+async def test_busy_partitions_share_the_room(parts: Addresses) -> None:
+    topic = await fresh_topic(parts, partitions=3)
+
+    found = await read_in_answers(parts.kafka_bootstrap, topic, filled=[0, 1, 2], partitions=3, count=160)
+
+    assert all(records.value_bytes() <= AHEAD_BYTES_MAX // 3 for records in found)
+    assert all(len(records.data) <= AHEAD_BYTES_MAX * 1.01 for records in found)
+
+
 async def test_offsets_of_many_topics_are_known_at_the_first_question(
     parts: Addresses, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -160,6 +199,31 @@ async def test_offsets_of_many_topics_are_known_at_the_first_question(
 
     assert ends == {(topic, 0): 0 for topic in topics}
     assert "wait for metadata refresh" not in caplog.text
+
+
+async def test_while_records_wait_no_others_are_asked_for(
+    parts: Addresses, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The library would ask for the idle partition alone, again and again, and for the busy one only then."""
+    topic = await fresh_topic(parts, partitions=2)
+    starts = {(topic, 0): 0, (topic, 1): 0}
+    async with (
+        Producer(parts.kafka_bootstrap, client_id="test") as producer,
+        Reader(parts.kafka_bootstrap, starts=starts) as reader,
+    ):
+        with caplog.at_level("DEBUG", logger="aiokafka.consumer.fetcher"):
+            await (await producer.enqueue(topic, key=None, value=b"first", partition=0))
+            await asyncio.sleep(0.5)
+            asked_before = caplog.text.count("Adding fetch request")
+            await asyncio.sleep(0.5)
+            asked = caplog.text.count("Adding fetch request")
+        await (await producer.enqueue(topic, key=None, value=b"second", partition=1))
+        found: list[bytes | None] = []
+        while len(found) < 2:
+            found += [r.value for r in await reader.poll(max_records=10, timeout_ms=5000)]
+
+    assert (asked, found) == (asked_before, [b"first", b"second"])
+    assert asked_before > 0
 
 
 async def test_topics_that_exist_are_left_alone(parts: Addresses) -> None:

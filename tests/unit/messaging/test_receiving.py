@@ -232,9 +232,9 @@ async def test_who_is_cancelled_leaves_what_came(come: int) -> None:
     assert await connection.reader.readexactly(2 * LARGE) == pattern(2 * LARGE)
 
 
-async def test_who_is_cancelled_at_the_end_is_cancelled_and_nothing_more() -> None:
-    complaints: list[dict[str, object]] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, complaint: complaints.append(complaint))
+async def test_who_is_cancelled_at_the_end_is_cancelled_and_nothing_more(
+    complaints: list[dict[str, object]],
+) -> None:
     for end in (None, ConnectionResetError("by peer")):
         connection = Connection()
         reading = connection.reading(LARGE)

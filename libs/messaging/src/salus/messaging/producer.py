@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Sequence
+from itertools import chain
 from types import TracebackType
 from typing import Self
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, KafkaTimeoutError
+from aiokafka.partitioner import DefaultPartitioner
 
 from salus.messaging.connecting import start, to_the_end
 from salus.messaging.errors import BrokerAwayError, DeliveryError
@@ -17,6 +19,7 @@ from salus.messaging.record import MESSAGE_BYTES_MAX, Position
 LINGER_MS = 2
 REQUEST_TIMEOUT_MS = 30_000
 CLOSE_S_MAX = 10.0
+_PARTITIONER = DefaultPartitioner()
 
 
 class Producer:
@@ -59,6 +62,14 @@ class Producer:
         producer, self._producer = self._producer, None
         if producer is not None:
             await to_the_end(_close(producer))
+
+    def partition_of(self, topic: str, key: bytes) -> int | None:
+        """Return the partition that `enqueue` sends records of this key to; None if that is not known yet.
+
+        The way to choose it is Kafka's own, as of its Java client: murmur2.
+        """
+        known = self._producer and self._producer.client.cluster.partitions_for_topic(topic)
+        return int(_PARTITIONER(key, sorted(known), None)) if known else None
 
     async def enqueue(  # noqa: PLR0913  # what a record is, and where and when it stands
         self,
@@ -124,7 +135,14 @@ async def _give_up(producer: AIOKafkaProducer, stopping: asyncio.Future[None]) -
     """
     producer._sender.sender_task.cancel()  # noqa: SLF001  # as the docstring says
     await asyncio.wait([stopping])
-    producer._message_accumulator.fail_all(KafkaTimeoutError())  # noqa: SLF001  # as above
+    accumulator = producer._message_accumulator  # noqa: SLF001  # as above
+    queued = list(chain.from_iterable(accumulator._batches.values()))  # noqa: SLF001  # as above
+    # A batch that was tried before leaves this set when it ends, and complains if it is not in it.
+    accumulator._pending_batches.update(queued)  # noqa: SLF001  # as above
+    accumulator.fail_all(KafkaTimeoutError())
+    for batch in queued:
+        # Nobody waits for it to be tried again; an error that nobody asks for is complained of.
+        batch._drain_waiter.exception()  # noqa: SLF001  # as above
 
 
 def _position_of(topic: str, sent: asyncio.Future[object]) -> Awaitable[Position]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from types import TracebackType
 from typing import ClassVar, Generic, Protocol, Self, TypeVar
@@ -24,16 +24,15 @@ tolerant.install()
 unpacking.install()
 receiving.install()
 
-FETCH_BYTES_MAX = 64 * 1024 * 1024
-# How much the library reads ahead, shared out among the partitions: a bound on memory. Once more as much may
-# wait here.
+# How much one answer brings, and how much the library reads ahead, shared out among the partitions that have
+# something: a bound on memory. Once more as much may wait here.
 AHEAD_BYTES_MAX = 6 * 1024 * 1024
 PARTITION_AHEAD_BYTES_MIN = 128 * 1024
 # Records are handed out when they come; this is how long the broker holds a question that has no answer yet.
 FETCH_WAIT_MS_MAX = 500
-# While records of some partitions wait here, the library asks for the others alone, and asks for the first
-# again only when that question was answered: idle partitions would hold the busy ones up for as long.
-FETCH_WAIT_AMONG_MANY_MS_MAX = 25
+# While records wait to be handed out the library asks for no others. By itself it would after 0.1 s, for the
+# other partitions alone, and for the first again only when that was answered: idle ones would hold them up.
+FETCH_AROUND_S_MIN = 3600
 # The client library itself would go on asking for 40 s, and whoever called us would wait as long.
 ANSWER_S_MAX = 10
 # Its own 100 ms fill the log with hundreds of lines a second while the broker is away.
@@ -76,6 +75,8 @@ class PartitionReader(ABC, Generic[_R, _T]):
         self._asking: AIOKafkaConsumer | None = None
         # What the library handed out and nobody was given yet, in order.
         self._waiting: deque[_R] = deque()
+        # Where records came from lately, to share out what is read ahead; at first anything may come.
+        self._lately = deque(self._starts, maxlen=2 * max(1, len(self._starts)))
 
     async def __aenter__(self) -> Self:
         """Connect and seek; raises BrokerAwayError."""
@@ -88,6 +89,7 @@ class PartitionReader(ABC, Generic[_R, _T]):
             # Also when cancelled between the two: a consumer that nobody closes goes on asking for ever.
             await self._disconnect()
             raise
+        self._consumer._fetcher._prefetch_backoff = FETCH_AROUND_S_MIN  # noqa: SLF001  # it has no setting for it
         self._consumer.assign(list(self._starts))
         for at, offset in self._starts.items():
             self._consumer.seek(at, offset)
@@ -116,6 +118,7 @@ class PartitionReader(ABC, Generic[_R, _T]):
             except KafkaError as error:
                 raise _translated(error) from error
             self._waiting.extend(chain.from_iterable(map(self._joined, partitions.values())))
+            self._share_out(partitions)
         taken: list[_R] = []
         room = max_records
         while self._waiting and room > 0:
@@ -153,6 +156,12 @@ class PartitionReader(ABC, Generic[_R, _T]):
         place = at.topic, at.partition
         self._waiting = deque(w for w in self._waiting if (w.topic, w.partition) != place)
 
+    def _share_out(self, came: Iterable[TopicPartition]) -> None:
+        """Let few busy partitions bring much at once: each answer costs as much as hundreds of records."""
+        self._lately.extend(came)
+        # The library asks for the same of all partitions, always.
+        self._open._fetcher._max_partition_fetch_bytes = _share(len(set(self._lately)))  # noqa: SLF001
+
     @staticmethod
     @abstractmethod
     def _joined(runs: list[_R]) -> list[_R]:
@@ -180,11 +189,9 @@ class PartitionReader(ABC, Generic[_R, _T]):
             enable_auto_commit=False,
             auto_offset_reset="none",
             isolation_level="read_committed",
-            fetch_max_bytes=FETCH_BYTES_MAX,
-            max_partition_fetch_bytes=max(
-                AHEAD_BYTES_MAX // max(1, len(self._starts)), PARTITION_AHEAD_BYTES_MIN
-            ),
-            fetch_max_wait_ms=FETCH_WAIT_MS_MAX if len(self._starts) == 1 else FETCH_WAIT_AMONG_MANY_MS_MAX,
+            fetch_max_bytes=AHEAD_BYTES_MAX,
+            max_partition_fetch_bytes=_share(len(self._starts)),
+            fetch_max_wait_ms=FETCH_WAIT_MS_MAX,
             retry_backoff_ms=RETRY_MS,
             check_crcs=True,
             value_deserializer=self._mark,
@@ -240,6 +247,10 @@ class ColumnReader(PartitionReader[Records, Records]):
     @staticmethod
     def _handed_out(runs: list[Records]) -> list[Records]:
         return runs
+
+
+def _share(partitions: int) -> int:
+    return max(AHEAD_BYTES_MAX // max(1, partitions), PARTITION_AHEAD_BYTES_MIN)
 
 
 async def _stopped(consumers: list[AIOKafkaConsumer]) -> None:
