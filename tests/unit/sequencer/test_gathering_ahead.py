@@ -342,20 +342,17 @@ async def test_what_others_gave_is_found_although_no_block_is_waited_for() -> No
     assert watch.is_set()
 
 
-async def fails_judging(world: World) -> list[dict[str, Any]]:
-    """Run a sequencer whose judge ends with an error; return what the event loop complained of."""
-    complaints: list[dict[str, Any]] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, complaint: complaints.append(complaint))
+async def fails_judging(world: World) -> None:
+    """Run a sequencer whose judge ends with an error, and let the event loop complain of what was left."""
     with pytest.raises(HaltError, match="the judge is ill"):
         await run(world.sequencer(), asyncio.Event())
     left = others()
     gc.collect()
     await turns()
     assert left == set()
-    return complaints
 
 
-async def test_nothing_goes_on_gathering_after_an_error() -> None:
+async def test_nothing_goes_on_gathering_after_an_error(complaints: list[dict[str, object]]) -> None:
     async def meanwhile(_: int) -> None:
         await turns()
         assert others(), "nobody gathers"
@@ -363,10 +360,13 @@ async def test_nothing_goes_on_gathering_after_an_error() -> None:
 
     world = World.with_hospital(offload=Judge(meanwhile))
 
-    assert await fails_judging(world) == []
+    await fails_judging(world)
+    assert complaints == []
 
 
-async def test_an_error_of_gathering_that_came_behind_another_is_not_forgotten_about() -> None:
+async def test_an_error_of_gathering_that_came_behind_another_is_not_forgotten_about(
+    complaints: list[dict[str, object]],
+) -> None:
     async def meanwhile(_: int) -> None:
         world.publish(document(1))
         world.topics.retire(*FIRST, beginning=1)
@@ -375,7 +375,8 @@ async def test_an_error_of_gathering_that_came_behind_another_is_not_forgotten_a
 
     world = World.with_hospital(offload=Judge(meanwhile))
 
-    assert await fails_judging(world) == []
+    await fails_judging(world)
+    assert complaints == []
     with pytest.raises(RecordsLostError):
         await run(world.sequencer(), asyncio.Event())
 

@@ -297,7 +297,9 @@ def traces_in(parts: Sequence[Records]) -> tuple[bytes, ...]:
     looked_at, room = [], TRACES_LOOKED_AT
     for part in parts:
         looked_at.append((part.data, part.spans[: STRIDE * room]))
-        room = max(0, room - len(part))
+        room -= len(part)
+        if room <= 0:
+            break
     traces = filter(None, gather(looked_at, Part.TRACE))
     return tuple(islice(dict.fromkeys(traces), TRACES_LINKED_MAX))
 
