@@ -31,7 +31,7 @@ from salus.objects import Admin
 from salus.runtime.network import Network
 from salus.runtime.publishing import open_publisher
 
-DEADLINE_S = 60
+DEADLINE_S = 180
 
 
 @dataclass
@@ -51,6 +51,14 @@ class AnchoringProcess:
             return (await self.get("/readyz")).is_success
         except httpx.TransportError:
             return False
+
+    async def state(self) -> str:
+        """Return what it says of itself, for the message of a test that waited in vain."""
+        try:
+            says = (await self.get("/readyz")).text
+        except httpx.TransportError as error:
+            says = repr(error)
+        return f"{says}\n{self.log.read_text()[-4000:]}"
 
     async def size(self) -> int:
         try:
@@ -217,5 +225,5 @@ class AnchoredNetwork:
 
     async def start_ready(self, **settings: str) -> AnchoringProcess:
         started = await self.start(**settings)
-        assert await until(started.is_ready, deadline_s=DEADLINE_S), started.log.read_text()
+        assert await until(started.is_ready, deadline_s=DEADLINE_S), await started.state()
         return started

@@ -10,6 +10,7 @@ from tests.unit.anchoring.world import World
 
 from salus.anchoring.metrics import Metrics
 from salus.anchoring.runner import Runner
+from salus.devkit.waiting import until
 
 
 async def test_a_checkpoint_is_told_before_anything_is_tidied_up(
@@ -37,5 +38,23 @@ async def test_a_checkpoint_is_told_before_anything_is_tidied_up(
 
     await asyncio.wait_for(tidying.wait(), timeout=30)
     assert published.head.size == 256
+    running.cancel()
+    await asyncio.wait([running])
+
+
+async def test_trouble_is_over_with_the_first_append_not_with_the_last() -> None:
+    world = World(with_bodies=True)
+    await world.chains[0].seal_samples(2)
+    # Long between two appends, so what is seen is a log that has not caught up yet.
+    runner = Runner(
+        world.anchor(), Metrics(CollectorRegistry()), poll_interval_s=0.01, checkpoint_interval_s=3600
+    )
+    assert runner.trouble is not None
+    running = asyncio.create_task(runner.run())
+
+    await asyncio.wait_for(runner.wait_beyond(0), timeout=30)
+
+    assert await until(lambda: runner.trouble is None, deadline_s=30)
+    assert not runner.caught_up
     running.cancel()
     await asyncio.wait([running])

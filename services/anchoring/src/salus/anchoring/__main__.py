@@ -32,6 +32,7 @@ from salus.archive.log import LogReader
 from salus.archive.receipts import ReceiptMaker
 from salus.archive.trust import Trust
 from salus.crypto.signing_keys import key_place
+from salus.events.catalogue import BlockSealed
 from salus.ledger.block import open_header
 from salus.ledger.errors import PolicyError
 from salus.ledger.key_periods import Keys
@@ -39,6 +40,7 @@ from salus.ledger.note import NoteVerifier
 from salus.ledger.policy import Policy
 from salus.messaging import ping
 from salus.objects import Admin, NotFoundError, S3Objects, open_store, probe
+from salus.runtime.garbage import collect_rarely
 from salus.runtime.keys import load_signer
 from salus.runtime.live_keys import HeldSigners, WatchedNetwork
 from salus.runtime.service import Check, create_app, serve, wait_for
@@ -267,11 +269,12 @@ def build_app(resources: Resources) -> FastAPI:
 async def main(settings: Settings) -> None:
     """Anchor and serve until told to stop; a task that fails beside the API ends the process."""
     set_up(settings)
+    collect_rarely()
     resources = open_resources(settings)
     runner = resources.runner
 
-    def heard(shard: int, height: int, traceparent: bytes | None) -> None:
-        runner.wake(shard=shard, height=height, traceparent=traceparent)
+    def heard(block: BlockSealed, traceparent: bytes | None) -> None:
+        runner.wake(shard=block.shard, height=block.height, leaves=block.leaves, traceparent=traceparent)
 
     beside: list[Coroutine[None, None, None]] = [
         anchor_for_ever(resources),

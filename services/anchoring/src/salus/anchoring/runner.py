@@ -12,6 +12,7 @@ from salus.anchoring.cosigning import OK, Cosigning
 from salus.anchoring.handlers import Anchor, Published, Standing
 from salus.anchoring.metrics import Metrics
 from salus.anchoring.ports import Announcements
+from salus.anchoring.resting import Rest
 from salus.anchoring.tracing import LINKS_MAX, appending, continuing
 from salus.archive.errors import ArchiveError, HeadError
 from salus.archive.receipts import RecordPosition
@@ -50,6 +51,7 @@ class Runner:
         self._metrics = metrics
         self._poll_interval_s = poll_interval_s
         self._checkpoint_interval_s = checkpoint_interval_s
+        self._rest = Rest(checkpoint_interval_s)
         self._wake = asyncio.Event()
         self._moved = asyncio.Condition()
         self._announced: dict[int, int] = {}
@@ -81,8 +83,9 @@ class Runner:
         done = {shard: chains[str(shard)].next if str(shard) in chains else 0 for shard in self._announced}
         return sum(max(0, height + 1 - done[shard]) for shard, height in self._announced.items())
 
-    def wake(self, *, shard: int, height: int, traceparent: bytes | None = None) -> None:
+    def wake(self, *, shard: int, height: int, leaves: int = 0, traceparent: bytes | None = None) -> None:
         """Say that a block was announced; the archive is looked at without waiting for the poll."""
+        self._rest.heard(leaves)
         if traceparent is not None and len(self._traceparents) < LINKS_MAX:
             self._traceparents.append(traceparent)
         self._announced[shard] = max(height, self._announced.get(shard, -1))
@@ -185,13 +188,11 @@ class Runner:
         began = clock()
         while await self._append() or self.anchor.standing is None:
             await self._tell()
-            # From one append's beginning to the next one's: what it takes is part of the interval.
-            await asyncio.sleep(max(0.0, began + self._checkpoint_interval_s - clock()))
+            await self._rest.after(clock() - began)
             if self.anchor.has_all(self._announced):
                 break
             began = clock()
         self.caught_up = True
-        self._say(None)
         await self._tell()
         with suppress(TimeoutError):
             async with asyncio.timeout(self._poll_interval_s):
@@ -202,6 +203,7 @@ class Runner:
             await self.anchor.refresh()
 
     async def _append(self) -> int:
+        self._rest.begin()
         woken_by, self._traceparents = self._traceparents, []
         with appending(woken_by) as traced:
             if woken_by:
@@ -210,6 +212,7 @@ class Runner:
             appended = await self.anchor.append(self._announced)
         if appended:
             self._traced = traced
+        self._say(None)
         return appended
 
     async def _tell(self) -> None:

@@ -25,7 +25,7 @@ TEXT_MAX = 256
 _PLAIN = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 TRACE_HEADER = "traceparent"
-Heard = Callable[[int, int, bytes | None], None]
+Heard = Callable[[BlockSealed, bytes | None], None]
 
 _log = structlog.get_logger()
 
@@ -72,10 +72,11 @@ class KafkaAnnouncements:
 
 
 async def listen(bootstrap: str, *, heard: Heard) -> None:
-    """Call `heard(shard, height, traceparent)` for each announced block until cancelled.
+    """Call `heard(block, traceparent)` for each announced block until cancelled.
 
-    The announcements are not verified: what they say is only a reason to look into the archive. So a
-    record that is no announcement is passed over, and what was missed while Kafka was away is not read.
+    The announcements are not verified: what they say is only a reason to look into the archive, at once or
+    half a second later. So a record that is no announcement is passed over, and what was missed while Kafka
+    was away is not read.
     """
     topic = type_of(BlockSealed).topic
     while True:
@@ -97,4 +98,4 @@ def _tell(record: Record, heard: Heard) -> None:
     except RejectedError:
         return
     if isinstance(data, BlockSealed):
-        heard(data.shard, data.height, record.header(TRACE_HEADER))
+        heard(data, record.header(TRACE_HEADER))
