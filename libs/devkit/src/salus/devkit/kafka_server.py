@@ -55,6 +55,7 @@ share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
 num.network.threads=2
+socket.send.buffer.bytes=-1
 num.io.threads=4
 """
 
