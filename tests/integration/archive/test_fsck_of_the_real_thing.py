@@ -66,7 +66,8 @@ async def test_it_is_clean_judged_again_and_damage_is_named(shard: Shard) -> Non
     anchoring = await network.start(**settings)
     try:
         await publish_good_and_bad(shard)
-        blocks = len(await shard.chain())
+        chain = await shard.chain()
+        blocks = len(chain)
         assert await anchoring.reaches(blocks), anchoring.log.read_text()[-2000:]
     finally:
         await anchoring.kill()
@@ -78,9 +79,15 @@ async def test_it_is_clean_judged_again_and_damage_is_named(shard: Shard) -> Non
     assert clean.counts.blocks == blocks
     assert clean.counts.judged >= 206
     stores = address.open()
+    # A damaged block of identity events would vouch for nobody, and later blocks would be found wrong for it.
+    height = next(
+        header.height
+        for header, _ in chain
+        if not any(r.topic == header.identity[0] and r.next > r.first for r in header.ranges)
+    )
     for objects, prefix, ending in (
-        (stores.ledger, "shard/0/000000000001", "header"),
-        (stores.ledger, "shard/0/000000000001", "parquet"),
+        (stores.ledger, f"shard/0/{height:012}", "header"),
+        (stores.ledger, f"shard/0/{height:012}", "parquet"),
         (stores.log, "tile/entries", ""),
     ):
         key = [e.key async for e in objects.list(prefix) if e.key.endswith(ending)][-1]
