@@ -1,4 +1,4 @@
-"""The real service on real Kafka and MinIO: the log over HTTP, receipts, kills, races, Kafka away."""
+"""The real service on real Kafka and MinIO: the log over HTTP, receipts, kills, races, one of them away."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ import random
 import shutil
 import signal
 from asyncio.subprocess import PIPE
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import httpx
 import pytest
 from tests.integration.anchoring.network import DEADLINE_S
 
@@ -178,3 +182,44 @@ async def test_without_kafka_the_log_grows_and_readiness_says_so(network: Any) -
     ready = await anchoring.get("/readyz")
     assert ready.status_code == 503
     assert ready.json()["checks"]["kafka"] != "ok"
+
+
+@asynccontextmanager
+async def appearing(port: int, endpoint: str) -> AsyncIterator[None]:
+    """Let another address lead to this one, for as long as the context lasts."""
+    to = urlsplit(endpoint)
+
+    async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while piece := await source.read(1 << 16):
+                sink.write(piece)
+                await sink.drain()
+        sink.close()
+
+    async def lead(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there_reader, there_writer = await asyncio.open_connection(to.hostname, to.port)
+        await asyncio.gather(pump(reader, there_writer), pump(there_reader, writer))
+
+    async with await asyncio.start_server(lead, "127.0.0.1", port):
+        yield
+
+
+async def test_a_store_that_comes_later_than_anchoring_is_waited_for_and_readiness_says_so(
+    network: Any,
+) -> None:
+    await network.chain.seal_samples(1)
+    (port,) = free_ports(1)
+    anchoring = await network.start(SALUS_S3_ENDPOINT=f"http://127.0.0.1:{port}")
+
+    async def names_the_store() -> bool:
+        try:
+            checks = (await anchoring.get("/readyz")).json()["checks"]
+        except httpx.TransportError:
+            return False
+        return "StoreAwayError" in checks["log"] or "no answer" in checks["log"]
+
+    assert await until(names_the_store, deadline_s=DEADLINE_S), await anchoring.state()
+    async with appearing(port, network.address.endpoint):
+        assert await until(anchoring.is_ready, deadline_s=DEADLINE_S), await anchoring.state()
+        assert await anchoring.reaches(1)
+        assert await anchoring.stop() == 0

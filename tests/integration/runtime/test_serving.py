@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -76,20 +77,18 @@ class Running:
         return await self.process.stdout.readline()
 
 
+async def start(folder: Path, port: int, part: Path, *, stderr: int) -> asyncio.subprocess.Process:
+    script = folder / "service.py"
+    script.write_text(SERVICE)
+    command = (sys.executable, str(script), str(port), str(part))
+    return await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, stderr=stderr)
+
+
 @pytest.fixture
 async def service(tmp_path: Path) -> AsyncIterator[Running]:
-    script = tmp_path / "service.py"
-    script.write_text(SERVICE)
     [port] = free_ports(1)
     part = tmp_path / "part"
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        str(script),
-        str(port),
-        str(part),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
+    process = await start(tmp_path, port, part, stderr=asyncio.subprocess.DEVNULL)
     url = f"http://127.0.0.1:{port}"
     try:
         async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=30) as http:
@@ -149,3 +148,18 @@ async def test_a_service_that_waits_for_a_part_can_be_stopped(service: Running) 
     service.process.send_signal(signal.SIGTERM)
 
     assert await service.process.wait() == 0
+
+
+@pytest.mark.parametrize("part", ["away", "there"])
+async def test_a_service_whose_address_is_taken_ends_and_its_last_words_say_so(
+    tmp_path: Path, part: str
+) -> None:
+    if part == "there":
+        (tmp_path / part).touch()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        process = await start(tmp_path, port, tmp_path / part, stderr=asyncio.subprocess.PIPE)
+        _, said = await process.communicate()
+
+    assert process.returncode == 3
+    assert b"address already in use" in said.splitlines()[-1]

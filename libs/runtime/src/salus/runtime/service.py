@@ -136,21 +136,44 @@ async def _starting() -> None:
     raise StartingError("it begins once everything it needs is there")
 
 
+async def until_passes(name: str, check: Check, *, tell: Callable[[str], None]) -> None:
+    """Return once the check passes; until then it is tried again and again, and `tell` hears why it does not.
+
+    For a task beside an app that is served already, and says what it hears in its own /readyz.
+    """
+    while (answer := await _run(check)) != "ok":
+        _log.warning("waiting for a part", part=name, answer=answer)
+        tell(answer)
+        await asyncio.sleep(RETRY_S)
+
+
 async def wait_for(settings: ProcessSettings, name: str, check: Check) -> None:
     """Return once the check passes; until then /healthz answers, and /readyz says what is waited for.
 
+    Only before `serve`: this takes its place, and its address.
+
     Raises:
-        SystemExit: the process was told to stop meanwhile.
+        SystemExit: the process was told to stop meanwhile, or its address is taken.
     """
     if await _run(check) == "ok":
         return
     app = create_app(settings, title="Waiting", checks={name: check, "service": _starting})
     server = _server(app, settings)
-    serving = asyncio.create_task(server.serve())
-    while not serving.done() and (answer := await _run(check)) != "ok":
-        _log.warning("waiting for a part", part=name, answer=answer)
-        await asyncio.wait((serving,), timeout=RETRY_S)
-    told_to_stop, server.should_exit = server.should_exit, True
-    await serving
+    async with asyncio.TaskGroup() as group:
+        serving = group.create_task(_exit_code(server))
+        passing = group.create_task(until_passes(name, check, tell=lambda _: None))
+        await asyncio.wait((serving, passing), return_when=asyncio.FIRST_COMPLETED)
+        passing.cancel()
+        told_to_stop = serving.done() or server.should_exit
+        server.should_exit = True
     if told_to_stop:
-        raise SystemExit(0)
+        raise SystemExit(serving.result())
+
+
+async def _exit_code(server: _Server) -> int:
+    """Serve until told to stop; a SystemExit must not leave a task, as it tears down the event loop."""
+    try:
+        await server.serve()
+    except SystemExit as exit_:
+        return int(exit_.code or 0)
+    return 0

@@ -43,7 +43,7 @@ from salus.objects import Admin, NotFoundError, S3Objects, open_store, probe
 from salus.runtime.garbage import collect_rarely
 from salus.runtime.keys import load_signer
 from salus.runtime.live_keys import HeldSigners, WatchedNetwork
-from salus.runtime.service import Check, create_app, serve, wait_for
+from salus.runtime.service import Check, create_app, serve, until_passes
 from salus.runtime.shard_keys import follow_shards
 from salus.runtime.telemetry import set_up
 
@@ -173,8 +173,9 @@ async def anchor_for_ever(resources: Resources) -> None:
         secret_key=settings.s3_secret_key.get_secret_value(),
         region=settings.s3_region,
     )
-    await wait_for(settings, "s3", lambda: admin.ensure_bucket(settings.log_bucket))
-    await wait_for(settings, "s3", lambda: probe(resources.objects))
+    say = resources.runner.say
+    await until_passes("s3", lambda: admin.ensure_bucket(settings.log_bucket), tell=say)
+    await until_passes("s3", lambda: probe(resources.objects), tell=say)
     await resources.runner.run()
 
 

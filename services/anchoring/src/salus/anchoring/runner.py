@@ -99,7 +99,7 @@ class Runner:
                 await self._round()
                 pause_s = PAUSE_FIRST_S
             except (ObjectsError, HeadError, CryptoError) as error:
-                self._say(f"{type(error).__name__}: {error}")
+                self.say(f"{type(error).__name__}: {error}")
                 await asyncio.sleep(pause_s)
                 pause_s = min(PAUSE_MAX_S, 2 * pause_s)
 
@@ -212,7 +212,7 @@ class Runner:
             appended = await self.anchor.append(self._announced)
         if appended:
             self._traced = traced
-        self._say(None)
+        self.say(None)
         return appended
 
     async def _tell(self) -> None:
@@ -236,7 +236,8 @@ class Runner:
                 _log.error("no checkpoint becomes final", why=why)
         self.unfinal = why
 
-    def _say(self, trouble: str | None) -> None:
+    def say(self, trouble: str | None) -> None:
+        """Take note of what keeps anchoring from going on, or that nothing does any more."""
         if trouble != self.trouble:
             if trouble is None:
                 _log.info("anchoring", size=self.published.head.size if self.published else 0)
