@@ -165,6 +165,14 @@ async def test_programs_that_nobody_here_wrote_find_nothing_wrong_in_the_served_
     assert checking.returncode == 0, complained.decode()
     assert said.startswith(b"ok: %d entries" % ENTRIES)
 
+    bucket = network.address.open().log
+
+    async def tidied_up() -> bool:
+        return not [entry.key async for entry in bucket.list("tile/0/000.p")]
+
+    assert "tile/0/000" in [entry.key async for entry in bucket.list("tile/0")]
+    assert await until(tidied_up, deadline_s=DEADLINE_S)
+
 
 async def test_without_kafka_the_log_grows_and_readiness_says_so(network: Any) -> None:
     (nobody,) = free_ports(1)

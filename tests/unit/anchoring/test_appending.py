@@ -255,19 +255,3 @@ async def test_a_published_checkpoint_of_another_tree_is_refused(world: Any, mak
 
     with pytest.raises(HeadError, match="another tree"):
         await world.anchor().stand()
-
-
-async def test_partial_tiles_give_way_to_the_full_one_and_older_checkpoints_can_still_be_read(
-    world: Any,
-) -> None:
-    anchor = world.anchor()
-    for _ in range(254):
-        await world.chains[0].seal([])
-    for _ in range(4):
-        await world.chains[0].seal([])
-        await anchor.append()
-
-    assert world.published().size == 258
-    assert not [key for key in world.log.objects if "/000.p/25" in key]
-    assert "tile/0/001.p/2" in world.log.objects
-    await world.require_whole()

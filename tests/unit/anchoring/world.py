@@ -99,10 +99,13 @@ class World:
         }
         self.policy = Policy((LOG_SIGNER.verifier,), {s.name: s.verifier for s in SHARD_SIGNERS.values()})
 
-    def anchor(self, *, entries_max: int = 1024) -> Anchor:
+    def bucket(self) -> LogBucket:
+        return LogBucket(self.log, LOG_SIGNER.verifier)
+
+    def anchor(self, *, bucket: LogBucket | None = None, entries_max: int = 1024) -> Anchor:
         return Anchor(
             blocks=BlockArchive(self.ledger),
-            bucket=LogBucket(self.log, LOG_SIGNER.verifier),
+            bucket=bucket or self.bucket(),
             log=LogReader(self.log),
             origin=LOG_ORIGIN,
             signer=LOG_SIGNER,

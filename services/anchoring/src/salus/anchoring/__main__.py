@@ -62,6 +62,7 @@ class Resources:
     watched: WatchedNetwork
     objects: S3Objects
     log: LogReader
+    bucket: LogBucket
     runner: Runner
     # Shared with the runner: what is learned of added shards counts at once.
     shards: dict[int, Keys]
@@ -86,9 +87,10 @@ def open_resources(settings: Settings) -> Resources:
     blocks = BlockArchive(open_bucket(settings, settings.ledger_bucket))
     closing = AsyncExitStack()
     cosigning = open_cosigning(settings, log, closing)
+    bucket = LogBucket(objects, watched.log())
     anchor = Anchor(
         blocks=blocks,
-        bucket=LogBucket(objects, watched.log()),
+        bucket=bucket,
         log=log,
         origin=signer.name,
         signer=signer,
@@ -115,6 +117,7 @@ def open_resources(settings: Settings) -> Resources:
         watched,
         objects,
         log,
+        bucket,
         runner,
         shards,
         metrics,
@@ -280,6 +283,7 @@ async def main(settings: Settings) -> None:
     beside: list[Coroutine[None, None, None]] = [
         anchor_for_ever(resources),
         announce_for_ever(resources),
+        resources.bucket.tidying.run(),
         listen(settings.kafka_bootstrap, heard=heard),
         follow_shards(settings.kafka_bootstrap, resources.watched.network, resources.shards),
         resources.watched.follow(lambda: go_by_new_keys(resources)),

@@ -31,7 +31,7 @@ from salus.ledger.key_periods import Keys
 from salus.ledger.merkle import leaf_hash
 from salus.ledger.note import Signers, split_note
 from salus.ledger.tiles import TileRef, tiles_for_append
-from salus.objects import AlreadyExistsError, ChangedError, ObjectsError
+from salus.objects import AlreadyExistsError, ChangedError
 
 # Headers that one append takes at most; what is beyond waits for the next one.
 APPEND_ENTRIES_MAX = 1024
@@ -75,7 +75,7 @@ class Anchor:
     `standing` is None before the first success and whenever the outcome of a write is unknown; `latest` is
     where we stood last. With `is_final`, `published` follows behind: nothing is published here but
     checkpoints that it accepts, through `publish_final`; `committed` may be cosigned already, and is in place
-    once `latest` is not smaller. `on_moved` is called when `committed` moved, and once an append can be read.
+    once `latest` is not smaller. `on_moved` is called when `committed` moved before `latest` did.
     """
 
     def __init__(  # noqa: PLR0913  # what it reads, what it writes and what it signs with
@@ -124,6 +124,8 @@ class Anchor:
             edge = domain.open_edge(head, await self._bucket.read_tiles(tiles_for_append(head.size)))
         else:
             edge = await self._finish(head)
+        if self.latest is None:
+            self._bucket.tidying.took_over(head.size)
         return await self._publish(Standing(head, etag, edge), ())
 
     async def append(self, announced: Mapping[int, int] = NOTHING_ANNOUNCED) -> int:
@@ -183,13 +185,6 @@ class Anchor:
         await self._publish(standing, blocks)
         for block in blocks:
             self._last[block.shard] = (block.header, block.note)
-        # Whoever waits for the checkpoint need not wait until we have tidied up.
-        await self.on_moved()
-        try:
-            await self._bucket.prune(ready.objects)
-        except ObjectsError as error:
-            # What stays behind is only garbage; the append is complete.
-            _log.info("objects that are no longer needed were left behind", error=str(error))
 
     async def publish_final(self, standing: Standing, note: bytes) -> None:
         """Publish the checkpoint of a standing with its cosignatures, of which there are enough.

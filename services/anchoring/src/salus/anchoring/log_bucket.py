@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from salus.anchoring.tidying import Tidying
 from salus.archive.errors import DamagedError, HeadError
 from salus.archive.head import HEAD_KEY, Head, encode_head, open_head
 from salus.archive.log import CHECKPOINT_KEY, LogReader
@@ -29,12 +30,16 @@ class _Shown:
 
 
 class LogBucket:
-    """Reads and writes the log; every write may be repeated, and every order of crashes leaves it whole."""
+    """Reads and writes the log; every write may be repeated, and every order of crashes leaves it whole.
+
+    `tidying` removes what full tiles replaced, while it runs.
+    """
 
     def __init__(self, objects: ObjectStore, log: Keys) -> None:
         self._objects = objects
         self._keys = log
         self._published: _Shown | None = None
+        self.tidying = Tidying(objects)
 
     async def load_head(self) -> tuple[Head, str] | None:
         """Return the head and its ETag, or None before the first start of a network.
@@ -72,19 +77,7 @@ class LogBucket:
                 await self._objects.put(path, data)
 
         await asyncio.gather(*(one(path, data) for path, data in objects.items()))
-
-    async def prune(self, objects: Mapping[str, bytes]) -> None:
-        """Remove the partial tiles and bundles that full ones among these objects have replaced."""
-        limit = asyncio.Semaphore(WRITES_AT_ONCE)
-
-        async def remove(key: str) -> None:
-            async with limit:
-                await self._objects.delete(key)
-
-        for path in objects:
-            if ".p/" not in path:
-                found = [entry.key async for entry in self._objects.list(f"{path}.p")]
-                await asyncio.gather(*map(remove, found))
+        self.tidying.heard(objects)
 
     async def read_tiles(self, refs: Iterable[TileRef]) -> dict[TileRef, bytes]:
         """Return these tiles; raises HeadError if one is missing."""
