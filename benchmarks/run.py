@@ -1,6 +1,6 @@
 """Runs every `salus bench` of the suite, one after the other, and compares what came out with the goals.
 
-    make bench                      # about 15 minutes on two cores
+    make bench                      # 5 to 15 minutes on two cores
     make bench BENCH=--quick        # the same with small sizes, in about three; its figures mean little
     make bench BENCH="drain steady" # some of them
     make bench BENCH=--record       # all, and what came out goes into docs/performance.md
