@@ -146,6 +146,22 @@ async def test_a_store_that_goes_away_leaves_them_behind_and_the_next_ones_go(
     assert [key for key in objects.objects if ".p/" in key] == ["tile/0/000.p/255"]
 
 
+async def test_no_more_wait_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("salus.anchoring.tidying.FULL_MAX", 1)
+    objects = MemoryObjects()
+    tidying = Tidying(objects)
+    for path in ("tile/0/000", "tile/0/001", "tile/0/002"):
+        await objects.put(path, b"full")
+        await objects.put(f"{path}.p/255", b"partial")
+
+    tidying.heard(["tile/0/000", "tile/0/001"])
+    await tidying.tidy_next()
+    tidying.heard(["tile/0/002"])
+    await tidying.tidy_next()
+
+    assert [key for key in objects.objects if ".p/" in key] == ["tile/0/001.p/255"]
+
+
 def test_a_removal_is_followed_by_a_rest_that_is_never_long() -> None:
     assert rest_after(0.001) == pytest.approx(0.004)
     assert rest_after(1.0) == REST_S_MAX

@@ -19,6 +19,8 @@ from salus.objects import ObjectsError, ObjectStore
 # an append makes about two partial objects, and takes longer than two removals with the longest rests.
 RESTS = 4
 REST_S_MAX = 0.02
+# Full ones that may wait: those of half a million blocks, in a store that hardly removes anything.
+FULL_MAX = 4096
 
 _log = structlog.get_logger()
 
@@ -33,13 +35,17 @@ class Tidying:
 
     def __init__(self, objects: ObjectStore) -> None:
         self._objects = objects
-        self._full: asyncio.Queue[str] = asyncio.Queue()
+        self._full: asyncio.Queue[str] = asyncio.Queue(FULL_MAX)
 
     def heard(self, paths: Iterable[str]) -> None:
         """Take note that these are in place; partial ones among them are passed over."""
         for path in paths:
-            if ".p/" not in path:
+            if ".p/" in path:
+                continue
+            try:
                 self._full.put_nowait(path)
+            except asyncio.QueueFull:
+                _leave_behind(path, f"{FULL_MAX} others wait already")
 
     def took_over(self, size: int) -> None:
         """Take note of the last full ones of a log of that size: who was to tidy up there may be gone."""
@@ -64,4 +70,8 @@ class Tidying:
                 await self._objects.delete(entry.key)
                 await asyncio.sleep(rest_after(clock() - began))
         except ObjectsError as error:
-            _log.info("objects that are no longer needed were left behind", full=path, error=str(error))
+            _leave_behind(path, str(error))
+
+
+def _leave_behind(full: str, why: str) -> None:
+    _log.info("objects that are no longer needed were left behind", full=full, why=why)
