@@ -96,12 +96,14 @@ async def require_known(platform: Platform, member: LocalSigner) -> None:
     async with httpx.AsyncClient(base_url=platform.service_url("identity"), timeout=30) as http:
         party = await http.get(f"/parties/{member.did}")
     assert party.status_code == 200, party.text
-    entries = await trail(platform, type="salus.identity.party-registered.v1")
-    assert member.did in {entry["object"] for entry in entries}
+    assert await trail(platform, type="salus.identity.party-registered.v1", about=member.did)
 
 
-async def trail(platform: Platform, **question: str) -> list[dict[str, Any]]:
-    """Return the entries that answer a question, once there are any."""
+async def trail(platform: Platform, *, about: str = "", **question: str) -> list[dict[str, Any]]:
+    """Return the entries that answer a question, `about` something or anything, once there are any.
+
+    A trail that is being made anew shows what it has so far.
+    """
     operator = platform.network.signer("operator")
     async with (
         asyncio.timeout(PATIENCE_S),
@@ -111,8 +113,8 @@ async def trail(platform: Platform, **question: str) -> list[dict[str, Any]]:
             bearer = make_bearer(operator, "salus:audit", now=datetime.now(UTC))
             answer = await http.get("/trail", params=question, headers={"Authorization": f"Bearer {bearer}"})
             assert answer.status_code == 200, answer.text
-            if entries := answer.json()["entries"]:
-                return list(entries)
+            if entries := [e for e in answer.json()["entries"] if about in {"", e["object"]}]:
+                return entries
             await asyncio.sleep(0.2)
 
 
