@@ -10,7 +10,7 @@ space := $(empty) $(empty)
 export MYPYPATH := $(subst $(space),:,$(strip $(SOURCES) $(wildcard benchmarks)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup parts demo test check static format lint format-check types contracts declared generated generate unit sanitized bench lock clean
+.PHONY: help setup parts demo test check static format lint format-check types contracts declared generated generate unit sanitized bench peers lock clean
 
 help: ## This text
 	@echo "Salus: two commands are enough on a fresh machine with Python 3.11 or newer and"
@@ -67,8 +67,11 @@ unit: setup ## The tests that need no sockets
 sanitized: setup ## The tests of the C code, compiled with the address and undefined behaviour sanitizers, about 2 minutes
 	@$(BIN)/python tools/sanitized_tests.py
 
-bench: parts ## Every benchmark on this machine, about 15 minutes (BENCH=--quick: three; BENCH=drain: one)
+bench: parts ## Every benchmark on this machine, 5 to 15 minutes (BENCH=--quick: three; BENCH=drain: one)
 	@exec $(BIN)/python benchmarks/run.py $(BENCH)
+
+peers: parts ## immudb, Tessera and Salus, one after the other on this machine; needs Go (PEERS=--quick: small)
+	@exec $(BIN)/python benchmarks/peers.py $(PEERS)
 
 lock: setup ## Resolve the dependencies anew and write the lock files with their hashes
 	@$(UV) lock --quiet

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from children import output_of
 from record import record
 from rich.console import Console
 from rich.table import Table
@@ -87,15 +87,8 @@ def run(bench: Bench, place: Path, *, quick: bool) -> dict[str, Any] | None:
     extra = bench.quick if quick else bench.full
     plot = place / f"{bench.name}.svg"
     command = [str(SALUS), "bench", *bench.command, *extra, "--plot", str(plot), "--json"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        written, _ = process.communicate()
-    except KeyboardInterrupt:
-        # It had the Ctrl-C, too, and is stopping what it started.
-        process.send_signal(signal.SIGINT)
-        process.wait()
-        raise SystemExit(130) from None
-    if process.returncode != 0:
+    written = output_of(command)
+    if written is None:
         return None
     outcome: dict[str, Any] = json.loads(written.splitlines()[-1])
     (place / f"{bench.name}.json").write_text(json.dumps(outcome, indent=1) + "\n")

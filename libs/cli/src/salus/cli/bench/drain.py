@@ -32,8 +32,6 @@ FETCHED_MAX = 100_000
 # In a shorter run everything that fills up still does, and a slope would say nothing.
 SETTLED_S_MIN = 10.0
 GOALS = {1: 50_000, 2: 100_000}
-# immudb 1.10, 64 clients with batches of 1,000 values, unsigned, no broker; and Tessera in process.
-PEERS = {"immudb 1.10": 116_000, "Tessera, in process": 49_000}
 
 
 @dataclass(frozen=True, slots=True)
