@@ -52,6 +52,14 @@ class AnchoringProcess:
         except httpx.TransportError:
             return False
 
+    async def check(self, part: str) -> str:
+        """Return what readiness says of one of its parts; nothing while it does not serve."""
+        try:
+            checks: dict[str, str] = (await self.get("/readyz")).json()["checks"]
+        except httpx.TransportError:
+            return ""
+        return checks[part]
+
     async def state(self) -> str:
         """Return what it says of itself, for the message of a test that waited in vain."""
         try:

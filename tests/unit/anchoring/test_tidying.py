@@ -16,10 +16,20 @@ from salus.anchoring.tidying import REST_S_MAX, Tidying, rest_after
 from salus.objects import StoreAwayError
 from salus.objects.memory import MemoryObjects
 
+FIRST = ("tile/0/000", "tile/entries/000")
 
-def partial_ones(objects: MemoryObjects) -> list[str]:
-    """Return the partial tiles and bundles that the first full ones replace."""
-    return [key for key in objects.objects if key.startswith(("tile/0/000.p/", "tile/entries/000.p/"))]
+
+def partial_ones(objects: MemoryObjects, *full: str) -> list[str]:
+    """Return the partial tiles and bundles that these full ones replace; without any, all there are."""
+    beginnings = tuple(f"{path}.p/" for path in full)
+    return [key for key in objects.objects if ".p/" in key and (not full or key.startswith(beginnings))]
+
+
+async def put_full(objects: MemoryObjects, *paths: str) -> None:
+    """Write full ones, and beside each the partial one that it replaces."""
+    for path in paths:
+        await objects.put(path, b"full")
+        await objects.put(f"{path}.p/255", b"partial")
 
 
 async def seal(world: World, count: int) -> None:
@@ -41,14 +51,14 @@ async def test_partial_tiles_give_way_to_the_full_one_and_older_checkpoints_can_
 ) -> None:
     bucket = world.bucket()
     await grow(world, bucket)
-    before = partial_ones(world.log)
+    before = partial_ones(world.log, *FIRST)
 
     await bucket.tidying.tidy_next()
     await bucket.tidying.tidy_next()
 
     # Of tiles and bundles each: 254 and 255.
     assert len(before) == 4
-    assert partial_ones(world.log) == []
+    assert partial_ones(world.log, *FIRST) == []
     assert world.published().size == 258
     assert "tile/0/001.p/2" in world.log.objects
     await world.require_whole()
@@ -86,7 +96,7 @@ async def test_no_append_waits_for_a_store_that_removes_nothing_for_ever(
 
 async def test_who_takes_over_tidies_up_behind_who_was_killed(world: Any) -> None:
     await grow(world, world.bucket())
-    left = partial_ones(world.log)
+    left = partial_ones(world.log, *FIRST)
     bucket = world.bucket()
 
     await world.anchor(bucket=bucket).stand()
@@ -94,22 +104,20 @@ async def test_who_takes_over_tidies_up_behind_who_was_killed(world: Any) -> Non
     await bucket.tidying.tidy_next()
 
     assert left
-    assert partial_ones(world.log) == []
+    assert partial_ones(world.log, *FIRST) == []
 
 
 async def test_each_level_has_a_last_full_tile() -> None:
     objects = MemoryObjects()
     tidying = Tidying(objects)
     last = ("tile/entries/x001/023", "tile/0/x001/023", "tile/1/003")
-    for path in (*last, "tile/1/002", "tile/0/000"):
-        await objects.put(path, b"full")
-        await objects.put(f"{path}.p/7", b"partial")
+    await put_full(objects, *last, "tile/1/002", "tile/0/000")
 
     tidying.took_over(1024 * 256 + 255)
     for _ in last:
         await tidying.tidy_next()
 
-    assert [key for key in objects.objects if ".p/" in key] == ["tile/1/002.p/7", "tile/0/000.p/7"]
+    assert partial_ones(objects) == ["tile/1/002.p/255", "tile/0/000.p/255"]
 
 
 async def test_nothing_is_removed_before_what_replaces_it_is_there() -> None:
@@ -129,9 +137,7 @@ async def test_a_store_that_goes_away_leaves_them_behind_and_the_next_ones_go(
     objects = MemoryObjects()
     tidying = Tidying(objects)
     delete = objects.delete
-    for path in ("tile/0/000", "tile/0/001"):
-        await objects.put(path, b"full")
-        await objects.put(f"{path}.p/255", b"partial")
+    await put_full(objects, "tile/0/000", "tile/0/001")
 
     async def away_for_one(key: str) -> None:
         if key.startswith("tile/0/000"):
@@ -143,23 +149,21 @@ async def test_a_store_that_goes_away_leaves_them_behind_and_the_next_ones_go(
     await tidying.tidy_next()
     await tidying.tidy_next()
 
-    assert [key for key in objects.objects if ".p/" in key] == ["tile/0/000.p/255"]
+    assert partial_ones(objects) == ["tile/0/000.p/255"]
 
 
 async def test_no_more_wait_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("salus.anchoring.tidying.FULL_MAX", 1)
     objects = MemoryObjects()
     tidying = Tidying(objects)
-    for path in ("tile/0/000", "tile/0/001", "tile/0/002"):
-        await objects.put(path, b"full")
-        await objects.put(f"{path}.p/255", b"partial")
+    await put_full(objects, "tile/0/000", "tile/0/001", "tile/0/002")
 
     tidying.heard(["tile/0/000", "tile/0/001"])
     await tidying.tidy_next()
     tidying.heard(["tile/0/002"])
     await tidying.tidy_next()
 
-    assert [key for key in objects.objects if ".p/" in key] == ["tile/0/001.p/255"]
+    assert partial_ones(objects) == ["tile/0/001.p/255"]
 
 
 def test_a_removal_is_followed_by_a_rest_that_is_never_long() -> None:
