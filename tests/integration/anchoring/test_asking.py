@@ -129,7 +129,11 @@ async def test_a_kept_connection_that_was_closed_is_opened_again() -> None:
         (b"SSH-2.0-OpenSSH_9.6 and so on, and so on\r\n\r\n", "does not answer"),
         (plain("422 Unprocessable", b"no"), "refuses: 422"),
         (plain("302 Found", b"", b"Location: /elsewhere"), "refuses: 302"),
-        (plain("409 Conflict", b"7\n"), "refuses: 409"),
+        (plain("409 Conflict", b"7\n"), "refuses: 409 of type none, not text/x.tlog.size"),
+        (
+            plain("409 Conflict", b"{}", b"Content-Type: application/json;x=y"),
+            "409 of type application/json,",
+        ),
         (plain("409 Conflict", b"seven\n", b"Content-Type: text/x.tlog.size"), "a size that is none"),
         (plain("200 OK", bytes(ANSWER_BYTES_MAX)), "more than"),
         (b"HTTP/1.1 200 OK\r\nX: " + b"x" * ANSWER_BYTES_MAX, "more than"),
@@ -144,8 +148,13 @@ async def test_an_answer_that_is_none_says_why_and_the_next_one_counts(answer: b
         assert await ask(witness) == b"one"
 
 
-async def test_a_witness_of_another_size_tells_it() -> None:
-    answer = plain("409 Conflict", b"7\n", b"Content-Type: text/x.tlog.size")
+# case L4
+@pytest.mark.parametrize(
+    "kind",
+    [b"text/x.tlog.size", b"text/x.tlog.size; charset=utf-8", b'Text/X.tlog.size ;charset="a,b"'],
+)
+async def test_a_witness_of_another_size_tells_it(kind: bytes) -> None:
+    answer = plain("409 Conflict", b"7\n", b"Content-Type: " + kind)
     async with witness_that(says(answer)) as (_, witness):
         with pytest.raises(OtherSizeError) as told:
             await ask(witness)

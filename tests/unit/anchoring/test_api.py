@@ -10,7 +10,6 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi import FastAPI
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -33,7 +32,8 @@ from salus.ledger.cose import is_cose, signed_bytes
 from salus.ledger.note import NoteSigner
 from salus.ledger.receipt import verify_receipt
 from salus.messaging import MessagingError
-from salus.runtime import problems
+from salus.runtime.service import create_app
+from salus.runtime.settings import ProcessSettings
 
 
 def sample_from(world: World, *, first: int) -> list[SampleRecord]:
@@ -64,8 +64,7 @@ async def serving(world: World, *, run: bool = True, poll_interval_s: float = 0.
         LogReader(world.log),
         open_note=lambda shard, note: open_header(note, SHARD_SIGNERS[shard].verifier),
     )
-    app = FastAPI()
-    problems.install(app)
+    app = create_app(ProcessSettings(service_name="anchoring", http_port=0), title="anchoring", checks={})
     app.include_router(log_routes(runner, LogReader(world.log)))
     app.include_router(receipt_routes(runner, maker, metrics, CoseIssuer(LOG_SIGNER.verifier, LOG_SIGNER)))
     app.include_router(status_routes(runner))
@@ -289,3 +288,32 @@ async def test_an_append_is_traced_to_the_blocks_that_woke_it_and_on_to_its_anno
     (span,) = [s for s in spans.get_finished_spans() if s.name == "append to log"]
     assert [link.context.trace_id for link in span.links] == [7]
     assert traced == [span.context.trace_id]
+
+
+# case L3
+@pytest.mark.parametrize(
+    ("accept_encoding", "coding"),
+    [
+        ("gzip", "gzip"),
+        ("GZIP", "gzip"),
+        ("gzip;q=0, identity", None),
+        ("x-notgzip", None),
+        ("identity", None),
+    ],
+)
+async def test_entries_come_in_the_coding_asked_for_and_both_forms_say_that_they_vary(
+    service: Service, accept_encoding: str, coding: str | None
+) -> None:
+    await service.world.chains[0].seal_samples(1)
+    await service.runner.wait_beyond(0)
+
+    entries = await service.http.get(
+        "/log/tile/entries/000.p/1", headers={"Accept-Encoding": accept_encoding}
+    )
+    hashes = await service.http.get("/log/tile/0/000.p/1", headers={"Accept-Encoding": accept_encoding})
+
+    assert entries.headers.get("content-encoding") == coding
+    assert entries.headers["vary"] == "Accept-Encoding"
+    # Hashes do not shrink, so there is one form of them.
+    assert "vary" not in hashes.headers
+    assert "content-encoding" not in hashes.headers

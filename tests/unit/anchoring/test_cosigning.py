@@ -282,6 +282,26 @@ async def test_a_restart_on_a_final_head_is_ready_without_asking_anybody(witness
     assert [witness.asked for witness in witnessed.witnesses] == asked
 
 
+# case L4
+async def test_a_restart_knows_the_sizes_of_witnesses_from_their_last_cosignatures(
+    witnessed: Witnessed,
+) -> None:
+    await witnessed.world.chains[0].seal_samples(1)
+    await witnessed.runner.wait_beyond(0)
+    await witnessed.stop()
+    known = {cosigner.name for cosigner in POLICY.open_checkpoint(witnessed.shown()).cosigners}
+    asked = {witness.signer.name: len(witness.asked) for witness in witnessed.witnesses}
+
+    witnessed.start()
+    await witnessed.world.chains[0].seal_samples(1)
+    await witnessed.runner.wait_beyond(1)
+
+    # Whoever is in the checkpoint is asked once, with the size that it cosigned: nobody has to refuse first.
+    first = {w.signer.name: w.asked[asked[w.signer.name] :] for w in witnessed.witnesses}
+    assert len(known) >= 2
+    assert all(first[name] == [2] for name in known)
+
+
 async def test_a_log_that_had_no_witnesses_gets_its_checkpoint_cosigned_in_place(
     witnessed: Witnessed,
 ) -> None:

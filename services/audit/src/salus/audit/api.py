@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from time import monotonic
 from typing import Annotated
@@ -29,7 +29,7 @@ from salus.audit.ports import Trail
 from salus.audit.views import Disclosures, EntryView, Page, disclosure_of, view_of
 from salus.events.keyring import Party
 from salus.runtime.auth import BEARER_LIFETIME_S_MAX
-from salus.runtime.problems import ProblemError, documented, problem_response
+from salus.runtime.problems import ProblemError, documented, problem_response, route_of
 
 HEARTBEAT_S = 15.0
 STREAM_ENTRIES_AT_ONCE = 200
@@ -38,6 +38,8 @@ STREAM_WAIT_S = 1.0
 # Who may see what is asked when a stream begins. A key may be revoked and a role withdrawn, so a stream ends
 # when the longest bearer would, and its reader comes back with `Last-Event-ID` and a new one.
 STREAM_S_MAX = float(BEARER_LIFETIME_S_MAX)
+
+FILTERS = frozenset(field.name for field in fields(Question))
 
 Authenticate = Callable[[Request], Awaitable[Party]]
 Limit = Annotated[int, Query(ge=1, le=PAGE_ENTRIES_MAX, description="Entries per page.")]
@@ -96,7 +98,9 @@ class Reading:
         """Return what the caller may see; the reading itself is logged. Raises ProblemError 401."""
         party = await self.authenticate(request)
         pseudonyms = await self.trail.pseudonyms(party.did)
-        _log.info("trail read", reader=party.did, path=request.url.path, filters=sorted(request.query_params))
+        # Neither what was looked for nor the path, which names an object; of the filters, those that exist.
+        filters = sorted(FILTERS.intersection(request.query_params))
+        _log.info("trail read", reader=party.did, path=route_of(request), filters=filters)
         return visibility_of(
             did=party.did, kind=party.kind, roles=party.roles, member=party.member, pseudonyms=pseudonyms
         )

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from salus.crypto.errors import KmsAwayError
 from salus.runtime.problems import ProblemError, documented, problem_response
+from salus.runtime.response_headers import completing
 from salus.witness.domain import REQUEST_BYTES_MAX, OtherSizeError, RefusedError
 from salus.witness.handlers import Witness
 from salus.witness.ports import ForgetfulError
@@ -78,7 +79,7 @@ class CheckpointLane:
             answer = await self._answers.answer(Request(scope, receive))
         except ClientDisconnect:
             return
-        await answer(scope, receive, send)
+        await answer(scope, receive, completing(send))
 
 
 def witness_routes(answers: Answers) -> APIRouter:

@@ -17,11 +17,12 @@ import httpx
 from salus.anchoring.domain import cosigning_request
 from salus.anchoring.ports import OtherSizeError, WitnessError
 from salus.ledger.base import int_of_decimal
+from salus.runtime.negotiation import media_type
 
 # A few ML-DSA-44 signatures and the headers; an answer beyond this is none.
 ANSWER_BYTES_MAX = 40_960
 READ_BYTES = 16_384
-SIZE = b"text/x.tlog.size"
+SIZE = "text/x.tlog.size"
 _Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
@@ -51,7 +52,10 @@ class HttpWitness:
             raise WitnessError(f"it does not answer: {type(error).__name__}") from error
         if answer.status == HTTPStatus.OK:
             return bytes(answer.body)
-        if answer.status == HTTPStatus.CONFLICT and answer.content_type == SIZE:
+        if answer.status == HTTPStatus.CONFLICT:
+            kind = media_type(answer.content_type.decode("latin-1"))
+            if kind != SIZE:
+                raise WitnessError(f"it refuses: 409 of type {kind or 'none'}, not {SIZE}")
             try:
                 size = int_of_decimal(answer.body.decode("ascii").removesuffix("\n"))
             except ValueError:

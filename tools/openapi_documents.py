@@ -1,0 +1,122 @@
+"""Writes the OpenAPI document of every service into docs/openapi, as the service itself serves it.
+
+A document depends on routes alone, so each app is built with nothing behind its routes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, FastAPI, Request
+
+from salus.anchoring import api as anchoring
+from salus.audit import api as audit
+from salus.consent import api as consent
+from salus.consent import fhir_api
+from salus.identity import api as identity
+from salus.identity import shards_api
+from salus.runtime.problems import ProblemError
+from salus.runtime.service import create_app
+from salus.runtime.settings import ProcessSettings
+from salus.sequencer import api as sequencer
+from salus.storage import api as storage
+from salus.witness import api as witness
+
+FOLDER = Path(__file__).resolve().parent.parent / "docs" / "openapi"
+
+
+class Behind:
+    """Stands for all that is behind a route; whoever reaches for it fails with `says`."""
+
+    def __init__(self, says: str = "nothing is behind this route") -> None:
+        self._says = says
+
+    def __getattr__(self, name: str) -> Any:
+        """Fail."""
+        raise RuntimeError(f"{self._says} ({name})")
+
+
+async def _nobody(_: Request) -> Any:
+    raise ProblemError(401, "unauthenticated", "nobody calls")
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _anchoring(behind: Any, _: Any) -> Iterable[APIRouter]:
+    yield anchoring.log_routes(behind, behind)
+    yield anchoring.receipt_routes(behind, behind, behind, behind)
+    yield anchoring.status_routes(behind)
+
+
+def _audit(behind: Any, caller: Any) -> Iterable[APIRouter]:
+    yield audit.routes(audit.Reading(trail=behind, around=behind, grown=behind, authenticate=caller))
+
+
+def _consent(behind: Any, caller: Any) -> Iterable[APIRouter]:
+    shared = consent.Api(world=behind, authenticate=caller, now=_now)
+    yield consent.routes(shared)
+    yield fhir_api.routes(shared)
+
+
+def _identity(behind: Any, caller: Any) -> Iterable[APIRouter]:
+    yield identity.routes(world=behind, authenticate=caller, now=_now)
+    yield shards_api.shard_routes(behind, behind, authenticate=caller)
+
+
+def _sequencer(behind: Any, _: Any) -> Iterable[APIRouter]:
+    yield sequencer.routes(behind, behind)
+
+
+def _storage(behind: Any, caller: Any) -> Iterable[APIRouter]:
+    limits = storage.Limits(object_bytes_max=1, transfers_max=1, body_idle_s_max=1)
+    yield storage.routes(
+        storage.Desk(
+            subjects=behind, storing=behind, reading=behind, authenticate=caller, limits=limits, now=_now
+        )
+    )
+
+
+def _witness(behind: Any, _: Any) -> Iterable[APIRouter]:
+    yield witness.witness_routes(behind)
+
+
+_ROUTERS: dict[str, Callable[[Any, Any], Iterable[APIRouter]]] = {
+    "anchoring": _anchoring,
+    "audit": _audit,
+    "consent": _consent,
+    "identity": _identity,
+    "sequencer": _sequencer,
+    "storage": _storage,
+    "witness": _witness,
+}
+
+
+def apps(*, behind: Any = None, caller: Callable[[Request], Any] = _nobody) -> dict[str, FastAPI]:
+    """Return each service's app by name, with all its routes and `behind` them."""
+    made = {}
+    for name, routers in _ROUTERS.items():
+        app = create_app(ProcessSettings(service_name=name, http_port=0), title=f"Salus {name}", checks={})
+        for router in routers(behind if behind is not None else Behind(), caller):
+            app.include_router(router)
+        made[name] = app
+    return made
+
+
+def main() -> None:
+    """Write the documents."""
+    FOLDER.mkdir(exist_ok=True)
+    written = {FOLDER / f"{name}.json": app.openapi() for name, app in apps().items()}
+    for path in set(FOLDER.glob("*.json")) - written.keys():
+        path.unlink()
+    for path, document in written.items():
+        path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
