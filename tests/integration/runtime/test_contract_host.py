@@ -26,6 +26,7 @@ from salus.runtime.identity_view import IDENTITY_TOPIC, IdentityView, open_ident
 from salus.runtime.network import FoundingParty, Log, Network, Shard
 from salus.runtime.problems import ProblemError
 from salus.runtime.publishing import open_publisher
+from salus.runtime.supervisor import Supervisor
 
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -80,6 +81,7 @@ async def replica(parts: Addresses, root: LocalSigner, database: Path) -> AsyncI
             identity=identity,
             contracts=[CONTRACT],
             partitions=network.topic_partitions(IDENTITY_TOPIC),
+            supervisor=Supervisor(),
         ) as follower,
     ):
         host = ContractHost(CONTRACT, follower=follower, store=store, publisher=publisher)

@@ -9,6 +9,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from salus.ledger.records import records_of
+from salus.runtime.supervisor import Pulse
 from salus.sequencer.__main__ import watch_lag
 from salus.sequencer.adapters import observation
 from salus.sequencer.adapters.memory import MemoryTopics
@@ -65,13 +66,14 @@ def test_no_more_than_the_first_records_are_looked_at_for_traces() -> None:
 
 
 class _Ends:
-    """A log that ends at 9 everywhere."""
+    """A log that ends at one offset everywhere."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: Progress, end: int = 9) -> None:
         self._progress = progress
+        self._end = end
 
     async def ends(self) -> dict[tuple[str, int], int]:
-        return dict.fromkeys(self._progress.starts, 9)
+        return dict.fromkeys(self._progress.starts, self._end)
 
 
 async def test_what_was_given_away_has_no_lag_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,7 +85,7 @@ async def test_what_was_given_away_has_no_lag_any_more(monkeypatch: pytest.Monke
         samples = next(iter(LAG.collect())).samples
         return {s.labels["partition"]: s.value for s in samples if s.labels["shard"] == "77"}
 
-    watching = asyncio.create_task(watch_lag(77, progress))
+    watching = asyncio.create_task(watch_lag(77, progress, Pulse("sealing", age_s_max=60)))
     for _ in range(10):
         await asyncio.sleep(0)
     before = lags()
@@ -96,3 +98,23 @@ async def test_what_was_given_away_has_no_lag_any_more(monkeypatch: pytest.Monke
     assert before == {"0": 9, "1": 9}
     assert lags() == {"1": 9}
     assert AWAITED.labels("77")._value.get() == 1  # the client has no other way to read one
+
+
+@pytest.mark.parametrize(("end", "ages"), [(9, True), (0, False)])
+async def test_sealing_ages_while_records_wait_and_no_block_comes(
+    end: int, *, ages: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Case K3 and item 12 of issue 12. A shard that sealed nothing was ready.
+    monkeypatch.setattr("salus.sequencer.__main__.LAG_EVERY_S", 0)
+    progress = Progress(starts={("topic.a", 0): 0})
+    progress.reader = _Ends(progress, end)  # type: ignore[assignment]  # what is asked of it here
+    seconds = [0.0]
+    sealing = Pulse("sealing", age_s_max=5, clock=lambda: seconds[0])
+    seconds[0] = 6.0
+    watching = asyncio.create_task(watch_lag(78, progress, sealing))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    watching.cancel()
+    await asyncio.wait([watching])
+
+    assert (sealing.age_s > 5) == ages

@@ -16,10 +16,10 @@ from salus.events.errors import RejectedError
 from salus.events.judging import judge
 from salus.ledger.records import SIGNATURE_HEADER
 from salus.messaging import MessagingError, OutOfRangeError, Position, Reader, Record
-from salus.runtime.background import background
 from salus.runtime.fold_marks import mark_of, require_same_topics
 from salus.runtime.fold_store import Applied, FoldStore, Outcome, Refused, Stale, open_fold_store
 from salus.runtime.identity_view import IdentityView, time_of
+from salus.runtime.supervisor import Supervisor, failed, succeeded
 
 if TYPE_CHECKING:
     from salus.runtime.contract import Contract
@@ -74,11 +74,13 @@ class Follower:
             try:
                 await self._fold_next()
                 self._trouble = None
+                succeeded()
             except OutOfRangeError as error:
                 self._trouble = error
                 raise
             except (MessagingError, SQLAlchemyError, OSError) as error:
                 self._trouble = error
+                failed(type(error).__name__)
                 _log.warning("folding waits", error=type(error).__name__)
                 await asyncio.sleep(RETRY_S)
                 self._rewind = True
@@ -173,13 +175,14 @@ class Follower:
 
 
 @asynccontextmanager
-async def open_follower(
+async def open_follower(  # noqa: PLR0913  # what a fold is made of
     bootstrap: str,
     *,
     store: FoldStore,
     identity: IdentityView,
     contracts: Sequence[Contract[Any]],
     partitions: Sequence[tuple[str, int]],
+    supervisor: Supervisor,
 ) -> AsyncIterator[Follower]:
     """Start folding the partitions from where the store has them; stops when the context is left.
 
@@ -191,5 +194,5 @@ async def open_follower(
     starts = {at: folded.get(at, 0) for at in partitions}
     async with Reader(bootstrap, starts=starts) as reader:
         follower = Follower(reader, store=store, identity=identity, contracts=contracts)
-        async with background(follower.run(), name="fold"):
+        async with supervisor.running(follower.run(), name="folding"):
             yield follower

@@ -19,6 +19,7 @@ from salus.ledger.errors import PolicyError
 from salus.ledger.key_periods import KeyHistory, LiveKeys
 from salus.ledger.note import NoteSigner
 from salus.runtime.network import Network
+from salus.runtime.supervisor import failed, succeeded
 
 LOOK_EVERY_S = 1.0
 
@@ -33,19 +34,22 @@ class WatchedNetwork:
         self._path = path
         self._stamp = _stamp(path)
         self.network = Network.read(path)
+        self.trouble: str | None = None
 
     def look(self) -> bool:
         """Read the file again if it is another one, and tell whether it was. This blocks."""
         try:
             stamp = _stamp(self._path)
             if stamp == self._stamp:
+                self.trouble = None
                 return False
             network = Network.read(self._path)
             network.require_keys()
         except (OSError, ValueError, PolicyError) as error:
             _log.error("the network file cannot be followed", error=str(error))
+            self.trouble = f"the network file: {error}"
             return False
-        self._stamp, self.network = stamp, network
+        self._stamp, self.network, self.trouble = stamp, network, None
         return True
 
     async def follow(self, changed: Callable[[], None] = lambda: None) -> None:
@@ -55,6 +59,7 @@ class WatchedNetwork:
             if await asyncio.to_thread(self.look):
                 _log.info("the network file changed", file=str(self._path))
                 changed()
+            failed(self.trouble) if self.trouble else succeeded()
 
     def log(self) -> NetworkKeys:
         """Return the log's keys."""

@@ -20,6 +20,7 @@ from salus.runtime import problems
 from salus.runtime.bodies import limit_bodies
 from salus.runtime.response_headers import completing
 from salus.runtime.settings import ProcessSettings
+from salus.runtime.supervisor import Supervisor, failed
 
 Check = Callable[[], Awaitable[None]]
 """Raises when the thing it looks at is not there; the sentence of the error is shown in /readyz."""
@@ -55,11 +56,13 @@ def create_app(  # noqa: PLR0913  # what a service says of itself
     lifespan: Lifespan | None = None,
     streams: tuple[str, ...] = (),
     away: tuple[type[Exception], ...] = (),
+    supervisor: Supervisor | None = None,
 ) -> FastAPI:
     """Return an app that answers /healthz, /readyz and /metrics; the service adds its own routes.
 
     Bodies are limited, but those of paths that begin with one of `streams`: there the service does it.
     `away` are the errors that mean that the database is away; who has none need not load its library.
+    The tasks of `supervisor` are checks as well: who has stopped working beside the requests is not ready.
     """
     app = _App(
         title=title,
@@ -78,7 +81,9 @@ def create_app(  # noqa: PLR0913  # what a service says of itself
 
     @app.get("/readyz", tags=["operations"], summary="Can it do its work? One line per part it needs.")
     async def readyz() -> JSONResponse:
-        results = dict(zip(checks, await asyncio.gather(*map(_run, checks.values())), strict=True))
+        tasks = supervisor.pulses if supervisor is not None else {}
+        looked_at = {**checks, **{f"task {name}": pulse.check for name, pulse in tasks.items()}}
+        results = dict(zip(looked_at, await asyncio.gather(*map(_run, looked_at.values())), strict=True))
         ready = all(result == "ok" for result in results.values())
         return JSONResponse({"ready": ready, "checks": results}, status_code=200 if ready else 503)
 
@@ -163,6 +168,7 @@ async def until_passes(name: str, check: Check, *, tell: Callable[[str], None]) 
     while (answer := await _run(check)) != "ok":
         _log.warning("waiting for a part", part=name, answer=answer)
         tell(answer)
+        failed(f"{name}: {answer}")
         await asyncio.sleep(RETRY_S)
 
 

@@ -12,6 +12,7 @@ from salus.ledger.note import NoteVerifier
 from salus.messaging import MessagingError
 from salus.runtime.identity_view import open_identity_view
 from salus.runtime.network import Network
+from salus.runtime.supervisor import failed, succeeded
 
 LOOK_EVERY_S = 1.0
 
@@ -30,8 +31,10 @@ async def follow_shards(bootstrap: str, network: Network, keys: dict[int, Keys])
                 while True:
                     ring = await view.catch_up()
                     learn(keys, Sharding.of(network.shards, ring.assignments))
+                    succeeded()
                     await asyncio.sleep(LOOK_EVERY_S)
         except MessagingError as error:
+            failed(error)
             _log.info("nothing is learned of shards that are added", error=str(error))
             await asyncio.sleep(LOOK_EVERY_S)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -45,7 +44,11 @@ from salus.runtime.keys import load_signer
 from salus.runtime.live_keys import HeldSigners, WatchedNetwork
 from salus.runtime.service import Check, create_app, serve, until_passes
 from salus.runtime.shard_keys import follow_shards
+from salus.runtime.supervisor import AGE_S_MAX, Supervisor, resting
 from salus.runtime.telemetry import set_up
+
+# A pass tells how far it is once a stretch of blocks is read, which at the slowest pace takes minutes.
+SCRUB_AGE_S_MAX = 1800.0
 
 _log = structlog.get_logger()
 
@@ -194,10 +197,10 @@ async def announce_for_ever(resources: Resources) -> None:
 
 
 async def scrub_for_ever(resources: Resources) -> None:
-    """Read the archive again and again, once there is a log, unless the operator does not want it."""
-    if resources.settings.scrub_bytes_per_s_max:
+    """Read the archive again and again, once there is a log."""
+    with resting():
         await resources.runner.wait_beyond(-1)
-        await in_a_thread(partial(scrub, resources))
+    await in_a_thread(partial(scrub, resources))
 
 
 def trust_now(resources: Resources) -> Trust:
@@ -239,7 +242,7 @@ def go_by_new_keys(resources: Resources) -> None:
             _log.error("the network's policy cannot be followed", error=str(error))
 
 
-def build_app(resources: Resources) -> FastAPI:
+def build_app(resources: Resources, supervisor: Supervisor) -> FastAPI:
     """Return the app. The log grows and is served without Kafka; readiness says that Kafka is away."""
     settings, runner = resources.settings, resources.runner
 
@@ -263,7 +266,7 @@ def build_app(resources: Resources) -> FastAPI:
         "log": going,
         **({"witnesses": final} if runner.cosigning else {}),
     }
-    app = create_app(settings, title="Salus anchoring", checks=checks)
+    app = create_app(settings, title="Salus anchoring", checks=checks, supervisor=supervisor)
     app.include_router(log_routes(runner, resources.log))
     app.include_router(receipt_routes(runner, resources.maker, resources.metrics, resources.issuer))
     app.include_router(status_routes(runner))
@@ -280,24 +283,28 @@ async def main(settings: Settings) -> None:
     def heard(block: BlockSealed, traceparent: bytes | None) -> None:
         runner.wake(shard=block.shard, height=block.height, leaves=block.leaves, traceparent=traceparent)
 
-    beside: list[Coroutine[None, None, None]] = [
-        anchor_for_ever(resources),
-        announce_for_ever(resources),
-        resources.bucket.tidying.run(),
-        listen(settings.kafka_bootstrap, heard=heard),
-        follow_shards(settings.kafka_bootstrap, resources.watched.network, resources.shards),
-        resources.watched.follow(lambda: go_by_new_keys(resources)),
-        scrub_for_ever(resources),
-        *([runner.finalise(runner.cosigning)] if runner.cosigning else []),
-    ]
-    async with resources.closing, asyncio.TaskGroup() as group:
-        tasks = [group.create_task(work) for work in beside]
-        app = build_app(resources)
+    kafka = settings.kafka_bootstrap
+    beside = {
+        "anchoring": anchor_for_ever(resources),
+        "announcing": announce_for_ever(resources),
+        "tidying": resources.bucket.tidying.run(),
+        "listening": listen(kafka, heard=heard),
+        "shards": follow_shards(kafka, resources.watched.network, resources.shards),
+        "keys": resources.watched.follow(lambda: go_by_new_keys(resources)),
+    }
+    if settings.scrub_bytes_per_s_max:
+        beside["scrubbing"] = scrub_for_ever(resources)
+    if runner.cosigning:
+        beside["cosigning"] = runner.finalise(runner.cosigning)
+    supervisor = Supervisor()
+    async with resources.closing, AsyncExitStack() as stack:
+        for name, work in beside.items():
+            age_s_max = SCRUB_AGE_S_MAX if name == "scrubbing" else AGE_S_MAX
+            await stack.enter_async_context(supervisor.running(work, name=name, age_s_max=age_s_max))
+        app = build_app(resources, supervisor)
         lane = ReceiptLane(app, runner, resources.maker, resources.metrics)
+        # Cancelling the tasks is safe at any point: the next start stands on the head and completes it.
         await serve(app, settings, front=lane)
-        # Cancelling is safe at any point: the next start stands on the head and completes it.
-        for task in tasks:
-            task.cancel()
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from salus.client import ClientError
 from salus.crypto.errors import CryptoError
 from salus.messaging import MessagingError
 from salus.objects import ObjectsError
+from salus.runtime.supervisor import failed, resting, succeeded
 
 PAUSE_FIRST_S = 0.1
 PAUSE_MAX_S = 5.0
@@ -97,9 +98,11 @@ class Runner:
         while True:
             try:
                 await self._round()
+                succeeded()
                 pause_s = PAUSE_FIRST_S
             except (ObjectsError, HeadError, CryptoError) as error:
                 self.say(f"{type(error).__name__}: {error}")
+                failed(error)
                 await asyncio.sleep(pause_s)
                 pause_s = min(PAUSE_MAX_S, 2 * pause_s)
 
@@ -112,7 +115,8 @@ class Runner:
         pause_s = PAUSE_FIRST_S
         recalled = False
         while True:
-            standing = await self._next_to_finalise()
+            with resting():
+                standing = await self._next_to_finalise()
             if self.published is not None and not recalled:
                 cosigning.recall(self.published.head.checkpoint.encode())
                 recalled = True
@@ -133,8 +137,10 @@ class Runner:
             self._metrics.observe_witnesses({name: a == OK for name, a in cosigning.answers.items()})
             await self._tell()
             if self.unfinal is None:
+                succeeded()
                 await asyncio.sleep(max(0.0, began + self._checkpoint_interval_s - clock()))
             else:
+                failed(self.unfinal)
                 await asyncio.sleep(pause_s)
                 pause_s = min(PAUSE_MAX_S, 2 * pause_s)
 
@@ -170,17 +176,20 @@ class Runner:
         size = -1
         pause_s = PAUSE_FIRST_S
         while True:
-            standing = await self.wait_beyond(size)
+            with resting():
+                standing = await self.wait_beyond(size)
             try:
                 with continuing(self._traced):
                     head = standing.head
                     await announcements.announce(size=head.size, checkpoint=head.checkpoint)
             except (MessagingError, ClientError) as error:
+                failed(error)
                 _log.warning("a checkpoint could not be announced", error=str(error))
                 await asyncio.sleep(pause_s)
                 pause_s = min(PAUSE_MAX_S, 2 * pause_s)
                 continue
             size, pause_s = standing.head.size, PAUSE_FIRST_S
+            succeeded()
 
     async def _round(self) -> None:
         """Append all there is, then sleep until woken; without a wake-up, look whether the head moved.

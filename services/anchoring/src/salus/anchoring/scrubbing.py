@@ -15,6 +15,7 @@ import asyncio
 import hmac
 import uuid
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -32,6 +33,7 @@ from salus.client import ClientError
 from salus.events.did import LocalSigner
 from salus.messaging import MessagingError
 from salus.objects import AlreadyExistsError, ChangedError, NotFoundError, ObjectsError, ObjectStore
+from salus.runtime.supervisor import failed, succeeded
 
 SCRUB_KEY = "_salus/scrub"
 FORMAT = "salus-scrub/2"
@@ -115,7 +117,9 @@ class Scrubber:
                 await self._load()
                 await self._wait_until_due()
                 await self.scrub()
+                succeeded()
             except ObjectsError as error:
+                failed(error)
                 _log.warning("scrubbing waits", error=f"{type(error).__name__}: {error}")
                 await self._with.sleep(PAUSE_S)
 
@@ -138,7 +142,8 @@ class Scrubber:
             )
         finally:
             told.cancel()
-            await asyncio.wait([told])
+            with suppress(asyncio.CancelledError):
+                await told
         for finding in report.errors:
             if finding.code in _OF_A_WHOLE_PASS:
                 self._take(finding)
@@ -164,6 +169,7 @@ class Scrubber:
     def remember(self, mark: bytes, checked: Checked) -> None:
         """Go on behind this stretch; what is wrong in it is told at once."""
         del mark
+        succeeded()
         for finding in checked.findings:
             if finding.severity == "error":
                 self._take(finding)
@@ -173,6 +179,7 @@ class Scrubber:
     # --- inside ---------------------------------------------------------------------------------------
 
     def _progress(self, step: Progress) -> None:
+        succeeded()
         if step.stage == "blocks":
             self._with.metrics.observe_scrub_position(step.done, step.total)
 
@@ -212,6 +219,7 @@ class Scrubber:
             try:
                 await self._settle()
             except ObjectsError as error:
+                failed(error)
                 _log.warning("scrubbing cannot note where it stands", error=str(error))
 
     async def _settle(self, *, soon: bool = False) -> None:
@@ -247,6 +255,7 @@ class Scrubber:
             await self._settle()
             if left <= 0:
                 return
+            succeeded()
             await self._with.sleep(min(left, PAUSE_S))
 
     async def _load(self) -> None:

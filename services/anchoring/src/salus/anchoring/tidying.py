@@ -14,6 +14,7 @@ import structlog
 
 from salus.ledger.tiles import ENTRIES, LEVEL_MAX, TILE_HEIGHT, tile_path
 from salus.objects import ObjectsError, ObjectStore
+from salus.runtime.supervisor import failed, resting, succeeded
 
 # After a removal it is this many times as long as that took until the next, but no longer than REST_S_MAX:
 # an append makes about two partial objects, and takes longer than two removals with the longest rests.
@@ -60,7 +61,8 @@ class Tidying:
 
     async def tidy_next(self) -> None:
         """Wait for the next full one, and remove the partial ones that it replaced."""
-        path = await self._full.get()
+        with resting():
+            path = await self._full.get()
         clock = asyncio.get_running_loop().time
         try:
             # Nothing is removed unless what replaces it is there.
@@ -69,7 +71,9 @@ class Tidying:
                 began = clock()
                 await self._objects.delete(entry.key)
                 await asyncio.sleep(rest_after(clock() - began))
+            succeeded()
         except ObjectsError as error:
+            failed(error)
             _leave_behind(path, str(error))
 
 

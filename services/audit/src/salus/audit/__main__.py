@@ -25,13 +25,13 @@ from salus.ledger.key_periods import Keys
 from salus.messaging import ping
 from salus.objects import open_store
 from salus.runtime.auth import Authenticator
-from salus.runtime.background import background
 from salus.runtime.identity_view import open_identity_view
 from salus.runtime.live_keys import WatchedNetwork
 from salus.runtime.migrating import DATABASE_AWAY
 from salus.runtime.network import Network
 from salus.runtime.service import Check, create_app, serve, wait_for
 from salus.runtime.shard_keys import follow_shards
+from salus.runtime.supervisor import Supervisor
 from salus.runtime.telemetry import set_up
 
 AUDIENCE = "salus:audit"
@@ -75,6 +75,7 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
     around = surroundings_of(network, settings)
     kafka = settings.kafka_bootstrap
     announced, grown = Bell(), Bell()
+    supervisor = Supervisor()
     async with AsyncExitStack() as stack:
         trail = await stack.enter_async_context(open_trail(settings.database_url))
         identity = await stack.enter_async_context(open_identity_view(kafka, network))
@@ -96,14 +97,16 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
             rule = ProbingRule(settings.refusals_max, settings.refusals_window_s)
             loops["detectors"] = detect_for_ever(kafka, topic=settings.ocsf_topic, rule=rule)
         for name, work in loops.items():
-            await stack.enter_async_context(background(work, name=name))
+            await stack.enter_async_context(supervisor.running(work, name=name))
         checks: dict[str, Check] = {
             "kafka": partial(ping, kafka),
             "database": trail.ping,
             "archive": ledger.ping,
             "ledger": follower.check,
         }
-        app = create_app(settings, title="Salus audit", checks=checks, away=DATABASE_AWAY)
+        app = create_app(
+            settings, title="Salus audit", checks=checks, away=DATABASE_AWAY, supervisor=supervisor
+        )
         reading = Reading(
             trail=trail,
             around=around,

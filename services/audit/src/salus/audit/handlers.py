@@ -25,6 +25,7 @@ from salus.audit.domain.search import Found, Question, Visibility
 from salus.audit.metrics import BLOCKS_REFUSED, ENTRIES_INDEXED, ENTRIES_PUBLISHED
 from salus.audit.ports import Ledger, Message, OutOfReachError, Outputs, Tip, Trail, UnreadableBodyError
 from salus.ledger.key_periods import Keys
+from salus.runtime.supervisor import failed, succeeded
 
 OUTPUT = "topics"
 PUBLISHED_AT_ONCE_MAX = 500
@@ -115,11 +116,14 @@ class Follower:
         self._announced = announced
         self._grown = grown
         self._poll_s = poll_s
+        self._waiting: Exception | None = None
 
     async def run(self) -> None:
         """Index until cancelled."""
         while True:
+            self._waiting = None
             indexed = [await self.step(shard) for shard in self._indexer.shards]
+            failed(self._waiting) if self._waiting else succeeded()
             if not any(indexed):
                 await self._announced.wait(self._poll_s)
 
@@ -134,8 +138,10 @@ class Follower:
             count = await self._indexer.index_next(shard)
         except BlockRefusedError as refusal:
             await self._refuse(refusal)
+            self._waiting = refusal
             return False
         except OutOfReachError as error:
+            self._waiting = error
             _log.warning("indexing waits", shard=shard, error=str(error))
             return False
         if count is None:
@@ -200,9 +206,11 @@ async def publish_for_ever(
         try:
             count = await publish_next(trail, outputs, around)
         except OutOfReachError as error:
+            failed(error)
             _log.warning("publishing waits", error=str(error))
             await asyncio.sleep(RETRY_S)
             continue
+        succeeded()
         ENTRIES_PUBLISHED.inc(count)
         if count == 0:
             await grown.wait(poll_s)

@@ -37,6 +37,7 @@ from salus.runtime.migrating import DATABASE_AWAY
 from salus.runtime.network import Network
 from salus.runtime.publishing import open_publisher
 from salus.runtime.service import Check, create_app, serve, wait_for
+from salus.runtime.supervisor import Supervisor
 from salus.runtime.telemetry import set_up
 
 AUDIENCE = "salus:consent"
@@ -54,6 +55,7 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
     policies = CedarPolicies(read_policies(policies_folder(settings.policies_folder)))
     signer = load_signer(settings.signing_key_file)
     kafka = settings.kafka_bootstrap
+    supervisor = Supervisor()
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_fold_store(settings.database_url))
         ring = await stack.enter_async_context(open_identity_view(kafka, network))
@@ -61,7 +63,14 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
         partitions = [*network.topic_partitions(CONSENT_TOPIC), *network.topic_partitions(STORAGE_TOPIC)]
         contracts: list[Contract[Any]] = [PATIENTS, POLICIES, SUBJECTS]
         follower = await stack.enter_async_context(
-            open_follower(kafka, store=store, identity=ring, contracts=contracts, partitions=partitions)
+            open_follower(
+                kafka,
+                store=store,
+                identity=ring,
+                contracts=contracts,
+                partitions=partitions,
+                supervisor=supervisor,
+            )
         )
         patients = ContractHost(PATIENTS, follower=follower, store=store, publisher=publisher)
         policy_host = ContractHost(POLICIES, follower=follower, store=store, publisher=publisher)
@@ -82,13 +91,21 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
             "fold": follower.check,
             "registration": partial(_registered, ring, signer.did),
         }
-        yield _app(settings, world, checks=checks, authenticate=Authenticator(ring, audience=AUDIENCE))
+        authenticate = Authenticator(ring, audience=AUDIENCE)
+        yield _app(settings, world, checks=checks, authenticate=authenticate, supervisor=supervisor)
 
 
 def _app(
-    settings: Settings, world: World, *, checks: Mapping[str, Check], authenticate: Authenticator
+    settings: Settings,
+    world: World,
+    *,
+    checks: Mapping[str, Check],
+    authenticate: Authenticator,
+    supervisor: Supervisor,
 ) -> FastAPI:
-    app = create_app(settings, title="Salus consent", checks=checks, away=DATABASE_AWAY)
+    app = create_app(
+        settings, title="Salus consent", checks=checks, away=DATABASE_AWAY, supervisor=supervisor
+    )
     shared = api.Api(world=world, authenticate=authenticate, now=now)
     app.include_router(api.routes(shared))
     app.include_router(fhir_api.routes(shared))

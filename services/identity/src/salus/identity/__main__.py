@@ -28,6 +28,7 @@ from salus.runtime.migrating import DATABASE_AWAY
 from salus.runtime.network import Network
 from salus.runtime.publishing import open_publisher
 from salus.runtime.service import Check, create_app, serve, wait_for
+from salus.runtime.supervisor import Supervisor
 from salus.runtime.telemetry import set_up
 
 AUDIENCE = "salus:identity"
@@ -47,6 +48,7 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
     """Connect everything, register the founding parties and yield the app; Kafka must be there."""
     network = Network.read(settings.network_file)
     kafka = settings.kafka_bootstrap
+    supervisor = Supervisor()
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_fold_store(settings.database_url))
         ring = await stack.enter_async_context(open_identity_view(kafka, network))
@@ -56,7 +58,12 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
         partitions: Sequence[tuple[str, int]] = network.topic_partitions(IDENTITY_TOPIC)
         follower = await stack.enter_async_context(
             open_follower(
-                kafka, store=store, identity=ring, contracts=[PARTIES, SHARDS], partitions=partitions
+                kafka,
+                store=store,
+                identity=ring,
+                contracts=[PARTIES, SHARDS],
+                partitions=partitions,
+                supervisor=supervisor,
             )
         )
         parties = ContractHost(PARTIES, follower=follower, store=store, publisher=publisher)
@@ -68,7 +75,9 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
             "database": store.ping,
             "fold": follower.check,
         }
-        app = create_app(settings, title="Salus identity", checks=checks, away=DATABASE_AWAY)
+        app = create_app(
+            settings, title="Salus identity", checks=checks, away=DATABASE_AWAY, supervisor=supervisor
+        )
         authenticate = Authenticator(ring, audience=AUDIENCE)
         app.include_router(routes(world=world, authenticate=authenticate, now=now))
         app.include_router(shard_routes(shards, network, authenticate=authenticate))

@@ -25,6 +25,7 @@ from salus.runtime.keys import load_signer
 from salus.runtime.live_keys import HeldSigners, WatchedNetwork
 from salus.runtime.scheduling import wait_for_a_turn
 from salus.runtime.service import Check, create_app, serve
+from salus.runtime.supervisor import Pulse, Supervisor, failed, succeeded
 from salus.runtime.telemetry import set_up
 from salus.sequencer.adapters.announcements import open_announcements
 from salus.sequencer.adapters.archive import PART as S3
@@ -104,24 +105,29 @@ async def open_sequencer(
         )
 
 
-async def seal(
-    settings: Settings, watched: WatchedNetwork, store: ObjectStore, progress: Progress, stop: asyncio.Event
+async def seal(  # noqa: PLR0913  # what sealing is made of
+    settings: Settings,
+    watched: WatchedNetwork,
+    store: ObjectStore,
+    *,
+    progress: Progress,
+    stop: asyncio.Event,
+    supervisor: Supervisor,
 ) -> None:
     """Seal until told to stop; a halt leaves the process up, so that its alarm can be seen."""
-    async with open_sequencer(settings, watched, store, progress) as sequencer:
-        beside = [
-            asyncio.create_task(watch_lag(sequencer.shard.id, progress)),
-            asyncio.create_task(watched.follow()),
-        ]
+    async with AsyncExitStack() as stack:
+        sealing = stack.enter_context(supervisor.watching("sealing"))
+        sequencer = await stack.enter_async_context(open_sequencer(settings, watched, store, progress))
+        lag = watch_lag(sequencer.shard.id, progress, sealing)
+        await stack.enter_async_context(supervisor.running(lag, name="lag"))
+        await stack.enter_async_context(supervisor.running(watched.follow(), name="keys"))
         try:
             await seal_with_keys(sequencer, stop)
         except HaltError as error:
             progress.halted = f"{type(error).__name__}: {error}"
             sequencer.observer.halted(error)
+            failed(error)
             await stop.wait()
-        finally:
-            for task in beside:
-                task.cancel()
 
 
 async def seal_with_keys(sequencer: Sequencer, stop: asyncio.Event) -> None:
@@ -135,6 +141,7 @@ async def seal_with_keys(sequencer: Sequencer, stop: asyncio.Event) -> None:
             await run(sequencer, stop)
         except KmsAwayError as error:
             _log.error("the signing key is away", error=str(error))
+            failed(error)
             with suppress(TimeoutError):
                 async with asyncio.timeout(KMS_RETRY_S):
                     await stop.wait()
@@ -142,16 +149,24 @@ async def seal_with_keys(sequencer: Sequencer, stop: asyncio.Event) -> None:
             raise NoKeyError(str(error)) from error
 
 
-async def watch_lag(shard: int, progress: Progress) -> None:
-    """Keep the gauges of lag and of what is awaited up to date; of what was given away there is no lag."""
+async def watch_lag(shard: int, progress: Progress, sealing: Pulse) -> None:
+    """Keep the gauges of lag and of what is awaited up to date; of what was given away there is no lag.
+
+    Sealing succeeds with each block, and here while there is nothing to seal.
+    """
     shown: set[Partition] = set()
     while True:
-        for (topic, partition), lag in (await lag_of(progress)).items():
+        lags = await lag_of(progress)
+        idle = progress.outlook is not None and not progress.starts
+        if progress.halted is None and (idle or (lags and not any(lags.values()))):
+            sealing.succeed()
+        for (topic, partition), lag in lags.items():
             LAG.labels(str(shard), topic, str(partition)).set(lag)
             shown.add((topic, partition))
         for topic, partition in shown - progress.starts.keys():
             LAG.remove(str(shard), topic, str(partition))
         shown &= progress.starts.keys()
+        succeeded()
         AWAITED.labels(str(shard)).set(len(progress.outlook.awaited) if progress.outlook else 0)
         await asyncio.sleep(LAG_EVERY_S)
 
@@ -205,8 +220,10 @@ async def main(settings: Settings) -> None:
         region=settings.s3_region,
         bucket=settings.ledger_bucket,
     )
-    progress, stop = Progress(), asyncio.Event()
-    sealing = asyncio.create_task(seal(settings, watched, store, progress, stop))
+    progress, stop, supervisor = Progress(), asyncio.Event(), Supervisor()
+    sealing = asyncio.create_task(
+        seal(settings, watched, store, progress=progress, stop=stop, supervisor=supervisor)
+    )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -215,7 +232,9 @@ async def main(settings: Settings) -> None:
         await asyncio.wait((sealing,), timeout=STOP_S_MAX)
 
     checks = checks_of(settings, store, progress)
-    app = create_app(settings, title="Salus sequencer", lifespan=lifespan, checks=checks)
+    app = create_app(
+        settings, title="Salus sequencer", lifespan=lifespan, checks=checks, supervisor=supervisor
+    )
     app.include_router(routes(shard, progress))
     serving = asyncio.create_task(serve(app, settings))
     await asyncio.wait((serving, sealing), return_when=asyncio.FIRST_COMPLETED)

@@ -16,7 +16,6 @@ from salus.crypto.kms import FileKms
 from salus.messaging import MessagingError, ping
 from salus.objects import Admin, ObjectsError, ObjectStore, open_store, probe
 from salus.runtime.auth import Authenticator
-from salus.runtime.background import background
 from salus.runtime.fold import open_fold_store, open_follower
 from salus.runtime.identity_view import open_identity_view
 from salus.runtime.keys import load_signer
@@ -24,6 +23,7 @@ from salus.runtime.migrating import DATABASE_AWAY
 from salus.runtime.network import Network
 from salus.runtime.publishing import open_publisher
 from salus.runtime.service import Check, create_app, serve, wait_for
+from salus.runtime.supervisor import AGE_S_MAX, Supervisor, failed, succeeded
 from salus.runtime.telemetry import set_up
 from salus.storage.adapters.decision_tokens import AUDIENCE, DecisionTokens
 from salus.storage.adapters.facts import (
@@ -57,6 +57,7 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
     kafka = settings.kafka_bootstrap
     objects, keys = await open_buckets(settings)
     vault = BucketVault(keys, await open_kms(settings, keys))
+    supervisor = Supervisor()
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_fold_store(settings.database_url))
         ring = await stack.enter_async_context(open_identity_view(kafka, network))
@@ -72,13 +73,18 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
                     *network.topic_partitions(STORAGE_TOPIC),
                     *network.topic_partitions(CONSENT_TOPIC),
                 ],
+                supervisor=supervisor,
             )
         )
         facts = FoldedFacts(follower, store, publisher)
         decisions = DecisionTokens(ring)
         subjects = Subjects(facts, facts, vault, ring)
         await stack.enter_async_context(
-            background(shred_forever(subjects, settings.shred_interval_s), name="shred")
+            supervisor.running(
+                shred_forever(subjects, settings.shred_interval_s),
+                name="shredding",
+                age_s_max=settings.shred_interval_s + AGE_S_MAX,
+            )
         )
         checks: dict[str, Check] = {
             "kafka": partial(ping, kafka),
@@ -88,7 +94,12 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
             "keys": partial(_answers, keys),
         }
         app = create_app(
-            settings, title="Salus storage", checks=checks, away=DATABASE_AWAY, streams=(OBJECTS_PATH,)
+            settings,
+            title="Salus storage",
+            checks=checks,
+            away=DATABASE_AWAY,
+            streams=(OBJECTS_PATH,),
+            supervisor=supervisor,
         )
         install(app)
         desk = Desk(
@@ -123,7 +134,9 @@ async def shred_forever(subjects: Subjects, interval_s: float) -> None:
     while True:
         try:
             await subjects.shred()
+            succeeded()
         except (ObjectsError, MessagingError) as error:
+            failed(type(error).__name__)
             _log.warning("erasures wait", error=type(error).__name__)
         await asyncio.sleep(interval_s)
 

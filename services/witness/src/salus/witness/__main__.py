@@ -15,8 +15,8 @@ from fastapi import FastAPI
 from salus.crypto.keys import read_private
 from salus.crypto.signing_keys import KeyPlace, key_place
 from salus.ledger.cosignature import CosignatureSigner
-from salus.runtime.background import background
 from salus.runtime.service import create_app, serve
+from salus.runtime.supervisor import Supervisor
 from salus.runtime.telemetry import set_up
 from salus.witness.adapters.following import FollowedFiles
 from salus.witness.adapters.sqlite import SqliteMemory
@@ -53,16 +53,24 @@ def build_app(settings: Settings) -> tuple[FastAPI, CheckpointLane]:
         lambda: read_logs(settings.logs_file), lambda: open_signers(settings, place), witness.go_by
     )
 
+    supervisor = Supervisor()
+
     async def remember() -> None:
         await memory.last("")
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with background(files.follow(), name="files"):
+        async with supervisor.running(files.follow(), name="files"):
             yield
         memory.close()
 
-    app = create_app(settings, title="Salus witness", checks={"memory": remember}, lifespan=lifespan)
+    app = create_app(
+        settings,
+        title="Salus witness",
+        checks={"memory": remember},
+        lifespan=lifespan,
+        supervisor=supervisor,
+    )
     answers = Answers(witness)
     app.include_router(witness_routes(answers))
     return app, CheckpointLane(app, answers)

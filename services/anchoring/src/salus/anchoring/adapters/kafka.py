@@ -16,6 +16,7 @@ from salus.events.errors import RejectedError
 from salus.events.signature import Signer
 from salus.messaging import MessagingError, Position, Reader, Record
 from salus.runtime.publishing import ServicePublisher, open_publisher
+from salus.runtime.supervisor import failed, succeeded
 
 POLL_MS = 1000
 RECORDS_MAX = 1000
@@ -87,7 +88,9 @@ async def listen(bootstrap: str, *, heard: Heard) -> None:
                 while True:
                     for record in await reader.poll(max_records=RECORDS_MAX, timeout_ms=POLL_MS):
                         _tell(record, heard)
+                    succeeded()
         except MessagingError as error:
+            failed(error)
             _log.warning("announcements cannot be read", error=str(error))
             await asyncio.sleep(PAUSE_S)
 

@@ -9,6 +9,7 @@ import structlog
 
 from salus.audit.ports import Message, OutOfReachError
 from salus.messaging import MessagingError, Position, Producer, Reader, partitions_of
+from salus.runtime.supervisor import failed, succeeded
 
 CLIENT_ID = "salus-audit"
 POLL_RECORDS_MAX = 1000
@@ -66,6 +67,7 @@ async def watch_for_ever(bootstrap: str, seen: Callable[[], None], *, topic: str
         try:
             await _watch(bootstrap, seen, topic)
         except MessagingError as error:
+            failed(error)
             _log.warning("announcements wait", error=str(error))
             await asyncio.sleep(RETRY_S)
 
@@ -81,3 +83,4 @@ async def _watch(bootstrap: str, seen: Callable[[], None], topic: str) -> None:
         while True:
             if await reader.poll(max_records=POLL_RECORDS_MAX, timeout_ms=POLL_MS):
                 seen()
+            succeeded()

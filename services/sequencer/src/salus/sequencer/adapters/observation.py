@@ -12,6 +12,7 @@ from opentelemetry import trace
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from prometheus_client import Counter, Gauge, Histogram
 
+from salus.runtime.supervisor import succeeded
 from salus.sequencer.domain import Draft
 from salus.sequencer.errors import HaltError
 from salus.sequencer.ports import Announcement
@@ -56,6 +57,7 @@ class PrometheusObserver:
 
     def sealed(self, block: Announcement, draft: Draft, *, age_ms: float) -> None:
         """Count a committed block and its leaves by status."""
+        succeeded()
         BLOCKS.labels(self._shard).inc()
         HEIGHT.labels(self._shard).set(block.height)
         BLOCK_SECONDS.labels(self._shard).observe(age_ms / 1000)

@@ -9,6 +9,8 @@ from typing import TypeVar
 
 import structlog
 
+from salus.runtime.supervisor import failed
+
 _T = TypeVar("_T")
 _log = structlog.get_logger()
 
@@ -44,6 +46,7 @@ class Patience:
                 if self.away.get(part) != reason:
                     _log.warning("waiting for a part that is away", part=part, reason=reason)
                 self.away[part] = reason
+                failed(reason)
                 await asyncio.sleep(pause_s)
                 pause_s = min(PAUSE_MAX_S, 2 * pause_s)
             else:

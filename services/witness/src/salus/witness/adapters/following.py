@@ -11,6 +11,7 @@ from salus.crypto.errors import CryptoError
 from salus.ledger.cosignature import CosignatureSigner
 from salus.ledger.errors import LedgerError
 from salus.ledger.key_periods import Keys
+from salus.runtime.supervisor import failed, succeeded
 
 LOOK_EVERY_S = 1.0
 
@@ -51,6 +52,7 @@ class FollowedFiles:
             if str(error) != self._trouble:
                 _log.error("keys cannot be read, those before stay", error=str(error))
             self._trouble = str(error)
+            failed(error)
             return
         self._trouble = None
         keys = [signer.vkey for signer in signers]
@@ -58,3 +60,4 @@ class FollowedFiles:
             _log.info("cosigning with other keys", verifier_keys=keys)
         self._keys = keys
         self._go_by(logs, signers)
+        succeeded()
