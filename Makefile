@@ -77,9 +77,11 @@ lock: setup ## Resolve the dependencies anew and write the lock files with their
 	@$(UV) lock --quiet
 	@$(UV) export --quiet --no-emit-workspace --all-packages --all-groups --no-header \
 		--format requirements-txt --output-file requirements.lock
-	@$(UV) export --quiet --no-emit-workspace --all-packages --no-dev --no-header \
+	@$(UV) export --quiet --no-emit-workspace --all-packages --no-dev --extra pkcs11 --no-header \
 		--format requirements-txt --output-file requirements-runtime.lock
-	@echo "requirements.lock and requirements-runtime.lock are written"
+	@$(UV) export --quiet --no-emit-workspace --only-group build --no-header \
+		--format requirements-txt --output-file requirements-build.lock
+	@echo "requirements.lock, requirements-runtime.lock and requirements-build.lock are written"
 
 clean: ## Stop what runs, and remove .venv, .salus and every cache of this checkout
 	@if [ -x $(BIN)/salus ]; then $(BIN)/salus down >/dev/null 2>&1 || true; fi

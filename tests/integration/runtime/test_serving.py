@@ -163,3 +163,31 @@ async def test_a_service_whose_address_is_taken_ends_and_its_last_words_say_so(
 
     assert process.returncode == 3
     assert b"address already in use" in said.splitlines()[-1]
+
+
+async def ask(port: int, path: str) -> tuple[int | None, bytes]:
+    """Ask as the image's health check does."""
+    command = (sys.executable, "-I", "-m", "salus.runtime.healthcheck", path)
+    environment = {"SALUS_HTTP_PORT": str(port)}
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, env=environment)
+    said, _ = await process.communicate()
+    return process.returncode, said
+
+
+async def test_the_health_check_of_the_image_says_what_the_service_says(service: Running) -> None:
+    port = service.http.base_url.port
+    assert port is not None
+    assert await until(lambda: service.is_("/readyz", 503), deadline_s=60)
+    waiting = await ask(port, "/readyz")
+    alive = await ask(port, "/healthz")
+    service.part.touch()
+    assert await until(lambda: service.is_("/readyz", 200), deadline_s=60)
+    ready = await ask(port, "/readyz")
+    service.process.kill()
+    await service.process.wait()
+    gone = await ask(port, "/healthz")
+
+    assert waiting[0] == 1
+    assert b"the part is away" in waiting[1]
+    assert [alive[0], ready[0], gone[0]] == [0, 0, 1]
+    assert gone[1].startswith(b"no answer: ")
