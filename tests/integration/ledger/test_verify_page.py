@@ -16,10 +16,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.unit.ledger.network import SIGNATURE, make_world
 from tests.unit.ledger.spoiled import SENTENCES, network_json, spoiled
 
+from salus.cli.display import shown as shown_text
 from salus.ledger.block import NO_PREVIOUS, Header, Leaf, Range, sign_header
 from salus.ledger.checkpoint import Checkpoint, sign_checkpoint
 from salus.ledger.merkle import leaf_hash
-from salus.ledger.note import NoteSigner
+from salus.ledger.note import NoteSigner, encode_vkey
 from salus.ledger.receipt import build_receipt
 
 EVENT = b'{"id":"1","type":"salus.lab.result-released.v1"}'
@@ -43,10 +44,10 @@ def browser() -> str:
     pytest.skip("no Chromium is installed: the page's script is tested with Node only")
 
 
-def _network_and_receipt() -> tuple[bytes, bytes]:
+def _network_and_receipt(event: bytes = EVENT) -> tuple[bytes, bytes]:
     log = NoteSigner("salus.example/log", Ed25519PrivateKey.generate())
     shard = NoteSigner("salus.example/shard/0", Ed25519PrivateKey.generate())
-    leaf = Leaf("salus.lab.events", 0, 0, "accepted", leaf_hash(EVENT), SIGNATURE)
+    leaf = Leaf("salus.lab.events", 0, 0, "accepted", leaf_hash(event), SIGNATURE)
     header = Header(
         origin=shard.name,
         height=0,
@@ -95,6 +96,29 @@ def test_a_valid_receipt_is_shown_as_valid_with_its_event(browser: str, tmp_path
     assert "The receipt is valid" in shown
     assert "salus.lab.events, partition 0, offset 0" in shown
     assert '"salus.lab.result-released.v1"' in shown.replace("&quot;", '"')
+
+
+def test_what_a_stranger_wrote_is_shown_to_its_last_character(browser: str, tmp_path: Path) -> None:
+    """Case O1: controls, separators, marks of direction and characters without width."""
+    said = "a\x7fb\x9bc\u2028d\u202ee\u2066f\u200bg\u00adh\U000e0041i\ufe0fj<b>é"
+    event = json.dumps({"id": said}, ensure_ascii=False).encode()
+    network, receipt = _network_and_receipt(event)
+    shown = _shown(browser, tmp_path, {"network.json": network, "one.salus": receipt, "ev\u202eent": event})
+
+    written = shown_text(said).replace("<b>", "&lt;b&gt;")
+    assert written.startswith("a\\u007fb\\u009bc\\u2028d\\u202ee")
+    assert f'"id": "{written}"' in shown.replace("&quot;", '"')
+    assert "ev\\u202eent" in shown
+
+
+def test_a_log_whose_key_anybody_has_is_nobody_to_trust(browser: str, tmp_path: Path) -> None:
+    """Case SEC11."""
+    network, receipt = _network_and_receipt()
+    described = json.loads(network)
+    described["log"]["verifier_key"] = encode_vkey(described["log"]["origin"], 0x01, bytes([1, *bytes(31)]))
+    files = {"network.json": json.dumps(described).encode(), "one.salus": receipt}
+
+    assert "does not hold its owner to a signature" in _shown(browser, tmp_path, files)
 
 
 @pytest.mark.parametrize("number", range(6))

@@ -1,4 +1,4 @@
-"""Signatures of events are valid exactly if OpenSSL says so, though it is rarely asked."""
+"""Signatures of events are valid exactly if the rule of the ledger says so; libsodium is asked first."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nacl.bindings import crypto_sign_open
 from nacl.exceptions import BadSignatureError
+from tests.unit.ledger.ed25519_cases import honest, mixed_order, of_small_half, verdict
 
 from salus.events.did import LocalSigner
 from salus.events.ed25519 import verifies
@@ -76,19 +77,24 @@ def test_a_signature_with_a_changed_byte_is_judged_as_by_openssl(text: bytes, at
     assert verifies(KEY, changed, text) is (changed == signature)
 
 
-@pytest.mark.parametrize("key", POINTS)
-@pytest.mark.parametrize("half", POINTS)
-def test_points_of_small_order_are_judged_as_by_openssl(key: bytes, half: bytes) -> None:
-    for number in range(16):
-        text, signature = b"%d" % number, half + bytes(32)
-        assert verifies(key, signature, text) is openssl_says(key, signature, text)
+@pytest.mark.parametrize("key", [KEY, *POINTS], ids=bytes.hex)
+@pytest.mark.parametrize("half", POINTS, ids=bytes.hex)
+def test_points_of_small_order_sign_nothing(key: bytes, half: bytes) -> None:
+    """Case SEC11: anybody could make such signatures; OpenSSL alone takes some of them."""
+    assert not any(verifies(key, half + bytes(32), b"%d" % number) for number in range(16))
 
 
-def test_openssl_takes_what_libsodium_refuses() -> None:
+def test_openssl_takes_what_libsodium_and_the_rule_refuse() -> None:
     """So that the tests above see who has the last word."""
     key, signature = POINTS[0], POINTS[0] + bytes(32)
 
     with pytest.raises(BadSignatureError):
         crypto_sign_open(signature + b"text", key)
     assert openssl_says(key, signature, b"text")
-    assert verifies(key, signature, b"text")
+    assert not verifies(key, signature, b"text")
+
+
+def test_libsodium_takes_nothing_that_the_rule_refuses() -> None:
+    cases = [*mixed_order(), *honest(), of_small_half()]
+
+    assert [verifies(*case) for case in cases] == [verdict(*case) for case in cases]

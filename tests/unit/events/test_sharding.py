@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from salus.events.catalogue import AddedShard, AssignedShard, AssignedTopic, ShardsAssigned
 from salus.events.sharding import Sharding
-from salus.ledger.note import NoteSigner
+from salus.ledger.note import NoteSigner, encode_vkey
 
 TOPIC = "salus.clinical.events"
+WEAK = encode_vkey("net/shard/1", 0x01, bytes([1, *bytes(31)]))
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,8 @@ def test_an_assignment_counts_from_its_position_on() -> None:
         ("shard-exists", assigned(1, {0: (0, 1, 2)}, added(3, origin="net/shard/0"))),
         ("shard-exists", assigned(1, {0: (0, 1, 2)}, added(3), added(3))),
         ("malformed-key", assigned(1, {0: (0, 1, 2)}, AddedShard(1, "net/shard/1", "net/shard/1+00+AA=="))),
+        # Case SEC11: anybody signs under this key.
+        ("malformed-key", assigned(1, {0: (0, 1, 2)}, AddedShard(1, "net/shard/1", WEAK))),
         ("malformed-origin", assigned(1, {0: (0, 1, 2)}, added(1, origin="net/block/1"))),
         ("malformed-key", assigned(1, {0: (0, 1, 2)}, AddedShard(1, "net/x", added(1).verifier_key))),
         ("assigned-twice", assigned(1, {0: (0, 1, 2), 1: (2,)}, added(1))),

@@ -14,8 +14,9 @@ from tests.unit.witness.world import LOG, NOW, ORIGIN, WITNESS, FailingMemory, H
 from salus.crypto.errors import KmsAwayError
 from salus.ledger.checkpoint import sign_checkpoint
 from salus.ledger.cosignature import CosignatureSigner
+from salus.ledger.errors import KeyTextError
 from salus.ledger.key_periods import KeyHistory, KeyPeriod
-from salus.ledger.note import NoteSigner, split_note
+from salus.ledger.note import NoteSigner, encode_vkey, split_note
 from salus.runtime import problems
 from salus.witness.adapters.following import FollowedFiles
 from salus.witness.api import Answers, witness_routes
@@ -100,6 +101,17 @@ def test_the_logs_of_a_network_file_bring_their_periods(tmp_path: Path) -> None:
         authenticate(sign_checkpoint(TRUE.checkpoint(4), [LOG]), trusted)
     file.write_text(json.dumps([{"origin": ORIGIN, "verifier_key": LOG.vkey, "keys": keys[1:]}]))
     with pytest.raises(ValueError, match="not among its keys"):
+        read_logs(file)
+
+
+@pytest.mark.parametrize("algorithm", [0x01, 0x04])
+def test_a_witness_watches_no_log_whose_key_anybody_has(tmp_path: Path, algorithm: int) -> None:
+    """Case SEC11."""
+    file = tmp_path / "logs.json"
+    weak = encode_vkey(ORIGIN, algorithm, bytes([1, *bytes(31)]))
+    file.write_text(json.dumps([{"origin": ORIGIN, "verifier_key": weak}]))
+
+    with pytest.raises((ValueError, KeyTextError), match="holds its owner"):
         read_logs(file)
 
 

@@ -10,30 +10,29 @@ from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.status import Status
 
+from salus.cli.display import Screen, plain, shown, shown_lines, styled
 from salus.devkit.narration import Narrator, PlainNarrator
 
 PIPE_COLUMNS = 240
-# Without emoji: a DID such as did:key:z6… is not an emoji code.
-out = Console(emoji=False)
+out = Screen()
 if not out.is_terminal:
     # Nobody looks at the width of a pipe, and a DID that was cut is no use.
-    out = Console(emoji=False, width=PIPE_COLUMNS, soft_wrap=True)
-err = Console(stderr=True, emoji=False)
+    out = Screen(width=PIPE_COLUMNS, soft_wrap=True)
+err = Screen(stderr=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Write JSON for scripts.")]
 
 
 def emit(content: Any) -> None:
     """Write one JSON document on stdout."""
-    sys.stdout.write(json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n")
+    sys.stdout.write(shown_lines(json.dumps(content, indent=2, ensure_ascii=False, default=str)) + "\n")
 
 
 def emit_line(content: Any) -> None:
     """Write one JSON document as one line, and at once, for streams."""
-    sys.stdout.write(json.dumps(content, ensure_ascii=False, default=str) + "\n")
+    sys.stdout.write(shown(json.dumps(content, ensure_ascii=False, default=str)) + "\n")
     sys.stdout.flush()
 
 
@@ -49,17 +48,17 @@ class LiveNarrator:
         """End the present step and begin another."""
         self.end()
         self._step, self._began = text, time.monotonic()
-        self._status.update(text)
+        self._status.update(plain(text))
 
     def update(self, text: str) -> None:
         """Show how far the step is."""
-        self._status.update(text)
+        self._status.update(plain(text))
 
     def end(self) -> None:
         """Leave a line for the present step."""
         if self._step is not None:
             took = time.monotonic() - self._began
-            err.print(f"[green]✓[/] {self._step} [dim]{took:.1f} s[/]", highlight=False)
+            err.print(styled("[green]✓[/] {} [dim]{} s[/]", self._step, f"{took:.1f}"))
             self._step = None
 
 

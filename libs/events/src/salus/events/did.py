@@ -4,23 +4,10 @@ from __future__ import annotations
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from salus.ledger.ed25519 import public_key_of
+
 _ALPHABET = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 _ED25519_CODEC = b"\xed\x01"
-
-# Points of small order, and encodings that are not canonical: under such a "key" a signature can be valid
-# over many messages, so nobody could be held to what it signs. Source: libsodium's
-# ge25519_has_small_order (the sign bit is masked), "Taming the many EdDSAs" (2020) section 5.
-_SMALL_ORDER = frozenset(
-    bytes.fromhex(point)
-    for point in (
-        "0000000000000000000000000000000000000000000000000000000000000000",
-        "0100000000000000000000000000000000000000000000000000000000000000",
-        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
-        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
-        "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
-    )
-)
-_FIELD_PRIME = 2**255 - 19
 
 
 def _base58_encode(data: bytes) -> str:
@@ -49,17 +36,14 @@ def key_of(multibase: str) -> Ed25519PublicKey:
     """Return the Ed25519 key of a `publicKeyMultibase`.
 
     Raises:
-        ValueError: not base58btc, or not an Ed25519 key.
+        ValueError: not base58btc, not an Ed25519 key, or one under which anybody can sign.
     """
     if len(multibase) > 64 or not multibase.startswith("z"):
         raise ValueError("not a base58btc multibase key")
     raw = _base58_decode(multibase[1:])
     if raw[:2] != _ED25519_CODEC or len(raw) != 34:
         raise ValueError("not an Ed25519 public key")
-    y_coordinate = raw[2:-1] + bytes([raw[-1] & 0x7F])
-    if y_coordinate in _SMALL_ORDER or int.from_bytes(y_coordinate, "little") >= _FIELD_PRIME:
-        raise ValueError("not a key that holds its owner to a signature")
-    return Ed25519PublicKey.from_public_bytes(raw[2:])
+    return public_key_of(raw[2:])
 
 
 def did_key_of(key: Ed25519PublicKey) -> str:

@@ -1,8 +1,7 @@
-"""Verifies Ed25519 signatures (RFC 8032) by libsodium: half of OpenSSL's time, without the interpreter lock.
+"""Verifies events' Ed25519 signatures by libsodium: half of OpenSSL's time, without the interpreter lock.
 
-OpenSSL has the last word, here as in every other verifier of the ledger: libsodium refuses keys and points of
-small order besides, so what it refuses is asked again. What it takes, OpenSSL takes; both recompute the first
-half of the signature and compare its bytes.
+What is valid, `salus.ledger.ed25519` says for the whole of Salus. libsodium judges the same; should one of
+its versions or builds refuse more, that rule has the last word: what libsodium refuses is judged again.
 """
 
 from __future__ import annotations
@@ -10,9 +9,10 @@ from __future__ import annotations
 from functools import lru_cache
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from nacl.bindings import crypto_sign_open
 from nacl.exceptions import BadSignatureError
+
+from salus.ledger import ed25519
 
 
 # The events of one signed batch come in several partitions, and so in several blocks; what was found of its
@@ -23,13 +23,13 @@ def verifies(public_key: bytes, signature: bytes, text: bytes) -> bool:
     try:
         crypto_sign_open(signature + text, public_key)
     except BadSignatureError:
-        return _verifies_by_openssl(public_key, signature, text)
+        return _verifies_by_rule(public_key, signature, text)
     return True
 
 
-def _verifies_by_openssl(public_key: bytes, signature: bytes, text: bytes) -> bool:
+def _verifies_by_rule(public_key: bytes, signature: bytes, text: bytes) -> bool:
     try:
-        Ed25519PublicKey.from_public_bytes(public_key).verify(signature, text)
-    except InvalidSignature:
+        ed25519.verify(ed25519.public_key_of(public_key), signature, text)
+    except (ValueError, InvalidSignature):
         return False
     return True

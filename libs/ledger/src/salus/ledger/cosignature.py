@@ -10,6 +10,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey, MLDSA44PublicKey
 
+from salus.ledger import ed25519
 from salus.ledger.base import INT64_MAX
 from salus.ledger.checkpoint import Checkpoint, parse_checkpoint
 from salus.ledger.errors import CheckpointError, KeyTextError
@@ -20,6 +21,7 @@ from salus.ledger.note import (
     is_key_name,
     key_id_of,
     parse_vkey,
+    sound_key,
     verify_once,
 )
 
@@ -61,7 +63,7 @@ class CosignatureVerifier:
         if not is_key_name(name):
             raise KeyTextError("malformed-vkey", "not a key name")
         self._name = name
-        self._key = key
+        self._key = sound_key(key.public_bytes_raw()) if isinstance(key, Ed25519PublicKey) else key
         self._algorithm = COSIGNED_ED25519 if isinstance(key, Ed25519PublicKey) else COSIGNED_MLDSA44
         self._key_id = key_id_of(name, self._algorithm, key.public_bytes_raw())
 
@@ -78,7 +80,7 @@ class CosignatureVerifier:
         if len(public) != _KEY_SIZES[algorithm]:
             raise KeyTextError("malformed-vkey", f"a key of {len(public)} bytes")
         if algorithm == COSIGNED_ED25519:
-            return cls(name, Ed25519PublicKey.from_public_bytes(public))
+            return cls(name, sound_key(public))
         return cls(name, MLDSA44PublicKey.from_public_bytes(public))
 
     @property
@@ -112,7 +114,10 @@ class CosignatureVerifier:
             message = cosigned_message(self._algorithm, self._name, seconds, text.decode())
         except (CheckpointError, UnicodeDecodeError):
             raise InvalidSignature from None
-        self._key.verify(signature[8:], message)
+        if isinstance(self._key, Ed25519PublicKey):
+            ed25519.verify(self._key, signature[8:], message)
+        else:
+            self._key.verify(signature[8:], message)
 
 
 class CosignatureSigner:

@@ -16,6 +16,7 @@ from typing import Protocol
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from salus.ledger import ed25519
 from salus.ledger.base import base64_of, bytes_of_base64
 from salus.ledger.errors import KeyTextError, NoteError
 
@@ -148,6 +149,18 @@ def parse_vkey(vkey: str) -> tuple[str, int, bytes]:
     return name, raw[0], raw[1:]
 
 
+def sound_key(public: bytes) -> Ed25519PublicKey:
+    """Return the Ed25519 key of a verifier key.
+
+    Raises:
+        KeyTextError: `malformed-vkey`, also if anybody could sign under such a key.
+    """
+    try:
+        return ed25519.public_key_of(public)
+    except ValueError as error:
+        raise KeyTextError("malformed-vkey", str(error)) from None
+
+
 class NoteSigner:
     """Signs notes with an Ed25519 key under a name."""
 
@@ -156,7 +169,7 @@ class NoteSigner:
             raise KeyTextError("malformed-vkey", "not a key name")
         self._key = key
         self._name = name
-        self._public = key.public_key().public_bytes_raw()
+        self._public = sound_key(key.public_key().public_bytes_raw()).public_bytes_raw()
         self._key_id = key_id_of(name, ED25519, self._public)
 
     @property
@@ -195,7 +208,7 @@ class NoteVerifier:
         if not is_key_name(name):
             raise KeyTextError("malformed-vkey", "not a key name")
         self._name = name
-        self._key = key
+        self._key = sound_key(key.public_bytes_raw())
         self._key_id = key_id_of(name, ED25519, key.public_bytes_raw())
 
     @classmethod
@@ -208,9 +221,7 @@ class NoteVerifier:
         name, algorithm, public = parse_vkey(vkey)
         if algorithm != ED25519:
             raise KeyTextError("unsupported-algorithm", f"type {algorithm:#04x}, not Ed25519")
-        if len(public) != 32:
-            raise KeyTextError("malformed-vkey", f"an Ed25519 key of {len(public)} bytes")
-        return cls(name, Ed25519PublicKey.from_public_bytes(public))
+        return cls(name, sound_key(public))
 
     @property
     def name(self) -> str:
@@ -233,7 +244,7 @@ class NoteVerifier:
 
     def verify(self, text: bytes, signature: bytes) -> None:
         """Do what `check` does, whether or not it was done before."""
-        self._key.verify(signature, text)
+        ed25519.verify(self._key, signature, text)
 
 
 class _Verifying(Hashable, Protocol):
