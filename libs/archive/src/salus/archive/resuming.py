@@ -119,7 +119,7 @@ class FileMemory:
 
     def _read(self) -> None:
         try:
-            first, *others = self._path.read_bytes().splitlines()
+            first, *others = self._path.read_bytes().split(b"\n")
             begun = msgspec.json.decode(first, type=Begun)
         except (FileNotFoundError, ValueError):
             return

@@ -11,6 +11,7 @@ from importlib import import_module
 import typer
 
 from salus.cli.console import err
+from salus.cli.display import lines_of, styled
 from salus.cli.exits import CommandError, Exit
 from salus.crypto.errors import CryptoError
 from salus.devkit.errors import DevkitError, NotRunningError
@@ -102,7 +103,7 @@ def main() -> None:
 
 
 def _say(code: Exit, sentence: str) -> int:
-    err.print("[red]salus:[/] " + sentence.replace("[", r"\["), highlight=False, soft_wrap=True)
+    err.print(styled("[red]salus:[/] {}", lines_of(sentence)), soft_wrap=True)
     return code
 
 

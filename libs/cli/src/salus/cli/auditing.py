@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
+from contextlib import aclosing
 from typing import Annotated, Any
 
 import httpx
 import typer
 from rich.table import Table
-from rich.text import Text
 
 from salus.cli.callers import As, KeyFile, bearer, call, refusal, signer_of
-from salus.cli.console import Json, emit, emit_line, out
+from salus.cli.console import Json, emit, emit_line, err, out
+from salus.cli.display import plain, styled
+from salus.cli.event_stream import StreamError, events_of
 from salus.cli.exits import CommandError, Exit
 from salus.cli.interrupts import run_until_signal
 from salus.cli.state import require_service, running_platform
@@ -79,7 +82,7 @@ def search(
         table.add_row(entry["time"][:23], entry["outcome"], entry["summary"], rules, record, style=style)
     out.print(table)
     if page["next"]:
-        out.print(f"[dim]there is more: --until {page['entries'][-1]['time']}[/]")
+        out.print(styled("[dim]there is more: --until {}[/]", page["entries"][-1]["time"]))
 
 
 @app.command()
@@ -104,41 +107,62 @@ def tail(
 
 
 async def _tail(url: str, signer: LocalSigner, filters: list[tuple[str, str]], *, as_json: bool) -> None:
-    last: str | None = None
     timeout = httpx.Timeout(10.0, read=SILENCE_S_MAX)
     async with httpx.AsyncClient(trust_env=False, base_url=url, timeout=timeout) as http:
-        while True:
-            # A new bearer for each connection, for a stream outlives one.
-            headers = {**bearer(signer, "audit"), **({"Last-Event-ID": last} if last else {})}
-            try:
-                async with http.stream(
-                    "GET", "/trail/stream", params=tuple(filters), headers=headers
-                ) as answer:
-                    if answer.is_error:
-                        await answer.aread()
+        await watch(http, lambda: bearer(signer, "audit"), filters, as_json=as_json)
+
+
+async def watch(
+    http: httpx.AsyncClient,
+    identify: Callable[[], dict[str, str]],
+    filters: list[tuple[str, str]],
+    *,
+    as_json: bool,
+) -> None:
+    """Show every entry from now on; after a break go on from the last one, without a gap.
+
+    Raises:
+        CommandError: audit does not answer at the first attempt, or refuses.
+    """
+    last: str | None = None
+    while True:
+        # A new bearer for each connection, for a stream outlives one.
+        headers = {**identify(), **({"Last-Event-ID": last} if last else {})}
+        try:
+            async with http.stream("GET", "/trail/stream", params=tuple(filters), headers=headers) as answer:
+                if answer.is_error:
+                    await answer.aread()
+                    if last is None or answer.status_code < httpx.codes.INTERNAL_SERVER_ERROR:
                         raise refusal("audit", answer)
-                    async for line in answer.aiter_lines():
-                        last = _hear(line, last, as_json=as_json)
-            except httpx.TransportError as error:
-                if last is None:
-                    raise CommandError(Exit.NOT_RUNNING, f"audit does not answer: {error}") from error
-            await asyncio.sleep(RECONNECT_S)
+                else:
+                    async with aclosing(events_of(answer.aiter_bytes())) as events:
+                        async for event in events:
+                            last = event.last_id or last
+                            if event.data is not None:
+                                show_entry(event.data, event.last_id, as_json=as_json)
+        except StreamError as error:
+            raise CommandError(Exit.NOT_RUNNING, f"audit's stream cannot be read: {error}") from error
+        except httpx.TransportError as error:
+            if last is None:
+                raise CommandError(Exit.NOT_RUNNING, f"audit does not answer: {error}") from error
+        await asyncio.sleep(RECONNECT_S)
 
 
-def _hear(line: str, last: str | None, *, as_json: bool) -> str | None:
-    """Show an entry if the line carries one; return the position to go on from after a break."""
-    field, _, value = line.partition(": ")
-    if field == "id":
-        return value
-    if field == "data":
-        entry: dict[str, Any] = json.loads(value)
-        if as_json:
-            emit_line(entry)
-        else:
-            style = _SEVERITY_STYLES.get(entry["severity"], "")
-            text = f"{entry['time'][11:23]}  {entry['outcome']:9} {entry['summary']}"
-            out.print(Text(text, style=style), soft_wrap=True)
-    return last
+def show_entry(data: str, place: str | None, *, as_json: bool) -> None:
+    """Show an entry; one that cannot be shown is named, and the watch goes on."""
+    try:
+        entry: dict[str, Any] = json.loads(data)
+        style = _SEVERITY_STYLES.get(entry["severity"], "")
+        text = f"{entry['time'][11:23]}  {entry['outcome']:9} {entry['summary']}"
+    except (ValueError, LookupError, TypeError) as error:
+        err.print(
+            plain(f"entry {place or '?'} cannot be shown: {type(error).__name__}", "yellow"), soft_wrap=True
+        )
+        return
+    if as_json:
+        emit_line(entry)
+    else:
+        out.print(plain(text, style), soft_wrap=True)
 
 
 def _filters(**given: str | None) -> list[tuple[str, str]]:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import httpx
 import typer
 
+from salus.cli.display import shown
 from salus.cli.exits import CommandError, Exit
 from salus.cli.state import require_service
 from salus.client import make_bearer
@@ -110,4 +111,6 @@ def refusal(service: str, answer: httpx.Response) -> CommandError:
     code = str(problem.get("code", answer.status_code))
     detail = str(problem.get("detail") or problem.get("title") or answer.reason_phrase)
     away = answer.status_code >= httpx.codes.INTERNAL_SERVER_ERROR
-    return CommandError(Exit.NOT_RUNNING if away else Exit.NO, f"{service} refused ({code}): {detail}")
+    return CommandError(
+        Exit.NOT_RUNNING if away else Exit.NO, f"{service} refused ({shown(code)}): {shown(detail)}"
+    )

@@ -11,7 +11,6 @@ from typing import Annotated
 import msgspec
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.text import Text
 
 from salus.archive.fsck import StoreAddress, fsck
 from salus.archive.kept_memory import keep_freed_memory
@@ -20,6 +19,7 @@ from salus.archive.report import Progress as Step
 from salus.archive.resuming import FileMemory, file_of, now, subject_of
 from salus.archive.trust import Trust
 from salus.cli.console import Json, emit, err, out
+from salus.cli.display import plain, styled
 from salus.cli.exits import CommandError, Exit
 from salus.cli.interrupts import run_until_signal
 from salus.cli.state import running_platform
@@ -123,7 +123,7 @@ def address_of(s3: S3) -> StoreAddress:
 
 
 def _bar(stack: ExitStack) -> OnProgress:
-    columns = (TextColumn("checking {task.description}"), BarColumn(), TimeElapsedColumn())
+    columns = (TextColumn("checking {task.description}", markup=False), BarColumn(), TimeElapsedColumn())
     progress = stack.enter_context(Progress(*columns, console=err, transient=True))
     task = progress.add_task("log", total=None)
 
@@ -136,7 +136,7 @@ def _bar(stack: ExitStack) -> OnProgress:
 def _show(report: Report, since: datetime | None) -> None:
     styles = {"error": "red", "info": "dim"}
     for finding in report.findings:
-        out.print(Text(str(finding), style=styles[finding.severity]), soft_wrap=True)
+        out.print(plain(finding, styles[finding.severity]), soft_wrap=True)
     counts = report.counts
     rate = counts.rows / report.seconds if report.seconds else 0.0
     sentence = (
@@ -148,5 +148,5 @@ def _show(report: Report, since: datetime | None) -> None:
         sentence += (
             f"; {report.counts.spared} bodies were read by the run that began {since:%Y-%m-%d %H:%M} UTC"
         )
-    mark = "[green]✓[/] all as signed:" if report.ok else "[red]✗[/] damaged:"
-    out.print(f"{mark} {sentence}", highlight=False, soft_wrap=True)
+    mark = styled("[green]✓[/] all as signed:" if report.ok else "[red]✗[/] damaged:")
+    out.print(styled("{} {}", mark, sentence), soft_wrap=True)

@@ -52,6 +52,11 @@ def plain(text: object, style: str = "") -> Text:
     return Text(shown(text), style=style)
 
 
+def lines_of(text: object, style: str = "") -> Text:
+    """Return text of several lines, each of which is shown: a log's end, a traceback."""
+    return Text(shown_lines(text), style=style)
+
+
 def styled(template: str, *values: object) -> Text:
     """Return a sentence of ours, in which `{}` stands for a value that is plain text, whatever it holds.
 

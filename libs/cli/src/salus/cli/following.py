@@ -7,9 +7,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from rich.text import Text
-
 from salus.cli.console import emit_line, out
+from salus.cli.display import lines_of, plain, styled
 from salus.devkit.processes import tail
 
 PERIOD_S = 0.3
@@ -21,7 +20,8 @@ async def follow_logs(files: Mapping[str, Path], *, lines: int, follow: bool, as
     """Show the end of each file, and then what is added to any of them."""
     positions = {name: path.stat().st_size for name, path in files.items()}
     for name, path in files.items():
-        for line in tail(path, lines).splitlines() if lines else ():
+        shown = tail(path, lines) if lines else ""
+        for line in shown.split("\n") if shown else ():
             show_line(name, line, as_json=as_json)
     while follow:
         for name, path in files.items():
@@ -33,7 +33,7 @@ def _show_new(name: str, path: Path, position: int, *, as_json: bool) -> int:
     with path.open("rb") as file:
         file.seek(position)
         whole, _, _ = file.read().rpartition(b"\n")
-    for line in whole.decode(errors="replace").splitlines():
+    for line in whole.decode(errors="replace").split("\n") if whole else ():
         show_line(name, line, as_json=as_json)
     return position + len(whole) + (1 if whole else 0)
 
@@ -51,12 +51,11 @@ def show_line(name: str, line: str, *, as_json: bool) -> None:
         return
     level = str(fields.get("level", ""))
     rest = " ".join(f"{key}={value}" for key, value in fields.items() if key not in _SHOWN_APART)
-    text = Text.assemble(
-        (f"{str(fields.get('timestamp', ''))[11:23]:12} ", "dim"),
-        (f"{name:10} ", "cyan"),
-        (str(fields.get("event", "")), _STYLES.get(level, "")),
-        (f" {rest}" if rest else "", "dim"),
+    time = f"{str(fields.get('timestamp', ''))[11:23]:12}"
+    event = plain(fields.get("event", ""), _STYLES.get(level, ""))
+    out.print(
+        styled("[dim]{}[/] [cyan]{}[/] {}[dim]{}[/]", time, f"{name:10}", event, f" {rest}" if rest else ""),
+        soft_wrap=True,
     )
-    out.print(text, soft_wrap=True)
     if "exception" in fields:
-        out.print(Text(str(fields["exception"]), style="red"), soft_wrap=True)
+        out.print(lines_of(fields["exception"], "red"), soft_wrap=True)

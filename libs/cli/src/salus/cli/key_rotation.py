@@ -15,6 +15,7 @@ from salus.archive.log import LogReader
 from salus.cli.callers import As, KeyFile, signer_of
 from salus.cli.checking import whom_and_where
 from salus.cli.console import Json, emit, narration, out
+from salus.cli.display import styled
 from salus.cli.exits import CommandError, Exit
 from salus.cli.interrupts import run_until_signal
 from salus.cli.state import running_folder, running_platform
@@ -68,7 +69,7 @@ def list_keys(as_json: Json = False) -> None:
     table = Table("role", "name", "key id", "from", "until", "private key", box=None, header_style="bold")
     for entry in entries:
         until_text = "-" if entry.end is None else str(entry.end)
-        held = "here" if entry.held else "[dim]not here[/]"
+        held = styled("here" if entry.held else "[dim]not here[/]")
         table.add_row(entry.owner.role, entry.name, entry.key_id, str(entry.first), until_text, held)
     out.print(table)
 
@@ -293,5 +294,5 @@ def _show(entries: list[KeyEntry], *, as_json: bool) -> None:
         return
     for entry in entries:
         span = f"from {entry.first}" + ("" if entry.end is None else f" until {entry.end}")
-        mark = "[green]signs[/]" if entry.end is None else "[dim]signed[/]"
-        out.print(f"{entry.name} {entry.key_id} {mark} {span}", highlight=False)
+        mark = styled("[green]signs[/]" if entry.end is None else "[dim]signed[/]")
+        out.print(styled("{} {} {} {}", entry.name, entry.key_id, mark, span))

@@ -18,6 +18,7 @@ from salus.cli import checking, monitoring, restoring
 from salus.cli.callers import call
 from salus.cli.checking import LEDGER_BUCKET, LOG_BUCKET
 from salus.cli.console import Json, emit, err, out
+from salus.cli.display import shown, styled
 from salus.cli.exits import CommandError, Exit
 from salus.cli.querying import OpenHeader, ask, committed_bodies, copy_archive
 from salus.cli.state import running_platform
@@ -86,7 +87,7 @@ def show(
         return
     leaves = facts.pop("rows", [])
     for name, value in facts.items():
-        out.print(f"[dim]{name:10}[/] {value}", highlight=False, soft_wrap=True)
+        out.print(styled("[dim]{}[/] {}", f"{name:10}", value), soft_wrap=True)
     if leaves:
         _show_rows(leaves)
 
@@ -165,7 +166,7 @@ def bodies(
     except ObjectsError as error:
         raise CommandError(Exit.NOT_RUNNING, f"the object store does not serve: {error}") from None
     for key in keys:
-        typer.echo(f"{scheme}://{address.ledger_bucket}/{key}")
+        typer.echo(shown(f"{scheme}://{address.ledger_bucket}/{key}"))
 
 
 @app.command()

@@ -18,6 +18,7 @@ from salus.archive.log import CHECKPOINT_KEY
 from salus.archive.monitor import Fetch, HistoryError, compare
 from salus.cli.checking import whom_and_where
 from salus.cli.console import Json, emit_line, err, out
+from salus.cli.display import styled
 from salus.cli.exits import CommandError, Exit
 from salus.cli.interrupts import run_until_signal
 from salus.cli.state import require_service, running_platform
@@ -134,9 +135,9 @@ class Watch:
         if self.as_json:
             emit_line(facts)
             return
-        mark = "[green]✓[/]" if facts["final"] else "[yellow]not final[/]"
+        mark = styled("[green]✓[/]" if facts["final"] else "[yellow]not final[/]")
         by = f", cosigned by {', '.join(cosigners)}" if cosigners else ""
-        out.print(f"{mark} {facts['origin']} {facts['size']} {facts['root'][:16]}…{by}", highlight=False)
+        out.print(styled("{} {} {} {}…{}", mark, facts["origin"], facts["size"], facts["root"][:16], by))
 
 
 def _served(client: httpx.AsyncClient, url: str) -> Fetch:

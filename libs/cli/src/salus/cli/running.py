@@ -13,6 +13,7 @@ import typer
 from rich.table import Table
 
 from salus.cli.console import Json, emit, err, narration, out
+from salus.cli.display import plain, styled
 from salus.cli.exits import CommandError, Exit
 from salus.cli.following import follow_logs
 from salus.cli.interrupts import run_until_signal
@@ -106,22 +107,20 @@ def show_status(description: dict[str, Any], *, as_json: bool) -> None:
         emit(description)
         return
     table = Table("what", "where", "state", box=None, header_style="bold")
-    state = {True: "[green]ready[/]", False: "[red]not ready[/]"}
+    state = {True: styled("[green]ready[/]"), False: styled("[red]not ready[/]")}
     table.add_row("Kafka", description["kafka"]["bootstrap"], state[description["kafka"]["ready"]])
     s3 = description["s3"]
     table.add_row("MinIO", s3["endpoint"], state[s3["ready"]])
     for name, service in description["services"].items():
-        why = f" [dim]{service['why'][:80]}[/]" if service["why"] else ""
-        table.add_row(name, service["url"], state[service["ready"]] + why)
+        why = (service["why"] or "")[:80]
+        table.add_row(name, service["url"], styled("{} [dim]{}[/]", state[service["ready"]], why))
     out.print(table)
     if description["damaged"]:
         found = f"{description['damaged']} objects of the archive are damaged: see `salus ledger fsck`"
-        out.print(f"[red]{found}[/]", highlight=False)
-    out.print(
-        f"[dim]log[/]    {description['log']['url']}  ({description['log']['origin']})", highlight=False
-    )
-    out.print("[dim]API[/]    each service explains itself at <its URL>/docs", highlight=False)
-    out.print(f"[dim]state[/]  {description['state']}", highlight=False)
+        out.print(plain(found, "red"))
+    out.print(styled("[dim]log[/]    {}  ({})", description["log"]["url"], description["log"]["origin"]))
+    out.print(styled("[dim]API[/]    each service explains itself at <its URL>/docs"))
+    out.print(styled("[dim]state[/]  {}", description["state"]))
 
 
 def logs(

@@ -10,9 +10,11 @@ from typing import Annotated, Any
 import httpx
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from salus.cli.callers import As, KeyFile, bearer, call, refusal, signer_of
 from salus.cli.console import Json, emit, narration, out
+from salus.cli.display import plain, styled
 from salus.cli.exits import CommandError, Exit
 from salus.cli.sharding import Assignment, Standing, dealt, first_shards, parse_move, settled
 from salus.cli.state import running_platform
@@ -54,7 +56,7 @@ def list_shards(as_json: Json = False) -> None:
         sealing, awaited = (len(standing.sealing), len(standing.awaited)) if standing else ("?", "?")
         table.add_row(origin, str(assigned), str(sealing), str(awaited), state)
     out.print(table)
-    out.print(f"[dim]assignment[/] {assignment.epoch}", highlight=False)
+    out.print(styled("[dim]assignment[/] {}", assignment.epoch))
 
 
 @app.command()
@@ -248,14 +250,14 @@ async def _standings(platform: Platform, assignment: Assignment) -> dict[int, St
         return dict(zip(shards, await asyncio.gather(*map(ask, shards)), strict=True))
 
 
-def _state(standing: Standing | None, epoch: int, assigned: int) -> str:
+def _state(standing: Standing | None, epoch: int, assigned: int) -> Text:
     if standing is None:
-        return "[red]does not answer[/]"
+        return styled("[red]does not answer[/]")
     if standing.trouble:
-        return f"[red]{standing.trouble}[/]"
+        return plain(standing.trouble, "red")
     if standing.epoch != epoch or standing.awaited or len(standing.sealing) != assigned:
-        return "[yellow]handing over[/]"
-    return "[green]sealing[/]" if assigned else "[dim]ended: seals nothing[/]"
+        return styled("[yellow]handing over[/]")
+    return styled("[green]sealing[/]" if assigned else "[dim]ended: seals nothing[/]")
 
 
 def _described(assignment: Assignment, standings: Mapping[int, Standing | None]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 
 from salus.cli.console import Json, emit, out
+from salus.cli.display import styled
 from salus.cli.exits import CommandError, Exit
 from salus.cli.state import running_folder
 from salus.ledger.errors import PolicyError, ReceiptError
@@ -126,12 +127,13 @@ def _show(facts: dict[str, Any]) -> None:
     leaf, block, log = facts["leaf"], facts["block"], facts["log"]
     table = Table(show_header=False, box=None)
     table.add_row(
-        "[green]✓[/] event", "its bytes are the ones" if facts["event_checked"] else "[dim]not given[/]"
+        styled("[green]✓[/] event"),
+        styled("its bytes are the ones" if facts["event_checked"] else "[dim]not given[/]"),
     )
     place = f"{leaf['topic']} {leaf['partition']} {leaf['offset']}"
-    table.add_row("[green]✓[/] leaf", f"{place}: [bold]{leaf['status']}[/]")
-    table.add_row("[green]✓[/] block", f"{block['origin']} {block['height']}, sealed {block['time']}")
-    table.add_row("[green]✓[/] log", f"{log['origin']}, entry {log['index']} of {log['size']}")
+    table.add_row(styled("[green]✓[/] leaf"), styled("{}: [bold]{}[/]", place, leaf["status"]))
+    table.add_row(styled("[green]✓[/] block"), f"{block['origin']} {block['height']}, sealed {block['time']}")
+    table.add_row(styled("[green]✓[/] log"), f"{log['origin']}, entry {log['index']} of {log['size']}")
     witnesses = ", ".join(cosigner["name"] for cosigner in facts["cosigners"]) or "none asked for"
-    table.add_row("[green]✓[/] witnesses", witnesses)
+    table.add_row(styled("[green]✓[/] witnesses"), witnesses)
     out.print(table)

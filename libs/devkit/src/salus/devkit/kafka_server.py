@@ -139,7 +139,7 @@ async def loaded_classes(classpath: str, narrator: Narrator) -> Path | None:
 def _require_version(told: str) -> None:
     found = re.search(r'version "(\d+)', told)
     if found is not None and int(found[1]) < JAVA_VERSION_MIN:
-        line = told.splitlines()[0]
+        line = told.partition("\n")[0]
         raise MissingToolError(f"Kafka needs Java {JAVA_VERSION_MIN} or newer, and `java` is {line}")
 
 

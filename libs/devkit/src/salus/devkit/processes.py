@@ -89,7 +89,7 @@ def tail(path: Path, lines: int = LOG_TAIL_LINES) -> str:
             text = file.read().decode(errors="replace")
     except FileNotFoundError:
         return ""
-    return "\n".join(text.splitlines()[-lines:])
+    return "\n".join(text.removesuffix("\n").split("\n")[-lines:])
 
 
 def spawn(name: str, command: Sequence[str], place: Place, *, env: Mapping[str, str]) -> ProcessRecord:

@@ -216,7 +216,8 @@ async def follow(
     stopping: Callable[[], bool],
 ) -> AsyncGenerator[str]:
     """Yield server-sent events from a position on, and a comment whenever nothing happens for long."""
-    yield ": the trail\n\n"
+    # The first id lets one who is cut off before the first entry come back without a gap.
+    yield f"id: {start}\n: the trail\n\n"
     quiet_s = 0.0
     while not stopping():
         # Read before looking for matches: what comes later than `end` is looked at in the next round.

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from salus.cli.bench.plots import Panel, draw
 from salus.cli.console import emit_line
+from salus.cli.display import Screen
 
 MEGABYTE = 1024 * 1024
 
@@ -66,7 +66,7 @@ class Outcome:
 
         With `--json` the line is the only thing on stdout, and people still see the tables on stderr.
         """
-        console = Console(stderr=as_json, emoji=False)
+        console = Screen(stderr=as_json)
         for table in self._tables():
             console.print(table)
         if plot is not None and self.panels:
@@ -144,6 +144,6 @@ def percentile(ordered: Sequence[float], share: float) -> float:
 
 def _lines(path: str) -> list[str]:
     try:
-        return Path(path).read_text().splitlines()
+        return Path(path).read_text().split("\n")
     except OSError:
         return []

@@ -181,7 +181,7 @@ def first_moment(services: Sequence[str], platform: Platform, event: str) -> flo
     """Return when the first of these services logged an event (Unix seconds), None if none did."""
     found = []
     for name in services:
-        for line in Path(platform.services[name].process.log).read_text().splitlines():
+        for line in Path(platform.services[name].process.log).read_text().split("\n"):
             if f'"event": "{event}"' in line or f'"event":"{event}"' in line:
                 stamp = line.partition('"timestamp"')[2].split('"')[1]
                 found.append(datetime.fromisoformat(stamp).timestamp())

@@ -10,7 +10,6 @@ from typing import Annotated
 
 import httpx
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from salus.cli.console import narration
@@ -18,6 +17,7 @@ from salus.cli.demo import access, opening, proof
 from salus.cli.demo.cast import Caller, new_cast
 from salus.cli.demo.patients import load_patients
 from salus.cli.demo.stage import NotAsToldError, Stage
+from salus.cli.display import Screen, styled
 from salus.cli.exits import CommandError, Exit
 from salus.cli.interrupts import run_until_signal
 from salus.cli.state import demo_folder
@@ -49,7 +49,7 @@ def demo(
     svg: Annotated[Path | None, typer.Option(help="Also write the summary as a picture.")] = None,
 ) -> None:
     """Play the whole story on real Kafka and MinIO, with real synthetic patients, in about two minutes."""
-    console = Console(emoji=False, record=svg is not None, width=110 if svg else None)
+    console = Screen(record=svg is not None, width=110 if svg else None)
     began = time.perf_counter()
     try:
         run_until_signal(_play(console, patients or _patients_folder(), keep=keep, began=began))
@@ -71,7 +71,7 @@ def _patients_folder() -> Path:
     raise CommandError(Exit.USAGE, "this is not a checkout: give --patients FOLDER with Synthea bundles")
 
 
-async def _play(console: Console, patients: Path, *, keep: bool, began: float) -> None:
+async def _play(console: Screen, patients: Path, *, keep: bool, began: float) -> None:
     folder = demo_folder()
     people = load_patients(patients)
     await _clear(folder)
@@ -104,7 +104,9 @@ def _summarise(stage: Stage, *, seconds: float, keep: bool) -> None:
     chapter = ""
     for claim in stage.claims:
         shown.add_row(
-            "" if claim.chapter == chapter else claim.chapter, f"[green]✓[/] {claim.claim}", claim.evidence
+            "" if claim.chapter == chapter else claim.chapter,
+            styled("[green]✓[/] {}", claim.claim),
+            claim.evidence,
         )
         chapter = claim.chapter
     measured = Table("what", "value", title="Measured in this run", title_justify="left")
@@ -119,7 +121,7 @@ def _summarise(stage: Stage, *, seconds: float, keep: bool) -> None:
     stage.console.print(measured)
     if not keep:
         stage.console.print(
-            "All of it has been stopped; [bold]make demo DEMO=--keep[/] leaves it running to look at."
+            styled("All of it has been stopped; [bold]make demo DEMO=--keep[/] leaves it running to look at.")
         )
         return
     where = Table("service", "API documentation", title="Still running", title_justify="left")
@@ -127,4 +129,6 @@ def _summarise(stage: Stage, *, seconds: float, keep: bool) -> None:
         where.add_row(name, f"{service.url}/docs")
     where.add_row("log", f"{stage.platform.service_url('anchoring')}/log/checkpoint")
     stage.console.print(where)
-    stage.console.print("[bold]salus status[/], [bold]salus audit tail[/], and [bold]salus down[/] to stop.")
+    stage.console.print(
+        styled("[bold]salus status[/], [bold]salus audit tail[/], and [bold]salus down[/] to stop.")
+    )

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from salus.cli.demo.cast import Player, registration
 from salus.cli.demo.patients import Happening, SyntheticPatient
 from salus.cli.demo.stage import Known, Stage
+from salus.cli.display import styled
 from salus.client import Handle, Publisher
 from salus.crypto.sealing import seal
 from salus.events.catalogue import (
@@ -45,7 +46,7 @@ async def organisations_join(stage: Stage) -> None:
     for member in (cast.hospital, cast.laboratory, cast.pharmacy):
         body = registration(member, kind="member", roles=[], member=None)
         stage.require(await stage.caller.call("POST", "identity", "/parties", by=operator, body=body), 201)
-        stage.say(f"{member.title} is [cyan]{member.did[:24]}…[/]")
+        stage.say(styled("{} is [cyan]{}…[/]", member.title, member.did[:24]))
     people: Sequence[tuple[Player, str]] = (
         (cast.treating, "clinician"),
         (cast.covering, "clinician"),
@@ -75,7 +76,11 @@ async def records_go_off_chain(stage: Stage) -> None:
     )
     places = asyncio.Semaphore(UPLOADS_AT_ONCE)
     with Progress(
-        TextColumn("  storing"), BarColumn(), MofNCompleteColumn(), console=stage.console, transient=True
+        TextColumn("  storing", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        console=stage.console,
+        transient=True,
     ) as progress:
         task = progress.add_task("", total=len(stage.patients))
 

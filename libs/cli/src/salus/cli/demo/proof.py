@@ -6,10 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from rich.markup import escape
-
 from salus.cli.demo.access import read_record
 from salus.cli.demo.stage import Stage
+from salus.cli.display import styled
 from salus.ledger.errors import LedgerError
 from salus.ledger.policy import Policy
 from salus.ledger.receipt import verify_receipt
@@ -37,7 +36,8 @@ async def a_receipt_stands_alone(stage: Stage) -> None:
         verified.leaf.is_accepted,
         evidence=f"{len(receipt)} bytes; {verified.leaf.topic} offset {verified.leaf.offset}",
     )
-    stage.say(f"try it: [bold]salus verify {path} --event {stage.folder / 'event.json'}[/]")
+    event_path = stage.folder / "event.json"
+    stage.say(styled("try it: [bold]salus verify {} --event {}[/]", path, event_path))
     broken = 0
     for position in range(0, len(receipt), 7):
         changed = bytearray(receipt)
@@ -77,7 +77,7 @@ async def damage_is_named(stage: Stage) -> None:
     async with _flipped(ledger, body):
         damaged = await stage.fsck()
         for finding in damaged.errors[:3]:
-            stage.say(f"[red]✗[/] {escape(str(finding))}")
+            stage.say(styled("[red]✗[/] {}", finding))
         stage.show("fsck names that block", not damaged.ok, evidence=body)
         blamed = {finding.key for finding in damaged.errors}
         stage.show("and blames nothing else", blamed == {body}, evidence=f"{len(damaged.errors)} findings")

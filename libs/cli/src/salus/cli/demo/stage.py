@@ -10,14 +10,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.panel import Panel
+from rich.text import Text
 
 from salus.archive.fsck import StoreAddress, fsck
 from salus.archive.report import Report
 from salus.archive.trust import Trust
 from salus.cli.demo.cast import Answer, Caller, Cast
 from salus.cli.demo.patients import SyntheticPatient
+from salus.cli.display import Screen, styled
 from salus.devkit.platform import Platform
 from salus.objects import S3Objects
 
@@ -60,7 +61,7 @@ class Known:
 class Stage:
     """The running platform, the cast, and what has been shown so far."""
 
-    console: Console
+    console: Screen
     platform: Platform
     caller: Caller
     cast: Cast
@@ -82,11 +83,13 @@ class Stage:
         """Begin a chapter."""
         self._chapter = title
         self.console.print()
-        self.console.print(Panel(text, title=f"[bold]{title}[/]", title_align="left", border_style="cyan"))
+        self.console.print(
+            Panel(text, title=styled("[bold]{}[/]", title), title_align="left", border_style="cyan")
+        )
 
-    def say(self, text: str) -> None:
+    def say(self, text: str | Text) -> None:
         """Tell something that happens."""
-        self.console.print(f"  {text}", highlight=False)
+        self.console.print(styled("  {}", text))
 
     def show(self, claim: str, holds: object, *, evidence: str) -> None:
         """Check a claim and remember it.
@@ -97,7 +100,7 @@ class Stage:
         if not holds:
             raise NotAsToldError(f"{self._chapter}: {claim}, but: {evidence}")
         self.claims.append(Claim(self._chapter, claim, evidence))
-        self.console.print(f"  [green]✓[/] {claim} [dim]({evidence})[/]", highlight=False)
+        self.console.print(styled("  [green]✓[/] {} [dim]({})[/]", claim, evidence))
 
     def require(self, answer: Answer, *statuses: int) -> Answer:
         """Return the answer of a call that the story needs; raises NotAsToldError."""
@@ -108,7 +111,7 @@ class Stage:
     def measured(self, what: str, value: str) -> None:
         """Remember a figure."""
         self.figures.append(Figure(what, value))
-        self.console.print(f"  [blue]◷[/] {what}: [bold]{value}[/]", highlight=False)
+        self.console.print(styled("  [blue]◷[/] {}: [bold]{}[/]", what, value))
 
     @contextmanager
     def timed(self) -> Iterator[list[float]]:
