@@ -28,3 +28,9 @@ def test_a_key_under_another_name_than_its_origin_is_refused() -> None:
     for described in (network(log="x/log", keys=[period]), network(log="x/log"), network(shard="x/shard/0")):
         with pytest.raises(ValueError, match="another name"):
             Trust.from_network(described)
+
+
+@pytest.mark.parametrize("spoil", [b'{"log":{},', b"\xef\xbb\xbf{"])
+def test_a_network_file_is_json_that_is_read_in_one_way_only(spoil: bytes) -> None:  # case F1
+    with pytest.raises(ValueError, match=r"given twice in one object, in \$\.log|byte order mark"):
+        Trust.from_network(network().replace(b"{", spoil, 1))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft7Validator, Draft202012Validator, FormatChecker
 from tests.unit.events import samples
 from tests.unit.events.samples import MEMBER, NOON, PATIENT, any_data, as_json, document, encoded, refusal_of
-from tests.unit.events.test_wellformed import SUITE, content_of
+from tests.unit.ledger.test_json_reader import SUITE, content_of
 
 from salus.events import catalogue, envelope
 from salus.events.catalogue import AccessDecided, ObservationRecorded, Sealed, all_types, type_of
@@ -114,7 +114,8 @@ def test_no_case_of_the_json_test_suite_gets_through_or_breaks_out(path: Path, p
         (VALUE.replace(b"object-0", b"\xed\xa0\x80"), "not UTF-8"),
         (VALUE.replace(b'"object-0"', b"NaN"), "not JSON"),
         (VALUE.replace(b'"object-0"', b"[" * 65 + b"]" * 65), "nested deeper than 64"),
-        (b"\xef\xbb\xbf" + VALUE, "not JSON"),
+        (b"\xef\xbb\xbf" + VALUE, "it begins with a byte order mark"),
+        (changed(expectedversion=2**53), "a number that not every reader can hold"),
         (VALUE + b"{}", "not JSON"),
         (b"", "not JSON"),
     ],
@@ -122,7 +123,8 @@ def test_no_case_of_the_json_test_suite_gets_through_or_breaks_out(path: Path, p
 def test_what_is_not_json_is_malformed(value: bytes, detail: str) -> None:
     error = refusal(value)
 
-    assert (error.reason, error.detail) == (Reason.MALFORMED_JSON, detail)
+    assert error.reason is Reason.MALFORMED_JSON
+    assert error.detail.startswith(detail)
 
 
 @pytest.mark.parametrize(
@@ -147,7 +149,6 @@ def test_what_is_not_json_is_malformed_whatever_else_is_wrong(value: bytes) -> N
         (changed(time="9999-12-31T23:59:59-23:59"), "$.time: not in the years 1900 to 9998"),
         (changed(time=1), "$.time: Expected `datetime`"),
         (changed(expectedversion=-1), "$.expectedversion: Expected `int`"),
-        (changed(expectedversion=2**53), "$.expectedversion: Expected `int`"),
         (changed(expectedversion=1.5), "$.expectedversion: Expected `int | null`"),
         (changed(id="a\nb"), "$.id: control character"),
         (changed(id="a\n"), "$.id: control character"),

@@ -183,3 +183,10 @@ def test_what_is_remembered_is_bounded(world: World, monkeypatch: pytest.MonkeyP
         head = Checkpoint(world.log.name, size, bytes(32))
         assert policy.open_checkpoint(sign_checkpoint(head, [world.log])).checkpoint == head
         assert len(policy._checkpoints) <= 2
+
+
+@pytest.mark.parametrize("spoil", [b'{"log":{},', b"\xef\xbb\xbf{"])
+def test_a_description_is_json_that_is_read_in_one_way_only(network: dict[str, Any], spoil: bytes) -> None:
+    # case F1: the trust anchor must not say two things.
+    with pytest.raises(PolicyError, match=r"given twice in one object, in \$\.log|byte order mark"):
+        Policy.from_network(json.dumps(network).encode().replace(b"{", spoil, 1))

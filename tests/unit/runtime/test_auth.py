@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+from base64 import urlsafe_b64encode
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -120,3 +122,20 @@ def test_a_bearer_of_an_unknown_or_revoked_key_is_refused() -> None:
 @pytest.mark.parametrize("bearer", ["", "x", "a.b.c", "é" * 10, "." * 5000])
 def test_what_is_no_token_is_refused_without_crashing(bearer: str) -> None:
     refusal(bearer)
+
+
+def test_a_claim_given_twice_is_refused_though_the_signature_is_good() -> None:  # case F1, RFC 7519 section 4
+    def part(text: str) -> str:
+        return urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+    header = json.dumps({"alg": "EdDSA", "kid": CALLER.verification_method})
+    once = json.dumps(claims())
+    twice = once.replace('"aud"', '"aud": "salus:audit", "aud"')
+    bearers = []
+    for said in (once, twice):
+        signed = f"{part(header)}.{part(said)}"
+        signature = urlsafe_b64encode(KEY.sign(signed.encode())).decode().rstrip("=")
+        bearers.append(f"{signed}.{signature}")
+
+    assert verify_bearer(bearers[0], ring=ring(), audience="salus:storage", now=NOW).did == CALLER.did
+    assert refusal(bearers[1]) == "the token: DecodeError"

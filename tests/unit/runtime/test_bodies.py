@@ -76,3 +76,47 @@ async def test_streams_have_limits_of_their_own() -> None:
         answer = await http.put("/objects/x", content=pieces(32, []))
 
     assert answer.json() == 32 * len(PIECE)
+
+
+@pytest.mark.parametrize(
+    ("body", "place"),
+    [
+        (b'{"age":1,"age":2}', "body.age"),
+        (b'{"age":1,"\\u0061ge":2}', "body.age"),
+        (b'{"age":NaN}', "body"),
+        (b'{"age":-Infinity}', "body"),
+        (b'\xef\xbb\xbf{"age":1}', "body"),
+        ('{"age":1}'.encode("utf-16"), "body"),
+        ('{"age":1}'.encode("utf-32"), "body"),
+        (b'{"age":1,"name":"\\ud800"}', "body.name"),
+        (b'{"age":1,"at":[{"x":1e999}]}', "body.at[0].x"),
+        (b'{"age":9007199254740992}', "body.age"),
+        (b"[" * 65 + b"]" * 65, "body"),
+        (b'{"age":1', "body"),
+    ],
+)
+@pytest.mark.parametrize(
+    "content_type", ["application/json", "Application/JSON", "application/merge-patch+json"]
+)
+async def test_a_body_is_json_that_is_read_in_one_way_only(  # cases F1, formats 1 and 6
+    body: bytes, place: str, content_type: str
+) -> None:
+    async with app() as http:
+        answer = await http.post("/people", content=body, headers={"Content-Type": content_type})
+
+    assert (answer.status_code, answer.json()["code"]) == (422, "malformed-json")
+    assert [error["at"] for error in answer.json()["errors"]] == [place]
+
+
+async def test_a_body_in_pieces_is_looked_at_as_a_whole() -> None:
+    async def halves(second: bytes) -> AsyncIterator[bytes]:
+        yield b'{"age":1,'
+        yield second
+
+    headers = {"Content-Type": "application/json"}
+    async with app() as http:
+        taken = await http.post("/people", content=halves(b'"name":2}'), headers=headers)
+        refused = await http.post("/people", content=halves(b'"age":2}'), headers=headers)
+
+    assert (taken.status_code, taken.json()) == (200, 1)
+    assert (refused.status_code, refused.json()["code"]) == (422, "malformed-json")

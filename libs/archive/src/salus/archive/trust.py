@@ -10,6 +10,7 @@ import msgspec
 
 from salus.events.catalogue import PublicKey
 from salus.ledger.errors import KeyTextError, PolicyError
+from salus.ledger.json_reader import JsonError, read_json
 from salus.ledger.key_periods import KeyHistory, read_history
 from salus.ledger.note import parse_vkey
 
@@ -74,8 +75,10 @@ class Trust:
             ValueError: not a network file; the message names the place.
         """
         try:
-            network = msgspec.json.decode(description, type=_Network)
-        except msgspec.DecodeError as error:
+            network = msgspec.convert(read_json(description), type=_Network)
+        except JsonError as error:
+            raise ValueError(f"not a network file: {error.why}, in {error.place}") from error
+        except msgspec.ValidationError as error:
             raise ValueError(f"not a network file: {error}") from error
         root = network.root
         trust = cls(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable
 from contextlib import aclosing
 from typing import Annotated, Any
@@ -20,6 +19,7 @@ from salus.cli.exits import CommandError, Exit
 from salus.cli.interrupts import run_until_signal
 from salus.cli.state import require_service, running_platform
 from salus.events.did import LocalSigner
+from salus.ledger.json_reader import read_json
 
 app = typer.Typer(no_args_is_help=True, help="Who did what to whose data, when, why, and by which rule.")
 RECONNECT_S = 1.0
@@ -151,7 +151,7 @@ async def watch(
 def show_entry(data: str, place: str | None, *, as_json: bool) -> None:
     """Show an entry; one that cannot be shown is named, and the watch goes on."""
     try:
-        entry: dict[str, Any] = json.loads(data)
+        entry: dict[str, Any] = read_json(data.encode())
         style = _SEVERITY_STYLES.get(entry["severity"], "")
         text = f"{entry['time'][11:23]}  {entry['outcome']:9} {entry['summary']}"
     except (ValueError, LookupError, TypeError) as error:

@@ -17,6 +17,7 @@ from salus.client import make_bearer
 from salus.crypto.keys import ensure_ed25519, load_ed25519
 from salus.devkit.platform import Platform
 from salus.events.did import LocalSigner
+from salus.ledger.json_reader import JsonError, read_json
 
 CALL_S_MAX = 60.0
 PARTIES = "parties"
@@ -91,7 +92,16 @@ async def call(
         raise CommandError(Exit.NOT_RUNNING, f"{service} does not answer: {type(error).__name__}") from error
     if answer.is_error:
         raise refusal(service, answer)
+    if "json" in answer.headers.get("content-type", ""):
+        _require_json(service, answer)
     return answer
+
+
+def _require_json(service: str, answer: httpx.Response) -> None:
+    try:
+        read_json(answer.content)
+    except JsonError as error:
+        raise CommandError(Exit.NO, f"{service}'s answer cannot be trusted: {error.why}") from None
 
 
 def bearer(signer: LocalSigner, service: str) -> dict[str, str]:
@@ -103,8 +113,8 @@ def bearer(signer: LocalSigner, service: str) -> dict[str, str]:
 def refusal(service: str, answer: httpx.Response) -> CommandError:
     """Return the error that says what a service answered, from its problem details (RFC 9457)."""
     try:
-        problem = answer.json()
-    except ValueError:
+        problem = read_json(answer.content)
+    except JsonError:
         problem = {}
     if not isinstance(problem, dict):
         problem = {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -26,6 +25,7 @@ from salus.cli.verifying import read_policy
 from salus.devkit.platform import Platform
 from salus.ledger.block import Header, body_key, header_key
 from salus.ledger.errors import LedgerError
+from salus.ledger.json_reader import read_json
 from salus.objects import ObjectsError
 
 app = typer.Typer(no_args_is_help=True, help="Blocks, receipts and the log, straight from the object store.")
@@ -194,5 +194,5 @@ def query(
 def _opener(network: Path) -> OpenHeader:
     """Return what opens a shard's header notes, by the keys of a network.json."""
     policy = read_policy(network)
-    origins = {one["id"]: one["origin"] for one in json.loads(network.read_bytes())["shards"]}
+    origins = {one["id"]: one["origin"] for one in read_json(network.read_bytes())["shards"]}
     return lambda shard, note: policy.open_header(note, origins[shard])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from difflib import get_close_matches
 from pathlib import Path
@@ -21,6 +20,7 @@ from salus.devkit.platform import Platform
 from salus.events.catalogue import EventData, all_types, type_named
 from salus.events.did import LocalSigner
 from salus.events.errors import RejectedError
+from salus.ledger.json_reader import JsonError, read_json
 from salus.ledger.policy import Policy
 
 RECEIPT_S_MAX = 60.0
@@ -112,10 +112,15 @@ def _data_of(type_name: str, text: str) -> EventData:
         hint = ", ".join(get_close_matches(type_name, names) or names)
         raise CommandError(Exit.USAGE, f"the catalogue has no type {type_name}; it has {hint}")
     if text == "-":
-        text = sys.stdin.read()
+        content = sys.stdin.buffer.read()
     elif text.startswith("@"):
-        text = Path(text[1:]).read_text()
+        content = Path(text[1:]).read_bytes()
+    else:
+        content = text.encode("utf-8", "surrogateescape")
     try:
-        return msgspec.convert(json.loads(text), entry.data)
+        return msgspec.convert(read_json(content), entry.data)
+    except JsonError as error:
+        sentence = f"not the data of a {type_name}: {error.why}, in {error.place}"
+        raise CommandError(Exit.USAGE, sentence) from None
     except ValueError as error:
         raise CommandError(Exit.USAGE, f"not the data of a {type_name}: {error}") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
@@ -34,6 +33,7 @@ from salus.events.did import LocalSigner
 from salus.events.signature import Signer
 from salus.ledger.checkpoint import Checkpoint, open_checkpoint
 from salus.ledger.errors import LedgerError
+from salus.ledger.json_reader import read_json
 from salus.messaging import (
     MessagingError,
     Reader,
@@ -257,7 +257,7 @@ def _elsewhere(network: Path, operator_key: Path | None, replication: int) -> Lo
             Exit.USAGE, f"--network needs --operator-key, and {KAFKA_VARIABLE} in the environment"
         )
     trust, address = whom_and_where(network)
-    shard_topics = [shard["topics"] for shard in json.loads(network.read_bytes())["shards"]]
+    shard_topics = [shard["topics"] for shard in read_json(network.read_bytes())["shards"]]
     operator = LocalSigner(load_ed25519(operator_key))
     return Lost(bootstrap, address.open(), trust, shard_topics, operator, replication)
 

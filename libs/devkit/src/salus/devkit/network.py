@@ -22,6 +22,7 @@ from salus.events.catalogue import input_topics
 from salus.events.did import LocalSigner, multibase_of
 from salus.ledger.cosignature import CosignatureSigner
 from salus.ledger.errors import PolicyError
+from salus.ledger.json_reader import read_json
 from salus.ledger.note import NoteSigner
 from salus.ledger.policy import Policy
 from salus.ledger.quorum import Quorum
@@ -100,7 +101,7 @@ class NetworkFolder:
             DevkitError: there is none.
         """
         try:
-            content: dict[str, Any] = json.loads(self.file.read_text())
+            content: dict[str, Any] = read_json(self.file.read_bytes())
         except FileNotFoundError:
             raise DevkitError(f"there is no {self.file}: create the network first") from None
         return content

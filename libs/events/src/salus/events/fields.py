@@ -15,15 +15,16 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import inspect
 
+from salus.ledger import json_reader
+
+INTEGER_MAX = json_reader.INTEGER_MAX
+
 # CloudEvents 1.0 type system: a string holds no control characters (U+0000-001F, U+007F-009F).
 PLAIN_PATTERN = r"^[^\x00-\x1f\x7f-\x9f]*$(?!\n)"
 BASE64_PATTERN = r"^[A-Za-z0-9+/]+={0,2}$(?!\n)"
 _PLAIN = re.compile(PLAIN_PATTERN)
 _BASE64_ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _DID = r"did:[a-z0-9]+:[A-Za-z0-9._:%-]+"
-
-# RFC 7493 section 2.2: larger integers are not the same number in every language.
-INTEGER_MAX = 2**53 - 1
 
 # Patterns that most values pass are checked faster than by a regular expression: `unplain_fields` finds
 # control characters, and only in a value that may hold one; `Sealed` checks its own base64.

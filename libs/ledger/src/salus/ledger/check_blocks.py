@@ -6,7 +6,6 @@ checked here: that takes the identity state, see `salus.events.judging`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from hashlib import sha256
@@ -23,6 +22,7 @@ from salus.ledger.block import (
 )
 from salus.ledger.errors import BlockError, LedgerError
 from salus.ledger.findings import Finding
+from salus.ledger.json_reader import JsonError, read_json
 from salus.ledger.key_periods import Keys
 from salus.ledger.leaf_grammar import is_status
 from salus.ledger.merkle import HASH_SIZE, hashes_of, root_of
@@ -233,9 +233,9 @@ def _leaf_rows(rows: Sequence[Row]) -> Iterator[LeafRow]:
 
 def _wrong_columns(row: Row) -> list[str]:
     try:
-        event = json.loads(row.value or b"")
+        event = read_json(row.value or b"")
         told = {name: event.get(name) for name in ("id", "source", "type", "subject")}
         told["time"] = datetime.fromisoformat(event["time"])
-    except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
+    except (JsonError, ValueError, KeyError, TypeError, AttributeError):
         return ["the value is not a CloudEvent"]
     return [name for name, value in told.items() if getattr(row, name) != value]

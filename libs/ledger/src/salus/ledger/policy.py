@@ -11,6 +11,7 @@ from salus.ledger.block import Header, open_header
 from salus.ledger.checkpoint import Checkpoint, parse_checkpoint
 from salus.ledger.cosignature import CosignatureVerifier, time_of_cosignature
 from salus.ledger.errors import CheckpointError, KeyTextError, NoteError, PolicyError
+from salus.ledger.json_reader import JsonError, read_json
 from salus.ledger.key_periods import KeyPeriod, Keys, described_history, history_of, read_period
 from salus.ledger.note import NoteVerifier, Verifier, open_note
 from salus.ledger.quorum import Key, Quorum
@@ -84,7 +85,7 @@ class Policy:
             PolicyError: `malformed-policy`.
         """
         try:
-            network = json.loads(description)
+            network = read_json(description)
             quorum = _quorum_of(network)
             log = described_history(network["log"])
             return cls(
@@ -93,9 +94,9 @@ class Policy:
                 quorum=quorum,
                 periods=(*log.periods, *_witness_periods(network, quorum)),
             )
-        except (ValueError, RecursionError):
-            raise PolicyError("malformed-policy", "not JSON in UTF-8") from None
-        except (KeyError, TypeError, AttributeError) as error:
+        except JsonError as error:
+            raise PolicyError("malformed-policy", f"not JSON: {error.why}, in {error.place}") from None
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise PolicyError("malformed-policy", f"log, shards or policy: {error!r}") from None
 
     @property

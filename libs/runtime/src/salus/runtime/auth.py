@@ -15,6 +15,7 @@ from fastapi import Request
 from salus.events.errors import RejectedError
 from salus.events.keyring import KeyRing, Party
 from salus.runtime.identity_view import IdentityView
+from salus.runtime.jwt_text import require_one_meaning
 from salus.runtime.problems import ProblemError
 
 BEARER_LIFETIME_S_MAX = 300
@@ -57,6 +58,7 @@ def verify_jwt(token: str, *, ring: KeyRing, audience: str, now: datetime) -> tu
     if len(token) > BEARER_BYTES_MAX:
         raise ProblemError(401, "unauthenticated", "the token is too long")
     try:
+        require_one_meaning(token)
         known = ring.key_for(str(jwt.get_unverified_header(token).get("kid")), at=max(now, ring.time))
         claims = jwt.decode(
             token,

@@ -9,6 +9,7 @@ import msgspec
 
 from salus.events.catalogue import PartyKind, PublicKey, Role
 from salus.events.keyring import KeyRing
+from salus.ledger.json_reader import JsonError, read_json
 from salus.ledger.key_periods import KeyHistory, read_history
 
 
@@ -68,8 +69,10 @@ class Network(msgspec.Struct, frozen=True):
             ValueError: it is not a network file; the message names the file and the place in it.
         """
         try:
-            return msgspec.json.decode(path.read_bytes(), type=cls)
-        except msgspec.DecodeError as error:
+            return msgspec.convert(read_json(path.read_bytes()), type=cls)
+        except JsonError as error:
+            raise ValueError(f"{path}: {error.why}, in {error.place}") from error
+        except msgspec.ValidationError as error:
             raise ValueError(f"{path}: {error}") from error
 
     def require_keys(self) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from http import HTTPStatus
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from http import HTTPMethod, HTTPStatus
 from typing import Any
 
 import structlog
@@ -12,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from salus.client import ClientError
 from salus.messaging import MessagingError
@@ -47,18 +49,58 @@ class ProblemError(Exception):
         self.extra = extra
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What is wrong with a request, before it is written in the format of the path that was asked."""
+
+    status: int
+    code: str
+    detail: str
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+Format = Callable[[Answer], JSONResponse]
+
+
+def use_format(app: FastAPI, base_path: str, format_: Format) -> None:
+    """Let everything below a base path whose standard has its own errors answer in that format.
+
+    It is given every error: of routes, of the framework, of unknown paths below it, and those that nobody
+    expected. It keeps the answer's status and headers.
+    """
+    app.state.error_formats = {**getattr(app.state, "error_formats", {}), base_path: format_}
+
+
+def respond(request: Request, answer: Answer) -> JSONResponse:
+    """Return the response, in the format of the path."""
+    if answer.status == HTTPStatus.UNAUTHORIZED:
+        answer = replace(answer, headers={"WWW-Authenticate": "Bearer", **answer.headers})
+    formats: dict[str, Format] = getattr(request.app.state, "error_formats", {})
+    path = request.scope["path"]
+    for base_path, format_ in formats.items():
+        if path == base_path or path.startswith(f"{base_path}/"):
+            return format_(answer)
+    return _problem_document(answer)
+
+
 def problem_response(status: int, code: str, detail: str, **extra: Any) -> JSONResponse:
     """Return the `application/problem+json` response."""
+    return _problem_document(Answer(status, code, detail, extra))
+
+
+def _problem_document(answer: Answer) -> JSONResponse:
     body = {
-        "type": f"urn:salus:problem:{code}",
-        "title": HTTPStatus(status).phrase,
-        "status": status,
-        "code": code,
-        "detail": detail,
-        **extra,
+        "type": f"urn:salus:problem:{answer.code}",
+        "title": HTTPStatus(answer.status).phrase,
+        "status": answer.status,
+        "code": answer.code,
+        "detail": answer.detail,
+        **answer.extra,
     }
-    headers = {"WWW-Authenticate": "Bearer"} if status == HTTPStatus.UNAUTHORIZED else None
-    return JSONResponse(body, status_code=status, media_type="application/problem+json", headers=headers)
+    return JSONResponse(
+        body, status_code=answer.status, media_type="application/problem+json", headers=dict(answer.headers)
+    )
 
 
 def route_of(request: Request) -> str | None:
@@ -66,39 +108,54 @@ def route_of(request: Request) -> str | None:
     return getattr(request.scope.get("route"), "path", None)
 
 
-async def _problem(_: Request, error: Exception) -> JSONResponse:
+async def _problem(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ProblemError)  # noqa: S101  # registered for this class only
-    return problem_response(error.status, error.code, error.detail, **error.extra)
+    return respond(request, Answer(error.status, error.code, error.detail, error.extra))
 
 
-async def _refused(_: Request, error: Exception) -> JSONResponse:
+async def _refused(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, Refusal)  # noqa: S101  # registered for this class only
-    return problem_response(error.status, error.code, error.sentence)
+    return respond(request, Answer(error.status, error.code, error.sentence))
 
 
 async def _part_away(request: Request, error: Exception) -> JSONResponse:
     part = "Kafka" if isinstance(error, MessagingError | ClientError) else "the database"
     _log.warning("a part is away", part=part, path=route_of(request), error=type(error).__name__)
     detail = f"{part} is away or slow; whether a change was made is not known, read before you repeat it"
-    return problem_response(503, "unavailable", detail)
+    return respond(request, Answer(503, "unavailable", detail))
 
 
-async def _invalid(_: Request, error: Exception) -> JSONResponse:
+async def _invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101  # registered for this class only
     # The offending input is left out: it may be somebody's data.
     errors = [{"at": "/".join(map(str, e["loc"])), "what": e["msg"]} for e in error.errors()]
-    return problem_response(422, "invalid-request", "the request does not fit its schema", errors=errors)
+    detail = "the request does not fit its schema"
+    return respond(request, Answer(422, "invalid-request", detail, {"errors": errors}))
 
 
-async def _http(_: Request, error: Exception) -> JSONResponse:
+async def _http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101  # registered for this class only
-    phrase = HTTPStatus(error.status_code).phrase
-    return problem_response(error.status_code, phrase.lower().replace(" ", "-"), str(error.detail))
+    code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
+    headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(_methods_at(request))
+    return respond(request, Answer(error.status_code, code, str(error.detail), headers=headers))
+
+
+def _methods_at(request: Request) -> list[str]:
+    """Return the methods that the path takes, over all of its routes (RFC 9110, 15.5.6)."""
+    routes = request.app.router.routes
+    scopes = {method.value: {**request.scope, "method": method.value} for method in HTTPMethod}
+    return [
+        method
+        for method, scope in scopes.items()
+        if any(route.matches(scope)[0] is Match.FULL for route in routes)
+    ]
 
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:
     _log.error("request failed", path=route_of(request), error=type(error).__name__, exc_info=error)
-    return problem_response(500, "internal-error", "the service failed; the cause is in its log")
+    return respond(request, Answer(500, "internal-error", "the service failed; the cause is in its log"))
 
 
 def install(app: FastAPI, *, away: Iterable[type[Exception]] = ()) -> None:

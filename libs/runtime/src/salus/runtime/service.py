@@ -17,7 +17,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.types import Receive, Scope, Send
 
 from salus.runtime import problems
-from salus.runtime.bodies import limit_bodies
+from salus.runtime.bodies import guard_bodies
 from salus.runtime.response_headers import completing
 from salus.runtime.settings import ProcessSettings
 from salus.runtime.supervisor import Supervisor, failed
@@ -60,7 +60,8 @@ def create_app(  # noqa: PLR0913  # what a service says of itself
 ) -> FastAPI:
     """Return an app that answers /healthz, /readyz and /metrics; the service adds its own routes.
 
-    Bodies are limited, but those of paths that begin with one of `streams`: there the service does it.
+    Bodies are limited and their JSON is read strictly, but those of paths that begin with one of `streams`:
+    there the service does it.
     `away` are the errors that mean that the database is away; who has none need not load its library.
     The tasks of `supervisor` are checks as well: who has stopped working beside the requests is not ready.
     """
@@ -73,7 +74,7 @@ def create_app(  # noqa: PLR0913  # what a service says of itself
         redirect_slashes=False,
     )
     problems.install(app, away=away)
-    limit_bodies(app, streams=streams)
+    guard_bodies(app, streams=streams)
 
     @app.get("/healthz", tags=["operations"], summary="Is the process alive?")
     async def healthz() -> dict[str, str]:

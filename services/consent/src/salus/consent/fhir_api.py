@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from fastapi import APIRouter, Depends, Request
@@ -13,6 +12,7 @@ from salus.consent.adapters import fhir
 from salus.consent.api import Api, IdempotencyKey, IdInPath, actor_of, suffix_for
 from salus.consent.domain.consents import Grant, identifier_under, patient_of
 from salus.events.keyring import Party
+from salus.ledger.json_reader import JsonError, read_json
 from salus.runtime.problems import ProblemError, documented
 
 RESOURCE_BYTES_MAX = 256 * 1024
@@ -65,13 +65,10 @@ async def _resource(request: Request) -> Any:
         if len(body) > RESOURCE_BYTES_MAX:
             raise ProblemError(413, "too-large", f"a Consent has at most {RESOURCE_BYTES_MAX} bytes")
     try:
-        resource = json.loads(body)
-        # Half a surrogate pair could be read here, and neither kept nor answered.
-        json.dumps(resource, ensure_ascii=False).encode()
-    except (ValueError, RecursionError):
-        issue = fhir.Issue("Consent", "structure", "the body is not JSON")
+        return read_json(bytes(body))
+    except JsonError as error:
+        issue = fhir.Issue(error.place.replace("$", "Consent", 1), "structure", error.why)
         raise fhir.UnmappableError([issue]) from None
-    return resource
 
 
 def _fhir(resource: dict[str, Any], *, status: int, headers: dict[str, str] | None = None) -> JSONResponse:

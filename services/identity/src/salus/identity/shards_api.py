@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends
 from pydantic import BaseModel, ConfigDict, Field
 
 from salus.events.catalogue import AddedShard, AssignedShard, AssignedTopic
+from salus.events.fields import INTEGER_MAX
 from salus.events.keyring import Party
 from salus.events.sharding import Sharding
 from salus.identity.domain import Actor
@@ -19,7 +20,6 @@ from salus.runtime.network import Network
 from salus.runtime.problems import documented
 
 SHARDS_MAX = 1024
-INTEGER_MAX = 2**53 - 1
 Id = Annotated[int, Field(ge=0, le=INTEGER_MAX)]
 
 

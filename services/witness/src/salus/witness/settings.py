@@ -10,6 +10,7 @@ from pydantic import Field
 
 from salus.ledger.cosignature import CosignatureVerifier
 from salus.ledger.errors import PolicyError
+from salus.ledger.json_reader import JsonError, read_json
 from salus.ledger.key_periods import Keys, read_history
 from salus.ledger.note import ED25519, parse_vkey
 from salus.runtime.settings import NoteKeySettings, ProcessSettings
@@ -54,10 +55,12 @@ def read_logs(path: Path) -> dict[str, list[Keys]]:
         ValueError, KeyTextError: the file is something else; the message names it.
     """
     try:
-        read = msgspec.json.decode(path.read_bytes(), type=_Network | list[_Log])
+        read = msgspec.convert(read_json(path.read_bytes()), type=_Network | list[_Log])
         trusted: dict[str, list[Keys]] = {}
         for log in [read.log] if isinstance(read, _Network) else read:
             trusted.setdefault(log.origin, []).append(log.known())
-    except (msgspec.DecodeError, PolicyError) as error:
+    except JsonError as error:
+        raise ValueError(f"{path}: {error.why}, in {error.place}") from error
+    except (msgspec.ValidationError, PolicyError) as error:
         raise ValueError(f"{path}: {error}") from error
     return trusted

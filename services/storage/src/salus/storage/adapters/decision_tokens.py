@@ -12,6 +12,7 @@ import msgspec
 from salus.events.catalogue import Purpose
 from salus.events.errors import RejectedError
 from salus.events.keyring import KeyRing
+from salus.runtime.jwt_text import require_one_meaning
 from salus.runtime.refusal import Refusal
 from salus.storage.domain import Decision
 from salus.storage.ports import Ring
@@ -65,6 +66,7 @@ def verified_claims(token: str, *, ring: KeyRing, at: datetime) -> _Claims:
     if len(token) > TOKEN_BYTES_MAX:
         raise _invalid("it is too long")
     try:
+        require_one_meaning(token)
         header = jwt.get_unverified_header(token)
         if header.get("typ") != TOKEN_TYPE:
             raise _invalid("it is not a decision")
