@@ -43,7 +43,7 @@ _MEANINGS = {
     Reason.KEY_NOT_YET_VALID: "The record was judged before the key's validity began.",
     Reason.KEY_EXPIRED: "The record was judged after the key's validity ended.",
     Reason.BAD_SIGNATURE: "The signature is not valid over this value.",
-    Reason.MALFORMED_JSON: "The value is not JSON in UTF-8, repeats a name, nests too deep or has too large a number.",
+    Reason.MALFORMED_JSON: "Not JSON in UTF-8, a name given twice, nested too deeply, or a number too large.",
     Reason.INVALID_ENVELOPE: "The value is not a CloudEvent with exactly the attributes that Salus takes.",
     Reason.UNKNOWN_TYPE: "The catalogue has no such event type.",
     Reason.WRONG_SOURCE: "The source is not the DID that the signing key belongs to.",
