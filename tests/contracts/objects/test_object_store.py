@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
@@ -14,7 +14,10 @@ from salus.objects import (
     NotFoundError,
     ObjectsError,
     ObjectStore,
+    Stray,
+    StrayObjectError,
     probe,
+    refuse_stray,
 )
 
 
@@ -23,8 +26,28 @@ async def pieces(*parts: bytes) -> AsyncIterator[bytes]:
         yield part
 
 
+Plant = Callable[[str], Awaitable[None]]
+"""Puts an object of any key into the bucket of `store`, or skips the test if the store takes no such key."""
+
+STRAYS = [
+    "tile/note\n.txt",
+    "tile/0/000\r",
+    "tile/a b",
+    "tile/\u00e9\u202e",
+    "tile/a%2Fb",
+    "tile/a+b c",
+    "tile/<&>",
+    "tile/\x01",
+    "tile/0/000/",
+    "tile//0/000",
+    "tile/../0",
+    "tile/0/./000",
+    "tile/" + "x" * 200 + "/ ",
+]
+
+
 async def keys(store: ObjectStore, prefix: str = "", start_after: str = "") -> list[str]:
-    return [entry.key async for entry in store.list(prefix, start_after)]
+    return [entry.key async for entry in store.list(prefix, start_after, on_stray=refuse_stray)]
 
 
 @pytest.mark.parametrize("content", [b"", b"x", bytes(range(256)) * 9000], ids=["empty", "one", "2 MB"])
@@ -150,7 +173,7 @@ async def test_a_listing_is_in_order_and_of_whole_folders(store: ObjectStore) ->
     assert await keys(store, "none") == []
     assert sorted(await keys(store)) == await keys(store)
     assert len(await keys(store)) == 6
-    sizes = {entry.key: entry.size async for entry in store.list("tile/0")}
+    sizes = {entry.key: entry.size async for entry in store.list("tile/0", on_stray=refuse_stray)}
     assert sizes == {"tile/0/000": 10, "tile/0/001": 10}
 
 
@@ -160,6 +183,40 @@ async def test_a_long_listing_is_complete(store: ObjectStore) -> None:
         await asyncio.gather(*(store.put(name, b"") for name in names[start : start + 50]))
 
     assert await keys(store, "many") == names
+
+
+@pytest.mark.parametrize("key", STRAYS, ids=ascii)
+async def test_a_stray_key_is_named_and_ends_no_listing(store: ObjectStore, plant: Plant, key: str) -> None:
+    """Cases L2, S4: an object key is any UTF-8 up to 1024 bytes, and whoever may write may put it there."""
+    names = ["tile/0/000", "tile/0/001", "tile/1/000"]
+    for name in names:
+        await store.put(name, b"x")
+    await plant(key)
+    strays: list[Stray] = []
+
+    listed = [entry.key async for entry in store.list("tile", on_stray=strays.append)]
+    everything = [entry.key async for entry in store.list(on_stray=strays.append)]
+
+    assert listed == everything == names
+    assert strays == [Stray(key, len(b"stray"))] * 2
+    assert strays[0].shown.isascii()
+    assert strays[0].shown.isprintable()
+
+
+async def test_a_listing_goes_on_behind_a_stray_key(store: ObjectStore, plant: Plant) -> None:
+    await plant("tile/ stray")
+    await store.put("tile/0", b"x")
+    strays: list[Stray] = []
+
+    assert [e.key async for e in store.list("tile", "tile/ stray", on_stray=strays.append)] == ["tile/0"]
+    assert strays == []
+
+
+async def test_who_wants_no_strays_is_told_of_one(store: ObjectStore, plant: Plant) -> None:
+    await plant("a b")
+
+    with pytest.raises(StrayObjectError, match="a b"):
+        await keys(store)
 
 
 async def test_deleting_is_harmless_to_repeat(store: ObjectStore) -> None:

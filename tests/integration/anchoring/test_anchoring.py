@@ -25,6 +25,7 @@ from salus.events.envelope import decode_event
 from salus.ledger.receipt import verify_receipt
 from salus.ledger.tiles import decode_bundle
 from salus.messaging import Reader
+from salus.objects import refuse_stray
 
 KILLS = 5
 # One full tile, a partial one, and a second level.
@@ -167,9 +168,9 @@ async def test_programs_that_nobody_here_wrote_find_nothing_wrong_in_the_served_
     bucket = network.address.open().log
 
     async def tidied_up() -> bool:
-        return not [entry.key async for entry in bucket.list("tile/0/000.p")]
+        return not [entry.key async for entry in bucket.list("tile/0/000.p", on_stray=refuse_stray)]
 
-    assert "tile/0/000" in [entry.key async for entry in bucket.list("tile/0")]
+    assert "tile/0/000" in [entry.key async for entry in bucket.list("tile/0", on_stray=refuse_stray)]
     assert await until(tidied_up, deadline_s=DEADLINE_S)
 
 

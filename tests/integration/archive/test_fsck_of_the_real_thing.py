@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
 import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -16,7 +18,7 @@ from salus.client import Publisher
 from salus.devkit.addresses import Addresses
 from salus.events.catalogue import KeyRevoked
 from salus.messaging import Producer
-from salus.objects import ObjectStore
+from salus.objects import Admin, ObjectStore, refuse_stray
 
 
 @pytest.fixture
@@ -73,9 +75,16 @@ async def test_it_is_clean_judged_again_and_damage_is_named(shard: Shard) -> Non
         await anchoring.kill()
     trust = Trust.from_network(shard.folder.file.read_bytes())
 
+    # Case L2: a stray object ended every fsck, and nothing named it.
+    client = Admin(address.endpoint, address.access_key, address.secret_key, address.region)._client()
+    stray = "shard/0/note\n.txt"
+    await asyncio.to_thread(client.put_object, address.ledger_bucket, stray, io.BytesIO(b"x"), length=1)
+
     clean = await fsck(address, trust, deep=True)
 
     assert clean.errors == []
+    assert {f.key for f in clean.findings if f.code == "unknown-object"} == {r"shard/0/note\n.txt"}
+    client.remove_object(address.ledger_bucket, stray)
     assert clean.counts.blocks == blocks
     assert clean.counts.judged >= 206
     stores = address.open()
@@ -90,7 +99,7 @@ async def test_it_is_clean_judged_again_and_damage_is_named(shard: Shard) -> Non
         (stores.ledger, f"shard/0/{height:012}", "parquet"),
         (stores.log, "tile/entries", ""),
     ):
-        key = [e.key async for e in objects.list(prefix) if e.key.endswith(ending)][-1]
+        key = [e.key async for e in objects.list(prefix, on_stray=refuse_stray) if e.key.endswith(ending)][-1]
         whole = await flip(objects, key)
         damaged = await fsck(address, trust, deep=True)
         await objects.put(key, whole)

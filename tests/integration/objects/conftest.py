@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import io
+from collections.abc import Awaitable, Callable
 from uuid import uuid4
 
 import pytest
+from minio.error import S3Error
 
 from salus.devkit.addresses import Addresses
 from salus.objects import Admin, S3Objects, open_store
@@ -33,6 +36,21 @@ def open_bucket(parts: Addresses) -> OpenBucket:
         )
 
     return opened
+
+
+@pytest.fixture
+def plant(store: S3Objects, admin: Admin) -> Callable[[str], Awaitable[None]]:
+    """Put an object of any key there, by a client that has no opinion of keys."""
+
+    async def planted(key: str) -> None:
+        try:
+            await asyncio.to_thread(
+                admin._client().put_object, store.bucket, key, io.BytesIO(b"stray"), length=5
+            )
+        except (S3Error, ValueError) as error:
+            pytest.skip(f"MinIO or its client takes no such key: {error}")
+
+    return planted
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from salus.ledger.block import Header, Leaf, body_key, check_succession, open_he
 from salus.ledger.merkle import leaf_hash, root_of
 from salus.ledger.note import NoteVerifier
 from salus.messaging import Reader, Record
-from salus.objects import Admin, S3Objects, open_store
+from salus.objects import Admin, S3Objects, open_store, refuse_stray
 from salus.runtime.network import Network
 
 CLINICAL = "salus.clinical.events"
@@ -160,7 +160,11 @@ class Shard:
 
     async def chain(self) -> list[tuple[Header, bytes]]:
         """Return every header with its note."""
-        keys = [e.key async for e in self.store.list("shard/0") if e.key.endswith("/header")]
+        keys = [
+            e.key
+            async for e in self.store.list("shard/0", on_stray=refuse_stray)
+            if e.key.endswith("/header")
+        ]
         notes = [await self.store.get(key) for key in keys]
         return [(open_header(note, self.verifier), note) for note in notes]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from base64 import b64decode
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -23,7 +24,7 @@ from salus.events.catalogue import (
     SubjectRegistered,
 )
 from salus.messaging import Reader
-from salus.objects import NotFoundError
+from salus.objects import Admin, NotFoundError, Stray, refuse_stray
 from salus.runtime.publishing import open_publisher
 from salus.storage.__main__ import open_kms
 from salus.storage.adapters.vault import BucketVault
@@ -51,7 +52,7 @@ async def test_an_object_is_encrypted_and_comes_back_as_it_was(world: World) -> 
     assert answer.headers["content-type"] == "application/fhir+json"
     assert answer.headers["cache-control"] == "no-store"
     objects = world.bucket(world.settings.objects_bucket)
-    stored = [await objects.get(entry.key) async for entry in objects.list(name)]
+    stored = [await objects.get(entry.key) async for entry in objects.list(name, on_stray=refuse_stray)]
     assert len(stored) == 1
     assert b"very private" not in stored[0]
     told = await world.told(patient)
@@ -122,7 +123,7 @@ async def test_an_erased_patient_is_gone_for_every_key_and_copy(world: World) ->
         "objects": 1,
     }
     keys = world.bucket(world.settings.keys_bucket)
-    assert [entry async for entry in keys.list("subjects")] == []
+    assert [entry async for entry in keys.list("subjects", on_stray=refuse_stray)] == []
     assert code(await world.read(name, patient)) == (410, "subject-erased")
     assert code(await world.client.get(url)) == (410, "subject-erased")
     report = (await world.client.get(f"/objects/{name}/verify", headers=officer.bearer())).json()
@@ -160,23 +161,48 @@ async def test_an_erasure_that_crashed_after_its_event_is_finished_at_the_next_s
     async with open_publisher(world.parts.kafka_bootstrap, world.folder.signer("storage")) as storage:
         await storage.publish(event, subject=patient, expected_version=1)
     keys = world.bucket(world.settings.keys_bucket)
-    assert [entry async for entry in keys.list("subjects")] != []
+    assert [entry async for entry in keys.list("subjects", on_stray=refuse_stray)] != []
 
     await world.start()
 
     assert code(await world.client.get(f"/subjects/{patient}/key")) == (410, "subject-erased")
 
     async def gone() -> bool:
-        return not [entry async for entry in keys.list("subjects")]
+        return not [entry async for entry in keys.list("subjects", on_stray=refuse_stray)]
 
     assert await until(gone, deadline_s=20, period_s=0.1)
+
+
+async def test_stray_objects_among_the_keys_hold_up_no_erasure_and_no_start(world: World) -> None:
+    """Case S4: a line break in one key kept every private key for ever, and storage from starting."""
+    patient = await world.patient()
+    keys = world.bucket(world.settings.keys_bucket)
+    s3 = world.parts.s3
+    client = Admin(s3.endpoint, s3.access_key, s3.secret_key, s3.region)._client()
+    strays = [f"subjects/{patient}/note\n.txt", "subjects/note\n.txt", "subjects/README"]
+    for name in strays:
+        await asyncio.to_thread(client.put_object, keys.bucket, name, io.BytesIO(b"x"), length=1)
+    await world.stop()
+    await world.start()
+
+    answer = await world.client.request(
+        "DELETE",
+        f"/subjects/{patient}/key",
+        json={"basis": "gdpr-art-17"},
+        headers=world.people["hospital"].bearer(),
+    )
+    left: list[Stray] = []
+
+    assert answer.is_success, answer.text
+    assert [entry.key async for entry in keys.list("subjects", on_stray=left.append)] == ["subjects/README"]
+    assert {stray.key for stray in left} == {*strays} - {"subjects/README"}
 
 
 async def test_a_corrupted_segment_is_named_and_nothing_is_sent(world: World) -> None:
     patient = await world.patient()
     name = await world.store(patient, bytes(MIB))
     objects = world.bucket(world.settings.objects_bucket)
-    (key,) = [entry.key async for entry in objects.list(name)]
+    (key,) = [entry.key async for entry in objects.list(name, on_stray=refuse_stray)]
     raw = bytearray(await objects.get(key))
     raw[raw.index(b"\n\n") + 2 + 2 * (256 * 1024 + 16) + 100] ^= 1
     await objects.put(key, bytes(raw))
@@ -225,7 +251,7 @@ async def test_rotating_the_root_key_touches_no_object(world: World) -> None:
     patient = await world.patient()
     name = await world.store(patient, b"content")
     objects = world.bucket(world.settings.objects_bucket)
-    before = [entry async for entry in objects.list(name)]
+    before = [entry async for entry in objects.list(name, on_stray=refuse_stray)]
 
     assert await rotate(world.settings, retire=False) == 1
     assert (await world.read(name, patient)).content == b"content"
@@ -234,7 +260,7 @@ async def test_rotating_the_root_key_touches_no_object(world: World) -> None:
     await world.start()
 
     assert (await world.read(name, patient)).content == b"content"
-    assert [entry async for entry in objects.list(name)] == before
+    assert [entry async for entry in objects.list(name, on_stray=refuse_stray)] == before
 
 
 async def test_storage_does_not_start_with_a_new_root_key_over_old_keys(world: World) -> None:
@@ -316,7 +342,7 @@ async def test_a_body_that_is_too_large_or_stops_coming_is_refused(world: World)
     assert code(await put(many())) == (413, "too-large")
     assert (await put(bytes(1000))).status_code == 201
     objects = world.bucket(world.settings.objects_bucket)
-    assert len([entry async for entry in objects.list()]) == 1
+    assert len([entry async for entry in objects.list(on_stray=refuse_stray)]) == 1
 
 
 async def test_what_is_not_there_is_not_found(world: World) -> None:
@@ -403,7 +429,7 @@ async def test_a_missing_key_object_is_not_mistaken_for_an_erasure(world: World)
     patient = await world.patient()
     name = await world.store(patient, b"content")
     keys = world.bucket(world.settings.keys_bucket)
-    (key,) = [entry.key async for entry in keys.list("subjects")]
+    (key,) = [entry.key async for entry in keys.list("subjects", on_stray=refuse_stray)]
     await keys.delete(key)
 
     assert code(await world.read(name, patient)) == (500, "key-missing")

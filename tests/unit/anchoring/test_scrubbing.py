@@ -19,7 +19,7 @@ from salus.archive.report import Finding
 from salus.events.did import LocalSigner
 from salus.ledger.block import header_key
 from salus.messaging import BrokerAwayError
-from salus.objects import StoreAwayError
+from salus.objects import StoreAwayError, refuse_stray
 from salus.objects.memory import MemoryObjects
 
 
@@ -235,6 +235,19 @@ async def test_a_pass_is_due_although_one_is_said_to_have_ended_in_the_far_futur
     assert scrubber._state.number == 5
 
 
+async def test_stray_objects_are_counted_and_the_pass_goes_on(scrubbed: Scrubbed) -> None:
+    """Case L2: scrubbing stood still for ever, and `/readyz` said nothing."""
+    scrubbed.ledger.ledger.plant("shard/0/note\n.txt", b"x")
+    scrubbed.ledger.log.plant("tile/note\n.txt", b"x")
+    scrubbed.ledger.flip("ledger", body_of(scrubbed.ledger, 0, 1), 60)
+
+    await scrubbed.scrub()
+
+    assert scrubbed.metric("salus_scrub_unknown_objects") == 2
+    assert scrubbed.metric("salus_scrub_findings") == 1
+    assert scrubbed.metric("salus_scrub_last_full_pass_timestamp_seconds") > 0
+
+
 async def test_two_scrubbers_do_not_write_over_each_other(scrubbed: Scrubbed) -> None:
     first, second = Scrubber(scrubbed.scrubbing), Scrubber(scrubbed.scrubbing)
     await first._load()
@@ -257,7 +270,7 @@ async def test_it_reads_no_faster_than_it_may() -> None:
     slow = pace.slow(objects)
     for _ in range(20):
         await slow.get("a")
-    listed = [entry.key async for entry in slow.list()]
+    listed = [entry.key async for entry in slow.list(on_stray=refuse_stray)]
 
     assert loop.time() - began >= 0.2
     assert (sum(read), listed) == (20_000 + LISTED_BYTES, ["a"])

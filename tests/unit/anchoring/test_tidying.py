@@ -152,6 +152,21 @@ async def test_a_store_that_goes_away_leaves_them_behind_and_the_next_ones_go(
     assert partial_ones(objects) == ["tile/0/000.p/255"]
 
 
+async def test_only_partial_tiles_are_removed_whatever_else_lies_beside_them() -> None:
+    """Case L2: a key with a line break kept every partial tile; another's object was removed with them."""
+    objects = MemoryObjects()
+    await put_full(objects, "tile/0/000")
+    others = ["tile/0/000.p/note\n.txt", "tile/0/000.p/README", "tile/0/000.p//7"]
+    for key in others:
+        objects.plant(key, b"x")
+    tidying = Tidying(objects)
+    tidying.heard(["tile/0/000"])
+
+    await tidying.tidy_next()
+
+    assert sorted(objects.objects) == sorted(["tile/0/000", *others])
+
+
 async def test_no_more_wait_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("salus.anchoring.tidying.FULL_MAX", 1)
     objects = MemoryObjects()

@@ -308,6 +308,27 @@ async def test_objects_that_do_not_belong_are_told_but_are_no_errors(small_ledge
     assert {f.code for f in report.findings} == {"unknown-object"}
 
 
+STRAYS = ("shard/0/note\n.txt", "shard//0", "shard/0/000000000000/header/", "\x1b[31m", "shard/../x")
+
+
+async def test_stray_keys_are_infos_of_their_own_and_everything_else_is_checked(small_ledger: Any) -> None:
+    """Case L2: one key with a line break ended every fsck with 3, for ever, and nothing named it."""
+    for key in STRAYS:
+        small_ledger.ledger.plant(key, b"x")
+    small_ledger.log.plant("tile/note\n.txt", b"x")
+
+    report = await fsck(small_ledger.stores, small_ledger.trust)
+
+    assert report.ok
+    assert {f.code for f in report.findings} == {"unknown-object"}
+    assert {f.severity for f in report.findings} == {"info"}
+    assert len(report.findings) == len(STRAYS) + 1
+    assert all(str(finding).isprintable() for finding in report.findings)
+
+    small_ledger.flip("ledger", "shard/0/000000000001/header", 40)
+    assert not (await fsck(small_ledger.stores, small_ledger.trust)).ok
+
+
 async def test_progress_is_told_and_the_report_is_json(small_ledger: Any) -> None:
     told: list[Progress] = []
 

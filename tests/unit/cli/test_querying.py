@@ -1,78 +1,132 @@
+"""Queries over the archive answer from what is signed and from nothing else (case X1b)."""
+
 from __future__ import annotations
 
 import pytest
+from tests.unit.archive.small_ledger import SHARD_SIGNERS, SmallLedger
 
-from salus.archive.body import BodyColumns, encode_body
 from salus.cli.exits import CommandError, Exit
-from salus.cli.querying import ask, copy_archive
+from salus.cli.querying import ask, committed_bodies, copy_archive
 from salus.ledger.block import body_key, header_key
-from salus.objects.memory import MemoryObjects
 
-TOPIC = "salus.clinical.events"
-
-
-def body(offset: int) -> bytes:
-    columns = BodyColumns()
-    columns.topic.append(TOPIC)
-    columns.partition.append(0)
-    columns.offset.append(offset)
-    columns.status.append("accepted")
-    for name in ("id", "source", "type", "subject", "time", "digest", "signature", "value"):
-        getattr(columns, name).append(None)
-    columns.leaf_hash.append(bytes(32))
-    return encode_body(columns)
-
-
-class Named:
-    """A header of which only the root matters here."""
-
-    def __init__(self, root: bytes) -> None:
-        self.root = root
+LEAVES = 'select shard, height, "offset", status from leaves order by shard, height, "offset"'
 
 
 @pytest.fixture
-async def store():
-    objects = MemoryObjects()
-    for height in range(2):
-        await objects.put(body_key(0, height, bytes([height]) * 32), body(height))
-        await objects.put(header_key(0, height), bytes([height]))
-    return objects
+async def ledger() -> SmallLedger:
+    small = SmallLedger()
+    await small.fill()
+    return small
 
 
-def open_header(_shard, note):
-    return Named(note * 32)
+@pytest.fixture
+def opened(ledger):
+    def open_header(shard, note):
+        return ledger.policy.open_header(note, SHARD_SIGNERS[shard].name if shard in SHARD_SIGNERS else "")
+
+    return open_header
 
 
-async def test_a_query_sees_every_leaf_with_its_block(store, tmp_path):
-    files = await copy_archive(store, open_header, tmp_path)
+@pytest.fixture
+def copied(ledger, opened, tmp_path):
+    async def copy():
+        return await copy_archive(ledger.ledger, opened, tmp_path)
 
-    columns, rows = ask('select shard, height, "offset" from leaves order by height', files)
-
-    assert columns == ["shard", "height", "offset"]
-    assert rows == [(0, 0, 0), (0, 1, 1)]
-
-
-async def test_a_body_that_lost_its_race_is_not_seen(store, tmp_path):
-    await store.put(body_key(0, 1, b"\x99" * 32), body(77))
-    await store.put(body_key(0, 2, b"\x98" * 32), body(78))
-
-    files = await copy_archive(store, open_header, tmp_path)
-
-    assert ask('select "offset" from leaves order by 1', files)[1] == [(0,), (1,)]
+    return copy
 
 
-async def test_what_was_copied_once_is_not_fetched_again(store, tmp_path):
-    first = await copy_archive(store, open_header, tmp_path)
-    for path in first:
-        path.write_bytes(body(5))
-
-    again = await copy_archive(store, open_header, tmp_path)
-
-    assert ask('select distinct "offset" from leaves', again)[1] == [(5,)]
+def body_of(ledger: SmallLedger, height: int) -> str:
+    [key] = [key for key in ledger.ledger.objects if key.startswith(f"shard/0/{height:012d}/body-")]
+    return key
 
 
-async def test_a_wrong_query_and_an_empty_archive_are_said_in_words(store, tmp_path):
-    files = await copy_archive(store, open_header, tmp_path)
+def renamed(data: bytes) -> bytes:
+    """As a body that stays readable, with another status."""
+    assert b"accepted" in data
+    return data.replace(b"accepted", b"acceptXd")
+
+
+async def test_a_query_sees_every_leaf_with_its_block(copied):
+    columns, rows = ask(LEAVES, await copied())
+
+    assert columns == ["shard", "height", "offset", "status"]
+    assert {row[:2] for row in rows} >= {(0, 0), (0, 1), (1, 0), (1, 1)}
+    assert {row[3] for row in rows} >= {"accepted", "rejected:tombstone"}
+
+
+async def test_a_body_that_lost_its_race_is_not_seen(ledger, copied):
+    before = ask(LEAVES, await copied())
+    whole = await ledger.ledger.get(body_of(ledger, 0))
+    await ledger.ledger.put(body_key(0, 0, b"\x99" * 32), renamed(whole))
+    await ledger.ledger.put(body_key(0, 77, b"\x98" * 32), whole)
+
+    assert ask(LEAVES, await copied()) == before
+
+
+async def test_a_body_that_is_not_as_signed_is_named_and_not_answered_from(ledger, copied):
+    """Case X1b: the query printed `acceptXd` for every row, and ended with 0."""
+    key = body_of(ledger, 0)
+    whole = await ledger.ledger.get(key)
+    await ledger.ledger.put(key, renamed(whole))
+
+    with pytest.raises(CommandError, match=key) as error:
+        await copied()
+    assert error.value.code == Exit.NO
+
+    await ledger.ledger.put(key, whole)
+    assert ask("select count(*) from leaves where status = 'acceptXd'", await copied())[1] == [(0,)]
+
+
+async def test_a_copy_that_is_not_as_signed_is_fetched_anew(copied):
+    """Case X1b: what was bad once stayed in the copies, also after the repair."""
+    files = await copied()
+    before = ask(LEAVES, files)
+    for path in files:
+        path.write_bytes(path.read_bytes()[:-1] + b"\x00")
+    for note in {path.parent / "header" for path in files}:
+        note.write_bytes(b"")
+
+    assert ask(LEAVES, await copied()) == before
+
+
+async def test_what_is_copied_and_as_signed_is_not_fetched_again(ledger, copied):
+    before = ask(LEAVES, await copied())
+    for key in [key for key in ledger.ledger.objects if "/body-" in key]:
+        ledger.ledger.plant(key, b"")
+
+    assert ask(LEAVES, await copied()) == before
+
+
+async def test_a_missing_body_and_a_header_of_another_height_are_named(ledger, copied):
+    del ledger.ledger.objects[body_of(ledger, 0)]
+    ledger.ledger.plant(header_key(0, 1), await ledger.ledger.get(header_key(0, 0)))
+
+    with pytest.raises(
+        CommandError, match=r"body is missing.*000000000001/header: it is the header of height 0"
+    ) as error:
+        await copied()
+    assert error.value.code == Exit.NO
+
+
+async def test_a_header_of_a_shard_that_the_network_does_not_have_is_named(ledger, copied):
+    ledger.ledger.plant(header_key(99, 0), b"x")
+
+    with pytest.raises(CommandError, match="shard/99/000000000000/header"):
+        await copied()
+
+
+async def test_stray_objects_disturb_neither_query_nor_bodies(ledger, copied, opened):
+    """Case L2: one key with a line break ended both, for ever."""
+    before = ask(LEAVES, await copied()), await committed_bodies(ledger.ledger, opened)
+    for key in ("shard/0/note\n.txt", "shard//0", "shard/../x", "shard/0/000000000000/", "shard/0/README"):
+        ledger.ledger.plant(key, b"x")
+
+    after = ask(LEAVES, await copied()), await committed_bodies(ledger.ledger, opened)
+    assert after == before
+
+
+async def test_a_wrong_query_and_an_empty_archive_are_said_in_words(copied):
+    files = await copied()
 
     with pytest.raises(CommandError, match="nope") as wrong:
         ask("select nope from leaves", files)

@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from salus.client import DeliveryError
 from salus.crypto.errors import SegmentError
@@ -21,7 +22,7 @@ from salus.events.catalogue import (
     SubjectKeyDestroyed,
     SubjectRegistered,
 )
-from salus.objects import NotFoundError, StoreAwayError
+from salus.objects import NotFoundError, RefusedError, StoreAwayError
 from salus.objects.memory import Fault
 from salus.runtime.problems import ProblemError
 from salus.runtime.refusal import Refusal
@@ -430,3 +431,25 @@ async def test_only_the_steward_or_a_decision_to_write_stores() -> None:
     await bench.storing.store(upload("o-2"), caller=LABORATORY, token=token, at=NOW)
 
     assert await bench.read("o-2") == b"result"
+
+
+async def test_one_erasure_that_the_store_refuses_to_finish_holds_up_no_other() -> None:
+    """Case S4: one patient's trouble held up every other unfinished erasure."""
+    bench = Bench()
+    await bench.registered()
+    other = "urn:uuid:00000000-0000-4000-8000-000000000000"
+    await bench.vault.keep(patient=other, key=f"{other}#1", private_key=bytes(32))
+    for patient in (PATIENT, other):
+        bench.topic.states[patient] = structs.replace(bench.topic.states[PATIENT], destroyed="gdpr-art-17")
+    destroy = bench.keys.destroy
+
+    async def locked(key: str) -> None:
+        if other in key:
+            raise RefusedError(key, "under lock")
+        await destroy(key)
+
+    bench.keys.destroy = locked  # type: ignore[method-assign]  # a store with a lock
+
+    with pytest.raises(RefusedError):
+        await bench.subjects.shred()
+    assert list(bench.keys.objects) == [f"subjects/{other}/1"]

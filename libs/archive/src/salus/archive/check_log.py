@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from salus.archive.errors import HeadError
 from salus.archive.head import HEAD_KEY, Head, open_head
 from salus.archive.log import CHECKPOINT_KEY, parse_tile_path
-from salus.archive.report import Counts, Finding
+from salus.archive.report import Counts, Finding, stray_note
 from salus.ledger.block import open_header
 from salus.ledger.check_log import read_bundle, read_tile_hashes
 from salus.ledger.checkpoint import Checkpoint, open_checkpoint
@@ -25,7 +25,7 @@ from salus.ledger.findings import Finding as LedgerFinding
 from salus.ledger.key_periods import Keys
 from salus.ledger.merkle import hashes_of, leaf_hash, root_of
 from salus.ledger.tiles import ENTRIES, TILE_HEIGHT, TILE_WIDTH, TileRef, tile_width, tiles_of
-from salus.objects import NotFoundError, ObjectStore
+from salus.objects import NotFoundError, ObjectStore, Stray
 
 READS_AT_ONCE = 16
 _PLACE = re.compile(rb"([^ \n]+)/block/(0|[1-9][0-9]{0,18})\n")
@@ -127,7 +127,11 @@ class LogChecker:
     async def _list(self) -> dict[tuple[int, int], list[int]]:
         """Return the widths that exist of each (level, index)."""
         listed: dict[tuple[int, int], list[int]] = defaultdict(list)
-        async for entry in self._objects.list("tile"):
+
+        def note_stray(stray: Stray) -> None:
+            self._state.findings.append(stray_note("log", stray))
+
+        async for entry in self._objects.list("tile", on_stray=note_stray):
             ref = parse_tile_path(entry.key)
             if ref is None:
                 self._state.findings.append(_note("unknown-object", entry.key, "not the path of a tile"))

@@ -27,7 +27,15 @@ from salus.archive.check_blocks import BlockChecker, Checked, Span, Stretch
 from salus.archive.check_log import LogChecker, LogState
 from salus.archive.deep import IdentityEvent, Judge, identity_events
 from salus.archive.kept_memory import keep_freed_memory
-from salus.archive.report import Counts, Finding, OnProgress, Progress, Report, about_header
+from salus.archive.report import (
+    Counts,
+    Finding,
+    OnProgress,
+    Progress,
+    Report,
+    about_header,
+    stray_note,
+)
 from salus.archive.resuming import Memory
 from salus.archive.trust import Founder, Trust
 from salus.ledger.base import base64_of
@@ -165,7 +173,7 @@ async def list_ledger(objects: ObjectStore, shards: set[int]) -> Listing:
     """Return what is in the ledger bucket."""
     listing = Listing()
     strangers: dict[int, str] = {}
-    async for entry in objects.list():
+    async for entry in objects.list(on_stray=lambda s: listing.findings.append(stray_note("ledger", s))):
         parsed = parse_key(entry.key)
         if parsed is not None and parsed[0] not in shards:
             strangers.setdefault(parsed[0], entry.key)

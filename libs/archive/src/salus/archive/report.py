@@ -9,6 +9,7 @@ import msgspec
 
 from salus.ledger.block import header_key
 from salus.ledger.findings import FINDING_CODES
+from salus.objects import Stray
 
 CODES = {
     **FINDING_CODES,
@@ -72,6 +73,14 @@ def about_header(
         shard=shard,
         height=height,
     )
+
+
+def stray_note(bucket: Bucket, stray: Stray) -> Finding:
+    """Return the info that an object has a key that the ledger never uses; `key` is escaped."""
+    detail = (
+        f"an object with a key that the ledger never uses, of {stray.size} bytes; the key is escaped here"
+    )
+    return Finding(severity="info", code="unknown-object", bucket=bucket, key=stray.shown, detail=detail)
 
 
 class Counts(msgspec.Struct, kw_only=True):

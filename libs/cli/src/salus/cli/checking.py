@@ -23,6 +23,7 @@ from salus.cli.display import plain, styled
 from salus.cli.exits import CommandError, Exit
 from salus.cli.interrupts import run_until_signal
 from salus.cli.state import running_platform
+from salus.cli.store_errors import store_error
 from salus.devkit.addresses import REGION, S3
 from salus.objects import ObjectsError
 
@@ -74,8 +75,7 @@ def check(
                 )
             )
         except ObjectsError as error:
-            sentence = f"the object store does not serve: {error}; go on later with --resume"
-            raise CommandError(Exit.NOT_RUNNING, sentence) from None
+            raise store_error(error, later="go on later with --resume") from None
         except CommandError as error:
             raise CommandError(error.code, f"{error}; go on with `salus ledger fsck --resume`") from None
     memory.finish()

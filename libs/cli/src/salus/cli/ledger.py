@@ -19,8 +19,9 @@ from salus.cli.checking import LEDGER_BUCKET, LOG_BUCKET
 from salus.cli.console import Json, emit, err, out
 from salus.cli.display import shown, styled
 from salus.cli.exits import CommandError, Exit
-from salus.cli.querying import OpenHeader, ask, committed_bodies, copy_archive
+from salus.cli.querying import OpenHeader, ask, committed_bodies, copy_archive, not_as_signed
 from salus.cli.state import running_platform
+from salus.cli.store_errors import store_error
 from salus.cli.verifying import read_policy
 from salus.devkit.platform import Platform
 from salus.ledger.block import Header, body_key, header_key
@@ -81,7 +82,7 @@ def show(
     except (ArchiveError, LedgerError) as error:
         raise CommandError(Exit.NO, str(error)) from None
     except ObjectsError as error:
-        raise CommandError(Exit.NOT_RUNNING, f"the object store does not serve: {error}") from None
+        raise store_error(error) from None
     if as_json:
         emit(facts)
         return
@@ -158,13 +159,19 @@ def bodies(
         typer.Option(help="network.json of another network; its store is in SALUS_S3_ENDPOINT and so on."),
     ] = None,
 ) -> None:
-    """List the Parquet file of every block, for Spark, Trino and others that read S3 themselves."""
+    """List the Parquet file of every block, for Spark, Trino and others that read S3 themselves.
+
+    The files are named and not read: `fsck` says whether they are as signed.
+    """
     _, address = checking.whom_and_where(network)
     described = network or running_platform().network.file
     try:
         keys = asyncio.run(committed_bodies(address.open().ledger, _opener(described)))
+    except ArchiveError as error:
+        raise not_as_signed([error]) from None
     except ObjectsError as error:
-        raise CommandError(Exit.NOT_RUNNING, f"the object store does not serve: {error}") from None
+        raise store_error(error) from None
+    err.print("these files are named and not checked; `salus ledger fsck` checks them", highlight=False)
     for key in keys:
         typer.echo(shown(f"{scheme}://{address.ledger_bucket}/{key}"))
 
@@ -174,7 +181,7 @@ def query(
     sql: Annotated[str, typer.Argument(help="SQL over `leaves`: one row a leaf, with `shard` and `height`.")],
     as_json: Json = False,
 ) -> None:
-    """Ask the archive with SQL: DuckDB over the Parquet bodies of every block."""
+    """Ask the archive with SQL: DuckDB over the Parquet bodies of every block, each verified first."""
     platform = running_platform()
     files = asyncio.run(
         copy_archive(
@@ -195,4 +202,4 @@ def _opener(network: Path) -> OpenHeader:
     """Return what opens a shard's header notes, by the keys of a network.json."""
     policy = read_policy(network)
     origins = {one["id"]: one["origin"] for one in read_json(network.read_bytes())["shards"]}
-    return lambda shard, note: policy.open_header(note, origins[shard])
+    return lambda shard, note: policy.open_header(note, origins.get(shard, ""))

@@ -12,12 +12,13 @@ import typer
 from salus.cli.console import Json, emit, err, out
 from salus.cli.exits import CommandError, Exit
 from salus.cli.interrupts import run_until_signal
+from salus.cli.store_errors import store_error
 from salus.cli.verifying import read_policy
 from salus.devkit.network import NetworkFolder, Plan, create_buckets, create_topics
 from salus.devkit.waiting import until
 from salus.ledger.policy import Policy
 from salus.messaging import MessagingError
-from salus.objects import Admin, ObjectsError
+from salus.objects import Admin, ObjectsError, RefusedError
 
 app = typer.Typer(no_args_is_help=True, help="The network's keys and its public description.")
 PARTS_S_MAX = 120.0
@@ -81,6 +82,8 @@ async def _prepare_parts(plan: Plan, environment: Mapping[str, str]) -> None:
         try:
             await create_topics(bootstrap, plan)
             await create_buckets(admin)
+        except RefusedError as error:
+            raise store_error(error) from None
         except (MessagingError, ObjectsError) as error:
             why = str(error)
             err.print(f"waiting: {why}", highlight=False)

@@ -22,6 +22,7 @@ from salus.cli.exits import CommandError, Exit
 from salus.cli.interrupts import run_until_signal
 from salus.cli.refilling import Comparison, OtherRecordError, Refill
 from salus.cli.state import state_folder
+from salus.cli.store_errors import store_error
 from salus.client import Publisher
 from salus.crypto.keys import load_ed25519
 from salus.devkit.network import OPERATOR, OUTPUT_TOPICS, TOPIC_CONFIG
@@ -43,7 +44,7 @@ from salus.messaging import (
     topic_settings,
 )
 from salus.messaging.connecting import to_the_end
-from salus.objects import ObjectsError
+from salus.objects import ObjectsError, RefusedError
 
 STAMPS = "message.timestamp.type"
 BY_BROKER, BY_SENDER = "LogAppendTime", "CreateTime"
@@ -114,6 +115,8 @@ def restore_topics(
                 restored = run_until_signal(restore(_elsewhere(network, operator_key, replication)))
         except (ArchiveError, LedgerError, OtherRecordError) as error:
             raise CommandError(Exit.NO, str(error)) from None
+        except RefusedError as error:
+            raise store_error(error) from None
         except (MessagingError, ObjectsError) as error:
             raise CommandError(Exit.NOT_RUNNING, f"Kafka or the object store: {error}") from None
     _show(restored, as_json=as_json)

@@ -91,19 +91,21 @@ def _decode(path: Path, content: bytes, passphrase: str | None) -> list[Ed25519P
     return keys
 
 
-def write_private(path: Path, content: bytes, *, fresh: bool = False) -> None:
-    """Write a private file by renaming a complete one over it; a crash leaves the old file.
+def write_private(path: Path, content: bytes, *, fresh: bool = False, durable: bool = True) -> None:
+    """Write a file of mode 0600 by renaming a complete one over it; a crash leaves the old file.
 
-    With `fresh`, an existing file is left as it is and FileExistsError raised.
+    With `fresh`, an existing file is left as it is and FileExistsError raised. What is not `durable` may be
+    lost or cut off when the machine ends, so its reader checks it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     # mkstemp makes the file with mode 0600.
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         if fresh:
             path.hardlink_to(name)
         else:

@@ -8,13 +8,15 @@ from salus.objects.errors import (
     ObjectsError,
     RefusedError,
     StoreAwayError,
+    StrayObjectError,
     UnfitStoreError,
 )
-from salus.objects.probe import probe
+from salus.objects.probe import PROBE_PREFIX, probe
 from salus.objects.s3 import S3Objects, open_store
-from salus.objects.store import Entry, ObjectStore
+from salus.objects.store import Entry, ObjectStore, OnStray, Stray, refuse_stray
 
 __all__ = [
+    "PROBE_PREFIX",
     "Admin",
     "AlreadyExistsError",
     "ChangedError",
@@ -22,10 +24,14 @@ __all__ = [
     "NotFoundError",
     "ObjectStore",
     "ObjectsError",
+    "OnStray",
     "RefusedError",
     "S3Objects",
     "StoreAwayError",
+    "Stray",
+    "StrayObjectError",
     "UnfitStoreError",
     "open_store",
     "probe",
+    "refuse_stray",
 ]

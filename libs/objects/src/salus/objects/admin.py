@@ -14,7 +14,8 @@ from minio.commonconfig import ENABLED
 from minio.error import MinioException, S3Error
 from minio.versioningconfig import VersioningConfig
 
-from salus.objects.errors import RefusedError, StoreAwayError, UnfitStoreError
+from salus.objects.answers import error_of, status_in
+from salus.objects.errors import StoreAwayError, UnfitStoreError
 
 TIMEOUT_S = 5.0
 RETRIES_MAX = 2
@@ -56,15 +57,12 @@ class Admin:
             try:
                 return call(self._client())
             except S3Error as error:
-                if error.code in {
-                    "SlowDown",
-                    "ServiceUnavailable",
-                    "InternalError",
-                    "XMinioServerNotInitialized",
-                }:
-                    raise StoreAwayError(key, str(error.code)) from error
-                raise RefusedError(key, str(error.code)) from error
+                status = error.response.status
+                raise error_of(key, status=status, code=str(error.code)) from error
             except (MinioException, urllib3.exceptions.HTTPError, OSError) as error:
+                # A proxy's answer is no S3Error, but has a status all the same.
+                if (answered := status_in(str(error))) is not None:
+                    raise error_of(key, status=answered, code="") from error
                 raise StoreAwayError(key, type(error).__name__) from error
 
         return await asyncio.to_thread(work)

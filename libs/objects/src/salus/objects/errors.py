@@ -32,16 +32,21 @@ class ChangedError(ObjectsError):
 
 
 class RefusedError(ObjectsError):
-    """The store refuses us: wrong credentials, no permission, no such bucket, or an object under lock."""
+    """The store refuses us for good: wrong credentials, no permission, no such bucket, an object under lock.
+
+    No waiting mends it; an operator must. A write did not happen.
+    """
 
     def __init__(self, key: str, reason: str) -> None:
-        super().__init__(f"the object store refuses {key or 'the bucket'}: {reason}")
+        super().__init__(
+            f"the object store refuses {key or 'the bucket'}: {reason}; waiting does not mend this"
+        )
         self.key = key
         self.reason = reason
 
 
 class StoreAwayError(ObjectsError):
-    """The store did not answer within the deadline.
+    """The store did not answer within the deadline, or is busy: it is passing.
 
     A write may or may not have happened. Every write of this package may simply be repeated with the same
     bytes: that settles it.
@@ -59,3 +64,11 @@ class UnfitStoreError(ObjectsError):
     def __init__(self, missing: str) -> None:
         super().__init__(f"this object store is unfit: {missing}")
         self.missing = missing
+
+
+class StrayObjectError(ObjectsError):
+    """An object lies where only objects of this network may lie, and its key is none of this package."""
+
+    def __init__(self, shown: str) -> None:
+        super().__init__(f"a stray object: {shown}")
+        self.shown = shown

@@ -11,7 +11,16 @@ from enum import Enum
 from itertools import count
 
 from salus.objects.errors import AlreadyExistsError, ChangedError, NotFoundError, StoreAwayError
-from salus.objects.store import STREAM_CHUNK_BYTES, Entry, ObjectStore, require_key
+from salus.objects.store import (
+    STREAM_CHUNK_BYTES,
+    Entry,
+    ObjectStore,
+    OnStray,
+    Stray,
+    folder_of,
+    is_key,
+    require_key,
+)
 
 
 class Fault(Enum):
@@ -91,14 +100,24 @@ class MemoryObjects(ObjectStore):
             raise ChangedError(key)
         return found[1]
 
-    async def list(self, prefix: str = "", start_after: str = "") -> AsyncIterator[Entry]:
+    def plant(self, key: str, data: bytes = b"") -> None:
+        """Put an object of any key there, as somebody else with access to the bucket may."""
+        self.objects[key] = (data, f'"{next(self._etags)}"')
+
+    async def list(
+        self, prefix: str = "", start_after: str = "", *, on_stray: OnStray
+    ) -> AsyncIterator[Entry]:
         """Yield the objects below a folder."""
         self._require_here(prefix)
-        folder = prefix.rstrip("/") + "/" if prefix else ""
+        folder = folder_of(prefix)
         for key in sorted(self.objects):
-            if key.startswith(folder) and key > start_after:
-                data, etag = self.objects[key]
+            if not key.startswith(folder) or key <= start_after:
+                continue
+            data, etag = self.objects[key]
+            if is_key(key):
                 yield Entry(key=key, size=len(data), etag=etag)
+            else:
+                on_stray(Stray(key, len(data)))
 
     async def delete(self, key: str) -> None:
         """Remove the object."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from obstore import exceptions as said
 from obstore.store import S3Store
 
 from salus.objects.admin import Admin
+from salus.objects.answers import code_in, error_of, status_in
 from salus.objects.errors import (
     AlreadyExistsError,
     ChangedError,
@@ -26,7 +26,18 @@ from salus.objects.errors import (
     RefusedError,
     StoreAwayError,
 )
-from salus.objects.store import STREAM_CHUNK_BYTES, Entry, ObjectStore, require_key
+from salus.objects.listing import Listing
+from salus.objects.retry import ATTEMPTS_MAX, BACKOFF_FIRST_S, BACKOFF_MAX_S, backoff_s
+from salus.objects.store import (
+    STREAM_CHUNK_BYTES,
+    Entry,
+    ObjectStore,
+    OnStray,
+    Stray,
+    folder_of,
+    is_key,
+    require_key,
+)
 
 if TYPE_CHECKING:
     from obstore import PutMode
@@ -34,11 +45,8 @@ if TYPE_CHECKING:
 DEADLINE_S = 20.0
 """How long one operation may try before it raises StoreAwayError."""
 
-ATTEMPTS_MAX = 8
 PART_BYTES = 8 * 1024 * 1024
 PARTS_IN_FLIGHT_MAX = 2
-_BACKOFF_FIRST_S = 0.05
-_BACKOFF_MAX_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -55,6 +63,7 @@ class S3Objects(ObjectStore):
     _steady: S3Store
     _connect: Callable[[int], S3Store]
     _admin: Admin
+    _listing: Listing
 
     @cached_property
     def _once(self) -> S3Store:
@@ -131,15 +140,16 @@ class S3Objects(ObjectStore):
             raise ChangedError(key)
         return written
 
-    async def list(self, prefix: str = "", start_after: str = "") -> AsyncIterator[Entry]:
+    async def list(
+        self, prefix: str = "", start_after: str = "", *, on_stray: OnStray
+    ) -> AsyncIterator[Entry]:
         """Yield the objects below a folder, page by page."""
-        with _translated(prefix):
-            pages = obstore.list(
-                self._steady, prefix=prefix.rstrip("/") or None, offset=start_after or None, chunk_size=1000
-            )
-            async for page in pages:
-                for meta in page:
-                    yield Entry(key=meta["path"], size=meta["size"], etag=meta["e_tag"] or "")
+        async for page in self._listing.pages(folder_of(prefix), start_after):
+            for entry in page:
+                if is_key(entry.key):
+                    yield entry
+                else:
+                    on_stray(Stray(entry.key, entry.size))
 
     async def delete(self, key: str) -> None:
         """Remove the object."""
@@ -175,7 +185,7 @@ class S3Objects(ObjectStore):
             except StoreAwayError:
                 if attempt + 1 == ATTEMPTS_MAX or time.monotonic() >= give_up_at:
                     raise
-            await asyncio.sleep(_backoff_s(attempt))
+            await asyncio.sleep(backoff_s(attempt))
         raise StoreAwayError(key, "the key was taken and free again too many times")
 
     async def _find(self, key: str) -> tuple[bytes, str] | None:
@@ -232,8 +242,8 @@ def open_store(  # noqa: PLR0913  # the five facts of an S3 bucket, and patience
                 "max_retries": attempts_max - 1,
                 "retry_timeout": timedelta(seconds=deadline_s),
                 "backoff": {
-                    "init_backoff": timedelta(seconds=_BACKOFF_FIRST_S),
-                    "max_backoff": timedelta(seconds=_BACKOFF_MAX_S),
+                    "init_backoff": timedelta(seconds=BACKOFF_FIRST_S),
+                    "max_backoff": timedelta(seconds=BACKOFF_MAX_S),
                     "base": 2,
                 },
             },
@@ -246,6 +256,7 @@ def open_store(  # noqa: PLR0913  # the five facts of an S3 bucket, and patience
         _steady=connect(ATTEMPTS_MAX),
         _connect=connect,
         _admin=admin,
+        _listing=Listing(endpoint, access_key, secret_key, region, bucket, deadline_s),
     )
 
 
@@ -266,28 +277,31 @@ class _Remembering:
             raise
 
 
-def _backoff_s(attempt: int) -> float:
-    longest: float = min(_BACKOFF_MAX_S, _BACKOFF_FIRST_S * 2**attempt)
-    return longest * random.uniform(0.5, 1.0)  # noqa: S311  # jitter is not a secret
-
-
 @contextmanager
 def _translated(key: str, *, writing: bool = False, conditional: bool = False) -> Iterator[None]:
     """Turn obstore's errors into ours; the store's own words stay in the cause."""
     try:
         yield
     except said.AlreadyExistsError as error:
-        raise AlreadyExistsError(key) from error
+        # Of a write without a condition 409 says that another request is under way (OperationAborted).
+        raise (AlreadyExistsError(key) if conditional else StoreAwayError(key, "conflict")) from error
     except said.PreconditionError as error:
         raise ChangedError(key) from error
     except (FileNotFoundError, said.NotFoundError) as error:
+        # The answer to a HEAD has no body, so a missing bucket looks there as a missing object does.
+        if code_in(str(error)) == "NoSuchBucket":
+            raise error_of(key, status=404, code="NoSuchBucket") from error
         if not writing:
             raise NotFoundError(key) from error
-        if "NoSuchBucket" in str(error):
-            raise RefusedError(key, "there is no such bucket") from error
         # An unconditional write meets 404 when the upload was completed, and the answer to that was lost.
         raise (ChangedError(key) if conditional else StoreAwayError(key, "unknown upload")) from error
     except (said.PermissionDeniedError, said.UnauthenticatedError) as error:
-        raise RefusedError(key, "no permission") from error
+        code = code_in(str(error)) or "AccessDenied"
+        raise error_of(key, status=403, code=code) from error
+    except said.InvalidPathError as error:
+        raise RefusedError(key, "not a key that can be sent") from error
     except said.BaseError as error:
+        text = str(error)
+        if (status := status_in(text)) is not None:
+            raise error_of(key, status=status, code=code_in(text)) from error
         raise StoreAwayError(key, type(error).__name__) from error

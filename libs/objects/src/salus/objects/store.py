@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Protocol
+
+from salus.objects.errors import StrayObjectError
 
 STREAM_CHUNK_BYTES = 1024 * 1024
 """About how large the pieces of a stream are; the last may be smaller, none is empty."""
@@ -21,6 +23,23 @@ class Entry:
     key: str
     size: int
     etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stray:
+    """An object whose key is none of this package: somebody else put it there."""
+
+    key: str
+    size: int
+
+    @property
+    def shown(self) -> str:
+        """The key with everything but printable ASCII escaped, for logs, findings and terminals."""
+        return self.key.encode("unicode_escape").decode("ascii")
+
+
+OnStray = Callable[[Stray], None]
+"""What a listing calls for each stray; every caller of `list` decides what a stray means there."""
 
 
 class ObjectStore(Protocol):
@@ -74,11 +93,13 @@ class ObjectStore(Protocol):
             ChangedError: the object is gone or another one.
         """
 
-    def list(self, prefix: str = "", start_after: str = "") -> AsyncIterator[Entry]:
+    def list(self, prefix: str = "", start_after: str = "", *, on_stray: OnStray) -> AsyncIterator[Entry]:
         """Yield the objects below the folder `prefix`, in the order of their keys' bytes.
 
         `prefix` names whole segments: "tile" and "tile/" both list `tile/0/000` and not `tiles/x`. Keys up
-        to and including `start_after` are left out.
+        to and including `start_after` are left out. An object key of S3 is any UTF-8 up to 1024 bytes; each
+        object whose key is none of this package is given to `on_stray` and not yielded, so no such object
+        ends a listing, and every key that is yielded may be read and removed.
         """
 
     async def delete(self, key: str) -> None:
@@ -92,8 +113,27 @@ class ObjectStore(Protocol):
         """
 
 
+def is_key(key: str) -> bool:
+    """Tell whether every store keeps the key exactly as it is."""
+    return (
+        len(key) <= KEY_BYTES_MAX
+        and _KEY.fullmatch(key) is not None
+        and not {".", ".."} & set(key.split("/"))
+    )
+
+
 def require_key(key: str) -> str:
     """Return the key, or raise ValueError if a store might not keep it exactly as it is."""
-    if len(key) > KEY_BYTES_MAX or _KEY.fullmatch(key) is None or {".", ".."} & set(key.split("/")):
+    if not is_key(key):
         raise ValueError(f"{key!r} is not a key of this package")
     return key
+
+
+def folder_of(prefix: str) -> str:
+    """Return what the keys of all objects below a folder begin with."""
+    return prefix.rstrip("/") + "/" if prefix else ""
+
+
+def refuse_stray(stray: Stray) -> None:
+    """Raise StrayObjectError: for a listing of a folder that nobody else can have written to."""
+    raise StrayObjectError(stray.shown)

@@ -18,7 +18,7 @@ from salus.archive.log import LogReader, parse_tile_path
 from salus.archive.receipts import Anchored, ReceiptMaker, RecordPosition
 from salus.ledger.errors import ReceiptError
 from salus.ledger.tiles import ENTRIES
-from salus.objects import ObjectsError
+from salus.objects import ObjectsError, RefusedError
 from salus.runtime.negotiation import accepts_coding
 from salus.runtime.problems import ProblemError
 
@@ -202,6 +202,8 @@ def _cose(issuer: CoseIssuer, receipt: bytes) -> bytes:
 
 
 def _away(error: ObjectsError) -> ProblemError:
+    if isinstance(error, RefusedError):
+        return ProblemError(500, "object-store-refused", "the object store refuses us: an operator must look")
     return ProblemError(
         503, "object-store-away", f"the object store does not serve us: {type(error).__name__}"
     )

@@ -57,6 +57,11 @@ class Metrics:
         self._scrub_findings = Gauge(
             "salus_scrub_findings", "Objects of the archive that are damaged or missing.", registry=registry
         )
+        self._scrub_unknown = Gauge(
+            "salus_scrub_unknown_objects",
+            "Objects among the archive's that are none of the ledger's, in the last whole pass.",
+            registry=registry,
+        )
         self.damaged = 0
         self._grown = time.monotonic()
         self._last_size = -1
@@ -66,6 +71,10 @@ class Metrics:
         """Take how far this pass is, in blocks."""
         self._scrub_done.set(done)
         self._scrub_total.set(total)
+
+    def observe_unknown_objects(self, count: int) -> None:
+        """Take how many objects the last whole pass met that are none of the ledger's."""
+        self._scrub_unknown.set(count)
 
     def observe_scrub(self, ended: datetime | None, findings: int) -> None:
         """Take when the last whole pass ended, and how many objects are known to be damaged."""

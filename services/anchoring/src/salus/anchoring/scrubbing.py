@@ -147,6 +147,7 @@ class Scrubber:
         for finding in report.errors:
             if finding.code in _OF_A_WHOLE_PASS:
                 self._take(finding)
+        self._count_unknown([f.key for f in report.findings if f.code == "unknown-object"])
         for known in self._state.known:
             if known.last < self._state.number:
                 _log.info("damage is gone", code=known.finding.code, key=known.finding.key)
@@ -182,6 +183,12 @@ class Scrubber:
         succeeded()
         if step.stage == "blocks":
             self._with.metrics.observe_scrub_position(step.done, step.total)
+
+    def _count_unknown(self, keys: list[str]) -> None:
+        """Count what is none of the ledger's; it harms nobody, and whoever put it there may want to know."""
+        self._with.metrics.observe_unknown_objects(len(keys))
+        if keys:
+            _log.warning("unknown objects lie in the archive", count=len(keys), first=keys[0])
 
     async def _confirmed(self) -> list[Finding]:
         """Return what is wrong with the log's objects twice: a look may fall between two writes."""

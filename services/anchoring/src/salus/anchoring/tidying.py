@@ -12,8 +12,9 @@ from collections.abc import Iterable
 
 import structlog
 
+from salus.archive.log import parse_tile_path
 from salus.ledger.tiles import ENTRIES, LEVEL_MAX, TILE_HEIGHT, tile_path
-from salus.objects import ObjectsError, ObjectStore
+from salus.objects import ObjectsError, ObjectStore, Stray
 from salus.runtime.supervisor import failed, resting, succeeded
 
 # After a removal it is this many times as long as that took until the next, but no longer than REST_S_MAX:
@@ -67,7 +68,10 @@ class Tidying:
         try:
             # Nothing is removed unless what replaces it is there.
             await self._objects.head(path)
-            async for entry in self._objects.list(f"{path}.p"):
+            async for entry in self._objects.list(f"{path}.p", on_stray=_leave_stray):
+                if parse_tile_path(entry.key) is None:
+                    _leave_behind(path, f"{entry.key} is no partial tile")
+                    continue
                 began = clock()
                 await self._objects.delete(entry.key)
                 await asyncio.sleep(rest_after(clock() - began))
@@ -75,6 +79,10 @@ class Tidying:
         except ObjectsError as error:
             failed(error)
             _leave_behind(path, str(error))
+
+
+def _leave_stray(stray: Stray) -> None:
+    _log.info("a stray object was left where it is", key=stray.shown)
 
 
 def _leave_behind(full: str, why: str) -> None:

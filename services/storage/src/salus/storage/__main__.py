@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from salus.crypto.errors import KmsExistsError
 from salus.crypto.kms import FileKms
 from salus.messaging import MessagingError, ping
-from salus.objects import Admin, ObjectsError, ObjectStore, open_store, probe
+from salus.objects import PROBE_PREFIX, Admin, ObjectsError, ObjectStore, open_store, probe
 from salus.runtime.auth import Authenticator
 from salus.runtime.fold import open_fold_store, open_follower
 from salus.runtime.identity_view import open_identity_view
@@ -35,7 +35,7 @@ from salus.storage.adapters.facts import (
     FoldedFacts,
 )
 from salus.storage.adapters.problems import install
-from salus.storage.adapters.vault import BucketVault
+from salus.storage.adapters.vault import BucketVault, holds_keys
 from salus.storage.api import OBJECTS_PATH, Desk, Limits, routes
 from salus.storage.handlers.reading import Reading
 from salus.storage.handlers.storing import Storing
@@ -117,8 +117,7 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
 async def open_kms(settings: Settings, keys: ObjectStore) -> FileKms:
     """Open the KMS file, or make it while there is no key yet that another one could have wrapped."""
     passphrase = settings.kms_passphrase.get_secret_value() if settings.kms_passphrase else None
-    kept = [entry async for entry in keys.list("subjects")]
-    if kept or settings.kms_path.exists():
+    if settings.kms_path.exists() or await holds_keys(keys):
         return await FileKms.open(settings.kms_path, passphrase)
     try:
         kms = await FileKms.create(settings.kms_path, passphrase)
@@ -137,7 +136,7 @@ async def shred_forever(subjects: Subjects, interval_s: float) -> None:
             succeeded()
         except (ObjectsError, MessagingError) as error:
             failed(type(error).__name__)
-            _log.warning("erasures wait", error=type(error).__name__)
+            _log.warning("erasures wait", error=f"{type(error).__name__}: {error}")
         await asyncio.sleep(interval_s)
 
 
@@ -172,7 +171,7 @@ async def _require_buckets(settings: Settings) -> None:
 
 
 async def _answers(store: ObjectStore) -> None:
-    async for _ in store.list("_salus/probe"):
+    async for _ in store.list(PROBE_PREFIX, on_stray=lambda _: None):
         break
 
 

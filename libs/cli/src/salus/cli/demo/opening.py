@@ -28,6 +28,7 @@ from salus.events.catalogue import (
     type_of,
 )
 from salus.ledger.policy import Policy
+from salus.objects import refuse_stray
 
 UPLOADS_AT_ONCE = 4
 EVENTS_A_PATIENT_MAX = 150
@@ -132,7 +133,7 @@ async def _register_and_store(stage: Stage, person: SyntheticPatient) -> Known:
 
 async def _stored_bytes(stage: Stage, name: str) -> bytes:
     bucket = stage.bucket("salus-objects")
-    async for entry in bucket.list(name):
+    async for entry in bucket.list(name, on_stray=refuse_stray):
         return await bucket.get(entry.key)
     return b""
 

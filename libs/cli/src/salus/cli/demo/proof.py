@@ -12,7 +12,7 @@ from salus.cli.display import styled
 from salus.ledger.errors import LedgerError
 from salus.ledger.policy import Policy
 from salus.ledger.receipt import verify_receipt
-from salus.objects import S3Objects
+from salus.objects import S3Objects, refuse_stray
 
 ANCHORED_S_MAX = 30.0
 
@@ -122,7 +122,7 @@ async def she_is_erased(stage: Stage) -> None:
     stage.show("nothing more can be sealed to her", key.status == 410, evidence=key.code)
     left = [
         entry.key
-        async for entry in stage.bucket("salus-keys").list()
+        async for entry in stage.bucket("salus-keys").list(on_stray=refuse_stray)
         if stage.her.pseudonym[-36:] in entry.key
     ]
     stage.show("no copy of her key is in the store", not left, evidence="bucket salus-keys, by name")
@@ -152,7 +152,9 @@ async def _everything_anchored(stage: Stage) -> None:
 
 
 async def _largest(bucket: S3Objects, prefix: str, ending: str) -> str:
-    entries = [entry async for entry in bucket.list(prefix) if entry.key.endswith(ending)]
+    entries = [
+        entry async for entry in bucket.list(prefix, on_stray=refuse_stray) if entry.key.endswith(ending)
+    ]
     return max(entries, key=lambda entry: entry.size).key
 
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import suppress
 from typing import Any, cast
 
-from salus.objects import ObjectStore
+from salus.objects import ObjectStore, OnStray
 from salus.objects.store import Entry
 
 # What an entry of a listing counts, about what it costs to send.
@@ -48,9 +48,11 @@ class _PacedObjects:
         await self._pace.take(len(data))
         return data
 
-    async def list(self, prefix: str = "", start_after: str = "") -> AsyncIterator[Entry]:
+    async def list(
+        self, prefix: str = "", start_after: str = "", *, on_stray: OnStray
+    ) -> AsyncIterator[Entry]:
         """Yield the objects below a folder."""
-        async for entry in self._objects.list(prefix, start_after):
+        async for entry in self._objects.list(prefix, start_after, on_stray=on_stray):
             await self._pace.take(LISTED_BYTES)
             yield entry
 

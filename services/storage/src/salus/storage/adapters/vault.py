@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
+import structlog
+
+from salus.crypto.errors import UnwrapError
 from salus.crypto.kms import Kms
-from salus.objects import ChangedError, NotFoundError, ObjectStore
+from salus.objects import ChangedError, NotFoundError, ObjectsError, ObjectStore, Stray
 
 FOLDER = "subjects"
 _CONTEXT = "salus.health/subject-key/v1"
+# No slash, no dot: what a backup tool or a person puts beside the keys is mostly called otherwise.
+_NAME = re.compile(rf"{FOLDER}/(?P<patient>[^/]+)/(?P<number>[0-9a-f]{{1,64}})")
+
+_log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -31,24 +40,44 @@ class BucketVault:
         return await self.kms.unwrap(await self.store.get(_name(patient, key)), context=_context(key))
 
     async def destroy(self, patient: str) -> None:
-        """Destroy every key of a patient; a crash midway leaves some, and repeating it destroys the rest."""
-        names = [entry.key async for entry in self.store.list(f"{FOLDER}/{patient}")]
-        for name in names:
-            await self.store.destroy(name)
+        """Destroy every key of a patient; a crash midway leaves some, and repeating it destroys the rest.
+
+        What is no key is left and logged. A key that the store does not let go holds up no other.
+
+        Raises:
+            ObjectsError: the store did not destroy all of them; the first of its errors.
+        """
+        failed: list[ObjectsError] = []
+        for name in [name async for name in _names(self.store, f"{FOLDER}/{patient}")]:
+            try:
+                await self.store.destroy(name)
+            except ObjectsError as error:
+                failed.append(error)
+        if failed:
+            raise failed[0]
 
     async def patients(self) -> set[str]:
         """Return every patient of whom a key is kept."""
-        return {entry.key.split("/")[1] async for entry in self.store.list(FOLDER)}
+        return {name.split("/")[1] async for name in _names(self.store, FOLDER)}
 
     async def rewrap(self) -> int:
-        """Wrap every key anew, one at a time.
+        """Wrap every key anew, one at a time, and pass what is no key.
 
         A key that is destroyed meanwhile stays destroyed, for only an object that is still there is replaced.
+
+        Raises:
+            UnwrapError: so many keys do not unwrap; every other is wrapped anew.
         """
         changed = 0
-        names = [entry.key async for entry in self.store.list(FOLDER)]
-        for name in names:
-            changed += await self._rewrap(name)
+        damaged: list[str] = []
+        for name in [name async for name in _names(self.store, FOLDER)]:
+            try:
+                changed += await self._rewrap(name)
+            except UnwrapError as error:
+                _log.error("a key does not unwrap", name=name, error=str(error))
+                damaged.append(name)
+        if damaged:
+            raise UnwrapError(f"{len(damaged)} keys, the first at {damaged[0]}; {changed} were wrapped anew")
         return changed
 
     async def _rewrap(self, name: str) -> int:
@@ -62,6 +91,29 @@ class BucketVault:
         except (NotFoundError, ChangedError):
             return 0
         return 1
+
+
+async def holds_keys(store: ObjectStore) -> bool:
+    """Tell whether the bucket has any key; what else lies there does not count."""
+    async for _ in _names(store, FOLDER):
+        return True
+    return False
+
+
+async def _names(store: ObjectStore, folder: str) -> AsyncIterator[str]:
+    """Yield where keys lie; what is no key is counted and named in the log, escaped."""
+    others: list[str] = []
+
+    def pass_over(stray: Stray) -> None:
+        others.append(stray.shown)
+
+    async for entry in store.list(folder, on_stray=pass_over):
+        if _NAME.fullmatch(entry.key):
+            yield entry.key
+        else:
+            others.append(entry.key)
+    if others:
+        _log.warning("what is no key lies among the keys, and stays", count=len(others), first=others[0])
 
 
 def _name(patient: str, key: str) -> str:

@@ -10,7 +10,7 @@ import structlog
 from salus.crypto.sealing import SUITE, generate_key_pair
 from salus.events.catalogue import SubjectRegistered
 from salus.events.keyring import Party
-from salus.objects import ObjectsError
+from salus.objects import ObjectsError, RefusedError
 from salus.runtime.problems import ProblemError
 from salus.runtime.refusal import Refusal
 from salus.storage.domain import (
@@ -106,15 +106,30 @@ class Subjects:
         await self.facts.catch_up()
         subjects = await self.facts.subjects()
         erased = [p for p in await self.vault.patients() if p in subjects and subjects[p].destroyed]
+        failed: list[ObjectsError] = []
         for patient in erased:
-            await self.vault.destroy(patient)
+            try:
+                await self.vault.destroy(patient)
+            except ObjectsError as error:
+                # One patient's keys hold up nobody else's.
+                failed.append(error)
         if erased:
-            _log.info("keys of erased patients destroyed", patients=len(erased))
+            _log.info("keys of erased patients destroyed", patients=len(erased) - len(failed))
+        if failed:
+            raise failed[0]
         return len(erased)
 
     async def _destroy(self, patient: str) -> None:
         try:
             await self.vault.destroy(patient)
+        except RefusedError as error:
+            _log.error("a key cannot be destroyed", error=str(error))
+            raise ProblemError(
+                500,
+                "key-destruction-refused",
+                "the erasure is recorded and reads are refused, but the object store refuses to destroy the"
+                " key: an operator must look",
+            ) from error
         except ObjectsError as error:
             _log.warning("a key is not destroyed yet", error=type(error).__name__)
             raise ProblemError(
