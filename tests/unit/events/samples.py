@@ -26,6 +26,7 @@ from salus.events.catalogue import (
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.envelope import decode_event, encode_event
 from salus.events.errors import RejectedError
+from salus.events.fields import portable
 from salus.events.judging import Judged, judge
 from salus.events.keyring import KeyRing
 from salus.events.signature import sign_values
@@ -204,7 +205,9 @@ def _text(kind: inspect.StrType, pattern: str | None) -> st.SearchStrategy[str]:
     sizes = {"min_size": kind.min_length or 0, "max_size": min(kind.max_length or 40, 40)}
     if pattern is None or pattern.startswith("^[^"):
         return st.text(st.characters(exclude_categories=("Cs", "Cc")), **sizes)
-    shape = re.compile(pattern.replace(r"$(?!\n)", "").removeprefix("^").replace("]+", "]{1,30}"), re.ASCII)
+    shape = re.compile(
+        portable(pattern).removesuffix("$").removeprefix("^").replace("]+", "]{1,30}"), re.ASCII
+    )
     return st.from_regex(shape, fullmatch=True)
 
 

@@ -221,7 +221,28 @@ def test_every_event_is_as_the_document_says(data: Any) -> None:
     }
 
     Draft7Validator(message).validate(as_json(value))
-    Draft7Validator(document["components"]["schemas"]["headers"]).validate(headers)
+    Draft7Validator(document["components"]["schemas"]["Headers"]).validate(headers)
+
+
+# case formats.md 10
+def test_every_schema_that_becomes_a_class_has_a_name(document: Any) -> None:
+    def anonymous(part: Any, at: str) -> list[str]:
+        if isinstance(part, list):
+            return [each for index, value in enumerate(part) for each in anonymous(value, f"{at}/{index}")]
+        if not isinstance(part, dict):
+            return []
+        here = [at] if part.keys() & {"enum", "anyOf", "oneOf", "allOf", "properties", "default"} else []
+        return here + [each for name, value in part.items() for each in anonymous(value, f"{at}/{name}")]
+
+    schemas = document["components"]["schemas"]
+    assert len(schemas) > 2 * len(all_types())
+    for name, schema in schemas.items():
+        assert schema["title"] == name
+        assert name.isalnum()
+        inner = schema.get("properties", {})
+        assert [at for field, value in inner.items() for at in anonymous(value, f"{name}.{field}")] == []
+    for message in document["components"]["messages"].values():
+        assert message["payload"].keys() == message["headers"].keys() == {"$ref"}
 
 
 def test_sealed_is_what_it_is_called(document: Any) -> None:

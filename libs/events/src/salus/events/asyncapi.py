@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
 from itertools import groupby
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 
 from salus.events.catalogue import all_types
 from salus.events.envelope import CONTENT_TYPE, VALUE_BYTES_MAX, Envelope
 from salus.events.errors import Reason
-from salus.events.fields import Sealed
+from salus.events.fields import Sealed, portable
 from salus.events.registry import EventType, Owner
 from salus.ledger.records import SIGNATURE_HEADER
 from salus.ledger.signature_header import HEADER_BYTES_MAX, HEADER_PATTERN
 
 FILE_NAME = "asyncapi.json"
 _KAFKA_BINDING = "0.5.0"
+_SCHEMAS = "#/components/schemas/"
 
 
 def document() -> bytes:
     """Return the document as JSON, in the order of the catalogue."""
     entries = sorted(all_types(), key=lambda entry: (entry.topic, entry.name))
-    channels = {topic: list(group) for topic, group in groupby(entries, key=lambda entry: entry.topic)}
+    topics = {topic: list(group) for topic, group in groupby(entries, key=lambda entry: entry.topic)}
     content = {
         "asyncapi": "3.0.0",
         "info": _info(),
         "defaultContentType": CONTENT_TYPE,
         "servers": {"network": _server()},
-        "channels": {topic: _channel(topic, group) for topic, group in channels.items()},
-        "operations": _operations(channels),
+        "channels": {_channel_name(topic): _channel(topic, group) for topic, group in topics.items()},
+        "operations": _operations(topics),
         "components": {
             "messages": {entry.name: _message(entry) for entry in entries},
             "schemas": _schemas(entries),
@@ -64,25 +67,32 @@ def _server() -> dict[str, Any]:
     }
 
 
+def _channel_name(topic: str) -> str:
+    """Return how programs call a topic: `salus.clinical.events` is ClinicalEvents."""
+    return "".join(part.capitalize() for part in topic.removeprefix("salus.").split("."))
+
+
 def _channel(topic: str, entries: list[EventType]) -> dict[str, Any]:
     return {
         "address": topic,
+        "title": topic,
         "messages": {entry.name: {"$ref": f"#/components/messages/{entry.name}"} for entry in entries},
         "bindings": {"kafka": {"topic": topic, "bindingVersion": _KAFKA_BINDING}},
     }
 
 
-def _operations(channels: dict[str, list[EventType]]) -> dict[str, Any]:
+def _operations(topics: dict[str, list[EventType]]) -> dict[str, Any]:
     operations = {}
-    for topic, entries in channels.items():
-        channel = {"$ref": f"#/channels/{topic}"}
-        operations[f"read {topic}"] = {
+    for topic, entries in topics.items():
+        name = _channel_name(topic)
+        channel = {"$ref": f"#/channels/{name}"}
+        operations[f"read{name}"] = {
             "action": "receive",
             "channel": channel,
             "summary": "Anyone in the network may read.",
         }
         if entries[0].owner is Owner.MEMBER:
-            operations[f"publish {topic}"] = {
+            operations[f"publish{name}"] = {
                 "action": "send",
                 "channel": channel,
                 "summary": "Members publish; what is refused becomes a rejected leaf with its reason.",
@@ -96,20 +106,8 @@ def _message(entry: EventType) -> dict[str, Any]:
         "title": entry.data.__name__,
         "summary": entry.summary,
         "contentType": CONTENT_TYPE,
-        "headers": {"$ref": "#/components/schemas/headers"},
-        "payload": {
-            "allOf": [
-                {"$ref": "#/components/schemas/envelope"},
-                {
-                    "type": "object",
-                    "properties": {
-                        "type": {"const": entry.name},
-                        "dataschema": {"enum": [entry.dataschema, *sorted(entry.older_dataschemas)]},
-                        "data": {"$ref": f"#/components/schemas/{entry.name}"},
-                    },
-                },
-            ]
-        },
+        "headers": {"$ref": f"{_SCHEMAS}Headers"},
+        "payload": {"$ref": f"{_SCHEMAS}{_event_name(entry)}"},
         "bindings": {
             "kafka": {
                 "key": {"type": "string", "description": "The event's `subject`, in UTF-8."},
@@ -123,20 +121,104 @@ def _message(entry: EventType) -> dict[str, Any]:
     }
 
 
+def _event_name(entry: EventType) -> str:
+    return f"{entry.data.__name__}Event"
+
+
 def _schemas(entries: list[EventType]) -> dict[str, Any]:
-    kinds: list[type[msgspec.Struct]] = [Envelope, *(entry.data for entry in entries)]
-    found, parts = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
-    names = ["envelope", *(entry.name for entry in entries)]
-    # The classes themselves go by the name of their event type; what they are made of, by class name.
-    roots = {kind.__name__: name for kind, name in zip(kinds, names, strict=True)}
-    schemas = {roots.get(name, name): part for name, part in parts.items()}
-    assert all("$ref" in root for root in found)  # noqa: S101  # so every class is among the parts
+    """Return every schema by name: a whole event for each type, its data, and what they are made of.
+
+    Generators make a class of each object and each list of words, and invent a name where there is none.
+    """
+    _, parts = msgspec.json.schema_components(
+        [Envelope, *(entry.data for entry in entries)], ref_template=_SCHEMAS + "{name}"
+    )
+    schemas = {name: _portable(part) for name, part in parts.items()}
+    envelope = schemas.pop(Envelope.__name__)
     schemas[Sealed.__name__]["x-salus-sealed"] = True
-    return {"headers": _headers(), **schemas}
+    named: dict[str, Any] = {"Headers": _headers()}
+    aliases = _aliases(entries)
+    for name, schema in schemas.items():
+        for field, value in schema["properties"].items():
+            schema["properties"][field] = _hoisted(
+                value, f"{name}{field.title().replace('_', '')}", named, aliases
+            )
+    events = {_event_name(entry): _event(entry, envelope) for entry in entries}
+    return {**named, **schemas, **events}
+
+
+def _event(entry: EventType, envelope: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of a whole event, in one piece: many generators cannot make a class of an `allOf`."""
+    schemas = [entry.dataschema, *sorted(entry.older_dataschemas)]
+    own = {
+        "type": {"type": "string", "const": entry.name},
+        "dataschema": {
+            "type": "string",
+            **({"enum": schemas} if len(schemas) > 1 else {"const": schemas[0]}),
+        },
+        "data": {"$ref": f"{_SCHEMAS}{entry.data.__name__}"},
+    }
+    return {
+        **envelope,
+        "title": _event_name(entry),
+        "description": entry.summary,
+        "properties": {**envelope["properties"], **own},
+    }
+
+
+def _aliases(entries: list[EventType]) -> dict[frozenset[Any], str]:
+    """Return the name of each list of words that the catalogue gives one to, by the words."""
+    modules = {sys.modules[entry.data.__module__] for entry in entries}
+    return {
+        frozenset(get_args(value)): name
+        for module in modules
+        for name, value in vars(module).items()
+        if get_origin(value) is Literal
+    }
+
+
+def _hoisted(
+    schema: dict[str, Any], name: str, named: dict[str, Any], aliases: Mapping[frozenset[Any], str]
+) -> dict[str, Any]:
+    """Return the schema with its list of words moved to `named`, under its alias or else under `name`."""
+    if "items" in schema:
+        return {**schema, "items": _hoisted(schema["items"], name, named, aliases)}
+    if "enum" not in schema:
+        return schema
+    name = aliases.get(frozenset(schema["enum"]), name)
+    named[name] = {"title": name, "type": "string", "enum": schema["enum"]}
+    return {"$ref": f"{_SCHEMAS}{name}"}
+
+
+def _portable(schema: Any) -> Any:
+    """Return a schema in the subset that generators of every language take.
+
+    A field that may be left out is not also null: all writers leave it out, and readers of the ledger that
+    meet a null take it for left out. Generators would make an anonymous union of it, and of an empty list as
+    a default they make no program.
+    """
+    if isinstance(schema, list):
+        return [_portable(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    made = {key: _portable(value) for key, value in schema.items() if key != "default"}
+    match made:
+        case {"anyOf": [dict(only), {"type": "null"}] | [{"type": "null"}, dict(only)]}:
+            made = {**{key: value for key, value in made.items() if key != "anyOf"}, **only}
+        case {"enum": [word]}:
+            made = {"type": "string", "const": word}
+        case {"type": "integer"}:
+            made["format"] = "int64"
+        case {"pattern": str(pattern)}:
+            made["pattern"] = portable(pattern)
+    if isinstance(description := made.get("description"), str):
+        made["description"] = " ".join(description.split())
+    return made
 
 
 def _headers() -> dict[str, Any]:
     return {
+        "title": "Headers",
         "type": "object",
         "required": [SIGNATURE_HEADER],
         "properties": {
@@ -146,7 +228,7 @@ def _headers() -> dict[str, Any]:
                 "maxLength": HEADER_BYTES_MAX,
                 "description": "v1 METHOD INDEX/SIZE SIGNATURE [PATH]; see docs/integrators.md.",
             },
-            "content-type": {"const": CONTENT_TYPE},
+            "content-type": {"type": "string", "const": CONTENT_TYPE},
             "traceparent": {"type": "string", "description": "W3C Trace Context; optional."},
         },
     }

@@ -1,7 +1,9 @@
 r"""The kinds of fields that events are made of, each with its bounds.
 
-Patterns are read by several engines: `$` alone would let a final newline pass in some of them (Python,
-Java), hence `(?!\n)` after it, which is without effect in the others (ECMA 262, as JSON Schema asks for).
+Patterns are read by several engines, so they keep to what RE2 (Go, Rust, C++) and ECMA 262 have in common:
+no look-around, no back reference, no class of letters beyond ASCII. They end the text differently: in a
+schema with `$`, as ECMA 262 has it; here with `\Z`, for Python's `$` would let a final newline pass.
+`portable` makes the one of the other.
 """
 
 from __future__ import annotations
@@ -20,8 +22,9 @@ from salus.ledger import json_reader
 INTEGER_MAX = json_reader.INTEGER_MAX
 
 # CloudEvents 1.0 type system: a string holds no control characters (U+0000-001F, U+007F-009F).
-PLAIN_PATTERN = r"^[^\x00-\x1f\x7f-\x9f]*$(?!\n)"
-BASE64_PATTERN = r"^[A-Za-z0-9+/]+={0,2}$(?!\n)"
+PLAIN_PATTERN = r"^[^\x00-\x1f\x7f-\x9f]*$"
+BASE64_PATTERN = r"^[A-Za-z0-9+/]+={0,2}$"
+# To be used with `fullmatch` only, as it has the `$` of a schema.
 _PLAIN = re.compile(PLAIN_PATTERN)
 _BASE64_ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _DID = r"did:[a-z0-9]+:[A-Za-z0-9._:%-]+"
@@ -32,14 +35,22 @@ _PLAIN_SCHEMA = {"pattern": PLAIN_PATTERN}
 
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=256, extra_json_schema=_PLAIN_SCHEMA)]
 Detail = Annotated[str, msgspec.Meta(max_length=256, extra_json_schema=_PLAIN_SCHEMA)]
-Did = Annotated[str, msgspec.Meta(pattern=rf"^{_DID}$(?!\n)", max_length=256)]
-KeyId = Annotated[str, msgspec.Meta(pattern=rf"^{_DID}#[A-Za-z0-9._:%-]+$(?!\n)", max_length=256)]
-Pseudonym = Annotated[str, msgspec.Meta(pattern=r"^urn:uuid:[0-9a-f-]{36}$(?!\n)", max_length=45)]
-Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$(?!\n)", max_length=64)]
-Multibase = Annotated[str, msgspec.Meta(pattern=r"^z[1-9A-HJ-NP-Za-km-z]+$(?!\n)", max_length=64)]
+Did = Annotated[str, msgspec.Meta(pattern=rf"^{_DID}\Z", max_length=256)]
+KeyId = Annotated[str, msgspec.Meta(pattern=rf"^{_DID}#[A-Za-z0-9._:%-]+\Z", max_length=256)]
+Pseudonym = Annotated[str, msgspec.Meta(pattern=r"^urn:uuid:[0-9a-f-]{36}\Z", max_length=45)]
+Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z", max_length=64)]
+Multibase = Annotated[str, msgspec.Meta(pattern=r"^z[1-9A-HJ-NP-Za-km-z]+\Z", max_length=64)]
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=INTEGER_MAX)]
 Words = Annotated[tuple[Text, ...], msgspec.Meta(max_length=64)]
+
+
+_END = r"\Z"
+
+
+def portable(pattern: str) -> str:
+    """Return a pattern as a schema has it, for other engines than Python's."""
+    return f"{pattern.removesuffix(_END)}$" if pattern.endswith(_END) else pattern
 
 
 class Sealed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -105,7 +116,7 @@ def _unplain(decoded: Any, info: inspect.Type, path: str) -> Iterator[str]:
     match info:
         case inspect.Metadata(type=inner, extra_json_schema=extra):
             if extra is not None and extra.get("pattern") == PLAIN_PATTERN and isinstance(decoded, str):
-                if _PLAIN.search(decoded) is None:
+                if _PLAIN.fullmatch(decoded) is None:
                     yield path
             else:
                 yield from _unplain(decoded, inner, path)

@@ -74,7 +74,8 @@ class Piece(NamedTuple):
 
 # What an encoder does not escape, of ASCII. No run goes beyond it.
 _PRINTABLE = frozenset(range(0x20, 0x7F)) - set(b'"\\')
-_PATTERN = re.compile(r"\^(.*)\$\(\?!\\n\)")
+# Its end is written as in a schema, or as in Python.
+_PATTERN = re.compile(r"\^(.*)(?:\$|\\Z)")
 _PIECE = re.compile(r"([\w:#]+)|(\[[^\]]+\]|=)(?:([+*])|\{(\d+)(?:,(\d+))?\})?")
 _CLASSES_MAX = 16
 

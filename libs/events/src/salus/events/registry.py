@@ -11,6 +11,8 @@ from typing import Any, TypeVar, dataclass_transform
 
 import msgspec
 
+from salus.events.fields import portable
+
 SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
@@ -153,6 +155,8 @@ def _bare(schema: Any) -> Any:
         for key, value in schema.items()
         if key not in {"title", "description"}
     }
+    if isinstance(pattern := schema.get("pattern"), str):
+        bare["pattern"] = portable(pattern)
     return {**bare, "x-salus-sealed": True} if _is_sealed(schema) else bare
 
 

@@ -20,6 +20,8 @@ from salus.runtime.network import Network
 from salus.runtime.problems import documented
 
 SHARDS_MAX = 1024
+# The name of a C2SP key has no space and no plus sign; in ASCII, for engines differ in what a space is.
+ORIGIN_PATTERN = "^[!-*,-~]+$"
 Id = Annotated[int, Field(ge=0, le=INTEGER_MAX)]
 
 
@@ -47,7 +49,7 @@ class AddedBody(_Body):
     """A shard that is new."""
 
     id: Id
-    origin: str = Field(min_length=1, max_length=256, pattern=r"^[^\s+]+$")
+    origin: str = Field(min_length=1, max_length=256, pattern=ORIGIN_PATTERN)
     verifier_key: str = Field(min_length=1, max_length=256, description="C2SP verifier key, Ed25519.")
 
 
