@@ -131,7 +131,26 @@ def test_an_unproven_sender_is_not_accused() -> None:
     for reason in Reason:
         entry = describe_rejected(samples.place(), reason, claimed, Directory())
         proven = list(Reason).index(reason) >= list(Reason).index(Reason.MALFORMED_JSON)
-        assert (entry.actor == "did:key:z6MkvictimX") == proven
+        assert (entry.actor == "did:key:z6MkvictimX") == (proven and reason not in PLACES)
+
+
+PLACES = {Reason.WRONG_TOPIC, Reason.WRONG_KEY, Reason.DUPLICATE}
+
+
+@pytest.mark.parametrize("reason", sorted(PLACES))
+def test_who_signed_is_not_accused_of_where_others_put_it(reason: Reason) -> None:
+    """Security, low: the victim's signed bytes, replayed on another topic, under another key, or again."""
+    victim = "did:key:z6MkvictimX"
+    signature = f"v1 {victim}#k 0/1 ".encode() + b"A" * 86 + b"=="
+    entry = describe_rejected(samples.place(), reason, signature, Directory())
+    ocsf, fhir = check(entry)
+
+    assert (entry.actor, entry.member, entry.facts.party) == (None, None, victim)
+    assert entry.facts.summary.startswith("Somebody, not proven to be")
+    assert ocsf["actor"]["user"]["uid"] == ocsf["src_endpoint"]["uid"] == "unproven"
+    assert ocsf["unmapped"]["party"] == victim
+    assert [agent["who"]["identifier"]["value"] for agent in fhir["agent"]][2] == "urn:salus:unproven"
+    assert victim not in str(fhir["agent"])
 
 
 def test_an_event_type_newer_than_this_service_is_still_shown() -> None:

@@ -18,6 +18,9 @@ from salus.events.signature import parse_signature
 # These reasons are found only after the signature was verified, so the signer is proven, not claimed.
 _SIGNER_PROVEN = frozenset(list(Reason)[list(Reason).index(Reason.MALFORMED_JSON) :])
 
+# A signature covers the value, and not where it is put: anybody who has read a record can put it there.
+_ABOUT_THE_PLACE = frozenset({Reason.WRONG_TOPIC, Reason.WRONG_KEY, Reason.DUPLICATE})
+
 # A record refused for one of these may be an attack on someone's name; the others are mistakes.
 _SUSPICIOUS = frozenset(
     {
@@ -59,21 +62,31 @@ def describe_unknown(named: Named, place: Place, directory: Directory) -> TrailE
 
 
 def describe_rejected(place: Place, reason: str, signature: bytes | None, directory: Directory) -> TrailEntry:
-    """Return the entry of a rejected leaf; its actor is named only if the ledger proved who signed it."""
-    actor = None
-    if signature is not None and reason in _SIGNER_PROVEN:
-        try:
-            actor = parse_signature(signature).verification_method.partition("#")[0]
-        except RejectedError:
-            actor = None
-    who = short(actor) if actor else "An unproven sender"
+    """Return the entry of a rejected leaf.
+
+    Its actor is named only if the ledger proved who signed the value, and it is the value that is wrong. Where
+    the value is put in a wrong place or a second time, whoever has seen it may have done that: its signer is
+    the party that the entry is about, and nobody is the actor.
+    """
+    signer = _signer(signature) if reason in _SIGNER_PROVEN else None
     where = f"{place.topic}/{place.partition}/{place.offset}"
+    misplaced = reason in _ABOUT_THE_PLACE
+    if signer is None:
+        did = f"An unproven sender sent a record to {where}"
+    elif misplaced:
+        did = (
+            f"Somebody, not proven to be {short(signer)}, sent a record signed by {short(signer)} to {where}"
+        )
+    else:
+        did = f"{short(signer)} signed a record at {where}"
+    actor = None if misplaced else signer
     facts = Facts(
         activity=Activity.REJECTED,
         action="C",
         outcome="rejected",
         severity=Severity.MEDIUM if reason in _SUSPICIOUS else Severity.LOW,
-        summary=f"{who} sent a record to {where} that the ledger rejected: {reason}.",
+        summary=f"{did} that the ledger rejected: {reason}.",
+        party=signer if misplaced else None,
         object=where,
         object_kind="record",
     )
@@ -85,6 +98,15 @@ def describe_rejected(place: Place, reason: str, signature: bytes | None, direct
         actor=actor,
         member=directory.member_of(actor),
     )
+
+
+def _signer(signature: bytes | None) -> str | None:
+    if signature is None:
+        return None
+    try:
+        return parse_signature(signature).verification_method.partition("#")[0]
+    except RejectedError:
+        return None
 
 
 def _with_consents(facts: Facts, event: Event, directory: Directory) -> Facts:
