@@ -19,6 +19,7 @@ from salus.archive.receipts import Anchored, ReceiptMaker, RecordPosition
 from salus.ledger.errors import ReceiptError
 from salus.ledger.tiles import ENTRIES
 from salus.objects import ObjectsError, RefusedError
+from salus.runtime.fields import PLAIN
 from salus.runtime.negotiation import accepts_coding
 from salus.runtime.problems import ProblemError
 
@@ -89,7 +90,7 @@ def receipt_routes(runner: Runner, maker: ReceiptMaker, metrics: Metrics, issuer
 
     @router.get("/receipts", summary="The receipt of one record; waits until there is one.")
     async def receipt(
-        topic: Annotated[str, Query(max_length=249)],
+        topic: Annotated[str, Query(max_length=249, pattern=PLAIN)],
         partition: Annotated[int, Query(ge=0, lt=2**31)],
         offset: Annotated[int, Query(ge=0, lt=2**63)],
         wait_s: Annotated[float, Query(ge=0, le=WAIT_S_MAX)] = 0,

@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Annotated
 
 import structlog
-from fastapi import APIRouter, Depends, Header, Query, Request
+from fastapi import APIRouter, Depends, Header, Path, Query, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import AfterValidator
 
@@ -29,6 +29,7 @@ from salus.audit.ports import Trail
 from salus.audit.views import Disclosures, EntryView, Page, disclosure_of, view_of
 from salus.events.keyring import Party
 from salus.runtime.auth import BEARER_LIFETIME_S_MAX
+from salus.runtime.fields import PLAIN
 from salus.runtime.problems import ProblemError, documented, problem_response, route_of
 
 HEARTBEAT_S = 15.0
@@ -43,7 +44,8 @@ FILTERS = frozenset(field.name for field in fields(Question))
 
 Authenticate = Callable[[Request], Awaitable[Party]]
 Limit = Annotated[int, Query(ge=1, le=PAGE_ENTRIES_MAX, description="Entries per page.")]
-Word = Annotated[str | None, Query(max_length=512)]
+Word = Annotated[str | None, Query(max_length=512, pattern=PLAIN)]
+Name = Annotated[str, Path(max_length=256, pattern=PLAIN)]
 
 _log = structlog.get_logger()
 
@@ -66,7 +68,9 @@ def asked(  # noqa: PLR0913  # the filters are the API
     outcome: Annotated[str | None, Query(pattern="^(success|refused|rejected)$")] = None,
     since: Annotated[Moment, Query(description="From this time on.")] = None,
     until: Annotated[Moment, Query(description="Before this time.")] = None,
-    q: Annotated[str | None, Query(max_length=256, description="Words that must all occur.")] = None,
+    q: Annotated[
+        str | None, Query(max_length=256, pattern=PLAIN, description="Words that must all occur.")
+    ] = None,
 ) -> Question:
     """Return the question that the query parameters ask. `who` is a person, service or member."""
     return Question(
@@ -139,7 +143,7 @@ def _add_search(router: APIRouter, reading: Reading) -> None:
 
 def _add_entries(router: APIRouter, reading: Reading) -> None:
     @router.get("/trail/leaf/{uid}", summary="One entry by leaf hash", responses=documented(401, 404))
-    async def leaf(request: Request, uid: str) -> EntryView:
+    async def leaf(request: Request, uid: Name) -> EntryView:
         visible = await reading.visible(request)
         return await reading.shown(await reading.trail.leaf(uid), visible)
 
@@ -148,7 +152,7 @@ def _add_entries(router: APIRouter, reading: Reading) -> None:
         summary="One entry by its event's source and id",
         responses=documented(401, 404),
     )
-    async def entry(request: Request, source: str, event: str) -> EntryView:
+    async def entry(request: Request, source: Name, event: Name) -> EntryView:
         visible = await reading.visible(request)
         return await reading.shown(await reading.trail.entry(source, event), visible)
 
@@ -162,7 +166,7 @@ def _add_reports(router: APIRouter, reading: Reading) -> None:
     async def disclosures(  # noqa: PLR0913  # the report's parameters
         request: Request,
         *,
-        patient: Annotated[str, Query(max_length=64)],
+        patient: Annotated[str, Query(max_length=64, pattern=PLAIN)],
         since: Annotated[Moment, Query()] = None,
         until: Annotated[Moment, Query()] = None,
         limit: Limit = PAGE_ENTRIES_MAX,
@@ -197,7 +201,7 @@ def _add_stream(router: APIRouter, reading: Reading) -> None:
     async def stream(
         request: Request,
         question: Asked,
-        last_event_id: Annotated[str | None, Header()] = None,
+        last_event_id: Annotated[str | None, Header(pattern=PLAIN)] = None,
     ) -> StreamingResponse:
         visible = await reading.visible(request)
         start = await reading.trail.end() if last_event_id is None else _sequence(last_event_id)

@@ -27,15 +27,21 @@ from salus.consent.domain.consents import (
 from salus.consent.domain.decisions import Question
 from salus.consent.ports import World
 from salus.events.keyring import Party
+from salus.runtime.fields import PLAIN
 from salus.runtime.problems import documented
 from salus.runtime.refusal import Refusal
 
 IdempotencyKey = Annotated[
     str | None,
-    Header(min_length=8, max_length=128, description="A repeated request with the same key has one effect."),
+    Header(
+        min_length=8,
+        max_length=128,
+        pattern=PLAIN,
+        description="A repeated request with the same key has one effect.",
+    ),
 ]
 PatientInPath = Annotated[str, Path(pattern=models.PSEUDONYM_PATTERN, description="The patient's pseudonym.")]
-IdInPath = Annotated[str, Path(max_length=80)]
+IdInPath = Annotated[str, Path(max_length=80, pattern=PLAIN)]
 Caller = Callable[..., Awaitable[Party]]
 
 

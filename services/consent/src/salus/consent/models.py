@@ -9,10 +9,12 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from salus.consent.domain.consents import BreakReason, Consent, GlassBreak, Grant, Outcome
 from salus.consent.handlers import Decision
+from salus.events import fields
 from salus.events.catalogue import Action, Purpose, Sealed
+from salus.runtime.fields import pattern_of
 
 PSEUDONYM_PATTERN = r"^urn:uuid:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
-DID_PATTERN = r"^did:[a-z0-9]+:[A-Za-z0-9._:%-]+$"
+DID_PATTERN = pattern_of(fields.Did)
 # As storage names objects. The id is told to everybody, so it is no place for words about anybody.
 OBJECT_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"
 # The characters that a suite's name and a key's id are made of.

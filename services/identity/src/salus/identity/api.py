@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Path, Query
 from fastapi.responses import JSONResponse
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from salus.events import fields
 from salus.events.catalogue import PartyKind, PublicKey, Role
 from salus.events.keyring import Party
 from salus.identity import did_document, handlers
@@ -28,10 +29,11 @@ from salus.identity.domain import (
     WithdrawRole,
 )
 from salus.identity.ports import World
+from salus.runtime.fields import PLAIN, pattern_of
 from salus.runtime.problems import documented
 
-DID_PATTERN = r"^did:[a-z0-9]+:[A-Za-z0-9._:%-]+$"
-KEY_ID_PATTERN = r"^did:[a-z0-9]+:[A-Za-z0-9._:%-]+#[A-Za-z0-9._:%-]+$"
+DID_PATTERN = pattern_of(fields.Did)
+KEY_ID_PATTERN = pattern_of(fields.KeyId)
 PAGE_SIZE_MAX = 500
 
 Did = Annotated[str, Field(pattern=DID_PATTERN, max_length=256, examples=["did:web:hospital.example"])]
@@ -48,7 +50,7 @@ class KeyBody(_Body):
 
     id: KeyId = Field(examples=["did:web:hospital.example#key-1"])
     multibase: str = Field(
-        pattern=r"^z[1-9A-HJ-NP-Za-km-z]+$",
+        pattern=pattern_of(fields.Multibase),
         max_length=64,
         description="publicKeyMultibase (base58btc, 0xed01).",
     )
@@ -74,6 +76,7 @@ class RegisterBody(_Body):
         default=None,
         min_length=1,
         max_length=256,
+        pattern=pattern_of(fields.Text),
         description="Organisations and services only; people stay DIDs.",
     )
 
@@ -219,7 +222,9 @@ def _add_reads(router: APIRouter, *, world: World, now: Callable[[], datetime]) 
         kind: PartyKind | None = None,
         role: Role | None = None,
         member: Annotated[str | None, Query(pattern=DID_PATTERN, max_length=256)] = None,
-        after: Annotated[str | None, Query(max_length=256, description="`next` of the page before.")] = None,
+        after: Annotated[
+            str | None, Query(max_length=256, pattern=PLAIN, description="`next` of the page before.")
+        ] = None,
         limit: Annotated[int, Query(ge=1, le=PAGE_SIZE_MAX)] = 100,
     ) -> PartyPage:
         """List the parties, by DID."""

@@ -9,6 +9,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, ConfigDict, Field
 
+from salus.events import fields
 from salus.events.catalogue import AddedShard, AssignedShard, AssignedTopic
 from salus.events.fields import INTEGER_MAX
 from salus.events.keyring import Party
@@ -16,6 +17,7 @@ from salus.events.sharding import Sharding
 from salus.identity.domain import Actor
 from salus.identity.shards import AssignShards, ShardingState, decide
 from salus.runtime.contract import ContractHost
+from salus.runtime.fields import pattern_of
 from salus.runtime.network import Network
 from salus.runtime.problems import documented
 
@@ -23,6 +25,7 @@ SHARDS_MAX = 1024
 # The name of a C2SP key has no space and no plus sign; in ASCII, for engines differ in what a space is.
 ORIGIN_PATTERN = "^[!-*,-~]+$"
 Id = Annotated[int, Field(ge=0, le=INTEGER_MAX)]
+TopicName = Annotated[str, Field(min_length=1, max_length=256, pattern=pattern_of(fields.Text))]
 
 
 class _Body(BaseModel):
@@ -33,7 +36,7 @@ class ShardBody(_Body):
     """What one shard is to seal."""
 
     id: Id
-    topics: dict[str, list[Id]] = Field(
+    topics: dict[TopicName, list[Id]] = Field(
         description="Partitions by topic; none: the shard ends.", examples=[{"salus.clinical.events": [0, 1]}]
     )
 
@@ -50,7 +53,12 @@ class AddedBody(_Body):
 
     id: Id
     origin: str = Field(min_length=1, max_length=256, pattern=ORIGIN_PATTERN)
-    verifier_key: str = Field(min_length=1, max_length=256, description="C2SP verifier key, Ed25519.")
+    verifier_key: str = Field(
+        min_length=1,
+        max_length=256,
+        pattern=pattern_of(fields.Text),
+        description="C2SP verifier key, Ed25519.",
+    )
 
 
 class AssignBody(_Body):

@@ -13,7 +13,9 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from salus.events import fields
 from salus.events.keyring import Party
+from salus.runtime.fields import PLAIN, pattern_of
 from salus.runtime.problems import ProblemError, documented
 from salus.storage.domain import Basis, ObjectState, SubjectState
 from salus.storage.handlers.inspecting import Report
@@ -27,13 +29,14 @@ OBJECT_ID = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"
 MEDIA_TYPE = r"^[A-Za-z0-9.+-]+/[A-Za-z0-9.+-]+(;[ -~]*)?$"
 # Bodies of objects are streams of any size that `Limits` allows; all others are small.
 OBJECTS_PATH = "/objects"
-DID = r"^did:[a-z0-9]+:[A-Za-z0-9._:%-]+$"
+DID = pattern_of(fields.Did)
 
 Patient = Annotated[str, Path(pattern=PSEUDONYM, description="The patient's pseudonym.")]
 PatientQuery = Annotated[str, Query(pattern=PSEUDONYM, description="The patient's pseudonym.")]
 ObjectId = Annotated[str, Path(pattern=OBJECT_ID, description="The object's id.")]
 DecisionToken = Annotated[
-    str | None, Header(alias="Salus-Decision", max_length=4096, description="Decision token of consent.")
+    str | None,
+    Header(alias="Salus-Decision", max_length=4096, pattern=PLAIN, description="Decision token of consent."),
 ]
 MediaType = Annotated[str, Header(alias="Content-Type", max_length=256, pattern=MEDIA_TYPE)]
 Authenticate = Callable[..., Awaitable[Party]]

@@ -64,9 +64,9 @@ def describe_unknown(named: Named, place: Place, directory: Directory) -> TrailE
 def describe_rejected(place: Place, reason: str, signature: bytes | None, directory: Directory) -> TrailEntry:
     """Return the entry of a rejected leaf.
 
-    Its actor is named only if the ledger proved who signed the value, and it is the value that is wrong. Where
-    the value is put in a wrong place or a second time, whoever has seen it may have done that: its signer is
-    the party that the entry is about, and nobody is the actor.
+    Its actor is named only if the ledger proved who signed the value, and it is the value that is wrong.
+    Where the value is put in a wrong place or a second time, whoever has seen it may have done that: its
+    signer is the party that the entry is about, and nobody is the actor.
     """
     signer = _signer(signature) if reason in _SIGNER_PROVEN else None
     where = f"{place.topic}/{place.partition}/{place.offset}"
