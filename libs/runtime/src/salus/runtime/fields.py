@@ -7,18 +7,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from salus.events.fields import PLAIN_PATTERN
+from salus.events.fields import PLAIN_PATTERN, portable
 
-# In pydantic's engine `$` is the end of the text alone, and it knows no lookahead.
-_NO_FINAL_NEWLINE = r"(?!\n)"
+PLAIN = portable(PLAIN_PATTERN)
+"""Text without control characters: CloudEvents has none in a string, and PostgreSQL takes no NUL."""
 
 
 def pattern_of(kind: Any) -> str:
-    """Return the pattern of a kind of field, an `Annotated` of `salus.events.fields`, for pydantic."""
+    """Return the pattern of a kind of field, an `Annotated` of `salus.events.fields`, for pydantic.
+
+    In pydantic's engine, as in a schema, `$` is the end of the text alone.
+    """
     [meta] = kind.__metadata__
-    pattern = meta.pattern or meta.extra_json_schema["pattern"]
-    return str(pattern).removesuffix(_NO_FINAL_NEWLINE)
-
-
-PLAIN = PLAIN_PATTERN.removesuffix(_NO_FINAL_NEWLINE)
-"""Text without control characters: CloudEvents has none in a string, and PostgreSQL takes no NUL."""
+    return portable(meta.pattern or meta.extra_json_schema["pattern"])
