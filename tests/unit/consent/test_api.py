@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
+from tests.unit.consent.test_fhir_api import marks
 
 from salus.consent import api, fhir_api
 from salus.events.keyring import Party
@@ -28,7 +29,7 @@ def app() -> FastAPI:
     app = FastAPI()
     problems.install(app)
     app.include_router(api.routes(shared))
-    app.include_router(fhir_api.routes(shared))
+    fhir_api.install(app, fhir_api.FhirApi(shared, marks()))
     return app
 
 
@@ -36,7 +37,7 @@ async def post(app: FastAPI, path: str, body: Any) -> httpx.Response:
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://consent") as client:
         return (
-            await client.post(path, content=body)
+            await client.post(path, content=body, headers={"Content-Type": "application/json"})
             if isinstance(body, bytes)
             else await client.post(path, json=body)
         )
@@ -49,11 +50,17 @@ def test_every_route_is_described_and_says_which_problems_it_answers(app: FastAP
         for method, operation in methods.items()
     ]
 
-    assert len(operations) == 10
+    assert len(operations) == 12
     for path, method, operation in operations:
         assert operation["description"], path
+        if path == "/fhir/metadata":
+            continue
         assert {"401", "503"} <= set(operation["responses"]), (path, method)
-        problem = operation["responses"]["401"]["content"]["application/problem+json"]
+        content = operation["responses"]["401"]["content"]
+        if path.startswith("/fhir"):
+            assert list(content) == ["application/fhir+json"]
+            continue
+        problem = content["application/problem+json"]
         assert "code" in problem["schema"]["properties"]
 
 
@@ -117,4 +124,4 @@ async def test_what_is_no_resource_gets_an_operation_outcome(app: FastAPI, body:
 async def test_a_resource_that_is_too_large_is_not_read_to_its_end(app: FastAPI) -> None:
     response = await post(app, "/fhir/Consent", b" " * (fhir_api.RESOURCE_BYTES_MAX + 1))
 
-    assert (response.status_code, response.json()["code"]) == (413, "too-large")
+    assert (response.status_code, response.json()["issue"][0]["code"]) == (413, "too-long")

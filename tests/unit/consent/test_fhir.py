@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, get_args
 
+import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from salus.consent.adapters.fhir import UnmappableError, operation_outcome, parse, render
+from salus.consent.adapters.fhir.capabilities import capability_statement, searchset
+from salus.consent.adapters.fhir.consent import (
+    ROLES,
+    RULES,
+    SCOPES,
+    Identifier,
+    UnmappableError,
+    parse,
+    render,
+)
+from salus.consent.adapters.fhir.elements import ABSENT, STRUCTURES, Fate
+from salus.consent.adapters.fhir.outcomes import all_ok, answered, operation_outcome
 from salus.consent.domain.consents import Consent
 from salus.events.catalogue import Action, Purpose
+from salus.runtime.problems import Answer
 
 EXAMPLES = Path(__file__).parents[2] / "data" / "fhir" / "r4" / "Consent"
 PATIENT = "urn:uuid:6f1c3a52-7a0e-4d5f-9c2b-1f2e3d4c5b6a"
@@ -167,9 +181,19 @@ def test_what_is_no_consent_is_refused(value: Any) -> None:
 def test_elements_that_document_are_let_through_and_not_kept() -> None:
     resource = {
         **ours(),
-        "text": {"status": "empty"},
+        "text": {"status": "empty", "div": "<div/>"},
         "dateTime": "2026-11-22",
-        "performer": [{"display": "x"}],
+        "_dateTime": {"extension": [{"url": "http://example.org/precision", "valueCode": "day"}]},
+        "performer": [{"display": "x", "identifier": {"use": "old", "period": {"end": "2001"}}}],
+        "organization": [{"reference": "Organization/f001", "type": "Organization"}],
+        "sourceAttachment": {"title": "terms", "size": 12, "hash": "AAAA"},
+        "extension": [{"url": "http://example.org/form", "valueString": "17"}],
+        "meta": {
+            "versionId": "1",
+            "lastUpdated": "2026-11-22T12:00:00Z",
+            "profile": ["http://example.org/p"],
+        },
+        "language": "en",
     }
 
     assert parse(resource) == parse(ours())
@@ -275,3 +299,158 @@ def test_any_json_is_refused_or_understood_but_never_a_crash(place: str, value: 
 
     assert terms.grantee == CLINICIAN
     assert terms.patient == PATIENT
+
+
+CODED = {"system": "http://terminology.hl7.org/CodeSystem/consentaction"}
+UNKNOWN = {"extension": [{"url": ABSENT, "valueCode": "unknown"}]}
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "expected"),
+    [
+        # formats 2: codings of one concept are synonyms.
+        (
+            "provision.action",
+            [{"coding": [{**CODED, "code": "access"}, {**CODED, "code": "correct"}]}],
+            "Consent.provision.action[0]",
+        ),
+        (
+            "policyRule.coding",
+            [{"system": RULES, "code": "OPTIN"}, {"system": RULES, "code": "OPTINR"}],
+            "Consent.policyRule",
+        ),
+        (
+            "provision.actor.0.role.coding",
+            [{"system": ROLES, "code": "PRCP"}, {"system": ROLES, "code": "IRCP"}],
+            "Consent.provision.actor[0].role",
+        ),
+        (
+            "scope.coding",
+            [{"system": SCOPES, "code": "research"}, {"system": SCOPES, "code": "patient-privacy"}],
+            "Consent.scope",
+        ),
+        # formats 3: a scope that is not the purposes'.
+        ("scope.coding.0.code", "research", "Consent.scope"),
+        ("provision.purpose.0.code", "HRESCH", "Consent.scope"),
+        # formats 4: below the datatypes.
+        (
+            "provision.action.0.modifierExtension",
+            [{"url": "x:y"}],
+            "Consent.provision.action[0].modifierExtension",
+        ),
+        ("provision.action.0.extension", [{"url": "x:y"}], "Consent.provision.action[0].extension"),
+        ("provision.action.0.coding.0.foo", 1, "Consent.provision.action[0].coding[0].foo"),
+        ("provision.purpose.0.foo", 1, "Consent.provision.purpose[0].foo"),
+        ("provision.purpose.0.extension", [{"url": "x:y"}], "Consent.provision.purpose[0].extension"),
+        ("patient.identifier.period", {"end": "2001-01-01"}, "Consent.patient.identifier.period"),
+        ("patient.identifier.use", "old", "Consent.patient.identifier.use"),
+        ("patient.identifier.use", "temp", "Consent.patient.identifier.use"),
+        ("patient.identifier.type", {"text": "MRN"}, "Consent.patient.identifier.type"),
+        ("patient.type", "Practitioner", "Consent.patient.type"),
+        ("provision.actor.0.reference.type", "Group", "Consent.provision.actor[0].reference.type"),
+        ("provision.period.foo", "x", "Consent.provision.period.foo"),
+        ("_provision", {"extension": [{"url": "x:y"}]}, "Consent._provision"),
+        ("performer", [{"display": "x", "modifierExtension": []}], "Consent.performer[0].modifierExtension"),
+        ("extension", [{"url": "x:y", "extension": [{"modifierExtension": [1]}]}], "Consent.extension[0]"),
+        ("identifier", [{"system": "urn:oid:1.2", "value": "a", "use": "old"}], "Consent.identifier[0].use"),
+        ("identifier", [{"value": "a"}], "Consent.identifier[0]"),
+        ("identifier", [{"system": "a:b", "value": "a"}] * 2, "Consent.identifier"),
+        # formats 5, X8: tests, parts, and what is said to be unknown.
+        ("meta", {"tag": [{"code": "SUBSETTED"}]}, "Consent.meta.tag"),
+        ("meta", {"tag": [{"code": "HTEST"}]}, "Consent.meta.tag"),
+        ("meta", {"security": [{"code": "HTEST"}]}, "Consent.meta.security"),
+        ("provision._type", UNKNOWN, "Consent.provision._type"),
+        ("_status", UNKNOWN, "Consent._status"),
+        ("provision.period._end", UNKNOWN, "Consent.provision.period._end"),
+        ("provision.period._start", UNKNOWN, "Consent.provision.period._start"),
+        ("provision.action.0.coding.0._code", UNKNOWN, "Consent.provision.action[0].coding[0]._code"),
+        ("provision.action.0.coding.0._system", UNKNOWN, "Consent.provision.action[0].coding[0]._system"),
+        ("patient.identifier._value", UNKNOWN, "Consent.patient.identifier._value"),
+        ("_dateTime", UNKNOWN, "Consent._dateTime"),
+        ("extension", [{"url": ABSENT, "valueCode": "unknown"}], "Consent.extension[0]"),
+        # formats 6: not FHIR.
+        ("id", "\x00", "Consent.id"),
+        ("dateTime", {"a": 1}, "Consent.dateTime"),
+        ("dateTime", "yesterday", "Consent.dateTime"),
+        ("language", None, "Consent.language"),
+        ("performer", {}, "Consent.performer"),
+        ("text", {}, "Consent.text"),
+        ("sourceAttachment", {"size": True}, "Consent.sourceAttachment.size"),
+        ("provision.type", [], "Consent.provision.type"),
+        ("a b", 1, "Consent.?"),
+    ],
+)
+def test_nothing_that_is_not_understood_is_passed_over(path: str, value: Any, expected: str) -> None:
+    *parents, last = path.split(".")
+    resource: Any = ours()
+    place = resource
+    for name in parents:
+        place = place[int(name)] if name.isdigit() else place[name]
+    place[last] = value
+
+    assert expected in paths(resource)
+
+
+def test_the_same_code_twice_is_one_and_a_research_scope_is_kept() -> None:
+    resource = changed("provision.purpose.0.code", "HRESCH")
+    resource["scope"]["coding"][0]["code"] = "research"
+    resource["provision"]["action"][0]["coding"] *= 2
+    terms = parse(resource)
+
+    assert (terms.actions, terms.purposes) == (("read",), ("HRESCH",))
+
+
+def test_an_identifier_is_read_and_goes_nowhere_by_itself() -> None:
+    said = {"use": "official", "system": "urn:oid:2.25.1", "value": "paper-form-17"}
+
+    assert parse({**ours(), "identifier": [said]}).identifier == Identifier("urn:oid:2.25.1", "paper-form-17")
+
+
+# What the schema at hand has and R4 has not.
+MEDPLUM = frozenset({"resource", "project", "account", "accounts", "compartment", "author"})
+
+
+def test_the_table_has_every_element_of_r4() -> None:
+    definitions = (
+        Path(__file__).parents[2] / "data" / "fhir" / "definitions" / "fhir.schema.r4.medplum.json.gz"
+    )
+    schema = json.loads(gzip.decompress(definitions.read_bytes()))["definitions"]
+    names = {"Provision": "Consent_Provision", "Actor": "Consent_Actor"}
+    aliases = {"DocumentedReference": "Reference", "DocumentedIdentifier": "Identifier"}
+    for kind, table in STRUCTURES.items():
+        name = names.get(kind, aliases.get(kind, kind))
+        known = {one for one in schema[name]["properties"] if not one.startswith("_")} - MEDPLUM
+
+        # What is not in a table is refused as unknown to R4: that must be true.
+        assert known == set(table), kind
+
+
+def test_every_element_is_in_the_documentation() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "fhir.md").read_text()
+    fates = {
+        fate: {
+            f"`{name}`" for table in STRUCTURES.values() for name, one in table.items() if one.fate is fate
+        }
+        for fate in Fate
+    }
+
+    for names in fates.values():
+        assert not {name for name in names if name not in page}
+
+
+def test_what_we_answer_is_r4() -> None:
+    definitions = (
+        Path(__file__).parents[2] / "data" / "fhir" / "definitions" / "fhir.schema.r4.medplum.json.gz"
+    )
+    schema = json.loads(gzip.decompress(definitions.read_bytes()))
+    answers = [
+        ours(),
+        capability_statement(version="1"),
+        searchset([ours()]),
+        searchset([]),
+        all_ok(),
+        json.loads(bytes(answered(Answer(409, "conflict", "another was first")).body)),
+    ]
+    for answer in answers:
+        definition = {"$ref": f"#/definitions/{answer['resourceType']}"}
+        jsonschema.Draft6Validator({**definition, "definitions": schema["definitions"]}).validate(answer)

@@ -13,6 +13,7 @@ from fastapi import FastAPI
 
 from salus.consent import api, fhir_api
 from salus.consent.adapters.cedar import CedarPolicies, read_policies
+from salus.consent.adapters.fhir.identifier_marks import IdentifierMarks
 from salus.consent.adapters.folded import (
     CONSENT_TOPIC,
     PATIENTS,
@@ -92,7 +93,10 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
             "registration": partial(_registered, ring, signer.did),
         }
         authenticate = Authenticator(ring, audience=AUDIENCE)
-        yield _app(settings, world, checks=checks, authenticate=authenticate, supervisor=supervisor)
+        app = _app(settings, world, checks=checks, authenticate=authenticate, supervisor=supervisor)
+        shared = api.Api(world=world, authenticate=authenticate, now=now)
+        fhir_api.install(app, fhir_api.FhirApi(shared, IdentifierMarks(signer)))
+        yield app
 
 
 def _app(
@@ -108,7 +112,6 @@ def _app(
     )
     shared = api.Api(world=world, authenticate=authenticate, now=now)
     app.include_router(api.routes(shared))
-    app.include_router(fhir_api.routes(shared))
     return app
 
 

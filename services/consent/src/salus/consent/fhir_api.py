@@ -2,39 +2,139 @@
 
 from __future__ import annotations
 
-from typing import Any
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request
-from fastapi.responses import JSONResponse
+from fastapi import APIRouter, Depends, FastAPI, Header, Request
+from fastapi.responses import JSONResponse, Response
 
 from salus.consent import handlers
-from salus.consent.adapters import fhir
+from salus.consent.adapters.fhir import consent as fhir
+from salus.consent.adapters.fhir.capabilities import capability_statement, searchset
+from salus.consent.adapters.fhir.elements import Issue
+from salus.consent.adapters.fhir.identifier_marks import IdentifierMarks
+from salus.consent.adapters.fhir.outcomes import MEDIA_TYPE, all_ok, answered, operation_outcome
 from salus.consent.api import Api, IdempotencyKey, IdInPath, actor_of, suffix_for
-from salus.consent.domain.consents import Grant, identifier_under, patient_of
+from salus.consent.domain.consents import (
+    Actor,
+    Consent,
+    Grant,
+    identifier_under,
+    patient_of,
+    visible_consents,
+)
+from salus.consent.fhir_exchange import preferred_return, read_condition, read_search, require_json_exchange
 from salus.events.keyring import Party
 from salus.ledger.json_reader import JsonError, read_json
-from salus.runtime.problems import ProblemError, documented
+from salus.runtime.problems import ProblemError, use_format
 
+BASE = "/fhir"
 RESOURCE_BYTES_MAX = 256 * 1024
 
+Condition = Annotated[
+    str | None,
+    Header(
+        alias="If-None-Exist",
+        max_length=2048,
+        description="identifier=system|value: of this patient, none is created if there is one.",
+    ),
+]
 
-def routes(api: Api) -> APIRouter:
+
+@dataclass(frozen=True)
+class FhirApi:
+    """What every route under /fhir uses."""
+
+    api: Api
+    marks: IdentifierMarks
+
+
+def install(app: FastAPI, shared: FhirApi) -> None:
+    """Add the routes, and let everything below /fhir answer in FHIR's words."""
+    use_format(app, BASE, answered)
+    app.include_router(routes(shared))
+
+
+def routes(shared: FhirApi) -> APIRouter:
     """Return the FHIR routes."""
-    router = APIRouter(prefix="/fhir", tags=["FHIR R4"])
-    caller = Depends(api.authenticate)
+    router = APIRouter(prefix=BASE, tags=["FHIR R4"], dependencies=[Depends(require_json_exchange)])
+    caller = Depends(shared.api.authenticate)
 
-    @router.post("/Consent", status_code=201, responses=documented(401, 403, 404, 409, 413, 422, 503))
+    @router.get("/metadata", responses=_documented(406))
+    async def capabilities() -> JSONResponse:
+        """Say what this server can do: a CapabilityStatement."""
+        return _fhir(capability_statement(version=version("salus-consent")))
+
+    @router.post(
+        "/Consent",
+        status_code=201,
+        responses=_documented(400, 401, 403, 404, 406, 409, 412, 413, 415, 422, 503),
+    )
     async def create_consent(
-        request: Request, idempotency_key: IdempotencyKey = None, caller: Party = caller
-    ) -> JSONResponse:
+        request: Request,
+        idempotency_key: IdempotencyKey = None,
+        condition: Condition = None,
+        caller: Party = caller,
+    ) -> Response:
         """Grant what an R4 Consent says; a 422 names every element that cannot be kept."""
         try:
             terms = fhir.parse(await _resource(request))
+            _require_agreement(terms, idempotency_key, condition)
         except fhir.UnmappableError as error:
-            return _fhir(fhir.operation_outcome(error.issues), status=422)
-        actor, at = actor_of(caller), api.now()
+            return _fhir(operation_outcome(error.issues), status=422)
+        actor = actor_of(caller)
+        creating = _Creating(shared, terms, actor, idempotency_key)
+        found = await creating.matches() if condition is not None else ()
+        if len(found) > 1:
+            raise ProblemError(412, "several-match", "several consents have this identifier")
+        consent = found[0] if found else await creating.create(is_conditional=condition is not None)
+        return _created(request, consent, patient=terms.patient, status=200 if found else 201)
+
+    @router.get("/Consent", responses=_documented(400, 401, 406, 412, 503))
+    async def search_consents(request: Request, caller: Party = caller) -> JSONResponse:
+        """Search a patient's consents that are the caller's business, by identifier and status if given."""
+        asked = read_search(request.scope["query_string"].decode("latin-1"))
+        consents: Sequence[Consent] = await _visible(shared, asked.patient, actor_of(caller))
+        if asked.identifier is not None:
+            consents = _marked(shared.marks, consents, patient=asked.patient, identifier=asked.identifier)
+        resources = [fhir.render(consent, patient=asked.patient) for consent in consents]
+        return _fhir(searchset([one for one in resources if asked.status in {None, one["status"]}]))
+
+    @router.get("/Consent/{consent}", responses=_documented(401, 404, 406, 503))
+    async def read_consent(consent: IdInPath, caller: Party = caller) -> JSONResponse:
+        """Return a consent as an R4 Consent."""
+        patient = patient_of(consent)
+        found = await handlers.read_consent(patient, consent, actor=actor_of(caller), world=shared.api.world)
+        return _fhir(fhir.render(found, patient=patient))
+
+    return router
+
+
+@dataclass(frozen=True)
+class _Creating:
+    """One create: what is granted, by whom, and what is there already."""
+
+    shared: FhirApi
+    terms: fhir.Terms
+    actor: Actor
+    idempotency_key: str | None
+
+    async def matches(self) -> Sequence[Consent]:
+        """Return the consents that have the identifier already."""
+        terms = self.terms
+        if terms.identifier is None:
+            return ()
+        seen = await _visible(self.shared, terms.patient, self.actor)
+        return _marked(self.shared.marks, seen, patient=terms.patient, identifier=terms.identifier)
+
+    async def create(self, *, is_conditional: bool) -> Consent:
+        """Grant; of two conditional creates of one identifier at once, one grants, and one is a conflict."""
+        terms, at = self.terms, self.shared.api.now()
         command = Grant(
-            consent=identifier_under(terms.patient, suffix=suffix_for(actor, idempotency_key)),
+            consent=identifier_under(terms.patient, suffix=self._suffix(is_conditional=is_conditional)),
             patient=terms.patient,
             grantee=terms.grantee,
             grantee_known=False,
@@ -43,19 +143,45 @@ def routes(api: Api) -> APIRouter:
             valid_from=terms.valid_from or at,
             valid_until=terms.valid_until,
         )
-        repeatable = idempotency_key is not None
-        consent = await handlers.grant(command, actor=actor, at=at, repeatable=repeatable, world=api.world)
-        resource = fhir.render(consent, patient=terms.patient)
-        return _fhir(resource, status=201, headers={"Location": f"/fhir/Consent/{consent.id}"})
+        repeatable = self.idempotency_key is not None
+        world = self.shared.api.world
+        return await handlers.grant(command, actor=self.actor, at=at, repeatable=repeatable, world=world)
 
-    @router.get("/Consent/{consent}", responses=documented(401, 404, 503))
-    async def read_consent(consent: IdInPath, caller: Party = caller) -> JSONResponse:
-        """Return a consent as an R4 Consent."""
-        patient = patient_of(consent)
-        found = await handlers.read_consent(patient, consent, actor=actor_of(caller), world=api.world)
-        return _fhir(fhir.render(found, patient=patient), status=200)
+    def _suffix(self, *, is_conditional: bool) -> str:
+        identifier = self.terms.identifier
+        if identifier is None:
+            return suffix_for(self.actor, self.idempotency_key)
+        mark = self.shared.marks.of(
+            patient=self.terms.patient, system=identifier.system, value=identifier.value
+        )
+        return mark + ("0" * 8 if is_conditional else secrets.token_hex(4))
 
-    return router
+
+def _require_agreement(terms: fhir.Terms, idempotency_key: str | None, condition: str | None) -> None:
+    """Raise unless resource and headers ask for one thing."""
+    path = "Consent.identifier"
+    if condition is not None and read_condition(condition) != terms.identifier:
+        why = "If-None-Exist must name the identifier of the resource, or the next one would not find it"
+        raise fhir.UnmappableError([Issue(path, "value", why)])
+    if idempotency_key is not None and terms.identifier is not None:
+        why = "a consent with an identifier is made once by If-None-Exist, not by Idempotency-Key"
+        raise fhir.UnmappableError([Issue(path, "not-supported", why)])
+
+
+async def _visible(shared: FhirApi, patient: str, actor: Actor) -> tuple[Consent, ...]:
+    known = await shared.api.world.facts.facts(patient)
+    return visible_consents(actor, known.state, known.subject)
+
+
+def _marked(
+    marks: IdentifierMarks, consents: Sequence[Consent], *, patient: str, identifier: fhir.Identifier
+) -> list[Consent]:
+    """Return those with the identifier; raises ProblemError 412 if that cannot be told of each."""
+    if any(marks.is_of_another_key(consent.id) for consent in consents):
+        detail = "the service's key has changed since a consent got its identifier; search without it"
+        raise ProblemError(412, "identifier-unknown", detail)
+    mark = marks.of(patient=patient, system=identifier.system, value=identifier.value)
+    return [consent for consent in consents if consent.id.rpartition(".")[2].startswith(mark)]
 
 
 async def _resource(request: Request) -> Any:
@@ -67,9 +193,29 @@ async def _resource(request: Request) -> Any:
     try:
         return read_json(bytes(body))
     except JsonError as error:
-        issue = fhir.Issue(error.place.replace("$", "Consent", 1), "structure", error.why)
+        issue = Issue(error.place.replace("$", "Consent", 1), "structure", error.why)
         raise fhir.UnmappableError([issue]) from None
 
 
-def _fhir(resource: dict[str, Any], *, status: int, headers: dict[str, str] | None = None) -> JSONResponse:
-    return JSONResponse(resource, status_code=status, media_type=fhir.MEDIA_TYPE, headers=headers)
+def _created(request: Request, consent: Consent, *, patient: str, status: int) -> Response:
+    headers = {"Location": f"{BASE}/Consent/{consent.id}"}
+    match preferred_return(request):
+        case "minimal":
+            return Response(status_code=status, headers=headers)
+        case "OperationOutcome":
+            return _fhir(all_ok(), status=status, headers=headers)
+        case "representation":
+            return _fhir(fhir.render(consent, patient=patient), status=status, headers=headers)
+
+
+def _fhir(
+    resource: dict[str, Any], *, status: int = 200, headers: dict[str, str] | None = None
+) -> JSONResponse:
+    return JSONResponse(resource, status_code=status, media_type=MEDIA_TYPE, headers=headers)
+
+
+def _documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the `responses` of a route that may answer with OperationOutcomes of these statuses."""
+    schema = {"type": "object", "description": "An R4 OperationOutcome."}
+    outcome = {"content": {MEDIA_TYPE: {"schema": schema}}}
+    return {status: {"description": "An OperationOutcome says why.", **outcome} for status in statuses}

@@ -1,0 +1,76 @@
+"""OperationOutcomes: how FHIR says what is wrong, for issues of a resource and for every error of the API."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastapi.responses import JSONResponse
+
+from salus.consent.adapters.fhir.elements import Issue
+from salus.runtime.problems import Answer
+
+MEDIA_TYPE = "application/fhir+json"
+CODES = "urn:salus:problem"
+
+# R4 value set issue-type. A status that is not here is `processing`.
+_ISSUE_TYPES: Mapping[int, str] = {
+    400: "invalid",
+    401: "login",
+    403: "forbidden",
+    404: "not-found",
+    405: "not-supported",
+    406: "not-supported",
+    409: "conflict",
+    412: "conflict",
+    413: "too-long",
+    415: "not-supported",
+    500: "exception",
+    503: "transient",
+}
+
+
+def operation_outcome(issues: Sequence[Issue]) -> dict[str, Any]:
+    """Return the OperationOutcome that tells a client everything that was wrong with its resource."""
+    return _outcome(
+        [
+            {
+                "severity": "error",
+                "code": issue.code,
+                "diagnostics": issue.why,
+                "expression": [issue.expression],
+            }
+            for issue in issues
+        ]
+    )
+
+
+def all_ok() -> dict[str, Any]:
+    """Return the OperationOutcome of what was done."""
+    return _outcome([{"severity": "information", "code": "informational", "diagnostics": "done"}])
+
+
+def answered(answer: Answer) -> JSONResponse:
+    """Return an error of the API as an OperationOutcome; the stable code is in `details`."""
+    issue = {
+        "severity": "error",
+        "code": _ISSUE_TYPES.get(answer.status, "processing"),
+        "details": {"coding": [{"system": CODES, "code": answer.code}]},
+        "diagnostics": answer.detail,
+    }
+    parts = [_part(issue, error) for error in answer.extra.get("errors", ())]
+    headers = dict(answer.headers)
+    return JSONResponse(_outcome(parts or [issue]), answer.status, headers, media_type=MEDIA_TYPE)
+
+
+def _part(issue: dict[str, Any], error: Mapping[str, str]) -> dict[str, Any]:
+    """Return one of several things that are wrong with a request; of its body, with the element."""
+    if re.match(r"body(?![\w/])", error["at"]) is None:
+        return {**issue, "code": "invalid", "diagnostics": f"{error['at']}: {error['what']}"}
+    expression = "Consent" + error["at"].removeprefix("body")
+    return {**issue, "code": "structure", "diagnostics": error["what"], "expression": [expression]}
+
+
+def _outcome(issues: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"resourceType": "OperationOutcome", "issue": issues}

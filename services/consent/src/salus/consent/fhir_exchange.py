@@ -1,0 +1,141 @@
+"""What a FHIR client's headers and query ask for: honoured or refused, and never passed over."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.message import Message
+from typing import Literal
+from urllib.parse import parse_qsl
+
+from fastapi import Request
+
+from salus.consent.adapters.fhir.consent import URI, Identifier
+from salus.consent.models import PSEUDONYM_PATTERN
+from salus.runtime.problems import ProblemError
+
+JSON_TYPES = frozenset({"application/fhir+json", "application/json", "text/json"})
+_FORMATS = JSON_TYPES | {"json"}
+_RANGES = JSON_TYPES | {"*/*", "application/*"}
+_RETURNS: Mapping[str, Literal["minimal", "representation", "OperationOutcome"]] = {
+    "minimal": "minimal",
+    "representation": "representation",
+    "OperationOutcome": "OperationOutcome",
+}
+
+
+async def require_json_exchange(request: Request) -> None:
+    """Refuse what asks for another format, or for what there is not, as versions and provenance."""
+    _require_acceptable(request)
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise ProblemError(415, "unsupported-media-type", "a body is not compressed")
+    if request.method in {"POST", "PUT", "PATCH"}:
+        _require_fhir_json(request.headers.get("content-type", ""))
+    # Without versions, If-None-Match may be passed over by a read, and by nothing else.
+    unmet = {"If-Match", "If-Unmodified-Since"} | ({"If-None-Match"} if request.method != "GET" else set())
+    for name in sorted(unmet):
+        if name in request.headers:
+            raise ProblemError(412, "precondition-failed", f"{name}: a resource has no versions here")
+    if "X-Provenance" in request.headers:
+        raise ProblemError(400, "not-supported", "X-Provenance: no Provenance is kept beside a Consent")
+
+
+def _require_acceptable(request: Request) -> None:
+    asked = request.query_params.get("_format")
+    if asked is not None:
+        # A plus that was not encoded arrives as a blank.
+        if asked.replace(" ", "+").partition(";")[0].lower() not in _FORMATS:
+            raise ProblemError(406, "not-acceptable", "_format: only application/fhir+json is spoken here")
+        return
+    accept = request.headers.get("accept", "*/*")
+    if not any(_is_ours(part) for part in accept.split(",")):
+        raise ProblemError(406, "not-acceptable", "Accept: only application/fhir+json is spoken here")
+
+
+def _is_ours(part: str) -> bool:
+    media_range = _parsed(part)
+    if media_range.get_param("q", "1") in {"0", "0.0", "0.00", "0.000"}:
+        return False
+    return _essence(media_range) in _RANGES and media_range.get_param("fhirVersion", "4.0") == "4.0"
+
+
+def _require_fhir_json(content_type: str) -> None:
+    media_type = _parsed(content_type)
+    is_r4 = media_type.get_param("fhirVersion", "4.0") == "4.0"
+    is_utf8 = str(media_type.get_param("charset", "utf-8")).lower() == "utf-8"
+    if not content_type or _essence(media_type) not in JSON_TYPES or not is_r4 or not is_utf8:
+        raise ProblemError(415, "unsupported-media-type", "send R4 as application/fhir+json, in UTF-8")
+
+
+def _parsed(text: str) -> Message:
+    message = Message()
+    message["Content-Type"] = text.strip()
+    return message
+
+
+def _essence(message: Message) -> str:
+    return str(message["Content-Type"]).partition(";")[0].strip().lower()
+
+
+def preferred_return(request: Request) -> Literal["minimal", "representation", "OperationOutcome"]:
+    """Return what a create answers with (RFC 7240 lets the other preferences be passed over)."""
+    for preference in request.headers.get("prefer", "").replace(";", ",").split(","):
+        name, _, value = preference.strip().partition("=")
+        if name == "return" and value in _RETURNS:
+            return _RETURNS[value]
+    return "representation"
+
+
+@dataclass(frozen=True)
+class Search:
+    """Whose consents are asked for, and which of them."""
+
+    patient: str
+    identifier: Identifier | None = None
+    status: str | None = None
+
+
+def read_search(query: str) -> Search:
+    """Return what a search asks for.
+
+    Raises:
+        ProblemError: 400, if it asks for more than can be told, or for nobody's consents.
+    """
+    given = _parameters(query)
+    patient = given.pop("patient", None) or given.pop("patient:identifier", "")
+    patient = patient.removeprefix(f"{URI}|")
+    identifier, status = given.pop("identifier", None), given.pop("status", None)
+    if given:
+        raise ProblemError(400, "not-supported", "only patient, identifier and status are searched by")
+    if re.fullmatch(PSEUDONYM_PATTERN, patient) is None:
+        raise ProblemError(400, "required", "patient: whose consents, as urn:uuid:…")
+    return Search(patient, None if identifier is None else _identifier(identifier), status)
+
+
+def read_condition(header: str) -> Identifier:
+    """Return the identifier of an If-None-Exist; raises ProblemError 412 if the condition cannot be told."""
+    try:
+        given = _parameters(header.removeprefix("?"))
+        if set(given) == {"identifier"}:
+            return _identifier(given["identifier"])
+    except ProblemError:
+        pass
+    detail = "If-None-Exist: only identifier=system|value can be told; nothing was created"
+    raise ProblemError(412, "condition-not-supported", detail)
+
+
+def _parameters(query: str) -> dict[str, str]:
+    pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=16)
+    given = {name: value for name, value in pairs if name != "_format"}
+    if len(given) != sum(name != "_format" for name, _ in pairs):
+        raise ProblemError(400, "not-supported", "a parameter is given twice")
+    return given
+
+
+def _identifier(token: str) -> Identifier:
+    system, bar, value = token.partition("|")
+    # A comma would mean `or`, and a backslash escapes one.
+    if not bar or not system or not value or {",", "\\", "|"} & set(value) or "," in system:
+        raise ProblemError(400, "not-supported", "identifier: one system|value")
+    return Identifier(system, value)

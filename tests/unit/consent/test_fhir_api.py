@@ -1,0 +1,298 @@
+"""FHIR over HTTP: every answer is a FHIR resource, and every header that changes a meaning counts."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from fastapi import FastAPI
+from tests.unit.consent.test_handlers import CLINICIAN, HOSPITAL, NOW, PATIENT, Memory
+
+from salus.consent import api, fhir_api
+from salus.consent.adapters.fhir.consent import render
+from salus.consent.adapters.fhir.identifier_marks import IdentifierMarks
+from salus.consent.domain.consents import Consent
+from salus.events.did import LocalSigner
+from salus.events.keyring import Party
+from salus.messaging import DeliveryError
+from salus.runtime import problems
+from salus.runtime.bodies import guard_bodies
+from salus.runtime.problems import ProblemError
+
+FHIR = {"Content-Type": "application/fhir+json"}
+FORM = {"system": "urn:oid:2.25.1", "value": "paper-form-17"}
+UNLESS = {"If-None-Exist": "identifier=urn:oid:2.25.1|paper-form-17"}
+STEWARD = Party(did=HOSPITAL, kind="member", roles=frozenset(), member=None)
+
+
+def marks(key: bytes = b"k") -> IdentifierMarks:
+    return IdentifierMarks(LocalSigner(Ed25519PrivateKey.from_private_bytes(key * 32)))
+
+
+class Server:
+    """The consent API over memory, and who is calling it."""
+
+    def __init__(self) -> None:
+        self.memory = Memory()
+        self.caller: Party | None = STEWARD
+        self.key = b"k"
+
+    async def authenticate(self) -> Party:
+        if self.caller is None:
+            raise ProblemError(401, "unauthenticated", "who?")
+        return self.caller
+
+    def app(self) -> FastAPI:
+        app = FastAPI()
+        problems.install(app)
+        guard_bodies(app, streams=())
+        shared = api.Api(world=self.memory.world, authenticate=self.authenticate, now=lambda: NOW)
+        app.include_router(api.routes(shared))
+        fhir_api.install(app, fhir_api.FhirApi(shared, marks(self.key)))
+        return app
+
+    async def ask(self, method: str, path: str, resource: Any = None, **headers: str) -> httpx.Response:
+        transport = httpx.ASGITransport(self.app(), raise_app_exceptions=False)
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        async with httpx.AsyncClient(transport=transport, base_url="http://consent") as client:
+            if resource is None or isinstance(resource, bytes):
+                return await client.request(method, path, content=resource, headers=FHIR | named)
+            return await client.request(method, path, json=resource, headers=FHIR | named)
+
+    async def create(self, resource: Any, headers: dict[str, str] | None = None) -> httpx.Response:
+        return await self.ask("POST", "/fhir/Consent", resource, **(headers or {}))
+
+
+@pytest.fixture
+def server() -> Server:
+    return Server()
+
+
+def consent(**more: Any) -> dict[str, Any]:
+    ours = Consent("c", CLINICIAN, ("read",), ("TREAT",), NOW, NOW + timedelta(days=1))
+    return {**render(ours, patient=PATIENT), **more}
+
+
+ONE = consent(identifier=[FORM])
+
+
+async def test_metadata_needs_no_token(server: Server) -> None:  # case F3
+    server.caller = None
+    answer = await server.ask("GET", "/fhir/metadata")
+
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/fhir+json")
+    assert (answer.json()["resourceType"], answer.json()["fhirVersion"]) == ("CapabilityStatement", "4.0.1")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "headers", "status", "code"),
+    [
+        ("GET", "/fhir/Consent/none", None, {}, 404, "not-found"),
+        ("GET", "/fhir/Patient/1", None, {}, 404, "not-found"),
+        ("GET", "/fhir", None, {}, 404, "not-found"),
+        ("PUT", "/fhir/Consent/none", ONE, {}, 405, "not-supported"),
+        ("DELETE", "/fhir/Consent/none", None, {}, 405, "not-supported"),
+        ("GET", "/fhir/Consent", None, {}, 400, "invalid"),
+        ("GET", f"/fhir/Consent?patient={PATIENT}&actor=x", None, {}, 400, "invalid"),
+        ("GET", f"/fhir/Consent?patient={PATIENT}&patient={PATIENT}", None, {}, 400, "invalid"),
+        ("GET", "/fhir/Consent?patient=Patient/1", None, {}, 400, "invalid"),
+        ("POST", "/fhir/Consent", ONE, {"Content-Type": "application/fhir+xml"}, 415, "not-supported"),
+        ("POST", "/fhir/Consent", ONE, {"Content-Type": "text/plain"}, 415, "not-supported"),
+        (
+            "POST",
+            "/fhir/Consent",
+            ONE,
+            {"Content-Type": "application/json; charset=utf-16"},
+            415,
+            "not-supported",
+        ),
+        (
+            "POST",
+            "/fhir/Consent",
+            ONE,
+            {"Content-Type": "application/fhir+json; fhirVersion=5.0"},
+            415,
+            "not-supported",
+        ),
+        ("POST", "/fhir/Consent", ONE, {"Content-Encoding": "gzip"}, 415, "not-supported"),
+        ("POST", "/fhir/Consent", ONE, {"Accept": "application/fhir+xml"}, 406, "not-supported"),
+        ("POST", "/fhir/Consent", ONE, {"Accept": "application/fhir+json;q=0"}, 406, "not-supported"),
+        ("POST", "/fhir/Consent?_format=xml", ONE, {}, 406, "not-supported"),
+        ("POST", "/fhir/Consent", ONE, {"If-Match": 'W/"1"'}, 412, "conflict"),
+        ("POST", "/fhir/Consent", ONE, {"If-None-Match": "*"}, 412, "conflict"),
+        ("POST", "/fhir/Consent", ONE, {"If-None-Exist": f"patient={PATIENT}"}, 412, "conflict"),
+        ("POST", "/fhir/Consent", ONE, {"If-None-Exist": "identifier=paper-form-17"}, 412, "conflict"),
+        ("POST", "/fhir/Consent", ONE, {"If-None-Exist": "identifier=a|b,c|d"}, 412, "conflict"),
+        ("POST", "/fhir/Consent", ONE, {"If-None-Exist": "identifier=a|b"}, 422, "value"),
+        ("POST", "/fhir/Consent", consent(), UNLESS, 422, "value"),
+        ("POST", "/fhir/Consent", ONE, {"Idempotency-Key": "12345678"}, 422, "not-supported"),
+        ("POST", "/fhir/Consent", consent(), {"Idempotency-Key": "1"}, 422, "invalid"),
+        ("POST", "/fhir/Consent", ONE, {"X-Provenance": "{}"}, 400, "invalid"),
+        ("POST", "/fhir/Consent", b"{", {}, 422, "structure"),
+        ("POST", "/fhir/Consent", b'{"a":1,"a":2}', {}, 422, "structure"),
+        ("POST", "/fhir/Consent", b" " * 300_000, {}, 413, "too-long"),
+        ("POST", "/fhir/Consent", b" " * 2_000_000, {}, 413, "too-long"),
+        ("POST", "/fhir/Consent", consent(status="draft"), {}, 422, "not-supported"),
+    ],
+)
+async def test_a_refusal_is_an_operation_outcome_and_grants_nothing(  # noqa: PLR0917  # cases F1 to F3, formats 6 and 7
+    server: Server, method: str, path: str, body: Any, headers: dict[str, str], status: int, code: str
+) -> None:
+    answer = await server.ask(method, path, body, **headers)
+
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/fhir+json")
+    assert answer.json()["resourceType"] == "OperationOutcome"
+    assert {issue["code"] for issue in answer.json()["issue"]} == {code}
+    assert server.memory.log == []
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "code", "stable"),
+    [
+        ({"caller": None}, 401, "login", "unauthenticated"),
+        ({"caller": Party("did:web:x", "member", frozenset(), None)}, 403, "forbidden", "not-permitted"),
+        ({"faults": [DeliveryError("away")]}, 503, "transient", "unavailable"),
+        ({"faults": [RuntimeError("broken")]}, 500, "exception", "internal-error"),
+        ({"grantee": "did:web:nobody"}, 422, "processing", "unknown-grantee"),
+        ({"end": "2026-11-01"}, 422, "processing", "invalid-period"),
+    ],
+)
+async def test_what_the_contract_and_the_parts_say_is_an_operation_outcome(
+    server: Server, change: dict[str, Any], status: int, code: str, stable: str
+) -> None:
+    resource = consent()
+    if "caller" in change:
+        server.caller = change["caller"]
+    if "faults" in change:
+        server.memory.execute = _raising(change["faults"][0])  # type: ignore[method-assign]  # the part that fails
+    if "grantee" in change:
+        resource["provision"]["actor"][0]["reference"]["identifier"]["value"] = change["grantee"]
+    if "end" in change:
+        resource["provision"]["period"] = {"start": "2026-10-01", "end": change["end"]}
+    answer = await server.create(resource)
+
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/fhir+json")
+    (issue,) = answer.json()["issue"]
+    assert (issue["code"], issue["details"]["coding"][0]["code"]) == (code, stable)
+    assert ("www-authenticate" in answer.headers) is (status == 401)
+
+
+def _raising(error: Exception) -> Any:
+    async def execute(*_: Any) -> None:
+        raise error
+
+    return execute
+
+
+@pytest.mark.parametrize(("path", "allowed"), [("/fhir/Consent/x", "GET"), ("/fhir/Consent", "GET, POST")])
+async def test_a_405_says_what_is_allowed(server: Server, path: str, allowed: str) -> None:  # case F3
+    assert (await server.ask("PATCH", path)).headers["allow"] == allowed
+
+
+async def test_a_conditional_create_grants_once(server: Server) -> None:  # case F2
+    first, second = await server.create(ONE, UNLESS), await server.create(ONE, UNLESS)
+
+    assert (first.status_code, second.status_code) == (201, 200)
+    assert first.headers["location"] == second.headers["location"] == f"/fhir/Consent/{first.json()['id']}"
+    assert second.json() == first.json()
+    assert len(server.memory.log) == 1
+
+
+async def test_a_condition_finds_what_was_created_without_one(server: Server) -> None:  # case F2
+    first, second = await server.create(ONE), await server.create(ONE, UNLESS)
+
+    assert (first.status_code, second.status_code) == (201, 200)
+    assert second.json() == first.json()
+
+
+async def test_of_several_a_condition_does_not_choose(server: Server) -> None:
+    assert [(await server.create(ONE)).status_code for _ in range(2)] == [201, 201]
+    refused = await server.create(ONE, UNLESS)
+
+    assert refused.status_code == 412
+    assert len(server.memory.log) == 2
+
+
+async def test_another_identifier_is_another_consent(server: Server) -> None:
+    await server.create(ONE, UNLESS)
+    other = consent(identifier=[{**FORM, "value": "paper-form-18"}])
+    answer = await server.create(other, {"If-None-Exist": "identifier=urn%3Aoid%3A2.25.1%7Cpaper-form-18"})
+
+    assert answer.status_code == 201
+
+
+async def test_an_identifier_is_nowhere_on_the_ledger(server: Server) -> None:
+    await server.create(ONE, UNLESS)
+
+    assert "paper-form-17" not in repr(server.memory.log)
+    assert "paper-form-17" not in (await server.ask("GET", f"/fhir/Consent?patient={PATIENT}")).text
+
+
+async def test_what_was_marked_under_another_key_is_not_guessed(server: Server) -> None:
+    await server.create(ONE, UNLESS)
+    server.key = b"l"
+    refused = await server.create(ONE, UNLESS)
+    plain = await server.create(consent())
+
+    assert refused.status_code == 412
+    assert refused.json()["issue"][0]["details"]["coding"][0]["code"] == "identifier-unknown"
+    assert plain.status_code == 201
+
+
+def test_a_mark_needs_the_key_and_tells_patients_and_identifiers_apart() -> None:
+    said = {"patient": PATIENT, "system": "a", "value": "b"}
+    others = [{**said, "patient": "x"}, {**said, "system": "ab", "value": ""}, {**said, "value": "c"}]
+    mark = marks().of(**said)
+
+    assert mark == marks().of(**said)
+    assert mark not in {marks().of(**other) for other in others} | {marks(b"l").of(**said)}
+    assert marks(b"l").is_of_another_key(f"x.{mark}{'0' * 8}")
+    assert not marks().is_of_another_key(f"x.{mark}{'0' * 8}")
+    assert not marks(b"l").is_of_another_key("x." + "0" * 20)
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        (f"patient={PATIENT}", 2),
+        (f"patient:identifier=urn:ietf:rfc:3986|{PATIENT}&_format=json", 2),
+        (f"patient={PATIENT}&identifier=urn:oid:2.25.1|paper-form-17", 1),
+        (f"patient={PATIENT}&identifier=urn:oid:2.25.1|other", 0),
+        (f"patient={PATIENT}&status=active", 2),
+        (f"patient={PATIENT}&status=inactive", 0),
+    ],
+)
+async def test_a_search_answers_a_bundle(server: Server, query: str, found: int) -> None:  # case F3
+    await server.create(ONE, UNLESS)
+    await server.create(consent())
+    answer = await server.ask("GET", f"/fhir/Consent?{query}")
+
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/fhir+json")
+    assert (answer.json()["type"], answer.json()["total"]) == ("searchset", found)
+    assert len(answer.json().get("entry", [])) == found
+
+
+async def test_a_search_shows_nothing_to_others(server: Server) -> None:
+    await server.create(consent())
+    server.caller = Party("did:web:x", "member", frozenset(), None)
+
+    assert (await server.ask("GET", f"/fhir/Consent?patient={PATIENT}")).json()["total"] == 0
+
+
+@pytest.mark.parametrize(
+    ("prefer", "kind"),
+    [
+        ("return=minimal", None),
+        ("return=OperationOutcome", "OperationOutcome"),
+        ("handling=strict", "Consent"),
+    ],
+)
+async def test_a_create_answers_what_is_preferred(server: Server, prefer: str, kind: str | None) -> None:
+    answer = await server.create(consent(), {"Prefer": prefer})
+
+    assert answer.status_code == 201
+    assert answer.headers["location"].startswith("/fhir/Consent/")
+    assert (answer.json()["resourceType"] if answer.content else None) == kind
