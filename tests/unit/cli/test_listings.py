@@ -1,0 +1,47 @@
+"""Security, medium: names and ids of others neither crash a listing nor colour, hide or fake a line of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from salus.cli import auditing, parties
+
+NASTY = ["scan [/] one", "[black on black]hidden[/]", "[link=https://x]y[/link]", "a\u202eb\u200bc\u2028d\ne"]
+
+
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
+    """Return what lets every call of a command be answered with a document."""
+
+    def with_(content: dict[str, Any]) -> None:
+        async def call(*_: Any, **__: Any) -> httpx.Response:
+            return httpx.Response(200, json=content)
+
+        for module in (auditing, parties):
+            monkeypatch.setattr(module, "call", call)
+            monkeypatch.setattr(module, "running_platform", lambda: None)
+            monkeypatch.setattr(module, "signer_of", lambda *_: None)
+
+    return with_
+
+
+@pytest.mark.parametrize("text", NASTY)
+def test_the_trail_and_the_parties_show_what_others_wrote(
+    text: str, answers: Callable[[Any], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = {"topic": text, "partition": 0, "offset": 0}
+    entry = {"time": "2026-11-22T15:00:00Z", "outcome": "success", "summary": text, "severity": 4}
+    answers({"entries": [{**entry, "rules": [text], "ledger": place}], "next": "x"})
+    auditing.search(limit=1)
+    party = {"kind": "member", "name": text, "roles": [text], "did": "did:web:a", "keys": []}
+    answers({"parties": [party], "next": None})
+    parties.list_parties()
+
+    printed = capsys.readouterr().out
+    shown = text.replace("\u202e", "\\u202e").replace("\u200b", "\\u200b").replace("\u2028", "\\u2028")
+    assert printed.count(shown.replace("\n", "\\u000a")) == 5
+    assert len(printed.split("\n")) == 6
