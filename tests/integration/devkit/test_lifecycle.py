@@ -85,11 +85,30 @@ async def test_status_tells_scripts_where_everything_is(salus):
         service["ready"] and service["url"].startswith("http://127.0.0.1:")
         for service in status["services"].values()
     )
-    assert {"endpoint", "access_key", "secret_key", "region"} <= set(status["s3"])
+    assert set(status["s3"]) == {"endpoint", "access_key", "region", "ready"}
     assert ":" in status["kafka"]["bootstrap"]
     assert status["log"]["origin"] == "salus.local/dev/log"
     assert status["log"]["verifier_key"].startswith("salus.local/dev/log+")
     assert status["log"]["url"] == status["services"]["anchoring"]["url"] + "/log"
+
+
+async def test_a_secret_is_shown_to_who_asks_for_it(salus):
+    told = await salus("status", "--json")
+    asked = await salus("status", "--json", "--show-secrets")
+
+    assert asked.json["s3"]["secret_key"]
+    assert asked.json["s3"]["secret_key"] not in told.out
+
+
+def exposed(folder: Path) -> set[str]:
+    """Return what others than its owner may read or change below a folder, and the folder itself if so."""
+    whole = [folder, *folder.rglob("*")]
+    return {path.name for path in whole if not path.is_symlink() and path.stat().st_mode & 0o077}
+
+
+async def test_databases_logs_and_state_are_their_owners_alone(salus):
+    """Issue 12, item 15: files were 0644, with every event and the object store's secret in them."""
+    assert await asyncio.to_thread(exposed, salus.folder) == {"network.json"}
 
 
 async def test_the_wait_for_a_second_up_is_short_and_changes_nothing(salus):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -217,3 +218,32 @@ async def test_verdicts_reached_without_some_identity_events_are_reached_again(t
     report = await fsck(ledger.stores, ledger.trust, deep=True, memory=memory(resume=True))
 
     assert [(f.code, f.height) for f in report.errors] == [("verdict-wrong", 2)]
+
+
+@pytest.mark.parametrize("damaged", [b"", b"{", b"\xff\n", b'{"format":"salus-fsck/1"}\n'], ids=ascii)
+async def test_a_damaged_state_file_is_said_and_everything_is_read_again(
+    small_ledger: SmallLedger, tmp_path: Path, damaged: bytes
+) -> None:
+    """Case L1, sibling: what is wrong is the file, and neither the ledger nor fsck."""
+    await interrupted(tmp_path, small_ledger)
+    path = tmp_path / "state" / "run.jsonl"
+    path.write_bytes(damaged)
+    memory = memory_in(tmp_path, small_ledger)
+
+    assert memory.unreadable is not None
+    assert str(path) in memory.unreadable
+    report = await fsck(small_ledger.stores, small_ledger.trust, memory=memory)
+    assert report.ok
+    assert report.counts.spared == 0
+
+
+async def test_a_line_that_would_spare_any_headers_is_not_gone_by(
+    small_ledger: SmallLedger, tmp_path: Path
+) -> None:
+    """Case X1b, sibling: an empty digest means `whatever the headers are`, and no line may say that."""
+    await interrupted(tmp_path, small_ledger)
+    path = tmp_path / "state" / "run.jsonl"
+    path.write_bytes(re.sub(rb'"headers":"[0-9a-f]+"', b'"headers":""', path.read_bytes()))
+
+    report = await resumed(tmp_path, small_ledger)
+    assert report.counts.spared == 0

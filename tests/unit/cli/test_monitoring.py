@@ -66,6 +66,30 @@ async def test_a_checkpoint_by_another_key_ends_with_1(watch: Watch) -> None:
     assert not watch.state.exists()
 
 
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        b"",
+        ServedLog(3).note[:40],
+        b"\xff\x00",
+        b"other.example/log\n5\nAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n\n",
+    ],
+    ids=["empty", "cut off", "binary", "of another log"],
+)
+async def test_a_damaged_state_file_is_named_and_is_no_word_about_the_log(
+    watch: Watch, damaged: bytes
+) -> None:
+    """Case L1: it ended with 1, `what is shown is not signed by the log`, which is an alarm."""
+    watch.state.write_bytes(damaged)
+
+    with pytest.raises(CommandError, match=f"state file {watch.state} .* not judged") as caught:
+        await watch.look(serving(ServedLog(3)), [], patient=True)
+
+    assert caught.value.code is Exit.USAGE
+    assert watch.state.read_bytes() == damaged
+    assert not watch.evidence.exists()
+
+
 async def test_a_log_that_does_not_answer_is_waited_for_unless_it_is_looked_at_once(watch: Watch) -> None:
     async def away(_: str) -> bytes:
         raise httpx.ConnectError("away")

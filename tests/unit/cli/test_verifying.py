@@ -193,7 +193,7 @@ def test_a_wrong_line_of_a_policy_file_is_named(files, capsys):
         run(["verify", str(files / "a.salus"), "--network", network, "--policy", str(files / "policy")])
         == Exit.USAGE
     )
-    assert "policy: malformed-policy: line 2: nobody in group all is not defined" in " ".join(
+    assert "nor a tlog-policy (line 2: nobody in group all is not defined" in " ".join(
         capsys.readouterr().err.split()
     )
 
@@ -221,3 +221,53 @@ def test_the_people_s_form_says_what_was_not_checked(files, capsys):
 
 def test_a_receipt_that_is_not_there_is_usage(tmp_path):
     assert run(["verify", str(tmp_path / "none.salus")]) == Exit.USAGE
+
+
+def with_bom(path):
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    return str(path)
+
+
+def test_a_network_file_is_read_whichever_editor_saved_it(files):
+    """Case D2: one with a byte order mark was `.salus/network.json: No such file or directory`."""
+    with_bom(files / "network.json")
+
+    assert verify(files) == Exit.OK
+
+
+def test_a_tlog_policy_is_read_whichever_editor_saved_it(files):
+    policy = files / "policy"
+    policy.write_bytes(b"quorum none\n")
+
+    told = run(
+        [
+            "verify",
+            str(files / "a.salus"),
+            "--policy",
+            with_bom(policy),
+            "--network",
+            str(files / "network.json"),
+        ]
+    )
+    assert told == Exit.OK
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"quorum", b"\xff\xfe{\x00}\x00", b"<html>\n"])
+def test_an_error_is_about_the_file_that_was_given(files, content, capsys, monkeypatch):
+    """Case D2: the file's type was guessed by its first byte, and the error named another file."""
+    monkeypatch.setenv("SALUS_STATE", str(files / "nowhere"))
+    (files / "trust").write_bytes(content)
+
+    assert run(["verify", str(files / "a.salus"), "--policy", str(files / "trust")]) == Exit.USAGE
+    told = capsys.readouterr().err
+    assert str(files / "trust") in told
+    assert "nowhere" not in told
+
+
+def test_a_receipt_with_carriage_returns_says_what_happened_to_it(files, capsys):
+    """Case D2: the sentence said `malformed`, which sounds like forged."""
+    receipt = files / "a.salus"
+    receipt.write_bytes(receipt.read_bytes().replace(b"\n", b"\r\n"))
+
+    assert verify(files) == Exit.NO
+    assert "an editor or a transfer changed the file" in capsys.readouterr().err

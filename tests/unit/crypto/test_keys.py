@@ -11,7 +11,8 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from salus.crypto.errors import ExposedKeyError, InvalidKeyError
-from salus.crypto.keys import load_ed25519, save_ed25519, write_private
+from salus.crypto.keys import load_all_ed25519, load_ed25519, save_ed25519
+from salus.crypto.private_files import make_private_folder, open_private, write_private
 
 
 def test_a_saved_key_loads_and_only_its_owner_may_read_it(tmp_path: Path) -> None:
@@ -68,3 +69,31 @@ def test_a_fresh_file_never_replaces_another(tmp_path: Path) -> None:
         write_private(path, b"second", fresh=True)
     assert path.read_bytes() == b"first"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def in_lines(pem: bytes, end: bytes) -> bytes:
+    return pem.replace(b"\n", end)
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"], ids=["LF", "CRLF", "CR"])
+@pytest.mark.parametrize("before", [b"", b"\xef\xbb\xbf", b"Bag Attributes\n  name: x\n"], ids=ascii)
+def test_a_key_file_is_read_whichever_editor_saved_it(tmp_path: Path, before: bytes, end: bytes) -> None:
+    """Case D2: RFC 7468 allows CRLF, CR and LF, and text around; one with CRLF was `no PEM private key`."""
+    keys = [Ed25519PrivateKey.generate() for _ in range(2)]
+    save_ed25519(tmp_path / "two", *keys)
+    pem = (tmp_path / "two").read_bytes()
+    write_private(tmp_path / "edited", in_lines(before + pem.rstrip(b"\n"), end))
+
+    read = load_all_ed25519(tmp_path / "edited")
+    assert [key.private_bytes_raw() for key in read] == [key.private_bytes_raw() for key in keys]
+
+
+def test_what_is_made_is_its_owners_alone(tmp_path: Path) -> None:
+    made = tmp_path / "state" / "deep"
+    write_private(made / "key", b"x")
+    open_private(made / "log", 0).close()
+    make_private_folder(made / "folder")
+    make_private_folder(tmp_path)
+
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (made.parent, made, made / "folder")} == {0o700}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (made / "key", made / "log")} == {0o600}

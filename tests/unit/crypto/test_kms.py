@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from salus.crypto.errors import KmsAwayError, KmsError, KmsExistsError, UnwrapError
+from salus.crypto.errors import KmsAwayError, KmsError, KmsExistsError, KmsFileError, UnwrapError
 from salus.crypto.kms import FileKms
 
 KEY = bytes(range(32))
@@ -87,20 +87,31 @@ async def test_a_kms_is_never_made_over_another(tmp_path: Path) -> None:
 async def test_a_wrong_passphrase_opens_nothing(tmp_path: Path) -> None:
     await FileKms.create(tmp_path / "kms", "right")
 
-    with pytest.raises(KmsAwayError, match="passphrase"):
+    with pytest.raises(KmsFileError, match="passphrase"):
         await FileKms.open(tmp_path / "kms", "wrong")
-    with pytest.raises(KmsAwayError, match="passphrase"):
+    with pytest.raises(KmsFileError, match="passphrase"):
         await FileKms.open(tmp_path / "kms")
 
 
-@pytest.mark.parametrize("content", [None, b"", b"{}", b'{"format":"other"}', b"\xff"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        None,
+        b"",
+        b"{}",
+        b'{"format":"other"}',
+        b"\xff",
+        b'{"format":"salus.health/kms-file/v1","roots":{"current":"a","keys":{}}}',
+        b'{"format":"salus.health/kms-file/v1","roots":{"current":"a","keys":{"a":"AA=="}}}',
+    ],
+)
 async def test_what_is_not_a_kms_file_is_named(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "kms"
     if content is not None:
         path.write_bytes(content)
         path.chmod(0o600)
 
-    with pytest.raises(KmsAwayError, match="kms"):
+    with pytest.raises(KmsAwayError if content is None else KmsFileError, match="kms"):
         await FileKms.open(path)
 
 

@@ -13,6 +13,7 @@ from salus.crypto import pkcs11
 from salus.crypto.errors import CryptoError, ExposedKeyError, InvalidKeyError, KeyUriError, KmsAwayError
 from salus.crypto.keys import ensure_ed25519, load_all_ed25519, load_ed25519, save_ed25519
 from salus.crypto.pkcs11 import TokenKeys
+from salus.crypto.private_files import write_private
 from salus.crypto.signing_keys import KeyFile, Secret, key_place
 
 TOKEN = "pkcs11:token=the%20token;object=log?module-path=/lib/hsm.so&pin-source=file:/run/pin"  # no secret
@@ -124,3 +125,10 @@ def test_any_text_is_a_place_or_an_error_of_ours(uri: str) -> None:
     except CryptoError:
         return
     assert place is not None
+
+
+def test_a_passphrase_is_the_first_line_whichever_editor_saved_it(tmp_path: Path) -> None:
+    """Case D2, sibling: with CRLF the passphrase ended with a carriage return, and opened nothing."""
+    write_private(tmp_path / "pass", b"\xef\xbb\xbfopen sesame\r\nnot this\r\n")
+
+    assert Secret(f"file:{tmp_path / 'pass'}").read() == "open sesame"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from salus.devkit.addresses import S3, Addresses
-from salus.devkit.errors import DevkitError, NotRunningError
+from salus.devkit.errors import DevkitError, NotRunningError, StateFileError
 from salus.devkit.network import NetworkFolder, Plan
 from salus.devkit.platform import Platform
 from salus.devkit.processes import Place, ProcessRecord
@@ -107,3 +107,15 @@ def test_a_platform_that_does_not_run_says_so(tmp_path):
         platform.service_url("audit")
     with pytest.raises(DevkitError, match="no process is called kafka"):
         platform.kill("kafka")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff"])
+def test_a_damaged_run_record_is_named_with_what_to_do(tmp_path, content):
+    """Case L1, sibling: it was a traceback of the JSON reader."""
+    state = StateFolder(tmp_path)
+    for name, read in (("run.json", state.run), ("addresses.json", state.remembered)):
+        (tmp_path / name).write_bytes(content)
+
+        with pytest.raises(StateFileError, match=f"{name} cannot be read.*remove it"):
+            read()
+        assert (tmp_path / name).read_bytes() == content

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
 from functools import partial
@@ -20,7 +22,7 @@ from salus.ledger.checkpoint import Checkpoint, open_checkpoint
 from salus.ledger.merkle import root_of
 from salus.objects.memory import Fault
 from salus.witness.adapters import sqlite
-from salus.witness.adapters.sqlite import SqliteMemory
+from salus.witness.adapters.sqlite import NoMemoryError, SqliteMemory
 from salus.witness.domain import Cosigned, InconsistentError, OtherSizeError, RefusedError
 from salus.witness.handlers import Witness
 from salus.witness.ports import ChangedMeanwhileError, ForgetfulError
@@ -188,6 +190,44 @@ async def test_a_memory_that_vanished_signs_nothing_and_is_not_made_anew(
     with pytest.raises(ForgetfulError):
         await memory.last(ORIGIN)
     assert not (tmp_path / "state.db").exists()
+
+
+@pytest.mark.parametrize("damage", ["empty", "text", "cut off", "another database"])
+async def test_a_state_file_that_is_none_is_named_and_left_as_it_is(
+    tmp_path: Path, open_memory: Callable[..., SqliteMemory], damage: str
+) -> None:
+    """Case L1, sibling: the witness started, and said `no such table` for ever."""
+    path = tmp_path / "state.db"
+    memory = open_memory(create=True)
+    await Witness({ORIGIN: [LOG.verifier]}, [WITNESS], memory, seconds=lambda: 1).add_checkpoint(
+        History().request(0, 3)
+    )
+    memory.close()
+    whole = path.read_bytes()
+    path.write_bytes({"empty": b"", "text": b"other.example/log\n"}.get(damage, whole[:-4096]))
+    if damage == "another database":
+        path.unlink()
+        with closing(sqlite3.connect(path)) as other:
+            other.execute("CREATE TABLE cosigned (x)")
+    before = path.read_bytes()
+
+    for create in (False, True):
+        with pytest.raises(NoMemoryError, match=f"{path} is not a witness's state file"):
+            open_memory(create=create)
+    assert path.read_bytes() == before
+
+
+async def test_the_state_file_and_its_journal_are_their_owners_alone(
+    tmp_path: Path, open_memory: Callable[..., SqliteMemory]
+) -> None:
+    memory = open_memory(create=True)
+    await Witness({ORIGIN: [LOG.verifier]}, [WITNESS], memory, seconds=lambda: 1).add_checkpoint(
+        History().request(0, 3)
+    )
+
+    names = await asyncio.to_thread(os.listdir, tmp_path)
+    modes = {name: stat.S_IMODE((tmp_path / name).stat().st_mode) for name in names}
+    assert modes == {"state.db": 0o600, "state.db-journal": 0o600}
 
 
 async def test_what_could_not_be_committed_is_not_remembered_and_does_not_stand_in_the_way(

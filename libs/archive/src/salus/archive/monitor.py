@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable
 from salus.archive.errors import ArchiveError, MissingError
 from salus.archive.log import cut_tile
 from salus.ledger.checkpoint import Checkpoint
-from salus.ledger.errors import ConsistencyError, TileError
+from salus.ledger.errors import ConsistencyError, LedgerError, TileError
 from salus.ledger.merkle import verify_consistency
-from salus.ledger.policy import Policy
+from salus.ledger.policy import Policy, SeenCheckpoint
 from salus.ledger.tiles import (
     TILE_WIDTH,
     ReadTile,
@@ -40,19 +40,26 @@ class HistoryError(ArchiveError):
         self.proven = proven
 
 
+class SeenError(ArchiveError):
+    """What was remembered is no checkpoint that the log signed: it says nothing about the log."""
+
+    code = "seen-unreadable"
+
+
 async def compare(seen: bytes | None, shown: bytes, *, policy: Policy, fetch: Fetch) -> bytes:
     """Return which of the two to remember: the larger; of equals the final one, or whom more cosigned.
 
     `seen` is the last checkpoint that was remembered.
 
     Raises:
+        SeenError: `seen` is not a checkpoint that the log signed.
         NoteError, CheckpointError: `shown` is not a checkpoint that the log signed, so it proves nothing.
         HistoryError: they are of two histories, or the log does not show that they are of one.
     """
+    before = _remembered(seen, policy)
     now = policy.open_checkpoint(shown)
-    if seen is None:
+    if seen is None or before is None:
         return shown
-    before = policy.open_checkpoint(seen)
     old, new = before.checkpoint, now.checkpoint
     if new.size == old.size:
         if new.root != old.root:
@@ -68,6 +75,13 @@ async def compare(seen: bytes | None, shown: bytes, *, policy: Policy, fetch: Fe
         proven = isinstance(error, ConsistencyError)
         raise HistoryError(str(error), seen=seen, shown=shown, proven=proven) from None
     return shown if large is new else seen
+
+
+def _remembered(seen: bytes | None, policy: Policy) -> SeenCheckpoint | None:
+    try:
+        return None if seen is None else policy.open_checkpoint(seen)
+    except LedgerError as error:
+        raise SeenError(str(error)) from None
 
 
 class _NotShownError(Exception):

@@ -14,7 +14,7 @@ import os
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import msgspec
 
@@ -46,28 +46,33 @@ class Memory(Protocol):
         """Take note of what a stretch came to."""
 
 
+Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+"""A SHA-256 in hexadecimal."""
+
+
 class Begun(msgspec.Struct, frozen=True):
     """First line of the file: what is checked, since when, and under which checkpoint."""
 
     format: str
     subject: str
-    began: datetime
-    size: int
-    root: str
+    began: Annotated[datetime, msgspec.Meta(tz=True)]
+    size: Annotated[int, msgspec.Meta(ge=0)]
+    root: Digest
 
 
 class Whole(msgspec.Struct, frozen=True):
     """Every further line: a stretch without findings."""
 
     span: Span
-    mark: str
-    headers: str
+    mark: Digest
+    headers: Digest
 
 
 class FileMemory:
     """Remembers in a file that only its user may write; whoever may write it could as well replace fsck.
 
-    `since` is when the run began whose results were taken over, None if there is none.
+    `since` is when the run began whose results were taken over, None if there is none. `unreadable` says why
+    a file that is there was not gone by.
     """
 
     def __init__(self, path: Path, *, subject: str, resume: bool, now: datetime) -> None:
@@ -76,6 +81,7 @@ class FileMemory:
         self._now = now
         self._known: dict[Span, Whole] = {}
         self._begun: Begun | None = None
+        self.unreadable: str | None = None
         if resume:
             self._read()
 
@@ -121,7 +127,11 @@ class FileMemory:
         try:
             first, *others = self._path.read_bytes().split(b"\n")
             begun = msgspec.json.decode(first, type=Begun)
-        except (FileNotFoundError, ValueError):
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is cut off or none of ours"
+            self.unreadable = f"the state file {self._path} of the interrupted run cannot be read: {why}"
             return
         if (begun.format, begun.subject) != (FORMAT, self._subject) or self._now - begun.began > AGE_MAX:
             return

@@ -24,6 +24,7 @@ from salus.cli.exits import CommandError, Exit
 from salus.cli.interrupts import run_until_signal
 from salus.cli.state import running_platform
 from salus.cli.store_errors import store_error
+from salus.crypto.text_files import read_text_file
 from salus.devkit.addresses import REGION, S3
 from salus.objects import ObjectsError
 
@@ -59,6 +60,8 @@ def check(
     places = (address.endpoint, address.ledger_bucket, address.log_bucket)
     subject = subject_of(trust, *places, deep=deep)
     memory = FileMemory(file_of(subject), subject=subject, resume=resume, now=now())
+    if memory.unreadable is not None:
+        err.print(f"{memory.unreadable}; everything is read again")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     keep_freed_memory()
     with ExitStack() as stack:
@@ -104,7 +107,7 @@ def whom_and_where(network: Path | None) -> tuple[Trust, StoreAddress]:
         endpoint, access_key, secret_key = (os.environ[name] for name in S3_VARIABLES)
         file, s3 = network, S3(endpoint, access_key, secret_key, os.environ.get("SALUS_S3_REGION", REGION))
     try:
-        trust = Trust.from_network(file.read_bytes())
+        trust = Trust.from_network(read_text_file(file))
     except (OSError, ValueError) as error:
         raise CommandError(Exit.USAGE, f"{file}: {error}") from None
     return trust, address_of(s3)

@@ -13,7 +13,7 @@ class Exit(IntEnum):
     NO = 1
     """Done, and the answer is no: a check failed, damage was found, an event or a request was refused."""
     USAGE = 2
-    """The command was not understood."""
+    """The command was not understood, or a file or setting that it was given cannot be used."""
     NOT_RUNNING = 3
     """No platform runs here, or what the command needs does not answer."""
     CANNOT_START = 4

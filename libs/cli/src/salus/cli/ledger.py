@@ -23,6 +23,7 @@ from salus.cli.querying import OpenHeader, ask, committed_bodies, copy_archive, 
 from salus.cli.state import running_platform
 from salus.cli.store_errors import store_error
 from salus.cli.verifying import read_policy
+from salus.crypto.text_files import read_text_file
 from salus.devkit.platform import Platform
 from salus.ledger.block import Header, body_key, header_key
 from salus.ledger.errors import LedgerError
@@ -201,5 +202,5 @@ def query(
 def _opener(network: Path) -> OpenHeader:
     """Return what opens a shard's header notes, by the keys of a network.json."""
     policy = read_policy(network)
-    origins = {one["id"]: one["origin"] for one in read_json(network.read_bytes())["shards"]}
+    origins = {one["id"]: one["origin"] for one in read_json(read_text_file(network))["shards"]}
     return lambda shard, note: policy.open_header(note, origins.get(shard, ""))

@@ -15,7 +15,7 @@ import typer
 
 from salus.archive.errors import MissingError
 from salus.archive.log import CHECKPOINT_KEY
-from salus.archive.monitor import Fetch, HistoryError, compare
+from salus.archive.monitor import Fetch, HistoryError, SeenError, compare
 from salus.cli.checking import whom_and_where
 from salus.cli.console import Json, emit_line, err, out
 from salus.cli.display import styled
@@ -23,7 +23,7 @@ from salus.cli.exits import CommandError, Exit
 from salus.cli.interrupts import run_until_signal
 from salus.cli.state import require_service, running_platform
 from salus.cli.verifying import NetworkFile, PolicyFile, read_policy
-from salus.crypto.keys import write_private
+from salus.crypto.private_files import write_private
 from salus.ledger.errors import LedgerError
 from salus.ledger.policy import Policy
 from salus.objects import NotFoundError, ObjectsError, ObjectStore
@@ -98,7 +98,7 @@ class Watch:
             err.print(sentence, highlight=False)
 
     async def _take(self, shown: bytes, log: Fetch) -> None:
-        seen = self.state.read_bytes() if self.state.exists() else None
+        seen = self._seen()
         try:
             latest = await compare(seen, shown, policy=self.policy, fetch=log)
         except HistoryError as error:
@@ -107,11 +107,25 @@ class Watch:
             raise CommandError(
                 Exit.NO, f"{kind}: {error}; the two signed checkpoints are {files[0]} and {files[1]}"
             ) from None
+        except SeenError as error:
+            sentence = (
+                f"the state file {self.state} holds no checkpoint of this log: {error}. The log was not "
+                "judged. Restore the file, or name another one; to remove it forgets what the log has shown"
+            )
+            raise CommandError(Exit.USAGE, sentence) from None
         except LedgerError as error:
             raise CommandError(Exit.NO, f"what is shown is not signed by the log: {error}") from None
         if latest != seen:
             write_private(self.state, latest)
             self._say(latest)
+
+    def _seen(self) -> bytes | None:
+        try:
+            return self.state.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise CommandError(Exit.USAGE, f"the state file {self.state}: {error.strerror}") from None
 
     def _keep(self, error: HistoryError) -> list[Path]:
         files = []

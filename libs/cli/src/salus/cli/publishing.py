@@ -16,6 +16,7 @@ from salus.cli.exits import CommandError, Exit
 from salus.cli.interrupts import run_until_signal
 from salus.cli.state import require_service, running_platform
 from salus.client import DeliveryError, EventRefusedError, Publisher, ReceiptUnavailableError
+from salus.crypto.text_files import read_text_file
 from salus.devkit.platform import Platform
 from salus.events.catalogue import EventData, all_types, type_named
 from salus.events.did import LocalSigner
@@ -71,7 +72,7 @@ async def _publish(
     files: tuple[Path | None, Path | None],
 ) -> dict[str, Any]:
     receipt_file, event_file = files
-    policy = Policy.from_network(platform.network.file.read_bytes())
+    policy = Policy.from_network(read_text_file(platform.network.file))
     url = require_service(platform, "anchoring") if receipt_file else None
     try:
         async with Publisher(platform.kafka_bootstrap, signer, receipts_url=url, policy=policy) as publisher:

@@ -22,7 +22,7 @@ from salus.archive.blocks import BlockArchive, parse_key
 from salus.archive.errors import ArchiveError, DamagedError, MissingError
 from salus.cli.exits import CommandError, Exit
 from salus.cli.store_errors import store_error
-from salus.crypto.keys import write_private
+from salus.crypto.private_files import write_private
 from salus.ledger.block import Header, body_key, header_key
 from salus.ledger.errors import LedgerError
 from salus.objects import ObjectsError, ObjectStore

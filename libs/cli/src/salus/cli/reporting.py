@@ -14,8 +14,8 @@ from salus.messaging import MessagingError, ping
 ANSWER_S_MAX = 8.0
 
 
-async def describe(platform: Platform) -> dict[str, Any]:
-    """Return where everything is and whether it is ready."""
+async def describe(platform: Platform, *, show_secrets: bool = False) -> dict[str, Any]:
+    """Return where everything is and whether it is ready; secrets only for who asks for them."""
     kafka_ready, s3_ready, ready, damaged = await asyncio.gather(
         _kafka_answers(platform.kafka_bootstrap),
         is_ready(platform.s3.endpoint),
@@ -45,7 +45,7 @@ async def describe(platform: Platform) -> dict[str, Any]:
         "s3": {
             "endpoint": s3.endpoint,
             "access_key": s3.access_key,
-            "secret_key": s3.secret_key,
+            **({"secret_key": s3.secret_key} if show_secrets else {}),
             "region": s3.region,
             "ready": s3_ready,
         },

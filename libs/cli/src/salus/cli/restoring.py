@@ -25,6 +25,7 @@ from salus.cli.state import state_folder
 from salus.cli.store_errors import store_error
 from salus.client import Publisher
 from salus.crypto.keys import load_ed25519
+from salus.crypto.text_files import read_text_file
 from salus.devkit.network import OPERATOR, OUTPUT_TOPICS, TOPIC_CONFIG
 from salus.devkit.platform import Platform
 from salus.devkit.processes import is_alive
@@ -248,7 +249,7 @@ async def _restore_local(platform: Platform) -> Restored:
 def lost_platform(platform: Platform) -> Lost:
     """Return what a platform whose parts run would be restored from."""
     folder, s3 = platform.network, platform.s3
-    trust = Trust.from_network(folder.file.read_bytes())
+    trust = Trust.from_network(read_text_file(folder.file))
     shard_topics = [shard["topics"] for shard in folder.read()["shards"]]
     return Lost(platform.kafka_bootstrap, address_of(s3).open(), trust, shard_topics, folder.signer(OPERATOR))
 
@@ -260,7 +261,7 @@ def _elsewhere(network: Path, operator_key: Path | None, replication: int) -> Lo
             Exit.USAGE, f"--network needs --operator-key, and {KAFKA_VARIABLE} in the environment"
         )
     trust, address = whom_and_where(network)
-    shard_topics = [shard["topics"] for shard in read_json(network.read_bytes())["shards"]]
+    shard_topics = [shard["topics"] for shard in read_json(read_text_file(network))["shards"]]
     operator = LocalSigner(load_ed25519(operator_key))
     return Lost(bootstrap, address.open(), trust, shard_topics, operator, replication)
 

@@ -19,6 +19,7 @@ from salus.cli.following import follow_logs
 from salus.cli.interrupts import run_until_signal
 from salus.cli.reporting import describe
 from salus.cli.state import running_folder, state_folder
+from salus.crypto.private_files import make_private_folder, open_private
 from salus.devkit.errors import NotRunningError
 from salus.devkit.narration import Narrator
 from salus.devkit.platform import Platform
@@ -29,8 +30,8 @@ from salus.devkit.run_record import StateFolder
 def _alone(folder: Path) -> Iterator[None]:
     """Keep two `salus up` or `down` of one folder apart."""
     state = StateFolder(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    with state.lock.open("w") as file:
+    make_private_folder(folder)
+    with open_private(state.lock, 0) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -87,7 +88,12 @@ def down(
             StateFolder(folder).erase()
 
 
-def status(as_json: Json = False) -> None:
+def status(
+    as_json: Json = False,
+    show_secrets: Annotated[
+        bool, typer.Option("--show-secrets", help="With --json: also the object store's secret key.")
+    ] = False,
+) -> None:
     """Show what runs, where, and whether it is ready."""
     try:
         platform = Platform.attach(running_folder())
@@ -95,7 +101,7 @@ def status(as_json: Json = False) -> None:
         if as_json:
             emit({"running": False, "state": str(state_folder())})
         raise CommandError(Exit.NOT_RUNNING, str(error)) from None
-    description = asyncio.run(describe(platform))
+    description = asyncio.run(describe(platform, show_secrets=show_secrets))
     show_status(description, as_json=as_json)
     if not description["ready"]:
         raise CommandError(Exit.NO, "not everything is ready")

@@ -17,6 +17,7 @@ from salus.cli.console import Json, emit, out
 from salus.cli.exits import CommandError, Exit
 from salus.cli.interrupts import run_until_signal
 from salus.cli.state import require_service, running_platform
+from salus.crypto.private_files import write_private
 from salus.devkit.platform import Platform
 from salus.events.did import LocalSigner
 
@@ -101,7 +102,7 @@ def get(
     if output is None:
         sys.stdout.buffer.write(content)
     else:
-        output.write_bytes(content)
+        write_private(output, content)
 
 
 async def _get(

@@ -13,7 +13,9 @@ from salus.cli.console import Json, emit, out
 from salus.cli.display import styled
 from salus.cli.exits import CommandError, Exit
 from salus.cli.state import running_folder
+from salus.crypto.text_files import read_text_file
 from salus.ledger.errors import PolicyError, ReceiptError
+from salus.ledger.json_reader import JsonError, read_json
 from salus.ledger.policy import Policy
 from salus.ledger.receipt import VerifiedReceipt, verify_receipt
 from salus.ledger.tlog_policy import parse_tlog_policy
@@ -42,14 +44,33 @@ def read_policy(path: Path | None, network: Path | None = None) -> Policy:
     if path is None:
         return _policy_of(network or running_folder() / "network.json")
     data = _read(path)
-    if data.lstrip().startswith(b"{"):
-        if network is not None:
-            raise CommandError(Exit.USAGE, f"{path} is a network.json: leave out --policy or --network")
-        return _policy_of(path)
     try:
-        return _policy_of(network or running_folder() / "network.json").under(parse_tlog_policy(data))
+        chosen = parse_tlog_policy(data)
+    except PolicyError as not_a_policy:
+        return _policy_in(path, data, network, not_a_policy)
+    try:
+        return _policy_of(network or running_folder() / "network.json").under(chosen)
+    except CommandError as error:
+        hint = (
+            ""
+            if network
+            else f"{path} is a tlog-policy, which has no shards' keys; name them with --network: "
+        )
+        raise CommandError(error.code, f"{hint}{error}") from None
     except PolicyError as error:
         raise CommandError(Exit.USAGE, f"{path}: {error}") from None
+
+
+def _policy_in(path: Path, data: bytes, network: Path | None, not_a_policy: PolicyError) -> Policy:
+    """Return the policy of a file that is no tlog-policy; an error is about this file and no other."""
+    try:
+        read_json(data)
+    except JsonError as error:
+        why = f"neither a network.json ({error.why}) nor a tlog-policy ({not_a_policy.detail})"
+        raise CommandError(Exit.USAGE, f"{path} is {why}") from None
+    if network is not None:
+        raise CommandError(Exit.USAGE, f"{path} is a network.json: leave out --policy or --network")
+    return _policy_of(path)
 
 
 def _policy_of(network: Path) -> Policy:
@@ -61,7 +82,7 @@ def _policy_of(network: Path) -> Policy:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_text_file(path)
     except OSError as error:
         raise CommandError(Exit.USAGE, f"{path}: {error.strerror}") from None
 
@@ -79,12 +100,14 @@ def verify(
     """Check a receipt offline: leaf, block, log, checkpoint, quorum, each against the keys in the policy."""
     trusted = read_policy(policy, network)
     value = event.read_bytes() if event else None
+    data = receipt.read_bytes()
     try:
-        verified = verify_receipt(receipt.read_bytes(), trusted, event=value)
+        verified = verify_receipt(data, trusted, event=value)
     except ReceiptError as error:
         if as_json:
             emit({"valid": False, "code": error.code, "detail": str(error)})
-        raise CommandError(Exit.NO, f"the receipt does not verify: {error}") from None
+        hint = "; its lines end with CR: an editor or a transfer changed the file" if b"\r" in data else ""
+        raise CommandError(Exit.NO, f"the receipt does not verify: {error}{hint}") from None
     facts = _facts(verified, checked=event is not None)
     if as_json:
         emit(facts)

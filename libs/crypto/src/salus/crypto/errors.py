@@ -90,6 +90,10 @@ class KmsAwayError(KmsError):
     """The KMS or HSM cannot be reached or opened; nothing is known about the key."""
 
 
+class KmsFileError(KmsError):
+    """The KMS file is there and is none, or does not open: no waiting mends it, and it was left as it is."""
+
+
 class KmsExistsError(KmsError):
     """There is a KMS file already; a new root key could not open what the old one wrapped."""
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import stat
-import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -20,11 +17,12 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from salus.crypto.errors import ExposedKeyError, InvalidKeyError, KmsAwayError
+from salus.crypto.errors import InvalidKeyError, KmsAwayError
+from salus.crypto.private_files import read_private, write_private
+from salus.crypto.text_files import plain_text
 
-_OTHERS_READ_OR_WRITE = stat.S_IRWXO
-_GROUP_WRITES = stat.S_IWGRP
-_PEM = re.compile(rb"-----BEGIN [A-Z ]+-----\n.*?-----END [A-Z ]+-----\n?", re.DOTALL)
+# White space may follow a boundary, and anything may stand around it (RFC 7468, sections 2 and 3).
+_PEM = re.compile(rb"-----BEGIN [A-Z ]+-----[ \t]*\n.*?-----END [A-Z ]+-----", re.DOTALL)
 
 
 def save_ed25519(path: Path, *keys: Ed25519PrivateKey, passphrase: str | None = None) -> None:
@@ -75,7 +73,7 @@ def _encode(keys: Sequence[Ed25519PrivateKey], passphrase: str | None) -> bytes:
 
 def _decode(path: Path, content: bytes, passphrase: str | None) -> list[Ed25519PrivateKey]:
     keys = []
-    for pem in _PEM.findall(content):
+    for pem in _PEM.findall(plain_text(content)):
         try:
             key = load_pem_private_key(pem, None if passphrase is None else passphrase.encode())
         except TypeError as error:
@@ -89,38 +87,3 @@ def _decode(path: Path, content: bytes, passphrase: str | None) -> list[Ed25519P
     if not keys:
         raise InvalidKeyError(f"{path} holds no PEM private key")
     return keys
-
-
-def write_private(path: Path, content: bytes, *, fresh: bool = False, durable: bool = True) -> None:
-    """Write a file of mode 0600 by renaming a complete one over it; a crash leaves the old file.
-
-    With `fresh`, an existing file is left as it is and FileExistsError raised. What is not `durable` may be
-    lost or cut off when the machine ends, so its reader checks it.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    # mkstemp makes the file with mode 0600.
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
-        if fresh:
-            path.hardlink_to(name)
-        else:
-            Path(name).replace(path)
-    finally:
-        Path(name).unlink(missing_ok=True)
-
-
-def read_private(path: Path) -> bytes:
-    """Read a private file; raises ExposedKeyError if others may read it or its group may write it.
-
-    The group may read, for Kubernetes mounts secrets so (fsGroup).
-    """
-    with path.open("rb") as file:
-        mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-        if mode & (_OTHERS_READ_OR_WRITE | _GROUP_WRITES):
-            raise ExposedKeyError(path, mode)
-        return file.read()

@@ -18,8 +18,8 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
-from salus.crypto.errors import KmsAwayError, KmsError, KmsExistsError, UnwrapError
-from salus.crypto.keys import read_private, write_private
+from salus.crypto.errors import KmsAwayError, KmsError, KmsExistsError, KmsFileError, UnwrapError
+from salus.crypto.private_files import read_private, write_private
 
 FORMAT = b"salus.health/wrapped-key/v1"
 FILE_FORMAT = "salus.health/kms-file/v1"
@@ -92,7 +92,12 @@ class FileKms:
 
     @classmethod
     async def open(cls, path: Path, passphrase: str | None = None) -> FileKms:
-        """Read the file; raises KmsAwayError if it is not there, not ours, or the passphrase is wrong."""
+        """Read the file.
+
+        Raises:
+            KmsAwayError: it is not there, or cannot be read.
+            KmsFileError: it is not ours, or the passphrase is wrong.
+        """
         raw = _encoded(passphrase)
         return cls(path, raw, await asyncio.to_thread(_load, path, raw))
 
@@ -183,27 +188,30 @@ def _load(path: Path, passphrase: bytes | None) -> _Roots:
         file = msgspec.json.decode(read_private(path), type=_File)
     except FileNotFoundError:
         raise KmsAwayError(f"there is no KMS file {path}") from None
+    except OSError as error:
+        raise KmsAwayError(f"{path} cannot be read: {error.strerror}") from error
     except msgspec.DecodeError as error:
-        raise KmsAwayError(f"{path} is not a KMS file") from error
+        raise KmsFileError(f"{path} is not a KMS file; restore it, for no other opens the keys") from error
     if file.format != FILE_FORMAT or (file.sealed is None) == (file.roots is None):
-        raise KmsAwayError(f"{path} is of another format")
-    if file.roots is not None:
-        return file.roots
-    return _unseal(path, file.sealed, passphrase)
+        raise KmsFileError(f"{path} is of another format")
+    roots = file.roots if file.roots is not None else _unseal(path, file.sealed, passphrase)
+    if roots.keys.get(roots.current) is None or any(len(k) != ROOT_KEY_BYTES for k in roots.keys.values()):
+        raise KmsFileError(f"{path} does not hold its current root key, or one of another length")
+    return roots
 
 
 def _unseal(path: Path, sealed: _Sealed | None, passphrase: bytes | None) -> _Roots:
     if sealed is None or passphrase is None:
-        raise KmsAwayError(f"{path} needs a passphrase")
+        raise KmsFileError(f"{path} needs a passphrase")
     if (sealed.n, sealed.r, sealed.p) != (SCRYPT_N, SCRYPT_R, SCRYPT_P):
-        raise KmsAwayError(f"{path} is of another format")
+        raise KmsFileError(f"{path} is of another format")
     try:
         inner = AESGCM(_stretch(passphrase, sealed.salt)).decrypt(
             sealed.nonce, sealed.ciphertext, FILE_FORMAT.encode()
         )
+        return msgspec.json.decode(inner, type=_Roots)
     except (InvalidTag, ValueError):
-        raise KmsAwayError(f"the passphrase does not open {path}, or the file is damaged") from None
-    return msgspec.json.decode(inner, type=_Roots)
+        raise KmsFileError(f"the passphrase does not open {path}, or the file is damaged") from None
 
 
 def _encoded(passphrase: str | None) -> bytes | None:

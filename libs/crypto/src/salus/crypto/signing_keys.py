@@ -20,7 +20,9 @@ from urllib.parse import unquote
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from salus.crypto.errors import KeyUriError
-from salus.crypto.keys import load_all_ed25519, read_private
+from salus.crypto.keys import load_all_ed25519
+from salus.crypto.private_files import read_private
+from salus.crypto.text_files import plain_text
 
 _FILE_QUERY = {"passphrase-source"}
 _PKCS11_PATH = {"token", "serial", "object"}
@@ -64,7 +66,7 @@ class Secret:
             return os.environ[place]
         if kind == "file":
             try:
-                return read_private(_path_of(place)).decode().split("\n")[0]
+                return plain_text(read_private(_path_of(place))).decode().split("\n")[0]
             except (OSError, UnicodeDecodeError) as error:
                 raise KeyUriError(f"the secret {self.source} cannot be read: {error}") from error
         raise KeyUriError(f"there is no secret at {self.source}; say file:PATH or env:NAME")

@@ -1,5 +1,7 @@
 """What can keep a development platform from running; every message is one sentence for a person."""
 
+from pathlib import Path
+
 
 class DevkitError(Exception):
     """Base of all errors of this package."""
@@ -23,6 +25,17 @@ class StartError(DevkitError):
 
 class AlreadyRunningError(DevkitError):
     """A platform already runs from this state directory."""
+
+
+class StateFileError(DevkitError):
+    """A file in which a platform remembers what it started cannot be read; it was left as it is."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(
+            f"the platform's own file {path} cannot be read: {why}. If nothing of the platform runs any "
+            "more, remove it, and start again"
+        )
+        self.path = path
 
 
 class NotRunningError(DevkitError):

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
+from salus.crypto.private_files import UMASK, write_private
 from salus.devkit.cache import cached, is_cached
 from salus.devkit.errors import MissingToolError, StartError
 from salus.devkit.free_ports import HOST, free_ports, listens
@@ -205,24 +206,24 @@ class KafkaServer:
         return True
 
     async def _format(self, classpath: str) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
         properties = self._folder / "server.properties"
-        properties.write_text(
-            _PROPERTIES.format(
-                host=HOST,
-                port=self._ports[0],
-                controller_port=self._ports[1],
-                data=self._folder / "data",
-                message_bytes_max=MESSAGE_BYTES_MAX,
-            )
+        content = _PROPERTIES.format(
+            host=HOST,
+            port=self._ports[0],
+            controller_port=self._ports[1],
+            data=self._folder / "data",
+            message_bytes_max=MESSAGE_BYTES_MAX,
         )
+        write_private(properties, content.encode())
         if (self._folder / "data" / "meta.properties").exists():
             return
         # An id that begins with a hyphen would be taken for an option.
         cluster = "S" + urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()[1:]
         java = ["java", "-Xmx128m", "-XX:TieredStopAtLevel=1", *self._read_flags(), "-cp", classpath]
         arguments = ["kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties)]
-        await run_tool("formatting Kafka's storage", [*java, *arguments], self._narrator, timeout_s=60.0)
+        await run_tool(
+            "formatting Kafka's storage", [*java, *arguments], self._narrator, timeout_s=60.0, umask=UMASK
+        )
 
     def _read_flags(self) -> list[str]:
         # The tool must not write the archive that the broker is to write.

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx
 
+from salus.crypto.private_files import make_private_folder
 from salus.devkit.addresses import REGION
 from salus.devkit.cache import cached, is_cached
 from salus.devkit.errors import MissingToolError, StartError
@@ -108,7 +109,7 @@ class MinioServer:
 
     def _spawn(self, binary: Path) -> ProcessRecord:
         data = self._place.folder / "data"
-        data.mkdir(parents=True, exist_ok=True)
+        make_private_folder(data)
         environment = {
             **os.environ,
             "MINIO_ROOT_USER": self.access_key,

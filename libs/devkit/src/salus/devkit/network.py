@@ -17,12 +17,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from salus.crypto.errors import CryptoError
 from salus.crypto.keys import ensure_ed25519, load_ed25519
 from salus.crypto.kms import make_kms_file
+from salus.crypto.text_files import read_text_file
 from salus.devkit.errors import DevkitError
 from salus.events.catalogue import input_topics
 from salus.events.did import LocalSigner, multibase_of
 from salus.ledger.cosignature import CosignatureSigner
 from salus.ledger.errors import PolicyError
-from salus.ledger.json_reader import read_json
+from salus.ledger.json_reader import JsonError, read_json
 from salus.ledger.note import NoteSigner
 from salus.ledger.policy import Policy
 from salus.ledger.quorum import Quorum
@@ -101,9 +102,13 @@ class NetworkFolder:
             DevkitError: there is none.
         """
         try:
-            content: dict[str, Any] = read_json(self.file.read_bytes())
+            content: dict[str, Any] = read_json(read_text_file(self.file))
         except FileNotFoundError:
             raise DevkitError(f"there is no {self.file}: create the network first") from None
+        except OSError as error:
+            raise DevkitError(f"{self.file}: {error.strerror}") from None
+        except JsonError as error:
+            raise DevkitError(f"{self.file} is not a network file: {error.why}") from None
         return content
 
     @property

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import msgspec
 
+from salus.crypto.private_files import UMASK, make_private_folder, open_private
 from salus.devkit.waiting import until
 
 STOP_GRACE_S = 12.0
@@ -97,12 +98,12 @@ def spawn(name: str, command: Sequence[str], place: Place, *, env: Mapping[str, 
 
     Call it from the main thread: a foreground child dies with the thread that started it.
     """
-    place.folder.mkdir(parents=True, exist_ok=True)
-    place.logs.mkdir(parents=True, exist_ok=True)
+    make_private_folder(place.folder)
+    make_private_folder(place.logs)
     log = place.logs / f"{name}.log"
     dies_with_us = not place.detached and sys.platform == "linux"
     prefix = [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid())] if dies_with_us else []
-    with log.open("ab") as output:
+    with open_private(log, os.O_APPEND) as output:
         process = subprocess.Popen(  # noqa: S603  # the commands are this package's own
             [*prefix, *command],
             stdin=subprocess.DEVNULL,
@@ -111,6 +112,7 @@ def spawn(name: str, command: Sequence[str], place: Place, *, env: Mapping[str, 
             env={**env},
             cwd=place.folder,
             start_new_session=True,
+            umask=UMASK,
         )
     _own[process.pid] = process
     if place.detached:

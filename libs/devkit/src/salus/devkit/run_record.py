@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
+from salus.crypto.private_files import write_private
 from salus.devkit.addresses import Addresses, Kind
+from salus.devkit.errors import StateFileError
 from salus.devkit.processes import ProcessRecord
+
+_T = TypeVar("_T")
 
 
 class RunningService(msgspec.Struct, frozen=True):
@@ -59,8 +63,7 @@ class StateFolder:
 
     def run(self) -> Run | None:
         """Return what was started and not stopped, or None."""
-        path = self.folder / "run.json"
-        return msgspec.json.decode(path.read_bytes(), type=Run) if path.exists() else None
+        return self._read("run.json", Run)
 
     def write_run(self, run: Run | None) -> None:
         """Record what runs now; None: nothing."""
@@ -71,8 +74,7 @@ class StateFolder:
 
     def remembered(self) -> Remembered:
         """Return where things were the last time."""
-        path = self.folder / "addresses.json"
-        return msgspec.json.decode(path.read_bytes(), type=Remembered) if path.exists() else Remembered()
+        return self._read("addresses.json", Remembered) or Remembered()
 
     def remember(self, remembered: Remembered) -> None:
         """Record where things are, for the next time."""
@@ -89,9 +91,14 @@ class StateFolder:
                 path.unlink(missing_ok=True)
 
     def _write(self, name: str, content: msgspec.Struct) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        fresh = self.folder / f".{name}.{os.getpid()}"
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(msgspec.json.format(msgspec.json.encode(content), indent=1) + b"\n")
-        fresh.replace(self.folder / name)
+        write_private(self.folder / name, msgspec.json.format(msgspec.json.encode(content), indent=1) + b"\n")
+
+    def _read(self, name: str, kind: type[_T]) -> _T | None:
+        """Return what a file of ours says, None if there is none; raises StateFileError."""
+        path = self.folder / name
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=kind)
+        except FileNotFoundError:
+            return None
+        except (OSError, msgspec.DecodeError) as error:
+            raise StateFileError(path, str(error)) from error

@@ -28,10 +28,11 @@ async def run_tool(
     *,
     env: Mapping[str, str] | None = None,
     timeout_s: float = 1800.0,
+    umask: int = -1,
 ) -> str:
     """Run a tool to its end, telling how many lines it has written and for how long it has run.
 
-    Its process group ends with us, also on Ctrl-C.
+    `umask` is ours unless another one is given. Its process group ends with us, also on Ctrl-C.
 
     Raises:
         BuildError: it failed or took too long; the message carries the end of its output.
@@ -43,6 +44,7 @@ async def run_tool(
         stderr=asyncio.subprocess.STDOUT,
         env={**os.environ, **(env or {})},
         start_new_session=True,
+        umask=umask,
     )
     output: list[str] = []
     try:

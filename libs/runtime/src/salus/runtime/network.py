@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from salus.crypto.text_files import read_text_file
 from salus.events.catalogue import PartyKind, PublicKey, Role
 from salus.events.keyring import KeyRing
 from salus.ledger.json_reader import JsonError, read_json
@@ -69,7 +70,7 @@ class Network(msgspec.Struct, frozen=True):
             ValueError: it is not a network file; the message names the file and the place in it.
         """
         try:
-            return msgspec.convert(read_json(path.read_bytes()), type=cls)
+            return msgspec.convert(read_json(read_text_file(path)), type=cls)
         except JsonError as error:
             raise ValueError(f"{path}: {error.why}, in {error.place}") from error
         except msgspec.ValidationError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from datetime import UTC, datetime
 
@@ -15,6 +16,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from structlog.typing import EventDict, WrappedLogger
 
+from salus.crypto.private_files import UMASK
 from salus.runtime.redaction import Redacting
 from salus.runtime.settings import ProcessSettings
 
@@ -44,7 +46,11 @@ class JsonFormatter(logging.Formatter):
 
 
 def set_up(settings: ProcessSettings) -> None:
-    """Configure logs (JSON lines on stderr) and traces (OTLP, if an endpoint is set) for this process."""
+    """Configure logs (JSON lines on stderr) and traces (OTLP, if an endpoint is set) for this process.
+
+    Every file that it makes from now on is its user's alone: databases and their journals too.
+    """
+    os.umask(UMASK)
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())

@@ -31,6 +31,7 @@ from salus.archive.log import LogReader
 from salus.archive.receipts import ReceiptMaker
 from salus.archive.trust import Trust
 from salus.crypto.signing_keys import key_place
+from salus.crypto.text_files import read_text_file
 from salus.events.catalogue import BlockSealed
 from salus.ledger.block import open_header
 from salus.ledger.errors import PolicyError
@@ -136,7 +137,7 @@ def open_cosigning(settings: Settings, log: LogReader, closing: AsyncExitStack) 
     Raises:
         ValueError: a witness has no key in network.json, or those with an address are no quorum.
     """
-    policy = Policy.from_network(settings.network_file.read_bytes())
+    policy = Policy.from_network(read_text_file(settings.network_file))
     quorum = policy.quorum
     if unknown := settings.witnesses.keys() - {key.name for key in quorum.verifiers}:
         raise ValueError(f"SALUS_WITNESSES names {sorted(unknown)}, of which network.json has no key")
@@ -203,11 +204,25 @@ async def scrub_for_ever(resources: Resources) -> None:
     await in_a_thread(partial(scrub, resources))
 
 
-def trust_now(resources: Resources) -> Trust:
-    """Return the keys of the network file, and those of shards that were added since it was written."""
-    trust = Trust.from_network(resources.settings.network_file.read_bytes())
-    added = {n: keys.vkey for n, keys in resources.shards.items() if isinstance(keys, NoteVerifier)}
-    return replace(trust, shard_keys=dict(sorted((added | trust.shard_keys).items())))
+class FollowedTrust:
+    """The keys of the network file, and those of shards that were added since it was written.
+
+    While the file cannot be read, the keys before stay.
+    """
+
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
+        self._trust = Trust.from_network(read_text_file(resources.settings.network_file))
+
+    def now(self) -> Trust:
+        """Return whom to trust now."""
+        try:
+            self._trust = Trust.from_network(read_text_file(self._resources.settings.network_file))
+        except (OSError, ValueError) as error:
+            _log.error("the network file cannot be read, the keys before stay", error=str(error))
+        shards = self._resources.shards.items()
+        added = {n: keys.vkey for n, keys in shards if isinstance(keys, NoteVerifier)}
+        return replace(self._trust, shard_keys=dict(sorted((added | self._trust.shard_keys).items())))
 
 
 async def scrub(resources: Resources) -> None:
@@ -220,7 +235,7 @@ async def scrub(resources: Resources) -> None:
     scrubbing = Scrubbing(
         stores=Stores(pace.slow(ledger), pace.slow(log)),
         objects=log,
-        trust=partial(trust_now, resources),
+        trust=FollowedTrust(resources).now,
         alarms=alarms,
         signer=signer,
         metrics=metrics,
@@ -237,7 +252,7 @@ def go_by_new_keys(resources: Resources) -> None:
     resources.shards.update(resources.watched.shards())
     if (cosigning := resources.runner.cosigning) is not None:
         try:
-            cosigning.go_by(Policy.from_network(resources.settings.network_file.read_bytes()))
+            cosigning.go_by(Policy.from_network(read_text_file(resources.settings.network_file)))
         except (OSError, PolicyError) as error:
             _log.error("the network's policy cannot be followed", error=str(error))
 

@@ -12,8 +12,9 @@ from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from fastapi import FastAPI
 
-from salus.crypto.keys import read_private
+from salus.crypto.private_files import read_private
 from salus.crypto.signing_keys import KeyPlace, key_place
+from salus.crypto.text_files import plain_text
 from salus.ledger.cosignature import CosignatureSigner
 from salus.runtime.service import create_app, serve
 from salus.runtime.supervisor import Supervisor
@@ -35,7 +36,11 @@ def open_signers(settings: Settings, place: KeyPlace) -> list[CosignatureSigner]
     """
     signers = [CosignatureSigner(settings.witness_name, key) for key in place.read()]
     if settings.mldsa_key_file is not None:
-        key = load_pem_private_key(read_private(settings.mldsa_key_file), password=None)
+        pem = plain_text(read_private(settings.mldsa_key_file))
+        try:
+            key = load_pem_private_key(pem, password=None)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{settings.mldsa_key_file} is not an unencrypted PEM key") from error
         if not isinstance(key, MLDSA44PrivateKey):
             raise ValueError(f"{settings.mldsa_key_file} is not an ML-DSA-44 key")
         signers.append(CosignatureSigner(settings.witness_name, key))

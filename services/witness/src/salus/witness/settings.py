@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from pydantic import Field
 
+from salus.crypto.text_files import read_text_file
 from salus.ledger.cosignature import CosignatureVerifier
 from salus.ledger.errors import PolicyError
 from salus.ledger.json_reader import JsonError, read_json
@@ -55,7 +56,7 @@ def read_logs(path: Path) -> dict[str, list[Keys]]:
         ValueError, KeyTextError: the file is something else; the message names it.
     """
     try:
-        read = msgspec.convert(read_json(path.read_bytes()), type=_Network | list[_Log])
+        read = msgspec.convert(read_json(read_text_file(path)), type=_Network | list[_Log])
         trusted: dict[str, list[Keys]] = {}
         for log in [read.log] if isinstance(read, _Network) else read:
             trusted.setdefault(log.origin, []).append(log.known())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
+from salus.crypto.private_files import open_private
 from salus.witness.domain import Cosigned
 from salus.witness.ports import ChangedMeanwhileError, ForgetfulError
 
@@ -50,16 +52,19 @@ class SqliteMemory:
         """Return the memory in the file, made first if `create` and there is none.
 
         Raises:
-            NoMemoryError: there is no such file and it is not to be made.
+            NoMemoryError: there is no such file and it is not to be made, or it is not a witness's.
         """
         if not path.exists():
             if not create:
                 raise NoMemoryError(f"there is no {path}")
             fresh = path.with_name(f"{path.name}.fresh")
             fresh.unlink(missing_ok=True)
+            # SQLite gives its journals the mode of the file.
+            open_private(fresh, os.O_EXCL).close()
             with closing(sqlite3.connect(fresh)) as connection:
                 connection.executescript(_TABLES)
             fresh.rename(path)
+        _require_ours(path)
         return cls(path)
 
     async def last(self, origin: str) -> Cosigned | None:
@@ -119,7 +124,7 @@ class SqliteMemory:
             except (OSError, sqlite3.Error) as error:
                 # What became of it is seen by whoever connects anew.
                 self._drop()
-                raise ForgetfulError(f"{type(error).__name__}: {error}") from error
+                raise ForgetfulError(f"{self._path}: {type(error).__name__}: {error}") from error
 
     def _connection(self) -> sqlite3.Connection:
         """Return a connection to the file that has the name now, and not to one that had it before."""
@@ -134,6 +139,24 @@ class SqliteMemory:
         if self._kept is not None:
             self._kept.connection.close()
         self._kept = None
+
+
+def _require_ours(path: Path) -> None:
+    """Raise NoMemoryError if the file is damaged or another one; it is left as it is."""
+    try:
+        with closing(_connect(path)) as connection:
+            for table in ("cosigned", "evidence"):
+                connection.execute(f"SELECT * FROM {table} LIMIT 0")  # noqa: S608  # two names of ours
+            if (found := connection.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+                raise sqlite3.DatabaseError(found)
+    except sqlite3.Error as error:
+        # Another process has it just now.
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+            return
+        raise NoMemoryError(
+            f"{path} is not a witness's state file, or is damaged ({error}); it was left as it is. An older "
+            "copy would forget what was cosigned since: if this one is lost, the witness needs a new key"
+        ) from error
 
 
 def _connect(path: Path) -> sqlite3.Connection:

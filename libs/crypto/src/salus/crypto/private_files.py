@@ -1,0 +1,66 @@
+"""Files and folders that only their owner may read: keys, state, logs, databases, and what was decrypted."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from pathlib import Path
+from typing import BinaryIO
+
+from salus.crypto.errors import ExposedKeyError
+
+FILE_MODE = 0o600
+FOLDER_MODE = 0o700
+UMASK = 0o077
+"""For a process of which every file is private: also those that its libraries and children make."""
+
+_OTHERS_READ_OR_WRITE = stat.S_IRWXO
+_GROUP_WRITES = stat.S_IWGRP
+
+
+def make_private_folder(path: Path) -> None:
+    """Make a folder and those above it, each of mode 0700; one that is there stays as it is."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    for folder in reversed(missing):
+        folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
+
+
+def open_private(path: Path, flags: int) -> BinaryIO:
+    """Open a file for writing by the flags of `os.open`; it has mode 0600 if this makes it."""
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | flags, FILE_MODE), "wb")
+
+
+def write_private(path: Path, content: bytes, *, fresh: bool = False, durable: bool = True) -> None:
+    """Write a file of mode 0600 by renaming a complete one over it; a crash leaves the old file.
+
+    With `fresh`, an existing file is left as it is and FileExistsError raised. What is not `durable` may be
+    lost or cut off when the machine ends, so its reader checks it.
+    """
+    make_private_folder(path.parent)
+    # mkstemp makes the file with mode 0600.
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        if fresh:
+            path.hardlink_to(name)
+        else:
+            Path(name).replace(path)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def read_private(path: Path) -> bytes:
+    """Read a private file; raises ExposedKeyError if others may read it or its group may write it.
+
+    The group may read, for Kubernetes mounts secrets so (fsGroup).
+    """
+    with path.open("rb") as file:
+        mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+        if mode & (_OTHERS_READ_OR_WRITE | _GROUP_WRITES):
+            raise ExposedKeyError(path, mode)
+        return file.read()
