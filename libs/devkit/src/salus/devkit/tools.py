@@ -21,7 +21,7 @@ def missing(*names: str) -> list[str]:
     return [name for name in names if shutil.which(name) is None]
 
 
-async def run_tool(
+async def run_tool(  # noqa: PLR0913  # a command, its surroundings, and how it is watched
     what: str,
     command: Sequence[str],
     narrator: Narrator,
