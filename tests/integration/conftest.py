@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.integration.postgres import PostgresServer, running_server, wait_until_ready
 
 HERE = Path(__file__).parent
 
@@ -23,3 +24,17 @@ def nothing_left_open() -> Iterator[None]:
     """What a test forgot to close warns when it is collected: here, so that this test fails."""
     yield
     gc.collect()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A real PostgreSQL for the whole run."""
+    with running_server() as server:
+        yield server
+
+
+@pytest.fixture
+async def postgres(postgres_server: PostgresServer) -> str:
+    """The URL of an empty database on a real PostgreSQL."""
+    await wait_until_ready(postgres_server)
+    return await postgres_server.database()

@@ -142,7 +142,7 @@ def _add_search(router: APIRouter, reading: Reading) -> None:
 
 
 def _add_entries(router: APIRouter, reading: Reading) -> None:
-    @router.get("/trail/leaf/{uid}", summary="One entry by leaf hash", responses=documented(401, 404))
+    @router.get("/trail/leaf/{uid}", summary="One entry by leaf hash", responses=documented(401, 404, 422))
     async def leaf(request: Request, uid: Name) -> EntryView:
         visible = await reading.visible(request)
         return await reading.shown(await reading.trail.leaf(uid), visible)
@@ -150,7 +150,7 @@ def _add_entries(router: APIRouter, reading: Reading) -> None:
     @router.get(
         "/trail/{source}/{event:path}",
         summary="One entry by its event's source and id",
-        responses=documented(401, 404),
+        responses=documented(401, 404, 422),
     )
     async def entry(request: Request, source: Name, event: Name) -> EntryView:
         visible = await reading.visible(request)
