@@ -8,7 +8,7 @@ import pytest
 from tests.contracts.client.sender import CHECKS, Check
 
 from salus.devkit.addresses import Addresses
-from salus.messaging import Position, Producer, Reader, Topic, ensure_topics
+from salus.messaging import Position, Reader, RecoveringProducer, Topic, ensure_topics
 
 
 @pytest.mark.parametrize("check", CHECKS)
@@ -22,5 +22,5 @@ async def test_the_producer_keeps_the_contract(check: Check, parts: Addresses) -
                 pass
         return records[0].key, records[0].value, dict(records[0].headers)
 
-    async with Producer(parts.kafka_bootstrap, client_id="test") as producer:
+    async with RecoveringProducer(parts.kafka_bootstrap, client_id="test") as producer:
         await check(producer, topic, stored)

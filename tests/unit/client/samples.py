@@ -12,7 +12,7 @@ from salus.events.did import LocalSigner, multibase_of
 from salus.events.judging import Judged, judge
 from salus.events.keyring import KeyRing
 from salus.ledger.records import SIGNATURE_HEADER
-from salus.messaging import DeliveryError, Position
+from salus.messaging import DeliveryError, Position, RecordRefusedError
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 SIGNER = LocalSigner.from_seed(b"memb" * 8)
@@ -64,6 +64,7 @@ class MemoryBroker:
     late: set[int] = field(default_factory=set)
     refused: set[int] = field(default_factory=set)
     silent: bool = False
+    trouble: str | None = None
     partitions: int | None = None
     known: set[str] = field(default_factory=lambda: {TOPIC})
     stored: list[Sent] = field(default_factory=list)
@@ -86,7 +87,7 @@ class MemoryBroker:
         self.known.add(topic)
         place = self.partition_of(topic, key or b"k") or 0 if partition is None else partition
         if number in self.refused:
-            raise DeliveryError("refused")
+            raise RecordRefusedError("refused")
         answer: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
         if number not in self.lost:
             self.stored.append(Sent(topic, key, value, dict(headers), partition))

@@ -58,7 +58,7 @@ async def test_who_does_not_linger_for_a_signature_does_not_linger_for_a_request
     asked: list[int] = []
 
     class NoProducer(MemoryBroker):
-        def __init__(self, _: str, *, client_id: str, linger_ms: int) -> None:  # noqa: ARG002  # as Producer
+        def __init__(self, _: str, *, client_id: str, linger_ms: int) -> None:  # noqa: ARG002  # as the real one
             super().__init__()
             asked.append(linger_ms)
 
@@ -68,7 +68,7 @@ async def test_who_does_not_linger_for_a_signature_does_not_linger_for_a_request
         async def __aexit__(self, *_: object) -> None:
             pass
 
-    monkeypatch.setattr(module, "Producer", NoProducer)
+    monkeypatch.setattr(module, "RecoveringProducer", NoProducer)
     async with Publisher("", SIGNER, linger_ms=lingers):
         pass
 
@@ -178,7 +178,7 @@ async def test_a_fault_is_told_by_the_handle_and_by_nothing_else_then(fault: str
         with pytest.raises(DeliveryError, match="event-1") as caught:
             await handles[1].position()
 
-    assert [u.id for u in caught.value.undelivered] == ["event-1"]
+    assert [(u.id, u.may_arrive) for u in caught.value.undelivered] == [("event-1", fault != "refused")]
     assert len(broker.stored) == (3 if fault == "late" else 2)
 
 

@@ -14,23 +14,32 @@ class ClientError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Undelivered:
-    """An event that the network did not confirm, where it was going, and why it did not get there."""
+    """An event that the network did not confirm, where it was going, and why it did not get there.
+
+    `may_arrive` tells the two cases apart: the event was sent and its fate is unknown, so that it may be in
+    the topic or still get there; or it was not sent, or was refused, and is not and will not be there.
+    """
 
     id: str
     topic: str
     why: str
+    may_arrive: bool
 
 
 class DeliveryError(ClientError):
     """Events were not confirmed; `undelivered` names every one of them.
 
-    An unconfirmed event may still be in the topic, its answer lost. Publishing it again with the same `id`
-    is harmless: the ledger accepts the first and rejects the other as a duplicate.
+    Of each, `may_arrive` says whether it is certain that it is not in the topic. Publishing an event again
+    with the same `id` is harmless: the ledger accepts the first and rejects the other as a duplicate, and
+    `Handle.receipt` of either gives the receipt of the accepted one.
     """
 
     def __init__(self, undelivered: Sequence[Undelivered]) -> None:
         self.undelivered = tuple(undelivered)
-        named = ", ".join(f"{u.id} ({u.topic}: {u.why})" for u in self.undelivered[:_NAMED_MAX])
+        named = ", ".join(
+            f"{u.id} ({u.topic}: {u.why}; {'it may arrive' if u.may_arrive else 'it was not sent'})"
+            for u in self.undelivered[:_NAMED_MAX]
+        )
         more = len(self.undelivered) - _NAMED_MAX
         super().__init__(f"not delivered: {named}{f' and {more} more' if more > 0 else ''}")
 

@@ -23,6 +23,7 @@ class Handle:
         "id",
         "key",
         "partition",
+        "sent",
         "topic",
         "value",
     )
@@ -45,6 +46,8 @@ class Handle:
         self.headers = headers
         # Where it is going, once that was looked up.
         self.partition: int | None = None
+        # Whether it may be in the topic, confirmed or not.
+        self.sent = False
         self.deadline = deadline
         self._ask = ask
         self._done = asyncio.Event()

@@ -26,7 +26,14 @@ from salus.events.signature import Signer, sign_values
 from salus.ledger.policy import Policy
 from salus.ledger.records import SIGNATURE_HEADER
 from salus.ledger.signature_header import BATCH_SIZE_MAX
-from salus.messaging import LINGER_MS, MessagingError, Position, Producer
+from salus.messaging import (
+    LINGER_MS,
+    MessagingError,
+    NotSentError,
+    Position,
+    RecordRefusedError,
+    RecoveringProducer,
+)
 
 IN_FLIGHT_EVENTS_MAX = 10_000
 IN_FLIGHT_BYTES_MAX = 64 * 1024 * 1024
@@ -44,7 +51,8 @@ class Publisher:
 
     Callers may rely on: events of one subject are stored in the order of the `publish` calls; `publish`
     waits when IN_FLIGHT_EVENTS_MAX or IN_FLIGHT_BYTES_MAX are under way; and every event that was taken is
-    either confirmed or reported, by its handle, by `flush`, or by leaving the context.
+    either confirmed or reported, by its handle, by `flush`, or by leaving the context. After any outage it
+    goes on by itself: what was sent and not confirmed is sent again in its order, as the same event.
 
     `linger_ms` is how long the first event of a batch waits for others to share its signature. An event that
     is not confirmed `delivery_s` seconds after it was taken is reported; it may still arrive.
@@ -87,7 +95,9 @@ class Publisher:
     async def __aenter__(self) -> Self:
         """Connect; raises `salus.messaging.BrokerAwayError`."""
         if self._sender is None:
-            producer = Producer(self._bootstrap, client_id=self._client_id, linger_ms=self._request_linger_ms)
+            producer = RecoveringProducer(
+                self._bootstrap, client_id=self._client_id, linger_ms=self._request_linger_ms
+            )
             self._sender = await self._resources.enter_async_context(producer)
         await self._resources.enter_async_context(self._receipts)
         self._sending = asyncio.create_task(self._send_batches(self._sender), name="salus-publisher")
@@ -228,12 +238,13 @@ class Publisher:
 
     async def _send(self, sender: Sender, handle: Handle, signature: bytes) -> None:
         headers = ((SIGNATURE_HEADER, signature), *handle.headers)
+        handle.sent = True
         try:
             answer = await sender.enqueue(
                 handle.topic, key=handle.key, value=handle.value, headers=headers, partition=handle.partition
             )
         except MessagingError as error:
-            self._settle(handle, self._undelivered(handle, str(error)))
+            self._failed_to_arrive(handle, error)
         else:
             asyncio.ensure_future(answer).add_done_callback(partial(self._answered, handle))
 
@@ -241,9 +252,14 @@ class Publisher:
         if answer.cancelled():
             self._settle(handle, self._undelivered(handle, "cancelled"))
         elif (error := answer.exception()) is not None:
-            self._settle(handle, self._undelivered(handle, str(error)))
+            self._failed_to_arrive(handle, error)
         else:
             self._settle(handle, answer.result())
+
+    def _failed_to_arrive(self, handle: Handle, error: BaseException) -> None:
+        if isinstance(error, NotSentError | RecordRefusedError):
+            handle.sent = False
+        self._settle(handle, self._undelivered(handle, str(error)))
 
     def _settle(self, handle: Handle, outcome: Position | Undelivered, *, report: bool = True) -> None:
         if handle.settled:
@@ -268,8 +284,10 @@ class Publisher:
         while True:
             await asyncio.sleep(min(SWEEP_S, self._delivery_s))
             late = takewhile(lambda handle: handle.deadline <= loop.time(), list(self._in_flight))
+            trouble = self._sender.trouble if self._sender is not None else None
+            why = f"no answer within {self._delivery_s} s{f', {trouble}' if trouble else ''}"
             for handle in late:
-                self._settle(handle, self._undelivered(handle, f"no answer within {self._delivery_s} s"))
+                self._settle(handle, self._undelivered(handle, why))
 
     async def _drain(self) -> None:
         self._gatherer.close()
@@ -288,7 +306,7 @@ class Publisher:
             raise PublisherClosedError("the publisher is not open")
 
     def _undelivered(self, handle: Handle, why: str) -> Undelivered:
-        return Undelivered(id=handle.id, topic=handle.topic, why=why)
+        return Undelivered(id=handle.id, topic=handle.topic, why=why, may_arrive=handle.sent)
 
     def _take_unreported(self) -> list[Undelivered]:
         failed, self._failed = self._failed, []

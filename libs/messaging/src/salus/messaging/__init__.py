@@ -12,10 +12,19 @@ from salus.messaging.admin import (
     set_topic_setting,
     topic_settings,
 )
-from salus.messaging.errors import BrokerAwayError, DeliveryError, MessagingError, OutOfRangeError
+from salus.messaging.errors import (
+    BrokerAwayError,
+    DeliveryError,
+    MessagingError,
+    NotAuthorizedError,
+    NotSentError,
+    OutOfRangeError,
+    RecordRefusedError,
+)
 from salus.messaging.producer import LINGER_MS, Producer
 from salus.messaging.reader import ColumnReader, PartitionReader, Reader
 from salus.messaging.record import MESSAGE_BYTES_MAX, Position, Record
+from salus.messaging.recovery import RecoveringProducer
 
 __all__ = [
     "LINGER_MS",
@@ -24,12 +33,16 @@ __all__ = [
     "ColumnReader",
     "DeliveryError",
     "MessagingError",
+    "NotAuthorizedError",
+    "NotSentError",
     "OutOfRangeError",
     "PartitionReader",
     "Position",
     "Producer",
     "Reader",
     "Record",
+    "RecordRefusedError",
+    "RecoveringProducer",
     "Topic",
     "ensure_topics",
     "partitions_of",

@@ -1,32 +1,55 @@
-"""Sends records with acknowledgement by all in-sync replicas, in order, without duplicates."""
+"""Sends records with acknowledgement by all in-sync replicas, in order, without duplicates: one session."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from itertools import chain
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from aiokafka import AIOKafkaProducer
+from aiokafka import errors as kafka
 from aiokafka.errors import KafkaError, KafkaTimeoutError
 from aiokafka.partitioner import DefaultPartitioner
 
 from salus.messaging.connecting import start, to_the_end
-from salus.messaging.errors import BrokerAwayError, DeliveryError
+from salus.messaging.errors import (
+    BrokerAwayError,
+    DeliveryError,
+    NotAuthorizedError,
+    NotSentError,
+    RecordRefusedError,
+)
 from salus.messaging.record import MESSAGE_BYTES_MAX, Position
 
 LINGER_MS = 2
 REQUEST_TIMEOUT_MS = 30_000
 CLOSE_S_MAX = 10.0
+# How long requests that are under way may take once nothing more is sent, and then once they are cut off.
+SETTLE_S_MAX = 2.0
 _PARTITIONER = DefaultPartitioner()
+_REFUSALS = (
+    kafka.InvalidTimestampError,
+    kafka.InvalidTopicError,
+    kafka.MessageSizeTooLargeError,
+    kafka.PolicyViolationError,
+    kafka.RecordListTooLargeError,
+    kafka.RecordTooLargeError,
+    kafka.UnsupportedForMessageFormatError,
+)
+_FORBIDDEN = (kafka.TopicAuthorizationFailedError, kafka.ClusterAuthorizationFailedError)
 
 
 class Producer:
     """An idempotent producer; use it as an async context manager.
 
     Leaving the context flushes what is in flight. Callers may rely on: the awaitable of `enqueue` ends
-    either with the record's position or with DeliveryError, never silently.
+    either with the record's position or with DeliveryError, never silently; and after the first record that
+    was sent and not acknowledged nothing more is sent (`is_over`). The record's sequence number is used up,
+    so a broker that remembers it refuses all that follows, and one that forgot it would let it overtake.
+    `RecoveringProducer` goes on with a new session.
     """
 
     def __init__(self, bootstrap: str, *, client_id: str, linger_ms: int = LINGER_MS) -> None:
@@ -35,6 +58,7 @@ class Producer:
         self._client_id = client_id
         self._linger_ms = linger_ms
         self._producer: AIOKafkaProducer | None = None
+        self._ending: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         """Connect; raises BrokerAwayError."""
@@ -61,7 +85,12 @@ class Producer:
         """Flush and disconnect; what is not acknowledged within CLOSE_S_MAX ends with DeliveryError."""
         producer, self._producer = self._producer, None
         if producer is not None:
-            await to_the_end(_close(producer))
+            await to_the_end(self._close(producer))
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more is sent, because something was not acknowledged."""
+        return self._ending is not None or self._producer is None
 
     def partition_of(self, topic: str, key: bytes) -> int | None:
         """Return the partition that `enqueue` sends records of this key to; None if that is not known yet.
@@ -80,18 +109,22 @@ class Producer:
         headers: Sequence[tuple[str, bytes]] = (),
         partition: int | None = None,
         timestamp_ms: int | None = None,
-    ) -> Awaitable[Position]:
+    ) -> asyncio.Future[Position]:
         """Wait for room in the buffer; return an awaitable of the acknowledged position.
 
         `timestamp_ms` counts only on a topic that takes the sender's time (`CreateTime`).
 
         Raises:
-            DeliveryError: the record cannot be sent at all (unknown topic, larger than the broker takes).
+            RecordRefusedError, NotAuthorizedError: the record cannot be sent at all.
+            NotSentError: the topic is not known, there is no room, or the session is over.
         """
-        if self._producer is None:
-            raise DeliveryError("the producer is not open")
+        producer = self._producer
+        if producer is None or self._ending is not None:
+            raise NotSentError("the producer is not open")
         try:
-            sent = await self._producer.send(
+            if partition is not None and partition not in await producer.partitions_for(topic):
+                raise NotSentError(f"{topic} has no partition {partition}")
+            sent = await producer.send(
                 topic,
                 key=key,
                 value=value,
@@ -100,8 +133,13 @@ class Producer:
                 timestamp_ms=timestamp_ms,
             )
         except KafkaError as error:
-            raise DeliveryError(f"{topic}: {type(error).__name__}") from error
-        return _position_of(topic, sent)
+            if producer._sender.sender_task.done():  # noqa: SLF001  # how a session that failed is told
+                self._end(producer)
+            raise _unsent(topic, error) from error
+        answer: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
+        # On the library's own future: its sender must not have a turn before us.
+        sent.add_done_callback(partial(self._answered, producer, topic, answer))
+        return answer
 
     async def send(
         self,
@@ -119,22 +157,56 @@ class Producer:
         if self._producer is not None:
             await self._producer.flush()
 
+    def _answered(
+        self,
+        producer: AIOKafkaProducer,
+        topic: str,
+        answer: asyncio.Future[Position],
+        sent: asyncio.Future[Any],
+    ) -> None:
+        error = asyncio.CancelledError() if sent.cancelled() else sent.exception()
+        metadata = None if error is not None else sent.result()
+        if metadata is not None and metadata.offset >= 0:
+            if not answer.done():
+                answer.set_result(Position(topic, metadata.partition, metadata.offset))
+            return
+        self._end(producer)
+        if not answer.done():
+            # A broker that has forgotten where it put a batch acknowledges it without an offset.
+            answer.set_exception(_undelivered(topic, error or kafka.DuplicateSequenceNumber()))
 
-async def _close(producer: AIOKafkaProducer) -> None:
-    stopping = asyncio.ensure_future(producer.stop())
-    await asyncio.wait([stopping], timeout=CLOSE_S_MAX)
-    if not stopping.done():
-        await _give_up(producer, stopping)
-    await stopping
+    def _end(self, producer: AIOKafkaProducer) -> None:
+        """Send nothing more from this moment on."""
+        if self._ending is None:
+            producer._sender.sender_task.cancel()  # noqa: SLF001  # aiokafka has no public way
+            self._ending = asyncio.create_task(_give_up(producer), name="salus-producer-ending")
+
+    async def _close(self, producer: AIOKafkaProducer) -> None:
+        if self._ending is None:
+            flushing = asyncio.ensure_future(producer.flush())
+            await asyncio.wait([flushing], timeout=CLOSE_S_MAX)
+            if not flushing.done():
+                self._end(producer)
+            await flushing
+        if self._ending is not None:
+            await self._ending
+        await producer.stop()
 
 
-async def _give_up(producer: AIOKafkaProducer, stopping: asyncio.Future[None]) -> None:
-    """End a producer that still waits for a broker; what it has not delivered ends with DeliveryError.
+async def _give_up(producer: AIOKafkaProducer) -> None:
+    """Wait for what is on its way, cut it off after SETTLE_S_MAX; what is left ends with an error.
 
     An idempotent producer tries for ever, in the background, and aiokafka has no public way to stop it.
     """
-    producer._sender.sender_task.cancel()  # noqa: SLF001  # as the docstring says
-    await asyncio.wait([stopping])
+    sending = producer._sender.sender_task  # noqa: SLF001  # as the docstring says
+    await asyncio.wait([sending], timeout=SETTLE_S_MAX)
+    if not sending.done():
+        # Requests without a connection are put back into the queue, where they stay.
+        for connection in producer.client._conns.values():  # noqa: SLF001  # as above
+            connection.close()
+        await asyncio.wait([sending], timeout=SETTLE_S_MAX)
+        sending.cancel()
+        await asyncio.wait([sending])
     accumulator = producer._message_accumulator  # noqa: SLF001  # as above
     queued = list(chain.from_iterable(accumulator._batches.values()))  # noqa: SLF001  # as above
     # A batch that was tried before leaves this set when it ends, and complains if it is not in it.
@@ -145,12 +217,18 @@ async def _give_up(producer: AIOKafkaProducer, stopping: asyncio.Future[None]) -
         batch._drain_waiter.exception()  # noqa: SLF001  # as above
 
 
-def _position_of(topic: str, sent: asyncio.Future[object]) -> Awaitable[Position]:
-    async def wait() -> Position:
-        try:
-            metadata = await sent
-        except KafkaError as error:
-            raise DeliveryError(f"{topic}: {type(error).__name__}") from error
-        return Position(topic, metadata.partition, metadata.offset)  # type: ignore[attr-defined]  # aiokafka has no types
+def _unsent(topic: str, error: KafkaError) -> DeliveryError:
+    if isinstance(error, _REFUSALS + _FORBIDDEN):
+        return _undelivered(topic, error)
+    return NotSentError(f"{topic}: {type(error).__name__}")
 
-    return asyncio.ensure_future(wait())
+
+def _undelivered(topic: str, error: BaseException) -> DeliveryError:
+    kind = DeliveryError
+    if isinstance(error, _REFUSALS):
+        kind = RecordRefusedError
+    elif isinstance(error, _FORBIDDEN):
+        kind = NotAuthorizedError
+    told = kind(f"{topic}: {type(error).__name__}")
+    told.__cause__ = error
+    return told

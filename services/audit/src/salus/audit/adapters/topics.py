@@ -8,44 +8,51 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from salus.audit.ports import Message, OutOfReachError
-from salus.messaging import MessagingError, Position, Producer, Reader, partitions_of
+from salus.messaging import MessagingError, Position, Reader, RecoveringProducer, partitions_of
 from salus.runtime.supervisor import failed, succeeded
 
 CLIENT_ID = "salus-audit"
 POLL_RECORDS_MAX = 1000
 POLL_MS = 1000
 RETRY_S = 1.0
+# A message that is not acknowledged by then is published again later, with the same uid.
+DELIVERY_S = 30.0
 
 _log = structlog.get_logger()
 
 
 class KafkaOutputs:
-    """Publishes with an idempotent producer, opened at the first use and again after an error."""
+    """Publishes with a producer that recovers by itself; it is opened anew after a longer outage."""
 
     def __init__(self, bootstrap: str) -> None:
         self._bootstrap = bootstrap
-        self._producer: Producer | None = None
+        self._producer: RecoveringProducer | None = None
 
     async def publish(self, messages: Sequence[Message]) -> None:
         """Return when all messages were acknowledged."""
         try:
             producer = await self._open()
-            sent = [
-                await producer.enqueue(
-                    message.topic,
-                    key=message.key.encode(),
-                    value=message.value,
-                    headers=(
-                        ("content-type", message.content_type.encode()),
-                        ("salus-uid", message.uid.encode()),
-                    ),
-                )
-                for message in messages
-            ]
-            await asyncio.gather(*sent)
-        except MessagingError as error:
+            async with asyncio.timeout(DELIVERY_S):
+                await self._publish(producer, messages)
+        except (MessagingError, TimeoutError) as error:
+            trouble = self._producer.trouble if self._producer is not None else None
             await self.close()
-            raise OutOfReachError(f"kafka: {error}") from error
+            raise OutOfReachError(f"kafka: {trouble or error or 'no answer'}") from error
+
+    async def _publish(self, producer: RecoveringProducer, messages: Sequence[Message]) -> None:
+        sent = [
+            await producer.enqueue(
+                message.topic,
+                key=message.key.encode(),
+                value=message.value,
+                headers=(
+                    ("content-type", message.content_type.encode()),
+                    ("salus-uid", message.uid.encode()),
+                ),
+            )
+            for message in messages
+        ]
+        await asyncio.gather(*sent)
 
     async def close(self) -> None:
         """Let go of the broker."""
@@ -53,9 +60,9 @@ class KafkaOutputs:
         if producer is not None:
             await producer.__aexit__(None, None, None)
 
-    async def _open(self) -> Producer:
+    async def _open(self) -> RecoveringProducer:
         if self._producer is None:
-            producer = Producer(self._bootstrap, client_id=CLIENT_ID)
+            producer = RecoveringProducer(self._bootstrap, client_id=CLIENT_ID)
             await producer.__aenter__()
             self._producer = producer
         return self._producer
