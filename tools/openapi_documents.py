@@ -61,7 +61,7 @@ def _audit(behind: Any, caller: Any) -> Iterable[APIRouter]:
 def _consent(behind: Any, caller: Any) -> Iterable[APIRouter]:
     shared = consent.Api(world=behind, authenticate=caller, now=_now)
     yield consent.routes(shared)
-    yield fhir_api.routes(shared)
+    yield fhir_api.routes(fhir_api.FhirApi(shared, behind))
 
 
 def _identity(behind: Any, caller: Any) -> Iterable[APIRouter]:

@@ -70,12 +70,8 @@ static const uint8_t *after_time(const uint8_t *at, Event *event, int is_events)
     const uint8_t *quote = memchr(text, '"', (uint64_t)(event->end - text));
     if (!quote || !read_time(text, (uint64_t)(quote - text), &time))
         return NULL;
-    if (is_events) {
-        int64_t year = digits(text, 4);
-        if (year < 1900 || year > 9998)
-            return NULL;
+    if (is_events)
         event->time = time;
-    }
     return quote + 1;
 }
 

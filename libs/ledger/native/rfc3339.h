@@ -13,7 +13,8 @@ static int64_t digits(const uint8_t *at, int count) {
     return number;
 }
 
-/* YYYY-MM-DDThh:mm:ss[.f{1,6}]Z in microseconds since 1970; 0 if it is not certainly one. */
+/* YYYY-MM-DDThh:mm:ss[.f{1,6}]Z of 1900 to 9998, in microseconds since 1970; 0 if it is not certainly one:
+   the other forms of salus.ledger.times are read there. */
 static int read_time(const uint8_t *at, uint64_t size, int64_t *microseconds) {
     static const int lengths[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
     if (size < 20 || size > 27 || size == 21 || at[4] != '-' || at[7] != '-' || at[10] != 'T' || at[13] != ':' ||
@@ -24,7 +25,7 @@ static int read_time(const uint8_t *at, uint64_t size, int64_t *microseconds) {
     int places = size > 20 ? (int)size - 21 : 0;
     int64_t fraction = digits(at + 20, places);
     int leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-    if (year < 1 || month < 1 || month > 12 || day < 1 || day > lengths[month - 1] + (leap && month == 2) ||
+    if (year < 1900 || year > 9998 || month < 1 || month > 12 || day < 1 || day > lengths[month - 1] + (leap && month == 2) ||
         hour < 0 || hour > 23 || minute < 0 || minute > 59 || second < 0 || second > 59 || fraction < 0)
         return 0;
     for (; places < 6; places++)

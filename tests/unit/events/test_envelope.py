@@ -14,12 +14,21 @@ from jsonschema import Draft7Validator, Draft202012Validator, FormatChecker
 from tests.unit.events import samples
 from tests.unit.events.samples import MEMBER, NOON, PATIENT, any_data, as_json, document, encoded, refusal_of
 from tests.unit.ledger.test_json_reader import SUITE, content_of
+from tests.unit.ledger.test_times import VECTORS, Vector
 
 from salus.events import catalogue, envelope
-from salus.events.catalogue import AccessDecided, ObservationRecorded, Sealed, all_types, type_of
+from salus.events.catalogue import (
+    AccessDecided,
+    ConsentGranted,
+    ObservationRecorded,
+    Sealed,
+    all_types,
+    type_of,
+)
 from salus.events.envelope import CONTENT_TYPE, VALUE_BYTES_MAX, decode_event, encode_event
 from salus.events.errors import Reason, RejectedError
 from salus.events.wellformed import require_well_formed
+from salus.ledger.times import read_time
 
 DATA = Path(__file__).parents[2] / "data"
 CLOUDEVENTS = Draft7Validator(json.loads((DATA / "cloudevents/cloudevents-1.0.schema.json").read_text()))
@@ -144,10 +153,12 @@ def test_what_is_not_json_is_malformed_whatever_else_is_wrong(value: bytes) -> N
     [
         (changed(without="id"), "$: Object missing required field `id`"),
         (changed(specversion="0.3"), "$.specversion: not as the schema says"),
-        (changed(time="2026-11-22T12:00:00"), "$.time: Expected `datetime`"),
+        (changed(time="2026-11-22T12:00:00"), "$.time: not a time of RFC 3339"),
+        (changed(time="2026-11-22T12:00:00+0000"), "$.time: not a time of RFC 3339"),
+        (changed(time="2026-11-22T12:00:60Z"), "$.time: second 60"),
         (changed(time="1899-12-31T23:59:59Z"), "$.time: not in the years 1900 to 9998"),
         (changed(time="9999-12-31T23:59:59-23:59"), "$.time: not in the years 1900 to 9998"),
-        (changed(time=1), "$.time: Expected `datetime`"),
+        (changed(time=1), "$.time: Expected `str`"),
         (changed(expectedversion=-1), "$.expectedversion: Expected `int`"),
         (changed(expectedversion=1.5), "$.expectedversion: Expected `int | null`"),
         (changed(id="a\nb"), "$.id: control character"),
@@ -167,7 +178,7 @@ def test_what_is_not_our_cloudevent_has_an_invalid_envelope(value: bytes, detail
     error = refusal(value)
 
     assert error.reason is Reason.INVALID_ENVELOPE
-    assert error.detail == detail
+    assert error.detail.startswith(detail)
 
 
 @pytest.mark.parametrize(
@@ -332,9 +343,10 @@ def _with_times(schema: Any) -> Draft202012Validator:
         if not isinstance(value, str):
             return True
         try:
-            return datetime.fromisoformat(value).tzinfo is not None
+            read_time(value)
         except ValueError:
             return False
+        return True
 
     return Draft202012Validator(schema, format_checker=formats)
 
@@ -398,3 +410,38 @@ def test_the_quick_look_decides_nothing_differently(value: bytes) -> None:
 def test_the_quick_look_leaves_what_another_encoder_wrote_to_the_careful_one(old: bytes, new: bytes) -> None:
     assert envelope.decode_canonical(VALUE) is not None
     assert envelope.decode_canonical(VALUE.replace(old, new, 1)) is None
+
+
+@pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector.why)
+def test_an_event_and_its_data_have_the_times_of_the_vectors(vector: Vector) -> None:  # cases K5, formats 8
+    granted = encode_event(
+        ConsentGranted(
+            consent="c",
+            patient=PATIENT,
+            grantee=MEMBER.did,
+            actions=("read",),
+            purposes=("TREAT",),
+            valid_from=NOON,
+            valid_until=datetime(2026, 12, 1, tzinfo=UTC),
+            epoch=0,
+        ),
+        id="1",
+        source=MEMBER.did,
+        subject=PATIENT,
+        time=NOON,
+    )
+    event = as_json(granted)
+    of_event = json.dumps(event | {"time": vector.text}, separators=(",", ":")).encode()
+    event["data"]["valid_from"] = vector.text
+    of_data = json.dumps(event, separators=(",", ":")).encode()
+    refused = refusal_of(of_event), refusal_of(of_data)
+
+    if vector.utc is None:
+        assert [error and error.reason for error in refused] == [
+            Reason.INVALID_ENVELOPE,
+            Reason.SCHEMA_VIOLATION,
+        ]
+        return
+    data = decode_event(of_data).data
+    assert isinstance(data, ConsentGranted)
+    assert decode_event(of_event).envelope.time == data.valid_from == read_time(vector.text)

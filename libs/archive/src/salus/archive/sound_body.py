@@ -7,8 +7,7 @@ looked at by compiled code (`salus.archive.quick_rows`); without it leaves by Ar
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 import pyarrow as pa
@@ -22,6 +21,7 @@ from salus.ledger.block import LEAF_ORIGIN, Header
 from salus.ledger.hashing import hash_spans
 from salus.ledger.leaf_grammar import is_status
 from salus.ledger.merkle import HASH_SIZE, LEAF_PREFIX, root_of_joined
+from salus.ledger.times import read_time
 
 FROM_VALUE = ("id", "source", "type", "subject", "time")
 _DIGEST = pa.binary(HASH_SIZE)
@@ -34,7 +34,7 @@ class Attributes(msgspec.Struct, frozen=True, gc=False):
     source: str
     type: str
     subject: str
-    time: Annotated[datetime, msgspec.Meta(tz=True)]
+    time: str
 
 
 _ATTRIBUTES = msgspec.json.Decoder(Attributes)
@@ -72,9 +72,10 @@ def repeats(value: bytes, cells: Sequence[Any]) -> bool:
     """Tell whether cells of `FROM_VALUE`, `time` in microseconds since 1970 UTC, repeat an event."""
     try:
         event = _ATTRIBUTES.decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        time = microseconds(read_time(event.time))
+    except (ValueError, RecursionError):
         return False
-    return (event.id, event.source, event.type, event.subject, microseconds(event.time)) == tuple(cells)
+    return (event.id, event.source, event.type, event.subject, time) == tuple(cells)
 
 
 def _keeps_what_it_should(columns: Mapping[str, pa.Array], accepted: pa.BooleanArray) -> bool:

@@ -11,16 +11,15 @@ import msgspec
 
 from salus.events.errors import Reason, RejectedError
 from salus.events.fields import Count, Text, field_names, may_hold_control_characters, unplain_fields
+from salus.events.moments import MomentError, holds_moments, moments_of, with_moments
 from salus.events.registry import EventData, EventType, type_named, type_of
 from salus.events.wellformed import require_well_formed
+from salus.ledger.times import YEAR_MAX, YEAR_MIN, read_time
 
 CONTENT_TYPE = "application/cloudevents+json"
 
 # A larger value is refused: large data belongs off-chain, with its commitment in the event.
 VALUE_BYTES_MAX = 1024 * 1024
-
-# Outside these years some readers cannot turn a time into UTC.
-YEAR_MIN, YEAR_MAX = 1900, 9998
 
 
 class Envelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -50,7 +49,10 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     data: EventData
 
 
-_ENVELOPES = msgspec.json.Decoder(Envelope)
+# msgspec reads more as a time, and less, than `read_time` does; so a time comes in as it was written.
+_ENVELOPES: msgspec.json.Decoder[Any] = msgspec.json.Decoder(
+    msgspec.defstruct("Written", [("time", str)], bases=(Envelope,), frozen=True)
+)
 _ENCODER = msgspec.json.Encoder()
 _TYPE = b'"type":"'
 # Of each type that was seen, by its name in bytes: the type, and the decoder of envelope and data together.
@@ -157,6 +159,7 @@ def decode_canonical(value: bytes) -> Event | None:
     if (
         envelope.dataschema != entry.dataschema
         or not YEAR_MIN <= envelope.time.year <= YEAR_MAX
+        or not all(YEAR_MIN <= moment.year <= YEAR_MAX for moment in moments_of(data, entry.data))
         or (subject is not None and getattr(data, subject) != envelope.subject)
         or _ENCODER.encode(envelope) != value
     ):
@@ -175,13 +178,14 @@ def _whole_decoder(name: bytes) -> tuple[EventType, msgspec.json.Decoder[Any]] |
 
 def _decode_envelope(value: bytes, *, suspect: bool) -> Envelope:
     try:
-        envelope = _ENVELOPES.decode(value)
+        written = _ENVELOPES.decode(value)
+        envelope = Envelope(**{**msgspec.structs.asdict(written), "time": read_time(written.time)})
     except msgspec.ValidationError as error:
         raise RejectedError(Reason.INVALID_ENVELOPE, _without_values(error, Envelope)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise RejectedError(Reason.MALFORMED_JSON, "not JSON") from None
-    if not YEAR_MIN <= envelope.time.year <= YEAR_MAX:
-        raise RejectedError(Reason.INVALID_ENVELOPE, f"$.time: not in the years {YEAR_MIN} to {YEAR_MAX}")
+    except ValueError as error:
+        raise RejectedError(Reason.INVALID_ENVELOPE, f"$.time: {error}") from None
     if suspect:
         _require_plain(envelope, Envelope, Reason.INVALID_ENVELOPE)
     return envelope
@@ -191,7 +195,13 @@ def _decode_data(envelope: Envelope, encoded: bytes, entry: EventType, *, suspec
     if envelope.dataschema != entry.dataschema and envelope.dataschema not in entry.older_dataschemas:
         raise RejectedError(Reason.SCHEMA_VIOLATION, "$.dataschema: not a released schema of this type")
     try:
-        data = entry.decoder.decode(encoded)
+        if holds_moments(entry.data):
+            plain = with_moments(msgspec.json.decode(encoded), entry.data)
+            data = msgspec.convert(plain, entry.data, builtin_types=(datetime,))
+        else:
+            data = entry.decoder.decode(encoded)
+    except MomentError as error:
+        raise RejectedError(Reason.SCHEMA_VIOLATION, f"{error.place}: {error}") from None
     except msgspec.ValidationError as error:
         raise RejectedError(Reason.SCHEMA_VIOLATION, _without_values(error, entry.data)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -27,6 +27,7 @@ from salus.ledger.key_periods import Keys
 from salus.ledger.leaf_grammar import is_status
 from salus.ledger.merkle import HASH_SIZE, hashes_of, root_of
 from salus.ledger.note import split_note
+from salus.ledger.times import read_time
 
 
 class Row(NamedTuple):
@@ -235,7 +236,7 @@ def _wrong_columns(row: Row) -> list[str]:
     try:
         event = read_json(row.value or b"")
         told = {name: event.get(name) for name in ("id", "source", "type", "subject")}
-        told["time"] = datetime.fromisoformat(event["time"])
+        told["time"] = read_time(event["time"])
     except (JsonError, ValueError, KeyError, TypeError, AttributeError):
         return ["the value is not a CloudEvent"]
     return [name for name, value in told.items() if getattr(row, name) != value]

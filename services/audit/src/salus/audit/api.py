@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, fields, replace
-from datetime import UTC, datetime
 from time import monotonic
 from typing import Annotated
 
 import structlog
 from fastapi import APIRouter, Depends, Header, Path, Query, Request
 from fastapi.responses import JSONResponse, StreamingResponse
-from pydantic import AfterValidator
 
 from salus.audit.domain.network import Surroundings
 from salus.audit.domain.search import (
@@ -30,6 +28,7 @@ from salus.audit.views import Disclosures, EntryView, Page, disclosure_of, view_
 from salus.events.keyring import Party
 from salus.runtime.auth import BEARER_LIFETIME_S_MAX
 from salus.runtime.fields import PLAIN
+from salus.runtime.moments import Moment
 from salus.runtime.problems import ProblemError, documented, problem_response, route_of
 
 HEARTBEAT_S = 15.0
@@ -50,14 +49,6 @@ Name = Annotated[str, Path(max_length=256, pattern=PLAIN)]
 _log = structlog.get_logger()
 
 
-def _with_zone(moment: datetime | None) -> datetime | None:
-    """Read a time without a zone as UTC."""
-    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
-
-
-Moment = Annotated[datetime | None, AfterValidator(_with_zone)]
-
-
 def asked(  # noqa: PLR0913  # the filters are the API
     *,
     who: Word = None,
@@ -66,8 +57,8 @@ def asked(  # noqa: PLR0913  # the filters are the API
     type: Word = None,  # noqa: A002  # the filter's name
     object: Word = None,  # noqa: A002  # the filter's name
     outcome: Annotated[str | None, Query(pattern="^(success|refused|rejected)$")] = None,
-    since: Annotated[Moment, Query(description="From this time on.")] = None,
-    until: Annotated[Moment, Query(description="Before this time.")] = None,
+    since: Annotated[Moment | None, Query(description="From this time on.")] = None,
+    until: Annotated[Moment | None, Query(description="Before this time.")] = None,
     q: Annotated[
         str | None, Query(max_length=256, pattern=PLAIN, description="Words that must all occur.")
     ] = None,
@@ -167,8 +158,8 @@ def _add_reports(router: APIRouter, reading: Reading) -> None:
         request: Request,
         *,
         patient: Annotated[str, Query(max_length=64, pattern=PLAIN)],
-        since: Annotated[Moment, Query()] = None,
-        until: Annotated[Moment, Query()] = None,
+        since: Annotated[Moment | None, Query()] = None,
+        until: Annotated[Moment | None, Query()] = None,
         limit: Limit = PAGE_ENTRIES_MAX,
         cursor: Word = None,
     ) -> Disclosures:

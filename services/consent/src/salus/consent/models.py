@@ -5,13 +5,14 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from salus.consent.domain.consents import BreakReason, Consent, GlassBreak, Grant, Outcome
 from salus.consent.handlers import Decision
 from salus.events import fields
 from salus.events.catalogue import Action, Purpose, Sealed
 from salus.runtime.fields import pattern_of
+from salus.runtime.moments import Moment
 
 PSEUDONYM_PATTERN = r"^urn:uuid:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 DID_PATTERN = pattern_of(fields.Did)
@@ -36,8 +37,8 @@ class GrantBody(_Body):
     grantee: Did = Field(description="A person, or a member: then all of its people with the fitting role.")
     actions: list[Action] = Field(min_length=1, max_length=8)
     purposes: list[Purpose] = Field(min_length=1, max_length=8, description="HL7 v3 PurposeOfUse codes.")
-    valid_from: AwareDatetime | None = Field(default=None, description="Now, unless given.")
-    valid_until: AwareDatetime
+    valid_from: Moment | None = Field(default=None, description="Now, unless given.")
+    valid_until: Moment
 
     def as_command(self, consent: str, *, at: datetime) -> Grant:
         """Return the command; without a start the consent begins at `at`."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query
 from fastapi.responses import JSONResponse
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from salus.events import fields
 from salus.events.catalogue import PartyKind, PublicKey, Role
@@ -30,6 +30,7 @@ from salus.identity.domain import (
 )
 from salus.identity.ports import World
 from salus.runtime.fields import PLAIN, pattern_of
+from salus.runtime.moments import Moment
 from salus.runtime.problems import documented
 
 DID_PATTERN = pattern_of(fields.Did)
@@ -54,8 +55,8 @@ class KeyBody(_Body):
         max_length=64,
         description="publicKeyMultibase (base58btc, 0xed01).",
     )
-    valid_from: AwareDatetime
-    valid_until: AwareDatetime | None = None
+    valid_from: Moment
+    valid_until: Moment | None = None
 
     def as_key(self) -> PublicKey:
         """Return the key as events carry it."""
