@@ -92,6 +92,7 @@ class Row:
     key: bytes | None
     value: bytes | None
     signature: bytes | None
+    flaw: records.Flaw | None = None
 
     def but(self, **changes: Any) -> Row:
         return replace(self, **changes)
@@ -135,7 +136,7 @@ def rows_of(values: Sequence[bytes], *, signer: LocalSigner = MEMBER) -> list[Ro
 def records_of(rows: Sequence[Row]) -> list[Records]:
     """The rows as they come from a log."""
     singles = [
-        records.Row(row.topic, 0, offset, row.key, row.value, row.signature)
+        records.Row(row.topic, 0, offset, row.key, row.value, row.signature, flaw=row.flaw)
         for offset, row in enumerate(rows)
     ]
     return records.records_of(singles)
@@ -151,6 +152,7 @@ def verdict(record: Row, *, at: datetime = NOON, ring: KeyRing = RING) -> Judged
             signature=record.signature,
             ring=ring,
             at=at,
+            flaw=record.flaw,
         )
     except RejectedError as error:
         return error

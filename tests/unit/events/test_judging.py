@@ -47,6 +47,7 @@ from salus.events.keyring import Party
 from salus.events.signature import sign_values
 from salus.ledger.hashing import split
 from salus.ledger.merkle import leaf_hash
+from salus.ledger.records import Flaw
 
 VALUE = encoded(document())
 
@@ -76,6 +77,8 @@ def test_every_type_is_accepted_from_its_owner(data: Any) -> None:
 
 FOREIGN = PolicySetAdopted(policy_set="0" * 64, contract="1" * 64)
 CASES: dict[Reason, Row] = {
+    Reason.UNREADABLE: row(VALUE, flaw=Flaw.UNREADABLE),
+    Reason.TRANSACTIONAL: row(VALUE, flaw=Flaw.TRANSACTIONAL),
     Reason.TOMBSTONE: row(VALUE, value=None),
     Reason.TOO_LARGE: row(b"\xff" * (20 * VALUE_BYTES_MAX)),
     Reason.MISSING_SIGNATURE: row(VALUE, signature=None),
@@ -163,6 +166,8 @@ ATTRIBUTE_FAULTS: dict[Reason, dict[str, Any]] = {
     Reason.SCHEMA_VIOLATION: {"data": {}},
 }
 ROW_FAULTS: dict[Reason, Callable[[Row], Row]] = {
+    Reason.UNREADABLE: lambda r: r.but(flaw=Flaw.UNREADABLE),
+    Reason.TRANSACTIONAL: lambda r: r.but(flaw=Flaw.TRANSACTIONAL),
     Reason.TOMBSTONE: lambda r: r.but(value=None),
     Reason.MISSING_SIGNATURE: lambda r: r.but(signature=None),
     Reason.MALFORMED_SIGNATURE: lambda r: r.but(signature=b"v1 " + (r.signature or b"")),
@@ -246,6 +251,7 @@ def damages(rows: list[Row], index: int) -> list[Row]:
     record = rows[index]
     signature = record.signature or b""
     return [
+        *(record.but(flaw=flaw) for flaw in Flaw),
         record.but(value=None),
         record.but(value=b"\xff" * (VALUE_BYTES_MAX + 1)),
         record.but(value=(record.value or b"") + b" "),

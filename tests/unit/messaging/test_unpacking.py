@@ -6,21 +6,22 @@ import struct
 
 import pytest
 from aiokafka import TopicPartition
+from aiokafka.codec import zstd_encode
 from aiokafka.consumer import fetcher
-from aiokafka.consumer.fetcher import READ_COMMITTED, READ_UNCOMMITTED
-from aiokafka.errors import CorruptRecordException
+from aiokafka.consumer.fetcher import READ_UNCOMMITTED
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.legacy_records import LegacyRecordBatchBuilder
 from aiokafka.record.util import calc_crc32c
 
 import salus.messaging  # noqa: F401  # what is under test is what importing it does
-from salus.ledger.records import HEADERS as HEADER_NAMES
-from salus.ledger.records import Row
-from salus.messaging.record import Record
-from salus.messaging.unpacking import As, Rows, Unpacked, joined
+from salus.ledger.records import SIGNATURE_HEADER as SIGNATURE
+from salus.ledger.records import TRACE_HEADER as TRACE
+from salus.ledger.records import Flaw, Row
+from salus.messaging.record import MESSAGE_BYTES_MAX, Record
+from salus.messaging.unpacking import As, Corrupt, Rows, Unpacked, joined
 
 AT = TopicPartition("t", 3)
-CRC_AT, CRC_END = 17, 21
+CRC_AT, CRC_END, CONTROL = 17, 21, 0x20
 HEADERS = [("salus-signature", b"v1"), ("traceparent", b"00")]
 
 
@@ -37,20 +38,18 @@ def batch_of(
 
 
 def unpacked(
-    data: bytes,
-    *,
-    first: int = 0,
-    aborted: list[tuple[int, int]] | None = None,
-    isolation: int = READ_COMMITTED,
+    data: bytes, *, first: int = 0, aborted: list[tuple[int, int]] | None = None
 ) -> tuple[list[Record], int]:
     """Return the records and the offset to go on with; as columns they say the same."""
     found, columns = (
-        Unpacked(AT, fetcher.MemoryRecords(data), aborted, first, None, mark, True, isolation) for mark in As
+        Unpacked(AT, fetcher.MemoryRecords(data), aborted, first, None, mark, True, READ_UNCOMMITTED)
+        for mark in As
     )
     records = [record for rows in found for record in rows.records]
     runs = [*columns]
     assert [row for run in runs for row in run] == [
-        Row(r.topic, r.partition, r.offset, r.key, r.value, *map(r.header, HEADER_NAMES)) for r in records
+        Row(r.topic, r.partition, r.offset, r.key, r.value, r.header(SIGNATURE), r.header(TRACE), r.flaw)
+        for r in records
     ]
     assert found.next_fetch_offset == columns.next_fetch_offset
     assert len(joined(runs)) <= max(1, len(runs))
@@ -58,7 +57,7 @@ def unpacked(
     return records, found.next_fetch_offset
 
 
-@pytest.mark.parametrize("compression", [0, 1])
+@pytest.mark.parametrize("compression", [0, 1, 2, 3, 4])
 def test_every_part_of_a_record_arrives(compression: int) -> None:
     records, following = unpacked(batch_of(3, base_offset=7, compression=compression))
 
@@ -75,33 +74,87 @@ def test_a_batch_that_begins_before_what_was_asked_for_is_cut() -> None:
     assert [record.offset for record in unpacked(data, first=3)[0]] == [3, 4, 5, 6]
 
 
-@pytest.mark.parametrize("at", [CRC_AT, CRC_END, 60, -1])
+@pytest.mark.parametrize("at", [16, CRC_AT, CRC_END, 60, -1])
 @pytest.mark.parametrize("mark", As)
-def test_a_batch_with_a_changed_byte_is_refused_and_those_before_it_are_not(at: int, mark: As) -> None:
+def test_a_damaged_batch_ends_what_is_read_and_says_where(at: int, mark: As) -> None:
     broken = bytearray(batch_of(2, base_offset=2))
     broken[at] ^= 1
-    found = Unpacked(
-        AT,
-        fetcher.MemoryRecords(batch_of(2) + bytes(broken)),
-        None,
-        0,
-        None,
-        mark,
-        True,
-        READ_COMMITTED,
-    )
+    data = batch_of(2) + bytes(broken) + batch_of(2, base_offset=4)
+    found = Unpacked(AT, fetcher.MemoryRecords(data), None, 0, None, mark, True, READ_UNCOMMITTED)
 
-    assert [*next(found).offsets] == [0, 1]
-    with pytest.raises(CorruptRecordException):
-        next(found)
+    first, damaged = found
+
+    assert [*first.offsets] == [0, 1]
+    assert damaged == Corrupt("t", 3, 2)
     assert found.next_fetch_offset == 2
 
 
-def test_records_of_aborted_transactions_are_left_out_for_readers_of_committed_ones() -> None:
-    data = batch_of(2, transactional=1, producer=9) + batch_of(2, base_offset=2)
+@pytest.mark.parametrize("mark", As)
+def test_an_answer_that_has_not_even_one_whole_batch_passes_over_nothing(mark: As) -> None:
+    found = Unpacked(AT, fetcher.MemoryRecords(batch_of(2)[:-1]), None, 0, None, mark, True, READ_UNCOMMITTED)
 
-    assert [r.offset for r in unpacked(data, aborted=[(9, 0)])[0]] == [2, 3]
-    assert [r.offset for r in unpacked(data, aborted=[(9, 0)], isolation=READ_UNCOMMITTED)[0]] == [0, 1, 2, 3]
+    assert [*found] == [Corrupt("t", 3, 0)]
+    assert found.next_fetch_offset == 0
+
+
+@pytest.mark.parametrize("compression", [0, 1, 2, 3, 4])
+def test_records_of_transactions_come_with_a_flaw_whatever_becomes_of_them(compression: int) -> None:
+    # cases SEC4, K2
+    data = batch_of(2, transactional=1, producer=9, compression=compression) + batch_of(2, base_offset=2)
+
+    records, following = unpacked(data, aborted=[(9, 0)])
+
+    assert [(r.offset, r.flaw) for r in records] == [
+        (0, Flaw.TRANSACTIONAL),
+        (1, Flaw.TRANSACTIONAL),
+        (2, None),
+        (3, None),
+    ]
+    assert following == 4
+
+
+def test_a_marker_is_no_record_and_is_passed_over() -> None:
+    marker = bytearray(batch_of(1, transactional=1, producer=9))
+    marker[CRC_END + 1] |= CONTROL
+    marker[CRC_AT:CRC_END] = struct.pack(">I", calc_crc32c(bytes(marker[CRC_END:])))
+
+    assert unpacked(bytes(marker)) == ([], 1)
+
+
+def unreadable_by(change: str) -> bytes:
+    """Return a batch of three records from offset 5 on, whose checksum is right and which nobody can read."""
+    raw = bytearray(batch_of(3, base_offset=5, compression=4 if change != "structure" else 0))
+    if change == "codec":
+        raw[CRC_END + 1] |= 0x07
+    elif change == "content":
+        raw[70] ^= 0xFF
+    elif change == "bomb":
+        raw[61:] = zstd_encode(b"\0" * (MESSAGE_BYTES_MAX + 1))
+        raw[8:12] = struct.pack(">i", len(raw) - 12)
+    else:
+        raw[61] = 0x02
+    raw[CRC_AT:CRC_END] = struct.pack(">I", calc_crc32c(bytes(raw[CRC_END:])))
+    return bytes(raw)
+
+
+@pytest.mark.parametrize("change", ["codec", "content", "bomb", "structure"])
+def test_what_nobody_can_read_is_one_record_of_its_bytes_and_stops_nobody(change: str) -> None:
+    # case K3
+    broken = unreadable_by(change)
+
+    records, following = unpacked(batch_of(5) + broken + batch_of(2, base_offset=8))
+
+    assert [r.offset for r in records] == [0, 1, 2, 3, 4, 7, 8, 9]
+    assert [r.offset for r in records if r.flaw] == [7]
+    assert (records[5].flaw, records[5].key, records[5].headers) == (Flaw.UNREADABLE, None, ())
+    assert records[5].value == broken[CRC_END:]
+    assert following == 10
+
+
+def test_a_batch_that_becomes_unreadable_half_way_is_not_passed_over() -> None:
+    records, _ = unpacked(unreadable_by("codec"), first=7)
+
+    assert [r.offset for r in records] == [7]
 
 
 def test_the_formats_before_headers_are_read_too() -> None:
@@ -111,9 +164,17 @@ def test_the_formats_before_headers_are_read_too() -> None:
     assert unpacked(bytes(builder.build())) == ([Record("t", 3, 0, 5, b"k", b"v", ())], 1)
 
 
+def test_compressed_they_are_not_read_for_nothing_bounds_what_they_expand_to() -> None:
+    builder = LegacyRecordBatchBuilder(1, 1, 10**6)
+    builder.append(0, timestamp=5, key=b"k", value=b"v")
+    raw = bytes(builder.build())
+
+    assert unpacked(raw) == ([Record("t", 3, 0, 0, None, raw[16:], (), Flaw.UNREADABLE)], 1)
+
+
 def test_the_batches_of_an_answer_become_one_and_refer_to_it() -> None:
     data = batch_of(5) + batch_of(2, base_offset=5) + batch_of(2, base_offset=9, compression=1)
-    found = Unpacked(AT, fetcher.MemoryRecords(data), None, 3, None, As.COLUMNS, True, READ_COMMITTED)
+    found = Unpacked(AT, fetcher.MemoryRecords(data), None, 3, None, As.COLUMNS, True, READ_UNCOMMITTED)
     first, compressed = joined([*found])
 
     assert first.data is data

@@ -8,6 +8,8 @@ from enum import StrEnum
 class Reason(StrEnum):
     """The reasons for which a record is a rejected leaf, in the order in which they are checked."""
 
+    UNREADABLE = "unreadable"
+    TRANSACTIONAL = "transactional"
     TOMBSTONE = "tombstone"
     TOO_LARGE = "too-large"
     MISSING_SIGNATURE = "missing-signature"
@@ -34,6 +36,8 @@ class Reason(StrEnum):
 
 
 _MEANINGS = {
+    Reason.UNREADABLE: "The records of a batch cannot be read; all of them are one leaf together.",
+    Reason.TRANSACTIONAL: "The record was sent in a Kafka transaction, which the ledger takes from nobody.",
     Reason.TOMBSTONE: "The record has no value; an append-only ledger has nothing to delete.",
     Reason.TOO_LARGE: "The value is larger than an event may be; large data belongs off-chain.",
     Reason.MISSING_SIGNATURE: "The record has no salus-signature header.",

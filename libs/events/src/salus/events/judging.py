@@ -7,7 +7,7 @@ verifier can repeat it years later. Duplicates are the sequencer's to find: they
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import accumulate, groupby
@@ -24,7 +24,7 @@ from salus.events.registry import EventType, Owner
 from salus.events.signature import parse_signature, signed_text
 from salus.ledger.hashing import hash_spans
 from salus.ledger.merkle import LEAF_PREFIX, leaf_hash
-from salus.ledger.records import Cells, Part, Records, Row, gather, rows_at
+from salus.ledger.records import Cells, Flaw, Part, Records, Row, gather, rows_at
 from salus.ledger.signed_batches import MALFORMED, batch_of, batches_of
 
 
@@ -61,12 +61,14 @@ def judge(  # noqa: PLR0913  # a record's parts, and what it is judged by
     signature: bytes | None,
     ring: KeyRing,
     at: datetime,
+    flaw: Flaw | None = None,
 ) -> Judged:
-    """Return the judged event of one record.
+    """Return the judged event of one record; `flaw` is that of the record batch that it came in.
 
     Raises:
         RejectedError: with the first reason that applies, in the order of `Reason`.
     """
+    require_no_flaw(flaw)
     value = require_value(value)
     digest = leaf_hash(value)
     signer = verify_signature(signature, digest=digest, ring=ring, at=at)
@@ -87,7 +89,8 @@ def judge_batch(parts: Sequence[Records], *, ring: KeyRing, at: datetime) -> Jud
     attributes = attributes_of(values.data, values.places)
     judgement = Judgement(values, digests, signatures, attributes, {}, {})
     keys = gather(sources, Part.KEY)
-    for row, record in rows_at(parts, _doubtful(parts, keys, attributes, batches.numbers, signers)):
+    doubtful = _doubtful(parts, keys, attributes, batches.numbers, signers)
+    for row, record in rows_at(parts, [*doubtful, *_flawed(parts)]):
         batch = batches.numbers[row]
         signer = None if batch == MALFORMED else signers[batch]
         try:
@@ -116,6 +119,14 @@ def _doubtful(
     return [row for row, number in enumerate(cases) if number in unfit] if unfit else ()
 
 
+def _flawed(parts: Sequence[Records]) -> Iterator[int]:
+    """Yield the rows of batches with a flaw: however well an event in it reads, it is refused."""
+    ends = accumulate(map(len, parts))
+    for part, end in zip(parts, ends, strict=True):
+        if part.flaw is not None:
+            yield from range(end - len(part), end)
+
+
 def _fits(case: Case, parties: Mapping[str, Party]) -> bool:
     signer = parties[case.signer]
     try:
@@ -126,11 +137,18 @@ def _fits(case: Case, parties: Mapping[str, Party]) -> bool:
 
 
 def _judge_alone(record: Row, signer: Party | None, ring: KeyRing, at: datetime) -> Event:
+    require_no_flaw(record.flaw)
     value = require_value(record.value)
     if signer is None:
         # Whatever is wrong with it is found out in order, one thing after the other.
         signer = verify_signature(record.signature, digest=leaf_hash(value), ring=ring, at=at)
     return _judge_content(topic=record.topic, key=record.key, value=value, signer=signer)
+
+
+def require_no_flaw(flaw: Flaw | None) -> None:
+    """Raise RejectedError (UNREADABLE or TRANSACTIONAL) if the record's batch has a flaw."""
+    if flaw is not None:
+        raise RejectedError(Reason(flaw.value))
 
 
 def require_value(value: bytes | None) -> bytes:

@@ -10,7 +10,7 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from itertools import accumulate, groupby
 from typing import NamedTuple, Protocol
 
@@ -39,6 +39,15 @@ STRIDE = 2 * len(Part)
 """How many numbers the spans of a record are."""
 
 
+class Flaw(StrEnum):
+    """Why no record of a record batch can be accepted, whatever is in it; the names are those of reasons."""
+
+    UNREADABLE = "unreadable"
+    """Nobody can tell its records: they are one record, whose value is what the batch's checksum is over."""
+    TRANSACTIONAL = "transactional"
+    """Its records belong to a Kafka transaction."""
+
+
 class Found(Protocol):
     """A record by itself."""
 
@@ -59,6 +68,8 @@ class Placed(Found, Protocol):
     def topic(self) -> str: ...  # noqa: D102  # plain data
     @property
     def partition(self) -> int: ...  # noqa: D102
+    @property
+    def flaw(self) -> Flaw | None: ...  # noqa: D102
 
 
 class Row(NamedTuple):
@@ -71,6 +82,7 @@ class Row(NamedTuple):
     value: bytes | None
     signature: bytes | None
     trace: bytes | None = None
+    flaw: Flaw | None = None
 
     def header(self, name: str) -> bytes | None:
         """Return the header of that name, if it is one of `HEADERS`."""
@@ -104,7 +116,7 @@ class Cells:
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """Records of one partition, in the order of their offsets.
+    """Records of one partition, in the order of their offsets, all with the same flaw if any has one.
 
     `offsets` (type code q) ascend. `spans` (type code q) are `STRIDE` numbers for each record: where each
     `Part` of it begins and ends in `data`, or twice `NONE` where it has none.
@@ -115,9 +127,10 @@ class Records:
     offsets: array[int]
     data: bytes
     spans: array[int]
+    flaw: Flaw | None = None
 
     @classmethod
-    def of(cls, topic: str, partition: int, records: Iterable[Found]) -> Records:
+    def of(cls, topic: str, partition: int, records: Iterable[Found], *, flaw: Flaw | None = None) -> Records:
         """Return records that were read one by one."""
         offsets, spans, parts, size = array("q"), array("q"), [], 0
         for record in records:
@@ -127,7 +140,7 @@ class Records:
                 if part is not None:
                     parts.append(part)
                     size += len(part)
-        return cls(topic, partition, offsets, b"".join(parts), spans)
+        return cls(topic, partition, offsets, b"".join(parts), spans, flaw)
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -135,11 +148,12 @@ class Records:
     def __getitem__(self, row: int) -> Row:
         """Return one record, which is not counted from the end."""
         spans = self.spans[row * STRIDE : (row + 1) * STRIDE]
-        parts = [
+        key, value, signature, trace = [
             None if start == NONE else self.data[start:end]
             for start, end in zip(spans[::2], spans[1::2], strict=True)
         ]
-        return Row(self.topic, self.partition, self.offsets[row], *parts)
+        offset = self.offsets[row]
+        return Row(self.topic, self.partition, offset, key, value, signature, trace, self.flaw)
 
     def __iter__(self) -> Iterator[Row]:
         return (self[row] for row in range(len(self)))
@@ -147,7 +161,7 @@ class Records:
     def between(self, first: int, end: int) -> Records:
         """Return the rows from `first` on and before `end`."""
         spans = self.spans[first * STRIDE : end * STRIDE]
-        return Records(self.topic, self.partition, self.offsets[first:end], self.data, spans)
+        return Records(self.topic, self.partition, self.offsets[first:end], self.data, spans, self.flaw)
 
     def since(self, offset: int) -> Records:
         """Return those from this offset on."""
@@ -163,9 +177,9 @@ class Records:
 
 
 def records_of(rows: Iterable[Placed]) -> list[Records]:
-    """Return single records in their order, those of a partition that follow each other together."""
-    runs = groupby(rows, key=lambda row: (row.topic, row.partition))
-    return [Records.of(*at, run) for at, run in runs]
+    """Return single records in their order, those of a partition and flaw that follow each other together."""
+    runs = groupby(rows, key=lambda row: (row.topic, row.partition, row.flaw))
+    return [Records.of(topic, partition, run, flaw=flaw) for (topic, partition, flaw), run in runs]
 
 
 def rows_at(parts: Sequence[Records], rows: Iterable[int]) -> Iterator[tuple[int, Row]]:

@@ -1,5 +1,9 @@
 """What can go wrong between us and Kafka."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 
 class MessagingError(Exception):
     """Base of all errors of this package."""
@@ -7,6 +11,37 @@ class MessagingError(Exception):
 
 class BrokerAwayError(MessagingError):
     """No broker answers; the same call may succeed later."""
+
+
+class PermanentError(MessagingError):
+    """Kafka answers, and no waiting mends what is wrong: somebody has to change something there."""
+
+
+class RefusedByBrokerError(PermanentError):
+    """The broker refuses what it was asked for."""
+
+
+class CorruptBatchError(PermanentError):
+    """A record batch is not what its checksum says, so nothing of its partition can be read from there on."""
+
+    def __init__(self, topic: str, partition: int, offset: int) -> None:
+        super().__init__(
+            f"{topic} {partition}: the record batch at offset {offset} is damaged; nothing after it is read"
+        )
+        self.topic = topic
+        self.partition = partition
+        self.offset = offset
+
+
+class PartitionMismatchError(PermanentError):
+    """A topic has other partitions than those that are read."""
+
+    def __init__(self, *, unread: Sequence[tuple[str, int]], missing: Sequence[tuple[str, int]] = ()) -> None:
+        said = [f"nobody reads {topic} {partition}" for topic, partition in unread]
+        said += [f"Kafka has no {topic} {partition}" for topic, partition in missing]
+        super().__init__("; ".join(said))
+        self.unread = unread
+        self.missing = missing
 
 
 class OutOfRangeError(MessagingError):

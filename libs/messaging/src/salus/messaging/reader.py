@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
+from time import monotonic
 from types import TracebackType
 from typing import ClassVar, Generic, Protocol, Self, TypeVar
 
@@ -16,9 +18,16 @@ from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRa
 from salus.ledger.records import Records
 from salus.messaging import receiving, tolerant, unpacking
 from salus.messaging.connecting import start, to_the_end
-from salus.messaging.errors import BrokerAwayError, MessagingError, OutOfRangeError
+from salus.messaging.errors import (
+    BrokerAwayError,
+    CorruptBatchError,
+    MessagingError,
+    OutOfRangeError,
+    PartitionMismatchError,
+    RefusedByBrokerError,
+)
 from salus.messaging.record import Position, Record
-from salus.messaging.unpacking import As, Rows, joined
+from salus.messaging.unpacking import As, Corrupt, Rows, joined
 
 tolerant.install()
 unpacking.install()
@@ -38,6 +47,11 @@ ANSWER_S_MAX = 10
 # Its own 100 ms fill the log with hundreds of lines a second while the broker is away.
 RETRY_MS = 500
 
+# So soon it is known that a topic has more partitions.
+METADATA_AGE_MS_MAX = 5_000
+# A damaged batch may be damage on its way, or be mended by another replica.
+DAMAGED_RETRY_S = 5.0
+
 Partition = tuple[str, int]
 
 
@@ -55,6 +69,7 @@ class Run(Protocol):
         """Return those from the `first` on and before `end`."""
 
 
+_log = logging.getLogger(__name__)
 _R = TypeVar("_R", bound=Run)
 _T = TypeVar("_T")
 
@@ -63,7 +78,9 @@ class PartitionReader(ABC, Generic[_R, _T]):
     """A consumer without a group, assigned to the given partitions; use it as an async context manager.
 
     Callers may rely on: within a partition records come in offset order, each once, from the start that
-    was given; offsets may skip (transaction markers, compaction). Aborted transactions are not returned.
+    was given; offsets may skip (transaction markers, compaction, batches that cannot be read). Records of
+    transactions come as soon as they are there, open, committed or aborted, with a flaw that says so: nothing
+    in a topic hides what comes after it. A partition with a damaged batch is not read on, the others are.
     """
 
     _mark: ClassVar[As]
@@ -75,6 +92,9 @@ class PartitionReader(ABC, Generic[_R, _T]):
         self._asking: AIOKafkaConsumer | None = None
         # What the library handed out and nobody was given yet, in order.
         self._waiting: deque[_R] = deque()
+        # Where a damaged batch is, and when it is looked at again.
+        self._damaged: dict[Partition, int] = {}
+        self._paused: dict[Partition, float] = {}
         # Where records came from lately, to share out what is read ahead; at first anything may come.
         self._lately = deque(self._starts, maxlen=2 * max(1, len(self._starts)))
 
@@ -110,14 +130,16 @@ class PartitionReader(ABC, Generic[_R, _T]):
         Raises:
             BrokerAwayError: the broker does not answer.
             OutOfRangeError: a position is outside what the broker has.
-            MessagingError: the broker refuses.
+            RefusedByBrokerError: the broker refuses.
         """
         if not self._waiting:
+            self._resume_paused()
             try:
                 partitions = await self._open.getmany(timeout_ms=timeout_ms)
             except KafkaError as error:
                 raise _translated(error) from error
-            self._waiting.extend(chain.from_iterable(map(self._joined, partitions.values())))
+            for at, found in partitions.items():
+                self._waiting.extend(self._joined(self._undamaged(at, found)))
             self._share_out(partitions)
         taken: list[_R] = []
         room = max_records
@@ -131,7 +153,12 @@ class PartitionReader(ABC, Generic[_R, _T]):
         return self._handed_out(taken)
 
     async def end_offsets(self) -> dict[Partition, int]:
-        """Return, for each partition, the offset that the next committed record would get."""
+        """Return, for each partition, the offset that the next record would get: the high watermark.
+
+        Raises:
+            BrokerAwayError: the broker does not answer.
+            PartitionMismatchError: the topics do not have all these partitions.
+        """
         return await self._offsets("end_offsets")
 
     async def beginning_offsets(self) -> dict[Partition, int]:
@@ -146,6 +173,31 @@ class PartitionReader(ABC, Generic[_R, _T]):
         return int(await self._open.position(TopicPartition(topic, partition)))
 
     @property
+    def damaged(self) -> Mapping[Partition, int]:
+        """Where reading stopped at a batch that is not what its checksum says; it goes on trying."""
+        return self._damaged
+
+    def require_whole_topics(self) -> None:
+        """Raise unless what is read is all partitions of their topics, and all of them can be read.
+
+        A partition that was added is known METADATA_AGE_MS_MAX later at most.
+
+        Raises:
+            PartitionMismatchError: a topic has others.
+            CorruptBatchError: one is not read on.
+        """
+        unread = sorted(
+            (topic, number)
+            for topic in {at.topic for at in self._starts}
+            for number in self._known(topic)
+            if TopicPartition(topic, number) not in self._starts
+        )
+        if unread:
+            raise PartitionMismatchError(unread=unread)
+        for at, offset in self._damaged.items():
+            raise CorruptBatchError(*at, offset)
+
+    @property
     def partitions(self) -> list[Partition]:
         """The partitions that this reader was given."""
         return [(at.topic, at.partition) for at in self._starts]
@@ -155,6 +207,33 @@ class PartitionReader(ABC, Generic[_R, _T]):
         self._open.seek(TopicPartition(at.topic, at.partition), at.offset)
         place = at.topic, at.partition
         self._waiting = deque(w for w in self._waiting if (w.topic, w.partition) != place)
+
+    def _undamaged(self, at: TopicPartition, found: list[_R | Corrupt]) -> list[_R]:
+        """Return what can be read; after that its partition pauses, so that the others go on."""
+        place = at.topic, at.partition
+        for run in found:
+            if isinstance(run, Corrupt):
+                if place not in self._damaged:
+                    _log.error("%s", CorruptBatchError(*place, run.offset))
+                self._damaged[place] = run.offset
+                self._paused[place] = monotonic() + DAMAGED_RETRY_S
+                self._open.pause(at)
+            else:
+                self._damaged.pop(place, None)
+        return [run for run in found if not isinstance(run, Corrupt)]
+
+    def _resume_paused(self) -> None:
+        for place in [place for place, until_s in self._paused.items() if until_s <= monotonic()]:
+            del self._paused[place]
+            self._open.resume(TopicPartition(*place))
+
+    def _lacks(self, at: TopicPartition) -> bool:
+        known = self._known(at.topic)
+        return bool(known) and at.partition not in known
+
+    def _known(self, topic: str) -> set[int]:
+        """Return the partitions that a topic had when the broker was last asked."""
+        return self._opened(self._asking)._client.cluster.partitions_for_topic(topic) or set()  # noqa: SLF001  # no other way
 
     def _share_out(self, came: Iterable[TopicPartition]) -> None:
         """Let few busy partitions bring much at once: each answer costs as much as hundreds of records."""
@@ -179,6 +258,10 @@ class PartitionReader(ABC, Generic[_R, _T]):
         except KafkaError as error:
             raise _translated(error) from error
         except TimeoutError:
+            # The library waits for partitions to come that the topic does not have.
+            missing = [(at.topic, at.partition) for at in self._starts if self._lacks(at)]
+            if missing:
+                raise PartitionMismatchError(unread=(), missing=sorted(missing)) from None
             raise BrokerAwayError(f"no broker answered within {ANSWER_S_MAX} s") from None
         return {(at.topic, at.partition): offset for at, offset in offsets.items()}
 
@@ -188,11 +271,13 @@ class PartitionReader(ABC, Generic[_R, _T]):
             group_id=None,
             enable_auto_commit=False,
             auto_offset_reset="none",
-            isolation_level="read_committed",
+            # Up to the high watermark: an open transaction must not hide what others wrote after it.
+            isolation_level="read_uncommitted",
             fetch_max_bytes=AHEAD_BYTES_MAX,
             max_partition_fetch_bytes=_share(len(self._starts)),
             fetch_max_wait_ms=FETCH_WAIT_MS_MAX,
             retry_backoff_ms=RETRY_MS,
+            metadata_max_age_ms=METADATA_AGE_MS_MAX,
             check_crcs=True,
             value_deserializer=self._mark,
         )
@@ -261,5 +346,5 @@ async def _stopped(consumers: list[AIOKafkaConsumer]) -> None:
 def _translated(error: KafkaError) -> MessagingError:
     if isinstance(error, OffsetOutOfRangeError | NoOffsetForPartitionError):
         return OutOfRangeError(type(error).__name__)
-    kind = BrokerAwayError if getattr(error, "retriable", False) else MessagingError
+    kind = BrokerAwayError if getattr(error, "retriable", False) else RefusedByBrokerError
     return kind(type(error).__name__)

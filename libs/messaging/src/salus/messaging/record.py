@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import msgspec
 
+from salus.ledger.records import Flaw
+
 # The broker takes messages up to this size, far above what an event may have, so that an oversized record
 # becomes a rejected leaf with a reason and not a mystery on the sender's side.
 MESSAGE_BYTES_MAX = 32 * 1024 * 1024
@@ -34,6 +36,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     key: bytes | None
     value: bytes | None
     headers: tuple[tuple[str, bytes], ...]
+    flaw: Flaw | None = None
 
     @property
     def at(self) -> Position:

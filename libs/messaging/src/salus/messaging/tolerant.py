@@ -11,12 +11,19 @@ from collections.abc import Iterator
 from typing import Any, SupportsIndex
 
 from aiokafka.consumer import fetcher
-from aiokafka.record.default_records import _DefaultRecordBatchPy
+from aiokafka.errors import CorruptRecordException
+from aiokafka.record.default_records import DefaultRecordBatch, _DefaultRecordBatchPy
 from aiokafka.record.memory_records import _MemoryRecordsPy
+from crc32c import crc32c
 
+from salus.messaging.compression import UnreadableError, is_compressed, uncompressed
 from salus.messaging.receiving import Piece
 
 _MAGIC_V2 = 2
+# Where a batch has its checksum, and where what it is over begins.
+_CRC, CHECKED_FROM = slice(17, 21), 21
+# The same of the formats before v2, and where those say whether they are compressed.
+_OLD_CHECKED_FROM, _OLD_ATTRIBUTES_AT, _OLD_CODEC = 16, 17, 0x07
 
 
 class _TolerantBytes(bytearray):
@@ -42,9 +49,11 @@ class Batch:
     def __init__(self, batch: Any, raw: memoryview, answer: bytes, end: int) -> None:
         """`raw` is what is in `answer` before `end`."""
         self._batch = batch
-        self.raw = raw
-        self.answer = answer
-        self.end = end
+        self._raw = raw
+        self._answer = answer
+        self._end = end
+        self._expanded = b""
+        self.is_v2 = raw[_MemoryRecordsPy.MAGIC_OFFSET] >= _MAGIC_V2
 
     def __getattr__(self, name: str) -> Any:
         """Return what the library's own batch says."""
@@ -55,11 +64,45 @@ class Batch:
         return next(self._batch)
 
     def __iter__(self) -> Iterator[Any]:
-        """Return the records, each once, whatever their headers are called."""
+        """Return the records, each once, whatever their headers are called.
+
+        Raises:
+            CorruptRecordException: there are none to be made of it, see `UnreadableError`.
+        """
+        if not self.is_v2:
+            if self._raw[_OLD_ATTRIBUTES_AT] & _OLD_CODEC:
+                raise UnreadableError("nothing bounds what a batch of the formats before v2 expands to")
+            return iter(self._batch)
+        data, begin, end = self.plain()
+        raw = memoryview(data)[begin:end]
         try:
-            return iter(list(self._batch))
+            return iter(list(DefaultRecordBatch(raw)))
         except UnicodeDecodeError:
-            return iter(_TolerantBatch(bytes(self.raw)))
+            return iter(_TolerantBatch(bytes(raw)))
+
+    @property
+    def checked(self) -> memoryview:
+        """The bytes that its checksum is over."""
+        return self._raw[CHECKED_FROM if self.is_v2 else _OLD_CHECKED_FROM :]
+
+    def has_right_checksum(self) -> bool:
+        """Tell whether it is as it was sent, in a format that we know."""
+        if not self.is_v2:
+            return bool(self._batch.validate_crc())
+        if self._raw[_MemoryRecordsPy.MAGIC_OFFSET] != _MAGIC_V2:
+            return False
+        return crc32c(self.checked) == int.from_bytes(self._raw[_CRC], "big")
+
+    def plain(self) -> tuple[bytes, int, int]:
+        """Return bytes that have this batch of format v2 uncompressed, and where it begins and ends in them.
+
+        Raises:
+            UnreadableError: its compression cannot be undone.
+        """
+        if not is_compressed(self._raw):
+            return self._answer, self._end - len(self._raw), self._end
+        self._expanded = self._expanded or uncompressed(self._raw)
+        return self._expanded, 0, len(self._expanded)
 
 
 class Records(_MemoryRecordsPy):  # type: ignore[misc]  # final for type checkers only
@@ -68,15 +111,26 @@ class Records(_MemoryRecordsPy):  # type: ignore[misc]  # final for type checker
     def __init__(self, found: Piece | bytes) -> None:
         self._answer, self._begin, end = found if isinstance(found, Piece) else (found, 0, len(found))
         super().__init__(memoryview(self._answer)[self._begin : end])
+        self._is_cut_off = self._next_slice is None and end > self._begin
+
+    def has_next(self) -> bool:
+        """Tell whether there is another batch; there is a broken one where not even the first is whole.
+
+        Brokers send the first batch whole, however large. The library would pass over an offset there.
+        """
+        return self._is_cut_off or bool(super().has_next())
 
     def next_batch(self) -> Any:
-        """Return the next batch, or None."""
+        """Return the next batch, or None.
+
+        Raises:
+            CorruptRecordException: it is not as long as it says.
+        """
+        if self._is_cut_off:
+            raise CorruptRecordException("a record batch is longer than what was received of it")
         raw, end = self._next_slice, self._pos
         batch = super().next_batch()
-        # The formats before v2 know no headers.
-        if raw is None or raw[self.MAGIC_OFFSET] < _MAGIC_V2:
-            return batch
-        return Batch(batch, raw, self._answer, self._begin + end)
+        return None if raw is None else Batch(batch, raw, self._answer, self._begin + end)
 
 
 def install() -> None:

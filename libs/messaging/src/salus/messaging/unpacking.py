@@ -1,29 +1,27 @@
-"""Lets the client library make our records, a whole record batch at once, and check batches in hardware.
+"""Lets the client library make our records, a whole record batch at once.
 
 It asks for its records one by one, makes each a dataclass of eleven fields, and computes CRC-32C in tables;
 for a sequencer that is half of what reading costs. Only consumers that ask for it by a mark are served so:
-what they get for each partition is a list of what is in each batch, as `Rows` or as `Records`.
+what they get for each partition is a list of what is in each batch, as `Rows` or as `Records`, with what
+keeps all of it from being accepted; or `Corrupt`, and nothing after that.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
+from struct import error as StructError  # noqa: N812  # it is a class
 from typing import Any
 
 from aiokafka import TopicPartition
 from aiokafka.consumer import fetcher
-from crc32c import crc32c
+from aiokafka.errors import KafkaError
 
 from salus.ledger.record_batches import unpack_batch
-from salus.ledger.records import Records
+from salus.ledger.records import Flaw, Records
 from salus.messaging.record import Record
 from salus.messaging.tolerant import Batch
-
-# Where a batch of format v2 has its checksum, and where what it is over begins.
-_CRC = slice(17, 21)
-_CHECKED = slice(21, None)
 
 
 class As(Enum):
@@ -62,97 +60,104 @@ class Rows:
         return Rows.of(self.topic, self.partition, [r for r in self.records if r.offset >= offset])
 
 
-class _Whole:
-    """All records of a batch, in the place of its last one."""
+@dataclass(frozen=True, slots=True)
+class Corrupt:
+    """In the place of a batch that is not what its checksum says: not even its offsets can be trusted."""
 
-    def __init__(self, run: Rows | Records) -> None:
-        self.run = run
-        self.offset = run.offsets[-1]
-
-
-class _WholeBatch:
-    """A batch that has at most one message: all of it."""
-
-    def __init__(self, batch: Any, tp: TopicPartition, mark: As) -> None:
-        self._batch = batch
-        self._tp = tp
-        self._mark = mark
-        # What the library asks of each; the formats before v2 have no producers.
-        self.is_control_batch: bool = batch.is_control_batch
-        self.is_transactional: bool = batch.is_transactional
-        self.producer_id: int | None = batch.producer_id
-        self.base_offset: int | None = None if self.producer_id is None else batch.base_offset
-        self.next_offset: int = batch.next_offset
-
-    def __next__(self) -> Any:
-        return next(self._batch)
-
-    def __iter__(self) -> Iterator[_Whole]:
-        run = self._run()
-        return iter([_Whole(run)] if run else [])
-
-    def _run(self) -> Rows | Records:
-        topic, partition, batch = self._tp.topic, self._tp.partition, self._batch
-        if self._mark is As.COLUMNS and isinstance(batch, Batch):
-            found = unpack_batch(batch.answer, batch.end - len(batch.raw), batch.end)
-            if found is not None:
-                offsets, spans = found
-                return Records(topic, partition, offsets, batch.answer, spans)
-        rows = [
-            Record(topic, partition, r.offset, r.timestamp, r.key, r.value, tuple(r.headers)) for r in batch
-        ]
-        return Rows.of(topic, partition, rows)
-
-    def validate_crc(self) -> bool:
-        if not isinstance(self._batch, Batch):
-            return bool(self._batch.validate_crc())
-        raw = self._batch.raw
-        return crc32c(raw[_CHECKED]) == int.from_bytes(raw[_CRC], "big")
-
-
-class _WholeBatches:
-    """The batches of one answer of the broker, each with at most one message."""
-
-    def __init__(self, records: Any, tp: TopicPartition, mark: As) -> None:
-        self._records = records
-        self._tp = tp
-        self._mark = mark
-
-    def has_next(self) -> bool:
-        return bool(self._records.has_next())
-
-    def next_batch(self) -> _WholeBatch:
-        return _WholeBatch(self._records.next_batch(), self._tp, self._mark)
+    topic: str
+    partition: int
+    offset: int
+    """The first one that was asked for and did not come."""
 
 
 class Unpacked(fetcher.PartitionRecords):  # type: ignore[misc]  # the library has no types
-    """The records of one partition in one answer of the broker."""
+    """The records of one partition in one answer of the broker.
 
-    def __init__(self, tp: TopicPartition, records: Any, *others: Any, **named: Any) -> None:
-        super().__init__(tp, records, *others, **named)
-        self._is_whole = isinstance(self._value_deserializer, As)
-        if self._is_whole:
-            self._records = _WholeBatches(records, tp, self._value_deserializer)
+    For marked consumers nothing here raises but MemoryError: what the library has handed out of other
+    partitions in the same moment would be lost, and their positions would be past it.
+    """
 
-    def _consumer_record(self, tp: TopicPartition, record: Any) -> Any:
-        if not self._is_whole:
-            return super()._consumer_record(tp, record)
-        # A batch may begin before what was asked for.
-        run = record.run.since(self.next_fetch_offset)
-        if self._value_deserializer is As.COLUMNS and isinstance(run, Rows):
-            return Records.of(run.topic, run.partition, run.records)
-        return run
+    next_fetch_offset: int
+
+    def _unpack_records(self) -> Iterator[Any]:
+        mark = self._value_deserializer
+        return self._runs(mark) if isinstance(mark, As) else super()._unpack_records()
+
+    def _runs(self, mark: As) -> Iterator[Rows | Records | Corrupt]:
+        tp = self._tp
+        while self._records.has_next():
+            batch = _intact(self._records)
+            if batch is None:
+                yield Corrupt(tp.topic, tp.partition, self.next_fetch_offset)
+                return
+            # Control batches, which end transactions, hold no records of anybody.
+            run = None if batch.is_control_batch else _run(batch, tp, mark, self.next_fetch_offset)
+            self.next_fetch_offset = max(self.next_fetch_offset, batch.next_offset)
+            if run:
+                yield run
+
+
+def _intact(records: Any) -> Batch | None:
+    """Return the next batch; None if its checksum is wrong."""
+    try:
+        batch: Batch = records.next_batch()
+        return batch if batch.has_right_checksum() else None
+    except (KafkaError, AssertionError, ValueError, IndexError, StructError):
+        return None
+
+
+def _run(batch: Batch, at: TopicPartition, mark: As, first: int) -> Rows | Records:
+    """Return what is in a batch from the offset `first` on; it may begin before what was asked for."""
+    flaw = Flaw.TRANSACTIONAL if batch.is_transactional else None
+    try:
+        return _columns(batch, at, flaw, first) if mark is As.COLUMNS else _rows(batch, at, flaw).since(first)
+    except MemoryError:
+        raise
+    # Whatever the libraries of the codecs raise: the checksum is right, so a second look would not help.
+    except Exception:  # noqa: BLE001  # as above
+        rows = _unreadable(batch, at)
+    return _as_columns(rows, Flaw.UNREADABLE) if mark is As.COLUMNS else rows
+
+
+def _columns(batch: Batch, at: TopicPartition, flaw: Flaw | None, first: int) -> Records:
+    if batch.is_v2:
+        data, begin, end = batch.plain()
+        found = unpack_batch(data, begin, end)
+        if found is not None:
+            offsets, spans = found
+            return Records(at.topic, at.partition, offsets, data, spans, flaw).since(first)
+    return _as_columns(_rows(batch, at, flaw).since(first), flaw)
+
+
+def _as_columns(rows: Rows, flaw: Flaw | None) -> Records:
+    return Records.of(rows.topic, rows.partition, rows.records, flaw=flaw)
+
+
+def _rows(batch: Batch, at: TopicPartition, flaw: Flaw | None) -> Rows:
+    topic, partition = at.topic, at.partition
+    rows = [
+        Record(topic, partition, r.offset, r.timestamp or 0, r.key, r.value, tuple(r.headers), flaw)
+        for r in batch
+    ]
+    return Rows.of(topic, partition, rows)
+
+
+def _unreadable(batch: Batch, at: TopicPartition) -> Rows:
+    """Return one record for all that is in the batch: at its last offset, which no reader begins after."""
+    offset, value = batch.next_offset - 1, bytes(batch.checked)
+    row = Record(at.topic, at.partition, offset, 0, None, value, (), Flaw.UNREADABLE)
+    return Rows.of(at.topic, at.partition, [row])
 
 
 def joined(runs: Sequence[Records]) -> list[Records]:
     """Return the same records in as few `Records` as there are answers that they came in."""
     made: list[Records] = []
     for run in runs:
-        if made and made[-1].data is run.data:
+        if made and made[-1].data is run.data and made[-1].flaw is run.flaw:
             made[-1].offsets.extend(run.offsets)
             made[-1].spans.extend(run.spans)
         else:
-            made.append(Records(run.topic, run.partition, run.offsets[:], run.data, run.spans[:]))
+            made.append(replace(run, offsets=run.offsets[:], spans=run.spans[:]))
     return made
 
 

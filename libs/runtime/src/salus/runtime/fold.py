@@ -86,17 +86,20 @@ class Follower:
                 self._rewind = True
 
     async def check(self) -> None:
-        """Raise unless folding is going on."""
+        """Raise unless folding is going on, and of all that is in the topics."""
+        self._reader.require_whole_topics()
         if self._trouble is not None:
-            raise MessagingError(f"folding waits: {type(self._trouble).__name__}")
+            raise MessagingError(f"folding waits: {type(self._trouble).__name__}: {self._trouble}")
 
     async def catch_up(self) -> None:
         """Return once everything that is in the topics now has been folded.
 
         Raises:
+            PermanentError: there is something in the topics that cannot be folded, or that nobody reads.
             MessagingError: the broker is away, or the fold does not get there in OUTCOME_WAIT_S.
         """
         ends = await self._reader.end_offsets()
+        self._reader.require_whole_topics()
         await self._wait(lambda: all(self._folded.get(at, 0) >= end for at, end in ends.items()))
 
     def position(self, topic: str, partition: int = 0) -> int:
@@ -161,6 +164,7 @@ class Follower:
                 signature=record.header(SIGNATURE_HEADER),
                 ring=self._identity.ring,
                 at=time_of(record),
+                flaw=record.flaw,
             )
         except RejectedError as error:
             _log.warning("record refused", topic=record.topic, offset=record.offset, reason=str(error.reason))

@@ -34,6 +34,7 @@ def apply_identity_record(ring: KeyRing, record: Record) -> None:
             signature=record.header(SIGNATURE_HEADER),
             ring=ring,
             at=time_of(record),
+            flaw=record.flaw,
         )
     except RejectedError as error:
         _log.warning("identity record ignored", offset=record.offset, reason=str(error.reason))
@@ -59,13 +60,21 @@ class IdentityView:
         self._lock = asyncio.Lock()
 
     async def catch_up(self) -> KeyRing:
-        """Fold the topic up to its present end and return the ring; raises MessagingError."""
+        """Fold the topic up to its present end and return the ring.
+
+        Raises:
+            PermanentError: there is something in the topic that cannot be read, or that nobody reads.
+            MessagingError: the broker is away.
+        """
         async with self._lock:
-            for (topic, partition), end in (await self._reader.end_offsets()).items():
+            ends = await self._reader.end_offsets()
+            for (topic, partition), end in ends.items():
                 while await self._reader.position(topic, partition) < end:
+                    self._reader.require_whole_topics()
                     for record in await self._reader.poll(max_records=POLL_RECORDS_MAX, timeout_ms=100):
                         apply_identity_record(self.ring, record)
                 self.ring.position = max(self.ring.position, end)
+            self._reader.require_whole_topics()
             return self.ring
 
 

@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from salus.client import ClientError
-from salus.messaging import MessagingError
+from salus.messaging import MessagingError, PermanentError
 from salus.runtime.refusal import Refusal
 
 _log = structlog.get_logger()
@@ -118,6 +118,12 @@ async def _refused(request: Request, error: Exception) -> JSONResponse:
     return respond(request, Answer(error.status, error.code, error.sentence))
 
 
+async def _kafka_is_wrong(request: Request, error: Exception) -> JSONResponse:
+    _log.error("Kafka needs somebody", path=_route(request), error=type(error).__name__, reason=str(error))
+    detail = f"{error}; nothing is decided until an operator has mended it, and no waiting helps"
+    return problem_response(503, "kafka-needs-operator", detail)
+
+
 async def _part_away(request: Request, error: Exception) -> JSONResponse:
     part = "Kafka" if isinstance(error, MessagingError | ClientError) else "the database"
     _log.warning("a part is away", part=part, path=route_of(request), error=type(error).__name__)
@@ -162,6 +168,7 @@ def install(app: FastAPI, *, away: Iterable[type[Exception]] = ()) -> None:
     """Make every error of the app a problem document."""
     app.add_exception_handler(ProblemError, _problem)
     app.add_exception_handler(Refusal, _refused)
+    app.add_exception_handler(PermanentError, _kafka_is_wrong)
     app.add_exception_handler(MessagingError, _part_away)
     app.add_exception_handler(ClientError, _part_away)
     for error in away:
