@@ -66,7 +66,7 @@ def _consent(behind: Any, caller: Any) -> Iterable[APIRouter]:
 
 def _identity(behind: Any, caller: Any) -> Iterable[APIRouter]:
     yield identity.routes(world=behind, authenticate=caller, now=_now)
-    yield shards_api.shard_routes(behind, behind, authenticate=caller)
+    yield shards_api.shard_routes(behind, behind, authenticate=caller, partitions_of=behind)
 
 
 def _sequencer(behind: Any, _: Any) -> Iterable[APIRouter]:

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Producer as ForeignProducer
-from confluent_kafka.admin import AdminClient, NewPartitions
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewPartitions
 
 from salus.devkit.addresses import Addresses
 from salus.devkit.waiting import until
@@ -31,9 +32,9 @@ ANSWER_S_MAX = 30
 BY_SENDER = {"compression.type": "producer", "max.message.bytes": str(MESSAGE_BYTES_MAX)}
 
 
-async def fresh_topic(parts: Addresses, *, partitions: int = 1, **config: str) -> str:
+async def fresh_topic(parts: Addresses, *, config: dict[str, str] | None = None) -> str:
     name = f"messaging-{uuid.uuid4().hex}"
-    await ensure_topics(parts.kafka_bootstrap, [Topic(name, partitions, config)])
+    await ensure_topics(parts.kafka_bootstrap, [Topic(name, 1, config or {})])
     return name
 
 
@@ -111,7 +112,7 @@ async def test_what_becomes_of_a_transaction_changes_nothing(parts: Addresses, e
 @pytest.mark.parametrize("codec", ["none", "gzip", "snappy", "lz4", "zstd"])
 async def test_every_codec_of_the_protocol_is_read(parts: Addresses, codec: str) -> None:
     # case K3
-    topic = await fresh_topic(parts, **BY_SENDER)
+    topic = await fresh_topic(parts, config=BY_SENDER)
     producer = ForeignProducer(
         {"bootstrap.servers": parts.kafka_bootstrap, "compression.type": codec, "linger.ms": 200}
     )
@@ -131,7 +132,7 @@ async def test_a_compression_bomb_that_is_in_the_topic_is_one_record_and_stops_n
     parts: Addresses,
 ) -> None:
     # case K3
-    topic = await fresh_topic(parts, **BY_SENDER)
+    topic = await fresh_topic(parts, config=BY_SENDER)
     bomber = ForeignProducer(
         {
             "bootstrap.servers": parts.kafka_bootstrap,

@@ -10,10 +10,10 @@ from aiokafka.errors import MessageSizeTooLargeError
 from aiokafka.record.util import calc_crc32c
 
 from salus.devkit.addresses import Addresses
-from salus.devkit.network import TOPIC_CONFIG
 from salus.ledger.records import Records, records_of
 from salus.messaging import (
     MESSAGE_BYTES_MAX,
+    TOPIC_SETTINGS,
     BrokerAwayError,
     ColumnReader,
     DeliveryError,
@@ -248,7 +248,7 @@ async def test_a_record_the_broker_cannot_take_is_a_delivery_error(parts: Addres
 
 async def test_a_compression_bomb_is_refused_and_stays_out_of_the_topic(parts: Addresses) -> None:
     topic = f"messaging-{uuid.uuid4().hex}"
-    await ensure_topics(parts.kafka_bootstrap, [Topic(topic, 1, TOPIC_CONFIG)])
+    await ensure_topics(parts.kafka_bootstrap, [Topic(topic, 1, TOPIC_SETTINGS)])
     async with AIOKafkaProducer(
         bootstrap_servers=parts.kafka_bootstrap,
         compression_type="gzip",

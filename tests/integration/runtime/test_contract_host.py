@@ -14,10 +14,13 @@ from typing import Any
 
 import msgspec
 import pytest
+from confluent_kafka import Producer as ForeignProducer
 
 from salus.devkit.addresses import Addresses
 from salus.events.catalogue import EventData, KeyAdded, PartyRegistered, PublicKey
 from salus.events.did import LocalSigner, multibase_of
+from salus.events.envelope import encode_event
+from salus.events.signature import sign_values
 from salus.messaging import Producer, Topic, ensure_topics
 from salus.runtime.contract import Contract, ContractHost
 from salus.runtime.fold import FoldStore, Follower, open_fold_store, open_follower
@@ -231,3 +234,58 @@ async def test_a_state_that_was_folded_from_other_topics_is_refused(
     with pytest.raises(OtherTopicsError, match="restore-topics"):
         async with replica(parts, root, tmp_path / "a.db"):
             pass
+
+
+async def test_an_open_transaction_neither_hides_a_command_nor_holds_it_up(
+    parts: Addresses, tmp_path: Path
+) -> None:
+    # cases SEC4, K2
+    root, party = signer(), signer()
+    foreign = ForeignProducer(
+        {"bootstrap.servers": parts.kafka_bootstrap, "transactional.id": f"forgotten-{party.did}"}
+    )
+    async with replica(parts, root, tmp_path / "a.db") as a:
+        foreign.init_transactions(30)
+        foreign.begin_transaction()
+        foreign.produce(IDENTITY_TOPIC, b"pending", b"k", 0)
+        assert foreign.flush(30) == 0
+        try:
+            await a.host.execute(party.did, lambda _: registered(party))
+            state = await a.host.state(party.did)
+            ring = await a.identity.catch_up()
+            await a.follower.check()
+        finally:
+            foreign.abort_transaction(30)
+        after = await a.host.state(party.did)
+
+    assert state == after == Keys(ids=(party.verification_method,))
+    assert party.verification_method in ring.keys
+
+
+async def test_what_comes_in_a_transaction_takes_no_effect_even_if_it_is_committed(
+    parts: Addresses, tmp_path: Path
+) -> None:
+    # case SEC4
+    root, party = signer(), signer()
+    value = encode_event(
+        registered(party), id=party.did, source=root.did, subject=party.did, time=datetime.now(UTC)
+    )
+    headers: list[tuple[str, str | bytes | None]] = [("salus-signature", sign_values([value], root)[0])]
+    foreign = ForeignProducer(
+        {"bootstrap.servers": parts.kafka_bootstrap, "transactional.id": f"root-{party.did}"}
+    )
+    async with replica(parts, root, tmp_path / "a.db") as a:
+        foreign.init_transactions(30)
+        foreign.begin_transaction()
+        foreign.produce(IDENTITY_TOPIC, value, party.did.encode(), 0, headers=headers)
+        foreign.commit_transaction(30)
+        inside = await a.host.state(party.did)
+        ring = await a.identity.catch_up()
+        assert party.verification_method not in ring.keys
+        foreign = ForeignProducer({"bootstrap.servers": parts.kafka_bootstrap})
+        foreign.produce(IDENTITY_TOPIC, value, party.did.encode(), 0, headers=headers)
+        assert foreign.flush(30) == 0
+        outside = await a.host.state(party.did)
+
+    assert inside == Keys()
+    assert outside == Keys(ids=(party.verification_method,)), "the same bytes count where no transaction is"

@@ -98,7 +98,8 @@ async def test_two_sequencers_on_one_shard_make_one_chain(shard: Shard) -> None:
     assert any("another sequencer was first" in log for log in logs)
 
 
-async def test_aborted_transactions_have_no_leaf_and_markers_leave_no_gap(shard: Shard) -> None:
+async def test_records_of_transactions_are_rejected_leaves_and_markers_leave_no_gap(shard: Shard) -> None:
+    # cases SEC4, K2
     await shard.start_sequencer()
     producer = AIOKafkaProducer(
         bootstrap_servers=shard.parts.kafka_bootstrap, transactional_id=shard.verifier.name
@@ -109,17 +110,21 @@ async def test_aborted_transactions_have_no_leaf_and_markers_leave_no_gap(shard:
         await producer.begin_transaction()
         await producer.send_and_wait(CLINICAL, b"aborted", key=b"k", partition=0)
         await producer.abort_transaction()
-        async with producer.transaction():
-            last = await producer.send_and_wait(CLINICAL, b"committed too", key=b"k", partition=0)
-    await shard.wait_until_sealed()
-    await shard.require_laws()
+        await producer.begin_transaction()
+        last = await producer.send_and_wait(CLINICAL, b"pending", key=b"k", partition=0)
+        # While it is open, what others publish after it is sealed.
+        await shard.publish_documents(100)
+        await shard.wait_until_sealed()
+        rows = await shard.require_laws()
+        await producer.abort_transaction()
 
-    places = {(row["topic"], row["partition"], row["offset"]) for row in await shard.rows()}
-    first = last.offset - 4
-    assert {offset for t, p, offset in places if (t, p) == (CLINICAL, 0) and offset >= first} == {
-        first,
-        last.offset,
-    }
+    mine = [
+        r for r in rows if (r["topic"], r["partition"]) == (CLINICAL, 0) and r["offset"] >= last.offset - 4
+    ]
+    transactional = [r["offset"] - last.offset for r in mine if r["status"] == "rejected:transactional"]
+    assert transactional == [-4, -2, 0]
+    assert sum(row["source"] == shard.hospital.did for row in rows) == 100
+    assert any(row["status"] == "accepted" and row["offset"] > last.offset for row in mine)
 
 
 async def test_whatever_comes_becomes_a_leaf_with_its_reason(shard: Shard) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from salus.cli.__main__ import run
-from salus.cli.sharding import Assignment, Standing, dealt, first_shards, parse_move, settled
+from salus.cli.sharding import Assignment, Standing, dealt, first_shards, parse_move, settled, unassigned
 from salus.devkit.network import NetworkFolder, Plan
 from salus.ledger.policy import Policy
 
@@ -26,7 +26,14 @@ VIEW: dict[str, Any] = {
 
 def status(**changes: Any) -> dict[str, Any]:
     sealed = [{"topic": CLINICAL, "partition": p, "next": 7, "lag": 0} for p in (0, 1)]
-    return {"epoch": 3, "ranges": sealed, "awaited": [], "trouble": None, "halted": None} | changes
+    return {
+        "epoch": 3,
+        "ranges": sealed,
+        "awaited": [],
+        "unassigned": [],
+        "trouble": None,
+        "halted": None,
+    } | changes
 
 
 def test_what_identity_and_the_sequencers_answer_comes_together() -> None:
@@ -65,15 +72,23 @@ def test_shards_that_are_known_come_first_and_new_ones_have_new_ids() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["x", f"{CLINICAL}/0", f"{CLINICAL}=1", f"{CLINICAL}/a=1", f"{CLINICAL}/9=1", "/0=1"]
+    "text", ["x", f"{CLINICAL}/0", f"{CLINICAL}=1", f"{CLINICAL}/a=1", "salus.lab.events/9=1", "/0=1"]
 )
 def test_a_move_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"form|no partition"):
+    with pytest.raises(ValueError, match=r"form|no topic"):
         parse_move(text, Assignment.of(VIEW).homes)
 
 
 def test_a_move_names_a_partition_and_a_shard() -> None:
     assert parse_move(f"{CLINICAL}/2=0", Assignment.of(VIEW).homes) == ((CLINICAL, 2), 0)
+    assert parse_move(f"{CLINICAL}/3=0", Assignment.of(VIEW).homes) == ((CLINICAL, 3), 0)
+
+
+def test_what_no_shard_seals_is_told_once_whoever_says_it() -> None:
+    # case K1
+    said = Standing.of(status(unassigned=[{"topic": CLINICAL, "partition": p} for p in (4, 3)]))
+
+    assert unassigned({0: said, 1: said, 2: None}) == [(CLINICAL, 3), (CLINICAL, 4)]
 
 
 @pytest.mark.parametrize(

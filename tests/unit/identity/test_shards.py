@@ -8,7 +8,7 @@ import pytest
 from fastapi import FastAPI
 from tests.unit.events.test_sharding import TOPIC, Founder, added, assigned
 
-from salus.events.catalogue import ShardsAssigned
+from salus.events.catalogue import AssignedShard, AssignedTopic, ShardsAssigned
 from salus.events.keyring import Party
 from salus.identity.domain import Actor
 from salus.identity.shards import AssignShards, ShardingState, concerns, decide, evolve
@@ -19,11 +19,29 @@ OPERATOR = Actor(did="did:web:salus.example", kind="person", roles=frozenset({"o
 MEMBER = Actor(did="did:web:hospital.example", kind="member", roles=frozenset())
 
 
+# What Kafka has: partition 3 and 4 of the clinical topic are new.
+THERE = {TOPIC: range(5), "salus.identity.events": range(2), "salus.lab.events": range(1)}
+
+
+def elsewhere(topic: str, partition: int) -> ShardsAssigned:
+    """An assignment of one more partition, of another topic."""
+    whole = assigned(1, {0: (0, 1, 2)})
+    more = (*whole.shards[0].topics, AssignedTopic(topic, (partition,)))
+    return ShardsAssigned("net", 1, (AssignedShard(0, more),))
+
+
 def asked(
-    event: ShardsAssigned, *, actor: Actor = OPERATOR, state: ShardingState | None = None
+    event: ShardsAssigned,
+    *,
+    actor: Actor = OPERATOR,
+    state: ShardingState | None = None,
+    topics: dict[str, tuple[int, ...]] | None = None,
 ) -> ShardsAssigned:
     command = AssignShards(event.epoch, event.shards, event.added)
-    return decide(state or ShardingState(), command, network="net", founders=[Founder()], actor=actor)
+    founders = [Founder(topics=topics)] if topics else [Founder()]
+    return decide(
+        state or ShardingState(), command, network="net", founders=founders, actor=actor, there=THERE
+    )
 
 
 def test_an_operator_assigns_and_the_next_assignment_builds_on_it() -> None:
@@ -44,7 +62,9 @@ def test_an_operator_assigns_and_the_next_assignment_builds_on_it() -> None:
         ("not-permitted", 403, assigned(1, {0: (0, 1, 2)}), MEMBER),
         ("wrong-epoch", 409, assigned(2, {0: (0, 1, 2)}), OPERATOR),
         ("unknown-shard", 422, assigned(1, {7: (0, 1, 2)}), OPERATOR),
-        ("unknown-partition", 422, assigned(1, {0: (0, 1, 2, 3)}), OPERATOR),
+        ("unknown-partition", 422, assigned(1, {0: (0, 1, 2, 4)}), OPERATOR),
+        ("unknown-partition", 422, assigned(1, {0: (0, 1, 2, 3, 4, 5)}), OPERATOR),
+        ("unknown-partition", 422, elsewhere("salus.lab.events", 0), OPERATOR),
         ("partition-left-out", 422, assigned(1, {0: (0, 1)}), OPERATOR),
     ],
 )
@@ -53,6 +73,23 @@ def test_what_cannot_be_is_refused(code: str, status: int, event: ShardsAssigned
         asked(event, actor=actor)
 
     assert (caught.value.code, caught.value.status) == (code, status)
+
+
+def test_partitions_that_a_members_topic_got_are_assigned_and_are_then_known() -> None:
+    # case K1
+    state = evolve(ShardingState(), asked(assigned(1, {0: (0, 1, 2, 4), 1: (3,)}, added(1))))
+
+    with pytest.raises(Refusal, match="nobody would seal"):
+        asked(assigned(2, {0: (0, 1, 2, 4)}), state=state)
+    assert state.sharding([Founder()]).now.partitions_of(1) == {(TOPIC, 3)}
+
+
+def test_a_topic_that_services_fold_gets_no_more_partitions() -> None:
+    topics = {TOPIC: (0, 1, 2), "salus.identity.events": (0,)}
+    both = (AssignedTopic(TOPIC, (0, 1, 2)), AssignedTopic("salus.identity.events", (0, 1)))
+
+    with pytest.raises(Refusal, match="none that can be assigned"):
+        asked(ShardsAssigned("net", 1, (AssignedShard(0, both),)), topics=topics)
 
 
 def test_only_assignments_belong_to_the_aggregate() -> None:
@@ -83,7 +120,7 @@ async def _somebody() -> Party:
 def test_the_routes_say_which_problems_they_answer() -> None:
     app = FastAPI()
     network: Any = None
-    app.include_router(shard_routes(network, network, authenticate=_somebody))
+    app.include_router(shard_routes(network, network, authenticate=_somebody, partitions_of=network))
     operations = app.openapi()["paths"]["/shards"]
 
     assert {"401", "403", "409", "422", "503"} <= set(operations["post"]["responses"])

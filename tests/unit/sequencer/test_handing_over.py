@@ -94,6 +94,31 @@ async def test_a_shard_says_what_it_seals_and_awaits_and_which_assignment_it_fol
     assert [(r["topic"], r["partition"]) for r in done["ranges"]] == [FIRST]  # type: ignore[attr-defined]  # JSON
 
 
+async def test_a_partition_that_a_topic_got_is_sealed_from_its_beginning_once_it_is_assigned(
+    running: Running,
+) -> None:
+    # case K1
+    world, fresh = (
+        running.shards.world,
+        (CLINICAL, 1 + max(n for topic, n in PARTITIONS if topic == CLINICAL)),
+    )
+    await world.seal_everything()
+    world.topics.partitions[fresh] = []
+    world.publish(document(1), at=fresh)
+
+    running.shards.assign(ALL_HERE | {fresh: 1})
+    world.publish(document(2), at=fresh)
+    await running.until(lambda: running.shards.sealed().get(fresh) == (1, 2))
+    running.shards.assign(ALL_HERE | {fresh: 2})
+    world.publish(document(3), at=fresh)
+    await running.until(lambda: running.shards.sealed().get(fresh) == (2, 3))
+
+    headers = [header for shard in range(SHARDS) for header in running.shards.headers(shard)]
+    spans = sorted((r.first, r.next) for h in headers for r in h.ranges if (r.topic, r.partition) == fresh)
+    assert next(span for span in spans if span[0] < span[1])[0] == 0
+    assert not [h for h in running.shards.headers(1)[0].handovers if h.way == "took"]
+
+
 async def test_a_shard_that_gave_everything_away_idles_and_takes_again(running: Running) -> None:
     running.shards.assign(dict.fromkeys(PARTITIONS, 1))
     await running.until(lambda: all(running.holder(at) == 1 for at in PARTITIONS))

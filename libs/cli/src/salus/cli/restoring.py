@@ -26,7 +26,7 @@ from salus.cli.store_errors import store_error
 from salus.client import Publisher
 from salus.crypto.keys import load_ed25519
 from salus.crypto.text_files import read_text_file
-from salus.devkit.network import OPERATOR, OUTPUT_TOPICS, TOPIC_CONFIG
+from salus.devkit.network import OPERATOR, OUTPUT_TOPICS
 from salus.devkit.platform import Platform
 from salus.devkit.processes import is_alive
 from salus.devkit.run_record import StateFolder
@@ -37,6 +37,7 @@ from salus.ledger.checkpoint import Checkpoint, open_checkpoint
 from salus.ledger.errors import LedgerError
 from salus.ledger.json_reader import read_json
 from salus.messaging import (
+    TOPIC_SETTINGS,
     MessagingError,
     Reader,
     Topic,
@@ -212,7 +213,7 @@ async def _make_topics(lost: Lost) -> None:
         counts[topic] = max(counts.get(topic, 0), number + 1)
     await ensure_topics(
         lost.bootstrap,
-        [Topic(name, count, TOPIC_CONFIG, lost.replication) for name, count in counts.items()],
+        [Topic(name, count, TOPIC_SETTINGS, lost.replication) for name, count in counts.items()],
     )
 
 

@@ -56,14 +56,15 @@ def parse_move(text: str, homes: Mapping[Partition, int]) -> tuple[Partition, in
     """Return the partition and the shard of `TOPIC/PARTITION=SHARD`.
 
     Raises:
-        ValueError: it is not of that form, or the network has no such partition.
+        ValueError: it is not of that form, or the network has no such topic. Whether a partition that no
+            shard seals can be assigned is for identity to say.
     """
     place, _, shard = text.partition("=")
     topic, _, partition = place.rpartition("/")
     if not (topic and partition.isdigit() and shard.isdigit()):
         raise ValueError(f"{text} is not of the form TOPIC/PARTITION=SHARD")
-    if (topic, int(partition)) not in homes:
-        raise ValueError(f"the network has no partition {place}")
+    if topic not in {known for known, _ in homes}:
+        raise ValueError(f"the network has no topic {topic}")
     return (topic, int(partition)), int(shard)
 
 
@@ -75,6 +76,7 @@ class Standing:
     sealing: Mapping[Partition, int]
     awaited: tuple[Partition, ...]
     trouble: str | None
+    unassigned: tuple[Partition, ...] = ()
 
     @classmethod
     def of(cls, status: Mapping[str, Any]) -> Standing:
@@ -84,6 +86,7 @@ class Standing:
             sealing={(r["topic"], r["partition"]): r["next"] for r in status["ranges"]},
             awaited=tuple((a["topic"], a["partition"]) for a in status["awaited"]),
             trouble=status["halted"] or status["trouble"],
+            unassigned=tuple((a["topic"], a["partition"]) for a in status["unassigned"]),
         )
 
 
@@ -94,3 +97,8 @@ def settled(assignment: Assignment, standings: Mapping[int, Standing | None]) ->
         for at, home in assignment.homes.items()
         if (standing := standings.get(home)) is not None and at in standing.sealing
     }
+
+
+def unassigned(standings: Mapping[int, Standing | None]) -> list[Partition]:
+    """Return what Kafka has of the topics and no shard seals, as any sequencer says."""
+    return sorted({at for standing in standings.values() if standing for at in standing.unassigned})

@@ -16,7 +16,7 @@ from salus.cli.callers import As, KeyFile, bearer, call, refusal, signer_of
 from salus.cli.console import Json, emit, narration, out
 from salus.cli.display import plain, styled
 from salus.cli.exits import CommandError, Exit
-from salus.cli.sharding import Assignment, Standing, dealt, first_shards, parse_move, settled
+from salus.cli.sharding import Assignment, Standing, dealt, first_shards, parse_move, settled, unassigned
 from salus.cli.state import running_platform
 from salus.crypto.keys import load_ed25519
 from salus.devkit.narration import Narrator
@@ -57,6 +57,9 @@ def list_shards(as_json: Json = False) -> None:
         table.add_row(origin, str(assigned), str(sealing), str(awaited), state)
     out.print(table)
     out.print(styled("[dim]assignment[/] {}", assignment.epoch))
+    for topic, partition in unassigned(standings):
+        way_out = f"`salus shard assign --move {topic}/{partition}=SHARD`"
+        out.print(styled("[red]no shard seals[/] {}: {}", f"{topic} {partition}", way_out))
 
 
 @app.command()
@@ -264,6 +267,7 @@ def _described(assignment: Assignment, standings: Mapping[int, Standing | None])
     return {
         "epoch": assignment.epoch,
         "settled": settled(assignment, standings) == set(assignment.homes),
+        "unassigned": [list(at) for at in unassigned(standings)],
         "shards": [
             {
                 "id": shard,

@@ -46,6 +46,7 @@ replica.fetch.max.bytes={message_bytes_max}
 log.message.timestamp.type=LogAppendTime
 log.retention.ms=-1
 log.retention.bytes=-1
+compression.type=uncompressed
 log.cleaner.dedupe.buffer.size=16777216
 offsets.topic.replication.factor=1
 offsets.topic.num.partitions=4

@@ -28,7 +28,7 @@ from salus.ledger.note import NoteSigner
 from salus.ledger.policy import Policy
 from salus.ledger.quorum import Quorum
 from salus.ledger.tlog_policy import TlogPolicy
-from salus.messaging import MESSAGE_BYTES_MAX, Topic, ensure_topics
+from salus.messaging import TOPIC_SETTINGS, Topic, ensure_topics
 
 if TYPE_CHECKING:
     from salus.objects import Admin
@@ -180,22 +180,10 @@ class NetworkFolder:
         return ensure_ed25519(self.key_file(name))
 
 
-TOPIC_CONFIG = {
-    "max.message.bytes": str(MESSAGE_BYTES_MAX),
-    # The broker then measures what a compressed batch expands to, and refuses one that is a bomb: once in a
-    # topic it would end every reader's memory, again after each restart.
-    "compression.type": "uncompressed",
-    "retention.ms": "-1",
-    "retention.bytes": "-1",
-    # Keys are judged by when the broker took a record, not by what its sender claims.
-    "message.timestamp.type": "LogAppendTime",
-}
-
-
 async def create_topics(bootstrap: str, plan: Plan) -> None:
     """Create the network's topics unless they exist; their records stay for ever."""
     names = (*input_topics(), *OUTPUT_TOPICS)
-    topics = [Topic(name, plan.partitions(name), TOPIC_CONFIG) for name in names]
+    topics = [Topic(name, plan.partitions(name), TOPIC_SETTINGS) for name in names]
     await ensure_topics(bootstrap, topics)
 
 

@@ -5,7 +5,9 @@ known by whoever did it, so offsets kept by the broker would be a second truth.
 """
 
 from salus.messaging.admin import (
+    TOPIC_SETTINGS,
     Topic,
+    describe,
     ensure_topics,
     partitions_of,
     ping,
@@ -33,6 +35,7 @@ from salus.messaging.recovery import RecoveringProducer
 __all__ = [
     "LINGER_MS",
     "MESSAGE_BYTES_MAX",
+    "TOPIC_SETTINGS",
     "BrokerAwayError",
     "ColumnReader",
     "CorruptBatchError",
@@ -52,6 +55,7 @@ __all__ = [
     "RecoveringProducer",
     "RefusedByBrokerError",
     "Topic",
+    "describe",
     "ensure_topics",
     "partitions_of",
     "ping",

@@ -1,4 +1,4 @@
-"""Topics: that they exist with the right settings, and how many partitions they have."""
+"""Topics: that they exist with the right settings, and what Kafka has of them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,21 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from salus.messaging.connecting import start, to_the_end
-from salus.messaging.errors import BrokerAwayError, MessagingError
+from salus.messaging.errors import BrokerAwayError, MessagingError, RefusedByBrokerError
+from salus.messaging.record import MESSAGE_BYTES_MAX
 
 REQUEST_TIMEOUT_MS = 10_000
+# What Salus asks of every topic that is sealed or folded.
+TOPIC_SETTINGS: Mapping[str, str] = {
+    "max.message.bytes": str(MESSAGE_BYTES_MAX),
+    # The broker then measures what a compressed batch expands to, and refuses one that is a bomb.
+    "compression.type": "uncompressed",
+    "cleanup.policy": "delete",
+    "retention.ms": "-1",
+    "retention.bytes": "-1",
+    # Keys are judged by when the broker took a record, not by what its sender claims.
+    "message.timestamp.type": "LogAppendTime",
+}
 # The source of a setting that was made for this topic (Kafka's DescribeConfigs).
 _SET_FOR_TOPIC = 1
 
@@ -75,6 +87,23 @@ async def partitions_of(bootstrap: str, topics: Iterable[str]) -> dict[str, list
     }
 
 
+async def describe(bootstrap: str, topics: Iterable[str]) -> dict[str, Topic]:
+    """Return those of the topics that exist, as they are, with every setting in force.
+
+    Raises:
+        BrokerAwayError: no broker answers.
+        RefusedByBrokerError: we may not ask.
+    """
+    async with _admin(bootstrap) as client:
+        found = await client.describe_topics(list(topics))
+        there = {t["topic"]: len(t["partitions"]) for t in found if not t["error_code"]}
+        settings = await _described(client, there)
+    return {
+        name: Topic(name, partitions, {n: value for n, value, _ in settings[name]})
+        for name, partitions in there.items()
+    }
+
+
 async def topic_settings(bootstrap: str, topics: Iterable[str], name: str) -> dict[str, str]:
     """Return the value in force of one setting, by topic.
 
@@ -123,7 +152,9 @@ async def _described(
 
 def _require_done(topic: str, code: int) -> None:
     if code != 0:
-        raise MessagingError(f"topic {topic}: {for_code(code).__name__}")
+        error = for_code(code)
+        kind = BrokerAwayError if getattr(error, "retriable", False) else RefusedByBrokerError
+        raise kind(f"topic {topic}: {error.__name__}")
 
 
 async def ping(bootstrap: str) -> None:

@@ -119,9 +119,9 @@ async def _refused(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _kafka_is_wrong(request: Request, error: Exception) -> JSONResponse:
-    _log.error("Kafka needs somebody", path=_route(request), error=type(error).__name__, reason=str(error))
+    _log.error("Kafka needs somebody", path=route_of(request), error=type(error).__name__, reason=str(error))
     detail = f"{error}; nothing is decided until an operator has mended it, and no waiting helps"
-    return problem_response(503, "kafka-needs-operator", detail)
+    return respond(request, Answer(503, "kafka-needs-operator", detail))
 
 
 async def _part_away(request: Request, error: Exception) -> JSONResponse:

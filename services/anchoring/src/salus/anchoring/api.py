@@ -163,7 +163,8 @@ async def _entry_of(runner: Runner, record: RecordPosition, wait_s: float) -> in
         detail = "its block is in the log, but no checkpoint that covers it is final yet"
         raise ProblemError(404, "not-anchored-yet", detail, final_size=_size(runner))
     if not index.knows(record.topic, record.partition):
-        raise ProblemError(404, "unknown-partition", "no block covers this topic and partition (yet)")
+        detail = "no shard has sealed anything of it; `salus shard list` names partitions that no shard seals"
+        raise ProblemError(404, "unknown-partition", detail)
     following = index.next_offset(record.topic, record.partition)
     if record.offset < following:
         raise ProblemError(404, "before-the-ledger", "the record is older than the first block")

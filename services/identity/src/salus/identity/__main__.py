@@ -18,7 +18,7 @@ from salus.identity.settings import Settings
 from salus.identity.shards import ShardingState, concerns
 from salus.identity.shards import evolve as evolve_sharding
 from salus.identity.shards_api import shard_routes
-from salus.messaging import ping
+from salus.messaging import partitions_of, ping
 from salus.runtime.auth import Authenticator
 from salus.runtime.contract import Contract, ContractHost
 from salus.runtime.fold import open_fold_store, open_follower
@@ -80,7 +80,11 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
         )
         authenticate = Authenticator(ring, audience=AUDIENCE)
         app.include_router(routes(world=world, authenticate=authenticate, now=now))
-        app.include_router(shard_routes(shards, network, authenticate=authenticate))
+        app.include_router(
+            shard_routes(
+                shards, network, authenticate=authenticate, partitions_of=partial(partitions_of, kafka)
+            )
+        )
         yield app
 
 

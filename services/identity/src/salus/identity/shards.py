@@ -6,13 +6,14 @@ which sequencers and verifiers follow too; here is only who may state them, and 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import msgspec
 
 from salus.events.catalogue import AddedShard, AssignedShard, EventData, ShardsAssigned
-from salus.events.sharding import FoundingShard, Sharding
+from salus.events.registry import Owner, all_types
+from salus.events.sharding import FoundingShard, Partition, Sharding
 from salus.identity.domain import Actor
 from salus.runtime.refusal import Refusal
 
@@ -48,15 +49,16 @@ def evolve(state: ShardingState, event: EventData) -> ShardingState:
     return state
 
 
-def decide(
+def decide(  # noqa: PLR0913  # the facts that a decision rests on
     state: ShardingState,
     command: AssignShards,
     *,
     network: str,
     founders: Iterable[FoundingShard],
     actor: Actor,
+    there: Mapping[str, Collection[int]],
 ) -> ShardsAssigned:
-    """Return the event that the command becomes.
+    """Return the event that the command becomes; `there` are the partitions that Kafka has, by topic.
 
     Raises:
         Refusal: with one of the codes not-permitted, wrong-epoch, shard-exists, malformed-origin,
@@ -72,8 +74,28 @@ def decide(
         raise Refusal(code, detail, status=409 if code == "wrong-epoch" else 422)
     named = {(t.topic, p) for shard in event.shards for t in shard.topics for p in t.partitions}
     known = before.now.holders.keys()
-    for topic, partition in sorted(named - known):
-        raise Refusal("unknown-partition", f"the network has no {topic} {partition}", status=422)
+    _require_extensions(named - known, known, there)
     for topic, partition in sorted(known - named):
         raise Refusal("partition-left-out", f"nobody would seal {topic} {partition}", status=422)
     return event
+
+
+def _require_extensions(
+    fresh: Collection[Partition], known: Collection[Partition], there: Mapping[str, Collection[int]]
+) -> None:
+    """Raise unless what is assigned for the first time are the next partitions of members' topics.
+
+    Topics of services have the partitions of network.json for good: their readers know no others.
+    """
+    following = {topic: 1 + max(p for t, p in known if t == topic) for topic, _ in known}
+    growing = {kind.topic for kind in all_types() if kind.owner is Owner.MEMBER}
+    for topic, partition in sorted(fresh):
+        if topic not in following or topic not in growing:
+            raise Refusal(
+                "unknown-partition", f"{topic} {partition} is none that can be assigned", status=422
+            )
+        if partition != following[topic]:
+            raise Refusal("unknown-partition", f"the next one of {topic} is {following[topic]}", status=422)
+        if partition not in there.get(topic, ()):
+            raise Refusal("unknown-partition", f"Kafka has no {topic} {partition}", status=422)
+        following[topic] += 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from functools import partial
 from typing import Annotated
 
@@ -110,9 +110,13 @@ class ShardingView(BaseModel):
 
 
 def shard_routes(
-    host: ContractHost[ShardingState], network: Network, *, authenticate: Callable[..., Awaitable[Party]]
+    host: ContractHost[ShardingState],
+    network: Network,
+    *,
+    authenticate: Callable[..., Awaitable[Party]],
+    partitions_of: Callable[[Iterable[str]], Awaitable[Mapping[str, Collection[int]]]],
 ) -> APIRouter:
-    """Return the routes about shards."""
+    """Return the routes about shards; `partitions_of` asks Kafka what it has of topics."""
     router = APIRouter(tags=["shards"])
     caller = Depends(authenticate)
 
@@ -126,7 +130,10 @@ def shard_routes(
 
     @router.post("/shards", status_code=201, responses=documented(401, 403, 409, 422, 503))
     async def assign_shards(body: AssignBody, caller: Party = caller) -> ShardingView:
-        """Assign every partition anew: shards appear, take over, give away and end, without a gap."""
+        """Assign every partition anew: shards appear, take over, give away and end, without a gap.
+
+        Partitions that a topic of members got since are assigned like this too, and sealed from offset 0 on.
+        """
         actor = Actor(did=caller.did, kind=caller.kind, roles=caller.roles)
         rule = partial(
             decide,
@@ -134,6 +141,7 @@ def shard_routes(
             network=network.origin,
             founders=network.shards,
             actor=actor,
+            there=await partitions_of(sorted({topic for shard in body.shards for topic in shard.topics})),
         )
         await host.execute(network.origin, rule)
         return await view()

@@ -15,8 +15,9 @@ from fastapi import FastAPI
 from salus.archive.kept_memory import keep_freed_memory
 from salus.crypto.errors import InvalidKeyError, KmsAwayError
 from salus.crypto.signing_keys import key_place
+from salus.events.registry import Owner, all_types
 from salus.ledger.block import header_key
-from salus.messaging import ping
+from salus.messaging import CorruptBatchError, ping
 from salus.objects import ObjectStore, open_store, probe
 from salus.objects.errors import NotFoundError, RefusedError, StoreAwayError
 from salus.runtime.garbage import collect_rarely
@@ -27,6 +28,7 @@ from salus.runtime.scheduling import wait_for_a_turn
 from salus.runtime.service import Check, create_app, serve
 from salus.runtime.supervisor import Pulse, Supervisor, failed, succeeded
 from salus.runtime.telemetry import set_up
+from salus.runtime.topic_check import TopicCheck
 from salus.sequencer.adapters.announcements import open_announcements
 from salus.sequencer.adapters.archive import PART as S3
 from salus.sequencer.adapters.archive import ObjectArchive
@@ -43,6 +45,8 @@ from salus.sequencer.restoring import Shard
 from salus.sequencer.settings import Settings
 
 LAG_EVERY_S = 5.0
+# Services read these from their beginning; they have one partition each, and keep everything.
+FOLDED_TOPICS = {kind.topic for kind in all_types() if kind.owner is not Owner.MEMBER}
 KMS_RETRY_S = 1.0
 SWITCH_S = 0.0005
 # After SIGTERM the blocks under way get this long to be committed; cut off, they are sealed anew later.
@@ -80,6 +84,7 @@ async def open_sequencer(
 ) -> AsyncIterator[Sequencer]:
     """Connect every port; waits while a part is away."""
     network, patience, kafka = watched.network, Patience(), settings.kafka_bootstrap
+    progress.away = patience.away
     shard = shard_of(watched, settings.shard)
     signer = HeldSigners(watched.shard(shard.id), key_place(settings.note_key))
     await asyncio.to_thread(signer.require_one)
@@ -112,6 +117,7 @@ async def seal(  # noqa: PLR0913  # what sealing is made of
     *,
     progress: Progress,
     stop: asyncio.Event,
+    topics: TopicCheck,
     supervisor: Supervisor,
 ) -> None:
     """Seal until told to stop; a halt leaves the process up, so that its alarm can be seen."""
@@ -121,6 +127,7 @@ async def seal(  # noqa: PLR0913  # what sealing is made of
         lag = watch_lag(sequencer.shard.id, progress, sealing)
         await stack.enter_async_context(supervisor.running(lag, name="lag"))
         await stack.enter_async_context(supervisor.running(watched.follow(), name="keys"))
+        await stack.enter_async_context(supervisor.running(topics.run(), name="topics"))
         try:
             await seal_with_keys(sequencer, stop)
         except HaltError as error:
@@ -171,7 +178,9 @@ async def watch_lag(shard: int, progress: Progress, sealing: Pulse) -> None:
         await asyncio.sleep(LAG_EVERY_S)
 
 
-def checks_of(settings: Settings, store: ObjectStore, progress: Progress) -> dict[str, Check]:
+def checks_of(
+    settings: Settings, store: ObjectStore, progress: Progress, topics: TopicCheck
+) -> dict[str, Check]:
     """Return what /readyz looks at."""
 
     async def require_store() -> None:
@@ -182,13 +191,18 @@ def checks_of(settings: Settings, store: ObjectStore, progress: Progress) -> dic
         if progress.halted is not None:
             raise RuntimeError(progress.halted)
         idle = progress.outlook is not None and not progress.starts
+        if progress.away:
+            raise RuntimeError("; ".join(f"waits for {part}: {why}" for part, why in progress.away.items()))
         if progress.reader is None and not idle:
             raise RuntimeError("the chain is not read back yet")
+        for at, offset in (progress.reader.damaged if progress.reader else {}).items():
+            raise CorruptBatchError(*at, offset)
 
     return {
         KAFKA: lambda: ping(settings.kafka_bootstrap),
         S3: require_store,
         "sealing": require_sealing,
+        "topics": topics.check,
     }
 
 
@@ -221,8 +235,9 @@ async def main(settings: Settings) -> None:
         bucket=settings.ledger_bucket,
     )
     progress, stop, supervisor = Progress(), asyncio.Event(), Supervisor()
+    topics = TopicCheck(settings.kafka_bootstrap, lambda: progress.assigned, folded=FOLDED_TOPICS)
     sealing = asyncio.create_task(
-        seal(settings, watched, store, progress=progress, stop=stop, supervisor=supervisor)
+        seal(settings, watched, store, progress=progress, stop=stop, topics=topics, supervisor=supervisor)
     )
 
     @asynccontextmanager
@@ -231,11 +246,11 @@ async def main(settings: Settings) -> None:
         stop.set()
         await asyncio.wait((sealing,), timeout=STOP_S_MAX)
 
-    checks = checks_of(settings, store, progress)
+    checks = checks_of(settings, store, progress, topics)
     app = create_app(
         settings, title="Salus sequencer", lifespan=lifespan, checks=checks, supervisor=supervisor
     )
-    app.include_router(routes(shard, progress))
+    app.include_router(routes(shard, progress, differences=lambda: topics.differences))
     serving = asyncio.create_task(serve(app, settings))
     await asyncio.wait((serving, sealing), return_when=asyncio.FIRST_COMPLETED)
     for task in (sealing, serving):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
+from salus.runtime.topic_check import Difference
 from salus.sequencer.handlers import Progress, lag_of
 from salus.sequencer.restoring import Shard
 
@@ -25,6 +28,13 @@ class AwaitedPartition(BaseModel):
     partition: int
 
 
+class UnassignedPartition(BaseModel):
+    """A partition that Kafka has and no shard seals."""
+
+    topic: str
+    partition: int
+
+
 class Status(BaseModel):
     """Where the chain stands, as this process knows it."""
 
@@ -34,12 +44,17 @@ class Status(BaseModel):
     ranges: list[SealedRange] = Field(description="What the shard seals now; none: it has nothing to do.")
     epoch: int | None = Field(description="The assignment that it follows; null until it is read.")
     awaited: list[AwaitedPartition] = Field(description="Assigned to it, and not given to it yet.")
+    unassigned: list[UnassignedPartition] = Field(
+        description="Of the topics that are sealed; `salus shard assign` assigns them."
+    )
     trouble: str | None = Field(description="Why what others gave cannot be taken; null if all is well.")
     halted: str | None = Field(description="Why sealing stopped and needs a person; null while it goes on.")
 
 
-def routes(shard: Shard, progress: Progress) -> APIRouter:
-    """Return the routes of one shard's sequencer."""
+def routes(
+    shard: Shard, progress: Progress, *, differences: Callable[[], Iterable[Difference]] = tuple
+) -> APIRouter:
+    """Return the routes of one shard's sequencer; `differences` are those of the topics, as found last."""
     router = APIRouter()
 
     @router.get("/status", tags=["ledger"], summary="Where the chain stands and how far it lags.")
@@ -59,6 +74,11 @@ def routes(shard: Shard, progress: Progress) -> APIRouter:
             ],
             epoch=outlook.epoch if outlook else None,
             awaited=[AwaitedPartition(topic=t, partition=p) for t, p in outlook.awaited] if outlook else [],
+            unassigned=[
+                UnassignedPartition(topic=difference.topic, partition=difference.partition)
+                for difference in differences()
+                if difference.what == "unassigned" and difference.partition is not None
+            ],
             trouble=outlook.trouble if outlook else None,
             halted=progress.halted,
         )

@@ -7,7 +7,7 @@ after the block that gave it. So at any offset one chain at most may go on, whoe
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -57,6 +57,11 @@ class Lookout:
         self._founders = tuple(known.values())
         self._custody = Custody(Chains(self.archive, known, self.shard.described))
         self._sharding = Sharding.of(self._founders)
+
+    @property
+    def assigned(self) -> Collection[Partition]:
+        """Every partition that some shard is to seal."""
+        return self._sharding.now.holders.keys()
 
     def is_news(self, ring: KeyRing) -> bool:
         """Tell whether an assignment was stated since `due` was called."""
@@ -133,15 +138,18 @@ def _origin_of(at: Partition, epoch: Epoch, origins: Mapping[int, str]) -> str:
 def _begun(chain: Chain, sharding: Sharding, shard: int) -> dict[Partition, int]:
     """Return the partitions that begin with this shard and that it had no reason to give away till its tip.
 
-    They are those of network.json before the first block, or added to it since: sealed from offset 0 on.
+    They are those that the first assignment which names them leaves to it: network.json, or an event when a
+    topic got more partitions. They are sealed from offset 0 on.
     """
     known = 0 if chain.tip is None else sharding.epochs.index(sharding.at(chain.tip.header.identity[2]))
-    first = sharding.epochs[0]
-    return {
-        at: 0
-        for at in first.partitions_of(shard)
-        if chain.tip is None or all(e.holders[at] == shard for e in sharding.epochs[: known + 1])
-    }
+    began: dict[Partition, int] = {}
+    seen: set[Partition] = set()
+    for number, epoch in enumerate(sharding.epochs):
+        later = () if chain.tip is None else sharding.epochs[number : known + 1]
+        fresh = epoch.partitions_of(shard) - seen
+        began |= {at: 0 for at in fresh if all(e.holders[at] == shard for e in later)}
+        seen |= epoch.holders.keys()
+    return began
 
 
 class Watch:

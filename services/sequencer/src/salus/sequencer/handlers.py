@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -55,6 +55,10 @@ class Progress:
     # Where the present stretch of sealing began, and what the shard is to seal; None: not read back yet.
     starts: Mapping[Partition, int] = field(default_factory=dict)
     outlook: Outlook | None = None
+    # What all shards together are to seal; none: not read back yet.
+    assigned: Collection[Partition] = ()
+    # Which parts do not answer or refuse, and why.
+    away: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +154,7 @@ async def seal_stretch(sequencer: Sequencer, lookout: Lookout, chain: Chain, sto
     identities, clock, progress = sequencer.identities, sequencer.clock, sequencer.progress
     chain, draft = await lookout.due(chain, await identities.catch_up(), now=clock.now())
     progress.starts, progress.outlook = chain.cursor.next, lookout.outlook
+    progress.assigned = lookout.assigned
     if draft is not None:
         return await seal_handover(sequencer, draft, chain)
     if not chain.cursor.next:

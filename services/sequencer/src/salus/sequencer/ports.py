@@ -37,8 +37,12 @@ class LogPositions(Protocol):
     """Partitions that are read from where the archive says.
 
     Callers may rely on: within a partition records come in offset order and none is left out but those
-    that do not exist (markers, compaction, aborted transactions).
+    that do not exist (markers, compaction). A partition with a damaged batch is not read on, the others are.
     """
+
+    @property
+    def damaged(self) -> Mapping[Partition, int]:
+        """Where a batch is damaged, by partition."""
 
     async def positions(self) -> dict[Partition, int]:
         """Return the next offset to be read of each partition."""
@@ -47,7 +51,7 @@ class LogPositions(Protocol):
         """Return the first offset that the log still has of each partition."""
 
     async def ends(self) -> dict[Partition, int]:
-        """Return the offset after the last record of each partition."""
+        """Return the offset after the last record of each partition, of a transaction that is open too."""
 
 
 class LogReader(LogPositions, Protocol):

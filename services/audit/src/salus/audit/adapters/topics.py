@@ -69,7 +69,10 @@ class KafkaOutputs:
 
 
 async def watch_for_ever(bootstrap: str, seen: Callable[[], None], *, topic: str) -> None:
-    """Call `seen` whenever a block is announced, until cancelled; the archive, not the topic, is truth."""
+    """Call `seen` whenever a block is announced, until cancelled; the archive, not the topic, is truth.
+
+    A topic that got more partitions is opened anew.
+    """
     while True:
         try:
             await _watch(bootstrap, seen, topic)
@@ -90,4 +93,5 @@ async def _watch(bootstrap: str, seen: Callable[[], None], topic: str) -> None:
         while True:
             if await reader.poll(max_records=POLL_RECORDS_MAX, timeout_ms=POLL_MS):
                 seen()
+            reader.require_whole_topics()
             succeeded()

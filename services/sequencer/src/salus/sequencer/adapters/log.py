@@ -45,6 +45,11 @@ class KafkaReader(Generic[_T]):
         self._reader = reader
         self._patience = patience
 
+    @property
+    def damaged(self) -> Mapping[Partition, int]:
+        """Where a batch is damaged, by partition."""
+        return self._reader.damaged
+
     async def poll(self, *, max_records: int, timeout_ms: int) -> list[_T]:
         """Return the next records, none if none came in time."""
         return await _outlast(
@@ -60,7 +65,7 @@ class KafkaReader(Generic[_T]):
         return await _outlast(self._patience, self._reader.beginning_offsets)
 
     async def ends(self) -> dict[Partition, int]:
-        """Return the offset after the last committed record of each partition."""
+        """Return the offset after the last record of each partition."""
         return await _outlast(self._patience, self._reader.end_offsets)
 
 

@@ -93,6 +93,7 @@ class SingleMemoryReader:
         self._next = dict(starts)
         self._clock = clock
         self._turn = turn
+        self.damaged: Mapping[Partition, int] = {}
 
     async def poll(self, *, max_records: int, timeout_ms: int) -> list[Record]:
         """Return the next records; if there are none, so much time is over."""
@@ -136,6 +137,7 @@ class MemoryReader:
         self.positions = self._reader.positions
         self.beginnings = self._reader.beginnings
         self.ends = self._reader.ends
+        self.damaged = self._reader.damaged
 
     async def poll(self, *, max_records: int, timeout_ms: int) -> list[Records]:
         """Return the next records; if there are none, so much time is over."""

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import structlog
 
+from salus.messaging import PermanentError
 from salus.runtime.supervisor import failed
 
 _T = TypeVar("_T")
@@ -43,7 +44,9 @@ class Patience:
                     answer = await attempt()
             except passing as error:
                 reason = f"{type(error).__name__}: {error}"
-                if self.away.get(part) != reason:
+                if self.away.get(part) != reason and isinstance(error, PermanentError):
+                    _log.error("a part needs somebody, waiting does not help", part=part, reason=reason)
+                elif self.away.get(part) != reason:
                     _log.warning("waiting for a part that is away", part=part, reason=reason)
                 self.away[part] = reason
                 failed(reason)
