@@ -129,6 +129,20 @@ async def test_no_receipt_is_made_over_a_damaged_tile(small_ledger: Any) -> None
         await receipt_of(small_ledger, maker_of(small_ledger), RecordPosition(TOPIC, 0, 4))
 
 
+async def test_a_damaged_tile_is_not_kept_once_it_was_repaired(small_ledger: Any) -> None:
+    """Case X1b, sibling: the cache of tiles kept what was bad, until anchoring was started anew."""
+    maker = maker_of(small_ledger)
+    tiles = [key for key in small_ledger.log.objects if key.startswith("tile/0/")]
+    for key in tiles:
+        small_ledger.flip("log", key, 40)
+    with pytest.raises(DamagedError, match="not those that the checkpoint covers"):
+        await receipt_of(small_ledger, maker, RecordPosition(TOPIC, 0, 0))
+    for key in tiles:
+        small_ledger.flip("log", key, 40)
+
+    assert await receipt_of(small_ledger, maker, RecordPosition(TOPIC, 0, 0))
+
+
 @pytest.mark.parametrize("kind", ["header", "body"])
 async def test_a_missing_object_is_named(small_ledger: Any, kind: str) -> None:
     key = next(k for k in small_ledger.ledger.objects if k.startswith(f"shard/0/000000000002/{kind}"))

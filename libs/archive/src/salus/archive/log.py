@@ -66,6 +66,11 @@ class LogReader:
             self._remember(ref, data)
         return data
 
+    def forget(self, refs: Iterable[TileRef]) -> None:
+        """Read these tiles anew next time: what they led to was not what was signed."""
+        for ref in refs:
+            self._tiles.pop(ref, None)
+
     async def tiles(self, refs: Iterable[TileRef]) -> ReadTile:
         """Fetch these tiles and return the function by which `salus.ledger.tiles` reads them."""
         wanted = list(dict.fromkeys(refs))

@@ -19,6 +19,7 @@ from salus.ledger.checkpoint import Checkpoint
 from salus.ledger.errors import BlockError, InclusionError
 from salus.ledger.merkle import leaf_hash, levels_of, path_in, verify_inclusion
 from salus.ledger.receipt import build_receipt
+from salus.ledger.tiles import tiles_for_inclusion
 
 # A cached leaf takes about 300 bytes and its signature header.
 LEAVES_CACHED_MAX = 100_000
@@ -141,7 +142,9 @@ class ReceiptMaker:
                 expected_root=checkpoint.root,
             )
         except InclusionError as error:
+            # Once the object is repaired, the next receipt is made of that.
             self._cached.pop((at.shard, at.height), None)
+            self._log.forget(tiles_for_inclusion(at.index, checkpoint.size))
             key = header_key(at.shard, at.height)
             raise DamagedError(key, "header or tiles are not those that the checkpoint covers") from error
         if self._paths_of == checkpoint and len(self._paths) < PATHS_CACHED_MAX:
