@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, quote_plus, urlsplit
 import pytest
 
 from salus.objects import RefusedError, S3Objects, StoreAwayError, open_store, refuse_stray
+from salus.objects.listing import PAGE_BYTES_MAX
 from salus.objects.store import Stray
 
 PAGE = """<?xml version="1.0" encoding="UTF-8"?>
@@ -126,3 +127,20 @@ async def test_what_passes_is_away(status: int, code: str) -> None:
         ):
             with pytest.raises(StoreAwayError):
                 await ask()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "",
+        "<html>",
+        "<ListBucketResult/>",
+        "<a><IsTruncated>true</IsTruncated></a>",
+        "x" * (PAGE_BYTES_MAX + 1),
+    ],
+    ids=["empty", "no XML", "no end", "no token", "too large"],
+)
+async def test_what_is_no_listing_is_no_empty_bucket(body: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"{__name__}.page", lambda _: body)
+    with served() as store, pytest.raises(StoreAwayError, match=r"cannot be read|more than"):
+        await anext(aiter(store.list(on_stray=refuse_stray)))

@@ -32,6 +32,7 @@ from salus.ledger.cose import is_cose, signed_bytes
 from salus.ledger.note import NoteSigner
 from salus.ledger.receipt import verify_receipt
 from salus.messaging import MessagingError
+from salus.objects import RefusedError
 from salus.runtime.service import create_app
 from salus.runtime.settings import ProcessSettings
 
@@ -193,6 +194,21 @@ async def test_a_store_that_is_away_is_a_503_and_anchoring_goes_on_when_it_is_ba
     await service.world.chains[0].seal_samples(1)
     await service.runner.wait_beyond(1)
     assert await until(lambda: service.runner.trouble is None, deadline_s=10)
+
+
+async def test_a_store_that_refuses_us_is_not_said_to_be_away(service: Service) -> None:
+    """Case L2: a permanent answer was `object-store-away`, which callers wait for."""
+    await service.world.chains[0].seal_samples(1)
+    await service.runner.wait_beyond(0)
+
+    async def refused(key: str) -> bytes:
+        raise RefusedError(key, "no permission")
+
+    service.world.log.get = service.world.ledger.get = refused  # type: ignore[method-assign]  # lost its rights
+
+    answer = await service.http.get("/log/tile/0/000.p/1")
+    assert (answer.status_code, answer.json()["code"]) == (500, "object-store-refused")
+    assert (await service.receipt(0)).json()["code"] == "object-store-refused"
 
 
 async def test_before_the_log_is_loaded_everything_says_so() -> None:

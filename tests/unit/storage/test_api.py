@@ -9,8 +9,9 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from salus.crypto.errors import KmsAwayError, UnwrapError
+from salus.crypto.errors import KmsAwayError, KmsFileError, UnwrapError
 from salus.events.keyring import Party
+from salus.objects import RefusedError
 from salus.objects.memory import Fault
 from salus.runtime import problems
 from salus.storage.adapters.problems import install
@@ -79,6 +80,9 @@ async def test_an_object_store_that_is_away_is_unavailable_until_it_is_back(
     [
         (KmsAwayError("the KMS sleeps"), (503, "unavailable")),
         (UnwrapError("there is no root key root-1"), (500, "key-unusable")),
+        # Cases L2, S4: what no waiting mends is not `unavailable`, which clients repeat.
+        (KmsFileError("the file is damaged"), (500, "kms-unusable")),
+        (RefusedError("subjects", "no permission"), (500, "store-refused")),
     ],
 )
 async def test_a_kms_that_does_not_unwrap_is_said_without_its_reason(
@@ -92,6 +96,22 @@ async def test_a_kms_that_does_not_unwrap_is_said_without_its_reason(
 
     assert code(answer) == expected
     assert str(error) not in answer.text
+
+
+async def test_an_erasure_that_the_store_refuses_to_finish_does_not_promise_that_it_will(
+    bench: Bench, client: httpx.AsyncClient
+) -> None:
+    """Case S4: the state that was told, `as soon as the store answers`, was false."""
+
+    async def locked(key: str) -> None:
+        raise RefusedError(key, "under lock")
+
+    bench.keys.destroy = locked  # type: ignore[method-assign]  # a store with a lock
+    answer = await client.request(
+        "DELETE", f"/subjects/{PATIENT}/key", params={"did": HOSPITAL.did}, json={"basis": "gdpr-art-17"}
+    )
+
+    assert code(answer) == (500, "key-destruction-refused")
 
 
 async def test_an_erasure_whose_key_is_not_gone_yet_says_so_and_can_be_repeated(
