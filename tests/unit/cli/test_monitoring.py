@@ -9,7 +9,7 @@ from tests.unit.archive.test_monitor import POLICY, ServedLog
 
 from salus.archive.monitor import Fetch
 from salus.cli.exits import CommandError, Exit
-from salus.cli.monitoring import Watch
+from salus.cli.monitoring import Watch, reread_policy
 
 
 def serving(log: ServedLog) -> Fetch:
@@ -99,3 +99,14 @@ async def test_a_log_that_does_not_answer_is_waited_for_unless_it_is_looked_at_o
         await watch.look(away, [], patient=False)
 
     assert caught.value.code is Exit.NOT_RUNNING
+
+
+def test_whom_to_trust_stays_while_the_file_is_being_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Case L1, sibling: one look at half a network.json ended a monitor that should run for ever."""
+    file = tmp_path / "network.json"
+    file.write_bytes(b"{")
+
+    assert reread_policy(None, file, before=POLICY) is POLICY
+    assert str(file) in capsys.readouterr().err.replace("\n", "")

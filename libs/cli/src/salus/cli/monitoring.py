@@ -61,15 +61,26 @@ def monitor(
             client = await stack.enter_async_context(httpx.AsyncClient(timeout=FETCH_S_MAX))
             log = _bucket(network or policy) if bucket else _served(client, url or _local_log())
             others = [_of_witness(client, each, trusted) for each in witness or []]
+            current = trusted
             while True:
-                # Keys change over while we watch, so whom to trust is read again each time.
-                watch = Watch(read_policy(policy, network), state, evidence, as_json=as_json)
+                watch = Watch(current, state, evidence, as_json=as_json)
                 await watch.look(log, others, patient=not once)
                 if once:
                     return
                 await asyncio.sleep(every)
+                # Keys change over while we watch, so whom to trust is read again each time.
+                current = reread_policy(policy, network, before=current)
 
     run_until_signal(work())
+
+
+def reread_policy(policy: Path | None, network: Path | None, *, before: Policy) -> Policy:
+    """Return whom to trust now; while the file cannot be read, that is said, and whom we trusted stays."""
+    try:
+        return read_policy(policy, network)
+    except CommandError as error:
+        err.print(f"whom to trust stays as it was: {error}")
+        return before
 
 
 @dataclass(frozen=True, slots=True)
