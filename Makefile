@@ -10,7 +10,7 @@ space := $(empty) $(empty)
 export MYPYPATH := $(subst $(space),:,$(strip $(SOURCES) $(wildcard benchmarks)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup parts demo test check static format lint format-check types contracts declared generated generate unit sanitized bench peers lock clean
+.PHONY: help setup parts demo test check static format lint format-check types contracts declared generated generate generators unit sanitized bench peers lock clean
 
 help: ## This text
 	@echo "Salus: two commands are enough on a fresh machine with Python 3.11 or newer and"
@@ -58,11 +58,14 @@ declared: setup ## Does each package declare what it imports? Each is imported w
 generated: setup ## Are the generated files up to date?
 	@echo "== generated files" && $(BIN)/python tools/generated_files.py --check
 
-generate: setup ## Write the generated files: JSON Schemas and the AsyncAPI document
+generate: setup ## Write the generated files: JSON Schemas, the AsyncAPI document and the OpenAPI documents
 	@$(BIN)/python tools/generated_files.py
 
 unit: setup ## The tests that need no sockets
 	@echo "== unit tests" && $(BIN)/python -m pytest -q tests/unit tests/contracts $(PYTEST)
+
+generators: setup ## Generators of Go, Java, TypeScript and Python over our documents (needs Java, Maven, Go, Node.js)
+	@echo "== generators" && $(BIN)/python -m pytest -q tests/generators $(PYTEST)
 
 sanitized: setup ## The tests of the C code, compiled with the address and undefined behaviour sanitizers, about 2 minutes
 	@$(BIN)/python tools/sanitized_tests.py

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-GENERATORS = (("salus.events.schemas", "--docs", "docs"),)
-GENERATED = ("libs/events/src/salus/events/schemas/**/*.json", "docs/asyncapi.json")
+GENERATORS = (("salus.events.schemas", "--docs", "docs"), ("tools.openapi_documents",))
+GENERATED = ("libs/events/src/salus/events/schemas/**/*.json", "docs/asyncapi.json", "docs/openapi/*.json")
 
 
 def snapshot() -> dict[Path, bytes]:

@@ -6,12 +6,12 @@ A document depends on routes alone, so each app is built with nothing behind its
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import FastAPI, Request
 
 from salus.anchoring import api as anchoring
 from salus.audit import api as audit
@@ -48,45 +48,45 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def _anchoring(behind: Any, _: Any) -> Iterable[APIRouter]:
-    yield anchoring.log_routes(behind, behind)
-    yield anchoring.receipt_routes(behind, behind, behind, behind)
-    yield anchoring.status_routes(behind)
+def _anchoring(app: FastAPI, behind: Any, _: Any) -> None:
+    app.include_router(anchoring.log_routes(behind, behind))
+    app.include_router(anchoring.receipt_routes(behind, behind, behind, behind))
+    app.include_router(anchoring.status_routes(behind))
 
 
-def _audit(behind: Any, caller: Any) -> Iterable[APIRouter]:
-    yield audit.routes(audit.Reading(trail=behind, around=behind, grown=behind, authenticate=caller))
+def _audit(app: FastAPI, behind: Any, caller: Any) -> None:
+    reading = audit.Reading(trail=behind, around=behind, grown=behind, authenticate=caller)
+    app.include_router(audit.routes(reading))
 
 
-def _consent(behind: Any, caller: Any) -> Iterable[APIRouter]:
+def _consent(app: FastAPI, behind: Any, caller: Any) -> None:
     shared = consent.Api(world=behind, authenticate=caller, now=_now)
-    yield consent.routes(shared)
-    yield fhir_api.routes(fhir_api.FhirApi(shared, behind))
+    app.include_router(consent.routes(shared))
+    fhir_api.install(app, fhir_api.FhirApi(shared, behind))
 
 
-def _identity(behind: Any, caller: Any) -> Iterable[APIRouter]:
-    yield identity.routes(world=behind, authenticate=caller, now=_now)
-    yield shards_api.shard_routes(behind, behind, authenticate=caller, partitions_of=behind)
+def _identity(app: FastAPI, behind: Any, caller: Any) -> None:
+    app.include_router(identity.routes(world=behind, authenticate=caller, now=_now))
+    app.include_router(shards_api.shard_routes(behind, behind, authenticate=caller, partitions_of=behind))
 
 
-def _sequencer(behind: Any, _: Any) -> Iterable[APIRouter]:
-    yield sequencer.routes(behind, behind)
+def _sequencer(app: FastAPI, behind: Any, _: Any) -> None:
+    app.include_router(sequencer.routes(behind, behind))
 
 
-def _storage(behind: Any, caller: Any) -> Iterable[APIRouter]:
+def _storage(app: FastAPI, behind: Any, caller: Any) -> None:
     limits = storage.Limits(object_bytes_max=1, transfers_max=1, body_idle_s_max=1)
-    yield storage.routes(
-        storage.Desk(
-            subjects=behind, storing=behind, reading=behind, authenticate=caller, limits=limits, now=_now
-        )
+    desk = storage.Desk(
+        subjects=behind, storing=behind, reading=behind, authenticate=caller, limits=limits, now=_now
     )
+    app.include_router(storage.routes(desk))
 
 
-def _witness(behind: Any, _: Any) -> Iterable[APIRouter]:
-    yield witness.witness_routes(behind)
+def _witness(app: FastAPI, behind: Any, _: Any) -> None:
+    app.include_router(witness.witness_routes(behind))
 
 
-_ROUTERS: dict[str, Callable[[Any, Any], Iterable[APIRouter]]] = {
+_SERVICES: dict[str, Callable[[FastAPI, Any, Any], None]] = {
     "anchoring": _anchoring,
     "audit": _audit,
     "consent": _consent,
@@ -100,10 +100,9 @@ _ROUTERS: dict[str, Callable[[Any, Any], Iterable[APIRouter]]] = {
 def apps(*, behind: Any = None, caller: Callable[[Request], Any] = _nobody) -> dict[str, FastAPI]:
     """Return each service's app by name, with all its routes and `behind` them."""
     made = {}
-    for name, routers in _ROUTERS.items():
+    for name, add_routes in _SERVICES.items():
         app = create_app(ProcessSettings(service_name=name, http_port=0), title=f"Salus {name}", checks={})
-        for router in routers(behind if behind is not None else Behind(), caller):
-            app.include_router(router)
+        add_routes(app, behind if behind is not None else Behind(), caller)
         made[name] = app
     return made
 

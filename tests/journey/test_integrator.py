@@ -237,3 +237,13 @@ async def test_the_client_refuses_a_record_of_20_mb_before_sending(
             await publisher.publish_encoded(b"x" * 20_000_000)
 
     assert refused.value.reason is Reason.TOO_LARGE
+
+
+async def test_each_service_serves_the_document_in_the_docs(platform: Platform) -> None:
+    # case formats.md 10
+    documents = {file.stem: file for file in (Path(__file__).parents[2] / "docs" / "openapi").glob("*.json")}
+    for name in ("anchoring", "audit", "consent", "identity", "sequencer", "storage"):
+        async with httpx.AsyncClient(base_url=platform.service_url(name), timeout=30) as http:
+            served = (await http.get("/openapi.json")).json()
+
+        assert served == json.loads(documents[name].read_text(encoding="utf-8")), name

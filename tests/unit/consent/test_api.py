@@ -61,7 +61,7 @@ def test_every_route_is_described_and_says_which_problems_it_answers(app: FastAP
             assert list(content) == ["application/fhir+json"]
             continue
         problem = content["application/problem+json"]
-        assert "code" in problem["schema"]["properties"]
+        assert problem["schema"] == {"$ref": "#/components/schemas/Problem"}
 
 
 @pytest.mark.parametrize(

@@ -7,16 +7,18 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, contextmanager
 from importlib.metadata import version
+from typing import Any
 
 import structlog
 import uvicorn
 from fastapi import FastAPI, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
-from salus.runtime import problems
+from salus.runtime import openapi, problems
 from salus.runtime.bodies import guard_bodies
 from salus.runtime.response_headers import completing
 from salus.runtime.settings import ProcessSettings
@@ -47,6 +49,19 @@ class _App(FastAPI):
         """Answer."""
         await super().__call__(scope, receive, completing(send) if scope["type"] == "http" else send)
 
+    def openapi(self) -> dict[str, Any]:
+        """Return the OpenAPI document."""
+        if self.openapi_schema is None:
+            self.openapi_schema = openapi.complete(super().openapi())
+        return self.openapi_schema
+
+
+class Readiness(BaseModel):
+    """Whether the service can do its work: "ok" for each part that it needs, or what is wrong with it."""
+
+    ready: bool
+    checks: dict[str, str]
+
 
 def create_app(  # noqa: PLR0913  # what a service says of itself
     settings: ProcessSettings,
@@ -72,24 +87,31 @@ def create_app(  # noqa: PLR0913  # what a service says of itself
         # A redirect would name scheme and host as this process sees them: behind a proxy that ends TLS, a
         # client would send its bearer again, in clear.
         redirect_slashes=False,
+        generate_unique_id_function=openapi.operation_id,
     )
     problems.install(app, away=away)
     guard_bodies(app, streams=streams)
 
     @app.get("/healthz", tags=["operations"], summary="Is the process alive?")
-    async def healthz() -> dict[str, str]:
+    async def get_health() -> dict[str, str]:
         return {"status": "ok"}
 
-    @app.get("/readyz", tags=["operations"], summary="Can it do its work? One line per part it needs.")
-    async def readyz() -> JSONResponse:
+    @app.get(
+        "/readyz",
+        tags=["operations"],
+        summary="Can it do its work? One line per part it needs.",
+        response_model=Readiness,
+        responses={503: {"model": Readiness, "description": "Not now."}},
+    )
+    async def get_readiness() -> JSONResponse:
         tasks = supervisor.pulses if supervisor is not None else {}
         looked_at = {**checks, **{f"task {name}": pulse.check for name, pulse in tasks.items()}}
         results = dict(zip(looked_at, await asyncio.gather(*map(_run, looked_at.values())), strict=True))
         ready = all(result == "ok" for result in results.values())
         return JSONResponse({"ready": ready, "checks": results}, status_code=200 if ready else 503)
 
-    @app.get("/metrics", tags=["operations"], summary="Prometheus metrics.")
-    async def metrics() -> Response:
+    @app.get("/metrics", tags=["operations"], summary="Prometheus metrics.", response_class=PlainTextResponse)
+    async def get_metrics() -> Response:
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
     FastAPIInstrumentor.instrument_app(

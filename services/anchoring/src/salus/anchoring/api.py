@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Header, Query, Response
+from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel, Field
 
 from salus.anchoring.cose import CoseIssuer
@@ -21,7 +22,8 @@ from salus.ledger.tiles import ENTRIES
 from salus.objects import ObjectsError, RefusedError
 from salus.runtime.fields import PLAIN
 from salus.runtime.negotiation import accepts_coding
-from salus.runtime.problems import ProblemError
+from salus.runtime.openapi import BINARY, content
+from salus.runtime.problems import ProblemError, documented
 
 WAIT_S_MAX = 30.0
 TEXT = "text/plain; charset=utf-8"
@@ -55,14 +57,24 @@ def log_routes(runner: Runner, log: LogReader) -> APIRouter:
     """Return the routes that serve the log."""
     router = APIRouter(prefix="/log", tags=["log"])
 
-    @router.get("/checkpoint", summary="The latest checkpoint, a C2SP signed note.")
-    async def checkpoint() -> Response:
+    @router.get(
+        "/checkpoint",
+        summary="The latest checkpoint, a C2SP signed note.",
+        response_class=PlainTextResponse,
+        responses=documented(503),
+    )
+    async def get_checkpoint() -> Response:
         if runner.published is None:
             raise ProblemError(503, "not-started", "the log has not been loaded yet")
         return Response(runner.published.head.checkpoint, media_type=TEXT, headers=FOR_NOW)
 
-    @router.get("/tile/{path:path}", summary="A tile or an entry bundle (C2SP tlog-tiles).")
-    async def tile(path: str, accept_encoding: Annotated[str, Header()] = "") -> Response:
+    @router.get(
+        "/tile/{path:path}",
+        summary="A tile or an entry bundle (C2SP tlog-tiles).",
+        response_class=Response,
+        responses={**content(BYTES, BINARY), **documented(404, 503)},
+    )
+    async def get_tile(path: str, accept_encoding: Annotated[str, Header()] = "") -> Response:
         ref = parse_tile_path(f"tile/{path}")
         if ref is None:
             raise ProblemError(404, "no-such-tile", "not the path of a tile")
@@ -88,8 +100,13 @@ def receipt_routes(runner: Runner, maker: ReceiptMaker, metrics: Metrics, issuer
     """Return the route that makes receipts."""
     router = APIRouter(tags=["receipts"])
 
-    @router.get("/receipts", summary="The receipt of one record; waits until there is one.")
-    async def receipt(
+    @router.get(
+        "/receipts",
+        summary="The receipt of one record; waits until there is one.",
+        response_class=PlainTextResponse,
+        responses={**content("application/cose", BINARY), **documented(404, 409, 503)},
+    )
+    async def get_receipt(
         topic: Annotated[str, Query(max_length=249, pattern=PLAIN)],
         partition: Annotated[int, Query(ge=0, lt=2**31)],
         offset: Annotated[int, Query(ge=0, lt=2**63)],
@@ -120,8 +137,8 @@ def status_routes(runner: Runner) -> APIRouter:
     """Return the route that says how anchoring is doing."""
     router = APIRouter(tags=["operations"])
 
-    @router.get("/status", summary="Log size, next heights, lag.")
-    async def status() -> Status:
+    @router.get("/status", summary="Log size, next heights, lag.", responses=documented(503))
+    async def get_status() -> Status:
         standing, latest = runner.published, runner.anchor.latest
         if standing is None or latest is None:
             why = runner.trouble or runner.unfinal or "the log has not been loaded yet"

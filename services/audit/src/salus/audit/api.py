@@ -29,6 +29,7 @@ from salus.events.keyring import Party
 from salus.runtime.auth import BEARER_LIFETIME_S_MAX
 from salus.runtime.fields import PLAIN
 from salus.runtime.moments import Moment
+from salus.runtime.openapi import TEXT, content
 from salus.runtime.problems import ProblemError, documented, problem_response, route_of
 
 HEARTBEAT_S = 15.0
@@ -122,7 +123,7 @@ def routes(reading: Reading) -> APIRouter:
 
 def _add_search(router: APIRouter, reading: Reading) -> None:
     @router.get("/trail", summary="Search the trail, newest first", responses=documented(400, 401, 422))
-    async def search(request: Request, question: Asked, limit: Limit = 50, cursor: Word = None) -> Page:
+    async def search_trail(request: Request, question: Asked, limit: Limit = 50, cursor: Word = None) -> Page:
         visible = await reading.visible(request)
         question = replace(question, before=_position(cursor))
         found = await reading.trail.search(question, visible, limit=limit + 1)
@@ -134,7 +135,7 @@ def _add_search(router: APIRouter, reading: Reading) -> None:
 
 def _add_entries(router: APIRouter, reading: Reading) -> None:
     @router.get("/trail/leaf/{uid}", summary="One entry by leaf hash", responses=documented(401, 404, 422))
-    async def leaf(request: Request, uid: Name) -> EntryView:
+    async def get_trail_leaf(request: Request, uid: Name) -> EntryView:
         visible = await reading.visible(request)
         return await reading.shown(await reading.trail.leaf(uid), visible)
 
@@ -143,7 +144,7 @@ def _add_entries(router: APIRouter, reading: Reading) -> None:
         summary="One entry by its event's source and id",
         responses=documented(401, 404, 422),
     )
-    async def entry(request: Request, source: Name, event: Name) -> EntryView:
+    async def get_trail_entry(request: Request, source: Name, event: Name) -> EntryView:
         visible = await reading.visible(request)
         return await reading.shown(await reading.trail.entry(source, event), visible)
 
@@ -154,7 +155,7 @@ def _add_reports(router: APIRouter, reading: Reading) -> None:
         summary="Accounting of disclosures of a patient's objects (45 CFR 164.528), oldest first",
         responses=documented(400, 401, 422),
     )
-    async def disclosures(  # noqa: PLR0913  # the report's parameters
+    async def list_disclosures(  # noqa: PLR0913  # the report's parameters
         request: Request,
         *,
         patient: Annotated[str, Query(max_length=64, pattern=PLAIN)],
@@ -186,10 +187,10 @@ def _add_stream(router: APIRouter, reading: Reading) -> None:
         description="Each event has a position as `id` and an entry as `data`. Send the last `id` as "
         "`Last-Event-ID` to go on without a gap; without it the stream begins with the next entry. A stream "
         f"ends after {STREAM_S_MAX:.0f} s: come back with a new bearer.",
-        responses={**documented(400, 401, 422), 200: {"content": {"text/event-stream": {}}}},
+        responses={**documented(400, 401, 422), **content("text/event-stream", TEXT)},
         response_class=StreamingResponse,
     )
-    async def stream(
+    async def follow_trail(
         request: Request,
         question: Asked,
         last_event_id: Annotated[str | None, Header(pattern=PLAIN)] = None,

@@ -29,9 +29,12 @@ from salus.consent.domain.consents import (
 from salus.consent.fhir_exchange import preferred_return, read_condition, read_search, require_json_exchange
 from salus.events.keyring import Party
 from salus.ledger.json_reader import JsonError, read_json
+from salus.runtime import openapi
+from salus.runtime.fields import PLAIN
 from salus.runtime.problems import ProblemError, use_format
 
 BASE = "/fhir"
+_RESOURCE = openapi.content(MEDIA_TYPE, {"type": "object"}, "An R4 resource.")
 RESOURCE_BYTES_MAX = 256 * 1024
 
 Condition = Annotated[
@@ -39,6 +42,7 @@ Condition = Annotated[
     Header(
         alias="If-None-Exist",
         max_length=2048,
+        pattern=PLAIN,
         description="identifier=system|value: of this patient, none is created if there is one.",
     ),
 ]
@@ -63,15 +67,20 @@ def routes(shared: FhirApi) -> APIRouter:
     router = APIRouter(prefix=BASE, tags=["FHIR R4"], dependencies=[Depends(require_json_exchange)])
     caller = Depends(shared.api.authenticate)
 
-    @router.get("/metadata", responses=_documented(406))
-    async def capabilities() -> JSONResponse:
+    @router.get("/metadata", response_class=Response, responses={**_RESOURCE, **_documented(406)})
+    async def get_capabilities() -> JSONResponse:
         """Say what this server can do: a CapabilityStatement."""
         return _fhir(capability_statement(version=version("salus-consent")))
 
     @router.post(
         "/Consent",
         status_code=201,
-        responses=_documented(400, 401, 403, 404, 406, 409, 412, 413, 415, 422, 503),
+        response_class=Response,
+        responses={
+            **dict.fromkeys((200, 201), _RESOURCE[200]),
+            **_documented(400, 401, 403, 404, 406, 409, 412, 413, 415, 422, 503),
+        },
+        openapi_extra=openapi.body(MEDIA_TYPE, {"type": "object"}, "An R4 Consent."),
     )
     async def create_consent(
         request: Request,
@@ -93,7 +102,11 @@ def routes(shared: FhirApi) -> APIRouter:
         consent = found[0] if found else await creating.create(is_conditional=condition is not None)
         return _created(request, consent, patient=terms.patient, status=200 if found else 201)
 
-    @router.get("/Consent", responses=_documented(400, 401, 406, 412, 503))
+    @router.get(
+        "/Consent",
+        response_class=Response,
+        responses={**_RESOURCE, **_documented(400, 401, 406, 412, 503)},
+    )
     async def search_consents(request: Request, caller: Party = caller) -> JSONResponse:
         """Search a patient's consents that are the caller's business, by identifier and status if given."""
         asked = read_search(request.scope["query_string"].decode("latin-1"))
@@ -103,7 +116,11 @@ def routes(shared: FhirApi) -> APIRouter:
         resources = [fhir.render(consent, patient=asked.patient) for consent in consents]
         return _fhir(searchset([one for one in resources if asked.status in {None, one["status"]}]))
 
-    @router.get("/Consent/{consent}", responses=_documented(401, 404, 406, 503))
+    @router.get(
+        "/Consent/{consent}",
+        response_class=Response,
+        responses={**_RESOURCE, **_documented(401, 404, 406, 503)},
+    )
     async def read_consent(consent: IdInPath, caller: Party = caller) -> JSONResponse:
         """Return a consent as an R4 Consent."""
         patient = patient_of(consent)

@@ -13,6 +13,7 @@ from fastapi import Request
 
 from salus.consent.adapters.fhir.consent import URI, Identifier
 from salus.consent.models import PSEUDONYM_PATTERN
+from salus.runtime.negotiation import media_type
 from salus.runtime.problems import ProblemError
 
 JSON_TYPES = frozenset({"application/fhir+json", "application/json", "text/json"})
@@ -57,14 +58,17 @@ def _is_ours(part: str) -> bool:
     media_range = _parsed(part)
     if media_range.get_param("q", "1") in {"0", "0.0", "0.00", "0.000"}:
         return False
-    return _essence(media_range) in _RANGES and media_range.get_param("fhirVersion", "4.0") == "4.0"
+    return (
+        media_type(str(media_range["Content-Type"])) in _RANGES
+        and media_range.get_param("fhirVersion", "4.0") == "4.0"
+    )
 
 
 def _require_fhir_json(content_type: str) -> None:
-    media_type = _parsed(content_type)
-    is_r4 = media_type.get_param("fhirVersion", "4.0") == "4.0"
-    is_utf8 = str(media_type.get_param("charset", "utf-8")).lower() == "utf-8"
-    if not content_type or _essence(media_type) not in JSON_TYPES or not is_r4 or not is_utf8:
+    message = _parsed(content_type)
+    is_r4 = message.get_param("fhirVersion", "4.0") == "4.0"
+    is_utf8 = str(message.get_param("charset", "utf-8")).lower() == "utf-8"
+    if media_type(content_type) not in JSON_TYPES or not is_r4 or not is_utf8:
         raise ProblemError(415, "unsupported-media-type", "send R4 as application/fhir+json, in UTF-8")
 
 
@@ -72,10 +76,6 @@ def _parsed(text: str) -> Message:
     message = Message()
     message["Content-Type"] = text.strip()
     return message
-
-
-def _essence(message: Message) -> str:
-    return str(message["Content-Type"]).partition(";")[0].strip().lower()
 
 
 def preferred_return(request: Request) -> Literal["minimal", "representation", "OperationOutcome"]:

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from salus.events import fields
@@ -31,6 +31,7 @@ from salus.identity.domain import (
 from salus.identity.ports import World
 from salus.runtime.fields import PLAIN, pattern_of
 from salus.runtime.moments import Moment
+from salus.runtime.openapi import content
 from salus.runtime.problems import documented
 
 DID_PATTERN = pattern_of(fields.Did)
@@ -247,7 +248,12 @@ def _add_reads(router: APIRouter, *, world: World, now: Callable[[], datetime]) 
         """Return one party with all its keys, revoked ones included."""
         return PartyView.of(await handlers.registered(did, world=world))
 
-    @router.get("/did/{did}", tags=["parties"], responses=documented(404, 422, 503))
+    @router.get(
+        "/did/{did}",
+        tags=["parties"],
+        response_class=Response,
+        responses={**content(did_document.MEDIA_TYPE, {"type": "object"}), **documented(404, 422, 503)},
+    )
     async def get_did_document(did: DidInPath) -> JSONResponse:
         """Resolve a DID: its document with the keys that may sign now."""
         party = await handlers.registered(did, world=world)

@@ -58,7 +58,7 @@ def routes(
     router = APIRouter()
 
     @router.get("/status", tags=["ledger"], summary="Where the chain stands and how far it lags.")
-    async def status() -> Status:
+    async def get_status() -> Status:
         header = progress.tip and progress.tip.header
         lag = await lag_of(progress)
         sealed = header.next_offsets if header else {}

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import uuid4
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from salus.events import fields
 from salus.events.keyring import Party
+from salus.runtime import openapi
 from salus.runtime.fields import PLAIN, pattern_of
 from salus.runtime.problems import ProblemError, documented
 from salus.storage.domain import Basis, ObjectState, SubjectState
@@ -223,7 +224,18 @@ def _add_storing(router: APIRouter, desk: Desk, transfers: asyncio.Semaphore) ->
         response.headers["Location"] = f"/objects/{stored.object}"
         return ObjectView.of(stored)
 
-    @router.put("/objects/{object}", status_code=201, tags=["objects"], responses=problems)
+    described = openapi.body("application/octet-stream", openapi.BINARY, "The object, of any media type.")
+    stored_before: dict[int | str, dict[str, Any]] = {
+        200: {"model": ObjectView, "description": "It was there already."}
+    }
+
+    @router.put(
+        "/objects/{object}",
+        status_code=201,
+        tags=["objects"],
+        responses={**stored_before, **problems},
+        openapi_extra=described,
+    )
     async def put_object(  # noqa: PLR0913  # one argument for each part of the request
         *,
         object: ObjectId,  # noqa: A002  # the catalogue's name
@@ -238,7 +250,7 @@ def _add_storing(router: APIRouter, desk: Desk, transfers: asyncio.Semaphore) ->
         body = _body(request, desk.limits)
         return await store(Upload(object, patient, content_type, body), caller, token, response)
 
-    @router.post("/objects", status_code=201, tags=["objects"], responses=problems)
+    @router.post("/objects", status_code=201, tags=["objects"], responses=problems, openapi_extra=described)
     async def post_object(
         *,
         patient: PatientQuery,
@@ -259,7 +271,10 @@ def _add_reading(router: APIRouter, desk: Desk, transfers: asyncio.Semaphore) ->
         "/objects/{object}",
         tags=["objects"],
         response_class=StreamingResponse,
-        responses=documented(401, 403, 404, 410, 422, 502, 503),
+        responses={
+            **openapi.content("application/octet-stream", openapi.BINARY, "The content, of its media type."),
+            **documented(401, 403, 404, 410, 422, 502, 503),
+        },
     )
     async def get_object(
         object: ObjectId,  # noqa: A002  # the catalogue's name

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
+from fastapi.responses import PlainTextResponse
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.registry import REGISTRY
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from salus.crypto.errors import KmsAwayError
+from salus.runtime import openapi
 from salus.runtime.problems import ProblemError, documented, problem_response
 from salus.runtime.response_headers import completing
 from salus.witness.domain import REQUEST_BYTES_MAX, OtherSizeError, RefusedError
@@ -89,7 +91,12 @@ def witness_routes(answers: Answers) -> APIRouter:
     @router.post(
         PATH,
         summary="Cosign a checkpoint that extends the last one.",
-        responses=documented(400, 403, 404, 422, 503),
+        response_class=PlainTextResponse,
+        responses={
+            **documented(400, 403, 404, 422, 503),
+            409: {"description": "The size last cosigned.", "content": {SIZE: {"schema": openapi.TEXT}}},
+        },
+        openapi_extra=openapi.body("application/octet-stream", openapi.BINARY, "c2sp.org/tlog-witness."),
     )
     async def add_checkpoint(request: Request) -> Response:
         return await answers.answer(request)
@@ -97,9 +104,10 @@ def witness_routes(answers: Answers) -> APIRouter:
     @router.get(
         "/{origin_hash}/checkpoint",
         summary="The last checkpoint cosigned of a log.",
+        response_class=PlainTextResponse,
         responses=documented(404, 503),
     )
-    async def checkpoint(origin_hash: Annotated[str, Path(pattern="^[0-9a-f]{64}$")]) -> Response:
+    async def get_checkpoint(origin_hash: Annotated[str, Path(pattern="^[0-9a-f]{64}$")]) -> Response:
         try:
             note = await answers.witness.last_checkpoint(origin_hash)
         except ForgetfulError as error:
