@@ -6,12 +6,14 @@ import asyncio
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 # What the database layer raises when the server is away or ends the connection.
 DATABASE_AWAY = (OperationalError, InterfaceError)
+
+_LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
 
 # Alembic's context is global to the process, so two databases cannot be upgraded in turns.
 _one_at_a_time = asyncio.Lock()
@@ -20,10 +22,14 @@ _one_at_a_time = asyncio.Lock()
 async def migrate(engine: AsyncEngine, *, package: str, version_table: str) -> None:
     """Upgrade to the newest revision of `package`'s `migrations` folder; does nothing when it is there.
 
-    Each package keeps its own version table, so that several can share one database.
+    Each package keeps its own version table, so that several can share one database. Replicas that start at
+    once take turns: PostgreSQL gives one of them the lock until its transaction ends, and the others find all
+    done. SQLite serves one replica.
     """
 
     def upgrade(connection: Connection) -> None:
+        if connection.dialect.name == "postgresql":
+            connection.execute(_LOCK, {"name": version_table})
         config = Config()
         config.set_main_option("script_location", f"{package}:migrations")
         config.set_main_option("path_separator", "os")
