@@ -20,7 +20,7 @@ from salus.archive.trust import Trust
 from salus.crypto.keys import load_ed25519
 from salus.devkit.addresses import Addresses
 from salus.devkit.free_ports import free_ports
-from salus.devkit.network import NetworkFolder, Plan
+from salus.devkit.network import NetworkFolder, Plan, create_topics
 from salus.devkit.waiting import until
 from salus.events.catalogue import BlockSealed
 from salus.events.did import LocalSigner
@@ -139,7 +139,9 @@ class AnchoredNetwork:
         self.folder.create(Plan(origin=f"salus.test/{self.name}", witnesses=self.witnesses_planned))
         s3 = self.parts.s3
         admin = Admin(s3.endpoint, s3.access_key, s3.secret_key, s3.region)
-        await admin.ensure_bucket(self.address.ledger_bucket)
+        await create_topics(self.parts.kafka_bootstrap, Plan())
+        for bucket in (self.address.ledger_bucket, self.address.log_bucket):
+            await admin.ensure_bucket(bucket)
         (shard,) = Network.read(self.folder.file).shards
         signer = NoteSigner(shard.origin, load_ed25519(self.folder.key_file("shard-0")))
         self.chain = ChainBuilder(

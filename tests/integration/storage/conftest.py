@@ -21,7 +21,7 @@ from salus.events.catalogue import ConsentRevoked, EventData, PartyKind, PartyRe
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.envelope import decode_event
 from salus.messaging import Reader, Record
-from salus.objects import S3Objects, open_store
+from salus.objects import Admin, S3Objects, open_store
 from salus.runtime.publishing import ServicePublisher, open_publisher
 from salus.storage.__main__ import open_app
 from salus.storage.settings import Settings
@@ -193,6 +193,10 @@ async def world(parts: Addresses, tmp_path: Path) -> AsyncIterator[World]:
         objects_bucket=f"objects-{unique}",
         keys_bucket=f"keys-{unique}",
     )
+    s3 = parts.s3
+    admin = Admin(s3.endpoint, s3.access_key, s3.secret_key, s3.region)
+    for bucket in (settings.objects_bucket, settings.keys_bucket):
+        await admin.ensure_bucket(bucket)
     async with AsyncExitStack() as stack:
         identity = await stack.enter_async_context(
             open_publisher(parts.kafka_bootstrap, folder.signer("identity"))

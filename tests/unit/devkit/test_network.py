@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from salus.devkit.errors import DevkitError
-from salus.devkit.network import OPERATOR, SERVICES, NetworkFolder, Plan
+from salus.devkit.hand_out import hand_out
+from salus.devkit.network import OPERATOR, SERVICES, NetworkFolder, Plan, described_topics
+from salus.devkit.store_accounts import ACCESS
 from salus.events.catalogue import input_topics
 from salus.ledger.policy import Policy
 from salus.runtime.network import Network
@@ -37,9 +39,15 @@ def test_private_keys_are_their_owners_alone_and_network_json_has_none(tmp_path)
     folder.create(Plan())
     keys = sorted((tmp_path / "keys").iterdir())
 
-    names = {*(f"{name}.pem" for name in (*SERVICES, OPERATOR, "log", "shard-0")), "kms"}
-    assert {key.name for key in keys} == names
-    assert {stat.S_IMODE(key.stat().st_mode) for key in keys} == {0o600}
+    # The operator's key is no service's: who puts keys/ into a cluster must not put it there (deploy.md).
+    assert {key.name for key in keys} == {
+        *(f"{name}.pem" for name in (*SERVICES, "log", "shard-0")),
+        "kms",
+    }
+    private = [*keys, folder.key_file(OPERATOR), *(p for p in (tmp_path / "s3").rglob("*") if p.is_file())]
+    assert len(private) == len(keys) + 1 + 2 * len(ACCESS)
+    assert {stat.S_IMODE(key.stat().st_mode) for key in private} == {0o600}
+    assert folder.key_file(OPERATOR).parent not in folder.key_file("audit").parents
     assert "PRIVATE" not in folder.file.read_text()
 
 
@@ -94,3 +102,50 @@ def test_network_json_is_as_documented(tmp_path):
     assert network["root"]["key"]["valid_from"] == "2026-01-01T00:00:00Z"
     assert network["shards"][0]["topics"]["salus.clinical.events"] == [0, 1, 2, 3]
     assert network["shards"][0]["topics"]["salus.consent.events"] == [0]
+
+
+def test_each_service_is_handed_its_own_files_and_no_other(tmp_path):
+    folder = NetworkFolder(tmp_path / "network")
+    folder.create(Plan(shards=2, witnesses=1))
+    hand_out(folder, tmp_path / "given")
+    given = {
+        place.name: {file.name for file in place.iterdir()} - {"network.json"}
+        for place in (tmp_path / "given").iterdir()
+    }
+    store = {"s3-access-key", "s3-secret-key"}
+
+    assert given == {
+        "identity": {"identity.pem"},
+        "consent": {"consent.pem"},
+        "storage": {"storage.pem", "kms", *store},
+        "sequencer": {"sequencer.pem", "shard-0.pem", "shard-1.pem", *store},
+        "anchoring": {"anchoring.pem", "log.pem", *store},
+        "audit": {"audit.pem", *store},
+        "witness": {"witness-1.pem"},
+    }
+    assert (tmp_path / "given/audit/s3-access-key").read_text() == "salus-audit"
+    modes = {stat.S_IMODE(f.stat().st_mode) for f in (tmp_path / "given").rglob("*.pem")}
+    assert modes == {0o600}
+
+
+def test_handing_out_again_gives_what_changed(tmp_path):
+    folder = NetworkFolder(tmp_path / "network")
+    folder.create(Plan())
+    hand_out(folder, tmp_path / "given")
+    folder.add_shard(1)
+    hand_out(folder, tmp_path / "given")
+
+    assert (tmp_path / "given/sequencer/shard-1.pem").exists()
+    assert (tmp_path / "given/audit/network.json").read_bytes() == folder.file.read_bytes()
+
+
+@given(shards=st.integers(1, 5), partitions=st.integers(1, 9))
+def test_a_network_file_says_which_topics_it_needs(tmp_path_factory, shards, partitions):
+    plan = Plan(shards=shards, wide_partitions=partitions)
+    network = NetworkFolder(tmp_path_factory.mktemp("network")).create(plan)
+    topics = {topic.name: topic.partitions for topic in described_topics(network)}
+
+    assert {name: topics[name] for name in input_topics()} == {
+        name: plan.partitions(name) for name in input_topics()
+    }
+    assert topics["salus.audit.ocsf"] == 1

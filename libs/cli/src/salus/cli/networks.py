@@ -1,24 +1,25 @@
-"""`salus network`: make a network's keys, network.json, topics and buckets, for compose and Helm."""
+"""`salus network`: a network's keys, network.json, topics, buckets and accounts, for compose and Helm."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from salus.cli.console import Json, emit, err, out
 from salus.cli.exits import CommandError, Exit
 from salus.cli.interrupts import run_until_signal
-from salus.cli.store_errors import store_error
 from salus.cli.verifying import read_policy
-from salus.devkit.network import NetworkFolder, Plan, create_buckets, create_topics
+from salus.devkit.hand_out import hand_out as give_each_service_its_own
+from salus.devkit.network import NetworkFolder, Plan, create_buckets, described_topics
+from salus.devkit.store_accounts import ACCESS, BUCKETS, Bucket, StoreSecrets, policy_of
 from salus.devkit.waiting import until
 from salus.ledger.policy import Policy
-from salus.messaging import MessagingError
-from salus.objects import Admin, ObjectsError, RefusedError
+from salus.messaging import MessagingError, ensure_topics
+from salus.objects import Accounts, Admin, ObjectsError, StoreAwayError
 
 app = typer.Typer(no_args_is_help=True, help="The network's keys and its public description.")
 PARTS_S_MAX = 120.0
@@ -37,57 +38,109 @@ def create(  # an operator's choices
         int, typer.Option(min=0, help="How many members' witnesses cosign; most of them must.")
     ] = 0,
     wait: Annotated[
-        bool, typer.Option("--wait", help="Also wait for Kafka and S3; make topics, buckets.")
+        bool, typer.Option("--wait", help="Also wait for Kafka and MinIO; make topics, buckets, accounts.")
     ] = False,
-    owner: Annotated[str | None, typer.Option(help="UID:GID that the keys are given to.")] = None,
+    hand_out: Annotated[
+        Path | None,
+        typer.Option(help="Also give each service a folder there with what it alone needs.", file_okay=False),
+    ] = None,
+    owner: Annotated[str | None, typer.Option(help="UID:GID that the files are given to.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Make keys and network.json unless they exist; with --wait topics and buckets as well.
+    """Make keys and network.json unless they exist; with --wait topics, buckets and accounts as well.
 
-    With --wait, Kafka and S3 are those of SALUS_KAFKA_BOOTSTRAP, SALUS_S3_ENDPOINT, SALUS_S3_ACCESS_KEY,
-    SALUS_S3_SECRET_KEY and SALUS_S3_REGION.
+    --wait does what `salus network bootstrap --accounts` does, with the same settings.
     """
     plan = Plan(origin=origin, shards=shards, wide_partitions=partitions, witnesses=witnesses)
     folder = NetworkFolder(directory)
     network = folder.create(plan)
-    if owner is not None:
-        _give_to(folder, owner)
+    if hand_out is not None:
+        give_each_service_its_own(folder, hand_out)
+    for given in (directory, hand_out):
+        if owner is not None and given is not None:
+            _give_to(given, owner)
     if wait:
-        run_until_signal(_prepare_parts(plan, os.environ))
+        run_until_signal(_bootstrap(network, folder.store_secrets, os.environ))
     if as_json:
         emit(network)
     else:
         out.print(f"{folder.file} describes the network {network['origin']}", highlight=False, soft_wrap=True)
 
 
-def _give_to(folder: NetworkFolder, owner: str) -> None:
+def _give_to(folder: Path, owner: str) -> None:
     try:
         uid, gid = (int(part) for part in owner.split(":"))
     except ValueError:
         raise CommandError(Exit.USAGE, f"--owner is UID:GID in numbers, not {owner}") from None
-    for path in (folder.folder, *folder.folder.rglob("*")):
+    for path in (folder, *folder.rglob("*")):
         os.chown(path, uid, gid)
 
 
-async def _prepare_parts(plan: Plan, environment: Mapping[str, str]) -> None:
+@app.command()
+def bootstrap(
+    network: Annotated[Path, typer.Option(help="The network's network.json.", dir_okay=False)],
+    accounts: Annotated[
+        Path | None,
+        typer.Option(help="Folder of ACCOUNT/access-key and secret-key: make these accounts in MinIO."),
+    ] = None,
+) -> None:
+    """Make the network's topics and buckets unless they exist, and wait for Kafka and the store if need be.
+
+    They are those of SALUS_KAFKA_BOOTSTRAP, SALUS_S3_ENDPOINT and SALUS_S3_REGION. SALUS_S3_ACCESS_KEY and
+    SALUS_S3_SECRET_KEY must be allowed to make buckets; SALUS_LEDGER_BUCKET and so on say their names.
+    With --accounts each service gets an account of its own in MinIO, as `salus network store-policy` says; a
+    secret that changed replaces the old one. Harmless to repeat.
+    """
+    described = NetworkFolder(network.parent, file_name=network.name).read()
+    secrets = None if accounts is None else StoreSecrets(accounts)
+    run_until_signal(_bootstrap(described, secrets, os.environ))
+    out.print(f"topics and buckets of {described['origin']} are there", highlight=False, soft_wrap=True)
+
+
+@app.command("store-policy")
+def store_policy(
+    account: Annotated[str, typer.Argument(help=f"One of {', '.join(ACCESS)}.")],
+) -> None:
+    """Print what an account may do in the object store, as a policy of AWS IAM.
+
+    For stores that are not MinIO. Buckets are called as SALUS_LEDGER_BUCKET and so on say.
+    """
+    if account not in ACCESS:
+        raise CommandError(Exit.USAGE, f"there is no account {account}; there are {', '.join(ACCESS)}")
+    emit(policy_of(account, _bucket_names(os.environ)))
+
+
+def _bucket_names(environment: Mapping[str, str]) -> dict[Bucket, str]:
+    return {
+        bucket: environment.get(f"SALUS_{bucket.upper()}_BUCKET") or name for bucket, name in BUCKETS.items()
+    }
+
+
+async def _bootstrap(
+    network: Mapping[str, Any], secrets: StoreSecrets | None, environment: Mapping[str, str]
+) -> None:
     absent = [name for name in PARTS if not environment.get(name)]
     if absent:
-        raise CommandError(Exit.USAGE, f"--wait needs {', '.join(absent)} in the environment")
-    bootstrap, endpoint, access_key, secret_key = (environment[name] for name in PARTS)
-    admin = Admin(endpoint, access_key, secret_key, environment.get("SALUS_S3_REGION", "us-east-1"))
+        raise CommandError(Exit.USAGE, f"{', '.join(absent)} must be in the environment")
+    kafka, *store = (environment[name] for name in PARTS)
+    facts = (*store, environment.get("SALUS_S3_REGION", "us-east-1"))
+    buckets = _bucket_names(environment)
     why = ""
 
     async def done() -> bool:
         nonlocal why
         try:
-            await create_topics(bootstrap, plan)
-            await create_buckets(admin)
-        except RefusedError as error:
-            raise store_error(error) from None
-        except (MessagingError, ObjectsError) as error:
+            await ensure_topics(kafka, described_topics(network))
+            await create_buckets(Admin(*facts), buckets)
+            if secrets is not None:
+                await secrets.install(Accounts(*facts), buckets)
+        except (MessagingError, StoreAwayError) as error:
             why = str(error)
             err.print(f"waiting: {why}", highlight=False)
             return False
+        except ObjectsError as error:
+            # Waiting does not mend it: wrong credentials, a bucket without lock, a store that is no MinIO.
+            raise CommandError(Exit.USAGE, str(error)) from None
         return True
 
     if not await until(done, deadline_s=PARTS_S_MAX, period_s=2.0):

@@ -6,7 +6,6 @@ Every call is harmless to repeat: a key that exists is kept, and network.json is
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,8 @@ from salus.crypto.keys import ensure_ed25519, load_ed25519
 from salus.crypto.kms import make_kms_file
 from salus.crypto.text_files import read_text_file
 from salus.devkit.errors import DevkitError
+from salus.devkit.files import replace, write_new
+from salus.devkit.store_accounts import BUCKETS, Bucket, StoreSecrets
 from salus.events.catalogue import input_topics
 from salus.events.did import LocalSigner, multibase_of
 from salus.ledger.cosignature import CosignatureSigner
@@ -28,7 +29,7 @@ from salus.ledger.note import NoteSigner
 from salus.ledger.policy import Policy
 from salus.ledger.quorum import Quorum
 from salus.ledger.tlog_policy import TlogPolicy
-from salus.messaging import TOPIC_SETTINGS, Topic, ensure_topics
+from salus.messaging import BROKERS_REPLICATION, TOPIC_SETTINGS, Topic, ensure_topics
 
 if TYPE_CHECKING:
     from salus.objects import Admin
@@ -45,8 +46,7 @@ OUTPUT_TOPICS = (
 # Written by many members at once; the rest is written by one service each, whose order is one order.
 _WIDE_TOPICS = frozenset({"salus.clinical.events", "salus.lab.events", "salus.pharma.events"})
 _VALID_FROM = "2026-01-01T00:00:00Z"
-_LOCKED_BUCKETS = ("salus-ledger",)
-_BUCKETS = ("salus-log", "salus-objects", "salus-keys")
+_LOCKED: frozenset[Bucket] = frozenset({"ledger"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,19 +81,28 @@ class Plan:
 
 
 class NetworkFolder:
-    """The folder that holds `network.json` and `keys/`."""
+    """The folder that holds `network.json`, `keys/`, `operator/` and `s3/`.
 
-    def __init__(self, folder: Path) -> None:
+    `keys/` is what the services are given; the operator's key lies elsewhere, as it never goes to a server.
+    """
+
+    def __init__(self, folder: Path, *, file_name: str = "network.json") -> None:
         self.folder = folder
+        self._file_name = file_name
 
     @property
     def file(self) -> Path:
         """The public network.json."""
-        return self.folder / "network.json"
+        return self.folder / self._file_name
 
     def key_file(self, name: str) -> Path:
         """Return where the private key called `name` is."""
-        return self.folder / "keys" / f"{name}.pem"
+        return self.folder / (OPERATOR if name == OPERATOR else "keys") / f"{name}.pem"
+
+    @property
+    def store_secrets(self) -> StoreSecrets:
+        """The secrets of the accounts in the object store."""
+        return StoreSecrets(self.folder / "s3")
 
     def read(self) -> dict[str, Any]:
         """Return the content of network.json.
@@ -140,11 +149,12 @@ class NetworkFolder:
 
         A crash midway leaves keys that the next call takes up.
         """
+        self.store_secrets.create()
         if self.file.exists():
             return self.read()
         network = _describe(plan, {name: self._ensure_key(name) for name in _key_names(plan)})
         self._ensure_kms()
-        _write_new(self.file, json.dumps(network, indent=1).encode() + b"\n", mode=0o644)
+        write_new(self.file, json.dumps(network, indent=1).encode() + b"\n", mode=0o644)
         return network
 
     def add_shard(self, shard: int) -> dict[str, Any]:
@@ -165,9 +175,7 @@ class NetworkFolder:
 
     def write(self, network: Mapping[str, Any]) -> None:
         """Replace network.json; a reader sees the old file or the whole new one."""
-        fresh = self.file.with_name(f".{self.file.name}.{os.getpid()}")
-        fresh.write_bytes(json.dumps(network, indent=1).encode() + b"\n")
-        fresh.replace(self.file)
+        replace(self.file, json.dumps(network, indent=1).encode() + b"\n", mode=0o644)
 
     def _ensure_kms(self) -> None:
         # The services may be given this folder read-only, so storage cannot make the file itself.
@@ -176,23 +184,36 @@ class NetworkFolder:
             make_kms_file(path)
 
     def _ensure_key(self, name: str) -> Ed25519PrivateKey:
-        (self.folder / "keys").mkdir(parents=True, exist_ok=True, mode=0o700)
-        return ensure_ed25519(self.key_file(name))
+        file = self.key_file(name)
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return ensure_ed25519(file)
 
 
 async def create_topics(bootstrap: str, plan: Plan) -> None:
     """Create the network's topics unless they exist; their records stay for ever."""
     names = (*input_topics(), *OUTPUT_TOPICS)
-    topics = [Topic(name, plan.partitions(name), TOPIC_SETTINGS) for name in names]
-    await ensure_topics(bootstrap, topics)
+    await ensure_topics(bootstrap, [Topic(name, plan.partitions(name), TOPIC_SETTINGS) for name in names])
 
 
-async def create_buckets(admin: Admin) -> None:
+def described_topics(network: Mapping[str, Any]) -> list[Topic]:
+    """Return the topics that a network.json speaks of, with their partitions, and the output topics.
+
+    They get as many replicas as the broker gives by default: one here, three where it matters.
+    """
+    sealed: dict[str, int] = {}
+    for shard in network["shards"]:
+        for topic, partitions in shard["topics"].items():
+            sealed[topic] = max(sealed.get(topic, 0), *(partition + 1 for partition in partitions))
+    counts = {**dict.fromkeys((*input_topics(), *OUTPUT_TOPICS), 1), **sealed}
+    return [
+        Topic(name, partitions, TOPIC_SETTINGS, BROKERS_REPLICATION) for name, partitions in counts.items()
+    ]
+
+
+async def create_buckets(admin: Admin, buckets: Mapping[Bucket, str] = BUCKETS) -> None:
     """Create the network's buckets unless they exist."""
-    for name in _LOCKED_BUCKETS:
-        await admin.ensure_bucket(name, object_lock=True)
-    for name in _BUCKETS:
-        await admin.ensure_bucket(name)
+    for bucket, name in buckets.items():
+        await admin.ensure_bucket(name, object_lock=bucket in _LOCKED)
 
 
 def _key_names(plan: Plan) -> Sequence[str]:
@@ -238,18 +259,3 @@ def _founder(key: Ed25519PrivateKey, *, kind: str = "service", **facts: Any) -> 
         "valid_from": _VALID_FROM,
     }
     return {"did": signer.did, "key": public, "kind": kind, **facts}
-
-
-def _write_new(path: Path, content: bytes, *, mode: int) -> None:
-    """Write a file that appears whole or not at all; whoever was first wins."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-    try:
-        os.link(fresh, path)
-    except FileExistsError:
-        pass
-    finally:
-        fresh.unlink()

@@ -35,6 +35,7 @@ from salus.devkit.services import (
     start_service,
     wait_until_ready,
 )
+from salus.devkit.store_accounts import BUCKETS
 from salus.messaging import MessagingError, ping
 
 if TYPE_CHECKING:
@@ -192,10 +193,13 @@ class Platform:
         network = self.network.create(self._plan)
         self._plan = replace(self._plan, shards=len(network["shards"]))
         await create_topics(self.kafka_bootstrap, self._plan)
-        from salus.objects import Admin  # noqa: PLC0415  # most of a second, that only a start is to pay
+        from salus.objects import Accounts, Admin  # noqa: PLC0415  # most of a second, that only a start is to pay
 
         s3 = self.s3
-        await create_buckets(Admin(s3.endpoint, s3.access_key, s3.secret_key, s3.region))
+        root = (s3.endpoint, s3.access_key, s3.secret_key, s3.region)
+        await create_buckets(Admin(*root))
+        if self._own_accounts:
+            await self.network.store_secrets.install(Accounts(*root), BUCKETS)
 
     async def start_services(self, names: Iterable[str] | None = None) -> None:
         """Start services and return when all of them are ready; one that was killed keeps its address.
@@ -208,7 +212,11 @@ class Platform:
         self._narrator.step(f"starting {', '.join(wanted)}")
         for attempt in range(1, START_ATTEMPTS_MAX + 1):
             surroundings = Surroundings(
-                self.network, self.addresses, self._choose_urls(list(known)), self._environment
+                self.network,
+                self.addresses,
+                self._choose_urls(list(known)),
+                self._environment,
+                own_accounts=self._own_accounts,
             )
             started = {
                 name: start_service(known[name], surroundings, self._place(name))
@@ -269,6 +277,11 @@ class Platform:
         if name not in running:
             raise DevkitError(f"no process is called {name}; there are {', '.join(sorted(running))}")
         send(running[name], signum)
+
+    @property
+    def _own_accounts(self) -> bool:
+        """Whether the store is ours, a MinIO, so that each service has an account of its own in it."""
+        return self.kind != "given"
 
     # --- inside ---------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from salus.devkit.errors import StartError
 from salus.devkit.network import NetworkFolder, Plan
 from salus.devkit.processes import Place, ProcessRecord, is_alive, spawn
 from salus.devkit.run_record import RunningService
+from salus.devkit.store_accounts import ACCESS
 from salus.devkit.waiting import until
 
 READY_S_MAX = 90.0
@@ -59,6 +60,7 @@ class Surroundings:
     parts: Addresses
     urls: Mapping[str, str]
     extra: Mapping[str, str]
+    own_accounts: bool = False
 
     def environment(self, instance: Instance, place: Place) -> dict[str, str]:
         """Return the environment of one instance."""
@@ -67,7 +69,6 @@ class Surroundings:
             "anchoring": "log",
             "witness": instance.name,
         }.get(instance.service)
-        s3 = self.parts.s3
         inherited = {
             name: value
             for name, value in os.environ.items()
@@ -76,10 +77,6 @@ class Surroundings:
         told = {
             "SERVICE_NAME": instance.service,
             "KAFKA_BOOTSTRAP": self.parts.kafka_bootstrap,
-            "S3_ENDPOINT": s3.endpoint,
-            "S3_ACCESS_KEY": s3.access_key,
-            "S3_SECRET_KEY": s3.secret_key,
-            "S3_REGION": s3.region,
             "NETWORK_FILE": str(self.network.file),
             "SIGNING_KEY_FILE": str(self.network.key_file(instance.service)),
             "DATABASE_URL": f"sqlite+aiosqlite:///{place.folder / 'state.db'}",
@@ -88,6 +85,7 @@ class Surroundings:
             "SHARD": str(instance.shard),
             **({"NOTE_KEY_FILE": str(self.network.key_file(note_key))} if note_key else {}),
             **{f"{name.replace('-', '_').upper()}_URL": url for name, url in self.urls.items()},
+            **self._about_store(instance.service),
             **self._about_witnesses(instance, place),
         }
         return {
@@ -95,6 +93,19 @@ class Surroundings:
             "PYTHONUNBUFFERED": "1",
             **{f"SALUS_{name}": value for name, value in told.items()},
             **self.extra,
+        }
+
+    def _about_store(self, service: str) -> dict[str, str]:
+        """Return the store as the service's own account sees it; a store that was given has one for all."""
+        if service not in ACCESS:
+            return {}
+        given = self.parts.s3
+        s3 = self.network.store_secrets.s3(service, given) if self.own_accounts else given
+        return {
+            "S3_ENDPOINT": s3.endpoint,
+            "S3_ACCESS_KEY": s3.access_key,
+            "S3_SECRET_KEY": s3.secret_key,
+            "S3_REGION": s3.region,
         }
 
     def _about_witnesses(self, instance: Instance, place: Place) -> dict[str, str]:

@@ -5,12 +5,14 @@ known by whoever did it, so offsets kept by the broker would be a second truth.
 """
 
 from salus.messaging.admin import (
+    BROKERS_REPLICATION,
     TOPIC_SETTINGS,
     Topic,
     describe,
     ensure_topics,
     partitions_of,
     ping,
+    require_topics,
     set_topic_setting,
     topic_settings,
 )
@@ -19,6 +21,7 @@ from salus.messaging.errors import (
     CorruptBatchError,
     DeliveryError,
     MessagingError,
+    MissingTopicsError,
     NotAuthorizedError,
     NotSentError,
     OutOfRangeError,
@@ -33,6 +36,7 @@ from salus.messaging.record import MESSAGE_BYTES_MAX, Position, Record
 from salus.messaging.recovery import RecoveringProducer
 
 __all__ = [
+    "BROKERS_REPLICATION",
     "LINGER_MS",
     "MESSAGE_BYTES_MAX",
     "TOPIC_SETTINGS",
@@ -41,6 +45,7 @@ __all__ = [
     "CorruptBatchError",
     "DeliveryError",
     "MessagingError",
+    "MissingTopicsError",
     "NotAuthorizedError",
     "NotSentError",
     "OutOfRangeError",
@@ -59,6 +64,7 @@ __all__ = [
     "ensure_topics",
     "partitions_of",
     "ping",
+    "require_topics",
     "set_topic_setting",
     "topic_settings",
 ]

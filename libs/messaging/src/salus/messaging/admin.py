@@ -11,7 +11,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from salus.messaging.connecting import start, to_the_end
-from salus.messaging.errors import BrokerAwayError, MessagingError, RefusedByBrokerError
+from salus.messaging.errors import BrokerAwayError, MessagingError, MissingTopicsError, RefusedByBrokerError
 from salus.messaging.record import MESSAGE_BYTES_MAX
 
 REQUEST_TIMEOUT_MS = 10_000
@@ -26,6 +26,8 @@ TOPIC_SETTINGS: Mapping[str, str] = {
     # Keys are judged by when the broker took a record, not by what its sender claims.
     "message.timestamp.type": "LogAppendTime",
 }
+# As many replicas of a topic as the broker gives by default.
+BROKERS_REPLICATION = -1
 # The source of a setting that was made for this topic (Kafka's DescribeConfigs).
 _SET_FOR_TOPIC = 1
 
@@ -59,21 +61,24 @@ async def ensure_topics(bootstrap: str, topics: Iterable[Topic]) -> None:
     Raises:
         MessagingError: the broker refused one, named in the message.
     """
-    new = [
-        NewTopic(
-            name=topic.name,
-            num_partitions=topic.partitions,
-            replication_factor=topic.replication_factor,
-            topic_configs=dict(topic.config),
-        )
-        for topic in topics
-    ]
     async with _admin(bootstrap) as client:
-        response = await client.create_topics(new)
+        response = await client.create_topics([_new_topic(topic) for topic in topics])
     for name, code, *_ in response.topic_errors:
         error = for_code(code)
         if code != 0 and error is not TopicAlreadyExistsError:
             raise MessagingError(f"topic {name}: {error.__name__}")
+
+
+def _new_topic(topic: Topic) -> NewTopic:
+    new = NewTopic(
+        name=topic.name,
+        num_partitions=topic.partitions,
+        replication_factor=1,
+        topic_configs=dict(topic.config),
+    )
+    # The class's constructor knows of no broker that chooses, as Kafka's do since 2.4.
+    new.replication_factor = topic.replication_factor
+    return new
 
 
 async def partitions_of(bootstrap: str, topics: Iterable[str]) -> dict[str, list[int]]:
@@ -102,6 +107,13 @@ async def describe(bootstrap: str, topics: Iterable[str]) -> dict[str, Topic]:
         name: Topic(name, partitions, {n: value for n, value, _ in settings[name]})
         for name, partitions in there.items()
     }
+
+
+async def require_topics(bootstrap: str, topics: Iterable[str]) -> None:
+    """Raise MissingTopicsError unless all of these topics exist, and BrokerAwayError if no broker answers."""
+    wanted = frozenset(topics)
+    if absent := wanted - (await partitions_of(bootstrap, wanted)).keys():
+        raise MissingTopicsError(sorted(absent))
 
 
 async def topic_settings(bootstrap: str, topics: Iterable[str], name: str) -> dict[str, str]:

@@ -62,3 +62,11 @@ class RecordRefusedError(DeliveryError):
 
 class NotAuthorizedError(DeliveryError):
     """The broker does not let us write to the topic (any more); only an earlier attempt may be in it."""
+
+
+class MissingTopicsError(MessagingError):
+    """Topics do not exist; the network's bootstrap makes them."""
+
+    def __init__(self, topics: list[str]) -> None:
+        super().__init__(f"there is no topic {', '.join(topics)}: run `salus network bootstrap`")
+        self.topics = topics

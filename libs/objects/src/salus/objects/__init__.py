@@ -1,9 +1,11 @@
 """S3 object stores: create-once writes, compare-and-swap, streams."""
 
+from salus.objects.accounts import Accounts
 from salus.objects.admin import Admin
 from salus.objects.errors import (
     AlreadyExistsError,
     ChangedError,
+    MissingBucketError,
     NotFoundError,
     ObjectsError,
     RefusedError,
@@ -17,10 +19,12 @@ from salus.objects.store import Entry, ObjectStore, OnStray, Stray, refuse_stray
 
 __all__ = [
     "PROBE_PREFIX",
+    "Accounts",
     "Admin",
     "AlreadyExistsError",
     "ChangedError",
     "Entry",
+    "MissingBucketError",
     "NotFoundError",
     "ObjectStore",
     "ObjectsError",

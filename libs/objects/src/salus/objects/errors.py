@@ -72,3 +72,11 @@ class StrayObjectError(ObjectsError):
     def __init__(self, shown: str) -> None:
         super().__init__(f"a stray object: {shown}")
         self.shown = shown
+
+
+class MissingBucketError(ObjectsError):
+    """The bucket does not exist; the network's bootstrap makes it."""
+
+    def __init__(self, bucket: str) -> None:
+        super().__init__(f"there is no bucket {bucket}: run `salus network bootstrap`")
+        self.bucket = bucket

@@ -18,15 +18,17 @@ from obstore import exceptions as said
 from obstore.store import S3Store
 
 from salus.objects.admin import Admin
-from salus.objects.answers import code_in, error_of, status_in
+from salus.objects.answers import NO_BUCKET, code_in, error_of, status_in
 from salus.objects.errors import (
     AlreadyExistsError,
     ChangedError,
+    MissingBucketError,
     NotFoundError,
     RefusedError,
     StoreAwayError,
 )
 from salus.objects.listing import Listing
+from salus.objects.probe import PROBE_PREFIX
 from salus.objects.retry import ATTEMPTS_MAX, BACKOFF_FIRST_S, BACKOFF_MAX_S, backoff_s
 from salus.objects.store import (
     STREAM_CHUNK_BYTES,
@@ -162,6 +164,22 @@ class S3Objects(ObjectStore):
     async def destroy(self, key: str) -> None:
         """Remove every version of the object."""
         await self._admin.destroy(self.bucket, require_key(key))
+
+    async def require_bucket(self) -> None:
+        """Return if the bucket exists and we may look into it; cheap, for whoever asks every few seconds.
+
+        Raises:
+            MissingBucketError: it does not exist.
+            RefusedError: these credentials are wrong, or may not see it.
+            StoreAwayError: the store does not answer.
+        """
+        try:
+            async for _ in self.list(PROBE_PREFIX, on_stray=lambda _: None):
+                return
+        except RefusedError as error:
+            if error.reason == NO_BUCKET:
+                raise MissingBucketError(self.bucket) from None
+            raise RefusedError(f"bucket {self.bucket}", error.reason) from error
 
     async def _write_if(self, key: str, data: bytes, *, mode: PutMode) -> str | None:
         """Write under a condition and return the ETag, or None if the condition failed.
@@ -302,6 +320,7 @@ def _translated(key: str, *, writing: bool = False, conditional: bool = False) -
         raise RefusedError(key, "not a key that can be sent") from error
     except said.BaseError as error:
         text = str(error)
-        if (status := status_in(text)) is not None:
-            raise error_of(key, status=status, code=code_in(text)) from error
+        status, code = status_in(text), code_in(text)
+        if status is not None or code:
+            raise error_of(key, status=status, code=code) from error
         raise StoreAwayError(key, type(error).__name__) from error

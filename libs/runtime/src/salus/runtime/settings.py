@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import AliasChoices, Field, SecretStr
+from pydantic import AliasChoices, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -61,8 +61,25 @@ class ObjectSettings(BaseSettings):
     s3_endpoint: str = Field(description="URL of the S3 API.")
     s3_access_key: str
     s3_secret_key: SecretStr
+    s3_secret_key_file: Path | None = Field(
+        default=None, description="A file with the secret key, in place of s3_secret_key."
+    )
     s3_region: str = "us-east-1"
     ledger_bucket: str = "salus-ledger"
     log_bucket: str = "salus-log"
     objects_bucket: str = "salus-objects"
     keys_bucket: str = "salus-keys"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_secret_key(cls, values: Any) -> Any:
+        """Take the secret key from its file, if there is one; both at once are a mistake."""
+        if not isinstance(values, dict) or (file := values.get("s3_secret_key_file")) is None:
+            return values
+        if "s3_secret_key" in values:
+            raise ValueError("give SALUS_S3_SECRET_KEY or SALUS_S3_SECRET_KEY_FILE, not both")
+        try:
+            secret = Path(file).read_text().strip()
+        except OSError as error:
+            raise ValueError(f"SALUS_S3_SECRET_KEY_FILE: {error.strerror}: {file}") from None
+        return {**values, "s3_secret_key": secret}

@@ -26,21 +26,21 @@ from salus.anchoring.scrubbing import Scrubber, Scrubbing
 from salus.anchoring.settings import Settings
 from salus.archive.blocks import BlockArchive
 from salus.archive.fsck import Stores
-from salus.archive.head import HEAD_KEY
 from salus.archive.log import LogReader
 from salus.archive.receipts import ReceiptMaker
 from salus.archive.trust import Trust
 from salus.crypto.signing_keys import key_place
 from salus.crypto.text_files import read_text_file
-from salus.events.catalogue import BlockSealed
+from salus.events.catalogue import BlockSealed, CheckpointPublished, DamageFound, type_of
 from salus.ledger.block import open_header
 from salus.ledger.errors import PolicyError
 from salus.ledger.key_periods import Keys
 from salus.ledger.note import NoteVerifier
 from salus.ledger.policy import Policy
-from salus.messaging import ping
-from salus.objects import Admin, NotFoundError, S3Objects, open_store, probe
+from salus.messaging import ping, require_topics
+from salus.objects import S3Objects, open_store, probe
 from salus.runtime.garbage import collect_rarely
+from salus.runtime.identity_view import IDENTITY_TOPIC
 from salus.runtime.keys import load_signer
 from salus.runtime.live_keys import HeldSigners, WatchedNetwork
 from salus.runtime.service import Check, create_app, serve, until_passes
@@ -50,6 +50,8 @@ from salus.runtime.telemetry import set_up
 
 # A pass tells how far it is once a stretch of blocks is read, which at the slowest pace takes minutes.
 SCRUB_AGE_S_MAX = 1800.0
+
+TOPICS = (IDENTITY_TOPIC, *(type_of(it).topic for it in (BlockSealed, CheckpointPublished, DamageFound)))
 
 _log = structlog.get_logger()
 
@@ -172,16 +174,9 @@ def open_bucket(settings: Settings, bucket: str) -> S3Objects:
 
 
 async def anchor_for_ever(resources: Resources) -> None:
-    """Make the log's bucket, refuse a store without conditional writes, and anchor."""
-    settings = resources.settings
-    admin = Admin(
-        endpoint=settings.s3_endpoint,
-        access_key=settings.s3_access_key,
-        secret_key=settings.s3_secret_key.get_secret_value(),
-        region=settings.s3_region,
-    )
+    """Wait for the log's bucket, refuse a store without conditional writes, and anchor."""
     say = resources.runner.say
-    await until_passes("s3", lambda: admin.ensure_bucket(settings.log_bucket), tell=say)
+    await until_passes("s3", resources.objects.require_bucket, tell=say)
     await until_passes("s3", lambda: probe(resources.objects), tell=say)
     await resources.runner.run()
 
@@ -262,10 +257,8 @@ def build_app(resources: Resources, supervisor: Supervisor) -> FastAPI:
     settings, runner = resources.settings, resources.runner
 
     async def reach_store() -> None:
-        try:
-            await resources.objects.head(HEAD_KEY)
-        except NotFoundError:
-            return
+        await resources.objects.require_bucket()
+        await open_bucket(settings, settings.ledger_bucket).require_bucket()
 
     async def going() -> None:
         if runner.trouble is not None or not runner.caught_up:
@@ -277,6 +270,7 @@ def build_app(resources: Resources, supervisor: Supervisor) -> FastAPI:
 
     checks: dict[str, Check] = {
         "kafka": lambda: ping(settings.kafka_bootstrap),
+        "topics": lambda: require_topics(settings.kafka_bootstrap, TOPICS),
         "s3": reach_store,
         "log": going,
         **({"witnesses": final} if runner.cosigning else {}),

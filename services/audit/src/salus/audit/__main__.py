@@ -22,10 +22,10 @@ from salus.audit.handlers import Alarm, Bell, Follower, Indexer, publish_for_eve
 from salus.audit.ports import OutOfReachError
 from salus.audit.settings import Settings
 from salus.ledger.key_periods import Keys
-from salus.messaging import ping
-from salus.objects import open_store
+from salus.messaging import ping, require_topics
+from salus.objects import S3Objects, open_store
 from salus.runtime.auth import Authenticator
-from salus.runtime.identity_view import open_identity_view
+from salus.runtime.identity_view import IDENTITY_TOPIC, open_identity_view
 from salus.runtime.live_keys import WatchedNetwork
 from salus.runtime.migrating import DATABASE_AWAY
 from salus.runtime.network import Network
@@ -55,16 +55,20 @@ def surroundings_of(network: Network, settings: Settings) -> Surroundings:
     )
 
 
-def open_ledger(settings: Settings) -> ArchivedLedger:
-    """Return the reader of the ledger bucket."""
-    objects = open_store(
+def topics_of(settings: Settings) -> tuple[str, ...]:
+    """Return the topics that audit reads and writes."""
+    return (IDENTITY_TOPIC, settings.blocks_topic, settings.ocsf_topic, settings.fhir_topic)
+
+
+def bucket_of(settings: Settings) -> S3Objects:
+    """Return the ledger bucket."""
+    return open_store(
         endpoint=settings.s3_endpoint,
         access_key=settings.s3_access_key,
         secret_key=settings.s3_secret_key.get_secret_value(),
         region=settings.s3_region,
         bucket=settings.ledger_bucket,
     )
-    return ArchivedLedger(objects)
 
 
 @asynccontextmanager
@@ -82,7 +86,8 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
         outputs = KafkaOutputs(kafka)
         stack.push_async_callback(outputs.close)
         shards: dict[int, Keys] = {**watched.shards()}
-        ledger = open_ledger(settings)
+        bucket = bucket_of(settings)
+        ledger = ArchivedLedger(bucket)
         indexer = Indexer(ledger, trail, shards)
         alarm = Alarm(outputs, around, now)
         follower = Follower(indexer, alarm, announced=announced, grown=grown, poll_s=settings.poll_s)
@@ -100,8 +105,9 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
             await stack.enter_async_context(supervisor.running(work, name=name))
         checks: dict[str, Check] = {
             "kafka": partial(ping, kafka),
+            "topics": partial(require_topics, kafka, topics_of(settings)),
             "database": trail.ping,
-            "archive": ledger.ping,
+            "archive": bucket.require_bucket,
             "ledger": follower.check,
         }
         app = create_app(
@@ -122,6 +128,9 @@ async def main(settings: Settings) -> None:
     """Serve until told to stop."""
     set_up(settings)
     await wait_for(settings, "kafka", partial(ping, settings.kafka_bootstrap))
+    topics = topics_of(settings)
+    await wait_for(settings, "topics", partial(require_topics, settings.kafka_bootstrap, topics))
+    await wait_for(settings, "archive", bucket_of(settings).require_bucket)
     async with open_app(settings) as app:
         await serve(app, settings)
 

@@ -28,11 +28,11 @@ from salus.consent.domain.consents import PolicyState
 from salus.consent.handlers import adopt_policies
 from salus.consent.ports import World
 from salus.consent.settings import Settings
-from salus.messaging import ping
+from salus.messaging import ping, require_topics
 from salus.runtime.auth import Authenticator
 from salus.runtime.contract import Contract, ContractHost
 from salus.runtime.fold import open_fold_store, open_follower
-from salus.runtime.identity_view import IdentityView, open_identity_view
+from salus.runtime.identity_view import IDENTITY_TOPIC, IdentityView, open_identity_view
 from salus.runtime.keys import load_signer
 from salus.runtime.migrating import DATABASE_AWAY
 from salus.runtime.network import Network
@@ -42,6 +42,7 @@ from salus.runtime.supervisor import Supervisor
 from salus.runtime.telemetry import set_up
 
 AUDIENCE = "salus:consent"
+TOPICS = (IDENTITY_TOPIC, CONSENT_TOPIC, STORAGE_TOPIC)
 
 
 def now() -> datetime:
@@ -88,6 +89,7 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
         )
         checks: dict[str, Check] = {
             "kafka": partial(ping, kafka),
+            "topics": partial(require_topics, kafka, TOPICS),
             "database": store.ping,
             "fold": follower.check,
             "registration": partial(_registered, ring, signer.did),
@@ -125,6 +127,7 @@ async def main(settings: Settings) -> None:
     """Serve until told to stop."""
     set_up(settings)
     await wait_for(settings, "kafka", partial(ping, settings.kafka_bootstrap))
+    await wait_for(settings, "topics", partial(require_topics, settings.kafka_bootstrap, TOPICS))
     async with open_app(settings) as app:
         await serve(app, settings)
 

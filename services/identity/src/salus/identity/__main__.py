@@ -18,7 +18,7 @@ from salus.identity.settings import Settings
 from salus.identity.shards import ShardingState, concerns
 from salus.identity.shards import evolve as evolve_sharding
 from salus.identity.shards_api import shard_routes
-from salus.messaging import partitions_of, ping
+from salus.messaging import partitions_of, ping, require_topics
 from salus.runtime.auth import Authenticator
 from salus.runtime.contract import Contract, ContractHost
 from salus.runtime.fold import open_fold_store, open_follower
@@ -72,6 +72,7 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
         await found_network(network, at=now(), world=world)
         checks: dict[str, Check] = {
             "kafka": partial(ping, kafka),
+            "topics": partial(require_topics, kafka, (IDENTITY_TOPIC,)),
             "database": store.ping,
             "fold": follower.check,
         }
@@ -92,6 +93,7 @@ async def main(settings: Settings) -> None:
     """Serve until told to stop."""
     set_up(settings)
     await wait_for(settings, "kafka", partial(ping, settings.kafka_bootstrap))
+    await wait_for(settings, "topics", partial(require_topics, settings.kafka_bootstrap, (IDENTITY_TOPIC,)))
     async with open_app(settings) as app:
         await serve(app, settings)
 

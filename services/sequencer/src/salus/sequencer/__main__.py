@@ -15,11 +15,11 @@ from fastapi import FastAPI
 from salus.archive.kept_memory import keep_freed_memory
 from salus.crypto.errors import InvalidKeyError, KmsAwayError
 from salus.crypto.signing_keys import key_place
+from salus.events.catalogue import BlockSealed, RecordRejected, type_of
 from salus.events.registry import Owner, all_types
-from salus.ledger.block import header_key
-from salus.messaging import CorruptBatchError, ping
-from salus.objects import ObjectStore, open_store, probe
-from salus.objects.errors import NotFoundError, RefusedError, StoreAwayError
+from salus.messaging import CorruptBatchError, ping, require_topics
+from salus.objects import ObjectStore, S3Objects, open_store, probe
+from salus.objects.errors import RefusedError, StoreAwayError
 from salus.runtime.garbage import collect_rarely
 from salus.runtime.identity_view import IDENTITY_TOPIC
 from salus.runtime.keys import load_signer
@@ -44,6 +44,7 @@ from salus.sequencer.handlers import Progress, Sequencer, WindowSize, lag_of, ru
 from salus.sequencer.restoring import Shard
 from salus.sequencer.settings import Settings
 
+ANNOUNCED = tuple(type_of(it).topic for it in (BlockSealed, RecordRejected))
 LAG_EVERY_S = 5.0
 # Services read these from their beginning; they have one partition each, and keep everything.
 FOLDED_TOPICS = {kind.topic for kind in all_types() if kind.owner is not Owner.MEMBER}
@@ -179,13 +180,14 @@ async def watch_lag(shard: int, progress: Progress, sealing: Pulse) -> None:
 
 
 def checks_of(
-    settings: Settings, store: ObjectStore, progress: Progress, topics: TopicCheck
+    settings: Settings, shard: Shard, store: S3Objects, progress: Progress, topics: TopicCheck
 ) -> dict[str, Check]:
     """Return what /readyz looks at."""
+    needed = {IDENTITY_TOPIC, *ANNOUNCED, *(topic for topic, _ in shard.partitions)}
 
-    async def require_store() -> None:
-        with suppress(NotFoundError):
-            await store.head(header_key(settings.shard, 0))
+    async def require_fit_topics() -> None:
+        await require_topics(settings.kafka_bootstrap, needed)
+        await topics.check()
 
     async def require_sealing() -> None:
         if progress.halted is not None:
@@ -200,9 +202,9 @@ def checks_of(
 
     return {
         KAFKA: lambda: ping(settings.kafka_bootstrap),
-        S3: require_store,
+        S3: store.require_bucket,
         "sealing": require_sealing,
-        "topics": topics.check,
+        "topics": require_fit_topics,
     }
 
 
@@ -246,7 +248,7 @@ async def main(settings: Settings) -> None:
         stop.set()
         await asyncio.wait((sealing,), timeout=STOP_S_MAX)
 
-    checks = checks_of(settings, store, progress, topics)
+    checks = checks_of(settings, shard, store, progress, topics)
     app = create_app(
         settings, title="Salus sequencer", lifespan=lifespan, checks=checks, supervisor=supervisor
     )

@@ -13,11 +13,11 @@ from fastapi import FastAPI
 
 from salus.crypto.errors import KmsExistsError
 from salus.crypto.kms import FileKms
-from salus.messaging import MessagingError, ping
-from salus.objects import PROBE_PREFIX, Admin, ObjectsError, ObjectStore, open_store, probe
+from salus.messaging import MessagingError, ping, require_topics
+from salus.objects import ObjectsError, ObjectStore, S3Objects, open_store, probe
 from salus.runtime.auth import Authenticator
 from salus.runtime.fold import open_fold_store, open_follower
-from salus.runtime.identity_view import open_identity_view
+from salus.runtime.identity_view import IDENTITY_TOPIC, open_identity_view
 from salus.runtime.keys import load_signer
 from salus.runtime.migrating import DATABASE_AWAY
 from salus.runtime.network import Network
@@ -41,6 +41,8 @@ from salus.storage.handlers.reading import Reading
 from salus.storage.handlers.storing import Storing
 from salus.storage.handlers.subjects import Subjects
 from salus.storage.settings import Settings
+
+TOPICS = (IDENTITY_TOPIC, STORAGE_TOPIC, CONSENT_TOPIC)
 
 _log = structlog.get_logger()
 
@@ -88,10 +90,11 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
         )
         checks: dict[str, Check] = {
             "kafka": partial(ping, kafka),
+            "topics": partial(require_topics, kafka, TOPICS),
             "database": store.ping,
             "fold": follower.check,
-            "objects": partial(_answers, objects),
-            "keys": partial(_answers, keys),
+            "objects": objects.require_bucket,
+            "keys": keys.require_bucket,
         }
         app = create_app(
             settings,
@@ -140,28 +143,21 @@ async def shred_forever(subjects: Subjects, interval_s: float) -> None:
         await asyncio.sleep(interval_s)
 
 
-async def open_buckets(settings: Settings) -> tuple[ObjectStore, ObjectStore]:
-    """Return the buckets of objects and of keys, made if they are missing; raises ObjectsError."""
+async def open_buckets(settings: Settings) -> tuple[S3Objects, S3Objects]:
+    """Return the buckets of objects and of keys; raises ObjectsError unless both are there and fit."""
     objects = await _bucket(settings, settings.objects_bucket)
     return objects, await _bucket(settings, settings.keys_bucket)
 
 
-async def _bucket(settings: Settings, name: str) -> ObjectStore:
-    secret = settings.s3_secret_key.get_secret_value()
-    admin = Admin(
-        endpoint=settings.s3_endpoint,
-        access_key=settings.s3_access_key,
-        secret_key=secret,
-        region=settings.s3_region,
-    )
-    await admin.ensure_bucket(name)
+async def _bucket(settings: Settings, name: str) -> S3Objects:
     store = open_store(
         endpoint=settings.s3_endpoint,
         access_key=settings.s3_access_key,
-        secret_key=secret,
+        secret_key=settings.s3_secret_key.get_secret_value(),
         region=settings.s3_region,
         bucket=name,
     )
+    await store.require_bucket()
     await probe(store)
     return store
 
@@ -170,15 +166,11 @@ async def _require_buckets(settings: Settings) -> None:
     await open_buckets(settings)
 
 
-async def _answers(store: ObjectStore) -> None:
-    async for _ in store.list(PROBE_PREFIX, on_stray=lambda _: None):
-        break
-
-
 async def main(settings: Settings) -> None:
     """Serve until told to stop."""
     set_up(settings)
     await wait_for(settings, "kafka", partial(ping, settings.kafka_bootstrap))
+    await wait_for(settings, "topics", partial(require_topics, settings.kafka_bootstrap, TOPICS))
     await wait_for(settings, "object store", partial(_require_buckets, settings))
     async with open_app(settings) as app:
         await serve(app, settings)

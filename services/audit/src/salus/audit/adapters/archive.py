@@ -19,10 +19,6 @@ class ArchivedLedger:
     def __init__(self, objects: ObjectStore) -> None:
         self._archive = BlockArchive(objects)
 
-    async def ping(self) -> None:
-        """Raise OutOfReachError unless the bucket answers."""
-        await self.header(0, 0)
-
     async def header(self, shard: int, height: int) -> bytes | None:
         """Return a header note, if the block exists."""
         try:

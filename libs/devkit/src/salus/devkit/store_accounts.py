@@ -1,0 +1,126 @@
+"""Who may do what in the object store: one account for each service that uses it, and one that only reads.
+
+Whoever takes over a service gets its account, and with it no more than the table below says: audit cannot
+write a block, and only storage sees the keys of patients.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from salus.devkit.addresses import S3
+from salus.devkit.errors import DevkitError
+from salus.devkit.files import write_new
+
+if TYPE_CHECKING:
+    from salus.objects import Accounts
+
+Bucket = Literal["ledger", "log", "objects", "keys"]
+BUCKETS: Mapping[Bucket, str] = {
+    "ledger": "salus-ledger",
+    "log": "salus-log",
+    "objects": "salus-objects",
+    "keys": "salus-keys",
+}
+"""What the buckets are called unless an operator says otherwise."""
+# The probe of a store at start writes there and removes what it wrote (salus.objects.probe).
+_PROBES = "_salus/probe/*"
+_SECRET_BYTES = 30
+
+
+class Right(Enum):
+    """What an account may do in a bucket, each with its word in the documentation's table."""
+
+    READ = "reads"
+    APPEND = "reads, adds; removes nothing but probes"
+    WRITE = "reads, writes, removes"
+    ERASE = "reads, writes, removes every version"
+
+
+_READING = ("s3:GetBucketLocation", "s3:ListBucket")
+_UPLOADING = ("s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts")
+_OF_BUCKET: Mapping[Right, tuple[str, ...]] = {
+    Right.READ: _READING,
+    Right.APPEND: (*_READING, "s3:ListBucketVersions"),
+    Right.WRITE: _READING,
+    Right.ERASE: (*_READING, "s3:ListBucketVersions"),
+}
+_OF_OBJECTS: Mapping[Right, tuple[str, ...]] = {
+    Right.READ: ("s3:GetObject",),
+    Right.APPEND: ("s3:GetObject", *_UPLOADING),
+    Right.WRITE: ("s3:GetObject", *_UPLOADING, "s3:DeleteObject"),
+    Right.ERASE: ("s3:GetObject", *_UPLOADING, "s3:DeleteObject", "s3:DeleteObjectVersion"),
+}
+ACCESS: Mapping[str, Mapping[Bucket, Right]] = {
+    "sequencer": {"ledger": Right.APPEND},
+    "anchoring": {"ledger": Right.READ, "log": Right.WRITE},
+    "storage": {"objects": Right.WRITE, "keys": Right.ERASE},
+    "audit": {"ledger": Right.READ},
+    "reader": {"ledger": Right.READ, "log": Right.READ},
+}
+"""Every account, and what it may do in which bucket; what is not here, it may not do."""
+
+
+def policy_of(account: str, buckets: Mapping[Bucket, str]) -> dict[str, Any]:
+    """Return the policy of an account in the language of AWS IAM, which MinIO speaks as well."""
+    statements = []
+    for bucket, right in ACCESS[account].items():
+        arn = f"arn:aws:s3:::{buckets[bucket]}"
+        statements.append(_allow(_OF_BUCKET[right], arn))
+        statements.append(_allow(_OF_OBJECTS[right], f"{arn}/*"))
+        if right is Right.APPEND:
+            statements.append(_allow(("s3:DeleteObject", "s3:DeleteObjectVersion"), f"{arn}/{_PROBES}"))
+    return {"Version": "2012-10-17", "Statement": statements}
+
+
+def _allow(actions: tuple[str, ...], resource: str) -> dict[str, Any]:
+    return {"Effect": "Allow", "Action": list(actions), "Resource": [resource]}
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSecrets:
+    """One folder for each account, with `access-key` and `secret-key`, as Kubernetes mounts a Secret."""
+
+    folder: Path
+
+    def create(self) -> None:
+        """Make a random secret for each account that has none."""
+        for account in ACCESS:
+            place = self.folder / account
+            place.mkdir(parents=True, exist_ok=True, mode=0o700)
+            write_new(place / "access-key", f"salus-{account}".encode(), mode=0o600)
+            write_new(place / "secret-key", secrets.token_urlsafe(_SECRET_BYTES).encode(), mode=0o600)
+
+    def read(self, account: str) -> tuple[str, str]:
+        """Return access key and secret key of an account.
+
+        Raises:
+            DevkitError: there is none.
+        """
+        place = self.folder / account
+        try:
+            access, secret = ((place / name).read_text().strip() for name in ("access-key", "secret-key"))
+        except OSError as error:
+            raise DevkitError(f"there are no keys of the account {account} in {place}") from error
+        return access, secret
+
+    def s3(self, account: str, store: S3) -> S3:
+        """Return the store as the account sees it."""
+        access, secret = self.read(account)
+        return S3(store.endpoint, access, secret, store.region)
+
+    async def install(self, accounts: Accounts, buckets: Mapping[Bucket, str]) -> None:
+        """Make every account in a MinIO, with its secret and its policy; harmless to repeat.
+
+        Raises:
+            DevkitError: an account has no secret here.
+            ObjectsError: MinIO refuses or does not answer.
+        """
+        for account in ACCESS:
+            access, secret = self.read(account)
+            await accounts.ensure(access, secret, policy_of(account, buckets))
