@@ -10,6 +10,7 @@ from typing import TypeVar
 import structlog
 
 from salus.messaging import PermanentError
+from salus.objects import RefusedError
 from salus.runtime.supervisor import failed
 
 _T = TypeVar("_T")
@@ -19,6 +20,8 @@ _log = structlog.get_logger()
 ATTEMPT_DEADLINE_S = 60.0
 PAUSE_FIRST_S = 0.1
 PAUSE_MAX_S = 5.0
+# An operator must act; it is tried on all the same, for that may happen at any time.
+PERMANENT = (PermanentError, RefusedError)
 
 
 @dataclass
@@ -44,7 +47,7 @@ class Patience:
                     answer = await attempt()
             except passing as error:
                 reason = f"{type(error).__name__}: {error}"
-                if self.away.get(part) != reason and isinstance(error, PermanentError):
+                if self.away.get(part) != reason and isinstance(error, PERMANENT):
                     _log.error("a part needs somebody, waiting does not help", part=part, reason=reason)
                 elif self.away.get(part) != reason:
                     _log.warning("waiting for a part that is away", part=part, reason=reason)
