@@ -36,7 +36,7 @@ class OtherTopicsError(Exception):
 
 
 async def require_same_topics(bootstrap: str, marks: Mapping[tuple[str, int], Mark]) -> None:
-    """Raise unless every marked record stands where it stood; one that retention removed counts as such.
+    """Raise unless every marked record stands where it stood, or cannot be read any more.
 
     Raises:
         OtherTopicsError: one does not.
@@ -63,3 +63,5 @@ async def _stands(bootstrap: str, at: tuple[str, int], mark: Mark) -> bool:
                 return mark_of(record) == mark
             if await reader.position(*at) > mark.offset:
                 return False
+            if reader.damaged:
+                return True

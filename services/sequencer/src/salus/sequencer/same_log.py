@@ -33,8 +33,8 @@ async def require_same_log(archive: Archive, shard: Shard, tip: Tip | None, log:
     """Raise unless the last sealed record of each partition stands where it stood.
 
     A topic that was created anew and has grown beyond what is sealed looks like the old one by its offsets.
-    What retention removed is not compared, nor a topic that ends before, of which `require_nothing_lost`
-    tells.
+    What retention removed is not compared, nor what is damaged, nor a topic that ends before, of which
+    `require_nothing_lost` tells.
 
     Raises:
         LogReplacedError: another record stands there.
@@ -86,6 +86,8 @@ async def _stands(log: Log, at: Partition, leaf: LastLeaf) -> bool:
                 return record.offset == leaf.offset and _is_same(record, leaf)
             if (await reader.positions())[at] > leaf.offset:
                 return False
+            if reader.damaged:
+                return True
 
 
 def _is_same(record: Found, leaf: LastLeaf) -> bool:

@@ -54,6 +54,8 @@ class MemoryTopics:
 
     partitions: dict[Partition, list[Record | None]]
     beginnings: dict[Partition, int] = field(default_factory=dict)
+    # Where a batch is damaged: nothing from there on is handed out.
+    damaged: dict[Partition, int] = field(default_factory=dict)
 
     def append(
         self,
@@ -93,7 +95,6 @@ class SingleMemoryReader:
         self._next = dict(starts)
         self._clock = clock
         self._turn = turn
-        self.damaged: Mapping[Partition, int] = {}
 
     async def poll(self, *, max_records: int, timeout_ms: int) -> list[Record]:
         """Return the next records; if there are none, so much time is over."""
@@ -103,7 +104,8 @@ class SingleMemoryReader:
             records = self._topics.partitions[at]
             if not self._topics.beginnings.get(at, 0) <= offset <= len(records):
                 raise LogRefusedError("out of range")
-            while self._next[at] < len(records) and len(found) < max_records:
+            end = self._topics.damaged.get(at, len(records))
+            while self._next[at] < end and len(found) < max_records:
                 record = records[self._next[at]]
                 self._next[at] += 1
                 if record is not None:
@@ -111,6 +113,11 @@ class SingleMemoryReader:
         if not found:
             self._clock.elapsed_ms += timeout_ms
         return found
+
+    @property
+    def damaged(self) -> Mapping[Partition, int]:
+        """Where a batch is damaged, by partition."""
+        return {at: o for at, o in self._topics.damaged.items() if self._next.get(at, -1) >= o}
 
     async def positions(self) -> dict[Partition, int]:
         """Return the next offset to be read of each partition."""
@@ -137,7 +144,11 @@ class MemoryReader:
         self.positions = self._reader.positions
         self.beginnings = self._reader.beginnings
         self.ends = self._reader.ends
-        self.damaged = self._reader.damaged
+
+    @property
+    def damaged(self) -> Mapping[Partition, int]:
+        """Where a batch is damaged, by partition."""
+        return self._reader.damaged
 
     async def poll(self, *, max_records: int, timeout_ms: int) -> list[Records]:
         """Return the next records; if there are none, so much time is over."""
