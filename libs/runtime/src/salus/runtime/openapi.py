@@ -54,7 +54,6 @@ def body(media_type: str, schema: dict[str, Any], description: str = "") -> dict
 def complete(document: Document) -> Document:
     """Complete what FastAPI generated: problems, how to authenticate, and what any operation may answer."""
     document["info"] |= {"description": _DESCRIPTION, "license": _LICENSE}
-    document["tags"] = [_OPERATIONS]
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     # FastAPI's own forms of an invalid request, which `problems` replaces.
     for name in ("HTTPValidationError", "ValidationError"):
@@ -64,11 +63,16 @@ def complete(document: Document) -> Document:
     _drop_titles([schema.get("properties") for schema in schemas.values()])
     document["components"]["schemas"] = dict(sorted(schemas.items()))
     authenticates = False
+    tags: dict[str, None] = {}
     for operation in _operations(document):
+        tags |= dict.fromkeys(operation["tags"])
         _complete_answers(operation)
+        _use_first_sentence(operation)
         if "401" in operation["responses"]:
             operation["security"] = [{"bearer": []}]
             authenticates = True
+    own = [{"name": tag} for tag in tags if tag != _OPERATIONS["name"]]
+    document["tags"] = [*own, _OPERATIONS]
     if authenticates:
         document["components"]["securitySchemes"] = {"bearer": _BEARER}
     return document
@@ -89,6 +93,14 @@ def _drop_titles(part: Any) -> None:
 def _operations(document: Document) -> Iterator[Operation]:
     for methods in document["paths"].values():
         yield from methods.values()
+
+
+def _use_first_sentence(operation: Operation) -> None:
+    """Use the first sentence of the description in place of a summary that repeats the operation's name."""
+    name = operation["operationId"].replace("_", " ").title()
+    description = operation.get("description", "")
+    if operation.get("summary") == name and description:
+        operation["summary"] = " ".join(description.partition(". ")[0].split()).removesuffix(".")
 
 
 def _complete_answers(operation: Operation) -> None:

@@ -26,10 +26,13 @@ class Problem(BaseModel):
     """An RFC 9457 problem document; programs go by `code`, people read `detail`."""
 
     type: str = Field(examples=["urn:salus:problem:conflict"])
-    title: str = Field(description="The HTTP status in words.")
-    status: int
+    title: str = Field(description="The HTTP status in words.", examples=["Conflict"])
+    status: int = Field(examples=[409])
     code: str = Field(description="Stable: says what is wrong.", examples=["conflict"])
-    detail: str = Field(description="A sentence for people; may change.")
+    detail: str = Field(
+        description="A sentence for people; may change.",
+        examples=["another change of the same thing was first; read it again"],
+    )
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -18,7 +18,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
-from salus.runtime import openapi, problems
+from salus.runtime import api_page, openapi, problems
 from salus.runtime.bodies import guard_bodies
 from salus.runtime.response_headers import completing
 from salus.runtime.settings import ProcessSettings
@@ -88,8 +88,12 @@ def create_app(  # noqa: PLR0913  # what a service says of itself
         # client would send its bearer again, in clear.
         redirect_slashes=False,
         generate_unique_id_function=openapi.operation_id,
+        # FastAPI's own pages load scripts from elsewhere.
+        docs_url=None,
+        redoc_url=None,
     )
     problems.install(app, away=away)
+    app.include_router(api_page.routes(name=settings.service_name, version=app.version))
     guard_bodies(app, streams=streams)
 
     @app.get("/healthz", tags=["operations"], summary="Is the process alive?")
