@@ -13,6 +13,8 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from salus.crypto.private_files import make_private_folder
+from salus.crypto.text_files import read_text_file
 from salus.devkit.addresses import S3
 from salus.devkit.errors import DevkitError
 from salus.devkit.files import write_new
@@ -92,7 +94,7 @@ class StoreSecrets:
         """Make a random secret for each account that has none."""
         for account in ACCESS:
             place = self.folder / account
-            place.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_private_folder(place)
             write_new(place / "access-key", f"salus-{account}".encode(), mode=0o600)
             write_new(place / "secret-key", secrets.token_urlsafe(_SECRET_BYTES).encode(), mode=0o600)
 
@@ -104,8 +106,10 @@ class StoreSecrets:
         """
         place = self.folder / account
         try:
-            access, secret = ((place / name).read_text().strip() for name in ("access-key", "secret-key"))
-        except OSError as error:
+            access, secret = (
+                read_text_file(place / name).decode().strip() for name in ("access-key", "secret-key")
+            )
+        except (OSError, UnicodeDecodeError) as error:
             raise DevkitError(f"there are no keys of the account {account} in {place}") from error
         return access, secret
 
