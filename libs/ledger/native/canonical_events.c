@@ -14,7 +14,7 @@
 /* Steps; `a`, `b` and `c` are what the comments say. The program is the caller's own and is not checked. */
 enum {
     LITERAL,  /* literals[a..a + b] */
-    RUN,      /* from b to c characters of class a, as many as there are */
+    RUN,      /* from b to c characters of class a, as many as there are; the next step sees what follows */
     MARK,     /* here a span begins or ends: its place is kept as spans[a] */
     SAME,     /* the span from spans[a] to here is the one from spans[b] to spans[c] */
     TIME,     /* RFC 3339 in UTC, in quotes; if a, it is the event's */
@@ -51,15 +51,14 @@ static const uint8_t *after_literal(const uint8_t *at, const Event *event, const
 }
 
 static const uint8_t *after_run(const uint8_t *at, const Event *event, const Program *program, const Step *step) {
-    const uint8_t *from = at;
+    const uint8_t *from = at, *end = (uint64_t)(event->end - at) > step->c ? at + step->c : event->end;
     const uint16_t class = (uint16_t)(1u << step->a), *of = program->classes;
-    while (event->end - at >= 8 &&
+    while (end - at >= 8 &&
            of[at[0]] & of[at[1]] & of[at[2]] & of[at[3]] & of[at[4]] & of[at[5]] & of[at[6]] & of[at[7]] & class)
         at += 8;
-    while (at < event->end && of[*at] & class)
+    while (at < end && of[*at] & class)
         at++;
-    uint64_t length = (uint64_t)(at - from);
-    return length >= step->b && length <= step->c ? at : NULL;
+    return (uint64_t)(at - from) >= step->b ? at : NULL;
 }
 
 static const uint8_t *after_time(const uint8_t *at, Event *event, int is_events) {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,6 +14,7 @@ from salus.audit.domain.entry import Place
 from salus.audit.domain.network import Surroundings
 from salus.events.catalogue import EventData, all_types, type_of
 from salus.events.envelope import Event, decode_event, encode_event
+from salus.events.fields import TEXT_PATTERN
 
 NOON = datetime(2026, 11, 22, 12, 0, 0, 250_000, tzinfo=UTC)
 IDENTITY = "did:key:z6MkidentityIdentityIdentityIdentityIdentity"
@@ -86,7 +88,11 @@ def _text(kind: inspect.StrType, name: str) -> st.SearchStrategy[str]:
         return st.from_regex(kind.pattern.replace("$", r"\Z"), fullmatch=False).filter(
             lambda text: len(text) <= (kind.max_length or 400)
         )
-    return st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=kind.min_length or 0, max_size=40)
+    texts = st.text(
+        st.characters(exclude_categories=("Cs", "Cc")), min_size=kind.min_length or 0, max_size=40
+    )
+    # Whether blanks may stand first is in the schema alone, so none is drawn that begins with one.
+    return texts.filter(lambda text: not text or re.fullmatch(TEXT_PATTERN, text) is not None)
 
 
 def _struct(kind: inspect.StructType) -> st.SearchStrategy[Any]:

@@ -206,7 +206,8 @@ def _of(kind: inspect.Type) -> st.SearchStrategy[Any]:  # noqa: C901, PLR0911  #
 def _text(kind: inspect.StrType, pattern: str | None) -> st.SearchStrategy[str]:
     sizes = {"min_size": kind.min_length or 0, "max_size": min(kind.max_length or 40, 40)}
     if pattern is None or pattern.startswith("^[^"):
-        return st.text(st.characters(exclude_categories=("Cs", "Cc")), **sizes)
+        texts = st.text(st.characters(exclude_categories=("Cs", "Cc")), **sizes)
+        return texts.filter(re.compile(pattern or ".*", re.DOTALL).fullmatch)
     shape = re.compile(
         portable(pattern).removesuffix("$").removeprefix("^").replace("]+", "]{1,30}"), re.ASCII
     )

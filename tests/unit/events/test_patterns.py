@@ -15,12 +15,13 @@ import re2
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import inspect
+from tests.unit.events.samples import as_json, document, encoded, refusal_of
 from tools.openapi_documents import apps
 
 from salus.events import asyncapi, schemas
 from salus.events.catalogue import all_types
 from salus.events.envelope import Envelope
-from salus.events.fields import BASE64_PATTERN, PLAIN_PATTERN, Sealed, portable, unplain_fields
+from salus.events.fields import BASE64_PATTERN, PLAIN_PATTERN, TEXT_PATTERN, Sealed, portable, unplain_fields
 
 # What engines do not have in common: look-around, back references, modes, classes by name, possessive or lazy
 # repetition, and other ends of a text than `$`.
@@ -45,8 +46,8 @@ def published() -> dict[str, list[str]]:
     documents["asyncapi.json"] = json.loads(asyncapi.document())
     documents |= {f"openapi/{name}.json": app.openapi() for name, app in apps().items()}
     found: dict[str, list[str]] = {}
-    for name, document in documents.items():
-        for pattern in patterns_in(document):
+    for name, described in documents.items():
+        for pattern in patterns_in(described):
             found.setdefault(pattern, []).append(name)
     return found
 
@@ -87,7 +88,7 @@ def test_a_published_pattern_compiles_in_re2_and_uses_what_all_engines_have(patt
 def test_the_patterns_of_events_are_those_looked_at() -> None:
     assert len(TEXTS) >= 5
     assert {*map(portable, TEXTS), *ONLY_IN_SCHEMA} <= PUBLISHED.keys()
-    assert {PLAIN_PATTERN, BASE64_PATTERN} >= ONLY_IN_SCHEMA
+    assert {PLAIN_PATTERN, TEXT_PATTERN, BASE64_PATTERN} >= ONLY_IN_SCHEMA
 
 
 @pytest.mark.parametrize("pattern", TEXTS)
@@ -125,3 +126,25 @@ def test_texts_that_are_checked_by_code_let_no_final_newline_pass_either(end: st
         msgspec.convert({"suite": "s", "key": "k", "ciphertext": f"AAAA{end}"}, Sealed)
     assert re2.compile(PLAIN_PATTERN).search(f"suite{end}") is None
     assert re2.compile(BASE64_PATTERN).search(f"AAAA{end}") is None
+
+
+BLANKS = " \u00a0\u00ad\u1680\u2000\u2003\u200b\u200f\u202f\u2060\u3000\ufeff"
+
+
+@pytest.mark.parametrize("blank", BLANKS, ids=ascii)
+@pytest.mark.parametrize("ascii_only", [True, False])
+def test_a_text_says_something(blank: str, *, ascii_only: bool) -> None:  # case formats 9
+    for text, accepted in (
+        (blank, False),
+        (f"{blank}scan", False),
+        (f"scan{blank}", True),
+        (f"a{blank}b", True),
+    ):
+        event = as_json(encoded(document())) | {"id": text}
+        of_id = json.dumps(event, ensure_ascii=ascii_only, separators=(",", ":")).encode()
+        event = as_json(encoded(document()))
+        event["data"]["object"] = text
+        of_data = json.dumps(event, ensure_ascii=ascii_only, separators=(",", ":")).encode()
+
+        assert (refusal_of(of_id) is None, refusal_of(of_data) is None) == (accepted, accepted)
+        assert (re2.compile(TEXT_PATTERN).search(text) is not None) is accepted

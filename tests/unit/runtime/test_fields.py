@@ -93,7 +93,7 @@ def test_the_api_takes_no_text_that_the_event_refuses(kind: Any, text: str) -> N
 
 
 def test_plain_is_the_catalogue_s_pattern() -> None:
-    assert pattern_of(fields.Text) == PLAIN
+    assert pattern_of(fields.Detail) == PLAIN
 
 
 def _takes(adapter: TypeAdapter[str], text: str) -> bool:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from salus.events.errors import Reason, RejectedError
-from salus.events.fields import Count, Text, field_names, may_hold_control_characters, unplain_fields
+from salus.events.fields import Count, Text, field_names, may_be_unplain, unplain_fields
 from salus.events.moments import MomentError, holds_moments, moments_of, with_moments
 from salus.events.registry import EventData, EventType, type_named, type_of
 from salus.events.wellformed import require_well_formed
@@ -114,7 +114,7 @@ def decode_event(value: bytes, *, require: Callable[[Envelope, EventType], None]
         if require is not None:
             require(event.envelope, event.type)
         return event
-    suspect = may_hold_control_characters(value)
+    suspect = may_be_unplain(value)
     try:
         envelope = _decode_envelope(value, suspect=suspect)
         entry = type_named(envelope.type)
@@ -142,7 +142,7 @@ def decode_canonical(value: bytes) -> Event | None:
     encoder wrote repeats no name and nests no deeper than its schema, so it is well-formed; and no backslash
     being in it, the type is what stands after its name.
     """
-    if may_hold_control_characters(value):
+    if may_be_unplain(value):
         return None
     at = value.find(_TYPE) + len(_TYPE)
     name = value[at : value.find(b'"', at)]
@@ -215,7 +215,7 @@ def _decode_data(envelope: Envelope, encoded: bytes, entry: EventType, *, suspec
 
 def _require_plain(decoded: msgspec.Struct, kind: type[msgspec.Struct], reason: Reason) -> None:
     for path in unplain_fields(decoded, kind):
-        raise RejectedError(reason, f"{path}: control character")
+        raise RejectedError(reason, f"{path}: a control character, or a blank at its beginning")
 
 
 # msgspec's sentences that hold nothing of the value; the others may quote it.

@@ -23,17 +23,24 @@ INTEGER_MAX = json_reader.INTEGER_MAX
 
 # CloudEvents 1.0 type system: a string holds no control characters (U+0000-001F, U+007F-009F).
 PLAIN_PATTERN = r"^[^\x00-\x1f\x7f-\x9f]*$"
+# What is blank or has no width, in the words of Unicode: nobody sees a name that is made of these.
+_BLANKS = "\u00ad\u1680\u2000-\u200f\u202f\u205f-\u2064\u3000\ufeff"
+# Text that says something: it does not begin with a blank, so it is not made of blanks alone.
+TEXT_PATTERN = rf"^[^\x00-\x20\x7f-\xa0{_BLANKS}][^\x00-\x1f\x7f-\x9f]*$"
 BASE64_PATTERN = r"^[A-Za-z0-9+/]+={0,2}$"
-# To be used with `fullmatch` only, as it has the `$` of a schema.
-_PLAIN = re.compile(PLAIN_PATTERN)
+# To be used with `fullmatch` only, as they have the `$` of a schema.
+_CHECKED = {pattern: re.compile(pattern) for pattern in (PLAIN_PATTERN, TEXT_PATTERN)}
+# How a text begins in UTF-8 that may begin with one of _BLANKS; with c2, it is looked at anyway.
+_BLANK_BEGINNINGS = (b'"\xe1', b'"\xe2', b'"\xe3', b'"\xef')
 _BASE64_ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _DID = r"did:[a-z0-9]+:[A-Za-z0-9._:%-]+"
 
-# Patterns that most values pass are checked faster than by a regular expression: `unplain_fields` finds
-# control characters, and only in a value that may hold one; `Sealed` checks its own base64.
+# Patterns that most values pass are checked faster than by a regular expression: `unplain_fields` looks at
+# a value only if `may_be_unplain` says so; `Sealed` checks its own base64.
 _PLAIN_SCHEMA = {"pattern": PLAIN_PATTERN}
+_TEXT_SCHEMA = {"pattern": TEXT_PATTERN}
 
-Text = Annotated[str, msgspec.Meta(min_length=1, max_length=256, extra_json_schema=_PLAIN_SCHEMA)]
+Text = Annotated[str, msgspec.Meta(min_length=1, max_length=256, extra_json_schema=_TEXT_SCHEMA)]
 Detail = Annotated[str, msgspec.Meta(max_length=256, extra_json_schema=_PLAIN_SCHEMA)]
 Did = Annotated[str, msgspec.Meta(pattern=rf"^{_DID}\Z", max_length=256)]
 KeyId = Annotated[str, msgspec.Meta(pattern=rf"^{_DID}#[A-Za-z0-9._:%-]+\Z", max_length=256)]
@@ -76,16 +83,21 @@ class Sealed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError("ciphertext is not base64")
 
 
-def may_hold_control_characters(value: bytes) -> bool:
-    """Say whether a JSON text could hold a control character, at the cost of three searches for a byte.
+def may_be_unplain(value: bytes) -> bool:
+    """Say whether a JSON text could hold a control character or a text that begins with a blank.
 
-    In JSON, those below U+0020 are written with a backslash; the others are 7f, and c2 80 to c2 9f.
+    That takes four searches for bytes. In JSON, control characters below U+0020 are written with a backslash;
+    the others are 7f, and c2 80 to c2 9f.
     """
     # `find` searches twice as fast as `in` does.
     return (
         value.find(b"\\") >= 0
+        or value.find(b'" ') >= 0
         or value.find(b"\x7f") >= 0
-        or (not value.isascii() and value.find(b"\xc2") >= 0)
+        or (
+            not value.isascii()
+            and (value.find(b"\xc2") >= 0 or any(value.find(some) >= 0 for some in _BLANK_BEGINNINGS))
+        )
     )
 
 
@@ -103,7 +115,7 @@ _type_info = lru_cache(maxsize=1024)(inspect.type_info)
 
 
 def unplain_fields(decoded: Any, kind: Any) -> Iterator[str]:
-    """Yield the path of every field whose schema has PLAIN_PATTERN and whose value does not match it."""
+    """Yield the path of every text that its schema's PLAIN_PATTERN or TEXT_PATTERN does not match."""
     yield from _unplain(decoded, _type_info(kind), "$")
 
 
@@ -115,8 +127,9 @@ def field_names(kind: Any) -> frozenset[str]:
 def _unplain(decoded: Any, info: inspect.Type, path: str) -> Iterator[str]:
     match info:
         case inspect.Metadata(type=inner, extra_json_schema=extra):
-            if extra is not None and extra.get("pattern") == PLAIN_PATTERN and isinstance(decoded, str):
-                if _PLAIN.fullmatch(decoded) is None:
+            checked = _CHECKED.get((extra or {}).get("pattern", ""))
+            if checked is not None and isinstance(decoded, str):
+                if checked.fullmatch(decoded) is None:
                     yield path
             else:
                 yield from _unplain(decoded, inner, path)
