@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import shutil
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,19 +19,20 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client import CollectorRegistry
-from tests.unit.anchoring.world import LOG_SIGNER, SHARD_SIGNERS, World
+from tests.unit.anchoring.receipts import receipt_service
+from tests.unit.anchoring.world import LOG_SIGNER, World
 
 from salus.anchoring import tracing
-from salus.anchoring.api import log_routes, receipt_routes, status_routes
+from salus.anchoring.api import log_routes, status_routes
 from salus.anchoring.cose import CoseIssuer
 from salus.anchoring.metrics import Metrics
+from salus.anchoring.receipt_api import receipt_routes
 from salus.anchoring.runner import Runner
-from salus.archive.blocks import BlockArchive
 from salus.archive.building import TOPIC, SampleRecord, sample_records
 from salus.archive.log import LogReader
-from salus.archive.receipts import ReceiptMaker, RecordPosition
+from salus.archive.receipts import RecordPosition
 from salus.devkit.waiting import until
-from salus.ledger.block import header_key, open_header
+from salus.ledger.block import header_key
 from salus.ledger.cose import is_cose, signed_bytes
 from salus.ledger.note import NoteSigner
 from salus.ledger.receipt import verify_receipt
@@ -60,22 +65,21 @@ async def serving(world: World, *, run: bool = True, poll_interval_s: float = 0.
     registry = CollectorRegistry()
     metrics = Metrics(registry)
     runner = Runner(world.anchor(), metrics, poll_interval_s=poll_interval_s, checkpoint_interval_s=0)
-    maker = ReceiptMaker(
-        BlockArchive(world.ledger),
-        LogReader(world.log),
-        open_note=lambda shard, note: open_header(note, SHARD_SIGNERS[shard].verifier),
-    )
+    folder = tempfile.mkdtemp(prefix="salus-anchoring-")
+    receipts = receipt_service(world, runner, metrics, Path(folder))
     app = create_app(ProcessSettings(service_name="anchoring", http_port=0), title="anchoring", checks={})
     app.include_router(log_routes(runner, LogReader(world.log)))
-    app.include_router(receipt_routes(runner, maker, metrics, CoseIssuer(LOG_SIGNER.verifier, LOG_SIGNER)))
+    app.include_router(receipt_routes(receipts))
     app.include_router(status_routes(runner))
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    running = asyncio.create_task(runner.run()) if run else None
+    running = [asyncio.create_task(work()) for work in (runner.run, receipts.lookup.run)] if run else []
     async with httpx.AsyncClient(transport=transport, base_url="http://anchoring") as http:
         yield Service(world, runner, registry, http)
-    if running is not None:
-        running.cancel()
-        await asyncio.wait([running])
+    for task in running:
+        task.cancel()
+        await asyncio.wait([task])
+    receipts.lookup._index.close()
+    shutil.rmtree(folder)
 
 
 @pytest.fixture
@@ -333,3 +337,78 @@ async def test_entries_come_in_the_coding_asked_for_and_both_forms_say_that_they
     # Hashes do not shrink, so there is one form of them.
     assert "vary" not in hashes.headers
     assert "content-encoding" not in hashes.headers
+
+
+async def by_name(service: Service, number: int, **more: Any) -> httpx.Response:
+    source = service.world.chains[0].event_signer.verification_method.partition("#")[0]
+    params: dict[str, Any] = {"source": source, "id": f"event-{number}", "wait_s": 20}
+    return await service.http.get("/receipts", params=params | more)
+
+
+# case K4
+async def test_an_accepted_event_is_found_by_its_source_and_id(service: Service) -> None:
+    waiting = asyncio.create_task(by_name(service, 3))
+    await service.world.chains[0].seal_samples(2)
+    await service.world.chains[0].seal_samples(3)
+
+    answer = await waiting
+    leaf = verify_receipt(answer.content, service.world.policy).leaf
+
+    assert (leaf.topic, leaf.partition, leaf.offset) == (TOPIC, 0, 3)
+    assert answer.content == (await service.receipt(3)).content
+    assert is_cose((await by_name(service, 3, format="cose")).content)
+
+
+# case K4
+async def test_a_rejected_duplicate_leads_to_the_accepted_record(service: Service) -> None:
+    chain = service.world.chains[0]
+    first = sample_from(service.world, first=0)
+    again = [replace(record, offset=record.offset + 3, status="rejected:duplicate") for record in first]
+    await chain.seal([*first, *again])
+
+    leaf = verify_receipt((await by_name(service, 1)).content, service.world.policy).leaf
+
+    assert (leaf.offset, leaf.status) == (1, "accepted")
+
+
+async def test_an_event_that_is_nowhere_is_said_to_be_unknown(service: Service) -> None:
+    await service.world.chains[0].seal_samples(1)
+    await by_name(service, 0)
+
+    answer = await by_name(service, 7, wait_s=0)
+
+    assert (answer.status_code, answer.json()["code"], answer.json()["indexed"]) == (404, "unknown-event", 1)
+
+
+@pytest.mark.parametrize(
+    "query", ["source=a", "id=b", "topic=t&partition=0", "topic=t&partition=0&offset=0&id=b", ""]
+)
+async def test_a_record_is_named_in_one_of_two_ways(service: Service, query: str) -> None:
+    assert (await service.http.get(f"/receipts?{query}")).status_code == 422
+
+
+async def test_many_receipts_come_in_one_answer_in_the_order_asked(service: Service) -> None:
+    await service.world.chains[0].seal_samples(3)
+    source = service.world.chains[0].event_signer.verification_method.partition("#")[0]
+    await by_name(service, 2)
+    wanted: list[dict[str, Any]] = [
+        {"source": source, "id": "event-2"},
+        {"topic": TOPIC, "partition": 0, "offset": 9},
+        {"topic": TOPIC, "partition": 0, "offset": 0},
+        {"source": source, "id": "nobody"},
+    ]
+
+    answer = await service.http.post("/receipts", json={"records": wanted})
+    lines = [json.loads(line) for line in answer.text.split("\n")[:-1]]
+
+    assert answer.headers["content-type"] == "application/x-ndjson"
+    assert [line.get("code") for line in lines] == [None, "not-anchored-yet", None, "unknown-event"]
+    offsets = [verify_receipt(lines[n]["receipt"].encode(), service.world.policy).leaf.offset for n in (0, 2)]
+    assert offsets == [2, 0]
+    assert lines[0] == wanted[0] | {
+        "topic": TOPIC,
+        "partition": 0,
+        "offset": 2,
+        "receipt": (await service.receipt(2)).text,
+    }
+    assert (await service.http.post("/receipts", json={"records": wanted * 251})).status_code == 422

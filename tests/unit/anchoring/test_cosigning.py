@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import tempfile
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import httpx
 import pytest
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
+from tests.unit.anchoring.receipts import receipt_service
 from tests.unit.anchoring.world import LOG_SIGNER, SHARD_SIGNERS, World, key
 
-from salus.anchoring.api import log_routes, receipt_routes, status_routes
-from salus.anchoring.cose import CoseIssuer
+from salus.anchoring.api import log_routes, status_routes
 from salus.anchoring.cosigning import Cosigning
 from salus.anchoring.metrics import Metrics
 from salus.anchoring.ports import OtherSizeError, WitnessError
+from salus.anchoring.receipt_api import receipt_routes
 from salus.anchoring.runner import Runner
-from salus.archive.blocks import BlockArchive
 from salus.archive.building import TOPIC
 from salus.archive.log import CHECKPOINT_KEY, LogReader
-from salus.archive.receipts import ReceiptMaker
 from salus.devkit.waiting import until
-from salus.ledger.block import open_header
 from salus.ledger.checkpoint import Checkpoint, open_checkpoint
 from salus.ledger.cosignature import COSIGNED_ED25519, CosignatureSigner, cosigned_message
 from salus.ledger.merkle import verify_consistency
@@ -98,6 +99,7 @@ class Witnessed:
     http: httpx.AsyncClient
     registry: CollectorRegistry
     tasks: list[asyncio.Task[None]]
+    folder: Path = Path()
 
     def shown(self) -> bytes:
         return self.world.log.objects[CHECKPOINT_KEY][0]
@@ -109,6 +111,7 @@ class Witnessed:
         for task in self.tasks:
             task.cancel()
         await asyncio.wait(self.tasks)
+        shutil.rmtree(self.folder)
 
     def start(self) -> None:
         """Start another process on the same log and the same witnesses."""
@@ -122,17 +125,12 @@ class Witnessed:
         self.runner = Runner(
             anchor, metrics, poll_interval_s=0.01, checkpoint_interval_s=0, cosigning=cosigning
         )
-        maker = ReceiptMaker(
-            BlockArchive(self.world.ledger),
-            log,
-            open_note=lambda shard, note: open_header(note, SHARD_SIGNERS[shard].verifier),
-        )
+        self.folder = Path(tempfile.mkdtemp(prefix="salus-cosigning-"))
+        receipts = receipt_service(self.world, self.runner, metrics, self.folder)
         app = FastAPI()
         problems.install(app)
         app.include_router(log_routes(self.runner, log))
-        app.include_router(
-            receipt_routes(self.runner, maker, metrics, CoseIssuer(LOG_SIGNER.verifier, LOG_SIGNER))
-        )
+        app.include_router(receipt_routes(receipts))
         app.include_router(status_routes(self.runner))
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         self.http = httpx.AsyncClient(transport=transport, base_url="http://anchoring")

@@ -112,7 +112,7 @@ async def test_another_method_and_a_traced_request_go_to_the_app(service, lane):
     await service.runner.wait_beyond(0)
     trace = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
 
-    assert (await lane.http.post(HERE)).status_code == 405
+    assert (await lane.http.put(HERE)).status_code == 405
     assert (await lane.get(HERE, headers=trace)).status_code == 200
     assert lane.app.asked == 2
 

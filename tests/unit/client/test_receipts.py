@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -10,7 +11,13 @@ import httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from salus.client import EventRefusedError, ReceiptUnavailableError
+from salus.client import (
+    EventName,
+    EventRefusedError,
+    IdReusedError,
+    NoReceipt,
+    ReceiptUnavailableError,
+)
 from salus.client import receipts as module
 from salus.client.receipts import Receipt, ReceiptSource
 from salus.ledger.block import NO_PREVIOUS, Header, Leaf, Range, sign_header
@@ -23,6 +30,7 @@ from salus.ledger.receipt import RECEIPT_BYTES_MAX, build_receipt
 from salus.messaging import Position
 
 VALUE = b'{"id":"event-1"}'
+NAME = EventName("did:key:member", "event-1")
 AT = Position("salus.clinical.events", 2, 41)
 SHARD = NoteSigner("salus.example/shard/0", Ed25519PrivateKey.from_private_bytes(b"shard" + bytes(27)))
 LOG = NoteSigner("salus.example/log", Ed25519PrivateKey.from_private_bytes(b"log" + bytes(29)))
@@ -55,7 +63,7 @@ async def fetch(
 ) -> Receipt:
     source = ReceiptSource("http://anchoring/", policy, transport=httpx.MockTransport(answer))
     async with source:
-        return await source.fetch(id="event-1", position=AT, value=VALUE, timeout_s=timeout_s)
+        return await source.fetch(NAME, position=AT, value=VALUE, timeout_s=timeout_s)
 
 
 async def test_a_receipt_that_proves_the_event_is_returned() -> None:
@@ -111,11 +119,11 @@ async def test_what_is_too_large_for_a_receipt_is_not_read() -> None:
 
 
 async def test_the_receipt_of_a_rejected_record_is_an_error_with_its_reason() -> None:
-    content = receipt_of(status="rejected:duplicate")
+    content = receipt_of(status="rejected:unknown-key")
     with pytest.raises(EventRefusedError) as caught:
         await fetch(lambda _: httpx.Response(200, content=content))
 
-    assert (caught.value.reason, caught.value.receipt) == ("duplicate", content)
+    assert (caught.value.reason, caught.value.receipt) == ("unknown-key", content)
 
 
 @pytest.mark.parametrize(
@@ -132,3 +140,80 @@ async def test_a_receipt_that_proves_something_else_is_an_error(content: bytes, 
         await fetch(lambda _: httpx.Response(200, content=content))
 
     assert caught.value.code == code
+
+
+def ledger_with(accepted: bytes) -> Callable[[httpx.Request], httpx.Response]:
+    """Has refused the record at AT as a duplicate, and accepted this value of the same name before."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        query = request.url.params
+        if "offset" in query:
+            return httpx.Response(200, content=receipt_of(status="rejected:duplicate"))
+        assert (query["source"], query["id"]) == (NAME.source, NAME.id)
+        return httpx.Response(200, content=receipt_of(accepted, Position(AT.topic, AT.partition, 7)))
+
+    return answer
+
+
+# case K4
+async def test_a_repetition_is_told_what_the_first_attempt_would_have_been_told() -> None:
+    receipt = await fetch(ledger_with(VALUE))
+
+    assert receipt.verified is not None
+    assert (receipt.verified.leaf.offset, receipt.verified.leaf.is_accepted) == (7, True)
+
+
+# case K4
+async def test_another_event_of_the_same_id_is_no_repetition() -> None:
+    with pytest.raises(IdReusedError) as caught:
+        await fetch(ledger_with(b"other"))
+
+    assert caught.value.reason == "id-reused"
+    assert caught.value.receipt == receipt_of(status="rejected:duplicate")
+    assert caught.value.accepted == receipt_of(b"other", Position(AT.topic, AT.partition, 7))
+
+
+async def test_a_lookup_that_leads_to_a_refusal_is_not_believed() -> None:
+    content = receipt_of(status="rejected:duplicate")
+    with pytest.raises(ReceiptError, match="not an accepted record"):
+        await fetch(lambda _: httpx.Response(200, content=content))
+
+
+async def many(
+    answer: Callable[[httpx.Request], httpx.Response], wanted: list[Position | EventName]
+) -> list[Receipt | NoReceipt]:
+    source = ReceiptSource("http://anchoring/", POLICY, transport=httpx.MockTransport(answer))
+    async with source:
+        return [one async for one in source.fetch_many(wanted)]
+
+
+async def test_many_receipts_are_asked_for_at_once_and_each_is_verified(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "RECEIPTS_AT_ONCE_MAX", 2)
+    asked: list[int] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        records = json.loads(request.content)["records"]
+        asked.append(len(records))
+        lines = [
+            {"code": "unknown-event", "detail": "none"}
+            if record == {"source": "did:a", "id": "b"}
+            else {"receipt": receipt_of().decode(), "topic": AT.topic}
+            for record in records
+        ]
+        return httpx.Response(200, text="".join(json.dumps(line) + "\n" for line in lines))
+
+    found = await many(answer, [AT, EventName("did:a", "b"), NAME])
+
+    assert asked == [2, 1]
+    assert found[1] == NoReceipt("unknown-event", "none")
+    assert [one.verified is not None for one in found if isinstance(one, Receipt)] == [True, True]
+    with pytest.raises(ReceiptError, match="another record"):
+        await many(answer, [Position(AT.topic, 0, 0)])
+
+
+@pytest.mark.parametrize("content", [b"", b"no json", b"{}\n{}\n"])
+async def test_an_answer_of_another_length_or_form_is_no_answer(content: bytes) -> None:
+    with pytest.raises(ReceiptUnavailableError):
+        await many(lambda _: httpx.Response(200, content=content), [AT])

@@ -60,6 +60,17 @@ class DecodedBlock:
             raise NoSuchRecordError(topic=record.topic, partition=record.partition, offset=record.offset)
         return row
 
+    def record(self, row: int) -> RecordPosition:
+        """Return where the record of a row stands on its topic.
+
+        Raises:
+            IndexError: the block has no such row.
+        """
+        for (topic, partition), (start, end) in self.rows.items():
+            if start <= row < end:
+                return RecordPosition(topic, partition, self.offsets[row])
+        raise IndexError(row)
+
     def leaf(self, record: RecordPosition, row: int) -> Leaf:
         """Return the leaf of a record in the row that `find` gave."""
         return Leaf(

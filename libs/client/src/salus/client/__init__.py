@@ -5,22 +5,27 @@ from salus.client.errors import (
     ClientError,
     DeliveryError,
     EventRefusedError,
+    IdReusedError,
     PublisherClosedError,
     ReceiptUnavailableError,
     Undelivered,
 )
 from salus.client.handle import Handle
 from salus.client.publisher import Publisher
-from salus.client.receipts import Receipt
+from salus.client.receipts import EventName, NoReceipt, Receipt, ReceiptSource
 
 __all__ = [
     "ClientError",
     "DeliveryError",
+    "EventName",
     "EventRefusedError",
     "Handle",
+    "IdReusedError",
+    "NoReceipt",
     "Publisher",
     "PublisherClosedError",
     "Receipt",
+    "ReceiptSource",
     "ReceiptUnavailableError",
     "Undelivered",
     "make_bearer",

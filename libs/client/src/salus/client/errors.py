@@ -60,3 +60,11 @@ class EventRefusedError(ClientError):
         self.id = id
         self.reason = reason
         self.receipt = receipt
+
+
+class IdReusedError(EventRefusedError):
+    """The ledger has accepted another event with this source and id: `accepted` is that one's receipt."""
+
+    def __init__(self, *, id: str, receipt: bytes, accepted: bytes) -> None:  # noqa: A002  # as above
+        super().__init__(id=id, reason="id-reused", receipt=receipt)
+        self.accepted = accepted

@@ -74,8 +74,11 @@ class Handle:
     async def receipt(self, timeout_s: float = 30) -> Receipt:
         """Wait for the receipt: the proof that the ledger has accepted exactly these bytes.
 
+        If this is a repetition, it is the receipt of the first attempt, whose position the receipt names.
+
         Raises:
             DeliveryError: the event did not reach the topic.
+            IdReusedError: the ledger has accepted another event with this id.
             EventRefusedError: the ledger has it as a rejected leaf.
             ReceiptUnavailableError: none could be had within `timeout_s` seconds.
             salus.ledger.errors.LedgerError: what came back proves something else.

@@ -17,7 +17,7 @@ from salus.client.errors import DeliveryError, PublisherClosedError, Undelivered
 from salus.client.handle import Handle
 from salus.client.identifiers import new_id
 from salus.client.ports import Sender
-from salus.client.receipts import Receipt, ReceiptSource
+from salus.client.receipts import EventName, Receipt, ReceiptSource
 from salus.client.room import Room
 from salus.events.catalogue import EventData, type_of
 from salus.events.envelope import CONTENT_TYPE, decode_event, encode_event
@@ -212,7 +212,7 @@ class Publisher:
     async def _receipt_of(self, handle: Handle, timeout_s: float) -> Receipt:
         position = await handle.position()
         return await self._receipts.fetch(
-            id=handle.id, position=position, value=handle.value, timeout_s=timeout_s
+            EventName(self._source, handle.id), position=position, value=handle.value, timeout_s=timeout_s
         )
 
     async def _send_batches(self, sender: Sender) -> None:

@@ -7,6 +7,8 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import structlog
 from fastapi import FastAPI
@@ -14,12 +16,15 @@ from fastapi import FastAPI
 from salus.anchoring.adapters.kafka import KafkaAnnouncements, listen
 from salus.anchoring.adapters.pacing import Pace, in_a_thread
 from salus.anchoring.adapters.witnesses import HttpWitness
-from salus.anchoring.api import log_routes, receipt_routes, status_routes
+from salus.anchoring.api import log_routes, status_routes
 from salus.anchoring.cose import CoseIssuer
 from salus.anchoring.cosigning import Cosigning
+from salus.anchoring.event_index import EventIndex
+from salus.anchoring.event_lookup import EventLookup
 from salus.anchoring.handlers import Anchor
 from salus.anchoring.log_bucket import LogBucket
 from salus.anchoring.metrics import Metrics
+from salus.anchoring.receipt_api import ReceiptService, receipt_routes
 from salus.anchoring.receipt_lane import ReceiptLane
 from salus.anchoring.runner import Runner
 from salus.anchoring.scrubbing import Scrubber, Scrubbing
@@ -32,7 +37,7 @@ from salus.archive.trust import Trust
 from salus.crypto.signing_keys import key_place
 from salus.crypto.text_files import read_text_file
 from salus.events.catalogue import BlockSealed, CheckpointPublished, DamageFound, type_of
-from salus.ledger.block import open_header
+from salus.ledger.block import Header, open_header
 from salus.ledger.errors import PolicyError
 from salus.ledger.key_periods import Keys
 from salus.ledger.note import NoteVerifier
@@ -74,6 +79,7 @@ class Resources:
     shards: dict[int, Keys]
     metrics: Metrics
     maker: ReceiptMaker
+    lookup: EventLookup
     issuer: CoseIssuer
     closing: AsyncExitStack
 
@@ -112,10 +118,14 @@ def open_resources(settings: Settings) -> Resources:
         checkpoint_interval_s=settings.checkpoint_interval_ms_min / 1000,
         cosigning=cosigning,
     )
+
+    def open_note(shard: int, note: bytes) -> Header:
+        return open_header(note, shards[shard])
+
     maker = ReceiptMaker(
         blocks,
         log,
-        open_note=lambda shard, note: open_header(note, shards[shard]),
+        open_note=open_note,
         leaves_cached_max=settings.receipt_leaves_cached_max,
     )
     return Resources(
@@ -128,9 +138,27 @@ def open_resources(settings: Settings) -> Resources:
         shards,
         metrics,
         maker,
+        EventLookup(
+            open_event_index(settings, signer.name, closing),
+            runner,
+            blocks,
+            metrics,
+            open_note=open_note,
+            share=settings.event_index_share_max,
+        ),
         CoseIssuer(watched.log(), signer),
         closing,
     )
+
+
+def open_event_index(settings: Settings, log: str, closing: AsyncExitStack) -> EventIndex:
+    """Return the index in the operator's file, or in one that `closing` removes."""
+    file = settings.event_index_file
+    if file is None:
+        file = Path(closing.enter_context(TemporaryDirectory(prefix="salus-anchoring-"))) / "events.sqlite"
+    index = EventIndex(file, log=log)
+    closing.callback(index.close)
+    return index
 
 
 def open_cosigning(settings: Settings, log: LogReader, closing: AsyncExitStack) -> Cosigning | None:
@@ -277,7 +305,8 @@ def build_app(resources: Resources, supervisor: Supervisor) -> FastAPI:
     }
     app = create_app(settings, title="Salus anchoring", checks=checks, supervisor=supervisor)
     app.include_router(log_routes(runner, resources.log))
-    app.include_router(receipt_routes(runner, resources.maker, resources.metrics, resources.issuer))
+    receipts = ReceiptService(runner, resources.maker, resources.lookup, resources.metrics, resources.issuer)
+    app.include_router(receipt_routes(receipts))
     app.include_router(status_routes(runner))
     return app
 
@@ -299,6 +328,7 @@ async def main(settings: Settings) -> None:
         "tidying": resources.bucket.tidying.run(),
         "listening": listen(kafka, heard=heard),
         "shards": follow_shards(kafka, resources.watched.network, resources.shards),
+        "event-index": resources.lookup.run(),
         "keys": resources.watched.follow(lambda: go_by_new_keys(resources)),
     }
     if settings.scrub_bytes_per_s_max:

@@ -44,6 +44,16 @@ class Metrics:
         self.receipt_seconds = Histogram(
             "salus_receipt_seconds", "Time to make a receipt, without waiting.", registry=registry
         )
+        self.indexed_entries = Gauge(
+            "salus_anchoring_indexed_entries",
+            "Log entries whose events are found by source and id.",
+            registry=registry,
+        )
+        self.unindexed_blocks = Counter(
+            "salus_anchoring_unindexed_blocks",
+            "Damaged blocks whose events are not found by source and id.",
+            registry=registry,
+        )
         self.scrub_bytes = Counter("salus_scrub_bytes", "Bytes read again by scrubbing.", registry=registry)
         self._scrub_done = Gauge(
             "salus_scrub_pass_blocks_done", "Blocks that this pass has checked.", registry=registry

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field
 
 from salus.runtime.settings import NoteKeySettings, ObjectSettings, ServiceSettings
@@ -37,4 +39,12 @@ class Settings(ServiceSettings, ObjectSettings, NoteKeySettings):
     )
     scrub_interval_s_min: int = Field(
         default=3600, ge=1, description="A pass over the archive begins at least this long after the last."
+    )
+    event_index_file: Path | None = Field(
+        default=None,
+        description="Where the index of events by source and id is kept, about 40 bytes an event. It is "
+        "made from the archive, anew at each start if this is not given.",
+    )
+    event_index_share_max: float = Field(
+        default=0.25, gt=0, le=1, description="The index is made in at most this share of the time."
     )

@@ -1,0 +1,116 @@
+"""Which accepted record has a source and an id: an index on disk, made from the archive's bodies.
+
+It is a projection that nothing depends on: a receipt that is found by it proves itself. It can be deleted at
+any time and is made anew.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+
+import structlog
+
+from salus.crypto.private_files import FILE_MODE
+from salus.ledger.hashing import hash_each
+
+# The pair is kept as so many bytes of its SHA-256: to find another pair with the same takes 2^60 tries, and a
+# given one's 2^120.
+PRINT_BYTES = 15
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS events (
+    print BLOB NOT NULL, entry INTEGER NOT NULL, row INTEGER NOT NULL, PRIMARY KEY (print, entry, row)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS progress (
+    id INTEGER PRIMARY KEY CHECK (id = 1), log TEXT NOT NULL, entries INTEGER NOT NULL, last BLOB NOT NULL
+);
+"""
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class IndexedEvent:
+    """Where an accepted event is: the log entry of its block, and its row there."""
+
+    entry: int
+    row: int
+
+
+def prints_of(pairs: Sequence[tuple[str, str]]) -> list[bytes]:
+    """Return what stands for each pair of source and id, parted by a line feed, which no DID can hold."""
+    hashes = hash_each(b"", [f"{source}\n{id_}".encode() for source, id_ in pairs])
+    return [digest[:PRINT_BYTES] for digest in hashes]
+
+
+class EventIndex:
+    """The index of one log in one file, of about 40 bytes an accepted event; its methods block.
+
+    `size` is how many entries of the log it covers, and `last` names the last of them, by which the builder
+    recognises that the file is of another log. Memory: SQLite's page cache, 2 MiB.
+    """
+
+    def __init__(self, file: Path, *, log: str) -> None:
+        """Open the file, or make it; one that is damaged or of another log is made anew."""
+        self._file = file
+        self._log = log
+        self._lock = Lock()
+        try:
+            self._open()
+        except sqlite3.DatabaseError as error:
+            _log.warning("the event index is made anew", why=str(error))
+            self._remove()
+            self._open()
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._database.close()
+
+    def add(self, entry: int, last: bytes, rows: Sequence[tuple[bytes, int]]) -> None:
+        """Add the next entry: the prints and rows of its accepted events, and what names it."""
+        with self._lock, self._database:
+            self._database.executemany(
+                "INSERT OR IGNORE INTO events VALUES (?, ?, ?)",
+                ((pair, entry, row) for pair, row in sorted(rows)),
+            )
+            self._database.execute("UPDATE progress SET entries = ?, last = ?", (entry + 1, last))
+        self.size, self.last = entry + 1, last
+
+    def find(self, source: str, id_: str) -> IndexedEvent | None:
+        """Return the first accepted event of that source and id in the order of the log."""
+        (wanted,) = prints_of([(source, id_)])
+        query = "SELECT entry, row FROM events WHERE print = ? ORDER BY entry, row LIMIT 1"
+        with self._lock, closing(self._database.execute(query, (wanted,))) as found:
+            row = found.fetchone()
+        return IndexedEvent(*row) if row is not None else None
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.close()
+        self._remove()
+        self._open()
+
+    def _open(self) -> None:
+        self._file.touch(mode=FILE_MODE)
+        self._database = sqlite3.connect(self._file, check_same_thread=False)
+        # What a crash of the machine loses is indexed again.
+        self._database.execute("PRAGMA journal_mode = WAL")
+        self._database.execute("PRAGMA synchronous = NORMAL")
+        with self._database:
+            self._database.executescript(_SCHEMA)
+            self._database.execute("INSERT OR IGNORE INTO progress VALUES (1, ?, 0, x'')", (self._log,))
+        log, self.size, self.last = self._database.execute(
+            "SELECT log, entries, last FROM progress"
+        ).fetchone()
+        if log != self._log:
+            self._database.close()
+            raise sqlite3.DatabaseError("it is of another log")
+
+    def _remove(self) -> None:
+        for suffix in ("", "-wal", "-shm"):
+            self._file.with_name(self._file.name + suffix).unlink(missing_ok=True)

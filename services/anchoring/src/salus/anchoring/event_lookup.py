@@ -1,0 +1,150 @@
+"""Follows the log with the event index, in the time that is left over, and answers from it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from salus.anchoring.event_index import EventIndex, IndexedEvent, prints_of
+from salus.anchoring.metrics import Metrics
+from salus.anchoring.runner import Runner
+from salus.archive.blocks import BlockArchive
+from salus.archive.body import ACCEPTED
+from salus.archive.columns import columns_of_body
+from salus.archive.errors import ArchiveError, MissingError
+from salus.ledger.block import Header, header_key
+from salus.ledger.errors import BlockError
+from salus.ledger.merkle import leaf_hash
+from salus.objects import ObjectsError
+from salus.runtime.supervisor import failed, resting, succeeded
+
+PAUSE_S = 1.0
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class EventName:
+    """The source and the id of an event."""
+
+    source: str
+    id: str
+
+
+class EventLookup:
+    """Finds accepted events by source and id.
+
+    `run` reads the body of each block once, up to the published checkpoint. It works for at most `share` of
+    the time, so that sealing and receipts go first; the index is behind meanwhile, and says so (`behind`).
+    """
+
+    def __init__(  # noqa: PLR0913  # what it reads, and how hard it may work
+        self,
+        index: EventIndex,
+        runner: Runner,
+        blocks: BlockArchive,
+        metrics: Metrics,
+        *,
+        open_note: Callable[[int, bytes], Header],
+        share: float,
+    ) -> None:
+        self._index = index
+        self._runner = runner
+        self._blocks = blocks
+        self._metrics = metrics
+        self._open_note = open_note
+        self._rests = (1 - share) / share
+        self._grown = asyncio.Condition()
+
+    @property
+    def size(self) -> int:
+        """How many entries of the log are in the index."""
+        return self._index.size
+
+    @property
+    def behind(self) -> int:
+        """How many entries of the published log are not in the index yet."""
+        published = self._runner.published
+        return max(0, published.head.size - self._index.size) if published else 0
+
+    async def find(self, name: EventName, wait_s: float) -> IndexedEvent | None:
+        """Return where the first accepted event of that name is, waiting for it up to `wait_s` seconds."""
+        found = await self._find(name)
+        try:
+            async with asyncio.timeout(wait_s), self._grown:
+                while found is None:
+                    # Once more, for it may have come before we held the condition.
+                    found = await self._find(name)
+                    if found is None:
+                        await self._grown.wait()
+        except TimeoutError:
+            pass
+        return found
+
+    async def _find(self, name: EventName) -> IndexedEvent | None:
+        found = await asyncio.to_thread(self._index.find, name.source, name.id)
+        published = self._runner.published
+        return found if published and found and found.entry < published.head.size else None
+
+    async def run(self) -> None:
+        """Index until cancelled."""
+        with resting():
+            await self._runner.wait_beyond(-1)
+        fresh = False
+        while True:
+            try:
+                if not fresh:
+                    await self._require_same_log()
+                    fresh = True
+                with resting():
+                    published = await self._runner.wait_beyond(self._index.size)
+                while self._index.size < published.head.size:
+                    await self._add_next()
+                    succeeded()
+            except ObjectsError as error:
+                failed(error)
+                await asyncio.sleep(PAUSE_S)
+
+    async def _require_same_log(self) -> None:
+        """Begin anew unless the last entry of the index is in the log where it was."""
+        size, known = self._index.size, len(self._runner.anchor.index)
+        if size == 0:
+            return
+        if size <= known:
+            note = await self._blocks.header(*self._runner.anchor.index.block_at(size - 1))
+            if note is not None and leaf_hash(note) == self._index.last:
+                return
+        _log.warning("the event index is of another log and is made anew", entries=size)
+        await asyncio.to_thread(self._index.clear)
+
+    async def _add_next(self) -> None:
+        began = time.monotonic()
+        entry = self._index.size
+        shard, height = self._runner.anchor.index.block_at(entry)
+        note = await self._blocks.header(shard, height) or b""
+        rows: list[tuple[bytes, int]] = []
+        try:
+            if not note:
+                raise MissingError(header_key(shard, height), "the header is missing")
+            body = await self._blocks.body(shard, self._open_note(shard, note))
+            rows = await asyncio.to_thread(_rows_of, body)
+        except (ArchiveError, BlockError) as error:
+            # Scrubbing raises the alarm; the others' events must be found all the same.
+            _log.error("a block is not in the event index", shard=shard, height=height, why=str(error))
+            self._metrics.unindexed_blocks.inc()
+        await asyncio.to_thread(self._index.add, entry, leaf_hash(note), rows)
+        self._metrics.indexed_entries.set(self._index.size)
+        async with self._grown:
+            self._grown.notify_all()
+        await asyncio.sleep((time.monotonic() - began) * self._rests)
+
+
+def _rows_of(body: bytes) -> list[tuple[bytes, int]]:
+    columns = columns_of_body(body, names=["status", "source", "id"])
+    accepted = [row for row, status in enumerate(columns["status"]) if status == ACCEPTED]
+    pairs = [(columns["source"][row], columns["id"][row]) for row in accepted]
+    return [*zip(prints_of(pairs), accepted, strict=True)]
