@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 
-from salus.client import EventRefusedError, Publisher, make_bearer
+from salus.client import IdReusedError, Publisher, make_bearer
 from salus.devkit.platform import Platform
 from salus.events.catalogue import DocumentRegistered, PolicySetAdopted
 from salus.events.did import LocalSigner, multibase_of
@@ -117,7 +117,10 @@ async def test_the_python_example_ends_with_a_receipt_that_verifies(
     )
 
 
-async def test_an_event_sent_twice_is_on_the_ledger_once(platform: Platform, member: Member) -> None:
+# case K4
+async def test_an_event_sent_twice_is_on_the_ledger_once_and_both_hear_so(
+    platform: Platform, member: Member
+) -> None:
     async with Publisher(
         platform.kafka_bootstrap,
         member.signer,
@@ -125,14 +128,26 @@ async def test_an_event_sent_twice_is_on_the_ledger_once(platform: Platform, mem
         policy=policy_of(platform),
     ) as publisher:
         data = DocumentRegistered(patient=member.patient, object="o", media_type="a/b")
-        first, second = [await publisher.publish(data, subject=member.patient, id="one") for _ in range(2)]
+        other = DocumentRegistered(patient=member.patient, object="p", media_type="a/b")
+        first, again = [await publisher.publish(data, subject=member.patient, id="one") for _ in range(2)]
+        reused = await publisher.publish(other, subject=member.patient, id="one")
         proven = (await first.receipt(timeout_s=RECEIPT_S_MAX)).verified
-        with pytest.raises(EventRefusedError) as refused:
-            await second.receipt(timeout_s=RECEIPT_S_MAX)
+        repetition = await again.receipt(timeout_s=RECEIPT_S_MAX)
+        repeated = repetition.verified
+        with pytest.raises(IdReusedError) as refused:
+            await reused.receipt(timeout_s=RECEIPT_S_MAX)
+        position = await first.position()
 
     assert proven is not None
+    assert repeated is not None
     assert proven.leaf.is_accepted
-    assert refused.value.reason == Reason.DUPLICATE
+    assert repeated.leaf == proven.leaf
+    assert proven.leaf.offset == position.offset
+    assert repetition.value == first.value != again.value
+    assert (
+        verify_receipt(refused.value.receipt, policy_of(platform)).leaf.status
+        == f"rejected:{Reason.DUPLICATE}"
+    )
 
 
 class Sent:

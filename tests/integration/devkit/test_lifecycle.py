@@ -173,6 +173,33 @@ async def test_an_event_goes_from_publish_to_a_verified_receipt(salus, tmp_path)
     assert checked.json["ok"]
 
 
+# case K4
+async def test_who_retries_as_documented_is_told_what_the_first_attempt_was_told(salus, tmp_path):
+    patient = "urn:uuid:00000000-0000-4000-8000-000000000002"
+    data = {"patient": patient, "object": "object-1", "media_type": "application/json"}
+    assert (await salus("party", "register", "clinic", "--json")).code == Exit.OK
+    kind, answers = "salus.clinical.document-registered.v1", []
+    who = ["--subject", patient, "--as", "clinic", "--id", "retry-1", "--json"]
+    for number in (1, 2):
+        files = ["--receipt", str(tmp_path / f"{number}.salus"), "--event", str(tmp_path / f"{number}.json")]
+        answers.append(await salus("publish", kind, *who, "--data", json.dumps(data), *files))
+        assert answers[-1].code == Exit.OK, answers[-1].err
+    other = json.dumps(data | {"object": "object-2"})
+    reused = await salus("publish", kind, *who, "--data", other, "--receipt", str(tmp_path / "reused.salus"))
+    fetched = await salus(
+        *("receipts", "retry-1", "--source", answers[0].json["source"], "--to", str(tmp_path / "fetched"))
+    )
+    verified = await salus("verify", str(tmp_path / "fetched" / "retry-1.salus"), str(tmp_path / "1.salus"))
+    event = await salus("verify", str(tmp_path / "2.salus"), "--event", str(tmp_path / "2.json"))
+    refused = await salus("verify", str(tmp_path / "reused.salus"), "--json")
+
+    assert answers[1].json["offset"] == answers[0].json["offset"]
+    assert (tmp_path / "1.json").read_bytes() == (tmp_path / "2.json").read_bytes()
+    assert (reused.code, "id-reused" in reused.err) == (Exit.REFUSED, True)
+    assert (fetched.code, verified.code, event.code) == (Exit.OK, Exit.OK, Exit.OK), fetched.err
+    assert (refused.code, refused.json["reason"]) == (Exit.REFUSED, "duplicate")
+
+
 async def test_logs_can_be_followed_until_ctrl_c(salus):
     unknown = await salus("logs", "nobody")
     assert unknown.code == Exit.USAGE

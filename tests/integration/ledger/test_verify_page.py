@@ -44,10 +44,10 @@ def browser() -> str:
     pytest.skip("no Chromium is installed: the page's script is tested with Node only")
 
 
-def _network_and_receipt(event: bytes = EVENT) -> tuple[bytes, bytes]:
+def _network_and_receipt(event: bytes = EVENT, status: str = "accepted") -> tuple[bytes, bytes]:
     log = NoteSigner("salus.example/log", Ed25519PrivateKey.generate())
     shard = NoteSigner("salus.example/shard/0", Ed25519PrivateKey.generate())
-    leaf = Leaf("salus.lab.events", 0, 0, "accepted", leaf_hash(event), SIGNATURE)
+    leaf = Leaf("salus.lab.events", 0, 0, status, leaf_hash(event), SIGNATURE)
     header = Header(
         origin=shard.name,
         height=0,
@@ -55,7 +55,7 @@ def _network_and_receipt(event: bytes = EVENT) -> tuple[bytes, bytes]:
         root=leaf.hash(),
         previous=NO_PREVIOUS,
         time=datetime(2026, 11, 22, 15, tzinfo=UTC),
-        accepted=1,
+        accepted=1 if status == "accepted" else 0,
         body_bytes=1,
         body_sha256=bytes(32),
         identity=("salus.identity.events", 0, 1),
@@ -96,6 +96,18 @@ def test_a_valid_receipt_is_shown_as_valid_with_its_event(browser: str, tmp_path
     assert "The receipt is valid" in shown
     assert "salus.lab.events, partition 0, offset 0" in shown
     assert '"salus.lab.result-released.v1"' in shown.replace("&quot;", '"')
+
+
+# case people.md: a proof that a record was refused must not look like success
+def test_the_receipt_of_a_refused_record_is_red_and_has_no_tick(browser: str, tmp_path: Path) -> None:
+    network, receipt = _network_and_receipt(status="rejected:unknown-key")
+    shown = _shown(browser, tmp_path, {"network.json": network, "one.salus": receipt, "event": EVENT})
+
+    assert "<strong>REFUSED: unknown-key</strong>" in shown
+    assert 'id="verdict" class="bad"' in shown
+    assert 'class="ok"' not in shown
+    assert 'class="refused"' in shown
+    assert "The receipt is valid" not in shown
 
 
 def test_what_a_stranger_wrote_is_shown_to_its_last_character(browser: str, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from salus.anchoring.cose import CoseIssuer
 from salus.anchoring.metrics import Metrics
 from salus.anchoring.receipt_api import receipt_routes
 from salus.anchoring.runner import Runner
-from salus.archive.building import TOPIC, SampleRecord, sample_records
+from salus.archive.building import BEGIN, TOPIC, SampleRecord, sample_records
 from salus.archive.log import LogReader
 from salus.archive.receipts import RecordPosition
 from salus.devkit.waiting import until
@@ -356,6 +356,7 @@ async def test_an_accepted_event_is_found_by_its_source_and_id(service: Service)
 
     assert (leaf.topic, leaf.partition, leaf.offset) == (TOPIC, 0, 3)
     assert answer.content == (await service.receipt(3)).content
+    assert answer.headers["salus-event-time"] == BEGIN.isoformat()
     assert is_cose((await by_name(service, 3, format="cose")).content)
 
 
@@ -409,6 +410,7 @@ async def test_many_receipts_come_in_one_answer_in_the_order_asked(service: Serv
         "topic": TOPIC,
         "partition": 0,
         "offset": 2,
+        "time": BEGIN.isoformat(),
         "receipt": (await service.receipt(2)).text,
     }
     assert (await service.http.post("/receipts", json={"records": wanted * 251})).status_code == 422

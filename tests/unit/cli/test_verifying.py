@@ -28,13 +28,15 @@ TOPIC = "salus.clinical.events"
 @pytest.fixture
 def files(tmp_path):
     """A network, and the receipt of the only event of its only block."""
+    return network_with(tmp_path)
+
+
+def network_with(tmp_path, status="accepted"):
     folder = NetworkFolder(tmp_path)
     folder.create(Plan())
     shard = NoteSigner("salus.local/dev/shard/0", load_ed25519(folder.key_file("shard-0")))
     log = NoteSigner("salus.local/dev/log", load_ed25519(folder.key_file("log")))
-    leaf = Leaf(
-        topic=TOPIC, partition=0, offset=5, status="accepted", digest=leaf_hash(EVENT), signature=None
-    )
+    leaf = Leaf(topic=TOPIC, partition=0, offset=5, status=status, digest=leaf_hash(EVENT), signature=None)
     header = Header(
         origin="salus.local/dev/shard/0",
         height=0,
@@ -42,7 +44,7 @@ def files(tmp_path):
         root=leaf.hash(),
         previous=bytes(32),
         time=datetime(2026, 11, 22, 15, tzinfo=UTC),
-        accepted=1,
+        accepted=1 if status == "accepted" else 0,
         body_bytes=1,
         body_sha256=sha256(b"x").digest(),
         identity=("salus.identity.events", 0, 1),
@@ -64,7 +66,7 @@ def test_a_receipt_is_verified_with_the_policy_alone(files, capsys):
     assert verify(files, "--event", str(files / "event"), "--json") == Exit.OK
 
     facts = json.loads(capsys.readouterr().out)
-    assert facts["valid"]
+    assert facts["outcome"] == "accepted"
     assert facts["event_checked"]
     assert facts["leaf"]["offset"] == 5
     assert facts["log"] | {"root": ""} == {"origin": "salus.local/dev/log", "index": 0, "size": 1, "root": ""}
@@ -271,3 +273,67 @@ def test_a_receipt_with_carriage_returns_says_what_happened_to_it(files, capsys)
 
     assert verify(files) == Exit.NO
     assert "an editor or a transfer changed the file" in capsys.readouterr().err
+
+
+# case people.md: an unregistered key: a tick, and 0
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_the_receipt_of_a_refused_record_is_no_success(tmp_path, capsys, more):
+    files = network_with(tmp_path, "rejected:unknown-key")
+
+    assert verify(files, "--event", str(files / "event"), *more) == Exit.REFUSED
+    told = capsys.readouterr()
+    assert "✓" not in told.out + told.err
+    assert "REFUSED: unknown-key; this proves that it was refused" in " ".join(told.err.split())
+    if more:
+        facts = json.loads(told.out)
+        assert (facts["outcome"], facts["reason"]) == ("refused", "unknown-key")
+    else:
+        assert "✗ REFUSED" in told.out
+
+
+def many(tmp_path, *statuses):
+    """A folder of receipts, all under one policy."""
+    (tmp_path / "receipts" / "deeper").mkdir(parents=True)
+    for number, status in enumerate(statuses):
+        world = make_world()
+        (tmp_path / "network.json").write_bytes(network_json(world))
+        content = world.receipt() if status == "accepted" else b"damaged"
+        (tmp_path / "receipts" / "deeper" / f"{number}.salus").write_bytes(content)
+    (tmp_path / "receipts" / "stray.txt").write_text("not a receipt")
+    return tmp_path
+
+
+def test_many_receipts_are_verified_in_one_go(tmp_path, capsys):
+    many(tmp_path, "accepted", "accepted")
+    policy = ["--policy", str(tmp_path / "network.json")]
+
+    assert run(["verify", str(tmp_path / "receipts"), *policy]) == Exit.OK
+    assert "2 accepted, 0 refused, 0 invalid" in capsys.readouterr().out
+    single = str(tmp_path / "receipts" / "deeper" / "0.salus")
+    assert run(["verify", single, str(tmp_path / "receipts"), *policy, "--json"]) == Exit.OK
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["outcome"] for line in lines] == ["accepted"] * 3
+    assert lines[0]["file"] == single
+    assert run(["verify", single, single, *policy, "--event", single]) == Exit.USAGE
+    (tmp_path / "empty").mkdir()
+    assert run(["verify", str(tmp_path / "empty"), *policy]) == Exit.USAGE
+
+
+def test_of_many_receipts_the_worst_counts(tmp_path, capsys):
+    many(tmp_path, "accepted", "damaged", "accepted")
+
+    told = run(["verify", str(tmp_path / "receipts"), "--policy", str(tmp_path / "network.json")])
+    assert told == Exit.NO
+    shown = capsys.readouterr()
+    assert "2 accepted, 0 refused, 1 invalid" in shown.out
+    assert "1.salus: does not verify: malformed" in " ".join(shown.out.split())
+
+
+def test_refused_receipts_among_accepted_ones_are_told(tmp_path, capsys):
+    files = network_with(tmp_path, "rejected:bad-signature")
+    receipt = str(files / "a.salus")
+
+    assert run(["verify", receipt, receipt, "--policy", str(files / "network.json")]) == Exit.REFUSED
+    shown = capsys.readouterr().out
+    assert "REFUSED: bad-signature" in shown
+    assert "0 accepted, 2 refused, 0 invalid" in shown

@@ -19,7 +19,7 @@ from salus.client import (
     ReceiptUnavailableError,
 )
 from salus.client import receipts as module
-from salus.client.receipts import Receipt, ReceiptSource
+from salus.client.receipts import Receipt, ReceiptSource, StoredEvent
 from salus.ledger.block import NO_PREVIOUS, Header, Leaf, Range, sign_header
 from salus.ledger.checkpoint import Checkpoint, sign_checkpoint
 from salus.ledger.errors import ReceiptError
@@ -30,6 +30,7 @@ from salus.ledger.receipt import RECEIPT_BYTES_MAX, build_receipt
 from salus.messaging import Position
 
 VALUE = b'{"id":"event-1"}'
+EARLIER = datetime(2026, 11, 22, 14, 59, 59, 123456, tzinfo=UTC)
 NAME = EventName("did:key:member", "event-1")
 AT = Position("salus.clinical.events", 2, 41)
 SHARD = NoteSigner("salus.example/shard/0", Ed25519PrivateKey.from_private_bytes(b"shard" + bytes(27)))
@@ -59,11 +60,15 @@ def receipt_of(value: bytes = VALUE, at: Position = AT, status: str = "accepted"
 
 
 async def fetch(
-    answer: Callable[[httpx.Request], httpx.Response], *, policy: Policy | None = POLICY, timeout_s: float = 5
+    answer: Callable[[httpx.Request], httpx.Response],
+    *,
+    policy: Policy | None = POLICY,
+    timeout_s: float = 5,
+    value_at: Callable[[datetime], bytes] | None = None,
 ) -> Receipt:
     source = ReceiptSource("http://anchoring/", policy, transport=httpx.MockTransport(answer))
     async with source:
-        return await source.fetch(NAME, position=AT, value=VALUE, timeout_s=timeout_s)
+        return await source.fetch(StoredEvent(NAME, AT, VALUE, value_at), timeout_s=timeout_s)
 
 
 async def test_a_receipt_that_proves_the_event_is_returned() -> None:
@@ -150,7 +155,8 @@ def ledger_with(accepted: bytes) -> Callable[[httpx.Request], httpx.Response]:
         if "offset" in query:
             return httpx.Response(200, content=receipt_of(status="rejected:duplicate"))
         assert (query["source"], query["id"]) == (NAME.source, NAME.id)
-        return httpx.Response(200, content=receipt_of(accepted, Position(AT.topic, AT.partition, 7)))
+        content = receipt_of(accepted, Position(AT.topic, AT.partition, 7))
+        return httpx.Response(200, content=content, headers={"salus-event-time": EARLIER.isoformat()})
 
     return answer
 
@@ -161,6 +167,18 @@ async def test_a_repetition_is_told_what_the_first_attempt_would_have_been_told(
 
     assert receipt.verified is not None
     assert (receipt.verified.leaf.offset, receipt.verified.leaf.is_accepted) == (7, True)
+
+
+# case K4
+async def test_a_repetition_at_another_time_is_the_same_event() -> None:
+    def value_at(time: datetime) -> bytes:
+        return b"at " + time.isoformat().encode()
+
+    receipt = await fetch(ledger_with(value_at(EARLIER)), value_at=value_at)
+
+    assert receipt.value == value_at(EARLIER)
+    with pytest.raises(IdReusedError):
+        await fetch(ledger_with(b"other"), value_at=value_at)
 
 
 # case K4

@@ -18,7 +18,10 @@ from salus.devkit.errors import DevkitError, NotRunningError
 
 COMPLETION_VARIABLE = "_SALUS_COMPLETE"
 HELP = "Keeps healthcare data trustworthy: facts on a ledger, data off it, every access decided."
-EPILOG = "Exit codes: 0 done, 1 the answer is no, 2 usage, 3 nothing runs, 4 cannot start, 130 Ctrl-C."
+EPILOG = (
+    "Exit codes: 0 done, 1 the answer is no, 2 usage, 3 nothing runs, 4 cannot start, "
+    "5 the ledger refused the record, 130 Ctrl-C."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,7 @@ COMMANDS = {
     "shard": Place("shards:app", "Platform"),
     "bench": Place("bench.command:app", "Platform"),
     "publish": Place("publishing:publish", "Facts"),
+    "receipts": Place("receipts:receipts", "Facts"),
     "verify": Place("verifying:verify", "Facts"),
     "ledger": Place("ledger:app", "Facts"),
     "audit": Place("auditing:app", "Facts"),

@@ -11,13 +11,15 @@ class Exit(IntEnum):
     OK = 0
     """Done, and what was asked is so."""
     NO = 1
-    """Done, and the answer is no: a check failed, damage was found, an event or a request was refused."""
+    """Done, and the answer is no: a check failed, damage was found, a service refused the request."""
     USAGE = 2
     """The command was not understood, or a file or setting that it was given cannot be used."""
     NOT_RUNNING = 3
     """No platform runs here, or what the command needs does not answer."""
     CANNOT_START = 4
     """The platform could not be started: something is missing on this machine, or a process ended."""
+    REFUSED = 5
+    """The ledger refused the record, and the receipt, which is genuine, proves that."""
     INTERRUPTED = 130
     """Ctrl-C."""
 

@@ -15,7 +15,14 @@ from salus.cli.console import Json, emit, out
 from salus.cli.exits import CommandError, Exit
 from salus.cli.interrupts import run_until_signal
 from salus.cli.state import require_service, running_platform
-from salus.client import DeliveryError, EventRefusedError, Publisher, ReceiptUnavailableError
+from salus.client import (
+    DeliveryError,
+    EventRefusedError,
+    IdReusedError,
+    Publisher,
+    Receipt,
+    ReceiptUnavailableError,
+)
 from salus.crypto.text_files import read_text_file
 from salus.devkit.platform import Platform
 from salus.events.catalogue import EventData, all_types, type_named
@@ -87,18 +94,34 @@ async def _publish(
                 "offset": position.offset,
             }
             if receipt_file is not None:
-                _write(receipt_file, (await handle.receipt(RECEIPT_S_MAX)).data)
-                result["receipt"] = str(receipt_file)
+                proof = await handle.receipt(RECEIPT_S_MAX)
+                _write(receipt_file, proof.data)
+                # Of a repetition, the bytes of the first attempt, which the receipt is of.
+                _write(event_file, proof.value or handle.value)
+                result |= _place(proof) | {"receipt": str(receipt_file)}
     except RejectedError as error:
         raise CommandError(Exit.NO, f"not sent: {error}") from None
+    except IdReusedError as error:
+        _write(receipt_file, error.receipt)
+        sentence = f"id-reused: another event with the id {error.id} is on the ledger; choose another id"
+        raise CommandError(Exit.REFUSED, sentence) from None
     except EventRefusedError as error:
         _write(receipt_file, error.receipt)
-        raise CommandError(Exit.NO, f"{error}; the receipt proves it") from None
+        raise CommandError(Exit.REFUSED, f"{error}; the receipt proves it") from None
     except DeliveryError as error:
-        raise CommandError(Exit.NOT_RUNNING, f"not delivered: {error}") from None
+        again = f"; repeat it with --id {error.undelivered[0].id}" if error.undelivered[0].may_arrive else ""
+        raise CommandError(Exit.NOT_RUNNING, f"{error}{again}") from None
     except ReceiptUnavailableError as error:
         raise CommandError(Exit.NOT_RUNNING, str(error)) from None
     return result
+
+
+def _place(proof: Receipt) -> dict[str, Any]:
+    """Return where the accepted record is: of a repetition, where the first attempt put it."""
+    if proof.verified is None:
+        return {}
+    leaf = proof.verified.leaf
+    return {"topic": leaf.topic, "partition": leaf.partition, "offset": leaf.offset}
 
 
 def _write(path: Path | None, content: bytes) -> None:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
-from salus.cli.console import Json, emit, out
-from salus.cli.display import styled
+from salus.cli.console import Json, emit, emit_line, out
 from salus.cli.exits import CommandError, Exit
 from salus.cli.state import running_folder
+from salus.cli.verdicts import OUTCOMES, facts_of, raise_for, show, show_line
 from salus.crypto.text_files import read_text_file
-from salus.ledger.errors import PolicyError, ReceiptError
+from salus.ledger.errors import PolicyError
 from salus.ledger.json_reader import JsonError, read_json
 from salus.ledger.policy import Policy
-from salus.ledger.receipt import VerifiedReceipt, verify_receipt
 from salus.ledger.tlog_policy import parse_tlog_policy
 
 PolicyFile = Annotated[
@@ -88,75 +87,62 @@ def _read(path: Path) -> bytes:
 
 
 def verify(
-    receipt: Annotated[Path, typer.Argument(help="The receipt file.", exists=True, dir_okay=False)],
+    receipts: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RECEIPT...", help="Receipt files, and folders of files *.salus.", exists=True
+        ),
+    ],
     policy: PolicyFile = None,
     network: NetworkFile = None,
     event: Annotated[
         Path | None,
-        typer.Option(help="The event's exact bytes, to check that it is its receipt.", exists=True),
+        typer.Option(
+            help="The event's exact bytes, to check that it is its receipt; with one receipt.", exists=True
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Check a receipt offline: leaf, block, log, checkpoint, quorum, each against the keys in the policy."""
+    """Check receipts offline: leaf, block, log, checkpoint, quorum, each against the keys in the policy.
+
+    Ends with 5 if a record was refused by the ledger, which its receipt then proves; with 1 if a receipt
+    does not verify. With --json, many receipts give one line each.
+    """
     trusted = read_policy(policy, network)
-    value = event.read_bytes() if event else None
-    data = receipt.read_bytes()
-    try:
-        verified = verify_receipt(data, trusted, event=value)
-    except ReceiptError as error:
-        if as_json:
-            emit({"valid": False, "code": error.code, "detail": str(error)})
-        hint = "; its lines end with CR: an editor or a transfer changed the file" if b"\r" in data else ""
-        raise CommandError(Exit.NO, f"the receipt does not verify: {error}{hint}") from None
-    facts = _facts(verified, checked=event is not None)
-    if as_json:
-        emit(facts)
+    files = _files(receipts)
+    if event is not None and len(files) > 1:
+        raise CommandError(Exit.USAGE, "--event goes with one receipt")
+    if len(files) == 1:
+        facts = facts_of(files[0], trusted, event)
+        (emit if as_json else show)(facts)
     else:
-        _show(facts)
+        facts = _look_at_all(files, trusted, as_json=as_json)
+    raise_for(facts)
 
 
-def _facts(verified: VerifiedReceipt, *, checked: bool) -> dict[str, Any]:
-    leaf, header, checkpoint = verified.leaf, verified.header, verified.checkpoint
-    return {
-        "valid": True,
-        "event_checked": checked,
-        "leaf": {
-            "topic": leaf.topic,
-            "partition": leaf.partition,
-            "offset": leaf.offset,
-            "status": leaf.status,
-            "digest": leaf.digest.hex(),
-            "index": verified.index,
-        },
-        "block": {
-            "origin": header.origin,
-            "height": header.height,
-            "leaves": header.leaves,
-            "time": header.time.isoformat(),
-        },
-        "log": {
-            "origin": checkpoint.origin,
-            "index": verified.log_index,
-            "size": checkpoint.size,
-            "root": b64encode(checkpoint.root).decode(),
-        },
-        "cosigners": [
-            {"name": cosigner.name, "seconds": cosigner.seconds} for cosigner in verified.cosigners
-        ],
-    }
+def _files(paths: Sequence[Path]) -> list[Path]:
+    files: list[Path] = []
+    for path in paths:
+        found = sorted(path.rglob("*.salus")) if path.is_dir() else [path]
+        if not found:
+            raise CommandError(Exit.USAGE, f"{path} has no file *.salus")
+        files += found
+    return files
 
 
-def _show(facts: dict[str, Any]) -> None:
-    leaf, block, log = facts["leaf"], facts["block"], facts["log"]
-    table = Table(show_header=False, box=None)
-    table.add_row(
-        styled("[green]✓[/] event"),
-        styled("its bytes are the ones" if facts["event_checked"] else "[dim]not given[/]"),
-    )
-    place = f"{leaf['topic']} {leaf['partition']} {leaf['offset']}"
-    table.add_row(styled("[green]✓[/] leaf"), styled("{}: [bold]{}[/]", place, leaf["status"]))
-    table.add_row(styled("[green]✓[/] block"), f"{block['origin']} {block['height']}, sealed {block['time']}")
-    table.add_row(styled("[green]✓[/] log"), f"{log['origin']}, entry {log['index']} of {log['size']}")
-    witnesses = ", ".join(cosigner["name"] for cosigner in facts["cosigners"]) or "none asked for"
-    table.add_row(styled("[green]✓[/] witnesses"), witnesses)
-    out.print(table)
+def _look_at_all(files: Sequence[Path], trusted: Policy, *, as_json: bool) -> dict[str, Any]:
+    """Show each receipt in a line, and return the facts of the one that counts: the first of the worst."""
+    counts: Counter[str] = Counter()
+    worst: dict[str, Any] = {}
+    for file in files:
+        facts = facts_of(file, trusted, None)
+        counts[facts["outcome"]] += 1
+        if not worst or OUTCOMES.index(facts["outcome"]) > OUTCOMES.index(worst["outcome"]):
+            worst = {"file": str(file), **facts}
+        if as_json:
+            emit_line({"file": str(file), **facts})
+        else:
+            show_line(file, facts)
+    if not as_json:
+        out.print(", ".join(f"{counts[outcome]} {outcome}" for outcome in OUTCOMES))
+    return worst

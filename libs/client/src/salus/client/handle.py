@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 
 from salus.client.errors import DeliveryError, Undelivered
 from salus.client.receipts import Receipt
@@ -26,6 +27,7 @@ class Handle:
         "sent",
         "topic",
         "value",
+        "value_at",
     )
 
     def __init__(  # noqa: PLR0913  # the facts of one record; `deadline` is on the loop's clock
@@ -48,6 +50,8 @@ class Handle:
         self.partition: int | None = None
         # Whether it may be in the topic, confirmed or not.
         self.sent = False
+        # The bytes it would have had at another time, if its time is that of publishing.
+        self.value_at: Callable[[datetime], bytes] | None = None
         self.deadline = deadline
         self._ask = ask
         self._done = asyncio.Event()

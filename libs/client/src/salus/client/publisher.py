@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from functools import partial
 from itertools import takewhile
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
@@ -17,7 +17,7 @@ from salus.client.errors import DeliveryError, PublisherClosedError, Undelivered
 from salus.client.handle import Handle
 from salus.client.identifiers import new_id
 from salus.client.ports import Sender
-from salus.client.receipts import EventName, Receipt, ReceiptSource
+from salus.client.receipts import EventName, Receipt, ReceiptSource, StoredEvent
 from salus.client.room import Room
 from salus.events.catalogue import EventData, type_of
 from salus.events.envelope import CONTENT_TYPE, decode_event, encode_event
@@ -137,7 +137,9 @@ class Publisher:
     ) -> Handle:
         """Take an event, and return the handle by which its delivery and receipt can be awaited.
 
-        `time` is when it happened at the source (now, unless given); `id` is unique within the source.
+        `time` is when it happened at the source (now, unless given); `id` is unique within the source. To
+        publish the same again with the same `id` is a repetition, also where `time` is now both times:
+        `Handle.receipt` gives the receipt of the first attempt.
         The event is validated first, so the network never sees one that it would refuse for its form.
 
         Raises:
@@ -147,15 +149,20 @@ class Publisher:
         """
         happened = time or datetime.now(UTC)
         name = id or new_id(happened)
-        value = encode_event(
+        value_at = partial(
+            _value_at,
             data,
             id=name,
             source=self._source,
             subject=subject,
-            time=happened,
             expected_version=expected_version,
         )
-        return await self._take(id=name, topic=type_of(data).topic, subject=subject, value=value)
+        handle = await self._take(
+            id=name, topic=type_of(data).topic, subject=subject, value=value_at(happened)
+        )
+        if time is None:
+            handle.value_at = value_at
+        return handle
 
     async def publish_encoded(self, value: bytes) -> Handle:
         """Take an event that is already encoded; exactly these bytes are signed and sent.
@@ -211,9 +218,8 @@ class Publisher:
 
     async def _receipt_of(self, handle: Handle, timeout_s: float) -> Receipt:
         position = await handle.position()
-        return await self._receipts.fetch(
-            EventName(self._source, handle.id), position=position, value=handle.value, timeout_s=timeout_s
-        )
+        stored = StoredEvent(EventName(self._source, handle.id), position, handle.value, handle.value_at)
+        return await self._receipts.fetch(stored, timeout_s=timeout_s)
 
     async def _send_batches(self, sender: Sender) -> None:
         # One task sends everything, so the order within a partition is the order of publishing.
@@ -314,6 +320,10 @@ class Publisher:
         for handle in failed:
             handle.mark_reported()
         return [undelivered for undelivered in told if undelivered is not None]
+
+
+def _value_at(data: EventData, time: datetime, **attributes: Any) -> bytes:
+    return encode_event(data, time=time, **attributes)
 
 
 def _lane_of(handle: Handle) -> tuple[str, int | None]:

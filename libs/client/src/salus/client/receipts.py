@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
 import httpx
 
 from salus.client.errors import EventRefusedError, IdReusedError, ReceiptUnavailableError
-from salus.events.errors import Reason
+from salus.events.errors import Reason, RejectedError
 from salus.ledger.errors import ReceiptError
 from salus.ledger.json_reader import JsonError, read_json
 from salus.ledger.merkle import leaf_hash
@@ -29,16 +30,21 @@ RECEIPTS_AT_ONCE_MAX = 1000
 # The server answers a request for many within a minute.
 BULK_ANSWER_S = 90.0
 _REFUSED = "rejected:"
+_EVENT_TIME = "salus-event-time"
 # "Not yet", "too many", "away for now": the same question may be answered later.
 _ASK_AGAIN = frozenset({202, 204, 404, 408, 425, 429, 500, 502, 503, 504})
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """The receipt file of one event; `verified` says what it proves, if a policy was there to check it."""
+    """The receipt file of one event; `verified` says what it proves, if a policy was there to check it.
+
+    `value` is the event that it is of: of a repetition, the bytes that were accepted at the first attempt.
+    """
 
     data: bytes
     verified: VerifiedReceipt | None
+    value: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +53,20 @@ class EventName:
 
     source: str
     id: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """An event that was sent: where it stands, and its bytes.
+
+    `value_at` makes the bytes that it would have had at another time; it is given for an event whose time
+    is that of publishing, so that a repetition is the same event.
+    """
+
+    name: EventName
+    position: Position
+    value: bytes
+    value_at: Callable[[datetime], bytes] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +102,8 @@ class ReceiptSource:
             await self._http.aclose()
             self._http = None
 
-    async def fetch(self, name: EventName, *, position: Position, value: bytes, timeout_s: float) -> Receipt:
-        """Return the receipt of an event that was stored at that position, verified if there is a policy.
+    async def fetch(self, event: StoredEvent, *, timeout_s: float) -> Receipt:
+        """Return the receipt of an event, verified if there is a policy.
 
         A record that the ledger refused as a duplicate leads to the one that it accepted: whoever repeats an
         event is told what the first attempt would have told.
@@ -94,20 +114,21 @@ class ReceiptSource:
             EventRefusedError: it proves that the record was rejected.
             salus.ledger.errors.LedgerError: it does not prove what it should.
         """
+        name = event.name
         try:
             async with asyncio.timeout(timeout_s):
-                data = await self._ask(_of_position(position), timeout_s)
+                data, _ = await self._ask(_of_position(event.position), timeout_s)
                 if self._policy is None:
-                    return Receipt(data=data, verified=None)
-                verified = _verify(self._policy, data, position, value)
+                    return Receipt(data, None, event.value)
+                verified = _verify(self._policy, data, event.position, event.value)
                 if verified.leaf.status == _REFUSED + Reason.DUPLICATE:
-                    return await self._accepted(self._policy, name, value, data, timeout_s)
+                    return await self._accepted(self._policy, event, data, timeout_s)
         except TimeoutError:
             raise ReceiptUnavailableError(f"no receipt of event {name.id} within {timeout_s} s") from None
         if not verified.leaf.is_accepted:
             reason = verified.leaf.status.removeprefix(_REFUSED)
             raise EventRefusedError(id=name.id, reason=reason, receipt=data)
-        return Receipt(data=data, verified=verified)
+        return Receipt(data, verified, event.value)
 
     async def fetch_many(self, wanted: Sequence[Position | EventName]) -> AsyncIterator[Receipt | NoReceipt]:
         """Yield for each of the wanted records, in their order, its receipt or why there is none.
@@ -135,22 +156,24 @@ class ReceiptSource:
         return Receipt(data, verify_receipt(data, self._policy))
 
     async def _accepted(
-        self, policy: Policy, name: EventName, value: bytes, refusal: bytes, timeout_s: float
+        self, policy: Policy, event: StoredEvent, refusal: bytes, timeout_s: float
     ) -> Receipt:
-        data = await self._ask({"source": name.source, "id": name.id}, timeout_s)
+        name = event.name
+        data, time = await self._ask({"source": name.source, "id": name.id}, timeout_s)
         verified = verify_receipt(data, policy)
         if not verified.leaf.is_accepted:
             raise ReceiptError("leaf", "what was found by source and id is not an accepted record")
-        if verified.leaf.digest != leaf_hash(value):
-            raise IdReusedError(id=name.id, receipt=refusal, accepted=data)
-        return Receipt(data=data, verified=verified)
+        for value in _values_of(event, time):
+            if leaf_hash(value) == verified.leaf.digest:
+                return Receipt(data, verified, value)
+        raise IdReusedError(id=name.id, receipt=refusal, accepted=data)
 
     def _open(self) -> httpx.AsyncClient:
         if self._http is None:
             raise ReceiptUnavailableError("no receipts_url was given, or the publisher is closed")
         return self._http
 
-    async def _ask(self, query: Mapping[str, str | int], timeout_s: float) -> bytes:
+    async def _ask(self, query: Mapping[str, str | int], timeout_s: float) -> tuple[bytes, str | None]:
         http, loop = self._open(), asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
         while True:
@@ -161,7 +184,7 @@ class ReceiptSource:
                     "GET", "/receipts", params=params, timeout=wait_s + ANSWER_S
                 ) as answer:
                     if answer.status_code == httpx.codes.OK:
-                        return await _read(answer, RECEIPT_BYTES_MAX)
+                        return await _read(answer, RECEIPT_BYTES_MAX), answer.headers.get(_EVENT_TIME)
                     if answer.status_code not in _ASK_AGAIN:
                         raise ReceiptUnavailableError(f"anchoring answered {answer.status_code}")
             await asyncio.sleep(RETRY_S)
@@ -184,6 +207,14 @@ class ReceiptSource:
         if len(found) != len(wanted):
             raise ReceiptUnavailableError(f"anchoring answered {len(found)} of {len(wanted)}")
         return found
+
+
+def _values_of(event: StoredEvent, time: str | None) -> Iterator[bytes]:
+    """Yield the bytes that are this event: those sent now, and those of an earlier attempt at that time."""
+    yield event.value
+    if event.value_at is not None and time is not None:
+        with suppress(ValueError, RejectedError):
+            yield event.value_at(datetime.fromisoformat(time))
 
 
 def _of_position(position: Position) -> dict[str, Any]:

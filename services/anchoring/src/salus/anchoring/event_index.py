@@ -23,7 +23,8 @@ from salus.ledger.hashing import hash_each
 PRINT_BYTES = 15
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS events (
-    print BLOB NOT NULL, entry INTEGER NOT NULL, row INTEGER NOT NULL, PRIMARY KEY (print, entry, row)
+    print BLOB NOT NULL, entry INTEGER NOT NULL, row INTEGER NOT NULL, time INTEGER NOT NULL,
+    PRIMARY KEY (print, entry, row)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS progress (
     id INTEGER PRIMARY KEY CHECK (id = 1), log TEXT NOT NULL, entries INTEGER NOT NULL, last BLOB NOT NULL
@@ -35,10 +36,14 @@ _log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class IndexedEvent:
-    """Where an accepted event is: the log entry of its block, and its row there."""
+    """Where an accepted event is: the log entry of its block, and its row there.
+
+    `time` is the event's own, in microseconds since 1970 UTC.
+    """
 
     entry: int
     row: int
+    time: int
 
 
 def prints_of(pairs: Sequence[tuple[str, str]]) -> list[bytes]:
@@ -48,7 +53,7 @@ def prints_of(pairs: Sequence[tuple[str, str]]) -> list[bytes]:
 
 
 class EventIndex:
-    """The index of one log in one file, of about 40 bytes an accepted event; its methods block.
+    """The index of one log in one file, of about 45 bytes an accepted event; its methods block.
 
     `size` is how many entries of the log it covers, and `last` names the last of them, by which the builder
     recognises that the file is of another log. Memory: SQLite's page cache, 2 MiB.
@@ -71,12 +76,12 @@ class EventIndex:
         with self._lock:
             self._database.close()
 
-    def add(self, entry: int, last: bytes, rows: Sequence[tuple[bytes, int]]) -> None:
-        """Add the next entry: the prints and rows of its accepted events, and what names it."""
+    def add(self, entry: int, last: bytes, rows: Sequence[tuple[bytes, int, int]]) -> None:
+        """Add the next entry: print, row and time of each accepted event, and what names the entry."""
         with self._lock, self._database:
             self._database.executemany(
-                "INSERT OR IGNORE INTO events VALUES (?, ?, ?)",
-                ((pair, entry, row) for pair, row in sorted(rows)),
+                "INSERT OR IGNORE INTO events VALUES (?, ?, ?, ?)",
+                ((pair, entry, row, time) for pair, row, time in sorted(rows)),
             )
             self._database.execute("UPDATE progress SET entries = ?, last = ?", (entry + 1, last))
         self.size, self.last = entry + 1, last
@@ -84,7 +89,7 @@ class EventIndex:
     def find(self, source: str, id_: str) -> IndexedEvent | None:
         """Return the first accepted event of that source and id in the order of the log."""
         (wanted,) = prints_of([(source, id_)])
-        query = "SELECT entry, row FROM events WHERE print = ? ORDER BY entry, row LIMIT 1"
+        query = "SELECT entry, row, time FROM events WHERE print = ? ORDER BY entry, row LIMIT 1"
         with self._lock, closing(self._database.execute(query, (wanted,))) as found:
             row = found.fetchone()
         return IndexedEvent(*row) if row is not None else None

@@ -126,7 +126,7 @@ class EventLookup:
         entry = self._index.size
         shard, height = self._runner.anchor.index.block_at(entry)
         note = await self._blocks.header(shard, height) or b""
-        rows: list[tuple[bytes, int]] = []
+        rows: list[tuple[bytes, int, int]] = []
         try:
             if not note:
                 raise MissingError(header_key(shard, height), "the header is missing")
@@ -143,8 +143,9 @@ class EventLookup:
         await asyncio.sleep((time.monotonic() - began) * self._rests)
 
 
-def _rows_of(body: bytes) -> list[tuple[bytes, int]]:
-    columns = columns_of_body(body, names=["status", "source", "id"])
+def _rows_of(body: bytes) -> list[tuple[bytes, int, int]]:
+    columns = columns_of_body(body, names=["status", "source", "id", "time"])
     accepted = [row for row, status in enumerate(columns["status"]) if status == ACCEPTED]
     pairs = [(columns["source"][row], columns["id"][row]) for row in accepted]
-    return [*zip(prints_of(pairs), accepted, strict=True)]
+    times = [columns["time"][row] for row in accepted]
+    return [*zip(prints_of(pairs), accepted, times, strict=True)]

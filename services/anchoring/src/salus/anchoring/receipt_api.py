@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from time import monotonic
 from typing import Annotated, Any, Literal, Self
 
 import msgspec
@@ -27,6 +28,10 @@ from salus.runtime.problems import ProblemError, documented
 
 COSE = 'application/cose; cose-type="cose-sign1"'
 NDJSON = "application/x-ndjson"
+# The event's own time, of a receipt that was asked for by source and id: whoever repeats an event at another
+# time can make the accepted bytes again and compare their digest.
+EVENT_TIME_HEADER = "salus-event-time"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 RECEIPTS_AT_ONCE_MAX = 1000
 # What is not made by then is answered with `too-slow`, to be asked for again.
 BULK_S_MAX = 60.0
@@ -73,6 +78,15 @@ class ManyWanted(BaseModel):
     wait_s: float = Field(default=0, ge=0, le=WAIT_S_MAX, description="For all of them together.")
 
 
+@dataclass(frozen=True, slots=True)
+class MadeReceipt:
+    """A receipt, the position of its record, and the event's own time if it was found by source and id."""
+
+    record: RecordPosition
+    data: bytes
+    time: datetime | None = None
+
+
 @dataclass(frozen=True)
 class ReceiptService:
     """Makes receipts of what a request names; raises ProblemError."""
@@ -83,13 +97,12 @@ class ReceiptService:
     metrics: Metrics
     issuer: CoseIssuer
 
-    async def receipt(
-        self, wanted: RecordPosition | EventName, wait_s: float
-    ) -> tuple[RecordPosition, bytes]:
-        """Return the receipt and the position of what is wanted, waiting up to `wait_s` seconds for it."""
+    async def receipt(self, wanted: RecordPosition | EventName, wait_s: float) -> MadeReceipt:
+        """Return the receipt of what is wanted, waiting up to `wait_s` seconds for it."""
+        time: datetime | None = None
         try:
             if isinstance(wanted, EventName):
-                record, entry = await self._accepted(wanted, wait_s)
+                record, entry, time = await self._accepted(wanted, wait_s)
             else:
                 record, entry = wanted, await _entry_of(self.runner, wanted, wait_s)
             with self.metrics.receipt_seconds.time():
@@ -98,15 +111,15 @@ class ReceiptService:
             self.metrics.receipts.labels(problem.code).inc()
             raise
         self.metrics.receipts.labels("made").inc()
-        return record, data
+        return MadeReceipt(record, data, time)
 
-    async def _accepted(self, name: EventName, wait_s: float) -> tuple[RecordPosition, int]:
+    async def _accepted(self, name: EventName, wait_s: float) -> tuple[RecordPosition, int, datetime]:
         found = await self.lookup.find(name, wait_s)
         if found is not None:
             shard, height = self.runner.anchor.index.block_at(found.entry)
             try:
                 block = await self.maker.block(Anchored(shard, height, found.entry))
-                return block.record(found.row), found.entry
+                return block.record(found.row), found.entry, _EPOCH + timedelta(microseconds=found.time)
             except ArchiveError as error:
                 raise ProblemError(500, error.code, str(error), shard=shard, height=height) from error
             except ObjectsError as error:
@@ -119,9 +132,9 @@ class ReceiptService:
 
     async def many(self, wanted: ManyWanted) -> AsyncIterator[bytes]:
         """Yield one line of JSON for each record, in their order."""
-        began = time.monotonic()
+        began = monotonic()
         for one in wanted.records:
-            spent_s = time.monotonic() - began
+            spent_s = monotonic() - began
             told: dict[str, Any] = one.model_dump(exclude_none=True)
             try:
                 told |= await self._line(one, wanted.wait_s - spent_s, late=spent_s > BULK_S_MAX)
@@ -132,13 +145,9 @@ class ReceiptService:
     async def _line(self, wanted: Wanted, wait_s: float, *, late: bool) -> dict[str, Any]:
         if late:
             raise ProblemError(503, "too-slow", "not made in time; ask again for this one")
-        record, data = await self.receipt(wanted.what(), max(0.0, wait_s))
-        return {
-            "topic": record.topic,
-            "partition": record.partition,
-            "offset": record.offset,
-            "receipt": data.decode(),
-        }
+        made = await self.receipt(wanted.what(), max(0.0, wait_s))
+        time = {"time": made.time.isoformat()} if made.time else {}
+        return {**asdict(made.record), **time, "receipt": made.data.decode()}
 
 
 def receipt_routes(service: ReceiptService) -> APIRouter:
@@ -170,11 +179,11 @@ def receipt_routes(service: ReceiptService) -> APIRouter:
         except ValueError:
             detail = "name a record by topic, partition and offset, or by source and id"
             raise ProblemError(422, "invalid-request", detail) from None
-        _, data = await service.receipt(wanted.what(), wait_s)
-        if form == "cose":
-            data = _cose(service.issuer, data)
+        made = await service.receipt(wanted.what(), wait_s)
+        data = _cose(service.issuer, made.data) if form == "cose" else made.data
         # Not for ever: a later checkpoint may carry more cosignatures.
-        return Response(data, media_type=COSE if form == "cose" else TEXT, headers=FOR_NOW)
+        headers = FOR_NOW | ({EVENT_TIME_HEADER: made.time.isoformat()} if made.time else {})
+        return Response(data, media_type=COSE if form == "cose" else TEXT, headers=headers)
 
     @router.post(
         "/receipts",

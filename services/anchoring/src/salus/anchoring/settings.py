@@ -42,7 +42,7 @@ class Settings(ServiceSettings, ObjectSettings, NoteKeySettings):
     )
     event_index_file: Path | None = Field(
         default=None,
-        description="Where the index of events by source and id is kept, about 40 bytes an event. It is "
+        description="Where the index of events by source and id is kept, about 45 bytes an event. It is "
         "made from the archive, anew at each start if this is not given.",
     )
     event_index_share_max: float = Field(
