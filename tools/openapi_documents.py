@@ -14,6 +14,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 
 from salus.anchoring import api as anchoring
+from salus.anchoring import receipt_api as anchoring_receipts
 from salus.audit import api as audit
 from salus.consent import api as consent
 from salus.consent import fhir_api
@@ -50,7 +51,7 @@ def _now() -> datetime:
 
 def _anchoring(app: FastAPI, behind: Any, _: Any) -> None:
     app.include_router(anchoring.log_routes(behind, behind))
-    app.include_router(anchoring.receipt_routes(behind, behind, behind, behind))
+    app.include_router(anchoring_receipts.receipt_routes(behind))
     app.include_router(anchoring.status_routes(behind))
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 import msgspec
 from fastapi import APIRouter, Query, Response
-from fastapi.responses import StreamingResponse
+from fastapi.responses import PlainTextResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from salus.anchoring.api import FOR_NOW, TEXT, WAIT_S_MAX, away
@@ -24,6 +24,8 @@ from salus.archive.receipts import Anchored, ReceiptMaker, RecordPosition
 from salus.ledger.errors import ReceiptError
 from salus.objects import ObjectsError
 from salus.runtime.fields import PLAIN
+from salus.runtime.openapi import BINARY, content
+from salus.runtime.openapi import TEXT as TEXT_SCHEMA
 from salus.runtime.problems import ProblemError, documented
 
 COSE = 'application/cose; cose-type="cose-sign1"'
@@ -157,9 +159,10 @@ def receipt_routes(service: ReceiptService) -> APIRouter:
     @router.get(
         "/receipts",
         summary="The receipt of one record, by its position or by source and id; waits until there is one.",
-        responses=documented(404, 422, 500, 503),
+        response_class=PlainTextResponse,
+        responses={**content("application/cose", BINARY), **documented(404, 409, 500, 503)},
     )
-    async def receipt(  # noqa: PLR0913  # the parameters of the query
+    async def get_receipt(  # noqa: PLR0913  # the parameters of the query
         *,
         topic: Annotated[Topic | None, Query()] = None,
         partition: Annotated[Partition | None, Query()] = None,
@@ -190,10 +193,10 @@ def receipt_routes(service: ReceiptService) -> APIRouter:
         summary="Receipts of up to 1000 records, one line of JSON for each in the order asked.",
         description="A line has the record's position and its `receipt`, or `status`, `code` and `detail` of "
         "what `GET` would have answered.",
-        responses={200: {"content": {NDJSON: {}}}, **documented(422)},
+        responses={**content(NDJSON, TEXT_SCHEMA), **documented(422)},
         response_class=StreamingResponse,
     )
-    async def receipts(wanted: ManyWanted) -> StreamingResponse:
+    async def get_receipts(wanted: ManyWanted) -> StreamingResponse:
         return StreamingResponse(service.many(wanted), media_type=NDJSON, headers=FOR_NOW)
 
     return router
