@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import httpx
 import pytest
@@ -49,6 +50,17 @@ def test_help_names_every_command_and_the_exit_codes(capsys):
     shown = capsys.readouterr().out
     assert all(re.search(rf"\b{name}\b", shown) for name in COMMANDS)
     assert "130 Ctrl-C" in shown
+
+
+def test_the_table_of_exit_codes_is_that_of_the_source():
+    root = Path(__file__).parents[3]
+    source = (root / "libs/cli/src/salus/cli/exits.py").read_text()
+    meanings = dict(re.findall(r'    ([A-Z_]+) = \d+\n    """(.*?)"""', source))
+    table = (root / "docs/exit-codes.md").read_text()
+
+    assert meanings.keys() == set(Exit.__members__)
+    for code in Exit:
+        assert f"| {code.value} | `{code.name}` | {meanings[code.name]} |" in table
 
 
 @pytest.mark.parametrize(
