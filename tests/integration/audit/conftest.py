@@ -24,7 +24,7 @@ from salus.client.auth import make_bearer
 from salus.crypto.keys import load_ed25519
 from salus.devkit.addresses import Addresses
 from salus.devkit.network import NetworkFolder, Plan
-from salus.events.catalogue import BlockSealed, PartyRegistered, PublicKey
+from salus.events.catalogue import BlockSealed, PartyRegistered, PublicKey, Role
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.envelope import encode_event
 from salus.ledger.block import body_key, header_key
@@ -46,6 +46,7 @@ class World:
     bucket: S3Objects
     producer: Producer
     analyst: LocalSigner
+    operator: LocalSigner
     stack: AsyncExitStack = field(default_factory=AsyncExitStack)
     client: httpx.AsyncClient = field(default_factory=httpx.AsyncClient)
 
@@ -78,6 +79,11 @@ class World:
         """Ask the API as the analyst."""
         bearer = make_bearer(self.analyst, "salus:audit", now=datetime.now(UTC))
         return await self.client.get(path, params=query, headers={"Authorization": f"Bearer {bearer}"})
+
+    async def post(self, path: str, caller: LocalSigner) -> httpx.Response:
+        """Ask the API to do something, as somebody."""
+        bearer = make_bearer(caller, "salus:audit", now=datetime.now(UTC))
+        return await self.client.post(path, headers={"Authorization": f"Bearer {bearer}"}, timeout=60)
 
     async def published(self, topic: str, count: int, *, timeout_s: float = 30) -> list[Record]:
         """Return the records of a topic from its beginning, once there are that many."""
@@ -128,23 +134,27 @@ async def world(parts: Addresses, tmp_path: Path) -> AsyncIterator[World]:
         ocsf_topic=topics["ocsf"],
         fhir_topic=topics["fhir"],
         refusals_max=3,
+        compare_interval_s_min=0.2,
         poll_s=0.2,
     )
     analyst = LocalSigner.from_seed(uuid4().bytes + uuid4().bytes)
-    await register(analyst, folder, kafka)
+    operator = LocalSigner.from_seed(uuid4().bytes + uuid4().bytes)
+    await register(analyst, "soc-analyst", folder, kafka)
+    await register(operator, "operator", folder, kafka)
     shard = network["shards"][0]["origin"]
     chain = Chain(origin=shard)
     chain.signer = NoteSigner(shard, load_ed25519(folder.key_file("shard-0")))
     async with Producer(kafka, client_id="tests") as producer:
-        made = World(folder, settings, chain, open_store(**facts, bucket=bucket_name), producer, analyst)
+        bucket = open_store(**facts, bucket=bucket_name)
+        made = World(folder, settings, chain, bucket, producer, analyst, operator)
         yield made
         await made.stop()
 
 
-async def register(analyst: LocalSigner, folder: NetworkFolder, kafka: str) -> None:
-    """Let identity say who the analyst is."""
-    method = analyst.verification_method
-    key = PublicKey(id=method, multibase=multibase_of(analyst.public_key), valid_from=VALID_FROM)
-    party = PartyRegistered(did=analyst.did, kind="person", keys=(key,), roles=("soc-analyst",))
+async def register(person: LocalSigner, role: Role, folder: NetworkFolder, kafka: str) -> None:
+    """Let identity say who a person is."""
+    method = person.verification_method
+    key = PublicKey(id=method, multibase=multibase_of(person.public_key), valid_from=VALID_FROM)
+    party = PartyRegistered(did=person.did, kind="person", keys=(key,), roles=(role,))
     async with open_publisher(kafka, folder.signer("identity")) as publisher:
-        await publisher.publish(party, subject=analyst.did, expected_version=0)
+        await publisher.publish(party, subject=person.did, expected_version=0)

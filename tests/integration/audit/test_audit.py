@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sqlite3
 from datetime import UTC, datetime
 
 from tests.integration.audit.conftest import World, events_of
@@ -111,3 +112,39 @@ async def test_emergency_access_and_probing_become_findings(world: World) -> Non
         "denied-access-probing",
     }
     assert len(findings) == 2
+
+
+async def test_a_trail_that_was_changed_is_said_and_reconciled(world: World) -> None:
+    # Case SEC10. With a row deleted and another changed, all was green, also after a restart.
+    database = world.settings.database_url.removeprefix("sqlite+aiosqlite:///")
+    await world.start()
+    await world.seal(documents(3))
+    await world.published(world.settings.ocsf_topic, 3)
+    with sqlite3.connect(database) as connection:
+        connection.execute("DELETE FROM audit_trail WHERE id = 'event-0'")
+        connection.execute("UPDATE audit_trail SET actor = 'did:key:zOther' WHERE id = 'event-1'")
+    connection.close()
+
+    async def trail_line() -> str:
+        return str((await world.client.get("/readyz")).json()["checks"]["trail"])
+
+    async def differs() -> bool:
+        return "block 0 row 0 is missing, and 1 more" in await trail_line()
+
+    assert await until(differs, deadline_s=30)
+    events = events_of(await world.published(world.settings.ocsf_topic, 5))
+    findings = [event for event in events if event["class_uid"] == 2004]
+    assert {finding["metadata"]["event_code"] for finding in findings} == {"trail-differs"}
+    assert (await world.get("/trail")).json()["code"] == "trail-damaged"
+    await world.stop()
+    await world.start()
+    assert await until(differs, deadline_s=30)
+
+    refused = await world.post("/trail/reconcile", world.analyst)
+    lines = await world.post("/trail/reconcile?repair=true", world.operator)
+
+    assert refused.status_code == 403
+    assert json.loads(lines.text.split("\n")[-2]) == {"result": "repaired", "differences": 2}
+    assert await trail_line() == "ok"
+    entries = (await world.get("/trail")).json()["entries"]
+    assert [entry["id"] for entry in entries] == ["event-2", "event-1", "event-0"]

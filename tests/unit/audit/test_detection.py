@@ -45,7 +45,9 @@ RULE = ProbingRule(refusals=3, window_s=60)
 def ocsf(data: Any, index: int = 0, *, at_ms: int | None = None) -> dict[str, Any]:
     event = samples.event_of(data, source=samples.STORAGE)
     found = ocsf_of(describe(event, samples.place(index), Directory()), samples.AROUND)
-    return found if at_ms is None else found | {"time": at_ms}
+    if at_ms is not None:
+        found["metadata"]["logged_time"] = at_ms
+    return found
 
 
 def run(times: list[int], *, rule: ProbingRule = RULE) -> list[dict[str, Any]]:
@@ -115,6 +117,25 @@ def test_a_burst_gives_one_finding_and_a_later_burst_another() -> None:
 
     assert len(findings) == 2
     assert len({finding["metadata"]["uid"] for finding in findings}) == 2
+
+
+@pytest.mark.parametrize("ahead_ms", [3_600_000, -3_600_000])
+def test_one_refusal_dated_elsewhere_hides_none_after_it(ahead_ms: int) -> None:
+    # Case X5, and the security report: a record with a far-future time made its actor immune.
+    start = 10_000_000
+
+    assert len(run([start + ahead_ms, *range(start, start + 20_000, 1000)])) == 1
+    assert len(run([time for n in range(20) for time in (start + ahead_ms * (n + 2), start + n)])) >= 1
+
+
+def test_the_stated_time_of_a_refusal_is_not_looked_at() -> None:
+    window, findings = Window(), []
+    for index, stated_ms in enumerate([0, 10**12, 2 * 10**12]):
+        event = ocsf(REFUSED, index, at_ms=1000 + index) | {"time": stated_ms}
+        window, found = note_refusal(window, event, RULE)
+        findings += [found] if found else []
+
+    assert len(findings) == 1
 
 
 def test_an_event_seen_twice_counts_once() -> None:

@@ -44,8 +44,15 @@ def search(
     event_type: Type = None,
     object_id: Object = None,
     outcome: Outcome = None,
-    since: Annotated[str | None, typer.Option(help="From this time on (RFC 3339, with a zone).")] = None,
-    until: Annotated[str | None, typer.Option(help="Before this time (RFC 3339, with a zone).")] = None,
+    since: Annotated[str | None, typer.Option(help="Sealed from this time on (RFC 3339).")] = None,
+    until: Annotated[str | None, typer.Option(help="Sealed before this time (RFC 3339).")] = None,
+    stated_since: Annotated[
+        str | None, typer.Option(help="Said by its author to be from this time on (RFC 3339).")
+    ] = None,
+    stated_until: Annotated[
+        str | None, typer.Option(help="Said by its author to be before this time (RFC 3339).")
+    ] = None,
+    cursor: Annotated[str | None, typer.Option(help="The page after this one, as it says.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=200, help="So many entries at most.")] = 50,
     as_name: As = "operator",
     key: KeyFile = None,
@@ -62,7 +69,10 @@ def search(
         outcome=outcome,
         since=since,
         until=until,
+        stated_since=stated_since,
+        stated_until=stated_until,
         q=" ".join(words or []) or None,
+        cursor=cursor,
         limit=str(limit),
     )
     signer = signer_of(platform, as_name, key)
@@ -82,7 +92,7 @@ def search(
         table.add_row(entry["time"][:23], entry["outcome"], entry["summary"], rules, record, style=style)
     out.print(table)
     if page["next"]:
-        out.print(styled("[dim]there is more: --until {}[/]", page["entries"][-1]["time"]))
+        out.print(styled("[dim]there is more: --cursor {}[/]", page["next"]))
 
 
 @app.command()

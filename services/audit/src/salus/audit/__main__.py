@@ -15,11 +15,14 @@ from salus.audit.adapters.archive import ArchivedLedger
 from salus.audit.adapters.detectors import detect_for_ever
 from salus.audit.adapters.sql import open_trail
 from salus.audit.adapters.topics import KafkaOutputs, watch_for_ever
-from salus.audit.api import Reading, out_of_reach, routes
+from salus.audit.api import Reading, damaged, out_of_reach, routes
+from salus.audit.comparison import Comparison, Pace
 from salus.audit.domain.detection import ProbingRule
 from salus.audit.domain.network import Surroundings
 from salus.audit.handlers import Alarm, Bell, Follower, Indexer, publish_for_ever
-from salus.audit.ports import OutOfReachError
+from salus.audit.ports import DamagedTrailError, OutOfReachError
+from salus.audit.reconcile_api import reconcile_routes
+from salus.audit.reconciliation import Reconciler
 from salus.audit.settings import Settings
 from salus.ledger.key_periods import Keys
 from salus.messaging import ping, require_topics
@@ -35,6 +38,8 @@ from salus.runtime.supervisor import Supervisor
 from salus.runtime.telemetry import set_up
 
 AUDIENCE = "salus:audit"
+# From one block compared to the next, with the pause between passes.
+COMPARING_AGE_S_MAX = 900.0
 
 
 def now() -> datetime:
@@ -90,6 +95,12 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
         ledger = ArchivedLedger(bucket)
         indexer = Indexer(ledger, trail, shards)
         alarm = Alarm(outputs, around, now)
+        comparison = Comparison(
+            Reconciler(ledger, trail.stored, shards),
+            trail,
+            alarm,
+            Pace(settings.compare_rows_per_s_max, settings.compare_interval_s_min),
+        )
         follower = Follower(indexer, alarm, announced=announced, grown=grown, poll_s=settings.poll_s)
         loops = {
             "indexing": follower.run(),
@@ -103,12 +114,15 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
             loops["detectors"] = detect_for_ever(kafka, topic=settings.ocsf_topic, rule=rule)
         for name, work in loops.items():
             await stack.enter_async_context(supervisor.running(work, name=name))
+        comparing = supervisor.running(comparison.run(), name="comparing", age_s_max=COMPARING_AGE_S_MAX)
+        await stack.enter_async_context(comparing)
         checks: dict[str, Check] = {
             "kafka": partial(ping, kafka),
             "topics": partial(require_topics, kafka, topics_of(settings)),
             "database": trail.ping,
             "archive": bucket.require_bucket,
             "ledger": follower.check,
+            "trail": comparison.check,
         }
         app = create_app(
             settings, title="Salus audit", checks=checks, away=DATABASE_AWAY, supervisor=supervisor
@@ -119,8 +133,10 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
             grown=grown,
             authenticate=Authenticator(identity, audience=AUDIENCE),
         )
+        app.include_router(reconcile_routes(comparison, reading.authenticate))
         app.include_router(routes(reading))
         app.add_exception_handler(OutOfReachError, out_of_reach)
+        app.add_exception_handler(DamagedTrailError, damaged)
         yield app
 
 

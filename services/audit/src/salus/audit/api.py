@@ -58,8 +58,10 @@ def asked(  # noqa: PLR0913  # the filters are the API
     type: Word = None,  # noqa: A002  # the filter's name
     object: Word = None,  # noqa: A002  # the filter's name
     outcome: Annotated[str | None, Query(pattern="^(success|refused|rejected)$")] = None,
-    since: Annotated[Moment | None, Query(description="From this time on.")] = None,
-    until: Annotated[Moment | None, Query(description="Before this time.")] = None,
+    since: Annotated[Moment | None, Query(description="Sealed from this time on.")] = None,
+    until: Annotated[Moment | None, Query(description="Sealed before this time.")] = None,
+    stated_since: Annotated[Moment | None, Query(description="Said to be from this time on.")] = None,
+    stated_until: Annotated[Moment | None, Query(description="Said to be before this time.")] = None,
     q: Annotated[
         str | None, Query(max_length=256, pattern=PLAIN, description="Words that must all occur.")
     ] = None,
@@ -74,6 +76,8 @@ def asked(  # noqa: PLR0913  # the filters are the API
         outcome=outcome,
         since=since,
         until=until,
+        stated_since=stated_since,
+        stated_until=stated_until,
         q=q,
     )
 
@@ -159,8 +163,8 @@ def _add_reports(router: APIRouter, reading: Reading) -> None:
         request: Request,
         *,
         patient: Annotated[str, Query(max_length=64, pattern=PLAIN)],
-        since: Annotated[Moment | None, Query()] = None,
-        until: Annotated[Moment | None, Query()] = None,
+        since: Annotated[Moment | None, Query(description="Sealed from this time on.")] = None,
+        until: Annotated[Moment | None, Query(description="Sealed before this time.")] = None,
         limit: Limit = PAGE_ENTRIES_MAX,
         cursor: Word = None,
     ) -> Disclosures:
@@ -232,6 +236,13 @@ async def follow(
         if quiet_s >= HEARTBEAT_S:
             quiet_s = 0.0
             yield f"id: {start}\n: nothing new\n\n"
+
+
+async def damaged(_: Request, error: Exception) -> JSONResponse:
+    """Answer that the trail was changed by another hand; the log and /readyz say where."""
+    _log.error("trail damaged", error=str(error))
+    sentence = "the trail was changed and is not answered from; an operator runs `salus audit reconcile`"
+    return problem_response(503, "trail-damaged", sentence)
 
 
 async def out_of_reach(_: Request, error: Exception) -> JSONResponse:

@@ -5,25 +5,37 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 import msgspec
 import structlog
 
 from salus.audit.domain.blocks import (
+    Block,
     BlockRefusedError,
     entries_of,
     patients_in,
     verify_body,
     verify_header,
 )
-from salus.audit.domain.detection import block_finding, key_of
+from salus.audit.domain.comparison import Difference
+from salus.audit.domain.detection import block_finding, key_of, trail_finding
 from salus.audit.domain.entry import TrailEntry
 from salus.audit.domain.fhir import audit_event_of
 from salus.audit.domain.network import Surroundings
 from salus.audit.domain.ocsf import ocsf_of
 from salus.audit.domain.search import Found, Question, Visibility
 from salus.audit.metrics import BLOCKS_REFUSED, ENTRIES_INDEXED, ENTRIES_PUBLISHED
-from salus.audit.ports import Ledger, Message, OutOfReachError, Outputs, Tip, Trail, UnreadableBodyError
+from salus.audit.ports import (
+    DamagedTrailError,
+    Ledger,
+    Message,
+    OutOfReachError,
+    Outputs,
+    Tip,
+    Trail,
+    UnreadableBodyError,
+)
 from salus.ledger.key_periods import Keys
 from salus.runtime.supervisor import failed, succeeded
 
@@ -81,24 +93,40 @@ class Indexer:
         note = await self._ledger.header(shard, before.height)
         if note is None:
             return None
-        verifier = self._shards[shard]
-        block = verify_header(
-            note, shard=shard, height=before.height, verifier=verifier, previous=before.note
+        block, rows = await read_block(
+            self._ledger,
+            note,
+            shard=shard,
+            height=before.height,
+            keys=self._shards[shard],
+            previous=before.note,
         )
-        try:
-            body = await self._ledger.body(shard, block.header)
-            verify_body(block, body)
-            rows = await asyncio.to_thread(self._ledger.rows, body)
-        except UnreadableBodyError as error:
-            raise BlockRefusedError(
-                shard=shard, height=before.height, code="body-unreadable", detail=str(error)
-            ) from error
         directory = await self._trail.directory(patients_in(rows))
         # Hashing and decoding a full block takes seconds; requests go on meanwhile.
         entries = await asyncio.to_thread(entries_of, block, rows, directory)
         tip = Tip(before.height + 1, note)
         await self._trail.append(entries, directory, shard=shard, tip=tip, before=before)
         return len(entries)
+
+
+async def read_block(  # noqa: PLR0913  # what a block is checked against
+    ledger: Ledger, note: bytes, *, shard: int, height: int, keys: Keys, previous: bytes | None
+) -> tuple[Block, Sequence[Sequence[Any]]]:
+    """Return the block of a header note that may stand after `previous`, and its rows, not hashed yet.
+
+    Raises:
+        BlockRefusedError: header or body do not verify.
+        OutOfReachError: the archive is away.
+    """
+    block = verify_header(note, shard=shard, height=height, verifier=keys, previous=previous)
+    try:
+        body = await ledger.body(shard, block.header)
+        verify_body(block, body)
+        return block, await asyncio.to_thread(ledger.rows, body)
+    except UnreadableBodyError as error:
+        raise BlockRefusedError(
+            shard=shard, height=height, code="body-unreadable", detail=str(error)
+        ) from error
 
 
 class Follower:
@@ -164,7 +192,7 @@ class Follower:
 
 
 class Alarm:
-    """Publishes one finding for each block that does not verify; what could not be sent is sent later."""
+    """Publishes one finding for each thing that is wrong; what could not be sent is sent later."""
 
     def __init__(self, outputs: Outputs, around: Surroundings, now: Callable[[], datetime]) -> None:
         self._outputs = outputs
@@ -174,7 +202,13 @@ class Alarm:
 
     async def raise_for(self, refusal: BlockRefusedError) -> None:
         """Publish the finding, unless this process already did; raises OutOfReachError."""
-        finding = block_finding(refusal, self._around, at=self._now())
+        await self._publish(block_finding(refusal, self._around, at=self._now()))
+
+    async def differs(self, difference: Difference, *, since: datetime) -> None:
+        """Publish that the trail differs, once a process; raises OutOfReachError."""
+        await self._publish(trail_finding(difference, self._around, at=since))
+
+    async def _publish(self, finding: dict[str, Any]) -> None:
         uid = finding["metadata"]["uid"]
         if uid in self._raised:
             return
@@ -205,7 +239,7 @@ async def publish_for_ever(
     while True:
         try:
             count = await publish_next(trail, outputs, around)
-        except OutOfReachError as error:
+        except (OutOfReachError, DamagedTrailError) as error:
             failed(error)
             _log.warning("publishing waits", error=str(error))
             await asyncio.sleep(RETRY_S)

@@ -7,5 +7,11 @@ from prometheus_client import Counter, Gauge
 ENTRIES_INDEXED = Counter("salus_audit_entries_indexed", "Leaves of the ledger that became trail entries.")
 ENTRIES_PUBLISHED = Counter("salus_audit_entries_published", "Entries published as OCSF and FHIR.")
 BLOCKS_REFUSED = Gauge("salus_audit_blocks_refused", "Shards that wait at a block that does not verify.")
+COMPARED = Counter("salus_audit_compared_rows", "Rows of the trail that were compared with the ledger.")
+COMPARED_AT = Gauge(
+    "salus_audit_last_full_comparison_timestamp_seconds",
+    "When the whole trail was last compared.",
+)
+DIFFERENCES = Gauge("salus_audit_differences", "Rows of the trail that are not what the ledger makes them.")
 FINDINGS = Counter("salus_audit_findings", "Detection findings published.", ["rule"])
 """Counted again when the detectors see an event again."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from salus.audit.domain.comparison import Columns, Key
 from salus.audit.domain.directory import Directory, KnownParty
 from salus.audit.domain.entry import TrailEntry
 from salus.audit.domain.search import Found, Question, Visibility
@@ -14,6 +15,15 @@ from salus.ledger.block import Header
 
 class OutOfReachError(Exception):
     """The archive, the database or Kafka does not answer now; the same call may succeed later."""
+
+
+class DamagedTrailError(Exception):
+    """A stored row of the trail was changed by another hand, so nothing with it in is answered."""
+
+    def __init__(self, seq: int, columns: Sequence[str]) -> None:
+        super().__init__(f"entry {seq} of the trail is not as it was written: {', '.join(columns)}")
+        self.seq = seq
+        self.columns = tuple(columns)
 
 
 class UnreadableBodyError(Exception):
@@ -43,6 +53,13 @@ class Tip:
 
 class Trail(Protocol):
     """Where entries are kept. `seq`, an entry's position, starts at 1, only grows and has no gaps."""
+
+    @property
+    def stored(self) -> StoredTrail:
+        """The rows that it is kept in."""
+
+    def forget(self) -> None:
+        """Read who is who again: another hand has changed it."""
 
     async def tip(self, shard: int) -> Tip:
         """Return how far a shard is indexed."""
@@ -84,6 +101,49 @@ class Trail(Protocol):
 
     async def set_published(self, output: str, seq: int) -> None:
         """Remember that an output was published up to a position."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """How far the trail was at one moment, and digests of who is who then, by table and key."""
+
+    tips: Mapping[int, Tip]
+    end: int
+    tables: Mapping[Key, bytes]
+
+
+class StoredTrail(Protocol):
+    """The trail's rows as they are stored, believed of nothing: for comparing them with the ledger."""
+
+    def columns_of(self, entries: Sequence[TrailEntry]) -> list[Columns]:
+        """Return the rows that entries make, without a position."""
+
+    def tables_of(self, directory: Directory) -> dict[Key, bytes]:
+        """Return the digests of the rows that a directory makes."""
+
+    async def snapshot(self) -> Snapshot:
+        """Return how far the trail is, and who is who, in one transaction."""
+
+    async def first_after(self, seq: int) -> tuple[int, int, int] | None:
+        """Return position, shard and height of the first row after a position."""
+
+    async def block(self, shard: int, height: int) -> list[Columns]:
+        """Return the rows that claim to be of a block, by index."""
+
+    async def put_block(self, shard: int, height: int, entries: Sequence[TrailEntry]) -> None:
+        """Put these in the place of whatever claims to be of a block."""
+
+    async def put_tables(self, directory: Directory, keys: Collection[Key], seen: Snapshot) -> None:
+        """Put rows right that are still as they were in a snapshot; what was indexed since stays."""
+
+    async def put_tip(self, shard: int, tip: Tip, seen: Tip) -> None:
+        """Put a shard's tip right, if it is still as it was seen."""
+
+    async def outcome(self) -> bytes | None:
+        """Return what was noted of the comparison."""
+
+    async def set_outcome(self, outcome: bytes) -> None:
+        """Note what the comparison found, for the next start."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,12 @@ class Settings(ServiceSettings, DatabaseSettings, ObjectSettings):
     ocsf_topic: str = Field(default="salus.audit.ocsf", description="Where OCSF events and findings go.")
     fhir_topic: str = Field(default="salus.audit.fhir", description="Where FHIR AuditEvents go.")
     detectors: bool = Field(default=True, description="Run the Faust detectors in this process.")
+    compare_rows_per_s_max: int = Field(
+        default=2000, ge=1, description="Rows of the trail compared with the ledger in a second, at most."
+    )
+    compare_interval_s_min: float = Field(
+        default=60.0, ge=0, description="From one comparison of the whole trail to the next, at least."
+    )
     refusals_window_s: int = Field(default=300, ge=1, description="Window of the denied-access detector.")
     refusals_max: int = Field(default=5, ge=1, description="Refusals in the window that make a finding.")
     poll_s: float = Field(default=1.0, gt=0, description="How often to look for blocks not announced.")

@@ -29,7 +29,8 @@ class EntryView(BaseModel):
     """One fact: who did what to whose what, when, why, by which rule, and where it is proven."""
 
     uid: str = Field(description="The leaf hash: names the entry for ever.")
-    time: datetime
+    time: datetime = Field(description="When it happened, as its author states.")
+    sealed: datetime = Field(description="When the ledger sealed it: no author chooses this time.")
     actor: str | None = Field(description="DID; none if the ledger could not prove who sent a record.")
     member: str | None = Field(description="DID of the organisation that the actor is or acts for.")
     action: str = Field(description="C, R, U, D or E, as in FHIR.")
@@ -67,6 +68,7 @@ class Disclosure(BaseModel):
     """One time that a patient's object was given to someone."""
 
     time: datetime
+    sealed: datetime
     recipient: str | None
     member: str | None
     object: str | None
@@ -98,6 +100,7 @@ def view_of(entry: TrailEntry, around: Surroundings) -> EntryView:
     return EntryView(
         uid=entry.uid,
         time=entry.time,
+        sealed=place.sealed_at,
         actor=entry.actor,
         member=entry.member,
         action=facts.action,
@@ -141,6 +144,7 @@ def disclosure_of(entry: TrailEntry, around: Surroundings) -> Disclosure:
     facts = entry.facts
     return Disclosure(
         time=entry.time,
+        sealed=entry.place.sealed_at,
         recipient=entry.actor,
         member=entry.member,
         object=facts.object,

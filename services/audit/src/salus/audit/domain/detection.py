@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from salus.audit.domain.blocks import BlockRefusedError
+from salus.audit.domain.comparison import Difference
 from salus.audit.domain.entry import Activity, Severity
 from salus.audit.domain.network import Surroundings
 from salus.audit.domain.ocsf import (
@@ -29,22 +30,23 @@ from salus.audit.domain.ocsf import (
 
 _CREATE = Shape(2004, 1, "Create")
 _RULE_ANALYTIC, _BEHAVIOURAL_ANALYTIC = 1, 2
-# A window never holds more: an actor with this many refusals has been reported long before.
-WINDOW_REFUSALS_MAX = 1000
+# Kept of one actor: some windows full, so that refusals of other times do not push those of one burst out.
+WINDOW_REFUSALS_MIN = 64
+WINDOWS_KEPT = 4
 FINDINGS_CATEGORY = 2
 
 Json = dict[str, Any]
 
 
 class Refusal(msgspec.Struct, frozen=True, array_like=True):
-    """One refusal of an actor: when, in milliseconds since the epoch, and the event's uid."""
+    """One refusal of an actor: when it was sealed, in milliseconds since the epoch, and the event's uid."""
 
     at_ms: int
     uid: str
 
 
 class Window(msgspec.Struct, frozen=True):
-    """An actor's recent refusals, oldest first, and whether this burst of them was reported."""
+    """An actor's latest refusals as they came, and whether this burst of them was reported."""
 
     refusals: tuple[Refusal, ...] = ()
     reported: bool = False
@@ -100,20 +102,37 @@ def glass_finding(event: Json) -> Json:
 def note_refusal(window: Window, event: Json, rule: ProbingRule) -> tuple[Window, Json | None]:
     """Return the actor's window with this refusal in it, and a finding if it now is probing.
 
-    A burst gives one finding, when it reaches the rule's number; a new burst, after the window has emptied
-    below that number, gives a new one. Events seen before change nothing.
+    A refusal is dated by its sealing (`logged_time`), not by the service that stated it, and what counts are
+    the refusals around it: one that a clock dated elsewhere hides no others. A burst gives one finding, when
+    it reaches the rule's number; a new burst gives a new one. Events seen before change nothing.
     """
-    uid, at_ms = event["metadata"]["uid"], event["time"]
+    uid, at_ms = event["metadata"]["uid"], event["metadata"]["logged_time"]
     if any(refusal.uid == uid for refusal in window.refusals):
         return window, None
-    newest = max([at_ms, *(refusal.at_ms for refusal in window.refusals)])
-    recent = [r for r in (*window.refusals, Refusal(at_ms, uid)) if r.at_ms > newest - rule.window_s * 1000]
-    refusals = tuple(sorted(recent, key=lambda refusal: (refusal.at_ms, refusal.uid))[-WINDOW_REFUSALS_MAX:])
-    is_probing = len(refusals) >= rule.refusals
+    kept = (*window.refusals, Refusal(at_ms, uid))[-kept_of(rule) :]
+    burst = _densest_around(at_ms, kept, rule)
+    is_probing = len(burst) >= rule.refusals
     finding = None
     if is_probing and not window.reported:
-        finding = _probing(event, refusals, rule)
-    return Window(refusals, is_probing), finding
+        finding = _probing(event, burst, rule)
+    return Window(kept, is_probing), finding
+
+
+def kept_of(rule: ProbingRule) -> int:
+    """Return how many of an actor's refusals are kept, in the order in which they came."""
+    return max(WINDOW_REFUSALS_MIN, WINDOWS_KEPT * rule.refusals)
+
+
+def _densest_around(at_ms: int, refusals: tuple[Refusal, ...], rule: ProbingRule) -> tuple[Refusal, ...]:
+    """Return the most refusals within one window of the rule that holds `at_ms`, oldest first."""
+    span_ms = rule.window_s * 1000
+    near = sorted((r for r in refusals if abs(r.at_ms - at_ms) < span_ms), key=lambda r: (r.at_ms, r.uid))
+    windows = [
+        tuple(r for r in near if first.at_ms <= r.at_ms < first.at_ms + span_ms)
+        for first in near
+        if first.at_ms <= at_ms
+    ]
+    return max(windows, key=len)
 
 
 def block_finding(refusal: BlockRefusedError, around: Surroundings, *, at: datetime) -> Json:
@@ -134,6 +153,26 @@ def block_finding(refusal: BlockRefusedError, around: Surroundings, *, at: datet
         analytic=_RULE_ANALYTIC,
         last=told,
         related=(place,),
+    )
+
+
+def trail_finding(difference: Difference, around: Surroundings, *, at: datetime) -> Json:
+    """Return the finding of a row of the trail that is not what the ledger makes it: somebody changed it."""
+    told = {
+        "time": milliseconds(at),
+        "metadata": {"uid": difference.key, "product": product_of(around)},
+        "actor": {"app_name": "audit", "app_uid": around.services.get("audit", "audit")},
+        "unmapped": {},
+    }
+    return _finding(
+        rule="trail-differs",
+        cause=f"{difference} {milliseconds(at)}",
+        title="The audit trail differs from the ledger",
+        text=f"{difference}. Run `salus audit reconcile`; the ledger itself is not affected.",
+        severity=Severity.CRITICAL,
+        analytic=_RULE_ANALYTIC,
+        last=told,
+        related=(difference.key,),
     )
 
 

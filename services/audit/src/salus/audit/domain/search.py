@@ -67,7 +67,10 @@ def visibility_of(
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A search: everything given must hold. `before` and `after` are positions in the trail, exclusive."""
+    """A search: everything given must hold. `before` and `after` are positions in the trail, exclusive.
+
+    `since` and `until` go by the time of sealing, which no author chooses; a stated time may be any.
+    """
 
     who: str | None = None
     patient: str | None = None
@@ -77,6 +80,8 @@ class Question:
     outcome: str | None = None
     since: datetime | None = None
     until: datetime | None = None
+    stated_since: datetime | None = None
+    stated_until: datetime | None = None
     q: str | None = None
     before: int | None = None
     after: int | None = None

@@ -1,0 +1,176 @@
+"""The rows of the trail as they are stored, as `StoredTrail`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from hashlib import sha256
+from typing import Any
+
+import msgspec
+from sqlalchemy import ColumnElement, Table, and_, func, select
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from salus.audit.adapters.tables import COMPARISON, CONSENTS, PARTIES, PATIENTS, SHARDS, TRAIL, row_of
+from salus.audit.domain.comparison import Columns, Key
+from salus.audit.domain.directory import Directory
+from salus.audit.domain.entry import TrailEntry
+from salus.audit.ports import OutOfReachError, Snapshot, Tip
+from salus.runtime.migrating import DATABASE_AWAY
+
+LEDGER = "ledger"
+# Beside the entries: each table with the columns that are its key and the one that holds the rest.
+_BESIDE: dict[Table, tuple[tuple[str, ...], str | None]] = {
+    PARTIES: (("did",), "party"),
+    PATIENTS: (("did", "pseudonym"), None),
+    CONSENTS: (("patient", "id"), "consent"),
+}
+
+
+@contextmanager
+def within_reach() -> Iterator[None]:
+    """Raise OutOfReachError when the database is away."""
+    try:
+        yield
+    except DATABASE_AWAY as error:
+        # The statement and its values stay out of the message: they may say who did what.
+        raise OutOfReachError(f"the database: {type(error.orig).__name__}") from error
+
+
+class SqlStoredTrail:
+    """A `StoredTrail` on the engine of a `SqlTrail`."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    def columns_of(self, entries: Sequence[TrailEntry]) -> list[Columns]:
+        """Return the rows that entries make, without a position."""
+        rows = (row_of(0, entry) for entry in entries)
+        return [{name: value for name, value in row.items() if name != "seq"} for row in rows]
+
+    def tables_of(self, directory: Directory) -> dict[Key, bytes]:
+        """Return the digests of the rows that a directory makes."""
+        return {key: _digest(value) for key, value in _rows_of(directory).items()}
+
+    async def snapshot(self) -> Snapshot:
+        """Return how far the trail is, and who is who, in one transaction."""
+        with within_reach():
+            async with self._engine.connect() as plain:
+                # One view of all tables; SQLite's transactions have it anyway.
+                level = "REPEATABLE READ" if plain.dialect.name == "postgresql" else "SERIALIZABLE"
+                connection = await plain.execution_options(isolation_level=level)
+                rows = (await connection.execute(select(SHARDS))).all()
+                end = (await connection.execute(select(func.coalesce(func.max(TRAIL.c.seq), 0)))).scalar_one()
+                tables = {}
+                for table, (names, held) in _BESIDE.items():
+                    async for row in (await connection.stream(select(table))).mappings():
+                        key = (str(table.name), *(row[name] for name in names))
+                        tables[key] = _digest(row[held] if held else b"")
+        tips = {row.shard: Tip(row.next_height, row.last_header) for row in rows}
+        return Snapshot(tips, int(end), tables)
+
+    async def first_after(self, seq: int) -> tuple[int, int, int] | None:
+        """Return position, shard and height of the first row after a position."""
+        columns = (TRAIL.c.seq, TRAIL.c.shard, TRAIL.c.height)
+        query = select(*columns).where(TRAIL.c.seq > seq).order_by(TRAIL.c.seq).limit(1)
+        async with self._connection() as connection:
+            row = (await connection.execute(query)).one_or_none()
+        return None if row is None else (row.seq, row.shard, row.height)
+
+    async def block(self, shard: int, height: int) -> list[Columns]:
+        """Return the rows that claim to be of a block, by index."""
+        query = select(TRAIL).where(_of(shard, height)).order_by(TRAIL.c.index)
+        async with self._connection() as connection:
+            return [dict(row) for row in (await connection.execute(query)).mappings()]
+
+    async def put_block(self, shard: int, height: int, entries: Sequence[TrailEntry]) -> None:
+        """Put these in the place of whatever claims to be of a block, at its positions if they are free."""
+        async with self._connection() as connection:
+            query = select(TRAIL.c.seq, TRAIL.c.index).where(_of(shard, height)).order_by(TRAIL.c.index)
+            first = next((row.seq - row.index for row in (await connection.execute(query)).all()), None)
+            await connection.execute(TRAIL.delete().where(_of(shard, height)))
+            uids = [entry.uid for entry in entries]
+            for start in range(0, len(uids), 500):
+                # A leaf stands once on the ledger: elsewhere it has no place.
+                await connection.execute(TRAIL.delete().where(TRAIL.c.uid.in_(uids[start : start + 500])))
+            first = await _free(connection, first, len(entries))
+            if entries:
+                rows = [row_of(first + index, entry) for index, entry in enumerate(entries)]
+                await connection.execute(TRAIL.insert(), rows)
+
+    async def put_tables(self, directory: Directory, keys: Collection[Key], seen: Snapshot) -> None:
+        """Put rows right that are still as they were in a snapshot; what was indexed since stays."""
+        wanted = _rows_of(directory)
+        async with self._connection() as connection:
+            for table, (names, held) in _BESIDE.items():
+                for key in (key for key in keys if key[0] == table.name):
+                    named = dict(zip(names, key[1:], strict=True))
+                    here = and_(*(table.c[name] == value for name, value in named.items()))
+                    row = (await connection.execute(select(table).where(here))).mappings().one_or_none()
+                    now = None if row is None else _digest(row[held] if held else b"")
+                    if now != seen.tables.get(key):
+                        continue
+                    await connection.execute(table.delete().where(here))
+                    if key in wanted:
+                        values = named | ({held: wanted[key]} if held else {})
+                        await connection.execute(table.insert().values(values))
+
+    async def put_tip(self, shard: int, tip: Tip, seen: Tip) -> None:
+        """Put a shard's tip right, if it is still as it was seen."""
+        here = (SHARDS.c.shard == shard, SHARDS.c.next_height == seen.height)
+        async with self._connection() as connection:
+            if tip.note is None:
+                await connection.execute(SHARDS.delete().where(*here))
+            else:
+                values = {"next_height": tip.height, "last_header": tip.note}
+                await connection.execute(SHARDS.update().where(*here).values(**values))
+
+    async def outcome(self) -> bytes | None:
+        """Return what was noted of the comparison."""
+        async with self._connection() as connection:
+            query = select(COMPARISON.c.outcome).where(COMPARISON.c.name == LEDGER)
+            outcome = (await connection.execute(query)).scalar_one_or_none()
+        return None if outcome is None else bytes(outcome)
+
+    async def set_outcome(self, outcome: bytes) -> None:
+        """Note what the comparison found, for the next start."""
+        async with self._connection() as connection:
+            await connection.execute(COMPARISON.delete().where(COMPARISON.c.name == LEDGER))
+            await connection.execute(COMPARISON.insert().values(name=LEDGER, outcome=outcome))
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[AsyncConnection]:
+        with within_reach():
+            async with self._engine.begin() as connection:
+                yield connection
+
+
+def _of(shard: int, height: int) -> ColumnElement[bool]:
+    return and_(TRAIL.c.shard == shard, TRAIL.c.height == height)
+
+
+async def _free(connection: AsyncConnection, first: int | None, count: int) -> int:
+    """Return where so many rows may stand: from `first` on if nothing else is there, else at the end."""
+    if first is not None and first > 0:
+        between = TRAIL.c.seq.between(first, first + count - 1)
+        taken = (await connection.execute(select(func.count()).where(between))).scalar_one()
+        if not taken:
+            return first
+    end = (await connection.execute(select(func.coalesce(func.max(TRAIL.c.seq), 0)))).scalar_one()
+    return int(end) + 1
+
+
+def _rows_of(directory: Directory) -> dict[Key, bytes]:
+    rows: dict[Key, bytes] = {
+        (str(PARTIES.name), did): msgspec.json.encode(party) for did, party in directory.changed.items()
+    }
+    rows |= {(str(PATIENTS.name), *link): b"" for link in directory.linked}
+    rows |= {
+        (str(CONSENTS.name), *place): msgspec.json.encode(consent)
+        for place, consent in directory.changed_consents.items()
+    }
+    return rows
+
+
+def _digest(value: Any) -> bytes:
+    return sha256(value).digest()

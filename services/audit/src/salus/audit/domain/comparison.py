@@ -1,0 +1,74 @@
+"""What of the stored trail is not what the ledger makes it: entries, who is who, and how far it is."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import msgspec
+
+Kind = Literal["missing", "extra", "changed"]
+Columns = Mapping[str, Any]
+Key = tuple[str, ...]
+"""A table, and the key of a row in it."""
+
+
+class Difference(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One thing that differs: an entry by its place, or another row by its table and key.
+
+    `missing` is on the ledger and not in the trail, `extra` in the trail and not on the ledger; of what is
+    `changed`, `columns` names the parts. Values are left out: they may say who did what.
+    """
+
+    kind: Kind
+    table: str
+    key: str
+    shard: int | None = None
+    height: int | None = None
+    columns: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """Say it in a line."""
+        parts = f" ({', '.join(self.columns)})" if self.columns else ""
+        return f"{self.table} {self.key} is {self.kind}{parts}"
+
+
+def compare_block(
+    shard: int, height: int, derived: Sequence[Columns], stored: Sequence[Columns]
+) -> list[Difference]:
+    """Compare a block's entries, as rows without their position, with what is stored at that place.
+
+    Positions may have gaps, but within a block they follow one another in the order of the leaves.
+    """
+    found, by_index = [], {row["index"]: row for row in stored}
+    first = next((row["seq"] - row["index"] for row in stored), 0)
+    for index, wanted in enumerate(derived):
+        row = by_index.pop(index, None)
+        if row is None:
+            found.append(_entry("missing", shard, height, index))
+        elif columns := _changed({**wanted, "seq": first + index}, row):
+            found.append(_entry("changed", shard, height, index, columns))
+    found += [_entry("extra", shard, height, index) for index in sorted(by_index)]
+    return found
+
+
+def compare_tables(derived: Mapping[Key, bytes], stored: Mapping[Key, bytes]) -> dict[Key, Difference]:
+    """Compare what stands beside the entries, as digests by table and key; return what differs."""
+    found = {}
+    for key in sorted(derived.keys() | stored.keys()):
+        if (wanted := derived.get(key)) != (is_there := stored.get(key)):
+            kind: Kind = "missing" if is_there is None else "extra" if wanted is None else "changed"
+            # Who is linked to which pseudonym stays out of logs and findings.
+            named = hashlib.sha256(repr(key).encode()).hexdigest()[:16]
+            found[key] = Difference(kind, key[0], named)
+    return found
+
+
+def _changed(wanted: Columns, stored: Columns) -> tuple[str, ...]:
+    return tuple(name for name, value in wanted.items() if stored[name] != value)
+
+
+def _entry(kind: Kind, shard: int, height: int, index: int, columns: tuple[str, ...] = ()) -> Difference:
+    key = f"shard {shard} block {height} row {index}"
+    return Difference(kind, "entry", key, shard, height, columns)

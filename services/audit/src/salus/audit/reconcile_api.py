@@ -1,0 +1,95 @@
+"""Comparing the trail with the ledger at once, for operators."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Annotated
+
+import msgspec
+import structlog
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import StreamingResponse
+
+from salus.audit.api import Authenticate
+from salus.audit.comparison import Comparison
+from salus.audit.domain.blocks import BlockRefusedError
+from salus.audit.domain.comparison import Difference
+from salus.audit.domain.search import SEES_ALL
+from salus.audit.ports import OutOfReachError
+from salus.audit.reconciliation import Step
+from salus.runtime.problems import ProblemError, documented
+
+# Lines that may wait for a slow reader: beyond, the comparison waits with it.
+LINES_MAX = 64
+
+_log = structlog.get_logger()
+
+
+def reconcile_routes(comparison: Comparison, authenticate: Authenticate) -> APIRouter:
+    """Return the route."""
+    router = APIRouter(tags=["operations"])
+
+    @router.post(
+        "/trail/reconcile",
+        summary="Compare the whole trail with the ledger now, and repair it if asked to",
+        description="Lines of JSON: `progress` after each block, `difference` for each row that is missing, "
+        "extra or changed, and in the end `result` (`equal`, `differs`, `repaired`) or `error`.",
+        responses={**documented(401, 403, 422), 200: {"content": {"application/x-ndjson": {}}}},
+        response_class=StreamingResponse,
+    )
+    async def reconcile(
+        request: Request,
+        *,
+        repair: Annotated[bool, Query(description="Put what differs right, from the ledger.")] = False,
+    ) -> StreamingResponse:
+        party = await authenticate(request)
+        if not party.roles & SEES_ALL:
+            raise ProblemError(403, "not-allowed", "only an operator may compare the trail with the ledger")
+        _log.info("reconciling", by=party.did, repair=repair)
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        lines = reconciled(comparison, repair=repair)
+        return StreamingResponse(lines, media_type="application/x-ndjson", headers=headers)
+
+    return router
+
+
+async def reconciled(comparison: Comparison, *, repair: bool) -> AsyncGenerator[bytes]:
+    """Yield the lines of one comparison; who stops listening stops it."""
+    lines: asyncio.Queue[bytes | None] = asyncio.Queue(LINES_MAX)
+
+    async def told(step: Step) -> None:
+        for difference in step.differences:
+            await lines.put(_line({"difference": difference, "sentence": str(difference)}))
+        progress = {"blocks": step.blocks, "blocks_in_all": step.blocks_in_all, "rows": step.rows}
+        await lines.put(_line({"progress": progress}))
+
+    async def work() -> None:
+        try:
+            found = await comparison.compare(told, repair=repair)
+            await lines.put(_line({"result": _result(found, repair=repair), "differences": len(found)}))
+        except BlockRefusedError as error:
+            await lines.put(_line({"error": "ledger-block-refused", "detail": str(error)}))
+        except OutOfReachError:
+            detail = "archive or database is away or slow; ask again"
+            await lines.put(_line({"error": "unavailable", "detail": detail}))
+        finally:
+            await lines.put(None)
+
+    async with asyncio.TaskGroup() as group:
+        working = group.create_task(work())
+        try:
+            while (line := await lines.get()) is not None:
+                yield line
+        finally:
+            working.cancel()
+
+
+def _result(found: list[Difference], *, repair: bool) -> str:
+    if not found:
+        return "equal"
+    return "repaired" if repair else "differs"
+
+
+def _line(content: object) -> bytes:
+    return msgspec.json.encode(content) + b"\n"

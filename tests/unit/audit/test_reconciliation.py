@@ -1,0 +1,309 @@
+"""Case SEC10: what is changed in the trail's database is found, said, and put right from the ledger."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import create_async_engine
+from tests.unit.audit.chain import Accepted, Chain, Refused
+from tests.unit.audit.samples import AROUND, CONSENT, IDENTITY, MEMBER, NOON, STORAGE
+from tests.unit.audit.test_indexing import (
+    CLINICIAN,
+    EVERYTHING,
+    GRANTED,
+    KEY,
+    PATIENT,
+    READ,
+    FakeOutputs,
+    documents,
+    index_all,
+    indexer_of,
+)
+
+from salus.audit.adapters.sql import SqlTrail, open_trail
+from salus.audit.comparison import Comparison, Pace, TrailDiffersError
+from salus.audit.domain.comparison import Difference
+from salus.audit.domain.search import Question
+from salus.audit.handlers import Alarm
+from salus.audit.ports import DamagedTrailError
+from salus.audit.reconcile_api import reconciled
+from salus.audit.reconciliation import Reconciler, Step
+from salus.events.catalogue import PartyRegistered, PatientLinked
+from salus.ledger.key_periods import Keys
+
+PERSON = PartyRegistered(did=CLINICIAN, kind="person", keys=(KEY,), roles=("clinician",), member=MEMBER)
+LINKED = PatientLinked(patient=PATIENT, did=CLINICIAN)
+PACE = Pace(rows_per_s_max=1_000_000, interval_s_min=0)
+
+
+class World:
+    """A chain, the trail of it in a database that an attacker can write, and what compares the two."""
+
+    def __init__(self, trail: SqlTrail, url: str) -> None:
+        self.trail = trail
+        self.url = url
+        self.chain = Chain()
+        self.other = Chain(topic="salus.storage.events", origin="salus.local/dev/shard/1", shard=1)
+        self.outputs = FakeOutputs()
+        self.comparison = self.new_comparison()
+
+    def new_comparison(self) -> Comparison:
+        """Return a comparison as a start of the service makes it."""
+        keys: dict[int, Keys] = {c.shard: c.signer.verifier for c in (self.chain, self.other)}
+        ledger = TwoChains(self.chain, self.other)
+        reconciler = Reconciler(ledger, self.trail.stored, keys)
+        alarm = Alarm(self.outputs, AROUND, lambda: NOON)
+        return Comparison(reconciler, self.trail, alarm, PACE, lambda: NOON)
+
+    async def change(self, *statements: str) -> None:
+        """Change the database behind the service's back."""
+        engine = create_async_engine(self.url)
+        try:
+            async with engine.begin() as connection:
+                for statement in statements:
+                    await connection.execute(text(statement))
+        finally:
+            await engine.dispose()
+
+    async def compare(self, *, repair: bool = False) -> list[str]:
+        async def nothing(_: Step) -> None:
+            pass
+
+        found = await self.comparison.compare(nothing, repair=repair)
+        return [re.sub("[0-9a-f]{16}", "…", str(each)) for each in found]
+
+
+class TwoChains:
+    """Two shards as one `Ledger`."""
+
+    def __init__(self, *chains: Chain) -> None:
+        self._chains = {chain.shard: chain for chain in chains}
+
+    async def header(self, shard: int, height: int) -> bytes | None:
+        return await self._chains[shard].header(shard, height)
+
+    async def body(self, shard: int, header: Any) -> bytes:
+        return await self._chains[shard].body(shard, header)
+
+    def rows(self, body: bytes) -> Sequence[Sequence[Any]]:
+        return self._chains[0].rows(body)
+
+
+async def fill(world: World) -> None:
+    """Index blocks of two shards, in turns."""
+    world.chain.seal([*documents(2), Refused("bad-signature")])
+    await index_all(world.chain, world.trail)
+    world.other.seal([Accepted(READ, source=STORAGE, name="read-0", subject=PATIENT)])
+    await index_all(world.other, world.trail)
+    world.chain.seal([Accepted(PERSON, source=IDENTITY, name="party-1")])
+    world.chain.seal([Accepted(LINKED, source=CONSENT, name="linked-1", subject=PATIENT)])
+    world.chain.seal([])
+    await index_all(world.chain, world.trail)
+    world.other.seal([Accepted(READ, source=STORAGE, name="read-1", subject=PATIENT)])
+    world.other.seal([Accepted(GRANTED, source=CONSENT, name="granted", subject=PATIENT)])
+    await index_all(world.other, world.trail)
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> str:
+    return f"sqlite+aiosqlite:///{tmp_path}/reconciled.db"
+
+
+@pytest.fixture
+async def world(database: str) -> AsyncIterator[World]:
+    async with open_trail(database) as trail:
+        made = World(trail, database)
+        await fill(made)
+        yield made
+
+
+async def test_an_untouched_trail_equals_the_ledger(world: World) -> None:
+    assert await world.compare() == []
+
+    await world.comparison.check()
+    assert world.comparison.outcome.ended == NOON
+
+
+def inserted(height: str, index: str) -> str:
+    """Return how somebody copies an entry to another place."""
+    columns = (
+        "time_us, activity, action, outcome, severity, type, source, id, actor, member, party, patient, "
+        "object, words, entry, sealed_us"
+    )
+    names = f'seq, uid, shard, height, "index", {columns}'
+    values = f"seq + 1000, 'f' || substr(uid, 2), shard, {height}, {index}, {columns}"
+    return f"INSERT INTO audit_trail ({names}) SELECT {values} FROM audit_trail WHERE id = 'event-0'"
+
+
+CHANGES: dict[str, tuple[str, list[str]]] = {
+    "row deleted": (
+        "DELETE FROM audit_trail WHERE id = 'event-1'",
+        ["entry shard 0 block 0 row 1 is missing"],
+    ),
+    "block deleted": (
+        "DELETE FROM audit_trail WHERE shard = 0 AND height = 1",
+        ["entry shard 0 block 1 row 0 is missing"],
+    ),
+    "last block deleted": (
+        "DELETE FROM audit_trail WHERE shard = 1 AND height = 2",
+        ["entry shard 1 block 2 row 0 is missing"],
+    ),
+    "column changed": (
+        "UPDATE audit_trail SET patient = 'urn:uuid:none' WHERE id = 'event-0'",
+        ["entry shard 0 block 0 row 0 is changed (patient)"],
+    ),
+    "words changed": (
+        "UPDATE audit_trail SET words = '' WHERE id = 'event-0'",
+        ["entry shard 0 block 0 row 0 is changed (words)"],
+    ),
+    "entry swapped": (
+        "UPDATE audit_trail SET entry = (SELECT entry FROM audit_trail WHERE seq = 1) WHERE seq = 2",
+        ["entry shard 0 block 0 row 1 is changed (entry)"],
+    ),
+    "row inserted": (
+        inserted("height", "99"),
+        ["entry shard 0 block 0 row 99 is extra"],
+    ),
+    "block inserted": (
+        inserted("77", "0"),
+        ["entry shard 0 block 77 row 0 is extra"],
+    ),
+    "row moved": (
+        "UPDATE audit_trail SET seq = 500 WHERE id = 'event-1'",
+        ["entry shard 0 block 0 row 1 is changed (seq)"],
+    ),
+    "tip lowered": (
+        "UPDATE audit_shards SET next_height = 2 WHERE shard = 1",
+        [
+            "entry shard 1 block 2 row 0 is extra",
+            "audit_shards shard 1 is changed",
+            "audit_consents … is extra",
+        ],
+    ),
+    "tip raised": (
+        "UPDATE audit_shards SET next_height = 9 WHERE shard = 1",
+        ["audit_shards shard 1 is changed"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+async def test_every_change_of_entries_is_found_and_repaired(world: World, name: str) -> None:
+    before = await world.trail.search(Question(after=0), EVERYTHING, limit=100)
+    statement, expected = CHANGES[name]
+    await world.change(statement)
+
+    assert await world.compare() == expected
+    with pytest.raises(TrailDiffersError, match="salus audit reconcile"):
+        await world.comparison.check()
+
+    assert await world.compare(repair=True) == expected
+    for chain in (world.chain, world.other):
+        await index_all(chain, world.trail)
+    assert await world.compare() == []
+    await world.comparison.check()
+    after = await world.trail.search(Question(after=0), EVERYTHING, limit=100)
+    assert {found.entry.uid: found.entry for found in after} == {f.entry.uid: f.entry for f in before}
+
+
+@pytest.mark.parametrize(
+    ("statement", "table", "kind"),
+    [
+        (f"INSERT INTO audit_patients VALUES ('did:key:zEvil', '{PATIENT}')", "audit_patients", "extra"),
+        ("DELETE FROM audit_patients", "audit_patients", "missing"),
+        ("DELETE FROM audit_consents", "audit_consents", "missing"),
+        ("UPDATE audit_consents SET consent = x'7b7d'", "audit_consents", "changed"),
+        ("UPDATE audit_parties SET party = x'7b7d'", "audit_parties", "changed"),
+        ("INSERT INTO audit_parties VALUES ('did:key:zEvil', x'7b7d')", "audit_parties", "extra"),
+    ],
+)
+async def test_every_change_of_who_is_who_is_found_and_repaired(
+    world: World, statement: str, table: str, kind: str
+) -> None:
+    await world.change(_for(world, statement))
+
+    (found,) = await world.compare()
+    assert found.startswith(f"{table} ")
+    assert found.endswith(f" is {kind}")
+    assert "did:" not in found
+
+    await world.compare(repair=True)
+    assert await world.compare() == []
+
+
+def _for(world: World, statement: str) -> str:
+    """Write bytes as the database does."""
+    return statement if world.url.startswith("sqlite") else statement.replace("x'7b7d'", "'\\x7b7d'")
+
+
+async def test_what_differs_is_told_once_and_known_after_a_restart(world: World) -> None:
+    await world.change(CHANGES["row deleted"][0])
+    await world.compare()
+    await world.compare()
+
+    (message,) = world.outputs.messages
+    finding = json.loads(message.value)
+    assert (finding["severity"], finding["metadata"]["event_code"]) == ("Critical", "trail-differs")
+    assert "shard 0 block 0 row 1" in finding["message"]
+
+    again = world.new_comparison()
+    await again._load()
+    with pytest.raises(TrailDiffersError, match="shard 0 block 0 row 1 is missing"):
+        await again.check()
+
+
+async def test_a_changed_row_is_never_answered(world: World) -> None:
+    await world.change(CHANGES["column changed"][0])
+
+    with pytest.raises(DamagedTrailError, match="patient"):
+        await world.trail.search(Question(), EVERYTHING, limit=100)
+    with pytest.raises(DamagedTrailError):
+        await world.trail.entry(MEMBER, "event-0")
+    assert (
+        len(await world.trail.search(Question(type="salus.storage.object-read.v1"), EVERYTHING, limit=9)) == 2
+    )
+
+
+async def test_blocks_that_come_meanwhile_are_no_difference(world: World) -> None:
+    sealed = 0
+
+    async def goes_on(_: Step) -> None:
+        nonlocal sealed
+        if sealed < 3:
+            world.chain.seal(documents(2, start=100 + 2 * sealed))
+            await indexer_of(world.chain, world.trail).index_next(0)
+            sealed += 1
+
+    assert await world.comparison.compare(goes_on) == []
+    assert await world.compare() == []
+
+
+async def test_reconciling_says_how_far_it_is_what_differs_and_how_it_ended(world: World) -> None:
+    await world.change(CHANGES["row deleted"][0])
+
+    for repair, result in ((False, "differs"), (True, "repaired"), (False, "equal")):
+        lines = [json.loads(line) async for line in reconciled(world.comparison, repair=repair)]
+
+        assert lines[-1] == {"result": result, "differences": 0 if result == "equal" else 1}
+        assert sum("difference" in line for line in lines) == lines[-1]["differences"]
+        assert [line["progress"]["blocks"] for line in lines if "progress" in line][-1] == 7
+
+
+def test_a_difference_tells_its_place_and_no_value() -> None:
+    difference = Difference("changed", "entry", "shard 0 block 1 row 2", 0, 1, ("actor",))
+
+    assert str(difference) == "entry shard 0 block 1 row 2 is changed (actor)"
+
+
+async def test_one_leaf_cannot_stand_twice(world: World) -> None:
+    with pytest.raises(IntegrityError):
+        await world.change(
+            "UPDATE audit_trail SET uid = (SELECT uid FROM audit_trail WHERE seq = 1) WHERE seq = 2"
+        )
