@@ -144,7 +144,7 @@ async def test_a_trail_that_was_changed_is_said_and_reconciled(world: World) -> 
     lines = await world.post("/trail/reconcile?repair=true", world.operator)
 
     assert refused.status_code == 403
-    assert json.loads(lines.text.split("\n")[-2]) == {"result": "repaired", "differences": 2}
+    assert json.loads(lines.text.split("data: ")[-1]) == {"result": "repaired", "differences": 2}
     assert await trail_line() == "ok"
     entries = (await world.get("/trail")).json()["entries"]
     assert [entry["id"] for entry in entries] == ["event-2", "event-1", "event-0"]

@@ -17,6 +17,7 @@ from salus.cli.display import plain, styled
 from salus.cli.event_stream import StreamError, events_of
 from salus.cli.exits import CommandError, Exit
 from salus.cli.interrupts import run_until_signal
+from salus.cli.reconciliation import reconcile
 from salus.cli.state import require_service, running_platform
 from salus.events.did import LocalSigner
 from salus.ledger.json_reader import read_json
@@ -33,6 +34,9 @@ Action = Annotated[str | None, typer.Option(help="C, R, U, D or E.")]
 Type = Annotated[str | None, typer.Option("--type", help="Event type.")]
 Object = Annotated[str | None, typer.Option("--object", help="Object id.")]
 Outcome = Annotated[str | None, typer.Option(help="success, refused or rejected.")]
+
+
+app.command()(reconcile)
 
 
 @app.command()

@@ -20,8 +20,8 @@ from salus.audit.ports import OutOfReachError
 from salus.audit.reconciliation import Step
 from salus.runtime.problems import ProblemError, documented
 
-# Lines that may wait for a slow reader: beyond, the comparison waits with it.
-LINES_MAX = 64
+# Events that may wait for a slow reader: beyond, the comparison waits with it.
+EVENTS_MAX = 64
 
 _log = structlog.get_logger()
 
@@ -33,9 +33,9 @@ def reconcile_routes(comparison: Comparison, authenticate: Authenticate) -> APIR
     @router.post(
         "/trail/reconcile",
         summary="Compare the whole trail with the ledger now, and repair it if asked to",
-        description="Lines of JSON: `progress` after each block, `difference` for each row that is missing, "
+        description="Server-sent events, JSON as `data`: `progress` after each block, `difference` for each row that is missing, "
         "extra or changed, and in the end `result` (`equal`, `differs`, `repaired`) or `error`.",
-        responses={**documented(401, 403, 422), 200: {"content": {"application/x-ndjson": {}}}},
+        responses={**documented(401, 403, 422), 200: {"content": {"text/event-stream": {}}}},
         response_class=StreamingResponse,
     )
     async def reconcile(
@@ -48,39 +48,39 @@ def reconcile_routes(comparison: Comparison, authenticate: Authenticate) -> APIR
             raise ProblemError(403, "not-allowed", "only an operator may compare the trail with the ledger")
         _log.info("reconciling", by=party.did, repair=repair)
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        lines = reconciled(comparison, repair=repair)
-        return StreamingResponse(lines, media_type="application/x-ndjson", headers=headers)
+        events = reconciled(comparison, repair=repair)
+        return StreamingResponse(events, media_type="text/event-stream", headers=headers)
 
     return router
 
 
 async def reconciled(comparison: Comparison, *, repair: bool) -> AsyncGenerator[bytes]:
-    """Yield the lines of one comparison; who stops listening stops it."""
-    lines: asyncio.Queue[bytes | None] = asyncio.Queue(LINES_MAX)
+    """Yield the events of one comparison; who stops listening stops it."""
+    events: asyncio.Queue[bytes | None] = asyncio.Queue(EVENTS_MAX)
 
     async def told(step: Step) -> None:
         for difference in step.differences:
-            await lines.put(_line({"difference": difference, "sentence": str(difference)}))
+            await events.put(_event({"difference": difference, "sentence": str(difference)}))
         progress = {"blocks": step.blocks, "blocks_in_all": step.blocks_in_all, "rows": step.rows}
-        await lines.put(_line({"progress": progress}))
+        await events.put(_event({"progress": progress}))
 
     async def work() -> None:
         try:
             found = await comparison.compare(told, repair=repair)
-            await lines.put(_line({"result": _result(found, repair=repair), "differences": len(found)}))
+            await events.put(_event({"result": _result(found, repair=repair), "differences": len(found)}))
         except BlockRefusedError as error:
-            await lines.put(_line({"error": "ledger-block-refused", "detail": str(error)}))
+            await events.put(_event({"error": "ledger-block-refused", "detail": str(error)}))
         except OutOfReachError:
             detail = "archive or database is away or slow; ask again"
-            await lines.put(_line({"error": "unavailable", "detail": detail}))
+            await events.put(_event({"error": "unavailable", "detail": detail}))
         finally:
-            await lines.put(None)
+            await events.put(None)
 
     async with asyncio.TaskGroup() as group:
         working = group.create_task(work())
         try:
-            while (line := await lines.get()) is not None:
-                yield line
+            while (event := await events.get()) is not None:
+                yield event
         finally:
             working.cancel()
 
@@ -91,5 +91,5 @@ def _result(found: list[Difference], *, repair: bool) -> str:
     return "repaired" if repair else "differs"
 
 
-def _line(content: object) -> bytes:
-    return msgspec.json.encode(content) + b"\n"
+def _event(content: object) -> bytes:
+    return b"data: " + msgspec.json.encode(content) + b"\n\n"
