@@ -126,6 +126,47 @@ def test_every_flipped_bit_gets_the_same_verdict_in_the_page(world: World) -> No
     assert "valid" not in {verdict[0] for verdict in _require_same_verdicts(cases)}
 
 
+def test_the_page_reads_a_network_file_as_strictly(world: World) -> None:  # case F1
+    receipt, network = _short(world), _network(world)
+    deep = b'"x":' + b"[" * 64 + b"]" * 64
+    refused = [
+        *(
+            b'"log":{"origin":"x","verifier_key":"x"}',
+            rb'"l\u006fg":1',
+            b'"x":{"y":1,"y":1}',
+            b'"x":[{"y":1,"y":1}]',
+        ),
+        *(
+            b'"x":"\\ud800"',
+            b'"x":9007199254740992',
+            b'"x":-9007199254740992',
+            b'"x":1e400',
+            b'"x":NaN',
+            deep,
+        ),
+    ]
+    taken = [
+        *(
+            rb'"\"log":1',
+            rb'"x":"log\" :"',
+            b'"x":9007199254740991',
+            b'"x":1e300',
+            b'"x":"\\ud83d\\ude00"',
+            b'"L":1',
+        ),
+        *(
+            b'"x":{"log":1}',
+            b'"x":[{"y":1},{"y":1}]',
+            b'"x":' + b"[" * 63 + b"]" * 63,
+            b'"x":{"y":1}, "z":{"y":1}',
+        ),
+    ]
+    spoiled = [network.replace(b"{", b"{" + one + b",", 1) for one in (*refused, *taken)]
+    verdicts = _require_same_verdicts([(receipt, one, None) for one in (b"\xef\xbb\xbf" + network, *spoiled)])
+
+    assert [verdict[0] for verdict in verdicts] == ["policy"] * (1 + len(refused)) + ["valid"] * len(taken)
+
+
 def test_every_reason_of_refusal_is_the_same_in_the_page(world: World) -> None:
     receipt, policy = _short(world), _network(world)
     parsed = parse_receipt(receipt)
