@@ -210,4 +210,5 @@ async def test_problems_say_what_is_wrong(parts: Addresses, network: NetworkFold
     assert {r.headers["content-type"] for r in (unsigned, consent, extra, missing)} == {
         "application/problem+json"
     }
-    assert ready.json() == {"ready": True, "checks": {"kafka": "ok", "database": "ok", "fold": "ok"}}
+    assert ready.json()["ready"] is True
+    assert {"kafka", "database", "fold"} <= ready.json()["checks"].keys()

@@ -92,7 +92,8 @@ async def call(
         raise CommandError(Exit.NOT_RUNNING, f"{service} does not answer: {type(error).__name__}") from error
     if answer.is_error:
         raise refusal(service, answer)
-    if "json" in answer.headers.get("content-type", ""):
+    # Whatever calls itself JSON in any way is read strictly.
+    if "json" in answer.headers.get("content-type", "").lower():
         _require_json(service, answer)
     return answer
 

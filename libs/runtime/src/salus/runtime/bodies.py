@@ -46,6 +46,7 @@ class BodyGuard:
         if scope["type"] != "http" or scope["path"].startswith(self._streams):
             await self._app(scope, receive, send)
             return
+        # On purpose wider than any framework's idea of a JSON media type, malformed ones included.
         is_json = "json" in Headers(scope=scope).get("content-type", "").lower()
         body = bytearray()
 

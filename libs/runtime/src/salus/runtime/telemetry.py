@@ -14,11 +14,12 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from structlog.typing import EventDict, WrappedLogger
+from structlog.typing import EventDict, ExcInfo, WrappedLogger
 
 from salus.crypto.private_files import UMASK
 from salus.runtime.redaction import Redacting
 from salus.runtime.settings import ProcessSettings
+from salus.runtime.tracebacks import described
 
 
 def _with_trace(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
@@ -27,6 +28,10 @@ def _with_trace(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
         event["trace_id"] = f"{context.trace_id:032x}"
         event["span_id"] = f"{context.span_id:016x}"
     return event
+
+
+def _rendered(exc_info: ExcInfo) -> str:
+    return described(exc_info[1])
 
 
 class JsonFormatter(logging.Formatter):
@@ -40,8 +45,8 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat().replace("+00:00", "Z"),
         }
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
+        if record.exc_info and record.exc_info[1] is not None:
+            line["exception"] = described(record.exc_info[1])
         return json.dumps(line)
 
 
@@ -61,7 +66,7 @@ def set_up(settings: ProcessSettings) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             _with_trace,
-            structlog.processors.format_exc_info,
+            structlog.processors.ExceptionRenderer(_rendered),
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
