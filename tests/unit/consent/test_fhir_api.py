@@ -21,6 +21,7 @@ from salus.messaging import DeliveryError
 from salus.runtime import problems
 from salus.runtime.bodies import guard_bodies
 from salus.runtime.problems import ProblemError
+from salus.runtime.request_headers import guard_headers
 
 FHIR = {"Content-Type": "application/fhir+json"}
 FORM = {"system": "urn:oid:2.25.1", "value": "paper-form-17"}
@@ -49,6 +50,7 @@ class Server:
         app = FastAPI()
         problems.install(app)
         guard_bodies(app, streams=())
+        guard_headers(app, streams=())
         shared = api.Api(world=self.memory.world, authenticate=self.authenticate, now=lambda: NOW)
         app.include_router(api.routes(shared))
         fhir_api.install(app, fhir_api.FhirApi(shared, marks(self.key)))

@@ -20,6 +20,7 @@ from starlette.types import Receive, Scope, Send
 
 from salus.runtime import api_page, openapi, problems
 from salus.runtime.bodies import guard_bodies
+from salus.runtime.request_headers import guard_headers
 from salus.runtime.response_headers import completing
 from salus.runtime.settings import ProcessSettings
 from salus.runtime.supervisor import Supervisor, failed
@@ -95,6 +96,7 @@ def create_app(  # noqa: PLR0913  # what a service says of itself
     problems.install(app, away=away)
     app.include_router(api_page.routes(name=settings.service_name, version=app.version))
     guard_bodies(app, streams=streams)
+    guard_headers(app, streams=streams)
 
     @app.get("/healthz", tags=["operations"], summary="Is the process alive?")
     async def get_health() -> dict[str, str]:
