@@ -18,8 +18,11 @@ from salus.anchoring import receipt_api as anchoring_receipts
 from salus.audit import api as audit
 from salus.consent import api as consent
 from salus.consent import fhir_api
+from salus.events import requests
+from salus.events.keyring import Party
 from salus.identity import api as identity
 from salus.identity import shards_api
+from salus.runtime.auth import Caller
 from salus.runtime.problems import ProblemError
 from salus.runtime.service import create_app
 from salus.runtime.settings import ProcessSettings
@@ -43,6 +46,31 @@ class Behind:
 
 async def _nobody(_: Request) -> Any:
     raise ProblemError(401, "unauthenticated", "nobody calls")
+
+
+class _Called:
+    """Callers that need no token: `find` tells who sends a request."""
+
+    def __init__(self, find: Callable[[Request], Any]) -> None:
+        self._find = find
+
+    async def __call__(self, request: Request) -> Party:
+        """Return who it is."""
+        party: Party = await self._find(request)
+        return party
+
+    async def command(self, request: Request) -> Caller:
+        """Return who it is, with a request that nobody looks at."""
+        party = await self(request)
+        return Caller(party, requests.Request.of_service(party.did))
+
+    async def document(self, request: Request) -> Caller:
+        """Return the same as for a command."""
+        return await self.command(request)
+
+    async def transfer(self, request: Request) -> Caller:
+        """Return the same as for a command."""
+        return await self.command(request)
 
 
 def _now() -> datetime:
@@ -103,7 +131,7 @@ def apps(*, behind: Any = None, caller: Callable[[Request], Any] = _nobody) -> d
     made = {}
     for name, add_routes in _SERVICES.items():
         app = create_app(ProcessSettings(service_name=name, http_port=0), title=f"Salus {name}", checks={})
-        add_routes(app, behind if behind is not None else Behind(), caller)
+        add_routes(app, behind if behind is not None else Behind(), _Called(caller))
         made[name] = app
     return made
 

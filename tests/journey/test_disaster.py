@@ -20,7 +20,7 @@ from tests.conftest import PlatformFactory
 from salus.archive.fsck import StoreAddress, fsck
 from salus.archive.report import Report
 from salus.archive.trust import Trust
-from salus.client import Publisher, make_bearer
+from salus.client import Publisher, RequestSigner
 from salus.devkit.platform import Platform
 from salus.events.catalogue import DocumentRegistered
 from salus.events.did import LocalSigner, multibase_of
@@ -54,9 +54,9 @@ async def join(platform: Platform) -> LocalSigner:
         "valid_from": (now - timedelta(minutes=5)).isoformat(),
     }
     body = {"did": member.did, "kind": "member", "name": "A hospital", "keys": [key]}
-    bearer = make_bearer(platform.network.signer("operator"), "salus:identity", now=now)
+    auth = RequestSigner(platform.network.signer("operator"), "salus:identity")
     async with httpx.AsyncClient(base_url=platform.service_url("identity"), timeout=30) as http:
-        answer = await http.post("/parties", json=body, headers={"Authorization": f"Bearer {bearer}"})
+        answer = await http.post("/parties", json=body, auth=auth)
     assert answer.status_code == 201, answer.text
     return member
 
@@ -110,8 +110,8 @@ async def trail(platform: Platform, *, about: str = "", **question: str) -> list
         httpx.AsyncClient(base_url=platform.service_url("audit"), timeout=30) as http,
     ):
         while True:
-            bearer = make_bearer(operator, "salus:audit", now=datetime.now(UTC))
-            answer = await http.get("/trail", params=question, headers={"Authorization": f"Bearer {bearer}"})
+            auth = RequestSigner(operator, "salus:audit")
+            answer = await http.get("/trail", params=question, auth=auth)
             assert answer.status_code == 200, answer.text
             if entries := [e for e in answer.json()["entries"] if about in {"", e["object"]}]:
                 return entries

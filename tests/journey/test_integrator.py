@@ -20,8 +20,9 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
 )
+from tests.asking import UNASKED
 
-from salus.client import IdReusedError, Publisher, make_bearer
+from salus.client import IdReusedError, Publisher, RequestSigner
 from salus.devkit.platform import Platform
 from salus.events.catalogue import DocumentRegistered, PolicySetAdopted
 from salus.events.did import LocalSigner, multibase_of
@@ -67,9 +68,9 @@ async def member(platform: Platform, tmp_path: Path) -> Member:
             }
         ],
     }
-    bearer = make_bearer(platform.network.signer("operator"), "salus:identity", now=now)
+    auth = RequestSigner(platform.network.signer("operator"), "salus:identity")
     async with httpx.AsyncClient(base_url=platform.service_url("identity"), timeout=30) as http:
-        answer = await http.post("/parties", json=body, headers={"Authorization": f"Bearer {bearer}"})
+        answer = await http.post("/parties", json=body, auth=auth)
     assert answer.status_code == 201, answer.text
     file = tmp_path / "key.pem"
     file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
@@ -180,11 +181,12 @@ class Sent:
 
 def _adopted(sent: Sent) -> bytes:
     return encode_event(
-        PolicySetAdopted(policy_set="0" * 64, contract="1" * 64),
+        PolicySetAdopted(policy_set="0" * 64, contract="1" * 64, request=UNASKED),
         id=str(uuid.uuid4()),
         source=sent.member.signer.did,
         subject=sent.member.patient,
         time=datetime.now(UTC),
+        expected_version=0,
     )
 
 

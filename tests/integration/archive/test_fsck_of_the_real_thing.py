@@ -6,9 +6,11 @@ import asyncio
 import io
 import secrets
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from tests.asking import UNASKED, truly_asked
 from tests.integration.anchoring.network import AnchoredNetwork
 from tests.integration.sequencer.shard import CLINICAL, Shard, open_shard
 
@@ -44,10 +46,15 @@ async def publish_good_and_bad(shard: Shard) -> None:
         await producer.send(CLINICAL, key=b"k", value=b"{}", headers=[("salus-signature", b"?")])
     await shard.wait_until_sealed()
     revoked = KeyRevoked(
-        did=shard.hospital.did, key_id=shard.hospital.verification_method, reason="compromised"
+        did=shard.hospital.did,
+        key_id=shard.hospital.verification_method,
+        reason="compromised",
+        request=UNASKED,
     )
+    asked = truly_asked(revoked, shard.hospital, at=datetime.now(UTC))
     async with Publisher(shard.parts.kafka_bootstrap, shard.folder.signer("identity")) as publisher:
-        await (await publisher.publish(revoked, subject=shard.hospital.did)).position()
+        handle = await publisher.publish(asked, subject=shard.hospital.did, expected_version=1)
+        await handle.position()
     await shard.publish_documents(5, name="late")
     await shard.wait_until_sealed()
 

@@ -20,11 +20,11 @@ from tests.unit.audit.samples import MEMBER
 
 from salus.audit.__main__ import open_app
 from salus.audit.settings import Settings
-from salus.client.auth import make_bearer
+from salus.client.auth import RequestSigner
 from salus.crypto.keys import load_ed25519
 from salus.devkit.addresses import Addresses
 from salus.devkit.network import NetworkFolder, Plan
-from salus.events.catalogue import BlockSealed, PartyRegistered, PublicKey, Role
+from salus.events.catalogue import BlockSealed, PartyRegistered, PublicKey, Request, Role
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.envelope import encode_event
 from salus.ledger.block import body_key, header_key
@@ -77,13 +77,12 @@ class World:
 
     async def get(self, path: str, **query: Any) -> httpx.Response:
         """Ask the API as the analyst."""
-        bearer = make_bearer(self.analyst, "salus:audit", now=datetime.now(UTC))
-        return await self.client.get(path, params=query, headers={"Authorization": f"Bearer {bearer}"})
+        auth = RequestSigner(self.analyst, "salus:audit")
+        return await self.client.get(path, params=query, auth=auth)
 
     async def post(self, path: str, caller: LocalSigner) -> httpx.Response:
         """Ask the API to do something, as somebody."""
-        bearer = make_bearer(caller, "salus:audit", now=datetime.now(UTC))
-        return await self.client.post(path, headers={"Authorization": f"Bearer {bearer}"}, timeout=60)
+        return await self.client.post(path, auth=RequestSigner(caller, "salus:audit"), timeout=60)
 
     async def published(self, topic: str, count: int, *, timeout_s: float = 30) -> list[Record]:
         """Return the records of a topic from its beginning, once there are that many."""
@@ -155,6 +154,7 @@ async def register(person: LocalSigner, role: Role, folder: NetworkFolder, kafka
     """Let identity say who a person is."""
     method = person.verification_method
     key = PublicKey(id=method, multibase=multibase_of(person.public_key), valid_from=VALID_FROM)
-    party = PartyRegistered(did=person.did, kind="person", keys=(key,), roles=(role,))
+    request = Request.of_service(folder.signer("identity").did)
+    party = PartyRegistered(did=person.did, kind="person", keys=(key,), roles=(role,), request=request)
     async with open_publisher(kafka, folder.signer("identity")) as publisher:
         await publisher.publish(party, subject=person.did, expected_version=0)

@@ -5,6 +5,7 @@ import json
 import sqlite3
 from datetime import UTC, datetime
 
+from tests.asking import UNASKED
 from tests.integration.audit.conftest import World, events_of
 from tests.unit.audit.chain import Accepted, Refused
 from tests.unit.audit.samples import CONSENT, STORAGE
@@ -22,8 +23,11 @@ GLASS = GlassBroken(
     patient=PATIENT,
     reason="life-threatening",
     valid_until=datetime(2026, 11, 23, tzinfo=UTC),
+    request=UNASKED,
 )
-REFUSED = ReadRefused(object="obj-1", patient=PATIENT, reader=CLINICIAN, reason="no-decision")
+REFUSED = ReadRefused(
+    object="obj-1", patient=PATIENT, reader=CLINICIAN, reason="no-decision", request=UNASKED
+)
 
 
 async def test_a_block_becomes_trail_entries_and_two_topics(world: World) -> None:

@@ -14,6 +14,7 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from tests.asking import UNASKED
 
 from salus.client import Publisher
 from salus.devkit.addresses import Addresses
@@ -50,7 +51,7 @@ class Member:
             multibase=multibase_of(self.signer.public_key),
             valid_from=datetime(2026, 1, 1, tzinfo=UTC),
         )
-        ring.apply(PartyRegistered(did=self.signer.did, kind="member", keys=(key,)))
+        ring.apply(PartyRegistered(did=self.signer.did, kind="member", keys=(key,), request=UNASKED))
         return ring
 
     def arguments(self) -> list[str]:

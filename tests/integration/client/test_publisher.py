@@ -9,6 +9,7 @@ from collections import defaultdict
 from datetime import UTC, datetime
 
 import pytest
+from tests.asking import UNASKED
 
 from salus.client import Publisher
 from salus.devkit.addresses import Addresses
@@ -34,7 +35,7 @@ def ring() -> KeyRing:
         multibase=multibase_of(SIGNER.public_key),
         valid_from=datetime(2026, 1, 1, tzinfo=UTC),
     )
-    known.apply(PartyRegistered(did=SIGNER.did, kind="member", keys=(key,)))
+    known.apply(PartyRegistered(did=SIGNER.did, kind="member", keys=(key,), request=UNASKED))
     return known
 
 

@@ -16,14 +16,22 @@ from typing import Any
 import httpx
 import jwt
 import pytest
+from tests.asking import UNASKED, truly_asked
 
-from salus.client.auth import make_bearer
+from salus.client.auth import RequestSigner
 from salus.consent.__main__ import open_app
 from salus.consent.adapters.folded import CONSENT_TOPIC, STORAGE_TOPIC
 from salus.consent.settings import Settings
 from salus.devkit.addresses import Addresses
 from salus.devkit.network import NetworkFolder, Plan, create_topics
-from salus.events.catalogue import PartyRegistered, PublicKey, Role, SubjectKeyDestroyed, SubjectRegistered
+from salus.events.catalogue import (
+    PartyRegistered,
+    PublicKey,
+    Request,
+    Role,
+    SubjectKeyDestroyed,
+    SubjectRegistered,
+)
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.envelope import Event, decode_event
 from salus.messaging import Reader, Record
@@ -70,10 +78,8 @@ class Town:
         body = {"action": "read", "object": "object-1", "patient": self.pseudonym, "purpose": "TREAT"}
         return {**body, **changes}
 
-    async def ask(self, headers: dict[str, str], client: httpx.AsyncClient) -> dict[str, Any]:
-        answer: dict[str, Any] = (
-            await client.post("/decisions", json=self.question(), headers=headers)
-        ).json()
+    async def ask(self, auth: RequestSigner, client: httpx.AsyncClient) -> dict[str, Any]:
+        answer: dict[str, Any] = (await client.post("/decisions", json=self.question(), auth=auth)).json()
         return answer
 
     async def events(self) -> list[Event]:
@@ -88,21 +94,30 @@ class Town:
     async def storage_says(self, *facts: SubjectRegistered | SubjectKeyDestroyed) -> None:
         async with open_publisher(self.parts.kafka_bootstrap, self.network.signer("storage")) as publisher:
             for fact in facts:
-                await publisher.publish(fact, subject=self.pseudonym)
+                asked = truly_asked(fact, self.hospital, at=datetime.now(UTC))
+                version = 0 if isinstance(fact, SubjectRegistered) else 1
+                await publisher.publish(asked, subject=self.pseudonym, expected_version=version)
 
 
-def bearer(signer: LocalSigner) -> dict[str, str]:
-    return {"Authorization": f"Bearer {make_bearer(signer, 'salus:consent', now=datetime.now(UTC))}"}
+def signing(signer: LocalSigner) -> RequestSigner:
+    return RequestSigner(signer, "salus:consent")
 
 
 def registered(
-    signer: LocalSigner, kind: Any, role: Role | None = None, member: str | None = None
+    identity: str, signer: LocalSigner, kind: Any, role: Role | None = None, member: str | None = None
 ) -> PartyRegistered:
     key = PublicKey(
         id=signer.verification_method, multibase=multibase_of(signer.public_key), valid_from=LONG_AGO
     )
     roles = (role,) if role else ()
-    return PartyRegistered(did=signer.did, kind=kind, keys=(key,), roles=roles, member=member)
+    return PartyRegistered(
+        did=signer.did,
+        kind=kind,
+        keys=(key,),
+        roles=roles,
+        member=member,
+        request=Request.of_service(identity),
+    )
 
 
 @pytest.fixture
@@ -114,15 +129,16 @@ async def town(parts: Addresses, tmp_path: Path) -> Town:
         LocalSigner.from_seed(os.urandom(32)) for _ in range(5)
     )
     pseudonym = f"urn:uuid:{uuid.uuid4()}"
+    root = network.signer("identity").did
     joined = [
-        registered(network.signer("consent"), "service", "consent"),
-        registered(network.signer("storage"), "service", "storage"),
-        registered(network.signer("operator"), "person", "operator"),
-        registered(hospital, "member"),
-        registered(clinician, "person", "clinician", hospital.did),
-        registered(colleague, "person", "clinician", hospital.did),
-        registered(officer, "person", "privacy-officer", hospital.did),
-        registered(patient, "person", "patient", hospital.did),
+        registered(root, network.signer("consent"), "service", "consent"),
+        registered(root, network.signer("storage"), "service", "storage"),
+        registered(root, network.signer("operator"), "person", "operator"),
+        registered(root, hospital, "member"),
+        registered(root, clinician, "person", "clinician", hospital.did),
+        registered(root, colleague, "person", "clinician", hospital.did),
+        registered(root, officer, "person", "privacy-officer", hospital.did),
+        registered(root, patient, "person", "patient", hospital.did),
     ]
     async with open_publisher(parts.kafka_bootstrap, network.signer("identity")) as publisher:
         for fact in joined:
@@ -130,21 +146,23 @@ async def town(parts: Addresses, tmp_path: Path) -> Town:
     operator = network.signer("operator")
     town = Town(parts, network, hospital, clinician, colleague, officer, patient, operator, pseudonym)
     await town.storage_says(
-        SubjectRegistered(patient=pseudonym, steward=hospital.did, suite="s", key="k", public_key="p")
+        SubjectRegistered(
+            patient=pseudonym, steward=hospital.did, suite="s", key="k", public_key="p", request=UNASKED
+        )
     )
     return town
 
 
 async def test_a_consent_opens_and_its_revocation_closes_at_once(town: Town) -> None:
     async with town.replica("a.db") as a, town.replica("b.db") as b:
-        ask = partial(town.ask, bearer(town.clinician))
+        ask = partial(town.ask, signing(town.clinician))
         before = await ask(a)
-        granted = await a.post("/consents", json=town.grant(), headers=bearer(town.hospital))
+        granted = await a.post("/consents", json=town.grant(), auth=signing(town.hospital))
         during = await ask(b)
         url = f"/consents/{granted.json()['consent']}/revoke"
-        revoked = await a.post(url, headers=bearer(town.hospital))
+        revoked = await a.post(url, auth=signing(town.hospital))
         after = await ask(b)
-        again = await a.post(url, headers=bearer(town.hospital))
+        again = await a.post(url, auth=signing(town.hospital))
 
     assert (before["allowed"], before["reasons"], before["token"]) == (False, ["no-policy-permits"], None)
     assert (during["allowed"], during["reasons"]) == (True, ["consented-clinician-reads"])
@@ -155,8 +173,8 @@ async def test_a_consent_opens_and_its_revocation_closes_at_once(town: Town) -> 
 
 async def test_a_token_is_bound_to_holder_object_action_purpose_and_epoch(town: Town) -> None:
     async with town.replica() as client:
-        await client.post("/consents", json=town.grant(), headers=bearer(town.hospital))
-        answer = await client.post("/decisions", json=town.question(), headers=bearer(town.clinician))
+        await client.post("/consents", json=town.grant(), auth=signing(town.hospital))
+        answer = await client.post("/decisions", json=town.question(), auth=signing(town.clinician))
 
     consent = town.network.signer("consent")
     token = answer.json()["token"]
@@ -181,7 +199,7 @@ async def test_a_token_is_bound_to_holder_object_action_purpose_and_epoch(town: 
 async def test_every_answer_is_an_event_denials_too(town: Town) -> None:
     async with town.replica() as client:
         answers = [
-            (await client.post("/decisions", json=town.question(), headers=bearer(who))).json()
+            (await client.post("/decisions", json=town.question(), auth=signing(who))).json()
             for who in (town.clinician, town.operator)
         ]
         events = await town.events()
@@ -197,14 +215,14 @@ async def test_breaking_the_glass_is_allowed_loud_and_reviewed(town: Town) -> No
     emergency = town.question(purpose="ETREAT", break_glass={"reason": "life-threatening"})
     async with town.replica() as client:
         plain = await client.post(
-            "/decisions", json=town.question(purpose="ETREAT"), headers=bearer(town.clinician)
+            "/decisions", json=town.question(purpose="ETREAT"), auth=signing(town.clinician)
         )
-        answer = (await client.post("/decisions", json=emergency, headers=bearer(town.clinician))).json()
+        answer = (await client.post("/decisions", json=emergency, auth=signing(town.clinician))).json()
         url = f"/glass-breaks/{answer['decision']}/review"
-        own = await client.post(url, json={"outcome": "justified"}, headers=bearer(town.clinician))
-        reviewed = await client.post(url, json={"outcome": "justified"}, headers=bearer(town.officer))
-        again = await client.post(url, json={"outcome": "unjustified"}, headers=bearer(town.officer))
-        listed = await client.get(f"/patients/{town.pseudonym}/glass-breaks", headers=bearer(town.officer))
+        own = await client.post(url, json={"outcome": "justified"}, auth=signing(town.clinician))
+        reviewed = await client.post(url, json={"outcome": "justified"}, auth=signing(town.officer))
+        again = await client.post(url, json={"outcome": "unjustified"}, auth=signing(town.officer))
+        listed = await client.get(f"/patients/{town.pseudonym}/glass-breaks", auth=signing(town.officer))
         events = await town.events()
 
     assert plain.json()["allowed"] is False
@@ -225,15 +243,15 @@ async def test_breaking_the_glass_is_allowed_loud_and_reviewed(town: Town) -> No
 async def test_a_patient_decides_for_herself_once_her_steward_said_who_she_is(town: Town) -> None:
     own = town.question(purpose="PATRQT")
     async with town.replica() as client:
-        early = await client.post("/consents", json=town.grant(), headers=bearer(town.patient))
+        early = await client.post("/consents", json=town.grant(), auth=signing(town.patient))
         url = f"/patients/{town.pseudonym}/parties"
-        wrong = await client.post(url, json={"did": town.clinician.did}, headers=bearer(town.hospital))
-        self_made = await client.post(url, json={"did": town.patient.did}, headers=bearer(town.patient))
-        linked = await client.post(url, json={"did": town.patient.did}, headers=bearer(town.hospital))
-        granted = await client.post("/consents", json=town.grant(), headers=bearer(town.patient))
-        read = await client.post("/decisions", json=own, headers=bearer(town.patient))
-        mine = await client.get(f"/patients/{town.pseudonym}/consents", headers=bearer(town.patient))
-        theirs = await client.get(f"/patients/{town.pseudonym}/consents", headers=bearer(town.colleague))
+        wrong = await client.post(url, json={"did": town.clinician.did}, auth=signing(town.hospital))
+        self_made = await client.post(url, json={"did": town.patient.did}, auth=signing(town.patient))
+        linked = await client.post(url, json={"did": town.patient.did}, auth=signing(town.hospital))
+        granted = await client.post("/consents", json=town.grant(), auth=signing(town.patient))
+        read = await client.post("/decisions", json=own, auth=signing(town.patient))
+        mine = await client.get(f"/patients/{town.pseudonym}/consents", auth=signing(town.patient))
+        theirs = await client.get(f"/patients/{town.pseudonym}/consents", auth=signing(town.colleague))
 
     codes = [(r.status_code, r.json()["code"]) for r in (early, wrong, self_made)]
     assert codes == [(403, "not-permitted"), (422, "not-a-patient"), (403, "not-permitted")]
@@ -246,7 +264,7 @@ async def test_a_patient_decides_for_herself_once_her_steward_said_who_she_is(to
 async def test_an_erased_patient_is_read_by_nobody(town: Town) -> None:
     emergency = town.question(purpose="ETREAT", break_glass={"reason": "other"})
     async with town.replica() as client:
-        await client.post("/consents", json=town.grant(), headers=bearer(town.hospital))
+        await client.post("/consents", json=town.grant(), auth=signing(town.hospital))
         await town.storage_says(
             SubjectKeyDestroyed(
                 patient=town.pseudonym,
@@ -254,26 +272,27 @@ async def test_an_erased_patient_is_read_by_nobody(town: Town) -> None:
                 requested_by=town.hospital.did,
                 basis="gdpr-art-17",
                 objects=1,
+                request=UNASKED,
             )
         )
         answers = [
-            (await client.post("/decisions", json=body, headers=bearer(town.clinician))).json()
+            (await client.post("/decisions", json=body, auth=signing(town.clinician))).json()
             for body in (town.question(), emergency)
         ]
-        granted = await client.post("/consents", json=town.grant(), headers=bearer(town.hospital))
+        granted = await client.post("/consents", json=town.grant(), auth=signing(town.hospital))
 
     assert [(a["allowed"], a["reasons"]) for a in answers] == [(False, ["patient-erased"])] * 2
     assert (granted.status_code, granted.json()["code"]) == (409, "patient-erased")
 
 
 async def test_a_repeated_grant_with_the_same_key_has_one_effect(town: Town) -> None:
-    headers = {**bearer(town.hospital), "Idempotency-Key": "request-0001"}
+    headers, auth = {"Idempotency-Key": "request-0001"}, signing(town.hospital)
     body = town.grant()
     async with town.replica("a.db") as a, town.replica("b.db") as b:
-        first = await a.post("/consents", json=body, headers=headers)
-        second = await b.post("/consents", json=body, headers=headers)
-        other = await b.post("/consents", json={**body, "purposes": ["HOPERAT"]}, headers=headers)
-        listed = await a.get(f"/patients/{town.pseudonym}/consents", headers=bearer(town.hospital))
+        first = await a.post("/consents", json=body, headers=headers, auth=auth)
+        second = await b.post("/consents", json=body, headers=headers, auth=auth)
+        other = await b.post("/consents", json={**body, "purposes": ["HOPERAT"]}, headers=headers, auth=auth)
+        listed = await a.get(f"/patients/{town.pseudonym}/consents", auth=signing(town.hospital))
 
     assert first.json() == second.json()
     assert (other.status_code, other.json()["code"]) == (422, "idempotency-key-reused")
@@ -283,10 +302,10 @@ async def test_a_repeated_grant_with_the_same_key_has_one_effect(town: Town) -> 
 async def test_of_two_replicas_that_change_one_patient_at_once_none_loses_an_answer(town: Town) -> None:
     async with town.replica("a.db") as a, town.replica("b.db") as b:
         responses = await asyncio.gather(
-            *(c.post("/consents", json=town.grant(), headers=bearer(town.hospital)) for c in (a, b, a, b))
+            *(c.post("/consents", json=town.grant(), auth=signing(town.hospital)) for c in (a, b, a, b))
         )
         lists = [
-            (await c.get(f"/patients/{town.pseudonym}/consents", headers=bearer(town.hospital))).json()
+            (await c.get(f"/patients/{town.pseudonym}/consents", auth=signing(town.hospital))).json()
             for c in (a, b)
         ]
 
@@ -302,13 +321,13 @@ async def test_of_two_replicas_that_change_one_patient_at_once_none_loses_an_ans
 async def test_a_restart_and_a_new_database_arrive_at_the_same_state(town: Town) -> None:
     url = f"/patients/{town.pseudonym}/consents"
     async with town.replica("a.db") as client:
-        granted = await client.post("/consents", json=town.grant(), headers=bearer(town.hospital))
+        granted = await client.post("/consents", json=town.grant(), auth=signing(town.hospital))
     async with town.replica("a.db") as client:
         consent = granted.json()["consent"]
-        await client.post(f"/consents/{consent}/revoke", headers=bearer(town.hospital))
-        kept = (await client.get(url, headers=bearer(town.hospital))).json()
+        await client.post(f"/consents/{consent}/revoke", auth=signing(town.hospital))
+        kept = (await client.get(url, auth=signing(town.hospital))).json()
     async with town.replica("new.db") as client:
-        rebuilt = (await client.get(url, headers=bearer(town.hospital))).json()
+        rebuilt = (await client.get(url, auth=signing(town.hospital))).json()
         ready = await client.get("/readyz")
 
     assert kept == rebuilt
@@ -331,14 +350,14 @@ async def test_a_policy_set_is_adopted_once(town: Town) -> None:
 
 async def test_fhir_consents_go_in_and_come_out(town: Town) -> None:
     async with town.replica() as client:
-        granted = await client.post("/consents", json=town.grant(), headers=bearer(town.hospital))
+        granted = await client.post("/consents", json=town.grant(), auth=signing(town.hospital))
         url = f"/fhir/Consent/{granted.json()['consent']}"
-        resource = await client.get(url, headers=bearer(town.hospital))
-        created = await client.post("/fhir/Consent", json=resource.json(), headers=bearer(town.hospital))
+        resource = await client.get(url, auth=signing(town.hospital))
+        created = await client.post("/fhir/Consent", json=resource.json(), auth=signing(town.hospital))
         refused = await client.post(
-            "/fhir/Consent", json={**resource.json(), "modifierExtension": []}, headers=bearer(town.hospital)
+            "/fhir/Consent", json={**resource.json(), "modifierExtension": []}, auth=signing(town.hospital)
         )
-        hidden = await client.get(url, headers=bearer(town.operator))
+        hidden = await client.get(url, auth=signing(town.operator))
 
     assert resource.headers["content-type"] == "application/fhir+json"
     assert created.status_code == 201

@@ -6,14 +6,13 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from salus.client.auth import make_bearer
+from salus.client.auth import RequestSigner
 from salus.devkit.addresses import Addresses
 from salus.devkit.network import NetworkFolder, Plan, create_topics
 from salus.events.did import LocalSigner, multibase_of
@@ -49,8 +48,8 @@ async def replica(
             yield client
 
 
-def bearer(signer: LocalSigner) -> dict[str, str]:
-    return {"Authorization": f"Bearer {make_bearer(signer, 'salus:identity', now=datetime.now(UTC))}"}
+def signing(signer: LocalSigner) -> RequestSigner:
+    return RequestSigner(signer, "salus:identity")
 
 
 def key_of(did: str, name: str = "key-1") -> tuple[LocalSigner, dict[str, str]]:
@@ -66,7 +65,7 @@ def key_of(did: str, name: str = "key-1") -> tuple[LocalSigner, dict[str, str]]:
 async def hospital(client: httpx.AsyncClient, network: NetworkFolder) -> LocalSigner:
     signer, key = key_of(HOSPITAL)
     body = {"did": HOSPITAL, "kind": "member", "keys": [key], "name": "Hospital"}
-    response = await client.post("/parties", json=body, headers=bearer(network.signer("operator")))
+    response = await client.post("/parties", json=body, auth=signing(network.signer("operator")))
     assert response.status_code == 201, response.text
     return signer
 
@@ -79,14 +78,12 @@ async def test_a_member_joins_brings_its_people_and_rotates_a_key(
         member = await hospital(client, network)
         _, key = key_of(nurse)
         body: dict[str, Any] = {"did": nurse, "kind": "person", "keys": [key], "member": HOSPITAL}
-        joined = await client.post("/parties", json=body, headers=bearer(member))
-        role = await client.post(
-            f"/parties/{nurse}/roles", json={"role": "clinician"}, headers=bearer(member)
-        )
+        joined = await client.post("/parties", json=body, auth=signing(member))
+        role = await client.post(f"/parties/{nurse}/roles", json={"role": "clinician"}, auth=signing(member))
         _, second = key_of(nurse, "key-2")
-        added = await client.post(f"/parties/{nurse}/keys", json={"key": second}, headers=bearer(member))
+        added = await client.post(f"/parties/{nurse}/keys", json={"key": second}, auth=signing(member))
         revocation = {"key_id": key["id"], "reason": "rotated"}
-        revoked = await client.post(f"/parties/{nurse}/keys/revoke", json=revocation, headers=bearer(member))
+        revoked = await client.post(f"/parties/{nurse}/keys/revoke", json=revocation, auth=signing(member))
         document = (await client.get(f"/did/{nurse}")).json()
         people = (await client.get("/parties", params={"member": HOSPITAL})).json()
 
@@ -106,12 +103,12 @@ async def test_a_revoked_key_opens_no_door_from_then_on(parts: Addresses, networ
     async with replica(parts, network) as client:
         member = await hospital(client, network)
         fresh, key = key_of(HOSPITAL, "key-2")
-        await client.post(f"/parties/{HOSPITAL}/keys", json={"key": key}, headers=bearer(member))
+        await client.post(f"/parties/{HOSPITAL}/keys", json={"key": key}, auth=signing(member))
         revocation = {"key_id": member.verification_method, "reason": "compromised"}
         url = f"/parties/{HOSPITAL}/keys/revoke"
-        first = await client.post(url, json=revocation, headers=bearer(member))
-        again = await client.post(url, json=revocation, headers=bearer(member))
-        other = await client.post(url, json=revocation, headers=bearer(fresh))
+        first = await client.post(url, json=revocation, auth=signing(member))
+        again = await client.post(url, json=revocation, auth=signing(member))
+        other = await client.post(url, json=revocation, auth=signing(fresh))
 
     assert first.status_code == 200
     assert (again.status_code, again.json()["code"]) == (401, "unauthenticated")
@@ -137,10 +134,10 @@ async def test_of_two_replicas_that_add_a_key_at_once_one_may_be_told_conflict_a
     async with replica(parts, network, "a.db") as a, replica(parts, network, "b.db") as b:
         await hospital(a, network)
         keys = [key_of(HOSPITAL, f"extra-{n}")[1] for n in range(6)]
-        operator = bearer(network.signer("operator"))
+        operator = signing(network.signer("operator"))
         responses = await asyncio.gather(
             *(
-                client.post(f"/parties/{HOSPITAL}/keys", json={"key": key}, headers=operator)
+                client.post(f"/parties/{HOSPITAL}/keys", json={"key": key}, auth=operator)
                 for client, key in zip((a, b) * 3, keys, strict=True)
             )
         )
@@ -159,10 +156,10 @@ async def test_of_two_who_register_the_same_party_at_once_one_wins(
     parts: Addresses, network: NetworkFolder
 ) -> None:
     async with replica(parts, network, "a.db") as a, replica(parts, network, "b.db") as b:
-        operator = bearer(network.signer("operator"))
+        operator = signing(network.signer("operator"))
         bodies = [{"did": HOSPITAL, "kind": "member", "keys": [key_of(HOSPITAL)[1]]} for _ in range(2)]
         responses = await asyncio.gather(
-            *(c.post("/parties", json=body, headers=operator) for c, body in zip((a, b), bodies, strict=True))
+            *(c.post("/parties", json=body, auth=operator) for c, body in zip((a, b), bodies, strict=True))
         )
 
     assert sorted(r.status_code for r in responses) == [201, 409]
@@ -176,7 +173,7 @@ async def test_a_restart_goes_on_where_it_was_and_a_new_database_arrives_at_the_
         member = await hospital(client, network)
     async with replica(parts, network, "a.db") as client:
         _, key = key_of(HOSPITAL, "key-2")
-        await client.post(f"/parties/{HOSPITAL}/keys", json={"key": key}, headers=bearer(member))
+        await client.post(f"/parties/{HOSPITAL}/keys", json={"key": key}, auth=signing(member))
         before = (await client.get("/parties")).json()
     async with replica(parts, network, "new.db") as client:
         after = (await client.get("/parties")).json()
@@ -191,11 +188,9 @@ async def test_problems_say_what_is_wrong(parts: Addresses, network: NetworkFold
         _, key = key_of(HOSPITAL)
         body = {"did": HOSPITAL, "kind": "member", "keys": [key]}
         unsigned = await client.post("/parties", json=body)
-        unknown = await client.post("/parties", json=body, headers=bearer(stranger))
-        consent = await client.post("/parties", json=body, headers=bearer(network.signer("consent")))
-        extra = await client.post(
-            "/parties", json={**body, "x": 1}, headers=bearer(network.signer("operator"))
-        )
+        unknown = await client.post("/parties", json=body, auth=signing(stranger))
+        consent = await client.post("/parties", json=body, auth=signing(network.signer("consent")))
+        extra = await client.post("/parties", json={**body, "x": 1}, auth=signing(network.signer("operator")))
         missing = await client.get(f"/parties/{HOSPITAL}")
         ready = await client.get("/readyz")
 

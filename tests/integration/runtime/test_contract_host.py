@@ -15,18 +15,21 @@ from typing import Any
 import msgspec
 import pytest
 from confluent_kafka import Producer as ForeignProducer
+from tests.asking import asked_by
 
 from salus.devkit.addresses import Addresses
-from salus.events.catalogue import EventData, KeyAdded, PartyRegistered, PublicKey
+from salus.events.catalogue import EventData, KeyAdded, PartyRegistered, PublicKey, Request
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.envelope import encode_event
 from salus.events.signature import sign_values
 from salus.messaging import Producer, Topic, ensure_topics
 from salus.runtime.contract import Contract, ContractHost
+from salus.runtime.facts import FactWriter
 from salus.runtime.fold import FoldStore, Follower, open_fold_store, open_follower
 from salus.runtime.fold_marks import OtherTopicsError
 from salus.runtime.identity_view import IDENTITY_TOPIC, IdentityView, open_identity_view
 from salus.runtime.network import FoundingParty, Log, Network, Shard
+from salus.runtime.own_key import OwnKey
 from salus.runtime.problems import ProblemError
 from salus.runtime.publishing import open_publisher
 from salus.runtime.supervisor import Supervisor
@@ -87,7 +90,8 @@ async def replica(parts: Addresses, root: LocalSigner, database: Path) -> AsyncI
             supervisor=Supervisor(),
         ) as follower,
     ):
-        host = ContractHost(CONTRACT, follower=follower, store=store, publisher=publisher)
+        writer = FactWriter(publisher, follower, OwnKey(identity, root, role="identity"))
+        host = ContractHost(CONTRACT, follower=follower, store=store, writer=writer)
         yield Host(host, follower, identity, store)
 
 
@@ -103,37 +107,45 @@ def public(party: LocalSigner, key_id: str | None = None) -> PublicKey:
     )
 
 
-def _registered(party: LocalSigner, _: Keys) -> PartyRegistered:
-    return registered(party)
+def _registered(party: LocalSigner, root: LocalSigner, _: Keys) -> PartyRegistered:
+    return registered(party, root)
 
 
-def registered(party: LocalSigner) -> PartyRegistered:
-    return PartyRegistered(did=party.did, kind="member", keys=(public(party),))
+def registered(party: LocalSigner, root: LocalSigner) -> PartyRegistered:
+    """Return what the root states as it founds the network."""
+    request = Request.of_service(root.did)
+    return PartyRegistered(did=party.did, kind="member", keys=(public(party),), request=request)
+
+
+def added(party: LocalSigner, key: PublicKey, root: LocalSigner) -> KeyAdded:
+    """Return what the root, which may do so, has asked for."""
+    body = {"key": msgspec.to_builtins(key)}
+    target = f"/parties/{party.did}/keys"
+    request = asked_by(root, "identity", "POST", target, at=datetime.now(UTC), body=body)
+    return KeyAdded(did=party.did, key=key, request=request)
 
 
 async def test_a_command_has_taken_effect_when_it_returns(parts: Addresses, tmp_path: Path) -> None:
-    party = signer()
-    async with replica(parts, signer(), tmp_path / "a.db") as a:
-        await a.host.execute(party.did, lambda _: registered(party))
+    root, party = signer(), signer()
+    async with replica(parts, root, tmp_path / "a.db") as a:
+        await a.host.execute(party.did, lambda _: registered(party, root))
         state = await a.host.state(party.did)
 
     assert state.ids == (party.verification_method,)
 
 
-async def test_of_racing_replicas_one_wins_and_the_others_get_a_conflict(
-    parts: Addresses, tmp_path: Path
-) -> None:
+async def test_of_racing_replicas_each_command_takes_effect_once(parts: Addresses, tmp_path: Path) -> None:
     root, party = signer(), signer()
     async with (
         replica(parts, root, tmp_path / "a.db") as a,
         replica(parts, root, tmp_path / "b.db") as b,
     ):
-        await a.host.execute(party.did, lambda _: registered(party))
+        await a.host.execute(party.did, lambda _: registered(party, root))
 
         async def add(host: Host, name: str) -> str:
             key = public(signer(), f"{party.did}#{name}")
             try:
-                await host.host.execute(party.did, lambda _: KeyAdded(did=party.did, key=key))
+                await host.host.execute(party.did, lambda _: added(party, key, root))
             except ProblemError as error:
                 return error.code
             return "won"
@@ -142,7 +154,7 @@ async def test_of_racing_replicas_one_wins_and_the_others_get_a_conflict(
         states = [await host.host.state(party.did) for host in (a, b)]
         rings = [(await host.identity.catch_up()).keys for host in (a, b)]
 
-    assert set(results) == {"won", "conflict"}
+    assert set(results) == {"won"}
     assert states[0] == states[1]
     assert len(states[0].ids) == 1 + results.count("won")
     # Verifiers keep a ring of their own: it must agree with the contract on which key additions took effect.
@@ -156,10 +168,10 @@ async def test_a_state_rebuilt_from_the_topic_equals_the_one_that_was_kept(
     root, people = signer(), [signer() for _ in range(5)]
     async with replica(parts, root, tmp_path / "kept.db") as kept:
         for person in people[:3]:
-            await kept.host.execute(person.did, partial(_registered, person))
+            await kept.host.execute(person.did, partial(_registered, person, root))
     async with replica(parts, root, tmp_path / "kept.db") as kept:
         for person in people[3:]:
-            await kept.host.execute(person.did, partial(_registered, person))
+            await kept.host.execute(person.did, partial(_registered, person, root))
         before = await kept.host.states()
     async with replica(parts, root, tmp_path / "new.db") as new:
         rebuilt = await new.host.states()
@@ -177,7 +189,7 @@ async def test_what_others_write_on_the_topic_changes_nothing(parts: Addresses, 
                     IDENTITY_TOPIC, key=b"k", value=value, headers=[("salus-signature", b"?")]
                 )
         party = signer()
-        await a.host.execute(party.did, lambda _: registered(party))
+        await a.host.execute(party.did, lambda _: registered(party, root))
         states = await a.host.states()
 
     assert list(states) == [party.did]
@@ -186,7 +198,7 @@ async def test_what_others_write_on_the_topic_changes_nothing(parts: Addresses, 
 async def test_a_crash_between_database_and_memory_repeats_nothing(parts: Addresses, tmp_path: Path) -> None:
     root, party = signer(), signer()
     async with replica(parts, root, tmp_path / "a.db") as a:
-        await a.host.execute(party.did, lambda _: registered(party))
+        await a.host.execute(party.did, lambda _: registered(party, root))
         positions = await a.store.positions()
     async with replica(parts, root, tmp_path / "a.db") as again:
         await again.follower.catch_up()
@@ -210,7 +222,7 @@ async def test_a_replica_waits_for_a_database_that_refuses_a_batch(
 
     monkeypatch.setattr(FoldStore, "set_position", fails_once)
     async with replica(parts, root, tmp_path / "a.db") as a:
-        await a.host.execute(party.did, lambda _: registered(party))
+        await a.host.execute(party.did, lambda _: registered(party, root))
         loaded = await a.store.load("keys", party.did)
 
     assert loaded is not None
@@ -223,7 +235,7 @@ async def test_a_state_that_was_folded_from_other_topics_is_refused(
 ) -> None:
     root, party = signer(), signer()
     async with replica(parts, root, tmp_path / "a.db") as a:
-        await a.host.execute(party.did, lambda _: registered(party))
+        await a.host.execute(party.did, lambda _: registered(party, root))
     async with replica(parts, root, tmp_path / "a.db") as again:
         state = await again.host.state(party.did)
     with sqlite3.connect(tmp_path / "a.db") as database:

@@ -22,7 +22,7 @@ from salus.devkit.addresses import Addresses
 from salus.devkit.free_ports import free_ports
 from salus.devkit.network import NetworkFolder, Plan, create_topics
 from salus.devkit.waiting import until
-from salus.events.catalogue import DocumentRegistered, PartyRegistered, PublicKey
+from salus.events.catalogue import DocumentRegistered, PartyRegistered, PublicKey, Request
 from salus.events.did import LocalSigner, multibase_of
 from salus.ledger.block import Header, Leaf, body_key, check_succession, open_header
 from salus.ledger.merkle import leaf_hash, root_of
@@ -135,9 +135,12 @@ class Shard:
             multibase=multibase_of(self.hospital.public_key),
             valid_from=Network.read(self.folder.file).root.key.valid_from,
         )
-        data = PartyRegistered(did=self.hospital.did, kind="member", keys=(key,))
-        async with Publisher(self.parts.kafka_bootstrap, self.folder.signer("identity")) as publisher:
-            await (await publisher.publish(data, subject=self.hospital.did)).position()
+        identity = self.folder.signer("identity")
+        request = Request.of_service(identity.did)
+        data = PartyRegistered(did=self.hospital.did, kind="member", keys=(key,), request=request)
+        async with Publisher(self.parts.kafka_bootstrap, identity) as publisher:
+            handle = await publisher.publish(data, subject=self.hospital.did, expected_version=0)
+            await handle.position()
 
     async def publish_documents(self, count: int, *, name: str = "object") -> None:
         """Publish so many good events, spread over the partitions, and wait for their acknowledgement."""

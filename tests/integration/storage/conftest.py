@@ -12,12 +12,21 @@ from uuid import uuid4
 import httpx
 import jwt
 import pytest
+from tests.asking import UNASKED, truly_asked
 
-from salus.client.auth import make_bearer
+from salus.client.auth import RequestSigner
 from salus.crypto.keys import load_ed25519
 from salus.devkit.addresses import Addresses
 from salus.devkit.network import NetworkFolder, Plan, create_topics
-from salus.events.catalogue import ConsentRevoked, EventData, PartyKind, PartyRegistered, PublicKey, Role
+from salus.events.catalogue import (
+    ConsentRevoked,
+    EventData,
+    PartyKind,
+    PartyRegistered,
+    PublicKey,
+    Request,
+    Role,
+)
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.envelope import decode_event
 from salus.messaging import Reader, Record
@@ -40,8 +49,8 @@ class Person:
     def did(self) -> str:
         return self.signer.did
 
-    def bearer(self) -> dict[str, str]:
-        return {"Authorization": "Bearer " + make_bearer(self.signer, "salus:storage", now=datetime.now(UTC))}
+    def signing(self, *, stream: bool = False) -> RequestSigner:
+        return RequestSigner(self.signer, "salus:storage", stream=stream)
 
 
 @dataclass
@@ -90,6 +99,7 @@ class World:
             keys=(key,),
             roles=roles,
             member=self.people[member].did if member else None,
+            request=Request.of_service(self.folder.signer("identity").did),
         )
         await self.identity.publish(party, subject=signer.did, expected_version=0)
         self.people[name] = Person(signer)
@@ -121,16 +131,14 @@ class World:
 
     async def revoke(self, patient: str, *, epoch: int) -> None:
         """Let the patient revoke a consent."""
-        await self.consent.publish(
-            ConsentRevoked(consent="c-1", patient=patient, epoch=epoch), subject=patient
-        )
+        revoked = ConsentRevoked(consent="c-1", patient=patient, epoch=epoch, request=UNASKED)
+        asked = truly_asked(revoked, self.people["hospital"].signer, at=datetime.now(UTC))
+        await self.consent.publish(asked, subject=patient, expected_version=epoch - 1)
 
     async def patient(self) -> str:
         """Register a patient of the hospital."""
         hospital = self.people["hospital"]
-        answer = await self.client.post(
-            "/subjects", json={"steward": hospital.did}, headers=hospital.bearer()
-        )
+        answer = await self.client.post("/subjects", json={"steward": hospital.did}, auth=hospital.signing())
         assert answer.status_code == 201, answer.text
         return str(answer.json()["patient"])
 
@@ -141,7 +149,8 @@ class World:
             f"/objects/{name}",
             params={"patient": patient},
             content=content,
-            headers=self.people["hospital"].bearer() | {"Content-Type": "application/fhir+json"},
+            headers={"Content-Type": "application/fhir+json"},
+            auth=self.people["hospital"].signing(),
         )
         assert answer.status_code == 201, answer.text
         return name
@@ -150,7 +159,12 @@ class World:
         """Read as the doctor, with a decision of these claims."""
         doctor = self.people["doctor"]
         token = self.token(**{"sub": doctor.did, "obj": name, "pat": patient, **claims})
-        return await self.client.get(f"/objects/{name}", headers=doctor.bearer() | {"Salus-Decision": token})
+        return await self.client.get(
+            f"/objects/{name}",
+            params={"patient": patient},
+            headers={"Salus-Decision": token},
+            auth=doctor.signing(),
+        )
 
     def bucket(self, name: str) -> S3Objects:
         """Open a bucket as the operator of the object store could."""
@@ -208,7 +222,13 @@ async def world(parts: Addresses, tmp_path: Path) -> AsyncIterator[World]:
         world = World(folder, settings, AsyncExitStack(), identity, consent, parts, client)
         for role, party in network["services"].items():
             key = PublicKey(id=party["key"]["id"], multibase=party["key"]["multibase"], valid_from=VALID_FROM)
-            registered = PartyRegistered(did=party["did"], kind="service", keys=(key,), roles=(role,))
+            registered = PartyRegistered(
+                did=party["did"],
+                kind="service",
+                keys=(key,),
+                roles=(role,),
+                request=Request.of_service(folder.signer("identity").did),
+            )
             await identity.publish(registered, subject=party["did"], expected_version=0)
         await world.join("hospital", kind="member")
         await world.join("laboratory", kind="member")

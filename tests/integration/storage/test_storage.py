@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from tests.asking import UNASKED, truly_asked
 
 from salus.crypto.errors import KmsAwayError
 from salus.crypto.sealing import SUITE, seal, unseal
@@ -89,8 +90,13 @@ async def test_each_wrong_decision_is_refused_with_its_reason_and_told(world: Wo
     for reason, claims in wrong.items():
         assert code(await world.read(name, patient, **claims)) == (403, reason)
     doctor = world.people["doctor"]
-    assert code(await world.client.get(f"/objects/{name}", headers=doctor.bearer())) == (403, "no-decision")
-    assert code(await world.client.get(f"/objects/{name}")) == (401, "unauthenticated")
+    assert code(
+        await world.client.get(f"/objects/{name}", params={"patient": patient}, auth=doctor.signing())
+    ) == (403, "no-decision")
+    assert code(await world.client.get(f"/objects/{name}", params={"patient": patient})) == (
+        401,
+        "unauthenticated",
+    )
     told = [event.reason for event in await world.told(patient) if isinstance(event, ReadRefused)]
     assert told == [*wrong, "no-decision"]
 
@@ -111,9 +117,7 @@ async def test_an_erased_patient_is_gone_for_every_key_and_copy(world: World) ->
     officer = world.people["officer"]
     url = f"/subjects/{patient}/key"
 
-    erased = await world.client.request(
-        "DELETE", url, json={"basis": "gdpr-art-17"}, headers=officer.bearer()
-    )
+    erased = await world.client.request("DELETE", url, json={"basis": "gdpr-art-17"}, auth=officer.signing())
 
     assert erased.status_code == 200, erased.text
     assert erased.json() == {
@@ -126,9 +130,11 @@ async def test_an_erased_patient_is_gone_for_every_key_and_copy(world: World) ->
     assert [entry async for entry in keys.list("subjects", on_stray=refuse_stray)] == []
     assert code(await world.read(name, patient)) == (410, "subject-erased")
     assert code(await world.client.get(url)) == (410, "subject-erased")
-    report = (await world.client.get(f"/objects/{name}/verify", headers=officer.bearer())).json()
+    report = (
+        await world.client.get(f"/objects/{name}/verify", params={"patient": patient}, auth=officer.signing())
+    ).json()
     assert (report["intact"], report["checked"]) == (True, ["ciphertext"])
-    again = await world.client.request("DELETE", url, json={"basis": "gdpr-art-17"}, headers=officer.bearer())
+    again = await world.client.request("DELETE", url, json={"basis": "gdpr-art-17"}, auth=officer.signing())
     assert again.status_code == 200
     told = await world.told(patient)
     assert sum(isinstance(event, SubjectKeyDestroyed) for event in told) == 1
@@ -142,7 +148,7 @@ async def test_only_the_steward_or_its_officer_erases(world: World) -> None:
             "DELETE",
             f"/subjects/{patient}/key",
             json={"basis": "gdpr-art-17"},
-            headers=world.people[name].bearer(),
+            auth=world.people[name].signing(),
         )
         assert code(answer) == (403, "may-not-erase")
 
@@ -157,9 +163,11 @@ async def test_an_erasure_that_crashed_after_its_event_is_finished_at_the_next_s
         requested_by=world.people["hospital"].did,
         basis="court-order",
         objects=0,
+        request=UNASKED,
     )
     async with open_publisher(world.parts.kafka_bootstrap, world.folder.signer("storage")) as storage:
-        await storage.publish(event, subject=patient, expected_version=1)
+        asked = truly_asked(event, world.people["hospital"].signer, at=datetime.now(UTC))
+        await storage.publish(asked, subject=patient, expected_version=1)
     keys = world.bucket(world.settings.keys_bucket)
     assert [entry async for entry in keys.list("subjects", on_stray=refuse_stray)] != []
 
@@ -189,7 +197,7 @@ async def test_stray_objects_among_the_keys_hold_up_no_erasure_and_no_start(worl
         "DELETE",
         f"/subjects/{patient}/key",
         json={"basis": "gdpr-art-17"},
-        headers=world.people["hospital"].bearer(),
+        auth=world.people["hospital"].signing(),
     )
     left: list[Stray] = []
 
@@ -209,7 +217,9 @@ async def test_a_corrupted_segment_is_named_and_nothing_is_sent(world: World) ->
     fault = {"part": "segment", "fault": "altered", "segment": 2}
 
     refused = await world.read(name, patient)
-    verified = await world.client.get(f"/objects/{name}/verify", headers=world.people["doctor"].bearer())
+    verified = await world.client.get(
+        f"/objects/{name}/verify", params={"patient": patient}, auth=world.people["doctor"].signing()
+    )
 
     assert code(refused) == (502, "object-corrupt")
     assert refused.json()["faults"] == [fault]
@@ -282,7 +292,8 @@ async def test_storing_is_for_the_steward_and_who_may_write(world: World) -> Non
             f"/objects/{name}",
             params={"patient": patient},
             content=b"result",
-            headers=laboratory.bearer() | headers,
+            headers=headers,
+            auth=laboratory.signing(),
         )
 
     token = world.token(sub=laboratory.did, obj=name, pat=patient, act="write")
@@ -299,7 +310,7 @@ async def test_other_content_under_the_same_id_is_a_conflict(world: World) -> No
         f"/objects/{name}",
         params={"patient": patient},
         content=b"second",
-        headers=world.people["hospital"].bearer(),
+        auth=world.people["hospital"].signing(),
     )
 
     assert code(other) == (409, "object-exists")
@@ -309,11 +320,11 @@ async def test_other_content_under_the_same_id_is_a_conflict(world: World) -> No
 async def test_a_posted_object_gets_an_id(world: World) -> None:
     patient = await world.patient()
     answer = await world.client.post(
-        "/objects", params={"patient": patient}, content=b"x", headers=world.people["hospital"].bearer()
+        "/objects", params={"patient": patient}, content=b"x", auth=world.people["hospital"].signing()
     )
 
     assert answer.status_code == 201
-    assert answer.headers["location"] == f"/objects/{answer.json()['object']}"
+    assert answer.headers["location"] == f"/objects/{answer.json()['object']}?patient={patient}"
     assert (await world.read(answer.json()["object"], patient)).content == b"x"
 
 
@@ -335,7 +346,7 @@ async def test_a_body_that_is_too_large_or_stops_coming_is_refused(world: World)
             f"/objects/{uuid4()}",
             params={"patient": patient},
             content=content,
-            headers=world.people["hospital"].bearer(),
+            auth=world.people["hospital"].signing(),
         )
 
     assert code(await put(bytes(1001))) == (413, "too-large")
@@ -351,11 +362,11 @@ async def test_what_is_not_there_is_not_found(world: World) -> None:
 
     assert code(await world.read("nothing", nobody)) == (404, "unknown-object")
     assert code(await world.client.get(f"/subjects/{nobody}/key")) == (404, "unknown-subject")
-    verify = await world.client.get("/objects/nothing/verify", headers=doctor.bearer())
-    assert code(verify) == (404, "unknown-object")
-    put = await world.client.put(
-        "/objects/x", params={"patient": nobody}, content=b"", headers=doctor.bearer()
+    verify = await world.client.get(
+        "/objects/nothing/verify", params={"patient": nobody}, auth=doctor.signing()
     )
+    assert code(verify) == (404, "unknown-object")
+    put = await world.client.put("/objects/x", params={"patient": nobody}, content=b"", auth=doctor.signing())
     assert code(put) == (404, "unknown-subject")
 
 
@@ -372,7 +383,7 @@ async def test_what_is_not_there_is_not_found(world: World) -> None:
 async def test_what_does_not_fit_the_schema_is_refused_without_quoting_it(
     world: World, method: str, url: str
 ) -> None:
-    answer = await world.client.request(method, url, headers=world.people["doctor"].bearer())
+    answer = await world.client.request(method, url, auth=world.people["doctor"].signing())
 
     assert code(answer) == (422, "invalid-request")
     assert "Miller" not in answer.text
@@ -384,7 +395,7 @@ async def test_many_registrations_of_one_patient_give_one_key(world: World) -> N
 
     async def register() -> httpx.Response:
         body = {"patient": patient, "steward": hospital.did}
-        return await world.client.post("/subjects", json=body, headers=hospital.bearer())
+        return await world.client.post("/subjects", json=body, auth=hospital.signing())
 
     answers = await asyncio.gather(*(register() for _ in range(8)))
 

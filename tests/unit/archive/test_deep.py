@@ -6,12 +6,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from tests.asking import UNASKED, truly_asked
 from tests.unit.archive.small_ledger import EVENT_SIGNER, LOG_SIGNER, SHARD_SIGNERS, SmallLedger, note_key
 
 from salus.archive.building import BEGIN, IDENTITY, TOPIC, SampleRecord, sample_records, sample_value
 from salus.archive.fsck import fsck
 from salus.archive.trust import Trust
-from salus.events.catalogue import EventData, KeyRevoked, PartyRegistered, PublicKey
+from salus.events.catalogue import EventData, KeyRevoked, PartyRegistered, PublicKey, Request
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.envelope import encode_event
 from salus.events.signature import sign_values
@@ -28,15 +29,35 @@ def public_key(signer: LocalSigner) -> PublicKey:
 
 
 def identity_record(offset: int, data: EventData) -> SampleRecord:
-    value = encode_event(data, id=f"identity-{offset}", source=ROOT.did, subject=EVENT_SIGNER.did, time=BEGIN)
+    value = encode_event(
+        data,
+        id=f"identity-{offset}",
+        source=ROOT.did,
+        subject=EVENT_SIGNER.did,
+        time=BEGIN,
+        expected_version=offset,
+    )
     return SampleRecord(IDENTITY, 0, offset, value, sign_values([value], ROOT)[0])
 
 
 REGISTERED = identity_record(
-    0, PartyRegistered(did=EVENT_SIGNER.did, kind="member", keys=(public_key(EVENT_SIGNER),))
+    0,
+    PartyRegistered(
+        did=EVENT_SIGNER.did,
+        kind="member",
+        keys=(public_key(EVENT_SIGNER),),
+        request=Request.of_service(ROOT.did),
+    ),
 )
 REVOKED = identity_record(
-    1, KeyRevoked(did=EVENT_SIGNER.did, key_id=EVENT_SIGNER.verification_method, reason="rotated")
+    1,
+    truly_asked(
+        KeyRevoked(
+            did=EVENT_SIGNER.did, key_id=EVENT_SIGNER.verification_method, reason="rotated", request=UNASKED
+        ),
+        EVENT_SIGNER,
+        at=BEGIN,
+    ),
 )
 
 

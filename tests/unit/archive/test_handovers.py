@@ -83,7 +83,8 @@ KEY = PublicKey(ROOT.verification_method, multibase_of(ROOT.public_key), datetim
 
 
 def judge_of(event: ShardsAssigned, *, offset: int) -> Judge:
-    value = encode_event(event, id="1", source=ROOT.did, subject="net", time=datetime(2026, 6, 1, tzinfo=UTC))
+    time = datetime(2026, 6, 1, tzinfo=UTC)
+    value = encode_event(event, id="1", source=ROOT.did, subject="net", time=time, expected_version=0)
     founders = (Founder(0, "net/shard/0", {CLINICAL: (0, 1, 2)}),)
     trust = Trust("-", {}, root_did=ROOT.did, root_key=KEY, founders=founders)
     return Judge(trust, [IdentityEvent(offset, value)])

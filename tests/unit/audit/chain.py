@@ -109,7 +109,12 @@ def _append(columns: BodyColumns, topic: str, offset: int, record: Accepted | Re
             field = entry.subject_field or ("patient" if hasattr(record.data, "patient") else "did")
             subject = record.subject or str(getattr(record.data, field))
             value = encode_event(
-                record.data, id=record.name, source=record.source, subject=subject, time=NOON
+                record.data,
+                id=record.name,
+                source=record.source,
+                subject=subject,
+                time=NOON,
+                expected_version=0 if entry.changes else None,
             )
             status, digest = ACCEPTED, leaf_hash(value)
             _name(columns, (record.name, record.source, entry.name, subject, NOON))

@@ -53,7 +53,16 @@ def event_of(
 ) -> Event:
     about = type_of(data).subject_field
     chosen = subject or (getattr(data, about) if about else "subject-1")
-    return decode_event(encode_event(data, id=name, source=source, subject=chosen, time=NOON))
+    return decode_event(
+        encode_event(
+            data,
+            id=name,
+            source=source,
+            subject=chosen,
+            time=NOON,
+            expected_version=0 if type_of(data).changes else None,
+        )
+    )
 
 
 def _of(kind: inspect.Type, name: str) -> st.SearchStrategy[Any]:  # noqa: C901, PLR0911  # one per kind of type

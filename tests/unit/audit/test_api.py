@@ -12,6 +12,7 @@ import pytest
 from fastapi import FastAPI
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.asking import UNASKED
 from tests.unit.audit.chain import Accepted, Chain, Refused
 from tests.unit.audit.samples import AROUND, CONSENT, IDENTITY, MEMBER, NOON, STORAGE
 from tests.unit.audit.test_indexing import CLINICIAN, PATIENT, READ, documents, index_all
@@ -50,12 +51,15 @@ DECISION = AccessDecided(
     state_position=3,
     epoch=1,
     valid_until=NOON + timedelta(seconds=60),
+    request=UNASKED,
 )
-LINKED = PatientLinked(patient=PATIENT, did=HER)
+LINKED = PatientLinked(patient=PATIENT, did=HER, request=UNASKED)
 A_KEY = PublicKey(
     id=f"{MEMBER}#1", multibase="z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK", valid_from=NOON
 )
-RESEARCH = ObjectRead(object="obj-1", patient=PATIENT, reader=CLINICIAN, decision="dec-3", purpose="HRESCH")
+RESEARCH = ObjectRead(
+    object="obj-1", patient=PATIENT, reader=CLINICIAN, decision="dec-3", purpose="HRESCH", request=UNASKED
+)
 
 
 def document(patient: str, name: str) -> DocumentRegistered:
@@ -64,7 +68,12 @@ def document(patient: str, name: str) -> DocumentRegistered:
 
 def registered(patient: str, steward: str) -> SubjectRegistered:
     return SubjectRegistered(
-        patient=patient, steward=steward, suite="s", key=f"{patient}#1", public_key="AAAA"
+        patient=patient,
+        steward=steward,
+        suite="s",
+        key=f"{patient}#1",
+        public_key="AAAA",
+        request=UNASKED,
     )
 
 
@@ -115,7 +124,10 @@ async def world(trail: SqlTrail) -> AsyncIterator[World]:
             Accepted(READ, source=STORAGE, name="read-1", subject=PATIENT),
             Accepted(DECISION, source=CONSENT, name="decided-1", subject=PATIENT),
             Accepted(
-                PatientLinked(patient=PATIENT, did=HER), source=CONSENT, name="linked-1", subject=PATIENT
+                PatientLinked(patient=PATIENT, did=HER, request=UNASKED),
+                source=CONSENT,
+                name="linked-1",
+                subject=PATIENT,
             ),
             Accepted(RESEARCH, source=STORAGE, name="read-2", subject=PATIENT),
         ]
@@ -197,7 +209,7 @@ async def test_a_members_own_overseers_see_its_people_and_its_patients_only(
 ) -> None:
     elsewhere = "did:web:south-hospital.example"
     chain = Chain()
-    joined = PartyRegistered(did=MEMBER, kind="member", keys=(A_KEY,))
+    joined = PartyRegistered(did=MEMBER, kind="member", keys=(A_KEY,), request=UNASKED)
     chain.seal(
         [
             Accepted(joined, source=IDENTITY, name="joined", subject=MEMBER),

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.asking import UNASKED
 from tests.unit.audit import samples
 from tests.unit.audit.test_indexing import ALLOWED, CLINICIAN, PATIENT, READ
 from tests.unit.audit.test_mappings import OCSF
@@ -37,8 +38,11 @@ GLASS = GlassBroken(
     patient=PATIENT,
     reason="life-threatening",
     valid_until=samples.NOON,
+    request=UNASKED,
 )
-REFUSED = ReadRefused(object="obj-1", patient=PATIENT, reader=CLINICIAN, reason="no-decision")
+REFUSED = ReadRefused(
+    object="obj-1", patient=PATIENT, reader=CLINICIAN, reason="no-decision", request=UNASKED
+)
 RULE = ProbingRule(refusals=3, window_s=60)
 
 

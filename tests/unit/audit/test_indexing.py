@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.asking import UNASKED
 from tests.unit.audit.chain import Accepted, Chain, Refused
 from tests.unit.audit.samples import AROUND, CONSENT, IDENTITY, MEMBER, NOON, STORAGE
 
@@ -37,7 +38,9 @@ from salus.ledger.block import body_key, header_key
 PATIENT = "urn:uuid:11111111-1111-4111-8111-111111111111"
 CLINICIAN = "did:key:z6MkclinicianClinicianClinicianClinicianClin"
 DOCUMENT = DocumentRegistered(patient=PATIENT, object="obj-1", media_type="application/fhir+json")
-READ = ObjectRead(object="obj-1", patient=PATIENT, reader=CLINICIAN, decision="dec-1", purpose="TREAT")
+READ = ObjectRead(
+    object="obj-1", patient=PATIENT, reader=CLINICIAN, decision="dec-1", purpose="TREAT", request=UNASKED
+)
 MULTIBASE = "z6Mkf5rGMoatrSj1f4CyvuHBeXJELe9RPdzo2PKGNCKVtZxP"
 GRANTED = ConsentGranted(
     consent="c-1",
@@ -48,8 +51,9 @@ GRANTED = ConsentGranted(
     valid_from=NOON - timedelta(days=1),
     valid_until=NOON + timedelta(days=1),
     epoch=1,
+    request=UNASKED,
 )
-REVOKED = ConsentRevoked(consent="c-1", patient=PATIENT, epoch=2)
+REVOKED = ConsentRevoked(consent="c-1", patient=PATIENT, epoch=2, request=UNASKED)
 ALLOWED = AccessDecided(
     decision="dec-1",
     principal=CLINICIAN,
@@ -64,6 +68,7 @@ ALLOWED = AccessDecided(
     state_position=3,
     epoch=1,
     valid_until=NOON + timedelta(seconds=60),
+    request=UNASKED,
 )
 KEY = PublicKey(id=f"{CLINICIAN}#k", multibase=MULTIBASE, valid_from=NOON)
 EVERYTHING = Visibility(everything=True)
@@ -158,7 +163,9 @@ async def test_a_rebuilt_trail_equals_the_first(trail: SqlTrail, tmp_path: Path)
 
 
 async def test_actors_are_shown_with_the_member_they_act_for(trail: SqlTrail) -> None:
-    person = PartyRegistered(did=CLINICIAN, kind="person", keys=(KEY,), roles=("clinician",), member=MEMBER)
+    person = PartyRegistered(
+        did=CLINICIAN, kind="person", keys=(KEY,), roles=("clinician",), member=MEMBER, request=UNASKED
+    )
     chain = Chain()
     chain.seal([Accepted(READ, source=STORAGE, name="read-0", subject=PATIENT)])
     chain.seal([Accepted(person, source=IDENTITY, name="party-1")])
@@ -171,15 +178,21 @@ async def test_actors_are_shown_with_the_member_they_act_for(trail: SqlTrail) ->
 
 async def test_roles_follow_the_ledger(trail: SqlTrail) -> None:
     chain = Chain()
-    chain.seal([Accepted(PartyRegistered(did=CLINICIAN, kind="person", keys=(KEY,)), source=IDENTITY)])
-    chain.seal([Accepted(RoleGranted(did=CLINICIAN, role="researcher"), source=IDENTITY)])
+    chain.seal(
+        [
+            Accepted(
+                PartyRegistered(did=CLINICIAN, kind="person", keys=(KEY,), request=UNASKED), source=IDENTITY
+            )
+        ]
+    )
+    chain.seal([Accepted(RoleGranted(did=CLINICIAN, role="researcher", request=UNASKED), source=IDENTITY)])
     await index_all(chain, trail)
     party = await trail.party(CLINICIAN)
 
     assert party is not None
     assert party.roles == ("researcher",)
 
-    chain.seal([Accepted(RoleWithdrawn(did=CLINICIAN, role="researcher"), source=IDENTITY)])
+    chain.seal([Accepted(RoleWithdrawn(did=CLINICIAN, role="researcher", request=UNASKED), source=IDENTITY)])
     await index_all(chain, trail)
     party = await trail.party(CLINICIAN)
 
@@ -189,7 +202,16 @@ async def test_roles_follow_the_ledger(trail: SqlTrail) -> None:
 
 async def test_a_patient_is_known_by_her_pseudonym(trail: SqlTrail) -> None:
     chain = Chain()
-    chain.seal([Accepted(PatientLinked(patient=PATIENT, did=CLINICIAN), source=CONSENT, subject=PATIENT)] * 2)
+    chain.seal(
+        [
+            Accepted(
+                PatientLinked(patient=PATIENT, did=CLINICIAN, request=UNASKED),
+                source=CONSENT,
+                subject=PATIENT,
+            )
+        ]
+        * 2
+    )
     await index_all(chain, trail)
 
     assert await trail.pseudonyms(CLINICIAN) == {PATIENT}

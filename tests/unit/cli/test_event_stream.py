@@ -96,7 +96,7 @@ def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
 async def followed(trail: Trail, *, as_json: bool = False) -> CommandError:
     async with httpx.AsyncClient(transport=httpx.MockTransport(trail), base_url="http://audit") as http:
         with pytest.raises(CommandError) as ended:
-            await watch(http, dict, [], as_json=as_json)
+            await watch(http, httpx.Auth(), [], as_json=as_json)
     return ended.value
 
 

@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from tests.asking import UNASKED
+
 from salus.events.catalogue import DocumentRegistered, PartyRegistered, PublicKey
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.judging import Judged, judge
@@ -46,7 +48,7 @@ class Sent:
             multibase=multibase_of(SIGNER.public_key),
             valid_from=datetime(2026, 1, 1, tzinfo=UTC),
         )
-        ring.apply(PartyRegistered(did=SIGNER.did, kind="member", keys=(key,)))
+        ring.apply(PartyRegistered(did=SIGNER.did, kind="member", keys=(key,), request=UNASKED))
         signature = self.headers[SIGNATURE_HEADER]
         return judge(
             topic=self.topic, key=self.key, value=self.value, signature=signature, ring=ring, at=NOON

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
+from tests.asking import FixedCallers
 from tests.unit.consent.test_fhir_api import marks
 
 from salus.consent import api, fhir_api
@@ -18,14 +19,14 @@ PATIENT = "urn:uuid:6f1c3a52-7a0e-4d5f-9c2b-1f2e3d4c5b6a"
 QUESTION = {"action": "read", "object": "o", "patient": PATIENT, "purpose": "TREAT"}
 
 
-async def somebody() -> Party:
+def somebody(_: object) -> Party:
     return Party(did="did:web:h.example", kind="member", roles=frozenset(), member=None)
 
 
 @pytest.fixture
 def app() -> FastAPI:
     # The world is never reached: what is tested here is refused, or described, before.
-    shared = api.Api(world=None, authenticate=somebody, now=lambda: datetime.now(UTC))  # type: ignore[arg-type]  # as above
+    shared = api.Api(world=None, authenticate=FixedCallers(somebody), now=lambda: datetime.now(UTC))  # type: ignore[arg-type]  # as above
     app = FastAPI()
     problems.install(app)
     app.include_router(api.routes(shared))

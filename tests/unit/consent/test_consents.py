@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.asking import UNASKED
 
 from salus.consent.domain.consents import (
     CONSENTS_MAX,
-    Actor,
+    Asking,
     Command,
     Consent,
     Grant,
@@ -50,15 +51,29 @@ DAY = timedelta(days=1)
 PATIENT = "urn:uuid:6f1c3a52-7a0e-4d5f-9c2b-1f2e3d4c5b6a"
 HOSPITAL, CLINICIAN, HERSELF = "did:web:h.example", "did:web:h.example:c", "did:web:p.example"
 KNOWN = SubjectState(steward=HOSPITAL)
-STEWARD = Actor(did=HOSPITAL, kind="member", roles=frozenset(), member=None)
-OFFICER = Actor(
-    did="did:web:h.example:o", kind="person", roles=frozenset({"privacy-officer"}), member=HOSPITAL
+STEWARD = Asking(did=HOSPITAL, kind="member", roles=frozenset(), member=None, request=UNASKED)
+OFFICER = Asking(
+    did="did:web:h.example:o",
+    kind="person",
+    roles=frozenset({"privacy-officer"}),
+    member=HOSPITAL,
+    request=UNASKED,
 )
-PATIENT_HERSELF = Actor(did=HERSELF, kind="person", roles=frozenset({"patient"}), member=None)
-A_CLINICIAN = Actor(did=CLINICIAN, kind="person", roles=frozenset({"clinician"}), member=HOSPITAL)
-OUTSIDER = Actor(did="did:web:x.example", kind="member", roles=frozenset(), member=None)
+PATIENT_HERSELF = Asking(
+    did=HERSELF, kind="person", roles=frozenset({"patient"}), member=None, request=UNASKED
+)
+A_CLINICIAN = Asking(
+    did=CLINICIAN, kind="person", roles=frozenset({"clinician"}), member=HOSPITAL, request=UNASKED
+)
+OUTSIDER = Asking(did="did:web:x.example", kind="member", roles=frozenset(), member=None, request=UNASKED)
 BROKEN = GlassBroken(
-    decision="d", principal=CLINICIAN, object="o", patient=PATIENT, reason="other", valid_until=NOW
+    decision="d",
+    principal=CLINICIAN,
+    object="o",
+    patient=PATIENT,
+    reason="other",
+    valid_until=NOW,
+    request=UNASKED,
 )
 
 
@@ -76,7 +91,7 @@ def a_grant(**changes: Any) -> Grant:
     return Grant(**{**fields, **changes})
 
 
-def after(*commands: Command, actor: Actor = STEWARD, state: PatientState | None = None) -> PatientState:
+def after(*commands: Command, actor: Asking = STEWARD, state: PatientState | None = None) -> PatientState:
     state = state or PatientState()
     for command in commands:
         state = evolve(state, decide(state, command, actor=actor, subject=KNOWN, at=NOW))
@@ -87,7 +102,7 @@ def refusal_of(
     command: Command,
     *,
     state: PatientState | None = None,
-    actor: Actor = STEWARD,
+    actor: Asking = STEWARD,
     subject: SubjectState = KNOWN,
     at: datetime = NOW,
 ) -> str:
@@ -111,7 +126,7 @@ def test_the_patient_and_her_steward_and_its_officer_grant() -> None:
 
 
 @pytest.mark.parametrize("actor", [OUTSIDER, A_CLINICIAN, PATIENT_HERSELF])
-def test_nobody_else_grants_or_takes_back(actor: Actor) -> None:
+def test_nobody_else_grants_or_takes_back(actor: Asking) -> None:
     assert refusal_of(a_grant(), actor=actor) == "not-permitted"
     assert refusal_of(Revoke("c1", PATIENT), state=after(a_grant()), actor=actor) == "not-permitted"
 
@@ -186,19 +201,27 @@ def test_an_emergency_access_is_reviewed_once_by_another_officer_of_the_steward(
     assert refusal_of(Review("e", PATIENT, "justified"), actor=OFFICER, state=state) == "unknown-glass-break"
     for other in (STEWARD, A_CLINICIAN, PATIENT_HERSELF):
         assert refusal_of(review, actor=other, state=state) == "not-permitted"
-    foreign = Actor(
-        did="did:web:x", kind="person", roles=frozenset({"privacy-officer"}), member="did:web:x.example"
+    foreign = Asking(
+        did="did:web:x",
+        kind="person",
+        roles=frozenset({"privacy-officer"}),
+        member="did:web:x.example",
+        request=UNASKED,
     )
     assert refusal_of(review, actor=foreign, state=state) == "not-permitted"
-    own = Actor(did=CLINICIAN, kind="person", roles=frozenset({"privacy-officer"}), member=HOSPITAL)
+    own = Asking(
+        did=CLINICIAN, kind="person", roles=frozenset({"privacy-officer"}), member=HOSPITAL, request=UNASKED
+    )
     assert refusal_of(review, actor=own, state=state) == "own-access"
 
 
 def test_consents_are_shown_to_those_whom_they_concern() -> None:
     state = after(a_grant(), a_grant(consent="c2", grantee=HOSPITAL))
-    colleague = Actor(did="did:web:h.example:d", kind="person", roles=frozenset(), member=HOSPITAL)
+    colleague = Asking(
+        did="did:web:h.example:d", kind="person", roles=frozenset(), member=HOSPITAL, request=UNASKED
+    )
 
-    def seen(actor: Actor) -> list[str]:
+    def seen(actor: Asking) -> list[str]:
         return [consent.id for consent in visible_consents(actor, state, KNOWN)]
 
     assert seen(STEWARD) == seen(OFFICER) == seen(A_CLINICIAN) == ["c1", "c2"]
@@ -209,20 +232,29 @@ def test_consents_are_shown_to_those_whom_they_concern() -> None:
 
 def test_a_policy_set_is_adopted_when_it_changed() -> None:
     one, other = PolicyState("a" * 64, "b" * 64), PolicyState("a" * 64, "c" * 64)
-    state = evolve_policies(PolicyState(), adopt(PolicyState(), one))
+    state = evolve_policies(PolicyState(), adopt(PolicyState(), one, service=HOSPITAL))
 
     assert state == one
-    assert evolve_policies(state, adopt(state, other)) == other
+    assert evolve_policies(state, adopt(state, other, service=HOSPITAL)) == other
     assert evolve_policies(state, BROKEN) == state
     with pytest.raises(Refusal, match="already-adopted"):
-        adopt(state, one)
+        adopt(state, one, service=HOSPITAL)
 
 
 def test_the_first_steward_stays_and_erasure_is_for_ever() -> None:
-    first = SubjectRegistered(patient=PATIENT, steward=HOSPITAL, suite="s", key="k", public_key="p")
-    second = SubjectRegistered(patient=PATIENT, steward="did:web:x", suite="s", key="l", public_key="q")
+    first = SubjectRegistered(
+        patient=PATIENT, steward=HOSPITAL, suite="s", key="k", public_key="p", request=UNASKED
+    )
+    second = SubjectRegistered(
+        patient=PATIENT, steward="did:web:x", suite="s", key="l", public_key="q", request=UNASKED
+    )
     erased = SubjectKeyDestroyed(
-        patient=PATIENT, key="k", requested_by=HOSPITAL, basis="court-order", objects=1
+        patient=PATIENT,
+        key="k",
+        requested_by=HOSPITAL,
+        basis="court-order",
+        objects=1,
+        request=UNASKED,
     )
     state = SubjectState()
     for event in (first, second, erased, second, BROKEN):
@@ -263,14 +295,19 @@ _events: st.SearchStrategy[EventData] = st.one_of(
             valid_from=NOW,
             valid_until=NOW + DAY,
             epoch=t[1],
+            request=UNASKED,
         )
     ),
     st.tuples(_ids, st.integers(0, 3)).map(
-        lambda t: ConsentRevoked(consent=t[0], patient=PATIENT, epoch=t[1])
+        lambda t: ConsentRevoked(consent=t[0], patient=PATIENT, epoch=t[1], request=UNASKED)
     ),
-    st.just(PatientLinked(patient=PATIENT, did=HERSELF)),
+    st.just(PatientLinked(patient=PATIENT, did=HERSELF, request=UNASKED)),
     st.just(BROKEN),
-    st.just(GlassBreakReviewed(decision="d", patient=PATIENT, reviewer=HOSPITAL, outcome="justified")),
+    st.just(
+        GlassBreakReviewed(
+            decision="d", patient=PATIENT, reviewer=HOSPITAL, outcome="justified", request=UNASKED
+        )
+    ),
 )
 
 

@@ -10,9 +10,10 @@ from typing import Any, get_args
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.asking import UNASKED
 
 from salus.consent.adapters.cedar import CedarPolicies, read_policies
-from salus.consent.domain.consents import Actor, BreakReason, Consent, PatientState, SubjectState
+from salus.consent.domain.consents import Asking, BreakReason, Consent, PatientState, SubjectState
 from salus.consent.domain.decisions import (
     Answer,
     Question,
@@ -32,13 +33,19 @@ PATIENT = "urn:uuid:6f1c3a52-7a0e-4d5f-9c2b-1f2e3d4c5b6a"
 HOSPITAL, HERSELF = "did:web:h.example", "did:web:p.example"
 KNOWN = SubjectState(steward=HOSPITAL)
 POLICIES = CedarPolicies(read_policies(files("salus.consent").joinpath("policies")))
-CLINICIAN = Actor("did:web:h.example:c", "person", frozenset({"clinician"}), HOSPITAL)
-FOREIGN = Actor("did:web:x.example:c", "person", frozenset({"clinician"}), "did:web:x.example")
-RESEARCHER = Actor("did:web:u.example:r", "person", frozenset({"researcher"}), "did:web:u.example")
-OPERATOR = Actor("did:web:s.example:o", "person", frozenset({"operator", "clinician"}), HOSPITAL)
-MEMBER = Actor(HOSPITAL, "member", frozenset(), None)
-PATIENT_HERSELF = Actor(HERSELF, "person", frozenset({"patient"}), None)
-SERVICE = Actor("did:web:s.example:audit", "service", frozenset({"audit"}), None)
+CLINICIAN = Asking("did:web:h.example:c", "person", frozenset({"clinician"}), HOSPITAL, request=UNASKED)
+FOREIGN = Asking(
+    "did:web:x.example:c", "person", frozenset({"clinician"}), "did:web:x.example", request=UNASKED
+)
+RESEARCHER = Asking(
+    "did:web:u.example:r", "person", frozenset({"researcher"}), "did:web:u.example", request=UNASKED
+)
+OPERATOR = Asking(
+    "did:web:s.example:o", "person", frozenset({"operator", "clinician"}), HOSPITAL, request=UNASKED
+)
+MEMBER = Asking(HOSPITAL, "member", frozenset(), None, request=UNASKED)
+PATIENT_HERSELF = Asking(HERSELF, "person", frozenset({"patient"}), None, request=UNASKED)
+SERVICE = Asking("did:web:s.example:audit", "service", frozenset({"audit"}), None, request=UNASKED)
 
 
 def consent(grantee: str = CLINICIAN.did, **changes: Any) -> Consent:
@@ -54,7 +61,7 @@ def consent(grantee: str = CLINICIAN.did, **changes: Any) -> Consent:
 
 
 def ask(
-    principal: Actor = CLINICIAN,
+    principal: Asking = CLINICIAN,
     *,
     action: Action = "read",
     purpose: Purpose = "TREAT",
@@ -235,7 +242,7 @@ _grantees = st.sampled_from([CLINICIAN.did, FOREIGN.did, RESEARCHER.did, OPERATO
 
 @given(_actors, _purposes, st.lists(st.tuples(_grantees, _purposes), max_size=4))
 def test_nobody_reads_without_a_consent_that_is_active_now(
-    actor: Actor, purpose: Purpose, grants: list[tuple[str, Purpose]]
+    actor: Asking, purpose: Purpose, grants: list[tuple[str, Purpose]]
 ) -> None:
     over = [
         consent(grantee, purposes=(why,), **change)
@@ -248,7 +255,7 @@ def test_nobody_reads_without_a_consent_that_is_active_now(
 
 @given(_actors, _purposes, st.lists(st.tuples(_grantees, _purposes), max_size=4))
 def test_who_reads_was_granted_exactly_that(
-    actor: Actor, purpose: Purpose, grants: list[tuple[str, Purpose]]
+    actor: Asking, purpose: Purpose, grants: list[tuple[str, Purpose]]
 ) -> None:
     state = having(*(consent(grantee, purposes=(why,)) for grantee, why in grants))
     answer = ask(actor, purpose=purpose, state=state)

@@ -9,6 +9,7 @@ import httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fastapi import FastAPI
+from tests.asking import FixedCallers
 from tests.unit.consent.test_handlers import CLINICIAN, HOSPITAL, NOW, PATIENT, Memory
 
 from salus.consent import api, fhir_api
@@ -41,7 +42,7 @@ class Server:
         self.caller: Party | None = STEWARD
         self.key = b"k"
 
-    async def authenticate(self) -> Party:
+    def find(self, _: object) -> Party:
         if self.caller is None:
             raise ProblemError(401, "unauthenticated", "who?")
         return self.caller
@@ -51,7 +52,7 @@ class Server:
         problems.install(app)
         guard_bodies(app, streams=())
         guard_headers(app, streams=())
-        shared = api.Api(world=self.memory.world, authenticate=self.authenticate, now=lambda: NOW)
+        shared = api.Api(world=self.memory.world, authenticate=FixedCallers(self.find), now=lambda: NOW)
         app.include_router(api.routes(shared))
         fhir_api.install(app, fhir_api.FhirApi(shared, marks(self.key)))
         return app

@@ -8,9 +8,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 import pytest
+from tests.asking import UNASKED
 
 from salus.consent.domain.consents import (
-    Actor,
+    Asking,
     Consent,
     Grant,
     PatientState,
@@ -24,15 +25,15 @@ from salus.consent.handlers import adopt_policies, decide_access, grant
 from salus.consent.ports import Claims, Facts, World
 from salus.events.catalogue import AccessDecided, EventData, GlassBroken
 from salus.events.keyring import KeyRing, Party
-from salus.messaging import DeliveryError, Position
+from salus.messaging import DeliveryError
 from salus.runtime.problems import ProblemError
 from salus.runtime.refusal import Refusal
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 PATIENT = "urn:uuid:6f1c3a52-7a0e-4d5f-9c2b-1f2e3d4c5b6a"
 HOSPITAL, CLINICIAN = "did:web:h.example", "did:web:h.example:c"
-STEWARD = Actor(did=HOSPITAL, kind="member", roles=frozenset(), member=None)
-WHO = Actor(did=CLINICIAN, kind="person", roles=frozenset({"clinician"}), member=HOSPITAL)
+STEWARD = Asking(did=HOSPITAL, kind="member", roles=frozenset(), member=None, request=UNASKED)
+WHO = Asking(did=CLINICIAN, kind="person", roles=frozenset({"clinician"}), member=HOSPITAL, request=UNASKED)
 QUESTION = Question(WHO, "read", "o", PATIENT, "TREAT")
 EMERGENCY = Question(WHO, "read", "o", PATIENT, "ETREAT", "other")
 GLASS = Rule("break-glass", ("tell",), 300, breaks_glass=True)
@@ -54,15 +55,10 @@ class Memory:
 
     async def execute(self, _: str, decide: Callable[[PatientState], EventData]) -> EventData:
         event = decide(self.state)
-        self._write(event)
+        self.write(event)
         return event
 
-    async def publish(self, data: EventData, *, subject: str) -> Position:
-        assert subject == PATIENT
-        self._write(data)
-        return Position("salus.consent.events", 0, len(self.log))
-
-    def _write(self, event: EventData) -> None:
+    def write(self, event: EventData) -> None:
         fault = self.faults.pop(0) if self.faults else None
         if fault == "lost":
             raise DeliveryError("lost")
@@ -83,7 +79,20 @@ class Memory:
 
     @property
     def world(self) -> World:
-        return World(patients=self, facts=self, publisher=self, policies=self, tokens=self, ring=self)
+        return World(
+            patients=self, facts=self, statements=Statements(self), policies=self, tokens=self, ring=self
+        )
+
+
+@dataclass
+class Statements:
+    """Facts that change nothing."""
+
+    memory: Memory
+
+    async def state(self, data: EventData, *, subject: str) -> None:
+        assert subject == PATIENT
+        self.memory.write(data)
 
 
 ALLOWED = Verdict(allowed=True, rules=(Rule("open"),))

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from hypothesis import strategies as st
 from msgspec import inspect
+from tests.asking import UNASKED
 
 from salus.events.catalogue import (
     DocumentRegistered,
@@ -63,7 +64,11 @@ def party(
     signer: LocalSigner, kind: Any = "member", roles: Sequence[Any] = (), **changes: Any
 ) -> PartyRegistered:
     return PartyRegistered(
-        did=signer.did, kind=kind, keys=(public_key(signer, **changes),), roles=tuple(roles)
+        did=signer.did,
+        kind=kind,
+        keys=(public_key(signer, **changes),),
+        roles=tuple(roles),
+        request=UNASKED,
     )
 
 
@@ -77,7 +82,9 @@ def network_ring() -> KeyRing:
         ring.apply(party(signer))
     ring.apply(party(EXPIRED, valid_until=NOON))
     ring.apply(party(FUTURE, valid_from=EVENING))
-    ring.apply(KeyRevoked(did=REVOKED.did, key_id=REVOKED.verification_method, reason="compromised"))
+    ring.apply(
+        KeyRevoked(did=REVOKED.did, key_id=REVOKED.verification_method, reason="compromised", request=UNASKED)
+    )
     return ring
 
 
@@ -108,6 +115,7 @@ def encoded(data: EventData, *, source: str = MEMBER.did, number: int = 0, **cha
         "source": source,
         "subject": subject_of(data),
         "time": NOON,
+        "expected_version": 0 if type_of(data).changes else None,
     }
     return encode_event(data, **(facts | changes))
 

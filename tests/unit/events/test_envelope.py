@@ -14,6 +14,7 @@ import re2
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft7Validator, Draft202012Validator, FormatChecker, ValidationError, validators
+from tests.asking import UNASKED
 from tests.unit.events import samples
 from tests.unit.events.samples import MEMBER, NOON, PATIENT, any_data, as_json, document, encoded, refusal_of
 from tests.unit.ledger.test_json_reader import SUITE, content_of
@@ -221,7 +222,9 @@ DIDS = (MEMBER.did, MEMBER.did + "\n")
 
 def test_a_did_with_a_line_end_is_no_did() -> None:
     data = samples.party(samples.STRANGER)
-    ours, theirs = (catalogue.PartyRegistered(data.did, "person", data.keys, (), did) for did in DIDS)
+    ours, theirs = (
+        catalogue.PartyRegistered(data.did, "person", data.keys, (), did, request=UNASKED) for did in DIDS
+    )
 
     encoded(ours)
     with pytest.raises(RejectedError, match=r"schema-violation: \$\.member"):
@@ -264,7 +267,7 @@ def test_the_writer_is_told_before_anything_is_sent(changes: dict[str, Any]) -> 
 def test_data_of_another_shape_is_refused_by_the_writer() -> None:
     with pytest.raises(RejectedError):
         encode_event(
-            AccessDecided(*[object()] * 13),  # type: ignore[arg-type]  # on purpose
+            AccessDecided(*[object()] * 13, request=UNASKED),  # type: ignore[arg-type]  # on purpose
             id="1",
             source=MEMBER.did,
             subject=PATIENT,

@@ -8,10 +8,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from unittest import mock
 
+import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.asking import UNASKED, truly_asked
 from tests.unit.events import samples
 from tests.unit.events.samples import (
     EXPIRED,
@@ -37,7 +39,15 @@ from tests.unit.events.samples import (
 
 from salus.events import canonical, fitting
 from salus.events.canonical import Attribute
-from salus.events.catalogue import Owner, PolicySetAdopted, RoleGranted, TopicsRestored, type_of
+from salus.events.catalogue import (
+    Owner,
+    PolicySetAdopted,
+    Request,
+    RequestedData,
+    RoleGranted,
+    TopicsRestored,
+    type_of,
+)
 from salus.events.did import LocalSigner
 from salus.events.ed25519 import verifies
 from salus.events.envelope import VALUE_BYTES_MAX, Event
@@ -65,6 +75,7 @@ def json_with(**changes: Any) -> bytes:
 def test_every_type_is_accepted_from_its_owner(data: Any) -> None:
     entry = type_of(data)
     signer = MEMBER if entry.owner is Owner.MEMBER else SERVICES[entry.owner]
+    data = requested(data, service=signer.did)
     value = encoded(data, source=signer.did)
     record = row(value, signer=signer, topic=entry.topic, key=samples.subject_of(data).encode())
     said = verdict(record)
@@ -75,7 +86,22 @@ def test_every_type_is_accepted_from_its_owner(data: Any) -> None:
     assert said.digest == leaf_hash(value)
 
 
-FOREIGN = PolicySetAdopted(policy_set="0" * 64, contract="1" * 64)
+# Fields that say who asked.
+ASKERS = ("principal", "reviewer", "reader", "requested_by")
+
+
+def requested(data: Any, *, service: str) -> Any:
+    """Return data of a service as it is asked for by a member, or stated by the service itself."""
+    if not isinstance(data, RequestedData):
+        return data
+    if isinstance(data, PolicySetAdopted):
+        return msgspec.structs.replace(data, request=Request.of_service(service))
+    asked = {name: MEMBER.did for name in ASKERS if name in data.__struct_fields__}
+    return truly_asked(msgspec.structs.replace(data, **asked), MEMBER, at=NOON)
+
+
+CONSENT = SERVICES[Owner.CONSENT]
+FOREIGN = PolicySetAdopted(policy_set="0" * 64, contract="1" * 64, request=UNASKED)
 CASES: dict[Reason, Row] = {
     Reason.UNREADABLE: row(VALUE, flaw=Flaw.UNREADABLE),
     Reason.TRANSACTIONAL: row(VALUE, flaw=Flaw.TRANSACTIONAL),
@@ -96,6 +122,11 @@ CASES: dict[Reason, Row] = {
     Reason.NOT_OWNER: row(encoded(FOREIGN), topic="salus.consent.events"),
     Reason.WRONG_KEY: row(VALUE, key=b"urn:uuid:someone-else"),
     Reason.SCHEMA_VIOLATION: row(json_with(data={})),
+    Reason.INVALID_REQUEST: row(
+        encoded(FOREIGN, source=CONSENT.did),
+        signer=CONSENT,
+        topic="salus.consent.events",
+    ),
 }
 
 
@@ -124,7 +155,7 @@ def test_a_service_does_not_speak_for_members_nor_for_another_service() -> None:
 
 def test_a_role_without_being_the_service_is_not_enough() -> None:
     ring = samples.network_ring()
-    ring.apply(RoleGranted(did=MEMBER.did, role="consent"))
+    ring.apply(RoleGranted(did=MEMBER.did, role="consent", request=UNASKED))
     said = verdict(row(encoded(FOREIGN), topic="salus.consent.events"), ring=ring)
 
     assert isinstance(said, RejectedError)
@@ -145,7 +176,7 @@ def test_what_operators_state_needs_the_role_and_no_service() -> None:
     restored = TopicsRestored(log_size=1, log_root="0" * 64, partitions=())
     record = row(encoded(restored), topic="salus.network.events", key=samples.subject_of(restored).encode())
     ring = samples.network_ring()
-    ring.apply(RoleGranted(did=MEMBER.did, role="operator"))
+    ring.apply(RoleGranted(did=MEMBER.did, role="operator", request=UNASKED))
 
     assert reason_of(record) is Reason.NOT_OWNER
     assert not isinstance(verdict(record, ring=ring), RejectedError)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from tests.asking import UNASKED
 from tests.unit.events.samples import (
     EVENING,
     MEMBER,
@@ -54,8 +55,8 @@ def test_a_key_is_valid_from_its_first_moment_and_before_its_last() -> None:
 def test_a_revoked_key_never_comes_back() -> None:
     ring = network_ring()
     key = public_key(MEMBER)
-    ring.apply(KeyRevoked(did=MEMBER.did, key_id=key.id, reason="rotated"))
-    ring.apply(KeyAdded(did=MEMBER.did, key=key))
+    ring.apply(KeyRevoked(did=MEMBER.did, key_id=key.id, reason="rotated", request=UNASKED))
+    ring.apply(KeyAdded(did=MEMBER.did, key=key, request=UNASKED))
     ring.apply(party(MEMBER))
 
     assert reason(ring, key.id) is Reason.KEY_REVOKED
@@ -64,7 +65,10 @@ def test_a_revoked_key_never_comes_back() -> None:
 def test_what_a_key_signed_before_its_revocation_stays_judged_as_it_was() -> None:
     ring, key = network_ring(), MEMBER.verification_method
     value = encoded(
-        KeyRevoked(did=MEMBER.did, key_id=key, reason="left"), source=ROOT.did, subject=MEMBER.did, time=NOON
+        KeyRevoked(did=MEMBER.did, key_id=key, reason="left", request=UNASKED),
+        source=ROOT.did,
+        subject=MEMBER.did,
+        time=NOON,
     )
     ring.fold(decode_event(value))
 
@@ -75,17 +79,21 @@ def test_what_a_key_signed_before_its_revocation_stays_judged_as_it_was() -> Non
 
 def test_a_second_revocation_does_not_move_the_first() -> None:
     ring, key = network_ring(), MEMBER.verification_method
-    ring.apply(KeyRevoked(did=MEMBER.did, key_id=key, reason="left"), at=MORNING)
-    ring.apply(KeyRevoked(did=MEMBER.did, key_id=key, reason="left"), at=EVENING)
+    ring.apply(KeyRevoked(did=MEMBER.did, key_id=key, reason="left", request=UNASKED), at=MORNING)
+    ring.apply(KeyRevoked(did=MEMBER.did, key_id=key, reason="left", request=UNASKED), at=EVENING)
 
     assert reason(ring, key, NOON) is Reason.KEY_REVOKED
 
 
 def test_nobody_revokes_or_holds_the_key_of_another() -> None:
     ring = network_ring()
-    ring.apply(KeyRevoked(did=OTHER_MEMBER.did, key_id=MEMBER.verification_method, reason="compromised"))
-    ring.apply(KeyAdded(did=OTHER_MEMBER.did, key=public_key(STRANGER)))
-    ring.apply(KeyAdded(did=STRANGER.did, key=public_key(STRANGER)))
+    ring.apply(
+        KeyRevoked(
+            did=OTHER_MEMBER.did, key_id=MEMBER.verification_method, reason="compromised", request=UNASKED
+        )
+    )
+    ring.apply(KeyAdded(did=OTHER_MEMBER.did, key=public_key(STRANGER), request=UNASKED))
+    ring.apply(KeyAdded(did=STRANGER.did, key=public_key(STRANGER), request=UNASKED))
 
     assert reason(ring, MEMBER.verification_method) is None
     assert reason(ring, STRANGER.verification_method) is Reason.UNKNOWN_KEY
@@ -93,24 +101,28 @@ def test_nobody_revokes_or_holds_the_key_of_another() -> None:
 
 def test_a_key_that_is_no_key_is_left_out() -> None:
     ring = network_ring()
-    ring.apply(KeyAdded(did=MEMBER.did, key=public_key(MEMBER, id=f"{MEMBER.did}#2", multibase="z6Mk")))
+    ring.apply(
+        KeyAdded(
+            did=MEMBER.did, key=public_key(MEMBER, id=f"{MEMBER.did}#2", multibase="z6Mk"), request=UNASKED
+        )
+    )
 
     assert reason(ring, f"{MEMBER.did}#2") is Reason.UNKNOWN_KEY
 
 
 def test_roles_come_and_go() -> None:
     ring = network_ring()
-    ring.apply(RoleGranted(did=MEMBER.did, role="operator"))
+    ring.apply(RoleGranted(did=MEMBER.did, role="operator", request=UNASKED))
     assert ring.parties[MEMBER.did].roles == {"operator"}
-    ring.apply(RoleWithdrawn(did=MEMBER.did, role="operator"))
-    ring.apply(RoleGranted(did=STRANGER.did, role="operator"))
+    ring.apply(RoleWithdrawn(did=MEMBER.did, role="operator", request=UNASKED))
+    ring.apply(RoleGranted(did=STRANGER.did, role="operator", request=UNASKED))
 
     assert ring.parties[MEMBER.did].roles == set()
     assert STRANGER.did not in ring.parties
 
 
-@pytest.mark.parametrize(("version", "applied"), [(0, True), (1, False), (None, True)])
-def test_an_event_that_expects_another_version_changes_nothing(version: int | None, applied: bool) -> None:  # noqa: FBT001  # a column
+@pytest.mark.parametrize(("version", "applied"), [(0, True), (1, False)])
+def test_an_event_that_expects_another_version_changes_nothing(version: int, applied: bool) -> None:  # noqa: FBT001  # a column
     ring = network_ring()
     value = encoded(party(STRANGER), source=ROOT.did, expected_version=version)
     ring.fold(decode_event(value))

@@ -8,6 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.asking import UNASKED
 
 from salus.events.catalogue import AddedShard, AssignedShard, AssignedTopic, ShardsAssigned
 from salus.events.sharding import Sharding
@@ -35,7 +36,7 @@ def assigned(epoch: int, places: dict[int, tuple[int, ...]], *new: AddedShard) -
         AssignedShard(shard, (AssignedTopic(TOPIC, partitions),) if partitions else ())
         for shard, partitions in places.items()
     )
-    return ShardsAssigned("net", epoch, shards, new)
+    return ShardsAssigned("net", epoch, shards, new, request=UNASKED)
 
 
 def test_a_shard_does_not_give_more_than_a_header_holds() -> None:

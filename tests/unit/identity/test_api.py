@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
+from tests.asking import FixedCallers
 
 from salus.events.keyring import Party
 from salus.identity.api import routes
@@ -18,7 +19,7 @@ KEY = {"id": f"{DID}#1", "multibase": "z6MkiTBz1ymuepAQ4HEHYSF1H8quG5GLVVQR3djdX
 BODY: dict[str, Any] = {"did": DID, "kind": "member", "keys": [{**KEY, "valid_from": "2026-01-01T00:00:00Z"}]}
 
 
-async def somebody() -> Party:
+def somebody(_: object) -> Party:
     return Party(did=DID, kind="member", roles=frozenset(), member=None)
 
 
@@ -27,7 +28,7 @@ def app() -> FastAPI:
     # The world is never reached: what is tested here is refused, or described, before.
     app = FastAPI()
     problems.install(app)
-    router = routes(world=None, authenticate=somebody, now=lambda: datetime.now(UTC))  # type: ignore[arg-type]  # as above
+    router = routes(world=None, authenticate=FixedCallers(somebody), now=lambda: datetime.now(UTC))  # type: ignore[arg-type]  # as above
     app.include_router(router)
     return app
 

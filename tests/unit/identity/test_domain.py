@@ -9,6 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.asking import UNASKED
 
 from salus.events.catalogue import (
     EventData,
@@ -41,9 +42,9 @@ from salus.runtime.refusal import Refusal
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 HOSPITAL = "did:web:hospital.example"
 NURSE = "did:web:hospital.example:staff:17"
-OPERATOR = Actor(did="did:web:salus.example", kind="person", roles=frozenset({"operator"}))
-MEMBER = Actor(did=HOSPITAL, kind="member", roles=frozenset())
-STRANGER = Actor(did="did:web:other.example", kind="member", roles=frozenset())
+OPERATOR = Actor(did="did:web:salus.example", kind="person", roles=frozenset({"operator"}), request=UNASKED)
+MEMBER = Actor(did=HOSPITAL, kind="member", roles=frozenset(), request=UNASKED)
+STRANGER = Actor(did="did:web:other.example", kind="member", roles=frozenset(), request=UNASKED)
 HOSPITAL_STATE = PartyState(did=HOSPITAL, kind="member")
 
 
@@ -293,7 +294,7 @@ def test_another_member_keeps_its_hands_off(command: Command) -> None:
 
 
 def test_a_party_keeps_its_own_keys_but_not_its_own_roles() -> None:
-    self_ = Actor(did=NURSE, kind="person", roles=frozenset({"clinician"}))
+    self_ = Actor(did=NURSE, kind="person", roles=frozenset({"clinician"}), request=UNASKED)
 
     assert isinstance(decide(after(nurse()), AddKey(a_key(NURSE, 2)), actor=self_, at=NOW), KeyAdded)
     assert refusal_of(after(nurse()), GrantRole("privacy-officer"), actor=self_) == "not-permitted"
@@ -305,8 +306,8 @@ def test_a_member_makes_nobody_operator() -> None:
 
 def test_not_even_an_operator_gives_the_identity_service_a_key() -> None:
     root = "did:web:identity.salus.example"
-    founding = Actor(did=root, kind="service", roles=frozenset({"identity"}), founding=True)
-    itself = Actor(did=root, kind="service", roles=frozenset({"identity"}))
+    founding = Actor(did=root, kind="service", roles=frozenset({"identity"}), founding=True, request=UNASKED)
+    itself = Actor(did=root, kind="service", roles=frozenset({"identity"}), request=UNASKED)
     state = after(Register(root, "service", (a_key(root),), ("identity",)), actor=founding)
 
     assert refusal_of(state, AddKey(a_key(root, 2)), actor=OPERATOR) == "not-permitted"
@@ -330,12 +331,12 @@ _reasons: tuple[RevocationReason, ...] = ("rotated", "compromised", "left")
 _roles = st.sampled_from(_role_names)
 _events: st.SearchStrategy[EventData] = st.one_of(
     st.lists(_keys, min_size=1, max_size=3, unique_by=lambda k: k.id).map(
-        lambda keys: PartyRegistered(did=NURSE, kind="person", keys=tuple(keys))
+        lambda keys: PartyRegistered(did=NURSE, kind="person", keys=tuple(keys), request=UNASKED)
     ),
-    _keys.map(lambda key: KeyAdded(did=NURSE, key=key)),
-    _keys.map(lambda key: KeyRevoked(did=NURSE, key_id=key.id, reason="rotated")),
-    _roles.map(lambda role: RoleGranted(did=NURSE, role=role)),
-    _roles.map(lambda role: RoleWithdrawn(did=NURSE, role=role)),
+    _keys.map(lambda key: KeyAdded(did=NURSE, key=key, request=UNASKED)),
+    _keys.map(lambda key: KeyRevoked(did=NURSE, key_id=key.id, reason="rotated", request=UNASKED)),
+    _roles.map(lambda role: RoleGranted(did=NURSE, role=role, request=UNASKED)),
+    _roles.map(lambda role: RoleWithdrawn(did=NURSE, role=role, request=UNASKED)),
 )
 _commands: st.SearchStrategy[Command] = st.one_of(
     st.just(nurse()),

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 import pytest
+from tests.asking import UNASKED
 
 from salus.events.catalogue import EventData, PublicKey
 from salus.events.did import LocalSigner, multibase_of
@@ -21,7 +22,7 @@ from salus.runtime.problems import ProblemError
 from salus.runtime.refusal import Refusal
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
-OPERATOR = Actor(did="did:web:op.example", kind="person", roles=frozenset({"operator"}))
+OPERATOR = Actor(did="did:web:op.example", kind="person", roles=frozenset({"operator"}), request=UNASKED)
 Fault = Literal["lost", "late", "conflict"]
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
+from tests.asking import UNASKED, FixedCallers
 from tests.unit.events.test_sharding import TOPIC, Founder, added, assigned
 
 from salus.events.catalogue import AssignedShard, AssignedTopic, ShardsAssigned
@@ -15,8 +16,8 @@ from salus.identity.shards import AssignShards, ShardingState, concerns, decide,
 from salus.identity.shards_api import AddedBody, AssignBody, ShardBody, ShardingView, shard_routes
 from salus.runtime.refusal import Refusal
 
-OPERATOR = Actor(did="did:web:salus.example", kind="person", roles=frozenset({"operator"}))
-MEMBER = Actor(did="did:web:hospital.example", kind="member", roles=frozenset())
+OPERATOR = Actor(did="did:web:salus.example", kind="person", roles=frozenset({"operator"}), request=UNASKED)
+MEMBER = Actor(did="did:web:hospital.example", kind="member", roles=frozenset(), request=UNASKED)
 
 
 # What Kafka has: partition 3 and 4 of the clinical topic are new.
@@ -27,7 +28,7 @@ def elsewhere(topic: str, partition: int) -> ShardsAssigned:
     """An assignment of one more partition, of another topic."""
     whole = assigned(1, {0: (0, 1, 2)})
     more = (*whole.shards[0].topics, AssignedTopic(topic, (partition,)))
-    return ShardsAssigned("net", 1, (AssignedShard(0, more),))
+    return ShardsAssigned("net", 1, (AssignedShard(0, more),), request=UNASKED)
 
 
 def asked(
@@ -113,14 +114,16 @@ def test_what_is_asked_for_has_one_form() -> None:
     assert command.added == (added(1),)
 
 
-async def _somebody() -> Party:
+def _somebody(_: object) -> Party:
     raise NotImplementedError
 
 
 def test_the_routes_say_which_problems_they_answer() -> None:
     app = FastAPI()
     network: Any = None
-    app.include_router(shard_routes(network, network, authenticate=_somebody, partitions_of=network))
+    app.include_router(
+        shard_routes(network, network, authenticate=FixedCallers(_somebody), partitions_of=network)
+    )
     operations = app.openapi()["paths"]["/shards"]
 
     assert {"401", "403", "409", "422", "503"} <= set(operations["post"]["responses"])

@@ -8,12 +8,14 @@ from typing import Any
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from tests.asking import UNASKED
 
 from salus.client.auth import make_bearer
+from salus.events.bearer import LIFETIME_S_MAX
 from salus.events.catalogue import KeyRevoked, PartyRegistered, PublicKey
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.keyring import KeyRing
-from salus.runtime.auth import BEARER_LIFETIME_S_MAX, verify_bearer
+from salus.runtime.auth import verify_bearer
 from salus.runtime.problems import ProblemError
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -28,7 +30,9 @@ def ring() -> KeyRing:
         multibase=multibase_of(CALLER.public_key),
         valid_from=NOW - timedelta(days=1),
     )
-    known.apply(PartyRegistered(did=CALLER.did, kind="person", keys=(key,), roles=("clinician",)))
+    known.apply(
+        PartyRegistered(did=CALLER.did, kind="person", keys=(key,), roles=("clinician",), request=UNASKED)
+    )
     return known
 
 
@@ -61,14 +65,14 @@ def refusal(bearer: str, *, known: KeyRing | None = None) -> str:
 def test_the_clients_bearer_is_accepted_as_its_own_party() -> None:
     bearer = make_bearer(CALLER, "salus:storage", now=NOW)
 
-    party = verify_bearer(bearer, ring=ring(), audience="salus:storage", now=NOW)
+    _, party = verify_bearer(bearer, ring=ring(), audience="salus:storage", now=NOW)
 
     assert party.did == CALLER.did
     assert party.roles == {"clinician"}
 
 
 def test_a_bearer_for_another_service_is_refused() -> None:
-    assert "InvalidAudienceError" in refusal(make_bearer(CALLER, "salus:consent", now=NOW))
+    assert "another service" in refusal(make_bearer(CALLER, "salus:consent", now=NOW))
 
 
 def test_an_expired_bearer_is_refused() -> None:
@@ -85,13 +89,13 @@ def test_a_bearer_with_odd_times_is_refused(odd: object) -> None:
 
 
 def test_a_bearer_that_lives_too_long_is_refused() -> None:
-    bearer = token(exp=claims()["iat"] + BEARER_LIFETIME_S_MAX + 1)
+    bearer = token(exp=claims()["iat"] + LIFETIME_S_MAX + 1)
 
-    assert f"more than {BEARER_LIFETIME_S_MAX} s" in refusal(bearer)
+    assert f"more than {LIFETIME_S_MAX} s" in refusal(bearer)
 
 
 def test_a_bearer_signed_with_another_key_is_refused() -> None:
-    assert "InvalidSignatureError" in refusal(token(key=Ed25519PrivateKey.generate()))
+    assert "not signed by that key" in refusal(token(key=Ed25519PrivateKey.generate()))
 
 
 def test_a_bearer_without_signature_is_refused() -> None:
@@ -108,12 +112,14 @@ def test_a_bearer_without_a_claim_is_refused(missing: str) -> None:
     some = {name: value for name, value in claims().items() if name != missing}
     bearer = jwt.encode(some, KEY, algorithm="EdDSA", headers={"kid": CALLER.verification_method})
 
-    assert "MissingRequiredClaimError" in refusal(bearer)
+    assert "is missing" in refusal(bearer)
 
 
 def test_a_bearer_of_an_unknown_or_revoked_key_is_refused() -> None:
     revoked = ring()
-    revoked.apply(KeyRevoked(did=CALLER.did, key_id=CALLER.verification_method, reason="left"))
+    revoked.apply(
+        KeyRevoked(did=CALLER.did, key_id=CALLER.verification_method, reason="left", request=UNASKED)
+    )
 
     assert "unknown-key" in refusal(token(), known=KeyRing())
     assert "key-revoked" in refusal(token(), known=revoked)
@@ -137,5 +143,6 @@ def test_a_claim_given_twice_is_refused_though_the_signature_is_good() -> None: 
         signature = urlsafe_b64encode(KEY.sign(signed.encode())).decode().rstrip("=")
         bearers.append(f"{signed}.{signature}")
 
-    assert verify_bearer(bearers[0], ring=ring(), audience="salus:storage", now=NOW).did == CALLER.did
-    assert refusal(bearers[1]) == "the token: DecodeError"
+    _, party = verify_bearer(bearers[0], ring=ring(), audience="salus:storage", now=NOW)
+    assert party.did == CALLER.did
+    assert refusal(bearers[1]) == "the token: it is not a compact JWS"

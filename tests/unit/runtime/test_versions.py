@@ -6,8 +6,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
+from tests.asking import UNASKED
 
-from salus.events.catalogue import ConsentGranted, ConsentRevoked, EventData
+from salus.events.catalogue import AccessDecided, ConsentGranted, ConsentRevoked, EventData
+from salus.events.effect import Applied
 from salus.events.envelope import decode_event, encode_event
 from salus.events.judging import Judged
 from salus.events.keyring import Party
@@ -42,8 +44,25 @@ GRANT = ConsentGranted(
     valid_from=NOW,
     valid_until=NOW,
     epoch=0,
+    request=UNASKED,
 )
-REVOCATION = ConsentRevoked(consent="c", patient=PATIENT, epoch=1)
+DECIDED = AccessDecided(
+    decision="d",
+    principal="did:web:h.example",
+    action="read",
+    object="o",
+    patient=PATIENT,
+    purpose="TREAT",
+    allowed=False,
+    reasons=(),
+    policy_set="0" * 64,
+    inputs="0" * 64,
+    state_position=0,
+    epoch=0,
+    valid_until=NOW,
+    request=UNASKED,
+)
+REVOCATION = ConsentRevoked(consent="c", patient=PATIENT, epoch=1, request=UNASKED)
 
 
 async def fold(store: FoldStore, data: EventData, expected_version: int | None) -> int | None:
@@ -52,10 +71,11 @@ async def fold(store: FoldStore, data: EventData, expected_version: int | None) 
     )
     judged = Judged(event=decode_event(value), signer=SERVICE, digest=b"")
     async with store.engine.begin() as connection:
-        version = await store.advance(connection, TOPIC, judged.event.envelope)
-        if version is not None:
-            await store.apply(connection, EPOCHS, judged, version=version)
-    return version
+        effect = await store.advance(connection, TOPIC, judged.event)
+        if not isinstance(effect, Applied):
+            return None
+        await store.apply(connection, EPOCHS, judged, version=effect.version)
+    return effect.version
 
 
 async def test_a_follower_of_revocations_only_sees_the_one_after_a_grant(tmp_path: Path) -> None:
@@ -79,8 +99,8 @@ async def test_an_event_that_expects_another_version_is_stale_for_everybody(tmp_
     assert version == 1
 
 
-async def test_a_fact_without_a_version_makes_no_command_stale(tmp_path: Path) -> None:
+async def test_a_fact_that_changes_nothing_makes_no_command_stale(tmp_path: Path) -> None:
     async with open_fold_store(f"sqlite+aiosqlite:///{tmp_path / 'a.db'}") as store:
-        versions = [await fold(store, REVOCATION, None), await fold(store, GRANT, 0)]
+        versions = [await fold(store, DECIDED, None), await fold(store, GRANT, 0)]
 
     assert versions == [0, 1]

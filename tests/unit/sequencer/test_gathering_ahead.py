@@ -13,6 +13,7 @@ from tests.unit.sequencer.test_handing_over import Running
 from tests.unit.sequencer.test_handover_faults import Shards
 from tests.unit.sequencer.world import (
     CLINICAL,
+    FOUNDING,
     HOSPITAL,
     IDENTITY,
     PARTITIONS,
@@ -22,10 +23,11 @@ from tests.unit.sequencer.world import (
     World,
     document,
     encoded,
+    hospital_leaves,
     public_key,
 )
 
-from salus.events.catalogue import DocumentRegistered, KeyRevoked, PartyRegistered
+from salus.events.catalogue import DocumentRegistered, PartyRegistered
 from salus.events.did import LocalSigner
 from salus.events.keyring import KeyRing
 from salus.sequencer.adapters.memory import MemoryClock, MemoryReader, MemoryTopics, SilentObserver, at_once
@@ -62,13 +64,12 @@ def others() -> set[asyncio.Task[Any]]:
 
 
 def revocation() -> bytes:
-    revoked = KeyRevoked(did=HOSPITAL.did, key_id=HOSPITAL.verification_method, reason="left")
-    return encoded(revoked, id_="revoke", signer=ROOT, subject=HOSPITAL.did)
+    return hospital_leaves("left")
 
 
 def newcomer_joins_and_signs(world: World) -> None:
     """Publish a party's key, and then the first record that it signed."""
-    joins = PartyRegistered(did=NEWCOMER.did, kind="member", keys=(public_key(NEWCOMER),))
+    joins = PartyRegistered(did=NEWCOMER.did, kind="member", keys=(public_key(NEWCOMER),), request=FOUNDING)
     value = encoded(joins, id_="newcomer", signer=ROOT, subject=NEWCOMER.did)
     world.publish(value, at=IDENTITY, seed=b"R" * 32, key=NEWCOMER.did.encode())
     data = DocumentRegistered(patient=PATIENT, object="its first", media_type="text/plain")

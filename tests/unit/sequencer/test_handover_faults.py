@@ -16,6 +16,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from tests.asking import UNASKED, truly_asked
 from tests.unit.sequencer.test_faults import (
     SCHEDULES,
     STEPS_MAX,
@@ -26,6 +27,8 @@ from tests.unit.sequencer.test_faults import (
 )
 from tests.unit.sequencer.world import (
     CLINICAL,
+    FROM,
+    HOSPITAL,
     IDENTITY,
     NOTE_KEY,
     PARTITIONS,
@@ -66,6 +69,7 @@ class Shards:
 
     world: World
     epochs: int = 0
+    assigned: int = 0
     views: dict[int, World] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -89,10 +93,10 @@ class Shards:
             for n in range(SHARDS)
         )
         new = tuple(AddedShard(n, KEYS[n].name, KEYS[n].vkey) for n in range(1, SHARDS)) if epoch == 1 else ()
-        data = ShardsAssigned("test", epoch, shards, new)
-        value = encoded(
-            data, id_=f"assignment-{len(self.world.topics.partitions[IDENTITY])}", signer=ROOT, subject="test"
-        )
+        data = truly_asked(ShardsAssigned("test", epoch, shards, new, request=UNASKED), HOSPITAL, at=FROM)
+        name = f"assignment-{len(self.world.topics.partitions[IDENTITY])}"
+        value = encoded(data, id_=name, signer=ROOT, subject="test", version=self.assigned)
+        self.assigned += 1
         self.world.publish(value, at=IDENTITY, seed=b"R" * 32, key=b"test")
 
     def headers(self, shard: int) -> list[Header]:

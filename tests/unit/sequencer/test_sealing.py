@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from tests.asking import UNASKED
 from tests.unit.sequencer.world import (
     CLINICAL,
     HOSPITAL,
@@ -15,11 +16,12 @@ from tests.unit.sequencer.world import (
     World,
     document,
     encoded,
+    hospital_leaves,
     signed,
 )
 
 from salus.archive.replay import RESTORED_HEADER
-from salus.events.catalogue import DocumentRegistered, KeyRevoked, RoleGranted
+from salus.events.catalogue import DocumentRegistered, RoleGranted
 from salus.events.signature import sign_values
 from salus.ledger.block import body_key
 from salus.ledger.merkle import leaf_hash
@@ -166,7 +168,7 @@ def _rejects(world: World) -> dict[str, bytes | None]:
     deep = b"[" * 100_000
     unknown = document(3).replace(b"document-registered.v1", b"document-withdrawn.v1")
     extra = document(4).replace(b'"media_type"', b'"surprise":1,"media_type"')
-    role = RoleGranted(did=HOSPITAL.did, role="operator")
+    role = RoleGranted(did=HOSPITAL.did, role="operator", request=UNASKED)
     of_identity = encoded(role, id_="role", signer=HOSPITAL, subject=HOSPITAL.did)
     of_other = encoded(
         DocumentRegistered(patient=PATIENT, object="o", media_type="t/p"),
@@ -225,9 +227,7 @@ async def test_a_revoked_key_is_refused_from_then_on() -> None:
     world = World.with_hospital()
     world.publish(document(1))
     await world.seal_everything()
-    revoked = KeyRevoked(did=HOSPITAL.did, key_id=HOSPITAL.verification_method, reason="left")
-    value = encoded(revoked, id_="revoke", signer=ROOT, subject=HOSPITAL.did)
-    world.publish(value, at=IDENTITY, seed=b"R" * 32, key=HOSPITAL.did.encode())
+    world.publish(hospital_leaves("left"), at=IDENTITY, seed=b"R" * 32, key=HOSPITAL.did.encode())
     world.publish(document(2))
     await world.seal_everything()
 
@@ -238,8 +238,7 @@ async def test_a_revoked_key_is_refused_from_then_on() -> None:
 async def test_a_revocation_counts_although_the_sequencers_clock_is_behind() -> None:
     world = World.with_hospital()
     later = world.clock.now() + timedelta(minutes=5)
-    revoked = KeyRevoked(did=HOSPITAL.did, key_id=HOSPITAL.verification_method, reason="compromised")
-    value = encoded(revoked, id_="revoke", signer=ROOT, subject=HOSPITAL.did, time=later)
+    value = hospital_leaves("compromised", time=later)
     world.publish(value, at=IDENTITY, seed=b"R" * 32, key=HOSPITAL.did.encode())
     world.publish(document(1))
     await world.seal_everything()

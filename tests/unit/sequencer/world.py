@@ -8,12 +8,21 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache, partial
 from hashlib import sha256
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from tests.asking import UNASKED, truly_asked
 
 from salus.archive.body import ACCEPTED, decode_body
-from salus.events.catalogue import DocumentRegistered, EventData, PartyRegistered, PublicKey
+from salus.events.catalogue import (
+    DocumentRegistered,
+    EventData,
+    KeyRevoked,
+    PartyRegistered,
+    PublicKey,
+    Request,
+    type_of,
+)
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.envelope import encode_event
 from salus.events.keyring import KeyRing
@@ -49,6 +58,7 @@ PATIENT = "urn:uuid:00000000-0000-4000-8000-000000000001"
 FROM = datetime(2026, 1, 1, tzinfo=UTC)
 ROOT = LocalSigner.from_seed(b"R" * 32)
 HOSPITAL = LocalSigner.from_seed(b"H" * 32)
+FOUNDING = Request.of_service(ROOT.did)
 _T = TypeVar("_T")
 NOTE_KEY = NoteSigner("test/shard/0", Ed25519PrivateKey.from_private_bytes(b"N" * 32))
 
@@ -65,12 +75,32 @@ def document(number: int, *, id_: str | None = None) -> bytes:
     return encoded(data, id_=id_ or f"id-{number}", signer=HOSPITAL, subject=PATIENT)
 
 
-def encoded(data: EventData, *, id_: str, signer: LocalSigner, subject: str, time: datetime = FROM) -> bytes:
-    return encode_event(data, id=id_, source=signer.did, subject=subject, time=time)
+def encoded(  # what an event is made of
+    data: EventData,
+    *,
+    id_: str,
+    signer: LocalSigner,
+    subject: str,
+    time: datetime = FROM,
+    version: int = 0,
+) -> bytes:
+    """`version` is the one that is expected, if the event changes its subject."""
+    expected = version if type_of(data).changes else None
+    return encode_event(
+        data, id=id_, source=signer.did, subject=subject, time=time, expected_version=expected
+    )
+
+
+def hospital_leaves(reason: Literal["left", "compromised"], *, time: datetime = FROM) -> bytes:
+    """The hospital revokes the key by which it was registered."""
+    key = HOSPITAL.verification_method
+    revoked = KeyRevoked(did=HOSPITAL.did, key_id=key, reason=reason, request=UNASKED)
+    asked = truly_asked(revoked, HOSPITAL, at=time)
+    return encoded(asked, id_="revoke", signer=ROOT, subject=HOSPITAL.did, time=time, version=1)
 
 
 def hospital_joins() -> bytes:
-    data = PartyRegistered(did=HOSPITAL.did, kind="member", keys=(public_key(HOSPITAL),))
+    data = PartyRegistered(did=HOSPITAL.did, kind="member", keys=(public_key(HOSPITAL),), request=FOUNDING)
     return encoded(data, id_="hospital", signer=ROOT, subject=HOSPITAL.did)
 
 

@@ -7,10 +7,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
+from tests.asking import calling
+
 from salus.client import DeliveryError
 from salus.events.catalogue import EventData
 from salus.events.keyring import KeyRing, Party
 from salus.objects.memory import Fault, MemoryObjects
+from salus.runtime.contract import NameTakenError
 from salus.runtime.refusal import Refusal
 from salus.storage.adapters.vault import BucketVault
 from salus.storage.domain import (
@@ -21,6 +24,7 @@ from salus.storage.domain import (
     evolve_epoch,
     evolve_object,
     evolve_subject,
+    object_name,
     object_of,
 )
 from salus.storage.handlers.reading import Reading
@@ -56,8 +60,8 @@ class Topic:
     async def subjects(self) -> dict[str, SubjectState]:
         return dict(self.states)
 
-    async def object(self, name: str) -> ObjectState:
-        return self.objects.get(name, ObjectState())
+    async def object(self, patient: str, name: str) -> ObjectState:
+        return self.objects.get(object_name(patient, name), ObjectState())
 
     async def epoch(self, patient: str) -> int:
         return self.epochs.get(patient, EpochState()).epoch
@@ -71,6 +75,8 @@ class Topic:
 
     async def execute(self, patient: str, decide: Callable[[SubjectState], EventData]) -> EventData:
         data = decide(await self.subject(patient))
+        if object_of(patient, data) in self.objects:
+            raise NameTakenError
         await self.announce(data, patient=patient)
         return data
 
@@ -157,18 +163,20 @@ class Bench:
     async def registered(self) -> SubjectState:
         number = str(next(self.numbers))
         return await self.subjects.register(
-            patient=PATIENT, steward=HOSPITAL.did, number=number, caller=HOSPITAL
+            patient=PATIENT, steward=HOSPITAL.did, number=number, caller=calling(HOSPITAL)
         )
 
     async def stored(self, content: bytes, *, name: str = "o-1", patient: str = PATIENT) -> ObjectState:
         state, _ = await self.storing.store(
-            Upload(name, patient, "text/plain", pieces(content)), caller=HOSPITAL, token=None, at=NOW
+            Upload(name, patient, "text/plain", pieces(content)), caller=calling(HOSPITAL), token=None, at=NOW
         )
         return state
 
     async def read(self, name: str = "o-1", *, token: str | None = None) -> bytes:
         given = token or self.tokens.grant("right", object=name)
-        _, content = await self.reading.open(name, caller=DOCTOR, token=given, at=NOW)
+        _, content = await self.reading.open(
+            name, patient=PATIENT, caller=calling(DOCTOR), token=given, at=NOW
+        )
         return b"".join([piece async for piece in content])
 
     def stored_bytes(self) -> bytearray:

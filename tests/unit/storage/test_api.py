@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
+from tests.asking import FixedCallers
 
 from salus.crypto.errors import KmsAwayError, KmsFileError, UnwrapError
 from salus.events.keyring import Party
@@ -22,8 +23,8 @@ from .conftest import DOCTOR, HOSPITAL, NOW, PATIENT, Bench
 CALLERS = {party.did: party for party in (DOCTOR, HOSPITAL)}
 
 
-async def caller_named(did: str = DOCTOR.did) -> Party:
-    return CALLERS[did]
+def caller_named(request: Request) -> Party:
+    return CALLERS[request.query_params.get("did", DOCTOR.did)]
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ async def client(bench: Bench) -> AsyncIterator[httpx.AsyncClient]:
         subjects=bench.subjects,
         storing=bench.storing,
         reading=bench.reading,
-        authenticate=caller_named,
+        authenticate=FixedCallers(caller_named),
         limits=Limits(object_bytes_max=1000, transfers_max=2, body_idle_s_max=0.05),
         now=lambda: NOW,
     )
@@ -68,11 +69,16 @@ async def test_an_object_store_that_is_away_is_unavailable_until_it_is_back(
     bench.objects.away = True
     put = await client.put("/objects/o-2", params={"patient": PATIENT, "did": HOSPITAL.did}, content=b"x")
 
-    assert code(await client.get("/objects/o-1", headers=right())) == (503, "unavailable")
-    assert code(await client.get("/objects/o-1/verify")) == (503, "unavailable")
+    assert code(await client.get("/objects/o-1", params={"patient": PATIENT}, headers=right())) == (
+        503,
+        "unavailable",
+    )
+    assert code(await client.get("/objects/o-1/verify", params={"patient": PATIENT})) == (503, "unavailable")
     assert code(put) == (503, "unavailable")
     bench.objects.away = False
-    assert (await client.get("/objects/o-1", headers=right())).content == b"content"
+    assert (
+        await client.get("/objects/o-1", params={"patient": PATIENT}, headers=right())
+    ).content == b"content"
 
 
 @pytest.mark.parametrize(
@@ -92,7 +98,7 @@ async def test_a_kms_that_does_not_unwrap_is_said_without_its_reason(
         raise error
 
     bench.vault.kms.unwrap = failing  # type: ignore[method-assign]  # the KMS's fault
-    answer = await client.get("/objects/o-1", headers=right())
+    answer = await client.get("/objects/o-1", params={"patient": PATIENT}, headers=right())
 
     assert code(answer) == expected
     assert str(error) not in answer.text
@@ -126,7 +132,10 @@ async def test_an_erasure_whose_key_is_not_gone_yet_says_so_and_can_be_repeated(
         )
 
     assert code(await erase()) == (503, "key-destruction-pending")
-    assert code(await client.get("/objects/o-1", headers=right())) == (410, "subject-erased")
+    assert code(await client.get("/objects/o-1", params={"patient": PATIENT}, headers=right())) == (
+        410,
+        "subject-erased",
+    )
     assert (await erase()).json()["objects"] == 1
     assert not bench.keys.objects
 
@@ -134,7 +143,10 @@ async def test_an_erasure_whose_key_is_not_gone_yet_says_so_and_can_be_repeated(
 async def test_a_topic_that_is_away_is_unavailable(bench: Bench, client: httpx.AsyncClient) -> None:
     bench.topic.faults = iter([Fault.LOST])
 
-    assert code(await client.get("/objects/o-1", headers=right())) == (503, "unavailable")
+    assert code(await client.get("/objects/o-1", params={"patient": PATIENT}, headers=right())) == (
+        503,
+        "unavailable",
+    )
 
 
 async def test_a_body_that_stops_coming_is_given_up(client: httpx.AsyncClient) -> None:
@@ -150,7 +162,7 @@ async def test_a_body_that_stops_coming_is_given_up(client: httpx.AsyncClient) -
 
 
 async def test_content_is_sent_so_that_no_browser_runs_or_keeps_it(client: httpx.AsyncClient) -> None:
-    answer = await client.get("/objects/o-1", headers=right())
+    answer = await client.get("/objects/o-1", params={"patient": PATIENT}, headers=right())
 
     assert answer.headers["content-disposition"] == "attachment"
     assert answer.headers["x-content-type-options"] == "nosniff"
@@ -160,5 +172,7 @@ async def test_content_is_sent_so_that_no_browser_runs_or_keeps_it(client: httpx
 
 async def test_transfers_are_given_back(client: httpx.AsyncClient) -> None:
     for _ in range(5):
-        assert (await client.get("/objects/o-1", headers=right())).status_code == 200
-        assert (await client.get("/objects/o-1")).status_code == 403
+        assert (
+            await client.get("/objects/o-1", params={"patient": PATIENT}, headers=right())
+        ).status_code == 200
+        assert (await client.get("/objects/o-1", params={"patient": PATIENT})).status_code == 403

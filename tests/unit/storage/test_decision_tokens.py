@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from tests.asking import UNASKED
 
 from salus.events.catalogue import KeyRevoked, PartyRegistered, PublicKey
 from salus.events.did import LocalSigner, multibase_of
@@ -36,9 +38,8 @@ class Ring:
         self.ring = KeyRing.rooted(did=IDENTITY.did, key=public(IDENTITY))
         for key, kind, roles in ((CONSENT, "service", ("consent",)), (MEMBER, "member", ())):
             signer = LocalSigner(key)
-            self.ring.apply(
-                PartyRegistered(did=signer.did, kind=kind, keys=(public(signer),), roles=roles)  # type: ignore[arg-type]  # a table of parties
-            )
+            facts: dict[str, Any] = {"kind": kind, "roles": roles, "keys": (public(signer),)}
+            self.ring.apply(PartyRegistered(did=signer.did, request=UNASKED, **facts))
 
     async def catch_up(self) -> KeyRing:
         return self.ring
@@ -138,7 +139,9 @@ async def test_anything_else_is_not(text: str) -> None:
 
 async def test_a_revocation_counts_though_the_clock_of_storage_is_behind() -> None:
     ring, signer = Ring(), LocalSigner(CONSENT)
-    revoked = KeyRevoked(did=signer.did, key_id=signer.verification_method, reason="compromised")
+    revoked = KeyRevoked(
+        did=signer.did, key_id=signer.verification_method, reason="compromised", request=UNASKED
+    )
     ring.ring.time = NOW + timedelta(seconds=5)
     ring.ring.apply(revoked, at=ring.ring.time)
 
@@ -149,7 +152,9 @@ async def test_a_revocation_counts_though_the_clock_of_storage_is_behind() -> No
 async def test_a_token_under_a_revoked_key_is_no_decision() -> None:
     ring = Ring()
     signer = LocalSigner(CONSENT)
-    ring.ring.apply(KeyRevoked(did=signer.did, key_id=signer.verification_method, reason="compromised"))
+    ring.ring.apply(
+        KeyRevoked(did=signer.did, key_id=signer.verification_method, reason="compromised", request=UNASKED)
+    )
 
     with pytest.raises(Refusal, match="key-revoked"):
         await read(token(), ring=ring)

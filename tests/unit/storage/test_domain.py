@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.asking import UNASKED
 
 from salus.events.catalogue import (
     ConsentGranted,
@@ -41,7 +42,12 @@ from .conftest import DOCTOR, HOSPITAL, LABORATORY, NOW, OFFICER, PATIENT, decis
 
 SALT = Sealed(suite="s", key=f"{PATIENT}#1", ciphertext="AAAA")
 REGISTERED = SubjectRegistered(
-    patient=PATIENT, steward=HOSPITAL.did, suite="s", key=f"{PATIENT}#1", public_key="AAAA"
+    patient=PATIENT,
+    steward=HOSPITAL.did,
+    suite="s",
+    key=f"{PATIENT}#1",
+    public_key="AAAA",
+    request=UNASKED,
 )
 STORED = ObjectStored(
     object="o-1",
@@ -53,9 +59,15 @@ STORED = ObjectStored(
     ciphertext_sha256="0" * 64,
     commitment="1" * 64,
     salt=SALT,
+    request=UNASKED,
 )
 DESTROYED = SubjectKeyDestroyed(
-    patient=PATIENT, key=f"{PATIENT}#1", requested_by=HOSPITAL.did, basis="gdpr-art-17", objects=0
+    patient=PATIENT,
+    key=f"{PATIENT}#1",
+    requested_by=HOSPITAL.did,
+    basis="gdpr-art-17",
+    objects=0,
+    request=UNASKED,
 )
 
 
@@ -95,14 +107,21 @@ def test_a_patient_is_registered_counted_and_erased() -> None:
 
 
 def test_a_second_registration_changes_nothing() -> None:
-    other = SubjectRegistered(patient=PATIENT, steward="did:web:x", suite="s", key="k2", public_key="BBBB")
+    other = SubjectRegistered(
+        patient=PATIENT, steward="did:web:x", suite="s", key="k2", public_key="BBBB", request=UNASKED
+    )
 
     assert subject(REGISTERED, other) == subject(REGISTERED)
 
 
 def test_the_destruction_of_another_key_changes_nothing() -> None:
     other = SubjectKeyDestroyed(
-        patient=PATIENT, key="k2", requested_by=HOSPITAL.did, basis="court-order", objects=0
+        patient=PATIENT,
+        key="k2",
+        requested_by=HOSPITAL.did,
+        basis="court-order",
+        objects=0,
+        request=UNASKED,
     )
 
     assert subject(REGISTERED, other) == subject(REGISTERED)
@@ -125,8 +144,8 @@ def replaced_commitment() -> ObjectStored:
     )
 
 
-def test_objects_are_named_by_their_id_and_other_events_name_none() -> None:
-    assert object_of(PATIENT, STORED) == "o-1"
+def test_objects_are_named_by_patient_and_id_and_other_events_name_none() -> None:
+    assert object_of(PATIENT, STORED) == f"{PATIENT}/o-1"
     assert object_of(PATIENT, REGISTERED) is None
     assert evolve_object(ObjectState(), REGISTERED) == ObjectState()
 
@@ -135,7 +154,9 @@ def test_objects_are_named_by_their_id_and_other_events_name_none() -> None:
 def test_an_epoch_never_goes_back(epochs: list[int]) -> None:
     state = EpochState()
     for epoch in epochs:
-        state = evolve_epoch(state, ConsentRevoked(consent="c", patient=PATIENT, epoch=epoch))
+        state = evolve_epoch(
+            state, ConsentRevoked(consent="c", patient=PATIENT, epoch=epoch, request=UNASKED)
+        )
 
     assert state.epoch == max(epochs, default=0)
 
@@ -150,11 +171,15 @@ def test_a_grant_moves_no_epoch() -> None:
         valid_from=NOW,
         valid_until=NOW,
         epoch=7,
+        request=UNASKED,
     )
 
     assert evolve_epoch(EpochState(), grant) == EpochState()
     assert patient_of_revocation("c", grant) is None
-    assert patient_of_revocation("c", ConsentRevoked(consent="c", patient=PATIENT, epoch=1)) == PATIENT
+    assert (
+        patient_of_revocation("c", ConsentRevoked(consent="c", patient=PATIENT, epoch=1, request=UNASKED))
+        == PATIENT
+    )
 
 
 def test_two_uploads_of_one_id_lie_in_two_places() -> None:
@@ -262,7 +287,7 @@ def test_nothing_of_an_erased_patient_is_read() -> None:
 
 @pytest.mark.parametrize("caller", [HOSPITAL, OFFICER])
 def test_the_steward_and_its_privacy_officer_erase(caller: Party) -> None:
-    event = decide_erasure(subject(REGISTERED, STORED), caller=caller, basis="gdpr-art-17")
+    event = decide_erasure(subject(REGISTERED, STORED), caller=caller, basis="gdpr-art-17", request=UNASKED)
 
     assert event == replaced(DESTROYED, requested_by=caller.did, objects=1)
 
@@ -277,11 +302,11 @@ def replaced(event: SubjectKeyDestroyed, **facts: object) -> SubjectKeyDestroyed
 )
 def test_nobody_else_erases(caller: Party) -> None:
     with refused("may-not-erase"):
-        decide_erasure(subject(REGISTERED), caller=caller, basis="gdpr-art-17")
+        decide_erasure(subject(REGISTERED), caller=caller, basis="gdpr-art-17", request=UNASKED)
 
 
 def test_what_is_not_there_or_gone_is_not_erased_again() -> None:
     with refused("unknown-subject"):
-        decide_erasure(SubjectState(), caller=HOSPITAL, basis="gdpr-art-17")
+        decide_erasure(SubjectState(), caller=HOSPITAL, basis="gdpr-art-17", request=UNASKED)
     with refused("subject-erased"):
-        decide_erasure(subject(REGISTERED, DESTROYED), caller=HOSPITAL, basis="gdpr-art-17")
+        decide_erasure(subject(REGISTERED, DESTROYED), caller=HOSPITAL, basis="gdpr-art-17", request=UNASKED)

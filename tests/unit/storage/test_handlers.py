@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
+from tests.asking import UNASKED, calling
 
 from salus.client import DeliveryError
 from salus.crypto.errors import SegmentError
@@ -53,7 +54,12 @@ async def test_what_is_stored_is_read_and_both_are_told() -> None:
     assert [type(event) for event in bench.topic.events] == [SubjectRegistered, ObjectStored, ObjectRead]
     read = bench.topic.events[-1]
     assert read == ObjectRead(
-        object="o-1", patient=PATIENT, reader=DOCTOR.did, decision="right", purpose="TREAT"
+        object="o-1",
+        patient=PATIENT,
+        reader=DOCTOR.did,
+        decision="right",
+        purpose="TREAT",
+        request=calling(DOCTOR).under("right").request,
     )
 
 
@@ -69,7 +75,9 @@ async def test_nothing_readable_is_in_the_stores_or_the_topic() -> None:
 async def test_registering_again_returns_the_key_she_has() -> None:
     bench = Bench()
     first = await bench.registered()
-    again = await bench.subjects.register(patient=PATIENT, steward=HOSPITAL.did, number="2", caller=DOCTOR)
+    again = await bench.subjects.register(
+        patient=PATIENT, steward=HOSPITAL.did, number="2", caller=calling(DOCTOR)
+    )
 
     assert again == first
     assert len(bench.keys.objects) == 1
@@ -78,9 +86,9 @@ async def test_registering_again_returns_the_key_she_has() -> None:
 async def test_storing_the_same_again_returns_the_object_that_is_there() -> None:
     bench = await bench_with()
     upload = Upload("o-1", PATIENT, "text/plain", pieces(CONTENT))
-    state, new = await bench.storing.store(upload, caller=HOSPITAL, token=None, at=NOW)
+    state, new = await bench.storing.store(upload, caller=calling(HOSPITAL), token=None, at=NOW)
 
-    assert (state, new) == (bench.topic.objects["o-1"], False)
+    assert (state, new) == (bench.topic.objects[f"{PATIENT}/o-1"], False)
     assert len(bench.objects.objects) == 1
 
 
@@ -119,7 +127,7 @@ async def test_an_upload_that_loses_to_an_erasure_is_removed() -> None:
 
     async def erased_meanwhile(key: str, chunks: object) -> str:
         etag = await original(key, chunks)  # type: ignore[arg-type]  # passed on
-        await bench.subjects.erase(PATIENT, basis="gdpr-art-17", caller=HOSPITAL)
+        await bench.subjects.erase(PATIENT, basis="gdpr-art-17", caller=calling(HOSPITAL))
         return etag
 
     bench.objects.put_stream = erased_meanwhile  # type: ignore[method-assign]  # the moment between two lines
@@ -134,7 +142,7 @@ async def test_a_read_without_a_valid_decision_is_refused_and_told(token: str | 
     bench = await bench_with()
 
     with refused("no-decision" if token is None else "invalid-decision"):
-        await bench.reading.open("o-1", caller=DOCTOR, token=token, at=NOW)
+        await bench.reading.open("o-1", patient=PATIENT, caller=calling(DOCTOR), token=token, at=NOW)
     assert isinstance(bench.topic.events[-1], ReadRefused)
 
 
@@ -142,12 +150,16 @@ async def test_the_read_after_a_revocation_is_refused() -> None:
     bench = await bench_with()
     token = bench.tokens.grant("before", epoch=0)
     await bench.read(token=token)
-    bench.topic.fold(ConsentRevoked(consent="c", patient=PATIENT, epoch=1), PATIENT)
+    bench.topic.fold(ConsentRevoked(consent="c", patient=PATIENT, epoch=1, request=UNASKED), PATIENT)
 
     with refused("decision-outdated"):
         await bench.read(token=token)
     assert bench.topic.events[-1] == ReadRefused(
-        object="o-1", patient=PATIENT, reader=DOCTOR.did, reason="decision-outdated"
+        object="o-1",
+        patient=PATIENT,
+        reader=DOCTOR.did,
+        reason="decision-outdated",
+        request=UNASKED,
     )
 
 
@@ -190,9 +202,13 @@ async def test_a_corrupted_segment_is_named_and_nothing_is_sent(segment: int) ->
     assert (caught.value.status, caught.value.code) == (502, "object-corrupt")
     assert caught.value.extra["faults"] == [{"part": "segment", "fault": "altered", "segment": segment}]
     assert bench.topic.events[-1] == ReadRefused(
-        object="o-1", patient=PATIENT, reader=DOCTOR.did, reason="object-corrupt"
+        object="o-1",
+        patient=PATIENT,
+        reader=DOCTOR.did,
+        reason="object-corrupt",
+        request=UNASKED,
     )
-    report = await bench.reading.verify("o-1")
+    report = await bench.reading.verify(PATIENT, "o-1")
     assert report.faults == (Wrong("segment", "altered", segment=segment),)
 
 
@@ -204,7 +220,7 @@ def test_no_flipped_bit_is_ever_sent_or_verified(data: st.DataObject) -> None:
         raw[data.draw(st.integers(0, len(raw) - 1))] ^= 1 << data.draw(st.integers(0, 7))
         bench.corrupt(bytes(raw))
 
-        assert not (await bench.reading.verify("o-1")).intact
+        assert not (await bench.reading.verify(PATIENT, "o-1")).intact
         with pytest.raises(ProblemError, match="object-corrupt"):
             await bench.read()
 
@@ -228,7 +244,7 @@ async def test_each_kind_of_damage_is_named(change: object, wrong: Wrong) -> Non
     bench = await bench_with()
     bench.corrupt(bytes(change(bytes(bench.stored_bytes()))))  # type: ignore[operator]  # a table of functions
 
-    assert (await bench.reading.verify("o-1")).faults[0] == wrong
+    assert (await bench.reading.verify(PATIENT, "o-1")).faults[0] == wrong
 
 
 async def test_an_object_swapped_for_another_of_hers_is_noticed() -> None:
@@ -237,14 +253,14 @@ async def test_an_object_swapped_for_another_of_hers_is_noticed() -> None:
     (one, first), (two, second) = bench.objects.objects.items()
     bench.objects.objects = {one: second, two: first}
 
-    assert (await bench.reading.verify("o-1")).faults == (Wrong("header", "altered"),)
+    assert (await bench.reading.verify(PATIENT, "o-1")).faults == (Wrong("header", "altered"),)
 
 
 async def test_a_missing_object_is_named() -> None:
     bench = await bench_with()
     bench.objects.objects.clear()
 
-    assert (await bench.reading.verify("o-1")).faults == (Wrong("object", "missing"),)
+    assert (await bench.reading.verify(PATIENT, "o-1")).faults == (Wrong("object", "missing"),)
     with pytest.raises(ProblemError, match="object-corrupt"):
         await bench.read()
 
@@ -252,26 +268,31 @@ async def test_a_missing_object_is_named() -> None:
 async def test_an_intact_object_verifies_with_and_without_her_key() -> None:
     bench = await bench_with()
 
-    assert (await bench.reading.verify("o-1")).checked == ("ciphertext", "header", "segments", "commitment")
-    await bench.subjects.erase(PATIENT, basis="gdpr-art-17", caller=HOSPITAL)
-    report = await bench.reading.verify("o-1")
+    assert (await bench.reading.verify(PATIENT, "o-1")).checked == (
+        "ciphertext",
+        "header",
+        "segments",
+        "commitment",
+    )
+    await bench.subjects.erase(PATIENT, basis="gdpr-art-17", caller=calling(HOSPITAL))
+    report = await bench.reading.verify(PATIENT, "o-1")
     assert (report.intact, report.checked) == (True, ("ciphertext",))
 
 
 async def test_damage_after_an_erasure_is_still_noticed() -> None:
     bench = await bench_with()
-    await bench.subjects.erase(PATIENT, basis="gdpr-art-17", caller=HOSPITAL)
+    await bench.subjects.erase(PATIENT, basis="gdpr-art-17", caller=calling(HOSPITAL))
     raw = bench.stored_bytes()
     raw[-1] ^= 1
     bench.corrupt(bytes(raw))
 
-    assert (await bench.reading.verify("o-1")).faults == (Wrong("object", "altered"),)
+    assert (await bench.reading.verify(PATIENT, "o-1")).faults == (Wrong("object", "altered"),)
 
 
 async def test_the_content_is_checked_again_while_it_is_sent() -> None:
     bench = await bench_with()
     token = bench.tokens.grant("right")
-    _, content = await bench.reading.open("o-1", caller=DOCTOR, token=token, at=NOW)
+    _, content = await bench.reading.open("o-1", patient=PATIENT, caller=calling(DOCTOR), token=token, at=NOW)
     raw = bench.stored_bytes()
     raw[-1] ^= 1
     bench.corrupt(bytes(raw))
@@ -289,7 +310,7 @@ async def keep(pieces: AsyncIterator[bytes], sent: list[bytes]) -> None:
 
 async def test_an_erased_patient_is_unreadable_and_stays_so() -> None:
     bench = await bench_with()
-    state = await bench.subjects.erase(PATIENT, basis="patient-request", caller=OFFICER)
+    state = await bench.subjects.erase(PATIENT, basis="patient-request", caller=calling(OFFICER))
 
     assert (state.destroyed, state.objects) == ("patient-request", 1)
     assert not bench.keys.objects
@@ -305,8 +326,8 @@ async def test_an_erased_patient_is_unreadable_and_stays_so() -> None:
 
 async def test_erasing_again_is_harmless_and_told_once() -> None:
     bench = await bench_with()
-    await bench.subjects.erase(PATIENT, basis="gdpr-art-17", caller=HOSPITAL)
-    again = await bench.subjects.erase(PATIENT, basis="court-order", caller=HOSPITAL)
+    await bench.subjects.erase(PATIENT, basis="gdpr-art-17", caller=calling(HOSPITAL))
+    again = await bench.subjects.erase(PATIENT, basis="court-order", caller=calling(HOSPITAL))
 
     assert again.destroyed == "gdpr-art-17"
     assert sum(isinstance(event, SubjectKeyDestroyed) for event in bench.topic.events) == 1
@@ -323,7 +344,7 @@ def test_an_erasure_is_finished_whatever_fails_and_never_half_believed(
         bench.keys._faults = order
         for _ in range(crash_after):
             try:
-                await bench.subjects.erase(PATIENT, basis="gdpr-art-17", caller=HOSPITAL)
+                await bench.subjects.erase(PATIENT, basis="gdpr-art-17", caller=calling(HOSPITAL))
             except (StoreAwayError, DeliveryError, ProblemError):
                 bench.restart()
             told = any(isinstance(event, SubjectKeyDestroyed) for event in bench.topic.events)
@@ -402,7 +423,7 @@ async def test_rewrapping_never_brings_back_a_destroyed_key() -> None:
     original = bench.vault.kms.rewrap
 
     async def destroyed_meanwhile(wrapped: bytes, *, context: str) -> bytes:
-        await bench.subjects.erase(PATIENT, basis="gdpr-art-17", caller=HOSPITAL)
+        await bench.subjects.erase(PATIENT, basis="gdpr-art-17", caller=calling(HOSPITAL))
         return await original(wrapped, context=context) + b"!"
 
     bench.vault.kms.rewrap = destroyed_meanwhile  # type: ignore[method-assign]  # the moment between two lines
@@ -421,14 +442,14 @@ async def test_only_the_steward_or_a_decision_to_write_stores() -> None:
         return Upload(name, PATIENT, "text/plain", pieces(b"result"))
 
     with refused("not-the-steward"):
-        await bench.storing.store(upload("o-2"), caller=LABORATORY, token=None, at=NOW)
+        await bench.storing.store(upload("o-2"), caller=calling(LABORATORY), token=None, at=NOW)
     with refused("wrong-object"):
-        await bench.storing.store(upload("o-3"), caller=LABORATORY, token=token, at=NOW)
+        await bench.storing.store(upload("o-3"), caller=calling(LABORATORY), token=token, at=NOW)
     with refused("decision-expired"):
         await bench.storing.store(
-            upload("o-2"), caller=LABORATORY, token=token, at=NOW + timedelta(minutes=5)
+            upload("o-2"), caller=calling(LABORATORY), token=token, at=NOW + timedelta(minutes=5)
         )
-    await bench.storing.store(upload("o-2"), caller=LABORATORY, token=token, at=NOW)
+    await bench.storing.store(upload("o-2"), caller=calling(LABORATORY), token=token, at=NOW)
 
     assert await bench.read("o-2") == b"result"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from contextlib import aclosing
 from typing import Annotated, Any
 
@@ -11,7 +10,7 @@ import httpx
 import typer
 from rich.table import Table
 
-from salus.cli.callers import As, KeyFile, bearer, call, refusal, signer_of
+from salus.cli.callers import As, KeyFile, call, refusal, signer_of, signing
 from salus.cli.console import Json, emit, emit_line, err, out
 from salus.cli.display import plain, styled
 from salus.cli.event_stream import StreamError, events_of
@@ -123,15 +122,11 @@ def tail(
 async def _tail(url: str, signer: LocalSigner, filters: list[tuple[str, str]], *, as_json: bool) -> None:
     timeout = httpx.Timeout(10.0, read=SILENCE_S_MAX)
     async with httpx.AsyncClient(trust_env=False, base_url=url, timeout=timeout) as http:
-        await watch(http, lambda: bearer(signer, "audit"), filters, as_json=as_json)
+        await watch(http, signing(signer, "audit"), filters, as_json=as_json)
 
 
 async def watch(
-    http: httpx.AsyncClient,
-    identify: Callable[[], dict[str, str]],
-    filters: list[tuple[str, str]],
-    *,
-    as_json: bool,
+    http: httpx.AsyncClient, auth: httpx.Auth, filters: list[tuple[str, str]], *, as_json: bool
 ) -> None:
     """Show every entry from now on; after a break go on from the last one, without a gap.
 
@@ -140,10 +135,12 @@ async def watch(
     """
     last: str | None = None
     while True:
-        # A new bearer for each connection, for a stream outlives one.
-        headers = {**identify(), **({"Last-Event-ID": last} if last else {})}
+        headers = {"Last-Event-ID": last} if last else {}
         try:
-            async with http.stream("GET", "/trail/stream", params=tuple(filters), headers=headers) as answer:
+            # A new bearer for each connection, for a stream outlives one.
+            async with http.stream(
+                "GET", "/trail/stream", params=tuple(filters), headers=headers, auth=auth
+            ) as answer:
                 if answer.is_error:
                     await answer.aread()
                     if last is None or answer.status_code < httpx.codes.INTERNAL_SERVER_ERROR:

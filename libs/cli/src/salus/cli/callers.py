@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +12,7 @@ import typer
 from salus.cli.display import shown
 from salus.cli.exits import CommandError, Exit
 from salus.cli.state import require_service
-from salus.client import make_bearer
+from salus.client import RequestSigner
 from salus.crypto.keys import ensure_ed25519, load_ed25519
 from salus.devkit.platform import Platform
 from salus.events.did import LocalSigner
@@ -84,10 +83,10 @@ async def call(
         CommandError: the service does not answer, or answered with a problem; its code is in the message.
     """
     url = require_service(platform, service)
-    headers = {} if signer is None else bearer(signer, service)
+    auth = None if signer is None else signing(signer, service)
     try:
         async with httpx.AsyncClient(trust_env=False, base_url=url, timeout=CALL_S_MAX) as http:
-            answer = await http.request(method, path, json=body, params=list(query), headers=headers)
+            answer = await http.request(method, path, json=body, params=list(query), auth=auth)
     except httpx.TransportError as error:
         raise CommandError(Exit.NOT_RUNNING, f"{service} does not answer: {type(error).__name__}") from error
     if answer.is_error:
@@ -105,10 +104,9 @@ def _require_json(service: str, answer: httpx.Response) -> None:
         raise CommandError(Exit.NO, f"{service}'s answer cannot be trusted: {error.why}") from None
 
 
-def bearer(signer: LocalSigner, service: str) -> dict[str, str]:
-    """Return the header by which a service knows its caller."""
-    token = make_bearer(signer, f"salus:{service}", now=datetime.now(UTC))
-    return {"Authorization": f"Bearer {token}"}
+def signing(signer: LocalSigner, service: str, *, stream: bool = False) -> RequestSigner:
+    """Return what signs requests to a service; with `stream` without reading their bodies before."""
+    return RequestSigner(signer, f"salus:{service}", stream=stream)
 
 
 def refusal(service: str, answer: httpx.Response) -> CommandError:

@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from salus.cli.callers import As, KeyFile, bearer, call, refusal, signer_of
+from salus.cli.callers import As, KeyFile, call, refusal, signer_of, signing
 from salus.cli.console import Json, emit, narration, out
 from salus.cli.display import plain, styled
 from salus.cli.exits import CommandError, Exit
@@ -169,7 +169,7 @@ async def assign_elsewhere(
                 )
                 raise CommandError(Exit.USAGE, sentence)
             body = _body(before, homes, folder)
-            answer = await http.post("/shards", json=body, headers=bearer(signer, "identity"))
+            answer = await http.post("/shards", json=body, auth=signing(signer, "identity"))
             if answer.is_error:
                 raise refusal("identity", answer)
     except httpx.TransportError as error:

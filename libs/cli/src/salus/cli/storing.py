@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import httpx
 import typer
 
-from salus.cli.callers import CALL_S_MAX, As, KeyFile, bearer, call, refusal, signer_of
+from salus.cli.callers import CALL_S_MAX, As, KeyFile, call, refusal, signer_of, signing
 from salus.cli.console import Json, emit, out
 from salus.cli.exits import CommandError, Exit
 from salus.cli.interrupts import run_until_signal
@@ -67,11 +67,11 @@ async def _put(
     platform: Platform, signer: LocalSigner, file: Path, *, patient: str, kind: str
 ) -> dict[str, Any]:
     url = require_service(platform, "storage")
-    headers = {**bearer(signer, "storage"), "Content-Type": kind}
+    headers, auth = {"Content-Type": kind}, signing(signer, "storage", stream=True)
     timeout = httpx.Timeout(CALL_S_MAX, write=None)
     async with httpx.AsyncClient(trust_env=False, base_url=url, timeout=timeout) as http:
         body, query = _chunks(file), {"patient": patient}
-        answer = await http.post("/objects", params=query, content=body, headers=headers)
+        answer = await http.post("/objects", params=query, content=body, headers=headers, auth=auth)
     if answer.is_error:
         raise refusal("storage", answer)
     stored: dict[str, Any] = answer.json()
@@ -114,9 +114,11 @@ async def _get(
     if not decision["allowed"]:
         raise CommandError(Exit.NO, f"denied: {', '.join(decision['reasons'])}")
     url = require_service(platform, "storage")
-    headers = {**bearer(signer, "storage"), "Salus-Decision": decision["token"]}
+    headers, auth = {"Salus-Decision": decision["token"]}, signing(signer, "storage")
     async with httpx.AsyncClient(trust_env=False, base_url=url, timeout=CALL_S_MAX) as http:
-        answer = await http.get(f"/objects/{object_id}", headers=headers)
+        answer = await http.get(
+            f"/objects/{object_id}", params={"patient": patient}, headers=headers, auth=auth
+        )
     if answer.is_error:
         raise refusal("storage", answer)
     return answer.content
@@ -125,6 +127,7 @@ async def _get(
 @app.command()
 def verify(
     object_id: Annotated[str, typer.Argument(metavar="OBJECT", help="The object's id.")],
+    patient: Annotated[str, typer.Option(help="Whose it is: her pseudonym.")],
     as_name: As = "operator",
     key: KeyFile = None,
     as_json: Json = False,
@@ -132,9 +135,8 @@ def verify(
     """Compare what is stored with what the ledger commits to; exits with 1 if it differs."""
     platform = running_platform()
     signer = signer_of(platform, as_name, key)
-    report = asyncio.run(
-        call(platform, "storage", "GET", f"/objects/{object_id}/verify", signer=signer)
-    ).json()
+    path, query = f"/objects/{object_id}/verify", [("patient", patient)]
+    report = asyncio.run(call(platform, "storage", "GET", path, signer=signer, query=query)).json()
     if as_json:
         emit(report)
     elif report["intact"]:

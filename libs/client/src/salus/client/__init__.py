@@ -1,6 +1,6 @@
 """What integrators install: publish signed events, await receipts."""
 
-from salus.client.auth import make_bearer
+from salus.client.auth import RequestLine, RequestSigner, make_bearer
 from salus.client.errors import (
     ClientError,
     DeliveryError,
@@ -27,6 +27,8 @@ __all__ = [
     "Receipt",
     "ReceiptSource",
     "ReceiptUnavailableError",
+    "RequestLine",
+    "RequestSigner",
     "Undelivered",
     "make_bearer",
 ]

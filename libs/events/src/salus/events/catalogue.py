@@ -8,6 +8,7 @@ gain an optional field and nothing else; a new meaning is a new version.
 from __future__ import annotations
 
 from functools import partial
+from hashlib import sha256
 from typing import Annotated, Literal
 
 import msgspec
@@ -35,6 +36,7 @@ from salus.events.registry import (
     type_named,
     type_of,
 )
+from salus.events.requests import Request, RequestedData
 
 # What is re-exported; the classes below are public as they stand.
 __all__ = [
@@ -48,6 +50,8 @@ __all__ = [
     "Multibase",
     "Owner",
     "Pseudonym",
+    "Request",
+    "RequestedData",
     "Retention",
     "Sealed",
     "Sha256",
@@ -61,7 +65,9 @@ __all__ = [
 
 # --- identity -------------------------------------------------------------------------------------
 
-_identity_event = partial(event, owner=Owner.IDENTITY, retention=Retention.NETWORK, subject_field="did")
+_identity_event = partial(
+    event, owner=Owner.IDENTITY, retention=Retention.NETWORK, subject_field="did", changes=True
+)
 
 
 class PublicKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -71,6 +77,18 @@ class PublicKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     multibase: Multibase
     valid_from: Moment
     valid_until: Moment | None = None
+
+
+def _key_claims(key: PublicKey) -> tuple[str, str]:
+    return f"key-id:{key.id}", f"key:{key.multibase}"
+
+
+def _claims_of_party(data: PartyRegistered) -> tuple[str, ...]:
+    return (f"party:{data.did}", *(claim for key in data.keys for claim in _key_claims(key)))
+
+
+def _claims_of_key(data: KeyAdded) -> tuple[str, ...]:
+    return _key_claims(data.key)
 
 
 PartyKind = Literal["member", "service", "person", "device"]
@@ -90,8 +108,8 @@ Role = Literal[
 ]
 
 
-@_identity_event("salus.identity.party-registered.v1")
-class PartyRegistered(EventData):
+@_identity_event("salus.identity.party-registered.v1", claims=_claims_of_party)
+class PartyRegistered(RequestedData):
     """A member, service, person or device belongs to the network and may sign with these keys.
 
     `name` is given for organisations and services only; people stay DIDs. `member` is the organisation
@@ -106,8 +124,8 @@ class PartyRegistered(EventData):
     name: Text | None = None
 
 
-@_identity_event("salus.identity.key-added.v1")
-class KeyAdded(EventData):
+@_identity_event("salus.identity.key-added.v1", claims=_claims_of_key)
+class KeyAdded(RequestedData):
     """A party may also sign with this key."""
 
     did: Did
@@ -115,7 +133,7 @@ class KeyAdded(EventData):
 
 
 @_identity_event("salus.identity.key-revoked.v1")
-class KeyRevoked(EventData):
+class KeyRevoked(RequestedData):
     """A key no longer signs for its party; what it signs from now on is refused."""
 
     did: Did
@@ -124,7 +142,7 @@ class KeyRevoked(EventData):
 
 
 @_identity_event("salus.identity.role-granted.v1")
-class RoleGranted(EventData):
+class RoleGranted(RequestedData):
     """A party holds this role."""
 
     did: Did
@@ -132,7 +150,7 @@ class RoleGranted(EventData):
 
 
 @_identity_event("salus.identity.role-withdrawn.v1")
-class RoleWithdrawn(EventData):
+class RoleWithdrawn(RequestedData):
     """A party no longer holds this role."""
 
     did: Did
@@ -166,8 +184,9 @@ class AddedShard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     owner=Owner.IDENTITY,
     retention=Retention.NETWORK,
     subject_field="network",
+    changes=True,
 )
-class ShardsAssigned(EventData):
+class ShardsAssigned(RequestedData):
     """From here on these shards seal these partitions; a partition that is not named stays where it is.
 
     `network` is the network's origin. `epoch` counts the assignments; the one of network.json is 0.
@@ -188,16 +207,18 @@ Purpose = Literal["TREAT", "ETREAT", "HPAYMT", "HOPERAT", "HRESCH", "PATRQT", "P
 """HL7 v3 PurposeOfUse codes."""
 
 
-@_consent_event("salus.consent.patient-linked.v1")
-class PatientLinked(EventData):
+@_consent_event("salus.consent.patient-linked.v1", changes=True)
+class PatientLinked(RequestedData):
     """This party is the patient: it may grant and take back consents, and read, as she."""
 
     patient: Pseudonym
     did: Did
 
 
-@_consent_event("salus.consent.consent-granted.v1")
-class ConsentGranted(EventData):
+@_consent_event(
+    "salus.consent.consent-granted.v1", changes=True, claims=lambda data: (f"consent:{data.consent}",)
+)
+class ConsentGranted(RequestedData):
     """A patient lets someone act on her data for these purposes during this period."""
 
     consent: Text
@@ -210,8 +231,8 @@ class ConsentGranted(EventData):
     epoch: Count
 
 
-@_consent_event("salus.consent.consent-revoked.v1")
-class ConsentRevoked(EventData):
+@_consent_event("salus.consent.consent-revoked.v1", changes=True)
+class ConsentRevoked(RequestedData):
     """A patient took a consent back; decision tokens of an earlier epoch are void."""
 
     consent: Text
@@ -220,7 +241,7 @@ class ConsentRevoked(EventData):
 
 
 @_consent_event("salus.consent.access-decided.v1")
-class AccessDecided(EventData):
+class AccessDecided(RequestedData):
     """Someone asked whether an access is allowed, and this was the answer, with what it rests on.
 
     `inputs` commits to the exact request and entities; `state_position` is the offset on the consent
@@ -244,8 +265,10 @@ class AccessDecided(EventData):
     break_glass: bool = False
 
 
-@_consent_event("salus.consent.glass-broken.v1")
-class GlassBroken(EventData):
+@_consent_event(
+    "salus.consent.glass-broken.v1", changes=True, claims=lambda data: (f"glass-break:{data.decision}",)
+)
+class GlassBroken(RequestedData):
     """Someone used emergency access; the patient and the privacy officer are told and it awaits review."""
 
     decision: Text
@@ -257,8 +280,10 @@ class GlassBroken(EventData):
     statement: Sealed | None = None
 
 
-@_consent_event("salus.consent.glass-break-reviewed.v1")
-class GlassBreakReviewed(EventData):
+@_consent_event(
+    "salus.consent.glass-break-reviewed.v1", changes=True, claims=lambda data: (f"review:{data.decision}",)
+)
+class GlassBreakReviewed(RequestedData):
     """A privacy officer judged an emergency access."""
 
     decision: Text
@@ -267,8 +292,10 @@ class GlassBreakReviewed(EventData):
     outcome: Literal["justified", "unjustified"]
 
 
-@_consent_event("salus.consent.policy-set-adopted.v1", retention=Retention.NETWORK, subject_field=None)
-class PolicySetAdopted(EventData):
+@_consent_event(
+    "salus.consent.policy-set-adopted.v1", retention=Retention.NETWORK, subject_field=None, changes=True
+)
+class PolicySetAdopted(RequestedData):
     """Decisions from here on follow this policy set and this version of the contract's code."""
 
     policy_set: Sha256
@@ -280,8 +307,13 @@ class PolicySetAdopted(EventData):
 _storage_event = partial(event, owner=Owner.STORAGE, subject_field="patient")
 
 
-@_storage_event("salus.storage.subject-registered.v1", retention=Retention.RECORD)
-class SubjectRegistered(EventData):
+@_storage_event(
+    "salus.storage.subject-registered.v1",
+    retention=Retention.RECORD,
+    changes=True,
+    claims=lambda data: (f"subject:{data.patient}",),
+)
+class SubjectRegistered(RequestedData):
     """A patient has a key pair; anyone may seal to the public half."""
 
     patient: Pseudonym
@@ -291,8 +323,13 @@ class SubjectRegistered(EventData):
     public_key: Annotated[str, msgspec.Meta(max_length=4096)]
 
 
-@_storage_event("salus.storage.object-stored.v1", retention=Retention.RECORD)
-class ObjectStored(EventData):
+@_storage_event(
+    "salus.storage.object-stored.v1",
+    retention=Retention.RECORD,
+    changes=True,
+    claims=lambda data: (f"object:{data.patient}/{data.object}",),
+)
+class ObjectStored(RequestedData):
     """An encrypted object is in the object store; the salted commitment proves what it holds.
 
     `commitment` is SHA-256(salt || SHA-256(plaintext)); the salt is sealed to the patient's key.
@@ -310,7 +347,7 @@ class ObjectStored(EventData):
 
 
 @_storage_event("salus.storage.object-read.v1", retention=Retention.ACCESS)
-class ObjectRead(EventData):
+class ObjectRead(RequestedData):
     """Someone received an object's content under this decision."""
 
     object: Text
@@ -322,7 +359,7 @@ class ObjectRead(EventData):
 
 
 @_storage_event("salus.storage.read-refused.v1", retention=Retention.ACCESS)
-class ReadRefused(EventData):
+class ReadRefused(RequestedData):
     """Someone was refused an object's content, for this reason."""
 
     object: Text
@@ -331,8 +368,8 @@ class ReadRefused(EventData):
     reason: Text
 
 
-@_storage_event("salus.storage.subject-key-destroyed.v1", retention=Retention.NETWORK)
-class SubjectKeyDestroyed(EventData):
+@_storage_event("salus.storage.subject-key-destroyed.v1", retention=Retention.NETWORK, changes=True)
+class SubjectKeyDestroyed(RequestedData):
     """A patient's key is gone: every object, sealed field and commitment of hers is unreadable for ever."""
 
     patient: Pseudonym
@@ -400,6 +437,10 @@ class MedicationDispensed(EventData):
 _network_event = partial(event, retention=Retention.NETWORK)
 
 
+def _digest_of(text: str) -> str:
+    return sha256(text.encode()).hexdigest()
+
+
 class RestoredPartition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A partition of an input topic and the first offset after what the ledger had of it."""
 
@@ -442,7 +483,12 @@ NoteKey = Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
 """A C2SP verifier key; one of ML-DSA-44 has some 1,800 characters."""
 
 
-@_network_event("salus.network.key-rotated.v1", owner=Owner.OPERATOR, subject_field="name")
+@_network_event(
+    "salus.network.key-rotated.v1",
+    owner=Owner.OPERATOR,
+    subject_field="name",
+    claims=lambda data: (f"rotated:{_digest_of(data.verifier_key)}",),
+)
 class KeyRotated(EventData):
     """A shard's sequencer, the log or a witness also signs with this key, from this position on.
 
@@ -456,7 +502,12 @@ class KeyRotated(EventData):
     first: Count
 
 
-@_network_event("salus.network.key-retired.v1", owner=Owner.OPERATOR, subject_field="name")
+@_network_event(
+    "salus.network.key-retired.v1",
+    owner=Owner.OPERATOR,
+    subject_field="name",
+    claims=lambda data: (f"retired:{_digest_of(data.verifier_key)}",),
+)
 class KeyRetired(EventData):
     """From this position on this key signs no longer; what it signed before stays as it was.
 

@@ -25,8 +25,8 @@ VALUE_BYTES_MAX = 1024 * 1024
 class Envelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """CloudEvents 1.0 context attributes; `data` stays the bytes that were received.
 
-    `expectedversion` is a Salus extension: the version of the aggregate (`subject`) that the writer saw.
-    A fold applies the event only if it still is that version; otherwise another writer was first.
+    `expectedversion` is a Salus extension: the version of the subject that the writer saw. Events that change
+    their subject have it, and no others; `salus.events.effect` says what follows from it.
     """
 
     specversion: Literal["1.0"]
@@ -158,6 +158,7 @@ def decode_canonical(value: bytes) -> Event | None:
     subject = entry.subject_field
     if (
         envelope.dataschema != entry.dataschema
+        or entry.changes != (envelope.expectedversion is not None)
         or not YEAR_MIN <= envelope.time.year <= YEAR_MAX
         or not all(YEAR_MIN <= moment.year <= YEAR_MAX for moment in moments_of(data, entry.data))
         or (subject is not None and getattr(data, subject) != envelope.subject)
@@ -194,6 +195,9 @@ def _decode_envelope(value: bytes, *, suspect: bool) -> Envelope:
 def _decode_data(envelope: Envelope, encoded: bytes, entry: EventType, *, suspect: bool) -> EventData:
     if envelope.dataschema != entry.dataschema and envelope.dataschema not in entry.older_dataschemas:
         raise RejectedError(Reason.SCHEMA_VIOLATION, "$.dataschema: not a released schema of this type")
+    if entry.changes != (envelope.expectedversion is not None):
+        wanted = "missing" if entry.changes else "only events that change their subject have one"
+        raise RejectedError(Reason.SCHEMA_VIOLATION, f"$.expectedversion: {wanted}")
     try:
         if holds_moments(entry.data):
             plain = with_moments(msgspec.json.decode(encoded), entry.data)

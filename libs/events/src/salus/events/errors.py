@@ -27,6 +27,7 @@ class Reason(StrEnum):
     NOT_OWNER = "not-owner"
     WRONG_KEY = "wrong-key"
     SCHEMA_VIOLATION = "schema-violation"
+    INVALID_REQUEST = "invalid-request"
     DUPLICATE = "duplicate"
 
     @property
@@ -55,6 +56,7 @@ _MEANINGS = {
     Reason.NOT_OWNER: "The signer may not state facts of this type.",
     Reason.WRONG_KEY: "The Kafka key is not the event's subject.",
     Reason.SCHEMA_VIOLATION: "The data is not as the schema of its type says, or is of someone else.",
+    Reason.INVALID_REQUEST: "Who is said to have asked for it did not sign such a request.",
     Reason.DUPLICATE: "An event with this source and id is on the ledger already.",
 }
 

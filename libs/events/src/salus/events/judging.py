@@ -14,6 +14,7 @@ from itertools import accumulate, groupby
 
 import msgspec
 
+from salus.events.accountability import verify_request
 from salus.events.canonical import Attributes, attributes_of
 from salus.events.ed25519 import verifies
 from salus.events.envelope import VALUE_BYTES_MAX, Envelope, Event, decode_event
@@ -72,7 +73,8 @@ def judge(  # noqa: PLR0913  # a record's parts, and what it is judged by
     value = require_value(value)
     digest = leaf_hash(value)
     signer = verify_signature(signature, digest=digest, ring=ring, at=at)
-    return Judged(_judge_content(topic=topic, key=key, value=value, signer=signer), signer, digest)
+    event = _judge_content(topic=topic, key=key, value=value, signer=signer, ring=ring)
+    return Judged(event, signer, digest)
 
 
 def judge_batch(parts: Sequence[Records], *, ring: KeyRing, at: datetime) -> Judgement:
@@ -142,7 +144,7 @@ def _judge_alone(record: Row, signer: Party | None, ring: KeyRing, at: datetime)
     if signer is None:
         # Whatever is wrong with it is found out in order, one thing after the other.
         signer = verify_signature(record.signature, digest=leaf_hash(value), ring=ring, at=at)
-    return _judge_content(topic=record.topic, key=record.key, value=value, signer=signer)
+    return _judge_content(topic=record.topic, key=record.key, value=value, signer=signer, ring=ring)
 
 
 def require_no_flaw(flaw: Flaw | None) -> None:
@@ -175,7 +177,7 @@ def verify_signature(
     text = signed_text(size=parsed.size, root=parsed.root_over(digest))
     if not verifies(key.key.public_bytes_raw(), parsed.signature, text):
         raise RejectedError(Reason.BAD_SIGNATURE)
-    return ring.parties[key.did]
+    return ring.party_at(key.did, at)
 
 
 def require_owner(entry: EventType, signer: Party) -> None:
@@ -190,13 +192,15 @@ def require_owner(entry: EventType, signer: Party) -> None:
         raise RejectedError(Reason.NOT_OWNER, f"{entry.name} is for the {entry.owner.value} service")
 
 
-def _judge_content(*, topic: str, key: bytes | None, value: bytes, signer: Party) -> Event:
+def _judge_content(*, topic: str, key: bytes | None, value: bytes, signer: Party, ring: KeyRing) -> Event:
     def require(envelope: Envelope, entry: EventType) -> None:
         _require_fitting(entry, signer, source=envelope.source, topic=topic)
         if key != envelope.subject.encode():
             raise RejectedError(Reason.WRONG_KEY, "the Kafka key is not the event's subject")
 
-    return decode_event(value, require=require)
+    event = decode_event(value, require=require)
+    verify_request(event, ring=ring)
+    return event
 
 
 def _require_fitting(entry: EventType, signer: Party, *, source: str, topic: str) -> None:
@@ -216,4 +220,4 @@ def _signer_of(key: bytes, ring: KeyRing, at: datetime) -> Party | None:
         return None
     text = signed_text(size=batch.size, root=batch.root)
     valid = verifies(known.key.public_bytes_raw(), batch.signature, text)
-    return ring.parties[known.did] if valid else None
+    return ring.party_at(known.did, at) if valid else None

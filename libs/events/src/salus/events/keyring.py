@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import assert_never
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -14,11 +15,13 @@ from salus.events.catalogue import (
     PartyKind,
     PartyRegistered,
     PublicKey,
+    Request,
     RoleGranted,
     RoleWithdrawn,
     ShardsAssigned,
 )
 from salus.events.did import key_of
+from salus.events.effect import Applied, Effect, WithoutEffect, claims_of, effect_of
 from salus.events.envelope import Event
 from salus.events.errors import Reason, RejectedError
 
@@ -59,33 +62,46 @@ class KeyRing:
 
     parties: dict[str, Party] = field(default_factory=dict)
     keys: dict[str, KnownKey] = field(default_factory=dict)
+    claims: set[str] = field(default_factory=set)
     position: int = 0
     versions: dict[str, int] = field(default_factory=dict)
     time: datetime = LONG_AGO
     assignments: list[tuple[int, ShardsAssigned]] = field(default_factory=list)
+    # Of a party that lost roles: when, and which.
+    _roles_lost: dict[str, list[tuple[datetime, str]]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def rooted(cls, *, did: str, key: PublicKey) -> KeyRing:
         """Return the ring that knows only the identity service itself."""
         ring = cls()
-        ring.apply(PartyRegistered(did=did, kind="service", keys=(key,), roles=("identity",)))
+        request = Request.of_service(did)
+        ring.apply(
+            PartyRegistered(did=did, kind="service", keys=(key,), roles=("identity",), request=request)
+        )
         return ring
 
-    def fold(self, event: Event, *, offset: int | None = None) -> None:
-        """Fold one accepted identity event; one that expects another version of its party is stale.
+    def fold(self, event: Event, *, offset: int | None = None) -> Effect:
+        """Fold one accepted identity event and return what it did, by the rule that everybody shares.
 
-        The identity service refuses a stale event too, so ring and service always agree. `offset` is where
-        the event stands; by default right after what is known.
+        `offset` is where the event stands; by default right after what is known.
         """
-        expected, subject = event.envelope.expectedversion, event.envelope.subject
-        if expected is not None:
-            if expected != self.versions.get(subject, 0):
-                return
-            self.versions[subject] = expected + 1
-        self.time = max(self.time, event.envelope.time)
-        self.apply(event.data, at=event.envelope.time)
-        if isinstance(event.data, ShardsAssigned):
-            self.assignments.append(((self.position if offset is None else offset) + 1, event.data))
+        subject = event.envelope.subject
+        version = self.versions.get(subject, 0)
+        effect = effect_of(event, version=version, is_claimed=self.claims.__contains__)
+        match effect:
+            case Applied():
+                self.versions[subject] = effect.version
+                self.claims.update(claims_of(event))
+                self.time = max(self.time, event.envelope.time)
+                self.apply(event.data, at=event.envelope.time)
+                if isinstance(event.data, ShardsAssigned):
+                    after = (self.position if offset is None else offset) + 1
+                    self.assignments.append((after, event.data))
+            case WithoutEffect():
+                pass
+            case _:
+                assert_never(effect)
+        return effect
 
     def apply(self, data: EventData, *, at: datetime = LONG_AGO) -> None:
         """Take one fact as it is, without regard to versions; data of other contexts changes nothing.
@@ -109,9 +125,9 @@ class KeyRing:
                 if known is not None and known.did == data.did and known.revoked_at is None:
                     self.keys[data.key_id] = replace(known, revoked_at=at)
             case RoleGranted():
-                self._set_roles(data.did, add={data.role})
+                self._give_role(data.did, data.role)
             case RoleWithdrawn():
-                self._set_roles(data.did, remove={data.role})
+                self._take_role(data.did, data.role, at=at)
             case _:
                 pass
 
@@ -144,9 +160,23 @@ class KeyRing:
             key=public, did=did, valid_from=key.valid_from, valid_until=key.valid_until
         )
 
-    def _set_roles(
-        self, did: str, *, add: frozenset[str] | set[str] = frozenset(), remove: set[str] | None = None
-    ) -> None:
+    def party_at(self, did: str, at: datetime) -> Party:
+        """Return a registered party with the roles that count at that moment.
+
+        What it signed before a role was taken from it stays judged as it was, or a state that is rebuilt
+        from its topic would lack it. A role counts as soon as it is known, for clocks differ.
+        """
+        party = self.parties[did]
+        since_lost = {role for lost_at, role in self._roles_lost.get(did, ()) if at < lost_at}
+        return replace(party, roles=party.roles | since_lost) if since_lost else party
+
+    def _give_role(self, did: str, role: str) -> None:
         party = self.parties.get(did)
         if party is not None:
-            self.parties[did] = replace(party, roles=(party.roles | add) - (remove or set()))
+            self.parties[did] = replace(party, roles=party.roles | {role})
+
+    def _take_role(self, did: str, role: str, *, at: datetime) -> None:
+        party = self.parties.get(did)
+        if party is not None and role in party.roles:
+            self.parties[did] = replace(party, roles=party.roles - {role})
+            self._roles_lost.setdefault(did, []).append((at, role))

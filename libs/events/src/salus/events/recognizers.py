@@ -20,6 +20,7 @@ from msgspec import inspect
 from salus.events.envelope import Envelope
 from salus.events.fields import PLAIN_PATTERN, Sealed
 from salus.events.registry import EventType
+from salus.events.requests import RequestedData
 
 
 class Op(IntEnum):
@@ -112,8 +113,10 @@ class Compiler:
         """Return the program of a type: what follows its name in an event.
 
         Raises:
-            NotCompilableError: a field of its data cannot be told.
+            NotCompilableError: a field of its data cannot be told, or there is a request to be verified.
         """
+        if issubclass(entry.data, RequestedData):
+            raise NotCompilableError(entry.name)
         return [
             *self.literal('","subject":"'),
             *self._marked(Mark.SUBJECT, self._attribute("subject")),
@@ -121,7 +124,7 @@ class Compiler:
             Step(Op.TIME, 1),
             *self.literal(f',"datacontenttype":"application/json","dataschema":"{entry.dataschema}","data":'),
             *self.struct(inspect.type_info(entry.data), repeats=entry.subject_field),
-            *self._optional(',"expectedversion":', [Step(Op.NUMBER)]),
+            *([*self.literal(',"expectedversion":'), Step(Op.NUMBER)] if entry.changes else []),
             *self.literal("}"),
         ]
 

@@ -47,7 +47,9 @@ class EventType:
     """A catalogue entry: the type's name, its class, owner, topic and schema.
 
     `schema` is the file whose SHA-256 is in `dataschema`. `subject_field` names the field of the data that
-    the envelope's `subject` repeats, if there is one.
+    the envelope's `subject` repeats, if there is one. An event that `changes` its subject names the version
+    that it expects, and no other event does; `claims` tells which names an event claims on its topic, for
+    ever. What follows from both is `salus.events.effect`.
     """
 
     name: str
@@ -59,6 +61,8 @@ class EventType:
     schema: bytes = field(repr=False)
     dataschema: str
     older_dataschemas: frozenset[str]
+    changes: bool
+    claims: Callable[[Any], tuple[str, ...]] | None = field(compare=False, repr=False)
     decoder: msgspec.json.Decoder[EventData] = field(compare=False)
 
     @property
@@ -81,11 +85,14 @@ def event(  # noqa: PLR0913  # what the catalogue says of a type
     topic: str | None = None,
     subject_field: str | None = None,
     older_dataschemas: frozenset[str] = frozenset(),
+    changes: bool = False,
+    claims: Callable[[Any], tuple[str, ...]] | None = None,
 ) -> Callable[[_T], _T]:
     """Register a class as the data of the event type `name`, `salus.<context>.<fact>.v<n>`.
 
     An event whose `subject_field` differs from its envelope's subject is refused. `older_dataschemas` are
-    the `dataschema` values of releases before an optional field was added.
+    the `dataschema` values of releases before an optional field was added. `changes` and `claims` are as in
+    `EventType`.
     """
     match = _NAME.fullmatch(name)
     if match is None or name in _BY_NAME:
@@ -101,6 +108,7 @@ def event(  # noqa: PLR0913  # what the catalogue says of a type
             "key": "subject",
             "subject": subject_field,
             "retention": retention.value,
+            "changes": changes,
         }
         schema = _schema(cls, about)
         entry = EventType(
@@ -113,6 +121,8 @@ def event(  # noqa: PLR0913  # what the catalogue says of a type
             schema=schema,
             dataschema=dataschema_of(name, schema),
             older_dataschemas=older_dataschemas,
+            changes=changes,
+            claims=claims,
             decoder=msgspec.json.Decoder(cls),
         )
         _BY_NAME[name] = _BY_CLASS[cls] = entry
@@ -126,7 +136,7 @@ def dataschema_of(name: str, schema: bytes) -> str:
     return f"urn:salus:schema:{name}:sha256:{hashlib.sha256(schema).hexdigest()}"
 
 
-def _schema(cls: type[EventData], about: dict[str, str | None]) -> bytes:
+def _schema(cls: type[EventData], about: dict[str, str | bool | None]) -> bytes:
     """Return the JSON Schema (2020-12) of an event's data, in the one form whose digest names it.
 
     Only what decides about events is in it: titles and descriptions are left out, so that a better sentence

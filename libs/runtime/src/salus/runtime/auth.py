@@ -1,92 +1,196 @@
-"""Who is calling: a JWT signed with the caller's own DID key, checked against the key ring.
+"""Who is calling, and what they signed: a JWT under the caller's own DID key, checked against the key ring.
 
-`Authorization: Bearer <JWT>` with `alg` EdDSA, `kid` the DID URL of the key, `iss` = `sub` = the DID, `aud`
-= `salus:<service>`, `iat` and `exp` at most BEARER_LIFETIME_S_MAX apart. `salus.client.auth` makes it.
+The token is `salus.events.bearer`; `salus.client.auth` makes it. A request that makes an event has a token
+that names the request, and is used once. The token travels in the event, as `salus.events.requests` says.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from hashlib import sha256
+from typing import Protocol
 
-import jwt
+import msgspec
 from fastapi import Request
 
-from salus.events.errors import RejectedError
+from salus.events import requests
+from salus.events.accountability import signed_by
+from salus.events.bearer import CLOCK_SKEW_S, Bearer, BearerError, Signed, read_bearer, require_current
 from salus.events.keyring import KeyRing, Party
 from salus.runtime.identity_view import IdentityView
-from salus.runtime.jwt_text import require_one_meaning
+from salus.runtime.own_key import OwnKey
 from salus.runtime.problems import ProblemError
 
-BEARER_LIFETIME_S_MAX = 300
-BEARER_BYTES_MAX = 4096
-CLOCK_SKEW_S = 10
+# Tokens that were used and have not expired; each takes some 200 bytes.
+USED_TOKENS_MAX = 200_000
+
+
+@dataclass(frozen=True)
+class Caller:
+    """A party and the request that it signed, as events carry it.
+
+    `digest` is the SHA-256 of the body, in hex, that the token names; whoever reads the body of a transfer
+    compares it.
+    """
+
+    party: Party
+    request: requests.Request
+    digest: str | None = None
+
+    def under(self, decision: str) -> Caller:
+        """Return the same caller, acting under a decision."""
+        request = msgspec.structs.replace(self.request, decision=decision)
+        return Caller(self.party, request, self.digest)
+
+
+class Callers(Protocol):
+    """Tells who signed a request; see `Authenticator`."""
+
+    async def __call__(self, request: Request) -> Party:
+        """Return who asks a question."""
+
+    async def command(self, request: Request) -> Caller:
+        """Return who gives a command, with its body."""
+
+    async def document(self, request: Request) -> Caller:
+        """Return who submits a document, with the digest of its body."""
+
+    async def transfer(self, request: Request) -> Caller:
+        """Return who sends or fetches a stream."""
 
 
 class Authenticator:
-    """Tells who signed a request; use an instance as a FastAPI dependency."""
+    """Tells who signed a request; its methods are FastAPI dependencies.
 
-    def __init__(self, identity: IdentityView, *, audience: str) -> None:
+    An instance itself is for questions that make no event: it returns the party. `command` is for requests
+    whose body is a command of our API, `document` for bodies that must not go onto the ledger, `transfer`
+    for bodies that are streams.
+    """
+
+    def __init__(self, identity: IdentityView, *, audience: str, own_key: OwnKey | None = None) -> None:
         self._identity = identity
         self._audience = audience
+        self._own_key = own_key
+        self._used = UsedTokens()
 
     async def __call__(self, request: Request) -> Party:
         """Return the calling party; raises ProblemError 401."""
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not token:
-            raise ProblemError(401, "unauthenticated", "send Authorization: Bearer with a signed JWT")
+        ring = await self._ring()
+        _, party = verify_bearer(_token_of(request), ring=ring, audience=self._audience, now=_now())
+        return party
+
+    async def command(self, request: Request) -> Caller:
+        """Return the caller of a command, whose body its event carries; raises ProblemError 401 or 422."""
+        body = await request.body()
+        caller = await self._caller(request, body=body)
+        try:
+            text = body.decode("utf-8") if body else None
+        except UnicodeDecodeError:
+            raise ProblemError(422, "invalid-request", "the body is not UTF-8") from None
+        return Caller(caller.party, msgspec.structs.replace(caller.request, body=text), caller.digest)
+
+    async def document(self, request: Request) -> Caller:
+        """Return who submits a document, of which its event carries the digest; raises ProblemError 401."""
+        return await self._caller(request, body=await request.body())
+
+    async def transfer(self, request: Request) -> Caller:
+        """Return who sends or fetches a stream; raises ProblemError 401."""
+        return await self._caller(request, body=None)
+
+    async def _caller(self, request: Request, *, body: bytes | None) -> Caller:
+        token = _token_of(request)
+        ring = await self._ring()
+        now = _now()
+        claims, party = verify_bearer(token, ring=ring, audience=self._audience, now=now)
+        _require_names(claims, request)
+        if body and claims.dig != sha256(body).hexdigest():
+            raise ProblemError(401, "unauthenticated", "dig is not the SHA-256 of the body, in hex")
+        self._used.require_new(claims, now=now)
+        asked = requests.Request(
+            by=party.did, authentication=requests.SIGNED, behalf=party.member, proof=token
+        )
+        return Caller(party, asked, claims.dig)
+
+    async def _ring(self) -> KeyRing:
         ring = await self._identity.catch_up()
-        return verify_bearer(token, ring=ring, audience=self._audience, now=datetime.now(UTC))
+        if self._own_key is not None:
+            self._own_key.require()
+        return ring
 
 
-def verify_bearer(token: str, *, ring: KeyRing, audience: str, now: datetime) -> Party:
-    """Return the party that made the token.
+class UsedTokens:
+    """The tokens of this process that were used and could be used again, by issuer and `jti`."""
+
+    def __init__(self, *, most: int = USED_TOKENS_MAX) -> None:
+        self._most = most
+        self._until: dict[tuple[str, str], float] = {}
+
+    def require_new(self, claims: Bearer, *, now: datetime) -> None:
+        """Take note of a token; raises ProblemError 401 `token-used` if it was used before.
+
+        It raises 503 `too-many-tokens` while more of them are remembered than there is room for.
+        """
+        moment = now.timestamp()
+        name = claims.iss, claims.jti
+        if self._until.get(name, 0) > moment:
+            raise ProblemError(401, "token-used", "a token signs one request: make a new one, with a new jti")
+        if len(self._until) >= self._most:
+            self._until = {name: until for name, until in self._until.items() if until > moment}
+            if len(self._until) >= self._most:
+                raise ProblemError(503, "too-many-tokens", "too many requests were signed lately; try later")
+        self._until[name] = claims.exp + CLOCK_SKEW_S
+
+
+def verify_bearer(token: str, *, ring: KeyRing, audience: str, now: datetime) -> tuple[Bearer, Party]:
+    """Return the claims of a token and the party that made it.
 
     Raises:
         ProblemError: 401 `unauthenticated`; the detail says what is wrong with the token.
     """
-    claims, party = verify_jwt(token, ring=ring, audience=audience, now=now)
-    if claims["sub"] != party.did:
-        raise ProblemError(401, "unauthenticated", "iss and sub must be the same DID")
-    if claims["exp"] - claims["iat"] > BEARER_LIFETIME_S_MAX:
-        raise ProblemError(401, "unauthenticated", f"valid for more than {BEARER_LIFETIME_S_MAX} s")
-    return party
-
-
-def verify_jwt(token: str, *, ring: KeyRing, audience: str, now: datetime) -> tuple[dict[str, Any], Party]:
-    """Return the claims of an EdDSA JWT and the party whose key signed it; raises ProblemError 401."""
-    if len(token) > BEARER_BYTES_MAX:
-        raise ProblemError(401, "unauthenticated", "the token is too long")
     try:
-        require_one_meaning(token)
-        known = ring.key_for(str(jwt.get_unverified_header(token).get("kid")), at=max(now, ring.time))
-        claims = jwt.decode(
-            token,
-            known.key,
-            algorithms=["EdDSA"],
-            audience=audience,
-            # The times are judged below, by the same `now` as the key.
-            options={
-                "require": ["iss", "sub", "aud", "iat", "exp", "jti"],
-                "verify_exp": False,
-                "verify_iat": False,
-            },
+        signed = read_bearer(token, audience=audience)
+        claims = signed.claims
+        require_current(now.timestamp(), issued=claims.iat, expires=claims.exp, not_before=claims.nbf)
+    except BearerError as error:
+        raise ProblemError(401, "unauthenticated", str(error)) from None
+    # Never before what the ring knows: a revocation counts though this clock may be behind.
+    _require_signed(signed, ring=ring, at=max(now, ring.time))
+    return claims, ring.parties[claims.iss]
+
+
+def _require_signed(signed: Signed, *, ring: KeyRing, at: datetime) -> None:
+    known = ring.keys.get(signed.kid)
+    if known is None:
+        raise ProblemError(401, "unauthenticated", "the token's key: unknown-key")
+    if known.revoked_at is not None:
+        raise ProblemError(401, "unauthenticated", "the token's key: key-revoked")
+    if not signed_by(signed, ring=ring, at=at):
+        raise ProblemError(401, "unauthenticated", "the token is not signed by that key, or not in its time")
+
+
+def _require_names(claims: Bearer, request: Request) -> None:
+    if claims.htm is None or claims.htu is None:
+        raise ProblemError(
+            401, "unbound-token", "the token must name the request: htm its method, htu its path and query"
         )
-    except RejectedError as error:
-        raise ProblemError(401, "unauthenticated", f"the token's key: {error.reason}") from None
-    except jwt.PyJWTError as error:
-        raise ProblemError(401, "unauthenticated", f"the token: {type(error).__name__}") from None
-    if claims["iss"] != known.did:
-        raise ProblemError(401, "unauthenticated", "iss is not the DID that the key belongs to")
-    _require_current(claims, now)
-    return claims, ring.parties[known.did]
+    if (claims.htm, claims.htu) != (request.method, target_of(request)):
+        raise ProblemError(401, "unbound-token", "the token was made for another method, path or query")
 
 
-def _require_current(claims: dict[str, Any], now: datetime) -> None:
-    issued, expires = claims["iat"], claims["exp"]
-    if not isinstance(issued, int) or not isinstance(expires, int):
-        raise ProblemError(401, "unauthenticated", "iat and exp must be whole seconds")
-    if now.timestamp() < issued - CLOCK_SKEW_S:
-        raise ProblemError(401, "unauthenticated", "the token is not valid yet")
-    if now.timestamp() >= expires + CLOCK_SKEW_S:
-        raise ProblemError(401, "unauthenticated", "the token has expired")
+def target_of(request: Request) -> str:
+    """Return the request's target as it was sent: path and query, in their encoding."""
+    raw: bytes = request.scope.get("raw_path") or request.scope["path"].encode()
+    query: bytes = request.scope.get("query_string") or b""
+    return (raw.split(b"?")[0] + (b"?" + query if query else b"")).decode("ascii", "replace")
+
+
+def _token_of(request: Request) -> str:
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise ProblemError(401, "unauthenticated", "send Authorization: Bearer with a signed JWT")
+    return token
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,27 +1,39 @@
 """A contract: pure rules over one kind of aggregate, and the host that orders first and executes then.
 
 A command is decided against the folded state, published as a signed event that names the version it
-expects, and takes effect when it is folded in topic order. Two hosts that raced get one winner; the
-other's event is stale, changes nothing, and its caller gets a 409.
+expects, and takes effect when it is folded in topic order. Of hosts that raced one is first; the others'
+events have no effect, and they decide again by what is true then.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, assert_never
+from weakref import WeakValueDictionary
 
 import msgspec
 
 from salus.events.catalogue import EventData
-from salus.runtime.fold import FoldStore, Follower, Stale
+from salus.events.effect import Applied, NoEffect, Refused, Unknown, WithoutEffect
+from salus.runtime.facts import FactWriter, failed
+from salus.runtime.fold import FoldStore, Follower
 from salus.runtime.problems import ProblemError
-from salus.runtime.publishing import ServicePublisher
 from salus.runtime.refusal import Refusal
 
-__all__ = ["Contract", "ContractHost", "Refusal"]
+__all__ = ["Contract", "ContractHost", "NameTakenError", "Refusal"]
 
 S = TypeVar("S", bound=msgspec.Struct)
+# How often a command is decided again because another replica was first.
+DECISIONS_MAX = 8
+
+
+class NameTakenError(ProblemError):
+    """What the event names, as a key or an object's id, is another's; nothing was changed."""
+
+    def __init__(self) -> None:
+        super().__init__(409, "name-taken", "a name in it, as a key or an id, was taken a moment before")
 
 
 def by_subject(subject: str, _: EventData) -> str | None:
@@ -50,12 +62,14 @@ class ContractHost(Generic[S]):
     """Executes commands of one contract; callers may rely on read-your-writes."""
 
     def __init__(
-        self, contract: Contract[S], *, follower: Follower, store: FoldStore, publisher: ServicePublisher
+        self, contract: Contract[S], *, follower: Follower, store: FoldStore, writer: FactWriter
     ) -> None:
         self._contract = contract
         self._follower = follower
         self._store = store
-        self._publisher = publisher
+        self._writer = writer
+        # Commands on one aggregate take turns here, so that they race with those of other replicas only.
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def state(self, aggregate: str) -> S:
         """Return the state of an aggregate, with everything folded that was published before the call."""
@@ -69,23 +83,37 @@ class ContractHost(Generic[S]):
         return {key: msgspec.json.decode(raw, type=self._contract.state) for key, raw in loaded.items()}
 
     async def execute(self, aggregate: str, decide: Callable[[S], EventData]) -> EventData:
-        """Decide, publish, and return once the event has taken effect.
+        """Decide, publish, and return the event once it has taken effect.
 
-        A crash after publishing leaves an event that will be folded on the next start; the caller does
-        not know and may repeat the command, which the contract then refuses or finds done.
+        If another command was first, `decide` is asked again with the state after that. A crash after
+        publishing leaves an event that will be folded on the next start; the caller does not know and may
+        repeat the command, which the contract then refuses or finds done.
 
         Raises:
             Refusal: the contract says no.
-            ProblemError: 409 `conflict`, another command was first; nothing was changed.
+            NameTakenError: another event has claimed a name that this one claims.
+            ProblemError: 409 `conflict`, other commands were first DECISIONS_MAX times; 503 if the service
+                cannot state the fact, or does not know what became of it.
         """
-        await self._follower.catch_up()
-        state, version = await self._load(aggregate)
-        data = decide(state)
-        position = await self._publisher.publish(data, subject=aggregate, expected_version=version)
-        outcome = await self._follower.outcome(position)
-        if isinstance(outcome, Stale):
-            raise ProblemError(409, "conflict", "another change of the same thing was first; read it again")
-        return data
+        turn = self._turns.setdefault(aggregate, asyncio.Lock())
+        async with turn:
+            for _ in range(DECISIONS_MAX):
+                await self._follower.catch_up()
+                state, version = await self._load(aggregate)
+                data = decide(state)
+                outcome = await self._writer.write(data, subject=aggregate, expected_version=version)
+                match outcome:
+                    case Applied():
+                        return data
+                    case WithoutEffect(reason=NoEffect.STALE):
+                        continue
+                    case WithoutEffect(reason=NoEffect.NAME_TAKEN):
+                        raise NameTakenError
+                    case WithoutEffect() | Refused() | Unknown():
+                        raise failed(outcome)
+                    case _:
+                        assert_never(outcome)
+        raise ProblemError(409, "conflict", "other changes of the same thing were first; read it again")
 
     async def _load(self, aggregate: str) -> tuple[S, int]:
         contract = self._contract

@@ -6,18 +6,19 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, assert_never
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from salus.events.effect import Applied, Outcome, Refused, WithoutEffect
 from salus.events.errors import RejectedError
 from salus.events.judging import judge
 from salus.ledger.records import SIGNATURE_HEADER
 from salus.messaging import MessagingError, OutOfRangeError, Position, Reader, Record
 from salus.runtime.fold_marks import mark_of, require_same_topics
-from salus.runtime.fold_store import Applied, FoldStore, Outcome, Refused, Stale, open_fold_store
+from salus.runtime.fold_store import FoldStore, open_fold_store
 from salus.runtime.identity_view import IdentityView, time_of
 from salus.runtime.supervisor import Supervisor, failed, succeeded
 
@@ -25,12 +26,8 @@ if TYPE_CHECKING:
     from salus.runtime.contract import Contract
 
 __all__ = [
-    "Applied",
     "FoldStore",
     "Follower",
-    "Outcome",
-    "Refused",
-    "Stale",
     "open_fold_store",
     "open_follower",
 ]
@@ -145,7 +142,7 @@ class Follower:
             done = await self._store.lock_positions(connection)
             for record in records:
                 if record.offset < done.get((record.topic, record.partition), 0):
-                    known[record.at] = await self._store.outcome(connection, record.at) or Applied(0)
+                    known[record.at] = await self._store.outcome(connection, record.at)
                 else:
                     new[record.at] = await self._fold(connection, record)
             await self._store.set_outcomes(connection, new)
@@ -169,13 +166,17 @@ class Follower:
         except RejectedError as error:
             _log.warning("record refused", topic=record.topic, offset=record.offset, reason=str(error.reason))
             return Refused(str(error.reason))
-        version = await self._store.advance(connection, record.topic, judged.event.envelope)
-        if version is None:
-            return Stale()
-        for contract in self._contracts:
-            if contract.topic == record.topic:
-                await self._store.apply(connection, contract, judged, version=version)
-        return Applied(version)
+        effect = await self._store.advance(connection, record.topic, judged.event)
+        match effect:
+            case Applied():
+                for contract in self._contracts:
+                    if contract.topic == record.topic:
+                        await self._store.apply(connection, contract, judged, version=effect.version)
+            case WithoutEffect():
+                pass
+            case _:
+                assert_never(effect)
+        return effect
 
 
 @asynccontextmanager

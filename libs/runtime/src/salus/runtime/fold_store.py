@@ -5,13 +5,24 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, assert_never
 
 import msgspec
 from sqlalchemy import BigInteger, Column, Integer, LargeBinary, MetaData, String, Table, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from salus.events.envelope import Envelope
+from salus.events.effect import (
+    Applied,
+    Effect,
+    NoEffect,
+    Outcome,
+    Refused,
+    Unknown,
+    WithoutEffect,
+    claims_of,
+    effect_of,
+)
+from salus.events.envelope import Event
 from salus.events.judging import Judged
 from salus.messaging import Position
 from salus.runtime.migrating import migrate
@@ -47,7 +58,14 @@ _outcomes = Table(
     Column("partition", Integer, primary_key=True),
     Column("offset", BigInteger, primary_key=True),
     Column("version", Integer),
+    Column("no_effect", String(64)),
     Column("refused", String(64)),
+)
+_claims = Table(
+    "fold_claims",
+    _metadata,
+    Column("topic", String(249), primary_key=True),
+    Column("name", String(512), primary_key=True),
 )
 
 
@@ -65,28 +83,6 @@ class Mark:
 
     offset: int
     digest: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Applied:
-    """The event took effect; the aggregate has this version now."""
-
-    version: int
-
-
-@dataclass(frozen=True, slots=True)
-class Stale:
-    """The event expected another version and changed nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """The record was not acceptable and changed nothing; `reason` is a code of `salus.events.errors`."""
-
-    reason: str
-
-
-Outcome = Applied | Stale | Refused
 
 
 class FoldStore:
@@ -157,23 +153,33 @@ class FoldStore:
         state = rows[kind].state if kind in rows else None
         return state, rows[versions].version if versions in rows else 0
 
-    async def advance(self, connection: AsyncConnection, topic: str, envelope: Envelope) -> int | None:
-        """Return the subject's version on the topic after an event; None: the event is stale.
+    async def advance(self, connection: AsyncConnection, topic: str, event: Event) -> Effect:
+        """Return what an event does, and keep the version and the names that follow from it.
 
-        A version belongs to topic and subject, not to an aggregate: services that fold the same topic into
-        other aggregates, or only some of its events, agree with its owner on what took effect. Facts that
-        expect no version do not make a command stale that was decided beside them.
+        Versions and names belong to a topic, not to aggregates: services that fold the same topic into
+        other aggregates, or only some of its events, agree with its owner on what took effect.
         """
-        kind = _version_kind(topic)
-        loaded = await self._load(connection, kind, envelope.subject)
+        kind, subject = _version_kind(topic), event.envelope.subject
+        loaded = await self._load(connection, kind, subject)
         version = loaded.version if loaded else 0
-        if envelope.expectedversion is None:
-            return version
-        if envelope.expectedversion != version:
-            return None
-        key = {"kind": kind, "id": envelope.subject}
-        await _upsert(connection, _aggregates, key, {"version": version + 1, "state": b""})
-        return version + 1
+        names = claims_of(event)
+        claimed = await self._claimed(connection, topic, names)
+        effect = effect_of(event, version=version, is_claimed=claimed.__contains__)
+        if isinstance(effect, Applied):
+            if effect.version != version:
+                key = {"kind": kind, "id": subject}
+                await _upsert(connection, _aggregates, key, {"version": effect.version, "state": b""})
+            if names:
+                rows = [{"topic": topic, "name": name} for name in names]
+                await connection.execute(_claims.insert(), rows)
+        return effect
+
+    @staticmethod
+    async def _claimed(connection: AsyncConnection, topic: str, names: Sequence[str]) -> set[str]:
+        if not names:
+            return set()
+        query = select(_claims.c.name).where(_claims.c.topic == topic, _claims.c.name.in_(names))
+        return set((await connection.execute(query)).scalars())
 
     async def apply(
         self, connection: AsyncConnection, contract: Contract[Any], judged: Judged, *, version: int
@@ -210,20 +216,14 @@ class FoldStore:
     async def set_outcomes(self, connection: AsyncConnection, outcomes: Mapping[Position, Outcome]) -> None:
         """Record what became of records, for replicas that fold into the same database."""
         rows = [
-            {
-                "topic": at.topic,
-                "partition": at.partition,
-                "offset": at.offset,
-                "version": outcome.version if isinstance(outcome, Applied) else None,
-                "refused": outcome.reason if isinstance(outcome, Refused) else None,
-            }
+            {"topic": at.topic, "partition": at.partition, "offset": at.offset, **_columns(outcome)}
             for at, outcome in outcomes.items()
         ]
         if rows:
             await connection.execute(_outcomes.insert(), rows)
 
-    async def outcome(self, connection: AsyncConnection, position: Position) -> Outcome | None:
-        """Return what became of a record that was folded already; None if that was too long ago."""
+    async def outcome(self, connection: AsyncConnection, position: Position) -> Outcome:
+        """Return what became of a record that was folded already; `Unknown` if that was too long ago."""
         query = select(_outcomes).where(
             _outcomes.c.topic == position.topic,
             _outcomes.c.partition == position.partition,
@@ -231,10 +231,12 @@ class FoldStore:
         )
         row = (await connection.execute(query)).one_or_none()
         if row is None:
-            return None
+            return Unknown("it was folded too long ago")
         if row.refused is not None:
             return Refused(row.refused)
-        return Stale() if row.version is None else Applied(row.version)
+        if row.no_effect is not None:
+            return WithoutEffect(NoEffect(row.no_effect))
+        return Applied(row.version)
 
     @staticmethod
     async def _load(connection: AsyncConnection, kind: str, aggregate: str) -> Loaded | None:
@@ -243,6 +245,22 @@ class FoldStore:
         )
         row = (await connection.execute(query)).one_or_none()
         return Loaded(version=row.version, state=row.state) if row else None
+
+
+def _columns(outcome: Outcome) -> dict[str, Any]:
+    """Return an outcome as it is kept; all rows of one statement have the same columns."""
+    kept: dict[str, Any] = {"version": None, "no_effect": None, "refused": None}
+    match outcome:
+        case Applied():
+            return kept | {"version": outcome.version}
+        case WithoutEffect():
+            return kept | {"no_effect": outcome.reason.value}
+        case Refused():
+            return kept | {"refused": outcome.reason}
+        case Unknown():
+            raise ValueError("what is folded is known")
+        case _:
+            assert_never(outcome)
 
 
 def _version_kind(topic: str) -> str:

@@ -25,8 +25,8 @@ from salus.audit.domain.search import (
 from salus.audit.handlers import Bell
 from salus.audit.ports import Trail
 from salus.audit.views import Disclosures, EntryView, Page, disclosure_of, view_of
+from salus.events.bearer import LIFETIME_S_MAX
 from salus.events.keyring import Party
-from salus.runtime.auth import BEARER_LIFETIME_S_MAX
 from salus.runtime.fields import PLAIN
 from salus.runtime.moments import Moment
 from salus.runtime.openapi import TEXT, content
@@ -38,7 +38,7 @@ STREAM_ENTRIES_AT_ONCE = 200
 STREAM_WAIT_S = 1.0
 # Who may see what is asked when a stream begins. A key may be revoked and a role withdrawn, so a stream ends
 # when the longest bearer would, and its reader comes back with `Last-Event-ID` and a new one.
-STREAM_S_MAX = float(BEARER_LIFETIME_S_MAX)
+STREAM_S_MAX = float(LIFETIME_S_MAX)
 
 FILTERS = frozenset(field.name for field in fields(Question))
 

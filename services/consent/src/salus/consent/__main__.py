@@ -31,11 +31,13 @@ from salus.consent.settings import Settings
 from salus.messaging import ping, require_topics
 from salus.runtime.auth import Authenticator
 from salus.runtime.contract import Contract, ContractHost
+from salus.runtime.facts import FactWriter
 from salus.runtime.fold import open_fold_store, open_follower
-from salus.runtime.identity_view import IDENTITY_TOPIC, IdentityView, open_identity_view
+from salus.runtime.identity_view import IDENTITY_TOPIC, open_identity_view
 from salus.runtime.keys import load_signer
 from salus.runtime.migrating import DATABASE_AWAY
 from salus.runtime.network import Network
+from salus.runtime.own_key import OwnKey
 from salus.runtime.publishing import open_publisher
 from salus.runtime.service import Check, create_app, serve, wait_for
 from salus.runtime.supervisor import Supervisor
@@ -74,15 +76,17 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
                 supervisor=supervisor,
             )
         )
-        patients = ContractHost(PATIENTS, follower=follower, store=store, publisher=publisher)
-        policy_host = ContractHost(POLICIES, follower=follower, store=store, publisher=publisher)
+        own_key = OwnKey(ring, signer, role="consent")
+        writer = FactWriter(publisher, follower, own_key)
+        patients = ContractHost(PATIENTS, follower=follower, store=store, writer=writer)
+        policy_host = ContractHost(POLICIES, follower=follower, store=store, writer=writer)
         version = PolicyState(policy_set=policies.digest, contract=contract_digest())
-        await wait_for(settings, "registration", partial(_registered, ring, signer.did))
+        await wait_for(settings, "signing-key", own_key.check)
         await adopt_policies(version, service=signer.did, host=policy_host)
         world = World(
             patients=patients,
             facts=FoldedFacts(follower, store),
-            publisher=publisher,
+            statements=writer,
             policies=policies,
             tokens=DecisionTokens(signer),
             ring=ring,
@@ -92,9 +96,9 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
             "topics": partial(require_topics, kafka, TOPICS),
             "database": store.ping,
             "fold": follower.check,
-            "registration": partial(_registered, ring, signer.did),
+            "signing-key": own_key.check,
         }
-        authenticate = Authenticator(ring, audience=AUDIENCE)
+        authenticate = Authenticator(ring, audience=AUDIENCE, own_key=own_key)
         app = _app(settings, world, checks=checks, authenticate=authenticate, supervisor=supervisor)
         shared = api.Api(world=world, authenticate=authenticate, now=now)
         fhir_api.install(app, fhir_api.FhirApi(shared, IdentifierMarks(signer)))
@@ -115,12 +119,6 @@ def _app(
     shared = api.Api(world=world, authenticate=authenticate, now=now)
     app.include_router(api.routes(shared))
     return app
-
-
-async def _registered(ring: IdentityView, did: str) -> None:
-    """Raise until identity has registered this service: before that, nobody accepts its events."""
-    if did not in (await ring.catch_up()).parties:
-        raise LookupError(f"identity has not registered {did} yet")
 
 
 async def main(settings: Settings) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated
@@ -15,6 +15,7 @@ from fastapi.responses import Response
 from salus.consent import handlers, models
 from salus.consent.domain.consents import (
     Actor,
+    Asking,
     Link,
     Review,
     Revoke,
@@ -27,6 +28,7 @@ from salus.consent.domain.consents import (
 from salus.consent.domain.decisions import Question
 from salus.consent.ports import World
 from salus.events.keyring import Party
+from salus.runtime.auth import Caller, Callers
 from salus.runtime.fields import PLAIN
 from salus.runtime.problems import documented
 from salus.runtime.refusal import Refusal
@@ -42,7 +44,6 @@ IdempotencyKey = Annotated[
 ]
 PatientInPath = Annotated[str, Path(pattern=models.PSEUDONYM_PATTERN, description="The patient's pseudonym.")]
 IdInPath = Annotated[str, Path(max_length=80, pattern=PLAIN)]
-Caller = Callable[..., Awaitable[Party]]
 
 
 @dataclass(frozen=True)
@@ -50,13 +51,19 @@ class Api:
     """What every route uses."""
 
     world: World
-    authenticate: Caller
+    authenticate: Callers
     now: Callable[[], datetime]
 
 
 def actor_of(party: Party) -> Actor:
     """Return the authenticated party as the contract knows it."""
     return Actor(did=party.did, kind=party.kind, roles=party.roles, member=party.member)
+
+
+def asking(caller: Caller) -> Asking:
+    """Return the caller of a command as the contract knows it."""
+    party = caller.party
+    return Asking(party.did, party.kind, party.roles, party.member, request=caller.request)
 
 
 def suffix_for(actor: Actor, key: str | None) -> str:
@@ -76,17 +83,17 @@ def routes(api: Api) -> APIRouter:
 
 
 def _add_consents(router: APIRouter, api: Api) -> None:
-    caller = Depends(api.authenticate)
+    caller, commander = Depends(api.authenticate), Depends(api.authenticate.command)
     world = api.world
 
     @router.post(
         "/consents", status_code=201, tags=["consents"], responses=documented(401, 403, 404, 409, 422, 503)
     )
     async def grant_consent(
-        body: models.GrantBody, idempotency_key: IdempotencyKey = None, caller: Party = caller
+        body: models.GrantBody, idempotency_key: IdempotencyKey = None, caller: Caller = commander
     ) -> models.ConsentView:
         """Let someone act on a patient's data: by the patient herself, or by her steward for her."""
-        actor, at = actor_of(caller), api.now()
+        actor, at = asking(caller), api.now()
         suffix = suffix_for(actor, idempotency_key)
         command = body.as_command(identifier_under(body.patient, suffix=suffix), at=at)
         repeatable = idempotency_key is not None
@@ -103,16 +110,16 @@ def _add_consents(router: APIRouter, api: Api) -> None:
     @router.post(
         "/consents/{consent}/revoke", tags=["consents"], responses=documented(401, 403, 404, 409, 503)
     )
-    async def revoke_consent(consent: IdInPath, caller: Party = caller) -> models.ConsentView:
+    async def revoke_consent(consent: IdInPath, caller: Caller = commander) -> models.ConsentView:
         """Take a consent back; every decision token given before is void from here on."""
         patient = patient_of(consent)
-        await handlers.execute(Revoke(consent, patient), actor=actor_of(caller), at=api.now(), world=world)
+        await handlers.execute(Revoke(consent, patient), actor=asking(caller), at=api.now(), world=world)
         state = (await world.facts.facts(patient)).state
         return models.ConsentView.of(found_consent(state, consent), patient=patient)
 
 
 def _add_patients(router: APIRouter, api: Api) -> None:
-    caller = Depends(api.authenticate)
+    caller, commander = Depends(api.authenticate), Depends(api.authenticate.command)
     world = api.world
 
     @router.post(
@@ -122,11 +129,11 @@ def _add_patients(router: APIRouter, api: Api) -> None:
         responses=documented(401, 403, 404, 409, 422, 503),
     )
     async def link_patient(
-        patient: PatientInPath, body: models.LinkBody, caller: Party = caller
+        patient: PatientInPath, body: models.LinkBody, caller: Caller = commander
     ) -> models.LinkView:
         """Say which party the patient is, so that she can decide for herself: by her steward."""
         command = Link(patient=patient, did=body.did, is_patient=False)
-        await handlers.execute(command, actor=actor_of(caller), at=api.now(), world=world)
+        await handlers.execute(command, actor=asking(caller), at=api.now(), world=world)
         return models.LinkView(patient=patient, did=body.did)
 
     @router.get("/patients/{patient}/consents", tags=["patients"], responses=documented(401, 422, 503))
@@ -151,11 +158,11 @@ def _add_patients(router: APIRouter, api: Api) -> None:
 
 
 def _add_decisions(router: APIRouter, api: Api) -> None:
-    caller = Depends(api.authenticate)
+    caller = Depends(api.authenticate.command)
     world = api.world
 
     @router.post("/decisions", tags=["decisions"], responses=documented(401, 422, 503))
-    async def decide(body: models.DecisionBody, caller: Party = caller) -> models.DecisionView:
+    async def decide(body: models.DecisionBody, caller: Caller = caller) -> models.DecisionView:
         """Ask whether the caller may act on an object now. A denial is an answer, and an event, as well.
 
         If allowed, `token` is what storage wants in `Salus-Decision`; it holds for this caller, object,
@@ -163,7 +170,7 @@ def _add_decisions(router: APIRouter, api: Api) -> None:
         """
         broken = body.break_glass
         question = Question(
-            principal=actor_of(caller),
+            principal=asking(caller),
             action=body.action,
             object=body.object,
             patient=body.patient,
@@ -184,9 +191,9 @@ def _add_decisions(router: APIRouter, api: Api) -> None:
         responses=documented(401, 403, 404, 409, 422, 503),
     )
     async def review_glass_break(
-        decision: IdInPath, body: models.ReviewBody, caller: Party = caller
+        decision: IdInPath, body: models.ReviewBody, caller: Caller = caller
     ) -> Response:
         """Judge an emergency access: by a privacy officer of the patient's steward, and not one's own."""
         command = Review(decision=decision, patient=patient_of(decision), outcome=body.outcome)
-        await handlers.execute(command, actor=actor_of(caller), at=api.now(), world=world)
+        await handlers.execute(command, actor=asking(caller), at=api.now(), world=world)
         return Response(status_code=204)

@@ -17,9 +17,10 @@ from salus.consent.adapters.fhir.capabilities import capability_statement, searc
 from salus.consent.adapters.fhir.elements import Issue
 from salus.consent.adapters.fhir.identifier_marks import IdentifierMarks
 from salus.consent.adapters.fhir.outcomes import MEDIA_TYPE, all_ok, answered, operation_outcome
-from salus.consent.api import Api, IdempotencyKey, IdInPath, actor_of, suffix_for
+from salus.consent.api import Api, IdempotencyKey, IdInPath, actor_of, asking, suffix_for
 from salus.consent.domain.consents import (
     Actor,
+    Asking,
     Consent,
     Grant,
     identifier_under,
@@ -30,6 +31,7 @@ from salus.consent.fhir_exchange import preferred_return, read_condition, read_s
 from salus.events.keyring import Party
 from salus.ledger.json_reader import JsonError, read_json
 from salus.runtime import openapi
+from salus.runtime.auth import Caller
 from salus.runtime.fields import PLAIN
 from salus.runtime.problems import ProblemError, use_format
 
@@ -65,7 +67,7 @@ def install(app: FastAPI, shared: FhirApi) -> None:
 def routes(shared: FhirApi) -> APIRouter:
     """Return the FHIR routes."""
     router = APIRouter(prefix=BASE, tags=["FHIR R4"], dependencies=[Depends(require_json_exchange)])
-    caller = Depends(shared.api.authenticate)
+    caller, submitter = Depends(shared.api.authenticate), Depends(shared.api.authenticate.document)
 
     @router.get("/metadata", response_class=Response, responses={**_RESOURCE, **_documented(406)})
     async def get_capabilities() -> JSONResponse:
@@ -86,7 +88,7 @@ def routes(shared: FhirApi) -> APIRouter:
         request: Request,
         idempotency_key: IdempotencyKey = None,
         condition: Condition = None,
-        caller: Party = caller,
+        caller: Caller = submitter,
     ) -> Response:
         """Grant what an R4 Consent says; a 422 names every element that cannot be kept."""
         try:
@@ -94,8 +96,7 @@ def routes(shared: FhirApi) -> APIRouter:
             _require_agreement(terms, idempotency_key, condition)
         except fhir.UnmappableError as error:
             return _fhir(operation_outcome(error.issues), status=422)
-        actor = actor_of(caller)
-        creating = _Creating(shared, terms, actor, idempotency_key)
+        creating = _Creating(shared, terms, asking(caller), idempotency_key)
         found = await creating.matches() if condition is not None else ()
         if len(found) > 1:
             raise ProblemError(412, "several-match", "several consents have this identifier")
@@ -136,7 +137,7 @@ class _Creating:
 
     shared: FhirApi
     terms: fhir.Terms
-    actor: Actor
+    actor: Asking
     idempotency_key: str | None
 
     async def matches(self) -> Sequence[Consent]:

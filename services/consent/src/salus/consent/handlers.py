@@ -9,6 +9,7 @@ import structlog
 
 from salus.consent.domain.consents import (
     Actor,
+    Asking,
     Command,
     Consent,
     Grant,
@@ -49,7 +50,7 @@ class Decision:
     token: str | None
 
 
-async def execute(command: Command, *, actor: Actor, at: datetime, world: World) -> EventData:
+async def execute(command: Command, *, actor: Asking, at: datetime, world: World) -> EventData:
     """Execute one command on its patient, and return the event once it has taken effect.
 
     A crash after publishing leaves an event that is folded on the next start; the caller, who got no
@@ -70,7 +71,7 @@ async def execute(command: Command, *, actor: Actor, at: datetime, world: World)
     )
 
 
-async def grant(command: Grant, *, actor: Actor, at: datetime, repeatable: bool, world: World) -> Consent:
+async def grant(command: Grant, *, actor: Asking, at: datetime, repeatable: bool, world: World) -> Consent:
     """Grant a consent and return it.
 
     If the command is `repeatable` (its id was derived from the caller's Idempotency-Key), a second time
@@ -117,8 +118,8 @@ async def decide_access(
     )
     broken = glass_broken(question, answer, decision=basis.decision, statement=statement)
     if broken is not None:
-        await world.publisher.publish(broken, subject=question.patient)
-    await world.publisher.publish(decided(question, answer, basis), subject=question.patient)
+        await world.patients.execute(question.patient, lambda _: broken)
+    await world.statements.state(decided(question, answer, basis), subject=question.patient)
     token = world.tokens.make(_claims(question, answer, basis, at=at)) if answer.allowed else None
     return Decision(id=basis.decision, answer=answer, epoch=basis.epoch, token=token)
 
@@ -129,7 +130,7 @@ async def adopt_policies(version: PolicyState, *, service: str, host: PolicyHost
     Replicas of one release may all try; one is first and the others find it done.
     """
     try:
-        await host.execute(service, lambda state: adopt(state, version))
+        await host.execute(service, lambda state: adopt(state, version, service=service))
     except Refusal:
         return False
     except ProblemError as problem:

@@ -11,7 +11,6 @@ from salus.consent.domain.consents import PatientState, PolicyState, SubjectStat
 from salus.consent.domain.decisions import Inputs, Verdict
 from salus.events.catalogue import EventData
 from salus.events.keyring import KeyRing
-from salus.messaging import Position
 
 
 class Patients(Protocol):
@@ -44,11 +43,11 @@ class FactSource(Protocol):
         """Return what is known of the patient; nothing is known of one that no event named."""
 
 
-class Announcer(Protocol):
-    """Publishes facts that expect no version."""
+class Statements(Protocol):
+    """States facts that change nothing."""
 
-    async def publish(self, data: EventData, *, subject: str) -> Position:
-        """Return once Kafka has acknowledged the event."""
+    async def state(self, data: EventData, *, subject: str) -> None:
+        """Return once the fact is folded; raises ProblemError unless it is known to be accepted."""
 
 
 class Policies(Protocol):
@@ -98,7 +97,7 @@ class World:
 
     patients: Patients
     facts: FactSource
-    publisher: Announcer
+    statements: Statements
     policies: Policies
     tokens: Tokens
     ring: Ring

@@ -21,11 +21,13 @@ from salus.identity.shards_api import shard_routes
 from salus.messaging import partitions_of, ping, require_topics
 from salus.runtime.auth import Authenticator
 from salus.runtime.contract import Contract, ContractHost
+from salus.runtime.facts import FactWriter
 from salus.runtime.fold import open_fold_store, open_follower
 from salus.runtime.identity_view import IDENTITY_TOPIC, open_identity_view
 from salus.runtime.keys import load_signer
 from salus.runtime.migrating import DATABASE_AWAY
 from salus.runtime.network import Network
+from salus.runtime.own_key import OwnKey
 from salus.runtime.publishing import open_publisher
 from salus.runtime.service import Check, create_app, serve, wait_for
 from salus.runtime.supervisor import Supervisor
@@ -52,9 +54,8 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_fold_store(settings.database_url))
         ring = await stack.enter_async_context(open_identity_view(kafka, network))
-        publisher = await stack.enter_async_context(
-            open_publisher(kafka, load_signer(settings.signing_key_file))
-        )
+        signer = load_signer(settings.signing_key_file)
+        publisher = await stack.enter_async_context(open_publisher(kafka, signer))
         partitions: Sequence[tuple[str, int]] = network.topic_partitions(IDENTITY_TOPIC)
         follower = await stack.enter_async_context(
             open_follower(
@@ -66,8 +67,10 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
                 supervisor=supervisor,
             )
         )
-        parties = ContractHost(PARTIES, follower=follower, store=store, publisher=publisher)
-        shards = ContractHost(SHARDS, follower=follower, store=store, publisher=publisher)
+        own_key = OwnKey(ring, signer, role="identity")
+        writer = FactWriter(publisher, follower, own_key)
+        parties = ContractHost(PARTIES, follower=follower, store=store, writer=writer)
+        shards = ContractHost(SHARDS, follower=follower, store=store, writer=writer)
         world = World(parties=parties, ring=ring)
         await found_network(network, at=now(), world=world)
         checks: dict[str, Check] = {
@@ -75,11 +78,12 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
             "topics": partial(require_topics, kafka, (IDENTITY_TOPIC,)),
             "database": store.ping,
             "fold": follower.check,
+            "signing-key": own_key.check,
         }
         app = create_app(
             settings, title="Salus identity", checks=checks, away=DATABASE_AWAY, supervisor=supervisor
         )
-        authenticate = Authenticator(ring, audience=AUDIENCE)
+        authenticate = Authenticator(ring, audience=AUDIENCE, own_key=own_key)
         app.include_router(routes(world=world, authenticate=authenticate, now=now))
         app.include_router(
             shard_routes(

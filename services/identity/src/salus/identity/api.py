@@ -12,7 +12,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from salus.events import fields
 from salus.events.catalogue import PartyKind, PublicKey, Role
-from salus.events.keyring import Party
 from salus.identity import did_document, handlers
 from salus.identity.domain import (
     KEYS_MAX,
@@ -29,6 +28,7 @@ from salus.identity.domain import (
     WithdrawRole,
 )
 from salus.identity.ports import World
+from salus.runtime.auth import Caller, Callers
 from salus.runtime.fields import PLAIN, pattern_of
 from salus.runtime.moments import Moment
 from salus.runtime.openapi import content
@@ -164,18 +164,24 @@ class PartyPage(BaseModel):
     next: str | None
 
 
+def actor_of(caller: Caller) -> Actor:
+    """Return the caller of a command as the contract knows it."""
+    party = caller.party
+    return Actor(did=party.did, kind=party.kind, roles=party.roles, request=caller.request)
+
+
 def routes(
     *,
     world: World,
-    authenticate: Callable[..., Awaitable[Party]],
+    authenticate: Callers,
     now: Callable[[], datetime],
 ) -> APIRouter:
     """Return identity's routes."""
     router = APIRouter()
     _add_reads(router, world=world, now=now)
 
-    async def run(command: Command, did: str, caller: Party) -> PartyView:
-        actor = Actor(did=caller.did, kind=caller.kind, roles=caller.roles)
+    async def run(command: Command, did: str, caller: Caller) -> PartyView:
+        actor = actor_of(caller)
         await handlers.execute(command, did=did, actor=actor, at=now(), world=world)
         return PartyView.of(await world.parties.state(did))
 
@@ -186,34 +192,34 @@ def routes(
 def _add_writes(
     router: APIRouter,
     *,
-    run: Callable[[Command, str, Party], Awaitable[PartyView]],
-    authenticate: Callable[..., Awaitable[Party]],
+    run: Callable[[Command, str, Caller], Awaitable[PartyView]],
+    authenticate: Callers,
 ) -> None:
-    caller = Depends(authenticate)
+    caller = Depends(authenticate.command)
     problems = documented(401, 403, 404, 409, 422, 503)
 
     @router.post("/parties", status_code=201, tags=["parties"], responses=problems)
-    async def register_party(body: RegisterBody, caller: Party = caller) -> PartyView:
+    async def register_party(body: RegisterBody, caller: Caller = caller) -> PartyView:
         """Register a member, service, person or device, or a member's own people and devices."""
         return await run(body.as_command(), body.did, caller)
 
     @router.post("/parties/{did}/keys", status_code=201, tags=["keys"], responses=problems)
-    async def add_key(did: DidInPath, body: AddKeyBody, caller: Party = caller) -> PartyView:
+    async def add_key(did: DidInPath, body: AddKeyBody, caller: Caller = caller) -> PartyView:
         """Let a party sign with one more key: how keys rotate without a gap."""
         return await run(AddKey(body.key.as_key()), did, caller)
 
     @router.post("/parties/{did}/keys/revoke", tags=["keys"], responses=problems)
-    async def revoke_key(did: DidInPath, body: RevokeKeyBody, caller: Party = caller) -> PartyView:
+    async def revoke_key(did: DidInPath, body: RevokeKeyBody, caller: Caller = caller) -> PartyView:
         """Stop a key from signing; the last one goes only as `compromised` or `left`."""
         return await run(RevokeKey(body.key_id, body.reason), did, caller)
 
     @router.post("/parties/{did}/roles", status_code=201, tags=["roles"], responses=problems)
-    async def grant_role(did: DidInPath, body: RoleBody, caller: Party = caller) -> PartyView:
+    async def grant_role(did: DidInPath, body: RoleBody, caller: Caller = caller) -> PartyView:
         """Give a party a role."""
         return await run(GrantRole(body.role), did, caller)
 
     @router.delete("/parties/{did}/roles/{role}", tags=["roles"], responses=problems)
-    async def withdraw_role(did: DidInPath, role: Role, caller: Party = caller) -> PartyView:
+    async def withdraw_role(did: DidInPath, role: Role, caller: Caller = caller) -> PartyView:
         """Take a role from a party."""
         return await run(WithdrawRole(role), did, caller)
 

@@ -27,6 +27,7 @@ from salus.events.catalogue import (
     RoleWithdrawn,
 )
 from salus.events.did import key_of
+from salus.events.requests import Request
 from salus.runtime.refusal import Refusal
 
 KEYS_MAX = 16
@@ -83,11 +84,12 @@ class PartyState(msgspec.Struct, frozen=True, omit_defaults=True):
 
 @dataclass(frozen=True)
 class Actor:
-    """Who asks: an authenticated party, or the network's founding itself."""
+    """Who asks: an authenticated party with what it signed, or the network's founding itself."""
 
     did: str
     kind: PartyKind
     roles: frozenset[str]
+    request: Request
     founding: bool = False
 
     @property
@@ -166,18 +168,18 @@ def decide(
         case AddKey():
             _require_keeper(actor, state)
             _require_no_back_door(actor, state)
-            return _add_key(state, command.key, held_elsewhere=held_elsewhere)
+            return _add_key(state, command.key, actor=actor, held_elsewhere=held_elsewhere)
         case RevokeKey():
             _require_keeper(actor, state)
-            return _revoke_key(state, command, at=at)
+            return _revoke_key(state, command, actor=actor, at=at)
         case GrantRole():
             _require_may_assign(actor, state, command.role)
-            return _grant_role(state, command.role)
+            return _grant_role(state, command.role, actor=actor)
         case WithdrawRole():
             _require_may_assign(actor, state, command.role)
             if command.role not in state.roles:
                 raise Refusal("role-not-held", f"the party does not hold the role {command.role}")
-            return RoleWithdrawn(did=state.did, role=command.role)
+            return RoleWithdrawn(did=state.did, role=command.role, request=actor.request)
 
 
 def evolve(state: PartyState, event: EventData) -> PartyState:
@@ -235,18 +237,21 @@ def _register(
         roles=tuple(sorted(set(command.roles))),
         member=command.member,
         name=command.name,
+        request=actor.request,
     )
 
 
-def _add_key(state: PartyState, key: PublicKey, *, held_elsewhere: Mapping[str, str]) -> KeyAdded:
+def _add_key(
+    state: PartyState, key: PublicKey, *, actor: Actor, held_elsewhere: Mapping[str, str]
+) -> KeyAdded:
     if len(state.keys) >= KEYS_MAX:
         raise Refusal("too-many-keys", f"a party has at most {KEYS_MAX} keys, revoked ones included")
     _require_own_key(state.did, key)
     _require_unused(key, state.keys, held_elsewhere=held_elsewhere)
-    return KeyAdded(did=state.did, key=key)
+    return KeyAdded(did=state.did, key=key, request=actor.request)
 
 
-def _revoke_key(state: PartyState, command: RevokeKey, *, at: datetime) -> KeyRevoked:
+def _revoke_key(state: PartyState, command: RevokeKey, *, actor: Actor, at: datetime) -> KeyRevoked:
     held = next((key for key in state.keys if key.id == command.key_id), None)
     if held is None or held.revoked is not None:
         raise Refusal("unknown-key", "the party has no such key, or it is revoked already", status=404)
@@ -254,14 +259,14 @@ def _revoke_key(state: PartyState, command: RevokeKey, *, at: datetime) -> KeyRe
     # Nobody should lock a party out by a slip; a stolen key, though, must go at once whatever follows.
     if not others and command.reason not in ("compromised", "left"):
         raise Refusal("last-key", "it is the party's last key: add another one first")
-    return KeyRevoked(did=state.did, key_id=held.id, reason=command.reason)
+    return KeyRevoked(did=state.did, key_id=held.id, reason=command.reason, request=actor.request)
 
 
-def _grant_role(state: PartyState, role: Role) -> RoleGranted:
+def _grant_role(state: PartyState, role: Role, *, actor: Actor) -> RoleGranted:
     _require_fits(role, state.kind)
     if role in state.roles:
         raise Refusal("role-held", f"the party holds the role {role} already")
-    return RoleGranted(did=state.did, role=role)
+    return RoleGranted(did=state.did, role=role, request=actor.request)
 
 
 def require_supported_did(did: str) -> None:

@@ -11,6 +11,7 @@ import structlog
 from salus.events.catalogue import EventData, PublicKey
 from salus.events.did import key_of
 from salus.events.keyring import KeyRing
+from salus.events.requests import Request
 from salus.identity.domain import Actor, AddKey, Command, PartyState, Register, decide
 from salus.identity.ports import World
 from salus.runtime.network import FoundingParty, Network
@@ -28,10 +29,13 @@ async def execute(command: Command, *, did: str, actor: Actor, at: datetime, wor
     """
     if isinstance(command, Register) and command.member is not None:
         command = replace(command, organisation=await world.parties.state(command.member))
-    elsewhere = held_elsewhere(await world.ring.catch_up(), did=did, keys=_keys_of(command))
-    return await world.parties.execute(
-        did, lambda state: decide(state, command, actor=actor, at=at, held_elsewhere=elsewhere)
-    )
+    ring = await world.ring.catch_up()
+
+    def rule(state: PartyState) -> EventData:
+        elsewhere = held_elsewhere(ring, did=did, keys=_keys_of(command))
+        return decide(state, command, actor=actor, at=at, held_elsewhere=elsewhere)
+
+    return await world.parties.execute(did, rule)
 
 
 async def registered(did: str, *, world: World) -> PartyState:
@@ -48,7 +52,9 @@ async def found_network(network: Network, *, at: datetime, world: World) -> int:
     Any number of replicas may do this at once and again: each party's first event wins, the rest find it
     there. A crash in between leaves fewer parties; the next start registers the others.
     """
-    actor = Actor(did=network.root.did, kind="service", roles=frozenset({"identity"}), founding=True)
+    root = network.root.did
+    asked = Request.of_service(root)
+    actor = Actor(did=root, kind="service", roles=frozenset({"identity"}), request=asked, founding=True)
     new = 0
     for did, command in founding_commands(network).items():
         if (await world.parties.state(did)).did:

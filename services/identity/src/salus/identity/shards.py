@@ -68,7 +68,13 @@ def decide(  # noqa: PLR0913  # the facts that a decision rests on
     if not actor.governs:
         raise Refusal("not-permitted", "operators assign partitions to shards", status=403)
     before = state.sharding(founders)
-    event = ShardsAssigned(network=network, epoch=command.epoch, shards=command.shards, added=command.added)
+    event = ShardsAssigned(
+        network=network,
+        epoch=command.epoch,
+        shards=command.shards,
+        added=command.added,
+        request=actor.request,
+    )
     if (objection := before.objection(event)) is not None:
         code, detail = objection
         raise Refusal(code, detail, status=409 if code == "wrong-epoch" else 422)

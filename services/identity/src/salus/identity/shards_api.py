@@ -12,10 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from salus.events import fields
 from salus.events.catalogue import AddedShard, AssignedShard, AssignedTopic
 from salus.events.fields import INTEGER_MAX
-from salus.events.keyring import Party
 from salus.events.sharding import Sharding
-from salus.identity.domain import Actor
+from salus.identity.api import actor_of
 from salus.identity.shards import AssignShards, ShardingState, decide
+from salus.runtime.auth import Caller, Callers
 from salus.runtime.contract import ContractHost
 from salus.runtime.fields import pattern_of
 from salus.runtime.network import Network
@@ -113,12 +113,12 @@ def shard_routes(
     host: ContractHost[ShardingState],
     network: Network,
     *,
-    authenticate: Callable[..., Awaitable[Party]],
+    authenticate: Callers,
     partitions_of: Callable[[Iterable[str]], Awaitable[Mapping[str, Collection[int]]]],
 ) -> APIRouter:
     """Return the routes about shards; `partitions_of` asks Kafka what it has of topics."""
     router = APIRouter(tags=["shards"])
-    caller = Depends(authenticate)
+    caller = Depends(authenticate.command)
 
     async def view() -> ShardingView:
         return ShardingView.of(network.origin, (await host.state(network.origin)).sharding(network.shards))
@@ -129,18 +129,17 @@ def shard_routes(
         return await view()
 
     @router.post("/shards", status_code=201, responses=documented(401, 403, 409, 422, 503))
-    async def assign_shards(body: AssignBody, caller: Party = caller) -> ShardingView:
+    async def assign_shards(body: AssignBody, caller: Caller = caller) -> ShardingView:
         """Assign every partition anew: shards appear, take over, give away and end, without a gap.
 
         Partitions that a topic of members got since are assigned like this too, and sealed from offset 0 on.
         """
-        actor = Actor(did=caller.did, kind=caller.kind, roles=caller.roles)
         rule = partial(
             decide,
             command=body.as_command(),
             network=network.origin,
             founders=network.shards,
-            actor=actor,
+            actor=actor_of(caller),
             there=await partitions_of(sorted({topic for shard in body.shards for topic in shard.topics})),
         )
         await host.execute(network.origin, rule)

@@ -16,11 +16,14 @@ from salus.crypto.kms import FileKms
 from salus.messaging import MessagingError, ping, require_topics
 from salus.objects import ObjectsError, ObjectStore, S3Objects, open_store, probe
 from salus.runtime.auth import Authenticator
+from salus.runtime.contract import ContractHost
+from salus.runtime.facts import FactWriter
 from salus.runtime.fold import open_fold_store, open_follower
 from salus.runtime.identity_view import IDENTITY_TOPIC, open_identity_view
 from salus.runtime.keys import load_signer
 from salus.runtime.migrating import DATABASE_AWAY
 from salus.runtime.network import Network
+from salus.runtime.own_key import OwnKey
 from salus.runtime.publishing import open_publisher
 from salus.runtime.service import Check, create_app, serve, wait_for
 from salus.runtime.supervisor import AGE_S_MAX, Supervisor, failed, succeeded
@@ -78,7 +81,11 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
                 supervisor=supervisor,
             )
         )
-        facts = FoldedFacts(follower, store, publisher)
+        own_key = OwnKey(ring, signer, role="storage")
+        writer = FactWriter(publisher, follower, own_key)
+        facts = FoldedFacts(
+            follower, store, writer, ContractHost(SUBJECTS, follower=follower, store=store, writer=writer)
+        )
         decisions = DecisionTokens(ring)
         subjects = Subjects(facts, facts, vault, ring)
         await stack.enter_async_context(
@@ -93,6 +100,7 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
             "topics": partial(require_topics, kafka, TOPICS),
             "database": store.ping,
             "fold": follower.check,
+            "signing-key": own_key.check,
             "objects": objects.require_bucket,
             "keys": keys.require_bucket,
         }
@@ -109,7 +117,7 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
             subjects=subjects,
             storing=Storing(facts, facts, objects, vault, decisions, settings.object_bytes_max),
             reading=Reading(facts, facts, objects, vault, decisions),
-            authenticate=Authenticator(ring, audience=AUDIENCE),
+            authenticate=Authenticator(ring, audience=AUDIENCE, own_key=own_key),
             limits=Limits(settings.object_bytes_max, settings.transfers_max, settings.body_idle_s_max),
             now=now,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from salus.events import fields
 from salus.events.keyring import Party
 from salus.runtime import openapi
+from salus.runtime.auth import Caller, Callers
 from salus.runtime.fields import PLAIN, pattern_of
 from salus.runtime.problems import ProblemError, documented
 from salus.storage.domain import Basis, ObjectState, SubjectState
@@ -40,7 +41,6 @@ DecisionToken = Annotated[
     Header(alias="Salus-Decision", max_length=4096, pattern=PLAIN, description="Decision token of consent."),
 ]
 MediaType = Annotated[str, Header(alias="Content-Type", max_length=256, pattern=MEDIA_TYPE)]
-Authenticate = Callable[..., Awaitable[Party]]
 
 
 class _Body(BaseModel):
@@ -169,7 +169,7 @@ class Desk:
     subjects: Subjects
     storing: Storing
     reading: Reading
-    authenticate: Authenticate
+    authenticate: Callers
     limits: Limits
     now: Callable[[], datetime]
 
@@ -185,14 +185,14 @@ def routes(desk: Desk) -> APIRouter:
 
 
 def _add_subjects(router: APIRouter, desk: Desk) -> None:
-    caller = Depends(desk.authenticate)
+    caller = Depends(desk.authenticate.command)
 
     @router.post(
         "/subjects", status_code=201, tags=["subjects"], responses=documented(401, 403, 409, 410, 422, 503)
     )
-    async def register_subject(body: RegisterBody, caller: Party = caller) -> SubjectView:
+    async def register_subject(body: RegisterBody, caller: Caller = caller) -> SubjectView:
         """Give a patient a key pair, by her steward; repeating it returns the key she has."""
-        steward = body.steward or caller.member or caller.did
+        steward = body.steward or caller.party.member or caller.party.did
         patient = body.patient or f"urn:uuid:{uuid4()}"
         number = uuid4().hex[:16]
         return SubjectView.of(
@@ -207,21 +207,21 @@ def _add_subjects(router: APIRouter, desk: Desk) -> None:
     @router.delete(
         "/subjects/{patient}/key", tags=["subjects"], responses=documented(401, 403, 404, 409, 422, 503)
     )
-    async def erase_subject(patient: Patient, body: EraseBody, caller: Party = caller) -> ErasedView:
+    async def erase_subject(patient: Patient, body: EraseBody, caller: Caller = caller) -> ErasedView:
         """Destroy a patient's key: all that it sealed is unreadable from here on, everywhere."""
         state = await desk.subjects.erase(patient, basis=body.basis, caller=caller)
         return ErasedView(patient=state.patient, key=state.key, basis=state.destroyed, objects=state.objects)
 
 
 def _add_storing(router: APIRouter, desk: Desk, transfers: asyncio.Semaphore) -> None:
-    caller = Depends(desk.authenticate)
+    caller = Depends(desk.authenticate.transfer)
     problems = documented(401, 403, 404, 408, 409, 410, 413, 422, 503)
 
-    async def store(upload: Upload, party: Party, token: str | None, response: Response) -> ObjectView:
+    async def store(upload: Upload, party: Caller, token: str | None, response: Response) -> ObjectView:
         async with transfers:
             stored, new = await desk.storing.store(upload, caller=party, token=token, at=desk.now())
         response.status_code = 201 if new else 200
-        response.headers["Location"] = f"/objects/{stored.object}"
+        response.headers["Location"] = f"/objects/{stored.object}?patient={stored.patient}"
         return ObjectView.of(stored)
 
     described = openapi.body("application/octet-stream", openapi.BINARY, "The object, of any media type.")
@@ -244,7 +244,7 @@ def _add_storing(router: APIRouter, desk: Desk, transfers: asyncio.Semaphore) ->
         response: Response,
         content_type: MediaType = "application/octet-stream",
         token: DecisionToken = None,
-        caller: Party = caller,
+        caller: Caller = caller,
     ) -> ObjectView:
         """Store the body as this object, encrypted to the patient's key; repeating it is harmless."""
         body = _body(request, desk.limits)
@@ -257,7 +257,7 @@ def _add_storing(router: APIRouter, desk: Desk, transfers: asyncio.Semaphore) ->
         request: Request,
         response: Response,
         content_type: MediaType = "application/octet-stream",
-        caller: Party = caller,
+        caller: Caller = caller,
     ) -> ObjectView:
         """Store the body as a new object, by the patient's steward."""
         body = _body(request, desk.limits)
@@ -265,7 +265,7 @@ def _add_storing(router: APIRouter, desk: Desk, transfers: asyncio.Semaphore) ->
 
 
 def _add_reading(router: APIRouter, desk: Desk, transfers: asyncio.Semaphore) -> None:
-    caller = Depends(desk.authenticate)
+    reader, caller = Depends(desk.authenticate.transfer), Depends(desk.authenticate)
 
     @router.get(
         "/objects/{object}",
@@ -278,12 +278,15 @@ def _add_reading(router: APIRouter, desk: Desk, transfers: asyncio.Semaphore) ->
     )
     async def get_object(
         object: ObjectId,  # noqa: A002  # the catalogue's name
+        patient: PatientQuery,
         token: DecisionToken = None,
-        caller: Party = caller,
+        caller: Caller = reader,
     ) -> StreamingResponse:
         """Return the content, if the decision token allows it and it is what the ledger says."""
         async with transfers:
-            stored, content = await desk.reading.open(object, caller=caller, token=token, at=desk.now())
+            stored, content = await desk.reading.open(
+                object, patient=patient, caller=caller, token=token, at=desk.now()
+            )
         headers = {
             "Content-Length": str(stored.plaintext_bytes),
             "Content-Disposition": "attachment",
@@ -294,10 +297,14 @@ def _add_reading(router: APIRouter, desk: Desk, transfers: asyncio.Semaphore) ->
         return StreamingResponse(_held(content, transfers), media_type=stored.media_type, headers=headers)
 
     @router.get("/objects/{object}/verify", tags=["objects"], responses=documented(401, 404, 422, 503))
-    async def verify_object(object: ObjectId, caller: Party = caller) -> ReportView:  # noqa: A002, ARG001  # the catalogue's name; any party may ask
+    async def verify_object(
+        object: ObjectId,  # noqa: A002  # the catalogue's name
+        patient: PatientQuery,
+        caller: Party = caller,  # noqa: ARG001  # any party may ask
+    ) -> ReportView:
         """Compare a stored object with the ledger and name what is wrong, without showing its content."""
         async with transfers:
-            return ReportView.of(await desk.reading.verify(object))
+            return ReportView.of(await desk.reading.verify(patient, object))
 
 
 async def _held(content: AsyncIterator[bytes], transfers: asyncio.Semaphore) -> AsyncIterator[bytes]:

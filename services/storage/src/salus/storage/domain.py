@@ -23,6 +23,7 @@ from salus.events.catalogue import (
     SubjectRegistered,
 )
 from salus.events.keyring import Party
+from salus.events.requests import Request
 from salus.runtime.refusal import Refusal
 
 Basis = Literal["gdpr-art-17", "retention-ended", "patient-request", "court-order"]
@@ -130,7 +131,12 @@ def evolve_epoch(state: EpochState, data: EventData) -> EpochState:
 
 def object_of(_: str, data: EventData) -> str | None:
     """Name the object that an event changes."""
-    return data.object if isinstance(data, ObjectStored) else None
+    return object_name(data.patient, data.object) if isinstance(data, ObjectStored) else None
+
+
+def object_name(patient: str, object: str) -> str:  # noqa: A002  # the catalogue's name
+    """Return the name of an object's aggregate: an id is unique among a patient's objects."""
+    return f"{patient}/{object}"
 
 
 def patient_of_revocation(_: str, data: EventData) -> str | None:
@@ -206,6 +212,13 @@ def require_may_store(
     require_decision(decision, action="write", object=object, patient=subject.patient, attempt=attempt)
 
 
+def decide_storing(state: SubjectState, stored: ObjectStored) -> ObjectStored:
+    """Return the event that makes an upload an object; raises Refusal if its patient was erased meanwhile."""
+    require_registered(state)
+    require_not_erased(state)
+    return stored
+
+
 def require_may_read(
     stored: ObjectState, subject: SubjectState, *, decision: Decision, attempt: Attempt
 ) -> None:
@@ -247,7 +260,9 @@ def require_may_erase(state: SubjectState, *, caller: Party) -> None:
         )
 
 
-def decide_erasure(state: SubjectState, *, caller: Party, basis: Basis) -> SubjectKeyDestroyed:
+def decide_erasure(
+    state: SubjectState, *, caller: Party, basis: Basis, request: Request
+) -> SubjectKeyDestroyed:
     """Return the destruction of a patient's key; raises Refusal."""
     require_may_erase(state, caller=caller)
     require_not_erased(state)
@@ -257,4 +272,5 @@ def decide_erasure(state: SubjectState, *, caller: Party, basis: Basis) -> Subje
         requested_by=caller.did,
         basis=basis,
         objects=state.objects,
+        request=request,
     )

@@ -23,8 +23,8 @@ class Facts(Protocol):
     async def subjects(self) -> Mapping[str, SubjectState]:
         """Return every patient by pseudonym."""
 
-    async def object(self, name: str) -> ObjectState:
-        """Return an object; the empty state if there is none."""
+    async def object(self, patient: str, name: str) -> ObjectState:
+        """Return an object of a patient; the empty state if there is none."""
 
     async def epoch(self, patient: str) -> int:
         """Return a patient's consent epoch; 0 if she never revoked one."""
@@ -34,10 +34,10 @@ class Announcer(Protocol):
     """States facts on the storage topic."""
 
     async def announce(self, data: EventData, *, patient: str) -> None:
-        """Return when the fact is in the topic and folded.
+        """State a fact that changes nothing; return when it is in the topic and accepted.
 
         Raises:
-            DeliveryError: it may or may not be in the topic.
+            ProblemError: it is not accepted, or nobody knows; then nothing may rest on it.
         """
 
     async def execute(self, patient: str, decide: Callable[[SubjectState], EventData]) -> EventData:
@@ -45,7 +45,8 @@ class Announcer(Protocol):
 
         Raises:
             Refusal: the contract says no; nothing was published.
-            ProblemError: 409 `conflict`, another command was first; nothing was changed.
+            ProblemError: 409 `conflict`, other commands were first; 503, it is not known to have taken
+                effect.
         """
 
 

@@ -24,7 +24,7 @@ from salus.devkit.platform import Platform
 from salus.devkit.processes import Place, exit_code, is_alive, spawn, stop
 from salus.devkit.services import sequencer_name
 from salus.devkit.waiting import until
-from salus.events.catalogue import CheckpointPublished, PartyRegistered, PublicKey, type_of
+from salus.events.catalogue import CheckpointPublished, PartyRegistered, PublicKey, Request, type_of
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.envelope import decode_event
 from salus.ledger.block import Header, parse_header
@@ -60,9 +60,12 @@ async def _register_hospital(platform: Platform) -> None:
     hospital = LocalSigner.from_seed(HOSPITAL_SEED)
     since = datetime.fromisoformat(platform.network.read()["root"]["key"]["valid_from"])
     key = PublicKey(hospital.verification_method, multibase_of(hospital.public_key), since)
-    joined = PartyRegistered(did=hospital.did, kind="member", keys=(key,))
-    async with Publisher(platform.kafka_bootstrap, platform.network.signer("identity")) as publisher:
-        await (await publisher.publish(joined, subject=hospital.did)).position()
+    identity = platform.network.signer("identity")
+    joined = PartyRegistered(
+        did=hospital.did, kind="member", keys=(key,), request=Request.of_service(identity.did)
+    )
+    async with Publisher(platform.kafka_bootstrap, identity) as publisher:
+        await (await publisher.publish(joined, subject=hospital.did, expected_version=0)).position()
 
 
 async def ends(bootstrap: str, partitions: int) -> dict[int, int]:

@@ -207,5 +207,10 @@ async def read_record(stage: Stage, player: Player, token: str | None) -> Answer
     """Ask storage for her record, with a decision token if there is one."""
     headers = {"Salus-Decision": token} if token else {}
     return await stage.caller.call(
-        "GET", "storage", f"/objects/{stage.her.object}", by=player.signer, headers=headers
+        "GET",
+        "storage",
+        f"/objects/{stage.her.object}",
+        by=player.signer,
+        headers=headers,
+        patient=stage.her.pseudonym,
     )

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from salus.client import make_bearer
+from salus.client import RequestSigner
 from salus.events.did import LocalSigner, multibase_of
 
 CALL_S_MAX = 60.0
@@ -103,14 +103,14 @@ class Caller:
         **query: str | int,
     ) -> Answer:
         """Send one request as `by` and return the answer, whatever its status."""
-        bearer = make_bearer(by, f"salus:{service}", now=datetime.now(UTC))
         response = await self._http.request(
             method,
             self._urls[service] + path,
             params=query,
             json=body,
             content=content,
-            headers={"Authorization": f"Bearer {bearer}", **(headers or {})},
+            headers=headers,
+            auth=RequestSigner(by, f"salus:{service}"),
             timeout=CALL_S_MAX,
         )
         return Answer(response)

@@ -85,7 +85,9 @@ async def damage_is_named(stage: Stage) -> None:
     record = await _largest(objects, stage.her.object, "")
     async with _flipped(objects, record):
         path = f"/objects/{stage.her.object}/verify"
-        answer = await stage.caller.call("GET", "storage", path, by=stage.cast.hospital.signer)
+        answer = await stage.caller.call(
+            "GET", "storage", path, by=stage.cast.hospital.signer, patient=stage.her.pseudonym
+        )
         report = stage.require(answer, 200).json
         faults = [
             f"{fault['part']} {fault.get('segment', '')} {fault['fault']}".strip()

@@ -29,6 +29,7 @@ from salus.events.catalogue import (
     SubjectKeyDestroyed,
     SubjectRegistered,
 )
+from salus.events.requests import Request
 from salus.runtime.refusal import Refusal
 
 CONSENT_DAYS_MAX = 3660
@@ -98,6 +99,13 @@ class Actor:
 
 
 @dataclass(frozen=True)
+class Asking(Actor):
+    """Who gives a command, with what they signed."""
+
+    request: Request
+
+
+@dataclass(frozen=True)
 class Grant:
     """Let someone act on a patient's data. `grantee_known` tells whether the grantee is registered."""
 
@@ -141,7 +149,7 @@ Command = Grant | Revoke | Link | Review
 
 
 def decide(
-    state: PatientState, command: Command, *, actor: Actor, subject: SubjectState, at: datetime
+    state: PatientState, command: Command, *, actor: Asking, subject: SubjectState, at: datetime
 ) -> EventData:
     """Return the event that the command becomes.
 
@@ -157,18 +165,29 @@ def decide(
             _require_speaks_for(actor, state, subject)
             if found_consent(state, command.consent).revoked_epoch is not None:
                 raise Refusal("consent-revoked", "the consent was taken back already")
-            return ConsentRevoked(consent=command.consent, patient=command.patient, epoch=state.epoch + 1)
+            return ConsentRevoked(
+                consent=command.consent,
+                patient=command.patient,
+                epoch=state.epoch + 1,
+                request=actor.request,
+            )
         case Link():
             return _link(state, command, actor=actor, subject=subject)
         case Review():
             return _review(state, command, actor=actor, subject=subject)
 
 
-def adopt(state: PolicyState, version: PolicyState) -> PolicySetAdopted:
-    """Return the event that puts a policy set and code into force; raises Refusal `already-adopted`."""
+def adopt(state: PolicyState, version: PolicyState, *, service: str) -> PolicySetAdopted:
+    """Return the event by which a service, named by its DID, puts a policy set and code into force.
+
+    Raises:
+        Refusal: `already-adopted`.
+    """
     if state == version:
         raise Refusal("already-adopted", "this policy set and this code are in force")
-    return PolicySetAdopted(policy_set=version.policy_set, contract=version.contract)
+    return PolicySetAdopted(
+        policy_set=version.policy_set, contract=version.contract, request=Request.of_service(service)
+    )
 
 
 def evolve(state: PatientState, event: EventData) -> PatientState:
@@ -264,7 +283,7 @@ def same_grant(consent: Consent, command: Grant) -> bool:
 
 
 def _grant(
-    state: PatientState, command: Grant, *, actor: Actor, subject: SubjectState, at: datetime
+    state: PatientState, command: Grant, *, actor: Asking, subject: SubjectState, at: datetime
 ) -> ConsentGranted:
     _require_speaks_for(actor, state, subject)
     if subject.erased:
@@ -288,10 +307,11 @@ def _grant(
         valid_from=command.valid_from,
         valid_until=command.valid_until,
         epoch=state.epoch,
+        request=actor.request,
     )
 
 
-def _link(state: PatientState, command: Link, *, actor: Actor, subject: SubjectState) -> PatientLinked:
+def _link(state: PatientState, command: Link, *, actor: Asking, subject: SubjectState) -> PatientLinked:
     # Only the steward, who knows the person behind the pseudonym, can say who she is; she herself cannot.
     _require_known(subject)
     if not _stewards(actor, subject):
@@ -302,11 +322,11 @@ def _link(state: PatientState, command: Link, *, actor: Actor, subject: SubjectS
         raise Refusal("already-linked", "this party is known to be the patient already")
     if len(state.dids) >= LINKS_MAX:
         raise Refusal("too-many", f"a patient has at most {LINKS_MAX} parties")
-    return PatientLinked(patient=command.patient, did=command.did)
+    return PatientLinked(patient=command.patient, did=command.did, request=actor.request)
 
 
 def _review(
-    state: PatientState, command: Review, *, actor: Actor, subject: SubjectState
+    state: PatientState, command: Review, *, actor: Asking, subject: SubjectState
 ) -> GlassBreakReviewed:
     broken = next((b for b in state.glass_breaks if b.decision == command.decision), None)
     if "privacy-officer" not in actor.roles or actor.member != subject.steward:
@@ -318,7 +338,11 @@ def _review(
     if broken.outcome is not None:
         raise Refusal("already-reviewed", "the emergency access was reviewed already")
     return GlassBreakReviewed(
-        decision=command.decision, patient=command.patient, reviewer=actor.did, outcome=command.outcome
+        decision=command.decision,
+        patient=command.patient,
+        reviewer=actor.did,
+        outcome=command.outcome,
+        request=actor.request,
     )
 
 

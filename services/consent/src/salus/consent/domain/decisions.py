@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from salus.consent.domain.consents import (
-    Actor,
+    Asking,
     BreakReason,
     Consent,
     PatientState,
@@ -32,7 +32,7 @@ TOKEN_SECONDS = 60
 class Question:
     """May this principal do this action on this object of this patient, for this purpose, now?"""
 
-    principal: Actor
+    principal: Asking
     action: Action
     object: str
     patient: str
@@ -187,6 +187,7 @@ def decided(question: Question, answer: Answer, basis: Basis) -> AccessDecided:
         valid_until=answer.valid_until,
         obligations=answer.obligations,
         break_glass=answer.break_glass,
+        request=question.principal.request,
     )
 
 
@@ -204,6 +205,7 @@ def glass_broken(
         reason=question.break_glass,
         valid_until=answer.valid_until,
         statement=statement,
+        request=question.principal.request,
     )
 
 

@@ -10,8 +10,8 @@ import msgspec
 
 from salus.events.catalogue import EventData
 from salus.runtime.contract import Contract, ContractHost
+from salus.runtime.facts import FactWriter
 from salus.runtime.fold import FoldStore, Follower
-from salus.runtime.publishing import ServicePublisher
 from salus.storage.domain import (
     EpochState,
     ObjectState,
@@ -19,6 +19,7 @@ from salus.storage.domain import (
     evolve_epoch,
     evolve_object,
     evolve_subject,
+    object_name,
     object_of,
     patient_of_revocation,
 )
@@ -45,7 +46,8 @@ class FoldedFacts:
 
     follower: Follower
     store: FoldStore
-    publisher: ServicePublisher
+    writer: FactWriter
+    subjects_host: ContractHost[SubjectState]
 
     async def catch_up(self) -> None:
         """Fold everything that is in the topics now."""
@@ -62,22 +64,21 @@ class FoldedFacts:
         states = {patient: decoder.decode(raw) for patient, raw in loaded.items()}
         return {patient: state for patient, state in states.items() if state.patient}
 
-    async def object(self, name: str) -> ObjectState:
-        """Return an object."""
-        return await self._load(OBJECTS, name)
+    async def object(self, patient: str, name: str) -> ObjectState:
+        """Return an object of a patient."""
+        return await self._load(OBJECTS, object_name(patient, name))
 
     async def epoch(self, patient: str) -> int:
         """Return a patient's consent epoch."""
         return (await self._load(EPOCHS, patient)).epoch
 
     async def announce(self, data: EventData, *, patient: str) -> None:
-        """Publish a fact and wait until it is folded."""
-        await self.follower.outcome(await self.publisher.publish(data, subject=patient))
+        """State a fact that changes nothing."""
+        await self.writer.state(data, subject=patient)
 
     async def execute(self, patient: str, decide: Callable[[SubjectState], EventData]) -> EventData:
         """Run a command of the subject contract."""
-        host = ContractHost(SUBJECTS, follower=self.follower, store=self.store, publisher=self.publisher)
-        return await host.execute(patient, decide)
+        return await self.subjects_host.execute(patient, decide)
 
     async def _load(self, contract: Contract[_S], aggregate: str) -> _S:
         loaded = await self.store.load(contract.kind, aggregate)

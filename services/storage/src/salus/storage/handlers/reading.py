@@ -8,8 +8,8 @@ from datetime import datetime
 
 from salus.crypto.commitment import require_commitment
 from salus.events.catalogue import ObjectRead, ReadRefused
-from salus.events.keyring import Party
 from salus.objects import NotFoundError, ObjectStore
+from salus.runtime.auth import Caller
 from salus.runtime.problems import ProblemError
 from salus.runtime.refusal import Refusal
 from salus.storage.domain import (
@@ -37,7 +37,7 @@ class Reading:
     decisions: Decisions
 
     async def open(
-        self, name: str, *, caller: Party, token: str | None, at: datetime
+        self, name: str, *, patient: str, caller: Caller, token: str | None, at: datetime
     ) -> tuple[ObjectState, AsyncIterator[bytes]]:
         """Return an object and the stream of its content.
 
@@ -51,9 +51,7 @@ class Reading:
             ProblemError: 502 `object-corrupt`, with the faults; published as `read-refused` too.
         """
         await self.facts.catch_up()
-        stored = await self.facts.object(name)
-        if not stored.object:
-            raise Refusal("unknown-object", "there is no object with this id", status=404)
+        stored = await self._found(patient, name)
         try:
             decision = await self._decided(stored, caller=caller, token=token, at=at)
             private_key = await self._key_of(stored)
@@ -64,33 +62,38 @@ class Reading:
         read = ObjectRead(
             object=stored.object,
             patient=stored.patient,
-            reader=caller.did,
+            reader=caller.party.did,
             decision=decision.id,
             purpose=decision.purpose,
             break_glass=decision.break_glass,
+            request=caller.under(decision.id).request,
         )
         await self.announcer.announce(read, patient=stored.patient)
         return stored, self._content(stored, private_key)
 
-    async def verify(self, name: str) -> Report:
+    async def verify(self, patient: str, name: str) -> Report:
         """Compare an object with the ledger and report what is wrong; nobody sees its content."""
         await self.facts.catch_up()
-        stored = await self.facts.object(name)
-        if not stored.object:
-            raise Refusal("unknown-object", "there is no object with this id", status=404)
+        stored = await self._found(patient, name)
         subject = await self.facts.subject(stored.patient)
         private_key = None if subject.destroyed else await self._key_of(stored)
         return await inspect(self.objects, stored, private_key=private_key)
 
+    async def _found(self, patient: str, name: str) -> ObjectState:
+        stored = await self.facts.object(patient, name)
+        if not stored.object:
+            raise Refusal("unknown-object", "the patient has no object with this id", status=404)
+        return stored
+
     async def _decided(
-        self, stored: ObjectState, *, caller: Party, token: str | None, at: datetime
+        self, stored: ObjectState, *, caller: Caller, token: str | None, at: datetime
     ) -> Decision:
         subject: SubjectState = await self.facts.subject(stored.patient)
         require_not_erased(subject)
         if token is None:
             raise Refusal("no-decision", "send Salus-Decision with a decision token of consent", status=403)
         decision = await self.decisions.read(token, at=at)
-        attempt = Attempt(caller=caller, at=at, epoch=await self.facts.epoch(stored.patient))
+        attempt = Attempt(caller=caller.party, at=at, epoch=await self.facts.epoch(stored.patient))
         require_may_read(stored, subject, decision=decision, attempt=attempt)
         return decision
 
@@ -114,8 +117,14 @@ class Reading:
                 faults=[as_json(fault) for fault in report.faults],
             )
 
-    async def _refused(self, stored: ObjectState, *, caller: Party, reason: str) -> None:
-        refused = ReadRefused(object=stored.object, patient=stored.patient, reader=caller.did, reason=reason)
+    async def _refused(self, stored: ObjectState, *, caller: Caller, reason: str) -> None:
+        refused = ReadRefused(
+            object=stored.object,
+            patient=stored.patient,
+            reader=caller.party.did,
+            reason=reason,
+            request=caller.request,
+        )
         await self.announcer.announce(refused, patient=stored.patient)
 
     async def _content(self, stored: ObjectState, private_key: bytes) -> AsyncIterator[bytes]:

@@ -12,17 +12,19 @@ from salus.crypto.errors import CommitmentError
 from salus.crypto.sealed_object import new_object
 from salus.crypto.sealing import seal
 from salus.events.catalogue import ObjectStored, Sealed
-from salus.events.keyring import Party
+from salus.events.requests import Request
 from salus.objects import ObjectStore
+from salus.runtime.auth import Caller
+from salus.runtime.contract import NameTakenError
 from salus.runtime.refusal import Refusal
 from salus.storage.domain import (
     Attempt,
     Decision,
     ObjectState,
     SubjectState,
+    decide_storing,
     location_of,
     require_may_store,
-    require_not_erased,
 )
 from salus.storage.handlers.inspecting import SALT_CONTEXT, salt_of
 from salus.storage.handlers.tally import Tally
@@ -51,7 +53,7 @@ class Storing:
     object_bytes_max: int
 
     async def store(
-        self, upload: Upload, *, caller: Party, token: str | None, at: datetime
+        self, upload: Upload, *, caller: Caller, token: str | None, at: datetime
     ) -> tuple[ObjectState, bool]:
         """Encrypt and store a body; return the object and whether it is new.
 
@@ -68,21 +70,27 @@ class Storing:
         subject, existing = await self._allowed(upload, caller=caller, decision=decision, at=at)
         if existing.object:
             return await self._same(upload, existing), False
-        event = await self._encrypt(upload, subject)
-        await self.announcer.announce(event, patient=upload.patient)
-        return await self._settled(event), True
+        asked = (caller if decision is None else caller.under(decision.id)).request
+        event = await self._encrypt(upload, subject, asked)
+        try:
+            await self.announcer.execute(upload.patient, lambda state: decide_storing(state, event))
+        except (Refusal, NameTakenError):
+            # Nobody will ever look for these bytes. After any other failure the event may stand.
+            await self.objects.delete(location_of(event.object, event.salt))
+            raise
+        return await self.facts.object(event.patient, event.object), True
 
     async def _allowed(
-        self, upload: Upload, *, caller: Party, decision: Decision | None, at: datetime
+        self, upload: Upload, *, caller: Caller, decision: Decision | None, at: datetime
     ) -> tuple[SubjectState, ObjectState]:
         await self.facts.catch_up()
         subject = await self.facts.subject(upload.patient)
         epoch = await self.facts.epoch(upload.patient)
-        attempt = Attempt(caller=caller, at=at, epoch=epoch)
+        attempt = Attempt(caller=caller.party, at=at, epoch=epoch)
         require_may_store(subject, object=upload.object, decision=decision, attempt=attempt)
-        return subject, await self.facts.object(upload.object)
+        return subject, await self.facts.object(upload.patient, upload.object)
 
-    async def _encrypt(self, upload: Upload, subject: SubjectState) -> ObjectStored:
+    async def _encrypt(self, upload: Upload, subject: SubjectState, request: Request) -> ObjectStored:
         public_key = b64decode(subject.public_key)
         salt = new_salt()
         sealed = seal(salt, public_key=public_key, key=subject.key, context=SALT_CONTEXT)
@@ -103,17 +111,8 @@ class Storing:
             ciphertext_sha256=raw.sha256.hex(),
             commitment=commit(salt=salt, plaintext_sha256=plain.sha256).hex(),
             salt=sealed_salt,
+            request=request,
         )
-
-    async def _settled(self, event: ObjectStored) -> ObjectState:
-        """Return the object that the event made, or remove the bytes if another was first."""
-        stored = await self.facts.object(event.object)
-        subject = await self.facts.subject(event.patient)
-        if stored.salt == event.salt and subject.destroyed is None:
-            return stored
-        await self.objects.delete(location_of(event.object, event.salt))
-        require_not_erased(subject)
-        raise _exists()
 
     async def _same(self, upload: Upload, existing: ObjectState) -> ObjectState:
         plain = Tally(self.object_bytes_max)

@@ -9,8 +9,8 @@ import structlog
 
 from salus.crypto.sealing import SUITE, generate_key_pair
 from salus.events.catalogue import SubjectRegistered
-from salus.events.keyring import Party
 from salus.objects import ObjectsError, RefusedError
+from salus.runtime.auth import Caller
 from salus.runtime.problems import ProblemError
 from salus.runtime.refusal import Refusal
 from salus.storage.domain import (
@@ -36,7 +36,7 @@ class Subjects:
     vault: Vault
     ring: Ring
 
-    async def register(self, *, patient: str, steward: str, number: str, caller: Party) -> SubjectState:
+    async def register(self, *, patient: str, steward: str, number: str, caller: Caller) -> SubjectState:
         """Give a patient a key pair and return her state; repeating it returns the key she has.
 
         The private key is kept before anyone is told of the public one. A crash in between leaves a key that
@@ -56,9 +56,10 @@ class Subjects:
             suite=SUITE,
             key=f"{patient}#{number}",
             public_key=b64encode(pair.public_key).decode("ascii"),
+            request=caller.request,
         )
         try:
-            decide_registration(known, registration=registration, caller=caller, steward=party)
+            decide_registration(known, registration=registration, caller=caller.party, steward=party)
         except Refusal as refusal:
             if refusal.code == "subject-exists" and known.steward == steward:
                 return known
@@ -66,7 +67,9 @@ class Subjects:
         await self.vault.keep(patient=patient, key=registration.key, private_key=pair.private_key)
         await self.announcer.execute(
             patient,
-            lambda state: decide_registration(state, registration=registration, caller=caller, steward=party),
+            lambda state: decide_registration(
+                state, registration=registration, caller=caller.party, steward=party
+            ),
         )
         return await self.facts.subject(patient)
 
@@ -78,7 +81,7 @@ class Subjects:
         require_not_erased(state)
         return state
 
-    async def erase(self, patient: str, *, basis: Basis, caller: Party) -> SubjectState:
+    async def erase(self, patient: str, *, basis: Basis, caller: Caller) -> SubjectState:
         """Destroy a patient's key: the event first, then the key; repeating it finishes what is left.
 
         From the event on every read is refused. A crash before the key is gone leaves the key in the vault
@@ -86,14 +89,16 @@ class Subjects:
 
         Raises:
             Refusal: the contract says no.
-            ProblemError: 409 `conflict`; 503 if the event stands but the key is not gone yet.
+            ProblemError: 409 `conflict`; 503 if the event is not known to stand, and then no key is
+                destroyed, or if it stands but the key is not gone yet.
         """
         await self.facts.catch_up()
         state = await self.facts.subject(patient)
-        require_may_erase(state, caller=caller)
+        require_may_erase(state, caller=caller.party)
         if state.destroyed is None:
+            party, asked = caller.party, caller.request
             await self.announcer.execute(
-                patient, lambda state: decide_erasure(state, caller=caller, basis=basis)
+                patient, lambda state: decide_erasure(state, caller=party, basis=basis, request=asked)
             )
         await self._destroy(patient)
         return await self.facts.subject(patient)

@@ -1,0 +1,111 @@
+"""Verifies who asked for what a service states: its request was signed by the caller, and asks for this.
+
+Whoever judges an event judges its request as well, so an invented request is a rejected leaf and has no
+effect anywhere.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from hashlib import sha256
+
+from salus.events.bearer import CLOCK_SKEW_S, BearerError, Signed, read_bearer, require_current
+from salus.events.catalogue import ObjectStored, PartyRegistered, PolicySetAdopted, RequestedData, type_of
+from salus.events.commands import Asked, asks_for
+from salus.events.ed25519 import verifies
+from salus.events.envelope import Event
+from salus.events.errors import Reason, RejectedError
+from salus.events.keyring import KeyRing
+from salus.events.requests import SERVICE, SIGNED, Request
+
+# What a service may state without anybody having asked: the founding of the network, whose parties
+# `fsck --deep` compares with those of the network file, and the rules that it starts with.
+_OF_ITS_OWN_ACCORD = (PartyRegistered, PolicySetAdopted)
+# How long an upload may take: its token was current when it began.
+TRANSFER_S_MAX = 3600
+
+
+def verify_request(event: Event, *, ring: KeyRing) -> None:
+    """Raise unless the event's request, if its type has one, was made by who is said to have made it.
+
+    Raises:
+        RejectedError: INVALID_REQUEST, with what is wrong.
+    """
+    if not isinstance(event.data, RequestedData):
+        return
+    request = event.data.request
+    if request.authentication == SERVICE:
+        _require_own(event, request)
+    elif request.authentication == SIGNED:
+        _require_signed(event, event.data, ring=ring)
+    else:
+        raise _refused("an authentication that nobody here can verify")
+
+
+def signed_by(signed: Signed, *, ring: KeyRing, at: datetime) -> bool:
+    """Tell whether a bearer is signed by a key that could sign at that moment.
+
+    A revocation counts from the moment after it was stated: what revoked a key may be signed by it.
+    """
+    known = ring.keys.get(signed.kid)
+    if known is None or known.did != signed.claims.iss:
+        return False
+    early = at + timedelta(seconds=CLOCK_SKEW_S) < known.valid_from
+    late = known.valid_until is not None and at >= known.valid_until
+    revoked = known.revoked_at is not None and at > known.revoked_at
+    if early or late or revoked:
+        return False
+    return verifies(known.key.public_bytes_raw(), signed.signature, signed.signing_input)
+
+
+def _require_own(event: Event, request: Request) -> None:
+    if not isinstance(event.data, _OF_ITS_OWN_ACCORD):
+        raise _refused("somebody must have asked for it")
+    if request != Request.of_service(event.envelope.source):
+        raise _refused("a service names itself, and nobody else, where nobody asked")
+
+
+def _require_signed(event: Event, data: RequestedData, *, ring: KeyRing) -> None:
+    request, at = data.request, event.envelope.time
+    signed = require_asked(data)
+    claims = signed.claims
+    # A transfer may outlast the token that began it; then it was current when the transfer began.
+    late_s_max = TRANSFER_S_MAX if isinstance(data, ObjectStored) else 0
+    moment = max(min(at.timestamp(), float(claims.exp)), at.timestamp() - late_s_max)
+    try:
+        require_current(moment, issued=claims.iat, expires=claims.exp, not_before=claims.nbf)
+    except BearerError as error:
+        raise _refused(str(error)) from None
+    if signed.claims.iss != request.by or not signed_by(signed, ring=ring, at=at):
+        raise _refused("the token is not signed by who is said to have asked")
+    party = ring.parties.get(request.by)
+    if party is None or request.behalf not in (None, party.member, party.did):
+        raise _refused("the caller acts for no such member")
+
+
+def require_asked(data: RequestedData) -> Signed:
+    """Return the caller's token, if the request that it names asks for this data; its key is not looked at.
+
+    Raises:
+        RejectedError: INVALID_REQUEST.
+    """
+    request = data.request
+    if request.proof is None:
+        raise _refused("the caller's token is missing")
+    try:
+        signed = read_bearer(request.proof, audience=f"salus:{type_of(data).owner}")
+    except BearerError as error:
+        raise _refused(str(error)) from None
+    claims = signed.claims
+    if claims.htm is None or claims.htu is None:
+        raise _refused("the token names no request")
+    body = None if request.body is None else request.body.encode("utf-8")
+    if body is not None and sha256(body).hexdigest() != claims.dig:
+        raise _refused("the token is about another body")
+    if not asks_for(Asked.of(method=claims.htm, target=claims.htu, body=body), data):
+        raise _refused("the request asks for something else")
+    return signed
+
+
+def _refused(why: str) -> RejectedError:
+    return RejectedError(Reason.INVALID_REQUEST, f"$.request: {why}")

@@ -1,0 +1,91 @@
+"""The bearer token by which a party calls a service, and signs what it asks for: claims and clock rule.
+
+A JWT (RFC 7519) under a key of the caller's DID: `iss` = `sub` = the DID, `aud` = `salus:<service>`, `iat`
+and `exp` at most LIFETIME_S_MAX apart, `jti` fresh. A request that makes an event names itself besides: `htm`
+its method and `htu` its target, path and query as sent (RFC 9449 names the claims), and `dig` the SHA-256 of
+its body in hex.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from salus.events.jws import JwsError, parse_jws
+
+LIFETIME_S_MAX = 300
+TOKEN_CHARS_MAX = 4096
+CLOCK_SKEW_S = 10
+
+
+class BearerError(Exception):
+    """A token is not a bearer of ours, or not of now; the message may be shown."""
+
+
+class Bearer(msgspec.Struct, frozen=True):
+    """The claims of a bearer. Times are seconds since 1970 UTC (NumericDate); fractions are taken."""
+
+    iss: str
+    sub: str
+    aud: str
+    iat: int | float
+    exp: int | float
+    jti: str
+    nbf: int | float | None = None
+    htm: str | None = None
+    htu: str | None = None
+    dig: str | None = None
+
+
+class Signed(msgspec.Struct, frozen=True):
+    """A bearer with what its signature is verified by."""
+
+    claims: Bearer
+    kid: str
+    signing_input: bytes
+    signature: bytes
+
+
+def read_bearer(token: str, *, audience: str) -> Signed:
+    """Return the claims of a bearer that is meant for `audience`.
+
+    Neither key, signature nor times are looked at: `require_current` judges the times.
+
+    Raises:
+        BearerError: with a sentence that says what is wrong.
+    """
+    if len(token) > TOKEN_CHARS_MAX:
+        raise BearerError("the token is too long")
+    try:
+        jws = parse_jws(token)
+    except JwsError as error:
+        raise BearerError(f"the token: {error}") from None
+    claims = _claims_of(jws.payload)
+    if claims.aud != audience:
+        raise BearerError("the token is meant for another service, or for several")
+    if claims.iss != claims.sub:
+        raise BearerError("iss and sub must be the same DID")
+    if jws.kid.partition("#")[0] != claims.iss:
+        raise BearerError("iss is not the DID that the key belongs to")
+    if not claims.iat <= claims.exp <= claims.iat + LIFETIME_S_MAX:
+        raise BearerError(f"valid for more than {LIFETIME_S_MAX} s, or for less than none")
+    return Signed(claims, jws.kid, jws.signing_input, jws.signature)
+
+
+def require_current(at: float, *, issued: float, expires: float, not_before: float | None = None) -> None:
+    """Raise BearerError unless a token is valid at that moment, in seconds since 1970: the one clock rule.
+
+    Clocks may differ by CLOCK_SKEW_S (RFC 7519 sections 4.1.4 and 4.1.5).
+    """
+    if at < issued - CLOCK_SKEW_S or (not_before is not None and at < not_before - CLOCK_SKEW_S):
+        raise BearerError("the token is not valid yet")
+    if at >= expires + CLOCK_SKEW_S:
+        raise BearerError("the token has expired")
+
+
+def _claims_of(payload: dict[str, Any]) -> Bearer:
+    try:
+        return msgspec.convert(payload, Bearer)
+    except msgspec.ValidationError:
+        raise BearerError("iss, sub, aud, iat, exp or jti is missing, or not of its kind") from None

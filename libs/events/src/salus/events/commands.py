@@ -1,0 +1,315 @@
+"""Which request of our HTTP APIs states which event: what a caller signed must be what the event says.
+
+Each event type that a caller asks for has one function here, which tells whether a request (method, target
+and body) asks for this very data. What the service adds of its own, as an id or an epoch, is not compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, TypeVar
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import msgspec
+
+from salus.events import catalogue as c
+from salus.ledger.json_reader import read_json
+
+Asks = Callable[["Asked", Any], bool]
+_ASKS: dict[type[c.EventData], Asks] = {}
+_F = TypeVar("_F", bound=Asks)
+_B = TypeVar("_B")
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """A request as its caller signed it. `body` is None where only its digest is known."""
+
+    method: str
+    path: tuple[str, ...]
+    query: dict[str, list[str]]
+    body: bytes | None
+
+    @classmethod
+    def of(cls, *, method: str, target: str, body: bytes | None) -> Asked:
+        """Return the request of a method and a target in origin form: path and query."""
+        parts = urlsplit(target)
+        path = tuple(unquote(segment) for segment in parts.path.split("/")[1:])
+        return cls(method, path, parse_qs(parts.query, keep_blank_values=True), body)
+
+    def is_(self, method: str, *path: str | None) -> bool:
+        """Tell whether it is this method of this path; None stands for any segment."""
+        return (
+            self.method == method
+            and len(self.path) == len(path)
+            and all(want in (None, got) for want, got in zip(path, self.path, strict=True))
+        )
+
+    def asks(self, name: str) -> str | None:
+        """Return the parameter of that name, if it is given once."""
+        values = self.query.get(name, [])
+        return values[0] if len(values) == 1 else None
+
+    def read(self, kind: type[_B]) -> _B | None:
+        """Return the body as this kind of value; None if it is not known or not of the kind."""
+        try:
+            return None if self.body is None else msgspec.convert(read_json(self.body), kind)
+        except ValueError:
+            return None
+
+
+def asks_for(asked: Asked, data: c.EventData) -> bool:
+    """Tell whether the request asks for what this data states."""
+    asks = _ASKS.get(type(data))
+    return asks is not None and asks(asked, data)
+
+
+def may_be_asked(data: type[c.EventData]) -> bool:
+    """Tell whether there is a request that asks for data of this class."""
+    return data in _ASKS
+
+
+def _states(cls: type[c.EventData]) -> Callable[[_F], _F]:
+    def register(asks: _F) -> _F:
+        _ASKS[cls] = asks
+        return asks
+
+    return register
+
+
+# --- identity -------------------------------------------------------------------------------------
+
+
+class _Party(msgspec.Struct):
+    did: str
+    kind: str
+    keys: tuple[c.PublicKey, ...]
+    roles: tuple[str, ...] = ()
+    member: str | None = None
+    name: str | None = None
+
+
+class _Key(msgspec.Struct):
+    key: c.PublicKey
+
+
+class _Revocation(msgspec.Struct):
+    key_id: str
+    reason: str = "unspecified"
+
+
+class _Role(msgspec.Struct):
+    role: str
+
+
+class _Shard(msgspec.Struct):
+    id: int
+    topics: dict[str, list[int]] = {}
+
+
+class _Assignment(msgspec.Struct):
+    epoch: int
+    shards: list[_Shard]
+    added: list[c.AddedShard] = []
+
+
+@_states(c.PartyRegistered)
+def _registers(asked: Asked, data: c.PartyRegistered) -> bool:
+    body = asked.read(_Party)
+    return (
+        asked.is_("POST", "parties")
+        and body is not None
+        and (body.did, body.kind, body.keys) == (data.did, data.kind, data.keys)
+        and (set(body.roles), body.member, body.name) == (set(data.roles), data.member, data.name)
+    )
+
+
+@_states(c.KeyAdded)
+def _adds_key(asked: Asked, data: c.KeyAdded) -> bool:
+    body = asked.read(_Key)
+    return asked.is_("POST", "parties", data.did, "keys") and body is not None and body.key == data.key
+
+
+@_states(c.KeyRevoked)
+def _revokes_key(asked: Asked, data: c.KeyRevoked) -> bool:
+    body = asked.read(_Revocation)
+    said = (data.key_id, data.reason)
+    return (
+        asked.is_("POST", "parties", data.did, "keys", "revoke")
+        and body is not None
+        and (body.key_id, body.reason) == said
+    )
+
+
+@_states(c.RoleGranted)
+def _grants_role(asked: Asked, data: c.RoleGranted) -> bool:
+    body = asked.read(_Role)
+    return asked.is_("POST", "parties", data.did, "roles") and body is not None and body.role == data.role
+
+
+@_states(c.RoleWithdrawn)
+def _withdraws_role(asked: Asked, data: c.RoleWithdrawn) -> bool:
+    return asked.is_("DELETE", "parties", data.did, "roles", data.role)
+
+
+@_states(c.ShardsAssigned)
+def _assigns(asked: Asked, data: c.ShardsAssigned) -> bool:
+    body = asked.read(_Assignment)
+    if body is None or not asked.is_("POST", "shards"):
+        return False
+    wanted = {(s.id, topic, p) for s in body.shards for topic, numbers in s.topics.items() for p in numbers}
+    stated = {(s.id, t.topic, p) for s in data.shards for t in s.topics for p in t.partitions}
+    ids = {shard.id for shard in body.shards} == {shard.id for shard in data.shards}
+    return ids and wanted == stated and (body.epoch, tuple(body.added)) == (data.epoch, data.added)
+
+
+# --- consent --------------------------------------------------------------------------------------
+
+
+class _Grant(msgspec.Struct):
+    patient: str
+    grantee: str
+    actions: tuple[str, ...]
+    purposes: tuple[str, ...]
+    valid_until: datetime
+    valid_from: datetime | None = None
+
+
+class _Link(msgspec.Struct):
+    did: str
+
+
+class _BreakGlass(msgspec.Struct):
+    reason: str
+    statement: c.Sealed | None = None
+
+
+class _Question(msgspec.Struct):
+    action: str
+    object: str
+    patient: str
+    purpose: str
+    break_glass: _BreakGlass | None = None
+
+
+class _Judgement(msgspec.Struct):
+    outcome: str
+
+
+@_states(c.ConsentGranted)
+def _grants(asked: Asked, data: c.ConsentGranted) -> bool:
+    if asked.is_("POST", "fhir", "Consent"):
+        # The resource may hold words about somebody, so only its digest is on the ledger.
+        return asked.body is None
+    body = asked.read(_Grant)
+    return (
+        asked.is_("POST", "consents")
+        and body is not None
+        and (body.patient, body.grantee, body.valid_until) == (data.patient, data.grantee, data.valid_until)
+        and (set(body.actions), set(body.purposes)) == (set(data.actions), set(data.purposes))
+        and body.valid_from in (None, data.valid_from)
+    )
+
+
+@_states(c.ConsentRevoked)
+def _revokes(asked: Asked, data: c.ConsentRevoked) -> bool:
+    return asked.is_("POST", "consents", data.consent, "revoke")
+
+
+@_states(c.PatientLinked)
+def _links(asked: Asked, data: c.PatientLinked) -> bool:
+    body = asked.read(_Link)
+    return (
+        asked.is_("POST", "patients", data.patient, "parties") and body is not None and body.did == data.did
+    )
+
+
+@_states(c.AccessDecided)
+def _asks(asked: Asked, data: c.AccessDecided) -> bool:
+    body = asked.read(_Question)
+    said = (data.action, data.object, data.patient, data.purpose)
+    return (
+        asked.is_("POST", "decisions")
+        and body is not None
+        and (body.action, body.object, body.patient, body.purpose) == said
+        and data.request.by == data.principal
+        and (body.break_glass is not None or not data.break_glass)
+    )
+
+
+@_states(c.GlassBroken)
+def _breaks(asked: Asked, data: c.GlassBroken) -> bool:
+    body = asked.read(_Question)
+    return (
+        asked.is_("POST", "decisions")
+        and body is not None
+        and body.break_glass is not None
+        and (body.object, body.patient) == (data.object, data.patient)
+        and (body.break_glass.reason, body.break_glass.statement) == (data.reason, data.statement)
+        and data.request.by == data.principal
+    )
+
+
+@_states(c.GlassBreakReviewed)
+def _reviews(asked: Asked, data: c.GlassBreakReviewed) -> bool:
+    body = asked.read(_Judgement)
+    return (
+        asked.is_("POST", "glass-breaks", data.decision, "review")
+        and body is not None
+        and body.outcome == data.outcome
+        and data.request.by == data.reviewer
+    )
+
+
+# --- storage --------------------------------------------------------------------------------------
+
+
+class _Subject(msgspec.Struct):
+    patient: str | None = None
+    steward: str | None = None
+
+
+class _Erasure(msgspec.Struct):
+    basis: str
+
+
+@_states(c.SubjectRegistered)
+def _registers_subject(asked: Asked, data: c.SubjectRegistered) -> bool:
+    body = asked.read(_Subject)
+    return (
+        asked.is_("POST", "subjects")
+        and body is not None
+        and body.patient in (None, data.patient)
+        and body.steward in (None, data.steward)
+    )
+
+
+@_states(c.ObjectStored)
+def _stores(asked: Asked, data: c.ObjectStored) -> bool:
+    there = asked.is_("PUT", "objects", data.object) or asked.is_("POST", "objects")
+    return there and asked.asks("patient") == data.patient
+
+
+@_states(c.ObjectRead)
+def _reads(asked: Asked, data: c.ObjectRead) -> bool:
+    return _looks(asked, data) and data.request.decision == data.decision
+
+
+@_states(c.ReadRefused)
+def _looks(asked: Asked, data: c.ObjectRead | c.ReadRefused) -> bool:
+    return (
+        asked.is_("GET", "objects", data.object)
+        and asked.asks("patient") == data.patient
+        and data.request.by == data.reader
+    )
+
+
+@_states(c.SubjectKeyDestroyed)
+def _erases(asked: Asked, data: c.SubjectKeyDestroyed) -> bool:
+    body = asked.read(_Erasure)
+    return (
+        asked.is_("DELETE", "subjects", data.patient, "key")
+        and body is not None
+        and body.basis == data.basis
+        and data.request.by == data.requested_by
+    )

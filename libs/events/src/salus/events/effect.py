@@ -1,0 +1,81 @@
+"""What became of an event: the one rule of effect, and the one type that says it.
+
+An accepted record is a fact that was stated. Whether it took effect follows from the records before it on
+its topic, and from nothing else, so that key ring, folds, audit and verifiers say the same of it:
+
+1. An event that changes its subject (`EventType.changes`) takes effect only if it expects the version that
+   the subject has on its topic. The version is the number of such events that took effect before.
+2. An event that claims names (`EventType.claims`) takes effect only if nobody claimed one of them before on
+   its topic. A name is claimed once and for ever.
+3. All other events state something and change nothing: they take effect as stated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from salus.events.envelope import Event
+
+
+class NoEffect(StrEnum):
+    """Why an accepted event changed nothing."""
+
+    STALE = "stale"
+    """It expected another version of its subject: another change was first, or it is a replay."""
+    NAME_TAKEN = "name-taken"
+    """It claims a name, as a key or an id, that was claimed before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """The event took effect; its subject has this version now."""
+
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class WithoutEffect:
+    """The event is on the ledger and changed nothing."""
+
+    reason: NoEffect
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The record is a rejected leaf and changed nothing; `reason` is a code of `salus.events.errors`."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """Nobody can tell yet: Kafka or the database did not answer in time. `why` is safe to show."""
+
+    why: str
+
+
+Effect = Applied | WithoutEffect
+"""What an accepted event did."""
+
+Outcome = Applied | WithoutEffect | Refused | Unknown
+"""What became of something that was to be published; match it exhaustively (`typing.assert_never`)."""
+
+
+def claims_of(event: Event) -> tuple[str, ...]:
+    """Return the names that an event claims on its topic, each at most once."""
+    return () if event.type.claims is None else tuple(dict.fromkeys(event.type.claims(event.data)))
+
+
+def effect_of(event: Event, *, version: int, is_claimed: Callable[[str], bool]) -> Effect:
+    """Return what an accepted event does.
+
+    `version` is the one of its subject on its topic, before it; `is_claimed` tells whether a name was claimed
+    by an event on its topic that took effect before.
+    """
+    if event.type.changes and event.envelope.expectedversion != version:
+        return WithoutEffect(NoEffect.STALE)
+    if any(map(is_claimed, claims_of(event))):
+        return WithoutEffect(NoEffect.NAME_TAKEN)
+    return Applied(version + 1 if event.type.changes else version)

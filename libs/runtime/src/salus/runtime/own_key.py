@@ -1,0 +1,45 @@
+"""Whether a service's own key signs: a service whose key does not is not ready, says so, and does nothing."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from salus.events.errors import RejectedError
+from salus.events.signature import Signer
+from salus.runtime.identity_view import IdentityView
+from salus.runtime.problems import ProblemError
+
+
+class OwnKey:
+    """The key by which a service states facts, looked up in the key ring as anybody else looks it up."""
+
+    def __init__(self, identity: IdentityView, signer: Signer, *, role: str) -> None:
+        self._identity = identity
+        self._method = signer.verification_method
+        self._role = role
+
+    async def check(self) -> None:
+        """Raise ProblemError unless the key signs, as of everything published until now; for /readyz."""
+        await self._identity.catch_up()
+        self.require()
+
+    def require(self) -> None:
+        """Raise unless the key signs, as far as the ring is folded.
+
+        Raises:
+            ProblemError: 503 `service-key-invalid`; nothing may be stated, shown or destroyed.
+        """
+        ring = self._identity.ring
+        at = max(datetime.now(UTC), ring.time)
+        try:
+            known = ring.key_for(self._method, at=at)
+        except RejectedError as error:
+            raise self._invalid(str(error.reason)) from None
+        party = ring.party_at(known.did, at)
+        if party.kind != "service" or self._role not in party.roles:
+            raise self._invalid(f"its party does not hold the role {self._role}")
+
+    def _invalid(self, why: str) -> ProblemError:
+        return ProblemError(
+            503, "service-key-invalid", f"the key of the {self._role} service does not sign: {why}"
+        )

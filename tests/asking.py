@@ -1,0 +1,157 @@
+"""Requests, as the events of services carry them: for data that nobody judges, and truly signed ones."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import msgspec
+from fastapi import Request as HttpRequest
+
+from salus.client.auth import RequestLine, make_bearer
+from salus.events import catalogue as c
+from salus.events.catalogue import Request, RequestedData, type_of
+from salus.events.keyring import Party
+from salus.events.requests import SIGNED
+from salus.events.signature import Signer
+from salus.runtime.auth import Caller
+
+_D = TypeVar("_D", bound=RequestedData)
+
+UNASKED = Request.of_service("did:key:z6MkService")
+"""For data whose request is not looked at."""
+
+
+def asked_by(
+    signer: Signer,
+    service: str,
+    method: str,
+    target: str,
+    *,
+    at: datetime,
+    body: Any = None,
+    **facts: Any,
+) -> Request:
+    """Return the request that a party signed: what a service takes from its HTTP call. `body` is JSON."""
+    raw = None if body is None else json.dumps(body).encode()
+    line = RequestLine(method, target, raw)
+    proof = make_bearer(signer, f"salus:{service}", now=at, request=line)
+    did = signer.verification_method.partition("#")[0]
+    text = None if raw is None else raw.decode()
+    return Request(by=did, authentication=SIGNED, proof=proof, body=text, **facts)
+
+
+def calling(party: Party) -> Caller:
+    """Return a caller whose request nobody looks at."""
+    return Caller(party, UNASKED)
+
+
+class FixedCallers:
+    """Callers that need no token: `find` tells who sends a request."""
+
+    def __init__(self, find: Callable[[HttpRequest], Party]) -> None:
+        self._find = find
+
+    async def __call__(self, request: HttpRequest) -> Party:
+        return self._find(request)
+
+    async def command(self, request: HttpRequest) -> Caller:
+        return calling(self._find(request))
+
+    async def document(self, request: HttpRequest) -> Caller:
+        return calling(self._find(request))
+
+    async def transfer(self, request: HttpRequest) -> Caller:
+        return calling(self._find(request))
+
+
+def truly_asked(data: _D, signer: Signer, *, at: datetime) -> _D:
+    """Return the data with the request that states it, signed: what the service makes of an HTTP call.
+
+    Fields that say who asked must name the signer already.
+    """
+    service = type_of(data).owner.value
+    method, target, body = _REQUESTS[type(data)](data)
+    decision = data.decision if isinstance(data, c.ObjectRead) else None
+    request = asked_by(signer, service, method, target, at=at, body=body, decision=decision)
+    return msgspec.structs.replace(data, request=request)
+
+
+def _partitions(shard: c.AssignedShard) -> dict[str, list[int]]:
+    topics: dict[str, list[int]] = {}
+    for topic in shard.topics:
+        topics.setdefault(topic.topic, []).extend(topic.partitions)
+    return topics
+
+
+def _path(*segments: str) -> str:
+    return "".join("/" + quote(segment, safe=":") for segment in segments)
+
+
+_Line = tuple[str, str, Any]
+_REQUESTS: dict[type, Callable[[Any], _Line]] = {
+    c.PartyRegistered: lambda d: (
+        "POST",
+        "/parties",
+        msgspec.to_builtins({f: getattr(d, f) for f in ("did", "kind", "keys", "roles", "member", "name")}),
+    ),
+    c.KeyAdded: lambda d: ("POST", _path("parties", d.did, "keys"), {"key": msgspec.to_builtins(d.key)}),
+    c.KeyRevoked: lambda d: (
+        "POST",
+        _path("parties", d.did, "keys", "revoke"),
+        {"key_id": d.key_id, "reason": d.reason},
+    ),
+    c.RoleGranted: lambda d: ("POST", _path("parties", d.did, "roles"), {"role": d.role}),
+    c.RoleWithdrawn: lambda d: ("DELETE", _path("parties", d.did, "roles", d.role), None),
+    c.ShardsAssigned: lambda d: (
+        "POST",
+        "/shards",
+        {
+            "epoch": d.epoch,
+            "shards": [{"id": s.id, "topics": _partitions(s)} for s in d.shards],
+            "added": msgspec.to_builtins(d.added),
+        },
+    ),
+    c.PatientLinked: lambda d: ("POST", _path("patients", d.patient, "parties"), {"did": d.did}),
+    c.ConsentGranted: lambda d: (
+        "POST",
+        "/consents",
+        msgspec.to_builtins(
+            {
+                f: getattr(d, f)
+                for f in ("patient", "grantee", "actions", "purposes", "valid_from", "valid_until")
+            }
+        ),
+    ),
+    c.ConsentRevoked: lambda d: ("POST", _path("consents", d.consent, "revoke"), None),
+    c.AccessDecided: lambda d: (
+        "POST",
+        "/decisions",
+        {f: getattr(d, f) for f in ("action", "object", "patient", "purpose")}
+        | ({"break_glass": {"reason": "other"}} if d.break_glass else {}),
+    ),
+    c.GlassBroken: lambda d: (
+        "POST",
+        "/decisions",
+        {
+            "action": "read",
+            "object": d.object,
+            "patient": d.patient,
+            "purpose": "ETREAT",
+            "break_glass": {"reason": d.reason, "statement": msgspec.to_builtins(d.statement)},
+        },
+    ),
+    c.GlassBreakReviewed: lambda d: (
+        "POST",
+        _path("glass-breaks", d.decision, "review"),
+        {"outcome": d.outcome},
+    ),
+    c.SubjectRegistered: lambda d: ("POST", "/subjects", {"patient": d.patient, "steward": d.steward}),
+    c.ObjectStored: lambda d: ("PUT", _path("objects", d.object) + f"?patient={d.patient}", None),
+    c.ObjectRead: lambda d: ("GET", _path("objects", d.object) + f"?patient={d.patient}", None),
+    c.ReadRefused: lambda d: ("GET", _path("objects", d.object) + f"?patient={d.patient}", None),
+    c.SubjectKeyDestroyed: lambda d: ("DELETE", _path("subjects", d.patient, "key"), {"basis": d.basis}),
+}
