@@ -33,10 +33,14 @@ def asked_by(
     *,
     at: datetime,
     body: Any = None,
+    raw: bytes | None = None,
     **facts: Any,
 ) -> Request:
-    """Return the request that a party signed: what a service takes from its HTTP call. `body` is JSON."""
-    raw = None if body is None else json.dumps(body).encode()
+    """Return the request that a party signed: what a service takes from its HTTP call.
+
+    `body` is made JSON; `raw` is sent as it is instead.
+    """
+    raw = json.dumps(body).encode() if body is not None else raw
     line = RequestLine(method, target, raw)
     proof = make_bearer(signer, f"salus:{service}", now=at, request=line)
     did = signer.verification_method.partition("#")[0]

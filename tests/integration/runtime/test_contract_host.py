@@ -262,7 +262,7 @@ async def test_an_open_transaction_neither_hides_a_command_nor_holds_it_up(
         foreign.produce(IDENTITY_TOPIC, b"pending", b"k", 0)
         assert foreign.flush(30) == 0
         try:
-            await a.host.execute(party.did, lambda _: registered(party))
+            await a.host.execute(party.did, lambda _: registered(party, root))
             state = await a.host.state(party.did)
             ring = await a.identity.catch_up()
             await a.follower.check()
@@ -280,7 +280,12 @@ async def test_what_comes_in_a_transaction_takes_no_effect_even_if_it_is_committ
     # case SEC4
     root, party = signer(), signer()
     value = encode_event(
-        registered(party), id=party.did, source=root.did, subject=party.did, time=datetime.now(UTC)
+        registered(party, root),
+        id=party.did,
+        source=root.did,
+        subject=party.did,
+        time=datetime.now(UTC),
+        expected_version=0,
     )
     headers: list[tuple[str, str | bytes | None]] = [("salus-signature", sign_values([value], root)[0])]
     foreign = ForeignProducer(

@@ -7,8 +7,9 @@ from hashlib import sha256
 
 from tests.unit.runtime.test_versions import GRANT, PATIENT, REVOCATION, TOPIC, fold
 
+from salus.events.effect import Applied, NoEffect, Outcome, WithoutEffect
 from salus.messaging import Position
-from salus.runtime.fold_store import Applied, FoldStore, Mark, Outcome, Stale, open_fold_store
+from salus.runtime.fold_store import FoldStore, Mark, open_fold_store
 
 
 async def test_versions_outcomes_and_marks_are_kept(postgres: str) -> None:
@@ -18,7 +19,7 @@ async def test_versions_outcomes_and_marks_are_kept(postgres: str) -> None:
         assert await fold(store, REVOCATION, 1) == 2
         outcomes: dict[Position, Outcome] = {
             Position(TOPIC, 0, 0): Applied(1),
-            Position(TOPIC, 0, 1): Stale(),
+            Position(TOPIC, 0, 1): WithoutEffect(NoEffect.STALE),
         }
         async with store.engine.begin() as connection:
             await store.set_outcomes(connection, outcomes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -65,6 +66,7 @@ class World:
     parts: Addresses
     client: httpx.AsyncClient
     people: dict[str, Person] = field(default_factory=dict)
+    revocations: Counter[str] = field(default_factory=Counter)
 
     async def start(self, **changes: object) -> None:
         """Start storage, with some settings changed."""
@@ -133,7 +135,8 @@ class World:
         """Let the patient revoke a consent."""
         revoked = ConsentRevoked(consent="c-1", patient=patient, epoch=epoch, request=UNASKED)
         asked = truly_asked(revoked, self.people["hospital"].signer, at=datetime.now(UTC))
-        await self.consent.publish(asked, subject=patient, expected_version=epoch - 1)
+        await self.consent.publish(asked, subject=patient, expected_version=self.revocations[patient])
+        self.revocations[patient] += 1
 
     async def patient(self) -> str:
         """Register a patient of the hospital."""

@@ -418,7 +418,7 @@ async def test_it_says_whether_it_is_ready(world: World) -> None:
     answer = await world.client.get("/readyz")
 
     assert answer.json()["ready"] is True
-    parts = ("kafka", "topics", "database", "fold", "objects", "keys")
+    parts = ("kafka", "topics", "database", "fold", "signing-key", "objects", "keys")
     assert dict.fromkeys(parts, "ok").items() <= answer.json()["checks"].items()
 
 

@@ -441,11 +441,13 @@ def test_an_event_and_its_data_have_the_times_of_the_vectors(vector: Vector) -> 
             valid_from=NOON,
             valid_until=datetime(2026, 12, 1, tzinfo=UTC),
             epoch=0,
+            request=UNASKED,
         ),
         id="1",
         source=MEMBER.did,
         subject=PATIENT,
         time=NOON,
+        expected_version=0,
     )
     event = as_json(granted)
     of_event = json.dumps(event | {"time": vector.text}, separators=(",", ":")).encode()

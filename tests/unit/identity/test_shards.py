@@ -90,7 +90,7 @@ def test_a_topic_that_services_fold_gets_no_more_partitions() -> None:
     both = (AssignedTopic(TOPIC, (0, 1, 2)), AssignedTopic("salus.identity.events", (0, 1)))
 
     with pytest.raises(Refusal, match="none that can be assigned"):
-        asked(ShardsAssigned("net", 1, (AssignedShard(0, both),)), topics=topics)
+        asked(ShardsAssigned("net", 1, (AssignedShard(0, both),), request=UNASKED), topics=topics)
 
 
 def test_only_assignments_belong_to_the_aggregate() -> None:

@@ -146,3 +146,20 @@ def test_a_claim_given_twice_is_refused_though_the_signature_is_good() -> None: 
     _, party = verify_bearer(bearers[0], ring=ring(), audience="salus:storage", now=NOW)
     assert party.did == CALLER.did
     assert refusal(bearers[1]) == "the token: it is not a compact JWS"
+
+
+@pytest.mark.parametrize(("ahead_s", "valid"), [(2, True), (9, True), (11, False)])
+@pytest.mark.parametrize("with_nbf", [True, False])
+def test_one_clock_rule_for_every_claim(ahead_s: int, *, valid: bool, with_nbf: bool) -> None:  # case D1
+    iat = claims()["iat"] + ahead_s
+    bearer = token(iat=iat, exp=iat + 60, **({"nbf": iat} if with_nbf else {}))
+
+    if valid:
+        verify_bearer(bearer, ring=ring(), audience="salus:storage", now=NOW)
+    else:
+        assert refusal(bearer) == "the token is not valid yet"
+
+
+def test_a_token_for_several_services_is_for_none() -> None:
+    assert "several" in refusal(token(aud="salus:storage salus:audit"))
+    refusal(token(aud=["salus:storage", "salus:audit"]))

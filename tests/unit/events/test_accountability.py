@@ -1,0 +1,231 @@
+"""Who asked for what a service states: nobody can invent a request, alter one, or use it for another."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+import pytest
+from tests.asking import UNASKED, asked_by, truly_asked
+from tests.unit.events.samples import (
+    MEMBER,
+    NOON,
+    OTHER_MEMBER,
+    PATIENT,
+    REVOKED,
+    RING,
+    SERVICES,
+    STRANGER,
+    Row,
+    encoded,
+    network_ring,
+    party,
+    public_key,
+    row,
+    verdict,
+)
+
+from salus.events.accountability import TRANSFER_S_MAX
+from salus.events.catalogue import (
+    ConsentGranted,
+    KeyAdded,
+    KeyRevoked,
+    ObjectStored,
+    Owner,
+    Request,
+    RequestedData,
+    Sealed,
+    all_types,
+    type_of,
+)
+from salus.events.commands import may_be_asked
+from salus.events.errors import Reason, RejectedError
+from salus.events.keyring import KeyRing
+
+CONSENT, STORAGE = SERVICES[Owner.CONSENT], SERVICES[Owner.STORAGE]
+GRANT = ConsentGranted(
+    consent="00000000-0000-4000-8000-000000000001.0123456789abcdef0123",
+    patient=PATIENT,
+    grantee=OTHER_MEMBER.did,
+    actions=("read",),
+    purposes=("TREAT",),
+    valid_from=NOON,
+    valid_until=NOON + timedelta(days=1),
+    epoch=0,
+    request=UNASKED,
+)
+STORED = ObjectStored(
+    object="o-1",
+    patient=PATIENT,
+    steward=MEMBER.did,
+    media_type="a/b",
+    plaintext_bytes=1,
+    ciphertext_bytes=1,
+    ciphertext_sha256="0" * 64,
+    commitment="0" * 64,
+    salt=Sealed(suite="s", key="k", ciphertext="AAAA"),
+    request=UNASKED,
+)
+
+
+def stated(data: RequestedData, *, by: Any = CONSENT, **changes: Any) -> Row:
+    """The record by which a service states something."""
+    value = encoded(data, source=by.did, **changes)
+    key = getattr(data, type_of(data).subject_field or "patient").encode()
+    return row(value, signer=by, topic=type_of(data).topic, key=key)
+
+
+def refusal(record: Row, *, ring: KeyRing = RING, **facts: Any) -> str:
+    said = verdict(record, ring=ring, **facts)
+    assert isinstance(said, RejectedError)
+    assert said.reason is Reason.INVALID_REQUEST
+    return said.detail
+
+
+def replaced(data: Any, **changes: Any) -> Any:
+    return msgspec.structs.replace(data, **changes)
+
+
+def request_with(data: Any, **changes: Any) -> Any:
+    return replaced(data, request=replaced(data.request, **changes))
+
+
+def test_what_somebody_signed_for_is_accepted() -> None:
+    assert not isinstance(verdict(stated(truly_asked(GRANT, MEMBER, at=NOON))), RejectedError)
+
+
+def test_a_service_cannot_invent_a_request() -> None:  # case SEC6
+    own = replaced(GRANT, request=Request.of_service(CONSENT.did))
+    nobody = replaced(GRANT, request=Request(by=MEMBER.did, authentication="did-jwt"))
+    forged = request_with(truly_asked(GRANT, STRANGER, at=NOON), by=MEMBER.did)
+
+    assert "somebody must have asked" in refusal(stated(own))
+    assert "token is missing" in refusal(stated(nobody))
+    assert "who is said to have asked" in refusal(stated(forged))
+
+
+ALTERED: list[dict[str, Any]] = [
+    {"grantee": MEMBER.did},
+    {"actions": ("read", "write")},
+    {"purposes": ("HRESCH",)},
+    {"valid_until": NOON + timedelta(days=2)},
+    {"valid_from": NOON - timedelta(days=2)},
+    {"patient": PATIENT[:-1] + "9"},
+]
+
+
+@pytest.mark.parametrize("change", ALTERED, ids=lambda change: next(iter(change)))
+def test_a_service_cannot_alter_what_was_asked(change: dict[str, Any]) -> None:  # case SEC6
+    asked = truly_asked(GRANT, MEMBER, at=NOON)
+
+    assert "asks for something else" in refusal(stated(replaced(asked, **change)))
+
+
+def test_a_request_for_one_thing_is_none_for_another() -> None:
+    asked = truly_asked(GRANT, MEMBER, at=NOON)
+    revoked = KeyRevoked(did=MEMBER.did, key_id=public_key(MEMBER).id, reason="left", request=asked.request)
+
+    detail = refusal(stated(revoked, by=SERVICES[Owner.IDENTITY]))
+    assert "another service" in detail
+
+
+def test_the_body_must_be_the_one_that_was_signed() -> None:
+    asked = truly_asked(GRANT, MEMBER, at=NOON)
+    body = json.loads(asked.request.body or "") | {"grantee": MEMBER.did}
+    altered = request_with(replaced(asked, grantee=MEMBER.did), body=json.dumps(body))
+
+    assert "another body" in refusal(stated(altered))
+    assert "something else" in refusal(stated(request_with(asked, body=None)))
+
+
+def test_a_name_twice_in_the_body_is_no_body() -> None:  # case F1
+    raw = json.dumps({"did": MEMBER.did, "reason": "left", "key_id": "x"})
+    twice = raw[:-1] + f', "key_id": "{public_key(MEMBER).id}"}}'
+    data = KeyRevoked(did=MEMBER.did, key_id=public_key(MEMBER).id, reason="left", request=UNASKED)
+    target = f"/parties/{MEMBER.did}/keys/revoke"
+    asked = asked_by(MEMBER, "identity", "POST", target, at=NOON, raw=twice.encode())
+
+    assert "something else" in refusal(stated(replaced(data, request=asked), by=SERVICES[Owner.IDENTITY]))
+
+
+@pytest.mark.parametrize("late", [timedelta(minutes=-1), timedelta(minutes=6)])
+def test_a_token_of_another_time_is_none(late: timedelta) -> None:
+    asked = truly_asked(GRANT, MEMBER, at=NOON)
+
+    assert "the token" in refusal(stated(asked, time=NOON + late))
+
+
+def test_an_upload_may_outlast_its_token_and_not_for_ever() -> None:
+    asked = truly_asked(STORED, MEMBER, at=NOON)
+    long = timedelta(seconds=TRANSFER_S_MAX)
+    record = stated(asked, by=STORAGE, time=NOON + long)
+    too_long = stated(asked, by=STORAGE, time=NOON + long + timedelta(minutes=6))
+
+    assert not isinstance(verdict(record, at=NOON + long), RejectedError)
+    assert "expired" in refusal(too_long, at=NOON + long + timedelta(minutes=6))
+
+
+def test_a_key_signs_its_own_revocation_and_nothing_after() -> None:
+    ring = network_ring()
+    revocation = KeyRevoked(did=MEMBER.did, key_id=public_key(MEMBER).id, reason="left", request=UNASKED)
+    record = stated(truly_asked(revocation, MEMBER, at=NOON), by=SERVICES[Owner.IDENTITY])
+    ring.apply(revocation, at=NOON)
+
+    assert not isinstance(verdict(record, ring=ring), RejectedError)
+    later = NOON + timedelta(seconds=1)
+    after = stated(truly_asked(GRANT, MEMBER, at=later), time=later)
+    assert "who is said to have asked" in refusal(after, ring=ring, at=later)
+
+
+def test_a_revoked_key_asks_for_nothing() -> None:
+    asked = truly_asked(GRANT, REVOKED, at=NOON)
+
+    assert "who is said to have asked" in refusal(stated(asked))
+
+
+def test_nobody_acts_for_a_member_that_is_not_theirs() -> None:
+    ring = network_ring()
+    ring.apply(party(STRANGER, "person"))
+    asked = truly_asked(GRANT, STRANGER, at=NOON)
+
+    assert "no such member" in refusal(stated(request_with(asked, behalf=MEMBER.did)), ring=ring)
+
+
+WAYS: dict[str, Callable[[Request], dict[str, Any]]] = {
+    "another way": lambda _: {"authentication": "oidc"},
+    "no token": lambda _: {"proof": "a.b.c"},
+    "cut": lambda request: {"proof": (request.proof or "")[:-2]},
+    "flipped": lambda request: {"proof": _flipped(request.proof or "")},
+}
+
+
+def _flipped(token: str) -> str:
+    head, _, signature = token.rpartition(".")
+    return f"{head}.{'B' if signature[0] == 'A' else 'A'}{signature[1:]}"
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_is_no_proof_proves_nothing(way: str) -> None:
+    asked = truly_asked(GRANT, MEMBER, at=NOON)
+
+    refusal(stated(request_with(asked, **WAYS[way](asked.request))))
+
+
+def test_a_key_added_is_the_key_that_was_asked_for() -> None:
+    added = KeyAdded(did=MEMBER.did, key=public_key(STRANGER, id=f"{MEMBER.did}#2"), request=UNASKED)
+    asked = truly_asked(added, MEMBER, at=NOON)
+    other = replaced(asked, key=public_key(OTHER_MEMBER, id=f"{MEMBER.did}#2"))
+
+    assert not isinstance(verdict(stated(asked, by=SERVICES[Owner.IDENTITY])), RejectedError)
+    assert "something else" in refusal(stated(other, by=SERVICES[Owner.IDENTITY]))
+
+
+def test_every_fact_of_a_service_says_who_asked_and_can_be_asked_for() -> None:
+    contracts = {Owner.IDENTITY, Owner.CONSENT, Owner.STORAGE}
+    facts = [entry.data for entry in all_types() if entry.owner in contracts]
+
+    assert all(issubclass(data, RequestedData) for data in facts)
+    assert {data.__name__ for data in facts if not may_be_asked(data)} == {"PolicySetAdopted"}

@@ -1,0 +1,160 @@
+"""The one rule of effect: an event takes effect once, at its version, with names that nobody claimed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.asking import UNASKED
+from tests.unit.events.samples import MEMBER, NOON, OTHER_MEMBER, ROOT, encoded, public_key
+
+from salus.events.catalogue import (
+    EventData,
+    KeyAdded,
+    KeyRevoked,
+    KeyRotated,
+    PartyRegistered,
+    RoleGranted,
+    RoleWithdrawn,
+    all_types,
+)
+from salus.events.effect import Applied, Effect, NoEffect, WithoutEffect, claims_of, effect_of
+from salus.events.envelope import Event, decode_event
+from salus.events.keyring import KeyRing
+
+
+@dataclass
+class Fold:
+    """What the rule needs, as any fold keeps it."""
+
+    versions: dict[str, int] = field(default_factory=dict)
+    claims: set[str] = field(default_factory=set)
+
+    def fold(self, event: Event) -> Effect:
+        subject = event.envelope.subject
+        effect = effect_of(event, version=self.versions.get(subject, 0), is_claimed=self.claims.__contains__)
+        if isinstance(effect, Applied):
+            self.versions[subject] = effect.version
+            self.claims |= set(claims_of(event))
+        return effect
+
+
+def event(data: EventData, *, version: int | None = 0, subject: str = MEMBER.did, **facts: Any) -> Event:
+    return decode_event(encoded(data, source=ROOT.did, subject=subject, expected_version=version, **facts))
+
+
+def registered(signer: Any = MEMBER, key: Any = None) -> PartyRegistered:
+    keys = (public_key(key or signer, id=f"{signer.did}#key"),)
+    return PartyRegistered(did=signer.did, kind="member", keys=keys, request=UNASKED)
+
+
+def test_of_commands_that_raced_the_first_takes_effect() -> None:  # case SEC3
+    fold = Fold()
+    effects = [
+        fold.fold(event(registered())),
+        fold.fold(event(RoleGranted(did=MEMBER.did, role="operator", request=UNASKED), version=1)),
+        fold.fold(event(RoleGranted(did=MEMBER.did, role="patient", request=UNASKED), version=1)),
+    ]
+
+    assert effects == [Applied(1), Applied(2), WithoutEffect(NoEffect.STALE)]
+
+
+def test_a_replay_changes_nothing() -> None:  # case SEC3, replayed facts
+    fold, fact = Fold(), event(registered())
+
+    assert fold.fold(fact) == Applied(1)
+    assert fold.fold(fact) == WithoutEffect(NoEffect.STALE)
+
+
+def test_one_public_key_is_of_one_party_however_they_race() -> (
+    None
+):  # "One public key for two parties by race"
+    fold = Fold()
+    mine = event(registered(MEMBER, key=MEMBER))
+    theirs = event(registered(OTHER_MEMBER, key=MEMBER), subject=OTHER_MEMBER.did)
+
+    assert fold.fold(mine) == Applied(1)
+    assert fold.fold(theirs) == WithoutEffect(NoEffect.NAME_TAKEN)
+
+
+def test_a_statement_that_claims_a_name_counts_once() -> None:
+    fold = Fold()
+    rotated = event(
+        KeyRotated(name="log", role="log", verifier_key="k", first=3), version=None, subject="log"
+    )
+
+    assert fold.fold(rotated) == Applied(0)
+    assert fold.fold(rotated) == WithoutEffect(NoEffect.NAME_TAKEN)
+
+
+def test_whatever_makes_something_of_a_name_claims_it() -> None:
+    claiming = {entry.name.split(".")[2] for entry in all_types() if entry.claims is not None}
+
+    assert claiming == {
+        "party-registered",
+        "key-added",
+        "consent-granted",
+        "glass-broken",
+        "glass-break-reviewed",
+        "subject-registered",
+        "object-stored",
+        "key-rotated",
+        "key-retired",
+    }
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[Event]:
+    """Events of two parties in any order, with any expectation, some of them twice."""
+    made = []
+    for number in range(draw(st.integers(1, 12))):
+        signer = draw(st.sampled_from([MEMBER, OTHER_MEMBER]))
+        key = public_key(draw(st.sampled_from([MEMBER, OTHER_MEMBER])), id=f"{signer.did}#{number % 3}")
+        data = draw(
+            st.sampled_from(
+                [
+                    registered(signer, key=draw(st.sampled_from([MEMBER, OTHER_MEMBER]))),
+                    KeyAdded(did=signer.did, key=key, request=UNASKED),
+                    KeyRevoked(did=signer.did, key_id=key.id, reason="left", request=UNASKED),
+                    RoleGranted(did=signer.did, role="operator", request=UNASKED),
+                    RoleWithdrawn(did=signer.did, role="operator", request=UNASKED),
+                ]
+            )
+        )
+        version = draw(st.integers(0, 4))
+        made.append(event(data, subject=signer.did, version=version, number=number))
+    return draw(st.permutations(made + draw(st.lists(st.sampled_from(made), max_size=4))))
+
+
+@given(histories())
+def test_the_key_ring_goes_by_the_rule_that_every_fold_goes_by(history: list[Event]) -> None:
+    ring, fold = KeyRing.rooted(did=ROOT.did, key=public_key(ROOT)), Fold()
+
+    assert [ring.fold(each) for each in history] == [fold.fold(each) for each in history]
+
+
+@given(histories())
+def test_what_has_no_effect_leaves_the_key_ring_as_it_was(history: list[Event]) -> None:
+    ring = KeyRing.rooted(did=ROOT.did, key=public_key(ROOT))
+    for each in history:
+        before = (dict(ring.parties), dict(ring.keys), ring.time)
+        if isinstance(ring.fold(each), WithoutEffect):
+            assert (ring.parties, ring.keys, ring.time) == before
+
+
+def test_a_role_that_was_taken_counts_for_what_was_signed_before() -> None:
+    ring = KeyRing.rooted(did=ROOT.did, key=public_key(ROOT))
+    noon, later = NOON, NOON + timedelta(hours=1)
+    facts: list[tuple[EventData, Any]] = [
+        (registered(), noon),
+        (RoleGranted(did=MEMBER.did, role="operator", request=UNASKED), noon),
+        (RoleWithdrawn(did=MEMBER.did, role="operator", request=UNASKED), later),
+    ]
+    for version, (data, time) in enumerate(facts):
+        ring.fold(event(data, version=version, time=time))
+
+    assert ring.party_at(MEMBER.did, noon).roles == {"operator"}
+    assert ring.party_at(MEMBER.did, later).roles == ring.parties[MEMBER.did].roles == set()

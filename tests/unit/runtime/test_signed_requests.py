@@ -1,0 +1,151 @@
+"""A request that makes an event is signed as it is sent, and its token is used once (cases X7, D1)."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+import httpx
+import pytest
+from fastapi import Depends, FastAPI
+from tests.asking import UNASKED
+
+from salus.client.auth import RequestLine, RequestSigner, make_bearer
+from salus.events.bearer import CLOCK_SKEW_S, Bearer
+from salus.events.catalogue import PartyRegistered, PublicKey
+from salus.events.did import LocalSigner, multibase_of
+from salus.events.keyring import KeyRing
+from salus.runtime import problems
+from salus.runtime.auth import Authenticator, Caller, UsedTokens
+from salus.runtime.problems import ProblemError
+
+CALLER = LocalSigner.from_seed(b"c" * 32)
+LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class Ring:
+    def __init__(self) -> None:
+        self.ring = KeyRing()
+        key = PublicKey(CALLER.verification_method, multibase_of(CALLER.public_key), LONG_AGO)
+        member = "did:web:h.example"
+        self.ring.apply(
+            PartyRegistered(did=CALLER.did, kind="person", keys=(key,), member=member, request=UNASKED)
+        )
+
+    async def catch_up(self) -> KeyRing:
+        return self.ring
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[httpx.AsyncClient]:
+    app, authenticate = FastAPI(), Authenticator(Ring(), audience="salus:test")  # type: ignore[arg-type]  # a fake
+    problems.install(app)
+
+    @app.post("/commands/{name}")
+    async def command(name: str, caller: Annotated[Caller, Depends(authenticate.command)]) -> dict[str, Any]:
+        return {
+            "name": name,
+            "by": caller.request.by,
+            "behalf": caller.request.behalf,
+            "body": caller.request.body,
+        }
+
+    @app.put("/transfers/{name}")
+    async def transfer(
+        name: str, caller: Annotated[Caller, Depends(authenticate.transfer)]
+    ) -> dict[str, Any]:
+        return {"name": name, "body": caller.request.body, "digest": caller.digest}
+
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        yield client
+
+
+SIGN = RequestSigner(CALLER, "salus:test")
+
+
+def bearer(method: str, target: str, body: bytes | None = None, **facts: Any) -> dict[str, str]:
+    line = RequestLine(method, target, body)
+    token = make_bearer(CALLER, "salus:test", now=facts.get("now", datetime.now(UTC)), request=line)
+    return {"Authorization": f"Bearer {token}"}
+
+
+def code(answer: httpx.Response) -> tuple[int, str]:
+    return answer.status_code, answer.json()["code"]
+
+
+async def test_a_signed_command_is_taken_with_its_body(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/commands/a%20b?x=1&y=%C3%A9", json={"a": 1}, auth=SIGN)
+
+    assert answer.status_code == 200, answer.text
+    assert answer.json() == {
+        "name": "a b",
+        "by": CALLER.did,
+        "behalf": "did:web:h.example",
+        "body": '{"a":1}',
+    }
+
+
+WRONG = {
+    "method": ("PUT", "/commands/a", b"{}"),
+    "path": ("POST", "/commands/b", b"{}"),
+    "query": ("POST", "/commands/a?x=1", b"{}"),
+    "body": ("POST", "/commands/a", b"[]"),
+    "no digest": ("POST", "/commands/a", None),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+async def test_a_token_for_another_request_is_refused(client: httpx.AsyncClient, what: str) -> None:
+    answer = await client.post("/commands/a", content=b"{}", headers=bearer(*WRONG[what]))
+
+    assert answer.status_code == 401
+
+
+async def test_a_token_without_a_request_gives_no_command(client: httpx.AsyncClient) -> None:
+    token = make_bearer(CALLER, "salus:test", now=datetime.now(UTC))
+    answer = await client.post("/commands/a", headers={"Authorization": f"Bearer {token}"})
+
+    assert code(answer) == (401, "unbound-token")
+
+
+async def test_a_token_is_used_once(client: httpx.AsyncClient) -> None:  # case X7
+    headers = bearer("POST", "/commands/a", b"{}")
+    first = await client.post("/commands/a", content=b"{}", headers=headers)
+    second = await client.post("/commands/a", content=b"{}", headers=headers)
+
+    assert first.status_code == 200
+    assert code(second) == (401, "token-used")
+
+
+async def test_a_transfer_may_leave_the_digest_out(client: httpx.AsyncClient) -> None:
+    streamed = RequestSigner(CALLER, "salus:test", stream=True)
+    without = await client.put("/transfers/a", content=b"bytes", auth=streamed)
+    named = await client.put("/transfers/a", content=b"bytes", auth=SIGN)
+
+    assert without.json() == {"name": "a", "body": None, "digest": None}
+    assert len(named.json()["digest"]) == 64
+
+
+@pytest.mark.parametrize(("ahead_s", "status"), [(CLOCK_SKEW_S - 2, 200), (CLOCK_SKEW_S + 5, 401)])
+async def test_clocks_may_differ_a_little(client: httpx.AsyncClient, ahead_s: int, status: int) -> None:
+    now = datetime.now(UTC) + timedelta(seconds=ahead_s)
+    answer = await client.post(
+        "/commands/a", content=b"{}", headers=bearer("POST", "/commands/a", b"{}", now=now)
+    )
+
+    assert answer.status_code == status
+
+
+def test_used_tokens_are_forgotten_when_they_expire_and_never_beyond_the_room() -> None:
+    def claims(name: str, expires: float) -> Bearer:
+        return Bearer(iss="i", sub="i", aud="a", iat=0, exp=expires, jti=name)
+
+    used, at = UsedTokens(most=2), datetime.fromtimestamp(1000, UTC)
+    used.require_new(claims("1", 1010), now=at)
+    used.require_new(claims("2", 2000), now=at)
+
+    with pytest.raises(ProblemError, match="too-many-tokens"):
+        used.require_new(claims("3", 2000), now=at)
+    used.require_new(claims("3", 2000), now=at + timedelta(seconds=60))
+    with pytest.raises(ProblemError, match="token-used"):
+        used.require_new(claims("2", 2000), now=at + timedelta(seconds=60))
