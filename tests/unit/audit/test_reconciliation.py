@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import create_async_engine
+from tests.asking import UNASKED
 from tests.unit.audit.chain import Accepted, Chain, Refused
 from tests.unit.audit.samples import AROUND, CONSENT, IDENTITY, MEMBER, NOON, STORAGE
 from tests.unit.audit.test_indexing import (
@@ -38,8 +39,10 @@ from salus.audit.reconciliation import Reconciler, Step
 from salus.events.catalogue import PartyRegistered, PatientLinked
 from salus.ledger.key_periods import Keys
 
-PERSON = PartyRegistered(did=CLINICIAN, kind="person", keys=(KEY,), roles=("clinician",), member=MEMBER)
-LINKED = PatientLinked(patient=PATIENT, did=CLINICIAN)
+PERSON = PartyRegistered(
+    did=CLINICIAN, kind="person", keys=(KEY,), roles=("clinician",), member=MEMBER, request=UNASKED
+)
+LINKED = PatientLinked(patient=PATIENT, did=CLINICIAN, request=UNASKED)
 PACE = Pace(rows_per_s_max=1_000_000, interval_s_min=0)
 
 

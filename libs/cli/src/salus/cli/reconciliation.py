@@ -10,7 +10,7 @@ import httpx
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from salus.cli.callers import As, KeyFile, bearer, refusal, signer_of
+from salus.cli.callers import As, KeyFile, refusal, signer_of, signing
 from salus.cli.console import Json, emit, err, out
 from salus.cli.display import plain
 from salus.cli.event_stream import StreamError, events_of
@@ -39,9 +39,9 @@ def reconcile(
     Ends with 0 if all is equal or was repaired, with 1 if something differs or the ledger does not verify.
     """
     platform = running_platform()
-    url, headers = require_service(platform, "audit"), bearer(signer_of(platform, as_name, key), "audit")
+    url, auth = require_service(platform, "audit"), signing(signer_of(platform, as_name, key), "audit")
     with ExitStack() as stack:
-        told = run_until_signal(_compare(url, headers, _bar(stack), repair=repair))
+        told = run_until_signal(_compare(url, auth, _bar(stack), repair=repair))
     show(told, as_json=as_json)
 
 
@@ -93,10 +93,10 @@ def _bar(stack: ExitStack) -> OnProgress:
 
 
 async def _compare(
-    url: str, headers: dict[str, str], on_progress: OnProgress, *, repair: bool
+    url: str, auth: httpx.Auth, on_progress: OnProgress, *, repair: bool
 ) -> list[dict[str, Any]]:
     timeout = httpx.Timeout(10.0, read=SILENCE_S_MAX)
-    async with httpx.AsyncClient(trust_env=False, base_url=url, timeout=timeout, headers=headers) as http:
+    async with httpx.AsyncClient(trust_env=False, base_url=url, timeout=timeout, auth=auth) as http:
         return await compared(http, on_progress, repair=repair)
 
 
