@@ -156,6 +156,11 @@ async def test_whatever_comes_becomes_a_leaf_with_its_reason(shard: Shard) -> No
                 if record.key == shard.verifier.name.encode() and record.value:
                     data = decode_event(record.value).data
                     assert isinstance(data, RecordRejected)
-                    announced[data.topic, data.partition, data.offset] = data.reason
+                    announced[data.topic, data.partition, data.offset] = data
     for reason, at in sent.items():
-        assert announced[at.topic, at.partition, at.offset] == reason.strip()
+        told = announced[at.topic, at.partition, at.offset]
+        assert told.reason == reason.strip()
+        assert told.key == (
+            None if reason in {"missing-signature", "tombstone"} else shard.hospital.verification_method
+        )
+        assert (told.source, told.id) == (None, None)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import json
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from tests.unit.sequencer.world import (
 )
 
 from salus.archive.replay import RESTORED_HEADER
+from salus.events.attribution import Attribution
 from salus.events.catalogue import DocumentRegistered, RoleGranted
 from salus.events.signature import sign_values
 from salus.ledger.block import body_key
@@ -223,6 +225,20 @@ async def test_rejections_are_announced_with_position_reason_and_digest() -> Non
     assert (block.leaves, block.accepted) == (2, 1)
 
 
+# case people.md: members could not find their rejected records
+async def test_a_rejection_names_source_id_and_key_of_a_validly_signed_record() -> None:
+    world = World.with_hospital()
+    for _ in range(2):
+        world.publish(document(1))
+    await world.seal_everything()
+
+    (rejection,) = [r for block in world.announcements.announced for r in block.rejections]
+    assert rejection.reason == "duplicate"
+    assert rejection.attribution.key == HOSPITAL.verification_method
+    assert rejection.attribution.source == HOSPITAL.did
+    assert rejection.attribution.id == json.loads(document(1))["id"]
+
+
 async def test_a_revoked_key_is_refused_from_then_on() -> None:
     world = World.with_hospital()
     world.publish(document(1))
@@ -340,6 +356,18 @@ async def test_the_last_block_is_announced_again_on_restart() -> None:
     assert again.header_key == first[-1].header_key
     assert [r.reason for r in again.rejections] == [r.reason for r in first[-1].rejections]
     assert [r.digest for r in again.rejections] == [r.digest for r in first[-1].rejections]
+
+
+async def test_a_rejection_that_is_announced_again_names_the_key_that_the_archive_has() -> None:
+    world = World.with_hospital()
+    for _ in range(2):
+        world.publish(document(1))
+    await world.seal_everything()
+    world.announcements.announced.clear()
+    await world.run_until(lambda: bool(world.announcements.announced))
+
+    (again,) = world.announcements.announced
+    assert [r.attribution for r in again.rejections] == [Attribution(HOSPITAL.verification_method)]
 
 
 async def test_retention_that_ate_unsealed_records_stops_the_sequencer() -> None:

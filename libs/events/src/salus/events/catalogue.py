@@ -561,7 +561,11 @@ class CheckpointPublished(EventData):
     topic="salus.ledger.rejections",
 )
 class RecordRejected(EventData):
-    """A record is a leaf of the ledger but was not accepted; its value was not kept."""
+    """A record is a leaf of the ledger but was not accepted; its value was not kept.
+
+    `key` is the key id in its signature header, if that is well-formed: anybody can write one. `source` and
+    `id` are there only if the signature is valid, and the id only if it is a token.
+    """
 
     topic: Text
     partition: Count
@@ -571,6 +575,9 @@ class RecordRejected(EventData):
     digest: Sha256
     shard: Count
     height: Count
+    key: KeyId | None = None
+    source: Did | None = None
+    id: Text | None = None
 
 
 def input_topics() -> list[str]:

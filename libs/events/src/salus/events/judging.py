@@ -28,6 +28,11 @@ from salus.ledger.merkle import LEAF_PREFIX, leaf_hash
 from salus.ledger.records import Cells, Flaw, Part, Records, Row, gather, rows_at
 from salus.ledger.signed_batches import MALFORMED, batch_of, batches_of
 
+_BAD_SIGNATURE = (
+    "the key did not sign the root that value and path lead to: were the bytes changed after signing, or is "
+    "the index, the size or the path another value's?"
+)
+
 
 class Judged(msgspec.Struct, frozen=True, gc=False):
     """An accepted event, who signed it and the digest of its value."""
@@ -176,7 +181,7 @@ def verify_signature(
     key = ring.key_for(parsed.verification_method, at=at)
     text = signed_text(size=parsed.size, root=parsed.root_over(digest))
     if not verifies(key.key.public_bytes_raw(), parsed.signature, text):
-        raise RejectedError(Reason.BAD_SIGNATURE)
+        raise RejectedError(Reason.BAD_SIGNATURE, _BAD_SIGNATURE)
     return ring.party_at(key.did, at)
 
 

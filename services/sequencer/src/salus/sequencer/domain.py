@@ -13,6 +13,7 @@ from operator import lt
 import pyarrow as pa
 
 from salus.archive.assembling import Refused, assemble
+from salus.events.attribution import NOT_ATTRIBUTED, Attribution, attribution_of
 from salus.events.canonical import Attribute
 from salus.events.errors import Reason, RejectedError
 from salus.events.judging import Judgement, judge_batch
@@ -89,6 +90,7 @@ class Rejection:
     reason: str
     detail: str
     digest: bytes
+    attribution: Attribution = NOT_ATTRIBUTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +239,9 @@ def _prints(judgement: Judgement) -> bytes:
 def _rejection(record: Row, error: RejectedError) -> Rejection:
     """Return what is said of a rejected record; of its value the digest is all that is kept."""
     digest = NO_DIGEST if record.value is None else leaf_hash(record.value)
-    return Rejection(record.topic, record.partition, record.offset, error.reason.value, error.detail, digest)
+    attribution = attribution_of(value=record.value, signature=record.signature, reason=error.reason)
+    place = record.topic, record.partition, record.offset
+    return Rejection(*place, error.reason.value, error.detail, digest, attribution)
 
 
 def _kept(judgement: Judgement, row: int, rejection: Rejection) -> Refused:

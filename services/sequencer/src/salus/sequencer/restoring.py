@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from salus.archive.body import ACCEPTED, decode_body
 from salus.archive.errors import BodyError
+from salus.events.attribution import Attribution, key_id_of
 from salus.ledger.block import REJECTED_PREFIX, Header, body_key, header_key, open_header
 from salus.ledger.errors import BlockError
 from salus.ledger.key_periods import Keys
@@ -22,6 +23,8 @@ from salus.sequencer.duplicates import FINGERPRINT_BYTES, DuplicateWindow, finge
 from salus.sequencer.errors import ArchiveDamagedError, LogTruncatedError, RecordsLostError
 from salus.sequencer.ports import Announcement, Archive, LogReader
 
+# What of a rejected leaf is announced, as far as the archive has it.
+ANNOUNCED = ("topic", "partition", "offset", "status", "digest", "signature")
 # How much is read at once while the window of duplicates is restored.
 HEADERS_AT_ONCE = 64
 BODY_BYTES_AT_ONCE = 64 * 1024 * 1024
@@ -199,11 +202,14 @@ async def read_body(archive: Archive, shard: Shard, header: Header) -> bytes:
 
 
 async def announcement_of(archive: Archive, shard: Shard, header: Header) -> Announcement:
-    """Return what to say of a block that exists, from the archive: the details of rejections are lost."""
+    """Return what to say of a block that exists, from the archive.
+
+    Details, sources and ids of its rejections are lost.
+    """
     rejections: tuple[Rejection, ...] = ()
     if header.accepted < header.leaves:
         body = await read_body(archive, shard, header)
-        rows = decode_body(body, columns=["topic", "partition", "offset", "status", "digest"]).to_pylist()
+        rows = decode_body(body, columns=ANNOUNCED).to_pylist()
         rejections = tuple(
             Rejection(
                 topic=row["topic"],
@@ -212,6 +218,7 @@ async def announcement_of(archive: Archive, shard: Shard, header: Header) -> Ann
                 reason=row["status"].removeprefix(REJECTED_PREFIX),
                 detail="",
                 digest=row["digest"],
+                attribution=Attribution(key_id_of(row["signature"])),
             )
             for row in rows
             if row["status"] != ACCEPTED

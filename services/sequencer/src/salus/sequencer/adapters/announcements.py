@@ -57,6 +57,9 @@ class KafkaAnnouncements:
             digest=rejection.digest.hex(),
             shard=block.shard,
             height=block.height,
+            key=rejection.attribution.key,
+            source=rejection.attribution.source,
+            id=rejection.attribution.id,
         )
         place = f"{rejection.topic}/{rejection.partition}/{rejection.offset}"
         await self._publish(data, block, id_=f"{self._origin}/{place}")
