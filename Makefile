@@ -10,7 +10,7 @@ space := $(empty) $(empty)
 export MYPYPATH := $(subst $(space),:,$(strip $(SOURCES) $(wildcard benchmarks)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup parts demo test check static format lint format-check types contracts declared generated generate generators unit sanitized bench peers lock clean
+.PHONY: help setup parts demo test compose-test check static format lint format-check types contracts declared generated generate generators unit sanitized bench peers lock clean
 
 help: ## This text
 	@echo "Salus: two commands are enough on a fresh machine with Python 3.11 or newer and"
@@ -31,6 +31,9 @@ demo: setup ## Start real Kafka, real MinIO and every service, and play the stor
 
 test: parts ## Every test: unit, contracts, integration and whole-platform journeys
 	@$(BIN)/python -m pytest $(PYTEST)
+
+compose-test: setup ## Build the image and run docker-compose.yml for real; needs a container engine (BASE_IMAGE=… offline)
+	@SALUS_COMPOSE_TEST=1 $(BIN)/python -m pytest -m compose tests/deploy $(PYTEST)
 
 check: static unit ## Before every commit: what needs no servers
 

@@ -8,11 +8,13 @@ import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from salus.crypto.keys import load_ed25519
 from salus.devkit.network import NetworkFolder, Plan
+from salus.devkit.store_accounts import ACCESS
 from salus.ledger.cosignature import CosignatureSigner
 from salus.ledger.policy import Policy
 
@@ -40,7 +42,7 @@ def test_anchoring_and_the_witness_agree_on_the_network_that_setup_makes(
     environment = {**os.environ, "SALUS_S3_SECRET_KEY": "secret-for-the-test"}
     services = json.loads(compose("config", "--format", "json", cwd=ROOT, env=environment).stdout)["services"]
     setup, witness, anchoring = (services[name] for name in ("setup", "witness", "anchoring"))
-    told = setup["command"][setup["command"].index("--witnesses") + 1]
+    (told,) = [word.partition("=")[2] for word in setup["command"] if word.startswith("--witnesses=")]
     folder = NetworkFolder(tmp_path)
     folder.create(Plan(witnesses=int(told)))
     quorum = Policy.from_network(folder.file.read_bytes()).quorum
@@ -59,18 +61,92 @@ def test_anchoring_and_the_witness_agree_on_the_network_that_setup_makes(
 
 
 def test_every_setting_that_a_service_requires_is_given(
-    compose: Run, monkeypatch: pytest.MonkeyPatch
+    compose: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    (tmp_path / "secret-key").write_text("handed out by setup")
     environment = {**os.environ, "SALUS_S3_SECRET_KEY": "secret-for-the-test"}
     services = json.loads(compose("config", "--format", "json", cwd=ROOT, env=environment).stdout)["services"]
     for name in SERVICES:
         with monkeypatch.context() as patched:
             for variable, value in services[name]["environment"].items():
                 patched.setenv(variable, value)
+            if name in ACCESS:
+                patched.setenv("SALUS_S3_SECRET_KEY_FILE", str(tmp_path / "secret-key"))
             # The image sets it for all of them.
             patched.setenv("SALUS_HTTP_PORT", "8080")
             built = importlib.import_module(f"salus.{name}.settings").Settings()
         assert built.service_name == name
+
+
+def configured(compose: Run, *files: str) -> dict[str, Any]:
+    environment = {**os.environ, "SALUS_S3_SECRET_KEY": "secret-for-the-test"}
+    result = compose(*files, "config", "--format", "json", cwd=ROOT, env=environment)
+    assert result.returncode == 0, result.stderr
+    services: dict[str, Any] = json.loads(result.stdout)["services"]
+    return services
+
+
+def volumes_of(service: dict[str, Any]) -> dict[str, str]:
+    return {volume["target"]: volume["source"] for volume in service["volumes"] if volume["type"] == "volume"}
+
+
+def test_kafka_keeps_its_data_in_its_volume(compose: Run) -> None:
+    kafka = configured(compose)["kafka"]
+    # Case deploy.md, 2: Kafka wrote elsewhere, so that `down` and `up` lost every record.
+    folders = [Path(folder) for folder in kafka["environment"]["KAFKA_LOG_DIRS"].split(",")]
+
+    assert [folder for folder in folders if Path("/var/lib/kafka/data") not in folder.parents] == []
+    assert volumes_of(kafka) == {"/var/lib/kafka/data": "kafka"}
+
+
+def test_everything_that_is_written_outlives_its_container(compose: Run) -> None:
+    for name, service in configured(compose).items():
+        kept = set(volumes_of(service))
+        told = service["environment"]
+        database = told.get("SALUS_DATABASE_URL", "").removeprefix("sqlite+aiosqlite:///")
+        written = [file for file in (database, told.get("SALUS_STATE_FILE", "")) if file]
+
+        assert all(str(Path(file).parent) in kept for file in written), name
+
+
+def test_each_service_is_given_its_own_folder_and_account(compose: Run) -> None:
+    services = configured(compose)
+    handed_out = volumes_of(services["setup"])
+    root = {name for name, service in services.items() if "SALUS_S3_SECRET_KEY" in service["environment"]}
+
+    for name in SERVICES:
+        assert volumes_of(services[name])["/run/salus"] == handed_out[f"/run/hand-out/{name}"]
+        account = services[name]["environment"].get("SALUS_S3_ACCESS_KEY")
+        assert account == (f"salus-{name}" if name in ACCESS else None)
+    assert len(set(handed_out.values())) == len(SERVICES) + 1
+    assert root == {"setup"}
+
+
+def test_everything_has_a_health_check_and_limits(compose: Run) -> None:
+    for name, service in configured(compose).items():
+        assert int(service["mem_limit"]) > 0, name
+        assert service["pids_limit"] > 0, name
+        if name in SERVICES:
+            assert service["healthcheck"]["test"][-2:] == ["salus.runtime.healthcheck", "/readyz"]
+            assert service["read_only"] is True
+        if name != "setup":
+            assert service["healthcheck"]["start_period"] in {"2m0s", "3m0s"}, name
+
+
+def test_parts_of_this_machine_take_the_place_of_images(
+    compose: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("KAFKA_FOLDER", "MINIO_FOLDER", "DOCKERFILES"):
+        monkeypatch.setenv(name, f"/{name}")
+    files = ("--file", "docker-compose.yml", "--file", "deploy/docker/parts/compose.yml")
+    services = configured(compose, *files)
+    usual = configured(compose)
+
+    assert {name for name in services if services[name] != usual[name]} == {"kafka", "minio"}
+    for name in ("kafka", "minio"):
+        assert services[name]["build"]["context"] == f"/{name.upper()}_FOLDER"
+        assert services[name]["environment"] == usual[name]["environment"]
+        assert (ROOT / "deploy/docker/parts" / f"{name}.Dockerfile").exists()
 
 
 def test_compose_has_no_default_for_a_secret(compose: Run) -> None:

@@ -13,6 +13,9 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from salus.cli.networks import PARTS
+from salus.devkit.store_accounts import ACCESS
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
 ROOT = Path(__file__).parents[2]
 CHART = str(ROOT / "deploy/helm/salus")
@@ -114,6 +117,94 @@ def test_a_pod_sees_no_key_but_its_own(helm: Run, network_file: Path) -> None:
     }
 
 
+def secrets_in(document: dict[str, Any]) -> set[str]:
+    """Return the Secrets that the environment of a workload refers to."""
+    return {
+        variable["valueFrom"]["secretKeyRef"]["name"]
+        for container in document["spec"]["template"]["spec"]["containers"]
+        for variable in container["env"]
+        if "valueFrom" in variable
+    }
+
+
+def test_a_pod_sees_no_account_in_the_store_but_its_own(helm: Run, network_file: Path) -> None:
+    documents = rendered(helm, network_file, "--set", WITNESS)
+    seen = {
+        document["metadata"]["name"]: secrets_in(document)
+        for document in documents
+        if document["kind"] in {"Deployment", "StatefulSet"}
+    }
+    stored = {
+        container["name"]
+        for container in containers(documents)
+        if [variable for variable in container["env"] if "S3" in variable["name"]]
+    }
+
+    assert seen == {
+        "salus-identity": set(),
+        "salus-consent": set(),
+        "salus-storage": {"salus-s3-storage"},
+        "salus-audit": {"salus-s3-audit"},
+        "salus-anchoring": {"salus-s3-anchoring"},
+        "salus-sequencer-0": {"salus-s3-sequencer"},
+        "salus-witness": set(),
+    }
+    assert stored == {"storage", "audit", "anchoring", "sequencer"}
+
+
+def jobs(documents: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [document for document in documents if document["kind"] == "Job"]
+
+
+def test_a_job_makes_topics_buckets_and_accounts(helm: Run, network_file: Path) -> None:
+    (job,) = jobs(rendered(helm, network_file))
+    pod = job["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    (projected,) = [volume["projected"] for volume in pod["volumes"] if "projected" in volume]
+    given = {item["path"] for source in projected["sources"] for item in source["secret"]["items"]}
+    mounted = {mount["mountPath"] for mount in container["volumeMounts"]}
+    network, accounts = "/etc/salus/network.json", "/etc/salus-s3"
+
+    # No hook: before an installation there is no network.json, and after it `--wait` waits for the services.
+    assert "annotations" not in job["metadata"]
+    assert container["args"] == [
+        *("salus", "network", "bootstrap", "--network", network, "--accounts", accounts)
+    ]
+    assert secrets_in(job) == {"salus-s3-admin"}
+    assert given == {f"{account}/{key}" for account in ACCESS for key in ("access-key", "secret-key")}
+    assert {"/etc/salus", accounts} <= mounted
+    assert set(PARTS) <= {variable["name"] for variable in container["env"]}
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+
+
+def test_the_job_is_made_anew_when_it_changes_and_only_then(helm: Run, network_file: Path) -> None:
+    def name(*options: str) -> str:
+        (job,) = jobs(rendered(helm, network_file, *options))
+        found: str = job["metadata"]["name"]
+        return found
+
+    assert name() == name("--set", "services.consent.replicas=1,telemetry.logLevel=debug")
+    assert len({name(), name("--set", "image.tag=0.2.0"), name("--set", "s3.buckets.log=other")}) == 3
+
+
+def test_the_bootstrap_can_be_somebody_elses_business(helm: Run, network_file: Path) -> None:
+    (job,) = jobs(rendered(helm, network_file, "--set", "bootstrap.accounts=false"))
+
+    assert "--accounts" not in job["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert jobs(rendered(helm, network_file, "--set", "bootstrap.enabled=false")) == []
+    assert jobs(rendered(helm, network_file, *VARIANTS["witness-alone"])) == []
+
+
+def test_the_image_has_the_tag_that_the_documents_build() -> None:
+    chart = yaml.safe_load(Path(CHART, "Chart.yaml").read_text())
+    image = f"salus:{chart['appVersion']}"
+
+    assert f"-t {image} ." in (ROOT / "docs/operators.md").read_text()
+    assert f"-t {image} ." in (ROOT / "deploy/docker/Dockerfile").read_text()
+    assert "${SALUS_IMAGE:-" + image + "}" in (ROOT / "docker-compose.yml").read_text()
+    assert f"ARG VERSION={chart['appVersion']}" in (ROOT / "deploy/docker/Dockerfile").read_text()
+
+
 def test_a_witness_has_a_volume_that_outlives_it_and_neither_kafka_nor_the_store(
     helm: Run, network_file: Path
 ) -> None:
@@ -178,6 +269,9 @@ def test_every_setting_that_a_service_requires_is_given(
         ("s3.endpoint=minio:9000", "/s3/endpoint"),
         ("shards={0,0}", "/shards"),
         ("kafka.bootstrap=kafka", "/kafka/bootstrap"),
+        ("s3.secrets.audit=", "/s3/secrets/audit"),
+        ("s3.credentialsSecret=salus-s3", "credentialsSecret"),
+        ("bootstrap.enabled=1", "/bootstrap/enabled"),
         ("services.identity.relicas=1", "relicas"),
         ("telemetry.logLevel=loud", "/telemetry/logLevel"),
         ("witness.enabled=true,witness.name=a", "/witness/keysSecret"),

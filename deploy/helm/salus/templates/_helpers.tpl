@@ -47,6 +47,23 @@ http://{{ .Release.Name }}-anchoring
 {{- toJson (merge (dict) .Values.services.anchoring.witnesses $own) }}
 {{- end }}
 
+{{/* Where the object store is and what its buckets are called. */}}
+{{- define "salus.storeAddress" -}}
+- {name: SALUS_S3_ENDPOINT, value: {{ .Values.s3.endpoint | quote }}}
+- {name: SALUS_S3_REGION, value: {{ .Values.s3.region | quote }}}
+{{- range $name, $bucket := .Values.s3.buckets }}
+- {name: SALUS_{{ upper $name }}_BUCKET, value: {{ $bucket | quote }}}
+{{- end }}
+{{- end }}
+
+{{/* An account in the object store. Takes the name of its Secret. */}}
+{{- define "salus.storeCredentials" -}}
+- name: SALUS_S3_ACCESS_KEY
+  valueFrom: {secretKeyRef: {name: {{ . }}, key: access-key}}
+- name: SALUS_S3_SECRET_KEY
+  valueFrom: {secretKeyRef: {name: {{ . }}, key: secret-key}}
+{{- end }}
+
 {{/* The environment that every service of the platform has. Takes {root, name}. */}}
 {{- define "salus.environment" -}}
 - {name: SALUS_SERVICE_NAME, value: {{ .name | quote }}}
@@ -55,14 +72,9 @@ http://{{ .Release.Name }}-anchoring
 - {name: SALUS_NETWORK_FILE, value: /etc/salus/network.json}
 - {name: SALUS_SIGNING_KEY_FILE, value: /etc/salus-keys/{{ .name }}.pem}
 - {name: SALUS_KAFKA_BOOTSTRAP, value: {{ .root.Values.kafka.bootstrap | quote }}}
-- {name: SALUS_S3_ENDPOINT, value: {{ .root.Values.s3.endpoint | quote }}}
-- {name: SALUS_S3_REGION, value: {{ .root.Values.s3.region | quote }}}
-- name: SALUS_S3_ACCESS_KEY
-  valueFrom: {secretKeyRef: {name: {{ .root.Values.s3.credentialsSecret }}, key: access-key}}
-- name: SALUS_S3_SECRET_KEY
-  valueFrom: {secretKeyRef: {name: {{ .root.Values.s3.credentialsSecret }}, key: secret-key}}
-{{- range $name, $bucket := .root.Values.s3.buckets }}
-- {name: SALUS_{{ upper $name }}_BUCKET, value: {{ $bucket | quote }}}
+{{- with index .root.Values.s3.secrets .name }}
+{{ include "salus.storeAddress" $.root }}
+{{ include "salus.storeCredentials" . }}
 {{- end }}
 - {name: SALUS_LOG_LEVEL, value: {{ .root.Values.telemetry.logLevel | quote }}}
 {{- with .root.Values.telemetry.otlpEndpoint }}

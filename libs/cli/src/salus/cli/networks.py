@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -56,9 +56,10 @@ def create(  # an operator's choices
     network = folder.create(plan)
     if hand_out is not None:
         give_each_service_its_own(folder, hand_out)
-    for given in (directory, hand_out):
-        if owner is not None and given is not None:
-            _give_to(given, owner)
+    if owner is not None:
+        # Not the hand-out itself: in a container it may be the read-only place of several volumes.
+        handed_out = hand_out.rglob("*") if hand_out else ()
+        _give_to((directory, *directory.rglob("*"), *handed_out), owner)
     if wait:
         run_until_signal(_bootstrap(network, folder.store_secrets, os.environ))
     if as_json:
@@ -67,12 +68,12 @@ def create(  # an operator's choices
         out.print(f"{folder.file} describes the network {network['origin']}", highlight=False, soft_wrap=True)
 
 
-def _give_to(folder: Path, owner: str) -> None:
+def _give_to(paths: Iterable[Path], owner: str) -> None:
     try:
         uid, gid = (int(part) for part in owner.split(":"))
     except ValueError:
         raise CommandError(Exit.USAGE, f"--owner is UID:GID in numbers, not {owner}") from None
-    for path in (folder, *folder.rglob("*")):
+    for path in paths:
         os.chown(path, uid, gid)
 
 

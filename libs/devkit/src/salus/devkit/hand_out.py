@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from salus.devkit.files import replace
+from salus.crypto.private_files import write_private
 from salus.devkit.network import SERVICES, NetworkFolder
+from salus.devkit.public_files import write_public
 from salus.devkit.store_accounts import ACCESS
 
 # Beside <service>.pem, by pattern: the keys of what the service signs, and the key that wraps patients' keys.
@@ -34,5 +35,5 @@ def hand_out(network: NetworkFolder, target: Path) -> None:
     """Give each service a folder of its own in `target`; what changed since is replaced file by file."""
     for service in (*SERVICES, "witness"):
         for name, file in private_files(network, service):
-            replace(target / service / name, file.read_bytes(), mode=0o600)
-        replace(target / service / network.file.name, network.file.read_bytes(), mode=0o644)
+            write_private(target / service / name, file.read_bytes())
+        write_public(target / service / network.file.name, network.file.read_bytes())

@@ -18,7 +18,7 @@ from salus.crypto.keys import ensure_ed25519, load_ed25519
 from salus.crypto.kms import make_kms_file
 from salus.crypto.text_files import read_text_file
 from salus.devkit.errors import DevkitError
-from salus.devkit.files import replace, write_new
+from salus.devkit.public_files import write_public
 from salus.devkit.store_accounts import BUCKETS, Bucket, StoreSecrets
 from salus.events.catalogue import input_topics
 from salus.events.did import LocalSigner, multibase_of
@@ -154,7 +154,7 @@ class NetworkFolder:
             return self.read()
         network = _describe(plan, {name: self._ensure_key(name) for name in _key_names(plan)})
         self._ensure_kms()
-        write_new(self.file, json.dumps(network, indent=1).encode() + b"\n", mode=0o644)
+        write_public(self.file, json.dumps(network, indent=1).encode() + b"\n", fresh=True)
         return network
 
     def add_shard(self, shard: int) -> dict[str, Any]:
@@ -175,7 +175,7 @@ class NetworkFolder:
 
     def write(self, network: Mapping[str, Any]) -> None:
         """Replace network.json; a reader sees the old file or the whole new one."""
-        replace(self.file, json.dumps(network, indent=1).encode() + b"\n", mode=0o644)
+        write_public(self.file, json.dumps(network, indent=1).encode() + b"\n")
 
     def _ensure_kms(self) -> None:
         # The services may be given this folder read-only, so storage cannot make the file itself.

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from salus.crypto.private_files import make_private_folder
+from salus.crypto.private_files import write_private
 from salus.crypto.text_files import read_text_file
 from salus.devkit.addresses import S3
 from salus.devkit.errors import DevkitError
-from salus.devkit.files import write_new
 
 if TYPE_CHECKING:
     from salus.objects import Accounts
@@ -93,10 +93,10 @@ class StoreSecrets:
     def create(self) -> None:
         """Make a random secret for each account that has none."""
         for account in ACCESS:
-            place = self.folder / account
-            make_private_folder(place)
-            write_new(place / "access-key", f"salus-{account}".encode(), mode=0o600)
-            write_new(place / "secret-key", secrets.token_urlsafe(_SECRET_BYTES).encode(), mode=0o600)
+            secret = secrets.token_urlsafe(_SECRET_BYTES)
+            for name, text in (("access-key", f"salus-{account}"), ("secret-key", secret)):
+                with suppress(FileExistsError):
+                    write_private(self.folder / account / name, text.encode(), fresh=True)
 
     def read(self, account: str) -> tuple[str, str]:
         """Return access key and secret key of an account.
