@@ -11,9 +11,10 @@ import os
 import signal
 import uuid
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +69,11 @@ class Load:
     unknown: set[str] = field(default_factory=set)
     not_sent: set[str] = field(default_factory=set)
 
+    numbers: Iterator[int] = field(default_factory=count)
+
     async def publish_one(self) -> Handle:
-        number = len(self.handles)
+        # Taken at once: two tasks publish, and both may have to wait for room.
+        number = next(self.numbers)
         patient = PATIENTS[number % len(PATIENTS)]
         data = DocumentRegistered(patient=patient, object=f"object-{number}", media_type="a/b")
         handle = await self.publisher.publish(data, subject=patient, id=f"event-{number}")
