@@ -128,6 +128,7 @@ class RecoveringProducer:
                 # Who is woken may find that the next session is over as well.
                 await self._ready.wait()
                 continue
+            _choose_partition(session, record)
             try:
                 sent = await _give(session, record)
             except DeliveryError as error:
@@ -159,9 +160,7 @@ class RecoveringProducer:
     def _await_answer(
         self, session: Producer, number: int, record: _Unanswered, sent: asyncio.Future[Position]
     ) -> None:
-        if record.partition is None and record.key is not None:
-            # A repetition must go where the first attempt went, also if partitions were added meanwhile.
-            record.partition = session.partition_of(record.topic, record.key)
+        _choose_partition(session, record)
         self._unanswered[number] = record
         sent.add_done_callback(partial(self._answered, session, number))
 
@@ -272,6 +271,15 @@ class RecoveringProducer:
                 continue
             if await _answers(self._bootstrap) and self._answers == before:
                 self._lost(session, NotSentError(f"no answer for {STUCK_S_MAX:.0f} s"))
+
+
+def _choose_partition(session: Producer, record: _Unanswered) -> None:
+    """A repetition must go where the first attempt went, also if partitions were added meanwhile.
+
+    Of a topic's first record, the session knows the partitions only once it was sent.
+    """
+    if record.partition is None and record.key is not None:
+        record.partition = session.partition_of(record.topic, record.key)
 
 
 async def _answers(bootstrap: str) -> bool:

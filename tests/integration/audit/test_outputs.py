@@ -1,0 +1,36 @@
+"""Audit's output topics go on after what no retry can mend. Case: deploy.md, blocker 3."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from salus.audit.adapters.topics import KafkaOutputs
+from salus.audit.ports import Message
+from salus.devkit.addresses import Addresses
+from salus.messaging import Reader, Topic, ensure_topics
+
+
+async def test_the_outputs_recover_from_a_lost_sequence_number_and_lose_nothing(parts: Addresses) -> None:
+    topic = f"outputs-{uuid.uuid4().hex}"
+    await ensure_topics(parts.kafka_bootstrap, [Topic(topic, 1)])
+    outputs = KafkaOutputs(parts.kafka_bootstrap)
+
+    def messages(first: int) -> list[Message]:
+        return [
+            Message(topic=topic, key="k", value=b"%d" % n, uid=str(n), content_type="text/plain")
+            for n in range(first, first + 50)
+        ]
+
+    await outputs.publish(messages(0))
+    library: Any = outputs._producer._session._producer  # type: ignore[union-attr]  # open by now
+    for at in list(library._txn_manager._sequence_numbers):
+        library._txn_manager.increment_sequence_number(at, 5)
+    await outputs.publish(messages(50))
+    await outputs.close()
+    found: list[bytes] = []
+    async with Reader(parts.kafka_bootstrap, starts={(topic, 0): 0}) as reader:
+        while len(found) < 100:
+            found += [r.value or b"" for r in await reader.poll(max_records=200, timeout_ms=1000)]
+
+    assert found == [b"%d" % n for n in range(100)]
