@@ -44,11 +44,14 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
 class ProblemError(Exception):
     """An answer that is not the one hoped for; `code` is stable, `detail` is safe to show."""
 
-    def __init__(self, status: int, code: str, detail: str, **extra: Any) -> None:
+    def __init__(
+        self, status: int, code: str, detail: str, *, headers: Mapping[str, str] | None = None, **extra: Any
+    ) -> None:
         super().__init__(f"{code}: {detail}")
         self.status = status
         self.code = code
         self.detail = detail
+        self.headers = headers or {}
         self.extra = extra
 
 
@@ -113,7 +116,7 @@ def route_of(request: Request) -> str | None:
 
 async def _problem(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ProblemError)  # noqa: S101  # registered for this class only
-    return respond(request, Answer(error.status, error.code, error.detail, error.extra))
+    return respond(request, Answer(error.status, error.code, error.detail, error.extra, error.headers))
 
 
 async def _refused(request: Request, error: Exception) -> JSONResponse:
