@@ -286,3 +286,33 @@ async def test_what_no_retry_can_mend_begins_a_new_session(
     for first in range(7):
         offsets = [position.offset for position in positions[first::7]]
         assert offsets == sorted(offsets)
+
+
+async def test_what_comes_after_a_dropped_batch_does_not_overtake_it(
+    parts: Addresses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broker that does not know the producer id (yet, or any more) takes any sequence number."""
+    monkeypatch.setattr(producer_module, "REQUEST_TIMEOUT_MS", 1000)
+    topic = f"recovery-{uuid.uuid4().hex}"
+    await ensure_topics(parts.kafka_bootstrap, [Topic(topic, 1)])
+    async with RecoveringProducer(parts.kafka_bootstrap, client_id="test") as producer:
+        library: Any = producer._session._producer  # type: ignore[union-attr]  # open by now
+        await library.partitions_for(topic)
+        cluster, dropped = library.client.cluster, asyncio.Event()
+        leader = cluster.leader_for_partition
+        # The library drops the first batch, as no leader is known for longer than the request timeout.
+        cluster.leader_for_partition = lambda at: leader(at) if dropped.is_set() else -1
+        tell = producer_module._undelivered
+
+        def remembering(topic: str, error: BaseException) -> Any:
+            dropped.set()
+            return tell(topic, error)
+
+        monkeypatch.setattr(producer_module, "_undelivered", remembering)
+        # Each has a batch of its own, so that the second waits behind the first.
+        values = [b"%d" % number + bytes(700_000) for number in range(4)]
+        answers = [await producer.enqueue(topic, key=b"k", value=value) for value in values]
+        positions = await asyncio.gather(*answers)
+
+    assert dropped.is_set()
+    assert [position.offset for position in positions] == [0, 1, 2, 3]
