@@ -71,6 +71,8 @@ async def test_it_is_clean_judged_again_and_damage_is_named(shard: Shard) -> Non
     address = address_of(shard)
     network = AnchoredNetwork(shard.parts, shard.folder)
     settings = {"SALUS_LEDGER_BUCKET": address.ledger_bucket, "SALUS_LOG_BUCKET": address.log_bucket}
+    s3 = shard.parts.s3
+    await Admin(s3.endpoint, s3.access_key, s3.secret_key, s3.region).ensure_bucket(address.log_bucket)
     await shard.start_sequencer(SALUS_BLOCK_AGE_MS_MAX="20", SALUS_BLOCK_RECORDS_MAX="20")
     anchoring = await network.start(**settings)
     try:

@@ -10,11 +10,13 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import httpx
+from tests.asking import UNASKED, truly_asked
 
 from salus.archive.body import ACCEPTED, decode_body
 from salus.client import Publisher
@@ -22,7 +24,7 @@ from salus.devkit.addresses import Addresses
 from salus.devkit.free_ports import free_ports
 from salus.devkit.network import NetworkFolder, Plan, create_topics
 from salus.devkit.waiting import until
-from salus.events.catalogue import DocumentRegistered, PartyRegistered, PublicKey, Request
+from salus.events.catalogue import DocumentRegistered, PartyRegistered, PublicKey
 from salus.events.did import LocalSigner, multibase_of
 from salus.ledger.block import Header, Leaf, body_key, check_succession, open_header
 from salus.ledger.merkle import leaf_hash, root_of
@@ -136,8 +138,8 @@ class Shard:
             valid_from=Network.read(self.folder.file).root.key.valid_from,
         )
         identity = self.folder.signer("identity")
-        request = Request.of_service(identity.did)
-        data = PartyRegistered(did=self.hospital.did, kind="member", keys=(key,), request=request)
+        joins = PartyRegistered(did=self.hospital.did, kind="member", keys=(key,), request=UNASKED)
+        data = truly_asked(joins, identity, at=datetime.now(UTC))
         async with Publisher(self.parts.kafka_bootstrap, identity) as publisher:
             handle = await publisher.publish(data, subject=self.hospital.did, expected_version=0)
             await handle.position()

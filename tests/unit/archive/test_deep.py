@@ -62,7 +62,13 @@ REVOKED = identity_record(
 
 
 def judged_trust() -> Trust:
-    return Trust(LOG_SIGNER.vkey, {n: s.vkey for n, s in SHARD_SIGNERS.items()}, ROOT.did, public_key(ROOT))
+    return Trust(
+        LOG_SIGNER.vkey,
+        {n: s.vkey for n, s in SHARD_SIGNERS.items()},
+        ROOT.did,
+        public_key(ROOT),
+        founding_dids=frozenset({ROOT.did, EVENT_SIGNER.did}),
+    )
 
 
 @pytest.fixture
@@ -134,3 +140,13 @@ async def test_a_good_event_refused_is_found(judged: Any) -> None:
 async def test_without_a_root_of_identity_a_deep_fsck_is_refused(small_ledger: Any) -> None:
     with pytest.raises(ValueError, match="root"):
         await fsck(small_ledger.stores, small_ledger.trust, deep=True)
+
+
+async def test_a_party_that_nobody_asked_for_and_that_founded_nothing_is_found(
+    judged: Any,
+) -> None:  # case SEC6
+    trust = replace(judged.trust, founding_dids=frozenset({ROOT.did}))
+    report = await fsck(judged.stores, trust, deep=True)
+
+    (found,) = report.errors
+    assert (found.code, found.row, found.event) == ("unrequested", 0, "identity-0")

@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.asking import UNASKED
+from tests.asking import UNASKED, truly_asked
 from tests.unit.events.samples import MEMBER, NOON, OTHER_MEMBER, ROOT, encoded, public_key
 
 from salus.events.catalogue import (
@@ -88,6 +88,18 @@ def test_a_statement_that_claims_a_name_counts_once() -> None:
 
     assert fold.fold(rotated) == Applied(0)
     assert fold.fold(rotated) == WithoutEffect(NoEffect.NAME_TAKEN)
+
+
+def test_one_request_makes_one_change() -> None:  # case SEC6
+    fold, key = Fold(), public_key(OTHER_MEMBER, id=f"{MEMBER.did}#2")
+    granted = truly_asked(RoleGranted(did=MEMBER.did, role="patient", request=UNASKED), MEMBER, at=NOON)
+    withdrawn = RoleWithdrawn(did=MEMBER.did, role="patient", request=UNASKED)
+    added = KeyAdded(did=MEMBER.did, key=key, request=UNASKED)
+    history = [granted, truly_asked(withdrawn, MEMBER, at=NOON), truly_asked(added, MEMBER, at=NOON)]
+    effects = [fold.fold(event(data, version=version)) for version, data in enumerate(history)]
+
+    assert effects == [Applied(1), Applied(2), Applied(3)]
+    assert fold.fold(event(granted, version=3)) == WithoutEffect(NoEffect.NAME_TAKEN)
 
 
 def test_whatever_makes_something_of_a_name_claims_it() -> None:

@@ -14,10 +14,12 @@ from salus.archive.columns import Columns, columns_of_body
 from salus.archive.errors import ArchiveError
 from salus.archive.report import Finding
 from salus.archive.trust import Trust
+from salus.events.catalogue import PartyRegistered, type_of
 from salus.events.envelope import decode_event
 from salus.events.errors import Reason, RejectedError
 from salus.events.judging import judge_batch, verify_signature
 from salus.events.keyring import KeyRing
+from salus.events.requests import SERVICE
 from salus.events.sharding import Sharding
 from salus.ledger.block import REJECTED_PREFIX, Header, open_header
 from salus.ledger.errors import BlockError
@@ -42,6 +44,7 @@ _SIGNATURE_REASONS = frozenset(
 
 
 BLOCKS_AT_ONCE = 16
+_REGISTERED = type_of(PartyRegistered).name
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,7 @@ class Judge:
             raise ValueError("the network file names no root of identity")
         self._trust = (trust.root_did, trust.root_key)
         self._founders = trust.founders
+        self._founding = trust.founding_dids
         self._identities = identities
         self._folded = 0
         self._ring = KeyRing.rooted(did=trust.root_did, key=trust.root_key)
@@ -92,7 +96,27 @@ class Judge:
             for row, verdict in verdicts.items()
             if verdict != columns["status"][row]
         ]
+        found += [
+            blamed.finding("unrequested", "nobody asked for it", row=row, columns=columns)
+            for row in self._unrequested(columns)
+        ]
         return len(verdicts), [*(blamed.finding("handover-broken", stray) for stray in strays), *found]
+
+    def _unrequested(self, columns: Columns) -> list[int]:
+        """Return the registrations, by identity of its own accord, of parties that founded nothing."""
+        return [
+            row
+            for row, (kind, status) in enumerate(zip(columns["type"], columns["status"], strict=True))
+            if kind == _REGISTERED and status == ACCEPTED and self._is_unrequested(columns["value"][row])
+        ]
+
+    def _is_unrequested(self, value: bytes) -> bool:
+        data = decode_event(value).data
+        return (
+            isinstance(data, PartyRegistered)
+            and data.request.authentication == SERVICE
+            and data.did not in self._founding
+        )
 
     def _strays(self, shard: int, header: Header) -> list[str]:
         """Return what the shard keeps, or gives, against the assignment that the block knew."""

@@ -17,6 +17,7 @@ CODES = {
     "head-wrong": "the log's head is not what was signed, or does not fit its log",
     "log-rewritten": "the log does not extend the checkpoint that an interrupted fsck had seen",
     "verdict-wrong": "a record judged again has another verdict (deep)",
+    "unrequested": "a party was registered that nobody asked for and that network.json does not name (deep)",
 }
 """What an error's code means."""
 

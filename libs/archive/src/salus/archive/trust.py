@@ -39,10 +39,16 @@ class _Root(msgspec.Struct):
     key: PublicKey
 
 
+class _Founding(msgspec.Struct):
+    did: str
+
+
 class _Network(msgspec.Struct):
     log: _Log
     shards: tuple[_Shard, ...]
     root: _Root | None = None
+    services: dict[str, _Founding] = {}
+    founders: tuple[_Founding, ...] = ()
 
 
 def _require_names(network: _Network) -> None:
@@ -57,7 +63,8 @@ class Trust:
     """Verifier keys as text (so that it travels to other processes), and the root of identity.
 
     `keys` has, by origin, all keys of a log or shard that had several, as network.json lists them.
-    `founders` are its shards, with the partitions of the first assignment.
+    `founders` are its shards, with the partitions of the first assignment; `founding_dids` are the parties
+    that identity may register though nobody asks.
     """
 
     log_key: str
@@ -66,6 +73,7 @@ class Trust:
     root_key: PublicKey | None = None
     keys: dict[str, Sequence[dict[str, Any]]] = field(default_factory=dict)
     founders: tuple[Founder, ...] = ()
+    founding_dids: frozenset[str] = frozenset()
 
     @classmethod
     def from_network(cls, description: bytes) -> Trust:
@@ -87,6 +95,10 @@ class Trust:
             root_did=root.did if root else None,
             root_key=root.key if root else None,
             founders=tuple(Founder(shard.id, shard.origin, shard.topics) for shard in network.shards),
+            founding_dids=frozenset(
+                {party.did for party in (*network.services.values(), *network.founders)}
+                | ({root.did} if root else set())
+            ),
             keys={network.log.origin: network.log.keys, **{of.origin: of.keys for of in network.shards}},
         )
         try:

@@ -6,7 +6,8 @@ its topic, and from nothing else, so that key ring, folds, audit and verifiers s
 1. An event that changes its subject (`EventType.changes`) takes effect only if it expects the version that
    the subject has on its topic. The version is the number of such events that took effect before.
 2. An event that claims names (`EventType.claims`) takes effect only if nobody claimed one of them before on
-   its topic. A name is claimed once and for ever.
+   its topic. A name is claimed once and for ever. What somebody signed a request for claims that request as
+   well, so one request makes one change.
 3. All other events state something and change nothing: they take effect as stated.
 """
 
@@ -15,8 +16,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from hashlib import sha256
 
 from salus.events.envelope import Event
+from salus.events.requests import RequestedData
 
 
 class NoEffect(StrEnum):
@@ -65,7 +68,15 @@ Outcome = Applied | WithoutEffect | Refused | Unknown
 
 def claims_of(event: Event) -> tuple[str, ...]:
     """Return the names that an event claims on its topic, each at most once."""
-    return () if event.type.claims is None else tuple(dict.fromkeys(event.type.claims(event.data)))
+    names = () if event.type.claims is None else event.type.claims(event.data)
+    return tuple(dict.fromkeys((*names, *_request_of(event))))
+
+
+def _request_of(event: Event) -> tuple[str, ...]:
+    if not event.type.changes or not isinstance(event.data, RequestedData):
+        return ()
+    proof = event.data.request.proof
+    return () if proof is None else (f"request:{sha256(proof.encode()).hexdigest()}",)
 
 
 def effect_of(event: Event, *, version: int, is_claimed: Callable[[str], bool]) -> Effect:
