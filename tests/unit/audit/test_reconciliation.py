@@ -292,10 +292,8 @@ async def test_reconciling_says_how_far_it_is_what_differs_and_how_it_ended(worl
     await world.change(CHANGES["row deleted"][0])
 
     for repair, result in ((False, "differs"), (True, "repaired"), (False, "equal")):
-        lines = [
-            json.loads(line.removeprefix(b"data: "))
-            async for line in reconciled(world.comparison, repair=repair)
-        ]
+        events = [event async for event in reconciled(world.comparison, repair=repair)]
+        lines = [json.loads(event.removeprefix(b"data: ")) for event in events]
 
         assert lines[-1] == {"result": result, "differences": 0 if result == "equal" else 1}
         assert sum("difference" in line for line in lines) == lines[-1]["differences"]

@@ -50,7 +50,7 @@ async def ask(*told: dict[str, Any], status: int = 200, repair: bool = False) ->
 )
 @pytest.mark.parametrize("as_json", [False, True])
 async def test_the_exit_code_is_the_answer(
-    end: dict[str, Any], code: Exit | None, as_json: bool, capsys: pytest.CaptureFixture[str]
+    end: dict[str, Any], code: Exit | None, *, as_json: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     told = await ask(PROGRESS, DIFFERENCE, PROGRESS, end)
 

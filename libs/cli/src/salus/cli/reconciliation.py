@@ -50,10 +50,7 @@ def show(told: list[dict[str, Any]], *, as_json: bool) -> None:
     end = told[-1] if told else {}
     if as_json:
         differences = [event["difference"] for event in told if "difference" in event]
-        emit(
-            {name: value for name, value in end.items() if name != "differences"}
-            | {"differences": differences}
-        )
+        emit({**end, "differences": differences})
     else:
         for event in told:
             if "sentence" in event:

@@ -33,8 +33,9 @@ def reconcile_routes(comparison: Comparison, authenticate: Authenticate) -> APIR
     @router.post(
         "/trail/reconcile",
         summary="Compare the whole trail with the ledger now, and repair it if asked to",
-        description="Server-sent events, JSON as `data`: `progress` after each block, `difference` for each row that is missing, "
-        "extra or changed, and in the end `result` (`equal`, `differs`, `repaired`) or `error`.",
+        description="Server-sent events, JSON as `data`: `progress` after each block, `difference` for each "
+        "row that is missing, extra or changed, and in the end `result` (`equal`, `differs`, `repaired`) or "
+        "`error`.",
         responses={**documented(401, 403, 422), 200: {"content": {"text/event-stream": {}}}},
         response_class=StreamingResponse,
     )
