@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import uuid
 
 import pytest
 
 from salus.audit.adapters.detectors import detect_for_ever
+from salus.audit.adapters.signatures import OwnSignatures
 from salus.audit.domain.detection import ProbingRule
 from salus.devkit.addresses import Addresses
+from salus.events.did import LocalSigner
+from salus.events.keyring import KeyRing
 from salus.messaging import Topic, ensure_topics
 
 
@@ -18,7 +22,12 @@ async def test_detectors_may_be_stopped_at_any_moment(parts: Addresses, delay_s:
     topic = f"ocsf-{uuid.uuid4().hex}"
     await ensure_topics(parts.kafka_bootstrap, [Topic(topic, 2)])
     detecting = asyncio.create_task(
-        detect_for_ever(parts.kafka_bootstrap, topic=topic, rule=ProbingRule(refusals=5, window_s=60))
+        detect_for_ever(
+            parts.kafka_bootstrap,
+            topic=topic,
+            rule=ProbingRule(refusals=5, window_s=60),
+            signatures=OwnSignatures(LocalSigner.from_seed(os.urandom(32)), KeyRing),
+        )
     )
     await asyncio.sleep(delay_s)
 

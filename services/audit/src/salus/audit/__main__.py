@@ -13,6 +13,7 @@ from fastapi import FastAPI
 
 from salus.audit.adapters.archive import ArchivedLedger
 from salus.audit.adapters.detectors import detect_for_ever
+from salus.audit.adapters.signatures import OwnSignatures
 from salus.audit.adapters.sql import open_trail
 from salus.audit.adapters.topics import KafkaOutputs, watch_for_ever
 from salus.audit.api import Reading, damaged, out_of_reach, routes
@@ -29,6 +30,7 @@ from salus.messaging import ping, require_topics
 from salus.objects import S3Objects, open_store
 from salus.runtime.auth import Authenticator
 from salus.runtime.identity_view import IDENTITY_TOPIC, open_identity_view
+from salus.runtime.keys import load_signer
 from salus.runtime.live_keys import WatchedNetwork
 from salus.runtime.migrating import DATABASE_AWAY
 from salus.runtime.network import Network
@@ -88,7 +90,8 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
     async with AsyncExitStack() as stack:
         trail = await stack.enter_async_context(open_trail(settings.database_url))
         identity = await stack.enter_async_context(open_identity_view(kafka, network))
-        outputs = KafkaOutputs(kafka)
+        signatures = OwnSignatures(load_signer(settings.signing_key_file), lambda: identity.ring)
+        outputs = KafkaOutputs(kafka, signatures)
         stack.push_async_callback(outputs.close)
         shards: dict[int, Keys] = {**watched.shards()}
         bucket = bucket_of(settings)
@@ -111,7 +114,9 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
         }
         if settings.detectors:
             rule = ProbingRule(settings.refusals_max, settings.refusals_window_s)
-            loops["detectors"] = detect_for_ever(kafka, topic=settings.ocsf_topic, rule=rule)
+            loops["detectors"] = detect_for_ever(
+                kafka, topic=settings.ocsf_topic, rule=rule, signatures=signatures
+            )
         for name, work in loops.items():
             await stack.enter_async_context(supervisor.running(work, name=name))
         comparing = supervisor.running(comparison.run(), name="comparing", age_s_max=COMPARING_AGE_S_MAX)

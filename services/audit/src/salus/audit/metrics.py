@@ -15,3 +15,10 @@ COMPARED_AT = Gauge(
 DIFFERENCES = Gauge("salus_audit_differences", "Rows of the trail that are not what the ledger makes them.")
 FINDINGS = Counter("salus_audit_findings", "Detection findings published.", ["rule"])
 """Counted again when the detectors see an event again."""
+FORGED = Counter(
+    "salus_audit_unsigned_records",
+    "Records on the OCSF topic that audit did not sign.",
+)
+UNDETECTED = Counter(
+    "salus_audit_undetected_records", "Records that a rule failed at and that were passed over."
+)

@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
+from salus.audit.adapters.signatures import OwnSignatures
 from salus.audit.ports import Message, OutOfReachError
+from salus.ledger.records import SIGNATURE_HEADER
 from salus.messaging import MessagingError, Position, Reader, RecoveringProducer, partitions_of
 from salus.runtime.supervisor import failed, succeeded
 
@@ -24,8 +26,9 @@ _log = structlog.get_logger()
 class KafkaOutputs:
     """Publishes with a producer that recovers by itself; it is opened anew after a longer outage."""
 
-    def __init__(self, bootstrap: str) -> None:
+    def __init__(self, bootstrap: str, signatures: OwnSignatures) -> None:
         self._bootstrap = bootstrap
+        self._signatures = signatures
         self._producer: RecoveringProducer | None = None
 
     async def publish(self, messages: Sequence[Message]) -> None:
@@ -40,6 +43,7 @@ class KafkaOutputs:
             raise OutOfReachError(f"kafka: {trouble or error or 'no answer'}") from error
 
     async def _publish(self, producer: RecoveringProducer, messages: Sequence[Message]) -> None:
+        signatures = await asyncio.to_thread(self._signatures.of, [message.value for message in messages])
         sent = [
             await producer.enqueue(
                 message.topic,
@@ -48,9 +52,10 @@ class KafkaOutputs:
                 headers=(
                     ("content-type", message.content_type.encode()),
                     ("salus-uid", message.uid.encode()),
+                    (SIGNATURE_HEADER, signature),
                 ),
             )
-            for message in messages
+            for message, signature in zip(messages, signatures, strict=True)
         ]
         await asyncio.gather(*sent)
 
