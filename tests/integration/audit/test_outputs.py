@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from typing import Any
 
+from salus.audit.adapters.signatures import OwnSignatures
 from salus.audit.adapters.topics import KafkaOutputs
 from salus.audit.ports import Message
 from salus.devkit.addresses import Addresses
+from salus.events.did import LocalSigner
+from salus.events.keyring import KeyRing
 from salus.messaging import Reader, Topic, ensure_topics
 
 
 async def test_the_outputs_recover_from_a_lost_sequence_number_and_lose_nothing(parts: Addresses) -> None:
     topic = f"outputs-{uuid.uuid4().hex}"
     await ensure_topics(parts.kafka_bootstrap, [Topic(topic, 1)])
-    outputs = KafkaOutputs(parts.kafka_bootstrap)
+    signer = LocalSigner.from_seed(os.urandom(32))
+    outputs = KafkaOutputs(parts.kafka_bootstrap, OwnSignatures(signer, KeyRing))
 
     def messages(first: int) -> list[Message]:
         return [
