@@ -120,6 +120,7 @@ _REQUESTS: dict[type, Callable[[Any], _Line]] = {
         },
     ),
     c.PatientLinked: lambda d: ("POST", _path("patients", d.patient, "parties"), {"did": d.did}),
+    c.PatientUnlinked: lambda d: ("DELETE", _path("patients", d.patient, "parties", d.did), None),
     c.ConsentGranted: lambda d: (
         "POST",
         "/consents",

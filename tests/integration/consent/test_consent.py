@@ -3,154 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import uuid
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from functools import partial
-from pathlib import Path
-from typing import Any
 
-import httpx
 import jwt
-import pytest
-from tests.asking import UNASKED, truly_asked
+from tests.asking import UNASKED
+from tests.integration.consent.town import Town, signing
 
-from salus.client.auth import RequestSigner
-from salus.consent.__main__ import open_app
 from salus.consent.adapters.folded import CONSENT_TOPIC, STORAGE_TOPIC
-from salus.consent.settings import Settings
-from salus.devkit.addresses import Addresses
-from salus.devkit.network import NetworkFolder, Plan, create_topics
 from salus.events.catalogue import (
-    PartyRegistered,
-    PublicKey,
-    Request,
-    Role,
     SubjectKeyDestroyed,
-    SubjectRegistered,
 )
-from salus.events.did import LocalSigner, multibase_of
-from salus.events.envelope import Event, decode_event
 from salus.messaging import Reader, Record
-from salus.runtime.publishing import open_publisher
-
-PLAN = Plan(origin="test")
-LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-@dataclass
-class Town:
-    """A network with a hospital, its people and one patient whose record it stewards."""
-
-    parts: Addresses
-    network: NetworkFolder
-    hospital: LocalSigner
-    clinician: LocalSigner
-    colleague: LocalSigner
-    officer: LocalSigner
-    patient: LocalSigner
-    operator: LocalSigner
-    pseudonym: str
-
-    @asynccontextmanager
-    async def replica(self, database: str = "a.db") -> AsyncIterator[httpx.AsyncClient]:
-        settings = Settings(
-            kafka_bootstrap=self.parts.kafka_bootstrap,
-            network_file=self.network.file,
-            signing_key_file=self.network.key_file("consent"),
-            database_url=f"sqlite+aiosqlite:///{self.network.folder / database}",
-            http_port=0,
-        )
-        async with open_app(settings) as app:
-            transport = httpx.ASGITransport(app)
-            async with httpx.AsyncClient(transport=transport, base_url="http://consent") as client:
-                yield client
-
-    def grant(self, **changes: Any) -> dict[str, Any]:
-        until = (datetime.now(UTC) + timedelta(days=1)).isoformat()
-        body = {"patient": self.pseudonym, "grantee": self.clinician.did, "actions": ["read"]}
-        return {**body, "purposes": ["TREAT"], "valid_until": until, **changes}
-
-    def question(self, **changes: Any) -> dict[str, Any]:
-        body = {"action": "read", "object": "object-1", "patient": self.pseudonym, "purpose": "TREAT"}
-        return {**body, **changes}
-
-    async def ask(self, auth: RequestSigner, client: httpx.AsyncClient) -> dict[str, Any]:
-        answer: dict[str, Any] = (await client.post("/decisions", json=self.question(), auth=auth)).json()
-        return answer
-
-    async def events(self) -> list[Event]:
-        """Return what consent has said about the patient, in order."""
-        async with Reader(self.parts.kafka_bootstrap, starts={(CONSENT_TOPIC, 0): 0}) as reader:
-            end, found = (await reader.end_offsets())[CONSENT_TOPIC, 0], []
-            while await reader.position(CONSENT_TOPIC, 0) < end:
-                records = await reader.poll(max_records=500, timeout_ms=100)
-                found += [r for r in records if r.key == self.pseudonym.encode() and r.value is not None]
-        return [decode_event(record.value) for record in found if record.value is not None]
-
-    async def storage_says(self, *facts: SubjectRegistered | SubjectKeyDestroyed) -> None:
-        async with open_publisher(self.parts.kafka_bootstrap, self.network.signer("storage")) as publisher:
-            for fact in facts:
-                asked = truly_asked(fact, self.hospital, at=datetime.now(UTC))
-                version = 0 if isinstance(fact, SubjectRegistered) else 1
-                await publisher.publish(asked, subject=self.pseudonym, expected_version=version)
-
-
-def signing(signer: LocalSigner) -> RequestSigner:
-    return RequestSigner(signer, "salus:consent")
-
-
-def registered(
-    identity: str, signer: LocalSigner, kind: Any, role: Role | None = None, member: str | None = None
-) -> PartyRegistered:
-    key = PublicKey(
-        id=signer.verification_method, multibase=multibase_of(signer.public_key), valid_from=LONG_AGO
-    )
-    roles = (role,) if role else ()
-    return PartyRegistered(
-        did=signer.did,
-        kind=kind,
-        keys=(key,),
-        roles=roles,
-        member=member,
-        request=Request.of_service(identity),
-    )
-
-
-@pytest.fixture
-async def town(parts: Addresses, tmp_path: Path) -> Town:
-    await create_topics(parts.kafka_bootstrap, PLAN)
-    network = NetworkFolder(tmp_path)
-    network.create(PLAN)
-    hospital, clinician, colleague, officer, patient = (
-        LocalSigner.from_seed(os.urandom(32)) for _ in range(5)
-    )
-    pseudonym = f"urn:uuid:{uuid.uuid4()}"
-    root = network.signer("identity").did
-    joined = [
-        registered(root, network.signer("consent"), "service", "consent"),
-        registered(root, network.signer("storage"), "service", "storage"),
-        registered(root, network.signer("operator"), "person", "operator"),
-        registered(root, hospital, "member"),
-        registered(root, clinician, "person", "clinician", hospital.did),
-        registered(root, colleague, "person", "clinician", hospital.did),
-        registered(root, officer, "person", "privacy-officer", hospital.did),
-        registered(root, patient, "person", "patient", hospital.did),
-    ]
-    async with open_publisher(parts.kafka_bootstrap, network.signer("identity")) as publisher:
-        for fact in joined:
-            await publisher.publish(fact, subject=fact.did, expected_version=0)
-    operator = network.signer("operator")
-    town = Town(parts, network, hospital, clinician, colleague, officer, patient, operator, pseudonym)
-    await town.storage_says(
-        SubjectRegistered(
-            patient=pseudonym, steward=hospital.did, suite="s", key="k", public_key="p", request=UNASKED
-        )
-    )
-    return town
 
 
 async def test_a_consent_opens_and_its_revocation_closes_at_once(town: Town) -> None:

@@ -183,6 +183,8 @@ async def test_a_filter_keeps_what_it_says(world: World, query: dict[str, Any], 
         (party("did:x", "privacy-officer"), 7),
         (party("did:x", "operator"), 7),
         (party(HER, "patient"), 5),
+        # security.md, medium: without the role patient she sees what she did herself.
+        (party(HER), 1),
         (party(CLINICIAN, "clinician"), 3),
         (party(MEMBER, kind="member"), 2),
         (party("did:stranger"), 0),

@@ -29,6 +29,7 @@ from salus.events.catalogue import (
     ObjectRead,
     PartyRegistered,
     PatientLinked,
+    PatientUnlinked,
     PublicKey,
     RoleGranted,
     RoleWithdrawn,
@@ -216,6 +217,12 @@ async def test_a_patient_is_known_by_her_pseudonym(trail: SqlTrail) -> None:
 
     assert await trail.pseudonyms(CLINICIAN) == {PATIENT}
     assert await trail.pseudonyms(MEMBER) == frozenset()
+
+    unlinked = PatientUnlinked(patient=PATIENT, did=CLINICIAN, epoch=1, request=UNASKED)
+    chain.seal([Accepted(unlinked, source=CONSENT, subject=PATIENT)])
+    await index_all(chain, trail)
+
+    assert await trail.pseudonyms(CLINICIAN) == frozenset()
 
 
 async def test_a_header_of_another_key_is_refused(trail: SqlTrail) -> None:

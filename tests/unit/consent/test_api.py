@@ -51,7 +51,7 @@ def test_every_route_is_described_and_says_which_problems_it_answers(app: FastAP
         for method, operation in methods.items()
     ]
 
-    assert len(operations) == 12
+    assert len(operations) == 14
     for path, method, operation in operations:
         assert operation["description"], path
         if path == "/fhir/metadata":

@@ -5,34 +5,37 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.asking import UNASKED
 
+from salus.consent.domain.authority import Asking, sees_all, visible_consents
 from salus.consent.domain.consents import (
     CONSENTS_MAX,
-    Asking,
     Command,
-    Consent,
     Grant,
     Link,
-    PatientState,
-    PolicyState,
     Review,
     Revoke,
-    SubjectState,
-    active_consents,
+    Unlink,
     adopt,
     decide,
+    identifier_under,
+    patient_of,
+)
+from salus.consent.domain.state import (
+    REVIEWED_MAX,
+    Consent,
+    PatientState,
+    PolicyState,
+    SubjectState,
+    active_consents,
     evolve,
     evolve_policies,
     evolve_subject,
     found_consent,
-    identifier_under,
-    patient_of,
-    sees_all,
-    visible_consents,
 )
 from salus.events.catalogue import (
     ConsentGranted,
@@ -41,6 +44,7 @@ from salus.events.catalogue import (
     GlassBreakReviewed,
     GlassBroken,
     PatientLinked,
+    PatientUnlinked,
     SubjectKeyDestroyed,
     SubjectRegistered,
 )
@@ -157,8 +161,35 @@ def test_a_period_lies_ahead_and_has_an_end(start: datetime, end: datetime) -> N
 
 def test_a_patient_has_a_limited_number_of_consents() -> None:
     consent = Consent("x", CLINICIAN, ("read",), ("TREAT",), NOW, NOW + DAY)
+    full = PatientState(consents=(consent,) * CONSENTS_MAX)
 
-    assert refusal_of(a_grant(), state=PatientState(consents=(consent,) * CONSENTS_MAX)) == "too-many"
+    assert refusal_of(a_grant(), state=full) == "too-many"
+
+
+@pytest.mark.parametrize("over", [{"revoked_epoch": 1}, {"valid_until": NOW}])
+def test_a_consent_that_is_over_makes_room_for_the_next(over: dict[str, Any]) -> None:
+    """Case issue 12, item 6: no state without an exit."""
+    some = tuple(
+        Consent(f"x{n}", CLINICIAN, ("read",), ("TREAT",), NOW - DAY, NOW + DAY) for n in range(CONSENTS_MAX)
+    )
+    ended = msgspec.structs.replace(some[7], **over)
+    state = after(a_grant(), state=PatientState(consents=(*some[:7], ended, *some[8:])))
+
+    assert len(state.consents) == CONSENTS_MAX
+    assert {"c1", ended.id} & {consent.id for consent in state.consents} == {"c1"}
+
+
+def test_reviewed_emergencies_are_listed_up_to_a_limit_and_the_others_always() -> None:
+    state = PatientState()
+    for n in range(REVIEWED_MAX + 2):
+        state = evolve(state, msgspec.structs.replace(BROKEN, decision=f"d{n}"))
+    for n in range(1, REVIEWED_MAX + 2):
+        state = after(Review(f"d{n}", PATIENT, "justified"), actor=OFFICER, state=state)
+
+    listed = {broken.decision for broken in state.glass_breaks}
+    assert "d0" in listed
+    assert "d1" not in listed
+    assert len(listed) == REVIEWED_MAX + 1
 
 
 def test_a_consent_is_taken_back_once() -> None:
@@ -174,21 +205,6 @@ def test_a_consent_granted_after_a_revocation_keeps_the_epoch() -> None:
 
     assert state.epoch == 1
     assert [consent.id for consent in active_consents(state, at=NOW)] == ["c2"]
-
-
-def test_only_the_steward_says_who_the_patient_is() -> None:
-    link = Link(PATIENT, HERSELF, is_patient=True)
-    state = after(link)
-
-    assert state.dids == (HERSELF,)
-    assert refusal_of(link, actor=PATIENT_HERSELF) == "not-permitted"
-    assert refusal_of(link, actor=PATIENT_HERSELF, state=state) == "not-permitted"
-    assert refusal_of(link, actor=OUTSIDER) == "not-permitted"
-    assert refusal_of(link, subject=SubjectState()) == "unknown-patient"
-    assert refusal_of(link, state=state) == "already-linked"
-    assert refusal_of(Link(PATIENT, CLINICIAN, is_patient=False)) == "not-a-patient"
-    full = PatientState(dids=tuple(f"did:web:{n}.example" for n in range(8)))
-    assert refusal_of(link, state=full) == "too-many"
 
 
 def test_an_emergency_access_is_reviewed_once_by_another_officer_of_the_steward() -> None:
@@ -282,6 +298,7 @@ _commands: st.SearchStrategy[Command] = st.one_of(
     _ids.map(lambda name: a_grant(consent=name)),
     _ids.map(lambda name: Revoke(name, PATIENT)),
     st.just(Link(PATIENT, HERSELF, is_patient=True)),
+    st.just(Unlink(PATIENT, HERSELF)),
     st.just(Review("d", PATIENT, "justified")),
 )
 _events: st.SearchStrategy[EventData] = st.one_of(
@@ -302,6 +319,9 @@ _events: st.SearchStrategy[EventData] = st.one_of(
         lambda t: ConsentRevoked(consent=t[0], patient=PATIENT, epoch=t[1], request=UNASKED)
     ),
     st.just(PatientLinked(patient=PATIENT, did=HERSELF, request=UNASKED)),
+    st.integers(0, 3).map(
+        lambda epoch: PatientUnlinked(patient=PATIENT, did=HERSELF, epoch=epoch, request=UNASKED)
+    ),
     st.just(BROKEN),
     st.just(
         GlassBreakReviewed(

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from tests.asking import UNASKED
 
 from salus.consent.adapters.cedar import CedarPolicies, read_policies
-from salus.consent.domain.consents import Asking, BreakReason, Consent, PatientState, SubjectState
+from salus.consent.domain.authority import Asking
+from salus.consent.domain.consents import BreakReason
 from salus.consent.domain.decisions import (
     Answer,
     Question,
@@ -25,6 +26,7 @@ from salus.consent.domain.decisions import (
     inputs_digest,
     inputs_of,
 )
+from salus.consent.domain.state import Consent, PatientState, SubjectState
 from salus.events.catalogue import Action, Purpose
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -71,7 +73,7 @@ def ask(
 ) -> Answer:
     state = state or PatientState()
     question = Question(principal, action, "object-1", PATIENT, purpose, break_glass)
-    inputs = inputs_of(question, state=state, subject=subject, at=NOW)
+    inputs = inputs_of(question, state=state, patients={HERSELF}, subject=subject, at=NOW)
     return conclude(question, POLICIES.evaluate(inputs), state=state, at=NOW)
 
 
@@ -145,6 +147,18 @@ def test_a_patient_reads_her_own_record_at_her_own_request() -> None:
     assert ask(PATIENT_HERSELF, purpose="PATRQT", action="write", state=her).allowed is False
 
 
+def test_a_link_reads_nothing_without_the_role_patient() -> None:
+    """Case security.md, medium: withdrawing the role patient stops neither reading nor granting."""
+    question = Question(PATIENT_HERSELF, "read", "object-1", PATIENT, "PATRQT")
+    her = PatientState(dids=(HERSELF,))
+    answers = [
+        POLICIES.evaluate(inputs_of(question, state=her, patients=patients, subject=KNOWN, at=NOW)).allowed
+        for patients in ({HERSELF}, set[str]())
+    ]
+
+    assert answers == [True, False]
+
+
 @pytest.mark.parametrize("reason", get_args(BreakReason))
 def test_a_clinician_may_break_the_glass_and_must_answer_for_it(reason: BreakReason) -> None:
     answer = ask(FOREIGN, purpose="ETREAT", break_glass=reason)
@@ -204,7 +218,7 @@ def test_an_object_id_of_any_text_is_no_error() -> None:
     for name in ('quote"', "back\\slash", "line\nbreak", "nul\0", "emoji \U0001f600", "Salus::Record"):
         question = Question(CLINICIAN, "read", name, PATIENT, "TREAT")
         state = having(consent())
-        inputs = inputs_of(question, state=state, subject=KNOWN, at=NOW)
+        inputs = inputs_of(question, state=state, patients={HERSELF}, subject=KNOWN, at=NOW)
 
         assert POLICIES.evaluate(inputs).allowed
 
@@ -221,7 +235,10 @@ def test_the_digest_commits_to_every_input() -> None:
         (question, having(consent()), SubjectState()),
         (question, PatientState(consents=(consent(),), dids=(HERSELF,)), KNOWN),
     ]
-    digests = {inputs_digest(inputs_of(q, state=state, subject=s, at=NOW)) for q, state, s in variants}
+    digests = {
+        inputs_digest(inputs_of(q, state=state, patients={HERSELF}, subject=s, at=NOW))
+        for q, state, s in variants
+    }
 
     assert len(digests) == len(variants)
 
@@ -229,8 +246,8 @@ def test_the_digest_commits_to_every_input() -> None:
 def test_the_canonical_inputs_do_not_depend_on_the_order_of_consents() -> None:
     question = Question(CLINICIAN, "read", "o", PATIENT, "TREAT")
     one, other = consent(), consent(HOSPITAL, id="d")
-    forwards = inputs_of(question, state=having(one, other), subject=KNOWN, at=NOW)
-    backwards = inputs_of(question, state=having(other, one, one), subject=KNOWN, at=NOW)
+    forwards = inputs_of(question, state=having(one, other), patients={HERSELF}, subject=KNOWN, at=NOW)
+    backwards = inputs_of(question, state=having(other, one, one), patients={HERSELF}, subject=KNOWN, at=NOW)
 
     assert canonical(forwards) == canonical(backwards)
 

@@ -25,7 +25,7 @@ from salus.consent.adapters.fhir.consent import (
 )
 from salus.consent.adapters.fhir.elements import ABSENT, STRUCTURES, Fate
 from salus.consent.adapters.fhir.outcomes import all_ok, answered, operation_outcome
-from salus.consent.domain.consents import Consent
+from salus.consent.domain.state import Consent
 from salus.events.catalogue import Action, Purpose
 from salus.runtime.problems import Answer
 

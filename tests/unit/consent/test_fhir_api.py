@@ -15,7 +15,7 @@ from tests.unit.consent.test_handlers import CLINICIAN, HOSPITAL, NOW, PATIENT, 
 from salus.consent import api, fhir_api
 from salus.consent.adapters.fhir.consent import render
 from salus.consent.adapters.fhir.identifier_marks import IdentifierMarks
-from salus.consent.domain.consents import Consent
+from salus.consent.domain.state import Consent
 from salus.events.did import LocalSigner
 from salus.events.keyring import Party
 from salus.messaging import DeliveryError

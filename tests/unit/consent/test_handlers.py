@@ -10,17 +10,17 @@ from typing import Literal
 import pytest
 from tests.asking import UNASKED
 
-from salus.consent.domain.consents import (
-    Asking,
+from salus.consent.domain.authority import Asking
+from salus.consent.domain.consents import Grant
+from salus.consent.domain.decisions import Inputs, Question, Rule, Verdict
+from salus.consent.domain.state import (
     Consent,
-    Grant,
     PatientState,
     PolicyState,
     SubjectState,
     evolve,
     evolve_policies,
 )
-from salus.consent.domain.decisions import Inputs, Question, Rule, Verdict
 from salus.consent.handlers import adopt_policies, decide_access, grant
 from salus.consent.ports import Claims, Facts, World
 from salus.events.catalogue import AccessDecided, EventData, GlassBroken
@@ -31,7 +31,7 @@ from salus.runtime.refusal import Refusal
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 PATIENT = "urn:uuid:6f1c3a52-7a0e-4d5f-9c2b-1f2e3d4c5b6a"
-HOSPITAL, CLINICIAN = "did:web:h.example", "did:web:h.example:c"
+HOSPITAL, CLINICIAN, STRANGER = "did:web:h.example", "did:web:h.example:c", "did:web:x"
 STEWARD = Asking(did=HOSPITAL, kind="member", roles=frozenset(), member=None, request=UNASKED)
 WHO = Asking(did=CLINICIAN, kind="person", roles=frozenset({"clinician"}), member=HOSPITAL, request=UNASKED)
 QUESTION = Question(WHO, "read", "o", PATIENT, "TREAT")
@@ -74,8 +74,13 @@ class Memory:
         return f"token for {claims.decision}"
 
     async def catch_up(self) -> KeyRing:
-        party = Party(did=CLINICIAN, kind="person", roles=frozenset({"clinician"}), member=HOSPITAL)
-        return KeyRing(parties={CLINICIAN: party})
+        return KeyRing(
+            parties={
+                CLINICIAN: Party(CLINICIAN, "person", frozenset({"clinician"}), HOSPITAL),
+                HOSPITAL: Party(HOSPITAL, "member", frozenset(), None),
+                STRANGER: Party(STRANGER, "member", frozenset(), None),
+            }
+        )
 
     @property
     def world(self) -> World:

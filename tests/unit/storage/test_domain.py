@@ -15,6 +15,7 @@ from salus.events.catalogue import (
     ConsentRevoked,
     EventData,
     ObjectStored,
+    PatientUnlinked,
     Sealed,
     SubjectKeyDestroyed,
     SubjectRegistered,
@@ -159,6 +160,13 @@ def test_an_epoch_never_goes_back(epochs: list[int]) -> None:
         )
 
     assert state.epoch == max(epochs, default=0)
+
+
+def test_unlinking_moves_the_epoch_as_a_revocation_does() -> None:
+    unlinked = PatientUnlinked(patient=PATIENT, did="did:web:p.example", epoch=4, request=UNASKED)
+
+    assert evolve_epoch(EpochState(), unlinked) == EpochState(epoch=4)
+    assert patient_of_revocation("c", unlinked) == PATIENT
 
 
 def test_a_grant_moves_no_epoch() -> None:

@@ -209,17 +209,29 @@ Purpose = Literal["TREAT", "ETREAT", "HPAYMT", "HOPERAT", "HRESCH", "PATRQT", "P
 
 @_consent_event("salus.consent.patient-linked.v1", changes=True)
 class PatientLinked(RequestedData):
-    """This party is the patient: it may grant and take back consents, and read, as she."""
+    """This party is the patient: while it holds the role patient, it grants, takes back and reads as she."""
 
     patient: Pseudonym
     did: Did
+
+
+@_consent_event("salus.consent.patient-unlinked.v1", changes=True)
+class PatientUnlinked(RequestedData):
+    """This party is not the patient any more; decision tokens of an earlier epoch are void."""
+
+    patient: Pseudonym
+    did: Did
+    epoch: Count
 
 
 @_consent_event(
     "salus.consent.consent-granted.v1", changes=True, claims=lambda data: (f"consent:{data.consent}",)
 )
 class ConsentGranted(RequestedData):
-    """A patient lets someone act on her data for these purposes during this period."""
+    """A patient lets someone act on her data for these purposes during this period.
+
+    `displaces` is one of her consents that is over: its place in the service's list was needed.
+    """
 
     consent: Text
     patient: Pseudonym
@@ -229,6 +241,7 @@ class ConsentGranted(RequestedData):
     valid_from: Moment
     valid_until: Moment
     epoch: Count
+    displaces: Text | None = None
 
 
 @_consent_event("salus.consent.consent-revoked.v1", changes=True)

@@ -224,6 +224,11 @@ def _links(asked: Asked, data: c.PatientLinked) -> bool:
     )
 
 
+@_states(c.PatientUnlinked)
+def _unlinks(asked: Asked, data: c.PatientUnlinked) -> bool:
+    return asked.is_("DELETE", "patients", data.patient, "parties", data.did)
+
+
 @_states(c.AccessDecided)
 def _asks(asked: Asked, data: c.AccessDecided) -> bool:
     body = asked.read(_Question)

@@ -24,7 +24,7 @@ from salus.consent.adapters.folded import (
 )
 from salus.consent.adapters.release import contract_digest, policies_folder
 from salus.consent.adapters.tokens import DecisionTokens
-from salus.consent.domain.consents import PolicyState
+from salus.consent.domain.state import PolicyState
 from salus.consent.handlers import adopt_policies
 from salus.consent.ports import World
 from salus.consent.settings import Settings

@@ -13,19 +13,10 @@ from fastapi import APIRouter, Depends, Header, Path
 from fastapi.responses import Response
 
 from salus.consent import handlers, models
-from salus.consent.domain.consents import (
-    Actor,
-    Asking,
-    Link,
-    Review,
-    Revoke,
-    found_consent,
-    identifier_under,
-    patient_of,
-    sees_all,
-    visible_consents,
-)
+from salus.consent.domain.authority import Actor, Asking, sees_all, visible_consents
+from salus.consent.domain.consents import Link, Review, Revoke, Unlink, identifier_under, patient_of
 from salus.consent.domain.decisions import Question
+from salus.consent.domain.state import found_consent
 from salus.consent.ports import World
 from salus.events.keyring import Party
 from salus.runtime.auth import Caller, Callers
@@ -43,6 +34,7 @@ IdempotencyKey = Annotated[
     ),
 ]
 PatientInPath = Annotated[str, Path(pattern=models.PSEUDONYM_PATTERN, description="The patient's pseudonym.")]
+DidInPath = Annotated[str, Path(pattern=models.DID_PATTERN, max_length=256, description="The party's DID.")]
 IdInPath = Annotated[str, Path(max_length=80, pattern=PLAIN)]
 
 
@@ -95,7 +87,7 @@ def _add_consents(router: APIRouter, api: Api) -> None:
         """Let someone act on a patient's data: by the patient herself, or by her steward for her."""
         actor, at = asking(caller), api.now()
         suffix = suffix_for(actor, idempotency_key)
-        command = body.as_command(identifier_under(body.patient, suffix=suffix), at=at)
+        command = body.as_command(identifier_under(body.patient, suffix=suffix))
         repeatable = idempotency_key is not None
         granted = await handlers.grant(command, actor=actor, at=at, repeatable=repeatable, world=world)
         return models.ConsentView.of(granted, patient=body.patient)
@@ -135,6 +127,29 @@ def _add_patients(router: APIRouter, api: Api) -> None:
         command = Link(patient=patient, did=body.did, is_patient=False)
         await handlers.execute(command, actor=asking(caller), at=api.now(), world=world)
         return models.LinkView(patient=patient, did=body.did)
+
+    @router.delete(
+        "/patients/{patient}/parties/{did}",
+        status_code=204,
+        tags=["patients"],
+        responses=documented(401, 403, 404, 409, 422, 503),
+    )
+    async def unlink_patient(patient: PatientInPath, did: DidInPath, caller: Caller = commander) -> Response:
+        """Say that a party is the patient no longer: by her steward, or by the party itself.
+
+        Every decision token given before is void from here on.
+        """
+        command = Unlink(patient=patient, did=did)
+        await handlers.execute(command, actor=asking(caller), at=api.now(), world=world)
+        return Response(status_code=204)
+
+    @router.get("/patients/{patient}/parties", tags=["patients"], responses=documented(401, 403, 422, 503))
+    async def list_parties(patient: PatientInPath, caller: Party = caller) -> list[models.LinkView]:
+        """List the parties that are a patient, to her and to her steward."""
+        known = await world.facts.facts(patient)
+        if not sees_all(actor_of(caller), known.state, known.subject):
+            raise Refusal("not-permitted", "neither the patient nor her steward", status=403)
+        return [models.LinkView(patient=patient, did=did) for did in known.state.dids]
 
     @router.get("/patients/{patient}/consents", tags=["patients"], responses=documented(401, 422, 503))
     async def list_consents(patient: PatientInPath, caller: Party = caller) -> models.ConsentList:

@@ -18,15 +18,9 @@ from salus.consent.adapters.fhir.elements import Issue
 from salus.consent.adapters.fhir.identifier_marks import IdentifierMarks
 from salus.consent.adapters.fhir.outcomes import MEDIA_TYPE, all_ok, answered, operation_outcome
 from salus.consent.api import Api, IdempotencyKey, IdInPath, actor_of, asking, suffix_for
-from salus.consent.domain.consents import (
-    Actor,
-    Asking,
-    Consent,
-    Grant,
-    identifier_under,
-    patient_of,
-    visible_consents,
-)
+from salus.consent.domain.authority import Actor, Asking, visible_consents
+from salus.consent.domain.consents import Grant, identifier_under, patient_of
+from salus.consent.domain.state import Consent
 from salus.consent.fhir_exchange import preferred_return, read_condition, read_search, require_json_exchange
 from salus.events.keyring import Party
 from salus.ledger.json_reader import JsonError, read_json
@@ -158,7 +152,7 @@ class _Creating:
             grantee_known=False,
             actions=terms.actions,
             purposes=terms.purposes,
-            valid_from=terms.valid_from or at,
+            valid_from=terms.valid_from,
             valid_until=terms.valid_until,
         )
         repeatable = self.idempotency_key is not None

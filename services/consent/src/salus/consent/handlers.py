@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 import structlog
 
+from salus.consent.domain.authority import Actor, Asking, is_patient, visible_consents
 from salus.consent.domain.consents import (
-    Actor,
-    Asking,
     Command,
-    Consent,
     Grant,
     Link,
-    PolicyState,
     adopt,
     decide,
-    found_consent,
     identifier_under,
     same_grant,
-    visible_consents,
 )
 from salus.consent.domain.decisions import (
     Answer,
@@ -32,8 +28,11 @@ from salus.consent.domain.decisions import (
     inputs_digest,
     inputs_of,
 )
+from salus.consent.domain.state import Consent, PolicyState, found_consent
 from salus.consent.ports import Claims, PolicyHost, World
 from salus.events.catalogue import EventData, Sealed
+from salus.events.keyring import KeyRing
+from salus.runtime.contract import NameTakenError
 from salus.runtime.problems import ProblemError
 from salus.runtime.refusal import Refusal
 
@@ -61,13 +60,13 @@ async def execute(command: Command, *, actor: Asking, at: datetime, world: World
         case Grant():
             command = replace(command, grantee_known=command.grantee in ring.parties)
         case Link():
-            party = ring.parties.get(command.did)
-            command = replace(command, is_patient=party is not None and "patient" in party.roles)
+            command = replace(command, is_patient=command.did in _patients(ring, (command.did,)))
         case _:
             pass
     known = await world.facts.facts(command.patient)
+    asking = _as_known(actor, ring)
     return await world.patients.execute(
-        command.patient, lambda state: decide(state, command, actor=actor, subject=known.subject, at=at)
+        command.patient, lambda state: decide(state, command, actor=asking, subject=known.subject, at=at)
     )
 
 
@@ -75,15 +74,17 @@ async def grant(command: Grant, *, actor: Asking, at: datetime, repeatable: bool
     """Grant a consent and return it.
 
     If the command is `repeatable` (its id was derived from the caller's Idempotency-Key), a second time
-    finds the first's consent. Raises Refusal `idempotency-key-reused` if that was another consent.
+    finds the first's consent. Raises Refusal `idempotency-key-reused` if that was another consent, or
+    one that is over and listed no longer.
     """
     try:
         await execute(command, actor=actor, at=at, world=world)
-    except Refusal as refusal:
-        if refusal.code != "consent-exists" or not repeatable:
+    except (Refusal, NameTakenError) as refusal:
+        if refusal.code not in {"consent-exists", "name-taken"} or not repeatable:
             raise
-    consent = found_consent((await world.facts.facts(command.patient)).state, command.consent)
-    if not same_grant(consent, command):
+    known = await world.facts.facts(command.patient)
+    consent = next((c for c in known.state.consents if c.id == command.consent), None)
+    if consent is None or not same_grant(consent, command):
         raise Refusal("idempotency-key-reused", "the key was used for another consent", status=422)
     return consent
 
@@ -107,7 +108,10 @@ async def decide_access(
     token.
     """
     known = await world.facts.facts(question.patient)
-    inputs = inputs_of(question, state=known.state, subject=known.subject, at=at)
+    ring = await world.ring.catch_up()
+    question = replace(question, principal=_as_known(question.principal, ring))
+    patients = _patients(ring, known.state.dids)
+    inputs = inputs_of(question, state=known.state, patients=patients, subject=known.subject, at=at)
     answer = conclude(question, world.policies.evaluate(inputs), state=known.state, at=at)
     basis = Basis(
         decision=identifier_under(question.patient, suffix=suffix),
@@ -139,6 +143,18 @@ async def adopt_policies(version: PolicyState, *, service: str, host: PolicyHost
         return await adopt_policies(version, service=service, host=host)
     _log.info("a policy set was adopted", policy_set=version.policy_set, contract=version.contract)
     return True
+
+
+def _patients(ring: KeyRing, dids: Iterable[str]) -> frozenset[str]:
+    """Return those of the parties that may be patients now."""
+    known = (ring.parties[did] for did in dids if did in ring.parties)
+    return frozenset(party.did for party in known if is_patient(party.kind, party.roles))
+
+
+def _as_known(actor: Asking, ring: KeyRing) -> Asking:
+    """Return who asks, with what the ring says of them now."""
+    party = ring.parties[actor.did]
+    return replace(actor, kind=party.kind, roles=party.roles, member=party.member)
 
 
 def _claims(question: Question, answer: Answer, basis: Basis, *, at: datetime) -> Claims:

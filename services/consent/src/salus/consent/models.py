@@ -7,7 +7,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from salus.consent.domain.consents import BreakReason, Consent, GlassBreak, Grant, Outcome
+from salus.consent.domain.consents import BreakReason, Grant
+from salus.consent.domain.state import Consent, GlassBreak, Outcome
 from salus.consent.handlers import Decision
 from salus.events import fields
 from salus.events.catalogue import Action, Purpose, Sealed
@@ -40,8 +41,8 @@ class GrantBody(_Body):
     valid_from: Moment | None = Field(default=None, description="Now, unless given.")
     valid_until: Moment
 
-    def as_command(self, consent: str, *, at: datetime) -> Grant:
-        """Return the command; without a start the consent begins at `at`."""
+    def as_command(self, consent: str) -> Grant:
+        """Return the command."""
         return Grant(
             consent=consent,
             patient=self.patient,
@@ -49,7 +50,7 @@ class GrantBody(_Body):
             grantee_known=False,
             actions=tuple(self.actions),
             purposes=tuple(self.purposes),
-            valid_from=self.valid_from or at,
+            valid_from=self.valid_from,
             valid_until=self.valid_until,
         )
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from salus.consent.domain.consents import PatientState, PolicyState, SubjectState
 from salus.consent.domain.decisions import Inputs, Verdict
+from salus.consent.domain.state import PatientState, PolicyState, SubjectState
 from salus.events.catalogue import EventData
 from salus.events.keyring import KeyRing
 

@@ -17,6 +17,7 @@ from salus.events.catalogue import (
     ConsentRevoked,
     EventData,
     ObjectStored,
+    PatientUnlinked,
     Purpose,
     Sealed,
     SubjectKeyDestroyed,
@@ -123,8 +124,8 @@ def evolve_object(state: ObjectState, data: EventData) -> ObjectState:
 
 
 def evolve_epoch(state: EpochState, data: EventData) -> EpochState:
-    """Fold one event of consent; only a revocation moves the epoch."""
-    if isinstance(data, ConsentRevoked):
+    """Fold one event of consent; only what takes a right away moves the epoch."""
+    if isinstance(data, ConsentRevoked | PatientUnlinked):
         return EpochState(epoch=max(state.epoch, data.epoch))
     return state
 
@@ -141,7 +142,7 @@ def object_name(patient: str, object: str) -> str:  # noqa: A002  # the catalogu
 
 def patient_of_revocation(_: str, data: EventData) -> str | None:
     """Name the patient whose epoch an event of consent moves."""
-    return data.patient if isinstance(data, ConsentRevoked) else None
+    return data.patient if isinstance(data, ConsentRevoked | PatientUnlinked) else None
 
 
 def location_of(object: str, salt: Sealed) -> str:  # noqa: A002  # the catalogue's name
@@ -246,7 +247,7 @@ def require_decision(
         raise Refusal("decision-expired", "the decision has expired; ask consent again", status=403)
     if decision.epoch < attempt.epoch:
         raise Refusal(
-            "decision-outdated", "a consent was revoked since the decision; ask consent again", status=403
+            "decision-outdated", "a right was taken back since the decision; ask consent again", status=403
         )
 
 

@@ -225,6 +225,9 @@ async def _store_directory(connection: AsyncConnection, directory: Directory) ->
         await connection.execute(CONSENTS.delete().where(*at))
         row = {"patient": patient, "id": name, "consent": msgspec.json.encode(consent)}
         await connection.execute(CONSENTS.insert().values(row))
+    for did, pseudonym in sorted(directory.unlinked):
+        here = (PATIENTS.c.did == did, PATIENTS.c.pseudonym == pseudonym)
+        await connection.execute(PATIENTS.delete().where(*here))
     for did, pseudonym in sorted(directory.linked):
         here = (PATIENTS.c.did == did, PATIENTS.c.pseudonym == pseudonym)
         await connection.execute(PATIENTS.delete().where(*here))

@@ -14,6 +14,7 @@ from salus.events.catalogue import (
     EventData,
     PartyRegistered,
     PatientLinked,
+    PatientUnlinked,
     RoleGranted,
     RoleWithdrawn,
 )
@@ -46,7 +47,8 @@ class Directory:
     """The parties, links and consents up to some point of the ledger.
 
     It knows all parties, but only the consents of the patients it was made for. `changed` and
-    `changed_consents` are to be stored again, `linked` are the (DID, pseudonym) pairs that are new.
+    `changed_consents` are to be stored again, `linked` and `unlinked` are the (DID, pseudonym) pairs that
+    are new and gone.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Directory:
         self.changed: dict[str, KnownParty] = {}
         self.changed_consents: dict[tuple[str, str], KnownConsent] = {}
         self.linked: set[tuple[str, str]] = set()
+        self.unlinked: set[tuple[str, str]] = set()
 
     def apply(self, data: EventData) -> None:
         """Fold one accepted event; facts that tell nothing of who is who change nothing."""
@@ -71,6 +74,10 @@ class Directory:
                 self._put(msgspec.structs.replace(party, roles=left))
             case PatientLinked():
                 self.linked.add((data.did, data.patient))
+                self.unlinked.discard((data.did, data.patient))
+            case PatientUnlinked():
+                self.linked.discard((data.did, data.patient))
+                self.unlinked.add((data.did, data.patient))
             case ConsentGranted() | ConsentRevoked():
                 self._apply_consent(data)
             case _:

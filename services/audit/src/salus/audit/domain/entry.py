@@ -18,6 +18,7 @@ class Activity(StrEnum):
     READ_REFUSED = "read-refused"
     ERASED = "erased"
     SUBJECT_CREATED = "subject-created"
+    LINK_ENDED = "link-ended"
     CONSENT_CREATED = "consent-created"
     CONSENT_ENDED = "consent-ended"
     DECIDED = "decided"

@@ -74,6 +74,7 @@ _PATTERNS = {
     Activity.RECORDED: _create(),
     Activity.STORED: _create(),
     Activity.SUBJECT_CREATED: _create(),
+    Activity.LINK_ENDED: _update(),
     Activity.CONSENT_CREATED: _create(),
     Activity.CONSENT_ENDED: _update(),
     Activity.GLASS_REVIEWED: _update(),

@@ -130,6 +130,20 @@ def _patient_linked(data: c.PatientLinked) -> Facts:
     )
 
 
+@describes(c.PatientUnlinked)
+def _patient_unlinked(data: c.PatientUnlinked) -> Facts:
+    return Facts(
+        activity=Activity.LINK_ENDED,
+        action="U",
+        severity=Severity.LOW,
+        summary=f"{short(data.did)} is not the patient {short(data.patient)} any more.",
+        party=data.did,
+        object=data.did,
+        object_kind="patient-party",
+        patient=data.patient,
+    )
+
+
 @describes(c.ConsentGranted)
 def _consent_granted(data: c.ConsentGranted) -> Facts:
     privileges = tuple(f"{action}:{purpose}" for action in data.actions for purpose in data.purposes)

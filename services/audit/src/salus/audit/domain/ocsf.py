@@ -49,6 +49,7 @@ _SHAPES = {
     Activity.READ_REFUSED: Shape(6005, 1, "Read"),
     Activity.ERASED: Shape(6005, 7, "Delete"),
     Activity.SUBJECT_CREATED: Shape(3004, 1, "Create"),
+    Activity.LINK_ENDED: Shape(3004, 11, "Deactivate"),
     Activity.CONSENT_CREATED: Shape(3004, 1, "Create"),
     Activity.CONSENT_ENDED: Shape(3004, 11, "Deactivate"),
     Activity.DECIDED: Shape(3003, 1, "Assign Privileges"),

@@ -49,6 +49,8 @@ def visibility_of(
 ) -> Visibility:
     """Return what a party sees: oversight all, a patient her own record, a member what its people did.
 
+    Who does not hold the role patient any more is no patient here, whatever she was linked to.
+
     A member makes its own analysts and officers, so these see what its people did and what was done with
     its patients' data; those who act for no member oversee the whole network.
     """
@@ -60,7 +62,7 @@ def visibility_of(
     return Visibility(
         actors=frozenset({did}),
         members=own | overseen,
-        patients=frozenset(pseudonyms),
+        patients=frozenset(pseudonyms) if "patient" in roles else frozenset(),
         stewards=overseen,
     )
 

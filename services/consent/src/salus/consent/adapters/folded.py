@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from salus.consent.domain.consents import (
+from salus.consent.domain.state import (
     PatientState,
     PolicyState,
     SubjectState,

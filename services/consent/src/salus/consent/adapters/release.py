@@ -7,7 +7,13 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
-_CODE = ("domain/consents.py", "domain/decisions.py", "adapters/cedar.py")
+_CODE = (
+    "domain/authority.py",
+    "domain/consents.py",
+    "domain/decisions.py",
+    "domain/state.py",
+    "adapters/cedar.py",
+)
 
 
 def contract_digest() -> str:

@@ -9,18 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from salus.consent.domain.consents import (
-    Asking,
-    BreakReason,
-    Consent,
-    PatientState,
-    SubjectState,
-    active_consents,
-)
+from salus.consent.domain.authority import Asking
+from salus.consent.domain.consents import BreakReason
+from salus.consent.domain.state import Consent, PatientState, SubjectState, active_consents
 from salus.events.catalogue import AccessDecided, Action, GlassBroken, Purpose, Sealed
 
 NO_POLICY_PERMITS = "no-policy-permits"
@@ -81,8 +77,18 @@ class Answer:
     break_glass: bool
 
 
-def inputs_of(question: Question, *, state: PatientState, subject: SubjectState, at: datetime) -> Inputs:
-    """Return what the policies see: the principal, the record, its patient and her active consents."""
+def inputs_of(
+    question: Question,
+    *,
+    state: PatientState,
+    patients: AbstractSet[str],
+    subject: SubjectState,
+    at: datetime,
+) -> Inputs:
+    """Return what the policies see: the principal, the record, its patient and her active consents.
+
+    `patients` are the parties that may be patients now: of the patient's parties the policies see those.
+    """
     who = question.principal
     principal = {"type": "Salus::Party", "id": who.did}
     resource = {"type": "Salus::Record", "id": question.object}
@@ -94,7 +100,7 @@ def inputs_of(question: Question, *, state: PatientState, subject: SubjectState,
         **_given("member", who.member),
     }
     patient_attrs = {
-        "dids": sorted(state.dids),
+        "dids": sorted(set(state.dids) & patients),
         "grants": _grants(active_consents(state, at=at)),
         "erased": subject.erased,
         **_given("steward", subject.steward),

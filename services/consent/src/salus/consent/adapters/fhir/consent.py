@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, get_args
 
 from salus.consent.adapters.fhir.elements import Issue, kept_of
-from salus.consent.domain.consents import Consent
+from salus.consent.domain.state import Consent
 from salus.events.catalogue import Action, Purpose
 from salus.ledger.times import read_time
 

@@ -1,0 +1,128 @@
+"""A network with a hospital, its people and one patient, for tests of consent on real Kafka."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+from tests.asking import truly_asked
+
+from salus.client.auth import RequestSigner
+from salus.consent.__main__ import open_app
+from salus.consent.adapters.folded import CONSENT_TOPIC
+from salus.consent.settings import Settings
+from salus.devkit.addresses import Addresses
+from salus.devkit.network import NetworkFolder, Plan
+from salus.events.catalogue import (
+    KeyRevoked,
+    PartyRegistered,
+    PublicKey,
+    Request,
+    Role,
+    RoleWithdrawn,
+    SubjectKeyDestroyed,
+    SubjectRegistered,
+)
+from salus.events.did import LocalSigner, multibase_of
+from salus.events.envelope import Event, decode_event
+from salus.messaging import Reader
+from salus.runtime.publishing import open_publisher
+
+PLAN = Plan(origin="test")
+LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@dataclass
+class Town:
+    """A network with a hospital, its people and one patient whose record it stewards."""
+
+    parts: Addresses
+    network: NetworkFolder
+    hospital: LocalSigner
+    clinician: LocalSigner
+    colleague: LocalSigner
+    officer: LocalSigner
+    patient: LocalSigner
+    operator: LocalSigner
+    pseudonym: str
+
+    @asynccontextmanager
+    async def replica(self, database: str = "a.db") -> AsyncIterator[httpx.AsyncClient]:
+        settings = Settings(
+            kafka_bootstrap=self.parts.kafka_bootstrap,
+            network_file=self.network.file,
+            signing_key_file=self.network.key_file("consent"),
+            database_url=f"sqlite+aiosqlite:///{self.network.folder / database}",
+            http_port=0,
+        )
+        async with open_app(settings) as app:
+            transport = httpx.ASGITransport(app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://consent") as client:
+                yield client
+
+    def grant(self, **changes: Any) -> dict[str, Any]:
+        until = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+        body = {"patient": self.pseudonym, "grantee": self.clinician.did, "actions": ["read"]}
+        return {**body, "purposes": ["TREAT"], "valid_until": until, **changes}
+
+    def question(self, **changes: Any) -> dict[str, Any]:
+        body = {"action": "read", "object": "object-1", "patient": self.pseudonym, "purpose": "TREAT"}
+        return {**body, **changes}
+
+    async def ask(self, auth: RequestSigner, client: httpx.AsyncClient) -> dict[str, Any]:
+        answer: dict[str, Any] = (await client.post("/decisions", json=self.question(), auth=auth)).json()
+        return answer
+
+    async def events(self) -> list[Event]:
+        """Return what consent has said about the patient, in order."""
+        async with Reader(self.parts.kafka_bootstrap, starts={(CONSENT_TOPIC, 0): 0}) as reader:
+            end, found = (await reader.end_offsets())[CONSENT_TOPIC, 0], []
+            while await reader.position(CONSENT_TOPIC, 0) < end:
+                records = await reader.poll(max_records=500, timeout_ms=100)
+                found += [r for r in records if r.key == self.pseudonym.encode() and r.value is not None]
+        return [decode_event(record.value) for record in found if record.value is not None]
+
+    async def storage_says(self, *facts: SubjectRegistered | SubjectKeyDestroyed) -> None:
+        async with open_publisher(self.parts.kafka_bootstrap, self.network.signer("storage")) as publisher:
+            for fact in facts:
+                asked = truly_asked(fact, self.hospital, at=datetime.now(UTC))
+                version = 0 if isinstance(fact, SubjectRegistered) else 1
+                await publisher.publish(asked, subject=self.pseudonym, expected_version=version)
+
+    async def identity_says(self, *facts: RoleWithdrawn | KeyRevoked) -> None:
+        """State what an operator asked identity for, each about a party that nothing was said of before."""
+        async with open_publisher(self.parts.kafka_bootstrap, self.network.signer("identity")) as publisher:
+            for fact in facts:
+                asked = truly_asked(fact, self.operator, at=datetime.now(UTC))
+                await publisher.publish(asked, subject=fact.did, expected_version=1)
+
+    async def link(self, client: httpx.AsyncClient) -> None:
+        """Let the hospital say which party the patient is."""
+        url = f"/patients/{self.pseudonym}/parties"
+        linked = await client.post(url, json={"did": self.patient.did}, auth=signing(self.hospital))
+        assert linked.status_code == 201
+
+
+def signing(signer: LocalSigner) -> RequestSigner:
+    return RequestSigner(signer, "salus:consent")
+
+
+def registered(
+    identity: str, signer: LocalSigner, kind: Any, role: Role | None = None, member: str | None = None
+) -> PartyRegistered:
+    key = PublicKey(
+        id=signer.verification_method, multibase=multibase_of(signer.public_key), valid_from=LONG_AGO
+    )
+    roles = (role,) if role else ()
+    return PartyRegistered(
+        did=signer.did,
+        kind=kind,
+        keys=(key,),
+        roles=roles,
+        member=member,
+        request=Request.of_service(identity),
+    )
