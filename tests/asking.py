@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import msgspec
 from fastapi import Request as HttpRequest
@@ -79,7 +79,7 @@ def truly_asked(data: _D, signer: Signer, *, at: datetime) -> _D:
     """
     service = type_of(data).owner.value
     method, target, body = _REQUESTS[type(data)](data)
-    decision = data.decision if isinstance(data, c.ObjectRead) else None
+    decision = data.decision if isinstance(data, c.ObjectRead | c.ReadBrokenOff | c.SealedOpened) else None
     request = asked_by(signer, service, method, target, at=at, body=body, decision=decision)
     return msgspec.structs.replace(data, request=request)
 
@@ -157,6 +157,13 @@ _REQUESTS: dict[type, Callable[[Any], _Line]] = {
     c.SubjectRegistered: lambda d: ("POST", "/subjects", {"patient": d.patient, "steward": d.steward}),
     c.ObjectStored: lambda d: ("PUT", _path("objects", d.object) + f"?patient={d.patient}", None),
     c.ObjectRead: lambda d: ("GET", _path("objects", d.object) + f"?patient={d.patient}", None),
+    c.ReadBrokenOff: lambda d: ("GET", _path("objects", d.object) + f"?patient={d.patient}", None),
+    c.SealedOpened: lambda d: (
+        "POST",
+        "/sealed/open?"
+        + urlencode({"patient": d.patient, "source": d.source, "id": d.event, "field": d.field}),
+        None,
+    ),
     c.ReadRefused: lambda d: ("GET", _path("objects", d.object) + f"?patient={d.patient}", None),
     c.SubjectKeyDestroyed: lambda d: ("DELETE", _path("subjects", d.patient, "key"), {"basis": d.basis}),
 }

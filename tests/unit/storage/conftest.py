@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
+import pytest
 from tests.asking import calling
 
 from salus.client import DeliveryError
@@ -28,6 +29,7 @@ from salus.storage.domain import (
     object_of,
 )
 from salus.storage.handlers.reading import Reading
+from salus.storage.handlers.standing import Standing
 from salus.storage.handlers.storing import Storing, Upload
 from salus.storage.handlers.subjects import Subjects
 
@@ -122,8 +124,11 @@ class Tokens:
 class FixedRing:
     """The parties of these tests."""
 
+    def __init__(self) -> None:
+        self.known = KeyRing(parties={party.did: party for party in (HOSPITAL, LABORATORY, DOCTOR, OFFICER)})
+
     async def catch_up(self) -> KeyRing:
-        return KeyRing(parties={party.did: party for party in (HOSPITAL, LABORATORY, DOCTOR, OFFICER)})
+        return self.known
 
 
 def decision(**facts: object) -> Decision:
@@ -150,15 +155,17 @@ class Bench:
         self.keys = MemoryObjects(faults=order)
         self.objects = MemoryObjects(faults=order)
         self.tokens = Tokens()
+        self.ring = FixedRing()
         self.numbers = count(1)
         self.restart()
 
     def restart(self) -> None:
         """Forget everything that only the process knew."""
         self.vault = BucketVault(self.keys, PlainKms())
-        self.subjects = Subjects(self.topic, self.topic, self.vault, FixedRing())
-        self.storing = Storing(self.topic, self.topic, self.objects, self.vault, self.tokens, 10_000_000)
-        self.reading = Reading(self.topic, self.topic, self.objects, self.vault, self.tokens)
+        self.subjects = Subjects(self.topic, self.topic, self.vault, self.ring)
+        topic, standing = self.topic, Standing(self.topic, self.ring, lambda: NOW)
+        self.storing = Storing(topic, topic, self.objects, self.vault, self.tokens, 10_000_000, standing, 0)
+        self.reading = Reading(topic, topic, self.objects, self.vault, self.tokens, standing, 0)
 
     async def registered(self) -> SubjectState:
         number = str(next(self.numbers))
@@ -174,10 +181,8 @@ class Bench:
 
     async def read(self, name: str = "o-1", *, token: str | None = None) -> bytes:
         given = token or self.tokens.grant("right", object=name)
-        _, content = await self.reading.open(
-            name, patient=PATIENT, caller=calling(DOCTOR), token=given, at=NOW
-        )
-        return b"".join([piece async for piece in content])
+        outgoing = await self.reading.open(name, patient=PATIENT, caller=calling(DOCTOR), token=given, at=NOW)
+        return b"".join([piece async for piece in outgoing.pieces()])
 
     def stored_bytes(self) -> bytearray:
         (entry,) = self.objects.objects.values()
@@ -186,6 +191,19 @@ class Bench:
     def corrupt(self, data: bytes) -> None:
         ((key, (_, etag)),) = self.objects.objects.items()
         self.objects.objects[key] = (bytes(data), etag)
+
+
+def refused(code: str) -> pytest.RaisesExc[Refusal]:
+    """Expect the contract to say no, with this code."""
+    return pytest.raises(Refusal, check=lambda refusal: refusal.code == code)
+
+
+async def bench_with(content: bytes) -> Bench:
+    """Return a bench that has an object of this content."""
+    bench = Bench()
+    await bench.registered()
+    await bench.stored(content)
+    return bench
 
 
 async def pieces(content: bytes, size: int = 70_000) -> AsyncIterator[bytes]:

@@ -8,15 +8,19 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 from fastapi import FastAPI, Request
-from tests.asking import FixedCallers
+from starlette.types import Message
+from tests.asking import UNASKED, FixedCallers, calling
 
 from salus.crypto.errors import KmsAwayError, KmsFileError, UnwrapError
+from salus.events.catalogue import ConsentRevoked, EventData, ObjectRead, ReadBrokenOff
 from salus.events.keyring import Party
 from salus.objects import RefusedError
 from salus.objects.memory import Fault
 from salus.runtime import problems
 from salus.storage.adapters.problems import install
-from salus.storage.api import Desk, Limits, routes
+from salus.storage.api import Desk, routes
+from salus.storage.handlers.outgoing import BrokenOffError
+from salus.storage.transfers import Limits, OutgoingResponse
 
 from .conftest import DOCTOR, HOSPITAL, NOW, PATIENT, Bench
 
@@ -33,6 +37,7 @@ async def bench() -> Bench:
     await bench.registered()
     await bench.stored(b"content")
     bench.tokens.grant("right")
+    bench.tokens.grant("second", object="o-2")
     return bench
 
 
@@ -46,7 +51,7 @@ async def client(bench: Bench) -> AsyncIterator[httpx.AsyncClient]:
         storing=bench.storing,
         reading=bench.reading,
         authenticate=FixedCallers(caller_named),
-        limits=Limits(object_bytes_max=1000, transfers_max=2, body_idle_s_max=0.05),
+        limits=Limits(object_bytes_max=1000, transfers_max=2, body_idle_s_max=0.05, transfer_s_max=60),
         now=lambda: NOW,
     )
     app.include_router(routes(desk))
@@ -176,3 +181,91 @@ async def test_transfers_are_given_back(client: httpx.AsyncClient) -> None:
             await client.get("/objects/o-1", params={"patient": PATIENT}, headers=right())
         ).status_code == 200
         assert (await client.get("/objects/o-1", params={"patient": PATIENT})).status_code == 403
+
+
+@pytest.mark.parametrize("media_type", ["text/xml", "text/csv; header=present", "text/plain;charset=latin1"])
+async def test_a_media_type_comes_back_as_it_was_stored(client: httpx.AsyncClient, media_type: str) -> None:
+    """Case S1: text/xml came back with a charset that contradicted the document."""
+    as_hospital = {"patient": PATIENT, "did": HOSPITAL.did}
+    put = await client.put(
+        "/objects/o-2", params=as_hospital, content=b"<x/>", headers={"Content-Type": media_type}
+    )
+    second = {"Salus-Decision": "second"}
+    answer = await client.get("/objects/o-2", params={"patient": PATIENT}, headers=second)
+
+    assert put.json()["media_type"] == media_type
+    assert answer.headers["content-type"] == media_type
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({"Content-Encoding": "gzip"}, (415, "unsupported-media-type")),
+        ({"Content-Range": "bytes 0-9/100"}, (400, "not-supported")),
+        ({"If-Match": "*"}, (412, "precondition-failed")),
+        ({"If-None-Match": '"x"'}, (412, "precondition-failed")),
+        ({"If-None-Match": "*"}, (412, "precondition-failed")),
+    ],
+)
+@pytest.mark.parametrize(("method", "path"), [("PUT", "/objects/o-1"), ("POST", "/objects")])
+async def test_headers_that_change_what_a_body_means_are_refused(
+    client: httpx.AsyncClient, method: str, path: str, headers: dict[str, str], expected: tuple[int, str]
+) -> None:
+    """Case S2: a gzipped Bundle was stored as application/fhir+json, and a part as the whole."""
+    as_hospital = {"patient": PATIENT, "did": HOSPITAL.did}
+    answer = await client.request(method, path, params=as_hospital, content=b"content", headers=headers)
+
+    assert code(answer) == expected
+    assert ("accept-encoding" in answer.headers) == (expected[0] == 415)
+
+
+async def test_if_none_match_stores_what_is_new(client: httpx.AsyncClient) -> None:
+    answer = await client.put(
+        "/objects/o-2",
+        params={"patient": PATIENT, "did": HOSPITAL.did},
+        content=b"x",
+        headers={"If-None-Match": "*"},
+    )
+
+    assert answer.status_code == 201
+
+
+@pytest.mark.parametrize("limit", [{"body_idle_s_max": 0.05}, {"transfer_s_max": 0.05}])
+async def test_a_download_that_is_not_taken_is_given_up_and_told(
+    bench: Bench, limit: dict[str, float]
+) -> None:
+    """Case SEC7: a read lasted as long as its reader liked, and kept a transfer from others."""
+    token = bench.tokens.grant("right")
+    outgoing = await bench.reading.open("o-1", patient=PATIENT, caller=calling(DOCTOR), token=token, at=NOW)
+    limits = Limits(1000, 1, **{"body_idle_s_max": 60.0, "transfer_s_max": 60.0, **limit})
+    transfers = asyncio.Semaphore(1)
+
+    async def receive() -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            await asyncio.Event().wait()
+
+    with pytest.raises(BrokenOffError, match="too-slow"):
+        await OutgoingResponse(outgoing, limits, transfers)({"type": "http"}, receive, send)
+    assert not transfers.locked()
+    told = bench.topic.events[-1]
+    assert isinstance(told, ReadBrokenOff)
+    assert (told.reason, told.sent_bytes) == ("too-slow", 0)
+
+
+async def test_a_read_whose_right_ends_is_never_completed(bench: Bench, client: httpx.AsyncClient) -> None:
+    """Case SEC7: the connection ends before the content does."""
+    announce = bench.topic.announce
+
+    async def revoked_after(data: EventData, *, patient: str) -> None:
+        await announce(data, patient=patient)
+        if isinstance(data, ObjectRead):
+            bench.topic.fold(ConsentRevoked(consent="c", patient=PATIENT, epoch=1, request=UNASKED), PATIENT)
+
+    bench.topic.announce = revoked_after  # type: ignore[method-assign]  # the moment between two lines
+
+    with pytest.raises(BrokenOffError, match="decision-outdated"):
+        await client.get("/objects/o-1", params={"patient": PATIENT}, headers=right())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
@@ -13,7 +12,6 @@ from msgspec import structs
 from tests.asking import UNASKED, calling
 
 from salus.client import DeliveryError
-from salus.crypto.errors import SegmentError
 from salus.crypto.segments import SEGMENT_BYTES, TAG_BYTES
 from salus.events.catalogue import (
     ConsentRevoked,
@@ -30,25 +28,14 @@ from salus.runtime.refusal import Refusal
 from salus.storage.handlers.inspecting import Fault as Wrong
 from salus.storage.handlers.storing import Upload
 
-from .conftest import DOCTOR, HOSPITAL, LABORATORY, NOW, OFFICER, PATIENT, Bench, pieces
+from .conftest import DOCTOR, HOSPITAL, LABORATORY, NOW, OFFICER, PATIENT, Bench, bench_with, pieces, refused
 
 CONTENT = bytes(index % 251 for index in range(3 * SEGMENT_BYTES - 100))
 WHOLE = SEGMENT_BYTES + TAG_BYTES
 
 
-def refused(code: str) -> pytest.RaisesExc[Refusal]:
-    return pytest.raises(Refusal, check=lambda refusal: refusal.code == code)
-
-
-async def bench_with(content: bytes = CONTENT) -> Bench:
-    bench = Bench()
-    await bench.registered()
-    await bench.stored(content)
-    return bench
-
-
 async def test_what_is_stored_is_read_and_both_are_told() -> None:
-    bench = await bench_with()
+    bench = await bench_with(CONTENT)
 
     assert await bench.read() == CONTENT
     assert [type(event) for event in bench.topic.events] == [SubjectRegistered, ObjectStored, ObjectRead]
@@ -84,7 +71,7 @@ async def test_registering_again_returns_the_key_she_has() -> None:
 
 
 async def test_storing_the_same_again_returns_the_object_that_is_there() -> None:
-    bench = await bench_with()
+    bench = await bench_with(CONTENT)
     upload = Upload("o-1", PATIENT, "text/plain", pieces(CONTENT))
     state, new = await bench.storing.store(upload, caller=calling(HOSPITAL), token=None, at=NOW)
 
@@ -93,7 +80,7 @@ async def test_storing_the_same_again_returns_the_object_that_is_there() -> None
 
 
 async def test_other_content_does_not_replace_an_object() -> None:
-    bench = await bench_with()
+    bench = await bench_with(CONTENT)
 
     with refused("object-exists"):
         await bench.stored(b"other")
@@ -139,7 +126,7 @@ async def test_an_upload_that_loses_to_an_erasure_is_removed() -> None:
 
 @pytest.mark.parametrize("token", [None, "unknown"])
 async def test_a_read_without_a_valid_decision_is_refused_and_told(token: str | None) -> None:
-    bench = await bench_with()
+    bench = await bench_with(CONTENT)
 
     with refused("no-decision" if token is None else "invalid-decision"):
         await bench.reading.open("o-1", patient=PATIENT, caller=calling(DOCTOR), token=token, at=NOW)
@@ -147,7 +134,7 @@ async def test_a_read_without_a_valid_decision_is_refused_and_told(token: str | 
 
 
 async def test_the_read_after_a_revocation_is_refused() -> None:
-    bench = await bench_with()
+    bench = await bench_with(CONTENT)
     token = bench.tokens.grant("before", epoch=0)
     await bench.read(token=token)
     bench.topic.fold(ConsentRevoked(consent="c", patient=PATIENT, epoch=1, request=UNASKED), PATIENT)
@@ -164,7 +151,7 @@ async def test_the_read_after_a_revocation_is_refused() -> None:
 
 
 async def test_a_break_glass_read_is_allowed_and_says_so() -> None:
-    bench = await bench_with()
+    bench = await bench_with(CONTENT)
     await bench.read(token=bench.tokens.grant("emergency", break_glass=True, purpose="ETREAT"))
     read = bench.topic.events[-1]
 
@@ -173,7 +160,7 @@ async def test_a_break_glass_read_is_allowed_and_says_so() -> None:
 
 
 async def test_a_read_that_cannot_be_told_is_not_answered() -> None:
-    bench = await bench_with()
+    bench = await bench_with(CONTENT)
     bench.topic.faults = iter([Fault.LOST])
 
     with pytest.raises(DeliveryError):
@@ -181,7 +168,7 @@ async def test_a_read_that_cannot_be_told_is_not_answered() -> None:
 
 
 async def test_what_does_not_exist_is_not_found_and_not_told() -> None:
-    bench = await bench_with()
+    bench = await bench_with(CONTENT)
     told = len(bench.topic.events)
 
     with refused("unknown-object"):
@@ -191,7 +178,7 @@ async def test_what_does_not_exist_is_not_found_and_not_told() -> None:
 
 @pytest.mark.parametrize("segment", [0, 1, 2])
 async def test_a_corrupted_segment_is_named_and_nothing_is_sent(segment: int) -> None:
-    bench = await bench_with()
+    bench = await bench_with(CONTENT)
     raw = bench.stored_bytes()
     header = raw.index(b"\n\n") + 2
     raw[header + segment * WHOLE + 5] ^= 1
@@ -241,7 +228,7 @@ def test_no_flipped_bit_is_ever_sent_or_verified(data: st.DataObject) -> None:
     ids=["cut", "cut at a segment", "longer", "other object", "other prefix", "empty", "header only"],
 )
 async def test_each_kind_of_damage_is_named(change: object, wrong: Wrong) -> None:
-    bench = await bench_with()
+    bench = await bench_with(CONTENT)
     bench.corrupt(bytes(change(bytes(bench.stored_bytes()))))  # type: ignore[operator]  # a table of functions
 
     assert (await bench.reading.verify(PATIENT, "o-1")).faults[0] == wrong
@@ -257,7 +244,7 @@ async def test_an_object_swapped_for_another_of_hers_is_noticed() -> None:
 
 
 async def test_a_missing_object_is_named() -> None:
-    bench = await bench_with()
+    bench = await bench_with(CONTENT)
     bench.objects.objects.clear()
 
     assert (await bench.reading.verify(PATIENT, "o-1")).faults == (Wrong("object", "missing"),)
@@ -266,7 +253,7 @@ async def test_a_missing_object_is_named() -> None:
 
 
 async def test_an_intact_object_verifies_with_and_without_her_key() -> None:
-    bench = await bench_with()
+    bench = await bench_with(CONTENT)
 
     assert (await bench.reading.verify(PATIENT, "o-1")).checked == (
         "ciphertext",
@@ -280,7 +267,7 @@ async def test_an_intact_object_verifies_with_and_without_her_key() -> None:
 
 
 async def test_damage_after_an_erasure_is_still_noticed() -> None:
-    bench = await bench_with()
+    bench = await bench_with(CONTENT)
     await bench.subjects.erase(PATIENT, basis="gdpr-art-17", caller=calling(HOSPITAL))
     raw = bench.stored_bytes()
     raw[-1] ^= 1
@@ -289,27 +276,8 @@ async def test_damage_after_an_erasure_is_still_noticed() -> None:
     assert (await bench.reading.verify(PATIENT, "o-1")).faults == (Wrong("object", "altered"),)
 
 
-async def test_the_content_is_checked_again_while_it_is_sent() -> None:
-    bench = await bench_with()
-    token = bench.tokens.grant("right")
-    _, content = await bench.reading.open("o-1", patient=PATIENT, caller=calling(DOCTOR), token=token, at=NOW)
-    raw = bench.stored_bytes()
-    raw[-1] ^= 1
-    bench.corrupt(bytes(raw))
-    sent: list[bytes] = []
-
-    with pytest.raises(SegmentError, match="segment 2 is altered"):
-        await keep(content, sent)
-    assert b"".join(sent) == CONTENT[: 2 * SEGMENT_BYTES]
-
-
-async def keep(pieces: AsyncIterator[bytes], sent: list[bytes]) -> None:
-    async for piece in pieces:
-        sent.append(piece)  # noqa: PERF401  # a comprehension would lose what came before the error
-
-
 async def test_an_erased_patient_is_unreadable_and_stays_so() -> None:
-    bench = await bench_with()
+    bench = await bench_with(CONTENT)
     state = await bench.subjects.erase(PATIENT, basis="patient-request", caller=calling(OFFICER))
 
     assert (state.destroyed, state.objects) == ("patient-request", 1)
@@ -325,7 +293,7 @@ async def test_an_erased_patient_is_unreadable_and_stays_so() -> None:
 
 
 async def test_erasing_again_is_harmless_and_told_once() -> None:
-    bench = await bench_with()
+    bench = await bench_with(CONTENT)
     await bench.subjects.erase(PATIENT, basis="gdpr-art-17", caller=calling(HOSPITAL))
     again = await bench.subjects.erase(PATIENT, basis="court-order", caller=calling(HOSPITAL))
 
@@ -410,7 +378,7 @@ def test_registering_until_answered_gives_one_key_that_opens(faults: list[Fault]
 
 
 async def test_a_key_that_is_missing_without_an_erasure_is_our_fault() -> None:
-    bench = await bench_with()
+    bench = await bench_with(CONTENT)
     bench.keys.objects.clear()
 
     with pytest.raises(ProblemError, match="key-missing"):
@@ -418,7 +386,7 @@ async def test_a_key_that_is_missing_without_an_erasure_is_our_fault() -> None:
 
 
 async def test_rewrapping_never_brings_back_a_destroyed_key() -> None:
-    bench = await bench_with()
+    bench = await bench_with(CONTENT)
     (name,) = bench.keys.objects
     original = bench.vault.kms.rewrap
 

@@ -6,11 +6,18 @@ effect anywhere.
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
 from salus.events.bearer import CLOCK_SKEW_S, BearerError, Signed, read_bearer, require_current
-from salus.events.catalogue import ObjectStored, PartyRegistered, PolicySetAdopted, RequestedData, type_of
+from salus.events.catalogue import (
+    ObjectStored,
+    PartyRegistered,
+    PolicySetAdopted,
+    ReadBrokenOff,
+    RequestedData,
+    type_of,
+)
 from salus.events.commands import Asked, asks_for
 from salus.events.ed25519 import verifies
 from salus.events.envelope import Event
@@ -21,8 +28,9 @@ from salus.events.requests import SERVICE, SIGNED, Request
 # What a service may state without anybody having asked: the founding of the network, whose parties
 # `fsck --deep` compares with those of the network file, and the rules that it starts with.
 _OF_ITS_OWN_ACCORD = (PartyRegistered, PolicySetAdopted)
-# How long an upload may take: its token was current when it began.
+# How long a transfer may take: its token was current when it began.
 TRANSFER_S_MAX = 3600
+_TRANSFERS = (ObjectStored, ReadBrokenOff)
 
 
 def verify_request(event: Event, *, ring: KeyRing) -> None:
@@ -70,13 +78,15 @@ def _require_signed(event: Event, data: RequestedData, *, ring: KeyRing) -> None
     signed = require_asked(data)
     claims = signed.claims
     # A transfer may outlast the token that began it; then it was current when the transfer began.
-    late_s_max = TRANSFER_S_MAX if isinstance(data, ObjectStored) else 0
+    late_s_max = TRANSFER_S_MAX if isinstance(data, _TRANSFERS) else 0
     moment = max(min(at.timestamp(), float(claims.exp)), at.timestamp() - late_s_max)
     try:
         require_current(moment, issued=claims.iat, expires=claims.exp, not_before=claims.nbf)
     except BearerError as error:
         raise _refused(str(error)) from None
-    if signed.claims.iss != request.by or not signed_by(signed, ring=ring, at=at):
+    # A read breaks off because the reader's key was revoked, among other reasons, and that is stated, too.
+    signed_at = datetime.fromtimestamp(claims.iat, UTC) if isinstance(data, ReadBrokenOff) else at
+    if signed.claims.iss != request.by or not signed_by(signed, ring=ring, at=signed_at):
         raise _refused("the token is not signed by who is said to have asked")
     party = ring.parties.get(request.by)
     if party is None or request.behalf not in (None, party.member, party.did):

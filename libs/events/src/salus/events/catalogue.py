@@ -381,6 +381,37 @@ class ReadRefused(RequestedData):
     reason: Text
 
 
+@_storage_event("salus.storage.read-broken-off.v1", retention=Retention.ACCESS)
+class ReadBrokenOff(RequestedData):
+    """A read that was begun under this decision ended before all of the content was sent, for this reason."""
+
+    object: Text
+    patient: Pseudonym
+    reader: Did
+    decision: Text
+    reason: Text
+    sent_bytes: Count
+
+
+@_storage_event("salus.storage.sealed-opened.v1", retention=Retention.ACCESS)
+class SealedOpened(RequestedData):
+    """Someone received what is sealed in this field of an event, under this decision.
+
+    `source` and `event` are the event's source and id. `digest` is the RFC 6962 leaf hash of the bytes that
+    were opened, so that anybody can compare them with the ledger.
+    """
+
+    patient: Pseudonym
+    source: Did
+    event: Text
+    field: Text
+    digest: Sha256
+    reader: Did
+    decision: Text
+    purpose: Purpose
+    break_glass: bool = False
+
+
 @_storage_event("salus.storage.subject-key-destroyed.v1", retention=Retention.NETWORK, changes=True)
 class SubjectKeyDestroyed(RequestedData):
     """A patient's key is gone: every object, sealed field and commitment of hers is unreadable for ever."""

@@ -296,16 +296,39 @@ def _stores(asked: Asked, data: c.ObjectStored) -> bool:
 
 
 @_states(c.ObjectRead)
-def _reads(asked: Asked, data: c.ObjectRead) -> bool:
+@_states(c.ReadBrokenOff)
+def _reads(asked: Asked, data: c.ObjectRead | c.ReadBrokenOff) -> bool:
     return _looks(asked, data) and data.request.decision == data.decision
 
 
+@_states(c.SealedOpened)
+def _opens(asked: Asked, data: c.SealedOpened) -> bool:
+    return (
+        _looks_into(asked, event=data.event, patient=data.patient)
+        and (asked.asks("source"), asked.asks("field")) == (data.source, data.field)
+        and data.request.by == data.reader
+        and data.request.decision == data.decision
+    )
+
+
 @_states(c.ReadRefused)
-def _looks(asked: Asked, data: c.ObjectRead | c.ReadRefused) -> bool:
+def _is_refused(asked: Asked, data: c.ReadRefused) -> bool:
+    into = _looks_into(asked, event=data.object, patient=data.patient) and data.request.by == data.reader
+    return into or _looks(asked, data)
+
+
+def _looks(asked: Asked, data: c.ObjectRead | c.ReadBrokenOff | c.ReadRefused) -> bool:
     return (
         asked.is_("GET", "objects", data.object)
         and asked.asks("patient") == data.patient
         and data.request.by == data.reader
+    )
+
+
+def _looks_into(asked: Asked, *, event: str, patient: str) -> bool:
+    return asked.is_("POST", "sealed", "open") and (asked.asks("id"), asked.asks("patient")) == (
+        event,
+        patient,
     )
 
 

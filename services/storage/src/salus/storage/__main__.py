@@ -39,11 +39,13 @@ from salus.storage.adapters.facts import (
 )
 from salus.storage.adapters.problems import install
 from salus.storage.adapters.vault import BucketVault, holds_keys
-from salus.storage.api import OBJECTS_PATH, Desk, Limits, routes
+from salus.storage.api import OBJECTS_PATH, Desk, routes
 from salus.storage.handlers.reading import Reading
+from salus.storage.handlers.standing import Standing
 from salus.storage.handlers.storing import Storing
 from salus.storage.handlers.subjects import Subjects
 from salus.storage.settings import Settings
+from salus.storage.transfers import Limits
 
 TOPICS = (IDENTITY_TOPIC, STORAGE_TOPIC, CONSENT_TOPIC)
 
@@ -86,7 +88,7 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
         facts = FoldedFacts(
             follower, store, writer, ContractHost(SUBJECTS, follower=follower, store=store, writer=writer)
         )
-        decisions = DecisionTokens(ring)
+        decisions, standing = DecisionTokens(ring), Standing(facts, ring, now)
         subjects = Subjects(facts, facts, vault, ring)
         await stack.enter_async_context(
             supervisor.running(
@@ -115,10 +117,24 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
         install(app)
         desk = Desk(
             subjects=subjects,
-            storing=Storing(facts, facts, objects, vault, decisions, settings.object_bytes_max),
-            reading=Reading(facts, facts, objects, vault, decisions),
+            storing=Storing(
+                facts,
+                facts,
+                objects,
+                vault,
+                decisions,
+                settings.object_bytes_max,
+                standing,
+                settings.recheck_s,
+            ),
+            reading=Reading(facts, facts, objects, vault, decisions, standing, settings.recheck_s),
             authenticate=Authenticator(ring, audience=AUDIENCE, own_key=own_key),
-            limits=Limits(settings.object_bytes_max, settings.transfers_max, settings.body_idle_s_max),
+            limits=Limits(
+                settings.object_bytes_max,
+                settings.transfers_max,
+                settings.body_idle_s_max,
+                settings.transfer_s_max,
+            ),
             now=now,
         )
         app.include_router(routes(desk))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
@@ -18,13 +18,13 @@ from salus.events.keyring import Party
 from salus.runtime import openapi
 from salus.runtime.auth import Caller, Callers
 from salus.runtime.fields import PLAIN, pattern_of
-from salus.runtime.problems import ProblemError, documented
+from salus.runtime.problems import documented
 from salus.storage.domain import Basis, ObjectState, SubjectState
 from salus.storage.handlers.inspecting import Report
 from salus.storage.handlers.reading import Reading, as_json
 from salus.storage.handlers.storing import Storing, Upload
 from salus.storage.handlers.subjects import Subjects
-from salus.storage.handlers.tally import too_large
+from salus.storage.transfers import Limits, OutgoingResponse, body_of, only_new_of, require_headers
 
 PSEUDONYM = r"^urn:uuid:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 OBJECT_ID = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"
@@ -154,15 +154,6 @@ class ReportView(BaseModel):
 
 
 @dataclass(frozen=True)
-class Limits:
-    """How much at once, and how slowly."""
-
-    object_bytes_max: int
-    transfers_max: int
-    body_idle_s_max: float
-
-
-@dataclass(frozen=True)
 class Desk:
     """What the routes use."""
 
@@ -176,7 +167,7 @@ class Desk:
 
 def routes(desk: Desk) -> APIRouter:
     """Return storage's routes."""
-    router = APIRouter()
+    router = APIRouter(dependencies=[Depends(require_headers)])
     transfers = asyncio.Semaphore(desk.limits.transfers_max)
     _add_subjects(router, desk)
     _add_storing(router, desk, transfers)
@@ -215,7 +206,7 @@ def _add_subjects(router: APIRouter, desk: Desk) -> None:
 
 def _add_storing(router: APIRouter, desk: Desk, transfers: asyncio.Semaphore) -> None:
     caller = Depends(desk.authenticate.transfer)
-    problems = documented(401, 403, 404, 408, 409, 410, 413, 422, 503)
+    problems = documented(400, 401, 403, 404, 408, 409, 410, 412, 413, 415, 422, 429, 503)
 
     async def store(upload: Upload, party: Caller, token: str | None, response: Response) -> ObjectView:
         async with transfers:
@@ -246,9 +237,13 @@ def _add_storing(router: APIRouter, desk: Desk, transfers: asyncio.Semaphore) ->
         token: DecisionToken = None,
         caller: Caller = caller,
     ) -> ObjectView:
-        """Store the body as this object, encrypted to the patient's key; repeating it is harmless."""
-        body = _body(request, desk.limits)
-        return await store(Upload(object, patient, content_type, body), caller, token, response)
+        """Store the body as this object, encrypted to the patient's key; repeating it is harmless.
+
+        With `If-None-Match: *` it is stored only if no object has this id.
+        """
+        body, only_new = body_of(request, desk.limits), only_new_of(request)
+        upload = Upload(object, patient, content_type, body, only_new)
+        return await store(upload, caller, token, response)
 
     @router.post("/objects", status_code=201, tags=["objects"], responses=problems, openapi_extra=described)
     async def post_object(
@@ -260,7 +255,7 @@ def _add_storing(router: APIRouter, desk: Desk, transfers: asyncio.Semaphore) ->
         caller: Caller = caller,
     ) -> ObjectView:
         """Store the body as a new object, by the patient's steward."""
-        body = _body(request, desk.limits)
+        body = body_of(request, desk.limits)
         return await store(Upload(str(uuid4()), patient, content_type, body), caller, None, response)
 
 
@@ -281,20 +276,13 @@ def _add_reading(router: APIRouter, desk: Desk, transfers: asyncio.Semaphore) ->
         patient: PatientQuery,
         token: DecisionToken = None,
         caller: Caller = reader,
-    ) -> StreamingResponse:
+    ) -> OutgoingResponse:
         """Return the content, if the decision token allows it and it is what the ledger says."""
         async with transfers:
-            stored, content = await desk.reading.open(
+            outgoing = await desk.reading.open(
                 object, patient=patient, caller=caller, token=token, at=desk.now()
             )
-        headers = {
-            "Content-Length": str(stored.plaintext_bytes),
-            "Content-Disposition": "attachment",
-            "X-Content-Type-Options": "nosniff",
-            "Cache-Control": "no-store",
-            "Salus-Commitment": stored.commitment,
-        }
-        return StreamingResponse(_held(content, transfers), media_type=stored.media_type, headers=headers)
+        return OutgoingResponse(outgoing, desk.limits, transfers)
 
     @router.get("/objects/{object}/verify", tags=["objects"], responses=documented(401, 404, 422, 503))
     async def verify_object(
@@ -305,27 +293,3 @@ def _add_reading(router: APIRouter, desk: Desk, transfers: asyncio.Semaphore) ->
         """Compare a stored object with the ledger and name what is wrong, without showing its content."""
         async with transfers:
             return ReportView.of(await desk.reading.verify(patient, object))
-
-
-async def _held(content: AsyncIterator[bytes], transfers: asyncio.Semaphore) -> AsyncIterator[bytes]:
-    async with transfers:
-        async for piece in content:
-            yield piece
-
-
-async def _body(request: Request, limits: Limits) -> AsyncIterator[bytes]:
-    """Yield the request's body; raises ProblemError 413 `too-large` or 408 `too-slow`."""
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > limits.object_bytes_max:
-        raise too_large(limits.object_bytes_max)
-    pieces = aiter(request.stream())
-    while True:
-        try:
-            async with asyncio.timeout(limits.body_idle_s_max):
-                piece = await anext(pieces, None)
-        except TimeoutError:
-            raise ProblemError(408, "too-slow", "the body stopped coming") from None
-        if piece is None:
-            return
-        if piece:
-            yield piece

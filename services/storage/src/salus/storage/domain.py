@@ -55,6 +55,7 @@ class ObjectState(msgspec.Struct, frozen=True, omit_defaults=True):
     ciphertext_sha256: str = ""
     commitment: str = ""
     salt: Sealed | None = None
+    stored_by: str = ""
 
 
 class EpochState(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -120,6 +121,7 @@ def evolve_object(state: ObjectState, data: EventData) -> ObjectState:
         ciphertext_sha256=data.ciphertext_sha256,
         commitment=data.commitment,
         salt=data.salt,
+        stored_by=data.request.by,
     )
 
 
@@ -213,10 +215,19 @@ def require_may_store(
     require_decision(decision, action="write", object=object, patient=subject.patient, attempt=attempt)
 
 
-def decide_storing(state: SubjectState, stored: ObjectStored) -> ObjectStored:
-    """Return the event that makes an upload an object; raises Refusal if its patient was erased meanwhile."""
-    require_registered(state)
-    require_not_erased(state)
+def may_compare(stored: ObjectState, party: Party) -> bool:
+    """Tell whether a party may learn if content is what is stored: who stored it, and the steward itself.
+
+    Anybody else who may store under this id would learn what he has no right to read.
+    """
+    return party.did in {stored.stored_by, stored.steward}
+
+
+def decide_storing(
+    state: SubjectState, stored: ObjectStored, *, decision: Decision | None, attempt: Attempt
+) -> ObjectStored:
+    """Return the event that makes an upload an object; raises Refusal if the right to it ended meanwhile."""
+    require_may_store(state, object=stored.object, decision=decision, attempt=attempt)
     return stored
 
 

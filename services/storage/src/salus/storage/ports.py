@@ -8,7 +8,13 @@ from typing import Protocol
 
 from salus.events.catalogue import EventData
 from salus.events.keyring import KeyRing
+from salus.runtime.contract import NameTakenError
+from salus.runtime.problems import ProblemError
+from salus.runtime.refusal import Refusal
 from salus.storage.domain import Decision, ObjectState, SubjectState
+
+# The codes of `salus.runtime.facts` and `contract` by which a fact is known not to stand.
+NOTHING_CHANGED = frozenset({"not-accepted", "service-key-invalid", "invalid-request", "conflict"})
 
 
 class Facts(Protocol):
@@ -50,6 +56,11 @@ class Announcer(Protocol):
         """
 
 
+def changed_nothing(error: Refusal | ProblemError) -> bool:
+    """Tell whether a command that failed so is known to have changed nothing, now and later."""
+    return isinstance(error, Refusal | NameTakenError) or error.code in NOTHING_CHANGED
+
+
 class Vault(Protocol):
     """The private halves of patients' keys, wrapped by the KMS."""
 
@@ -63,6 +74,9 @@ class Vault(Protocol):
             NotFoundError: it is not there (any more).
             UnwrapError: it was altered, or its root key is gone.
         """
+
+    async def discard(self, *, patient: str, key: str) -> None:
+        """Destroy one key that nobody was told of; fine if there is none."""
 
     async def destroy(self, patient: str) -> None:
         """Destroy every key of a patient, all versions of it; fine if there is none."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import Field, SecretStr
 
+from salus.events.accountability import TRANSFER_S_MAX
 from salus.runtime.settings import DatabaseSettings, ObjectSettings, ServiceSettings
 
 
@@ -25,7 +26,21 @@ class Settings(ServiceSettings, DatabaseSettings, ObjectSettings):
     )
     transfers_max: int = Field(default=16, ge=1, description="Uploads and downloads at once; more wait.")
     body_idle_s_max: float = Field(
-        default=30, gt=0, description="An upload that sends nothing for so long is given up, in seconds."
+        default=30,
+        gt=0,
+        description="An upload that sends nothing for so long is given up, in seconds; so is a download that"
+        " takes no piece of 256 KiB.",
+    )
+    transfer_s_max: float = Field(
+        default=TRANSFER_S_MAX,
+        gt=0,
+        le=TRANSFER_S_MAX,
+        description="A transfer that is not done after so long is given up, in seconds.",
+    )
+    recheck_s: float = Field(
+        default=5,
+        ge=0,
+        description="How often the right to a transfer is asked for again while it goes on, in seconds.",
     )
     shred_interval_s: float = Field(
         default=60, gt=0, description="How often unfinished erasures are looked for, in seconds."

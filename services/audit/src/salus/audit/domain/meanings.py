@@ -320,6 +320,48 @@ def _read_refused(data: c.ReadRefused) -> Facts:
     )
 
 
+@describes(c.ReadBrokenOff)
+def _read_broken_off(data: c.ReadBrokenOff) -> Facts:
+    return Facts(
+        activity=Activity.READ_REFUSED,
+        action="R",
+        outcome="refused",
+        severity=Severity.MEDIUM,
+        summary=(
+            f"{short(data.reader)} had a read of object {data.object} of {short(data.patient)} broken off "
+            f"after {data.sent_bytes} bytes."
+        ),
+        actor=data.reader,
+        object=data.object,
+        object_kind="object",
+        patient=data.patient,
+        decision=data.decision,
+        rules=(data.reason,),
+    )
+
+
+@describes(c.SealedOpened)
+def _sealed_opened(data: c.SealedOpened) -> Facts:
+    glass = " by emergency access" if data.break_glass else ""
+    return Facts(
+        activity=Activity.READ,
+        action="R",
+        severity=Severity.HIGH if data.break_glass else Severity.INFORMATIONAL,
+        summary=(
+            f"{short(data.reader)} read what is sealed in {data.field} of event {data.event} of "
+            f"{short(data.patient)} for {data.purpose}{glass}."
+        ),
+        actor=data.reader,
+        object=data.event,
+        object_kind="event",
+        patient=data.patient,
+        purpose=data.purpose,
+        decision=data.decision,
+        rules=(f"decision:{data.decision}",),
+        break_glass=data.break_glass,
+    )
+
+
 @describes(c.SubjectKeyDestroyed)
 def _subject_key_destroyed(data: c.SubjectKeyDestroyed) -> Facts:
     return Facts(

@@ -39,6 +39,10 @@ class BucketVault:
         """Fetch and unwrap a key."""
         return await self.kms.unwrap(await self.store.get(_name(patient, key)), context=_context(key))
 
+    async def discard(self, *, patient: str, key: str) -> None:
+        """Destroy one key that nobody was told of."""
+        await self.store.destroy(_name(patient, key))
+
     async def destroy(self, patient: str) -> None:
         """Destroy every key of a patient; a crash midway leaves some, and repeating it destroys the rest.
 

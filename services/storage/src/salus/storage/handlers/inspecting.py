@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from salus.crypto.commitment import require_commitment
@@ -45,8 +45,25 @@ class Report:
         return not self.faults
 
 
-async def inspect(store: ObjectStore, stored: ObjectState, *, private_key: bytes | None) -> Report:
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What a second pass is bound to: header, data key and content of the object that was found intact.
+
+    Its header was compared with the ledger byte for byte, and only who knows its data key makes segments
+    that open. So whatever lies in the store by then, nothing but that object's own segments is sent.
+    """
+
+    header: ObjectHeader
+    segments: Segments = field(repr=False)
+    plaintext_sha256: bytes
+
+
+async def inspect(
+    store: ObjectStore, stored: ObjectState, *, private_key: bytes | None
+) -> tuple[Report, Checked | None]:
     """Read a whole object in constant memory and compare it with what the ledger says of it.
+
+    What was checked is returned too, if the object is intact and its segments were opened.
 
     With the patient's key every segment is authenticated and the content compared with its commitment, so
     the wrong segment is named. Without it (she was erased) only SHA-256 and size of the ciphertext are
@@ -57,39 +74,66 @@ async def inspect(store: ObjectStore, stored: ObjectState, *, private_key: bytes
     """
     raw = Tally()
     faults: list[Fault] = []
-    checked = ["ciphertext"]
+    compared = ["ciphertext"]
+    checked: Checked | None = None
     chunks = raw.through(store.stream(_location(stored)))
     try:
         if private_key is not None:
-            checked += ["header", "segments", "commitment"]
-            faults += await _with_key(chunks, stored, private_key)
+            compared += ["header", "segments", "commitment"]
+            try:
+                header, segments, rest = await _open_header(chunks, stored, private_key)
+            except HeaderError:
+                faults.append(Fault("header", "altered"))
+            else:
+                content = Tally()
+                faults += await _with_key(segments, rest, stored, private_key, content)
+                checked = Checked(header, segments, content.sha256)
         async for _ in chunks:
             pass
     except NotFoundError:
-        return Report(stored.object, ("ciphertext",), (Fault("object", "missing"),), 0)
+        return Report(stored.object, ("ciphertext",), (Fault("object", "missing"),), 0), None
     if not faults and raw.sha256.hex() != stored.ciphertext_sha256:
         faults.append(Fault("object", _by_size(raw.size, stored)))
-    return Report(stored.object, tuple(checked), tuple(faults), raw.size)
+    report = Report(stored.object, tuple(compared), tuple(faults), raw.size)
+    return report, checked if report.intact else None
 
 
-async def open_header(
+async def stream_checked(store: ObjectStore, stored: ObjectState, checked: Checked) -> AsyncIterator[bytes]:
+    """Yield the content of the object that was checked, whatever lies in the store by now.
+
+    Raises:
+        HeaderError: another object lies there; no byte was yielded.
+        SegmentError: a segment is not that object's; what was yielded is.
+        CommitmentError: the end of what was yielded is not its end.
+    """
+    header, rest = await split_header(store.stream(_location(stored)))
+    if header != checked.header:
+        raise HeaderError("it is not the object that was checked")
+    content = Tally()
+    async for piece in content.through(checked.segments.open_all(rest)):
+        yield piece
+    if content.sha256 != checked.plaintext_sha256:
+        raise CommitmentError
+
+
+async def _open_header(
     chunks: AsyncIterator[bytes], stored: ObjectState, private_key: bytes
-) -> tuple[Segments, AsyncIterator[bytes]]:
-    """Return what opens an object's segments, and their stream; raises HeaderError."""
+) -> tuple[ObjectHeader, Segments, AsyncIterator[bytes]]:
     header, rest = await split_header(chunks)
     _require_header(header, stored)
     try:
-        return header.open_segments(private_key), rest
+        return header, header.open_segments(private_key), rest
     except (UnsealError, UnknownSuiteError) as error:
         raise HeaderError("its data key does not open") from error
 
 
-async def _with_key(chunks: AsyncIterator[bytes], stored: ObjectState, private_key: bytes) -> list[Fault]:
-    try:
-        segments, rest = await open_header(chunks, stored, private_key)
-    except HeaderError:
-        return [Fault("header", "altered")]
-    content = Tally()
+async def _with_key(
+    segments: Segments,
+    rest: AsyncIterator[bytes],
+    stored: ObjectState,
+    private_key: bytes,
+    content: Tally,
+) -> list[Fault]:
     faults = await _segments(segments, rest, content)
     if not faults and content.size != stored.plaintext_bytes:
         faults.append(Fault("content", "altered"))

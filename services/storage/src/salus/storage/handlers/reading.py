@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from salus.crypto.commitment import require_commitment
-from salus.events.catalogue import ObjectRead, ReadRefused
+from salus.crypto.errors import CryptoError
+from salus.events.catalogue import ObjectRead, ReadBrokenOff, ReadRefused
 from salus.objects import NotFoundError, ObjectStore
 from salus.runtime.auth import Caller
 from salus.runtime.problems import ProblemError
@@ -17,12 +17,12 @@ from salus.storage.domain import (
     Decision,
     ObjectState,
     SubjectState,
-    location_of,
     require_may_read,
     require_not_erased,
 )
-from salus.storage.handlers.inspecting import Fault, Report, inspect, open_header, salt_of
-from salus.storage.handlers.tally import Tally
+from salus.storage.handlers.inspecting import Checked, Fault, Report, inspect, stream_checked
+from salus.storage.handlers.outgoing import Outgoing
+from salus.storage.handlers.standing import Standing
 from salus.storage.ports import Announcer, Decisions, Facts, Vault
 
 
@@ -35,16 +35,19 @@ class Reading:
     objects: ObjectStore
     vault: Vault
     decisions: Decisions
+    standing: Standing
+    recheck_s: float
 
     async def open(
         self, name: str, *, patient: str, caller: Caller, token: str | None, at: datetime
-    ) -> tuple[ObjectState, AsyncIterator[bytes]]:
-        """Return an object and the stream of its content.
+    ) -> Outgoing:
+        """Return an object's content on its way out.
 
         Two passes: the first authenticates every segment and compares content and ciphertext with the
-        ledger; then the read is published; the second sends, authenticating every segment again, and breaks
-        off rather than send a byte that differs. A crash after the event leaves a read that is recorded and
-        was not answered, never one that was answered and not recorded.
+        ledger; then the read is published; the second sends, and is bound to header and data key of the
+        first. It breaks off rather than send a byte that differs, or one to whom it is not due any more. A
+        crash after the event leaves a read that is recorded and was not answered, never one that was
+        answered and not recorded.
 
         Raises:
             Refusal: the contract says no; it is published as `read-refused`.
@@ -55,10 +58,12 @@ class Reading:
         try:
             decision = await self._decided(stored, caller=caller, token=token, at=at)
             private_key = await self._key_of(stored)
-            await self._require_intact(stored, private_key)
+            checked = await self._require_intact(stored, private_key)
+            content = await self._begun(stored, checked)
         except (Refusal, ProblemError) as refusal:
             await self._refused(stored, caller=caller, reason=refusal.code)
             raise
+        asked = caller.under(decision.id).request
         read = ObjectRead(
             object=stored.object,
             patient=stored.patient,
@@ -66,10 +71,28 @@ class Reading:
             decision=decision.id,
             purpose=decision.purpose,
             break_glass=decision.break_glass,
-            request=caller.under(decision.id).request,
+            request=asked,
         )
         await self.announcer.announce(read, patient=stored.patient)
-        return stored, self._content(stored, private_key)
+
+        async def require_right() -> None:
+            attempt = await self.standing.attempt(caller, patient=stored.patient, began=at)
+            subject = await self.facts.subject(stored.patient)
+            require_may_read(stored, subject, decision=decision, attempt=attempt)
+
+        async def tell(reason: str, sent_bytes: int) -> None:
+            broken_off = ReadBrokenOff(
+                object=stored.object,
+                patient=stored.patient,
+                reader=caller.party.did,
+                decision=decision.id,
+                reason=reason,
+                sent_bytes=sent_bytes,
+                request=asked,
+            )
+            await self.announcer.announce(broken_off, patient=stored.patient)
+
+        return Outgoing(stored, content, require_right, tell, self.recheck_s)
 
     async def verify(self, patient: str, name: str) -> Report:
         """Compare an object with the ledger and report what is wrong; nobody sees its content."""
@@ -77,7 +100,7 @@ class Reading:
         stored = await self._found(patient, name)
         subject = await self.facts.subject(stored.patient)
         private_key = None if subject.destroyed else await self._key_of(stored)
-        return await inspect(self.objects, stored, private_key=private_key)
+        return (await inspect(self.objects, stored, private_key=private_key))[0]
 
     async def _found(self, patient: str, name: str) -> ObjectState:
         stored = await self.facts.object(patient, name)
@@ -107,15 +130,20 @@ class Reading:
             require_not_erased(await self.facts.subject(stored.patient))
             raise ProblemError(500, "key-missing", "the patient's key is not in the vault") from None
 
-    async def _require_intact(self, stored: ObjectState, private_key: bytes) -> None:
-        report = await inspect(self.objects, stored, private_key=private_key)
-        if report.faults:
-            raise ProblemError(
-                502,
-                "object-corrupt",
-                f"the stored object is not what the ledger says: {_sentence(report.faults[0])}",
-                faults=[as_json(fault) for fault in report.faults],
-            )
+    async def _require_intact(self, stored: ObjectState, private_key: bytes) -> Checked:
+        report, checked = await inspect(self.objects, stored, private_key=private_key)
+        if checked is None:
+            raise _corrupt(*report.faults)
+        return checked
+
+    async def _begun(self, stored: ObjectState, checked: Checked) -> AsyncIterator[bytes]:
+        """Return the second pass, with its header compared and its first piece authenticated."""
+        content = stream_checked(self.objects, stored, checked)
+        try:
+            first = await anext(content, b"")
+        except (CryptoError, NotFoundError):
+            raise _corrupt(Fault("object", "altered")) from None
+        return _joined(first, content)
 
     async def _refused(self, stored: ObjectState, *, caller: Caller, reason: str) -> None:
         refused = ReadRefused(
@@ -127,18 +155,20 @@ class Reading:
         )
         await self.announcer.announce(refused, patient=stored.patient)
 
-    async def _content(self, stored: ObjectState, private_key: bytes) -> AsyncIterator[bytes]:
-        assert stored.salt is not None  # noqa: S101  # an object that was found has one
-        chunks = self.objects.stream(location_of(stored.object, stored.salt))
-        segments, rest = await open_header(chunks, stored, private_key)
-        content = Tally()
-        async for piece in content.through(segments.open_all(rest)):
-            yield piece
-        require_commitment(
-            bytes.fromhex(stored.commitment),
-            salt=salt_of(stored, private_key),
-            plaintext_sha256=content.sha256,
-        )
+
+def _corrupt(*faults: Fault) -> ProblemError:
+    return ProblemError(
+        502,
+        "object-corrupt",
+        f"the stored object is not what the ledger says: {_sentence(faults[0])}",
+        faults=[as_json(fault) for fault in faults],
+    )
+
+
+async def _joined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for piece in rest:
+        yield piece
 
 
 def as_json(fault: Fault) -> dict[str, str | int]:

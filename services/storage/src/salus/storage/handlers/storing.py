@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from base64 import b64decode
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,10 +13,10 @@ from salus.crypto.errors import CommitmentError
 from salus.crypto.sealed_object import new_object
 from salus.crypto.sealing import seal
 from salus.events.catalogue import ObjectStored, Sealed
-from salus.events.requests import Request
 from salus.objects import ObjectStore
 from salus.runtime.auth import Caller
 from salus.runtime.contract import NameTakenError
+from salus.runtime.problems import ProblemError
 from salus.runtime.refusal import Refusal
 from salus.storage.domain import (
     Attempt,
@@ -24,21 +25,34 @@ from salus.storage.domain import (
     SubjectState,
     decide_storing,
     location_of,
+    may_compare,
     require_may_store,
 )
 from salus.storage.handlers.inspecting import SALT_CONTEXT, salt_of
+from salus.storage.handlers.standing import Standing
 from salus.storage.handlers.tally import Tally
-from salus.storage.ports import Announcer, Decisions, Facts, Vault
+from salus.storage.ports import Announcer, Decisions, Facts, Vault, changed_nothing
 
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A body on its way in."""
+    """A body on its way in; if it is `only_new`, no object may have its id."""
 
     object: str
     patient: str
     media_type: str
     body: AsyncIterable[bytes]
+    only_new: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """Who uploads what, by which right, since when."""
+
+    upload: Upload
+    caller: Caller
+    decision: Decision | None
+    at: datetime
 
 
 @dataclass(frozen=True)
@@ -51,6 +65,9 @@ class Storing:
     vault: Vault
     decisions: Decisions
     object_bytes_max: int
+    standing: Standing
+    recheck_s: float
+    clock: Callable[[], float] = time.monotonic
 
     async def store(
         self, upload: Upload, *, caller: Caller, token: str | None, at: datetime
@@ -59,38 +76,74 @@ class Storing:
 
         The bytes go under a name of their own first; the event makes them an object. A crash in between
         leaves bytes that no event names and nobody can read. Repeating an upload with the same content
-        returns the object that is there.
+        returns the object that is there, also of uploads at once. The right to store is asked for again
+        while the body comes in, and once more before the event.
 
         Raises:
-            Refusal: the contract says no; 409 `object-exists` if other content has this id.
+            Refusal: the contract says no; 409 `object-exists` if other content has this id; 422
+                `digest-mismatch` if it is not the body that the caller signed.
             ProblemError: 413 `too-large`.
             StoreAwayError, DeliveryError: not known whether it is stored; repeating it settles that.
         """
         decision = await self.decisions.read(token, at=at) if token is not None else None
-        subject, existing = await self._allowed(upload, caller=caller, decision=decision, at=at)
+        begun = _Begun(upload, caller, decision, at)
+        subject, existing = await self._allowed(begun)
         if existing.object:
-            return await self._same(upload, existing), False
-        asked = (caller if decision is None else caller.under(decision.id)).request
-        event = await self._encrypt(upload, subject, asked)
+            _require_may_compare(existing, begun)
+            plain = Tally(self.object_bytes_max)
+            async for _ in self._body(begun, plain):
+                pass
+            return await self._same(begun, existing, plain), False
+        plain = Tally(self.object_bytes_max)
+        event = await self._encrypt(begun, subject, plain)
         try:
-            await self.announcer.execute(upload.patient, lambda state: decide_storing(state, event))
-        except (Refusal, NameTakenError):
-            # Nobody will ever look for these bytes. After any other failure the event may stand.
-            await self.objects.delete(location_of(event.object, event.salt))
-            raise
-        return await self.facts.object(event.patient, event.object), True
+            attempt = await self.standing.attempt(caller, patient=upload.patient, began=at)
+            await self.announcer.execute(
+                upload.patient, lambda state: decide_storing(state, event, decision=decision, attempt=attempt)
+            )
+        except (Refusal, ProblemError) as error:
+            if changed_nothing(error):
+                # Nobody will ever look for these bytes. After any other failure the event may stand.
+                await self.objects.delete(location_of(event.object, event.salt))
+            if not isinstance(error, NameTakenError):
+                raise
+        else:
+            return await self.facts.object(event.patient, event.object), True
+        existing = await self.facts.object(upload.patient, upload.object)
+        _require_may_compare(existing, begun)
+        return await self._same(begun, existing, plain), False
 
-    async def _allowed(
-        self, upload: Upload, *, caller: Caller, decision: Decision | None, at: datetime
-    ) -> tuple[SubjectState, ObjectState]:
+    async def _allowed(self, begun: _Begun) -> tuple[SubjectState, ObjectState]:
+        upload = begun.upload
         await self.facts.catch_up()
         subject = await self.facts.subject(upload.patient)
         epoch = await self.facts.epoch(upload.patient)
-        attempt = Attempt(caller=caller.party, at=at, epoch=epoch)
-        require_may_store(subject, object=upload.object, decision=decision, attempt=attempt)
+        attempt = Attempt(caller=begun.caller.party, at=begun.at, epoch=epoch)
+        require_may_store(subject, object=upload.object, decision=begun.decision, attempt=attempt)
         return subject, await self.facts.object(upload.patient, upload.object)
 
-    async def _encrypt(self, upload: Upload, subject: SubjectState, request: Request) -> ObjectStored:
+    async def _body(self, begun: _Begun, plain: Tally) -> AsyncIterator[bytes]:
+        """Yield the body, as long as it may be stored; at its end it is what the caller signed."""
+        due = self.clock() + self.recheck_s
+        async for piece in plain.through(begun.upload.body):
+            if self.clock() >= due:
+                await self._require_right(begun)
+                due = self.clock() + self.recheck_s
+            yield piece
+        digest = begun.caller.digest
+        if digest is not None and digest != plain.sha256.hex():
+            raise Refusal(
+                "digest-mismatch", "the body is not the one whose digest the token names", status=422
+            )
+
+    async def _require_right(self, begun: _Begun) -> None:
+        upload = begun.upload
+        attempt = await self.standing.attempt(begun.caller, patient=upload.patient, began=begun.at)
+        subject = await self.facts.subject(upload.patient)
+        require_may_store(subject, object=upload.object, decision=begun.decision, attempt=attempt)
+
+    async def _encrypt(self, begun: _Begun, subject: SubjectState, plain: Tally) -> ObjectStored:
+        upload, caller, decision = begun.upload, begun.caller, begun.decision
         public_key = b64decode(subject.public_key)
         salt = new_salt()
         sealed = seal(salt, public_key=public_key, key=subject.key, context=SALT_CONTEXT)
@@ -98,8 +151,8 @@ class Storing:
         header, segments = new_object(
             object=upload.object, patient=upload.patient, public_key=public_key, key=subject.key
         )
-        plain, raw = Tally(self.object_bytes_max), Tally()
-        stream = raw.through(_joined(header.encode(), segments.seal_all(plain.through(upload.body))))
+        raw = Tally()
+        stream = raw.through(_joined(header.encode(), segments.seal_all(self._body(begun, plain))))
         await self.objects.put_stream(location_of(upload.object, sealed_salt), stream)
         return ObjectStored(
             object=upload.object,
@@ -111,14 +164,12 @@ class Storing:
             ciphertext_sha256=raw.sha256.hex(),
             commitment=commit(salt=salt, plaintext_sha256=plain.sha256).hex(),
             salt=sealed_salt,
-            request=request,
+            request=(caller if decision is None else caller.under(decision.id)).request,
         )
 
-    async def _same(self, upload: Upload, existing: ObjectState) -> ObjectState:
-        plain = Tally(self.object_bytes_max)
-        async for _ in plain.through(upload.body):
-            pass
-        if existing.patient != upload.patient or existing.salt is None:
+    async def _same(self, begun: _Begun, existing: ObjectState, plain: Tally) -> ObjectState:
+        """Return the object that is there; raises Refusal unless it is the one that was sent."""
+        if existing.salt is None or existing.media_type != begun.upload.media_type:
             raise _exists()
         private_key = await self.vault.fetch(patient=existing.patient, key=existing.salt.key)
         try:
@@ -132,8 +183,19 @@ class Storing:
         return existing
 
 
+def _require_may_compare(existing: ObjectState, begun: _Begun) -> None:
+    """Raise Refusal before the body is looked at, or for whom the answer would tell what is stored."""
+    if begun.upload.only_new:
+        raise Refusal("precondition-failed", "If-None-Match: an object has this id", status=412)
+    if not may_compare(existing, begun.caller.party):
+        raise _exists()
+
+
 def _exists() -> Refusal:
-    return Refusal("object-exists", "another object has this id")
+    return Refusal(
+        "object-exists",
+        "an object has this id, of other content or another media type or stored by somebody else",
+    )
 
 
 async def _joined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

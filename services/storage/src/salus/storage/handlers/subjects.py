@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
@@ -22,7 +23,7 @@ from salus.storage.domain import (
     require_not_erased,
     require_registered,
 )
-from salus.storage.ports import Announcer, Facts, Ring, Vault
+from salus.storage.ports import Announcer, Facts, Ring, Vault, changed_nothing
 
 _log = structlog.get_logger()
 
@@ -44,7 +45,6 @@ class Subjects:
 
         Raises:
             Refusal: the contract says no, or she is registered with another steward.
-            ProblemError: 409 `conflict`, she was registered at the same time.
         """
         party = (await self.ring.catch_up()).parties.get(steward)
         await self.facts.catch_up()
@@ -58,20 +58,31 @@ class Subjects:
             public_key=b64encode(pair.public_key).decode("ascii"),
             request=caller.request,
         )
+
+        def decide(state: SubjectState) -> SubjectRegistered:
+            return decide_registration(state, registration=registration, caller=caller.party, steward=party)
+
         try:
-            decide_registration(known, registration=registration, caller=caller.party, steward=party)
+            decide(known)
+            await self.vault.keep(patient=patient, key=registration.key, private_key=pair.private_key)
+            await self._state(registration, decide)
         except Refusal as refusal:
-            if refusal.code == "subject-exists" and known.steward == steward:
-                return known
+            now = await self.facts.subject(patient)
+            if refusal.code == "subject-exists" and now.steward == steward:
+                return now
             raise
-        await self.vault.keep(patient=patient, key=registration.key, private_key=pair.private_key)
-        await self.announcer.execute(
-            patient,
-            lambda state: decide_registration(
-                state, registration=registration, caller=caller.party, steward=party
-            ),
-        )
         return await self.facts.subject(patient)
+
+    async def _state(
+        self, registration: SubjectRegistered, decide: Callable[[SubjectState], SubjectRegistered]
+    ) -> None:
+        try:
+            await self.announcer.execute(registration.patient, decide)
+        except (Refusal, ProblemError) as error:
+            if changed_nothing(error):
+                # Somebody else was first, and nobody will ever seal to this key.
+                await self.vault.discard(patient=registration.patient, key=registration.key)
+            raise
 
     async def get(self, patient: str) -> SubjectState:
         """Return a patient's key; raises Refusal 404, or 410 once it is destroyed."""

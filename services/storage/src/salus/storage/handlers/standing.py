@@ -1,0 +1,51 @@
+"""Whether the right that a transfer began with still stands: asked again while it goes on, and at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from salus.events.errors import RejectedError
+from salus.events.jws import parse_jws
+from salus.events.keyring import KeyRing, Party
+from salus.runtime.auth import Caller
+from salus.runtime.refusal import Refusal
+from salus.storage.domain import Attempt
+from salus.storage.ports import Facts, Ring
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Looks up again what a right rests on."""
+
+    facts: Facts
+    ring: Ring
+    now: Callable[[], datetime]
+
+    async def attempt(self, caller: Caller, *, patient: str, began: datetime) -> Attempt:
+        """Return the attempt that began then, with who calls and the patient's epoch as they are now.
+
+        A decision has to be current when a transfer begins. After that it ends with the epoch it was made in.
+
+        Raises:
+            Refusal: the key that the caller signed with does not sign any more, or there is no such party.
+            MessagingError: nobody can tell.
+        """
+        ring = await self.ring.catch_up()
+        party = self._still(caller, ring)
+        await self.facts.catch_up()
+        return Attempt(caller=party, at=began, epoch=await self.facts.epoch(patient))
+
+    def _still(self, caller: Caller, ring: KeyRing) -> Party:
+        party = ring.parties.get(caller.party.did)
+        if party is None:
+            raise Refusal("unknown-party", "the caller is not a party of the network any more", status=403)
+        if caller.request.proof is not None:
+            try:
+                ring.key_for(parse_jws(caller.request.proof).kid, at=max(self.now(), ring.time))
+            except RejectedError as error:
+                raise Refusal(
+                    str(error.reason), "the caller's key does not sign any more", status=403
+                ) from None
+        return party

@@ -1,0 +1,108 @@
+"""How bodies come in and go out over HTTP: as streams that are bounded in size, in pace and in duration."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from fastapi import Request
+from fastapi.responses import StreamingResponse
+from starlette.datastructures import Headers
+from starlette.types import Message, Receive, Scope, Send
+
+from salus.runtime.problems import ProblemError
+from salus.runtime.request_headers import refusal_of
+from salus.storage.handlers.outgoing import Outgoing
+from salus.storage.handlers.tally import too_large
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much at once, how slowly, and for how long."""
+
+    object_bytes_max: int
+    transfers_max: int
+    body_idle_s_max: float
+    transfer_s_max: float
+
+
+class OutgoingResponse(StreamingResponse):
+    """Sends an object, with the media type that the ledger has for it.
+
+    Each piece, some 256 KiB, is taken within `body_idle_s_max`, and all of them within `transfer_s_max`;
+    otherwise the read breaks off.
+    """
+
+    def __init__(self, outgoing: Outgoing, limits: Limits, transfers: asyncio.Semaphore) -> None:
+        headers = {
+            # Given to the framework, a media type would get a charset that nobody committed to.
+            "Content-Type": outgoing.stored.media_type,
+            "Content-Length": str(outgoing.stored.plaintext_bytes),
+            "Content-Disposition": "attachment",
+            "X-Content-Type-Options": "nosniff",
+            "Cache-Control": "no-store",
+            "Salus-Commitment": outgoing.stored.commitment,
+        }
+        super().__init__(outgoing.pieces(), headers=headers)
+        self._outgoing = outgoing
+        self._limits = limits
+        self._transfers = transfers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it; raises BrokenOffError, and the server then ends the connection."""
+        async with self._transfers:
+            try:
+                await self._in_time(scope, receive, send)
+            except TimeoutError:
+                await self._outgoing.break_off("too-slow")
+
+    async def _in_time(self, scope: Scope, receive: Receive, send: Send) -> None:
+        clock = asyncio.get_running_loop().time
+        idle_s_max = self._limits.body_idle_s_max
+        end = clock() + self._limits.transfer_s_max
+        async with asyncio.timeout(idle_s_max) as limit:
+
+            async def paced(message: Message) -> None:
+                limit.reschedule(min(end, clock() + idle_s_max))
+                await send(message)
+
+            await super().__call__(scope, receive, paced)
+
+
+def only_new_of(request: Request) -> bool:
+    """Tell whether the request is to store nothing over what is there (RFC 9110, 13.1.2)."""
+    return request.method == "PUT" and request.headers.get("if-none-match", "").strip() == "*"
+
+
+async def require_headers(request: Request) -> None:
+    """Raise ProblemError 400, 412 or 415 for headers that ask for what storage does not do.
+
+    The runtime leaves the paths of streams to their service, and storage honours `If-None-Match: *`.
+    """
+    headers = request.headers
+    if only_new_of(request):
+        headers = Headers({name: value for name, value in headers.items() if name != "if-none-match"})
+    answer = refusal_of(request.method, headers)
+    if answer is not None:
+        raise ProblemError(answer.status, answer.code, answer.detail, headers=answer.headers)
+
+
+async def body_of(request: Request, limits: Limits) -> AsyncIterator[bytes]:
+    """Yield the request's body; raises ProblemError 413 `too-large` or 408 `too-slow`."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > limits.object_bytes_max:
+        raise too_large(limits.object_bytes_max)
+    clock = asyncio.get_running_loop().time
+    end = clock() + limits.transfer_s_max
+    pieces = aiter(request.stream())
+    while True:
+        try:
+            async with asyncio.timeout_at(min(end, clock() + limits.body_idle_s_max)):
+                piece = await anext(pieces, None)
+        except TimeoutError:
+            raise ProblemError(408, "too-slow", "the body stopped coming, or took too long") from None
+        if piece is None:
+            return
+        if piece:
+            yield piece

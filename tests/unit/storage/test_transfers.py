@@ -1,0 +1,258 @@
+"""Transfers: what is sent is what was checked, and a right that ends meanwhile ends the transfer."""
+
+from __future__ import annotations
+
+import asyncio
+from base64 import b64decode
+from collections.abc import AsyncIterator, Coroutine
+from dataclasses import replace
+from hashlib import sha256
+
+import pytest
+from tests.asking import UNASKED, calling
+
+from salus.crypto.sealed_object import new_object
+from salus.crypto.segments import SEGMENT_BYTES
+from salus.events.catalogue import ConsentRevoked, ObjectStored, ReadBrokenOff, ReadRefused
+from salus.events.keyring import Party
+from salus.runtime.problems import ProblemError
+from salus.storage.domain import ObjectState
+from salus.storage.handlers.outgoing import BrokenOffError
+from salus.storage.handlers.storing import Upload
+
+from .conftest import DOCTOR, HOSPITAL, LABORATORY, NOW, PATIENT, Bench, bench_with, pieces, refused
+
+CONTENT = bytes(index % 251 for index in range(3 * SEGMENT_BYTES - 100))
+ENDS = [("revoked", "decision-outdated"), ("erased", "subject-erased"), ("gone", "unknown-party")]
+
+
+async def sending(bench: Bench) -> AsyncIterator[bytes]:
+    token = bench.tokens.grant("right")
+    outgoing = await bench.reading.open("o-1", patient=PATIENT, caller=calling(DOCTOR), token=token, at=NOW)
+    return outgoing.pieces()
+
+
+async def keep(content: AsyncIterator[bytes], sent: list[bytes]) -> None:
+    async for piece in content:
+        sent.append(piece)  # noqa: PERF401  # a comprehension would lose what came before the error
+
+
+def put_between_passes(bench: Bench, raw: bytes) -> None:
+    """Let these bytes lie in the store when the second pass begins."""
+    original, passes = bench.objects.stream, iter(range(2))
+
+    async def swapped_meanwhile(key: str) -> AsyncIterator[bytes]:
+        if next(passes):
+            bench.corrupt(raw)
+        async for piece in original(key):
+            yield piece
+
+    bench.objects.stream = swapped_meanwhile  # type: ignore[method-assign]  # the moment between two lines
+
+
+async def end_right(bench: Bench, end: str, party: Party) -> None:
+    match end:
+        case "revoked":
+            bench.topic.fold(ConsentRevoked(consent="c", patient=PATIENT, epoch=1, request=UNASKED), PATIENT)
+        case "erased":
+            await bench.subjects.erase(PATIENT, basis="gdpr-art-17", caller=calling(HOSPITAL))
+        case "role":
+            bench.ring.known.parties[party.did] = replace(party, roles=frozenset())
+        case _:
+            del bench.ring.known.parties[party.did]
+
+
+async def test_the_content_is_checked_again_while_it_is_sent() -> None:
+    bench = await bench_with(CONTENT)
+    raw = bench.stored_bytes()
+    raw[-1] ^= 1
+    put_between_passes(bench, bytes(raw))
+    content = await sending(bench)
+    sent: list[bytes] = []
+
+    with pytest.raises(BrokenOffError, match="object-corrupt"):
+        await keep(content, sent)
+    # The last segment that was intact is not sent any more, either.
+    assert b"".join(sent) == CONTENT[:SEGMENT_BYTES]
+    told = bench.topic.events[-1]
+    assert isinstance(told, ReadBrokenOff)
+    assert (told.reason, told.sent_bytes, told.decision) == ("object-corrupt", SEGMENT_BYTES, "right")
+
+
+@pytest.mark.parametrize("size", [len(CONTENT), 100, 0])
+async def test_what_is_sent_is_what_was_checked(size: int) -> None:
+    """Case SEC5: an object sealed to the patient's public key was put there between the two passes."""
+    bench = await bench_with(CONTENT[:size])
+    subject = bench.topic.states[PATIENT]
+    header, segments = new_object(
+        object="o-1", patient=PATIENT, public_key=b64decode(subject.public_key), key=subject.key
+    )
+    forged = header.encode() + b"".join([piece async for piece in segments.seal_all(pieces(b"forged" * 99))])
+    put_between_passes(bench, forged)
+
+    with pytest.raises(ProblemError, match="object-corrupt"):
+        await sending(bench)
+    assert isinstance(bench.topic.events[-1], ReadRefused)
+
+
+@pytest.mark.parametrize(("end", "reason"), ENDS)
+@pytest.mark.parametrize("size", [len(CONTENT), 100])
+async def test_a_read_ends_with_its_right(end: str, reason: str, size: int) -> None:
+    """Case SEC7: a slow read went on to its end after a revocation and an erasure."""
+    bench = await bench_with(CONTENT[:size])
+    content = await sending(bench)
+    sent = [await anext(content)] if size > SEGMENT_BYTES else []
+    await end_right(bench, end, DOCTOR)
+
+    with pytest.raises(BrokenOffError, match=reason):
+        await keep(content, sent)
+    told = bench.topic.events[-1]
+    assert isinstance(told, ReadBrokenOff)
+    assert (told.reason, told.sent_bytes) == (reason, SEGMENT_BYTES if size > SEGMENT_BYTES else 0)
+    assert b"".join(sent) == CONTENT[: told.sent_bytes]
+
+
+@pytest.mark.parametrize(("end", "reason"), ENDS)
+@pytest.mark.parametrize("moment", ["while it comes in", "at its end"])
+async def test_an_upload_whose_right_ended_meanwhile_is_not_stored(
+    end: str, reason: str, moment: str
+) -> None:
+    """An upload that began before a revocation was stored after it."""
+    bench = Bench()
+    await bench.registered()
+    token = bench.tokens.grant("write", action="write", principal=LABORATORY.did)
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"x" * SEGMENT_BYTES
+        await end_right(bench, end, LABORATORY)
+        if moment == "while it comes in":
+            yield b"y" * SEGMENT_BYTES
+            pytest.fail("the body is read on")
+
+    upload = Upload("o-1", PATIENT, "text/plain", body())
+
+    with refused(reason):
+        await bench.storing.store(upload, caller=calling(LABORATORY), token=token, at=NOW)
+    assert not bench.objects.objects
+    assert not any(isinstance(event, ObjectStored) for event in bench.topic.events)
+
+
+async def test_an_upload_of_a_clinician_who_is_none_any_more_is_not_stored() -> None:
+    bench = Bench()
+    await bench.registered()
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"content"
+        await end_right(bench, "role", DOCTOR)
+
+    upload = Upload("o-1", PATIENT, "text/plain", body())
+
+    with refused("not-the-steward"):
+        await bench.storing.store(upload, caller=calling(DOCTOR), token=None, at=NOW)
+    assert not bench.objects.objects
+
+
+async def test_a_body_that_is_not_the_one_signed_is_refused_and_leaves_nothing() -> None:
+    bench = Bench()
+    await bench.registered()
+    caller = replace(calling(HOSPITAL), digest=sha256(b"signed").hexdigest())
+
+    def store(content: bytes) -> Coroutine[None, None, tuple[ObjectState, bool]]:
+        upload = Upload("o-1", PATIENT, "text/plain", pieces(content))
+        return bench.storing.store(upload, caller=caller, token=None, at=NOW)
+
+    with refused("digest-mismatch"):
+        await store(b"another")
+    assert not bench.objects.objects
+    assert (await store(b"signed"))[1]
+    with refused("digest-mismatch"):
+        await store(b"another")
+
+
+async def test_the_same_upload_many_times_at_once_is_stored_once_and_answered_alike() -> None:
+    """Case S3: seven of eight were told that another object had the id."""
+    bench = Bench()
+    await bench.registered()
+
+    async def body() -> AsyncIterator[bytes]:
+        async for piece in pieces(CONTENT):
+            await asyncio.sleep(0)
+            yield piece
+
+    uploads = [Upload("o-1", PATIENT, "text/plain", body()) for _ in range(8)]
+    answers = await asyncio.gather(
+        *(bench.storing.store(each, caller=calling(HOSPITAL), token=None, at=NOW) for each in uploads)
+    )
+
+    assert sorted(new for _, new in answers) == [False] * 7 + [True]
+    assert len({state.commitment for state, _ in answers}) == 1
+    assert len(bench.objects.objects) == 1
+
+
+async def test_another_media_type_is_another_object() -> None:
+    """Case S3: a repetition with another Content-Type was answered with the old one."""
+    bench = await bench_with(CONTENT)
+    upload = Upload("o-1", PATIENT, "text/html", pieces(CONTENT))
+
+    with refused("object-exists"):
+        await bench.storing.store(upload, caller=calling(HOSPITAL), token=None, at=NOW)
+
+
+@pytest.mark.parametrize("content", [CONTENT, b"other"])
+@pytest.mark.parametrize("at_once", [False, True])
+async def test_who_may_not_read_does_not_learn_whether_content_is_what_is_stored(
+    content: bytes, *, at_once: bool
+) -> None:
+    """PUT on an existing id was an oracle for whoever held a decision to write."""
+    bench = Bench()
+    await bench.registered()
+    if not at_once:
+        await bench.stored(CONTENT)
+    token = bench.tokens.grant("write", action="write", principal=LABORATORY.did)
+
+    async def body() -> AsyncIterator[bytes]:
+        if not at_once:
+            pytest.fail("the body is read")
+        await bench.stored(CONTENT)
+        yield content
+
+    upload = Upload("o-1", PATIENT, "text/plain", body())
+
+    with refused("object-exists"):
+        await bench.storing.store(upload, caller=calling(LABORATORY), token=token, at=NOW)
+    assert len(bench.objects.objects) == 1
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+async def test_an_upload_for_a_new_object_only_never_finds_one(*, at_once: bool) -> None:
+    """Case S2: If-None-Match: * on an existing object was 200."""
+    bench = Bench()
+    await bench.registered()
+    if not at_once:
+        await bench.stored(CONTENT)
+
+    async def body() -> AsyncIterator[bytes]:
+        if at_once:
+            await bench.stored(CONTENT)
+        yield CONTENT
+
+    upload = Upload("o-1", PATIENT, "text/plain", body(), only_new=True)
+
+    with refused("precondition-failed"):
+        await bench.storing.store(upload, caller=calling(HOSPITAL), token=None, at=NOW)
+
+
+async def test_many_registrations_at_once_give_one_key_and_leave_no_other() -> None:
+    """Case S3: each that came second left a private key in the vault, and was told 409."""
+    bench = Bench()
+    create = bench.keys.create
+
+    async def slowly(key: str, data: bytes) -> str:
+        await asyncio.sleep(0)
+        return await create(key, data)
+
+    bench.keys.create = slowly  # type: ignore[method-assign]  # lets the others decide before
+    states = await asyncio.gather(*(bench.registered() for _ in range(8)))
+
+    assert len({state.key for state in states}) == 1
+    assert list(bench.keys.objects) == [f"subjects/{PATIENT}/{states[0].key.rpartition('#')[2]}"]
