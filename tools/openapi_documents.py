@@ -28,6 +28,7 @@ from salus.runtime.service import create_app
 from salus.runtime.settings import ProcessSettings
 from salus.sequencer import api as sequencer
 from salus.storage import api as storage
+from salus.storage import transfers
 from salus.witness import api as witness
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "openapi"
@@ -104,7 +105,7 @@ def _sequencer(app: FastAPI, behind: Any, _: Any) -> None:
 
 
 def _storage(app: FastAPI, behind: Any, caller: Any) -> None:
-    limits = storage.Limits(object_bytes_max=1, transfers_max=1, body_idle_s_max=1)
+    limits = transfers.Limits(object_bytes_max=1, transfers_max=1, body_idle_s_max=1, transfer_s_max=1)
     desk = storage.Desk(
         subjects=behind, storing=behind, reading=behind, authenticate=caller, limits=limits, now=_now
     )
