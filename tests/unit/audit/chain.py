@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -9,14 +10,24 @@ from hashlib import sha256
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from tests.unit.audit.samples import MEMBER, NOON
+from tests.unit.audit.samples import MEMBER, NOON, asked_of
 
 from salus.archive.body import BodyColumns, decode_body, encode_body
 from salus.archive.errors import BodyError
 from salus.audit.ports import OutOfReachError, UnreadableBodyError
 from salus.events.catalogue import EventData, type_of
 from salus.events.envelope import encode_event
-from salus.ledger.block import ACCEPTED, NO_PREVIOUS, Header, Leaf, Range, body_key, header_key, sign_header
+from salus.ledger.block import (
+    ACCEPTED,
+    NO_PREVIOUS,
+    Handover,
+    Header,
+    Leaf,
+    Range,
+    body_key,
+    header_key,
+    sign_header,
+)
 from salus.ledger.merkle import leaf_hash, root_of
 from salus.ledger.note import NoteSigner
 
@@ -26,12 +37,13 @@ ORIGIN = "salus.local/dev/shard/0"
 
 @dataclass(frozen=True)
 class Accepted:
-    """A record that the sequencer accepted."""
+    """A record that the sequencer accepted; without a `version` it expects the one that its subject has."""
 
     data: EventData
     source: str = MEMBER
     name: str = "event-1"
     subject: str | None = None
+    version: int | None = None
 
 
 @dataclass(frozen=True)
@@ -55,12 +67,13 @@ class Chain:
         self._topic = topic
         self._offset = 0
         self._previous = NO_PREVIOUS
+        self._versions: Counter[str] = Counter()
 
-    def seal(self, records: Sequence[Accepted | Refused]) -> Header:
-        """Append a block of these records."""
+    def seal(self, records: Sequence[Accepted | Refused], *, took: str | None = None) -> Header:
+        """Append a block of these records; it may take the partition from the block of that origin."""
         columns = BodyColumns()
         for index, record in enumerate(records):
-            _append(columns, self._topic, self._offset + index, record)
+            _append(columns, self._topic, self._offset + index, record, self._versions)
         body = encode_body(columns)
         header = Header(
             origin=self._origin,
@@ -74,6 +87,7 @@ class Chain:
             body_sha256=sha256(body).digest(),
             identity=("salus.identity.events", 0, 0),
             ranges=(Range(self._topic, 0, self._offset, self._offset + len(records)),),
+            handovers=(Handover("took", self._topic, 0, self._offset, took),) if took else (),
         )
         note = sign_header(header, self.signer)
         self.objects[body_key(self.shard, self.height, header.root)] = body
@@ -101,20 +115,25 @@ class Chain:
         return list(zip(*(column.to_pylist() for column in table.columns), strict=True))
 
 
-def _append(columns: BodyColumns, topic: str, offset: int, record: Accepted | Refused) -> None:
+def _append(
+    columns: BodyColumns, topic: str, offset: int, record: Accepted | Refused, versions: Counter[str]
+) -> None:
     value, signature = None, b"v1 signature"
     match record:
         case Accepted():
             entry = type_of(record.data)
             field = entry.subject_field or ("patient" if hasattr(record.data, "patient") else "did")
             subject = record.subject or str(getattr(record.data, field))
+            version = versions[subject] if record.version is None else record.version
+            if entry.changes and version == versions[subject]:
+                versions[subject] += 1
             value = encode_event(
-                record.data,
+                asked_of(record.data, source=record.source),
                 id=record.name,
                 source=record.source,
                 subject=subject,
                 time=NOON,
-                expected_version=0 if entry.changes else None,
+                expected_version=version if entry.changes else None,
             )
             status, digest = ACCEPTED, leaf_hash(value)
             _name(columns, (record.name, record.source, entry.name, subject, NOON))

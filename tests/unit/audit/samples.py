@@ -9,12 +9,14 @@ from typing import Any
 import msgspec
 from hypothesis import strategies as st
 from msgspec import inspect
+from tests.asking import UNASKED
 
 from salus.audit.domain.entry import Place
 from salus.audit.domain.network import Surroundings
-from salus.events.catalogue import EventData, all_types, type_of
+from salus.events.catalogue import EventData, Request, RequestedData, all_types, type_of
 from salus.events.envelope import Event, decode_event, encode_event
 from salus.events.fields import TEXT_PATTERN
+from salus.events.requests import SIGNED
 
 NOON = datetime(2026, 11, 22, 12, 0, 0, 250_000, tzinfo=UTC)
 IDENTITY = "did:key:z6MkidentityIdentityIdentityIdentityIdentity"
@@ -48,6 +50,18 @@ def place(index: int = 0, **changes: Any) -> Place:
     return Place(**given | changes)
 
 
+# The fields that say who asked, in the types that have one.
+_ASKERS = ("principal", "reviewer", "reader", "requested_by")
+
+
+def asked_of(data: EventData, *, source: str) -> EventData:
+    """Return data as a service states it: asked for by whom the data itself names, or else by its source."""
+    if not isinstance(data, RequestedData) or data.request != UNASKED:
+        return data
+    by = next((getattr(data, name) for name in _ASKERS if hasattr(data, name)), source)
+    return msgspec.structs.replace(data, request=Request(by=by, authentication=SIGNED))
+
+
 def event_of(
     data: EventData, *, source: str = MEMBER, name: str = "event-1", subject: str | None = None
 ) -> Event:
@@ -55,7 +69,7 @@ def event_of(
     chosen = subject or (getattr(data, about) if about else "subject-1")
     return decode_event(
         encode_event(
-            data,
+            asked_of(data, source=source),
             id=name,
             source=source,
             subject=chosen,

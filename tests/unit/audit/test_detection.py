@@ -30,6 +30,7 @@ from salus.audit.domain.detection import (
 from salus.audit.domain.directory import Directory
 from salus.audit.domain.ocsf import ocsf_of
 from salus.events.catalogue import GlassBroken, ReadRefused
+from salus.events.effect import Applied
 
 GLASS = GlassBroken(
     decision="dec-9",
@@ -48,7 +49,7 @@ RULE = ProbingRule(refusals=3, window_s=60)
 
 def ocsf(data: Any, index: int = 0, *, at_ms: int | None = None) -> dict[str, Any]:
     event = samples.event_of(data, source=samples.STORAGE)
-    found = ocsf_of(describe(event, samples.place(index), Directory()), samples.AROUND)
+    found = ocsf_of(describe(event, Applied(1), samples.place(index), Directory()), samples.AROUND)
     if at_ms is not None:
         found["metadata"]["logged_time"] = at_ms
     return found

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.asking import UNASKED
 from tests.unit.audit.chain import Accepted, Chain, Refused
-from tests.unit.audit.samples import AROUND, CONSENT, IDENTITY, MEMBER, NOON, STORAGE
+from tests.unit.audit.samples import AROUND, CONSENT, IDENTITY, MEMBER, NOON, STORAGE, event_of
 
 from salus.audit.adapters.sql import SqlTrail, open_trail
 from salus.audit.domain.blocks import BlockRefusedError
@@ -382,6 +382,7 @@ async def test_a_decision_is_shown_with_the_consents_that_covered_it(trail: SqlT
 )
 def test_a_consent_for_something_else_covers_nothing(change: dict[str, Any]) -> None:
     directory = Directory()
-    directory.apply(msgspec.structs.replace(GRANTED, **change))
+    granted = msgspec.structs.replace(GRANTED, **change)
+    directory.fold("salus.consent.events", event_of(granted, source=CONSENT))
 
     assert directory.covering(ALLOWED, at=NOON) == ()

@@ -20,6 +20,7 @@ from salus.audit.domain.fhir import PROFILES, audit_event_of
 from salus.audit.domain.meanings import facts_of
 from salus.audit.domain.ocsf import ocsf_of
 from salus.events.catalogue import all_types
+from salus.events.effect import Applied
 from salus.events.errors import Reason
 
 DATA = Path(__file__).parents[2] / "data"
@@ -71,7 +72,7 @@ def test_every_type_maps_to_valid_ocsf_and_fhir(name: str) -> None:
     @given(samples.data_of(CLASSES[name]), st.sampled_from([samples.MEMBER, samples.STORAGE]))
     def any_event_maps(data: Any, source: str) -> None:
         event = samples.event_of(data, source=source)
-        check(describe(event, samples.place(), Directory()))
+        check(describe(event, Applied(1), samples.place(), Directory()))
 
     any_event_maps()
 
@@ -87,12 +88,13 @@ def test_every_rejection_maps_to_valid_ocsf_and_fhir(reason: Reason) -> None:
 
 
 def _entry(data: Any, source: str, directory: Directory | None = None) -> TrailEntry:
-    return describe(samples.event_of(data, source=source), samples.place(), directory or Directory())
+    event = samples.event_of(data, source=source)
+    return describe(event, Applied(1), samples.place(), directory or Directory())
 
 
 def test_a_decision_by_consent_is_in_the_consent_profile_of_balp() -> None:
     directory = Directory()
-    directory.apply(GRANTED)
+    directory.fold("salus.consent.events", samples.event_of(GRANTED, source=samples.CONSENT))
 
     ocsf, fhir = check(_entry(ALLOWED, samples.CONSENT, directory))
 

@@ -187,7 +187,9 @@ CHANGES: dict[str, tuple[str, list[str]]] = {
         [
             "entry shard 1 block 2 row 0 is extra",
             "audit_shards shard 1 is changed",
+            "audit_claims … is extra",
             "audit_consents … is extra",
+            "audit_versions … is extra",
         ],
     ),
     "tip raised": (

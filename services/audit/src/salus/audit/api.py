@@ -57,7 +57,7 @@ def asked(  # noqa: PLR0913  # the filters are the API
     action: Annotated[str | None, Query(pattern="^[CRUDE]$", description="C, R, U, D or E.")] = None,
     type: Word = None,  # noqa: A002  # the filter's name
     object: Word = None,  # noqa: A002  # the filter's name
-    outcome: Annotated[str | None, Query(pattern="^(success|refused|rejected)$")] = None,
+    outcome: Annotated[str | None, Query(pattern="^(success|refused|rejected|without-effect)$")] = None,
     since: Annotated[Moment | None, Query(description="Sealed from this time on.")] = None,
     until: Annotated[Moment | None, Query(description="Sealed before this time.")] = None,
     stated_since: Annotated[Moment | None, Query(description="Said to be from this time on.")] = None,

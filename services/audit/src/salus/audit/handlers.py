@@ -14,7 +14,7 @@ from salus.audit.domain.blocks import (
     Block,
     BlockRefusedError,
     entries_of,
-    patients_in,
+    needs_in,
     verify_body,
     verify_header,
 )
@@ -36,6 +36,7 @@ from salus.audit.ports import (
     Trail,
     UnreadableBodyError,
 )
+from salus.ledger.block import Header, parse_block_origin
 from salus.ledger.key_periods import Keys
 from salus.runtime.supervisor import failed, succeeded
 
@@ -101,12 +102,25 @@ class Indexer:
             keys=self._shards[shard],
             previous=before.note,
         )
-        directory = await self._trail.directory(patients_in(rows))
+        if not await self._has_all_before(block.header):
+            return None
+        needs = await asyncio.to_thread(needs_in, rows)
+        directory = await self._trail.directory(needs)
         # Hashing and decoding a full block takes seconds; requests go on meanwhile.
         entries = await asyncio.to_thread(entries_of, block, rows, directory)
         tip = Tip(before.height + 1, note)
         await self._trail.append(entries, directory, shard=shard, tip=tip, before=before)
         return len(entries)
+
+    async def _has_all_before(self, header: Header) -> bool:
+        """Tell whether what others sealed of its partitions before is indexed: the order decides effects."""
+        places = {keys.name: shard for shard, keys in self._shards.items()}
+        for handover in (each for each in header.handovers if each.way == "took"):
+            origin, height = parse_block_origin(handover.other)
+            giver = places.get(origin)
+            if giver is not None and (await self._trail.tip(giver)).height <= height:
+                return False
+        return True
 
 
 async def read_block(  # noqa: PLR0913  # what a block is checked against

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from salus.audit.domain.comparison import Columns, Key
-from salus.audit.domain.directory import Directory, KnownParty
+from salus.audit.domain.directory import Directory, KnownParty, Needs
 from salus.audit.domain.entry import TrailEntry
 from salus.audit.domain.search import Found, Question, Visibility
 from salus.ledger.block import Header
@@ -64,8 +64,8 @@ class Trail(Protocol):
     async def tip(self, shard: int) -> Tip:
         """Return how far a shard is indexed."""
 
-    async def directory(self, patients: Collection[str]) -> Directory:
-        """Return who is who and these patients' consents, as of the last indexed block."""
+    async def directory(self, needs: Needs) -> Directory:
+        """Return who is who and what is needed besides, as of the last indexed block."""
 
     async def append(
         self, entries: Sequence[TrailEntry], directory: Directory, *, shard: int, tip: Tip, before: Tip

@@ -35,7 +35,7 @@ class EntryView(BaseModel):
     member: str | None = Field(description="DID of the organisation that the actor is or acts for.")
     action: str = Field(description="C, R, U, D or E, as in FHIR.")
     activity: str
-    outcome: str = Field(description="success, refused or rejected.")
+    outcome: str = Field(description="success, refused, rejected or without-effect.")
     severity: int = Field(description="OCSF severity_id: 1 informational to 5 critical.")
     summary: str
     type: str | None

@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, RowMapping, func, or_, select
+from sqlalchemy import ColumnElement, RowMapping, func, or_, select, tuple_
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from salus.audit.adapters.stored import SqlStoredTrail, within_reach
 from salus.audit.adapters.tables import (
+    CLAIMS,
     CONSENTS,
     OUTPUTS,
     PARTIES,
     PATIENTS,
     SHARDS,
     TRAIL,
+    VERSIONS,
     changed_columns,
     microseconds_of,
     row_of,
+    version_text,
 )
-from salus.audit.domain.directory import Directory, KnownConsent, KnownParty
+from salus.audit.domain.directory import Directory, KnownConsent, KnownParty, Needs
+from salus.audit.domain.effects import Effects, Name, Subject
 from salus.audit.domain.entry import TrailEntry
 from salus.audit.domain.search import Found, Question, Visibility
 from salus.audit.ports import DamagedTrailError, Tip
@@ -34,6 +38,8 @@ from salus.runtime.migrating import migrate
 # Databases limit the parameters of one statement.
 PARAMETERS_MAX = 500
 SUBJECT_REGISTERED = type_of(SubjectRegistered).name
+
+NOTHING = Needs()
 
 _decoder = msgspec.json.Decoder(TrailEntry)
 
@@ -63,16 +69,17 @@ class SqlTrail:
             row = (await connection.execute(select(SHARDS).where(SHARDS.c.shard == shard))).one_or_none()
         return Tip(0, None) if row is None else Tip(row.next_height, row.last_header)
 
-    async def directory(self, patients: Collection[str] = ()) -> Directory:
-        """Return who is who and consents; parties are read again only if another process has indexed."""
+    async def directory(self, needs: Needs = NOTHING) -> Directory:
+        """Return who is who and what is needed; parties are read again if another process has indexed."""
         async with self._reading() as connection:
             indexed = await _scalar(connection, select(func.coalesce(func.sum(SHARDS.c.next_height), 0)))
             if self._known[0] != indexed:
                 rows = (await connection.execute(select(PARTIES))).all()
                 known = {row.did: msgspec.json.decode(row.party, type=KnownParty) for row in rows}
                 self._known = (indexed, known)
-            consents = await _consents_of(connection, patients)
-        return Directory(self._known[1], consents)
+            consents = await _consents_of(connection, needs.patients)
+            effects = await _effects_of(connection, needs)
+        return Directory(self._known[1], consents, effects)
 
     async def append(
         self, entries: Sequence[TrailEntry], directory: Directory, *, shard: int, tip: Tip, before: Tip
@@ -123,8 +130,12 @@ class SqlTrail:
             return frozenset((await connection.execute(query)).scalars())
 
     async def steward(self, patient: str) -> str | None:
-        """Return the member that registered a pseudonym, by the first registration."""
-        registered = (TRAIL.c.patient == patient, TRAIL.c.type == SUBJECT_REGISTERED)
+        """Return the member that registered a pseudonym, by the registration that took effect."""
+        registered = (
+            TRAIL.c.patient == patient,
+            TRAIL.c.type == SUBJECT_REGISTERED,
+            TRAIL.c.outcome == "success",
+        )
         query = select(TRAIL.c.party).where(*registered).order_by(TRAIL.c.seq).limit(1)
         async with self._reading() as connection:
             return (await connection.execute(query)).scalar_one_or_none()
@@ -206,6 +217,27 @@ async def _consents_of(connection: AsyncConnection, patients: Collection[str]) -
     return found
 
 
+async def _effects_of(connection: AsyncConnection, needs: Needs) -> Effects:
+    versions: dict[Subject, int] = {}
+    for some in _in_parts(needs.subjects):
+        at = tuple_(VERSIONS.c.topic, VERSIONS.c.subject).in_(some)
+        rows = (await connection.execute(select(VERSIONS).where(at))).all()
+        versions |= {(row.topic, row.subject): int(row.version) for row in rows}
+    claims: set[Name] = set()
+    for some in _in_parts(needs.names):
+        at = tuple_(CLAIMS.c.topic, CLAIMS.c.name).in_(some)
+        rows = (await connection.execute(select(CLAIMS).where(at))).all()
+        claims |= {(row.topic, row.name) for row in rows}
+    return Effects(versions, claims)
+
+
+def _in_parts(pairs: Collection[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
+    """Yield the pairs in parts that fit into one statement."""
+    ordered = sorted(pairs)
+    for start in range(0, len(ordered), PARAMETERS_MAX // 2):
+        yield ordered[start : start + PARAMETERS_MAX // 2]
+
+
 async def _move_tip(connection: AsyncConnection, shard: int, *, tip: Tip, before: Tip) -> bool:
     values = {"next_height": tip.height, "last_header": tip.note}
     if before.note is None:
@@ -232,6 +264,25 @@ async def _store_directory(connection: AsyncConnection, directory: Directory) ->
         here = (PATIENTS.c.did == did, PATIENTS.c.pseudonym == pseudonym)
         await connection.execute(PATIENTS.delete().where(*here))
         await connection.execute(PATIENTS.insert().values(did=did, pseudonym=pseudonym))
+    await _store_effects(connection, directory.effects)
+
+
+async def _store_effects(connection: AsyncConnection, effects: Effects) -> None:
+    if effects.changed:
+        for some in _in_parts(effects.changed):
+            await connection.execute(
+                VERSIONS.delete().where(tuple_(VERSIONS.c.topic, VERSIONS.c.subject).in_(some))
+            )
+        await connection.execute(
+            VERSIONS.insert(),
+            [
+                {"topic": topic, "subject": subject, "version": version_text(version)}
+                for (topic, subject), version in effects.changed.items()
+            ],
+        )
+    if effects.claimed:
+        rows = [{"topic": topic, "name": name} for topic, name in effects.claimed]
+        await connection.execute(CLAIMS.insert(), rows)
 
 
 def _conditions(question: Question) -> list[ColumnElement[bool]]:
@@ -280,6 +331,7 @@ def _visible(visible: Visibility) -> list[ColumnElement[bool]]:
             .where(
                 registered.c.patient == columns.patient,
                 registered.c.type == SUBJECT_REGISTERED,
+                registered.c.outcome == "success",
                 registered.c.party.in_(visible.stewards),
             )
             .exists()

@@ -11,7 +11,18 @@ import msgspec
 from sqlalchemy import ColumnElement, Table, and_, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from salus.audit.adapters.tables import COMPARISON, CONSENTS, PARTIES, PATIENTS, SHARDS, TRAIL, row_of
+from salus.audit.adapters.tables import (
+    CLAIMS,
+    COMPARISON,
+    CONSENTS,
+    PARTIES,
+    PATIENTS,
+    SHARDS,
+    TRAIL,
+    VERSIONS,
+    row_of,
+    version_text,
+)
 from salus.audit.domain.comparison import Columns, Key
 from salus.audit.domain.directory import Directory
 from salus.audit.domain.entry import TrailEntry
@@ -24,6 +35,8 @@ _BESIDE: dict[Table, tuple[tuple[str, ...], str | None]] = {
     PARTIES: (("did",), "party"),
     PATIENTS: (("did", "pseudonym"), None),
     CONSENTS: (("patient", "id"), "consent"),
+    VERSIONS: (("topic", "subject"), "version"),
+    CLAIMS: (("topic", "name"), None),
 }
 
 
@@ -169,6 +182,8 @@ def _rows_of(directory: Directory) -> dict[Key, bytes]:
         (str(CONSENTS.name), *place): msgspec.json.encode(consent)
         for place, consent in directory.changed_consents.items()
     }
+    rows |= {(str(VERSIONS.name), *at): version_text(n) for at, n in directory.effects.changed.items()}
+    rows |= {(str(CLAIMS.name), *name): b"" for name in directory.effects.claimed}
     return rows
 
 

@@ -59,6 +59,19 @@ PATIENTS = Table(
     Column("did", String(256), primary_key=True),
     Column("pseudonym", String(256), primary_key=True),
 )
+VERSIONS = Table(
+    "audit_versions",
+    METADATA,
+    Column("topic", String(249), primary_key=True),
+    Column("subject", String(256), primary_key=True),
+    Column("version", LargeBinary),
+)
+CLAIMS = Table(
+    "audit_claims",
+    METADATA,
+    Column("topic", String(249), primary_key=True),
+    Column("name", String(512), primary_key=True),
+)
 COMPARISON = Table(
     "audit_comparison", METADATA, Column("name", String(64), primary_key=True), Column("outcome", LargeBinary)
 )
@@ -97,6 +110,11 @@ def row_of(seq: int, entry: TrailEntry) -> dict[str, Any]:
         "words": entry.words,
         "entry": msgspec.json.encode(entry),
     }
+
+
+def version_text(version: int) -> bytes:
+    """Return a version as it is stored."""
+    return str(version).encode("ascii")
 
 
 def microseconds_of(moment: datetime) -> int:

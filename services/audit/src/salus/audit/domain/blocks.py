@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from salus.audit.domain.describe import Named, describe, describe_rejected, describe_unknown
-from salus.audit.domain.directory import Directory
+from salus.audit.domain.directory import Directory, Needs
+from salus.audit.domain.effects import needs_of
 from salus.audit.domain.entry import Place, TrailEntry
-from salus.events.envelope import decode_event
+from salus.events.catalogue import type_named
+from salus.events.envelope import Event, decode_event
 from salus.events.errors import RejectedError
 from salus.ledger.block import ACCEPTED, REJECTED_PREFIX, Header, check_succession, open_header
 from salus.ledger.check_blocks import Row, block_place, check_block, check_body
@@ -75,10 +77,25 @@ def entries_of(block: Block, rows: Iterable[Sequence[Any]], directory: Directory
     return [_entry(block, index, row, header_hash, directory) for index, row in enumerate(kept)]
 
 
-def patients_in(rows: Iterable[Sequence[Any]]) -> set[str]:
-    """Return the subjects of the consent events among the rows: the patients whose consents matter."""
-    named = (Row(*row) for row in rows)
-    return {row.subject for row in named if row.subject and (row.type or "").startswith("salus.consent.")}
+def needs_in(rows: Iterable[Sequence[Any]]) -> Needs:
+    """Return what of the directory the entries of these rows depend on."""
+    kept = [Row(*row) for row in rows]
+    subjects, names = needs_of(_deciding(kept))
+    patients = {r.subject for r in kept if r.subject and (r.type or "").startswith("salus.consent.")}
+    return Needs(frozenset(patients), frozenset(subjects), frozenset(names))
+
+
+def _deciding(rows: Iterable[Row]) -> Iterator[tuple[str, Event]]:
+    """Yield the events that change something or claim a name, each with its topic."""
+    for row in rows:
+        entry = type_named(row.type or "") if row.status == ACCEPTED else None
+        if row.value is None or entry is None or not (entry.changes or entry.claims):
+            continue
+        try:
+            yield row.topic, decode_event(row.value)
+        except RejectedError:
+            # The entry says so.
+            continue
 
 
 def _refused(block: Block, code: str, detail: str) -> BlockRefusedError:
@@ -106,8 +123,8 @@ def _entry(block: Block, index: int, row: Row, header_hash: str, directory: Dire
     except RejectedError:
         # The sequencer accepted it, so its type or schema is newer than this service.
         return describe_unknown(_named(block, row), place, directory)
-    directory.apply(event.data)
-    return describe(event, place, directory)
+    effect = directory.fold(row.topic, event)
+    return describe(event, effect, place, directory)
 
 
 def _named(block: Block, row: Row) -> Named:

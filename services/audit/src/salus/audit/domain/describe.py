@@ -10,7 +10,8 @@ import msgspec
 from salus.audit.domain.directory import Directory
 from salus.audit.domain.entry import Activity, Facts, Place, Severity, TrailEntry
 from salus.audit.domain.meanings import facts_of, short
-from salus.events.catalogue import AccessDecided, ConsentRevoked
+from salus.events.catalogue import AccessDecided, ConsentRevoked, Request, RequestedData
+from salus.events.effect import Effect, WithoutEffect
 from salus.events.envelope import Event
 from salus.events.errors import Reason, RejectedError
 from salus.events.signature import parse_signature
@@ -41,12 +42,36 @@ class Named:
     time: datetime
 
 
-def describe(event: Event, place: Place, directory: Directory) -> TrailEntry:
-    """Return the trail entry of an accepted event."""
+def describe(event: Event, effect: Effect, place: Place, directory: Directory) -> TrailEntry:
+    """Return the trail entry of an accepted event, which names who asked for it."""
     facts = facts_of(event.data)
     if facts is None:
         return describe_unknown(_named(event), place, directory)
-    return _entry(_named(event), _with_consents(facts, event, directory), place, directory)
+    facts = _with_consents(facts, event, directory)
+    if isinstance(event.data, RequestedData):
+        facts = _with_request(facts, event.data.request)
+    if isinstance(effect, WithoutEffect):
+        facts = _without_effect(facts, effect)
+    return _entry(_named(event), facts, place, directory)
+
+
+def _with_request(facts: Facts, request: Request) -> Facts:
+    """Return the facts with who asked as the actor, how they were authenticated, and under which decision."""
+    return msgspec.structs.replace(
+        facts,
+        actor=request.by,
+        authentication=request.authentication,
+        behalf=request.behalf,
+        decision=facts.decision or request.decision,
+    )
+
+
+def _without_effect(facts: Facts, effect: WithoutEffect) -> Facts:
+    return msgspec.structs.replace(
+        facts,
+        outcome="without-effect",
+        summary=f"Without effect ({effect.reason}): {facts.summary}",
+    )
 
 
 def describe_unknown(named: Named, place: Place, directory: Directory) -> TrailEntry:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
+from typing import NamedTuple, assert_never
 
 import msgspec
 
+from salus.audit.domain.effects import Effects, Name, Subject
 from salus.events.catalogue import (
     AccessDecided,
     ConsentGranted,
@@ -18,6 +20,8 @@ from salus.events.catalogue import (
     RoleGranted,
     RoleWithdrawn,
 )
+from salus.events.effect import Applied, Effect, WithoutEffect
+from salus.events.envelope import Event
 
 
 class KnownParty(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -43,8 +47,16 @@ class KnownConsent(msgspec.Struct, frozen=True, omit_defaults=True):
     revoked: bool = False
 
 
+class Needs(NamedTuple):
+    """What a directory has to know for some events: patients' consents, subjects' versions, claimed names."""
+
+    patients: frozenset[str] = frozenset()
+    subjects: frozenset[Subject] = frozenset()
+    names: frozenset[Name] = frozenset()
+
+
 class Directory:
-    """The parties, links and consents up to some point of the ledger.
+    """The parties, links and consents up to some point of the ledger, and what decides which events count.
 
     It knows all parties, but only the consents of the patients it was made for. `changed` and
     `changed_consents` are to be stored again, `linked` and `unlinked` are the (DID, pseudonym) pairs that
@@ -52,8 +64,12 @@ class Directory:
     """
 
     def __init__(
-        self, parties: dict[str, KnownParty] | None = None, consents: Iterable[KnownConsent] = ()
+        self,
+        parties: dict[str, KnownParty] | None = None,
+        consents: Iterable[KnownConsent] = (),
+        effects: Effects | None = None,
     ) -> None:
+        self.effects = effects or Effects()
         self._parties = dict(parties or {})
         self._consents = {(consent.patient, consent.consent): consent for consent in consents}
         self.changed: dict[str, KnownParty] = {}
@@ -61,8 +77,20 @@ class Directory:
         self.linked: set[tuple[str, str]] = set()
         self.unlinked: set[tuple[str, str]] = set()
 
-    def apply(self, data: EventData) -> None:
-        """Fold one accepted event; facts that tell nothing of who is who change nothing."""
+    def fold(self, topic: str, event: Event) -> Effect:
+        """Fold one accepted event, if it takes effect; return what it did."""
+        effect = self.effects.of(topic, event)
+        match effect:
+            case Applied():
+                self._apply(event.data)
+            case WithoutEffect():
+                pass
+            case _:
+                assert_never(effect)
+        return effect
+
+    def _apply(self, data: EventData) -> None:
+        """Take a fact; one that tells nothing of who is who changes nothing."""
         match data:
             case PartyRegistered() if data.did not in self._parties:
                 name = data.name if data.kind in {"member", "service"} else None

@@ -48,8 +48,10 @@ class Severity(IntEnum):
 Action = Literal["C", "R", "U", "D", "E"]
 """FHIR's CRUDE: create, read, update, delete, execute."""
 
-Outcome = Literal["success", "refused", "rejected"]
-"""`refused`: someone was told no. `rejected`: the record itself was not acceptable to the ledger."""
+Outcome = Literal["success", "refused", "rejected", "without-effect"]
+"""`refused`: someone was told no. `rejected`: the record itself was not acceptable to the ledger.
+
+`without-effect`: it is on the ledger and changed nothing, by the rule of `salus.events.effect`."""
 
 
 class Place(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -74,8 +76,9 @@ class Place(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Facts(msgspec.Struct, frozen=True, omit_defaults=True):
     """What an event says, in the words of the trail.
 
-    `actor` is who acted, if not the event's source. `party` is the other party that the fact is about: who
-    was granted, registered or reviewed. `object_kind` says in one word what `object` names.
+    `actor` is who acted, if not the event's source: of a service's event, who asked for it. `authentication`
+    says how they were authenticated, `behalf` for which member they acted. `party` is the other party that
+    the fact is about: who was granted, registered or reviewed. `object_kind` says in a word what `object` is.
     """
 
     activity: Activity
@@ -95,6 +98,8 @@ class Facts(msgspec.Struct, frozen=True, omit_defaults=True):
     policy_set: str | None = None
     privileges: tuple[str, ...] = ()
     break_glass: bool = False
+    authentication: str | None = None
+    behalf: str | None = None
 
 
 class TrailEntry(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -132,6 +137,6 @@ class TrailEntry(msgspec.Struct, frozen=True, omit_defaults=True):
         parts = (
             facts.summary, self.type, self.id, self.source, self.actor, self.member, facts.party,
             facts.object, facts.patient, facts.purpose, facts.decision, *facts.consents, *facts.rules,
-            facts.policy_set, self.status, self.place.leaf_hash,
+            facts.policy_set, facts.behalf, self.status, self.place.leaf_hash,
         )  # fmt: skip
         return " ".join(part for part in parts if part).lower()

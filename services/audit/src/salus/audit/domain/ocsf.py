@@ -163,7 +163,7 @@ def _status(entry: TrailEntry) -> dict[str, Any]:
     return {
         "status_id": 2,
         "status": "Failure",
-        "status_code": entry.rejection or "refused",
+        "status_code": entry.rejection or entry.facts.outcome,
         "status_detail": detail,
         "action_id": 2,
         "action": "Denied",
@@ -197,6 +197,8 @@ def _unmapped(entry: TrailEntry) -> dict[str, Any]:
         "rules": list(facts.rules) or None,
         "policy_set": facts.policy_set,
         "break_glass": facts.break_glass or None,
+        "authentication": facts.authentication,
+        "behalf": facts.behalf,
     }
     return _present(given)
 

@@ -1,0 +1,164 @@
+"""The trail shows as done only what was done, and names who asked (cases SEC3, SEC6, F4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+import pytest
+from tests.asking import UNASKED
+from tests.unit.audit.chain import ORIGIN, Accepted, Chain, Refused
+from tests.unit.audit.samples import AROUND, CONSENT, IDENTITY, MEMBER, STORAGE
+from tests.unit.audit.test_indexing import (
+    CLINICIAN,
+    GRANTED,
+    KEY,
+    PATIENT,
+    READ,
+    REVOKED,
+    all_of,
+    index_all,
+)
+
+from salus.audit.adapters.sql import SqlTrail
+from salus.audit.domain.directory import Needs
+from salus.audit.domain.entry import TrailEntry
+from salus.audit.domain.fhir import audit_event_of
+from salus.audit.domain.ocsf import ocsf_of
+from salus.audit.domain.search import Question, Visibility
+from salus.audit.handlers import Indexer
+from salus.events.catalogue import EventData, PartyRegistered, Request, RoleGranted, SubjectRegistered
+
+LABORATORY = "did:web:laboratory.example"
+PERSON = PartyRegistered(
+    did=CLINICIAN, kind="person", keys=(KEY,), roles=("clinician",), member=MEMBER, request=UNASKED
+)
+
+
+def grant(number: int) -> EventData:
+    return msgspec.structs.replace(GRANTED, consent=f"c-{number}")
+
+
+def subject_of(steward: str) -> SubjectRegistered:
+    return SubjectRegistered(
+        patient=PATIENT, steward=steward, suite="s", key="k", public_key="p", request=UNASKED
+    )
+
+
+async def trail_of(trail: SqlTrail, *blocks: Sequence[Accepted | Refused]) -> list[TrailEntry]:
+    chain = Chain()
+    for block in blocks:
+        chain.seal(block)
+    await index_all(chain, trail)
+    return [each.entry for each in await all_of(trail)]
+
+
+async def test_of_six_grants_that_raced_the_trail_shows_two_as_done(trail: SqlTrail) -> None:  # case SEC3
+    raced = [
+        Accepted(grant(number), source=CONSENT, name=f"g-{number}", subject=PATIENT, version=number // 3)
+        for number in range(6)
+    ]
+    entries = await trail_of(trail, raced[:2], raced[2:])
+
+    assert [e.facts.outcome for e in entries] == [
+        "success",
+        *["without-effect"] * 2,
+        "success",
+        *["without-effect"] * 2,
+    ]
+    assert entries[1].facts.summary.startswith("Without effect (stale): ")
+    for entry in entries[1:3]:
+        ocsf, fhir = ocsf_of(entry, AROUND), audit_event_of(entry, AROUND)
+        assert (ocsf["status_id"], ocsf["status_code"]) == (2, "without-effect")
+        assert fhir["outcome"] == "4"
+
+
+async def test_a_revocation_that_lost_leaves_the_consent_in_force(trail: SqlTrail) -> None:  # case SEC3
+    other = msgspec.structs.replace(REVOKED, consent="c-2")
+    await trail_of(
+        trail,
+        [Accepted(grant(1), source=CONSENT, name="1"), Accepted(grant(2), source=CONSENT, name="2")],
+        [
+            Accepted(REVOKED, source=CONSENT, name="3", version=2),
+            Accepted(other, source=CONSENT, name="4", version=2),
+        ],
+    )
+    directory = await trail.directory(Needs(patients=frozenset({PATIENT})))
+    known = [directory.consent(PATIENT, name) for name in ("c-1", "c-2")]
+
+    assert [consent is not None and consent.revoked for consent in known] == [True, False]
+
+
+async def test_who_lost_a_pseudonym_sees_nothing_of_the_winners_patient(trail: SqlTrail) -> None:  # case SEC3
+    entries = await trail_of(
+        trail,
+        [
+            Accepted(subject_of(MEMBER), source=STORAGE, name="won"),
+            Accepted(subject_of(LABORATORY), source=STORAGE, name="lost", version=0),
+        ],
+        [Accepted(READ, source=STORAGE, name="read", subject=PATIENT)],
+    )
+    seen = {
+        member: await trail.search(Question(after=0), Visibility(stewards=frozenset({member})), limit=10)
+        for member in (MEMBER, LABORATORY)
+    }
+
+    assert [e.facts.outcome for e in entries] == ["success", "without-effect", "success"]
+    assert await trail.steward(PATIENT) == MEMBER
+    assert len(seen[MEMBER]) == 3
+    assert seen[LABORATORY] == []
+
+
+async def test_a_role_that_was_not_granted_in_time_is_not_held(trail: SqlTrail) -> None:  # case SEC3
+    role = RoleGranted(did=CLINICIAN, role="operator", request=UNASKED)
+    await trail_of(
+        trail,
+        [Accepted(PERSON, source=IDENTITY, name="1"), Accepted(role, source=IDENTITY, name="2", version=0)],
+    )
+    party = await trail.party(CLINICIAN)
+
+    assert party is not None
+    assert party.roles == ("clinician",)
+
+
+async def test_a_replayed_fact_is_shown_as_without_effect(trail: SqlTrail) -> None:  # case SEC3, replays
+    fact = Accepted(grant(1), source=CONSENT, name="1", version=0)
+
+    entries = await trail_of(trail, [fact], [fact])
+    assert [e.facts.outcome for e in entries] == ["success", "without-effect"]
+
+
+@pytest.mark.parametrize("behalf", [None, MEMBER])
+async def test_the_trail_names_who_asked_as_the_agent(
+    trail: SqlTrail, behalf: str | None
+) -> None:  # case SEC6
+    request = Request(by=CLINICIAN, authentication="did-jwt", behalf=behalf, decision="dec-9")
+    granted = msgspec.structs.replace(GRANTED, request=request)
+    (_, entry) = await trail_of(
+        trail, [Accepted(PERSON, source=IDENTITY)], [Accepted(granted, source=CONSENT, name="g")]
+    )
+    ocsf, fhir = ocsf_of(entry, AROUND), audit_event_of(entry, AROUND)
+
+    assert (entry.actor, entry.source, entry.member) == (CLINICIAN, CONSENT, MEMBER)
+    assert (entry.facts.authentication, entry.facts.behalf, entry.facts.decision) == (
+        "did-jwt",
+        behalf,
+        "dec-9",
+    )
+    assert ocsf["actor"]["user"]["uid"] == CLINICIAN
+    requestors = [a for a in fhir["agent"] if a.get("requestor")]
+    assert [a["who"]["identifier"]["value"] for a in requestors] == [CLINICIAN]
+
+
+async def test_a_block_waits_for_what_another_shard_sealed_of_its_partition_before(trail: SqlTrail) -> None:
+    giver, taker = Chain(), Chain(shard=1, origin="salus.local/dev/shard/1")
+    giver.seal([Accepted(grant(1), source=CONSENT, name="1")])
+    later = Accepted(grant(2), source=CONSENT, name="2", version=1)
+    taker.seal([later], took=f"{ORIGIN}/block/0")
+    shards = {chain.shard: chain.signer.verifier for chain in (giver, taker)}
+    early = await Indexer(taker, trail, shards).index_next(1)
+    await Indexer(giver, trail, shards).index_next(0)
+    late = await Indexer(taker, trail, shards).index_next(1)
+
+    assert (early, late) == (None, 1)
+    assert [each.entry.facts.outcome for each in await all_of(trail)] == ["success", "success"]
