@@ -203,5 +203,5 @@ async def test_problems_say_what_is_wrong(parts: Addresses, network: NetworkFold
         "application/problem+json"
     }
     assert ready.json()["ready"] is True
-    parts = ("kafka", "topics", "database", "fold", "signing-key")
-    assert dict.fromkeys(parts, "ok").items() <= ready.json()["checks"].items()
+    needed = ("kafka", "topics", "database", "fold", "signing-key")
+    assert dict.fromkeys(needed, "ok").items() <= ready.json()["checks"].items()
