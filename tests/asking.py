@@ -136,7 +136,7 @@ _REQUESTS: dict[type, Callable[[Any], _Line]] = {
         "POST",
         "/decisions",
         {f: getattr(d, f) for f in ("action", "object", "patient", "purpose")}
-        | ({"break_glass": {"reason": "other"}} if d.break_glass else {}),
+        | ({"break_glass": {"reason": d.emergency}} if d.emergency else {}),
     ),
     c.GlassBroken: lambda d: (
         "POST",

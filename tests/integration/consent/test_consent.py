@@ -9,6 +9,7 @@ import jwt
 from tests.asking import UNASKED
 from tests.integration.consent.town import Town, signing
 
+from salus.consent.__main__ import TOPICS
 from salus.consent.adapters.folded import CONSENT_TOPIC, STORAGE_TOPIC
 from salus.events.catalogue import (
     SubjectKeyDestroyed,
@@ -53,6 +54,7 @@ async def test_a_token_is_bound_to_holder_object_action_purpose_and_epoch(town: 
         "pur": "TREAT",
         "epoch": 0,
         "bg": False,
+        "roles": ["clinician"],
         "iat": claims["iat"],
         "exp": claims["iat"] + 60,
     }
@@ -71,7 +73,7 @@ async def test_every_answer_is_an_event_denials_too(town: Town) -> None:
     assert [d.decision for d in decided] == [a["decision"] for a in answers]  # type: ignore[attr-defined]  # of that type
     assert [d.allowed for d in decided] == [False, False]  # type: ignore[attr-defined]  # of that type
     assert decided[1].reasons == ("operator-never-reads",)  # type: ignore[attr-defined]  # of that type
-    assert all(len(d.inputs) == 64 and d.state_position > 0 for d in decided)  # type: ignore[attr-defined]  # of that type
+    assert all(len(d.inputs) == 64 and {at.topic for at in d.state_positions} == set(TOPICS) for d in decided)  # type: ignore[attr-defined]  # of that type
 
 
 async def test_breaking_the_glass_is_allowed_loud_and_reviewed(town: Town) -> None:

@@ -14,7 +14,6 @@ from tests.asking import UNASKED
 
 from salus.consent.adapters.cedar import CedarPolicies, read_policies
 from salus.consent.domain.authority import Asking
-from salus.consent.domain.consents import BreakReason
 from salus.consent.domain.decisions import (
     Answer,
     Question,
@@ -27,7 +26,7 @@ from salus.consent.domain.decisions import (
     inputs_of,
 )
 from salus.consent.domain.state import Consent, PatientState, SubjectState
-from salus.events.catalogue import Action, Purpose
+from salus.events.catalogue import Action, EmergencyReason, Purpose
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -67,7 +66,7 @@ def ask(
     *,
     action: Action = "read",
     purpose: Purpose = "TREAT",
-    break_glass: BreakReason | None = None,
+    break_glass: EmergencyReason | None = None,
     state: PatientState | None = None,
     subject: SubjectState = KNOWN,
 ) -> Answer:
@@ -159,8 +158,8 @@ def test_a_link_reads_nothing_without_the_role_patient() -> None:
     assert answers == [True, False]
 
 
-@pytest.mark.parametrize("reason", get_args(BreakReason))
-def test_a_clinician_may_break_the_glass_and_must_answer_for_it(reason: BreakReason) -> None:
+@pytest.mark.parametrize("reason", get_args(EmergencyReason))
+def test_a_clinician_may_break_the_glass_and_must_answer_for_it(reason: EmergencyReason) -> None:
     answer = ask(FOREIGN, purpose="ETREAT", break_glass=reason)
 
     assert (answer.allowed, answer.break_glass, answer.reasons) == (True, True, ("break-glass",))

@@ -23,7 +23,7 @@ from salus.consent.domain.state import (
 )
 from salus.consent.handlers import adopt_policies, decide_access, grant
 from salus.consent.ports import Claims, Facts, World
-from salus.events.catalogue import AccessDecided, EventData, GlassBroken
+from salus.events.catalogue import AccessDecided, EventData, GlassBroken, StatePosition
 from salus.events.keyring import KeyRing, Party
 from salus.messaging import DeliveryError
 from salus.runtime.problems import ProblemError
@@ -51,7 +51,9 @@ class Memory:
     digest: str = "a" * 64
 
     async def facts(self, _: str) -> Facts:
-        return Facts(self.state, SubjectState(HOSPITAL), len(self.log))
+        return Facts(
+            self.state, SubjectState(HOSPITAL), (StatePosition("salus.consent.events", 0, len(self.log)),)
+        )
 
     async def execute(self, _: str, decide: Callable[[PatientState], EventData]) -> EventData:
         event = decide(self.state)

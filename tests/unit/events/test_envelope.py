@@ -267,7 +267,7 @@ def test_the_writer_is_told_before_anything_is_sent(changes: dict[str, Any]) -> 
 def test_data_of_another_shape_is_refused_by_the_writer() -> None:
     with pytest.raises(RejectedError):
         encode_event(
-            AccessDecided(*[object()] * 13, request=UNASKED),  # type: ignore[arg-type]  # on purpose
+            AccessDecided(*[object()] * 14, request=UNASKED),  # type: ignore[arg-type]  # on purpose
             id="1",
             source=MEMBER.did,
             subject=PATIENT,

@@ -253,12 +253,25 @@ class ConsentRevoked(RequestedData):
     epoch: Count
 
 
+EmergencyReason = Literal["life-threatening", "unable-to-consent", "public-health", "other"]
+
+
+class StatePosition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Up to where a partition had been folded: `end` is the offset after the last record."""
+
+    topic: Text
+    partition: Count
+    end: Count
+
+
 @_consent_event("salus.consent.access-decided.v1")
 class AccessDecided(RequestedData):
     """Someone asked whether an access is allowed, and this was the answer, with what it rests on.
 
-    `inputs` commits to the exact request and entities; `state_position` is the offset on the consent
-    topic up to which state was folded.
+    `inputs` commits to the exact request and entities. They follow from the records before
+    `state_positions` of the topics of consent, storage and identity, at the time `decided_at`; a partition
+    that is not named was empty. `consents` are those that covered an access that was allowed without
+    breaking the glass, at most 64 of them. `emergency` is the reason that the caller gave.
     """
 
     decision: Text
@@ -271,10 +284,13 @@ class AccessDecided(RequestedData):
     reasons: Words
     policy_set: Sha256
     inputs: Sha256
-    state_position: Count
+    decided_at: Moment
+    state_positions: Annotated[tuple[StatePosition, ...], msgspec.Meta(max_length=1024)]
     epoch: Count
     valid_until: Moment
     obligations: Words = ()
+    consents: Annotated[tuple[Text, ...], msgspec.Meta(max_length=64)] = ()
+    emergency: EmergencyReason | None = None
     break_glass: bool = False
 
 
@@ -288,7 +304,7 @@ class GlassBroken(RequestedData):
     principal: Did
     object: Text
     patient: Pseudonym
-    reason: Literal["life-threatening", "unable-to-consent", "public-health", "other"]
+    reason: EmergencyReason
     valid_until: Moment
     statement: Sealed | None = None
 

@@ -238,7 +238,8 @@ def _asks(asked: Asked, data: c.AccessDecided) -> bool:
         and body is not None
         and (body.action, body.object, body.patient, body.purpose) == said
         and data.request.by == data.principal
-        and (body.break_glass is not None or not data.break_glass)
+        and (body.break_glass.reason if body.break_glass else None) == data.emergency
+        and (data.emergency is not None or not data.break_glass)
     )
 
 

@@ -109,22 +109,30 @@ class FoldStore:
         return {row.id: row.state for row in rows}
 
     async def load_at(
-        self, aggregates: Sequence[tuple[str, str]], *, topic: str, partition: int = 0
-    ) -> tuple[int, dict[tuple[str, str], bytes]]:
-        """Return the next offset to fold of a partition, and the encoded states as they are at that offset.
+        self, aggregates: Sequence[tuple[str, str]]
+    ) -> tuple[dict[tuple[str, int], int], dict[tuple[str, str], bytes]]:
+        """Return the next offset to fold of each partition, and the encoded states as they are there.
 
-        One statement, so that position and states belong together; aggregates without events are left out.
+        One statement, so that positions and states belong together. Partitions of which nothing was folded
+        and aggregates without events are left out.
         """
         wanted = tuple_(_aggregates.c.kind, _aggregates.c.id).in_(aggregates)
         query = (
-            select(_positions.c.next_offset, _aggregates.c.kind, _aggregates.c.id, _aggregates.c.state)
+            select(
+                _positions.c.topic,
+                _positions.c.partition,
+                _positions.c.next_offset,
+                _aggregates.c.kind,
+                _aggregates.c.id,
+                _aggregates.c.state,
+            )
             .select_from(_positions.outerjoin(_aggregates, wanted))
-            .where(_positions.c.topic == topic, _positions.c.partition == partition)
+            .order_by(_positions.c.topic, _positions.c.partition)
         )
         async with self.engine.connect() as connection:
             rows = (await connection.execute(query)).all()
         states = {(row.kind, row.id): row.state for row in rows if row.kind is not None}
-        return (rows[0].next_offset if rows else 0), states
+        return {(row.topic, row.partition): row.next_offset for row in rows}, states
 
     async def positions(self) -> dict[tuple[str, int], int]:
         """Return the next offset to fold, by partition."""

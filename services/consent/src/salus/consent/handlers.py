@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 import structlog
 
-from salus.consent.domain.authority import Actor, Asking, is_patient, visible_consents
+from salus.consent.domain.authority import Actor, Asking, visible_consents
 from salus.consent.domain.consents import (
     Command,
     Grant,
@@ -27,12 +26,14 @@ from salus.consent.domain.decisions import (
     glass_broken,
     inputs_digest,
     inputs_of,
+    patients_among,
 )
 from salus.consent.domain.state import Consent, PolicyState, found_consent
 from salus.consent.ports import Claims, PolicyHost, World
-from salus.events.catalogue import EventData, Sealed
+from salus.events.catalogue import EventData, Sealed, StatePosition
 from salus.events.keyring import KeyRing
 from salus.runtime.contract import NameTakenError
+from salus.runtime.identity_view import IDENTITY_TOPIC
 from salus.runtime.problems import ProblemError
 from salus.runtime.refusal import Refusal
 
@@ -60,7 +61,7 @@ async def execute(command: Command, *, actor: Asking, at: datetime, world: World
         case Grant():
             command = replace(command, grantee_known=command.grantee in ring.parties)
         case Link():
-            command = replace(command, is_patient=command.did in _patients(ring, (command.did,)))
+            command = replace(command, is_patient=bool(patients_among((command.did,), ring.parties)))
         case _:
             pass
     known = await world.facts.facts(command.patient)
@@ -110,14 +111,17 @@ async def decide_access(
     known = await world.facts.facts(question.patient)
     ring = await world.ring.catch_up()
     question = replace(question, principal=_as_known(question.principal, ring))
-    patients = _patients(ring, known.state.dids)
+    # Position and parties of one moment: nothing is awaited between them.
+    positions = (*known.positions, StatePosition(IDENTITY_TOPIC, 0, ring.position))
+    patients = patients_among(known.state.dids, ring.parties)
     inputs = inputs_of(question, state=known.state, patients=patients, subject=known.subject, at=at)
     answer = conclude(question, world.policies.evaluate(inputs), state=known.state, at=at)
     basis = Basis(
         decision=identifier_under(question.patient, suffix=suffix),
         policy_set=world.policies.digest,
         inputs=inputs_digest(inputs),
-        state_position=known.position,
+        at=at,
+        positions=positions,
         epoch=known.state.epoch,
     )
     broken = glass_broken(question, answer, decision=basis.decision, statement=statement)
@@ -145,12 +149,6 @@ async def adopt_policies(version: PolicyState, *, service: str, host: PolicyHost
     return True
 
 
-def _patients(ring: KeyRing, dids: Iterable[str]) -> frozenset[str]:
-    """Return those of the parties that may be patients now."""
-    known = (ring.parties[did] for did in dids if did in ring.parties)
-    return frozenset(party.did for party in known if is_patient(party.kind, party.roles))
-
-
 def _as_known(actor: Asking, ring: KeyRing) -> Asking:
     """Return who asks, with what the ring says of them now."""
     party = ring.parties[actor.did]
@@ -167,6 +165,7 @@ def _claims(question: Question, answer: Answer, basis: Basis, *, at: datetime) -
         purpose=question.purpose,
         epoch=basis.epoch,
         break_glass=answer.break_glass,
+        roles=question.principal.roles,
         issued=at,
         expires=answer.valid_until,
     )

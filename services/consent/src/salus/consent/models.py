@@ -7,11 +7,11 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from salus.consent.domain.consents import BreakReason, Grant
+from salus.consent.domain.consents import Grant
 from salus.consent.domain.state import Consent, GlassBreak, Outcome
 from salus.consent.handlers import Decision
 from salus.events import fields
-from salus.events.catalogue import Action, Purpose, Sealed
+from salus.events.catalogue import Action, EmergencyReason, Purpose, Sealed
 from salus.runtime.fields import pattern_of
 from salus.runtime.moments import Moment
 
@@ -76,7 +76,7 @@ class SealedBody(_Body):
 class BreakGlassBody(_Body):
     """Why emergency access is needed."""
 
-    reason: BreakReason
+    reason: EmergencyReason
     statement: SealedBody | None = Field(
         default=None, description="More words, sealed: they may be about her."
     )

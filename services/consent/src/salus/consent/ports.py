@@ -9,7 +9,7 @@ from typing import Protocol
 
 from salus.consent.domain.decisions import Inputs, Verdict
 from salus.consent.domain.state import PatientState, PolicyState, SubjectState
-from salus.events.catalogue import EventData
+from salus.events.catalogue import EventData, StatePosition
 from salus.events.keyring import KeyRing
 
 
@@ -29,11 +29,11 @@ class PolicyHost(Protocol):
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a patient, and the offset of the consent topic up to which it was folded."""
+    """What is known of a patient, and up to where the topics had been folded that it follows from."""
 
     state: PatientState
     subject: SubjectState
-    position: int
+    positions: tuple[StatePosition, ...]
 
 
 class FactSource(Protocol):
@@ -73,6 +73,7 @@ class Claims:
     purpose: str
     epoch: int
     break_glass: bool
+    roles: frozenset[str]
     issued: datetime
     expires: datetime
 

@@ -13,7 +13,7 @@ from salus.consent.domain.state import (
     evolve_subject,
 )
 from salus.consent.ports import Facts
-from salus.events.catalogue import EventData, PolicySetAdopted
+from salus.events.catalogue import EventData, PolicySetAdopted, StatePosition
 from salus.runtime.contract import Contract
 from salus.runtime.fold import FoldStore, Follower
 
@@ -48,12 +48,10 @@ class FoldedFacts:
     async def facts(self, patient: str) -> Facts:
         """Return what is known of the patient now; raises MessagingError when Kafka is away."""
         await self._follower.catch_up()
-        position, states = await self._store.load_at(
-            [(PATIENTS.kind, patient), (SUBJECTS.kind, patient)], topic=CONSENT_TOPIC
-        )
+        ends, states = await self._store.load_at([(PATIENTS.kind, patient), (SUBJECTS.kind, patient)])
         state, subject = states.get((PATIENTS.kind, patient)), states.get((SUBJECTS.kind, patient))
         return Facts(
             state=msgspec.json.decode(state, type=PatientState) if state else PatientState(),
             subject=msgspec.json.decode(subject, type=SubjectState) if subject else SubjectState(),
-            position=position,
+            positions=tuple(StatePosition(*at, end) for at, end in ends.items()),
         )

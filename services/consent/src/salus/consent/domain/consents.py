@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal, assert_never
+from typing import assert_never
 
 from salus.consent.domain.authority import (
     Asking,
@@ -43,7 +43,6 @@ from salus.runtime.refusal import Refusal
 CONSENT_DAYS_MAX = 3660
 CONSENTS_MAX = 1000
 LINKS_MAX = 8
-BreakReason = Literal["life-threatening", "unable-to-consent", "public-health", "other"]
 
 _ID = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.[0-9a-f]{8,32}")
 

@@ -8,20 +8,38 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from salus.consent.domain.authority import Asking
-from salus.consent.domain.consents import BreakReason
-from salus.consent.domain.state import Consent, PatientState, SubjectState, active_consents
-from salus.events.catalogue import AccessDecided, Action, GlassBroken, Purpose, Sealed
+from salus.consent.domain.authority import Asking, is_patient
+from salus.consent.domain.state import (
+    Consent,
+    PatientState,
+    SubjectState,
+    active_consents,
+    evolve,
+    evolve_subject,
+)
+from salus.events.catalogue import (
+    AccessDecided,
+    Action,
+    EmergencyReason,
+    EventData,
+    GlassBroken,
+    Purpose,
+    Sealed,
+    StatePosition,
+)
+from salus.events.keyring import Party
 
 NO_POLICY_PERMITS = "no-policy-permits"
 POLICY_ERROR = "policy-error"
 TOKEN_SECONDS = 60
+# A decision that more consents cover names the first of them.
+CONSENTS_NAMED_MAX = 64
 
 
 @dataclass(frozen=True)
@@ -33,7 +51,7 @@ class Question:
     object: str
     patient: str
     purpose: Purpose
-    break_glass: BreakReason | None = None
+    break_glass: EmergencyReason | None = None
 
 
 @dataclass(frozen=True)
@@ -68,13 +86,14 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Answer:
-    """What follows from a verdict."""
+    """What follows from a verdict; `consents` are those that covered what was allowed."""
 
     allowed: bool
     reasons: tuple[str, ...]
     obligations: tuple[str, ...]
     valid_until: datetime
     break_glass: bool
+    consents: tuple[str, ...] = ()
 
 
 def inputs_of(
@@ -152,8 +171,8 @@ def conclude(question: Question, verdict: Verdict, *, state: PatientState, at: d
     if not rules:
         return _denied((POLICY_ERROR,), at=at)
     until = at + timedelta(seconds=min(rule.valid_seconds for rule in rules))
-    covering = _covering(question, active_consents(state, at=at))
-    if covering and ordinary:
+    covering = _covering(question, active_consents(state, at=at)) if ordinary else []
+    if covering:
         until = min(until, max(consent.valid_until for consent in covering))
     return Answer(
         allowed=True,
@@ -161,17 +180,19 @@ def conclude(question: Question, verdict: Verdict, *, state: PatientState, at: d
         obligations=tuple(sorted({obligation for rule in rules for obligation in rule.obligations})),
         valid_until=until,
         break_glass=not ordinary,
+        consents=tuple(sorted(consent.id for consent in covering))[:CONSENTS_NAMED_MAX],
     )
 
 
 @dataclass(frozen=True)
 class Basis:
-    """What a decision rests on: who decided by which rules, from which state."""
+    """What a decision rests on: which rules decided when, and from which state."""
 
     decision: str
     policy_set: str
     inputs: str
-    state_position: int
+    at: datetime
+    positions: tuple[StatePosition, ...]
     epoch: int
 
 
@@ -188,13 +209,52 @@ def decided(question: Question, answer: Answer, basis: Basis) -> AccessDecided:
         reasons=answer.reasons,
         policy_set=basis.policy_set,
         inputs=basis.inputs,
-        state_position=basis.state_position,
+        decided_at=basis.at,
+        state_positions=basis.positions,
         epoch=basis.epoch,
         valid_until=answer.valid_until,
         obligations=answer.obligations,
+        consents=answer.consents,
+        emergency=question.break_glass,
         break_glass=answer.break_glass,
         request=question.principal.request,
     )
+
+
+def replay(
+    decision: AccessDecided,
+    *,
+    said_of_patient: Iterable[EventData],
+    said_of_record: Iterable[EventData],
+    parties: Mapping[str, Party],
+) -> Inputs:
+    """Return what the policies saw when they decided, from the topics: its digest is `decision.inputs`.
+
+    The events are those that took effect on the patient, on consent's and on storage's topic, and `parties`
+    the key ring's, each up to the decision's `state_positions`.
+    """
+    state, subject = PatientState(), SubjectState()
+    for event in said_of_patient:
+        state = evolve(state, event)
+    for event in said_of_record:
+        subject = evolve_subject(subject, event)
+    party = parties[decision.principal]
+    question = Question(
+        principal=Asking(party.did, party.kind, party.roles, party.member, request=decision.request),
+        action=decision.action,
+        object=decision.object,
+        patient=decision.patient,
+        purpose=decision.purpose,
+        break_glass=decision.emergency,
+    )
+    patients = patients_among(state.dids, parties)
+    return inputs_of(question, state=state, patients=patients, subject=subject, at=decision.decided_at)
+
+
+def patients_among(dids: Iterable[str], parties: Mapping[str, Party]) -> frozenset[str]:
+    """Return those of the parties that may be patients, by what is known of them."""
+    known = (parties[did] for did in dids if did in parties)
+    return frozenset(party.did for party in known if is_patient(party.kind, party.roles))
 
 
 def glass_broken(
