@@ -119,6 +119,7 @@ class World:
             "pur": "TREAT",
             "epoch": 0,
             "bg": False,
+            "roles": [],
             "iat": now,
             "exp": now + 60,
             **claims,

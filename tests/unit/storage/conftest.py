@@ -141,6 +141,7 @@ def decision(**facts: object) -> Decision:
         "purpose": "TREAT",
         "epoch": 0,
         "break_glass": False,
+        "roles": frozenset(),
         "expires": NOW + timedelta(seconds=60),
     }
     return Decision(**{**right, **facts})  # type: ignore[arg-type]  # the tests say which facts

@@ -59,6 +59,7 @@ def token(*, key: Ed25519PrivateKey = CONSENT, header: dict[str, str] | None = N
         "pur": "TREAT",
         "epoch": 3,
         "bg": False,
+        "roles": ["clinician"],
         "iat": issued,
         "exp": issued + 60,
     }
@@ -81,6 +82,7 @@ async def test_a_token_of_consent_is_a_decision() -> None:
         purpose="TREAT",
         epoch=3,
         break_glass=False,
+        roles=frozenset({"clinician"}),
         expires=NOW + timedelta(seconds=60),
     )
 

@@ -66,7 +66,10 @@ class EpochState(msgspec.Struct, frozen=True, omit_defaults=True):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A decision of consent, read from a token whose signature was verified."""
+    """A decision of consent, read from a token whose signature was verified.
+
+    `roles` are those that the principal held when it was decided.
+    """
 
     id: str
     principal: str
@@ -76,6 +79,7 @@ class Decision:
     purpose: Purpose
     epoch: int
     break_glass: bool
+    roles: frozenset[str]
     expires: datetime
 
 
@@ -256,6 +260,8 @@ def require_decision(
         raise Refusal("wrong-object", "the decision is about another object or patient", status=403)
     if attempt.at >= decision.expires:
         raise Refusal("decision-expired", "the decision has expired; ask consent again", status=403)
+    if not decision.roles <= attempt.caller.roles:
+        raise Refusal("role-lost", "the caller lost a role since the decision; ask consent again", status=403)
     if decision.epoch < attempt.epoch:
         raise Refusal(
             "decision-outdated", "a right was taken back since the decision; ask consent again", status=403

@@ -36,6 +36,7 @@ class _Claims(msgspec.Struct, frozen=True):
     aud: str
     iat: int
     exp: int
+    roles: frozenset[str]
     bg: bool = False
     nbf: int | float | None = None
 
@@ -58,6 +59,7 @@ class DecisionTokens:
             purpose=claims.pur,
             epoch=claims.epoch,
             break_glass=claims.bg,
+            roles=claims.roles,
             expires=datetime.fromtimestamp(claims.exp, UTC),
         )
 
