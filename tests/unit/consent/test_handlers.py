@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
@@ -22,10 +23,12 @@ from salus.consent.domain.state import (
     evolve_policies,
 )
 from salus.consent.handlers import adopt_policies, decide_access, grant
-from salus.consent.ports import Claims, Facts, World
+from salus.consent.ports import Claims, Facts, Limits, World
 from salus.events.catalogue import AccessDecided, EventData, GlassBroken, StatePosition
 from salus.events.keyring import KeyRing, Party
 from salus.messaging import DeliveryError
+from salus.runtime.contract import NameTakenError
+from salus.runtime.limits import AccountLimit, Rate
 from salus.runtime.problems import ProblemError
 from salus.runtime.refusal import Refusal
 
@@ -40,6 +43,14 @@ GLASS = Rule("break-glass", ("tell",), 300, breaks_glass=True)
 Fault = Literal["lost", "late"]
 
 
+def limits_of(burst: int) -> Limits:
+    """Return limits of so many at once; the clock stands."""
+    denials, breaks = (
+        AccountLimit(name, Rate(burst, 1), clock=lambda: 0.0) for name in ("denials", "glass breaks")
+    )
+    return Limits(denials, breaks)
+
+
 @dataclass
 class Memory:
     """The topic, the fold and the policies, in memory; `faults` are taken one a write."""
@@ -49,6 +60,8 @@ class Memory:
     log: list[EventData] = field(default_factory=list)
     state: PatientState = PatientState()  # noqa: RUF009  # frozen
     digest: str = "a" * 64
+    taken: bool = False
+    limits: Limits = field(default_factory=lambda: limits_of(9))
 
     async def facts(self, _: str) -> Facts:
         return Facts(
@@ -57,6 +70,8 @@ class Memory:
 
     async def execute(self, _: str, decide: Callable[[PatientState], EventData]) -> EventData:
         event = decide(self.state)
+        if self.taken:
+            raise NameTakenError
         self.write(event)
         return event
 
@@ -87,7 +102,13 @@ class Memory:
     @property
     def world(self) -> World:
         return World(
-            patients=self, facts=self, statements=Statements(self), policies=self, tokens=self, ring=self
+            patients=self,
+            facts=self,
+            statements=Statements(self),
+            policies=self,
+            tokens=self,
+            ring=self,
+            limits=self.limits,
         )
 
 
@@ -159,6 +180,43 @@ async def test_there_is_never_an_emergency_access_without_its_alarm(
     assert [type(event) for event in memory.log] == left
 
 
+async def test_an_account_is_denied_only_so_often_and_may_still_break_the_glass() -> None:
+    """Case security.md, low: denied decisions and glass breaks are unbounded per account."""
+    memory = Memory(limits=limits_of(2))
+    for _ in range(2):
+        await ask(memory)
+    with pytest.raises(ProblemError, match="too-many-requests") as caught:
+        await ask(memory)
+
+    assert (caught.value.status, len(memory.log)) == (429, 2)
+    memory.verdict = BROKEN
+    for _ in range(2):
+        assert await ask(memory, EMERGENCY)
+    with pytest.raises(ProblemError, match="too-many-requests"):
+        await ask(memory, EMERGENCY)
+    assert len(memory.log) == 6
+
+
+async def test_what_is_allowed_and_denied_in_an_emergency_is_counted_as_what_was_asked() -> None:
+    memory = Memory(ALLOWED, limits=limits_of(1))
+    for _ in range(3):
+        assert await ask(memory)
+        assert await ask(memory, EMERGENCY)
+    memory.verdict = Verdict(allowed=False)
+    await ask(memory, EMERGENCY)
+    with pytest.raises(ProblemError, match="too-many-requests"):
+        await ask(memory, EMERGENCY)
+
+    assert await ask(memory) is None
+
+
+async def test_nothing_beyond_the_limit_is_recorded_though_many_ask_at_once() -> None:
+    memory = Memory(limits=limits_of(2))
+    answers = await asyncio.gather(*(ask(memory) for _ in range(8)), return_exceptions=True)
+
+    assert len([one for one in answers if one is None]) == len(memory.log) == 2
+
+
 def a_grant() -> Grant:
     return Grant(
         consent="c",
@@ -214,3 +272,24 @@ async def test_a_policy_set_is_adopted_once_although_others_were_first() -> None
 
     assert (first, second) == (True, False)
     assert len(host.log) == 1
+
+
+async def test_a_repeated_key_with_another_start_is_another_consent() -> None:
+    """Case security.md, low: the same Idempotency-Key with another `valid_from` answers 201."""
+    memory = Memory()
+    later = replace(a_grant(), valid_from=NOW + timedelta(hours=1))
+    first = await grant(a_grant(), actor=STEWARD, at=NOW, repeatable=True, world=memory.world)
+    unsaid = replace(a_grant(), valid_from=None)
+    same = await grant(unsaid, actor=STEWARD, at=NOW + timedelta(1e-5), repeatable=True, world=memory.world)
+
+    assert same == first
+    with pytest.raises(Refusal, match="idempotency-key-reused"):
+        await grant(later, actor=STEWARD, at=NOW, repeatable=True, world=memory.world)
+
+
+async def test_a_repeated_key_whose_consent_is_listed_no_longer_is_used_up() -> None:
+    memory = Memory(taken=True)
+    with pytest.raises(Refusal, match="idempotency-key-reused"):
+        await grant(a_grant(), actor=STEWARD, at=NOW, repeatable=True, world=memory.world)
+    with pytest.raises(NameTakenError):
+        await grant(a_grant(), actor=STEWARD, at=NOW, repeatable=False, world=memory.world)

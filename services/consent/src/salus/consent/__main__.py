@@ -90,6 +90,7 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
             policies=policies,
             tokens=DecisionTokens(signer),
             ring=ring,
+            limits=settings.limits(),
         )
         checks: dict[str, Check] = {
             "kafka": partial(ping, kafka),

@@ -176,7 +176,7 @@ def _add_decisions(router: APIRouter, api: Api) -> None:
     caller = Depends(api.authenticate.command)
     world = api.world
 
-    @router.post("/decisions", tags=["decisions"], responses=documented(401, 422, 503))
+    @router.post("/decisions", tags=["decisions"], responses=documented(401, 422, 429, 503))
     async def decide(body: models.DecisionBody, caller: Caller = caller) -> models.DecisionView:
         """Ask whether the caller may act on an object now. A denial is an answer, and an event, as well.
 

@@ -106,8 +106,11 @@ async def decide_access(
 
     A broken glass is announced before the decision that it led to: a crash in between leaves an alarm
     without an access, never an access without an alarm. Raises what publishing raises; then nobody got a
-    token.
+    token. Raises ProblemError 429 if the account was denied, or broke the glass, too often.
     """
+    # An account that was denied too often can still ask in an emergency.
+    limit = world.limits.denials if question.break_glass is None else world.limits.glass_breaks
+    limit.require(question.principal.did)
     known = await world.facts.facts(question.patient)
     ring = await world.ring.catch_up()
     question = replace(question, principal=_as_known(question.principal, ring))
@@ -124,6 +127,8 @@ async def decide_access(
         positions=positions,
         epoch=known.state.epoch,
     )
+    if answer.break_glass or not answer.allowed:
+        limit.take(question.principal.did)
     broken = glass_broken(question, answer, decision=basis.decision, statement=statement)
     if broken is not None:
         await world.patients.execute(question.patient, lambda _: broken)

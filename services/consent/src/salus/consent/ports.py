@@ -92,6 +92,24 @@ class Ring(Protocol):
         """Return the ring with everything that has been published until now."""
 
 
+class Limit(Protocol):
+    """How often an account may do something; raises ProblemError 429 `too-many-requests`."""
+
+    def require(self, account: str) -> None:
+        """Raise if the account has done it too often; counts nothing."""
+
+    def take(self, account: str) -> None:
+        """Count one, or raise."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What an account may do only so often, as each leaves something on the ledger for ever."""
+
+    denials: Limit
+    glass_breaks: Limit
+
+
 @dataclass(frozen=True)
 class World:
     """Everything of the outside that a handler uses."""
@@ -102,3 +120,4 @@ class World:
     policies: Policies
     tokens: Tokens
     ring: Ring
+    limits: Limits

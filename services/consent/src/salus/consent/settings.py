@@ -6,6 +6,8 @@ from pathlib import Path
 
 from pydantic import Field
 
+from salus.consent.ports import Limits
+from salus.runtime.limits import AccountLimit, Rate
 from salus.runtime.settings import DatabaseSettings, ServiceSettings
 
 
@@ -17,3 +19,16 @@ class Settings(ServiceSettings, DatabaseSettings):
         default=None,
         description="Folder with *.cedar and one *.cedarschema; none: the policies of the release.",
     )
+    denials_burst_max: int = Field(default=60, ge=1, description="Denials of one account at once.")
+    denials_per_minute_max: int = Field(default=30, ge=1, description="And a minute, in the long run.")
+    glass_breaks_burst_max: int = Field(default=20, ge=1, description="Emergencies of one account at once.")
+    glass_breaks_per_minute_max: int = Field(default=6, ge=1, description="And a minute, in the long run.")
+
+    def limits(self) -> Limits:
+        """Return how often an account may be denied and may break the glass."""
+        return Limits(
+            denials=AccountLimit("denials", Rate(self.denials_burst_max, self.denials_per_minute_max)),
+            glass_breaks=AccountLimit(
+                "emergency accesses", Rate(self.glass_breaks_burst_max, self.glass_breaks_per_minute_max)
+            ),
+        )
