@@ -164,6 +164,42 @@ async def test_a_repeated_grant_with_the_same_key_has_one_effect(town: Town) -> 
     assert len(listed.json()["consents"]) == 1
 
 
+async def test_eight_equal_grants_at_once_are_one_consent_and_one_answer(town: Town) -> None:
+    """Case S3: idempotency that holds one after another but not at once."""
+    body, auth = town.grant(), signing(town.hospital)
+    async with town.replica("a.db") as a, town.replica("b.db") as b:
+        answers = await asyncio.gather(
+            *(
+                client.post("/consents", json=body, headers={"Idempotency-Key": "at-once-0001"}, auth=auth)
+                for client in (a, b) * 4
+            )
+        )
+        listed = await a.get(f"/patients/{town.pseudonym}/consents", auth=auth)
+        events = await town.events()
+
+    assert [answer.status_code for answer in answers] == [201] * 8
+    assert len({answer.text for answer in answers}) == 1
+    assert len(listed.json()["consents"]) == 1
+    # Of two replicas each may have stated it once; one of them took effect.
+    assert len(events) <= 2
+
+
+async def test_an_account_that_is_denied_too_often_is_told_to_wait(town: Town) -> None:
+    """Case security.md, low: denied decisions are unbounded per account."""
+    async with town.replica(denials_burst_max=2, denials_per_minute_max=1) as client:
+        answers = [
+            await client.post("/decisions", json=town.question(), auth=signing(town.clinician))
+            for _ in range(3)
+        ]
+        other = await client.post("/decisions", json=town.question(), auth=signing(town.colleague))
+        events = await town.events()
+
+    assert [answer.status_code for answer in (*answers, other)] == [200, 200, 429, 200]
+    assert answers[2].json()["code"] == "too-many-requests"
+    assert int(answers[2].headers["retry-after"]) >= 1
+    assert len(events) == 3
+
+
 async def test_of_two_replicas_that_change_one_patient_at_once_none_loses_an_answer(town: Town) -> None:
     async with town.replica("a.db") as a, town.replica("b.db") as b:
         responses = await asyncio.gather(

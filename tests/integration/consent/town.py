@@ -51,13 +51,14 @@ class Town:
     pseudonym: str
 
     @asynccontextmanager
-    async def replica(self, database: str = "a.db") -> AsyncIterator[httpx.AsyncClient]:
+    async def replica(self, database: str = "a.db", **chosen: Any) -> AsyncIterator[httpx.AsyncClient]:
         settings = Settings(
             kafka_bootstrap=self.parts.kafka_bootstrap,
             network_file=self.network.file,
             signing_key_file=self.network.key_file("consent"),
             database_url=f"sqlite+aiosqlite:///{self.network.folder / database}",
             http_port=0,
+            **chosen,
         )
         async with open_app(settings) as app:
             transport = httpx.ASGITransport(app)
