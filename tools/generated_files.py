@@ -7,8 +7,17 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-GENERATORS = (("salus.events.schemas", "--docs", "docs"), ("tools.openapi_documents",))
-GENERATED = ("libs/events/src/salus/events/schemas/**/*.json", "docs/asyncapi.json", "docs/openapi/*.json")
+GENERATORS = (
+    ("salus.events.schemas", "--docs", "docs"),
+    ("tools.openapi_documents",),
+    ("tools.rights_document",),
+)
+GENERATED = (
+    "libs/events/src/salus/events/schemas/**/*.json",
+    "docs/asyncapi.json",
+    "docs/openapi/*.json",
+    "docs/rights.md",
+)
 
 
 def snapshot() -> dict[Path, bytes]:

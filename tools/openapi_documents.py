@@ -97,7 +97,9 @@ def _consent(app: FastAPI, behind: Any, caller: Any) -> None:
 
 def _identity(app: FastAPI, behind: Any, caller: Any) -> None:
     app.include_router(identity.routes(world=behind, authenticate=caller, now=_now))
-    app.include_router(shards_api.shard_routes(behind, behind, authenticate=caller, partitions_of=behind))
+    app.include_router(
+        shards_api.shard_routes(behind, behind, authenticate=caller, partitions_of=behind, operators=behind)
+    )
 
 
 def _sequencer(app: FastAPI, behind: Any, _: Any) -> None:

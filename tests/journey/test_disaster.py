@@ -21,6 +21,7 @@ from salus.archive.fsck import StoreAddress, fsck
 from salus.archive.report import Report
 from salus.archive.trust import Trust
 from salus.client import Publisher, RequestSigner
+from salus.client.auth import make_possession
 from salus.devkit.platform import Platform
 from salus.events.catalogue import DocumentRegistered
 from salus.events.did import LocalSigner, multibase_of
@@ -52,6 +53,7 @@ async def join(platform: Platform) -> LocalSigner:
         "id": member.verification_method,
         "multibase": multibase_of(member.public_key),
         "valid_from": (now - timedelta(minutes=5)).isoformat(),
+        "proof": make_possession(member, now=now),
     }
     body = {"did": member.did, "kind": "member", "name": "A hospital", "keys": [key]}
     auth = RequestSigner(platform.network.signer("operator"), "salus:identity")

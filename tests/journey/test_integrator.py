@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 from tests.asking import UNASKED
 
 from salus.client import IdReusedError, Publisher, RequestSigner
+from salus.client.auth import make_possession
 from salus.devkit.platform import Platform
 from salus.events.catalogue import DocumentRegistered, PolicySetAdopted
 from salus.events.did import LocalSigner, multibase_of
@@ -65,6 +66,7 @@ async def member(platform: Platform, tmp_path: Path) -> Member:
                 "id": signer.verification_method,
                 "multibase": multibase_of(signer.public_key),
                 "valid_from": (now - timedelta(minutes=5)).isoformat(),
+                "proof": make_possession(signer, now=now),
             }
         ],
     }

@@ -6,13 +6,14 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from salus.client.auth import RequestSigner
+from salus.client.auth import RequestSigner, make_possession
 from salus.devkit.addresses import Addresses
 from salus.devkit.network import NetworkFolder, Plan, create_topics
 from salus.events.did import LocalSigner, multibase_of
@@ -33,14 +34,15 @@ async def network(parts: Addresses, tmp_path: Path) -> NetworkFolder:
 
 @asynccontextmanager
 async def replica(
-    parts: Addresses, network: NetworkFolder, database: str = "a.db"
+    parts: Addresses, network: NetworkFolder, database: str = "a.db", **choices: Any
 ) -> AsyncIterator[httpx.AsyncClient]:
+    choices = {"signing_key_file": network.key_file("identity"), **choices}
     settings = Settings(
         kafka_bootstrap=parts.kafka_bootstrap,
         network_file=network.file,
-        signing_key_file=network.key_file("identity"),
         database_url=f"sqlite+aiosqlite:///{network.folder / database}",
         http_port=0,
+        **choices,
     )
     async with open_app(settings) as app:
         transport = httpx.ASGITransport(app)
@@ -52,12 +54,13 @@ def signing(signer: LocalSigner) -> RequestSigner:
     return RequestSigner(signer, "salus:identity")
 
 
-def key_of(did: str, name: str = "key-1") -> tuple[LocalSigner, dict[str, str]]:
+def key_of(did: str, name: str = "key-1", *, member: str | None = None) -> tuple[LocalSigner, dict[str, str]]:
     signer = LocalSigner.from_seed(os.urandom(32), f"{did}#{name}")
     body = {
         "id": signer.verification_method,
         "multibase": multibase_of(signer.public_key),
         "valid_from": "2026-01-01T00:00:00Z",
+        "proof": make_possession(signer, member=member, now=datetime.now(UTC)),
     }
     return signer, body
 
@@ -76,11 +79,11 @@ async def test_a_member_joins_brings_its_people_and_rotates_a_key(
     nurse = f"{HOSPITAL}:staff:17"
     async with replica(parts, network) as client:
         member = await hospital(client, network)
-        _, key = key_of(nurse)
+        _, key = key_of(nurse, member=HOSPITAL)
         body: dict[str, Any] = {"did": nurse, "kind": "person", "keys": [key], "member": HOSPITAL}
         joined = await client.post("/parties", json=body, auth=signing(member))
         role = await client.post(f"/parties/{nurse}/roles", json={"role": "clinician"}, auth=signing(member))
-        _, second = key_of(nurse, "key-2")
+        _, second = key_of(nurse, "key-2", member=HOSPITAL)
         added = await client.post(f"/parties/{nurse}/keys", json={"key": second}, auth=signing(member))
         revocation = {"key_id": key["id"], "reason": "rotated"}
         revoked = await client.post(f"/parties/{nurse}/keys/revoke", json=revocation, auth=signing(member))

@@ -25,6 +25,7 @@ from salus.cli.exits import CommandError
 from salus.cli.sharding import Assignment, Standing, settled
 from salus.cli.shards import assign_elsewhere, assign_on, look
 from salus.client import Publisher
+from salus.client.auth import make_possession
 from salus.client.handle import Handle
 from salus.devkit.narration import PlainNarrator
 from salus.devkit.network import Plan
@@ -77,6 +78,7 @@ async def under_load(platform: Platform) -> AsyncIterator[Load]:
         "id": member.verification_method,
         "multibase": multibase_of(member.public_key),
         "valid_from": (datetime.now(UTC) - timedelta(minutes=5)).isoformat(),
+        "proof": make_possession(member, now=datetime.now(UTC)),
     }
     body = {"did": member.did, "kind": "member", "name": "A clinic", "keys": [key]}
     await call(

@@ -10,12 +10,14 @@ from typing import Literal
 import pytest
 from tests.asking import UNASKED
 
+from salus.client.auth import make_possession
 from salus.events.catalogue import EventData, PublicKey
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.keyring import KeyRing
-from salus.identity.domain import Actor, AddKey, PartyState, Register, evolve
+from salus.identity.domain import AddKey, PartyState, Register, evolve
 from salus.identity.handlers import execute, found_network, founding_commands
 from salus.identity.ports import World
+from salus.identity.rights import Actor
 from salus.messaging import DeliveryError
 from salus.runtime.network import FoundingParty, Log, Network
 from salus.runtime.problems import ProblemError
@@ -30,6 +32,16 @@ def founder(seed: int, **facts: object) -> FoundingParty:
     signer = LocalSigner.from_seed(seed.to_bytes(32))
     key = PublicKey(signer.verification_method, multibase_of(signer.public_key), NOW)
     return FoundingParty(did=signer.did, key=key, **facts)  # type: ignore[arg-type]  # the tests choose the facts
+
+
+def proofs(*seeds: int, did: str | None = None, member: str | None = None) -> dict[str, str]:
+    found = {}
+    for seed in seeds:
+        plain = LocalSigner.from_seed(seed.to_bytes(32))
+        method = plain.verification_method if did is None else f"{did}#{seed}"
+        signer = LocalSigner.from_seed(seed.to_bytes(32), method)
+        found[method] = make_possession(signer, member=member, now=NOW)
+    return found
 
 
 NETWORK = Network(
@@ -113,7 +125,7 @@ async def test_founding_lets_another_replica_be_first() -> None:
 
 async def test_a_command_whose_answer_was_lost_is_refused_as_done_when_repeated() -> None:
     party, memory = founder(9), Memory(faults=["late"])
-    command = Register(party.did, "member", (party.key,))
+    command = Register(party.did, "member", (party.key,), proofs=proofs(9))
 
     async def run() -> None:
         await execute(command, did=party.did, actor=OPERATOR, at=NOW, world=memory.world)
@@ -128,26 +140,28 @@ async def test_a_command_whose_answer_was_lost_is_refused_as_done_when_repeated(
 
 async def test_a_key_of_one_party_is_refused_to_another() -> None:
     memory, party = Memory(), founder(9)
-    register = Register(party.did, "member", (party.key,))
+    register = Register(party.did, "member", (party.key,), proofs=proofs(9))
     await execute(register, did=party.did, actor=OPERATOR, at=NOW, world=memory.world)
     other = "did:web:other.example"
-    stolen = PublicKey(f"{other}#1", party.key.multibase, NOW)
-    own = PublicKey(f"{other}#2", founder(10).key.multibase, NOW)
+    stolen = PublicKey(f"{other}#9", party.key.multibase, NOW)
+    own = PublicKey(f"{other}#10", founder(10).key.multibase, NOW)
     with pytest.raises(Refusal, match="key-in-use"):
         await execute(
             Register(other, "member", (stolen,)), did=other, actor=OPERATOR, at=NOW, world=memory.world
         )
-    await execute(Register(other, "member", (own,)), did=other, actor=OPERATOR, at=NOW, world=memory.world)
+    joins = Register(other, "member", (own,), proofs=proofs(10, did=other))
+    await execute(joins, did=other, actor=OPERATOR, at=NOW, world=memory.world)
     with pytest.raises(Refusal, match="key-in-use"):
         await execute(AddKey(stolen), did=other, actor=OPERATOR, at=NOW, world=memory.world)
 
 
 async def test_a_person_joins_the_member_that_is_registered() -> None:
     memory, member, person = Memory(), founder(9), founder(10)
-    command = Register(person.did, "person", (person.key,), member=member.did)
+    agreed = proofs(10, member=member.did)
+    command = Register(person.did, "person", (person.key,), member=member.did, proofs=agreed)
     with pytest.raises(Refusal, match="unknown-member"):
         await execute(command, did=person.did, actor=OPERATOR, at=NOW, world=memory.world)
-    joins = Register(member.did, "member", (member.key,))
+    joins = Register(member.did, "member", (member.key,), proofs=proofs(9))
     await execute(joins, did=member.did, actor=OPERATOR, at=NOW, world=memory.world)
     await execute(command, did=person.did, actor=OPERATOR, at=NOW, world=memory.world)
 

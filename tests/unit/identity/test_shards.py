@@ -11,7 +11,7 @@ from tests.unit.events.test_sharding import TOPIC, Founder, added, assigned
 
 from salus.events.catalogue import AssignedShard, AssignedTopic, ShardsAssigned
 from salus.events.keyring import Party
-from salus.identity.domain import Actor
+from salus.identity.rights import Actor
 from salus.identity.shards import AssignShards, ShardingState, concerns, decide, evolve
 from salus.identity.shards_api import AddedBody, AssignBody, ShardBody, ShardingView, shard_routes
 from salus.runtime.refusal import Refusal
@@ -122,7 +122,9 @@ def test_the_routes_say_which_problems_they_answer() -> None:
     app = FastAPI()
     network: Any = None
     app.include_router(
-        shard_routes(network, network, authenticate=FixedCallers(_somebody), partitions_of=network)
+        shard_routes(
+            network, network, authenticate=FixedCallers(_somebody), partitions_of=network, operators=network
+        )
     )
     operations = app.openapi()["paths"]["/shards"]
 

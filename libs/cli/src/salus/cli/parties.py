@@ -12,6 +12,7 @@ from rich.table import Table
 from salus.cli.callers import As, KeyFile, call, did_of, make_party_key, party_key_file, signer_of
 from salus.cli.console import Json, emit, out
 from salus.cli.state import running_platform
+from salus.client.auth import make_possession
 from salus.devkit.platform import Platform
 from salus.events.did import multibase_of
 
@@ -37,6 +38,8 @@ def register(  # the options of one request
     platform = running_platform()
     caller = signer_of(platform, as_name, key)
     signer = make_party_key(platform, name)
+    now = datetime.now(UTC)
+    member_did = did_of(platform, member) if member else None
     body: dict[str, Any] = {
         "did": signer.did,
         "kind": kind,
@@ -45,12 +48,13 @@ def register(  # the options of one request
             {
                 "id": signer.verification_method,
                 "multibase": multibase_of(signer.public_key),
-                "valid_from": (datetime.now(UTC) - CLOCK_SKEW).isoformat(),
+                "valid_from": (now - CLOCK_SKEW).isoformat(),
+                "proof": make_possession(signer, member=member_did, now=now),
             }
         ],
     }
-    if member:
-        body["member"] = did_of(platform, member)
+    if member_did:
+        body["member"] = member_did
     if kind == "member" or title:
         body["name"] = title or name
     answer = asyncio.run(call(platform, "identity", "POST", "/parties", signer=caller, body=body)).json()

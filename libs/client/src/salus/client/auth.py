@@ -16,7 +16,8 @@ from uuid import uuid4
 
 import httpx
 
-from salus.events.bearer import LIFETIME_S_MAX
+from salus.events.bearer import APPROVAL_AUDIENCE, APPROVAL_LIFETIME_S_MAX, LIFETIME_S_MAX
+from salus.events.possession import POSSESSION_AUDIENCE, POSSESSION_LIFETIME_S_MAX
 from salus.events.signature import Signer
 
 
@@ -46,38 +47,48 @@ def make_bearer(
     Raises:
         ValueError: `now` has no time zone, or the lifetime is not within 1 to LIFETIME_S_MAX.
     """
-    if now.tzinfo is None:
-        raise ValueError("now needs a time zone")
     if not 1 <= lifetime_s <= LIFETIME_S_MAX:
         raise ValueError(f"a bearer lives 1 to {LIFETIME_S_MAX} s, not {lifetime_s}")
-    did = signer.verification_method.partition("#")[0]
-    issued = int(now.timestamp())
-    claims: dict[str, str | int] = {
-        "iss": did,
-        "sub": did,
-        "aud": audience,
-        "iat": issued,
-        "exp": issued + lifetime_s,
-        "jti": str(uuid4()),
-    }
+    claims = _claims(signer, audience, now, lifetime_s)
     if request is not None:
-        claims |= {"htm": request.method, "htu": request.target}
-        if request.body is not None:
-            claims["dig"] = sha256(request.body).hexdigest()
-    header: dict[str, str | int] = {"alg": "EdDSA", "typ": "JWT", "kid": signer.verification_method}
-    signing_input = _segment(header) + b"." + _segment(claims)
-    return (signing_input + b"." + _unpadded(signer.sign(signing_input))).decode("ascii")
+        claims |= _named(request)
+    return _signed(signer, claims)
+
+
+def make_approval(signer: Signer, request: RequestLine, *, now: datetime, lifetime_s: int = 3600) -> str:
+    """Return the approval of a request that another party will send; that party sends it in `Salus-Approval`.
+
+    It is good once, for this method, target and body to the byte, and lives APPROVAL_LIFETIME_S_MAX at most.
+    """
+    if not 1 <= lifetime_s <= APPROVAL_LIFETIME_S_MAX:
+        raise ValueError(f"an approval lives 1 to {APPROVAL_LIFETIME_S_MAX} s, not {lifetime_s}")
+    return _signed(signer, _claims(signer, APPROVAL_AUDIENCE, now, lifetime_s) | _named(request))
+
+
+def make_possession(
+    signer: Signer, *, member: str | None = None, now: datetime, lifetime_s: int = POSSESSION_LIFETIME_S_MAX
+) -> str:
+    """Return the proof that the key's holder wants it registered under its id: `proof` of the key in a body.
+
+    `member` is the organisation that the party acts for, if it acts for one.
+    """
+    claims = _claims(signer, POSSESSION_AUDIENCE, now, lifetime_s)
+    return _signed(signer, claims if member is None else {**claims, "member": member})
 
 
 class RequestSigner(httpx.Auth):
     """Signs each request of an httpx client: `client.post(..., auth=RequestSigner(signer, "salus:consent"))`.
 
-    With `stream` the body is not read before it is sent, and the token does not name its digest.
+    With `stream` the body is not read before it is sent, and the token does not name its digest. `second` is
+    another party's signer, which approves each request: for tests, and where one machine has both keys.
     """
 
-    def __init__(self, signer: Signer, audience: str, *, stream: bool = False) -> None:
+    def __init__(
+        self, signer: Signer, audience: str, *, stream: bool = False, second: Signer | None = None
+    ) -> None:
         self._signer = signer
         self._audience = audience
+        self._second = second
         self.requires_request_body = not stream
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
@@ -87,9 +98,32 @@ class RequestSigner(httpx.Auth):
             request.url.raw_path.decode("ascii"),
             request.content if self.requires_request_body else None,
         )
-        token = make_bearer(self._signer, self._audience, now=datetime.now(UTC), request=line)
+        now = datetime.now(UTC)
+        token = make_bearer(self._signer, self._audience, now=now, request=line)
         request.headers["Authorization"] = f"Bearer {token}"
+        if self._second is not None:
+            request.headers["Salus-Approval"] = make_approval(self._second, line, now=now)
         yield request
+
+
+def _claims(signer: Signer, audience: str, now: datetime, lifetime_s: int) -> dict[str, str | int]:
+    if now.tzinfo is None:
+        raise ValueError("now needs a time zone")
+    did = signer.verification_method.partition("#")[0]
+    issued = int(now.timestamp())
+    times: dict[str, str | int] = {"iat": issued, "exp": issued + lifetime_s}
+    return {"iss": did, "sub": did, "aud": audience, **times, "jti": str(uuid4())}
+
+
+def _named(request: RequestLine) -> dict[str, str | int]:
+    named: dict[str, str | int] = {"htm": request.method, "htu": request.target}
+    return named if request.body is None else {**named, "dig": sha256(request.body).hexdigest()}
+
+
+def _signed(signer: Signer, claims: dict[str, str | int]) -> str:
+    header: dict[str, str | int] = {"alg": "EdDSA", "typ": "JWT", "kid": signer.verification_method}
+    signing_input = _segment(header) + b"." + _segment(claims)
+    return (signing_input + b"." + _unpadded(signer.sign(signing_input))).decode("ascii")
 
 
 def _segment(claims: dict[str, str | int]) -> bytes:

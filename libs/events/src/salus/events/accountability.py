@@ -9,7 +9,16 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
-from salus.events.bearer import CLOCK_SKEW_S, BearerError, Signed, read_bearer, require_current
+from salus.events.bearer import (
+    APPROVAL_AUDIENCE,
+    APPROVAL_LIFETIME_S_MAX,
+    CLOCK_SKEW_S,
+    Bearer,
+    BearerError,
+    Signed,
+    read_bearer,
+    require_current,
+)
 from salus.events.catalogue import (
     ObjectStored,
     PartyRegistered,
@@ -66,6 +75,24 @@ def signed_by(signed: Signed, *, ring: KeyRing, at: datetime) -> bool:
     return verifies(known.key.public_bytes_raw(), signed.signature, signed.signing_input)
 
 
+def approver_of(approval: str, *, asked: Bearer, ring: KeyRing, at: datetime) -> str:
+    """Return the DID of the second party that signed the request which `asked` names.
+
+    Raises:
+        BearerError: with a sentence that says what is wrong.
+    """
+    signed = read_bearer(approval, audience=APPROVAL_AUDIENCE, lifetime_s_max=APPROVAL_LIFETIME_S_MAX)
+    claims = signed.claims
+    require_current(at.timestamp(), issued=claims.iat, expires=claims.exp, not_before=claims.nbf)
+    if (claims.htm, claims.htu, claims.dig) != (asked.htm, asked.htu, asked.dig):
+        raise BearerError("the approval is about another request")
+    if claims.iss == asked.iss:
+        raise BearerError("nobody approves a request of their own")
+    if not signed_by(signed, ring=ring, at=at):
+        raise BearerError("the approval is not signed by a key that may sign")
+    return claims.iss
+
+
 def _require_own(event: Event, request: Request) -> None:
     if not isinstance(event.data, _OF_ITS_OWN_ACCORD):
         raise _refused("somebody must have asked for it")
@@ -88,6 +115,11 @@ def _require_signed(event: Event, data: RequestedData, *, ring: KeyRing) -> None
     signed_at = datetime.fromtimestamp(claims.iat, UTC) if isinstance(data, ReadBrokenOff) else at
     if signed.claims.iss != request.by or not signed_by(signed, ring=ring, at=signed_at):
         raise _refused("the token is not signed by who is said to have asked")
+    if request.approval is not None:
+        try:
+            approver_of(request.approval, asked=claims, ring=ring, at=at)
+        except BearerError as error:
+            raise _refused(f"approval: {error}") from None
     party = ring.parties.get(request.by)
     if party is None or request.behalf not in (None, party.member, party.did):
         raise _refused("the caller acts for no such member")

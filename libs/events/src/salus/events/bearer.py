@@ -4,6 +4,8 @@ A JWT (RFC 7519) under a key of the caller's DID: `iss` = `sub` = the DID, `aud`
 and `exp` at most LIFETIME_S_MAX apart, `jti` fresh. A request that makes an event names itself besides: `htm`
 its method and `htu` its target, path and query as sent (RFC 9449 names the claims), and `dig` the SHA-256 of
 its body in hex.
+
+An approval is the same under APPROVAL_AUDIENCE, by a second party, about the request of the first.
 """
 
 from __future__ import annotations
@@ -16,6 +18,9 @@ from salus.events.jws import JwsError, parse_jws
 
 LIFETIME_S_MAX = 300
 TOKEN_CHARS_MAX = 4096
+# People of two organisations must find the time.
+APPROVAL_LIFETIME_S_MAX = 86_400
+APPROVAL_AUDIENCE = "salus:approval"
 CLOCK_SKEW_S = 10
 
 
@@ -47,7 +52,7 @@ class Signed(msgspec.Struct, frozen=True):
     signature: bytes
 
 
-def read_bearer(token: str, *, audience: str) -> Signed:
+def read_bearer(token: str, *, audience: str, lifetime_s_max: int = LIFETIME_S_MAX) -> Signed:
     """Return the claims of a bearer that is meant for `audience`.
 
     Neither key, signature nor times are looked at: `require_current` judges the times.
@@ -68,8 +73,8 @@ def read_bearer(token: str, *, audience: str) -> Signed:
         raise BearerError("iss and sub must be the same DID")
     if jws.kid.partition("#")[0] != claims.iss:
         raise BearerError("iss is not the DID that the key belongs to")
-    if not claims.iat <= claims.exp <= claims.iat + LIFETIME_S_MAX:
-        raise BearerError(f"valid for more than {LIFETIME_S_MAX} s, or for less than none")
+    if not claims.iat <= claims.exp <= claims.iat + lifetime_s_max:
+        raise BearerError(f"valid for more than {lifetime_s_max} s, or for less than none")
     return Signed(claims, jws.kid, jws.signing_input, jws.signature)
 
 

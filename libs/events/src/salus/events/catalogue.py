@@ -10,6 +10,7 @@ from __future__ import annotations
 from functools import partial
 from hashlib import sha256
 from typing import Annotated, Literal
+from urllib.parse import unquote
 
 import msgspec
 
@@ -83,12 +84,20 @@ def _key_claims(key: PublicKey) -> tuple[str, str]:
     return f"key-id:{key.id}", f"key:{key.multibase}"
 
 
+def _approval_claims(data: RequestedData) -> tuple[str, ...]:
+    """Return the claim by which an approval is used once."""
+    approval = data.request.approval
+    return () if approval is None else (f"approval:{sha256(approval.encode()).hexdigest()}",)
+
+
 def _claims_of_party(data: PartyRegistered) -> tuple[str, ...]:
-    return (f"party:{data.did}", *(claim for key in data.keys for claim in _key_claims(key)))
+    # In a URL two DIDs that are equal once decoded are easily taken for one another: one of them registers.
+    keys = (claim for key in data.keys for claim in _key_claims(key))
+    return (f"party:{unquote(data.did)}", *keys, *_approval_claims(data))
 
 
 def _claims_of_key(data: KeyAdded) -> tuple[str, ...]:
-    return _key_claims(data.key)
+    return (*_key_claims(data.key), *_approval_claims(data))
 
 
 PartyKind = Literal["member", "service", "person", "device"]
@@ -132,7 +141,7 @@ class KeyAdded(RequestedData):
     key: PublicKey
 
 
-@_identity_event("salus.identity.key-revoked.v1")
+@_identity_event("salus.identity.key-revoked.v1", claims=_approval_claims)
 class KeyRevoked(RequestedData):
     """A key no longer signs for its party; what it signs from now on is refused."""
 
@@ -141,7 +150,7 @@ class KeyRevoked(RequestedData):
     reason: Literal["rotated", "compromised", "left", "unspecified"]
 
 
-@_identity_event("salus.identity.role-granted.v1")
+@_identity_event("salus.identity.role-granted.v1", claims=_approval_claims)
 class RoleGranted(RequestedData):
     """A party holds this role."""
 
@@ -149,7 +158,7 @@ class RoleGranted(RequestedData):
     role: Role
 
 
-@_identity_event("salus.identity.role-withdrawn.v1")
+@_identity_event("salus.identity.role-withdrawn.v1", claims=_approval_claims)
 class RoleWithdrawn(RequestedData):
     """A party no longer holds this role."""
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any, TypeVar
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
 from salus.events import catalogue as c
+from salus.events.did import decoded_segment
 from salus.ledger.json_reader import read_json
 
 Asks = Callable[["Asked", Any], bool]
@@ -34,7 +35,7 @@ class Asked(msgspec.Struct, frozen=True):
     def of(cls, *, method: str, target: str, body: bytes | None) -> Asked:
         """Return the request of a method and a target in origin form: path and query."""
         parts = urlsplit(target)
-        path = tuple(unquote(segment) for segment in parts.path.split("/")[1:])
+        path = tuple(decoded_segment(segment) for segment in parts.path.split("/")[1:])
         return cls(method, path, parse_qs(parts.query, keep_blank_values=True), body)
 
     def is_(self, method: str, *path: str | None) -> bool:
@@ -80,17 +81,31 @@ def _states(cls: type[c.EventData]) -> Callable[[_F], _F]:
 # --- identity -------------------------------------------------------------------------------------
 
 
+class _PublicKey(msgspec.Struct):
+    """A key with the proof that its holder wants it registered, which the contract verifies."""
+
+    id: str
+    multibase: str
+    valid_from: datetime
+    valid_until: datetime | None = None
+    proof: str | None = None
+
+    def is_(self, key: c.PublicKey) -> bool:
+        said = (self.id, self.multibase, self.valid_from, self.valid_until)
+        return said == (key.id, key.multibase, key.valid_from, key.valid_until)
+
+
 class _Party(msgspec.Struct):
     did: str
     kind: str
-    keys: tuple[c.PublicKey, ...]
+    keys: tuple[_PublicKey, ...]
     roles: tuple[str, ...] = ()
     member: str | None = None
     name: str | None = None
 
 
 class _Key(msgspec.Struct):
-    key: c.PublicKey
+    key: _PublicKey
 
 
 class _Revocation(msgspec.Struct):
@@ -119,7 +134,8 @@ def _registers(asked: Asked, data: c.PartyRegistered) -> bool:
     return (
         asked.is_("POST", "parties")
         and body is not None
-        and (body.did, body.kind, body.keys) == (data.did, data.kind, data.keys)
+        and (body.did, body.kind, len(body.keys)) == (data.did, data.kind, len(data.keys))
+        and all(asked_key.is_(key) for asked_key, key in zip(body.keys, data.keys, strict=True))
         and (set(body.roles), body.member, body.name) == (set(data.roles), data.member, data.name)
     )
 
@@ -127,7 +143,7 @@ def _registers(asked: Asked, data: c.PartyRegistered) -> bool:
 @_states(c.KeyAdded)
 def _adds_key(asked: Asked, data: c.KeyAdded) -> bool:
     body = asked.read(_Key)
-    return asked.is_("POST", "parties", data.did, "keys") and body is not None and body.key == data.key
+    return asked.is_("POST", "parties", data.did, "keys") and body is not None and body.key.is_(data.key)
 
 
 @_states(c.KeyRevoked)

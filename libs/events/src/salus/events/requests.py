@@ -35,6 +35,7 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     `behalf` is the member that the caller acts for. `proof` is the caller's bearer token, a compact JWS that
     names method, target and digest of the body; `body` is that body, as it was sent, where it holds nothing
     but a command of the Salus API. Of an uploaded object or a FHIR resource only the digest is kept.
+    `approval` is the signature of a second party over the same request, where one person alone may not ask.
     """
 
     by: Did
@@ -43,6 +44,7 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     decision: Text | None = None
     proof: _PROOF | None = None
     body: Annotated[str, msgspec.Meta(max_length=BODY_CHARS_MAX)] | None = None
+    approval: _PROOF | None = None
 
     @classmethod
     def of_service(cls, did: str) -> Request:

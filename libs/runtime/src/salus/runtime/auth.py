@@ -6,7 +6,7 @@ that names the request, and is used once. The token travels in the event, as `sa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Protocol
@@ -15,13 +15,14 @@ import msgspec
 from fastapi import Request
 
 from salus.events import requests
-from salus.events.accountability import signed_by
+from salus.events.accountability import approver_of, signed_by
 from salus.events.bearer import CLOCK_SKEW_S, Bearer, BearerError, Signed, read_bearer, require_current
 from salus.events.keyring import KeyRing, Party
 from salus.runtime.identity_view import IdentityView
 from salus.runtime.own_key import OwnKey
 from salus.runtime.problems import ProblemError
 
+APPROVAL_HEADER = "Salus-Approval"
 # Tokens that were used and have not expired; each takes some 200 bytes.
 USED_TOKENS_MAX = 200_000
 
@@ -31,17 +32,18 @@ class Caller:
     """A party and the request that it signed, as events carry it.
 
     `digest` is the SHA-256 of the body, in hex, that the token names; whoever reads the body of a transfer
-    compares it.
+    compares it. `second` is the party whose approval of the same request came with it.
     """
 
     party: Party
     request: requests.Request
     digest: str | None = None
+    second: str | None = None
 
     def under(self, decision: str) -> Caller:
         """Return the same caller, acting under a decision."""
         request = msgspec.structs.replace(self.request, decision=decision)
-        return Caller(self.party, request, self.digest)
+        return replace(self, request=request)
 
 
 class Callers(Protocol):
@@ -88,7 +90,7 @@ class Authenticator:
             text = body.decode("utf-8") if body else None
         except UnicodeDecodeError:
             raise ProblemError(422, "invalid-request", "the body is not UTF-8") from None
-        return Caller(caller.party, msgspec.structs.replace(caller.request, body=text), caller.digest)
+        return replace(caller, request=msgspec.structs.replace(caller.request, body=text))
 
     async def document(self, request: Request) -> Caller:
         """Return who submits a document, of which its event carries the digest; raises ProblemError 401."""
@@ -107,10 +109,16 @@ class Authenticator:
         if body and claims.dig != sha256(body).hexdigest():
             raise ProblemError(401, "unauthenticated", "dig is not the SHA-256 of the body, in hex")
         self._used.require_new(claims, now=now)
+        approval = request.headers.get(APPROVAL_HEADER)
+        second = None if approval is None else _second(approval, claims, ring=ring, now=now)
         asked = requests.Request(
-            by=party.did, authentication=requests.SIGNED, behalf=party.member, proof=token
+            by=party.did,
+            authentication=requests.SIGNED,
+            behalf=party.member,
+            proof=token,
+            approval=approval,
         )
-        return Caller(party, asked, claims.dig)
+        return Caller(party, asked, claims.dig, second)
 
     async def _ring(self) -> KeyRing:
         ring = await self._identity.catch_up()
@@ -157,6 +165,13 @@ def verify_bearer(token: str, *, ring: KeyRing, audience: str, now: datetime) ->
     # Never before what the ring knows: a revocation counts though this clock may be behind.
     _require_signed(signed, ring=ring, at=max(now, ring.time))
     return claims, ring.parties[claims.iss]
+
+
+def _second(approval: str, asked: Bearer, *, ring: KeyRing, now: datetime) -> str:
+    try:
+        return approver_of(approval, asked=asked, ring=ring, at=max(now, ring.time))
+    except BearerError as error:
+        raise ProblemError(403, "approval-invalid", f"{APPROVAL_HEADER}: {error}") from None
 
 
 def _require_signed(signed: Signed, *, ring: KeyRing, at: datetime) -> None:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from salus.events import fields
+from salus.runtime.fields import pattern_of
+
+KeyId = Annotated[str, Field(pattern=pattern_of(fields.KeyId), max_length=256)]
 
 
 class ProcessSettings(BaseSettings):
@@ -30,6 +35,10 @@ class ServiceSettings(ProcessSettings):
     kafka_bootstrap: str = Field(description="host:port of Kafka brokers, separated by commas.")
     network_file: Path = Field(description="The public network.json.")
     signing_key_file: Path = Field(description="PEM (PKCS#8) Ed25519 key of the service's DID.")
+    signing_key_id: KeyId | None = Field(
+        default=None,
+        description="Id of that key, DID#name, if it was added later; none: the key's own did:key.",
+    )
 
 
 class NoteKeySettings(BaseSettings):

@@ -212,7 +212,7 @@ async def anchor_for_ever(resources: Resources) -> None:
 async def announce_for_ever(resources: Resources) -> None:
     """Announce checkpoints."""
     settings = resources.settings
-    signer = load_signer(settings.signing_key_file)
+    signer = load_signer(settings.signing_key_file, settings.signing_key_id)
     announcements = KafkaAnnouncements(settings.kafka_bootstrap, signer, origin=resources.watched.log().name)
     try:
         await resources.runner.announce(announcements)
@@ -253,7 +253,7 @@ async def scrub(resources: Resources) -> None:
     settings, metrics = resources.settings, resources.metrics
     pace = Pace(settings.scrub_bytes_per_s_max, metrics.scrub_bytes.inc)
     ledger, log = (open_bucket(settings, name) for name in (settings.ledger_bucket, settings.log_bucket))
-    signer = load_signer(settings.signing_key_file)
+    signer = load_signer(settings.signing_key_file, settings.signing_key_id)
     alarms = KafkaAnnouncements(settings.kafka_bootstrap, signer, origin=resources.watched.log().name)
     scrubbing = Scrubbing(
         stores=Stores(pace.slow(ledger), pace.slow(log)),

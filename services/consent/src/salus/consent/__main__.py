@@ -57,7 +57,7 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
     """Connect everything, adopt the policy set and yield the app; Kafka must be there."""
     network = Network.read(settings.network_file)
     policies = CedarPolicies(read_policies(policies_folder(settings.policies_folder)))
-    signer = load_signer(settings.signing_key_file)
+    signer = load_signer(settings.signing_key_file, settings.signing_key_id)
     kafka = settings.kafka_bootstrap
     supervisor = Supervisor()
     async with AsyncExitStack() as stack:

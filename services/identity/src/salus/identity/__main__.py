@@ -12,7 +12,7 @@ from fastapi import FastAPI
 
 from salus.identity.api import routes
 from salus.identity.domain import PartyState, evolve
-from salus.identity.handlers import found_network
+from salus.identity.handlers import current_operators, found_network
 from salus.identity.ports import World
 from salus.identity.settings import Settings
 from salus.identity.shards import ShardingState, concerns
@@ -54,7 +54,7 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_fold_store(settings.database_url))
         ring = await stack.enter_async_context(open_identity_view(kafka, network))
-        signer = load_signer(settings.signing_key_file)
+        signer = load_signer(settings.signing_key_file, settings.signing_key_id)
         publisher = await stack.enter_async_context(open_publisher(kafka, signer))
         partitions: Sequence[tuple[str, int]] = network.topic_partitions(IDENTITY_TOPIC)
         follower = await stack.enter_async_context(
@@ -87,7 +87,11 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
         app.include_router(routes(world=world, authenticate=authenticate, now=now))
         app.include_router(
             shard_routes(
-                shards, network, authenticate=authenticate, partitions_of=partial(partitions_of, kafka)
+                shards,
+                network,
+                authenticate=authenticate,
+                partitions_of=partial(partitions_of, kafka),
+                operators=partial(current_operators, ring, now),
             )
         )
         yield app

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Query
+from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from salus.events import fields
 from salus.events.catalogue import PartyKind, PublicKey, Role
+from salus.events.did import decoded_segment
 from salus.identity import did_document, handlers
 from salus.identity.domain import (
     KEYS_MAX,
     ROLES_MAX,
-    Actor,
     AddKey,
     Command,
     GrantRole,
@@ -28,8 +28,10 @@ from salus.identity.domain import (
     WithdrawRole,
 )
 from salus.identity.ports import World
-from salus.runtime.auth import Caller, Callers
+from salus.identity.rights import Actor
+from salus.runtime.auth import Caller, Callers, target_of
 from salus.runtime.fields import PLAIN, pattern_of
+from salus.runtime.limits import AccountLimit, Rate
 from salus.runtime.moments import Moment
 from salus.runtime.openapi import content
 from salus.runtime.problems import documented
@@ -37,9 +39,31 @@ from salus.runtime.problems import documented
 DID_PATTERN = pattern_of(fields.Did)
 KEY_ID_PATTERN = pattern_of(fields.KeyId)
 PAGE_SIZE_MAX = 500
+PROOF_PATTERN = "^[A-Za-z0-9_-]+[.][A-Za-z0-9_-]+[.][A-Za-z0-9_-]+$"
+# A hospital registers its people in an afternoon; what is registered stays on the ledger for ever.
+COMMANDS = Rate(burst=600, per_minute=120)
 
 Did = Annotated[str, Field(pattern=DID_PATTERN, max_length=256, examples=["did:web:hospital.example"])]
-DidInPath = Annotated[str, Path(pattern=DID_PATTERN, max_length=256, description="The party's DID.")]
+
+
+def asked_did(
+    request: Request,
+    did: Annotated[
+        str,
+        Path(
+            pattern=DID_PATTERN,
+            max_length=256,
+            description="The party's DID. A percent sign in it may be written as it is, or as %25.",
+        ),
+    ],
+) -> str:
+    """Return the DID in the path as it was asked for, not as the framework decodes it."""
+    # Every path with a DID has it as the second segment.
+    segments = target_of(request).partition("?")[0].split("/")
+    return decoded_segment(segments[2]) if len(segments) > 2 else did
+
+
+DidInPath = Annotated[str, Depends(asked_did)]
 KeyId = Annotated[str, Field(pattern=KEY_ID_PATTERN, max_length=256)]
 
 
@@ -58,12 +82,23 @@ class KeyBody(_Body):
     )
     valid_from: Moment
     valid_until: Moment | None = None
+    proof: str | None = Field(
+        default=None,
+        max_length=4096,
+        pattern=PROOF_PATTERN,
+        description="A compact JWS by this key: its holder wants it registered under this id.",
+    )
 
     def as_key(self) -> PublicKey:
         """Return the key as events carry it."""
         return PublicKey(
             id=self.id, multibase=self.multibase, valid_from=self.valid_from, valid_until=self.valid_until
         )
+
+
+def proofs_of(keys: Iterable[KeyBody]) -> dict[str, str]:
+    """Return the proofs that came with keys, by key id."""
+    return {key.id: key.proof for key in keys if key.proof is not None}
 
 
 class RegisterBody(_Body):
@@ -91,6 +126,7 @@ class RegisterBody(_Body):
             roles=tuple(self.roles),
             member=self.member,
             name=self.name,
+            proofs=proofs_of(self.keys),
         )
 
 
@@ -167,7 +203,14 @@ class PartyPage(BaseModel):
 def actor_of(caller: Caller) -> Actor:
     """Return the caller of a command as the contract knows it."""
     party = caller.party
-    return Actor(did=party.did, kind=party.kind, roles=party.roles, request=caller.request)
+    return Actor(
+        did=party.did,
+        kind=party.kind,
+        roles=party.roles,
+        request=caller.request,
+        member=party.member,
+        second=caller.second,
+    )
 
 
 def routes(
@@ -179,8 +222,10 @@ def routes(
     """Return identity's routes."""
     router = APIRouter()
     _add_reads(router, world=world, now=now)
+    limit = AccountLimit("identity commands", COMMANDS)
 
     async def run(command: Command, did: str, caller: Caller) -> PartyView:
+        limit.take(caller.party.did)
         actor = actor_of(caller)
         await handlers.execute(command, did=did, actor=actor, at=now(), world=world)
         return PartyView.of(await world.parties.state(did))
@@ -196,7 +241,7 @@ def _add_writes(
     authenticate: Callers,
 ) -> None:
     caller = Depends(authenticate.command)
-    problems = documented(401, 403, 404, 409, 422, 503)
+    problems = documented(401, 403, 404, 409, 422, 429, 503)
 
     @router.post("/parties", status_code=201, tags=["parties"], responses=problems)
     async def register_party(body: RegisterBody, caller: Caller = caller) -> PartyView:
@@ -206,7 +251,7 @@ def _add_writes(
     @router.post("/parties/{did}/keys", status_code=201, tags=["keys"], responses=problems)
     async def add_key(did: DidInPath, body: AddKeyBody, caller: Caller = caller) -> PartyView:
         """Let a party sign with one more key: how keys rotate without a gap."""
-        return await run(AddKey(body.key.as_key()), did, caller)
+        return await run(AddKey(body.key.as_key(), proofs_of([body.key])), did, caller)
 
     @router.post("/parties/{did}/keys/revoke", tags=["keys"], responses=problems)
     async def revoke_key(did: DidInPath, body: RevokeKeyBody, caller: Caller = caller) -> PartyView:

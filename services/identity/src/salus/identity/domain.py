@@ -8,10 +8,10 @@ with the topic alone, arrives at the same parties.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Literal, assert_never
 
 import msgspec
 
@@ -27,7 +27,7 @@ from salus.events.catalogue import (
     RoleWithdrawn,
 )
 from salus.events.did import key_of
-from salus.events.requests import Request
+from salus.identity.rights import Act, Actor, Operator, require_right, target_of
 from salus.runtime.refusal import Refusal
 
 KEYS_MAX = 16
@@ -46,9 +46,6 @@ ROLES_OF_KIND: Mapping[PartyKind, frozenset[Role]] = {
     "member": frozenset(),
     "device": frozenset(),
 }
-# A member speaks for its own people and devices, and for nobody who runs the network.
-KINDS_OF_MEMBER: frozenset[PartyKind] = frozenset({"person", "device"})
-ROLES_OF_MEMBER: frozenset[Role] = PERSON_ROLES - {"operator"}
 
 _HOST = (
     r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*(?:%3A[0-9]{1,5})?"
@@ -70,6 +67,10 @@ class HeldKey(msgspec.Struct, frozen=True, omit_defaults=True):
         """Tell whether the key is usable now or later: not revoked and not past its end."""
         return self.revoked is None and (self.valid_until is None or at < self.valid_until)
 
+    def endures(self, at: datetime) -> bool:
+        """Tell whether the key signs now, and will for ever unless it is revoked."""
+        return self.revoked is None and self.valid_from <= at and self.valid_until is None
+
 
 class PartyState(msgspec.Struct, frozen=True, omit_defaults=True):
     """A party as folded from its events; without a DID it does not exist yet."""
@@ -83,24 +84,12 @@ class PartyState(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 @dataclass(frozen=True)
-class Actor:
-    """Who asks: an authenticated party with what it signed, or the network's founding itself."""
-
-    did: str
-    kind: PartyKind
-    roles: frozenset[str]
-    request: Request
-    founding: bool = False
-
-    @property
-    def governs(self) -> bool:
-        """An operator, and the founding, may change every party."""
-        return self.founding or "operator" in self.roles
-
-
-@dataclass(frozen=True)
 class Register:
-    """Let a party join. `organisation` is the folded state of the member it acts for, if it names one."""
+    """Let a party join. `organisation` is the folded state of the member it acts for, if it names one.
+
+    `lookalike` is another registered DID that is the same once both are decoded, if there is one.
+    `proofs` are those of possession, by key id.
+    """
 
     did: str
     kind: PartyKind
@@ -109,6 +98,8 @@ class Register:
     member: str | None = None
     name: str | None = None
     organisation: PartyState | None = None
+    lookalike: str | None = None
+    proofs: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -116,6 +107,7 @@ class AddKey:
     """Let a party sign with one more key."""
 
     key: PublicKey
+    proofs: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -141,45 +133,63 @@ class WithdrawRole:
 
 
 Command = Register | AddKey | RevokeKey | GrantRole | WithdrawRole
+_ACTS: Mapping[type[Command], Act] = {
+    Register: Act.REGISTER,
+    AddKey: Act.ADD_KEY,
+    RevokeKey: Act.REVOKE_KEY,
+    GrantRole: Act.GRANT_ROLE,
+    WithdrawRole: Act.WITHDRAW_ROLE,
+}
 
 
-def decide(
+def decide(  # noqa: PLR0913  # the facts that a decision rests on
     state: PartyState,
     command: Command,
     *,
     actor: Actor,
     at: datetime,
     held_elsewhere: Mapping[str, str] = {},
+    operators: Collection[Operator] = (),
 ) -> EventData:
     """Return the event that the command becomes.
 
     `held_elsewhere` tells, by multibase, which other DID a public key of the command belongs to already.
+    `operators` are those of the network.
 
     Raises:
-        Refusal: with one of the codes party-exists, unknown-party, unsupported-did-method, invalid-key,
-            key-in-use, key-not-of-did, unknown-key, last-key, too-many-keys, role-not-for-kind, role-held,
-            role-not-held, unknown-member, name-not-for-kind, not-permitted.
+        Refusal: with one of the codes party-exists, unknown-party, unsupported-did-method, did-lookalike,
+            invalid-key, key-in-use, key-not-of-did, unknown-key, last-key, last-operator, too-many-keys,
+            role-not-for-kind, role-held, role-not-held, unknown-member, name-not-for-kind, not-permitted,
+            second-operator-needed.
     """
-    if isinstance(command, Register):
-        return _register(state, command, actor=actor, held_elsewhere=held_elsewhere)
-    if not state.did:
+    if not isinstance(command, Register) and not state.did:
         raise Refusal("unknown-party", "no party with that DID is registered", status=404)
+    if not actor.founding:
+        _require_right(state, command, actor=actor, operators=operators)
     match command:
+        case Register():
+            return _register(state, command, actor=actor, held_elsewhere=held_elsewhere)
         case AddKey():
-            _require_keeper(actor, state)
-            _require_no_back_door(actor, state)
             return _add_key(state, command.key, actor=actor, held_elsewhere=held_elsewhere)
         case RevokeKey():
-            _require_keeper(actor, state)
-            return _revoke_key(state, command, actor=actor, at=at)
+            return _revoke_key(state, command, actor=actor, at=at, operators=operators)
         case GrantRole():
-            _require_may_assign(actor, state, command.role)
             return _grant_role(state, command.role, actor=actor)
         case WithdrawRole():
-            _require_may_assign(actor, state, command.role)
-            if command.role not in state.roles:
-                raise Refusal("role-not-held", f"the party does not hold the role {command.role}")
-            return RoleWithdrawn(did=state.did, role=command.role, request=actor.request)
+            return _withdraw_role(state, command.role, actor=actor, operators=operators)
+        case _:
+            assert_never(command)
+
+
+def _require_right(
+    state: PartyState, command: Command, *, actor: Actor, operators: Collection[Operator]
+) -> None:
+    party: PartyState | Register = command if isinstance(command, Register) else state
+    # Whoever is to get a role, or to lose it, counts as having it.
+    more = {command.role} if isinstance(command, GrantRole | WithdrawRole) else set()
+    target = target_of(party.kind, {*party.roles, *more}, party.member)
+    relation = actor.relation_to(party.did, party.kind, party.member)
+    require_right(_ACTS[type(command)], target, relation, actor=actor, operators=operators)
 
 
 def evolve(state: PartyState, event: EventData) -> PartyState:
@@ -212,10 +222,11 @@ def evolve(state: PartyState, event: EventData) -> PartyState:
 def _register(
     state: PartyState, command: Register, *, actor: Actor, held_elsewhere: Mapping[str, str]
 ) -> PartyRegistered:
-    _require_registrar(actor, command)
     if state.did:
         raise Refusal("party-exists", "a party with that DID is registered already")
     require_supported_did(command.did)
+    if command.lookalike is not None:
+        raise Refusal("did-lookalike", f"{command.lookalike} is registered, the same DID once it is decoded")
     if not 1 <= len(command.keys) <= KEYS_MAX:
         raise Refusal("too-many-keys", f"a party registers with 1 to {KEYS_MAX} keys", status=422)
     for index, key in enumerate(command.keys):
@@ -251,15 +262,36 @@ def _add_key(
     return KeyAdded(did=state.did, key=key, request=actor.request)
 
 
-def _revoke_key(state: PartyState, command: RevokeKey, *, actor: Actor, at: datetime) -> KeyRevoked:
+def _revoke_key(
+    state: PartyState, command: RevokeKey, *, actor: Actor, at: datetime, operators: Collection[Operator]
+) -> KeyRevoked:
     held = next((key for key in state.keys if key.id == command.key_id), None)
     if held is None or held.revoked is not None:
         raise Refusal("unknown-key", "the party has no such key, or it is revoked already", status=404)
-    others = [key for key in state.keys if key.id != held.id and key.may_sign(at)]
+    others = [key for key in state.keys if key.id != held.id]
     # Nobody should lock a party out by a slip; a stolen key, though, must go at once whatever follows.
-    if not others and command.reason not in ("compromised", "left"):
+    if not any(key.may_sign(at) for key in others) and command.reason not in ("compromised", "left"):
         raise Refusal("last-key", "it is the party's last key: add another one first")
+    if _is_last_resort(state, operators) and not any(key.endures(at) for key in others):
+        # Without it nobody could state anything, not even a successor.
+        raise Refusal("last-key", "first add a key that signs now and has no end: nobody else could add one")
     return KeyRevoked(did=state.did, key_id=held.id, reason=command.reason, request=actor.request)
+
+
+def _is_last_resort(state: PartyState, operators: Collection[Operator]) -> bool:
+    """Tell whether nobody could help if this party could not sign: identity, and the last operator."""
+    others = [operator for operator in operators if operator.did != state.did and operator.endures]
+    return "identity" in state.roles or ("operator" in state.roles and not others)
+
+
+def _withdraw_role(
+    state: PartyState, role: Role, *, actor: Actor, operators: Collection[Operator]
+) -> RoleWithdrawn:
+    if role not in state.roles:
+        raise Refusal("role-not-held", f"the party does not hold the role {role}")
+    if role == "operator" and _is_last_resort(state, operators):
+        raise Refusal("last-operator", "no other operator has a key that signs now and has no end")
+    return RoleWithdrawn(did=state.did, role=role, request=actor.request)
 
 
 def _grant_role(state: PartyState, role: Role, *, actor: Actor) -> RoleGranted:
@@ -275,7 +307,15 @@ def require_supported_did(did: str) -> None:
     if match is not None:
         _require_ed25519(match[1])
     elif not _DID_WEB.fullmatch(did):
-        raise Refusal("unsupported-did-method", "the DID is neither a did:web nor a did:key", status=422)
+        raise Refusal("unsupported-did-method", _why_unsupported(did), status=422)
+
+
+def _why_unsupported(did: str) -> str:
+    host = did.removeprefix("did:web:").partition(":")[0]
+    canonical = did.replace(host, host.lower().replace("%3a", "%3A"), 1)
+    if did.startswith("did:web:") and canonical != did and _DID_WEB.fullmatch(canonical):
+        return "write the host in lower case, and the colon before a port as %3A"
+    return "the DID is neither a did:web nor a did:key"
 
 
 def _require_ed25519(multibase: str) -> None:
@@ -316,39 +356,6 @@ def _require_unused(
 def _require_fits(role: Role, kind: PartyKind) -> None:
     if role not in ROLES_OF_KIND[kind]:
         raise Refusal("role-not-for-kind", f"a {kind} cannot hold the role {role}", status=422)
-
-
-def _require_registrar(actor: Actor, command: Register) -> None:
-    # Who may sign identity events is fixed by network.json; nobody can be let in by the back door.
-    if "identity" in command.roles and not actor.founding:
-        raise Refusal("not-permitted", "the identity service is named in network.json only", status=403)
-    if actor.governs:
-        return
-    own = actor.kind == "member" and command.member == actor.did
-    if not own or command.kind not in KINDS_OF_MEMBER or not set(command.roles) <= ROLES_OF_MEMBER:
-        raise Refusal("not-permitted", "a member registers its own people and devices only", status=403)
-
-
-def _require_keeper(actor: Actor, state: PartyState) -> None:
-    if not (actor.governs or actor.did == state.did or _is_own(actor, state)):
-        raise Refusal("not-permitted", "the keys belong to neither the caller nor its people", status=403)
-
-
-def _require_no_back_door(actor: Actor, state: PartyState) -> None:
-    # A key of the identity service signs identity events: an operator with one would be above the contract.
-    if "identity" in state.roles and actor.did != state.did:
-        raise Refusal("not-permitted", "only the identity service adds to its own keys", status=403)
-
-
-def _require_may_assign(actor: Actor, state: PartyState, role: Role) -> None:
-    if role == "identity":
-        raise Refusal("not-permitted", "the identity service is named in network.json only", status=403)
-    if not (actor.governs or (_is_own(actor, state) and role in ROLES_OF_MEMBER)):
-        raise Refusal("not-permitted", "the caller may not give or take this role", status=403)
-
-
-def _is_own(actor: Actor, state: PartyState) -> bool:
-    return actor.kind == "member" and state.member == actor.did and state.kind in KINDS_OF_MEMBER
 
 
 def _held(key: PublicKey) -> HeldKey:

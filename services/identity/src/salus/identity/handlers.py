@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime
+from urllib.parse import unquote
 
 import structlog
 
 from salus.events.catalogue import EventData, PublicKey
 from salus.events.did import key_of
-from salus.events.keyring import KeyRing
+from salus.events.keyring import KeyRing, KnownKey
 from salus.events.requests import Request
-from salus.identity.domain import Actor, AddKey, Command, PartyState, Register, decide
-from salus.identity.ports import World
+from salus.identity.domain import AddKey, Command, PartyState, Register, decide
+from salus.identity.ports import Ring, World
+from salus.identity.possession import require_possession
+from salus.identity.rights import Actor, Operator
 from salus.runtime.network import FoundingParty, Network
 from salus.runtime.problems import ProblemError
 from salus.runtime.refusal import Refusal
@@ -30,10 +33,17 @@ async def execute(command: Command, *, did: str, actor: Actor, at: datetime, wor
     if isinstance(command, Register) and command.member is not None:
         command = replace(command, organisation=await world.parties.state(command.member))
     ring = await world.ring.catch_up()
+    if isinstance(command, Register):
+        command = replace(command, lookalike=lookalike_of(ring, did))
 
     def rule(state: PartyState) -> EventData:
         elsewhere = held_elsewhere(ring, did=did, keys=_keys_of(command))
-        return decide(state, command, actor=actor, at=at, held_elsewhere=elsewhere)
+        operators = operators_of(ring, at=at)
+        event = decide(state, command, actor=actor, at=at, held_elsewhere=elsewhere, operators=operators)
+        if not actor.founding:
+            # network.json vouches for those whom it names.
+            require_possession(command, event, state=state, at=at)
+        return event
 
     return await world.parties.execute(did, rule)
 
@@ -105,6 +115,36 @@ def held_elsewhere(ring: KeyRing, *, did: str, keys: Iterable[PublicKey]) -> dic
         for known in ring.keys.values()
         if known.did != did and (raw := known.key.public_bytes_raw()) in wanted
     }
+
+
+def lookalike_of(ring: KeyRing, did: str) -> str | None:
+    """Return another registered DID that is equal once the percent signs of both are decoded."""
+    decoded = unquote(did)
+    return next((other for other in ring.parties if other != did and unquote(other) == decoded), None)
+
+
+async def current_operators(ring: Ring, now: Callable[[], datetime]) -> list[Operator]:
+    """Return the operators of the network, as of everything published until now."""
+    return operators_of(await ring.catch_up(), at=now())
+
+
+def operators_of(ring: KeyRing, *, at: datetime) -> list[Operator]:
+    """Return the operators of the network, and whether they can sign."""
+    keys: dict[str, list[KnownKey]] = {
+        party.did: [] for party in ring.parties.values() if "operator" in party.roles
+    }
+    for key in ring.keys.values():
+        if key.did in keys and key.revoked_at is None:
+            keys[key.did].append(key)
+    return [
+        Operator(
+            did,
+            organisation=ring.parties[did].member or did,
+            signs=any(key.valid_until is None or at < key.valid_until for key in held),
+            endures=any(key.valid_until is None and key.valid_from <= at for key in held),
+        )
+        for did, held in keys.items()
+    ]
 
 
 def _keys_of(command: Command) -> tuple[PublicKey, ...]:

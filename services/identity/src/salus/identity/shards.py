@@ -14,7 +14,7 @@ import msgspec
 from salus.events.catalogue import AddedShard, AssignedShard, EventData, ShardsAssigned
 from salus.events.registry import Owner, all_types
 from salus.events.sharding import FoundingShard, Partition, Sharding
-from salus.identity.domain import Actor
+from salus.identity.rights import Actor, Operator, require_second
 from salus.runtime.refusal import Refusal
 
 
@@ -57,16 +57,20 @@ def decide(  # noqa: PLR0913  # the facts that a decision rests on
     founders: Iterable[FoundingShard],
     actor: Actor,
     there: Mapping[str, Collection[int]],
+    operators: Collection[Operator] = (),
 ) -> ShardsAssigned:
     """Return the event that the command becomes; `there` are the partitions that Kafka has, by topic.
 
     Raises:
-        Refusal: with one of the codes not-permitted, wrong-epoch, shard-exists, malformed-origin,
-            malformed-key, unknown-shard, assigned-twice, too-many-moved, unknown-partition,
-            partition-left-out.
+        Refusal: with one of the codes not-permitted, second-operator-needed, wrong-epoch, shard-exists,
+            malformed-origin, malformed-key, unknown-shard, assigned-twice, too-many-moved,
+            unknown-partition, partition-left-out.
     """
     if not actor.governs:
         raise Refusal("not-permitted", "operators assign partitions to shards", status=403)
+    if command.added:
+        # A new shard brings a key that the ledger is believed by.
+        require_second("add a shard", actor=actor, operators=operators)
     before = state.sharding(founders)
     event = ShardsAssigned(
         network=network,

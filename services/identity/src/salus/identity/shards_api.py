@@ -14,6 +14,7 @@ from salus.events.catalogue import AddedShard, AssignedShard, AssignedTopic
 from salus.events.fields import INTEGER_MAX
 from salus.events.sharding import Sharding
 from salus.identity.api import actor_of
+from salus.identity.rights import Operator
 from salus.identity.shards import AssignShards, ShardingState, decide
 from salus.runtime.auth import Caller, Callers
 from salus.runtime.contract import ContractHost
@@ -115,8 +116,12 @@ def shard_routes(
     *,
     authenticate: Callers,
     partitions_of: Callable[[Iterable[str]], Awaitable[Mapping[str, Collection[int]]]],
+    operators: Callable[[], Awaitable[Collection[Operator]]],
 ) -> APIRouter:
-    """Return the routes about shards; `partitions_of` asks Kafka what it has of topics."""
+    """Return the routes about shards; `partitions_of` asks Kafka what it has of topics.
+
+    `operators` returns those of the network, as of everything published until now.
+    """
     router = APIRouter(tags=["shards"])
     caller = Depends(authenticate.command)
 
@@ -140,6 +145,7 @@ def shard_routes(
             network=network.origin,
             founders=network.shards,
             actor=actor_of(caller),
+            operators=await operators(),
             there=await partitions_of(sorted({topic for shard in body.shards for topic in shard.topics})),
         )
         await host.execute(network.origin, rule)

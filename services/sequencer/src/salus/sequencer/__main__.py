@@ -93,7 +93,9 @@ async def open_sequencer(
     async with AsyncExitStack() as resources:
         identities = await resources.enter_async_context(open_identities(kafka, network, patience))
         announcements = await resources.enter_async_context(
-            open_announcements(kafka, load_signer(settings.signing_key_file), signer.name, patience)
+            open_announcements(
+                kafka, load_signer(settings.signing_key_file, settings.signing_key_id), signer.name, patience
+            )
         )
         yield Sequencer(
             shard=shard,

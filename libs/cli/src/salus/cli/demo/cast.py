@@ -10,6 +10,7 @@ import httpx
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from salus.client import RequestSigner
+from salus.client.auth import make_possession
 from salus.events.did import LocalSigner, multibase_of
 
 CALL_S_MAX = 60.0
@@ -122,6 +123,7 @@ def registration(player: Player, *, kind: str, roles: list[str], member: Player 
         "id": player.signer.verification_method,
         "multibase": multibase_of(player.signer.public_key),
         "valid_from": (datetime.now(UTC) - timedelta(minutes=1)).isoformat(),
+        "proof": make_possession(player.signer, member=member.did if member else None, now=datetime.now(UTC)),
     }
     return {
         "did": player.did,

@@ -1,0 +1,56 @@
+"""The proof of possession: whoever is registered with a key has signed that this key joins under this id.
+
+A compact JWS by the new key, whose `kid` is the key's id: `iss` = `sub` = the party's DID, `aud` =
+POSSESSION_AUDIENCE, `member` = the organisation that the party acts for (absent: none), `iat`, `exp` at most
+POSSESSION_LIFETIME_S_MAX later, `jti`. So nobody else can register the key for another party, id or
+organisation. A key is registered once for ever, so a proof is of no use twice.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+from salus.events.bearer import BearerError, require_current
+from salus.events.catalogue import PublicKey
+from salus.events.did import key_of
+from salus.events.ed25519 import verifies
+from salus.events.jws import JwsError, parse_jws
+
+POSSESSION_AUDIENCE = "salus:identity:possession"
+# The holder of a key may send the proof to its organisation by mail.
+POSSESSION_LIFETIME_S_MAX = 7 * 86_400
+
+
+class PossessionError(Exception):
+    """It is not shown that the key's holder wants it registered; the message may be shown."""
+
+
+class _Claims(msgspec.Struct, frozen=True):
+    iss: str
+    sub: str
+    aud: str
+    iat: int | float
+    exp: int | float
+    jti: str
+    member: str | None = None
+
+
+def verify_possession(proof: str, *, key: PublicKey, member: str | None, at: datetime) -> None:
+    """Raise PossessionError unless the proof is by this key, for this id and member, and of that moment."""
+    try:
+        jws = parse_jws(proof)
+        claims = msgspec.convert(jws.payload, _Claims)
+        require_current(at.timestamp(), issued=claims.iat, expires=claims.exp)
+    except (JwsError, BearerError, msgspec.ValidationError) as error:
+        raise PossessionError(f"it is no proof, or not of now: {error}") from None
+    if claims.aud != POSSESSION_AUDIENCE or claims.exp > claims.iat + POSSESSION_LIFETIME_S_MAX:
+        raise PossessionError(f"aud is not {POSSESSION_AUDIENCE}, or it is valid for too long")
+    did = key.id.partition("#")[0]
+    if (jws.kid, claims.iss, claims.sub) != (key.id, did, did):
+        raise PossessionError("it is about another key id: kid, iss and sub")
+    if claims.member != member:
+        raise PossessionError("it is about another member")
+    if not verifies(key_of(key.multibase).public_bytes_raw(), jws.signature, jws.signing_input):
+        raise PossessionError("it is not signed by the key itself")

@@ -1,0 +1,63 @@
+"""A key is registered by whoever shows to hold it: what a proof says, and what it cannot be used for."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from salus.client.auth import make_bearer, make_possession
+from salus.events.bearer import BearerError, read_bearer
+from salus.events.catalogue import PublicKey
+from salus.events.did import LocalSigner, multibase_of
+from salus.events.possession import PossessionError, verify_possession
+
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+DID, MEMBER = "did:web:h.example:staff:17", "did:web:h.example"
+SIGNER = LocalSigner.from_seed(b"s" * 32, f"{DID}#1")
+KEY = PublicKey(f"{DID}#1", multibase_of(SIGNER.public_key), NOW)
+PROOF = make_possession(SIGNER, member=MEMBER, now=NOW)
+
+
+def test_the_holder_of_a_key_proves_that_it_joins() -> None:
+    verify_possession(PROOF, key=KEY, member=MEMBER, at=NOW + timedelta(days=6))
+
+
+@pytest.mark.parametrize(
+    ("proof", "key", "member", "at", "why"),
+    [
+        (PROOF, KEY, None, NOW, "another member"),
+        (PROOF, KEY, "did:web:thief.example", NOW, "another member"),
+        (PROOF, PublicKey("did:web:thief.example#1", KEY.multibase, NOW), MEMBER, NOW, "another key id"),
+        (PROOF, PublicKey(f"{DID}#2", KEY.multibase, NOW), MEMBER, NOW, "another key id"),
+        (
+            make_possession(LocalSigner.from_seed(b"x" * 32, KEY.id), member=MEMBER, now=NOW),
+            KEY,
+            MEMBER,
+            NOW,
+            "not signed by the key",
+        ),
+        (PROOF, KEY, MEMBER, NOW + timedelta(days=8), "not of now"),
+        (PROOF, KEY, MEMBER, NOW - timedelta(minutes=1), "not of now"),
+        (make_possession(SIGNER, member=MEMBER, now=NOW, lifetime_s=10**7), KEY, MEMBER, NOW, "too long"),
+        ("a.b.c", KEY, MEMBER, NOW, "no proof"),
+        (make_bearer(SIGNER, "salus:identity", now=NOW), KEY, None, NOW, "aud is not"),
+        (
+            PROOF[:-2] + ("A" if PROOF[-2] != "A" else "Q") + PROOF[-1],
+            KEY,
+            MEMBER,
+            NOW,
+            "no proof|not signed",
+        ),
+    ],
+)
+def test_a_proof_is_of_one_key_for_one_id_and_one_member(
+    proof: str, key: PublicKey, member: str | None, at: datetime, why: str
+) -> None:
+    with pytest.raises(PossessionError, match=why):
+        verify_possession(proof, key=key, member=member, at=at)
+
+
+def test_a_proof_is_no_bearer() -> None:
+    with pytest.raises(BearerError, match="another service"):
+        read_bearer(PROOF, audience="salus:identity", lifetime_s_max=10**9)

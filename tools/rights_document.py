@@ -1,0 +1,59 @@
+"""Writes docs/rights.md from the table that the identity service decides by."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from salus.identity.rights import RIGHTS, Act, Relation, Target
+
+FILE = Path(__file__).resolve().parent.parent / "docs" / "rights.md"
+HEAD = """# Who may do what to whom
+
+Generated from [`rights.py`](../services/identity/src/salus/identity/rights.py) by `make generate`; each
+cell is a test ([`test_rights.py`](../tests/unit/identity/test_rights.py)).
+
+**No right is gained without that right.** What gives somebody power needs two operators of different
+organisations: one sends the request, the other signs an approval of the same request (header
+`Salus-Approval`). What takes power away needs one, so that a stolen key goes at once; except from an
+operator, or one operator could remove the other and then act alone. Why:
+[decisions/two-operators.md](decisions/two-operators.md).
+
+An operator's organisation is the member that it acts for, or the operator itself if it acts for none. While
+no operator of another organisation has a key that signs (not revoked, not past its end), as in a
+development network, *two operators* means one. Whoever is to become an operator counts as one, and so does
+whoever is to lose that role.
+"""
+TAIL = """
+Besides:
+
+- The founding parties of `network.json` need no right: whoever holds the network file agrees to them.
+- Every new key comes with a proof that its holder wants it registered under that id, for that member
+  (`key-not-proven`).
+- Identity, and the last operator that can sign, keep one key that signs now and has no end (`last-key`),
+  and the last operator keeps its role (`last-operator`): nobody else could help them.
+- A role needs the kind of party that can hold it (`role-not-for-kind`); a member holds none.
+- Adding a shard needs two operators, for it brings a key that the ledger is believed by. Moving partitions
+  needs one.
+"""
+
+
+def render() -> str:
+    """Return the document."""
+    lines = [HEAD.rstrip("\n")]
+    for act in Act:
+        lines += [
+            "",
+            f"## {act.value.capitalize()}",
+            "",
+            f"| to | {' | '.join(Relation)} |",
+            "|---" * 5 + "|",
+        ]
+        lines += [
+            f"| {target} | {' | '.join(RIGHTS[act, target, relation] for relation in Relation)} |"
+            for target in Target
+        ]
+    return "\n".join(lines) + "\n" + TAIL
+
+
+if __name__ == "__main__":
+    FILE.write_text(render(), encoding="utf-8")
