@@ -108,10 +108,6 @@ def test_whatever_makes_something_of_a_name_claims_it() -> None:
     assert claiming == {
         "party-registered",
         "key-added",
-        # These claim the approval of a second operator, which is used once.
-        "key-revoked",
-        "role-granted",
-        "role-withdrawn",
         "consent-granted",
         "glass-broken",
         "glass-break-reviewed",

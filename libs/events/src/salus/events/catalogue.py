@@ -84,20 +84,14 @@ def _key_claims(key: PublicKey) -> tuple[str, str]:
     return f"key-id:{key.id}", f"key:{key.multibase}"
 
 
-def _approval_claims(data: RequestedData) -> tuple[str, ...]:
-    """Return the claim by which an approval is used once."""
-    approval = data.request.approval
-    return () if approval is None else (f"approval:{sha256(approval.encode()).hexdigest()}",)
-
-
 def _claims_of_party(data: PartyRegistered) -> tuple[str, ...]:
     # In a URL two DIDs that are equal once decoded are easily taken for one another: one of them registers.
     keys = (claim for key in data.keys for claim in _key_claims(key))
-    return (f"party:{unquote(data.did)}", *keys, *_approval_claims(data))
+    return (f"party:{unquote(data.did)}", *keys)
 
 
 def _claims_of_key(data: KeyAdded) -> tuple[str, ...]:
-    return (*_key_claims(data.key), *_approval_claims(data))
+    return _key_claims(data.key)
 
 
 PartyKind = Literal["member", "service", "person", "device"]
@@ -141,7 +135,7 @@ class KeyAdded(RequestedData):
     key: PublicKey
 
 
-@_identity_event("salus.identity.key-revoked.v1", claims=_approval_claims)
+@_identity_event("salus.identity.key-revoked.v1")
 class KeyRevoked(RequestedData):
     """A key no longer signs for its party; what it signs from now on is refused."""
 
@@ -150,7 +144,7 @@ class KeyRevoked(RequestedData):
     reason: Literal["rotated", "compromised", "left", "unspecified"]
 
 
-@_identity_event("salus.identity.role-granted.v1", claims=_approval_claims)
+@_identity_event("salus.identity.role-granted.v1")
 class RoleGranted(RequestedData):
     """A party holds this role."""
 
@@ -158,7 +152,7 @@ class RoleGranted(RequestedData):
     role: Role
 
 
-@_identity_event("salus.identity.role-withdrawn.v1", claims=_approval_claims)
+@_identity_event("salus.identity.role-withdrawn.v1")
 class RoleWithdrawn(RequestedData):
     """A party no longer holds this role."""
 

@@ -7,7 +7,7 @@ its topic, and from nothing else, so that key ring, folds, audit and verifiers s
    the subject has on its topic. The version is the number of such events that took effect before.
 2. An event that claims names (`EventType.claims`) takes effect only if nobody claimed one of them before on
    its topic. A name is claimed once and for ever. What somebody signed a request for claims that request as
-   well, so one request makes one change.
+   well, and the approval of it by a second party, so one request and one approval make one change.
 3. All other events state something and change nothing: they take effect as stated.
 """
 
@@ -75,8 +75,9 @@ def claims_of(event: Event) -> tuple[str, ...]:
 def _request_of(event: Event) -> tuple[str, ...]:
     if not event.type.changes or not isinstance(event.data, RequestedData):
         return ()
-    proof = event.data.request.proof
-    return () if proof is None else (f"request:{sha256(proof.encode()).hexdigest()}",)
+    request = event.data.request
+    signed = (("request", request.proof), ("approval", request.approval))
+    return tuple(f"{kind}:{sha256(token.encode()).hexdigest()}" for kind, token in signed if token)
 
 
 def effect_of(event: Event, *, version: int, is_claimed: Callable[[str], bool]) -> Effect:
