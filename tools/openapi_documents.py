@@ -16,6 +16,7 @@ from fastapi import FastAPI, Request
 from salus.anchoring import api as anchoring
 from salus.anchoring import receipt_api as anchoring_receipts
 from salus.audit import api as audit
+from salus.audit.reconcile_api import reconcile_routes
 from salus.consent import api as consent
 from salus.consent import fhir_api
 from salus.events import requests
@@ -87,6 +88,7 @@ def _anchoring(app: FastAPI, behind: Any, _: Any) -> None:
 def _audit(app: FastAPI, behind: Any, caller: Any) -> None:
     reading = audit.Reading(trail=behind, around=behind, grown=behind, authenticate=caller)
     app.include_router(audit.routes(reading))
+    app.include_router(reconcile_routes(behind, caller))
 
 
 def _consent(app: FastAPI, behind: Any, caller: Any) -> None:

@@ -18,6 +18,7 @@ from salus.audit.domain.comparison import Difference
 from salus.audit.domain.search import SEES_ALL
 from salus.audit.ports import OutOfReachError
 from salus.audit.reconciliation import Step
+from salus.runtime.openapi import TEXT, content
 from salus.runtime.problems import ProblemError, documented
 
 # Events that may wait for a slow reader: beyond, the comparison waits with it.
@@ -36,7 +37,7 @@ def reconcile_routes(comparison: Comparison, authenticate: Authenticate) -> APIR
         description="Server-sent events, JSON as `data`: `progress` after each block, `difference` for each "
         "row that is missing, extra or changed, and in the end `result` (`equal`, `differs`, `repaired`) or "
         "`error`.",
-        responses={**documented(401, 403, 422), 200: {"content": {"text/event-stream": {}}}},
+        responses={**documented(401, 403, 422), **content("text/event-stream", TEXT)},
         response_class=StreamingResponse,
     )
     async def reconcile(
