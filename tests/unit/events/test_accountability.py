@@ -194,6 +194,24 @@ def test_nobody_acts_for_a_member_that_is_not_theirs() -> None:
     assert "no such member" in refusal(stated(request_with(asked, behalf=MEMBER.did)), ring=ring)
 
 
+@pytest.mark.parametrize(
+    "target", ["//[", "//a]b/consents", "//\u2100/consents", "?", "", "//", "#", "/%ff%"]
+)
+def test_no_target_stops_who_judges(target: str) -> None:
+    body = json.loads(truly_asked(GRANT, MEMBER, at=NOON).request.body or "")
+    asked = asked_by(MEMBER, "consent", "POST", target, at=NOON, body=body)
+
+    assert "something else" in refusal(stated(replaced(GRANT, request=asked)))
+
+
+@pytest.mark.parametrize("target", ["//host/consents", "http://host/consents", "/consents#x", "/con\tsents"])
+def test_a_target_is_read_as_servers_read_it(target: str) -> None:
+    body = json.loads(truly_asked(GRANT, MEMBER, at=NOON).request.body or "")
+    asked = asked_by(MEMBER, "consent", "POST", target, at=NOON, body=body)
+
+    assert "something else" in refusal(stated(replaced(GRANT, request=asked)))
+
+
 WAYS: dict[str, Callable[[Request], dict[str, Any]]] = {
     "another way": lambda _: {"authentication": "oidc"},
     "no token": lambda _: {"proof": "a.b.c"},

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any, TypeVar
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 import msgspec
 
@@ -34,9 +34,10 @@ class Asked(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, *, method: str, target: str, body: bytes | None) -> Asked:
         """Return the request of a method and a target in origin form: path and query."""
-        parts = urlsplit(target)
-        path = tuple(decoded_segment(segment) for segment in parts.path.split("/")[1:])
-        return cls(method, path, parse_qs(parts.query, keep_blank_values=True), body)
+        # It is no URL: what `urlsplit` takes for a host or a fragment is path, as it is to HTTP servers.
+        raw, _, query = target.partition("?")
+        path = tuple(decoded_segment(segment) for segment in raw.split("/")[1:])
+        return cls(method, path, parse_qs(query, keep_blank_values=True), body)
 
     def is_(self, method: str, *path: str | None) -> bool:
         """Tell whether it is this method of this path; None stands for any segment."""
