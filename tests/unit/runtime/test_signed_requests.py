@@ -13,7 +13,7 @@ from salus.client.auth import RequestLine, RequestSigner, make_bearer
 from salus.events.bearer import CLOCK_SKEW_S, Bearer
 from salus.events.catalogue import PartyRegistered, PublicKey
 from salus.events.did import LocalSigner, multibase_of
-from salus.events.keyring import KeyRing
+from salus.events.keyring import KeyRing, Party
 from salus.runtime import problems
 from salus.runtime.auth import Authenticator, Caller, UsedTokens
 from salus.runtime.problems import ProblemError
@@ -54,6 +54,10 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
         name: str, caller: Annotated[Caller, Depends(authenticate.transfer)]
     ) -> dict[str, Any]:
         return {"name": name, "body": caller.request.body, "digest": caller.digest}
+
+    @app.get("/questions/{name}")
+    async def question(name: str, party: Annotated[Party, Depends(authenticate)]) -> dict[str, Any]:
+        return {"name": name, "by": party.did}
 
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
@@ -115,6 +119,18 @@ async def test_a_token_is_used_once(client: httpx.AsyncClient) -> None:  # case 
 
     assert first.status_code == 200
     assert code(second) == (401, "token-used")
+
+
+async def test_a_token_that_stands_in_an_event_asks_no_question(client: httpx.AsyncClient) -> None:
+    # Everybody who reads the topic has the tokens of commands, while they are valid.
+    of_a_command = bearer("POST", "/commands/a", b"{}")
+    unbound = make_bearer(CALLER, "salus:test", now=datetime.now(UTC))
+
+    assert code(await client.get("/questions/a", headers=of_a_command)) == (401, "unbound-token")
+    assert (await client.get("/questions/a", headers=bearer("GET", "/questions/a"))).status_code == 200
+    assert (await client.get("/questions/a", auth=SIGN)).status_code == 200
+    answer = await client.get("/questions/a", headers={"Authorization": f"Bearer {unbound}"})
+    assert answer.json() == {"name": "a", "by": CALLER.did}
 
 
 async def test_a_transfer_may_leave_the_digest_out(client: httpx.AsyncClient) -> None:

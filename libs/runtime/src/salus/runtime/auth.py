@@ -77,9 +77,14 @@ class Authenticator:
         self._used = UsedTokens()
 
     async def __call__(self, request: Request) -> Party:
-        """Return the calling party; raises ProblemError 401."""
+        """Return the calling party; raises ProblemError 401.
+
+        A token that names a request is good for that one only: it travels in events, where all can read it.
+        """
         ring = await self._ring()
-        _, party = verify_bearer(_token_of(request), ring=ring, audience=self._audience, now=_now())
+        claims, party = verify_bearer(_token_of(request), ring=ring, audience=self._audience, now=_now())
+        if claims.htm is not None or claims.htu is not None:
+            _require_names(claims, request)
         return party
 
     async def command(self, request: Request) -> Caller:
