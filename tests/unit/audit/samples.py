@@ -10,12 +10,13 @@ import msgspec
 from hypothesis import strategies as st
 from msgspec import inspect
 from tests.asking import UNASKED
+from tests.unit.events.samples import sealed_to_its_subject
 
 from salus.audit.domain.entry import Place
 from salus.audit.domain.network import Surroundings
 from salus.events.catalogue import EventData, Request, RequestedData, all_types, type_of
 from salus.events.envelope import Event, decode_event, encode_event
-from salus.events.fields import TEXT_PATTERN
+from salus.events.fields import SEALED_CHARS_MIN, TEXT_PATTERN
 from salus.events.requests import SIGNED
 
 NOON = datetime(2026, 11, 22, 12, 0, 0, 250_000, tzinfo=UTC)
@@ -106,7 +107,7 @@ def _of(kind: inspect.Type, name: str) -> st.SearchStrategy[Any]:  # noqa: C901,
 
 def _text(kind: inspect.StrType, name: str) -> st.SearchStrategy[str]:
     if name == "ciphertext":
-        return st.just(SECRET)
+        return st.just("A" * SEALED_CHARS_MIN + SECRET)
     if kind.pattern is not None:
         return st.from_regex(kind.pattern.replace("$", r"\Z"), fullmatch=False).filter(
             lambda text: len(text) <= (kind.max_length or 400)
@@ -125,7 +126,8 @@ def _struct(kind: inspect.StructType) -> st.SearchStrategy[Any]:
 
 def data_of(cls: type[EventData]) -> st.SearchStrategy[EventData]:
     """Any valid data of a class."""
-    return _of(inspect.type_info(cls), cls.__name__)
+    found: st.SearchStrategy[EventData] = _of(inspect.type_info(cls), cls.__name__)
+    return found.map(sealed_to_its_subject)
 
 
 def any_event() -> st.SearchStrategy[Event]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from base64 import b64decode, b64encode
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -19,6 +20,7 @@ from salus.crypto.sealing import (
     seal,
     unseal,
 )
+from salus.events.fields import SEALED_CHARS_MIN, Suite
 
 PAIR = key_pair_of(bytes(range(32)))
 
@@ -92,3 +94,11 @@ def test_a_key_id_cannot_hold_the_line_break_that_separates_it() -> None:
 def test_the_suite_is_named_in_the_value_and_no_key_is_in_a_repr() -> None:
     assert sealed().suite == SUITE
     assert str(PAIR.private_key) not in repr(PAIR)
+
+
+def test_events_take_what_is_sealed_here_and_nothing_shorter() -> None:
+    """Case SEC9: the catalogue's suite and least length are those of sealing nothing."""
+    nothing = seal(b"", public_key=PAIR.public_key, key="k", context="a field")
+
+    assert get_args(Suite) == (SUITE,)
+    assert len(nothing.ciphertext) == SEALED_CHARS_MIN

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 from hypothesis import strategies as st
@@ -21,15 +21,17 @@ from salus.events.catalogue import (
     Owner,
     PartyRegistered,
     PublicKey,
+    Sealed,
     all_types,
     type_of,
 )
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.envelope import decode_event, encode_event
 from salus.events.errors import RejectedError
-from salus.events.fields import portable
+from salus.events.fields import SEALED_CHARS_MIN, Suite, portable
 from salus.events.judging import Judged, judge
 from salus.events.keyring import KeyRing
+from salus.events.sealed_fields import sealed_in
 from salus.events.signature import sign_values
 from salus.ledger import records
 from salus.ledger.records import Records
@@ -39,6 +41,9 @@ MORNING = datetime(2026, 11, 22, 6, tzinfo=UTC)
 EVENING = datetime(2026, 11, 22, 18, tzinfo=UTC)
 PATIENT = "urn:uuid:00000000-0000-4000-8000-000000000001"
 OTHER_PATIENT = "urn:uuid:00000000-0000-4000-8000-000000000002"
+
+SEALED = Sealed(suite=get_args(Suite)[0], key=f"{PATIENT}#1", ciphertext="A" * SEALED_CHARS_MIN)
+"""As short as a sealed value may be."""
 
 ROOT = LocalSigner.from_seed(b"root" * 8)
 MEMBER = LocalSigner.from_seed(b"memb" * 8)
@@ -219,13 +224,25 @@ def _text(kind: inspect.StrType, pattern: str | None) -> st.SearchStrategy[str]:
     shape = re.compile(
         portable(pattern).removesuffix("$").removeprefix("^").replace("]+", "]{1,30}"), re.ASCII
     )
-    return st.from_regex(shape, fullmatch=True)
+    # What has to be long is made so by what its alphabet has, too.
+    longer = "A" * (kind.min_length or 0) if (kind.min_length or 0) > 40 else ""
+    return st.from_regex(shape, fullmatch=True).map(lambda text: longer + text)
 
 
 def data_of(entry: EventType) -> st.SearchStrategy[EventData]:
     """Any valid data of a type."""
     found: st.SearchStrategy[EventData] = _of(inspect.type_info(entry.data))
-    return found
+    return found.map(sealed_to_its_subject)
+
+
+def sealed_to_its_subject(data: EventData) -> EventData:
+    """The same data, with what is sealed in it sealed to keys of its subject."""
+    subject = subject_of(data)
+    changes = {
+        name: msgspec.structs.replace(sealed, key=f"{subject}#{sealed.key.rpartition('#')[2]}")
+        for name, sealed in sealed_in(data).items()
+    }
+    return msgspec.structs.replace(data, **changes)
 
 
 def any_data() -> st.SearchStrategy[EventData]:

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 from tests.asking import UNASKED, asked_by, truly_asked
+from tests.unit.events import samples
 from tests.unit.events.samples import (
     MEMBER,
     NOON,
@@ -37,7 +38,6 @@ from salus.events.catalogue import (
     Owner,
     Request,
     RequestedData,
-    Sealed,
     all_types,
     type_of,
 )
@@ -66,7 +66,7 @@ STORED = ObjectStored(
     ciphertext_bytes=1,
     ciphertext_sha256="0" * 64,
     commitment="0" * 64,
-    salt=Sealed(suite="s", key="k", ciphertext="AAAA"),
+    salt=samples.SEALED,
     request=UNASKED,
 )
 

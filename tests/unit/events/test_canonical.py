@@ -16,11 +16,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec import inspect
-from tests.unit.events.samples import PATIENT, any_data, as_json, document, encoded, refusal_of
+from tests.unit.events.samples import PATIENT, SEALED, any_data, as_json, document, encoded, refusal_of
 
 from salus.events import canonical
 from salus.events.canonical import Attribute, Attributes, attributes_of, load
-from salus.events.catalogue import EncounterRecorded, KeyRotated, RequestedData, Sealed, all_types, type_of
+from salus.events.catalogue import EncounterRecorded, KeyRotated, RequestedData, all_types, type_of
 from salus.events.envelope import decode_event
 from salus.events.recognizers import Compiler, NotCompilableError, pieces_of
 from salus.events.registry import EventType
@@ -29,7 +29,6 @@ needs_library = pytest.mark.skipif(
     canonical._reader() is None, reason="no C compiler, or a processor without vector lanes"
 )
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-SEALED = Sealed(suite="suite", key="key#1", ciphertext="AAAA")
 ENCOUNTER = encoded(EncounterRecorded(patient=PATIENT, encounter="encounter-1", content=SEALED))
 ROTATED = encoded(KeyRotated(name="log", role="log", verifier_key="log+00000000+AA", first=7))
 
@@ -254,7 +253,13 @@ def test_whatever_stands_in_the_place_of_a_value_is_read_only_if_it_is_valid(val
         (b'"patient":', b'"patient":"x","patient":'),
         (b'"id":', b'"id":"x","id":'),
         (b'{"suite"', b'{"more":1,"suite"'),
-        (b'"suite":"suite",', b""),
+        (f'"suite":"{SEALED.suite}",'.encode(), b""),
+        # Case SEC9: by a suite that we know, to a key of the subject, and as long as that makes it.
+        (SEALED.suite.encode(), b"rot13"),
+        (SEALED.key.encode(), b"nokey"),
+        (SEALED.key.encode(), SEALED.key.encode().replace(b"0#1", b"9#1").replace(b"1#1", b"2#1")),
+        (SEALED.key.encode(), PATIENT.encode() + b"#"),
+        (SEALED.ciphertext.encode(), SEALED.ciphertext.encode()[1:]),
         (b",", b", "),
         (b'"content":{', b'"content":[{'),
         (b"}}}", b"}}"),
@@ -354,7 +359,7 @@ class FirstOptional(msgspec.Struct):
         Annotated[str, msgspec.Meta(max_length=8, pattern="^a|b$")],
         Annotated[str, msgspec.Meta(max_length=8, pattern=r"^a(b)\Z")],
         Annotated[str, msgspec.Meta(max_length=2, pattern=r"^abc\Z")],
-        Annotated[str, msgspec.Meta(max_length=8, min_length=4, pattern=r"^ab[c]*\Z")],
+        Annotated[str, msgspec.Meta(max_length=8, min_length=4, pattern=r"^ab[c]*[d]*\Z")],
         Annotated[str, msgspec.Meta(max_length=8, pattern=r"^[a]+\Z", extra_json_schema={"pattern": "^b$"})],
         bool | str,
     ],

@@ -25,13 +25,12 @@ from salus.events.catalogue import (
     AccessDecided,
     ConsentGranted,
     ObservationRecorded,
-    Sealed,
     all_types,
     type_of,
 )
 from salus.events.envelope import CONTENT_TYPE, VALUE_BYTES_MAX, decode_event, encode_event
 from salus.events.errors import Reason, RejectedError
-from salus.events.fields import TEXT_PATTERN
+from salus.events.fields import SEALED_CHARS_MIN, TEXT_PATTERN
 from salus.events.wellformed import require_well_formed
 from salus.ledger.times import read_time
 
@@ -61,10 +60,22 @@ NO_OBJECT = json.dumps(as_json(VALUE) | {"data": []}).encode()
 
 
 def sealed(ciphertext: str) -> bytes:
-    data = ObservationRecorded(
-        patient=PATIENT, observation="o", content=Sealed(suite="s", key="k", ciphertext="AA==")
-    )
-    return encoded(data).replace(b'"AA=="', json.dumps(ciphertext).encode())
+    data = ObservationRecorded(patient=PATIENT, observation="o", content=samples.SEALED)
+    whole = json.dumps(samples.SEALED.ciphertext).encode()
+    return encoded(data).replace(whole, json.dumps(ciphertext).encode())
+
+
+def sealed_to(key: str) -> bytes:
+    data = ObservationRecorded(patient=PATIENT, observation="o", content=samples.SEALED)
+    return encoded(data).replace(samples.SEALED.key.encode(), key.encode())
+
+
+def sealed_by(suite: str) -> bytes:
+    data = ObservationRecorded(patient=PATIENT, observation="o", content=samples.SEALED)
+    return encoded(data).replace(samples.SEALED.suite.encode(), suite.encode())
+
+
+LONG = "A" * SEALED_CHARS_MIN
 
 
 @given(any_data())
@@ -203,11 +214,18 @@ def test_what_is_not_our_cloudevent_has_an_invalid_envelope(value: bytes, detail
         (changed(data={"patient": PATIENT + "\n"}), "$.patient: Expected `str`"),
         (changed(dataschema="urn:salus:schema:x"), "$.dataschema: not a released schema of this type"),
         (NO_OBJECT, "$: Expected `object`"),
-        (sealed("AA=\n"), "$.content: not as the schema says"),
-        (sealed("A=A="), "$.content: not as the schema says"),
-        (sealed("=="), "$.content: not as the schema says"),
-        (sealed("AAA==="), "$.content: not as the schema says"),
-        (sealed("é"), "$.content: not as the schema says"),
+        (sealed(LONG + "AA=\n"), "$.content: not as the schema says"),
+        (sealed(LONG + "A=A="), "$.content: not as the schema says"),
+        (sealed("=" * SEALED_CHARS_MIN), "$.content: not as the schema says"),
+        (sealed(LONG + "AAA==="), "$.content: not as the schema says"),
+        (sealed(LONG + "é"), "$.content: not as the schema says"),
+        # Case SEC9: readable text under a suite and a key that nobody knows was accepted.
+        (sealed("V2UgZm91bmQ="), "$.content.ciphertext: Expected `str`"),
+        (sealed(LONG[1:]), "$.content.ciphertext: Expected `str`"),
+        (sealed_by("rot13"), "$.content.suite: not as the schema says"),
+        (sealed_to("nokey"), "$.content.key: Expected `str`"),
+        (sealed_to(f"{PATIENT}#"), "$.content.key: Expected `str`"),
+        (sealed_to(f"{samples.OTHER_PATIENT}#1"), "$.content.key: not a key of the subject"),
     ],
 )
 def test_what_its_schema_does_not_allow_is_a_violation(value: bytes, detail: str) -> None:

@@ -15,11 +15,11 @@ import re2
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import inspect
-from tests.unit.events.samples import as_json, document, encoded, refusal_of
+from tests.unit.events.samples import SEALED, as_json, document, encoded, refusal_of
 from tools.openapi_documents import apps
 
 from salus.events import asyncapi, schemas
-from salus.events.catalogue import all_types
+from salus.events.catalogue import DocumentRegistered, all_types
 from salus.events.envelope import Envelope
 from salus.events.fields import BASE64_PATTERN, PLAIN_PATTERN, TEXT_PATTERN, Sealed, portable, unplain_fields
 
@@ -119,12 +119,14 @@ def test_re2_and_the_class_agree_on_every_text(data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("end", ["\n", "\r", "\x85", "\x7f", "\n\n"])
 def test_texts_that_are_checked_by_code_let_no_final_newline_pass_either(end: str) -> None:
-    sealed = Sealed(suite=f"suite{end}", key="k", ciphertext="AAAA")
+    document = DocumentRegistered(patient="p", object=f"o{end}", media_type="a/b")
+    whole = msgspec.to_builtins(SEALED)
 
-    assert list(unplain_fields(sealed, Sealed)) == ["$.suite"]
+    assert list(unplain_fields(document, DocumentRegistered)) == ["$.object"]
+    assert msgspec.convert(whole, Sealed) == SEALED
     with pytest.raises(msgspec.ValidationError):
-        msgspec.convert({"suite": "s", "key": "k", "ciphertext": f"AAAA{end}"}, Sealed)
-    assert re2.compile(PLAIN_PATTERN).search(f"suite{end}") is None
+        msgspec.convert({**whole, "ciphertext": SEALED.ciphertext + end}, Sealed)
+    assert re2.compile(PLAIN_PATTERN).search(f"o{end}") is None
     assert re2.compile(BASE64_PATTERN).search(f"AAAA{end}") is None
 
 

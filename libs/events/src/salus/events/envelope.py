@@ -13,6 +13,7 @@ from salus.events.errors import Reason, RejectedError
 from salus.events.fields import Count, Text, field_names, may_be_unplain, unplain_fields
 from salus.events.moments import MomentError, holds_moments, moments_of, with_moments
 from salus.events.registry import EventData, EventType, type_named, type_of
+from salus.events.sealed_fields import sealed_to_another
 from salus.events.wellformed import require_well_formed
 from salus.ledger.times import YEAR_MAX, YEAR_MIN, read_time
 
@@ -162,6 +163,7 @@ def decode_canonical(value: bytes) -> Event | None:
         or not YEAR_MIN <= envelope.time.year <= YEAR_MAX
         or not all(YEAR_MIN <= moment.year <= YEAR_MAX for moment in moments_of(data, entry.data))
         or (subject is not None and getattr(data, subject) != envelope.subject)
+        or sealed_to_another(data, subject=envelope.subject) is not None
         or _ENCODER.encode(envelope) != value
     ):
         return None
@@ -212,6 +214,9 @@ def _decode_data(envelope: Envelope, encoded: bytes, entry: EventType, *, suspec
         raise RejectedError(Reason.MALFORMED_JSON, "not JSON") from None
     if entry.subject_field is not None and getattr(data, entry.subject_field) != envelope.subject:
         raise RejectedError(Reason.SCHEMA_VIOLATION, f"$.{entry.subject_field}: differs from the subject")
+    sealed = sealed_to_another(data, subject=envelope.subject)
+    if sealed is not None:
+        raise RejectedError(Reason.SCHEMA_VIOLATION, f"$.{sealed}.key: not a key of the subject")
     if suspect:
         _require_plain(data, entry.data, Reason.SCHEMA_VIOLATION)
     return data

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import inspect
@@ -60,16 +60,31 @@ def portable(pattern: str) -> str:
     return f"{pattern.removesuffix(_END)}$" if pattern.endswith(_END) else pattern
 
 
+Suite = Literal["HPKE-Base-X-Wing-HKDF-SHA256-AES-256-GCM"]
+"""The ways to seal that the network knows; `salus.crypto.sealing` is the one that does it."""
+
+# The suite's encapsulation (1,120 bytes) and tag (16), in base64: what sealing nothing takes.
+SEALED_CHARS_MIN = 1516
+SubjectKeyId = Annotated[
+    str, msgspec.Meta(pattern=r"^urn:uuid:[0-9a-f-]{36}#[0-9a-f]{1,64}\Z", max_length=110)
+]
+
+
 class Sealed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A value that only the owner of the subject's key opens: HPKE (RFC 9180) to the subject's public key.
 
     Integrators seal with `salus.crypto.sealing.seal`; destroying the key makes it unreadable everywhere.
+    Whoever judges an event judges that: the suite, that `key` is one of the event's subject, and that
+    `ciphertext` is as long as the suite makes it.
     """
 
-    suite: Annotated[str, msgspec.Meta(min_length=1, max_length=64, extra_json_schema=_PLAIN_SCHEMA)]
-    key: Annotated[str, msgspec.Meta(min_length=1, max_length=128, extra_json_schema=_PLAIN_SCHEMA)]
+    suite: Suite
+    key: SubjectKeyId
     ciphertext: Annotated[
-        str, msgspec.Meta(min_length=1, max_length=400_000, extra_json_schema={"pattern": BASE64_PATTERN})
+        str,
+        msgspec.Meta(
+            min_length=SEALED_CHARS_MIN, max_length=400_000, extra_json_schema={"pattern": BASE64_PATTERN}
+        ),
     ]
 
     def __post_init__(self) -> None:

@@ -161,7 +161,12 @@ class Compiler:
         steps = self.literal("{")
         for index, each in enumerate(info.fields):
             name = f'{"," if index else ""}"{each.encode_name}":'
-            value = self.value(each.type, is_subject=each.name == repeats)
+            is_key = info.cls is Sealed and each.name == "key"
+            value = (
+                self._key_of_subject(each.type)
+                if is_key
+                else self.value(each.type, is_subject=each.name == repeats)
+            )
             if each.required:
                 steps += [*self.literal(name), *value]
             elif index:
@@ -206,6 +211,16 @@ class Compiler:
             text = [Step(Op.MARK, Mark.VALUE), *text, same]
         return [*self.literal('"'), *text, *self.literal('"')]
 
+    def _key_of_subject(self, info: inspect.Type) -> list[Step]:
+        """Return the steps of the id of a key of the subject: the subject itself, and what names the key."""
+        opening, *text, closing = self.value(info)
+        at = next(place for place, step in enumerate(text) if self._takes(step, "#"))
+        same = Step(Op.SAME, Mark.VALUE, Mark.SUBJECT, Mark.SUBJECT_END)
+        return [opening, Step(Op.MARK, Mark.VALUE), *text[:at], same, *text[at:], closing]
+
+    def _takes(self, step: Step, literal: str) -> bool:
+        return step.op == Op.LITERAL and self.literals[step.a : step.a + step.b] == literal.encode()
+
     def _text(self, pieces: list[str | Piece], info: inspect.StrType) -> list[Step]:
         """Return the steps of a text; what its pieces may be long in all is shared out among them."""
         runs = [piece for piece in pieces if isinstance(piece, Piece)]
@@ -215,14 +230,16 @@ class Compiler:
             raise NotCompilableError(info)
         room = info.max_length - fixed - sum(run.most or 0 for run in runs)
         least = info.min_length or 0
-        if room < 0 or (len(pieces) > 1 and least > fixed + sum(run.least for run in runs)):
+        # What its pieces leave open of the least length, the one without a bound has to have.
+        open_ = max(0, least - fixed - sum(run.least for run in runs))
+        if room < 0 or (len(pieces) > 1 and open_ and shared != 1):
             raise NotCompilableError(info)
         steps = []
         for piece in pieces:
             if isinstance(piece, str):
                 steps += self.literal(piece)
             else:
-                fewest = max(piece.least, least if len(pieces) == 1 else 0)
+                fewest = piece.least + (open_ if len(pieces) == 1 or piece.most is None else 0)
                 most = room // shared if piece.most is None else piece.most
                 steps.append(Step(Op.RUN, self._class(piece.chars), fewest, most))
         return steps

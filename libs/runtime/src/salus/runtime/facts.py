@@ -43,6 +43,9 @@ class FactWriter:
         try:
             position = await self._publisher.publish(data, subject=subject, expected_version=expected_version)
             return await self._follower.outcome(position)
+        except RejectedError as error:
+            # The caller's words do not fit the event's schema, and it was not published.
+            raise ProblemError(422, "invalid-request", error.detail or str(error.reason)) from None
         except (MessagingError, ClientError) as error:
             _log.warning("an outcome is not known", type=type(data).__name__, error=type(error).__name__)
             return Unknown("Kafka did not answer in time")

@@ -19,8 +19,6 @@ PSEUDONYM_PATTERN = r"^urn:uuid:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 DID_PATTERN = pattern_of(fields.Did)
 # As storage names objects. The id is told to everybody, so it is no place for words about anybody.
 OBJECT_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"
-# The characters that a suite's name and a key's id are made of.
-NAME_PATTERN = r"^[!-~]+$"
 Pseudonym = Annotated[
     str, Field(pattern=PSEUDONYM_PATTERN, examples=["urn:uuid:6f1c3a52-7a0e-4d5f-9c2b-1f2e3d4c5b6a"])
 ]
@@ -64,9 +62,11 @@ class LinkBody(_Body):
 class SealedBody(_Body):
     """A text sealed to the patient's public key."""
 
-    suite: str = Field(max_length=64, pattern=NAME_PATTERN)
-    key: str = Field(max_length=128, pattern=NAME_PATTERN)
-    ciphertext: str = Field(max_length=400_000, pattern=r"^[A-Za-z0-9+/]+={0,2}$")
+    suite: fields.Suite
+    key: str = Field(max_length=110, pattern=pattern_of(fields.SubjectKeyId))
+    ciphertext: str = Field(
+        min_length=fields.SEALED_CHARS_MIN, max_length=400_000, pattern=r"^[A-Za-z0-9+/]+={0,2}$"
+    )
 
     def as_sealed(self) -> Sealed:
         """Return it as events carry it."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 from salus.client.identifiers import new_id
-from salus.events.catalogue import EncounterRecorded, Sealed
+from salus.events.catalogue import DocumentRegistered
 from salus.events.did import LocalSigner
 from salus.events.envelope import encode_event
 from salus.events.signature import sign_values
@@ -16,6 +16,8 @@ from salus.events.signature import sign_values
 TOPIC = "salus.clinical.events"
 BATCH = 64
 PATIENTS = 5000
+NOISE_BYTES = 354
+TEXT_CHARS = 240
 
 Signed = tuple[bytes, bytes, bytes]
 """Key, value and signature header of one event."""
@@ -62,13 +64,11 @@ def _patient(chance: random.Random) -> str:
 
 
 def _event(patient: str, signer: LocalSigner, moment: datetime, chance: random.Random, number: int) -> bytes:
-    # What a sealed field holds looks like noise, and so does not compress.
-    ciphertext = base64.b64encode(chance.randbytes(264)).decode()
-    data = EncounterRecorded(
+    # Long names that look like noise, and so do not compress: as much of them as makes an event of 1 KiB.
+    noise = base64.urlsafe_b64encode(chance.randbytes(NOISE_BYTES)).decode()
+    data = DocumentRegistered(
         patient=patient,
-        encounter=f"encounter-{number:09d}",
-        content=Sealed(
-            suite="MLKEM768X25519-HKDF-SHA256-AES-256-GCM", key=f"{patient}#1", ciphertext=ciphertext
-        ),
+        object=f"{number:09d}-{noise[:TEXT_CHARS]}",
+        media_type=f"application/x-{noise[TEXT_CHARS:]}",
     )
     return encode_event(data, id=new_id(moment), source=signer.did, subject=patient, time=moment)
