@@ -90,7 +90,9 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
     async with AsyncExitStack() as stack:
         trail = await stack.enter_async_context(open_trail(settings.database_url))
         identity = await stack.enter_async_context(open_identity_view(kafka, network))
-        signatures = OwnSignatures(load_signer(settings.signing_key_file), lambda: identity.ring)
+        signatures = OwnSignatures(
+            load_signer(settings.signing_key_file, settings.signing_key_id), lambda: identity.ring
+        )
         outputs = KafkaOutputs(kafka, signatures)
         stack.push_async_callback(outputs.close)
         shards: dict[int, Keys] = {**watched.shards()}
