@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.asking import UNASKED
 
-from salus.consent.domain.authority import Asking, sees_all, visible_consents
 from salus.consent.domain.consents import (
     CONSENTS_MAX,
     Command,
@@ -25,6 +24,7 @@ from salus.consent.domain.consents import (
     identifier_under,
     patient_of,
 )
+from salus.consent.domain.rights import Asking, sees_all, visible_consents
 from salus.consent.domain.state import (
     REVIEWED_MAX,
     Consent,

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from tests.asking import UNASKED
 
 from salus.consent.adapters.cedar import CedarPolicies, read_policies
-from salus.consent.domain.authority import Asking
 from salus.consent.domain.decisions import (
     Answer,
     Question,
@@ -25,6 +24,7 @@ from salus.consent.domain.decisions import (
     inputs_digest,
     inputs_of,
 )
+from salus.consent.domain.rights import Asking
 from salus.consent.domain.state import Consent, PatientState, SubjectState
 from salus.events.catalogue import Action, EmergencyReason, Purpose
 

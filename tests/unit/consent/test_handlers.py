@@ -11,9 +11,9 @@ from typing import Literal
 import pytest
 from tests.asking import UNASKED
 
-from salus.consent.domain.authority import Asking
 from salus.consent.domain.consents import Grant
 from salus.consent.domain.decisions import Inputs, Question, Rule, Verdict
+from salus.consent.domain.rights import Asking
 from salus.consent.domain.state import (
     Consent,
     PatientState,

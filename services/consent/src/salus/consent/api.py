@@ -13,16 +13,15 @@ from fastapi import APIRouter, Depends, Header, Path
 from fastapi.responses import Response
 
 from salus.consent import handlers, models
-from salus.consent.domain.authority import Actor, Asking, sees_all, visible_consents
 from salus.consent.domain.consents import Link, Review, Revoke, Unlink, identifier_under, patient_of
 from salus.consent.domain.decisions import Question
+from salus.consent.domain.rights import Act, Actor, Asking, require, visible_consents
 from salus.consent.domain.state import found_consent
 from salus.consent.ports import World
 from salus.events.keyring import Party
 from salus.runtime.auth import Caller, Callers
 from salus.runtime.fields import PLAIN
 from salus.runtime.problems import documented
-from salus.runtime.refusal import Refusal
 
 IdempotencyKey = Annotated[
     str | None,
@@ -147,8 +146,7 @@ def _add_patients(router: APIRouter, api: Api) -> None:
     async def list_parties(patient: PatientInPath, caller: Party = caller) -> list[models.LinkView]:
         """List the parties that are a patient, to her and to her steward."""
         known = await world.facts.facts(patient)
-        if not sees_all(actor_of(caller), known.state, known.subject):
-            raise Refusal("not-permitted", "neither the patient nor her steward", status=403)
+        require(Act.SEE, actor_of(caller), about=None, state=known.state, subject=known.subject)
         return [models.LinkView(patient=patient, did=did) for did in known.state.dids]
 
     @router.get("/patients/{patient}/consents", tags=["patients"], responses=documented(401, 422, 503))
@@ -167,8 +165,7 @@ def _add_patients(router: APIRouter, api: Api) -> None:
     ) -> list[models.GlassBreakView]:
         """List the emergency accesses to a patient's data, to her and to her steward's privacy officers."""
         known = await world.facts.facts(patient)
-        if not sees_all(actor_of(caller), known.state, known.subject):
-            raise Refusal("not-permitted", "neither the patient nor her steward", status=403)
+        require(Act.SEE, actor_of(caller), about=None, state=known.state, subject=known.subject)
         return [models.GlassBreakView.of(broken) for broken in known.state.glass_breaks]
 
 

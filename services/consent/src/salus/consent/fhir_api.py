@@ -18,8 +18,8 @@ from salus.consent.adapters.fhir.elements import Issue
 from salus.consent.adapters.fhir.identifier_marks import IdentifierMarks
 from salus.consent.adapters.fhir.outcomes import MEDIA_TYPE, all_ok, answered, operation_outcome
 from salus.consent.api import Api, IdempotencyKey, IdInPath, actor_of, asking, suffix_for
-from salus.consent.domain.authority import Actor, Asking, visible_consents
 from salus.consent.domain.consents import Grant, identifier_under, patient_of
+from salus.consent.domain.rights import Actor, Asking, visible_consents
 from salus.consent.domain.state import Consent
 from salus.consent.fhir_exchange import preferred_return, read_condition, read_search, require_json_exchange
 from salus.events.keyring import Party

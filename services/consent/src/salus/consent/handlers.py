@@ -7,7 +7,6 @@ from datetime import datetime
 
 import structlog
 
-from salus.consent.domain.authority import Actor, Asking, visible_consents
 from salus.consent.domain.consents import (
     Command,
     Grant,
@@ -28,6 +27,7 @@ from salus.consent.domain.decisions import (
     inputs_of,
     patients_among,
 )
+from salus.consent.domain.rights import Actor, Asking, visible_consents
 from salus.consent.domain.state import Consent, PolicyState, found_consent
 from salus.consent.ports import Claims, PolicyHost, World
 from salus.events.catalogue import EventData, Sealed, StatePosition

@@ -8,9 +8,9 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 
 _CODE = (
-    "domain/authority.py",
     "domain/consents.py",
     "domain/decisions.py",
+    "domain/rights.py",
     "domain/state.py",
     "adapters/cedar.py",
 )

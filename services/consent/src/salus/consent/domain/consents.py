@@ -10,14 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import assert_never
 
-from salus.consent.domain.authority import (
-    Asking,
-    is_officer,
-    require_may_grant,
-    require_may_link,
-    require_may_unlink,
-    require_speaks_for,
-)
+from salus.consent.domain.rights import Act, Asking, require
 from salus.consent.domain.state import (
     Consent,
     Outcome,
@@ -115,7 +108,7 @@ def decide(
         case Grant():
             return _grant(state, command, actor=actor, subject=subject, at=at)
         case Revoke():
-            require_speaks_for(actor, state, subject)
+            require(Act.REVOKE, actor, about=None, state=state, subject=subject)
             if found_consent(state, command.consent).revoked_epoch is not None:
                 raise Refusal("consent-revoked", "the consent was taken back already")
             return ConsentRevoked(
@@ -127,7 +120,7 @@ def decide(
         case Link():
             return _link(state, command, actor=actor, subject=subject)
         case Unlink():
-            require_may_unlink(actor, command.did, state=state, subject=subject)
+            require(Act.UNLINK, actor, about=command.did, state=state, subject=subject)
             if command.did not in state.dids:
                 raise Refusal("not-linked", "this party is not known to be the patient", status=404)
             return PatientUnlinked(
@@ -179,7 +172,7 @@ def same_grant(consent: Consent, command: Grant) -> bool:
 def _grant(
     state: PatientState, command: Grant, *, actor: Asking, subject: SubjectState, at: datetime
 ) -> ConsentGranted:
-    require_may_grant(actor, command.grantee, state=state, subject=subject)
+    require(Act.GRANT, actor, about=command.grantee, state=state, subject=subject)
     if subject.erased:
         raise Refusal("patient-erased", "the patient's record is gone; there is nothing to consent to")
     if any(consent.id == command.consent for consent in state.consents):
@@ -216,7 +209,7 @@ def _displaced(state: PatientState, *, at: datetime) -> str | None:
 
 
 def _link(state: PatientState, command: Link, *, actor: Asking, subject: SubjectState) -> PatientLinked:
-    require_may_link(actor, command.did, state=state, subject=subject)
+    require(Act.LINK, actor, about=command.did, state=state, subject=subject)
     if not command.is_patient:
         raise Refusal("not-a-patient", "the party is not a person with the role patient", status=422)
     if command.did in state.dids:
@@ -230,12 +223,10 @@ def _review(
     state: PatientState, command: Review, *, actor: Asking, subject: SubjectState
 ) -> GlassBreakReviewed:
     broken = next((b for b in state.glass_breaks if b.decision == command.decision), None)
-    if not is_officer(actor, state, subject):
-        raise Refusal("not-permitted", "a privacy officer of the patient's steward reviews", status=403)
+    principal = None if broken is None else broken.principal
+    require(Act.REVIEW, actor, about=principal, state=state, subject=subject)
     if broken is None:
         raise Refusal("unknown-glass-break", "no emergency access has this decision id", status=404)
-    if broken.principal == actor.did:
-        raise Refusal("own-access", "nobody reviews their own emergency access", status=403)
     if broken.outcome is not None:
         raise Refusal("already-reviewed", "the emergency access was reviewed already")
     return GlassBreakReviewed(

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from salus.consent.domain.authority import Asking, is_patient
+from salus.consent.domain.rights import Asking, is_patient
 from salus.consent.domain.state import (
     Consent,
     PatientState,
