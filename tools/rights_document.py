@@ -1,8 +1,10 @@
-"""Writes docs/rights.md from the table that the identity service decides by."""
+"""Writes docs/rights.md from the tables that the identity and the consent service decide by."""
 
 from __future__ import annotations
 
 from pathlib import Path
+
+from tools import consent_rights
 
 from salus.identity.rights import RIGHTS, Act, Relation, Target
 
@@ -52,7 +54,7 @@ def render() -> str:
             f"| {target} | {' | '.join(RIGHTS[act, target, relation] for relation in Relation)} |"
             for target in Target
         ]
-    return "\n".join(lines) + "\n" + TAIL
+    return "\n".join(lines) + "\n" + TAIL + consent_rights.section()
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from tests.unit.consent.test_consents import (
     a_grant,
     after,
 )
+from tools.consent_rights import CASES, Case, answer_to
 
 from salus.consent.domain.consents import Command, Link, Review, Revoke, Unlink, decide
 from salus.consent.domain.rights import (
@@ -124,3 +125,14 @@ def test_a_role_is_worth_nothing_to_another_kind_of_party() -> None:
 
     assert not sees_all(device, PatientState(dids=(HERSELF,)), KNOWN)
     assert not sees_all(device, PatientState(), KNOWN)
+
+
+# In the order of CASES: who reads, and who writes, by the policies of the release.
+READS = [True, False, True, True, False, True, False, False, True, False, True, False, False]
+WRITES = [False, False, True, True, False, False, True, True, True, False, False, False, False]
+
+
+@pytest.mark.parametrize(("case", "reads", "writes"), list(zip(CASES, READS, WRITES, strict=True)))
+def test_a_case_of_the_document_is_as_it_should_be(case: Case, *, reads: bool, writes: bool) -> None:
+    assert answer_to(case, "read").allowed is reads
+    assert answer_to(case, "write").allowed is writes

@@ -65,11 +65,11 @@ class Concern(StrEnum):
 
 
 class Permission(StrEnum):
-    """Whether it may be done; what may not be done is refused with the code in brackets."""
+    """Whether it may be done; what may not is refused with `not-permitted`, or the code that is named."""
 
     GIVEN = "yes"
-    DENIED = "no (`not-permitted`)"
-    OWN = "no (`own-access`)"
+    DENIED = "no"
+    OWN = "no: `own-access`"
 
 
 YES, NO, OWN = Permission.GIVEN, Permission.DENIED, Permission.OWN

@@ -1,0 +1,124 @@
+"""The part of docs/rights.md that is about patients: consent's table, and what the policies say of cases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from importlib.resources import files
+
+from salus.consent.adapters.cedar import CedarPolicies, read_policies
+from salus.consent.domain.decisions import Answer, Question, conclude, inputs_of
+from salus.consent.domain.rights import RIGHTS, Act, Asking, Concern, Relation
+from salus.consent.domain.state import Consent, PatientState, SubjectState
+from salus.events.catalogue import Action, EmergencyReason, Purpose
+from salus.events.requests import Request
+
+HEAD = """
+# Who may do what for a patient
+
+Generated from consent's [`rights.py`](../services/consent/src/salus/consent/domain/rights.py); each cell is a
+test ([`test_rights.py`](../tests/unit/consent/test_rights.py)). *About* is the grantee of a consent, the
+linked party, or who had the emergency access; *oneself* is also the member that one acts for, if one could
+use what is granted to it (as its clinician or researcher). What somebody is, is what the key ring says now.
+A *no* is refused with `not-permitted`, unless it names another code.
+Why: [decisions/a-link-is-no-right.md](decisions/a-link-is-no-right.md).
+"""
+CASES_HEAD = """
+## Read and write
+
+What the policies of the release say, and which of them; an operator may bring
+[others](../services/consent/README.md#policies). An erased or an unknown patient's data is nobody's
+(`patient-erased`, `patient-unknown`).
+
+| who | read | write |
+|---|---|---|"""
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+PATIENT, STEWARD, OTHER = "urn:uuid:00000000-0000-4000-8000-000000000000", "did:web:steward", "did:web:other"
+_POLICIES = CedarPolicies(read_policies(files("salus.consent").joinpath("policies")))
+
+
+@dataclass(frozen=True)
+class Case:
+    """Somebody who asks, with a consent to read and write or without, for a purpose."""
+
+    who: str
+    kind: str
+    role: str | None = None
+    member: str | None = None
+    purpose: Purpose = "TREAT"
+    grantee: str | None = None
+    linked: bool = False
+    emergency: EmergencyReason | None = None
+
+    @property
+    def did(self) -> str:
+        """The DID: a member is asked for by its own key."""
+        return self.member or OTHER if self.kind == "member" else "did:web:somebody"
+
+
+CASES = (
+    Case("the patient, at her own request", "person", "patient", purpose="PATRQT", linked=True),
+    Case("linked to her, without the role patient", "person", purpose="PATRQT", linked=True),
+    Case("a clinician with a consent to her", "person", "clinician", OTHER, grantee="did:web:somebody"),
+    Case("a clinician with a consent to her member", "person", "clinician", OTHER, grantee=OTHER),
+    Case("a clinician without one", "person", "clinician", OTHER),
+    Case(
+        "a clinician without one, in an emergency",
+        "person",
+        "clinician",
+        OTHER,
+        purpose="ETREAT",
+        emergency="other",
+    ),
+    Case("a clinician of the steward, without one", "person", "clinician", STEWARD),
+    Case("the steward's own key, without one", "member", None, STEWARD),
+    Case("another member's own key, with one", "member", None, OTHER, grantee=OTHER),
+    Case("another member's own key, without one", "member", None, OTHER),
+    Case(
+        "a researcher with one for research", "person", "researcher", OTHER, purpose="HRESCH", grantee=OTHER
+    ),
+    Case("a privacy officer of the steward", "person", "privacy-officer", STEWARD),
+    Case("an operator, whatever was granted", "person", "operator", OTHER, grantee="did:web:somebody"),
+)
+
+
+def section() -> str:
+    """Return the text, from its heading on."""
+    return "\n".join([HEAD.rstrip("\n"), *_acts(), CASES_HEAD, *map(_row, CASES)]) + "\n"
+
+
+def _acts() -> Iterator[str]:
+    yield f"\n| act | about | {' | '.join(Relation)} |\n" + "|---" * 7 + "|"
+    for act in Act:
+        cells = {c: " | ".join(RIGHTS[act, c, relation] for relation in Relation) for c in Concern}
+        if len(set(cells.values())) == 1:
+            yield f"| {act} | anybody | {cells[Concern.ANOTHER]} |"
+        else:
+            yield from (f"| {act} | {concern} | {cell} |" for concern, cell in cells.items())
+
+
+def _row(case: Case) -> str:
+    return f"| {case.who} | {_cell(answer_to(case, 'read'))} | {_cell(answer_to(case, 'write'))} |"
+
+
+def _cell(answer: Answer) -> str:
+    word = "no" if not answer.allowed else "yes, loudly" if answer.break_glass else "yes"
+    return f"{word} ({', '.join(f'`{reason}`' for reason in answer.reasons)})"
+
+
+def answer_to(case: Case, action: Action) -> Answer:
+    """Return the policies' answer."""
+    roles = frozenset({case.role} if case.role else ())
+    member = None if case.kind == "member" else case.member
+    principal = Asking(case.did, case.kind, roles, member, request=Request.of_service(STEWARD))
+    consents: tuple[Consent, ...] = ()
+    until = NOW + timedelta(days=1)
+    if case.grantee is not None:
+        consents = (Consent("c", case.grantee, ("read", "write"), (case.purpose,), NOW, until),)
+    state = PatientState(consents=consents, dids=(case.did,) if case.linked else ())
+    question = Question(principal, action, "object", PATIENT, case.purpose, case.emergency)
+    patients = {case.did} if case.role == "patient" else set[str]()
+    subject = SubjectState(steward=STEWARD)
+    inputs = inputs_of(question, state=state, patients=patients, subject=subject, at=NOW)
+    return conclude(question, _POLICIES.evaluate(inputs), state=state, at=NOW)
