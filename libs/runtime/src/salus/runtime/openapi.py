@@ -26,8 +26,9 @@ _BEARER = {
     "description": (
         "A JWT that the caller signs with its own DID key: `alg` EdDSA, `kid` the DID URL of the key, `iss` "
         "and `sub` the DID, `aud` `salus:` and this service's name, `iat` and `exp` at most 300 s apart, "
-        "`jti` fresh. A request that makes an event is signed by its token, which names it: `htm` the method, "
-        "`htu` path and query as sent, `dig` the SHA-256 of the body in hex; such a token is used once. No server gives it out: docs/integrators.md says how to make one, `salus.client.auth` "
+        "`jti` fresh. A request that makes an event is signed by its token, which names it: `htm` the "
+        "method, `htu` path and query as sent, `dig` the SHA-256 of the body in hex; such a token is used "
+        "once. No server gives it out: docs/integrators.md says how to make one, `salus.client.auth` "
         "makes it."
     ),
 }
