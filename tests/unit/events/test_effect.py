@@ -80,6 +80,17 @@ def test_one_public_key_is_of_one_party_however_they_race() -> (
     assert fold.fold(theirs) == WithoutEffect(NoEffect.NAME_TAKEN)
 
 
+def test_of_dids_that_are_equal_once_decoded_one_registers() -> None:  # case D3
+    fold = Fold()
+    effects = []
+    for did, signer in (("did:web:h.example%3A8443", MEMBER), ("did:web:h.example:8443", OTHER_MEMBER)):
+        keys = (public_key(signer, id=f"{did}#key"),)
+        data = PartyRegistered(did=did, kind="member", keys=keys, request=UNASKED)
+        effects.append(fold.fold(event(data, subject=did)))
+
+    assert tuple(effects) == (Applied(1), WithoutEffect(NoEffect.NAME_TAKEN))
+
+
 def test_a_statement_that_claims_a_name_counts_once() -> None:
     fold = Fold()
     rotated = event(

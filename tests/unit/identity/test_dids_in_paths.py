@@ -31,12 +31,14 @@ async def registered(did: str, seed: int, memory: Memory) -> None:
     await execute(command, did=did, actor=OPERATOR, at=NOW, world=memory.world)
 
 
-def client_of(memory: Memory) -> httpx.AsyncClient:
+def client_of(memory: Memory, **choices: Any) -> httpx.AsyncClient:
     operator = Party(did=OPERATOR.did, kind="person", roles=OPERATOR.roles, member=None)
     app = FastAPI()
     problems.install(app)
     callers = FixedCallers(lambda _: operator)
-    app.include_router(routes(world=memory.world, authenticate=callers, now=lambda: datetime.now(UTC)))
+    app.include_router(
+        routes(world=memory.world, authenticate=callers, now=lambda: datetime.now(UTC), **choices)
+    )
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://identity")
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Literal
 
+import msgspec
 import pytest
 from tests.asking import UNASKED
 
@@ -15,7 +16,7 @@ from salus.events.catalogue import EventData, PublicKey
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.keyring import KeyRing
 from salus.identity.domain import AddKey, PartyState, Register, evolve
-from salus.identity.handlers import execute, found_network, founding_commands
+from salus.identity.handlers import execute, found_network, founding_commands, operators_of
 from salus.identity.ports import World
 from salus.identity.rights import Actor
 from salus.messaging import DeliveryError
@@ -153,6 +154,39 @@ async def test_a_key_of_one_party_is_refused_to_another() -> None:
     await execute(joins, did=other, actor=OPERATOR, at=NOW, world=memory.world)
     with pytest.raises(Refusal, match="key-in-use"):
         await execute(AddKey(stolen), did=other, actor=OPERATOR, at=NOW, world=memory.world)
+
+
+@pytest.mark.parametrize(
+    "agreed",
+    [{}, proofs(10), proofs(9, did="did:web:thief.example"), proofs(9, member="did:web:thief.example")],
+)
+async def test_no_key_joins_unless_its_holder_agreed(agreed: dict[str, str]) -> None:
+    memory, party = Memory(), founder(9)
+    command = Register(party.did, "member", (party.key,), proofs=agreed)
+    with pytest.raises(Refusal, match="key-not-proven"):
+        await execute(command, did=party.did, actor=OPERATOR, at=NOW, world=memory.world)
+    joins = replace(command, proofs=proofs(9))
+    await execute(joins, did=party.did, actor=OPERATOR, at=NOW, world=memory.world)
+    second = PublicKey(f"{party.did}#10", founder(10).key.multibase, NOW)
+    with pytest.raises(Refusal, match="key-not-proven"):
+        await execute(AddKey(second, agreed), did=party.did, actor=OPERATOR, at=NOW, world=memory.world)
+    good = proofs(10, did=party.did)
+    await execute(AddKey(second, good), did=party.did, actor=OPERATOR, at=NOW, world=memory.world)
+
+
+async def test_a_new_network_file_brings_an_operator_where_none_can_sign() -> None:
+    # Case SEC8: the way out if the operators lost their keys; the members agree on a network.json.
+    memory = Memory()
+    await found_network(NETWORK, at=NOW, world=memory.world)
+    fresh = founder(11, kind="person", roles=("operator",))
+    agreed = msgspec.structs.replace(NETWORK, founders=(*NETWORK.founders, fresh))
+    await found_network(agreed, at=NOW, world=memory.world)
+
+    assert memory.folded[fresh.did].roles == ("operator",)
+    assert {operator.did for operator in operators_of(memory.ring, at=NOW)} == {
+        NETWORK.founders[0].did,
+        fresh.did,
+    }
 
 
 async def test_a_person_joins_the_member_that_is_registered() -> None:

@@ -9,7 +9,7 @@ import pytest
 from fastapi import Depends, FastAPI
 from tests.asking import UNASKED
 
-from salus.client.auth import RequestLine, RequestSigner, make_bearer
+from salus.client.auth import RequestLine, RequestSigner, make_approval, make_bearer
 from salus.events.bearer import CLOCK_SKEW_S, Bearer
 from salus.events.catalogue import PartyRegistered, PublicKey
 from salus.events.did import LocalSigner, multibase_of
@@ -19,17 +19,19 @@ from salus.runtime.auth import Authenticator, Caller, UsedTokens
 from salus.runtime.problems import ProblemError
 
 CALLER = LocalSigner.from_seed(b"c" * 32)
+SECOND = LocalSigner.from_seed(b"d" * 32)
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class Ring:
     def __init__(self) -> None:
         self.ring = KeyRing()
-        key = PublicKey(CALLER.verification_method, multibase_of(CALLER.public_key), LONG_AGO)
         member = "did:web:h.example"
-        self.ring.apply(
-            PartyRegistered(did=CALLER.did, kind="person", keys=(key,), member=member, request=UNASKED)
-        )
+        for signer in (CALLER, SECOND):
+            key = PublicKey(signer.verification_method, multibase_of(signer.public_key), LONG_AGO)
+            self.ring.apply(
+                PartyRegistered(did=signer.did, kind="person", keys=(key,), member=member, request=UNASKED)
+            )
 
     async def catch_up(self) -> KeyRing:
         return self.ring
@@ -47,6 +49,7 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
             "by": caller.request.by,
             "behalf": caller.request.behalf,
             "body": caller.request.body,
+            "second": caller.second,
         }
 
     @app.put("/transfers/{name}")
@@ -86,6 +89,7 @@ async def test_a_signed_command_is_taken_with_its_body(client: httpx.AsyncClient
         "by": CALLER.did,
         "behalf": "did:web:h.example",
         "body": '{"a":1}',
+        "second": None,
     }
 
 
@@ -165,3 +169,18 @@ def test_used_tokens_are_forgotten_when_they_expire_and_never_beyond_the_room() 
     used.require_new(claims("3", 2000), now=at + timedelta(seconds=60))
     with pytest.raises(ProblemError, match="token-used"):
         used.require_new(claims("2", 2000), now=at + timedelta(seconds=60))
+
+
+async def test_an_approval_is_of_this_request_and_of_somebody_else(client: httpx.AsyncClient) -> None:
+    seconded = RequestSigner(CALLER, "salus:test", second=SECOND)
+    alone = RequestSigner(CALLER, "salus:test", second=CALLER)
+    approved = await client.post("/commands/a", json={"a": 1}, auth=seconded)
+    other = make_approval(SECOND, RequestLine("POST", "/commands/b"), now=datetime.now(UTC))
+    refused = [
+        await client.post("/commands/a", json={"a": 1}, auth=alone),
+        await client.post("/commands/a", json={"a": 1}, auth=SIGN, headers={"Salus-Approval": other}),
+        await client.post("/commands/a", json={"a": 1}, auth=SIGN, headers={"Salus-Approval": "x"}),
+    ]
+
+    assert approved.json()["second"] == SECOND.did
+    assert [code(answer) for answer in refused] == [(403, "approval-invalid")] * 3

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from urllib.parse import unquote
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -13,19 +12,13 @@ _ALPHABET = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 _ED25519_CODEC = b"\xed\x01"
 
 
-# A did:web whose host has a port, as it stands in DID Core: the percent sign is part of the DID.
-_WITH_PORT = re.compile(r"did:web:[a-z0-9.-]+%3A[0-9]{1,5}(?::[A-Za-z0-9._-]+)*")
-
-
 def decoded_segment(segment: str) -> str:
     """Return what a segment of a URL path names; a DID in it may stand as it is, or percent-encoded.
 
-    `did:web:h.example%3A8443` and `did:web:h.example%253A8443` both name the DID with the port, and
-    `did%3Aweb%3Ah.example%3A8443` the one with the path 8443. Whatever else has a percent sign behind an
-    unencoded `did:` could mean two DIDs; it is returned as it is, and so names no party.
+    What begins with an unencoded `did:` is a DID as it is written (DID Core 3.1: a percent sign is part of
+    it), unless its percent signs are encoded as %25. So `did:web:h.example%3A8443` and
+    `did:web:h.example%253A8443` both name the DID with the port, and never the one with the path 8443.
     """
-    if _WITH_PORT.fullmatch(segment):
-        return segment
     if segment.startswith("did:") and "%" in segment.replace("%25", ""):
         return segment
     return unquote(segment)

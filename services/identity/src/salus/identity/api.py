@@ -218,11 +218,12 @@ def routes(
     world: World,
     authenticate: Callers,
     now: Callable[[], datetime],
+    commands: Rate = COMMANDS,
 ) -> APIRouter:
-    """Return identity's routes."""
+    """Return identity's routes; an account gives as many commands as `commands` says."""
     router = APIRouter()
     _add_reads(router, world=world, now=now)
-    limit = AccountLimit("identity commands", COMMANDS)
+    limit = AccountLimit("identity commands", commands)
 
     async def run(command: Command, did: str, caller: Caller) -> PartyView:
         limit.take(caller.party.did)

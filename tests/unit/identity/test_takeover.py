@@ -1,0 +1,311 @@
+"""A search for a way in: an attacker who holds one member, among honest acts (cases SEC2, SEC8).
+
+The attacker holds the member MALLORY and every key that it made itself. Operators of several organisations
+and another member act honestly, in any order. Whatever happens, the attacker holds no role, key or party that
+nobody with the right gave it, and the network can go on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import cache
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from tests.asking import UNASKED
+
+from salus.client.auth import make_possession
+from salus.events.catalogue import EventData, PartyKind, PublicKey, Role
+from salus.events.did import LocalSigner, multibase_of
+from salus.events.keyring import KeyRing
+from salus.identity.domain import (
+    AddKey,
+    Command,
+    GrantRole,
+    PartyState,
+    Register,
+    RevocationReason,
+    RevokeKey,
+    WithdrawRole,
+    decide,
+    evolve,
+)
+from salus.identity.handlers import held_elsewhere, lookalike_of, operators_of
+from salus.identity.possession import require_possession
+from salus.identity.rights import Actor
+from salus.runtime.refusal import Refusal
+
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+ROOT, CONSENT = "did:web:identity.example", "did:web:consent.example"
+ALPHA, BETA = "did:web:alpha.example", "did:web:beta.example"
+GOOD, MALLORY = "did:web:good.example", "did:web:mallory.example"
+NURSE, MOLE, BOSS = f"{GOOD}:nurse", f"{MALLORY}:mole", f"{MALLORY}:boss"
+FRESH, PORT, PATH = f"{MALLORY}:fresh", "did:web:x.example%3A1", "did:web:x.example:1"
+EVERYBODY = (ROOT, CONSENT, ALPHA, BETA, GOOD, MALLORY, NURSE, MOLE, BOSS, FRESH, PORT, PATH)
+KINDS: dict[str, PartyKind] = {ROOT: "service", CONSENT: "service", GOOD: "member", MALLORY: "member"}
+ROLES: tuple[Role, ...] = ("identity", "consent", "operator", "privacy-officer", "clinician", "patient")
+REASONS: tuple[RevocationReason, ...] = ("rotated", "compromised", "left", "unspecified")
+# BOSS is a person of the attacker's member whom the operators made one of theirs; she holds her own key.
+HONEST = (ROOT, CONSENT, ALPHA, BETA, GOOD, NURSE, BOSS)
+OF_ATTACKER = (MALLORY, MOLE, FRESH)
+
+
+@cache
+def signer(did: str, seed: int) -> LocalSigner:
+    return LocalSigner.from_seed(seed.to_bytes(32), f"{did}#{seed}")
+
+
+def key_of(did: str, seed: int, until: datetime | None = None) -> PublicKey:
+    return PublicKey(f"{did}#{seed}", multibase_of(signer(did, seed).public_key), NOW, until)
+
+
+@cache
+def proof(did: str, seed: int, member: str | None) -> str:
+    return make_possession(signer(did, seed), member=member, now=NOW)
+
+
+FOUNDERS: tuple[tuple[str, tuple[Role, ...], str | None], ...] = (
+    (ROOT, ("identity",), None),
+    (CONSENT, ("consent",), None),
+    (ALPHA, ("operator",), None),
+    (BETA, ("operator",), None),
+    (GOOD, (), None),
+    (MALLORY, (), None),
+    (NURSE, ("clinician",), GOOD),
+    (BOSS, ("operator",), MALLORY),
+)
+# Seeds below 100 are honest parties' keys, which the attacker knows the public half of; from 100 on, its own.
+FIRST_SEED = {did: 1 + index for index, did in enumerate(EVERYBODY)}
+OWN_SEEDS = range(100, 106)
+# Keys of people who are not registered yet. The attacker has proofs of theirs, for another id or member.
+OF_VICTIMS = range(60, 63)
+seeds = st.sampled_from((*FIRST_SEED.values(), *OF_VICTIMS, *OWN_SEEDS))
+
+
+class Takeover(RuleBasedStateMachine):
+    """One attacker against the contract and the key ring."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parties: dict[str, PartyState] = {}
+        self.ring = KeyRing()
+        # What honest parties with the right have given: who has which roles, which keys are whose.
+        self.given: dict[str, set[Role]] = {}
+        # Keys that the attacker's member added to BOSS while she was no operator. Whoever makes her an
+        # operator again sees them; until then she is a person of that member.
+        self.seen: set[str] = set()
+
+    @initialize()
+    def found(self) -> None:
+        founding = Actor(ROOT, "service", frozenset({"identity"}), UNASKED, founding=True)
+        for did, roles, member in FOUNDERS:
+            assert self.do(founding, self.registration(did, FIRST_SEED[did], roles, member))
+        self.given = {did: set(party.roles) for did, party in self.parties.items()}
+
+    def registration(
+        self, did: str, seed: int, roles: tuple[Role, ...] = (), member: str | None = None
+    ) -> Register:
+        kind = KINDS.get(did, "person")
+        return Register(did, kind, (key_of(did, seed),), roles, member)
+
+    def actor(self, did: str, second: str | None = None) -> Actor:
+        """Return a registered party as it is authenticated: by the ring."""
+        party = self.ring.parties[did]
+        return Actor(did, party.kind, party.roles, UNASKED, member=party.member, second=second)
+
+    def do(self, actor: Actor, command: Command, did: str | None = None) -> EventData | None:
+        """Do what the handler does, and return the event, or None if it is refused."""
+        if isinstance(command, Register):
+            did = command.did
+            organisation = None if command.member is None else self.parties.get(command.member)
+            command = replace(command, organisation=organisation, lookalike=lookalike_of(self.ring, did))
+        assert did is not None
+        state = self.parties.get(did, PartyState())
+        keys = command.keys if isinstance(command, Register) else ()
+        keys = (command.key,) if isinstance(command, AddKey) else keys
+        try:
+            event = decide(
+                state,
+                command,
+                actor=actor,
+                at=NOW,
+                held_elsewhere=held_elsewhere(self.ring, did=did, keys=keys),
+                operators=operators_of(self.ring, at=NOW),
+            )
+            if not actor.founding:
+                require_possession(command, event, state=state, at=NOW)
+        except Refusal:
+            return None
+        self.parties[did] = evolve(state, event)
+        self.ring.apply(event, at=NOW)
+        return event
+
+    # --- the attacker ---
+
+    def attackers(self) -> list[str]:
+        return [did for did in OF_ATTACKER if did in self.ring.parties]
+
+    def attack(self, who: int, command: Command, did: str | None, second: str | None) -> None:
+        attackers = self.attackers()
+        # It can sign approvals as its own people only; naming an honest operator would take a signature.
+        self.do(self.actor(attackers[who % len(attackers)], second), command, did)
+
+    @rule(
+        who=st.integers(0, 2),
+        did=st.sampled_from(EVERYBODY),
+        seed=seeds,
+        role=st.sampled_from((*ROLES, None)),
+        member=st.sampled_from((MALLORY, GOOD, None)),
+        kind=st.sampled_from(("person", "service", "member", "device")),
+        second=st.sampled_from((*OF_ATTACKER, None)),
+    )
+    def attacker_registers(  # noqa: PLR0917  # all that a body may say
+        self,
+        who: int,
+        did: str,
+        seed: int,
+        role: Role | None,
+        member: str | None,
+        kind: PartyKind,
+        second: str | None,
+    ) -> None:
+        # It proves what it holds; of others' keys it has the proof that they gave to their own member.
+        if seed in OWN_SEEDS:
+            proofs = {f"{did}#{seed}": proof(did, seed, member)}
+        else:
+            proofs = {f"{did}#{seed}": proof(f"{GOOD}:{seed}", seed, GOOD)}
+        command = Register(did, kind, (key_of(did, seed),), (role,) if role else (), member, proofs=proofs)
+        self.attack(who, command, None, second)
+
+    @rule(
+        who=st.integers(0, 2),
+        did=st.sampled_from(EVERYBODY),
+        seed=st.sampled_from(OWN_SEEDS),
+        second=st.sampled_from((*OF_ATTACKER, None)),
+    )
+    def attacker_adds_a_key(self, who: int, did: str, seed: int, second: str | None) -> None:
+        member = self.parties.get(did, PartyState()).member
+        proofs = {f"{did}#{seed}": proof(did, seed, member)}
+        self.attack(who, AddKey(key_of(did, seed), proofs), did, second)
+        if "operator" not in self.ring.parties[BOSS].roles:
+            self.seen.update(key_id for key_id, known in self.ring.keys.items() if known.did == BOSS)
+
+    @rule(
+        who=st.integers(0, 2),
+        did=st.sampled_from(EVERYBODY),
+        seed=seeds,
+        reason=st.sampled_from(REASONS),
+        second=st.sampled_from((*OF_ATTACKER, None)),
+    )
+    def attacker_revokes_a_key(
+        self, who: int, did: str, seed: int, reason: RevocationReason, second: str | None
+    ) -> None:
+        self.attack(who, RevokeKey(f"{did}#{seed}", reason), did, second)
+
+    @rule(
+        who=st.integers(0, 2),
+        did=st.sampled_from(EVERYBODY),
+        role=st.sampled_from(ROLES),
+        how=st.sampled_from(("grant", "withdraw")),
+        second=st.sampled_from((*OF_ATTACKER, None)),
+    )
+    def attacker_changes_a_role(
+        self,
+        who: int,
+        did: str,
+        role: Role,
+        how: str,
+        second: str | None,
+    ) -> None:
+        self.attack(who, WithdrawRole(role) if how == "withdraw" else GrantRole(role), did, second)
+
+    # --- everybody else: what is right to do, by whoever may ---
+
+    @rule(
+        by=st.sampled_from((ROOT, ALPHA, BETA, BOSS)),
+        second=st.sampled_from((ALPHA, BETA, BOSS, None)),
+        did=st.sampled_from(HONEST),
+        seed=st.integers(50, 56),
+        days=st.sampled_from((None, 1)),
+    )
+    def honest_key_is_added(
+        self,
+        by: str,
+        second: str | None,
+        did: str,
+        seed: int,
+        days: int | None,
+    ) -> None:
+        until = None if days is None else NOW + timedelta(days=days)
+        proofs = {f"{did}#{seed}": proof(did, seed, self.parties[did].member)}
+        self.do(self.actor(by, second), AddKey(key_of(did, seed, until), proofs), did)
+
+    @rule(
+        by=st.sampled_from(HONEST),
+        second=st.sampled_from((ALPHA, BETA, BOSS, None)),
+        did=st.sampled_from(EVERYBODY),
+        seed=st.one_of(st.integers(50, 56), seeds),
+        reason=st.sampled_from(REASONS),
+    )
+    def somebody_revokes_a_key(
+        self, by: str, second: str | None, did: str, seed: int, reason: RevocationReason
+    ) -> None:
+        self.do(self.actor(by, second), RevokeKey(f"{did}#{seed}", reason), did)
+
+    @rule(
+        by=st.sampled_from((ALPHA, BETA, BOSS)),
+        second=st.sampled_from((ALPHA, BETA, BOSS, None)),
+        did=st.sampled_from((ALPHA, BETA, BOSS, NURSE)),
+        role=st.sampled_from(("operator", "clinician")),
+        how=st.sampled_from(("grant", "withdraw")),
+    )
+    def operators_change_a_role(
+        self,
+        by: str,
+        second: str | None,
+        did: str,
+        role: Role,
+        how: str,
+    ) -> None:
+        if (
+            self.do(self.actor(by, second), WithdrawRole(role) if how == "withdraw" else GrantRole(role), did)
+            is not None
+        ):
+            self.given[did].symmetric_difference_update({role})
+
+    # --- what must hold ---
+
+    @invariant()
+    def nobody_got_power_that_was_not_given(self) -> None:
+        for did, party in self.ring.parties.items():
+            powerful = party.roles & {"identity", "consent", "operator"}
+            assert powerful <= self.given.get(did, set()), did
+
+    @invariant()
+    def no_key_of_the_attacker_signs_for_anybody_else(self) -> None:
+        for key_id, known in self.ring.keys.items():
+            mine = int(key_id.partition("#")[2]) in OWN_SEEDS
+            assert not (mine and known.did in HONEST and key_id not in self.seen), key_id
+
+    @invariant()
+    def no_key_is_registered_whose_holder_did_not_agree(self) -> None:
+        seeds = {int(key_id.partition("#")[2]) for key_id in self.ring.keys}
+        assert not seeds & set(OF_VICTIMS)
+
+    @invariant()
+    def nobody_acts_for_a_member_that_did_not_ask(self) -> None:
+        people = {did for did, party in self.ring.parties.items() if party.member == GOOD}
+        assert people <= {NURSE}
+
+    @invariant()
+    def there_is_always_a_way_out(self) -> None:
+        if not self.parties:
+            return
+        assert any(key.endures(NOW) for key in self.parties[ROOT].keys)
+        assert any(operator.endures for operator in operators_of(self.ring, at=NOW))
+
+
+TestTakeover = Takeover.TestCase
+TestTakeover.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
