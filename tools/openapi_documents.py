@@ -111,7 +111,13 @@ def _sequencer(app: FastAPI, behind: Any, _: Any) -> None:
 def _storage(app: FastAPI, behind: Any, caller: Any) -> None:
     limits = transfers.Limits(object_bytes_max=1, transfers_max=1, body_idle_s_max=1, transfer_s_max=1)
     desk = storage.Desk(
-        subjects=behind, storing=behind, reading=behind, authenticate=caller, limits=limits, now=_now
+        subjects=behind,
+        storing=behind,
+        reading=behind,
+        sealed=behind,
+        authenticate=caller,
+        limits=limits,
+        now=_now,
     )
     app.include_router(storage.routes(desk))
 

@@ -14,15 +14,21 @@ from tests.asking import UNASKED, truly_asked
 
 from salus.crypto.keys import ensure_ed25519
 from salus.crypto.sealed_object import new_object
+from salus.crypto.sealing import SUITE, seal
 from salus.events.catalogue import (
     KeyRevoked,
     ObjectRead,
     ObjectStored,
     ReadBrokenOff,
     ReadRefused,
+    ResultReleased,
+    Sealed,
+    SealedOpened,
     SubjectKeyDestroyed,
 )
 from salus.events.did import LocalSigner
+from salus.events.envelope import encode_event
+from salus.ledger.merkle import leaf_hash
 from salus.objects import S3Objects, refuse_stray
 from salus.storage.handlers.outgoing import BrokenOffError
 
@@ -249,3 +255,59 @@ async def test_a_service_whose_key_nobody_knows_shows_nothing_and_does_nothing(w
     await world.start(signing_key_file=stranger, kms_file=world.settings.kms_path)
 
     await require_nothing_is_done(world, patient, name, "unknown-key")
+
+
+async def test_a_sealed_field_is_opened_for_the_holder_of_a_decision_and_that_is_on_the_topic(
+    world: World,
+) -> None:
+    """Case SEC9: what is properly sealed could be opened by no API."""
+    patient = await world.patient()
+    key = (await world.client.get(f"/subjects/{patient}/key")).json()
+    sealed = seal(
+        b"a finding",
+        public_key=b64decode(key["public_key"]),
+        key=key["key"],
+        context="salus.lab.result-released.v1",
+    )
+    doctor, laboratory = world.people["doctor"], world.people["laboratory"]
+    content = Sealed(SUITE, sealed.key, sealed.ciphertext)
+    value = encode_event(
+        ResultReleased(patient=patient, report="r", content=content),
+        id="result-1",
+        source=laboratory.did,
+        subject=patient,
+        time=datetime.now(UTC),
+    )
+
+    async def opened(**claims: object) -> httpx.Response:
+        token = world.token(**{"sub": doctor.did, "obj": "result-1", "pat": patient, **claims})
+        return await world.client.post(
+            "/sealed/open",
+            params={"patient": patient, "source": laboratory.did, "id": "result-1", "field": "content"},
+            content=value,
+            headers={"Salus-Decision": token, "Content-Type": "application/cloudevents+json"},
+            auth=doctor.signing(),
+        )
+
+    answer = await opened()
+    refused = await opened(obj="result-2")
+
+    assert (answer.status_code, answer.content) == (200, b"a finding"), answer.text
+    assert answer.headers["cache-control"] == "no-store"
+    assert code(refused) == (403, "wrong-object")
+    *_, told, told_refused = await world.told(patient)
+    assert isinstance(told, SealedOpened)
+    assert (told.event, told.reader, told.digest) == ("result-1", doctor.did, leaf_hash(value).hex())
+    assert isinstance(told_refused, ReadRefused)
+    assert (told_refused.object, told_refused.reason) == ("result-1", "wrong-object")
+
+
+async def test_refused_reads_are_limited(world: World) -> None:
+    await world.stop()
+    await world.start(refused_reads_burst_max=2, refused_reads_per_minute_max=1)
+    patient = await world.patient()
+    name = await world.store(patient, b"content")
+    answers = [await world.read(name, patient, act="write") for _ in range(3)]
+
+    assert [code(answer)[0] for answer in answers] == [403, 403, 429]
+    assert sum(isinstance(event, ReadRefused) for event in await world.told(patient)) == 2

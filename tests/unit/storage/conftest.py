@@ -15,6 +15,7 @@ from salus.events.catalogue import EventData
 from salus.events.keyring import KeyRing, Party
 from salus.objects.memory import Fault, MemoryObjects
 from salus.runtime.contract import NameTakenError
+from salus.runtime.limits import AccountLimit, Rate
 from salus.runtime.refusal import Refusal
 from salus.storage.adapters.vault import BucketVault
 from salus.storage.domain import (
@@ -29,6 +30,8 @@ from salus.storage.domain import (
     object_of,
 )
 from salus.storage.handlers.reading import Reading
+from salus.storage.handlers.refusals import Refusals
+from salus.storage.handlers.sealed_reading import SealedReading
 from salus.storage.handlers.standing import Standing
 from salus.storage.handlers.storing import Storing, Upload
 from salus.storage.handlers.subjects import Subjects
@@ -157,6 +160,7 @@ class Bench:
         self.objects = MemoryObjects(faults=order)
         self.tokens = Tokens()
         self.ring = FixedRing()
+        self.refused = AccountLimit("refused reads", Rate(burst=100, per_minute=1))
         self.numbers = count(1)
         self.restart()
 
@@ -166,7 +170,9 @@ class Bench:
         self.subjects = Subjects(self.topic, self.topic, self.vault, self.ring)
         topic, standing = self.topic, Standing(self.topic, self.ring, lambda: NOW)
         self.storing = Storing(topic, topic, self.objects, self.vault, self.tokens, 10_000_000, standing, 0)
-        self.reading = Reading(topic, topic, self.objects, self.vault, self.tokens, standing, 0)
+        refusals = Refusals(topic, self.refused)
+        self.reading = Reading(topic, topic, self.objects, self.vault, self.tokens, standing, 0, refusals)
+        self.sealed = SealedReading(topic, topic, self.vault, self.tokens, refusals)
 
     async def registered(self) -> SubjectState:
         number = str(next(self.numbers))

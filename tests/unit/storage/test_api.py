@@ -50,6 +50,7 @@ async def client(bench: Bench) -> AsyncIterator[httpx.AsyncClient]:
         subjects=bench.subjects,
         storing=bench.storing,
         reading=bench.reading,
+        sealed=bench.sealed,
         authenticate=FixedCallers(caller_named),
         limits=Limits(object_bytes_max=1000, transfers_max=2, body_idle_s_max=0.05, transfer_s_max=60),
         now=lambda: NOW,

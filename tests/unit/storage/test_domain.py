@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.asking import UNASKED
 
+from salus.crypto.sealing import SUITE
 from salus.events.catalogue import (
     ConsentGranted,
     ConsentRevoked,
@@ -41,7 +42,7 @@ from salus.storage.domain import (
 
 from .conftest import DOCTOR, HOSPITAL, LABORATORY, NOW, OFFICER, PATIENT, decision
 
-SALT = Sealed(suite="s", key=f"{PATIENT}#1", ciphertext="AAAA")
+SALT = Sealed(suite=SUITE, key=f"{PATIENT}#1", ciphertext="AAAA")
 REGISTERED = SubjectRegistered(
     patient=PATIENT,
     steward=HOSPITAL.did,
@@ -191,7 +192,7 @@ def test_a_grant_moves_no_epoch() -> None:
 
 
 def test_two_uploads_of_one_id_lie_in_two_places() -> None:
-    other = Sealed(suite="s", key=SALT.key, ciphertext="BBBB")
+    other = Sealed(suite=SUITE, key=SALT.key, ciphertext="BBBB")
 
     assert location_of("o-1", SALT) == location_of("o-1", SALT)
     assert location_of("o-1", SALT) != location_of("o-1", other)

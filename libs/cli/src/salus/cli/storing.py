@@ -20,6 +20,8 @@ from salus.cli.state import require_service, running_platform
 from salus.crypto.private_files import write_private
 from salus.devkit.platform import Platform
 from salus.events.did import LocalSigner
+from salus.events.envelope import CONTENT_TYPE, decode_event
+from salus.events.errors import RejectedError
 
 app = typer.Typer(no_args_is_help=True, help="Encrypted objects under their patients' keys.")
 CHUNK_BYTES = 256 * 1024
@@ -108,17 +110,61 @@ def get(
 async def _get(
     platform: Platform, signer: LocalSigner, object_id: str, *, patient: str, purpose: str
 ) -> bytes:
-    question = {"action": "read", "object": object_id, "patient": patient, "purpose": purpose}
-    asked = await call(platform, "consent", "POST", "/decisions", signer=signer, body=question)
-    decision = asked.json()
-    if not decision["allowed"]:
-        raise CommandError(Exit.NO, f"denied: {', '.join(decision['reasons'])}")
+    token = await _decision(platform, signer, object_id, patient=patient, purpose=purpose)
     url = require_service(platform, "storage")
-    headers, auth = {"Salus-Decision": decision["token"]}, signing(signer, "storage")
+    headers, auth = {"Salus-Decision": token}, signing(signer, "storage")
     async with httpx.AsyncClient(trust_env=False, base_url=url, timeout=CALL_S_MAX) as http:
         answer = await http.get(
             f"/objects/{object_id}", params={"patient": patient}, headers=headers, auth=auth
         )
+    if answer.is_error:
+        raise refusal("storage", answer)
+    return answer.content
+
+
+async def _decision(platform: Platform, signer: LocalSigner, name: str, *, patient: str, purpose: str) -> str:
+    """Return the token of a decision to read; raises CommandError if it is denied."""
+    question = {"action": "read", "object": name, "patient": patient, "purpose": purpose}
+    asked = await call(platform, "consent", "POST", "/decisions", signer=signer, body=question)
+    decision = asked.json()
+    if not decision["allowed"]:
+        raise CommandError(Exit.NO, f"denied: {', '.join(decision['reasons'])}")
+    return str(decision["token"])
+
+
+@app.command("open")
+def open_(
+    event: Annotated[Path, typer.Argument(help="The event, as it is on its topic.", exists=True)],
+    field: Annotated[str, typer.Option(help="The sealed field of its data.")] = "content",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where to; stdout by default.")
+    ] = None,
+    purpose: Annotated[str, typer.Option(help="HL7 purpose.")] = "TREAT",
+    as_name: As = "operator",
+    key: KeyFile = None,
+) -> None:
+    """Ask for a decision and read what is sealed in a field of an event."""
+    platform = running_platform()
+    signer = signer_of(platform, as_name, key)
+    opened = run_until_signal(_open(platform, signer, event.read_bytes(), field=field, purpose=purpose))
+    if output is None:
+        sys.stdout.buffer.write(opened)
+    else:
+        write_private(output, opened)
+
+
+async def _open(platform: Platform, signer: LocalSigner, value: bytes, *, field: str, purpose: str) -> bytes:
+    try:
+        envelope = decode_event(value).envelope
+    except RejectedError as error:
+        raise CommandError(Exit.USAGE, f"the file is no event of the network: {error}") from None
+    patient = envelope.subject
+    token = await _decision(platform, signer, envelope.id, patient=patient, purpose=purpose)
+    query = {"patient": patient, "source": envelope.source, "id": envelope.id, "field": field}
+    headers = {"Salus-Decision": token, "Content-Type": CONTENT_TYPE}
+    url, auth = require_service(platform, "storage"), signing(signer, "storage")
+    async with httpx.AsyncClient(trust_env=False, base_url=url, timeout=CALL_S_MAX) as http:
+        answer = await http.post("/sealed/open", params=query, content=value, headers=headers, auth=auth)
     if answer.is_error:
         raise refusal("storage", answer)
     return answer.content

@@ -16,7 +16,7 @@ import hashlib
 import secrets
 from base64 import b64decode, b64encode
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
@@ -32,7 +32,7 @@ from cryptography.hazmat.primitives.hpke import (
 
 from salus.crypto.errors import InvalidKeyError, UnknownSuiteError, UnsealError
 
-SUITE = "HPKE-Base-X-Wing-HKDF-SHA256-AES-256-GCM"
+SUITE: Final = "HPKE-Base-X-Wing-HKDF-SHA256-AES-256-GCM"
 PRIVATE_KEY_BYTES = 32
 PUBLIC_KEY_BYTES = 1216
 _MLKEM_SEED_BYTES = 64

@@ -41,6 +41,8 @@ from salus.storage.adapters.problems import install
 from salus.storage.adapters.vault import BucketVault, holds_keys
 from salus.storage.api import OBJECTS_PATH, Desk, routes
 from salus.storage.handlers.reading import Reading
+from salus.storage.handlers.refusals import Refusals
+from salus.storage.handlers.sealed_reading import SealedReading
 from salus.storage.handlers.standing import Standing
 from salus.storage.handlers.storing import Storing
 from salus.storage.handlers.subjects import Subjects
@@ -97,6 +99,7 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
                 age_s_max=settings.shred_interval_s + AGE_S_MAX,
             )
         )
+        refusals = Refusals(facts, settings.refusals())
         checks: dict[str, Check] = {
             "kafka": partial(ping, kafka),
             "topics": partial(require_topics, kafka, TOPICS),
@@ -127,7 +130,8 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
                 standing,
                 settings.recheck_s,
             ),
-            reading=Reading(facts, facts, objects, vault, decisions, standing, settings.recheck_s),
+            reading=Reading(facts, facts, objects, vault, decisions, standing, settings.recheck_s, refusals),
+            sealed=SealedReading(facts, facts, vault, decisions, refusals),
             authenticate=Authenticator(ring, audience=AUDIENCE, own_key=own_key),
             limits=Limits(
                 settings.object_bytes_max,

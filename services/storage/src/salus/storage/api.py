@@ -14,6 +14,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from salus.events import fields
+from salus.events.envelope import CONTENT_TYPE
 from salus.events.keyring import Party
 from salus.runtime import openapi
 from salus.runtime.auth import Caller, Callers
@@ -22,6 +23,7 @@ from salus.runtime.problems import documented
 from salus.storage.domain import Basis, ObjectState, SubjectState
 from salus.storage.handlers.inspecting import Report
 from salus.storage.handlers.reading import Reading, as_json
+from salus.storage.handlers.sealed_reading import SealedField, SealedReading
 from salus.storage.handlers.storing import Storing, Upload
 from salus.storage.handlers.subjects import Subjects
 from salus.storage.transfers import Limits, OutgoingResponse, body_of, only_new_of, require_headers
@@ -160,6 +162,7 @@ class Desk:
     subjects: Subjects
     storing: Storing
     reading: Reading
+    sealed: SealedReading
     authenticate: Callers
     limits: Limits
     now: Callable[[], datetime]
@@ -172,6 +175,7 @@ def routes(desk: Desk) -> APIRouter:
     _add_subjects(router, desk)
     _add_storing(router, desk, transfers)
     _add_reading(router, desk, transfers)
+    _add_sealed(router, desk)
     return router
 
 
@@ -293,3 +297,35 @@ def _add_reading(router: APIRouter, desk: Desk, transfers: asyncio.Semaphore) ->
         """Compare a stored object with the ledger and name what is wrong, without showing its content."""
         async with transfers:
             return ReportView.of(await desk.reading.verify(patient, object))
+
+
+def _add_sealed(router: APIRouter, desk: Desk) -> None:
+    caller = Depends(desk.authenticate.document)
+
+    @router.post(
+        "/sealed/open",
+        tags=["sealed"],
+        response_class=Response,
+        responses={
+            **openapi.content("application/octet-stream", openapi.BINARY, "What was sealed."),
+            **documented(401, 403, 404, 410, 422, 429, 503),
+        },
+        openapi_extra=openapi.body(CONTENT_TYPE, {"type": "object"}, "The event, as it is on its topic."),
+    )
+    async def open_sealed(  # noqa: PLR0913  # one argument for each part of the request
+        *,
+        request: Request,
+        patient: PatientQuery,
+        source: Annotated[str, Query(pattern=DID, max_length=256, description="The event's source.")],
+        id: Annotated[str, Query(max_length=256, pattern=PLAIN, description="The event's id.")],  # noqa: A002  # the CloudEvents attribute's name
+        field: Annotated[str, Query(pattern=r"^[a-z_]{1,64}$", description="The sealed field of its data.")],
+        token: DecisionToken = None,
+        caller: Caller = caller,
+    ) -> Response:
+        """Return what is sealed in a field of an event, under a decision on it or on the object it names."""
+        named = SealedField(patient, source, id, field)
+        opened = await desk.sealed.open(
+            await request.body(), named=named, caller=caller, token=token, at=desk.now()
+        )
+        headers = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+        return Response(opened, media_type="application/octet-stream", headers=headers)

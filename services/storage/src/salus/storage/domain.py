@@ -7,6 +7,7 @@ Two kinds of aggregates are folded from the storage topic, patients (`SubjectSta
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Container
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, get_args
@@ -241,6 +242,22 @@ def require_may_read(
     """Raise Refusal unless the decision lets this caller read this object now."""
     require_not_erased(subject)
     require_decision(decision, action="read", object=stored.object, patient=stored.patient, attempt=attempt)
+
+
+def require_may_open(
+    subject: SubjectState, *, records: Container[str | None], decision: Decision, attempt: Attempt
+) -> None:
+    """Raise Refusal unless the decision lets this caller read what is sealed in an event about the patient.
+
+    `records` are the names of what the event is about: its id, and the object that it names.
+    """
+    require_registered(subject)
+    require_not_erased(subject)
+    if decision.object not in records:
+        raise Refusal("wrong-object", "the decision is about another event or object", status=403)
+    require_decision(
+        decision, action="read", object=decision.object, patient=subject.patient, attempt=attempt
+    )
 
 
 def require_decision(

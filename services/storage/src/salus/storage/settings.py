@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import Field, SecretStr
 
 from salus.events.accountability import TRANSFER_S_MAX
+from salus.runtime.limits import AccountLimit, Rate
 from salus.runtime.settings import DatabaseSettings, ObjectSettings, ServiceSettings
 
 
@@ -42,6 +43,10 @@ class Settings(ServiceSettings, DatabaseSettings, ObjectSettings):
         ge=0,
         description="How often the right to a transfer is asked for again while it goes on, in seconds.",
     )
+    refused_reads_burst_max: int = Field(
+        default=60, ge=1, description="Refused reads of one account at once; then its reads are 429."
+    )
+    refused_reads_per_minute_max: int = Field(default=30, ge=1, description="And a minute, in the long run.")
     shred_interval_s: float = Field(
         default=60, gt=0, description="How often unfinished erasures are looked for, in seconds."
     )
@@ -50,3 +55,9 @@ class Settings(ServiceSettings, DatabaseSettings, ObjectSettings):
     def kms_path(self) -> Path:
         """Where the KMS file is."""
         return self.kms_file or self.signing_key_file.parent / "kms"
+
+    def refusals(self) -> AccountLimit:
+        """Return how often an account may be refused a read."""
+        return AccountLimit(
+            "refused reads", Rate(self.refused_reads_burst_max, self.refused_reads_per_minute_max)
+        )

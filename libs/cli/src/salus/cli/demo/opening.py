@@ -16,7 +16,7 @@ from salus.cli.demo.patients import Happening, SyntheticPatient
 from salus.cli.demo.stage import Known, Stage
 from salus.cli.display import styled
 from salus.client import Handle, Publisher
-from salus.crypto.sealing import seal
+from salus.crypto.sealing import SUITE, seal
 from salus.events.catalogue import (
     DocumentRegistered,
     EncounterRecorded,
@@ -214,7 +214,7 @@ def _events_of(known: Known) -> list[tuple[str, EventData, str, Happening | None
 def _event(known: Known, happening: Happening) -> EventData:
     def sealed(cls: type[EventData]) -> Sealed:
         value = seal(happening.content, public_key=known.public_key, key=known.key, context=type_of(cls).name)
-        return Sealed(suite=value.suite, key=value.key, ciphertext=value.ciphertext)
+        return Sealed(suite=SUITE, key=value.key, ciphertext=value.ciphertext)
 
     # The resource's own id could be looked up in the member's system; its hash can not.
     reference = hashlib.sha256(f"{known.pseudonym}/{happening.identifier}".encode()).hexdigest()[:32]

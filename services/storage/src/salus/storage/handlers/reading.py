@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from salus.crypto.errors import CryptoError
-from salus.events.catalogue import ObjectRead, ReadBrokenOff, ReadRefused
+from salus.events.catalogue import ObjectRead, ReadBrokenOff
 from salus.objects import NotFoundError, ObjectStore
 from salus.runtime.auth import Caller
 from salus.runtime.problems import ProblemError
@@ -22,6 +22,7 @@ from salus.storage.domain import (
 )
 from salus.storage.handlers.inspecting import Checked, Fault, Report, inspect, stream_checked
 from salus.storage.handlers.outgoing import Outgoing
+from salus.storage.handlers.refusals import Refusals
 from salus.storage.handlers.standing import Standing
 from salus.storage.ports import Announcer, Decisions, Facts, Vault
 
@@ -37,6 +38,7 @@ class Reading:
     decisions: Decisions
     standing: Standing
     recheck_s: float
+    refusals: Refusals
 
     async def open(
         self, name: str, *, patient: str, caller: Caller, token: str | None, at: datetime
@@ -53,6 +55,7 @@ class Reading:
             Refusal: the contract says no; it is published as `read-refused`.
             ProblemError: 502 `object-corrupt`, with the faults; published as `read-refused` too.
         """
+        self.refusals.require_few(caller)
         await self.facts.catch_up()
         stored = await self._found(patient, name)
         try:
@@ -61,7 +64,9 @@ class Reading:
             checked = await self._require_intact(stored, private_key)
             content = await self._begun(stored, checked)
         except (Refusal, ProblemError) as refusal:
-            await self._refused(stored, caller=caller, reason=refusal.code)
+            await self.refusals.state(
+                stored.object, patient=stored.patient, caller=caller, reason=refusal.code
+            )
             raise
         asked = caller.under(decision.id).request
         read = ObjectRead(
@@ -144,16 +149,6 @@ class Reading:
         except (CryptoError, NotFoundError):
             raise _corrupt(Fault("object", "altered")) from None
         return _joined(first, content)
-
-    async def _refused(self, stored: ObjectState, *, caller: Caller, reason: str) -> None:
-        refused = ReadRefused(
-            object=stored.object,
-            patient=stored.patient,
-            reader=caller.party.did,
-            reason=reason,
-            request=caller.request,
-        )
-        await self.announcer.announce(refused, patient=stored.patient)
 
 
 def _corrupt(*faults: Fault) -> ProblemError:

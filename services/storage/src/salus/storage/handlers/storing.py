@@ -11,7 +11,7 @@ from datetime import datetime
 from salus.crypto.commitment import commit, new_salt, require_commitment
 from salus.crypto.errors import CommitmentError
 from salus.crypto.sealed_object import new_object
-from salus.crypto.sealing import seal
+from salus.crypto.sealing import SUITE, seal
 from salus.events.catalogue import ObjectStored, Sealed
 from salus.objects import ObjectStore
 from salus.runtime.auth import Caller
@@ -147,7 +147,7 @@ class Storing:
         public_key = b64decode(subject.public_key)
         salt = new_salt()
         sealed = seal(salt, public_key=public_key, key=subject.key, context=SALT_CONTEXT)
-        sealed_salt = Sealed(suite=sealed.suite, key=sealed.key, ciphertext=sealed.ciphertext)
+        sealed_salt = Sealed(suite=SUITE, key=sealed.key, ciphertext=sealed.ciphertext)
         header, segments = new_object(
             object=upload.object, patient=upload.patient, public_key=public_key, key=subject.key
         )

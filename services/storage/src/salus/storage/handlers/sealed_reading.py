@@ -1,0 +1,120 @@
+"""Reading what is sealed in an event: under a decision, told as an event, and only then answered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from salus.crypto.errors import UnsealError
+from salus.crypto.sealing import unseal
+from salus.events.catalogue import GlassBroken, Sealed, SealedOpened
+from salus.events.envelope import Event, decode_event
+from salus.events.errors import RejectedError
+from salus.events.registry import Owner
+from salus.events.sealed_fields import sealed_in
+from salus.ledger.merkle import leaf_hash
+from salus.objects import NotFoundError
+from salus.runtime.auth import Caller
+from salus.runtime.problems import ProblemError
+from salus.runtime.refusal import Refusal
+from salus.storage.domain import Attempt, Decision, require_may_open
+from salus.storage.handlers.refusals import Refusals
+from salus.storage.ports import Announcer, Decisions, Facts, Vault
+
+
+@dataclass(frozen=True, slots=True)
+class SealedField:
+    """A sealed field as a request names it: whose, of which event, and which of its fields."""
+
+    patient: str
+    source: str
+    id: str
+    field: str
+
+
+@dataclass(frozen=True)
+class SealedReading:
+    """Opens sealed fields of events that the caller has."""
+
+    facts: Facts
+    announcer: Announcer
+    vault: Vault
+    decisions: Decisions
+    refusals: Refusals
+
+    async def open(
+        self, value: bytes, *, named: SealedField, caller: Caller, token: str | None, at: datetime
+    ) -> bytes:
+        """Return what is sealed in a field of this event, given as it is on its topic.
+
+        The event that states it names the leaf hash of the bytes, so whoever has the ledger sees whether they
+        are on it. A crash after that event leaves an opening that is recorded and was not answered.
+
+        Raises:
+            Refusal: it is no event, or not the one named (422); or the contract says no, which is published
+                as `read-refused`.
+        """
+        self.refusals.require_few(caller)
+        event, sealed = _named(value, named)
+        await self.facts.catch_up()
+        try:
+            decision = await self._decided(event, named, caller=caller, token=token, at=at)
+            opened = await self._opened(event, sealed, patient=named.patient)
+        except (Refusal, ProblemError) as refusal:
+            await self.refusals.state(named.id, patient=named.patient, caller=caller, reason=refusal.code)
+            raise
+        told = SealedOpened(
+            patient=named.patient,
+            source=named.source,
+            event=named.id,
+            field=named.field,
+            digest=leaf_hash(value).hex(),
+            reader=caller.party.did,
+            decision=decision.id,
+            purpose=decision.purpose,
+            break_glass=decision.break_glass,
+            request=caller.under(decision.id).request,
+        )
+        await self.announcer.announce(told, patient=named.patient)
+        return opened
+
+    async def _decided(
+        self, event: Event, named: SealedField, *, caller: Caller, token: str | None, at: datetime
+    ) -> Decision:
+        if token is None:
+            raise Refusal("no-decision", "send Salus-Decision with a decision token of consent", status=403)
+        decision = await self.decisions.read(token, at=at)
+        attempt = Attempt(caller=caller.party, at=at, epoch=await self.facts.epoch(named.patient))
+        records: set[str | None] = {named.id, getattr(event.data, "object", None)}
+        require_may_open(
+            await self.facts.subject(named.patient), records=records, decision=decision, attempt=attempt
+        )
+        return decision
+
+    async def _opened(self, event: Event, sealed: Sealed, *, patient: str) -> bytes:
+        try:
+            private_key = await self.vault.fetch(patient=patient, key=sealed.key)
+            return unseal(sealed, private_key=private_key, context=event.type.name)
+        except NotFoundError:
+            raise Refusal("unknown-key", "no such key of the patient is kept", status=404) from None
+        except UnsealError:
+            raise Refusal(
+                "does-not-open", "it was not sealed to this key, for this field", status=422
+            ) from None
+
+
+def _named(value: bytes, named: SealedField) -> tuple[Event, Sealed]:
+    """Return the event and its sealed field; raises Refusal unless it is the event that the request names."""
+    try:
+        event = decode_event(value)
+    except RejectedError as error:
+        raise Refusal("invalid-event", f"the body is no event of the network: {error}", status=422) from None
+    envelope = event.envelope
+    if (envelope.subject, envelope.source, envelope.id) != (named.patient, named.source, named.id):
+        raise Refusal("another-event", "the body is not the event that the query names", status=422)
+    # What storage seals is for itself: with an object's salt anybody could test guesses of its content.
+    readable = event.type.owner is Owner.MEMBER or isinstance(event.data, GlassBroken)
+    sealed = sealed_in(event.data).get(named.field) if readable else None
+    if sealed is None:
+        raise Refusal("nothing-sealed", "nothing that may be read is sealed in this field", status=422)
+    return event, sealed

@@ -1,0 +1,179 @@
+"""Sealed fields: opened under a decision for their event, recorded, and for nobody else (case SEC9)."""
+
+from __future__ import annotations
+
+from base64 import b64decode
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from tests.asking import UNASKED, calling
+
+from salus.crypto.sealing import SUITE, seal
+from salus.events.catalogue import (
+    ConsentRevoked,
+    GlassBroken,
+    ObservationRecorded,
+    ReadRefused,
+    Sealed,
+    SealedOpened,
+)
+from salus.events.envelope import encode_event
+from salus.ledger.merkle import leaf_hash
+from salus.runtime.limits import AccountLimit, Rate, TooManyRequestsError
+from salus.storage.handlers.sealed_reading import SealedField
+
+from .conftest import DOCTOR, HOSPITAL, NOW, PATIENT, Bench, bench_with, refused
+
+SOURCE = "did:key:z6MkHospital"
+NAMED = SealedField(PATIENT, SOURCE, "event-1", "content")
+CONTEXT = "salus.clinical.observation-recorded.v1"
+
+
+def observation(bench: Bench, content: bytes = b"a finding", *, context: str = CONTEXT) -> bytes:
+    """An observation with this content, sealed as members seal it, about the object o-1."""
+    subject = bench.topic.states[PATIENT]
+    sealed = seal(content, public_key=b64decode(subject.public_key), key=subject.key, context=context)
+    data = ObservationRecorded(
+        patient=PATIENT, observation="o", content=Sealed(SUITE, sealed.key, sealed.ciphertext), object="o-1"
+    )
+    return encode_event(data, id="event-1", source=SOURCE, subject=PATIENT, time=NOW)
+
+
+async def opened(
+    bench: Bench, value: bytes, *, named: SealedField = NAMED, token: str | None = None
+) -> bytes:
+    token = token or bench.tokens.grant("right", object="event-1")
+    return await bench.sealed.open(value, named=named, caller=calling(DOCTOR), token=token, at=NOW)
+
+
+async def test_what_is_sealed_is_opened_under_a_decision_and_told() -> None:
+    bench = await bench_with(b"x")
+    value = observation(bench)
+
+    assert await opened(bench, value) == b"a finding"
+    assert bench.topic.events[-1] == SealedOpened(
+        patient=PATIENT,
+        source=SOURCE,
+        event="event-1",
+        field="content",
+        digest=leaf_hash(value).hex(),
+        reader=DOCTOR.did,
+        decision="right",
+        purpose="TREAT",
+        request=calling(DOCTOR).under("right").request,
+    )
+
+
+async def test_a_decision_on_the_object_that_the_event_names_opens_it_too() -> None:
+    bench = await bench_with(b"x")
+
+    assert await opened(bench, observation(bench), token=bench.tokens.grant("object")) == b"a finding"
+
+
+@pytest.mark.parametrize(
+    ("facts", "reason"),
+    [
+        ({"object": "event-2"}, "wrong-object"),
+        ({"action": "write"}, "wrong-action"),
+        ({"principal": HOSPITAL.did}, "wrong-holder"),
+        ({"patient": PATIENT.replace("1", "2")}, "wrong-object"),
+        ({"expires": NOW}, "decision-expired"),
+    ],
+)
+async def test_without_the_right_decision_nothing_is_opened_and_that_is_told(
+    facts: dict[str, Any], reason: str
+) -> None:
+    bench = await bench_with(b"x")
+    token = bench.tokens.grant("wrong", **{"object": "event-1", **facts})
+
+    with refused(reason):
+        await opened(bench, observation(bench), token=token)
+    told = bench.topic.events[-1]
+    assert isinstance(told, ReadRefused)
+    assert (told.object, told.reason) == ("event-1", reason)
+
+
+async def test_after_a_revocation_or_an_erasure_nothing_is_opened() -> None:
+    bench = await bench_with(b"x")
+    value = observation(bench)
+    bench.topic.fold(ConsentRevoked(consent="c", patient=PATIENT, epoch=1, request=UNASKED), PATIENT)
+
+    with refused("decision-outdated"):
+        await opened(bench, value)
+    await bench.subjects.erase(PATIENT, basis="gdpr-art-17", caller=calling(HOSPITAL))
+    with refused("subject-erased"):
+        await opened(bench, value)
+
+
+async def test_what_was_sealed_for_another_field_does_not_open() -> None:
+    bench = await bench_with(b"x")
+
+    with refused("does-not-open"):
+        await opened(bench, observation(bench, context="salus.lab.result-released.v1"))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"id": "event-2"}, "another-event"),
+        ({"source": "did:key:z6MkAnother"}, "another-event"),
+        ({"patient": PATIENT.replace("1", "2")}, "another-event"),
+        ({"field": "observation"}, "nothing-sealed"),
+        ({"field": "patient"}, "nothing-sealed"),
+    ],
+)
+async def test_the_event_is_the_one_that_the_caller_signed_for(change: dict[str, Any], reason: str) -> None:
+    bench = await bench_with(b"x")
+
+    with refused(reason):
+        await opened(bench, observation(bench), named=replace(NAMED, **change))
+    with refused("invalid-event"):
+        await opened(bench, b"{}")
+
+
+async def test_the_salt_of_an_object_is_opened_for_nobody() -> None:
+    bench = await bench_with(b"x")
+    stored = bench.topic.events[-1]
+    value = encode_event(stored, id="event-1", source=SOURCE, subject=PATIENT, time=NOW, expected_version=1)
+
+    with refused("nothing-sealed"):
+        await opened(bench, value, named=replace(NAMED, field="salt"))
+
+
+async def test_the_words_of_an_emergency_are_opened_as_members_fields_are() -> None:
+    bench = await bench_with(b"x")
+    subject = bench.topic.states[PATIENT]
+    context = "salus.consent.glass-broken.v1"
+    sealed = seal(b"words", public_key=b64decode(subject.public_key), key=subject.key, context=context)
+    broken = GlassBroken(
+        decision="d",
+        principal=DOCTOR.did,
+        object="o-1",
+        patient=PATIENT,
+        reason="other",
+        valid_until=NOW,
+        statement=Sealed(SUITE, sealed.key, sealed.ciphertext),
+        request=UNASKED,
+    )
+    value = encode_event(broken, id="event-1", source=SOURCE, subject=PATIENT, time=NOW, expected_version=0)
+
+    assert await opened(bench, value, named=replace(NAMED, field="statement")) == b"words"
+
+
+async def test_refused_reads_of_one_account_are_limited() -> None:
+    bench = Bench()
+    bench.refused = AccountLimit("refused reads", Rate(burst=2, per_minute=1), clock=lambda: 0)
+    bench.restart()
+    await bench.registered()
+    await bench.stored(b"x")
+    for _ in range(2):
+        with refused("invalid-decision"):
+            await bench.read(token="unknown")  # no secret
+    told = len(bench.topic.events)
+
+    with pytest.raises(TooManyRequestsError):
+        await bench.read()
+    with pytest.raises(TooManyRequestsError):
+        await opened(bench, observation(bench))
+    assert len(bench.topic.events) == told
