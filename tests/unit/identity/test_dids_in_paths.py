@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -36,9 +37,8 @@ def client_of(memory: Memory, **choices: Any) -> httpx.AsyncClient:
     app = FastAPI()
     problems.install(app)
     callers = FixedCallers(lambda _: operator)
-    app.include_router(
-        routes(world=memory.world, authenticate=callers, now=lambda: datetime.now(UTC), **choices)
-    )
+    now = partial(datetime.now, UTC)
+    app.include_router(routes(world=memory.world, authenticate=callers, now=now, **choices))
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://identity")
 
 

@@ -30,6 +30,7 @@ from salus.events.keyring import Party
 from salus.runtime.fields import PLAIN
 from salus.runtime.moments import Moment
 from salus.runtime.openapi import TEXT, content
+from salus.runtime.path_dids import segment_of
 from salus.runtime.problems import ProblemError, documented, problem_response, route_of
 
 HEARTBEAT_S = 15.0
@@ -149,6 +150,8 @@ def _add_entries(router: APIRouter, reading: Reading) -> None:
         responses=documented(401, 404, 422),
     )
     async def get_trail_entry(request: Request, source: Name, event: Name) -> EntryView:
+        # A DID with a percent sign is looked for as it was written.
+        source = segment_of(request, 2)
         visible = await reading.visible(request)
         return await reading.shown(await reading.trail.entry(source, event), visible)
 

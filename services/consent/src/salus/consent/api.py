@@ -21,6 +21,7 @@ from salus.consent.ports import World
 from salus.events.keyring import Party
 from salus.runtime.auth import Caller, Callers
 from salus.runtime.fields import PLAIN
+from salus.runtime.path_dids import did_in_path
 from salus.runtime.problems import documented
 
 IdempotencyKey = Annotated[
@@ -33,7 +34,7 @@ IdempotencyKey = Annotated[
     ),
 ]
 PatientInPath = Annotated[str, Path(pattern=models.PSEUDONYM_PATTERN, description="The patient's pseudonym.")]
-DidInPath = Annotated[str, Path(pattern=models.DID_PATTERN, max_length=256, description="The party's DID.")]
+DidInPath = Annotated[str, did_in_path(4)]
 IdInPath = Annotated[str, Path(max_length=80, pattern=PLAIN)]
 
 

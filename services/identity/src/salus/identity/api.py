@@ -6,13 +6,12 @@ from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi import APIRouter, Depends, Query
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from salus.events import fields
 from salus.events.catalogue import PartyKind, PublicKey, Role
-from salus.events.did import decoded_segment
 from salus.identity import did_document, handlers
 from salus.identity.domain import (
     KEYS_MAX,
@@ -29,11 +28,12 @@ from salus.identity.domain import (
 )
 from salus.identity.ports import World
 from salus.identity.rights import Actor
-from salus.runtime.auth import Caller, Callers, target_of
+from salus.runtime.auth import Caller, Callers
 from salus.runtime.fields import PLAIN, pattern_of
 from salus.runtime.limits import AccountLimit, Rate
 from salus.runtime.moments import Moment
 from salus.runtime.openapi import content
+from salus.runtime.path_dids import did_in_path
 from salus.runtime.problems import documented
 
 DID_PATTERN = pattern_of(fields.Did)
@@ -44,26 +44,7 @@ PROOF_PATTERN = "^[A-Za-z0-9_-]+[.][A-Za-z0-9_-]+[.][A-Za-z0-9_-]+$"
 COMMANDS = Rate(burst=600, per_minute=120)
 
 Did = Annotated[str, Field(pattern=DID_PATTERN, max_length=256, examples=["did:web:hospital.example"])]
-
-
-def asked_did(
-    request: Request,
-    did: Annotated[
-        str,
-        Path(
-            pattern=DID_PATTERN,
-            max_length=256,
-            description="The party's DID. A percent sign in it may be written as it is, or as %25.",
-        ),
-    ],
-) -> str:
-    """Return the DID in the path as it was asked for, not as the framework decodes it."""
-    # Every path with a DID has it as the second segment.
-    segments = target_of(request).partition("?")[0].split("/")
-    return decoded_segment(segments[2]) if len(segments) > 2 else did
-
-
-DidInPath = Annotated[str, Depends(asked_did)]
+DidInPath = Annotated[str, did_in_path(2)]
 KeyId = Annotated[str, Field(pattern=KEY_ID_PATTERN, max_length=256)]
 
 
