@@ -6,17 +6,23 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.asking import UNASKED, truly_asked
-from tests.unit.events.samples import MEMBER, NOON, OTHER_MEMBER, ROOT, encoded, public_key
+from tests.unit.events.samples import MEMBER, NOON, OTHER_MEMBER, PATIENT, ROOT, encoded, public_key
 
 from salus.events.catalogue import (
+    AccessDecided,
     EventData,
+    GlassBroken,
     KeyAdded,
     KeyRevoked,
     KeyRotated,
+    ObjectRead,
     PartyRegistered,
+    ReadBrokenOff,
+    ReadRefused,
     RoleGranted,
     RoleWithdrawn,
     all_types,
@@ -111,6 +117,77 @@ def test_one_request_makes_one_change() -> None:  # case SEC6
 
     assert effects == [Applied(1), Applied(2), Applied(3)]
     assert fold.fold(event(granted, version=3)) == WithoutEffect(NoEffect.NAME_TAKEN)
+
+
+QUESTION = AccessDecided(
+    decision="d-1",
+    principal=MEMBER.did,
+    action="read",
+    object="o-1",
+    patient=PATIENT,
+    purpose="TREAT",
+    allowed=True,
+    reasons=("a",),
+    policy_set="0" * 64,
+    inputs="0" * 64,
+    decided_at=NOON,
+    state_positions=(),
+    epoch=0,
+    valid_until=NOON,
+    request=UNASKED,
+)
+READ = ObjectRead(
+    object="o-1", patient=PATIENT, reader=MEMBER.did, decision="d-1", purpose="TREAT", request=UNASKED
+)
+
+
+def of_patient(data: EventData, version: int | None = None) -> Event:
+    return event(data, version=version, subject=PATIENT)
+
+
+def test_a_token_that_was_read_on_the_topic_gets_nothing_from_another_replica() -> None:  # case X7
+    fold = Fold()
+    asked, read = truly_asked(QUESTION, MEMBER, at=NOON), truly_asked(READ, MEMBER, at=NOON)
+    refused = ReadRefused(
+        object="o-1", patient=PATIENT, reader=MEMBER.did, reason="no-decision", request=read.request
+    )
+    again = msgspec.structs.replace(asked, decision="d-2")
+
+    assert [fold.fold(of_patient(data)) for data in (asked, read)] == [Applied(0), Applied(0)]
+    for replayed in (again, read, refused):
+        assert fold.fold(of_patient(replayed)) == WithoutEffect(NoEffect.NAME_TAKEN)
+    assert fold.fold(of_patient(truly_asked(READ, MEMBER, at=NOON))) == Applied(0)
+
+
+def test_what_accompanies_a_fact_of_the_same_request_is_stated_once_besides() -> None:
+    fold = Fold()
+    question = msgspec.structs.replace(QUESTION, purpose="ETREAT", break_glass=True)
+    alarm = GlassBroken(
+        decision="d-1",
+        principal=MEMBER.did,
+        object="o-1",
+        patient=PATIENT,
+        reason="other",
+        valid_until=NOON,
+        request=UNASKED,
+    )
+    alarm = truly_asked(alarm, MEMBER, at=NOON)
+    question = msgspec.structs.replace(question, request=alarm.request)
+    read = truly_asked(READ, MEMBER, at=NOON)
+    broken_off = ReadBrokenOff(
+        object="o-1",
+        patient=PATIENT,
+        reader=MEMBER.did,
+        decision="d-1",
+        reason="erased",
+        sent_bytes=1,
+        request=read.request,
+    )
+
+    assert fold.fold(of_patient(alarm, 0)) == Applied(1)
+    assert [fold.fold(of_patient(data)) for data in (question, read, broken_off)] == [Applied(1)] * 3
+    for replayed, version in ((alarm, 1), (question, None), (broken_off, None)):
+        assert fold.fold(of_patient(replayed, version)) == WithoutEffect(NoEffect.NAME_TAKEN)
 
 
 def test_whatever_makes_something_of_a_name_claims_it() -> None:

@@ -298,7 +298,10 @@ class AccessDecided(RequestedData):
 
 
 @_consent_event(
-    "salus.consent.glass-broken.v1", changes=True, claims=lambda data: (f"glass-break:{data.decision}",)
+    "salus.consent.glass-broken.v1",
+    changes=True,
+    claims=lambda data: (f"glass-break:{data.decision}",),
+    accompanies=True,
 )
 class GlassBroken(RequestedData):
     """Someone used emergency access; the patient and the privacy officer are told and it awaits review."""
@@ -400,7 +403,7 @@ class ReadRefused(RequestedData):
     reason: Text
 
 
-@_storage_event("salus.storage.read-broken-off.v1", retention=Retention.ACCESS)
+@_storage_event("salus.storage.read-broken-off.v1", retention=Retention.ACCESS, accompanies=True)
 class ReadBrokenOff(RequestedData):
     """A read that was begun under this decision ended before all of the content was sent, for this reason."""
 

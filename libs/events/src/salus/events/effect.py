@@ -7,7 +7,9 @@ its topic, and from nothing else, so that key ring, folds, audit and verifiers s
    the subject has on its topic. The version is the number of such events that took effect before.
 2. An event that claims names (`EventType.claims`) takes effect only if nobody claimed one of them before on
    its topic. A name is claimed once and for ever. What somebody signed a request for claims that request as
-   well, and the approval of it by a second party, so one request and one approval make one change.
+   well, and the approval of it by a second party, so one request and one approval make one fact: they stand
+   in the event, and all who read it could send them again, to another replica. What accompanies that fact
+   (`EventType.accompanies`) is stated once besides.
 3. All other events state something and change nothing: they take effect as stated.
 """
 
@@ -19,6 +21,7 @@ from enum import StrEnum
 from hashlib import sha256
 
 from salus.events.envelope import Event
+from salus.events.registry import EventType
 from salus.events.requests import RequestedData
 
 
@@ -66,6 +69,11 @@ Outcome = Applied | WithoutEffect | Refused | Unknown
 """What became of something that was to be published; match it exhaustively (`typing.assert_never`)."""
 
 
+def depends_on_history(entry: EventType) -> bool:
+    """Tell whether it takes the records before an event of this type to say what it does."""
+    return entry.changes or entry.claims is not None or issubclass(entry.data, RequestedData)
+
+
 def claims_of(event: Event) -> tuple[str, ...]:
     """Return the names that an event claims on its topic, each at most once."""
     names = () if event.type.claims is None else event.type.claims(event.data)
@@ -73,11 +81,12 @@ def claims_of(event: Event) -> tuple[str, ...]:
 
 
 def _request_of(event: Event) -> tuple[str, ...]:
-    if not event.type.changes or not isinstance(event.data, RequestedData):
+    if not isinstance(event.data, RequestedData):
         return ()
+    part = f":{event.type.name}" if event.type.accompanies else ""
     request = event.data.request
     signed = (("request", request.proof), ("approval", request.approval))
-    return tuple(f"{kind}:{sha256(token.encode()).hexdigest()}" for kind, token in signed if token)
+    return tuple(f"{kind}:{sha256(token.encode()).hexdigest()}{part}" for kind, token in signed if token)
 
 
 def effect_of(event: Event, *, version: int, is_claimed: Callable[[str], bool]) -> Effect:

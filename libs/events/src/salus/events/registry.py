@@ -49,7 +49,8 @@ class EventType:
     `schema` is the file whose SHA-256 is in `dataschema`. `subject_field` names the field of the data that
     the envelope's `subject` repeats, if there is one. An event that `changes` its subject names the version
     that it expects, and no other event does; `claims` tells which names an event claims on its topic, for
-    ever. What follows from both is `salus.events.effect`.
+    ever; an event that `accompanies` stands beside another one of the same request. What follows from these
+    is `salus.events.effect`.
     """
 
     name: str
@@ -63,6 +64,7 @@ class EventType:
     older_dataschemas: frozenset[str]
     changes: bool
     claims: Callable[[Any], tuple[str, ...]] | None = field(compare=False, repr=False)
+    accompanies: bool
     decoder: msgspec.json.Decoder[EventData] = field(compare=False)
 
     @property
@@ -87,12 +89,13 @@ def event(  # noqa: PLR0913  # what the catalogue says of a type
     older_dataschemas: frozenset[str] = frozenset(),
     changes: bool = False,
     claims: Callable[[Any], tuple[str, ...]] | None = None,
+    accompanies: bool = False,
 ) -> Callable[[_T], _T]:
     """Register a class as the data of the event type `name`, `salus.<context>.<fact>.v<n>`.
 
     An event whose `subject_field` differs from its envelope's subject is refused. `older_dataschemas` are
-    the `dataschema` values of releases before an optional field was added. `changes` and `claims` are as in
-    `EventType`.
+    the `dataschema` values of releases before an optional field was added. `changes`, `claims` and
+    `accompanies` are as in `EventType`.
     """
     match = _NAME.fullmatch(name)
     if match is None or name in _BY_NAME:
@@ -123,6 +126,7 @@ def event(  # noqa: PLR0913  # what the catalogue says of a type
             older_dataschemas=older_dataschemas,
             changes=changes,
             claims=claims,
+            accompanies=accompanies,
             decoder=msgspec.json.Decoder(cls),
         )
         _BY_NAME[name] = _BY_CLASS[cls] = entry

@@ -11,6 +11,7 @@ from salus.audit.domain.directory import Directory, Needs
 from salus.audit.domain.effects import needs_of
 from salus.audit.domain.entry import Place, TrailEntry
 from salus.events.catalogue import type_named
+from salus.events.effect import depends_on_history
 from salus.events.envelope import Event, decode_event
 from salus.events.errors import RejectedError
 from salus.ledger.block import ACCEPTED, REJECTED_PREFIX, Header, check_succession, open_header
@@ -86,10 +87,10 @@ def needs_in(rows: Iterable[Sequence[Any]]) -> Needs:
 
 
 def _deciding(rows: Iterable[Row]) -> Iterator[tuple[str, Event]]:
-    """Yield the events that change something or claim a name, each with its topic."""
+    """Yield the events whose effect depends on what was before, each with its topic."""
     for row in rows:
         entry = type_named(row.type or "") if row.status == ACCEPTED else None
-        if row.value is None or entry is None or not (entry.changes or entry.claims):
+        if row.value is None or entry is None or not depends_on_history(entry):
             continue
         try:
             yield row.topic, decode_event(row.value)

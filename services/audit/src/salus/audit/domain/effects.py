@@ -42,6 +42,9 @@ class Effects:
 
 def needs_of(events: Iterable[tuple[str, Event]]) -> tuple[set[Subject], set[Name]]:
     """Return whose versions, and which names, the effects of these events depend on, each by its topic."""
-    changing = [(topic, event) for topic, event in events if event.type.changes or event.type.claims]
-    subjects = {(topic, event.envelope.subject) for topic, event in changing if event.type.changes}
-    return subjects, {(topic, name) for topic, event in changing for name in claims_of(event)}
+    subjects, names = set[Subject](), set[Name]()
+    for topic, event in events:
+        if event.type.changes:
+            subjects.add((topic, event.envelope.subject))
+        names.update((topic, name) for name in claims_of(event))
+    return subjects, names
