@@ -156,6 +156,22 @@ async def test_clocks_may_differ_a_little(client: httpx.AsyncClient, ahead_s: in
     assert answer.status_code == status
 
 
+def test_one_account_does_not_fill_the_room_for_used_tokens() -> None:
+    def claims(issuer: str, name: str) -> Bearer:
+        return Bearer(iss=issuer, sub=issuer, aud="a", iat=0, exp=2000, jti=name)
+
+    used, at = UsedTokens(most=4, most_of_one=2), datetime.fromtimestamp(1000, UTC)
+    used.require_new(claims("mallory", "x" * 3000), now=at)
+    used.require_new(claims("mallory", "2"), now=at)
+
+    with pytest.raises(ProblemError, match="too-many-tokens") as caught:
+        used.require_new(claims("mallory", "3"), now=at)
+    assert caught.value.status == 429
+    used.require_new(claims("alice", "2"), now=at)
+    with pytest.raises(ProblemError, match="token-used"):
+        used.require_new(claims("mallory", "x" * 3000), now=at)
+
+
 def test_used_tokens_are_forgotten_when_they_expire_and_never_beyond_the_room() -> None:
     def claims(name: str, expires: float) -> Bearer:
         return Bearer(iss="i", sub="i", aud="a", iat=0, exp=expires, jti=name)

@@ -23,8 +23,11 @@ from salus.runtime.own_key import OwnKey
 from salus.runtime.problems import ProblemError
 
 APPROVAL_HEADER = "Salus-Approval"
-# Tokens that were used and have not expired; each takes some 200 bytes.
+# Tokens that were used and have not expired, of all issuers and of one; each takes some 200 bytes.
 USED_TOKENS_MAX = 200_000
+USED_TOKENS_OF_ONE_MAX = 50_000
+# Looking for those that expired takes some 20 ms where all have room for no more.
+FORGET_INTERVAL_S = 1
 
 
 @dataclass(frozen=True)
@@ -133,26 +136,49 @@ class Authenticator:
 
 
 class UsedTokens:
-    """The tokens of this process that were used and could be used again, by issuer and `jti`."""
+    """The tokens of this process that were used and could be used again, by issuer and `jti`.
 
-    def __init__(self, *, most: int = USED_TOKENS_MAX) -> None:
+    Replicas do not know each other's: what a request made is looked up on the topic (`salus.events.effect`).
+    """
+
+    def __init__(self, *, most: int = USED_TOKENS_MAX, most_of_one: int = USED_TOKENS_OF_ONE_MAX) -> None:
         self._most = most
-        self._until: dict[tuple[str, str], float] = {}
+        self._most_of_one = most_of_one
+        # By issuer: until when each of its tokens is good, by the digest of `jti`, which may be long.
+        self._until: dict[str, dict[bytes, float]] = {}
+        self._forget_at = 0.0
 
     def require_new(self, claims: Bearer, *, now: datetime) -> None:
         """Take note of a token; raises ProblemError 401 `token-used` if it was used before.
 
-        It raises 503 `too-many-tokens` while more of them are remembered than there is room for.
+        It raises 429 `too-many-tokens` while too many of that issuer are remembered, and 503 while too many
+        of all are.
         """
         moment = now.timestamp()
-        name = claims.iss, claims.jti
-        if self._until.get(name, 0) > moment:
+        name = sha256(claims.jti.encode()).digest()
+        if self._until.get(claims.iss, {}).get(name, 0) > moment:
             raise ProblemError(401, "token-used", "a token signs one request: make a new one, with a new jti")
-        if len(self._until) >= self._most:
-            self._until = {name: until for name, until in self._until.items() if until > moment}
-            if len(self._until) >= self._most:
-                raise ProblemError(503, "too-many-tokens", "too many requests were signed lately; try later")
-        self._until[name] = claims.exp + CLOCK_SKEW_S
+        if not self._has_room(claims.iss):
+            self._forget(moment)
+            if not self._has_room(claims.iss):
+                status = 429 if len(self._until.get(claims.iss, ())) >= self._most_of_one else 503
+                detail = "too many requests were signed lately; try later"
+                raise ProblemError(status, "too-many-tokens", detail, headers={"Retry-After": "10"})
+        self._until.setdefault(claims.iss, {})[name] = claims.exp + CLOCK_SKEW_S
+
+    def _has_room(self, issuer: str) -> bool:
+        of_all = sum(map(len, self._until.values()))
+        return of_all < self._most and len(self._until.get(issuer, ())) < self._most_of_one
+
+    def _forget(self, moment: float) -> None:
+        if moment < self._forget_at:
+            return
+        self._forget_at = moment + FORGET_INTERVAL_S
+        left = {
+            issuer: {name: until for name, until in tokens.items() if until > moment}
+            for issuer, tokens in self._until.items()
+        }
+        self._until = {issuer: tokens for issuer, tokens in left.items() if tokens}
 
 
 def verify_bearer(token: str, *, ring: KeyRing, audience: str, now: datetime) -> tuple[Bearer, Party]:
