@@ -1,0 +1,220 @@
+"""A search for a sequence of acts that ends in a right that nobody with the right gave, or in a dead end.
+
+The attacker holds one member with all of its people, whose roles it gives and takes as it likes, and one
+privacy officer of the patient's steward, who may hold any other role as well. Everybody else is honest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from importlib.resources import files
+from typing import get_args
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from tests.asking import UNASKED
+
+from salus.consent.adapters.cedar import CedarPolicies, read_policies
+from salus.consent.domain import consents as law
+from salus.consent.domain.consents import Command, Grant, Link, Review, Revoke, Unlink, decide
+from salus.consent.domain.decisions import Answer, Question, conclude, glass_broken, inputs_of, patients_among
+from salus.consent.domain.rights import Asking
+from salus.consent.domain.state import PatientState, SubjectState, evolve
+from salus.events.catalogue import Action, Purpose
+from salus.events.keyring import Party
+from salus.runtime.refusal import Refusal
+
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+PATIENT = "urn:uuid:6f1c3a52-7a0e-4d5f-9c2b-1f2e3d4c5b6a"
+HOSPITAL, EVIL = "did:web:h.example", "did:web:e.example"
+HERSELF, OFFICER, CLINICIAN = f"{HOSPITAL}:patient", f"{HOSPITAL}:officer", f"{HOSPITAL}:clinician"
+INSIDER = f"{HOSPITAL}:insider"
+PEOPLE = (f"{EVIL}:1", f"{EVIL}:2")
+EVERYBODY = (HOSPITAL, HERSELF, OFFICER, CLINICIAN, EVIL, *PEOPLE, INSIDER)
+SUBJECT = SubjectState(steward=HOSPITAL)
+POLICIES = CedarPolicies(read_policies(files("salus.consent").joinpath("policies")))
+FOUNDED = {
+    HOSPITAL: Party(HOSPITAL, "member", frozenset(), None),
+    EVIL: Party(EVIL, "member", frozenset(), None),
+    HERSELF: Party(HERSELF, "person", frozenset({"patient"}), HOSPITAL),
+    OFFICER: Party(OFFICER, "person", frozenset({"privacy-officer"}), HOSPITAL),
+    CLINICIAN: Party(CLINICIAN, "person", frozenset({"clinician"}), HOSPITAL),
+    INSIDER: Party(INSIDER, "person", frozenset({"privacy-officer", "patient"}), HOSPITAL),
+    **{did: Party(did, "person", frozenset({"patient"}), EVIL) for did in PEOPLE},
+}
+USERS = {"clinician", "researcher"}
+anybody, number = st.sampled_from(EVERYBODY), st.integers(1, 9)
+# What identity lets a member give to its people.
+role = st.sampled_from(["patient", "clinician", "researcher", "privacy-officer"])
+people = st.sampled_from([did for did, party in FOUNDED.items() if party.kind == "person"])
+PURPOSES: tuple[Purpose, ...] = ("TREAT", "ETREAT", "HRESCH", "PATRQT")
+ACTIONS: tuple[Action, ...] = get_args(Action)
+purpose, action = st.sampled_from(PURPOSES), st.sampled_from(ACTIONS)
+
+
+def a_grant(name: str, grantee: str, acts: Action, why: Purpose) -> Grant:
+    return Grant(
+        consent=name,
+        patient=PATIENT,
+        grantee=grantee,
+        grantee_known=True,
+        actions=(acts,),
+        purposes=(why,),
+        valid_from=None,
+        valid_until=NOW + timedelta(days=1),
+    )
+
+
+class Network(RuleBasedStateMachine):
+    """One patient of an honest hospital, and everything that was said of her.
+
+    What may be is said here in other words than the rules' own.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parties = dict(FOUNDED)
+        self.state = PatientState()
+        self.consents = self.emergencies = 0
+
+    def asking(self, did: str) -> Asking:
+        party = self.parties[did]
+        return Asking(party.did, party.kind, party.roles, party.member, request=UNASKED)
+
+    def event_of(self, did: str, command: Command) -> bool:
+        """Let a party give a command; tell whether it took effect."""
+        try:
+            event = decide(self.state, command, actor=self.asking(did), subject=SUBJECT, at=NOW)
+        except Refusal:
+            return False
+        self.state = evolve(self.state, event)
+        return True
+
+    def is_patient(self, did: str) -> bool:
+        return did in self.state.dids and "patient" in self.parties[did].roles
+
+    def is_officer(self, did: str) -> bool:
+        party = self.parties[did]
+        unlinked = did not in self.state.dids
+        return unlinked and party.member == HOSPITAL and "privacy-officer" in party.roles
+
+    def is_steward(self, did: str) -> bool:
+        return did == HOSPITAL or self.is_officer(did)
+
+    def may_use(self, did: str, grantee: str) -> bool:
+        party = self.parties[did]
+        return grantee == did or (grantee == party.member and bool(party.roles & USERS))
+
+    # --- what anybody does ---------------------------------------------------------------------------
+
+    @initialize(linked=st.sets(st.sampled_from([HERSELF, INSIDER])))
+    def begin(self, linked: set[str]) -> None:
+        for did in sorted(linked):
+            assert self.event_of(HOSPITAL, Link(PATIENT, did, is_patient=True))
+
+    @rule(did=people, role=role, given=st.booleans())
+    def change_role(self, did: str, role: str, *, given: bool) -> None:
+        """A member gives and takes its people's roles, the attacker's as the hospital."""
+        party = self.parties[did]
+        roles = party.roles | {role} if given else party.roles - {role}
+        self.parties[did] = replace(party, roles=roles)
+
+    @rule(who=anybody, grantee=anybody, acts=action, why=purpose)
+    def grant(self, who: str, grantee: str, acts: Action, why: Purpose) -> None:
+        gains = self.is_officer(who) and self.may_use(who, grantee)
+        may = self.is_patient(who) or (self.is_steward(who) and not gains)
+        self.consents += 1
+        if self.event_of(who, a_grant(f"c{self.consents}", grantee, acts, why)):
+            assert may
+
+    @rule(who=anybody, did=anybody)
+    def link(self, who: str, did: str) -> None:
+        may = self.is_steward(who) and who != did and "patient" in self.parties[did].roles
+        known = bool(patients_among((did,), self.parties))
+        if self.event_of(who, Link(PATIENT, did, is_patient=known)):
+            assert may
+
+    @rule(who=anybody, did=anybody)
+    def unlink(self, who: str, did: str) -> None:
+        may = self.is_steward(who) or who == did
+        if self.event_of(who, Unlink(PATIENT, did)):
+            assert may
+
+    @rule(who=anybody, number=number)
+    def revoke(self, who: str, number: int) -> None:
+        may = self.is_steward(who) or self.is_patient(who)
+        if self.event_of(who, Revoke(f"c{number}", PATIENT)):
+            assert may
+
+    @rule(who=anybody)
+    def break_the_glass(self, who: str) -> None:
+        question = Question(self.asking(who), "read", "o", PATIENT, "ETREAT", "other")
+        answer = self.answer(question)
+        broken = glass_broken(question, answer, decision=f"d{self.emergencies + 1}", statement=None)
+        if broken is not None:
+            assert "clinician" in self.parties[who].roles
+            self.state = evolve(self.state, broken)
+            self.emergencies += 1
+
+    @rule(who=anybody, number=number)
+    def review(self, who: str, number: int) -> None:
+        principals = {broken.decision: broken.principal for broken in self.state.glass_breaks}
+        may = self.is_officer(who) and principals.get(f"d{number}") != who
+        if self.event_of(who, Review(f"d{number}", PATIENT, "justified")):
+            assert may
+
+    # --- what must hold ------------------------------------------------------------------------------
+
+    def answer(self, question: Question) -> Answer:
+        patients = patients_among(self.state.dids, self.parties)
+        inputs = inputs_of(question, state=self.state, patients=patients, subject=SUBJECT, at=NOW)
+        return conclude(question, POLICIES.evaluate(inputs), state=self.state, at=NOW)
+
+    def is_given(self, did: str, acts: Action, why: Purpose) -> bool:
+        party = self.parties[did]
+        return any(
+            consent.grantee in {did, party.member} and acts in consent.actions and why in consent.purposes
+            for consent in self.state.consents
+            if consent.revoked_epoch is None
+        )
+
+    @invariant()
+    def nobody_reads_or_writes_without_having_been_given_it(self) -> None:
+        for did, party in self.parties.items():
+            keeps = did == HOSPITAL or (party.member == HOSPITAL and "clinician" in party.roles)
+            for acts in ACTIONS:
+                for why in PURPOSES:
+                    answer = self.answer(Question(self.asking(did), acts, "o", PATIENT, why))
+                    if answer.allowed and not self.is_given(did, acts, why):
+                        assert keeps if acts == "write" else self.is_patient(did) and why == "PATRQT"
+
+    @invariant()
+    def every_state_has_an_exit(self) -> None:
+        before = self.state
+        for did in before.dids:
+            assert self.event_of(HOSPITAL, Unlink(PATIENT, did))
+        for consent in before.consents:
+            if consent.revoked_epoch is None:
+                assert self.event_of(HOSPITAL, Revoke(consent.id, PATIENT))
+        assert self.event_of(HOSPITAL, a_grant("new", CLINICIAN, "read", "TREAT"))
+        assert self.event_of(HOSPITAL, Link(PATIENT, HERSELF, is_patient=True))
+        for broken in before.glass_breaks:
+            if broken.outcome is None:
+                self.parties["new"] = Party("new", "person", frozenset({"privacy-officer"}), HOSPITAL)
+                assert self.event_of("new", Review(broken.decision, PATIENT, "unjustified"))
+        self.parties.pop("new", None)
+        self.state = before
+
+
+def test_no_sequence_ends_in_a_right_that_nobody_gave_or_in_a_dead_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Case issue 12, item 6; the limits are so low that a search meets them."""
+    monkeypatch.setattr(law, "CONSENTS_MAX", 3)
+    monkeypatch.setattr(law, "LINKS_MAX", 2)
+    run_state_machine_as_test(
+        Network, settings=settings(max_examples=40, stateful_step_count=20, deadline=None)
+    )
