@@ -83,7 +83,7 @@ def _require(end: dict[str, Any]) -> None:
 
 
 def _bar(stack: ExitStack) -> OnProgress:
-    columns = (TextColumn("comparing blocks"), BarColumn(), TimeElapsedColumn())
+    columns = (TextColumn("comparing blocks", markup=False), BarColumn(), TimeElapsedColumn())
     bar = stack.enter_context(Progress(*columns, console=err, transient=True))
     task = bar.add_task("blocks", total=None)
     return lambda done, in_all: bar.update(task, completed=done, total=in_all)

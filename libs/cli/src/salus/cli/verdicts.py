@@ -54,8 +54,11 @@ def show(facts: dict[str, Any]) -> None:
     table = Table(show_header=False, box=None)
     mark = styled("[green]✓[/]" if facts["outcome"] == ACCEPTED else "[red]•[/]")
     if facts["outcome"] == REFUSED:
-        told = "[bold red]{}[/]: the ledger did not accept this record; this proves that it was refused"
-        table.add_row(styled("[bold red]✗ REFUSED[/]"), styled(told, facts["reason"]))
+        told = styled(
+            "[bold red]{}[/]: the ledger did not accept this record; this proves that it was refused",
+            facts["reason"],
+        )
+        table.add_row(styled("[bold red]✗ REFUSED[/]"), told)
     given = styled("its bytes are the ones" if facts["event_checked"] else "[dim]not given[/]")
     table.add_row(styled("{} event", mark), given)
     place = f"{leaf['topic']} {leaf['partition']} {leaf['offset']}"
