@@ -95,6 +95,17 @@ async def test_what_is_sent_is_what_was_checked(size: int) -> None:
     assert isinstance(bench.topic.events[-1], ReadRefused)
 
 
+async def test_the_header_of_what_is_sent_is_the_one_that_was_checked() -> None:
+    """Case SEC5: segments alone are not enough, byte for byte it is the same object."""
+    bench = await bench_with(CONTENT)
+    raw = bytes(bench.stored_bytes())
+    at = raw.index(b"\nmac ") + 5
+    put_between_passes(bench, raw[:at] + (b"A" if raw[at : at + 1] != b"A" else b"B") + raw[at + 1 :])
+
+    with pytest.raises(ProblemError, match="object-corrupt"):
+        await sending(bench)
+
+
 @pytest.mark.parametrize(("end", "reason"), ENDS)
 @pytest.mark.parametrize("size", [len(CONTENT), 100])
 async def test_a_read_ends_with_its_right(end: str, reason: str, size: int) -> None:
