@@ -39,7 +39,7 @@ TARGETS: dict[Target, tuple[PartyKind, tuple[Role, ...], str | None, Role]] = {
     Target.PEOPLE: ("person", ("clinician",), HOSPITAL, "researcher"),
     Target.UNATTACHED: ("person", ("clinician",), None, "researcher"),
 }
-PARTY = "did:web:party.example"
+PARTY = f"{HOSPITAL}:party"
 
 
 def key(seed: int, did: str = PARTY) -> PublicKey:

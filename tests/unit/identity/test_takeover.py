@@ -295,6 +295,10 @@ class Takeover(RuleBasedStateMachine):
         assert not seeds & set(OF_VICTIMS)
 
     @invariant()
+    def the_attacker_takes_no_name_of_others(self) -> None:
+        assert self.ring.parties.keys() <= {*HONEST, *OF_ATTACKER}
+
+    @invariant()
     def nobody_acts_for_a_member_that_did_not_ask(self) -> None:
         people = {did for did, party in self.ring.parties.items() if party.member == GOOD}
         assert people <= {NURSE}

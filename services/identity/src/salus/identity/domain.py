@@ -157,10 +157,10 @@ def decide(  # noqa: PLR0913  # the facts that a decision rests on
     `operators` are those of the network.
 
     Raises:
-        Refusal: with one of the codes party-exists, unknown-party, unsupported-did-method, did-lookalike,
-            invalid-key, key-in-use, key-not-of-did, unknown-key, last-key, last-operator, too-many-keys,
-            role-not-for-kind, role-held, role-not-held, unknown-member, name-not-for-kind, not-permitted,
-            second-operator-needed.
+        Refusal: with one of the codes party-exists, unknown-party, unsupported-did-method, did-not-of-member,
+            did-lookalike, invalid-key, key-in-use, key-not-of-did, unknown-key, last-key, last-operator,
+            too-many-keys, role-not-for-kind, role-held, role-not-held, unknown-member, name-not-for-kind,
+            not-permitted, second-operator-needed.
     """
     if not isinstance(command, Register) and not state.did:
         raise Refusal("unknown-party", "no party with that DID is registered", status=404)
@@ -225,6 +225,7 @@ def _register(
     if state.did:
         raise Refusal("party-exists", "a party with that DID is registered already")
     require_supported_did(command.did)
+    _require_own_web(command, actor)
     if command.lookalike is not None:
         raise Refusal("did-lookalike", f"{command.lookalike} is registered, the same DID once it is decoded")
     if not 1 <= len(command.keys) <= KEYS_MAX:
@@ -308,6 +309,17 @@ def require_supported_did(did: str) -> None:
         _require_ed25519(match[1])
     elif not _DID_WEB.fullmatch(did):
         raise Refusal("unsupported-did-method", _why_unsupported(did), status=422)
+
+
+def _require_own_web(command: Register, actor: Actor) -> None:
+    """Require that a member names its people within its own did:web, or by did:key, which is proven.
+
+    We resolve no DID, so a member could otherwise take one of another organisation before that joins.
+    """
+    other = command.did.startswith("did:web:") and not command.did.startswith(f"{command.member}:")
+    if other and not actor.founding and not actor.governs:
+        sentence = "a member registers did:key and did:web below its own; others an operator registers"
+        raise Refusal("did-not-of-member", sentence, status=403)
 
 
 def _why_unsupported(did: str) -> str:
