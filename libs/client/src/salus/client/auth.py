@@ -80,9 +80,9 @@ class RequestSigner(httpx.Auth):
     """Signs each request of an httpx client: `client.post(..., auth=RequestSigner(signer, "salus:consent"))`.
 
     With `stream` the body is not read before it is sent, and the token does not name its digest. Use it for
-    uploads: the token stays on the ledger, and a digest without salt would outlive the erasure of the content.
-    `second` is another party's signer, which approves each request: for tests, and where one machine has both
-    keys.
+    uploads: the token stays on the ledger, where a digest without salt would outlive the erasure of the
+    content. `second` is another party's signer, which approves each request: for tests, and where one machine
+    has both keys.
     """
 
     def __init__(
