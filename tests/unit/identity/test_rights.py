@@ -21,6 +21,7 @@ from salus.identity.domain import (
     RevokeKey,
     WithdrawRole,
     decide,
+    evolve,
 )
 from salus.identity.rights import RIGHTS, Act, Actor, Operator, Permission, Relation, Target
 from salus.runtime.refusal import Refusal
@@ -164,6 +165,20 @@ def test_who_nobody_could_help_keeps_a_key_that_has_no_end(
 
     successor = PartyState(PARTY, kind, (*keys, held(3)), (role,))
     decide(successor, revoke, actor=itself, at=NOW, operators=(Operator(PARTY, PARTY),))
+
+
+@pytest.mark.parametrize("target", [Target.SERVICE, Target.MEMBER, Target.PEOPLE, Target.UNATTACHED])
+def test_whoever_lost_the_last_key_gets_another_by_two_operators(target: Target) -> None:
+    # Case SEC8: no accepted act leads to a state without a way out.
+    kind, roles, member, _ = TARGETS[target]
+    state = PartyState(PARTY, kind, (held(1),), roles, member)
+    operator = Actor(ALPHA, "person", frozenset({"operator"}), UNASKED)
+    stolen = RevokeKey(key(1).id, "compromised")
+    state = evolve(state, decide(state, stolen, actor=operator, at=NOW, operators=OPERATORS))
+    seconded = Actor(ALPHA, "person", frozenset({"operator"}), UNASKED, second=BETA)
+    state = evolve(state, decide(state, AddKey(key(3)), actor=seconded, at=NOW, operators=OPERATORS))
+
+    assert [held_key.id for held_key in state.keys if held_key.may_sign(NOW)] == [key(3).id]
 
 
 def test_nobody_makes_an_operator_of_itself() -> None:

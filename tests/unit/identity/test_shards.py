@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ from tests.unit.events.test_sharding import TOPIC, Founder, added, assigned
 
 from salus.events.catalogue import AssignedShard, AssignedTopic, ShardsAssigned
 from salus.events.keyring import Party
-from salus.identity.rights import Actor
+from salus.identity.rights import Actor, Operator
 from salus.identity.shards import AssignShards, ShardingState, concerns, decide, evolve
 from salus.identity.shards_api import AddedBody, AssignBody, ShardBody, ShardingView, shard_routes
 from salus.runtime.refusal import Refusal
@@ -37,12 +39,34 @@ def asked(
     actor: Actor = OPERATOR,
     state: ShardingState | None = None,
     topics: dict[str, tuple[int, ...]] | None = None,
+    operators: Collection[Operator] = (),
 ) -> ShardsAssigned:
     command = AssignShards(event.epoch, event.shards, event.added)
     founders = [Founder(topics=topics)] if topics else [Founder()]
     return decide(
-        state or ShardingState(), command, network="net", founders=founders, actor=actor, there=THERE
+        state or ShardingState(),
+        command,
+        network="net",
+        founders=founders,
+        actor=actor,
+        there=THERE,
+        operators=operators,
     )
+
+
+def test_a_new_shard_needs_two_operators_and_moving_partitions_one() -> None:  # case SEC2
+    others = (
+        Operator(OPERATOR.did, OPERATOR.did),
+        Operator("did:web:second.example", "did:web:second.example"),
+    )
+    with pytest.raises(Refusal, match="second-operator-needed"):
+        asked(assigned(1, {0: (0,), 1: (1, 2)}, added(1)), operators=others)
+    seconded = replace(OPERATOR, second=second)
+    state = evolve(
+        ShardingState(), asked(assigned(1, {0: (0,), 1: (1, 2)}, added(1)), actor=seconded, operators=others)
+    )
+
+    assert asked(assigned(2, {1: (0, 1, 2)}), state=state, operators=others).epoch == 2
 
 
 def test_an_operator_assigns_and_the_next_assignment_builds_on_it() -> None:
