@@ -55,10 +55,8 @@ def asked(
 
 
 def test_a_new_shard_needs_two_operators_and_moving_partitions_one() -> None:  # case SEC2
-    others = (
-        Operator(OPERATOR.did, OPERATOR.did),
-        Operator("did:web:second.example", "did:web:second.example"),
-    )
+    second = "did:web:second.example"
+    others = (Operator(OPERATOR.did, OPERATOR.did), Operator(second, second))
     with pytest.raises(Refusal, match="second-operator-needed"):
         asked(assigned(1, {0: (0,), 1: (1, 2)}, added(1)), operators=others)
     seconded = replace(OPERATOR, second=second)
