@@ -9,14 +9,16 @@ import re
 import signal
 import subprocess
 import sys
+from base64 import b64decode
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from salus.cli.exits import Exit
+from salus.crypto.sealing import seal
 from salus.devkit.processes import start_time
 from salus.devkit.run_record import StateFolder
 from salus.devkit.waiting import until
@@ -198,6 +200,30 @@ async def test_who_retries_as_documented_is_told_what_the_first_attempt_was_told
     assert (reused.code, "id-reused" in reused.err) == (Exit.REFUSED, True)
     assert (fetched.code, verified.code, event.code) == (Exit.OK, Exit.OK, Exit.OK), fetched.err
     assert (refused.code, refused.json["reason"]) == (Exit.REFUSED, "duplicate")
+
+
+# case SEC9
+async def test_what_is_sealed_in_an_event_is_read_under_a_decision_and_is_in_the_trail(salus, tmp_path):
+    for party in (["ward"], ["doctor", "--kind", "person", "--member", "ward", "--role", "clinician"]):
+        assert (await salus("party", "register", *party, "--json")).code == Exit.OK
+    subject = (await salus("object", "subject", "--as", "ward", "--json")).json
+    patient, kind = subject["patient"], "salus.lab.result-released.v1"
+    sealed = seal(b"a finding", public_key=b64decode(subject["public_key"]), key=subject["key"], context=kind)
+    data = {"patient": patient, "report": "r", "content": asdict(sealed)}
+    event, told = tmp_path / "result.json", ["--subject", patient, "--as", "ward", "--json"]
+    files = ["--event", str(event), "--receipt", str(tmp_path / "result.salus")]
+    assert (await salus("publish", kind, *told, "--data", json.dumps(data), *files)).code == Exit.OK
+    unsealed = data | {"content": {"suite": "rot13", "key": "nokey", "ciphertext": "bm8="}}
+
+    denied = await salus("object", "open", str(event), "--as", "doctor")
+    assert (await salus("consent", "grant", patient, "doctor", "--as", "ward")).code == Exit.OK
+    opened = await salus("object", "open", str(event), "--as", "doctor")
+    refused = await salus("publish", kind, *told, "--data", json.dumps(unsealed))
+
+    assert (denied.code, denied.out) == (Exit.NO, "")
+    assert (opened.code, opened.out) == (Exit.OK, "a finding"), opened.err
+    assert refused.code != Exit.OK
+    assert "content.suite" in refused.err
 
 
 async def test_logs_can_be_followed_until_ctrl_c(salus):
