@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import json
 import re
+from functools import partial
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import httpx
 import pytest
@@ -10,7 +12,9 @@ from typer.main import get_command
 
 from salus.cli.__main__ import COMMANDS, build, run
 from salus.cli.callers import refusal
+from salus.cli.consents import question
 from salus.cli.exits import Exit
+from salus.events.catalogue import EmergencyReason, SubjectKeyDestroyed
 
 
 @pytest.fixture(autouse=True)
@@ -114,6 +118,17 @@ def test_down_is_content_when_nothing_runs():
             "(kafka-away): Kafka is away",
         ),
         (500, "oops", Exit.NOT_RUNNING, "(500): Internal Server Error"),
+        (
+            422,
+            {
+                "code": "invalid-request",
+                "detail": "unfit",
+                "errors": [{"at": "body/kind", "what": "no kind"}],
+            },
+            Exit.NO,
+            "(invalid-request): unfit (body/kind: no kind)",
+        ),
+        (422, {"code": "odd", "detail": "unfit", "errors": ["x"]}, Exit.NO, "(odd): unfit"),
     ],
 )
 def test_a_service_s_problem_becomes_one_sentence(status, body, code, sentence):
@@ -121,6 +136,40 @@ def test_a_service_s_problem_becomes_one_sentence(status, body, code, sentence):
 
     assert error.code == code
     assert f"consent refused {sentence}" in str(error)
+
+
+def test_a_file_that_cannot_be_used_is_one_sentence_and_usage(tmp_path, monkeypatch, capsys):
+    def command() -> None:
+        (tmp_path / "missing" / "receipt").write_bytes(b"")
+
+    monkeypatch.setattr("salus.cli.__main__.build", lambda _names: lambda **_arguments: command())
+
+    assert run(["status"]) == Exit.USAGE
+    assert "missing/receipt: No such file or directory" in capsys.readouterr().err.replace("\n", "")
+
+
+def test_an_emergency_is_asked_for_as_emergency_treatment():
+    ask = partial(question, "urn:uuid:1", "scan-1", action="read")
+
+    assert ask(purpose=None, break_glass=None)["purpose"] == "TREAT"
+    assert ask(purpose=None, break_glass="other")["purpose"] == "ETREAT"
+    assert ask(purpose="TREAT", break_glass="other")["purpose"] == "TREAT"
+    assert ask(purpose=None, break_glass="other")["break_glass"] == {"reason": "other"}
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "values"),
+    [
+        (("consent", "decide"), "break_glass", get_args(EmergencyReason)),
+        (("object", "get"), "break_glass", get_args(EmergencyReason)),
+        (("object", "erase"), "basis", get_args(get_type_hints(SubjectKeyDestroyed)["basis"])),
+    ],
+)
+def test_help_names_every_value_that_a_service_takes(path, name, values):
+    command = dict(commands(get_command(build([path[0]]))))[path]
+    option = next(option for option in command.params if option.name == name)
+
+    assert all(value in option.help for value in values)
 
 
 def test_completion_knows_the_commands(capsys, monkeypatch):

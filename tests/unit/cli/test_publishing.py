@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from salus.cli.exits import CommandError
-from salus.cli.publishing import _data_of
+from salus.cli.exits import CommandError, Exit
+from salus.cli.publishing import _data_of, _require_folders
 from salus.events.catalogue import DocumentRegistered
 
 TYPE = "salus.clinical.document-registered.v1"
@@ -31,3 +31,21 @@ def test_data_is_json_that_is_read_in_one_way_only(tmp_path: Path, spoil: str, *
     assert data.object == "scan-1"
     with pytest.raises(CommandError, match=f"not the data of a {TYPE}"):
         _data_of(TYPE, spoiled)
+
+
+def test_nothing_is_sent_when_there_is_no_folder_for_the_receipt(tmp_path: Path) -> None:
+    _require_folders(None, tmp_path / "scan-1.salus")
+
+    with pytest.raises(CommandError, match="nothing was sent"):
+        _require_folders(tmp_path / "missing" / "scan-1.salus", None)
+
+
+@pytest.mark.parametrize(
+    ("text", "code"), [("{", Exit.USAGE), ('{"patient":"x"}', Exit.NO), ('{"shape":1}', Exit.NO)]
+)
+def test_data_that_is_not_as_its_schema_says_is_a_no(text: str, code: Exit) -> None:
+    # docs/exit-codes.md says so, and 2 was answered.
+    with pytest.raises(CommandError, match="not sent") as refused:
+        _data_of(TYPE, text)
+
+    assert refused.value.code == code

@@ -90,15 +90,26 @@ def run(arguments: list[str]) -> int:
         build([first] if alone else COMMANDS)(args=arguments, prog_name="salus")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else Exit.OK
-    except CommandError as error:
-        return _say(error.code, str(error))
-    except NotRunningError as error:
-        return _say(Exit.NOT_RUNNING, str(error))
-    except (DevkitError, CryptoError) as error:
-        return _say(Exit.CANNOT_START, str(error))
     except KeyboardInterrupt:
         return _say(Exit.INTERRUPTED, "interrupted")
+    except (CommandError, DevkitError, CryptoError, OSError) as error:
+        return _say(*_expected(error))
     return Exit.OK
+
+
+def _expected(error: Exception) -> tuple[Exit, str]:
+    """Return the code and the sentence of an error that we expect; raise any other."""
+    match error:
+        case CommandError():
+            return error.code, str(error)
+        case NotRunningError():
+            return Exit.NOT_RUNNING, str(error)
+        case DevkitError() | CryptoError():
+            return Exit.CANNOT_START, str(error)
+        case OSError(filename=str(file)):
+            return Exit.USAGE, f"{file}: {error.strerror}"
+        case _:
+            raise error
 
 
 def main() -> None:

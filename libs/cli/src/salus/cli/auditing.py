@@ -10,7 +10,7 @@ import httpx
 import typer
 from rich.table import Table
 
-from salus.cli.callers import As, KeyFile, call, refusal, signer_of, signing
+from salus.cli.callers import As, KeyFile, call, did_of, refusal, signer_of, signing
 from salus.cli.console import Json, emit, emit_line, err, out
 from salus.cli.display import plain, styled
 from salus.cli.event_stream import StreamError, events_of
@@ -27,12 +27,12 @@ RECONNECT_S = 1.0
 SILENCE_S_MAX = 45.0
 _SEVERITY_STYLES = {3: "yellow", 4: "red", 5: "bold red"}
 
-Who = Annotated[str | None, typer.Option(help="Actor or member, as DID.")]
+Who = Annotated[str | None, typer.Option(help="Actor or member: a name given to `party register`, or a DID.")]
 Patient = Annotated[str | None, typer.Option(help="Patient's pseudonym.")]
 Action = Annotated[str | None, typer.Option(help="C, R, U, D or E.")]
 Type = Annotated[str | None, typer.Option("--type", help="Event type.")]
 Object = Annotated[str | None, typer.Option("--object", help="Object id.")]
-Outcome = Annotated[str | None, typer.Option(help="success, refused or rejected.")]
+Outcome = Annotated[str | None, typer.Option(help="success, refused, rejected or without-effect.")]
 
 
 app.command()(reconcile)
@@ -64,7 +64,7 @@ def search(
     """Search the trail, newest first."""
     platform = running_platform()
     filters = _filters(
-        who=who,
+        who=who and did_of(platform, who),
         patient=patient,
         action=action,
         type=event_type,
@@ -114,7 +114,12 @@ def tail(
     platform = running_platform()
     url = require_service(platform, "audit")
     filters = _filters(
-        who=who, patient=patient, action=action, type=event_type, object=object_id, outcome=outcome
+        who=who and did_of(platform, who),
+        patient=patient,
+        action=action,
+        type=event_type,
+        object=object_id,
+        outcome=outcome,
     )
     run_until_signal(_tail(url, signer_of(platform, as_name, key), filters, as_json=as_json))
 

@@ -119,7 +119,13 @@ def refusal(service: str, answer: httpx.Response) -> CommandError:
         problem = {}
     code = str(problem.get("code", answer.status_code))
     detail = str(problem.get("detail") or problem.get("title") or answer.reason_phrase)
+    sentence = f"{service} refused ({shown(code)}): {shown(detail + _fields(problem.get('errors')))}"
     away = answer.status_code >= httpx.codes.INTERNAL_SERVER_ERROR
-    return CommandError(
-        Exit.NOT_RUNNING if away else Exit.NO, f"{service} refused ({shown(code)}): {shown(detail)}"
-    )
+    return CommandError(Exit.NOT_RUNNING if away else Exit.NO, sentence)
+
+
+def _fields(errors: object) -> str:
+    """Return which fields are wrong and why, as a problem's `errors` tell it."""
+    told = errors if isinstance(errors, list) else []
+    facts = [f"{one.get('at')}: {one.get('what')}" for one in told if isinstance(one, dict)]
+    return f" ({'; '.join(facts)})" if facts else ""

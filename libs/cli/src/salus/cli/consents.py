@@ -18,6 +18,16 @@ app = typer.Typer(no_args_is_help=True, help="What a patient allows, and what fo
 DAYS_DEFAULT = 30
 
 PatientArgument = Annotated[str, typer.Argument(help="The patient's pseudonym.")]
+Purpose = Annotated[
+    str | None, typer.Option(help="HL7 purpose; TREAT by default, ETREAT with --break-glass.")
+]
+BreakGlass = Annotated[
+    str | None,
+    typer.Option(
+        help="Emergency access, which is reviewed afterwards, with its reason: "
+        "life-threatening, unable-to-consent, public-health or other."
+    ),
+]
 Purposes = Annotated[list[str] | None, typer.Option("--purpose", help="HL7 purpose; TREAT by default.")]
 
 
@@ -94,17 +104,15 @@ def decide(
     patient: PatientArgument,
     object_id: Annotated[str, typer.Argument(metavar="OBJECT", help="The object's id.")],
     action: Annotated[str, typer.Option(help="read or write.")] = "read",
-    purpose: Annotated[str, typer.Option(help="HL7 purpose.")] = "TREAT",
-    break_glass: Annotated[str | None, typer.Option(help="Emergency access, with its reason.")] = None,
+    purpose: Purpose = None,
+    break_glass: BreakGlass = None,
     as_name: As = "operator",
     key: KeyFile = None,
     as_json: Json = False,
 ) -> None:
     """Ask whether one may; exits with 1 if not. The answer is an event either way."""
     platform = running_platform()
-    body: dict[str, Any] = {"action": action, "object": object_id, "patient": patient, "purpose": purpose}
-    if break_glass:
-        body["break_glass"] = {"reason": break_glass}
+    body = question(patient, object_id, action=action, purpose=purpose, break_glass=break_glass)
     signer = signer_of(platform, as_name, key)
     decision = asyncio.run(call(platform, "consent", "POST", "/decisions", signer=signer, body=body)).json()
     if as_json:
@@ -113,3 +121,13 @@ def decide(
         out.print(f"allowed by {', '.join(decision['reasons'])}", highlight=False, soft_wrap=True)
     if not decision["allowed"]:
         raise CommandError(Exit.NO, f"denied: {', '.join(decision['reasons'])}")
+
+
+def question(
+    patient: str, object_id: str, *, action: str, purpose: str | None, break_glass: str | None
+) -> dict[str, Any]:
+    """Return the body of a question to consent; an emergency is asked for as emergency treatment."""
+    asked = {"action": action, "object": object_id, "patient": patient}
+    if break_glass is None:
+        return asked | {"purpose": purpose or "TREAT"}
+    return asked | {"purpose": purpose or "ETREAT", "break_glass": {"reason": break_glass}}

@@ -55,6 +55,7 @@ def publish(  # the facts of one event
         raise CommandError(
             Exit.USAGE, "say who signs: --as NAME, as given to `party register`, or --key FILE"
         )
+    _require_folders(receipt, event)
     signer = signer_of(platform, as_name or "", key)
     content = _data_of(type_name, data)
     result = run_until_signal(
@@ -124,6 +125,13 @@ def _place(proof: Receipt) -> dict[str, Any]:
     return {"topic": leaf.topic, "partition": leaf.partition, "offset": leaf.offset}
 
 
+def _require_folders(*files: Path | None) -> None:
+    """Refuse a file that has no folder before the event is sent, for sending cannot be undone."""
+    for file in files:
+        if file is not None and not file.parent.is_dir():
+            raise CommandError(Exit.USAGE, f"{file}: there is no folder {file.parent}; nothing was sent")
+
+
 def _write(path: Path | None, content: bytes) -> None:
     if path is not None:
         path.write_bytes(content)
@@ -144,7 +152,7 @@ def _data_of(type_name: str, text: str) -> EventData:
     try:
         return msgspec.convert(read_json(content), entry.data)
     except JsonError as error:
-        sentence = f"not the data of a {type_name}: {error.why}, in {error.place}"
+        sentence = f"not sent: not the data of a {type_name}: {error.why}, in {error.place}"
         raise CommandError(Exit.USAGE, sentence) from None
     except ValueError as error:
-        raise CommandError(Exit.USAGE, f"not the data of a {type_name}: {error}") from None
+        raise CommandError(Exit.NO, f"not sent: not the data of a {type_name}: {error}") from None

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from salus.cli.callers import did_of
 from salus.cli.console import Json, emit_line, out
 from salus.cli.display import styled
 from salus.cli.exits import CommandError, Exit
@@ -26,13 +27,16 @@ _NAME_CHARS_MAX = 100
 
 def receipts(
     ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of events; - reads one a line.")],
-    source: Annotated[str, typer.Option(help="The DID that published them.")],
+    source: Annotated[
+        str, typer.Option(help="Who published them: a name given to `party register`, or a DID.")
+    ],
     to: Annotated[Path, typer.Option(help="The folder that the receipts are written to, as ID.salus.")],
     as_json: Json = False,
 ) -> None:
     """Fetch the receipts of accepted events by source and id, verify them, and write each to a file."""
     platform = running_platform()
-    names = [EventName(source, id_) for id_ in _ids(ids)]
+    publisher = did_of(platform, source)
+    names = [EventName(publisher, id_) for id_ in _ids(ids)]
     policy = Policy.from_network(read_text_file(platform.network.file))
     to.mkdir(parents=True, exist_ok=True)
     missing = run_until_signal(

@@ -13,6 +13,7 @@ import httpx
 import typer
 
 from salus.cli.callers import CALL_S_MAX, As, KeyFile, call, refusal, signer_of, signing
+from salus.cli.consents import BreakGlass, Purpose, question
 from salus.cli.console import Json, emit, out
 from salus.cli.exits import CommandError, Exit
 from salus.cli.interrupts import run_until_signal
@@ -93,40 +94,39 @@ def get(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Where to; stdout by default.")
     ] = None,
-    purpose: Annotated[str, typer.Option(help="HL7 purpose.")] = "TREAT",
+    purpose: Purpose = None,
+    break_glass: BreakGlass = None,
     as_name: As = "operator",
     key: KeyFile = None,
 ) -> None:
     """Ask for a decision and read an object under it."""
     platform = running_platform()
     signer = signer_of(platform, as_name, key)
-    content = run_until_signal(_get(platform, signer, object_id, patient=patient, purpose=purpose))
+    asked = question(patient, object_id, action="read", purpose=purpose, break_glass=break_glass)
+    content = run_until_signal(_get(platform, signer, asked))
     if output is None:
         sys.stdout.buffer.write(content)
     else:
         write_private(output, content)
 
 
-async def _get(
-    platform: Platform, signer: LocalSigner, object_id: str, *, patient: str, purpose: str
-) -> bytes:
-    token = await _decision(platform, signer, object_id, patient=patient, purpose=purpose)
+async def _get(platform: Platform, signer: LocalSigner, asked: dict[str, Any]) -> bytes:
+    token = await _decision(platform, signer, asked)
     url = require_service(platform, "storage")
     headers, auth = {"Salus-Decision": token}, signing(signer, "storage")
     async with httpx.AsyncClient(trust_env=False, base_url=url, timeout=CALL_S_MAX) as http:
         answer = await http.get(
-            f"/objects/{object_id}", params={"patient": patient}, headers=headers, auth=auth
+            f"/objects/{asked['object']}", params={"patient": asked["patient"]}, headers=headers, auth=auth
         )
     if answer.is_error:
         raise refusal("storage", answer)
     return answer.content
 
 
-async def _decision(platform: Platform, signer: LocalSigner, name: str, *, patient: str, purpose: str) -> str:
+async def _decision(platform: Platform, signer: LocalSigner, asked: dict[str, Any]) -> str:
     """Return the token of a decision to read; raises CommandError if it is denied."""
-    question = {"action": "read", "object": name, "patient": patient, "purpose": purpose}
-    asked = await call(platform, "consent", "POST", "/decisions", signer=signer, body=question)
-    decision = asked.json()
+    answer = await call(platform, "consent", "POST", "/decisions", signer=signer, body=asked)
+    decision = answer.json()
     if not decision["allowed"]:
         raise CommandError(Exit.NO, f"denied: {', '.join(decision['reasons'])}")
     return str(decision["token"])
@@ -139,28 +139,32 @@ def open_(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Where to; stdout by default.")
     ] = None,
-    purpose: Annotated[str, typer.Option(help="HL7 purpose.")] = "TREAT",
+    purpose: Purpose = None,
+    break_glass: BreakGlass = None,
     as_name: As = "operator",
     key: KeyFile = None,
 ) -> None:
     """Ask for a decision and read what is sealed in a field of an event."""
     platform = running_platform()
     signer = signer_of(platform, as_name, key)
-    opened = run_until_signal(_open(platform, signer, event.read_bytes(), field=field, purpose=purpose))
+    value = event.read_bytes()
+    try:
+        envelope = decode_event(value).envelope
+    except RejectedError as error:
+        raise CommandError(Exit.USAGE, f"the file is no event of the network: {error}") from None
+    asked = question(envelope.subject, envelope.id, action="read", purpose=purpose, break_glass=break_glass)
+    query = {"patient": envelope.subject, "source": envelope.source, "id": envelope.id, "field": field}
+    opened = run_until_signal(_open(platform, signer, value, asked, query))
     if output is None:
         sys.stdout.buffer.write(opened)
     else:
         write_private(output, opened)
 
 
-async def _open(platform: Platform, signer: LocalSigner, value: bytes, *, field: str, purpose: str) -> bytes:
-    try:
-        envelope = decode_event(value).envelope
-    except RejectedError as error:
-        raise CommandError(Exit.USAGE, f"the file is no event of the network: {error}") from None
-    patient = envelope.subject
-    token = await _decision(platform, signer, envelope.id, patient=patient, purpose=purpose)
-    query = {"patient": patient, "source": envelope.source, "id": envelope.id, "field": field}
+async def _open(
+    platform: Platform, signer: LocalSigner, value: bytes, asked: dict[str, Any], query: dict[str, str]
+) -> bytes:
+    token = await _decision(platform, signer, asked)
     headers = {"Salus-Decision": token, "Content-Type": CONTENT_TYPE}
     url, auth = require_service(platform, "storage"), signing(signer, "storage")
     async with httpx.AsyncClient(trust_env=False, base_url=url, timeout=CALL_S_MAX) as http:
@@ -200,7 +204,9 @@ def _sentence(fault: dict[str, Any]) -> str:
 @app.command()
 def erase(
     patient: Annotated[str, typer.Argument(help="Her pseudonym.")],
-    basis: Annotated[str, typer.Option(help="Why, as gdpr-art-17.")],
+    basis: Annotated[
+        str, typer.Option(help="Why: gdpr-art-17, retention-ended, patient-request or court-order.")
+    ],
     as_name: As = "operator",
     key: KeyFile = None,
     as_json: Json = False,
@@ -215,4 +221,4 @@ def erase(
     if as_json:
         emit(erased)
     else:
-        out.print(f"the key of {patient} is gone, and {erased['objects']} objects with it", highlight=False)
+        out.print(f"the key of {patient} is gone; objects gone with it: {erased['objects']}", highlight=False)
