@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.asking import UNASKED
 from tests.unit.audit.chain import Accepted, Chain, Refused
-from tests.unit.audit.samples import AROUND, CONSENT, IDENTITY, MEMBER, NOON, STORAGE, event_of
+from tests.unit.audit.samples import AROUND, CONSENT, IDENTITY, MEMBER, NOON, STORAGE
 
 from salus.audit.adapters.sql import SqlTrail, open_trail
 from salus.audit.domain.blocks import BlockRefusedError
@@ -356,34 +356,20 @@ async def test_publication_leaves_no_gap_and_repeats_with_the_same_ids(
         assert {message.key for message in published} == {key}
 
 
-async def test_a_decision_is_shown_with_the_consents_that_covered_it(trail: SqlTrail) -> None:
-    def decided(name: str) -> Accepted:
-        return Accepted(ALLOWED, source=CONSENT, name=name, subject=PATIENT)
-
+async def test_a_decision_is_shown_with_the_consents_that_it_names(trail: SqlTrail) -> None:
+    """Case people.md: who read patient X under which consent."""
+    under = msgspec.structs.replace(ALLOWED, consents=("c-1",))
     chain = Chain(topic="salus.consent.events")
-    chain.seal([decided("before"), Accepted(GRANTED, source=CONSENT, name="granted", subject=PATIENT)])
-    chain.seal([decided("during"), Accepted(REVOKED, source=CONSENT, name="revoked", subject=PATIENT)])
-    chain.seal([decided("after")])
+    chain.seal(
+        [
+            Accepted(ALLOWED, source=CONSENT, name="under-none", subject=PATIENT),
+            Accepted(GRANTED, source=CONSENT, name="granted", subject=PATIENT),
+            Accepted(under, source=CONSENT, name="under-one", subject=PATIENT),
+            Accepted(REVOKED, source=CONSENT, name="revoked", subject=PATIENT),
+        ]
+    )
     await index_all(chain, trail)
 
     entries = {each.entry.id: each.entry for each in await all_of(trail)}
-    assert [entries[name].facts.consents for name in ("before", "during", "after")] == [(), ("c-1",), ()]
+    assert [entries[name].facts.consents for name in ("under-none", "under-one")] == [(), ("c-1",)]
     assert entries["revoked"].facts.party == CLINICIAN
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"grantee": MEMBER},
-        {"actions": ("write",)},
-        {"purposes": ("HRESCH",)},
-        {"valid_from": NOON + timedelta(seconds=1)},
-        {"valid_until": NOON},
-    ],
-)
-def test_a_consent_for_something_else_covers_nothing(change: dict[str, Any]) -> None:
-    directory = Directory()
-    granted = msgspec.structs.replace(GRANTED, **change)
-    directory.fold("salus.consent.events", event_of(granted, source=CONSENT))
-
-    assert directory.covering(ALLOWED, at=NOON) == ()

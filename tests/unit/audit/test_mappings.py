@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.unit.audit import balp, samples
-from tests.unit.audit.test_indexing import ALLOWED, CLINICIAN, GRANTED, PATIENT, READ
+from tests.unit.audit.test_indexing import ALLOWED, CLINICIAN, PATIENT, READ
 
 from salus.audit.domain.describe import Named, describe, describe_rejected, describe_unknown
 from salus.audit.domain.directory import Directory
@@ -93,10 +93,9 @@ def _entry(data: Any, source: str, directory: Directory | None = None) -> TrailE
 
 
 def test_a_decision_by_consent_is_in_the_consent_profile_of_balp() -> None:
-    directory = Directory()
-    directory.fold("salus.consent.events", samples.event_of(GRANTED, source=samples.CONSENT))
+    under = msgspec.structs.replace(ALLOWED, consents=("c-1",))
 
-    ocsf, fhir = check(_entry(ALLOWED, samples.CONSENT, directory))
+    ocsf, fhir = check(_entry(under, samples.CONSENT))
 
     assert fhir["meta"]["profile"] == [PROFILES + "AuthZconsent"]
     assert [e["what"].get("identifier", {}).get("value") for e in fhir["entity"]] == [PATIENT, "c-1", "dec-1"]

@@ -10,7 +10,7 @@ import msgspec
 from salus.audit.domain.directory import Directory
 from salus.audit.domain.entry import Activity, Facts, Place, Severity, TrailEntry
 from salus.audit.domain.meanings import facts_of, short
-from salus.events.catalogue import AccessDecided, ConsentRevoked, Request, RequestedData
+from salus.events.catalogue import ConsentRevoked, Request, RequestedData
 from salus.events.effect import Effect, WithoutEffect
 from salus.events.envelope import Event
 from salus.events.errors import Reason, RejectedError
@@ -47,7 +47,7 @@ def describe(event: Event, effect: Effect, place: Place, directory: Directory) -
     facts = facts_of(event.data)
     if facts is None:
         return describe_unknown(_named(event), place, directory)
-    facts = _with_consents(facts, event, directory)
+    facts = _with_grantee(facts, event, directory)
     if isinstance(event.data, RequestedData):
         facts = _with_request(facts, event.data.request)
     if isinstance(effect, WithoutEffect):
@@ -134,15 +134,9 @@ def _signer(signature: bytes | None) -> str | None:
         return None
 
 
-def _with_consents(facts: Facts, event: Event, directory: Directory) -> Facts:
-    """Return the facts with the consents that a decision rested on, and whom a revoked one had been for.
-
-    A decision names the rules that allowed it, not the consents; the ledger tells which were in force.
-    """
+def _with_grantee(facts: Facts, event: Event, directory: Directory) -> Facts:
+    """Return the facts with whom a revoked consent had been for."""
     match event.data:
-        case AccessDecided(allowed=True, break_glass=False) as decision:
-            covering = directory.covering(decision, at=event.envelope.time)
-            return msgspec.structs.replace(facts, consents=covering)
         case ConsentRevoked(patient=patient, consent=name):
             consent = directory.consent(patient, name)
             return facts if consent is None else msgspec.structs.replace(facts, party=consent.grantee)

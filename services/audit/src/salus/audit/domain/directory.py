@@ -10,7 +10,6 @@ import msgspec
 
 from salus.audit.domain.effects import Effects, Name, Subject
 from salus.events.catalogue import (
-    AccessDecided,
     ConsentGranted,
     ConsentRevoked,
     EventData,
@@ -125,22 +124,6 @@ class Directory:
     def consent(self, patient: str, consent: str) -> KnownConsent | None:
         """Return a consent of one of the patients that this directory was made for."""
         return self._consents.get((patient, consent))
-
-    def covering(self, decision: AccessDecided, *, at: datetime) -> tuple[str, ...]:
-        """Return the consents that covered what was decided: to the principal or its member, then valid."""
-        grantees = {decision.principal, self.member_of(decision.principal)}
-        return tuple(
-            sorted(
-                consent.consent
-                for consent in self._consents.values()
-                if consent.patient == decision.patient
-                and consent.grantee in grantees
-                and decision.action in consent.actions
-                and decision.purpose in consent.purposes
-                and consent.valid_from <= at < consent.valid_until
-                and not consent.revoked
-            )
-        )
 
     def _apply_consent(self, data: ConsentGranted | ConsentRevoked) -> None:
         place = (data.patient, data.consent)

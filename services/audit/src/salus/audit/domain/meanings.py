@@ -194,6 +194,7 @@ def _access_decided(data: c.AccessDecided) -> Facts:
         patient=data.patient,
         purpose=data.purpose,
         decision=data.decision,
+        consents=data.consents,
         rules=data.reasons,
         policy_set=data.policy_set,
         privileges=(f"{data.action}:{data.purpose}",),
