@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 from rich.table import Table
@@ -28,6 +29,7 @@ BreakGlass = Annotated[
         "life-threatening, unable-to-consent, public-health or other."
     ),
 ]
+PartyArgument = Annotated[str, typer.Argument(help="A name given to `party register`, or a DID.")]
 Purposes = Annotated[list[str] | None, typer.Option("--purpose", help="HL7 purpose; TREAT by default.")]
 
 
@@ -97,6 +99,51 @@ def list_consents(
         revoked = "yes" if one.get("revoked_at") or one.get("revoked") else ""
         table.add_row(one["consent"], one["grantee"], *words, str(one["valid_until"]), revoked)
     out.print(table)
+
+
+@app.command()
+def link(
+    patient: PatientArgument,
+    party: PartyArgument,
+    as_name: As = "operator",
+    key: KeyFile = None,
+) -> None:
+    """Say which party a patient is; as her steward. It acts as she while it holds the role patient."""
+    platform = running_platform()
+    did, signer = did_of(platform, party), signer_of(platform, as_name, key)
+    path = f"/patients/{patient}/parties"
+    asyncio.run(call(platform, "consent", "POST", path, signer=signer, body={"did": did}))
+    out.print(f"{did} is the patient", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def unlink(
+    patient: PatientArgument,
+    party: PartyArgument,
+    as_name: As = "operator",
+    key: KeyFile = None,
+) -> None:
+    """Say that a party is not the patient any more; as her steward, or as the party itself."""
+    platform = running_platform()
+    did, signer = did_of(platform, party), signer_of(platform, as_name, key)
+    path = f"/patients/{patient}/parties/{quote(did, safe=':')}"
+    asyncio.run(call(platform, "consent", "DELETE", path, signer=signer))
+    out.print(f"{did} is not the patient any more", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def review(
+    decision: Annotated[str, typer.Argument(help="The id of the decision that broke the glass.")],
+    outcome: Annotated[str, typer.Argument(help="justified or unjustified.")],
+    as_name: As = "operator",
+    key: KeyFile = None,
+) -> None:
+    """Judge an emergency access; as a privacy officer of the patient's steward, and not one's own."""
+    platform = running_platform()
+    signer = signer_of(platform, as_name, key)
+    path = f"/glass-breaks/{decision}/review"
+    asyncio.run(call(platform, "consent", "POST", path, signer=signer, body={"outcome": outcome}))
+    out.print(f"{decision} is reviewed: {outcome}", highlight=False, soft_wrap=True)
 
 
 @app.command()
