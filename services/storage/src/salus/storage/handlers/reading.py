@@ -68,7 +68,6 @@ class Reading:
                 stored.object, patient=stored.patient, caller=caller, reason=refusal.code
             )
             raise
-        asked = caller.under(decision.id).request
         read = ObjectRead(
             object=stored.object,
             patient=stored.patient,
@@ -76,10 +75,21 @@ class Reading:
             decision=decision.id,
             purpose=decision.purpose,
             break_glass=decision.break_glass,
-            request=asked,
+            request=caller.under(decision.id).request,
         )
         await self.announcer.announce(read, patient=stored.patient)
+        return self._outgoing(stored, content, read, decision=decision, caller=caller, at=at)
 
+    def _outgoing(  # noqa: PLR0913  # what is sent, and the facts that its right rests on
+        self,
+        stored: ObjectState,
+        content: AsyncIterator[bytes],
+        read: ObjectRead,
+        *,
+        decision: Decision,
+        caller: Caller,
+        at: datetime,
+    ) -> Outgoing:
         async def require_right() -> None:
             attempt = await self.standing.attempt(caller, patient=stored.patient, began=at)
             subject = await self.facts.subject(stored.patient)
@@ -87,15 +97,15 @@ class Reading:
 
         async def tell(reason: str, sent_bytes: int) -> None:
             broken_off = ReadBrokenOff(
-                object=stored.object,
-                patient=stored.patient,
-                reader=caller.party.did,
-                decision=decision.id,
+                object=read.object,
+                patient=read.patient,
+                reader=read.reader,
+                decision=read.decision,
                 reason=reason,
                 sent_bytes=sent_bytes,
-                request=asked,
+                request=read.request,
             )
-            await self.announcer.announce(broken_off, patient=stored.patient)
+            await self.announcer.announce(broken_off, patient=read.patient)
 
         return Outgoing(stored, content, require_right, tell, self.recheck_s)
 
