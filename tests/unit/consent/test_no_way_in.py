@@ -46,7 +46,10 @@ FOUNDED = {
     **{did: Party(did, "person", frozenset({"patient"}), EVIL) for did in PEOPLE},
 }
 USERS = {"clinician", "researcher"}
-anybody, number = st.sampled_from(EVERYBODY), st.integers(1, 9)
+# The insider more often than others, for she has the most to try.
+anybody, number = st.sampled_from((*EVERYBODY, *[INSIDER] * 6)), st.integers(1, 9)
+# Who acts, and whom it is about: as often oneself, for there the ways in were.
+pair = st.one_of(st.sampled_from([INSIDER, *PEOPLE]).map(lambda did: (did, did)), st.tuples(anybody, anybody))
 # What identity lets a member give to its people.
 role = st.sampled_from(["patient", "clinician", "researcher", "privacy-officer"])
 people = st.sampled_from([did for did, party in FOUNDED.items() if party.kind == "person"])
@@ -110,35 +113,43 @@ class Network(RuleBasedStateMachine):
 
     # --- what anybody does ---------------------------------------------------------------------------
 
-    @initialize(linked=st.sets(st.sampled_from([HERSELF, INSIDER])))
-    def begin(self, linked: set[str]) -> None:
+    @initialize(linked=st.sets(st.sampled_from([HERSELF, INSIDER])), lost=st.booleans())
+    def begin(self, linked: set[str], *, lost: bool) -> None:
         for did in sorted(linked):
             assert self.event_of(HOSPITAL, Link(PATIENT, did, is_patient=True))
+            if lost:
+                self.set_role(did, "patient", given=False)
 
     @rule(did=people, role=role, given=st.booleans())
     def change_role(self, did: str, role: str, *, given: bool) -> None:
         """A member gives and takes its people's roles, the attacker's as the hospital."""
+        self.set_role(did, role, given=given)
+
+    def set_role(self, did: str, role: str, *, given: bool) -> None:
         party = self.parties[did]
         roles = party.roles | {role} if given else party.roles - {role}
         self.parties[did] = replace(party, roles=roles)
 
-    @rule(who=anybody, grantee=anybody, acts=action, why=purpose)
-    def grant(self, who: str, grantee: str, acts: Action, why: Purpose) -> None:
+    @rule(pair=pair, acts=action, why=purpose)
+    def grant(self, pair: tuple[str, str], acts: Action, why: Purpose) -> None:
+        who, grantee = pair
         gains = self.is_officer(who) and self.may_use(who, grantee)
         may = self.is_patient(who) or (self.is_steward(who) and not gains)
         self.consents += 1
         if self.event_of(who, a_grant(f"c{self.consents}", grantee, acts, why)):
             assert may
 
-    @rule(who=anybody, did=anybody)
-    def link(self, who: str, did: str) -> None:
+    @rule(pair=pair)
+    def link(self, pair: tuple[str, str]) -> None:
+        who, did = pair
         may = self.is_steward(who) and who != did and "patient" in self.parties[did].roles
         known = bool(patients_among((did,), self.parties))
         if self.event_of(who, Link(PATIENT, did, is_patient=known)):
             assert may
 
-    @rule(who=anybody, did=anybody)
-    def unlink(self, who: str, did: str) -> None:
+    @rule(pair=pair)
+    def unlink(self, pair: tuple[str, str]) -> None:
+        who, did = pair
         may = self.is_steward(who) or who == did
         if self.event_of(who, Unlink(PATIENT, did)):
             assert may
