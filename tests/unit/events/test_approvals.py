@@ -10,7 +10,7 @@ from tests.asking import UNASKED, truly_asked
 
 from salus.client.auth import RequestLine, make_approval, make_bearer
 from salus.events.accountability import approver_of, verify_request
-from salus.events.bearer import Bearer, BearerError, read_bearer
+from salus.events.bearer import Bearer, BearerError, _claims_of, read_bearer
 from salus.events.catalogue import KeyRevoked, PartyRegistered, PublicKey, RoleGranted
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.effect import Applied, NoEffect, WithoutEffect
@@ -115,3 +115,13 @@ def test_everybody_who_judges_an_event_judges_its_approval() -> None:
     verify_request(an_event(good, version=0), ring=ring)
     with pytest.raises(RejectedError, match="approval"):
         verify_request(an_event(forged, version=0), ring=ring)
+
+
+def test_a_claim_that_is_missing_or_of_another_kind_is_named() -> None:
+    claims = {"iss": "did:key:z", "sub": "did:key:z", "aud": "salus:test", "iat": 1, "exp": 2, "jti": "j"}
+    for spoiled, named in (({**claims, "exp": "2"}, "exp"), ({**claims, "aud": ["salus:test"]}, "aud")):
+        with pytest.raises(BearerError, match=named):
+            _claims_of(spoiled)
+    for name in claims:
+        with pytest.raises(BearerError, match=f"`{name}`"):
+            _claims_of({other: value for other, value in claims.items() if other != name})

@@ -1,11 +1,14 @@
 """A request that makes an event is signed as it is sent, and its token is used once (cases X7, D1)."""
 
+import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Annotated, Any
 
 import httpx
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fastapi import Depends, FastAPI
 from tests.asking import UNASKED
 
@@ -107,6 +110,28 @@ async def test_a_token_for_another_request_is_refused(client: httpx.AsyncClient,
     answer = await client.post("/commands/a", content=b"{}", headers=bearer(*WRONG[what]))
 
     assert answer.status_code == 401
+
+
+@pytest.mark.parametrize(("what", "named"), [("method", "htm"), ("path", "htu"), ("query", "htu")])
+async def test_a_refused_token_is_told_which_claim_is_wrong(
+    client: httpx.AsyncClient, what: str, named: str
+) -> None:
+    answer = await client.post("/commands/a", content=b"{}", headers=bearer(*WRONG[what]))
+
+    assert answer.json()["detail"].startswith(f"{named} is not")
+
+
+async def test_the_token_of_the_integrators_page_signs_a_request(client: httpx.AsyncClient) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "integrators.md").read_text()
+    (source,) = re.findall(r"^```python\n([^`]*def request_token.*?)^```", page, re.MULTILINE | re.DOTALL)
+    program: dict[str, Any] = {}
+    exec(source, program)  # what the page tells integrators to write
+    key = Ed25519PrivateKey.from_private_bytes(b"c" * 32)
+
+    token = program["request_token"](key, CALLER.verification_method, "test", "POST", "/commands/a", b"{}")
+    answer = await client.post("/commands/a", content=b"{}", headers={"Authorization": f"Bearer {token}"})
+
+    assert answer.status_code == 200, answer.text
 
 
 async def test_a_token_without_a_request_gives_no_command(client: httpx.AsyncClient) -> None:

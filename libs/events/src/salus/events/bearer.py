@@ -92,5 +92,6 @@ def require_current(at: float, *, issued: float, expires: float, not_before: flo
 def _claims_of(payload: dict[str, Any]) -> Bearer:
     try:
         return msgspec.convert(payload, Bearer)
-    except msgspec.ValidationError:
-        raise BearerError("iss, sub, aud, iat, exp or jti is missing, or not of its kind") from None
+    except msgspec.ValidationError as error:
+        # It names the claim and the kind, never the value.
+        raise BearerError(f"a claim is missing, or not of its kind: {error}") from None

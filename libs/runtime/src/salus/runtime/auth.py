@@ -220,8 +220,10 @@ def _require_names(claims: Bearer, request: Request) -> None:
         raise ProblemError(
             401, "unbound-token", "the token must name the request: htm its method, htu its path and query"
         )
-    if (claims.htm, claims.htu) != (request.method, target_of(request)):
-        raise ProblemError(401, "unbound-token", "the token was made for another method, path or query")
+    if claims.htm != request.method:
+        raise ProblemError(401, "unbound-token", "htm is not the request's method, in capitals")
+    if claims.htu != target_of(request):
+        raise ProblemError(401, "unbound-token", "htu is not path and query as sent, without scheme and host")
 
 
 def target_of(request: Request) -> str:
