@@ -34,7 +34,8 @@ Besides:
 - Identity, and the last operator that can sign, keep one key that signs now and has no end (`last-key`),
   and the last operator keeps its role (`last-operator`): nobody else could help them.
 - A member registers people by `did:key`, or by `did:web` below its own (`did-not-of-member`).
-- A role needs the kind of party that can hold it (`role-not-for-kind`); a member holds none.
+- A role needs the kind of party that can hold it (`role-not-for-kind`); a member holds none. Only people
+  and devices act for a member (`member-not-for-kind`).
 - Adding a shard needs two operators, for it brings a key that the ledger is believed by. Moving partitions
   needs one.
 """

@@ -248,6 +248,12 @@ def test_a_person_acts_for_a_registered_member_only() -> None:
     )
 
 
+@pytest.mark.parametrize(("kind", "roles"), [("member", ()), ("service", ("audit",))])
+def test_only_people_and_devices_act_for_a_member(kind: str, roles: tuple[str, ...]) -> None:
+    # A single operator could register a "member" that acts for another, and so ask in its name.
+    assert refusal_of(PartyState(), nurse(kind=kind, roles=roles)) == "member-not-for-kind"
+
+
 def test_people_have_no_names_here() -> None:
     assert refusal_of(PartyState(), nurse(name="Somebody")) == "name-not-for-kind"
 

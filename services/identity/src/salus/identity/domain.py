@@ -27,7 +27,7 @@ from salus.events.catalogue import (
     RoleWithdrawn,
 )
 from salus.events.did import key_of
-from salus.identity.rights import Act, Actor, Operator, require_right, target_of
+from salus.identity.rights import KINDS_OF_MEMBER, Act, Actor, Operator, require_right, target_of
 from salus.runtime.refusal import Refusal
 
 KEYS_MAX = 16
@@ -160,7 +160,7 @@ def decide(  # noqa: PLR0913  # the facts that a decision rests on
         Refusal: with one of the codes party-exists, unknown-party, unsupported-did-method, did-not-of-member,
             did-lookalike, invalid-key, key-in-use, key-not-of-did, unknown-key, last-key, last-operator,
             too-many-keys, role-not-for-kind, role-held, role-not-held, unknown-member, name-not-for-kind,
-            not-permitted, second-operator-needed.
+            member-not-for-kind, not-permitted, second-operator-needed.
     """
     if not isinstance(command, Register) and not state.did:
         raise Refusal("unknown-party", "no party with that DID is registered", status=404)
@@ -240,6 +240,9 @@ def _register(
         raise Refusal(
             "name-not-for-kind", "people and devices stay DIDs; only organisations have names", status=422
         )
+    if command.member is not None and command.kind not in KINDS_OF_MEMBER:
+        # Acting for a member needs that member's request or two operators; a member needs one operator.
+        raise Refusal("member-not-for-kind", "only people and devices act for a member", status=422)
     if command.member is not None and (command.organisation is None or command.organisation.kind != "member"):
         raise Refusal("unknown-member", "no member with the DID given as `member` is registered", status=422)
     return PartyRegistered(
