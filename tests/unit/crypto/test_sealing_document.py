@@ -44,8 +44,8 @@ def written() -> dict[str, Any]:
         )
     about = (
         "Sealed values of Salus and what they open to; docs/sealing.md has the construction. private_key is"
-        " the X-Wing seed, public_key its key in base64; private_key, info and plaintext are hex. The keys are"
-        " for tests only."
+        " the X-Wing seed, public_key its key in base64; private_key, info and plaintext are hex. The keys"
+        " are for tests only."
     )
     return {"about": about, "vectors": vectors}
 
