@@ -22,6 +22,8 @@ from salus.crypto.sealing import seal
 from salus.devkit.processes import start_time
 from salus.devkit.run_record import StateFolder
 from salus.devkit.waiting import until
+from salus.events.catalogue import ResultReleased
+from salus.events.sealing_context import sealing_context
 
 pytestmark = pytest.mark.timeout(600)
 SERVICES = {"anchoring", "audit", "consent", "identity", "sequencer", "storage"}
@@ -204,15 +206,21 @@ async def test_who_retries_as_documented_is_told_what_the_first_attempt_was_told
 
 # case SEC9
 async def test_what_is_sealed_in_an_event_is_read_under_a_decision_and_is_in_the_trail(salus, tmp_path):
-    for party in (["ward"], ["doctor", "--kind", "person", "--member", "ward", "--role", "clinician"]):
-        assert (await salus("party", "register", *party, "--json")).code == Exit.OK
+    ward = (await salus("party", "register", "ward", "--json")).json
+    person = ["doctor", "--kind", "person", "--member", "ward", "--role", "clinician"]
+    assert (await salus("party", "register", *person, "--json")).code == Exit.OK
     subject = (await salus("object", "subject", "--as", "ward", "--json")).json
     patient, kind = subject["patient"], "salus.lab.result-released.v1"
-    sealed = seal(b"a finding", public_key=b64decode(subject["public_key"]), key=subject["key"], context=kind)
+    context = sealing_context(ResultReleased, source=ward["did"], id="result-1")
+    sealed = seal(
+        b"a finding", public_key=b64decode(subject["public_key"]), key=subject["key"], context=context
+    )
     data = {"patient": patient, "report": "r", "content": asdict(sealed)}
     event, told = tmp_path / "result.json", ["--subject", patient, "--as", "ward", "--json"]
     files = ["--event", str(event), "--receipt", str(tmp_path / "result.salus")]
-    assert (await salus("publish", kind, *told, "--data", json.dumps(data), *files)).code == Exit.OK
+    assert (
+        await salus("publish", kind, *told, "--id", "result-1", "--data", json.dumps(data), *files)
+    ).code == Exit.OK
     unsealed = data | {"content": {"suite": "rot13", "key": "nokey", "ciphertext": "bm8="}}
 
     denied = await salus("object", "open", str(event), "--as", "doctor")

@@ -28,6 +28,7 @@ from salus.events.catalogue import (
 )
 from salus.events.did import LocalSigner
 from salus.events.envelope import encode_event
+from salus.events.sealing_context import sealing_context
 from salus.ledger.merkle import leaf_hash
 from salus.objects import S3Objects, refuse_stray
 from salus.storage.handlers.outgoing import BrokenOffError
@@ -262,14 +263,14 @@ async def test_a_sealed_field_is_opened_for_the_holder_of_a_decision_and_that_is
 ) -> None:
     """Case SEC9: what is properly sealed could be opened by no API."""
     patient = await world.patient()
+    doctor, laboratory = world.people["doctor"], world.people["laboratory"]
     key = (await world.client.get(f"/subjects/{patient}/key")).json()
     sealed = seal(
         b"a finding",
         public_key=b64decode(key["public_key"]),
         key=key["key"],
-        context="salus.lab.result-released.v1",
+        context=sealing_context(ResultReleased, source=laboratory.did, id="result-1"),
     )
-    doctor, laboratory = world.people["doctor"], world.people["laboratory"]
     content = Sealed(SUITE, sealed.key, sealed.ciphertext)
     value = encode_event(
         ResultReleased(patient=patient, report="r", content=content),

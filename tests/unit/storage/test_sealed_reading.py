@@ -15,10 +15,12 @@ from salus.events.catalogue import (
     GlassBroken,
     ObservationRecorded,
     ReadRefused,
+    ResultReleased,
     Sealed,
     SealedOpened,
 )
 from salus.events.envelope import encode_event
+from salus.events.sealing_context import sealing_context
 from salus.ledger.merkle import leaf_hash
 from salus.runtime.limits import AccountLimit, Rate, TooManyRequestsError
 from salus.storage.handlers.sealed_reading import SealedField
@@ -27,7 +29,7 @@ from .conftest import DOCTOR, HOSPITAL, NOW, PATIENT, Bench, bench_with, refused
 
 SOURCE = "did:key:z6MkHospital"
 NAMED = SealedField(PATIENT, SOURCE, "event-1", "content")
-CONTEXT = "salus.clinical.observation-recorded.v1"
+CONTEXT = sealing_context(ObservationRecorded, source=SOURCE, id="event-1", object="o-1")
 
 
 def observation(bench: Bench, content: bytes = b"a finding", *, context: str = CONTEXT) -> bytes:
@@ -106,11 +108,27 @@ async def test_after_a_revocation_or_an_erasure_nothing_is_opened() -> None:
         await opened(bench, value)
 
 
-async def test_what_was_sealed_for_another_field_does_not_open() -> None:
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"kind": ResultReleased},
+        {"source": HOSPITAL.did},
+        {"id": "event-2"},
+        {"object": "o-2"},
+        {"object": None},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+async def test_what_was_sealed_for_another_event_does_not_open(change: dict[str, Any]) -> None:
+    """Whoever may read one record shows another's ciphertext in its name, or claims it for its object."""
     bench = await bench_with(b"x")
+    facts: dict[str, Any] = {"kind": ObservationRecorded, "source": SOURCE, "id": "event-1", "object": "o-1"}
+    facts |= change
+    context = sealing_context(facts.pop("kind"), **facts)
 
     with refused("does-not-open"):
-        await opened(bench, observation(bench, context="salus.lab.result-released.v1"))
+        await opened(bench, observation(bench, context=context))
+    assert not any(isinstance(event, SealedOpened) for event in bench.topic.events)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +162,7 @@ async def test_the_salt_of_an_object_is_opened_for_nobody() -> None:
 async def test_the_words_of_an_emergency_are_opened_as_members_fields_are() -> None:
     bench = await bench_with(b"x")
     subject = bench.topic.states[PATIENT]
-    context = "salus.consent.glass-broken.v1"
+    context = sealing_context(GlassBroken, source=DOCTOR.did, id="", object="o-1")
     sealed = seal(b"words", public_key=b64decode(subject.public_key), key=subject.key, context=context)
     broken = GlassBroken(
         decision="d",

@@ -6,8 +6,8 @@ HPKE `info` is
 
     salus.health/sealed/v1\n<key id>\n<context>
 
-so a value cannot be passed off as sealed to another key or for another purpose. For a sealed field of an
-event the context is the event's type; other contexts are named where they are used.
+so a value cannot be passed off as sealed to another key or for another purpose. Contexts are named where they
+are used; that of a sealed field of an event is `salus.events.sealing_context`.
 """
 
 from __future__ import annotations

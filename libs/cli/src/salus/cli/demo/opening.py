@@ -25,8 +25,8 @@ from salus.events.catalogue import (
     ObservationRecorded,
     ResultReleased,
     Sealed,
-    type_of,
 )
+from salus.events.sealing_context import sealing_context
 from salus.ledger.policy import Policy
 from salus.objects import refuse_stray
 
@@ -147,7 +147,11 @@ async def events_go_onto_the_ledger(stage: Stage) -> None:
         "signature. The sequencer turns every record into a leaf of a signed block; anchoring "
         "hashes the block into the network's log.",
     )
-    events = [event for known in stage.known for event in _events_of(known)]
+    events = [
+        (known, happening)
+        for known in stage.known
+        for happening in known.person.happenings(most=EVENTS_A_PATIENT_MAX)
+    ]
     stage.say(f"{len(events)} events, each sealed with HPKE (X-Wing)")
     policy = Policy.from_network(stage.platform.network.file.read_bytes())
     cast = stage.cast
@@ -166,12 +170,9 @@ async def events_go_onto_the_ledger(stage: Stage) -> None:
         }
         began = time.perf_counter()
         handles: list[Handle] = []
-        for context, data, pseudonym, happening in events:
-            handles.append(
-                await publishers[context].publish(
-                    data, subject=pseudonym, time=happening.at if happening else None
-                )
-            )
+        for known, happening in events:
+            source, publisher = members[happening.context].did, publishers[happening.context]
+            handles.append(await _publish(publisher, known, happening, source=source))
         positions = await asyncio.gather(*(handle.position() for handle in handles))
         sent = time.perf_counter() - began
         last = await asyncio.gather(*(handle.receipt(timeout_s=RECEIPTS_S_MAX) for handle in handles[-8:]))
@@ -204,20 +205,19 @@ async def _one_alone(stage: Stage, publisher: Publisher) -> None:
     stage.facts["event"] = handle.value
 
 
-def _events_of(known: Known) -> list[tuple[str, EventData, str, Happening | None]]:
-    return [
-        (happening.context, _event(known, happening), known.pseudonym, happening)
-        for happening in known.person.happenings(most=EVENTS_A_PATIENT_MAX)
-    ]
-
-
-def _event(known: Known, happening: Happening) -> EventData:
-    def sealed(cls: type[EventData]) -> Sealed:
-        value = seal(happening.content, public_key=known.public_key, key=known.key, context=type_of(cls).name)
-        return Sealed(suite=SUITE, key=value.key, ciphertext=value.ciphertext)
-
+async def _publish(publisher: Publisher, known: Known, happening: Happening, *, source: str) -> Handle:
     # The resource's own id could be looked up in the member's system; its hash can not.
     reference = hashlib.sha256(f"{known.pseudonym}/{happening.identifier}".encode()).hexdigest()[:32]
+    data = _event(known, happening, reference=reference, source=source)
+    return await publisher.publish(data, subject=known.pseudonym, time=happening.at, id=reference)
+
+
+def _event(known: Known, happening: Happening, *, reference: str, source: str) -> EventData:
+    def sealed(cls: type[EventData]) -> Sealed:
+        context = sealing_context(cls, source=source, id=reference)
+        value = seal(happening.content, public_key=known.public_key, key=known.key, context=context)
+        return Sealed(suite=SUITE, key=value.key, ciphertext=value.ciphertext)
+
     match happening.kind:
         case "Encounter":
             return EncounterRecorded(

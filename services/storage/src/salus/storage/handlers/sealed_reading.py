@@ -12,6 +12,7 @@ from salus.events.envelope import Event, decode_event
 from salus.events.errors import RejectedError
 from salus.events.registry import Owner
 from salus.events.sealed_fields import sealed_in
+from salus.events.sealing_context import context_of
 from salus.ledger.merkle import leaf_hash
 from salus.objects import NotFoundError
 from salus.runtime.auth import Caller
@@ -94,12 +95,12 @@ class SealedReading:
     async def _opened(self, event: Event, sealed: Sealed, *, patient: str) -> bytes:
         try:
             private_key = await self.vault.fetch(patient=patient, key=sealed.key)
-            return unseal(sealed, private_key=private_key, context=event.type.name)
+            return unseal(sealed, private_key=private_key, context=context_of(event))
         except NotFoundError:
             raise Refusal("unknown-key", "no such key of the patient is kept", status=404) from None
         except UnsealError:
             raise Refusal(
-                "does-not-open", "it was not sealed to this key, for this field", status=422
+                "does-not-open", "it was not sealed to this key, for this event", status=422
             ) from None
 
 

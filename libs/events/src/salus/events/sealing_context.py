@@ -1,0 +1,32 @@
+"""For what a sealed field is sealed: one event, so that whoever may read one opens no other's in its name."""
+
+from __future__ import annotations
+
+from salus.events.catalogue import GlassBroken
+from salus.events.envelope import Event
+from salus.events.registry import EventData, type_of
+
+
+def sealing_context(
+    kind: type[EventData],
+    *,
+    source: str,
+    id: str,  # noqa: A002  # the CloudEvents attribute's name
+    object: str | None = None,  # noqa: A002  # the catalogue's name
+) -> str:
+    """Return the context for which a field of an event is sealed (docs/sealing.md).
+
+    It holds all by which a right to read is decided: the event's type, source and id, and the object that
+    its data names, if any. For the words of an emergency (`GlassBroken`) the source is the principal and
+    the id is empty, since they are sealed before the service makes the event.
+    """
+    return "\n".join((type_of(kind).name, source, id, object or ""))
+
+
+def context_of(event: Event) -> str:
+    """Return the context in which an event's sealed fields open."""
+    data, envelope = event.data, event.envelope
+    if isinstance(data, GlassBroken):
+        return sealing_context(GlassBroken, source=data.principal, id="", object=data.object)
+    named = getattr(data, "object", None)
+    return sealing_context(type(data), source=envelope.source, id=envelope.id, object=named)
