@@ -3,12 +3,12 @@
 import asyncio
 import json
 import sqlite3
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from tests.asking import UNASKED
 from tests.integration.audit.conftest import World, events_of
 from tests.unit.audit.chain import Accepted, Refused
-from tests.unit.audit.samples import CONSENT, STORAGE
+from tests.unit.audit.samples import CONSENT, NOON, STORAGE
 from tests.unit.audit.test_indexing import CLINICIAN, PATIENT, READ, documents
 
 from salus.devkit.waiting import until
@@ -107,15 +107,18 @@ async def test_emergency_access_and_probing_become_findings(world: World) -> Non
     await world.seal([Accepted(GLASS, source=CONSENT, name="glass-1", subject=PATIENT)])
     refusals = [Accepted(REFUSED, source=STORAGE, name=f"refused-{n}", subject=PATIENT) for n in range(4)]
     await world.seal(refusals)
+    past = NOON - timedelta(hours=1)
+    await world.seal([Accepted(READ, source=STORAGE, name="late", subject=PATIENT, time=past)])
 
-    records = await world.published(world.settings.ocsf_topic, 7, timeout_s=60)
+    records = await world.published(world.settings.ocsf_topic, 9, timeout_s=60)
 
     findings = [event for event in events_of(records) if event["class_uid"] == 2004]
     assert {finding["metadata"]["event_code"] for finding in findings} == {
         "break-glass",
         "denied-access-probing",
+        "stated-late",
     }
-    assert len(findings) == 2
+    assert len(findings) == 3
 
 
 async def test_a_trail_that_was_changed_is_said_and_reconciled(world: World) -> None:

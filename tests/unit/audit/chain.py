@@ -44,6 +44,7 @@ class Accepted:
     name: str = "event-1"
     subject: str | None = None
     version: int | None = None
+    time: datetime = NOON
 
 
 @dataclass(frozen=True)
@@ -132,11 +133,11 @@ def _append(
                 id=record.name,
                 source=record.source,
                 subject=subject,
-                time=NOON,
+                time=record.time,
                 expected_version=version if entry.changes else None,
             )
             status, digest = ACCEPTED, leaf_hash(value)
-            _name(columns, (record.name, record.source, entry.name, subject, NOON))
+            _name(columns, (record.name, record.source, entry.name, subject, record.time))
         case Refused():
             status, digest = f"rejected:{record.reason}", leaf_hash(record.value)
             _name(columns, None)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.asking import UNASKED
 from tests.unit.audit import samples
-from tests.unit.audit.test_indexing import ALLOWED, CLINICIAN, PATIENT, READ
+from tests.unit.audit.test_indexing import ALLOWED, CLINICIAN, DOCUMENT, PATIENT, READ
 from tests.unit.audit.test_mappings import OCSF
 
 from salus.audit.adapters.detectors import read_event
@@ -24,7 +24,9 @@ from salus.audit.domain.detection import (
     is_finding,
     is_glass_broken,
     is_refusal,
+    is_stated_late,
     key_of,
+    late_finding,
     note_refusal,
 )
 from salus.audit.domain.directory import Directory
@@ -73,6 +75,26 @@ def test_emergency_access_is_a_finding_at_once() -> None:
     assert finding["finding_info"]["related_events"] == [{"uid": event["metadata"]["uid"]}]
     assert key_of(finding) == CLINICIAN
     assert glass_finding(event) == finding
+
+
+@pytest.mark.parametrize(("late_ms", "is_late"), [(600_000, False), (600_001, True), (-600_001, False)])
+def test_a_request_stated_under_a_time_long_past_is_a_finding(late_ms: int, is_late: bool) -> None:  # noqa: FBT001  # a table
+    """The red team: a service chooses the time by which its request is judged."""
+    event = ocsf(READ)
+    event["metadata"]["logged_time"] = event["time"] + late_ms
+
+    assert is_stated_late(event) is is_late
+    finding = late_finding(event)
+    OCSF[2004].validate(finding)
+    assert finding["finding_info"]["related_events"] == [{"uid": event["metadata"]["uid"]}]
+    assert late_finding(event) == finding
+
+
+def test_what_nobody_asked_for_is_dated_by_its_source() -> None:
+    event = ocsf(DOCUMENT)
+    event["metadata"]["logged_time"] = event["time"] + 10 * 600_000
+
+    assert not is_stated_late(event)
 
 
 def test_a_block_that_does_not_verify_is_a_critical_finding() -> None:

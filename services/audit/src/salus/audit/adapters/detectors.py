@@ -29,7 +29,9 @@ from salus.audit.domain.detection import (
     is_finding,
     is_glass_broken,
     is_refusal,
+    is_stated_late,
     key_of,
+    late_finding,
     note_refusal,
 )
 from salus.audit.metrics import FINDINGS, FORGED, UNDETECTED
@@ -38,7 +40,7 @@ from salus.messaging import MessagingError, Reader, Topic, ensure_topics, partit
 from salus.runtime.supervisor import failed, succeeded
 
 TABLE = "refusals"
-RULES = ("break-glass", "denied-access-probing")
+RULES = ("break-glass", "denied-access-probing", "stated-late")
 RETRY_S = 5.0
 LOOK_EVERY_S = 2.0
 START_S_MAX = 10.0
@@ -158,6 +160,7 @@ def read_event(value: bytes | None) -> dict[str, Any] | None:
         or not isinstance(event.get("metadata"), dict)
         or not isinstance(event.get("unmapped"), dict)
         or not isinstance(event["metadata"].get("logged_time"), int)
+        or not isinstance(event.get("time"), int)
         or "uid" not in event["metadata"]
     ):
         return None
@@ -216,11 +219,16 @@ def agent_of(watch: Watch, windows: Any, events: Any) -> Callable[[faust.StreamT
             return False
         if is_finding(event):
             return False
-        if glass := is_glass_broken(event):
-            await publish(glass_finding(event), watch, events)
+        alone = [
+            finding_of(event)
+            for applies, finding_of in ((is_glass_broken, glass_finding), (is_stated_late, late_finding))
+            if applies(event)
+        ]
+        for finding in alone:
+            await publish(finding, watch, events)
         actor = actor_of(event)
         if actor is None or not is_refusal(event):
-            return glass
+            return bool(alone)
         key = actor.encode()
         stored = windows.get(key)
         window, found = note_refusal(_window(stored) if stored else Window(), event, watch.rule)

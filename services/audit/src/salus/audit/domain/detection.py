@@ -27,6 +27,7 @@ from salus.audit.domain.ocsf import (
     product_of,
     severity_of,
 )
+from salus.events.requests import SIGNED
 
 _CREATE = Shape(2004, 1, "Create")
 _RULE_ANALYTIC, _BEHAVIOURAL_ANALYTIC = 1, 2
@@ -34,6 +35,9 @@ _RULE_ANALYTIC, _BEHAVIOURAL_ANALYTIC = 1, 2
 WINDOW_REFUSALS_MIN = 64
 WINDOWS_KEPT = 4
 FINDINGS_CATEGORY = 2
+# A service waits until what it states is on the ledger; with this much between, it wrote another time or
+# the ledger stood still.
+LATE_MS = 600_000
 
 Json = dict[str, Any]
 
@@ -92,6 +96,33 @@ def glass_finding(event: Json) -> Json:
         cause=unmapped.get("decision") or event["metadata"]["uid"],
         title="Emergency access was used",
         text=f"{event['message']} A privacy officer has to review it.",
+        severity=Severity.HIGH,
+        analytic=_RULE_ANALYTIC,
+        last=event,
+        related=(event["metadata"]["uid"],),
+    )
+
+
+def is_stated_late(event: Json) -> bool:
+    """Tell whether a service stated what somebody asked for under a time long before the fact was sealed.
+
+    The caller's token and keys are judged at the time that the service writes, so an earlier one lets it use
+    a request later, or one that was signed with a key that was revoked meanwhile.
+    """
+    unmapped = event.get("unmapped", {})
+    late: bool = event["metadata"]["logged_time"] - event["time"] > LATE_MS
+    return late and unmapped.get("authentication") == SIGNED
+
+
+def late_finding(event: Json) -> Json:
+    """Return the finding of a fact that was stated under a time long past."""
+    minutes = (event["metadata"]["logged_time"] - event["time"]) // 60_000
+    return _finding(
+        rule="stated-late",
+        cause=event["metadata"]["uid"],
+        title="A service stated a request under a time long past",
+        text=f"{event['message']} It was sealed {minutes} minutes after the time that the service wrote. "
+        "If the ledger did not stand still, the service kept the request back or wrote an earlier time.",
         severity=Severity.HIGH,
         analytic=_RULE_ANALYTIC,
         last=event,
