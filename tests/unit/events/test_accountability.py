@@ -194,6 +194,16 @@ def test_nobody_acts_for_a_member_that_is_not_theirs() -> None:
     assert "no such member" in refusal(stated(request_with(asked, behalf=MEMBER.did)), ring=ring)
 
 
+def test_a_resource_that_was_sent_is_named_by_its_digest() -> None:
+    """The red team: a token for `POST /fhir/Consent` that named no body stood for any grant."""
+    named = asked_by(MEMBER, "consent", "POST", "/fhir/Consent", at=NOON, raw=b'{"resourceType": "Consent"}')
+    unnamed = asked_by(MEMBER, "consent", "POST", "/fhir/Consent", at=NOON)
+
+    sent = replaced(GRANT, request=replaced(named, body=None))
+    assert not isinstance(verdict(stated(sent)), RejectedError)
+    assert "something else" in refusal(stated(replaced(GRANT, request=unnamed)))
+
+
 @pytest.mark.parametrize(
     "target", ["//[", "//a]b/consents", "//\u2100/consents", "?", "", "//", "#", "/%ff%"]
 )

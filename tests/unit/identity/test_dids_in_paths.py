@@ -92,7 +92,7 @@ async def test_two_dids_that_are_equal_once_decoded_do_not_both_register() -> No
     ],
 )
 def test_the_event_and_the_route_read_a_path_alike(segment: str, meant: str) -> None:
-    asked = Asked.of(method="POST", target=f"/parties/{segment}/keys", body=None)
+    asked = Asked.of(method="POST", target=f"/parties/{segment}/keys", body=None, digest=None)
 
     assert decoded_segment(segment) == meant
     assert asked.path == ("parties", meant, "keys")

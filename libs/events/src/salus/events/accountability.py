@@ -144,7 +144,8 @@ def require_asked(data: RequestedData) -> Signed:
     body = None if request.body is None else request.body.encode("utf-8")
     if body is not None and sha256(body).hexdigest() != claims.dig:
         raise _refused("the token is about another body")
-    if not asks_for(Asked.of(method=claims.htm, target=claims.htu, body=body), data):
+    asked = Asked.of(method=claims.htm, target=claims.htu, body=body, digest=claims.dig)
+    if not asks_for(asked, data):
         raise _refused("the request asks for something else")
     return signed
 

@@ -24,20 +24,24 @@ _B = TypeVar("_B")
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """A request as its caller signed it. `body` is None where only its digest is known."""
+    """A request as its caller signed it.
+
+    `digest` is the SHA-256 of its body that the token names, in hex; `body` is None where it is not known.
+    """
 
     method: str
     path: tuple[str, ...]
     query: dict[str, list[str]]
     body: bytes | None
+    digest: str | None
 
     @classmethod
-    def of(cls, *, method: str, target: str, body: bytes | None) -> Asked:
+    def of(cls, *, method: str, target: str, body: bytes | None, digest: str | None) -> Asked:
         """Return the request of a method and a target in origin form: path and query."""
         # It is no URL: what `urlsplit` takes for a host or a fragment is path, as it is to HTTP servers.
         raw, _, query = target.partition("?")
         path = tuple(decoded_segment(segment) for segment in raw.split("/")[1:])
-        return cls(method, path, parse_qs(query, keep_blank_values=True), body)
+        return cls(method, path, parse_qs(query, keep_blank_values=True), body, digest)
 
     def is_(self, method: str, *path: str | None) -> bool:
         """Tell whether it is this method of this path; None stands for any segment."""
@@ -217,7 +221,7 @@ class _Judgement(msgspec.Struct):
 def _grants(asked: Asked, data: c.ConsentGranted) -> bool:
     if asked.is_("POST", "fhir", "Consent"):
         # The resource may hold words about somebody, so only its digest is on the ledger.
-        return asked.body is None
+        return asked.body is None and asked.digest is not None
     body = asked.read(_Grant)
     return (
         asked.is_("POST", "consents")
