@@ -164,6 +164,20 @@ async def test_a_repeated_grant_with_the_same_key_has_one_effect(town: Town) -> 
     assert len(listed.json()["consents"]) == 1
 
 
+async def test_a_token_that_stands_on_the_topic_gets_no_answer_from_another_replica(town: Town) -> None:
+    """The red team: whoever reads the topic has the token while it is good."""
+    async with town.replica() as a, town.replica("b.db") as b:
+        headers = {"Idempotency-Key": "request-0001"}
+        request = a.build_request("POST", "/consents", json=town.grant(), headers=headers)
+        signed = next(signing(town.hospital).auth_flow(request))
+        granted = await a.send(signed)
+        await town.ask(signing(town.clinician), b)
+        again = await b.send(signed)
+
+    assert granted.status_code == 201, granted.text
+    assert (again.status_code, again.json()["code"]) == (401, "token-used")
+
+
 async def test_eight_equal_grants_at_once_are_one_consent_and_one_answer(town: Town) -> None:
     """Case S3: idempotency that holds one after another but not at once."""
     body, auth = town.grant(), signing(town.hospital)

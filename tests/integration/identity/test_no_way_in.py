@@ -75,6 +75,23 @@ async def test_from_the_second_operator_on_no_operator_makes_operators_alone(
     assert outcome(elsewhere) == "approval-invalid"
 
 
+async def test_a_token_that_stands_on_the_topic_gets_no_answer_from_another_replica(
+    parts: Addresses, network: NetworkFolder
+) -> None:
+    # The red team: whoever reads the topic has the token while it is good.
+    _, key = key_of(HOSPITAL)
+    body = {"did": HOSPITAL, "kind": "member", "keys": [key], "name": "Hospital"}
+    async with replica(parts, network, "a.db") as a, replica(parts, network, "b.db") as b:
+        request = a.build_request("POST", "/parties", json=body)
+        signed = next(signing(network.signer("operator")).auth_flow(request))
+        joined = await a.send(signed)
+        caught_up = await b.post("/parties", json=body, auth=signing(network.signer("operator")))
+        again = await b.send(signed)
+
+    assert [outcome(joined), outcome(caught_up)] == [201, "party-exists"]
+    assert outcome(again) == "token-used"
+
+
 async def test_an_approval_is_not_used_again(parts: Addresses, network: NetworkFolder) -> None:
     first, did = network.signer("operator"), "did:web:second.example"
     async with replica(parts, network, "a.db") as a, replica(parts, network, "b.db") as b:

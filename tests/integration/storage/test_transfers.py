@@ -182,6 +182,28 @@ async def test_the_same_upload_eight_times_at_once_is_one_object_and_no_conflict
     assert code(await put(b"other")) == (409, "object-exists")
 
 
+async def test_a_token_that_stands_on_the_topic_answers_nobody_after_a_restart(world: World) -> None:
+    """The red team: with an upload's token from the topic another replica compared guesses."""
+    patient = await world.patient()
+    query = {"patient": patient}
+    signed = world.client.build_request("PUT", "/objects/o-1", params=query, content=b"content")
+    next(world.people["hospital"].signing(stream=True).auth_flow(signed))
+    token = {"Authorization": signed.headers["Authorization"]}
+
+    async def put(content: bytes) -> httpx.Response:
+        return await world.client.put("/objects/o-1", params=query, content=content, headers=token)
+
+    first = await put(b"content")
+    told = await world.told(patient)
+    await world.stop()
+    await world.start()
+
+    assert first.status_code == 201, first.text
+    for guess in (b"content", b"a guess"):
+        assert code(await put(guess)) == (401, "token-used")
+    assert await world.told(patient) == told
+
+
 async def test_a_body_under_another_digest_is_refused(world: World) -> None:
     patient = await world.patient()
     hospital = world.people["hospital"]

@@ -80,13 +80,22 @@ def claims_of(event: Event) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*names, *_request_of(event))))
 
 
+def request_claim(token: str) -> str:
+    """Return the name that an event claims by the token of its requester."""
+    return f"request:{sha256(token.encode()).hexdigest()}"
+
+
 def _request_of(event: Event) -> tuple[str, ...]:
     if not isinstance(event.data, RequestedData):
         return ()
     part = f":{event.type.name}" if event.type.accompanies else ""
     request = event.data.request
-    signed = (("request", request.proof), ("approval", request.approval))
-    return tuple(f"{kind}:{sha256(token.encode()).hexdigest()}{part}" for kind, token in signed if token)
+    names = []
+    if request.proof:
+        names.append(request_claim(request.proof))
+    if request.approval:
+        names.append(f"approval:{sha256(request.approval.encode()).hexdigest()}")
+    return tuple(f"{name}{part}" for name in names)
 
 
 def effect_of(event: Event, *, version: int, is_claimed: Callable[[str], bool]) -> Effect:

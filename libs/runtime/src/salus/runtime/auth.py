@@ -6,6 +6,7 @@ that names the request, and is used once. The token travels in the event, as `sa
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -73,8 +74,21 @@ class Authenticator:
     for bodies that are streams.
     """
 
-    def __init__(self, identity: IdentityView, *, audience: str, own_key: OwnKey | None = None) -> None:
+    def __init__(
+        self,
+        identity: IdentityView,
+        *,
+        audience: str,
+        own_key: OwnKey | None = None,
+        has_stated: Callable[[str], Awaitable[bool]] | None = None,
+    ) -> None:
+        """Callers are known by `identity`; `has_stated` tells of a token whether its request was carried out.
+
+        Whatever was carried out stands on the topic with its token, so another replica, or this one after a
+        restart, would answer who read it there.
+        """
         self._identity = identity
+        self._has_stated = has_stated
         self._audience = audience
         self._own_key = own_key
         self._used = UsedTokens()
@@ -117,6 +131,8 @@ class Authenticator:
         if body and claims.dig != sha256(body).hexdigest():
             raise ProblemError(401, "unauthenticated", "dig is not the SHA-256 of the body, in hex")
         self._used.require_new(claims, now=now)
+        if self._has_stated is not None and await self._has_stated(token):
+            raise _token_used()
         approval = request.headers.get(APPROVAL_HEADER)
         second = None if approval is None else _second(approval, claims, ring=ring, now=now)
         asked = requests.Request(
@@ -138,7 +154,7 @@ class Authenticator:
 class UsedTokens:
     """The tokens of this process that were used and could be used again, by issuer and `jti`.
 
-    Replicas do not know each other's: what a request made is looked up on the topic (`salus.events.effect`).
+    Replicas do not know each other's: what a request made is looked up in what was folded (`has_stated`).
     """
 
     def __init__(self, *, most: int = USED_TOKENS_MAX, most_of_one: int = USED_TOKENS_OF_ONE_MAX) -> None:
@@ -157,7 +173,7 @@ class UsedTokens:
         moment = now.timestamp()
         name = sha256(claims.jti.encode()).digest()
         if self._until.get(claims.iss, {}).get(name, 0) > moment:
-            raise ProblemError(401, "token-used", "a token signs one request: make a new one, with a new jti")
+            raise _token_used()
         if not self._has_room(claims.iss):
             self._forget(moment)
             if not self._has_room(claims.iss):
@@ -196,6 +212,10 @@ def verify_bearer(token: str, *, ring: KeyRing, audience: str, now: datetime) ->
     # Never before what the ring knows: a revocation counts though this clock may be behind.
     _require_signed(signed, ring=ring, at=max(now, ring.time))
     return claims, ring.parties[claims.iss]
+
+
+def _token_used() -> ProblemError:
+    return ProblemError(401, "token-used", "a token signs one request: make a new one, with a new jti")
 
 
 def _second(approval: str, asked: Bearer, *, ring: KeyRing, now: datetime) -> str:

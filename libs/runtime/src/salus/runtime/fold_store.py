@@ -21,6 +21,7 @@ from salus.events.effect import (
     WithoutEffect,
     claims_of,
     effect_of,
+    request_claim,
 )
 from salus.events.envelope import Event
 from salus.events.judging import Judged
@@ -181,6 +182,11 @@ class FoldStore:
                 rows = [{"topic": topic, "name": name} for name in names]
                 await connection.execute(_claims.insert(), rows)
         return effect
+
+    async def has_stated(self, token: str, *, topic: str) -> bool:
+        """Tell whether an event that was folded from the topic took effect by the request of this token."""
+        async with self.engine.connect() as connection:
+            return bool(await self._claimed(connection, topic, [request_claim(token)]))
 
     @staticmethod
     async def _claimed(connection: AsyncConnection, topic: str, names: Sequence[str]) -> set[str]:

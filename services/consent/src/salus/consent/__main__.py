@@ -99,7 +99,12 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
             "fold": follower.check,
             "signing-key": own_key.check,
         }
-        authenticate = Authenticator(ring, audience=AUDIENCE, own_key=own_key)
+        authenticate = Authenticator(
+            ring,
+            audience=AUDIENCE,
+            own_key=own_key,
+            has_stated=partial(store.has_stated, topic=CONSENT_TOPIC),
+        )
         app = _app(settings, world, checks=checks, authenticate=authenticate, supervisor=supervisor)
         shared = api.Api(world=world, authenticate=authenticate, now=now)
         fhir_api.install(app, fhir_api.FhirApi(shared, IdentifierMarks(signer)))

@@ -83,7 +83,12 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
         app = create_app(
             settings, title="Salus identity", checks=checks, away=DATABASE_AWAY, supervisor=supervisor
         )
-        authenticate = Authenticator(ring, audience=AUDIENCE, own_key=own_key)
+        authenticate = Authenticator(
+            ring,
+            audience=AUDIENCE,
+            own_key=own_key,
+            has_stated=partial(store.has_stated, topic=IDENTITY_TOPIC),
+        )
         app.include_router(routes(world=world, authenticate=authenticate, now=now))
         app.include_router(
             shard_routes(

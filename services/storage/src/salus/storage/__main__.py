@@ -132,7 +132,12 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
             ),
             reading=Reading(facts, facts, objects, vault, decisions, standing, settings.recheck_s, refusals),
             sealed=SealedReading(facts, facts, vault, decisions, refusals),
-            authenticate=Authenticator(ring, audience=AUDIENCE, own_key=own_key),
+            authenticate=Authenticator(
+                ring,
+                audience=AUDIENCE,
+                own_key=own_key,
+                has_stated=partial(store.has_stated, topic=STORAGE_TOPIC),
+            ),
             limits=Limits(
                 settings.object_bytes_max,
                 settings.transfers_max,
