@@ -176,7 +176,11 @@ async def test_the_words_of_an_emergency_are_opened_as_members_fields_are() -> N
     )
     value = encode_event(broken, id="event-1", source=SOURCE, subject=PATIENT, time=NOW, expected_version=0)
 
-    assert await opened(bench, value, named=replace(NAMED, field="statement")) == b"words"
+    statement, token = replace(NAMED, field="statement"), bench.tokens.grant("object")
+    assert await opened(bench, value, named=statement, token=token) == b"words"
+    # The event's id is not sealed in, so whoever may read a record could give that record's id to it.
+    with refused("wrong-object"):
+        await opened(bench, value, named=statement)
 
 
 async def test_refused_reads_of_one_account_are_limited() -> None:

@@ -20,6 +20,7 @@ from salus.cli.interrupts import run_until_signal
 from salus.cli.state import require_service, running_platform
 from salus.crypto.private_files import write_private
 from salus.devkit.platform import Platform
+from salus.events.catalogue import GlassBroken
 from salus.events.did import LocalSigner
 from salus.events.envelope import CONTENT_TYPE, decode_event
 from salus.events.errors import RejectedError
@@ -149,10 +150,13 @@ def open_(
     signer = signer_of(platform, as_name, key)
     value = event.read_bytes()
     try:
-        envelope = decode_event(value).envelope
+        stated = decode_event(value)
     except RejectedError as error:
         raise CommandError(Exit.USAGE, f"the file is no event of the network: {error}") from None
-    asked = question(envelope.subject, envelope.id, action="read", purpose=purpose, break_glass=break_glass)
+    envelope = stated.envelope
+    # An emergency's words are read under a decision to read its object; docs/sealing.md says why.
+    record = stated.data.object if isinstance(stated.data, GlassBroken) else envelope.id
+    asked = question(envelope.subject, record, action="read", purpose=purpose, break_glass=break_glass)
     query = {"patient": envelope.subject, "source": envelope.source, "id": envelope.id, "field": field}
     opened = run_until_signal(_open(platform, signer, value, asked, query))
     if output is None:

@@ -86,7 +86,10 @@ class SealedReading:
             raise Refusal("no-decision", "send Salus-Decision with a decision token of consent", status=403)
         decision = await self.decisions.read(token, at=at)
         attempt = Attempt(caller=caller.party, at=at, epoch=await self.facts.epoch(named.patient))
-        records: set[str | None] = {named.id, getattr(event.data, "object", None)}
+        # Only what the sealing context holds: the rest of the body may be the caller's invention.
+        records: set[str | None] = {getattr(event.data, "object", None)}
+        if not isinstance(event.data, GlassBroken):
+            records.add(named.id)
         require_may_open(
             await self.facts.subject(named.patient), records=records, decision=decision, attempt=attempt
         )
