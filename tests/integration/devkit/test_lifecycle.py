@@ -155,7 +155,9 @@ async def test_an_event_goes_from_publish_to_a_verified_receipt(salus, tmp_path)
     place = [str(published.json[name]) for name in ("topic", "partition", "offset")]
     fetched = await salus("ledger", "receipt", *place)
     listed = await salus("ledger", "bodies", "--scheme", "s3a")
-    count = await salus("ledger", "query", f"select count(*) n from leaves where type = '{kind}'", "--json")
+    here = f"topic = '{place[0]}' and partition = {place[1]} and \"offset\" = {place[2]}"
+    sql = f"select count(*) n from leaves where type = '{kind}' and {here}"
+    count = await salus("ledger", "query", sql, "--json")
     checked = await salus("ledger", "fsck", "--deep", "--json")
 
     assert verified.json["leaf"]["status"] == "accepted"

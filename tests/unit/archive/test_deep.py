@@ -67,7 +67,7 @@ def judged_trust() -> Trust:
         {n: s.vkey for n, s in SHARD_SIGNERS.items()},
         ROOT.did,
         public_key(ROOT),
-        founding_dids=frozenset({ROOT.did, EVENT_SIGNER.did}),
+        founding_dids=(ROOT.did, EVENT_SIGNER.did),
     )
 
 
@@ -145,7 +145,7 @@ async def test_without_a_root_of_identity_a_deep_fsck_is_refused(small_ledger: A
 async def test_a_party_that_nobody_asked_for_and_that_founded_nothing_is_found(
     judged: Any,
 ) -> None:  # case SEC6
-    trust = replace(judged.trust, founding_dids=frozenset({ROOT.did}))
+    trust = replace(judged.trust, founding_dids=(ROOT.did,))
     report = await fsck(judged.stores, trust, deep=True)
 
     (found,) = report.errors

@@ -63,7 +63,7 @@ class Judge:
             raise ValueError("the network file names no root of identity")
         self._trust = (trust.root_did, trust.root_key)
         self._founders = trust.founders
-        self._founding = trust.founding_dids
+        self._founding = frozenset(trust.founding_dids)
         self._identities = identities
         self._folded = 0
         self._ring = KeyRing.rooted(did=trust.root_did, key=trust.root_key)

@@ -64,7 +64,7 @@ class Trust:
 
     `keys` has, by origin, all keys of a log or shard that had several, as network.json lists them.
     `founders` are its shards, with the partitions of the first assignment; `founding_dids` are the parties
-    that identity may register though nobody asks.
+    that identity may register though nobody asks, sorted: what is checked is named by the text of all this.
     """
 
     log_key: str
@@ -73,7 +73,7 @@ class Trust:
     root_key: PublicKey | None = None
     keys: dict[str, Sequence[dict[str, Any]]] = field(default_factory=dict)
     founders: tuple[Founder, ...] = ()
-    founding_dids: frozenset[str] = frozenset()
+    founding_dids: tuple[str, ...] = ()
 
     @classmethod
     def from_network(cls, description: bytes) -> Trust:
@@ -95,9 +95,11 @@ class Trust:
             root_did=root.did if root else None,
             root_key=root.key if root else None,
             founders=tuple(Founder(shard.id, shard.origin, shard.topics) for shard in network.shards),
-            founding_dids=frozenset(
-                {party.did for party in (*network.services.values(), *network.founders)}
-                | ({root.did} if root else set())
+            founding_dids=tuple(
+                sorted(
+                    {party.did for party in (*network.services.values(), *network.founders)}
+                    | ({root.did} if root else set())
+                )
             ),
             keys={network.log.origin: network.log.keys, **{of.origin: of.keys for of in network.shards}},
         )

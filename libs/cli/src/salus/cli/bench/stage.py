@@ -9,15 +9,18 @@ import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
+
+import msgspec
 
 from salus.archive.log import LogReader
 from salus.cli.bench.load import TOPIC
 from salus.cli.checking import LOG_BUCKET
 from salus.cli.exits import CommandError, Exit
 from salus.client import Publisher
+from salus.client.auth import RequestLine, make_bearer
 from salus.devkit.narration import Narrator
 from salus.devkit.network import Plan
 from salus.devkit.platform import Platform
@@ -27,6 +30,7 @@ from salus.devkit.waiting import until
 from salus.events.catalogue import CheckpointPublished, PartyRegistered, PublicKey, Request, type_of
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.envelope import decode_event
+from salus.events.requests import SIGNED
 from salus.ledger.block import Header, parse_header
 from salus.ledger.note import split_note
 from salus.messaging import Reader
@@ -57,15 +61,34 @@ def sequencers(shards: int) -> list[str]:
 
 
 async def _register_hospital(platform: Platform) -> None:
-    hospital = LocalSigner.from_seed(HOSPITAL_SEED)
+    """State what identity states as the operator founds the network and asks for the hospital."""
     since = datetime.fromisoformat(platform.network.read()["root"]["key"]["valid_from"])
-    key = PublicKey(hospital.verification_method, multibase_of(hospital.public_key), since)
-    identity = platform.network.signer("identity")
-    joined = PartyRegistered(
-        did=hospital.did, kind="member", keys=(key,), request=Request.of_service(identity.did)
+    identity, operator = platform.network.signer("identity"), platform.network.signer("operator")
+    hospital = LocalSigner.from_seed(HOSPITAL_SEED)
+    founded = PartyRegistered(
+        did=operator.did,
+        kind="person",
+        keys=(_key(operator, since),),
+        roles=("operator",),
+        request=Request.of_service(identity.did),
     )
+    key = _key(hospital, since)
+    body = msgspec.json.encode({"did": hospital.did, "kind": "member", "keys": [key]})
+    asked = RequestLine("POST", "/parties", body)
+    request = Request(
+        by=operator.did,
+        authentication=SIGNED,
+        proof=make_bearer(operator, "salus:identity", now=datetime.now(UTC), request=asked),
+        body=body.decode(),
+    )
+    joined = PartyRegistered(did=hospital.did, kind="member", keys=(key,), request=request)
     async with Publisher(platform.kafka_bootstrap, identity) as publisher:
-        await (await publisher.publish(joined, subject=hospital.did, expected_version=0)).position()
+        for party in (founded, joined):
+            await (await publisher.publish(party, subject=party.did, expected_version=0)).position()
+
+
+def _key(signer: LocalSigner, since: datetime) -> PublicKey:
+    return PublicKey(signer.verification_method, multibase_of(signer.public_key), since)
 
 
 async def ends(bootstrap: str, partitions: int) -> dict[int, int]:
