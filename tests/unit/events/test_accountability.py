@@ -38,6 +38,7 @@ from salus.events.catalogue import (
     Owner,
     Request,
     RequestedData,
+    SubjectRegistered,
     all_types,
     type_of,
 )
@@ -192,6 +193,23 @@ def test_nobody_acts_for_a_member_that_is_not_theirs() -> None:
     asked = truly_asked(GRANT, STRANGER, at=NOON)
 
     assert "no such member" in refusal(stated(request_with(asked, behalf=MEMBER.did)), ring=ring)
+
+
+def test_without_a_steward_in_the_body_the_caller_s_organisation_is_the_steward() -> None:
+    """The second red team: with storage's key one could be chosen."""
+    asked = asked_by(MEMBER, "storage", "POST", "/subjects", at=NOON, body={})
+    registered = SubjectRegistered(
+        patient=PATIENT,
+        steward=MEMBER.did,
+        suite=samples.SEALED.suite,
+        key=f"{PATIENT}#1",
+        public_key="A" * 1624,
+        request=asked,
+    )
+
+    assert not isinstance(verdict(stated(registered, by=STORAGE)), RejectedError)
+    other = replaced(registered, steward=OTHER_MEMBER.did)
+    assert "something else" in refusal(stated(other, by=STORAGE))
 
 
 def test_a_resource_that_was_sent_is_named_by_its_digest() -> None:

@@ -124,6 +124,20 @@ async def test_a_read_ends_with_its_right(end: str, reason: str, size: int) -> N
 
 
 @pytest.mark.parametrize(("end", "reason"), ENDS)
+async def test_a_read_that_waited_for_a_place_sends_nothing_after_its_right_ended(
+    end: str, reason: str
+) -> None:
+    """The second red team: the right was first asked for after some seconds of sending."""
+    bench = await bench_with(CONTENT)
+    content, sent = await sending(bench), list[bytes]()
+    await end_right(bench, end, DOCTOR)
+
+    with pytest.raises(BrokenOffError, match=reason):
+        await keep(content, sent)
+    assert sent == []
+
+
+@pytest.mark.parametrize(("end", "reason"), ENDS)
 @pytest.mark.parametrize("moment", ["while it comes in", "at its end"])
 async def test_an_upload_whose_right_ended_meanwhile_is_not_stored(
     end: str, reason: str, moment: str

@@ -307,7 +307,7 @@ def _registers_subject(asked: Asked, data: c.SubjectRegistered) -> bool:
         asked.is_("POST", "subjects")
         and body is not None
         and body.patient in (None, data.patient)
-        and body.steward in (None, data.steward)
+        and data.steward == (body.steward or data.request.behalf or data.request.by)
     )
 
 

@@ -58,7 +58,8 @@ class Outgoing:
 
     async def _while_allowed(self) -> AsyncIterator[bytes]:
         """Yield each piece once it is known what follows it, so that the end is checked before it goes."""
-        due = self.clock() + self.recheck_s
+        # At once: between the answer's beginning and its first piece it may have waited for a place.
+        due = self.clock()
         held = b""
         async for piece in self.content:
             if held:
