@@ -78,9 +78,10 @@ async def test_nothing_more_is_looked_for_once_the_log_has_all_that_was_announce
         return bytes(await get(key))
 
     monkeypatch.setattr(world.ledger, "get", counting)
-    runner.wake(shard=1, height=0)
     for height in (1, 2, 3):
         await world.chains[0].seal_samples(1)
+        # Both at once: while nothing was heard of a shard, one looks until nothing is found.
+        runner.wake(shard=1, height=0)
         runner.wake(shard=0, height=height)
         await asyncio.wait_for(runner.wait_beyond(height + 1), timeout=30)
         # Turns in which one more look would be taken.
