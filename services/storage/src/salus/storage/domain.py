@@ -131,9 +131,9 @@ def evolve_object(state: ObjectState, data: EventData) -> ObjectState:
 
 
 def evolve_epoch(state: EpochState, data: EventData) -> EpochState:
-    """Fold one event of consent; only what takes a right away moves the epoch."""
-    if isinstance(data, ConsentRevoked | PatientUnlinked):
-        return EpochState(epoch=max(state.epoch, data.epoch))
+    """Fold one event of consent; only what takes a right away moves the epoch, and by one, as in consent."""
+    if isinstance(data, ConsentRevoked | PatientUnlinked) and data.epoch == state.epoch + 1:
+        return EpochState(epoch=data.epoch)
     return state
 
 

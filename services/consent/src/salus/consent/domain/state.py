@@ -81,26 +81,33 @@ class SubjectState(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def evolve(state: PatientState, event: EventData) -> PatientState:
-    """Return the patient after the event; an event that cannot apply changes nothing."""
+    """Return the patient after the event; an event that cannot apply changes nothing.
+
+    The epoch goes on by one or not at all, so that no event can leave the next one no room.
+    """
     change = msgspec.structs.replace
     match event:
         case ConsentGranted() if all(consent.id != event.consent for consent in state.consents):
-            # The epoch never goes back, whatever a faulty event says.
             kept = tuple(consent for consent in state.consents if consent.id != event.displaces)
-            return change(state, consents=(*kept, _consent(event)), epoch=max(state.epoch, event.epoch))
+            return change(state, consents=(*kept, _consent(event)))
         case ConsentRevoked():
-            epoch = max(state.epoch, event.epoch)
+            epoch = next_epoch(state.epoch, event.epoch)
             consents = tuple(_revoked(c, epoch) if c.id == event.consent else c for c in state.consents)
             return change(state, consents=consents, epoch=epoch)
         case PatientLinked() if event.did not in state.dids:
             return change(state, dids=tuple(sorted((*state.dids, event.did))))
         case PatientUnlinked():
             dids = tuple(did for did in state.dids if did != event.did)
-            return change(state, dids=dids, epoch=max(state.epoch, event.epoch))
+            return change(state, dids=dids, epoch=next_epoch(state.epoch, event.epoch))
         case GlassBroken() | GlassBreakReviewed():
             return change(state, glass_breaks=_glass_breaks(state.glass_breaks, event))
         case _:
             return state
+
+
+def next_epoch(known: int, stated: int) -> int:
+    """Return the epoch after an event that takes a right away and states one."""
+    return stated if stated == known + 1 else known
 
 
 def evolve_policies(state: PolicyState, event: EventData) -> PolicyState:
