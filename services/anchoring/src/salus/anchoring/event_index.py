@@ -96,9 +96,11 @@ class EventIndex:
 
     def clear(self) -> None:
         """Forget everything."""
-        self.close()
-        self._remove()
-        self._open()
+        # Who asks meanwhile waits: there is no database between two of these lines.
+        with self._lock:
+            self._database.close()
+            self._remove()
+            self._open()
 
     def _open(self) -> None:
         self._file.touch(mode=FILE_MODE)
