@@ -14,9 +14,10 @@ from tests.unit.anchoring.receipts import lookup_of
 from tests.unit.anchoring.world import EVENT_SIGNER, LOG_ORIGIN, World
 
 from salus.anchoring.event_index import EventIndex, IndexedEvent, prints_of
-from salus.anchoring.event_lookup import EventLookup, EventName
+from salus.anchoring.event_lookup import EventLookup
 from salus.anchoring.metrics import Metrics
 from salus.anchoring.runner import Runner
+from salus.client import EventName
 from salus.ledger.block import body_key
 
 SOURCE = EVENT_SIGNER.verification_method.partition("#")[0]

@@ -20,10 +20,10 @@ from salus.cli.interrupts import run_until_signal
 from salus.cli.state import require_service, running_platform
 from salus.crypto.private_files import write_private
 from salus.devkit.platform import Platform
-from salus.events.catalogue import GlassBroken
 from salus.events.did import LocalSigner
 from salus.events.envelope import CONTENT_TYPE, decode_event
 from salus.events.errors import RejectedError
+from salus.events.sealing_context import records_of
 
 app = typer.Typer(no_args_is_help=True, help="Encrypted objects under their patients' keys.")
 CHUNK_BYTES = 256 * 1024
@@ -104,11 +104,7 @@ def get(
     platform = running_platform()
     signer = signer_of(platform, as_name, key)
     asked = question(patient, object_id, action="read", purpose=purpose, break_glass=break_glass)
-    content = run_until_signal(_get(platform, signer, asked))
-    if output is None:
-        sys.stdout.buffer.write(content)
-    else:
-        write_private(output, content)
+    _hand_over(run_until_signal(_get(platform, signer, asked)), output)
 
 
 async def _get(platform: Platform, signer: LocalSigner, asked: dict[str, Any]) -> bytes:
@@ -150,19 +146,20 @@ def open_(
     signer = signer_of(platform, as_name, key)
     value = event.read_bytes()
     try:
-        stated = decode_event(value)
+        shown = decode_event(value)
     except RejectedError as error:
         raise CommandError(Exit.USAGE, f"the file is no event of the network: {error}") from None
-    envelope = stated.envelope
-    # An emergency's words are read under a decision to read its object; docs/sealing.md says why.
-    record = stated.data.object if isinstance(stated.data, GlassBroken) else envelope.id
+    envelope, record = shown.envelope, records_of(shown)[0]
     asked = question(envelope.subject, record, action="read", purpose=purpose, break_glass=break_glass)
     query = {"patient": envelope.subject, "source": envelope.source, "id": envelope.id, "field": field}
-    opened = run_until_signal(_open(platform, signer, value, asked, query))
+    _hand_over(run_until_signal(_open(platform, signer, value, asked, query)), output)
+
+
+def _hand_over(content: bytes, output: Path | None) -> None:
     if output is None:
-        sys.stdout.buffer.write(opened)
+        sys.stdout.buffer.write(content)
     else:
-        write_private(output, opened)
+        write_private(output, content)
 
 
 async def _open(

@@ -82,7 +82,11 @@ def claims_of(event: Event) -> tuple[str, ...]:
 
 def request_claim(token: str) -> str:
     """Return the name that an event claims by the token of its requester."""
-    return f"request:{sha256(token.encode()).hexdigest()}"
+    return _claim("request", token)
+
+
+def _claim(kind: str, token: str) -> str:
+    return f"{kind}:{sha256(token.encode()).hexdigest()}"
 
 
 def _request_of(event: Event) -> tuple[str, ...]:
@@ -90,12 +94,8 @@ def _request_of(event: Event) -> tuple[str, ...]:
         return ()
     part = f":{event.type.name}" if event.type.accompanies else ""
     request = event.data.request
-    names = []
-    if request.proof:
-        names.append(request_claim(request.proof))
-    if request.approval:
-        names.append(f"approval:{sha256(request.approval.encode()).hexdigest()}")
-    return tuple(f"{name}{part}" for name in names)
+    signed = (("request", request.proof), ("approval", request.approval))
+    return tuple(_claim(kind, token) + part for kind, token in signed if token)
 
 
 def effect_of(event: Event, *, version: int, is_claimed: Callable[[str], bool]) -> Effect:

@@ -23,6 +23,16 @@ def sealing_context(
     return "\n".join((type_of(kind).name, source, id, object or ""))
 
 
+def records_of(event: Event) -> tuple[str, ...]:
+    """Return the records under whose names a right to read an event's sealed fields is given, its own first.
+
+    They are all in the context: the rest of an event that somebody shows may be his invention.
+    """
+    named = getattr(event.data, "object", None)
+    own = None if isinstance(event.data, GlassBroken) else event.envelope.id
+    return tuple(name for name in (own, named) if name is not None)
+
+
 def context_of(event: Event) -> str:
     """Return the context in which an event's sealed fields open."""
     data, envelope = event.data, event.envelope

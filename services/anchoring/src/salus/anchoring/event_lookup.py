@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import structlog
 
@@ -16,6 +15,7 @@ from salus.archive.blocks import BlockArchive
 from salus.archive.body import ACCEPTED
 from salus.archive.columns import columns_of_body
 from salus.archive.errors import ArchiveError, MissingError
+from salus.client import EventName
 from salus.ledger.block import Header, header_key
 from salus.ledger.errors import BlockError
 from salus.ledger.merkle import leaf_hash
@@ -25,14 +25,6 @@ from salus.runtime.supervisor import failed, resting, succeeded
 PAUSE_S = 1.0
 
 _log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class EventName:
-    """The source and the id of an event."""
-
-    source: str
-    id: str
 
 
 class EventLookup:

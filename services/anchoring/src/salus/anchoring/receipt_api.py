@@ -16,11 +16,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from salus.anchoring.api import FOR_NOW, TEXT, WAIT_S_MAX, away
 from salus.anchoring.cose import CoseIssuer
-from salus.anchoring.event_lookup import EventLookup, EventName
+from salus.anchoring.event_lookup import EventLookup
 from salus.anchoring.metrics import Metrics
 from salus.anchoring.runner import Runner
 from salus.archive.errors import ArchiveError, NoSuchRecordError
 from salus.archive.receipts import Anchored, ReceiptMaker, RecordPosition
+from salus.client import EventName
 from salus.ledger.errors import ReceiptError
 from salus.objects import ObjectsError
 from salus.runtime.fields import PLAIN

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -105,26 +105,13 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
             own_key=own_key,
             has_stated=partial(store.has_stated, topic=CONSENT_TOPIC),
         )
-        app = _app(settings, world, checks=checks, authenticate=authenticate, supervisor=supervisor)
+        app = create_app(
+            settings, title="Salus consent", checks=checks, away=DATABASE_AWAY, supervisor=supervisor
+        )
         shared = api.Api(world=world, authenticate=authenticate, now=now)
+        app.include_router(api.routes(shared))
         fhir_api.install(app, fhir_api.FhirApi(shared, IdentifierMarks(signer)))
         yield app
-
-
-def _app(
-    settings: Settings,
-    world: World,
-    *,
-    checks: Mapping[str, Check],
-    authenticate: Authenticator,
-    supervisor: Supervisor,
-) -> FastAPI:
-    app = create_app(
-        settings, title="Salus consent", checks=checks, away=DATABASE_AWAY, supervisor=supervisor
-    )
-    shared = api.Api(world=world, authenticate=authenticate, now=now)
-    app.include_router(api.routes(shared))
-    return app
 
 
 async def main(settings: Settings) -> None:

@@ -24,6 +24,7 @@ from salus.events.catalogue import (
     SubjectKeyDestroyed,
     SubjectRegistered,
 )
+from salus.events.epochs import next_epoch
 from salus.events.keyring import Party
 from salus.events.requests import Request
 from salus.runtime.refusal import Refusal
@@ -131,9 +132,9 @@ def evolve_object(state: ObjectState, data: EventData) -> ObjectState:
 
 
 def evolve_epoch(state: EpochState, data: EventData) -> EpochState:
-    """Fold one event of consent; only what takes a right away moves the epoch, and by one, as in consent."""
-    if isinstance(data, ConsentRevoked | PatientUnlinked) and data.epoch == state.epoch + 1:
-        return EpochState(epoch=data.epoch)
+    """Fold one event of consent; only what takes a right away moves the epoch."""
+    if isinstance(data, ConsentRevoked | PatientUnlinked):
+        return EpochState(epoch=next_epoch(state.epoch, data.epoch))
     return state
 
 
@@ -245,7 +246,7 @@ def require_may_read(
 
 
 def require_may_open(
-    subject: SubjectState, *, records: Container[str | None], decision: Decision, attempt: Attempt
+    subject: SubjectState, *, records: Container[str], decision: Decision, attempt: Attempt
 ) -> None:
     """Raise Refusal unless the decision lets this caller read what is sealed in an event about the patient.
 

@@ -15,9 +15,8 @@ from salus.archive.assembling import assemble
 from salus.archive.body import encode_table
 from salus.archive.check_body import check_body
 from salus.archive.leaves import leaf_hashes_of
-from salus.cli.bench.load import BATCH, TOPIC, signed_batches
-from salus.events.catalogue import PublicKey
-from salus.events.did import LocalSigner, multibase_of
+from salus.cli.bench.load import BATCH, TOPIC, public_key_of, signed_batches
+from salus.events.did import LocalSigner
 from salus.events.judging import Judgement, judge_batch
 from salus.events.keyring import KeyRing, Party
 from salus.ledger.block import Header, Range
@@ -52,7 +51,7 @@ def sample() -> Sample:
     """Return a sample."""
     signer = LocalSigner.from_seed(b"L" * 32)
     since = datetime(2026, 1, 1, tzinfo=UTC)
-    key = PublicKey(signer.verification_method, multibase_of(signer.public_key), since)
+    key = public_key_of(signer, since)
     ring = KeyRing.rooted(did=signer.did, key=key)
     ring.parties[signer.did] = Party(did=signer.did, kind="member", roles=frozenset(), member=None)
     flat = [event for batch in signed_batches(SAMPLE, signer) for event in batch]

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 from salus.client.identifiers import new_id
-from salus.events.catalogue import DocumentRegistered
-from salus.events.did import LocalSigner
+from salus.events.catalogue import DocumentRegistered, PublicKey
+from salus.events.did import LocalSigner, multibase_of
 from salus.events.envelope import encode_event
 from salus.events.signature import sign_values
 
@@ -72,3 +72,8 @@ def _event(patient: str, signer: LocalSigner, moment: datetime, chance: random.R
         media_type=f"application/x-{noise[TEXT_CHARS:]}",
     )
     return encode_event(data, id=new_id(moment), source=signer.did, subject=patient, time=moment)
+
+
+def public_key_of(signer: LocalSigner, since: datetime) -> PublicKey:
+    """Return a signer's key as it is registered, valid from `since` on."""
+    return PublicKey(signer.verification_method, multibase_of(signer.public_key), since)

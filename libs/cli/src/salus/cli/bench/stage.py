@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from salus.archive.log import LogReader
-from salus.cli.bench.load import TOPIC
+from salus.cli.bench.load import TOPIC, public_key_of
 from salus.cli.checking import LOG_BUCKET
 from salus.cli.exits import CommandError, Exit
 from salus.client import Publisher
@@ -27,8 +27,8 @@ from salus.devkit.platform import Platform
 from salus.devkit.processes import Place, exit_code, is_alive, spawn, stop
 from salus.devkit.services import sequencer_name
 from salus.devkit.waiting import until
-from salus.events.catalogue import CheckpointPublished, PartyRegistered, PublicKey, Request, type_of
-from salus.events.did import LocalSigner, multibase_of
+from salus.events.catalogue import CheckpointPublished, PartyRegistered, Request, type_of
+from salus.events.did import LocalSigner
 from salus.events.envelope import decode_event
 from salus.events.requests import SIGNED
 from salus.ledger.block import Header, parse_header
@@ -68,11 +68,11 @@ async def _register_hospital(platform: Platform) -> None:
     founded = PartyRegistered(
         did=operator.did,
         kind="person",
-        keys=(_key(operator, since),),
+        keys=(public_key_of(operator, since),),
         roles=("operator",),
         request=Request.of_service(identity.did),
     )
-    key = _key(hospital, since)
+    key = public_key_of(hospital, since)
     body = msgspec.json.encode({"did": hospital.did, "kind": "member", "keys": [key]})
     asked = RequestLine("POST", "/parties", body)
     request = Request(
@@ -85,10 +85,6 @@ async def _register_hospital(platform: Platform) -> None:
     async with Publisher(platform.kafka_bootstrap, identity) as publisher:
         for party in (founded, joined):
             await (await publisher.publish(party, subject=party.did, expected_version=0)).position()
-
-
-def _key(signer: LocalSigner, since: datetime) -> PublicKey:
-    return PublicKey(signer.verification_method, multibase_of(signer.public_key), since)
 
 
 async def ends(bootstrap: str, partitions: int) -> dict[int, int]:

@@ -147,11 +147,7 @@ async def events_go_onto_the_ledger(stage: Stage) -> None:
         "signature. The sequencer turns every record into a leaf of a signed block; anchoring "
         "hashes the block into the network's log.",
     )
-    events = [
-        (known, happening)
-        for known in stage.known
-        for happening in known.person.happenings(most=EVENTS_A_PATIENT_MAX)
-    ]
+    events = _happenings_of(stage.known)
     stage.say(f"{len(events)} events, each sealed with HPKE (X-Wing)")
     policy = Policy.from_network(stage.platform.network.file.read_bytes())
     cast = stage.cast
@@ -203,6 +199,14 @@ async def _one_alone(stage: Stage, publisher: Publisher) -> None:
     )
     stage.facts["receipt"] = receipt.data
     stage.facts["event"] = handle.value
+
+
+def _happenings_of(everybody: Sequence[Known]) -> list[tuple[Known, Happening]]:
+    return [
+        (known, happening)
+        for known in everybody
+        for happening in known.person.happenings(most=EVENTS_A_PATIENT_MAX)
+    ]
 
 
 async def _publish(publisher: Publisher, known: Known, happening: Happening, *, source: str) -> Handle:

@@ -26,6 +26,7 @@ from salus.events.catalogue import (
     SubjectKeyDestroyed,
     SubjectRegistered,
 )
+from salus.events.epochs import next_epoch
 from salus.runtime.refusal import Refusal
 
 Outcome = Literal["justified", "unjustified"]
@@ -81,10 +82,7 @@ class SubjectState(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def evolve(state: PatientState, event: EventData) -> PatientState:
-    """Return the patient after the event; an event that cannot apply changes nothing.
-
-    The epoch goes on by one or not at all, so that no event can leave the next one no room.
-    """
+    """Return the patient after the event; an event that cannot apply changes nothing."""
     change = msgspec.structs.replace
     match event:
         case ConsentGranted() if all(consent.id != event.consent for consent in state.consents):
@@ -103,11 +101,6 @@ def evolve(state: PatientState, event: EventData) -> PatientState:
             return change(state, glass_breaks=_glass_breaks(state.glass_breaks, event))
         case _:
             return state
-
-
-def next_epoch(known: int, stated: int) -> int:
-    """Return the epoch after an event that takes a right away and states one."""
-    return stated if stated == known + 1 else known
 
 
 def evolve_policies(state: PolicyState, event: EventData) -> PolicyState:

@@ -12,7 +12,7 @@ from salus.events.envelope import Event, decode_event
 from salus.events.errors import RejectedError
 from salus.events.registry import Owner
 from salus.events.sealed_fields import sealed_in
-from salus.events.sealing_context import context_of
+from salus.events.sealing_context import context_of, records_of
 from salus.ledger.merkle import leaf_hash
 from salus.objects import NotFoundError
 from salus.runtime.auth import Caller
@@ -86,13 +86,8 @@ class SealedReading:
             raise Refusal("no-decision", "send Salus-Decision with a decision token of consent", status=403)
         decision = await self.decisions.read(token, at=at)
         attempt = Attempt(caller=caller.party, at=at, epoch=await self.facts.epoch(named.patient))
-        # Only what the sealing context holds: the rest of the body may be the caller's invention.
-        records: set[str | None] = {getattr(event.data, "object", None)}
-        if not isinstance(event.data, GlassBroken):
-            records.add(named.id)
-        require_may_open(
-            await self.facts.subject(named.patient), records=records, decision=decision, attempt=attempt
-        )
+        subject = await self.facts.subject(named.patient)
+        require_may_open(subject, records=records_of(event), decision=decision, attempt=attempt)
         return decision
 
     async def _opened(self, event: Event, sealed: Sealed, *, patient: str) -> bytes:
