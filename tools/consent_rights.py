@@ -71,6 +71,13 @@ CASES = (
         purpose="ETREAT",
         emergency="other",
     ),
+    Case(
+        "a clinician of no organisation, in an emergency",
+        "person",
+        "clinician",
+        purpose="ETREAT",
+        emergency="other",
+    ),
     Case("a clinician of the steward, without one", "person", "clinician", STEWARD),
     Case("the steward's own key, without one", "member", None, STEWARD),
     Case("another member's own key, with one", "member", None, OTHER, grantee=OTHER),

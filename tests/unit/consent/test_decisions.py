@@ -175,6 +175,15 @@ def test_the_glass_is_not_broken_without_a_reason_for_another_purpose_or_by_othe
         assert ask(other, purpose="ETREAT", break_glass="other").allowed is False
 
 
+def test_a_clinician_who_acts_for_no_organisation_breaks_no_glass() -> None:
+    """Case threat model, second attack: one operator registers a clinician of no organisation, who reads."""
+    alone = replace(FOREIGN, member=None)
+
+    for reason in get_args(EmergencyReason):
+        answer = ask(alone, purpose="ETREAT", break_glass=reason)
+        assert (answer.allowed, answer.reasons) == (False, ("no-policy-permits",))
+
+
 def test_nobody_breaks_a_glass_who_has_a_consent() -> None:
     state = having(consent(purposes=("ETREAT",)))
     answer = ask(purpose="ETREAT", break_glass="other", state=state)

@@ -167,6 +167,7 @@ class Network(RuleBasedStateMachine):
         broken = glass_broken(question, answer, decision=f"d{self.emergencies + 1}", statement=None)
         if broken is not None:
             assert "clinician" in self.parties[who].roles
+            assert self.parties[who].member is not None
             self.state = evolve(self.state, broken)
             self.emergencies += 1
 
