@@ -211,6 +211,22 @@ async def test_a_condition_finds_what_was_created_without_one(server: Server) ->
     assert second.json() == first.json()
 
 
+@pytest.mark.parametrize("headers", [UNLESS, {"Idempotency-Key": "paper-form-17"}])
+async def test_a_create_is_not_found_done_once_its_consent_was_revoked(
+    server: Server, headers: dict[str, str]
+) -> None:
+    """Case threat model, second attack, sibling: 200 or 201 for a consent that was taken back."""
+    resource = ONE if headers is UNLESS else consent()
+    first = await server.create(resource, headers)
+    name = first.json()["id"]
+    assert (await server.ask("POST", f"/consents/{name}/revoke")).status_code == 200
+    again = await server.create(resource, headers)
+
+    (issue,) = again.json()["issue"]
+    assert (again.status_code, issue["details"]["coding"][0]["code"]) == (409, "consent-revoked")
+    assert name in issue["diagnostics"]
+
+
 async def test_of_several_a_condition_does_not_choose(server: Server) -> None:
     assert [(await server.create(ONE)).status_code for _ in range(2)] == [201, 201]
     refused = await server.create(ONE, UNLESS)

@@ -11,7 +11,7 @@ from typing import Literal
 import pytest
 from tests.asking import UNASKED
 
-from salus.consent.domain.consents import Grant
+from salus.consent.domain.consents import Grant, Revoke
 from salus.consent.domain.decisions import Inputs, Question, Rule, Verdict
 from salus.consent.domain.rights import Asking
 from salus.consent.domain.state import (
@@ -22,7 +22,7 @@ from salus.consent.domain.state import (
     evolve,
     evolve_policies,
 )
-from salus.consent.handlers import adopt_policies, decide_access, grant
+from salus.consent.handlers import adopt_policies, decide_access, execute, grant
 from salus.consent.ports import Claims, Facts, Limits, World
 from salus.events.catalogue import AccessDecided, EventData, GlassBroken, StatePosition
 from salus.events.keyring import KeyRing, Party
@@ -242,6 +242,22 @@ async def test_a_grant_whose_answer_was_lost_is_found_done_when_repeated() -> No
 
     assert consent.id == "c"
     assert len(memory.log) == 1
+
+
+@pytest.mark.parametrize(("when", "code"), [("now", "consent-revoked"), ("later", "consent-over")])
+async def test_a_repeated_grant_whose_consent_stands_no_more_is_not_answered_as_done(
+    when: str, code: str
+) -> None:
+    """Case threat model, second attack: a repeated grant is 201 after its consent was revoked."""
+    memory = Memory()
+    granted = await grant(a_grant(), actor=STEWARD, at=NOW, repeatable=True, world=memory.world)
+    at = NOW if when == "now" else granted.valid_until
+    if when == "now":
+        await execute(Revoke("c", PATIENT), actor=STEWARD, at=NOW, world=memory.world)
+    with pytest.raises(Refusal, match=code) as refused:
+        await grant(a_grant(), actor=STEWARD, at=at, repeatable=True, world=memory.world)
+
+    assert (refused.value.status, "consent c was granted" in str(refused.value)) == (409, True)
 
 
 async def test_a_grant_that_is_not_meant_as_a_repetition_is_refused() -> None:

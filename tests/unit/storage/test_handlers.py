@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
@@ -77,6 +78,33 @@ async def test_storing_the_same_again_returns_the_object_that_is_there() -> None
 
     assert (state, new) == (bench.topic.objects[f"{PATIENT}/o-1"], False)
     assert len(bench.objects.objects) == 1
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated"])
+async def test_an_upload_is_not_found_done_once_its_bytes_are_gone(damage: str) -> None:
+    """Case threat model, second attack, sibling: 200 for an object that nobody can read any more."""
+    bench = await bench_with(CONTENT)
+    (key,) = bench.objects.objects
+    data, etag = bench.objects.objects.pop(key)
+    if damage == "truncated":
+        bench.objects.objects[key] = data[:-1], etag
+    with pytest.raises(ProblemError, match="object-corrupt") as refused_:
+        await bench.stored(CONTENT)
+
+    assert damage in str(refused_.value)
+
+
+async def test_an_upload_is_not_found_done_once_she_was_erased_meanwhile() -> None:
+    """Case threat model, second attack, sibling: the right was looked at before the body came."""
+    bench = await bench_with(CONTENT)
+
+    async def body() -> AsyncIterator[bytes]:
+        yield CONTENT
+        await bench.subjects.erase(PATIENT, basis="gdpr-art-17", caller=calling(HOSPITAL))
+
+    upload = Upload("o-1", PATIENT, "text/plain", body())
+    with refused("subject-erased"):
+        await bench.storing.store(upload, caller=calling(HOSPITAL), token=None, at=NOW)
 
 
 async def test_other_content_does_not_replace_an_object() -> None:

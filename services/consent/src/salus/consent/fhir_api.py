@@ -18,7 +18,7 @@ from salus.consent.adapters.fhir.elements import Issue
 from salus.consent.adapters.fhir.identifier_marks import IdentifierMarks
 from salus.consent.adapters.fhir.outcomes import MEDIA_TYPE, all_ok, answered, operation_outcome
 from salus.consent.api import Api, IdempotencyKey, IdInPath, actor_of, asking, suffix_for
-from salus.consent.domain.consents import Grant, identifier_under, patient_of
+from salus.consent.domain.consents import Grant, identifier_under, patient_of, require_in_force
 from salus.consent.domain.rights import Actor, Asking, visible_consents
 from salus.consent.domain.state import Consent
 from salus.consent.fhir_exchange import preferred_return, read_condition, read_search, require_json_exchange
@@ -94,6 +94,8 @@ def routes(shared: FhirApi) -> APIRouter:
         found = await creating.matches() if condition is not None else ()
         if len(found) > 1:
             raise ProblemError(412, "several-match", "several consents have this identifier")
+        if found:
+            require_in_force(found[0], at=shared.api.now())
         consent = found[0] if found else await creating.create(is_conditional=condition is not None)
         return _created(request, consent, patient=terms.patient, status=200 if found else 201)
 

@@ -14,6 +14,7 @@ from salus.consent.domain.consents import (
     adopt,
     decide,
     identifier_under,
+    require_in_force,
     same_grant,
 )
 from salus.consent.domain.decisions import (
@@ -72,11 +73,14 @@ async def execute(command: Command, *, actor: Asking, at: datetime, world: World
 
 
 async def grant(command: Grant, *, actor: Asking, at: datetime, repeatable: bool, world: World) -> Consent:
-    """Grant a consent and return it.
+    """Grant a consent and return it, if it stands.
 
     If the command is `repeatable` (its id was derived from the caller's Idempotency-Key), a second time
-    finds the first's consent. Raises Refusal `idempotency-key-reused` if that was another consent, or
-    one that is over and listed no longer.
+    finds the first's consent.
+
+    Raises:
+        Refusal: as `execute`; `consent-revoked` or `consent-over` if the first's does not stand any more;
+            `idempotency-key-reused` if that was another consent, or one that is listed no longer.
     """
     try:
         await execute(command, actor=actor, at=at, world=world)
@@ -86,7 +90,9 @@ async def grant(command: Grant, *, actor: Asking, at: datetime, repeatable: bool
     known = await world.facts.facts(command.patient)
     consent = next((c for c in known.state.consents if c.id == command.consent), None)
     if consent is None or not same_grant(consent, command):
-        raise Refusal("idempotency-key-reused", "the key was used for another consent", status=422)
+        why = "the key was used for another consent, or for one that is over and listed no longer"
+        raise Refusal("idempotency-key-reused", why, status=422)
+    require_in_force(consent, at=at)
     return consent
 
 

@@ -21,8 +21,8 @@ from salus.runtime.auth import Caller, Callers
 from salus.runtime.fields import PLAIN, pattern_of
 from salus.runtime.problems import documented
 from salus.storage.domain import Basis, ObjectState, SubjectState
-from salus.storage.handlers.inspecting import Report
-from salus.storage.handlers.reading import Reading, as_json
+from salus.storage.handlers.inspecting import Report, as_json
+from salus.storage.handlers.reading import Reading
 from salus.storage.handlers.sealed_reading import SealedField, SealedReading
 from salus.storage.handlers.storing import Storing, Upload
 from salus.storage.handlers.subjects import Subjects

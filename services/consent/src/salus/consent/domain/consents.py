@@ -169,6 +169,18 @@ def same_grant(consent: Consent, command: Grant) -> bool:
     )
 
 
+def require_in_force(consent: Consent, *, at: datetime) -> None:
+    """Raise unless a consent still stands: whoever finds its grant done is told so only then.
+
+    Raises:
+        Refusal: `consent-revoked` or `consent-over`.
+    """
+    if consent.revoked_epoch is not None:
+        raise Refusal("consent-revoked", f"the consent {consent.id} was granted and then taken back")
+    if consent.valid_until <= at:
+        raise Refusal("consent-over", f"the consent {consent.id} was granted and is over")
+
+
 def _grant(
     state: PatientState, command: Grant, *, actor: Asking, subject: SubjectState, at: datetime
 ) -> ConsentGranted:

@@ -12,6 +12,7 @@ from salus.crypto.sealed_object import ObjectHeader, split_header
 from salus.crypto.sealing import unseal
 from salus.crypto.segments import TAG_BYTES, Segments, cut
 from salus.objects import NotFoundError, ObjectStore
+from salus.runtime.problems import ProblemError
 from salus.storage.domain import ObjectState, location_of
 from salus.storage.handlers.tally import Tally
 
@@ -96,6 +97,21 @@ async def inspect(
         faults.append(Fault("object", _by_size(raw.size, stored)))
     report = Report(stored.object, tuple(compared), tuple(faults), raw.size)
     return report, checked if report.intact else None
+
+
+async def require_there(store: ObjectStore, stored: ObjectState) -> None:
+    """Raise unless an object of the right size lies in the store; its bytes are not looked at.
+
+    Raises:
+        ProblemError: 502 `object-corrupt`.
+        StoreAwayError: the store does not answer.
+    """
+    try:
+        entry = await store.head(_location(stored))
+    except NotFoundError:
+        raise corrupt(Fault("object", "missing")) from None
+    if entry.size != stored.ciphertext_bytes:
+        raise corrupt(Fault("object", _by_size(entry.size, stored)))
 
 
 async def stream_checked(store: ObjectStore, stored: ObjectState, checked: Checked) -> AsyncIterator[bytes]:
@@ -191,3 +207,24 @@ def _location(stored: ObjectState) -> str:
     if stored.salt is None:
         raise ValueError("an object without a salt was never stored")
     return location_of(stored.object, stored.salt)
+
+
+def corrupt(*faults: Fault) -> ProblemError:
+    """Return what is answered where an object is not what the ledger says."""
+    return ProblemError(
+        502,
+        "object-corrupt",
+        f"the stored object is not what the ledger says: {_sentence(faults[0])}",
+        faults=[as_json(fault) for fault in faults],
+    )
+
+
+def as_json(fault: Fault) -> dict[str, str | int]:
+    """Return a fault as the API tells it."""
+    told: dict[str, str | int] = {"part": fault.part, "fault": fault.fault}
+    return told if fault.segment is None else {**told, "segment": fault.segment}
+
+
+def _sentence(fault: Fault) -> str:
+    part = fault.part if fault.segment is None else f"{fault.part} {fault.segment}"
+    return f"{part} is {fault.fault}"

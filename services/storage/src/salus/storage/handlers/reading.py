@@ -20,7 +20,7 @@ from salus.storage.domain import (
     require_may_read,
     require_not_erased,
 )
-from salus.storage.handlers.inspecting import Checked, Fault, Report, inspect, stream_checked
+from salus.storage.handlers.inspecting import Checked, Fault, Report, corrupt, inspect, stream_checked
 from salus.storage.handlers.outgoing import Outgoing
 from salus.storage.handlers.refusals import Refusals
 from salus.storage.handlers.standing import Standing
@@ -148,7 +148,7 @@ class Reading:
     async def _require_intact(self, stored: ObjectState, private_key: bytes) -> Checked:
         report, checked = await inspect(self.objects, stored, private_key=private_key)
         if checked is None:
-            raise _corrupt(*report.faults)
+            raise corrupt(*report.faults)
         return checked
 
     async def _begun(self, stored: ObjectState, checked: Checked) -> AsyncIterator[bytes]:
@@ -157,31 +157,11 @@ class Reading:
         try:
             first = await anext(content, b"")
         except (CryptoError, NotFoundError):
-            raise _corrupt(Fault("object", "altered")) from None
+            raise corrupt(Fault("object", "altered")) from None
         return _joined(first, content)
-
-
-def _corrupt(*faults: Fault) -> ProblemError:
-    return ProblemError(
-        502,
-        "object-corrupt",
-        f"the stored object is not what the ledger says: {_sentence(faults[0])}",
-        faults=[as_json(fault) for fault in faults],
-    )
 
 
 async def _joined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     yield first
     async for piece in rest:
         yield piece
-
-
-def as_json(fault: Fault) -> dict[str, str | int]:
-    """Return a fault as the API tells it."""
-    told: dict[str, str | int] = {"part": fault.part, "fault": fault.fault}
-    return told if fault.segment is None else {**told, "segment": fault.segment}
-
-
-def _sentence(fault: Fault) -> str:
-    part = fault.part if fault.segment is None else f"{fault.part} {fault.segment}"
-    return f"{part} is {fault.fault}"

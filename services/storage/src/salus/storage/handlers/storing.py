@@ -28,7 +28,7 @@ from salus.storage.domain import (
     may_compare,
     require_may_store,
 )
-from salus.storage.handlers.inspecting import SALT_CONTEXT, salt_of
+from salus.storage.handlers.inspecting import SALT_CONTEXT, require_there, salt_of
 from salus.storage.handlers.standing import Standing
 from salus.storage.handlers.tally import Tally
 from salus.storage.ports import Announcer, Decisions, Facts, Vault, changed_nothing
@@ -168,7 +168,11 @@ class Storing:
         )
 
     async def _same(self, begun: _Begun, existing: ObjectState, plain: Tally) -> ObjectState:
-        """Return the object that is there; raises Refusal unless it is the one that was sent."""
+        """Return the object that is there; raises Refusal unless it is the one that was sent.
+
+        It is answered as stored, so the right to store it, the patient's key and its bytes are still there.
+        """
+        await self._require_right(begun)
         if existing.salt is None or existing.media_type != begun.upload.media_type:
             raise _exists()
         private_key = await self.vault.fetch(patient=existing.patient, key=existing.salt.key)
@@ -180,6 +184,7 @@ class Storing:
             )
         except CommitmentError:
             raise _exists() from None
+        await require_there(self.objects, existing)
         return existing
 
 

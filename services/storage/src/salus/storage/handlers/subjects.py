@@ -69,6 +69,7 @@ class Subjects:
         except Refusal as refusal:
             now = await self.facts.subject(patient)
             if refusal.code == "subject-exists" and now.steward == steward:
+                require_not_erased(now)
                 return now
             raise
         return await self.facts.subject(patient)
