@@ -9,18 +9,20 @@ from importlib.resources import files
 
 from salus.consent.adapters.cedar import CedarPolicies, read_policies
 from salus.consent.domain.decisions import Answer, Question, conclude, inputs_of
-from salus.consent.domain.rights import RIGHTS, Act, Asking, Concern, Relation
+from salus.consent.domain.rights import Asking
 from salus.consent.domain.state import Consent, PatientState, SubjectState
 from salus.events.catalogue import Action, EmergencyReason, Purpose
+from salus.events.patient_rights import RIGHTS, Act, Concern, Relation
 from salus.events.requests import Request
 
 HEAD = """
 # Who may do what for a patient
 
-Generated from consent's [`rights.py`](../services/consent/src/salus/consent/domain/rights.py); each cell is a
-test ([`test_rights.py`](../tests/unit/consent/test_rights.py)). *About* is the grantee of a consent, the
-linked party, or who had the emergency access; *oneself* is also the member that one acts for, if one could
-use what is granted to it (as its clinician or researcher). What somebody is, is what the key ring says now.
+Generated from [`patient_rights.py`](../libs/events/src/salus/events/patient_rights.py), by which consent
+refuses; each cell is a test ([`test_rights.py`](../tests/unit/consent/test_rights.py)). *About* is the
+grantee of a consent, the linked party, or who had the emergency access; *oneself* is also the member that one
+acts for, if one could use what is granted to it (as its clinician or researcher). What somebody is, is what
+the key ring says now.
 A *no* is refused with `not-permitted`, unless it names another code.
 Why: [decisions/a-link-is-no-right.md](decisions/a-link-is-no-right.md).
 """

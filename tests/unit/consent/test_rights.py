@@ -25,19 +25,9 @@ from tests.unit.consent.test_consents import (
 from tools.consent_rights import CASES, Case, answer_to
 
 from salus.consent.domain.consents import Command, Link, Review, Revoke, Unlink, decide
-from salus.consent.domain.rights import (
-    RIGHTS,
-    Act,
-    Actor,
-    Asking,
-    Concern,
-    Permission,
-    Relation,
-    relation_of,
-    require,
-    sees_all,
-)
+from salus.consent.domain.rights import Actor, Asking, relation_of, require, sees_all
 from salus.consent.domain.state import PatientState, SubjectState, evolve
+from salus.events.patient_rights import RIGHTS, Act, Concern, Permission, Relation
 from salus.runtime.refusal import Refusal
 
 FORMER = replace(PATIENT_HERSELF, did="did:web:former.example", roles=frozenset())

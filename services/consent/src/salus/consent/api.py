@@ -15,10 +15,11 @@ from fastapi.responses import Response
 from salus.consent import handlers, models
 from salus.consent.domain.consents import Link, Review, Revoke, Unlink, identifier_under, patient_of
 from salus.consent.domain.decisions import Question
-from salus.consent.domain.rights import Act, Actor, Asking, require, visible_consents
+from salus.consent.domain.rights import Actor, Asking, require, visible_consents
 from salus.consent.domain.state import found_consent
 from salus.consent.ports import World
 from salus.events.keyring import Party
+from salus.events.patient_rights import Act
 from salus.runtime.auth import Caller, Callers
 from salus.runtime.fields import PLAIN
 from salus.runtime.path_dids import did_in_path

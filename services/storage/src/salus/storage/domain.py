@@ -26,6 +26,7 @@ from salus.events.catalogue import (
 )
 from salus.events.epochs import next_epoch
 from salus.events.keyring import Party
+from salus.events.patient_rights import keeps_records_for, may_erase
 from salus.events.requests import Request
 from salus.runtime.refusal import Refusal
 
@@ -162,15 +163,6 @@ def location_of(object: str, salt: Sealed) -> str:  # noqa: A002  # the catalogu
     return f"{object}/{upload}"
 
 
-def acts_for(party: Party, member: str) -> bool:
-    """Tell whether a party keeps records for a member: itself, or one of its clinicians or devices.
-
-    A member's patients, researchers and officers are its people too, and keep nobody's record.
-    """
-    keeps = party.kind == "device" or (party.kind == "person" and "clinician" in party.roles)
-    return party.did == member or (party.member == member and keeps)
-
-
 def decide_registration(
     state: SubjectState, *, registration: SubjectRegistered, caller: Party, steward: Party | None
 ) -> SubjectRegistered:
@@ -180,7 +172,7 @@ def decide_registration(
     """
     if steward is None or steward.kind != "member":
         raise Refusal("unknown-steward", "the steward is not a member organisation", status=422)
-    if not acts_for(caller, steward.did):
+    if not keeps_records_for(caller, steward.did):
         raise Refusal("not-the-steward", "only the steward registers its patients", status=403)
     require_not_erased(state)
     if state.patient:
@@ -212,7 +204,7 @@ def require_may_store(
     """Raise Refusal unless the caller acts for the steward, or was allowed to write this object."""
     require_registered(subject)
     require_not_erased(subject)
-    if acts_for(attempt.caller, subject.steward):
+    if keeps_records_for(attempt.caller, subject.steward):
         return
     if decision is None:
         raise Refusal(
@@ -289,8 +281,7 @@ def require_decision(
 def require_may_erase(state: SubjectState, *, caller: Party) -> None:
     """Raise Refusal unless the caller is the steward itself, or its privacy officer."""
     require_registered(state)
-    officer = caller.member == state.steward and "privacy-officer" in caller.roles
-    if caller.did != state.steward and not officer:
+    if not may_erase(caller, state.steward):
         raise Refusal(
             "may-not-erase", "only the steward or its privacy officer destroys a patient's key", status=403
         )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import assert_never
 
-from salus.consent.domain.rights import Act, Asking, require
+from salus.consent.domain.rights import Asking, require
 from salus.consent.domain.state import (
     Consent,
     Outcome,
@@ -30,6 +30,7 @@ from salus.events.catalogue import (
     PolicySetAdopted,
     Purpose,
 )
+from salus.events.patient_rights import Act
 from salus.events.requests import Request
 from salus.runtime.refusal import Refusal
 

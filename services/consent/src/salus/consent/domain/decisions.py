@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from salus.consent.domain.rights import Asking, is_patient
+from salus.consent.domain.rights import Asking
 from salus.consent.domain.state import (
     Consent,
     PatientState,
@@ -34,6 +34,7 @@ from salus.events.catalogue import (
     StatePosition,
 )
 from salus.events.keyring import Party
+from salus.events.patient_rights import is_patient
 
 NO_POLICY_PERMITS = "no-policy-permits"
 POLICY_ERROR = "policy-error"
