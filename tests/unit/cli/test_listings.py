@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from salus.cli import auditing, parties
+from salus.cli import auditing, network_access, parties
+from salus.cli.network_access import NetworkAccess
+from salus.devkit.network import NetworkFolder
 
 NASTY = ["scan [/] one", "[black on black]hidden[/]", "[link=https://x]y[/link]", "a\u202eb\u200bc\u2028d\ne"]
 
@@ -21,10 +24,12 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
         async def call(*_: Any, **__: Any) -> httpx.Response:
             return httpx.Response(200, json=content)
 
-        for module in (auditing, parties):
-            monkeypatch.setattr(module, "call", call)
-            monkeypatch.setattr(module, "running_platform", lambda: None)
-            monkeypatch.setattr(module, "signer_of", lambda *_: None)
+        monkeypatch.setattr(auditing, "call", call)
+        monkeypatch.setattr(auditing, "running_platform", lambda: None)
+        monkeypatch.setattr(auditing, "signer_of", lambda *_: None)
+        monkeypatch.setattr(network_access, "send", call)
+        access = NetworkAccess(NetworkFolder(Path()), "http://identity")
+        monkeypatch.setattr(NetworkAccess, "of", lambda *_: access)
 
     return with_
 

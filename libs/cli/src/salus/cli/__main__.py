@@ -54,6 +54,7 @@ COMMANDS = {
     "ledger": Place("ledger:app", "Facts"),
     "audit": Place("auditing:app", "Facts"),
     "party": Place("parties:app", "People and access"),
+    "approve": Place("approvals:approve", "People and access"),
     "consent": Place("consents:app", "People and access"),
     "object": Place("storing:app", "People and access"),
 }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,47 +12,94 @@ import typer
 
 from salus.cli.display import shown
 from salus.cli.exits import CommandError, Exit
-from salus.cli.state import require_service
+from salus.cli.state import require_service, running_folder
 from salus.client import RequestSigner
-from salus.crypto.keys import ensure_ed25519, load_ed25519
+from salus.crypto.keys import load_ed25519
+from salus.devkit.network import OPERATOR, SERVICES, NetworkFolder
 from salus.devkit.platform import Platform
 from salus.events.did import LocalSigner
 from salus.ledger.json_reader import JsonError, read_json
 
 CALL_S_MAX = 60.0
 PARTIES = "parties"
+_NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol, httpx.InvalidURL)
+
+
+def party_key_file(folder: NetworkFolder, name: str) -> Path:
+    """Return where the key of a party that `party register` made is kept."""
+    if not name or "/" in name or name.startswith("."):
+        raise CommandError(Exit.USAGE, f"{name!r} cannot be a key's name")
+    return folder.folder / "keys" / PARTIES / f"{name}.pem"
+
+
+def names_of_parties(folder: NetworkFolder) -> list[str]:
+    """Return the names of the keys that `party register` made here."""
+    return sorted(path.stem for path in (folder.folder / "keys").glob(f"{PARTIES}/*.pem"))
+
+
+def complete_party(incomplete: str) -> list[str]:
+    """Complete the name of a party whose key is here, for the shell."""
+    return [name for name in names_of_parties(NetworkFolder(running_folder())) if name.startswith(incomplete)]
+
+
+def complete_caller(incomplete: str) -> list[str]:
+    """Complete a name whose key is here, for the shell."""
+    own = [name for name in (OPERATOR, *SERVICES) if name.startswith(incomplete)]
+    return [*own, *complete_party(incomplete)]
+
 
 As = Annotated[
     str,
-    typer.Option("--as", help="Whose key to use: operator, a service, or a name given to `party register`."),
+    typer.Option(
+        "--as",
+        help="Whose key to use: operator, a service, or a name given to `party register`.",
+        autocompletion=complete_caller,
+    ),
 ]
 KeyFile = Annotated[
     Path | None, typer.Option("--key", help="PEM (PKCS#8) Ed25519 key to use instead.", dir_okay=False)
 ]
+KeyId = Annotated[
+    str | None,
+    typer.Option(help="Id of that key where its holder is no did:key, as did:web:hospital.example#key-1."),
+]
 
 
-def party_key_file(platform: Platform, name: str) -> Path:
-    """Return where the key of a party that `party register` made is kept."""
-    if not name or "/" in name or name.startswith("."):
-        raise CommandError(Exit.USAGE, f"{name!r} cannot be a key's name")
-    return platform.network.folder / "keys" / PARTIES / f"{name}.pem"
+class RefusedError(CommandError):
+    """A service refused the request, which has no effect. `problem` is the service's stable code."""
+
+    def __init__(self, sentence: str, *, problem: str) -> None:
+        super().__init__(Exit.NO, sentence)
+        self.problem = problem
+
+
+class NotSentError(CommandError):
+    """The service cannot be reached: it was sent nothing."""
 
 
 def signer_of(platform: Platform, name: str, key_file: Path | None) -> LocalSigner:
-    """Return the signer that a command was told to act as.
+    """Return the signer that a command was told to act as; raises as `signer_in`."""
+    return signer_in(platform.network, name, key_file)
+
+
+def signer_in(
+    folder: NetworkFolder, name: str, key_file: Path | None, key_id: str | None = None
+) -> LocalSigner:
+    """Return the signer of a key file, or of the key of that name in the network's folder.
 
     Raises:
         CommandError: there is no key of that name.
     """
+    if key_id is not None and not (key_id.startswith("did:") and key_id.partition("#")[2]):
+        raise CommandError(Exit.USAGE, "--key-id: a key's id is a DID, # and a name")
     if key_file is not None:
-        return LocalSigner(load_ed25519(key_file))
-    for path in (party_key_file(platform, name), platform.network.key_file(name)):
+        return LocalSigner(load_ed25519(key_file), key_id)
+    for path in (party_key_file(folder, name), folder.key_file(name)):
         if path.exists():
-            return LocalSigner(load_ed25519(path))
-    known = sorted(p.stem for p in (platform.network.folder / "keys").glob(f"{PARTIES}/*.pem"))
+            return LocalSigner(load_ed25519(path), key_id)
+    known = ", ".join(names_of_parties(folder)) or "-"
     raise CommandError(
-        Exit.USAGE,
-        f"there is no key called {name}; there are operator, the services and: {', '.join(known) or '-'}",
+        Exit.USAGE, f"there is no key called {name}; there are operator, the services and: {known}"
     )
 
 
@@ -60,11 +108,9 @@ def did_of(platform: Platform, name: str) -> str:
     return name if name.startswith("did:") else signer_of(platform, name, None).did
 
 
-def make_party_key(platform: Platform, name: str) -> LocalSigner:
-    """Return the signer of a party's key, made if there is none yet."""
-    path = party_key_file(platform, name)
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return LocalSigner(ensure_ed25519(path))
+def json_body(body: Any) -> bytes:
+    """Return the bytes of a body that is sent, and signed."""
+    return json.dumps(body, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
 async def call(
@@ -83,12 +129,40 @@ async def call(
         CommandError: the service does not answer, or answered with a problem; its code is in the message.
     """
     url = require_service(platform, service)
+    content = None if body is None else json_body(body)
+    return await send(service, url, method, path, signer=signer, content=content, query=query)
+
+
+async def send(
+    service: str,
+    url: str,
+    method: str,
+    path: str,
+    *,
+    signer: LocalSigner | None = None,
+    content: bytes | None = None,
+    query: Sequence[tuple[str, str]] = (),
+    headers: Mapping[str, str] | None = None,
+) -> httpx.Response:
+    """Send one request to a service at `url`, with `content`, which is JSON, to the byte.
+
+    Raises:
+        NotSentError: the service cannot be reached.
+        RefusedError: it refused.
+        CommandError: it failed or gave no answer, so the outcome is not known.
+    """
     auth = None if signer is None else signing(signer, service)
+    fields = {**({} if content is None else {"Content-Type": "application/json"}), **(headers or {})}
+    # Empty parameters would take the path's own query away.
+    params = httpx.QueryParams(list(query)) if query else None
     try:
         async with httpx.AsyncClient(trust_env=False, base_url=url, timeout=CALL_S_MAX) as http:
-            answer = await http.request(method, path, json=body, params=list(query), auth=auth)
-    except httpx.TransportError as error:
-        raise CommandError(Exit.NOT_RUNNING, f"{service} does not answer: {type(error).__name__}") from error
+            answer = await http.request(
+                method, path, content=content, params=params, auth=auth, headers=fields
+            )
+    except (httpx.TransportError, httpx.InvalidURL) as error:
+        kind = NotSentError if isinstance(error, _NOT_SENT) else CommandError
+        raise kind(Exit.NOT_RUNNING, f"{service} does not answer: {type(error).__name__}") from error
     if answer.is_error:
         raise refusal(service, answer)
     # Whatever calls itself JSON in any way is read strictly.
@@ -120,8 +194,9 @@ def refusal(service: str, answer: httpx.Response) -> CommandError:
     code = str(problem.get("code", answer.status_code))
     detail = str(problem.get("detail") or problem.get("title") or answer.reason_phrase)
     sentence = f"{service} refused ({shown(code)}): {shown(detail + _fields(problem.get('errors')))}"
-    away = answer.status_code >= httpx.codes.INTERNAL_SERVER_ERROR
-    return CommandError(Exit.NOT_RUNNING if away else Exit.NO, sentence)
+    if answer.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
+        return CommandError(Exit.NOT_RUNNING, sentence)
+    return RefusedError(sentence, problem=code)
 
 
 def _fields(errors: object) -> str:

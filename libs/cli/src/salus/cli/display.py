@@ -7,6 +7,7 @@ Markup is for sentences of our own: `styled` takes it as a template, and values 
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -45,6 +46,11 @@ def _visible(char: str) -> str:
         return char
     units = char.encode("utf-16-be", "surrogatepass").hex()
     return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
+
+
+def shown_moment(at: datetime) -> str:
+    """Return a moment for people, to the second."""
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def plain(text: object, style: str = "") -> Text:

@@ -1,78 +1,159 @@
-"""`salus party`: register members and people, and list who is in the network."""
+"""`salus party`: register members and people, change their keys and roles, and list who is in the network."""
 
 from __future__ import annotations
 
 import asyncio
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, get_args
 
+import msgspec
 import typer
 from rich.table import Table
 
-from salus.cli.callers import As, KeyFile, call, did_of, make_party_key, party_key_file, signer_of
+from salus.cli import approvals, party_changes
+from salus.cli.callers import As, KeyFile, KeyId, complete_party, party_key_file
+from salus.cli.choices import Choices
 from salus.cli.console import Json, emit, out
-from salus.cli.state import running_platform
-from salus.client.auth import make_possession
-from salus.devkit.platform import Platform
-from salus.events.did import multibase_of
+from salus.cli.display import styled
+from salus.cli.exits import CommandError, Exit
+from salus.cli.network_access import Directory, IdentityUrl, KeyFacts, NetworkAccess
+from salus.cli.party_changes import ROLES, Party
+from salus.cli.party_commands import PartyCommand, ToApprove, target_of
+from salus.cli.party_keys import new_party_key
+from salus.cli.proven_keys import ProvenKey, check_possession, fingerprint, prove, read_proven_key
+from salus.crypto.keys import load_ed25519
+from salus.devkit.public_files import write_public
+from salus.events.catalogue import PartyKind
+from salus.events.did import LocalSigner
 
 app = typer.Typer(no_args_is_help=True, help="Members, services, people and devices of the network.")
-# The clocks of two machines differ a little, and the key must be valid at once.
-CLOCK_SKEW = timedelta(minutes=5)
+KINDS = Choices(get_args(PartyKind))
+_KIND: dict[str, Any] = {"metavar": "KIND", "parser": KINDS.read, "autocompletion": KINDS.complete}
+_ROLE: dict[str, Any] = {"metavar": "ROLE", "parser": ROLES.read, "autocompletion": ROLES.complete}
 
 
 @app.command()
 def register(  # the options of one request
-    name: Annotated[str, typer.Argument(help="What the key is called here; `--as NAME` uses it later.")],
-    kind: Annotated[str, typer.Option(help="member, person, service or device.")] = "member",
-    role: Annotated[list[str] | None, typer.Option(help="Role to begin with; may be repeated.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(help="What the key is called here; `--as NAME` uses it later. Not with --entry."),
+    ] = None,
+    kind: Annotated[str, typer.Option(help=f"{', '.join(KINDS.values)}.", **_KIND)] = "member",
+    role: Annotated[
+        list[str] | None, typer.Option(help="Role to begin with; may be repeated.", **_ROLE)
+    ] = None,
     member: Annotated[
-        str | None, typer.Option(help="Organisation that a person acts for: name or DID.")
+        str | None,
+        typer.Option(help="Organisation that a person acts for: name or DID.", autocompletion=complete_party),
     ] = None,
     title: Annotated[str | None, typer.Option(help="Public name of an organisation.")] = None,
+    entry: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Instead of making a key here: what its holder had from `salus party prove-key`. "
+            "May be repeated.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
+    to_approve: ToApprove = None,
     as_name: As = "operator",
     key: KeyFile = None,
+    key_id: KeyId = None,
+    directory: Directory = None,
+    identity: IdentityUrl = None,
     as_json: Json = False,
 ) -> None:
-    """Make a key for a party and register the party with identity."""
-    platform = running_platform()
-    caller = signer_of(platform, as_name, key)
-    signer = make_party_key(platform, name)
-    now = datetime.now(UTC)
-    member_did = did_of(platform, member) if member else None
-    body: dict[str, Any] = {
-        "did": signer.did,
-        "kind": kind,
-        "roles": role or [],
-        "keys": [
-            {
-                "id": signer.verification_method,
-                "multibase": multibase_of(signer.public_key),
-                "valid_from": (now - CLOCK_SKEW).isoformat(),
-                "proof": make_possession(signer, member=member_did, now=now),
-            }
-        ],
-    }
+    """Register a party with identity: with a key that is made here, or with keys that others hold."""
+    if (name is None) == (not entry):
+        raise CommandError(Exit.USAGE, "give either NAME, for which a key is made here, or --entry FILE")
+    network = NetworkAccess.of(directory, identity)
+    command = PartyCommand(network, network.signer(as_name, key, key_id), to_approve, as_json)
+    member_did = network.did_of(member) if member else None
+    body: dict[str, Any] = {"kind": kind, "roles": role or []}
     if member_did:
         body["member"] = member_did
-    if kind == "member" or title:
+    if title or (kind == "member" and name):
         body["name"] = title or name
-    answer = asyncio.run(call(platform, "identity", "POST", "/parties", signer=caller, body=body)).json()
-    if as_json:
-        emit({**answer, "key_file": str(party_key_file(platform, name))})
-    else:
-        out.print(f"{name} is registered as {answer['did']}", highlight=False, soft_wrap=True)
+    with ExitStack() as stack:
+        if name is not None:
+            signer = stack.enter_context(new_party_key(network.folder, name))
+            keys = [prove(signer, member=member_did, now=datetime.now(UTC))]
+        else:
+            keys = _entries(entry or [], member=member_did)
+        did = keys[0].id.partition("#")[0]
+        body |= {"did": did, "keys": msgspec.to_builtins(keys)}
+        command.run(
+            f"{name or 'the party'} is registered as {did}",
+            target=target_of("parties"),
+            body=body,
+            key_file=None if name is None else party_key_file(network.folder, name),
+        )
+
+
+def _entries(files: list[Path], *, member: str | None) -> list[ProvenKey]:
+    keys = [read_proven_key(file) for file in files]
+    if len({key.id.partition("#")[0] for key in keys}) > 1:
+        raise CommandError(Exit.USAGE, "--entry: the keys are of several DIDs, and a party has one")
+    for key in keys:
+        check_possession(key, member=member, at=datetime.now(UTC))
+    return keys
+
+
+@app.command("prove-key")
+def prove_key(
+    key: Annotated[
+        Path, typer.Option(help="PEM (PKCS#8) Ed25519 key that is to join; it stays here.", dir_okay=False)
+    ],
+    did: Annotated[
+        str | None, typer.Option(help="DID of its holder; the key's own did:key by default.")
+    ] = None,
+    member: Annotated[
+        str | None, typer.Option(help="DID of the organisation that the holder acts for, if it is to.")
+    ] = None,
+    key_id: Annotated[
+        str | None, typer.Option(help="The key's id, DID#NAME; the DID and the key itself by default.")
+    ] = None,
+    days: Annotated[
+        int | None, typer.Option(min=1, help="How long the key may sign; without an end by default.")
+    ] = None,
+    to: Annotated[
+        Path | None, typer.Option(help="Write the entry here; on stdout by default.", dir_okay=False)
+    ] = None,
+) -> None:
+    """Prove that a key's holder wants it registered: for `register` and `add-key`, on another machine.
+
+    The entry holds the public key and a signature by the key, good for seven days; it is no secret.
+    """
+    private = load_ed25519(key)
+    own = LocalSigner(private)
+    holder = did or (key_id or own.did).partition("#")[0]
+    named = key_id or f"{holder}#{own.verification_method.partition('#')[2]}"
+    if named.partition("#")[0] != holder or not named.partition("#")[2] or not holder.startswith("did:"):
+        raise CommandError(Exit.USAGE, "--key-id: a key's id is the holder's DID, # and a name")
+    now = datetime.now(UTC)
+    end = now + timedelta(days=days) if days else None
+    proven = prove(LocalSigner(private, named), member=member, now=now, valid_until=end)
+    if to is None:
+        emit(msgspec.to_builtins(proven))
+        return
+    write_public(to, msgspec.json.format(msgspec.json.encode(proven), indent=2) + b"\n")
+    out.print(f"the entry of {named} is in {to}", highlight=False, soft_wrap=True)
 
 
 @app.command("list")
 def list_parties(
-    kind: Annotated[str | None, typer.Option(help="Only this kind.")] = None,
-    role: Annotated[str | None, typer.Option(help="Only those who hold this role.")] = None,
+    kind: Annotated[str | None, typer.Option(help="Only this kind.", **_KIND)] = None,
+    role: Annotated[str | None, typer.Option(help="Only those who hold this role.", **_ROLE)] = None,
+    directory: Directory = None,
+    identity: IdentityUrl = None,
     as_json: Json = False,
 ) -> None:
     """List the parties of the network."""
-    platform = running_platform()
-    parties = asyncio.run(_all_parties(platform, kind=kind, role=role))
+    filters = [(name, value) for name, value in (("kind", kind), ("role", role)) if value]
+    parties = asyncio.run(NetworkAccess.of(directory, identity).parties(filters))
     if as_json:
         emit(parties)
         return
@@ -85,14 +166,37 @@ def list_parties(
     out.print(table)
 
 
-async def _all_parties(platform: Platform, *, kind: str | None, role: str | None) -> list[dict[str, Any]]:
-    filters = [(name, value) for name, value in (("kind", kind), ("role", role)) if value]
-    found: list[dict[str, Any]] = []
-    after: str | None = None
-    while True:
-        query = [*filters, ("limit", "500"), *([("after", after)] if after else [])]
-        page = (await call(platform, "identity", "GET", "/parties", query=query)).json()
-        found += page["parties"]
-        after = page["next"]
-        if after is None:
-            return found
+@app.command()
+def show(
+    did: Party, directory: Directory = None, identity: IdentityUrl = None, as_json: Json = False
+) -> None:
+    """Show one party, with its roles and the fingerprints of its keys."""
+    network = NetworkAccess.of(directory, identity)
+    party = asyncio.run(network.party(network.did_of(did)))
+    if as_json:
+        emit(msgspec.to_builtins(party))
+        return
+    for title, text in (
+        ("kind", party.kind),
+        ("name", party.name),
+        ("member", party.member),
+        ("roles", ", ".join(party.roles)),
+    ):
+        if text:
+            out.print(styled("[dim]{}[/] {}", title, text), soft_wrap=True, highlight=False)
+    for held in party.keys:
+        out.print(styled("[bold]{}[/] {}", held.id, _validity(held)), soft_wrap=True, highlight=False)
+        out.print(styled("  fingerprint {}", fingerprint(held.multibase)), soft_wrap=True, highlight=False)
+
+
+def _validity(key: KeyFacts) -> str:
+    if key.revoked is not None:
+        return f"revoked: {key.revoked}"
+    return f"from {key.valid_from}" + (f" until {key.valid_until}" if key.valid_until else "")
+
+
+app.command("add-key")(party_changes.add_key)
+app.command("revoke-key")(party_changes.revoke_key)
+app.command("grant-role")(party_changes.grant_role)
+app.command("withdraw-role")(party_changes.withdraw_role)
+app.command("submit")(approvals.submit)

@@ -16,6 +16,7 @@ from salus.cli.callers import As, KeyFile, call, refusal, signer_of, signing
 from salus.cli.console import Json, emit, narration, out
 from salus.cli.display import plain, styled
 from salus.cli.exits import CommandError, Exit
+from salus.cli.network_access import Directory, IdentityUrl
 from salus.cli.sharding import Assignment, Standing, dealt, first_shards, parse_move, settled, unassigned
 from salus.cli.state import running_platform
 from salus.crypto.keys import load_ed25519
@@ -30,14 +31,6 @@ app = typer.Typer(no_args_is_help=True, help="Which shard seals which partitions
 SETTLED_S_MAX = 300.0
 STATUS_S_MAX = 5.0
 LOOK_PERIOD_S = 0.3
-
-Directory = Annotated[
-    Path | None,
-    typer.Option(help="Folder of network.json and keys/, where no platform runs.", file_okay=False),
-]
-IdentityUrl = Annotated[
-    str | None, typer.Option("--identity", help="URL of the identity service, where no platform runs here.")
-]
 
 
 @app.command("list")

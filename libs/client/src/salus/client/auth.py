@@ -16,7 +16,13 @@ from uuid import uuid4
 
 import httpx
 
-from salus.events.bearer import APPROVAL_AUDIENCE, APPROVAL_LIFETIME_S_MAX, LIFETIME_S_MAX
+from salus.events.bearer import (
+    APPROVAL_AUDIENCE,
+    APPROVAL_LIFETIME_S_MAX,
+    LIFETIME_S_MAX,
+    PROPOSAL_AUDIENCE,
+    PROPOSAL_LIFETIME_S_MAX,
+)
 from salus.events.possession import POSSESSION_AUDIENCE, POSSESSION_LIFETIME_S_MAX
 from salus.events.signature import Signer
 
@@ -63,6 +69,15 @@ def make_approval(signer: Signer, request: RequestLine, *, now: datetime, lifeti
     if not 1 <= lifetime_s <= APPROVAL_LIFETIME_S_MAX:
         raise ValueError(f"an approval lives 1 to {APPROVAL_LIFETIME_S_MAX} s, not {lifetime_s}")
     return _signed(signer, _claims(signer, APPROVAL_AUDIENCE, now, lifetime_s) | _named(request))
+
+
+def make_proposal(signer: Signer, content: bytes, *, now: datetime) -> str:
+    """Return the signature of a file that asks another party for an approval: it says who wrote the file.
+
+    It lives PROPOSAL_LIFETIME_S_MAX. No service takes it in place of a bearer or an approval.
+    """
+    claims = _claims(signer, PROPOSAL_AUDIENCE, now, PROPOSAL_LIFETIME_S_MAX)
+    return _signed(signer, {**claims, "dig": sha256(content).hexdigest()})
 
 
 def make_possession(

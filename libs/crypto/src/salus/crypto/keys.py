@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -33,11 +32,20 @@ def save_ed25519(path: Path, *keys: Ed25519PrivateKey, passphrase: str | None = 
     write_private(path, _encode(keys, passphrase))
 
 
+def create_ed25519(path: Path) -> bool:
+    """Make a key in the file unless there is one; tell whether this made it: of several at once one does."""
+    if path.exists():
+        return False
+    try:
+        write_private(path, _encode([Ed25519PrivateKey.generate()], None), fresh=True)
+    except FileExistsError:
+        return False
+    return True
+
+
 def ensure_ed25519(path: Path) -> Ed25519PrivateKey:
-    """Return the key in the file, made if there is no file; of several who make it at once one wins."""
-    if not path.exists():
-        with suppress(FileExistsError):
-            write_private(path, _encode([Ed25519PrivateKey.generate()], None), fresh=True)
+    """Return the key in the file, made if there is no file."""
+    create_ed25519(path)
     return load_ed25519(path)
 
 

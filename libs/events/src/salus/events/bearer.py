@@ -5,7 +5,9 @@ and `exp` at most LIFETIME_S_MAX apart, `jti` fresh. A request that makes an eve
 its method and `htu` its target, path and query as sent (RFC 9449 names the claims), and `dig` the SHA-256 of
 its body in hex.
 
-An approval is the same under APPROVAL_AUDIENCE, by a second party, about the request of the first.
+An approval is the same under APPROVAL_AUDIENCE, by a second party, about the request of the first. A
+proposal, under PROPOSAL_AUDIENCE, says who asks for an approval: its `dig` is the SHA-256 of the text that
+the second party reads. It travels with that text alone, and no service takes it.
 """
 
 from __future__ import annotations
@@ -21,6 +23,9 @@ TOKEN_CHARS_MAX = 4096
 # People of two organisations must find the time.
 APPROVAL_LIFETIME_S_MAX = 86_400
 APPROVAL_AUDIENCE = "salus:approval"
+# As long as the proofs of possession that it may contain.
+PROPOSAL_LIFETIME_S_MAX = 7 * 86_400
+PROPOSAL_AUDIENCE = "salus:proposal"
 CLOCK_SKEW_S = 10
 
 

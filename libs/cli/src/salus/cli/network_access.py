@@ -1,0 +1,150 @@
+"""A network that commands about parties speak to: the platform that runs here, or one elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Self
+from urllib.parse import quote
+
+import msgspec
+import typer
+
+from salus.cli.callers import RefusedError, send, signer_in
+from salus.cli.exits import CommandError, Exit
+from salus.cli.refusal_advice import advised
+from salus.cli.state import require_service, running_platform
+from salus.client.auth import RequestLine
+from salus.devkit.network import NetworkFolder
+from salus.events.did import LocalSigner
+from salus.ledger.json_reader import read_json
+
+APPROVAL_HEADER = "Salus-Approval"
+PAGE_SIZE = "500"
+
+Directory = Annotated[
+    Path | None,
+    typer.Option(help="Folder of network.json and keys/, where no platform runs.", file_okay=False),
+]
+IdentityUrl = Annotated[
+    str | None, typer.Option("--identity", help="URL of the identity service, where no platform runs here.")
+]
+
+
+class KeyFacts(msgspec.Struct, frozen=True):
+    """A key of a party, as identity tells it."""
+
+    id: str
+    multibase: str
+    valid_from: str
+    valid_until: str | None = None
+    revoked: str | None = None
+
+
+class PartyFacts(msgspec.Struct, frozen=True):
+    """A party, as identity tells it."""
+
+    did: str
+    kind: str
+    keys: tuple[KeyFacts, ...]
+    roles: tuple[str, ...] = ()
+    member: str | None = None
+    name: str | None = None
+
+    @property
+    def signing_keys(self) -> tuple[KeyFacts, ...]:
+        """The keys that are not revoked."""
+        return tuple(key for key in self.keys if key.revoked is None)
+
+
+@dataclass(frozen=True)
+class NetworkAccess:
+    """A network's folder, and where its identity service is."""
+
+    folder: NetworkFolder
+    url: str
+
+    @classmethod
+    def of(cls, directory: Path | None, identity: str | None) -> Self:
+        """Return the network of these options, or that of the platform that runs here.
+
+        Raises:
+            CommandError: only one of the two is given.
+            NotRunningError: none is, and no platform runs.
+        """
+        if (identity is None) != (directory is None):
+            raise CommandError(Exit.USAGE, "--identity and --directory belong together")
+        if identity is not None and directory is not None:
+            return cls(NetworkFolder(directory), identity)
+        platform = running_platform()
+        return cls(platform.network, require_service(platform, "identity"))
+
+    @property
+    def origin(self) -> str:
+        """The network's name."""
+        return origin_of(self.folder)
+
+    def signer(self, name: str, key_file: Path | None, key_id: str | None) -> LocalSigner:
+        """Return the signer that a command was told to act as; raises as `signer_in`."""
+        return signer_in(self.folder, name, key_file, key_id)
+
+    def did_of(self, name: str) -> str:
+        """Return the DID that a name stands for; a DID stands for itself."""
+        return name if name.startswith("did:") else signer_in(self.folder, name, None).did
+
+    async def party(self, did: str) -> PartyFacts:
+        """Return a party, with its revoked keys.
+
+        Raises:
+            CommandError: there is none, or identity does not answer.
+        """
+        answer = await self._ask("GET", f"/parties/{quote(did, safe=':')}")
+        return _read(answer, PartyFacts)
+
+    async def parties(self, filters: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
+        """Return all parties that the filters of `GET /parties` let through."""
+        found: list[dict[str, Any]] = []
+        after: str | None = None
+        while True:
+            query = [*filters, ("limit", PAGE_SIZE), *([("after", after)] if after else [])]
+            page = read_json(await self._ask("GET", "/parties", query=query))
+            found += page["parties"]
+            after = page["next"]
+            if after is None:
+                return found
+
+    async def command(
+        self, line: RequestLine, *, signer: LocalSigner, approval: str | None = None
+    ) -> dict[str, Any]:
+        """Send a command, with its body as it is, and return identity's answer.
+
+        Raises:
+            NotSentError: identity cannot be reached.
+            RefusedError: identity refused; the sentence says what to do next.
+            CommandError: there was no answer, so the outcome is not known.
+        """
+        headers = {} if approval is None else {APPROVAL_HEADER: approval}
+        answer = await self._ask(
+            line.method, line.target, signer=signer, content=line.body or None, headers=headers
+        )
+        told: dict[str, Any] = read_json(answer)
+        return told
+
+    async def _ask(self, method: str, target: str, **request: Any) -> bytes:
+        try:
+            return (await send("identity", self.url, method, target, **request)).content
+        except RefusedError as error:
+            raise advised(error) from None
+
+
+def origin_of(folder: NetworkFolder) -> str:
+    """Return the name of the network whose folder this is; raises DevkitError if it has no network.json."""
+    return str(folder.read()["origin"])
+
+
+def _read(answer: bytes, kind: type[PartyFacts]) -> PartyFacts:
+    try:
+        return msgspec.convert(read_json(answer), kind)
+    except ValueError as error:
+        raise CommandError(Exit.NO, f"identity's answer cannot be trusted: {error}") from None

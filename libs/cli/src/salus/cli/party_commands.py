@@ -1,0 +1,93 @@
+"""How a command about a party is carried out: sent to identity, or written to a file for an approval."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import typer
+
+from salus.cli.approval_files import write_request
+from salus.cli.callers import json_body
+from salus.cli.console import emit, err, out
+from salus.cli.display import styled
+from salus.cli.network_access import NetworkAccess, PartyFacts
+from salus.client.auth import RequestLine
+from salus.events.did import LocalSigner
+
+ToApprove = Annotated[
+    Path | None,
+    typer.Option(
+        help="Write the request here for a second operator, who runs `salus approve` on it; send nothing.",
+        dir_okay=False,
+    ),
+]
+
+
+def target_of(*segments: str) -> str:
+    """Return the path of these segments, as it is sent and signed."""
+    return "".join(f"/{quote(segment, safe=':')}" for segment in segments)
+
+
+@dataclass(frozen=True)
+class PartyCommand:
+    """A command of `signer` to a network's identity service; `to_approve` is where it is written instead."""
+
+    network: NetworkAccess
+    signer: LocalSigner
+    to_approve: Path | None
+    as_json: bool
+
+    def run(
+        self,
+        done: str,
+        *,
+        method: str = "POST",
+        target: str,
+        body: Any = None,
+        party: PartyFacts | None = None,
+        key_file: Path | None = None,
+    ) -> None:
+        """Send the command and print `done`, or write it to the file and print what to do with that.
+
+        `party` is whom it concerns, if it exists. `key_file` is where its key is, if that was made here.
+
+        Raises:
+            NotSentError: identity cannot be reached.
+            RefusedError: identity refused.
+            CommandError: there was no answer, so the outcome is not known.
+        """
+        facts = {} if key_file is None else {"key_file": str(key_file)}
+        line = RequestLine(method, target, None if body is None else json_body(body))
+        if self.to_approve is None:
+            answer = asyncio.run(self.network.command(line, signer=self.signer))
+            if self.as_json:
+                emit({**answer, **facts})
+            else:
+                out.print(done, highlight=False, soft_wrap=True)
+            return
+        write_request(
+            self.to_approve,
+            line,
+            network=self.network.origin,
+            signer=self.signer,
+            party=party,
+            now=datetime.now(UTC),
+        )
+        if self.as_json:
+            emit({"to_approve": str(self.to_approve), "asked_by": self.signer.did, **facts})
+        else:
+            kept = "" if key_file is None else f"; the new key is in {key_file}"
+            sentence = f"the request is in {self.to_approve}, and nothing was sent{kept}"
+            out.print(sentence, highlight=False, soft_wrap=True)
+        steps = styled(
+            "[dim]an operator of another organisation:[/] salus approve {} --as NAME --to APPROVAL\n"
+            "[dim]then you:[/] salus party submit {} --approval APPROVAL",
+            self.to_approve,
+            self.to_approve,
+        )
+        err.print(steps, soft_wrap=True)

@@ -1,0 +1,47 @@
+"""Keys of parties on this machine: made for a registration, and kept only if it may have happened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from salus.cli.callers import NotSentError, RefusedError, party_key_file
+from salus.cli.exits import CommandError, Exit
+from salus.crypto.keys import create_ed25519, load_ed25519
+from salus.devkit.errors import DevkitError
+from salus.devkit.network import NetworkFolder
+from salus.events.did import LocalSigner
+
+# Refusals which say that the key is, or may be, registered: by an earlier attempt whose answer was lost.
+_REGISTERED = frozenset({"party-exists", "key-in-use", "name-taken"})
+
+
+@contextmanager
+def new_party_key(folder: NetworkFolder, name: str) -> Iterator[LocalSigner]:
+    """Give the signer of a party's key, made if there is none, to register the party with it.
+
+    A key that was made here is removed if the registration has certainly not happened. Otherwise it stays,
+    and the error says so.
+    """
+    path = party_key_file(folder, name)
+    made = create_ed25519(path)
+    signer = LocalSigner(load_ed25519(path))
+    try:
+        yield signer
+    except (RefusedError, NotSentError, DevkitError, OSError) as error:
+        registered = isinstance(error, RefusedError) and error.problem in _REGISTERED
+        if made and not registered:
+            path.unlink(missing_ok=True)
+        raise
+    except CommandError as error:
+        raise CommandError(error.code, f"{error}; {_unknown(path)}") from error
+    except KeyboardInterrupt:
+        raise CommandError(Exit.INTERRUPTED, f"interrupted; {_unknown(path)}") from None
+
+
+def _unknown(path: Path) -> str:
+    return (
+        f"it is not known whether the party was registered, so its key stays in {path}: "
+        "look with `salus party show`, or run the command again"
+    )

@@ -1,0 +1,39 @@
+"""What to do next when identity refuses a command, by the code of its refusal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from salus.cli.callers import RefusedError
+
+ADVICE: Mapping[str, str] = {
+    "approval-invalid": "the approval is not of this request, has ended, or its key signs no more: "
+    "ask for a new one",
+    "did-lookalike": "write the DID as it is registered",
+    "did-not-of-member": "let an operator register it, or choose a DID below the member's own",
+    "key-in-use": "a key belongs to one party: make a new one",
+    "key-not-proven": "the new key's holder runs `salus party prove-key` again, with the same --member",
+    "keys-not-named": "the party's keys have changed since: run the command again",
+    "last-key": "first add a key: `salus party add-key`; as compromised or left it may go all the same",
+    "last-operator": "first grant the role operator to somebody else who can sign",
+    "name-taken": "it has taken effect before, or somebody was faster: look with `salus party show`",
+    "not-permitted": "docs/rights.md says who may; say who asks with --as or --key",
+    "party-exists": "look with `salus party show`; `salus party add-key` gives it one more key",
+    "role-held": "there is nothing to do",
+    "role-not-for-kind": "docs/rights.md says which kind of party holds which role",
+    "role-not-held": "there is nothing to do",
+    "second-operator-needed": "run the command again with --to-approve FILE, give FILE to an operator of "
+    "another organisation for `salus approve FILE`, then run `salus party submit FILE --approval APPROVAL`",
+    "too-many-requests": "wait a minute",
+    "unauthenticated": "is the key of a party of this network and not revoked, and is the clock right? "
+    "For a holder that is no did:key, give --key-id",
+    "unknown-key": "`salus party show` lists the keys",
+    "unknown-member": "--member: register the organisation first, as `--kind member`",
+    "unknown-party": "`salus party list` shows who is registered",
+}
+
+
+def advised(error: RefusedError) -> RefusedError:
+    """Return the refusal with what to do next, if there is advice on its code."""
+    advice = ADVICE.get(error.problem)
+    return error if advice is None else RefusedError(f"{error}; next: {advice}", problem=error.problem)

@@ -1,0 +1,211 @@
+"""What a request to identity would do, in plain words: what the second operator reads before approving.
+
+A body is read strictly: a request with a field that is not shown here is not approved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeVar
+from urllib.parse import quote
+
+import msgspec
+from rich.text import Text
+
+from salus.cli.approval_files import ApprovalRequest
+from salus.cli.display import shown, shown_moment, styled
+from salus.cli.exits import CommandError, Exit
+from salus.cli.network_access import KeyFacts, PartyFacts
+from salus.cli.proven_keys import ProvenKey, check_possession, fingerprint
+from salus.events.commands import Asked
+from salus.ledger.json_reader import JsonError, read_json
+
+OPERATOR = "operator"
+_T = TypeVar("_T")
+
+
+class _Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of the bodies that identity takes."""
+
+
+class _Registration(_Body, frozen=True, forbid_unknown_fields=True):
+    did: str
+    kind: str
+    keys: tuple[ProvenKey, ...]
+    roles: tuple[str, ...] = ()
+    member: str | None = None
+    name: str | None = None
+
+
+class _Key(_Body, frozen=True, forbid_unknown_fields=True):
+    key: ProvenKey
+
+
+class _Revocation(_Body, frozen=True, forbid_unknown_fields=True):
+    key_id: str
+    reason: str = "unspecified"
+
+
+class _Role(_Body, frozen=True, forbid_unknown_fields=True):
+    role: str
+    keys: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Act:
+    """What a request would do.
+
+    `lines` are for people. `party` is the DID of whom it concerns. `proven_until` is when the first of its
+    proofs of possession ends, after which the request is refused.
+    """
+
+    name: str
+    party: str
+    lines: tuple[Text, ...]
+    proven_until: datetime | None = None
+
+
+def act_of(request: ApprovalRequest, *, at: datetime) -> Act:
+    """Return what the request would do, with every proof of possession verified.
+
+    Raises:
+        CommandError: it is no act that this version knows, or something in it is missing or not valid.
+    """
+    body = None if request.body is None else request.line.body
+    asked = Asked.of(method=request.method, target=request.target, body=body, digest=None)
+    # Written in another way, a server could take it for another path.
+    written = "".join(f"/{quote(segment, safe=':')}" for segment in asked.path)
+    for name, (method, shape, describe) in _ACTS.items():
+        if asked.is_(method, *shape) and request.target == written:
+            return describe(name, asked, request, at)
+    raise CommandError(
+        Exit.NO, "the request is none of the acts that this version of salus can show: do not approve it"
+    )
+
+
+def _registers(name: str, asked: Asked, _request: ApprovalRequest, at: datetime) -> Act:
+    body = _body(asked, _Registration)
+    lines = [
+        styled("[bold]register[/] {}", body.did),
+        styled("  as a {}{}", body.kind, f", called {body.name}" if body.name else ""),
+        styled("  acting for {}", body.member or "no organisation"),
+        styled("  with the roles: {}", ", ".join(body.roles) or "none"),
+    ]
+    return _with_new_keys(name, body.did, lines, body.keys, member=body.member, at=at)
+
+
+def _adds_key(name: str, asked: Asked, request: ApprovalRequest, at: datetime) -> Act:
+    party = _party(asked, request)
+    key = _body(asked, _Key).key
+    lines = [styled("[bold]let one more key sign as[/] {}", party.did), *_told(party)]
+    return _with_new_keys(name, party.did, lines, (key,), member=party.member, at=at)
+
+
+def _revokes_key(name: str, asked: Asked, request: ApprovalRequest, _at: datetime) -> Act:
+    party, body = _party(asked, request), _body(asked, _Revocation)
+    lines = [
+        styled("[bold]revoke a key of[/] {}", party.did),
+        styled("  the key {}, as {}", body.key_id, body.reason),
+        *_told(party),
+        *_fingerprint_line(party, body.key_id),
+    ]
+    return Act(name, party.did, tuple(lines))
+
+
+def _grants_role(name: str, asked: Asked, request: ApprovalRequest, _at: datetime) -> Act:
+    party, body = _party(asked, request), _body(asked, _Role)
+    lines = [styled("[bold]grant the role {} to[/] {}", body.role, party.did), *_told(party)]
+    if body.role == OPERATOR and body.keys is None:
+        raise CommandError(
+            Exit.NO, "keys: a grant of the role operator names the keys that would sign: it does not"
+        )
+    if body.keys is not None:
+        if sorted(body.keys) != sorted(key.id for key in party.signing_keys):
+            raise CommandError(
+                Exit.NO, "keys: the request names other keys than the party has: ask for a new one"
+            )
+        lines.append(styled("  who would sign in that role with these keys, and no others:"))
+        lines += [line for key in party.signing_keys for line in _key_lines(key)]
+    return Act(name, party.did, tuple(lines))
+
+
+def _withdraws_role(name: str, asked: Asked, request: ApprovalRequest, _at: datetime) -> Act:
+    if request.body is not None:
+        raise CommandError(Exit.NO, "body: a withdrawal has none: do not approve what is not shown")
+    party = _party(asked, request)
+    lines = [styled("[bold]withdraw the role {} from[/] {}", asked.path[3], party.did), *_told(party)]
+    return Act(name, party.did, tuple(lines))
+
+
+_Describe = Callable[[str, Asked, ApprovalRequest, datetime], Act]
+_ACTS: Mapping[str, tuple[str, tuple[str | None, ...], _Describe]] = {
+    "register": ("POST", ("parties",), _registers),
+    "add-key": ("POST", ("parties", None, "keys"), _adds_key),
+    "revoke-key": ("POST", ("parties", None, "keys", "revoke"), _revokes_key),
+    "grant-role": ("POST", ("parties", None, "roles"), _grants_role),
+    "withdraw-role": ("DELETE", ("parties", None, "roles", None), _withdraws_role),
+}
+
+
+def _with_new_keys(
+    name: str, did: str, lines: list[Text], keys: tuple[ProvenKey, ...], *, member: str | None, at: datetime
+) -> Act:
+    if not keys:
+        raise CommandError(Exit.NO, "keys: the request names none")
+    ends = []
+    for key in keys:
+        if key.id.partition("#")[0] != did:
+            raise CommandError(Exit.NO, f"keys: {shown(key.id)} is not a key of {shown(did)}")
+        ends.append(check_possession(key, member=member, at=at).until)
+        lines.append(styled("  with the key {}", key.id))
+        lines.append(styled("    fingerprint {}", fingerprint(key.multibase)))
+        lines.append(styled("    signs from {} until {}", shown_moment(key.valid_from), _end(key)))
+        lines.append(
+            styled("    [green]✓[/] its holder has signed that it joins, for {}", member or "no organisation")
+        )
+    return Act(name, did, tuple(lines), min(ends))
+
+
+def _end(key: ProvenKey) -> str:
+    return "it is revoked" if key.valid_until is None else shown_moment(key.valid_until)
+
+
+def _party(asked: Asked, request: ApprovalRequest) -> PartyFacts:
+    did = asked.path[1]
+    if request.party is None or request.party.did != did:
+        raise CommandError(Exit.NO, f"party: the file does not say who {shown(did)} is: ask for a new one")
+    return request.party
+
+
+def _told(party: PartyFacts) -> list[Text]:
+    name = f", called {party.name}" if party.name else ""
+    return [
+        styled("  which is a {}{}, acting for {}", party.kind, name, party.member or "no organisation"),
+        styled("  and holds the roles: {}", ", ".join(party.roles) or "none"),
+    ]
+
+
+def _key_lines(key: KeyFacts) -> list[Text]:
+    try:
+        shape = fingerprint(key.multibase)
+    except ValueError as error:
+        raise CommandError(Exit.NO, f"party.keys: {shown(key.id)}: {error}") from None
+    return [styled("  the key {}", key.id), styled("    fingerprint {}", shape)]
+
+
+def _fingerprint_line(party: PartyFacts, key_id: str) -> list[Text]:
+    held = [key for key in party.signing_keys if key.id == key_id]
+    if not held:
+        raise CommandError(Exit.NO, f"key_id: the party has no such key that signs: {shown(key_id)}")
+    return _key_lines(held[0])[1:]
+
+
+def _body(asked: Asked, kind: type[_T]) -> _T:
+    try:
+        return msgspec.convert(read_json(asked.body or b""), kind)
+    except JsonError as error:
+        raise CommandError(Exit.NO, f"body: {error.why}") from None
+    except ValueError as error:
+        raise CommandError(Exit.NO, f"body: {shown(error)}: do not approve what is not shown") from None

@@ -1,0 +1,322 @@
+"""`salus party`: what it asks identity for, what it writes for an approval, and which files it leaves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from typer.testing import CliRunner
+
+from salus.cli import network_access
+from salus.cli.__main__ import build, run
+from salus.cli.approval_files import approve_request, read_request, written
+from salus.cli.callers import NotSentError, party_key_file, refusal
+from salus.cli.exits import CommandError, Exit
+from salus.cli.party_changes import REASONS, ROLES
+from salus.cli.refusal_advice import ADVICE
+from salus.crypto.keys import save_ed25519
+from salus.devkit.network import NetworkFolder, Plan
+from salus.events.catalogue import PublicKey
+from salus.events.did import LocalSigner, did_key_of, key_of, multibase_of
+from salus.events.possession import verify_possession
+
+HOSPITAL, BOSS = "did:web:hospital.example", "did:web:hospital.example%3A8443:boss"
+KEYS = [
+    {
+        "id": f"{BOSS}#{number}",
+        "multibase": multibase_of(LocalSigner.from_seed(bytes([number]) * 32).public_key),
+        "valid_from": "2026-01-01T00:00:00Z",
+        "revoked": revoked,
+    }
+    for number, revoked in ((1, None), (2, "rotated"), (3, None))
+]
+PARTY = {"did": BOSS, "kind": "person", "keys": KEYS, "roles": [], "member": HOSPITAL, "name": None}
+URL = "/parties/did:web:hospital.example%253A8443:boss"
+
+
+class Identity:
+    """Answers as identity would, remembers what it was asked, and fails as it is told."""
+
+    def __init__(self) -> None:
+        self.commands: list[tuple[str, str, Any, Mapping[str, str]]] = []
+        self.failure: Callable[[], BaseException] | None = None
+
+    async def send(self, _service: str, _url: str, method: str, path: str, **request: Any) -> httpx.Response:
+        if method == "GET":
+            return httpx.Response(200, json=PARTY)
+        content = request["content"]
+        body = None if content is None else json.loads(content)
+        self.commands.append((method, path, body, request["headers"]))
+        if self.failure is not None:
+            raise self.failure()
+        return httpx.Response(200, json=PARTY)
+
+
+@pytest.fixture
+def identity() -> Identity:
+    return Identity()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> NetworkFolder:
+    """The network's folder of the first operator."""
+    monkeypatch.setenv("SALUS_STATE", str(tmp_path))
+    made = NetworkFolder(tmp_path)
+    made.create(Plan(origin="test"))
+    return made
+
+
+@pytest.fixture
+def party(identity: Identity, folder: NetworkFolder, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Return what runs `salus party`, which speaks to this identity."""
+    monkeypatch.setattr(network_access, "send", identity.send)
+
+    def run_(*words: object) -> Any:
+        where = ["--directory", str(folder.folder), "--identity", "http://identity"]
+        away = words[0] == "prove-key"
+        arguments = ["party", *map(str, words), *([] if away else where)]
+        return CliRunner().invoke(build(["party"]), arguments)
+
+    return run_
+
+
+def refused(code: str, status: int = 403) -> Callable[[], BaseException]:
+    return lambda: refusal("identity", httpx.Response(status, json={"code": code, "detail": "no"}))
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["grant-role", BOSS, "clinician"], ("POST", f"{URL}/roles", {"role": "clinician"})),
+        (
+            ["grant-role", BOSS, "operator"],
+            ("POST", f"{URL}/roles", {"role": "operator", "keys": [f"{BOSS}#1", f"{BOSS}#3"]}),
+        ),
+        (["withdraw-role", BOSS, "operator"], ("DELETE", f"{URL}/roles/operator", None)),
+        (
+            ["revoke-key", BOSS, "#3", "--reason", "left"],
+            ("POST", f"{URL}/keys/revoke", {"key_id": f"{BOSS}#3", "reason": "left"}),
+        ),
+        (
+            ["revoke-key", BOSS, f"{BOSS}#1"],
+            ("POST", f"{URL}/keys/revoke", {"key_id": f"{BOSS}#1", "reason": "unspecified"}),
+        ),
+    ],
+)
+def test_a_command_asks_for_what_it_says(
+    words: list[str], line: tuple[Any, ...], party: Callable[..., Any], identity: Identity
+) -> None:
+    told = party(*words)
+
+    assert (told.exit_code, identity.commands) == (0, [(*line, {})]), told.output
+    # What is signed for an approval is what the HTTP client sends.
+    assert httpx.Request(line[0], f"http://identity{line[1]}").url.raw_path.decode() == line[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "field"),
+    [
+        (["grant-role", BOSS, "king"], "ROLE"),
+        (["revoke-key", BOSS, "1", "--reason", "x"], "--reason"),
+        (["register", "x", "--kind", "king"], "--kind"),
+        (["register", "x", "--role", "king"], "--role"),
+        (["list", "--role", "king"], "--role"),
+        (["revoke-key", BOSS, "2"], "KEY: "),
+        (["register"], "NAME"),
+        (["prove-key", "--key", "nowhere.pem", "--did", BOSS, "--key-id", f"{HOSPITAL}#1"], "nowhere.pem"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_named_and_nothing_is_sent(
+    words: list[str], field: str, party: Callable[..., Any], identity: Identity
+) -> None:
+    told = party(*words)
+
+    assert told.exit_code != 0
+    assert field in told.output + str(told.exception)
+    assert identity.commands == []
+
+
+# --- keys that are made, and keys that are held elsewhere -------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("failure", "stays"),
+    [
+        (refused("second-operator-needed"), False),
+        (refused("unknown-member", 422), False),
+        (lambda: NotSentError(Exit.NOT_RUNNING, "identity does not answer: ConnectError"), False),
+        # An earlier attempt, of which the answer was lost, may have registered this very key.
+        (refused("party-exists", 409), True),
+        (refused("service-key-invalid", 503), True),
+        (lambda: CommandError(Exit.NOT_RUNNING, "identity does not answer: ReadTimeout"), True),
+        (KeyboardInterrupt, True),
+    ],
+)
+def test_the_key_of_a_party_that_is_certainly_not_registered_does_not_stay(
+    failure: Callable[[], BaseException],
+    stays: bool,  # noqa: FBT001
+    party: Callable[..., Any],
+    identity: Identity,
+    folder: NetworkFolder,
+) -> None:
+    # "Key file left after refused `party register`".
+    identity.failure = failure
+    told = party("register", "clinic")
+
+    assert isinstance(told.exception, CommandError)
+    assert party_key_file(folder, "clinic").exists() is stays
+    unknown = stays and "party-exists" not in str(told.exception)
+    assert ("it is not known whether the party was registered" in str(told.exception)) is unknown
+
+
+def test_a_key_that_was_there_before_a_refusal_stays(
+    party: Callable[..., Any], identity: Identity, folder: NetworkFolder
+) -> None:
+    party("register", "clinic")
+    before = party_key_file(folder, "clinic").read_bytes()
+    identity.failure = refused("not-permitted")
+    party("register", "clinic")
+
+    assert party_key_file(folder, "clinic").read_bytes() == before
+
+
+@pytest.mark.parametrize("member", [None, HOSPITAL])
+def test_a_holder_proves_a_key_and_its_private_half_does_not_travel(
+    tmp_path: Path, member: str | None, party: Callable[..., Any], identity: Identity
+) -> None:
+    pem, entry = tmp_path / "boss.pem", tmp_path / "boss.json"
+    private = Ed25519PrivateKey.generate()
+    save_ed25519(pem, private)
+    as_member = [] if member is None else ["--member", member]
+    proven = party("prove-key", "--key", pem, "--did", BOSS, *as_member, "--to", entry)
+    told = party("register", "--entry", entry, "--kind", "person", *as_member)
+
+    assert (proven.exit_code, told.exit_code) == (0, 0), told.exception
+    [(_, _, body, _)] = identity.commands
+    [key] = body["keys"]
+    assert (body["did"], body.get("member")) == (BOSS, member)
+    assert key == json.loads(entry.read_text())
+    at = datetime.now(UTC)
+    public = PublicKey(id=key["id"], multibase=key["multibase"], valid_from=at)
+    verify_possession(key["proof"], key=public, member=member, at=at)
+    assert key_of(key["multibase"]) == private.public_key()
+    assert "PRIVATE" not in entry.read_text()
+
+
+def test_a_proof_for_another_member_is_refused_before_anything_is_sent(
+    tmp_path: Path, party: Callable[..., Any], identity: Identity
+) -> None:
+    pem, entry = tmp_path / "boss.pem", tmp_path / "boss.json"
+    save_ed25519(pem, Ed25519PrivateKey.generate())
+    party("prove-key", "--key", pem, "--did", BOSS, "--to", entry)
+    registered = party("register", "--entry", entry, "--kind", "person", "--member", HOSPITAL)
+    added = party("add-key", BOSS, "--entry", entry)
+    elsewhere = party("add-key", HOSPITAL, "--entry", entry)
+
+    for told in (registered, added, elsewhere):
+        assert "another member" in str(told.exception)
+    assert identity.commands == []
+
+
+def test_a_proof_by_default_is_of_the_keys_own_did(tmp_path: Path, party: Callable[..., Any]) -> None:
+    private = Ed25519PrivateKey.generate()
+    save_ed25519(tmp_path / "x.pem", private)
+    entry = json.loads(party("prove-key", "--key", tmp_path / "x.pem", "--days", "2").stdout)
+
+    assert entry["id"] == f"{did_key_of(private.public_key())}#{multibase_of(private.public_key())}"
+    assert "valid_until" in entry
+
+
+# --- two operators -----------------------------------------------------------------------------------
+
+
+def test_the_first_operator_is_told_what_to_do_next(party: Callable[..., Any], identity: Identity) -> None:
+    identity.failure = refused("second-operator-needed")
+    told = party("grant-role", BOSS, "operator")
+
+    assert isinstance(told.exception, CommandError)
+    assert told.exception.code == Exit.NO
+    for words in ("second-operator-needed", "--to-approve FILE", "salus approve", "salus party submit"):
+        assert words in str(told.exception)
+
+
+def test_a_request_to_approve_is_written_and_not_sent_and_submitted_to_the_byte(
+    tmp_path: Path, party: Callable[..., Any], identity: Identity, folder: NetworkFolder
+) -> None:
+    request, approval = tmp_path / "request", tmp_path / "approval"
+    told = party("grant-role", BOSS, "operator", "--to-approve", request, "--json")
+    assert (told.exit_code, identity.commands) == (0, [])
+    now = datetime.now(UTC)
+    asked = read_request(request, network="test", now=now).request
+    second = LocalSigner.from_seed(b"2" * 32)
+    approval.write_bytes(written(approve_request(asked, second, now=now, lifetime_s=60)))
+    other = party("submit", request, "--approval", approval, "--as", "consent")
+    sent = party("submit", request, "--approval", approval)
+
+    assert asked.asked_by == folder.signer("operator").did
+    assert "asked for it" in str(other.exception)
+    assert sent.exit_code == 0, sent.exception
+    [(method, path, body, headers)] = identity.commands
+    assert (method, path, json.dumps(body, separators=(",", ":"))) == ("POST", asked.target, asked.body)
+    assert headers == {"Salus-Approval": json.loads(approval.read_text())["approval"]}
+
+
+def test_the_key_of_a_registration_that_waits_for_an_approval_stays(
+    tmp_path: Path, party: Callable[..., Any], folder: NetworkFolder
+) -> None:
+    told = party("register", "nurse", "--kind", "person", "--to-approve", tmp_path / "request")
+
+    assert told.exit_code == 0
+    assert party_key_file(folder, "nurse").exists()
+    assert "the new key is in" in told.stdout.replace("\n", " ")
+
+
+def test_the_key_of_a_request_that_cannot_be_written_does_not_stay(
+    tmp_path: Path, party: Callable[..., Any], folder: NetworkFolder
+) -> None:
+    (tmp_path / "file").write_text("")
+    told = party("register", "nurse", "--to-approve", tmp_path / "file" / "request")
+
+    assert isinstance(told.exception, OSError)
+    assert not party_key_file(folder, "nurse").exists()
+
+
+def test_there_is_advice_on_what_a_command_is_refused_for() -> None:
+    root = Path(__file__).parents[3] / "services/identity/src/salus/identity"
+    source = "".join(path.read_text() for path in sorted(root.glob("*.py")))
+
+    # Refused where tokens are read: `runtime`, and the rules of keys to be named, of core.
+    elsewhere = {"unauthenticated", "too-many-requests", "approval-invalid", "keys-not-named", "name-taken"}
+    assert {code for code in ADVICE if f'"{code}"' not in source} <= elsewhere
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("salus party grant-role x ", set(ROLES.values)),
+        ("salus party revoke-key x y --reason ", set(REASONS.values)),
+        ("salus party show cl", {"clinic"}),
+        ("salus approve x --as op", {"operator"}),
+        ("salus party register x --role pri", {"privacy-officer"}),
+    ],
+)
+def test_the_shell_completes_roles_reasons_and_names(
+    line: str,
+    words: set[str],
+    folder: NetworkFolder,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    save_ed25519(party_key_file(folder, "clinic"), Ed25519PrivateKey.generate())
+    monkeypatch.setenv("_SALUS_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", line)
+    monkeypatch.setenv("COMP_CWORD", str(line.count(" ")))
+    run([])
+
+    assert set(capsys.readouterr().out.split()) == words
