@@ -22,6 +22,7 @@ from salus.archive.fsck import StoreAddress, fsck
 from salus.archive.trust import Trust
 from salus.cli.callers import call
 from salus.cli.exits import CommandError
+from salus.cli.network_access import NetworkAccess
 from salus.cli.sharding import Assignment, Standing, settled
 from salus.cli.shards import assign_elsewhere, assign_on, look
 from salus.client import Publisher
@@ -101,7 +102,7 @@ async def reshard(platform: Platform, *, to: int, killing: str) -> Assignment:
         assignment, _ = await assign_on(platform, signer, to, [], wait=False, narrator=PlainNarrator())
     else:
         identity = platform.service_url("identity")
-        assignment = await assign_elsewhere(platform.network, identity, signer, to, [])
+        assignment = await assign_elsewhere(NetworkAccess(platform.network, identity), signer, to, [])
     platform.kill(killing)
     assert await until(lambda: not is_alive(platform.services[killing].process), deadline_s=WAIT_S)
     await platform.start_services([killing])

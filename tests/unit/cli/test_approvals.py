@@ -199,6 +199,24 @@ ACTS: Mapping[str, tuple[ApprovalRequest, list[str]]] = {
         request_of(),
         [f"grant the role operator to {BOSS}", KEY.id, "fingerprint", "and no others", "clinician"],
     ),
+    "assign-shards": (
+        request_of(
+            {
+                "epoch": 7,
+                "shards": [{"id": 0, "topics": {}}, {"id": 3, "topics": {"salus.lab.events": [0, 2]}}],
+                "added": [{"id": 3, "origin": "test/shard/3", "verifier_key": "test/shard/3+ab+cd"}],
+            },
+            target="/shards",
+            party=None,
+        ),
+        [
+            "assignment 7",
+            "new shard 3",
+            "test/shard/3+ab+cd",
+            "salus.lab.events [0, 2]",
+            "shard 0 seals nothing",
+        ],
+    ),
     "withdraw-role": (
         request_of(None, method="DELETE", target=f"{ROLES}/clinician"),
         [f"withdraw the role clinician from {BOSS}"],
@@ -209,9 +227,10 @@ ACTS: Mapping[str, tuple[ApprovalRequest, list[str]]] = {
 @pytest.mark.parametrize("name", ACTS)
 def test_each_act_is_shown_with_whom_it_concerns(name: str) -> None:
     request, words = ACTS[name]
+    about = "assignment 7" if name == "assign-shards" else BOSS
     act = act_of(request, at=NOW)
 
-    assert (act.name, act.party) == (name, BOSS)
+    assert (act.name, act.about) == (name, about)
     assert [word for word in words if word not in text_of(act)] == []
 
 

@@ -121,7 +121,7 @@ def submit(
     if as_json:
         emit(answer)
         return
-    sentence = styled("done: {} {}, approved by {}", act.name, act.party, document.approved_by)
+    sentence = styled("done: {} {}, approved by {}", act.name, act.about, document.approved_by)
     out.print(sentence, highlight=False, soft_wrap=True)
 
 
@@ -176,7 +176,7 @@ async def _require_same(network: NetworkAccess, request: ApprovalRequest, act: A
         raise CommandError(
             Exit.NO, f"key: identity knows no such key that signs for {shown(request.asked_by)}"
         )
-    if request.party is not None and await network.party(act.party) != request.party:
+    if request.party is not None and await network.party(act.about) != request.party:
         raise CommandError(
             Exit.NO, "party: identity tells something else of it than the file: ask for a new request"
         )

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import msgspec
 import typer
 
-from salus.cli.callers import RefusedError, send, signer_in
+from salus.cli.callers import NotSentError, RefusedError, send, signer_in
 from salus.cli.exits import CommandError, Exit
 from salus.cli.refusal_advice import advised
 from salus.cli.state import require_service, running_platform
@@ -99,8 +99,7 @@ class NetworkAccess:
         Raises:
             CommandError: there is none, or identity does not answer.
         """
-        answer = await self._ask("GET", f"/parties/{quote(did, safe=':')}")
-        return _read(answer, PartyFacts)
+        return _read(await self.ask(f"/parties/{quote(did, safe=':')}"), PartyFacts)
 
     async def parties(self, filters: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
         """Return all parties that the filters of `GET /parties` let through."""
@@ -108,7 +107,7 @@ class NetworkAccess:
         after: str | None = None
         while True:
             query = [*filters, ("limit", PAGE_SIZE), *([("after", after)] if after else [])]
-            page = read_json(await self._ask("GET", "/parties", query=query))
+            page = read_json(await self.ask("/parties", query=query))
             found += page["parties"]
             after = page["next"]
             if after is None:
@@ -125,15 +124,34 @@ class NetworkAccess:
             CommandError: there was no answer, so the outcome is not known.
         """
         headers = {} if approval is None else {APPROVAL_HEADER: approval}
-        answer = await self._ask(
-            line.method, line.target, signer=signer, content=line.body or None, headers=headers
-        )
-        told: dict[str, Any] = read_json(answer)
+        content = line.body or None
+        try:
+            answer = await send(
+                "identity",
+                self.url,
+                line.method,
+                line.target,
+                signer=signer,
+                content=content,
+                headers=headers,
+            )
+        except RefusedError as error:
+            raise advised(error, approved=approval is not None) from None
+        except NotSentError:
+            raise
+        except CommandError as error:
+            raise CommandError(error.code, f"{error}; it is not known whether it took effect") from error
+        told: dict[str, Any] = read_json(answer.content)
         return told
 
-    async def _ask(self, method: str, target: str, **request: Any) -> bytes:
+    async def ask(self, path: str, *, query: Sequence[tuple[str, str]] = ()) -> bytes:
+        """Return identity's answer to a question.
+
+        Raises:
+            CommandError: it refused, or gave none.
+        """
         try:
-            return (await send("identity", self.url, method, target, **request)).content
+            return (await send("identity", self.url, "GET", path, query=query)).content
         except RefusedError as error:
             raise advised(error) from None
 

@@ -33,6 +33,33 @@ def target_of(*segments: str) -> str:
     return "".join(f"/{quote(segment, safe=':')}" for segment in segments)
 
 
+def ask_for_approval(
+    file: Path,
+    line: RequestLine,
+    *,
+    network: NetworkAccess,
+    signer: LocalSigner,
+    party: PartyFacts | None = None,
+    key_file: Path | None = None,
+    as_json: bool,
+) -> None:
+    """Write a request to the file, and say what to do with it; nothing is sent."""
+    write_request(file, line, network=network.origin, signer=signer, party=party, now=datetime.now(UTC))
+    if as_json:
+        made = {} if key_file is None else {"key_file": str(key_file)}
+        emit({"to_approve": str(file), "asked_by": signer.did, **made})
+    else:
+        kept = "" if key_file is None else f"; the new key is in {key_file}"
+        out.print(f"the request is in {file}, and nothing was sent{kept}", highlight=False, soft_wrap=True)
+    steps = styled(
+        "[dim]an operator of another organisation:[/] salus approve {} --as NAME --to APPROVAL\n"
+        "[dim]then you:[/] salus party submit {} --approval APPROVAL",
+        file,
+        file,
+    )
+    err.print(steps, soft_wrap=True)
+
+
 @dataclass(frozen=True)
 class PartyCommand:
     """A command of `signer` to a network's identity service; `to_approve` is where it is written instead."""
@@ -61,33 +88,20 @@ class PartyCommand:
             RefusedError: identity refused.
             CommandError: there was no answer, so the outcome is not known.
         """
-        facts = {} if key_file is None else {"key_file": str(key_file)}
         line = RequestLine(method, target, None if body is None else json_body(body))
-        if self.to_approve is None:
-            answer = asyncio.run(self.network.command(line, signer=self.signer))
-            if self.as_json:
-                emit({**answer, **facts})
-            else:
-                out.print(done, highlight=False, soft_wrap=True)
+        if self.to_approve is not None:
+            ask_for_approval(
+                self.to_approve,
+                line,
+                network=self.network,
+                signer=self.signer,
+                party=party,
+                key_file=key_file,
+                as_json=self.as_json,
+            )
             return
-        write_request(
-            self.to_approve,
-            line,
-            network=self.network.origin,
-            signer=self.signer,
-            party=party,
-            now=datetime.now(UTC),
-        )
+        answer = asyncio.run(self.network.command(line, signer=self.signer))
         if self.as_json:
-            emit({"to_approve": str(self.to_approve), "asked_by": self.signer.did, **facts})
+            emit(answer if key_file is None else {**answer, "key_file": str(key_file)})
         else:
-            kept = "" if key_file is None else f"; the new key is in {key_file}"
-            sentence = f"the request is in {self.to_approve}, and nothing was sent{kept}"
-            out.print(sentence, highlight=False, soft_wrap=True)
-        steps = styled(
-            "[dim]an operator of another organisation:[/] salus approve {} --as NAME --to APPROVAL\n"
-            "[dim]then you:[/] salus party submit {} --approval APPROVAL",
-            self.to_approve,
-            self.to_approve,
-        )
-        err.print(steps, soft_wrap=True)
+            out.print(done, highlight=False, soft_wrap=True)

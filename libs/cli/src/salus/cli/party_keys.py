@@ -35,13 +35,12 @@ def new_party_key(folder: NetworkFolder, name: str) -> Iterator[LocalSigner]:
             path.unlink(missing_ok=True)
         raise
     except CommandError as error:
-        raise CommandError(error.code, f"{error}; {_unknown(path)}") from error
+        raise CommandError(error.code, f"{error}, {_stays(path)}") from error
     except KeyboardInterrupt:
-        raise CommandError(Exit.INTERRUPTED, f"interrupted; {_unknown(path)}") from None
+        raise CommandError(
+            Exit.INTERRUPTED, f"interrupted; it is not known whether it took effect, {_stays(path)}"
+        ) from None
 
 
-def _unknown(path: Path) -> str:
-    return (
-        f"it is not known whether the party was registered, so its key stays in {path}: "
-        "look with `salus party show`, or run the command again"
-    )
+def _stays(path: Path) -> str:
+    return f"so the key stays in {path}: look with `salus party show`, or run the command again"

@@ -29,11 +29,14 @@ ADVICE: Mapping[str, str] = {
     "For a holder that is no did:key, give --key-id",
     "unknown-key": "`salus party show` lists the keys",
     "unknown-member": "--member: register the organisation first, as `--kind member`",
+    "wrong-epoch": "somebody assigned partitions since: run the command again",
     "unknown-party": "`salus party list` shows who is registered",
 }
 
 
-def advised(error: RefusedError) -> RefusedError:
-    """Return the refusal with what to do next, if there is advice on its code."""
+def advised(error: RefusedError, *, approved: bool = False) -> RefusedError:
+    """Return the refusal with what to do next, if there is advice on its code; `approved`: by somebody."""
     advice = ADVICE.get(error.problem)
+    if approved and error.problem == "second-operator-needed":
+        advice = "who approved it is none, or is of your organisation: see `salus party list --role operator`"
     return error if advice is None else RefusedError(f"{error}; next: {advice}", problem=error.problem)

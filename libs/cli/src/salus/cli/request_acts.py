@@ -19,6 +19,7 @@ from salus.cli.display import shown, shown_moment, styled
 from salus.cli.exits import CommandError, Exit
 from salus.cli.network_access import KeyFacts, PartyFacts
 from salus.cli.proven_keys import ProvenKey, check_possession, fingerprint
+from salus.events.catalogue import AddedShard
 from salus.events.commands import Asked
 from salus.ledger.json_reader import JsonError, read_json
 
@@ -53,16 +54,27 @@ class _Role(_Body, frozen=True, forbid_unknown_fields=True):
     keys: tuple[str, ...] | None = None
 
 
+class _Shard(_Body, frozen=True, forbid_unknown_fields=True):
+    id: int
+    topics: dict[str, tuple[int, ...]]
+
+
+class _Assignment(_Body, frozen=True, forbid_unknown_fields=True):
+    epoch: int
+    shards: tuple[_Shard, ...]
+    added: tuple[AddedShard, ...] = ()
+
+
 @dataclass(frozen=True)
 class Act:
     """What a request would do.
 
-    `lines` are for people. `party` is the DID of whom it concerns. `proven_until` is when the first of its
-    proofs of possession ends, after which the request is refused.
+    `lines` are for people. `about` is what it concerns, mostly a party's DID. `proven_until` is when the first
+    of its proofs of possession ends, after which the request is refused.
     """
 
     name: str
-    party: str
+    about: str
     lines: tuple[Text, ...]
     proven_until: datetime | None = None
 
@@ -139,12 +151,25 @@ def _withdraws_role(name: str, asked: Asked, request: ApprovalRequest, _at: date
     return Act(name, party.did, tuple(lines))
 
 
+def _assigns_shards(name: str, asked: Asked, _request: ApprovalRequest, _at: datetime) -> Act:
+    body = _body(asked, _Assignment)
+    lines = [styled("[bold]assign the partitions to shards[/], as assignment {}", body.epoch)]
+    for added in body.added:
+        lines.append(styled("  with the new shard {}, called {}", added.id, added.origin))
+        lines.append(styled("    which the ledger believes by its verifier key {}", added.verifier_key))
+    for shard in body.shards:
+        topics = "; ".join(f"{topic} {list(numbers)}" for topic, numbers in sorted(shard.topics.items()))
+        lines.append(styled("  shard {} seals {}", shard.id, topics or "nothing"))
+    return Act(name, f"assignment {body.epoch}", tuple(lines))
+
+
 _Describe = Callable[[str, Asked, ApprovalRequest, datetime], Act]
 _ACTS: Mapping[str, tuple[str, tuple[str | None, ...], _Describe]] = {
     "register": ("POST", ("parties",), _registers),
     "add-key": ("POST", ("parties", None, "keys"), _adds_key),
     "revoke-key": ("POST", ("parties", None, "keys", "revoke"), _revokes_key),
     "grant-role": ("POST", ("parties", None, "roles"), _grants_role),
+    "assign-shards": ("POST", ("shards",), _assigns_shards),
     "withdraw-role": ("DELETE", ("parties", None, "roles", None), _withdraws_role),
 }
 

@@ -12,20 +12,22 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from salus.cli.callers import As, KeyFile, call, refusal, signer_of, signing
+from salus.cli.callers import As, KeyFile, KeyId, call, json_body
 from salus.cli.console import Json, emit, narration, out
 from salus.cli.display import plain, styled
 from salus.cli.exits import CommandError, Exit
-from salus.cli.network_access import Directory, IdentityUrl
+from salus.cli.network_access import Directory, IdentityUrl, NetworkAccess
+from salus.cli.party_commands import ToApprove, ask_for_approval
 from salus.cli.sharding import Assignment, Standing, dealt, first_shards, parse_move, settled, unassigned
 from salus.cli.state import running_platform
-from salus.crypto.keys import load_ed25519
+from salus.client.auth import RequestLine
 from salus.devkit.narration import Narrator
 from salus.devkit.network import NetworkFolder
 from salus.devkit.platform import Platform
 from salus.devkit.services import sequencer_name
 from salus.devkit.waiting import until
 from salus.events.did import LocalSigner
+from salus.ledger.json_reader import read_json
 
 app = typer.Typer(no_args_is_help=True, help="Which shard seals which partitions.")
 SETTLED_S_MAX = 300.0
@@ -82,35 +84,39 @@ def assign(  # an operator's choices
         typer.Option(help="TOPIC/PARTITION=SHARD; may be repeated, also instead of a number."),
     ] = None,
     wait: Annotated[bool, typer.Option(help="Return when every partition is handed over.")] = True,
+    to_approve: ToApprove = None,
     directory: Directory = None,
     identity: IdentityUrl = None,
     as_name: As = "operator",
     key: KeyFile = None,
+    key_id: KeyId = None,
     as_json: Json = False,
 ) -> None:
     """Assign partitions to shards anew: add shards, take some out, or move single partitions.
 
     On the platform that runs here, new shards get a key and a sequencer, and the command shows how the
     hand-over goes. Elsewhere, deploy their sequencers first (`salus shard add`), then give --directory and
-    --identity. A shard without partitions ends its chain; its sequencer idles and may be removed.
+    --identity. A shard that is new needs two operators (--to-approve). One without partitions ends its chain;
+    its sequencer idles and may be removed.
     """
-    if (identity is None) != (directory is None):
-        raise CommandError(Exit.USAGE, "--identity and --directory belong together")
     if count is None and not move:
         raise CommandError(Exit.USAGE, "say how many shards there are to be, or --move a partition")
-    if identity is not None and directory is not None:
-        folder = NetworkFolder(directory)
-        signer = LocalSigner(load_ed25519(key or folder.key_file(as_name)))
-        answer = asyncio.run(assign_elsewhere(folder, identity, signer, count, move or []))
-        _say(answer, {}, as_json=as_json)
-        return
-    platform = running_platform()
-    signer = signer_of(platform, as_name, key)
+    network = NetworkAccess.of(directory, identity)
+    signer = network.signer(as_name, key, key_id)
+    platform = running_platform() if identity is None else None
     with narration(quiet=as_json) as narrator:
-        assignment, standings = asyncio.run(
-            assign_on(platform, signer, count, move or [], wait=wait, narrator=narrator)
-        )
-    _say(assignment, standings, as_json=as_json)
+        if platform is None:
+            line = asyncio.run(_line_elsewhere(network, count, move or []))
+        else:
+            line = asyncio.run(_line_on(platform, network, count, move or [], narrator))
+        if to_approve is None:
+            assignment, standings = asyncio.run(
+                _carry_out(line, network, signer, platform=platform, wait=wait, narrator=narrator)
+            )
+    if to_approve is None:
+        _say(assignment, standings, as_json=as_json)
+    else:
+        ask_for_approval(to_approve, line, network=network, signer=signer, as_json=as_json)
 
 
 async def assign_on(  # the choices of one command
@@ -127,47 +133,65 @@ async def assign_on(  # the choices of one command
     Raises:
         CommandError: there is nothing to change, identity refuses, or it takes longer than SETTLED_S_MAX.
     """
-    before = Assignment.of((await call(platform, "identity", "GET", "/shards")).json())
-    homes = _homes(before, count, moves)
-    narrator.step("starting the sequencers that are new")
-    platform.narrate(narrator)
-    await platform.add_shards(range(max(homes.values()) + 1))
-    body = _body(before, homes, platform.network)
-    narrator.step(f"assigning {len(homes)} partitions to {len(set(homes.values()))} shards")
-    answer = await call(platform, "identity", "POST", "/shards", signer=signer, body=body)
-    assignment = Assignment.of(answer.json())
-    if wait:
-        await _wait(platform, assignment, narrator)
-    return assignment, (await look(platform))[1]
+    network = NetworkAccess(platform.network, platform.service_url("identity"))
+    line = await _line_on(platform, network, count, moves, narrator)
+    return await _carry_out(line, network, signer, platform=platform, wait=wait, narrator=narrator)
 
 
 async def assign_elsewhere(
-    folder: NetworkFolder, url: str, signer: LocalSigner, count: int | None, moves: list[str]
+    network: NetworkAccess, signer: LocalSigner, count: int | None, moves: list[str]
 ) -> Assignment:
     """Assign where no platform runs: the shards are in the folder's network.json already.
 
     Raises:
         CommandError: there is nothing to change, a shard is not there, or identity refuses.
     """
-    try:
-        async with httpx.AsyncClient(trust_env=False, base_url=url, timeout=60) as http:
-            answer = await http.get("/shards")
-            if answer.is_error:
-                raise refusal("identity", answer)
-            before = Assignment.of(answer.json())
-            homes = _homes(before, count, moves)
-            if absent := sorted(set(homes.values()) - {s["id"] for s in folder.read()["shards"]}):
-                sentence = (
-                    f"network.json has no shard {absent[0]}: `salus shard add` it, deploy its sequencer"
-                )
-                raise CommandError(Exit.USAGE, sentence)
-            body = _body(before, homes, folder)
-            answer = await http.post("/shards", json=body, auth=signing(signer, "identity"))
-            if answer.is_error:
-                raise refusal("identity", answer)
-    except httpx.TransportError as error:
-        raise CommandError(Exit.NOT_RUNNING, f"identity does not answer: {type(error).__name__}") from error
-    return Assignment.of(answer.json())
+    line = await _line_elsewhere(network, count, moves)
+    return Assignment.of(await network.command(line, signer=signer))
+
+
+async def _line_on(
+    platform: Platform, network: NetworkAccess, count: int | None, moves: list[str], narrator: Narrator
+) -> RequestLine:
+    """Return the request that assigns so, with a sequencer started for each shard that is new."""
+    before = await _assigned(network)
+    homes = _homes(before, count, moves)
+    narrator.step("starting the sequencers that are new")
+    platform.narrate(narrator)
+    await platform.add_shards(range(max(homes.values()) + 1))
+    return _line(before, homes, platform.network)
+
+
+async def _line_elsewhere(network: NetworkAccess, count: int | None, moves: list[str]) -> RequestLine:
+    before = await _assigned(network)
+    homes = _homes(before, count, moves)
+    if absent := sorted(set(homes.values()) - {s["id"] for s in network.folder.read()["shards"]}):
+        sentence = f"network.json has no shard {absent[0]}: `salus shard add` it, deploy its sequencer"
+        raise CommandError(Exit.USAGE, sentence)
+    return _line(before, homes, network.folder)
+
+
+async def _carry_out(
+    line: RequestLine,
+    network: NetworkAccess,
+    signer: LocalSigner,
+    *,
+    platform: Platform | None,
+    wait: bool,
+    narrator: Narrator,
+) -> tuple[Assignment, dict[int, Standing | None]]:
+    """Send the request; return where the platform's shards are then, if one runs here."""
+    narrator.step("assigning the partitions")
+    assignment = Assignment.of(await network.command(line, signer=signer))
+    if platform is None:
+        return assignment, {}
+    if wait:
+        await _wait(platform, assignment, narrator)
+    return assignment, (await look(platform))[1]
+
+
+async def _assigned(network: NetworkAccess) -> Assignment:
+    return Assignment.of(read_json(await network.ask("/shards")))
 
 
 def _homes(before: Assignment, count: int | None, moves: list[str]) -> dict[tuple[str, int], int]:
@@ -187,16 +211,17 @@ def _homes(before: Assignment, count: int | None, moves: list[str]) -> dict[tupl
     return homes
 
 
-def _body(before: Assignment, homes: Mapping[tuple[str, int], int], folder: NetworkFolder) -> dict[str, Any]:
+def _line(before: Assignment, homes: Mapping[tuple[str, int], int], folder: NetworkFolder) -> RequestLine:
     after = Assignment(before.epoch + 1, homes, before.origins)
     entries = {shard["id"]: shard for shard in folder.read()["shards"]}
     shards = sorted({*before.origins, *homes.values()})
     added = [entries[shard] for shard in shards if shard not in before.origins]
-    return {
+    body = {
         "epoch": after.epoch,
         "shards": [{"id": shard, "topics": after.topics_of(shard)} for shard in shards],
         "added": [{name: entry[name] for name in ("id", "origin", "verifier_key")} for entry in added],
     }
+    return RequestLine("POST", "/shards", json_body(body))
 
 
 async def _wait(platform: Platform, assignment: Assignment, narrator: Narrator) -> None:
