@@ -123,13 +123,38 @@ def test_a_file_of_another_network_and_an_old_one_are_refused(tmp_path: Path) ->
         read_request(path, network="test", now=NOW + timedelta(days=7, seconds=11))
 
 
-def test_nobody_asks_in_the_name_of_another(tmp_path: Path) -> None:
-    class Liar(LocalSigner):
-        """Says that it is the first operator, and signs with a key of its own."""
+class Liar(LocalSigner):
+    """Says that it is the first operator, in one way or another, and signs with a key of its own."""
 
-    liar = Liar.from_seed(b"9" * 32, FIRST.verification_method)
+    says: str
 
-    with pytest.raises(CommandError, match="not the one that its id names"):
+    @property
+    def did(self) -> str:
+        return FIRST.did
+
+    @property
+    def verification_method(self) -> str:
+        return super().verification_method if self.says == "did" else FIRST.verification_method
+
+    @property
+    def public_key(self) -> Any:
+        return FIRST.public_key if self.says == "key" else super().public_key
+
+
+@pytest.mark.parametrize(
+    ("says", "why"),
+    [
+        ("did", "not by who is said to ask"),
+        ("id", "not the one that its id names"),
+        ("key", "not by the key that the file names"),
+    ],
+)
+def test_nobody_asks_in_the_name_of_another(tmp_path: Path, says: str, why: str) -> None:
+    liar = Liar.from_seed(b"9" * 32)
+    assert isinstance(liar, Liar)
+    liar.says = says
+
+    with pytest.raises(CommandError, match=why):
         read_request(file_of(tmp_path, signer=liar), network="test", now=NOW)
 
 
@@ -164,6 +189,16 @@ def test_an_approval_of_something_else_is_not_sent(tmp_path: Path, approval: str
     (tmp_path / "approval").write_text(json.dumps(document))
 
     with pytest.raises(CommandError, match=why):
+        read_approval(tmp_path / "approval", request_of(), now=NOW)
+
+
+def test_an_approval_for_another_network_is_not_sent(tmp_path: Path) -> None:
+    document = approve_request(
+        msgspec.structs.replace(request_of(), network="other"), SECOND, now=NOW, lifetime_s=60
+    )
+    (tmp_path / "approval").write_bytes(written(document))
+
+    with pytest.raises(CommandError, match="of the network other"):
         read_approval(tmp_path / "approval", request_of(), now=NOW)
 
 
@@ -316,6 +351,19 @@ def test_the_second_operator_is_asked_and_a_no_writes_nothing(there: Path) -> No
     request = read_request(there / "request", network="test", now=datetime.now(UTC)).request
     (there / "approval").write_text(agreed.stdout)
     assert read_approval(there / "approval", request, now=datetime.now(UTC)).approval == document["approval"]
+
+
+@pytest.mark.parametrize("key_id", [None, f"{FIRST.did}#another", f"{HOSPITAL}#1"])
+def test_offline_the_command_says_whether_the_asker_is_known_by_its_key(
+    there: Path, key_id: str | None
+) -> None:
+    signer = FIRST if key_id is None else LocalSigner.from_seed(b"9" * 32, key_id)
+    line = request_of().line
+    write_request(there / "request", line, network="test", signer=signer, party=PARTY, now=datetime.now(UTC))
+    told = approve(there, "--key", str(there / "second.pem"), "--yes")
+
+    assert told.exit_code == 0
+    assert ("identity alone can tell" in told.stderr) is (key_id is not None)
 
 
 def test_without_a_key_the_request_is_shown_and_nothing_is_signed(there: Path) -> None:

@@ -217,10 +217,21 @@ def test_a_proof_for_another_member_is_refused_before_anything_is_sent(
     party("prove-key", "--key", pem, "--did", BOSS, "--to", entry)
     registered = party("register", "--entry", entry, "--kind", "person", "--member", HOSPITAL)
     added = party("add-key", BOSS, "--entry", entry)
-    elsewhere = party("add-key", HOSPITAL, "--entry", entry)
 
-    for told in (registered, added, elsewhere):
-        assert "another member" in str(told.exception)
+    assert "another member" in str(registered.exception)
+    assert "another member" in str(added.exception)
+    assert identity.commands == []
+
+
+def test_a_key_of_another_did_is_added_to_nobody(
+    tmp_path: Path, party: Callable[..., Any], identity: Identity
+) -> None:
+    pem, entry = tmp_path / "other.pem", tmp_path / "other.json"
+    save_ed25519(pem, Ed25519PrivateKey.generate())
+    party("prove-key", "--key", pem, "--did", HOSPITAL, "--member", HOSPITAL, "--to", entry)
+    told = party("add-key", BOSS, "--entry", entry)
+
+    assert "--entry: " in str(told.exception)
     assert identity.commands == []
 
 

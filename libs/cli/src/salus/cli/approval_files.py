@@ -64,6 +64,11 @@ class ApprovalRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     party: PartyFacts | None
 
     @property
+    def names_its_key(self) -> bool:
+        """Whether the asker's DID is the very key that signed the file; else identity alone can tell."""
+        return self.asked_by == f"{_DID_KEY}{self.key.multibase}"
+
+    @property
     def line(self) -> RequestLine:
         """What the approval is about: `body` is what is sent, and empty where nothing is."""
         return RequestLine(self.method, self.target, (self.body or "").encode("utf-8"))

@@ -163,6 +163,9 @@ def _compare(request: ApprovalRequest, act: Act, network: NetworkAccess | None) 
             "[yellow]Not compared with identity[/] (--identity): let who asks read you the fingerprints"
         )
         err.print(warning, soft_wrap=True, highlight=False)
+        if not request.names_its_key:
+            doubt = styled("[yellow]Whether that key is of who is said to ask, identity alone can tell[/]")
+            err.print(doubt, soft_wrap=True, highlight=False)
         return
     asyncio.run(_require_same(network, request, act))
     err.print(styled("[green]✓[/] identity tells the same of these parties"), soft_wrap=True)

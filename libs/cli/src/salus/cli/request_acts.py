@@ -69,8 +69,8 @@ class _Assignment(_Body, frozen=True, forbid_unknown_fields=True):
 class Act:
     """What a request would do.
 
-    `lines` are for people. `about` is what it concerns, mostly a party's DID. `proven_until` is when the first
-    of its proofs of possession ends, after which the request is refused.
+    `lines` are for people. `about` is what it concerns, mostly a party's DID. `proven_until` is when the
+    first of its proofs of possession ends, after which the request is refused.
     """
 
     name: str
