@@ -11,9 +11,10 @@ from tests.unit.events.test_sharding import added, assigned
 
 from salus.archive.body import BodyColumns, encode_body
 from salus.archive.building import TOPIC
+from salus.archive.check_chains import check_coverage
 from salus.archive.check_log import LogState
 from salus.archive.deep import IdentityEvent, Judge
-from salus.archive.fsck import check_coverage, fsck
+from salus.archive.fsck import fsck
 from salus.archive.trust import Founder, Trust
 from salus.events.catalogue import PublicKey, ShardsAssigned
 from salus.events.did import LocalSigner, multibase_of

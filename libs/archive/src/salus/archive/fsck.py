@@ -19,29 +19,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from operator import itemgetter
-from typing import Literal
 
-from salus.archive.blocks import parse_key
-from salus.archive.check_assigned import check_assigned
-from salus.archive.check_blocks import BlockChecker, Checked, Span, Stretch
+from salus.archive.check_blocks import BlockChecker, Checked, Stretch
+from salus.archive.check_chains import check_coverage, check_order
 from salus.archive.check_log import LogChecker, LogState
 from salus.archive.deep import IdentityEvent, Judge, identity_events
 from salus.archive.kept_memory import keep_freed_memory
-from salus.archive.report import (
-    Counts,
-    Finding,
-    OnProgress,
-    Progress,
-    Report,
-    about_header,
-    stray_note,
-)
+from salus.archive.listing import Listing, list_ledger
+from salus.archive.report import Counts, OnProgress, Progress, Report
 from salus.archive.resuming import Memory
-from salus.archive.trust import Founder, Trust
-from salus.ledger.base import base64_of
-from salus.ledger.block import body_key, header_key, parse_block_origin
+from salus.archive.trust import Trust
 from salus.ledger.check_coverage import CoverageChecker
-from salus.ledger.tiles import ENTRIES, TILE_WIDTH, entries_path, tile_width
 from salus.objects import ObjectStore, open_store
 
 BLOCKS_A_STRETCH = 32
@@ -81,29 +69,6 @@ class Stores:
 
     ledger: ObjectStore
     log: ObjectStore
-
-
-@dataclass(slots=True)
-class Listing:
-    """The objects of the ledger bucket: heights with a header, and bodies, by shard.
-
-    `marks` has, for each shard and height, a digest of how the store lists its objects; `judged_by` is one of
-    the identity events by which a deep check judges.
-    """
-
-    headers: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
-    bodies: dict[int, dict[int, set[bytes]]] = field(
-        default_factory=lambda: defaultdict(lambda: defaultdict(set))
-    )
-    marks: dict[tuple[int, int], bytes] = field(default_factory=dict)
-    judged_by: bytes = b""
-    findings: list[Finding] = field(default_factory=list)
-
-    def mark(self, span: Span) -> bytes:
-        """Return a digest of how the store lists the objects of a stretch, and of what they are judged by."""
-        shard, start, stop = span
-        listed = b"".join(self.marks.get((shard, h), b"") for h in range(start, stop))
-        return sha256(listed + self.judged_by).digest()
 
 
 async def fsck(  # noqa: PLR0913  # how thoroughly, how fast, and on what it goes on
@@ -169,38 +134,6 @@ async def fsck(  # noqa: PLR0913  # how thoroughly, how fast, and on what it goe
     )
 
 
-async def list_ledger(objects: ObjectStore, shards: set[int]) -> Listing:
-    """Return what is in the ledger bucket."""
-    listing = Listing()
-    strangers: dict[int, str] = {}
-    async for entry in objects.list(on_stray=lambda s: listing.findings.append(stray_note("ledger", s))):
-        parsed = parse_key(entry.key)
-        if parsed is not None and parsed[0] not in shards:
-            strangers.setdefault(parsed[0], entry.key)
-            continue
-        if parsed is None:
-            if not entry.key.startswith("_salus/"):
-                detail = "not an object of this network's ledger"
-                listing.findings.append(_note("unknown-object", entry.key, detail))
-            continue
-        shard, height, root = parsed
-        listed = repr((entry.key, entry.size, entry.etag)).encode()
-        before = listing.marks.get((shard, height), b"")
-        listing.marks[shard, height] = sha256(before + listed).digest()
-        if root is None:
-            listing.headers[shard].add(height)
-        else:
-            listing.bodies[shard][height].add(root)
-    for shard, key in sorted(strangers.items()):
-        detail = f"network.json does not name shard {shard}; if it was added later, take the present file"
-        listing.findings.append(
-            Finding(
-                severity="error", code="unknown-shard", bucket="ledger", key=key, detail=detail, shard=shard
-            )
-        )
-    return listing
-
-
 def cut(listing: Listing, log: LogState, shards: dict[str, int]) -> list[Stretch]:
     """Return the stretches of each chain, from height 0 to the highest that archive or log know of."""
     logged: dict[int, dict[int, tuple[int, bytes]]] = defaultdict(dict)
@@ -216,103 +149,6 @@ def cut(listing: Listing, log: LogState, shards: dict[str, int]) -> list[Stretch
             known = {h: logged[shard][h] for h in near if h in logged[shard]}
             stretches.append(Stretch(shard, heights, known))
     return stretches
-
-
-def check_order(
-    log: LogState, hashes: dict[tuple[int, int], bytes], shards: dict[str, int], listing: Listing
-) -> list[Finding]:
-    """Check that the log holds each chain from height 0 on, in order, once; and the head's account of it."""
-    found: list[Finding] = []
-    by_hash = {leaf: at for at, leaf in hashes.items()}
-    following: dict[int, int] = defaultdict(int)
-    last: dict[int, bytes] = {}
-    for index, (place, leaf) in enumerate(zip(log.places, log.hashes, strict=True)):
-        if leaf is None:
-            continue
-        at = (shards.get(place[0], -1), place[1]) if place else by_hash.get(leaf)
-        if at is None:
-            continue
-        shard, height = at
-        if shard < 0 or height != following[shard]:
-            key = entries_path(index // TILE_WIDTH, tile_width(ENTRIES, index // TILE_WIDTH, log.size))
-            detail = f"entry {index} is block {height} of shard {shard}, where {following[shard]} is next"
-            found.append(Finding(severity="error", code="entry-order", bucket="log", key=key, detail=detail))
-        following[shard] = height + 1
-        last[shard] = leaf
-    found += _check_chains(log, following, last)
-    for shard, heights in listing.headers.items():
-        newer = sorted(h for h in heights if h >= following[shard])
-        if newer:
-            detail = f"blocks {newer[0]} to {newer[-1]} are not in the log yet"
-            found.append(_note("not-anchored", header_key(shard, newer[0]), detail, shard=shard))
-    found += _unreferenced(listing)
-    return found
-
-
-def check_coverage(
-    stretches: Sequence[CoverageChecker | None],
-    shards: dict[str, int],
-    log: LogState,
-    founders: Sequence[Founder] = (),
-) -> list[Finding]:
-    """Check that the shards together cover every offset once, and every hand-over between them.
-
-    In the log the block that gave comes first. Nothing is said if a header is unknown. What was given and
-    not taken yet is worth knowing, no error.
-    """
-    checker = CoverageChecker()
-    for stretch in stretches:
-        if stretch is None:
-            return []
-        checker.merge(stretch)
-    found = [*check_assigned(checker, founders, shards)]
-    found += [
-        _about_block("error", f.code, f.where, f.detail, shards) for f in checker.findings(growing=shards)
-    ]
-    for block, (topic, partition), offset, to in checker.pending():
-        detail = f"{topic} {partition} is given at offset {offset} to {to}, which has not taken it yet"
-        found.append(_about_block("info", "handover-pending", block, detail, shards))
-    for taking in checker.unseen(shards):
-        detail = f"it takes from {taking.giver}, which was sealed after this check began"
-        found.append(_about_block("info", "handover-pending", taking.block, detail, shards))
-    index_of = {place: index for index, place in enumerate(log.places) if place}
-    for taking in checker.took:
-        index = index_of.get(parse_block_origin(taking.block), -1)
-        if index >= 0 and index_of.get(parse_block_origin(taking.giver), index) >= index:
-            detail = f"entry {index} of the log takes from {taking.giver}, which is not before it"
-            found.append(_about_block("error", "entry-order", taking.block, detail, shards))
-    return found
-
-
-def _about_block(
-    severity: Literal["error", "info"], code: str, block: str, detail: str, shards: dict[str, int]
-) -> Finding:
-    origin, height = parse_block_origin(block)
-    return about_header(shards[origin], height, code, detail, severity=severity)
-
-
-def _check_chains(log: LogState, following: dict[int, int], last: dict[int, bytes]) -> list[Finding]:
-    """The head's next heights are those that its log comes to."""
-    head = log.head
-    if head is None or head.size != log.size or None in log.hashes or None in log.places:
-        return []
-    told = {shard: (chain.next, chain.last) for shard, chain in head.chains.items()}
-    counted = {str(s): (following[s], base64_of(last[s])) for s in last}
-    if told == counted:
-        return []
-    detail = "the next heights in the head are not those of the log's entries"
-    return [Finding(severity="error", code="head-wrong", bucket="log", key="_salus/head", detail=detail)]
-
-
-def _unreferenced(listing: Listing) -> list[Finding]:
-    """Bodies without a header are left behind by a sequencer that died or lost a race; they harm nobody."""
-    return [
-        _note("unreferenced-body", body_key(shard, height, root), "no header names this body", shard=shard)
-        for shard, heights in listing.bodies.items()
-        for height, roots in heights.items()
-        if height not in listing.headers[shard]
-        for root in sorted(roots)
-    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -393,7 +229,3 @@ def _add(counts: Counts, more: Counts) -> None:
     counts.body_bytes += more.body_bytes
     counts.judged += more.judged
     counts.spared += more.spared
-
-
-def _note(code: str, key: str, detail: str, *, shard: int | None = None) -> Finding:
-    return Finding(severity="info", code=code, bucket="ledger", key=key, detail=detail, shard=shard)

@@ -76,6 +76,11 @@ def about_header(
     )
 
 
+def note_of(code: str, key: str, detail: str, *, shard: int | None = None) -> Finding:
+    """Return an info about an object of the ledger bucket."""
+    return Finding(severity="info", code=code, bucket="ledger", key=key, detail=detail, shard=shard)
+
+
 def stray_note(bucket: Bucket, stray: Stray) -> Finding:
     """Return the info that an object has a key that the ledger never uses; `key` is escaped."""
     detail = (
