@@ -19,10 +19,10 @@ HEAD = """
 # Who may do what for a patient
 
 Generated from [`patient_rights.py`](../libs/events/src/salus/events/patient_rights.py), by which consent
-refuses; each cell is a test ([`test_rights.py`](../tests/unit/consent/test_rights.py)). *About* is the
-grantee of a consent, the linked party, or who had the emergency access; *oneself* is also the member that one
-acts for, if one could use what is granted to it (as its clinician or researcher). What somebody is, is what
-the key ring says now.
+refuses and `salus ledger fsck --deep` judges again; each cell is a test
+([`test_rights.py`](../tests/unit/consent/test_rights.py)). *About* is the grantee of a consent, the linked
+party, or who had the emergency access; *oneself* is also the member that one acts for, if one could use what
+is granted to it (as its clinician or researcher). What somebody is, is what the key ring says now.
 A *no* is refused with `not-permitted`, unless it names another code.
 Why: [decisions/a-link-is-no-right.md](decisions/a-link-is-no-right.md).
 """

@@ -28,14 +28,15 @@ def public_key(signer: LocalSigner) -> PublicKey:
     )
 
 
-def identity_record(offset: int, data: EventData) -> SampleRecord:
+def identity_record(offset: int, data: EventData, *, subject: str | None = None) -> SampleRecord:
+    """Return an event of identity, about the events' signer, or a party that is new."""
     value = encode_event(
         data,
         id=f"identity-{offset}",
         source=ROOT.did,
-        subject=EVENT_SIGNER.did,
+        subject=subject or EVENT_SIGNER.did,
         time=BEGIN,
-        expected_version=offset,
+        expected_version=0 if subject else offset,
     )
     return SampleRecord(IDENTITY, 0, offset, value, sign_values([value], ROOT)[0])
 

@@ -14,6 +14,7 @@ from salus.archive.deep import Judge
 from salus.archive.errors import DamagedError
 from salus.archive.log import LogReader
 from salus.archive.report import Counts, Finding, about_header
+from salus.archive.served_requests import ServedRun, holds_served, rights_rest_on, runs_of_body
 from salus.ledger.block import Header, body_key, check_succession, open_header
 from salus.ledger.check_coverage import CoverageChecker
 from salus.ledger.errors import BlockError
@@ -53,7 +54,8 @@ class Stretch:
 class Checked:
     """What a stretch came to: the leaf hash of each header object that is its shard's, by height.
 
-    `stop` is the height after its last; `spared` says that its bodies were not read again.
+    `stop` is the height after its last; `spared` says that its bodies were not checked again. `served` is
+    what they hold of consent and storage, if events are judged; None if what rights rest on cannot be read.
     `coverage` is what the headers of the whole stretch cover, None if one of them is unknown.
     """
 
@@ -65,6 +67,7 @@ class Checked:
     hashes: dict[int, bytes] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     counts: Counts = field(default_factory=Counts)
+    served: list[ServedRun] | None = field(default_factory=list)
 
     @property
     def span(self) -> Span:
@@ -118,8 +121,14 @@ class BlockChecker:
             if block is not None:
                 self._check_succession(stretch.shard, known.get(height - 1), block, result)
                 result.counts.spared += result.spared
-        if not result.spared:
-            await self._check_bodies(stretch.shard, [b for h in stretch.heights if (b := known[h])], result)
+        blocks = [block for height in stretch.heights if (block := known[height])]
+        if len(blocks) < len(stretch.heights):
+            result.served = None
+        if result.spared:
+            # Rights are judged by the whole ledger in every run, so this much is read again.
+            judged = self._judge is not None
+            blocks = [block for block in blocks if judged and holds_served(block.header)]
+        await self._check_bodies(stretch.shard, blocks, result)
         return result
 
     async def _check_bodies(self, shard: int, blocks: Sequence[_Known], result: Checked) -> None:
@@ -195,15 +204,33 @@ class BlockChecker:
     ) -> None:
         if data is None:
             result.findings.append(Blamed(shard, header).finding("body-missing", "there is no such body"))
+            _miss_served(header, result)
+            return
+        if result.spared and len(data) == header.body_bytes and digest == header.body_sha256:
+            _add_served(shard, header, data, (), result)
             return
         result.counts.rows += header.leaves
         result.counts.body_bytes += len(data)
         found = check_body(shard, header, data, digest=digest)
         result.findings += found
-        if self._judge is not None and not found:
+        if found:
+            _miss_served(header, result)
+        elif self._judge is not None:
             judged, refuted = self._judge.check(shard, header, data)
             result.counts.judged += judged
             result.findings += refuted
+            _add_served(shard, header, data, refuted, result)
+
+
+def _add_served(shard: int, header: Header, data: bytes, refuted: Sequence[Finding], result: Checked) -> None:
+    if result.served is not None and holds_served(header):
+        wrong = {finding.row for finding in refuted if finding.code == "verdict-wrong"}
+        result.served += runs_of_body(shard, header, data, without=wrong)
+
+
+def _miss_served(header: Header, result: Checked) -> None:
+    if rights_rest_on(header):
+        result.served = None
 
 
 def _groups(headers: Sequence[Header]) -> list[list[Header]]:

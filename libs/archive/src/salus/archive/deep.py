@@ -170,6 +170,11 @@ def _signature_verdict(signature: bytes | None, digest: bytes, ring: KeyRing, he
     return ACCEPTED
 
 
+def whole_ring(trust: Trust, identities: Sequence[IdentityEvent]) -> KeyRing:
+    """Return the ring after all identity events."""
+    return Judge(trust, identities).ring_at(identities[-1].offset + 1 if identities else 0)
+
+
 async def identity_events(
     objects: ObjectStore,
     verifiers: Mapping[int, Keys],

@@ -23,7 +23,8 @@ from operator import itemgetter
 from salus.archive.check_blocks import BlockChecker, Checked, Stretch
 from salus.archive.check_chains import check_coverage, check_order
 from salus.archive.check_log import LogChecker, LogState
-from salus.archive.deep import IdentityEvent, Judge, identity_events
+from salus.archive.deep import IdentityEvent, Judge, identity_events, whole_ring
+from salus.archive.deep_rights import RightsJudge
 from salus.archive.kept_memory import keep_freed_memory
 from salus.archive.listing import Listing, list_ledger
 from salus.archive.report import Counts, OnProgress, Progress, Report
@@ -86,7 +87,8 @@ async def fsck(  # noqa: PLR0913  # how thoroughly, how fast, and on what it goe
         source: the store's address; buckets that are already open can only be checked in this process.
         trust: whose signatures count.
         workers: processes to use; 0 checks in this process.
-        deep: judge every event's signature again, by the identity state that its block recorded.
+        deep: judge every event's signature again, by the identity state that its block recorded, and who had
+            the right to what consent and storage did for them.
         on_progress: called now and then, in this process.
         memory: what an interrupted run found whole (`salus.archive.resuming`), and what this one does.
 
@@ -109,6 +111,7 @@ async def fsck(  # noqa: PLR0913  # how thoroughly, how fast, and on what it goe
         listing.judged_by = sha256(repr([(e.offset, e.value) for e in identities]).encode()).digest()
     stretches = [_recalled(stretch, listing, memory) for stretch in cut(listing, log, shards)]
     counts = log.counts
+    rights = None if identities is None else RightsJudge(whole_ring(trust, identities))
     hashes: dict[tuple[int, int], bytes] = {}
     covered: dict[tuple[int, int], CoverageChecker | None] = {}
     total = sum(len(stretch.heights) for stretch in stretches)
@@ -119,12 +122,15 @@ async def fsck(  # noqa: PLR0913  # how thoroughly, how fast, and on what it goe
         results = _check_here(work, stores, stretches)
     async for checked in results:
         findings += checked.findings
+        if rights:
+            rights.take(checked)
         if memory:
             memory.remember(listing.mark(checked.span), checked)
         hashes |= {(checked.shard, height): h for height, h in checked.hashes.items()}
         covered[checked.shard, checked.start] = checked.coverage
         _add(counts, checked.counts)
         on_progress(Progress("blocks", counts.blocks, total, counts.rows))
+    findings += rights.findings() if rights else ()
     findings += check_order(log, hashes, shards, listing)
     seen = [of for _, of in sorted(covered.items(), key=itemgetter(0))]
     findings += check_coverage(seen, shards, log, trust.founders)

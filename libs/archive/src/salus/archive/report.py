@@ -17,6 +17,7 @@ CODES = {
     "head-wrong": "the log's head is not what was signed, or does not fit its log",
     "log-rewritten": "the log does not extend the checkpoint that an interrupted fsck had seen",
     "verdict-wrong": "a record judged again has another verdict (deep)",
+    "unentitled": "consent or storage did for somebody what they had no right to (deep)",
     "unrequested": "a party was registered that nobody asked for and that network.json does not name (deep)",
 }
 """What an error's code means."""
@@ -27,6 +28,8 @@ NOTES = {
     "not-begun": "partitions are in no block, and a shard has no blocks yet",
     "not-anchored": "blocks are newer than the checkpoint",
     "unreferenced-body": "a sequencer died or lost a race after it wrote the body",
+    "rights-pending": "what gives a right that was used a moment before the end may not be sealed yet (deep)",
+    "rights-unjudged": "rights to patients' data are not judged, for a block is damaged (deep)",
     "unknown-object": "an object that is none of the ledger's",
 }
 """What an info's code means."""

@@ -4,7 +4,8 @@ A run that goes on does everything anew but one thing: checkpoint, tiles, entrie
 are read and verified, order, succession and coverage are checked. Only the bodies of a stretch are not read
 again if the interrupted run found all of them whole, the stretch's headers are the same bytes, and the store
 lists its objects with the same keys, sizes and ETags; in a deep run, if also the identity events that could
-be read are the same. So the answer is: each body was as signed at some
+be read are the same. A deep run reads bodies with records of consent and storage all the same, for what
+rights rest on, and judges no signature of them again. So the answer is: each body was as signed at some
 moment since the interrupted run began. What changes under an ETag that stays is found by the next whole run.
 """
 

@@ -40,7 +40,11 @@ def check(
     ] = None,
     deep: Annotated[
         bool,
-        typer.Option("--deep", help="Also judge every event's signature again, by the keys of its time."),
+        typer.Option(
+            "--deep",
+            help="Also judge every event's signature again, by the keys of its time, and who had the right "
+            "to what consent and storage did for them.",
+        ),
     ] = False,
     workers: Annotated[
         int | None, typer.Option(min=0, help="Processes; as many as cores by default.")
@@ -88,7 +92,7 @@ def check(
     else:
         _show(report, memory.since)
     if not report.ok:
-        raise CommandError(Exit.NO, f"the ledger is damaged: {len(report.errors)} findings")
+        raise CommandError(Exit.NO, f"the ledger is not as it should be: {len(report.errors)} findings")
 
 
 def whom_and_where(network: Path | None) -> tuple[Trust, StoreAddress]:
@@ -151,5 +155,5 @@ def _show(report: Report, since: datetime | None) -> None:
         sentence += (
             f"; {report.counts.spared} bodies were read by the run that began {since:%Y-%m-%d %H:%M} UTC"
         )
-    mark = styled("[green]✓[/] all as signed:" if report.ok else "[red]✗[/] damaged:")
+    mark = styled("[green]✓[/] all as signed:" if report.ok else "[red]✗[/] something is wrong:")
     out.print(styled("{} {}", mark, sentence), soft_wrap=True)

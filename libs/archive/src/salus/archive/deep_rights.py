@@ -1,0 +1,179 @@
+"""Judges again, by the ledger alone, who had the right to what consent and storage say they did for them.
+
+Whoever holds a service's key can sign requests with an account of his own and serve them himself. A right
+follows from what stands elsewhere on the ledger: who stewards a patient (storage's topic), which parties are
+she (consent's), who they are (identity's). Topics are sealed by different shards at different times, so
+nothing is judged before all blocks were seen: storage's changes first, which rest on identity alone, then
+consent's, then what was read and stored under its decisions. Whether a decision follows from the policies is
+not judged here, nor, of what was opened in an event, whether that event names the decision's object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Literal
+
+from salus.archive.check_blocks import Checked
+from salus.archive.patient_facts import LackOfRight, PatientFacts
+from salus.archive.report import Finding, note_of
+from salus.archive.served_requests import (
+    CONSENT_TOPIC,
+    STORAGE_TOPIC,
+    AnyServed,
+    ServedDecision,
+    ServedRead,
+    ServedRun,
+    ServedUpload,
+)
+from salus.archive.served_store import ServedStore
+from salus.events.bearer import CLOCK_SKEW_S
+from salus.events.keyring import KeyRing
+from salus.ledger.block import header_key
+
+# A service looks up a right, then states what it did, and others know of it once that is on its topic: all
+# within this time, clocks' differences included.
+STATED_WITHIN_S = 60
+# A service whose key was stolen may have done anything; so many findings say enough.
+FINDINGS_MAX = 1000
+_Found = tuple[ServedRun, AnyServed, LackOfRight]
+
+
+class RightsJudge:
+    """Takes what all blocks hold, in any order, then judges by the parties that `ring` knows in the end."""
+
+    def __init__(self, ring: KeyRing) -> None:
+        self._store = ServedStore()
+        self._facts = PatientFacts(ring, leeway_s=STATED_WITHIN_S)
+        # The latest time that is stated on a topic.
+        self._newest = dict.fromkeys((CONSENT_TOPIC, STORAGE_TOPIC), float("-inf"))
+        # Uploads that took no effect, by partition and offset: they are few.
+        self._idle: set[tuple[int, int]] = set()
+        self._unread: Finding | None = None
+
+    def take(self, checked: Checked) -> None:
+        """Take what a stretch of blocks holds; nothing of it stays there."""
+        if checked.served is None:
+            detail = "a block is damaged, so who had a right to what consent and storage did is not judged"
+            key = header_key(checked.shard, checked.start)
+            self._unread = note_of("rights-unjudged", key, detail, shard=checked.shard)
+        else:
+            self._store.add(checked.served)
+            checked.served.clear()
+
+    def findings(self) -> list[Finding]:
+        """Return what was done without a right, once everything was taken."""
+        if self._unread is not None:
+            return [self._unread]
+        found: list[Finding] = []
+        pending: list[Finding] = []
+        for run, served, lack in self._lacks():
+            if self._may_be_on_its_way(served, lack):
+                pending.append(_finding("info", "rights-pending", run, served, lack))
+            else:
+                found.append(_finding("error", "unentitled", run, served, lack))
+            if len(found) + len(pending) == FINDINGS_MAX:
+                break
+        return found + pending
+
+    def _may_be_on_its_way(self, served: AnyServed, lack: LackOfRight) -> bool:
+        """Tell whether what would give the right may be on its topic, and not sealed yet."""
+        if lack.missing is None:
+            return False
+        return served.time + STATED_WITHIN_S > self._newest[lack.missing]
+
+    def _lacks(self) -> Iterator[_Found]:
+        yield from self._of_effects(STORAGE_TOPIC, self._facts.fold_storage)
+        yield from self._of_effects(CONSENT_TOPIC, self._fold_consent)
+        for run, served in self._all(STORAGE_TOPIC):
+            if (run.partition, served.offset) in self._idle:
+                continue
+            lack = self._of_transfer(served)
+            if lack is not None:
+                yield run, served, lack
+
+    def _all(self, topic: str) -> Iterator[tuple[ServedRun, AnyServed]]:
+        return ((run, served) for run in self._store.runs(topic) for served in run.decoded())
+
+    def _of_effects(self, topic: str, fold: Callable[[AnyServed], LackOfRight | None]) -> Iterator[_Found]:
+        """Fold what took effect on a topic, and yield what nobody had a right to.
+
+        It is the rule of `salus.events.effect`, by versions and claims.
+        """
+        versions: dict[str, int] = {}
+        for run, served in self._all(topic):
+            self._newest[topic] = max(self._newest[topic], served.time)
+            if served.expected is not None:
+                version = versions.get(served.patient, 0)
+                if served.expected != version or not self._store.claim(topic, served.claims):
+                    if isinstance(served, ServedUpload):
+                        self._idle.add((run.partition, served.offset))
+                    continue
+                versions[served.patient] = version + 1
+            lack = fold(served)
+            if lack is not None:
+                yield run, served, lack
+
+    def _fold_consent(self, served: AnyServed) -> LackOfRight | None:
+        if isinstance(served, ServedDecision):
+            self._store.decide(served)
+        return self._facts.fold_consent(served)
+
+    def _of_transfer(self, served: AnyServed) -> LackOfRight | None:
+        match served:
+            case ServedRead():
+                return self._of_decision(served, action="read", named=served.object)
+            case ServedUpload() if not self._facts.keeps_record(served):
+                return self._of_decision(served, action="write", named=served.object)
+            case _:
+                return None
+
+    def _of_decision(
+        self, served: ServedRead | ServedUpload, *, action: Literal["read", "write"], named: str | None
+    ) -> LackOfRight | None:
+        """Return None if a decision allowed the transfer, and had not ended when it was asked for."""
+        if served.decision is None:
+            return LackOfRight("stored without a decision, by somebody who does not act for the steward")
+        decisions = self._store.decisions(served.decision)
+        if not decisions:
+            return LackOfRight("done under a decision that is not on the ledger", missing=CONSENT_TOPIC)
+        lacks = [self._why_not(said, served, action=action, named=named) for said in decisions]
+        return None if None in lacks else lacks[0]
+
+    def _why_not(
+        self, said: ServedDecision, served: ServedRead | ServedUpload, *, action: str, named: str | None
+    ) -> LackOfRight | None:
+        ends = self._facts.end_of(said)
+        if not said.allowed:
+            why = "is a denial"
+        elif said.by != served.by:
+            why = "was given to somebody else"
+        elif said.action != action or said.patient != served.patient or named not in (None, said.object):
+            why = "is about another action, object or patient"
+        elif served.asked > said.valid_until + CLOCK_SKEW_S:
+            why = "had expired"
+        elif ends is not None and served.asked > ends + STATED_WITHIN_S:
+            why = "was void, for a right had been taken back"
+        elif said.time > served.time + STATED_WITHIN_S:
+            why = "was taken afterwards"
+        else:
+            return None
+        return LackOfRight(f"done under a decision that {why}")
+
+
+def _finding(
+    severity: Literal["error", "info"], code: str, run: ServedRun, served: AnyServed, lack: LackOfRight
+) -> Finding:
+    return Finding(
+        severity=severity,
+        code=code,
+        bucket="ledger",
+        key=run.key,
+        detail=lack.why,
+        shard=run.shard,
+        height=run.height,
+        row=served.row,
+        topic=run.topic,
+        partition=run.partition,
+        offset=served.offset,
+        event=served.event,
+    )

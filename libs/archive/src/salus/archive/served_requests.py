@@ -1,0 +1,265 @@
+"""The requests that consent and storage state that they served: what a deep fsck judges rights by.
+
+Kept is who asked, what for, and what the rule of effect needs; no sealed field and no token. A body is read
+where it was checked, in a worker process, and what is kept of it travels as bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from hashlib import sha256
+from typing import Any
+
+import msgspec
+
+from salus.archive.body import ACCEPTED
+from salus.archive.columns import columns_of_body
+from salus.events import catalogue as c
+from salus.events.bearer import read_bearer
+from salus.events.effect import claims_of
+from salus.events.envelope import Event, decode_event
+from salus.events.requests import RequestedData
+from salus.ledger.block import Header, body_key
+
+CONSENT_TOPIC = c.type_of(c.ConsentGranted).topic
+STORAGE_TOPIC = c.type_of(c.SubjectRegistered).topic
+TOPICS = frozenset({CONSENT_TOPIC, STORAGE_TOPIC})
+# Of a SHA-256, as no two names are alike in so much of it by chance or by searching for it.
+CLAIM_BYTES = 16
+_COLUMNS = ("topic", "partition", "offset", "status", "id", "value")
+
+
+class Served(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=True, kw_only=True):
+    """One event of consent or storage, at a row of a block's body.
+
+    `patient` is its subject, `by` who asked, `time` when it was stated. `expected` is the version of the
+    subject that it expects, None if it changes nothing; `claims` are digests of the names that it claims.
+    """
+
+    offset: int
+    row: int
+    event: str
+    patient: str
+    by: str
+    time: float
+    expected: int | None
+    claims: tuple[bytes, ...]
+
+
+class ServedChange(Served, frozen=True, array_like=True, gc=False, tag=True, kw_only=True):
+    """An event that changes its subject, and that nobody needs a patient's right for."""
+
+
+class ServedGrant(Served, frozen=True, array_like=True, gc=False, tag=True, kw_only=True):
+    """A consent was granted."""
+
+    grantee: str
+
+
+class ServedRevocation(Served, frozen=True, array_like=True, gc=False, tag=True, kw_only=True):
+    """A consent was taken back."""
+
+    consent: str
+    epoch: int
+
+
+class ServedLink(Served, frozen=True, array_like=True, gc=False, tag=True, kw_only=True):
+    """A party was said to be the patient."""
+
+    did: str
+
+
+class ServedUnlink(Served, frozen=True, array_like=True, gc=False, tag=True, kw_only=True):
+    """A party was said not to be the patient."""
+
+    did: str
+    epoch: int
+
+
+class ServedEmergency(Served, frozen=True, array_like=True, gc=False, tag=True, kw_only=True):
+    """The glass was broken, which everybody concerned is told."""
+
+    decision: str
+
+
+class ServedReview(Served, frozen=True, array_like=True, gc=False, tag=True, kw_only=True):
+    """An emergency access was reviewed."""
+
+    decision: str
+
+
+class ServedDecision(Served, frozen=True, array_like=True, gc=False, tag=True, kw_only=True):
+    """An access was decided."""
+
+    decision: str
+    action: str
+    object: str
+    allowed: bool
+    break_glass: bool
+    valid_until: float
+    epoch: int
+
+
+class ServedRegistration(Served, frozen=True, array_like=True, gc=False, tag=True, kw_only=True):
+    """A patient got a key and a steward."""
+
+    steward: str
+
+
+class ServedErasure(Served, frozen=True, array_like=True, gc=False, tag=True, kw_only=True):
+    """A patient's key was destroyed."""
+
+
+class ServedUpload(Served, frozen=True, array_like=True, gc=False, tag=True, kw_only=True):
+    """An object was stored, under a decision or none; `asked` is when the caller signed the request."""
+
+    object: str
+    decision: str | None
+    asked: float
+
+
+class ServedRead(Served, frozen=True, array_like=True, gc=False, tag=True, kw_only=True):
+    """Content was sent under a decision: an object's, or what is sealed in an event (`object` is None).
+
+    A decision on the latter names the event, or the object that the event names.
+    """
+
+    object: str | None
+    decision: str
+    asked: float
+
+
+AnyServed = (
+    ServedChange
+    | ServedGrant
+    | ServedRevocation
+    | ServedLink
+    | ServedUnlink
+    | ServedEmergency
+    | ServedReview
+    | ServedDecision
+    | ServedRegistration
+    | ServedErasure
+    | ServedUpload
+    | ServedRead
+)
+
+
+class ServedRun(msgspec.Struct, frozen=True, gc=False):
+    """What one block holds of one partition; `first` is where its offsets begin, `key` its body's."""
+
+    topic: str
+    partition: int
+    first: int
+    shard: int
+    height: int
+    key: str
+    served: bytes
+
+    def decoded(self) -> list[AnyServed]:
+        """Return the requests, in the order of their offsets."""
+        return _DECODER.decode(self.served)
+
+
+_ENCODER = msgspec.msgpack.Encoder()
+_DECODER = msgspec.msgpack.Decoder(list[AnyServed])
+
+
+def holds_served(header: Header) -> bool:
+    """Tell whether the block covers records of consent or storage."""
+    return any(r.topic in TOPICS and r.first < r.next for r in header.ranges)
+
+
+def rights_rest_on(header: Header) -> bool:
+    """Tell whether the block covers records that rights rest on: those, or identity's."""
+    topics = {*TOPICS, header.identity[0]}
+    return any(r.topic in topics and r.first < r.next for r in header.ranges)
+
+
+def runs_of_body(
+    shard: int, header: Header, body: bytes, *, without: Collection[int | None] = ()
+) -> list[ServedRun]:
+    """Return the runs of a body that was found whole; the rows `without` should not have been accepted.
+
+    Raises:
+        BodyError: it cannot be read.
+    """
+    columns = columns_of_body(body, names=_COLUMNS)
+    places: dict[tuple[str, int], list[AnyServed]] = {}
+    for row, topic in enumerate(columns["topic"]):
+        if topic not in TOPICS or columns["status"][row] != ACCEPTED or row in without:
+            continue
+        served = _served(decode_event(columns["value"][row]), offset=columns["offset"][row], row=row)
+        if served is not None:
+            places.setdefault((topic, columns["partition"][row]), []).append(served)
+    key = body_key(shard, header.height, header.root)
+    return [
+        ServedRun(topic, partition, run[0].offset, shard, header.height, key, _ENCODER.encode(run))
+        for (topic, partition), run in places.items()
+    ]
+
+
+def _served(event: Event, *, offset: int, row: int) -> AnyServed | None:
+    data, envelope = event.data, event.envelope
+    changes = event.type.changes
+    kind, details = _KINDS.get(type(data), (ServedChange if changes else None, lambda _: {}))
+    if kind is None:
+        return None
+    # What changes nothing is asked for by requests of its own (`salus.events.commands`), so what it claims is
+    # in nobody's way.
+    claims = claims_of(event) if changes else ()
+    return kind(
+        offset=offset,
+        row=row,
+        event=envelope.id,
+        patient=envelope.subject,
+        by=data.request.by if isinstance(data, RequestedData) else envelope.source,
+        time=envelope.time.timestamp(),
+        expected=envelope.expectedversion if changes else None,
+        claims=tuple(sha256(name.encode()).digest()[:CLAIM_BYTES] for name in claims),
+        **details(data),
+    )
+
+
+def _signed_at(data: RequestedData) -> float:
+    """Return when the caller signed the request, by the caller's own clock; its signature was verified."""
+    proof = data.request.proof
+    if proof is None:
+        raise ValueError("an accepted request has a token")
+    return float(read_bearer(proof, audience=f"salus:{c.type_of(data).owner}").claims.iat)
+
+
+def _of_read(data: c.ObjectRead | c.ReadBrokenOff | c.SealedOpened) -> dict[str, Any]:
+    named = None if isinstance(data, c.SealedOpened) else data.object
+    return {"object": named, "decision": data.decision, "asked": _signed_at(data)}
+
+
+_KINDS: Mapping[type[c.EventData], tuple[type[AnyServed], Callable[[Any], dict[str, Any]]]] = {
+    c.ConsentGranted: (ServedGrant, lambda d: {"grantee": d.grantee}),
+    c.ConsentRevoked: (ServedRevocation, lambda d: {"consent": d.consent, "epoch": d.epoch}),
+    c.PatientLinked: (ServedLink, lambda d: {"did": d.did}),
+    c.PatientUnlinked: (ServedUnlink, lambda d: {"did": d.did, "epoch": d.epoch}),
+    c.GlassBroken: (ServedEmergency, lambda d: {"decision": d.decision}),
+    c.GlassBreakReviewed: (ServedReview, lambda d: {"decision": d.decision}),
+    c.AccessDecided: (
+        ServedDecision,
+        lambda d: {
+            "decision": d.decision,
+            "action": d.action,
+            "object": d.object,
+            "allowed": d.allowed,
+            "break_glass": d.break_glass,
+            "valid_until": d.valid_until.timestamp(),
+            "epoch": d.epoch,
+        },
+    ),
+    c.SubjectRegistered: (ServedRegistration, lambda d: {"steward": d.steward}),
+    c.SubjectKeyDestroyed: (ServedErasure, lambda _: {}),
+    c.ObjectStored: (
+        ServedUpload,
+        lambda d: {"object": d.object, "decision": d.request.decision, "asked": _signed_at(d)},
+    ),
+    c.ObjectRead: (ServedRead, _of_read),
+    c.ReadBrokenOff: (ServedRead, _of_read),
+    c.SealedOpened: (ServedRead, _of_read),
+}

@@ -1,0 +1,71 @@
+"""Keeps what a deep fsck judges rights by until it has seen all of it: on disk, beyond what fits in a cache.
+
+SQLite's unnamed database is a file that nobody else sees and that is gone with the process.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from salus.archive.served_requests import ServedDecision, ServedRun
+
+CACHE_KIB_MAX = 64 * 1024
+_ENCODER = msgspec.msgpack.Encoder()
+_DECODER = msgspec.msgpack.Decoder(ServedDecision)
+_TABLES = """
+CREATE TABLE runs (
+    topic TEXT, part INTEGER, first INTEGER, shard INTEGER, height INTEGER, key TEXT, served BLOB,
+    PRIMARY KEY (topic, part, first)) WITHOUT ROWID;
+CREATE TABLE claims (topic TEXT, name BLOB, PRIMARY KEY (topic, name)) WITHOUT ROWID;
+CREATE TABLE decisions (decision TEXT, said BLOB);
+CREATE INDEX by_decision ON decisions (decision);
+"""
+
+
+class ServedStore:
+    """The runs of all blocks in the order of their partitions, the names claimed, and the decisions."""
+
+    def __init__(self) -> None:
+        self._db = sqlite3.connect("", isolation_level=None)
+        for pragma in ("journal_mode=OFF", "synchronous=OFF", f"cache_size=-{CACHE_KIB_MAX}"):
+            self._db.execute(f"PRAGMA {pragma}")
+        self._db.executescript(_TABLES)
+        # One transaction without an end: nobody else reads, and nothing is to outlive the process.
+        self._db.execute("BEGIN")
+
+    def close(self) -> None:
+        """Forget everything."""
+        self._db.close()
+
+    def add(self, runs: Iterable[ServedRun]) -> None:
+        """Keep the runs of some blocks, in any order."""
+        rows = [(r.topic, r.partition, r.first, r.shard, r.height, r.key, r.served) for r in runs]
+        # Of an offset that two blocks cover, which is a finding of its own, the first that was read counts.
+        self._db.executemany("INSERT OR IGNORE INTO runs VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+
+    def runs(self, topic: str) -> Iterator[ServedRun]:
+        """Yield the runs of a topic, each partition's in the order of offsets."""
+        query = "SELECT * FROM runs WHERE topic = ? ORDER BY part, first"
+        for row in self._db.cursor().execute(query, (topic,)):
+            yield ServedRun(*row)
+
+    def claim(self, topic: str, names: Iterable[bytes]) -> bool:
+        """Claim names on a topic, if nobody has claimed one of them; tell whether that was so."""
+        rows = [(topic, name) for name in names]
+        query = "SELECT 1 FROM claims WHERE topic = ? AND name = ?"
+        if any(self._db.execute(query, row).fetchone() for row in rows):
+            return False
+        self._db.executemany("INSERT INTO claims VALUES (?, ?)", rows)
+        return True
+
+    def decide(self, said: ServedDecision) -> None:
+        """Keep a decision."""
+        self._db.execute("INSERT INTO decisions VALUES (?, ?)", (said.decision, _ENCODER.encode(said)))
+
+    def decisions(self, decision: str) -> list[ServedDecision]:
+        """Return the decisions of that id: an honest service states one."""
+        found = self._db.execute("SELECT said FROM decisions WHERE decision = ?", (decision,))
+        return [_DECODER.decode(said) for (said,) in found]

@@ -1,0 +1,337 @@
+"""Rights judged again from the ledger: a thief of a service's key serves himself, honest services do not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from tests.asking import UNASKED
+from tests.unit.archive.served_ledger import (
+    CLINIC,
+    DOCTOR,
+    HERSELF,
+    HOSPITAL,
+    OFFICER,
+    OTHER_PATIENT,
+    PATIENT,
+    PRIVY,
+    THIEF,
+    ServedLedger,
+    identifier,
+)
+
+from salus.archive.check_blocks import Checked
+from salus.archive.deep_rights import STATED_WITHIN_S, RightsJudge
+from salus.events.catalogue import RoleGranted, RoleWithdrawn
+from salus.events.did import LocalSigner
+
+REVIEWER = "a privacy officer of the patient's steward reviews"
+
+
+@pytest.fixture
+def ledger() -> ServedLedger:
+    """A patient of the hospital."""
+    served = ServedLedger()
+    served.register()
+    return served
+
+
+def honest() -> ServedLedger:
+    """Return what honest services state: everything once, and what races and replays leave."""
+    served = ServedLedger()
+    served.register()
+    served.store(DOCTOR)
+    served.link(OFFICER)
+    served.grant(HERSELF, DOCTOR)
+    served.grant(HOSPITAL, THIEF, number=2)
+    # Overtaken by the one before, and stated again as the next.
+    served.grant(OFFICER, CLINIC, number=3, expected=0)
+    served.grant(OFFICER, CLINIC, number=3)
+    served.read(DOCTOR, served.decide(DOCTOR))
+    served.break_off(THIEF, served.decide(THIEF, number=2))
+    served.open(DOCTOR, served.decide(DOCTOR, number=3, object="e-1"))
+    served.store(THIEF, name="o-2", under=served.decide(THIEF, number=4, action="write", object="o-2"))
+    emergency = served.emergency(THIEF, number=5)
+    served.read(THIEF, emergency)
+    served.review(OFFICER, emergency)
+    served.revoke(HERSELF, epoch=1)
+    served.unlink(HERSELF, epoch=2)
+    served.link(HOSPITAL)
+    served.decide(DOCTOR, number=6, allowed=False)
+    served.erase(OFFICER)
+    return served
+
+
+async def test_what_honest_services_did_everybody_had_a_right_to() -> None:
+    assert await honest().findings() == []
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+async def test_blocks_come_in_any_order(*, backwards: bool) -> None:
+    served = honest()
+    served.grant(THIEF, THIEF, number=9)
+    (found,) = await served.findings(blocks=7, backwards=backwards)
+
+    assert (found.code, found.topic, found.height, found.severity) == (
+        "unentitled",
+        "salus.consent.events",
+        6,
+        "error",
+    )
+
+
+ACTS: dict[str, Callable[[ServedLedger, LocalSigner], object]] = {
+    "grant": lambda ledger, who: ledger.grant(who, who),
+    "revoke": lambda ledger, who: ledger.revoke(who),
+    "link": lambda ledger, who: ledger.link(who, who),
+    "unlink": lambda ledger, who: ledger.unlink(who),
+    "erase": lambda ledger, who: ledger.erase(who),
+    "store": lambda ledger, who: ledger.store(who),
+    "register": lambda ledger, who: ledger.register(who, HOSPITAL, OTHER_PATIENT),
+}
+
+
+@pytest.mark.parametrize("act", ACTS)
+@pytest.mark.parametrize("who", [CLINIC, THIEF, PRIVY], ids=["member", "clinician", "officer"])
+async def test_a_thief_of_a_services_key_who_serves_an_account_of_his_own_is_found(
+    ledger: ServedLedger, act: str, who: LocalSigner
+) -> None:
+    """Case threat model, second attack: the thief of consent's key grants himself, and nobody sees it."""
+    ACTS[act](ledger, who)
+    (found,) = await ledger.findings()
+    last = ledger.records[-1]
+
+    assert (found.code, found.topic, found.offset) == ("unentitled", last.topic, last.offset)
+    assert who.did not in found.detail
+    assert PATIENT not in found.detail
+
+
+async def test_what_may_not_be_done_about_oneself_is_found(ledger: ServedLedger) -> None:
+    ledger.grant(OFFICER, OFFICER)
+    ledger.link(HOSPITAL, HOSPITAL)
+    emergency = ledger.emergency(OFFICER)
+    ledger.review(OFFICER, emergency)
+
+    assert [why for _, why in await ledger.unentitled()] == [
+        "grant a consent: it is about who asked",
+        "say that a party is the patient: it is about who asked",
+        "review an emergency access: it is about who asked",
+    ]
+
+
+async def test_a_thief_reviews_neither_his_own_emergency_nor_one_that_was_not(ledger: ServedLedger) -> None:
+    emergency = ledger.emergency(PRIVY)
+    ledger.review(PRIVY, emergency)
+    ledger.review(OFFICER, identifier(PATIENT, 77))
+
+    assert [why for _, why in await ledger.unentitled()] == [
+        f"review an emergency access: who asked had no right to it ({REVIEWER})",
+        "review an emergency access: the patient had none of that id",
+    ]
+
+
+async def test_an_emergency_access_of_which_nobody_was_told_is_found(ledger: ServedLedger) -> None:
+    ledger.emergency(DOCTOR, told=False)
+
+    assert [why for _, why in await ledger.unentitled()] == [
+        "an emergency access that nobody was told of before"
+    ]
+
+
+async def test_a_request_to_take_back_a_consent_of_one_patient_is_not_served_for_another(
+    ledger: ServedLedger,
+) -> None:
+    ledger.revoke(OFFICER, of=OTHER_PATIENT)
+
+    assert [why for _, why in await ledger.unentitled()] == [
+        "take a consent back: what it names is another patient's"
+    ]
+
+
+async def test_a_steward_is_a_member(ledger: ServedLedger) -> None:
+    ledger.register(THIEF, THIEF, OTHER_PATIENT)
+
+    assert [why for _, why in await ledger.unentitled()] == [
+        "a patient registered with a steward that is no member"
+    ]
+
+
+# --- roles ---------------------------------------------------------------------------------------------
+
+
+def withdraw(ledger: ServedLedger, who: LocalSigner, role: str, *, ago_s: int) -> None:
+    data = RoleWithdrawn(did=who.did, role=role, request=UNASKED)  # type: ignore[arg-type]  # a text
+    ledger.ring.apply(data, at=ledger.now - timedelta(seconds=ago_s))
+
+
+@pytest.mark.parametrize(("ago_s", "count"), [(-10, 0), (STATED_WITHIN_S - 5, 0), (STATED_WITHIN_S + 5, 3)])
+async def test_a_role_counts_until_it_was_taken_and_as_long_as_a_service_may_have_looked_before(
+    ledger: ServedLedger, ago_s: int, count: int
+) -> None:
+    ledger.link(OFFICER)
+    ledger.now += timedelta(minutes=5)
+    for who, role in ((OFFICER, "privacy-officer"), (HERSELF, "patient"), (DOCTOR, "clinician")):
+        withdraw(ledger, who, role, ago_s=ago_s)
+    ledger.grant(OFFICER, DOCTOR)
+    ledger.grant(HERSELF, DOCTOR, number=2)
+    ledger.store(DOCTOR)
+
+    assert len(await ledger.unentitled()) == count
+
+
+async def test_a_role_that_was_given_counts(ledger: ServedLedger) -> None:
+    ledger.grant(DOCTOR, THIEF)
+    assert len(await ledger.unentitled()) == 1
+    ledger.ring.apply(RoleGranted(did=DOCTOR.did, role="privacy-officer", request=UNASKED))
+
+    assert await ledger.unentitled() == []
+
+
+async def test_a_party_that_is_the_patient_no_more_grants_nothing(ledger: ServedLedger) -> None:
+    ledger.link(HOSPITAL)
+    ledger.unlink(HOSPITAL)
+    ledger.grant(HERSELF, DOCTOR)
+
+    assert len(await ledger.unentitled()) == 1
+
+
+# --- decisions -----------------------------------------------------------------------------------------
+
+
+async def test_a_read_under_a_decision_that_does_not_fit_is_found(ledger: ServedLedger) -> None:
+    """Case threat model, second attack: a thief of storage's key reads as he likes."""
+    others = ledger.decide(DOCTOR, number=1)
+    denial = ledger.decide(THIEF, number=2, allowed=False)
+    about_another = ledger.decide(THIEF, number=3, object="o-2")
+    of_another = ledger.decide(THIEF, number=4, patient=OTHER_PATIENT)
+    to_write = ledger.decide(THIEF, number=5, action="write")
+    to_read = ledger.decide(THIEF, number=6)
+    for decision in (others, denial, about_another, of_another, to_write):
+        ledger.read(THIEF, decision)
+    ledger.open(THIEF, others)
+    ledger.break_off(THIEF, denial)
+    ledger.store(THIEF, under=to_read)
+    ledger.read(THIEF, to_read)
+
+    assert [why for _, why in await ledger.unentitled()] == [
+        "done under a decision that was given to somebody else",
+        "done under a decision that is a denial",
+        *["done under a decision that is about another action, object or patient"] * 3,
+        "done under a decision that was given to somebody else",
+        "done under a decision that is a denial",
+        "done under a decision that is about another action, object or patient",
+    ]
+
+
+@pytest.mark.parametrize(("late_s", "count"), [(0, 0), (65, 0), (75, 1)])
+async def test_a_decision_is_current_when_its_read_is_asked_for(
+    ledger: ServedLedger, late_s: int, count: int
+) -> None:
+    decision = ledger.decide(DOCTOR)
+    # Clocks may differ by ten seconds, and a decision is valid for sixty.
+    ledger.now += timedelta(seconds=late_s - 1)
+    ledger.read(DOCTOR, decision)
+
+    assert len(await ledger.unentitled()) == count
+
+
+async def test_a_transfer_goes_on_after_its_decision_ended(ledger: ServedLedger) -> None:
+    decision, signed = ledger.decide(DOCTOR), ledger.now
+    ledger.now += timedelta(minutes=50)
+    data_ends_late = signed + timedelta(seconds=1)
+    ledger.store(DOCTOR, name="o-9", under=decision, signed=data_ends_late)
+
+    assert await ledger.unentitled() == []
+
+
+@pytest.mark.parametrize(("late_s", "count"), [(1, 0), (STATED_WITHIN_S + 5, 1)])
+async def test_a_right_that_was_taken_back_ends_the_decisions_before(
+    ledger: ServedLedger, late_s: int, count: int
+) -> None:
+    ledger.grant(HOSPITAL, DOCTOR)
+    emergency = ledger.decide(DOCTOR, valid_until=ledger.now + timedelta(minutes=5))
+    ledger.revoke(HOSPITAL)
+    after = ledger.decide(DOCTOR, number=2, epoch=1, valid_until=ledger.now + timedelta(minutes=5))
+    ledger.now += timedelta(seconds=late_s)
+    ledger.read(DOCTOR, emergency)
+    ledger.read(DOCTOR, after)
+
+    assert [why for _, why in await ledger.unentitled()] == [
+        "done under a decision that was void, for a right had been taken back"
+    ] * count
+
+
+async def test_a_decision_is_not_taken_afterwards(ledger: ServedLedger) -> None:
+    decision = identifier(PATIENT, 1)
+    ledger.read(DOCTOR, decision)
+    ledger.now += timedelta(seconds=STATED_WITHIN_S + 5)
+    ledger.decide(DOCTOR)
+
+    assert [why for _, why in await ledger.unentitled()] == [
+        "done under a decision that was taken afterwards"
+    ]
+
+
+# --- what is not sealed yet, or cannot be read ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("more_s", "code"), [(1, "rights-pending"), (STATED_WITHIN_S + 5, "unentitled")])
+async def test_an_invented_decision_is_found_once_its_topic_is_sealed_beyond_the_read(
+    ledger: ServedLedger, more_s: int, code: str
+) -> None:
+    ledger.read(THIEF, identifier(PATIENT, 99))
+    ledger.now += timedelta(seconds=more_s)
+    ledger.decide(DOCTOR)
+    (found,) = await ledger.findings()
+
+    assert (found.code, found.severity) == (code, "error" if code == "unentitled" else "info")
+    assert found.detail == "done under a decision that is not on the ledger"
+
+
+@pytest.mark.parametrize(("more_s", "code"), [(1, "rights-pending"), (STATED_WITHIN_S + 5, "unentitled")])
+async def test_a_steward_that_another_shard_has_yet_to_seal_is_waited_for(more_s: int, code: str) -> None:
+    ledger = ServedLedger()
+    ledger.grant(HOSPITAL, DOCTOR)
+    ledger.now += timedelta(seconds=more_s)
+    ledger.register(patient=OTHER_PATIENT)
+
+    assert [f.code for f in await ledger.findings()] == [code]
+
+
+async def test_where_blocks_are_damaged_nothing_is_concluded_from_what_is_left(ledger: ServedLedger) -> None:
+    rights = RightsJudge(ledger.ring)
+    rights.take(Checked(0, 3, 4, served=None))
+    (found,) = rights.findings()
+
+    assert (found.code, found.severity, found.shard) == ("rights-unjudged", "info", 0)
+    assert found.key.startswith("shard/0/000000000003")
+
+
+# --- what had no effect ----------------------------------------------------------------------------------
+
+
+async def test_what_had_no_effect_gave_nobody_anything(ledger: ServedLedger) -> None:
+    ledger.link(OFFICER)
+    ledger.grant(THIEF, THIEF, expected=0)
+    ledger.store(DOCTOR)
+    ledger.store(THIEF, expected=7)
+
+    assert await ledger.unentitled() == []
+
+
+async def test_a_request_that_is_stated_twice_has_one_effect(ledger: ServedLedger) -> None:
+    """Otherwise versions would go astray, and what comes after would not be looked at."""
+    ledger.grant(OFFICER, DOCTOR)
+    again = ledger.records[-1]
+    ledger.repeat(again, expected=1)
+    ledger.grant(THIEF, THIEF, number=3)
+
+    assert len(await ledger.unentitled()) == 1
+
+
+async def test_whatever_moves_a_patients_version_is_followed(ledger: ServedLedger) -> None:
+    ledger.adopt_policies_for(PATIENT)
+    ledger.grant(THIEF, THIEF)
+
+    assert len(await ledger.unentitled()) == 1
