@@ -29,6 +29,7 @@ from tests.unit.events.samples import (
     verdict,
 )
 
+from salus.client.auth import RequestLine, make_approval
 from salus.events.accountability import TRANSFER_S_MAX
 from salus.events.catalogue import (
     ConsentGranted,
@@ -275,3 +276,12 @@ def test_every_fact_of_a_service_says_who_asked_and_can_be_asked_for() -> None:
 
     assert all(issubclass(data, RequestedData) for data in facts)
     assert {data.__name__ for data in facts if not may_be_asked(data)} == {"PolicySetAdopted"}
+
+
+def test_an_approval_stands_in_no_event_but_identity_s() -> None:
+    """The third red team: one that had ended kept a read that broke off out of the trail."""
+    asked = truly_asked(GRANT, MEMBER, at=NOON)
+    line = RequestLine("POST", "/consents", (asked.request.body or "").encode())
+    approval = make_approval(OTHER_MEMBER, line, now=NOON)
+
+    assert "approval" in refusal(stated(request_with(asked, approval=approval)))

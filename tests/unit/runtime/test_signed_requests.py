@@ -42,7 +42,8 @@ class Ring:
 
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
-    app, authenticate = FastAPI(), Authenticator(Ring(), audience="salus:test")  # type: ignore[arg-type]  # a fake
+    ring: Any = Ring()
+    app, authenticate = FastAPI(), Authenticator(ring, audience="salus:test", approvals=True)
     problems.install(app)
 
     @app.post("/commands/{name}")
@@ -225,3 +226,24 @@ async def test_an_approval_is_of_this_request_and_of_somebody_else(client: httpx
 
     assert approved.json()["second"] == SECOND.did
     assert [code(answer) for answer in refused] == [(403, "approval-invalid")] * 3
+
+
+async def test_only_a_command_that_may_need_an_approval_takes_one(client: httpx.AsyncClient) -> None:
+    """The third red team: it stood in the event of a read, and ended before the read broke off."""
+    signer: Any = RequestSigner(CALLER, "salus:test", second=SECOND)
+    answer = await client.put("/transfers/a", content=b"bytes", auth=signer)
+
+    assert code(answer) == (422, "invalid-request")
+    assert "Salus-Approval" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    "target", ["/transfers/a?x=1&x=2", "/transfers/a?x=1&x=1", "/transfers%2Fa", "/transfers/a?x=1&%78=2"]
+)
+async def test_a_request_that_its_judges_would_read_otherwise_is_refused(
+    client: httpx.AsyncClient, target: str
+) -> None:
+    answer = await client.put(target, headers=bearer("PUT", target))
+
+    assert answer.request.url.raw_path == target.encode()
+    assert code(answer) == (422, "invalid-request")

@@ -162,13 +162,14 @@ class Bench:
         self.ring = FixedRing()
         self.refused = AccountLimit("refused reads", Rate(burst=100, per_minute=1))
         self.numbers = count(1)
+        self.now: Callable[[], datetime] = lambda: NOW
         self.restart()
 
     def restart(self) -> None:
         """Forget everything that only the process knew."""
         self.vault = BucketVault(self.keys, PlainKms())
         self.subjects = Subjects(self.topic, self.topic, self.vault, self.ring)
-        topic, standing = self.topic, Standing(self.topic, self.ring, lambda: NOW)
+        topic, standing = self.topic, Standing(self.topic, self.ring, self.now)
         self.storing = Storing(topic, topic, self.objects, self.vault, self.tokens, 10_000_000, standing, 0)
         refusals = Refusals(topic, self.refused)
         self.reading = Reading(topic, topic, self.objects, self.vault, self.tokens, standing, 0, refusals)

@@ -20,10 +20,12 @@ from salus.events.bearer import (
     require_current,
 )
 from salus.events.catalogue import (
+    ObjectRead,
     ObjectStored,
     PartyRegistered,
     PolicySetAdopted,
     ReadBrokenOff,
+    ReadRefused,
     RequestedData,
     type_of,
 )
@@ -32,6 +34,7 @@ from salus.events.ed25519 import verifies
 from salus.events.envelope import Event
 from salus.events.errors import Reason, RejectedError
 from salus.events.keyring import KeyRing
+from salus.events.registry import Owner
 from salus.events.requests import SERVICE, SIGNED, Request
 
 # What a service may state without anybody having asked: the founding of the network, whose parties
@@ -39,7 +42,11 @@ from salus.events.requests import SERVICE, SIGNED, Request
 _OF_ITS_OWN_ACCORD = (PartyRegistered, PolicySetAdopted)
 # How long a transfer may take: its token was current when it began.
 TRANSFER_S_MAX = 3600
-_TRANSFERS = (ObjectStored, ReadBrokenOff)
+# How long after its request, or after the end of a transfer, a service may state an event.
+STATING_S_MAX = 30
+_TRANSFERS = (ObjectStored, ObjectRead, ReadBrokenOff, ReadRefused)
+# They say what the service did and give nobody anything, so a key that ends meanwhile does not hide them.
+_REPORTS = (ReadBrokenOff, ReadRefused)
 
 
 def verify_request(event: Event, *, ring: KeyRing) -> None:
@@ -105,17 +112,18 @@ def _require_signed(event: Event, data: RequestedData, *, ring: KeyRing) -> None
     signed = require_asked(data)
     claims = signed.claims
     # A transfer may outlast the token that began it; then it was current when the transfer began.
-    late_s_max = TRANSFER_S_MAX if isinstance(data, _TRANSFERS) else 0
+    late_s_max = STATING_S_MAX + (TRANSFER_S_MAX if isinstance(data, _TRANSFERS) else 0)
     moment = max(min(at.timestamp(), float(claims.exp)), at.timestamp() - late_s_max)
     try:
         require_current(moment, issued=claims.iat, expires=claims.exp, not_before=claims.nbf)
     except BearerError as error:
         raise _refused(str(error)) from None
-    # A read breaks off because the reader's key was revoked, among other reasons, and that is stated, too.
-    signed_at = datetime.fromtimestamp(claims.iat, UTC) if isinstance(data, ReadBrokenOff) else at
+    signed_at = _first_use(signed, ring=ring, until=at) if isinstance(data, _REPORTS) else at
     if signed.claims.iss != request.by or not signed_by(signed, ring=ring, at=signed_at):
         raise _refused("the token is not signed by who is said to have asked")
     if request.approval is not None:
+        if type_of(data).owner is not Owner.IDENTITY:
+            raise _refused("approval: what this event states is approved by nobody")
         try:
             approver_of(request.approval, asked=claims, ring=ring, at=at)
         except BearerError as error:
@@ -123,6 +131,18 @@ def _require_signed(event: Event, data: RequestedData, *, ring: KeyRing) -> None
     party = ring.parties.get(request.by)
     if party is None or request.behalf not in (None, party.member, party.did):
         raise _refused("the caller acts for no such member")
+
+
+def _first_use(signed: Signed, *, ring: KeyRing, until: datetime) -> datetime:
+    """Return the first moment at which a service may have taken the token, when it and its key were current.
+
+    A caller chooses `iat`, within the clocks' difference, and when its key begins and ends.
+    """
+    claims, known = signed.claims, ring.keys.get(signed.kid)
+    skew = timedelta(seconds=CLOCK_SKEW_S)
+    issued, expires = (datetime.fromtimestamp(float(moment), UTC) for moment in (claims.iat, claims.exp))
+    begins = issued if known is None else max(issued, known.valid_from)
+    return min(begins - skew, expires + skew, until)
 
 
 def require_asked(data: RequestedData) -> Signed:

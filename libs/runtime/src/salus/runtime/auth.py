@@ -18,6 +18,7 @@ from fastapi import Request
 from salus.events import requests
 from salus.events.accountability import approver_of, signed_by
 from salus.events.bearer import CLOCK_SKEW_S, Bearer, BearerError, Signed, read_bearer, require_current
+from salus.events.commands import Asked
 from salus.events.keyring import KeyRing, Party
 from salus.runtime.identity_view import IdentityView
 from salus.runtime.own_key import OwnKey
@@ -81,15 +82,17 @@ class Authenticator:
         audience: str,
         own_key: OwnKey | None = None,
         has_stated: Callable[[str], Awaitable[bool]] | None = None,
+        approvals: bool = False,
     ) -> None:
         """Callers are known by `identity`; `has_stated` tells of a token whether its request was carried out.
 
         Whatever was carried out stands on the topic with its token, so another replica, or this one after a
-        restart, would answer who read it there.
+        restart, would answer who read it there. `approvals` says that commands may need a second party's.
         """
         self._identity = identity
         self._has_stated = has_stated
         self._audience = audience
+        self._approvals = approvals
         self._own_key = own_key
         self._used = UsedTokens()
 
@@ -107,7 +110,7 @@ class Authenticator:
     async def command(self, request: Request) -> Caller:
         """Return the caller of a command, whose body its event carries; raises ProblemError 401 or 422."""
         body = await request.body()
-        caller = await self._caller(request, body=body)
+        caller = await self._caller(request, body=body, approvals=self._approvals)
         try:
             text = body.decode("utf-8") if body else None
         except UnicodeDecodeError:
@@ -122,8 +125,12 @@ class Authenticator:
         """Return who sends or fetches a stream; raises ProblemError 401."""
         return await self._caller(request, body=None)
 
-    async def _caller(self, request: Request, *, body: bytes | None) -> Caller:
-        token = _token_of(request)
+    async def _caller(self, request: Request, *, body: bytes | None, approvals: bool = False) -> Caller:
+        token, approval = _token_of(request), request.headers.get(APPROVAL_HEADER)
+        if approval is not None and not approvals:
+            # It would stand in the event, and could end before that is stated.
+            raise ProblemError(422, "invalid-request", f"{APPROVAL_HEADER}: this request needs no approval")
+        _require_one_reading(request)
         ring = await self._ring()
         now = _now()
         claims, party = verify_bearer(token, ring=ring, audience=self._audience, now=now)
@@ -133,7 +140,6 @@ class Authenticator:
         self._used.require_new(claims, now=now)
         if self._has_stated is not None and await self._has_stated(token):
             raise _token_used()
-        approval = request.headers.get(APPROVAL_HEADER)
         second = None if approval is None else _second(approval, claims, ring=ring, now=now)
         asked = requests.Request(
             by=party.did,
@@ -244,6 +250,16 @@ def _require_names(claims: Bearer, request: Request) -> None:
         raise ProblemError(401, "unbound-token", "htm is not the request's method, in capitals")
     if claims.htu != target_of(request):
         raise ProblemError(401, "unbound-token", "htu is not path and query as sent, without scheme and host")
+
+
+def _require_one_reading(request: Request) -> None:
+    """Raise ProblemError 422 unless the framework reads the target as whoever judges the event does."""
+    asked = Asked.of(method=request.method, target=target_of(request), body=None, digest=None)
+    query = {name: request.query_params.getlist(name) for name in request.query_params}
+    if asked.query != query or any(len(values) > 1 for values in query.values()):
+        raise ProblemError(422, "invalid-request", "query: a name stands in it twice, or it is not UTF-8")
+    if len(asked.path) != len(request.scope["path"].split("/")) - 1:
+        raise ProblemError(422, "invalid-request", "path: a slash in a segment cannot be sent as %2F")
 
 
 def target_of(request: Request) -> str:

@@ -88,6 +88,7 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
             audience=AUDIENCE,
             own_key=own_key,
             has_stated=partial(store.has_stated, topic=IDENTITY_TOPIC),
+            approvals=True,
         )
         app.include_router(routes(world=world, authenticate=authenticate, now=now))
         app.include_router(

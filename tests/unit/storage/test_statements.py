@@ -1,0 +1,291 @@
+"""Whatever request storage admits, the event that it states because of it is acceptable to everybody.
+
+A caller chooses times, headers and target of a request. None of them keeps what was done out of the trail.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from tests.asking import UNASKED, calling
+
+from salus.client.auth import RequestLine, make_approval, make_bearer
+from salus.events.accountability import STATING_S_MAX, TRANSFER_S_MAX
+from salus.events.bearer import CLOCK_SKEW_S, LIFETIME_S_MAX
+from salus.events.catalogue import (
+    ConsentRevoked,
+    EventData,
+    KeyRevoked,
+    ObjectRead,
+    ObjectStored,
+    PartyRegistered,
+    PublicKey,
+    ReadBrokenOff,
+    ReadRefused,
+    SealedOpened,
+    SubjectKeyDestroyed,
+    SubjectRegistered,
+    all_types,
+    type_of,
+)
+from salus.events.did import LocalSigner, multibase_of
+from salus.events.envelope import encode_event
+from salus.events.errors import RejectedError
+from salus.events.judging import judge
+from salus.events.keyring import KeyRing, Party
+from salus.events.registry import Owner
+from salus.events.signature import sign_values
+from salus.runtime import problems
+from salus.runtime.auth import Authenticator
+from salus.runtime.problems import ProblemError
+from salus.storage.adapters.facts import STORAGE_TOPIC
+from salus.storage.adapters.problems import install
+from salus.storage.api import Desk, routes
+from salus.storage.handlers.storing import Upload
+from salus.storage.transfers import Limits
+
+from .conftest import PATIENT, Bench, Topic, pieces
+from .test_sealed_reading import SOURCE, observation
+
+STORAGE, HOSPITAL, DOCTOR = (LocalSigner.from_seed(bytes([n]) * 32) for n in range(1, 4))
+LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
+NEW = PATIENT[:-1] + "7"
+CONTENT = bytes(200_000)
+_EVENT = f"patient={PATIENT}&source={SOURCE}&id=event-1&field=content"
+
+
+@dataclass
+class Trick:
+    """What a caller may choose: times of its token and key, in seconds from now; headers; the target."""
+
+    issued_s: float = 0
+    lifetime_s: int = LIFETIME_S_MAX
+    key_from_s: float | None = None
+    key_until_s: float | None = None
+    revoked_s: float | None = None
+    headers: Callable[[RequestLine], list[tuple[str, str]]] = lambda _: []
+    target: Callable[[str], str] = lambda target: target
+
+
+def _approval(line: RequestLine) -> list[tuple[str, str]]:
+    now = datetime.now(UTC)
+    return [("Salus-Approval", make_approval(HOSPITAL, line, now=now, lifetime_s=1))]
+
+
+ENDING = LIFETIME_S_MAX + CLOCK_SKEW_S - 3
+TRICKS = {
+    "nothing": Trick(),
+    "a token at its end": Trick(issued_s=-ENDING),
+    "a short token": Trick(issued_s=-8, lifetime_s=1),
+    "a clock ahead": Trick(issued_s=CLOCK_SKEW_S - 2),
+    "a token before its key": Trick(issued_s=-200, key_from_s=-1),
+    "an approval that ends": Trick(headers=_approval),
+    "no approval at all": Trick(headers=lambda _: [("Salus-Approval", "x")]),
+    "a decision twice": Trick(headers=lambda _: [("Salus-Decision", "x" * 4000)]),
+    "another token as well": Trick(headers=lambda _: [("Authorization", "Bearer x.y.z")]),
+    "a patient twice": Trick(target=lambda t: f"{t}{'&' if '?' in t else '?'}patient={PATIENT}"),
+    "another patient": Trick(target=lambda t: t.replace("?", f"?patient={NEW}&") if "?" in t else t),
+    "a name that is not UTF-8": Trick(target=lambda t: f"{t}{'&' if '?' in t else '?'}x=%ff%C3"),
+    "a name without a value": Trick(target=lambda t: f"{t}{'&' if '?' in t else '?'}x&&=&;y"),
+    "every colon encoded": Trick(target=lambda t: t.replace(":", "%3A").replace("-", "%2d")),
+    "a slash encoded": Trick(target=lambda t: "/" + t[1:].replace("/", "%2F", 1)),
+    "letters encoded": Trick(target=lambda t: t.replace("/o", "/%6F").replace("patient", "p%61tient")),
+    "a long target": Trick(target=lambda t: f"{t}{'&' if '?' in t else '?'}x={'%41' * 700}"),
+    "a fragment": Trick(target=lambda t: f"{t}%23{t}"),
+}
+# What only reports is stated after these, too; what gives something is not given any more.
+KEY_ENDS = {
+    "a key that ends": Trick(key_until_s=CLOCK_SKEW_S),
+    "a token after its key": Trick(issued_s=CLOCK_SKEW_S - 2, key_until_s=4),
+    "a key that is revoked": Trick(revoked_s=CLOCK_SKEW_S),
+    "a token after its key was revoked": Trick(issued_s=CLOCK_SKEW_S - 2, revoked_s=4),
+}
+
+
+@dataclass
+class Case:
+    """A request, and the events that storage states because of it; without a body it is the observation."""
+
+    method: str
+    target: str
+    states: tuple[type[EventData], ...]
+    body: bytes | None = b""
+    by: LocalSigner = DOCTOR
+    decision: str | None = None
+
+
+# At the door, and an upload without the right to it: it is no read, and nothing is stated of it.
+REFUSED = {
+    "PUT": {401, 403, 404, 422},
+    **{method: {401, 404, 422} for method in ("GET", "POST", "DELETE")},
+}
+CASES = [
+    Case("POST", "/subjects", (SubjectRegistered,), json.dumps({"patient": NEW}).encode(), HOSPITAL),
+    Case("PUT", f"/objects/o-2?patient={PATIENT}", (ObjectStored,), CONTENT, HOSPITAL),
+    Case("POST", f"/objects?patient={PATIENT}", (ObjectStored,), CONTENT, HOSPITAL),
+    Case("GET", f"/objects/o-1?patient={PATIENT}", (ObjectRead, ReadBrokenOff), decision="right"),
+    Case("GET", f"/objects/o-1?patient={PATIENT}", (ReadRefused,)),
+    Case("POST", f"/sealed/open?{_EVENT}", (SealedOpened,), None, decision="of-event"),
+    Case("POST", f"/sealed/open?{_EVENT}", (ReadRefused,), None),
+    Case("DELETE", f"/subjects/{PATIENT}/key", (SubjectKeyDestroyed,), b'{"basis": "court-order"}', HOSPITAL),
+]
+
+
+REPORTS = (ReadRefused, ReadBrokenOff)
+
+
+@dataclass
+class Judging(Topic):
+    """A topic whose events everybody judges, and storage states as late as it may."""
+
+    ring: KeyRing = field(default_factory=KeyRing)
+    trick: Trick = field(default_factory=Trick)
+    acts_late: bool = True
+    judged: list[type[EventData]] = field(default_factory=list)
+    rejected: list[str] = field(default_factory=list)
+
+    async def announce(self, data: EventData, *, patient: str) -> None:
+        if type(data) in REPORTS and self.trick.revoked_s is not None:
+            revoked = KeyRevoked(
+                did=DOCTOR.did, key_id=DOCTOR.verification_method, reason="left", request=UNASKED
+            )
+            self.ring.apply(revoked, at=seconds_from_now(self.trick.revoked_s))
+        self._require_acceptable(data, patient, datetime.now(UTC) + self._late(data))
+        self.fold(data, patient)
+        if isinstance(data, ObjectRead):
+            # So the read breaks off.
+            self.fold(ConsentRevoked(consent="c", patient=patient, epoch=1, request=UNASKED), patient)
+
+    def _late(self, data: EventData) -> timedelta:
+        if not self.acts_late and not isinstance(data, REPORTS):
+            return timedelta()
+        transfers = isinstance(data, (ObjectStored, ObjectRead, *REPORTS))
+        return timedelta(seconds=STATING_S_MAX + (TRANSFER_S_MAX if transfers else 0))
+
+    def _require_acceptable(self, data: EventData, patient: str, at: datetime) -> None:
+        version = 0 if type_of(data).changes else None
+        value = encode_event(
+            data, id="e", source=STORAGE.did, subject=patient, time=at, expected_version=version
+        )
+        (signature,) = sign_values([value], STORAGE)
+        key = patient.encode()
+        try:
+            judge(topic=STORAGE_TOPIC, key=key, value=value, signature=signature, ring=self.ring, at=at)
+        except RejectedError as error:
+            self.rejected.append(str(error))
+            raise ProblemError(503, "not-accepted", error.detail) from None
+        self.judged.append(type(data))
+
+
+def seconds_from_now(seconds: float) -> datetime:
+    return datetime.now(UTC) + timedelta(seconds=seconds)
+
+
+def registered(signer: LocalSigner, kind: Any, **facts: Any) -> PartyRegistered:
+    key = {"valid_from": LONG_AGO, "valid_until": None} | facts.pop("key", {})
+    public = PublicKey(signer.verification_method, multibase_of(signer.public_key), **key)
+    return PartyRegistered(did=signer.did, kind=kind, keys=(public,), request=UNASKED, **facts)
+
+
+def ring_with(trick: Trick) -> KeyRing:
+    begins, ends = trick.key_from_s, trick.key_until_s
+    key = {
+        "valid_from": LONG_AGO if begins is None else seconds_from_now(begins),
+        "valid_until": None if ends is None else seconds_from_now(ends),
+    }
+    ring = KeyRing()
+    ring.apply(registered(STORAGE, "service", roles=("storage",)))
+    ring.apply(registered(HOSPITAL, "member", key=key))
+    ring.apply(registered(DOCTOR, "person", roles=("clinician",), member=HOSPITAL.did, key=key))
+    return ring
+
+
+async def bench_of(trick: Trick, *, acts_late: bool) -> tuple[Bench, Judging]:
+    """Storage with an object, and nothing judged yet."""
+    bench = Bench()
+    hospital = Party(did=HOSPITAL.did, kind="member", roles=frozenset(), member=None)
+    bench.ring.known.parties[hospital.did] = hospital
+    await bench.subjects.register(patient=PATIENT, steward=hospital.did, number="1", caller=calling(hospital))
+    upload = Upload("o-1", PATIENT, "text/plain", pieces(CONTENT))
+    await bench.storing.store(upload, caller=calling(hospital), token=None, at=datetime.now(UTC))
+    bench.ring.known = ring_with(trick)
+    before = bench.topic
+    topic = Judging(
+        states=before.states, objects=before.objects, ring=bench.ring.known, trick=trick, acts_late=acts_late
+    )
+    bench.topic, bench.now = topic, lambda: datetime.now(UTC)
+    bench.restart()
+    later = datetime.now(UTC) + timedelta(hours=1)
+    for name, about in (("right", "o-1"), ("of-event", "event-1")):
+        bench.tokens.grant(name, object=about, principal=DOCTOR.did, expires=later)
+    return bench, topic
+
+
+def app_of(bench: Bench) -> FastAPI:
+    app = FastAPI()
+    problems.install(app)
+    install(app)
+    desk = Desk(
+        subjects=bench.subjects,
+        storing=bench.storing,
+        reading=bench.reading,
+        sealed=bench.sealed,
+        authenticate=Authenticator(bench.ring, audience="salus:storage"),  # type: ignore[arg-type]  # a fake
+        limits=Limits(object_bytes_max=1_000_000, transfers_max=2, body_idle_s_max=5, transfer_s_max=60),
+        now=lambda: datetime.now(UTC),
+    )
+    app.include_router(routes(desk))
+    return app
+
+
+async def answer_to(case: Case, trick: Trick, bench: Bench) -> int:
+    """Send the request with what the caller chose; return the status of the answer."""
+    body = observation(bench) if case.body is None else case.body
+    target = trick.target(case.target)
+    line = RequestLine(case.method, target, body or None)
+    issued = seconds_from_now(trick.issued_s)
+    token = make_bearer(case.by, "salus:storage", now=issued, lifetime_s=trick.lifetime_s, request=line)
+    headers = [("Authorization", f"Bearer {token}"), ("Content-Type", "application/json")]
+    if case.decision is not None:
+        headers.append(("Salus-Decision", case.decision))
+    url = httpx.URL("http://storage").copy_with(raw_path=target.encode())
+    transport = httpx.ASGITransport(app=app_of(bench), raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport) as client:
+        request = httpx.Request(case.method, url, headers=[*headers, *trick.headers(line)], content=body)
+        return (await client.send(request)).status_code
+
+
+@pytest.mark.parametrize("trick", TRICKS)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.states[-1].__name__)
+async def test_what_is_admitted_can_be_stated(case: Case, trick: str) -> None:
+    bench, topic = await bench_of(TRICKS[trick], acts_late=True)
+
+    status = await answer_to(case, TRICKS[trick], bench)
+    # It is refused at the door, and nothing was done; or every event of it is acceptable.
+    assert not topic.rejected
+    assert tuple(topic.judged) == (case.states if topic.judged else ())
+    assert status in ({200, 201, 403, 500} if topic.judged else REFUSED[case.method])
+
+
+@pytest.mark.parametrize("trick", KEY_ENDS)
+@pytest.mark.parametrize(
+    "case", [case for case in CASES if case.states[-1] in REPORTS], ids=lambda case: case.states[-1].__name__
+)
+async def test_a_key_that_ends_meanwhile_hides_no_read(case: Case, trick: str) -> None:
+    bench, topic = await bench_of(KEY_ENDS[trick], acts_late=False)
+
+    await answer_to(case, KEY_ENDS[trick], bench)
+    assert tuple(topic.judged) == case.states
+
+
+def test_every_event_that_somebody_asks_storage_for_is_in_the_table() -> None:
+    stated = {entry.data for entry in all_types() if entry.owner is Owner.STORAGE}
+
+    assert {kind for case in CASES for kind in case.states} == stated
