@@ -385,22 +385,40 @@ def test_an_approval_never_outlives_the_proofs_that_it_is_about(there: Path) -> 
     assert until <= made + timedelta(days=7)
 
 
-@pytest.mark.parametrize("same", [True, False])
-def test_where_identity_can_be_asked_what_the_file_says_is_compared(
-    there: Path, monkeypatch: pytest.MonkeyPatch, *, same: bool
-) -> None:
-    asker = KeyFacts(FIRST.verification_method, multibase_of(FIRST.public_key), "2026-01-01T00:00:00Z")
-    known = {
-        FIRST.did: PartyFacts(FIRST.did, "person", (asker,), ("operator",)),
-        BOSS: PARTY if same else msgspec.structs.replace(PARTY, roles=()),
-    }
+def operator(signer: LocalSigner, **more: Any) -> PartyFacts:
+    key = KeyFacts(signer.verification_method, multibase_of(signer.public_key), "2026-01-01T00:00:00Z")
+    return PartyFacts(signer.did, "person", (key,), **{"roles": ("operator",), **more})
 
+
+@pytest.mark.parametrize(
+    ("known", "why"),
+    [
+        ([operator(FIRST), operator(SECOND), PARTY], None),
+        ([operator(FIRST), operator(SECOND), msgspec.structs.replace(PARTY, roles=())], "party: "),
+        ([operator(FIRST), operator(SECOND), msgspec.structs.replace(PARTY, keys=())], "party: "),
+        ([msgspec.structs.replace(operator(FIRST), keys=()), operator(SECOND), PARTY], "key: "),
+        ([operator(FIRST), msgspec.structs.replace(operator(SECOND), keys=()), PARTY], "--key-id: "),
+        ([operator(FIRST), operator(SECOND, roles=()), PARTY], "is no operator"),
+        ([operator(FIRST, member=HOSPITAL), operator(SECOND, member=HOSPITAL), PARTY], "your organisation"),
+    ],
+)
+def test_where_identity_can_be_asked_the_file_and_the_approver_are_compared(
+    there: Path, monkeypatch: pytest.MonkeyPatch, known: list[PartyFacts], why: str | None
+) -> None:
     async def party(_: NetworkAccess, did: str) -> PartyFacts:
-        return known[did]
+        return next(one for one in known if one.did == did)
 
     monkeypatch.setattr(network_access.NetworkAccess, "party", party)
     words = ["--key", str(there / "second.pem"), "--yes", "--identity", "http://identity"]
     told = approve(there, *words)
 
-    assert (told.exit_code == 0) is same
-    assert ("identity tells something else" in str(told.exception)) is not same
+    assert (told.exit_code == 0) is (why is None), told.exception
+    assert why is None or why in str(told.exception)
+
+
+def test_without_a_network_file_nothing_is_approved(there: Path) -> None:
+    (there / "network.json").unlink()
+    told = approve(there, "--key", str(there / "second.pem"), "--yes")
+
+    assert isinstance(told.exception, CommandError)
+    assert "--directory: " in str(told.exception)

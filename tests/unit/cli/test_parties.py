@@ -172,7 +172,7 @@ def test_the_key_of_a_party_that_is_certainly_not_registered_does_not_stay(
     assert isinstance(told.exception, CommandError)
     assert party_key_file(folder, "clinic").exists() is stays
     unknown = stays and "party-exists" not in str(told.exception)
-    assert ("it is not known whether it took effect, so the key stays in" in str(told.exception)) is unknown
+    assert ("The party may be registered, so its key stays in" in str(told.exception)) is unknown
 
 
 def test_a_key_that_was_there_before_a_refusal_stays(
@@ -276,6 +276,23 @@ def test_a_request_to_approve_is_written_and_not_sent_and_submitted_to_the_byte(
     [(method, path, body, headers)] = identity.commands
     assert (method, path, json.dumps(body, separators=(",", ":"))) == ("POST", asked.target, asked.body)
     assert headers == {"Salus-Approval": json.loads(approval.read_text())["approval"]}
+
+
+def test_a_lost_answer_is_said_to_be_no_answer(party: Callable[..., Any], identity: Identity) -> None:
+    identity.failure = lambda: CommandError(Exit.NOT_RUNNING, "identity does not answer: ReadTimeout")
+    told = party("grant-role", BOSS, "clinician")
+
+    assert "it is not known whether it took effect" in str(told.exception)
+
+
+def test_a_registration_without_a_network_file_leaves_no_key(
+    tmp_path: Path, party: Callable[..., Any], folder: NetworkFolder
+) -> None:
+    folder.file.unlink()
+    told = party("register", "nurse", "--to-approve", tmp_path / "request")
+
+    assert "--directory: " in str(told.exception)
+    assert not party_key_file(folder, "nurse").exists()
 
 
 def test_the_key_of_a_registration_that_waits_for_an_approval_stays(

@@ -29,9 +29,10 @@ from salus.cli.proven_keys import fingerprint
 from salus.cli.request_acts import Act, act_of
 from salus.cli.state import running_folder
 from salus.devkit.errors import NotRunningError
-from salus.devkit.network import NetworkFolder
+from salus.devkit.network import OPERATOR, NetworkFolder
 from salus.devkit.public_files import write_public
 from salus.events.bearer import APPROVAL_LIFETIME_S_MAX
+from salus.events.did import LocalSigner
 
 HOURS_DEFAULT = 8
 HOURS_MAX = APPROVAL_LIFETIME_S_MAX // 3600
@@ -81,11 +82,14 @@ def approve(
     read = read_request(file, network=origin_of(folder), now=now)
     act = act_of(read.request, at=now)
     _show(read.request, act)
-    _compare(read.request, act, _identity(folder, identity, elsewhere=directory is not None))
+    network = _identity(folder, identity, elsewhere=directory is not None)
+    _compare(read.request, act, network)
     if as_name is None and key is None:
         raise CommandError(Exit.USAGE, "nothing was signed: say who approves, with --as NAME or --key FILE")
     signer = signer_in(folder, as_name or "", key, key_id)
     require_another(read.request, signer)
+    if network is not None:
+        asyncio.run(_require_second(network, read.request, signer))
     until = min(now + timedelta(hours=hours), act.proven_until or read.until)
     sentence = styled(
         "You are {}. The approval would be good once, until {}.", signer.did, shown_moment(until)
@@ -183,6 +187,18 @@ async def _require_same(network: NetworkAccess, request: ApprovalRequest, act: A
         raise CommandError(
             Exit.NO, "party: identity tells something else of it than the file: ask for a new request"
         )
+
+
+async def _require_second(network: NetworkAccess, request: ApprovalRequest, signer: LocalSigner) -> None:
+    """Raise CommandError if identity would not take the signer for a second operator."""
+    asker, approver = await network.party(request.asked_by), await network.party(signer.did)
+    if signer.verification_method not in {key.id for key in approver.signing_keys}:
+        raise CommandError(Exit.USAGE, f"--key-id: {signer.did} has no such key that signs")
+    if OPERATOR not in approver.roles:
+        raise CommandError(Exit.NO, f"{signer.did} is no operator, so its approval is worth nothing")
+    if approver.organisation == asker.organisation:
+        sentence = "who asks is of your organisation: an operator of another one must approve"
+        raise CommandError(Exit.NO, sentence)
 
 
 def _hand_over(document: ApprovalDocument, to: Path | None, *, as_json: bool) -> None:

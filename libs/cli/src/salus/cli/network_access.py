@@ -16,9 +16,10 @@ from salus.cli.exits import CommandError, Exit
 from salus.cli.refusal_advice import advised
 from salus.cli.state import require_service, running_platform
 from salus.client.auth import RequestLine
+from salus.devkit.errors import DevkitError
 from salus.devkit.network import NetworkFolder
 from salus.events.did import LocalSigner
-from salus.ledger.json_reader import read_json
+from salus.ledger.json_reader import JsonError, read_json
 
 APPROVAL_HEADER = "Salus-Approval"
 PAGE_SIZE = "500"
@@ -30,6 +31,10 @@ Directory = Annotated[
 IdentityUrl = Annotated[
     str | None, typer.Option("--identity", help="URL of the identity service, where no platform runs here.")
 ]
+
+
+class UnknownOutcomeError(CommandError):
+    """A command was sent, and no answer of identity says whether it took effect."""
 
 
 class KeyFacts(msgspec.Struct, frozen=True):
@@ -51,6 +56,11 @@ class PartyFacts(msgspec.Struct, frozen=True):
     roles: tuple[str, ...] = ()
     member: str | None = None
     name: str | None = None
+
+    @property
+    def organisation(self) -> str:
+        """The member that it acts for, or itself."""
+        return self.member or self.did
 
     @property
     def signing_keys(self) -> tuple[KeyFacts, ...]:
@@ -121,7 +131,7 @@ class NetworkAccess:
         Raises:
             NotSentError: identity cannot be reached.
             RefusedError: identity refused; the sentence says what to do next.
-            CommandError: there was no answer, so the outcome is not known.
+            UnknownOutcomeError: there was no answer that says.
         """
         headers = {} if approval is None else {APPROVAL_HEADER: approval}
         content = line.body or None
@@ -140,8 +150,13 @@ class NetworkAccess:
         except NotSentError:
             raise
         except CommandError as error:
-            raise CommandError(error.code, f"{error}; it is not known whether it took effect") from error
-        told: dict[str, Any] = read_json(answer.content)
+            sentence = f"{error}; it is not known whether it took effect"
+            raise UnknownOutcomeError(error.code, sentence) from error
+        try:
+            told: dict[str, Any] = read_json(answer.content)
+        except JsonError as error:
+            sentence = f"identity's answer cannot be trusted: {error.why}; it may have taken effect"
+            raise UnknownOutcomeError(Exit.NO, sentence) from None
         return told
 
     async def ask(self, path: str, *, query: Sequence[tuple[str, str]] = ()) -> bytes:
@@ -157,8 +172,15 @@ class NetworkAccess:
 
 
 def origin_of(folder: NetworkFolder) -> str:
-    """Return the name of the network whose folder this is; raises DevkitError if it has no network.json."""
-    return str(folder.read()["origin"])
+    """Return the name of the network whose folder this is.
+
+    Raises:
+        CommandError: it has no network.json that can be read.
+    """
+    try:
+        return str(folder.read()["origin"])
+    except DevkitError as error:
+        raise CommandError(Exit.USAGE, f"--directory: {error}") from None
 
 
 def _read(answer: bytes, kind: type[PartyFacts]) -> PartyFacts:

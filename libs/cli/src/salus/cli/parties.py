@@ -186,7 +186,14 @@ def show(
             out.print(styled("[dim]{}[/] {}", title, text), soft_wrap=True, highlight=False)
     for held in party.keys:
         out.print(styled("[bold]{}[/] {}", held.id, _validity(held)), soft_wrap=True, highlight=False)
-        out.print(styled("  fingerprint {}", fingerprint(held.multibase)), soft_wrap=True, highlight=False)
+        out.print(styled("  fingerprint {}", _fingerprint(held)), soft_wrap=True, highlight=False)
+
+
+def _fingerprint(key: KeyFacts) -> str:
+    try:
+        return fingerprint(key.multibase)
+    except ValueError as error:
+        return f"none: {error}"
 
 
 def _validity(key: KeyFacts) -> str:

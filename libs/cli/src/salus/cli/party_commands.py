@@ -86,7 +86,7 @@ class PartyCommand:
         Raises:
             NotSentError: identity cannot be reached.
             RefusedError: identity refused.
-            CommandError: there was no answer, so the outcome is not known.
+            UnknownOutcomeError: there was no answer that says.
         """
         line = RequestLine(method, target, None if body is None else json_body(body))
         if self.to_approve is not None:

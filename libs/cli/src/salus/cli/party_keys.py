@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from salus.cli.callers import NotSentError, RefusedError, party_key_file
+from salus.cli.callers import RefusedError, party_key_file
 from salus.cli.exits import CommandError, Exit
+from salus.cli.network_access import UnknownOutcomeError
 from salus.crypto.keys import create_ed25519, load_ed25519
-from salus.devkit.errors import DevkitError
 from salus.devkit.network import NetworkFolder
 from salus.events.did import LocalSigner
 
@@ -29,18 +29,19 @@ def new_party_key(folder: NetworkFolder, name: str) -> Iterator[LocalSigner]:
     signer = LocalSigner(load_ed25519(path))
     try:
         yield signer
-    except (RefusedError, NotSentError, DevkitError, OSError) as error:
+    except UnknownOutcomeError as error:
+        raise CommandError(error.code, f"{error}. {_stays(path)}") from error
+    except KeyboardInterrupt:
+        raise CommandError(Exit.INTERRUPTED, f"interrupted. {_stays(path)}") from None
+    except (CommandError, OSError) as error:
         registered = isinstance(error, RefusedError) and error.problem in _REGISTERED
         if made and not registered:
             path.unlink(missing_ok=True)
         raise
-    except CommandError as error:
-        raise CommandError(error.code, f"{error}, {_stays(path)}") from error
-    except KeyboardInterrupt:
-        raise CommandError(
-            Exit.INTERRUPTED, f"interrupted; it is not known whether it took effect, {_stays(path)}"
-        ) from None
 
 
 def _stays(path: Path) -> str:
-    return f"so the key stays in {path}: look with `salus party show`, or run the command again"
+    return (
+        f"The party may be registered, so its key stays in {path}: look with `salus party show`, "
+        "or run the command again, which takes the same key"
+    )
