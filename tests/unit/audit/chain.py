@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -14,9 +14,12 @@ from tests.unit.audit.samples import MEMBER, NOON, asked_of
 
 from salus.archive.body import BodyColumns, decode_body, encode_body
 from salus.archive.errors import BodyError
+from salus.audit.domain.identity_history import IDENTITY_TOPIC
+from salus.audit.identity_chain import IdentityTopic
 from salus.audit.ports import OutOfReachError, UnreadableBodyError
 from salus.events.catalogue import EventData, type_of
 from salus.events.envelope import encode_event
+from salus.events.keyring import KeyRing
 from salus.ledger.block import (
     ACCEPTED,
     NO_PREVIOUS,
@@ -28,11 +31,17 @@ from salus.ledger.block import (
     header_key,
     sign_header,
 )
+from salus.ledger.key_periods import Keys
 from salus.ledger.merkle import leaf_hash, root_of
 from salus.ledger.note import NoteSigner
 
 TOPIC = "salus.clinical.events"
 ORIGIN = "salus.local/dev/shard/0"
+IDENTITY_PARTITION = (IDENTITY_TOPIC, 0)
+
+
+def identity_topic(founder: str = ORIGIN) -> IdentityTopic:
+    return IdentityTopic(IDENTITY_PARTITION, founder, KeyRing)
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,7 @@ class Accepted:
     subject: str | None = None
     version: int | None = None
     time: datetime = NOON
+    topic: str | None = None
 
 
 @dataclass(frozen=True)
@@ -56,7 +66,10 @@ class Refused:
 
 
 class Chain:
-    """Makes blocks and serves them as a `Ledger`; `away` and `objects` are for tests to break."""
+    """Makes blocks and serves them as a `Ledger`; `away` and `objects` are for tests to break.
+
+    Identity's events go onto their own topic, which shard 0 seals besides `topic`.
+    """
 
     def __init__(self, *, topic: str = TOPIC, origin: str = ORIGIN, shard: int = 0) -> None:
         self.signer = NoteSigner(origin, Ed25519PrivateKey.from_private_bytes(bytes([shard + 1]) * 32))
@@ -66,15 +79,42 @@ class Chain:
         self.away = False
         self._origin = origin
         self._topic = topic
-        self._offset = 0
+        self.next: dict[str, int] = {topic: 0} | ({IDENTITY_TOPIC: 0} if shard == 0 else {})
+        self._judged_at = 0
         self._previous = NO_PREVIOUS
         self._versions: Counter[str] = Counter()
 
-    def seal(self, records: Sequence[Accepted | Refused], *, took: str | None = None) -> Header:
-        """Append a block of these records; it may take the partition from the block of that origin."""
+    def seal(
+        self,
+        records: Sequence[Accepted | Refused],
+        *,
+        took: str | None = None,
+        judged_at: int | None = None,
+        takes: Mapping[str, tuple[str, int]] | None = None,
+        gives: Mapping[str, str] | None = None,
+        identity: tuple[str, int] = IDENTITY_PARTITION,
+    ) -> Header:
+        """Append a block of these records.
+
+        It may take the chain's topic from the block of the origin `took`. `takes` says of other topics from
+        which block, and at which offset; `gives` to which origin. Without `judged_at` it was judged at the
+        end of the identity events that it holds, or where the block before was.
+        """
+        taken = {self._topic: (took, self.next[self._topic])} if took else {}
+        taken |= takes or {}
+        self.next |= {topic: offset for topic, (_, offset) in taken.items()}
+        first = dict(self.next)
         columns = BodyColumns()
-        for index, record in enumerate(records):
-            _append(columns, self._topic, self._offset + index, record, self._versions)
+        for topic in sorted(self.next):
+            for record in records:
+                if self._topic_of(record) == topic:
+                    _append(columns, topic, self.next[topic], record, self._versions)
+                    self.next[topic] += 1
+        handovers = [Handover("took", topic, 0, at, other) for topic, (other, at) in taken.items()]
+        handovers += [Handover("gave", topic, 0, self.next[topic], to) for topic, to in (gives or {}).items()]
+        self._judged_at = (
+            max(self._judged_at, self.next.get(IDENTITY_TOPIC, 0)) if judged_at is None else judged_at
+        )
         body = encode_body(columns)
         header = Header(
             origin=self._origin,
@@ -86,16 +126,27 @@ class Chain:
             accepted=sum(isinstance(record, Accepted) for record in records),
             body_bytes=len(body),
             body_sha256=sha256(body).digest(),
-            identity=("salus.identity.events", 0, 0),
-            ranges=(Range(self._topic, 0, self._offset, self._offset + len(records)),),
-            handovers=(Handover("took", self._topic, 0, self._offset, took),) if took else (),
+            identity=(*identity, self._judged_at),
+            ranges=tuple(Range(topic, 0, first[topic], self.next[topic]) for topic in sorted(self.next)),
+            handovers=tuple(sorted(handovers)),
         )
+        for topic in gives or {}:
+            del self.next[topic]
         note = sign_header(header, self.signer)
         self.objects[body_key(self.shard, self.height, header.root)] = body
         self.objects[header_key(self.shard, self.height)] = note
-        self._previous, self._offset = leaf_hash(note), self._offset + len(records)
+        self._previous = leaf_hash(note)
         self.height += 1
         return header
+
+    def _topic_of(self, record: Accepted | Refused) -> str:
+        match record:
+            case Accepted(topic=str(topic)):
+                return topic
+            case Accepted() if type_of(record.data).topic == IDENTITY_TOPIC:
+                return IDENTITY_TOPIC
+            case _:
+                return self._topic
 
     async def header(self, shard: int, height: int) -> bytes | None:
         if self.away:
@@ -158,3 +209,23 @@ def _name(columns: BodyColumns, named: tuple[str, str, str, str, datetime] | Non
     columns.type.append(kind)
     columns.subject.append(subject)
     columns.time.append(time)
+
+
+class Chains:
+    """The chains of several shards as one `Ledger`."""
+
+    def __init__(self, *chains: Chain) -> None:
+        self._chains = {chain.shard: chain for chain in chains}
+
+    async def header(self, shard: int, height: int) -> bytes | None:
+        return await self._chains[shard].header(shard, height)
+
+    async def body(self, shard: int, header: Header) -> bytes:
+        return await self._chains[shard].body(shard, header)
+
+    def rows(self, body: bytes) -> Sequence[Sequence[Any]]:
+        return next(iter(self._chains.values())).rows(body)
+
+    @property
+    def keys(self) -> dict[int, Keys]:
+        return {shard: chain.signer.verifier for shard, chain in self._chains.items()}

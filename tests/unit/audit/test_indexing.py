@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.asking import UNASKED
-from tests.unit.audit.chain import Accepted, Chain, Refused
+from tests.unit.audit.chain import Accepted, Chain, Chains, Refused, identity_topic
 from tests.unit.audit.samples import AROUND, CONSENT, IDENTITY, MEMBER, NOON, STORAGE
 
 from salus.audit.adapters.sql import SqlTrail, open_trail
@@ -20,6 +20,7 @@ from salus.audit.domain.blocks import BlockRefusedError
 from salus.audit.domain.directory import Directory
 from salus.audit.domain.search import Found, Question, Visibility
 from salus.audit.handlers import Alarm, Bell, Follower, Indexer, publish_next
+from salus.audit.identity_chain import IdentityChain
 from salus.audit.ports import Message, OutOfReachError, Tip
 from salus.events.catalogue import (
     AccessDecided,
@@ -31,8 +32,6 @@ from salus.events.catalogue import (
     PatientLinked,
     PatientUnlinked,
     PublicKey,
-    RoleGranted,
-    RoleWithdrawn,
 )
 from salus.ledger.block import body_key, header_key
 
@@ -77,12 +76,18 @@ EVERYTHING = Visibility(everything=True)
 
 
 def indexer_of(chain: Chain, trail: SqlTrail) -> Indexer:
-    return Indexer(chain, trail, {chain.shard: chain.signer.verifier})
+    return indexer_of_all([chain], trail)
 
 
-async def index_all(chain: Chain, trail: SqlTrail) -> int:
+def indexer_of_all(chains: Sequence[Chain], trail: SqlTrail) -> Indexer:
+    ledger = Chains(*chains)
+    identity = IdentityChain(ledger, ledger.keys, identity_topic(), trail.identity)
+    return Indexer(ledger, trail, ledger.keys, identity)
+
+
+async def index_all(chain: Chain, trail: SqlTrail, *others: Chain) -> int:
     count = 0
-    while (indexed := await indexer_of(chain, trail).index_next(chain.shard)) is not None:
+    while (indexed := await indexer_of_all([chain, *others], trail).index_next(chain.shard)) is not None:
         count += indexed
     return count
 
@@ -176,30 +181,6 @@ async def test_actors_are_shown_with_the_member_they_act_for(trail: SqlTrail) ->
 
     members = [each.entry.member for each in await all_of(trail)]
     assert members == [None, None, MEMBER]
-
-
-async def test_roles_follow_the_ledger(trail: SqlTrail) -> None:
-    chain = Chain()
-    chain.seal(
-        [
-            Accepted(
-                PartyRegistered(did=CLINICIAN, kind="person", keys=(KEY,), request=UNASKED), source=IDENTITY
-            )
-        ]
-    )
-    chain.seal([Accepted(RoleGranted(did=CLINICIAN, role="researcher", request=UNASKED), source=IDENTITY)])
-    await index_all(chain, trail)
-    party = await trail.party(CLINICIAN)
-
-    assert party is not None
-    assert party.roles == ("researcher",)
-
-    chain.seal([Accepted(RoleWithdrawn(did=CLINICIAN, role="researcher", request=UNASKED), source=IDENTITY)])
-    await index_all(chain, trail)
-    party = await trail.party(CLINICIAN)
-
-    assert party is not None
-    assert party.roles == ()
 
 
 async def test_a_patient_is_known_by_her_pseudonym(trail: SqlTrail) -> None:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import create_async_engine
 from tests.asking import UNASKED
-from tests.unit.audit.chain import Accepted, Chain, Refused
+from tests.unit.audit.chain import Accepted, Chain, Chains, Refused, identity_topic
 from tests.unit.audit.samples import AROUND, CONSENT, IDENTITY, MEMBER, NOON, STORAGE
 from tests.unit.audit.test_indexing import (
     CLINICIAN,
@@ -37,7 +36,6 @@ from salus.audit.ports import DamagedTrailError
 from salus.audit.reconcile_api import reconciled
 from salus.audit.reconciliation import Reconciler, Step
 from salus.events.catalogue import PartyRegistered, PatientLinked
-from salus.ledger.key_periods import Keys
 
 PERSON = PartyRegistered(
     did=CLINICIAN, kind="person", keys=(KEY,), roles=("clinician",), member=MEMBER, request=UNASKED
@@ -59,9 +57,8 @@ class World:
 
     def new_comparison(self) -> Comparison:
         """Return a comparison as a start of the service makes it."""
-        keys: dict[int, Keys] = {c.shard: c.signer.verifier for c in (self.chain, self.other)}
-        ledger = TwoChains(self.chain, self.other)
-        reconciler = Reconciler(ledger, self.trail.stored, keys)
+        ledger = Chains(self.chain, self.other)
+        reconciler = Reconciler(ledger, self.trail.stored, ledger.keys, identity_topic())
         alarm = Alarm(self.outputs, AROUND, lambda: NOON)
         return Comparison(reconciler, self.trail, alarm, PACE, lambda: NOON)
 
@@ -83,35 +80,19 @@ class World:
         return [re.sub("[0-9a-f]{16}", "…", str(each)) for each in found]
 
 
-class TwoChains:
-    """Two shards as one `Ledger`."""
-
-    def __init__(self, *chains: Chain) -> None:
-        self._chains = {chain.shard: chain for chain in chains}
-
-    async def header(self, shard: int, height: int) -> bytes | None:
-        return await self._chains[shard].header(shard, height)
-
-    async def body(self, shard: int, header: Any) -> bytes:
-        return await self._chains[shard].body(shard, header)
-
-    def rows(self, body: bytes) -> Sequence[Sequence[Any]]:
-        return self._chains[0].rows(body)
-
-
 async def fill(world: World) -> None:
     """Index blocks of two shards, in turns."""
     world.chain.seal([*documents(2), Refused("bad-signature")])
     await index_all(world.chain, world.trail)
     world.other.seal([Accepted(READ, source=STORAGE, name="read-0", subject=PATIENT)])
-    await index_all(world.other, world.trail)
+    await index_all(world.other, world.trail, world.chain)
     world.chain.seal([Accepted(PERSON, source=IDENTITY, name="party-1")])
     world.chain.seal([Accepted(LINKED, source=CONSENT, name="linked-1", subject=PATIENT)])
     world.chain.seal([])
     await index_all(world.chain, world.trail)
     world.other.seal([Accepted(READ, source=STORAGE, name="read-1", subject=PATIENT)])
     world.other.seal([Accepted(GRANTED, source=CONSENT, name="granted", subject=PATIENT)])
-    await index_all(world.other, world.trail)
+    await index_all(world.other, world.trail, world.chain)
 
 
 @pytest.fixture
@@ -192,6 +173,10 @@ CHANGES: dict[str, tuple[str, list[str]]] = {
             "audit_versions … is extra",
         ],
     ),
+    "identity topic moved": (
+        "UPDATE audit_identity_place SET shard = 1",
+        ["audit_identity_place identity is changed", "audit_identity … is extra"],
+    ),
     "tip raised": (
         "UPDATE audit_shards SET next_height = 9 WHERE shard = 1",
         ["audit_shards shard 1 is changed"],
@@ -210,8 +195,8 @@ async def test_every_change_of_entries_is_found_and_repaired(world: World, name:
         await world.comparison.check()
 
     assert await world.compare(repair=True) == expected
-    for chain in (world.chain, world.other):
-        await index_all(chain, world.trail)
+    await index_all(world.chain, world.trail)
+    await index_all(world.other, world.trail, world.chain)
     assert await world.compare() == []
     await world.comparison.check()
     after = await world.trail.search(Question(after=0), EVERYTHING, limit=100)
@@ -225,8 +210,9 @@ async def test_every_change_of_entries_is_found_and_repaired(world: World, name:
         ("DELETE FROM audit_patients", "audit_patients", "missing"),
         ("DELETE FROM audit_consents", "audit_consents", "missing"),
         ("UPDATE audit_consents SET consent = x'7b7d'", "audit_consents", "changed"),
-        ("UPDATE audit_parties SET party = x'7b7d'", "audit_parties", "changed"),
-        ("INSERT INTO audit_parties VALUES ('did:key:zEvil', x'7b7d')", "audit_parties", "extra"),
+        ("UPDATE audit_identity SET value = x'7b7d'", "audit_identity", "changed"),
+        ("INSERT INTO audit_identity VALUES (7, x'7b7d')", "audit_identity", "extra"),
+        ("DELETE FROM audit_identity", "audit_identity", "missing"),
     ],
 )
 async def test_every_change_of_who_is_who_is_found_and_repaired(

@@ -21,6 +21,7 @@ from salus.audit.comparison import Comparison, Pace
 from salus.audit.domain.detection import ProbingRule
 from salus.audit.domain.network import Surroundings
 from salus.audit.handlers import Alarm, Bell, Follower, Indexer, publish_for_ever
+from salus.audit.identity_chain import IdentityChain, IdentityTopic
 from salus.audit.ports import DamagedTrailError, OutOfReachError
 from salus.audit.reconcile_api import reconcile_routes
 from salus.audit.reconciliation import Reconciler
@@ -62,6 +63,13 @@ def surroundings_of(network: Network, settings: Settings) -> Surroundings:
     )
 
 
+def identity_topic_of(network: Network) -> IdentityTopic:
+    """Return where the identity events begin on the ledger."""
+    (partition,) = network.topic_partitions(IDENTITY_TOPIC)
+    founder = next(shard for shard in network.shards if IDENTITY_TOPIC in shard.topics)
+    return IdentityTopic(partition, founder.origin, network.new_ring)
+
+
 def topics_of(settings: Settings) -> tuple[str, ...]:
     """Return the topics that audit reads and writes."""
     return (IDENTITY_TOPIC, settings.blocks_topic, settings.ocsf_topic, settings.fhir_topic)
@@ -98,10 +106,11 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
         shards: dict[int, Keys] = {**watched.shards()}
         bucket = bucket_of(settings)
         ledger = ArchivedLedger(bucket)
-        indexer = Indexer(ledger, trail, shards)
+        topic = identity_topic_of(network)
+        indexer = Indexer(ledger, trail, shards, IdentityChain(ledger, shards, topic, trail.identity))
         alarm = Alarm(outputs, around, now)
         comparison = Comparison(
-            Reconciler(ledger, trail.stored, shards),
+            Reconciler(ledger, trail.stored, shards, topic),
             trail,
             alarm,
             Pace(settings.compare_rows_per_s_max, settings.compare_interval_s_min),

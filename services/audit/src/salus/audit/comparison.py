@@ -111,8 +111,6 @@ class Comparison:
             await on_step(done)
 
         found = await self._reconciler.run(step, repair=repair)
-        if repair:
-            self._trail.forget()
         left = () if repair else tuple(k for k in self.outcome.known if k.difference in set(found))
         await self._note(Outcome(self._now(), left))
         return found

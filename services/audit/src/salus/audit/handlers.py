@@ -10,14 +10,8 @@ from typing import Any
 import msgspec
 import structlog
 
-from salus.audit.domain.blocks import (
-    Block,
-    BlockRefusedError,
-    entries_of,
-    needs_in,
-    verify_body,
-    verify_header,
-)
+from salus.audit.block_reader import read_header, read_rows
+from salus.audit.domain.blocks import Block, BlockRefusedError, entries_of, givers_of, needs_in
 from salus.audit.domain.comparison import Difference
 from salus.audit.domain.detection import block_finding, key_of, trail_finding
 from salus.audit.domain.entry import TrailEntry
@@ -25,8 +19,10 @@ from salus.audit.domain.fhir import audit_event_of
 from salus.audit.domain.network import Surroundings
 from salus.audit.domain.ocsf import ocsf_of
 from salus.audit.domain.search import Found, Question, Visibility
-from salus.audit.metrics import BLOCKS_REFUSED, ENTRIES_INDEXED, ENTRIES_PUBLISHED
+from salus.audit.identity_chain import IdentityChain
+from salus.audit.metrics import BLOCKS_REFUSED, BLOCKS_WAITING, ENTRIES_INDEXED, ENTRIES_PUBLISHED
 from salus.audit.ports import (
+    BehindError,
     DamagedTrailError,
     Ledger,
     Message,
@@ -34,9 +30,7 @@ from salus.audit.ports import (
     Outputs,
     Tip,
     Trail,
-    UnreadableBodyError,
 )
-from salus.ledger.block import Header, parse_block_origin
 from salus.ledger.key_periods import Keys
 from salus.runtime.supervisor import failed, succeeded
 
@@ -70,10 +64,13 @@ class Bell:
 class Indexer:
     """Follows the chains and appends their blocks to the trail."""
 
-    def __init__(self, ledger: Ledger, trail: Trail, shards: Mapping[int, Keys]) -> None:
+    def __init__(
+        self, ledger: Ledger, trail: Trail, shards: Mapping[int, Keys], identity: IdentityChain
+    ) -> None:
         self._ledger = ledger
         self._trail = trail
         self._shards = shards
+        self._identity = identity
 
     @property
     def shards(self) -> tuple[int, ...]:
@@ -88,59 +85,33 @@ class Indexer:
 
         Raises:
             BlockRefusedError: the block does not verify; nothing of it was indexed.
+            BehindError: what its entries depend on is not on the ledger, or not indexed; nothing was indexed.
             OutOfReachError: archive or database is away.
         """
         before = await self._trail.tip(shard)
-        note = await self._ledger.header(shard, before.height)
-        if note is None:
+        block = await read_header(self._ledger, shard, before, self._shards[shard])
+        if block is None:
             return None
-        block, rows = await read_block(
-            self._ledger,
-            note,
-            shard=shard,
-            height=before.height,
-            keys=self._shards[shard],
-            previous=before.note,
-        )
-        if not await self._has_all_before(block.header):
-            return None
+        await self._require_all_before(block)
+        identity = await self._identity.reach(block)
+        rows = await read_rows(self._ledger, block)
         needs = await asyncio.to_thread(needs_in, rows)
-        directory = await self._trail.directory(needs)
+        directory = await self._trail.directory(needs, identity)
         # Hashing and decoding a full block takes seconds; requests go on meanwhile.
         entries = await asyncio.to_thread(entries_of, block, rows, directory)
-        tip = Tip(before.height + 1, note)
+        tip = Tip(before.height + 1, block.note)
         await self._trail.append(entries, directory, shard=shard, tip=tip, before=before)
         return len(entries)
 
-    async def _has_all_before(self, header: Header) -> bool:
-        """Tell whether what others sealed of its partitions before is indexed: the order decides effects."""
-        places = {keys.name: shard for shard, keys in self._shards.items()}
-        for handover in (each for each in header.handovers if each.way == "took"):
-            origin, height = parse_block_origin(handover.other)
-            giver = places.get(origin)
-            if giver is not None and (await self._trail.tip(giver)).height <= height:
-                return False
-        return True
+    async def _require_all_before(self, block: Block) -> None:
+        """Raise BehindError unless what others sealed of its partitions before is indexed.
 
-
-async def read_block(  # noqa: PLR0913  # what a block is checked against
-    ledger: Ledger, note: bytes, *, shard: int, height: int, keys: Keys, previous: bytes | None
-) -> tuple[Block, Sequence[Sequence[Any]]]:
-    """Return the block of a header note that may stand after `previous`, and its rows, not hashed yet.
-
-    Raises:
-        BlockRefusedError: header or body do not verify.
-        OutOfReachError: the archive is away.
-    """
-    block = verify_header(note, shard=shard, height=height, verifier=keys, previous=previous)
-    try:
-        body = await ledger.body(shard, block.header)
-        verify_body(block, body)
-        return block, await asyncio.to_thread(ledger.rows, body)
-    except UnreadableBodyError as error:
-        raise BlockRefusedError(
-            shard=shard, height=height, code="body-unreadable", detail=str(error)
-        ) from error
+        The order of a partition decides which events took effect.
+        """
+        for giver, height, origin in givers_of(block.header, self._shards):
+            if giver is None or (await self._trail.tip(giver)).height <= height:
+                why = f"it goes on from {origin}, which is not indexed yet"
+                raise BehindError(shard=block.shard, height=block.header.height, why=why)
 
 
 class Follower:
@@ -159,15 +130,32 @@ class Follower:
         self._grown = grown
         self._poll_s = poll_s
         self._waiting: Exception | None = None
+        # What waits for another shard now, by shard, and what did when all was well last.
+        self._behind: dict[int, BehindError] = {}
+        self._behind_before: dict[int, int] = {}
 
     async def run(self) -> None:
         """Index until cancelled."""
         while True:
-            self._waiting = None
-            indexed = [await self.step(shard) for shard in self._indexer.shards]
-            failed(self._waiting) if self._waiting else succeeded()
-            if not any(indexed):
+            if not await self.round():
                 await self._announced.wait(self._poll_s)
+
+    async def round(self) -> bool:
+        """Make one step with each shard, and tell how that went; return whether there was anything to index.
+
+        That a block waits for another shard's is in order. That the same block waits still is not.
+        """
+        self._waiting, self._behind = None, {}
+        indexed = [await self.step(shard) for shard in self._indexer.shards]
+        BLOCKS_WAITING.set(len(self._behind))
+        still = (each for each in self._behind.values() if self._behind_before.get(each.shard) == each.height)
+        trouble = self._waiting or next(still, None)
+        if trouble is None:
+            self._behind_before = {each.shard: each.height for each in self._behind.values()}
+            succeeded()
+        else:
+            failed(trouble)
+        return any(indexed)
 
     async def check(self) -> None:
         """Raise the refusal of a block, if there is one; for /readyz."""
@@ -181,6 +169,9 @@ class Follower:
         except BlockRefusedError as refusal:
             await self._refuse(refusal)
             self._waiting = refusal
+            return False
+        except BehindError as error:
+            self._behind[shard] = error
             return False
         except OutOfReachError as error:
             self._waiting = error

@@ -7,6 +7,9 @@ from prometheus_client import Counter, Gauge
 ENTRIES_INDEXED = Counter("salus_audit_entries_indexed", "Leaves of the ledger that became trail entries.")
 ENTRIES_PUBLISHED = Counter("salus_audit_entries_published", "Entries published as OCSF and FHIR.")
 BLOCKS_REFUSED = Gauge("salus_audit_blocks_refused", "Shards that wait at a block that does not verify.")
+BLOCKS_WAITING = Gauge(
+    "salus_audit_blocks_waiting", "Shards whose next block waits for what another shard sealed before."
+)
 COMPARED = Counter("salus_audit_compared_rows", "Rows of the trail that were compared with the ledger.")
 COMPARED_AT = Gauge(
     "salus_audit_last_full_comparison_timestamp_seconds",

@@ -7,14 +7,24 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from salus.audit.domain.comparison import Columns, Key
-from salus.audit.domain.directory import Directory, KnownParty, Needs
+from salus.audit.domain.directory import Directory, Needs
 from salus.audit.domain.entry import TrailEntry
+from salus.audit.domain.identity_history import IdentityHistory
 from salus.audit.domain.search import Found, Question, Visibility
 from salus.ledger.block import Header
 
 
 class OutOfReachError(Exception):
     """The archive, the database or Kafka does not answer now; the same call may succeed later."""
+
+
+class BehindError(OutOfReachError):
+    """A block waits for what another shard seals: the same call may succeed once that is on the ledger."""
+
+    def __init__(self, *, shard: int, height: int, why: str) -> None:
+        super().__init__(f"shard {shard} block {height} waits: {why}")
+        self.shard = shard
+        self.height = height
 
 
 class DamagedTrailError(Exception):
@@ -51,6 +61,35 @@ class Tip:
     note: bytes | None
 
 
+@dataclass(frozen=True, slots=True)
+class IdentityPlace:
+    """How far the identity topic was read: the last block that seals it, by shard and header note."""
+
+    shard: int
+    note: bytes
+
+
+class IdentityStore(Protocol):
+    """Where the identity events are kept that were read from the ledger."""
+
+    async def identity_place(self) -> IdentityPlace | None:
+        """Return how far the topic was read."""
+
+    async def identity_events(self, end: int) -> dict[int, bytes]:
+        """Return the values below an offset, in the order of their offsets."""
+
+    async def note_identity(
+        self, events: Mapping[int, bytes], place: IdentityPlace, *, before: IdentityPlace | None
+    ) -> bool:
+        """Keep events and how far they go, in one transaction.
+
+        Returns False, and changes nothing, if it is not read up to `before` any more: another was first.
+        """
+
+    async def drop_identity(self) -> None:
+        """Forget all of it: it is read from the ledger again."""
+
+
 class Trail(Protocol):
     """Where entries are kept. `seq`, an entry's position, starts at 1, only grows and has no gaps."""
 
@@ -58,19 +97,20 @@ class Trail(Protocol):
     def stored(self) -> StoredTrail:
         """The rows that it is kept in."""
 
-    def forget(self) -> None:
-        """Read who is who again: another hand has changed it."""
+    @property
+    def identity(self) -> IdentityStore:
+        """What was read of the identity topic."""
 
     async def tip(self, shard: int) -> Tip:
         """Return how far a shard is indexed."""
 
-    async def directory(self, needs: Needs) -> Directory:
-        """Return who is who and what is needed besides, as of the last indexed block."""
+    async def directory(self, needs: Needs, identity: IdentityHistory) -> Directory:
+        """Return what is needed, as of the last indexed block, with who is who by `identity`."""
 
     async def append(
         self, entries: Sequence[TrailEntry], directory: Directory, *, shard: int, tip: Tip, before: Tip
     ) -> bool:
-        """Append a block's entries, who is who and the new tip in one transaction.
+        """Append a block's entries, what stands beside them and the new tip in one transaction.
 
         Returns False, and changes nothing, if the shard no longer is at `before`: another was first.
         """
@@ -83,9 +123,6 @@ class Trail(Protocol):
 
     async def leaf(self, uid: str) -> Found | None:
         """Return the entry of the leaf with this hash."""
-
-    async def party(self, did: str) -> KnownParty | None:
-        """Return a party as the trail knows it."""
 
     async def pseudonyms(self, did: str) -> frozenset[str]:
         """Return the pseudonyms of the patient that a party is."""
@@ -105,11 +142,15 @@ class Trail(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """How far the trail was at one moment, and digests of who is who then, by table and key."""
+    """How far the trail was at one moment, and digests of what stood beside it then, by table and key.
+
+    `identity` is how far the identity topic was read.
+    """
 
     tips: Mapping[int, Tip]
     end: int
     tables: Mapping[Key, bytes]
+    identity: IdentityPlace | None = None
 
 
 class StoredTrail(Protocol):
@@ -121,11 +162,14 @@ class StoredTrail(Protocol):
     def tables_of(self, directory: Directory) -> dict[Key, bytes]:
         """Return the digests of the rows that a directory makes."""
 
-    async def snapshot(self) -> Snapshot:
-        """Return how far the trail is, and who is who, in one transaction."""
+    def identity_rows_of(self, digests: Mapping[int, bytes]) -> dict[Key, bytes]:
+        """Return the digests of the rows that identity events make; given are the SHA-256 of their values."""
 
-    async def first_after(self, seq: int) -> tuple[int, int, int] | None:
-        """Return position, shard and height of the first row after a position."""
+    async def snapshot(self) -> Snapshot:
+        """Return how far the trail is, and what stands beside it, in one transaction."""
+
+    async def strays(self, ends: Mapping[int, int], *, until: int) -> list[tuple[int, int]]:
+        """Return shard and height of the blocks with rows, up to a position, that no end is above."""
 
     async def block(self, shard: int, height: int) -> list[Columns]:
         """Return the rows that claim to be of a block, by index."""
@@ -135,6 +179,9 @@ class StoredTrail(Protocol):
 
     async def put_tables(self, directory: Directory, keys: Collection[Key], seen: Snapshot) -> None:
         """Put rows right that are still as they were in a snapshot; what was indexed since stays."""
+
+    async def drop_identity(self) -> None:
+        """Forget what is kept of the identity topic."""
 
     async def put_tip(self, shard: int, tip: Tip, seen: Tip) -> None:
         """Put a shard's tip right, if it is still as it was seen."""

@@ -1,4 +1,4 @@
-"""Compares the stored trail with the ledger: every entry, who is who, and how far it is."""
+"""Compares the stored trail with the ledger: every entry, what stands beside them, and how far it is."""
 
 from __future__ import annotations
 
@@ -6,15 +6,19 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
-from salus.audit.domain.blocks import entries_of
+from salus.audit.block_reader import read_header, read_rows
+from salus.audit.domain.blocks import entries_of, givers_of
 from salus.audit.domain.comparison import Difference, compare_block, compare_tables
 from salus.audit.domain.directory import Directory
 from salus.audit.domain.entry import TrailEntry
-from salus.audit.handlers import read_block
+from salus.audit.identity_chain import IdentityChain, IdentityTopic
 from salus.audit.ports import Ledger, Snapshot, StoredTrail, Tip
+from salus.ledger.block import open_header
+from salus.ledger.errors import BlockError
 from salus.ledger.key_periods import Keys
 
 TIPS = "audit_shards"
+IDENTITY_PLACE = "audit_identity_place"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +35,20 @@ OnStep = Callable[[Step], Awaitable[None]]
 
 
 class Reconciler:
-    """Derives the trail from the ledger once more, in the order in which it was indexed, and compares.
+    """Derives the trail from the ledger once more and compares; of the stored rows it goes by nothing.
 
-    The order of blocks of different shards is that of the stored rows, for it decides who was who when; the
-    order within a shard is the ledger's. Blocks that are indexed meanwhile belong to the next pass.
+    Within a shard the order is the ledger's. A block that took partitions over comes after the one that gave
+    them, and who is who follows from the position that each block records, so nothing depends on which of
+    two shards comes first. Blocks that are indexed meanwhile belong to the next pass.
     """
 
-    def __init__(self, ledger: Ledger, stored: StoredTrail, shards: Mapping[int, Keys]) -> None:
+    def __init__(
+        self, ledger: Ledger, stored: StoredTrail, shards: Mapping[int, Keys], topic: IdentityTopic
+    ) -> None:
         self._ledger = ledger
         self._stored = stored
         self._shards = shards
+        self._topic = topic
         self._one_at_a_time = asyncio.Lock()
 
     async def run(self, on_step: OnStep, *, repair: bool = False) -> list[Difference]:
@@ -54,7 +62,8 @@ class Reconciler:
         """
         async with self._one_at_a_time:
             seen = await self._stored.snapshot()
-            run = _Pass(self._ledger, self._stored, self._shards, seen, on_step, repair=repair)
+            identity = IdentityChain(self._ledger, self._shards, self._topic)
+            run = _Pass(self._ledger, self._stored, self._shards, identity, seen, on_step, repair=repair)
             return await run.finish()
 
 
@@ -65,26 +74,27 @@ class _Pass:
     ledger: Ledger
     stored: StoredTrail
     shards: Mapping[int, Keys]
+    identity: IdentityChain
     seen: Snapshot
     on_step: OnStep
     repair: bool = field(kw_only=True)
-    directory: Directory = field(default_factory=Directory)
+    directory: Directory = field(init=False)
     done: dict[int, Tip] = field(default_factory=dict)
+    under_way: set[int] = field(default_factory=set)
     found: list[Difference] = field(default_factory=list)
     blocks: int = 0
 
+    def __post_init__(self) -> None:
+        """Begin with an empty directory, which goes by the identity events that this pass reads."""
+        self.directory = Directory(identity=self.identity.history)
+
     async def finish(self) -> list[Difference]:
         """Compare everything."""
-        at = 0
-        while (place := await self.stored.first_after(at)) is not None and place[0] <= self.seen.end:
-            seq, shard, height = place
-            at = seq
-            if height >= self._end_of(shard):
-                await self._stray(shard, height)
-            elif height >= self._done(shard).height:
-                at = max(seq, await self._up_to(shard, height))
         for shard in self.seen.tips:
             await self._up_to(shard, self._end_of(shard) - 1)
+        ends = {shard: self._end_of(shard) for shard in self.seen.tips}
+        for shard, height in await self.stored.strays(ends, until=self.seen.end):
+            await self._stray(shard, height)
         for shard, tip in self.seen.tips.items():
             await self._tip(shard, tip)
         await self._tables()
@@ -98,46 +108,41 @@ class _Pass:
         tip = self.seen.tips.get(shard)
         return tip.height if tip is not None and shard in self.shards else 0
 
-    async def _up_to(self, shard: int, height: int) -> int:
-        """Compare a shard's blocks up to one; return the position of that one's last row."""
-        last = 0
+    async def _up_to(self, shard: int, height: int) -> None:
+        """Compare a shard's blocks up to one, and before each of them those that it took partitions from."""
+        if shard in self.under_way:
+            # Two shards that took from each other in a circle, which no honest ones can.
+            return
+        self.under_way.add(shard)
         while (done := self._done(shard)).height <= height:
-            note = await self.ledger.header(shard, done.height)
-            if note is None:
+            block = await read_header(self.ledger, shard, done, self.shards[shard])
+            if block is None:
                 # The tip says more than there is.
                 break
-            block, rows = await read_block(
-                self.ledger,
-                note,
-                shard=shard,
-                height=done.height,
-                keys=self.shards[shard],
-                previous=done.note,
-            )
+            for giver, at, _ in givers_of(block.header, self.shards):
+                if giver is not None:
+                    await self._up_to(giver, at)
+            await self.identity.reach(block)
+            rows = await read_rows(self.ledger, block)
             entries = await asyncio.to_thread(entries_of, block, rows, self.directory)
-            last = await self._compare(shard, done.height, entries)
-            self.done[shard] = Tip(done.height + 1, note)
-        return last
+            await self._compare(shard, done.height, entries)
+            self.done[shard] = Tip(done.height + 1, block.note)
+        self.under_way.remove(shard)
 
-    async def _compare(self, shard: int, height: int, entries: list[TrailEntry]) -> int:
+    async def _compare(self, shard: int, height: int, entries: list[TrailEntry]) -> None:
         stored = await self.stored.block(shard, height)
         derived = await asyncio.to_thread(self.stored.columns_of, entries)
         differences = compare_block(shard, height, derived, stored)
         if differences and self.repair:
             await self.stored.put_block(shard, height, entries)
         await self._tell(differences, rows=len(entries))
-        positions = [row["seq"] for row in stored]
-        in_a_row = not differences and bool(positions)
-        return max(positions) if in_a_row else 0
 
     async def _stray(self, shard: int, height: int) -> None:
-        """Name rows of a block that is not indexed; each only once."""
+        """Name rows of a block that is not indexed."""
         rows = await self.stored.block(shard, height)
-        known = {(d.shard, d.height) for d in self.found}
-        if rows and (shard, height) not in known:
-            if self.repair:
-                await self.stored.put_block(shard, height, [])
-            await self._tell(compare_block(shard, height, [], rows), rows=len(rows))
+        if self.repair:
+            await self.stored.put_block(shard, height, [])
+        await self._tell(compare_block(shard, height, [], rows), rows=len(rows))
 
     async def _tip(self, shard: int, tip: Tip) -> None:
         right = self._done(shard)
@@ -148,10 +153,31 @@ class _Pass:
         await self._tell([Difference("changed", TIPS, f"shard {shard}", shard)], rows=1)
 
     async def _tables(self) -> None:
-        differing = compare_tables(self.stored.tables_of(self.directory), self.seen.tables)
+        place, position = await self._identity_place()
+        derived = self.stored.tables_of(self.directory)
+        derived |= self.stored.identity_rows_of(self.identity.digests_below(position))
+        differing = compare_tables(derived, self.seen.tables)
         if differing and self.repair:
             await self.stored.put_tables(self.directory, differing.keys(), self.seen)
-        await self._tell(list(differing.values()), rows=len(self.seen.tables))
+        await self._tell([*place, *differing.values()], rows=len(self.seen.tables))
+        if self.found and self.repair:
+            # Whatever was derived from it may be wrong: it is read from the ledger again, which is right.
+            await self.stored.drop_identity()
+
+    async def _identity_place(self) -> tuple[list[Difference], int]:
+        """Compare how far the identity topic was read; return what differs, and the position there."""
+        place, differs = self.seen.identity, [Difference("changed", IDENTITY_PLACE, "identity")]
+        if place is None:
+            return [], 0
+        try:
+            header = open_header(place.note, self.shards[place.shard])
+        except (BlockError, KeyError):
+            return differs, 0
+        while not self.identity.seals(header):
+            if not await self.identity.step():
+                return differs, 0
+        there = await self.ledger.header(place.shard, header.height)
+        return [] if there == place.note else differs, self.identity.position_after(header)
 
     async def _tell(self, differences: list[Difference], *, rows: int) -> None:
         self.found += differences

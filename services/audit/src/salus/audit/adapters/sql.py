@@ -12,12 +12,12 @@ from sqlalchemy import ColumnElement, RowMapping, func, or_, select, tuple_
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from salus.audit.adapters.identity_store import SqlIdentityStore
 from salus.audit.adapters.stored import SqlStoredTrail, within_reach
 from salus.audit.adapters.tables import (
     CLAIMS,
     CONSENTS,
     OUTPUTS,
-    PARTIES,
     PATIENTS,
     SHARDS,
     TRAIL,
@@ -27,9 +27,10 @@ from salus.audit.adapters.tables import (
     row_of,
     version_text,
 )
-from salus.audit.domain.directory import Directory, KnownConsent, KnownParty, Needs
+from salus.audit.domain.directory import Directory, KnownConsent, Needs
 from salus.audit.domain.effects import Effects, Name, Subject
 from salus.audit.domain.entry import TrailEntry
+from salus.audit.domain.identity_history import IdentityHistory
 from salus.audit.domain.search import Found, Question, Visibility
 from salus.audit.ports import DamagedTrailError, Tip
 from salus.events.catalogue import SubjectRegistered, type_of
@@ -38,8 +39,6 @@ from salus.runtime.migrating import migrate
 # Databases limit the parameters of one statement.
 PARAMETERS_MAX = 500
 SUBJECT_REGISTERED = type_of(SubjectRegistered).name
-
-NOTHING = Needs()
 
 _decoder = msgspec.json.Decoder(TrailEntry)
 
@@ -50,13 +49,18 @@ class SqlTrail:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
         self._stored = SqlStoredTrail(engine)
+        self._identity = SqlIdentityStore(engine)
         self._turn = asyncio.Lock()
-        self._known: tuple[int, dict[str, KnownParty]] = (-1, {})
 
     @property
     def stored(self) -> SqlStoredTrail:
         """The rows that it is kept in."""
         return self._stored
+
+    @property
+    def identity(self) -> SqlIdentityStore:
+        """What was read of the identity topic."""
+        return self._identity
 
     async def ping(self) -> None:
         """Raise unless the database answers."""
@@ -69,17 +73,12 @@ class SqlTrail:
             row = (await connection.execute(select(SHARDS).where(SHARDS.c.shard == shard))).one_or_none()
         return Tip(0, None) if row is None else Tip(row.next_height, row.last_header)
 
-    async def directory(self, needs: Needs = NOTHING) -> Directory:
-        """Return who is who and what is needed; parties are read again if another process has indexed."""
+    async def directory(self, needs: Needs, identity: IdentityHistory) -> Directory:
+        """Return what is needed, with who is who by `identity`."""
         async with self._reading() as connection:
-            indexed = await _scalar(connection, select(func.coalesce(func.sum(SHARDS.c.next_height), 0)))
-            if self._known[0] != indexed:
-                rows = (await connection.execute(select(PARTIES))).all()
-                known = {row.did: msgspec.json.decode(row.party, type=KnownParty) for row in rows}
-                self._known = (indexed, known)
             consents = await _consents_of(connection, needs.patients)
             effects = await _effects_of(connection, needs)
-        return Directory(self._known[1], consents, effects)
+        return Directory(consents, effects, identity)
 
     async def append(
         self, entries: Sequence[TrailEntry], directory: Directory, *, shard: int, tip: Tip, before: Tip
@@ -99,10 +98,6 @@ class SqlTrail:
             return False
         return True
 
-    def forget(self) -> None:
-        """Read who is who again: another hand has changed it."""
-        self._known = (-1, {})
-
     async def search(self, question: Question, visible: Visibility, *, limit: int) -> list[Found]:
         """Return matching entries, the newest first; with `after`, the oldest first."""
         query = select(TRAIL).where(*_conditions(question), *_visible(visible))
@@ -118,10 +113,6 @@ class SqlTrail:
     async def leaf(self, uid: str) -> Found | None:
         """Return the leaf's entry."""
         return await self._one(TRAIL.c.uid == uid)
-
-    async def party(self, did: str) -> KnownParty | None:
-        """Return a party."""
-        return (await self.directory()).party(did)
 
     async def pseudonyms(self, did: str) -> frozenset[str]:
         """Return whose patient's pseudonyms a DID has."""
@@ -175,7 +166,9 @@ class SqlTrail:
                 yield connection
 
     async def _one(self, *conditions: ColumnElement[bool]) -> Found | None:
-        query = select(TRAIL).where(*conditions).order_by(TRAIL.c.seq).limit(1)
+        # Two shards can have sealed one event: which of them is shown must not go by what was indexed first.
+        by_place = (TRAIL.c.sealed_us, TRAIL.c.shard, TRAIL.c.height, TRAIL.c.index)
+        query = select(TRAIL).where(*conditions).order_by(*by_place).limit(1)
         async with self._reading() as connection:
             row = (await connection.execute(query)).mappings().one_or_none()
         return None if row is None else _found(row)
@@ -249,9 +242,6 @@ async def _move_tip(connection: AsyncConnection, shard: int, *, tip: Tip, before
 
 
 async def _store_directory(connection: AsyncConnection, directory: Directory) -> None:
-    for did, party in directory.changed.items():
-        await connection.execute(PARTIES.delete().where(PARTIES.c.did == did))
-        await connection.execute(PARTIES.insert().values(did=did, party=msgspec.json.encode(party)))
     for (patient, name), consent in directory.changed_consents.items():
         at = (CONSENTS.c.patient == patient, CONSENTS.c.id == name)
         await connection.execute(CONSENTS.delete().where(*at))

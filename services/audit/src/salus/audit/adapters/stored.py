@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from hashlib import sha256
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Table, and_, func, select
+from sqlalchemy import ColumnElement, Table, and_, false, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from salus.audit.adapters.tables import (
     CLAIMS,
     COMPARISON,
     CONSENTS,
-    PARTIES,
+    IDENTITY,
+    IDENTITY_PLACE,
     PATIENTS,
     SHARDS,
     TRAIL,
@@ -26,18 +27,19 @@ from salus.audit.adapters.tables import (
 from salus.audit.domain.comparison import Columns, Key
 from salus.audit.domain.directory import Directory
 from salus.audit.domain.entry import TrailEntry
-from salus.audit.ports import OutOfReachError, Snapshot, Tip
+from salus.audit.ports import IdentityPlace, OutOfReachError, Snapshot, Tip
 from salus.runtime.migrating import DATABASE_AWAY
 
 LEDGER = "ledger"
+IDENTITY_NAME = "identity"
 # Beside the entries: each table with the columns that are its key and the one that holds the rest.
 _BESIDE: dict[Table, tuple[tuple[str, ...], str | None]] = {
-    PARTIES: (("did",), "party"),
     PATIENTS: (("did", "pseudonym"), None),
     CONSENTS: (("patient", "id"), "consent"),
     VERSIONS: (("topic", "subject"), "version"),
     CLAIMS: (("topic", "name"), None),
 }
+_OF_IDENTITY: dict[Table, tuple[tuple[str, ...], str | None]] = {IDENTITY: (("offset",), "value")}
 
 
 @contextmanager
@@ -65,8 +67,12 @@ class SqlStoredTrail:
         """Return the digests of the rows that a directory makes."""
         return {key: _digest(value) for key, value in _rows_of(directory).items()}
 
+    def identity_rows_of(self, digests: Mapping[int, bytes]) -> dict[Key, bytes]:
+        """Return the digests of the rows that identity events make."""
+        return {(str(IDENTITY.name), str(offset)): digest for offset, digest in digests.items()}
+
     async def snapshot(self) -> Snapshot:
-        """Return how far the trail is, and who is who, in one transaction."""
+        """Return how far the trail is, and what stands beside it, in one transaction."""
         with within_reach():
             async with self._engine.connect() as plain:
                 # One view of all tables; SQLite's transactions have it anyway.
@@ -74,21 +80,23 @@ class SqlStoredTrail:
                 connection = await plain.execution_options(isolation_level=level)
                 rows = (await connection.execute(select(SHARDS))).all()
                 end = (await connection.execute(select(func.coalesce(func.max(TRAIL.c.seq), 0)))).scalar_one()
+                at = (await connection.execute(select(IDENTITY_PLACE))).one_or_none()
                 tables = {}
-                for table, (names, held) in _BESIDE.items():
+                for table, (names, held) in (_BESIDE | _OF_IDENTITY).items():
                     async for row in (await connection.stream(select(table))).mappings():
-                        key = (str(table.name), *(row[name] for name in names))
+                        key = (str(table.name), *(str(row[name]) for name in names))
                         tables[key] = _digest(row[held] if held else b"")
         tips = {row.shard: Tip(row.next_height, row.last_header) for row in rows}
-        return Snapshot(tips, int(end), tables)
+        place = None if at is None else IdentityPlace(at.shard, bytes(at.last_header))
+        return Snapshot(tips, int(end), tables, place)
 
-    async def first_after(self, seq: int) -> tuple[int, int, int] | None:
-        """Return position, shard and height of the first row after a position."""
-        columns = (TRAIL.c.seq, TRAIL.c.shard, TRAIL.c.height)
-        query = select(*columns).where(TRAIL.c.seq > seq).order_by(TRAIL.c.seq).limit(1)
+    async def strays(self, ends: Mapping[int, int], *, until: int) -> list[tuple[int, int]]:
+        """Return shard and height of the blocks with rows, up to a position, that no end is above."""
+        indexed = [and_(TRAIL.c.shard == shard, TRAIL.c.height < end) for shard, end in ends.items()]
+        places = select(TRAIL.c.shard, TRAIL.c.height).where(TRAIL.c.seq <= until, ~or_(false(), *indexed))
         async with self._connection() as connection:
-            row = (await connection.execute(query)).one_or_none()
-        return None if row is None else (row.seq, row.shard, row.height)
+            rows = await connection.execute(places.distinct().order_by(TRAIL.c.shard, TRAIL.c.height))
+            return [(row.shard, row.height) for row in rows]
 
     async def block(self, shard: int, height: int) -> list[Columns]:
         """Return the rows that claim to be of a block, by index."""
@@ -128,6 +136,11 @@ class SqlStoredTrail:
                         values = named | ({held: wanted[key]} if held else {})
                         await connection.execute(table.insert().values(values))
 
+    async def drop_identity(self) -> None:
+        """Forget what is kept of the identity topic."""
+        async with self._connection() as connection:
+            await forget_identity(connection)
+
     async def put_tip(self, shard: int, tip: Tip, seen: Tip) -> None:
         """Put a shard's tip right, if it is still as it was seen."""
         here = (SHARDS.c.shard == shard, SHARDS.c.next_height == seen.height)
@@ -158,6 +171,12 @@ class SqlStoredTrail:
                 yield connection
 
 
+async def forget_identity(connection: AsyncConnection) -> None:
+    """Empty what is kept of the identity topic: it is read from the ledger again."""
+    await connection.execute(IDENTITY.delete())
+    await connection.execute(IDENTITY_PLACE.delete())
+
+
 def _of(shard: int, height: int) -> ColumnElement[bool]:
     return and_(TRAIL.c.shard == shard, TRAIL.c.height == height)
 
@@ -174,10 +193,7 @@ async def _free(connection: AsyncConnection, first: int | None, count: int) -> i
 
 
 def _rows_of(directory: Directory) -> dict[Key, bytes]:
-    rows: dict[Key, bytes] = {
-        (str(PARTIES.name), did): msgspec.json.encode(party) for did, party in directory.changed.items()
-    }
-    rows |= {(str(PATIENTS.name), *link): b"" for link in directory.linked}
+    rows: dict[Key, bytes] = {(str(PATIENTS.name), *link): b"" for link in directory.linked}
     rows |= {
         (str(CONSENTS.name), *place): msgspec.json.encode(consent)
         for place, consent in directory.changed_consents.items()

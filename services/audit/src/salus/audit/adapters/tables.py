@@ -50,8 +50,18 @@ OUTPUTS = Table(
     Column("name", String(64), primary_key=True),
     Column("published_seq", BigInteger),
 )
-PARTIES = Table(
-    "audit_parties", METADATA, Column("did", String(256), primary_key=True), Column("party", LargeBinary)
+IDENTITY = Table(
+    "audit_identity",
+    METADATA,
+    Column("offset", BigInteger, primary_key=True, autoincrement=False),
+    Column("value", LargeBinary),
+)
+IDENTITY_PLACE = Table(
+    "audit_identity_place",
+    METADATA,
+    Column("name", String(64), primary_key=True),
+    Column("shard", Integer),
+    Column("last_header", LargeBinary),
 )
 PATIENTS = Table(
     "audit_patients",

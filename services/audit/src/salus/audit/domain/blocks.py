@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +10,19 @@ from salus.audit.domain.describe import Named, describe, describe_rejected, desc
 from salus.audit.domain.directory import Directory, Needs
 from salus.audit.domain.effects import needs_of
 from salus.audit.domain.entry import Place, TrailEntry
+from salus.audit.domain.identity_history import IDENTITY_TOPIC
 from salus.events.catalogue import type_named
 from salus.events.effect import depends_on_history
 from salus.events.envelope import Event, decode_event
 from salus.events.errors import RejectedError
-from salus.ledger.block import ACCEPTED, REJECTED_PREFIX, Header, check_succession, open_header
+from salus.ledger.block import (
+    ACCEPTED,
+    REJECTED_PREFIX,
+    Header,
+    check_succession,
+    open_header,
+    parse_block_origin,
+)
 from salus.ledger.check_blocks import Row, block_place, check_block, check_body
 from salus.ledger.errors import BlockError
 from salus.ledger.key_periods import Keys
@@ -71,11 +79,38 @@ def entries_of(block: Block, rows: Iterable[Sequence[Any]], directory: Directory
     Raises:
         BlockRefusedError: a row does not hash to its leaf, or the leaves do not give the header's root.
     """
+    kept = _verified(block, rows)
+    directory.judged_at = block.header.identity[2]
+    header_hash = leaf_hash(block.note).hex()
+    return [_entry(block, index, row, header_hash, directory) for index, row in enumerate(kept)]
+
+
+def values_of(block: Block, rows: Iterable[Sequence[Any]], partition: tuple[str, int]) -> dict[int, bytes]:
+    """Return the accepted values of one partition in a block, by offset.
+
+    Raises:
+        BlockRefusedError: as of `entries_of`.
+    """
+    return {
+        row.offset: row.value
+        for row in _verified(block, rows)
+        if (row.topic, row.partition) == partition and row.status == ACCEPTED and row.value is not None
+    }
+
+
+def givers_of(header: Header, shards: Mapping[int, Keys]) -> Iterator[tuple[int | None, int, str]]:
+    """Yield each block that a block took partitions from: shard (None if unknown), height and origin."""
+    places = {keys.name: shard for shard, keys in shards.items()}
+    for other in dict.fromkeys(each.other for each in header.handovers if each.way == "took"):
+        origin, height = parse_block_origin(other)
+        yield places.get(origin), height, other
+
+
+def _verified(block: Block, rows: Iterable[Sequence[Any]]) -> list[Row]:
     kept = [Row(*row) for row in rows]
     for finding in check_block(block.header, kept, place=block_place(block.shard, block.header.height)):
         raise _refused(block, finding.code, finding.detail)
-    header_hash = leaf_hash(block.note).hex()
-    return [_entry(block, index, row, header_hash, directory) for index, row in enumerate(kept)]
+    return kept
 
 
 def needs_in(rows: Iterable[Sequence[Any]]) -> Needs:
@@ -91,6 +126,9 @@ def _deciding(rows: Iterable[Row]) -> Iterator[tuple[str, Event]]:
     for row in rows:
         entry = type_named(row.type or "") if row.status == ACCEPTED else None
         if row.value is None or entry is None or not depends_on_history(entry):
+            continue
+        if entry.topic == IDENTITY_TOPIC:
+            # Of these, the history of that topic tells.
             continue
         try:
             yield row.topic, decode_event(row.value)
@@ -124,7 +162,10 @@ def _entry(block: Block, index: int, row: Row, header_hash: str, directory: Dire
     except RejectedError:
         # The sequencer accepted it, so its type or schema is newer than this service.
         return describe_unknown(_named(block, row), place, directory)
-    effect = directory.fold(row.topic, event)
+    effect = directory.fold(event, place)
+    if effect is None:
+        detail = f"{row.topic} {row.partition} {row.offset} is another shard's, and another event there"
+        raise _refused(block, "coverage-overlap", detail)
     return describe(event, effect, place, directory)
 
 

@@ -1,4 +1,4 @@
-"""Who is who and what was consented: the fold that puts member, pseudonym and consent beside a fact."""
+"""Who is who and what was consented: what puts member, pseudonym and consent beside a fact."""
 
 from __future__ import annotations
 
@@ -9,28 +9,17 @@ from typing import NamedTuple, assert_never
 import msgspec
 
 from salus.audit.domain.effects import Effects, Name, Subject
+from salus.audit.domain.entry import Place
+from salus.audit.domain.identity_history import IDENTITY_TOPIC, IdentityHistory
 from salus.events.catalogue import (
     ConsentGranted,
     ConsentRevoked,
     EventData,
-    PartyRegistered,
     PatientLinked,
     PatientUnlinked,
-    RoleGranted,
-    RoleWithdrawn,
 )
 from salus.events.effect import Applied, Effect, WithoutEffect
 from salus.events.envelope import Event
-
-
-class KnownParty(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A party as the trail knows it; `name` is an organisation's or a service's, never a person's."""
-
-    did: str
-    kind: str
-    roles: tuple[str, ...] = ()
-    member: str | None = None
-    name: str | None = None
 
 
 class KnownConsent(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -55,30 +44,36 @@ class Needs(NamedTuple):
 
 
 class Directory:
-    """The parties, links and consents up to some point of the ledger, and what decides which events count.
+    """Links and consents up to some point of the ledger, what decides which events count, and who is who.
 
-    It knows all parties, but only the consents of the patients it was made for. `changed` and
-    `changed_consents` are to be stored again, `linked` and `unlinked` are the (DID, pseudonym) pairs that
-    are new and gone.
+    It knows only the consents of the patients it was made for. `changed_consents` are to be stored again,
+    `linked` and `unlinked` are the (DID, pseudonym) pairs that are new and gone. Who belongs to whom is said
+    as of `judged_at`, the position of the identity topic that the block at hand was judged at.
     """
 
     def __init__(
         self,
-        parties: dict[str, KnownParty] | None = None,
         consents: Iterable[KnownConsent] = (),
         effects: Effects | None = None,
+        identity: IdentityHistory | None = None,
     ) -> None:
         self.effects = effects or Effects()
-        self._parties = dict(parties or {})
+        self.identity = identity or IdentityHistory()
+        self.judged_at = 0
         self._consents = {(consent.patient, consent.consent): consent for consent in consents}
-        self.changed: dict[str, KnownParty] = {}
         self.changed_consents: dict[tuple[str, str], KnownConsent] = {}
         self.linked: set[tuple[str, str]] = set()
         self.unlinked: set[tuple[str, str]] = set()
 
-    def fold(self, topic: str, event: Event) -> Effect:
-        """Fold one accepted event, if it takes effect; return what it did."""
-        effect = self.effects.of(topic, event)
+    def fold(self, event: Event, place: Place) -> Effect | None:
+        """Fold one accepted event, if it takes effect; return what it did.
+
+        None is returned for an event of the identity topic that is not the one at its offset: a shard has
+        sealed it that was not given the topic.
+        """
+        if event.type.topic == IDENTITY_TOPIC:
+            return self.identity.effect_of(place.offset, bytes.fromhex(place.digest))
+        effect = self.effects.of(place.topic, event)
         match effect:
             case Applied():
                 self._apply(event.data)
@@ -91,14 +86,6 @@ class Directory:
     def _apply(self, data: EventData) -> None:
         """Take a fact; one that tells nothing of who is who changes nothing."""
         match data:
-            case PartyRegistered() if data.did not in self._parties:
-                name = data.name if data.kind in {"member", "service"} else None
-                self._put(KnownParty(data.did, data.kind, tuple(sorted(set(data.roles))), data.member, name))
-            case RoleGranted() if (party := self._parties.get(data.did)) is not None:
-                self._put(msgspec.structs.replace(party, roles=tuple(sorted({*party.roles, data.role}))))
-            case RoleWithdrawn() if (party := self._parties.get(data.did)) is not None:
-                left = tuple(role for role in party.roles if role != data.role)
-                self._put(msgspec.structs.replace(party, roles=left))
             case PatientLinked():
                 self.linked.add((data.did, data.patient))
                 self.unlinked.discard((data.did, data.patient))
@@ -110,16 +97,9 @@ class Directory:
             case _:
                 pass
 
-    def party(self, did: str | None) -> KnownParty | None:
-        """Return the party, if it is known."""
-        return self._parties.get(did) if did is not None else None
-
     def member_of(self, did: str | None) -> str | None:
         """Return the member that a party is or acts for."""
-        party = self.party(did)
-        if party is None:
-            return None
-        return party.did if party.kind == "member" else party.member
+        return self.identity.member_of(did, at=self.judged_at)
 
     def consent(self, patient: str, consent: str) -> KnownConsent | None:
         """Return a consent of one of the patients that this directory was made for."""
@@ -143,6 +123,3 @@ class Directory:
         else:
             return
         self._consents[place] = self.changed_consents[place] = consent
-
-    def _put(self, party: KnownParty) -> None:
-        self._parties[party.did] = self.changed[party.did] = party

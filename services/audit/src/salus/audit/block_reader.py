@@ -1,0 +1,41 @@
+"""Reads blocks from the ledger and verifies them, as far as each reader goes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from salus.audit.domain.blocks import Block, BlockRefusedError, verify_body, verify_header
+from salus.audit.ports import Ledger, Tip, UnreadableBodyError
+from salus.ledger.key_periods import Keys
+
+
+async def read_header(ledger: Ledger, shard: int, tip: Tip, keys: Keys) -> Block | None:
+    """Return the block that goes on after a tip, its body not read yet; None if there is none (yet).
+
+    Raises:
+        BlockRefusedError: the header does not verify.
+        OutOfReachError: the archive is away.
+    """
+    note = await ledger.header(shard, tip.height)
+    if note is None:
+        return None
+    return verify_header(note, shard=shard, height=tip.height, verifier=keys, previous=tip.note)
+
+
+async def read_rows(ledger: Ledger, block: Block) -> Sequence[Sequence[Any]]:
+    """Return the rows of a block's body, which is the one that the header names; they are not hashed yet.
+
+    Raises:
+        BlockRefusedError: the body does not verify.
+        OutOfReachError: the archive is away.
+    """
+    try:
+        body = await ledger.body(block.shard, block.header)
+        verify_body(block, body)
+        return await asyncio.to_thread(ledger.rows, body)
+    except UnreadableBodyError as error:
+        raise BlockRefusedError(
+            shard=block.shard, height=block.header.height, code="body-unreadable", detail=str(error)
+        ) from error

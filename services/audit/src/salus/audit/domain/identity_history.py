@@ -1,0 +1,50 @@
+"""Who belongs to whom at which position of the identity topic, as the ledger holds that topic."""
+
+from __future__ import annotations
+
+from salus.events.catalogue import PartyRegistered, type_of
+from salus.events.effect import Applied, Effect
+from salus.events.envelope import decode_event
+from salus.events.errors import RejectedError
+from salus.events.keyring import KeyRing
+from salus.ledger.merkle import leaf_hash
+
+IDENTITY_TOPIC = type_of(PartyRegistered).topic
+
+
+class IdentityHistory:
+    """The accepted events of the identity topic, folded in the order of their offsets.
+
+    What it says of a position depends on the events below that position alone, however far it was folded.
+    """
+
+    def __init__(self, ring: KeyRing | None = None) -> None:
+        self._ring = ring or KeyRing()
+        # A party's kind and member are fixed by its registration, which took effect at this offset.
+        self._registered: dict[str, tuple[int, str | None]] = {}
+        self._effects: dict[int, tuple[bytes, Effect]] = {}
+
+    def fold(self, offset: int, value: bytes) -> None:
+        """Fold the next accepted event; one whose type is newer than this service changes nothing."""
+        try:
+            event = decode_event(value)
+        except RejectedError:
+            return
+        effect = self._ring.fold(event, offset=offset)
+        self._effects[offset] = leaf_hash(value), effect
+        match event.data:
+            case PartyRegistered() as data if isinstance(effect, Applied):
+                member = data.did if data.kind == "member" else data.member
+                self._registered.setdefault(data.did, (offset, member))
+            case _:
+                pass
+
+    def effect_of(self, offset: int, digest: bytes) -> Effect | None:
+        """Return what the event with this digest did; None if another one stands at the offset."""
+        there, effect = self._effects.get(offset, (b"", None))
+        return effect if there == digest else None
+
+    def member_of(self, did: str | None, *, at: int) -> str | None:
+        """Return the member that a party is or acts for, if it was registered below a position."""
+        offset, member = self._registered.get(did or "", (at, None))
+        return member if offset < at else None

@@ -1,0 +1,213 @@
+"""Follows the identity topic through the blocks that seal it, ahead of the trail where a block asks for it.
+
+Every header says up to which position of that topic its block was judged. That position may lie beyond what
+the trail has indexed, even beyond the block's own range of the topic: a sequencer follows the topic faster
+than it seals. So the topic is read here by itself, from the shard that seals it, and from the next one where
+it was handed over. No block of another shard is waited for on the way, so nothing can wait in a circle.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+
+import structlog
+
+from salus.audit.block_reader import read_header, read_rows
+from salus.audit.domain.blocks import Block, BlockRefusedError, values_of
+from salus.audit.domain.identity_history import IdentityHistory
+from salus.audit.ports import BehindError, IdentityPlace, IdentityStore, Ledger, OutOfReachError, Tip
+from salus.events.keyring import KeyRing
+from salus.ledger.block import Header, Range, open_header
+from salus.ledger.errors import BlockError
+from salus.ledger.key_periods import Keys
+
+# How far it was read is noted after every block with events, and else after so many blocks.
+BLOCKS_UNNOTED_MAX = 100
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityTopic:
+    """Where the identity events stand, the origin of the shard that seals them first, and the first ring."""
+
+    partition: tuple[str, int]
+    founder: str
+    new_ring: Callable[[], KeyRing]
+
+
+class IdentityChain:
+    """Reads the identity topic from the ledger. `position` says how far, `history` what it says up to there.
+
+    What was read is noted in `store`, so that a start need not read it again; without one it is kept in
+    memory only.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        shards: Mapping[int, Keys],
+        topic: IdentityTopic,
+        store: IdentityStore | None = None,
+    ) -> None:
+        self._ledger = ledger
+        self._shards = shards
+        self._topic = topic
+        self._store = store
+        self._begin()
+
+    def _begin(self) -> None:
+        self.position = 0
+        self.history = IdentityHistory(self._topic.new_ring())
+        # Which blocks seal the topic: of an origin, from a height on, up to where it was read.
+        self._sealed: list[tuple[str, int, int]] = []
+        # For the comparison, which is made without a store: the SHA-256 of each event.
+        self._digests: dict[int, bytes] = {}
+        # The accepted events that were read and not noted, and the number of blocks since the last note.
+        self._unnoted: dict[int, bytes] = {}
+        self._blocks_unnoted = 0
+        self._noted: IdentityPlace | None = None
+        # The block to read next: of which shard, after which tip, and from which block it takes the topic.
+        self._origin = self._topic.founder
+        self._tip = Tip(0, None)
+        self._given_by: str | None = None
+
+    async def reach(self, block: Block) -> IdentityHistory:
+        """Return the history at least up to where a block was judged, and to the end of its own range.
+
+        Raises:
+            BehindError: the ledger does not hold the topic that far yet.
+            BlockRefusedError: the block, or one that seals the topic, does not verify.
+            OutOfReachError: archive or database is away.
+        """
+        header = block.header
+        if header.identity[:2] != self._topic.partition:
+            detail = f"it was judged by {header.identity[0]} {header.identity[1]}"
+            raise BlockRefusedError(shard=block.shard, height=header.height, code="identity", detail=detail)
+        await self._load()
+        own = self._range_in(header)
+        wanted = max(header.identity[2], own.next if own else 0)
+        while self.position < wanted or self._is_before(header):
+            if not await self.step():
+                why = f"it needs the identity topic up to {wanted}, the ledger has {self.position} of it"
+                raise BehindError(shard=block.shard, height=header.height, why=why)
+        return self.history
+
+    async def step(self) -> bool:
+        """Read the next block that seals the topic, or that may; return False if there is none yet."""
+        shard = next((id_ for id_, keys in self._shards.items() if keys.name == self._origin), None)
+        block = None
+        if shard is not None:
+            block = await read_header(self._ledger, shard, self._tip, self._shards[shard])
+        if block is None:
+            return False
+        if self._given_by is not None and self._handed(block.header, "took") != self._given_by:
+            self._tip = Tip(block.header.height + 1, block.note)
+            return True
+        values = await self._values_in(block)
+        for offset, value in values.items():
+            self.history.fold(offset, value)
+        self._take(values)
+        self._go_on(block.header, block.note)
+        await self._note(IdentityPlace(block.shard, block.note))
+        return True
+
+    def seals(self, header: Header) -> bool:
+        """Tell whether the topic was read from this block, or was handed over in it."""
+        return any(
+            origin == header.origin and first <= header.height < following
+            for origin, first, following in self._sealed
+        )
+
+    def digests_below(self, position: int) -> dict[int, bytes]:
+        """Return the SHA-256 of each event below a position, as far as it was read without a store."""
+        return {offset: digest for offset, digest in self._digests.items() if offset < position}
+
+    def position_after(self, header: Header) -> int:
+        """Return how far the topic is sealed after a block that seals it."""
+        range_ = self._range_in(header)
+        return 0 if range_ is None else range_.next
+
+    def _take(self, values: Mapping[int, bytes]) -> None:
+        if self._store is None:
+            self._digests |= {offset: sha256(value).digest() for offset, value in values.items()}
+        else:
+            self._unnoted |= values
+
+    async def _values_in(self, block: Block) -> dict[int, bytes]:
+        """Return the accepted events of the topic in a block, which must go on where the last one ended."""
+        range_ = self._range_in(block.header)
+        if range_ is None or range_.first != self.position:
+            detail = f"it does not go on at {self.position} of the identity topic"
+            raise BlockRefusedError(
+                shard=block.shard, height=block.header.height, code="range-gap", detail=detail
+            )
+        if range_.first == range_.next:
+            return {}
+        rows = await read_rows(self._ledger, block)
+        return await asyncio.to_thread(values_of, block, rows, self._topic.partition)
+
+    def _go_on(self, header: Header, note: bytes) -> None:
+        self.position = self.position_after(header)
+        origin, following = header.origin, header.height + 1
+        if self._sealed and self._sealed[-1][0] == origin and self._sealed[-1][2] == header.height:
+            self._sealed[-1] = (origin, self._sealed[-1][1], following)
+        else:
+            self._sealed.append((origin, header.height, following))
+        given_to = self._handed(header, "gave")
+        if given_to is None:
+            self._origin, self._tip, self._given_by = origin, Tip(following, note), None
+        else:
+            self._origin, self._tip, self._given_by = given_to, Tip(0, None), header.block_origin
+
+    def _handed(self, header: Header, way: str) -> str | None:
+        """Return to whom a block gave the topic, or from which block it took it."""
+        partition = self._topic.partition
+        ours = (h.other for h in header.handovers if (h.way, h.topic, h.partition) == (way, *partition))
+        return next(ours, None)
+
+    def _is_before(self, header: Header) -> bool:
+        """Tell whether this block is still to be read here, so that the trail is never ahead."""
+        here = self._given_by is None and self._origin == header.origin
+        return here and self._tip.height <= header.height
+
+    def _range_in(self, header: Header) -> Range | None:
+        return next((r for r in header.ranges if (r.topic, r.partition) == self._topic.partition), None)
+
+    async def _load(self) -> None:
+        """Take what is noted, unless it is what was noted here last."""
+        if self._store is None or (place := await self._store.identity_place()) == self._noted:
+            return
+        self._begin()
+        if place is None:
+            return
+        if place.shard not in self._shards:
+            # It was added by an event, and its key comes from Kafka.
+            raise OutOfReachError(f"the key of shard {place.shard}, which seals the identity topic")
+        try:
+            header = open_header(place.note, self._shards[place.shard])
+        except BlockError:
+            _log.error("what was noted of the identity topic is not readable: it is read again")
+            await self._store.drop_identity()
+            return
+        self._noted = place
+        self._go_on(header, place.note)
+        events = await self._store.identity_events(self.position)
+        await asyncio.to_thread(self._fold, events)
+
+    def _fold(self, events: Mapping[int, bytes]) -> None:
+        for offset, value in events.items():
+            self.history.fold(offset, value)
+
+    async def _note(self, place: IdentityPlace) -> None:
+        """Note how far the topic was read; if another process did so first, `_load` takes what it noted."""
+        self._blocks_unnoted += 1
+        due = self._unnoted or self._given_by is not None or self._blocks_unnoted >= BLOCKS_UNNOTED_MAX
+        if self._store is None or not due:
+            return
+        if await self._store.note_identity(self._unnoted, place, before=self._noted):
+            self._noted = place
+        self._unnoted, self._blocks_unnoted = {}, 0
