@@ -18,35 +18,27 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from prometheus_client import REGISTRY
 from tests.asking import UNASKED
 from tests.unit.audit.chain import ORIGIN, Accepted, Chain, Chains, Refused, identity_topic
-from tests.unit.audit.samples import AROUND, CONSENT, IDENTITY, MEMBER, NOON, STORAGE
+from tests.unit.audit.samples import CONSENT, IDENTITY, MEMBER, NOON, STORAGE
 from tests.unit.audit.test_indexing import (
     CLINICIAN,
     DOCUMENT,
     GRANTED,
     PATIENT,
     READ,
-    FakeOutputs,
     all_of,
     documents,
     indexer_of_all,
 )
 
-from salus.audit.adapters.identity_store import SqlIdentityStore
 from salus.audit.adapters.sql import SqlTrail, open_trail
-from salus.audit.domain.blocks import BlockRefusedError
 from salus.audit.domain.entry import TrailEntry
 from salus.audit.domain.identity_history import IDENTITY_TOPIC
-from salus.audit.handlers import Alarm, Bell, Follower, Indexer
-from salus.audit.identity_chain import BLOCKS_UNNOTED_MAX, IdentityChain
-from salus.audit.ports import BehindError, IdentityPlace, OutOfReachError
+from salus.audit.ports import BehindError
 from salus.audit.reconciliation import Reconciler, Step
 from salus.events.catalogue import PartyRegistered, PublicKey
 from salus.events.did import multibase_of
-from salus.ledger.block import open_header
-from salus.runtime.supervisor import Supervisor, TaskStoppedError
 
 STORAGE_TOPIC = "salus.storage.events"
 CONSENT_TOPIC = "salus.consent.events"
@@ -322,159 +314,3 @@ def test_any_ledger_gives_one_trail(
         assert {name: members[name] for name in network.members} == network.members
 
     asyncio.run(check())
-
-
-class FaultyStore(SqlIdentityStore):
-    """Its next note is LOST (it did not happen) or LATE (it did, and the answer is lost)."""
-
-    fault: str | None = None
-
-    async def note_identity(
-        self, events: Mapping[int, bytes], place: IdentityPlace, *, before: IdentityPlace | None
-    ) -> bool:
-        fault, self.fault = self.fault, None
-        if fault == "LOST":
-            raise OutOfReachError("lost")
-        noted = await super().note_identity(events, place, before=before)
-        if fault == "LATE":
-            raise OutOfReachError("late")
-        return noted
-
-
-@pytest.mark.parametrize("fault", ["LOST", "LATE"])
-async def test_what_is_noted_of_the_identity_topic_may_get_lost(trail: SqlTrail, fault: str) -> None:
-    chain = shard(0, STORAGE_TOPIC)
-    chain.seal([registered(CLINICIAN)])
-    chain.seal([read("after"), registered(STORAGE)])
-    store = FaultyStore(trail._engine)
-    keys = {0: chain.signer.verifier}
-    indexer = Indexer(chain, trail, keys, IdentityChain(chain, keys, identity_topic(), store))
-    store.fault = fault
-    with pytest.raises(OutOfReachError):
-        await indexer.index_next(0)
-    while await indexer.index_next(0) is not None:
-        pass
-
-    assert [found.entry.member for found in await all_of(trail)] == [None, None, MEMBER]
-    assert await differences([chain], trail) == []
-    assert list(await trail.identity.identity_events(9)) == [0, 1]
-
-
-async def test_where_the_identity_topic_is_quiet_its_end_is_noted_all_the_same(trail: SqlTrail) -> None:
-    """Else the first event after a long time would have all headers since read at once."""
-    chain = shard(0, STORAGE_TOPIC)
-    for _ in range(BLOCKS_UNNOTED_MAX + 20):
-        chain.seal([])
-    await index_in([], [chain], trail, restarts=False)
-    place = await trail.identity.identity_place()
-
-    assert place is not None
-    assert open_header(place.note, chain.signer.verifier).height == BLOCKS_UNNOTED_MAX - 1
-
-
-async def test_who_read_less_far_notes_nothing(trail: SqlTrail) -> None:
-    one, two, three = (IdentityPlace(0, note) for note in (b"one", b"two", b"three"))
-    store = trail.identity
-    assert await store.note_identity({0: b"a"}, one, before=None)
-    assert await store.note_identity({1: b"b"}, two, before=one)
-
-    assert not await store.note_identity({1: b"x"}, three, before=one)
-    assert not await store.note_identity({}, three, before=None)
-    assert (await store.identity_place(), await store.identity_events(9)) == (two, {0: b"a", 1: b"b"})
-
-
-async def test_two_replicas_note_the_identity_topic_once(trail: SqlTrail) -> None:
-    first, second = shard(0, "salus.clinical.events"), shard(1, STORAGE_TOPIC)
-    for number in range(4):
-        first.seal([registered(f"did:key:z6Mk{number:040}")])
-        second.seal([read(f"r-{number}", reader=f"did:key:z6Mk{number:040}")], judged_at=number + 1)
-    replicas = [indexer_of_all([first, second], trail) for _ in range(2)]
-    for turn in range(16):
-        with suppress(BehindError):
-            await replicas[turn % 3 % 2].index_next(turn // 2 % 2)
-    await asyncio.gather(*(index_in([], [first, second], trail, restarts=False) for _ in replicas))
-
-    members = members_of({found.entry.uid: found.entry for found in await all_of(trail)})
-    assert [members[f"r-{number}"] for number in range(4)] == [MEMBER] * 4
-    assert await differences([first, second], trail) == []
-
-
-async def test_a_block_that_waits_for_identity_events_is_indexed_when_they_are_sealed(
-    trail: SqlTrail,
-) -> None:
-    first, second = shard(0, "salus.clinical.events"), shard(1, STORAGE_TOPIC)
-    second.seal([read("after")], judged_at=1)
-    indexer = indexer_of_all([first, second], trail)
-    with pytest.raises(BehindError, match="identity topic up to 1, the ledger has 0 of it"):
-        await indexer.index_next(1)
-    first.seal([registered(CLINICIAN)])
-
-    assert await indexer.index_next(1) == 1
-    assert [found.entry.member for found in await all_of(trail)] == [MEMBER]
-
-
-async def test_what_waits_still_is_told_and_what_waited_a_moment_is_not(trail: SqlTrail) -> None:
-    first, second = shard(0, "salus.clinical.events"), shard(1, STORAGE_TOPIC)
-    second.seal([read("after")], judged_at=1)
-    second.seal([read("never")], judged_at=10**9)
-    alarm = Alarm(FakeOutputs(), AROUND, lambda: NOON)
-    follower = Follower(
-        indexer_of_all([first, second], trail), alarm, announced=Bell(), grown=Bell(), poll_s=1
-    )
-
-    async def told() -> str:
-        with pytest.raises(TaskStoppedError) as stopped:
-            await pulse.check()
-        return str(stopped.value)
-
-    with Supervisor().watching("indexing", age_s_max=0.0) as pulse:
-        await follower.round()
-        assert "waits for: an answer" in await told()
-        await follower.round()
-        assert "shard 1 block 0 waits" in await told()
-
-        first.seal([registered(CLINICIAN)])
-        while await follower.round():
-            assert "waits for: an answer" in await told()
-        first.seal(documents(3))
-        await follower.round()
-        assert "shard 1 block 1 waits: it needs the identity topic up to 1000000000" in await told()
-        assert REGISTRY.get_sample_value("salus_audit_blocks_waiting") == 1
-    assert await trail.end() == 5
-
-
-async def test_events_of_the_identity_topic_count_only_where_it_was_assigned(trail: SqlTrail) -> None:
-    """A shard that seals another event at an offset of the topic changes nothing, and stands still."""
-    first, second = shard(0, STORAGE_TOPIC), shard(1, IDENTITY_TOPIC)
-    first.seal([registered(STORAGE)])
-    second.seal([registered(CLINICIAN)])
-    first.seal([read("by nobody known")])
-    indexer = indexer_of_all([first, second], trail)
-    with pytest.raises(BlockRefusedError) as refused:
-        await indexer.index_next(1)
-    while await indexer.index_next(0) is not None:
-        pass
-
-    assert refused.value.code == "coverage-overlap"
-    assert [found.entry.member for found in await all_of(trail)] == [None, None]
-
-
-async def test_a_block_that_was_judged_by_another_topic_is_refused(trail: SqlTrail) -> None:
-    chain = shard(0, STORAGE_TOPIC)
-    chain.seal([read("r")], identity=(STORAGE_TOPIC, 0))
-    with pytest.raises(BlockRefusedError) as refused:
-        await indexer_of_all([chain], trail).index_next(0)
-
-    assert refused.value.code == "identity"
-
-
-async def test_of_an_event_that_two_shards_sealed_the_earlier_is_shown(trail: SqlTrail) -> None:
-    first, second = shard(0, STORAGE_TOPIC), shard(1, "salus.lab.events")
-    first.seal([])
-    first.seal([read("twice")])
-    second.seal([Accepted(READ, source=STORAGE, name="twice", subject=PATIENT)])
-    await index_in([0, 0, 1], [first, second], trail, restarts=False)
-    found = await trail.entry(STORAGE, "twice")
-
-    assert found is not None
-    assert found.entry.place.shard == 1
