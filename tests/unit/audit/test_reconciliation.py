@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.event import listen
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import create_async_engine
 from tests.asking import UNASKED
@@ -299,3 +302,20 @@ async def test_one_leaf_cannot_stand_twice(world: World) -> None:
         await world.change(
             "UPDATE audit_trail SET uid = (SELECT uid FROM audit_trail WHERE seq = 1) WHERE seq = 2"
         )
+
+
+async def test_a_snapshot_is_of_one_moment(trail: SqlTrail, tmp_path: Path) -> None:
+    """A block that is indexed while SQLite's tables are read must not look like rows that are extra."""
+    changes: list[bool] = []
+
+    def writes(*call: object) -> None:
+        if "audit_claims" in str(call[2]):
+            with closing(sqlite3.connect(tmp_path / "audit.db", timeout=0)) as other, suppress(sqlite3.Error):
+                other.execute("INSERT INTO audit_claims VALUES ('t', 'n')")
+                other.commit()
+                changes.append(True)
+
+    listen(trail._engine.sync_engine, "before_cursor_execute", writes)
+    seen = await trail.stored.snapshot()
+
+    assert (seen.tables, changes) == ({}, [])

@@ -75,9 +75,13 @@ class SqlStoredTrail:
         """Return how far the trail is, and what stands beside it, in one transaction."""
         with within_reach():
             async with self._engine.connect() as plain:
-                # One view of all tables; SQLite's transactions have it anyway.
-                level = "REPEATABLE READ" if plain.dialect.name == "postgresql" else "SERIALIZABLE"
+                # One view of all tables. In SQLite every transaction has it, once there is one: the driver
+                # begins none before it reads.
+                is_sqlite = plain.dialect.name == "sqlite"
+                level = "SERIALIZABLE" if is_sqlite else "REPEATABLE READ"
                 connection = await plain.execution_options(isolation_level=level)
+                if is_sqlite:
+                    await connection.exec_driver_sql("BEGIN")
                 rows = (await connection.execute(select(SHARDS))).all()
                 end = (await connection.execute(select(func.coalesce(func.max(TRAIL.c.seq), 0)))).scalar_one()
                 at = (await connection.execute(select(IDENTITY_PLACE))).one_or_none()
