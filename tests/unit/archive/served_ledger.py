@@ -135,8 +135,10 @@ class ServedLedger:
         )
         self.records.append(SampleRecord(entry.topic, 0, offset, value, signature))
 
-    async def findings(self, *, blocks: int = 1, backwards: bool = False) -> list[Finding]:
-        """Seal everything in so many blocks, and judge."""
+    async def findings(
+        self, *, blocks: int = 1, backwards: bool = False, without: int | None = None
+    ) -> list[Finding]:
+        """Seal everything in so many blocks, and judge; one of them may be missing."""
         chain = ChainBuilder(MemoryObjects(), SHARD_SIGNERS[0], CONSENT)
         size = -(-len(self.records) // blocks)
         stretches = []
@@ -145,6 +147,8 @@ class ServedLedger:
             header, body = chain.headers[-1], chain.bodies[-1]
             served = runs_of_body(0, header, body)
             stretches.append(Checked(0, header.height, header.height + 1, served=served))
+        if without is not None:
+            del stretches[without]
         rights = RightsJudge(self.ring)
         for checked in reversed(stretches) if backwards else stretches:
             rights.take(checked)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from salus.archive.resuming import FileMemory, subject_of
 from salus.archive.trust import Trust
 from salus.events.catalogue import PartyRegistered, Request
 from salus.events.did import LocalSigner
+from salus.ledger.block import header_key
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 FOUNDERS = ((CONSENT, "service", "consent"), (STORAGE, "service", "storage"), (HOSPITAL, "member", None))
@@ -140,6 +142,27 @@ async def test_what_rots_in_a_spared_body_of_consent_is_found(tmp_path: Path) ->
     assert whole.ok
     assert {f.key for f in resumed.errors} == {key}
     assert [f.code for f in resumed.findings if f.severity == "info"] == ["rights-unjudged"]
+
+
+async def test_what_should_not_have_been_accepted_is_that_finding_and_no_other() -> None:
+    records = served(thief=CLINIC).records
+    records[-1] = replace(records[-1], signature=records[0].signature)
+    ledger = await sealed(records)
+    found = (await fsck(ledger.stores, ledger.trust, deep=True)).findings
+
+    assert [f.code for f in found] == ["verdict-wrong"]
+
+
+async def test_without_a_header_nothing_is_concluded() -> None:
+    records = served(thief=CLINIC).records
+    ledger = await sealed(records[:-2])
+    for record in records[-2:]:
+        await ledger.chains[0].seal([record])
+    del ledger.ledger.objects[header_key(0, len(records) - 2)]
+    found = (await fsck(ledger.stores, ledger.trust, deep=True)).findings
+
+    assert "header-missing" in {f.code for f in found}
+    assert "rights-unjudged" in {f.code for f in found}
 
 
 @pytest.mark.parametrize(("shard", "height", "code"), [(0, 1, "rights-unjudged"), (1, 0, "rights-unjudged")])

@@ -308,6 +308,18 @@ async def test_where_blocks_are_damaged_nothing_is_concluded_from_what_is_left(l
     assert found.key.startswith("shard/0/000000000003")
 
 
+async def test_where_a_block_between_others_is_missing_nothing_is_concluded(ledger: ServedLedger) -> None:
+    """A shard that was listed a moment before another may lack it, and the ledger is honest."""
+    ledger.decide(DOCTOR, number=1)
+    ledger.read(DOCTOR, ledger.decide(DOCTOR, number=2))
+    ledger.now += timedelta(hours=1)
+    ledger.decide(DOCTOR, number=3)
+    assert await ledger.findings(blocks=5) == []
+    (found,) = await ledger.findings(blocks=5, without=2)
+
+    assert (found.code, found.severity) == ("rights-unjudged", "info")
+
+
 # --- what had no effect ----------------------------------------------------------------------------------
 
 

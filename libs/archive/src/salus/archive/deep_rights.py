@@ -53,15 +53,17 @@ class RightsJudge:
     def take(self, checked: Checked) -> None:
         """Take what a stretch of blocks holds; nothing of it stays there."""
         if checked.served is None:
-            detail = "a block is damaged, so who had a right to what consent and storage did is not judged"
-            key = header_key(checked.shard, checked.start)
-            self._unread = note_of("rights-unjudged", key, detail, shard=checked.shard)
+            self._unread = _unjudged("a block is damaged", checked.shard, checked.start)
         else:
             self._store.add(checked.served)
             checked.served.clear()
 
     def findings(self) -> list[Finding]:
         """Return what was done without a right, once everything was taken."""
+        torn = self._store.torn()
+        if torn is not None:
+            # A shard that was listed before another may lack what that one goes on from.
+            self._unread = _unjudged("a block between others is missing", torn.shard, torn.height)
         if self._unread is not None:
             return [self._unread]
         found: list[Finding] = []
@@ -158,6 +160,11 @@ class RightsJudge:
         else:
             return None
         return LackOfRight(f"done under a decision that {why}")
+
+
+def _unjudged(why: str, shard: int, height: int) -> Finding:
+    detail = f"{why}, so who had a right to what consent and storage did is not judged"
+    return note_of("rights-unjudged", header_key(shard, height), detail, shard=shard)
 
 
 def _finding(

@@ -29,7 +29,7 @@ NOTES = {
     "not-anchored": "blocks are newer than the checkpoint",
     "unreferenced-body": "a sequencer died or lost a race after it wrote the body",
     "rights-pending": "what gives a right that was used a moment before the end may not be sealed yet (deep)",
-    "rights-unjudged": "rights to patients' data are not judged, for a block is damaged (deep)",
+    "rights-unjudged": "rights to patients' data are not judged, for a block is damaged or missing (deep)",
     "unknown-object": "an object that is none of the ledger's",
 }
 """What an info's code means."""

@@ -146,11 +146,12 @@ AnyServed = (
 
 
 class ServedRun(msgspec.Struct, frozen=True, gc=False):
-    """What one block holds of one partition; `first` is where its offsets begin, `key` its body's."""
+    """What one block holds of one partition, from offset `first` to before `next`; `key` is its body's."""
 
     topic: str
     partition: int
     first: int
+    next: int
     shard: int
     height: int
     key: str
@@ -185,17 +186,18 @@ def runs_of_body(
         BodyError: it cannot be read.
     """
     columns = columns_of_body(body, names=_COLUMNS)
-    places: dict[tuple[str, int], list[AnyServed]] = {}
+    ranges = [r for r in header.ranges if r.topic in TOPICS and r.first < r.next]
+    places: dict[tuple[str, int], list[AnyServed]] = {(r.topic, r.partition): [] for r in ranges}
     for row, topic in enumerate(columns["topic"]):
         if topic not in TOPICS or columns["status"][row] != ACCEPTED or row in without:
             continue
         served = _served(decode_event(columns["value"][row]), offset=columns["offset"][row], row=row)
         if served is not None:
-            places.setdefault((topic, columns["partition"][row]), []).append(served)
+            places[topic, columns["partition"][row]].append(served)
     key = body_key(shard, header.height, header.root)
     return [
-        ServedRun(topic, partition, run[0].offset, shard, header.height, key, _ENCODER.encode(run))
-        for (topic, partition), run in places.items()
+        ServedRun(r.topic, r.partition, r.first, r.next, shard, header.height, key, _ENCODER.encode(run))
+        for r, run in zip(ranges, places.values(), strict=True)
     ]
 
 

@@ -17,7 +17,8 @@ _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(ServedDecision)
 _TABLES = """
 CREATE TABLE runs (
-    topic TEXT, part INTEGER, first INTEGER, shard INTEGER, height INTEGER, key TEXT, served BLOB,
+    topic TEXT, part INTEGER, first INTEGER, next INTEGER,
+    shard INTEGER, height INTEGER, key TEXT, served BLOB,
     PRIMARY KEY (topic, part, first)) WITHOUT ROWID;
 CREATE TABLE claims (topic TEXT, name BLOB, PRIMARY KEY (topic, name)) WITHOUT ROWID;
 CREATE TABLE decisions (decision TEXT, said BLOB);
@@ -42,15 +43,24 @@ class ServedStore:
 
     def add(self, runs: Iterable[ServedRun]) -> None:
         """Keep the runs of some blocks, in any order."""
-        rows = [(r.topic, r.partition, r.first, r.shard, r.height, r.key, r.served) for r in runs]
+        rows = [(r.topic, r.partition, r.first, r.next, r.shard, r.height, r.key, r.served) for r in runs]
         # Of an offset that two blocks cover, which is a finding of its own, the first that was read counts.
-        self._db.executemany("INSERT OR IGNORE INTO runs VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+        self._db.executemany("INSERT OR IGNORE INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
     def runs(self, topic: str) -> Iterator[ServedRun]:
         """Yield the runs of a topic, each partition's in the order of offsets."""
         query = "SELECT * FROM runs WHERE topic = ? ORDER BY part, first"
         for row in self._db.cursor().execute(query, (topic,)):
             yield ServedRun(*row)
+
+    def torn(self) -> ServedRun | None:
+        """Return a run that does not begin where the one before it on its partition ends."""
+        query = """
+            SELECT topic, part, first, next, shard, height, key, served FROM (
+                SELECT *, lag(next) OVER (PARTITION BY topic, part ORDER BY first) AS before FROM runs)
+            WHERE before <> first LIMIT 1"""
+        found = self._db.execute(query).fetchone()
+        return None if found is None else ServedRun(*found)
 
     def claim(self, topic: str, names: Iterable[bytes]) -> bool:
         """Claim names on a topic, if nobody has claimed one of them; tell whether that was so."""
