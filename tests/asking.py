@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
@@ -11,10 +11,10 @@ from urllib.parse import quote, urlencode
 import msgspec
 from fastapi import Request as HttpRequest
 
-from salus.client.auth import RequestLine, make_bearer
+from salus.client.auth import RequestLine, make_approval, make_bearer, make_possession
 from salus.events import catalogue as c
 from salus.events.catalogue import Request, RequestedData, type_of
-from salus.events.keyring import Party
+from salus.events.parties import Party
 from salus.events.requests import SIGNED
 from salus.events.signature import Signer
 from salus.runtime.auth import Caller
@@ -72,16 +72,39 @@ class FixedCallers:
         return calling(self._find(request))
 
 
-def truly_asked(data: _D, signer: Signer, *, at: datetime) -> _D:
+def truly_asked(  # all that a request may come with
+    data: _D,
+    signer: Signer,
+    *,
+    at: datetime,
+    proofs: Mapping[str, str] = {},
+    seen: Iterable[str] | None = None,
+    second: Signer | None = None,
+) -> _D:
     """Return the data with the request that states it, signed: what the service makes of an HTTP call.
 
-    Fields that say who asked must name the signer already.
+    Fields that say who asked must name the signer already. `proofs` are those of possession, by
+    key id (`proofs_of`); `seen` are the keys of whoever is made an operator; `second` approves.
     """
     service = type_of(data).owner.value
     method, target, body = _REQUESTS[type(data)](data)
+    if isinstance(data, c.PartyRegistered | c.KeyAdded):
+        for key in body.get("keys") or [body["key"]]:
+            key.update({"proof": proofs[key["id"]]} if key["id"] in proofs else {})
+    if seen is not None:
+        body["keys"] = [*seen]
     decision = data.decision if isinstance(data, c.ObjectRead | c.ReadBrokenOff | c.SealedOpened) else None
     request = asked_by(signer, service, method, target, at=at, body=body, decision=decision)
+    if second is not None:
+        raw = None if request.body is None else request.body.encode()
+        approval = make_approval(second, RequestLine(method, target, raw), now=at)
+        request = msgspec.structs.replace(request, approval=approval)
     return msgspec.structs.replace(data, request=request)
+
+
+def proofs_of(*holders: Signer, member: str | None = None, at: datetime) -> dict[str, str]:
+    """Return, by key id, the proofs that these signers want their keys to join."""
+    return {h.verification_method: make_possession(h, member=member, now=at) for h in holders}
 
 
 def _partitions(shard: c.AssignedShard) -> dict[str, list[int]]:

@@ -20,7 +20,7 @@ from salus.audit.reconcile_api import reconcile_routes
 from salus.consent import api as consent
 from salus.consent import fhir_api
 from salus.events import requests
-from salus.events.keyring import Party
+from salus.events.parties import Party
 from salus.identity import api as identity
 from salus.identity import shards_api
 from salus.runtime.auth import Caller

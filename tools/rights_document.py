@@ -6,12 +6,12 @@ from pathlib import Path
 
 from tools import consent_rights
 
-from salus.identity.rights import RIGHTS, Act, Relation, Target
+from salus.events.rights import RIGHTS, Act, Relation, Target
 
 FILE = Path(__file__).resolve().parent.parent / "docs" / "rights.md"
 HEAD = """# Who may do what to whom
 
-Generated from [`rights.py`](../services/identity/src/salus/identity/rights.py) by `make generate`; each
+Generated from [`rights.py`](../libs/events/src/salus/events/rights.py) by `make generate`; each
 cell is a test ([`test_rights.py`](../tests/unit/identity/test_rights.py)).
 
 **No right is gained without that right.** What gives somebody power needs two operators of different

@@ -15,6 +15,7 @@ from uuid import uuid4
 import httpx
 import pytest
 from pydantic import SecretStr
+from tests.founding import add_founder, founding
 from tests.unit.audit.chain import Accepted, Chain, Refused
 from tests.unit.audit.samples import MEMBER
 
@@ -24,8 +25,8 @@ from salus.client.auth import RequestSigner
 from salus.crypto.keys import load_ed25519
 from salus.devkit.addresses import Addresses
 from salus.devkit.network import NetworkFolder, Plan
-from salus.events.catalogue import BlockSealed, PartyRegistered, PublicKey, Request, Role
-from salus.events.did import LocalSigner, multibase_of
+from salus.events.catalogue import BlockSealed
+from salus.events.did import LocalSigner
 from salus.events.envelope import encode_event
 from salus.ledger.block import body_key, header_key
 from salus.ledger.note import NoteSigner
@@ -138,8 +139,11 @@ async def world(parts: Addresses, tmp_path: Path) -> AsyncIterator[World]:
     )
     analyst = LocalSigner.from_seed(uuid4().bytes + uuid4().bytes)
     operator = LocalSigner.from_seed(uuid4().bytes + uuid4().bytes)
-    await register(analyst, "soc-analyst", folder, kafka)
-    await register(operator, "operator", folder, kafka)
+    add_founder(folder.file, analyst, "person", ["soc-analyst"])
+    add_founder(folder.file, operator, "person", ["operator"])
+    async with open_publisher(kafka, folder.signer("identity")) as publisher:
+        for fact in founding(folder.file):
+            await publisher.publish(fact, subject=fact.did, expected_version=0)
     shard = network["shards"][0]["origin"]
     chain = Chain(origin=shard)
     chain.signer = NoteSigner(shard, load_ed25519(folder.key_file("shard-0")))
@@ -148,13 +152,3 @@ async def world(parts: Addresses, tmp_path: Path) -> AsyncIterator[World]:
         made = World(folder, settings, chain, bucket, producer, analyst, operator)
         yield made
         await made.stop()
-
-
-async def register(person: LocalSigner, role: Role, folder: NetworkFolder, kafka: str) -> None:
-    """Let identity say who a person is."""
-    method = person.verification_method
-    key = PublicKey(id=method, multibase=multibase_of(person.public_key), valid_from=VALID_FROM)
-    request = Request.of_service(folder.signer("identity").did)
-    party = PartyRegistered(did=person.did, kind="person", keys=(key,), roles=(role,), request=request)
-    async with open_publisher(kafka, folder.signer("identity")) as publisher:
-        await publisher.publish(party, subject=person.did, expected_version=0)

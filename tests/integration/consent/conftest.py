@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 from tests.asking import UNASKED
-from tests.integration.consent.town import PLAN, Town, registered
+from tests.founding import founding, joining
+from tests.integration.consent.town import PLAN, Town
 
 from salus.devkit.addresses import Addresses
 from salus.devkit.network import NetworkFolder, create_topics
-from salus.events.catalogue import (
-    SubjectRegistered,
-)
+from salus.events.catalogue import Role, SubjectRegistered
 from salus.events.did import LocalSigner
 from salus.runtime.publishing import open_publisher
 
@@ -28,16 +27,16 @@ async def town(parts: Addresses, tmp_path: Path) -> Town:
         LocalSigner.from_seed(os.urandom(32)) for _ in range(5)
     )
     pseudonym = f"urn:uuid:{uuid.uuid4()}"
-    root = network.signer("identity").did
+    people: tuple[tuple[LocalSigner, Role], ...] = (
+        (clinician, "clinician"),
+        (colleague, "clinician"),
+        (officer, "privacy-officer"),
+        (patient, "patient"),
+    )
     joined = [
-        registered(root, network.signer("consent"), "service", "consent"),
-        registered(root, network.signer("storage"), "service", "storage"),
-        registered(root, network.signer("operator"), "person", "operator"),
-        registered(root, hospital, "member"),
-        registered(root, clinician, "person", "clinician", hospital.did),
-        registered(root, colleague, "person", "clinician", hospital.did),
-        registered(root, officer, "person", "privacy-officer", hospital.did),
-        registered(root, patient, "person", "patient", hospital.did),
+        *founding(network.file),
+        joining(hospital, by=network.signer("operator"), kind="member"),
+        *(joining(who, by=hospital, roles=(role,), member=hospital.did) for who, role in people),
     ]
     async with open_publisher(parts.kafka_bootstrap, network.signer("identity")) as publisher:
         for fact in joined:

@@ -45,7 +45,12 @@ class Fold:
             at=time_of(record),
             flaw=record.flaw,
         )
-        effect = effect_of(judged.event, version=self.version, is_claimed=self.claimed.__contains__)
+        effect = effect_of(
+            judged.event,
+            version=self.version,
+            is_claimed=self.claimed.__contains__,
+            is_entitled=lambda: True,
+        )
         if isinstance(effect, Applied):
             self.version = effect.version
             self.claimed.update(claims_of(judged.event))

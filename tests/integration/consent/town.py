@@ -19,15 +19,11 @@ from salus.devkit.addresses import Addresses
 from salus.devkit.network import NetworkFolder, Plan
 from salus.events.catalogue import (
     KeyRevoked,
-    PartyRegistered,
-    PublicKey,
-    Request,
-    Role,
     RoleWithdrawn,
     SubjectKeyDestroyed,
     SubjectRegistered,
 )
-from salus.events.did import LocalSigner, multibase_of
+from salus.events.did import LocalSigner
 from salus.events.envelope import Event, decode_event
 from salus.messaging import Reader
 from salus.runtime.publishing import open_publisher
@@ -110,20 +106,3 @@ class Town:
 
 def signing(signer: LocalSigner) -> RequestSigner:
     return RequestSigner(signer, "salus:consent")
-
-
-def registered(
-    identity: str, signer: LocalSigner, kind: Any, role: Role | None = None, member: str | None = None
-) -> PartyRegistered:
-    key = PublicKey(
-        id=signer.verification_method, multibase=multibase_of(signer.public_key), valid_from=LONG_AGO
-    )
-    roles = (role,) if role else ()
-    return PartyRegistered(
-        did=signer.did,
-        kind=kind,
-        keys=(key,),
-        roles=roles,
-        member=member,
-        request=Request.of_service(identity),
-    )

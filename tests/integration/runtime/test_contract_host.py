@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 from confluent_kafka import Producer as ForeignProducer
-from tests.asking import asked_by
+from tests.asking import UNASKED, proofs_of, truly_asked
 
 from salus.devkit.addresses import Addresses
 from salus.events.catalogue import EventData, KeyAdded, PartyRegistered, PublicKey, Request
@@ -74,6 +74,7 @@ async def replica(parts: Addresses, root: LocalSigner, database: Path) -> AsyncI
         origin="test",
         root=FoundingParty(did=root.did, key=public(root)),
         services={},
+        founders=tuple(FoundingParty(each.did, public(each), "member") for each in _MADE if each != root),
         log=Log("test/log", "-"),
         shards=(Shard(0, "test/shard/0", "-", {IDENTITY_TOPIC: (0,)}),),
     )
@@ -95,8 +96,13 @@ async def replica(parts: Addresses, root: LocalSigner, database: Path) -> AsyncI
         yield Host(host, follower, identity, store)
 
 
+_MADE: list[LocalSigner] = []
+
+
 def signer() -> LocalSigner:
-    return LocalSigner.from_seed(os.urandom(32))
+    """A new party, whom the network file names."""
+    _MADE.append(LocalSigner.from_seed(os.urandom(32)))
+    return _MADE[-1]
 
 
 def public(party: LocalSigner, key_id: str | None = None) -> PublicKey:
@@ -117,12 +123,10 @@ def registered(party: LocalSigner, root: LocalSigner) -> PartyRegistered:
     return PartyRegistered(did=party.did, kind="member", keys=(public(party),), request=request)
 
 
-def added(party: LocalSigner, key: PublicKey, root: LocalSigner) -> KeyAdded:
-    """Return what the root, which may do so, has asked for."""
-    body = {"key": msgspec.to_builtins(key)}
-    target = f"/parties/{party.did}/keys"
-    request = asked_by(root, "identity", "POST", target, at=datetime.now(UTC), body=body)
-    return KeyAdded(did=party.did, key=key, request=request)
+def added(party: LocalSigner, key: PublicKey, holder: LocalSigner) -> KeyAdded:
+    """Return what the party has asked for, with the proof of the key's holder."""
+    data, now = KeyAdded(did=party.did, key=key, request=UNASKED), datetime.now(UTC)
+    return truly_asked(data, party, at=now, proofs=proofs_of(holder, at=now))
 
 
 async def test_a_command_has_taken_effect_when_it_returns(parts: Addresses, tmp_path: Path) -> None:
@@ -143,9 +147,9 @@ async def test_of_racing_replicas_each_command_takes_effect_once(parts: Addresse
         await a.host.execute(party.did, lambda _: registered(party, root))
 
         async def add(host: Host, name: str) -> str:
-            key = public(signer(), f"{party.did}#{name}")
+            holder = LocalSigner.from_seed(os.urandom(32), f"{party.did}#{name}")
             try:
-                await host.host.execute(party.did, lambda _: added(party, key, root))
+                await host.host.execute(party.did, lambda _: added(party, public(holder), holder))
             except ProblemError as error:
                 return error.code
             return "won"
@@ -181,14 +185,13 @@ async def test_a_state_rebuilt_from_the_topic_equals_the_one_that_was_kept(
 
 
 async def test_what_others_write_on_the_topic_changes_nothing(parts: Addresses, tmp_path: Path) -> None:
-    root = signer()
+    root, party = signer(), signer()
     async with replica(parts, root, tmp_path / "a.db") as a:
         async with Producer(parts.kafka_bootstrap, client_id="intruder") as intruder:
             for value in (None, b"", b"\xff", b"{}", b"[" * 100_000):
                 await intruder.send(
                     IDENTITY_TOPIC, key=b"k", value=value, headers=[("salus-signature", b"?")]
                 )
-        party = signer()
         await a.host.execute(party.did, lambda _: registered(party, root))
         states = await a.host.states()
 

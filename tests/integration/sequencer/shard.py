@@ -10,13 +10,12 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import httpx
-from tests.asking import UNASKED, truly_asked
+from tests.founding import founding, joining
 
 from salus.archive.body import ACCEPTED, decode_body
 from salus.client import Publisher
@@ -24,8 +23,8 @@ from salus.devkit.addresses import Addresses
 from salus.devkit.free_ports import free_ports
 from salus.devkit.network import NetworkFolder, Plan, create_topics
 from salus.devkit.waiting import until
-from salus.events.catalogue import DocumentRegistered, PartyRegistered, PublicKey
-from salus.events.did import LocalSigner, multibase_of
+from salus.events.catalogue import DocumentRegistered
+from salus.events.did import LocalSigner
 from salus.ledger.block import Header, Leaf, body_key, check_succession, open_header
 from salus.ledger.merkle import leaf_hash, root_of
 from salus.ledger.note import NoteVerifier
@@ -132,17 +131,15 @@ class Shard:
 
     async def join_hospital(self) -> None:
         """Register the hospital with the network's identity."""
-        key = PublicKey(
-            id=self.hospital.verification_method,
-            multibase=multibase_of(self.hospital.public_key),
-            valid_from=Network.read(self.folder.file).root.key.valid_from,
-        )
-        identity = self.folder.signer("identity")
-        joins = PartyRegistered(did=self.hospital.did, kind="member", keys=(key,), request=UNASKED)
-        data = truly_asked(joins, identity, at=datetime.now(UTC))
-        async with Publisher(self.parts.kafka_bootstrap, identity) as publisher:
-            handle = await publisher.publish(data, subject=self.hospital.did, expected_version=0)
-            await handle.position()
+        operator = self.folder.signer("operator")
+        joined = [
+            *(fact for fact in founding(self.folder.file) if fact.did == operator.did),
+            joining(self.hospital, by=operator, kind="member"),
+        ]
+        async with Publisher(self.parts.kafka_bootstrap, self.folder.signer("identity")) as publisher:
+            for fact in joined:
+                handle = await publisher.publish(fact, subject=fact.did, expected_version=0)
+                await handle.position()
 
     async def publish_documents(self, count: int, *, name: str = "object") -> None:
         """Publish so many good events, spread over the partitions, and wait for their acknowledgement."""

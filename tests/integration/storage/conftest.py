@@ -14,6 +14,7 @@ import httpx
 import jwt
 import pytest
 from tests.asking import UNASKED, truly_asked
+from tests.founding import founding, joining
 
 from salus.client.auth import RequestSigner
 from salus.crypto.keys import load_ed25519
@@ -23,12 +24,9 @@ from salus.events.catalogue import (
     ConsentRevoked,
     EventData,
     PartyKind,
-    PartyRegistered,
-    PublicKey,
-    Request,
     Role,
 )
-from salus.events.did import LocalSigner, multibase_of
+from salus.events.did import LocalSigner
 from salus.events.envelope import decode_event
 from salus.messaging import Reader, Record
 from salus.objects import Admin, S3Objects, open_store
@@ -92,17 +90,9 @@ class World:
     ) -> Person:
         """Register a party."""
         signer = LocalSigner.from_seed(uuid4().bytes + uuid4().bytes)
-        key = PublicKey(
-            id=signer.verification_method, multibase=multibase_of(signer.public_key), valid_from=VALID_FROM
-        )
-        party = PartyRegistered(
-            did=signer.did,
-            kind=kind,
-            keys=(key,),
-            roles=roles,
-            member=self.people[member].did if member else None,
-            request=Request.of_service(self.folder.signer("identity").did),
-        )
+        by = self.people[member].signer if member else self.folder.signer("operator")
+        did = self.people[member].did if member else None
+        party = joining(signer, by=by, kind=kind, roles=roles, member=did)
         await self.identity.publish(party, subject=signer.did, expected_version=0)
         self.people[name] = Person(signer)
         return self.people[name]
@@ -195,7 +185,7 @@ class World:
 async def world(parts: Addresses, tmp_path: Path) -> AsyncIterator[World]:
     """A fresh network with storage running."""
     folder = NetworkFolder(tmp_path)
-    network = folder.create(Plan(origin=f"salus.local/{uuid4().hex[:8]}"))
+    folder.create(Plan(origin=f"salus.local/{uuid4().hex[:8]}"))
     await create_topics(parts.kafka_bootstrap, Plan())
     unique = uuid4().hex[:12]
     settings = Settings(
@@ -224,16 +214,8 @@ async def world(parts: Addresses, tmp_path: Path) -> AsyncIterator[World]:
         )
         client = await stack.enter_async_context(httpx.AsyncClient())
         world = World(folder, settings, AsyncExitStack(), identity, consent, parts, client)
-        for role, party in network["services"].items():
-            key = PublicKey(id=party["key"]["id"], multibase=party["key"]["multibase"], valid_from=VALID_FROM)
-            registered = PartyRegistered(
-                did=party["did"],
-                kind="service",
-                keys=(key,),
-                roles=(role,),
-                request=Request.of_service(folder.signer("identity").did),
-            )
-            await identity.publish(registered, subject=party["did"], expected_version=0)
+        for fact in founding(folder.file):
+            await identity.publish(fact, subject=fact.did, expected_version=0)
         await world.join("hospital", kind="member")
         await world.join("laboratory", kind="member")
         await world.join("doctor", member="hospital", roles=("clinician",))

@@ -44,11 +44,11 @@ def code(answer: httpx.Response) -> tuple[int, str]:
 
 
 async def revoke_key(world: World, signer: LocalSigner, *, version: int = 1) -> None:
-    """Revoke the key of a party, as its members see it."""
+    """Let the operator revoke the key of a party."""
     revoked = KeyRevoked(
         did=signer.did, key_id=signer.verification_method, reason="compromised", request=UNASKED
     )
-    asked = truly_asked(revoked, world.people["hospital"].signer, at=datetime.now(UTC))
+    asked = truly_asked(revoked, world.folder.signer("operator"), at=datetime.now(UTC))
     await world.identity.publish(asked, subject=signer.did, expected_version=version)
 
 

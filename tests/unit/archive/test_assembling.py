@@ -17,7 +17,8 @@ from salus.archive.quick_rows import load
 from salus.events.catalogue import PublicKey
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.judging import judge_batch
-from salus.events.keyring import KeyRing, Party
+from salus.events.keyring import KeyRing
+from salus.events.parties import Party
 from salus.events.signature import sign_values
 from salus.ledger.block import ACCEPTED
 from salus.ledger.merkle import leaf_hash

@@ -15,6 +15,7 @@ from salus.archive.trust import Trust
 from salus.events.catalogue import EventData, KeyRevoked, PartyRegistered, PublicKey, Request
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.envelope import encode_event
+from salus.events.parties import Founder
 from salus.events.signature import sign_values
 
 ROOT = LocalSigner(note_key(30))
@@ -68,7 +69,7 @@ def judged_trust() -> Trust:
         {n: s.vkey for n, s in SHARD_SIGNERS.items()},
         ROOT.did,
         public_key(ROOT),
-        founding_dids=(ROOT.did, EVENT_SIGNER.did),
+        founding=(Founder(EVENT_SIGNER.did, "member", (), public_key(EVENT_SIGNER)),),
     )
 
 
@@ -143,11 +144,15 @@ async def test_without_a_root_of_identity_a_deep_fsck_is_refused(small_ledger: A
         await fsck(small_ledger.stores, small_ledger.trust, deep=True)
 
 
-async def test_a_party_that_nobody_asked_for_and_that_founded_nothing_is_found(
+async def test_a_party_that_nobody_asked_for_and_that_founded_nothing_signs_nothing(
     judged: Any,
 ) -> None:  # case SEC6
-    trust = replace(judged.trust, founding_dids=(ROOT.did,))
-    report = await fsck(judged.stores, trust, deep=True)
+    report = await fsck(judged.stores, replace(judged.trust, founding=()), deep=True)
+    notes = [(f.code, f.event, f.detail.partition(":")[0]) for f in report.findings if f.severity == "info"]
 
-    (found,) = report.errors
-    assert (found.code, found.row, found.event) == ("unrequested", 0, "identity-0")
+    assert notes == [
+        ("not-entitled", "identity-0", "not-permitted"),
+    ]
+    # Of what was refused the archive names no event.
+    names = ("identity-1", "event-0", "event-1", "event-2", None)
+    assert {(f.code, f.event) for f in report.errors} == {("verdict-wrong", name) for name in names}

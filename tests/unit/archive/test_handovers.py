@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+from tests.asking import truly_asked
 from tests.unit.archive.small_ledger import SmallLedger
 from tests.unit.events.test_sharding import added, assigned
 
@@ -16,7 +17,8 @@ from salus.archive.check_log import LogState
 from salus.archive.deep import IdentityEvent, Judge
 from salus.archive.fsck import fsck
 from salus.archive.trust import Founder, Trust
-from salus.events.catalogue import PublicKey, ShardsAssigned
+from salus.events import parties
+from salus.events.catalogue import PartyRegistered, PublicKey, Request, ShardsAssigned
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.envelope import encode_event
 from salus.ledger.block import Handover, Header, Range
@@ -80,15 +82,26 @@ def test_nothing_is_said_where_a_header_is_unknown() -> None:
 
 CLINICAL = "salus.clinical.events"
 ROOT = LocalSigner.from_seed(b"R" * 32)
-KEY = PublicKey(ROOT.verification_method, multibase_of(ROOT.public_key), datetime(2026, 1, 1, tzinfo=UTC))
+OPERATOR = LocalSigner.from_seed(b"O" * 32)
+KEY, OPERATOR_KEY = (
+    PublicKey(signer.verification_method, multibase_of(signer.public_key), datetime(2026, 1, 1, tzinfo=UTC))
+    for signer in (ROOT, OPERATOR)
+)
 
 
 def judge_of(event: ShardsAssigned, *, offset: int) -> Judge:
+    """A judge of a network whose one operator asked for this."""
     time = datetime(2026, 6, 1, tzinfo=UTC)
+    event = truly_asked(event, OPERATOR, at=time)
+    joins = PartyRegistered(
+        OPERATOR.did, "person", (OPERATOR_KEY,), ("operator",), request=Request.of_service(ROOT.did)
+    )
+    joined = encode_event(joins, id="0", source=ROOT.did, subject=OPERATOR.did, time=time, expected_version=0)
     value = encode_event(event, id="1", source=ROOT.did, subject="net", time=time, expected_version=0)
     founders = (Founder(0, "net/shard/0", {CLINICAL: (0, 1, 2)}),)
-    trust = Trust("-", {}, root_did=ROOT.did, root_key=KEY, founders=founders)
-    return Judge(trust, [IdentityEvent(offset, value)])
+    operator = parties.Founder(OPERATOR.did, "person", ("operator",), OPERATOR_KEY)
+    trust = Trust("-", {}, root_did=ROOT.did, root_key=KEY, founders=founders, founding=(operator,))
+    return Judge(trust, [IdentityEvent(0, joined), IdentityEvent(offset, value)])
 
 
 def block(position: int, *gave: tuple[int, str]) -> Header:

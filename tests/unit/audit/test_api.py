@@ -31,7 +31,7 @@ from salus.events.catalogue import (
     PublicKey,
     SubjectRegistered,
 )
-from salus.events.keyring import Party
+from salus.events.parties import Party
 from salus.runtime import problems
 from salus.runtime.problems import ProblemError
 

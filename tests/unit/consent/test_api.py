@@ -12,7 +12,7 @@ from tests.asking import FixedCallers
 from tests.unit.consent.test_fhir_api import marks
 
 from salus.consent import api, fhir_api
-from salus.events.keyring import Party
+from salus.events.parties import Party
 from salus.runtime import problems
 
 PATIENT = "urn:uuid:6f1c3a52-7a0e-4d5f-9c2b-1f2e3d4c5b6a"

@@ -17,7 +17,7 @@ from salus.consent.adapters.fhir.consent import render
 from salus.consent.adapters.fhir.identifier_marks import IdentifierMarks
 from salus.consent.domain.state import Consent
 from salus.events.did import LocalSigner
-from salus.events.keyring import Party
+from salus.events.parties import Party
 from salus.messaging import DeliveryError
 from salus.runtime import problems
 from salus.runtime.bodies import guard_bodies

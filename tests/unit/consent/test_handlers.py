@@ -25,7 +25,8 @@ from salus.consent.domain.state import (
 from salus.consent.handlers import adopt_policies, decide_access, execute, grant
 from salus.consent.ports import Claims, Facts, Limits, World
 from salus.events.catalogue import AccessDecided, EventData, GlassBroken, StatePosition
-from salus.events.keyring import KeyRing, Party
+from salus.events.keyring import KeyRing
+from salus.events.parties import Party
 from salus.messaging import DeliveryError
 from salus.runtime.contract import NameTakenError
 from salus.runtime.limits import AccountLimit, Rate

@@ -24,7 +24,7 @@ from salus.consent.domain.decisions import Answer, Question, conclude, glass_bro
 from salus.consent.domain.rights import Asking
 from salus.consent.domain.state import PatientState, SubjectState, evolve
 from salus.events.catalogue import Action, Purpose
-from salus.events.keyring import Party
+from salus.events.parties import Party
 from salus.runtime.refusal import Refusal
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)

@@ -30,7 +30,7 @@ from tests.unit.events.samples import (
 )
 
 from salus.client.auth import RequestLine, make_approval
-from salus.events.accountability import TRANSFER_S_MAX
+from salus.events.accountability import AHEAD_MAX, TRANSFER_S_MAX
 from salus.events.catalogue import (
     ConsentGranted,
     KeyAdded,
@@ -157,7 +157,16 @@ def test_a_name_twice_in_the_body_is_no_body() -> None:  # case F1
 def test_a_token_of_another_time_is_none(late: timedelta) -> None:
     asked = truly_asked(GRANT, MEMBER, at=NOON)
 
-    assert "the token" in refusal(stated(asked, time=NOON + late))
+    assert "the token" in refusal(stated(asked, time=NOON + late), at=NOON + late)
+
+
+def test_nobody_states_what_is_to_be_done_later() -> None:
+    # A revocation would count from that day only, and the key ring's time would end keys of others.
+    ahead = NOON + AHEAD_MAX
+    record = stated(truly_asked(GRANT, MEMBER, at=ahead), time=ahead)
+
+    assert not isinstance(verdict(record, at=NOON), RejectedError)
+    assert "$.time" in refusal(record, at=NOON - timedelta(milliseconds=1))
 
 
 def test_an_upload_may_outlast_its_token_and_not_for_ever() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -11,7 +12,7 @@ from tests.asking import UNASKED, truly_asked
 from salus.client.auth import RequestLine, make_approval, make_bearer
 from salus.events.accountability import approver_of, verify_request
 from salus.events.bearer import Bearer, BearerError, _claims_of, read_bearer
-from salus.events.catalogue import KeyRevoked, PartyRegistered, PublicKey, RoleGranted
+from salus.events.catalogue import KeyRevoked, PartyRegistered, PublicKey, Role, RoleGranted
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.effect import Applied, NoEffect, WithoutEffect
 from salus.events.envelope import Event, decode_event, encode_event
@@ -20,16 +21,24 @@ from salus.events.keyring import KeyRing
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 FIRST, SECOND, STRANGER = (LocalSigner.from_seed(seed * 32) for seed in (b"1", b"2", b"3"))
-LINE = RequestLine("POST", "/parties/did:web:h.example/roles", b'{"role": "operator"}')
+HOLDER = LocalSigner.from_seed(b"4" * 32)
+LINE = RequestLine(
+    "POST",
+    f"/parties/{HOLDER.did}/roles",
+    json.dumps({"role": "operator", "keys": [HOLDER.verification_method]}).encode(),
+)
 
 
 def a_ring() -> KeyRing:
     ring = KeyRing()
-    for signer in (FIRST, SECOND):
+    people: tuple[tuple[LocalSigner, tuple[Role, ...]], ...] = (
+        (FIRST, ("operator",)),
+        (SECOND, ("operator",)),
+        (HOLDER, ()),
+    )
+    for signer, roles in people:
         key = PublicKey(signer.verification_method, multibase_of(signer.public_key), NOW - timedelta(days=1))
-        ring.apply(
-            PartyRegistered(did=signer.did, kind="person", keys=(key,), roles=("operator",), request=UNASKED)
-        )
+        ring.apply(PartyRegistered(did=signer.did, kind="person", keys=(key,), roles=roles, request=UNASKED))
     return ring
 
 
@@ -83,7 +92,8 @@ def test_a_revoked_key_approves_nothing() -> None:
 
 def an_event(approval: str | None, *, version: int) -> Event:
     """An event of identity that grants a role, with the approval."""
-    data = truly_asked(RoleGranted("did:web:h.example", "operator", request=UNASKED), FIRST, at=NOW)
+    granted = RoleGranted(HOLDER.did, "operator", request=UNASKED)
+    data = truly_asked(granted, FIRST, at=NOW, seen=[HOLDER.verification_method])
     data = msgspec.structs.replace(data, request=msgspec.structs.replace(data.request, approval=approval))
     value = encode_event(
         data,
@@ -102,19 +112,21 @@ def test_an_approval_takes_effect_once() -> None:
     first = ring.fold(an_event(approval, version=0))
     again = ring.fold(an_event(approval, version=1))
     unapproved = ring.fold(an_event(None, version=1))
+    fresh = ring.fold(an_event(make_approval(SECOND, LINE, now=NOW), version=1))
 
     assert first == Applied(1)
     assert again == WithoutEffect(NoEffect.NAME_TAKEN)
-    assert unapproved == Applied(2)
+    assert unapproved == WithoutEffect(NoEffect.NOT_ENTITLED)
+    assert fresh == Applied(2)
 
 
 def test_everybody_who_judges_an_event_judges_its_approval() -> None:
     ring = a_ring()
     good, forged = (make_approval(signer, LINE, now=NOW) for signer in (SECOND, STRANGER))
 
-    verify_request(an_event(good, version=0), ring=ring)
+    verify_request(an_event(good, version=0), ring=ring, at=NOW)
     with pytest.raises(RejectedError, match="approval"):
-        verify_request(an_event(forged, version=0), ring=ring)
+        verify_request(an_event(forged, version=0), ring=ring, at=NOW)
 
 
 def test_a_claim_that_is_missing_or_of_another_kind_is_named() -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.asking import UNASKED, truly_asked
-from tests.unit.events.samples import MEMBER, NOON, OTHER_MEMBER, PATIENT, ROOT, encoded, public_key
+from tests.asking import UNASKED, proofs_of, truly_asked
+from tests.unit.events.samples import MEMBER, NOON, OTHER_MEMBER, PATIENT, ROOT, encoded, party, public_key
 
 from salus.events.catalogue import (
     AccessDecided,
@@ -27,6 +27,7 @@ from salus.events.catalogue import (
     RoleWithdrawn,
     all_types,
 )
+from salus.events.did import LocalSigner, multibase_of
 from salus.events.effect import Applied, Effect, NoEffect, WithoutEffect, claims_of, effect_of
 from salus.events.envelope import Event, decode_event
 from salus.events.keyring import KeyRing
@@ -39,9 +40,14 @@ class Fold:
     versions: dict[str, int] = field(default_factory=dict)
     claims: set[str] = field(default_factory=set)
 
-    def fold(self, event: Event) -> Effect:
+    def fold(self, event: Event, is_entitled: bool = True) -> Effect:  # noqa: FBT001, FBT002  # what the ring says
         subject = event.envelope.subject
-        effect = effect_of(event, version=self.versions.get(subject, 0), is_claimed=self.claims.__contains__)
+        effect = effect_of(
+            event,
+            version=self.versions.get(subject, 0),
+            is_claimed=self.claims.__contains__,
+            is_entitled=lambda: is_entitled,
+        )
         if isinstance(effect, Applied):
             self.versions[subject] = effect.version
             self.claims |= set(claims_of(event))
@@ -206,24 +212,51 @@ def test_whatever_makes_something_of_a_name_claims_it() -> None:
     }
 
 
+OPERATOR = LocalSigner.from_seed(b"oper" * 8)
+
+
+def founded() -> KeyRing:
+    """The ring of a network of one operator, who asks for everything."""
+    ring = KeyRing.rooted(did=ROOT.did, key=public_key(ROOT))
+    ring.apply(party(OPERATOR, "person", ["operator"]))
+    return ring
+
+
+def asked_for(data: Any) -> Any:
+    """The same fact as the operator asks for it, with proofs of whatever keys are in it."""
+    keys = (
+        data.keys if isinstance(data, PartyRegistered) else (data.key,) if isinstance(data, KeyAdded) else ()
+    )
+    signers = [
+        LocalSigner.from_seed(seed, key.id)
+        for key in keys
+        for seed in (b"memb" * 8, b"othr" * 8)
+        if multibase_of(LocalSigner.from_seed(seed).public_key) == key.multibase
+    ]
+    return truly_asked(data, OPERATOR, at=NOON, proofs=proofs_of(*signers, at=NOON))
+
+
 @st.composite
 def histories(draw: st.DrawFn) -> list[Event]:
-    """Events of two parties in any order, with any expectation, some of them twice."""
+    """Events of two parties in any order, with any expectation, some of them twice, some without right."""
     made = []
     for number in range(draw(st.integers(1, 12))):
         signer = draw(st.sampled_from([MEMBER, OTHER_MEMBER]))
         key = public_key(draw(st.sampled_from([MEMBER, OTHER_MEMBER])), id=f"{signer.did}#{number % 3}")
+        held = public_key(draw(st.sampled_from([MEMBER, OTHER_MEMBER])), id=f"{signer.did}#key")
         data = draw(
             st.sampled_from(
                 [
-                    registered(signer, key=draw(st.sampled_from([MEMBER, OTHER_MEMBER]))),
+                    PartyRegistered(did=signer.did, kind="person", keys=(held,), request=UNASKED),
                     KeyAdded(did=signer.did, key=key, request=UNASKED),
                     KeyRevoked(did=signer.did, key_id=key.id, reason="left", request=UNASKED),
+                    RoleGranted(did=signer.did, role="patient", request=UNASKED),
                     RoleGranted(did=signer.did, role="operator", request=UNASKED),
-                    RoleWithdrawn(did=signer.did, role="operator", request=UNASKED),
+                    RoleWithdrawn(did=signer.did, role="patient", request=UNASKED),
                 ]
             )
         )
+        data = asked_for(data) if draw(st.integers(0, 9)) else data
         version = draw(st.integers(0, 4))
         made.append(event(data, subject=signer.did, version=version, number=number))
     return draw(st.permutations(made + draw(st.lists(st.sampled_from(made), max_size=4))))
@@ -231,14 +264,15 @@ def histories(draw: st.DrawFn) -> list[Event]:
 
 @given(histories())
 def test_the_key_ring_goes_by_the_rule_that_every_fold_goes_by(history: list[Event]) -> None:
-    ring, fold = KeyRing.rooted(did=ROOT.did, key=public_key(ROOT)), Fold()
+    ring, fold = founded(), Fold()
+    effects = [ring.fold(each, offset=offset) for offset, each in enumerate(history)]
 
-    assert [ring.fold(each) for each in history] == [fold.fold(each) for each in history]
+    assert effects == [fold.fold(each, ring.took_effect(offset)) for offset, each in enumerate(history)]
 
 
 @given(histories())
 def test_what_has_no_effect_leaves_the_key_ring_as_it_was(history: list[Event]) -> None:
-    ring = KeyRing.rooted(did=ROOT.did, key=public_key(ROOT))
+    ring = founded()
     for each in history:
         before = (dict(ring.parties), dict(ring.keys), ring.time)
         if isinstance(ring.fold(each), WithoutEffect):
@@ -246,15 +280,15 @@ def test_what_has_no_effect_leaves_the_key_ring_as_it_was(history: list[Event]) 
 
 
 def test_a_role_that_was_taken_counts_for_what_was_signed_before() -> None:
-    ring = KeyRing.rooted(did=ROOT.did, key=public_key(ROOT))
+    ring = founded()
     noon, later = NOON, NOON + timedelta(hours=1)
+    ring.apply(party(MEMBER, "person"))
     facts: list[tuple[EventData, Any]] = [
-        (registered(), noon),
-        (RoleGranted(did=MEMBER.did, role="operator", request=UNASKED), noon),
-        (RoleWithdrawn(did=MEMBER.did, role="operator", request=UNASKED), later),
+        (RoleGranted(did=MEMBER.did, role="patient", request=UNASKED), noon),
+        (RoleWithdrawn(did=MEMBER.did, role="patient", request=UNASKED), later),
     ]
     for version, (data, time) in enumerate(facts):
-        ring.fold(event(data, version=version, time=time))
+        ring.fold(event(asked_for(data), version=version, time=time))
 
-    assert ring.party_at(MEMBER.did, noon).roles == {"operator"}
+    assert ring.party_at(MEMBER.did, noon).roles == {"patient"}
     assert ring.party_at(MEMBER.did, later).roles == ring.parties[MEMBER.did].roles == set()

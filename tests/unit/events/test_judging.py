@@ -53,7 +53,7 @@ from salus.events.ed25519 import verifies
 from salus.events.envelope import VALUE_BYTES_MAX, Event
 from salus.events.errors import Reason, RejectedError
 from salus.events.judging import Judged, judge_batch
-from salus.events.keyring import Party
+from salus.events.parties import Party
 from salus.events.signature import sign_values
 from salus.ledger.hashing import split
 from salus.ledger.merkle import leaf_hash

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from tests.asking import UNASKED
+from tests.asking import UNASKED, truly_asked
 from tests.unit.events.samples import (
     EVENING,
     MEMBER,
@@ -24,6 +24,7 @@ from salus.events.catalogue import KeyAdded, KeyRevoked, RoleGranted, RoleWithdr
 from salus.events.envelope import decode_event
 from salus.events.errors import Reason, RejectedError
 from salus.events.keyring import KeyRing
+from salus.events.parties import Founder
 
 
 def reason(ring: KeyRing, key_id: str, at: object = NOON) -> Reason | None:
@@ -64,8 +65,9 @@ def test_a_revoked_key_never_comes_back() -> None:
 
 def test_what_a_key_signed_before_its_revocation_stays_judged_as_it_was() -> None:
     ring, key = network_ring(), MEMBER.verification_method
+    revoked = KeyRevoked(did=MEMBER.did, key_id=key, reason="left", request=UNASKED)
     value = encoded(
-        KeyRevoked(did=MEMBER.did, key_id=key, reason="left", request=UNASKED),
+        truly_asked(revoked, MEMBER, at=NOON),
         source=ROOT.did,
         subject=MEMBER.did,
         time=NOON,
@@ -124,6 +126,7 @@ def test_roles_come_and_go() -> None:
 @pytest.mark.parametrize(("version", "applied"), [(0, True), (1, False)])
 def test_an_event_that_expects_another_version_changes_nothing(version: int, applied: bool) -> None:  # noqa: FBT001  # a column
     ring = network_ring()
+    ring.founders[STRANGER.did] = Founder(STRANGER.did, "member", (), public_key(STRANGER))
     value = encoded(party(STRANGER), source=ROOT.did, expected_version=version)
     ring.fold(decode_event(value))
 

@@ -10,7 +10,7 @@ import pytest
 from fastapi import FastAPI
 from tests.asking import FixedCallers
 
-from salus.events.keyring import Party
+from salus.events.parties import Party
 from salus.identity.api import routes
 from salus.runtime import problems
 

@@ -16,7 +16,7 @@ from tests.unit.identity.test_handlers import NOW, OPERATOR, Memory, founder, pr
 from salus.events.catalogue import PublicKey
 from salus.events.commands import Asked
 from salus.events.did import decoded_segment
-from salus.events.keyring import Party
+from salus.events.parties import Party
 from salus.identity.api import routes
 from salus.identity.domain import Register, require_supported_did
 from salus.identity.handlers import execute

@@ -24,6 +24,7 @@ from salus.events.catalogue import (
 from salus.events.did import did_key_of, multibase_of
 from salus.events.errors import RejectedError
 from salus.events.keyring import KeyRing
+from salus.events.rights import Actor
 from salus.identity.domain import (
     AddKey,
     Command,
@@ -36,7 +37,6 @@ from salus.identity.domain import (
     decide,
     evolve,
 )
-from salus.identity.rights import Actor
 from salus.runtime.refusal import Refusal
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)

@@ -15,10 +15,10 @@ from salus.client.auth import make_possession
 from salus.events.catalogue import EventData, PublicKey
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.keyring import KeyRing
+from salus.events.rights import Actor
 from salus.identity.domain import AddKey, PartyState, Register, evolve
-from salus.identity.handlers import execute, found_network, founding_commands, operators_of
+from salus.identity.handlers import execute, found_network, founding_commands
 from salus.identity.ports import World
-from salus.identity.rights import Actor
 from salus.messaging import DeliveryError
 from salus.runtime.network import FoundingParty, Log, Network
 from salus.runtime.problems import ProblemError
@@ -183,7 +183,7 @@ async def test_a_new_network_file_brings_an_operator_where_none_can_sign() -> No
     await found_network(agreed, at=NOW, world=memory.world)
 
     assert memory.folded[fresh.did].roles == ("operator",)
-    assert {operator.did for operator in operators_of(memory.ring, at=NOW)} == {
+    assert {operator.did for operator in memory.ring.operators(at=NOW)} == {
         NETWORK.founders[0].did,
         fresh.did,
     }

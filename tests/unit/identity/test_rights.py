@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
+import msgspec
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from tests.asking import UNASKED
+from tests.asking import UNASKED, proofs_of, truly_asked
 from tools.rights_document import FILE, render
 
-from salus.events.catalogue import PartyKind, PublicKey, Role
-from salus.events.did import multibase_of
+from salus.events.catalogue import (
+    KeyAdded,
+    KeyRevoked,
+    PartyKind,
+    PartyRegistered,
+    PublicKey,
+    Request,
+    RequestedData,
+    Role,
+    RoleGranted,
+    RoleWithdrawn,
+)
+from salus.events.did import LocalSigner, multibase_of
+from salus.events.effect import Applied, NoEffect, WithoutEffect
+from salus.events.envelope import Event, decode_event, encode_event
+from salus.events.keyring import KeyRing
+from salus.events.parties import Founder, Operator
+from salus.events.rights import RIGHTS, Act, Actor, Permission, Relation, Target
 from salus.identity.domain import (
     AddKey,
     Command,
@@ -23,7 +41,6 @@ from salus.identity.domain import (
     decide,
     evolve,
 )
-from salus.identity.rights import RIGHTS, Act, Actor, Operator, Permission, Relation, Target
 from salus.runtime.refusal import Refusal
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -38,14 +55,22 @@ TARGETS: dict[Target, tuple[PartyKind, tuple[Role, ...], str | None, Role]] = {
     Target.SERVICE: ("service", ("consent",), None, "storage"),
     Target.MEMBER: ("member", (), None, "patient"),
     Target.PEOPLE: ("person", ("clinician",), HOSPITAL, "researcher"),
-    Target.UNATTACHED: ("person", ("clinician",), None, "researcher"),
+    Target.INDEPENDENT: ("person", ("clinician",), None, "researcher"),
+    Target.UNATTACHED: ("person", (), None, "patient"),
 }
-PARTY = f"{HOSPITAL}:party"
+# A did:key needs no proof but its own; for a did:web operators vouch.
+PARTY = LocalSigner.from_seed((1).to_bytes(32)).did
+STRANGER = "did:web:stranger.example"
+
+
+def signer(seed: int, did: str = PARTY) -> LocalSigner:
+    named = LocalSigner.from_seed(seed.to_bytes(32))
+    return named if named.did == did else LocalSigner.from_seed(seed.to_bytes(32), f"{did}#{seed}")
 
 
 def key(seed: int, did: str = PARTY) -> PublicKey:
-    public = Ed25519PrivateKey.from_private_bytes(seed.to_bytes(32)).public_key()
-    return PublicKey(f"{did}#{seed}", multibase_of(public), NOW)
+    holder = signer(seed, did)
+    return PublicKey(holder.verification_method, multibase_of(holder.public_key), NOW)
 
 
 def held(seed: int, until: datetime | None = None) -> HeldKey:
@@ -68,7 +93,7 @@ def command_of(target: Target, act: Act) -> Command:
         Act.REGISTER: Register(PARTY, kind, (key(1),), roles, member, organisation=organisation),
         Act.ADD_KEY: AddKey(key(3)),
         Act.REVOKE_KEY: RevokeKey(key(2).id, "rotated"),
-        Act.GRANT_ROLE: GrantRole(role),
+        Act.GRANT_ROLE: GrantRole(role, (key(1).id, key(2).id)),
         Act.WITHDRAW_ROLE: WithdrawRole(role),
     }
     return commands[act]
@@ -100,7 +125,7 @@ def answer(act: Act, target: Target, actor: Actor, operators: tuple[Operator, ..
 def test_the_contract_decides_as_the_table_says(act: Act, target: Target, relation: Relation) -> None:
     alone = answer(act, target, actor_of(relation, target, None))
     seconded = answer(act, target, actor_of(relation, target, BETA))
-    by_nobody = answer(act, target, actor_of(relation, target, "did:web:stranger.example"))
+    by_nobody = answer(act, target, actor_of(relation, target, STRANGER))
     by_own = answer(act, target, actor_of(relation, target, ALPHA))
 
     match RIGHTS[act, target, relation]:
@@ -111,6 +136,155 @@ def test_the_contract_decides_as_the_table_says(act: Act, target: Target, relati
             assert by_own == ("done" if relation is Relation.ITSELF else "second-operator-needed")
         case Permission.NEVER:
             assert {alone, seconded, by_nobody, by_own} == {"not-permitted"}
+
+
+def ring_of(target: Target, act: Act) -> KeyRing:
+    """The key ring of a network where everybody is registered who acts."""
+    people = ((ALPHA, "person", ("operator",)), (BETA, "person", ("operator",)), (STRANGER, "person", ()))
+    members = ((HOSPITAL, "member", ()), (OTHER, "member", ()))
+    ring = KeyRing()
+    for number, (did, kind, roles) in enumerate((*people, *members), start=10):
+        ring.apply(PartyRegistered(did, kind, (key(number, did),), roles, request=UNASKED))  # type: ignore[arg-type]  # the rows above
+    state = state_of(target, act)
+    if act is not Act.REGISTER:
+        keys = (key(1), key(2))
+        ring.apply(PartyRegistered(PARTY, state.kind, keys, state.roles, state.member, request=UNASKED))
+    return ring
+
+
+SEEDS = {PARTY: 1, ALPHA: 10, BETA: 11, STRANGER: 12, HOSPITAL: 13, OTHER: 14}
+
+
+def event_of(target: Target, act: Act, actor: Actor, *, request: Request | None = None) -> Event:
+    """The event of identity's own making, whatever the contract says."""
+    kind, roles, member, role = TARGETS[target]
+    facts: dict[Act, RequestedData] = {
+        Act.REGISTER: PartyRegistered(PARTY, kind, (key(1),), roles, member, request=UNASKED),
+        Act.ADD_KEY: KeyAdded(PARTY, key(3), request=UNASKED),
+        Act.REVOKE_KEY: KeyRevoked(PARTY, key(2).id, "rotated", request=UNASKED),
+        Act.GRANT_ROLE: RoleGranted(PARTY, role, request=UNASKED),
+        Act.WITHDRAW_ROLE: RoleWithdrawn(PARTY, role, request=UNASKED),
+    }
+    data = truly_asked(
+        facts[act],
+        signer(SEEDS[actor.did], actor.did),
+        at=NOW,
+        proofs=proofs_of(signer(1), signer(3), member=member, at=NOW),
+        seen=(key(1).id, key(2).id) if act is Act.GRANT_ROLE else None,
+        second=signer(SEEDS[actor.second], actor.second) if actor.second else None,
+    )
+    if request is not None:
+        data = msgspec.structs.replace(data, request=request)
+    return decode_event(encode_event(data, id="1", source=ALPHA, subject=PARTY, time=NOW, expected_version=0))
+
+
+@pytest.mark.parametrize(("act", "target", "relation"), RIGHTS, ids=str)
+@pytest.mark.parametrize("second", [None, BETA, STRANGER])
+def test_everybody_who_folds_says_what_the_contract_says(
+    act: Act, target: Target, relation: Relation, second: str | None
+) -> None:
+    # What identity states though nobody had the right has no effect: its key alone gives nobody power.
+    actor = actor_of(relation, target, second)
+    nobody = (act, relation) == (Act.REGISTER, Relation.ITSELF)
+    if nobody or (act, target, relation) == (Act.GRANT_ROLE, Target.OPERATOR, Relation.ITSELF):
+        return
+    ring = ring_of(target, act)
+    allowed = answer(act, target, actor) == "done"
+    effect = ring.fold(event_of(target, act, actor))
+
+    assert effect == (Applied(1) if allowed else WithoutEffect(NoEffect.NOT_ENTITLED))
+    assert (0 in ring.unentitled) is not allowed
+    assert ring.took_effect(0) is allowed
+
+
+@pytest.mark.parametrize(("act", "target"), [(act, target) for act in Act for target in Target])
+def test_identity_alone_does_nothing_to_anybody(act: Act, target: Target) -> None:
+    ring = ring_of(target, act)
+    unasked = event_of(target, act, actor_of(Relation.OPERATOR, target, BETA), request=UNASKED)
+
+    assert ring.fold(unasked) == WithoutEffect(NoEffect.NOT_ENTITLED)
+
+
+@pytest.mark.parametrize("changes", [{"roles": ("operator",)}, {"kind": "person"}, {"key": key(3)}, None])
+def test_whom_the_network_file_names_joins_as_it_says(changes: dict[str, Any] | None) -> None:
+    ring = ring_of(Target.MEMBER, Act.REGISTER)
+    founder = Founder(PARTY, "member", (), key(1))
+    ring.founders[PARTY] = replace(founder, **(changes or {}))
+    operator = actor_of(Relation.OPERATOR, Target.MEMBER, None)
+    effect = ring.fold(event_of(Target.MEMBER, Act.REGISTER, operator, request=UNASKED))
+
+    assert isinstance(effect, Applied) is (changes is None)
+
+
+@pytest.mark.parametrize("act", [Act.REGISTER, Act.ADD_KEY])
+@pytest.mark.parametrize("proofs", [{}, proofs_of(signer(1), signer(3), member=OTHER, at=NOW)])
+def test_no_key_joins_that_its_holder_did_not_offer(act: Act, proofs: dict[str, str]) -> None:
+    ring, target = ring_of(Target.PEOPLE, act), Target.PEOPLE
+    actor = actor_of(Relation.ITS_MEMBER, target, None)
+    data = event_of(target, act, actor).data
+    assert isinstance(data, PartyRegistered | KeyAdded)
+    asked = truly_asked(data, signer(13, HOSPITAL), at=NOW, proofs=proofs)
+    ring.fold(event_of(target, act, actor, request=asked.request))
+
+    assert ring.unentitled[0].code == "key-not-proven"
+
+
+@pytest.mark.parametrize(
+    ("did", "by", "code"),
+    [
+        ("did:web:else.example:nurse", HOSPITAL, "did-not-of-member"),
+        ("did:web:else.example", ALPHA, "second-operator-needed"),
+    ],
+)
+def test_nobody_alone_takes_a_name_that_is_not_proven(did: str, by: str, code: str) -> None:
+    ring = ring_of(Target.PEOPLE, Act.REGISTER)
+    member = HOSPITAL if by == HOSPITAL else None
+    data = PartyRegistered(did, "person", (key(1, did),), (), member, request=UNASKED)
+    proofs = proofs_of(signer(1, did), member=member, at=NOW)
+    asked = truly_asked(data, signer(SEEDS[by], by), at=NOW, proofs=proofs)
+    value = encode_event(asked, id="1", source=ALPHA, subject=did, time=NOW, expected_version=0)
+    ring.fold(decode_event(value))
+
+    assert ring.unentitled[0].code == code
+    organisation = PartyState(HOSPITAL, "member") if member else None
+    register = Register(did, "person", (key(1, did),), (), member, organisation=organisation)
+    actor = Actor(by, "member" if member else "person", ring.parties[by].roles, UNASKED)
+    with pytest.raises(Refusal, match=code):
+        decide(PartyState(), register, actor=actor, at=NOW, operators=OPERATORS)
+
+
+@pytest.mark.parametrize("seen", [None, (key(1).id,), (key(1).id, key(2).id, key(3).id)])
+def test_who_makes_an_operator_names_the_keys_that_will_govern(seen: tuple[str, ...] | None) -> None:
+    ring = ring_of(Target.OPERATOR, Act.GRANT_ROLE)
+    data = RoleGranted(PARTY, "operator", request=UNASKED)
+    asked = truly_asked(data, signer(10, ALPHA), at=NOW, seen=seen, second=signer(11, BETA))
+    value = encode_event(asked, id="1", source=ALPHA, subject=PARTY, time=NOW, expected_version=0)
+    ring.fold(decode_event(value))
+
+    assert ring.unentitled[0].code == "keys-not-named"
+    state = state_of(Target.OPERATOR, Act.GRANT_ROLE)
+    actor = actor_of(Relation.OPERATOR, Target.OPERATOR, BETA)
+    with pytest.raises(Refusal, match="keys-not-named"):
+        decide(state, GrantRole("operator", seen), actor=actor, at=NOW, operators=OPERATORS)
+
+
+@pytest.mark.parametrize("act", [Act.REVOKE_KEY, Act.WITHDRAW_ROLE])
+def test_of_two_last_operators_that_go_at_the_same_moment_one_stays(act: Act) -> None:
+    # Each is allowed to go by itself; the two commands are about two parties, whose versions do not clash.
+    ring = ring_of(Target.MEMBER, Act.REGISTER)
+    effects = []
+    for number, (did, seed) in enumerate(((ALPHA, 10), (BETA, 11))):
+        facts: dict[Act, RequestedData] = {
+            Act.REVOKE_KEY: KeyRevoked(did, key(seed, did).id, "compromised", request=UNASKED),
+            Act.WITHDRAW_ROLE: RoleWithdrawn(did, "operator", request=UNASKED),
+        }
+        other = signer(11, BETA) if did == ALPHA else signer(10, ALPHA)
+        asked = truly_asked(facts[act], signer(seed, did), at=NOW, second=other)
+        value = encode_event(asked, id=did, source=ALPHA, subject=did, time=NOW, expected_version=0)
+        effects.append(ring.fold(decode_event(value), offset=number))
+
+    assert effects == [Applied(1), WithoutEffect(NoEffect.NOT_ENTITLED)]
+    assert [operator.did for operator in ring.operators(at=NOW) if operator.endures] == [BETA]
 
 
 @pytest.mark.parametrize(("act", "target"), [(act, target) for act in Act for target in Target])
@@ -185,7 +359,7 @@ def test_nobody_makes_an_operator_of_itself() -> None:
     state = PartyState(PARTY, "person", (held(1),), ("clinician",), HOSPITAL)
     itself = Actor(PARTY, "person", frozenset({"clinician"}), UNASKED, member=HOSPITAL, second=BETA)
     with pytest.raises(Refusal, match="not-permitted"):
-        decide(state, GrantRole("operator"), actor=itself, at=NOW, operators=())
+        decide(state, GrantRole("operator", (key(1).id,)), actor=itself, at=NOW, operators=())
 
 
 def test_the_last_operator_who_can_sign_keeps_the_role() -> None:

@@ -12,8 +12,8 @@ from tests.asking import UNASKED, FixedCallers
 from tests.unit.events.test_sharding import TOPIC, Founder, added, assigned
 
 from salus.events.catalogue import AssignedShard, AssignedTopic, ShardsAssigned
-from salus.events.keyring import Party
-from salus.identity.rights import Actor, Operator
+from salus.events.parties import Operator, Party
+from salus.events.rights import Actor
 from salus.identity.shards import AssignShards, ShardingState, concerns, decide, evolve
 from salus.identity.shards_api import AddedBody, AssignBody, ShardBody, ShardingView, shard_routes
 from salus.runtime.refusal import Refusal

@@ -2,7 +2,9 @@
 
 The attacker holds the member MALLORY and every key that it made itself. Operators of several organisations
 and another member act honestly, in any order. Whatever happens, the attacker holds no role, key or party that
-nobody with the right gave it, and the network can go on.
+nobody with the right gave it, and the network can go on. What identity states takes effect for everybody who
+folds its topic; and where the attacker holds identity's key as well, and states what it likes, all of this
+holds still.
 """
 
 from __future__ import annotations
@@ -14,12 +16,25 @@ from functools import cache
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from tests.asking import UNASKED
+from tests.asking import UNASKED, truly_asked
 
 from salus.client.auth import make_possession
-from salus.events.catalogue import EventData, PartyKind, PublicKey, Role
+from salus.events.catalogue import (
+    EventData,
+    KeyAdded,
+    KeyRevoked,
+    PartyKind,
+    PartyRegistered,
+    PublicKey,
+    Role,
+    RoleGranted,
+    RoleWithdrawn,
+)
 from salus.events.did import LocalSigner, multibase_of
+from salus.events.effect import Applied, Effect, claims_of
+from salus.events.envelope import Event, decode_event, encode_event
 from salus.events.keyring import KeyRing
+from salus.events.rights import Actor
 from salus.identity.domain import (
     AddKey,
     Command,
@@ -32,9 +47,7 @@ from salus.identity.domain import (
     decide,
     evolve,
 )
-from salus.identity.handlers import held_elsewhere, lookalike_of, operators_of
-from salus.identity.possession import require_possession
-from salus.identity.rights import Actor
+from salus.identity.handlers import held_elsewhere, lookalike_of, require_possession
 from salus.runtime.refusal import Refusal
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -84,6 +97,11 @@ OF_VICTIMS = range(60, 63)
 seeds = st.sampled_from((*FIRST_SEED.values(), *OF_VICTIMS, *OWN_SEEDS))
 
 
+def event_did(data: EventData) -> str:
+    did: str = data.did  # type: ignore[attr-defined]  # all of identity's facts that are stated here have one
+    return did
+
+
 class Takeover(RuleBasedStateMachine):
     """One attacker against the contract and the key ring."""
 
@@ -91,6 +109,7 @@ class Takeover(RuleBasedStateMachine):
         super().__init__()
         self.parties: dict[str, PartyState] = {}
         self.ring = KeyRing()
+        self.stated = 0
         # What honest parties with the right have given: who has which roles, which keys are whose.
         self.given: dict[str, set[Role]] = {}
         # Keys that the attacker's member added to BOSS while she was no operator. Whoever makes her an
@@ -132,15 +151,56 @@ class Takeover(RuleBasedStateMachine):
                 actor=actor,
                 at=NOW,
                 held_elsewhere=held_elsewhere(self.ring, did=did, keys=keys),
-                operators=operators_of(self.ring, at=NOW),
+                operators=self.ring.operators(at=NOW),
             )
             if not actor.founding:
                 require_possession(command, event, state=state, at=NOW)
         except Refusal:
             return None
-        self.parties[did] = evolve(state, event)
-        self.ring.apply(event, at=NOW)
+        if actor.founding:
+            self.found_party(event)
+        else:
+            effect = self.state(event, actor.did, command, second=actor.second)
+            assert isinstance(effect, Applied), "whoever folds the topic says what the contract says"
         return event
+
+    def found_party(self, event: EventData) -> None:
+        """Let somebody be there from the beginning."""
+        self.ring.apply(event, at=NOW)
+        fact = self.as_event(event, event_did(event))
+        self.ring.claims.update(claims_of(fact))
+        self.parties[event_did(event)] = evolve(PartyState(), event)
+
+    def as_event(self, data: EventData, did: str) -> Event:
+        self.stated += 1
+        value = encode_event(
+            data,
+            id=str(self.stated),
+            source=ROOT,
+            subject=did,
+            time=NOW,
+            expected_version=self.ring.versions.get(did, 0),
+        )
+        return decode_event(value)
+
+    def state(
+        self, data: EventData, by: str, command: Command, *, second: str | None, asked: bool = True
+    ) -> Effect:
+        """Sign with identity's key what somebody asked for, and let everybody fold it."""
+        did = event_did(data)
+        if asked:
+            data = truly_asked(
+                data,  # type: ignore[type-var]  # all that identity states is asked for
+                signer(by, FIRST_SEED[by]),
+                at=NOW,
+                proofs=command.proofs if isinstance(command, Register | AddKey) else {},
+                seen=command.keys if isinstance(command, GrantRole) else None,
+                second=signer(second, FIRST_SEED[second]) if second else None,
+            )
+        effect = self.ring.fold(self.as_event(data, did), offset=self.stated)
+        if isinstance(effect, Applied):
+            self.parties[did] = evolve(self.parties.get(did, PartyState()), data)
+        return effect
 
     # --- the attacker ---
 
@@ -219,7 +279,11 @@ class Takeover(RuleBasedStateMachine):
         how: str,
         second: str | None,
     ) -> None:
-        self.attack(who, WithdrawRole(role) if how == "withdraw" else GrantRole(role), did, second)
+        self.attack(who, WithdrawRole(role) if how == "withdraw" else self.grant(role, did), did, second)
+
+    def grant(self, role: Role, did: str) -> GrantRole:
+        held = self.parties.get(did, PartyState()).keys
+        return GrantRole(role, tuple(key.id for key in held if key.revoked is None))
 
     # --- everybody else: what is right to do, by whoever may ---
 
@@ -270,7 +334,11 @@ class Takeover(RuleBasedStateMachine):
         how: str,
     ) -> None:
         if (
-            self.do(self.actor(by, second), WithdrawRole(role) if how == "withdraw" else GrantRole(role), did)
+            self.do(
+                self.actor(by, second),
+                WithdrawRole(role) if how == "withdraw" else self.grant(role, did),
+                did,
+            )
             is not None
         ):
             self.given[did].symmetric_difference_update({role})
@@ -308,8 +376,40 @@ class Takeover(RuleBasedStateMachine):
         if not self.parties:
             return
         assert any(key.endures(NOW) for key in self.parties[ROOT].keys)
-        assert any(operator.endures for operator in operators_of(self.ring, at=NOW))
+        assert any(operator.endures for operator in self.ring.operators(at=NOW))
 
 
+class StolenKey(Takeover):
+    """The attacker holds identity's key as well, and states what it likes; its own requests it can sign."""
+
+    def attack(self, who: int, command: Command, did: str | None, second: str | None) -> None:
+        attackers = self.attackers()
+        by = attackers[who % len(attackers)]
+        did = command.did if isinstance(command, Register) else did
+        assert did is not None
+        data = data_of(command, did)
+        self.state(data, by, command, second=None, asked=False)
+        self.state(data, by, command, second=second)
+
+
+def data_of(command: Command, did: str) -> EventData:
+    """What a command comes to if no contract is asked."""
+    match command:
+        case Register():
+            return PartyRegistered(
+                did, command.kind, command.keys, command.roles, command.member, request=UNASKED
+            )
+        case AddKey():
+            return KeyAdded(did, command.key, request=UNASKED)
+        case RevokeKey():
+            return KeyRevoked(did, command.key_id, command.reason, request=UNASKED)
+        case GrantRole():
+            return RoleGranted(did, command.role, request=UNASKED)
+        case WithdrawRole():
+            return RoleWithdrawn(did, command.role, request=UNASKED)
+
+
+TestStolenKey = StolenKey.TestCase
+TestStolenKey.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 TestTakeover = Takeover.TestCase
 TestTakeover.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

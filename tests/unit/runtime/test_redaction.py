@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 from tests.unit.runtime.test_response_headers import client_of, operations_of
 from tools.openapi_documents import Behind, apps
 
-from salus.events.keyring import Party
+from salus.events.parties import Party
 from salus.runtime.redaction import Redacting
 
 SECRET = "jane"  # in each place of a request

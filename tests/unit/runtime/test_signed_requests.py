@@ -16,7 +16,8 @@ from salus.client.auth import RequestLine, RequestSigner, make_approval, make_be
 from salus.events.bearer import CLOCK_SKEW_S, Bearer
 from salus.events.catalogue import PartyRegistered, PublicKey
 from salus.events.did import LocalSigner, multibase_of
-from salus.events.keyring import KeyRing, Party
+from salus.events.keyring import KeyRing
+from salus.events.parties import Party
 from salus.runtime import problems
 from salus.runtime.auth import Authenticator, Caller, UsedTokens
 from salus.runtime.problems import ProblemError

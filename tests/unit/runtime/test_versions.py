@@ -12,7 +12,7 @@ from salus.events.catalogue import AccessDecided, ConsentGranted, ConsentRevoked
 from salus.events.effect import Applied
 from salus.events.envelope import decode_event, encode_event
 from salus.events.judging import Judged
-from salus.events.keyring import Party
+from salus.events.parties import Party
 from salus.runtime.contract import Contract
 from salus.runtime.fold_store import FoldStore, open_fold_store
 
@@ -72,7 +72,7 @@ async def fold(store: FoldStore, data: EventData, expected_version: int | None) 
     )
     judged = Judged(event=decode_event(value), signer=SERVICE, digest=b"")
     async with store.engine.begin() as connection:
-        effect = await store.advance(connection, TOPIC, judged.event)
+        effect = await store.advance(connection, TOPIC, judged.event, is_entitled=lambda: True)
         if not isinstance(effect, Applied):
             return None
         await store.apply(connection, EPOCHS, judged, version=effect.version)

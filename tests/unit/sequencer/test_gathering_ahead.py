@@ -16,6 +16,7 @@ from tests.unit.sequencer.world import (
     FOUNDING,
     HOSPITAL,
     IDENTITY,
+    NEWCOMER,
     PARTITIONS,
     PATIENT,
     ROOT,
@@ -28,7 +29,6 @@ from tests.unit.sequencer.world import (
 )
 
 from salus.events.catalogue import DocumentRegistered, PartyRegistered
-from salus.events.did import LocalSigner
 from salus.events.keyring import KeyRing
 from salus.sequencer.adapters.memory import MemoryClock, MemoryReader, MemoryTopics, SilentObserver, at_once
 from salus.sequencer.domain import Cursor, Draft
@@ -39,7 +39,6 @@ from salus.sequencer.handlers import Sequencer, run
 from salus.sequencer.ports import Announcement, Identities
 
 FIRST = (CLINICAL, 0)
-NEWCOMER = LocalSigner.from_seed(b"W" * 32)
 
 
 async def turns(number: int = 50) -> None:

@@ -28,19 +28,18 @@ from tests.unit.sequencer.test_faults import (
 from tests.unit.sequencer.world import (
     CLINICAL,
     FROM,
-    HOSPITAL,
     IDENTITY,
     NOTE_KEY,
+    OPERATOR,
     PARTITIONS,
     ROOT,
     World,
     encoded,
-    public_key,
+    new_ring,
     rows_of,
 )
 
 from salus.events.catalogue import AddedShard, AssignedShard, AssignedTopic, ShardsAssigned
-from salus.events.keyring import KeyRing
 from salus.events.sharding import Sharding
 from salus.ledger.block import Header, header_key, open_header
 from salus.ledger.check_coverage import CoverageChecker
@@ -93,7 +92,7 @@ class Shards:
             for n in range(SHARDS)
         )
         new = tuple(AddedShard(n, KEYS[n].name, KEYS[n].vkey) for n in range(1, SHARDS)) if epoch == 1 else ()
-        data = truly_asked(ShardsAssigned("test", epoch, shards, new, request=UNASKED), HOSPITAL, at=FROM)
+        data = truly_asked(ShardsAssigned("test", epoch, shards, new, request=UNASKED), OPERATOR, at=FROM)
         name = f"assignment-{len(self.world.topics.partitions[IDENTITY])}"
         value = encoded(data, id_=name, signer=ROOT, subject="test", version=self.assigned)
         self.assigned += 1
@@ -116,7 +115,7 @@ class Shards:
         }
 
     def sharding(self) -> Sharding:
-        ring = KeyRing.rooted(did=ROOT.did, key=public_key(ROOT))
+        ring = new_ring()
         asyncio.run(MemoryIdentities(self.world.topics, IDENTITY, ring).catch_up())
         return Sharding.of((self.world.shard,), ring.assignments)
 

@@ -10,6 +10,7 @@ import pytest
 from tests.asking import UNASKED
 from tests.unit.sequencer.world import (
     CLINICAL,
+    FROM,
     HOSPITAL,
     IDENTITY,
     PATIENT,
@@ -253,7 +254,8 @@ async def test_a_revoked_key_is_refused_from_then_on() -> None:
 
 async def test_a_revocation_counts_although_the_sequencers_clock_is_behind() -> None:
     world = World.with_hospital()
-    later = world.clock.now() + timedelta(minutes=5)
+    world.clock.time = FROM + timedelta(minutes=1)
+    later = FROM + timedelta(minutes=4)
     value = hospital_leaves("compromised", time=later)
     world.publish(value, at=IDENTITY, seed=b"R" * 32, key=HOSPITAL.did.encode())
     world.publish(document(1))

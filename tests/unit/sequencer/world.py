@@ -26,6 +26,7 @@ from salus.events.catalogue import (
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.envelope import encode_event
 from salus.events.keyring import KeyRing
+from salus.events.parties import Founder
 from salus.events.signature import sign_values
 from salus.ledger.block import Header, Leaf, body_key, check_succession, header_key, open_header
 from salus.ledger.key_periods import Keys
@@ -58,6 +59,8 @@ PATIENT = "urn:uuid:00000000-0000-4000-8000-000000000001"
 FROM = datetime(2026, 1, 1, tzinfo=UTC)
 ROOT = LocalSigner.from_seed(b"R" * 32)
 HOSPITAL = LocalSigner.from_seed(b"H" * 32)
+NEWCOMER = LocalSigner.from_seed(b"W" * 32)
+OPERATOR = LocalSigner.from_seed(b"O" * 32)
 FOUNDING = Request.of_service(ROOT.did)
 _T = TypeVar("_T")
 NOTE_KEY = NoteSigner("test/shard/0", Ed25519PrivateKey.from_private_bytes(b"N" * 32))
@@ -102,6 +105,15 @@ def hospital_leaves(reason: Literal["left", "compromised"], *, time: datetime = 
 def hospital_joins() -> bytes:
     data = PartyRegistered(did=HOSPITAL.did, kind="member", keys=(public_key(HOSPITAL),), request=FOUNDING)
     return encoded(data, id_="hospital", signer=ROOT, subject=HOSPITAL.did)
+
+
+def new_ring() -> KeyRing:
+    """The ring of a network that was founded by an operator, who is there, and two members, who may join."""
+    founders = (Founder(each.did, "member", (), public_key(each)) for each in (HOSPITAL, NEWCOMER))
+    ring = KeyRing.rooted(did=ROOT.did, key=public_key(ROOT), founders=founders)
+    key = (public_key(OPERATOR),)
+    ring.apply(PartyRegistered(OPERATOR.did, "person", key, ("operator",), request=FOUNDING))
+    return ring
 
 
 @cache
@@ -165,13 +177,12 @@ class World:
         return Shard(id=0, verifier=verifier, partitions=PARTITIONS, identity=IDENTITY)
 
     def sequencer(self) -> Sequencer:
-        ring = KeyRing.rooted(did=ROOT.did, key=public_key(ROOT))
         return Sequencer(
             shard=self.shard,
             signer=self.note_key,
             archive=ObjectArchive(self.store, Patience(pause_first_s=0)),
             log=MemoryLog(self.topics, self.clock),
-            identities=MemoryIdentities(self.topics, IDENTITY, ring),
+            identities=MemoryIdentities(self.topics, IDENTITY, new_ring()),
             announcements=self.announcements,
             observer=SilentObserver(),
             clock=self.clock,

@@ -12,7 +12,8 @@ from tests.asking import calling
 
 from salus.client import DeliveryError
 from salus.events.catalogue import EventData
-from salus.events.keyring import KeyRing, Party
+from salus.events.keyring import KeyRing
+from salus.events.parties import Party
 from salus.objects.memory import Fault, MemoryObjects
 from salus.runtime.contract import NameTakenError
 from salus.runtime.limits import AccountLimit, Rate

@@ -13,7 +13,7 @@ from tests.asking import UNASKED, FixedCallers, calling
 
 from salus.crypto.errors import KmsAwayError, KmsFileError, UnwrapError
 from salus.events.catalogue import ConsentRevoked, EventData, ObjectRead, ReadBrokenOff
-from salus.events.keyring import Party
+from salus.events.parties import Party
 from salus.objects import RefusedError
 from salus.objects.memory import Fault
 from salus.runtime import problems

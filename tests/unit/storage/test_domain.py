@@ -21,7 +21,7 @@ from salus.events.catalogue import (
     SubjectKeyDestroyed,
     SubjectRegistered,
 )
-from salus.events.keyring import Party
+from salus.events.parties import Party
 from salus.runtime.refusal import Refusal
 from salus.storage.domain import (
     Attempt,

@@ -14,7 +14,7 @@ from tests.asking import UNASKED, calling
 from salus.crypto.sealed_object import new_object
 from salus.crypto.segments import SEGMENT_BYTES
 from salus.events.catalogue import ConsentRevoked, ObjectStored, ReadBrokenOff, ReadRefused
-from salus.events.keyring import Party
+from salus.events.parties import Party
 from salus.runtime.problems import ProblemError
 from salus.storage.domain import ObjectState
 from salus.storage.handlers.outgoing import BrokenOffError

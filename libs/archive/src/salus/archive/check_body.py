@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
+import msgspec
+
 from salus.archive.body import ACCEPTED, body_batches, unreadable_parts
 from salus.archive.columns import Columns, columns_of_body
 from salus.archive.errors import BodyError
@@ -34,6 +36,10 @@ class Blamed:
     def key(self) -> str:
         """The body's key."""
         return body_key(self.shard, self.header.height, self.header.root)
+
+    def note(self, code: str, detail: str, *, row: int, columns: Columns) -> Finding:
+        """Return an info about one of the body's rows."""
+        return msgspec.structs.replace(self.finding(code, detail, row=row, columns=columns), severity="info")
 
     def finding(
         self, code: str, detail: str, *, row: int | None = None, columns: Columns | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 
 from salus.archive.blocks import BlockArchive
 from salus.archive.body import ACCEPTED
@@ -14,12 +15,11 @@ from salus.archive.columns import Columns, columns_of_body
 from salus.archive.errors import ArchiveError
 from salus.archive.report import Finding
 from salus.archive.trust import Trust
-from salus.events.catalogue import PartyRegistered, type_of
 from salus.events.envelope import decode_event
 from salus.events.errors import Reason, RejectedError
 from salus.events.judging import judge_batch, verify_signature
 from salus.events.keyring import KeyRing
-from salus.events.requests import SERVICE
+from salus.events.rights import Objection
 from salus.events.sharding import Sharding
 from salus.ledger.block import REJECTED_PREFIX, Header, open_header
 from salus.ledger.errors import BlockError
@@ -44,7 +44,6 @@ _SIGNATURE_REASONS = frozenset(
 
 
 BLOCKS_AT_ONCE = 16
-_REGISTERED = type_of(PartyRegistered).name
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,17 +60,18 @@ class Judge:
     def __init__(self, trust: Trust, identities: Sequence[IdentityEvent]) -> None:
         if trust.root_did is None or trust.root_key is None:
             raise ValueError("the network file names no root of identity")
-        self._trust = (trust.root_did, trust.root_key)
+        self._new_ring = partial(
+            KeyRing.rooted, did=trust.root_did, key=trust.root_key, founders=trust.founding
+        )
         self._founders = trust.founders
-        self._founding = frozenset(trust.founding_dids)
         self._identities = identities
         self._folded = 0
-        self._ring = KeyRing.rooted(did=trust.root_did, key=trust.root_key)
+        self._ring = self._new_ring()
 
     def ring_at(self, position: int) -> KeyRing:
         """Return the ring after the identity events below an offset."""
         if self._ring.position > position:
-            self._ring = KeyRing.rooted(did=self._trust[0], key=self._trust[1])
+            self._ring = self._new_ring()
             self._folded = 0
         while self._folded < len(self._identities) and self._identities[self._folded].offset < position:
             event = self._identities[self._folded]
@@ -97,26 +97,25 @@ class Judge:
             if verdict != columns["status"][row]
         ]
         found += [
-            blamed.finding("unrequested", "nobody asked for it", row=row, columns=columns)
-            for row in self._unrequested(columns)
+            blamed.note("not-entitled", f"{objection.code}: {objection.why}", row=row, columns=columns)
+            for row, objection in self._unentitled_in(header, columns)
         ]
         return len(verdicts), [*(blamed.finding("handover-broken", stray) for stray in strays), *found]
 
-    def _unrequested(self, columns: Columns) -> list[int]:
-        """Return the registrations, by identity of its own accord, of parties that founded nothing."""
-        return [
-            row
-            for row, (kind, status) in enumerate(zip(columns["type"], columns["status"], strict=True))
-            if kind == _REGISTERED and status == ACCEPTED and self._is_unrequested(columns["value"][row])
-        ]
+    @cached_property
+    def _unentitled(self) -> dict[int, Objection]:
+        """The identity events that had no effect because who asked had no right to them, by offset."""
+        ring = self._new_ring()
+        for event in self._identities:
+            ring.fold(decode_event(event.value), offset=event.offset)
+        return ring.unentitled
 
-    def _is_unrequested(self, value: bytes) -> bool:
-        data = decode_event(value).data
-        return (
-            isinstance(data, PartyRegistered)
-            and data.request.authentication == SERVICE
-            and data.did not in self._founding
-        )
+    def _unentitled_in(self, header: Header, columns: Columns) -> list[tuple[int, Objection]]:
+        return [
+            (row, self._unentitled[offset])
+            for row, (topic, offset) in enumerate(zip(columns["topic"], columns["offset"], strict=True))
+            if topic == header.identity[0] and offset in self._unentitled
+        ]
 
     def _strays(self, shard: int, header: Header) -> list[str]:
         """Return what the shard keeps, or gives, against the assignment that the block knew."""

@@ -18,7 +18,6 @@ CODES = {
     "log-rewritten": "the log does not extend the checkpoint that an interrupted fsck had seen",
     "verdict-wrong": "a record judged again has another verdict (deep)",
     "unentitled": "consent or storage did for somebody what they had no right to (deep)",
-    "unrequested": "a party was registered that nobody asked for and that network.json does not name (deep)",
 }
 """What an error's code means."""
 
@@ -31,6 +30,7 @@ NOTES = {
     "rights-pending": "what gives a right that was used a moment before the end may not be sealed yet (deep)",
     "rights-unjudged": "rights to patients' data are not judged, for a block is damaged or missing (deep)",
     "unknown-object": "an object that is none of the ledger's",
+    "not-entitled": "identity stated what who asked had no right to: it had no effect (deep)",
 }
 """What an info's code means."""
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 
-from salus.events.catalogue import PublicKey
+from salus.events import parties
+from salus.events.catalogue import PartyKind, PublicKey
 from salus.ledger.errors import KeyTextError, PolicyError
 from salus.ledger.json_reader import JsonError, read_json
 from salus.ledger.key_periods import KeyHistory, read_history
@@ -41,6 +42,9 @@ class _Root(msgspec.Struct):
 
 class _Founding(msgspec.Struct):
     did: str
+    key: PublicKey
+    kind: PartyKind = "service"
+    roles: tuple[str, ...] = ()
 
 
 class _Network(msgspec.Struct):
@@ -63,8 +67,8 @@ class Trust:
     """Verifier keys as text (so that it travels to other processes), and the root of identity.
 
     `keys` has, by origin, all keys of a log or shard that had several, as network.json lists them.
-    `founders` are its shards, with the partitions of the first assignment; `founding_dids` are the parties
-    that identity may register though nobody asks, sorted: what is checked is named by the text of all this.
+    `founders` are its shards, with the partitions of the first assignment; `founding` are the parties
+    that identity may register though nobody asks: what is checked is named by the text of all this.
     """
 
     log_key: str
@@ -73,7 +77,7 @@ class Trust:
     root_key: PublicKey | None = None
     keys: dict[str, Sequence[dict[str, Any]]] = field(default_factory=dict)
     founders: tuple[Founder, ...] = ()
-    founding_dids: tuple[str, ...] = ()
+    founding: tuple[parties.Founder, ...] = ()
 
     @classmethod
     def from_network(cls, description: bytes) -> Trust:
@@ -95,11 +99,9 @@ class Trust:
             root_did=root.did if root else None,
             root_key=root.key if root else None,
             founders=tuple(Founder(shard.id, shard.origin, shard.topics) for shard in network.shards),
-            founding_dids=tuple(
-                sorted(
-                    {party.did for party in (*network.services.values(), *network.founders)}
-                    | ({root.did} if root else set())
-                )
+            founding=(
+                *(parties.Founder(p.did, p.kind, p.roles, p.key) for p in network.founders),
+                *(parties.Founder(p.did, "service", (r,), p.key) for r, p in network.services.items()),
             ),
             keys={network.log.origin: network.log.keys, **{of.origin: of.keys for of in network.shards}},
         )

@@ -47,16 +47,23 @@ STATING_S_MAX = 30
 _TRANSFERS = (ObjectStored, ObjectRead, ReadBrokenOff, ReadRefused)
 # They say what the service did and give nobody anything, so a key that ends meanwhile does not hide them.
 _REPORTS = (ReadBrokenOff, ReadRefused)
+# How far a service's clock may be ahead of the broker's and the sequencer's.
+AHEAD_MAX = timedelta(minutes=5)
 
 
-def verify_request(event: Event, *, ring: KeyRing) -> None:
+def verify_request(event: Event, *, ring: KeyRing, at: datetime) -> None:
     """Raise unless the event's request, if its type has one, was made by who is said to have made it.
+
+    `at` is when the event is judged. A service cannot have stated later what is judged now: a `time` that is
+    more than the clocks' difference ahead would date a revocation, or the key ring's own time, to that day.
 
     Raises:
         RejectedError: INVALID_REQUEST, with what is wrong.
     """
     if not isinstance(event.data, RequestedData):
         return
+    if event.envelope.time > at + AHEAD_MAX:
+        raise RejectedError(Reason.INVALID_REQUEST, "$.time: it is in the future")
     request = event.data.request
     if request.authentication == SERVICE:
         _require_own(event, request)

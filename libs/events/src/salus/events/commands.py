@@ -15,6 +15,7 @@ import msgspec
 
 from salus.events import catalogue as c
 from salus.events.did import decoded_segment
+from salus.events.requests import Request
 from salus.ledger.json_reader import read_json
 
 Asks = Callable[["Asked", Any], bool]
@@ -58,10 +59,14 @@ class Asked(msgspec.Struct, frozen=True):
 
     def read(self, kind: type[_B]) -> _B | None:
         """Return the body as this kind of value; None if it is not known or not of the kind."""
-        try:
-            return None if self.body is None else msgspec.convert(read_json(self.body), kind)
-        except ValueError:
-            return None
+        return _read(self.body, kind)
+
+
+def _read(body: bytes | None, kind: type[_B]) -> _B | None:
+    try:
+        return None if body is None else msgspec.convert(read_json(body), kind)
+    except ValueError:
+        return None
 
 
 def asks_for(asked: Asked, data: c.EventData) -> bool:
@@ -120,6 +125,7 @@ class _Revocation(msgspec.Struct):
 
 class _Role(msgspec.Struct):
     role: str
+    keys: tuple[str, ...] | None = None
 
 
 class _Shard(msgspec.Struct):
@@ -131,6 +137,23 @@ class _Assignment(msgspec.Struct):
     epoch: int
     shards: list[_Shard]
     added: list[c.AddedShard] = []
+
+
+def proofs_in(request: Request) -> dict[str, str]:
+    """Return the proofs of possession, by key id, that came with a registration or a new key."""
+    party, one = _read(_body_of(request), _Party), _read(_body_of(request), _Key)
+    keys = (*(party.keys if party else ()), *((one.key,) if one else ()))
+    return {key.id: key.proof for key in keys if key.proof is not None}
+
+
+def seen_keys_in(request: Request) -> tuple[str, ...] | None:
+    """Return the ids of the keys that a grant of a role names; None if it names none."""
+    found = _read(_body_of(request), _Role)
+    return None if found is None else found.keys
+
+
+def _body_of(request: Request) -> bytes | None:
+    return None if request.body is None else request.body.encode()
 
 
 @_states(c.PartyRegistered)

@@ -10,7 +10,9 @@ its topic, and from nothing else, so that key ring, folds, audit and verifiers s
    well, and the approval of it by a second party, so one request and one approval make one fact: they stand
    in the event, and all who read it could send them again, to another replica. What accompanies that fact
    (`EventType.accompanies`) is stated once besides.
-3. All other events state something and change nothing: they take effect as stated.
+3. An event of identity takes effect only if who asked for it had the right, right before it on its topic:
+   `salus.events.entitlement`, which the key ring applies. Other folds of that topic go by the key ring.
+4. All other events state something and change nothing: they take effect as stated.
 """
 
 from __future__ import annotations
@@ -32,6 +34,8 @@ class NoEffect(StrEnum):
     """It expected another version of its subject: another change was first, or it is a replay."""
     NAME_TAKEN = "name-taken"
     """It claims a name, as a key or an id, that was claimed before."""
+    NOT_ENTITLED = "not-entitled"
+    """Who asked had no right to it, or a second operator or a proof of possession is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,14 +102,19 @@ def _request_of(event: Event) -> tuple[str, ...]:
     return tuple(_claim(kind, token) + part for kind, token in signed if token)
 
 
-def effect_of(event: Event, *, version: int, is_claimed: Callable[[str], bool]) -> Effect:
+def effect_of(
+    event: Event, *, version: int, is_claimed: Callable[[str], bool], is_entitled: Callable[[], bool]
+) -> Effect:
     """Return what an accepted event does.
 
     `version` is the one of its subject on its topic, before it; `is_claimed` tells whether a name was claimed
-    by an event on its topic that took effect before.
+    by an event on its topic that took effect before; `is_entitled` tells whether who asked had the right, and
+    is not asked where the event has no effect anyhow.
     """
     if event.type.changes and event.envelope.expectedversion != version:
         return WithoutEffect(NoEffect.STALE)
     if any(map(is_claimed, claims_of(event))):
         return WithoutEffect(NoEffect.NAME_TAKEN)
+    if not is_entitled():
+        return WithoutEffect(NoEffect.NOT_ENTITLED)
     return Applied(version + 1 if event.type.changes else version)

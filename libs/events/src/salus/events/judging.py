@@ -20,7 +20,8 @@ from salus.events.ed25519 import verifies
 from salus.events.envelope import VALUE_BYTES_MAX, Envelope, Event, decode_event
 from salus.events.errors import Reason, RejectedError
 from salus.events.fitting import NO_ONE, Case, Facts, cases_of
-from salus.events.keyring import KeyRing, Party
+from salus.events.keyring import KeyRing
+from salus.events.parties import Party
 from salus.events.registry import EventType, Owner
 from salus.events.signature import parse_signature, signed_text
 from salus.ledger.hashing import hash_spans
@@ -78,7 +79,7 @@ def judge(  # noqa: PLR0913  # a record's parts, and what it is judged by
     value = require_value(value)
     digest = leaf_hash(value)
     signer = verify_signature(signature, digest=digest, ring=ring, at=at)
-    event = _judge_content(topic=topic, key=key, value=value, signer=signer, ring=ring)
+    event = _judge_content(topic=topic, key=key, value=value, signer=signer, ring=ring, at=at)
     return Judged(event, signer, digest)
 
 
@@ -149,7 +150,7 @@ def _judge_alone(record: Row, signer: Party | None, ring: KeyRing, at: datetime)
     if signer is None:
         # Whatever is wrong with it is found out in order, one thing after the other.
         signer = verify_signature(record.signature, digest=leaf_hash(value), ring=ring, at=at)
-    return _judge_content(topic=record.topic, key=record.key, value=value, signer=signer, ring=ring)
+    return _judge_content(topic=record.topic, key=record.key, value=value, signer=signer, ring=ring, at=at)
 
 
 def require_no_flaw(flaw: Flaw | None) -> None:
@@ -197,14 +198,16 @@ def require_owner(entry: EventType, signer: Party) -> None:
         raise RejectedError(Reason.NOT_OWNER, f"{entry.name} is for the {entry.owner.value} service")
 
 
-def _judge_content(*, topic: str, key: bytes | None, value: bytes, signer: Party, ring: KeyRing) -> Event:
+def _judge_content(  # noqa: PLR0913  # as `judge`
+    *, topic: str, key: bytes | None, value: bytes, signer: Party, ring: KeyRing, at: datetime
+) -> Event:
     def require(envelope: Envelope, entry: EventType) -> None:
         _require_fitting(entry, signer, source=envelope.source, topic=topic)
         if key != envelope.subject.encode():
             raise RejectedError(Reason.WRONG_KEY, "the Kafka key is not the event's subject")
 
     event = decode_event(value, require=require)
-    verify_request(event, ring=ring)
+    verify_request(event, ring=ring, at=at)
     return event
 
 

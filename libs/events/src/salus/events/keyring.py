@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import assert_never
-
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from salus.events.catalogue import (
     EventData,
     KeyAdded,
     KeyRevoked,
-    PartyKind,
     PartyRegistered,
     PublicKey,
     Request,
@@ -22,31 +20,13 @@ from salus.events.catalogue import (
 )
 from salus.events.did import key_of
 from salus.events.effect import Applied, Effect, WithoutEffect, claims_of, effect_of
+from salus.events.entitlement import Standing, objection_to_event
 from salus.events.envelope import Event
 from salus.events.errors import Reason, RejectedError
+from salus.events.parties import Founder, KnownKey, Operator, Party, operators_of
+from salus.events.rights import Objection
 
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
-
-
-@dataclass(frozen=True, slots=True)
-class Party:
-    """Who controls a key: the DID, what kind of party it is, its roles and the member it acts for."""
-
-    did: str
-    kind: PartyKind
-    roles: frozenset[str]
-    member: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class KnownKey:
-    """A public key and when it may sign: from `valid_from` on, before `valid_until` and `revoked_at`."""
-
-    key: Ed25519PublicKey
-    did: str
-    valid_from: datetime
-    valid_until: datetime | None
-    revoked_at: datetime | None = None
 
 
 @dataclass
@@ -58,6 +38,9 @@ class KeyRing:
     knows of counts although clocks differ. The ring starts with the root party alone: the identity service,
     named in the network file that everyone holds. `assignments` are the partitions' assignments to shards
     that were stated, each with the position after it; what they come to is `salus.events.sharding`.
+    `founders` are those whom the network file names, by DID: nobody else joins without being asked for.
+    `unentitled` has, by offset, why an event had no effect though it was the next of its subject: who asked
+    had no right to it (a code of `salus.events.entitlement`).
     """
 
     parties: dict[str, Party] = field(default_factory=dict)
@@ -67,13 +50,18 @@ class KeyRing:
     versions: dict[str, int] = field(default_factory=dict)
     time: datetime = LONG_AGO
     assignments: list[tuple[int, ShardsAssigned]] = field(default_factory=list)
+    founders: dict[str, Founder] = field(default_factory=dict)
+    unentitled: dict[int, Objection] = field(default_factory=dict)
+    # A byte for each offset of the topic: whether the event there took effect.
+    _effective: bytearray = field(default_factory=bytearray, repr=False)
     # Of a party that lost roles: when, and which.
     _roles_lost: dict[str, list[tuple[datetime, str]]] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def rooted(cls, *, did: str, key: PublicKey) -> KeyRing:
-        """Return the ring that knows only the identity service itself."""
-        ring = cls()
+    def rooted(cls, *, did: str, key: PublicKey, founders: Iterable[Founder] = ()) -> KeyRing:
+        """Return the ring that knows only the identity service itself, and whom it may register unasked."""
+        root = Founder(did, "service", ("identity",), key)
+        ring = cls(founders={founder.did: founder for founder in (*founders, root)})
         request = Request.of_service(did)
         ring.apply(
             PartyRegistered(did=did, kind="service", keys=(key,), roles=("identity",), request=request)
@@ -85,18 +73,28 @@ class KeyRing:
 
         `offset` is where the event stands; by default right after what is known.
         """
-        subject = event.envelope.subject
+        subject, at = event.envelope.subject, self.position if offset is None else offset
         version = self.versions.get(subject, 0)
-        effect = effect_of(event, version=version, is_claimed=self.claims.__contains__)
+
+        def is_entitled() -> bool:
+            objection = objection_to_event(event, Standing(self.parties, self.keys, self.founders))
+            if objection is not None:
+                self.unentitled[at] = objection
+            return objection is None
+
+        effect = effect_of(
+            event, version=version, is_claimed=self.claims.__contains__, is_entitled=is_entitled
+        )
         match effect:
             case Applied():
+                self._effective.extend(bytes(max(0, at + 1 - len(self._effective))))
+                self._effective[at] = True
                 self.versions[subject] = effect.version
                 self.claims.update(claims_of(event))
                 self.time = max(self.time, event.envelope.time)
                 self.apply(event.data, at=event.envelope.time)
                 if isinstance(event.data, ShardsAssigned):
-                    after = (self.position if offset is None else offset) + 1
-                    self.assignments.append((after, event.data))
+                    self.assignments.append((at + 1, event.data))
             case WithoutEffect():
                 pass
             case _:
@@ -130,6 +128,17 @@ class KeyRing:
                 self._take_role(data.did, data.role, at=at)
             case _:
                 pass
+
+    def took_effect(self, offset: int) -> bool:
+        """Tell whether the event at an offset of the identity topic, which was folded, took effect.
+
+        Other folds of that topic go by it: they judge later, when a key that was unknown then may be known.
+        """
+        return offset < len(self._effective) and bool(self._effective[offset])
+
+    def operators(self, *, at: datetime) -> list[Operator]:
+        """Return the operators of the network, and whether they can sign at that moment."""
+        return operators_of(self.parties, self.keys.values(), at=at)
 
     def key_for(self, key_id: str, *, at: datetime) -> KnownKey:
         """Return the key if it may sign at that moment.

@@ -19,7 +19,8 @@ from salus.events import requests
 from salus.events.accountability import approver_of, signed_by
 from salus.events.bearer import CLOCK_SKEW_S, Bearer, BearerError, Signed, read_bearer, require_current
 from salus.events.commands import Asked
-from salus.events.keyring import KeyRing, Party
+from salus.events.keyring import KeyRing
+from salus.events.parties import Party
 from salus.runtime.identity_view import IdentityView
 from salus.runtime.own_key import OwnKey
 from salus.runtime.problems import ProblemError

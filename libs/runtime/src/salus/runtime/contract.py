@@ -105,7 +105,8 @@ class ContractHost(Generic[S]):
                 match outcome:
                     case Applied():
                         return data
-                    case WithoutEffect(reason=NoEffect.STALE):
+                    case WithoutEffect(reason=NoEffect.STALE | NoEffect.NOT_ENTITLED):
+                        # Decided again by what is true now, a right that is gone is a refusal.
                         continue
                     case WithoutEffect(reason=NoEffect.NAME_TAKEN):
                         raise NameTakenError

@@ -6,6 +6,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, assert_never
 
 import structlog
@@ -19,7 +20,7 @@ from salus.ledger.records import SIGNATURE_HEADER
 from salus.messaging import MessagingError, OutOfRangeError, Position, Reader, Record
 from salus.runtime.fold_marks import mark_of, require_same_topics
 from salus.runtime.fold_store import FoldStore, open_fold_store
-from salus.runtime.identity_view import IdentityView, time_of
+from salus.runtime.identity_view import IDENTITY_TOPIC, IdentityView, time_of
 from salus.runtime.supervisor import Supervisor, failed, succeeded
 
 if TYPE_CHECKING:
@@ -166,7 +167,9 @@ class Follower:
         except RejectedError as error:
             _log.warning("record refused", topic=record.topic, offset=record.offset, reason=str(error.reason))
             return Refused(str(error.reason))
-        effect = await self._store.advance(connection, record.topic, judged.event)
+        effect = await self._store.advance(
+            connection, record.topic, judged.event, is_entitled=partial(self._is_entitled, record)
+        )
         match effect:
             case Applied():
                 for contract in self._contracts:
@@ -177,6 +180,9 @@ class Follower:
             case _:
                 assert_never(effect)
         return effect
+
+    def _is_entitled(self, record: Record) -> bool:
+        return record.topic != IDENTITY_TOPIC or self._identity.ring.took_effect(record.offset)
 
 
 @asynccontextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, assert_never
@@ -162,8 +162,12 @@ class FoldStore:
         state = rows[kind].state if kind in rows else None
         return state, rows[versions].version if versions in rows else 0
 
-    async def advance(self, connection: AsyncConnection, topic: str, event: Event) -> Effect:
+    async def advance(
+        self, connection: AsyncConnection, topic: str, event: Event, *, is_entitled: Callable[[], bool]
+    ) -> Effect:
         """Return what an event does, and keep the version and the names that follow from it.
+
+        `is_entitled` tells whether who asked for it had the right, as the key ring says.
 
         Versions and names belong to a topic, not to aggregates: services that fold the same topic into
         other aggregates, or only some of its events, agree with its owner on what took effect.
@@ -173,7 +177,7 @@ class FoldStore:
         version = loaded.version if loaded else 0
         names = claims_of(event)
         claimed = await self._claimed(connection, topic, names)
-        effect = effect_of(event, version=version, is_claimed=claimed.__contains__)
+        effect = effect_of(event, version=version, is_claimed=claimed.__contains__, is_entitled=is_entitled)
         if isinstance(effect, Applied):
             if effect.version != version:
                 key = {"kind": kind, "id": subject}

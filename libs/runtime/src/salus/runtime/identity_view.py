@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 import structlog
 
+from salus.events.effect import WithoutEffect
 from salus.events.errors import RejectedError
 from salus.events.judging import judge
 from salus.events.keyring import KeyRing
@@ -39,7 +40,9 @@ def apply_identity_record(ring: KeyRing, record: Record) -> None:
     except RejectedError as error:
         _log.warning("identity record ignored", offset=record.offset, reason=str(error.reason))
     else:
-        ring.fold(judged.event, offset=record.offset)
+        effect = ring.fold(judged.event, offset=record.offset)
+        if isinstance(effect, WithoutEffect) and (objection := ring.unentitled.get(record.offset)):
+            _log.warning("identity record without right", offset=record.offset, reason=objection.code)
     ring.position = record.offset + 1
 
 

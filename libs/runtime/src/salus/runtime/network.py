@@ -10,6 +10,7 @@ import msgspec
 from salus.crypto.text_files import read_text_file
 from salus.events.catalogue import PartyKind, PublicKey, Role
 from salus.events.keyring import KeyRing
+from salus.events.parties import Founder
 from salus.ledger.json_reader import JsonError, read_json
 from salus.ledger.key_periods import KeyHistory, read_history
 
@@ -82,7 +83,11 @@ class Network(msgspec.Struct, frozen=True):
 
     def new_ring(self) -> KeyRing:
         """Return the key ring before the first identity event: it knows the root alone."""
-        return KeyRing.rooted(did=self.root.did, key=self.root.key)
+        return KeyRing.rooted(did=self.root.did, key=self.root.key, founders=self._founders())
+
+    def _founders(self) -> list[Founder]:
+        people = [Founder(p.did, p.kind, p.roles, p.key) for p in self.founders]
+        return [*people, *(Founder(p.did, "service", (role,), p.key) for role, p in self.services.items())]
 
     def topic_partitions(self, topic: str) -> list[tuple[str, int]]:
         """Return the partitions of an input topic, over all shards.

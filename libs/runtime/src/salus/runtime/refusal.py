@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from salus.events.rights import Objection
+
 
 class Refusal(Exception):  # noqa: N818  # a refusal is an answer of the contract, not a fault
     """A contract says no; `code` is stable, the sentence may be shown to the caller."""
@@ -11,3 +13,9 @@ class Refusal(Exception):  # noqa: N818  # a refusal is an answer of the contrac
         self.code = code
         self.sentence = sentence
         self.status = status
+
+
+def require(objection: Objection | None, *, status: int = 403) -> None:
+    """Raise a Refusal if there is an objection."""
+    if objection is not None:
+        raise Refusal(objection.code, objection.why, status=status)

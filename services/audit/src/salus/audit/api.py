@@ -26,7 +26,7 @@ from salus.audit.handlers import Bell
 from salus.audit.ports import Trail
 from salus.audit.views import Disclosures, EntryView, Page, disclosure_of, view_of
 from salus.events.bearer import LIFETIME_S_MAX
-from salus.events.keyring import Party
+from salus.events.parties import Party
 from salus.runtime.fields import PLAIN
 from salus.runtime.moments import Moment
 from salus.runtime.openapi import TEXT, content

@@ -18,7 +18,7 @@ from salus.consent.domain.decisions import Question
 from salus.consent.domain.rights import Actor, Asking, require, visible_consents
 from salus.consent.domain.state import found_consent
 from salus.consent.ports import World
-from salus.events.keyring import Party
+from salus.events.parties import Party
 from salus.events.patient_rights import Act
 from salus.runtime.auth import Caller, Callers
 from salus.runtime.fields import PLAIN

@@ -22,7 +22,7 @@ from salus.consent.domain.consents import Grant, identifier_under, patient_of, r
 from salus.consent.domain.rights import Actor, Asking, visible_consents
 from salus.consent.domain.state import Consent
 from salus.consent.fhir_exchange import preferred_return, read_condition, read_search, require_json_exchange
-from salus.events.keyring import Party
+from salus.events.parties import Party
 from salus.ledger.json_reader import JsonError, read_json
 from salus.runtime import openapi
 from salus.runtime.auth import Caller

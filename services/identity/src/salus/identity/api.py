@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from salus.events import fields
 from salus.events.catalogue import PartyKind, PublicKey, Role
+from salus.events.rights import Actor
 from salus.identity import did_document, handlers
 from salus.identity.domain import (
     KEYS_MAX,
@@ -27,7 +28,6 @@ from salus.identity.domain import (
     WithdrawRole,
 )
 from salus.identity.ports import World
-from salus.identity.rights import Actor
 from salus.runtime.auth import Caller, Callers
 from salus.runtime.fields import PLAIN, pattern_of
 from salus.runtime.limits import AccountLimit, Rate
@@ -125,9 +125,18 @@ class RevokeKeyBody(_Body):
 
 
 class RoleBody(_Body):
-    """A role to hold."""
+    """A role to hold. Who is made an operator is made one with just the keys that both operators saw."""
 
     role: Role
+    keys: list[KeyId] | None = Field(
+        default=None,
+        max_length=KEYS_MAX,
+        description="Of `operator`: the ids of all the party's keys that are not revoked.",
+    )
+
+    def as_command(self) -> GrantRole:
+        """Return the command."""
+        return GrantRole(self.role, None if self.keys is None else tuple(self.keys))
 
 
 class KeyView(BaseModel):
@@ -243,7 +252,7 @@ def _add_writes(
     @router.post("/parties/{did}/roles", status_code=201, tags=["roles"], responses=problems)
     async def grant_role(did: DidInPath, body: RoleBody, caller: Caller = caller) -> PartyView:
         """Give a party a role."""
-        return await run(GrantRole(body.role), did, caller)
+        return await run(body.as_command(), did, caller)
 
     @router.delete("/parties/{did}/roles/{role}", tags=["roles"], responses=problems)
     async def withdraw_role(did: DidInPath, role: Role, caller: Caller = caller) -> PartyView:

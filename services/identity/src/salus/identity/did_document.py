@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from salus.events.rights import KINDS_OF_MEMBER
 from salus.identity.domain import HeldKey, PartyState
-from salus.identity.rights import KINDS_OF_MEMBER
 
 MEDIA_TYPE = "application/did+ld+json"
 CONTEXTS = ("https://www.w3.org/ns/did/v1", "https://w3id.org/security/multikey/v1")

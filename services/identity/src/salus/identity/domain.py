@@ -27,8 +27,18 @@ from salus.events.catalogue import (
     RoleWithdrawn,
 )
 from salus.events.did import key_of
-from salus.identity.rights import KINDS_OF_MEMBER, Act, Actor, Operator, require_right, target_of
-from salus.runtime.refusal import Refusal
+from salus.events.entitlement import objection_to_seen_keys
+from salus.events.parties import Operator
+from salus.events.rights import (
+    KINDS_OF_MEMBER,
+    Act,
+    Actor,
+    is_last_resort,
+    objection_to,
+    objection_to_name,
+    target_of,
+)
+from salus.runtime.refusal import Refusal, require
 
 KEYS_MAX = 16
 ROLES_MAX = 16
@@ -120,9 +130,10 @@ class RevokeKey:
 
 @dataclass(frozen=True)
 class GrantRole:
-    """Let a party hold a role."""
+    """Let a party hold a role. `keys` are the ids of its keys, as whoever grants `operator` saw them."""
 
     role: Role
+    keys: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -160,7 +171,7 @@ def decide(  # noqa: PLR0913  # the facts that a decision rests on
         Refusal: with one of the codes party-exists, unknown-party, unsupported-did-method, did-not-of-member,
             did-lookalike, invalid-key, key-in-use, key-not-of-did, unknown-key, last-key, last-operator,
             too-many-keys, role-not-for-kind, role-held, role-not-held, unknown-member, name-not-for-kind,
-            member-not-for-kind, not-permitted, second-operator-needed.
+            member-not-for-kind, not-permitted, second-operator-needed, keys-not-named.
     """
     if not isinstance(command, Register) and not state.did:
         raise Refusal("unknown-party", "no party with that DID is registered", status=404)
@@ -174,7 +185,7 @@ def decide(  # noqa: PLR0913  # the facts that a decision rests on
         case RevokeKey():
             return _revoke_key(state, command, actor=actor, at=at, operators=operators)
         case GrantRole():
-            return _grant_role(state, command.role, actor=actor)
+            return _grant_role(state, command, actor=actor)
         case WithdrawRole():
             return _withdraw_role(state, command.role, actor=actor, operators=operators)
         case _:
@@ -189,7 +200,9 @@ def _require_right(
     more = {command.role} if isinstance(command, GrantRole | WithdrawRole) else set()
     target = target_of(party.kind, {*party.roles, *more}, party.member)
     relation = actor.relation_to(party.did, party.kind, party.member)
-    require_right(_ACTS[type(command)], target, relation, actor=actor, operators=operators)
+    require(objection_to(_ACTS[type(command)], target, relation, actor=actor, operators=operators))
+    if isinstance(command, Register):
+        require(objection_to_name(command.did, member=command.member, actor=actor, operators=operators))
 
 
 def evolve(state: PartyState, event: EventData) -> PartyState:
@@ -225,7 +238,6 @@ def _register(
     if state.did:
         raise Refusal("party-exists", "a party with that DID is registered already")
     require_supported_did(command.did)
-    _require_own_web(command, actor)
     if command.lookalike is not None:
         raise Refusal("did-lookalike", f"{command.lookalike} is registered, the same DID once it is decoded")
     if not 1 <= len(command.keys) <= KEYS_MAX:
@@ -276,16 +288,10 @@ def _revoke_key(
     # Nobody should lock a party out by a slip; a stolen key, though, must go at once whatever follows.
     if not any(key.may_sign(at) for key in others) and command.reason not in ("compromised", "left"):
         raise Refusal("last-key", "it is the party's last key: add another one first")
-    if _is_last_resort(state, operators) and not any(key.endures(at) for key in others):
+    if is_last_resort(state.did, state.roles, operators) and not any(key.endures(at) for key in others):
         # Without it nobody could state anything, not even a successor.
         raise Refusal("last-key", "first add a key that signs now and has no end: nobody else could add one")
     return KeyRevoked(did=state.did, key_id=held.id, reason=command.reason, request=actor.request)
-
-
-def _is_last_resort(state: PartyState, operators: Collection[Operator]) -> bool:
-    """Tell whether nobody could help if this party could not sign: identity, and the last operator."""
-    others = [operator for operator in operators if operator.did != state.did and operator.endures]
-    return "identity" in state.roles or ("operator" in state.roles and not others)
 
 
 def _withdraw_role(
@@ -293,16 +299,18 @@ def _withdraw_role(
 ) -> RoleWithdrawn:
     if role not in state.roles:
         raise Refusal("role-not-held", f"the party does not hold the role {role}")
-    if role == "operator" and _is_last_resort(state, operators):
+    if role == "operator" and is_last_resort(state.did, state.roles, operators):
         raise Refusal("last-operator", "no other operator has a key that signs now and has no end")
     return RoleWithdrawn(did=state.did, role=role, request=actor.request)
 
 
-def _grant_role(state: PartyState, role: Role, *, actor: Actor) -> RoleGranted:
-    _require_fits(role, state.kind)
-    if role in state.roles:
-        raise Refusal("role-held", f"the party holds the role {role} already")
-    return RoleGranted(did=state.did, role=role, request=actor.request)
+def _grant_role(state: PartyState, command: GrantRole, *, actor: Actor) -> RoleGranted:
+    _require_fits(command.role, state.kind)
+    if command.role in state.roles:
+        raise Refusal("role-held", f"the party holds the role {command.role} already")
+    there = [key.id for key in state.keys if key.revoked is None]
+    require(objection_to_seen_keys(command.role, said=command.keys, there=there), status=422)
+    return RoleGranted(did=state.did, role=command.role, request=actor.request)
 
 
 def require_supported_did(did: str) -> None:
@@ -312,17 +320,6 @@ def require_supported_did(did: str) -> None:
         _require_ed25519(match[1])
     elif not _DID_WEB.fullmatch(did):
         raise Refusal("unsupported-did-method", _why_unsupported(did), status=422)
-
-
-def _require_own_web(command: Register, actor: Actor) -> None:
-    """Require that a member names its people within its own did:web, or by did:key, which is proven.
-
-    We resolve no DID, so a member could otherwise take one of another organisation before that joins.
-    """
-    other = command.did.startswith("did:web:") and not command.did.startswith(f"{command.member}:")
-    if other and not actor.founding and not actor.governs:
-        sentence = "a member registers did:key and did:web below its own; others an operator registers"
-        raise Refusal("did-not-of-member", sentence, status=403)
 
 
 def _why_unsupported(did: str) -> str:

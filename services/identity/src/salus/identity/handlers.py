@@ -9,17 +9,18 @@ from urllib.parse import unquote
 
 import structlog
 
-from salus.events.catalogue import EventData, PublicKey
+from salus.events.catalogue import EventData, KeyAdded, PartyRegistered, PublicKey
 from salus.events.did import key_of
-from salus.events.keyring import KeyRing, KnownKey
+from salus.events.entitlement import objection_to_keys
+from salus.events.keyring import KeyRing
+from salus.events.parties import Operator
 from salus.events.requests import Request
+from salus.events.rights import Actor
 from salus.identity.domain import AddKey, Command, PartyState, Register, decide
 from salus.identity.ports import Ring, World
-from salus.identity.possession import require_possession
-from salus.identity.rights import Actor, Operator
 from salus.runtime.network import FoundingParty, Network
 from salus.runtime.problems import ProblemError
-from salus.runtime.refusal import Refusal
+from salus.runtime.refusal import Refusal, require
 
 _log = structlog.get_logger()
 
@@ -38,7 +39,7 @@ async def execute(command: Command, *, did: str, actor: Actor, at: datetime, wor
 
     def rule(state: PartyState) -> EventData:
         elsewhere = held_elsewhere(ring, did=did, keys=_keys_of(command))
-        operators = operators_of(ring, at=at)
+        operators = ring.operators(at=at)
         event = decide(state, command, actor=actor, at=at, held_elsewhere=elsewhere, operators=operators)
         if not actor.founding:
             # network.json vouches for those whom it names.
@@ -125,26 +126,19 @@ def lookalike_of(ring: KeyRing, did: str) -> str | None:
 
 async def current_operators(ring: Ring, now: Callable[[], datetime]) -> list[Operator]:
     """Return the operators of the network, as of everything published until now."""
-    return operators_of(await ring.catch_up(), at=now())
+    return (await ring.catch_up()).operators(at=now())
 
 
-def operators_of(ring: KeyRing, *, at: datetime) -> list[Operator]:
-    """Return the operators of the network, and whether they can sign."""
-    keys: dict[str, list[KnownKey]] = {
-        party.did: [] for party in ring.parties.values() if "operator" in party.roles
-    }
-    for key in ring.keys.values():
-        if key.did in keys and key.revoked_at is None:
-            keys[key.did].append(key)
-    return [
-        Operator(
-            did,
-            organisation=ring.parties[did].member or did,
-            signs=any(key.valid_until is None or at < key.valid_until for key in held),
-            endures=any(key.valid_until is None and key.valid_from <= at for key in held),
-        )
-        for did, held in keys.items()
-    ]
+def require_possession(command: Command, event: EventData, *, state: PartyState, at: datetime) -> None:
+    """Raise a Refusal `key-not-proven` unless a proof came with every key that the event lets sign."""
+    match command, event:
+        case Register(), PartyRegistered():
+            objection = objection_to_keys(event.keys, proofs=command.proofs, member=command.member, at=at)
+        case AddKey(), KeyAdded():
+            objection = objection_to_keys((event.key,), proofs=command.proofs, member=state.member, at=at)
+        case _:
+            objection = None
+    require(objection, status=422)
 
 
 def _keys_of(command: Command) -> tuple[PublicKey, ...]:

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import msgspec
 
 from salus.events.catalogue import AddedShard, AssignedShard, EventData, ShardsAssigned
+from salus.events.parties import Operator
 from salus.events.registry import Owner, all_types
+from salus.events.rights import Actor, objection_to_one_alone
 from salus.events.sharding import FoundingShard, Partition, Sharding
-from salus.identity.rights import Actor, Operator, require_second
-from salus.runtime.refusal import Refusal
+from salus.runtime.refusal import Refusal, require
 
 
 class ShardingState(msgspec.Struct, frozen=True):
@@ -70,7 +71,7 @@ def decide(  # noqa: PLR0913  # the facts that a decision rests on
         raise Refusal("not-permitted", "operators assign partitions to shards", status=403)
     if command.added:
         # A new shard brings a key that the ledger is believed by.
-        require_second("add a shard", actor=actor, operators=operators)
+        require(objection_to_one_alone("add a shard", actor=actor, operators=operators))
     before = state.sharding(founders)
     event = ShardsAssigned(
         network=network,

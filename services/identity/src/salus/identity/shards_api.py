@@ -12,9 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from salus.events import fields
 from salus.events.catalogue import AddedShard, AssignedShard, AssignedTopic
 from salus.events.fields import INTEGER_MAX
+from salus.events.parties import Operator
 from salus.events.sharding import Sharding
 from salus.identity.api import actor_of
-from salus.identity.rights import Operator
 from salus.identity.shards import AssignShards, ShardingState, decide
 from salus.runtime.auth import Caller, Callers
 from salus.runtime.contract import ContractHost

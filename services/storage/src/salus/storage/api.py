@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from salus.events import fields
 from salus.events.envelope import CONTENT_TYPE
-from salus.events.keyring import Party
+from salus.events.parties import Party
 from salus.runtime import openapi
 from salus.runtime.auth import Caller, Callers
 from salus.runtime.fields import PLAIN, pattern_of

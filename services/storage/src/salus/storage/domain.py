@@ -25,7 +25,7 @@ from salus.events.catalogue import (
     SubjectRegistered,
 )
 from salus.events.epochs import next_epoch
-from salus.events.keyring import Party
+from salus.events.parties import Party
 from salus.events.patient_rights import keeps_records_for, may_erase
 from salus.events.requests import Request
 from salus.runtime.refusal import Refusal

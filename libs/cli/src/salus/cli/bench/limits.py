@@ -18,7 +18,8 @@ from salus.archive.leaves import leaf_hashes_of
 from salus.cli.bench.load import BATCH, TOPIC, public_key_of, signed_batches
 from salus.events.did import LocalSigner
 from salus.events.judging import Judgement, judge_batch
-from salus.events.keyring import KeyRing, Party
+from salus.events.keyring import KeyRing
+from salus.events.parties import Party
 from salus.ledger.block import Header, Range
 from salus.ledger.hashing import lanes
 from salus.ledger.merkle import hashes_of, root_of_joined

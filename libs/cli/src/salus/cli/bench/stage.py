@@ -20,7 +20,7 @@ from salus.cli.bench.load import TOPIC, public_key_of
 from salus.cli.checking import LOG_BUCKET
 from salus.cli.exits import CommandError, Exit
 from salus.client import Publisher
-from salus.client.auth import RequestLine, make_bearer
+from salus.client.auth import RequestLine, make_bearer, make_possession
 from salus.devkit.narration import Narrator
 from salus.devkit.network import Plan
 from salus.devkit.platform import Platform
@@ -73,7 +73,8 @@ async def _register_hospital(platform: Platform) -> None:
         request=Request.of_service(identity.did),
     )
     key = public_key_of(hospital, since)
-    body = msgspec.json.encode({"did": hospital.did, "kind": "member", "keys": [key]})
+    proven = {**msgspec.to_builtins(key), "proof": make_possession(hospital, now=datetime.now(UTC))}
+    body = msgspec.json.encode({"did": hospital.did, "kind": "member", "keys": [proven]})
     asked = RequestLine("POST", "/parties", body)
     request = Request(
         by=operator.did,

@@ -30,7 +30,12 @@ class Effects:
         """Return what the next event of a topic does, and keep what follows from it."""
         subject = topic, event.envelope.subject
         version = self._versions.get(subject, 0)
-        effect = effect_of(event, version=version, is_claimed=lambda name: (topic, name) in self._claims)
+        effect = effect_of(
+            event,
+            version=version,
+            is_claimed=lambda name: (topic, name) in self._claims,
+            is_entitled=lambda: True,
+        )
         if isinstance(effect, Applied):
             if effect.version != version:
                 self._versions[subject] = self.changed[subject] = effect.version

@@ -33,7 +33,7 @@ from salus.events.catalogue import (
     Sealed,
     StatePosition,
 )
-from salus.events.keyring import Party
+from salus.events.parties import Party
 from salus.events.patient_rights import is_patient
 
 NO_POLICY_PERMITS = "no-policy-permits"

@@ -8,7 +8,8 @@ from datetime import datetime
 
 from salus.events.errors import RejectedError
 from salus.events.jws import parse_jws
-from salus.events.keyring import KeyRing, Party
+from salus.events.keyring import KeyRing
+from salus.events.parties import Party
 from salus.runtime.auth import Caller
 from salus.runtime.refusal import Refusal
 from salus.storage.domain import Attempt

@@ -1,5 +1,7 @@
 """Who may do what to whom: a table, from which the rules and `docs/rights.md` are made.
 
+Identity refuses by it, and whoever folds the identity topic goes by it (`salus.events.entitlement`).
+
 What gives power to somebody needs two operators of different organisations, so that no operator alone becomes
 somebody else. What takes power away needs one, for a stolen key must go at once; except from an operator, or
 the first operator could remove the second and then act alone.
@@ -10,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 from salus.events.catalogue import PartyKind
+from salus.events.parties import Operator
 from salus.events.requests import Request
-from salus.runtime.refusal import Refusal
 
 
 class Act(StrEnum):
@@ -35,7 +37,8 @@ class Target(StrEnum):
     SERVICE = "a service"
     MEMBER = "a member"
     PEOPLE = "a person or device of a member"
-    UNATTACHED = "a person or device of no member"
+    INDEPENDENT = "a person of no member with a role other than `patient`"
+    UNATTACHED = "a person or device of no member, otherwise"
 
 
 class Relation(StrEnum):
@@ -66,8 +69,9 @@ _ROWS: Mapping[Act, Mapping[Target, tuple[Permission, Permission, Permission, Pe
         Target.IDENTITY: (NO, NO, NO, NO),
         Target.OPERATOR: (NO, NO, TWO, NO),
         Target.SERVICE: (NO, NO, TWO, NO),
-        Target.MEMBER: (NO, NO, YES, NO),
+        Target.MEMBER: (NO, NO, TWO, NO),
         Target.PEOPLE: (NO, YES, TWO, NO),
+        Target.INDEPENDENT: (NO, NO, TWO, NO),
         Target.UNATTACHED: (NO, NO, YES, NO),
     },
     Act.ADD_KEY: {
@@ -76,6 +80,7 @@ _ROWS: Mapping[Act, Mapping[Target, tuple[Permission, Permission, Permission, Pe
         Target.SERVICE: (YES, NO, TWO, NO),
         Target.MEMBER: (YES, NO, TWO, NO),
         Target.PEOPLE: (YES, YES, TWO, NO),
+        Target.INDEPENDENT: (YES, NO, TWO, NO),
         Target.UNATTACHED: (YES, NO, TWO, NO),
     },
     Act.REVOKE_KEY: {
@@ -84,6 +89,7 @@ _ROWS: Mapping[Act, Mapping[Target, tuple[Permission, Permission, Permission, Pe
         Target.SERVICE: (YES, NO, YES, NO),
         Target.MEMBER: (YES, NO, YES, NO),
         Target.PEOPLE: (YES, YES, YES, NO),
+        Target.INDEPENDENT: (YES, NO, YES, NO),
         Target.UNATTACHED: (YES, NO, YES, NO),
     },
     Act.GRANT_ROLE: {
@@ -92,6 +98,7 @@ _ROWS: Mapping[Act, Mapping[Target, tuple[Permission, Permission, Permission, Pe
         Target.SERVICE: (NO, NO, TWO, NO),
         Target.MEMBER: (NO, NO, NO, NO),
         Target.PEOPLE: (NO, YES, TWO, NO),
+        Target.INDEPENDENT: (NO, NO, TWO, NO),
         Target.UNATTACHED: (NO, NO, YES, NO),
     },
     Act.WITHDRAW_ROLE: {
@@ -100,6 +107,7 @@ _ROWS: Mapping[Act, Mapping[Target, tuple[Permission, Permission, Permission, Pe
         Target.SERVICE: (NO, NO, YES, NO),
         Target.MEMBER: (NO, NO, NO, NO),
         Target.PEOPLE: (NO, YES, YES, NO),
+        Target.INDEPENDENT: (NO, NO, YES, NO),
         Target.UNATTACHED: (NO, NO, YES, NO),
     },
 }
@@ -111,17 +119,11 @@ RIGHTS: Mapping[tuple[Act, Target, Relation], Permission] = {
 }
 
 
-@dataclass(frozen=True)
-class Operator:
-    """An operator of the network. `organisation` is the member it acts for, or itself if there is none.
+class Objection(NamedTuple):
+    """Why somebody may not do something: a stable code, and a sentence."""
 
-    `signs`: it has a key that signs now or will. `endures`: it has a key that signs now and has no end.
-    """
-
-    did: str
-    organisation: str
-    signs: bool = True
-    endures: bool = True
+    code: str
+    why: str
 
 
 @dataclass(frozen=True)
@@ -163,44 +165,62 @@ def target_of(kind: PartyKind, roles: Collection[str], member: str | None) -> Ta
         return Target.SERVICE
     if kind == "member":
         return Target.MEMBER
-    return Target.UNATTACHED if member is None else Target.PEOPLE
+    if member is not None:
+        return Target.PEOPLE
+    return Target.INDEPENDENT if set(roles) - {"patient"} else Target.UNATTACHED
 
 
-def require_right(
+def objection_to(
     act: Act, target: Target, relation: Relation, *, actor: Actor, operators: Collection[Operator]
-) -> None:
-    """Raise a Refusal unless the actor may do this.
-
-    Raises:
-        Refusal: not-permitted or second-operator-needed.
-    """
+) -> Objection | None:
+    """Return why the actor may not do this: `not-permitted` or `second-operator-needed`; None: it may."""
     permission = RIGHTS[act, target, relation]
     match permission:
         case Permission.ALONE:
-            return
+            return None
         case Permission.NEVER:
-            raise Refusal("not-permitted", f"{_BY[relation]} may not {act}: {target}", status=403)
+            return Objection("not-permitted", f"{_BY[relation]} may not {act}: {target}")
         case Permission.SECONDED:
-            require_second(f"{act}: {target}", actor=actor, operators=operators)
+            return objection_to_one_alone(f"{act}: {target}", actor=actor, operators=operators)
         case _:
             assert_never(permission)
 
 
-def require_second(act: str, *, actor: Actor, operators: Collection[Operator]) -> None:
-    """Raise a Refusal unless the actor is an operator, and one of another organisation approves.
+def objection_to_one_alone(act: str, *, actor: Actor, operators: Collection[Operator]) -> Objection | None:
+    """Return an objection unless the actor is an operator, and one of another organisation approves.
 
     Where no operator of another organisation can sign, nobody could approve: there one operator acts alone.
-
-    Raises:
-        Refusal: not-permitted or second-operator-needed.
     """
     if not actor.governs:
-        raise Refusal("not-permitted", f"only operators may {act}", status=403)
+        return Objection("not-permitted", f"only operators may {act}")
     organisation = actor.member or actor.did
     others = {other.did for other in operators if other.signs and other.organisation != organisation}
     if others and actor.second not in others:
         sentence = f"an operator of another organisation must approve it, in Salus-Approval: {act}"
-        raise Refusal("second-operator-needed", sentence, status=403)
+        return Objection("second-operator-needed", sentence)
+    return None
+
+
+def objection_to_name(
+    did: str, *, member: str | None, actor: Actor, operators: Collection[Operator]
+) -> Objection | None:
+    """Return why the actor may not register this DID: `did-not-of-member` or `second-operator-needed`.
+
+    Nobody resolves DIDs here, so one that is not proven, as a did:key is, could be taken from an organisation
+    before that joins: a member registers a did:web below its own, and for all others two operators vouch.
+    """
+    if not did.startswith("did:web:") or (actor.did == member and did.startswith(f"{member}:")):
+        return None
+    if not actor.governs:
+        sentence = "a member registers did:key and did:web below its own; others operators register"
+        return Objection("did-not-of-member", sentence)
+    return objection_to_one_alone("register a did:web", actor=actor, operators=operators)
+
+
+def is_last_resort(did: str, roles: Collection[str], operators: Collection[Operator]) -> bool:
+    """Tell whether nobody could help if this party could not sign: identity, and the last operator."""
+    others = [operator for operator in operators if operator.did != did and operator.endures]
+    return "identity" in roles or ("operator" in roles and not others)
 
 
 _BY = {

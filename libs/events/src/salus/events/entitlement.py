@@ -1,0 +1,215 @@
+"""Whether who asked for a fact of identity had the right: what everybody judges, and not identity alone.
+
+It is judged where the event stands on its topic, by the parties, roles and keys right before it, so that all
+who fold the topic say the same. Whoever holds identity's key, and nothing else, gives nobody a right: what
+gives power rests on the signatures of those whose right that is, and they stand in the event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from salus.events.bearer import APPROVAL_AUDIENCE, APPROVAL_LIFETIME_S_MAX, BearerError, read_bearer
+from salus.events.catalogue import (
+    EventData,
+    KeyAdded,
+    KeyRevoked,
+    PartyRegistered,
+    PublicKey,
+    RequestedData,
+    RoleGranted,
+    RoleWithdrawn,
+    ShardsAssigned,
+)
+from salus.events.commands import proofs_in, seen_keys_in
+from salus.events.envelope import Event
+from salus.events.parties import Founder, KnownKey, Operator, Party, operators_of
+from salus.events.possession import PossessionError, verify_possession
+from salus.events.requests import SERVICE, Request
+from salus.events.rights import (
+    Act,
+    Actor,
+    Objection,
+    is_last_resort,
+    objection_to,
+    objection_to_name,
+    objection_to_one_alone,
+    target_of,
+)
+
+OPERATOR = "operator"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Who is who right before an event: parties, their keys by id, and those whom the network file names."""
+
+    parties: Mapping[str, Party]
+    keys: Mapping[str, KnownKey]
+    founders: Mapping[str, Founder]
+
+    def keys_of(self, did: str) -> list[tuple[str, KnownKey]]:
+        """Return a party's keys that are not revoked, by id."""
+        return [(i, key) for i, key in self.keys.items() if key.did == did and key.revoked_at is None]
+
+
+def objection_to_event(event: Event, standing: Standing) -> Objection | None:
+    """Return why a fact of identity has no effect: whoever asked had no right to it. None: it may have one.
+
+    The signatures of request and approval are not looked at again: an event with a wrong one is no leaf that
+    was accepted (`salus.events.accountability`).
+    """
+    data, at = event.data, event.envelope.time
+    if not isinstance(data, RequestedData) or data.request.authentication == SERVICE:
+        return _objection_to_founding(data, standing)
+    asker = standing.parties.get(data.request.by)
+    if asker is None:
+        return Objection("not-permitted", "who asked is not registered")
+    actor = Actor(
+        did=asker.did,
+        kind=asker.kind,
+        roles=asker.roles,
+        request=data.request,
+        member=asker.member,
+        second=_second(data.request),
+    )
+    operators = operators_of(standing.parties, standing.keys.values(), at=at)
+    match data:
+        case PartyRegistered():
+            return _objection_to_joining(data, actor, operators, standing, at=at)
+        case KeyAdded() | KeyRevoked() | RoleGranted() | RoleWithdrawn():
+            return _objection_to_change(data, actor, operators, standing, at=at)
+        case ShardsAssigned():
+            return _objection_to_shards(data, actor, operators)
+        case _:
+            return Objection("not-permitted", "nobody has a right to what is no fact of identity")
+
+
+def objection_to_seen_keys(
+    role: str, *, said: Collection[str] | None, there: Collection[str]
+) -> Objection | None:
+    """Return an objection unless a grant of `operator` names just the keys that will then govern.
+
+    Who approves it signs for these keys; one that its holder or member added since is another grant.
+    """
+    if role != OPERATOR or set(said or ()) == set(there):
+        return None
+    why = "a grant of operator names in `keys` all keys of the party that are not revoked, as approved"
+    return Objection("keys-not-named", why)
+
+
+def objection_to_keys(
+    keys: Collection[PublicKey], *, proofs: Mapping[str, str], member: str | None, at: datetime
+) -> Objection | None:
+    """Return `key-not-proven` unless each key's holder has signed that it joins (`proofs`, by key id)."""
+    for key in keys:
+        if key.id not in proofs:
+            return Objection("key-not-proven", f"`proof` of {key.id} is missing: a JWS by that key")
+        try:
+            verify_possession(proofs[key.id], key=key, member=member, at=at)
+        except PossessionError as error:
+            return Objection("key-not-proven", f"`proof` of {key.id}: {error}")
+    return None
+
+
+def _objection_to_founding(data: EventData, standing: Standing) -> Objection | None:
+    founder = standing.founders.get(data.did) if isinstance(data, PartyRegistered) else None
+    if isinstance(data, PartyRegistered) and founder is not None and founder.is_(data):
+        return None
+    return Objection("not-permitted", "nobody asked, and the network file does not name it like this")
+
+
+def _objection_to_joining(
+    data: PartyRegistered,
+    actor: Actor,
+    operators: Collection[Operator],
+    standing: Standing,
+    *,
+    at: datetime,
+) -> Objection | None:
+    organisation = standing.parties.get(data.member) if data.member is not None else None
+    if data.member is not None and (organisation is None or organisation.kind != "member"):
+        return Objection("unknown-member", "no member of that DID is registered")
+    target = target_of(data.kind, data.roles, data.member)
+    relation = actor.relation_to(data.did, data.kind, data.member)
+    return (
+        objection_to(Act.REGISTER, target, relation, actor=actor, operators=operators)
+        or objection_to_name(data.did, member=data.member, actor=actor, operators=operators)
+        or objection_to_keys(data.keys, proofs=proofs_in(data.request), member=data.member, at=at)
+    )
+
+
+_Change = KeyAdded | KeyRevoked | RoleGranted | RoleWithdrawn
+_ACTS: Mapping[type[_Change], Act] = {
+    KeyAdded: Act.ADD_KEY,
+    KeyRevoked: Act.REVOKE_KEY,
+    RoleGranted: Act.GRANT_ROLE,
+    RoleWithdrawn: Act.WITHDRAW_ROLE,
+}
+
+
+def _objection_to_change(
+    data: _Change, actor: Actor, operators: Collection[Operator], standing: Standing, *, at: datetime
+) -> Objection | None:
+    party = standing.parties.get(data.did)
+    if party is None:
+        return Objection("unknown-party", "no party of that DID is registered")
+    # Whoever is to get a role, or to lose it, counts as having it.
+    more = {data.role} if isinstance(data, RoleGranted | RoleWithdrawn) else set[str]()
+    target = target_of(party.kind, party.roles | more, party.member)
+    relation = actor.relation_to(party.did, party.kind, party.member)
+    objection = objection_to(_ACTS[type(data)], target, relation, actor=actor, operators=operators)
+    if objection is not None:
+        return objection
+    match data:
+        case KeyAdded():
+            proofs = proofs_in(data.request)
+            return objection_to_keys((data.key,), proofs=proofs, member=party.member, at=at)
+        case RoleGranted():
+            there = [key_id for key_id, _ in standing.keys_of(party.did)]
+            return objection_to_seen_keys(data.role, said=seen_keys_in(data.request), there=there)
+        case KeyRevoked() | RoleWithdrawn():
+            return _objection_to_last(data, party, operators, standing, at=at)
+
+
+def _objection_to_last(
+    data: KeyRevoked | RoleWithdrawn,
+    party: Party,
+    operators: Collection[Operator],
+    standing: Standing,
+    *,
+    at: datetime,
+) -> Objection | None:
+    """Return an objection to what would leave nobody who can help: of two that go at once one stays."""
+    if not is_last_resort(party.did, party.roles, operators):
+        return None
+    if isinstance(data, RoleWithdrawn):
+        why = "no other operator has a key that signs now and has no end"
+        return Objection("last-operator", why) if data.role == OPERATOR else None
+    others = [key for key_id, key in standing.keys_of(party.did) if key_id != data.key_id]
+    if any(key.valid_until is None and key.valid_from <= at for key in others):
+        return None
+    return Objection("last-key", "nobody else could add one: first add a key that signs now and has no end")
+
+
+def _objection_to_shards(
+    data: ShardsAssigned, actor: Actor, operators: Collection[Operator]
+) -> Objection | None:
+    if not actor.governs:
+        return Objection("not-permitted", "operators assign partitions to shards")
+    # A new shard brings a key that the ledger is believed by.
+    return objection_to_one_alone("add a shard", actor=actor, operators=operators) if data.added else None
+
+
+def _second(request: Request) -> str | None:
+    if request.approval is None:
+        return None
+    try:
+        read = read_bearer(
+            request.approval, audience=APPROVAL_AUDIENCE, lifetime_s_max=APPROVAL_LIFETIME_S_MAX
+        )
+    except BearerError:
+        return None
+    return read.claims.iss

@@ -1,0 +1,77 @@
+"""Parties and their keys, as whoever judges knows them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from salus.events.catalogue import PartyKind, PartyRegistered, PublicKey
+
+
+@dataclass(frozen=True, slots=True)
+class Party:
+    """Who controls a key: the DID, what kind of party it is, its roles and the member it acts for."""
+
+    did: str
+    kind: PartyKind
+    roles: frozenset[str]
+    member: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class KnownKey:
+    """A public key and when it may sign: from `valid_from` on, before `valid_until` and `revoked_at`."""
+
+    key: Ed25519PublicKey
+    did: str
+    valid_from: datetime
+    valid_until: datetime | None
+    revoked_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Founder:
+    """A party that the network file names: identity registers it though nobody asks."""
+
+    did: str
+    kind: PartyKind
+    roles: tuple[str, ...]
+    key: PublicKey
+
+    def is_(self, said: PartyRegistered) -> bool:
+        """Tell whether a registration says what the network file says."""
+        stated = (said.did, said.kind, set(said.roles), said.keys, said.member)
+        return stated == (self.did, self.kind, set(self.roles), (self.key,), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """An operator of the network. `organisation` is the member it acts for, or itself if there is none.
+
+    `signs`: it has a key that signs now or will. `endures`: it has a key that signs now and has no end.
+    """
+
+    did: str
+    organisation: str
+    signs: bool = True
+    endures: bool = True
+
+
+def operators_of(parties: Mapping[str, Party], keys: Collection[KnownKey], *, at: datetime) -> list[Operator]:
+    """Return the operators of the network, and whether they can sign."""
+    held: dict[str, list[KnownKey]] = {p.did: [] for p in parties.values() if "operator" in p.roles}
+    for key in keys:
+        if key.did in held and key.revoked_at is None:
+            held[key.did].append(key)
+    return [
+        Operator(
+            did,
+            organisation=parties[did].member or did,
+            signs=any(key.valid_until is None or at < key.valid_until for key in own),
+            endures=any(key.valid_until is None and key.valid_from <= at for key in own),
+        )
+        for did, own in held.items()
+    ]

@@ -1,0 +1,63 @@
+"""Who belongs to a network, for tests without the identity service: what it would state, truly asked for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from tests.asking import UNASKED, proofs_of, truly_asked
+
+from salus.events.catalogue import PartyKind, PartyRegistered, PublicKey, Request, Role
+from salus.events.did import LocalSigner, multibase_of
+from salus.runtime.network import Network
+
+LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def public_key(signer: LocalSigner, since: datetime = LONG_AGO) -> PublicKey:
+    """The key of a signer, as it is registered."""
+    return PublicKey(signer.verification_method, multibase_of(signer.public_key), since)
+
+
+def founding(file: Path) -> list[PartyRegistered]:
+    """What identity states when it starts: whom the network file names besides itself."""
+    network = Network.read(file)
+    request = Request.of_service(network.root.did)
+    services = [(role, party) for role, party in network.services.items() if party.did != network.root.did]
+    return [
+        *(PartyRegistered(p.did, "service", (p.key,), (role,), request=request) for role, p in services),
+        *(PartyRegistered(p.did, p.kind, (p.key,), p.roles, request=request) for p in network.founders),
+    ]
+
+
+def add_founder(file: Path, signer: LocalSigner, kind: PartyKind, roles: Sequence[Role] = ()) -> None:
+    """Let the network file name one more party."""
+    network: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    key = {"id": signer.verification_method, "multibase": multibase_of(signer.public_key)}
+    founder = {
+        "did": signer.did,
+        "key": {**key, "valid_from": LONG_AGO.isoformat()},
+        "kind": kind,
+        "roles": [*roles],
+    }
+    network["founders"] = [*network.get("founders", []), founder]
+    file.write_text(json.dumps(network), encoding="utf-8")
+
+
+def joining(
+    signer: LocalSigner,
+    *,
+    by: LocalSigner,
+    kind: PartyKind = "person",
+    roles: tuple[Role, ...] = (),
+    member: str | None = None,
+) -> PartyRegistered:
+    """What identity states when a network's only operator, or a member, registers somebody."""
+    data = PartyRegistered(signer.did, kind, (public_key(signer),), roles, member, request=UNASKED)
+    # The proof is older than the registration, as when its holder made it before.
+    now = datetime.now(UTC)
+    proofs = proofs_of(signer, member=member, at=now - timedelta(seconds=5))
+    return truly_asked(data, by, at=now, proofs=proofs)
