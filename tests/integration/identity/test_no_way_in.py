@@ -99,7 +99,7 @@ async def test_an_approval_is_not_used_again(parts: Addresses, network: NetworkF
         second = await second_operator(a, network)
         body = {"did": f"{HOSPITAL}:1", "kind": "person", "keys": [key_of(f"{HOSPITAL}:1")[1]]}
         await a.post("/parties", json=body, auth=RequestSigner(first, "salus:identity", second=second))
-        role = {"role": "operator", "keys": [f"{HOSPITAL}:1#1"]}
+        role = {"role": "operator", "keys": [f"{HOSPITAL}:1#key-1"]}
         both = RequestSigner(first, "salus:identity", second=second)
         request = next(both.auth_flow(a.build_request("POST", f"/parties/{HOSPITAL}:1/roles", json=role)))
         granted = await a.send(request)

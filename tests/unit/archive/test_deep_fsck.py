@@ -20,6 +20,7 @@ from salus.archive.resuming import FileMemory, subject_of
 from salus.archive.trust import Trust
 from salus.events.catalogue import PartyRegistered, Request
 from salus.events.did import LocalSigner
+from salus.events.parties import Founder
 from salus.ledger.block import header_key
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -54,7 +55,10 @@ def trust() -> Trust:
         {n: s.vkey for n, s in SHARD_SIGNERS.items()},
         ROOT.did,
         public_key(ROOT),
-        founding_dids=tuple(signer.did for signer, _, _ in FOUNDED),
+        founding=tuple(
+            Founder(signer.did, kind, (role,) if role else (), public_key(signer))  # type: ignore[arg-type]  # a text
+            for signer, kind, role in FOUNDED
+        ),
     )
 
 

@@ -39,7 +39,8 @@ from salus.events.did import LocalSigner, multibase_of
 from salus.events.envelope import encode_event
 from salus.events.errors import RejectedError
 from salus.events.judging import judge
-from salus.events.keyring import KeyRing, Party
+from salus.events.keyring import KeyRing
+from salus.events.parties import Party
 from salus.events.registry import Owner
 from salus.events.signature import sign_values
 from salus.runtime import problems
