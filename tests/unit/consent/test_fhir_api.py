@@ -15,6 +15,7 @@ from tests.unit.consent.test_handlers import CLINICIAN, HOSPITAL, NOW, PATIENT, 
 from salus.consent import api, fhir_api
 from salus.consent.adapters.fhir.consent import render
 from salus.consent.adapters.fhir.identifier_marks import IdentifierMarks
+from salus.consent.adapters.fhir.outcomes import ISSUES_MAX
 from salus.consent.domain.state import Consent
 from salus.events.did import LocalSigner
 from salus.events.parties import Party
@@ -102,6 +103,9 @@ async def test_metadata_needs_no_token(server: Server) -> None:  # case F3
         ("GET", f"/fhir/Consent?patient={PATIENT}&actor=x", None, {}, 400, "invalid"),
         ("GET", f"/fhir/Consent?patient={PATIENT}&patient={PATIENT}", None, {}, 400, "invalid"),
         ("GET", "/fhir/Consent?patient=Patient/1", None, {}, 400, "invalid"),
+        # Red team 3, case 16: each was a 500.
+        ("GET", f"/fhir/Consent?patient={PATIENT}" + "&_format=json" * 17, None, {}, 400, "invalid"),
+        ("POST", "/fhir/Consent", ONE, {"If-None-Exist": "identifier=a|b" + "&x=1" * 17}, 412, "conflict"),
         ("POST", "/fhir/Consent", ONE, {"Content-Type": "application/fhir+xml"}, 415, "not-supported"),
         ("POST", "/fhir/Consent", ONE, {"Content-Type": "text/plain"}, 415, "not-supported"),
         (
@@ -123,6 +127,8 @@ async def test_metadata_needs_no_token(server: Server) -> None:  # case F3
         ("POST", "/fhir/Consent", ONE, {"Content-Encoding": "gzip"}, 415, "not-supported"),
         ("POST", "/fhir/Consent", ONE, {"Accept": "application/fhir+xml"}, 406, "not-supported"),
         ("POST", "/fhir/Consent", ONE, {"Accept": "application/fhir+json;q=0"}, 406, "not-supported"),
+        ("POST", "/fhir/Consent", ONE, {"Accept": "application/fhir+json;q=0.0000"}, 406, "not-supported"),
+        ("POST", "/fhir/Consent", ONE, {"Accept": 'a/b, application/json; x="'}, 406, "not-supported"),
         ("POST", "/fhir/Consent?_format=xml", ONE, {}, 406, "not-supported"),
         ("POST", "/fhir/Consent", ONE, {"If-Match": 'W/"1"'}, 412, "conflict"),
         ("POST", "/fhir/Consent", ONE, {"If-None-Match": "*"}, 412, "conflict"),
@@ -315,3 +321,10 @@ async def test_a_create_answers_what_is_preferred(server: Server, prefer: str, k
     assert answer.status_code == 201
     assert answer.headers["location"].startswith("/fhir/Consent/")
     assert (answer.json()["resourceType"] if answer.content else None) == kind
+
+
+async def test_an_answer_names_so_many_faults_and_no_more(server: Server) -> None:  # red team 3, case 1
+    answer = await server.create(consent(**{f"x{number}": 0 for number in range(10_000)}))
+
+    assert answer.status_code == 422
+    assert len(answer.json()["issue"]) == ISSUES_MAX

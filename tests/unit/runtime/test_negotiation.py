@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from salus.runtime.negotiation import accepts_coding, media_type
+from salus.runtime.negotiation import accepts_coding, media_range, media_type
 
 
 # case L3
@@ -64,3 +64,50 @@ def test_a_media_type_is_its_type_and_subtype(value: str, kind: str) -> None:
 def test_whatever_is_sent_is_read(value: str, coding: str) -> None:
     assert accepts_coding(value, coding) in {True, False}
     assert media_type(value) == media_type(value).lower()
+
+
+@pytest.mark.parametrize(
+    ("value", "parameters"),
+    [
+        ("a/b", {}),
+        (" A/B ; Q=0.5;x=Y ", {"q": "0.5", "x": "Y"}),
+        (r'a/b;x="c;\"d\\e,f"', {"x": r'c;"d\e,f'}),
+        ("a/b;;x=1;", {"x": "1"}),
+        ("a/b;x=1;x=2", {"x": "1"}),
+        ('a/b;x="', None),
+        ("a/b;x", None),
+        ("a/b;x=", None),
+        ("a/b;x=1 y", None),
+        ("a", None),
+        (";x=1", None),
+    ],
+)
+def test_a_media_range_has_the_parameters_of_its_grammar(
+    value: str, parameters: dict[str, str] | None
+) -> None:
+    found = media_range(value)
+
+    assert (None if found is None else found.parameters) == parameters
+    assert found is None or found.type == "a/b"
+
+
+@pytest.mark.parametrize(
+    ("weight", "wanted"),
+    [
+        ("", True),
+        (";q=1", True),
+        (";q=0.001", True),
+        (";q=0", False),
+        (";q=0.000", False),
+        # Malformed: an element like these says nothing.
+        (";q=0.0000", False),
+        (";q=2", False),
+        (";q=-1", False),
+        (";q=nan", False),
+    ],
+)
+def test_a_media_range_is_wanted_by_its_weight(weight: str, *, wanted: bool) -> None:
+    found = media_range(f"a/b{weight}")
+
+    assert found is not None
+    assert found.is_wanted is wanted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated
 
 import httpx
@@ -12,7 +13,7 @@ from starlette.exceptions import HTTPException
 
 from salus.runtime import problems
 from salus.runtime.bodies import guard_bodies
-from salus.runtime.problems import Answer, ProblemError, use_format
+from salus.runtime.problems import ERRORS_MAX, SENTENCE_CHARS_MAX, Answer, ProblemError, use_format
 from salus.runtime.refusal import Refusal
 
 
@@ -34,6 +35,10 @@ def app() -> FastAPI:
 
     @router.post("/odd/things")
     async def make(body: dict[str, int]) -> int:
+        return len(body)
+
+    @router.post("/even/things")
+    async def make_even(body: dict[str, int]) -> int:
         return len(body)
 
     @router.get("/{place}/fails/{how}")
@@ -109,3 +114,12 @@ async def test_a_405_names_every_method_of_the_path(
 )
 async def test_the_headers_of_an_error_are_kept(app: FastAPI, path: str, name: str, value: str) -> None:
     assert (await ask(app, "GET", path)).headers[name] == value
+
+
+async def test_an_answer_is_small_whatever_was_sent(app: FastAPI) -> None:  # red team 3, case 1
+    wrong = json.dumps({f"{number}{'x' * 1000}": "no number" for number in range(900)}).encode()
+    answer = await ask(app, "POST", "/even/things", wrong)
+
+    errors = answer.json()["errors"]
+    assert (answer.status_code, len(errors)) == (422, ERRORS_MAX)
+    assert max(len(error[part]) for error in errors for part in ("at", "what")) <= SENTENCE_CHARS_MAX

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 # RFC 9110, sections 5.6.2 (token) and 8.3.1 (media type).
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105  # the grammar's word for it
 _MEDIA_TYPE = re.compile(rf"[ \t]*({_TOKEN}/{_TOKEN})[ \t]*(?:;.*)?", re.ASCII | re.DOTALL)
+_PARAMETER = re.compile(
+    rf'[ \t]*;[ \t]*(?:({_TOKEN})=(?:({_TOKEN})|"((?:[^"\\]|\\.)*)"))?', re.ASCII | re.DOTALL
+)
+_QUOTED_PAIR = re.compile(r"\\(.)", re.DOTALL)
+_WEIGHT = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?", re.ASCII)
 _CODING = re.compile(rf"({_TOKEN})(?:[ \t]*;[ \t]*[qQ]=(0(?:\.[0-9]{{0,3}})?|1(?:\.0{{0,3}})?))?", re.ASCII)
 # A list longer than this is read as if it were absent: nobody who means it sends one.
 _LIST_CHARACTERS_MAX = 1024
@@ -16,6 +23,41 @@ def media_type(value: str) -> str:
     """Return `type/subtype` of a Content-Type in lower case, without parameters; "" if it is none."""
     match = _MEDIA_TYPE.fullmatch(value)
     return match[1].lower() if match else ""
+
+
+@dataclass(frozen=True)
+class MediaRange:
+    """A media type, or a range of them, in lower case, and its parameters; their names are in lower case."""
+
+    type: str
+    parameters: Mapping[str, str]
+
+    @property
+    def is_wanted(self) -> bool:
+        """Tell whether its weight is one, and is not zero (RFC 9110, section 12.4.2)."""
+        weight = self.parameters.get("q", "1")
+        return _WEIGHT.fullmatch(weight) is not None and float(weight) > 0
+
+
+def media_range(value: str) -> MediaRange | None:
+    """Return what a Content-Type or an element of an Accept names; None if it is malformed.
+
+    Of a parameter that is given twice the first counts.
+    """
+    value = value.strip(" \t")
+    head = value.partition(";")[0]
+    parameters: dict[str, str] = {}
+    place = len(head.rstrip(" \t"))
+    while place < len(value):
+        match = _PARAMETER.match(value, place)
+        if match is None:
+            return None
+        name, token, quoted = match.groups()
+        if name is not None:
+            parameters.setdefault(name.lower(), token if quoted is None else _QUOTED_PAIR.sub(r"\1", quoted))
+        place = match.end()
+    kind = media_type(head)
+    return MediaRange(kind, parameters) if kind else None
 
 
 def accepts_coding(accept_encoding: str, coding: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from http import HTTPMethod, HTTPStatus
+from itertools import islice
 from typing import Any
 
 import structlog
@@ -18,6 +19,11 @@ from starlette.routing import Match
 from salus.client import ClientError
 from salus.messaging import MessagingError, PermanentError
 from salus.runtime.refusal import Refusal
+
+# What is told of a request that does not fit: whoever mends these hears of the rest. Places and sentences are
+# made of what was sent, so an answer without bounds is larger than the request.
+ERRORS_MAX = 20
+SENTENCE_CHARS_MAX = 256
 
 _log = structlog.get_logger()
 
@@ -137,10 +143,18 @@ async def _part_away(request: Request, error: Exception) -> JSONResponse:
     return respond(request, Answer(503, "unavailable", detail))
 
 
+def shortened(text: str) -> str:
+    """Return the text, or its beginning if it is longer than SENTENCE_CHARS_MAX."""
+    return text if len(text) <= SENTENCE_CHARS_MAX else text[: SENTENCE_CHARS_MAX - 1] + "…"
+
+
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101  # registered for this class only
     # The offending input is left out: it may be somebody's data.
-    errors = [{"at": "/".join(map(str, e["loc"])), "what": e["msg"]} for e in error.errors()]
+    errors = [
+        {"at": shortened("/".join(shortened(str(step)) for step in e["loc"])), "what": shortened(e["msg"])}
+        for e in islice(error.errors(), ERRORS_MAX)
+    ]
     detail = "the request does not fit its schema"
     return respond(request, Answer(422, "invalid-request", detail, {"errors": errors}))
 

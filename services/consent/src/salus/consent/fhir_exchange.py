@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from email.message import Message
 from typing import Literal
 from urllib.parse import parse_qsl
 
@@ -13,12 +12,13 @@ from fastapi import Request
 
 from salus.consent.adapters.fhir.consent import URI, Identifier
 from salus.consent.models import PSEUDONYM_PATTERN
-from salus.runtime.negotiation import media_type
+from salus.runtime.negotiation import MediaRange, media_range
 from salus.runtime.problems import ProblemError
 
 JSON_TYPES = frozenset({"application/fhir+json", "application/json", "text/json"})
 _FORMATS = JSON_TYPES | {"json"}
 _RANGES = JSON_TYPES | {"*/*", "application/*"}
+_PARAMETERS_MAX = 16
 _RETURNS: Mapping[str, Literal["minimal", "representation", "OperationOutcome"]] = {
     "minimal": "minimal",
     "representation": "representation",
@@ -47,28 +47,20 @@ def _require_acceptable(request: Request) -> None:
         raise ProblemError(406, "not-acceptable", "Accept: only application/fhir+json is spoken here")
 
 
-def _is_ours(part: str) -> bool:
-    media_range = _parsed(part)
-    if media_range.get_param("q", "1") in {"0", "0.0", "0.00", "0.000"}:
-        return False
-    return (
-        media_type(str(media_range["Content-Type"])) in _RANGES
-        and media_range.get_param("fhirVersion", "4.0") == "4.0"
-    )
+def _is_ours(element: str) -> bool:
+    asked = media_range(element)
+    return asked is not None and asked.is_wanted and asked.type in _RANGES and _is_r4(asked)
 
 
 def _require_fhir_json(content_type: str) -> None:
-    message = _parsed(content_type)
-    is_r4 = message.get_param("fhirVersion", "4.0") == "4.0"
-    is_utf8 = str(message.get_param("charset", "utf-8")).lower() == "utf-8"
-    if media_type(content_type) not in JSON_TYPES or not is_r4 or not is_utf8:
+    sent = media_range(content_type)
+    is_ours = sent is not None and sent.type in JSON_TYPES and _is_r4(sent)
+    if sent is None or not is_ours or sent.parameters.get("charset", "utf-8").lower() != "utf-8":
         raise ProblemError(415, "unsupported-media-type", "send R4 as application/fhir+json, in UTF-8")
 
 
-def _parsed(text: str) -> Message:
-    message = Message()
-    message["Content-Type"] = text.strip()
-    return message
+def _is_r4(media: MediaRange) -> bool:
+    return media.parameters.get("fhirversion", "4.0") == "4.0"
 
 
 def preferred_return(request: Request) -> Literal["minimal", "representation", "OperationOutcome"]:
@@ -119,7 +111,10 @@ def read_condition(header: str) -> Identifier:
 
 
 def _parameters(query: str) -> dict[str, str]:
-    pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=16)
+    try:
+        pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=_PARAMETERS_MAX)
+    except ValueError:
+        raise ProblemError(400, "not-supported", f"more than {_PARAMETERS_MAX} parameters") from None
     given = {name: value for name, value in pairs if name != "_format"}
     if len(given) != sum(name != "_format" for name, _ in pairs):
         raise ProblemError(400, "not-supported", "a parameter is given twice")
