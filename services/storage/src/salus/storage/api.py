@@ -210,7 +210,7 @@ def _add_subjects(router: APIRouter, desk: Desk) -> None:
 
 def _add_storing(router: APIRouter, desk: Desk, transfers: asyncio.Semaphore) -> None:
     caller = Depends(desk.authenticate.transfer)
-    problems = documented(400, 401, 403, 404, 408, 409, 410, 412, 413, 415, 422, 429, 503)
+    problems = documented(400, 401, 403, 404, 408, 409, 410, 412, 413, 415, 422, 429, 502, 503)
 
     async def store(upload: Upload, party: Caller, token: str | None, response: Response) -> ObjectView:
         async with transfers:
