@@ -109,7 +109,14 @@ def _sequencer(app: FastAPI, behind: Any, _: Any) -> None:
 
 
 def _storage(app: FastAPI, behind: Any, caller: Any) -> None:
-    limits = transfers.Limits(object_bytes_max=1, transfers_max=1, body_idle_s_max=1, transfer_s_max=1)
+    limits = transfers.Limits(
+        object_bytes_max=1,
+        transfers_max=1,
+        transfers_of_one_max=1,
+        verifications_max=1,
+        body_idle_s_max=1,
+        transfer_s_max=1,
+    )
     desk = storage.Desk(
         subjects=behind,
         storing=behind,
@@ -117,6 +124,7 @@ def _storage(app: FastAPI, behind: Any, caller: Any) -> None:
         sealed=behind,
         authenticate=caller,
         limits=limits,
+        verifications=behind,
         now=_now,
     )
     app.include_router(storage.routes(desk))

@@ -218,6 +218,34 @@ async def test_nothing_beyond_the_limit_is_recorded_though_many_ask_at_once() ->
     assert len([one for one in answers if one is None]) == len(memory.log) == 2
 
 
+class Asynchronous(Memory):
+    """A memory that others use while one waits for it, as with Kafka; it counts what is decided."""
+
+    decided = 0
+
+    async def facts(self, patient: str) -> Facts:
+        await asyncio.sleep(0)
+        return await super().facts(patient)
+
+    def evaluate(self, inputs: Inputs) -> Verdict:
+        self.decided += 1
+        return super().evaluate(inputs)
+
+
+async def test_nothing_is_decided_that_could_not_be_recorded_though_many_ask_at_once() -> None:
+    """The third red team: denied beyond the limit was told apart from allowed, and stood nowhere."""
+    memory = Asynchronous(limits=limits_of(2))
+    answers = await asyncio.gather(*(ask(memory) for _ in range(50)), return_exceptions=True)
+
+    assert (len(memory.log), memory.decided, answers.count(None)) == (2, 2, 2)
+
+
+async def test_what_is_allowed_is_not_too_much_however_much_is_asked_at_once() -> None:
+    memory = Asynchronous(ALLOWED, limits=limits_of(2))
+
+    assert all(await asyncio.gather(*(ask(memory) for _ in range(50))))
+
+
 def a_grant() -> Grant:
     return Grant(
         consent="c",

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+from collections.abc import Coroutine
+
 import httpx
 import pytest
 from fastapi import FastAPI
@@ -39,18 +43,78 @@ def test_an_account_may_do_a_burst_and_then_so_many_a_minute() -> None:
         limit.take("a")
 
 
-def test_what_is_known_afterwards_is_counted_afterwards() -> None:
-    limit = AccountLimit("denials", Rate(burst=1, per_minute=1), clock=Clock())
-    limit.require("a")
-    limit.count("a")
-    limit.count("a")
+async def use(limit: AccountLimit, account: str = "a", *, happens: bool = True) -> None:
+    async with limit.reserved(account) as reservation:
+        await asyncio.sleep(0)
+        if happens:
+            reservation.use()
+
+
+async def test_what_is_known_afterwards_is_counted_afterwards() -> None:
+    limit = AccountLimit("denials", Rate(burst=2, per_minute=1), clock=Clock())
+    await use(limit, happens=False)
+    await use(limit)
+    await use(limit)
 
     with pytest.raises(TooManyRequestsError) as refused:
-        limit.require("a")
-    assert refused.value.retry_after_s == 120
+        await use(limit)
+    assert refused.value.retry_after_s == 60
+    await use(limit, "b")
 
 
-def test_accounts_without_debt_are_forgotten_and_those_with_debt_never() -> None:
+async def test_requests_at_the_same_moment_do_not_pass_the_limit() -> None:
+    """The third red team: each was checked before any was counted."""
+    limit = AccountLimit("denials", Rate(burst=5, per_minute=1), clock=Clock())
+    answers = await asyncio.gather(*(use(limit) for _ in range(200)), return_exceptions=True)
+
+    assert answers.count(None) == 5
+    assert {type(answer) for answer in answers if answer is not None} == {TooManyRequestsError}
+
+
+async def test_what_does_not_happen_is_never_too_many_however_many_come_at_once() -> None:
+    limit = AccountLimit("denials", Rate(burst=5, per_minute=1), clock=Clock())
+    for _ in range(4):
+        await use(limit)
+
+    assert await asyncio.gather(*(use(limit, happens=False) for _ in range(200))) == [None] * 200
+    await use(limit)
+
+
+async def test_who_gives_up_waiting_hands_its_turn_on() -> None:
+    limit = AccountLimit("denials", Rate(burst=1, per_minute=1), clock=Clock())
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group, limit.reserved("a"):
+        waiting = [group.create_task(use(limit, happens=False)) for _ in range(3)]
+        await asyncio.sleep(0)
+        waiting[0].cancel()
+    await use(limit)
+
+    assert [task.cancelled() for task in waiting] == [True, False, False]
+
+
+async def test_a_turn_that_came_while_its_owner_gave_up_is_the_next_one_s() -> None:
+    limit = AccountLimit("denials", Rate(burst=1, per_minute=1), clock=Clock())
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        async with limit.reserved("a"):
+            waiting = [group.create_task(use(limit, happens=False)) for _ in range(2)]
+            await asyncio.sleep(0)
+        waiting[0].cancel()
+
+    assert [task.cancelled() for task in waiting] == [True, False]
+
+
+async def test_who_may_have_to_be_remembered_has_a_place() -> None:
+    limit = AccountLimit("denials", Rate(burst=1, per_minute=1), accounts_max=2, clock=Clock())
+    async with limit.reserved("a") as first, limit.reserved("b"):
+        with pytest.raises(TooManyRequestsError):
+            limit.take("c")
+        first.use()
+    limit.take("c")
+
+    with pytest.raises(TooManyRequestsError):
+        await use(limit, "a")
+
+
+async def test_accounts_without_debt_are_forgotten_and_those_with_debt_never() -> None:
     clock = Clock()
     limit = AccountLimit("commands", Rate(burst=1, per_minute=60), accounts_max=2, clock=clock)
     limit.take("a")
@@ -58,7 +122,8 @@ def test_accounts_without_debt_are_forgotten_and_those_with_debt_never() -> None
 
     with pytest.raises(TooManyRequestsError):
         limit.take("c")
-    limit.count("c")
+    with pytest.raises(TooManyRequestsError):
+        await use(limit, "c")
     with pytest.raises(TooManyRequestsError):
         limit.take("a")
     clock.now += 1
@@ -81,6 +146,40 @@ def test_no_pattern_of_requests_gets_more_than_the_burst_and_the_rate(
         done += 1
 
         assert done <= burst + (clock.now - begun) * per_minute / 60 + 1e-6
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([0, 1, 2, 30]), st.booleans()), max_size=60),
+    st.integers(1, 5),
+    st.integers(1, 120),
+)
+async def test_no_pattern_of_reservations_gets_more_than_the_burst_and_the_rate(
+    requests: list[tuple[int, bool]], burst: int, per_minute: int
+) -> None:
+    clock = Clock()
+    limit = AccountLimit("denials", Rate(burst=burst, per_minute=per_minute), clock=clock)
+    begun, done = clock.now, 0
+
+    async def one(*, happens: bool) -> None:
+        nonlocal done
+        async with limit.reserved("a") as reservation:
+            await asyncio.sleep(0)
+            if happens:
+                reservation.use()
+                done += 1
+                assert done <= burst + (clock.now - begun) * per_minute / 60 + 1e-6
+
+    async with asyncio.TaskGroup() as group:
+        for pause, happens in requests:
+            clock.now += pause
+            group.create_task(refusable(one(happens=happens)))
+            for _ in range(pause % 3):
+                await asyncio.sleep(0)
+
+
+async def refusable(request: Coroutine[None, None, None]) -> None:
+    with contextlib.suppress(TooManyRequestsError):
+        await request
 
 
 async def test_the_answer_says_when_to_come_back() -> None:

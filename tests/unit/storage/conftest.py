@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
+from typing import Any
 
 import pytest
 from tests.asking import calling
@@ -36,6 +37,7 @@ from salus.storage.handlers.sealed_reading import SealedReading
 from salus.storage.handlers.standing import Standing
 from salus.storage.handlers.storing import Storing, Upload
 from salus.storage.handlers.subjects import Subjects
+from salus.storage.transfers import Limits
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 PATIENT = "urn:uuid:00000000-0000-4000-8000-000000000001"
@@ -200,6 +202,19 @@ class Bench:
     def corrupt(self, data: bytes) -> None:
         ((key, (_, etag)),) = self.objects.objects.items()
         self.objects.objects[key] = (bytes(data), etag)
+
+
+def limits_of(**changes: float) -> Limits:
+    """Return limits that no test meets unless it says so."""
+    facts: dict[str, Any] = {
+        "object_bytes_max": 1_000_000,
+        "transfers_max": 2,
+        "transfers_of_one_max": 2,
+        "verifications_max": 2,
+        "body_idle_s_max": 60.0,
+        "transfer_s_max": 60.0,
+    }
+    return Limits(**facts | changes)
 
 
 def refused(code: str) -> pytest.RaisesExc[Refusal]:

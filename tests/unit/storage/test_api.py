@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 
 import httpx
 import pytest
@@ -17,12 +18,14 @@ from salus.events.parties import Party
 from salus.objects import RefusedError
 from salus.objects.memory import Fault
 from salus.runtime import problems
+from salus.runtime.limits import AccountLimit, Rate
+from salus.runtime.problems import ProblemError
 from salus.storage.adapters.problems import install
 from salus.storage.api import Desk, routes
 from salus.storage.handlers.outgoing import BrokenOffError
-from salus.storage.transfers import Limits, OutgoingResponse
+from salus.storage.transfers import Limits, OutgoingResponse, Places
 
-from .conftest import DOCTOR, HOSPITAL, NOW, PATIENT, Bench
+from .conftest import DOCTOR, HOSPITAL, NOW, PATIENT, Bench, limits_of
 
 CALLERS = {party.did: party for party in (DOCTOR, HOSPITAL)}
 
@@ -43,6 +46,11 @@ async def bench() -> Bench:
 
 @pytest.fixture
 async def client(bench: Bench) -> AsyncIterator[httpx.AsyncClient]:
+    async with client_of(bench, limits_of(object_bytes_max=1000, body_idle_s_max=0.05)) as client:
+        yield client
+
+
+def client_of(bench: Bench, limits: Limits) -> httpx.AsyncClient:
     app = FastAPI()
     problems.install(app)
     install(app)
@@ -52,12 +60,12 @@ async def client(bench: Bench) -> AsyncIterator[httpx.AsyncClient]:
         reading=bench.reading,
         sealed=bench.sealed,
         authenticate=FixedCallers(caller_named),
-        limits=Limits(object_bytes_max=1000, transfers_max=2, body_idle_s_max=0.05, transfer_s_max=60),
+        limits=limits,
+        verifications=AccountLimit("verifications", Rate(burst=3, per_minute=1)),
         now=lambda: NOW,
     )
     app.include_router(routes(desk))
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://storage") as client:
-        yield client
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://storage")
 
 
 def code(answer: httpx.Response) -> tuple[int, str]:
@@ -238,8 +246,9 @@ async def test_a_download_that_is_not_taken_is_given_up_and_told(
     """Case SEC7: a read lasted as long as its reader liked, and kept a transfer from others."""
     token = bench.tokens.grant("right")
     outgoing = await bench.reading.open("o-1", patient=PATIENT, caller=calling(DOCTOR), token=token, at=NOW)
-    limits = Limits(1000, 1, **{"body_idle_s_max": 60.0, "transfer_s_max": 60.0, **limit})
-    transfers = asyncio.Semaphore(1)
+    limits, transfers = limits_of(**limit), Places(most=1, of_one_max=1)
+    end = limits.end()
+    place = partial(transfers.taken, DOCTOR.did, end=end + 60)
 
     async def receive() -> Message:
         await asyncio.Event().wait()
@@ -249,12 +258,133 @@ async def test_a_download_that_is_not_taken_is_given_up_and_told(
         if message["type"] == "http.response.body":
             await asyncio.Event().wait()
 
+    response = OutgoingResponse(outgoing, idle_s_max=limits.body_idle_s_max, end=end, place=place)
     with pytest.raises(BrokenOffError, match="too-slow"):
-        await OutgoingResponse(outgoing, limits, transfers)({"type": "http"}, receive, send)
-    assert not transfers.locked()
-    told = bench.topic.events[-1]
+        await response({"type": "http"}, receive, send)
+    async with place():
+        told = bench.topic.events[-1]
     assert isinstance(told, ReadBrokenOff)
     assert (told.reason, told.sent_bytes) == ("too-slow", 0)
+
+
+async def test_a_read_that_gets_no_place_for_its_content_is_broken_off_and_told(bench: Bench) -> None:
+    token = bench.tokens.grant("right")
+    outgoing = await bench.reading.open("o-1", patient=PATIENT, caller=calling(DOCTOR), token=token, at=NOW)
+    end, places = limits_of().end(), Places(most=1, of_one_max=1, wait_s_max=0.01)
+    place = partial(places.taken, DOCTOR.did, end=end)
+
+    async def receive() -> Message:
+        raise AssertionError
+
+    async def send(message: Message) -> None:
+        raise AssertionError(message)
+
+    async with places.taken(HOSPITAL.did, end=end):
+        response = OutgoingResponse(outgoing, idle_s_max=60, end=end, place=place)
+        with pytest.raises(BrokenOffError, match="busy"):
+            await response({"type": "http"}, receive, send)
+    assert isinstance(bench.topic.events[-1], ReadBrokenOff)
+
+
+class Gate:
+    """Holds up whoever reads the object store through it."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.reached, self.opened = asyncio.Queue[None](), asyncio.Event()
+        self._stream = bench.objects.stream
+        bench.objects.stream = self.stream  # type: ignore[method-assign]  # a store that is slow
+
+    async def stream(self, key: str) -> AsyncIterator[bytes]:
+        self.reached.put_nowait(None)
+        await self.opened.wait()
+        async for piece in self._stream(key):
+            yield piece
+
+
+def verification(party: Party = DOCTOR) -> dict[str, str]:
+    return {"patient": PATIENT, "did": party.did}
+
+
+async def test_slow_verifications_keep_nobody_from_reading_or_storing(
+    bench: Bench, client: httpx.AsyncClient
+) -> None:
+    """The third red team: each took a place of the transfers, of which there are two here."""
+    gate, path = Gate(bench), "/objects/o-1/verify"
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        slow = [
+            group.create_task(client.get(path, params=verification(party))) for party in (DOCTOR, HOSPITAL)
+        ]
+        for _ in slow:
+            await gate.reached.get()
+        bench.objects.stream = gate._stream  # type: ignore[method-assign]  # fast again, for others
+        read = await client.get("/objects/o-1", params={"patient": PATIENT}, headers=right())
+        put = await client.put("/objects/o-2", params={"patient": PATIENT, "did": HOSPITAL.did}, content=b"x")
+        gate.opened.set()
+
+    assert (read.status_code, put.status_code) == (200, 201)
+    assert [task.result().json()["intact"] for task in slow] == [True, True]
+
+
+async def test_an_account_verifies_one_at_a_time_and_leaves_a_place_to_others(
+    bench: Bench, client: httpx.AsyncClient
+) -> None:
+    gate, path = Gate(bench), "/objects/o-1/verify"
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        own = [group.create_task(client.get(path, params=verification())) for _ in range(3)]
+        await gate.reached.get()
+        other = group.create_task(client.get(path, params=verification(HOSPITAL)))
+        await gate.reached.get()
+        waiting = gate.reached.empty()
+        gate.opened.set()
+
+    assert waiting
+    assert [task.result().status_code for task in (*own, other)] == [200] * 4
+
+
+async def test_an_account_verifies_so_often_and_others_all_the_same(client: httpx.AsyncClient) -> None:
+    answers = [await client.get("/objects/o-1/verify", params=verification()) for _ in range(4)]
+    other = await client.get("/objects/o-1/verify", params=verification(HOSPITAL))
+
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+    assert code(answers[-1]) == (429, "too-many-requests")
+    assert int(answers[-1].headers["Retry-After"]) > 0
+    assert other.status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/objects/o-1", "/objects/o-1/verify"])
+async def test_looking_through_an_object_counts_to_the_time_of_its_transfer(bench: Bench, path: str) -> None:
+    """A read that breaks off is stated in the time that a transfer has, counted from its request."""
+    Gate(bench)
+    async with client_of(bench, limits_of(transfer_s_max=0.05)) as client:
+        answer = await client.get(path, params={"patient": PATIENT}, headers=right())
+
+    assert code(answer) == (503, "unavailable")
+
+
+async def test_waiting_for_a_place_counts_to_the_time_of_a_transfer() -> None:
+    places, past = Places(most=1, of_one_max=1), limits_of(transfer_s_max=0).end()
+    async with places.taken("a", end=past):
+        with pytest.raises(ProblemError, match="busy"):
+            async with places.taken("b", end=past):
+                raise AssertionError
+
+
+async def test_who_gets_no_place_in_time_is_told_when_to_come_back() -> None:
+    end, places = limits_of().end(), Places(most=2, of_one_max=1, wait_s_max=0.01)
+    async with places.taken("a", end=end):
+        with pytest.raises(ProblemError, match="busy") as own:
+            async with places.taken("a", end=end):
+                raise AssertionError
+        async with places.taken("b", end=end):
+            with pytest.raises(ProblemError, match="busy") as all_of_them:
+                async with places.taken("c", end=end):
+                    raise AssertionError
+
+    for refused in (own, all_of_them):
+        assert (refused.value.status, refused.value.headers) == (503, {"Retry-After": "1"})
+    # Nothing of what was refused is held.
+    async with places.taken("a", end=end), places.taken("c", end=end):
+        pass
 
 
 async def test_a_read_whose_right_ends_is_never_completed(bench: Bench, client: httpx.AsyncClient) -> None:

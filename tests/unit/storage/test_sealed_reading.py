@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from base64 import b64decode
+from collections import Counter
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -23,6 +26,8 @@ from salus.events.envelope import encode_event
 from salus.events.sealing_context import sealing_context
 from salus.ledger.merkle import leaf_hash
 from salus.runtime.limits import AccountLimit, Rate, TooManyRequestsError
+from salus.runtime.refusal import Refusal
+from salus.storage.domain import Decision
 from salus.storage.handlers.sealed_reading import SealedField
 
 from .conftest import DOCTOR, HOSPITAL, NOW, PATIENT, Bench, bench_with, refused
@@ -199,3 +204,56 @@ async def test_refused_reads_of_one_account_are_limited() -> None:
     with pytest.raises(TooManyRequestsError):
         await opened(bench, observation(bench))
     assert len(bench.topic.events) == told
+
+
+@pytest.mark.parametrize("kind", ["object", "sealed"])
+async def test_refused_reads_at_the_same_moment_do_not_pass_their_limit(kind: str) -> None:
+    """The third red team: each was checked before any was counted."""
+    bench = await bench_limited(burst=3)
+    value = observation(bench)
+    told = len(bench.topic.events)
+
+    async def one() -> object:
+        # Where the real one waits for Kafka.
+        await asyncio.sleep(0)
+        return await (
+            bench.read(token="unknown") if kind == "object" else opened(bench, value, token="unknown")
+        )
+
+    answers = await asyncio.gather(*(one() for _ in range(100)), return_exceptions=True)
+    assert len(bench.topic.events) == told + 3
+    assert Counter(map(type, answers)) == {Refusal: 3, TooManyRequestsError: 97}
+
+
+async def test_reads_that_are_allowed_are_not_too_many_however_many_come_at_once() -> None:
+    bench = await bench_limited(burst=1)
+    token = bench.tokens.grant("right")
+
+    answers = await asyncio.gather(*(bench.read(token=token) for _ in range(50)))
+    assert answers == [b"x"] * 50
+
+
+async def bench_limited(*, burst: int) -> Bench:
+    """Storage that looks facts up as the real one does: others have their turn meanwhile."""
+    bench = Bench()
+    bench.refused = AccountLimit("refused reads", Rate(burst=burst, per_minute=1), clock=lambda: 0)
+    bench.restart()
+    await bench.registered()
+    await bench.stored(b"x")
+
+    async def catch_up() -> None:
+        await asyncio.sleep(0)
+
+    async def epoch(patient: str) -> int:  # noqa: ARG001  # the port's form
+        await asyncio.sleep(0)
+        return 0
+
+    bench.topic.catch_up, bench.topic.epoch = catch_up, epoch  # type: ignore[method-assign]  # the moments between
+    original = bench.tokens.read
+
+    async def read(token: str, *, at: datetime) -> Decision:
+        await asyncio.sleep(0)
+        return await original(token, at=at)
+
+    bench.tokens.read = read  # type: ignore[method-assign]  # so is this
+    return bench

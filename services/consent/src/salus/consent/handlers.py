@@ -30,7 +30,7 @@ from salus.consent.domain.decisions import (
 )
 from salus.consent.domain.rights import Actor, Asking, visible_consents
 from salus.consent.domain.state import Consent, PolicyState, found_consent
-from salus.consent.ports import Claims, PolicyHost, World
+from salus.consent.ports import Claims, PolicyHost, Reservation, World
 from salus.events.catalogue import EventData, Sealed, StatePosition
 from salus.events.keyring import KeyRing
 from salus.runtime.contract import NameTakenError
@@ -116,7 +116,19 @@ async def decide_access(
     """
     # An account that was denied too often can still ask in an emergency.
     limit = world.limits.denials if question.break_glass is None else world.limits.glass_breaks
-    limit.require(question.principal.did)
+    async with limit.reserved(question.principal.did) as reservation:
+        return await _decide(question, reservation, statement=statement, suffix=suffix, at=at, world=world)
+
+
+async def _decide(  # noqa: PLR0913  # the question, and what the answer is made from
+    question: Question,
+    reservation: Reservation,
+    *,
+    statement: Sealed | None,
+    suffix: str,
+    at: datetime,
+    world: World,
+) -> Decision:
     known = await world.facts.facts(question.patient)
     ring = await world.ring.catch_up()
     question = replace(question, principal=_as_known(question.principal, ring))
@@ -134,7 +146,7 @@ async def decide_access(
         epoch=known.state.epoch,
     )
     if answer.break_glass or not answer.allowed:
-        limit.take(question.principal.did)
+        reservation.use()
     broken = glass_broken(question, answer, decision=basis.decision, statement=statement)
     if broken is not None:
         await world.patients.execute(question.patient, lambda _: broken)

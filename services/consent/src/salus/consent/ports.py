@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -92,14 +93,18 @@ class Ring(Protocol):
         """Return the ring with everything that has been published until now."""
 
 
+class Reservation(Protocol):
+    """What an account may do once more."""
+
+    def use(self) -> None:
+        """Say that it is done."""
+
+
 class Limit(Protocol):
     """How often an account may do something; raises ProblemError 429 `too-many-requests`."""
 
-    def require(self, account: str) -> None:
-        """Raise if the account has done it too often; counts nothing."""
-
-    def take(self, account: str) -> None:
-        """Count one, or raise."""
+    def reserved(self, account: str) -> AbstractAsyncContextManager[Reservation]:
+        """Hold one, which counts if it is used, or raise."""
 
 
 @dataclass(frozen=True)

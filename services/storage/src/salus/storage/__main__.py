@@ -47,7 +47,6 @@ from salus.storage.handlers.standing import Standing
 from salus.storage.handlers.storing import Storing
 from salus.storage.handlers.subjects import Subjects
 from salus.storage.settings import Settings
-from salus.storage.transfers import Limits
 
 TOPICS = (IDENTITY_TOPIC, STORAGE_TOPIC, CONSENT_TOPIC)
 
@@ -138,12 +137,8 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
                 own_key=own_key,
                 has_stated=partial(store.has_stated, topic=STORAGE_TOPIC),
             ),
-            limits=Limits(
-                settings.object_bytes_max,
-                settings.transfers_max,
-                settings.body_idle_s_max,
-                settings.transfer_s_max,
-            ),
+            limits=settings.limits(),
+            verifications=settings.verifications(),
             now=now,
         )
         app.include_router(routes(desk))

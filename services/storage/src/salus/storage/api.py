@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any
 from uuid import uuid4
 
@@ -19,6 +19,7 @@ from salus.events.parties import Party
 from salus.runtime import openapi
 from salus.runtime.auth import Caller, Callers
 from salus.runtime.fields import PLAIN, pattern_of
+from salus.runtime.limits import AccountLimit
 from salus.runtime.problems import documented
 from salus.storage.domain import Basis, ObjectState, SubjectState
 from salus.storage.handlers.inspecting import Report, as_json
@@ -26,7 +27,15 @@ from salus.storage.handlers.reading import Reading
 from salus.storage.handlers.sealed_reading import SealedField, SealedReading
 from salus.storage.handlers.storing import Storing, Upload
 from salus.storage.handlers.subjects import Subjects
-from salus.storage.transfers import Limits, OutgoingResponse, body_of, only_new_of, require_headers
+from salus.storage.transfers import (
+    Limits,
+    OutgoingResponse,
+    Places,
+    body_of,
+    ending,
+    only_new_of,
+    require_headers,
+)
 
 PSEUDONYM = r"^urn:uuid:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 OBJECT_ID = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"
@@ -165,16 +174,19 @@ class Desk:
     sealed: SealedReading
     authenticate: Callers
     limits: Limits
+    verifications: AccountLimit
     now: Callable[[], datetime]
 
 
 def routes(desk: Desk) -> APIRouter:
     """Return storage's routes."""
     router = APIRouter(dependencies=[Depends(require_headers)])
-    transfers = asyncio.Semaphore(desk.limits.transfers_max)
+    limits = desk.limits
+    transfers = Places(most=limits.transfers_max, of_one_max=limits.transfers_of_one_max)
     _add_subjects(router, desk)
     _add_storing(router, desk, transfers)
     _add_reading(router, desk, transfers)
+    _add_verifying(router, desk)
     _add_sealed(router, desk)
     return router
 
@@ -208,12 +220,14 @@ def _add_subjects(router: APIRouter, desk: Desk) -> None:
         return ErasedView(patient=state.patient, key=state.key, basis=state.destroyed, objects=state.objects)
 
 
-def _add_storing(router: APIRouter, desk: Desk, transfers: asyncio.Semaphore) -> None:
+def _add_storing(router: APIRouter, desk: Desk, transfers: Places) -> None:
     caller = Depends(desk.authenticate.transfer)
     problems = documented(400, 401, 403, 404, 408, 409, 410, 412, 413, 415, 422, 429, 502, 503)
 
-    async def store(upload: Upload, party: Caller, token: str | None, response: Response) -> ObjectView:
-        async with transfers:
+    async def store(
+        upload: Upload, party: Caller, token: str | None, response: Response, *, end: float
+    ) -> ObjectView:
+        async with transfers.taken(party.party.did, end=end):
             stored, new = await desk.storing.store(upload, caller=party, token=token, at=desk.now())
         response.status_code = 201 if new else 200
         response.headers["Location"] = f"/objects/{stored.object}?patient={stored.patient}"
@@ -245,9 +259,10 @@ def _add_storing(router: APIRouter, desk: Desk, transfers: asyncio.Semaphore) ->
 
         With `If-None-Match: *` it is stored only if no object has this id.
         """
-        body, only_new = body_of(request, desk.limits), only_new_of(request)
+        end = desk.limits.end()
+        body, only_new = body_of(request, desk.limits, end=end), only_new_of(request)
         upload = Upload(object, patient, content_type, body, only_new)
-        return await store(upload, caller, token, response)
+        return await store(upload, caller, token, response, end=end)
 
     @router.post("/objects", status_code=201, tags=["objects"], responses=problems, openapi_extra=described)
     async def post_object(
@@ -259,12 +274,13 @@ def _add_storing(router: APIRouter, desk: Desk, transfers: asyncio.Semaphore) ->
         caller: Caller = caller,
     ) -> ObjectView:
         """Store the body as a new object, by the patient's steward."""
-        body = body_of(request, desk.limits)
-        return await store(Upload(str(uuid4()), patient, content_type, body), caller, None, response)
+        end = desk.limits.end()
+        upload = Upload(str(uuid4()), patient, content_type, body_of(request, desk.limits, end=end))
+        return await store(upload, caller, None, response, end=end)
 
 
-def _add_reading(router: APIRouter, desk: Desk, transfers: asyncio.Semaphore) -> None:
-    reader, caller = Depends(desk.authenticate.transfer), Depends(desk.authenticate)
+def _add_reading(router: APIRouter, desk: Desk, transfers: Places) -> None:
+    reader = Depends(desk.authenticate.transfer)
 
     @router.get(
         "/objects/{object}",
@@ -272,7 +288,7 @@ def _add_reading(router: APIRouter, desk: Desk, transfers: asyncio.Semaphore) ->
         response_class=StreamingResponse,
         responses={
             **openapi.content("application/octet-stream", openapi.BINARY, "The content, of its media type."),
-            **documented(401, 403, 404, 410, 422, 502, 503),
+            **documented(401, 403, 404, 410, 422, 429, 502, 503),
         },
     )
     async def get_object(
@@ -282,20 +298,29 @@ def _add_reading(router: APIRouter, desk: Desk, transfers: asyncio.Semaphore) ->
         caller: Caller = reader,
     ) -> OutgoingResponse:
         """Return the content, if the decision token allows it and it is what the ledger says."""
-        async with transfers:
+        end = desk.limits.end()
+        place = partial(transfers.taken, caller.party.did, end=end)
+        async with place(), ending(end):
             outgoing = await desk.reading.open(
                 object, patient=patient, caller=caller, token=token, at=desk.now()
             )
-        return OutgoingResponse(outgoing, desk.limits, transfers)
+        return OutgoingResponse(outgoing, idle_s_max=desk.limits.body_idle_s_max, end=end, place=place)
 
-    @router.get("/objects/{object}/verify", tags=["objects"], responses=documented(401, 404, 422, 503))
+
+def _add_verifying(router: APIRouter, desk: Desk) -> None:
+    caller = Depends(desk.authenticate)
+    places = Places(most=desk.limits.verifications_max, of_one_max=1)
+
+    @router.get("/objects/{object}/verify", tags=["objects"], responses=documented(401, 404, 422, 429, 503))
     async def verify_object(
         object: ObjectId,  # noqa: A002  # the catalogue's name
         patient: PatientQuery,
-        caller: Party = caller,  # noqa: ARG001  # any party may ask
+        caller: Party = caller,
     ) -> ReportView:
-        """Compare a stored object with the ledger and name what is wrong, without showing its content."""
-        async with transfers:
+        """Compare a stored object with the ledger and name what is wrong; one at a time of an account."""
+        desk.verifications.take(caller.did)
+        end = desk.limits.end()
+        async with places.taken(caller.did, end=end), ending(end):
             return ReportView.of(await desk.reading.verify(patient, object))
 
 

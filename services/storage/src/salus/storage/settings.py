@@ -9,6 +9,7 @@ from pydantic import Field, SecretStr
 from salus.events.accountability import TRANSFER_S_MAX
 from salus.runtime.limits import AccountLimit, Rate
 from salus.runtime.settings import DatabaseSettings, ObjectSettings, ServiceSettings
+from salus.storage.transfers import Limits
 
 
 class Settings(ServiceSettings, DatabaseSettings, ObjectSettings):
@@ -25,7 +26,17 @@ class Settings(ServiceSettings, DatabaseSettings, ObjectSettings):
     object_bytes_max: int = Field(
         default=5 * 1024**3, ge=1, description="The largest object that is taken, in bytes."
     )
-    transfers_max: int = Field(default=16, ge=1, description="Uploads and downloads at once; more wait.")
+    transfers_max: int = Field(
+        default=16, ge=1, description="Uploads and downloads at once; more wait, a minute at most."
+    )
+    transfers_of_one_max: int = Field(default=12, ge=1, description="And of one account.")
+    verifications_max: int = Field(
+        default=2, ge=1, description="Objects verified at once, of one account one; more wait, too."
+    )
+    verifications_burst_max: int = Field(
+        default=30, ge=1, description="Verifications of one account one after the other; then 429."
+    )
+    verifications_per_minute_max: int = Field(default=10, ge=1, description="And a minute, in the long run.")
     body_idle_s_max: float = Field(
         default=30,
         gt=0,
@@ -55,6 +66,22 @@ class Settings(ServiceSettings, DatabaseSettings, ObjectSettings):
     def kms_path(self) -> Path:
         """Where the KMS file is."""
         return self.kms_file or self.signing_key_file.parent / "kms"
+
+    def limits(self) -> Limits:
+        """Return what bounds transfers and verifications."""
+        return Limits(
+            object_bytes_max=self.object_bytes_max,
+            transfers_max=self.transfers_max,
+            transfers_of_one_max=self.transfers_of_one_max,
+            verifications_max=self.verifications_max,
+            body_idle_s_max=self.body_idle_s_max,
+            transfer_s_max=self.transfer_s_max,
+        )
+
+    def verifications(self) -> AccountLimit:
+        """Return how often an account may have an object verified."""
+        rate = Rate(self.verifications_burst_max, self.verifications_per_minute_max)
+        return AccountLimit("verifications", rate)
 
     def refusals(self) -> AccountLimit:
         """Return how often an account may be refused a read."""

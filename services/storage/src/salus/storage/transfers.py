@@ -1,10 +1,13 @@
-"""How bodies come in and go out over HTTP: as streams that are bounded in size, in pace and in duration."""
+"""How bodies come in and go out over HTTP: as streams that are bounded in number, size, pace and duration."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import math
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from weakref import WeakValueDictionary
 
 from fastapi import Request
 from fastapi.responses import StreamingResponse
@@ -16,6 +19,9 @@ from salus.runtime.request_headers import refusal_of
 from salus.storage.handlers.outgoing import Outgoing
 from salus.storage.handlers.tally import too_large
 
+# How long a request waits for a place, and is told to wait if it got none.
+PLACE_WAIT_S_MAX = 60
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -23,18 +29,72 @@ class Limits:
 
     object_bytes_max: int
     transfers_max: int
+    transfers_of_one_max: int
+    verifications_max: int
     body_idle_s_max: float
     transfer_s_max: float
+
+    def end(self) -> float:
+        """Return when a transfer that is asked for now has to be over, by the loop's clock.
+
+        It counts from the request and not from the first byte, as the time does in which its event counts.
+        """
+        return asyncio.get_running_loop().time() + self.transfer_s_max
+
+
+class Places:
+    """So many requests at once, and of one account fewer, so that no account alone holds up the others."""
+
+    def __init__(self, *, most: int, of_one_max: int, wait_s_max: float = PLACE_WAIT_S_MAX) -> None:
+        self._all = asyncio.Semaphore(most)
+        self._of_one_max = of_one_max
+        self._wait_s_max = wait_s_max
+        self._of_one: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+
+    @asynccontextmanager
+    async def taken(self, account: str, *, end: float) -> AsyncIterator[None]:
+        """Hold a place of the account; who finds none waits, until `end` at most.
+
+        Raises:
+            ProblemError: 503 `busy`, there was no place in time.
+        """
+        own = self._of_one.setdefault(account, asyncio.Semaphore(self._of_one_max))
+        wait_until = min(end, asyncio.get_running_loop().time() + self._wait_s_max)
+        async with AsyncExitStack() as places:
+            try:
+                async with asyncio.timeout_at(wait_until):
+                    await places.enter_async_context(own)
+                    await places.enter_async_context(self._all)
+            except TimeoutError:
+                detail, headers = (
+                    "too much is done at once",
+                    {"Retry-After": str(math.ceil(self._wait_s_max))},
+                )
+                raise ProblemError(503, "busy", detail, headers=headers) from None
+            yield
+
+
+@asynccontextmanager
+async def ending(end: float) -> AsyncIterator[None]:
+    """Give up what is within at that moment of the loop's clock; raises ProblemError 503 `unavailable`."""
+    try:
+        async with asyncio.timeout_at(end):
+            yield
+    except TimeoutError:
+        raise ProblemError(503, "unavailable", "it took too long; try again later") from None
+
+
+Place = Callable[[], AbstractAsyncContextManager[None]]
 
 
 class OutgoingResponse(StreamingResponse):
     """Sends an object, with the media type that the ledger has for it.
 
-    Each piece, some 256 KiB, is taken within `body_idle_s_max`, and all of them within `transfer_s_max`;
-    otherwise the read breaks off.
+    Each piece, some 256 KiB, is taken within `body_idle_s_max`, and all of them until `end`; otherwise the
+    read breaks off.
     """
 
-    def __init__(self, outgoing: Outgoing, limits: Limits, transfers: asyncio.Semaphore) -> None:
+    def __init__(self, outgoing: Outgoing, *, idle_s_max: float, end: float, place: Place) -> None:
         headers = {
             # Given to the framework, a media type would get a charset that nobody committed to.
             "Content-Type": outgoing.stored.media_type,
@@ -46,25 +106,28 @@ class OutgoingResponse(StreamingResponse):
         }
         super().__init__(outgoing.pieces(), headers=headers)
         self._outgoing = outgoing
-        self._limits = limits
-        self._transfers = transfers
+        self._idle_s_max = idle_s_max
+        self._end = end
+        self._place = place
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it; raises BrokenOffError, and the server then ends the connection."""
-        async with self._transfers:
+        async with AsyncExitStack() as places:
+            try:
+                await places.enter_async_context(self._place())
+            except ProblemError as busy:
+                await self._outgoing.break_off(busy.code)
             try:
                 await self._in_time(scope, receive, send)
             except TimeoutError:
                 await self._outgoing.break_off("too-slow")
 
     async def _in_time(self, scope: Scope, receive: Receive, send: Send) -> None:
-        clock = asyncio.get_running_loop().time
-        idle_s_max = self._limits.body_idle_s_max
-        end = clock() + self._limits.transfer_s_max
-        async with asyncio.timeout(idle_s_max) as limit:
+        clock, idle_s_max = asyncio.get_running_loop().time, self._idle_s_max
+        async with asyncio.timeout_at(min(self._end, clock() + idle_s_max)) as limit:
 
             async def paced(message: Message) -> None:
-                limit.reschedule(min(end, clock() + idle_s_max))
+                limit.reschedule(min(self._end, clock() + idle_s_max))
                 await send(message)
 
             await super().__call__(scope, receive, paced)
@@ -88,13 +151,12 @@ async def require_headers(request: Request) -> None:
         raise ProblemError(answer.status, answer.code, answer.detail, headers=answer.headers)
 
 
-async def body_of(request: Request, limits: Limits) -> AsyncIterator[bytes]:
+async def body_of(request: Request, limits: Limits, *, end: float) -> AsyncIterator[bytes]:
     """Yield the request's body; raises ProblemError 413 `too-large` or 408 `too-slow`."""
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > limits.object_bytes_max:
         raise too_large(limits.object_bytes_max)
     clock = asyncio.get_running_loop().time
-    end = clock() + limits.transfer_s_max
     pieces = aiter(request.stream())
     while True:
         try:

@@ -55,19 +55,13 @@ class Reading:
             Refusal: the contract says no; it is published as `read-refused`.
             ProblemError: 502 `object-corrupt`, with the faults; published as `read-refused` too.
         """
-        self.refusals.require_few(caller)
         await self.facts.catch_up()
         stored = await self._found(patient, name)
-        try:
+        async with self.refusals.stated(stored.object, patient=stored.patient, caller=caller):
             decision = await self._decided(stored, caller=caller, token=token, at=at)
             private_key = await self._key_of(stored)
             checked = await self._require_intact(stored, private_key)
             content = await self._begun(stored, checked)
-        except (Refusal, ProblemError) as refusal:
-            await self.refusals.state(
-                stored.object, patient=stored.patient, caller=caller, reason=refusal.code
-            )
-            raise
         read = ObjectRead(
             object=stored.object,
             patient=stored.patient,

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from salus.events.catalogue import ReadRefused
 from salus.runtime.auth import Caller
 from salus.runtime.limits import AccountLimit
+from salus.runtime.problems import ProblemError
+from salus.runtime.refusal import Refusal
 from salus.storage.ports import Announcer
 
 
@@ -17,14 +21,21 @@ class Refusals:
     announcer: Announcer
     limit: AccountLimit
 
-    def require_few(self, caller: Caller) -> None:
-        """Raise TooManyRequestsError if too many reads of the account were refused lately."""
-        self.limit.require(caller.party.did)
+    @asynccontextmanager
+    async def stated(self, name: str, *, patient: str, caller: Caller) -> AsyncIterator[None]:
+        """State that a party is refused an object, or what is sealed in an event, if what is within says so.
 
-    async def state(self, name: str, *, patient: str, caller: Caller, reason: str) -> None:
-        """State that a party was refused an object, or what is sealed in an event."""
-        self.limit.count(caller.party.did)
-        refused = ReadRefused(
-            object=name, patient=patient, reader=caller.party.did, reason=reason, request=caller.request
-        )
-        await self.announcer.announce(refused, patient=patient)
+        Raises:
+            TooManyRequestsError: too many reads of the account were refused lately; nothing is begun.
+        """
+        did = caller.party.did
+        async with self.limit.reserved(did) as reservation:
+            try:
+                yield
+            except (Refusal, ProblemError) as refusal:
+                reservation.use()
+                refused = ReadRefused(
+                    object=name, patient=patient, reader=did, reason=refusal.code, request=caller.request
+                )
+                await self.announcer.announce(refused, patient=patient)
+                raise

@@ -16,7 +16,6 @@ from salus.events.sealing_context import context_of, records_of
 from salus.ledger.merkle import leaf_hash
 from salus.objects import NotFoundError
 from salus.runtime.auth import Caller
-from salus.runtime.problems import ProblemError
 from salus.runtime.refusal import Refusal
 from salus.storage.domain import Attempt, Decision, require_may_open
 from salus.storage.handlers.refusals import Refusals
@@ -55,15 +54,11 @@ class SealedReading:
             Refusal: it is no event, or not the one named (422); or the contract says no, which is published
                 as `read-refused`.
         """
-        self.refusals.require_few(caller)
         event, sealed = _named(value, named)
         await self.facts.catch_up()
-        try:
+        async with self.refusals.stated(named.id, patient=named.patient, caller=caller):
             decision = await self._decided(event, named, caller=caller, token=token, at=at)
             opened = await self._opened(event, sealed, patient=named.patient)
-        except (Refusal, ProblemError) as refusal:
-            await self.refusals.state(named.id, patient=named.patient, caller=caller, reason=refusal.code)
-            raise
         told = SealedOpened(
             patient=named.patient,
             source=named.source,
