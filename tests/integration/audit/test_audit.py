@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 from tests.asking import UNASKED
 from tests.integration.audit.conftest import World, events_of
 from tests.unit.audit.chain import Accepted, Refused
-from tests.unit.audit.samples import CONSENT, NOON, STORAGE
+from tests.unit.audit.people import joining
+from tests.unit.audit.samples import CONSENT, IDENTITY, NOON, STORAGE
 from tests.unit.audit.test_indexing import CLINICIAN, PATIENT, READ, documents
 
 from salus.devkit.waiting import until
@@ -110,15 +111,19 @@ async def test_emergency_access_and_probing_become_findings(world: World) -> Non
     past = NOON - timedelta(hours=1)
     await world.seal([Accepted(READ, source=STORAGE, name="late", subject=PATIENT, time=past)])
 
-    records = await world.published(world.settings.ocsf_topic, 9, timeout_s=60)
+    thief = "did:key:z6MkthiefThiefThiefThiefThiefThiefThiefThief"
+    await world.seal([Accepted(joining(thief, by=thief), source=IDENTITY, name="unentitled")])
+
+    records = await world.published(world.settings.ocsf_topic, 11, timeout_s=60)
 
     findings = [event for event in events_of(records) if event["class_uid"] == 2004]
     assert {finding["metadata"]["event_code"] for finding in findings} == {
         "break-glass",
         "denied-access-probing",
+        "not-entitled",
         "stated-late",
     }
-    assert len(findings) == 3
+    assert len(findings) == 4
 
 
 async def test_a_trail_that_was_changed_is_said_and_reconciled(world: World) -> None:

@@ -10,6 +10,7 @@ from hashlib import sha256
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from tests.unit.audit.people import new_ring
 from tests.unit.audit.samples import MEMBER, NOON, asked_of
 
 from salus.archive.body import BodyColumns, decode_body, encode_body
@@ -19,7 +20,6 @@ from salus.audit.identity_chain import IdentityTopic
 from salus.audit.ports import OutOfReachError, UnreadableBodyError
 from salus.events.catalogue import EventData, type_of
 from salus.events.envelope import encode_event
-from salus.events.keyring import KeyRing
 from salus.ledger.block import (
     ACCEPTED,
     NO_PREVIOUS,
@@ -41,7 +41,7 @@ IDENTITY_PARTITION = (IDENTITY_TOPIC, 0)
 
 
 def identity_topic(founder: str = ORIGIN) -> IdentityTopic:
-    return IdentityTopic(IDENTITY_PARTITION, founder, KeyRing)
+    return IdentityTopic(IDENTITY_PARTITION, founder, new_ring)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.asking import UNASKED
 from tests.unit.audit.chain import Accepted, Chain, Refused
+from tests.unit.audit.people import founding
 from tests.unit.audit.samples import AROUND, CONSENT, IDENTITY, MEMBER, NOON, STORAGE
 from tests.unit.audit.test_indexing import CLINICIAN, PATIENT, READ, documents, index_all
 
@@ -26,9 +27,7 @@ from salus.events.catalogue import (
     AccessDecided,
     DocumentRegistered,
     ObjectRead,
-    PartyRegistered,
     PatientLinked,
-    PublicKey,
     SubjectRegistered,
 )
 from salus.events.parties import Party
@@ -55,9 +54,6 @@ DECISION = AccessDecided(
     request=UNASKED,
 )
 LINKED = PatientLinked(patient=PATIENT, did=HER, request=UNASKED)
-A_KEY = PublicKey(
-    id=f"{MEMBER}#1", multibase="z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK", valid_from=NOON
-)
 RESEARCH = ObjectRead(
     object="obj-1", patient=PATIENT, reader=CLINICIAN, decision="dec-3", purpose="HRESCH", request=UNASKED
 )
@@ -212,7 +208,7 @@ async def test_a_members_own_overseers_see_its_people_and_its_patients_only(
 ) -> None:
     elsewhere = "did:web:south-hospital.example"
     chain = Chain()
-    joined = PartyRegistered(did=MEMBER, kind="member", keys=(A_KEY,), request=UNASKED)
+    joined = founding(MEMBER, "member")
     chain.seal(
         [
             Accepted(joined, source=IDENTITY, name="joined", subject=MEMBER),

@@ -9,10 +9,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.asking import UNASKED
 from tests.unit.audit import samples
-from tests.unit.audit.test_indexing import ALLOWED, CLINICIAN, DOCUMENT, PATIENT, READ
+from tests.unit.audit.chain import Accepted, Chain
+from tests.unit.audit.people import founding, joining
+from tests.unit.audit.test_indexing import (
+    ALLOWED,
+    CLINICIAN,
+    DOCUMENT,
+    PATIENT,
+    READ,
+    all_of,
+    index_all,
+)
 from tests.unit.audit.test_mappings import OCSF
+from tests.unit.audit.test_order import differences
 
 from salus.audit.adapters.detectors import read_event
+from salus.audit.adapters.sql import SqlTrail
 from salus.audit.domain.blocks import BlockRefusedError
 from salus.audit.domain.describe import describe
 from salus.audit.domain.detection import (
@@ -25,13 +37,15 @@ from salus.audit.domain.detection import (
     is_glass_broken,
     is_refusal,
     is_stated_late,
+    is_unentitled,
     key_of,
     late_finding,
     note_refusal,
+    unentitled_finding,
 )
 from salus.audit.domain.directory import Directory
 from salus.audit.domain.ocsf import ocsf_of
-from salus.events.catalogue import GlassBroken, ReadRefused
+from salus.events.catalogue import GlassBroken, ReadRefused, Request, RoleGranted
 from salus.events.effect import Applied
 
 GLASS = GlassBroken(
@@ -88,6 +102,54 @@ def test_a_request_stated_under_a_time_long_past_is_a_finding(late_ms: int, is_l
     OCSF[2004].validate(finding)
     assert finding["finding_info"]["related_events"] == [{"uid": event["metadata"]["uid"]}]
     assert late_finding(event) == finding
+
+
+async def test_what_the_asker_had_no_right_to_changes_nothing_and_is_a_finding(trail: SqlTrail) -> None:
+    """Threat model: the thief of identity's key makes himself an operator, and others something else."""
+    thief = "did:key:z6MkthiefThiefThiefThiefThiefThiefThiefThief"
+    tries = [
+        joining(thief, by=thief),
+        joining(thief, by=CLINICIAN),
+        founding(thief, "person", ("operator",)),
+        RoleGranted(did=CLINICIAN, role="operator", request=Request.of_service(samples.IDENTITY)),
+    ]
+    chain = Chain()
+    chain.seal([Accepted(joining(CLINICIAN), source=samples.IDENTITY, name="clinician")])
+    chain.seal(
+        [
+            Accepted(each, source=samples.IDENTITY, name=f"try-{n}", version=n // 3)
+            for n, each in enumerate(tries)
+        ]
+    )
+    chain.seal([Accepted(msgspec.structs.replace(READ, reader=thief), source=samples.STORAGE, name="read")])
+    await index_all(chain, trail)
+    entries = [found.entry for found in await all_of(trail)]
+
+    assert [e.facts.no_effect for e in entries] == [None, *["not-entitled"] * 4, None]
+    assert [e.facts.rules for e in entries[1:5]] == [("not-permitted",)] * 4
+    assert entries[-1].member is None
+    assert await differences([chain], trail) == []
+    for entry in entries[1:5]:
+        event = ocsf_of(entry, samples.AROUND)
+        finding = unentitled_finding(event)
+
+        assert (event["severity"], event["status_code"]) == ("High", "without-effect")
+        assert is_unentitled(event)
+        OCSF[2004].validate(finding)
+        assert (finding["severity"], finding["metadata"]["event_code"]) == ("High", "not-entitled")
+        assert "It lacks: not-permitted." in finding["message"]
+        assert unentitled_finding(event) == finding
+
+
+async def test_who_was_only_overtaken_is_no_finding(trail: SqlTrail) -> None:
+    chain = Chain()
+    chain.seal([Accepted(joining(CLINICIAN), source=samples.IDENTITY, name="clinician")] * 2)
+    chain.seal([Accepted(joining(CLINICIAN), source=samples.IDENTITY, name="late", version=0)])
+    await index_all(chain, trail)
+    events = [ocsf_of(found.entry, samples.AROUND) for found in await all_of(trail)]
+
+    assert [event["unmapped"].get("no_effect") for event in events] == [None, "name-taken", "stale"]
+    assert not any(map(is_unentitled, events))
 
 
 def test_what_nobody_asked_for_is_dated_by_its_source() -> None:

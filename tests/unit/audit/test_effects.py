@@ -8,11 +8,11 @@ import msgspec
 import pytest
 from tests.asking import UNASKED
 from tests.unit.audit.chain import ORIGIN, Accepted, Chain, Refused
+from tests.unit.audit.people import joining
 from tests.unit.audit.samples import AROUND, CONSENT, IDENTITY, MEMBER, STORAGE
 from tests.unit.audit.test_indexing import (
     CLINICIAN,
     GRANTED,
-    KEY,
     PATIENT,
     READ,
     REVOKED,
@@ -29,12 +29,10 @@ from salus.audit.domain.identity_history import IdentityHistory
 from salus.audit.domain.ocsf import ocsf_of
 from salus.audit.domain.search import Question, Visibility
 from salus.audit.ports import BehindError
-from salus.events.catalogue import EventData, PartyRegistered, Request, RoleGranted, SubjectRegistered
+from salus.events.catalogue import EventData, Request, RoleGranted, SubjectRegistered
 
 LABORATORY = "did:web:laboratory.example"
-PERSON = PartyRegistered(
-    did=CLINICIAN, kind="person", keys=(KEY,), roles=("clinician",), member=MEMBER, request=UNASKED
-)
+PERSON = joining(CLINICIAN)
 
 
 def grant(number: int) -> EventData:

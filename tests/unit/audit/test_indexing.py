@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.asking import UNASKED
 from tests.unit.audit.chain import Accepted, Chain, Chains, Refused, identity_topic
+from tests.unit.audit.people import joining
 from tests.unit.audit.samples import AROUND, CONSENT, IDENTITY, MEMBER, NOON, STORAGE
 
 from salus.audit.adapters.sql import SqlTrail, open_trail
@@ -28,7 +29,6 @@ from salus.events.catalogue import (
     ConsentRevoked,
     DocumentRegistered,
     ObjectRead,
-    PartyRegistered,
     PatientLinked,
     PatientUnlinked,
     PublicKey,
@@ -170,9 +170,7 @@ async def test_a_rebuilt_trail_equals_the_first(trail: SqlTrail, tmp_path: Path)
 
 
 async def test_actors_are_shown_with_the_member_they_act_for(trail: SqlTrail) -> None:
-    person = PartyRegistered(
-        did=CLINICIAN, kind="person", keys=(KEY,), roles=("clinician",), member=MEMBER, request=UNASKED
-    )
+    person = joining(CLINICIAN)
     chain = Chain()
     chain.seal([Accepted(READ, source=STORAGE, name="read-0", subject=PATIENT)])
     chain.seal([Accepted(person, source=IDENTITY, name="party-1")])

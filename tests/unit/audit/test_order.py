@@ -9,18 +9,16 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from hashlib import sha256
 from itertools import permutations
 from typing import Any
 
 import msgspec
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.asking import UNASKED
 from tests.unit.audit.chain import ORIGIN, Accepted, Chain, Chains, Refused, identity_topic
-from tests.unit.audit.samples import CONSENT, IDENTITY, MEMBER, NOON, STORAGE
+from tests.unit.audit.people import joining
+from tests.unit.audit.samples import CONSENT, IDENTITY, MEMBER, STORAGE
 from tests.unit.audit.test_indexing import (
     CLINICIAN,
     DOCUMENT,
@@ -37,21 +35,14 @@ from salus.audit.domain.entry import TrailEntry
 from salus.audit.domain.identity_history import IDENTITY_TOPIC
 from salus.audit.ports import BehindError
 from salus.audit.reconciliation import Reconciler, Step
-from salus.events.catalogue import PartyRegistered, PublicKey
-from salus.events.did import multibase_of
 
 STORAGE_TOPIC = "salus.storage.events"
 CONSENT_TOPIC = "salus.consent.events"
 ORIGINS = [f"salus.local/dev/shard/{shard}" for shard in range(3)]
 
 
-def registered(did: str, *, member: str | None = MEMBER) -> Accepted:
-    secret = Ed25519PrivateKey.from_private_bytes(sha256(did.encode()).digest())
-    key = PublicKey(id=f"{did}#k", multibase=multibase_of(secret.public_key()), valid_from=NOON)
-    party = PartyRegistered(
-        did=did, kind="person", keys=(key,), roles=("clinician",), member=member, request=UNASKED
-    )
-    return Accepted(party, source=IDENTITY, name=f"party-{did}")
+def registered(did: str) -> Accepted:
+    return Accepted(joining(did), source=IDENTITY, name=f"party-{did}")
 
 
 def read(name: str, *, reader: str = CLINICIAN) -> Accepted:

@@ -16,12 +16,12 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import create_async_engine
 from tests.asking import UNASKED
 from tests.unit.audit.chain import Accepted, Chain, Chains, Refused, identity_topic
+from tests.unit.audit.people import joining
 from tests.unit.audit.samples import AROUND, CONSENT, IDENTITY, MEMBER, NOON, STORAGE
 from tests.unit.audit.test_indexing import (
     CLINICIAN,
     EVERYTHING,
     GRANTED,
-    KEY,
     PATIENT,
     READ,
     FakeOutputs,
@@ -38,11 +38,9 @@ from salus.audit.handlers import Alarm
 from salus.audit.ports import DamagedTrailError
 from salus.audit.reconcile_api import reconciled
 from salus.audit.reconciliation import Reconciler, Step
-from salus.events.catalogue import PartyRegistered, PatientLinked
+from salus.events.catalogue import PatientLinked
 
-PERSON = PartyRegistered(
-    did=CLINICIAN, kind="person", keys=(KEY,), roles=("clinician",), member=MEMBER, request=UNASKED
-)
+PERSON = joining(CLINICIAN)
 LINKED = PatientLinked(patient=PATIENT, did=CLINICIAN, request=UNASKED)
 PACE = Pace(rows_per_s_max=1_000_000, interval_s_min=0)
 

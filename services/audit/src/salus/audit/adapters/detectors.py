@@ -30,9 +30,11 @@ from salus.audit.domain.detection import (
     is_glass_broken,
     is_refusal,
     is_stated_late,
+    is_unentitled,
     key_of,
     late_finding,
     note_refusal,
+    unentitled_finding,
 )
 from salus.audit.metrics import FINDINGS, FORGED, UNDETECTED
 from salus.ledger.records import SIGNATURE_HEADER
@@ -40,7 +42,13 @@ from salus.messaging import MessagingError, Reader, Topic, ensure_topics, partit
 from salus.runtime.supervisor import failed, succeeded
 
 TABLE = "refusals"
-RULES = ("break-glass", "denied-access-probing", "stated-late")
+RULES = ("break-glass", "denied-access-probing", "not-entitled", "stated-late")
+# The rules that one event alone is enough for.
+_ALONE = (
+    (is_glass_broken, glass_finding),
+    (is_stated_late, late_finding),
+    (is_unentitled, unentitled_finding),
+)
 RETRY_S = 5.0
 LOOK_EVERY_S = 2.0
 START_S_MAX = 10.0
@@ -219,11 +227,7 @@ def agent_of(watch: Watch, windows: Any, events: Any) -> Callable[[faust.StreamT
             return False
         if is_finding(event):
             return False
-        alone = [
-            finding_of(event)
-            for applies, finding_of in ((is_glass_broken, glass_finding), (is_stated_late, late_finding))
-            if applies(event)
-        ]
+        alone = [finding_of(event) for applies, finding_of in _ALONE if applies(event)]
         for finding in alone:
             await publish(finding, watch, events)
         actor = actor_of(event)

@@ -11,7 +11,7 @@ from salus.audit.domain.directory import Directory
 from salus.audit.domain.entry import Activity, Facts, Place, Severity, TrailEntry
 from salus.audit.domain.meanings import facts_of, short
 from salus.events.catalogue import ConsentRevoked, Request, RequestedData
-from salus.events.effect import Effect, WithoutEffect
+from salus.events.effect import Effect, NoEffect, WithoutEffect
 from salus.events.envelope import Event
 from salus.events.errors import Reason, RejectedError
 from salus.events.signature import parse_signature
@@ -51,7 +51,7 @@ def describe(event: Event, effect: Effect, place: Place, directory: Directory) -
     if isinstance(event.data, RequestedData):
         facts = _with_request(facts, event.data.request)
     if isinstance(effect, WithoutEffect):
-        facts = _without_effect(facts, effect)
+        facts = _without_effect(facts, effect, place, directory)
     return _entry(_named(event), facts, place, directory)
 
 
@@ -66,12 +66,18 @@ def _with_request(facts: Facts, request: Request) -> Facts:
     )
 
 
-def _without_effect(facts: Facts, effect: WithoutEffect) -> Facts:
-    return msgspec.structs.replace(
+def _without_effect(facts: Facts, effect: WithoutEffect, place: Place, directory: Directory) -> Facts:
+    facts = msgspec.structs.replace(
         facts,
         outcome="without-effect",
         summary=f"Without effect ({effect.reason}): {facts.summary}",
+        no_effect=effect.reason.value,
     )
+    if effect.reason is not NoEffect.NOT_ENTITLED:
+        return facts
+    objection = directory.identity.objection_to(place.offset)
+    rules = () if objection is None else (objection.code,)
+    return msgspec.structs.replace(facts, severity=Severity.HIGH, rules=rules)
 
 
 def describe_unknown(named: Named, place: Place, directory: Directory) -> TrailEntry:

@@ -27,6 +27,7 @@ from salus.audit.domain.ocsf import (
     product_of,
     severity_of,
 )
+from salus.events.effect import NoEffect
 from salus.events.requests import SIGNED
 
 _CREATE = Shape(2004, 1, "Create")
@@ -123,6 +124,28 @@ def late_finding(event: Json) -> Json:
         title="A service stated a request under a time long past",
         text=f"{event['message']} It was sealed {minutes} minutes after the time that the service wrote. "
         "If the ledger did not stand still, the service kept the request back or wrote an earlier time.",
+        severity=Severity.HIGH,
+        analytic=_RULE_ANALYTIC,
+        last=event,
+        related=(event["metadata"]["uid"],),
+    )
+
+
+def is_unentitled(event: Json) -> bool:
+    """Tell whether identity stated what the asker had no right to, so that it had no effect."""
+    reason: object = event.get("unmapped", {}).get("no_effect")
+    return reason == NoEffect.NOT_ENTITLED.value
+
+
+def unentitled_finding(event: Json) -> Json:
+    """Return the finding of a fact that identity's key signed and nobody may believe."""
+    lacking = ", ".join(event["unmapped"].get("rules", ())) or "no right"
+    return _finding(
+        rule=NoEffect.NOT_ENTITLED.value,
+        cause=event["metadata"]["uid"],
+        title="Somebody tried what they had no right to",
+        text=f"{event['message']} It lacks: {lacking}. Identity's key signed it though identity refuses such "
+        "requests: unless a right ended at that moment, that key is in other hands.",
         severity=Severity.HIGH,
         analytic=_RULE_ANALYTIC,
         last=event,

@@ -79,6 +79,7 @@ class Facts(msgspec.Struct, frozen=True, omit_defaults=True):
     `actor` is who acted, if not the event's source: of a service's event, who asked for it. `authentication`
     says how they were authenticated, `behalf` for which member they acted. `party` is the other party that
     the fact is about: who was granted, registered or reviewed. `object_kind` says in a word what `object` is.
+    `no_effect` is why it changed nothing, a code of `salus.events.effect`, if that is the outcome.
     """
 
     activity: Activity
@@ -100,6 +101,7 @@ class Facts(msgspec.Struct, frozen=True, omit_defaults=True):
     break_glass: bool = False
     authentication: str | None = None
     behalf: str | None = None
+    no_effect: str | None = None
 
 
 class TrailEntry(msgspec.Struct, frozen=True, omit_defaults=True):

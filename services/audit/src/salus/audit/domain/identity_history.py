@@ -7,6 +7,7 @@ from salus.events.effect import Applied, Effect
 from salus.events.envelope import decode_event
 from salus.events.errors import RejectedError
 from salus.events.keyring import KeyRing
+from salus.events.rights import Objection
 from salus.ledger.merkle import leaf_hash
 
 IDENTITY_TOPIC = type_of(PartyRegistered).topic
@@ -43,6 +44,10 @@ class IdentityHistory:
         """Return what the event with this digest did; None if another one stands at the offset."""
         there, effect = self._effects.get(offset, (b"", None))
         return effect if there == digest else None
+
+    def objection_to(self, offset: int) -> Objection | None:
+        """Return why whoever asked for the event at an offset had no right to it, if that was so."""
+        return self._ring.unentitled.get(offset)
 
     def member_of(self, did: str | None, *, at: int) -> str | None:
         """Return the member that a party is or acts for, if it was registered below a position."""

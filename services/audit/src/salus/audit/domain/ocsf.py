@@ -188,6 +188,7 @@ def _unmapped(entry: TrailEntry) -> dict[str, Any]:
     given = {
         "activity": facts.activity.value,
         "outcome": facts.outcome,
+        "no_effect": facts.no_effect,
         "patient": facts.patient,
         "object": facts.object,
         "object_kind": facts.object_kind,
