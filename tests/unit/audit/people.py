@@ -30,8 +30,8 @@ def new_ring() -> KeyRing:
         Founder(OPERATOR, "person", ("operator",), key_of(OPERATOR)),
     ]
     ring = KeyRing.rooted(did=IDENTITY, key=key_of(IDENTITY), founders=founders)
-    for did, kind, roles in ((MEMBER, "member", ()), (OPERATOR, "person", ("operator",))):
-        ring.apply(founding(did, kind, roles))
+    ring.apply(founding(MEMBER, "member"))
+    ring.apply(founding(OPERATOR, "person", ("operator",)))
     return ring
 
 
