@@ -175,6 +175,21 @@ async def test_events_of_the_identity_topic_count_only_where_it_was_assigned(tra
     assert [found.entry.member for found in await all_of(trail)] == [None, None]
 
 
+async def test_leaves_that_another_shard_has_sealed_are_refused_aloud(trail: SqlTrail) -> None:
+    """Before, the block was tried again and again at once, and all was well."""
+    first, second = shard(0, STORAGE_TOPIC), shard(1, STORAGE_TOPIC)
+    first.seal([read("one")])
+    second.seal([read("one")])
+    alarm = Alarm(FakeOutputs(), AROUND, lambda: NOON)
+    indexer = indexer_of_all([first, second], trail)
+    follower = Follower(indexer, alarm, announced=Bell(), grown=Bell(), poll_s=1)
+
+    assert await follower.round()
+    assert not await follower.round()
+    with pytest.raises(BlockRefusedError, match="coverage-overlap: a leaf of it stands in shard 0 block 0"):
+        await follower.check()
+
+
 async def test_a_block_that_was_judged_by_another_topic_is_refused(trail: SqlTrail) -> None:
     chain = shard(0, STORAGE_TOPIC)
     chain.seal([read("r")], identity=(STORAGE_TOPIC, 0))

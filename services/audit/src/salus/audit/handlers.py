@@ -100,8 +100,18 @@ class Indexer:
         # Hashing and decoding a full block takes seconds; requests go on meanwhile.
         entries = await asyncio.to_thread(entries_of, block, rows, directory)
         tip = Tip(before.height + 1, block.note)
-        await self._trail.append(entries, directory, shard=shard, tip=tip, before=before)
+        if not await self._trail.append(entries, directory, shard=shard, tip=tip, before=before):
+            await self._require_new(block, entries)
         return len(entries)
+
+    async def _require_new(self, block: Block, entries: Sequence[TrailEntry]) -> None:
+        """Raise BlockRefusedError if another shard's block has a leaf of this one: nobody else was first."""
+        place = await self._trail.place_of({entry.uid for entry in entries})
+        if place is not None and place[0] != block.shard:
+            detail = f"a leaf of it stands in shard {place[0]} block {place[1]}"
+            raise BlockRefusedError(
+                shard=block.shard, height=block.header.height, code="coverage-overlap", detail=detail
+            )
 
     async def _require_all_before(self, block: Block) -> None:
         """Raise BehindError unless what others sealed of its partitions before is indexed.

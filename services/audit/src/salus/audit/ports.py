@@ -124,6 +124,9 @@ class Trail(Protocol):
     async def leaf(self, uid: str) -> Found | None:
         """Return the entry of the leaf with this hash."""
 
+    async def place_of(self, uids: Collection[str]) -> tuple[int, int] | None:
+        """Return shard and height of an entry with one of these leaf hashes, if there is any."""
+
     async def pseudonyms(self, did: str) -> frozenset[str]:
         """Return the pseudonyms of the patient that a party is."""
 

@@ -114,6 +114,17 @@ class SqlTrail:
         """Return the leaf's entry."""
         return await self._one(TRAIL.c.uid == uid)
 
+    async def place_of(self, uids: Collection[str]) -> tuple[int, int] | None:
+        """Return shard and height of an entry with one of these leaf hashes, if there is any."""
+        ordered = sorted(uids)
+        async with self._reading() as connection:
+            for start in range(0, len(ordered), PARAMETERS_MAX):
+                some = TRAIL.c.uid.in_(ordered[start : start + PARAMETERS_MAX])
+                query = select(TRAIL.c.shard, TRAIL.c.height).where(some).limit(1)
+                if (row := (await connection.execute(query)).one_or_none()) is not None:
+                    return row.shard, row.height
+        return None
+
     async def pseudonyms(self, did: str) -> frozenset[str]:
         """Return whose patient's pseudonyms a DID has."""
         query = select(PATIENTS.c.pseudonym).where(PATIENTS.c.did == did)
