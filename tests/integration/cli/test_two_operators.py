@@ -164,3 +164,40 @@ async def test_keys_and_roles_change_by_two_operators_and_compared_with_identity
     assert "revoked: rotated" in shown.out
     assert away.code == Exit.NOT_RUNNING
     assert not (platform.network.folder / "keys/parties/clinic.pem").exists()
+
+
+async def test_an_operator_is_made_with_the_keys_that_the_second_one_saw(
+    platform: Platform, second: SecondOperator, tmp_path: Path
+) -> None:
+    # Case "a grant of `operator` does not name the keys that the second operator saw".
+    first = on_machine(platform.state.folder)
+    entry, request, approval = tmp_path / "entry", tmp_path / "request", tmp_path / "approval"
+    pem, more = tmp_path / "boss.pem", tmp_path / "more.pem"
+    for file in (pem, more):
+        save_ed25519(file, Ed25519PrivateKey.generate())
+    prove = ("party", "prove-key", "--did", BOSS)
+    await first(*prove, "--key", pem, "--key-id", f"{BOSS}#1", "--to", entry)
+    joined = await first("party", "register", "--kind", "person", "--entry", entry)
+    await second.prove(entry)
+    await first("party", "register", "--kind", "person", "--role", "operator", "--entry", entry)
+    await first(*prove, "--key", more, "--key-id", f"{BOSS}#2", "--to", entry)
+
+    async def ask() -> Said:
+        await first("party", "grant-role", BOSS, "operator", "--to-approve", request)
+        return await second.approve(request, "--yes", "--to", approval)
+
+    seen = await ask()
+    own = ("--key", pem, "--key-id", f"{BOSS}#1")
+    added = await first("party", "add-key", BOSS, "--entry", entry, *own)
+    outdated = await first("party", "submit", request, "--approval", approval)
+    seen_again = await ask()
+    granted = await first("party", "submit", request, "--approval", approval, "--json")
+
+    assert (joined.code, added.code) == (0, 0), joined.err + added.err
+    assert (f"{BOSS}#1" in seen.err, f"{BOSS}#2" in seen.err, f"{BOSS}#2" in seen_again.err) == (
+        True,
+        False,
+        True,
+    )
+    assert (outdated.code, "keys-not-named" in outdated.err) == (Exit.NO, True), outdated.err
+    assert granted.json["roles"] == ["operator"], granted.err
