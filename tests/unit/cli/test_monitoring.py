@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -10,6 +11,7 @@ from tests.unit.archive.test_monitor import POLICY, ServedLog
 from salus.archive.monitor import Fetch
 from salus.cli.exits import CommandError, Exit
 from salus.cli.monitoring import Watch, reread_policy
+from salus.crypto.file_lock import changing
 
 
 def serving(log: ServedLog) -> Fetch:
@@ -110,3 +112,16 @@ def test_whom_to_trust_stays_while_the_file_is_being_written(
 
     assert reread_policy(None, file, before=POLICY) is POLICY
     assert str(file) in capsys.readouterr().err.replace("\n", "")
+
+
+# case F10, sibling: of two monitors with one state file the slower one forgot what the other had seen.
+async def test_two_monitors_of_one_state_file_take_turns(
+    watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("salus.cli.monitoring.changing", partial(changing, wait_s=0))
+    async with changing(watch.state):
+        with pytest.raises(CommandError, match="another process") as caught:
+            await watch.look(serving(ServedLog(3)), [], patient=False)
+
+    assert caught.value.code is Exit.NOT_RUNNING
+    assert not watch.state.exists()

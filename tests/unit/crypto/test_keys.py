@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 
@@ -97,3 +98,17 @@ def test_what_is_made_is_its_owners_alone(tmp_path: Path) -> None:
 
     assert {stat.S_IMODE(path.stat().st_mode) for path in (made.parent, made, made / "folder")} == {0o700}
     assert {stat.S_IMODE(path.stat().st_mode) for path in (made / "key", made / "log")} == {0o600}
+
+
+def test_a_file_never_takes_the_place_of_a_device_or_a_pipe(tmp_path: Path) -> None:
+    """`object get --output /dev/null`, as root, left a plain file there."""
+    pipe, link = tmp_path / "pipe", tmp_path / "stdout"
+    os.mkfifo(pipe)
+    link.symlink_to("/proc/self/fd/1")
+
+    for path in (pipe, link):
+        with pytest.raises(OSError, match="not a regular file"):
+            write_private(path, b"content")
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert link.is_symlink()
+    assert {file.name for file in tmp_path.iterdir()} == {"pipe", "stdout"}

@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
+from collections.abc import Awaitable, Callable, Collection
+from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
-from salus.crypto.errors import KmsAwayError, KmsError, KmsExistsError, KmsFileError, UnwrapError
-from salus.crypto.kms import FileKms
+from salus.crypto.errors import (
+    KmsAwayError,
+    KmsError,
+    KmsExistsError,
+    KmsFileError,
+    RootInUseError,
+    UnwrapError,
+)
+from salus.crypto.file_lock import changing, changing_now
+from salus.crypto.kms import FileKms, root_name
 
 KEY = bytes(range(32))
+
+
+def names_in(wrapped: list[bytes]) -> Callable[[], Awaitable[Collection[str]]]:
+    """Return what lists the root keys of so many wrapped keys."""
+
+    async def in_use() -> list[str]:
+        return [root_name(each) for each in wrapped]
+
+    return in_use
 
 
 @pytest.fixture(params=[None, "correct horse"], ids=["plain", "passphrase"])
@@ -52,7 +74,7 @@ async def test_rotation_rewraps_and_the_old_root_key_can_go(tmp_path: Path, pass
 
     assert await kms.unwrap(old, context="c") == await kms.unwrap(new, context="c") == KEY
     assert await kms.rewrap(new, context="c") == new
-    await kms.retire()
+    await kms.retire(names_in([new]))
     assert await kms.unwrap(new, context="c") == KEY
     with pytest.raises(UnwrapError, match="no root key"):
         await kms.unwrap(old, context="c")
@@ -66,15 +88,86 @@ async def test_a_rotation_by_another_process_is_noticed(tmp_path: Path) -> None:
     assert await here.unwrap(await there.wrap(KEY, context="c"), context="c") == KEY
 
 
-async def test_nothing_is_retired_that_another_process_has_replaced(tmp_path: Path) -> None:
+# case F10
+async def test_no_root_key_goes_while_a_key_bears_its_name(tmp_path: Path) -> None:
+    here = await FileKms.create(tmp_path / "kms")
+    wrapped = await here.wrap(KEY, context="c")
+    there = await FileKms.open(tmp_path / "kms")
+    await there.rotate()
+
+    with pytest.raises(RootInUseError, match="no root key was retired"):
+        await here.retire(names_in([wrapped]))
+    assert await (await FileKms.open(tmp_path / "kms")).unwrap(wrapped, context="c") == KEY
+
+
+# case F10
+async def test_no_root_key_goes_that_another_process_made_meanwhile(tmp_path: Path) -> None:
     here = await FileKms.create(tmp_path / "kms")
     there = await FileKms.open(tmp_path / "kms")
     await there.rotate()
     wrapped = await there.wrap(KEY, context="c")
 
-    with pytest.raises(KmsError, match="rotated"):
-        await here.retire()
+    await here.retire(names_in([wrapped]))
+
     assert await (await FileKms.open(tmp_path / "kms")).unwrap(wrapped, context="c") == KEY
+
+
+# case F10
+async def test_what_is_wrapped_is_wrapped_under_the_root_key_that_the_file_has_now(tmp_path: Path) -> None:
+    here = await FileKms.create(tmp_path / "kms")
+    there = await FileKms.open(tmp_path / "kms")
+    before = await here.wrap(KEY, context="c")
+    await there.rotate()
+    await there.retire(names_in([]))
+
+    wrapped = await here.wrap(KEY, context="c")
+
+    assert await (await FileKms.open(tmp_path / "kms")).unwrap(wrapped, context="c") == KEY
+    assert await here.is_current(wrapped)
+    assert not await here.is_current(before)
+
+
+# case F10
+async def test_rotations_at_the_same_moment_lose_no_root_key(tmp_path: Path) -> None:
+    await FileKms.create(tmp_path / "kms")
+
+    async def rotate() -> bytes:
+        kms = await FileKms.open(tmp_path / "kms")
+        await kms.rotate()
+        return await kms.wrap(KEY, context="c")
+
+    wrapped = await asyncio.gather(*(rotate() for _ in range(10)))
+
+    kms = await FileKms.open(tmp_path / "kms")
+    assert [await kms.unwrap(each, context="c") for each in wrapped] == [KEY] * 10
+
+
+# case F10
+async def test_who_finds_the_file_locked_changes_nothing_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kms = await FileKms.create(tmp_path / "kms")
+    before = (tmp_path / "kms").read_bytes()
+    monkeypatch.setattr("salus.crypto.kms.changing", partial(changing, wait_s=0))
+
+    with changing_now(tmp_path / "kms"), pytest.raises(KmsError, match="another process has been changing"):
+        await kms.rotate()
+    assert (tmp_path / "kms").read_bytes() == before
+    await kms.rotate()
+
+
+async def test_a_kms_file_that_cannot_be_written_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kms = await FileKms.create(tmp_path / "kms")
+
+    def refused(path: Path) -> NoReturn:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr("salus.crypto.kms.changing", refused)
+
+    with pytest.raises(KmsError, match="cannot be changed: Read-only file system"):
+        await kms.rotate()
 
 
 async def test_a_kms_is_never_made_over_another(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from salus.crypto.file_lock import changing_now
 from salus.crypto.keys import load_all_ed25519
 from salus.devkit.errors import DevkitError
 from salus.devkit.key_files import KeyFiles, Owner, with_key
@@ -127,3 +130,47 @@ def _witness(folder: NetworkFolder, number: int) -> CosignatureSigner:
 
 def _cosigner(number: int, age: int) -> CosignatureSigner:
     return CosignatureSigner(f"w{number}", Ed25519PrivateKey.from_private_bytes(bytes([number, age]) * 16))
+
+
+# case F10, sibling: network.json is loaded, changed and saved by every command that changes the folder.
+def test_changes_at_the_same_moment_lose_none(tmp_path: Path) -> None:
+    folder = NetworkFolder(tmp_path)
+    folder.create(Plan(shards=4, witnesses=2))
+    owners = [
+        *(Owner("sequencer", n) for n in range(4)),
+        Owner("log"),
+        Owner("witness", 1),
+        Owner("witness", 2),
+    ]
+
+    with ThreadPoolExecutor(len(owners) + 1) as pool:
+        shard = pool.submit(folder.add_shard, 4)
+        list(pool.map(lambda owner: KeyFiles(folder).add(owner, first=10), owners))
+        shard.result()
+
+    assert {owner: len(KeyFiles(folder).of(owner)) for owner in owners} == dict.fromkeys(owners, 2)
+    assert len(KeyFiles(folder).of(Owner("sequencer", 4))) == 1
+
+
+# case F10, sibling
+def test_who_finds_the_folder_locked_changes_nothing_and_says_so(
+    folder: NetworkFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = folder.file.read_bytes()
+    monkeypatch.setattr("salus.devkit.network.changing_now", partial(changing_now, wait_s=0))
+
+    with changing_now(folder.file), pytest.raises(DevkitError, match="another process has been changing"):
+        KeyFiles(folder).add(Owner("log"), first=10)
+    assert folder.file.read_bytes() == before
+    assert len(load_all_ed25519(folder.key_file("log"))) == 1
+
+
+# case F10, sibling
+def test_of_two_ends_of_one_key_the_first_stands(folder: NetworkFolder) -> None:
+    keys = KeyFiles(folder)
+    (old,) = keys.of(Owner("log"))
+    keys.add(Owner("log"), first=10)
+
+    assert keys.retire(old, end=12) == 12
+    assert keys.retire(old, end=30) == 12
+    assert keys.of(Owner("log"))[0].end == 12

@@ -207,8 +207,8 @@ class _Turn:
     async def retire(self, entry: KeyEntry, *, end: int, reason: Reason) -> None:
         """Let the old key count no more from a position behind all that it signed alone."""
         self._narrator.step(f"retiring {entry.name} {entry.key_id}")
-        self.files.retire(entry, end=end)
-        await self._record_end(replace(entry, end=end), reason)
+        stands = self.files.retire(entry, end=end)
+        await self._record_end(replace(entry, end=stands), reason)
 
     async def _record_new(self, entry: KeyEntry) -> None:
         data = KeyRotated(

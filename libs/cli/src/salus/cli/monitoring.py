@@ -23,6 +23,8 @@ from salus.cli.exits import CommandError, Exit
 from salus.cli.interrupts import run_until_signal
 from salus.cli.state import require_service, running_platform
 from salus.cli.verifying import NetworkFile, PolicyFile, read_policy
+from salus.crypto.errors import LockedError
+from salus.crypto.file_lock import changing
 from salus.crypto.private_files import write_private
 from salus.ledger.errors import LedgerError
 from salus.ledger.policy import Policy
@@ -101,7 +103,12 @@ class Watch:
         """
         try:
             for fetch_checkpoint in (log, *others):
-                await self._take(await fetch_checkpoint(CHECKPOINT_KEY), log)
+                shown = await fetch_checkpoint(CHECKPOINT_KEY)
+                # Else of two monitors with one state file the slower one forgets what the other has seen.
+                async with changing(self.state):
+                    await self._take(shown, log)
+        except LockedError as error:
+            raise CommandError(Exit.NOT_RUNNING, str(error)) from None
         except (httpx.HTTPError, ObjectsError, MissingError) as error:
             sentence = f"the log or a witness does not answer: {type(error).__name__}: {error}"
             if not patient:

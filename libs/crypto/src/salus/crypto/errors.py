@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Literal
 
@@ -37,6 +38,14 @@ class ExposedKeyError(CryptoError):
         super().__init__(f"{path} has mode {mode:04o}: others may read this private key; chmod 600 it")
         self.path = path
         self.mode = mode
+
+
+class LockedError(CryptoError):
+    """Another process changes the same file at the moment; nothing was changed here."""
+
+    def __init__(self, path: Path, waited_s: float) -> None:
+        super().__init__(f"another process has been changing {path} for {waited_s:.0f} s; try again later")
+        self.path = path
 
 
 class KeyUriError(CryptoError):
@@ -92,6 +101,17 @@ class KmsAwayError(KmsError):
 
 class KmsFileError(KmsError):
     """The KMS file is there and is none, or does not open: no waiting mends it, and it was left as it is."""
+
+
+class RootInUseError(KmsError):
+    """Keys are still wrapped under root keys that were to go; none went."""
+
+    def __init__(self, names: Collection[str]) -> None:
+        super().__init__(
+            f"keys are still wrapped under {', '.join(sorted(names))}, so no root key was retired: "
+            "wrap them anew first"
+        )
+        self.names = frozenset(names)
 
 
 class KmsExistsError(KmsError):

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -18,7 +20,16 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
-from salus.crypto.errors import KmsAwayError, KmsError, KmsExistsError, KmsFileError, UnwrapError
+from salus.crypto.errors import (
+    KmsAwayError,
+    KmsError,
+    KmsExistsError,
+    KmsFileError,
+    LockedError,
+    RootInUseError,
+    UnwrapError,
+)
+from salus.crypto.file_lock import changing
 from salus.crypto.private_files import read_private, write_private
 
 FORMAT = b"salus.health/wrapped-key/v1"
@@ -50,6 +61,9 @@ class Kms(Protocol):
             UnwrapError: as `unwrap`.
         """
 
+    async def is_current(self, wrapped: bytes) -> bool:
+        """Say whether a key is wrapped under the root key that is current now."""
+
 
 class _Roots(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     current: str
@@ -76,12 +90,14 @@ class FileKms:
     """Root keys in one private file, encrypted with AES-256-GCM under scrypt of a passphrase.
 
     Without a passphrase the keys stand in the file as they are: for a file that is itself a mounted secret,
-    and for development. A process that meets a root key it does not know reads the file again, so a
-    rotation by another process is noticed.
+    and for development. What is wrapped is wrapped under the root key that the file has at that moment, and
+    who meets a root key that it does not know reads the file again. Changes are made under a lock beside the
+    file, so no process undoes what another one did.
     """
 
     path: Path
     _passphrase: bytes | None = field(repr=False)
+    _content: bytes = field(repr=False)
     _roots: _Roots = field(repr=False)
 
     @classmethod
@@ -98,14 +114,16 @@ class FileKms:
             KmsAwayError: it is not there, or cannot be read.
             KmsFileError: it is not ours, or the passphrase is wrong.
         """
-        raw = _encoded(passphrase)
-        return cls(path, raw, await asyncio.to_thread(_load, path, raw))
+        secret = _encoded(passphrase)
+        content = await asyncio.to_thread(_read, path)
+        return cls(path, secret, content, await asyncio.to_thread(_decode, path, content, secret))
 
     async def wrap(self, key: bytes, *, context: str) -> bytes:
-        """Return the key wrapped under the current root key."""
-        name = self._roots.current
+        """Return the key wrapped under the root key that is current in the file."""
+        roots = await self._read_again()
+        name = roots.current
         nonce = secrets.token_bytes(NONCE_BYTES)
-        sealed = AESGCM(self._roots.keys[name]).encrypt(nonce, key, _aad(name, context))
+        sealed = AESGCM(roots.keys[name]).encrypt(nonce, key, _aad(name, context))
         return b"%b %b\n%b" % (FORMAT, name.encode(), nonce + sealed)
 
     async def unwrap(self, wrapped: bytes, *, context: str) -> bytes:
@@ -120,44 +138,76 @@ class FileKms:
     async def rewrap(self, wrapped: bytes, *, context: str) -> bytes:
         """Return the same key under the current root key."""
         key = await self.unwrap(wrapped, context=context)
-        if _parse(wrapped)[0] == self._roots.current:
-            return wrapped
-        return await self.wrap(key, context=context)
+        return wrapped if await self.is_current(wrapped) else await self.wrap(key, context=context)
+
+    async def is_current(self, wrapped: bytes) -> bool:
+        """Say whether a key is wrapped under the root key that is current in the file."""
+        return root_name(wrapped) == (await self._read_again()).current
 
     async def rotate(self) -> str:
         """Add a root key, make it current, and return its name; older ones still unwrap.
 
         A crash leaves the old file or the new one.
-        """
-        name, key = _new_root()
-        known = await asyncio.to_thread(_load, self.path, self._passphrase)
-        self._roots = _Roots(current=name, keys={**known.keys, name: key})
-        await asyncio.to_thread(self._save)
-        return name
-
-    async def retire(self) -> None:
-        """Forget every root key but the current one: call it when all keys have been re-wrapped.
 
         Raises:
-            KmsError: another process has rotated since; re-wrap again first.
+            KmsError: another process holds the file, or it cannot be written; it is as it was.
         """
-        current = self._roots.current
-        known = await asyncio.to_thread(_load, self.path, self._passphrase)
-        if known.current != current:
-            raise KmsError(f"{self.path} was rotated by someone else meanwhile")
-        self._roots = _Roots(current=current, keys={current: self._roots.keys[current]})
-        await asyncio.to_thread(self._save)
+        name, key = _new_root()
+        async with self._changing():
+            known = await self._read_again()
+            await self._save(_Roots(current=name, keys={**known.keys, name: key}))
+        return name
+
+    async def retire(self, in_use: Callable[[], Awaitable[Collection[str]]]) -> None:
+        """Forget every root key but the current one; `in_use` returns the names that wrapped keys bear.
+
+        It is called under the lock, after which no other root key becomes current. What it lists must
+        include what was stored before the call; who stores a key afterwards asks `is_current` again.
+
+        Raises:
+            RootInUseError: a key is wrapped under another than the current root key; none is forgotten.
+            KmsError: another process holds the file, or it cannot be written; it is as it was.
+        """
+        async with self._changing():
+            known = await self._read_again()
+            if left := set(await in_use()) - {known.current}:
+                raise RootInUseError(left)
+            await self._save(_Roots(current=known.current, keys={known.current: known.keys[known.current]}))
 
     async def _root(self, name: str) -> bytes:
-        if name not in self._roots.keys:
-            self._roots = await asyncio.to_thread(_load, self.path, self._passphrase)
+        roots = self._roots if name in self._roots.keys else await self._read_again()
         try:
-            return self._roots.keys[name]
+            return roots.keys[name]
         except KeyError:
             raise UnwrapError(f"there is no root key {name}") from None
 
-    def _save(self) -> None:
-        write_private(self.path, _encode(self._roots, self._passphrase))
+    async def _read_again(self) -> _Roots:
+        """Return what the file has now; to open it is slow, so that is done only if it changed."""
+        content = await asyncio.to_thread(_read, self.path)
+        if content != self._content:
+            roots = await asyncio.to_thread(_decode, self.path, content, self._passphrase)
+            self._content, self._roots = content, roots
+        return self._roots
+
+    @asynccontextmanager
+    async def _changing(self) -> AsyncIterator[None]:
+        try:
+            async with changing(self.path):
+                yield
+        except LockedError as error:
+            raise KmsError(str(error)) from None
+        except OSError as error:
+            raise KmsError(f"{self.path} cannot be changed: {error.strerror}") from error
+
+    async def _save(self, roots: _Roots) -> None:
+        content = await asyncio.to_thread(_encode, roots, self._passphrase)
+        await asyncio.to_thread(write_private, self.path, content)
+        self._content, self._roots = content, roots
+
+
+def root_name(wrapped: bytes) -> str:
+    """Return the name of the root key that a key is wrapped under; raises UnwrapError."""
+    return _parse(wrapped)[0]
 
 
 def make_kms_file(path: Path, passphrase: str | None = None) -> None:
@@ -183,13 +233,18 @@ def _seal(roots: _Roots, passphrase: bytes) -> _Sealed:
     return _Sealed(SCRYPT_N, SCRYPT_R, SCRYPT_P, salt=salt, nonce=nonce, ciphertext=ciphertext)
 
 
-def _load(path: Path, passphrase: bytes | None) -> _Roots:
+def _read(path: Path) -> bytes:
     try:
-        file = msgspec.json.decode(read_private(path), type=_File)
+        return read_private(path)
     except FileNotFoundError:
         raise KmsAwayError(f"there is no KMS file {path}") from None
     except OSError as error:
         raise KmsAwayError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _decode(path: Path, content: bytes, passphrase: bytes | None) -> _Roots:
+    try:
+        file = msgspec.json.decode(content, type=_File)
     except msgspec.DecodeError as error:
         raise KmsFileError(f"{path} is not a KMS file; restore it, for no other opens the keys") from error
     if file.format != FILE_FORMAT or (file.sealed is None) == (file.roots is None):

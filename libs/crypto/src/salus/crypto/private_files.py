@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import tempfile
@@ -36,8 +37,12 @@ def write_private(path: Path, content: bytes, *, fresh: bool = False, durable: b
 
     With `fresh`, an existing file is left as it is and FileExistsError raised. What is not `durable` may be
     lost or cut off when the machine ends, so its reader checks it.
+
+    Raises:
+        OSError: among others, the path is a device, a pipe or a socket, which a file must not replace.
     """
     make_private_folder(path.parent)
+    _require_replaceable(path)
     # mkstemp makes the file with mode 0600.
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -50,8 +55,26 @@ def write_private(path: Path, content: bytes, *, fresh: bool = False, durable: b
             path.hardlink_to(name)
         else:
             Path(name).replace(path)
+        if durable:
+            _keep_name(path.parent)
     finally:
         Path(name).unlink(missing_ok=True)
+
+
+def _require_replaceable(path: Path) -> None:
+    # /dev/stdout is a link into /proc: renamed over, it would be a plain file for every process from then on.
+    leads_to_process = path.is_symlink() and path.readlink().is_relative_to("/proc")
+    if leads_to_process or (path.exists() and not path.is_file() and not path.is_dir()):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+
+
+def _keep_name(folder: Path) -> None:
+    """Have the folder's entries survive the end of the machine, as the file's content does."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def read_private(path: Path) -> bytes:

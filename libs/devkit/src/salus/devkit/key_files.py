@@ -94,6 +94,10 @@ class KeyFiles:
         Raises:
             DevkitError: a key is on its way already, or the private keys are not here.
         """
+        with self._folder.changing():
+            return self._add(owner, first)
+
+    def _add(self, owner: Owner, first: int) -> KeyEntry:
         before = self.of(owner)
         if sum(entry.end is None for entry in before) > 1:
             raise DevkitError(f"{before[0].name} has two keys already: retire one first")
@@ -108,17 +112,23 @@ class KeyFiles:
         self._write(network)
         return KeyEntry(owner, before[0].name, vkey, first, None, held=True)
 
-    def retire(self, entry: KeyEntry, *, end: int) -> None:
-        """Let a key count no more from this position on, and forget its private half.
+    def retire(self, entry: KeyEntry, *, end: int) -> int:
+        """Let a key count no more from this position on, and forget its private half; return the position.
+
+        If it was retired already, it is the position that stands.
 
         Raises:
             DevkitError: no other key would sign then.
         """
+        with self._folder.changing():
+            return self._retire(entry, end)
+
+    def _retire(self, entry: KeyEntry, end: int) -> int:
         network = self._folder.read()
         _, described = _described(network, entry.owner)
         for one in described:
             if one["verifier_key"] == entry.verifier_key:
-                one["until"] = end
+                end = one.setdefault("until", end)
         _store(network, entry.owner, described)
         self._write(network)
         path = self._folder.key_file(entry.owner.file_name)
@@ -126,6 +136,7 @@ class KeyFiles:
             keys = load_all_ed25519(path)
             left = [k for k in keys if _vkey(entry.owner, entry.name, k) != entry.verifier_key]
             save_ed25519(path, *left)
+        return end
 
     def _write(self, network: Mapping[str, Any]) -> None:
         try:

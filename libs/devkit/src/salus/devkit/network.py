@@ -6,14 +6,16 @@ Every call is harmless to repeat: a key that exists is kept, and network.json is
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from salus.crypto.errors import CryptoError
+from salus.crypto.errors import CryptoError, LockedError
+from salus.crypto.file_lock import changing_now
 from salus.crypto.keys import ensure_ed25519, load_ed25519
 from salus.crypto.kms import make_kms_file
 from salus.crypto.text_files import read_text_file
@@ -162,16 +164,30 @@ class NetworkFolder:
 
         It seals nothing until an assignment says so. A crash midway leaves a key that the next call takes up.
         """
-        network = self.read()
-        for known in network["shards"]:
-            if known["id"] == shard:
-                return dict(known)
-        origin = f"{network['origin']}/shard/{shard}"
-        vkey = NoteSigner(origin, self._ensure_key(f"shard-{shard}")).vkey
-        added = {"id": shard, "origin": origin, "verifier_key": vkey, "topics": {}}
-        network["shards"].append(added)
-        self.write(network)
-        return added
+        with self.changing():
+            network = self.read()
+            for known in network["shards"]:
+                if known["id"] == shard:
+                    return dict(known)
+            origin = f"{network['origin']}/shard/{shard}"
+            vkey = NoteSigner(origin, self._ensure_key(f"shard-{shard}")).vkey
+            added = {"id": shard, "origin": origin, "verifier_key": vkey, "topics": {}}
+            network["shards"].append(added)
+            self.write(network)
+            return added
+
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """Keep every other command from changing the folder; who changes it reads it again in here.
+
+        Raises:
+            DevkitError: another command has been changing it all the time.
+        """
+        try:
+            with changing_now(self.file):
+                yield
+        except LockedError as error:
+            raise DevkitError(str(error)) from None
 
     def write(self, network: Mapping[str, Any]) -> None:
         """Replace network.json; a reader sees the old file or the whole new one."""

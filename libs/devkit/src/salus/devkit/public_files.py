@@ -15,6 +15,8 @@ def write_public(path: Path, content: bytes, *, fresh: bool = False) -> None:
     descriptor = os.open(written, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, FILE_MODE)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
     if not fresh:
         written.replace(path)
         return

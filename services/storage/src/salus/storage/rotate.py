@@ -1,17 +1,19 @@
 """Rotate the root key: `python -m salus.storage.rotate`, with the settings of the service.
 
 Adds a root key to the KMS file and wraps every patient's key anew; no object is touched. It may run beside
-the service, and again after a crash. The old root keys stay in the file until `--retire`, which is for later:
-when every storage process has been restarted since the rotation.
+the service, beside itself, and again after a crash. The old root keys stay in the file until `--retire`,
+which wraps anew what is left, and forgets them only if no key in the bucket is wrapped under them then.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import sys
 
 import structlog
 
+from salus.crypto.errors import KmsError
 from salus.runtime.telemetry import set_up
 from salus.storage.__main__ import open_buckets, open_kms
 from salus.storage.adapters.vault import BucketVault
@@ -28,14 +30,17 @@ async def rotate(settings: Settings, *, retire: bool) -> int:
     Raises:
         KmsAwayError, StoreAwayError: a part is away; nothing was retired.
         UnwrapError: a key does not unwrap; nothing was retired.
+        RootInUseError: another process has rotated meanwhile; nothing was retired.
+        KmsError: another process changes the KMS file, or it cannot be written; nothing was changed.
     """
     _, keys = await open_buckets(settings)
     kms = await open_kms(settings, keys)
     if not retire:
         await kms.rotate()
-    changed = await BucketVault(keys, kms).rewrap()
+    vault = BucketVault(keys, kms)
+    changed = await vault.rewrap()
     if retire:
-        await kms.retire()
+        await kms.retire(vault.roots_in_use)
     return changed
 
 
@@ -46,7 +51,10 @@ def main() -> None:
     retire = arguments.parse_args().retire
     settings = Settings()
     set_up(settings)
-    changed = asyncio.run(rotate(settings, retire=retire))
+    try:
+        changed = asyncio.run(rotate(settings, retire=retire))
+    except KmsError as error:
+        sys.exit(f"{type(error).__name__}: {error}")
     _log.info("old root keys retired" if retire else "root key rotated", keys_wrapped_anew=changed)
 
 

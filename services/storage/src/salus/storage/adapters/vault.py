@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 import structlog
 
-from salus.crypto.errors import UnwrapError
-from salus.crypto.kms import Kms
+from salus.crypto.errors import KmsAwayError, UnwrapError
+from salus.crypto.kms import Kms, root_name
 from salus.objects import ChangedError, NotFoundError, ObjectsError, ObjectStore, Stray
 
 FOLDER = "subjects"
+ROTATIONS_MAX = 10
 _CONTEXT = "salus.health/subject-key/v1"
 # No slash, no dot: what a backup tool or a person puts beside the keys is mostly called otherwise.
 _NAME = re.compile(rf"{FOLDER}/(?P<patient>[^/]+)/(?P<number>[0-9a-f]{{1,64}})")
@@ -31,9 +32,27 @@ class BucketVault:
     kms: Kms
 
     async def keep(self, *, patient: str, key: str, private_key: bytes) -> None:
-        """Wrap and store a new key."""
+        """Wrap and store a new key, under the root key that is current once it is stored.
+
+        If the root key was rotated meanwhile, who retires the old one may have listed the keys before this
+        one was there, so it is wrapped anew from the key itself. A crash before that may leave a key that no
+        root key opens; nobody was told of it.
+        """
         wrapped = await self.kms.wrap(private_key, context=_context(key))
         await self.store.create(_name(patient, key), wrapped)
+        for _ in range(ROTATIONS_MAX):
+            if await self.kms.is_current(wrapped):
+                return
+            try:
+                wrapped, etag = await self.store.get_with_etag(_name(patient, key))
+                if not await self.kms.is_current(wrapped):
+                    wrapped = await self.kms.wrap(private_key, context=_context(key))
+                    await self.store.replace(_name(patient, key), wrapped, etag)
+            except ChangedError:
+                continue
+            except NotFoundError:
+                return
+        raise KmsAwayError(f"the root key was rotated {ROTATIONS_MAX} times while one key was stored")
 
     async def fetch(self, *, patient: str, key: str) -> bytes:
         """Fetch and unwrap a key."""
@@ -83,6 +102,20 @@ class BucketVault:
         if damaged:
             raise UnwrapError(f"{len(damaged)} keys, the first at {damaged[0]}; {changed} were wrapped anew")
         return changed
+
+    async def roots_in_use(self) -> set[str]:
+        """Return the name of every root key that a key is wrapped under, as the bucket has them now.
+
+        Raises:
+            UnwrapError: something under a key's name is no wrapped key.
+        """
+        found: set[str] = set()
+        for name in [name async for name in _names(self.store, FOLDER)]:
+            try:
+                found.add(root_name(await self.store.get(name)))
+            except NotFoundError:
+                continue
+        return found
 
     async def _rewrap(self, name: str) -> int:
         _, patient, number = name.split("/")
