@@ -9,6 +9,7 @@ enum {
     LENGTH_AT = 8,
     MAGIC_AT = 16,
     ATTRIBUTES_AT = 21,
+    LAST_DELTA_AT = 23,
     COUNT_AT = 57,
     MAGIC = 2,
     COMPRESSION_OR_CONTROL = 0x27,
@@ -106,22 +107,25 @@ static int read_record(Place *place, int64_t *delta, int64_t *spans) {
 }
 
 /* Write the offsets of the `count` records of the batch data[begin..end) and the spans of their parts. Return 0,
-   or -1 with nothing said if it is compressed, not of data, not of so many records or anything else is odd. */
-int salus_unpack_batch_1(const uint8_t *data, uint64_t begin, uint64_t end, uint64_t count, int64_t *offsets,
+   or -1 with nothing said if it is compressed, not of data, not of so many records, if its records do not ascend
+   within the offsets that its header gives it, or if anything else is odd. */
+int salus_unpack_batch_2(const uint8_t *data, uint64_t begin, uint64_t end, uint64_t count, int64_t *offsets,
                          int64_t *spans) {
     if (begin > end || end - begin < HEADER_BYTES)
         return -1;
     const uint8_t *header = data + begin;
     uint64_t base = big_endian(header, 8);
+    int64_t last = (int64_t)big_endian(header + LAST_DELTA_AT, 4);
     if (big_endian(header + LENGTH_AT, 4) != end - begin - LENGTH_AT - 4 || header[MAGIC_AT] != MAGIC ||
         big_endian(header + ATTRIBUTES_AT, 2) & COMPRESSION_OR_CONTROL ||
-        big_endian(header + COUNT_AT, 4) != count || base > INT64_MAX - UINT32_MAX)
+        big_endian(header + COUNT_AT, 4) != count || last > INT32_MAX ||
+        base > INT64_MAX - UINT32_MAX)
         return -1;
     Place place = {data, begin + HEADER_BYTES, end};
     int64_t before = NONE;
     for (uint64_t i = 0; i < count; i++, spans += STRIDE) {
         int64_t delta;
-        if (!read_record(&place, &delta, spans) || delta <= before || delta > INT32_MAX)
+        if (!read_record(&place, &delta, spans) || delta <= before || delta > last)
             return -1;
         offsets[i] = (int64_t)base + delta;
         before = delta;

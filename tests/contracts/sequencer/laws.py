@@ -96,6 +96,19 @@ async def a_position_before_the_beginning_is_refused(
             await read_all(reader, 1)
 
 
+async def the_log_says_that_it_ends_after_what_it_hands_out(
+    log: Log, at: Partition, append: Callable[[bytes], Awaitable[None]]
+) -> None:
+    for number in range(3):
+        await append(b"%d" % number)
+    async with log.open({at: 0}) as reader:
+        found = await read_all(reader, 3)
+        ends = reader.seen_ends
+
+    assert [offset for offset, _ in found] == [0, 1, 2]
+    assert ends[at] == 3
+
+
 ARCHIVE_LAWS = (
     a_created_object_is_read_back_and_stays,
     creating_the_same_bytes_again_is_success,
@@ -105,4 +118,5 @@ LOG_LAWS = (
     records_come_in_order_from_where_reading_starts,
     records_that_are_read_one_by_one_have_all_their_headers,
     a_position_beyond_the_end_is_refused,
+    the_log_says_that_it_ends_after_what_it_hands_out,
 )

@@ -16,6 +16,7 @@ import msgspec
 import pytest
 from confluent_kafka import Producer as ForeignProducer
 from tests.asking import UNASKED, proofs_of, truly_asked
+from tests.integration.raw_kafka import produce, record_batch
 
 from salus.devkit.addresses import Addresses
 from salus.events.catalogue import EventData, KeyAdded, PartyRegistered, PublicKey, Request
@@ -192,6 +193,20 @@ async def test_what_others_write_on_the_topic_changes_nothing(parts: Addresses, 
                 await intruder.send(
                     IDENTITY_TOPIC, key=b"k", value=value, headers=[("salus-signature", b"?")]
                 )
+        await a.host.execute(party.did, lambda _: registered(party, root))
+        states = await a.host.states()
+
+    assert list(states) == [party.did]
+
+
+async def test_a_record_that_says_it_stands_at_the_next_position_decides_no_command(
+    parts: Addresses, tmp_path: Path
+) -> None:
+    # case F5: what became of the record there is kept by its position.
+    root, party = signer(), signer()
+    async with replica(parts, root, tmp_path / "a.db") as a:
+        await produce(parts.kafka_bootstrap, IDENTITY_TOPIC, 0, record_batch([(1, b"not an event")]))
+        await a.follower.catch_up()
         await a.host.execute(party.did, lambda _: registered(party, root))
         states = await a.host.states()
 

@@ -18,6 +18,7 @@ class Consumer:
 
     def __init__(self, *answers: dict[TopicPartition, list[Any]], partitions: int = 2) -> None:
         self.answers = [*answers]
+        self.ends: dict[TopicPartition, int] = {}
         self.paused: set[TopicPartition] = set()
         self._fetcher = self._client = self.cluster = self
         self._partitions = partitions
@@ -25,6 +26,9 @@ class Consumer:
     async def getmany(self, *, timeout_ms: int) -> dict[TopicPartition, list[Any]]:
         assert timeout_ms == 1
         return self.answers.pop(0)
+
+    def highwater(self, at: TopicPartition) -> int | None:
+        return self.ends.get(at)
 
     def pause(self, at: TopicPartition) -> None:
         self.paused.add(at)
@@ -77,6 +81,20 @@ async def test_a_damaged_batch_stops_its_own_partition_until_it_is_whole(
     assert await offsets(made) == [(0, 2)]
     assert (consumer.paused, made.damaged) == (set(), {})
     made.require_whole_topics()
+
+
+async def test_of_the_ends_that_the_broker_said_the_highest_counts() -> None:
+    # A leader that was elected a moment ago may say less than the one before.
+    consumer = Consumer({}, {}, {})
+    made = reading(consumer)
+    seen = []
+    for end in (None, 7, 5):
+        if end is not None:
+            consumer.ends[SOUND] = end
+        await offsets(made)
+        seen.append(dict(made.seen_ends))
+
+    assert seen == [{}, {("t", 1): 7}, {("t", 1): 7}]
 
 
 def test_a_topic_with_more_partitions_than_are_read_is_not_whole() -> None:

@@ -181,17 +181,6 @@ def test_the_batches_of_an_answer_become_one_and_refer_to_it() -> None:
     assert ([*first.offsets], [*compressed.offsets]) == ([3, 4, 5, 6], [9, 10])
 
 
-def test_records_out_of_order_are_all_handed_out() -> None:
-    builder = DefaultRecordBatchBuilder(2, 0, 0, -1, 0, 0, 10**6)
-    for offset in (5, 3, 6):
-        builder.append(offset, 0, b"k", b"v", [])
-    raw = bytearray(builder.build())
-    raw[CRC_AT:CRC_END] = struct.pack(">I", calc_crc32c(bytes(raw[CRC_END:])))
-
-    assert [record.offset for record in unpacked(bytes(raw), first=3)[0]] == [5, 3, 6]
-    assert [record.offset for record in unpacked(bytes(raw), first=4)[0]] == [5, 6]
-
-
 def test_rows_are_cut_as_columns_are() -> None:
     rows = Rows.of("t", 3, [Record("t", 3, offset, 0, None, None, ()) for offset in (2, 4, 6)])
 

@@ -7,6 +7,7 @@ from tests.unit.sequencer.world import CLINICAL, World, document
 
 from salus.ledger.merkle import leaf_hash
 from salus.ledger.records import Flaw
+from salus.sequencer.errors import BeyondEndError
 
 
 @pytest.mark.parametrize("flaw", Flaw)
@@ -49,3 +50,20 @@ async def test_a_damaged_batch_stops_its_own_partition_alone_also_over_a_restart
     await world.seal_everything()
     assert {status for at, status in world.statuses().items() if at[0] == CLINICAL} == {"accepted"}
     assert sealed()[broken] == 3
+
+
+async def test_a_block_never_covers_what_the_log_does_not_have() -> None:
+    # case F5
+    world = World.with_hospital()
+    at = CLINICAL, 0
+    await world.seal_everything()
+    sealed = len(world.headers())
+    astray = world.publish(document(1), at=at)
+    world.topics.partitions[at][-1] = type(astray)(
+        *at, astray.offset + 1000, astray.timestamp_ms, astray.key, astray.value, astray.headers
+    )
+
+    with pytest.raises(BeyondEndError) as beyond:
+        await world.seal_everything()
+    assert (beyond.value.reached, beyond.value.end) == (1001, 1)
+    assert len(world.headers()) == sealed

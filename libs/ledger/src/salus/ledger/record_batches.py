@@ -14,8 +14,8 @@ from collections.abc import Callable
 from salus.ledger.hashing import LIBRARY
 from salus.ledger.records import STRIDE
 
-# The number changes with the arguments, as in `hashing`.
-FUNCTION = "salus_unpack_batch_1"
+# The number changes with the arguments, as in `hashing`, and with what is refused.
+FUNCTION = "salus_unpack_batch_2"
 HEADER_BYTES = 61
 RECORD_BYTES_MIN = 7
 """One byte each for length, attributes, two deltas, key, value and the number of headers."""

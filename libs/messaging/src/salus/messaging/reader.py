@@ -95,6 +95,7 @@ class PartitionReader(ABC, Generic[_R, _T]):
         # Where a damaged batch is, and when it is looked at again.
         self._damaged: dict[Partition, int] = {}
         self._paused: dict[Partition, float] = {}
+        self._seen_ends: dict[Partition, int] = {}
         # Where records came from lately, to share out what is read ahead; at first anything may come.
         self._lately = deque(self._starts, maxlen=2 * max(1, len(self._starts)))
 
@@ -138,6 +139,7 @@ class PartitionReader(ABC, Generic[_R, _T]):
                 partitions = await self._open.getmany(timeout_ms=timeout_ms)
             except KafkaError as error:
                 raise _translated(error) from error
+            self._see_ends()
             for at, found in partitions.items():
                 self._waiting.extend(self._joined(self._undamaged(at, found)))
             self._share_out(partitions)
@@ -176,6 +178,11 @@ class PartitionReader(ABC, Generic[_R, _T]):
     def damaged(self) -> Mapping[Partition, int]:
         """Where reading stopped at a batch that is not what its checksum says; it goes on trying."""
         return self._damaged
+
+    @property
+    def seen_ends(self) -> Mapping[Partition, int]:
+        """Where each partition ended at least, as the broker said by itself with what `poll` got from it."""
+        return self._seen_ends
 
     def require_whole_topics(self) -> None:
         """Raise unless what is read is all partitions of their topics, and all of them can be read.
@@ -221,6 +228,14 @@ class PartitionReader(ABC, Generic[_R, _T]):
             else:
                 self._damaged.pop(place, None)
         return [run for run in found if not isinstance(run, Corrupt)]
+
+    def _see_ends(self) -> None:
+        """Keep the highest: a new leader may know of less for a moment, and has it all the same."""
+        for at in self._starts:
+            end = self._open.highwater(at)
+            if end is not None:
+                place = at.topic, at.partition
+                self._seen_ends[place] = max(end, self._seen_ends.get(place, 0))
 
     def _resume_paused(self) -> None:
         for place in [place for place, until_s in self._paused.items() if until_s <= monotonic()]:

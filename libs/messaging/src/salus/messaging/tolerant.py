@@ -7,7 +7,7 @@ anything looks for holds that character, so the record is judged as if it had no
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, SupportsIndex
 
 from aiokafka.consumer import fetcher
@@ -76,14 +76,34 @@ class Batch:
         data, begin, end = self.plain()
         raw = memoryview(data)[begin:end]
         try:
-            return iter(list(DefaultRecordBatch(raw)))
+            records = list(DefaultRecordBatch(raw))
         except UnicodeDecodeError:
-            return iter(_TolerantBatch(bytes(raw)))
+            records = list(_TolerantBatch(bytes(raw)))
+        self._require_places(record.offset for record in records)
+        return iter(records)
+
+    def _require_places(self, offsets: Iterable[int]) -> None:
+        """Raise unless the records ascend within the offsets that the broker gave the batch.
+
+        The broker gives a batch as many offsets as it has records, and takes the records' own distances from
+        the first one as they come. Only where it removed records later are there fewer than offsets.
+        """
+        before = self.base_offset - 1
+        for offset in offsets:
+            if not before < offset < self.next_offset:
+                raise UnreadableError("its records do not stand at the batch's offsets")
+            before = offset
 
     @property
     def checked(self) -> memoryview:
         """The bytes that its checksum is over."""
         return self._raw[CHECKED_FROM if self.is_v2 else _OLD_CHECKED_FROM :]
+
+    @property
+    def has_offsets(self) -> bool:
+        """Whether it has at least one offset; a broker gives no batch fewer."""
+        first = self.base_offset if self.is_v2 else self.next_offset - 1
+        return bool(self.next_offset > first >= 0)
 
     def has_right_checksum(self) -> bool:
         """Tell whether it is as it was sent, in a format that we know."""

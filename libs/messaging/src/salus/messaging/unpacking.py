@@ -8,6 +8,7 @@ keeps all of it from being accepted; or `Corrupt`, and nothing after that.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -34,7 +35,7 @@ class As(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Records of one partition, one by one; with the offset of each."""
+    """Records of one partition, one by one, in the order of their offsets; with the offset of each."""
 
     topic: str
     partition: int
@@ -55,14 +56,13 @@ class Rows:
 
     def since(self, offset: int) -> Rows:
         """Return those from this offset on."""
-        if self.offsets and min(self.offsets) >= offset:
-            return self
-        return Rows.of(self.topic, self.partition, [r for r in self.records if r.offset >= offset])
+        first = bisect_left(self.offsets, offset)
+        return self if first == 0 else self.between(first, len(self))
 
 
 @dataclass(frozen=True, slots=True)
 class Corrupt:
-    """In the place of a batch that is not what its checksum says: not even its offsets can be trusted."""
+    """In the place of a batch whose checksum is wrong, or whose offsets cannot be those it has in the log."""
 
     topic: str
     partition: int
@@ -87,7 +87,8 @@ class Unpacked(fetcher.PartitionRecords):  # type: ignore[misc]  # the library h
         tp = self._tp
         while self._records.has_next():
             batch = _intact(self._records)
-            if batch is None:
+            # A batch that ends before what was asked for has not the offsets that it says.
+            if batch is None or batch.next_offset <= self.next_fetch_offset:
                 yield Corrupt(tp.topic, tp.partition, self.next_fetch_offset)
                 return
             # Control batches, which end transactions, hold no records of anybody.
@@ -98,10 +99,10 @@ class Unpacked(fetcher.PartitionRecords):  # type: ignore[misc]  # the library h
 
 
 def _intact(records: Any) -> Batch | None:
-    """Return the next batch; None if its checksum is wrong."""
+    """Return the next batch; None if its checksum is wrong, or what it says of its offsets."""
     try:
         batch: Batch = records.next_batch()
-        return batch if batch.has_right_checksum() else None
+        return batch if batch.has_right_checksum() and batch.has_offsets else None
     except (KafkaError, AssertionError, ValueError, IndexError, StructError):
         return None
 

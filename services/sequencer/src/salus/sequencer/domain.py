@@ -31,7 +31,7 @@ from salus.ledger.block import (
 from salus.ledger.merkle import leaf_hash, root_of_joined
 from salus.ledger.records import Records, Row, cells_of, rows_at
 from salus.sequencer.duplicates import FINGERPRINT_BYTES, DuplicateWindow, fingerprints
-from salus.sequencer.errors import ReplayedOffsetError
+from salus.sequencer.errors import BeyondEndError, ReplayedOffsetError
 
 MILLISECOND = timedelta(milliseconds=1)
 
@@ -146,19 +146,28 @@ def block_time(now: datetime, *, ring: KeyRing, cursor: Cursor) -> datetime:
     return time if cursor.time is None else max(time, cursor.time)
 
 
-def draft_block(
-    batch: Batch, *, cursor: Cursor, ring: KeyRing, window: DuplicateWindow, now: datetime
+def draft_block(  # noqa: PLR0913  # all that a block follows from
+    batch: Batch,
+    *,
+    ends: Mapping[Partition, int],
+    cursor: Cursor,
+    ring: KeyRing,
+    window: DuplicateWindow,
+    now: datetime,
 ) -> tuple[Draft, pa.Table]:
     """Judge every record and return the block and its body; the window then holds its accepted pairs too.
 
-    The block's time is that of `block_time`; every signature is judged at that time.
+    The block's time is that of `block_time`; every signature is judged at that time. `ends` is where the log
+    said that its partitions end, by itself and not by what the records say of themselves.
 
     Raises:
         ReplayedOffsetError: records are sealed already or out of order.
+        BeyondEndError: the batch reaches beyond the end of the log.
     """
     time = block_time(now, ring=ring, cursor=cursor)
     parts = sorted(batch.records, key=_partition_of)
     ranges = _ranges(parts, cursor, batch.reached)
+    _require_before_end(ranges, ends)
     judgement = judge_batch(parts, ring=ring, at=time)
     refused = _with_duplicates(judgement, window)
     rejections = {row: _rejection(record, refused[row]) for row, record in rows_at(parts, refused)}
@@ -192,6 +201,16 @@ def _ranges(parts: Sequence[Records], cursor: Cursor, reached: Mapping[Partition
     return tuple(
         Range(*at, first, max(following[at], reached.get(at, 0))) for at, first in sorted(cursor.next.items())
     )
+
+
+def _require_before_end(ranges: Sequence[Range], ends: Mapping[Partition, int]) -> None:
+    """Raise unless the log has all that the ranges cover: a header can never be taken back."""
+    for covered in ranges:
+        end = ends.get((covered.topic, covered.partition), 0)
+        if covered.next > max(covered.first, end):
+            raise BeyondEndError(
+                topic=covered.topic, partition=covered.partition, reached=covered.next, end=end
+            )
 
 
 def _require_new(part: Records, expected: int) -> None:

@@ -72,6 +72,19 @@ class ReplayedOffsetError(HaltError):
         self.got = got
 
 
+class BeyondEndError(HaltError):
+    """The log handed out records at offsets that it says it does not have."""
+
+    def __init__(self, *, topic: str, partition: int, reached: int, end: int) -> None:
+        super().__init__(
+            f"{topic} {partition}: the log gave records up to offset {reached} and says that it ends at {end}"
+        )
+        self.topic = topic
+        self.partition = partition
+        self.reached = reached
+        self.end = end
+
+
 class ArchiveDamagedError(HaltError):
     """What the archive holds is not what this shard's key signed; `salus ledger fsck` names the place."""
 

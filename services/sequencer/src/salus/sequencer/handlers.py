@@ -232,10 +232,10 @@ async def draft_next_block(
     if stop.is_set():
         # An assignment that was stated meanwhile may give away what is in this batch.
         return None
-    now = sequencer.clock.now()
+    now, ends = sequencer.clock.now(), dict(gatherer.reader.seen_ends)
     with sequencer.observer.stage("judge"):
         draft, table = await sequencer.offload(
-            partial(draft_block, gathered.batch, cursor=cursor, ring=ring, window=window, now=now)
+            partial(draft_block, gathered.batch, ends=ends, cursor=cursor, ring=ring, window=window, now=now)
         )
     return Drafted(draft, table, gathered.began_ms, traces_in(gathered.batch.records), now)
 

@@ -47,6 +47,10 @@ class LogPositions(Protocol):
     async def positions(self) -> dict[Partition, int]:
         """Return the next offset to be read of each partition."""
 
+    @property
+    def seen_ends(self) -> Mapping[Partition, int]:
+        """Where each partition ended at least, as the log said when it last handed out records."""
+
     async def beginnings(self) -> dict[Partition, int]:
         """Return the first offset that the log still has of each partition."""
 

@@ -60,6 +60,11 @@ class KafkaReader(Generic[_T]):
         """Return the next offset to be read of each partition."""
         return {at: await self._reader.position(*at) for at in self._reader.partitions}
 
+    @property
+    def seen_ends(self) -> Mapping[Partition, int]:
+        """Where each partition ended at least, as the broker said with its last answer."""
+        return self._reader.seen_ends
+
     async def beginnings(self) -> dict[Partition, int]:
         """Return the first offset that the broker still has of each partition."""
         return await _outlast(self._patience, self._reader.beginning_offsets)

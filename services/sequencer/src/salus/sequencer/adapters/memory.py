@@ -119,6 +119,11 @@ class SingleMemoryReader:
         """Where a batch is damaged, by partition."""
         return {at: o for at, o in self._topics.damaged.items() if self._next.get(at, -1) >= o}
 
+    @property
+    def seen_ends(self) -> Mapping[Partition, int]:
+        """Where each partition ends."""
+        return {at: len(self._topics.partitions[at]) for at in self._next}
+
     async def positions(self) -> dict[Partition, int]:
         """Return the next offset to be read of each partition."""
         return dict(self._next)
@@ -149,6 +154,11 @@ class MemoryReader:
     def damaged(self) -> Mapping[Partition, int]:
         """Where a batch is damaged, by partition."""
         return self._reader.damaged
+
+    @property
+    def seen_ends(self) -> Mapping[Partition, int]:
+        """Where each partition ends."""
+        return self._reader.seen_ends
 
     async def poll(self, *, max_records: int, timeout_ms: int) -> list[Records]:
         """Return the next records; if there are none, so much time is over."""

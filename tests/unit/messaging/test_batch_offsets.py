@@ -1,0 +1,190 @@
+"""Where the records of a batch stand is for the broker to say; who says otherwise sent no records."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.codec import zstd_encode
+from aiokafka.consumer import fetcher
+from aiokafka.consumer.fetcher import READ_UNCOMMITTED
+from aiokafka.record.util import calc_crc32c, encode_varint
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+import salus.messaging  # noqa: F401  # what is under test is what importing it does
+from salus.ledger import record_batches
+from salus.ledger.records import Flaw
+from salus.messaging.unpacking import As, Corrupt, Unpacked
+
+AT = TopicPartition("t", 3)
+CRC_AT, CHECKED_FROM, ATTRIBUTES_AT, RECORDS_AT = 17, 21, 21, 61
+ZSTD, TRANSACTIONAL, CONTROL, DELETE_HORIZON = 4, 0x10, 0x20, 0x40
+INT32 = st.integers(-(1 << 31), (1 << 31) - 1)
+
+Row = tuple[int, bytes | None, Flaw | None]
+"""Offset, value and flaw of a record."""
+Seen = list[Row] | None
+"""What was read; None: it is damaged."""
+
+
+def varint(number: int) -> bytes:
+    made = bytearray()
+    encode_varint(number, made.append)
+    return bytes(made)
+
+
+def record(delta: int, value: bytes, header: bytes) -> bytes:
+    parts = (b"k", value)
+    body = b"\0\0" + varint(delta) + b"".join(varint(len(part)) + part for part in parts)
+    body += varint(1) + varint(len(header)) + header + varint(-1)
+    return varint(len(body)) + body
+
+
+def batch(  # what a header says, each of which may be a lie
+    deltas: Sequence[int],
+    *,
+    base: int = 0,
+    last: int | None = None,
+    count: int | None = None,
+    attributes: int = 0,
+    header: bytes = b"h",
+) -> bytes:
+    """Return a batch of format v2 with the right checksum, whatever it says."""
+    records = b"".join(record(delta, b"%d" % row, header) for row, delta in enumerate(deltas))
+    if attributes & 7 == ZSTD:
+        records = zstd_encode(records)
+    last = len(deltas) - 1 if last is None else last
+    count = len(deltas) if count is None else count
+    checked = struct.pack(">hiqqqhii", attributes, last, 0, 0, -1, -1, -1, count) + records
+    framed = struct.pack(">ibI", 0, 2, calc_crc32c(checked)) + checked
+    return struct.pack(">qi", base, len(framed)) + framed
+
+
+def seen(data: bytes, mark: As, *, first: int = 0) -> tuple[Seen, int]:
+    """Return what a reader is given, and where it goes on."""
+    found = Unpacked(AT, fetcher.MemoryRecords(data), None, first, None, mark, True, READ_UNCOMMITTED)
+    rows: list[Row] = []
+    for run in found:
+        if isinstance(run, Corrupt):
+            return None, found.next_fetch_offset
+        if mark is As.ROWS:
+            rows += [(r.offset, r.value, r.flaw) for r in run.records]
+        else:
+            rows += [(r.offset, r.value, r.flaw) for r in run]
+    return rows, found.next_fetch_offset
+
+
+def seen_alike(data: bytes, *, first: int = 0) -> tuple[Seen, int]:
+    """Return what every way to read it gives: they all give the same."""
+    fast, slow = (seen(data, mark, first=first) for mark in (As.COLUMNS, As.ROWS))
+    with pytest.MonkeyPatch.context() as without_library:
+        without_library.setattr(record_batches, "_unpack", None)
+        slow_columns = seen(data, As.COLUMNS, first=first)
+    assert fast == slow == slow_columns
+    return slow
+
+
+def one_leaf(data: bytes, offset: int) -> list[Row]:
+    return [(offset, data[CHECKED_FROM:], Flaw.UNREADABLE)]
+
+
+# What Kafka takes from anybody who may write to a topic, with the right checksum and lastOffsetDelta.
+LIES = {
+    "far beyond": [1000],
+    "repeated": [0, 0],
+    "backwards": [1, 0],
+    "at the next position": [1],
+    "negative": [-3],
+    "one far": [0, 1000],
+    "as far as can be said": [(1 << 31) - 1],
+    "beyond what can be said": [1 << 31],
+    "as far back as can be said": [-(1 << 31)],
+}
+
+
+@pytest.mark.parametrize("header", [b"h", b"\xff"], ids=["a name", "no UTF-8"])
+@pytest.mark.parametrize("attributes", [0, ZSTD], ids=["plain", "zstd"])
+@pytest.mark.parametrize("deltas", LIES.values(), ids=LIES)
+def test_records_that_stand_elsewhere_are_one_unreadable_record_at_the_batchs_end(
+    deltas: list[int], attributes: int, header: bytes
+) -> None:
+    # case F5
+    data = batch(deltas, base=12, attributes=attributes, header=header)
+    rows, following = seen_alike(data + batch([0], base=12 + len(deltas)), first=12)
+
+    end = 12 + len(deltas)
+    assert rows == [*one_leaf(data, end - 1), (end, b"0", None)]
+    assert following == end + 1
+
+
+def test_records_that_the_broker_removed_leave_holes_and_nothing_more() -> None:
+    data = batch([2, 5], base=10, last=9)
+
+    assert seen_alike(data, first=10) == ([(12, b"0", None), (15, b"1", None)], 20)
+    assert seen_alike(data, first=13) == ([(15, b"1", None)], 20)
+    assert seen_alike(batch([], base=10, last=3, count=0), first=10) == ([], 14)
+
+
+@pytest.mark.parametrize("last", [-1, -(1 << 31)])
+def test_a_batch_without_an_offset_is_damaged(last: int) -> None:
+    assert seen_alike(batch([0], base=7, last=last), first=7) == (None, 7)
+
+
+def test_a_batch_before_the_beginning_or_before_what_was_asked_for_is_damaged() -> None:
+    assert seen_alike(batch([0], base=-1)) == (None, 0)
+    assert seen_alike(batch([0, 1], base=5), first=7) == (None, 7)
+    assert seen_alike(batch([0, 1], base=5) + batch([0], base=6), first=5) == (None, 7)
+
+
+def test_a_flaw_of_offsets_goes_before_that_of_transactions() -> None:
+    data = batch([7], attributes=TRANSACTIONAL)
+
+    assert seen_alike(data) == (one_leaf(data, 0), 1)
+
+
+class Said(NamedTuple):
+    """What a batch says, right or wrong."""
+
+    deltas: list[int]
+    base: int = 12
+    last: int | None = None
+    records: int | None = None
+    attributes: int = 0
+    header: bytes = b"h"
+
+
+SAID = st.builds(
+    Said,
+    deltas=st.lists(st.integers(-2, 8) | INT32, max_size=6) | st.integers(0, 6).map(lambda n: [*range(n)]),
+    base=st.integers(0, 1 << 62) | st.integers(0, 3),
+    last=st.none() | st.integers(-2, 9) | INT32,
+    records=st.none() | st.integers(-1, 7),
+    attributes=st.integers(0, 0x7F),
+    header=st.sampled_from([b"h", b"\xff", b""]),
+)
+
+
+@given(SAID, st.integers(-2, 3))
+@example(Said([1000]), 0)
+@example(Said([0, 1], attributes=DELETE_HORIZON, header=b"\xff"), 0)
+@example(Said([0], attributes=CONTROL), 0)
+def test_whatever_a_header_says_all_ways_to_read_it_agree_and_stay_within_the_batch(
+    said: Said, behind: int
+) -> None:
+    # case F5
+    deltas, base, last, count, attributes, header = said
+    data = batch(deltas, base=base, last=last, count=count, attributes=attributes, header=header)
+    first = max(0, base + behind)
+    rows, following = seen_alike(data, first=first)
+
+    last = len(deltas) - 1 if last is None else last
+    assert following in (first, base + last + 1)
+    offsets = [offset for offset, _, _ in rows or ()]
+    assert offsets == sorted(set(offsets))
+    assert all(max(first, base) <= offset < following for offset in offsets)
+    if rows and rows[0][2] is Flaw.UNREADABLE:
+        assert rows == one_leaf(data, base + last)
