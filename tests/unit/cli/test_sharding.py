@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
-from salus.cli.__main__ import run
+from salus.cli import network_access
+from salus.cli.__main__ import build, run
+from salus.cli.approval_files import read_request
+from salus.cli.request_acts import act_of
 from salus.cli.sharding import Assignment, Standing, dealt, first_shards, parse_move, settled, unassigned
 from salus.devkit.network import NetworkFolder, Plan
 from salus.ledger.policy import Policy
@@ -121,3 +127,30 @@ def test_a_shard_is_added_to_network_json_once(tmp_path: Path, capsys: pytest.Ca
     assert folder.key_file("shard-1").exists()
     assert entry["verifier_key"] in capsys.readouterr().out
     assert "salus.local/dev/shard/1" in Policy.from_network(folder.file.read_bytes()).shards
+
+
+def test_a_new_shard_is_written_for_a_second_operator_and_nothing_is_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = NetworkFolder(tmp_path)
+    folder.create(Plan(origin="test", wide_partitions=2))
+    [shard] = folder.read()["shards"]
+    added = folder.add_shard(1)
+    view = {"epoch": 0, "shards": [{"id": 0, "origin": shard["origin"], "topics": shard["topics"]}]}
+
+    async def send(_service: str, _url: str, method: str, path: str, **_: Any) -> httpx.Response:
+        assert (method, path) == ("GET", "/shards")
+        return httpx.Response(200, json=view)
+
+    monkeypatch.setattr(network_access, "send", send)
+    where = ["--directory", str(tmp_path), "--identity", "http://identity"]
+    words = ["shard", "assign", "2", *where, "--to-approve", str(tmp_path / "request")]
+    told = CliRunner().invoke(build(["shard"]), words)
+
+    assert told.exit_code == 0, told.exception
+    now = datetime.now(UTC)
+    act = act_of(read_request(tmp_path / "request", network="test", now=now).request, at=now)
+    shown = "\n".join(line.plain for line in act.lines)
+    assert act.name == "assign-shards"
+    assert f"verifier key {added['verifier_key']}" in shown
+    assert "shard 1 seals " in shown
