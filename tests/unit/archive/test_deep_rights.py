@@ -21,6 +21,7 @@ from tests.unit.archive.served_ledger import (
     identifier,
 )
 
+from salus.archive import deep_rights
 from salus.archive.check_blocks import Checked
 from salus.archive.deep_rights import STATED_WITHIN_S, RightsJudge
 from salus.events.catalogue import RoleGranted, RoleWithdrawn
@@ -318,6 +319,18 @@ async def test_where_a_block_between_others_is_missing_nothing_is_concluded(ledg
     (found,) = await ledger.findings(blocks=5, without=2)
 
     assert (found.code, found.severity) == ("rights-unjudged", "info")
+
+
+async def test_so_many_findings_are_enough_and_what_is_waited_for_takes_no_place_of_theirs(
+    ledger: ServedLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deep_rights, "FINDINGS_MAX", 2)
+    for number in range(3):
+        ledger.read(THIEF, identifier(PATIENT, 90 + number))
+    for number in range(3):
+        ledger.store(THIEF, name=f"o-{number}")
+
+    assert [f.code for f in await ledger.findings()] == ["unentitled"] * 2 + ["rights-pending"] * 2
 
 
 # --- what had no effect ----------------------------------------------------------------------------------

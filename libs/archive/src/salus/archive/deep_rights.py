@@ -69,11 +69,11 @@ class RightsJudge:
         found: list[Finding] = []
         pending: list[Finding] = []
         for run, served, lack in self._lacks():
-            if self._may_be_on_its_way(served, lack):
-                pending.append(_finding("info", "rights-pending", run, served, lack))
-            else:
+            if not self._may_be_on_its_way(served, lack):
                 found.append(_finding("error", "unentitled", run, served, lack))
-            if len(found) + len(pending) == FINDINGS_MAX:
+            elif len(pending) < FINDINGS_MAX:
+                pending.append(_finding("info", "rights-pending", run, served, lack))
+            if len(found) == FINDINGS_MAX:
                 break
         return found + pending
 
