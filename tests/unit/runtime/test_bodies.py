@@ -10,7 +10,8 @@ import pytest
 from fastapi import Request
 from pydantic import BaseModel
 
-from salus.runtime.bodies import BODY_BYTES_MAX
+from salus.runtime.bodies import BODY_BYTES_MAX, Admit
+from salus.runtime.problems import ProblemError
 from salus.runtime.service import create_app
 from salus.runtime.settings import ServiceSettings
 
@@ -28,8 +29,8 @@ class Person(BaseModel):
     age: int
 
 
-def app() -> httpx.AsyncClient:
-    service = create_app(SETTINGS, title="test", checks={}, streams=("/objects",))
+def app(admit: Admit | None = None) -> httpx.AsyncClient:
+    service = create_app(SETTINGS, title="test", checks={}, streams=("/objects",), admit=admit)
 
     @service.post("/people")
     async def people(person: Person) -> int:
@@ -120,3 +121,20 @@ async def test_a_body_in_pieces_is_looked_at_as_a_whole() -> None:
 
     assert (taken.status_code, taken.json()) == (200, 1)
     assert (refused.status_code, refused.json()["code"]) == (422, "malformed-json")
+
+
+async def stranger(_: Request) -> None:
+    raise ProblemError(401, "unauthenticated", "who?")
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "text/plain"])
+async def test_nothing_is_read_of_a_body_of_nobody_known(content_type: str) -> None:  # red team 3, 1
+    sent: list[int] = []
+    async with app(stranger) as http:
+        refused = await http.post("/people", content=pieces(8, sent), headers={"Content-Type": content_type})
+        alive = await http.get("/healthz", headers={"Content-Type": content_type})
+
+    assert (refused.status_code, refused.json()["code"]) == (401, "unauthenticated")
+    assert refused.headers["www-authenticate"] == "Bearer"
+    assert alive.status_code == 200
+    assert sent == []

@@ -10,6 +10,7 @@ import httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fastapi import Depends, FastAPI
+from fastapi import Request as HttpRequest
 from tests.asking import UNASKED
 
 from salus.client.auth import RequestLine, RequestSigner, make_approval, make_bearer
@@ -248,3 +249,35 @@ async def test_a_request_that_its_judges_would_read_otherwise_is_refused(
 
     assert answer.request.url.raw_path == target.encode()
     assert code(answer) == (422, "invalid-request")
+
+
+class Joining(Ring):
+    """A ring that knows nobody until it has caught up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.joined, self.ring = self.ring, KeyRing()
+
+    async def catch_up(self) -> KeyRing:
+        self.ring = self.joined
+        return self.ring
+
+
+def sent(token: str) -> HttpRequest:
+    headers = [(b"authorization", f"Bearer {token}".encode())]
+    return HttpRequest({"type": "http", "headers": headers})
+
+
+async def test_a_party_that_joined_a_moment_ago_may_send_a_body() -> None:  # red team 3, 1
+    ring: Any = Joining()
+    authenticate = Authenticator(ring, audience="salus:test")
+    await authenticate.admit(sent(make_bearer(CALLER, "salus:test", now=datetime.now(UTC))))
+
+    for stranger in (
+        make_bearer(LocalSigner.from_seed(b"x" * 32), "salus:test", now=datetime.now(UTC)),
+        make_bearer(CALLER, "salus:other", now=datetime.now(UTC)),
+        make_bearer(CALLER, "salus:test", now=LONG_AGO),
+        "x",
+    ):
+        with pytest.raises(ProblemError, match="unauthenticated"):
+            await authenticate.admit(sent(stranger))

@@ -1,7 +1,11 @@
-"""What a request body has to be before a route sees it: not too large, and JSON that is read in one way."""
+"""What a request body has to be before a route sees it: not too large, and JSON that is read in one way.
+
+Where only registered parties send bodies, nothing of one is read before its sender's token was looked at.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request
@@ -11,7 +15,10 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from salus.ledger.json_reader import JsonError, read_json
-from salus.runtime.problems import Answer, respond
+from salus.runtime.problems import Answer, ProblemError, respond
+
+Admit = Callable[[Request], Awaitable[None]]
+"""Raises ProblemError unless whoever sends a request may send a body at all."""
 
 BODY_BYTES_MAX = 1024 * 1024
 
@@ -34,20 +41,28 @@ class BodyNotJsonError(HTTPException):
 class BodyGuard:
     """Stops reading a body after BODY_BYTES_MAX, and looks at JSON strictly before a laxer parser does.
 
-    The bodies of paths that begin with one of `streams` are left to their routes.
+    `admit` is asked first. The bodies of paths that begin with one of `streams` are left to their routes.
     """
 
-    def __init__(self, app: ASGIApp, *, streams: tuple[str, ...]) -> None:
+    def __init__(self, app: ASGIApp, *, streams: tuple[str, ...], admit: Admit | None) -> None:
         self._app = app
         self._streams = streams
+        self._admit = admit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on with a `receive` that counts."""
         if scope["type"] != "http" or scope["path"].startswith(self._streams):
             await self._app(scope, receive, send)
             return
+        headers = Headers(scope=scope)
+        if self._admit is not None and _has_body(headers):
+            try:
+                await self._admit(Request(scope))
+            except ProblemError as error:
+                await respond(Request(scope), error.answer)(scope, receive, send)
+                return
         # On purpose wider than any framework's idea of a JSON media type, malformed ones included.
-        is_json = "json" in Headers(scope=scope).get("content-type", "").lower()
+        is_json = "json" in headers.get("content-type", "").lower()
         body = bytearray()
 
         async def looked_at() -> Message:
@@ -60,6 +75,10 @@ class BodyGuard:
             return message
 
         await self._app(scope, looked_at, send)
+
+
+def _has_body(headers: Headers) -> bool:
+    return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
 
 
 def _require_json(body: bytes) -> None:
@@ -81,8 +100,8 @@ async def _not_json(request: Request, error: Exception) -> JSONResponse:
     return respond(request, Answer(422, "malformed-json", detail, {"errors": errors}))
 
 
-def guard_bodies(app: FastAPI, *, streams: tuple[str, ...]) -> None:
+def guard_bodies(app: FastAPI, *, streams: tuple[str, ...], admit: Admit | None = None) -> None:
     """Answer 413 `too-large` to larger bodies, declared or not, and 422 `malformed-json` to bad JSON."""
     app.add_exception_handler(BodyTooLargeError, _too_large)
     app.add_exception_handler(BodyNotJsonError, _not_json)
-    app.add_middleware(BodyGuard, streams=streams)
+    app.add_middleware(BodyGuard, streams=streams, admit=admit)

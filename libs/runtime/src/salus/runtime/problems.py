@@ -47,6 +47,17 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What is wrong with a request, before it is written in the format of the path that was asked."""
+
+    status: int
+    code: str
+    detail: str
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
 class ProblemError(Exception):
     """An answer that is not the one hoped for; `code` is stable, `detail` is safe to show."""
 
@@ -60,16 +71,10 @@ class ProblemError(Exception):
         self.headers = headers or {}
         self.extra = extra
 
-
-@dataclass(frozen=True)
-class Answer:
-    """What is wrong with a request, before it is written in the format of the path that was asked."""
-
-    status: int
-    code: str
-    detail: str
-    extra: Mapping[str, Any] = field(default_factory=dict)
-    headers: Mapping[str, str] = field(default_factory=dict)
+    @property
+    def answer(self) -> Answer:
+        """What is wrong, in no format yet."""
+        return Answer(self.status, self.code, self.detail, self.extra, self.headers)
 
 
 Format = Callable[[Answer], JSONResponse]
@@ -122,7 +127,7 @@ def route_of(request: Request) -> str | None:
 
 async def _problem(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ProblemError)  # noqa: S101  # registered for this class only
-    return respond(request, Answer(error.status, error.code, error.detail, error.extra, error.headers))
+    return respond(request, error.answer)
 
 
 async def _refused(request: Request, error: Exception) -> JSONResponse:

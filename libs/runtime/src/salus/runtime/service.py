@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
 from salus.runtime import api_page, openapi, problems
-from salus.runtime.bodies import guard_bodies
+from salus.runtime.bodies import Admit, guard_bodies
 from salus.runtime.request_headers import guard_headers
 from salus.runtime.response_headers import completing
 from salus.runtime.settings import ProcessSettings
@@ -73,11 +73,12 @@ def create_app(  # noqa: PLR0913  # what a service says of itself
     streams: tuple[str, ...] = (),
     away: tuple[type[Exception], ...] = (),
     supervisor: Supervisor | None = None,
+    admit: Admit | None = None,
 ) -> FastAPI:
     """Return an app that answers /healthz, /readyz and /metrics; the service adds its own routes.
 
     Bodies are limited and their JSON is read strictly, but those of paths that begin with one of `streams`:
-    there the service does it.
+    there the service does it. No other body is read before `admit`, if there is one, has passed its sender.
     `away` are the errors that mean that the database is away; who has none need not load its library.
     The tasks of `supervisor` are checks as well: who has stopped working beside the requests is not ready.
     """
@@ -95,7 +96,7 @@ def create_app(  # noqa: PLR0913  # what a service says of itself
     )
     problems.install(app, away=away)
     app.include_router(api_page.routes(name=settings.service_name, version=app.version))
-    guard_bodies(app, streams=streams)
+    guard_bodies(app, streams=streams, admit=admit)
     guard_headers(app, streams=streams)
 
     @app.get("/healthz", tags=["operations"], summary="Is the process alive?")

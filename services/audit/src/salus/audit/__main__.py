@@ -140,15 +140,16 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
             "ledger": follower.check,
             "trail": comparison.check,
         }
+        authenticate = Authenticator(identity, audience=AUDIENCE)
         app = create_app(
-            settings, title="Salus audit", checks=checks, away=DATABASE_AWAY, supervisor=supervisor
+            settings,
+            title="Salus audit",
+            checks=checks,
+            away=DATABASE_AWAY,
+            supervisor=supervisor,
+            admit=authenticate.admit,
         )
-        reading = Reading(
-            trail=trail,
-            around=around,
-            grown=grown,
-            authenticate=Authenticator(identity, audience=AUDIENCE),
-        )
+        reading = Reading(trail=trail, around=around, grown=grown, authenticate=authenticate)
         app.include_router(reconcile_routes(comparison, reading.authenticate))
         app.include_router(routes(reading))
         app.add_exception_handler(OutOfReachError, out_of_reach)

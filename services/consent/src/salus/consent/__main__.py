@@ -106,7 +106,12 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
             has_stated=partial(store.has_stated, topic=CONSENT_TOPIC),
         )
         app = create_app(
-            settings, title="Salus consent", checks=checks, away=DATABASE_AWAY, supervisor=supervisor
+            settings,
+            title="Salus consent",
+            checks=checks,
+            away=DATABASE_AWAY,
+            supervisor=supervisor,
+            admit=authenticate.admit,
         )
         shared = api.Api(world=world, authenticate=authenticate, now=now)
         app.include_router(api.routes(shared))

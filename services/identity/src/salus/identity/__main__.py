@@ -80,15 +80,20 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
             "fold": follower.check,
             "signing-key": own_key.check,
         }
-        app = create_app(
-            settings, title="Salus identity", checks=checks, away=DATABASE_AWAY, supervisor=supervisor
-        )
         authenticate = Authenticator(
             ring,
             audience=AUDIENCE,
             own_key=own_key,
             has_stated=partial(store.has_stated, topic=IDENTITY_TOPIC),
             approvals=True,
+        )
+        app = create_app(
+            settings,
+            title="Salus identity",
+            checks=checks,
+            away=DATABASE_AWAY,
+            supervisor=supervisor,
+            admit=authenticate.admit,
         )
         app.include_router(routes(world=world, authenticate=authenticate, now=now))
         app.include_router(

@@ -108,6 +108,12 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
             "objects": objects.require_bucket,
             "keys": keys.require_bucket,
         }
+        authenticate = Authenticator(
+            ring,
+            audience=AUDIENCE,
+            own_key=own_key,
+            has_stated=partial(store.has_stated, topic=STORAGE_TOPIC),
+        )
         app = create_app(
             settings,
             title="Salus storage",
@@ -115,6 +121,7 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
             away=DATABASE_AWAY,
             streams=(OBJECTS_PATH,),
             supervisor=supervisor,
+            admit=authenticate.admit,
         )
         install(app)
         desk = Desk(
@@ -131,12 +138,7 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
             ),
             reading=Reading(facts, facts, objects, vault, decisions, standing, settings.recheck_s, refusals),
             sealed=SealedReading(facts, facts, vault, decisions, refusals),
-            authenticate=Authenticator(
-                ring,
-                audience=AUDIENCE,
-                own_key=own_key,
-                has_stated=partial(store.has_stated, topic=STORAGE_TOPIC),
-            ),
+            authenticate=authenticate,
             limits=settings.limits(),
             verifications=settings.verifications(),
             now=now,
