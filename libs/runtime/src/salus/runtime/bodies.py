@@ -5,6 +5,8 @@ Where only registered parties send bodies, nothing of one is read before its sen
 
 from __future__ import annotations
 
+import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
@@ -21,6 +23,8 @@ Admit = Callable[[Request], Awaitable[None]]
 """Raises ProblemError unless whoever sends a request may send a body at all."""
 
 BODY_BYTES_MAX = 1024 * 1024
+# From the first question for a body to its end: a slow one keeps its bytes and its request in memory.
+BODY_S_MAX = 60
 
 
 class BodyTooLargeError(HTTPException):
@@ -28,6 +32,13 @@ class BodyTooLargeError(HTTPException):
 
     def __init__(self) -> None:
         super().__init__(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+
+
+class BodyTooSlowError(HTTPException):
+    """The body did not come within BODY_S_MAX; an HTTPException as the other."""
+
+    def __init__(self) -> None:
+        super().__init__(HTTPStatus.REQUEST_TIMEOUT)
 
 
 class BodyNotJsonError(HTTPException):
@@ -64,17 +75,32 @@ class BodyGuard:
         # On purpose wider than any framework's idea of a JSON media type, malformed ones included.
         is_json = "json" in headers.get("content-type", "").lower()
         body = bytearray()
+        deadline: float | None = None
 
         async def looked_at() -> Message:
-            message = await receive()
+            nonlocal deadline
+            if deadline is None:
+                deadline = asyncio.get_running_loop().time() + BODY_S_MAX
+            message = await _received(receive, deadline)
             body.extend(message.get("body", b""))
             if len(body) > BODY_BYTES_MAX:
                 raise BodyTooLargeError
-            if is_json and body and message["type"] == "http.request" and not message.get("more_body", False):
-                _require_json(bytes(body))
+            if message["type"] == "http.request" and not message.get("more_body", False):
+                # What is received from now on is the end of the connection, which takes its time.
+                deadline = math.inf
+                if is_json and body:
+                    _require_json(bytes(body))
             return message
 
         await self._app(scope, looked_at, send)
+
+
+async def _received(receive: Receive, deadline: float) -> Message:
+    try:
+        async with asyncio.timeout_at(None if math.isinf(deadline) else deadline):
+            return await receive()
+    except TimeoutError:
+        raise BodyTooSlowError from None
 
 
 def _has_body(headers: Headers) -> bool:
@@ -93,6 +119,11 @@ async def _too_large(request: Request, _: Exception) -> JSONResponse:
     return respond(request, Answer(413, "too-large", detail))
 
 
+async def _too_slow(request: Request, _: Exception) -> JSONResponse:
+    detail = f"a request's body takes at most {BODY_S_MAX} s"
+    return respond(request, Answer(408, "too-slow", detail, headers={"Connection": "close"}))
+
+
 async def _not_json(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, BodyNotJsonError)  # noqa: S101  # registered for this class only
     errors = [{"at": error.place.replace("$", "body", 1), "what": error.detail}]
@@ -101,7 +132,8 @@ async def _not_json(request: Request, error: Exception) -> JSONResponse:
 
 
 def guard_bodies(app: FastAPI, *, streams: tuple[str, ...], admit: Admit | None = None) -> None:
-    """Answer 413 `too-large` to larger bodies, declared or not, and 422 `malformed-json` to bad JSON."""
+    """Answer 413 `too-large`, 408 `too-slow` and 422 `malformed-json` to bodies that are, declared or not."""
     app.add_exception_handler(BodyTooLargeError, _too_large)
+    app.add_exception_handler(BodyTooSlowError, _too_slow)
     app.add_exception_handler(BodyNotJsonError, _not_json)
     app.add_middleware(BodyGuard, streams=streams, admit=admit)

@@ -20,6 +20,7 @@ from starlette.types import Receive, Scope, Send
 
 from salus.runtime import api_page, openapi, problems
 from salus.runtime.bodies import Admit, guard_bodies
+from salus.runtime.http_protocol import BoundedHttpProtocol
 from salus.runtime.request_headers import guard_headers
 from salus.runtime.response_headers import completing
 from salus.runtime.settings import ProcessSettings
@@ -161,8 +162,7 @@ def _server(app: Application, settings: ProcessSettings) -> _Server:
         port=settings.http_port,
         log_config=None,
         access_log=False,
-        # Half the processor time of h11, which uvicorn would fall back to without a word.
-        http="httptools",
+        http=BoundedHttpProtocol,
         timeout_graceful_shutdown=STOP_TIMEOUT_S,
         timeout_keep_alive=KEEP_ALIVE_S,
     )

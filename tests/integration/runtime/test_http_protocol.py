@@ -1,0 +1,218 @@
+"""The head of a request is bounded before anybody is asked who sends it (red team 3, 6): a real server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from fastapi import Request
+from pydantic import BaseModel
+
+from salus.devkit.free_ports import free_ports
+from salus.devkit.waiting import until
+from salus.runtime import bodies, http_protocol, service
+from salus.runtime.http_protocol import HEAD_BYTES_MAX, HEADERS_MAX, URL_BYTES_MAX
+from salus.runtime.settings import ServiceSettings
+
+ALIVE = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+PIECE = b"A" * 65_536
+PIECES = 3200
+
+
+class Person(BaseModel):
+    age: int
+
+
+class Connection:
+    """One connection to the server."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    async def send(self, *pieces: bytes) -> int:
+        """Return how many bytes the server took before it hung up."""
+        sent = 0
+        for piece in pieces:
+            try:
+                self.writer.write(piece)
+                await self.writer.drain()
+            except ConnectionError:
+                break
+            sent += len(piece)
+        return sent
+
+    async def answer(self) -> tuple[int, bytes]:
+        """Return status and body of the next answer."""
+        head = (await self.reader.readuntil(b"\r\n\r\n")).lower()
+        size = int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0])
+        return int(head.split(b" ")[1]), await self.reader.readexactly(size)
+
+    async def ends(self) -> bool:
+        """Wait for the end of the connection."""
+        async with asyncio.timeout(30):
+            try:
+                return await self.reader.read() == b""
+            except ConnectionError:
+                return True
+
+
+class Server:
+    """The address of a running service."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.opened: list[Connection] = []
+
+    async def connect(self) -> Connection:
+        connection = Connection(*await asyncio.open_connection("127.0.0.1", self.port))
+        self.opened.append(connection)
+        return connection
+
+    async def is_up(self) -> bool:
+        try:
+            return await self.status(ALIVE) == 200
+        except OSError:
+            return False
+
+    async def status(self, *pieces: bytes) -> int:
+        connection = await self.connect()
+        await connection.send(*pieces)
+        return (await connection.answer())[0]
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    [port] = free_ports(1)
+    settings = ServiceSettings(
+        service_name="runtime",
+        kafka_bootstrap="127.0.0.1:1",
+        network_file=Path("n"),
+        signing_key_file=Path("k"),
+        http_port=port,
+    )
+    app = service.create_app(settings, title="test", checks={}, streams=("/objects",))
+
+    @app.put("/objects")
+    async def objects(request: Request) -> int:
+        return sum([len(piece) async for piece in request.stream()])
+
+    @app.post("/people")
+    async def people(person: Person) -> int:
+        return person.age
+
+    running = service._server(app, settings)  # `serve` would take the signals of the tests
+    serving = asyncio.create_task(running._serve())
+    found = Server(port)
+    assert await until(found.is_up, deadline_s=60)
+    yield found
+    for connection in found.opened:
+        connection.writer.close()
+    running.should_exit = True
+    await serving
+
+
+def get(target: bytes = b"/healthz", *fields: bytes) -> bytes:
+    return b"\r\n".join([b"GET " + target + b" HTTP/1.1", b"Host: x", *fields, b"", b""])
+
+
+@pytest.mark.parametrize(
+    ("head", "status", "code"),
+    [
+        (get(b"/" + b"a" * URL_BYTES_MAX), 414, b"target-too-long"),
+        (get(b"/healthz?" + b"a" * URL_BYTES_MAX), 414, b"target-too-long"),
+        (get(b"/healthz", b"X: " + b"a" * HEAD_BYTES_MAX), 431, b"head-too-large"),
+        (get(b"/healthz", b"a" * HEAD_BYTES_MAX + b": x"), 431, b"head-too-large"),
+        (get(b"/healthz", *[b"x: y"] * HEADERS_MAX), 431, b"head-too-large"),
+        (b"nonsense\r\n\r\n", 400, b"malformed-request"),
+    ],
+)
+@pytest.mark.parametrize("before", [b"", ALIVE])
+async def test_a_head_beyond_its_bounds_is_refused_by_name(
+    server: Server, before: bytes, head: bytes, status: int, code: bytes
+) -> None:
+    connection = await server.connect()
+    if before:
+        await connection.send(before)
+        assert (await connection.answer())[0] == 200
+    await connection.send(head)
+    answer = await connection.answer()
+
+    assert answer[0] == status
+    assert b'"code":"' + code in answer[1]
+    assert await connection.ends()
+    assert await server.status(ALIVE) == 200
+
+
+async def test_heads_up_to_their_bounds_are_read(server: Server) -> None:
+    target = b"/healthz?" + b"a" * (URL_BYTES_MAX - 9)
+    field = b"X: " + b"a" * (HEAD_BYTES_MAX - len(b"Hostx") - 1)
+
+    assert await server.status(get(target)) == 200
+    assert await server.status(get(b"/healthz", field)) == 200
+    assert await server.status(*[bytes([byte]) for byte in ALIVE]) == 200
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        b"GET /healthz HTTP/1.1\r\nHost: x\r\nX: ",
+        b"GET /healthz HTTP/1.1\r\nHost: x\r\n",
+        b"GET /",
+        b"PUT /objects HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: ",
+        b"PUT /objects HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1;x=",
+    ],
+    ids=["value", "name", "target", "trailer", "chunk extension"],
+)
+async def test_what_never_ends_is_cut_off_early(server: Server, begun: bytes) -> None:
+    connection = await server.connect()
+    await connection.send(begun)
+    sent = await connection.send(*[PIECE] * PIECES)
+
+    # Some of it stands in buffers of the kernel.
+    assert sent < PIECES * len(PIECE) / 4
+    assert await server.status(ALIVE) == 200
+
+
+async def test_a_large_body_in_small_chunks_is_no_large_head(server: Server) -> None:
+    connection = await server.connect()
+    await connection.send(b"PUT /objects HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+    await connection.send(*[b"1\r\nA\r\n" * 10_000] * 20, b"0\r\n\r\n" + ALIVE)
+
+    assert await connection.answer() == (200, b"200000")
+    assert (await connection.answer())[0] == 200
+
+
+@pytest.mark.parametrize("begun", [b"", b"GET / HTTP/1.1\r\n", b"\r\n"], ids=["nothing", "a line", "blank"])
+@pytest.mark.parametrize("before", [b"", ALIVE])
+async def test_a_head_has_a_deadline(
+    server: Server, monkeypatch: pytest.MonkeyPatch, begun: bytes, before: bytes
+) -> None:
+    monkeypatch.setattr(http_protocol, "HEAD_S_MAX", 0.05)
+    monkeypatch.setattr(http_protocol, "LINGER_S", 0.05)
+    connection = await server.connect()
+    if before:
+        await connection.send(before)
+        assert (await connection.answer())[0] == 200
+    await connection.send(begun)
+    if before and not begun:
+        # Between two requests a connection may be idle, as long as its keep-alive is.
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(connection.reader.read(1), timeout=1)
+        return
+
+    assert (await connection.answer())[0] == 408
+    assert await connection.ends()
+
+
+async def test_a_body_has_a_deadline(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "BODY_S_MAX", 0.05)
+    head = b"POST /people HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{"
+    connection = await server.connect()
+    await connection.send(head)
+    answer = await connection.answer()
+
+    assert answer[0] == 408
+    assert b'"code":"too-slow"' in answer[1]
+    assert await connection.ends()
