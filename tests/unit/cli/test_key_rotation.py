@@ -15,6 +15,7 @@ from salus.archive.log import CHECKPOINT_KEY, LogReader
 from salus.cli import key_rotation
 from salus.cli.exits import CommandError
 from salus.cli.key_rotation import Reason, _Turn
+from salus.cli.signed_positions import SignedPositions
 from salus.client import DeliveryError, Publisher
 from salus.crypto.keys import load_all_ed25519
 from salus.devkit.key_files import KeyEntry, Owner
@@ -23,6 +24,7 @@ from salus.devkit.network import NetworkFolder, Plan
 from salus.devkit.platform import Platform
 from salus.events.catalogue import EventData, KeyRetired, KeyRotated
 from salus.events.did import LocalSigner
+from salus.ledger.base import base64_of
 from salus.ledger.block import Header, Range, header_key, open_header
 from salus.ledger.checkpoint import Checkpoint, sign_checkpoint
 from salus.ledger.key_periods import KeyHistory, KeyPeriod
@@ -66,7 +68,7 @@ class Change:
         platform = cast("Platform", SimpleNamespace(network=self.folder, kafka_bootstrap=""))
         operator = LocalSigner(Ed25519PrivateKey.generate())
         turn = _Turn(platform, self.owner, operator, SilentNarrator())
-        turn._blocks, turn._log = BlockArchive(self.ledger), LogReader(self.log)
+        turn._positions = SignedPositions(self.folder, BlockArchive(self.ledger), LogReader(self.log))
         return turn
 
     def signers(self) -> list[NoteSigner]:
@@ -88,7 +90,7 @@ class Change:
 @pytest.fixture
 def change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Change:
     folder = NetworkFolder(tmp_path)
-    folder.create(Plan())
+    folder.create(Plan(witnesses=1))
     Kept.events, Kept.away = {}, False
     monkeypatch.setattr(key_rotation, "Publisher", Kept)
     monkeypatch.setattr(key_rotation, "whom_and_where", lambda _: (None, Stores()))
@@ -146,6 +148,8 @@ async def test_an_old_key_that_seals_alone_now_is_not_retired(change: Change) ->
 
 
 async def test_the_log_changes_over_behind_the_newest_checkpoint(change: Change) -> None:
+    for height in range(5):
+        await change.seal(height, *change.signers())
     change.owner = LOG
     turn = change.turn()
     entry = await turn.begin()
@@ -197,3 +201,87 @@ async def test_a_retired_key_that_is_still_here_is_forgotten_by_the_next_call(ch
 async def test_where_no_key_changed_nothing_is_recorded_again(change: Change) -> None:
     assert not await change.turn().record_again(Reason.ROTATED)
     assert Kept.events == {}
+
+
+def bogus(name: str, key_id: str) -> bytes:
+    """Return the line of a signature that nobody made."""
+    return f"— {name} {base64_of(bytes.fromhex(key_id) + bytes(64))}\n".encode()
+
+
+async def forge(change: Change, size: int, *signatures: bytes) -> None:
+    """Put a checkpoint as who may write to the log's bucket can; no key is needed."""
+    [entry, *_] = change.turn().files.of(LOG)
+    text = Checkpoint(entry.name, size, bytes(32)).text() + "\n"
+    await change.log.put(CHECKPOINT_KEY, text.encode() + b"".join(signatures))
+
+
+# case F18
+@pytest.mark.parametrize("owner", [LOG, Owner("witness", 1)])
+async def test_no_key_begins_where_a_checkpoint_says_that_nobody_signed(change: Change, owner: Owner) -> None:
+    change.owner = owner
+    [old] = change.turn().files.of(LOG)
+    await forge(change, 10**15, bogus(old.name, old.key_id))
+
+    with pytest.raises(CommandError, match="checkpoint in the store is not what was signed"):
+        await change.turn().begin()
+    assert len(change.turn().files.of(owner)) == 1
+
+
+# case F18
+async def test_a_stolen_key_does_not_count_longer_by_a_checkpoint_with_a_signature_nobody_made(
+    change: Change,
+) -> None:
+    change.owner = LOG
+    turn = change.turn()
+    old_signer = change.signers()[0]
+    new = await turn.begin()
+    text = Checkpoint(new.name, 10**15, bytes(32))
+    by_thief = sign_checkpoint(text, [old_signer])
+    await change.log.put(CHECKPOINT_KEY, by_thief + bogus(new.name, new.key_id))
+
+    with pytest.raises(CommandError, match="both keys count"):
+        await turn.taken_over(new)
+
+
+# case F18
+async def test_a_checkpoint_is_never_larger_than_the_blocks_are_many(change: Change) -> None:
+    await change.seal(0, *change.signers())
+    change.owner = LOG
+    [old] = change.signers()
+    await change.log.put(CHECKPOINT_KEY, sign_checkpoint(Checkpoint(old.name, 10**15, bytes(32)), [old]))
+
+    with pytest.raises(CommandError, match="size 1000000000000000, but the shards have 1 blocks"):
+        await change.turn().begin()
+
+
+# case F18
+async def test_no_header_counts_as_a_block_that_the_shard_did_not_sign_for_that_height(
+    change: Change,
+) -> None:
+    [signer] = change.signers()
+    await change.seal(0, signer)
+    stranger = NoteSigner(signer.name, Ed25519PrivateKey.generate())
+    await change.seal(1, stranger)
+    with pytest.raises(CommandError, match="000000000001/header in the store is not what was signed"):
+        await change.turn().begin()
+
+    await change.ledger.put(header_key(0, 1), await change.ledger.get(header_key(0, 0)))
+    with pytest.raises(CommandError, match="the header of height 0"):
+        await change.turn().begin()
+    assert len(change.turn().files.of(SHARD)) == 1
+
+
+# case F18
+async def test_a_header_with_a_signature_of_the_new_key_that_nobody_made_ends_no_overlap(
+    change: Change,
+) -> None:
+    old = change.signers()[0]
+    turn = change.turn()
+    entry = await turn.begin()
+    await change.seal(0, old)
+    note = await change.ledger.get(header_key(0, 0))
+    await change.ledger.put(header_key(0, 0), note + bogus(entry.name, entry.key_id))
+
+    with pytest.raises(CommandError):
+        await turn.taken_over(entry)
+    assert all(found.end is None for found in turn.files.of(SHARD))

@@ -18,6 +18,7 @@ from salus.cli.console import Json, emit, narration, out
 from salus.cli.display import styled
 from salus.cli.exits import CommandError, Exit
 from salus.cli.interrupts import run_until_signal
+from salus.cli.signed_positions import SignedPositions
 from salus.cli.state import running_folder, running_platform
 from salus.client import DeliveryError, Publisher
 from salus.devkit.key_files import KeyEntry, KeyFiles, Owner, Role
@@ -28,8 +29,6 @@ from salus.devkit.waiting import until
 from salus.events.catalogue import EventData, KeyRetired, KeyRotated
 from salus.events.did import LocalSigner
 from salus.events.errors import RejectedError
-from salus.ledger.checkpoint import parse_checkpoint
-from salus.ledger.note import split_note
 
 app = typer.Typer(no_args_is_help=True, help="The keys that sign blocks, checkpoints and cosignatures.")
 TAKEN_OVER_S_MAX = 120.0
@@ -148,7 +147,9 @@ class _Turn:
         self._operator = operator
         self._narrator = narrator
         stores = whom_and_where(None)[1].open()
-        self._blocks, self._log = BlockArchive(stores.ledger), LogReader(stores.log)
+        self._positions = SignedPositions(
+            platform.network, BlockArchive(stores.ledger), LogReader(stores.log)
+        )
 
     def signing(self) -> list[KeyEntry]:
         """Return the keys that are not retired, the oldest first."""
@@ -174,7 +175,7 @@ class _Turn:
     async def begin(self) -> KeyEntry:
         """Make the new key, which signs beside the old one from the next block or checkpoint on."""
         self._narrator.step("making a key and describing it in network.json")
-        entry = self.files.add(self._owner, first=await self._next_position())
+        entry = self.files.add(self._owner, first=await self._positions.next(self._owner))
         self._narrator.step("recording it on the ledger")
         await self._record_new(entry)
         return entry
@@ -193,7 +194,7 @@ class _Turn:
 
         async def signed() -> bool:
             nonlocal end
-            end = await self._end_of_signed(entry)
+            end = await self._positions.end_of_signed(entry)
             return end is not None
 
         if not await until(signed, deadline_s=TAKEN_OVER_S_MAX, period_s=LOOK_PERIOD_S) or end is None:
@@ -225,35 +226,6 @@ class _Turn:
             reason=reason.value,
         )
         await self._publish(data, entry.name, f"retired {entry.verifier_key} {entry.end}")
-
-    async def _next_position(self) -> int:
-        if self._owner.role == "sequencer":
-            return await self._next_height()
-        note = await self._log.checkpoint()
-        return 1 if note is None else parse_checkpoint(split_note(note)[0]).size + 1
-
-    async def _next_height(self, height: int = 0) -> int:
-        """Return the height of the next block; there is one at every height below the one given."""
-        shard, step = self._owner.number, 1
-        while await self._blocks.header(shard, height + step - 1) is not None:
-            height, step = height + step, step * 2
-        while step > 1:
-            step //= 2
-            if await self._blocks.header(shard, height + step - 1) is not None:
-                height += step
-        return height
-
-    async def _end_of_signed(self, entry: KeyEntry) -> int | None:
-        """Return the position behind the newest block or checkpoint; None if the key did not sign that."""
-        if self._owner.role == "sequencer":
-            end = await self._next_height(entry.first)
-            note = await self._blocks.header(self._owner.number, end - 1) if end else None
-        else:
-            note = await self._log.checkpoint()
-            end = 0 if note is None else parse_checkpoint(split_note(note)[0]).size + 1
-        signatures = [] if note is None else split_note(note)[1]
-        is_signed = any(s.name == entry.name and s.key_id.hex() == entry.key_id for s in signatures)
-        return end if is_signed else None
 
     async def _publish(self, data: EventData, subject: str, change: str) -> None:
         try:
