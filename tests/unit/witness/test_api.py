@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 from starlette.types import Message, Receive, Scope, Send
+from structlog.testing import capture_logs
 from tests.unit.witness.world import LOG, NOW, ORIGIN, WITNESS, FailingMemory, History, key, witness
 
 from salus.ledger.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
@@ -191,18 +192,17 @@ async def test_signatures_by_unknown_keys_are_ignored_and_not_shown_on(service: 
     assert service.memory.content[ORIGIN].note.startswith(TRUE.note(7))
 
 
-INCONSISTENT = [
-    OTHER.request(3, 7),
-    OTHER.request(3, 3),
+TWO_HISTORIES = [OTHER.request(3, 7), OTHER.request(3, 3)]
+UNPROVEN = [
     encode_request(Request(3, (), TRUE.note(7))),
     encode_request(Request(3, TRUE.proof(2, 7), TRUE.note(7))),
     encode_request(Request(3, (*TRUE.proof(3, 7), bytes(32)), TRUE.note(7))),
-    encode_request(Request(3, (bytes(32),), TRUE.note(3))),
+    encode_request(Request(3, TRUE.proof(3, 7), OTHER.note(7))),
 ]
 
 
-@pytest.mark.parametrize("body", INCONSISTENT)
-async def test_a_tree_that_is_not_proven_to_extend_the_last_is_a_422_and_evidence(
+@pytest.mark.parametrize("body", TWO_HISTORIES)
+async def test_a_tree_that_is_proven_not_to_extend_the_last_is_a_422_and_evidence(
     service: Service, body: bytes
 ) -> None:
     await service.ask(TRUE.request(0, 3))
@@ -210,14 +210,43 @@ async def test_a_tree_that_is_not_proven_to_extend_the_last_is_a_422_and_evidenc
 
     answer = await service.ask(body)
 
-    assert (answer.status_code, answer.json()["code"]) == (422, "inconsistent")
+    assert (answer.status_code, answer.json()["code"]) == (422, "two-histories")
     assert service.memory.content[ORIGIN] == before
+    assert service.memory.unproven == []
     ((cosigned, refused),) = service.memory.evidence
     assert cosigned == before.note
     assert (
         open_checkpoint(refused, LOG.verifier)[0]
         == open_checkpoint(parse_request(body).note, LOG.verifier)[0]
     )
+
+
+# case F2
+@pytest.mark.parametrize("body", UNPROVEN)
+async def test_a_tree_that_is_not_proven_to_extend_the_last_is_a_422_and_no_evidence(
+    service: Service, body: bytes
+) -> None:
+    await service.ask(TRUE.request(0, 3))
+    before = service.memory.content[ORIGIN]
+
+    with capture_logs() as logs:
+        answer = await service.ask(body)
+
+    assert (answer.status_code, answer.json()["code"]) == (422, "inconsistent")
+    assert service.memory.content[ORIGIN] == before
+    assert service.memory.evidence == []
+    assert len(service.memory.unproven) == 1
+    assert [line["log_level"] for line in logs if "without a proof" in line["event"]] == ["info"]
+
+
+# case F2
+async def test_the_last_checkpoint_with_an_invented_hash_is_a_422_and_is_not_kept(service: Service) -> None:
+    await service.ask(TRUE.request(0, 3))
+
+    answer = await service.ask(encode_request(Request(3, (bytes(32),), TRUE.note(3))))
+
+    assert (answer.status_code, answer.json()["code"]) == (422, "inconsistent")
+    assert (service.memory.evidence, service.memory.unproven) == ([], [])
 
 
 async def test_a_proof_from_the_empty_tree_is_a_422(service: Service) -> None:

@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 from tests.unit.witness.world import LOG, ORIGIN, WITNESS, FailingMemory, History, witness
 
 from salus.ledger.checkpoint import Checkpoint, open_checkpoint
@@ -23,7 +24,16 @@ from salus.ledger.merkle import root_of
 from salus.objects.memory import Fault
 from salus.witness.adapters import sqlite
 from salus.witness.adapters.sqlite import NoMemoryError, SqliteMemory
-from salus.witness.domain import Cosigned, InconsistentError, OtherSizeError, RefusedError
+from salus.witness.domain import (
+    Cosigned,
+    InconsistentError,
+    OtherSizeError,
+    RefusedError,
+    Request,
+    TwoHistoriesError,
+    encode_request,
+    require_growth,
+)
 from salus.witness.handlers import Witness
 from salus.witness.ports import ChangedMeanwhileError, ForgetfulError
 
@@ -286,6 +296,77 @@ async def test_a_witness_that_goes_on_from_its_own_cosignature_does_not_look_it_
     await one.add_checkpoint(History().request(3, 6))
 
     assert memory.looked == looked
+
+
+# case F2
+async def test_what_a_stranger_sends_is_kept_apart_and_displaces_no_evidence(
+    tmp_path: Path, open_memory: Callable[..., SqliteMemory]
+) -> None:
+    true, path = History(), tmp_path / "state.db"
+    one = Witness({ORIGIN: [LOG.verifier]}, [WITNESS], open_memory(create=True), seconds=lambda: 1)
+    await one.add_checkpoint(true.request(0, 1))
+    with closing(sqlite3.connect(path)) as earlier:
+        assert earlier.execute("SELECT name FROM sqlite_master WHERE name = 'unproven'").fetchall() == []
+    with capture_logs() as logs:
+        for size in range(1, 102):
+            # The log's own checkpoint, before the log itself asks, with a hash that does not belong.
+            for public in (true.note(size), true.note(size + 1)):
+                with pytest.raises(InconsistentError):
+                    await one.add_checkpoint(encode_request(Request(size, (bytes(32),), public)))
+            await one.add_checkpoint(true.request(size, size + 1))
+    assert [line for line in logs if line["log_level"] == "error"] == []
+
+    other = History("other", fork=50)
+    with capture_logs() as logs, pytest.raises(TwoHistoriesError):
+        await one.add_checkpoint(other.request(102, 102))
+
+    with closing(sqlite3.connect(path)) as kept:
+        evidence = kept.execute("SELECT refused FROM evidence").fetchall()
+        unproven = kept.execute("SELECT refused FROM unproven ORDER BY rowid").fetchall()
+    assert evidence == [(other.note(102),)]
+    assert unproven == [(true.note(size),) for size in range(83, 103)]
+    assert [line["event"] for line in logs if line["log_level"] == "error"] == ["a log signed two histories"]
+
+
+# case F2
+@given(
+    old=st.integers(1, 12),
+    size=st.integers(1, 12),
+    fork=st.integers(0, 12),
+    junk=st.lists(st.binary(min_size=32, max_size=32), max_size=5),
+)
+def test_no_proof_accuses_a_log_of_one_history(old: int, size: int, fork: int, junk: list[bytes]) -> None:
+    true, other = History(), History("other", fork)
+    old, size = sorted((old, size))
+    last = Cosigned(old, true.checkpoint(old).root, b"")
+    for proof in (tuple(junk), other.proof(old, size), (*true.proof(old, size), *junk)):
+        assert outcome(Request(old, proof, b""), true.checkpoint(size), last) in {None, InconsistentError}
+
+
+# case F2
+@given(old=st.integers(1, 12), size=st.integers(1, 12))
+def test_the_proof_of_another_history_accuses_its_log(old: int, size: int) -> None:
+    true, other = History(), History("other")
+    old, size = sorted((old, size))
+    with pytest.raises(InconsistentError) as caught:
+        require_growth(
+            Request(old, other.proof(old, size), b""),
+            other.checkpoint(size),
+            Cosigned(old, true.checkpoint(old).root, b""),
+        )
+
+    # Where the old tree is a whole subtree, the proof leaves its root to the verifier.
+    is_left_out = old < size and old & (old - 1) == 0
+    assert isinstance(caught.value, TwoHistoriesError) is not is_left_out
+
+
+def outcome(request: Request, checkpoint: Checkpoint, last: Cosigned) -> type[RefusedError] | None:
+    """Return as what the checkpoint is refused, if it is."""
+    try:
+        require_growth(request, checkpoint, last)
+    except RefusedError as error:
+        return type(error)
+    return None
 
 
 def _the(value: Cosigned) -> Cosigned:

@@ -67,6 +67,7 @@ class FailingMemory:
     turns: Iterable[int] = ()
     content: dict[str, Cosigned] = field(default_factory=dict)
     evidence: list[tuple[bytes, bytes]] = field(default_factory=list)
+    unproven: list[tuple[bytes, bytes]] = field(default_factory=list)
     looked: int = 0
 
     def __post_init__(self) -> None:
@@ -95,6 +96,10 @@ class FailingMemory:
     async def keep_evidence(self, origin: str, *, cosigned: bytes, refused: bytes) -> None:
         assert origin == ORIGIN
         self.evidence.append((cosigned, refused))
+
+    async def keep_unproven(self, origin: str, *, cosigned: bytes, refused: bytes) -> None:
+        assert origin == ORIGIN
+        self.unproven.append((cosigned, refused))
 
     async def _turn(self) -> None:
         for _ in range(next(self._turns, 0)):

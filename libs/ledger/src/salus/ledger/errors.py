@@ -14,9 +14,17 @@ class InclusionError(LedgerError):
 
 
 class ConsistencyError(LedgerError):
-    """A proof does not show that one tree extends another."""
+    """A proof does not show that one tree extends another.
+
+    `refuted`: it shows that the larger tree begins with another one than the smaller. Otherwise it shows
+    nothing, and anybody can make such a proof.
+    """
 
     code = "consistency-proof-invalid"
+
+    def __init__(self, why: str, *, refuted: bool = False) -> None:
+        super().__init__(why)
+        self.refuted = refuted
 
 
 class CodedError(LedgerError):

@@ -145,8 +145,10 @@ def verify_consistency(  # noqa: C901, PLR0912  # the loop is the RFC's, kept re
     if first < 1 or second < first:
         raise ConsistencyError(f"no consistency proof from size {first} to {second}")
     if first == second:
-        if proof or first_root != second_root:
-            raise ConsistencyError(f"two different trees of size {first}")
+        if first_root != second_root:
+            raise ConsistencyError(f"two different trees of size {first}", refuted=True)
+        if proof:
+            raise ConsistencyError("a proof between equal trees has no hashes")
         return
     if not proof:
         raise ConsistencyError("the proof is empty")
@@ -173,6 +175,9 @@ def verify_consistency(  # noqa: C901, PLR0912  # the loop is the RFC's, kept re
     if sn != 0:
         raise ConsistencyError("the proof is too short")
     if old != first_root:
-        raise ConsistencyError(f"the proof does not lead to the root of size {first}")
+        # Hashes that lead to the larger root are of the larger tree, whoever sent them.
+        raise ConsistencyError(
+            f"the proof does not lead to the root of size {first}", refuted=new == second_root
+        )
     if new != second_root:
         raise ConsistencyError(f"the proof does not lead to the root of size {second}")

@@ -66,6 +66,15 @@ class InconsistentError(RefusedError):
     code = "inconsistent"
 
 
+class TwoHistoriesError(InconsistentError):
+    """The log's own key signed two trees of which neither extends the other: that is proven by its own notes.
+
+    Nobody else can bring this about, while anybody can send what is merely not proven.
+    """
+
+    code = "two-histories"
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """What `add-checkpoint` carries: the size proven from, the proof, and the signed checkpoint."""
@@ -148,7 +157,8 @@ def require_growth(request: Request, checkpoint: Checkpoint, last: Cosigned | No
     Raises:
         RefusedError: it proves from a size beyond its own.
         OtherSizeError: it proves from another size than the last.
-        InconsistentError: the proof does not hold, or there are two trees of one size.
+        TwoHistoriesError: there are two trees of one size, or the proof shows that one begins otherwise.
+        InconsistentError: the proof does not hold, and shows nothing.
     """
     if request.old_size > checkpoint.size:
         raise RefusedError("the old size is beyond the checkpoint's")
@@ -156,7 +166,7 @@ def require_growth(request: Request, checkpoint: Checkpoint, last: Cosigned | No
     if request.old_size != size:
         raise OtherSizeError(size)
     if checkpoint.size == 0 and checkpoint.root != EMPTY_ROOT:
-        raise InconsistentError("the empty tree has another root")
+        raise TwoHistoriesError("the empty tree has another root")
     if size == 0 or last is None:
         if request.proof:
             raise InconsistentError("a proof from the empty tree has no hashes")
@@ -170,7 +180,7 @@ def require_growth(request: Request, checkpoint: Checkpoint, last: Cosigned | No
             proof=request.proof,
         )
     except ConsistencyError as error:
-        raise InconsistentError(str(error)) from None
+        raise (TwoHistoriesError if error.refuted else InconsistentError)(str(error)) from None
 
 
 def _read(text: str) -> Checkpoint:

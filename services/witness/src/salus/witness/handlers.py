@@ -9,7 +9,15 @@ import structlog
 
 from salus.ledger.cosignature import CosignatureSigner
 from salus.witness import domain
-from salus.witness.domain import Cosigned, InconsistentError, RefusedError, Request, Signed, Trusted
+from salus.witness.domain import (
+    Cosigned,
+    InconsistentError,
+    RefusedError,
+    Request,
+    Signed,
+    Trusted,
+    TwoHistoriesError,
+)
 from salus.witness.ports import ChangedMeanwhileError, ForgetfulError, Memory
 
 # A rival that moves the memory on makes our proof one from another size, so the second look decides.
@@ -87,21 +95,28 @@ class Witness:
         try:
             domain.require_growth(request, signed.checkpoint, last)
         except InconsistentError as error:
-            if last is not None:
-                await self._memory.keep_evidence(
-                    signed.checkpoint.origin,
-                    cosigned=last.note,
-                    refused=_note(signed),
-                )
-            _log.error(
-                "a log signed a checkpoint that is not proven to extend the one before",
-                origin=signed.checkpoint.origin,
-                cosigned_size=last.size if last else 0,
-                refused_size=signed.checkpoint.size,
-                refused_root=signed.checkpoint.root.hex(),
-                why=str(error),
-            )
+            await self._keep(signed, last, error)
             raise
+
+    async def _keep(self, signed: Signed, last: Cosigned | None, error: InconsistentError) -> None:
+        """Keep what was refused: as evidence if it proves itself, for then only the log can have made it."""
+        origin, refused = signed.checkpoint.origin, signed.checkpoint
+        facts = {
+            "origin": origin,
+            "cosigned_size": last.size if last else 0,
+            "refused_size": refused.size,
+            "refused_root": refused.root.hex(),
+            "why": str(error),
+        }
+        if isinstance(error, TwoHistoriesError):
+            if last is not None:
+                await self._memory.keep_evidence(origin, cosigned=last.note, refused=_note(signed))
+            _log.error("a log signed two histories", **facts)
+            return
+        # The last checkpoint itself, with a proof that it needs none of, is no pair of anything.
+        if last is not None and (last.size, last.root) != (refused.size, refused.root):
+            await self._memory.keep_unproven(origin, cosigned=last.note, refused=_note(signed))
+        _log.info("somebody sent a checkpoint without a proof that it extends the one before", **facts)
 
     def _cosigned(self, signed: Signed) -> Cosigned:
         """Cosign; never called on the event loop, for a key may be in an HSM, which takes its time."""

@@ -37,4 +37,7 @@ class Memory(Protocol):
         """
 
     async def keep_evidence(self, origin: str, *, cosigned: bytes, refused: bytes) -> None:
-        """Keep two checkpoints signed by one log of which consistency was not proven; a few, not all."""
+        """Keep two checkpoints of which one log signed both and neither extends the other; the first ones."""
+
+    async def keep_unproven(self, origin: str, *, cosigned: bytes, refused: bytes) -> None:
+        """Keep two checkpoints of which nobody showed how they belong together; the last ones, and apart."""

@@ -17,11 +17,17 @@ from salus.witness.ports import ChangedMeanwhileError, ForgetfulError
 
 # A log that lies does not fill the disk: the first pairs are proof enough.
 EVIDENCE_KEPT_MAX = 100
+# Anybody can send these, so they have a place of their own, in which a new one displaces the oldest.
+UNPROVEN_KEPT_MAX = 20
 BUSY_S_MAX = 5.0
 _TABLES = """
 CREATE TABLE cosigned (origin TEXT PRIMARY KEY, size INTEGER NOT NULL, root BLOB NOT NULL,
     note BLOB NOT NULL);
 CREATE TABLE evidence (origin TEXT NOT NULL, cosigned BLOB NOT NULL, refused BLOB NOT NULL,
+    UNIQUE (origin, refused));
+"""
+_UNPROVEN = """
+CREATE TABLE IF NOT EXISTS unproven (origin TEXT NOT NULL, cosigned BLOB NOT NULL, refused BLOB NOT NULL,
     UNIQUE (origin, refused));
 """
 
@@ -80,6 +86,10 @@ class SqliteMemory:
         """Keep two checkpoints that one log signed."""
         await asyncio.to_thread(self._keep, origin, cosigned, refused)
 
+    async def keep_unproven(self, origin: str, *, cosigned: bytes, refused: bytes) -> None:
+        """Keep two checkpoints, and forget the oldest pair that is kept so if there are many."""
+        await asyncio.to_thread(self._keep_unproven, origin, cosigned, refused)
+
     def close(self) -> None:
         """Disconnect, once what is being written has been."""
         with self._lock:
@@ -106,6 +116,17 @@ class SqliteMemory:
                 "INSERT OR IGNORE INTO evidence SELECT ?, ?, ? WHERE"
                 " (SELECT count(*) FROM evidence WHERE origin = ?) < ?",
                 (origin, cosigned, refused, origin, EVIDENCE_KEPT_MAX),
+            )
+
+    def _keep_unproven(self, origin: str, cosigned: bytes, refused: bytes) -> None:
+        with self._connected() as connection:
+            # Files made by earlier versions lack it.
+            connection.execute(_UNPROVEN)
+            connection.execute("INSERT OR IGNORE INTO unproven VALUES (?, ?, ?)", (origin, cosigned, refused))
+            connection.execute(
+                "DELETE FROM unproven WHERE origin = ? AND rowid NOT IN"
+                " (SELECT rowid FROM unproven WHERE origin = ? ORDER BY rowid DESC LIMIT ?)",
+                (origin, origin, UNPROVEN_KEPT_MAX),
             )
 
     @contextmanager
