@@ -75,7 +75,8 @@ class ServedLedger:
     now: datetime = BEGIN
     records: list[SampleRecord] = field(default_factory=list)
     _versions: dict[tuple[str, str], int] = field(default_factory=dict)
-    _offsets: dict[str, int] = field(default_factory=dict)
+    partition: int = 0
+    _offsets: dict[tuple[str, int], int] = field(default_factory=dict)
 
     def state(
         self,
@@ -110,15 +111,17 @@ class ServedLedger:
 
     def _publish(self, data: c.EventData, entry: c.EventType, subject: str, expected: int | None) -> None:
         signer, at = SERVICES[entry.owner], (entry.topic, subject)
-        offset = self._offsets.setdefault(entry.topic, 0)
-        self._offsets[entry.topic] += 1
+        offset = self._offsets.setdefault((entry.topic, self.partition), 0)
+        self._offsets[entry.topic, self.partition] += 1
         due = self._versions.get(at, 0)
         if entry.changes and expected in {None, due}:
             self._versions[at] = due + 1
         version = due if expected is None else expected
         value = encode_event(
             data,
-            id=f"{entry.owner}-{offset}",
+            id=f"{entry.owner}-{offset}"
+            if not self.partition
+            else f"{entry.owner}-{offset}-{self.partition}",
             source=signer.did,
             subject=subject,
             time=self.now,
@@ -133,7 +136,7 @@ class ServedLedger:
             ring=self.ring,
             at=self.now,
         )
-        self.records.append(SampleRecord(entry.topic, 0, offset, value, signature))
+        self.records.append(SampleRecord(entry.topic, self.partition, offset, value, signature))
 
     async def findings(
         self, *, blocks: int = 1, backwards: bool = False, without: int | None = None

@@ -135,9 +135,7 @@ async def test_a_thief_reviews_neither_his_own_emergency_nor_one_that_was_not(le
 async def test_an_emergency_access_of_which_nobody_was_told_is_found(ledger: ServedLedger) -> None:
     ledger.emergency(DOCTOR, told=False)
 
-    assert [why for _, why in await ledger.unentitled()] == [
-        "an emergency access that nobody was told of before"
-    ]
+    assert [why for _, why in await ledger.unentitled()] == ["an emergency access that nobody was told of"]
 
 
 async def test_a_request_to_take_back_a_consent_of_one_patient_is_not_served_for_another(
@@ -353,6 +351,35 @@ async def test_a_request_that_is_stated_twice_has_one_effect(ledger: ServedLedge
     ledger.grant(THIEF, THIEF, number=3)
 
     assert len(await ledger.unentitled()) == 1
+
+
+async def test_a_patient_whose_events_went_to_another_partition_is_followed(ledger: ServedLedger) -> None:
+    """Partitions were added: her later events stand on one that is followed before."""
+    ledger.partition = 1
+    ledger.link(OFFICER)
+    ledger.partition = 0
+    ledger.grant(HERSELF, DOCTOR)
+    ledger.review(OFFICER, ledger.emergency(DOCTOR))
+    ledger.partition = 1
+    ledger.unlink(HERSELF)
+    ledger.partition = 0
+    ledger.read(DOCTOR, ledger.decide(DOCTOR, number=2, epoch=1))
+
+    assert await ledger.unentitled() == []
+
+
+async def test_what_a_thief_hides_on_another_partition_hides_nothing(ledger: ServedLedger) -> None:
+    ledger.link(OFFICER)
+    ledger.partition = 1
+    ledger.adopt_policies_for(PATIENT)
+    ledger.partition = 0
+    ledger.grant(THIEF, THIEF)
+    ledger.revoke(THIEF)
+
+    assert [why for _, why in await ledger.unentitled()] == [
+        f"{act}: who asked had no right to it (neither the patient nor her steward)"
+        for act in ("grant a consent", "take a consent back")
+    ]
 
 
 async def test_whatever_moves_a_patients_version_is_followed(ledger: ServedLedger) -> None:

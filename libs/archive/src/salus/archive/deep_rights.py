@@ -10,12 +10,13 @@ not judged here, nor, of what was opened in an event, whether that event names t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Literal
 
 from salus.archive.check_blocks import Checked
 from salus.archive.patient_facts import LackOfRight, PatientFacts
 from salus.archive.report import Finding, note_of
+from salus.archive.served_changes import ServedChanges
 from salus.archive.served_requests import (
     CONSENT_TOPIC,
     STORAGE_TOPIC,
@@ -25,7 +26,7 @@ from salus.archive.served_requests import (
     ServedRun,
     ServedUpload,
 )
-from salus.archive.served_store import ServedStore
+from salus.archive.served_store import ServedStore, Stated
 from salus.events.bearer import CLOCK_SKEW_S
 from salus.events.keyring import KeyRing
 from salus.ledger.block import header_key
@@ -44,10 +45,8 @@ class RightsJudge:
     def __init__(self, ring: KeyRing) -> None:
         self._store = ServedStore()
         self._facts = PatientFacts(ring, leeway_s=STATED_WITHIN_S)
-        # The latest time that is stated on a topic.
-        self._newest = dict.fromkeys((CONSENT_TOPIC, STORAGE_TOPIC), float("-inf"))
-        # Uploads that took no effect, by partition and offset: they are few.
-        self._idle: set[tuple[int, int]] = set()
+        # The latest time that is stated on a topic, once it was folded.
+        self._newest: dict[str, float] = {}
         self._unread: Finding | None = None
 
     def take(self, checked: Checked) -> None:
@@ -84,41 +83,22 @@ class RightsJudge:
         return served.time + STATED_WITHIN_S > self._newest[lack.missing]
 
     def _lacks(self) -> Iterator[_Found]:
-        yield from self._of_effects(STORAGE_TOPIC, self._facts.fold_storage)
-        yield from self._of_effects(CONSENT_TOPIC, self._fold_consent)
-        for run, served in self._all(STORAGE_TOPIC):
-            if (run.partition, served.offset) in self._idle:
-                continue
-            lack = self._of_transfer(served)
-            if lack is not None:
-                yield run, served, lack
+        storage = ServedChanges(self._store, STORAGE_TOPIC)
+        consent = ServedChanges(self._store, CONSENT_TOPIC)
+        yield from _judged(storage.in_effect(), self._facts.fold_storage)
+        self._newest[STORAGE_TOPIC] = storage.newest
+        yield from _judged(consent.in_effect(), self._facts.fold_consent)
+        self._newest[CONSENT_TOPIC] = consent.newest
+        others = (one for one in self._store.served(CONSENT_TOPIC) if isinstance(one[1], ServedDecision))
+        yield from _judged(others, self._of_decided)
+        done = (one for one in self._store.served(STORAGE_TOPIC) if not storage.is_idle(*one))
+        yield from _judged(done, self._of_transfer)
 
-    def _all(self, topic: str) -> Iterator[tuple[ServedRun, AnyServed]]:
-        return ((run, served) for run in self._store.runs(topic) for served in run.decoded())
-
-    def _of_effects(self, topic: str, fold: Callable[[AnyServed], LackOfRight | None]) -> Iterator[_Found]:
-        """Fold what took effect on a topic, and yield what nobody had a right to.
-
-        It is the rule of `salus.events.effect`, by versions and claims.
-        """
-        versions: dict[str, int] = {}
-        for run, served in self._all(topic):
-            self._newest[topic] = max(self._newest[topic], served.time)
-            if served.expected is not None:
-                version = versions.get(served.patient, 0)
-                if served.expected != version or not self._store.claim(topic, served.claims):
-                    if isinstance(served, ServedUpload):
-                        self._idle.add((run.partition, served.offset))
-                    continue
-                versions[served.patient] = version + 1
-            lack = fold(served)
-            if lack is not None:
-                yield run, served, lack
-
-    def _fold_consent(self, served: AnyServed) -> LackOfRight | None:
-        if isinstance(served, ServedDecision):
-            self._store.decide(served)
-        return self._facts.fold_consent(served)
+    def _of_decided(self, served: AnyServed) -> LackOfRight | None:
+        if not isinstance(served, ServedDecision):
+            return None
+        self._store.decide(served)
+        return self._facts.of_emergency(served)
 
     def _of_transfer(self, served: AnyServed) -> LackOfRight | None:
         match served:
@@ -160,6 +140,13 @@ class RightsJudge:
         else:
             return None
         return LackOfRight(f"done under a decision that {why}")
+
+
+def _judged(stated: Iterable[Stated], judge: Callable[[AnyServed], LackOfRight | None]) -> Iterator[_Found]:
+    for run, served in stated:
+        lack = judge(served)
+        if lack is not None:
+            yield run, served, lack
 
 
 def _unjudged(why: str, shard: int, height: int) -> Finding:

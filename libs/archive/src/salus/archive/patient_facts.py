@@ -101,7 +101,7 @@ class PatientFacts:
             case ServedReview():
                 return self._of_review(served)
             case _:
-                return self._of_emergency(served) if isinstance(served, ServedDecision) else None
+                return None
 
     def _evolve(self, served: AnyServed) -> None:
         match served:
@@ -177,12 +177,12 @@ class PatientFacts:
             return LackOfRight(f"{Act.REVIEW}: the patient had none of that id")
         return self._of_act(Act.REVIEW, served, about=principal)
 
-    def _of_emergency(self, served: ServedDecision) -> LackOfRight | None:
-        """An emergency access is told before it is allowed."""
+    def of_emergency(self, served: ServedDecision) -> LackOfRight | None:
+        """Return why an emergency access should not have been allowed: it is told first."""
         if not (served.allowed and served.break_glass):
             return None
         if self._emergencies.get((served.patient, served.decision)) != served.by:
-            return LackOfRight("an emergency access that nobody was told of before")
+            return LackOfRight("an emergency access that nobody was told of")
         return None
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from salus.archive.served_requests import ServedDecision, ServedRun
+from salus.archive.served_requests import AnyServed, ServedDecision, ServedRun
 
 CACHE_KIB_MAX = 64 * 1024
 _ENCODER = msgspec.msgpack.Encoder()
@@ -24,6 +24,10 @@ CREATE TABLE claims (topic TEXT, name BLOB, PRIMARY KEY (topic, name)) WITHOUT R
 CREATE TABLE decisions (decision TEXT, said BLOB);
 CREATE INDEX by_decision ON decisions (decision);
 """
+
+
+Stated = tuple[ServedRun, AnyServed]
+"""What was stated, and the run that it is in."""
 
 
 class ServedStore:
@@ -52,6 +56,10 @@ class ServedStore:
         query = "SELECT * FROM runs WHERE topic = ? ORDER BY part, first"
         for row in self._db.cursor().execute(query, (topic,)):
             yield ServedRun(*row)
+
+    def served(self, topic: str) -> Iterator[Stated]:
+        """Yield what is stated on a topic, with the run that it is in."""
+        return ((run, served) for run in self.runs(topic) for served in run.decoded())
 
     def torn(self) -> ServedRun | None:
         """Return a run that does not begin where the one before it on its partition ends."""
