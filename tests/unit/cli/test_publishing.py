@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Self
 
 import pytest
 
+from salus.cli import publishing
 from salus.cli.exits import CommandError, Exit
-from salus.cli.publishing import _data_of, _require_folders
+from salus.cli.outputs import require_place
+from salus.cli.publishing import _data_of
+from salus.client import Publisher
+from salus.devkit.network import NetworkFolder, Plan
 from salus.events.catalogue import DocumentRegistered
+from salus.messaging import Position
 
 TYPE = "salus.clinical.document-registered.v1"
 PATIENT = "urn:uuid:6f1c3a52-7a0e-4d5f-9c2b-1f2e3d4c5b6a"
@@ -34,10 +41,50 @@ def test_data_is_json_that_is_read_in_one_way_only(tmp_path: Path, spoil: str, *
 
 
 def test_nothing_is_sent_when_there_is_no_folder_for_the_receipt(tmp_path: Path) -> None:
-    _require_folders(None, tmp_path / "scan-1.salus")
+    require_place(None, undone="nothing was sent")
+    require_place(tmp_path / "scan-1.salus", undone="nothing was sent")
 
-    with pytest.raises(CommandError, match="nothing was sent"):
-        _require_folders(tmp_path / "missing" / "scan-1.salus", None)
+    for place in (tmp_path / "missing" / "scan-1.salus", tmp_path):
+        with pytest.raises(CommandError, match="nothing was sent"):
+            require_place(place, undone="nothing was sent")
+
+
+class Sent(Publisher):
+    """Sends nothing, and answers as if the event was taken."""
+
+    async def publish(self, *_: object, **__: object) -> Self:  # type: ignore[override]
+        return self
+
+    id, value = "the-id", b"event"
+
+    async def position(self) -> Position:
+        return Position("salus.clinical.events", 0, 7)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None: ...
+
+
+# case F12
+def test_an_event_whose_file_cannot_be_written_is_named_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = NetworkFolder(tmp_path)
+    folder.create(Plan())
+    platform = SimpleNamespace(network=folder, kafka_bootstrap="")
+    monkeypatch.setattr(publishing, "Publisher", Sent)
+    monkeypatch.setattr(publishing, "running_platform", lambda: platform)
+    monkeypatch.setattr(publishing, "signer_of", lambda *_: folder.signer("identity"))
+    full = Path("/dev/full")
+
+    with pytest.raises(
+        CommandError, match="event the-id was sent; .*--id the-id; /dev/full cannot be"
+    ) as ended:
+        publishing.publish(TYPE, subject=PATIENT, data=DATA, as_name="identity", event=full)
+
+    assert ended.value.code is Exit.NOT_WRITTEN
+    assert "event the-id is at salus.clinical.events 0 7" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

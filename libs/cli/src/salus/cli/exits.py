@@ -20,6 +20,8 @@ class Exit(IntEnum):
     """The platform could not be started: something is missing on this machine, or a process ended."""
     REFUSED = 5
     """The ledger refused the record, and the receipt, which is genuine, proves that."""
+    NOT_WRITTEN = 6
+    """Done, and it stands, but a file that was to take the result could not be written."""
     INTERRUPTED = 130
     """Ctrl-C."""
 

@@ -19,6 +19,7 @@ from salus.cli.checking import LEDGER_BUCKET, LOG_BUCKET
 from salus.cli.console import Json, emit, err, out
 from salus.cli.display import shown, styled
 from salus.cli.exits import CommandError, Exit
+from salus.cli.outputs import Force, Output, hand_over, require_place
 from salus.cli.querying import OpenHeader, ask, committed_bodies, copy_archive, not_as_signed
 from salus.cli.state import running_platform
 from salus.cli.store_errors import store_error
@@ -43,15 +44,15 @@ def receipt(
     topic: Annotated[str, typer.Argument(help="The record's topic.")],
     partition: Annotated[int, typer.Argument(help="Its partition.")],
     offset: Annotated[int, typer.Argument(help="Its offset.")],
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Where to write; stdout by default.")
-    ] = None,
+    output: Output = None,
+    force: Force = False,
     form: Annotated[
         Literal["text", "cose"],
         typer.Option("--format", help="cose: a COSE Receipt (RFC 9942), binary, that says the same."),
     ] = "text",
 ) -> None:
     """Fetch the receipt of a record, waiting a little until it is anchored."""
+    require_place(output, undone="nothing was fetched", force=force)
     query = [
         ("topic", topic),
         ("partition", str(partition)),
@@ -60,10 +61,7 @@ def receipt(
         ("format", form),
     ]
     answer = asyncio.run(call(running_platform(), "anchoring", "GET", "/receipts", query=query))
-    if output is None:
-        typer.echo(answer.content, nl=False)
-    else:
-        output.write_bytes(answer.content)
+    hand_over(answer.content, output, done="the receipt was fetched", private=False)
 
 
 @app.command()

@@ -14,6 +14,7 @@ from salus.cli.callers import KeyFile, signer_of
 from salus.cli.console import Json, emit, out
 from salus.cli.exits import CommandError, Exit
 from salus.cli.interrupts import run_until_signal
+from salus.cli.outputs import Outputs, require_place
 from salus.cli.state import require_service, running_platform
 from salus.client import (
     DeliveryError,
@@ -55,25 +56,30 @@ def publish(  # the facts of one event
         raise CommandError(
             Exit.USAGE, "say who signs: --as NAME, as given to `party register`, or --key FILE"
         )
-    _require_folders(receipt, event)
+    for file in (receipt, event):
+        require_place(file, undone="nothing was sent")
     signer = signer_of(platform, as_name or "", key)
     content = _data_of(type_name, data)
-    result = run_until_signal(
-        _publish(platform, signer, content, subject=subject, event_id=event_id, files=(receipt, event))
+    outputs = Outputs()
+    sending = _publish(
+        platform, signer, content, outputs, subject=subject, event_id=event_id, files=(receipt, event)
     )
+    result = run_until_signal(sending)
     if as_json:
         emit(result)
-        return
-    place = f"{result['topic']} {result['partition']} {result['offset']}"
-    out.print(f"event {result['id']} is at {place}", highlight=False, soft_wrap=True)
-    if receipt is not None:
-        out.print(f"its receipt is in {receipt}", highlight=False, soft_wrap=True)
+    else:
+        place = f"{result['topic']} {result['partition']} {result['offset']}"
+        out.print(f"event {result['id']} is at {place}", highlight=False, soft_wrap=True)
+        if "receipt" in result:
+            out.print(f"its receipt is in {receipt}", highlight=False, soft_wrap=True)
+    outputs.require_all(f"event {result['id']} was sent; repeat it with --id {result['id']}")
 
 
 async def _publish(
     platform: Platform,
     signer: LocalSigner,
     data: EventData,
+    outputs: Outputs,
     *,
     subject: str,
     event_id: str | None,
@@ -86,7 +92,7 @@ async def _publish(
         async with Publisher(platform.kafka_bootstrap, signer, receipts_url=url, policy=policy) as publisher:
             handle = await publisher.publish(data, subject=subject, id=event_id)
             position = await handle.position()
-            _write(event_file, handle.value)
+            outputs.write(event_file, handle.value)
             result = {
                 "id": handle.id,
                 "source": signer.did,
@@ -96,24 +102,25 @@ async def _publish(
             }
             if receipt_file is not None:
                 proof = await handle.receipt(RECEIPT_S_MAX)
-                _write(receipt_file, proof.data)
                 # Of a repetition, the bytes of the first attempt, which the receipt is of.
-                _write(event_file, proof.value or handle.value)
-                result |= _place(proof) | {"receipt": str(receipt_file)}
+                outputs.write(event_file, proof.value or handle.value)
+                result |= _place(proof)
+                if outputs.write(receipt_file, proof.data):
+                    result["receipt"] = str(receipt_file)
     except RejectedError as error:
         raise CommandError(Exit.NO, f"not sent: {error}") from None
     except IdReusedError as error:
-        _write(receipt_file, error.receipt)
+        outputs.write(receipt_file, error.receipt)
         sentence = f"id-reused: another event with the id {error.id} is on the ledger; choose another id"
-        raise CommandError(Exit.REFUSED, sentence) from None
+        raise CommandError(Exit.REFUSED, f"{sentence}{outputs.told}") from None
     except EventRefusedError as error:
-        _write(receipt_file, error.receipt)
-        raise CommandError(Exit.REFUSED, f"{error}; the receipt proves it") from None
+        outputs.write(receipt_file, error.receipt)
+        raise CommandError(Exit.REFUSED, f"{error}; the receipt proves it{outputs.told}") from None
     except DeliveryError as error:
         again = f"; repeat it with --id {error.undelivered[0].id}" if error.undelivered[0].may_arrive else ""
         raise CommandError(Exit.NOT_RUNNING, f"{error}{again}") from None
     except ReceiptUnavailableError as error:
-        raise CommandError(Exit.NOT_RUNNING, str(error)) from None
+        raise CommandError(Exit.NOT_RUNNING, f"{error}{outputs.told}") from None
     return result
 
 
@@ -123,18 +130,6 @@ def _place(proof: Receipt) -> dict[str, Any]:
         return {}
     leaf = proof.verified.leaf
     return {"topic": leaf.topic, "partition": leaf.partition, "offset": leaf.offset}
-
-
-def _require_folders(*files: Path | None) -> None:
-    """Refuse a file that has no folder before the event is sent, for sending cannot be undone."""
-    for file in files:
-        if file is not None and not file.parent.is_dir():
-            raise CommandError(Exit.USAGE, f"{file}: there is no folder {file.parent}; nothing was sent")
-
-
-def _write(path: Path | None, content: bytes) -> None:
-    if path is not None:
-        path.write_bytes(content)
 
 
 def _data_of(type_name: str, text: str) -> EventData:

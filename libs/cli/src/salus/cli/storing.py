@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import mimetypes
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,8 +16,8 @@ from salus.cli.consents import BreakGlass, Purpose, question
 from salus.cli.console import Json, emit, out
 from salus.cli.exits import CommandError, Exit
 from salus.cli.interrupts import run_until_signal
+from salus.cli.outputs import Force, Output, hand_over, require_place
 from salus.cli.state import require_service, running_platform
-from salus.crypto.private_files import write_private
 from salus.devkit.platform import Platform
 from salus.events.did import LocalSigner
 from salus.events.envelope import CONTENT_TYPE, decode_event
@@ -92,19 +91,20 @@ async def _chunks(file: Path) -> AsyncIterator[bytes]:
 def get(
     object_id: Annotated[str, typer.Argument(metavar="OBJECT", help="The object's id.")],
     patient: Annotated[str, typer.Option(help="Whose it is: her pseudonym.")],
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Where to; stdout by default.")
-    ] = None,
+    output: Output = None,
+    force: Force = False,
     purpose: Purpose = None,
     break_glass: BreakGlass = None,
     as_name: As = "operator",
     key: KeyFile = None,
 ) -> None:
     """Ask for a decision and read an object under it."""
+    require_place(output, undone="nothing was read", force=force)
     platform = running_platform()
     signer = signer_of(platform, as_name, key)
     asked = question(patient, object_id, action="read", purpose=purpose, break_glass=break_glass)
-    _hand_over(run_until_signal(_get(platform, signer, asked)), output)
+    content = run_until_signal(_get(platform, signer, asked))
+    hand_over(content, output, done=f"{object_id} was read", private=True)
 
 
 async def _get(platform: Platform, signer: LocalSigner, asked: dict[str, Any]) -> bytes:
@@ -133,15 +133,15 @@ async def _decision(platform: Platform, signer: LocalSigner, asked: dict[str, An
 def open_(
     event: Annotated[Path, typer.Argument(help="The event, as it is on its topic.", exists=True)],
     field: Annotated[str, typer.Option(help="The sealed field of its data.")] = "content",
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Where to; stdout by default.")
-    ] = None,
+    output: Output = None,
+    force: Force = False,
     purpose: Purpose = None,
     break_glass: BreakGlass = None,
     as_name: As = "operator",
     key: KeyFile = None,
 ) -> None:
     """Ask for a decision and read what is sealed in a field of an event."""
+    require_place(output, undone="nothing was read", force=force)
     platform = running_platform()
     signer = signer_of(platform, as_name, key)
     value = event.read_bytes()
@@ -152,14 +152,8 @@ def open_(
     envelope, record = shown.envelope, records_of(shown)[0]
     asked = question(envelope.subject, record, action="read", purpose=purpose, break_glass=break_glass)
     query = {"patient": envelope.subject, "source": envelope.source, "id": envelope.id, "field": field}
-    _hand_over(run_until_signal(_open(platform, signer, value, asked, query)), output)
-
-
-def _hand_over(content: bytes, output: Path | None) -> None:
-    if output is None:
-        sys.stdout.buffer.write(content)
-    else:
-        write_private(output, content)
+    content = run_until_signal(_open(platform, signer, value, asked, query))
+    hand_over(content, output, done=f"the event {envelope.id} was opened", private=True)
 
 
 async def _open(

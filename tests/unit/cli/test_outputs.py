@@ -1,0 +1,43 @@
+"""What a command hands over goes to a file or to whoever reads, and not by itself to a terminal."""
+
+from __future__ import annotations
+
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+
+from salus.cli.exits import CommandError, Exit
+from salus.cli.outputs import hand_over, require_place
+
+
+def test_a_terminal_gets_no_raw_bytes_of_others_unless_it_is_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+
+    with pytest.raises(CommandError, match=r"may steer a terminal.*nothing was read") as refused:
+        require_place(None, undone="nothing was read", force=False)
+    assert refused.value.code is Exit.USAGE
+    require_place(None, undone="nothing was read", force=True)
+    require_place(Path("object"), undone="nothing was read", force=False)
+
+
+def test_a_pipe_gets_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: False)
+
+    require_place(None, undone="nothing was read", force=False)
+
+
+# case F12: a sibling of `publish --event` is `object get -o`, of what is on the ledger as read.
+@pytest.mark.parametrize("private", [True, False])
+def test_a_file_that_cannot_be_written_has_a_code_of_its_own(tmp_path: Path, *, private: bool) -> None:
+    with pytest.raises(CommandError, match=r"scan-1 was read; .* cannot be written: ") as ended:
+        hand_over(b"x", tmp_path, done="scan-1 was read", private=private)
+
+    assert ended.value.code is Exit.NOT_WRITTEN
+
+
+def test_what_was_decrypted_is_its_owner_s_alone(tmp_path: Path) -> None:
+    hand_over(b"x", tmp_path / "scan", done="scan-1 was read", private=True)
+
+    assert stat.S_IMODE((tmp_path / "scan").stat().st_mode) == 0o600
