@@ -78,9 +78,7 @@ def test_an_event_whose_file_cannot_be_written_is_named_all_the_same(
     monkeypatch.setattr(publishing, "signer_of", lambda *_: folder.signer("identity"))
     full = Path("/dev/full")
 
-    with pytest.raises(
-        CommandError, match="event the-id was sent; .*--id the-id; /dev/full cannot be"
-    ) as ended:
+    with pytest.raises(CommandError, match=r"the-id was sent; .*--id the-id; /dev/full cannot be") as ended:
         publishing.publish(TYPE, subject=PATIENT, data=DATA, as_name="identity", event=full)
 
     assert ended.value.code is Exit.NOT_WRITTEN

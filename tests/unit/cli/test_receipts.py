@@ -1,10 +1,9 @@
-"""What `salus receipts` says of a receipt is what the receipt proves of the event that was asked for (case F4)."""
+"""`salus receipts` says of a receipt what it proves of the event that was asked for (case F4)."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -13,10 +12,8 @@ from tests.unit.client.test_receipts import AT, NAME, POLICY, receipt_of
 
 from salus.cli.exits import CommandError, Exit
 from salus.cli.receipts import _fetch, _raise_for
-from salus.client import receipts as client
 
 EVENT = json.dumps({"source": NAME.source, "id": NAME.id}).encode()
-Fetch = Callable[..., object]
 
 
 @pytest.fixture
@@ -34,9 +31,7 @@ async def fetched(
     body = json.dumps(line).encode() + b"\n"
     transport = httpx.MockTransport(lambda _: httpx.Response(200, content=body))
     whole = httpx.AsyncClient
-    monkeypatch.setattr(
-        client.httpx, "AsyncClient", lambda **asked: whole(**asked | {"transport": transport})
-    )
+    monkeypatch.setattr(httpx, "AsyncClient", lambda **asked: whole(**asked | {"transport": transport}))
     return await _fetch("http://anchoring", POLICY, [NAME], to, events, as_json=False)
 
 
