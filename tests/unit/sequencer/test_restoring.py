@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
+from dataclasses import replace
+from hashlib import sha256
 
 import pyarrow as pa
 import pytest
-from tests.unit.sequencer.world import CLINICAL, World, document
+from tests.unit.sequencer.world import CLINICAL, NOTE_KEY, World, document
 
 from salus.archive.body import SCHEMA, decode_body, encode_table
-from salus.ledger.block import body_key
+from salus.ledger.block import body_key, header_key, sign_header
+from salus.ledger.duplicates import DuplicateWindow, fingerprints
 from salus.ledger.records import cells_of
-from salus.sequencer.duplicates import DuplicateWindow, fingerprints
+from salus.sequencer.domain import Tip
 from salus.sequencer.errors import ArchiveDamagedError
-from salus.sequencer.handlers import run
-from salus.sequencer.restoring import restore
+from salus.sequencer.restoring import announcement_of, restore
+from salus.sequencer.same_log import last_leaves
 
 
 async def test_the_window_has_the_pairs_of_accepted_rows_and_no_others() -> None:
@@ -34,16 +36,89 @@ async def test_the_window_has_the_pairs_of_accepted_rows_and_no_others() -> None
     assert window.admit(fingerprints(*map(cells_of, texts))) == bytes(len(rows))
 
 
+def altered(body: bytes, **columns: list[object] | pa.Array) -> bytes:
+    """Return the body with other columns, as somebody with write access to the bucket may put it there."""
+    table = decode_body(body)
+    for name, values in columns.items():
+        cells = pa.array(values, SCHEMA.field(name).type)
+        table = table.set_column(SCHEMA.get_field_index(name), SCHEMA.field(name), cells)
+    return encode_table(table)
+
+
+def replace_last_body(world: World, column: str, *, of: str, with_: object) -> None:
+    """Put another cell into the row of an event in the last body; header and key stay."""
+    header = world.headers()[-1]
+    key = body_key(0, header.height, header.root)
+    body, etag = world.store.objects[key]
+    rows = decode_body(body, columns=["id", column]).to_pylist()
+    cells = [with_ if row["id"] == of else row[column] for row in rows]
+    world.store.objects[key] = (altered(body, **{column: cells}), etag)
+
+
+@pytest.mark.parametrize(
+    ("column", "cell"),
+    [
+        # The event would be accepted a second time; ...
+        pytest.param("id", "x", id="forgotten"),
+        # ... one that nobody accepted would be a duplicate; ...
+        pytest.param("id", "id-777", id="invented"),
+        # ... a rejection that never was would be announced; ...
+        pytest.param("status", "rejected:key-revoked", id="rejected"),
+        # ... and the log would not be the one that was sealed.
+        pytest.param("value", b"{}", id="replaced"),
+    ],
+)
+async def test_a_body_that_its_header_does_not_name_stops_the_sequencer(column: str, cell: object) -> None:
+    # case F1
+    world = World.with_hospital()
+    world.publish(document(1))
+    world.publish(b"not an event")
+    await world.seal_everything()
+    announced, sealed = len(world.announcements.announced), len(world.headers())
+    replace_last_body(world, column, of="id-1", with_=cell)
+    world.publish(document(1))
+    world.publish(document(777))
+
+    with pytest.raises(ArchiveDamagedError, match="its bytes are not those that its header names"):
+        await world.seal_everything()
+
+    assert len(world.announcements.announced) == announced
+    assert len(world.headers()) == sealed
+
+
+@pytest.mark.parametrize("column", ["id", "status", "value"])
+async def test_each_reader_of_a_body_compares_it(column: str) -> None:
+    # case F1: whichever of them comes first
+    world = World.with_hospital()
+    world.publish(b"not an event")
+    world.publish(document(1))
+    await world.seal_everything()
+    replace_last_body(world, column, of="id-1", with_=b"{}" if column == "value" else "rejected:x")
+    archive, shard, header = world.sequencer().archive, world.shard, world.headers()[-1]
+    tip = Tip(header, world.notes()[-1])
+    readers = (
+        restore(archive, shard, window=DuplicateWindow(100, 10)),
+        last_leaves(archive, shard, tip),
+        announcement_of(archive, shard, header),
+    )
+
+    for reader in readers:
+        with pytest.raises(ArchiveDamagedError, match="its header names"):
+            await reader
+
+
 @pytest.mark.parametrize("name", ["source", "id"])
 async def test_an_accepted_row_without_source_or_id_stops_the_sequencer(name: str) -> None:
     world = World.with_hospital()
     await world.seal_everything()
-    key = body_key(0, 0, world.headers()[0].root)
+    header = world.headers()[0]
+    key = body_key(0, 0, header.root)
     body, etag = world.store.objects[key]
-    table = decode_body(body)
-    none = pa.nulls(len(table), pa.string())
-    damaged = encode_table(table.set_column(SCHEMA.get_field_index(name), SCHEMA.field(name), none))
+    damaged = altered(body, **{name: pa.nulls(header.leaves, pa.string())})
+    signed = replace(header, body_bytes=len(damaged), body_sha256=sha256(damaged).digest())
     world.store.objects[key] = (damaged, etag)
+    world.store.objects[header_key(0, 0)] = (sign_header(signed, NOTE_KEY), etag)
+    world.publish(document(1))
 
     with pytest.raises(ArchiveDamagedError, match="lacks its id"):
-        await run(world.sequencer(), asyncio.Event())
+        await world.seal_everything()

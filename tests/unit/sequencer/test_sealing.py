@@ -27,6 +27,7 @@ from salus.events.attribution import Attribution
 from salus.events.catalogue import DocumentRegistered, RoleGranted
 from salus.events.signature import sign_values
 from salus.ledger.block import body_key
+from salus.ledger.duplicates import WindowSize
 from salus.ledger.merkle import leaf_hash
 from salus.ledger.records import SIGNATURE_HEADER
 from salus.objects import RefusedError
@@ -39,7 +40,7 @@ from salus.sequencer.errors import (
     RecordsLostError,
 )
 from salus.sequencer.gathering import Limits
-from salus.sequencer.handlers import WindowSize, run
+from salus.sequencer.handlers import run
 
 DATA = Path(__file__).parents[2] / "data"
 

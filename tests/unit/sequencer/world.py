@@ -29,6 +29,7 @@ from salus.events.keyring import KeyRing
 from salus.events.parties import Founder
 from salus.events.signature import sign_values
 from salus.ledger.block import Header, Leaf, body_key, check_succession, header_key, open_header
+from salus.ledger.duplicates import WindowSize
 from salus.ledger.key_periods import Keys
 from salus.ledger.merkle import leaf_hash, root_of
 from salus.ledger.note import NoteSigner, NoteVerifier
@@ -48,7 +49,7 @@ from salus.sequencer.adapters.memory import (
 from salus.sequencer.adapters.patience import Patience
 from salus.sequencer.domain import Partition, draft_block
 from salus.sequencer.gathering import Limits
-from salus.sequencer.handlers import Sequencer, WindowSize, run
+from salus.sequencer.handlers import Sequencer, run
 from salus.sequencer.ports import Offload
 from salus.sequencer.restoring import Shard
 

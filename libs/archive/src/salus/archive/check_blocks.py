@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import zip_longest
 
+from salus.archive.accepted_pairs import AcceptedPairs, accepted_pairs
 from salus.archive.blocks import BlockArchive
 from salus.archive.check_body import Blamed, check_body
 from salus.archive.deep import Judge
@@ -56,7 +57,8 @@ class Checked:
 
     `stop` is the height after its last; `spared` says that its bodies were not checked again. `served` is
     what they hold of consent and storage, if events are judged; None if what rights rest on cannot be read.
-    `coverage` is what the headers of the whole stretch cover, None if one of them is unknown.
+    `coverage` is what the headers of the whole stretch cover, None if one of them is unknown. `pairs` is what
+    each body that was checked and is whole accepts.
     """
 
     shard: int
@@ -68,6 +70,7 @@ class Checked:
     findings: list[Finding] = field(default_factory=list)
     counts: Counts = field(default_factory=Counts)
     served: list[ServedRun] | None = field(default_factory=list)
+    pairs: dict[int, AcceptedPairs] = field(default_factory=dict)
 
     @property
     def span(self) -> Span:
@@ -215,7 +218,9 @@ class BlockChecker:
         result.findings += found
         if found:
             _miss_served(header, result)
-        elif self._judge is not None:
+            return
+        result.pairs[header.height] = accepted_pairs(data)
+        if self._judge is not None:
             judged, refuted = self._judge.check(shard, header, data)
             result.counts.judged += judged
             result.findings += refuted

@@ -12,16 +12,19 @@ import multiprocessing
 import signal
 import threading
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
+from itertools import islice
 from operator import itemgetter
 
+from salus.archive.blocks import BlockArchive
 from salus.archive.check_blocks import BlockChecker, Checked, Stretch
 from salus.archive.check_chains import check_coverage, check_order
+from salus.archive.check_duplicates import DuplicateChecker
 from salus.archive.check_log import LogChecker, LogState
 from salus.archive.deep import IdentityEvent, Judge, identity_events, whole_ring
 from salus.archive.deep_rights import RightsJudge
@@ -31,11 +34,14 @@ from salus.archive.report import Counts, OnProgress, Progress, Report
 from salus.archive.resuming import Memory
 from salus.archive.trust import Trust
 from salus.ledger.check_coverage import CoverageChecker
+from salus.ledger.duplicates import WINDOW_OF_THE_FORMAT, WindowSize
 from salus.objects import ObjectStore, open_store
 
 BLOCKS_A_STRETCH = 32
 # Below this many blocks, starting processes costs more than it saves.
 BLOCKS_FOR_WORKERS_MIN = 4 * BLOCKS_A_STRETCH
+# Stretches under way or waiting to be taken in their order, for each worker.
+AHEAD = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +86,7 @@ async def fsck(  # noqa: PLR0913  # how thoroughly, how fast, and on what it goe
     deep: bool = False,
     on_progress: OnProgress = lambda _: None,
     memory: Memory | None = None,
+    window: WindowSize = WINDOW_OF_THE_FORMAT,
 ) -> Report:
     """Check everything and return the report.
 
@@ -91,6 +98,7 @@ async def fsck(  # noqa: PLR0913  # how thoroughly, how fast, and on what it goe
             the right to what consent and storage did for them.
         on_progress: called now and then, in this process.
         memory: what an interrupted run found whole (`salus.archive.resuming`), and what this one does.
+        window: how far back the network's sequencers recognise duplicates.
 
     Raises:
         ObjectsError: the store is away; nothing is concluded from what could not be read.
@@ -120,7 +128,9 @@ async def fsck(  # noqa: PLR0913  # how thoroughly, how fast, and on what it goe
         results = _check_in_workers(work, source, stretches, workers)
     else:
         results = _check_here(work, stores, stretches)
+    duplicates = DuplicateChecker(BlockArchive(stores.ledger), verifiers, window)
     async for checked in results:
+        checked.findings += await duplicates.take(checked)
         findings += checked.findings
         if rights:
             rights.take(checked)
@@ -186,16 +196,22 @@ async def _check_here(work: _Work, stores: Stores, stretches: Sequence[Stretch])
 async def _check_in_workers(
     work: _Work, address: StoreAddress, stretches: Sequence[Stretch], workers: int
 ) -> AsyncIterator[Checked]:
+    """Yield what the stretches come to, in their order; a bounded number of results waits."""
     loop = asyncio.get_running_loop()
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(
         workers, mp_context=context, initializer=_begin, initargs=(work, address)
     ) as pool:
         with _deaf_to_ctrl_c():
-            tasks = [loop.run_in_executor(pool, _check, stretch) for stretch in stretches]
+            coming = iter(stretches)
+            # The first starts the processes.
+            tasks = deque(
+                loop.run_in_executor(pool, _check, stretch) for stretch in islice(coming, AHEAD * workers)
+            )
         try:
-            for task in asyncio.as_completed(tasks):
-                yield await task
+            while tasks:
+                yield await tasks.popleft()
+                tasks.extend(loop.run_in_executor(pool, _check, stretch) for stretch in islice(coming, 1))
         finally:
             pool.shutdown(cancel_futures=True)
 

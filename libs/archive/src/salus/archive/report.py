@@ -16,6 +16,7 @@ CODES = {
     "head-missing": "the log has no head, so anchoring cannot go on",
     "head-wrong": "the log's head is not what was signed, or does not fit its log",
     "log-rewritten": "the log does not extend the checkpoint that an interrupted fsck had seen",
+    "accepted-twice": "an event's source and id were accepted before, within the window of duplicates",
     "verdict-wrong": "a record judged again has another verdict (deep)",
     "unentitled": "consent or storage did for somebody what they had no right to (deep)",
 }

@@ -26,6 +26,7 @@ from salus.cli.state import running_platform
 from salus.cli.store_errors import store_error
 from salus.crypto.text_files import read_text_file
 from salus.devkit.addresses import REGION, S3
+from salus.ledger.duplicates import PAIRS_MAX, WINDOW_OF_THE_FORMAT, WindowSize
 from salus.objects import ObjectsError
 
 LEDGER_BUCKET = "salus-ledger"
@@ -33,7 +34,7 @@ LOG_BUCKET = "salus-log"
 S3_VARIABLES = ("SALUS_S3_ENDPOINT", "SALUS_S3_ACCESS_KEY", "SALUS_S3_SECRET_KEY")
 
 
-def check(
+def check(  # what is checked, how thoroughly and how fast
     network: Annotated[
         Path | None,
         typer.Option(help="network.json of another network; its store is in SALUS_S3_ENDPOINT and so on."),
@@ -57,6 +58,18 @@ def check(
             "still lists as they were, are not read again; everything else is.",
         ),
     ] = False,
+    duplicates_window: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=PAIRS_MAX,
+            help="Among so many accepted events of a shard no source and id may be there twice: what the "
+            "network's sequencers have as SALUS_DUPLICATES_WINDOW.",
+        ),
+    ] = WINDOW_OF_THE_FORMAT.pairs,
+    duplicates_window_blocks: Annotated[
+        int, typer.Option(min=1, help="And not among more blocks: their SALUS_DUPLICATES_WINDOW_BLOCKS.")
+    ] = WINDOW_OF_THE_FORMAT.blocks,
     as_json: Json = False,
 ) -> None:
     """Re-hash the whole ledger from the object store up, and name exactly what is wrong."""
@@ -79,6 +92,7 @@ def check(
                     deep=deep,
                     on_progress=progress,
                     memory=memory,
+                    window=WindowSize(duplicates_window, duplicates_window_blocks),
                 )
             )
         except ObjectsError as error:

@@ -38,6 +38,7 @@ from salus.crypto.signing_keys import key_place
 from salus.crypto.text_files import read_text_file
 from salus.events.catalogue import BlockSealed, CheckpointPublished, DamageFound, type_of
 from salus.ledger.block import Header, open_header
+from salus.ledger.duplicates import WindowSize
 from salus.ledger.errors import PolicyError
 from salus.ledger.key_periods import Keys
 from salus.ledger.note import NoteVerifier
@@ -263,6 +264,7 @@ async def scrub(resources: Resources) -> None:
         signer=signer,
         metrics=metrics,
         pass_min=timedelta(seconds=settings.scrub_interval_s_min),
+        window=WindowSize(settings.duplicates_window, settings.duplicates_window_blocks),
     )
     try:
         await Scrubber(scrubbing).run()

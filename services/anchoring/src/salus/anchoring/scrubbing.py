@@ -31,6 +31,7 @@ from salus.archive.report import Finding, Progress
 from salus.archive.trust import Trust
 from salus.client import ClientError
 from salus.events.did import LocalSigner
+from salus.ledger.duplicates import WINDOW_OF_THE_FORMAT, WindowSize
 from salus.messaging import MessagingError
 from salus.objects import AlreadyExistsError, ChangedError, NotFoundError, ObjectsError, ObjectStore
 from salus.runtime.supervisor import failed, succeeded
@@ -98,6 +99,7 @@ class Scrubbing:
     signer: LocalSigner
     metrics: Metrics
     pass_min: timedelta
+    window: WindowSize = WINDOW_OF_THE_FORMAT
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
 
@@ -138,7 +140,11 @@ class Scrubber:
         told = asyncio.create_task(self._settle_for_ever())
         try:
             report = await fsck(
-                self._with.stores, self._with.trust(), memory=self, on_progress=self._progress
+                self._with.stores,
+                self._with.trust(),
+                memory=self,
+                on_progress=self._progress,
+                window=self._with.window,
             )
         finally:
             told.cancel()

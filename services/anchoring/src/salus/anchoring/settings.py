@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import Field
 
+from salus.ledger.duplicates import PAIRS_MAX, WINDOW_OF_THE_FORMAT
 from salus.runtime.settings import NoteKeySettings, ObjectSettings, ServiceSettings
 
 
@@ -39,6 +40,16 @@ class Settings(ServiceSettings, ObjectSettings, NoteKeySettings):
     )
     scrub_interval_s_min: int = Field(
         default=3600, ge=1, description="A pass over the archive begins at least this long after the last."
+    )
+    duplicates_window: int = Field(
+        default=WINDOW_OF_THE_FORMAT.pairs,
+        ge=1,
+        le=PAIRS_MAX,
+        description="As the sequencers have it, or the smallest that they ever had: a pass over the archive "
+        "takes a source and id that was accepted twice within it for damage.",
+    )
+    duplicates_window_blocks: int = Field(
+        default=WINDOW_OF_THE_FORMAT.blocks, ge=1, description="As the sequencers have it."
     )
     event_index_file: Path | None = Field(
         default=None,

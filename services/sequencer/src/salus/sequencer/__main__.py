@@ -17,6 +17,7 @@ from salus.crypto.errors import InvalidKeyError, KmsAwayError
 from salus.crypto.signing_keys import key_place
 from salus.events.catalogue import BlockSealed, RecordRejected, type_of
 from salus.events.registry import Owner, all_types
+from salus.ledger.duplicates import WindowSize
 from salus.messaging import CorruptBatchError, ping, require_topics
 from salus.objects import ObjectStore, S3Objects, open_store, probe
 from salus.objects.errors import RefusedError, StoreAwayError
@@ -40,7 +41,7 @@ from salus.sequencer.adapters.patience import Patience
 from salus.sequencer.api import routes
 from salus.sequencer.domain import Partition
 from salus.sequencer.errors import HaltError, NoKeyError
-from salus.sequencer.handlers import Progress, Sequencer, WindowSize, lag_of, run
+from salus.sequencer.handlers import Progress, Sequencer, lag_of, run
 from salus.sequencer.restoring import Shard
 from salus.sequencer.settings import Settings
 

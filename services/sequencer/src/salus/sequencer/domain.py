@@ -28,9 +28,9 @@ from salus.ledger.block import (
     Range,
     whole_milliseconds,
 )
+from salus.ledger.duplicates import FINGERPRINT_BYTES, DuplicateWindow, fingerprints
 from salus.ledger.merkle import leaf_hash, root_of_joined
 from salus.ledger.records import Records, Row, cells_of, rows_at
-from salus.sequencer.duplicates import FINGERPRINT_BYTES, DuplicateWindow, fingerprints
 from salus.sequencer.errors import BeyondEndError, ReplayedOffsetError
 
 MILLISECOND = timedelta(milliseconds=1)

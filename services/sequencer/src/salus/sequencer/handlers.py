@@ -16,10 +16,10 @@ import pyarrow as pa
 from salus.archive.body import SCHEMA, decode_body, encode_table
 from salus.archive.errors import BodyError
 from salus.ledger.block import body_key, check_succession, header_key, sign_header
+from salus.ledger.duplicates import DuplicateWindow, WindowSize
 from salus.ledger.note import Signers
 from salus.ledger.records import STRIDE, Part, Records, gather
 from salus.sequencer.domain import Cursor, Draft, Partition, Tip, draft_block
-from salus.sequencer.duplicates import DuplicateWindow
 from salus.sequencer.errors import ArchiveDamagedError, ClockTurnedError, LogRefusedError, OvertakenError
 from salus.sequencer.gathering import Gatherer, Limits, Stop, Stretch
 from salus.sequencer.handing_over import LOOK_EVERY_MS, Lookout, Outlook, Watch
@@ -59,18 +59,6 @@ class Progress:
     assigned: Collection[Partition] = ()
     # Which parts do not answer or refuse, and why.
     away: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class WindowSize:
-    """How far back duplicates are recognised: whichever ends first."""
-
-    pairs: int = 1_000_000
-    blocks: int = 10_000
-
-    def new(self) -> DuplicateWindow:
-        """Return an empty window of this size."""
-        return DuplicateWindow(self.pairs, self.blocks)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from salus.archive.accepted_pairs import accepted_pairs
 from salus.archive.body import ACCEPTED, decode_body
 from salus.archive.errors import BodyError
 from salus.events.attribution import Attribution, key_id_of
 from salus.ledger.block import REJECTED_PREFIX, Header, body_key, header_key, open_header
+from salus.ledger.duplicates import FINGERPRINT_BYTES, DuplicateWindow
 from salus.ledger.errors import BlockError
 from salus.ledger.key_periods import Keys
 from salus.ledger.merkle import leaf_hash
-from salus.ledger.records import Cells, cells_of
 from salus.sequencer.domain import Cursor, Partition, Rejection, Tip
-from salus.sequencer.duplicates import FINGERPRINT_BYTES, DuplicateWindow, fingerprints
 from salus.sequencer.errors import ArchiveDamagedError, LogTruncatedError, RecordsLostError
 from salus.sequencer.ports import Announcement, Archive, LogReader
 
@@ -122,7 +121,7 @@ async def restore_window(
     while tip is not None and missing > 0 and len(blocks) < window.blocks:
         run = await _run_down_from(archive, shard, tip)
         for bodies in _by_bytes(run):
-            for pairs in await asyncio.gather(*(_accepted_pairs(archive, shard, h) for h in bodies)):
+            for pairs in await asyncio.gather(*(_accepted_prints(archive, shard, h) for h in bodies)):
                 blocks.append(pairs)
                 missing -= len(pairs) // FINGERPRINT_BYTES
         tip = await _before(archive, shard, run[-1])
@@ -169,47 +168,57 @@ def _require_link(before: Tip, tip: Tip) -> None:
         raise ArchiveDamagedError(f"header {tip.header.height} names another header before it")
 
 
-async def _accepted_pairs(archive: Archive, shard: Shard, header: Header) -> bytes:
+async def _accepted_prints(archive: Archive, shard: Shard, header: Header) -> bytes:
     body = await read_body(archive, shard, header)
     try:
-        table = decode_body(body, columns=["status", "source", "id"])
+        return accepted_pairs(body).prints
     except BodyError as error:
-        raise ArchiveDamagedError(f"body {header.height} of shard {shard.id}: {error}") from error
-    table = table.filter(pc.equal(table["status"], ACCEPTED)).combine_chunks()
-    sources, ids = table["source"], table["id"]
-    if sources.null_count or ids.null_count:
-        raise ArchiveDamagedError(f"body {header.height} of shard {shard.id}: an accepted row lacks its id")
-    return fingerprints(_cells(sources), _cells(ids))
+        raise _damaged(shard, header, str(error)) from error
 
 
-def _cells(texts: pa.ChunkedArray) -> Cells:
-    """Return a column that lacks none and is of one piece, in bytes."""
-    if not len(texts):
-        return cells_of([])
-    (piece,) = texts.chunks
-    _, places, data = piece.buffers()
-    narrow = pa.Array.from_buffers(pa.int32(), len(piece) + 1, [None, places], offset=piece.offset)
-    return Cells(data.to_pybytes(), array("Q", narrow.cast(pa.uint64()).buffers()[1].to_pybytes()))
+async def read_rows(archive: Archive, shard: Shard, header: Header, columns: Sequence[str]) -> pa.Table:
+    """Return columns of the body that a header names.
+
+    Raises:
+        ArchiveDamagedError: the body is gone, or is not what the header names.
+    """
+    body = await read_body(archive, shard, header)
+    try:
+        return decode_body(body, columns=columns)
+    except BodyError as error:
+        raise _damaged(shard, header, str(error)) from error
 
 
 async def read_body(archive: Archive, shard: Shard, header: Header) -> bytes:
-    """Return the body that a header names; raises ArchiveDamagedError if it is gone."""
-    key = body_key(shard.id, header.height, header.root)
-    body = await archive.read(key)
+    """Return the body that a header names: by its bytes, for the key alone says nothing.
+
+    Raises:
+        ArchiveDamagedError: it is gone, or its length or SHA-256 is not the header's.
+    """
+    body = await archive.read(body_key(shard.id, header.height, header.root))
     if body is None:
-        raise ArchiveDamagedError(f"{key} is missing")
+        raise _damaged(shard, header, "it is missing")
+    if len(body) != header.body_bytes or sha256(body).digest() != header.body_sha256:
+        raise _damaged(shard, header, "its bytes are not those that its header names")
     return body
+
+
+def _damaged(shard: Shard, header: Header, why: str) -> ArchiveDamagedError:
+    key = body_key(shard.id, header.height, header.root)
+    return ArchiveDamagedError(f"body {header.height} of shard {shard.id} ({key}): {why}")
 
 
 async def announcement_of(archive: Archive, shard: Shard, header: Header) -> Announcement:
     """Return what to say of a block that exists, from the archive.
 
     Details, sources and ids of its rejections are lost.
+
+    Raises:
+        ArchiveDamagedError: as `read_rows`.
     """
     rejections: tuple[Rejection, ...] = ()
     if header.accepted < header.leaves:
-        body = await read_body(archive, shard, header)
-        rows = decode_body(body, columns=ANNOUNCED).to_pylist()
+        rows = (await read_rows(archive, shard, header, ANNOUNCED)).to_pylist()
         rejections = tuple(
             Rejection(
                 topic=row["topic"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from salus.archive.body import ACCEPTED, decode_body
+from salus.archive.body import ACCEPTED
 from salus.archive.replay import RESTORED_HEADER
 from salus.ledger.block import NO_DIGEST, Header
 from salus.ledger.merkle import leaf_hash
@@ -13,11 +13,12 @@ from salus.ledger.records import Found
 from salus.sequencer.domain import Partition, Tip
 from salus.sequencer.errors import LogReplacedError
 from salus.sequencer.ports import Archive, Log
-from salus.sequencer.restoring import Shard, read_body, read_tip
+from salus.sequencer.restoring import Shard, read_rows, read_tip
 
 # How far back the last leaf of a partition is looked for; one that was idle for longer is not compared.
 BLOCKS_BACK_MAX = 16
 POLL_MS = 200
+_COLUMNS = ("topic", "partition", "offset", "status", "digest", "value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +62,10 @@ async def last_leaves(archive: Archive, shard: Shard, tip: Tip | None) -> dict[P
 
 
 async def _leaves_of(archive: Archive, shard: Shard, header: Header) -> dict[Partition, LastLeaf]:
-    body = await read_body(archive, shard, header)
-    places = decode_body(body, columns=["topic", "partition"])
-    every = zip(places["topic"].to_pylist(), places["partition"].to_pylist(), strict=True)
+    table = await read_rows(archive, shard, header, _COLUMNS)
+    every = zip(table["topic"].to_pylist(), table["partition"].to_pylist(), strict=True)
     last = {at: row for row, at in enumerate(every)}
-    rows = decode_body(body, columns=["offset", "status", "digest", "value"]).take(list(last.values()))
+    rows = table.take(list(last.values()))
     return {
         at: LastLeaf(
             row["offset"],

@@ -10,10 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from salus.ledger import hashing
-from salus.ledger.records import Cells, cells_of
-from salus.sequencer import duplicates
-from salus.sequencer.duplicates import (
+from salus.ledger import duplicates, hashing
+from salus.ledger.duplicates import (
     FINGERPRINT_BYTES,
     PAIRS_MAX,
     SEED_BYTES,
@@ -27,6 +25,7 @@ from salus.sequencer.duplicates import (
     load,
     new_recent,
 )
+from salus.ledger.records import Cells, cells_of
 
 LIBRARY = load()
 # Pairs that differ only in their first or last byte, or in the middle.

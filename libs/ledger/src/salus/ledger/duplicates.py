@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import secrets
 from collections import deque
+from dataclasses import dataclass
 from typing import Protocol
 
 from salus.ledger.hashing import ASTRAY, LIBRARY, hash_each, lanes
@@ -96,6 +97,22 @@ class DuplicateWindow:
         """Begin the next block, forgetting the one that is too long ago."""
         self._begins.append(self._admitted)
         self._recent.keep(self._admitted - self._begins[0])
+
+
+@dataclass(frozen=True, slots=True)
+class WindowSize:
+    """How far back duplicates are recognised: whichever ends first."""
+
+    pairs: int = 1_000_000
+    blocks: int = 10_000
+
+    def new(self) -> DuplicateWindow:
+        """Return an empty window of this size."""
+        return DuplicateWindow(self.pairs, self.blocks)
+
+
+# What docs/ledger-format.md says where an operator says nothing else.
+WINDOW_OF_THE_FORMAT = WindowSize()
 
 
 class _Column(ctypes.Structure):
