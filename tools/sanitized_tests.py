@@ -28,7 +28,7 @@ TESTS = (
     "tests/unit/archive/test_sound_body.py",
     "tests/unit/events/test_canonical.py",
     "tests/unit/events/test_fitting.py",
-    "tests/unit/ledger/test_duplicates.py",
+    "tests/unit/archive/test_duplicates.py",
     "tests/unit/messaging/test_record_batches.py",
 )
 COMPILER = os.environ.get("CC", "cc")

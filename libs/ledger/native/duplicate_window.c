@@ -1,5 +1,5 @@
 /* What stands for pairs of source and id, and which of them were accepted lately. The one caller is
-   salus.ledger.duplicates, which gives the memory, and does the same by itself where this library is missing. */
+   salus.archive.duplicates, which gives the memory, and does the same by itself where this library is missing. */
 
 #include <stdint.h>
 #include <stdlib.h>

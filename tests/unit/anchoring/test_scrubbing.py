@@ -14,6 +14,7 @@ from salus.anchoring.adapters.pacing import LISTED_BYTES, Pace, in_a_thread
 from salus.anchoring.metrics import Metrics
 from salus.anchoring.scrubbing import SCRUB_KEY, SIGNATURE_SIZE, Known, Scrubber, Scrubbing, State
 from salus.archive import fsck as fsck_module
+from salus.archive.duplicates import WindowSize
 from salus.archive.fsck import Stores
 from salus.archive.report import Finding
 from salus.events.did import LocalSigner
@@ -166,7 +167,9 @@ async def test_a_pass_that_was_broken_off_goes_on_where_it_was(
     objects.hidden = body_of(scrubbed.ledger, 0, 3)
     damaged = body_of(scrubbed.ledger, 0, 1)
     scrubbed.ledger.flip("ledger", damaged, 20)
-    scrubbed.scrubbing = replace(scrubbed.scrubbing, stores=Stores(objects, scrubbed.ledger.log))
+    # With a larger window of duplicates it reads more bodies before the place back.
+    stores, window = Stores(objects, scrubbed.ledger.log), WindowSize(blocks=1)
+    scrubbed.scrubbing = replace(scrubbed.scrubbing, stores=stores, window=window)
     scrubber = Scrubber(scrubbed.scrubbing)
     await scrubber._load()
     with pytest.raises(StoreAwayError):

@@ -13,10 +13,10 @@ from tests.unit.archive.test_resuming import body_of, interrupted, resumed
 
 from salus.archive import fsck as fsck_module
 from salus.archive.building import TOPIC, SampleRecord, sample_value
+from salus.archive.duplicates import WindowSize
 from salus.archive.fsck import fsck
 from salus.archive.report import Finding
 from salus.events.signature import sign_values
-from salus.ledger.duplicates import WindowSize
 
 REJECTED = "rejected:duplicate"
 

@@ -10,8 +10,8 @@ import pytest
 from tests.unit.sequencer.world import CLINICAL, NOTE_KEY, World, document
 
 from salus.archive.body import SCHEMA, decode_body, encode_table
+from salus.archive.duplicates import DuplicateWindow, fingerprints
 from salus.ledger.block import body_key, header_key, sign_header
-from salus.ledger.duplicates import DuplicateWindow, fingerprints
 from salus.ledger.records import cells_of
 from salus.sequencer.domain import Tip
 from salus.sequencer.errors import ArchiveDamagedError

@@ -22,12 +22,12 @@ from tests.unit.sequencer.world import (
     signed,
 )
 
+from salus.archive.duplicates import WindowSize
 from salus.archive.replay import RESTORED_HEADER
 from salus.events.attribution import Attribution
 from salus.events.catalogue import DocumentRegistered, RoleGranted
 from salus.events.signature import sign_values
 from salus.ledger.block import body_key
-from salus.ledger.duplicates import WindowSize
 from salus.ledger.merkle import leaf_hash
 from salus.ledger.records import SIGNATURE_HEADER
 from salus.objects import RefusedError

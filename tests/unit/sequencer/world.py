@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.asking import UNASKED, truly_asked
 
 from salus.archive.body import ACCEPTED, decode_body
+from salus.archive.duplicates import WindowSize
 from salus.events.catalogue import (
     DocumentRegistered,
     EventData,
@@ -29,7 +30,6 @@ from salus.events.keyring import KeyRing
 from salus.events.parties import Founder
 from salus.events.signature import sign_values
 from salus.ledger.block import Header, Leaf, body_key, check_succession, header_key, open_header
-from salus.ledger.duplicates import WindowSize
 from salus.ledger.key_periods import Keys
 from salus.ledger.merkle import leaf_hash, root_of
 from salus.ledger.note import NoteSigner, NoteVerifier

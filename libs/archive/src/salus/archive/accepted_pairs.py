@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from salus.archive.body import ACCEPTED, decode_body
+from salus.archive.duplicates import fingerprints
 from salus.archive.errors import BodyError
-from salus.ledger.duplicates import fingerprints
 from salus.ledger.records import Cells, cells_of
 
 

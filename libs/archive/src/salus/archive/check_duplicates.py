@@ -14,10 +14,10 @@ from salus.archive.blocks import BlockArchive
 from salus.archive.check_blocks import Checked
 from salus.archive.check_body import Blamed
 from salus.archive.columns import columns_of_body
+from salus.archive.duplicates import FINGERPRINT_BYTES, WindowSize
 from salus.archive.errors import ArchiveError, MissingError
 from salus.archive.report import Finding, about_header
 from salus.ledger.block import Header, header_key, open_header
-from salus.ledger.duplicates import FINGERPRINT_BYTES, WindowSize
 from salus.ledger.errors import LedgerError
 from salus.ledger.key_periods import Keys
 
@@ -66,7 +66,8 @@ class DuplicateChecker:
     async def _named(self, shard: int, height: int, rows: Sequence[int]) -> list[Finding]:
         detail = "its source and id were accepted before"
         try:
-            header, body = await self._block(shard, height)
+            header = await self._header(shard, height)
+            body = await self._archive.body(shard, header)
             columns = columns_of_body(body, names=["topic", "partition", "offset", "id"])
         except (ArchiveError, LedgerError):
             return [about_header(shard, height, "accepted-twice", f"rows {rows[:ROWS_NAMED_MAX]}: {detail}")]
@@ -84,8 +85,10 @@ class DuplicateChecker:
         blocks: list[bytes] = []
         found: list[Finding] = []
         missing = self._size.pairs
-        while height > 0 and missing > 0 and len(blocks) < self._size.blocks:
-            some = range(height - 1, max(height - 1 - BLOCKS_AT_ONCE, -1), -1)
+        # The block that comes next counts as well.
+        lowest = max(0, height - self._size.blocks + 1)
+        while height > lowest and missing > 0:
+            some = range(height - 1, max(height - 1 - BLOCKS_AT_ONCE, lowest - 1), -1)
             for prints, finding in await asyncio.gather(*(self._prints(shard, at) for at in some)):
                 blocks.append(prints)
                 missing -= len(prints) // FINGERPRINT_BYTES
@@ -100,16 +103,19 @@ class DuplicateChecker:
         if (shard, height) in self._unknown:
             return b"", None
         try:
-            _, body = await self._block(shard, height)
-            return accepted_pairs(body).prints, None
+            header = await self._header(shard, height)
         except (ArchiveError, LedgerError) as error:
             detail = f"it was whole when it was checked: {error}"
-            return b"", about_header(shard, height, "body-hash", detail)
+            return b"", about_header(shard, height, "header-unreadable", detail)
+        try:
+            return accepted_pairs(await self._archive.body(shard, header)).prints, None
+        except ArchiveError as error:
+            code = "body-missing" if isinstance(error, MissingError) else "body-hash"
+            detail = f"it was whole when it was checked: {error}"
+            return b"", Blamed(shard, header).finding(code, detail)
 
-    async def _block(self, shard: int, height: int) -> tuple[Header, bytes]:
-        """Return a block, its body compared with its header."""
+    async def _header(self, shard: int, height: int) -> Header:
         note = await self._archive.header(shard, height)
         if note is None:
             raise MissingError(header_key(shard, height), "the header is missing")
-        header = open_header(note, self._verifiers[shard])
-        return header, await self._archive.body(shard, header)
+        return open_header(note, self._verifiers[shard])

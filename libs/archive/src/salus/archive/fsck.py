@@ -28,13 +28,13 @@ from salus.archive.check_duplicates import DuplicateChecker
 from salus.archive.check_log import LogChecker, LogState
 from salus.archive.deep import IdentityEvent, Judge, identity_events, whole_ring
 from salus.archive.deep_rights import RightsJudge
+from salus.archive.duplicates import WINDOW_OF_THE_FORMAT, WindowSize
 from salus.archive.kept_memory import keep_freed_memory
 from salus.archive.listing import Listing, list_ledger
 from salus.archive.report import Counts, OnProgress, Progress, Report
 from salus.archive.resuming import Memory
 from salus.archive.trust import Trust
 from salus.ledger.check_coverage import CoverageChecker
-from salus.ledger.duplicates import WINDOW_OF_THE_FORMAT, WindowSize
 from salus.objects import ObjectStore, open_store
 
 BLOCKS_A_STRETCH = 32

@@ -12,6 +12,7 @@ import msgspec
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from salus.archive.duplicates import PAIRS_MAX, WINDOW_OF_THE_FORMAT, WindowSize
 from salus.archive.fsck import StoreAddress, fsck
 from salus.archive.kept_memory import keep_freed_memory
 from salus.archive.report import OnProgress, Report
@@ -26,7 +27,6 @@ from salus.cli.state import running_platform
 from salus.cli.store_errors import store_error
 from salus.crypto.text_files import read_text_file
 from salus.devkit.addresses import REGION, S3
-from salus.ledger.duplicates import PAIRS_MAX, WINDOW_OF_THE_FORMAT, WindowSize
 from salus.objects import ObjectsError
 
 LEDGER_BUCKET = "salus-ledger"

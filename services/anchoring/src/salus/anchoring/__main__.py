@@ -30,6 +30,7 @@ from salus.anchoring.runner import Runner
 from salus.anchoring.scrubbing import Scrubber, Scrubbing
 from salus.anchoring.settings import Settings
 from salus.archive.blocks import BlockArchive
+from salus.archive.duplicates import WindowSize
 from salus.archive.fsck import Stores
 from salus.archive.log import LogReader
 from salus.archive.receipts import ReceiptMaker
@@ -38,7 +39,6 @@ from salus.crypto.signing_keys import key_place
 from salus.crypto.text_files import read_text_file
 from salus.events.catalogue import BlockSealed, CheckpointPublished, DamageFound, type_of
 from salus.ledger.block import Header, open_header
-from salus.ledger.duplicates import WindowSize
 from salus.ledger.errors import PolicyError
 from salus.ledger.key_periods import Keys
 from salus.ledger.note import NoteVerifier

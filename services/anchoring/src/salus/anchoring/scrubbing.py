@@ -26,12 +26,12 @@ from salus.anchoring.metrics import Metrics
 from salus.anchoring.ports import Alarms
 from salus.archive.check_blocks import Checked, Span
 from salus.archive.check_log import LogChecker, LogState
+from salus.archive.duplicates import WINDOW_OF_THE_FORMAT, WindowSize
 from salus.archive.fsck import Stores, fsck
 from salus.archive.report import Finding, Progress
 from salus.archive.trust import Trust
 from salus.client import ClientError
 from salus.events.did import LocalSigner
-from salus.ledger.duplicates import WINDOW_OF_THE_FORMAT, WindowSize
 from salus.messaging import MessagingError
 from salus.objects import AlreadyExistsError, ChangedError, NotFoundError, ObjectsError, ObjectStore
 from salus.runtime.supervisor import failed, succeeded

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from salus.ledger.duplicates import PAIRS_MAX, WINDOW_OF_THE_FORMAT
+from salus.archive.duplicates import PAIRS_MAX, WINDOW_OF_THE_FORMAT
 from salus.runtime.settings import NoteKeySettings, ObjectSettings, ServiceSettings
 
 

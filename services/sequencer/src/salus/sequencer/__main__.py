@@ -12,12 +12,12 @@ import pyarrow as pa
 import structlog
 from fastapi import FastAPI
 
+from salus.archive.duplicates import WindowSize
 from salus.archive.kept_memory import keep_freed_memory
 from salus.crypto.errors import InvalidKeyError, KmsAwayError
 from salus.crypto.signing_keys import key_place
 from salus.events.catalogue import BlockSealed, RecordRejected, type_of
 from salus.events.registry import Owner, all_types
-from salus.ledger.duplicates import WindowSize
 from salus.messaging import CorruptBatchError, ping, require_topics
 from salus.objects import ObjectStore, S3Objects, open_store, probe
 from salus.objects.errors import RefusedError, StoreAwayError

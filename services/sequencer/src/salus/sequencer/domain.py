@@ -13,6 +13,7 @@ from operator import lt
 import pyarrow as pa
 
 from salus.archive.assembling import Refused, assemble
+from salus.archive.duplicates import FINGERPRINT_BYTES, DuplicateWindow, fingerprints
 from salus.events.attribution import NOT_ATTRIBUTED, Attribution, attribution_of
 from salus.events.canonical import Attribute
 from salus.events.errors import Reason, RejectedError
@@ -28,7 +29,6 @@ from salus.ledger.block import (
     Range,
     whole_milliseconds,
 )
-from salus.ledger.duplicates import FINGERPRINT_BYTES, DuplicateWindow, fingerprints
 from salus.ledger.merkle import leaf_hash, root_of_joined
 from salus.ledger.records import Records, Row, cells_of, rows_at
 from salus.sequencer.errors import BeyondEndError, ReplayedOffsetError

@@ -14,9 +14,9 @@ from itertools import islice
 import pyarrow as pa
 
 from salus.archive.body import SCHEMA, decode_body, encode_table
+from salus.archive.duplicates import DuplicateWindow, WindowSize
 from salus.archive.errors import BodyError
 from salus.ledger.block import body_key, check_succession, header_key, sign_header
-from salus.ledger.duplicates import DuplicateWindow, WindowSize
 from salus.ledger.note import Signers
 from salus.ledger.records import STRIDE, Part, Records, gather
 from salus.sequencer.domain import Cursor, Draft, Partition, Tip, draft_block

@@ -11,10 +11,10 @@ import pyarrow as pa
 
 from salus.archive.accepted_pairs import accepted_pairs
 from salus.archive.body import ACCEPTED, decode_body
+from salus.archive.duplicates import FINGERPRINT_BYTES, DuplicateWindow
 from salus.archive.errors import BodyError
 from salus.events.attribution import Attribution, key_id_of
 from salus.ledger.block import REJECTED_PREFIX, Header, body_key, header_key, open_header
-from salus.ledger.duplicates import FINGERPRINT_BYTES, DuplicateWindow
 from salus.ledger.errors import BlockError
 from salus.ledger.key_periods import Keys
 from salus.ledger.merkle import leaf_hash

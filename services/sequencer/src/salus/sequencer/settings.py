@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from salus.ledger.duplicates import PAIRS_MAX
+from salus.archive.duplicates import PAIRS_MAX
 from salus.runtime.settings import NoteKeySettings, ObjectSettings, ServiceSettings
 from salus.sequencer.gathering import Limits
 

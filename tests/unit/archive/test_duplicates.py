@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from salus.ledger import duplicates, hashing
-from salus.ledger.duplicates import (
+from salus.archive import duplicates
+from salus.archive.duplicates import (
     FINGERPRINT_BYTES,
     PAIRS_MAX,
     SEED_BYTES,
@@ -25,6 +25,7 @@ from salus.ledger.duplicates import (
     load,
     new_recent,
 )
+from salus.ledger import hashing
 from salus.ledger.records import Cells, cells_of
 
 LIBRARY = load()
