@@ -12,13 +12,23 @@ from tests.unit.archive.small_ledger import SmallLedger
 
 from salus.anchoring.adapters.pacing import LISTED_BYTES, Pace, in_a_thread
 from salus.anchoring.metrics import Metrics
-from salus.anchoring.scrubbing import SCRUB_KEY, SIGNATURE_SIZE, Known, Scrubber, Scrubbing, State
+from salus.anchoring.scrubbing import (
+    FINDINGS_OF_A_KIND_MAX,
+    MORE,
+    SCRUB_KEY,
+    SIGNATURE_SIZE,
+    Known,
+    Scrubber,
+    Scrubbing,
+    State,
+)
 from salus.archive import fsck as fsck_module
 from salus.archive.duplicates import WindowSize
 from salus.archive.fsck import Stores
 from salus.archive.report import Finding
 from salus.events.did import LocalSigner
 from salus.ledger.block import header_key
+from salus.ledger.tiles import tile_path
 from salus.messaging import BrokerAwayError
 from salus.objects import StoreAwayError, refuse_stray
 from salus.objects.memory import MemoryObjects
@@ -192,6 +202,45 @@ async def test_what_a_single_look_at_shards_shows_is_not_told_before_a_second_on
 
     assert once == []
     assert {code for code, _ in scrubbed.alarms.told} == {"coverage-overlap"}
+
+
+# case F9
+@pytest.mark.parametrize("before", [True, False])
+async def test_worthless_objects_in_the_log_s_bucket_keep_no_damage_of_the_ledger_from_being_told(
+    scrubbed: Scrubbed, *, before: bool
+) -> None:
+    key, ledger = body_of(scrubbed.ledger, 0, 2), scrubbed.ledger
+    if before:
+        del ledger.ledger.objects[key]
+    for n in range(1000):
+        ledger.log.plant(tile_path(5, n), b"x")
+    await scrubbed.scrub()
+    if not before:
+        del ledger.ledger.objects[key]
+    await scrubbed.scrub(2)
+
+    told = scrubbed.alarms.told
+    assert [told_key for _, told_key in told].count(key) == 1
+    assert len(told) == FINDINGS_OF_A_KIND_MAX + 2
+    assert [code for code, _ in told].count(MORE) == 1
+    assert scrubbed.metric("salus_scrub_findings") == 1000 + 2
+
+    for n in range(1000):
+        ledger.log.objects.pop(tile_path(5, n))
+    await scrubbed.scrub()
+    assert scrubbed.metric("salus_scrub_findings") == 1
+
+
+async def test_what_is_wrong_with_the_ledger_is_told_first(scrubbed: Scrubbed) -> None:
+    key = body_of(scrubbed.ledger, 0, 2)
+    scrubbed.alarms.away = True
+    scrubbed.ledger.log.plant(tile_path(5, 0), b"x")
+    scrubbed.ledger.flip("ledger", key, 20)
+    await scrubbed.scrub()
+    scrubbed.alarms.away = False
+    await scrubbed.scrub()
+
+    assert [told for _, told in scrubbed.alarms.told] == [key, tile_path(5, 0)]
 
 
 OTHERS = [

@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 
 import msgspec
 import structlog
@@ -39,8 +40,11 @@ from salus.runtime.supervisor import failed, succeeded
 SCRUB_KEY = "_salus/scrub"
 FORMAT = "salus-scrub/2"
 SIGNATURE_SIZE = 64
-# More are counted and not told: whoever hears of so many runs `salus ledger fsck`.
-FINDINGS_MAX = 1000
+# So many of one code in one bucket are told one by one, and of the others their number: whoever hears of so
+# many runs `salus ledger fsck`. Each kind has its own limit, so that worthless objects in the log's bucket,
+# which need no key, keep nothing about the ledger from being told.
+FINDINGS_OF_A_KIND_MAX = 100
+MORE = "more-findings"
 SAVE_EVERY = timedelta(seconds=30)
 PAUSE_S = 5.0
 # Kafka is away, or the network has no topic for it.
@@ -86,6 +90,12 @@ class State(msgspec.Struct, frozen=True):
     ended: datetime | None = None
     reached: dict[int, int] = {}
     known: tuple[Known, ...] = ()
+    more: dict[str, int] = {}
+
+    @property
+    def findings(self) -> int:
+        """How many objects are known to be damaged, told one by one or not."""
+        return len(self.known) + sum(self.more.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +142,7 @@ class Scrubber:
             ObjectsError: the store is away, or another scrubber moved the state; the next call goes on.
         """
         if self._state.began is None:
-            self._change(number=self._state.number + 1, began=_now(), reached={})
+            self._change(number=self._state.number + 1, began=_now(), reached={}, more={})
             await self._save()
         for finding in await self._confirmed():
             self._take(finding)
@@ -153,6 +163,7 @@ class Scrubber:
         for finding in report.errors:
             if finding.code in _OF_A_WHOLE_PASS:
                 self._take(finding)
+        self._take_numbers()
         self._count_unknown([f.key for f in report.findings if f.code == "unknown-object"])
         for known in self._state.known:
             if known.last < self._state.number:
@@ -219,12 +230,23 @@ class Scrubber:
                 known[place] = msgspec.structs.replace(one, last=number)
                 break
         else:
-            _log.error("the archive is damaged", code=finding.code, bucket=finding.bucket, key=finding.key)
-            if len(known) >= FINDINGS_MAX:
+            kind = (finding.bucket, finding.code)
+            if sum((k.finding.bucket, k.finding.code) == kind for k in known) >= FINDINGS_OF_A_KIND_MAX:
+                name = " ".join(kind)
+                self._change(more=self._state.more | {name: self._state.more.get(name, 0) + 1})
                 return
+            _log.error("the archive is damaged", code=finding.code, bucket=finding.bucket, key=finding.key)
             known.append(Known(finding, number, number))
             self._saved = datetime.min.replace(tzinfo=UTC)
         self._change(known=tuple(known))
+
+    def _take_numbers(self) -> None:
+        """Know of how many there are that are not told one by one, as one finding for each kind."""
+        for kind, count in self._state.more.items():
+            name, _, code = kind.partition(" ")
+            bucket: Literal["ledger", "log"] = "ledger" if name == "ledger" else "log"
+            detail = f"{count} more objects are {code}; `salus ledger fsck` names them all"
+            self._take(Finding(severity="error", code=MORE, bucket=bucket, key=code, detail=detail))
 
     async def _settle_for_ever(self) -> None:
         while True:
@@ -241,7 +263,8 @@ class Scrubber:
             await self._save()
         if not soon and _now() < self._quiet_until:
             return
-        for known in self._state.known:
+        # The ledger first: of the log's objects most are made anew from it.
+        for known in sorted(self._state.known, key=lambda known: known.finding.bucket != "ledger"):
             if known.counts and not known.told:
                 await self._save()
                 if not await self._tell(known):
@@ -282,7 +305,7 @@ class Scrubber:
                 "where scrubbing stood is not ours or not readable: it begins anew", error=repr(error)
             )
             self._state = State()
-        self._with.metrics.observe_scrub(self._state.ended, len(self._state.known))
+        self._with.metrics.observe_scrub(self._state.ended, self._state.findings)
 
     async def _save(self) -> None:
         data = self._sealed(self._state)
@@ -318,7 +341,7 @@ class Scrubber:
 
     def _change(self, **changes: object) -> None:
         self._state = msgspec.structs.replace(self._state, **changes)
-        self._with.metrics.observe_scrub(self._state.ended, len(self._state.known))
+        self._with.metrics.observe_scrub(self._state.ended, self._state.findings)
 
 
 def _now() -> datetime:
