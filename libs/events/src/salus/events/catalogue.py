@@ -532,8 +532,8 @@ class TopicsRestored(EventData):
 class DamageFound(EventData):
     """Something in the archive is missing or not as it was signed; `salus ledger fsck` says the same.
 
-    `code` is one of the codes of `fsck`, `key` the object in `bucket`. Of `more-findings`, `key` is the code that
-    so many more objects have than are told one by one; `detail` has their number.
+    `code` is one of the codes of `fsck`, `key` the object in `bucket`. Of `more-findings`, `key` is the code
+    that so many more objects have than are told one by one; `detail` has their number.
     """
 
     code: Text
