@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,6 +20,7 @@ from tests.asking import UNASKED, proofs_of, truly_asked
 from tests.integration.raw_kafka import produce, record_batch
 
 from salus.devkit.addresses import Addresses
+from salus.devkit.waiting import until
 from salus.events.catalogue import EventData, KeyAdded, PartyRegistered, PublicKey, Request
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.envelope import encode_event
@@ -28,6 +30,7 @@ from salus.runtime.contract import Contract, ContractHost
 from salus.runtime.facts import FactWriter
 from salus.runtime.fold import FoldStore, Follower, open_fold_store, open_follower
 from salus.runtime.fold_marks import OtherTopicsError
+from salus.runtime.fold_store import StateBehindError
 from salus.runtime.identity_view import IDENTITY_TOPIC, IdentityView, open_identity_view
 from salus.runtime.network import FoundingParty, Log, Network, Shard
 from salus.runtime.own_key import OwnKey
@@ -324,3 +327,29 @@ async def test_what_comes_in_a_transaction_takes_no_effect_even_if_it_is_committ
 
     assert inside == Keys()
     assert outside == Keys(ids=(party.verification_method,)), "the same bytes count where no transaction is"
+
+
+async def test_a_database_that_went_back_is_folded_again(parts: Addresses, tmp_path: Path) -> None:
+    # A standby that lagged takes over, or a backup is put back, while the service runs.
+    root, party = signer(), signer()
+    database, standby = tmp_path / "a.db", tmp_path / "standby.db"
+    holder = LocalSigner.from_seed(os.urandom(32), f"{party.did}#second")
+    async with replica(parts, root, database) as a:
+        await a.host.execute(party.did, lambda _: registered(party, root))
+        await a.store.engine.dispose()
+        shutil.copy(database, standby)
+        await a.host.execute(party.did, lambda _: added(party, public(holder), holder))
+        before = await a.host.state(party.did)
+        await a.store.engine.dispose()
+        shutil.copy(standby, database)
+
+        with pytest.raises(StateBehindError):
+            await a.host.state(party.did)
+
+        async def is_as_before() -> bool:
+            try:
+                return await a.host.state(party.did) == before
+            except StateBehindError:
+                return False
+
+        assert await until(is_as_before, deadline_s=30)

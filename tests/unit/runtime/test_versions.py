@@ -11,7 +11,6 @@ from tests.asking import UNASKED
 from salus.events.catalogue import AccessDecided, ConsentGranted, ConsentRevoked, EventData
 from salus.events.effect import Applied
 from salus.events.envelope import decode_event, encode_event
-from salus.events.judging import Judged
 from salus.events.parties import Party
 from salus.runtime.contract import Contract
 from salus.runtime.fold_store import FoldStore, open_fold_store
@@ -70,12 +69,13 @@ async def fold(store: FoldStore, data: EventData, expected_version: int | None) 
     value = encode_event(
         data, id="1", source=SERVICE.did, subject=PATIENT, time=NOW, expected_version=expected_version
     )
-    judged = Judged(event=decode_event(value), signer=SERVICE, digest=b"")
+    event = decode_event(value)
     async with store.engine.begin() as connection:
-        effect = await store.advance(connection, TOPIC, judged.event, is_entitled=lambda: True)
+        effect = await store.advance(connection, TOPIC, event)
         if not isinstance(effect, Applied):
             return None
-        await store.apply(connection, EPOCHS, judged, version=effect.version)
+        await store.apply(connection, EPOCHS, event, version=effect.version)
+        await store.set_position(connection, (TOPIC, 0), effect.version)
     return effect.version
 
 

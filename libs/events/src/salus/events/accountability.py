@@ -68,7 +68,7 @@ def verify_request(event: Event, *, ring: KeyRing, at: datetime) -> None:
     if request.authentication == SERVICE:
         _require_own(event, request)
     elif request.authentication == SIGNED:
-        _require_signed(event, event.data, ring=ring)
+        _require_signed(event, event.data, ring=ring, judged_at=at)
     else:
         raise _refused("an authentication that nobody here can verify")
 
@@ -114,7 +114,7 @@ def _require_own(event: Event, request: Request) -> None:
         raise _refused("a service names itself, and nobody else, where nobody asked")
 
 
-def _require_signed(event: Event, data: RequestedData, *, ring: KeyRing) -> None:
+def _require_signed(event: Event, data: RequestedData, *, ring: KeyRing, judged_at: datetime) -> None:
     request, at = data.request, event.envelope.time
     signed = require_asked(data)
     claims = signed.claims
@@ -125,7 +125,10 @@ def _require_signed(event: Event, data: RequestedData, *, ring: KeyRing) -> None
         require_current(moment, issued=claims.iat, expires=claims.exp, not_before=claims.nbf)
     except BearerError as error:
         raise _refused(str(error)) from None
-    signed_at = _first_use(signed, ring=ring, until=at) if isinstance(data, _REPORTS) else at
+    # A clock that is ahead makes no event that is there already later than a revocation that follows it.
+    signed_at = min(at, judged_at)
+    if isinstance(data, _REPORTS):
+        signed_at = _first_use(signed, ring=ring, until=signed_at)
     if signed.claims.iss != request.by or not signed_by(signed, ring=ring, at=signed_at):
         raise _refused("the token is not signed by who is said to have asked")
     if request.approval is not None:

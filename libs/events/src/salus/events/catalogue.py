@@ -87,7 +87,8 @@ def _key_claims(key: PublicKey) -> tuple[str, str]:
 def _claims_of_party(data: PartyRegistered) -> tuple[str, ...]:
     # In a URL two DIDs that are equal once decoded are easily taken for one another: one of them registers.
     keys = (claim for key in data.keys for claim in _key_claims(key))
-    return (f"party:{unquote(data.did)}", *keys)
+    # Hashed, for what is decoded may be text that no database takes, as a NUL.
+    return (f"party:{sha256(unquote(data.did).encode()).hexdigest()}", *keys)
 
 
 def _claims_of_key(data: KeyAdded) -> tuple[str, ...]:

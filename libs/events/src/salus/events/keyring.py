@@ -26,6 +26,7 @@ from salus.events.errors import Reason, RejectedError
 from salus.events.parties import Founder, KnownKey, Operator, Party, operators_of
 from salus.events.rights import Objection
 
+_PAGE = 4096
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
@@ -52,10 +53,10 @@ class KeyRing:
     assignments: list[tuple[int, ShardsAssigned]] = field(default_factory=list)
     founders: dict[str, Founder] = field(default_factory=dict)
     unentitled: dict[int, Objection] = field(default_factory=dict)
-    # A byte for each offset of the topic: whether the event there took effect.
-    _effective: bytearray = field(default_factory=bytearray, repr=False)
-    # Of a party that lost roles: when, and which.
-    _roles_lost: dict[str, list[tuple[datetime, str]]] = field(default_factory=dict, repr=False)
+    # A byte for each offset of the topic, by pages: whether the event there took effect.
+    _effective: dict[int, bytearray] = field(default_factory=dict, repr=False)
+    # Of a party that lost roles: which, and when it lost each for the last time.
+    _roles_lost: dict[str, dict[str, datetime]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def rooted(cls, *, did: str, key: PublicKey, founders: Iterable[Founder] = ()) -> KeyRing:
@@ -68,10 +69,12 @@ class KeyRing:
         )
         return ring
 
-    def fold(self, event: Event, *, offset: int | None = None) -> Effect:
+    def fold(self, event: Event, *, offset: int | None = None, appended: datetime | None = None) -> Effect:
         """Fold one accepted identity event and return what it did, by the rule that everybody shares.
 
-        `offset` is where the event stands; by default right after what is known.
+        `offset` is where the event stands; by default right after what is known. What it takes away counts
+        from the event's `time` on, as it does in the ledger; or from when it was `appended` to the topic, for
+        whoever judges records by when they were: so that what is folded anew is judged as it was.
         """
         subject, at = event.envelope.subject, self.position if offset is None else offset
         version = self.versions.get(subject, 0)
@@ -87,12 +90,12 @@ class KeyRing:
         )
         match effect:
             case Applied():
-                self._effective.extend(bytes(max(0, at + 1 - len(self._effective))))
-                self._effective[at] = True
+                page, place = divmod(at, _PAGE)
+                self._effective.setdefault(page, bytearray(_PAGE))[place] = True
                 self.versions[subject] = effect.version
                 self.claims.update(claims_of(event))
                 self.time = max(self.time, event.envelope.time)
-                self.apply(event.data, at=event.envelope.time)
+                self.apply(event.data, at=appended or event.envelope.time)
                 if isinstance(event.data, ShardsAssigned):
                     self.assignments.append((at + 1, event.data))
             case WithoutEffect():
@@ -134,7 +137,8 @@ class KeyRing:
 
         Other folds of that topic go by it: they judge later, when a key that was unknown then may be known.
         """
-        return offset < len(self._effective) and bool(self._effective[offset])
+        page, place = divmod(offset, _PAGE)
+        return page in self._effective and bool(self._effective[page][place])
 
     def operators(self, *, at: datetime) -> list[Operator]:
         """Return the operators of the network, and whether they can sign at that moment."""
@@ -176,7 +180,7 @@ class KeyRing:
         from its topic would lack it. A role counts as soon as it is known, for clocks differ.
         """
         party = self.parties[did]
-        since_lost = {role for lost_at, role in self._roles_lost.get(did, ()) if at < lost_at}
+        since_lost = {role for role, lost_at in self._roles_lost.get(did, {}).items() if at < lost_at}
         return replace(party, roles=party.roles | since_lost) if since_lost else party
 
     def _give_role(self, did: str, role: str) -> None:
@@ -188,4 +192,5 @@ class KeyRing:
         party = self.parties.get(did)
         if party is not None and role in party.roles:
             self.parties[did] = replace(party, roles=party.roles - {role})
-            self._roles_lost.setdefault(did, []).append((at, role))
+            lost = self._roles_lost.setdefault(did, {})
+            lost[role] = max(at, lost.get(role, at))

@@ -6,7 +6,6 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import TYPE_CHECKING, Any, assert_never
 
 import structlog
@@ -14,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from salus.events.effect import Applied, Outcome, Refused, WithoutEffect
+from salus.events.envelope import Event, decode_event
 from salus.events.errors import RejectedError
 from salus.events.judging import judge
 from salus.ledger.records import SIGNATURE_HEADER
@@ -100,6 +100,11 @@ class Follower:
         self._reader.require_whole_topics()
         await self._wait(lambda: all(self._folded.get(at, 0) >= end for at, end in ends.items()))
 
+    async def has_stated(self, token: str, *, topic: str) -> bool:
+        """Tell whether the request of this token stands on the topic now; raises as `catch_up` does."""
+        await self.catch_up()
+        return await self._store.has_stated(token, topic=topic)
+
     def position(self, topic: str, partition: int = 0) -> int:
         """Return the next offset to be folded."""
         return self._folded.get((topic, partition), 0)
@@ -119,10 +124,12 @@ class Follower:
     async def _fold_next(self) -> None:
         if self._rewind:
             # What the failed transaction would have changed is not known, so its records are read again.
-            stored = await self._store.positions()
+            stored = await self._store.restart()
+            self._folded = {at: stored.get(at, 0) for at in self._reader.partitions}
             for topic, partition in self._reader.partitions:
                 self._reader.seek(Position(topic, partition, stored.get((topic, partition), 0)))
             self._rewind = False
+        self._store.require_reached()
         records = await self._reader.poll(max_records=BATCH_RECORDS_MAX, timeout_ms=POLL_MS)
         ends = {at: await self._reader.position(*at) for at in self._reader.partitions}
         outcomes = await self._fold_batch(records, ends) if records else {}
@@ -141,6 +148,7 @@ class Follower:
         new: dict[Position, Outcome] = {}
         async with self._store.engine.begin() as connection:
             done = await self._store.lock_positions(connection)
+            self._store.require_reached(done)
             for record in records:
                 if record.offset < done.get((record.topic, record.partition), 0):
                     known[record.at] = await self._store.outcome(connection, record.at)
@@ -151,11 +159,38 @@ class Follower:
             for at, offset in ends.items():
                 if offset > done.get(at, 0):
                     await self._store.set_position(connection, at, offset, mark=last.get(at))
+        self._store.reached.update({at: max(offset, done.get(at, 0)) for at, offset in ends.items()})
         return known | new
 
     async def _fold(self, connection: AsyncConnection, record: Record) -> Outcome:
+        event = self._event_of(record)
+        if isinstance(event, WithoutEffect):
+            await self._store.note_request(connection, record.topic, decode_event(record.value or b""))
+        if not isinstance(event, Event):
+            return event
+        effect = await self._store.advance(connection, record.topic, event)
+        match effect:
+            case Applied():
+                for contract in self._contracts:
+                    if contract.topic == record.topic:
+                        await self._store.apply(connection, contract, event, version=effect.version)
+            case WithoutEffect():
+                pass
+            case _:
+                assert_never(effect)
+        return effect
+
+    def _event_of(self, record: Record) -> Event | WithoutEffect | Refused:
+        """Return what a record states, or why that changes nothing.
+
+        Of identity's topic the key ring says so, which judged each record by what was before it: folded anew,
+        later keys and rights would be known.
+        """
+        if record.topic == IDENTITY_TOPIC:
+            outcome = self._identity.outcome(record.offset)
+            return decode_event(record.value or b"") if isinstance(outcome, Applied) else outcome
         try:
-            judged = judge(
+            return judge(
                 topic=record.topic,
                 key=record.key,
                 value=record.value,
@@ -163,26 +198,10 @@ class Follower:
                 ring=self._identity.ring,
                 at=time_of(record),
                 flaw=record.flaw,
-            )
+            ).event
         except RejectedError as error:
             _log.warning("record refused", topic=record.topic, offset=record.offset, reason=str(error.reason))
             return Refused(str(error.reason))
-        effect = await self._store.advance(
-            connection, record.topic, judged.event, is_entitled=partial(self._is_entitled, record)
-        )
-        match effect:
-            case Applied():
-                for contract in self._contracts:
-                    if contract.topic == record.topic:
-                        await self._store.apply(connection, contract, judged, version=effect.version)
-            case WithoutEffect():
-                pass
-            case _:
-                assert_never(effect)
-        return effect
-
-    def _is_entitled(self, record: Record) -> bool:
-        return record.topic != IDENTITY_TOPIC or self._identity.ring.took_effect(record.offset)
 
 
 @asynccontextmanager

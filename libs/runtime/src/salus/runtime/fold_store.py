@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, assert_never
@@ -24,8 +24,8 @@ from salus.events.effect import (
     request_claim,
 )
 from salus.events.envelope import Event
-from salus.events.judging import Judged
-from salus.messaging import Position
+from salus.events.requests import RequestedData
+from salus.messaging import MessagingError, Position
 from salus.runtime.migrating import migrate
 
 if TYPE_CHECKING:
@@ -86,11 +86,42 @@ class Mark:
     digest: bytes
 
 
+class StateBehindError(MessagingError):
+    """The database went back behind what this process had folded into it."""
+
+
 class FoldStore:
     """The SQL side of a fold; every method that writes takes the transaction it belongs to."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self.engine = engine
+        # Up to where this process knows the database to be, by partition.
+        self.reached: dict[tuple[str, int], int] = {}
+        self._is_behind = False
+
+    def require_reached(
+        self, stored: Mapping[tuple[str, int], int] | None = None, *, topic: str | None = None
+    ) -> None:
+        """Raise unless what is stored goes as far as it did before.
+
+        A database that went back, as a standby that lagged or a backup, lacks what callers were told; whoever
+        folds on would fold over the gap. `stored` has all partitions, or those of the topic.
+
+        Raises:
+            StateBehindError: now, and until `restart`.
+        """
+        if stored is not None:
+            self._is_behind |= any(
+                stored.get(at, 0) < offset for at, offset in self.reached.items() if topic in (None, at[0])
+            )
+        if self._is_behind:
+            raise StateBehindError("the database lacks what was folded: it is folded again")
+
+    async def restart(self) -> dict[tuple[str, int], int]:
+        """Return the next offsets to fold, to begin there again."""
+        stored = await self.positions()
+        self.reached, self._is_behind = dict(stored), False
+        return stored
 
     async def ping(self) -> None:
         """Raise unless the database answers."""
@@ -100,13 +131,16 @@ class FoldStore:
     async def load(self, kind: str, aggregate: str) -> Loaded | None:
         """Return an aggregate, or None if no event concerned it yet."""
         async with self.engine.connect() as connection:
-            return await self._load(connection, kind, aggregate)
+            loaded = await self._load(connection, kind, aggregate)
+            self.require_reached(await _positions_in(connection))
+        return loaded
 
     async def load_all(self, kind: str) -> dict[str, bytes]:
         """Return the encoded states of a kind by id."""
         query = select(_aggregates.c.id, _aggregates.c.state).where(_aggregates.c.kind == kind)
         async with self.engine.connect() as connection:
             rows = (await connection.execute(query.order_by(_aggregates.c.id))).all()
+            self.require_reached(await _positions_in(connection))
         return {row.id: row.state for row in rows}
 
     async def load_at(
@@ -133,13 +167,14 @@ class FoldStore:
         async with self.engine.connect() as connection:
             rows = (await connection.execute(query)).all()
         states = {(row.kind, row.id): row.state for row in rows if row.kind is not None}
-        return {(row.topic, row.partition): row.next_offset for row in rows}, states
+        positions = {(row.topic, row.partition): row.next_offset for row in rows}
+        self.require_reached(positions)
+        return positions, states
 
     async def positions(self) -> dict[tuple[str, int], int]:
         """Return the next offset to fold, by partition."""
         async with self.engine.connect() as connection:
-            rows = (await connection.execute(select(_positions))).all()
-        return {(row.topic, row.partition): row.next_offset for row in rows}
+            return await _positions_in(connection)
 
     async def marks(self) -> dict[tuple[str, int], Mark]:
         """Return the last record folded, by partition, where it is known."""
@@ -154,20 +189,28 @@ class FoldStore:
         One statement, so that a state is never taken for a newer version than its own.
         """
         versions = _version_kind(topic)
-        query = select(_aggregates.c.kind, _aggregates.c.version, _aggregates.c.state).where(
-            _aggregates.c.id == aggregate, _aggregates.c.kind.in_([kind, versions])
-        )
+        of_aggregate = (_aggregates.c.id == aggregate) & _aggregates.c.kind.in_([kind, versions])
+        query = select(
+            _positions.c.topic,
+            _positions.c.partition,
+            _positions.c.next_offset,
+            _aggregates.c.kind,
+            _aggregates.c.version,
+            _aggregates.c.state,
+        ).select_from(_positions.outerjoin(_aggregates, of_aggregate))
         async with self.engine.connect() as connection:
-            rows = {row.kind: row for row in (await connection.execute(query)).all()}
+            found = (await connection.execute(query.where(_positions.c.topic == topic))).all()
+        stored = {(row.topic, row.partition): row.next_offset for row in found}
+        self.require_reached(stored, topic=topic)
+        rows = {row.kind: row for row in found}
         state = rows[kind].state if kind in rows else None
         return state, rows[versions].version if versions in rows else 0
 
-    async def advance(
-        self, connection: AsyncConnection, topic: str, event: Event, *, is_entitled: Callable[[], bool]
-    ) -> Effect:
+    async def advance(self, connection: AsyncConnection, topic: str, event: Event) -> Effect:
         """Return what an event does, and keep the version and the names that follow from it.
 
-        `is_entitled` tells whether who asked for it had the right, as the key ring says.
+        Whether who asked for it had the right was said before: of identity's facts only those come here of
+        which the key ring says so, and who may what of other services is their contracts' to say.
 
         Versions and names belong to a topic, not to aggregates: services that fold the same topic into
         other aggregates, or only some of its events, agree with its owner on what took effect.
@@ -177,20 +220,31 @@ class FoldStore:
         version = loaded.version if loaded else 0
         names = claims_of(event)
         claimed = await self._claimed(connection, topic, names)
-        effect = effect_of(event, version=version, is_claimed=claimed.__contains__, is_entitled=is_entitled)
-        if isinstance(effect, Applied):
-            if effect.version != version:
-                key = {"kind": kind, "id": subject}
-                await _upsert(connection, _aggregates, key, {"version": effect.version, "state": b""})
-            if names:
-                rows = [{"topic": topic, "name": name} for name in names]
-                await connection.execute(_claims.insert(), rows)
+        effect = effect_of(event, version=version, is_claimed=claimed.__contains__, is_entitled=lambda: True)
+        if not isinstance(effect, Applied):
+            await self.note_request(connection, topic, event)
+            return effect
+        if effect.version != version:
+            key = {"kind": kind, "id": subject}
+            await _upsert(connection, _aggregates, key, {"version": effect.version, "state": b""})
+        if names:
+            rows = [{"topic": topic, "name": name} for name in names]
+            await connection.execute(_claims.insert(), rows)
         return effect
 
+    async def note_request(self, connection: AsyncConnection, topic: str, event: Event) -> None:
+        """Keep that the request of an event that had no effect stands on the topic, where all can read it."""
+        data = event.data
+        if not isinstance(data, RequestedData) or data.request.proof is None:
+            return
+        name = _seen(data.request.proof)
+        if not await self._claimed(connection, topic, [name]):
+            await connection.execute(_claims.insert(), [{"topic": topic, "name": name}])
+
     async def has_stated(self, token: str, *, topic: str) -> bool:
-        """Tell whether an event that was folded from the topic took effect by the request of this token."""
+        """Tell whether the request of this token stands on the topic, as far as it was folded."""
         async with self.engine.connect() as connection:
-            return bool(await self._claimed(connection, topic, [request_claim(token)]))
+            return bool(await self._claimed(connection, topic, [request_claim(token), _seen(token)]))
 
     @staticmethod
     async def _claimed(connection: AsyncConnection, topic: str, names: Sequence[str]) -> set[str]:
@@ -200,15 +254,15 @@ class FoldStore:
         return set((await connection.execute(query)).scalars())
 
     async def apply(
-        self, connection: AsyncConnection, contract: Contract[Any], judged: Judged, *, version: int
+        self, connection: AsyncConnection, contract: Contract[Any], event: Event, *, version: int
     ) -> None:
         """Fold one event that took effect into its aggregate, within the caller's transaction."""
-        aggregate = contract.aggregate(judged.event.envelope.subject, judged.event.data)
+        aggregate = contract.aggregate(event.envelope.subject, event.data)
         if aggregate is None:
             return
         loaded = await self._load(connection, contract.kind, aggregate)
         state = msgspec.json.decode(loaded.state, type=contract.state) if loaded else contract.state()
-        after = contract.evolve(state, judged.event.data)
+        after = contract.evolve(state, event.data)
         if after != state:
             row = {"version": version, "state": msgspec.json.encode(after)}
             await _upsert(connection, _aggregates, {"kind": contract.kind, "id": aggregate}, row)
@@ -263,6 +317,15 @@ class FoldStore:
         )
         row = (await connection.execute(query)).one_or_none()
         return Loaded(version=row.version, state=row.state) if row else None
+
+
+def _seen(token: str) -> str:
+    return f"seen:{request_claim(token)}"
+
+
+async def _positions_in(connection: AsyncConnection) -> dict[tuple[str, int], int]:
+    rows = (await connection.execute(select(_positions))).all()
+    return {(row.topic, row.partition): row.next_offset for row in rows}
 
 
 def _columns(outcome: Outcome) -> dict[str, Any]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 import structlog
 
-from salus.events.effect import WithoutEffect
+from salus.events.effect import Applied, Effect, Refused
 from salus.events.errors import RejectedError
 from salus.events.judging import judge
 from salus.events.keyring import KeyRing
@@ -19,14 +20,19 @@ from salus.runtime.network import Network
 
 IDENTITY_TOPIC = "salus.identity.events"
 POLL_RECORDS_MAX = 1000
+OUTCOMES_MAX = 10_000
 # 9999-12-31T00:00:00Z, the last day that `datetime` knows.
 TIMESTAMP_MS_MAX = 253_402_214_400_000
 
 _log = structlog.get_logger()
 
 
-def apply_identity_record(ring: KeyRing, record: Record) -> None:
-    """Fold one identity record into the ring; a record that is not acceptable changes nothing."""
+def apply_identity_record(ring: KeyRing, record: Record, *, by_append: bool = False) -> Effect | Refused:
+    """Fold one identity record into the ring and return what became of it.
+
+    `by_append`: what it takes away counts from when it was appended, and not from its `time`.
+    """
+    ring.position = record.offset + 1
     try:
         judged = judge(
             topic=record.topic,
@@ -39,11 +45,12 @@ def apply_identity_record(ring: KeyRing, record: Record) -> None:
         )
     except RejectedError as error:
         _log.warning("identity record ignored", offset=record.offset, reason=str(error.reason))
-    else:
-        effect = ring.fold(judged.event, offset=record.offset)
-        if isinstance(effect, WithoutEffect) and (objection := ring.unentitled.get(record.offset)):
-            _log.warning("identity record without right", offset=record.offset, reason=objection.code)
-    ring.position = record.offset + 1
+        return Refused(str(error.reason))
+    appended = time_of(record) if by_append else None
+    effect = ring.fold(judged.event, offset=record.offset, appended=appended)
+    if (objection := ring.unentitled.get(record.offset)) is not None:
+        _log.warning("identity record without right", offset=record.offset, reason=objection.code)
+    return effect
 
 
 def time_of(record: Record) -> datetime:
@@ -55,10 +62,15 @@ def time_of(record: Record) -> datetime:
 
 
 class IdentityView:
-    """Follows the identity topic on demand; callers may rely on `catch_up` having seen all that was there."""
+    """Follows the identity topic on demand; callers may rely on `catch_up` having seen all that was there.
 
-    def __init__(self, reader: Reader, network: Network) -> None:
+    `by_append`: revocations count from when they were appended, for who judges records by when they were.
+    """
+
+    def __init__(self, reader: Reader, network: Network, *, by_append: bool = False) -> None:
         self.ring = network.new_ring()
+        self._by_append = by_append
+        self._outcomes: OrderedDict[int, Effect | Refused] = OrderedDict()
         self._reader = reader
         self._lock = asyncio.Lock()
 
@@ -75,15 +87,26 @@ class IdentityView:
                 while await self._reader.position(topic, partition) < end:
                     self._reader.require_whole_topics()
                     for record in await self._reader.poll(max_records=POLL_RECORDS_MAX, timeout_ms=100):
-                        apply_identity_record(self.ring, record)
+                        outcome = apply_identity_record(self.ring, record, by_append=self._by_append)
+                        self._outcomes[record.offset] = outcome
+                        if len(self._outcomes) > OUTCOMES_MAX:
+                            self._outcomes.popitem(last=False)
                 self.ring.position = max(self.ring.position, end)
             self._reader.require_whole_topics()
             return self.ring
 
+    def outcome(self, offset: int) -> Effect | Refused:
+        """Return what became of a record that was folded; of an old one only whether it had an effect."""
+        if (outcome := self._outcomes.get(offset)) is not None:
+            return outcome
+        return Applied(0) if self.ring.took_effect(offset) else Refused("folded-long-ago")
+
 
 @asynccontextmanager
-async def open_identity_view(bootstrap: str, network: Network) -> AsyncIterator[IdentityView]:
+async def open_identity_view(
+    bootstrap: str, network: Network, *, by_append: bool = False
+) -> AsyncIterator[IdentityView]:
     """Open a view at the start of the topic; it knows nothing but the root until `catch_up`."""
     starts = dict.fromkeys(network.topic_partitions(IDENTITY_TOPIC), 0)
     async with Reader(bootstrap, starts=starts) as reader:
-        yield IdentityView(reader, network)
+        yield IdentityView(reader, network, by_append=by_append)

@@ -62,7 +62,7 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
     supervisor = Supervisor()
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_fold_store(settings.database_url))
-        ring = await stack.enter_async_context(open_identity_view(kafka, network))
+        ring = await stack.enter_async_context(open_identity_view(kafka, network, by_append=True))
         publisher = await stack.enter_async_context(open_publisher(kafka, signer))
         partitions = [*network.topic_partitions(CONSENT_TOPIC), *network.topic_partitions(STORAGE_TOPIC)]
         contracts: list[Contract[Any]] = [PATIENTS, POLICIES, SUBJECTS]
@@ -103,7 +103,7 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
             ring,
             audience=AUDIENCE,
             own_key=own_key,
-            has_stated=partial(store.has_stated, topic=CONSENT_TOPIC),
+            has_stated=partial(follower.has_stated, topic=CONSENT_TOPIC),
         )
         app = create_app(
             settings,

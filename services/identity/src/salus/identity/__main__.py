@@ -53,7 +53,7 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
     supervisor = Supervisor()
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_fold_store(settings.database_url))
-        ring = await stack.enter_async_context(open_identity_view(kafka, network))
+        ring = await stack.enter_async_context(open_identity_view(kafka, network, by_append=True))
         signer = load_signer(settings.signing_key_file, settings.signing_key_id)
         publisher = await stack.enter_async_context(open_publisher(kafka, signer))
         partitions: Sequence[tuple[str, int]] = network.topic_partitions(IDENTITY_TOPIC)
@@ -84,7 +84,7 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
             ring,
             audience=AUDIENCE,
             own_key=own_key,
-            has_stated=partial(store.has_stated, topic=IDENTITY_TOPIC),
+            has_stated=partial(follower.has_stated, topic=IDENTITY_TOPIC),
             approvals=True,
         )
         app = create_app(
