@@ -310,6 +310,37 @@ async def test_an_append_is_traced_to_the_blocks_that_woke_it_and_on_to_its_anno
     assert traced == [span.context.trace_id]
 
 
+# case F17
+@pytest.mark.parametrize("path", ["tile/0/000.p/2", "tile/entries/000.p/2"])
+async def test_a_wrong_tile_is_not_served_and_after_the_repair_the_right_one_is(
+    service: Service, path: str
+) -> None:
+    await service.world.chains[0].seal_samples(1)
+    await service.world.chains[0].seal_samples(1)
+    await service.runner.wait_beyond(1)
+    right = service.world.log.objects[path]
+    service.world.log.objects[path] = (bytes(len(right[0])), "wrong")
+    wrong = await service.http.get(f"/log/{path}")
+    service.world.log.objects[path] = right
+    repaired = await service.http.get(f"/log/{path}", headers={"Accept-Encoding": "identity"})
+
+    assert (wrong.status_code, wrong.json()["code"]) == (500, "archive-damaged")
+    assert "immutable" not in wrong.headers.get("cache-control", "")
+    assert repaired.content == right[0]
+    assert "immutable" in repaired.headers["cache-control"]
+
+
+async def test_a_tile_beyond_the_published_checkpoint_is_not_to_be_kept(service: Service) -> None:
+    await service.world.chains[0].seal_samples(1)
+    await service.runner.wait_beyond(0)
+    service.world.log.plant("tile/0/000.p/9", bytes(9 * 32))
+
+    answer = await service.http.get("/log/tile/0/000.p/9")
+    assert (answer.status_code, answer.headers["cache-control"]) == (200, "no-cache")
+    service.world.log.objects.pop("tile/0/000.p/9")
+    assert (await service.http.get("/log/tile/0/000.p/9")).status_code == 404
+
+
 # case L3
 @pytest.mark.parametrize(
     ("accept_encoding", "coding"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -11,9 +12,10 @@ from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel, Field
 
 from salus.anchoring.runner import Runner
-from salus.archive.errors import MissingError
+from salus.archive.errors import DamagedError, MissingError
 from salus.archive.log import LogReader, parse_tile_path
-from salus.ledger.tiles import ENTRIES
+from salus.archive.verified_tiles import VerifiedTiles, is_covered
+from salus.ledger.tiles import ENTRIES, TileRef
 from salus.objects import ObjectsError, RefusedError
 from salus.runtime.negotiation import accepts_coding
 from salus.runtime.openapi import BINARY, content
@@ -47,9 +49,37 @@ class Status(BaseModel):
     now: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class _Tiles:
+    """The log's tiles, with the headers that say how long they may be kept."""
+
+    runner: Runner
+    log: LogReader
+    verified: VerifiedTiles
+
+    async def read(self, ref: TileRef) -> tuple[bytes, dict[str, str]]:
+        """Return a tile, to be kept for ever if it was verified; raises ProblemError."""
+        try:
+            published = self.runner.published
+            if published is not None and is_covered(ref, published.head.size):
+                return await self.verified.tile(ref, published.checkpoint), dict(_FOR_EVER)
+            # Another process may have published more than we know of. Who asks for it verifies it by that.
+            self.log.forget([ref])
+            data = await self.log.tile(ref)
+            self.log.forget([ref])
+        except MissingError:
+            raise ProblemError(404, "no-such-tile", "the log has no such tile") from None
+        except DamagedError as error:
+            raise ProblemError(500, error.code, str(error)) from error
+        except ObjectsError as error:
+            raise away(error) from error
+        return data, dict(FOR_NOW)
+
+
 def log_routes(runner: Runner, log: LogReader) -> APIRouter:
     """Return the routes that serve the log."""
     router = APIRouter(prefix="/log", tags=["log"])
+    tiles = _Tiles(runner, log, VerifiedTiles(log))
 
     @router.get(
         "/checkpoint",
@@ -66,19 +96,13 @@ def log_routes(runner: Runner, log: LogReader) -> APIRouter:
         "/tile/{path:path}",
         summary="A tile or an entry bundle (C2SP tlog-tiles).",
         response_class=Response,
-        responses={**content(BYTES, BINARY), **documented(404, 503)},
+        responses={**content(BYTES, BINARY), **documented(404, 500, 503)},
     )
     async def get_tile(path: str, accept_encoding: Annotated[str, Header()] = "") -> Response:
         ref = parse_tile_path(f"tile/{path}")
         if ref is None:
             raise ProblemError(404, "no-such-tile", "not the path of a tile")
-        try:
-            data = await log.tile(ref)
-        except MissingError:
-            raise ProblemError(404, "no-such-tile", "the log has no such tile") from None
-        except ObjectsError as error:
-            raise away(error) from error
-        headers = dict(_FOR_EVER)
+        data, headers = await tiles.read(ref)
         if ref.level == ENTRIES:
             # On the plain form too, or a cache would hand one form to everybody.
             headers["Vary"] = "Accept-Encoding"

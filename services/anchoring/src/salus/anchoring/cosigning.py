@@ -127,6 +127,10 @@ class Cosigning:
             except OtherSizeError as error:
                 old_size = error.size
                 continue
+            except WitnessError:
+                # If a tile was wrong, the next proof is made of what it is by then.
+                self._log.forget(tiles_for_consistency(old_size, checkpoint.size) if old_size else ())
+                raise
             signatures = self._valid(name, note, lines)
             self._sizes[name] = checkpoint.size
             return signatures
