@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from tests.unit.anchoring.receipts import lookup_of
 from tests.unit.anchoring.world import EVENT_SIGNER, LOG_ORIGIN, World
 
+from salus.anchoring import event_lookup
 from salus.anchoring.event_index import EventIndex, IndexedEvent, prints_of
 from salus.anchoring.event_lookup import EventLookup
 from salus.anchoring.metrics import Metrics
@@ -124,3 +125,44 @@ async def test_a_damaged_block_hides_its_own_events_only(file: Path) -> None:
     async with indexing(world, file) as lookup:
         assert await place(lookup, 1) == (1, 0)
         assert await found(lookup, 0, wait_s=0) is None
+
+
+# case F14
+async def test_a_block_that_was_damaged_when_its_turn_came_is_read_again_after_a_start(file: Path) -> None:
+    world = World(with_bodies=True)
+    await world.chains[0].seal_samples(2)
+    await world.chains[0].seal_samples(2)
+    key = body_key(0, 0, world.chains[0].headers[0].root)
+    original = world.ledger.objects.pop(key)
+    async with indexing(world, file) as lookup:
+        assert await place(lookup, 3) == (1, 1)
+        assert lookup.gaps == 1
+        assert await found(lookup, 1, wait_s=0) is None
+    world.ledger.objects[key] = original
+
+    async with indexing(world, file) as lookup:
+        assert await place(lookup, 1) == (0, 1)
+        assert lookup.gaps == 0
+    async with indexing(world, file) as lookup:
+        assert lookup.gaps == 0
+
+
+# case F14
+async def test_a_block_that_was_damaged_is_read_again_without_a_start(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_lookup, "GAPS_LOOK_S", 0.01)
+    monkeypatch.setattr(event_lookup, "GAPS_AT_ONCE_MAX", 1)
+    world = World(with_bodies=True)
+    for _ in range(3):
+        await world.chains[0].seal_samples(1)
+    keys = [body_key(0, height, world.chains[0].headers[height].root) for height in (0, 1)]
+    originals = {key: world.ledger.objects.pop(key) for key in keys}
+    async with indexing(world, file) as lookup:
+        assert await place(lookup, 2) == (2, 0)
+        assert lookup.gaps == 2
+        world.ledger.objects[keys[1]] = originals[keys[1]]
+        assert await place(lookup, 1) == (1, 0)
+        assert lookup.gaps == 1
+        world.ledger.objects[keys[0]] = originals[keys[0]]
+        assert await place(lookup, 0) == (0, 0)

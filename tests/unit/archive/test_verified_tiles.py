@@ -1,4 +1,4 @@
-"""A tile is passed on and kept only as a checkpoint covers it, even if it was wrong for a while (case F17)."""
+"""A tile is passed on and kept only as a checkpoint covers it, even if it was wrong once (case F17)."""
 
 from __future__ import annotations
 

@@ -29,7 +29,11 @@ CREATE TABLE IF NOT EXISTS events (
 CREATE TABLE IF NOT EXISTS progress (
     id INTEGER PRIMARY KEY CHECK (id = 1), log TEXT NOT NULL, entries INTEGER NOT NULL, last BLOB NOT NULL
 );
+CREATE TABLE IF NOT EXISTS gaps (entry INTEGER PRIMARY KEY);
 """
+
+Row = tuple[bytes, int, int]
+"""What is kept of an accepted event: print of its name, row in its block, time."""
 
 _log = structlog.get_logger()
 
@@ -56,7 +60,8 @@ class EventIndex:
     """The index of one log in one file, of about 45 bytes an accepted event; its methods block.
 
     `size` is how many entries of the log it covers, and `last` names the last of them, by which the builder
-    recognises that the file is of another log. Memory: SQLite's page cache, 2 MiB.
+    recognises that the file is of another log. `gaps` are those below it that could not be read. Memory:
+    SQLite's page cache, 2 MiB.
     """
 
     def __init__(self, file: Path, *, log: str) -> None:
@@ -76,15 +81,29 @@ class EventIndex:
         with self._lock:
             self._database.close()
 
-    def add(self, entry: int, last: bytes, rows: Sequence[tuple[bytes, int, int]]) -> None:
-        """Add the next entry: print, row and time of each accepted event, and what names the entry."""
+    def add(self, entry: int, last: bytes, rows: Sequence[Row] | None) -> None:
+        """Add the next entry: its accepted events, None if they cannot be read, and what names the entry."""
         with self._lock, self._database:
-            self._database.executemany(
-                "INSERT OR IGNORE INTO events VALUES (?, ?, ?, ?)",
-                ((pair, entry, row, time) for pair, row, time in sorted(rows)),
-            )
+            if rows is None:
+                self._database.execute("INSERT OR IGNORE INTO gaps VALUES (?)", (entry,))
+            self._insert(entry, rows or ())
             self._database.execute("UPDATE progress SET entries = ?, last = ?", (entry + 1, last))
         self.size, self.last = entry + 1, last
+        if rows is None:
+            self.gaps = (*self.gaps, entry)
+
+    def fill(self, gap: int, rows: Sequence[Row]) -> None:
+        """Add what an entry has that could not be read before."""
+        with self._lock, self._database:
+            self._insert(gap, rows)
+            self._database.execute("DELETE FROM gaps WHERE entry = ?", (gap,))
+        self.gaps = tuple(entry for entry in self.gaps if entry != gap)
+
+    def _insert(self, entry: int, rows: Sequence[Row]) -> None:
+        self._database.executemany(
+            "INSERT OR IGNORE INTO events VALUES (?, ?, ?, ?)",
+            ((pair, entry, row, time) for pair, row, time in sorted(rows)),
+        )
 
     def find(self, source: str, id_: str) -> IndexedEvent | None:
         """Return the first accepted event of that source and id in the order of the log."""
@@ -114,6 +133,8 @@ class EventIndex:
         log, self.size, self.last = self._database.execute(
             "SELECT log, entries, last FROM progress"
         ).fetchone()
+        gaps = self._database.execute("SELECT entry FROM gaps ORDER BY entry").fetchall()
+        self.gaps: tuple[int, ...] = tuple(entry for (entry,) in gaps)
         if log != self._log:
             self._database.close()
             raise sqlite3.DatabaseError("it is of another log")

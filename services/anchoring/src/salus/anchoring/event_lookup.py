@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import structlog
 
-from salus.anchoring.event_index import EventIndex, IndexedEvent, prints_of
+from salus.anchoring.event_index import EventIndex, IndexedEvent, Row, prints_of
 from salus.anchoring.metrics import Metrics
 from salus.anchoring.runner import Runner
 from salus.archive.blocks import BlockArchive
@@ -23,6 +24,9 @@ from salus.objects import ObjectsError
 from salus.runtime.supervisor import failed, resting, succeeded
 
 PAUSE_S = 1.0
+# What could not be read is read again this often, so many blocks at a time: it may have been repaired.
+GAPS_LOOK_S = 60.0
+GAPS_AT_ONCE_MAX = 16
 
 _log = structlog.get_logger()
 
@@ -51,6 +55,8 @@ class EventLookup:
         self._open_note = open_note
         self._rests = (1 - share) / share
         self._grown = asyncio.Condition()
+        self._gaps_due = 0.0
+        self._gaps_tried = 0
 
     @property
     def size(self) -> int:
@@ -62,6 +68,11 @@ class EventLookup:
         """How many entries of the published log are not in the index yet."""
         published = self._runner.published
         return max(0, published.head.size - self._index.size) if published else 0
+
+    @property
+    def gaps(self) -> int:
+        """How many entries could not be read when their turn came, and not since."""
+        return len(self._index.gaps)
 
     async def find(self, name: EventName, wait_s: float) -> IndexedEvent | None:
         """Return where the first accepted event of that name is, waiting for it up to `wait_s` seconds."""
@@ -92,10 +103,13 @@ class EventLookup:
                 if not fresh:
                     await self._require_same_log()
                     fresh = True
-                with resting():
-                    published = await self._runner.wait_beyond(self._index.size)
-                while self._index.size < published.head.size:
+                await self._wait()
+                while self.behind:
                     await self._add_next()
+                    succeeded()
+                if self._index.gaps and time.monotonic() >= self._gaps_due:
+                    await self._fill_gaps()
+                    self._gaps_due = time.monotonic() + GAPS_LOOK_S
                     succeeded()
             except ObjectsError as error:
                 failed(error)
@@ -113,29 +127,55 @@ class EventLookup:
         _log.warning("the event index is of another log and is made anew", entries=size)
         await asyncio.to_thread(self._index.clear)
 
+    async def _wait(self) -> None:
+        """Wait until there is something to index, or it is time to look at the gaps again."""
+        left_s = max(0.0, self._gaps_due - time.monotonic()) if self._index.gaps else None
+        with resting(), suppress(TimeoutError):
+            async with asyncio.timeout(left_s):
+                await self._runner.wait_beyond(self._index.size)
+
     async def _add_next(self) -> None:
         began = time.monotonic()
         entry = self._index.size
+        note, rows = await self._read(entry)
+        if rows is None:
+            self._metrics.unindexed_blocks.inc()
+        await asyncio.to_thread(self._index.add, entry, leaf_hash(note), rows)
+        self._metrics.indexed_entries.set(self._index.size)
+        await self._tell_and_rest(began)
+
+    async def _fill_gaps(self) -> None:
+        """Read a few gaps again, those first that have not been read for the longest time."""
+        later = [gap for gap in self._index.gaps if gap >= self._gaps_tried]
+        for gap in (later or self._index.gaps)[:GAPS_AT_ONCE_MAX]:
+            began = time.monotonic()
+            _, rows = await self._read(gap)
+            if rows is not None:
+                await asyncio.to_thread(self._index.fill, gap, rows)
+            self._gaps_tried = gap + 1
+            await self._tell_and_rest(began)
+
+    async def _read(self, entry: int) -> tuple[bytes, list[Row] | None]:
+        """Return an entry's header note and its accepted events, None if they cannot be read."""
         shard, height = self._runner.anchor.index.block_at(entry)
         note = await self._blocks.header(shard, height) or b""
-        rows: list[tuple[bytes, int, int]] = []
         try:
             if not note:
                 raise MissingError(header_key(shard, height), "the header is missing")
             body = await self._blocks.body(shard, self._open_note(shard, note))
-            rows = await asyncio.to_thread(_rows_of, body)
+            return note, await asyncio.to_thread(_rows_of, body)
         except (ArchiveError, BlockError) as error:
             # Scrubbing raises the alarm; the others' events must be found all the same.
             _log.error("a block is not in the event index", shard=shard, height=height, why=str(error))
-            self._metrics.unindexed_blocks.inc()
-        await asyncio.to_thread(self._index.add, entry, leaf_hash(note), rows)
-        self._metrics.indexed_entries.set(self._index.size)
+            return note, None
+
+    async def _tell_and_rest(self, began: float) -> None:
         async with self._grown:
             self._grown.notify_all()
         await asyncio.sleep((time.monotonic() - began) * self._rests)
 
 
-def _rows_of(body: bytes) -> list[tuple[bytes, int, int]]:
+def _rows_of(body: bytes) -> list[Row]:
     columns = columns_of_body(body, names=["status", "source", "id", "time"])
     accepted = [row for row, status in enumerate(columns["status"]) if status == ACCEPTED]
     pairs = [(columns["source"][row], columns["id"][row]) for row in accepted]

@@ -130,6 +130,9 @@ class ReceiptService:
         if behind := self.lookup.behind:
             detail = f"the index of events is {behind} blocks behind the log; ask again"
             raise ProblemError(404, "not-indexed-yet", detail, indexed=self.lookup.size)
+        if gaps := self.lookup.gaps:
+            detail = f"{gaps} blocks could not be read, and the event may be in one of them; ask again"
+            raise ProblemError(404, "not-indexed", detail, indexed=self.lookup.size)
         detail = "no accepted event of this source and id is in the log (yet)"
         raise ProblemError(404, "unknown-event", detail, indexed=self.lookup.size)
 
