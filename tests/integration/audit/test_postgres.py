@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
-from tests.unit.audit import test_api, test_indexing
+from tests.integration.postgres import running_server, wait_until_ready
+from tests.unit.audit import test_api, test_indexing, test_load
+from tests.unit.audit.chain import Chain
+from tests.unit.audit.samples import AROUND, NOON
 from tests.unit.audit.test_api import World, world
-from tests.unit.audit.test_indexing import EVERYTHING
+from tests.unit.audit.test_indexing import EVERYTHING, FakeOutputs, documents, index_all, indexer_of
 
 from salus.audit.adapters.sql import SqlTrail, open_trail
 from salus.audit.domain.search import Question
+from salus.audit.handlers import Alarm, Bell, Follower
+from salus.audit.ports import OutOfReachError
+from salus.runtime import database
 
 __all__ = ["world"]
 
@@ -26,7 +33,7 @@ async def trail(postgres: str) -> AsyncIterator[SqlTrail]:
 globals().update(
     {
         name: test
-        for module in (test_indexing, test_api)
+        for module in (test_indexing, test_api, test_load)
         for name, test in vars(module).items()
         if name.startswith("test_") and {"trail", "world"} & inspect.signature(test).parameters.keys()
     }
@@ -58,3 +65,41 @@ async def test_odd_words_find_the_same_as_a_search_by_hand(world: World) -> None
         found = await world.trail.search(Question(q=text), EVERYTHING, limit=100)
         words = text.lower().split()
         assert found == [each for each in everything if all(word in each.entry.words for word in words)]
+
+
+async def test_indexing_has_connections_that_no_reader_can_use_up(
+    postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "POOL_CONNECTIONS", 1)
+    monkeypatch.setattr(database, "POOL_CONNECTIONS_MAX", 1)
+    monkeypatch.setattr(database, "POOL_WAIT_S_MAX", 0.01)
+    chain = Chain()
+    chain.seal(documents(1))
+    async with open_trail(postgres) as trail, open_trail(postgres) as asked, holding(asked):
+        with pytest.raises(OutOfReachError, match="no connection is free"):
+            await asked.end()
+
+        assert await index_all(chain, trail) == 1
+
+
+@asynccontextmanager
+async def holding(trail: SqlTrail) -> AsyncIterator[None]:
+    """Hold the only connection, as a slow search does."""
+    async with trail._reading():
+        yield
+
+
+async def test_indexing_waits_for_a_database_that_stops_and_does_not_end() -> None:
+    chain = Chain()
+    chain.seal(documents(1))
+    async with AsyncExitStack() as stack:
+        with running_server() as server:
+            await wait_until_ready(server)
+            trail = await stack.enter_async_context(open_trail(await server.database()))
+            alarm = Alarm(FakeOutputs(), AROUND, lambda: NOON)
+            follower = Follower(indexer_of(chain, trail), alarm, announced=Bell(), grown=Bell(), poll_s=0.01)
+            assert await follower.round()
+
+        chain.seal(documents(1, start=1))
+        assert not await follower.round()
+        assert not await follower.round()

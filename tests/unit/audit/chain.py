@@ -72,7 +72,7 @@ class Chain:
     """
 
     def __init__(self, *, topic: str = TOPIC, origin: str = ORIGIN, shard: int = 0) -> None:
-        self.signer = NoteSigner(origin, Ed25519PrivateKey.from_private_bytes(bytes([shard + 1]) * 32))
+        self.signer = NoteSigner(origin, Ed25519PrivateKey.from_private_bytes(bytes([shard % 255 + 1]) * 32))
         self.shard = shard
         self.objects: dict[str, bytes] = {}
         self.height = 0

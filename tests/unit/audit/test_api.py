@@ -20,7 +20,7 @@ from tests.unit.audit.test_indexing import CLINICIAN, PATIENT, READ, documents, 
 
 from salus.audit import api
 from salus.audit.adapters.sql import SqlTrail, open_trail
-from salus.audit.api import Reading, follow, routes
+from salus.audit.api import Reader, Reading, follow, routes
 from salus.audit.domain.search import CursorError, Question, Visibility, position_of
 from salus.audit.handlers import Bell
 from salus.events.catalogue import (
@@ -78,6 +78,7 @@ def party(did: str, *roles: str, kind: Any = "person", member: str | None = None
     return Party(did=did, kind=kind, roles=frozenset(roles), member=member)
 
 
+OVERSEER = Reader("did:key:z6Mkoverseer", Visibility(everything=True))
 ANALYST = party("did:key:z6Mkanalyst", "soc-analyst")
 
 
@@ -88,11 +89,19 @@ class World:
         self.trail = trail
         self.caller: Party | None = ANALYST
         self.grown = Bell()
-        self.reading = Reading(trail=trail, around=AROUND, grown=self.grown, authenticate=self.authenticate)
+        self.reading = self.reading_of(trail)
         app = FastAPI()
         problems.install(app)
         app.include_router(routes(self.reading))
         self.client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://audit")
+
+    def reading_of(self, trail: Any) -> Reading:
+        return Reading(trail=trail, around=AROUND, grown=self.grown, authenticate=self.authenticate)
+
+    @property
+    def did(self) -> str:
+        assert self.caller is not None
+        return self.caller.did
 
     async def authenticate(self, _: object) -> Party:
         if self.caller is None:
@@ -353,8 +362,7 @@ async def test_a_stream_resumed_from_its_last_id_has_no_gap_and_no_repetition(tr
 
     async def take(start: int, count: int) -> list[int]:
         ids = []
-        everything = Visibility(everything=True)
-        stream = follow(world.reading, Question(), everything, start=start, stopping=lambda: False)
+        stream = follow(world.reading, Question(), OVERSEER, start=start, stopping=lambda: False)
         async with asyncio.timeout(10), contextlib.aclosing(stream):
             async for message in stream:
                 if message.startswith("id: ") and "data: " in message:
@@ -387,7 +395,6 @@ async def test_a_stream_ends_when_the_bearer_that_opened_it_would(
 
 async def test_a_stream_ends_when_the_service_stops(trail: SqlTrail) -> None:
     world = World(trail)
-    everything = Visibility(everything=True)
-    stream = follow(world.reading, Question(), everything, start=0, stopping=lambda: True)
+    stream = follow(world.reading, Question(), OVERSEER, start=0, stopping=lambda: True)
 
     assert [message async for message in stream] == ["id: 0\n: the trail\n\n"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Literal
@@ -63,12 +63,14 @@ class Memory:
     log: list[EventData] = field(default_factory=list)
     folded: dict[str, PartyState] = field(default_factory=dict)
     ring: KeyRing = field(default_factory=KeyRing)
+    loaded: int = 0
 
     async def state(self, aggregate: str) -> PartyState:
         return self.folded.get(aggregate, PartyState())
 
-    async def states(self) -> dict[str, PartyState]:
-        return dict(self.folded)
+    async def states(self, aggregates: Collection[str]) -> dict[str, PartyState]:
+        self.loaded += len(aggregates)
+        return {did: party for did, party in self.folded.items() if did in aggregates}
 
     async def execute(self, aggregate: str, decide: Callable[[PartyState], EventData]) -> EventData:
         event = decide(await self.state(aggregate))

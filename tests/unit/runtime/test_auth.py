@@ -3,11 +3,12 @@ from __future__ import annotations
 import json
 from base64 import urlsafe_b64encode
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from fastapi import Request
 from tests.asking import UNASKED
 
 from salus.client.auth import make_bearer
@@ -15,7 +16,9 @@ from salus.events.bearer import LIFETIME_S_MAX
 from salus.events.catalogue import KeyRevoked, PartyRegistered, PublicKey
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.keyring import KeyRing
-from salus.runtime.auth import verify_bearer
+from salus.runtime.auth import Authenticator, verify_bearer
+from salus.runtime.identity_view import IdentityView
+from salus.runtime.limits import Rate, TooManyRequestsError
 from salus.runtime.problems import ProblemError
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -163,3 +166,28 @@ def test_one_clock_rule_for_every_claim(ahead_s: int, *, valid: bool, with_nbf: 
 def test_a_token_for_several_services_is_for_none() -> None:
     assert "several" in refusal(token(aud="salus:storage salus:audit"))
     refusal(token(aud=["salus:storage", "salus:audit"]))
+
+
+async def test_an_account_asks_so_often_and_no_more() -> None:
+    # Case of the third attack: no read had a limit.
+    known = ring()
+    asks = Authenticator(
+        cast("IdentityView", Known(known)), audience="salus:storage", questions=Rate(burst=2, per_minute=1)
+    )
+    now = int(datetime.now(UTC).timestamp())
+    bearer = token(iat=now, exp=now + 60)
+    request = Request({"type": "http", "headers": [(b"authorization", f"Bearer {bearer}".encode())]})
+
+    assert [(await asks(request)).did for _ in range(2)] == [CALLER.did, CALLER.did]
+    with pytest.raises(TooManyRequestsError):
+        await asks(request)
+
+
+class Known:
+    """A view of identity that knows a ring."""
+
+    def __init__(self, known: KeyRing) -> None:
+        self._known = known
+
+    async def catch_up(self) -> KeyRing:
+        return self._known

@@ -8,9 +8,8 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from pydantic import BaseModel, ValidationError
-from sqlalchemy.exc import OperationalError
 
-from salus.runtime.migrating import DATABASE_AWAY
+from salus.runtime.database import DATABASE_AWAY, DatabaseAwayError
 from salus.runtime.problems import ProblemError
 from salus.runtime.service import Check, create_app
 from salus.runtime.settings import ServiceSettings
@@ -64,7 +63,7 @@ async def test_a_database_that_is_away_is_no_fault_of_the_service(
 
     @app.get("/people")
     async def people() -> None:
-        raise OperationalError("SELECT name", {}, Exception("the patient's name"))
+        raise DatabaseAwayError("ConnectionDoesNotExistError") from Exception("the patient's name")
 
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:

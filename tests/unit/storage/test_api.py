@@ -19,11 +19,12 @@ from salus.objects import RefusedError
 from salus.objects.memory import Fault
 from salus.runtime import problems
 from salus.runtime.limits import AccountLimit, Rate
+from salus.runtime.places import Places
 from salus.runtime.problems import ProblemError
 from salus.storage.adapters.problems import install
 from salus.storage.api import Desk, routes
 from salus.storage.handlers.outgoing import BrokenOffError
-from salus.storage.transfers import Limits, OutgoingResponse, Places
+from salus.storage.transfers import Limits, OutgoingResponse
 
 from .conftest import DOCTOR, HOSPITAL, NOW, PATIENT, Bench, limits_of
 

@@ -24,10 +24,13 @@ from salus.events.keyring import KeyRing
 from salus.events.parties import Party
 from salus.messaging import MessagingError
 from salus.runtime.identity_view import IdentityView
+from salus.runtime.limits import AccountLimit, Rate
 from salus.runtime.own_key import OwnKey
 from salus.runtime.problems import ProblemError
 
 APPROVAL_HEADER = "Salus-Approval"
+# Questions of one account to one replica: a page of the trail has 200 entries.
+QUESTIONS = Rate(burst=600, per_minute=600)
 # Tokens that were used and have not expired, of all issuers and of one; each takes some 200 bytes.
 USED_TOKENS_MAX = 200_000
 USED_TOKENS_OF_ONE_MAX = 50_000
@@ -78,7 +81,7 @@ class Authenticator:
     for bodies that are streams.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # what a service asks of its callers
         self,
         identity: IdentityView,
         *,
@@ -86,11 +89,13 @@ class Authenticator:
         own_key: OwnKey | None = None,
         has_stated: Callable[[str], Awaitable[bool]] | None = None,
         approvals: bool = False,
+        questions: Rate = QUESTIONS,
     ) -> None:
         """Callers are known by `identity`; `has_stated` tells of a token whether its request was carried out.
 
         Whatever was carried out stands on the topic with its token, so another replica, or this one after a
         restart, would answer who read it there. `approvals` says that commands may need a second party's.
+        An account asks as many `questions`: what makes an event has limits where it is decided.
         """
         self._identity = identity
         self._has_stated = has_stated
@@ -98,9 +103,10 @@ class Authenticator:
         self._approvals = approvals
         self._own_key = own_key
         self._used = UsedTokens()
+        self._questions = AccountLimit("questions", questions)
 
     async def __call__(self, request: Request) -> Party:
-        """Return the calling party; raises ProblemError 401.
+        """Return the calling party; raises ProblemError 401, or 429 for one that asks too often.
 
         A token that names a request is good for that one only: it travels in events, where all can read it.
         """
@@ -108,6 +114,7 @@ class Authenticator:
         claims, party = verify_bearer(_token_of(request), ring=ring, audience=self._audience, now=_now())
         if claims.htm is not None or claims.htu is not None:
             _require_names(claims, request)
+        self._questions.take(party.did)
         return party
 
     async def admit(self, request: Request) -> None:

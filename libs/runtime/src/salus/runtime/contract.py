@@ -8,7 +8,7 @@ events have no effect, and they decide again by what is true then.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Generic, TypeVar, assert_never
 from weakref import WeakValueDictionary
@@ -76,10 +76,10 @@ class ContractHost(Generic[S]):
         await self._follower.catch_up()
         return (await self._load(aggregate))[0]
 
-    async def states(self) -> dict[str, S]:
-        """Return all aggregates of this kind by id, with everything folded that was published before."""
+    async def states(self, aggregates: Collection[str]) -> dict[str, S]:
+        """Return these aggregates by id, with everything folded that was published before; not empty ones."""
         await self._follower.catch_up()
-        loaded = await self._store.load_all(self._contract.kind)
+        loaded = await self._store.load_some(self._contract.kind, aggregates)
         return {key: msgspec.json.decode(raw, type=self._contract.state) for key, raw in loaded.items()}
 
     async def execute(self, aggregate: str, decide: Callable[[S], EventData]) -> EventData:

@@ -87,7 +87,9 @@ class Follower:
         """Raise unless folding is going on, and of all that is in the topics."""
         self._reader.require_whole_topics()
         if self._trouble is not None:
-            raise MessagingError(f"folding waits: {type(self._trouble).__name__}: {self._trouble}")
+            # What the database says of an error can quote a row.
+            why = "" if isinstance(self._trouble, SQLAlchemyError) else f": {self._trouble}"
+            raise MessagingError(f"folding waits: {type(self._trouble).__name__}{why}")
 
     async def catch_up(self) -> None:
         """Return once everything that is in the topics now has been folded.

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, assert_never
 
 import msgspec
 from sqlalchemy import BigInteger, Column, Integer, LargeBinary, MetaData, String, Table, select, tuple_
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from salus.events.effect import (
     Applied,
@@ -26,6 +26,7 @@ from salus.events.effect import (
 from salus.events.envelope import Event
 from salus.events.requests import RequestedData
 from salus.messaging import MessagingError, Position
+from salus.runtime.database import open_engine
 from salus.runtime.migrating import migrate
 
 if TYPE_CHECKING:
@@ -140,6 +141,15 @@ class FoldStore:
         query = select(_aggregates.c.id, _aggregates.c.state).where(_aggregates.c.kind == kind)
         async with self.engine.connect() as connection:
             rows = (await connection.execute(query.order_by(_aggregates.c.id))).all()
+            self.require_reached(await _positions_in(connection))
+        return {row.id: row.state for row in rows}
+
+    async def load_some(self, kind: str, aggregates: Collection[str]) -> dict[str, bytes]:
+        """Return the encoded states of these aggregates by id; the number is for the caller to bound."""
+        here = (_aggregates.c.kind == kind, _aggregates.c.id.in_(aggregates))
+        query = select(_aggregates.c.id, _aggregates.c.state).where(*here).order_by(_aggregates.c.id)
+        async with self.engine.connect() as connection:
+            rows = (await connection.execute(query)).all()
             self.require_reached(await _positions_in(connection))
         return {row.id: row.state for row in rows}
 
@@ -360,8 +370,7 @@ async def _upsert(
 @asynccontextmanager
 async def open_fold_store(url: str) -> AsyncIterator[FoldStore]:
     """Connect, bring the tables up to date and yield the store."""
-    # Errors are logged, and the parameters of a statement are pseudonyms and states: they stay out of them.
-    engine = create_async_engine(url, hide_parameters=True)
+    engine = open_engine(url)
     try:
         await migrate(engine, package="salus.runtime", version_table="fold_alembic_version")
         yield FoldStore(engine)

@@ -7,13 +7,10 @@ import asyncio
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, text
-from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-# What the database layer raises when the server is away or ends the connection.
-DATABASE_AWAY = (OperationalError, InterfaceError)
-
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
+_NO_LIMIT = text("SET LOCAL statement_timeout = 0")
 
 # Alembic's context is global to the process, so two databases cannot be upgraded in turns.
 _one_at_a_time = asyncio.Lock()
@@ -29,6 +26,8 @@ async def migrate(engine: AsyncEngine, *, package: str, version_table: str) -> N
 
     def upgrade(connection: Connection) -> None:
         if connection.dialect.name == "postgresql":
+            # It may rewrite a large table, and wait for a replica that does.
+            connection.execute(_NO_LIMIT)
             connection.execute(_LOCK, {"name": version_table})
         config = Config()
         config.set_main_option("script_location", f"{package}:migrations")

@@ -30,10 +30,10 @@ from salus.ledger.key_periods import Keys
 from salus.messaging import ping, require_topics
 from salus.objects import S3Objects, open_store
 from salus.runtime.auth import Authenticator
+from salus.runtime.database import DATABASE_AWAY
 from salus.runtime.identity_view import IDENTITY_TOPIC, open_identity_view
 from salus.runtime.keys import load_signer
 from salus.runtime.live_keys import WatchedNetwork
-from salus.runtime.migrating import DATABASE_AWAY
 from salus.runtime.network import Network
 from salus.runtime.service import Check, create_app, serve, wait_for
 from salus.runtime.shard_keys import follow_shards
@@ -97,6 +97,10 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
     supervisor = Supervisor()
     async with AsyncExitStack() as stack:
         trail = await stack.enter_async_context(open_trail(settings.database_url))
+        # Connections of their own: however much is asked, indexing, publishing and comparing go on.
+        asked = await stack.enter_async_context(
+            open_trail(settings.database_url, statement_s_max=settings.search_s_max)
+        )
         identity = await stack.enter_async_context(open_identity_view(kafka, network))
         signatures = OwnSignatures(
             load_signer(settings.signing_key_file, settings.signing_key_id), lambda: identity.ring
@@ -149,7 +153,7 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
             supervisor=supervisor,
             admit=authenticate.admit,
         )
-        reading = Reading(trail=trail, around=around, grown=grown, authenticate=authenticate)
+        reading = Reading(trail=asked, around=around, grown=grown, authenticate=authenticate)
         app.include_router(reconcile_routes(comparison, reading.authenticate))
         app.include_router(routes(reading))
         app.add_exception_handler(OutOfReachError, out_of_reach)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from dataclasses import dataclass, fields, replace
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field, fields, replace
 from time import monotonic
 from typing import Annotated
 
 import structlog
 from fastapi import APIRouter, Depends, Header, Path, Query, Request
 from fastapi.responses import JSONResponse, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from salus.audit.domain.network import Surroundings
 from salus.audit.domain.search import (
@@ -23,7 +25,7 @@ from salus.audit.domain.search import (
     visibility_of,
 )
 from salus.audit.handlers import Bell
-from salus.audit.ports import Trail
+from salus.audit.ports import OutOfReachError, Trail
 from salus.audit.views import Disclosures, EntryView, Page, disclosure_of, view_of
 from salus.events.bearer import LIFETIME_S_MAX
 from salus.events.parties import Party
@@ -31,6 +33,7 @@ from salus.runtime.fields import PLAIN
 from salus.runtime.moments import Moment
 from salus.runtime.openapi import TEXT, content
 from salus.runtime.path_dids import segment_of
+from salus.runtime.places import Places
 from salus.runtime.problems import ProblemError, documented, problem_response, route_of
 
 HEARTBEAT_S = 15.0
@@ -40,6 +43,15 @@ STREAM_WAIT_S = 1.0
 # Who may see what is asked when a stream begins. A key may be revoked and a role withdrawn, so a stream ends
 # when the longest bearer would, and its reader comes back with `Last-Event-ID` and a new one.
 STREAM_S_MAX = float(LIFETIME_S_MAX)
+
+# Searches at once: fewer than the requests' pool has connections, so that looking one entry up finds one.
+SEARCHES_MAX = 6
+SEARCHES_OF_ONE_MAX = 2
+SEARCH_WAIT_S_MAX = 10.0
+STREAMS_MAX = 200
+STREAMS_OF_ONE_MAX = 10
+# Each is looked for in every entry that the other filters leave.
+WORDS_MAX = 8
 
 FILTERS = frozenset(field.name for field in fields(Question))
 
@@ -64,10 +76,13 @@ def asked(  # noqa: PLR0913  # the filters are the API
     stated_since: Annotated[Moment | None, Query(description="Said to be from this time on.")] = None,
     stated_until: Annotated[Moment | None, Query(description="Said to be before this time.")] = None,
     q: Annotated[
-        str | None, Query(max_length=256, pattern=PLAIN, description="Words that must all occur.")
+        str | None,
+        Query(max_length=256, pattern=PLAIN, description=f"Up to {WORDS_MAX} words that must all occur."),
     ] = None,
 ) -> Question:
     """Return the question that the query parameters ask. `who` is a person, service or member."""
+    if q is not None and len(q.split()) > WORDS_MAX:
+        raise ProblemError(422, "too-many-words", f"q: at most {WORDS_MAX} words are looked for")
     return Question(
         who=who,
         patient=patient,
@@ -87,6 +102,14 @@ Asked = Annotated[Question, Depends(asked)]
 
 
 @dataclass(frozen=True, slots=True)
+class Reader:
+    """Who reads, and what she may see."""
+
+    did: str
+    visible: Visibility
+
+
+@dataclass(frozen=True, slots=True)
 class Reading:
     """What the routes need to read the trail."""
 
@@ -94,20 +117,35 @@ class Reading:
     around: Surroundings
     grown: Bell
     authenticate: Authenticate
+    searches: Places = field(
+        default_factory=lambda: Places(
+            most=SEARCHES_MAX, of_one_max=SEARCHES_OF_ONE_MAX, wait_s_max=SEARCH_WAIT_S_MAX
+        )
+    )
+    streams: Places = field(
+        default_factory=lambda: Places(most=STREAMS_MAX, of_one_max=STREAMS_OF_ONE_MAX, wait_s_max=1)
+    )
 
-    async def visible(self, request: Request) -> Visibility:
-        """Return what the caller may see; the reading itself is logged. Raises ProblemError 401."""
+    async def reader(self, request: Request) -> Reader:
+        """Return the caller and what she may see; the reading itself is logged. Raises ProblemError 401."""
         party = await self.authenticate(request)
         pseudonyms = await self.trail.pseudonyms(party.did)
         # Neither what was looked for nor the path, which names an object; of the filters, those that exist.
         filters = sorted(FILTERS.intersection(request.query_params))
         _log.info("trail read", reader=party.did, path=route_of(request), filters=filters)
-        return visibility_of(
+        visible = visibility_of(
             did=party.did, kind=party.kind, roles=party.roles, member=party.member, pseudonyms=pseudonyms
         )
+        return Reader(party.did, visible)
 
-    async def shown(self, found: Found | None, visible: Visibility) -> EntryView:
+    async def search(self, question: Question, reader: Reader, *, limit: int) -> Sequence[Found]:
+        """Return what a reader may see of what is asked; raises ProblemError 503 if too much is asked."""
+        async with self.searches.taken(reader.did):
+            return await self.trail.search(question, reader.visible, limit=limit)
+
+    async def shown(self, found: Found | None, reader: Reader) -> EntryView:
         """Return the view of an entry; raises ProblemError 404."""
+        visible = reader.visible
         # What a caller may not see does not exist for her: a 403 would tell that it does.
         patient = found.entry.facts.patient if found is not None else None
         steward = await self.trail.steward(patient) if visible.stewards and patient else None
@@ -127,11 +165,13 @@ def routes(reading: Reading) -> APIRouter:
 
 
 def _add_search(router: APIRouter, reading: Reading) -> None:
-    @router.get("/trail", summary="Search the trail, newest first", responses=documented(400, 401, 422))
+    @router.get(
+        "/trail", summary="Search the trail, newest first", responses=documented(400, 401, 422, 429, 503)
+    )
     async def search_trail(request: Request, question: Asked, limit: Limit = 50, cursor: Word = None) -> Page:
-        visible = await reading.visible(request)
+        reader = await reading.reader(request)
         question = replace(question, before=_position(cursor))
-        found = await reading.trail.search(question, visible, limit=limit + 1)
+        found = await reading.search(question, reader, limit=limit + 1)
         page = found[:limit]
         more = len(found) > limit
         entries = [view_of(each.entry, reading.around) for each in page]
@@ -139,28 +179,30 @@ def _add_search(router: APIRouter, reading: Reading) -> None:
 
 
 def _add_entries(router: APIRouter, reading: Reading) -> None:
-    @router.get("/trail/leaf/{uid}", summary="One entry by leaf hash", responses=documented(401, 404, 422))
+    @router.get(
+        "/trail/leaf/{uid}", summary="One entry by leaf hash", responses=documented(401, 404, 422, 429, 503)
+    )
     async def get_trail_leaf(request: Request, uid: Name) -> EntryView:
-        visible = await reading.visible(request)
-        return await reading.shown(await reading.trail.leaf(uid), visible)
+        reader = await reading.reader(request)
+        return await reading.shown(await reading.trail.leaf(uid), reader)
 
     @router.get(
         "/trail/{source}/{event:path}",
         summary="One entry by its event's source and id",
-        responses=documented(401, 404, 422),
+        responses=documented(401, 404, 422, 429, 503),
     )
     async def get_trail_entry(request: Request, source: Name, event: Name) -> EntryView:
         # A DID with a percent sign is looked for as it was written.
         source = segment_of(request, 2)
-        visible = await reading.visible(request)
-        return await reading.shown(await reading.trail.entry(source, event), visible)
+        reader = await reading.reader(request)
+        return await reading.shown(await reading.trail.entry(source, event), reader)
 
 
 def _add_reports(router: APIRouter, reading: Reading) -> None:
     @router.get(
         "/reports/disclosures",
         summary="Accounting of disclosures of a patient's objects (45 CFR 164.528), oldest first",
-        responses=documented(400, 401, 422),
+        responses=documented(400, 401, 422, 429, 503),
     )
     async def list_disclosures(  # noqa: PLR0913  # the report's parameters
         request: Request,
@@ -171,7 +213,7 @@ def _add_reports(router: APIRouter, reading: Reading) -> None:
         limit: Limit = PAGE_ENTRIES_MAX,
         cursor: Word = None,
     ) -> Disclosures:
-        visible = await reading.visible(request)
+        reader = await reading.reader(request)
         question = Question(
             patient=patient,
             action="R",
@@ -180,7 +222,7 @@ def _add_reports(router: APIRouter, reading: Reading) -> None:
             until=until,
             after=_position(cursor) or 0,
         )
-        found = await reading.trail.search(question, visible, limit=limit + 1)
+        found = await reading.search(question, reader, limit=limit + 1)
         page = found[:limit]
         lines = [disclosure_of(each.entry, reading.around) for each in page]
         following = cursor_after(page[-1]) if len(found) > limit else None
@@ -194,7 +236,7 @@ def _add_stream(router: APIRouter, reading: Reading) -> None:
         description="Each event has a position as `id` and an entry as `data`. Send the last `id` as "
         "`Last-Event-ID` to go on without a gap; without it the stream begins with the next entry. A stream "
         f"ends after {STREAM_S_MAX:.0f} s: come back with a new bearer.",
-        responses={**documented(400, 401, 422), **content("text/event-stream", TEXT)},
+        responses={**documented(400, 401, 422, 429, 503), **content("text/event-stream", TEXT)},
         response_class=StreamingResponse,
     )
     async def follow_trail(
@@ -202,31 +244,51 @@ def _add_stream(router: APIRouter, reading: Reading) -> None:
         question: Asked,
         last_event_id: Annotated[str | None, Header(pattern=PLAIN)] = None,
     ) -> StreamingResponse:
-        visible = await reading.visible(request)
+        reader = await reading.reader(request)
         start = await reading.trail.end() if last_event_id is None else _sequence(last_event_id)
         stopping = _after(STREAM_S_MAX, getattr(request.app.state, "stopping", _never))
-        events = follow(reading, question, visible, start=start, stopping=stopping)
+        events = follow(reading, question, reader, start=start, stopping=stopping)
+        return _Stream(events, place=reading.streams.taken(reader.did))
+
+
+class _Stream(StreamingResponse):
+    """Server-sent events, for as long as a place is held for them; without one, the answer is 503 `busy`."""
+
+    def __init__(self, events: AsyncGenerator[str], *, place: AbstractAsyncContextManager[None]) -> None:
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        return StreamingResponse(events, media_type="text/event-stream", headers=headers)
+        super().__init__(events, media_type="text/event-stream", headers=headers)
+        self._place = place
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send them."""
+        async with self._place:
+            await super().__call__(scope, receive, send)
 
 
 async def follow(
     reading: Reading,
     question: Question,
-    visible: Visibility,
+    reader: Reader,
     *,
     start: int,
     stopping: Callable[[], bool],
 ) -> AsyncGenerator[str]:
-    """Yield server-sent events from a position on, and a comment whenever nothing happens for long."""
+    """Yield server-sent events from a position on, and a comment whenever nothing happens for long.
+
+    It ends when the database is away or busy: who comes back with the last id has no gap.
+    """
     # The first id lets one who is cut off before the first entry come back without a gap.
     yield f"id: {start}\n: the trail\n\n"
     quiet_s = 0.0
     while not stopping():
-        # Read before looking for matches: what comes later than `end` is looked at in the next round.
-        end = await reading.trail.end()
         asked_now = replace(question, after=start)
-        found = await reading.trail.search(asked_now, visible, limit=STREAM_ENTRIES_AT_ONCE)
+        try:
+            # Read before looking for matches: what comes later than `end` is looked at in the next round.
+            end = await reading.trail.end()
+            found = await reading.search(asked_now, reader, limit=STREAM_ENTRIES_AT_ONCE)
+        except (OutOfReachError, ProblemError) as error:
+            _log.warning("a stream ends", error=str(error))
+            return
         for each in found:
             data = view_of(each.entry, reading.around).model_dump_json()
             yield f"id: {each.seq}\nevent: entry\ndata: {data}\n\n"

@@ -37,7 +37,7 @@ def reconcile_routes(comparison: Comparison, authenticate: Authenticate) -> APIR
         description="Server-sent events, JSON as `data`: `progress` after each block, `difference` for each "
         "row that is missing, extra or changed, and in the end `result` (`equal`, `differs`, `repaired`) or "
         "`error`.",
-        responses={**documented(401, 403, 422), **content("text/event-stream", TEXT)},
+        responses={**documented(401, 403, 422, 429), **content("text/event-stream", TEXT)},
         response_class=StreamingResponse,
     )
     async def reconcile(

@@ -93,7 +93,7 @@ def _add_consents(router: APIRouter, api: Api) -> None:
         granted = await handlers.grant(command, actor=actor, at=at, repeatable=repeatable, world=world)
         return models.ConsentView.of(granted, patient=body.patient)
 
-    @router.get("/consents/{consent}", tags=["consents"], responses=documented(401, 404, 503))
+    @router.get("/consents/{consent}", tags=["consents"], responses=documented(401, 404, 429, 503))
     async def get_consent(consent: IdInPath, caller: Party = caller) -> models.ConsentView:
         """Return one consent, to the patient, her steward or the grantee."""
         patient = patient_of(consent)
@@ -144,14 +144,16 @@ def _add_patients(router: APIRouter, api: Api) -> None:
         await handlers.execute(command, actor=asking(caller), at=api.now(), world=world)
         return Response(status_code=204)
 
-    @router.get("/patients/{patient}/parties", tags=["patients"], responses=documented(401, 403, 422, 503))
+    @router.get(
+        "/patients/{patient}/parties", tags=["patients"], responses=documented(401, 403, 422, 429, 503)
+    )
     async def list_parties(patient: PatientInPath, caller: Party = caller) -> list[models.LinkView]:
         """List the parties that are a patient, to her and to her steward."""
         known = await world.facts.facts(patient)
         require(Act.SEE, actor_of(caller), about=None, state=known.state, subject=known.subject)
         return [models.LinkView(patient=patient, did=did) for did in known.state.dids]
 
-    @router.get("/patients/{patient}/consents", tags=["patients"], responses=documented(401, 422, 503))
+    @router.get("/patients/{patient}/consents", tags=["patients"], responses=documented(401, 422, 429, 503))
     async def list_consents(patient: PatientInPath, caller: Party = caller) -> models.ConsentList:
         """List a patient's consents as far as they are the caller's business, and her epoch."""
         known = await world.facts.facts(patient)
@@ -160,7 +162,7 @@ def _add_patients(router: APIRouter, api: Api) -> None:
         return models.ConsentList(patient=patient, epoch=known.state.epoch, consents=views)
 
     @router.get(
-        "/patients/{patient}/glass-breaks", tags=["patients"], responses=documented(401, 403, 422, 503)
+        "/patients/{patient}/glass-breaks", tags=["patients"], responses=documented(401, 403, 422, 429, 503)
     )
     async def list_glass_breaks(
         patient: PatientInPath, caller: Party = caller

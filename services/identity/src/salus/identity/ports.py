@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,8 +17,8 @@ class Parties(Protocol):
     async def state(self, aggregate: str) -> PartyState:
         """Return one party; the empty state if it is not registered."""
 
-    async def states(self) -> dict[str, PartyState]:
-        """Return all parties by DID."""
+    async def states(self, aggregates: Collection[str]) -> dict[str, PartyState]:
+        """Return those of these parties that are registered, by DID."""
 
     async def execute(self, aggregate: str, decide: Callable[[PartyState], EventData]) -> EventData:
         """Decide, publish and return once the event has taken effect.

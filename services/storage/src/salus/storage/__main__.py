@@ -17,11 +17,11 @@ from salus.messaging import MessagingError, ping, require_topics
 from salus.objects import ObjectsError, ObjectStore, S3Objects, open_store, probe
 from salus.runtime.auth import Authenticator
 from salus.runtime.contract import ContractHost
+from salus.runtime.database import DATABASE_AWAY
 from salus.runtime.facts import FactWriter
 from salus.runtime.fold import open_fold_store, open_follower
 from salus.runtime.identity_view import IDENTITY_TOPIC, open_identity_view
 from salus.runtime.keys import load_signer
-from salus.runtime.migrating import DATABASE_AWAY
 from salus.runtime.network import Network
 from salus.runtime.own_key import OwnKey
 from salus.runtime.publishing import open_publisher

@@ -20,6 +20,7 @@ from salus.runtime import openapi
 from salus.runtime.auth import Caller, Callers
 from salus.runtime.fields import PLAIN, pattern_of
 from salus.runtime.limits import AccountLimit
+from salus.runtime.places import Places
 from salus.runtime.problems import documented
 from salus.storage.domain import Basis, ObjectState, SubjectState
 from salus.storage.handlers.inspecting import Report, as_json
@@ -30,7 +31,6 @@ from salus.storage.handlers.subjects import Subjects
 from salus.storage.transfers import (
     Limits,
     OutgoingResponse,
-    Places,
     body_of,
     ending,
     only_new_of,

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import ColumnElement, RowMapping, func, or_, select, tuple_
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from salus.audit.adapters.identity_store import SqlIdentityStore
 from salus.audit.adapters.stored import SqlStoredTrail, within_reach
@@ -34,10 +34,13 @@ from salus.audit.domain.identity_history import IdentityHistory
 from salus.audit.domain.search import Found, Question, Visibility
 from salus.audit.ports import DamagedTrailError, Tip
 from salus.events.catalogue import SubjectRegistered, type_of
+from salus.runtime.database import open_engine
 from salus.runtime.migrating import migrate
 
 # Databases limit the parameters of one statement.
 PARAMETERS_MAX = 500
+# The comparison reads whole tables.
+STATEMENT_S_MAX = 600.0
 SUBJECT_REGISTERED = type_of(SubjectRegistered).name
 
 _decoder = msgspec.json.Decoder(TrailEntry)
@@ -186,10 +189,9 @@ class SqlTrail:
 
 
 @asynccontextmanager
-async def open_trail(url: str) -> AsyncIterator[SqlTrail]:
-    """Connect, bring the tables up to date and yield the trail."""
-    # Errors are logged, and parameters say who did what: they stay out of them.
-    engine = create_async_engine(url, hide_parameters=True)
+async def open_trail(url: str, *, statement_s_max: float = STATEMENT_S_MAX) -> AsyncIterator[SqlTrail]:
+    """Connect, bring the tables up to date and yield the trail, with connections of its own."""
+    engine = open_engine(url, statement_s_max=statement_s_max)
     try:
         await migrate(engine, package="salus.audit", version_table="audit_alembic_version")
         yield SqlTrail(engine)

@@ -28,7 +28,7 @@ from salus.audit.domain.comparison import Columns, Key
 from salus.audit.domain.directory import Directory
 from salus.audit.domain.entry import TrailEntry
 from salus.audit.ports import IdentityPlace, OutOfReachError, Snapshot, Tip
-from salus.runtime.migrating import DATABASE_AWAY
+from salus.runtime.database import DATABASE_AWAY, DatabaseAwayError
 
 LEDGER = "ledger"
 IDENTITY_NAME = "identity"
@@ -48,8 +48,8 @@ def within_reach() -> Iterator[None]:
     try:
         yield
     except DATABASE_AWAY as error:
-        # The statement and its values stay out of the message: they may say who did what.
-        raise OutOfReachError(f"the database: {type(error.orig).__name__}") from error
+        why = error if isinstance(error, DatabaseAwayError) else "no connection is free"
+        raise OutOfReachError(f"the database: {why}") from error
 
 
 class SqlStoredTrail:

@@ -17,7 +17,7 @@ TRAIL = Table(
     METADATA,
     Column("seq", BigInteger, primary_key=True, autoincrement=False),
     Column("uid", String(64)),
-    Column("shard", Integer),
+    Column("shard", BigInteger),
     Column("height", BigInteger),
     Column("index", Integer),
     Column("time_us", BigInteger),
@@ -40,7 +40,7 @@ TRAIL = Table(
 SHARDS = Table(
     "audit_shards",
     METADATA,
-    Column("shard", Integer, primary_key=True, autoincrement=False),
+    Column("shard", BigInteger, primary_key=True, autoincrement=False),
     Column("next_height", BigInteger),
     Column("last_header", LargeBinary),
 )
@@ -60,7 +60,7 @@ IDENTITY_PLACE = Table(
     "audit_identity_place",
     METADATA,
     Column("name", String(64), primary_key=True),
-    Column("shard", Integer),
+    Column("shard", BigInteger),
     Column("last_header", LargeBinary),
 )
 PATIENTS = Table(

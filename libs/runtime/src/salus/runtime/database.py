@@ -1,0 +1,94 @@
+"""How services connect to their database, and the one rule of when it is away."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import event
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+# Long enough for every statement of a fold, which may wait for another replica's transaction.
+STATEMENT_S_MAX = 60.0
+CONNECT_S_MAX = 10.0
+POOL_WAIT_S_MAX = 10.0
+POOL_CONNECTIONS = 5
+POOL_CONNECTIONS_MAX = 10
+
+# SQLSTATE: the connection broke (08), resources are short (53), an operator or a time limit ended the
+# statement (57), a deadlock or a conflict of two transactions (40), a lock is held.
+_PASSING_CLASSES = ("08", "40", "53", "57")
+# The server only reads now, as one does that another has taken over from; a lock that was not to be had.
+_PASSING = frozenset({"25006", "55P03"})
+
+
+class DatabaseAwayError(SQLAlchemyError):
+    """The database did not answer, or ended what it was asked; the same may succeed later.
+
+    The sentence names the kind of error only: the driver's own may quote values.
+    """
+
+
+DATABASE_AWAY = (DatabaseAwayError, PoolTimeoutError)
+"""What the database layer raises when the database is away, slow or busy: nothing else is passing."""
+
+
+def open_engine(url: str, *, statement_s_max: float = STATEMENT_S_MAX) -> AsyncEngine:
+    """Return an engine with a pool of its own, whose passing errors are DATABASE_AWAY.
+
+    In PostgreSQL a statement that runs longer than `statement_s_max` is ended.
+    """
+    settings = _postgres_settings(statement_s_max) if url.startswith("postgresql") else {}
+    # Errors are logged, and the parameters of a statement say who did what: they stay out of them.
+    engine = create_async_engine(url, hide_parameters=True, **settings)
+    event.listen(engine.sync_engine, "do_connect", _connect)
+    event.listen(engine.sync_engine, "handle_error", _translate)
+    return engine
+
+
+def _postgres_settings(statement_s_max: float) -> dict[str, Any]:
+    limit_ms = str(int(statement_s_max * 1000))
+    return {
+        "connect_args": {"timeout": CONNECT_S_MAX, "server_settings": {"statement_timeout": limit_ms}},
+        "pool_size": POOL_CONNECTIONS,
+        "max_overflow": POOL_CONNECTIONS_MAX - POOL_CONNECTIONS,
+        "pool_timeout": POOL_WAIT_S_MAX,
+    }
+
+
+def _connect(dialect: Any, _: Any, arguments: list[Any], named: dict[str, Any]) -> Any:
+    """Connect. Whoever gets no connection has done nothing, and cannot tell why in a way that lasts."""
+    try:
+        return dialect.connect(*arguments, **named)
+    except Exception as error:
+        raise DatabaseAwayError(f"no connection: {_name_of(error)}") from error
+
+
+def _translate(context: ExceptionContext) -> None:
+    error = context.original_exception
+    if isinstance(error, DatabaseAwayError) or not _is_passing(context):
+        return
+    if isinstance(error, OSError):
+        # The answer may still come: nobody else is to read it.
+        context.is_disconnect = True
+    raise DatabaseAwayError(_name_of(error)) from error
+
+
+def _is_passing(context: ExceptionContext) -> bool:
+    error = context.original_exception
+    # asyncpg's own error is the cause of the one that SQLAlchemy's adapter raises.
+    state = getattr(error.__cause__, "sqlstate", None)
+    if state is not None:
+        return state in _PASSING or state[:2] in _PASSING_CLASSES
+    if isinstance(error.__cause__, ValueError):
+        # A value that cannot be sent, which asyncpg also counts among the errors of its interface.
+        return False
+    return isinstance(error, OSError) or isinstance(
+        context.sqlalchemy_exception, OperationalError | InterfaceError
+    )
+
+
+def _name_of(error: BaseException) -> str:
+    return type(error.__cause__ or error).__name__
