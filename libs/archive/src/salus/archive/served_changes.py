@@ -1,13 +1,16 @@
-"""Follows which changes on a topic took effect: the rule of `salus.events.effect`, by versions and claims."""
+"""Follows which changes on a topic took effect, by the rule of `salus.events.effect`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
+from typing import assert_never
 
 from msgspec import structs
 
 from salus.archive.served_requests import AnyServed, ServedRun, ServedUpload
 from salus.archive.served_store import ServedStore, Stated
+from salus.events.effect import Applied, WithoutEffect, effect_by
 
 
 class ServedChanges:
@@ -47,10 +50,22 @@ class ServedChanges:
                     yield run, served
 
     def _takes_effect(self, run: ServedRun, served: AnyServed) -> bool:
-        version = self._versions.get(served.patient, 0)
-        if served.expected == version and self._store.claim(self._topic, served.claims):
-            self._versions[served.patient] = version + 1
-            return True
-        if isinstance(served, ServedUpload):
-            self._idle.add((run.partition, served.offset))
-        return False
+        effect = effect_by(
+            served.expected,
+            version=self._versions.get(served.patient, 0),
+            claims=served.claims,
+            is_claimed=partial(self._store.is_claimed, self._topic),
+            # Who asked had the right or not: with consent and storage it has its effect.
+            is_entitled=lambda: True,
+        )
+        match effect:
+            case Applied():
+                self._versions[served.patient] = effect.version
+                self._store.claim(self._topic, served.claims)
+                return True
+            case WithoutEffect():
+                if isinstance(served, ServedUpload):
+                    self._idle.add((run.partition, served.offset))
+                return False
+            case _:
+                assert_never(effect)

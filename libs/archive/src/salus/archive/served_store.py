@@ -70,14 +70,14 @@ class ServedStore:
         found = self._db.execute(query).fetchone()
         return None if found is None else ServedRun(*found)
 
-    def claim(self, topic: str, names: Iterable[bytes]) -> bool:
-        """Claim names on a topic, if nobody has claimed one of them; tell whether that was so."""
-        rows = [(topic, name) for name in names]
+    def is_claimed(self, topic: str, name: bytes) -> bool:
+        """Tell whether a name was claimed on a topic."""
         query = "SELECT 1 FROM claims WHERE topic = ? AND name = ?"
-        if any(self._db.execute(query, row).fetchone() for row in rows):
-            return False
-        self._db.executemany("INSERT INTO claims VALUES (?, ?)", rows)
-        return True
+        return self._db.execute(query, (topic, name)).fetchone() is not None
+
+    def claim(self, topic: str, names: Iterable[bytes]) -> None:
+        """Claim names on a topic."""
+        self._db.executemany("INSERT INTO claims VALUES (?, ?)", [(topic, name) for name in names])
 
     def decide(self, said: ServedDecision) -> None:
         """Keep a decision."""

@@ -17,14 +17,17 @@ its topic, and from nothing else, so that key ring, folds, audit and verifiers s
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import sha256
+from typing import TypeVar
 
 from salus.events.envelope import Event
 from salus.events.registry import EventType
 from salus.events.requests import RequestedData
+
+_Name = TypeVar("_Name")
 
 
 class NoEffect(StrEnum):
@@ -111,10 +114,24 @@ def effect_of(
     by an event on its topic that took effect before; `is_entitled` tells whether who asked had the right, and
     is not asked where the event has no effect anyhow.
     """
-    if event.type.changes and event.envelope.expectedversion != version:
+    expected = event.envelope.expectedversion if event.type.changes else None
+    claims = claims_of(event)
+    return effect_by(expected, version=version, claims=claims, is_claimed=is_claimed, is_entitled=is_entitled)
+
+
+def effect_by(
+    expected: int | None,
+    *,
+    version: int,
+    claims: Iterable[_Name],
+    is_claimed: Callable[[_Name], bool],
+    is_entitled: Callable[[], bool],
+) -> Effect:
+    """Return what an event does of which so much is known; what expects no version changes nothing."""
+    if expected is not None and expected != version:
         return WithoutEffect(NoEffect.STALE)
-    if any(map(is_claimed, claims_of(event))):
+    if any(map(is_claimed, claims)):
         return WithoutEffect(NoEffect.NAME_TAKEN)
     if not is_entitled():
         return WithoutEffect(NoEffect.NOT_ENTITLED)
-    return Applied(version + 1 if event.type.changes else version)
+    return Applied(version if expected is None else version + 1)
