@@ -33,8 +33,10 @@ Besides:
   (`key-not-proven`).
 - Identity, and the last operator that can sign, keep one key that signs now and has no end (`last-key`),
   and the last operator keeps its role (`last-operator`): nobody else could help them.
-- A member registers people by `did:key`, or by `did:web` below its own (`did-not-of-member`). Any other `did:web` needs two operators.
-- A grant of `operator` names, in `keys`, all the party's keys that are not revoked, as the second operator saw them (`keys-not-named`).
+- A member registers people by `did:key`, or by `did:web` below its own (`did-not-of-member`). Any other
+  `did:web` needs two operators.
+- A grant of `operator` names, in `keys`, all the party's keys that are not revoked, as the second operator
+  saw them (`keys-not-named`).
 - Whoever folds identity's topic judges all this again: without the right an event has no effect
   ([why](decisions/rights-are-judged-by-everybody.md)).
 - A role needs the kind of party that can hold it (`role-not-for-kind`); a member holds none. Only people
