@@ -28,7 +28,10 @@ WITNESS = "witness.enabled=true,witness.name=a.example/witness,witness.keysSecre
 VARIANTS: dict[str, list[str]] = {
     "defaults": [],
     "witness": ["--set", f"{WITNESS},witness.mldsa=true,witness.createState=true"],
-    "witness-alone": ["--set", f"{WITNESS},witness.alone=true,ingress.enabled=true"],
+    "witness-alone": [
+        "--set",
+        f"{WITNESS},witness.alone=true,ingress.enabled=true,ingress.tlsElsewhere=true",
+    ],
     "three-shards": ["--set", "shards={0,1,2}"],
     "postgresql": [
         "--set",
@@ -268,6 +271,12 @@ def test_every_setting_that_a_service_requires_is_given(
         ("services.identity.replicas=2", "services.identity.replicas is 2, but the embedded SQLite"),
         ("s3.endpoint=minio:9000", "/s3/endpoint"),
         ("shards={0,0}", "/shards"),
+        ("shards={0,18446744073709551616}", "/shards/1"),
+        (
+            "ingress.enabled=true",
+            "ingress.tlsSecret is empty, so tokens and health data would travel in clear",
+        ),
+        ("ingress.tlsElsewhere=1", "/ingress/tlsElsewhere"),
         ("kafka.bootstrap=kafka", "/kafka/bootstrap"),
         ("s3.secrets.audit=", "/s3/secrets/audit"),
         ("s3.credentialsSecret=salus-s3", "credentialsSecret"),
@@ -298,6 +307,22 @@ def test_wrong_values_are_refused_and_named(helm: Run, network_file: Path, wrong
 
     assert result.returncode != 0
     assert says in result.stderr
+
+
+@pytest.mark.parametrize("variant", ["ingress", "witness-alone"])
+def test_what_is_for_operators_is_not_reached_through_the_ingress(
+    helm: Run, network_file: Path, variant: str
+) -> None:
+    documents = rendered(helm, network_file, *VARIANTS[variant])
+    (ingress,) = [document for document in documents if document["kind"] == "Ingress"]
+    services = {one["metadata"]["name"]: one["spec"] for one in documents if one["kind"] == "Service"}
+
+    assert "selector" not in services["salus-closed"]
+    for rule in ingress["spec"]["rules"]:
+        leads = {p["path"]: p["backend"]["service"]["name"] for p in rule["http"]["paths"]}
+        service = leads.pop("/")
+        assert service in services
+        assert leads == dict.fromkeys(["/metrics", "/readyz", "/status"], "salus-closed")
 
 
 def test_a_chart_without_its_network_says_so(helm: Run) -> None:

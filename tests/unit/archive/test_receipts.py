@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,7 +15,7 @@ from salus.archive.blocks import BlockArchive
 from salus.archive.building import TOPIC
 from salus.archive.errors import DamagedError, MissingError, NoSuchRecordError
 from salus.archive.log import LogReader
-from salus.archive.receipts import Anchored, ReceiptMaker, RecordPosition
+from salus.archive.receipts import BLOCKS_AT_ONCE_MAX, Anchored, ReceiptMaker, RecordPosition
 from salus.ledger.block import header_key, open_header, sign_header
 from salus.ledger.receipt import VerifiedReceipt, verify_receipt
 
@@ -162,3 +162,25 @@ async def test_a_block_that_could_not_be_read_is_tried_again(small_ledger: Any) 
     small_ledger.ledger.away = False
 
     assert (await receipt_of(small_ledger, maker, RecordPosition(TOPIC, 0, 4))).leaf.offset == 4
+
+
+# case F19
+async def test_whoever_asks_for_many_blocks_at_once_has_a_few_read_at_a_time() -> None:
+    now, most, asked = 0, 0, 50
+
+    class Blocks:
+        async def header(self, shard: int, height: int) -> None:  # noqa: ARG002  # what the archive takes
+            nonlocal now, most
+            now += 1
+            most = max(most, now)
+            for _ in range(asked):
+                await asyncio.sleep(0)
+            now -= 1
+
+    maker = ReceiptMaker(Blocks(), cast("Any", None), open_note=cast("Any", None))  # type: ignore[arg-type]
+    made = await asyncio.gather(
+        *(maker.block(Anchored(0, n, n)) for n in range(asked)), return_exceptions=True
+    )
+
+    assert {type(error) for error in made} == {MissingError}
+    assert most == BLOCKS_AT_ONCE_MAX

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -152,3 +153,28 @@ def test_a_missing_setting_stops_the_start_with_its_name(monkeypatch: pytest.Mon
         ServiceSettings(
             service_name="runtime", network_file=Path("n"), signing_key_file=Path("k"), http_port=1
         )
+
+
+# case F13
+async def test_all_who_ask_at_once_whether_it_is_ready_share_one_look() -> None:
+    looks, looking = 0, asyncio.Event()
+
+    async def check() -> None:
+        nonlocal looks
+        looks += 1
+        await looking.wait()
+
+    app = create_app(SETTINGS, title="x", checks={"kafka": check})
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as http:
+        asked = [asyncio.create_task(http.get("/readyz")) for _ in range(100)]
+        for _ in range(1000):
+            await asyncio.sleep(0)
+        # One of them does not wait for the answer.
+        asked.pop(0).cancel()
+        looking.set()
+        answers = await asyncio.gather(*asked)
+        assert {answer.status_code for answer in answers} == {200}
+        assert looks == 1
+
+        await http.get("/readyz")
+        assert looks == 2

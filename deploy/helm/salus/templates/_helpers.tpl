@@ -21,7 +21,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{/* Where receipts are served, as the readers of the trail reach it. */}}
 {{- define "salus.anchoringUrl" -}}
 {{- if .Values.ingress.enabled -}}
-{{ ternary "https" "http" (ne .Values.ingress.tlsSecret "") }}://anchoring.{{ .Values.ingress.host }}
+https://anchoring.{{ .Values.ingress.host }}
 {{- else -}}
 http://{{ .Release.Name }}-anchoring
 {{- end -}}

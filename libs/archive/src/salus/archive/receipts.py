@@ -24,6 +24,8 @@ from salus.ledger.tiles import tiles_for_inclusion
 # A cached leaf takes about 300 bytes and its signature header.
 LEAVES_CACHED_MAX = 100_000
 PATHS_CACHED_MAX = 10_000
+# A body takes its own memory several times over while it is decoded, and anybody may ask for any of them.
+BLOCKS_AT_ONCE_MAX = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,7 @@ class ReceiptMaker:
         self._paths_of: Checkpoint | None = None
         self._paths: dict[int, list[bytes]] = {}
         self._under_way: dict[tuple[int, int], asyncio.Task[DecodedBlock]] = {}
+        self._loading = asyncio.Semaphore(BLOCKS_AT_ONCE_MAX)
 
     async def receipt(
         self, record: RecordPosition, at: Anchored, *, checkpoint: Checkpoint, checkpoint_note: bytes
@@ -180,6 +183,10 @@ class ReceiptMaker:
         return await asyncio.shield(task)
 
     async def _load(self, at: Anchored) -> DecodedBlock:
+        async with self._loading:
+            return await self._read(at)
+
+    async def _read(self, at: Anchored) -> DecodedBlock:
         note = await self._blocks.header(at.shard, at.height)
         if note is None:
             raise MissingError(header_key(at.shard, at.height), "the header is missing")

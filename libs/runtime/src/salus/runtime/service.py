@@ -99,6 +99,7 @@ def create_app(  # noqa: PLR0913  # what a service says of itself
     app.include_router(api_page.routes(name=settings.service_name, version=app.version))
     guard_bodies(app, streams=streams, admit=admit)
     guard_headers(app, streams=streams)
+    looks = _Looks(checks, supervisor)
 
     @app.get("/healthz", tags=["operations"], summary="Is the process alive?")
     async def get_health() -> dict[str, str]:
@@ -112,9 +113,7 @@ def create_app(  # noqa: PLR0913  # what a service says of itself
         responses={503: {"model": Readiness, "description": "Not now."}},
     )
     async def get_readiness() -> JSONResponse:
-        tasks = supervisor.pulses if supervisor is not None else {}
-        looked_at = {**checks, **{f"task {name}": pulse.check for name, pulse in tasks.items()}}
-        results = dict(zip(looked_at, await asyncio.gather(*map(_run, looked_at.values())), strict=True))
+        results = await looks.results()
         ready = all(result == "ok" for result in results.values())
         return JSONResponse({"ready": ready, "checks": results}, status_code=200 if ready else 503)
 
@@ -126,6 +125,27 @@ def create_app(  # noqa: PLR0913  # what a service says of itself
         app, excluded_urls="healthz,readyz,metrics", exclude_spans=["receive", "send"]
     )
     return app
+
+
+class _Looks:
+    """Looks at every part, once for all who ask meanwhile: anybody may ask, and each look costs the parts."""
+
+    def __init__(self, checks: Mapping[str, Check], supervisor: Supervisor | None) -> None:
+        self._checks = checks
+        self._supervisor = supervisor
+        self._look: asyncio.Task[dict[str, str]] | None = None
+
+    async def results(self) -> dict[str, str]:
+        """Return "ok" for each part, or what is wrong with it."""
+        if self._look is None or self._look.done():
+            self._look = asyncio.create_task(self._run_all())
+        # Who goes away does not end it for the others.
+        return await asyncio.shield(self._look)
+
+    async def _run_all(self) -> dict[str, str]:
+        tasks = self._supervisor.pulses if self._supervisor is not None else {}
+        looked_at = {**self._checks, **{f"task {name}": pulse.check for name, pulse in tasks.items()}}
+        return dict(zip(looked_at, await asyncio.gather(*map(_run, looked_at.values())), strict=True))
 
 
 async def _run(check: Check) -> str:
