@@ -163,6 +163,8 @@ async def test_the_console_producer_takes_the_lines_of_the_page(member: Member) 
     await run(
         *("java", "-cp", classpath, "org.apache.kafka.tools.ConsoleProducer"),
         *("--bootstrap-server", member.bootstrap, "--topic", TOPIC, "--producer-property", "acks=all"),
+        *("--producer-property", "enable.idempotence=false"),
+        *("--producer-property", "max.in.flight.requests.per.connection=1"),
         *("--property", "parse.headers=true", "--property", "parse.key=true"),
         given=lines,
     )

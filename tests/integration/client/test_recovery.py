@@ -156,9 +156,14 @@ async def restarted(broker: KafkaServer, outage_s: float) -> None:
     await broker.start()
 
 
-async def through(broker: KafkaServer, outage: Outage, outage_s: float, *, delivery_s: float) -> Load:
+async def through(
+    broker: KafkaServer, outage: Outage, outage_s: float, *, delivery_s: float, idempotent: bool = False
+) -> Load:
     """Publish before, during and after an outage; the same publisher delivers in the end."""
-    async with Publisher(broker.bootstrap, SIGNER, delivery_s=delivery_s) as publisher:
+    async with (
+        RecoveringProducer(broker.bootstrap, client_id="test", idempotent=idempotent) as sender,
+        Publisher(broker.bootstrap, SIGNER, delivery_s=delivery_s, sender=sender) as publisher,
+    ):
         load = Load(publisher)
         running = asyncio.create_task(load.run())
         while len(load.handles) < 300:
@@ -185,11 +190,11 @@ async def delivers(load: Load) -> bool:
 
 
 @pytest.mark.parametrize("outage", [frozen, killed, restarted])
-@pytest.mark.parametrize("outage_s", [1, 5])
+@pytest.mark.parametrize(("outage_s", "idempotent"), [(1, False), (5, False), (5, True)])
 async def test_a_short_outage_costs_time_and_no_event(
-    broker: KafkaServer, outage: Outage, outage_s: float
+    broker: KafkaServer, outage: Outage, outage_s: float, *, idempotent: bool
 ) -> None:
-    load = await through(broker, outage, outage_s, delivery_s=60)
+    load = await through(broker, outage, outage_s, delivery_s=60, idempotent=idempotent)
     await check(load, broker.bootstrap)
 
     assert len(load.delivered) == len(load.handles)
@@ -255,7 +260,7 @@ async def test_what_no_retry_can_mend_begins_a_new_session(
         return tell(topic, error)
 
     monkeypatch.setattr(producer_module, "_undelivered", remembering)
-    async with RecoveringProducer(parts.kafka_bootstrap, client_id="test") as producer:
+    async with RecoveringProducer(parts.kafka_bootstrap, client_id="test", idempotent=True) as producer:
         answers: list[asyncio.Future[Position]] = []
         for number in range(3000):
             if number in (1000, 2000):
@@ -273,12 +278,7 @@ async def test_what_no_retry_can_mend_begins_a_new_session(
             answers.append(await producer.enqueue(topic, key=key, value=b"%d" % number))
         positions = await asyncio.gather(*answers)
         sessions = producer.sessions
-    found: dict[Position, bytes] = {}
-    async with Reader(parts.kafka_bootstrap, starts={(topic, 0): 0, (topic, 1): 0}) as reader:
-        ends = sum((await reader.end_offsets()).values())
-        while len(found) < ends:
-            for record in await reader.poll(max_records=5000, timeout_ms=1000):
-                found[record.at] = record.value or b""
+    found = await values(parts, topic, 2)
 
     assert error in answered
     assert sessions == 3
@@ -286,6 +286,50 @@ async def test_what_no_retry_can_mend_begins_a_new_session(
     for first in range(7):
         offsets = [position.offset for position in positions[first::7]]
         assert offsets == sorted(offsets)
+
+
+async def values(parts: Addresses, topic: str, partitions: int) -> dict[Position, bytes]:
+    """What stands where in a topic."""
+    found: dict[Position, bytes] = {}
+    starts = {(topic, partition): 0 for partition in range(partitions)}
+    async with Reader(parts.kafka_bootstrap, starts=starts) as reader:
+        ends = sum((await reader.end_offsets()).values())
+        while len(found) < ends:
+            for record in await reader.poll(max_records=5000, timeout_ms=1000):
+                found[record.at] = record.value or b""
+    return found
+
+
+async def test_answers_that_are_lost_double_records_and_mislead_nobody(parts: Addresses) -> None:
+    # case F6: no sequence number tells the broker that a request is a repetition.
+    topic = f"recovery-{uuid.uuid4().hex}"
+    await ensure_topics(parts.kafka_bootstrap, [Topic(topic, 1)])
+    sent = [b"%d" % number for number in range(500)]
+    async with RecoveringProducer(parts.kafka_bootstrap, client_id="test") as producer:
+        client: Any = producer._session._producer.client  # type: ignore[union-attr]  # open by now
+        send, requests = client.send, count()
+
+        async def losing(node: int, request: Any, **named: Any) -> Any:
+            answer = await send(node, request, **named)
+            if type(request).__name__.startswith("ProduceRequest") and next(requests) % 2 == 0:
+                raise kafka.RequestTimedOutError
+            return answer
+
+        client.send = losing
+        answers: list[asyncio.Future[Position]] = []
+        for number, value in enumerate(sent):
+            answers.append(await producer.enqueue(topic, key=b"k", value=value))
+            if number % 50 == 49:
+                # So that there are many requests.
+                await answers[-1]
+        positions = await asyncio.gather(*answers)
+        sessions = producer.sessions
+    found = await values(parts, topic, 1)
+
+    assert sessions == 1, "the session itself sends again"
+    assert len(found) > len(sent)
+    assert [found[position] for position in positions] == sent
+    assert list(dict.fromkeys(found[at] for at in sorted(found, key=lambda at: at.offset))) == sent
 
 
 async def test_what_comes_after_a_dropped_batch_does_not_overtake_it(

@@ -12,7 +12,8 @@ from salus.messaging import Position, Reader, RecoveringProducer, Topic, ensure_
 
 
 @pytest.mark.parametrize("check", CHECKS)
-async def test_the_producer_keeps_the_contract(check: Check, parts: Addresses) -> None:
+@pytest.mark.parametrize("idempotent", [False, True], ids=["as members send", "as services send"])
+async def test_the_producer_keeps_the_contract(check: Check, parts: Addresses, *, idempotent: bool) -> None:
     topic = f"sender-{uuid.uuid4().hex}"
     await ensure_topics(parts.kafka_bootstrap, [Topic(topic, 3)])
 
@@ -22,5 +23,5 @@ async def test_the_producer_keeps_the_contract(check: Check, parts: Addresses) -
                 pass
         return records[0].key, records[0].value, dict(records[0].headers)
 
-    async with RecoveringProducer(parts.kafka_bootstrap, client_id="test") as producer:
+    async with RecoveringProducer(parts.kafka_bootstrap, client_id="test", idempotent=idempotent) as producer:
         await check(producer, topic, stored)

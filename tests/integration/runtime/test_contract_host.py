@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ import msgspec
 import pytest
 from confluent_kafka import Producer as ForeignProducer
 from tests.asking import UNASKED, proofs_of, truly_asked
-from tests.integration.raw_kafka import produce, record_batch
+from tests.integration.raw_kafka import produce, record_batch, session_of
 
 from salus.devkit.addresses import Addresses
 from salus.devkit.waiting import until
@@ -85,7 +86,7 @@ async def replica(parts: Addresses, root: LocalSigner, database: Path) -> AsyncI
     async with (
         open_identity_view(bootstrap, network) as identity,
         open_fold_store(f"sqlite+aiosqlite:///{database}") as store,
-        open_publisher(bootstrap, root) as publisher,
+        open_publisher(bootstrap, root, idempotent=True) as publisher,
         open_follower(
             bootstrap,
             store=store,
@@ -215,6 +216,27 @@ async def test_a_record_that_says_it_stands_at_the_next_position_decides_no_comm
         states = await a.host.states()
 
     assert list(states) == [party.did]
+
+
+async def test_a_command_is_not_answered_by_what_another_put_in_its_place(
+    parts: Addresses, tmp_path: Path
+) -> None:
+    # case F6: under our producer id and next sequence Kafka takes his record, and ours for a repetition.
+    root, first, lost, last = signer(), signer(), signer(), signer()
+    async with replica(parts, root, tmp_path / "a.db") as a:
+        await a.host.execute(first.did, lambda _: registered(first, root))
+        ours = a.follower.position(IDENTITY_TOPIC) - 1
+        session, count = await session_of(parts.kafka_bootstrap, IDENTITY_TOPIC, 0, ours)
+        following = replace(session, sequence=session.sequence + count)
+        his = record_batch([(0, b"not an event")], session=following)
+        await produce(parts.kafka_bootstrap, IDENTITY_TOPIC, 0, his)
+        with pytest.raises(ProblemError) as told:
+            await a.host.execute(lost.did, lambda _: registered(lost, root))
+        await a.host.execute(last.did, lambda _: registered(last, root))
+        states = await a.host.states()
+
+    assert (told.value.status, told.value.code) == (503, "outcome-unknown")
+    assert set(states) == {first.did, last.did}
 
 
 async def test_a_crash_between_database_and_memory_repeats_nothing(parts: Addresses, tmp_path: Path) -> None:

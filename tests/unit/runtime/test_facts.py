@@ -17,6 +17,7 @@ from salus.messaging import MessagingError, Position
 from salus.runtime.contract import DECISIONS_MAX, Contract, ContractHost, NameTakenError
 from salus.runtime.facts import FactWriter
 from salus.runtime.problems import ProblemError
+from salus.runtime.publishing import Stated
 
 NOW = datetime.now(UTC)
 CALLER = LocalSigner.from_seed(b"c" * 32)
@@ -46,13 +47,14 @@ class Host:
         if self.key_fails:
             raise ProblemError(503, "service-key-invalid", "no")
 
-    async def publish(self, data: EventData, **_: object) -> Position:
+    async def publish(self, data: EventData, **_: object) -> Stated:
         self.published.append(data)
         if isinstance(self.outcomes[0], DeliveryError):
             raise self.outcomes.pop(0)  # type: ignore[misc]  # it is one
-        return Position("t", 0, len(self.published))
+        return Stated(Position("t", 0, len(self.published)), b"value")
 
-    async def outcome(self, _: Position) -> Outcome:
+    async def outcome(self, _: Position, *, value: bytes) -> Outcome:
+        assert value == b"value"
         outcome = self.outcomes.pop(0)
         if isinstance(outcome, Exception):
             raise outcome

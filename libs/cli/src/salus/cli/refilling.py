@@ -99,7 +99,8 @@ class Refill:
 
     def __init__(self, bootstrap: str, *, ends: Mapping[Partition, int]) -> None:
         self._ends = ends
-        self._producer = Producer(bootstrap, client_id="salus-restore")
+        # A record that is there twice would move all that follow; each position is compared.
+        self._producer = Producer(bootstrap, client_id="salus-restore", idempotent=True)
         self._unacknowledged: deque[tuple[Position, Awaitable[Position]]] = deque()
         self.appended: dict[Partition, int] = {}
 

@@ -1,4 +1,4 @@
-"""Sends records with acknowledgement by all in-sync replicas, in order, without duplicates: one session."""
+"""Sends records with acknowledgement by all in-sync replicas, in order: one session."""
 
 from __future__ import annotations
 
@@ -43,20 +43,27 @@ _FORBIDDEN = (kafka.TopicAuthorizationFailedError, kafka.ClusterAuthorizationFai
 
 
 class Producer:
-    """An idempotent producer; use it as an async context manager.
+    """A producer; use it as an async context manager.
 
     Leaving the context flushes what is in flight. Callers may rely on: the awaitable of `enqueue` ends
     either with the record's position or with DeliveryError, never silently; and after the first record that
-    was sent and not acknowledged nothing more is sent (`is_over`). The record's sequence number is used up,
-    so a broker that remembers it refuses all that follows, and one that forgot it would let it overtake.
+    was sent and not acknowledged nothing more is sent (`is_over`), so that nothing overtakes it.
     `RecoveringProducer` goes on with a new session.
+
+    A record may be in the topic twice if an answer was lost; then the position is of the later one. An
+    `idempotent` producer doubles none, but believes what anybody who may write to the topic makes the broker
+    believe: who sends under its producer id and next sequence has its record dropped as a repetition, and
+    acknowledged at the place of his own. So it is only for who reads back what stands at the position.
     """
 
-    def __init__(self, bootstrap: str, *, client_id: str, linger_ms: int = LINGER_MS) -> None:
+    def __init__(
+        self, bootstrap: str, *, client_id: str, linger_ms: int = LINGER_MS, idempotent: bool = False
+    ) -> None:
         """`linger_ms` is how long a record waits for others to be sent with; 0 is for what comes singly."""
         self._bootstrap = bootstrap
         self._client_id = client_id
         self._linger_ms = linger_ms
+        self._idempotent = idempotent
         self._producer: AIOKafkaProducer | None = None
         self._ending: asyncio.Task[None] | None = None
 
@@ -66,7 +73,7 @@ class Producer:
             bootstrap_servers=self._bootstrap,
             client_id=self._client_id,
             acks="all",
-            enable_idempotence=True,
+            enable_idempotence=self._idempotent,
             linger_ms=self._linger_ms,
             max_batch_size=1024 * 1024,
             max_request_size=MESSAGE_BYTES_MAX,
@@ -196,7 +203,8 @@ class Producer:
 async def _give_up(producer: AIOKafkaProducer) -> None:
     """Wait for what is on its way, cut it off after SETTLE_S_MAX; what is left ends with an error.
 
-    An idempotent producer tries for ever, in the background, and aiokafka has no public way to stop it.
+    It goes on trying in the background, an idempotent producer for ever, and aiokafka has no public way to
+    stop it.
     """
     sending = producer._sender.sender_task  # noqa: SLF001  # as the docstring says
     await asyncio.wait([sending], timeout=SETTLE_S_MAX)

@@ -43,22 +43,27 @@ class _Unanswered:
 
 
 class RecoveringProducer:
-    """An idempotent producer that begins a new session when one is over; use it as an async context manager.
+    """A producer that begins a new session when one is over; use it as an async context manager.
 
     Callers may rely on: records of one partition are stored in the order of the `enqueue` calls, each at
-    least once; a record is there twice only if the answer to it was lost with a session. Of repeated
-    records, the first ones stand in the order of the calls as well, whatever of an old session arrives late:
-    both sessions send the same records in the same order.
+    least once; a record is there twice only if the answer to it was lost. Of repeated records, the first
+    ones stand in the order of the calls as well, whatever of an old connection or session arrives late: all
+    send the same records in the same order, one request of a partition after the other. A position is one
+    where the record stands, which an `idempotent` producer alone cannot promise (see `Producer`).
 
     An awaitable of `enqueue` ends with a position, or with DeliveryError if the broker refuses the record or
     the producer is closed before. An outage alone never ends it; how long to wait is the caller's to choose.
     `trouble` says why nothing is acknowledged, while that is so.
     """
 
-    def __init__(self, bootstrap: str, *, client_id: str, linger_ms: int = LINGER_MS) -> None:
+    def __init__(
+        self, bootstrap: str, *, client_id: str, linger_ms: int = LINGER_MS, idempotent: bool = False
+    ) -> None:
         """Take what `Producer` takes."""
         self._bootstrap = bootstrap
-        self._new_session = partial(Producer, bootstrap, client_id=client_id, linger_ms=linger_ms)
+        self._new_session = partial(
+            Producer, bootstrap, client_id=client_id, linger_ms=linger_ms, idempotent=idempotent
+        )
         self._session: Producer | None = None
         self._ready = asyncio.Event()
         # By number, in the order in which the sessions were given them.

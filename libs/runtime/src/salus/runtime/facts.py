@@ -41,8 +41,8 @@ class FactWriter:
         self._own_key.require()
         _require_asked(data)
         try:
-            position = await self._publisher.publish(data, subject=subject, expected_version=expected_version)
-            return await self._follower.outcome(position)
+            stated = await self._publisher.publish(data, subject=subject, expected_version=expected_version)
+            return await self._follower.outcome(stated.position, value=stated.value)
         except RejectedError as error:
             # The caller's words do not fit the event's schema, and it was not published.
             raise ProblemError(422, "invalid-request", error.detail or str(error.reason)) from None

@@ -6,13 +6,14 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, assert_never
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from salus.events.effect import Applied, Outcome, Refused, WithoutEffect
+from salus.events.effect import Applied, Outcome, Refused, Unknown, WithoutEffect
 from salus.events.envelope import Event, decode_event
 from salus.events.errors import RejectedError
 from salus.events.judging import judge
@@ -42,6 +43,13 @@ RETRY_S = 1.0
 _log = structlog.get_logger()
 
 
+class _Folded(NamedTuple):
+    """What became of a record, and the SHA-256 of its value."""
+
+    digest: bytes
+    outcome: Outcome
+
+
 class Follower:
     """Folds topics into contracts' aggregates; `run` does the work, the other methods wait for it.
 
@@ -57,7 +65,7 @@ class Follower:
         self._identity = identity
         self._contracts = contracts
         self._folded: dict[tuple[str, int], int] = {}
-        self._outcomes: OrderedDict[Position, Outcome] = OrderedDict()
+        self._outcomes: OrderedDict[Position, _Folded] = OrderedDict()
         self._moved = asyncio.Condition()
         self._trouble: Exception | None = None
         self._rewind = False
@@ -111,10 +119,18 @@ class Follower:
         """Return the next offset to be folded."""
         return self._folded.get((topic, partition), 0)
 
-    async def outcome(self, position: Position) -> Outcome:
-        """Return what became of the record at that position, once it has been folded."""
+    async def outcome(self, position: Position, *, value: bytes) -> Outcome:
+        """Return what became of the record of that value at that position, once it has been folded.
+
+        What Kafka acknowledges may not be there: who may write to a topic can make the broker take a record
+        for a repetition of his own. `Unknown` then, for nobody can tell whether it arrives elsewhere.
+        """
         await self._wait(lambda: position in self._outcomes)
-        return self._outcomes[position]
+        folded = self._outcomes[position]
+        if folded.digest != sha256(value).digest():
+            _log.error("another record stands where ours was acknowledged", topic=position.topic)
+            return Unknown("Kafka acknowledged another record in its place")
+        return folded.outcome
 
     async def _wait(self, fact: Callable[[], bool]) -> None:
         try:
@@ -135,9 +151,10 @@ class Follower:
         records = await self._reader.poll(max_records=BATCH_RECORDS_MAX, timeout_ms=POLL_MS)
         ends = {at: await self._reader.position(*at) for at in self._reader.partitions}
         outcomes = await self._fold_batch(records, ends) if records else {}
+        folded = {r.at: _Folded(sha256(r.value or b"").digest(), outcomes[r.at]) for r in records}
         async with self._moved:
             self._folded.update(ends)
-            self._outcomes.update(outcomes)
+            self._outcomes.update(folded)
             while len(self._outcomes) > OUTCOMES_MAX:
                 self._outcomes.popitem(last=False)
             self._moved.notify_all()

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from salus.client import Publisher
 from salus.events.catalogue import EventData
 from salus.events.signature import Signer
-from salus.messaging import Position
+from salus.messaging import Position, RecoveringProducer
+
+
+class Stated(NamedTuple):
+    """A fact that Kafka has acknowledged: its exact bytes, and where they stand by what Kafka says."""
+
+    position: Position
+    value: bytes
 
 
 class ServicePublisher:
@@ -21,8 +29,8 @@ class ServicePublisher:
 
     async def publish(
         self, data: EventData, *, subject: str, expected_version: int | None = None, event_id: str = ""
-    ) -> Position:
-        """Sign, send, and return the position once Kafka has acknowledged it.
+    ) -> Stated:
+        """Sign, send, and return what was stated once Kafka has acknowledged it.
 
         `event_id` is given for what may be stated twice, so that the ledger takes it once; else it is random.
 
@@ -36,11 +44,20 @@ class ServicePublisher:
             id=event_id or str(uuid.uuid4()),
             expected_version=expected_version,
         )
-        return await handle.position()
+        return Stated(await handle.position(), handle.value)
 
 
 @asynccontextmanager
-async def open_publisher(bootstrap: str, signer: Signer) -> AsyncIterator[ServicePublisher]:
-    """Connect to Kafka and yield the publisher; leaving it flushes."""
-    async with Publisher(bootstrap, signer, linger_ms=0) as publisher:
-        yield ServicePublisher(publisher)
+async def open_publisher(
+    bootstrap: str, signer: Signer, *, idempotent: bool = False
+) -> AsyncIterator[ServicePublisher]:
+    """Connect to Kafka and yield the publisher; leaving it flushes.
+
+    `idempotent` is for who reads back what stands at the position, as `FactWriter` does, and would take a
+    record that is there twice for a change that somebody else made first.
+    """
+    async with AsyncExitStack() as resources:
+        sender = RecoveringProducer(bootstrap, client_id="salus-service", linger_ms=0, idempotent=idempotent)
+        await resources.enter_async_context(sender)
+        publisher = Publisher(bootstrap, signer, linger_ms=0, sender=sender)
+        yield ServicePublisher(await resources.enter_async_context(publisher))

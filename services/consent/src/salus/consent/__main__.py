@@ -63,7 +63,7 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_fold_store(settings.database_url))
         ring = await stack.enter_async_context(open_identity_view(kafka, network, by_append=True))
-        publisher = await stack.enter_async_context(open_publisher(kafka, signer))
+        publisher = await stack.enter_async_context(open_publisher(kafka, signer, idempotent=True))
         partitions = [*network.topic_partitions(CONSENT_TOPIC), *network.topic_partitions(STORAGE_TOPIC)]
         contracts: list[Contract[Any]] = [PATIENTS, POLICIES, SUBJECTS]
         follower = await stack.enter_async_context(

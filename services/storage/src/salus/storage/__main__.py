@@ -70,7 +70,7 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
         store = await stack.enter_async_context(open_fold_store(settings.database_url))
         ring = await stack.enter_async_context(open_identity_view(kafka, network, by_append=True))
         signer = load_signer(settings.signing_key_file, settings.signing_key_id)
-        publisher = await stack.enter_async_context(open_publisher(kafka, signer))
+        publisher = await stack.enter_async_context(open_publisher(kafka, signer, idempotent=True))
         follower = await stack.enter_async_context(
             open_follower(
                 kafka,
