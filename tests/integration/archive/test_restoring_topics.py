@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 from collections.abc import AsyncIterator
@@ -9,17 +10,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from confluent_kafka.admin import AdminClient
 from tests.integration.anchoring.network import AnchoredNetwork
+from tests.integration.raw_kafka import produce, record_batch
 
 from salus.archive.building import SampleRecord, sample_records
 from salus.cli.refilling import OtherRecordError
 from salus.cli.restoring import BY_BROKER, STAMPS, Lost, restore
 from salus.devkit.addresses import Addresses
 from salus.devkit.network import OPERATOR, NetworkFolder, Plan, create_topics
+from salus.devkit.waiting import until
 from salus.events.catalogue import TopicsRestored, type_of
 from salus.events.envelope import decode_event
 from salus.ledger.records import SIGNATURE_HEADER
-from salus.messaging import Producer, Reader, Record, topic_settings
+from salus.messaging import Producer, Reader, Record, partitions_of, topic_settings
 
 STATED = type_of(TopicsRestored).topic
 
@@ -151,3 +155,33 @@ async def test_a_topic_that_somebody_wrote_to_is_not_filled(ledger: Ledger) -> N
     with pytest.raises(OtherRecordError, match=ledger.topic):
         await restore(other)
     assert await ledger.stamps() == {BY_BROKER}
+
+
+async def test_offsets_that_a_sender_made_up_are_filled_in_a_new_topic_only(ledger: Ledger) -> None:
+    # case F5: a chain that was hit goes on (docs/operators.md). Its last block covers offsets 12 to 1012 of a
+    # topic that had one record more, with an offsetDelta of 1000.
+    chain = ledger.network.chain
+    spoiled = [SampleRecord(ledger.topic, 0, 1012, b"x", None, "rejected:missing-signature")]
+    await restore(replace(ledger.lost, shard_topics=[{ledger.topic: [0, 1]}]))
+    await produce(ledger.lost.bootstrap, ledger.topic, 0, record_batch([(1000, b"x")]))
+    await chain.seal(spoiled)
+    anchoring = await ledger.network.start_ready(SALUS_SCRUB_BYTES_PER_S_MAX="0")
+    assert await anchoring.reaches(4)
+    await anchoring.kill()
+    with pytest.raises(OtherRecordError, match=ledger.topic):
+        await restore(ledger.lost)
+
+    admin = AdminClient({"bootstrap.servers": ledger.lost.bootstrap})
+    await asyncio.to_thread(admin.delete_topics([ledger.topic])[ledger.topic].result, 30)
+
+    async def is_gone() -> bool:
+        return not (await partitions_of(ledger.lost.bootstrap, [ledger.topic])).get(ledger.topic)
+
+    assert await until(is_gone, deadline_s=30)
+    await restore(ledger.lost)
+    records = await ledger.records()
+    async with Producer(ledger.lost.bootstrap, client_id="anybody") as producer:
+        at = await (await producer.enqueue(ledger.topic, key=b"k", value=b"honest", partition=0))
+
+    assert at.offset == chain.headers[-1].next_offsets[ledger.topic, 0] == 1013
+    assert [records[0, offset].value for offset in range(12, 1013)] == [None] * 1001
