@@ -70,7 +70,7 @@ class Town:
             consent=identifier(PATIENT, number),
             patient=PATIENT,
             grantee=to.did,
-            grantee_known=True,
+            grantee_kind="person",
             actions=("read",),
             purposes=("TREAT",),
             valid_from=None,

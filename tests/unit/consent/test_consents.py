@@ -86,7 +86,7 @@ def a_grant(**changes: Any) -> Grant:
         "consent": "c1",
         "patient": PATIENT,
         "grantee": CLINICIAN,
-        "grantee_known": True,
+        "grantee_kind": "person",
         "actions": ("read",),
         "purposes": ("TREAT",),
         "valid_from": NOW,
@@ -148,7 +148,7 @@ def test_a_consent_id_is_granted_once() -> None:
 
 
 def test_a_grantee_is_a_registered_party() -> None:
-    assert refusal_of(a_grant(grantee_known=False)) == "unknown-grantee"
+    assert refusal_of(a_grant(grantee_kind=None)) == "unknown-grantee"
 
 
 @pytest.mark.parametrize(

@@ -379,6 +379,30 @@ UNKNOWN = {"extension": [{"url": ABSENT, "valueCode": "unknown"}]}
         ("language", None, "Consent.language"),
         ("performer", {}, "Consent.performer"),
         ("text", {}, "Consent.text"),
+        # A9, siblings: what narrows the grant in words, or by another's type.
+        ("text", {"status": "additional", "div": "<div/>"}, "Consent.text.status"),
+        ("patient.type", "Group", "Consent.patient.type"),
+        ("provision.actor.0.reference.type", "CareTeam", "Consent.provision.actor[0].reference.type"),
+        (
+            "provision.actor.0.reference.type",
+            "http://hl7.org/fhir/StructureDefinition/Practitioner",
+            "Consent.provision.actor[0].reference.type",
+        ),
+        (
+            "provision.actor.0.reference.reference",
+            f"Practitioner/{CLINICIAN}",
+            "Consent.provision.actor[0].reference",
+        ),
+        (
+            "provision.actor.0.reference.reference",
+            f"https://h.example/Practitioner/{CLINICIAN}",
+            "Consent.provision.actor[0].reference",
+        ),
+        (
+            "provision.actor.0.reference.identifier.type",
+            {"coding": [{"code": "PRN"}]},
+            "Consent.provision.actor[0].reference.identifier.type",
+        ),
         ("sourceAttachment", {"size": True}, "Consent.sourceAttachment.size"),
         ("provision.type", [], "Consent.provision.type"),
         ("a b", 1, "Consent.?"),
@@ -452,7 +476,7 @@ def test_what_we_answer_is_r4() -> None:
         capability_statement(version="1"),
         searchset([ours()]),
         searchset([]),
-        all_ok(),
+        all_ok("granted"),
         json.loads(bytes(answered(Answer(409, "conflict", "another was first")).body)),
     ]
     for answer in answers:

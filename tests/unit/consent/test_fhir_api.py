@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, get_args
 
 import httpx
+import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fastapi import FastAPI
 from tests.asking import FixedCallers
-from tests.unit.consent.test_handlers import CLINICIAN, HOSPITAL, NOW, PATIENT, Memory
+from tests.unit.consent.test_handlers import CLINICIAN, HOSPITAL, NOW, PARTIES, PATIENT, STRANGER, Memory
 
 from salus.consent import api, fhir_api
 from salus.consent.adapters.fhir.consent import render
 from salus.consent.adapters.fhir.identifier_marks import IdentifierMarks
 from salus.consent.adapters.fhir.outcomes import ISSUES_MAX
 from salus.consent.domain.state import Consent
+from salus.events.catalogue import PartyKind
 from salus.events.did import LocalSigner
 from salus.events.parties import Party
 from salus.messaging import DeliveryError
@@ -231,6 +233,98 @@ async def test_a_create_is_not_found_done_once_its_consent_was_revoked(
     (issue,) = again.json()["issue"]
     assert (again.status_code, issue["details"]["coding"][0]["code"]) == (409, "consent-revoked")
     assert name in issue["diagnostics"]
+
+
+def other(**changes: Any) -> dict[str, Any]:
+    """Return the resource with the same identifier that grants something else."""
+    ours = Consent("c", CLINICIAN, ("read",), ("TREAT",), NOW, NOW + timedelta(days=1))
+    return {**render(msgspec.structs.replace(ours, **changes), patient=PATIENT), "identifier": [FORM]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "element"),
+    [
+        ({"grantee": STRANGER}, "provision.actor[0].reference"),
+        ({"actions": ("read", "write")}, "provision.action"),
+        ({"purposes": ("TREAT", "ETREAT")}, "provision.purpose"),
+        ({"valid_from": NOW - timedelta(days=1)}, "provision.period.start"),
+        ({"valid_until": NOW + timedelta(days=100)}, "provision.period.end"),
+    ],
+)
+@pytest.mark.parametrize("prefer", ["OperationOutcome", "minimal", "representation"])
+async def test_a_condition_that_finds_another_grant_names_what_differs(
+    server: Server, changes: dict[str, Any], element: str, prefer: str
+) -> None:
+    """Case A8: 200 `done`, though the consent of this identifier is of another grantee, and longer."""
+    first = await server.create(ONE, UNLESS)
+    answer = await server.create(other(**changes), {**UNLESS, "Prefer": f"return={prefer}"})
+
+    (issue,) = answer.json()["issue"]
+    assert (answer.status_code, issue["details"]["coding"][0]["code"]) == (409, "consent-differs")
+    assert (issue["code"], issue["expression"]) == ("conflict", [f"Consent.{element}"])
+    assert "location" not in answer.headers
+    assert len(server.memory.log) == 1
+    both = other(grantee=STRANGER, valid_until=NOW + timedelta(days=9))
+    named = [issue["expression"][0] for issue in (await server.create(both, UNLESS)).json()["issue"]]
+    assert named == ["Consent.provision.actor[0].reference", "Consent.provision.period.end"]
+    assert (await server.create(ONE, UNLESS)).headers["location"] == first.headers["location"]
+
+
+async def test_what_was_granted_before_is_not_answered_as_granted_now(server: Server) -> None:  # case A8
+    wanted = {**UNLESS, "Prefer": "return=OperationOutcome"}
+    told = [(await server.create(ONE, wanted)).json()["issue"][0]["diagnostics"] for _ in range(2)]
+
+    assert told == ["granted", "it was granted before, and is in force"]
+
+
+KINDS = {
+    "Device": "device",
+    "Organization": "member",
+    "Patient": "person",
+    "Practitioner": "person",
+    "PractitionerRole": "person",
+    "RelatedPerson": "person",
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("kind", get_args(PartyKind))
+@pytest.mark.parametrize("how", ["identifier", "reference"])
+async def test_a_grantee_is_what_its_reference_says_it_is(
+    server: Server, name: str, kind: PartyKind, how: str
+) -> None:
+    """Case A9: a Practitioner with a member's DID was granted to all of the member's people."""
+    server.memory.parties = (*PARTIES, Party("did:web:other", kind, frozenset(), None))
+    uri = {"reference": "did:web:other"}
+    if how == "identifier":
+        uri = {"identifier": {"system": "urn:ietf:rfc:3986", "value": "did:web:other"}}  # type: ignore[dict-item]
+    resource = consent()
+    resource["provision"]["actor"][0]["reference"] = {**uri, "type": name}
+    answer = await server.create(resource)
+
+    if KINDS[name] == kind:
+        assert (answer.status_code, len(server.memory.log)) == (201, 1)
+        return
+    (issue,) = answer.json()["issue"]
+    assert (answer.status_code, issue["details"]["coding"][0]["code"]) == (422, "grantee-differs")
+    assert (issue["code"], issue["expression"]) == ("value", ["Consent.provision.actor[0].reference.type"])
+    assert server.memory.log == []
+
+
+@pytest.mark.parametrize("headers", [UNLESS, {"Idempotency-Key": "paper-form-17"}])
+async def test_a_repetition_that_takes_the_grantee_for_a_person_is_not_found_done(
+    server: Server, headers: dict[str, str]
+) -> None:
+    """Case A9, sibling: the first create named no type, the second a Practitioner."""
+    resource = other(grantee=STRANGER)
+    if headers is not UNLESS:
+        del resource["identifier"]
+    assert (await server.create(resource, headers)).status_code == 201
+    resource["provision"]["actor"][0]["reference"]["type"] = "Practitioner"
+    answer = await server.create(resource, headers)
+
+    (issue,) = answer.json()["issue"]
+    assert (answer.status_code, issue["details"]["coding"][0]["code"]) == (422, "grantee-differs")
 
 
 async def test_of_several_a_condition_does_not_choose(server: Server) -> None:

@@ -52,6 +52,13 @@ def limits_of(burst: int) -> Limits:
     return Limits(denials, breaks)
 
 
+PARTIES = (
+    Party(CLINICIAN, "person", frozenset({"clinician"}), HOSPITAL),
+    Party(HOSPITAL, "member", frozenset(), None),
+    Party(STRANGER, "member", frozenset(), None),
+)
+
+
 @dataclass
 class Memory:
     """The topic, the fold and the policies, in memory; `faults` are taken one a write."""
@@ -63,6 +70,7 @@ class Memory:
     digest: str = "a" * 64
     taken: bool = False
     limits: Limits = field(default_factory=lambda: limits_of(9))
+    parties: tuple[Party, ...] = PARTIES
 
     async def facts(self, _: str) -> Facts:
         return Facts(
@@ -92,13 +100,7 @@ class Memory:
         return f"token for {claims.decision}"
 
     async def catch_up(self) -> KeyRing:
-        return KeyRing(
-            parties={
-                CLINICIAN: Party(CLINICIAN, "person", frozenset({"clinician"}), HOSPITAL),
-                HOSPITAL: Party(HOSPITAL, "member", frozenset(), None),
-                STRANGER: Party(STRANGER, "member", frozenset(), None),
-            }
-        )
+        return KeyRing(parties={party.did: party for party in self.parties})
 
     @property
     def world(self) -> World:
@@ -251,7 +253,6 @@ def a_grant() -> Grant:
         consent="c",
         patient=PATIENT,
         grantee=CLINICIAN,
-        grantee_known=False,
         actions=("read",),
         purposes=("TREAT",),
         valid_from=NOW,
@@ -330,6 +331,16 @@ async def test_a_repeated_key_with_another_start_is_another_consent() -> None:
     assert same == first
     with pytest.raises(Refusal, match="idempotency-key-reused"):
         await grant(later, actor=STEWARD, at=NOW, repeatable=True, world=memory.world)
+
+
+async def test_a_grant_from_now_is_not_found_done_by_one_that_has_not_begun() -> None:
+    """Case A8, sibling: the same key, first with a start next month and then without one, answered 201."""
+    memory = Memory()
+    later = replace(a_grant(), valid_from=NOW + timedelta(hours=1))
+    await grant(later, actor=STEWARD, at=NOW, repeatable=True, world=memory.world)
+    unsaid = replace(a_grant(), valid_from=None)
+    with pytest.raises(Refusal, match="idempotency-key-reused"):
+        await grant(unsaid, actor=STEWARD, at=NOW, repeatable=True, world=memory.world)
 
 
 async def test_a_repeated_key_whose_consent_is_listed_no_longer_is_used_up() -> None:

@@ -63,7 +63,7 @@ def a_grant(name: str, grantee: str, acts: Action, why: Purpose) -> Grant:
         consent=name,
         patient=PATIENT,
         grantee=grantee,
-        grantee_known=True,
+        grantee_kind="person",
         actions=(acts,),
         purposes=(why,),
         valid_from=None,

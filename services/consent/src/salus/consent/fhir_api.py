@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Annotated, Any
@@ -18,7 +19,7 @@ from salus.consent.adapters.fhir.elements import Issue
 from salus.consent.adapters.fhir.identifier_marks import IdentifierMarks
 from salus.consent.adapters.fhir.outcomes import MEDIA_TYPE, all_ok, answered, operation_outcome
 from salus.consent.api import Api, IdempotencyKey, IdInPath, actor_of, asking, suffix_for
-from salus.consent.domain.consents import Grant, identifier_under, patient_of, require_in_force
+from salus.consent.domain.consents import Grant, Term, identifier_under, patient_of
 from salus.consent.domain.rights import Actor, Asking, visible_consents
 from salus.consent.domain.state import Consent
 from salus.consent.fhir_exchange import preferred_return, read_condition, read_search, require_json_exchange
@@ -28,10 +29,19 @@ from salus.runtime import openapi
 from salus.runtime.auth import Caller
 from salus.runtime.fields import PLAIN
 from salus.runtime.problems import ProblemError, use_format
+from salus.runtime.refusal import Refusal
 
 BASE = "/fhir"
 _RESOURCE = openapi.content(MEDIA_TYPE, {"type": "object"}, "An R4 resource.")
 RESOURCE_BYTES_MAX = 256 * 1024
+_ACTOR = "body.provision.actor[0].reference"
+_ELEMENT: Mapping[Term, str] = {
+    "grantee": _ACTOR,
+    "actions": "body.provision.action",
+    "purposes": "body.provision.purpose",
+    "valid_from": "body.provision.period.start",
+    "valid_until": "body.provision.period.end",
+}
 
 Condition = Annotated[
     str | None,
@@ -94,9 +104,10 @@ def routes(shared: FhirApi) -> APIRouter:
         found = await creating.matches() if condition is not None else ()
         if len(found) > 1:
             raise ProblemError(412, "several-match", "several consents have this identifier")
-        if found:
-            require_in_force(found[0], at=shared.api.now())
-        consent = found[0] if found else await creating.create(is_conditional=condition is not None)
+        with _told_of_the_element():
+            if found:
+                await creating.require_same(found[0])
+            consent = found[0] if found else await creating.create(is_conditional=condition is not None)
         return _created(request, consent, patient=terms.patient, status=200 if found else 201)
 
     @router.get(
@@ -144,22 +155,42 @@ class _Creating:
         seen = await _visible(self.shared, terms.patient, self.actor)
         return _marked(self.shared.marks, seen, patient=terms.patient, identifier=terms.identifier)
 
+    async def require_same(self, found: Consent) -> None:
+        """Raise unless the consent that has the identifier is what would be granted, and stands.
+
+        R4 answers a match of the condition with 200. Here that means: what you ask for is in force.
+        """
+        shared = self.shared
+        command = self._command(found.id)
+        differing = await handlers.found_granted(found, command, at=shared.api.now(), world=shared.api.world)
+        if differing:
+            what = "the consent with this identifier has another value here"
+            errors = [
+                {"at": element, "what": what, "code": "conflict"} for element in map(_ELEMENT.get, differing)
+            ]
+            detail = f"the consent {found.id} has this identifier, and grants something else"
+            raise ProblemError(409, "consent-differs", detail, errors=errors)
+
     async def create(self, *, is_conditional: bool) -> Consent:
         """Grant; of two conditional creates of one identifier at once, one grants, and one is a conflict."""
-        terms, at = self.terms, self.shared.api.now()
-        command = Grant(
-            consent=identifier_under(terms.patient, suffix=self._suffix(is_conditional=is_conditional)),
+        suffix = self._suffix(is_conditional=is_conditional)
+        command = self._command(identifier_under(self.terms.patient, suffix=suffix))
+        repeatable = self.idempotency_key is not None
+        at, world = self.shared.api.now(), self.shared.api.world
+        return await handlers.grant(command, actor=self.actor, at=at, repeatable=repeatable, world=world)
+
+    def _command(self, consent: str) -> Grant:
+        terms = self.terms
+        return Grant(
+            consent=consent,
             patient=terms.patient,
             grantee=terms.grantee,
-            grantee_known=False,
             actions=terms.actions,
             purposes=terms.purposes,
             valid_from=terms.valid_from,
             valid_until=terms.valid_until,
+            expected_kind=terms.grantee_kind,
         )
-        repeatable = self.idempotency_key is not None
-        world = self.shared.api.world
-        return await handlers.grant(command, actor=self.actor, at=at, repeatable=repeatable, world=world)
 
     def _suffix(self, *, is_conditional: bool) -> str:
         identifier = self.terms.identifier
@@ -169,6 +200,18 @@ class _Creating:
             patient=self.terms.patient, system=identifier.system, value=identifier.value
         )
         return mark + ("0" * 8 if is_conditional else secrets.token_hex(4))
+
+
+@contextmanager
+def _told_of_the_element() -> Iterator[None]:
+    """Let what the contract refuses of the grantee name its element."""
+    try:
+        yield
+    except Refusal as refusal:
+        if refusal.code != "grantee-differs":
+            raise
+        error = {"at": f"{_ACTOR}.type", "what": refusal.sentence, "code": "value"}
+        raise ProblemError(refusal.status, refusal.code, refusal.sentence, errors=[error]) from None
 
 
 def _require_agreement(terms: fhir.Terms, idempotency_key: str | None, condition: str | None) -> None:
@@ -217,7 +260,11 @@ def _created(request: Request, consent: Consent, *, patient: str, status: int) -
         case "minimal":
             return Response(status_code=status, headers=headers)
         case "OperationOutcome":
-            return _fhir(all_ok(), status=status, headers=headers)
+            return _fhir(
+                all_ok("granted" if status == 201 else "it was granted before, and is in force"),
+                status=status,
+                headers=headers,
+            )
         case "representation":
             return _fhir(fhir.render(consent, patient=patient), status=status, headers=headers)
 

@@ -11,11 +11,13 @@ from salus.consent.domain.consents import (
     Command,
     Grant,
     Link,
+    Term,
     adopt,
     decide,
+    differing_terms,
     identifier_under,
+    require_expected_kind,
     require_in_force,
-    same_grant,
 )
 from salus.consent.domain.decisions import (
     Answer,
@@ -60,7 +62,7 @@ async def execute(command: Command, *, actor: Asking, at: datetime, world: World
     ring = await world.ring.catch_up()
     match command:
         case Grant():
-            command = replace(command, grantee_known=command.grantee in ring.parties)
+            command = _with_grantee(command, ring)
         case Link():
             command = replace(command, is_patient=bool(patients_among((command.did,), ring.parties)))
         case _:
@@ -89,11 +91,23 @@ async def grant(command: Grant, *, actor: Asking, at: datetime, repeatable: bool
             raise
     known = await world.facts.facts(command.patient)
     consent = next((c for c in known.state.consents if c.id == command.consent), None)
-    if consent is None or not same_grant(consent, command):
+    if consent is None or await found_granted(consent, command, at=at, world=world):
         why = "the key was used for another consent, or for one that is over and listed no longer"
         raise Refusal("idempotency-key-reused", why, status=422)
-    require_in_force(consent, at=at)
     return consent
+
+
+async def found_granted(consent: Consent, command: Grant, *, at: datetime, world: World) -> tuple[Term, ...]:
+    """Return in what a consent that is there already is not what is asked for; none: it is done.
+
+    Raises:
+        Refusal: `consent-revoked` or `consent-over` if it does not stand; `grantee-differs` or
+            `unknown-grantee` if its grantee is not what the asker takes it for.
+    """
+    if not (differing := differing_terms(consent, command, at=at)):
+        require_in_force(consent, at=at)
+        require_expected_kind(_with_grantee(command, await world.ring.catch_up()))
+    return differing
 
 
 async def read_consent(patient: str, consent: str, *, actor: Actor, world: World) -> Consent:
@@ -170,6 +184,12 @@ async def adopt_policies(version: PolicyState, *, service: str, host: PolicyHost
         return await adopt_policies(version, service=service, host=host)
     _log.info("a policy set was adopted", policy_set=version.policy_set, contract=version.contract)
     return True
+
+
+def _with_grantee(command: Grant, ring: KeyRing) -> Grant:
+    """Return the command with what the ring says of the grantee now."""
+    party = ring.parties.get(command.grantee)
+    return replace(command, grantee_kind=None if party is None else party.kind)
 
 
 def _as_known(actor: Asking, ring: KeyRing) -> Asking:

@@ -45,7 +45,6 @@ class GrantBody(_Body):
             consent=consent,
             patient=self.patient,
             grantee=self.grantee,
-            grantee_known=False,
             actions=tuple(self.actions),
             purposes=tuple(self.purposes),
             valid_from=self.valid_from,

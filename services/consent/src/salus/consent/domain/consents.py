@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import assert_never
+from typing import Literal, assert_never
 
 from salus.consent.domain.rights import Asking, require
 from salus.consent.domain.state import (
@@ -25,6 +25,7 @@ from salus.events.catalogue import (
     ConsentRevoked,
     EventData,
     GlassBreakReviewed,
+    PartyKind,
     PatientLinked,
     PatientUnlinked,
     PolicySetAdopted,
@@ -37,25 +38,29 @@ from salus.runtime.refusal import Refusal
 CONSENT_DAYS_MAX = 3660
 CONSENTS_MAX = 1000
 LINKS_MAX = 8
+# By how much the clocks of two replicas may differ, of which one sees what the other has granted.
+CLOCK_SKEW_MAX = timedelta(minutes=1)
 
 _ID = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.[0-9a-f]{8,32}")
 
 
 @dataclass(frozen=True)
 class Grant:
-    """Let someone act on a patient's data. `grantee_known` tells whether the grantee is registered.
+    """Let someone act on a patient's data. Without `valid_from` it begins when it is granted.
 
-    Without `valid_from` it begins when it is granted.
+    `grantee_kind` is what the key ring says the grantee is, None if it is not registered; `expected_kind` is
+    what the asker takes it for, None if that was not said.
     """
 
     consent: str
     patient: str
     grantee: str
-    grantee_known: bool
     actions: tuple[Action, ...]
     purposes: tuple[Purpose, ...]
     valid_from: datetime | None
     valid_until: datetime
+    expected_kind: PartyKind | None = None
+    grantee_kind: PartyKind | None = None
 
 
 @dataclass(frozen=True)
@@ -102,8 +107,8 @@ def decide(
 
     Raises:
         Refusal: with one of the codes not-permitted, unknown-patient, patient-erased, consent-exists,
-            unknown-grantee, invalid-period, unknown-consent, consent-revoked, too-many, already-linked,
-            not-a-patient, not-linked, unknown-glass-break, already-reviewed, own-access.
+            unknown-grantee, grantee-differs, invalid-period, unknown-consent, consent-revoked, too-many,
+            already-linked, not-a-patient, not-linked, unknown-glass-break, already-reviewed, own-access.
     """
     match command:
         case Grant():
@@ -159,15 +164,23 @@ def identifier_under(patient: str, *, suffix: str) -> str:
     return f"{patient.removeprefix('urn:uuid:')}.{suffix}"
 
 
-def same_grant(consent: Consent, command: Grant) -> bool:
-    """Tell whether a consent is what the command would have granted: how a repeated command is known."""
-    return (
-        consent.grantee == command.grantee
-        and set(consent.actions) == set(command.actions)
-        and set(consent.purposes) == set(command.purposes)
-        and command.valid_from in {None, consent.valid_from}
-        and consent.valid_until == command.valid_until
-    )
+Term = Literal["grantee", "actions", "purposes", "valid_from", "valid_until"]
+
+
+def differing_terms(consent: Consent, command: Grant, *, at: datetime) -> tuple[Term, ...]:
+    """Return in what a consent is not what the command would have granted; none: it is the same grant.
+
+    A command without a start, given again, means a consent that has begun.
+    """
+    began = consent.valid_from <= at + CLOCK_SKEW_MAX
+    same: dict[Term, bool] = {
+        "grantee": consent.grantee == command.grantee,
+        "actions": set(consent.actions) == set(command.actions),
+        "purposes": set(consent.purposes) == set(command.purposes),
+        "valid_from": began if command.valid_from is None else consent.valid_from == command.valid_from,
+        "valid_until": consent.valid_until == command.valid_until,
+    }
+    return tuple(term for term, is_same in same.items() if not is_same)
 
 
 def require_in_force(consent: Consent, *, at: datetime) -> None:
@@ -190,8 +203,7 @@ def _grant(
         raise Refusal("patient-erased", "the patient's record is gone; there is nothing to consent to")
     if any(consent.id == command.consent for consent in state.consents):
         raise Refusal("consent-exists", "a consent of this id was granted already")
-    if not command.grantee_known:
-        raise Refusal("unknown-grantee", "no party with the grantee's DID is registered", status=422)
+    require_expected_kind(command)
     start = command.valid_from or at
     if not max(start, at) < command.valid_until:
         raise Refusal("invalid-period", "the consent ends before it begins, or is over already", status=422)
@@ -209,6 +221,21 @@ def _grant(
         displaces=_displaced(state, at=at),
         request=actor.request,
     )
+
+
+def require_expected_kind(command: Grant) -> None:
+    """Raise unless the grantee is registered, and as what the asker takes it for.
+
+    Who means one person must not give it to all of a member that has this DID.
+
+    Raises:
+        Refusal: `unknown-grantee` or `grantee-differs`.
+    """
+    if command.grantee_kind is None:
+        raise Refusal("unknown-grantee", "no party with the grantee's DID is registered", status=422)
+    if command.expected_kind not in {None, command.grantee_kind}:
+        why = f"the grantee is registered as a {command.grantee_kind}, not as a {command.expected_kind}"
+        raise Refusal("grantee-differs", why, status=422)
 
 
 def _displaced(state: PatientState, *, at: datetime) -> str | None:

@@ -15,7 +15,7 @@ from typing import Any, get_args
 
 from salus.consent.adapters.fhir.elements import Issue, kept_of
 from salus.consent.domain.state import Consent
-from salus.events.catalogue import Action, Purpose
+from salus.events.catalogue import Action, PartyKind, Purpose
 from salus.ledger.times import read_time
 
 URI = "urn:ietf:rfc:3986"
@@ -32,9 +32,16 @@ _ACTION_OF: Mapping[str, Action] = {"access": "read", "correct": "write"}
 _CODE_OF: Mapping[Action, str] = {action: code for code, action in _ACTION_OF.items()}
 _PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
 _USES = frozenset({"usual", "official", "secondary"})
-_GRANTEES = frozenset(
-    {"Device", "Organization", "Patient", "Practitioner", "PractitionerRole", "RelatedPerson"}
-)
+# What a reference's type says of the grantee. An organisation's DID that is called a practitioner would
+# grant to all of its people what was meant for one.
+_KIND_OF: Mapping[str, PartyKind] = {
+    "Device": "device",
+    "Organization": "member",
+    "Patient": "person",
+    "Practitioner": "person",
+    "PractitionerRole": "person",
+    "RelatedPerson": "person",
+}
 _DID = re.compile(r"did:[a-z0-9]+:[A-Za-z0-9._:%-]{1,240}")
 _PSEUDONYM = re.compile(r"urn:uuid:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _CATEGORY_LOINC = "59284-0"
@@ -67,6 +74,7 @@ class Terms:
     valid_from: datetime | None
     valid_until: datetime
     identifier: Identifier | None = None
+    grantee_kind: PartyKind | None = None
 
 
 Kept = Mapping[str, Any]
@@ -109,6 +117,8 @@ def parse(resource: Any) -> Terms:
         raise UnmappableError([Issue("Consent.resourceType", "invalid", "a Consent is expected")])
     consent, issues = kept_of(resource)
     reading = _Mapping(issues)
+    if _status_of_text(resource) == "additional":
+        reading.refuse("Consent.text.status", "what only the narrative says cannot be kept")
     if consent.get("status") != "active":
         reading.refuse("Consent.status", "only an active consent is granted")
     identifier = _own_identifier(reading, consent.get("identifier", ()))
@@ -126,9 +136,15 @@ def parse(resource: Any) -> Terms:
     return terms
 
 
+def _status_of_text(resource: Mapping[str, Any]) -> Any:
+    text = resource.get("text")
+    return text.get("status") if isinstance(text, dict) else None
+
+
 @dataclass(frozen=True)
 class _Provision:
     grantee: str
+    grantee_kind: PartyKind | None
     actions: tuple[Action, ...]
     purposes: tuple[Purpose, ...]
     valid_from: datetime | None
@@ -151,6 +167,7 @@ def _terms(
         valid_from=provision.valid_from,
         valid_until=provision.valid_until,
         identifier=identifier,
+        grantee_kind=provision.grantee_kind,
     )
 
 
@@ -195,19 +212,22 @@ def _provision(reading: _Mapping, kept: Kept | None) -> _Provision:
             reading.refuse(
                 f"{path}.{name}", "none would mean any; name those that are meant", code="required"
             )
-    grantee = _grantee(reading, provision.get("actor", ()))
+    grantee, kind = _grantee(reading, provision.get("actor", ()))
     valid_from, valid_until = _period(reading, provision.get("period"))
     known = (_ACTION_OF[code] for code in actions if code)
-    return _Provision(grantee, tuple(sorted(known)), tuple(sorted(purposes)), valid_from, valid_until)
+    granted = tuple(sorted(known)), tuple(sorted(purposes))
+    return _Provision(grantee, kind, *granted, valid_from, valid_until)
 
 
-def _grantee(reading: _Mapping, actors: Sequence[Kept]) -> str:
+def _grantee(reading: _Mapping, actors: Sequence[Kept]) -> tuple[str, PartyKind | None]:
     path = "Consent.provision.actor"
     if len(actors) != 1:
         reading.refuse(path, "exactly one actor can be kept; none would mean anybody", code="required")
-        return ""
+        return "", None
     reading.code(actors[0].get("role", {}), f"{path}[0].role", ROLES, ("IRCP", "PRCP"))
-    return _uri(reading, actors[0].get("reference", {}), f"{path}[0].reference", _DID, _GRANTEES)
+    reference = actors[0].get("reference", {})
+    uri = _uri(reading, reference, f"{path}[0].reference", _DID, frozenset(_KIND_OF))
+    return uri, _KIND_OF.get(reference.get("type", ""))
 
 
 def _purposes(reading: _Mapping, codings: Sequence[Kept]) -> Iterator[Purpose]:

@@ -28,6 +28,7 @@ _ISSUE_TYPES: Mapping[int, str] = {
     412: "conflict",
     413: "too-long",
     415: "not-supported",
+    429: "throttled",
     500: "exception",
     503: "transient",
 }
@@ -48,9 +49,9 @@ def operation_outcome(issues: Sequence[Issue]) -> dict[str, Any]:
     )
 
 
-def all_ok() -> dict[str, Any]:
-    """Return the OperationOutcome of what was done."""
-    return _outcome([{"severity": "information", "code": "informational", "diagnostics": "done"}])
+def all_ok(what: str) -> dict[str, Any]:
+    """Return the OperationOutcome that says what is true of what was asked for."""
+    return _outcome([{"severity": "information", "code": "informational", "diagnostics": what}])
 
 
 def answered(answer: Answer) -> JSONResponse:
@@ -71,7 +72,8 @@ def _part(issue: dict[str, Any], error: Mapping[str, str]) -> dict[str, Any]:
     if re.match(r"body(?![\w/])", error["at"]) is None:
         return {**issue, "code": "invalid", "diagnostics": f"{error['at']}: {error['what']}"}
     expression = "Consent" + error["at"].removeprefix("body")
-    return {**issue, "code": "structure", "diagnostics": error["what"], "expression": [expression]}
+    code = error.get("code", "structure")
+    return {**issue, "code": code, "diagnostics": error["what"], "expression": [expression]}
 
 
 def _outcome(issues: list[dict[str, Any]]) -> dict[str, Any]:
