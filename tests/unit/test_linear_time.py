@@ -30,12 +30,13 @@ from salus.events import catalogue as c
 from salus.events.attribution import attribution_of
 from salus.events.bearer import read_bearer
 from salus.events.catalogue import PublicKey
-from salus.events.commands import Asked, asks_for
+from salus.events.commands import asks_for
 from salus.events.did import LocalSigner, key_of, multibase_of
 from salus.events.envelope import decode_event
 from salus.events.errors import Reason
 from salus.events.jws import parse_jws
 from salus.events.possession import verify_possession
+from salus.events.signed_request import Asked
 from salus.ledger import (
     base,
     block,

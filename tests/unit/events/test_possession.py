@@ -59,5 +59,8 @@ def test_a_proof_is_of_one_key_for_one_id_and_one_member(
 
 
 def test_a_proof_is_no_bearer() -> None:
+    own = make_possession(SIGNER, now=NOW)
     with pytest.raises(BearerError, match="another service"):
+        read_bearer(own, audience="salus:identity", lifetime_s_max=10**9)
+    with pytest.raises(BearerError, match="a claim that a token of ours does not have"):
         read_bearer(PROOF, audience="salus:identity", lifetime_s_max=10**9)

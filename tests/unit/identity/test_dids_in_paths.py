@@ -14,9 +14,9 @@ from tests.asking import FixedCallers
 from tests.unit.identity.test_handlers import NOW, OPERATOR, Memory, founder, proofs
 
 from salus.events.catalogue import PublicKey
-from salus.events.commands import Asked
 from salus.events.did import decoded_segment
 from salus.events.parties import Party
+from salus.events.signed_request import Asked
 from salus.identity.api import routes
 from salus.identity.domain import Register, require_supported_did
 from salus.identity.handlers import execute

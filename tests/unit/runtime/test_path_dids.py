@@ -8,9 +8,11 @@ import httpx
 import pytest
 from fastapi import FastAPI, Request
 
+from salus.runtime import problems
 from salus.runtime.path_dids import did_in_path, segment_of
 
 app = FastAPI()
+problems.install(app)
 
 
 @app.get("/patients/{patient}/parties/{did}")
@@ -31,3 +33,27 @@ async def test_a_port_in_a_did_stays_a_port(written: str) -> None:
 
     assert did.json() == ["p", "did:web:h.example%3A8443"]
     assert row.json()[1:] == ["did:web:h.example%3A8443", "a/b"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/patients%2Fp/parties/did:web:a",
+        "/patients%2Fp%2Fparties%2Fdid:web:a",
+        "/trail%2Fdid:web:a%2Fx",
+        "/trail%2Fx/did:web:a/y",
+        "/trail/did:web:a%2Fx",
+    ],
+)
+async def test_a_segment_is_where_the_framework_found_it(path: str) -> None:  # red team 3, 16: each was a 500
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+        answer = await client.get(path)
+
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid-request")
+
+
+async def test_what_follows_a_segment_may_have_slashes_of_any_kind() -> None:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+        answer = await client.get("/trail/did:web:a/x%2Fy/z")
+
+    assert answer.json() == ["did:web:a", "did:web:a", "x/y/z"]

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -57,6 +58,14 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
             "body": caller.request.body,
             "second": caller.second,
         }
+
+    @app.post("/consents/c/revoke")
+    async def revoke(caller: Annotated[Caller, Depends(authenticate.command)]) -> str | None:
+        return caller.request.body
+
+    @app.put("/objects/o")
+    async def store(caller: Annotated[Caller, Depends(authenticate.transfer)]) -> str:
+        return caller.request.by
 
     @app.put("/transfers/{name}")
     async def transfer(
@@ -184,35 +193,51 @@ async def test_clocks_may_differ_a_little(client: httpx.AsyncClient, ahead_s: in
     assert answer.status_code == status
 
 
-def test_one_account_does_not_fill_the_room_for_used_tokens() -> None:
-    def claims(issuer: str, name: str) -> Bearer:
-        return Bearer(iss=issuer, sub=issuer, aud="a", iat=0, exp=2000, jti=name)
+def used_token(issuer: str, name: str, *, expires: float = 2000) -> Bearer:
+    return Bearer(iss=issuer, sub=issuer, aud="a", iat=0, exp=expires, jti=name)
 
-    used, at = UsedTokens(most=4, most_of_one=2), datetime.fromtimestamp(1000, UTC)
-    used.require_new(claims("mallory", "x" * 3000), now=at)
-    used.require_new(claims("mallory", "2"), now=at)
+
+THEN = datetime.fromtimestamp(1000, UTC)
+
+
+def test_one_account_does_not_fill_the_room_for_used_tokens() -> None:
+    used = UsedTokens(most=8, most_of_one=2, least_of_one=1)
+    used.require_new(used_token("mallory", "x" * 3000), now=THEN)
+    used.require_new(used_token("mallory", "2"), now=THEN)
 
     with pytest.raises(ProblemError, match="too-many-tokens") as caught:
-        used.require_new(claims("mallory", "3"), now=at)
+        used.require_new(used_token("mallory", "3"), now=THEN)
     assert caught.value.status == 429
-    used.require_new(claims("alice", "2"), now=at)
+    used.require_new(used_token("alice", "2"), now=THEN)
     with pytest.raises(ProblemError, match="token-used"):
-        used.require_new(claims("mallory", "x" * 3000), now=at)
+        used.require_new(used_token("mallory", "x" * 3000), now=THEN)
+
+
+def test_no_number_of_accounts_fills_the_room_of_another() -> None:  # red team 3, 17: four were enough
+    used = UsedTokens(most=1000, most_of_one=250, least_of_one=3)
+    for account in range(50):
+        for number in range(260):
+            with suppress(ProblemError):
+                used.require_new(used_token(f"mallory-{account}", str(number)), now=THEN)
+
+    for number in range(3):
+        used.require_new(used_token("alice", str(number)), now=THEN)
+    with pytest.raises(ProblemError, match="too-many-tokens") as caught:
+        used.require_new(used_token("alice", "3"), now=THEN)
+    assert caught.value.status == 429
 
 
 def test_used_tokens_are_forgotten_when_they_expire_and_never_beyond_the_room() -> None:
-    def claims(name: str, expires: float) -> Bearer:
-        return Bearer(iss="i", sub="i", aud="a", iat=0, exp=expires, jti=name)
-
-    used, at = UsedTokens(most=2), datetime.fromtimestamp(1000, UTC)
-    used.require_new(claims("1", 1010), now=at)
-    used.require_new(claims("2", 2000), now=at)
+    used = UsedTokens(most=4, most_of_one=2, least_of_one=0)
+    used.require_new(used_token("i", "1", expires=1010), now=THEN)
+    used.require_new(used_token("i", "2"), now=THEN)
 
     with pytest.raises(ProblemError, match="too-many-tokens"):
-        used.require_new(claims("3", 2000), now=at)
-    used.require_new(claims("3", 2000), now=at + timedelta(seconds=60))
+        used.require_new(used_token("i", "3"), now=THEN)
+    later = THEN + timedelta(seconds=60)
+    used.require_new(used_token("i", "3"), now=later)
     with pytest.raises(ProblemError, match="token-used"):
-        used.require_new(claims("2", 2000), now=at + timedelta(seconds=60))
+        used.require_new(used_token("i", "2"), now=later)
 
 
 async def test_an_approval_is_of_this_request_and_of_somebody_else(client: httpx.AsyncClient) -> None:
@@ -281,3 +306,39 @@ async def test_a_party_that_joined_a_moment_ago_may_send_a_body() -> None:  # re
     ):
         with pytest.raises(ProblemError, match="unauthenticated"):
             await authenticate.admit(sent(stranger))
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "body"),
+    [
+        ("POST", "/consents/c/revoke", b"Jane Roe, born 1980-01-01"),
+        ("POST", "/consents/c/revoke", b"{}"),
+        ("POST", "/consents/c/revoke?note=Jane%20Roe", None),
+        ("POST", "/consents/c/revoke?", b" "),
+        ("PUT", "/objects/o?patient=p&note=Jane", None),
+        ("PUT", "/objects/o?patient=p&&", None),
+    ],
+)
+async def test_more_than_a_request_needs_is_refused_before_it_is_stated(  # red team 3, 7
+    client: httpx.AsyncClient, method: str, target: str, body: bytes | None
+) -> None:
+    answer = await client.request(method, target, content=body, headers=bearer(method, target, body))
+
+    assert code(answer) == (422, "invalid-request")
+    assert "Jane" not in answer.text
+
+
+async def test_what_a_request_needs_is_taken(client: httpx.AsyncClient) -> None:
+    revoked = await client.post("/consents/c/revoke", auth=SIGN)
+    unnamed = await client.post("/consents/c/revoke", headers=bearer("POST", "/consents/c/revoke"))
+    stored = await client.put("/objects/o?patient=p", content=b"x", auth=SIGN)
+
+    assert [answer.status_code for answer in (revoked, unnamed, stored)] == [200, 200, 200]
+    assert revoked.json() is None
+
+
+async def test_a_token_names_no_body_where_there_is_none(client: httpx.AsyncClient) -> None:
+    headers = bearer("POST", "/consents/c/revoke", b"Jane Roe")
+    answer = await client.post("/consents/c/revoke", headers=headers)
+
+    assert code(answer) == (401, "unauthenticated")

@@ -29,13 +29,14 @@ from salus.events.catalogue import (
     RequestedData,
     type_of,
 )
-from salus.events.commands import Asked, asks_for
+from salus.events.commands import asks_for
 from salus.events.ed25519 import verifies
 from salus.events.envelope import Event
 from salus.events.errors import Reason, RejectedError
 from salus.events.keyring import KeyRing
 from salus.events.registry import Owner
 from salus.events.requests import SERVICE, SIGNED, Request
+from salus.events.signed_request import Asked
 
 # What a service may state without anybody having asked: the founding of the network, whose parties
 # `fsck --deep` compares with those of the network file, and the rules that it starts with.

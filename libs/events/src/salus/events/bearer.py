@@ -5,6 +5,9 @@ and `exp` at most LIFETIME_S_MAX apart, `jti` fresh. A request that makes an eve
 its method and `htu` its target, path and query as sent (RFC 9449 names the claims), and `dig` the SHA-256 of
 its body in hex.
 
+A token stands in an event for ever, so there is nothing else in it: no further claim, `typ` is `JWT` or
+absent, `jti` has at most 64 letters, digits and `-._~`.
+
 An approval is the same under APPROVAL_AUDIENCE, by a second party, about the request of the first. A
 proposal, under PROPOSAL_AUDIENCE, says who asks for an approval: its `dig` is the SHA-256 of the text that
 the second party reads. It travels with that text alone, and no service takes it.
@@ -12,10 +15,11 @@ the second party reads. It travels with that text alone, and no service takes it
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
+from salus.events.fields import Sha256
 from salus.events.jws import JwsError, parse_jws
 
 LIFETIME_S_MAX = 300
@@ -33,7 +37,11 @@ class BearerError(Exception):
     """A token is not a bearer of ours, or not of now; the message may be shown."""
 
 
-class Bearer(msgspec.Struct, frozen=True):
+TokenId = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._~-]{1,64}\Z")]
+"""`jti`: fresh, as a UUID is."""
+
+
+class Bearer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The claims of a bearer. Times are seconds since 1970 UTC (NumericDate); fractions are taken."""
 
     iss: str
@@ -41,11 +49,11 @@ class Bearer(msgspec.Struct, frozen=True):
     aud: str
     iat: int | float
     exp: int | float
-    jti: str
+    jti: TokenId
     nbf: int | float | None = None
     htm: str | None = None
     htu: str | None = None
-    dig: str | None = None
+    dig: Sha256 | None = None
 
 
 class Signed(msgspec.Struct, frozen=True):
@@ -71,6 +79,8 @@ def read_bearer(token: str, *, audience: str, lifetime_s_max: int = LIFETIME_S_M
         jws = parse_jws(token)
     except JwsError as error:
         raise BearerError(f"the token: {error}") from None
+    if jws.typ not in {None, "JWT"}:
+        raise BearerError("its typ is not JWT")
     claims = _claims_of(jws.payload)
     if claims.aud != audience:
         raise BearerError("the token is meant for another service, or for several")
@@ -98,5 +108,8 @@ def _claims_of(payload: dict[str, Any]) -> Bearer:
     try:
         return msgspec.convert(payload, Bearer)
     except msgspec.ValidationError as error:
+        if "unknown field" in str(error):
+            # Its name is something that was sent.
+            raise BearerError("a claim that a token of ours does not have") from None
         # It names the claim and the kind, never the value.
         raise BearerError(f"a claim is missing, or not of its kind: {error}") from None

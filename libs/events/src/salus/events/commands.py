@@ -9,70 +9,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any, TypeVar
-from urllib.parse import parse_qs
 
 import msgspec
 
 from salus.events import catalogue as c
-from salus.events.did import decoded_segment
 from salus.events.requests import Request
-from salus.ledger.json_reader import read_json
+from salus.events.signed_request import Asked, excess_of, form_of, read_body
 
-Asks = Callable[["Asked", Any], bool]
+Asks = Callable[[Asked, Any], bool]
 _ASKS: dict[type[c.EventData], Asks] = {}
 _F = TypeVar("_F", bound=Asks)
-_B = TypeVar("_B")
-
-
-class Asked(msgspec.Struct, frozen=True):
-    """A request as its caller signed it.
-
-    `digest` is the SHA-256 of its body that the token names, in hex; `body` is None where it is not known.
-    """
-
-    method: str
-    path: tuple[str, ...]
-    query: dict[str, list[str]]
-    body: bytes | None
-    digest: str | None
-
-    @classmethod
-    def of(cls, *, method: str, target: str, body: bytes | None, digest: str | None) -> Asked:
-        """Return the request of a method and a target in origin form: path and query."""
-        # It is no URL: what `urlsplit` takes for a host or a fragment is path, as it is to HTTP servers.
-        raw, _, query = target.partition("?")
-        path = tuple(decoded_segment(segment) for segment in raw.split("/")[1:])
-        return cls(method, path, parse_qs(query, keep_blank_values=True), body, digest)
-
-    def is_(self, method: str, *path: str | None) -> bool:
-        """Tell whether it is this method of this path; None stands for any segment."""
-        return (
-            self.method == method
-            and len(self.path) == len(path)
-            and all(want in (None, got) for want, got in zip(path, self.path, strict=True))
-        )
-
-    def asks(self, name: str) -> str | None:
-        """Return the parameter of that name, if it is given once."""
-        values = self.query.get(name, [])
-        return values[0] if len(values) == 1 else None
-
-    def read(self, kind: type[_B]) -> _B | None:
-        """Return the body as this kind of value; None if it is not known or not of the kind."""
-        return _read(self.body, kind)
-
-
-def _read(body: bytes | None, kind: type[_B]) -> _B | None:
-    try:
-        return None if body is None else msgspec.convert(read_json(body), kind)
-    except ValueError:
-        return None
 
 
 def asks_for(asked: Asked, data: c.EventData) -> bool:
-    """Tell whether the request asks for what this data states."""
-    asks = _ASKS.get(type(data))
-    return asks is not None and asks(asked, data)
+    """Tell whether the request asks for what this data states, and for nothing else."""
+    asks, form = _ASKS.get(type(data)), form_of(asked)
+    return asks is not None and form is not None and excess_of(asked, form) is None and asks(asked, data)
 
 
 def may_be_asked(data: type[c.EventData]) -> bool:
@@ -88,10 +40,14 @@ def _states(cls: type[c.EventData]) -> Callable[[_F], _F]:
     return register
 
 
+class _Body(msgspec.Struct, forbid_unknown_fields=True):
+    """What a command is made of; a member that none of them has would be on the ledger unread."""
+
+
 # --- identity -------------------------------------------------------------------------------------
 
 
-class _PublicKey(msgspec.Struct):
+class _PublicKey(_Body):
     """A key with the proof that its holder wants it registered, which the contract verifies."""
 
     id: str
@@ -105,7 +61,7 @@ class _PublicKey(msgspec.Struct):
         return said == (key.id, key.multibase, key.valid_from, key.valid_until)
 
 
-class _Party(msgspec.Struct):
+class _Party(_Body):
     did: str
     kind: str
     keys: tuple[_PublicKey, ...]
@@ -114,26 +70,26 @@ class _Party(msgspec.Struct):
     name: str | None = None
 
 
-class _Key(msgspec.Struct):
+class _Key(_Body):
     key: _PublicKey
 
 
-class _Revocation(msgspec.Struct):
+class _Revocation(_Body):
     key_id: str
     reason: str = "unspecified"
 
 
-class _Role(msgspec.Struct):
+class _Role(_Body):
     role: str
     keys: tuple[str, ...] | None = None
 
 
-class _Shard(msgspec.Struct):
+class _Shard(_Body):
     id: int
     topics: dict[str, list[int]] = {}
 
 
-class _Assignment(msgspec.Struct):
+class _Assignment(_Body):
     epoch: int
     shards: list[_Shard]
     added: list[c.AddedShard] = []
@@ -141,19 +97,16 @@ class _Assignment(msgspec.Struct):
 
 def proofs_in(request: Request) -> dict[str, str]:
     """Return the proofs of possession, by key id, that came with a registration or a new key."""
-    party, one = _read(_body_of(request), _Party), _read(_body_of(request), _Key)
+    body = (request.body or "").encode()
+    party, one = read_body(body, _Party), read_body(body, _Key)
     keys = (*(party.keys if party else ()), *((one.key,) if one else ()))
     return {key.id: key.proof for key in keys if key.proof is not None}
 
 
 def seen_keys_in(request: Request) -> tuple[str, ...] | None:
     """Return the ids of the keys that a grant of a role names; None if it names none."""
-    found = _read(_body_of(request), _Role)
+    found = read_body((request.body or "").encode(), _Role)
     return None if found is None else found.keys
-
-
-def _body_of(request: Request) -> bytes | None:
-    return None if request.body is None else request.body.encode()
 
 
 @_states(c.PartyRegistered)
@@ -210,7 +163,7 @@ def _assigns(asked: Asked, data: c.ShardsAssigned) -> bool:
 # --- consent --------------------------------------------------------------------------------------
 
 
-class _Grant(msgspec.Struct):
+class _Grant(_Body):
     patient: str
     grantee: str
     actions: tuple[str, ...]
@@ -219,16 +172,16 @@ class _Grant(msgspec.Struct):
     valid_from: datetime | None = None
 
 
-class _Link(msgspec.Struct):
+class _Link(_Body):
     did: str
 
 
-class _BreakGlass(msgspec.Struct):
+class _BreakGlass(_Body):
     reason: str
     statement: c.Sealed | None = None
 
 
-class _Question(msgspec.Struct):
+class _Question(_Body):
     action: str
     object: str
     patient: str
@@ -236,7 +189,7 @@ class _Question(msgspec.Struct):
     break_glass: _BreakGlass | None = None
 
 
-class _Judgement(msgspec.Struct):
+class _Judgement(_Body):
     outcome: str
 
 
@@ -244,7 +197,7 @@ class _Judgement(msgspec.Struct):
 def _grants(asked: Asked, data: c.ConsentGranted) -> bool:
     if asked.is_("POST", "fhir", "Consent"):
         # The resource may hold words about somebody, so only its digest is on the ledger.
-        return asked.body is None and asked.digest is not None
+        return asked.digest is not None
     body = asked.read(_Grant)
     return (
         asked.is_("POST", "consents")
@@ -314,12 +267,12 @@ def _reviews(asked: Asked, data: c.GlassBreakReviewed) -> bool:
 # --- storage --------------------------------------------------------------------------------------
 
 
-class _Subject(msgspec.Struct):
+class _Subject(_Body):
     patient: str | None = None
     steward: str | None = None
 
 
-class _Erasure(msgspec.Struct):
+class _Erasure(_Body):
     basis: str
 
 

@@ -10,6 +10,8 @@ import msgspec
 from salus.ledger.json_reader import read_json
 
 ALGORITHM = "EdDSA"
+# A proof in an event has at most as many; whoever reads a kind of token may allow less.
+JWS_CHARS_MAX = 8192
 
 
 class JwsError(Exception):
@@ -26,7 +28,7 @@ class Jws(msgspec.Struct, frozen=True):
     signature: bytes
 
 
-class _Header(msgspec.Struct, frozen=True):
+class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     alg: str
     kid: str
     typ: str | None = None
@@ -38,8 +40,11 @@ def parse_jws(text: str) -> Jws:
     """Take a compact JWS apart.
 
     Raises:
-        JwsError: not three parts of unpadded base64url, not JSON, another algorithm, or no `kid`.
+        JwsError: not three parts of unpadded base64url, not JSON, another algorithm, no `kid`, a header
+            with more than `alg`, `kid` and `typ`, or more than JWS_CHARS_MAX characters.
     """
+    if len(text) > JWS_CHARS_MAX:
+        raise JwsError("it is too long")
     parts = text.split(".")
     if len(parts) != 3:
         raise JwsError("it is not a compact JWS")

@@ -12,7 +12,7 @@ from datetime import datetime
 
 import msgspec
 
-from salus.events.bearer import BearerError, require_current
+from salus.events.bearer import BearerError, TokenId, require_current
 from salus.events.catalogue import PublicKey
 from salus.events.did import key_of
 from salus.events.ed25519 import verifies
@@ -27,13 +27,13 @@ class PossessionError(Exception):
     """It is not shown that the key's holder wants it registered; the message may be shown."""
 
 
-class _Claims(msgspec.Struct, frozen=True):
+class _Claims(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     iss: str
     sub: str
     aud: str
     iat: int | float
     exp: int | float
-    jti: str
+    jti: TokenId
     member: str | None = None
 
 
@@ -43,7 +43,9 @@ def verify_possession(proof: str, *, key: PublicKey, member: str | None, at: dat
         jws = parse_jws(proof)
         claims = msgspec.convert(jws.payload, _Claims)
         require_current(at.timestamp(), issued=claims.iat, expires=claims.exp)
-    except (JwsError, BearerError, msgspec.ValidationError) as error:
+    except msgspec.ValidationError:
+        raise PossessionError("it is no proof: a claim is missing, unknown or not of its kind") from None
+    except (JwsError, BearerError) as error:
         raise PossessionError(f"it is no proof, or not of now: {error}") from None
     if claims.aud != POSSESSION_AUDIENCE or claims.exp > claims.iat + POSSESSION_LIFETIME_S_MAX:
         raise PossessionError(f"aud is not {POSSESSION_AUDIENCE}, or it is valid for too long")

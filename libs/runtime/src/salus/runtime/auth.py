@@ -19,9 +19,9 @@ from fastapi import Request
 from salus.events import requests
 from salus.events.accountability import approver_of, signed_by
 from salus.events.bearer import CLOCK_SKEW_S, Bearer, BearerError, Signed, read_bearer, require_current
-from salus.events.commands import Asked
 from salus.events.keyring import KeyRing
 from salus.events.parties import Party
+from salus.events.signed_request import Asked, excess_of, form_of
 from salus.messaging import MessagingError
 from salus.runtime.identity_view import IdentityView
 from salus.runtime.limits import AccountLimit, Rate
@@ -34,6 +34,8 @@ QUESTIONS = Rate(burst=600, per_minute=600)
 # Tokens that were used and have not expired, of all issuers and of one; each takes some 200 bytes.
 USED_TOKENS_MAX = 200_000
 USED_TOKENS_OF_ONE_MAX = 50_000
+# What each issuer has room for, whatever the others have taken.
+USED_TOKENS_OF_ONE_MIN = 1_000
 # Looking for those that expired takes some 20 ms where all have room for no more.
 FORGET_INTERVAL_S = 1
 
@@ -134,6 +136,7 @@ class Authenticator:
     async def command(self, request: Request) -> Caller:
         """Return the caller of a command, whose body its event carries; raises ProblemError 401 or 422."""
         body = await request.body()
+        _require_form(request, body)
         caller = await self._caller(request, body=body, approvals=self._approvals)
         try:
             text = body.decode("utf-8") if body else None
@@ -142,11 +145,13 @@ class Authenticator:
         return replace(caller, request=msgspec.structs.replace(caller.request, body=text))
 
     async def document(self, request: Request) -> Caller:
-        """Return who submits a document, of which its event carries the digest; raises ProblemError 401."""
+        """Return who submits a document, whose digest its event carries; raises ProblemError 401 or 422."""
+        _require_form(request, None)
         return await self._caller(request, body=await request.body())
 
     async def transfer(self, request: Request) -> Caller:
-        """Return who sends or fetches a stream; raises ProblemError 401."""
+        """Return who sends or fetches a stream; raises ProblemError 401 or 422."""
+        _require_form(request, None)
         return await self._caller(request, body=None)
 
     async def _caller(self, request: Request, *, body: bytes | None, approvals: bool = False) -> Caller:
@@ -159,7 +164,7 @@ class Authenticator:
         now = _now()
         claims, party = verify_bearer(token, ring=ring, audience=self._audience, now=now)
         _require_names(claims, request)
-        if body and claims.dig != sha256(body).hexdigest():
+        if body is not None and (claims.dig or sha256().hexdigest()) != sha256(body).hexdigest():
             raise ProblemError(401, "unauthenticated", "dig is not the SHA-256 of the body, in hex")
         self._used.require_new(claims, now=now)
         if self._has_stated is not None and await self._has_stated(token):
@@ -185,11 +190,20 @@ class UsedTokens:
     """The tokens of this process that were used and could be used again, by issuer and `jti`.
 
     Replicas do not know each other's: what a request made is looked up in what was folded (`has_stated`).
+    An issuer may have as many as there is room left, so no number of them takes all of it, and a few always:
+    issuers are registered parties.
     """
 
-    def __init__(self, *, most: int = USED_TOKENS_MAX, most_of_one: int = USED_TOKENS_OF_ONE_MAX) -> None:
+    def __init__(
+        self,
+        *,
+        most: int = USED_TOKENS_MAX,
+        most_of_one: int = USED_TOKENS_OF_ONE_MAX,
+        least_of_one: int = USED_TOKENS_OF_ONE_MIN,
+    ) -> None:
         self._most = most
         self._most_of_one = most_of_one
+        self._least_of_one = least_of_one
         # By issuer: until when each of its tokens is good, by the digest of `jti`, which may be long.
         self._until: dict[str, dict[bytes, float]] = {}
         self._forget_at = 0.0
@@ -197,8 +211,7 @@ class UsedTokens:
     def require_new(self, claims: Bearer, *, now: datetime) -> None:
         """Take note of a token; raises ProblemError 401 `token-used` if it was used before.
 
-        It raises 429 `too-many-tokens` while too many of that issuer are remembered, and 503 while too many
-        of all are.
+        It raises 429 `too-many-tokens` while too many of that issuer are remembered.
         """
         moment = now.timestamp()
         name = sha256(claims.jti.encode()).digest()
@@ -207,14 +220,13 @@ class UsedTokens:
         if not self._has_room(claims.iss):
             self._forget(moment)
             if not self._has_room(claims.iss):
-                status = 429 if len(self._until.get(claims.iss, ())) >= self._most_of_one else 503
-                detail = "too many requests were signed lately; try later"
-                raise ProblemError(status, "too-many-tokens", detail, headers={"Retry-After": "10"})
+                detail = "too many requests were signed by this account lately; try later"
+                raise ProblemError(429, "too-many-tokens", detail, headers={"Retry-After": "10"})
         self._until.setdefault(claims.iss, {})[name] = claims.exp + CLOCK_SKEW_S
 
     def _has_room(self, issuer: str) -> bool:
-        of_all = sum(map(len, self._until.values()))
-        return of_all < self._most and len(self._until.get(issuer, ())) < self._most_of_one
+        own, left = len(self._until.get(issuer, ())), self._most - sum(map(len, self._until.values()))
+        return own < self._least_of_one or own < min(self._most_of_one, left)
 
     def _forget(self, moment: float) -> None:
         if moment < self._forget_at:
@@ -284,6 +296,15 @@ def _require_one_reading(request: Request) -> None:
         raise ProblemError(422, "invalid-request", "query: a name stands in it twice, or it is not UTF-8")
     if len(asked.path) != len(request.scope["path"].split("/")) - 1:
         raise ProblemError(422, "invalid-request", "path: a slash in a segment cannot be sent as %2F")
+
+
+def _require_form(request: Request, body: bytes | None) -> None:
+    """Raise ProblemError 422 if there is more in the request than an event of it may carry for ever."""
+    asked = Asked.of(method=request.method, target=target_of(request), body=body, digest=None)
+    form = form_of(asked)
+    excess = None if form is None else excess_of(asked, form)
+    if excess is not None:
+        raise ProblemError(422, "invalid-request", excess)
 
 
 def target_of(request: Request) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated, Any
+from urllib.parse import unquote
 
 from fastapi import Depends, Path, Request
 
@@ -10,14 +11,22 @@ from salus.events import fields
 from salus.events.did import decoded_segment
 from salus.runtime.auth import target_of
 from salus.runtime.fields import pattern_of
+from salus.runtime.problems import ProblemError
 
 _DESCRIPTION = "The party's DID. A percent sign in it may be written as it is, or as %25."
 Did = Annotated[str, Path(pattern=pattern_of(fields.Did), max_length=256, description=_DESCRIPTION)]
 
 
 def segment_of(request: Request, place: int) -> str:
-    """Return what a segment of the path names; the first segment has place 1."""
-    return decoded_segment(target_of(request).partition("?")[0].split("/")[place])
+    """Return what a segment of the path names; the first segment has place 1.
+
+    Raises:
+        ProblemError: 422, if the framework has found its segments elsewhere, for a slash was sent as %2F.
+    """
+    sent = target_of(request).partition("?")[0].split("/")[: place + 1]
+    if [unquote(segment) for segment in sent] != request.scope["path"].split("/")[: place + 1]:
+        raise ProblemError(422, "invalid-request", "path: a slash in a segment cannot be sent as %2F")
+    return decoded_segment(sent[place])
 
 
 def did_in_path(place: int) -> Any:

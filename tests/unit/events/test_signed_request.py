@@ -1,0 +1,248 @@
+"""What an event carries of a request is what the request means: all read it for ever (red team 3, 7)."""
+
+from __future__ import annotations
+
+import base64
+import json
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from tests.asking import UNASKED, asked_by, truly_asked
+from tests.unit.events.samples import MEMBER, NOON, OTHER_MEMBER, PATIENT, public_key
+from tests.unit.events.test_accountability import GRANT, STORED
+
+from salus.client.auth import RequestLine, make_approval, make_bearer, make_possession
+from salus.events import catalogue as c
+from salus.events.accountability import require_asked
+from salus.events.bearer import APPROVAL_AUDIENCE, BearerError, read_bearer
+from salus.events.errors import RejectedError
+from salus.events.possession import PossessionError, verify_possession
+from salus.events.registry import type_of
+from salus.events.requests import BODY_CHARS_MAX
+from salus.events.signed_request import FORMS, Asked, form_of
+from salus.ledger.times import read_time
+
+WORDS = "Jane Roe, born 1980-01-01, HIV positive. "
+CONSENT = GRANT.consent
+FACTS: list[Any] = [
+    GRANT,
+    c.ConsentRevoked(consent=CONSENT, patient=PATIENT, epoch=1, request=UNASKED),
+    c.PatientLinked(patient=PATIENT, did=MEMBER.did, request=UNASKED),
+    c.PatientUnlinked(patient=PATIENT, did=MEMBER.did, epoch=1, request=UNASKED),
+    c.RoleGranted(did=MEMBER.did, role="clinician", request=UNASKED),
+    c.RoleWithdrawn(did=MEMBER.did, role="patient", request=UNASKED),
+    c.KeyRevoked(did=MEMBER.did, key_id=public_key(MEMBER).id, reason="left", request=UNASKED),
+    c.KeyAdded(did=MEMBER.did, key=public_key(MEMBER), request=UNASKED),
+    STORED,
+]
+COMMANDS = [data for data in FACTS if data is not STORED]
+OPENAPI = Path(__file__).parents[3] / "docs" / "openapi"
+
+
+def name_of(data: Any) -> str:
+    return type(data).__name__
+
+
+def line_of(data: Any) -> tuple[str, str, bytes | None]:
+    """Return method, target and body of the request that asks for this."""
+    request = truly_asked(data, MEMBER, at=NOON).request
+    claims = json.loads(base64.urlsafe_b64decode(request.proof.split(".")[1] + "=="))
+    return claims["htm"], claims["htu"], request.body.encode() if request.body is not None else None
+
+
+def asked_for(data: Any, method: str, target: str, body: bytes | None) -> Any:
+    request = asked_by(MEMBER, str(type_of(data).owner), method, target, at=NOON, raw=body)
+    return msgspec.structs.replace(data, request=request)
+
+
+def is_stated(data: Any) -> bool:
+    try:
+        require_asked(data)
+    except RejectedError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("data", FACTS, ids=name_of)
+def test_a_request_asks_for_its_fact_and_for_nothing_else(data: Any) -> None:
+    method, target, body = line_of(data)
+    mark = "&" if "?" in target else "?"
+
+    assert is_stated(asked_for(data, method, target, body))
+    for more in ("note=Jane%20Roe", "&&&&", "patient=x", "=x"):
+        assert not is_stated(asked_for(data, method, target + mark + more, body)), more
+
+
+@pytest.mark.parametrize("data", COMMANDS, ids=name_of)
+def test_a_body_has_the_members_that_its_command_knows(data: Any) -> None:
+    method, target, body = line_of(data)
+    if body is None:
+        assert not is_stated(asked_for(data, method, target, WORDS.encode()))
+        assert not is_stated(asked_for(data, method, target, b"{}"))
+        return
+    said = json.loads(body)
+    pretty = json.dumps(said, indent=4).encode()
+
+    assert is_stated(asked_for(data, method, target, pretty))
+    assert not is_stated(asked_for(data, method, target, json.dumps({**said, "note": WORDS}).encode()))
+    assert not is_stated(asked_for(data, method, target, body + b" " * 1000))
+    assert not is_stated(asked_for(data, method, target, body[:-1] + b"\n" * 2000 + b"}"))
+
+
+def test_members_within_a_body_are_known_ones_too() -> None:
+    data = next(data for data in FACTS if isinstance(data, c.KeyAdded))
+    method, target, body = line_of(data)
+    said = json.loads(body or b"")
+    said["key"]["note"] = WORDS
+
+    assert not is_stated(asked_for(data, method, target, json.dumps(said).encode()))
+
+
+def test_a_body_has_a_size() -> None:
+    method, target, body = line_of(GRANT)
+    said = json.loads(body or b"")
+    said["actions"] *= 5000
+
+    assert not is_stated(asked_for(GRANT, method, target, json.dumps(said).encode()))
+
+
+def test_a_digest_is_that_of_nothing_where_there_is_no_body() -> None:
+    data = FACTS[1]
+    method, target, _ = line_of(data)
+    named = asked_for(data, method, target, b"Jane")
+    without = msgspec.structs.replace(named, request=msgspec.structs.replace(named.request, body=None))
+
+    assert not is_stated(without)
+    assert is_stated(asked_for(data, method, target, b""))
+
+
+def test_what_is_no_command_is_in_no_event() -> None:
+    assert not is_stated(asked_for(STORED, *line_of(STORED)[:2], WORDS.encode()))
+
+
+@pytest.mark.parametrize(
+    ("target", "stated"),
+    [
+        ("/fhir/Consent", True),
+        ("/fhir/Consent?_format=json", True),
+        ("/fhir/Consent?_format=application/fhir+json", True),
+        ("/fhir/Consent?_format=json;Jane", False),
+        ("/fhir/Consent?_summary=Jane", False),
+    ],
+)
+def test_a_fhir_request_names_its_format_and_nothing_else(target: str, *, stated: bool) -> None:
+    data = asked_for(GRANT, "POST", target, b"{}")
+    kept = msgspec.structs.replace(data, request=msgspec.structs.replace(data.request, body=None))
+
+    assert is_stated(kept) is stated
+
+
+def signed(header: dict[str, Any], claims: dict[str, Any]) -> str:
+    parts = [base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=") for part in (header, claims)]
+    signature = MEMBER.sign(b".".join(parts))
+    return b".".join([*parts, base64.urlsafe_b64encode(signature).rstrip(b"=")]).decode()
+
+
+def parts_of(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    header, claims = (json.loads(base64.urlsafe_b64decode(part + "==")) for part in token.split(".")[:2])
+    return header, claims
+
+
+LINE = RequestLine("POST", "/consents", b"{}")
+TOKENS = {
+    "salus:consent": make_bearer(MEMBER, "salus:consent", now=NOON, request=LINE),
+    APPROVAL_AUDIENCE: make_approval(OTHER_MEMBER, LINE, now=NOON),
+}
+
+
+@pytest.mark.parametrize("audience", TOKENS)
+@pytest.mark.parametrize(
+    ("header", "claims"),
+    [
+        ({}, {"note": WORDS}),
+        ({"jwk": {"note": WORDS}}, {}),
+        ({"typ": WORDS}, {}),
+        ({}, {"jti": WORDS}),
+        ({}, {"jti": "x" * 65}),
+        ({}, {"jti": ""}),
+        ({}, {"dig": WORDS}),
+    ],
+)
+def test_a_token_says_what_it_is_for_and_no_more(
+    audience: str, header: dict[str, Any], claims: dict[str, Any]
+) -> None:
+    head, body = parts_of(TOKENS[audience])
+    read_bearer(signed(head, body), audience=audience, lifetime_s_max=10**6)
+
+    with pytest.raises(BearerError) as refused:
+        read_bearer(signed({**head, **header}, {**body, **claims}), audience=audience, lifetime_s_max=10**6)
+    assert WORDS not in str(refused.value)
+
+
+@pytest.mark.parametrize("more", [{"note": WORDS}, {"jti": WORDS}])
+def test_a_proof_of_possession_says_no_more_either(more: dict[str, Any]) -> None:
+    header, claims = parts_of(make_possession(MEMBER, now=NOON))
+    key = public_key(MEMBER)
+    verify_possession(signed(header, claims), key=key, member=None, at=NOON)
+
+    with pytest.raises(PossessionError) as refused:
+        verify_possession(signed(header, {**claims, **more}), key=key, member=None, at=NOON)
+    assert WORDS not in str(refused.value)
+
+
+@pytest.mark.parametrize("service", ["identity", "consent", "storage"])
+def test_every_request_that_may_make_an_event_has_a_form(service: str) -> None:
+    document = json.loads((OPENAPI / f"{service}.json").read_text())
+    changing = [
+        (method.upper(), path)
+        for path, methods in document["paths"].items()
+        for method in methods
+        if method in {"post", "put", "delete", "patch"}
+    ]
+
+    assert changing
+    for method, path in changing:
+        form = form_of(Asked.of(method=method, target=path, body=None, digest=None))
+        assert form is not None, (method, path)
+        body = document["paths"][path][method.lower()].get("requestBody", {}).get("content", {})
+        # A command of our API is JSON, and is in the event; anything else is not.
+        assert bool(form.body_bytes_max) is ("application/json" in body), (method, path)
+
+
+def test_no_form_takes_more_than_an_event_has_room_for() -> None:
+    assert max(form.body_bytes_max or 0 for form in FORMS) <= BODY_CHARS_MAX
+
+
+# --- red team 3, 18 ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("written", "same"),
+    [
+        ("2026-12-01T12:00:00.9999999Z", "2026-12-01T12:00:00.999999Z"),
+        ("2026-11-30T23:59:60Z", "2026-11-30T23:59:59.999999Z"),
+        ("2026-12-01t13:00:00.5+01:00", "2026-12-01T12:00:00.5Z"),
+    ],
+)
+def test_who_judges_a_time_reads_it_as_who_took_it(written: str, same: str) -> None:
+    moment = read_time(same)
+    data = msgspec.structs.replace(GRANT, valid_until=moment)
+    method, target, body = line_of(GRANT)
+    said = json.dumps({**json.loads(body or b""), "valid_until": written}).encode()
+
+    assert is_stated(asked_for(data, method, target, said))
+    later = msgspec.structs.replace(data, valid_until=moment + timedelta(microseconds=1))
+    assert not is_stated(asked_for(later, method, target, said))
+
+
+@pytest.mark.parametrize(
+    "written", ["2026-12-01T12:00:60Z", "2026-12-01 12:00:00Z", "2026-12-01", 1796000000]
+)
+def test_what_is_no_time_to_the_one_rule_is_none_to_who_judges(written: Any) -> None:
+    method, target, body = line_of(GRANT)
+    said = json.dumps({**json.loads(body or b""), "valid_until": written}).encode()
+
+    assert not is_stated(asked_for(GRANT, method, target, said))
