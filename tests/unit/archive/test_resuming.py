@@ -165,6 +165,27 @@ async def test_another_history_is_an_error_and_nothing_is_spared(
     assert report.counts.spared == 0
 
 
+# case F10, sibling: what one run read may be from before the other began, as whose it would be spared.
+async def test_of_two_runs_at_the_same_time_only_its_own_lines_count(
+    small_ledger: SmallLedger, tmp_path: Path
+) -> None:
+    await interrupted(tmp_path, small_ledger)
+    lines = (tmp_path / "state" / "run.jsonl").read_bytes().split(b"\n")[1:]
+    later = NOW + timedelta(minutes=1)
+
+    def progress(step: Progress) -> None:
+        if step.stage == "blocks" and step.done == 2:
+            raise InterruptedRunError
+
+    second = memory_in(tmp_path, small_ledger, resume=False, now=later)
+    with pytest.raises(InterruptedRunError):
+        await fsck(small_ledger.stores, small_ledger.trust, on_progress=progress, memory=second)
+    with (tmp_path / "state" / "run.jsonl").open("ab") as file:
+        file.write(b"\n".join([b"", *lines]))
+
+    assert (await resumed(tmp_path, small_ledger, now=later)).counts.spared == 2
+
+
 async def test_an_old_or_a_foreign_or_a_broken_file_spares_nothing(
     small_ledger: SmallLedger, tmp_path: Path
 ) -> None:
@@ -220,7 +241,7 @@ async def test_verdicts_reached_without_some_identity_events_are_reached_again(t
     assert [(f.code, f.height) for f in report.errors] == [("verdict-wrong", 2)]
 
 
-@pytest.mark.parametrize("damaged", [b"", b"{", b"\xff\n", b'{"format":"salus-fsck/1"}\n'], ids=ascii)
+@pytest.mark.parametrize("damaged", [b"", b"{", b"\xff\n", b'{"format":"salus-fsck/2"}\n'], ids=ascii)
 async def test_a_damaged_state_file_is_said_and_everything_is_read_again(
     small_ledger: SmallLedger, tmp_path: Path, damaged: bytes
 ) -> None:

@@ -26,7 +26,7 @@ from salus.archive.report import Finding
 from salus.archive.trust import Trust
 from salus.ledger.tiles import CompactRange
 
-FORMAT = "salus-fsck/1"
+FORMAT = "salus-fsck/2"
 # What was seen longer ago says too little about now.
 AGE_MAX = timedelta(days=7)
 
@@ -62,8 +62,12 @@ class Begun(msgspec.Struct, frozen=True):
 
 
 class Whole(msgspec.Struct, frozen=True):
-    """Every further line: a stretch without findings."""
+    """Every further line: a stretch without findings.
 
+    Another run at the same time may begin the file anew under us: `began` says whose line it is.
+    """
+
+    began: Annotated[datetime, msgspec.Meta(tz=True)]
     span: Span
     mark: Digest
     headers: Digest
@@ -115,7 +119,7 @@ class FileMemory:
 
     def remember(self, mark: bytes, checked: Checked) -> None:
         """Append a line for a stretch without findings; what a crash cuts off is not remembered."""
-        whole = Whole(checked.span, mark.hex(), checked.headers.hex())
+        whole = Whole(self.since or self._now, checked.span, mark.hex(), checked.headers.hex())
         if not checked.findings and self._known.get(whole.span) != whole:
             self._known[whole.span] = whole
             self._write(whole)
@@ -143,7 +147,8 @@ class FileMemory:
             except msgspec.DecodeError:
                 # The line at which a crash cut the file off.
                 continue
-            self._known[whole.span] = whole
+            if whole.began == begun.began:
+                self._known[whole.span] = whole
 
     def _write(self, line: msgspec.Struct, *, truncate: bool = False) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
