@@ -16,6 +16,7 @@ from salus.objects import (
     ObjectStore,
     Stray,
     StrayObjectError,
+    TooLargeError,
     probe,
     refuse_stray,
 )
@@ -54,8 +55,8 @@ async def keys(store: ObjectStore, prefix: str = "", start_after: str = "") -> l
 async def test_what_is_put_is_what_is_got(store: ObjectStore, content: bytes) -> None:
     etag = await store.put("a/b", content)
 
-    assert await store.get("a/b") == content
-    assert await store.get_with_etag("a/b") == (content, etag)
+    assert await store.get("a/b", bytes_max=1 << 30) == content
+    assert await store.get_with_etag("a/b", bytes_max=1 << 30) == (content, etag)
     assert await store.head("a/b") == Entry(key="a/b", size=len(content), etag=etag)
     assert b"".join([piece async for piece in store.stream("a/b")]) == content
 
@@ -64,21 +65,21 @@ async def test_a_second_put_replaces_the_first(store: ObjectStore) -> None:
     await store.put("k", b"first")
     await store.put("k", b"second")
 
-    assert await store.get("k") == b"second"
+    assert await store.get("k", bytes_max=1 << 30) == b"second"
 
 
 async def test_a_stream_is_put_whole(store: ObjectStore) -> None:
     part = bytes(1_000_000)
     etag = await store.put_stream("k", pieces(*[part] * 20, b"", b"end"))
 
-    assert await store.get("k") == part * 20 + b"end"
+    assert await store.get("k", bytes_max=1 << 30) == part * 20 + b"end"
     assert (await store.head("k")).etag == etag
 
 
 async def test_an_empty_stream_is_an_empty_object(store: ObjectStore) -> None:
     await store.put_stream("k", pieces())
 
-    assert await store.get("k") == b""
+    assert await store.get("k", bytes_max=1 << 30) == b""
 
 
 async def test_a_stream_that_fails_leaves_no_object_and_its_own_error(store: ObjectStore) -> None:
@@ -95,9 +96,9 @@ async def test_a_stream_that_fails_leaves_no_object_and_its_own_error(store: Obj
 
 async def test_what_is_not_there_is_not_found(store: ObjectStore) -> None:
     with pytest.raises(NotFoundError):
-        await store.get("k")
+        await store.get("k", bytes_max=1 << 30)
     with pytest.raises(NotFoundError):
-        await store.get_with_etag("k")
+        await store.get_with_etag("k", bytes_max=1 << 30)
     with pytest.raises(NotFoundError):
         await store.head("k")
     with pytest.raises(NotFoundError):
@@ -109,7 +110,7 @@ async def test_create_writes_once(store: ObjectStore) -> None:
 
     with pytest.raises(AlreadyExistsError):
         await store.create("k", b"second")
-    assert await store.get("k") == b"first"
+    assert await store.get("k", bytes_max=1 << 30) == b"first"
 
 
 async def test_creating_the_same_again_is_success(store: ObjectStore) -> None:
@@ -124,7 +125,7 @@ async def test_of_many_who_create_one_wins(store: ObjectStore) -> None:
     winners = [n for n, result in enumerate(results) if isinstance(result, str)]
     assert len(winners) == 1
     assert sum(isinstance(result, AlreadyExistsError) for result in results) == 9
-    assert await store.get("k") == b"%d" % winners[0]
+    assert await store.get("k", bytes_max=1 << 30) == b"%d" % winners[0]
 
 
 async def test_replace_needs_the_present_etag(store: ObjectStore) -> None:
@@ -133,7 +134,7 @@ async def test_replace_needs_the_present_etag(store: ObjectStore) -> None:
 
     with pytest.raises(ChangedError):
         await store.replace("k", b"third", old)
-    assert await store.get_with_etag("k") == (b"second", new)
+    assert await store.get_with_etag("k", bytes_max=1 << 30) == (b"second", new)
 
 
 async def test_replacing_by_what_is_there_already_is_success(store: ObjectStore) -> None:
@@ -225,7 +226,7 @@ async def test_deleting_is_harmless_to_repeat(store: ObjectStore) -> None:
     await store.delete("k")
 
     with pytest.raises(NotFoundError):
-        await store.get("k")
+        await store.get("k", bytes_max=1 << 30)
 
 
 async def test_destroying_is_harmless_to_repeat_and_spares_longer_names(store: ObjectStore) -> None:
@@ -236,8 +237,8 @@ async def test_destroying_is_harmless_to_repeat_and_spares_longer_names(store: O
     await store.destroy("k")
 
     with pytest.raises(NotFoundError):
-        await store.get("k")
-    assert await store.get("k2") == b"y"
+        await store.get("k", bytes_max=1 << 30)
+    assert await store.get("k2", bytes_max=1 << 30) == b"y"
 
 
 async def test_pseudonyms_and_dids_are_keys(store: ObjectStore) -> None:
@@ -263,3 +264,25 @@ async def test_the_probe_accepts_it_and_leaves_nothing(store: ObjectStore) -> No
 
 def test_all_errors_have_one_base() -> None:
     assert all(issubclass(error, ObjectsError) for error in (NotFoundError, AlreadyExistsError, ChangedError))
+
+
+async def test_an_object_that_is_larger_than_was_asked_for_is_not_read(store: ObjectStore) -> None:
+    # case F8
+    etag = await store.put("k", b"12345")
+
+    for bytes_max in (4, 0):
+        with pytest.raises(TooLargeError) as error:
+            await store.get("k", bytes_max=bytes_max)
+        with pytest.raises(TooLargeError):
+            await store.get_with_etag("k", bytes_max=bytes_max)
+        assert (error.value.key, error.value.size, error.value.bytes_max) == ("k", 5, bytes_max)
+    assert await store.get_with_etag("k", bytes_max=5) == (b"12345", etag)
+
+
+async def test_a_key_that_a_larger_object_took_is_taken(store: ObjectStore) -> None:
+    await store.put("k", b"12345")
+
+    with pytest.raises(AlreadyExistsError):
+        await store.create("k", b"1")
+    with pytest.raises(ChangedError):
+        await store.replace("k", b"1", "another")

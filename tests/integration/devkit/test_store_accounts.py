@@ -81,7 +81,7 @@ async def done_by(store: Store, account: str, bucket: Bucket) -> set[str]:
 
     operations: dict[str, Callable[[], Awaitable[object]]] = {
         "list": listed,
-        "read": lambda: seen.get(f"blocks/{account}-read"),
+        "read": lambda: seen.get(f"blocks/{account}-read", bytes_max=1 << 30),
         "add": lambda: seen.create(f"blocks/{account}-add", b"another block"),
         "remove": lambda: seen.delete(f"blocks/{account}-remove"),
         "destroy": lambda: seen.destroy(f"blocks/{account}-destroy"),

@@ -99,7 +99,7 @@ class Network:
         notes: list[bytes] = []
         with contextlib.suppress(NotFoundError):
             while True:
-                notes.append(await store.get(header_key(0, len(notes))))
+                notes.append(await store.get(header_key(0, len(notes)), bytes_max=1 << 30))
         return notes
 
     async def receipt(self, at: Position, policy: bytes) -> bytes:

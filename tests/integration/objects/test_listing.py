@@ -103,7 +103,7 @@ PERMANENT = [
 async def test_what_no_waiting_mends_is_refused_and_never_away(status: int, code: str) -> None:
     with served(*[(status, code)] * 1000) as store:
         for ask in (
-            lambda: store.get("k"),
+            lambda: store.get("k", bytes_max=1 << 30),
             lambda: store.put("k", b""),
             lambda: store.create("k", b""),
             lambda: store.replace("k", b"", '"1"'),

@@ -121,7 +121,7 @@ async def headers_of(objects: ObjectStore, shard: int) -> list[Header]:
     headers: list[Header] = []
     while True:
         try:
-            note = await objects.get(header_key(shard, len(headers)))
+            note = await objects.get(header_key(shard, len(headers)), bytes_max=1 << 30)
         except NotFoundError:
             return headers
         headers.append(parse_header(split_note(note)[0]))
@@ -134,7 +134,7 @@ async def leaves_of(
     found: dict[tuple[str, int, int], int] = defaultdict(int)
     for shard, chain in headers.items():
         for header in chain:
-            body = await objects.get(body_key(shard, header.height, header.root))
+            body = await objects.get(body_key(shard, header.height, header.root), bytes_max=1 << 30)
             columns = decode_body(body, columns=["topic", "partition", "offset"]).to_pylist()
             for row in columns:
                 found[row["topic"], row["partition"], row["offset"]] += 1
@@ -236,7 +236,7 @@ async def the_event_vouches_for_the_new_keys(
 ) -> None:
     """Whoever trusts the old network.json verifies the event that has the keys of the new shards."""
     for header in headers[0]:
-        body = await objects.get(body_key(0, header.height, header.root))
+        body = await objects.get(body_key(0, header.height, header.root), bytes_max=1 << 30)
         rows = decode_body(body, columns=["topic", "partition", "offset", "type", "value"]).to_pylist()
         for row in rows:
             if row["type"] != type_of(ShardsAssigned).name or not (event := added_by(row["value"])):

@@ -205,7 +205,7 @@ async def test_a_store_that_refuses_us_is_not_said_to_be_away(service: Service) 
     await service.world.chains[0].seal_samples(1)
     await service.runner.wait_beyond(0)
 
-    async def refused(key: str) -> bytes:
+    async def refused(key: str, *, bytes_max: int) -> bytes:  # noqa: ARG001  # the store's shape
         raise RefusedError(key, "no permission")
 
     service.world.log.get = service.world.ledger.get = refused  # type: ignore[method-assign]  # lost its rights

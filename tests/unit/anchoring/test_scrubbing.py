@@ -162,10 +162,10 @@ class GoesAway(MemoryObjects):
 
     hidden: str = ""
 
-    async def get(self, key: str) -> bytes:
+    async def get(self, key: str, *, bytes_max: int) -> bytes:
         if key == self.hidden:
             raise StoreAwayError(key, "away")
-        return await super().get(key)
+        return await super().get(key, bytes_max=bytes_max)
 
 
 async def test_a_pass_that_was_broken_off_goes_on_where_it_was(
@@ -321,7 +321,7 @@ async def test_it_reads_no_faster_than_it_may() -> None:
     began = loop.time()
     slow = pace.slow(objects)
     for _ in range(20):
-        await slow.get("a")
+        await slow.get("a", bytes_max=1 << 30)
     listed = [entry.key async for entry in slow.list(on_stray=refuse_stray)]
 
     assert loop.time() - began >= 0.2

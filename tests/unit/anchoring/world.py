@@ -56,13 +56,13 @@ class BusyObjects(MemoryObjects):
         for _ in range(next(self._turns, 0)):
             await asyncio.sleep(0)
 
-    async def get_with_etag(self, key: str) -> tuple[bytes, str]:
+    async def get_with_etag(self, key: str, *, bytes_max: int) -> tuple[bytes, str]:
         await self._turn()
-        return await super().get_with_etag(key)
+        return await super().get_with_etag(key, bytes_max=bytes_max)
 
-    async def get(self, key: str) -> bytes:
+    async def get(self, key: str, *, bytes_max: int) -> bytes:
         await self._turn()
-        return await super().get(key)
+        return await super().get(key, bytes_max=bytes_max)
 
     async def put(self, key: str, data: bytes) -> str:
         await self._turn(key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -133,7 +134,8 @@ def test_whatever_byte_is_changed_reading_ends_in_rows_or_a_body_error(data: st.
     place = data.draw(st.integers(0, len(body) - 1))
     body[place] ^= data.draw(st.integers(1, 255))
 
-    unreadable_parts(bytes(body))
+    with suppress(BodyError):
+        unreadable_parts(bytes(body))
     for verify in (True, False):
         try:
             decode_body(bytes(body), verify_pages=verify).to_pydict()

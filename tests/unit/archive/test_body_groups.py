@@ -42,10 +42,10 @@ class Counting(MemoryObjects):
         super().__init__()
         self.read: list[str] = []
 
-    async def get(self, key: str) -> bytes:
+    async def get(self, key: str, *, bytes_max: int) -> bytes:
         if key.endswith(".parquet"):
             self.read.append(key)
-        return await super().get(key)
+        return await super().get(key, bytes_max=bytes_max)
 
 
 @pytest.fixture

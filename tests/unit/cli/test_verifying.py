@@ -337,3 +337,27 @@ def test_refused_receipts_among_accepted_ones_are_told(tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "REFUSED: bad-signature" in shown
     assert "0 accepted, 2 refused, 0 invalid" in shown
+
+
+def test_a_receipt_is_not_read_beyond_its_size(files, capsys):
+    # case F8: a folder is verified that anybody may have put files into
+    with (files / "large.salus").open("wb") as large:
+        large.truncate(1 << 36)
+    (files / "b.salus").write_bytes((files / "a.salus").read_bytes())
+
+    code = run(["verify", str(files), "--policy", str(files / "network.json"), "--json"])
+
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert code == Exit.NO
+    assert sorted(one["outcome"] for one in told) == ["accepted", "accepted", "invalid"]
+
+
+def test_an_event_is_not_read_beyond_its_size(files, capsys):
+    with (files / "large").open("wb") as large:
+        large.truncate(1 << 36)
+    receipt, policy = str(files / "a.salus"), str(files / "network.json")
+
+    code = run(["verify", receipt, "--policy", policy, "--event", str(files / "large")])
+
+    assert code == Exit.USAGE
+    assert "more than 1048576 bytes" in " ".join(capsys.readouterr().err.split())

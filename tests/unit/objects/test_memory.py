@@ -57,7 +57,7 @@ def test_repeating_settles_any_order_of_faults(faults: list[Fault]) -> None:
     async def story() -> MemoryObjects:
         store = MemoryObjects(faults=faults)
         await until_answered(lambda: store.create("k", b"first"))
-        _, etag = await store.get_with_etag("k")
+        _, etag = await store.get_with_etag("k", bytes_max=1 << 30)
         await until_answered(lambda: store.replace("k", b"second", etag))
         await until_answered(lambda: store.put("other", b"third"))
         await until_answered(lambda: store.delete("other"))
@@ -88,7 +88,7 @@ async def test_a_store_that_is_away_answers_nothing() -> None:
     store = MemoryObjects(away=True)
 
     with pytest.raises(StoreAwayError):
-        await store.get("k")
+        await store.get("k", bytes_max=1 << 30)
     with pytest.raises(StoreAwayError):
         await store.put("k", b"")
 
@@ -120,4 +120,4 @@ async def test_the_probe_refuses_a_store_without_conditional_writes(
 
 async def test_reading_what_is_not_there_is_not_found() -> None:
     with pytest.raises(NotFoundError):
-        await MemoryObjects().get("k")
+        await MemoryObjects().get("k", bytes_max=1 << 30)

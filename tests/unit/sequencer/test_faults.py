@@ -109,9 +109,9 @@ class StormyObjects(MemoryObjects):
         self._storm = storm
         self._who = who
 
-    async def get(self, key: str) -> bytes:
+    async def get(self, key: str, *, bytes_max: int) -> bytes:
         await self._storm.turn(self._who)
-        return await super().get(key)
+        return await super().get(key, bytes_max=bytes_max)
 
     async def head(self, key: str) -> Entry:
         await self._storm.turn(self._who)

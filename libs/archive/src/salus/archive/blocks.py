@@ -7,12 +7,14 @@ import re
 from hashlib import sha256
 
 from salus.archive.errors import DamagedError, MissingError
-from salus.ledger.block import Header, body_key, header_key
-from salus.objects import NotFoundError, ObjectStore
+from salus.ledger.block import HEADER_BYTES_MAX, Header, body_key, header_key
+from salus.objects import NotFoundError, ObjectStore, TooLargeError
 
 # Reads of headers under way at once while catching up.
 HEADERS_AT_ONCE = 16
 HEIGHT_DIGITS = 12
+BODY_BYTES_MAX = 256 * 1024 * 1024
+"""How large a body is at most, whatever a header says."""
 _OBJECT = re.compile(r"shard/(0|[1-9][0-9]*)/([0-9]{12})/(?:(header)|body-([0-9a-f]{64})\.parquet)")
 
 
@@ -23,11 +25,16 @@ class BlockArchive:
         self._objects = objects
 
     async def header(self, shard: int, height: int) -> bytes | None:
-        """Return the header note, or None if there is no such block (yet)."""
+        """Return the header note, or None if there is no such block (yet).
+
+        Of an object that is too large for one nothing is read: no bytes, which are no header either.
+        """
         try:
-            return await self._objects.get(header_key(shard, height))
+            return await self._objects.get(header_key(shard, height), bytes_max=HEADER_BYTES_MAX)
         except NotFoundError:
             return None
+        except TooLargeError:
+            return b""
 
     async def headers_from(self, shard: int, height: int, *, limit: int) -> list[bytes]:
         """Return up to `limit` header notes from `height` on, without a gap."""
@@ -53,12 +60,19 @@ class BlockArchive:
         """
         key = body_key(shard, header.height, header.root)
         try:
-            data = await self._objects.get(key)
+            data = await self._objects.get(key, bytes_max=body_bytes_max(header))
         except NotFoundError:
             raise MissingError(key, "the body is missing") from None
+        except TooLargeError as error:
+            raise DamagedError(key, str(error)) from None
         if len(data) != header.body_bytes or sha256(data).digest() != header.body_sha256:
             raise DamagedError(key, "the body is not the one that the header commits to")
         return data
+
+
+def body_bytes_max(header: Header) -> int:
+    """Return how many bytes of a body are read: those that its header names, up to what any may have."""
+    return min(header.body_bytes, BODY_BYTES_MAX)
 
 
 def parse_key(key: str) -> tuple[int, int, bytes | None] | None:

@@ -5,7 +5,7 @@ The one definition of the columns. The sequencer encodes bodies; receipts, fsck 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from salus.archive.errors import BodyError
+from salus.archive.parquet_bounds import EXPANDED_BYTES_MAX, LEAVES_MAX, expanded_bytes, require_bounded
 from salus.ledger.merkle import HASH_SIZE
 
 SCHEMA = pa.schema(
@@ -106,7 +107,8 @@ def encode_table(table: pa.Table) -> bytes:
 def decode_body(data: bytes, *, columns: Sequence[str] | None = None, verify_pages: bool = False) -> pa.Table:
     """Return the body's rows, all columns or those named.
 
-    Nothing is known about the rows until leaf hashes, root and the header's signature were checked.
+    Nothing is known about the rows until leaf hashes, root and the header's signature were checked. What they
+    take is bounded (`salus.archive.parquet_bounds`).
 
     Args:
         data: the whole Parquet file.
@@ -114,11 +116,11 @@ def decode_body(data: bytes, *, columns: Sequence[str] | None = None, verify_pag
         verify_pages: check the CRC of every page read, which names the damaged column in the error.
 
     Raises:
-        BodyError: not a Parquet file, damaged, or not of the body's schema.
+        BodyError: not a Parquet file, damaged, too large, or not of the body's schema.
     """
     names = SCHEMA.names if columns is None else list(columns)
     try:
-        return _open(data, verify_pages=verify_pages).read(columns=names, use_threads=False)
+        return _open(data, names, verify_pages=verify_pages).read(columns=names, use_threads=False)
     except _UNREADABLE as error:
         raise BodyError(f"the Parquet file cannot be read: {error}") from error
 
@@ -130,15 +132,16 @@ def body_batches(data: bytes) -> Iterator[pa.RecordBatch]:
         BodyError: as `decode_body`.
     """
     try:
-        yield from _open(data).iter_batches(batch_size=ROWS_PER_BATCH, use_threads=False)
+        yield from _open(data, SCHEMA.names).iter_batches(batch_size=ROWS_PER_BATCH, use_threads=False)
     except _UNREADABLE as error:
         raise BodyError(f"the Parquet file cannot be read: {error}") from error
 
 
-def _open(data: bytes, *, verify_pages: bool = False) -> pq.ParquetFile:
+def _open(data: bytes, names: Iterable[str], *, verify_pages: bool = False) -> pq.ParquetFile:
     file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=verify_pages)
     if file.schema_arrow.remove_metadata() != SCHEMA:
         raise BodyError("the Parquet file does not have the columns of a body")
+    require_bounded(file.metadata, data, columns=[SCHEMA.get_field_index(name) for name in names])
     return file
 
 
@@ -150,21 +153,37 @@ def _column_of(columns: BodyColumns, name: str) -> pa.Array:
     return cells
 
 
-def unreadable_parts(data: bytes) -> list[str]:
-    """Return, for a damaged file, which columns of which rows have pages that fail their checksum."""
+def unreadable_parts(
+    data: bytes, *, rows_max: int = LEAVES_MAX, expanded_bytes_max: int = EXPANDED_BYTES_MAX
+) -> list[str]:
+    """Return, for a damaged file, which columns of which rows have pages that fail their checksum.
+
+    Raises:
+        BodyError: it has more rows, or expands to more.
+    """
     try:
         file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
-        sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+        groups = [file.metadata.row_group(group) for group in range(file.num_row_groups)]
+        shaped = file.schema_arrow.remove_metadata() == SCHEMA
     except _UNREADABLE as error:
         return [f"the file's footer cannot be read ({_first_line(error)})"]
+    if not shaped:
+        return ["it does not have the columns of a body"]
     found = []
-    first = 0
-    for group, rows in enumerate(sizes):
-        for name in SCHEMA.names:
+    first = expanded = 0
+    for number, group in enumerate(groups):
+        rows = group.num_rows
+        if first + rows > rows_max:
+            raise BodyError(f"it has more than {rows_max} rows")
+        for place, name in enumerate(SCHEMA.names):
             try:
-                file.read_row_group(group, columns=[name], use_threads=False)
-            except _UNREADABLE as error:
+                expanded += expanded_bytes(group.column(place), data, rows=rows)
+                if expanded <= expanded_bytes_max:
+                    file.read_row_group(number, columns=[name], use_threads=False)
+            except (BodyError, *_UNREADABLE) as error:
                 found.append(f"column {name} of rows {first} to {first + rows - 1} ({_first_line(error)})")
+            if expanded > expanded_bytes_max:
+                raise BodyError(f"it expands to more than {expanded_bytes_max} bytes")
         first += rows
     return found
 

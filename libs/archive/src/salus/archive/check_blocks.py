@@ -9,7 +9,7 @@ from hashlib import sha256
 from itertools import zip_longest
 
 from salus.archive.accepted_pairs import AcceptedPairs, accepted_pairs
-from salus.archive.blocks import BlockArchive
+from salus.archive.blocks import BlockArchive, body_bytes_max
 from salus.archive.check_body import Blamed, check_body
 from salus.archive.deep import Judge
 from salus.archive.errors import DamagedError
@@ -22,7 +22,7 @@ from salus.ledger.errors import BlockError
 from salus.ledger.hashing import hash_each
 from salus.ledger.key_periods import Keys
 from salus.ledger.merkle import leaf_hash
-from salus.objects import NotFoundError, ObjectStore
+from salus.objects import NotFoundError, ObjectStore, TooLargeError
 
 # Bodies read together, to be hashed side by side; the next ones are read while these are checked.
 BODIES_TOGETHER = 16
@@ -33,6 +33,10 @@ _IDLE_MAX = 1.5
 # What opening a header can fail with, as findings are called.
 _HEADER_CODES = {"malformed-header": "header-unreadable", "origin": "chain-broken"}
 
+
+# A body that is larger than its header says, by no more than this, is read to say what is wrong with it.
+CHANGED_BYTES_MORE = 64 * 1024
+_Body = bytes | TooLargeError | None
 
 Span = tuple[int, int, int]
 """A shard, the first height of a stretch, and the one after its last."""
@@ -150,7 +154,7 @@ class BlockChecker:
         finally:
             reading.cancel()
 
-    def _read(self, shard: int, headers: Sequence[Header]) -> asyncio.Future[list[bytes | None]]:
+    def _read(self, shard: int, headers: Sequence[Header]) -> asyncio.Future[list[_Body]]:
         return asyncio.gather(*(self._body(shard, header) for header in headers))
 
     async def _known(
@@ -196,15 +200,20 @@ class BlockChecker:
             detail = f"{error.code}: {error.detail}"
             result.findings.append(about_header(shard, block.header.height, "chain-broken", detail))
 
-    async def _body(self, shard: int, header: Header) -> bytes | None:
+    async def _body(self, shard: int, header: Header) -> _Body:
+        bytes_max = body_bytes_max(header) + CHANGED_BYTES_MORE
         try:
-            return await self._objects.get(body_key(shard, header.height, header.root))
+            return await self._objects.get(body_key(shard, header.height, header.root), bytes_max=bytes_max)
         except NotFoundError:
             return None
+        except TooLargeError as error:
+            return error
 
-    def _check_body(
-        self, shard: int, header: Header, data: bytes | None, digest: bytes, result: Checked
-    ) -> None:
+    def _check_body(self, shard: int, header: Header, data: _Body, digest: bytes, result: Checked) -> None:
+        if isinstance(data, TooLargeError):
+            result.findings.append(Blamed(shard, header).finding("body-hash", str(data)))
+            _miss_served(header, result)
+            return
         if data is None:
             result.findings.append(Blamed(shard, header).finding("body-missing", "there is no such body"))
             _miss_served(header, result)
@@ -251,9 +260,9 @@ def _groups(headers: Sequence[Header]) -> list[list[Header]]:
     return groups
 
 
-def _digests(bodies: Sequence[bytes | None]) -> list[bytes]:
-    """Return the SHA-256 of each body, of none that of no bytes."""
-    whole = [body or b"" for body in bodies]
+def _digests(bodies: Sequence[_Body]) -> list[bytes]:
+    """Return the SHA-256 of each body, of one that was not read that of no bytes."""
+    whole = [body if isinstance(body, bytes) else b"" for body in bodies]
     sizes = [len(body) for body in whole]
     if len(whole) * max(sizes, default=0) <= _IDLE_MAX * sum(sizes):
         return hash_each(b"", whole)

@@ -23,6 +23,9 @@ from salus.ledger.merkle import hashes_of, root_of
 
 # A body that is wrong everywhere is not worth a finding a row.
 ROW_FINDINGS_MAX = 20
+# A body that is not what was signed is looked into if it expands to no more than this and a multiple of it.
+CHANGED_BYTES_MIN = 16 * 1024 * 1024
+CHANGED_RATIO = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,14 +101,20 @@ def check_rows(blamed: Blamed, columns: Columns) -> list[Finding]:
 
 
 def _check_changed(blamed: Blamed, data: bytes) -> list[Finding]:
-    """The bytes are not those that were signed: say where, as closely as the file still tells."""
+    """The bytes are not those that were signed: say where, as closely as the file still tells.
+
+    Anybody may have written them: what expands to more than such a body does is not looked into.
+    """
     header = blamed.header
-    damaged = unreadable_parts(data)
+    told = f"{len(data)} bytes whose SHA-256 is not the signed one ({header.body_bytes} bytes)"
+    try:
+        damaged = unreadable_parts(
+            data, rows_max=header.leaves, expanded_bytes_max=CHANGED_BYTES_MIN + CHANGED_RATIO * len(data)
+        )
+    except BodyError as error:
+        return [blamed.finding("body-hash", f"{told}, and it is not looked into: {error}")]
     place = "; ".join(damaged) or "outside the pages of the columns"
-    changed = blamed.finding(
-        "body-hash",
-        f"{len(data)} bytes whose SHA-256 is not the signed one ({header.body_bytes} bytes): {place}",
-    )
+    changed = blamed.finding("body-hash", f"{told}: {place}")
     try:
         columns = columns_of_body(data)
         return [changed, *check_rows(blamed, columns)]

@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from salus.archive.errors import HeadError
-from salus.archive.head import HEAD_KEY, Head, open_head
-from salus.archive.log import CHECKPOINT_KEY, parse_tile_path
+from salus.archive.head import HEAD_BYTES_MAX, HEAD_KEY, Head, open_head
+from salus.archive.log import CHECKPOINT_KEY, parse_tile_path, tile_bytes_max
 from salus.archive.report import Counts, Finding, stray_note
 from salus.ledger.block import open_header
 from salus.ledger.check_log import read_bundle, read_tile_hashes
@@ -24,8 +24,9 @@ from salus.ledger.errors import LedgerError
 from salus.ledger.findings import Finding as LedgerFinding
 from salus.ledger.key_periods import Keys
 from salus.ledger.merkle import hashes_of, leaf_hash, root_of
+from salus.ledger.note import NOTE_BYTES_MAX
 from salus.ledger.tiles import ENTRIES, TILE_HEIGHT, TILE_WIDTH, TileRef, tile_width, tiles_of
-from salus.objects import NotFoundError, ObjectStore, Stray
+from salus.objects import NotFoundError, ObjectStore, Stray, TooLargeError
 
 READS_AT_ONCE = 16
 _PLACE = re.compile(rb"([^ \n]+)/block/(0|[1-9][0-9]{0,18})\n")
@@ -96,7 +97,11 @@ class LogChecker:
         return state
 
     async def _read_checkpoint(self) -> None:
-        note = await self._get(CHECKPOINT_KEY)
+        try:
+            note = await self._get(CHECKPOINT_KEY, NOTE_BYTES_MAX)
+        except TooLargeError as error:
+            self._wrong("checkpoint-unreadable", CHECKPOINT_KEY, str(error))
+            return
         if note is None:
             self._wrong("checkpoint-unreadable", CHECKPOINT_KEY, "there is no checkpoint")
             return
@@ -106,7 +111,11 @@ class LogChecker:
             self._wrong("checkpoint-unreadable", CHECKPOINT_KEY, str(error))
 
     async def _read_head(self) -> None:
-        data = await self._get(HEAD_KEY)
+        try:
+            data = await self._get(HEAD_KEY, HEAD_BYTES_MAX)
+        except TooLargeError as error:
+            self._wrong("head-wrong", HEAD_KEY, str(error))
+            return
         if data is None:
             self._wrong("head-missing", HEAD_KEY, "there is no head; anchoring cannot go on")
             return
@@ -189,7 +198,7 @@ class LogChecker:
     async def _entries(self, n: int, width: int, widths: list[int]) -> list[bytes | None]:
         for wide in _widest_first(width, widths):
             ref = TileRef(ENTRIES, n, wide)
-            bundle, _ = read_bundle(ref, await self._get(ref.path))
+            bundle, _ = read_bundle(ref, await self._tile_of(ref))
             if bundle is not None:
                 return list(bundle[:width])
         return [None] * width
@@ -197,7 +206,7 @@ class LogChecker:
     async def _tile(self, n: int, width: int, widths: list[int]) -> list[bytes | None]:
         for wide in _widest_first(width, widths):
             ref = TileRef(0, n, wide)
-            hashes, _ = read_tile_hashes(ref, await self._get(ref.path))
+            hashes, _ = read_tile_hashes(ref, await self._tile_of(ref))
             if hashes is not None:
                 return list(hashes[:width])
         return [None] * width
@@ -208,7 +217,7 @@ class LogChecker:
         refs = [TileRef(level, n, w) for (level, n), widths in sorted(listed.items()) for w in widths]
         for start in range(0, len(refs), READS_AT_ONCE):
             some = refs[start : start + READS_AT_ONCE]
-            for ref, data in zip(some, await asyncio.gather(*(self._get(r.path) for r in some)), strict=True):
+            for ref, data in zip(some, await asyncio.gather(*map(self._tile_of, some)), strict=True):
                 if data is not None:
                     self._check_object(ref, data, levels)
             self._on_tiles(start + len(some), len(refs))
@@ -271,10 +280,18 @@ class LogChecker:
             which = _some([head.size_before + index for index in wrong])
             self._wrong("head-wrong", HEAD_KEY, f"it brings another entry {which} than the log has")
 
-    async def _get(self, key: str) -> bytes | None:
+    async def _tile_of(self, ref: TileRef) -> bytes | None:
+        """Return a tile or bundle; of one that is too large nothing, which is found wrong like any other."""
+        try:
+            return await self._get(ref.path, tile_bytes_max(ref))
+        except TooLargeError:
+            return b""
+
+    async def _get(self, key: str, bytes_max: int) -> bytes | None:
+        """Return an object, None if there is none; raises TooLargeError."""
         async with self._limit:
             try:
-                return await self._objects.get(key)
+                return await self._objects.get(key, bytes_max=bytes_max)
             except NotFoundError:
                 return None
 

@@ -11,6 +11,8 @@ from salus.ledger.errors import LedgerError
 from salus.ledger.key_periods import Keys
 
 HEAD_KEY = "_salus/head"
+HEAD_BYTES_MAX = 32 * 1024 * 1024
+"""How large the head object is at most; who appends brings no more entries than fit."""
 HEAD_FORMAT = "salus.health/log-head/v1"
 
 

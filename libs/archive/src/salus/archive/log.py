@@ -10,8 +10,10 @@ from collections.abc import AsyncIterator, Iterable
 from salus.archive.errors import DamagedError, MissingError
 from salus.ledger.errors import TileError
 from salus.ledger.merkle import HASH_SIZE
+from salus.ledger.note import NOTE_BYTES_MAX
 from salus.ledger.tiles import (
     ENTRIES,
+    ENTRY_BYTES_MAX,
     LEVEL_MAX,
     TILE_WIDTH,
     ReadTile,
@@ -23,7 +25,7 @@ from salus.ledger.tiles import (
     tile_width,
     tiles_for_inclusion,
 )
-from salus.objects import NotFoundError, ObjectStore
+from salus.objects import NotFoundError, ObjectStore, TooLargeError
 
 CHECKPOINT_KEY = "checkpoint"
 # 8 KiB each for tiles; entry bundles are not cached.
@@ -43,11 +45,13 @@ class LogReader:
         self._tiles: OrderedDict[TileRef, bytes] = OrderedDict()
 
     async def checkpoint(self) -> bytes | None:
-        """Return the published checkpoint note, or None before the first."""
+        """Return the published checkpoint note, or None before the first; raises DamagedError."""
         try:
-            return await self._objects.get(CHECKPOINT_KEY)
+            return await self._objects.get(CHECKPOINT_KEY, bytes_max=NOTE_BYTES_MAX)
         except NotFoundError:
             return None
+        except TooLargeError as error:
+            raise DamagedError(CHECKPOINT_KEY, str(error)) from None
 
     async def tile(self, ref: TileRef) -> bytes:
         """Return a tile or bundle; one that gave way to the full tile is cut out of that.
@@ -111,21 +115,32 @@ class LogReader:
                 yield entry
 
     async def _fetch(self, ref: TileRef) -> bytes:
+        data = await self._get(ref)
+        if data is None and ref.width < TILE_WIDTH:
+            full = TileRef(ref.level, ref.index, TILE_WIDTH)
+            whole = await self._get(full)
+            data = None if whole is None else cut_tile(full, whole, ref.width)
+        if data is None:
+            raise MissingError(ref.path, "the tile is missing")
+        return data
+
+    async def _get(self, ref: TileRef) -> bytes | None:
         try:
-            return await self._objects.get(ref.path)
+            return await self._objects.get(ref.path, bytes_max=tile_bytes_max(ref))
         except NotFoundError:
-            if ref.width == TILE_WIDTH:
-                raise MissingError(ref.path, "the tile is missing") from None
-        full = TileRef(ref.level, ref.index, TILE_WIDTH)
-        try:
-            return cut_tile(full, await self._objects.get(full.path), ref.width)
-        except NotFoundError:
-            raise MissingError(ref.path, "the tile is missing") from None
+            return None
+        except TooLargeError as error:
+            raise DamagedError(ref.path, str(error)) from None
 
     def _remember(self, ref: TileRef, data: bytes) -> None:
         self._tiles[ref] = data
         while len(self._tiles) > self._tiles_cached_max:
             self._tiles.popitem(last=False)
+
+
+def tile_bytes_max(ref: TileRef) -> int:
+    """Return how large a tile or bundle of this width is at most."""
+    return ref.width * (HASH_SIZE if ref.level != ENTRIES else 2 + ENTRY_BYTES_MAX)
 
 
 def cut_tile(ref: TileRef, data: bytes, width: int) -> bytes:

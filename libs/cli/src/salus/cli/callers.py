@@ -14,6 +14,7 @@ from salus.cli.display import shown
 from salus.cli.exits import CommandError, Exit
 from salus.cli.state import require_service, running_folder
 from salus.client import RequestSigner
+from salus.client.bounded_http import bounded_client
 from salus.crypto.keys import load_ed25519
 from salus.devkit.network import OPERATOR, SERVICES, NetworkFolder
 from salus.devkit.platform import Platform
@@ -21,6 +22,8 @@ from salus.events.did import LocalSigner
 from salus.ledger.json_reader import JsonError, read_json
 
 CALL_S_MAX = 60.0
+# A page of a trail is the largest answer.
+ANSWER_BYTES_MAX = 64 * 1024 * 1024
 PARTIES = "parties"
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol, httpx.InvalidURL)
 
@@ -156,7 +159,9 @@ async def send(
     # Empty parameters would take the path's own query away.
     params = httpx.QueryParams(list(query)) if query else None
     try:
-        async with httpx.AsyncClient(trust_env=False, base_url=url, timeout=CALL_S_MAX) as http:
+        async with bounded_client(
+            ANSWER_BYTES_MAX, trust_env=False, base_url=url, timeout=CALL_S_MAX
+        ) as http:
             answer = await http.request(
                 method, path, content=content, params=params, auth=auth, headers=fields
             )

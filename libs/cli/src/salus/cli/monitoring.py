@@ -23,10 +23,13 @@ from salus.cli.exits import CommandError, Exit
 from salus.cli.interrupts import run_until_signal
 from salus.cli.state import require_service, running_platform
 from salus.cli.verifying import NetworkFile, PolicyFile, read_policy
+from salus.client.bounded_http import bounded_client
 from salus.crypto.errors import LockedError
 from salus.crypto.file_lock import changing
 from salus.crypto.private_files import write_private
+from salus.crypto.text_files import read_file
 from salus.ledger.errors import LedgerError
+from salus.ledger.note import NOTE_BYTES_MAX
 from salus.ledger.policy import Policy
 from salus.objects import NotFoundError, ObjectsError, ObjectStore
 
@@ -60,7 +63,7 @@ def monitor(
 
     async def work() -> None:
         async with AsyncExitStack() as stack:
-            client = await stack.enter_async_context(httpx.AsyncClient(timeout=FETCH_S_MAX))
+            client = await stack.enter_async_context(bounded_client(NOTE_BYTES_MAX, timeout=FETCH_S_MAX))
             log = _bucket(network or policy) if bucket else _served(client, url or _local_log())
             others = [_of_witness(client, each, trusted) for each in witness or []]
             current = trusted
@@ -139,7 +142,7 @@ class Watch:
 
     def _seen(self) -> bytes | None:
         try:
-            return self.state.read_bytes()
+            return read_file(self.state, bytes_max=NOTE_BYTES_MAX)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -196,7 +199,7 @@ def _bucket(network: Path | None) -> Fetch:
 
     async def fetch(path: str) -> bytes:
         try:
-            return await objects.get(path)
+            return await objects.get(path, bytes_max=NOTE_BYTES_MAX)
         except NotFoundError:
             raise MissingError(path, "the bucket has no such object") from None
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import httpx
 
+from salus.cli.callers import ANSWER_BYTES_MAX
+from salus.client.bounded_http import bounded_client
 from salus.devkit.minio_server import is_ready
 from salus.devkit.platform import Platform
 from salus.messaging import MessagingError, ping
@@ -68,7 +70,7 @@ async def _damaged(platform: Platform) -> int | None:
     if "anchoring" not in platform.services:
         return None
     try:
-        async with httpx.AsyncClient(trust_env=False, timeout=ANSWER_S_MAX) as client:
+        async with bounded_client(ANSWER_BYTES_MAX, trust_env=False, timeout=ANSWER_S_MAX) as client:
             answer = await client.get(f"{platform.service_url('anchoring')}/status")
     except httpx.TransportError:
         return None

@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from salus.cli.callers import As, KeyFile, KeyId, call, json_body
+from salus.cli.callers import ANSWER_BYTES_MAX, As, KeyFile, KeyId, call, json_body
 from salus.cli.console import Json, emit, narration, out
 from salus.cli.display import plain, styled
 from salus.cli.exits import CommandError, Exit
@@ -21,6 +21,7 @@ from salus.cli.party_commands import ToApprove, ask_for_approval
 from salus.cli.sharding import Assignment, Standing, dealt, first_shards, parse_move, settled, unassigned
 from salus.cli.state import running_platform
 from salus.client.auth import RequestLine
+from salus.client.bounded_http import bounded_client
 from salus.devkit.narration import Narrator
 from salus.devkit.network import NetworkFolder
 from salus.devkit.platform import Platform
@@ -255,7 +256,7 @@ async def look(platform: Platform) -> tuple[Assignment, dict[int, Standing | Non
 
 
 async def _standings(platform: Platform, assignment: Assignment) -> dict[int, Standing | None]:
-    async with httpx.AsyncClient(trust_env=False, timeout=STATUS_S_MAX) as http:
+    async with bounded_client(ANSWER_BYTES_MAX, trust_env=False, timeout=STATUS_S_MAX) as http:
 
         async def ask(shard: int) -> Standing | None:
             service = platform.services.get(sequencer_name(shard))

@@ -11,9 +11,11 @@ from rich.table import Table
 from salus.cli.console import out
 from salus.cli.display import styled
 from salus.cli.exits import CommandError, Exit
+from salus.crypto.text_files import read_file
+from salus.events.envelope import VALUE_BYTES_MAX
 from salus.ledger.errors import ReceiptError
 from salus.ledger.policy import Policy
-from salus.ledger.receipt import VerifiedReceipt, verify_receipt
+from salus.ledger.receipt import RECEIPT_BYTES_MAX, VerifiedReceipt, verify_receipt
 
 ACCEPTED, REFUSED, INVALID = "accepted", "refused", "invalid"
 # From good to bad: of many receipts the worst decides how the command ends.
@@ -22,14 +24,24 @@ OUTCOMES = (ACCEPTED, REFUSED, INVALID)
 
 def facts_of(file: Path, trusted: Policy, event: Path | None) -> dict[str, Any]:
     """Return what the receipt in a file says; `outcome` is one of OUTCOMES."""
-    data = file.read_bytes()
-    value = event.read_bytes() if event is not None else None
+    value = None if event is None else _read(event, VALUE_BYTES_MAX)
+    try:
+        data = read_file(file, bytes_max=RECEIPT_BYTES_MAX)
+    except OSError as error:
+        return {"outcome": INVALID, "code": "unreadable", "detail": f"{file}: {error.strerror}"}
     try:
         verified = verify_receipt(data, trusted, event=value)
     except ReceiptError as error:
         hint = "; its lines end with CR: an editor or a transfer changed the file" if b"\r" in data else ""
         return {"outcome": INVALID, "code": error.code, "detail": f"{error}{hint}"}
     return _facts(verified, checked=event is not None)
+
+
+def _read(file: Path, bytes_max: int) -> bytes:
+    try:
+        return read_file(file, bytes_max=bytes_max)
+    except OSError as error:
+        raise CommandError(Exit.USAGE, f"{file}: {error.strerror}") from None
 
 
 def raise_for(facts: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import httpx
 
+from salus.client.bounded_http import bounded_client
 from salus.client.errors import EventRefusedError, IdReusedError, ReceiptUnavailableError
 from salus.events.errors import Reason, RejectedError
 from salus.ledger.errors import ReceiptError
@@ -27,6 +28,8 @@ ANSWER_S = 5.0
 RETRY_S = 0.2
 # So many receipts are asked for in one request.
 RECEIPTS_AT_ONCE_MAX = 1000
+# A receipt takes some kilobytes.
+BULK_ANSWER_BYTES_MAX = 128 * 1024 * 1024
 # The server answers a request for many within a minute.
 BULK_ANSWER_S = 90.0
 _REFUSED = "rejected:"
@@ -91,7 +94,9 @@ class ReceiptSource:
     async def __aenter__(self) -> Self:
         """Open the connection pool; nothing is sent yet."""
         if self._url is not None:
-            self._http = httpx.AsyncClient(base_url=self._url.rstrip("/"), transport=self._transport)
+            self._http = bounded_client(
+                BULK_ANSWER_BYTES_MAX, base_url=self._url.rstrip("/"), transport=self._transport
+            )
         return self
 
     async def __aexit__(
@@ -199,7 +204,7 @@ class ReceiptSource:
             async with self._open().stream("POST", "/receipts", json=body, timeout=BULK_ANSWER_S) as answer:
                 if answer.status_code != httpx.codes.OK:
                     raise ReceiptUnavailableError(f"anchoring answered {answer.status_code}")
-                content = await _read(answer, 2 * RECEIPT_BYTES_MAX * len(wanted))
+                content = await _read(answer, BULK_ANSWER_BYTES_MAX)
             lines = [read_json(line) for line in content.split(b"\n")[:-1]]
         except (httpx.TransportError, JsonError) as error:
             raise ReceiptUnavailableError(f"anchoring does not answer: {type(error).__name__}") from error

@@ -11,6 +11,7 @@ from salus.objects.errors import (
     RefusedError,
     StoreAwayError,
     StrayObjectError,
+    TooLargeError,
     UnfitStoreError,
 )
 from salus.objects.probe import PROBE_PREFIX, probe
@@ -34,6 +35,7 @@ __all__ = [
     "StoreAwayError",
     "Stray",
     "StrayObjectError",
+    "TooLargeError",
     "UnfitStoreError",
     "open_store",
     "probe",

@@ -15,6 +15,16 @@ class NotFoundError(ObjectsError):
         self.key = key
 
 
+class TooLargeError(ObjectsError):
+    """The object has more bytes than one of its kind may have; what was asked for is not there."""
+
+    def __init__(self, key: str, size: int, *, bytes_max: int) -> None:
+        super().__init__(f"object {key} has {size} bytes, where at most {bytes_max} may be")
+        self.key = key
+        self.size = size
+        self.bytes_max = bytes_max
+
+
 class AlreadyExistsError(ObjectsError):
     """Another object, of other bytes, has this key; it was left as it is."""
 

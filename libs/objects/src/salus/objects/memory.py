@@ -10,7 +10,13 @@ from dataclasses import dataclass, field
 from enum import Enum
 from itertools import count
 
-from salus.objects.errors import AlreadyExistsError, ChangedError, NotFoundError, StoreAwayError
+from salus.objects.errors import (
+    AlreadyExistsError,
+    ChangedError,
+    NotFoundError,
+    StoreAwayError,
+    TooLargeError,
+)
 from salus.objects.store import (
     STREAM_CHUNK_BYTES,
     Entry,
@@ -49,13 +55,13 @@ class MemoryObjects(ObjectStore):
     def __post_init__(self) -> None:
         self._faults = iter(self.faults)
 
-    async def get(self, key: str) -> bytes:
+    async def get(self, key: str, *, bytes_max: int) -> bytes:
         """Return the object's bytes."""
-        return self._found(key)[0]
+        return self._read(key, bytes_max)[0]
 
-    async def get_with_etag(self, key: str) -> tuple[bytes, str]:
+    async def get_with_etag(self, key: str, *, bytes_max: int) -> tuple[bytes, str]:
         """Return the object's bytes and its ETag."""
-        return self._found(key)
+        return self._read(key, bytes_max)
 
     async def stream(self, key: str) -> AsyncIterator[bytes]:
         """Yield the object's bytes in pieces."""
@@ -129,6 +135,12 @@ class MemoryObjects(ObjectStore):
     async def destroy(self, key: str) -> None:
         """Remove the object; there are no older versions here."""
         await self.delete(key)
+
+    def _read(self, key: str, bytes_max: int) -> tuple[bytes, str]:
+        found = self._found(key)
+        if len(found[0]) > bytes_max:
+            raise TooLargeError(key, len(found[0]), bytes_max=bytes_max)
+        return found
 
     def _found(self, key: str) -> tuple[bytes, str]:
         self._require_here(key)

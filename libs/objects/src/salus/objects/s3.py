@@ -26,6 +26,7 @@ from salus.objects.errors import (
     NotFoundError,
     RefusedError,
     StoreAwayError,
+    TooLargeError,
 )
 from salus.objects.listing import Listing
 from salus.objects.probe import PROBE_PREFIX
@@ -71,14 +72,17 @@ class S3Objects(ObjectStore):
     def _once(self) -> S3Store:
         return self._connect(1)
 
-    async def get(self, key: str) -> bytes:
+    async def get(self, key: str, *, bytes_max: int) -> bytes:
         """Return the object's bytes."""
-        return (await self.get_with_etag(key))[0]
+        return (await self.get_with_etag(key, bytes_max=bytes_max))[0]
 
-    async def get_with_etag(self, key: str) -> tuple[bytes, str]:
+    async def get_with_etag(self, key: str, *, bytes_max: int) -> tuple[bytes, str]:
         """Return the object's bytes and its ETag."""
         with _translated(key):
             answer = await obstore.get_async(self._steady, require_key(key))
+            # The size is what the answer says it will bring; HTTP ends it there.
+            if answer.meta["size"] > bytes_max:
+                raise TooLargeError(key, answer.meta["size"], bytes_max=bytes_max)
             etag = answer.meta["e_tag"] or ""
             return bytes(await answer.bytes_async()), etag
 
@@ -194,9 +198,9 @@ class S3Objects(ObjectStore):
                     result = await obstore.put_async(self._once, key, data, mode=mode, use_multipart=False)
                 return result["e_tag"] or ""
             except (AlreadyExistsError, ChangedError):
-                found = await self._find(key)
+                found = await self._find(key, data)
                 if found is not None:
-                    return found[1] if found[0] == data else None
+                    return found or None
                 if mode != "create":
                     return None
                 # Taken a moment ago and free now: a rival's write did not last. Ours may.
@@ -206,11 +210,15 @@ class S3Objects(ObjectStore):
             await asyncio.sleep(backoff_s(attempt))
         raise StoreAwayError(key, "the key was taken and free again too many times")
 
-    async def _find(self, key: str) -> tuple[bytes, str] | None:
+    async def _find(self, key: str, data: bytes) -> str | None:
+        """Return the object's ETag if it has exactly these bytes, "" if others; None if there is none."""
         try:
-            return await self.get_with_etag(key)
+            found, etag = await self.get_with_etag(key, bytes_max=len(data))
         except NotFoundError:
             return None
+        except TooLargeError:
+            return ""
+        return etag if found == data else ""
 
 
 def arrives_whole(endpoint: str) -> bool:

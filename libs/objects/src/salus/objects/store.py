@@ -50,11 +50,18 @@ class ObjectStore(Protocol):
     content, or that equal content has equal ETags.
     """
 
-    async def get(self, key: str) -> bytes:
-        """Return the object's bytes; raises NotFoundError."""
+    async def get(self, key: str, *, bytes_max: int) -> bytes:
+        """Return the object's bytes, which fit into memory: whoever asks says how many they may be.
 
-    async def get_with_etag(self, key: str) -> tuple[bytes, str]:
-        """Return the object's bytes and the ETag to give to `replace`; raises NotFoundError."""
+        Anybody who may write to a bucket decides how large an object there is, so each kind has a maximum.
+
+        Raises:
+            NotFoundError: there is none.
+            TooLargeError: it has more bytes; none was kept.
+        """
+
+    async def get_with_etag(self, key: str, *, bytes_max: int) -> tuple[bytes, str]:
+        """Return the object's bytes and the ETag to give to `replace`; raises as `get`."""
 
     def stream(self, key: str) -> AsyncIterator[bytes]:
         """Yield the object's bytes in pieces, in constant memory; raises NotFoundError at the first step.

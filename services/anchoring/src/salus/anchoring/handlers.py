@@ -8,8 +8,10 @@ happens, the next step is `stand`: load the head, finish what its writer may hav
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from types import MappingProxyType
 
 import msgspec
@@ -21,7 +23,7 @@ from salus.anchoring.index import BlockIndex
 from salus.anchoring.log_bucket import LogBucket
 from salus.archive.blocks import BlockArchive
 from salus.archive.errors import DamagedError, HeadError
-from salus.archive.head import Head
+from salus.archive.head import HEAD_BYTES_MAX, Head
 from salus.archive.log import LogReader
 from salus.ledger.base import base64_of
 from salus.ledger.block import Header, open_header, parse_block_origin
@@ -35,6 +37,8 @@ from salus.objects import AlreadyExistsError, ChangedError
 
 # Headers that one append takes at most; what is beyond waits for the next one.
 APPEND_ENTRIES_MAX = 1024
+# And so many bytes of them, of all shards together: half of what a head may have, which brings them along.
+APPEND_BYTES_MAX = HEAD_BYTES_MAX // 2
 NOTHING_ANNOUNCED: Mapping[int, int] = MappingProxyType({})
 
 _log = structlog.get_logger()
@@ -256,6 +260,7 @@ class Anchor:
     async def _new_blocks_of(self, shard: int, head: Head, limit: int) -> list[Block]:
         height = head.next_height(shard)
         notes = await self._blocks.headers_from(shard, height, limit=limit)
+        notes = _within(notes, APPEND_BYTES_MAX // len(self._shards))
         if not notes:
             return []
         found: list[Block] = []
@@ -302,6 +307,12 @@ class Anchor:
             except LedgerError as error:
                 raise HeadError(f"entry {entry} of the log is not a header of ours: {error}") from error
             self.index.add(shard_of[header.origin], header)
+
+
+def _within(notes: list[bytes], bytes_max: int) -> list[bytes]:
+    """Return the first notes that have so many bytes together, at least one."""
+    ends = list(accumulate(map(len, notes)))
+    return notes[: max(1, bisect_right(ends, bytes_max))]
 
 
 async def _nobody_waits() -> None:

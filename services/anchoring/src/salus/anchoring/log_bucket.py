@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 from salus.anchoring.tidying import Tidying
 from salus.archive.errors import DamagedError, HeadError
-from salus.archive.head import HEAD_KEY, Head, encode_head, open_head
+from salus.archive.head import HEAD_BYTES_MAX, HEAD_KEY, Head, encode_head, open_head
 from salus.archive.log import CHECKPOINT_KEY, LogReader
 from salus.ledger.checkpoint import Checkpoint, open_checkpoint
 from salus.ledger.errors import LedgerError
 from salus.ledger.key_periods import Keys
-from salus.ledger.note import add_signatures, split_note
+from salus.ledger.note import NOTE_BYTES_MAX, add_signatures, split_note
 from salus.ledger.tiles import TileRef
-from salus.objects import AlreadyExistsError, ChangedError, NotFoundError, ObjectStore
+from salus.objects import AlreadyExistsError, ChangedError, NotFoundError, ObjectStore, TooLargeError
 
 WRITES_AT_ONCE = 16
 
@@ -48,9 +48,11 @@ class LogBucket:
             HeadError: it cannot be trusted.
         """
         try:
-            data, etag = await self._objects.get_with_etag(HEAD_KEY)
+            data, etag = await self._objects.get_with_etag(HEAD_KEY, bytes_max=HEAD_BYTES_MAX)
         except NotFoundError:
             return None
+        except TooLargeError as error:
+            raise HeadError(str(error)) from error
         return open_head(data, self._keys), etag
 
     async def create_head(self, head: Head) -> str:
@@ -127,9 +129,11 @@ class LogBucket:
 
     async def _read_published(self, head: Head) -> _Shown | None:
         try:
-            note, etag = await self._objects.get_with_etag(CHECKPOINT_KEY)
+            note, etag = await self._objects.get_with_etag(CHECKPOINT_KEY, bytes_max=NOTE_BYTES_MAX)
         except NotFoundError:
             return None
+        except TooLargeError as error:
+            raise HeadError(str(error)) from error
         shown = self._open(note)
         if shown.size == head.size and shown.root != head.root_hash:
             raise HeadError(f"the published checkpoint of size {head.size} is of another tree than the head")

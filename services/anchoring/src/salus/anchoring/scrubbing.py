@@ -34,7 +34,14 @@ from salus.archive.trust import Trust
 from salus.client import ClientError
 from salus.events.did import LocalSigner
 from salus.messaging import MessagingError
-from salus.objects import AlreadyExistsError, ChangedError, NotFoundError, ObjectsError, ObjectStore
+from salus.objects import (
+    AlreadyExistsError,
+    ChangedError,
+    NotFoundError,
+    ObjectsError,
+    ObjectStore,
+    TooLargeError,
+)
 from salus.runtime.supervisor import failed, succeeded
 
 SCRUB_KEY = "_salus/scrub"
@@ -45,6 +52,7 @@ SIGNATURE_SIZE = 64
 # which need no key, keep nothing about the ledger from being told.
 FINDINGS_OF_A_KIND_MAX = 100
 MORE = "more-findings"
+STATE_BYTES_MAX = 16 * 1024 * 1024
 SAVE_EVERY = timedelta(seconds=30)
 PAUSE_S = 5.0
 # Kafka is away, or the network has no topic for it.
@@ -296,8 +304,11 @@ class Scrubber:
 
     async def _load(self) -> None:
         try:
-            data, self._etag = await self._with.objects.get_with_etag(SCRUB_KEY)
+            data, self._etag = await self._with.objects.get_with_etag(SCRUB_KEY, bytes_max=STATE_BYTES_MAX)
             self._state = self._opened(data)
+        except TooLargeError as error:
+            _log.warning("where scrubbing stood is none of ours: it begins anew", error=str(error))
+            self._state, self._etag = State(), (await self._with.objects.head(SCRUB_KEY)).etag
         except NotFoundError:
             self._state, self._etag = State(), None
         except (ValueError, msgspec.DecodeError) as error:

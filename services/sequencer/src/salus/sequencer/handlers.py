@@ -13,6 +13,7 @@ from itertools import islice
 
 import pyarrow as pa
 
+from salus.archive.blocks import BODY_BYTES_MAX
 from salus.archive.body import SCHEMA, decode_body, encode_table
 from salus.archive.duplicates import DuplicateWindow, WindowSize
 from salus.archive.errors import BodyError
@@ -308,7 +309,7 @@ async def write_body(archive: Archive, key: str, body: bytes) -> bytes:
     """
     if await archive.create(key, body):
         return body
-    found = await archive.read(key)
+    found = await archive.read(key, bytes_max=BODY_BYTES_MAX)
     try:
         if found is not None and decode_body(found).equals(decode_body(body)):
             return found

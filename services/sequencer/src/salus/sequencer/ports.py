@@ -23,8 +23,8 @@ class Archive(Protocol):
     away in between. A write may still land long after its caller died.
     """
 
-    async def read(self, key: str) -> bytes | None:
-        """Return the object, or None if there is none."""
+    async def read(self, key: str, *, bytes_max: int) -> bytes | None:
+        """Return the object, or None if there is none; raises ArchiveDamagedError if it is larger."""
 
     async def exists(self, key: str) -> bool:
         """Tell whether there is such an object."""

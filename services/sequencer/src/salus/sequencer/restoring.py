@@ -10,11 +10,12 @@ from hashlib import sha256
 import pyarrow as pa
 
 from salus.archive.accepted_pairs import accepted_pairs
+from salus.archive.blocks import body_bytes_max
 from salus.archive.body import ACCEPTED, decode_body
 from salus.archive.duplicates import FINGERPRINT_BYTES, DuplicateWindow
 from salus.archive.errors import BodyError
 from salus.events.attribution import Attribution, key_id_of
-from salus.ledger.block import REJECTED_PREFIX, Header, body_key, header_key, open_header
+from salus.ledger.block import HEADER_BYTES_MAX, REJECTED_PREFIX, Header, body_key, header_key, open_header
 from salus.ledger.errors import BlockError
 from salus.ledger.key_periods import Keys
 from salus.ledger.merkle import leaf_hash
@@ -100,7 +101,7 @@ async def last_height(archive: Archive, shard: int) -> int | None:
 
 async def read_tip(archive: Archive, shard: Shard, height: int) -> Tip:
     """Return the block of this height, verified by the shard's key."""
-    note = await archive.read(header_key(shard.id, height))
+    note = await archive.read(header_key(shard.id, height), bytes_max=HEADER_BYTES_MAX)
     if note is None:
         raise ArchiveDamagedError(f"header {height} of shard {shard.id} was there and is gone")
     try:
@@ -195,7 +196,8 @@ async def read_body(archive: Archive, shard: Shard, header: Header) -> bytes:
     Raises:
         ArchiveDamagedError: it is gone, or its length or SHA-256 is not the header's.
     """
-    body = await archive.read(body_key(shard.id, header.height, header.root))
+    key = body_key(shard.id, header.height, header.root)
+    body = await archive.read(key, bytes_max=body_bytes_max(header))
     if body is None:
         raise _damaged(shard, header, "it is missing")
     if len(body) != header.body_bytes or sha256(body).digest() != header.body_sha256:

@@ -5,8 +5,12 @@ from __future__ import annotations
 from pydantic import Field
 
 from salus.archive.duplicates import PAIRS_MAX
+from salus.archive.parquet_bounds import LEAVES_MAX
 from salus.runtime.settings import NoteKeySettings, ObjectSettings, ServiceSettings
 from salus.sequencer.gathering import Limits
+
+# With what is kept beside them, values of so many bytes fit into a body (docs/ledger-format.md).
+BLOCK_BYTES_MAX = 48 * 1024 * 1024
 
 
 class Settings(ServiceSettings, ObjectSettings, NoteKeySettings):
@@ -14,9 +18,14 @@ class Settings(ServiceSettings, ObjectSettings, NoteKeySettings):
 
     service_name: str = "sequencer"
     shard: int = Field(default=0, ge=0, description="Which shard of network.json this process seals.")
-    block_records_max: int = Field(default=10_000, ge=1, description="A block closes at so many records.")
+    block_records_max: int = Field(
+        default=10_000, ge=1, le=LEAVES_MAX, description="A block closes at so many records."
+    )
     block_bytes_max: int = Field(
-        default=6 * 1024 * 1024, ge=1, description="A block closes at so many bytes of values."
+        default=6 * 1024 * 1024,
+        ge=1,
+        le=BLOCK_BYTES_MAX,
+        description="A block closes at so many bytes of values.",
     )
     block_age_ms_max: int = Field(
         default=100, ge=0, description="A block closes so long after its first record arrived."

@@ -33,6 +33,8 @@ from salus.objects import refuse_stray
 UPLOADS_AT_ONCE = 4
 EVENTS_A_PATIENT_MAX = 150
 RECEIPTS_S_MAX = 60
+# The demo stores small records.
+STORED_BYTES_MAX = 16 * 1024 * 1024
 
 
 async def organisations_join(stage: Stage) -> None:
@@ -134,7 +136,7 @@ async def _register_and_store(stage: Stage, person: SyntheticPatient) -> Known:
 async def _stored_bytes(stage: Stage, name: str) -> bytes:
     bucket = stage.bucket("salus-objects")
     async for entry in bucket.list(name, on_stray=refuse_stray):
-        return await bucket.get(entry.key)
+        return await bucket.get(entry.key, bytes_max=STORED_BYTES_MAX)
     return b""
 
 

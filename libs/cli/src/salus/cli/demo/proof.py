@@ -15,6 +15,7 @@ from salus.ledger.receipt import verify_receipt
 from salus.objects import S3Objects, refuse_stray
 
 ANCHORED_S_MAX = 30.0
+FLIPPED_BYTES_MAX = 16 * 1024 * 1024
 
 
 async def a_receipt_stands_alone(stage: Stage) -> None:
@@ -163,7 +164,7 @@ async def _largest(bucket: S3Objects, prefix: str, ending: str) -> str:
 @asynccontextmanager
 async def _flipped(bucket: S3Objects, key: str) -> AsyncIterator[None]:
     """Flip one bit in the middle of an object, and put the old bytes back afterwards."""
-    original = await bucket.get(key)
+    original = await bucket.get(key, bytes_max=FLIPPED_BYTES_MAX)
     changed = bytearray(original)
     changed[len(changed) // 2] ^= 1
     await bucket.put(key, bytes(changed))

@@ -42,9 +42,9 @@ class _PacedObjects:
         self._objects = objects
         self._pace = pace
 
-    async def get(self, key: str) -> bytes:
-        """Return the object's bytes; raises NotFoundError."""
-        data = await self._objects.get(key)
+    async def get(self, key: str, *, bytes_max: int) -> bytes:
+        """Return the object's bytes; raises NotFoundError and TooLargeError."""
+        data = await self._objects.get(key, bytes_max=bytes_max)
         await self._pace.take(len(data))
         return data
 

@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from salus.objects.errors import AlreadyExistsError, NotFoundError, RefusedError, StoreAwayError
+from salus.objects.errors import (
+    AlreadyExistsError,
+    NotFoundError,
+    RefusedError,
+    StoreAwayError,
+    TooLargeError,
+)
 from salus.objects.store import ObjectStore
 from salus.sequencer.adapters.patience import Patience
+from salus.sequencer.errors import ArchiveDamagedError
 
 PART = "s3"
 _T = TypeVar("_T")
@@ -20,12 +27,14 @@ class ObjectArchive:
         self._store = store
         self._patience = patience
 
-    async def read(self, key: str) -> bytes | None:
+    async def read(self, key: str, *, bytes_max: int) -> bytes | None:
         """Return the object, or None if there is none."""
         try:
-            return await self._outlast(lambda: self._store.get(key))
+            return await self._outlast(lambda: self._store.get(key, bytes_max=bytes_max))
         except NotFoundError:
             return None
+        except TooLargeError as error:
+            raise ArchiveDamagedError(str(error)) from error
 
     async def exists(self, key: str) -> bool:
         """Tell whether there is such an object."""

@@ -10,10 +10,12 @@ import structlog
 
 from salus.crypto.errors import KmsAwayError, UnwrapError
 from salus.crypto.kms import Kms, root_name
-from salus.objects import ChangedError, NotFoundError, ObjectsError, ObjectStore, Stray
+from salus.objects import ChangedError, NotFoundError, ObjectsError, ObjectStore, Stray, TooLargeError
 
 FOLDER = "subjects"
 ROTATIONS_MAX = 10
+# A wrapped key takes some hundred bytes.
+WRAPPED_BYTES_MAX = 16 * 1024
 _CONTEXT = "salus.health/subject-key/v1"
 # No slash, no dot: what a backup tool or a person puts beside the keys is mostly called otherwise.
 _NAME = re.compile(rf"{FOLDER}/(?P<patient>[^/]+)/(?P<number>[0-9a-f]{{1,64}})")
@@ -44,7 +46,7 @@ class BucketVault:
             if await self.kms.is_current(wrapped):
                 return
             try:
-                wrapped, etag = await self.store.get_with_etag(_name(patient, key))
+                wrapped, etag = await self._wrapped(_name(patient, key))
                 if not await self.kms.is_current(wrapped):
                     wrapped = await self.kms.wrap(private_key, context=_context(key))
                     await self.store.replace(_name(patient, key), wrapped, etag)
@@ -56,7 +58,7 @@ class BucketVault:
 
     async def fetch(self, *, patient: str, key: str) -> bytes:
         """Fetch and unwrap a key."""
-        return await self.kms.unwrap(await self.store.get(_name(patient, key)), context=_context(key))
+        return await self.kms.unwrap((await self._wrapped(_name(patient, key)))[0], context=_context(key))
 
     async def discard(self, *, patient: str, key: str) -> None:
         """Destroy one key that nobody was told of."""
@@ -112,15 +114,22 @@ class BucketVault:
         found: set[str] = set()
         for name in [name async for name in _names(self.store, FOLDER)]:
             try:
-                found.add(root_name(await self.store.get(name)))
+                found.add(root_name((await self._wrapped(name))[0]))
             except NotFoundError:
                 continue
         return found
 
+    async def _wrapped(self, name: str) -> tuple[bytes, str]:
+        """Return a wrapped key and its ETag; raises UnwrapError if it is larger than any."""
+        try:
+            return await self.store.get_with_etag(name, bytes_max=WRAPPED_BYTES_MAX)
+        except TooLargeError as error:
+            raise UnwrapError(str(error)) from error
+
     async def _rewrap(self, name: str) -> int:
         _, patient, number = name.split("/")
         try:
-            wrapped, etag = await self.store.get_with_etag(name)
+            wrapped, etag = await self._wrapped(name)
             after = await self.kms.rewrap(wrapped, context=_context(f"{patient}#{number}"))
             if after == wrapped:
                 return 0

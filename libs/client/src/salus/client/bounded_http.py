@@ -1,0 +1,52 @@
+"""HTTP clients that whoever answers cannot fill: a maximum for what comes back, and nothing to expand."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Any
+
+import httpx
+
+
+class AnswerTooLargeError(httpx.TransportError):
+    """The answer is larger than what was asked for can be, or says that it has yet to be expanded."""
+
+
+def bounded_client(bytes_max: int, **options: Any) -> httpx.AsyncClient:
+    """Return a client whose answers have at most so many bytes, counted as they come.
+
+    It asks for no content coding, and takes none: 64 KiB of gzip expand to 64 MiB at once.
+    AnswerTooLargeError ends an answer, as a connection that breaks does. `options` are those of
+    `httpx.AsyncClient` but headers and event hooks.
+    """
+    return httpx.AsyncClient(
+        headers={"Accept-Encoding": "identity"},
+        event_hooks={"response": [partial(_bound, bytes_max)]},
+        **options,
+    )
+
+
+async def _bound(bytes_max: int, answer: httpx.Response) -> None:
+    coding = answer.headers.get("content-encoding", "identity").strip().lower()
+    if coding != "identity":
+        raise AnswerTooLargeError("the answer has a content coding that nobody asked for")
+    if isinstance(answer.stream, httpx.AsyncByteStream):
+        answer.stream = _Bounded(answer.stream, bytes_max)
+
+
+class _Bounded(httpx.AsyncByteStream):
+    def __init__(self, stream: httpx.AsyncByteStream, bytes_max: int) -> None:
+        self._stream = stream
+        self._bytes_max = bytes_max
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        left = self._bytes_max
+        async for chunk in self._stream:
+            left -= len(chunk)
+            if left < 0:
+                raise AnswerTooLargeError(f"the answer has more than {self._bytes_max} bytes")
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
