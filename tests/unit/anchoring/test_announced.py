@@ -48,9 +48,9 @@ async def test_the_block_that_was_announced_is_all_that_is_read(
     await world.chains[0].seal_samples(1)
     asked, get = [], world.ledger.get
 
-    async def counting(key: str) -> bytes:
+    async def counting(key: str, *, bytes_max: int) -> bytes:
         asked.append(key)
-        return bytes(await get(key))
+        return bytes(await get(key, bytes_max=bytes_max))
 
     monkeypatch.setattr(world.ledger, "get", counting)
 
@@ -71,11 +71,11 @@ async def test_nothing_more_is_looked_for_once_the_log_has_all_that_was_announce
     assert await until(lambda: runner.caught_up, deadline_s=30)
     looks, get = 0, world.ledger.get
 
-    async def counting(key: str) -> bytes:
+    async def counting(key: str, *, bytes_max: int) -> bytes:
         nonlocal looks
         # Each look asks for the next block of the other shard, too.
         looks += key == header_key(1, 1)
-        return bytes(await get(key))
+        return bytes(await get(key, bytes_max=bytes_max))
 
     monkeypatch.setattr(world.ledger, "get", counting)
     for height in (1, 2, 3):

@@ -68,10 +68,10 @@ async def test_a_block_is_read_once_for_many_callers(small_ledger: Any) -> None:
     reads: list[str] = []
     get = small_ledger.ledger.get
 
-    async def counted(key: str) -> bytes:
+    async def counted(key: str, *, bytes_max: int) -> bytes:
         reads.append(key)
         await asyncio.sleep(0)
-        return bytes(await get(key))
+        return bytes(await get(key, bytes_max=bytes_max))
 
     small_ledger.ledger.get = counted
     maker = maker_of(small_ledger)

@@ -56,7 +56,7 @@ async def test_a_query_sees_every_leaf_with_its_block(copied):
 
 async def test_a_body_that_lost_its_race_is_not_seen(ledger, copied):
     before = ask(LEAVES, await copied())
-    whole = await ledger.ledger.get(body_of(ledger, 0))
+    whole = await ledger.ledger.get(body_of(ledger, 0), bytes_max=1 << 30)
     await ledger.ledger.put(body_key(0, 0, b"\x99" * 32), renamed(whole))
     await ledger.ledger.put(body_key(0, 77, b"\x98" * 32), whole)
 
@@ -66,7 +66,7 @@ async def test_a_body_that_lost_its_race_is_not_seen(ledger, copied):
 async def test_a_body_that_is_not_as_signed_is_named_and_not_answered_from(ledger, copied):
     """Case X1b: the query printed `acceptXd` for every row, and ended with 0."""
     key = body_of(ledger, 0)
-    whole = await ledger.ledger.get(key)
+    whole = await ledger.ledger.get(key, bytes_max=1 << 30)
     await ledger.ledger.put(key, renamed(whole))
 
     with pytest.raises(CommandError, match=key) as error:
@@ -99,7 +99,7 @@ async def test_what_is_copied_and_as_signed_is_not_fetched_again(ledger, copied)
 
 async def test_a_missing_body_and_a_header_of_another_height_are_named(ledger, copied):
     del ledger.ledger.objects[body_of(ledger, 0)]
-    ledger.ledger.plant(header_key(0, 1), await ledger.ledger.get(header_key(0, 0)))
+    ledger.ledger.plant(header_key(0, 1), await ledger.ledger.get(header_key(0, 0), bytes_max=1 << 30))
 
     with pytest.raises(
         CommandError, match=r"body is missing.*000000000001/header: it is the header of height 0"
