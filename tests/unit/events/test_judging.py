@@ -40,6 +40,7 @@ from tests.unit.events.samples import (
 from salus.events import canonical, fitting
 from salus.events.canonical import Attribute
 from salus.events.catalogue import (
+    AccessDecided,
     Owner,
     PolicySetAdopted,
     Request,
@@ -96,7 +97,10 @@ def requested(data: Any, *, service: str) -> Any:
         return data
     if isinstance(data, PolicySetAdopted):
         return msgspec.structs.replace(data, request=Request.of_service(service))
-    asked = {name: MEMBER.did for name in ASKERS if name in data.__struct_fields__}
+    asked: dict[str, Any] = {name: MEMBER.did for name in ASKERS if name in data.__struct_fields__}
+    if isinstance(data, AccessDecided):
+        # Nobody breaks the glass without having asked for it.
+        asked["break_glass"] = data.break_glass and data.emergency is not None
     return truly_asked(msgspec.structs.replace(data, **asked), MEMBER, at=NOON)
 
 
