@@ -88,6 +88,38 @@ async def test_tiles_of_another_tree_than_the_one_signed_prove_nothing_against_t
     assert not caught.value.proven
 
 
+# case F2, sibling: whoever can change one tile had a monitor say that an honest log shows two histories.
+@given(sizes=st.tuples(SIZES, SIZES), data=st.data())
+def test_a_wrong_tile_proves_nothing_against_a_log_that_kept_its_word(
+    sizes: tuple[int, int], data: st.DataObject
+) -> None:
+    small, large = sorted(sizes)
+    seen, shown = ServedLog(small), ServedLog(large)
+    for path, tile in shown.objects.items():
+        if not path.startswith("tile/entries"):
+            place = data.draw(st.integers(0, len(tile) - 1))
+            changed = bytes([*tile[:place], tile[place] ^ 1, *tile[place + 1 :]])
+            shown.objects[path] = data.draw(st.sampled_from([tile, changed]))
+
+    try:
+        asyncio.run(compare(seen.note, shown.note, policy=POLICY, fetch=shown.fetch))
+    except HistoryError as error:
+        proven = error.proven
+    else:
+        proven = False
+    assert not proven
+
+
+async def test_a_wrong_tile_within_the_tree_proves_nothing() -> None:
+    for small, large, path in ((300, 600, "tile/0/001"), (255, 600, "tile/0/000"), (3, 300, "tile/0/000")):
+        seen, shown = ServedLog(small), ServedLog(large)
+        shown.objects[path] = bytes(len(shown.objects[path]))
+
+        with pytest.raises(HistoryError) as caught:
+            await compare(seen.note, shown.note, policy=POLICY, fetch=shown.fetch)
+        assert not caught.value.proven
+
+
 async def test_of_equal_checkpoints_the_one_that_more_witnesses_cosigned_is_kept() -> None:
     witness = CosignatureSigner("witness.test", Ed25519PrivateKey.from_private_bytes(b"\x02" * 32))
     policy = Policy((SIGNER.verifier,), {}, Quorum.of(1, [witness.verifier]))

@@ -16,7 +16,9 @@ from salus.ledger.tiles import (
     TileRef,
     consistency_proof,
     root_at,
+    root_of_prefix,
     tiles_for_consistency,
+    tiles_for_prefix,
     tiles_for_root,
 )
 
@@ -71,8 +73,8 @@ async def compare(seen: bytes | None, shown: bytes, *, policy: Policy, fetch: Fe
     small, large = sorted((old, new), key=lambda checkpoint: checkpoint.size)
     try:
         await _require_extension(small, large, fetch)
-    except (ConsistencyError, _NotShownError) as error:
-        proven = isinstance(error, ConsistencyError)
+    except (_ForkError, _NotShownError) as error:
+        proven = isinstance(error, _ForkError)
         raise HistoryError(str(error), seen=seen, shown=shown, proven=proven) from None
     return shown if large is new else seen
 
@@ -84,6 +86,10 @@ def _remembered(seen: bytes | None, policy: Policy) -> SeenCheckpoint | None:
         raise SeenError(str(error)) from None
 
 
+class _ForkError(Exception):
+    """The tiles of the tree that is signed show that it begins with another tree than was signed before."""
+
+
 class _NotShownError(Exception):
     """The log does not serve the tiles of a tree that it signed."""
 
@@ -91,22 +97,29 @@ class _NotShownError(Exception):
 async def _require_extension(small: Checkpoint, large: Checkpoint, fetch: Fetch) -> None:
     if small.size == 0:
         return
-    refs = [*tiles_for_consistency(small.size, large.size), *tiles_for_root(large.size)]
+    refs = [
+        *tiles_for_consistency(small.size, large.size),
+        *tiles_for_prefix(small.size, large.size),
+        *tiles_for_root(large.size),
+    ]
     try:
         tiles = {ref: await _tile(ref, fetch) for ref in dict.fromkeys(refs)}
         read: ReadTile = lambda *ref: tiles[TileRef(*ref)]  # noqa: E731  # two uses of one expression
         if root_at(large.size, read) != large.root:
             raise _NotShownError(f"the tiles of size {large.size} do not lead to the root that is signed")
-        proof = consistency_proof(small.size, large.size, read)
-    except (ArchiveError, TileError) as error:
+        began = root_of_prefix(small.size, large.size, read)
+        # Else the tiles below are not of the tree that is signed, and anybody may have changed them.
+        verify_consistency(
+            first=small.size,
+            second=large.size,
+            first_root=began,
+            second_root=large.root,
+            proof=consistency_proof(small.size, large.size, read),
+        )
+    except (ArchiveError, TileError, ConsistencyError) as error:
         raise _NotShownError(f"from size {small.size} to {large.size}: {error}") from None
-    verify_consistency(
-        first=small.size,
-        second=large.size,
-        first_root=small.root,
-        second_root=large.root,
-        proof=proof,
-    )
+    if began != small.root:
+        raise _ForkError(f"the tree of size {large.size} does not begin with the one of size {small.size}")
 
 
 async def _tile(ref: TileRef, fetch: Fetch) -> bytes:

@@ -207,6 +207,11 @@ def root_at(size: int, read_tile: ReadTile) -> bytes:
     return _span_hash((0, size), size, read_tile) if size else EMPTY_ROOT
 
 
+def root_of_prefix(prefix: int, size: int, read_tile: ReadTile) -> bytes:
+    """Return the root of the first `prefix` entries (not 0), out of the tiles of the tree of that size."""
+    return _span_hash((0, prefix), size, read_tile)
+
+
 def range_at(size: int, read_tile: ReadTile) -> CompactRange:
     """Return the compact range of the tree of that size, to append to."""
     return CompactRange(size, [_node(node, size, read_tile) for node in _nodes_of((0, size))])
@@ -220,6 +225,11 @@ def tiles_for_inclusion(index: int, size: int) -> list[TileRef]:
 def tiles_for_consistency(first: int, second: int) -> list[TileRef]:
     """Return the tiles that `consistency_proof` will read."""
     return needed_tiles(_consistency_spans(first, second), second)
+
+
+def tiles_for_prefix(prefix: int, size: int) -> list[TileRef]:
+    """Return the tiles that `root_of_prefix` will read."""
+    return needed_tiles([(0, prefix)], size)
 
 
 def tiles_for_root(size: int) -> list[TileRef]:
