@@ -213,7 +213,7 @@ async def test_a_record_that_says_it_stands_at_the_next_position_decides_no_comm
         await produce(parts.kafka_bootstrap, IDENTITY_TOPIC, 0, record_batch([(1, b"not an event")]))
         await a.follower.catch_up()
         await a.host.execute(party.did, lambda _: registered(party, root))
-        states = await a.host.states()
+        states = await a.host.states([party.did])
 
     assert list(states) == [party.did]
 
@@ -233,7 +233,7 @@ async def test_a_command_is_not_answered_by_what_another_put_in_its_place(
         with pytest.raises(ProblemError) as told:
             await a.host.execute(lost.did, lambda _: registered(lost, root))
         await a.host.execute(last.did, lambda _: registered(last, root))
-        states = await a.host.states()
+        states = await a.host.states([first.did, lost.did, last.did])
 
     assert (told.value.status, told.value.code) == (503, "outcome-unknown")
     assert set(states) == {first.did, last.did}

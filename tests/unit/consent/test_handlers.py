@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal
@@ -23,7 +23,7 @@ from salus.consent.domain.state import (
     evolve_policies,
 )
 from salus.consent.handlers import adopt_policies, decide_access, execute, grant
-from salus.consent.ports import Claims, Facts, Limits, World
+from salus.consent.ports import Claims, Facts, Limits, Queues, World
 from salus.events.catalogue import AccessDecided, EventData, GlassBroken, StatePosition
 from salus.events.keyring import KeyRing
 from salus.events.parties import Party
@@ -46,10 +46,8 @@ Fault = Literal["lost", "late"]
 
 def limits_of(burst: int) -> Limits:
     """Return limits of so many at once; the clock stands."""
-    denials, breaks = (
-        AccountLimit(name, Rate(burst, 1), clock=lambda: 0.0) for name in ("denials", "glass breaks")
-    )
-    return Limits(denials, breaks)
+    names = ("denials", "glass breaks", "commands", "revocations")
+    return Limits(*(AccountLimit(name, Rate(burst, 1), clock=lambda: 0.0) for name in names))
 
 
 PARTIES = (
@@ -71,14 +69,14 @@ class Memory:
     taken: bool = False
     limits: Limits = field(default_factory=lambda: limits_of(9))
     parties: tuple[Party, ...] = PARTIES
+    subject: SubjectState = SubjectState(HOSPITAL)  # noqa: RUF009  # frozen
+    queues: Queues = field(default_factory=Queues)
 
     async def facts(self, _: str) -> Facts:
-        return Facts(
-            self.state, SubjectState(HOSPITAL), (StatePosition("salus.consent.events", 0, len(self.log)),)
-        )
+        return Facts(self.state, self.subject, (StatePosition("salus.consent.events", 0, len(self.log)),))
 
-    async def execute(self, _: str, decide: Callable[[PatientState], EventData]) -> EventData:
-        event = decide(self.state)
+    async def execute(self, _: str, decide: Callable[[PatientState], Awaitable[EventData]]) -> EventData:
+        event = await decide(self.state)
         if self.taken:
             raise NameTakenError
         self.write(event)
@@ -112,6 +110,7 @@ class Memory:
             tokens=self,
             ring=self,
             limits=self.limits,
+            queues=self.queues,
         )
 
 

@@ -165,3 +165,16 @@ async def test_what_the_caller_did_not_sign_for_is_not_published(data: EventData
 
     assert await refused(contract_of(made).execute("a", lambda _: data)) == (422, "invalid-request")
     assert made.published == []
+
+
+async def test_a_decision_may_look_things_up_and_does_so_again_if_another_was_first() -> None:  # case A14
+    asked: list[Nothing] = []
+
+    async def decide(state: Nothing) -> EventData:
+        asked.append(state)
+        return CHANGE
+
+    made = host(WithoutEffect(NoEffect.STALE), Applied(1))
+
+    assert await contract_of(made).execute("a", decide) == CHANGE
+    assert (len(asked), made.published) == (2, [CHANGE, CHANGE])

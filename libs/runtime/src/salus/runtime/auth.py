@@ -19,6 +19,8 @@ from fastapi import Request
 from salus.events import requests
 from salus.events.accountability import approver_of, signed_by
 from salus.events.bearer import CLOCK_SKEW_S, Bearer, BearerError, Signed, read_bearer, require_current
+from salus.events.errors import RejectedError
+from salus.events.jws import parse_jws
 from salus.events.keyring import KeyRing
 from salus.events.parties import Party
 from salus.events.signed_request import Asked, excess_of, form_of
@@ -27,6 +29,7 @@ from salus.runtime.identity_view import IdentityView
 from salus.runtime.limits import AccountLimit, Rate
 from salus.runtime.own_key import OwnKey
 from salus.runtime.problems import ProblemError
+from salus.runtime.refusal import Refusal
 
 APPROVAL_HEADER = "Salus-Approval"
 # Questions of one account to one replica: a page of the trail has 200 entries.
@@ -305,6 +308,23 @@ def _require_form(request: Request, body: bytes | None) -> None:
     excess = None if form is None else excess_of(asked, form)
     if excess is not None:
         raise ProblemError(422, "invalid-request", excess)
+
+
+def party_that_signed(did: str, asked: requests.Request, ring: KeyRing, *, at: datetime) -> Party:
+    """Return what the ring says now of who sent a request that was authenticated a while ago.
+
+    Raises:
+        Refusal: the key that signed it does not sign any more, or there is no such party.
+    """
+    party = ring.parties.get(did)
+    if party is None:
+        raise Refusal("unknown-party", "the caller is not a party of the network any more", status=403)
+    if asked.proof is not None:
+        try:
+            ring.key_for(parse_jws(asked.proof).kid, at=max(at, ring.time))
+        except RejectedError as error:
+            raise Refusal(str(error.reason), "the caller's key does not sign any more", status=403) from None
+    return party
 
 
 def target_of(request: Request) -> str:

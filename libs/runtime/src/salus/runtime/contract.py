@@ -8,7 +8,7 @@ events have no effect, and they decide again by what is true then.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import Generic, TypeVar, assert_never
 from weakref import WeakValueDictionary
@@ -82,10 +82,13 @@ class ContractHost(Generic[S]):
         loaded = await self._store.load_some(self._contract.kind, aggregates)
         return {key: msgspec.json.decode(raw, type=self._contract.state) for key, raw in loaded.items()}
 
-    async def execute(self, aggregate: str, decide: Callable[[S], EventData]) -> EventData:
+    async def execute(
+        self, aggregate: str, decide: Callable[[S], EventData | Awaitable[EventData]]
+    ) -> EventData:
         """Decide, publish, and return the event once it has taken effect.
 
-        If another command was first, `decide` is asked again with the state after that. A crash after
+        If another command was first, `decide` is asked again with the state after that. What else it goes
+        by, as who the asker is, it looks up itself, for it may have waited for its turn. A crash after
         publishing leaves an event that will be folded on the next start; the caller does not know and may
         repeat the command, which the contract then refuses or finds done.
 
@@ -100,7 +103,8 @@ class ContractHost(Generic[S]):
             for _ in range(DECISIONS_MAX):
                 await self._follower.catch_up()
                 state, version = await self._load(aggregate)
-                data = decide(state)
+                decided = decide(state)
+                data = await decided if isinstance(decided, Awaitable) else decided
                 outcome = await self._writer.write(data, subject=aggregate, expected_version=version)
                 match outcome:
                     case Applied():

@@ -26,7 +26,7 @@ from salus.consent.adapters.release import contract_digest, policies_folder
 from salus.consent.adapters.tokens import DecisionTokens
 from salus.consent.domain.state import PolicyState
 from salus.consent.handlers import adopt_policies
-from salus.consent.ports import World
+from salus.consent.ports import Queues, World
 from salus.consent.settings import Settings
 from salus.messaging import ping, require_topics
 from salus.runtime.auth import Authenticator
@@ -91,6 +91,7 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
             tokens=DecisionTokens(signer),
             ring=ring,
             limits=settings.limits(),
+            queues=Queues(),
         )
         checks: dict[str, Check] = {
             "kafka": partial(ping, kafka),

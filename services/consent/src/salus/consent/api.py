@@ -80,7 +80,10 @@ def _add_consents(router: APIRouter, api: Api) -> None:
     world = api.world
 
     @router.post(
-        "/consents", status_code=201, tags=["consents"], responses=documented(401, 403, 404, 409, 422, 503)
+        "/consents",
+        status_code=201,
+        tags=["consents"],
+        responses=documented(401, 403, 404, 409, 422, 429, 503),
     )
     async def grant_consent(
         body: models.GrantBody, idempotency_key: IdempotencyKey = None, caller: Caller = commander
@@ -101,7 +104,7 @@ def _add_consents(router: APIRouter, api: Api) -> None:
         return models.ConsentView.of(found, patient=patient)
 
     @router.post(
-        "/consents/{consent}/revoke", tags=["consents"], responses=documented(401, 403, 404, 409, 503)
+        "/consents/{consent}/revoke", tags=["consents"], responses=documented(401, 403, 404, 409, 429, 503)
     )
     async def revoke_consent(consent: IdInPath, caller: Caller = commander) -> models.ConsentView:
         """Take a consent back; every decision token given before is void from here on."""
@@ -119,7 +122,7 @@ def _add_patients(router: APIRouter, api: Api) -> None:
         "/patients/{patient}/parties",
         status_code=201,
         tags=["patients"],
-        responses=documented(401, 403, 404, 409, 422, 503),
+        responses=documented(401, 403, 404, 409, 422, 429, 503),
     )
     async def link_patient(
         patient: PatientInPath, body: models.LinkBody, caller: Caller = commander
@@ -133,7 +136,7 @@ def _add_patients(router: APIRouter, api: Api) -> None:
         "/patients/{patient}/parties/{did}",
         status_code=204,
         tags=["patients"],
-        responses=documented(401, 403, 404, 409, 422, 503),
+        responses=documented(401, 403, 404, 409, 422, 429, 503),
     )
     async def unlink_patient(patient: PatientInPath, did: DidInPath, caller: Caller = commander) -> Response:
         """Say that a party is the patient no longer: by her steward, or by the party itself.
@@ -177,7 +180,7 @@ def _add_decisions(router: APIRouter, api: Api) -> None:
     caller = Depends(api.authenticate.command)
     world = api.world
 
-    @router.post("/decisions", tags=["decisions"], responses=documented(401, 422, 429, 503))
+    @router.post("/decisions", tags=["decisions"], responses=documented(401, 403, 409, 422, 429, 503))
     async def decide(body: models.DecisionBody, caller: Caller = caller) -> models.DecisionView:
         """Ask whether the caller may act on an object now. A denial is an answer, and an event, as well.
 
@@ -204,7 +207,7 @@ def _add_decisions(router: APIRouter, api: Api) -> None:
         "/glass-breaks/{decision}/review",
         status_code=204,
         tags=["decisions"],
-        responses=documented(401, 403, 404, 409, 422, 503),
+        responses=documented(401, 403, 404, 409, 422, 429, 503),
     )
     async def review_glass_break(
         decision: IdInPath, body: models.ReviewBody, caller: Caller = caller

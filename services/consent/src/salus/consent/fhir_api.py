@@ -84,7 +84,7 @@ def routes(shared: FhirApi) -> APIRouter:
         response_class=Response,
         responses={
             **dict.fromkeys((200, 201), _RESOURCE[200]),
-            **_documented(400, 401, 403, 404, 406, 409, 412, 413, 415, 422, 503),
+            **_documented(400, 401, 403, 404, 406, 409, 412, 413, 415, 422, 429, 503),
         },
         openapi_extra=openapi.body(MEDIA_TYPE, {"type": "object"}, "An R4 Consent."),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -11,7 +12,9 @@ from salus.consent.domain.consents import (
     Command,
     Grant,
     Link,
+    Revoke,
     Term,
+    Unlink,
     adopt,
     decide,
     differing_terms,
@@ -29,12 +32,14 @@ from salus.consent.domain.decisions import (
     inputs_digest,
     inputs_of,
     patients_among,
+    require_room_for_emergency,
 )
 from salus.consent.domain.rights import Actor, Asking, visible_consents
-from salus.consent.domain.state import Consent, PolicyState, found_consent
+from salus.consent.domain.state import Consent, PatientState, PolicyState, found_consent
 from salus.consent.ports import Claims, PolicyHost, Reservation, World
-from salus.events.catalogue import EventData, Sealed, StatePosition
+from salus.events.catalogue import EventData, GlassBroken, Sealed, StatePosition
 from salus.events.keyring import KeyRing
+from salus.runtime.auth import party_that_signed
 from salus.runtime.contract import NameTakenError
 from salus.runtime.identity_view import IDENTITY_TOPIC
 from salus.runtime.problems import ProblemError
@@ -57,21 +62,23 @@ async def execute(command: Command, *, actor: Asking, at: datetime, world: World
     """Execute one command on its patient, and return the event once it has taken effect.
 
     A crash after publishing leaves an event that is folded on the next start; the caller, who got no
-    answer, finds its command done when it repeats it. Raises Refusal, or ProblemError 409 `conflict`.
+    answer, finds its command done when it repeats it. A command waits for others on the same patient: who
+    asks, with which key and roles, and whom it names, is looked up when its turn has come. Raises Refusal, or
+    ProblemError 409 `conflict`, or 429 if the account gave too many commands.
     """
-    ring = await world.ring.catch_up()
-    match command:
-        case Grant():
-            command = _with_grantee(command, ring)
-        case Link():
-            command = replace(command, is_patient=bool(patients_among((command.did,), ring.parties)))
-        case _:
-            pass
-    known = await world.facts.facts(command.patient)
-    asking = _as_known(actor, ring)
-    return await world.patients.execute(
-        command.patient, lambda state: decide(state, command, actor=asking, subject=known.subject, at=at)
-    )
+    revokes = isinstance(command, Revoke | Unlink)
+    (world.limits.revocations if revokes else world.limits.commands).take(actor.did)
+
+    async def decided(state: PatientState | None = None) -> EventData:
+        known = await world.facts.facts(command.patient)
+        ring = await world.ring.catch_up()
+        asking, asked = _as_known(actor, ring, at=at), _as_found(command, ring)
+        return decide(state or known.state, asked, actor=asking, subject=known.subject, at=at)
+
+    # Who may not is refused at once, and keeps nobody waiting. Who may is asked again in their turn.
+    await decided()
+    async with nullcontext() if revokes else world.queues.of("command", command.patient):
+        return await world.patients.execute(command.patient, decided)
 
 
 async def grant(command: Grant, *, actor: Asking, at: datetime, repeatable: bool, world: World) -> Consent:
@@ -145,7 +152,7 @@ async def _decide(  # noqa: PLR0913  # the question, and what the answer is made
 ) -> Decision:
     known = await world.facts.facts(question.patient)
     ring = await world.ring.catch_up()
-    question = replace(question, principal=_as_known(question.principal, ring))
+    question = replace(question, principal=_as_known(question.principal, ring, at=at))
     # Position and parties of one moment: nothing is awaited between them.
     positions = (*known.positions, StatePosition(IDENTITY_TOPIC, 0, ring.position))
     patients = patients_among(known.state.dids, ring.parties)
@@ -159,14 +166,29 @@ async def _decide(  # noqa: PLR0913  # the question, and what the answer is made
         positions=positions,
         epoch=known.state.epoch,
     )
-    if answer.break_glass or not answer.allowed:
-        reservation.use()
     broken = glass_broken(question, answer, decision=basis.decision, statement=statement)
     if broken is not None:
-        await world.patients.execute(question.patient, lambda _: broken)
+        require_room_for_emergency(known.state, principal=broken.principal)
+    if answer.break_glass or not answer.allowed:
+        reservation.use()
+    if broken is not None:
+        await _announce(broken, by=question.principal, at=at, world=world)
     await world.statements.state(decided(question, answer, basis), subject=question.patient)
     token = world.tokens.make(_claims(question, answer, basis, at=at)) if answer.allowed else None
     return Decision(id=basis.decision, answer=answer, epoch=basis.epoch, token=token)
+
+
+async def _announce(broken: GlassBroken, *, by: Asking, at: datetime, world: World) -> None:
+    """State that the glass is broken, unless who breaks it is another one by the time it is their turn."""
+
+    async def decided(state: PatientState) -> EventData:
+        if _as_known(by, await world.ring.catch_up(), at=at) != by:
+            raise ProblemError(409, "conflict", "your roles have changed meanwhile; ask again")
+        require_room_for_emergency(state, principal=broken.principal)
+        return broken
+
+    async with world.queues.of("emergency", broken.patient):
+        await world.patients.execute(broken.patient, decided)
 
 
 async def adopt_policies(version: PolicyState, *, service: str, host: PolicyHost) -> bool:
@@ -186,15 +208,25 @@ async def adopt_policies(version: PolicyState, *, service: str, host: PolicyHost
     return True
 
 
+def _as_found(command: Command, ring: KeyRing) -> Command:
+    """Return the command with what the ring says now of the party that it names."""
+    match command:
+        case Grant():
+            return _with_grantee(command, ring)
+        case Link():
+            return replace(command, is_patient=bool(patients_among((command.did,), ring.parties)))
+        case _:
+            return command
+
+
 def _with_grantee(command: Grant, ring: KeyRing) -> Grant:
-    """Return the command with what the ring says of the grantee now."""
     party = ring.parties.get(command.grantee)
     return replace(command, grantee_kind=None if party is None else party.kind)
 
 
-def _as_known(actor: Asking, ring: KeyRing) -> Asking:
-    """Return who asks, with what the ring says of them now."""
-    party = ring.parties[actor.did]
+def _as_known(actor: Asking, ring: KeyRing, *, at: datetime) -> Asking:
+    """Return who asks, with what the ring says of them now; raises Refusal if their key signs no more."""
+    party = party_that_signed(actor.did, actor.request, ring, at=at)
     return replace(actor, kind=party.kind, roles=party.roles, member=party.member)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Literal, Protocol
+from weakref import WeakValueDictionary
 
 from salus.consent.domain.decisions import Inputs, Verdict
 from salus.consent.domain.state import PatientState, PolicyState, SubjectState
@@ -17,8 +19,14 @@ from salus.events.keyring import KeyRing
 class Patients(Protocol):
     """The contract's host: executes commands on patients' aggregates."""
 
-    async def execute(self, aggregate: str, decide: Callable[[PatientState], EventData]) -> EventData:
-        """Decide, publish and return once the event has taken effect; raises Refusal or ProblemError."""
+    async def execute(
+        self, aggregate: str, decide: Callable[[PatientState], Awaitable[EventData]]
+    ) -> EventData:
+        """Decide, publish and return once the event has taken effect; raises Refusal or ProblemError.
+
+        Commands on one patient take turns; `decide` is asked when it is this one's turn, and again if
+        another replica was first.
+        """
 
 
 class PolicyHost(Protocol):
@@ -103,16 +111,39 @@ class Reservation(Protocol):
 class Limit(Protocol):
     """How often an account may do something; raises ProblemError 429 `too-many-requests`."""
 
+    def take(self, account: str) -> None:
+        """Count one, or raise."""
+
     def reserved(self, account: str) -> AbstractAsyncContextManager[Reservation]:
         """Hold one, which counts if it is used, or raise."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What an account may do only so often, as each leaves something on the ledger for ever."""
+    """What an account may do only so often, as each leaves something on the ledger for ever.
+
+    `commands` are all that change something but `revocations` (of consents and of links).
+    """
 
     denials: Limit
     glass_breaks: Limit
+    commands: Limit
+    revocations: Limit
+
+
+class Queues:
+    """Where commands on one patient wait before they may take her turn, so that revocations pass them.
+
+    One at a time leaves each queue. So a revocation, which waits in none, waits for one command and one
+    emergency at most, and for the revocations of this patient that came before it.
+    """
+
+    def __init__(self) -> None:
+        self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+
+    def of(self, kind: Literal["command", "emergency"], patient: str) -> asyncio.Lock:
+        """Return what is held by the one that is under way."""
+        return self._locks.setdefault((kind, patient), asyncio.Lock())
 
 
 @dataclass(frozen=True)
@@ -126,3 +157,4 @@ class World:
     tokens: Tokens
     ring: Ring
     limits: Limits
+    queues: Queues

@@ -23,12 +23,26 @@ class Settings(ServiceSettings, DatabaseSettings):
     denials_per_minute_max: int = Field(default=30, ge=1, description="And a minute, in the long run.")
     glass_breaks_burst_max: int = Field(default=20, ge=1, description="Emergencies of one account at once.")
     glass_breaks_per_minute_max: int = Field(default=6, ge=1, description="And a minute, in the long run.")
+    commands_burst_max: int = Field(
+        default=600, ge=1, description="Grants, links and reviews of one account at once."
+    )
+    commands_per_minute_max: int = Field(default=120, ge=1, description="And a minute, in the long run.")
+    revocations_burst_max: int = Field(
+        default=600, ge=1, description="Revocations and unlinkings of one account at once."
+    )
+    revocations_per_minute_max: int = Field(default=600, ge=1, description="And a minute, in the long run.")
 
     def limits(self) -> Limits:
-        """Return how often an account may be denied and may break the glass."""
+        """Return how often an account may do what leaves something on the ledger."""
         return Limits(
             denials=AccountLimit("denials", Rate(self.denials_burst_max, self.denials_per_minute_max)),
             glass_breaks=AccountLimit(
                 "emergency accesses", Rate(self.glass_breaks_burst_max, self.glass_breaks_per_minute_max)
+            ),
+            commands=AccountLimit(
+                "consent commands", Rate(self.commands_burst_max, self.commands_per_minute_max)
+            ),
+            revocations=AccountLimit(
+                "revocations", Rate(self.revocations_burst_max, self.revocations_per_minute_max)
             ),
         )

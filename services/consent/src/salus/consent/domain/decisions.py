@@ -35,12 +35,15 @@ from salus.events.catalogue import (
 )
 from salus.events.parties import Party
 from salus.events.patient_rights import is_patient
+from salus.runtime.refusal import Refusal
 
 NO_POLICY_PERMITS = "no-policy-permits"
 POLICY_ERROR = "policy-error"
 TOKEN_SECONDS = 60
 # A decision that more consents cover names the first of them.
 CONSENTS_NAMED_MAX = 64
+# Emergency accesses of one principal to one patient that await review: more than a night's work on her.
+UNREVIEWED_MAX = 200
 
 
 @dataclass(frozen=True)
@@ -250,6 +253,20 @@ def replay(
     )
     patients = patients_among(state.dids, parties)
     return inputs_of(question, state=state, patients=patients, subject=subject, at=decision.decided_at)
+
+
+def require_room_for_emergency(state: PatientState, *, principal: str) -> None:
+    """Raise unless somebody may break the glass for this patient once more.
+
+    What awaits review stays in the patient's state, which is read for each question about her.
+
+    Raises:
+        Refusal: `too-many-unreviewed`.
+    """
+    unreviewed = sum(b.principal == principal and b.outcome is None for b in state.glass_breaks)
+    if unreviewed >= UNREVIEWED_MAX:
+        why = f"{UNREVIEWED_MAX} of your emergency accesses to this patient await review; have some reviewed"
+        raise Refusal("too-many-unreviewed", why)
 
 
 def patients_among(dids: Iterable[str], parties: Mapping[str, Party]) -> frozenset[str]:

@@ -6,12 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from salus.events.errors import RejectedError
-from salus.events.jws import parse_jws
-from salus.events.keyring import KeyRing
-from salus.events.parties import Party
-from salus.runtime.auth import Caller
-from salus.runtime.refusal import Refusal
+from salus.runtime.auth import Caller, party_that_signed
 from salus.storage.domain import Attempt
 from salus.storage.ports import Facts, Ring
 
@@ -34,19 +29,6 @@ class Standing:
             MessagingError: nobody can tell.
         """
         ring = await self.ring.catch_up()
-        party = self._still(caller, ring)
+        party = party_that_signed(caller.party.did, caller.request, ring, at=self.now())
         await self.facts.catch_up()
         return Attempt(caller=party, at=began, epoch=await self.facts.epoch(patient))
-
-    def _still(self, caller: Caller, ring: KeyRing) -> Party:
-        party = ring.parties.get(caller.party.did)
-        if party is None:
-            raise Refusal("unknown-party", "the caller is not a party of the network any more", status=403)
-        if caller.request.proof is not None:
-            try:
-                ring.key_for(parse_jws(caller.request.proof).kid, at=max(self.now(), ring.time))
-            except RejectedError as error:
-                raise Refusal(
-                    str(error.reason), "the caller's key does not sign any more", status=403
-                ) from None
-        return party

@@ -1,0 +1,248 @@
+"""Commands wait for their turn: each is decided by what is true then, and a revocation passes the queue."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from tests.asking import UNASKED, asked_by
+from tests.unit.consent.test_handlers import (
+    BROKEN,
+    CLINICIAN,
+    EMERGENCY,
+    HOSPITAL,
+    NOW,
+    PATIENT,
+    STEWARD,
+    STRANGER,
+    Memory,
+    ask,
+    limits_of,
+)
+
+from salus.consent.domain.consents import Command, Grant, Link, Review, Revoke, Unlink
+from salus.consent.domain.decisions import UNREVIEWED_MAX
+from salus.consent.domain.rights import Asking
+from salus.consent.domain.state import GlassBreak, PatientState, SubjectState
+from salus.consent.handlers import decide_access, execute
+from salus.events.catalogue import ConsentGranted, ConsentRevoked, EventData
+from salus.events.did import LocalSigner
+from salus.events.keyring import KeyRing
+from salus.events.parties import KnownKey, Party
+from salus.runtime.problems import ProblemError
+from salus.runtime.refusal import Refusal
+
+SIGNER = LocalSigner.from_seed(b"p" * 32)
+SHE, OFFICER = SIGNER.did, "did:web:h.example:o"
+AS_HERSELF = Asking(SHE, "person", frozenset({"patient"}), None, request=UNASKED)
+AS_OFFICER = Asking(OFFICER, "person", frozenset({"privacy-officer"}), HOSPITAL, request=UNASKED)
+AS_STRANGER = Asking(STRANGER, "member", frozenset(), None, request=UNASKED)
+
+
+def party(did: str, kind: Any, *roles: str, member: str | None = None) -> Party:
+    return Party(did, kind, frozenset(roles), member)
+
+
+PARTIES = {
+    SHE: party(SHE, "person", "patient"),
+    OFFICER: party(OFFICER, "person", "privacy-officer", member=HOSPITAL),
+    CLINICIAN: party(CLINICIAN, "person", "clinician", member=HOSPITAL),
+    HOSPITAL: party(HOSPITAL, "member"),
+    STRANGER: party(STRANGER, "member"),
+}
+
+
+def a_grant(name: str = "c1") -> Grant:
+    return Grant(name, PATIENT, STRANGER, ("read",), ("TREAT",), None, NOW + timedelta(days=9))
+
+
+@dataclass
+class Waiting(Memory):
+    """Commands on a patient take turns, as with ContractHost; the test holds the turn until it lets go."""
+
+    known: dict[str, Party] = field(default_factory=lambda: dict(PARTIES))
+    key: KnownKey | None = None
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def catch_up(self) -> KeyRing:
+        keys = {} if self.key is None else {SIGNER.verification_method: self.key}
+        return KeyRing(parties=dict(self.known), keys=keys)
+
+    async def execute(self, name: str, decide: Callable[[PatientState], Awaitable[EventData]]) -> EventData:
+        async with self.turn:
+            return await super().execute(name, decide)
+
+
+async def settled() -> None:
+    """Let everybody go on until they wait for somebody."""
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
+def lose_role(memory: Waiting, did: str) -> None:
+    memory.known[did] = replace(memory.known[did], roles=frozenset())
+
+
+def erase(memory: Waiting) -> None:
+    memory.subject = SubjectState(HOSPITAL, erased=True)
+
+
+def become_member(memory: Waiting) -> None:
+    memory.known[STRANGER] = replace(memory.known[STRANGER], kind="device")
+
+
+OPEN = (GlassBreak("x.1", CLINICIAN),)
+LINKED = PatientState(dids=(SHE,), glass_breaks=OPEN)
+
+
+@pytest.mark.parametrize(
+    ("command", "actor", "change", "code"),
+    [
+        (a_grant(), AS_HERSELF, lambda m: lose_role(m, SHE), "not-permitted"),
+        (a_grant(), AS_OFFICER, lambda m: lose_role(m, OFFICER), "not-permitted"),
+        (a_grant(), STEWARD, erase, "patient-erased"),
+        (replace(a_grant(), expected_kind="member"), STEWARD, become_member, "grantee-differs"),
+        (Link(PATIENT, SHE, is_patient=False), STEWARD, lambda m: lose_role(m, SHE), "not-a-patient"),
+        (Review("x.1", PATIENT, "justified"), AS_OFFICER, lambda m: lose_role(m, OFFICER), "not-permitted"),
+    ],
+)
+async def test_a_command_that_waited_is_decided_by_what_is_true_in_its_turn(
+    command: Command, actor: Asking, change: Callable[[Waiting], None], code: str
+) -> None:
+    """Case A14: the role was withdrawn while the command waited, and the grant took effect."""
+    memory = Waiting(state=replace_dids(LINKED, command))
+    await memory.turn.acquire()
+    waiting = asyncio.create_task(execute(command, actor=actor, at=NOW, world=memory.world))
+    await settled()
+    assert not waiting.done()
+    change(memory)
+    memory.turn.release()
+    with pytest.raises(Refusal, match=code):
+        await waiting
+
+    assert memory.log == []
+
+
+def replace_dids(state: PatientState, command: Command) -> PatientState:
+    return PatientState(glass_breaks=state.glass_breaks) if isinstance(command, Link) else state
+
+
+async def test_a_command_that_waited_is_not_carried_out_for_a_key_that_signs_no_more() -> None:
+    """Case A14, sibling: a stolen key's commands wait, and the key is revoked."""
+    proven = asked_by(SIGNER, "consent", "POST", "/consents", at=NOW, body={})
+    memory = Waiting(state=LINKED)
+    memory.key = KnownKey(SIGNER.public_key, SHE, NOW - timedelta(days=1), None)
+    await memory.turn.acquire()
+    herself = replace(AS_HERSELF, request=proven)
+    waiting = asyncio.create_task(execute(a_grant(), actor=herself, at=NOW, world=memory.world))
+    await settled()
+    assert not waiting.done()
+    memory.key = replace(memory.key, revoked_at=NOW)
+    memory.turn.release()
+    with pytest.raises(Refusal, match="key-revoked"):
+        await waiting
+
+    assert memory.log == []
+
+
+async def test_an_emergency_that_waited_needs_the_role_still() -> None:  # case A14, sibling
+    memory = Waiting(BROKEN)
+    await memory.turn.acquire()
+    waiting = asyncio.create_task(ask(memory, EMERGENCY))
+    await settled()
+    lose_role(memory, CLINICIAN)
+    memory.turn.release()
+    with pytest.raises(ProblemError, match="conflict"):
+        await waiting
+
+    assert memory.log == []
+
+
+async def test_who_may_not_is_refused_without_waiting() -> None:
+    """Case A14: anybody's refused commands kept the patient's queue long."""
+    memory = Waiting(state=LINKED)
+    await memory.turn.acquire()
+    with pytest.raises(Refusal, match="not-permitted"):
+        await execute(a_grant(), actor=AS_STRANGER, at=NOW, world=memory.world)
+
+
+@pytest.mark.parametrize("revocation", [Revoke("c0", PATIENT), Unlink(PATIENT, SHE)])
+async def test_a_revocation_waits_for_one_command_and_one_emergency_and_no_more(
+    revocation: Revoke | Unlink,
+) -> None:
+    """Case A14: the queue of grants, which nothing limited, delayed a revocation."""
+    memory = Waiting(BROKEN, state=LINKED, limits=limits_of(60))
+    await execute(a_grant("c0"), actor=STEWARD, at=NOW, world=memory.world)
+    await memory.turn.acquire()
+    others = [
+        asyncio.create_task(execute(a_grant(f"c{n}"), actor=STEWARD, at=NOW, world=memory.world))
+        for n in range(1, 31)
+    ]
+    emergencies = [asyncio.create_task(ask(memory, EMERGENCY)) for _ in range(30)]
+    await settled()
+    revoking = asyncio.create_task(execute(revocation, actor=AS_OFFICER, at=NOW, world=memory.world))
+    await settled()
+    memory.turn.release()
+    revoked = await revoking
+    await asyncio.gather(*others, *emergencies)
+    turns = [type(event).__name__ for event in memory.log if type(event).__name__ != "AccessDecided"]
+
+    # First what was granted before, then one command and one emergency.
+    assert turns.index(type(revoked).__name__) == 3
+    assert turns.count("ConsentGranted") == 31
+    assert turns.count("GlassBroken") == 30
+
+
+async def test_an_account_gives_so_many_commands_and_may_still_revoke() -> None:
+    """Case A14: POST /consents has no limit."""
+    memory = Waiting(state=LINKED, limits=limits_of(3))
+    for number in range(3):
+        await execute(a_grant(f"c{number}"), actor=STEWARD, at=NOW, world=memory.world)
+    for command in (a_grant("c9"), Link(PATIENT, SHE, is_patient=False)):
+        with pytest.raises(ProblemError, match="too-many-requests"):
+            await execute(command, actor=STEWARD, at=NOW, world=memory.world)
+    for number in range(3):
+        await execute(Revoke(f"c{number}", PATIENT), actor=STEWARD, at=NOW, world=memory.world)
+    with pytest.raises(ProblemError, match="too-many-requests"):
+        await execute(Unlink(PATIENT, SHE), actor=STEWARD, at=NOW, world=memory.world)
+    # Each account by itself.
+    await execute(a_grant("c9"), actor=AS_OFFICER, at=NOW, world=memory.world)
+
+    assert [type(event) for event in memory.log] == 3 * [ConsentGranted] + 3 * [ConsentRevoked] + [
+        ConsentGranted
+    ]
+
+
+async def test_so_many_emergencies_of_one_principal_await_review_and_no_more() -> None:
+    """Case A19: unreviewed emergencies made one patient's state grow without end."""
+    mine = tuple(GlassBreak(f"x.{number}", CLINICIAN) for number in range(UNREVIEWED_MAX))
+    memory = Waiting(BROKEN, state=PatientState(glass_breaks=mine))
+    with pytest.raises(Refusal, match="too-many-unreviewed") as refused:
+        await ask(memory, EMERGENCY)
+
+    assert (refused.value.status, memory.log) == (409, [])
+    await execute(Review("x.0", PATIENT, "justified"), actor=AS_OFFICER, at=NOW, world=memory.world)
+    assert await ask(memory, EMERGENCY)
+    with pytest.raises(Refusal, match="too-many-unreviewed"):
+        await ask(memory, EMERGENCY)
+    # What others did is not counted, so nobody keeps somebody else from an emergency.
+    others = tuple(GlassBreak(f"x.{number}", STRANGER) for number in range(UNREVIEWED_MAX))
+    assert await ask(Waiting(BROKEN, state=PatientState(glass_breaks=others)), EMERGENCY)
+
+
+async def test_emergencies_at_once_do_not_pass_the_maximum() -> None:  # case A19
+    mine = tuple(GlassBreak(f"x.{number}", CLINICIAN) for number in range(UNREVIEWED_MAX - 1))
+    memory = Waiting(BROKEN, state=PatientState(glass_breaks=mine))
+    answers = await asyncio.gather(*(ask_under(memory, n) for n in range(5)), return_exceptions=True)
+
+    assert sum(isinstance(one, Refusal) for one in answers) == 4
+
+
+async def ask_under(memory: Waiting, number: int) -> str | None:
+    suffix = f"{number:020x}"
+    decision = await decide_access(EMERGENCY, statement=None, suffix=suffix, at=NOW, world=memory.world)
+    return decision.token
