@@ -69,6 +69,7 @@ class EventIndex:
         self._file = file
         self._log = log
         self._lock = Lock()
+        self.gaps: tuple[int, ...] = ()
         try:
             self._open()
         except sqlite3.DatabaseError as error:
@@ -134,7 +135,7 @@ class EventIndex:
             "SELECT log, entries, last FROM progress"
         ).fetchone()
         gaps = self._database.execute("SELECT entry FROM gaps ORDER BY entry").fetchall()
-        self.gaps: tuple[int, ...] = tuple(entry for (entry,) in gaps)
+        self.gaps = tuple(entry for (entry,) in gaps)
         if log != self._log:
             self._database.close()
             raise sqlite3.DatabaseError("it is of another log")
