@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from tests.unit.storage import killed_rotation
@@ -13,6 +14,7 @@ from tests.unit.storage import killed_rotation
 from salus.crypto.errors import KmsError
 from salus.crypto.kms import FileKms
 from salus.objects.memory import MemoryObjects
+from salus.storage import rotate as command
 from salus.storage.adapters.vault import BucketVault
 
 PATIENTS = [f"urn:uuid:00000000-0000-4000-8000-{n:012d}" for n in range(20)]
@@ -90,3 +92,16 @@ def test_a_rotation_that_is_killed_at_any_line_leaves_every_key_readable(tmp_pat
 
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > LINES_MIN
+
+
+def test_a_rotation_that_cannot_be_made_ends_with_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def held(*_: object, **__: object) -> NoReturn:
+        raise KmsError("another process has been changing kms for 60 s; try again later")
+
+    monkeypatch.setattr(command, "rotate", held)
+    monkeypatch.setattr(command, "Settings", object)
+    monkeypatch.setattr(command, "set_up", lambda _: None)
+    monkeypatch.setattr("sys.argv", ["rotate"])
+
+    with pytest.raises(SystemExit, match="KmsError: another process has been changing kms"):
+        command.main()
