@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import stat
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from salus.cli import ledger, storing
 from salus.cli.exits import CommandError, Exit
 from salus.cli.outputs import hand_over, require_place
 
@@ -41,3 +44,23 @@ def test_what_was_decrypted_is_its_owner_s_alone(tmp_path: Path) -> None:
     hand_over(b"x", tmp_path / "scan", done="scan-1 was read", private=True)
 
     assert stat.S_IMODE((tmp_path / "scan").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        partial(storing.get, "scan-1", patient="p"),
+        partial(storing.open_, Path("event.json")),
+        partial(ledger.receipt, "salus.lab.events", 0, 1),
+    ],
+    ids=["object get", "object open", "ledger receipt"],
+)
+def test_a_terminal_is_refused_before_anything_is_asked(
+    monkeypatch: pytest.MonkeyPatch, command: Callable[[], None]
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    for module in (storing, ledger):
+        monkeypatch.setattr(module, "running_platform", None)
+
+    with pytest.raises(CommandError, match="may steer a terminal"):
+        command()
