@@ -16,13 +16,15 @@ from tests.unit.audit.chain import Accepted, Chain, Chains, Refused, identity_to
 from tests.unit.audit.people import joining
 from tests.unit.audit.samples import AROUND, CONSENT, IDENTITY, MEMBER, NOON, STORAGE
 
+from salus.audit.adapters.signatures import OwnSignatures
 from salus.audit.adapters.sql import SqlTrail, open_trail
 from salus.audit.domain.blocks import BlockRefusedError
 from salus.audit.domain.directory import Directory
 from salus.audit.domain.search import Found, Question, Visibility
-from salus.audit.handlers import Alarm, Bell, Follower, Indexer, publish_next
+from salus.audit.handlers import Alarm, Bell, Follower, Indexer
 from salus.audit.identity_chain import IdentityChain
 from salus.audit.ports import Message, OutOfReachError, Tip
+from salus.audit.publication import Publisher
 from salus.events.catalogue import (
     AccessDecided,
     ConsentGranted,
@@ -33,6 +35,8 @@ from salus.events.catalogue import (
     PatientUnlinked,
     PublicKey,
 )
+from salus.events.did import LocalSigner
+from salus.events.keyring import KeyRing
 from salus.ledger.block import body_key, header_key
 
 PATIENT = "urn:uuid:11111111-1111-4111-8111-111111111111"
@@ -292,12 +296,33 @@ async def test_an_archive_that_is_away_is_waited_for(trail: SqlTrail) -> None:
     assert await index_all(chain, trail) == 1
 
 
+def publisher_of(trail: SqlTrail, outputs: "FakeOutputs", *chains: Chain) -> Publisher:
+    ledger = Chains(*chains)
+
+    async def learn() -> None:
+        pass
+
+    return Publisher(ledger, trail, ledger.keys, outputs, AROUND, learn)
+
+
+async def publish_all(publisher: Publisher) -> None:
+    while await publisher.round():
+        pass
+
+
 class FakeOutputs:
     """The topics in memory; the next publication may be LOST or LATE."""
 
     def __init__(self) -> None:
         self.messages: list[Message] = []
+        self.signatures = OwnSignatures(LocalSigner.from_seed(b"a" * 32), KeyRing)
         self.fault: str | None = None
+
+    def sign(self, statement: bytes) -> bytes:
+        return self.signatures.of([statement])[0]
+
+    def is_own(self, statement: bytes, signature: bytes) -> bool:
+        return self.signatures.are_on(statement, signature)
 
     async def publish(self, messages: Sequence[Message]) -> None:
         fault, self.fault = self.fault, None
@@ -313,19 +338,20 @@ async def test_publication_leaves_no_gap_and_repeats_with_the_same_ids(
     trail: SqlTrail, fault: str | None
 ) -> None:
     chain, outputs = Chain(), FakeOutputs()
+    publisher = publisher_of(trail, outputs, chain)
     chain.seal(documents(3))
     await index_all(chain, trail)
     outputs.fault = fault
     if fault:
         with pytest.raises(OutOfReachError):
-            await publish_next(trail, outputs, AROUND)
+            await publish_all(publisher)
 
-    await publish_next(trail, outputs, AROUND)
+    await publish_all(publisher)
     chain.seal(documents(2, start=3))
     await index_all(chain, trail)
-    await publish_next(trail, outputs, AROUND)
+    await publish_all(publisher)
 
-    assert await publish_next(trail, outputs, AROUND) == 0
+    assert not await publisher.round()
     expected = [each.entry.uid for each in await all_of(trail)]
     for topic, key in (("salus.audit.ocsf", MEMBER), ("salus.audit.fhir", PATIENT)):
         published = [message for message in outputs.messages if message.topic == topic]

@@ -28,6 +28,7 @@ from tests.unit.audit.test_indexing import (
     documents,
     index_all,
     indexer_of,
+    publisher_of,
 )
 
 from salus.audit.adapters.sql import SqlTrail, open_trail
@@ -54,12 +55,14 @@ class World:
         self.chain = Chain()
         self.other = Chain(topic="salus.storage.events", origin="salus.local/dev/shard/1", shard=1)
         self.outputs = FakeOutputs()
+        self.publisher = publisher_of(trail, self.outputs, self.chain, self.other)
         self.comparison = self.new_comparison()
 
     def new_comparison(self) -> Comparison:
         """Return a comparison as a start of the service makes it."""
         ledger = Chains(self.chain, self.other)
-        reconciler = Reconciler(ledger, self.trail.stored, ledger.keys, identity_topic())
+        correct = self.publisher.correct
+        reconciler = Reconciler(ledger, self.trail.stored, ledger.keys, identity_topic(), correct)
         alarm = Alarm(self.outputs, AROUND, lambda: NOON)
         return Comparison(reconciler, self.trail, alarm, PACE, lambda: NOON)
 

@@ -20,18 +20,19 @@ from salus.audit.api import Reading, damaged, out_of_reach, routes
 from salus.audit.comparison import Comparison, Pace
 from salus.audit.domain.detection import ProbingRule
 from salus.audit.domain.network import Surroundings
-from salus.audit.handlers import Alarm, Bell, Follower, Indexer, publish_for_ever
+from salus.audit.handlers import Alarm, Bell, Follower, Indexer
 from salus.audit.identity_chain import IdentityChain, IdentityTopic
 from salus.audit.ports import DamagedTrailError, OutOfReachError
+from salus.audit.publication import Publisher
 from salus.audit.reconcile_api import reconcile_routes
 from salus.audit.reconciliation import Reconciler
 from salus.audit.settings import Settings
 from salus.ledger.key_periods import Keys
-from salus.messaging import ping, require_topics
+from salus.messaging import MessagingError, ping, require_topics
 from salus.objects import S3Objects, open_store
 from salus.runtime.auth import Authenticator
 from salus.runtime.database import DATABASE_AWAY
-from salus.runtime.identity_view import IDENTITY_TOPIC, open_identity_view
+from salus.runtime.identity_view import IDENTITY_TOPIC, IdentityView, open_identity_view
 from salus.runtime.keys import load_signer
 from salus.runtime.live_keys import WatchedNetwork
 from salus.runtime.network import Network
@@ -75,6 +76,14 @@ def topics_of(settings: Settings) -> tuple[str, ...]:
     return (IDENTITY_TOPIC, settings.blocks_topic, settings.ocsf_topic, settings.fhir_topic)
 
 
+async def keys_of(identity: IdentityView) -> None:
+    """Read the identity topic up to its end; raises OutOfReachError."""
+    try:
+        await identity.catch_up()
+    except MessagingError as error:
+        raise OutOfReachError(f"kafka: {error}") from error
+
+
 def bucket_of(settings: Settings) -> S3Objects:
     """Return the ledger bucket."""
     return open_store(
@@ -113,8 +122,9 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
         topic = identity_topic_of(network)
         indexer = Indexer(ledger, trail, shards, IdentityChain(ledger, shards, topic, trail.identity))
         alarm = Alarm(outputs, around, now)
+        publisher = Publisher(ledger, trail, shards, outputs, around, partial(keys_of, identity))
         comparison = Comparison(
-            Reconciler(ledger, trail.stored, shards, topic),
+            Reconciler(ledger, trail.stored, shards, topic, publisher.correct),
             trail,
             alarm,
             Pace(settings.compare_rows_per_s_max, settings.compare_interval_s_min),
@@ -125,7 +135,7 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
             "announcements": watch_for_ever(kafka, announced.ring, topic=settings.blocks_topic),
             "shards": follow_shards(kafka, network, shards),
             "keys": watched.follow(lambda: shards.update(watched.shards())),
-            "publishing": publish_for_ever(trail, outputs, around, grown=grown, poll_s=settings.poll_s),
+            "publishing": publisher.run(grown=grown, poll_s=settings.poll_s),
         }
         if settings.detectors:
             rule = ProbingRule(settings.refusals_max, settings.refusals_window_s)

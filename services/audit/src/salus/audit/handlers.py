@@ -1,4 +1,4 @@
-"""From block to trail to topics. Every step may run twice; each has one commit point."""
+"""From block to trail. Every step may run twice; each has one commit point."""
 
 from __future__ import annotations
 
@@ -15,15 +15,11 @@ from salus.audit.domain.blocks import Block, BlockRefusedError, entries_of, give
 from salus.audit.domain.comparison import Difference
 from salus.audit.domain.detection import block_finding, key_of, trail_finding
 from salus.audit.domain.entry import TrailEntry
-from salus.audit.domain.fhir import audit_event_of
 from salus.audit.domain.network import Surroundings
-from salus.audit.domain.ocsf import ocsf_of
-from salus.audit.domain.search import Found, Question, Visibility
 from salus.audit.identity_chain import IdentityChain
-from salus.audit.metrics import BLOCKS_REFUSED, BLOCKS_WAITING, ENTRIES_INDEXED, ENTRIES_PUBLISHED
+from salus.audit.metrics import BLOCKS_REFUSED, BLOCKS_WAITING, ENTRIES_INDEXED
 from salus.audit.ports import (
     BehindError,
-    DamagedTrailError,
     Ledger,
     Message,
     OutOfReachError,
@@ -33,10 +29,6 @@ from salus.audit.ports import (
 )
 from salus.ledger.key_periods import Keys
 from salus.runtime.supervisor import failed, succeeded
-
-OUTPUT = "topics"
-PUBLISHED_AT_ONCE_MAX = 500
-RETRY_S = 1.0
 
 _log = structlog.get_logger()
 
@@ -245,65 +237,3 @@ def _facts_of(refusal: BlockRefusedError) -> dict[str, object]:
         "code": refusal.code,
         "detail": refusal.detail,
     }
-
-
-async def publish_for_ever(
-    trail: Trail, outputs: Outputs, around: Surroundings, *, grown: Bell, poll_s: float
-) -> None:
-    """Publish until cancelled; a part that is away is waited for."""
-    while True:
-        try:
-            count = await publish_next(trail, outputs, around)
-        except (OutOfReachError, DamagedTrailError) as error:
-            failed(error)
-            _log.warning("publishing waits", error=str(error))
-            await asyncio.sleep(RETRY_S)
-            continue
-        succeeded()
-        ENTRIES_PUBLISHED.inc(count)
-        if count == 0:
-            await grown.wait(poll_s)
-
-
-async def publish_next(trail: Trail, outputs: Outputs, around: Surroundings) -> int:
-    """Publish the entries after the published position; return how many.
-
-    Topics first, then the position: a crash in between publishes the same messages again, with the same
-    ids, and leaves no gap.
-
-    Raises:
-        OutOfReachError: Kafka or the database is away; what was not remembered comes again.
-    """
-    start = await trail.published(OUTPUT)
-    everything = Visibility(everything=True)
-    found = await trail.search(Question(after=start), everything, limit=PUBLISHED_AT_ONCE_MAX)
-    if not found:
-        return 0
-    await outputs.publish(await asyncio.to_thread(_messages, found, around))
-    await trail.set_published(OUTPUT, found[-1].seq)
-    return len(found)
-
-
-def _messages(found: Sequence[Found], around: Surroundings) -> list[Message]:
-    return [message for each in found for message in messages_of(each.entry, around)]
-
-
-def messages_of(entry: TrailEntry, around: Surroundings) -> tuple[Message, Message]:
-    """Return what is published about an entry: OCSF for the SOC, FHIR for health systems."""
-    # By actor for those who watch what people do, by patient for those who keep a patient's record.
-    return (
-        Message(
-            topic=around.ocsf_topic,
-            key=entry.actor or entry.uid,
-            value=msgspec.json.encode(ocsf_of(entry, around)),
-            uid=entry.uid,
-            content_type="application/json",
-        ),
-        Message(
-            topic=around.fhir_topic,
-            key=entry.facts.patient or entry.actor or entry.uid,
-            value=msgspec.json.encode(audit_event_of(entry, around)),
-            uid=entry.uid,
-            content_type="application/fhir+json",
-        ),
-    )

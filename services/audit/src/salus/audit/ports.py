@@ -30,9 +30,9 @@ class BehindError(OutOfReachError):
 class DamagedTrailError(Exception):
     """A stored row of the trail was changed by another hand, so nothing with it in is answered."""
 
-    def __init__(self, seq: int, columns: Sequence[str]) -> None:
-        super().__init__(f"entry {seq} of the trail is not as it was written: {', '.join(columns)}")
-        self.seq = seq
+    def __init__(self, place: str, columns: Sequence[str]) -> None:
+        super().__init__(f"{place} of the trail is not as it was written: {', '.join(columns)}")
+        self.place = place
         self.columns = tuple(columns)
 
 
@@ -59,6 +59,14 @@ class Tip:
 
     height: int
     note: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """Up to which height a shard is published, and audit's signature that says so."""
+
+    height: int
+    proof: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,11 +144,14 @@ class Trail(Protocol):
     async def end(self) -> int:
         """Return the position of the newest entry, 0 if there is none."""
 
-    async def published(self, output: str) -> int:
-        """Return the position up to which an output was published."""
+    async def block(self, shard: int, height: int, *, limit: int) -> list[Found]:
+        """Return the entries that claim to be of a block, by index; raises DamagedTrailError."""
 
-    async def set_published(self, output: str, seq: int) -> None:
-        """Remember that an output was published up to a position."""
+    async def published(self, shard: int) -> Published | None:
+        """Return up to where a shard is said to be published."""
+
+    async def set_published(self, shard: int, published: Published) -> None:
+        """Remember up to where a shard is published."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +219,13 @@ class Message:
 
 
 class Outputs(Protocol):
-    """The topics."""
+    """The topics, and audit's signature, which what is published has."""
 
     async def publish(self, messages: Sequence[Message]) -> None:
         """Return when all were acknowledged, in order; raises OutOfReachError if that is not known."""
+
+    def sign(self, statement: bytes) -> bytes:
+        """Return audit's signature of a statement of its own."""
+
+    def is_own(self, statement: bytes, signature: bytes) -> bool:
+        """Tell whether audit signed the statement."""

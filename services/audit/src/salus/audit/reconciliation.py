@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from salus.audit.block_reader import read_header, read_rows
 from salus.audit.domain.blocks import entries_of, givers_of
-from salus.audit.domain.comparison import Difference, compare_block, compare_tables
+from salus.audit.domain.comparison import Difference, compare_block, compare_tables, not_as_derived
 from salus.audit.domain.directory import Directory
 from salus.audit.domain.entry import TrailEntry
 from salus.audit.identity_chain import IdentityChain, IdentityTopic
@@ -32,6 +32,8 @@ class Step:
 
 
 OnStep = Callable[[Step], Awaitable[None]]
+Correct = Callable[[Sequence[TrailEntry]], Awaitable[None]]
+"""Publishes what entries say that were missing or changed."""
 
 
 class Reconciler:
@@ -43,12 +45,18 @@ class Reconciler:
     """
 
     def __init__(
-        self, ledger: Ledger, stored: StoredTrail, shards: Mapping[int, Keys], topic: IdentityTopic
+        self,
+        ledger: Ledger,
+        stored: StoredTrail,
+        shards: Mapping[int, Keys],
+        topic: IdentityTopic,
+        correct: Correct,
     ) -> None:
         self._ledger = ledger
         self._stored = stored
         self._shards = shards
         self._topic = topic
+        self._correct = correct
         self._one_at_a_time = asyncio.Lock()
 
     async def run(self, on_step: OnStep, *, repair: bool = False) -> list[Difference]:
@@ -63,7 +71,8 @@ class Reconciler:
         async with self._one_at_a_time:
             seen = await self._stored.snapshot()
             identity = IdentityChain(self._ledger, self._shards, self._topic)
-            run = _Pass(self._ledger, self._stored, self._shards, identity, seen, on_step, repair=repair)
+            correct = self._correct if repair else None
+            run = _Pass(self._ledger, self._stored, self._shards, identity, seen, on_step, correct)
             return await run.finish()
 
 
@@ -77,7 +86,7 @@ class _Pass:
     identity: IdentityChain
     seen: Snapshot
     on_step: OnStep
-    repair: bool = field(kw_only=True)
+    correct: Correct | None
     directory: Directory = field(init=False)
     done: dict[int, Tip] = field(default_factory=dict)
     under_way: set[int] = field(default_factory=set)
@@ -99,6 +108,11 @@ class _Pass:
             await self._tip(shard, tip)
         await self._tables()
         return self.found
+
+    @property
+    def repair(self) -> bool:
+        """Whether what differs is put right."""
+        return self.correct is not None
 
     def _done(self, shard: int) -> Tip:
         return self.done.setdefault(shard, Tip(0, None))
@@ -133,7 +147,9 @@ class _Pass:
         stored = await self.stored.block(shard, height)
         derived = await asyncio.to_thread(self.stored.columns_of, entries)
         differences = compare_block(shard, height, derived, stored)
-        if differences and self.repair:
+        if differences and self.correct is not None:
+            # First: what was published while it was wrong is corrected though this ends here.
+            await self.correct([entries[index] for index in not_as_derived(derived, stored)])
             await self.stored.put_block(shard, height, entries)
         await self._tell(differences, rows=len(entries))
 

@@ -13,12 +13,12 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from salus.audit.adapters.identity_store import SqlIdentityStore
-from salus.audit.adapters.stored import SqlStoredTrail, within_reach
+from salus.audit.adapters.stored import SqlStoredTrail, last_position, within_reach
 from salus.audit.adapters.tables import (
     CLAIMS,
     CONSENTS,
-    OUTPUTS,
     PATIENTS,
+    PUBLISHED,
     SHARDS,
     TRAIL,
     VERSIONS,
@@ -32,7 +32,7 @@ from salus.audit.domain.effects import Effects, Name, Subject
 from salus.audit.domain.entry import TrailEntry
 from salus.audit.domain.identity_history import IdentityHistory
 from salus.audit.domain.search import Found, Question, Visibility
-from salus.audit.ports import DamagedTrailError, Tip
+from salus.audit.ports import DamagedTrailError, Published, Tip
 from salus.events.catalogue import SubjectRegistered, type_of
 from salus.runtime.database import open_engine
 from salus.runtime.migrating import migrate
@@ -91,7 +91,7 @@ class SqlTrail:
             async with self._turn, self._writing() as connection:
                 if not await _move_tip(connection, shard, tip=tip, before=before):
                     return False
-                end = await _scalar(connection, select(func.coalesce(func.max(TRAIL.c.seq), 0)))
+                end = await last_position(connection)
                 if entries:
                     rows = [row_of(end + 1 + index, entry) for index, entry in enumerate(entries)]
                     await connection.execute(TRAIL.insert(), rows)
@@ -150,22 +150,25 @@ class SqlTrail:
         async with self._reading() as connection:
             return await _scalar(connection, select(func.coalesce(func.max(TRAIL.c.seq), 0)))
 
-    async def published(self, output: str) -> int:
-        """Return the position up to which an output was published."""
-        query = select(func.coalesce(func.max(OUTPUTS.c.published_seq), 0)).where(OUTPUTS.c.name == output)
+    async def block(self, shard: int, height: int, *, limit: int) -> list[Found]:
+        """Return the entries that claim to be of a block, by index."""
+        query = select(TRAIL).where(TRAIL.c.shard == shard, TRAIL.c.height == height)
         async with self._reading() as connection:
-            return await _scalar(connection, query)
+            rows = (await connection.execute(query.order_by(TRAIL.c.index).limit(limit))).mappings().all()
+        return [_found(row) for row in rows]
 
-    async def set_published(self, output: str, seq: int) -> None:
-        """Remember the position; it never goes back."""
-        here = OUTPUTS.c.name == output
+    async def published(self, shard: int) -> Published | None:
+        """Return up to where a shard is said to be published."""
+        async with self._reading() as connection:
+            row = (await connection.execute(select(PUBLISHED).where(_of(shard)))).one_or_none()
+        return None if row is None else Published(row.next_height, bytes(row.proof))
+
+    async def set_published(self, shard: int, published: Published) -> None:
+        """Remember up to where a shard is published, whatever was said of it."""
+        values = {"shard": shard, "next_height": published.height, "proof": published.proof}
         async with self._turn, self._writing() as connection:
-            exists = (await connection.execute(select(OUTPUTS.c.name).where(here))).one_or_none()
-            if exists is None:
-                await connection.execute(OUTPUTS.insert().values(name=output, published_seq=seq))
-            else:
-                further = OUTPUTS.update().where(here, OUTPUTS.c.published_seq < seq)
-                await connection.execute(further.values(published_seq=seq))
+            await connection.execute(PUBLISHED.delete().where(_of(shard)))
+            await connection.execute(PUBLISHED.insert().values(values))
 
     @asynccontextmanager
     async def _reading(self) -> AsyncIterator[AsyncConnection]:
@@ -199,15 +202,23 @@ async def open_trail(url: str, *, statement_s_max: float = STATEMENT_S_MAX) -> A
         await engine.dispose()
 
 
+def _of(shard: int) -> ColumnElement[bool]:
+    return PUBLISHED.c.shard == shard
+
+
 def _found(row: RowMapping) -> Found:
     """Return a stored entry, if every column still follows from it; raises DamagedTrailError."""
     try:
         entry = _decoder.decode(row["entry"])
     except (msgspec.DecodeError, UnicodeDecodeError):
-        raise DamagedTrailError(row["seq"], ["entry"]) from None
+        raise DamagedTrailError(_place_of(row), ["entry"]) from None
     if changed := changed_columns(dict(row), row_of(row["seq"], entry)):
-        raise DamagedTrailError(row["seq"], changed)
+        raise DamagedTrailError(_place_of(row), changed)
     return Found(row["seq"], entry)
+
+
+def _place_of(row: RowMapping) -> str:
+    return f"entry {row['seq']}"
 
 
 async def _scalar(connection: AsyncConnection, query: Any) -> int:

@@ -24,7 +24,7 @@ from salus.audit.adapters.tables import (
     row_of,
     version_text,
 )
-from salus.audit.domain.comparison import Columns, Key
+from salus.audit.domain.comparison import SEQ_MAX, Columns, Key
 from salus.audit.domain.directory import Directory
 from salus.audit.domain.entry import TrailEntry
 from salus.audit.ports import IdentityPlace, OutOfReachError, Snapshot, Tip
@@ -187,13 +187,18 @@ def _of(shard: int, height: int) -> ColumnElement[bool]:
 
 async def _free(connection: AsyncConnection, first: int | None, count: int) -> int:
     """Return where so many rows may stand: from `first` on if nothing else is there, else at the end."""
-    if first is not None and first > 0:
+    if first is not None and 0 < first < SEQ_MAX:
         between = TRAIL.c.seq.between(first, first + count - 1)
         taken = (await connection.execute(select(func.count()).where(between))).scalar_one()
         if not taken:
             return first
-    end = (await connection.execute(select(func.coalesce(func.max(TRAIL.c.seq), 0)))).scalar_one()
-    return int(end) + 1
+    return await last_position(connection) + 1
+
+
+async def last_position(connection: AsyncConnection) -> int:
+    """Return the newest position; those that no entry can have do not count."""
+    newest = select(func.coalesce(func.max(TRAIL.c.seq), 0)).where(TRAIL.c.seq.between(0, SEQ_MAX))
+    return int((await connection.execute(newest)).scalar_one())
 
 
 def _rows_of(directory: Directory) -> dict[Key, bytes]:

@@ -44,11 +44,12 @@ SHARDS = Table(
     Column("next_height", BigInteger),
     Column("last_header", LargeBinary),
 )
-OUTPUTS = Table(
-    "audit_outputs",
+PUBLISHED = Table(
+    "audit_published",
     METADATA,
-    Column("name", String(64), primary_key=True),
-    Column("published_seq", BigInteger),
+    Column("shard", BigInteger, primary_key=True, autoincrement=False),
+    Column("next_height", BigInteger),
+    Column("proof", LargeBinary),
 )
 IDENTITY = Table(
     "audit_identity",

@@ -42,6 +42,14 @@ class KafkaOutputs:
             await self.close()
             raise OutOfReachError(f"kafka: {trouble or error or 'no answer'}") from error
 
+    def sign(self, statement: bytes) -> bytes:
+        """Return audit's signature of a statement of its own."""
+        return self._signatures.of([statement])[0]
+
+    def is_own(self, statement: bytes, signature: bytes) -> bool:
+        """Tell whether audit signed the statement."""
+        return self._signatures.are_on(statement, signature)
+
     async def _publish(self, producer: RecoveringProducer, messages: Sequence[Message]) -> None:
         signatures = await asyncio.to_thread(self._signatures.of, [message.value for message in messages])
         sent = [

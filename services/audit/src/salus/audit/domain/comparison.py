@@ -8,6 +8,9 @@ from typing import Any, Literal
 
 import msgspec
 
+# Positions of the trail are below. One that is not would leave none for what is appended.
+SEQ_MAX = 2**53
+
 Kind = Literal["missing", "extra", "changed"]
 Columns = Mapping[str, Any]
 Key = tuple[str, ...]
@@ -47,10 +50,20 @@ def compare_block(
         row = by_index.pop(index, None)
         if row is None:
             found.append(_entry("missing", shard, height, index))
-        elif columns := _changed({**wanted, "seq": first + index}, row):
+        elif columns := _changed({**wanted, "seq": min(max(first, 1), SEQ_MAX) + index}, row):
             found.append(_entry("changed", shard, height, index, columns))
     found += [_entry("extra", shard, height, index) for index in sorted(by_index)]
     return found
+
+
+def not_as_derived(derived: Sequence[Columns], stored: Sequence[Columns]) -> list[int]:
+    """Return the indexes of a block's leaves whose rows are missing or changed, wherever they stand."""
+    by_index = {row["index"]: row for row in stored}
+    return [
+        index
+        for index, wanted in enumerate(derived)
+        if (row := by_index.get(index)) is None or _changed(wanted, row)
+    ]
 
 
 def compare_tables(derived: Mapping[Key, bytes], stored: Mapping[Key, bytes]) -> dict[Key, Difference]:
