@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 from tests.asking import UNASKED
@@ -132,10 +133,14 @@ async def test_a_trail_that_was_changed_is_said_and_reconciled(world: World) -> 
     await world.start()
     await world.seal(documents(3))
     await world.published(world.settings.ocsf_topic, 3)
-    with sqlite3.connect(database) as connection:
-        connection.execute("DELETE FROM audit_trail WHERE id = 'event-0'")
-        connection.execute("UPDATE audit_trail SET actor = 'did:key:zOther' WHERE id = 'event-1'")
-    connection.close()
+
+    def change() -> None:
+        with closing(sqlite3.connect(database)) as connection, connection:
+            connection.execute("DELETE FROM audit_trail WHERE id = 'event-0'")
+            connection.execute("UPDATE audit_trail SET actor = 'did:key:zOther' WHERE id = 'event-1'")
+
+    # In a thread: audit may be within a transaction, which ends only if the loop goes on.
+    await asyncio.to_thread(change)
 
     async def trail_line() -> str:
         return str((await world.client.get("/readyz")).json()["checks"]["trail"])

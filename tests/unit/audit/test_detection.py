@@ -38,6 +38,7 @@ from salus.audit.domain.detection import (
     is_refusal,
     is_stated_late,
     is_unentitled,
+    kept_of,
     key_of,
     late_finding,
     note_refusal,
@@ -258,3 +259,46 @@ def test_an_event_of_audit_is_read() -> None:
     event = ocsf(GLASS)
 
     assert read_event(json.dumps(event).encode()) == event
+
+
+def test_what_is_sent_again_silences_no_detector() -> None:
+    """Case of the third attack: old signed refusals, pushed in again, took the place of fresh ones."""
+    hour, kept = 3_600_000, kept_of(RULE)
+    old = [ocsf(REFUSED, index, at_ms=index * hour) for index in range(2 * kept)]
+    window, findings = Window(), []
+    for event in old:
+        window, found = note_refusal(window, event, RULE)
+        assert found is None
+    for index in range(RULE.refusals):
+        fresh = ocsf(REFUSED, 10_000 + index, at_ms=1000 * hour + index * 1000)
+        window, found = note_refusal(window, fresh, RULE)
+        findings += [found] if found else []
+        for event in old:
+            window, found = note_refusal(window, event, RULE)
+            assert found is None
+
+    assert len(findings) == 1
+    assert len(window.refusals) == kept
+
+
+@given(st.lists(st.integers(0, 200), max_size=60))
+def test_the_order_in_which_refusals_come_again_changes_nothing(again: list[int]) -> None:
+    events = [ocsf(REFUSED, index, at_ms=index * 100_000) for index in range(201)]
+    window = Window()
+    for event in events:
+        window, _ = note_refusal(window, event, RULE)
+    after = window
+    for index in again:
+        after, found = note_refusal(after, events[index], RULE)
+        assert found is None
+
+    assert after == window
+
+
+def test_a_correction_of_a_refusal_is_not_one_more() -> None:
+    event = ocsf(REFUSED, 1, at_ms=1000)
+    window, _ = note_refusal(Window(), event, RULE)
+    correction = {**event, "metadata": {**event["metadata"], "uid": "another"}}
+    correction["unmapped"] = {**event["unmapped"], "corrects": event["metadata"]["uid"]}
+
+    assert note_refusal(window, correction, RULE) == (window, None)

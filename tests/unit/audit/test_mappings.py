@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +11,33 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.asking import UNASKED
 from tests.unit.audit import balp, samples
 from tests.unit.audit.test_indexing import ALLOWED, CLINICIAN, PATIENT, READ
 
+from salus.audit.adapters.signatures import OwnSignatures
 from salus.audit.domain.describe import Named, describe, describe_rejected, describe_unknown
 from salus.audit.domain.directory import Directory
 from salus.audit.domain.entry import TrailEntry
 from salus.audit.domain.fhir import PROFILES, audit_event_of
 from salus.audit.domain.meanings import facts_of
 from salus.audit.domain.ocsf import ocsf_of
-from salus.events.catalogue import all_types
+from salus.events.catalogue import (
+    PartyKind,
+    PartyRegistered,
+    PublicKey,
+    Role,
+    RoleWithdrawn,
+    TopicsRestored,
+    all_types,
+)
+from salus.events.did import LocalSigner, multibase_of
 from salus.events.effect import Applied
-from salus.events.errors import Reason
+from salus.events.envelope import encode_event
+from salus.events.errors import Reason, RejectedError
+from salus.events.judging import judge
+from salus.events.keyring import KeyRing
+from salus.events.signature import sign_values
 
 DATA = Path(__file__).parents[2] / "data"
 CLASSES = {entry.name: entry.data for entry in all_types()}
@@ -132,15 +148,22 @@ def test_an_unproven_sender_is_not_accused() -> None:
     for reason in Reason:
         entry = describe_rejected(samples.place(), reason, claimed, Directory())
         proven = list(Reason).index(reason) >= list(Reason).index(Reason.MALFORMED_JSON)
-        assert (entry.actor == "did:key:z6MkvictimX") == (proven and reason not in PLACES)
+        assert (entry.actor == "did:key:z6MkvictimX") == (proven and reason not in PLACES_AND_TIMES)
 
 
-PLACES = {Reason.WRONG_TOPIC, Reason.WRONG_KEY, Reason.DUPLICATE}
+# What depends on where a value stands, on what stood there before, or on who had which role or key then.
+PLACES_AND_TIMES = {
+    Reason.WRONG_TOPIC,
+    Reason.WRONG_KEY,
+    Reason.NOT_OWNER,
+    Reason.INVALID_REQUEST,
+    Reason.DUPLICATE,
+}
 
 
-@pytest.mark.parametrize("reason", sorted(PLACES))
+@pytest.mark.parametrize("reason", sorted(PLACES_AND_TIMES))
 def test_who_signed_is_not_accused_of_where_others_put_it(reason: Reason) -> None:
-    """Security, low: the victim's signed bytes, replayed on another topic, under another key, or again."""
+    """Cases of two attacks: the victim's signed bytes, replayed elsewhere, again or later."""
     victim = "did:key:z6MkvictimX"
     signature = f"v1 {victim}#k 0/1 ".encode() + b"A" * 86 + b"=="
     entry = describe_rejected(samples.place(), reason, signature, Directory())
@@ -160,3 +183,56 @@ def test_an_event_type_newer_than_this_service_is_still_shown() -> None:
     ocsf, _ = check(describe_unknown(named, samples.place(), Directory()))
 
     assert ocsf["metadata"]["event_code"] == "salus.trials.enrolled.v9"
+
+
+def test_what_an_operator_stated_while_she_was_one_accuses_her_of_nothing_later() -> None:
+    """Case of the third attack: whoever read it puts it on the topic again once the role is gone."""
+    olga = LocalSigner.from_seed(b"o" * 32)
+    ring = ring_with(olga, "operator")
+    stated = TopicsRestored(log_size=1, log_root="0" * 64, partitions=())
+    value = encode_event(stated, id="restored-1", source=olga.did, subject="n", time=samples.NOON)
+    [signature] = sign_values([value], olga)
+    ring.apply(RoleWithdrawn(did=olga.did, role="operator", request=UNASKED), at=samples.NOON)
+    with pytest.raises(RejectedError) as caught:
+        judge(
+            topic="salus.network.events",
+            key=b"n",
+            value=value,
+            signature=signature,
+            ring=ring,
+            at=samples.NOON + timedelta(days=9),
+        )
+    entry = describe_rejected(samples.place(), str(caught.value.reason), signature, Directory())
+
+    assert (caught.value.reason, entry.actor, entry.facts.party) == (Reason.NOT_OWNER, None, olga.did)
+
+
+def test_a_record_of_audits_own_on_a_topic_of_events_is_signed_by_nobody() -> None:
+    """Case of the third attack: an OCSF record put on a topic of events named audit as who did that."""
+    audit = LocalSigner.from_seed(b"a" * 32)
+    ring = ring_with(audit, "audit", kind="service")
+    value = b'{"class_uid":3003}'
+    [signature] = OwnSignatures(audit, lambda: ring).of([value])
+    with pytest.raises(RejectedError) as caught:
+        judge(
+            topic="salus.clinical.events",
+            key=b"n",
+            value=value,
+            signature=signature,
+            ring=ring,
+            at=samples.NOON,
+        )
+    entry = describe_rejected(samples.place(), str(caught.value.reason), signature, Directory())
+
+    assert (caught.value.reason, entry.actor, entry.facts.party) == (Reason.BAD_SIGNATURE, None, None)
+    assert OwnSignatures(audit, lambda: ring).are_on(value, signature)
+    assert not OwnSignatures(audit, lambda: ring).are_on(value, sign_values([value], audit)[0])
+
+
+def ring_with(signer: LocalSigner, role: Role, *, kind: PartyKind = "person") -> KeyRing:
+    ring = KeyRing()
+    key = PublicKey(
+        signer.verification_method, multibase_of(signer.public_key), samples.NOON - timedelta(days=30)
+    )
+    ring.apply(PartyRegistered(did=signer.did, kind=kind, roles=(role,), keys=(key,), request=UNASKED))
+    return ring

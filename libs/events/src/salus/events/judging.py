@@ -23,7 +23,7 @@ from salus.events.fitting import NO_ONE, Case, Facts, cases_of
 from salus.events.keyring import KeyRing
 from salus.events.parties import Party
 from salus.events.registry import EventType, Owner
-from salus.events.signature import parse_signature, signed_text
+from salus.events.signature import SIGNED_ORIGIN, parse_signature, signed_text
 from salus.ledger.hashing import hash_spans
 from salus.ledger.merkle import LEAF_PREFIX, leaf_hash
 from salus.ledger.records import Cells, Flaw, Part, Records, Row, gather, rows_at
@@ -174,13 +174,14 @@ def verify_signature(
     digest: bytes,
     ring: KeyRing,
     at: datetime,
+    origin: bytes = SIGNED_ORIGIN,
 ) -> Party:
-    """Return the party whose key signed a value with this digest; raises RejectedError otherwise."""
+    """Return the party whose key signed a value with this digest as `origin`, or raise RejectedError."""
     if signature is None:
         raise RejectedError(Reason.MISSING_SIGNATURE)
     parsed = parse_signature(signature)
     key = ring.key_for(parsed.verification_method, at=at)
-    text = signed_text(size=parsed.size, root=parsed.root_over(digest))
+    text = signed_text(size=parsed.size, root=parsed.root_over(digest), origin=origin)
     if not verifies(key.key.public_bytes_raw(), parsed.signature, text):
         raise RejectedError(Reason.BAD_SIGNATURE, _BAD_SIGNATURE)
     return ring.party_at(key.did, at)

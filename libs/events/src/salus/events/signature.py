@@ -38,13 +38,15 @@ class Signer(Protocol):
         """Return the 64-byte Ed25519 signature over the message."""
 
 
-def signed_text(*, size: int, root: bytes) -> bytes:
-    """Return the bytes that a batch signature signs."""
-    return SIGNED_ORIGIN + b"\n%d\n" % size + b64encode(root) + b"\n"
+def signed_text(*, size: int, root: bytes, origin: bytes = SIGNED_ORIGIN) -> bytes:
+    """Return the bytes that a batch signature signs; `origin` is what the values are signed as."""
+    return origin + b"\n%d\n" % size + b64encode(root) + b"\n"
 
 
-def sign_values(values: Sequence[bytes], signer: Signer) -> list[bytes]:
+def sign_values(values: Sequence[bytes], signer: Signer, *, origin: bytes = SIGNED_ORIGIN) -> list[bytes]:
     """Return the signature header of each value; one signature is made for all of them.
+
+    Values that are no events have an `origin` of their own, so that nobody can pass them off as such.
 
     Raises:
         ValueError: no value, or more than BATCH_SIZE_MAX.
@@ -54,7 +56,7 @@ def sign_values(values: Sequence[bytes], signer: Signer) -> list[bytes]:
         raise ValueError(f"a batch holds 1 to {BATCH_SIZE_MAX} values, not {size}")
     levels = levels_of(hashes_of(values))
     before = b"v1 " + signer.verification_method.encode("ascii") + b" "
-    after = b"/%d " % size + b64encode(signer.sign(signed_text(size=size, root=levels[-1][0])))
+    after = b"/%d " % size + b64encode(signer.sign(signed_text(size=size, root=levels[-1][0], origin=origin)))
     if size == 1:
         return [before + b"0" + after]
     return [

@@ -1,4 +1,8 @@
-"""What audit publishes is signed as events are, so that nobody who can write to its topics speaks for it."""
+"""What audit publishes is signed, so that nobody who can write to its topics speaks for it.
+
+The signature is made as those of events are, but as OUTPUT_ORIGIN: what audit publishes is no event, and on a
+topic of events it is nothing that audit signed.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,8 @@ from salus.events.keyring import KeyRing
 from salus.events.signature import parse_signature, sign_values, signed_text
 from salus.ledger.merkle import leaf_hash
 from salus.ledger.signature_header import BATCH_SIZE_MAX
+
+OUTPUT_ORIGIN = b"salus.health/audit-output/v1"
 
 
 class OwnSignatures:
@@ -33,7 +39,7 @@ class OwnSignatures:
         """Return the signature header of each value."""
         headers: list[bytes] = []
         for start in range(0, len(values), BATCH_SIZE_MAX):
-            headers += sign_values(values[start : start + BATCH_SIZE_MAX], self._signer)
+            headers += sign_values(values[start : start + BATCH_SIZE_MAX], self._signer, origin=OUTPUT_ORIGIN)
         return headers
 
     def are_on(self, value: bytes, header: bytes | None) -> bool:
@@ -43,10 +49,12 @@ class OwnSignatures:
         try:
             parsed = parse_signature(header)
             if parsed.verification_method == self._signer.verification_method:
-                text = signed_text(size=parsed.size, root=parsed.root_over(leaf_hash(value)))
+                root = parsed.root_over(leaf_hash(value))
+                text = signed_text(size=parsed.size, root=root, origin=OUTPUT_ORIGIN)
                 self._signer.public_key.verify(parsed.signature, text)
                 return True
             ring, at = self._ring(), self._now()
-            return verify_signature(header, digest=leaf_hash(value), ring=ring, at=at).did == self._signer.did
+            signer = verify_signature(header, digest=leaf_hash(value), ring=ring, at=at, origin=OUTPUT_ORIGIN)
         except (RejectedError, InvalidSignature):
             return False
+        return signer.did == self._signer.did

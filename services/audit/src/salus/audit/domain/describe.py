@@ -19,8 +19,15 @@ from salus.events.signature import parse_signature
 # These reasons are found only after the signature was verified, so the signer is proven, not claimed.
 _SIGNER_PROVEN = frozenset(list(Reason)[list(Reason).index(Reason.MALFORMED_JSON) :])
 
-# A signature covers the value, and not where it is put: anybody who has read a record can put it there.
-_ABOUT_THE_PLACE = frozenset({Reason.WRONG_TOPIC, Reason.WRONG_KEY, Reason.DUPLICATE})
+# A signature covers the value as an event's, and not where and when it is put: anybody who has read a record
+# can put it anywhere, and again after its signer lost a role or a key. Only what is wrong with the value
+# itself, wherever and whenever it stands, is the signer's doing.
+_ABOUT_THE_VALUE = frozenset(
+    {
+        Reason.MALFORMED_JSON, Reason.INVALID_ENVELOPE, Reason.UNKNOWN_TYPE, Reason.WRONG_SOURCE,
+        Reason.SCHEMA_VIOLATION,
+    }
+)  # fmt: skip
 
 # A record refused for one of these may be an attack on someone's name; the others are mistakes.
 _SUSPICIOUS = frozenset(
@@ -96,12 +103,12 @@ def describe_rejected(place: Place, reason: str, signature: bytes | None, direct
     """Return the entry of a rejected leaf.
 
     Its actor is named only if the ledger proved who signed the value, and it is the value that is wrong.
-    Where the value is put in a wrong place or a second time, whoever has seen it may have done that: its
-    signer is the party that the entry is about, and nobody is the actor.
+    Where it is wrong by its place or its moment, whoever has seen the value may have put it there: its signer
+    is the party that the entry is about, and nobody is the actor.
     """
     signer = _signer(signature) if reason in _SIGNER_PROVEN else None
     where = f"{place.topic}/{place.partition}/{place.offset}"
-    misplaced = reason in _ABOUT_THE_PLACE
+    misplaced = reason not in _ABOUT_THE_VALUE
     if signer is None:
         did = f"An unproven sender sent a record to {where}"
     elif misplaced:

@@ -32,7 +32,7 @@ from salus.events.requests import SIGNED
 
 _CREATE = Shape(2004, 1, "Create")
 _RULE_ANALYTIC, _BEHAVIOURAL_ANALYTIC = 1, 2
-# Kept of one actor: some windows full, so that refusals of other times do not push those of one burst out.
+# Kept of one actor: some windows full, so that a burst is whole though its refusals come late.
 WINDOW_REFUSALS_MIN = 64
 WINDOWS_KEPT = 4
 FINDINGS_CATEGORY = 2
@@ -51,7 +51,7 @@ class Refusal(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Window(msgspec.Struct, frozen=True):
-    """An actor's latest refusals as they came, and whether this burst of them was reported."""
+    """An actor's latest refusals by their sealing, and whether this burst of them was reported."""
 
     refusals: tuple[Refusal, ...] = ()
     reported: bool = False
@@ -69,6 +69,11 @@ def actor_of(event: Json) -> str | None:
     """Return who acted in an OCSF event, if that was proven."""
     uid = event.get("actor", {}).get("user", {}).get("uid")
     return None if uid in {None, "unproven"} else str(uid)
+
+
+def uid_of(event: Json) -> str:
+    """Return the uid of the leaf that an event is about; a correction is of the one that it corrects."""
+    return str(event.get("unmapped", {}).get("corrects") or event["metadata"]["uid"])
 
 
 def is_finding(event: Json) -> bool:
@@ -158,12 +163,17 @@ def note_refusal(window: Window, event: Json, rule: ProbingRule) -> tuple[Window
 
     A refusal is dated by its sealing (`logged_time`), not by the service that stated it, and what counts are
     the refusals around it: one that a clock dated elsewhere hides no others. A burst gives one finding, when
-    it reaches the rule's number; a new burst gives a new one. Events seen before change nothing.
+    it reaches the rule's number; a new burst gives a new one. Events seen before change nothing, and what was
+    sealed long ago takes the place of nothing that was sealed since: it may be sent again by anybody.
     """
-    uid, at_ms = event["metadata"]["uid"], event["metadata"]["logged_time"]
+    uid, at_ms = uid_of(event), event["metadata"]["logged_time"]
     if any(refusal.uid == uid for refusal in window.refusals):
         return window, None
-    kept = (*window.refusals, Refusal(at_ms, uid))[-kept_of(rule) :]
+    latest = sorted((*window.refusals, Refusal(at_ms, uid)), key=lambda each: (each.at_ms, each.uid))
+    kept = tuple(latest[-kept_of(rule) :])
+    if not any(refusal.uid == uid for refusal in kept):
+        # Sealed long before all that is kept: whoever sends it again learns nothing and hides nothing.
+        return window, None
     burst = _densest_around(at_ms, kept, rule)
     is_probing = len(burst) >= rule.refusals
     finding = None
@@ -173,7 +183,7 @@ def note_refusal(window: Window, event: Json, rule: ProbingRule) -> tuple[Window
 
 
 def kept_of(rule: ProbingRule) -> int:
-    """Return how many of an actor's refusals are kept, in the order in which they came."""
+    """Return how many of an actor's refusals are kept: those that were sealed last."""
     return max(WINDOW_REFUSALS_MIN, WINDOWS_KEPT * rule.refusals)
 
 
