@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from tests.integration.audit.conftest import World, events_of
+from tests.integration.raw_kafka import produce, record_batch
 from tests.unit.audit.chain import Accepted
 from tests.unit.audit.samples import STORAGE
 from tests.unit.audit.test_detection import GLASS, REFUSED, ocsf
@@ -91,6 +92,19 @@ async def test_what_audit_did_not_sign_makes_no_finding_and_hides_none(world: Wo
 
     assert await until(lambda: found_of(world, "did:key:zMember", 1), deadline_s=60)
     assert [f["metadata"]["event_code"] for f in await findings(world, 1)] == ["denied-access-probing"]
+
+
+async def test_a_batch_that_nobody_can_read_silences_no_detector(world: World) -> None:
+    # cases F5, K3: Faust has no word for a flaw.
+    await world.start()
+    await refuse(world, "did:key:zBefore")
+    assert await until(lambda: found_of(world, "did:key:zBefore", 1), deadline_s=60)
+    for delta in (1000, -3):
+        batch = record_batch([(delta, b"x")])
+        await produce(world.settings.kafka_bootstrap, world.settings.ocsf_topic, 0, batch)
+    await refuse(world, "did:key:zAfter")
+
+    assert await until(lambda: found_of(world, "did:key:zAfter", 1), deadline_s=60)
 
 
 async def test_a_record_that_a_rule_fails_at_is_tried_again_and_then_passed_over(

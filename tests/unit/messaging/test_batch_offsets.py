@@ -10,7 +10,7 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.codec import zstd_encode
 from aiokafka.consumer import fetcher
-from aiokafka.consumer.fetcher import READ_UNCOMMITTED
+from aiokafka.consumer.fetcher import READ_COMMITTED, READ_UNCOMMITTED
 from aiokafka.record.util import calc_crc32c, encode_varint
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -144,6 +144,16 @@ def test_a_flaw_of_offsets_goes_before_that_of_transactions() -> None:
     data = batch([7], attributes=TRANSACTIONAL)
 
     assert seen_alike(data) == (one_leaf(data, 0), 1)
+
+
+@pytest.mark.parametrize("deltas", LIES.values(), ids=LIES)
+def test_a_consumer_of_the_library_passes_over_what_cannot_be_read(deltas: list[int]) -> None:
+    # Faust, which audit's detectors run in, knows of no flaw: what is raised stops it for ever.
+    data = batch([0], base=11) + batch(deltas, base=12) + batch([0], base=12 + len(deltas))
+    found = Unpacked(AT, fetcher.MemoryRecords(data), None, 11, None, None, True, READ_COMMITTED)
+
+    assert [record.offset for record in found] == [11, 12 + len(deltas)]
+    assert found.next_fetch_offset == 13 + len(deltas)
 
 
 class Said(NamedTuple):

@@ -51,7 +51,7 @@ def batch_of(made: list[Made], base: int = 0, *, compression: int = 0, attribute
 
 def by_the_library(raw: bytes) -> list[Row]:
     batch = DefaultRecordBatch(memoryview(raw))
-    return rows_of(Batch(batch, memoryview(raw), raw, len(raw)))
+    return rows_of(Batch(batch, memoryview(raw), raw, len(raw)).records())
 
 
 def by_the_one_that_never_reads_beyond(raw: bytes) -> list[Row] | None:

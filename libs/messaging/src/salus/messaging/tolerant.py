@@ -7,6 +7,7 @@ anything looks for holds that character, so the record is judged as if it had no
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from typing import Any, SupportsIndex
 
@@ -19,6 +20,7 @@ from crc32c import crc32c
 from salus.messaging.compression import UnreadableError, is_compressed, uncompressed
 from salus.messaging.receiving import Piece
 
+_log = logging.getLogger(__name__)
 _MAGIC_V2 = 2
 # Where a batch has its checksum, and where what it is over begins.
 _CRC, CHECKED_FROM = slice(17, 21), 21
@@ -64,6 +66,23 @@ class Batch:
         return next(self._batch)
 
     def __iter__(self) -> Iterator[Any]:
+        """Return the records for consumers of the library, which have no word for a flaw: none then.
+
+        What is raised here would stop them at this batch for ever.
+        """
+        try:
+            return self.records()
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001  # whatever the libraries of the codecs raise
+            _log.warning(
+                "a batch that cannot be read is passed over, up to offset %d: %s",
+                self.next_offset,
+                type(error).__name__,
+            )
+            return iter(())
+
+    def records(self) -> Iterator[Any]:
         """Return the records, each once, whatever their headers are called.
 
         Raises:
@@ -72,7 +91,7 @@ class Batch:
         if not self.is_v2:
             if self._raw[_OLD_ATTRIBUTES_AT] & _OLD_CODEC:
                 raise UnreadableError("nothing bounds what a batch of the formats before v2 expands to")
-            return iter(self._batch)
+            return iter(list(self._batch))
         data, begin, end = self.plain()
         raw = memoryview(data)[begin:end]
         try:

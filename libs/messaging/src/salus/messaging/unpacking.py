@@ -138,7 +138,7 @@ def _rows(batch: Batch, at: TopicPartition, flaw: Flaw | None) -> Rows:
     topic, partition = at.topic, at.partition
     rows = [
         Record(topic, partition, r.offset, r.timestamp or 0, r.key, r.value, tuple(r.headers), flaw)
-        for r in batch
+        for r in batch.records()
     ]
     return Rows.of(topic, partition, rows)
 
