@@ -7,9 +7,10 @@ ten, in each of several tries.
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -22,6 +23,7 @@ from salus.archive.blocks import parse_key
 from salus.archive.log import parse_tile_path
 from salus.archive.trust import Trust
 from salus.cli.display import shown, shown_lines
+from salus.cli.event_stream import events_of
 from salus.consent import fhir_exchange
 from salus.consent.adapters.fhir import consent as fhir
 from salus.consent.adapters.fhir.elements import PRIMITIVES
@@ -166,6 +168,7 @@ READERS: dict[str, Reader] = {
     "quorum word": text(quorum.is_word),
     "sealed object": sealed_object.parse_header,
     "request to a witness": witness.parse_request,
+    "server-sent events, byte by byte": lambda v: asyncio.run(_heard(v)),
     "terminal": text(shown),
     "terminal: lines": text(shown_lines),
 }
@@ -211,6 +214,15 @@ def _base64url(value: bytes) -> str:
     import base64  # noqa: PLC0415  # the ledger has a module of this name
 
     return base64.urlsafe_b64encode(value).decode().rstrip("=")
+
+
+async def _heard(value: bytes) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        for place in range(len(value)):
+            yield value[place : place + 1]
+
+    async for _ in events_of(pieces()):
+        pass
 
 
 def cost(read: Reader, value: bytes) -> float:

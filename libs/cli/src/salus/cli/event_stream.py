@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 from dataclasses import dataclass, field
 
 EVENT_CHARS_MAX = 1 << 20
-_LINE_END = re.compile(r"\r\n|\n|\r(?!\Z)")
+_LINE_END = re.compile(r"\r\n?|\n")
 
 
 class StreamError(Exception):
@@ -67,18 +67,24 @@ async def events_of(chunks: AsyncIterable[bytes]) -> AsyncGenerator[StreamEvent]
 
 async def _lines_of(chunks: AsyncIterable[bytes]) -> AsyncIterator[str]:
     decoder = getincrementaldecoder("utf-8")(errors="replace")
-    rest, first = "", True
+    # A line that has begun, in the pieces it came in: each is looked at once, however small.
+    begun: list[str] = []
+    chars, held, first = 0, "", True
     async for chunk in chunks:
-        rest += decoder.decode(chunk)
-        if first and rest:
-            rest, first = rest.removeprefix("\ufeff"), False
+        text = held + decoder.decode(chunk)
+        if first and text:
+            text, first = text.removeprefix("\ufeff"), False
         # A CR at the very end may be half of a CRLF, so it waits for what follows.
-        *lines, rest = _LINE_END.split(rest)
+        held = "\r" if text.endswith("\r") else ""
+        *lines, rest = _LINE_END.split(text.removesuffix("\r"))
         for line in lines:
-            yield line
-        _require_size(len(rest))
-    if rest.endswith("\r"):
-        yield rest[:-1]
+            yield "".join([*begun, line])
+            begun, chars = [], 0
+        begun.append(rest)
+        chars += len(rest)
+        _require_size(chars)
+    if held:
+        yield "".join(begun)
 
 
 def _require_size(chars: int) -> None:

@@ -48,7 +48,7 @@ PRIMITIVES: Mapping[str, re.Pattern[str]] = {
     "code": re.compile(r"[^\s\x00-\x1f]+(\s[^\s\x00-\x1f]+)*"),
     "uri": re.compile(r"[^\s\x00-\x1f]+"),
     "id": re.compile(r"[A-Za-z0-9\-.]{1,64}"),
-    "base64Binary": re.compile(r"(\s*[0-9A-Za-z+/=]){4,}\s*"),
+    "base64Binary": re.compile(r"\s*([0-9A-Za-z+/=]\s*){4,}"),
     "dateTime": re.compile(
         r"\d{4}(-\d{2}(-\d{2}(T\d{2}:\d{2}:\d{2}(\.\d+)?(Z|[+-]\d{2}:\d{2}))?)?)?", re.ASCII
     ),
