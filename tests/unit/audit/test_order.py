@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import permutations
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -31,8 +32,9 @@ from tests.unit.audit.test_indexing import (
 )
 
 from salus.audit.adapters.sql import SqlTrail, open_trail
+from salus.audit.domain.directory import Directory, Needs
 from salus.audit.domain.entry import TrailEntry
-from salus.audit.domain.identity_history import IDENTITY_TOPIC
+from salus.audit.domain.identity_history import IDENTITY_TOPIC, IdentityHistory
 from salus.audit.ports import BehindError
 from salus.audit.reconciliation import Reconciler, Step
 
@@ -309,3 +311,29 @@ def test_any_ledger_gives_one_trail(
         assert {name: members[name] for name in network.members} == network.members
 
     asyncio.run(check())
+
+
+async def test_a_replica_that_is_overtaken_by_another_writes_no_older_who_is_who(tmp_path: Path) -> None:
+    """Case of the third attack: between reading who is who and appending, the other replica indexes more."""
+    first, second = shard(0, "salus.clinical.events"), shard(1, STORAGE_TOPIC)
+    first.seal([registered(CLINICIAN)])
+    second.seal([read("before")], judged_at=0)
+    second.seal([read("after")], judged_at=1)
+    chains, url = [first, second], f"sqlite+aiosqlite:///{tmp_path}/replicas.db"
+    async with open_trail(url) as one, open_trail(url) as two:
+        other, overtaken = indexer_of_all(chains, one), indexer_of_all(chains, two)
+        directory = two.directory
+
+        async def slow(needs: Needs, identity: IdentityHistory) -> Directory:
+            known = await directory(needs, identity)
+            await other.index_next(0)
+            await other.index_next(1)
+            return known
+
+        two.directory = slow  # type: ignore[method-assign]  # the moment of the race
+        for _ in range(2):
+            await overtaken.index_next(1)
+        entries = {found.entry.uid: found.entry for found in await all_of(one)}
+
+        assert members_of(entries) == {"before": None, "after": MEMBER, f"party-{CLINICIAN}": None}
+        assert await differences(chains, one) == []

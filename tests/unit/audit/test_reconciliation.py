@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import sqlite3
@@ -30,7 +31,9 @@ from tests.unit.audit.test_indexing import (
     indexer_of,
     publisher_of,
 )
+from tests.unit.audit.test_mappings import OCSF
 
+from salus.audit import reconcile_api
 from salus.audit.adapters.sql import SqlTrail, open_trail
 from salus.audit.comparison import Comparison, Pace, TrailDiffersError
 from salus.audit.domain.comparison import Difference
@@ -320,3 +323,49 @@ async def test_a_snapshot_is_of_one_moment(trail: SqlTrail, tmp_path: Path) -> N
     seen = await trail.stored.snapshot()
 
     assert (seen.tables, changes) == ({}, [])
+
+
+async def test_who_reads_nothing_of_a_comparison_holds_up_no_other(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Case of the third attack: a client that read one event held everybody's comparison, and never ended.
+    monkeypatch.setattr(reconcile_api, "EVENTS_MAX", 2)
+    monkeypatch.setattr(reconcile_api, "PROGRESS_MAX", 2)
+    await world.change("DELETE FROM audit_trail WHERE height = 0")
+    events = reconciled(world.comparison, repair=False)
+    first = await anext(events)
+    async with asyncio.timeout(10):
+        found = await world.compare()
+        rest = [event async for event in events]
+
+    told = sum(b'"difference"' in event for event in [first, *rest])
+    assert json.loads(rest[-1].removeprefix(b"data: ")) == {
+        "result": "differs",
+        "differences": len(found),
+        "untold": len(found) - told,
+    }
+    assert told < len(found)
+
+
+async def test_a_client_that_goes_away_ends_its_comparison(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconcile_api, "EVENTS_MAX", 1)
+    events = reconciled(world.comparison, repair=False)
+    await anext(events)
+    async with asyncio.timeout(10):
+        await events.aclose()
+
+        assert await world.compare() == []
+
+
+async def test_a_repair_is_a_finding_that_names_who_asked_for_it(world: World) -> None:
+    await world.change("DELETE FROM audit_trail WHERE id = 'read-0'")
+    for _ in range(2):
+        async for _event in reconciled(world.comparison, repair=True, by="did:key:z6Mkoperator"):
+            pass
+
+    findings = [json.loads(m.value) for m in world.outputs.messages if m.topic == "salus.audit.ocsf"]
+    [repaired] = [each for each in findings if each["metadata"]["event_code"] == "trail-repaired"]
+    assert repaired["evidences"][0]["actor"]["user"]["uid"] == "did:key:z6Mkoperator"
+    OCSF[2004].validate(repaired)

@@ -101,11 +101,20 @@ class Comparison:
                 f"{first.difference}{more}, seen since {since}; run `salus audit reconcile`"
             )
 
-    async def compare(self, on_step: OnStep, *, repair: bool = False) -> list[Difference]:
-        """Make one whole pass; raises as `Reconciler.run`. What was repaired is told, and not known after."""
+    async def compare(
+        self, on_step: OnStep, *, repair: bool = False, by: str | None = None
+    ) -> list[Difference]:
+        """Make one whole pass; raises as `Reconciler.run`. What was repaired is told, and not known after.
+
+        `by` is who asked for the repair: the first row of a pass that is put right is a finding that says so.
+        """
+        began, is_told = self._now(), False
 
         async def step(done: Step) -> None:
+            nonlocal is_told
             await self._take(done.differences)
+            if repair and by is not None and done.differences and not is_told:
+                is_told = await self._tell_repair(by, done.differences[0], at=began)
             COMPARED.inc(done.rows)
             succeeded()
             await on_step(done)
@@ -134,6 +143,14 @@ class Comparison:
             except OutOfReachError as error:
                 _log.warning("the alarm waits", error=str(error))
                 return
+
+    async def _tell_repair(self, by: str, first: Difference, *, at: datetime) -> bool:
+        try:
+            await self._alarm.repaired(by, first, at=at)
+        except OutOfReachError as error:
+            _log.warning("who repairs is told later", error=str(error))
+            return False
+        return True
 
     async def _load(self) -> None:
         data = await self._trail.stored.outcome()

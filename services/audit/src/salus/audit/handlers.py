@@ -13,7 +13,7 @@ import structlog
 from salus.audit.block_reader import read_header, read_rows
 from salus.audit.domain.blocks import Block, BlockRefusedError, entries_of, givers_of, needs_in
 from salus.audit.domain.comparison import Difference
-from salus.audit.domain.detection import block_finding, key_of, trail_finding
+from salus.audit.domain.detection import block_finding, key_of, repair_finding, trail_finding
 from salus.audit.domain.entry import TrailEntry
 from salus.audit.domain.network import Surroundings
 from salus.audit.identity_chain import IdentityChain
@@ -214,6 +214,10 @@ class Alarm:
     async def differs(self, difference: Difference, *, since: datetime) -> None:
         """Publish that the trail differs, once a process; raises OutOfReachError."""
         await self._publish(trail_finding(difference, self._around, at=since))
+
+    async def repaired(self, by: str, first: Difference, *, at: datetime) -> None:
+        """Publish that somebody has the trail repaired; raises OutOfReachError."""
+        await self._publish(repair_finding(by, first, self._around, at=at))
 
     async def _publish(self, finding: dict[str, Any]) -> None:
         uid = finding["metadata"]["uid"]

@@ -21,8 +21,9 @@ from salus.audit.reconciliation import Step
 from salus.runtime.openapi import TEXT, content
 from salus.runtime.problems import ProblemError, documented
 
-# Events that may wait for a slow reader: beyond, the comparison waits with it.
-EVENTS_MAX = 64
+# Events that may wait for a slow reader; of those beyond, the result tells the number.
+EVENTS_MAX = 10_000
+PROGRESS_MAX = 64
 
 _log = structlog.get_logger()
 
@@ -36,7 +37,7 @@ def reconcile_routes(comparison: Comparison, authenticate: Authenticate) -> APIR
         summary="Compare the whole trail with the ledger now, and repair it if asked to",
         description="Server-sent events, JSON as `data`: `progress` after each block, `difference` for each "
         "row that is missing, extra or changed, and in the end `result` (`equal`, `differs`, `repaired`) or "
-        "`error`.",
+        "`error`. `untold` counts differences that were left out because they were not read fast enough.",
         responses={**documented(401, 403, 422, 429), **content("text/event-stream", TEXT)},
         response_class=StreamingResponse,
     )
@@ -50,41 +51,50 @@ def reconcile_routes(comparison: Comparison, authenticate: Authenticate) -> APIR
             raise ProblemError(403, "not-allowed", "only an operator may compare the trail with the ledger")
         _log.info("reconciling", by=party.did, repair=repair)
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        events = reconciled(comparison, repair=repair)
+        events = reconciled(comparison, repair=repair, by=party.did)
         return StreamingResponse(events, media_type="text/event-stream", headers=headers)
 
     return router
 
 
-async def reconciled(comparison: Comparison, *, repair: bool) -> AsyncGenerator[bytes]:
-    """Yield the events of one comparison; who stops listening stops it."""
-    events: asyncio.Queue[bytes | None] = asyncio.Queue(EVENTS_MAX)
+async def reconciled(comparison: Comparison, *, repair: bool, by: str | None = None) -> AsyncGenerator[bytes]:
+    """Yield the events of one comparison; who stops listening stops it, and who is slow holds up nobody."""
+    # Two more always have room: the result, and None for the end.
+    events: asyncio.Queue[bytes | None] = asyncio.Queue(EVENTS_MAX + 2)
+    untold = 0
 
     async def told(step: Step) -> None:
+        nonlocal untold
         for difference in step.differences:
-            await events.put(_event({"difference": difference, "sentence": str(difference)}))
-        progress = {"blocks": step.blocks, "blocks_in_all": step.blocks_in_all, "rows": step.rows}
-        await events.put(_event({"progress": progress}))
+            if events.qsize() < EVENTS_MAX:
+                events.put_nowait(_event({"difference": difference, "sentence": str(difference)}))
+            else:
+                untold += 1
+        if events.qsize() < PROGRESS_MAX:
+            progress = {"blocks": step.blocks, "blocks_in_all": step.blocks_in_all, "rows": step.rows}
+            events.put_nowait(_event({"progress": progress}))
 
     async def work() -> None:
         try:
-            found = await comparison.compare(told, repair=repair)
-            await events.put(_event({"result": _result(found, repair=repair), "differences": len(found)}))
+            found = await comparison.compare(told, repair=repair, by=by)
+            result = {"result": _result(found, repair=repair), "differences": len(found)}
+            events.put_nowait(_event(result | ({"untold": untold} if untold else {})))
         except BlockRefusedError as error:
-            await events.put(_event({"error": "ledger-block-refused", "detail": str(error)}))
+            events.put_nowait(_event({"error": "ledger-block-refused", "detail": str(error)}))
         except OutOfReachError:
-            detail = "archive or database is away or slow; ask again"
-            await events.put(_event({"error": "unavailable", "detail": detail}))
+            detail = "archive, database or Kafka is away or slow; ask again"
+            events.put_nowait(_event({"error": "unavailable", "detail": detail}))
         finally:
-            await events.put(None)
+            events.put_nowait(None)
 
-    async with asyncio.TaskGroup() as group:
-        working = group.create_task(work())
-        try:
-            while (event := await events.get()) is not None:
-                yield event
-        finally:
-            working.cancel()
+    working = asyncio.create_task(work())
+    try:
+        while (event := await events.get()) is not None:
+            yield event
+        await working
+    finally:
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
 
 
 def _result(found: list[Difference], *, repair: bool) -> str:

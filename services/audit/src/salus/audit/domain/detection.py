@@ -240,6 +240,26 @@ def trail_finding(difference: Difference, around: Surroundings, *, at: datetime)
     )
 
 
+def repair_finding(by: str, first: Difference, around: Surroundings, *, at: datetime) -> Json:
+    """Return the finding of a repair: who had the trail put right, when, and what came first."""
+    told = {
+        "time": milliseconds(at),
+        "metadata": {"uid": first.key, "product": product_of(around)},
+        "actor": {"user": {"uid": by}},
+        "unmapped": {},
+    }
+    return _finding(
+        rule="trail-repaired",
+        cause=f"{first} {milliseconds(at)}",
+        title="The audit trail was put right from the ledger",
+        text=f"An operator asked for it; first: {first}. Find out who could write to the database.",
+        severity=Severity.HIGH,
+        analytic=_RULE_ANALYTIC,
+        last=told,
+        related=(first.key,),
+    )
+
+
 def _probing(event: Json, refusals: tuple[Refusal, ...], rule: ProbingRule) -> Json:
     return _finding(
         rule="denied-access-probing",
