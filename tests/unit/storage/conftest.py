@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -81,8 +81,11 @@ class Topic:
         if fault is not Fault.NONE:
             raise DeliveryError([])
 
-    async def execute(self, patient: str, decide: Callable[[SubjectState], EventData]) -> EventData:
-        data = decide(await self.subject(patient))
+    async def execute(
+        self, patient: str, decide: Callable[[SubjectState], EventData | Awaitable[EventData]]
+    ) -> EventData:
+        decided = decide(await self.subject(patient))
+        data = await decided if isinstance(decided, Awaitable) else decided
         if object_of(patient, data) in self.objects:
             raise NameTakenError
         await self.announce(data, patient=patient)
@@ -174,8 +177,8 @@ class Bench:
     def restart(self) -> None:
         """Forget everything that only the process knew."""
         self.vault = BucketVault(self.keys, PlainKms())
-        self.subjects = Subjects(self.topic, self.topic, self.vault, self.ring)
         topic, standing = self.topic, Standing(self.topic, self.ring, self.now)
+        self.subjects = Subjects(topic, topic, self.vault, standing)
         self.storing = Storing(topic, topic, self.objects, self.vault, self.tokens, 10_000_000, standing, 0)
         refusals = Refusals(topic, self.refused)
         self.reading = Reading(topic, topic, self.objects, self.vault, self.tokens, standing, 0, refusals)

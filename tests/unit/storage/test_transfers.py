@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from base64 import b64decode
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import replace
 from hashlib import sha256
 
@@ -13,14 +13,15 @@ from tests.asking import UNASKED, calling
 
 from salus.crypto.sealed_object import new_object
 from salus.crypto.segments import SEGMENT_BYTES
-from salus.events.catalogue import ConsentRevoked, ObjectStored, ReadBrokenOff, ReadRefused
+from salus.events.catalogue import ConsentRevoked, EventData, ObjectStored, ReadBrokenOff, ReadRefused
 from salus.events.parties import Party
 from salus.runtime.problems import ProblemError
-from salus.storage.domain import ObjectState
+from salus.runtime.refusal import Refusal
+from salus.storage.domain import ObjectState, SubjectState
 from salus.storage.handlers.outgoing import BrokenOffError
 from salus.storage.handlers.storing import Upload
 
-from .conftest import DOCTOR, HOSPITAL, LABORATORY, NOW, PATIENT, Bench, bench_with, pieces, refused
+from .conftest import DOCTOR, HOSPITAL, LABORATORY, NOW, OFFICER, PATIENT, Bench, bench_with, pieces, refused
 
 CONTENT = bytes(index % 251 for index in range(3 * SEGMENT_BYTES - 100))
 ENDS = [("revoked", "decision-outdated"), ("erased", "subject-erased"), ("gone", "unknown-party")]
@@ -281,3 +282,32 @@ async def test_many_registrations_at_once_give_one_key_and_leave_no_other() -> N
 
     assert len({state.key for state in states}) == 1
     assert list(bench.keys.objects) == [f"subjects/{PATIENT}/{states[0].key.rpartition('#')[2]}"]
+
+
+@pytest.mark.parametrize("command", ["register", "store", "erase"])
+async def test_a_command_that_waited_for_its_turn_needs_its_right_still(command: str) -> None:
+    """Case A14, siblings: who may was looked up before the turn, and lost the role while waiting."""
+    bench = Bench()
+    who = OFFICER if command == "erase" else DOCTOR
+    if command != "register":
+        await bench.registered()
+    stated, original = len(bench.topic.events), bench.topic.execute
+
+    async def waited(patient: str, decide: Callable[[SubjectState], Awaitable[EventData]]) -> EventData:
+        await end_right(bench, "role", who)
+        return await original(patient, decide)
+
+    bench.topic.execute = waited  # type: ignore[assignment, method-assign]  # the moment between two lines
+    commands: dict[str, Callable[[], Awaitable[object]]] = {
+        "register": lambda: bench.subjects.register(
+            patient=PATIENT, steward=HOSPITAL.did, number="9", caller=calling(who)
+        ),
+        "store": lambda: bench.storing.store(
+            Upload("o-2", PATIENT, "text/plain", pieces(b"x")), caller=calling(who), token=None, at=NOW
+        ),
+        "erase": lambda: bench.subjects.erase(PATIENT, basis="gdpr-art-17", caller=calling(who)),
+    }
+    with pytest.raises(Refusal):
+        await commands[command]()
+
+    assert len(bench.topic.events) == stated

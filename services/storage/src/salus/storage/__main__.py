@@ -90,7 +90,7 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
             follower, store, writer, ContractHost(SUBJECTS, follower=follower, store=store, writer=writer)
         )
         decisions, standing = DecisionTokens(ring), Standing(facts, ring, now)
-        subjects = Subjects(facts, facts, vault, ring)
+        subjects = Subjects(facts, facts, vault, standing)
         await stack.enter_async_context(
             supervisor.running(
                 shred_forever(subjects, settings.shred_interval_s),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from typing import Protocol
 
@@ -46,7 +46,9 @@ class Announcer(Protocol):
             ProblemError: it is not accepted, or nobody knows; then nothing may rest on it.
         """
 
-    async def execute(self, patient: str, decide: Callable[[SubjectState], EventData]) -> EventData:
+    async def execute(
+        self, patient: str, decide: Callable[[SubjectState], EventData | Awaitable[EventData]]
+    ) -> EventData:
         """Decide against the patient's state, publish, and return once the event has taken effect.
 
         Raises:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -76,7 +76,9 @@ class FoldedFacts:
         """State a fact that changes nothing."""
         await self.writer.state(data, subject=patient)
 
-    async def execute(self, patient: str, decide: Callable[[SubjectState], EventData]) -> EventData:
+    async def execute(
+        self, patient: str, decide: Callable[[SubjectState], EventData | Awaitable[EventData]]
+    ) -> EventData:
         """Run a command of the subject contract."""
         return await self.subjects_host.execute(patient, decide)
 

@@ -96,11 +96,13 @@ class Storing:
             return await self._same(begun, existing, plain), False
         plain = Tally(self.object_bytes_max)
         event = await self._encrypt(begun, subject, plain)
-        try:
+
+        async def decide(state: SubjectState) -> ObjectStored:
             attempt = await self.standing.attempt(caller, patient=upload.patient, began=at)
-            await self.announcer.execute(
-                upload.patient, lambda state: decide_storing(state, event, decision=decision, attempt=attempt)
-            )
+            return decide_storing(state, event, decision=decision, attempt=attempt)
+
+        try:
+            await self.announcer.execute(upload.patient, decide)
         except (Refusal, ProblemError) as error:
             if changed_nothing(error):
                 # Nobody will ever look for these bytes. After any other failure the event may stand.

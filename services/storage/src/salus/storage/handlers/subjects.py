@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import structlog
 
 from salus.crypto.sealing import SUITE, generate_key_pair
-from salus.events.catalogue import SubjectRegistered
+from salus.events.catalogue import SubjectKeyDestroyed, SubjectRegistered
 from salus.objects import ObjectsError, RefusedError
 from salus.runtime.auth import Caller
 from salus.runtime.problems import ProblemError
@@ -23,7 +23,8 @@ from salus.storage.domain import (
     require_not_erased,
     require_registered,
 )
-from salus.storage.ports import Announcer, Facts, Ring, Vault, changed_nothing
+from salus.storage.handlers.standing import Standing
+from salus.storage.ports import Announcer, Facts, Vault, changed_nothing
 
 _log = structlog.get_logger()
 
@@ -35,7 +36,7 @@ class Subjects:
     facts: Facts
     announcer: Announcer
     vault: Vault
-    ring: Ring
+    standing: Standing
 
     async def register(self, *, patient: str, steward: str, number: str, caller: Caller) -> SubjectState:
         """Give a patient a key pair and return her state; repeating it returns the key she has.
@@ -46,7 +47,7 @@ class Subjects:
         Raises:
             Refusal: the contract says no, or she is registered with another steward.
         """
-        party = (await self.ring.catch_up()).parties.get(steward)
+        party = (await self.standing.ring.catch_up()).parties.get(steward)
         await self.facts.catch_up()
         known = await self.facts.subject(patient)
         pair = generate_key_pair()
@@ -59,11 +60,12 @@ class Subjects:
             request=caller.request,
         )
 
-        def decide(state: SubjectState) -> SubjectRegistered:
-            return decide_registration(state, registration=registration, caller=caller.party, steward=party)
+        async def decide(state: SubjectState) -> SubjectRegistered:
+            who = await self.standing.party(caller)
+            return decide_registration(state, registration=registration, caller=who, steward=party)
 
         try:
-            decide(known)
+            await decide(known)
             await self.vault.keep(patient=patient, key=registration.key, private_key=pair.private_key)
             await self._state(registration, decide)
         except Refusal as refusal:
@@ -75,7 +77,7 @@ class Subjects:
         return await self.facts.subject(patient)
 
     async def _state(
-        self, registration: SubjectRegistered, decide: Callable[[SubjectState], SubjectRegistered]
+        self, registration: SubjectRegistered, decide: Callable[[SubjectState], Awaitable[SubjectRegistered]]
     ) -> None:
         try:
             await self.announcer.execute(registration.patient, decide)
@@ -108,10 +110,12 @@ class Subjects:
         state = await self.facts.subject(patient)
         require_may_erase(state, caller=caller.party)
         if state.destroyed is None:
-            party, asked = caller.party, caller.request
-            await self.announcer.execute(
-                patient, lambda state: decide_erasure(state, caller=party, basis=basis, request=asked)
-            )
+
+            async def decide(state: SubjectState) -> SubjectKeyDestroyed:
+                party = await self.standing.party(caller)
+                return decide_erasure(state, caller=party, basis=basis, request=caller.request)
+
+            await self.announcer.execute(patient, decide)
         await self._destroy(patient)
         return await self.facts.subject(patient)
 
