@@ -27,9 +27,15 @@ class Session:
 NOBODY = Session()
 
 
-def record_batch(values: Sequence[tuple[int, bytes]], *, session: Session = NOBODY) -> bytes:
+def record_batch(
+    values: Sequence[tuple[int, bytes]],
+    *,
+    session: Session = NOBODY,
+    key: bytes = b"k",
+    header: tuple[bytes, bytes] | None = None,
+) -> bytes:
     """Return a batch of format v2 with the right checksum; each record says where it stands."""
-    records = b"".join(_record(delta, value) for delta, value in values)
+    records = b"".join(_record(delta, value, key, header) for delta, value in values)
     count = len(values)
     who = session.producer, session.epoch, session.sequence
     checked = struct.pack(">hiqqqhii", 0, count - 1, _TIME_MS, _TIME_MS, *who, count) + records
@@ -59,9 +65,14 @@ async def session_of(bootstrap: str, topic: str, partition: int, offset: int) ->
     return Session(*who), int(count)
 
 
-def _record(delta: int, value: bytes) -> bytes:
-    body = b"\0" + _varint(0) + _varint(delta) + _varint(1) + b"k" + _varint(len(value)) + value + _varint(0)
-    return _varint(len(body)) + body
+def _record(delta: int, value: bytes, key: bytes, header: tuple[bytes, bytes] | None) -> bytes:
+    headers = () if header is None else header
+    parts = [b"\0" + _varint(0) + _varint(delta), *map(_sized, (key, value)), _varint(len(headers) // 2)]
+    return _sized(b"".join([*parts, *map(_sized, headers)]))
+
+
+def _sized(part: bytes) -> bytes:
+    return _varint(len(part)) + part
 
 
 def _varint(number: int) -> bytes:

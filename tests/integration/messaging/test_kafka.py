@@ -10,7 +10,7 @@ from aiokafka.errors import MessageSizeTooLargeError
 from aiokafka.record.util import calc_crc32c
 
 from salus.devkit.addresses import Addresses
-from salus.ledger.records import Records, records_of
+from salus.ledger.records import Part, Records, records_of
 from salus.messaging import (
     MESSAGE_BYTES_MAX,
     TOPIC_SETTINGS,
@@ -175,8 +175,8 @@ async def test_the_one_busy_partition_gets_the_room_of_all(parts: Addresses) -> 
 
     found = await read_in_answers(parts.kafka_bootstrap, topic, filled=[4], partitions=6, count=480)
 
-    assert found[0].value_bytes() <= AHEAD_BYTES_MAX // 6
-    assert max(records.value_bytes() for records in found) > AHEAD_BYTES_MAX // 2
+    assert found[0].bytes_of(Part.VALUE) <= AHEAD_BYTES_MAX // 6
+    assert max(records.bytes_of(Part.VALUE) for records in found) > AHEAD_BYTES_MAX // 2
 
 
 async def test_busy_partitions_share_the_room(parts: Addresses) -> None:
@@ -184,7 +184,7 @@ async def test_busy_partitions_share_the_room(parts: Addresses) -> None:
 
     found = await read_in_answers(parts.kafka_bootstrap, topic, filled=[0, 1, 2], partitions=3, count=160)
 
-    assert all(records.value_bytes() <= AHEAD_BYTES_MAX // 3 for records in found)
+    assert all(records.bytes_of(Part.VALUE) <= AHEAD_BYTES_MAX // 3 for records in found)
     assert all(len(records.data) <= AHEAD_BYTES_MAX * 1.01 for records in found)
 
 

@@ -46,7 +46,7 @@ def test_values_are_counted_without_looking_at_each(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(records, "_library", library)
         for rows in (columns, columns.between(2, 5)):
-            assert rows.value_bytes() == sum(len(row.value or b"") for row in rows)
+            assert rows.bytes_of(Part.VALUE) == sum(len(row.value or b"") for row in rows)
 
 
 @given(PARTS)

@@ -52,8 +52,10 @@ def unpacked(
         for r in records
     ]
     assert found.next_fetch_offset == columns.next_fetch_offset
-    assert len(joined(runs)) <= max(1, len(runs))
-    assert [row for run in joined(runs) for row in run] == [row for run in runs for row in run]
+    rows, count = [row for run in runs for row in run], len(runs)
+    together = joined(runs)
+    assert len(together) <= max(1, count)
+    assert [row for run in together for row in run] == rows
     return records, found.next_fetch_offset
 
 

@@ -11,7 +11,12 @@ from hypothesis import strategies as st
 from salus.ledger.records import Records, Row
 from salus.sequencer.gathering import Cut
 
-SIZES = st.lists(st.sampled_from([None, 0, 1, 2, 3, 50]), min_size=1, max_size=6)
+# Of value, key and signature.
+SIZES = st.lists(
+    st.tuples(st.sampled_from([None, 0, 1, 2, 3, 50]), st.sampled_from([0, 1, 40]), st.sampled_from([0, 2])),
+    min_size=1,
+    max_size=6,
+)
 POLLED = st.lists(st.lists(SIZES, min_size=1, max_size=4), min_size=1, max_size=4)
 
 
@@ -21,31 +26,38 @@ def one_by_one(
     """Return what is taken, what is left over, and whether the batch is full: record by record."""
     taken: list[Row] = []
     carried: deque[Row] = deque()
-    room, full = bytes_max, False
+    room, beside, full = bytes_max, bytes_max, False
     for runs in polled:
         carried.extend(row for run in runs for row in run)
         while carried and not full:
             room -= len(carried[0].value or b"")
-            if taken and (room < 0 or len(taken) == records_max):
+            beside -= len(carried[0].key or b"") + len(carried[0].signature or b"")
+            if taken and (room < 0 or beside < 0 or len(taken) == records_max):
                 full = True
             else:
                 taken.append(carried.popleft())
-        full |= len(taken) == records_max or room <= 0
+        full |= len(taken) == records_max or room <= 0 or beside <= 0
     return taken, [*carried], full
 
 
 @given(POLLED, st.integers(1, 20), st.integers(1, 12) | st.integers(50, 120))
-@example([[[50]]], 9, 49)
-@example([[[1], [50]]], 9, 50)
-@example([[[1, 2, 50]]], 9, 3)
-@example([[[1, 2]], [[None, 0], [0, 1]]], 9, 4)
+@example([[[(50, 0, 0)]]], 9, 49)
+@example([[[(1, 0, 0)], [(50, 0, 0)]]], 9, 50)
+@example([[[(1, 0, 0), (2, 0, 0), (50, 0, 0)]]], 9, 3)
+@example([[[(None, 40, 0)] * 3]], 9, 80)
+@example([[[(1, 0, 0), (2, 0, 0)]], [[(None, 0, 0), (0, 0, 0)], [(0, 0, 0), (1, 0, 0)]]], 9, 4)
 def test_a_batch_is_cut_where_it_is_full_record_by_record(
-    sizes: list[list[list[int | None]]], records_max: int, bytes_max: int
+    sizes: list[list[list[tuple[int | None, int, int]]]], records_max: int, bytes_max: int
 ) -> None:
     offsets = count()
     polled = [
         [
-            [Row("t", 0, next(offsets), None, None if size is None else bytes(size), None) for size in run]
+            [
+                Row(
+                    "t", 0, next(offsets), bytes(key), None if size is None else bytes(size), bytes(signature)
+                )
+                for size, key, signature in run
+            ]
             for run in runs
         ]
         for runs in sizes

@@ -12,8 +12,9 @@ import ctypes
 # many heaps there are.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 _NEVER = 1 << 30
-# The most that it accepts.
-_PIECE_MAX = 32 * 1024 * 1024
+# No piece of a body is larger, unless somebody sends what is no event: that is given back, for between pieces
+# of such a size more stays empty than is used.
+_PIECE_MAX = 16 * 1024 * 1024
 
 
 def keep_freed_memory() -> None:

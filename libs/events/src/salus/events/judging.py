@@ -146,6 +146,8 @@ def _fits(case: Case, parties: Mapping[str, Party]) -> bool:
 
 def _judge_alone(record: Row, signer: Party | None, ring: KeyRing, at: datetime) -> Event:
     require_no_flaw(record.flaw)
+    if record.unkept is not None:
+        raise _too_large(record.unkept.size)
     value = require_value(record.value)
     if signer is None:
         # Whatever is wrong with it is found out in order, one thing after the other.
@@ -164,8 +166,12 @@ def require_value(value: bytes | None) -> bytes:
     if value is None:
         raise RejectedError(Reason.TOMBSTONE)
     if len(value) > VALUE_BYTES_MAX:
-        raise RejectedError(Reason.TOO_LARGE, f"{len(value)} bytes, at most {VALUE_BYTES_MAX}")
+        raise _too_large(len(value))
     return value
+
+
+def _too_large(size: int) -> RejectedError:
+    return RejectedError(Reason.TOO_LARGE, f"{size} bytes, at most {VALUE_BYTES_MAX}")
 
 
 def verify_signature(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from itertools import accumulate, groupby
@@ -72,8 +72,15 @@ class Placed(Found, Protocol):
     def flaw(self) -> Flaw | None: ...  # noqa: D102
 
 
+class Unkept(NamedTuple):
+    """What is known of a value that is too large to be kept: its length and RFC 6962 leaf hash."""
+
+    size: int
+    digest: bytes
+
+
 class Row(NamedTuple):
-    """One of `Records`, by itself."""
+    """One of `Records`, by itself; if its value is not kept, `value` is empty and `unkept` tells of it."""
 
     topic: str
     partition: int
@@ -83,6 +90,7 @@ class Row(NamedTuple):
     signature: bytes | None
     trace: bytes | None = None
     flaw: Flaw | None = None
+    unkept: Unkept | None = None
 
     def header(self, name: str) -> bytes | None:
         """Return the header of that name, if it is one of `HEADERS`."""
@@ -119,7 +127,8 @@ class Records:
     """Records of one partition, in the order of their offsets, all with the same flaw if any has one.
 
     `offsets` (type code q) ascend. `spans` (type code q) are `STRIDE` numbers for each record: where each
-    `Part` of it begins and ends in `data`, or twice `NONE` where it has none.
+    `Part` of it begins and ends in `data`, or twice `NONE` where it has none. `unkept` tells of values that
+    are not in `data`, by offset; their spans are empty.
     """
 
     topic: str
@@ -128,6 +137,7 @@ class Records:
     data: bytes
     spans: array[int]
     flaw: Flaw | None = None
+    unkept: Mapping[int, Unkept] | None = None
 
     @classmethod
     def of(cls, topic: str, partition: int, records: Iterable[Found], *, flaw: Flaw | None = None) -> Records:
@@ -153,7 +163,8 @@ class Records:
             for start, end in zip(spans[::2], spans[1::2], strict=True)
         ]
         offset = self.offsets[row]
-        return Row(self.topic, self.partition, offset, key, value, signature, trace, self.flaw)
+        unkept = self.unkept.get(offset) if self.unkept else None
+        return Row(self.topic, self.partition, offset, key, value, signature, trace, self.flaw, unkept)
 
     def __iter__(self) -> Iterator[Row]:
         return (self[row] for row in range(len(self)))
@@ -161,18 +172,19 @@ class Records:
     def between(self, first: int, end: int) -> Records:
         """Return the rows from `first` on and before `end`."""
         spans = self.spans[first * STRIDE : end * STRIDE]
-        return Records(self.topic, self.partition, self.offsets[first:end], self.data, spans, self.flaw)
+        offsets = self.offsets[first:end]
+        return Records(self.topic, self.partition, offsets, self.data, spans, self.flaw, self.unkept)
 
     def since(self, offset: int) -> Records:
         """Return those from this offset on."""
         first = bisect_left(self.offsets, offset)
         return self if first == 0 else self.between(first, len(self))
 
-    def value_bytes(self) -> int:
-        """Return how many bytes their values have."""
+    def bytes_of(self, part: Part) -> int:
+        """Return how many bytes they have of a part."""
         if _library is not None:
-            return _library.cell_bytes(self.spans, Part.VALUE)
-        at = 2 * Part.VALUE
+            return _library.cell_bytes(self.spans, part)
+        at = 2 * part
         return sum(self.spans[at + 1 :: STRIDE]) - sum(self.spans[at::STRIDE])
 
 

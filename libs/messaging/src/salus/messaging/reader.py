@@ -90,8 +90,10 @@ class PartitionReader(ABC, Generic[_R, _T]):
         self._starts = {TopicPartition(*at): offset for at, offset in starts.items()}
         self._consumer: AIOKafkaConsumer | None = None
         self._asking: AIOKafkaConsumer | None = None
-        # What the library handed out and nobody was given yet, in order.
+        # What the library handed out, in order, and how much of the first was given to somebody already: what
+        # is left of it is not copied for each who takes some.
         self._waiting: deque[_R] = deque()
+        self._given = 0
         # Where a damaged batch is, and when it is looked at again.
         self._damaged: dict[Partition, int] = {}
         self._paused: dict[Partition, float] = {}
@@ -146,12 +148,14 @@ class PartitionReader(ABC, Generic[_R, _T]):
         taken: list[_R] = []
         room = max_records
         while self._waiting and room > 0:
-            run = self._waiting.popleft()
-            if len(run) > room:
-                self._waiting.appendleft(run.between(room, len(run)))
-                run = run.between(0, room)
-            taken.append(run)
-            room -= len(run)
+            run, first = self._waiting[0], self._given
+            end = min(first + room, len(run))
+            room -= end - first
+            self._given = end
+            if end == len(run):
+                self._waiting.popleft()
+                self._given = 0
+            taken.append(run if end - first == len(run) else run.between(first, end))
         return self._handed_out(taken)
 
     async def end_offsets(self) -> dict[Partition, int]:
@@ -169,9 +173,9 @@ class PartitionReader(ABC, Generic[_R, _T]):
 
     async def position(self, topic: str, partition: int) -> int:
         """Return the next offset to be read; it is past markers that no record stands for."""
-        for run in self._waiting:
+        for number, run in enumerate(self._waiting):
             if (run.topic, run.partition) == (topic, partition):
-                return run.offsets[0]
+                return run.offsets[0 if number else self._given]
         return int(await self._open.position(TopicPartition(topic, partition)))
 
     @property
@@ -213,6 +217,8 @@ class PartitionReader(ABC, Generic[_R, _T]):
         """Read on from `at`."""
         self._open.seek(TopicPartition(at.topic, at.partition), at.offset)
         place = at.topic, at.partition
+        if self._waiting and (self._waiting[0].topic, self._waiting[0].partition) == place:
+            self._given = 0
         self._waiting = deque(w for w in self._waiting if (w.topic, w.partition) != place)
 
     def _undamaged(self, at: TopicPartition, found: list[_R | Corrupt]) -> list[_R]:

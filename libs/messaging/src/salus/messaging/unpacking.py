@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from struct import error as StructError  # noqa: N812  # it is a class
 from typing import Any
@@ -151,14 +151,17 @@ def _unreadable(batch: Batch, at: TopicPartition) -> Rows:
 
 
 def joined(runs: Sequence[Records]) -> list[Records]:
-    """Return the same records in as few `Records` as there are answers that they came in."""
+    """Return the same records in as few `Records` as there are answers that they came in.
+
+    The runs are used up: of those that are put together the first one takes what the others have.
+    """
     made: list[Records] = []
     for run in runs:
         if made and made[-1].data is run.data and made[-1].flaw is run.flaw:
             made[-1].offsets.extend(run.offsets)
             made[-1].spans.extend(run.spans)
         else:
-            made.append(replace(run, offsets=run.offsets[:], spans=run.spans[:]))
+            made.append(run)
     return made
 
 

@@ -257,7 +257,10 @@ def _prints(judgement: Judgement) -> bytes:
 
 def _rejection(record: Row, error: RejectedError) -> Rejection:
     """Return what is said of a rejected record; of its value the digest is all that is kept."""
-    digest = NO_DIGEST if record.value is None else leaf_hash(record.value)
+    if record.unkept is not None:
+        digest = record.unkept.digest
+    else:
+        digest = NO_DIGEST if record.value is None else leaf_hash(record.value)
     attribution = attribution_of(value=record.value, signature=record.signature, reason=error.reason)
     place = record.topic, record.partition, record.offset
     return Rejection(*place, error.reason.value, error.detail, digest, attribution)

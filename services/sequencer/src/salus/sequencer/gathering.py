@@ -14,9 +14,11 @@ from typing import Protocol, Self
 
 from salus.ledger.records import STRIDE, Part, Records
 from salus.sequencer.domain import Batch
+from salus.sequencer.intake import kept
 from salus.sequencer.ports import Clock, LogReader
 
 IDLE_POLL_MS = 200
+_COUNTED = ((Part.VALUE,), (Part.KEY, Part.SIGNATURE, Part.TRACE))
 # A batch that is old enough goes on filling until it is asked for, which it learns so late, or with the next
 # record.
 UNWANTED_POLL_MS = 10
@@ -57,20 +59,21 @@ class Gathered:
 class Cut:
     """What is taken into one batch: as many records as there is room for, by count and by bytes.
 
-    One record larger than the limit makes a batch by itself, so that every record gets into some block.
+    Values have so much room, and what stands beside them (keys, signatures, traces) as much. One record that
+    is larger makes a batch by itself, so that every record gets into some block.
     """
 
     def __init__(self, records_max: int, bytes_max: int) -> None:
         self.taken: list[Records] = []
         self.records_left = records_max
         self.is_full = False
-        self._bytes_left = bytes_max
+        self._left = dict.fromkeys(_COUNTED, bytes_max)
 
     def take(self, carried: deque[Records]) -> None:
         """Move what there is room for from the left of `carried` into the batch."""
         while carried and not self.is_full:
             records = carried.popleft()
-            count, size = self._fitting(records)
+            count = self._fitting(records)
             if count < len(records):
                 carried.appendleft(records.between(count, len(records)))
                 records = records.between(0, count)
@@ -78,19 +81,25 @@ class Cut:
             if count:
                 self.taken.append(records)
                 self.records_left -= count
-                self._bytes_left -= size
-        self.is_full |= self.records_left == 0 or self._bytes_left <= 0
+                for parts in _COUNTED:
+                    self._left[parts] -= sum(map(records.bytes_of, parts))
+        self.is_full |= self.records_left == 0 or min(self._left.values()) <= 0
 
-    def _fitting(self, records: Records) -> tuple[int, int]:
-        """Return how many of the records fit, and their bytes; the first one of a batch always fits."""
-        some = records if len(records) <= self.records_left else records.between(0, self.records_left)
-        size = some.value_bytes()
-        if size <= self._bytes_left:
-            return len(some), size
-        at = 2 * Part.VALUE
-        ends = [*accumulate(map(sub, some.spans[at + 1 :: STRIDE], some.spans[at::STRIDE]))]
-        count = max(bisect_right(ends, self._bytes_left), 0 if self.taken else 1)
-        return count, ends[count - 1] if count else 0
+    def _fitting(self, records: Records) -> int:
+        """Return how many of the records fit; the first one of a batch always fits."""
+        count = min(len(records), self.records_left)
+        some = records if count == len(records) else records.between(0, count)
+        for parts, left in self._left.items():
+            if sum(map(some.bytes_of, parts)) > left:
+                count = min(count, bisect_right(_ends(some, parts), left))
+        return max(count, 0 if self.taken else 1)
+
+
+def _ends(records: Records, parts: Sequence[Part]) -> list[int]:
+    """Return how many bytes these parts have up to each record."""
+    spans = records.spans
+    sizes = (map(sub, spans[2 * part + 1 :: STRIDE], spans[2 * part :: STRIDE]) for part in parts)
+    return [*accumulate(map(sum, zip(*sizes, strict=True)))]
 
 
 class Gatherer:
@@ -150,7 +159,7 @@ class Gatherer:
             waits_ms = self._waits_ms(began_ms) if cut.taken else IDLE_POLL_MS
             if cut.is_full or waits_ms <= 0:
                 return Gathered(await self._batch_of(cut.taken), began_ms)
-            self._carried.extend(await self._poll(max_records=cut.records_left, timeout_ms=waits_ms))
+            self._carried.extend(kept(await self._poll(max_records=cut.records_left, timeout_ms=waits_ms)))
         return None
 
     def _waits_ms(self, began_ms: float) -> int:

@@ -18,6 +18,8 @@ from salus.sequencer.restoring import Shard, read_rows, read_tip
 # How far back the last leaf of a partition is looked for; one that was idle for longer is not compared.
 BLOCKS_BACK_MAX = 16
 POLL_MS = 200
+# Each takes as much memory as the largest record batch, twice.
+PARTITIONS_AT_ONCE = 2
 _COLUMNS = ("topic", "partition", "offset", "status", "digest", "value")
 
 
@@ -42,7 +44,13 @@ async def require_same_log(archive: Archive, shard: Shard, tip: Tip | None, log:
         ArchiveDamagedError: a block cannot be read.
     """
     leaves = await last_leaves(archive, shard, tip)
-    found = await asyncio.gather(*(_stands(log, at, leaf) for at, leaf in leaves.items()))
+    places = asyncio.Semaphore(PARTITIONS_AT_ONCE)
+
+    async def stands_in_turn(at: Partition, leaf: LastLeaf) -> bool:
+        async with places:
+            return await _stands(log, at, leaf)
+
+    found = await asyncio.gather(*(stands_in_turn(at, leaf) for at, leaf in leaves.items()))
     for (topic, partition), leaf, stands in zip(leaves, leaves.values(), found, strict=True):
         if not stands:
             raise LogReplacedError(topic=topic, partition=partition, offset=leaf.offset)
