@@ -50,11 +50,12 @@ async def test_what_is_large_has_the_leaf_that_it_would_have_as_it_is() -> None:
     assert details[0] == f"{len(LARGE)} bytes, at most {VALUE_BYTES_MAX}"
 
 
+Made = tuple[bytes | None, bytes | None, bytes | None, bytes | None]
 PART = st.none() | st.integers(0, 12).map(lambda size: b"%d" % size * size)
 
 
 @given(st.lists(st.tuples(PART, PART, PART, PART), max_size=5), st.binary(max_size=40))
-def test_only_what_decides_nothing_is_cut_off(parts: list[tuple[bytes | None, ...]], more: bytes) -> None:
+def test_only_what_decides_nothing_is_cut_off(parts: list[Made], more: bytes) -> None:
     rows = [Row(*AT, 3 * number, *made) for number, made in enumerate(parts)]
     made = Records.of(*AT, rows)
     answer = Records(*AT, made.offsets, made.data + more, made.spans)
@@ -100,6 +101,7 @@ class EndlessReader:
     """A log whose answers are large and hold one small record each."""
 
     damaged: Mapping[Partition, int] = {}
+    seen_ends: Mapping[Partition, int] = {}
     polls = 0
 
     def __init__(self, record: Records) -> None:

@@ -25,7 +25,7 @@ class Settings(ServiceSettings, ObjectSettings, NoteKeySettings):
         default=6 * 1024 * 1024,
         ge=1,
         le=BLOCK_BYTES_MAX,
-        description="A block closes at so many bytes of values.",
+        description="A block closes at so many bytes of values, or of keys, signatures and traces.",
     )
     block_age_ms_max: int = Field(
         default=100, ge=0, description="A block closes so long after its first record arrived."
