@@ -141,6 +141,14 @@ def test_what_no_body_is_written_with_is_refused(choices: dict[str, Any]) -> Non
         decode_body(data)
 
 
+@pytest.mark.parametrize("compression", ["zstd", "none"])
+def test_dictionaries_of_any_column_are_read(compression: str) -> None:
+    cells = {"value": b"value", "digest": b"\xff" * 32, "time": datetime(2026, 11, 22, tzinfo=UTC), "id": "a"}
+    row = repeated(100, leaf_hash=b"\xfe" * 32, **cells)
+
+    assert decode_body(written(row, use_dictionary=True, compression=compression)).num_rows == 100
+
+
 def test_the_largest_body_is_read() -> None:
     # So many rows, and nearly so many bytes of them.
     table = repeated(LEAVES_MAX, value=bytes(3000))

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from salus.archive.errors import BodyError
+from salus.ledger.merkle import HASH_SIZE
 
 LEAVES_MAX = 65_536
 """How many rows a body has at most."""
@@ -76,7 +77,7 @@ def expanded_bytes(chunk: pq.ColumnChunkMetaData, data: bytes, *, rows: int) -> 
         page, at = data[at : at + stored], at + stored
         expanded += size
         if _number(header, 1) == _DICTIONARY_PAGE:
-            longest = _longest(page, size, chunk.compression)
+            longest = _longest(page, size, chunk)
         else:
             values += _values(header, rows)
     if at != end or values > rows:
@@ -93,11 +94,14 @@ def _values(header: Fields, rows: int) -> int:
     return _number(told, 1)
 
 
-def _longest(page: bytes, size: int, compression: str) -> int:
-    """Return the length of the longest text in a dictionary, each of which may be in every row."""
+def _longest(page: bytes, size: int, chunk: pq.ColumnChunkMetaData) -> int:
+    """Return the length of the longest cell in a dictionary, each of which may be in every row."""
     if size > EXPANDED_BYTES_MAX:
         raise BodyError(f"a dictionary of {size} bytes")
-    if compression == "ZSTD":
+    if chunk.physical_type != "BYTE_ARRAY":
+        # Hashes and numbers.
+        return HASH_SIZE
+    if chunk.compression == "ZSTD":
         try:
             page = pa.Codec("zstd").decompress(page, size, asbytes=True)
         except (pa.ArrowException, OSError, ValueError) as error:
