@@ -48,6 +48,7 @@ class LogState:
 
     size: int = 0
     checkpoint: Checkpoint | None = None
+    note: bytes = b""
     head: Head | None = None
     hashes: list[bytes | None] = field(default_factory=list)
     places: list[Place | None] = field(default_factory=list)
@@ -107,6 +108,7 @@ class LogChecker:
             return
         try:
             self._state.checkpoint = open_checkpoint(note, self._log_key)[0]
+            self._state.note = note
         except LedgerError as error:
             self._wrong("checkpoint-unreadable", CHECKPOINT_KEY, str(error))
 

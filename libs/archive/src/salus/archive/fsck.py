@@ -29,12 +29,14 @@ from salus.archive.check_log import LogChecker, LogState
 from salus.archive.deep import IdentityEvent, Judge, identity_events, whole_ring
 from salus.archive.deep_rights import RightsJudge
 from salus.archive.duplicates import WINDOW_OF_THE_FORMAT, WindowSize
+from salus.archive.finality import check_extends, judged
 from salus.archive.kept_memory import keep_freed_memory
 from salus.archive.listing import Listing, list_ledger
 from salus.archive.report import Counts, OnProgress, Progress, Report
 from salus.archive.resuming import Memory
 from salus.archive.trust import Trust
 from salus.ledger.check_coverage import CoverageChecker
+from salus.ledger.checkpoint import Checkpoint
 from salus.objects import ObjectStore, open_store
 
 BLOCKS_A_STRETCH = 32
@@ -87,6 +89,7 @@ async def fsck(  # noqa: PLR0913  # how thoroughly, how fast, and on what it goe
     on_progress: OnProgress = lambda _: None,
     memory: Memory | None = None,
     window: WindowSize = WINDOW_OF_THE_FORMAT,
+    extends: Checkpoint | None = None,
 ) -> Report:
     """Check everything and return the report.
 
@@ -98,6 +101,7 @@ async def fsck(  # noqa: PLR0913  # how thoroughly, how fast, and on what it goe
             the right to what consent and storage did for them.
         on_progress: called now and then, in this process.
         memory: what an interrupted run found whole (`salus.archive.resuming`), and what this one does.
+        extends: an older checkpoint that the log signed, which this one must extend.
         window: how far back the network's sequencers recognise duplicates.
 
     Raises:
@@ -113,7 +117,9 @@ async def fsck(  # noqa: PLR0913  # how thoroughly, how fast, and on what it goe
     ).check()
     listing = await list_ledger(stores.ledger, set(verifiers))
     shards = {verifier.name: shard for shard, verifier in verifiers.items()}
-    findings = [*log.findings, *listing.findings, *(memory.begin(log) if memory else ())]
+    checkpoint, findings = judged(log, trust)
+    findings += [*log.findings, *listing.findings, *(memory.begin(log) if memory else ())]
+    findings += check_extends(log, extends) if extends else ()
     identities = await identity_events(stores.ledger, verifiers, listing.headers, log) if deep else None
     if identities is not None:
         listing.judged_by = sha256(repr([(e.offset, e.value) for e in identities]).encode()).digest()
@@ -146,7 +152,12 @@ async def fsck(  # noqa: PLR0913  # how thoroughly, how fast, and on what it goe
     findings += check_coverage(seen, shards, log, trust.founders)
     ok = not any(finding.severity == "error" for finding in findings)
     return Report(
-        ok=ok, findings=findings, counts=counts, size=log.size, seconds=round(time.monotonic() - began, 3)
+        ok=ok,
+        findings=findings,
+        counts=counts,
+        size=log.size,
+        seconds=round(time.monotonic() - began, 3),
+        checkpoint=checkpoint,
     )
 
 

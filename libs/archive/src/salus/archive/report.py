@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Literal
 
 import msgspec
@@ -15,7 +16,8 @@ CODES = {
     **FINDING_CODES,
     "head-missing": "the log has no head, so anchoring cannot go on",
     "head-wrong": "the log's head is not what was signed, or does not fit its log",
-    "log-rewritten": "the log does not extend the checkpoint that an interrupted fsck had seen",
+    "log-rewritten": "the log does not extend a checkpoint that an interrupted fsck saw, or that was given",
+    "not-final": "the checkpoint does not have the cosignatures that the network's policy asks for",
     "accepted-twice": "an event's source and id were accepted before, within the window of duplicates",
     "verdict-wrong": "a record judged again has another verdict (deep)",
     "unentitled": "consent or storage did for somebody what they had no right to (deep)",
@@ -105,6 +107,22 @@ class Counts(msgspec.Struct, kw_only=True):
     spared: int = 0
 
 
+class CosignedBy(msgspec.Struct, frozen=True):
+    """A witness of the network, and the time at which it says to have cosigned."""
+
+    name: str
+    time: datetime | None
+
+
+class JudgedCheckpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """The checkpoint that everything was checked against; `final` is None if the network has no policy."""
+
+    size: int
+    root: str
+    final: bool | None = None
+    cosigners: list[CosignedBy] = []
+
+
 class Report(msgspec.Struct, kw_only=True):
     """The outcome of one fsck; `ok` means that everything was there and as signed."""
 
@@ -113,6 +131,7 @@ class Report(msgspec.Struct, kw_only=True):
     counts: Counts
     size: int
     seconds: float
+    checkpoint: JudgedCheckpoint | None = None
 
     @property
     def errors(self) -> list[Finding]:

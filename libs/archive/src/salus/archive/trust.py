@@ -14,6 +14,7 @@ from salus.ledger.errors import KeyTextError, PolicyError
 from salus.ledger.json_reader import JsonError, read_json
 from salus.ledger.key_periods import KeyHistory, read_history
 from salus.ledger.note import parse_vkey
+from salus.ledger.policy import Policy, quorum_of, witness_periods_of
 
 
 class _Log(msgspec.Struct):
@@ -53,6 +54,8 @@ class _Network(msgspec.Struct):
     root: _Root | None = None
     services: dict[str, _Founding] = {}
     founders: tuple[_Founding, ...] = ()
+    policy: tuple[str, ...] | None = None
+    witness_periods: list[dict[str, Any]] = []
 
 
 def _require_names(network: _Network) -> None:
@@ -69,6 +72,7 @@ class Trust:
     `keys` has, by origin, all keys of a log or shard that had several, as network.json lists them.
     `founders` are its shards, with the partitions of the first assignment; `founding` are the parties
     that identity may register though nobody asks: what is checked is named by the text of all this.
+    `policy_lines` and `witness_periods` are the network's own, None if it has no policy.
     """
 
     log_key: str
@@ -78,6 +82,8 @@ class Trust:
     keys: dict[str, Sequence[dict[str, Any]]] = field(default_factory=dict)
     founders: tuple[Founder, ...] = ()
     founding: tuple[parties.Founder, ...] = ()
+    policy_lines: tuple[str, ...] | None = None
+    witness_periods: Sequence[dict[str, Any]] = ()
 
     @classmethod
     def from_network(cls, description: bytes) -> Trust:
@@ -104,9 +110,11 @@ class Trust:
                 *(parties.Founder(p.did, "service", (r,), p.key) for r, p in network.services.items()),
             ),
             keys={network.log.origin: network.log.keys, **{of.origin: of.keys for of in network.shards}},
+            policy_lines=network.policy,
+            witness_periods=network.witness_periods,
         )
         try:
-            _ = trust.log, trust.shards
+            _ = trust.log, trust.shards, trust.policy
             _require_names(network)
         except (PolicyError, KeyTextError) as error:
             raise ValueError(f"not a network file: {error}") from error
@@ -121,6 +129,20 @@ class Trust:
     def shards(self) -> dict[int, KeyHistory]:
         """The shards' keys."""
         return {shard: self._history(key) for shard, key in self.shard_keys.items()}
+
+    @property
+    def policy(self) -> Policy | None:
+        """By which a checkpoint of the log is final; None if the network has no policy.
+
+        Raises:
+            PolicyError: lines or periods are not those of a policy.
+        """
+        if self.policy_lines is None:
+            return None
+        network = {"policy": [*self.policy_lines], "witness_periods": [*self.witness_periods]}
+        log, quorum = self.log, quorum_of(network)
+        periods = (*log.periods, *witness_periods_of(network, quorum))
+        return Policy(logs=log.verifiers, shards={}, quorum=quorum, periods=periods)
 
     def _history(self, verifier_key: str) -> KeyHistory:
         origin = parse_vkey(verifier_key)[0]

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from salus.archive.duplicates import PAIRS_MAX, WINDOW_OF_THE_FORMAT, WindowSize
 from salus.archive.fsck import StoreAddress, fsck
 from salus.archive.kept_memory import keep_freed_memory
-from salus.archive.report import OnProgress, Report
+from salus.archive.report import JudgedCheckpoint, OnProgress, Report
 from salus.archive.report import Progress as Step
 from salus.archive.resuming import FileMemory, file_of, now, subject_of
 from salus.archive.trust import Trust
@@ -25,8 +25,11 @@ from salus.cli.exits import CommandError, Exit
 from salus.cli.interrupts import run_until_signal
 from salus.cli.state import running_platform
 from salus.cli.store_errors import store_error
-from salus.crypto.text_files import read_text_file
+from salus.crypto.text_files import read_file, read_text_file
 from salus.devkit.addresses import REGION, S3
+from salus.ledger.checkpoint import Checkpoint, open_checkpoint
+from salus.ledger.errors import LedgerError
+from salus.ledger.note import NOTE_BYTES_MAX
 from salus.objects import ObjectsError
 
 LEDGER_BUCKET = "salus-ledger"
@@ -58,6 +61,15 @@ def check(  # what is checked, how thoroughly and how fast
             "still lists as they were, are not read again; everything else is.",
         ),
     ] = False,
+    extends: Annotated[
+        Path | None,
+        typer.Option(
+            help="A checkpoint of this log that you kept, such as the state file of `ledger monitor`, which "
+            "the log must extend.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
     duplicates_window: Annotated[
         int,
         typer.Option(
@@ -74,6 +86,7 @@ def check(  # what is checked, how thoroughly and how fast
 ) -> None:
     """Re-hash the whole ledger from the object store up, and name exactly what is wrong."""
     trust, address = whom_and_where(network)
+    kept = None if extends is None else _kept(extends, trust)
     places = (address.endpoint, address.ledger_bucket, address.log_bucket)
     subject = subject_of(trust, *places, deep=deep)
     memory = FileMemory(file_of(subject), subject=subject, resume=resume, now=now())
@@ -93,6 +106,7 @@ def check(  # what is checked, how thoroughly and how fast
                     on_progress=progress,
                     memory=memory,
                     window=WindowSize(duplicates_window, duplicates_window_blocks),
+                    extends=kept,
                 )
             )
         except ObjectsError as error:
@@ -154,10 +168,33 @@ def _bar(stack: ExitStack) -> OnProgress:
     return show
 
 
+def _kept(file: Path, trust: Trust) -> Checkpoint:
+    """Return a checkpoint that somebody kept; raises CommandError if the log did not sign it."""
+    try:
+        return open_checkpoint(read_file(file, bytes_max=NOTE_BYTES_MAX), trust.log)[0]
+    except (OSError, LedgerError) as error:
+        raise CommandError(Exit.USAGE, f"{file} is no checkpoint of this log: {error}") from None
+
+
+def _show_checkpoint(checkpoint: JudgedCheckpoint) -> None:
+    by = ", ".join(
+        f"{one.name} at {one.time:%Y-%m-%d %H:%M:%S} UTC" if one.time else one.name
+        for one in checkpoint.cosigners
+    )
+    told = f"checkpoint of size {checkpoint.size}, cosigned by {by or 'no witness'}"
+    if checkpoint.final is None:
+        told = (
+            f"checkpoint of size {checkpoint.size}; network.json has no policy, so no witness was asked for"
+        )
+    out.print(plain(told, "dim"), soft_wrap=True)
+
+
 def _show(report: Report, since: datetime | None) -> None:
     styles = {"error": "red", "info": "dim"}
     for finding in report.findings:
         out.print(plain(finding, styles[finding.severity]), soft_wrap=True)
+    if report.checkpoint is not None:
+        _show_checkpoint(report.checkpoint)
     counts = report.counts
     rate = counts.rows / report.seconds if report.seconds else 0.0
     sentence = (

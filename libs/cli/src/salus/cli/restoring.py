@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from salus.archive.errors import ArchiveError
+from salus.archive.finality import require_final
 from salus.archive.fsck import Stores
 from salus.archive.log import LogReader
 from salus.archive.replay import SealedBlock, logged_headers, replay
@@ -33,7 +34,7 @@ from salus.devkit.run_record import StateFolder
 from salus.events.catalogue import RestoredPartition, TopicsRestored, type_of
 from salus.events.did import LocalSigner
 from salus.events.signature import Signer
-from salus.ledger.checkpoint import Checkpoint, open_checkpoint
+from salus.ledger.checkpoint import Checkpoint
 from salus.ledger.errors import LedgerError
 from salus.ledger.json_reader import read_json
 from salus.messaging import (
@@ -204,7 +205,7 @@ async def _checkpoint(lost: Lost) -> Checkpoint:
     note = await LogReader(lost.stores.log).checkpoint()
     if note is None:
         raise CommandError(Exit.NO, "the log has no checkpoint: there is nothing to restore from")
-    return open_checkpoint(note, lost.trust.log)[0]
+    return require_final(note, lost.trust)
 
 
 async def _make_topics(lost: Lost) -> None:

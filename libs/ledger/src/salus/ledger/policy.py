@@ -86,13 +86,13 @@ class Policy:
         """
         try:
             network = read_json(description)
-            quorum = _quorum_of(network)
+            quorum = quorum_of(network)
             log = described_history(network["log"])
             return cls(
                 logs=log.verifiers,
                 shards={shard["origin"]: described_history(shard) for shard in network["shards"]},
                 quorum=quorum,
-                periods=(*log.periods, *_witness_periods(network, quorum)),
+                periods=(*log.periods, *witness_periods_of(network, quorum)),
             )
         except JsonError as error:
             raise PolicyError("malformed-policy", f"not JSON: {error.why}, in {error.place}") from None
@@ -167,8 +167,12 @@ def _cosigners(quorum: Quorum, signers: Mapping[Key, bytes]) -> tuple[Cosigner, 
     return tuple(Cosigner(name, seconds) for name, seconds in times.items())
 
 
-def _quorum_of(network: Mapping[str, Any]) -> Quorum:
-    """Read the member `policy`: the lines of a C2SP tlog-policy, without logs."""
+def quorum_of(network: Mapping[str, Any]) -> Quorum:
+    """Read the member `policy` of a network.json: the lines of a C2SP tlog-policy, without logs.
+
+    Raises:
+        PolicyError: `malformed-policy`.
+    """
     if "witnesses" in network:
         raise PolicyError("malformed-policy", _instead_of(network["witnesses"]))
     if "policy" not in network:
@@ -197,8 +201,13 @@ def _instead_of(witnesses: Mapping[str, Any]) -> str:
     return f'{said}write "policy": {json.dumps(lines, ensure_ascii=False)}'
 
 
-def _witness_periods(network: Mapping[str, Any], quorum: Quorum) -> list[KeyPeriod]:
-    """Read the member `witness_periods`: keys of the policy's witnesses that do not sign everywhere."""
+def witness_periods_of(network: Mapping[str, Any], quorum: Quorum) -> list[KeyPeriod]:
+    """Read the member `witness_periods`: keys of the policy's witnesses that do not sign everywhere.
+
+    Raises:
+        PolicyError: `malformed-policy`.
+        ValueError: a period is none.
+    """
     described = network.get("witness_periods", [])
     if not isinstance(described, list):
         raise PolicyError("malformed-policy", '"witness_periods" is not a list')
