@@ -10,9 +10,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from salus.events.did import did_key_of, multibase_of
+from salus.events.party_form import objection_to_did
 from salus.identity.did_document import render
-from salus.identity.domain import HeldKey, PartyState, require_supported_did
-from salus.runtime.refusal import Refusal
+from salus.identity.domain import HeldKey, PartyState
+from salus.runtime.refusal import Refusal, require
 
 VECTORS = Path(__file__).parents[2] / "data" / "vc"
 ED25519 = json.loads((VECTORS / "did-key" / "ed25519-x25519.json").read_text())
@@ -39,19 +40,19 @@ def test_a_did_key_document_names_the_key_as_the_vectors_do(did: str) -> None:
     assert document["assertionMethod"] == expected["assertionMethod"]
     assert document["verificationMethod"][0]["id"] == expected["verificationMethod"][0]["id"]
     assert document["verificationMethod"][0]["controller"] == expected["verificationMethod"][0]["controller"]
-    require_supported_did(did)
+    require(objection_to_did(did))
 
 
 @pytest.mark.parametrize("did", NIST)
 def test_did_keys_of_other_curves_are_refused(did: str) -> None:
     with pytest.raises(Refusal, match="invalid-key"):
-        require_supported_did(did)
+        require(objection_to_did(did))
 
 
 def test_the_did_of_the_did_web_specification_may_join() -> None:
     did = json.loads((VECTORS / "did-web" / "spec-example-01.json").read_text())["id"]
 
-    require_supported_did(did)
+    require(objection_to_did(did))
 
 
 def test_only_keys_that_may_sign_now_are_in_the_document() -> None:

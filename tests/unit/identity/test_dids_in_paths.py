@@ -11,17 +11,18 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from tests.asking import FixedCallers
-from tests.unit.identity.test_handlers import NOW, OPERATOR, Memory, founder, proofs
+from tests.unit.identity.test_handlers import NOW, OPERATOR, Memory, founder, noon, proofs
 
 from salus.events.catalogue import PublicKey
 from salus.events.did import decoded_segment
 from salus.events.parties import Party
+from salus.events.party_form import objection_to_did
 from salus.events.signed_request import Asked
 from salus.identity.api import routes
-from salus.identity.domain import Register, require_supported_did
+from salus.identity.domain import Register
 from salus.identity.handlers import execute
 from salus.runtime import problems
-from salus.runtime.refusal import Refusal
+from salus.runtime.refusal import Refusal, require
 
 PORT, PATH = "did:web:hospital.example%3A8443", "did:web:hospital.example:8443"
 
@@ -29,7 +30,7 @@ PORT, PATH = "did:web:hospital.example%3A8443", "did:web:hospital.example:8443"
 async def registered(did: str, seed: int, memory: Memory) -> None:
     key = PublicKey(f"{did}#{seed}", founder(seed).key.multibase, NOW)
     command = Register(did, "member", (key,), proofs=proofs(seed, did=did))
-    await execute(command, did=did, actor=OPERATOR, at=NOW, world=memory.world)
+    await execute(command, did=did, actor=OPERATOR, now=noon, world=memory.world)
 
 
 def client_of(memory: Memory, **choices: Any) -> httpx.AsyncClient:
@@ -103,4 +104,4 @@ def test_the_event_and_the_route_read_a_path_alike(segment: str, meant: str) -> 
 )
 def test_a_host_in_upper_case_is_told_to_be_written_in_lower_case(did: str) -> None:
     with pytest.raises(Refusal, match="write the host in lower case"):
-        require_supported_did(did)
+        require(objection_to_did(did))

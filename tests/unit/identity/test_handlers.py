@@ -26,6 +26,12 @@ from salus.runtime.refusal import Refusal
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 OPERATOR = Actor(did="did:web:op.example", kind="person", roles=frozenset({"operator"}), request=UNASKED)
+
+
+def noon() -> datetime:
+    return NOW
+
+
 Fault = Literal["lost", "late", "conflict"]
 
 
@@ -131,7 +137,7 @@ async def test_a_command_whose_answer_was_lost_is_refused_as_done_when_repeated(
     command = Register(party.did, "member", (party.key,), proofs=proofs(9))
 
     async def run() -> None:
-        await execute(command, did=party.did, actor=OPERATOR, at=NOW, world=memory.world)
+        await execute(command, did=party.did, actor=OPERATOR, now=noon, world=memory.world)
 
     with pytest.raises(DeliveryError):
         await run()
@@ -144,18 +150,18 @@ async def test_a_command_whose_answer_was_lost_is_refused_as_done_when_repeated(
 async def test_a_key_of_one_party_is_refused_to_another() -> None:
     memory, party = Memory(), founder(9)
     register = Register(party.did, "member", (party.key,), proofs=proofs(9))
-    await execute(register, did=party.did, actor=OPERATOR, at=NOW, world=memory.world)
+    await execute(register, did=party.did, actor=OPERATOR, now=noon, world=memory.world)
     other = "did:web:other.example"
     stolen = PublicKey(f"{other}#9", party.key.multibase, NOW)
     own = PublicKey(f"{other}#10", founder(10).key.multibase, NOW)
     with pytest.raises(Refusal, match="key-in-use"):
         await execute(
-            Register(other, "member", (stolen,)), did=other, actor=OPERATOR, at=NOW, world=memory.world
+            Register(other, "member", (stolen,)), did=other, actor=OPERATOR, now=noon, world=memory.world
         )
     joins = Register(other, "member", (own,), proofs=proofs(10, did=other))
-    await execute(joins, did=other, actor=OPERATOR, at=NOW, world=memory.world)
+    await execute(joins, did=other, actor=OPERATOR, now=noon, world=memory.world)
     with pytest.raises(Refusal, match="key-in-use"):
-        await execute(AddKey(stolen), did=other, actor=OPERATOR, at=NOW, world=memory.world)
+        await execute(AddKey(stolen), did=other, actor=OPERATOR, now=noon, world=memory.world)
 
 
 @pytest.mark.parametrize(
@@ -166,14 +172,14 @@ async def test_no_key_joins_unless_its_holder_agreed(agreed: dict[str, str]) -> 
     memory, party = Memory(), founder(9)
     command = Register(party.did, "member", (party.key,), proofs=agreed)
     with pytest.raises(Refusal, match="key-not-proven"):
-        await execute(command, did=party.did, actor=OPERATOR, at=NOW, world=memory.world)
+        await execute(command, did=party.did, actor=OPERATOR, now=noon, world=memory.world)
     joins = replace(command, proofs=proofs(9))
-    await execute(joins, did=party.did, actor=OPERATOR, at=NOW, world=memory.world)
+    await execute(joins, did=party.did, actor=OPERATOR, now=noon, world=memory.world)
     second = PublicKey(f"{party.did}#10", founder(10).key.multibase, NOW)
     with pytest.raises(Refusal, match="key-not-proven"):
-        await execute(AddKey(second, agreed), did=party.did, actor=OPERATOR, at=NOW, world=memory.world)
+        await execute(AddKey(second, agreed), did=party.did, actor=OPERATOR, now=noon, world=memory.world)
     good = proofs(10, did=party.did)
-    await execute(AddKey(second, good), did=party.did, actor=OPERATOR, at=NOW, world=memory.world)
+    await execute(AddKey(second, good), did=party.did, actor=OPERATOR, now=noon, world=memory.world)
 
 
 async def test_a_new_network_file_brings_an_operator_where_none_can_sign() -> None:
@@ -196,9 +202,9 @@ async def test_a_person_joins_the_member_that_is_registered() -> None:
     agreed = proofs(10, member=member.did)
     command = Register(person.did, "person", (person.key,), member=member.did, proofs=agreed)
     with pytest.raises(Refusal, match="unknown-member"):
-        await execute(command, did=person.did, actor=OPERATOR, at=NOW, world=memory.world)
+        await execute(command, did=person.did, actor=OPERATOR, now=noon, world=memory.world)
     joins = Register(member.did, "member", (member.key,), proofs=proofs(9))
-    await execute(joins, did=member.did, actor=OPERATOR, at=NOW, world=memory.world)
-    await execute(command, did=person.did, actor=OPERATOR, at=NOW, world=memory.world)
+    await execute(joins, did=member.did, actor=OPERATOR, now=noon, world=memory.world)
+    await execute(command, did=person.did, actor=OPERATOR, now=noon, world=memory.world)
 
     assert memory.folded[person.did].member == member.did

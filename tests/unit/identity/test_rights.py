@@ -8,12 +8,16 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.asking import UNASKED, proofs_of, truly_asked
+from tests.unit.events.samples import any_data
 from tools.rights_document import FILE, render
 
 from salus.events.catalogue import (
     KeyAdded,
     KeyRevoked,
+    Owner,
     PartyKind,
     PartyRegistered,
     PublicKey,
@@ -22,6 +26,7 @@ from salus.events.catalogue import (
     Role,
     RoleGranted,
     RoleWithdrawn,
+    type_of,
 )
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.effect import Applied, NoEffect, WithoutEffect
@@ -251,6 +256,68 @@ def test_nobody_alone_takes_a_name_that_is_not_proven(did: str, by: str, code: s
     actor = Actor(by, "member" if member else "person", ring.parties[by].roles, UNASKED)
     with pytest.raises(Refusal, match=code):
         decide(PartyState(), register, actor=actor, at=NOW, operators=OPERATORS)
+
+
+def test_a_key_that_was_revoked_before_asks_for_nothing_whatever_the_clocks_say() -> None:
+    # By its own clock, which is behind, identity states it before the revocation that stands before it.
+    for revoked in (key(10, ALPHA), key(11, BETA)):
+        ring = ring_of(Target.OPERATOR, Act.ADD_KEY)
+        ring.apply(KeyAdded(ALPHA, key(4, ALPHA), request=UNASKED))
+        did = revoked.id.partition("#")[0]
+        ring.apply(KeyRevoked(did, revoked.id, "compromised", request=UNASKED), at=NOW + timedelta(minutes=1))
+        operator = actor_of(Relation.OPERATOR, Target.OPERATOR, BETA)
+        effect = ring.fold(event_of(Target.OPERATOR, Act.ADD_KEY, operator))
+
+        assert effect == WithoutEffect(NoEffect.NOT_ENTITLED)
+        assert ring.unentitled[0].code == "key-revoked"
+
+
+VICTIM = LocalSigner.from_seed((63).to_bytes(32)).did
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"did": VICTIM, "keys": (key(3, VICTIM),)}, "key-not-of-did"),
+        ({"keys": (key(1), key(3, VICTIM))}, "key-not-of-did"),
+        ({"roles": ("consent",)}, "role-not-for-kind"),
+        ({"kind": "device", "roles": ("privacy-officer",)}, "role-not-for-kind"),
+        ({"did": "did:example:1", "keys": (key(3, "did:example:1"),)}, "unsupported-did-method"),
+        ({"keys": (key(1), msgspec.structs.replace(key(3), multibase="z6Mk"))}, "invalid-key"),
+        ({"kind": "service", "member": HOSPITAL}, "member-not-for-kind"),
+        ({"member": OTHER}, "not-permitted"),
+    ],
+)
+def test_what_no_party_may_be_joins_nowhere(changes: dict[str, Any], code: str) -> None:
+    # A thief of identity's key with a member took the did:key of somebody who had not joined yet.
+    ring = ring_of(Target.PEOPLE, Act.REGISTER)
+    person = PartyRegistered(PARTY, "person", (key(1),), (), HOSPITAL, request=UNASKED)
+    data = msgspec.structs.replace(person, **changes)
+    proofs = proofs_of(signer(1), signer(3, data.did), signer(3, VICTIM), member=HOSPITAL, at=NOW)
+    asked = truly_asked(data, signer(SEEDS[HOSPITAL], HOSPITAL), at=NOW, proofs=proofs)
+    value = encode_event(asked, id="1", source=ALPHA, subject=data.did, time=NOW, expected_version=0)
+
+    assert ring.fold(decode_event(value)) == WithoutEffect(NoEffect.NOT_ENTITLED)
+    assert ring.unentitled[0].code == code
+
+
+@given(any_data().filter(lambda data: type_of(data).owner is Owner.IDENTITY), st.data())
+def test_the_fold_says_something_of_everything(data: Any, draw: st.DataObject) -> None:
+    # One record that raises would stop all who fold the topic, for good.
+    ring = ring_of(Target.PEOPLE, Act.ADD_KEY)
+    texts = st.sampled_from(["", "{", "[]", '{"keys": 1}', '{"key": {"id": "a", "multibase": "z6Mk"}}'])
+    subject = draw.draw(st.sampled_from([ALPHA, PARTY, HOSPITAL]))
+    by = draw.draw(st.sampled_from([ALPHA, PARTY, HOSPITAL, "did:web:nobody.example"]))
+    proof = draw.draw(st.sampled_from([None, "a.b.c", *proofs_of(signer(1), at=NOW).values()]))
+    request = Request(by, "did-jwt", proof=proof, body=draw.draw(st.none() | texts), approval=proof)
+    changes: dict[str, Any] = {"request": request}
+    if "did" in data.__struct_fields__ and draw.draw(st.booleans()):
+        changes["did"] = subject
+    operator = actor_of(Relation.OPERATOR, Target.PEOPLE, None)
+    envelope = event_of(Target.PEOPLE, Act.ADD_KEY, operator).envelope
+    event = Event(envelope=envelope, type=type_of(data), data=msgspec.structs.replace(data, **changes))
+
+    assert isinstance(ring.fold(event), Applied | WithoutEffect)
 
 
 @pytest.mark.parametrize("seen", [None, (key(1).id,), (key(1).id, key(2).id, key(3).id)])

@@ -95,6 +95,8 @@ OWN_SEEDS = range(100, 106)
 # Keys of people who are not registered yet. The attacker has proofs of theirs, for another id or member.
 OF_VICTIMS = range(60, 63)
 seeds = st.sampled_from((*FIRST_SEED.values(), *OF_VICTIMS, *OWN_SEEDS))
+# The did:key of somebody who is not registered yet.
+VICTIM = LocalSigner.from_seed((63).to_bytes(32)).did
 
 
 def event_did(data: EventData) -> str:
@@ -214,7 +216,7 @@ class Takeover(RuleBasedStateMachine):
 
     @rule(
         who=st.integers(0, 2),
-        did=st.sampled_from(EVERYBODY),
+        did=st.sampled_from((*EVERYBODY, VICTIM)),
         seed=seeds,
         role=st.sampled_from((*ROLES, None)),
         member=st.sampled_from((MALLORY, GOOD, None)),

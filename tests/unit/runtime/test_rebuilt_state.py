@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
 import msgspec
 import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
 from tests.asking import UNASKED, proofs_of, truly_asked
 from tests.founding import public_key
 
@@ -270,6 +271,51 @@ async def test_a_database_that_went_back_is_folded_again_and_not_over_the_gap(tm
     assert stored == {at: 1}
     assert loaded is not None
     assert msgspec.json.decode(loaded.state, type=PatientState).consents[0].revoked_epoch == 1
+
+
+@pytest.mark.parametrize("reading", ["load", "load_all", "load_at", "load_for_command"])
+async def test_what_is_folded_while_somebody_reads_is_no_gap(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reading: str
+) -> None:
+    view, at = View(founded()), (CONSENT_TOPIC, 0)
+    first, second = (
+        a_record(
+            CONSENT_TOPIC,
+            data,
+            offset=number,
+            version=number,
+            said=NOON,
+            appended=NOON,
+            by=CONSENT,
+            subject=PATIENT,
+            asker=HOSPITAL,
+        )
+        for number, data in enumerate((GRANTED, REVOKED))
+    )
+    meanwhile: list[Record] = []
+    execute = AsyncConnection.execute
+
+    async def slow(connection: AsyncConnection, *statement: Any) -> Any:
+        answer = await execute(connection, *statement)
+        if meanwhile:
+            await follower._fold_batch([meanwhile.pop()], {at: 2})
+        return answer
+
+    async with open_fold_store(f"sqlite+aiosqlite:///{tmp_path}/fold.db") as store:
+        follower = follower_of(store, view, PATIENTS)
+        await follower._fold_batch([first], {at: 1})
+        monkeypatch.setattr(AsyncConnection, "execute", slow)
+        meanwhile.append(second)
+        readings: dict[str, Callable[[], Awaitable[Any]]] = {
+            "load": lambda: store.load("patient", PATIENT),
+            "load_all": lambda: store.load_all("patient"),
+            "load_at": lambda: store.load_at([("patient", PATIENT)]),
+            "load_for_command": lambda: store.load_for_command("patient", PATIENT, topic=CONSENT_TOPIC),
+        }
+        await readings[reading]()
+        store.require_reached()
+
+    assert not meanwhile
 
 
 async def test_a_request_whose_event_had_no_effect_is_not_answered_again(tmp_path: Path) -> None:

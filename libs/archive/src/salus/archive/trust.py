@@ -106,8 +106,8 @@ class Trust:
             root_key=root.key if root else None,
             founders=tuple(Founder(shard.id, shard.origin, shard.topics) for shard in network.shards),
             founding=(
-                *(parties.Founder(p.did, p.kind, p.roles, p.key) for p in network.founders),
                 *(parties.Founder(p.did, "service", (r,), p.key) for r, p in network.services.items()),
+                *(parties.Founder(p.did, p.kind, p.roles, p.key) for p in network.founders),
             ),
             keys={network.log.origin: network.log.keys, **{of.origin: of.keys for of in network.shards}},
             policy_lines=network.policy,

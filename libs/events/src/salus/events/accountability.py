@@ -48,8 +48,8 @@ STATING_S_MAX = 30
 _TRANSFERS = (ObjectStored, ObjectRead, ReadBrokenOff, ReadRefused)
 # They say what the service did and give nobody anything, so a key that ends meanwhile does not hide them.
 _REPORTS = (ReadBrokenOff, ReadRefused)
-# How far a service's clock may be ahead of the broker's and the sequencer's.
-AHEAD_MAX = timedelta(minutes=5)
+# By how much the clocks of services, brokers and sequencers may differ; more is a fault of the operator's.
+CLOCKS = timedelta(minutes=5)
 
 
 def verify_request(event: Event, *, ring: KeyRing, at: datetime) -> None:
@@ -63,34 +63,37 @@ def verify_request(event: Event, *, ring: KeyRing, at: datetime) -> None:
     """
     if not isinstance(event.data, RequestedData):
         return
-    if event.envelope.time > at + AHEAD_MAX:
+    if event.envelope.time > at + CLOCKS:
         raise RejectedError(Reason.INVALID_REQUEST, "$.time: it is in the future")
     request = event.data.request
     if request.authentication == SERVICE:
         _require_own(event, request)
     elif request.authentication == SIGNED:
-        _require_signed(event, event.data, ring=ring, judged_at=at)
+        _require_signed(event, event.data, ring=ring)
     else:
         raise _refused("an authentication that nobody here can verify")
 
 
-def signed_by(signed: Signed, *, ring: KeyRing, at: datetime) -> bool:
+def signed_by(signed: Signed, *, ring: KeyRing, at: datetime, lenience: timedelta = timedelta()) -> bool:
     """Tell whether a bearer is signed by a key that could sign at that moment.
 
-    A revocation counts from the moment after it was stated: what revoked a key may be signed by it.
+    A revocation counts from the moment after it was stated: what revoked a key may be signed by it. Who
+    judges an event again gives an ended key the `lenience` by which clocks differ.
     """
     known = ring.keys.get(signed.kid)
     if known is None or known.did != signed.claims.iss:
         return False
     early = at + timedelta(seconds=CLOCK_SKEW_S) < known.valid_from
-    late = known.valid_until is not None and at >= known.valid_until
-    revoked = known.revoked_at is not None and at > known.revoked_at
+    late = known.valid_until is not None and at - lenience >= known.valid_until
+    revoked = known.revoked_at is not None and at - lenience > known.revoked_at
     if early or late or revoked:
         return False
     return verifies(known.key.public_bytes_raw(), signed.signature, signed.signing_input)
 
 
-def approver_of(approval: str, *, asked: Bearer, ring: KeyRing, at: datetime) -> str:
+def approver_of(
+    approval: str, *, asked: Bearer, ring: KeyRing, at: datetime, lenience: timedelta = timedelta()
+) -> str:
     """Return the DID of the second party that signed the request which `asked` names.
 
     Raises:
@@ -103,7 +106,7 @@ def approver_of(approval: str, *, asked: Bearer, ring: KeyRing, at: datetime) ->
         raise BearerError("the approval is about another request")
     if claims.iss == asked.iss:
         raise BearerError("nobody approves a request of their own")
-    if not signed_by(signed, ring=ring, at=at):
+    if not signed_by(signed, ring=ring, at=at, lenience=lenience):
         raise BearerError("the approval is not signed by a key that may sign")
     return claims.iss
 
@@ -115,7 +118,7 @@ def _require_own(event: Event, request: Request) -> None:
         raise _refused("a service names itself, and nobody else, where nobody asked")
 
 
-def _require_signed(event: Event, data: RequestedData, *, ring: KeyRing, judged_at: datetime) -> None:
+def _require_signed(event: Event, data: RequestedData, *, ring: KeyRing) -> None:
     request, at = data.request, event.envelope.time
     signed = require_asked(data)
     claims = signed.claims
@@ -126,17 +129,16 @@ def _require_signed(event: Event, data: RequestedData, *, ring: KeyRing, judged_
         require_current(moment, issued=claims.iat, expires=claims.exp, not_before=claims.nbf)
     except BearerError as error:
         raise _refused(str(error)) from None
-    # A clock that is ahead makes no event that is there already later than a revocation that follows it.
-    signed_at = min(at, judged_at)
-    if isinstance(data, _REPORTS):
-        signed_at = _first_use(signed, ring=ring, until=signed_at)
-    if signed.claims.iss != request.by or not signed_by(signed, ring=ring, at=signed_at):
+    signed_at = _first_use(signed, ring=ring, until=at) if isinstance(data, _REPORTS) else at
+    # The service looked the key up before it stated this; by the clocks of others that may be after its end.
+    # One that took it for good would be refused by some who judge, and by others not.
+    if signed.claims.iss != request.by or not signed_by(signed, ring=ring, at=signed_at, lenience=CLOCKS):
         raise _refused("the token is not signed by who is said to have asked")
     if request.approval is not None:
         if type_of(data).owner is not Owner.IDENTITY:
             raise _refused("approval: what this event states is approved by nobody")
         try:
-            approver_of(request.approval, asked=claims, ring=ring, at=at)
+            approver_of(request.approval, asked=claims, ring=ring, at=at, lenience=CLOCKS)
         except BearerError as error:
             raise _refused(f"approval: {error}") from None
     party = ring.parties.get(request.by)

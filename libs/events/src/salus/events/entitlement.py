@@ -11,7 +11,14 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from salus.events.bearer import APPROVAL_AUDIENCE, APPROVAL_LIFETIME_S_MAX, BearerError, read_bearer
+from salus.events.bearer import (
+    APPROVAL_AUDIENCE,
+    APPROVAL_LIFETIME_S_MAX,
+    LIFETIME_S_MAX,
+    BearerError,
+    Signed,
+    read_bearer,
+)
 from salus.events.catalogue import (
     EventData,
     KeyAdded,
@@ -26,9 +33,16 @@ from salus.events.catalogue import (
 from salus.events.commands import proofs_in, seen_keys_in
 from salus.events.envelope import Event
 from salus.events.parties import Founder, KnownKey, Operator, Party, operators_of
+from salus.events.party_form import (
+    objection_to_did,
+    objection_to_key_of,
+    objection_to_roles,
+    objection_to_unbound,
+)
 from salus.events.possession import PossessionError, verify_possession
 from salus.events.requests import SERVICE, Request
 from salus.events.rights import (
+    KINDS_OF_MEMBER,
     Act,
     Actor,
     Objection,
@@ -50,6 +64,11 @@ class Standing:
     keys: Mapping[str, KnownKey]
     founders: Mapping[str, Founder]
 
+    def is_revoked(self, key_id: str) -> bool:
+        """Tell whether a key was revoked before, whatever the clocks said."""
+        known = self.keys.get(key_id)
+        return known is not None and known.revoked_at is not None
+
     def keys_of(self, did: str) -> list[tuple[str, KnownKey]]:
         """Return a party's keys that are not revoked, by id."""
         return [(i, key) for i, key in self.keys.items() if key.did == did and key.revoked_at is None]
@@ -64,16 +83,18 @@ def objection_to_event(event: Event, standing: Standing) -> Objection | None:
     data, at = event.data, event.envelope.time
     if not isinstance(data, RequestedData) or data.request.authentication == SERVICE:
         return _objection_to_founding(data, standing)
-    asker = standing.parties.get(data.request.by)
-    if asker is None:
-        return Objection("not-permitted", "who asked is not registered")
+    asker, (asked, approved) = standing.parties.get(data.request.by), _tokens_of(data.request)
+    ended = any(token is not None and standing.is_revoked(token.kid) for token in (asked, approved))
+    if asker is None or ended:
+        why = "a key that signed the request or its approval was revoked before"
+        return Objection("key-revoked", why) if ended else Objection("not-permitted", "nobody of that DID")
     actor = Actor(
         did=asker.did,
         kind=asker.kind,
         roles=asker.roles,
         request=data.request,
         member=asker.member,
-        second=_second(data.request),
+        second=None if approved is None else approved.claims.iss,
     )
     operators = operators_of(standing.parties, standing.keys.values(), at=at)
     match data:
@@ -101,10 +122,20 @@ def objection_to_seen_keys(
 
 
 def objection_to_keys(
-    keys: Collection[PublicKey], *, proofs: Mapping[str, str], member: str | None, at: datetime
+    did: str,
+    keys: Collection[PublicKey],
+    *,
+    proofs: Mapping[str, str],
+    member: str | None,
+    at: datetime,
 ) -> Objection | None:
-    """Return `key-not-proven` unless each key's holder has signed that it joins (`proofs`, by key id)."""
+    """Return `key-not-proven` unless each key's holder has signed that it joins (`proofs`, by key id).
+
+    It is `key-not-of-did` or `invalid-key` if the party of that DID cannot have such a key.
+    """
     for key in keys:
+        if (objection := objection_to_key_of(did, key)) is not None:
+            return objection
         if key.id not in proofs:
             return Objection("key-not-proven", f"`proof` of {key.id} is missing: a JWS by that key")
         try:
@@ -132,12 +163,17 @@ def _objection_to_joining(
     organisation = standing.parties.get(data.member) if data.member is not None else None
     if data.member is not None and (organisation is None or organisation.kind != "member"):
         return Objection("unknown-member", "no member of that DID is registered")
+    if data.member is not None and data.kind not in KINDS_OF_MEMBER:
+        return Objection("member-not-for-kind", "only people and devices act for a member")
     target = target_of(data.kind, data.roles, data.member)
     relation = actor.relation_to(data.did, data.kind, data.member)
     return (
-        objection_to(Act.REGISTER, target, relation, actor=actor, operators=operators)
+        objection_to_did(data.did)
+        or objection_to_roles(data.roles, data.kind)
+        or objection_to_unbound(data.did, data.keys)
+        or objection_to(Act.REGISTER, target, relation, actor=actor, operators=operators)
         or objection_to_name(data.did, member=data.member, actor=actor, operators=operators)
-        or objection_to_keys(data.keys, proofs=proofs_in(data.request), member=data.member, at=at)
+        or objection_to_keys(data.did, data.keys, proofs=proofs_in(data.request), member=data.member, at=at)
     )
 
 
@@ -166,8 +202,10 @@ def _objection_to_change(
     match data:
         case KeyAdded():
             proofs = proofs_in(data.request)
-            return objection_to_keys((data.key,), proofs=proofs, member=party.member, at=at)
+            return objection_to_keys(data.did, (data.key,), proofs=proofs, member=party.member, at=at)
         case RoleGranted():
+            if (unfit := objection_to_roles([data.role], party.kind)) is not None:
+                return unfit
             there = [key_id for key_id, _ in standing.keys_of(party.did)]
             return objection_to_seen_keys(data.role, said=seen_keys_in(data.request), there=there)
         case KeyRevoked() | RoleWithdrawn():
@@ -203,13 +241,16 @@ def _objection_to_shards(
     return objection_to_one_alone("add a shard", actor=actor, operators=operators) if data.added else None
 
 
-def _second(request: Request) -> str | None:
-    if request.approval is None:
-        return None
+def _tokens_of(request: Request) -> tuple[Signed | None, Signed | None]:
+    """Return the tokens of the request and of its approval, as far as they can be read."""
+    return (
+        _read(request.proof, audience="salus:identity", lifetime_s_max=LIFETIME_S_MAX),
+        _read(request.approval, audience=APPROVAL_AUDIENCE, lifetime_s_max=APPROVAL_LIFETIME_S_MAX),
+    )
+
+
+def _read(token: str | None, *, audience: str, lifetime_s_max: int) -> Signed | None:
     try:
-        read = read_bearer(
-            request.approval, audience=APPROVAL_AUDIENCE, lifetime_s_max=APPROVAL_LIFETIME_S_MAX
-        )
+        return None if token is None else read_bearer(token, audience=audience, lifetime_s_max=lifetime_s_max)
     except BearerError:
         return None
-    return read.claims.iss

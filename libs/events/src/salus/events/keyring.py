@@ -62,7 +62,10 @@ class KeyRing:
     def rooted(cls, *, did: str, key: PublicKey, founders: Iterable[Founder] = ()) -> KeyRing:
         """Return the ring that knows only the identity service itself, and whom it may register unasked."""
         root = Founder(did, "service", ("identity",), key)
-        ring = cls(founders={founder.did: founder for founder in (*founders, root)})
+        ring = cls(founders={root.did: root})
+        for founder in founders:
+            # A DID that is named twice is what it is named first, as identity registers it.
+            ring.founders.setdefault(founder.did, founder)
         request = Request.of_service(did)
         ring.apply(
             PartyRegistered(did=did, kind="service", keys=(key,), roles=("identity",), request=request)

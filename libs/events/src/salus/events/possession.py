@@ -54,5 +54,9 @@ def verify_possession(proof: str, *, key: PublicKey, member: str | None, at: dat
         raise PossessionError("it is about another key id: kid, iss and sub")
     if claims.member != member:
         raise PossessionError("it is about another member")
-    if not verifies(key_of(key.multibase).public_bytes_raw(), jws.signature, jws.signing_input):
+    try:
+        public = key_of(key.multibase).public_bytes_raw()
+    except ValueError:
+        raise PossessionError("the key is no Ed25519 key") from None
+    if not verifies(public, jws.signature, jws.signing_input):
         raise PossessionError("it is not signed by the key itself")

@@ -167,7 +167,8 @@ class Follower:
         new: dict[Position, Outcome] = {}
         async with self._store.engine.begin() as connection:
             done = await self._store.lock_positions(connection)
-            self._store.require_reached(done)
+            # Nobody else here folds meanwhile, and other replicas wait for the lock.
+            self._store.require_not_behind(done, known=self._store.reached)
             for record in records:
                 if record.offset < done.get((record.topic, record.partition), 0):
                     known[record.at] = await self._store.outcome(connection, record.at)

@@ -8,7 +8,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, assert_never
 
 import msgspec
-from sqlalchemy import BigInteger, Column, Integer, LargeBinary, MetaData, String, Table, select, tuple_
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Select,
+    String,
+    Table,
+    select,
+    tuple_,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from salus.events.effect import (
@@ -100,23 +111,24 @@ class FoldStore:
         self.reached: dict[tuple[str, int], int] = {}
         self._is_behind = False
 
-    def require_reached(
-        self, stored: Mapping[tuple[str, int], int] | None = None, *, topic: str | None = None
-    ) -> None:
-        """Raise unless what is stored goes as far as it did before.
+    def require_reached(self) -> None:
+        """Raise StateBehindError if the database was seen to have gone back, until `restart`.
 
-        A database that went back, as a standby that lagged or a backup, lacks what callers were told; whoever
-        folds on would fold over the gap. `stored` has all partitions, or those of the topic.
-
-        Raises:
-            StateBehindError: now, and until `restart`.
+        One that went back, as a standby that lagged or a backup, lacks what callers were told; whoever folds
+        on would fold over the gap.
         """
-        if stored is not None:
-            self._is_behind |= any(
-                stored.get(at, 0) < offset for at, offset in self.reached.items() if topic in (None, at[0])
-            )
         if self._is_behind:
             raise StateBehindError("the database lacks what was folded: it is folded again")
+
+    def require_not_behind(
+        self, stored: Mapping[tuple[str, int], int], *, known: Mapping[tuple[str, int], int]
+    ) -> None:
+        """Raise StateBehindError unless the positions that are stored go as far as was known.
+
+        `known` is a copy of `reached` from before they were asked for: what is folded meanwhile is no gap.
+        """
+        self._is_behind |= any(stored.get(at, 0) < offset for at, offset in known.items())
+        self.require_reached()
 
     async def restart(self) -> dict[tuple[str, int], int]:
         """Return the next offsets to fold, to begin there again."""
@@ -131,26 +143,30 @@ class FoldStore:
 
     async def load(self, kind: str, aggregate: str) -> Loaded | None:
         """Return an aggregate, or None if no event concerned it yet."""
+        known = dict(self.reached)
         async with self.engine.connect() as connection:
             loaded = await self._load(connection, kind, aggregate)
-            self.require_reached(await _positions_in(connection))
+            stored = await _positions_in(connection)
+        self.require_not_behind(stored, known=known)
         return loaded
 
     async def load_all(self, kind: str) -> dict[str, bytes]:
         """Return the encoded states of a kind by id."""
         query = select(_aggregates.c.id, _aggregates.c.state).where(_aggregates.c.kind == kind)
-        async with self.engine.connect() as connection:
-            rows = (await connection.execute(query.order_by(_aggregates.c.id))).all()
-            self.require_reached(await _positions_in(connection))
-        return {row.id: row.state for row in rows}
+        return await self._states(query.order_by(_aggregates.c.id))
 
     async def load_some(self, kind: str, aggregates: Collection[str]) -> dict[str, bytes]:
         """Return the encoded states of these aggregates by id; the number is for the caller to bound."""
         here = (_aggregates.c.kind == kind, _aggregates.c.id.in_(aggregates))
         query = select(_aggregates.c.id, _aggregates.c.state).where(*here).order_by(_aggregates.c.id)
+        return await self._states(query)
+
+    async def _states(self, query: Select[tuple[str, bytes]]) -> dict[str, bytes]:
+        known = dict(self.reached)
         async with self.engine.connect() as connection:
             rows = (await connection.execute(query)).all()
-            self.require_reached(await _positions_in(connection))
+            stored = await _positions_in(connection)
+        self.require_not_behind(stored, known=known)
         return {row.id: row.state for row in rows}
 
     async def load_at(
@@ -174,11 +190,12 @@ class FoldStore:
             .select_from(_positions.outerjoin(_aggregates, wanted))
             .order_by(_positions.c.topic, _positions.c.partition)
         )
+        known = dict(self.reached)
         async with self.engine.connect() as connection:
             rows = (await connection.execute(query)).all()
         states = {(row.kind, row.id): row.state for row in rows if row.kind is not None}
         positions = {(row.topic, row.partition): row.next_offset for row in rows}
-        self.require_reached(positions)
+        self.require_not_behind(positions, known=known)
         return positions, states
 
     async def positions(self) -> dict[tuple[str, int], int]:
@@ -208,10 +225,11 @@ class FoldStore:
             _aggregates.c.version,
             _aggregates.c.state,
         ).select_from(_positions.outerjoin(_aggregates, of_aggregate))
+        known = {at: offset for at, offset in self.reached.items() if at[0] == topic}
         async with self.engine.connect() as connection:
             found = (await connection.execute(query.where(_positions.c.topic == topic))).all()
         stored = {(row.topic, row.partition): row.next_offset for row in found}
-        self.require_reached(stored, topic=topic)
+        self.require_not_behind(stored, known=known)
         rows = {row.kind: row for row in found}
         state = rows[kind].state if kind in rows else None
         return state, rows[versions].version if versions in rows else 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
@@ -15,7 +15,7 @@ from salus.events.errors import RejectedError
 from salus.events.judging import judge
 from salus.events.keyring import KeyRing
 from salus.ledger.records import SIGNATURE_HEADER
-from salus.messaging import Reader, Record
+from salus.messaging import Position, Reader, Record
 from salus.runtime.network import Network
 
 IDENTITY_TOPIC = "salus.identity.events"
@@ -32,7 +32,6 @@ def apply_identity_record(ring: KeyRing, record: Record, *, by_append: bool = Fa
 
     `by_append`: what it takes away counts from when it was appended, and not from its `time`.
     """
-    ring.position = record.offset + 1
     try:
         judged = judge(
             topic=record.topic,
@@ -45,11 +44,13 @@ def apply_identity_record(ring: KeyRing, record: Record, *, by_append: bool = Fa
         )
     except RejectedError as error:
         _log.warning("identity record ignored", offset=record.offset, reason=str(error.reason))
+        ring.position = record.offset + 1
         return Refused(str(error.reason))
     appended = time_of(record) if by_append else None
     effect = ring.fold(judged.event, offset=record.offset, appended=appended)
     if (objection := ring.unentitled.get(record.offset)) is not None:
         _log.warning("identity record without right", offset=record.offset, reason=objection.code)
+    ring.position = record.offset + 1
     return effect
 
 
@@ -86,14 +87,24 @@ class IdentityView:
             for (topic, partition), end in ends.items():
                 while await self._reader.position(topic, partition) < end:
                     self._reader.require_whole_topics()
-                    for record in await self._reader.poll(max_records=POLL_RECORDS_MAX, timeout_ms=100):
-                        outcome = apply_identity_record(self.ring, record, by_append=self._by_append)
-                        self._outcomes[record.offset] = outcome
-                        if len(self._outcomes) > OUTCOMES_MAX:
-                            self._outcomes.popitem(last=False)
+                    records = await self._reader.poll(max_records=POLL_RECORDS_MAX, timeout_ms=100)
+                    try:
+                        self._take(records)
+                    except BaseException:
+                        # What was polled with it is not passed over: a revocation may be among it.
+                        self._reader.seek(Position(topic, partition, self.ring.position))
+                        raise
                 self.ring.position = max(self.ring.position, end)
             self._reader.require_whole_topics()
             return self.ring
+
+    def _take(self, records: Iterable[Record]) -> None:
+        for record in records:
+            self._outcomes[record.offset] = apply_identity_record(
+                self.ring, record, by_append=self._by_append
+            )
+            if len(self._outcomes) > OUTCOMES_MAX:
+                self._outcomes.popitem(last=False)
 
     def outcome(self, offset: int) -> Effect | Refused:
         """Return what became of a record that was folded; of an old one only whether it had an effect."""

@@ -86,8 +86,8 @@ class Network(msgspec.Struct, frozen=True):
         return KeyRing.rooted(did=self.root.did, key=self.root.key, founders=self._founders())
 
     def _founders(self) -> list[Founder]:
-        people = [Founder(p.did, p.kind, p.roles, p.key) for p in self.founders]
-        return [*people, *(Founder(p.did, "service", (role,), p.key) for role, p in self.services.items())]
+        services = [Founder(p.did, "service", (role,), p.key) for role, p in self.services.items()]
+        return [*services, *(Founder(p.did, p.kind, p.roles, p.key) for p in self.founders)]
 
     def topic_partitions(self, topic: str) -> list[tuple[str, int]]:
         """Return the partitions of an input topic, over all shards.

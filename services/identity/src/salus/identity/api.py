@@ -218,7 +218,7 @@ def routes(
     async def run(command: Command, did: str, caller: Caller) -> PartyView:
         limit.take(caller.party.did)
         actor = actor_of(caller)
-        await handlers.execute(command, did=did, actor=actor, at=now(), world=world)
+        await handlers.execute(command, did=did, actor=actor, now=now, world=world)
         return PartyView.of(await world.parties.state(did))
 
     _add_writes(router, run=run, authenticate=authenticate)

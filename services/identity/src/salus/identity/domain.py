@@ -7,7 +7,6 @@ with the topic alone, arrives at the same parties.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -26,9 +25,14 @@ from salus.events.catalogue import (
     RoleGranted,
     RoleWithdrawn,
 )
-from salus.events.did import key_of
 from salus.events.entitlement import objection_to_seen_keys
 from salus.events.parties import Operator
+from salus.events.party_form import (
+    objection_to_did,
+    objection_to_key_of,
+    objection_to_roles,
+    objection_to_unbound,
+)
 from salus.events.rights import (
     KINDS_OF_MEMBER,
     Act,
@@ -43,25 +47,6 @@ from salus.runtime.refusal import Refusal, require
 KEYS_MAX = 16
 ROLES_MAX = 16
 RevocationReason = Literal["rotated", "compromised", "left", "unspecified"]
-
-SERVICE_ROLES: frozenset[Role] = frozenset(
-    {"identity", "consent", "storage", "sequencer", "anchoring", "audit"}
-)
-PERSON_ROLES: frozenset[Role] = frozenset(
-    {"operator", "clinician", "researcher", "privacy-officer", "soc-analyst", "patient"}
-)
-ROLES_OF_KIND: Mapping[PartyKind, frozenset[Role]] = {
-    "service": SERVICE_ROLES,
-    "person": PERSON_ROLES,
-    "member": frozenset(),
-    "device": frozenset(),
-}
-
-_HOST = (
-    r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*(?:%3A[0-9]{1,5})?"
-)
-_DID_WEB = re.compile(rf"did:web:{_HOST}(?::[A-Za-z0-9._-]+)*")
-_DID_KEY = re.compile(r"did:key:(z[1-9A-HJ-NP-Za-km-z]+)")
 
 
 class HeldKey(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -237,17 +222,16 @@ def _register(
 ) -> PartyRegistered:
     if state.did:
         raise Refusal("party-exists", "a party with that DID is registered already")
-    require_supported_did(command.did)
+    require(objection_to_did(command.did), status=422)
     if command.lookalike is not None:
         raise Refusal("did-lookalike", f"{command.lookalike} is registered, the same DID once it is decoded")
     if not 1 <= len(command.keys) <= KEYS_MAX:
         raise Refusal("too-many-keys", f"a party registers with 1 to {KEYS_MAX} keys", status=422)
     for index, key in enumerate(command.keys):
-        _require_own_key(command.did, key)
+        require(objection_to_key_of(command.did, key), status=422)
         _require_unused(key, command.keys[:index], held_elsewhere=held_elsewhere)
-    _require_bound(command.did, command.keys)
-    for role in command.roles:
-        _require_fits(role, command.kind)
+    require(objection_to_unbound(command.did, command.keys), status=422)
+    require(objection_to_roles(command.roles, command.kind), status=422)
     if command.name is not None and command.kind not in ("member", "service"):
         raise Refusal(
             "name-not-for-kind", "people and devices stay DIDs; only organisations have names", status=422
@@ -273,7 +257,7 @@ def _add_key(
 ) -> KeyAdded:
     if len(state.keys) >= KEYS_MAX:
         raise Refusal("too-many-keys", f"a party has at most {KEYS_MAX} keys, revoked ones included")
-    _require_own_key(state.did, key)
+    require(objection_to_key_of(state.did, key), status=422)
     _require_unused(key, state.keys, held_elsewhere=held_elsewhere)
     return KeyAdded(did=state.did, key=key, request=actor.request)
 
@@ -305,55 +289,12 @@ def _withdraw_role(
 
 
 def _grant_role(state: PartyState, command: GrantRole, *, actor: Actor) -> RoleGranted:
-    _require_fits(command.role, state.kind)
+    require(objection_to_roles([command.role], state.kind), status=422)
     if command.role in state.roles:
         raise Refusal("role-held", f"the party holds the role {command.role} already")
     there = [key.id for key in state.keys if key.revoked is None]
     require(objection_to_seen_keys(command.role, said=command.keys, there=there), status=422)
     return RoleGranted(did=state.did, role=command.role, request=actor.request)
-
-
-def require_supported_did(did: str) -> None:
-    """Raise a Refusal unless the DID is a well-formed did:web, or a did:key of an Ed25519 key."""
-    match = _DID_KEY.fullmatch(did)
-    if match is not None:
-        _require_ed25519(match[1])
-    elif not _DID_WEB.fullmatch(did):
-        raise Refusal("unsupported-did-method", _why_unsupported(did), status=422)
-
-
-def _why_unsupported(did: str) -> str:
-    host = did.removeprefix("did:web:").partition(":")[0]
-    canonical = did.replace(host, host.lower().replace("%3a", "%3A"), 1)
-    if did.startswith("did:web:") and canonical != did and _DID_WEB.fullmatch(canonical):
-        return "write the host in lower case, and the colon before a port as %3A"
-    return "the DID is neither a did:web nor a did:key"
-
-
-def _require_ed25519(multibase: str) -> None:
-    try:
-        key_of(multibase)
-    except ValueError:
-        raise Refusal("invalid-key", "not the multibase form of an Ed25519 public key", status=422) from None
-
-
-def _require_own_key(did: str, key: PublicKey) -> None:
-    owner, _, fragment = key.id.partition("#")
-    if owner != did or not fragment:
-        raise Refusal("key-not-of-did", "a key's id is the party's own DID, # and a name", status=422)
-    _require_ed25519(key.multibase)
-    if key.valid_until is not None and key.valid_until <= key.valid_from:
-        raise Refusal("invalid-key", "the key's validity ends before it begins", status=422)
-
-
-def _require_bound(did: str, keys: tuple[PublicKey, ...]) -> None:
-    """Require that a did:key registers with the very key that it names.
-
-    Further keys of a did:key are the network's own knowledge: generic resolvers see the first one only.
-    """
-    match = _DID_KEY.fullmatch(did)
-    if match is not None and not any(k.id == f"{did}#{match[1]}" and k.multibase == match[1] for k in keys):
-        raise Refusal("key-not-of-did", "a did:key registers with the key that it names", status=422)
 
 
 def _require_unused(
@@ -363,11 +304,6 @@ def _require_unused(
         raise Refusal("key-in-use", "the party has or had this key, or a key of this id")
     if key.multibase in held_elsewhere:
         raise Refusal("key-in-use", "this public key belongs to another party")
-
-
-def _require_fits(role: Role, kind: PartyKind) -> None:
-    if role not in ROLES_OF_KIND[kind]:
-        raise Refusal("role-not-for-kind", f"a {kind} cannot hold the role {role}", status=422)
 
 
 def _held(key: PublicKey) -> HeldKey:

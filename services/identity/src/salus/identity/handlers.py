@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from urllib.parse import unquote
 
 import structlog
@@ -22,10 +22,15 @@ from salus.runtime.network import FoundingParty, Network
 from salus.runtime.problems import ProblemError
 from salus.runtime.refusal import Refusal, require
 
+# Within what time of its decision an event is stated.
+STATED_WITHIN = timedelta(seconds=30)
+
 _log = structlog.get_logger()
 
 
-async def execute(command: Command, *, did: str, actor: Actor, at: datetime, world: World) -> EventData:
+async def execute(
+    command: Command, *, did: str, actor: Actor, now: Callable[[], datetime], world: World
+) -> EventData:
     """Execute one command on one party, and return the event once it has taken effect.
 
     A crash after publishing leaves an event that is folded on the next start; the caller, who got no
@@ -38,6 +43,8 @@ async def execute(command: Command, *, did: str, actor: Actor, at: datetime, wor
         command = replace(command, lookalike=lookalike_of(ring, did))
 
     def rule(state: PartyState) -> EventData:
+        # It may be asked again, a while later.
+        at = now()
         elsewhere = held_elsewhere(ring, did=did, keys=_keys_of(command))
         operators = ring.operators(at=at)
         event = decide(state, command, actor=actor, at=at, held_elsewhere=elsewhere, operators=operators)
@@ -71,7 +78,7 @@ async def found_network(network: Network, *, at: datetime, world: World) -> int:
         if (await world.parties.state(did)).did:
             continue
         try:
-            await execute(command, did=did, actor=actor, at=at, world=world)
+            await execute(command, did=did, actor=actor, now=lambda: at, world=world)
             new += 1
         except Refusal as refusal:
             if refusal.code != "party-exists":
@@ -130,15 +137,21 @@ async def current_operators(ring: Ring, now: Callable[[], datetime]) -> list[Ope
 
 
 def require_possession(command: Command, event: EventData, *, state: PartyState, at: datetime) -> None:
-    """Raise a Refusal `key-not-proven` unless a proof came with every key that the event lets sign."""
+    """Raise a Refusal `key-not-proven` unless a proof came with every key that the event lets sign.
+
+    The event is stated a moment later, and a proof that would have ended by then is none to anybody.
+    """
     match command, event:
         case Register(), PartyRegistered():
-            objection = objection_to_keys(event.keys, proofs=command.proofs, member=command.member, at=at)
+            keys, member = event.keys, command.member
         case AddKey(), KeyAdded():
-            objection = objection_to_keys((event.key,), proofs=command.proofs, member=state.member, at=at)
+            keys, member = (event.key,), state.member
         case _:
-            objection = None
-    require(objection, status=422)
+            return
+    for moment in (at, at + STATED_WITHIN):
+        require(
+            objection_to_keys(event.did, keys, proofs=command.proofs, member=member, at=moment), status=422
+        )
 
 
 def _keys_of(command: Command) -> tuple[PublicKey, ...]:
