@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from salus.anchoring.handlers import Anchor
+from salus.anchoring.handlers import Anchor, _within
 from salus.archive.errors import HeadError
 from salus.archive.head import HEAD_KEY
 from salus.archive.log import CHECKPOINT_KEY
@@ -255,3 +255,16 @@ async def test_a_published_checkpoint_of_another_tree_is_refused(world: Any, mak
 
     with pytest.raises(HeadError, match="another tree"):
         await world.anchor().stand()
+
+
+@given(st.lists(st.integers(0, 9), max_size=8), st.integers(0, 30))
+def test_headers_are_taken_up_to_a_number_of_bytes_and_at_least_one(sizes: list[int], bytes_max: int) -> None:
+    # case F8: a head brings its entries, and has a maximum
+    notes = [bytes(size) for size in sizes]
+
+    taken = _within(notes, bytes_max)
+
+    assert taken == notes[: len(taken)]
+    assert sum(map(len, taken[1:]), len(taken[0]) if taken else 0) <= bytes_max or len(taken) == 1
+    assert bool(taken) == bool(notes)
+    assert len(taken) == len(notes) or sum(map(len, notes[: len(taken) + 1])) > bytes_max

@@ -17,6 +17,7 @@ from salus.anchoring.scrubbing import (
     MORE,
     SCRUB_KEY,
     SIGNATURE_SIZE,
+    STATE_BYTES_MAX,
     Known,
     Scrubber,
     Scrubbing,
@@ -262,6 +263,15 @@ async def test_who_writes_to_the_bucket_keeps_it_neither_from_looking_nor_from_t
     await scrubbed.scrub()
 
     assert [told for _, told in scrubbed.alarms.told] == [key]
+
+
+async def test_a_state_that_is_too_large_is_replaced(scrubbed: Scrubbed) -> None:
+    # case F8
+    scrubbed.ledger.log.plant(SCRUB_KEY, bytes(STATE_BYTES_MAX + 1))
+    await scrubbed.scrub()
+
+    assert len(scrubbed.ledger.log.objects[SCRUB_KEY][0]) < STATE_BYTES_MAX
+    assert scrubbed.metric("salus_scrub_findings") == 0
 
 
 async def test_no_bit_of_where_it_stood_can_be_changed(scrubbed: Scrubbed) -> None:

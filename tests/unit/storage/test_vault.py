@@ -10,7 +10,7 @@ from salus.crypto.errors import UnwrapError
 from salus.crypto.kms import FileKms
 from salus.objects import RefusedError
 from salus.objects.memory import MemoryObjects
-from salus.storage.adapters.vault import BucketVault, holds_keys
+from salus.storage.adapters.vault import WRAPPED_BYTES_MAX, BucketVault, holds_keys
 
 HER, HIM = "urn:uuid:2f9c4b62-59a7-4b21-8ee0-1d2f3a4b5c6d", "urn:uuid:00000000-0000-4000-8000-000000000001"
 STRAYS = (
@@ -114,3 +114,16 @@ async def test_a_key_under_lock_holds_up_no_other(store: MemoryObjects, vault: B
     with pytest.raises(RefusedError):
         await vault.destroy(HER)
     assert f"subjects/{HER}/2" not in store.objects
+
+
+async def test_a_key_that_is_larger_than_any_does_not_unwrap(
+    store: MemoryObjects, vault: BucketVault
+) -> None:
+    # case F8
+    await keep(vault, HER, "1")
+    store.plant(f"subjects/{HER}/1", bytes(WRAPPED_BYTES_MAX + 1))
+
+    with pytest.raises(UnwrapError, match="at most"):
+        await vault.fetch(patient=HER, key=f"{HER}#1")
+    with pytest.raises(UnwrapError, match="the first at"):
+        await vault.rewrap()
