@@ -18,6 +18,7 @@ from salus.cli.exits import CommandError, Exit
 from salus.cli.interrupts import run_until_signal
 from salus.cli.reconciliation import reconcile
 from salus.cli.state import require_service, running_platform
+from salus.client.bounded_http import bounded_client
 from salus.events.did import LocalSigner
 from salus.ledger.json_reader import read_json
 
@@ -126,7 +127,7 @@ def tail(
 
 async def _tail(url: str, signer: LocalSigner, filters: list[tuple[str, str]], *, as_json: bool) -> None:
     timeout = httpx.Timeout(10.0, read=SILENCE_S_MAX)
-    async with httpx.AsyncClient(trust_env=False, base_url=url, timeout=timeout) as http:
+    async with bounded_client(None, trust_env=False, base_url=url, timeout=timeout) as http:
         await watch(http, signing(signer, "audit"), filters, as_json=as_json)
 
 

@@ -17,6 +17,7 @@ from salus.cli.event_stream import StreamError, events_of
 from salus.cli.exits import CommandError, Exit
 from salus.cli.interrupts import run_until_signal
 from salus.cli.state import require_service, running_platform
+from salus.client.bounded_http import bounded_client
 from salus.ledger.json_reader import read_json
 
 # Between two blocks compared.
@@ -93,7 +94,7 @@ async def _compare(
     url: str, auth: httpx.Auth, on_progress: OnProgress, *, repair: bool
 ) -> list[dict[str, Any]]:
     timeout = httpx.Timeout(10.0, read=SILENCE_S_MAX)
-    async with httpx.AsyncClient(trust_env=False, base_url=url, timeout=timeout, auth=auth) as http:
+    async with bounded_client(None, trust_env=False, base_url=url, timeout=timeout, auth=auth) as http:
         return await compared(http, on_progress, repair=repair)
 
 

@@ -11,13 +11,14 @@ from typing import Annotated, Any
 import httpx
 import typer
 
-from salus.cli.callers import CALL_S_MAX, As, KeyFile, call, refusal, signer_of, signing
+from salus.cli.callers import ANSWER_BYTES_MAX, CALL_S_MAX, As, KeyFile, call, refusal, signer_of, signing
 from salus.cli.consents import BreakGlass, Purpose, question
 from salus.cli.console import Json, emit, out
 from salus.cli.exits import CommandError, Exit
 from salus.cli.interrupts import run_until_signal
 from salus.cli.outputs import Force, Output, hand_over, require_place
 from salus.cli.state import require_service, running_platform
+from salus.client.bounded_http import bounded_client
 from salus.devkit.platform import Platform
 from salus.events.did import LocalSigner
 from salus.events.envelope import CONTENT_TYPE, decode_event
@@ -72,7 +73,7 @@ async def _put(
     url = require_service(platform, "storage")
     headers, auth = {"Content-Type": kind}, signing(signer, "storage", stream=True)
     timeout = httpx.Timeout(CALL_S_MAX, write=None)
-    async with httpx.AsyncClient(trust_env=False, base_url=url, timeout=timeout) as http:
+    async with bounded_client(ANSWER_BYTES_MAX, trust_env=False, base_url=url, timeout=timeout) as http:
         body, query = _chunks(file), {"patient": patient}
         answer = await http.post("/objects", params=query, content=body, headers=headers, auth=auth)
     if answer.is_error:
@@ -111,7 +112,7 @@ async def _get(platform: Platform, signer: LocalSigner, asked: dict[str, Any]) -
     token = await _decision(platform, signer, asked)
     url = require_service(platform, "storage")
     headers, auth = {"Salus-Decision": token}, signing(signer, "storage")
-    async with httpx.AsyncClient(trust_env=False, base_url=url, timeout=CALL_S_MAX) as http:
+    async with bounded_client(None, trust_env=False, base_url=url, timeout=CALL_S_MAX) as http:
         answer = await http.get(
             f"/objects/{asked['object']}", params={"patient": asked["patient"]}, headers=headers, auth=auth
         )
@@ -162,7 +163,7 @@ async def _open(
     token = await _decision(platform, signer, asked)
     headers = {"Salus-Decision": token, "Content-Type": CONTENT_TYPE}
     url, auth = require_service(platform, "storage"), signing(signer, "storage")
-    async with httpx.AsyncClient(trust_env=False, base_url=url, timeout=CALL_S_MAX) as http:
+    async with bounded_client(ANSWER_BYTES_MAX, trust_env=False, base_url=url, timeout=CALL_S_MAX) as http:
         answer = await http.post("/sealed/open", params=query, content=value, headers=headers, auth=auth)
     if answer.is_error:
         raise refusal("storage", answer)

@@ -13,8 +13,10 @@ class AnswerTooLargeError(httpx.TransportError):
     """The answer is larger than what was asked for can be, or says that it has yet to be expanded."""
 
 
-def bounded_client(bytes_max: int, **options: Any) -> httpx.AsyncClient:
+def bounded_client(bytes_max: int | None, **options: Any) -> httpx.AsyncClient:
     """Return a client whose answers have at most so many bytes, counted as they come.
+
+    None: as many as there are, as of a stream without an end or an object that the caller asked for.
 
     It asks for no content coding, and takes none: 64 KiB of gzip expand to 64 MiB at once.
     AnswerTooLargeError ends an answer, as a connection that breaks does. `options` are those of
@@ -27,11 +29,11 @@ def bounded_client(bytes_max: int, **options: Any) -> httpx.AsyncClient:
     )
 
 
-async def _bound(bytes_max: int, answer: httpx.Response) -> None:
+async def _bound(bytes_max: int | None, answer: httpx.Response) -> None:
     coding = answer.headers.get("content-encoding", "identity").strip().lower()
     if coding != "identity":
         raise AnswerTooLargeError("the answer has a content coding that nobody asked for")
-    if isinstance(answer.stream, httpx.AsyncByteStream):
+    if bytes_max is not None and isinstance(answer.stream, httpx.AsyncByteStream):
         answer.stream = _Bounded(answer.stream, bytes_max)
 
 
