@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
@@ -22,6 +22,7 @@ from salus.messaging import MessagingError, OutOfRangeError, Position, Reader, R
 from salus.runtime.fold_marks import mark_of, require_same_topics
 from salus.runtime.fold_store import FoldStore, open_fold_store
 from salus.runtime.identity_view import IDENTITY_TOPIC, IdentityView, time_of
+from salus.runtime.shared_call import SharedCall
 from salus.runtime.supervisor import Supervisor, failed, succeeded
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class Follower:
         self._store = store
         self._identity = identity
         self._contracts = contracts
+        self._ends = SharedCall(self._ask_ends)
         self._folded: dict[tuple[str, int], int] = {}
         self._outcomes: OrderedDict[Position, _Folded] = OrderedDict()
         self._moved = asyncio.Condition()
@@ -106,9 +108,12 @@ class Follower:
             PermanentError: there is something in the topics that cannot be folded, or that nobody reads.
             MessagingError: the broker is away, or the fold does not get there in OUTCOME_WAIT_S.
         """
-        ends = await self._reader.end_offsets()
+        ends = await self._ends()
         self._reader.require_whole_topics()
         await self._wait(lambda: all(self._folded.get(at, 0) >= end for at, end in ends.items()))
+
+    async def _ask_ends(self) -> Mapping[tuple[str, int], int]:
+        return await self._reader.end_offsets()
 
     async def has_stated(self, token: str, *, topic: str) -> bool:
         """Tell whether the request of this token stands on the topic now; raises as `catch_up` does."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -17,6 +16,7 @@ from salus.events.keyring import KeyRing
 from salus.ledger.records import SIGNATURE_HEADER
 from salus.messaging import Position, Reader, Record
 from salus.runtime.network import Network
+from salus.runtime.shared_call import SharedCall
 
 IDENTITY_TOPIC = "salus.identity.events"
 POLL_RECORDS_MAX = 1000
@@ -73,7 +73,7 @@ class IdentityView:
         self._by_append = by_append
         self._outcomes: OrderedDict[int, Effect | Refused] = OrderedDict()
         self._reader = reader
-        self._lock = asyncio.Lock()
+        self._catch_up = SharedCall(self._read_to_the_end)
 
     async def catch_up(self) -> KeyRing:
         """Fold the topic up to its present end and return the ring.
@@ -82,21 +82,23 @@ class IdentityView:
             PermanentError: there is something in the topic that cannot be read, or that nobody reads.
             MessagingError: the broker is away.
         """
-        async with self._lock:
-            ends = await self._reader.end_offsets()
-            for (topic, partition), end in ends.items():
-                while await self._reader.position(topic, partition) < end:
-                    self._reader.require_whole_topics()
-                    records = await self._reader.poll(max_records=POLL_RECORDS_MAX, timeout_ms=100)
-                    try:
-                        self._take(records)
-                    except BaseException:
-                        # What was polled with it is not passed over: a revocation may be among it.
-                        self._reader.seek(Position(topic, partition, self.ring.position))
-                        raise
-                self.ring.position = max(self.ring.position, end)
-            self._reader.require_whole_topics()
-            return self.ring
+        return await self._catch_up()
+
+    async def _read_to_the_end(self) -> KeyRing:
+        ends = await self._reader.end_offsets()
+        for (topic, partition), end in ends.items():
+            while await self._reader.position(topic, partition) < end:
+                self._reader.require_whole_topics()
+                records = await self._reader.poll(max_records=POLL_RECORDS_MAX, timeout_ms=100)
+                try:
+                    self._take(records)
+                except BaseException:
+                    # What was polled with it is not passed over: a revocation may be among it.
+                    self._reader.seek(Position(topic, partition, self.ring.position))
+                    raise
+            self.ring.position = max(self.ring.position, end)
+        self._reader.require_whole_topics()
+        return self.ring
 
     def _take(self, records: Iterable[Record]) -> None:
         for record in records:

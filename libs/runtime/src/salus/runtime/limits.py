@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -63,12 +62,14 @@ class _Held:
     def __init__(self) -> None:
         self.number = 0
         self.users = 0
-        self.waiting: deque[asyncio.Future[None]] = deque()
+        # In the order in which they came.
+        self.waiting: dict[asyncio.Future[None], None] = {}
 
     def wake(self) -> None:
         """Let one that waits look again."""
         while self.waiting:
-            turn = self.waiting.popleft()
+            turn = next(iter(self.waiting))
+            del self.waiting[turn]
             if not turn.done():
                 turn.set_result(None)
                 return
@@ -130,10 +131,11 @@ class AccountLimit:
         try:
             while (wait_s := self._wait_of(account, held)) > 0:
                 turn = asyncio.get_running_loop().create_future()
-                held.waiting.append(turn)
+                held.waiting[turn] = None
                 try:
                     await asyncio.wait([turn], timeout=wait_s)
                 finally:
+                    held.waiting.pop(turn, None)
                     turn.cancel()
         except BaseException:
             # Also if it was this one's turn: then it is the next one's.
