@@ -82,9 +82,6 @@ def _is_passing(context: ExceptionContext) -> bool:
     state = getattr(error.__cause__, "sqlstate", None)
     if state is not None:
         return state in _PASSING or state[:2] in _PASSING_CLASSES
-    if isinstance(error.__cause__, ValueError):
-        # A value that cannot be sent, which asyncpg also counts among the errors of its interface.
-        return False
     return isinstance(error, OSError) or isinstance(
         context.sqlalchemy_exception, OperationalError | InterfaceError
     )
