@@ -112,7 +112,7 @@ async def test_emergency_access_and_probing_become_findings(world: World) -> Non
     past = NOON - timedelta(hours=1)
     await world.seal([Accepted(READ, source=STORAGE, name="late", subject=PATIENT, time=past)])
 
-    thief = "did:key:z6MkthiefThiefThiefThiefThiefThiefThiefThief"
+    thief = "did:web:north-hospital.example:thief"
     await world.seal([Accepted(joining(thief, by=thief), source=IDENTITY, name="unentitled")])
 
     records = await world.published(world.settings.ocsf_topic, 11, timeout_s=60)

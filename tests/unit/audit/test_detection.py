@@ -107,7 +107,7 @@ def test_a_request_stated_under_a_time_long_past_is_a_finding(late_ms: int, is_l
 
 async def test_what_the_asker_had_no_right_to_changes_nothing_and_is_a_finding(trail: SqlTrail) -> None:
     """Threat model: the thief of identity's key makes himself an operator, and others something else."""
-    thief = "did:key:z6MkthiefThiefThiefThiefThiefThiefThiefThief"
+    thief = "did:web:north-hospital.example:thief"
     tries = [
         joining(thief, by=thief),
         joining(thief, by=CLINICIAN),

@@ -40,7 +40,7 @@ from salus.events.keyring import KeyRing
 from salus.ledger.block import body_key, header_key
 
 PATIENT = "urn:uuid:11111111-1111-4111-8111-111111111111"
-CLINICIAN = "did:key:z6MkclinicianClinicianClinicianClinicianClin"
+CLINICIAN = "did:web:north-hospital.example:clinician"
 DOCUMENT = DocumentRegistered(patient=PATIENT, object="obj-1", media_type="application/fhir+json")
 READ = ObjectRead(
     object="obj-1", patient=PATIENT, reader=CLINICIAN, decision="dec-1", purpose="TREAT", request=UNASKED

@@ -149,11 +149,12 @@ async def test_the_identity_topic_is_followed_to_the_shard_that_took_it(restarts
     first, second = shard(0, "salus.clinical.events"), shard(1, STORAGE_TOPIC)
     first.seal([registered(CLINICIAN)])
     first.seal([], gives={IDENTITY_TOPIC: ORIGINS[1]})
-    first.seal([Accepted(DOCUMENT, source=STORAGE, name="elsewhere")], judged_at=2)
+    late = f"{MEMBER}:late"
+    first.seal([Accepted(DOCUMENT, source=late, name="elsewhere")], judged_at=2)
     second.seal([read("old")], judged_at=0)
     second.seal([read("known")], judged_at=1)
     second.seal([], judged_at=1, takes={IDENTITY_TOPIC: (f"{ORIGIN}/block/1", 1)})
-    second.seal([registered(STORAGE)])
+    second.seal([registered(late)])
     seen = [
         await entries_in(order, [first, second], restarts=restarts)
         for order in sorted(set(permutations([0, 0, 0, 1, 1, 1, 1])))[restarts::2]
@@ -166,7 +167,7 @@ async def test_the_identity_topic_is_followed_to_the_shard_that_took_it(restarts
 @pytest.mark.parametrize("restarts", [False, True])
 async def test_the_identity_topic_may_come_back_and_go_again(restarts: bool) -> None:  # noqa: FBT001
     first, second = shard(0, "salus.clinical.events"), shard(1, STORAGE_TOPIC)
-    people = [f"did:key:z6Mk{number:040}" for number in range(4)]
+    people = [f"did:web:north-hospital.example:person-{number}" for number in range(4)]
     for number, person in enumerate(people):
         holder, other = (first, second) if number % 2 == 0 else (second, first)
         holder.seal([registered(person)])
@@ -215,7 +216,7 @@ class Network:
     version: int = 0
 
     def publish_party(self) -> None:
-        self.published.append(f"did:key:z6Mk{len(self.published):040}")
+        self.published.append(f"did:web:north-hospital.example:person-{len(self.published)}")
 
     def know(self, number: int, further: int) -> int:
         self.judged[number] = min(len(self.published), self.judged[number] + further)
@@ -229,7 +230,7 @@ class Network:
         if IDENTITY_TOPIC in mine:
             records += map(registered, self.published[self.sealed : self.sealed + parties])
             self.sealed = min(len(self.published), self.sealed + parties)
-        did = f"did:key:z6Mk{about:040}"
+        did = f"did:web:north-hospital.example:person-{about}"
         self.count += 1
         if STORAGE_TOPIC in mine:
             records.append(read(f"read-{self.count}", reader=did))
