@@ -103,7 +103,10 @@ async def test_two_replicas_note_the_identity_topic_once(trail: SqlTrail) -> Non
     first, second = shard(0, "salus.clinical.events"), shard(1, STORAGE_TOPIC)
     for number in range(4):
         first.seal([registered(f"did:web:north-hospital.example:person-{number}")])
-        second.seal([read(f"r-{number}", reader=f"did:web:north-hospital.example:person-{number}")], judged_at=number + 1)
+        second.seal(
+            [read(f"r-{number}", reader=f"did:web:north-hospital.example:person-{number}")],
+            judged_at=number + 1,
+        )
     replicas = [indexer_of_all([first, second], trail) for _ in range(2)]
     for turn in range(16):
         with suppress(BehindError):
