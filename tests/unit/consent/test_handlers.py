@@ -23,7 +23,7 @@ from salus.consent.domain.state import (
     evolve_policies,
 )
 from salus.consent.handlers import adopt_policies, decide_access, execute, grant
-from salus.consent.ports import Claims, Facts, Limits, Queues, World
+from salus.consent.ports import Claims, Facts, Limits, World
 from salus.events.catalogue import AccessDecided, EventData, GlassBroken, StatePosition
 from salus.events.keyring import KeyRing
 from salus.events.parties import Party
@@ -31,6 +31,7 @@ from salus.messaging import DeliveryError
 from salus.runtime.contract import NameTakenError
 from salus.runtime.limits import AccountLimit, Rate
 from salus.runtime.problems import ProblemError
+from salus.runtime.queues import Queues
 from salus.runtime.refusal import Refusal
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)

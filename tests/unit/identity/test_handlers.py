@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -9,19 +10,20 @@ from typing import Literal
 
 import msgspec
 import pytest
-from tests.asking import UNASKED
+from tests.asking import UNASKED, asked_by
 
 from salus.client.auth import make_possession
-from salus.events.catalogue import EventData, PublicKey
+from salus.events.catalogue import EventData, KeyRevoked, PartyRegistered, PublicKey, RoleWithdrawn
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.keyring import KeyRing
 from salus.events.rights import Actor
-from salus.identity.domain import AddKey, PartyState, Register, evolve
+from salus.identity.domain import AddKey, PartyState, Register, RevokeKey, evolve
 from salus.identity.handlers import execute, found_network, founding_commands
 from salus.identity.ports import World
 from salus.messaging import DeliveryError
 from salus.runtime.network import FoundingParty, Log, Network
 from salus.runtime.problems import ProblemError
+from salus.runtime.queues import Queues
 from salus.runtime.refusal import Refusal
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
@@ -61,6 +63,12 @@ NETWORK = Network(
 )
 
 
+def ring_of_operator() -> KeyRing:
+    ring = KeyRing()
+    ring.apply(PartyRegistered(OPERATOR.did, OPERATOR.kind, (), ("operator",), request=UNASKED))
+    return ring
+
+
 @dataclass
 class Memory:
     """The topic and its fold in memory; `faults` are taken one a write."""
@@ -68,7 +76,8 @@ class Memory:
     faults: list[Fault | None] = field(default_factory=list)
     log: list[EventData] = field(default_factory=list)
     folded: dict[str, PartyState] = field(default_factory=dict)
-    ring: KeyRing = field(default_factory=KeyRing)
+    ring: KeyRing = field(default_factory=ring_of_operator)
+    queues: Queues = field(default_factory=Queues)
     loaded: int = 0
 
     async def state(self, aggregate: str) -> PartyState:
@@ -97,7 +106,7 @@ class Memory:
 
     @property
     def world(self) -> World:
-        return World(parties=self, ring=self)
+        return World(parties=self, ring=self, queues=self.queues)
 
 
 async def test_founding_registers_everybody_of_the_network_file_once() -> None:
@@ -192,6 +201,7 @@ async def test_a_new_network_file_brings_an_operator_where_none_can_sign() -> No
 
     assert memory.folded[fresh.did].roles == ("operator",)
     assert {operator.did for operator in memory.ring.operators(at=NOW)} == {
+        OPERATOR.did,
         NETWORK.founders[0].did,
         fresh.did,
     }
@@ -208,3 +218,59 @@ async def test_a_person_joins_the_member_that_is_registered() -> None:
     await execute(command, did=person.did, actor=OPERATOR, now=noon, world=memory.world)
 
     assert memory.folded[person.did].member == member.did
+
+
+async def test_a_command_that_waited_is_decided_by_who_the_caller_is_then() -> None:
+    # Its key was revoked, or its role taken, while it waited: one refusal, and no event without effect.
+    key = LocalSigner.from_seed((21).to_bytes(32))
+    losses: list[EventData] = [
+        KeyRevoked(key.did, key.verification_method, "rotated", request=UNASKED),
+        RoleWithdrawn(key.did, "operator", request=UNASKED),
+    ]
+    for loss, code in zip(losses, ("key-revoked", "not-permitted"), strict=True):
+        memory, party = Memory(), founder(9)
+        held = PublicKey(key.verification_method, multibase_of(key.public_key), NOW)
+        memory.ring.apply(PartyRegistered(key.did, "person", (held,), ("operator",), request=UNASKED))
+        asked = asked_by(key, "identity", "POST", "/parties", at=NOW, body={})
+        actor = Actor(key.did, "person", frozenset({"operator"}), asked)
+        command = Register(party.did, "member", (party.key,), proofs=proofs(9))
+
+        async def run(memory: Memory = memory, actor: Actor = actor, command: Register = command) -> None:
+            await execute(command, did=command.did, actor=actor, now=noon, world=memory.world)
+
+        async with memory.queues.of("command", party.did):
+            waiting = asyncio.create_task(run())
+            for _ in range(20):
+                await asyncio.sleep(0)
+            memory.ring.apply(loss, at=NOW)
+        with pytest.raises(Refusal, match=code):
+            await waiting
+        assert memory.log == []
+
+
+async def test_who_may_not_waits_for_nothing_and_a_revocation_for_no_queue() -> None:
+    # Strangers' commands on somebody's DID kept the revocation of a stolen key waiting.
+    memory, party = Memory(), founder(9)
+    await execute(
+        Register(party.did, "member", (party.key,), proofs=proofs(9)),
+        did=party.did,
+        actor=OPERATOR,
+        now=noon,
+        world=memory.world,
+    )
+    stranger = founder(30)
+    memory.ring.apply(PartyRegistered(stranger.did, "person", (stranger.key,), request=UNASKED))
+    nobody = Actor(stranger.did, "person", frozenset(), UNASKED)
+    added = AddKey(PublicKey(f"{party.did}#10", founder(10).key.multibase, NOW))
+    async with memory.queues.of("command", party.did):
+        with pytest.raises(Refusal, match="not-permitted"):
+            await execute(added, did=party.did, actor=nobody, now=noon, world=memory.world)
+        revoked = await execute(
+            RevokeKey(party.key.id, "compromised"),
+            did=party.did,
+            actor=OPERATOR,
+            now=noon,
+            world=memory.world,
+        )
+
+    assert isinstance(revoked, KeyRevoked)

@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from tests.asking import FixedCallers
 from tests.unit.identity.test_handlers import NETWORK, Memory
 
+from salus.events.keyring import KeyRing
 from salus.events.parties import Party
 from salus.identity.api import routes
 from salus.identity.handlers import found_network
@@ -30,7 +31,7 @@ async def asked(memory: Memory, **query: Any) -> dict[str, Any]:
 
 @pytest.fixture
 async def memory() -> Memory:
-    founded = Memory()
+    founded = Memory(ring=KeyRing())
     await found_network(NETWORK, at=NOW, world=founded.world)
     return founded
 

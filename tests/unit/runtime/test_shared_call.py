@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-import pytest
-
 from salus.runtime.shared_call import SharedCall
 
 
@@ -31,22 +29,29 @@ async def test_those_who_ask_meanwhile_share_the_next_call() -> None:
     assert await shared() == 3
 
 
-async def test_a_call_that_fails_fails_for_one() -> None:
-    failures = [ConnectionError("away"), None]
+async def test_a_failure_is_the_answer_of_all_who_asked_before_the_call() -> None:
+    # Else the last of a hundred would wait for a hundred deadlines while the broker is away.
+    calls, go = 0, asyncio.Event()
 
     async def fail() -> str:
-        await asyncio.sleep(0)
-        failure = failures.pop(0)
-        if failure is not None:
-            raise failure
+        nonlocal calls
+        calls += 1
+        await go.wait()
+        if calls < 3:
+            raise ConnectionError("away")
         return "there"
 
     shared = SharedCall(fail)
-    first, second = asyncio.create_task(shared()), asyncio.create_task(shared())
+    first = asyncio.create_task(shared())
+    await asyncio.sleep(0)
+    others = [asyncio.create_task(shared()) for _ in range(50)]
+    await asyncio.sleep(0)
+    go.set()
+    failed = await asyncio.gather(first, *others, return_exceptions=True)
 
-    with pytest.raises(ConnectionError):
-        await first
-    assert await second == "there"
+    assert {type(each) for each in failed} == {ConnectionError}
+    assert calls == 2
+    assert await shared() == "there"
 
 
 async def test_who_gives_up_leaves_the_others_their_turn() -> None:

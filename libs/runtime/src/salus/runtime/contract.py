@@ -100,6 +100,7 @@ class ContractHost(Generic[S]):
         """
         turn = self._turns.setdefault(aggregate, asyncio.Lock())
         async with turn:
+            without_right = 0
             for _ in range(DECISIONS_MAX):
                 await self._follower.catch_up()
                 state, version = await self._load(aggregate)
@@ -109,9 +110,11 @@ class ContractHost(Generic[S]):
                 match outcome:
                     case Applied():
                         return data
-                    case WithoutEffect(reason=NoEffect.STALE | NoEffect.NOT_ENTITLED):
-                        # Decided again by what is true now, a right that is gone is a refusal.
+                    case WithoutEffect(reason=NoEffect.STALE):
                         continue
+                    case WithoutEffect(reason=NoEffect.NOT_ENTITLED) if not without_right:
+                        # Decided again by what is true now, a right that is gone is a refusal.
+                        without_right += 1
                     case WithoutEffect(reason=NoEffect.NAME_TAKEN):
                         raise NameTakenError
                     case WithoutEffect() | Refused() | Unknown():

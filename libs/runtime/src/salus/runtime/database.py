@@ -22,6 +22,8 @@ POOL_CONNECTIONS_MAX = 10
 _PASSING_CLASSES = ("08", "40", "53", "57")
 # The server only reads now, as one does that another has taken over from; a lock that was not to be had.
 _PASSING = frozenset({"25006", "55P03"})
+# What asyncpg raises, without a state, on a connection that the server ended while it was being used.
+_CONFUSED = "InternalClientError"
 
 
 class DatabaseAwayError(SQLAlchemyError):
@@ -70,7 +72,7 @@ def _translate(context: ExceptionContext) -> None:
     error = context.original_exception
     if isinstance(error, DatabaseAwayError) or not _is_passing(context):
         return
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) or _name_of(error) == _CONFUSED:
         # The answer may still come: nobody else is to read it.
         context.is_disconnect = True
     raise DatabaseAwayError(_name_of(error)) from error
@@ -82,8 +84,10 @@ def _is_passing(context: ExceptionContext) -> bool:
     state = getattr(error.__cause__, "sqlstate", None)
     if state is not None:
         return state in _PASSING or state[:2] in _PASSING_CLASSES
-    return isinstance(error, OSError) or isinstance(
-        context.sqlalchemy_exception, OperationalError | InterfaceError
+    return (
+        isinstance(error, OSError)
+        or _name_of(error) == _CONFUSED
+        or isinstance(context.sqlalchemy_exception, OperationalError | InterfaceError)
     )
 
 

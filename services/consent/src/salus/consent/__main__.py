@@ -26,7 +26,7 @@ from salus.consent.adapters.release import contract_digest, policies_folder
 from salus.consent.adapters.tokens import DecisionTokens
 from salus.consent.domain.state import PolicyState
 from salus.consent.handlers import adopt_policies
-from salus.consent.ports import Queues, World
+from salus.consent.ports import World
 from salus.consent.settings import Settings
 from salus.messaging import ping, require_topics
 from salus.runtime.auth import Authenticator
@@ -39,6 +39,7 @@ from salus.runtime.keys import load_signer
 from salus.runtime.network import Network
 from salus.runtime.own_key import OwnKey
 from salus.runtime.publishing import open_publisher
+from salus.runtime.queues import Queues
 from salus.runtime.service import Check, create_app, serve, wait_for
 from salus.runtime.supervisor import Supervisor
 from salus.runtime.telemetry import set_up

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, Protocol
-from weakref import WeakValueDictionary
+from typing import Protocol
 
 from salus.consent.domain.decisions import Inputs, Verdict
 from salus.consent.domain.state import PatientState, PolicyState, SubjectState
 from salus.events.catalogue import EventData, StatePosition
 from salus.events.keyring import KeyRing
+from salus.runtime.queues import Queues
 
 
 class Patients(Protocol):
@@ -129,21 +128,6 @@ class Limits:
     glass_breaks: Limit
     commands: Limit
     revocations: Limit
-
-
-class Queues:
-    """Where commands on one patient wait before they may take her turn, so that revocations pass them.
-
-    One at a time leaves each queue. So a revocation, which waits in none, waits for one command and one
-    emergency at most, and for the revocations of this patient that came before it.
-    """
-
-    def __init__(self) -> None:
-        self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
-
-    def of(self, kind: Literal["command", "emergency"], patient: str) -> asyncio.Lock:
-        """Return what is held by the one that is under way."""
-        return self._locks.setdefault((kind, patient), asyncio.Lock())
 
 
 @dataclass(frozen=True)

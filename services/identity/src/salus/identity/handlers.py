@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from urllib.parse import unquote
 
+import msgspec
 import structlog
 
 from salus.events.catalogue import EventData, KeyAdded, PartyRegistered, PublicKey
@@ -16,8 +17,9 @@ from salus.events.keyring import KeyRing
 from salus.events.parties import Operator
 from salus.events.requests import Request
 from salus.events.rights import Actor
-from salus.identity.domain import AddKey, Command, PartyState, Register, decide
+from salus.identity.domain import AddKey, Command, PartyState, Register, RevokeKey, WithdrawRole, decide
 from salus.identity.ports import Ring, World
+from salus.runtime.auth import party_that_signed
 from salus.runtime.network import FoundingParty, Network
 from salus.runtime.problems import ProblemError
 from salus.runtime.refusal import Refusal, require
@@ -43,17 +45,32 @@ async def execute(
         command = replace(command, lookalike=lookalike_of(ring, did))
 
     def rule(state: PartyState) -> EventData:
-        # It may be asked again, a while later.
+        # It may have waited, and it may be asked again: who asks is looked up as the ring has it then.
         at = now()
+        asking = actor if actor.founding else as_known(actor, ring, at=at)
         elsewhere = held_elsewhere(ring, did=did, keys=_keys_of(command))
         operators = ring.operators(at=at)
-        event = decide(state, command, actor=actor, at=at, held_elsewhere=elsewhere, operators=operators)
+        event = decide(state, command, actor=asking, at=at, held_elsewhere=elsewhere, operators=operators)
         if not actor.founding:
             # network.json vouches for those whom it names.
             require_possession(command, event, state=state, at=at)
         return event
 
-    return await world.parties.execute(did, rule)
+    # Who may not is refused before it waits.
+    rule(await world.parties.state(did))
+    if isinstance(command, RevokeKey | WithdrawRole):
+        return await world.parties.execute(did, rule)
+    async with world.queues.of("command", did):
+        return await world.parties.execute(did, rule)
+
+
+def as_known(actor: Actor, ring: KeyRing, *, at: datetime) -> Actor:
+    """Return who asks as the ring has them now; raises a Refusal if a key that signed it has ended."""
+    party = party_that_signed(actor.did, actor.request, ring, at=at)
+    if actor.second is not None and actor.request.approval is not None:
+        approved = msgspec.structs.replace(actor.request, proof=actor.request.approval)
+        party_that_signed(actor.second, approved, ring, at=at)
+    return replace(actor, kind=party.kind, roles=party.roles, member=party.member)
 
 
 async def registered(did: str, *, world: World) -> PartyState:

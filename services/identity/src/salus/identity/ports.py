@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from salus.events.catalogue import EventData
 from salus.events.keyring import KeyRing
 from salus.identity.domain import PartyState
+from salus.runtime.queues import Queues
 
 
 class Parties(Protocol):
@@ -42,3 +43,4 @@ class World:
 
     parties: Parties
     ring: Ring
+    queues: Queues = field(default_factory=Queues)
