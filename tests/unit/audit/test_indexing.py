@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Sequence
 from datetime import timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,9 @@ from salus.audit.domain.directory import Directory
 from salus.audit.domain.search import Found, Question, Visibility
 from salus.audit.handlers import Alarm, Bell, Follower, Indexer
 from salus.audit.identity_chain import IdentityChain
-from salus.audit.ports import Message, OutOfReachError, Tip
+from salus.audit.ports import Message, OutOfReachError, Published, Tip
 from salus.audit.publication import Publisher
+from salus.audit.publication_mark import Marks
 from salus.events.catalogue import (
     AccessDecided,
     ConsentGranted,
@@ -302,7 +304,10 @@ def publisher_of(trail: SqlTrail, outputs: "FakeOutputs", *chains: Chain) -> Pub
     async def learn() -> None:
         pass
 
-    return Publisher(ledger, trail, ledger.keys, outputs, AROUND, learn)
+    # Every look at the clock is a while later, so that what failed is tried again at once.
+    clock = count(step=10).__next__
+    marks = Marks(trail, outputs, AROUND, learn)
+    return Publisher(ledger, trail, ledger.keys, outputs, AROUND, marks, clock)
 
 
 async def publish_all(publisher: Publisher) -> None:
@@ -343,10 +348,11 @@ async def test_publication_leaves_no_gap_and_repeats_with_the_same_ids(
     await index_all(chain, trail)
     outputs.fault = fault
     if fault:
-        with pytest.raises(OutOfReachError):
-            await publish_all(publisher)
+        assert not await publisher.round()
+        assert publisher.waiting
 
     await publish_all(publisher)
+    assert not publisher.waiting
     chain.seal(documents(2, start=3))
     await index_all(chain, trail)
     await publish_all(publisher)
@@ -359,6 +365,16 @@ async def test_publication_leaves_no_gap_and_repeats_with_the_same_ids(
         assert list(once) == expected
         assert len({(message.uid, message.value) for message in published}) == 5
         assert {message.key for message in published} == {key}
+
+
+async def test_a_mark_is_written_only_over_the_one_that_was_read(trail: SqlTrail) -> None:
+    first, second = Published(1, b"a"), Published(2, b"b")
+    assert await trail.set_published(7, first, before=None)
+
+    assert not await trail.set_published(7, second, before=None)
+    assert not await trail.set_published(7, second, before=Published(1, b"other"))
+    assert await trail.published(7) == first
+    assert await trail.set_published(7, second, before=first)
 
 
 async def test_a_decision_is_shown_with_the_consents_that_it_names(trail: SqlTrail) -> None:

@@ -96,8 +96,9 @@ async def test_a_block_with_a_row_too_few_waits_until_it_is_repaired(world: Worl
     await publish_all(world.publisher)
     await read(world, "read-a", "read-b")
     await world.change(change)
+    await publish_all(world.publisher)
     with pytest.raises(DamagedTrailError):
-        await world.publisher.round()
+        await world.publisher.check()
     assert not await trail_uids_of(world, "read-b") & uids(world)
 
     await world.compare(repair=True)

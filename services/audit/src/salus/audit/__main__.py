@@ -24,6 +24,7 @@ from salus.audit.handlers import Alarm, Bell, Follower, Indexer
 from salus.audit.identity_chain import IdentityChain, IdentityTopic
 from salus.audit.ports import DamagedTrailError, OutOfReachError
 from salus.audit.publication import Publisher
+from salus.audit.publication_mark import Marks
 from salus.audit.reconcile_api import reconcile_routes
 from salus.audit.reconciliation import Reconciler
 from salus.audit.settings import Settings
@@ -122,7 +123,8 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
         topic = identity_topic_of(network)
         indexer = Indexer(ledger, trail, shards, IdentityChain(ledger, shards, topic, trail.identity))
         alarm = Alarm(outputs, around, now)
-        publisher = Publisher(ledger, trail, shards, outputs, around, partial(keys_of, identity))
+        marks = Marks(trail, outputs, around, partial(keys_of, identity))
+        publisher = Publisher(ledger, trail, shards, outputs, around, marks)
         comparison = Comparison(
             Reconciler(ledger, trail.stored, shards, topic, publisher.correct),
             trail,
@@ -153,6 +155,7 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
             "archive": bucket.require_bucket,
             "ledger": follower.check,
             "trail": comparison.check,
+            "publication": publisher.check,
         }
         authenticate = Authenticator(identity, audience=AUDIENCE)
         app = create_app(

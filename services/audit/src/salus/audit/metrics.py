@@ -6,6 +6,9 @@ from prometheus_client import Counter, Gauge
 
 ENTRIES_INDEXED = Counter("salus_audit_entries_indexed", "Leaves of the ledger that became trail entries.")
 ENTRIES_PUBLISHED = Counter("salus_audit_entries_published", "Entries published as OCSF and FHIR.")
+MARKS_LOST = Counter(
+    "salus_audit_lost_marks", "Times that somebody else changed up to where a shard is published."
+)
 BLOCKS_REFUSED = Gauge("salus_audit_blocks_refused", "Shards that wait at a block that does not verify.")
 BLOCKS_WAITING = Gauge(
     "salus_audit_blocks_waiting", "Shards whose next block waits for what another shard sealed before."

@@ -36,6 +36,14 @@ class DamagedTrailError(Exception):
         self.columns = tuple(columns)
 
 
+class DamagedHeaderError(DamagedTrailError):
+    """The trail says that a block is indexed, and its header is not in the archive as it was sealed."""
+
+    def __init__(self, *, shard: int, height: int, why: str) -> None:
+        super().__init__(f"shard {shard} block {height}", ["header"])
+        self.args = (f"shard {shard} block {height} is in the trail, but its header in the archive {why}",)
+
+
 class UnreadableBodyError(Exception):
     """A body is missing or no Parquet file of a block's columns, though a header names it."""
 
@@ -150,8 +158,11 @@ class Trail(Protocol):
     async def published(self, shard: int) -> Published | None:
         """Return up to where a shard is said to be published."""
 
-    async def set_published(self, shard: int, published: Published) -> None:
-        """Remember up to where a shard is published."""
+    async def set_published(self, shard: int, published: Published, *, before: Published | None) -> bool:
+        """Remember up to where a shard is published.
+
+        Returns False, and changes nothing, if `before` is not what is said of it any more.
+        """
 
 
 @dataclass(frozen=True, slots=True)

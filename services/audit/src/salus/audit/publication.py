@@ -1,7 +1,7 @@
 """What is published of the trail: whole blocks, each compared with its header, in each shard's order.
 
-How far that is stands in the database, which others may be able to write. So it is signed by audit: somebody
-else can have blocks published again, which readers pass over by their uids, and none left out.
+A block that cannot be published holds up those after it in its shard, and nothing else. At a start with many
+blocks to publish, the newest go first, and the history beside them: no event of now waits for old ones.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import msgspec
 import structlog
@@ -19,9 +21,19 @@ from salus.audit.domain.entry import TrailEntry
 from salus.audit.domain.fhir import audit_event_of
 from salus.audit.domain.network import Surroundings
 from salus.audit.domain.ocsf import ocsf_of
+from salus.audit.domain.progress import Progress
 from salus.audit.handlers import Bell
 from salus.audit.metrics import ENTRIES_PUBLISHED
-from salus.audit.ports import DamagedTrailError, Ledger, Message, OutOfReachError, Outputs, Published, Trail
+from salus.audit.ports import (
+    DamagedHeaderError,
+    DamagedTrailError,
+    Ledger,
+    Message,
+    OutOfReachError,
+    Outputs,
+    Trail,
+)
+from salus.audit.publication_mark import Marks
 from salus.ledger.block import Header, open_header
 from salus.ledger.errors import BlockError
 from salus.ledger.key_periods import Keys
@@ -35,75 +47,109 @@ _LEAF_HASH = re.compile("[0-9a-f]{64}")
 _log = structlog.get_logger()
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Why something is not published, and when it is tried again."""
+
+    error: OutOfReachError | DamagedTrailError
+    until: float
+
+
 @dataclass
 class Publisher:
-    """Publishes what is indexed.
-
-    `learn` brings the keys up to date by which audit's own signatures are known, or raises OutOfReachError.
-    """
+    """Publishes what is indexed."""
 
     ledger: Ledger
     trail: Trail
     shards: Mapping[int, Keys]
     outputs: Outputs
     around: Surroundings
-    learn: Callable[[], Awaitable[object]]
-    _told: set[int] = field(default_factory=set)
+    marks: Marks
+    clock: Callable[[], float] = time.monotonic
+    # By shard and height; without a height it is the shard itself.
+    waiting: dict[tuple[int, int | None], Waiting] = field(default_factory=dict)
+    _progress: dict[int, Progress] = field(default_factory=dict)
 
     async def run(self, *, grown: Bell, poll_s: float) -> None:
         """Publish until cancelled; a part that is away, or a row to be repaired, is waited for."""
         while True:
-            try:
-                any_left = await self.round()
-            except (OutOfReachError, DamagedTrailError) as error:
-                failed(error)
-                _log.warning("publishing waits", error=str(error))
-                await asyncio.sleep(RETRY_S)
-                continue
-            succeeded()
+            any_left = await self.round()
+            if not self.waiting:
+                succeeded()
             if not any_left:
-                await grown.wait(poll_s)
+                await grown.wait(min(poll_s, RETRY_S) if self.waiting else poll_s)
+
+    async def check(self) -> None:
+        """Raise what keeps a block from being published, or that a mark was lost; for /readyz."""
+        for each in self.waiting.values():
+            if isinstance(each.error, DamagedTrailError):
+                raise each.error
+        self.marks.check()
 
     async def round(self) -> bool:
-        """Publish the next block of each shard; tell whether there was one.
+        """Publish what comes next of each shard; tell whether there was any.
 
-        A shard whose rows are not those of its block waits for their repair, and the others go on.
-
-        Raises:
-            DamagedTrailError: so it is with a shard.
-            OutOfReachError: Kafka, the archive or the database is away; what was not remembered comes again.
+        What fails is in `waiting`, and is tried again after RETRY_S; all else goes on.
         """
-        damage, any_left = None, False
+        any_left = False
         for shard in tuple(self.shards):
-            try:
-                any_left |= await self.publish_next(shard) is not None
-            except DamagedTrailError as error:
-                damage = error
-        if damage is not None:
-            raise damage
+            any_left |= await self._try(shard, None, partial(self._publish_next, shard))
         return any_left
 
-    async def publish_next(self, shard: int) -> int | None:
-        """Publish the next block of a shard; return how many entries it has, None if none is indexed.
+    async def _publish_next(self, shard: int) -> bool:
+        """Publish the next blocks of a shard; tell whether there were any.
 
         Topics first, then the mark: a crash in between publishes the same messages again, with the same
         ids, and leaves no gap.
         """
-        height = await self._published(shard)
-        if (await self.trail.tip(shard)).height <= height:
-            return None
-        note = await self.ledger.header(shard, height)
-        if note is None:
-            # The database says more than there is.
-            return None
-        entries = await self._entries(shard, height, note)
+        progress = self._progress.get(shard) or await self._start(shard)
+        await self.marks.compare(shard, progress)
+        due = progress.due((await self.trail.tip(shard)).height)
+        for stale in [at for at in self.waiting if at[0] == shard and at[1] not in (None, *due)]:
+            del self.waiting[stale]
+        any_left = False
+        for height in due:
+            if await self._try(shard, height, partial(self._publish_block, shard, height)):
+                progress.note(height)
+                any_left = True
+        await self.marks.keep(shard, progress)
+        return any_left
+
+    async def _start(self, shard: int) -> Progress:
+        mark, tip = await self.marks.first(shard), await self.trail.tip(shard)
+        progress = Progress.from_mark(mark, tip=tip.height)
+        if progress.head > mark:
+            # The database may say more than there is: nothing would ever be published from there on.
+            await self._header(shard, progress.head)
+            _log.warning("the history is published beside the newest", shard=shard, height=mark)
+        self._progress[shard] = progress
+        return progress
+
+    async def _publish_block(self, shard: int, height: int) -> bool:
+        entries = await self._entries(shard, height)
         for start in range(0, len(entries), PUBLISHED_AT_ONCE_MAX):
             some = entries[start : start + PUBLISHED_AT_ONCE_MAX]
             await self.outputs.publish(await asyncio.to_thread(self._messages, some, messages_of))
             ENTRIES_PUBLISHED.inc(len(some))
-        proof = await asyncio.to_thread(self.outputs.sign, self._statement(shard, height + 1))
-        await self.trail.set_published(shard, Published(height + 1, proof))
-        return len(entries)
+        return True
+
+    async def _try(self, shard: int, height: int | None, work: Callable[[], Awaitable[bool]]) -> bool:
+        """Do it unless it failed a moment ago; tell what it tells, and False if it fails."""
+        place = (shard, height)
+        before = self.waiting.get(place)
+        if before is not None and self.clock() < before.until:
+            return False
+        try:
+            is_done = await work()
+        except (OutOfReachError, DamagedTrailError) as error:
+            failed(error)
+            if before is None or str(before.error) != str(error):
+                tell = _log.error if isinstance(error, DamagedTrailError) else _log.warning
+                tell("publishing waits", shard=shard, height=height, error=str(error))
+            self.waiting[place] = Waiting(error, self.clock() + RETRY_S)
+            return False
+        self.waiting.pop(place, None)
+        return is_done
 
     async def correct(self, entries: Sequence[TrailEntry]) -> None:
         """Publish what entries say that were not as the ledger makes them, and may be published so.
@@ -115,37 +161,23 @@ class Publisher:
             some = entries[start : start + PUBLISHED_AT_ONCE_MAX]
             await self.outputs.publish(await asyncio.to_thread(self._messages, some, corrections_of))
 
-    async def _published(self, shard: int) -> int:
-        """Return up to which height a shard is published: 0 unless audit signed it."""
-        mark = await self.trail.published(shard)
-        if mark is None:
-            return 0
-        statement = self._statement(shard, mark.height)
-        if not self.outputs.is_own(statement, mark.proof):
-            # A key of another start is known only from the identity topic.
-            await self.learn()
-            if not self.outputs.is_own(statement, mark.proof):
-                if shard not in self._told:
-                    _log.error("audit did not say that this is published: it is again", shard=shard)
-                self._told.add(shard)
-                return 0
-        self._told.discard(shard)
-        return mark.height
-
-    async def _entries(self, shard: int, height: int, note: bytes) -> list[TrailEntry]:
-        try:
-            header = open_header(note, self.shards[shard])
-        except BlockError as error:
-            raise OutOfReachError(f"shard {shard} block {height} does not verify: {error.code}") from None
+    async def _entries(self, shard: int, height: int) -> list[TrailEntry]:
+        header, note = await self._header(shard, height)
         found = await self.trail.block(shard, height, limit=header.leaves + 1)
         entries = [each.entry for each in found]
         _require_leaves_of(header, note, entries, shard=shard, height=height)
         return entries
 
-    def _statement(self, shard: int, height: int) -> bytes:
-        around = self.around
-        parts = (around.origin, around.ocsf_topic, around.fhir_topic, str(shard), str(height))
-        return "\n".join(("salus.health/audit-published/v1", *parts, "")).encode()
+    async def _header(self, shard: int, height: int) -> tuple[Header, bytes]:
+        """Return the header of a block that is indexed, and its note."""
+        note = await self.ledger.header(shard, height)
+        if note is None:
+            raise DamagedHeaderError(shard=shard, height=height, why="is missing")
+        try:
+            return open_header(note, self.shards[shard]), note
+        except BlockError as error:
+            why = f"does not verify ({error.code})"
+            raise DamagedHeaderError(shard=shard, height=height, why=why) from None
 
     def _messages(
         self,

@@ -163,12 +163,22 @@ class SqlTrail:
             row = (await connection.execute(select(PUBLISHED).where(_of(shard)))).one_or_none()
         return None if row is None else Published(row.next_height, bytes(row.proof))
 
-    async def set_published(self, shard: int, published: Published) -> None:
-        """Remember up to where a shard is published, whatever was said of it."""
+    async def set_published(self, shard: int, published: Published, *, before: Published | None) -> bool:
+        """Remember up to where a shard is published, if what is said of it still is `before`."""
         values = {"shard": shard, "next_height": published.height, "proof": published.proof}
-        async with self._turn, self._writing() as connection:
-            await connection.execute(PUBLISHED.delete().where(_of(shard)))
-            await connection.execute(PUBLISHED.insert().values(values))
+        try:
+            async with self._turn, self._writing() as connection:
+                if before is not None:
+                    is_before = (PUBLISHED.c.next_height == before.height) & (
+                        PUBLISHED.c.proof == before.proof
+                    )
+                    deleted = await connection.execute(PUBLISHED.delete().where(_of(shard), is_before))
+                    if deleted.rowcount == 0:
+                        return False
+                await connection.execute(PUBLISHED.insert().values(values))
+        except IntegrityError:
+            return False
+        return True
 
     @asynccontextmanager
     async def _reading(self) -> AsyncIterator[AsyncConnection]:
