@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.integration.raw_kafka import produce, record_batch
 from tests.integration.sequencer.shard import CLINICAL, open_shard
 
-from salus.devkit.addresses import Addresses
+from salus.devkit.parts import LocalParts
 from salus.devkit.waiting import until
 
 LARGE = bytes(24 * 1024 * 1024)
@@ -23,7 +23,9 @@ def peak_kib(pid: int) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
 
-async def test_large_records_take_a_bounded_memory(parts: Addresses, tmp_path: Path) -> None:
+async def test_large_records_take_a_bounded_memory(own_parts: LocalParts, tmp_path: Path) -> None:
+    # A broker of its own: what stands in the shared topics all later sequencers read again.
+    parts = await own_parts.start(None)
     kinds = [
         record_batch([(0, LARGE)]),
         record_batch([(0, b"v")], key=LARGE),
