@@ -39,6 +39,7 @@ class Answer:
 
     @property
     def json(self) -> Any:
+        assert self.out, f"exit {self.code}: {self.err}"
         return json.loads(self.out)
 
 
