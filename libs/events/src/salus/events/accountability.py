@@ -38,8 +38,8 @@ from salus.events.registry import Owner
 from salus.events.requests import SERVICE, SIGNED, Request
 from salus.events.signed_request import Asked
 
-# What a service may state without anybody having asked: the founding of the network, whose parties
-# `fsck --deep` compares with those of the network file, and the rules that it starts with.
+# What a service may state without anybody having asked: the founding of the network, which has an effect only
+# as the network file says (`salus.events.entitlement`), and the rules that it starts with.
 _OF_ITS_OWN_ACCORD = (PartyRegistered, PolicySetAdopted)
 # How long a transfer may take: its token was current when it began.
 TRANSFER_S_MAX = 3600

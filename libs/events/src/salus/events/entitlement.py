@@ -58,20 +58,31 @@ OPERATOR = "operator"
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Who is who right before an event: parties, their keys by id, and those whom the network file names."""
+    """Who is who right before an event: parties, their keys by id, and those whom the network file names.
+
+    `held` has the ids of each party's keys, `governing` the DIDs that hold the role of operator, so that a fold
+    looks at no party that an event is not about.
+    """
 
     parties: Mapping[str, Party]
     keys: Mapping[str, KnownKey]
     founders: Mapping[str, Founder]
+    held: Mapping[str, Collection[str]]
+    governing: Collection[str]
 
     def is_revoked(self, key_id: str) -> bool:
         """Tell whether a key was revoked before, whatever the clocks said."""
         known = self.keys.get(key_id)
         return known is not None and known.revoked_at is not None
 
-    def keys_of(self, did: str) -> list[tuple[str, KnownKey]]:
+    def keys_of(self, did: str) -> dict[str, KnownKey]:
         """Return a party's keys that are not revoked, by id."""
-        return [(i, key) for i, key in self.keys.items() if key.did == did and key.revoked_at is None]
+        return {i: self.keys[i] for i in self.held.get(did, ()) if not self.is_revoked(i)}
+
+    def operators(self, *, at: datetime) -> list[Operator]:
+        """Return the operators of the network, and whether they can sign at that moment."""
+        governing = (self.parties[did] for did in self.governing)
+        return operators_of(governing, lambda did: self.keys_of(did).values(), at=at)
 
 
 def objection_to_event(event: Event, standing: Standing) -> Objection | None:
@@ -96,7 +107,7 @@ def objection_to_event(event: Event, standing: Standing) -> Objection | None:
         member=asker.member,
         second=None if approved is None else approved.claims.iss,
     )
-    operators = operators_of(standing.parties, standing.keys.values(), at=at)
+    operators = standing.operators(at=at)
     match data:
         case PartyRegistered():
             return _objection_to_joining(data, actor, operators, standing, at=at)
@@ -206,7 +217,7 @@ def _objection_to_change(
         case RoleGranted():
             if (unfit := objection_to_roles([data.role], party.kind)) is not None:
                 return unfit
-            there = [key_id for key_id, _ in standing.keys_of(party.did)]
+            there = standing.keys_of(party.did)
             return objection_to_seen_keys(data.role, said=seen_keys_in(data.request), there=there)
         case KeyRevoked() | RoleWithdrawn():
             return _objection_to_last(data, party, operators, standing, at=at)
@@ -226,7 +237,7 @@ def _objection_to_last(
     if isinstance(data, RoleWithdrawn):
         why = "no other operator has a key that signs now and has no end"
         return Objection("last-operator", why) if data.role == OPERATOR else None
-    others = [key for key_id, key in standing.keys_of(party.did) if key_id != data.key_id]
+    others = [key for key_id, key in standing.keys_of(party.did).items() if key_id != data.key_id]
     if any(key.valid_until is None and key.valid_from <= at for key in others):
         return None
     return Objection("last-key", "nobody else could add one: first add a key that signs now and has no end")

@@ -23,7 +23,7 @@ from salus.events.effect import Applied, Effect, WithoutEffect, claims_of, effec
 from salus.events.entitlement import Standing, objection_to_event
 from salus.events.envelope import Event
 from salus.events.errors import Reason, RejectedError
-from salus.events.parties import Founder, KnownKey, Operator, Party, operators_of
+from salus.events.parties import Founder, KnownKey, Operator, Party
 from salus.events.rights import Objection
 
 _PAGE = 4096
@@ -53,6 +53,9 @@ class KeyRing:
     assignments: list[tuple[int, ShardsAssigned]] = field(default_factory=list)
     founders: dict[str, Founder] = field(default_factory=dict)
     unentitled: dict[int, Objection] = field(default_factory=dict)
+    # The ids of each party's keys, and who holds the role of operator.
+    _held: dict[str, list[str]] = field(default_factory=dict, repr=False)
+    _governing: set[str] = field(default_factory=set, repr=False)
     # A byte for each offset of the topic, by pages: whether the event there took effect.
     _effective: dict[int, bytearray] = field(default_factory=dict, repr=False)
     # Of a party that lost roles: which, and when it lost each for the last time.
@@ -83,7 +86,7 @@ class KeyRing:
         version = self.versions.get(subject, 0)
 
         def is_entitled() -> bool:
-            objection = objection_to_event(event, Standing(self.parties, self.keys, self.founders))
+            objection = objection_to_event(event, self._standing)
             if objection is not None:
                 self.unentitled[at] = objection
             return objection is None
@@ -116,8 +119,8 @@ class KeyRing:
         match data:
             case PartyRegistered():
                 if data.did not in self.parties:
-                    self.parties[data.did] = Party(
-                        did=data.did, kind=data.kind, roles=frozenset(data.roles), member=data.member
+                    self._put(
+                        Party(did=data.did, kind=data.kind, roles=frozenset(data.roles), member=data.member)
                     )
                     for key in data.keys:
                         self._add(data.did, key)
@@ -145,7 +148,11 @@ class KeyRing:
 
     def operators(self, *, at: datetime) -> list[Operator]:
         """Return the operators of the network, and whether they can sign at that moment."""
-        return operators_of(self.parties, self.keys.values(), at=at)
+        return self._standing.operators(at=at)
+
+    @property
+    def _standing(self) -> Standing:
+        return Standing(self.parties, self.keys, self.founders, self._held, self._governing)
 
     def key_for(self, key_id: str, *, at: datetime) -> KnownKey:
         """Return the key if it may sign at that moment.
@@ -172,6 +179,7 @@ class KeyRing:
             public = key_of(key.multibase)
         except ValueError:
             return
+        self._held.setdefault(did, []).append(key.id)
         self.keys[key.id] = KnownKey(
             key=public, did=did, valid_from=key.valid_from, valid_until=key.valid_until
         )
@@ -186,14 +194,18 @@ class KeyRing:
         since_lost = {role for role, lost_at in self._roles_lost.get(did, {}).items() if at < lost_at}
         return replace(party, roles=party.roles | since_lost) if since_lost else party
 
+    def _put(self, party: Party) -> None:
+        self.parties[party.did] = party
+        (self._governing.add if "operator" in party.roles else self._governing.discard)(party.did)
+
     def _give_role(self, did: str, role: str) -> None:
         party = self.parties.get(did)
         if party is not None:
-            self.parties[did] = replace(party, roles=party.roles | {role})
+            self._put(replace(party, roles=party.roles | {role}))
 
     def _take_role(self, did: str, role: str, *, at: datetime) -> None:
         party = self.parties.get(did)
         if party is not None and role in party.roles:
-            self.parties[did] = replace(party, roles=party.roles - {role})
+            self._put(replace(party, roles=party.roles - {role}))
             lost = self._roles_lost.setdefault(did, {})
             lost[role] = max(at, lost.get(role, at))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -60,18 +60,16 @@ class Operator:
     endures: bool = True
 
 
-def operators_of(parties: Mapping[str, Party], keys: Collection[KnownKey], *, at: datetime) -> list[Operator]:
-    """Return the operators of the network, and whether they can sign."""
-    held: dict[str, list[KnownKey]] = {p.did: [] for p in parties.values() if "operator" in p.roles}
-    for key in keys:
-        if key.did in held and key.revoked_at is None:
-            held[key.did].append(key)
+def operators_of(
+    governing: Iterable[Party], keys_of: Callable[[str], Collection[KnownKey]], *, at: datetime
+) -> list[Operator]:
+    """Return whether those who hold the role of operator can sign; `keys_of` has a party's unrevoked keys."""
     return [
         Operator(
-            did,
-            organisation=parties[did].member or did,
-            signs=any(key.valid_until is None or at < key.valid_until for key in own),
-            endures=any(key.valid_until is None and key.valid_from <= at for key in own),
+            party.did,
+            organisation=party.member or party.did,
+            signs=any(key.valid_until is None or at < key.valid_until for key in keys_of(party.did)),
+            endures=any(key.valid_until is None and key.valid_from <= at for key in keys_of(party.did)),
         )
-        for did, own in held.items()
+        for party in governing
     ]
