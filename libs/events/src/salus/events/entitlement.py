@@ -60,8 +60,8 @@ OPERATOR = "operator"
 class Standing:
     """Who is who right before an event: parties, their keys by id, and those whom the network file names.
 
-    `held` has the ids of each party's keys, and `governing` the DIDs that hold the role of operator. With them
-    a fold looks at no party that an event is not about.
+    `held` has the ids of each party's keys, and `governing` the DIDs that hold the role of operator.
+    With them a fold looks at no party that an event is not about.
     """
 
     parties: Mapping[str, Party]
