@@ -186,6 +186,44 @@ def test_a_key_that_was_there_before_a_refusal_stays(
     assert party_key_file(folder, "clinic").read_bytes() == before
 
 
+@pytest.mark.parametrize("name", ["operator", "audit", "shard-0"])
+def test_no_party_takes_the_name_of_a_key_of_the_network(
+    name: str, party: Callable[..., Any], identity: Identity, folder: NetworkFolder
+) -> None:
+    # "`--as operator` was somebody else after `party register operator`".
+    told = party("register", name, "--kind", "person")
+
+    assert getattr(told.exception, "code", None) == Exit.USAGE
+    assert not party_key_file(folder, name).exists()
+    assert identity.commands == []
+
+
+@pytest.mark.parametrize(
+    ("mode", "why"), [(None, "cannot be read"), (0o600, "not"), (0o644, "others may read")]
+)
+def test_a_key_file_that_cannot_be_used_is_a_mistake_in_usage(
+    mode: int | None, why: str, tmp_path: Path, party: Callable[..., Any], identity: Identity
+) -> None:
+    key = tmp_path / "given.pem"
+    if mode is not None:
+        key.write_text("no key")
+        key.chmod(mode)
+    for words in (("grant-role", BOSS, "clinician"), ("prove-key",)):
+        told = party(*words, "--key", key)
+
+        assert getattr(told.exception, "code", None) == Exit.USAGE
+        assert why in str(told.exception)
+    assert identity.commands == []
+
+
+@pytest.mark.parametrize("option", ["--did", "--member"])
+def test_a_proof_names_dids_and_no_names(option: str, tmp_path: Path, party: Callable[..., Any]) -> None:
+    save_ed25519(tmp_path / "key.pem", Ed25519PrivateKey.generate())
+    told = party("prove-key", "--key", tmp_path / "key.pem", option, "hospital")
+
+    assert str(told.exception) == f"{option}: hospital is no DID"
+
+
 @pytest.mark.parametrize("member", [None, HOSPITAL])
 def test_a_holder_proves_a_key_and_its_private_half_does_not_travel(
     tmp_path: Path, member: str | None, party: Callable[..., Any], identity: Identity

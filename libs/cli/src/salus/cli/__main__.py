@@ -20,7 +20,7 @@ COMPLETION_VARIABLE = "_SALUS_COMPLETE"
 HELP = "Keeps healthcare data trustworthy: facts on a ledger, data off it, every access decided."
 EPILOG = (
     "Exit codes: 0 done, 1 the answer is no, 2 usage, 3 nothing runs, 4 cannot start, "
-    "5 the ledger refused the record, 130 Ctrl-C."
+    "5 the ledger refused the record, 6 a result could not be written, 130 Ctrl-C."
 )
 
 

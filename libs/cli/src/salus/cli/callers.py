@@ -9,12 +9,14 @@ from typing import Annotated, Any
 
 import httpx
 import typer
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from salus.cli.display import shown
 from salus.cli.exits import CommandError, Exit
 from salus.cli.state import require_service, running_folder
 from salus.client import RequestSigner
 from salus.client.bounded_http import bounded_client
+from salus.crypto.errors import CryptoError
 from salus.crypto.keys import load_ed25519
 from salus.devkit.network import OPERATOR, SERVICES, NetworkFolder
 from salus.devkit.platform import Platform
@@ -80,6 +82,18 @@ class NotSentError(CommandError):
     """The service cannot be reached: it was sent nothing."""
 
 
+def given_key(path: Path) -> Ed25519PrivateKey:
+    """Return the key of a file that a command was given.
+
+    Raises:
+        CommandError: it cannot be read, holds something else, or is readable by others.
+    """
+    try:
+        return load_ed25519(path)
+    except CryptoError as error:
+        raise CommandError(Exit.USAGE, str(error)) from error
+
+
 def signer_of(platform: Platform, name: str, key_file: Path | None) -> LocalSigner:
     """Return the signer that a command was told to act as; raises as `signer_in`."""
     return signer_in(platform.network, name, key_file)
@@ -91,15 +105,15 @@ def signer_in(
     """Return the signer of a key file, or of the key of that name in the network's folder.
 
     Raises:
-        CommandError: there is no key of that name.
+        CommandError: there is no key of that name, or the key cannot be used.
     """
     if key_id is not None and not (key_id.startswith("did:") and key_id.partition("#")[2]):
         raise CommandError(Exit.USAGE, "--key-id: a key's id is a DID, # and a name")
     if key_file is not None:
-        return LocalSigner(load_ed25519(key_file), key_id)
+        return LocalSigner(given_key(key_file), key_id)
     for path in (party_key_file(folder, name), folder.key_file(name)):
         if path.exists():
-            return LocalSigner(load_ed25519(path), key_id)
+            return LocalSigner(given_key(path), key_id)
     known = ", ".join(names_of_parties(folder)) or "-"
     raise CommandError(
         Exit.USAGE, f"there is no key called {name}; there are operator, the services and: {known}"

@@ -13,17 +13,16 @@ import typer
 from rich.table import Table
 
 from salus.cli import approvals, party_changes
-from salus.cli.callers import As, KeyFile, KeyId, complete_party, party_key_file
+from salus.cli.callers import As, KeyFile, KeyId, complete_party, given_key, party_key_file
 from salus.cli.choices import Choices
 from salus.cli.console import Json, emit, out
-from salus.cli.display import styled
+from salus.cli.display import shown, styled
 from salus.cli.exits import CommandError, Exit
 from salus.cli.network_access import Directory, IdentityUrl, KeyFacts, NetworkAccess
 from salus.cli.party_changes import ROLES, Party
 from salus.cli.party_commands import PartyCommand, ToApprove, target_of
 from salus.cli.party_keys import new_party_key
 from salus.cli.proven_keys import ProvenKey, check_possession, fingerprint, prove, read_proven_key
-from salus.crypto.keys import load_ed25519
 from salus.devkit.public_files import write_public
 from salus.events.catalogue import PartyKind
 from salus.events.did import LocalSigner
@@ -127,7 +126,10 @@ def prove_key(
 
     The entry holds the public key and a signature by the key, good for seven days; it is no secret.
     """
-    private = load_ed25519(key)
+    for option, given in (("--did", did), ("--member", member)):
+        if given is not None and not given.startswith("did:"):
+            raise CommandError(Exit.USAGE, f"{option}: {shown(given)} is no DID")
+    private = given_key(key)
     own = LocalSigner(private)
     holder = did or (key_id or own.did).partition("#")[0]
     named = key_id or f"{holder}#{own.verification_method.partition('#')[2]}"

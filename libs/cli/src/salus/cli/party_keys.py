@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from salus.cli.callers import RefusedError, party_key_file
+from salus.cli.callers import RefusedError, given_key, party_key_file
+from salus.cli.display import shown
 from salus.cli.exits import CommandError, Exit
 from salus.cli.network_access import UnknownOutcomeError
-from salus.crypto.keys import create_ed25519, load_ed25519
-from salus.devkit.network import NetworkFolder
+from salus.crypto.keys import create_ed25519
+from salus.devkit.network import OPERATOR, SERVICES, NetworkFolder
 from salus.events.did import LocalSigner
 
 # Refusals which say that the key is, or may be, registered: by an earlier attempt whose answer was lost.
@@ -23,10 +24,15 @@ def new_party_key(folder: NetworkFolder, name: str) -> Iterator[LocalSigner]:
 
     A key that was made here is removed if the registration has certainly not happened. Otherwise it stays,
     and the error says so.
+
+    Raises:
+        CommandError: the name is of a key that the network has already, as `operator`.
     """
+    if name in {OPERATOR, *SERVICES} or folder.key_file(name).exists():
+        raise CommandError(Exit.USAGE, f"{shown(name)} is a key of the network itself: choose another name")
     path = party_key_file(folder, name)
     made = create_ed25519(path)
-    signer = LocalSigner(load_ed25519(path))
+    signer = LocalSigner(given_key(path))
     try:
         yield signer
     except UnknownOutcomeError as error:

@@ -17,6 +17,7 @@ from salus.archive.fsck import Stores
 from salus.archive.log import LogReader
 from salus.archive.replay import SealedBlock, logged_headers, replay
 from salus.archive.trust import Trust
+from salus.cli.callers import given_key
 from salus.cli.checking import address_of, whom_and_where
 from salus.cli.console import Json, emit, narration, out
 from salus.cli.exits import CommandError, Exit
@@ -25,7 +26,6 @@ from salus.cli.refilling import Comparison, OtherRecordError, Refill
 from salus.cli.state import state_folder
 from salus.cli.store_errors import store_error
 from salus.client import Publisher
-from salus.crypto.keys import load_ed25519
 from salus.crypto.text_files import read_text_file
 from salus.devkit.network import OPERATOR, OUTPUT_TOPICS
 from salus.devkit.platform import Platform
@@ -264,7 +264,7 @@ def _elsewhere(network: Path, operator_key: Path | None, replication: int) -> Lo
         )
     trust, address = whom_and_where(network)
     shard_topics = [shard["topics"] for shard in read_json(read_text_file(network))["shards"]]
-    operator = LocalSigner(load_ed25519(operator_key))
+    operator = LocalSigner(given_key(operator_key))
     return Lost(bootstrap, address.open(), trust, shard_topics, operator, replication)
 
 
