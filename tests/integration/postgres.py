@@ -52,14 +52,27 @@ class PostgresServer:
 
     async def database(self) -> str:
         """Make an empty database and return its URL."""
+        return self.url(await self.new_database())
+
+    async def new_database(self) -> str:
+        """Make an empty database and return its name."""
         name = f"test_{uuid4().hex[:12]}"
+        await self.execute(f"CREATE DATABASE \"{name}\" ENCODING 'UTF8' TEMPLATE template0")
+        self.databases.append(name)
+        return name
+
+    async def execute(self, *statements: str) -> None:
+        """Do something as whoever runs the server."""
         connection = await asyncpg.connect(self.dsn("postgres"))
         try:
-            await connection.execute(f"CREATE DATABASE \"{name}\" ENCODING 'UTF8' TEMPLATE template0")
+            for statement in statements:
+                await connection.execute(statement)
         finally:
             await connection.close()
-        self.databases.append(name)
-        return f"postgresql+asyncpg://{USER}@{HOST}:{self.port}/{name}"
+
+    def url(self, database: str) -> str:
+        """Return the address for services."""
+        return f"postgresql+asyncpg://{USER}@{HOST}:{self.port}/{database}"
 
     def dsn(self, database: str) -> str:
         """Return the address for asyncpg itself."""
@@ -73,6 +86,34 @@ class PostgresServer:
             return False
         await connection.close()
         return True
+
+
+class PostgresDatabases:
+    """`tests.databases.Databases` on a server."""
+
+    def __init__(self, server: PostgresServer) -> None:
+        self._server = server
+        self._named: dict[str, str] = {}
+
+    async def url(self, name: str) -> str:
+        """Return the URL of a database."""
+        if name not in self._named:
+            self._named[name] = await self._server.new_database()
+        return self._server.url(self._named[name])
+
+    async def save(self, name: str) -> None:
+        """Copy the database."""
+        await self._copy(self._named[name], f"{self._named[name]}_saved")
+
+    async def put_back(self, name: str) -> None:
+        """Copy it back."""
+        await self._copy(f"{self._named[name]}_saved", self._named[name])
+
+    async def _copy(self, source: str, target: str) -> None:
+        # Whoever is still connected is not any more.
+        ended = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{source}'"
+        made = f'CREATE DATABASE "{target}" TEMPLATE "{source}"'
+        await self._server.execute(f'DROP DATABASE IF EXISTS "{target}" WITH (FORCE)', ended, made)
 
 
 def _as_user() -> dict[str, str]:

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
-import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from confluent_kafka import Producer as ForeignProducer
+from sqlalchemy import text
 from tests.asking import UNASKED, proofs_of, truly_asked
+from tests.databases import Databases
 from tests.integration.raw_kafka import produce, record_batch, session_of
 
 from salus.devkit.addresses import Addresses
@@ -72,7 +71,7 @@ class Host:
 
 
 @asynccontextmanager
-async def replica(parts: Addresses, root: LocalSigner, database: Path) -> AsyncIterator[Host]:
+async def replica(parts: Addresses, root: LocalSigner, url: str) -> AsyncIterator[Host]:
     bootstrap = parts.kafka_bootstrap
     await ensure_topics(bootstrap, [Topic(IDENTITY_TOPIC, 1)])
     network = Network(
@@ -85,7 +84,7 @@ async def replica(parts: Addresses, root: LocalSigner, database: Path) -> AsyncI
     )
     async with (
         open_identity_view(bootstrap, network) as identity,
-        open_fold_store(f"sqlite+aiosqlite:///{database}") as store,
+        open_fold_store(url) as store,
         open_publisher(bootstrap, root, idempotent=True) as publisher,
         open_follower(
             bootstrap,
@@ -134,20 +133,22 @@ def added(party: LocalSigner, key: PublicKey, holder: LocalSigner) -> KeyAdded:
     return truly_asked(data, party, at=now, proofs=proofs_of(holder, at=now))
 
 
-async def test_a_command_has_taken_effect_when_it_returns(parts: Addresses, tmp_path: Path) -> None:
+async def test_a_command_has_taken_effect_when_it_returns(parts: Addresses, databases: Databases) -> None:
     root, party = signer(), signer()
-    async with replica(parts, root, tmp_path / "a.db") as a:
+    async with replica(parts, root, await databases.url("a")) as a:
         await a.host.execute(party.did, lambda _: registered(party, root))
         state = await a.host.state(party.did)
 
     assert state.ids == (party.verification_method,)
 
 
-async def test_of_racing_replicas_each_command_takes_effect_once(parts: Addresses, tmp_path: Path) -> None:
+async def test_of_racing_replicas_each_command_takes_effect_once(
+    parts: Addresses, databases: Databases
+) -> None:
     root, party = signer(), signer()
     async with (
-        replica(parts, root, tmp_path / "a.db") as a,
-        replica(parts, root, tmp_path / "b.db") as b,
+        replica(parts, root, await databases.url("a")) as a,
+        replica(parts, root, await databases.url("b")) as b,
     ):
         await a.host.execute(party.did, lambda _: registered(party, root))
 
@@ -172,27 +173,27 @@ async def test_of_racing_replicas_each_command_takes_effect_once(parts: Addresse
 
 
 async def test_a_state_rebuilt_from_the_topic_equals_the_one_that_was_kept(
-    parts: Addresses, tmp_path: Path
+    parts: Addresses, databases: Databases
 ) -> None:
     root, people = signer(), [signer() for _ in range(5)]
-    async with replica(parts, root, tmp_path / "kept.db") as kept:
+    async with replica(parts, root, await databases.url("kept")) as kept:
         for person in people[:3]:
             await kept.host.execute(person.did, partial(_registered, person, root))
-    async with replica(parts, root, tmp_path / "kept.db") as kept:
+    async with replica(parts, root, await databases.url("kept")) as kept:
         for person in people[3:]:
             await kept.host.execute(person.did, partial(_registered, person, root))
         dids = [person.did for person in people]
         before = await kept.host.states(dids)
-    async with replica(parts, root, tmp_path / "new.db") as new:
+    async with replica(parts, root, await databases.url("new")) as new:
         rebuilt = await new.host.states(dids)
 
     assert len(before) == 5
     assert rebuilt == before
 
 
-async def test_what_others_write_on_the_topic_changes_nothing(parts: Addresses, tmp_path: Path) -> None:
+async def test_what_others_write_on_the_topic_changes_nothing(parts: Addresses, databases: Databases) -> None:
     root, party = signer(), signer()
-    async with replica(parts, root, tmp_path / "a.db") as a:
+    async with replica(parts, root, await databases.url("a")) as a:
         async with Producer(parts.kafka_bootstrap, client_id="intruder") as intruder:
             for value in (None, b"", b"\xff", b"{}", b"[" * 100_000):
                 await intruder.send(
@@ -205,11 +206,11 @@ async def test_what_others_write_on_the_topic_changes_nothing(parts: Addresses, 
 
 
 async def test_a_record_that_says_it_stands_at_the_next_position_decides_no_command(
-    parts: Addresses, tmp_path: Path
+    parts: Addresses, databases: Databases
 ) -> None:
     # case F5: what became of the record there is kept by its position.
     root, party = signer(), signer()
-    async with replica(parts, root, tmp_path / "a.db") as a:
+    async with replica(parts, root, await databases.url("a")) as a:
         await produce(parts.kafka_bootstrap, IDENTITY_TOPIC, 0, record_batch([(1, b"not an event")]))
         await a.follower.catch_up()
         await a.host.execute(party.did, lambda _: registered(party, root))
@@ -219,11 +220,11 @@ async def test_a_record_that_says_it_stands_at_the_next_position_decides_no_comm
 
 
 async def test_a_command_is_not_answered_by_what_another_put_in_its_place(
-    parts: Addresses, tmp_path: Path
+    parts: Addresses, databases: Databases
 ) -> None:
     # case F6: under our producer id and next sequence Kafka takes his record, and ours for a repetition.
     root, first, lost, last = signer(), signer(), signer(), signer()
-    async with replica(parts, root, tmp_path / "a.db") as a:
+    async with replica(parts, root, await databases.url("a")) as a:
         await a.host.execute(first.did, lambda _: registered(first, root))
         ours = a.follower.position(IDENTITY_TOPIC) - 1
         session, count = await session_of(parts.kafka_bootstrap, IDENTITY_TOPIC, 0, ours)
@@ -239,12 +240,14 @@ async def test_a_command_is_not_answered_by_what_another_put_in_its_place(
     assert set(states) == {first.did, last.did}
 
 
-async def test_a_crash_between_database_and_memory_repeats_nothing(parts: Addresses, tmp_path: Path) -> None:
+async def test_a_crash_between_database_and_memory_repeats_nothing(
+    parts: Addresses, databases: Databases
+) -> None:
     root, party = signer(), signer()
-    async with replica(parts, root, tmp_path / "a.db") as a:
+    async with replica(parts, root, await databases.url("a")) as a:
         await a.host.execute(party.did, lambda _: registered(party, root))
         positions = await a.store.positions()
-    async with replica(parts, root, tmp_path / "a.db") as again:
+    async with replica(parts, root, await databases.url("a")) as again:
         await again.follower.catch_up()
         loaded = await again.store.load("keys", party.did)
 
@@ -254,7 +257,7 @@ async def test_a_crash_between_database_and_memory_repeats_nothing(parts: Addres
 
 
 async def test_a_replica_waits_for_a_database_that_refuses_a_batch(
-    parts: Addresses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    parts: Addresses, databases: Databases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root, party = signer(), signer()
     original, failures = FoldStore.set_position, iter([True, False])
@@ -265,7 +268,7 @@ async def test_a_replica_waits_for_a_database_that_refuses_a_batch(
         await original(self, *args, **marks)
 
     monkeypatch.setattr(FoldStore, "set_position", fails_once)
-    async with replica(parts, root, tmp_path / "a.db") as a:
+    async with replica(parts, root, await databases.url("a")) as a:
         await a.host.execute(party.did, lambda _: registered(party, root))
         loaded = await a.store.load("keys", party.did)
 
@@ -273,34 +276,35 @@ async def test_a_replica_waits_for_a_database_that_refuses_a_batch(
     assert loaded.version == 1
 
 
-@pytest.mark.parametrize("change", ["last_digest = x'00'", "last_offset = last_offset + 1000000"])
+@pytest.mark.parametrize(
+    "change", ["last_digest = :none", "last_offset = last_offset + 1000000, last_digest = :none"]
+)
 async def test_a_state_that_was_folded_from_other_topics_is_refused(
-    parts: Addresses, tmp_path: Path, change: str
+    parts: Addresses, databases: Databases, change: str
 ) -> None:
     root, party = signer(), signer()
-    async with replica(parts, root, tmp_path / "a.db") as a:
+    async with replica(parts, root, await databases.url("a")) as a:
         await a.host.execute(party.did, lambda _: registered(party, root))
-    async with replica(parts, root, tmp_path / "a.db") as again:
+    async with replica(parts, root, await databases.url("a")) as again:
         state = await again.host.state(party.did)
-    with sqlite3.connect(tmp_path / "a.db") as database:
-        database.execute(f"update fold_positions set {change}")
-    database.close()
+        async with again.store.engine.begin() as connection:
+            await connection.execute(text(f"update fold_positions set {change}"), {"none": b"\0"})
 
     assert state.ids == (party.verification_method,)
     with pytest.raises(OtherTopicsError, match="restore-topics"):
-        async with replica(parts, root, tmp_path / "a.db"):
+        async with replica(parts, root, await databases.url("a")):
             pass
 
 
 async def test_an_open_transaction_neither_hides_a_command_nor_holds_it_up(
-    parts: Addresses, tmp_path: Path
+    parts: Addresses, databases: Databases
 ) -> None:
     # cases SEC4, K2
     root, party = signer(), signer()
     foreign = ForeignProducer(
         {"bootstrap.servers": parts.kafka_bootstrap, "transactional.id": f"forgotten-{party.did}"}
     )
-    async with replica(parts, root, tmp_path / "a.db") as a:
+    async with replica(parts, root, await databases.url("a")) as a:
         foreign.init_transactions(30)
         foreign.begin_transaction()
         foreign.produce(IDENTITY_TOPIC, b"pending", b"k", 0)
@@ -319,7 +323,7 @@ async def test_an_open_transaction_neither_hides_a_command_nor_holds_it_up(
 
 
 async def test_what_comes_in_a_transaction_takes_no_effect_even_if_it_is_committed(
-    parts: Addresses, tmp_path: Path
+    parts: Addresses, databases: Databases
 ) -> None:
     # case SEC4
     root, party = signer(), signer()
@@ -335,7 +339,7 @@ async def test_what_comes_in_a_transaction_takes_no_effect_even_if_it_is_committ
     foreign = ForeignProducer(
         {"bootstrap.servers": parts.kafka_bootstrap, "transactional.id": f"root-{party.did}"}
     )
-    async with replica(parts, root, tmp_path / "a.db") as a:
+    async with replica(parts, root, await databases.url("a")) as a:
         foreign.init_transactions(30)
         foreign.begin_transaction()
         foreign.produce(IDENTITY_TOPIC, value, party.did.encode(), 0, headers=headers)
@@ -352,19 +356,18 @@ async def test_what_comes_in_a_transaction_takes_no_effect_even_if_it_is_committ
     assert outside == Keys(ids=(party.verification_method,)), "the same bytes count where no transaction is"
 
 
-async def test_a_database_that_went_back_is_folded_again(parts: Addresses, tmp_path: Path) -> None:
+async def test_a_database_that_went_back_is_folded_again(parts: Addresses, databases: Databases) -> None:
     # A standby that lagged takes over, or a backup is put back, while the service runs.
     root, party = signer(), signer()
-    database, standby = tmp_path / "a.db", tmp_path / "standby.db"
     holder = LocalSigner.from_seed(os.urandom(32), f"{party.did}#second")
-    async with replica(parts, root, database) as a:
+    async with replica(parts, root, await databases.url("a")) as a:
         await a.host.execute(party.did, lambda _: registered(party, root))
         await a.store.engine.dispose()
-        shutil.copy(database, standby)
+        await databases.save("a")
         await a.host.execute(party.did, lambda _: added(party, public(holder), holder))
         before = await a.host.state(party.did)
         await a.store.engine.dispose()
-        shutil.copy(standby, database)
+        await databases.put_back("a")
 
         with pytest.raises(StateBehindError):
             await a.host.state(party.did)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, cast
 
 import msgspec
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 from tests.asking import UNASKED, proofs_of, truly_asked
+from tests.databases import Databases
 from tests.founding import public_key
 
 from salus.consent.adapters.folded import PATIENTS
@@ -152,7 +151,7 @@ def rotated(signer: LocalSigner, offset: int, *, said_s: float) -> Record:
     return identity_says(data, offset, 1, said_s, asker=signer)
 
 
-async def folded(database: Path, view: View) -> tuple[list[Outcome], PatientState]:
+async def folded(url: str, view: View) -> tuple[list[Outcome], PatientState]:
     """Fold what consent said of the patient an hour ago and at noon."""
     records = [
         a_record(
@@ -168,7 +167,7 @@ async def folded(database: Path, view: View) -> tuple[list[Outcome], PatientStat
         )
         for offset, (data, moment) in enumerate([(GRANTED, seconds(-3600)), (REVOKED, NOON)])
     ]
-    async with open_fold_store(f"sqlite+aiosqlite:///{database}") as store:
+    async with open_fold_store(url) as store:
         outcomes = await follower_of(store, view, PATIENTS)._fold_batch(records, {(CONSENT_TOPIC, 0): 2})
         loaded = await store.load("patient", PATIENT)
         assert loaded is not None
@@ -176,17 +175,19 @@ async def folded(database: Path, view: View) -> tuple[list[Outcome], PatientStat
 
 
 @pytest.mark.parametrize("whose", [CONSENT, HOSPITAL], ids=["the service's key", "the caller's key"])
-async def test_what_was_done_is_done_after_its_key_was_rotated(tmp_path: Path, whose: LocalSigner) -> None:
+async def test_what_was_done_is_done_after_its_key_was_rotated(
+    databases: Databases, whose: LocalSigner
+) -> None:
     # The key is rotated half a minute later; by identity's clock that is half a minute before.
-    live = await folded(tmp_path / "live.db", View(founded()))
-    rebuilt = await folded(tmp_path / "new.db", View([*founded(), rotated(whose, 4, said_s=-30)]))
+    live = await folded(await databases.url("live"), View(founded()))
+    rebuilt = await folded(await databases.url("new"), View([*founded(), rotated(whose, 4, said_s=-30)]))
 
     assert live[0] == [Applied(1), Applied(2)]
     assert live[1].consents[0].revoked_epoch == 1
     assert rebuilt == live
 
 
-async def test_identitys_own_state_is_folded_anew_as_everybody_has_it(tmp_path: Path) -> None:
+async def test_identitys_own_state_is_folded_anew_as_everybody_has_it(databases: Databases) -> None:
     proofs = proofs_of(SECOND, at=seconds(-100))
     history = [
         *founded(),
@@ -209,7 +210,7 @@ async def test_identitys_own_state_is_folded_anew_as_everybody_has_it(tmp_path: 
         ),
     ]
     view = View(history)
-    async with open_fold_store(f"sqlite+aiosqlite:///{tmp_path}/new.db") as store:
+    async with open_fold_store(await databases.url("new")) as store:
         follower = follower_of(store, view, PARTIES)
         outcomes = await follower._fold_batch(history, {(IDENTITY_TOPIC, 0): len(history)})
         again = identity_says(
@@ -228,8 +229,8 @@ async def test_identitys_own_state_is_folded_anew_as_everybody_has_it(tmp_path: 
     )
 
 
-async def test_a_database_that_went_back_is_folded_again_and_not_over_the_gap(tmp_path: Path) -> None:
-    database, view, at = tmp_path / "fold.db", View(founded()), (CONSENT_TOPIC, 0)
+async def test_a_database_that_went_back_is_folded_again_and_not_over_the_gap(databases: Databases) -> None:
+    view, at = View(founded()), (CONSENT_TOPIC, 0)
     facts = [(GRANTED, 0), (REVOKED, 1)]
     records = [
         a_record(
@@ -245,14 +246,14 @@ async def test_a_database_that_went_back_is_folded_again_and_not_over_the_gap(tm
         )
         for data, number in facts
     ]
-    async with open_fold_store(f"sqlite+aiosqlite:///{database}") as store:
+    async with open_fold_store(await databases.url("a")) as store:
         follower = follower_of(store, view, PATIENTS)
         await follower._fold_batch(records[:1], {at: 1})
         await store.engine.dispose()
-        shutil.copy(database, tmp_path / "standby.db")
+        await databases.save("a")
         await follower._fold_batch(records[1:], {at: 2})
         await store.engine.dispose()
-        shutil.copy(tmp_path / "standby.db", database)
+        await databases.put_back("a")
 
         for reading in (
             lambda: store.load("patient", PATIENT),
@@ -275,7 +276,7 @@ async def test_a_database_that_went_back_is_folded_again_and_not_over_the_gap(tm
 
 @pytest.mark.parametrize("reading", ["load", "load_all", "load_at", "load_for_command"])
 async def test_what_is_folded_while_somebody_reads_is_no_gap(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reading: str
+    databases: Databases, monkeypatch: pytest.MonkeyPatch, reading: str
 ) -> None:
     view, at = View(founded()), (CONSENT_TOPIC, 0)
     first, second = (
@@ -301,7 +302,7 @@ async def test_what_is_folded_while_somebody_reads_is_no_gap(
             await follower._fold_batch([meanwhile.pop()], {at: 2})
         return answer
 
-    async with open_fold_store(f"sqlite+aiosqlite:///{tmp_path}/fold.db") as store:
+    async with open_fold_store(await databases.url("a")) as store:
         follower = follower_of(store, view, PATIENTS)
         await follower._fold_batch([first], {at: 1})
         monkeypatch.setattr(AsyncConnection, "execute", slow)
@@ -318,7 +319,7 @@ async def test_what_is_folded_while_somebody_reads_is_no_gap(
     assert not meanwhile
 
 
-async def test_a_request_whose_event_had_no_effect_is_not_answered_again(tmp_path: Path) -> None:
+async def test_a_request_whose_event_had_no_effect_is_not_answered_again(databases: Databases) -> None:
     # Its token stands on the topic, where all can read it while it is valid.
     stale = a_record(
         CONSENT_TOPIC,
@@ -334,7 +335,7 @@ async def test_a_request_whose_event_had_no_effect_is_not_answered_again(tmp_pat
     unentitled = identity_says(
         RoleGranted(CLINICIAN.did, "operator", request=UNASKED), 4, 1, 0, asker=HOSPITAL
     )
-    async with open_fold_store(f"sqlite+aiosqlite:///{tmp_path}/a.db") as store:
+    async with open_fold_store(await databases.url("a")) as store:
         view = View([*founded(), unentitled])
         consent, identity = follower_of(store, view, PATIENTS), follower_of(store, view, PARTIES)
         outcomes = await consent._fold_batch([stale], {(CONSENT_TOPIC, 0): 1})

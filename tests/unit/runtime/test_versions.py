@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from pathlib import Path
 
 import msgspec
 from tests.asking import UNASKED
+from tests.databases import Databases
 
 from salus.events.catalogue import AccessDecided, ConsentGranted, ConsentRevoked, EventData
 from salus.events.effect import Applied
@@ -79,8 +79,8 @@ async def fold(store: FoldStore, data: EventData, expected_version: int | None) 
     return effect.version
 
 
-async def test_a_follower_of_revocations_only_sees_the_one_after_a_grant(tmp_path: Path) -> None:
-    async with open_fold_store(f"sqlite+aiosqlite:///{tmp_path / 'a.db'}") as store:
+async def test_a_follower_of_revocations_only_sees_the_one_after_a_grant(databases: Databases) -> None:
+    async with open_fold_store(await databases.url("a")) as store:
         versions = [await fold(store, GRANT, 0), await fold(store, REVOCATION, 1)]
         raw, version = await store.load_for_command("epoch", PATIENT, topic=TOPIC)
 
@@ -90,8 +90,8 @@ async def test_a_follower_of_revocations_only_sees_the_one_after_a_grant(tmp_pat
     assert version == 2
 
 
-async def test_an_event_that_expects_another_version_is_stale_for_everybody(tmp_path: Path) -> None:
-    async with open_fold_store(f"sqlite+aiosqlite:///{tmp_path / 'a.db'}") as store:
+async def test_an_event_that_expects_another_version_is_stale_for_everybody(databases: Databases) -> None:
+    async with open_fold_store(await databases.url("a")) as store:
         versions = [await fold(store, GRANT, 0), await fold(store, REVOCATION, 0)]
         raw, version = await store.load_for_command("epoch", PATIENT, topic=TOPIC)
 
@@ -100,8 +100,8 @@ async def test_an_event_that_expects_another_version_is_stale_for_everybody(tmp_
     assert version == 1
 
 
-async def test_a_fact_that_changes_nothing_makes_no_command_stale(tmp_path: Path) -> None:
-    async with open_fold_store(f"sqlite+aiosqlite:///{tmp_path / 'a.db'}") as store:
+async def test_a_fact_that_changes_nothing_makes_no_command_stale(databases: Databases) -> None:
+    async with open_fold_store(await databases.url("a")) as store:
         versions = [await fold(store, DECIDED, None), await fold(store, GRANT, 0)]
 
     assert versions == [0, 1]

@@ -1,0 +1,19 @@
+"""What tests/unit/runtime promises of a fold, on real PostgreSQL."""
+
+from __future__ import annotations
+
+import pytest
+from tests.databases import Databases
+from tests.integration.postgres import PostgresDatabases, PostgresServer, wait_until_ready
+from tests.unit.runtime import test_rebuilt_state, test_versions
+
+
+@pytest.fixture
+async def databases(postgres_server: PostgresServer) -> Databases:
+    """Databases of one test; with SQLite these tests run where they are."""
+    await wait_until_ready(postgres_server)
+    return PostgresDatabases(postgres_server)
+
+
+for promises in (test_rebuilt_state, test_versions):
+    globals().update({name: value for name, value in vars(promises).items() if name.startswith("test_")})
