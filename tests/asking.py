@@ -12,10 +12,10 @@ import msgspec
 from fastapi import Request as HttpRequest
 
 from salus.client.auth import RequestLine, make_approval, make_bearer, make_possession
-from salus.events import catalogue as c
-from salus.events.catalogue import Request, RequestedData, type_of
+from salus.events.contexts import consent, identity, storage
+from salus.events.event_types import type_of
 from salus.events.parties import Party
-from salus.events.requests import SIGNED
+from salus.events.requests import SIGNED, Request, RequestedData
 from salus.events.signature import Signer
 from salus.runtime.auth import Caller
 
@@ -88,12 +88,16 @@ def truly_asked(  # all that a request may come with
     """
     service = type_of(data).owner.value
     method, target, body = _REQUESTS[type(data)](data)
-    if isinstance(data, c.PartyRegistered | c.KeyAdded):
+    if isinstance(data, identity.PartyRegistered | identity.KeyAdded):
         for key in body.get("keys") or [body["key"]]:
             key.update({"proof": proofs[key["id"]]} if key["id"] in proofs else {})
     if seen is not None:
         body["keys"] = [*seen]
-    decision = data.decision if isinstance(data, c.ObjectRead | c.ReadBrokenOff | c.SealedOpened) else None
+    decision = (
+        data.decision
+        if isinstance(data, storage.ObjectRead | storage.ReadBrokenOff | storage.SealedOpened)
+        else None
+    )
     request = asked_by(signer, service, method, target, at=at, body=body, decision=decision)
     if second is not None:
         raw = None if request.body is None else request.body.encode()
@@ -107,7 +111,7 @@ def proofs_of(*holders: Signer, member: str | None = None, at: datetime) -> dict
     return {h.verification_method: make_possession(h, member=member, now=at) for h in holders}
 
 
-def _partitions(shard: c.AssignedShard) -> dict[str, list[int]]:
+def _partitions(shard: identity.AssignedShard) -> dict[str, list[int]]:
     topics: dict[str, list[int]] = {}
     for topic in shard.topics:
         topics.setdefault(topic.topic, []).extend(topic.partitions)
@@ -120,20 +124,24 @@ def _path(*segments: str) -> str:
 
 _Line = tuple[str, str, Any]
 _REQUESTS: dict[type, Callable[[Any], _Line]] = {
-    c.PartyRegistered: lambda d: (
+    identity.PartyRegistered: lambda d: (
         "POST",
         "/parties",
         msgspec.to_builtins({f: getattr(d, f) for f in ("did", "kind", "keys", "roles", "member", "name")}),
     ),
-    c.KeyAdded: lambda d: ("POST", _path("parties", d.did, "keys"), {"key": msgspec.to_builtins(d.key)}),
-    c.KeyRevoked: lambda d: (
+    identity.KeyAdded: lambda d: (
+        "POST",
+        _path("parties", d.did, "keys"),
+        {"key": msgspec.to_builtins(d.key)},
+    ),
+    identity.KeyRevoked: lambda d: (
         "POST",
         _path("parties", d.did, "keys", "revoke"),
         {"key_id": d.key_id, "reason": d.reason},
     ),
-    c.RoleGranted: lambda d: ("POST", _path("parties", d.did, "roles"), {"role": d.role}),
-    c.RoleWithdrawn: lambda d: ("DELETE", _path("parties", d.did, "roles", d.role), None),
-    c.ShardsAssigned: lambda d: (
+    identity.RoleGranted: lambda d: ("POST", _path("parties", d.did, "roles"), {"role": d.role}),
+    identity.RoleWithdrawn: lambda d: ("DELETE", _path("parties", d.did, "roles", d.role), None),
+    identity.ShardsAssigned: lambda d: (
         "POST",
         "/shards",
         {
@@ -142,9 +150,9 @@ _REQUESTS: dict[type, Callable[[Any], _Line]] = {
             "added": msgspec.to_builtins(d.added),
         },
     ),
-    c.PatientLinked: lambda d: ("POST", _path("patients", d.patient, "parties"), {"did": d.did}),
-    c.PatientUnlinked: lambda d: ("DELETE", _path("patients", d.patient, "parties", d.did), None),
-    c.ConsentGranted: lambda d: (
+    consent.PatientLinked: lambda d: ("POST", _path("patients", d.patient, "parties"), {"did": d.did}),
+    consent.PatientUnlinked: lambda d: ("DELETE", _path("patients", d.patient, "parties", d.did), None),
+    consent.ConsentGranted: lambda d: (
         "POST",
         "/consents",
         msgspec.to_builtins(
@@ -154,14 +162,14 @@ _REQUESTS: dict[type, Callable[[Any], _Line]] = {
             }
         ),
     ),
-    c.ConsentRevoked: lambda d: ("POST", _path("consents", d.consent, "revoke"), None),
-    c.AccessDecided: lambda d: (
+    consent.ConsentRevoked: lambda d: ("POST", _path("consents", d.consent, "revoke"), None),
+    consent.AccessDecided: lambda d: (
         "POST",
         "/decisions",
         {f: getattr(d, f) for f in ("action", "object", "patient", "purpose")}
         | ({"break_glass": {"reason": d.emergency}} if d.emergency else {}),
     ),
-    c.GlassBroken: lambda d: (
+    consent.GlassBroken: lambda d: (
         "POST",
         "/decisions",
         {
@@ -172,21 +180,25 @@ _REQUESTS: dict[type, Callable[[Any], _Line]] = {
             "break_glass": {"reason": d.reason, "statement": msgspec.to_builtins(d.statement)},
         },
     ),
-    c.GlassBreakReviewed: lambda d: (
+    consent.GlassBreakReviewed: lambda d: (
         "POST",
         _path("glass-breaks", d.decision, "review"),
         {"outcome": d.outcome},
     ),
-    c.SubjectRegistered: lambda d: ("POST", "/subjects", {"patient": d.patient, "steward": d.steward}),
-    c.ObjectStored: lambda d: ("PUT", _path("objects", d.object) + f"?patient={d.patient}", None),
-    c.ObjectRead: lambda d: ("GET", _path("objects", d.object) + f"?patient={d.patient}", None),
-    c.ReadBrokenOff: lambda d: ("GET", _path("objects", d.object) + f"?patient={d.patient}", None),
-    c.SealedOpened: lambda d: (
+    storage.SubjectRegistered: lambda d: ("POST", "/subjects", {"patient": d.patient, "steward": d.steward}),
+    storage.ObjectStored: lambda d: ("PUT", _path("objects", d.object) + f"?patient={d.patient}", None),
+    storage.ObjectRead: lambda d: ("GET", _path("objects", d.object) + f"?patient={d.patient}", None),
+    storage.ReadBrokenOff: lambda d: ("GET", _path("objects", d.object) + f"?patient={d.patient}", None),
+    storage.SealedOpened: lambda d: (
         "POST",
         "/sealed/open?"
         + urlencode({"patient": d.patient, "source": d.source, "id": d.event, "field": d.field}),
         None,
     ),
-    c.ReadRefused: lambda d: ("GET", _path("objects", d.object) + f"?patient={d.patient}", None),
-    c.SubjectKeyDestroyed: lambda d: ("DELETE", _path("subjects", d.patient, "key"), {"basis": d.basis}),
+    storage.ReadRefused: lambda d: ("GET", _path("objects", d.object) + f"?patient={d.patient}", None),
+    storage.SubjectKeyDestroyed: lambda d: (
+        "DELETE",
+        _path("subjects", d.patient, "key"),
+        {"basis": d.basis},
+    ),
 }

@@ -10,8 +10,9 @@ from typing import Any
 
 from tests.asking import UNASKED, proofs_of, truly_asked
 
-from salus.events.catalogue import PartyKind, PartyRegistered, PublicKey, Request, Role
+from salus.events.contexts.identity import PartyKind, PartyRegistered, PublicKey, Role
 from salus.events.did import LocalSigner, multibase_of
+from salus.events.requests import Request
 from salus.runtime.network import Network
 
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)

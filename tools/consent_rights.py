@@ -11,7 +11,8 @@ from salus.consent.adapters.cedar import CedarPolicies, read_policies
 from salus.consent.domain.decisions import Answer, Question, conclude, inputs_of
 from salus.consent.domain.rights import Asking
 from salus.consent.domain.state import Consent, PatientState, SubjectState
-from salus.events.catalogue import Action, EmergencyReason, Purpose
+from salus.events.contexts.consent import Action, EmergencyReason
+from salus.events.fields import Purpose
 from salus.events.patient_rights import RIGHTS, Act, Concern, Relation
 from salus.events.requests import Request
 

@@ -12,7 +12,7 @@ import re2
 from tests.generators.conftest import ROOT, run, tool
 from tests.unit.events.test_patterns import PUBLISHED
 
-from salus.events.catalogue import all_types
+from salus.events.contexts import CATALOGUE
 
 pytestmark = pytest.mark.generators
 DOCUMENT = ROOT / "docs" / "asyncapi.json"
@@ -69,7 +69,7 @@ def test_models_of_every_event_compile(language: str, node: Path, tmp_path: Path
     said = run([tool("node"), "asyncapi_models.mjs", DOCUMENT, language, folder], cwd=node)
 
     names = set(json.loads(said))
-    assert {f"{entry.data.__name__}Event" for entry in all_types()} <= names
+    assert {f"{entry.data.__name__}Event" for entry in CATALOGUE.types()} <= names
     assert [name for name in names if "Anonymous" in name] == []
     sources = sorted(folder.iterdir())
     if language == "java":

@@ -23,7 +23,7 @@ from salus.archive.trust import Trust
 from salus.client import Publisher, RequestSigner
 from salus.client.auth import make_possession
 from salus.devkit.platform import Platform
-from salus.events.catalogue import DocumentRegistered
+from salus.events.contexts.clinical import DocumentRegistered
 from salus.events.did import LocalSigner, multibase_of
 from salus.ledger.policy import Policy
 from salus.ledger.receipt import verify_receipt

@@ -25,7 +25,8 @@ from tests.asking import UNASKED
 from salus.client import IdReusedError, Publisher, RequestSigner
 from salus.client.auth import make_possession
 from salus.devkit.platform import Platform
-from salus.events.catalogue import DocumentRegistered, PolicySetAdopted
+from salus.events.contexts.clinical import DocumentRegistered
+from salus.events.contexts.consent import PolicySetAdopted
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.envelope import encode_event
 from salus.events.errors import Reason, RejectedError

@@ -28,14 +28,15 @@ from salus.consent import fhir_exchange
 from salus.consent.adapters.fhir import consent as fhir
 from salus.consent.adapters.fhir.elements import PRIMITIVES
 from salus.crypto import sealed_object
-from salus.events import catalogue as c
 from salus.events.attribution import attribution_of
 from salus.events.bearer import read_bearer
-from salus.events.catalogue import PublicKey
 from salus.events.commands import asks_for
+from salus.events.contexts import identity
+from salus.events.contexts.identity import PublicKey
 from salus.events.did import LocalSigner, key_of, multibase_of
 from salus.events.envelope import decode_event
 from salus.events.errors import Reason
+from salus.events.event_types import EventData
 from salus.events.jws import parse_jws
 from salus.events.possession import verify_possession
 from salus.events.signed_request import Asked
@@ -64,7 +65,7 @@ NOW = datetime(2026, 11, 29, tzinfo=UTC)
 SIGNER = LocalSigner.from_seed(b"l" * 32)
 DID = SIGNER.did
 KEY = PublicKey(SIGNER.verification_method, multibase_of(SIGNER.public_key), NOW)
-REVOKED = c.KeyRevoked(did=DID, key_id=KEY.id, reason="unspecified", request=UNASKED)
+REVOKED = identity.KeyRevoked(did=DID, key_id=KEY.id, reason="unspecified", request=UNASKED)
 PATIENT = "urn:uuid:6f1c3a52-7a0e-4d5f-9c2b-1f2e3d4c5b6a"
 
 Reader = Callable[[bytes], Any]
@@ -97,7 +98,7 @@ def exchange(asked: Request) -> None:
         fhir_exchange.require_json_exchange(asked).send(None)
 
 
-def asking(method: str, path: str, data: c.EventData) -> Reader:
+def asking(method: str, path: str, data: EventData) -> Reader:
     return lambda body: asks_for(Asked.of(method=method, target=path, body=body, digest=None), data)
 
 

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from salus.client import Publisher
-from salus.events.catalogue import DocumentRegistered
+from salus.events.contexts.clinical import DocumentRegistered
 from salus.events.did import LocalSigner
 from salus.ledger.policy import Policy
 

@@ -22,7 +22,7 @@ from salus.devkit.addresses import Addresses
 from salus.devkit.free_ports import free_ports
 from salus.devkit.network import NetworkFolder, Plan, create_topics
 from salus.devkit.waiting import until
-from salus.events.catalogue import BlockSealed
+from salus.events.contexts.ledger import BlockSealed
 from salus.events.did import LocalSigner
 from salus.ledger.block import body_key, header_key
 from salus.ledger.note import NoteSigner

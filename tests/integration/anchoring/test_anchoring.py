@@ -20,8 +20,9 @@ from salus.archive.building import TOPIC
 from salus.archive.fsck import BLOCKS_FOR_WORKERS_MIN, fsck
 from salus.devkit.free_ports import free_ports
 from salus.devkit.waiting import until
-from salus.events.catalogue import CheckpointPublished, type_of
+from salus.events.contexts.ledger import CheckpointPublished
 from salus.events.envelope import decode_event
+from salus.events.event_types import type_of
 from salus.ledger.receipt import verify_receipt
 from salus.ledger.tiles import decode_bundle
 from salus.messaging import Reader

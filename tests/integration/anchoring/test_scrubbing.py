@@ -7,8 +7,9 @@ import signal
 from tests.integration.anchoring.network import AnchoredNetwork, AnchoringProcess
 
 from salus.devkit.waiting import until
-from salus.events.catalogue import DamageFound, type_of
+from salus.events.contexts.network import DamageFound
 from salus.events.envelope import decode_event
+from salus.events.event_types import type_of
 from salus.ledger.block import body_key
 from salus.messaging import Reader
 

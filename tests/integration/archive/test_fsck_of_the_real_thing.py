@@ -18,7 +18,7 @@ from salus.archive.fsck import StoreAddress, fsck
 from salus.archive.trust import Trust
 from salus.client import Publisher
 from salus.devkit.addresses import Addresses
-from salus.events.catalogue import KeyRevoked
+from salus.events.contexts.identity import KeyRevoked
 from salus.messaging import Producer
 from salus.objects import Admin, ObjectStore, refuse_stray
 

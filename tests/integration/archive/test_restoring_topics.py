@@ -20,8 +20,9 @@ from salus.cli.restoring import BY_BROKER, STAMPS, Lost, restore
 from salus.devkit.addresses import Addresses
 from salus.devkit.network import OPERATOR, NetworkFolder, Plan, create_topics
 from salus.devkit.waiting import until
-from salus.events.catalogue import TopicsRestored, type_of
+from salus.events.contexts.network import TopicsRestored
 from salus.events.envelope import decode_event
+from salus.events.event_types import type_of
 from salus.ledger.records import SIGNATURE_HEADER
 from salus.messaging import Producer, Reader, Record, partitions_of, topic_settings
 

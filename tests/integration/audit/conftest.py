@@ -25,7 +25,7 @@ from salus.client.auth import RequestSigner
 from salus.crypto.keys import load_ed25519
 from salus.devkit.addresses import Addresses
 from salus.devkit.network import NetworkFolder, Plan
-from salus.events.catalogue import BlockSealed
+from salus.events.contexts.ledger import BlockSealed
 from salus.events.did import LocalSigner
 from salus.events.envelope import encode_event
 from salus.ledger.block import body_key, header_key

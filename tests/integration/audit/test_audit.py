@@ -14,7 +14,8 @@ from tests.unit.audit.samples import CONSENT, IDENTITY, NOON, STORAGE
 from tests.unit.audit.test_indexing import CLINICIAN, PATIENT, READ, documents
 
 from salus.devkit.waiting import until
-from salus.events.catalogue import GlassBroken, ReadRefused
+from salus.events.contexts.consent import GlassBroken
+from salus.events.contexts.storage import ReadRefused
 from salus.ledger.block import body_key
 from salus.messaging import Record
 

@@ -20,8 +20,10 @@ from salus.client import Publisher
 from salus.devkit.addresses import Addresses
 from salus.devkit.kafka_server import kafka_classpath
 from salus.devkit.narration import PlainNarrator
-from salus.events.catalogue import DocumentRegistered, PartyRegistered, PublicKey, type_of
+from salus.events.contexts.clinical import DocumentRegistered
+from salus.events.contexts.identity import PartyRegistered, PublicKey
 from salus.events.did import LocalSigner, multibase_of
+from salus.events.event_types import type_of
 from salus.events.judging import Judged, judge
 from salus.events.keyring import KeyRing
 from salus.events.signature import parse_signature

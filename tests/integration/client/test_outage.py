@@ -17,7 +17,7 @@ from salus.client import DeliveryError, Publisher
 from salus.devkit.kafka_server import KafkaServer
 from salus.devkit.narration import PlainNarrator
 from salus.devkit.processes import Place
-from salus.events.catalogue import DocumentRegistered
+from salus.events.contexts.clinical import DocumentRegistered
 from salus.events.did import LocalSigner
 from salus.messaging import Reader, Topic, ensure_topics
 

@@ -13,7 +13,8 @@ from tests.asking import UNASKED
 
 from salus.client import Publisher
 from salus.devkit.addresses import Addresses
-from salus.events.catalogue import DocumentRegistered, PartyRegistered, PublicKey
+from salus.events.contexts.clinical import DocumentRegistered
+from salus.events.contexts.identity import PartyRegistered, PublicKey
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.judging import judge_batch
 from salus.events.keyring import KeyRing

@@ -27,7 +27,7 @@ from salus.devkit.addresses import Addresses
 from salus.devkit.kafka_server import KafkaServer
 from salus.devkit.narration import PlainNarrator
 from salus.devkit.processes import Place
-from salus.events.catalogue import DocumentRegistered
+from salus.events.contexts.clinical import DocumentRegistered
 from salus.events.did import LocalSigner
 from salus.messaging import NotSentError, Position, Reader, RecoveringProducer, Topic, ensure_topics
 from salus.messaging import producer as producer_module

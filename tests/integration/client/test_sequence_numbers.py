@@ -11,7 +11,7 @@ from tests.integration.raw_kafka import NOBODY, Session, produce, record_batch, 
 
 from salus.client import Publisher
 from salus.devkit.addresses import Addresses
-from salus.events.catalogue import DocumentRegistered
+from salus.events.contexts.clinical import DocumentRegistered
 from salus.events.did import LocalSigner
 from salus.messaging import Position, Reader, RecoveringProducer, Topic, ensure_topics
 

@@ -13,7 +13,8 @@ from tests.integration.consent.town import PLAN, Town
 
 from salus.devkit.addresses import Addresses
 from salus.devkit.network import NetworkFolder, create_topics
-from salus.events.catalogue import Role, SubjectRegistered
+from salus.events.contexts.identity import Role
+from salus.events.contexts.storage import SubjectRegistered
 from salus.events.did import LocalSigner
 from salus.runtime.publishing import open_publisher
 

@@ -11,9 +11,7 @@ from tests.integration.consent.town import Town, signing
 
 from salus.consent.__main__ import TOPICS
 from salus.consent.adapters.folded import CONSENT_TOPIC, STORAGE_TOPIC
-from salus.events.catalogue import (
-    SubjectKeyDestroyed,
-)
+from salus.events.contexts.storage import SubjectKeyDestroyed
 from salus.messaging import Reader, Record
 
 

@@ -6,7 +6,7 @@ import httpx
 from tests.asking import UNASKED
 from tests.integration.consent.town import Town, signing
 
-from salus.events.catalogue import RoleWithdrawn
+from salus.events.contexts.identity import RoleWithdrawn
 
 
 async def as_patient(town: Town, client: httpx.AsyncClient) -> tuple[bool, int, int]:

@@ -9,7 +9,7 @@ import pytest
 from tests.asking import UNASKED
 from tests.integration.consent.town import Town, signing
 
-from salus.events.catalogue import KeyRevoked, RoleWithdrawn
+from salus.events.contexts.identity import KeyRevoked, RoleWithdrawn
 from salus.runtime.own_key import OwnKey
 
 

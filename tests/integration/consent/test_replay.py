@@ -8,13 +8,10 @@ from tests.asking import UNASKED
 from tests.integration.consent.town import Town, signing
 
 from salus.consent.domain.decisions import inputs_digest, replay
-from salus.events.catalogue import (
-    AccessDecided,
-    EventData,
-    RoleWithdrawn,
-    StatePosition,
-)
+from salus.events.contexts.consent import AccessDecided, StatePosition
+from salus.events.contexts.identity import RoleWithdrawn
 from salus.events.effect import Applied, claims_of, effect_of
+from salus.events.event_types import EventData
 from salus.events.judging import judge
 from salus.events.keyring import KeyRing
 from salus.ledger.records import SIGNATURE_HEADER

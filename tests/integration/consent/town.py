@@ -17,12 +17,8 @@ from salus.consent.adapters.folded import CONSENT_TOPIC
 from salus.consent.settings import Settings
 from salus.devkit.addresses import Addresses
 from salus.devkit.network import NetworkFolder, Plan
-from salus.events.catalogue import (
-    KeyRevoked,
-    RoleWithdrawn,
-    SubjectKeyDestroyed,
-    SubjectRegistered,
-)
+from salus.events.contexts.identity import KeyRevoked, RoleWithdrawn
+from salus.events.contexts.storage import SubjectKeyDestroyed, SubjectRegistered
 from salus.events.did import LocalSigner
 from salus.events.envelope import Event, decode_event
 from salus.messaging import Reader

@@ -22,7 +22,7 @@ from salus.crypto.sealing import seal
 from salus.devkit.processes import start_time
 from salus.devkit.run_record import StateFolder
 from salus.devkit.waiting import until
-from salus.events.catalogue import ResultReleased
+from salus.events.contexts.lab import ResultReleased
 from salus.events.sealing_context import sealing_context
 
 pytestmark = pytest.mark.timeout(600)

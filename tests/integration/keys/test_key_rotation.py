@@ -24,7 +24,7 @@ from salus.crypto.keys import load_ed25519
 from salus.devkit.network import Plan
 from salus.devkit.platform import Platform
 from salus.devkit.waiting import until
-from salus.events.catalogue import DocumentRegistered
+from salus.events.contexts.clinical import DocumentRegistered
 from salus.events.did import LocalSigner
 from salus.ledger.block import header_key, parse_header, sign_header
 from salus.ledger.errors import ReceiptError

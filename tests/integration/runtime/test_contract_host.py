@@ -21,9 +21,11 @@ from tests.integration.raw_kafka import produce, record_batch, session_of
 
 from salus.devkit.addresses import Addresses
 from salus.devkit.waiting import until
-from salus.events.catalogue import EventData, KeyAdded, PartyRegistered, PublicKey, Request
+from salus.events.contexts.identity import KeyAdded, PartyRegistered, PublicKey
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.envelope import encode_event
+from salus.events.event_types import EventData
+from salus.events.requests import Request
 from salus.events.signature import sign_values
 from salus.messaging import Producer, Topic, ensure_topics
 from salus.runtime.contract import Contract, ContractHost

@@ -23,7 +23,7 @@ from salus.devkit.addresses import Addresses
 from salus.devkit.free_ports import free_ports
 from salus.devkit.network import NetworkFolder, Plan, create_topics
 from salus.devkit.waiting import until
-from salus.events.catalogue import DocumentRegistered
+from salus.events.contexts.clinical import DocumentRegistered
 from salus.events.did import LocalSigner
 from salus.ledger.block import Header, Leaf, body_key, check_succession, open_header
 from salus.ledger.merkle import leaf_hash, root_of

@@ -18,7 +18,7 @@ from salus.cli.shards import assign_on, look
 from salus.devkit.narration import PlainNarrator
 from salus.devkit.platform import Platform
 from salus.devkit.waiting import until
-from salus.events.catalogue import DocumentRegistered
+from salus.events.contexts.clinical import DocumentRegistered
 from salus.events.did import LocalSigner
 from salus.events.envelope import encode_event
 from salus.events.signature import sign_values

@@ -13,7 +13,7 @@ from tests.integration.sequencer.shard import CLINICAL, Shard, open_shard
 
 from salus.devkit.addresses import Addresses
 from salus.devkit.waiting import until
-from salus.events.catalogue import BlockSealed, RecordRejected
+from salus.events.contexts.ledger import BlockSealed, RecordRejected
 from salus.events.envelope import decode_event
 from salus.events.signature import sign_values
 from salus.ledger.records import SIGNATURE_HEADER

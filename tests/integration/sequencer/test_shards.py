@@ -33,9 +33,11 @@ from salus.devkit.network import Plan
 from salus.devkit.platform import Platform
 from salus.devkit.processes import is_alive
 from salus.devkit.waiting import until
-from salus.events.catalogue import DocumentRegistered, ShardsAssigned, type_of
+from salus.events.contexts.clinical import DocumentRegistered
+from salus.events.contexts.identity import ShardsAssigned
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.envelope import decode_event
+from salus.events.event_types import type_of
 from salus.ledger.block import Header, body_key, header_key, parse_header
 from salus.ledger.note import split_note
 from salus.ledger.policy import Policy

@@ -20,14 +20,11 @@ from salus.client.auth import RequestSigner
 from salus.crypto.keys import load_ed25519
 from salus.devkit.addresses import Addresses
 from salus.devkit.network import NetworkFolder, Plan, create_topics
-from salus.events.catalogue import (
-    ConsentRevoked,
-    EventData,
-    PartyKind,
-    Role,
-)
+from salus.events.contexts.consent import ConsentRevoked
+from salus.events.contexts.identity import PartyKind, Role
 from salus.events.did import LocalSigner
 from salus.events.envelope import decode_event
+from salus.events.event_types import EventData
 from salus.messaging import Reader, Record
 from salus.objects import Admin, S3Objects, open_store
 from salus.runtime.publishing import ServicePublisher, open_publisher

@@ -17,7 +17,7 @@ from tests.asking import UNASKED, truly_asked
 from salus.crypto.errors import KmsAwayError
 from salus.crypto.sealing import SUITE, seal, unseal
 from salus.devkit.waiting import until
-from salus.events.catalogue import (
+from salus.events.contexts.storage import (
     ObjectRead,
     ObjectStored,
     ReadRefused,

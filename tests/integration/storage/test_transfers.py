@@ -15,19 +15,19 @@ from tests.asking import UNASKED, truly_asked
 from salus.crypto.keys import ensure_ed25519
 from salus.crypto.sealed_object import new_object
 from salus.crypto.sealing import SUITE, seal
-from salus.events.catalogue import (
-    KeyRevoked,
+from salus.events.contexts.identity import KeyRevoked
+from salus.events.contexts.lab import ResultReleased
+from salus.events.contexts.storage import (
     ObjectRead,
     ObjectStored,
     ReadBrokenOff,
     ReadRefused,
-    ResultReleased,
-    Sealed,
     SealedOpened,
     SubjectKeyDestroyed,
 )
 from salus.events.did import LocalSigner
 from salus.events.envelope import encode_event
+from salus.events.fields import Sealed
 from salus.events.sealing_context import sealing_context
 from salus.ledger.merkle import leaf_hash
 from salus.objects import S3Objects, refuse_stray

@@ -15,12 +15,14 @@ from salus.archive.check_blocks import Checked
 from salus.archive.deep_rights import RightsJudge
 from salus.archive.report import Finding
 from salus.archive.served_requests import runs_of_body
-from salus.events import catalogue as c
+from salus.events.contexts import consent, identity, storage
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.envelope import decode_event, encode_event
-from salus.events.fields import SEALED_CHARS_MIN, Suite
+from salus.events.event_types import EventData, EventType, Owner, type_of
+from salus.events.fields import SEALED_CHARS_MIN, Sealed, Suite
 from salus.events.judging import judge
 from salus.events.keyring import KeyRing
+from salus.events.requests import Request, RequestedData
 from salus.events.signature import sign_values
 from salus.objects.memory import MemoryObjects
 
@@ -30,7 +32,7 @@ SUITE = get_args(Suite)[0]
 CONSENT, STORAGE = LocalSigner(note_key(40)), LocalSigner(note_key(41))
 HOSPITAL, DOCTOR, OFFICER, HERSELF = (LocalSigner(note_key(n)) for n in (42, 43, 44, 45))
 CLINIC, THIEF, PRIVY = (LocalSigner(note_key(n)) for n in (50, 51, 52))
-SERVICES = {c.Owner.CONSENT: CONSENT, c.Owner.STORAGE: STORAGE}
+SERVICES = {Owner.CONSENT: CONSENT, Owner.STORAGE: STORAGE}
 # The thief is a clinician of another organisation, and so is a privacy officer.
 PEOPLE: tuple[tuple[LocalSigner, Any, str | None, LocalSigner | None], ...] = (
     (CONSENT, "service", "consent", None),
@@ -49,7 +51,7 @@ def whole_ring() -> KeyRing:
     """Return the ring that knows everybody."""
     ring = KeyRing()
     for signer, kind, role, member in PEOPLE:
-        key = c.PublicKey(
+        key = identity.PublicKey(
             id=signer.verification_method,
             multibase=multibase_of(signer.public_key),
             valid_from=BEGIN - timedelta(days=1),
@@ -57,7 +59,9 @@ def whole_ring() -> KeyRing:
         roles: Any = (role,) if role else ()
         of = member.did if member else None
         ring.apply(
-            c.PartyRegistered(did=signer.did, kind=kind, keys=(key,), roles=roles, member=of, request=UNASKED)
+            identity.PartyRegistered(
+                did=signer.did, kind=kind, keys=(key,), roles=roles, member=of, request=UNASKED
+            )
         )
     return ring
 
@@ -80,7 +84,7 @@ class ServedLedger:
 
     def state(
         self,
-        data: c.RequestedData,
+        data: RequestedData,
         by: LocalSigner,
         *,
         expected: int | None = None,
@@ -93,7 +97,7 @@ class ServedLedger:
         member = self.ring.parties[by.did].member
         request = structs.replace(asked.request, behalf=member, decision=under or asked.request.decision)
         asked = structs.replace(asked, request=request)
-        entry, patient = c.type_of(data), str(getattr(data, "patient"))  # noqa: B009  # not of all data
+        entry, patient = type_of(data), str(getattr(data, "patient"))  # noqa: B009  # not of all data
         self._publish(asked, entry, patient, expected)
 
     def repeat(self, record: SampleRecord, *, expected: int) -> None:
@@ -104,12 +108,12 @@ class ServedLedger:
 
     def adopt_policies_for(self, subject: str) -> None:
         """Let consent adopt policies under somebody's name."""
-        data = c.PolicySetAdopted(
-            policy_set="0" * 64, contract="0" * 64, request=c.Request.of_service(CONSENT.did)
+        data = consent.PolicySetAdopted(
+            policy_set="0" * 64, contract="0" * 64, request=Request.of_service(CONSENT.did)
         )
-        self._publish(data, c.type_of(c.PolicySetAdopted), subject, None)
+        self._publish(data, type_of(consent.PolicySetAdopted), subject, None)
 
-    def _publish(self, data: c.EventData, entry: c.EventType, subject: str, expected: int | None) -> None:
+    def _publish(self, data: EventData, entry: EventType, subject: str, expected: int | None) -> None:
         signer, at = SERVICES[entry.owner], (entry.topic, subject)
         offset = self._offsets.setdefault((entry.topic, self.partition), 0)
         self._offsets[entry.topic, self.partition] += 1
@@ -169,7 +173,7 @@ class ServedLedger:
         self, by: LocalSigner = DOCTOR, steward: LocalSigner = HOSPITAL, patient: str = PATIENT
     ) -> None:
         self.state(
-            c.SubjectRegistered(
+            storage.SubjectRegistered(
                 patient=patient,
                 steward=steward.did,
                 suite=SUITE,
@@ -182,7 +186,7 @@ class ServedLedger:
 
     def grant(self, by: LocalSigner, to: LocalSigner, *, number: int = 1, **more: Any) -> None:
         until = BEGIN + timedelta(days=30)
-        data = c.ConsentGranted(
+        data = consent.ConsentGranted(
             consent=identifier(PATIENT, number),
             patient=PATIENT,
             grantee=to.did,
@@ -196,19 +200,21 @@ class ServedLedger:
         self.state(data, by, **more)
 
     def revoke(self, by: LocalSigner, *, number: int = 1, epoch: int = 1, of: str = PATIENT) -> None:
-        data = c.ConsentRevoked(consent=identifier(of, number), patient=PATIENT, epoch=epoch, request=UNASKED)
+        data = consent.ConsentRevoked(
+            consent=identifier(of, number), patient=PATIENT, epoch=epoch, request=UNASKED
+        )
         self.state(data, by)
 
     def link(self, by: LocalSigner, did: LocalSigner = HERSELF) -> None:
-        self.state(c.PatientLinked(patient=PATIENT, did=did.did, request=UNASKED), by)
+        self.state(consent.PatientLinked(patient=PATIENT, did=did.did, request=UNASKED), by)
 
     def unlink(self, by: LocalSigner, did: LocalSigner = HERSELF, *, epoch: int = 1) -> None:
-        self.state(c.PatientUnlinked(patient=PATIENT, did=did.did, epoch=epoch, request=UNASKED), by)
+        self.state(consent.PatientUnlinked(patient=PATIENT, did=did.did, epoch=epoch, request=UNASKED), by)
 
     def decide(self, by: LocalSigner, *, number: int = 1, patient: str = PATIENT, **changes: Any) -> str:
         """State a decision and return its id; it is valid for a minute unless the changes say otherwise."""
         decision = identifier(patient, number)
-        data = c.AccessDecided(
+        data = consent.AccessDecided(
             decision=decision,
             principal=by.did,
             action="read",
@@ -231,7 +237,7 @@ class ServedLedger:
     def emergency(self, by: LocalSigner, *, number: int = 1, told: bool = True) -> str:
         decision = identifier(PATIENT, number)
         if told:
-            alarm = c.GlassBroken(
+            alarm = consent.GlassBroken(
                 decision=decision,
                 principal=by.did,
                 object="o-1",
@@ -244,13 +250,13 @@ class ServedLedger:
         return self.decide(by, number=number, purpose="ETREAT", emergency="other", break_glass=True)
 
     def review(self, by: LocalSigner, decision: str) -> None:
-        data = c.GlassBreakReviewed(
+        data = consent.GlassBreakReviewed(
             decision=decision, patient=PATIENT, reviewer=by.did, outcome="justified", request=UNASKED
         )
         self.state(data, by)
 
     def store(self, by: LocalSigner, *, under: str | None = None, name: str = "o-1", **more: Any) -> None:
-        data = c.ObjectStored(
+        data = storage.ObjectStored(
             object=name,
             patient=PATIENT,
             steward=HOSPITAL.did,
@@ -259,19 +265,19 @@ class ServedLedger:
             ciphertext_bytes=1,
             ciphertext_sha256="0" * 64,
             commitment="0" * 64,
-            salt=c.Sealed(suite=SUITE, key=f"{PATIENT}#1", ciphertext="A" * SEALED_CHARS_MIN),
+            salt=Sealed(suite=SUITE, key=f"{PATIENT}#1", ciphertext="A" * SEALED_CHARS_MIN),
             request=UNASKED,
         )
         self.state(data, by, under=under, **more)
 
     def read(self, by: LocalSigner, decision: str, *, name: str = "o-1", **more: Any) -> None:
-        data = c.ObjectRead(
+        data = storage.ObjectRead(
             object=name, patient=PATIENT, reader=by.did, decision=decision, purpose="TREAT", request=UNASKED
         )
         self.state(data, by, **more)
 
     def break_off(self, by: LocalSigner, decision: str) -> None:
-        data = c.ReadBrokenOff(
+        data = storage.ReadBrokenOff(
             object="o-1",
             patient=PATIENT,
             reader=by.did,
@@ -283,7 +289,7 @@ class ServedLedger:
         self.state(data, by)
 
     def open(self, by: LocalSigner, decision: str) -> None:
-        data = c.SealedOpened(
+        data = storage.SealedOpened(
             patient=PATIENT,
             source=HOSPITAL.did,
             event="e-1",
@@ -297,7 +303,7 @@ class ServedLedger:
         self.state(data, by)
 
     def erase(self, by: LocalSigner) -> None:
-        data = c.SubjectKeyDestroyed(
+        data = storage.SubjectKeyDestroyed(
             patient=PATIENT,
             key=f"{PATIENT}#1",
             requested_by=by.did,

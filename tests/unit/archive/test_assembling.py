@@ -14,7 +14,7 @@ from salus.archive.assembling import Refused, assemble
 from salus.archive.body import decode_body, encode_body, encode_table
 from salus.archive.building import BEGIN, SampleRecord, columns_of, sample_value
 from salus.archive.quick_rows import load
-from salus.events.catalogue import PublicKey
+from salus.events.contexts.identity import PublicKey
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.judging import judge_batch
 from salus.events.keyring import KeyRing

@@ -12,10 +12,12 @@ from tests.unit.archive.small_ledger import EVENT_SIGNER, LOG_SIGNER, SHARD_SIGN
 from salus.archive.building import BEGIN, IDENTITY, TOPIC, SampleRecord, sample_records, sample_value
 from salus.archive.fsck import fsck
 from salus.archive.trust import Trust
-from salus.events.catalogue import EventData, KeyRevoked, PartyRegistered, PublicKey, Request
+from salus.events.contexts.identity import KeyRevoked, PartyRegistered, PublicKey
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.envelope import encode_event
+from salus.events.event_types import EventData
 from salus.events.parties import Founder
+from salus.events.requests import Request
 from salus.events.signature import sign_values
 
 ROOT = LocalSigner(note_key(30))

@@ -18,9 +18,10 @@ from salus.archive.fsck import fsck
 from salus.archive.report import Progress, Report
 from salus.archive.resuming import FileMemory, subject_of
 from salus.archive.trust import Trust
-from salus.events.catalogue import PartyRegistered, Request
+from salus.events.contexts.identity import PartyRegistered
 from salus.events.did import LocalSigner
 from salus.events.parties import Founder
+from salus.events.requests import Request
 from salus.ledger.block import header_key
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)

@@ -24,7 +24,7 @@ from tests.unit.archive.served_ledger import (
 from salus.archive import deep_rights
 from salus.archive.check_blocks import Checked
 from salus.archive.deep_rights import STATED_WITHIN_S, RightsJudge
-from salus.events.catalogue import RoleGranted, RoleWithdrawn
+from salus.events.contexts.identity import RoleGranted, RoleWithdrawn
 from salus.events.did import LocalSigner
 
 REVIEWER = "a privacy officer of the patient's steward reviews"

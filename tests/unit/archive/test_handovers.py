@@ -18,9 +18,10 @@ from salus.archive.deep import IdentityEvent, Judge
 from salus.archive.fsck import fsck
 from salus.archive.trust import Founder, Trust
 from salus.events import parties
-from salus.events.catalogue import PartyRegistered, PublicKey, Request, ShardsAssigned
+from salus.events.contexts.identity import PartyRegistered, PublicKey, ShardsAssigned
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.envelope import encode_event
+from salus.events.requests import Request
 from salus.ledger.block import Handover, Header, Range
 from salus.ledger.check_coverage import CoverageChecker, Span, Taking
 from salus.ledger.merkle import EMPTY_ROOT

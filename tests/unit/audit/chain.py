@@ -18,8 +18,8 @@ from salus.archive.errors import BodyError
 from salus.audit.domain.identity_history import IDENTITY_TOPIC
 from salus.audit.identity_chain import IdentityTopic
 from salus.audit.ports import OutOfReachError, UnreadableBodyError
-from salus.events.catalogue import EventData, type_of
 from salus.events.envelope import encode_event
+from salus.events.event_types import EventData, type_of
 from salus.ledger.block import (
     ACCEPTED,
     NO_PREVIOUS,

@@ -7,10 +7,11 @@ from hashlib import sha256
 from tests.asking import UNASKED, proofs_of, truly_asked
 from tests.unit.audit.samples import IDENTITY, MEMBER, NOON
 
-from salus.events.catalogue import PartyKind, PartyRegistered, PublicKey, Request, Role
+from salus.events.contexts.identity import PartyKind, PartyRegistered, PublicKey, Role
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.keyring import KeyRing
 from salus.events.parties import Founder
+from salus.events.requests import Request
 
 OPERATOR = "did:key:z6MkoperatorOperatorOperatorOperatorOperatorO"
 

@@ -14,10 +14,11 @@ from tests.unit.events.samples import sealed_to_its_subject
 
 from salus.audit.domain.entry import Place
 from salus.audit.domain.network import Surroundings
-from salus.events.catalogue import EventData, Request, RequestedData, all_types, type_of
+from salus.events.contexts import CATALOGUE
 from salus.events.envelope import Event, decode_event, encode_event
+from salus.events.event_types import EventData, type_of
 from salus.events.fields import SEALED_CHARS_MIN, TEXT_PATTERN
-from salus.events.requests import SIGNED
+from salus.events.requests import SIGNED, Request, RequestedData
 
 NOON = datetime(2026, 11, 22, 12, 0, 0, 250_000, tzinfo=UTC)
 IDENTITY = "did:key:z6MkidentityIdentityIdentityIdentityIdentity"
@@ -132,7 +133,7 @@ def data_of(cls: type[EventData]) -> st.SearchStrategy[EventData]:
 
 def any_event() -> st.SearchStrategy[Event]:
     """Any valid event of any catalogued type."""
-    data = st.sampled_from([entry.data for entry in all_types()]).flatmap(data_of)
+    data = st.sampled_from([entry.data for entry in CATALOGUE.types()]).flatmap(data_of)
     return data.map(event_of)
 
 

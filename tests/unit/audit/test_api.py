@@ -23,13 +23,9 @@ from salus.audit.adapters.sql import SqlTrail, open_trail
 from salus.audit.api import Reader, Reading, follow, routes
 from salus.audit.domain.search import CursorError, Question, Visibility, position_of
 from salus.audit.handlers import Bell
-from salus.events.catalogue import (
-    AccessDecided,
-    DocumentRegistered,
-    ObjectRead,
-    PatientLinked,
-    SubjectRegistered,
-)
+from salus.events.contexts.clinical import DocumentRegistered
+from salus.events.contexts.consent import AccessDecided, PatientLinked
+from salus.events.contexts.storage import ObjectRead, SubjectRegistered
 from salus.events.parties import Party
 from salus.runtime import problems
 from salus.runtime.problems import ProblemError

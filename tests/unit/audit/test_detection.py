@@ -46,8 +46,11 @@ from salus.audit.domain.detection import (
 )
 from salus.audit.domain.directory import Directory
 from salus.audit.domain.ocsf import ocsf_of
-from salus.events.catalogue import GlassBroken, ReadRefused, Request, RoleGranted
+from salus.events.contexts.consent import GlassBroken
+from salus.events.contexts.identity import RoleGranted
+from salus.events.contexts.storage import ReadRefused
 from salus.events.effect import Applied
+from salus.events.requests import Request
 
 GLASS = GlassBroken(
     decision="dec-9",

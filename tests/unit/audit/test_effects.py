@@ -29,7 +29,10 @@ from salus.audit.domain.identity_history import IdentityHistory
 from salus.audit.domain.ocsf import ocsf_of
 from salus.audit.domain.search import Question, Visibility
 from salus.audit.ports import BehindError
-from salus.events.catalogue import EventData, Request, RoleGranted, SubjectRegistered
+from salus.events.contexts.identity import RoleGranted
+from salus.events.contexts.storage import SubjectRegistered
+from salus.events.event_types import EventData
+from salus.events.requests import Request
 
 LABORATORY = "did:web:laboratory.example"
 PERSON = joining(CLINICIAN)

@@ -27,16 +27,16 @@ from salus.audit.identity_chain import IdentityChain
 from salus.audit.ports import Message, OutOfReachError, Published, Tip
 from salus.audit.publication import Publisher
 from salus.audit.publication_mark import Marks
-from salus.events.catalogue import (
+from salus.events.contexts.clinical import DocumentRegistered
+from salus.events.contexts.consent import (
     AccessDecided,
     ConsentGranted,
     ConsentRevoked,
-    DocumentRegistered,
-    ObjectRead,
     PatientLinked,
     PatientUnlinked,
-    PublicKey,
 )
+from salus.events.contexts.identity import PublicKey
+from salus.events.contexts.storage import ObjectRead
 from salus.events.did import LocalSigner
 from salus.events.keyring import KeyRing
 from salus.ledger.block import body_key, header_key

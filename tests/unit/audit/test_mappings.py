@@ -22,15 +22,9 @@ from salus.audit.domain.entry import TrailEntry
 from salus.audit.domain.fhir import PROFILES, audit_event_of
 from salus.audit.domain.meanings import facts_of
 from salus.audit.domain.ocsf import ocsf_of
-from salus.events.catalogue import (
-    PartyKind,
-    PartyRegistered,
-    PublicKey,
-    Role,
-    RoleWithdrawn,
-    TopicsRestored,
-    all_types,
-)
+from salus.events.contexts import CATALOGUE
+from salus.events.contexts.identity import PartyKind, PartyRegistered, PublicKey, Role, RoleWithdrawn
+from salus.events.contexts.network import TopicsRestored
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.effect import Applied
 from salus.events.envelope import encode_event
@@ -40,7 +34,7 @@ from salus.events.keyring import KeyRing
 from salus.events.signature import sign_values
 
 DATA = Path(__file__).parents[2] / "data"
-CLASSES = {entry.name: entry.data for entry in all_types()}
+CLASSES = {entry.name: entry.data for entry in CATALOGUE.types()}
 TYPES = list(CLASSES)
 SLOW = settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 

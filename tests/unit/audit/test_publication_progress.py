@@ -23,7 +23,7 @@ from salus.audit.domain.progress import NEWEST_BLOCKS, Progress
 from salus.audit.ports import DamagedHeaderError, DamagedTrailError, Published
 from salus.audit.publication import Publisher
 from salus.audit.publication_mark import LostMarkError
-from salus.events.catalogue import KeyRevoked, PartyRegistered, PublicKey
+from salus.events.contexts.identity import KeyRevoked, PartyRegistered, PublicKey
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.keyring import KeyRing
 from salus.ledger.block import header_key

@@ -42,7 +42,7 @@ from salus.audit.handlers import Alarm
 from salus.audit.ports import DamagedTrailError
 from salus.audit.reconcile_api import reconciled
 from salus.audit.reconciliation import Reconciler, Step
-from salus.events.catalogue import PatientLinked
+from salus.events.contexts.consent import PatientLinked
 
 PERSON = joining(CLINICIAN)
 LINKED = PatientLinked(patient=PATIENT, did=CLINICIAN, request=UNASKED)

@@ -14,7 +14,8 @@ from salus.cli.__main__ import COMMANDS, build, run
 from salus.cli.callers import refusal
 from salus.cli.consents import question
 from salus.cli.exits import Exit
-from salus.events.catalogue import EmergencyReason, SubjectKeyDestroyed
+from salus.events.contexts.consent import EmergencyReason
+from salus.events.contexts.storage import SubjectKeyDestroyed
 
 
 @pytest.fixture(autouse=True)

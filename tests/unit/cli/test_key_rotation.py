@@ -22,8 +22,9 @@ from salus.devkit.key_files import KeyEntry, Owner
 from salus.devkit.narration import SilentNarrator
 from salus.devkit.network import NetworkFolder, Plan
 from salus.devkit.platform import Platform
-from salus.events.catalogue import EventData, KeyRetired, KeyRotated
+from salus.events.contexts.network import KeyRetired, KeyRotated
 from salus.events.did import LocalSigner
+from salus.events.event_types import EventData
 from salus.ledger.base import base64_of
 from salus.ledger.block import Header, Range, header_key, open_header
 from salus.ledger.checkpoint import Checkpoint, sign_checkpoint

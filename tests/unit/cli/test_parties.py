@@ -22,7 +22,7 @@ from salus.cli.party_changes import REASONS, ROLES
 from salus.cli.refusal_advice import ADVICE
 from salus.crypto.keys import save_ed25519
 from salus.devkit.network import NetworkFolder, Plan
-from salus.events.catalogue import PublicKey
+from salus.events.contexts.identity import PublicKey
 from salus.events.did import LocalSigner, did_key_of, key_of, multibase_of
 from salus.events.possession import verify_possession
 

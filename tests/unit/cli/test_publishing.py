@@ -14,7 +14,7 @@ from salus.cli.outputs import require_place
 from salus.cli.publishing import _data_of
 from salus.client import Publisher
 from salus.devkit.network import NetworkFolder, Plan
-from salus.events.catalogue import DocumentRegistered
+from salus.events.contexts.clinical import DocumentRegistered
 from salus.messaging import Position
 
 TYPE = "salus.clinical.document-registered.v1"

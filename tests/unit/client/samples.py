@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 
 from tests.asking import UNASKED
 
-from salus.events.catalogue import DocumentRegistered, PartyRegistered, PublicKey
+from salus.events.contexts.clinical import DocumentRegistered
+from salus.events.contexts.identity import PartyRegistered, PublicKey
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.judging import Judged, judge
 from salus.events.keyring import KeyRing

@@ -37,17 +37,16 @@ from salus.consent.domain.state import (
     evolve_subject,
     found_consent,
 )
-from salus.events.catalogue import (
+from salus.events.contexts.consent import (
     ConsentGranted,
     ConsentRevoked,
-    EventData,
     GlassBreakReviewed,
     GlassBroken,
     PatientLinked,
     PatientUnlinked,
-    SubjectKeyDestroyed,
-    SubjectRegistered,
 )
+from salus.events.contexts.storage import SubjectKeyDestroyed, SubjectRegistered
+from salus.events.event_types import EventData
 from salus.runtime.refusal import Refusal
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)

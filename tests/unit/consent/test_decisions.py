@@ -26,7 +26,8 @@ from salus.consent.domain.decisions import (
 )
 from salus.consent.domain.rights import Asking
 from salus.consent.domain.state import Consent, PatientState, SubjectState
-from salus.events.catalogue import Action, EmergencyReason, Purpose
+from salus.events.contexts.consent import Action, EmergencyReason
+from salus.events.fields import Purpose
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)

@@ -26,7 +26,8 @@ from salus.consent.adapters.fhir.consent import (
 from salus.consent.adapters.fhir.elements import ABSENT, STRUCTURES, Fate
 from salus.consent.adapters.fhir.outcomes import all_ok, answered, operation_outcome
 from salus.consent.domain.state import Consent
-from salus.events.catalogue import Action, Purpose
+from salus.events.contexts.consent import Action
+from salus.events.fields import Purpose
 from salus.runtime.problems import Answer
 
 EXAMPLES = Path(__file__).parents[2] / "data" / "fhir" / "r4" / "Consent"

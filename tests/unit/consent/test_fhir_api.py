@@ -18,7 +18,7 @@ from salus.consent.adapters.fhir.consent import render
 from salus.consent.adapters.fhir.identifier_marks import IdentifierMarks
 from salus.consent.adapters.fhir.outcomes import ISSUES_MAX
 from salus.consent.domain.state import Consent
-from salus.events.catalogue import PartyKind
+from salus.events.contexts.identity import PartyKind
 from salus.events.did import LocalSigner
 from salus.events.parties import Party
 from salus.messaging import DeliveryError

@@ -24,7 +24,8 @@ from salus.consent.domain.state import (
 )
 from salus.consent.handlers import adopt_policies, decide_access, execute, grant
 from salus.consent.ports import Claims, Facts, Limits, World
-from salus.events.catalogue import AccessDecided, EventData, GlassBroken, StatePosition
+from salus.events.contexts.consent import AccessDecided, GlassBroken, StatePosition
+from salus.events.event_types import EventData
 from salus.events.keyring import KeyRing
 from salus.events.parties import Party
 from salus.messaging import DeliveryError

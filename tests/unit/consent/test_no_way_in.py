@@ -23,7 +23,8 @@ from salus.consent.domain.consents import Command, Grant, Link, Review, Revoke, 
 from salus.consent.domain.decisions import Answer, Question, conclude, glass_broken, inputs_of, patients_among
 from salus.consent.domain.rights import Asking
 from salus.consent.domain.state import PatientState, SubjectState, evolve
-from salus.events.catalogue import Action, Purpose
+from salus.events.contexts.consent import Action
+from salus.events.fields import Purpose
 from salus.events.parties import Party
 from salus.runtime.refusal import Refusal
 

@@ -29,8 +29,9 @@ from salus.consent.domain.decisions import UNREVIEWED_MAX
 from salus.consent.domain.rights import Asking
 from salus.consent.domain.state import GlassBreak, PatientState, SubjectState
 from salus.consent.handlers import decide_access, execute
-from salus.events.catalogue import ConsentGranted, ConsentRevoked, EventData
+from salus.events.contexts.consent import ConsentGranted, ConsentRevoked
 from salus.events.did import LocalSigner
+from salus.events.event_types import EventData
 from salus.events.keyring import KeyRing
 from salus.events.parties import KnownKey, Party
 from salus.runtime.problems import ProblemError

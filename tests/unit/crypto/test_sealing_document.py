@@ -14,7 +14,9 @@ from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 
 from salus.crypto.errors import UnsealError
 from salus.crypto.sealing import SUITE, SealedValue, key_pair_of, load_private_key, seal, unseal
-from salus.events.catalogue import EncounterRecorded, GlassBroken, ObservationRecorded, ResultReleased
+from salus.events.contexts.clinical import EncounterRecorded, ObservationRecorded
+from salus.events.contexts.consent import GlassBroken
+from salus.events.contexts.lab import ResultReleased
 from salus.events.sealing_context import sealing_context
 
 FILE = Path(__file__).parents[3] / "docs" / "vectors" / "sealing.json"

@@ -12,7 +12,7 @@ from salus.devkit.errors import DevkitError
 from salus.devkit.hand_out import hand_out
 from salus.devkit.network import OPERATOR, SERVICES, NetworkFolder, Plan, described_topics
 from salus.devkit.store_accounts import ACCESS
-from salus.events.catalogue import input_topics
+from salus.events.contexts import CATALOGUE
 from salus.ledger.policy import Policy
 from salus.runtime.network import Network
 
@@ -80,7 +80,7 @@ def test_every_input_partition_belongs_to_exactly_one_shard(shards, partitions):
     )
 
     assert set(sealed.values()) == {1}
-    assert set(sealed) == {(t, p) for t in input_topics() for p in range(plan.partitions(t))}
+    assert set(sealed) == {(t, p) for t in CATALOGUE.input_topics() for p in range(plan.partitions(t))}
 
 
 def test_a_key_that_is_not_one_is_named(tmp_path):
@@ -145,7 +145,7 @@ def test_a_network_file_says_which_topics_it_needs(tmp_path_factory, shards, par
     network = NetworkFolder(tmp_path_factory.mktemp("network")).create(plan)
     topics = {topic.name: topic.partitions for topic in described_topics(network)}
 
-    assert {name: topics[name] for name in input_topics()} == {
-        name: plan.partitions(name) for name in input_topics()
+    assert {name: topics[name] for name in CATALOGUE.input_topics()} == {
+        name: plan.partitions(name) for name in CATALOGUE.input_topics()
     }
     assert topics["salus.audit.ocsf"] == 1

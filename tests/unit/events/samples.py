@@ -13,22 +13,14 @@ from hypothesis import strategies as st
 from msgspec import inspect
 from tests.asking import UNASKED
 
-from salus.events.catalogue import (
-    DocumentRegistered,
-    EventData,
-    EventType,
-    KeyRevoked,
-    Owner,
-    PartyRegistered,
-    PublicKey,
-    Sealed,
-    all_types,
-    type_of,
-)
+from salus.events.contexts import CATALOGUE
+from salus.events.contexts.clinical import DocumentRegistered
+from salus.events.contexts.identity import KeyRevoked, PartyRegistered, PublicKey
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.envelope import decode_event, encode_event
 from salus.events.errors import RejectedError
-from salus.events.fields import SEALED_CHARS_MIN, Suite, portable
+from salus.events.event_types import EventData, EventType, Owner, type_of
+from salus.events.fields import SEALED_CHARS_MIN, Sealed, Suite, portable
 from salus.events.judging import Judged, judge
 from salus.events.keyring import KeyRing
 from salus.events.sealed_fields import sealed_in
@@ -247,4 +239,4 @@ def sealed_to_its_subject(data: EventData) -> EventData:
 
 def any_data() -> st.SearchStrategy[EventData]:
     """Any valid data of any catalogued type."""
-    return st.sampled_from(all_types()).flatmap(data_of)
+    return st.sampled_from(CATALOGUE.types()).flatmap(data_of)

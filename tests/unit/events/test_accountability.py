@@ -31,21 +31,15 @@ from tests.unit.events.samples import (
 
 from salus.client.auth import RequestLine, make_approval
 from salus.events.accountability import CLOCKS, TRANSFER_S_MAX
-from salus.events.catalogue import (
-    ConsentGranted,
-    KeyAdded,
-    KeyRevoked,
-    ObjectStored,
-    Owner,
-    Request,
-    RequestedData,
-    SubjectRegistered,
-    all_types,
-    type_of,
-)
 from salus.events.commands import may_be_asked
+from salus.events.contexts import CATALOGUE
+from salus.events.contexts.consent import ConsentGranted
+from salus.events.contexts.identity import KeyAdded, KeyRevoked
+from salus.events.contexts.storage import ObjectStored, SubjectRegistered
 from salus.events.errors import Reason, RejectedError
+from salus.events.event_types import Owner, type_of
 from salus.events.keyring import KeyRing
+from salus.events.requests import Request, RequestedData
 
 CONSENT, STORAGE = SERVICES[Owner.CONSENT], SERVICES[Owner.STORAGE]
 GRANT = ConsentGranted(
@@ -285,7 +279,7 @@ def test_a_key_added_is_the_key_that_was_asked_for() -> None:
 
 def test_every_fact_of_a_service_says_who_asked_and_can_be_asked_for() -> None:
     contracts = {Owner.IDENTITY, Owner.CONSENT, Owner.STORAGE}
-    facts = [entry.data for entry in all_types() if entry.owner in contracts]
+    facts = [entry.data for entry in CATALOGUE.types() if entry.owner in contracts]
 
     assert all(issubclass(data, RequestedData) for data in facts)
     assert {data.__name__ for data in facts if not may_be_asked(data)} == {"PolicySetAdopted"}

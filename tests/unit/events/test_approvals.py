@@ -12,7 +12,7 @@ from tests.asking import UNASKED, truly_asked
 from salus.client.auth import RequestLine, make_approval, make_bearer
 from salus.events.accountability import approver_of, verify_request
 from salus.events.bearer import Bearer, BearerError, _claims_of, read_bearer
-from salus.events.catalogue import KeyRevoked, PartyRegistered, PublicKey, Role, RoleGranted
+from salus.events.contexts.identity import KeyRevoked, PartyRegistered, PublicKey, Role, RoleGranted
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.effect import Applied, NoEffect, WithoutEffect
 from salus.events.envelope import Event, decode_event, encode_event

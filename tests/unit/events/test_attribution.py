@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from salus.events.attribution import Attribution, attribution_of
-from salus.events.catalogue import RecordRejected
+from salus.events.contexts.ledger import RecordRejected
 from salus.events.did import LocalSigner
 from salus.events.envelope import encode_event
 from salus.events.errors import Reason

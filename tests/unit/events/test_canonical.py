@@ -20,10 +20,13 @@ from tests.unit.events.samples import PATIENT, SEALED, any_data, as_json, docume
 
 from salus.events import canonical
 from salus.events.canonical import Attribute, Attributes, attributes_of, load
-from salus.events.catalogue import EncounterRecorded, KeyRotated, RequestedData, all_types, type_of
+from salus.events.contexts import CATALOGUE
+from salus.events.contexts.clinical import EncounterRecorded
+from salus.events.contexts.network import KeyRotated
 from salus.events.envelope import decode_event
+from salus.events.event_types import EventType, type_of
 from salus.events.recognizers import Compiler, NotCompilableError, pieces_of
-from salus.events.registry import EventType
+from salus.events.requests import RequestedData
 
 needs_library = pytest.mark.skipif(
     canonical._reader() is None, reason="no C compiler, or a processor without vector lanes"
@@ -192,7 +195,7 @@ def test_every_type_of_the_catalogue_has_a_program() -> None:
 
     assert reader is not None
     # Whether a request was made is not written in an event, so those that carry one are judged alone.
-    assert reader.types == [entry for entry in all_types() if not issubclass(entry.data, RequestedData)]
+    assert reader.types == [entry for entry in CATALOGUE.types() if not issubclass(entry.data, RequestedData)]
 
 
 @needs_library
@@ -316,7 +319,7 @@ def test_places_that_are_not_within_the_events_are_refused(places: list[int]) ->
 
 
 def test_a_library_that_is_missing_is_done_without(tmp_path: Path) -> None:
-    assert load(all_types(), str(tmp_path / "none.native")) is None
+    assert load(CATALOGUE.types(), str(tmp_path / "none.native")) is None
 
 
 class Checked(msgspec.Struct):

@@ -12,24 +12,15 @@ from hypothesis import strategies as st
 from tests.asking import UNASKED, proofs_of, truly_asked
 from tests.unit.events.samples import MEMBER, NOON, OTHER_MEMBER, PATIENT, ROOT, encoded, party, public_key
 
-from salus.events.catalogue import (
-    AccessDecided,
-    EventData,
-    GlassBroken,
-    KeyAdded,
-    KeyRevoked,
-    KeyRotated,
-    ObjectRead,
-    PartyRegistered,
-    ReadBrokenOff,
-    ReadRefused,
-    RoleGranted,
-    RoleWithdrawn,
-    all_types,
-)
+from salus.events.contexts import CATALOGUE
+from salus.events.contexts.consent import AccessDecided, GlassBroken
+from salus.events.contexts.identity import KeyAdded, KeyRevoked, PartyRegistered, RoleGranted, RoleWithdrawn
+from salus.events.contexts.network import KeyRotated
+from salus.events.contexts.storage import ObjectRead, ReadBrokenOff, ReadRefused
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.effect import Applied, Effect, NoEffect, WithoutEffect, claims_of, effect_of
 from salus.events.envelope import Event, decode_event
+from salus.events.event_types import EventData
 from salus.events.keyring import KeyRing
 
 
@@ -197,7 +188,7 @@ def test_what_accompanies_a_fact_of_the_same_request_is_stated_once_besides() ->
 
 
 def test_whatever_makes_something_of_a_name_claims_it() -> None:
-    claiming = {entry.name.split(".")[2] for entry in all_types() if entry.claims is not None}
+    claiming = {entry.name.split(".")[2] for entry in CATALOGUE.types() if entry.claims is not None}
 
     assert claiming == {
         "party-registered",

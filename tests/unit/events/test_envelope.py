@@ -20,16 +20,13 @@ from tests.unit.events.samples import MEMBER, NOON, PATIENT, any_data, as_json, 
 from tests.unit.ledger.test_json_reader import SUITE, content_of
 from tests.unit.ledger.test_times import VECTORS, Vector
 
-from salus.events import catalogue, envelope
-from salus.events.catalogue import (
-    AccessDecided,
-    ConsentGranted,
-    ObservationRecorded,
-    all_types,
-    type_of,
-)
+from salus.events import envelope
+from salus.events.contexts import CATALOGUE, identity
+from salus.events.contexts.clinical import ObservationRecorded
+from salus.events.contexts.consent import AccessDecided, ConsentGranted
 from salus.events.envelope import CONTENT_TYPE, VALUE_BYTES_MAX, decode_event, encode_event
 from salus.events.errors import Reason, RejectedError
+from salus.events.event_types import type_of
 from salus.events.fields import SEALED_CHARS_MIN, TEXT_PATTERN
 from salus.events.wellformed import require_well_formed
 from salus.ledger.times import read_time
@@ -241,7 +238,7 @@ DIDS = (MEMBER.did, MEMBER.did + "\n")
 def test_a_did_with_a_line_end_is_no_did() -> None:
     data = samples.party(samples.STRANGER)
     ours, theirs = (
-        catalogue.PartyRegistered(data.did, "person", data.keys, (), did, request=UNASKED) for did in DIDS
+        identity.PartyRegistered(data.did, "person", data.keys, (), did, request=UNASKED) for did in DIDS
     )
 
     encoded(ours)
@@ -387,7 +384,7 @@ def _by_re2(_: Any, pattern: str, value: Any, __: Any) -> Iterator[ValidationErr
 
 
 def test_every_type_says_whose_it_is_or_has_no_patient() -> None:
-    for entry in all_types():
+    for entry in CATALOGUE.types():
         assert entry.subject_field is not None or "patient" not in entry.data.__struct_fields__
 
 

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from salus.events import fitting
 from salus.events.canonical import Attributes
-from salus.events.catalogue import all_types
+from salus.events.contexts import CATALOGUE
 from salus.events.fitting import NO_ONE, Case, Facts, cases_of
 from salus.events.recognizers import Mark
 from salus.ledger.records import cells_of
 
-TYPES = all_types()[:3]
+TYPES = CATALOGUE.types()[:3]
 DIDS = ["did:key:a", "did:key:ab", "did:key:b"]
 TEXTS = st.sampled_from(["", "p", "pq", "q", *DIDS])
 Made = tuple[int, str, str, str | None, int]

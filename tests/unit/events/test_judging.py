@@ -39,22 +39,17 @@ from tests.unit.events.samples import (
 
 from salus.events import canonical, fitting
 from salus.events.canonical import Attribute
-from salus.events.catalogue import (
-    AccessDecided,
-    Owner,
-    PolicySetAdopted,
-    Request,
-    RequestedData,
-    RoleGranted,
-    TopicsRestored,
-    type_of,
-)
+from salus.events.contexts.consent import AccessDecided, PolicySetAdopted
+from salus.events.contexts.identity import RoleGranted
+from salus.events.contexts.network import TopicsRestored
 from salus.events.did import LocalSigner
 from salus.events.ed25519 import verifies
 from salus.events.envelope import VALUE_BYTES_MAX, Event
 from salus.events.errors import Reason, RejectedError
+from salus.events.event_types import Owner, type_of
 from salus.events.judging import Judged, judge_batch
 from salus.events.parties import Party
+from salus.events.requests import Request, RequestedData
 from salus.events.signature import sign_values
 from salus.ledger.hashing import split
 from salus.ledger.merkle import leaf_hash

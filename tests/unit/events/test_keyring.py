@@ -20,7 +20,7 @@ from tests.unit.events.samples import (
     public_key,
 )
 
-from salus.events.catalogue import KeyAdded, KeyRevoked, RoleGranted, RoleWithdrawn
+from salus.events.contexts.identity import KeyAdded, KeyRevoked, RoleGranted, RoleWithdrawn
 from salus.events.envelope import decode_event
 from salus.events.errors import Reason, RejectedError
 from salus.events.keyring import KeyRing

@@ -19,7 +19,8 @@ from tests.unit.events.samples import SEALED, as_json, document, encoded, refusa
 from tools.openapi_documents import apps
 
 from salus.events import asyncapi, schemas
-from salus.events.catalogue import DocumentRegistered, all_types
+from salus.events.contexts import CATALOGUE
+from salus.events.contexts.clinical import DocumentRegistered
 from salus.events.envelope import Envelope
 from salus.events.fields import BASE64_PATTERN, PLAIN_PATTERN, TEXT_PATTERN, Sealed, portable, unplain_fields
 
@@ -72,7 +73,7 @@ def strings_of(kind: inspect.Type) -> Iterator[tuple[inspect.StrType, str | None
                 yield from strings_of(each)
 
 
-KINDS = [inspect.type_info(kind) for kind in (Envelope, *(entry.data for entry in all_types()))]
+KINDS = [inspect.type_info(kind) for kind in (Envelope, *(entry.data for entry in CATALOGUE.types()))]
 TEXTS = sorted({text.pattern for kind in KINDS for text, _ in strings_of(kind) if text.pattern})
 ONLY_IN_SCHEMA = {pattern for kind in KINDS for _, pattern in strings_of(kind) if pattern}
 

@@ -8,7 +8,7 @@ import pytest
 
 from salus.client.auth import make_bearer, make_possession
 from salus.events.bearer import BearerError, read_bearer
-from salus.events.catalogue import PublicKey
+from salus.events.contexts.identity import PublicKey
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.possession import PossessionError, verify_possession
 

@@ -16,8 +16,10 @@ from jsonschema import Draft7Validator, Draft202012Validator
 from tests.unit.events.samples import MEMBER, any_data, as_json, encoded
 
 from salus.events import asyncapi, schemas
-from salus.events.catalogue import Owner, Retention, Sealed, all_types, event, input_topics, type_of
-from salus.events.registry import EventData
+from salus.events.catalogue import Catalogue
+from salus.events.contexts import CATALOGUE
+from salus.events.event_types import Context, EventData, Owner, Retention, type_of
+from salus.events.fields import Sealed
 from salus.events.signature import sign_values
 
 ROOT = Path(__file__).parents[3]
@@ -35,7 +37,7 @@ def test_the_asyncapi_document_is_that_of_the_catalogue() -> None:
     assert (ROOT / "docs" / asyncapi.FILE_NAME).read_bytes() == asyncapi.document(), HINT
 
 
-@pytest.mark.parametrize("entry", all_types(), ids=lambda entry: entry.name)
+@pytest.mark.parametrize("entry", CATALOGUE.types(), ids=lambda entry: entry.name)
 def test_a_schema_file_is_valid_and_named_by_its_digest(entry: Any) -> None:
     schema = json.loads(entry.schema)
 
@@ -46,7 +48,7 @@ def test_a_schema_file_is_valid_and_named_by_its_digest(entry: Any) -> None:
 
 
 def test_every_sealed_field_is_marked_and_no_other() -> None:
-    for entry in all_types():
+    for entry in CATALOGUE.types():
         properties = json.loads(entry.schema)["$defs"][entry.data.__name__]["properties"]
         marked = {name for name, field in properties.items() if field.get("x-salus-sealed")}
         kinds = {name for name, hint in entry.data.__annotations__.items() if "Sealed" in str(hint)}
@@ -55,10 +57,10 @@ def test_every_sealed_field_is_marked_and_no_other() -> None:
 
 
 def test_what_the_catalogue_says_of_itself() -> None:
-    for entry in all_types():
+    for entry in CATALOGUE.types():
         assert entry.summary.endswith(".")
         assert entry.topic.startswith("salus.")
-    assert [topic.split(".")[1] for topic in input_topics()] == [
+    assert [topic.split(".")[1] for topic in CATALOGUE.input_topics()] == [
         "clinical",
         "consent",
         "identity",
@@ -69,20 +71,62 @@ def test_what_the_catalogue_says_of_itself() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    "name", ["salus.lab.x", "lab.x.v1", "salus.lab.x.v0", "salus.clinical.document-registered.v1"]
-)
+@pytest.mark.parametrize("name", ["salus.lab.x", "lab.x.v1", "salus.lab.x.v0", "salus.clinical.x.v1"])
 def test_a_name_of_another_form_or_that_is_taken_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="not of the form"):
-        event(name, owner=Owner.MEMBER, retention=Retention.RECORD)
+        Context("lab").event(name, owner=Owner.MEMBER, retention=Retention.RECORD)
+
+
+class Nothing(EventData):
+    """Nothing is true."""
+
+
+def _nothing(context: str = "lab", *, topic: str | None = None) -> Context:
+    """A context with one type, of a class of its own."""
+    made = Context(context)
+    made.event(f"salus.{context}.nothing.v1", owner=Owner.MEMBER, retention=Retention.RECORD, topic=topic)(
+        type("Empty", (Nothing,), {})
+    )
+    return made
+
+
+def test_a_name_or_a_class_is_declared_once() -> None:
+    context = _nothing()
+
+    with pytest.raises(ValueError, match="is taken"):
+        context.event("salus.lab.nothing.v1", owner=Owner.MEMBER, retention=Retention.RECORD)(Nothing)
+    with pytest.raises(ValueError, match="is the data of"):
+        context.event("salus.lab.nothing.v2", owner=Owner.MEMBER, retention=Retention.RECORD)(
+            context.types[0].data
+        )
+
+
+def test_contexts_of_one_name_or_on_one_topic_make_no_catalogue() -> None:
+    assert Catalogue([_nothing(), _nothing("trials")]).input_topics() == [
+        "salus.lab.events",
+        "salus.trials.events",
+    ]
+    with pytest.raises(ValueError, match="two contexts"):
+        Catalogue([_nothing(), _nothing()])
+    with pytest.raises(ValueError, match="belongs to lab"):
+        Catalogue([_nothing(), _nothing("trials", topic="salus.lab.events")])
+
+
+def test_what_a_context_gains_later_is_in_no_catalogue_that_was_made_before() -> None:
+    context = Context("lab")
+    before = Catalogue([context])
+    context.event("salus.lab.later.v1", owner=Owner.MEMBER, retention=Retention.RECORD)(
+        type("Later", (Nothing,), {})
+    )
+
+    assert before.types() == []
+    assert [entry.name for entry in Catalogue([context]).types()] == ["salus.lab.later.v1"]
 
 
 def test_a_subject_field_that_is_not_there_is_refused() -> None:
-    class Nothing(EventData):
-        """Nothing is true."""
 
     with pytest.raises(ValueError, match="no field"):
-        event(
+        Context("lab").event(
             "salus.lab.nothing.v1", owner=Owner.MEMBER, retention=Retention.RECORD, subject_field="patient"
         )(Nothing)
     with pytest.raises(LookupError):
@@ -90,7 +134,7 @@ def test_a_subject_field_that_is_not_there_is_refused() -> None:
 
 
 def released(of: str = "salus.clinical.document-registered.v1") -> dict[str, Any]:
-    entry = next(entry for entry in all_types() if entry.name == of)
+    entry = next(entry for entry in CATALOGUE.types() if entry.name == of)
     found: dict[str, Any] = json.loads(entry.schema)
     return found
 
@@ -150,7 +194,7 @@ def test_the_catalogue_keeps_what_was_released() -> None:
 
 def test_a_release_is_kept_and_every_way_to_break_it_is_found(tmp_path: Path) -> None:
     names = schemas.release(tmp_path)
-    assert len(names) == len(all_types())
+    assert len(names) == len(CATALOGUE.types())
     assert schemas.release(tmp_path) == []
     assert schemas.broken_promises(tmp_path) == []
 
@@ -200,7 +244,7 @@ def test_every_reference_of_the_document_leads_somewhere(document: Any) -> None:
         return [ref for value in part for ref in references(value)] if isinstance(part, list) else []
 
     found = references(document)
-    assert len(found) > 3 * len(all_types())
+    assert len(found) > 3 * len(CATALOGUE.types())
     for reference in found:
         target = document
         for name in reference.removeprefix("#/").split("/"):
@@ -235,7 +279,7 @@ def test_every_schema_that_becomes_a_class_has_a_name(document: Any) -> None:
         return here + [each for name, value in part.items() for each in anonymous(value, f"{at}/{name}")]
 
     schemas = document["components"]["schemas"]
-    assert len(schemas) > 2 * len(all_types())
+    assert len(schemas) > 2 * len(CATALOGUE.types())
     for name, schema in schemas.items():
         assert schema["title"] == name
         assert name.isalnum()

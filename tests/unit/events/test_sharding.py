@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.asking import UNASKED
 
-from salus.events.catalogue import AddedShard, AssignedShard, AssignedTopic, ShardsAssigned
+from salus.events.contexts.identity import AddedShard, AssignedShard, AssignedTopic, ShardsAssigned
 from salus.events.sharding import Sharding
 from salus.ledger.note import NoteSigner, encode_vkey
 

@@ -15,12 +15,12 @@ from tests.unit.events.samples import MEMBER, NOON, OTHER_MEMBER, PATIENT, publi
 from tests.unit.events.test_accountability import GRANT, STORED
 
 from salus.client.auth import RequestLine, make_approval, make_bearer, make_possession
-from salus.events import catalogue as c
 from salus.events.accountability import require_asked
 from salus.events.bearer import APPROVAL_AUDIENCE, BearerError, read_bearer
+from salus.events.contexts import consent, identity
 from salus.events.errors import RejectedError
+from salus.events.event_types import type_of
 from salus.events.possession import PossessionError, verify_possession
-from salus.events.registry import type_of
 from salus.events.requests import BODY_CHARS_MAX
 from salus.events.signed_request import FORMS, Asked, form_of
 from salus.ledger.times import read_time
@@ -29,13 +29,13 @@ WORDS = "Jane Roe, born 1980-01-01, HIV positive. "
 CONSENT = GRANT.consent
 FACTS: list[Any] = [
     GRANT,
-    c.ConsentRevoked(consent=CONSENT, patient=PATIENT, epoch=1, request=UNASKED),
-    c.PatientLinked(patient=PATIENT, did=MEMBER.did, request=UNASKED),
-    c.PatientUnlinked(patient=PATIENT, did=MEMBER.did, epoch=1, request=UNASKED),
-    c.RoleGranted(did=MEMBER.did, role="clinician", request=UNASKED),
-    c.RoleWithdrawn(did=MEMBER.did, role="patient", request=UNASKED),
-    c.KeyRevoked(did=MEMBER.did, key_id=public_key(MEMBER).id, reason="left", request=UNASKED),
-    c.KeyAdded(did=MEMBER.did, key=public_key(MEMBER), request=UNASKED),
+    consent.ConsentRevoked(consent=CONSENT, patient=PATIENT, epoch=1, request=UNASKED),
+    consent.PatientLinked(patient=PATIENT, did=MEMBER.did, request=UNASKED),
+    consent.PatientUnlinked(patient=PATIENT, did=MEMBER.did, epoch=1, request=UNASKED),
+    identity.RoleGranted(did=MEMBER.did, role="clinician", request=UNASKED),
+    identity.RoleWithdrawn(did=MEMBER.did, role="patient", request=UNASKED),
+    identity.KeyRevoked(did=MEMBER.did, key_id=public_key(MEMBER).id, reason="left", request=UNASKED),
+    identity.KeyAdded(did=MEMBER.did, key=public_key(MEMBER), request=UNASKED),
     STORED,
 ]
 COMMANDS = [data for data in FACTS if data is not STORED]
@@ -93,7 +93,7 @@ def test_a_body_has_the_members_that_its_command_knows(data: Any) -> None:
 
 
 def test_members_within_a_body_are_known_ones_too() -> None:
-    data = next(data for data in FACTS if isinstance(data, c.KeyAdded))
+    data = next(data for data in FACTS if isinstance(data, identity.KeyAdded))
     method, target, body = line_of(data)
     said = json.loads(body or b"")
     said["key"]["note"] = WORDS

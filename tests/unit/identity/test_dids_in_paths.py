@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from tests.asking import FixedCallers
 from tests.unit.identity.test_handlers import NOW, OPERATOR, Memory, founder, noon, proofs
 
-from salus.events.catalogue import PublicKey
+from salus.events.contexts.identity import PublicKey
 from salus.events.did import decoded_segment
 from salus.events.parties import Party
 from salus.events.party_form import objection_to_did

@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.asking import UNASKED
 
-from salus.events.catalogue import (
-    EventData,
+from salus.events.contexts.identity import (
     KeyAdded,
     KeyRevoked,
     PartyRegistered,
@@ -23,6 +22,7 @@ from salus.events.catalogue import (
 )
 from salus.events.did import did_key_of, multibase_of
 from salus.events.errors import RejectedError
+from salus.events.event_types import EventData
 from salus.events.keyring import KeyRing
 from salus.events.rights import Actor
 from salus.identity.domain import (

@@ -13,8 +13,9 @@ import pytest
 from tests.asking import UNASKED, asked_by
 
 from salus.client.auth import make_possession
-from salus.events.catalogue import EventData, KeyRevoked, PartyRegistered, PublicKey, RoleWithdrawn
+from salus.events.contexts.identity import KeyRevoked, PartyRegistered, PublicKey, RoleWithdrawn
 from salus.events.did import LocalSigner, multibase_of
+from salus.events.event_types import EventData
 from salus.events.keyring import KeyRing
 from salus.events.rights import Actor
 from salus.identity.domain import AddKey, PartyState, Register, RevokeKey, evolve

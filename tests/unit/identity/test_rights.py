@@ -14,25 +14,23 @@ from tests.asking import UNASKED, proofs_of, truly_asked
 from tests.unit.events.samples import any_data
 from tools.rights_document import FILE, render
 
-from salus.events.catalogue import (
+from salus.events.contexts.identity import (
     KeyAdded,
     KeyRevoked,
-    Owner,
     PartyKind,
     PartyRegistered,
     PublicKey,
-    Request,
-    RequestedData,
     Role,
     RoleGranted,
     RoleWithdrawn,
-    type_of,
 )
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.effect import Applied, NoEffect, WithoutEffect
 from salus.events.envelope import Event, decode_event, encode_event
+from salus.events.event_types import Owner, type_of
 from salus.events.keyring import KeyRing
 from salus.events.parties import Founder, Operator
+from salus.events.requests import Request, RequestedData
 from salus.events.rights import RIGHTS, Act, Actor, Permission, Relation, Target
 from salus.identity.domain import (
     AddKey,

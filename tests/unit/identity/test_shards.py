@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from tests.asking import UNASKED, FixedCallers
 from tests.unit.events.test_sharding import TOPIC, Founder, added, assigned
 
-from salus.events.catalogue import AssignedShard, AssignedTopic, ShardsAssigned
+from salus.events.contexts.identity import AssignedShard, AssignedTopic, ShardsAssigned
 from salus.events.parties import Operator, Party
 from salus.events.rights import Actor
 from salus.identity.shards import AssignShards, ShardingState, concerns, decide, evolve

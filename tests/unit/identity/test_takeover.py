@@ -19,8 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from tests.asking import UNASKED, truly_asked
 
 from salus.client.auth import make_possession
-from salus.events.catalogue import (
-    EventData,
+from salus.events.contexts.identity import (
     KeyAdded,
     KeyRevoked,
     PartyKind,
@@ -33,6 +32,7 @@ from salus.events.catalogue import (
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.effect import Applied, Effect, claims_of
 from salus.events.envelope import Event, decode_event, encode_event
+from salus.events.event_types import EventData
 from salus.events.keyring import KeyRing
 from salus.events.rights import Actor
 from salus.identity.domain import (

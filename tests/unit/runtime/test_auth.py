@@ -13,7 +13,7 @@ from tests.asking import UNASKED
 
 from salus.client.auth import make_bearer
 from salus.events.bearer import LIFETIME_S_MAX
-from salus.events.catalogue import KeyRevoked, PartyRegistered, PublicKey
+from salus.events.contexts.identity import KeyRevoked, PartyRegistered, PublicKey
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.keyring import KeyRing
 from salus.runtime.auth import Authenticator, verify_bearer

@@ -10,9 +10,11 @@ import pytest
 from tests.asking import UNASKED, truly_asked
 
 from salus.client import DeliveryError
-from salus.events.catalogue import EventData, KeyRevoked, ReadRefused, RoleGranted
+from salus.events.contexts.identity import KeyRevoked, RoleGranted
+from salus.events.contexts.storage import ReadRefused
 from salus.events.did import LocalSigner
 from salus.events.effect import Applied, NoEffect, Outcome, Refused, Unknown, WithoutEffect
+from salus.events.event_types import EventData
 from salus.messaging import MessagingError, Position
 from salus.runtime.contract import DECISIONS_MAX, Contract, ContractHost, NameTakenError
 from salus.runtime.facts import FactWriter

@@ -15,22 +15,14 @@ from tests.founding import public_key
 
 from salus.consent.adapters.folded import PATIENTS
 from salus.consent.domain.state import PatientState
-from salus.events.catalogue import (
-    ConsentGranted,
-    ConsentRevoked,
-    KeyAdded,
-    KeyRevoked,
-    PartyRegistered,
-    Request,
-    RequestedData,
-    RoleGranted,
-    RoleWithdrawn,
-)
+from salus.events.contexts.consent import ConsentGranted, ConsentRevoked
+from salus.events.contexts.identity import KeyAdded, KeyRevoked, PartyRegistered, RoleGranted, RoleWithdrawn
 from salus.events.did import LocalSigner
 from salus.events.effect import Applied, Effect, NoEffect, Outcome, Refused, WithoutEffect
 from salus.events.envelope import encode_event
 from salus.events.keyring import KeyRing
 from salus.events.parties import Founder
+from salus.events.requests import Request, RequestedData
 from salus.events.signature import Signer, sign_values
 from salus.identity.__main__ import PARTIES
 from salus.identity.domain import PartyState

@@ -16,7 +16,7 @@ from tests.asking import UNASKED
 
 from salus.client.auth import RequestLine, RequestSigner, make_approval, make_bearer
 from salus.events.bearer import CLOCK_SKEW_S, Bearer
-from salus.events.catalogue import PartyRegistered, PublicKey
+from salus.events.contexts.identity import PartyRegistered, PublicKey
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.keyring import KeyRing
 from salus.events.parties import Party

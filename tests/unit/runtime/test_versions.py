@@ -8,9 +8,10 @@ import msgspec
 from tests.asking import UNASKED
 from tests.databases import Databases
 
-from salus.events.catalogue import AccessDecided, ConsentGranted, ConsentRevoked, EventData
+from salus.events.contexts.consent import AccessDecided, ConsentGranted, ConsentRevoked
 from salus.events.effect import Applied
 from salus.events.envelope import decode_event, encode_event
+from salus.events.event_types import EventData
 from salus.events.parties import Party
 from salus.runtime.contract import Contract
 from salus.runtime.fold_store import FoldStore, open_fold_store

@@ -28,7 +28,8 @@ from tests.unit.sequencer.world import (
     public_key,
 )
 
-from salus.events.catalogue import DocumentRegistered, PartyRegistered
+from salus.events.contexts.clinical import DocumentRegistered
+from salus.events.contexts.identity import PartyRegistered
 from salus.events.keyring import KeyRing
 from salus.sequencer.adapters.memory import MemoryClock, MemoryReader, MemoryTopics, SilentObserver, at_once
 from salus.sequencer.domain import Cursor, Draft

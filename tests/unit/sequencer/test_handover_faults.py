@@ -39,7 +39,7 @@ from tests.unit.sequencer.world import (
     rows_of,
 )
 
-from salus.events.catalogue import AddedShard, AssignedShard, AssignedTopic, ShardsAssigned
+from salus.events.contexts.identity import AddedShard, AssignedShard, AssignedTopic, ShardsAssigned
 from salus.events.sharding import Sharding
 from salus.ledger.block import Header, header_key, open_header
 from salus.ledger.check_coverage import CoverageChecker

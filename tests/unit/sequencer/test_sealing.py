@@ -25,7 +25,8 @@ from tests.unit.sequencer.world import (
 from salus.archive.duplicates import WindowSize
 from salus.archive.replay import RESTORED_HEADER
 from salus.events.attribution import Attribution
-from salus.events.catalogue import DocumentRegistered, RoleGranted
+from salus.events.contexts.clinical import DocumentRegistered
+from salus.events.contexts.identity import RoleGranted
 from salus.events.signature import sign_values
 from salus.ledger.block import body_key
 from salus.ledger.merkle import leaf_hash

@@ -15,19 +15,14 @@ from tests.asking import UNASKED, truly_asked
 
 from salus.archive.body import ACCEPTED, decode_body
 from salus.archive.duplicates import WindowSize
-from salus.events.catalogue import (
-    DocumentRegistered,
-    EventData,
-    KeyRevoked,
-    PartyRegistered,
-    PublicKey,
-    Request,
-    type_of,
-)
+from salus.events.contexts.clinical import DocumentRegistered
+from salus.events.contexts.identity import KeyRevoked, PartyRegistered, PublicKey
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.envelope import encode_event
+from salus.events.event_types import EventData, type_of
 from salus.events.keyring import KeyRing
 from salus.events.parties import Founder
+from salus.events.requests import Request
 from salus.events.signature import sign_values
 from salus.ledger.block import Header, Leaf, body_key, check_succession, header_key, open_header
 from salus.ledger.key_periods import Keys

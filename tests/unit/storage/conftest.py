@@ -12,7 +12,7 @@ import pytest
 from tests.asking import calling
 
 from salus.client import DeliveryError
-from salus.events.catalogue import EventData
+from salus.events.event_types import EventData
 from salus.events.keyring import KeyRing
 from salus.events.parties import Party
 from salus.objects.memory import Fault, MemoryObjects

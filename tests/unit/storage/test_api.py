@@ -13,7 +13,9 @@ from starlette.types import Message
 from tests.asking import UNASKED, FixedCallers, calling
 
 from salus.crypto.errors import KmsAwayError, KmsFileError, UnwrapError
-from salus.events.catalogue import ConsentRevoked, EventData, ObjectRead, ReadBrokenOff
+from salus.events.contexts.consent import ConsentRevoked
+from salus.events.contexts.storage import ObjectRead, ReadBrokenOff
+from salus.events.event_types import EventData
 from salus.events.parties import Party
 from salus.objects import RefusedError
 from salus.objects.memory import Fault

@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.asking import UNASKED
 
-from salus.events.catalogue import KeyRevoked, PartyRegistered, PublicKey
+from salus.events.contexts.identity import KeyRevoked, PartyRegistered, PublicKey
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.keyring import KeyRing
 from salus.runtime.refusal import Refusal

@@ -11,16 +11,10 @@ from hypothesis import strategies as st
 from tests.asking import UNASKED
 
 from salus.crypto.sealing import SUITE
-from salus.events.catalogue import (
-    ConsentGranted,
-    ConsentRevoked,
-    EventData,
-    ObjectStored,
-    PatientUnlinked,
-    Sealed,
-    SubjectKeyDestroyed,
-    SubjectRegistered,
-)
+from salus.events.contexts.consent import ConsentGranted, ConsentRevoked, PatientUnlinked
+from salus.events.contexts.storage import ObjectStored, SubjectKeyDestroyed, SubjectRegistered
+from salus.events.event_types import EventData
+from salus.events.fields import Sealed
 from salus.events.parties import Party
 from salus.runtime.refusal import Refusal
 from salus.storage.domain import (

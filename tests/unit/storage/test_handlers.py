@@ -14,8 +14,8 @@ from tests.asking import UNASKED, calling
 
 from salus.client import DeliveryError
 from salus.crypto.segments import SEGMENT_BYTES, TAG_BYTES
-from salus.events.catalogue import (
-    ConsentRevoked,
+from salus.events.contexts.consent import ConsentRevoked
+from salus.events.contexts.storage import (
     ObjectRead,
     ObjectStored,
     ReadRefused,

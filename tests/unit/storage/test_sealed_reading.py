@@ -13,16 +13,12 @@ import pytest
 from tests.asking import UNASKED, calling
 
 from salus.crypto.sealing import SUITE, seal
-from salus.events.catalogue import (
-    ConsentRevoked,
-    GlassBroken,
-    ObservationRecorded,
-    ReadRefused,
-    ResultReleased,
-    Sealed,
-    SealedOpened,
-)
+from salus.events.contexts.clinical import ObservationRecorded
+from salus.events.contexts.consent import ConsentRevoked, GlassBroken
+from salus.events.contexts.lab import ResultReleased
+from salus.events.contexts.storage import ReadRefused, SealedOpened
 from salus.events.envelope import encode_event
+from salus.events.fields import Sealed
 from salus.events.sealing_context import sealing_context
 from salus.ledger.merkle import leaf_hash
 from salus.runtime.limits import AccountLimit, Rate, TooManyRequestsError

@@ -20,29 +20,25 @@ from tests.asking import UNASKED, calling
 from salus.client.auth import RequestLine, make_approval, make_bearer
 from salus.events.accountability import STATING_S_MAX, TRANSFER_S_MAX
 from salus.events.bearer import CLOCK_SKEW_S, LIFETIME_S_MAX
-from salus.events.catalogue import (
-    ConsentRevoked,
-    EventData,
-    KeyRevoked,
+from salus.events.contexts import CATALOGUE
+from salus.events.contexts.consent import ConsentRevoked
+from salus.events.contexts.identity import KeyRevoked, PartyRegistered, PublicKey
+from salus.events.contexts.storage import (
     ObjectRead,
     ObjectStored,
-    PartyRegistered,
-    PublicKey,
     ReadBrokenOff,
     ReadRefused,
     SealedOpened,
     SubjectKeyDestroyed,
     SubjectRegistered,
-    all_types,
-    type_of,
 )
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.envelope import encode_event
 from salus.events.errors import RejectedError
+from salus.events.event_types import EventData, Owner, type_of
 from salus.events.judging import judge
 from salus.events.keyring import KeyRing
 from salus.events.parties import Party
-from salus.events.registry import Owner
 from salus.events.signature import sign_values
 from salus.runtime import problems
 from salus.runtime.auth import Authenticator
@@ -300,6 +296,6 @@ async def test_a_key_that_ends_meanwhile_hides_no_read(case: Case, trick: str) -
 
 
 def test_every_event_that_somebody_asks_storage_for_is_in_the_table() -> None:
-    stated = {entry.data for entry in all_types() if entry.owner is Owner.STORAGE}
+    stated = {entry.data for entry in CATALOGUE.types() if entry.owner is Owner.STORAGE}
 
     assert {kind for case in CASES for kind in case.states} == stated

@@ -13,7 +13,9 @@ from tests.asking import UNASKED, calling
 
 from salus.crypto.sealed_object import new_object
 from salus.crypto.segments import SEGMENT_BYTES
-from salus.events.catalogue import ConsentRevoked, EventData, ObjectStored, ReadBrokenOff, ReadRefused
+from salus.events.contexts.consent import ConsentRevoked
+from salus.events.contexts.storage import ObjectStored, ReadBrokenOff, ReadRefused
+from salus.events.event_types import EventData
 from salus.events.parties import Party
 from salus.runtime.problems import ProblemError
 from salus.runtime.refusal import Refusal

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
 from salus.archive.body import ACCEPTED, BodyColumns, encode_body
-from salus.events.catalogue import DocumentRegistered
+from salus.events.contexts.clinical import DocumentRegistered
 from salus.events.envelope import decode_event, encode_event
 from salus.events.signature import Signer, sign_values
 from salus.ledger.block import Header, Range, body_key, header_key, leaf_hashes, sign_header

@@ -14,15 +14,16 @@ import msgspec
 
 from salus.archive.body import ACCEPTED
 from salus.archive.columns import columns_of_body
-from salus.events import catalogue as c
 from salus.events.bearer import read_bearer
+from salus.events.contexts import consent, storage
 from salus.events.effect import claims_of
 from salus.events.envelope import Event, decode_event
+from salus.events.event_types import EventData, type_of
 from salus.events.requests import RequestedData
 from salus.ledger.block import Header, body_key
 
-CONSENT_TOPIC = c.type_of(c.ConsentGranted).topic
-STORAGE_TOPIC = c.type_of(c.SubjectRegistered).topic
+CONSENT_TOPIC = type_of(consent.ConsentGranted).topic
+STORAGE_TOPIC = type_of(storage.SubjectRegistered).topic
 TOPICS = frozenset({CONSENT_TOPIC, STORAGE_TOPIC})
 # Of a SHA-256, as no two names are alike in so much of it by chance or by searching for it.
 CLAIM_BYTES = 16
@@ -228,22 +229,22 @@ def _signed_at(data: RequestedData) -> float:
     proof = data.request.proof
     if proof is None:
         raise ValueError("an accepted request has a token")
-    return float(read_bearer(proof, audience=f"salus:{c.type_of(data).owner}").claims.iat)
+    return float(read_bearer(proof, audience=f"salus:{type_of(data).owner}").claims.iat)
 
 
-def _of_read(data: c.ObjectRead | c.ReadBrokenOff | c.SealedOpened) -> dict[str, Any]:
-    named = None if isinstance(data, c.SealedOpened) else data.object
+def _of_read(data: storage.ObjectRead | storage.ReadBrokenOff | storage.SealedOpened) -> dict[str, Any]:
+    named = None if isinstance(data, storage.SealedOpened) else data.object
     return {"object": named, "decision": data.decision, "asked": _signed_at(data)}
 
 
-_KINDS: Mapping[type[c.EventData], tuple[type[AnyServed], Callable[[Any], dict[str, Any]]]] = {
-    c.ConsentGranted: (ServedGrant, lambda d: {"grantee": d.grantee}),
-    c.ConsentRevoked: (ServedRevocation, lambda d: {"consent": d.consent, "epoch": d.epoch}),
-    c.PatientLinked: (ServedLink, lambda d: {"did": d.did}),
-    c.PatientUnlinked: (ServedUnlink, lambda d: {"did": d.did, "epoch": d.epoch}),
-    c.GlassBroken: (ServedEmergency, lambda d: {"decision": d.decision}),
-    c.GlassBreakReviewed: (ServedReview, lambda d: {"decision": d.decision}),
-    c.AccessDecided: (
+_KINDS: Mapping[type[EventData], tuple[type[AnyServed], Callable[[Any], dict[str, Any]]]] = {
+    consent.ConsentGranted: (ServedGrant, lambda d: {"grantee": d.grantee}),
+    consent.ConsentRevoked: (ServedRevocation, lambda d: {"consent": d.consent, "epoch": d.epoch}),
+    consent.PatientLinked: (ServedLink, lambda d: {"did": d.did}),
+    consent.PatientUnlinked: (ServedUnlink, lambda d: {"did": d.did, "epoch": d.epoch}),
+    consent.GlassBroken: (ServedEmergency, lambda d: {"decision": d.decision}),
+    consent.GlassBreakReviewed: (ServedReview, lambda d: {"decision": d.decision}),
+    consent.AccessDecided: (
         ServedDecision,
         lambda d: {
             "decision": d.decision,
@@ -255,13 +256,13 @@ _KINDS: Mapping[type[c.EventData], tuple[type[AnyServed], Callable[[Any], dict[s
             "epoch": d.epoch,
         },
     ),
-    c.SubjectRegistered: (ServedRegistration, lambda d: {"steward": d.steward}),
-    c.SubjectKeyDestroyed: (ServedErasure, lambda _: {}),
-    c.ObjectStored: (
+    storage.SubjectRegistered: (ServedRegistration, lambda d: {"steward": d.steward}),
+    storage.SubjectKeyDestroyed: (ServedErasure, lambda _: {}),
+    storage.ObjectStored: (
         ServedUpload,
         lambda d: {"object": d.object, "decision": d.request.decision, "asked": _signed_at(d)},
     ),
-    c.ObjectRead: (ServedRead, _of_read),
-    c.ReadBrokenOff: (ServedRead, _of_read),
-    c.SealedOpened: (ServedRead, _of_read),
+    storage.ObjectRead: (ServedRead, _of_read),
+    storage.ReadBrokenOff: (ServedRead, _of_read),
+    storage.SealedOpened: (ServedRead, _of_read),
 }

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from salus.events import parties
-from salus.events.catalogue import PartyKind, PublicKey
+from salus.events.contexts.identity import PartyKind, PublicKey
 from salus.ledger.errors import KeyTextError, PolicyError
 from salus.ledger.json_reader import JsonError, read_json
 from salus.ledger.key_periods import KeyHistory, read_history

@@ -26,9 +26,10 @@ from salus.devkit.narration import Narrator
 from salus.devkit.network import NetworkFolder
 from salus.devkit.platform import Platform
 from salus.devkit.waiting import until
-from salus.events.catalogue import EventData, KeyRetired, KeyRotated
+from salus.events.contexts.network import KeyRetired, KeyRotated
 from salus.events.did import LocalSigner
 from salus.events.errors import RejectedError
+from salus.events.event_types import EventData
 
 app = typer.Typer(no_args_is_help=True, help="The keys that sign blocks, checkpoints and cosignatures.")
 TAKEN_OVER_S_MAX = 120.0

@@ -24,7 +24,7 @@ from salus.cli.party_commands import PartyCommand, ToApprove, target_of
 from salus.cli.party_keys import new_party_key
 from salus.cli.proven_keys import ProvenKey, check_possession, fingerprint, prove, read_proven_key
 from salus.devkit.public_files import write_public
-from salus.events.catalogue import PartyKind
+from salus.events.contexts.identity import PartyKind
 from salus.events.did import LocalSigner
 
 app = typer.Typer(no_args_is_help=True, help="Members, services, people and devices of the network.")

@@ -18,7 +18,7 @@ from salus.cli.exits import CommandError, Exit
 from salus.cli.network_access import Directory, IdentityUrl, NetworkAccess, PartyFacts
 from salus.cli.party_commands import PartyCommand, ToApprove, target_of
 from salus.cli.proven_keys import check_possession, read_proven_key
-from salus.events.catalogue import KeyRevoked, Role
+from salus.events.contexts.identity import KeyRevoked, Role
 
 OPERATOR = "operator"
 ROLES = Choices(get_args(Role))

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from salus.cli.exits import CommandError, Exit
 from salus.client.auth import make_possession
 from salus.crypto.text_files import read_text_file
-from salus.events.catalogue import PublicKey
+from salus.events.contexts.identity import PublicKey
 from salus.events.did import LocalSigner, key_of, multibase_of
 from salus.events.jws import parse_jws
 from salus.events.possession import PossessionError, verify_possession

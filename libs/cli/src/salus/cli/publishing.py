@@ -26,9 +26,10 @@ from salus.client import (
 )
 from salus.crypto.text_files import read_text_file
 from salus.devkit.platform import Platform
-from salus.events.catalogue import EventData, all_types, type_named
+from salus.events.contexts import CATALOGUE
 from salus.events.did import LocalSigner
 from salus.events.errors import RejectedError
+from salus.events.event_types import EventData
 from salus.ledger.json_reader import JsonError, read_json
 from salus.ledger.policy import Policy
 
@@ -133,9 +134,9 @@ def _place(proof: Receipt) -> dict[str, Any]:
 
 
 def _data_of(type_name: str, text: str) -> EventData:
-    entry = type_named(type_name)
+    entry = CATALOGUE.type_named(type_name)
     if entry is None:
-        names = [known.name for known in all_types()]
+        names = [known.name for known in CATALOGUE.types()]
         hint = ", ".join(get_close_matches(type_name, names) or names)
         raise CommandError(Exit.USAGE, f"the catalogue has no type {type_name}; it has {hint}")
     if text == "-":

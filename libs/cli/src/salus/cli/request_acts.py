@@ -19,7 +19,7 @@ from salus.cli.display import shown, shown_moment, styled
 from salus.cli.exits import CommandError, Exit
 from salus.cli.network_access import KeyFacts, PartyFacts
 from salus.cli.proven_keys import ProvenKey, check_possession, fingerprint
-from salus.events.catalogue import AddedShard
+from salus.events.contexts.identity import AddedShard
 from salus.events.signed_request import Asked
 from salus.ledger.json_reader import JsonError, read_json
 

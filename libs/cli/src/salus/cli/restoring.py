@@ -31,8 +31,9 @@ from salus.devkit.network import OPERATOR, OUTPUT_TOPICS
 from salus.devkit.platform import Platform
 from salus.devkit.processes import is_alive
 from salus.devkit.run_record import StateFolder
-from salus.events.catalogue import RestoredPartition, TopicsRestored, type_of
+from salus.events.contexts.network import RestoredPartition, TopicsRestored
 from salus.events.did import LocalSigner
+from salus.events.event_types import type_of
 from salus.events.signature import Signer
 from salus.ledger.checkpoint import Checkpoint
 from salus.ledger.errors import LedgerError

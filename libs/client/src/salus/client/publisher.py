@@ -19,9 +19,9 @@ from salus.client.identifiers import new_id
 from salus.client.ports import Sender
 from salus.client.receipts import EventName, Receipt, ReceiptSource, StoredEvent
 from salus.client.room import Room
-from salus.events.catalogue import EventData, type_of
 from salus.events.envelope import CONTENT_TYPE, decode_event, encode_event
 from salus.events.errors import Reason, RejectedError
+from salus.events.event_types import EventData, type_of
 from salus.events.signature import Signer, sign_values
 from salus.ledger.policy import Policy
 from salus.ledger.records import SIGNATURE_HEADER

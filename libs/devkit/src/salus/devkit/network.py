@@ -22,7 +22,7 @@ from salus.crypto.text_files import read_text_file
 from salus.devkit.errors import DevkitError
 from salus.devkit.public_files import write_public
 from salus.devkit.store_accounts import BUCKETS, Bucket, StoreSecrets
-from salus.events.catalogue import input_topics
+from salus.events.contexts import CATALOGUE
 from salus.events.did import LocalSigner, multibase_of
 from salus.ledger.cosignature import CosignatureSigner
 from salus.ledger.errors import PolicyError
@@ -77,7 +77,7 @@ class Plan:
         """Return the input partitions that one shard seals: every partition belongs to exactly one."""
         dealt = {
             topic: [p for p in range(self.partitions(topic)) if p % self.shards == shard]
-            for topic in input_topics()
+            for topic in CATALOGUE.input_topics()
         }
         return {topic: partitions for topic, partitions in dealt.items() if partitions}
 
@@ -207,7 +207,7 @@ class NetworkFolder:
 
 async def create_topics(bootstrap: str, plan: Plan) -> None:
     """Create the network's topics unless they exist; their records stay for ever."""
-    names = (*input_topics(), *OUTPUT_TOPICS)
+    names = (*CATALOGUE.input_topics(), *OUTPUT_TOPICS)
     await ensure_topics(bootstrap, [Topic(name, plan.partitions(name), TOPIC_SETTINGS) for name in names])
 
 
@@ -220,7 +220,7 @@ def described_topics(network: Mapping[str, Any]) -> list[Topic]:
     for shard in network["shards"]:
         for topic, partitions in shard["topics"].items():
             sealed[topic] = max(sealed.get(topic, 0), *(partition + 1 for partition in partitions))
-    counts = {**dict.fromkeys((*input_topics(), *OUTPUT_TOPICS), 1), **sealed}
+    counts = {**dict.fromkeys((*CATALOGUE.input_topics(), *OUTPUT_TOPICS), 1), **sealed}
     return [
         Topic(name, partitions, TOPIC_SETTINGS, BROKERS_REPLICATION) for name, partitions in counts.items()
     ]

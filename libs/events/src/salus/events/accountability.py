@@ -19,23 +19,16 @@ from salus.events.bearer import (
     read_bearer,
     require_current,
 )
-from salus.events.catalogue import (
-    ObjectRead,
-    ObjectStored,
-    PartyRegistered,
-    PolicySetAdopted,
-    ReadBrokenOff,
-    ReadRefused,
-    RequestedData,
-    type_of,
-)
 from salus.events.commands import asks_for
+from salus.events.contexts.consent import PolicySetAdopted
+from salus.events.contexts.identity import PartyRegistered
+from salus.events.contexts.storage import ObjectRead, ObjectStored, ReadBrokenOff, ReadRefused
 from salus.events.ed25519 import verifies
 from salus.events.envelope import Event
 from salus.events.errors import Reason, RejectedError
+from salus.events.event_types import Owner, type_of
 from salus.events.keyring import KeyRing
-from salus.events.registry import Owner
-from salus.events.requests import SERVICE, SIGNED, Request
+from salus.events.requests import SERVICE, SIGNED, Request, RequestedData
 from salus.events.signed_request import Asked
 
 # What a service may state without anybody having asked: the founding of the network, which has an effect only

@@ -9,11 +9,11 @@ from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 
-from salus.events.catalogue import all_types
+from salus.events.contexts import CATALOGUE
 from salus.events.envelope import CONTENT_TYPE, VALUE_BYTES_MAX, Envelope
 from salus.events.errors import Reason
+from salus.events.event_types import EventType, Owner
 from salus.events.fields import Sealed, portable
-from salus.events.registry import EventType, Owner
 from salus.ledger.records import SIGNATURE_HEADER
 from salus.ledger.signature_header import HEADER_BYTES_MAX, HEADER_PATTERN
 
@@ -24,7 +24,7 @@ _SCHEMAS = "#/components/schemas/"
 
 def document() -> bytes:
     """Return the document as JSON, in the order of the catalogue."""
-    entries = sorted(all_types(), key=lambda entry: (entry.topic, entry.name))
+    entries = sorted(CATALOGUE.types(), key=lambda entry: (entry.topic, entry.name))
     topics = {topic: list(group) for topic, group in groupby(entries, key=lambda entry: entry.topic)}
     content = {
         "asyncapi": "3.0.0",

@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import cache
 
+from salus.events.contexts import CATALOGUE
+from salus.events.event_types import EventType
 from salus.events.recognizers import Compiler, Mark, NotCompilableError, Step
-from salus.events.registry import EventType, all_types
 from salus.ledger.hashing import LIBRARY, lanes
 from salus.ledger.records import Cells, gather
 
@@ -153,4 +154,4 @@ def _nothing(events: bytes, count: int) -> Attributes:
 
 @cache
 def _reader() -> CanonicalReader | None:
-    return load(all_types())
+    return load(CATALOGUE.types())

@@ -12,27 +12,29 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from salus.events import catalogue as c
+from salus.events.contexts import consent, identity, storage
+from salus.events.event_types import EventData
+from salus.events.fields import Sealed
 from salus.events.requests import Request
 from salus.events.signed_request import Asked, excess_of, form_of, read_body
 
 Asks = Callable[[Asked, Any], bool]
-_ASKS: dict[type[c.EventData], Asks] = {}
+_ASKS: dict[type[EventData], Asks] = {}
 _F = TypeVar("_F", bound=Asks)
 
 
-def asks_for(asked: Asked, data: c.EventData) -> bool:
+def asks_for(asked: Asked, data: EventData) -> bool:
     """Tell whether the request asks for what this data states, and for nothing else."""
     asks, form = _ASKS.get(type(data)), form_of(asked)
     return asks is not None and form is not None and excess_of(asked, form) is None and asks(asked, data)
 
 
-def may_be_asked(data: type[c.EventData]) -> bool:
+def may_be_asked(data: type[EventData]) -> bool:
     """Tell whether there is a request that asks for data of this class."""
     return data in _ASKS
 
 
-def _states(cls: type[c.EventData]) -> Callable[[_F], _F]:
+def _states(cls: type[EventData]) -> Callable[[_F], _F]:
     def register(asks: _F) -> _F:
         _ASKS[cls] = asks
         return asks
@@ -56,7 +58,7 @@ class _PublicKey(_Body):
     valid_until: datetime | None = None
     proof: str | None = None
 
-    def is_(self, key: c.PublicKey) -> bool:
+    def is_(self, key: identity.PublicKey) -> bool:
         said = (self.id, self.multibase, self.valid_from, self.valid_until)
         return said == (key.id, key.multibase, key.valid_from, key.valid_until)
 
@@ -92,7 +94,7 @@ class _Shard(_Body):
 class _Assignment(_Body):
     epoch: int
     shards: list[_Shard]
-    added: list[c.AddedShard] = []
+    added: list[identity.AddedShard] = []
 
 
 def proofs_in(request: Request) -> dict[str, str]:
@@ -109,8 +111,8 @@ def seen_keys_in(request: Request) -> tuple[str, ...] | None:
     return None if found is None else found.keys
 
 
-@_states(c.PartyRegistered)
-def _registers(asked: Asked, data: c.PartyRegistered) -> bool:
+@_states(identity.PartyRegistered)
+def _registers(asked: Asked, data: identity.PartyRegistered) -> bool:
     body = asked.read(_Party)
     return (
         asked.is_("POST", "parties")
@@ -121,14 +123,14 @@ def _registers(asked: Asked, data: c.PartyRegistered) -> bool:
     )
 
 
-@_states(c.KeyAdded)
-def _adds_key(asked: Asked, data: c.KeyAdded) -> bool:
+@_states(identity.KeyAdded)
+def _adds_key(asked: Asked, data: identity.KeyAdded) -> bool:
     body = asked.read(_Key)
     return asked.is_("POST", "parties", data.did, "keys") and body is not None and body.key.is_(data.key)
 
 
-@_states(c.KeyRevoked)
-def _revokes_key(asked: Asked, data: c.KeyRevoked) -> bool:
+@_states(identity.KeyRevoked)
+def _revokes_key(asked: Asked, data: identity.KeyRevoked) -> bool:
     body = asked.read(_Revocation)
     said = (data.key_id, data.reason)
     return (
@@ -138,19 +140,19 @@ def _revokes_key(asked: Asked, data: c.KeyRevoked) -> bool:
     )
 
 
-@_states(c.RoleGranted)
-def _grants_role(asked: Asked, data: c.RoleGranted) -> bool:
+@_states(identity.RoleGranted)
+def _grants_role(asked: Asked, data: identity.RoleGranted) -> bool:
     body = asked.read(_Role)
     return asked.is_("POST", "parties", data.did, "roles") and body is not None and body.role == data.role
 
 
-@_states(c.RoleWithdrawn)
-def _withdraws_role(asked: Asked, data: c.RoleWithdrawn) -> bool:
+@_states(identity.RoleWithdrawn)
+def _withdraws_role(asked: Asked, data: identity.RoleWithdrawn) -> bool:
     return asked.is_("DELETE", "parties", data.did, "roles", data.role)
 
 
-@_states(c.ShardsAssigned)
-def _assigns(asked: Asked, data: c.ShardsAssigned) -> bool:
+@_states(identity.ShardsAssigned)
+def _assigns(asked: Asked, data: identity.ShardsAssigned) -> bool:
     body = asked.read(_Assignment)
     if body is None or not asked.is_("POST", "shards"):
         return False
@@ -178,7 +180,7 @@ class _Link(_Body):
 
 class _BreakGlass(_Body):
     reason: str
-    statement: c.Sealed | None = None
+    statement: Sealed | None = None
 
 
 class _Question(_Body):
@@ -193,8 +195,8 @@ class _Judgement(_Body):
     outcome: str
 
 
-@_states(c.ConsentGranted)
-def _grants(asked: Asked, data: c.ConsentGranted) -> bool:
+@_states(consent.ConsentGranted)
+def _grants(asked: Asked, data: consent.ConsentGranted) -> bool:
     if asked.is_("POST", "fhir", "Consent"):
         # The resource may hold words about somebody, so only its digest is on the ledger.
         return asked.digest is not None
@@ -208,26 +210,26 @@ def _grants(asked: Asked, data: c.ConsentGranted) -> bool:
     )
 
 
-@_states(c.ConsentRevoked)
-def _revokes(asked: Asked, data: c.ConsentRevoked) -> bool:
+@_states(consent.ConsentRevoked)
+def _revokes(asked: Asked, data: consent.ConsentRevoked) -> bool:
     return asked.is_("POST", "consents", data.consent, "revoke")
 
 
-@_states(c.PatientLinked)
-def _links(asked: Asked, data: c.PatientLinked) -> bool:
+@_states(consent.PatientLinked)
+def _links(asked: Asked, data: consent.PatientLinked) -> bool:
     body = asked.read(_Link)
     return (
         asked.is_("POST", "patients", data.patient, "parties") and body is not None and body.did == data.did
     )
 
 
-@_states(c.PatientUnlinked)
-def _unlinks(asked: Asked, data: c.PatientUnlinked) -> bool:
+@_states(consent.PatientUnlinked)
+def _unlinks(asked: Asked, data: consent.PatientUnlinked) -> bool:
     return asked.is_("DELETE", "patients", data.patient, "parties", data.did)
 
 
-@_states(c.AccessDecided)
-def _asks(asked: Asked, data: c.AccessDecided) -> bool:
+@_states(consent.AccessDecided)
+def _asks(asked: Asked, data: consent.AccessDecided) -> bool:
     body = asked.read(_Question)
     said = (data.action, data.object, data.patient, data.purpose)
     return (
@@ -240,8 +242,8 @@ def _asks(asked: Asked, data: c.AccessDecided) -> bool:
     )
 
 
-@_states(c.GlassBroken)
-def _breaks(asked: Asked, data: c.GlassBroken) -> bool:
+@_states(consent.GlassBroken)
+def _breaks(asked: Asked, data: consent.GlassBroken) -> bool:
     body = asked.read(_Question)
     return (
         asked.is_("POST", "decisions")
@@ -253,8 +255,8 @@ def _breaks(asked: Asked, data: c.GlassBroken) -> bool:
     )
 
 
-@_states(c.GlassBreakReviewed)
-def _reviews(asked: Asked, data: c.GlassBreakReviewed) -> bool:
+@_states(consent.GlassBreakReviewed)
+def _reviews(asked: Asked, data: consent.GlassBreakReviewed) -> bool:
     body = asked.read(_Judgement)
     return (
         asked.is_("POST", "glass-breaks", data.decision, "review")
@@ -276,8 +278,8 @@ class _Erasure(_Body):
     basis: str
 
 
-@_states(c.SubjectRegistered)
-def _registers_subject(asked: Asked, data: c.SubjectRegistered) -> bool:
+@_states(storage.SubjectRegistered)
+def _registers_subject(asked: Asked, data: storage.SubjectRegistered) -> bool:
     body = asked.read(_Subject)
     return (
         asked.is_("POST", "subjects")
@@ -287,20 +289,20 @@ def _registers_subject(asked: Asked, data: c.SubjectRegistered) -> bool:
     )
 
 
-@_states(c.ObjectStored)
-def _stores(asked: Asked, data: c.ObjectStored) -> bool:
+@_states(storage.ObjectStored)
+def _stores(asked: Asked, data: storage.ObjectStored) -> bool:
     there = asked.is_("PUT", "objects", data.object) or asked.is_("POST", "objects")
     return there and asked.asks("patient") == data.patient
 
 
-@_states(c.ObjectRead)
-@_states(c.ReadBrokenOff)
-def _reads(asked: Asked, data: c.ObjectRead | c.ReadBrokenOff) -> bool:
+@_states(storage.ObjectRead)
+@_states(storage.ReadBrokenOff)
+def _reads(asked: Asked, data: storage.ObjectRead | storage.ReadBrokenOff) -> bool:
     return _looks(asked, data) and data.request.decision == data.decision
 
 
-@_states(c.SealedOpened)
-def _opens(asked: Asked, data: c.SealedOpened) -> bool:
+@_states(storage.SealedOpened)
+def _opens(asked: Asked, data: storage.SealedOpened) -> bool:
     return (
         _looks_into(asked, event=data.event, patient=data.patient)
         and (asked.asks("source"), asked.asks("field")) == (data.source, data.field)
@@ -309,13 +311,13 @@ def _opens(asked: Asked, data: c.SealedOpened) -> bool:
     )
 
 
-@_states(c.ReadRefused)
-def _is_refused(asked: Asked, data: c.ReadRefused) -> bool:
+@_states(storage.ReadRefused)
+def _is_refused(asked: Asked, data: storage.ReadRefused) -> bool:
     into = _looks_into(asked, event=data.object, patient=data.patient) and data.request.by == data.reader
     return into or _looks(asked, data)
 
 
-def _looks(asked: Asked, data: c.ObjectRead | c.ReadBrokenOff | c.ReadRefused) -> bool:
+def _looks(asked: Asked, data: storage.ObjectRead | storage.ReadBrokenOff | storage.ReadRefused) -> bool:
     return (
         asked.is_("GET", "objects", data.object)
         and asked.asks("patient") == data.patient
@@ -330,8 +332,8 @@ def _looks_into(asked: Asked, *, event: str, patient: str) -> bool:
     )
 
 
-@_states(c.SubjectKeyDestroyed)
-def _erases(asked: Asked, data: c.SubjectKeyDestroyed) -> bool:
+@_states(storage.SubjectKeyDestroyed)
+def _erases(asked: Asked, data: storage.SubjectKeyDestroyed) -> bool:
     body = asked.read(_Erasure)
     return (
         asked.is_("DELETE", "subjects", data.patient, "key")

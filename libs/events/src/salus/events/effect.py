@@ -24,7 +24,7 @@ from hashlib import sha256
 from typing import TypeVar
 
 from salus.events.envelope import Event
-from salus.events.registry import EventType
+from salus.events.event_types import EventType
 from salus.events.requests import RequestedData
 
 _Name = TypeVar("_Name")

@@ -19,19 +19,18 @@ from salus.events.bearer import (
     Signed,
     read_bearer,
 )
-from salus.events.catalogue import (
-    EventData,
+from salus.events.commands import proofs_in, seen_keys_in
+from salus.events.contexts.identity import (
     KeyAdded,
     KeyRevoked,
     PartyRegistered,
     PublicKey,
-    RequestedData,
     RoleGranted,
     RoleWithdrawn,
     ShardsAssigned,
 )
-from salus.events.commands import proofs_in, seen_keys_in
 from salus.events.envelope import Event
+from salus.events.event_types import EventData
 from salus.events.parties import Founder, KnownKey, Operator, Party, operators_of
 from salus.events.party_form import (
     objection_to_did,
@@ -40,7 +39,7 @@ from salus.events.party_form import (
     objection_to_unbound,
 )
 from salus.events.possession import PossessionError, verify_possession
-from salus.events.requests import SERVICE, Request
+from salus.events.requests import SERVICE, Request, RequestedData
 from salus.events.rights import (
     KINDS_OF_MEMBER,
     Act,

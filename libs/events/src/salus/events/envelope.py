@@ -9,10 +9,11 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from salus.events.contexts import CATALOGUE
 from salus.events.errors import Reason, RejectedError
+from salus.events.event_types import EventData, EventType, type_of
 from salus.events.fields import Count, Text, field_names, may_be_unplain, unplain_fields
 from salus.events.moments import MomentError, holds_moments, moments_of, with_moments
-from salus.events.registry import EventData, EventType, type_named, type_of
 from salus.events.sealed_fields import sealed_to_another
 from salus.events.wellformed import require_well_formed
 from salus.ledger.times import YEAR_MAX, YEAR_MIN, read_time
@@ -118,7 +119,7 @@ def decode_event(value: bytes, *, require: Callable[[Envelope, EventType], None]
     suspect = may_be_unplain(value)
     try:
         envelope = _decode_envelope(value, suspect=suspect)
-        entry = type_named(envelope.type)
+        entry = CATALOGUE.type_named(envelope.type)
         if entry is None:
             raise RejectedError(Reason.UNKNOWN_TYPE)  # noqa: TRY301  # the one place where reasons are put in order
         if require is not None:
@@ -171,7 +172,7 @@ def decode_canonical(value: bytes) -> Event | None:
 
 
 def _whole_decoder(name: bytes) -> tuple[EventType, msgspec.json.Decoder[Any]] | None:
-    entry = type_named(name.decode("ascii", "replace"))
+    entry = CATALOGUE.type_named(name.decode("ascii", "replace"))
     if entry is None:
         return None
     whole = msgspec.defstruct("Whole", [("data", entry.data)], bases=(Envelope,), frozen=True, gc=False)

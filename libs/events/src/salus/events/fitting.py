@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from salus.events.canonical import Attributes
+from salus.events.event_types import EventType
 from salus.events.recognizers import Mark
-from salus.events.registry import EventType
 from salus.ledger.hashing import LIBRARY
 from salus.ledger.records import Cells, cells_of
 

@@ -19,10 +19,10 @@ from salus.events.canonical import Attributes, attributes_of
 from salus.events.ed25519 import verifies
 from salus.events.envelope import VALUE_BYTES_MAX, Envelope, Event, decode_event
 from salus.events.errors import Reason, RejectedError
+from salus.events.event_types import EventType, Owner
 from salus.events.fitting import NO_ONE, Case, Facts, cases_of
 from salus.events.keyring import KeyRing
 from salus.events.parties import Party
-from salus.events.registry import EventType, Owner
 from salus.events.signature import SIGNED_ORIGIN, parse_signature, signed_text
 from salus.ledger.hashing import hash_spans
 from salus.ledger.merkle import LEAF_PREFIX, leaf_hash

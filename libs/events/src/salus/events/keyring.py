@@ -7,13 +7,11 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import assert_never
 
-from salus.events.catalogue import (
-    EventData,
+from salus.events.contexts.identity import (
     KeyAdded,
     KeyRevoked,
     PartyRegistered,
     PublicKey,
-    Request,
     RoleGranted,
     RoleWithdrawn,
     ShardsAssigned,
@@ -23,7 +21,9 @@ from salus.events.effect import Applied, Effect, WithoutEffect, claims_of, effec
 from salus.events.entitlement import Standing, objection_to_event
 from salus.events.envelope import Event
 from salus.events.errors import Reason, RejectedError
+from salus.events.event_types import EventData
 from salus.events.parties import Founder, KnownKey, Operator, Party
+from salus.events.requests import Request
 from salus.events.rights import Objection
 
 _PAGE = 4096

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from salus.events.catalogue import PartyKind, PartyRegistered, PublicKey
+from salus.events.contexts.identity import PartyKind, PartyRegistered, PublicKey
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 
-from salus.events.catalogue import PartyKind, PublicKey, Role
+from salus.events.contexts.identity import PartyKind, PublicKey, Role
 from salus.events.did import key_of
 from salus.events.rights import Objection
 

@@ -13,7 +13,7 @@ from datetime import datetime
 import msgspec
 
 from salus.events.bearer import BearerError, TokenId, require_current
-from salus.events.catalogue import PublicKey
+from salus.events.contexts.identity import PublicKey
 from salus.events.did import key_of
 from salus.events.ed25519 import verifies
 from salus.events.jws import JwsError, parse_jws

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 from msgspec import inspect
 
 from salus.events.envelope import Envelope
+from salus.events.event_types import EventType
 from salus.events.fields import PLAIN_PATTERN, Sealed
-from salus.events.registry import EventType
 from salus.events.requests import RequestedData
 
 

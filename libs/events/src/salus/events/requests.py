@@ -11,8 +11,8 @@ from typing import Annotated
 
 import msgspec
 
+from salus.events.event_types import EventData
 from salus.events.fields import Did, Text
-from salus.events.registry import EventData
 
 # The ways in which a caller was authenticated. A new way is a new value, and no new schema.
 SIGNED = "did-jwt"

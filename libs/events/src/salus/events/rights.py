@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple, assert_never
 
-from salus.events.catalogue import PartyKind
+from salus.events.contexts.identity import PartyKind
 from salus.events.parties import Operator
 from salus.events.requests import Request
 

@@ -7,8 +7,8 @@ from typing import get_args
 
 import msgspec
 
+from salus.events.event_types import EventData
 from salus.events.fields import Sealed
-from salus.events.registry import EventData
 
 
 @cache

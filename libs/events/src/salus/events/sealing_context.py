@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from salus.events.catalogue import GlassBroken
+from salus.events.contexts.consent import GlassBroken
 from salus.events.envelope import Event
-from salus.events.registry import EventData, type_of
+from salus.events.event_types import EventData, type_of
 
 
 def sealing_context(

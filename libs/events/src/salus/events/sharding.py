@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from salus.events.catalogue import AddedShard, ShardsAssigned
+from salus.events.contexts.identity import AddedShard, ShardsAssigned
 from salus.ledger.errors import KeyTextError
 from salus.ledger.note import NoteVerifier
 

@@ -15,8 +15,8 @@ from weakref import WeakValueDictionary
 
 import msgspec
 
-from salus.events.catalogue import EventData
 from salus.events.effect import Applied, NoEffect, Refused, Unknown, WithoutEffect
+from salus.events.event_types import EventData
 from salus.runtime.facts import FactWriter, failed
 from salus.runtime.fold import FoldStore, Follower
 from salus.runtime.problems import ProblemError

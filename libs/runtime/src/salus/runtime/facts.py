@@ -8,10 +8,10 @@ import structlog
 
 from salus.client import ClientError
 from salus.events.accountability import require_asked
-from salus.events.catalogue import EventData, RequestedData
 from salus.events.effect import Applied, Outcome, Refused, Unknown, WithoutEffect
 from salus.events.errors import RejectedError
-from salus.events.requests import SIGNED
+from salus.events.event_types import EventData
+from salus.events.requests import SIGNED, RequestedData
 from salus.messaging import MessagingError
 from salus.runtime.fold import Follower
 from salus.runtime.own_key import OwnKey

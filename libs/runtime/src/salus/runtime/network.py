@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from salus.crypto.text_files import read_text_file
-from salus.events.catalogue import PartyKind, PublicKey, Role
+from salus.events.contexts.identity import PartyKind, PublicKey, Role
 from salus.events.keyring import KeyRing
 from salus.events.parties import Founder
 from salus.ledger.json_reader import JsonError, read_json

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from salus.client import Publisher
-from salus.events.catalogue import EventData
+from salus.events.event_types import EventData
 from salus.events.signature import Signer
 from salus.messaging import Position, RecoveringProducer
 

@@ -37,7 +37,9 @@ from salus.archive.receipts import ReceiptMaker
 from salus.archive.trust import Trust
 from salus.crypto.signing_keys import key_place
 from salus.crypto.text_files import read_text_file
-from salus.events.catalogue import BlockSealed, CheckpointPublished, DamageFound, type_of
+from salus.events.contexts.ledger import BlockSealed, CheckpointPublished
+from salus.events.contexts.network import DamageFound
+from salus.events.event_types import type_of
 from salus.ledger.block import Header, open_header
 from salus.ledger.errors import PolicyError
 from salus.ledger.key_periods import Keys

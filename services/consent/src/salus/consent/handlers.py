@@ -37,7 +37,9 @@ from salus.consent.domain.decisions import (
 from salus.consent.domain.rights import Actor, Asking, visible_consents
 from salus.consent.domain.state import Consent, PatientState, PolicyState, found_consent
 from salus.consent.ports import Claims, PolicyHost, Reservation, World
-from salus.events.catalogue import EventData, GlassBroken, Sealed, StatePosition
+from salus.events.contexts.consent import GlassBroken, StatePosition
+from salus.events.event_types import EventData
+from salus.events.fields import Sealed
 from salus.events.keyring import KeyRing
 from salus.runtime.auth import party_that_signed
 from salus.runtime.contract import NameTakenError

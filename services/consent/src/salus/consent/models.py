@@ -11,7 +11,8 @@ from salus.consent.domain.consents import Grant
 from salus.consent.domain.state import Consent, GlassBreak, Outcome
 from salus.consent.handlers import Decision
 from salus.events import fields
-from salus.events.catalogue import Action, EmergencyReason, Purpose, Sealed
+from salus.events.contexts.consent import Action, EmergencyReason
+from salus.events.fields import Purpose, Sealed
 from salus.runtime.fields import pattern_of
 from salus.runtime.moments import Moment
 

@@ -10,7 +10,8 @@ from typing import Protocol
 
 from salus.consent.domain.decisions import Inputs, Verdict
 from salus.consent.domain.state import PatientState, PolicyState, SubjectState
-from salus.events.catalogue import EventData, StatePosition
+from salus.events.contexts.consent import StatePosition
+from salus.events.event_types import EventData
 from salus.events.keyring import KeyRing
 from salus.runtime.queues import Queues
 

@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from salus.events import fields
-from salus.events.catalogue import PartyKind, PublicKey, Role
+from salus.events.contexts.identity import PartyKind, PublicKey, Role
 from salus.events.rights import Actor
 from salus.identity import did_document, handlers
 from salus.identity.domain import (

@@ -14,8 +14,7 @@ from typing import Literal, assert_never
 
 import msgspec
 
-from salus.events.catalogue import (
-    EventData,
+from salus.events.contexts.identity import (
     KeyAdded,
     KeyRevoked,
     PartyKind,
@@ -26,6 +25,7 @@ from salus.events.catalogue import (
     RoleWithdrawn,
 )
 from salus.events.entitlement import objection_to_seen_keys
+from salus.events.event_types import EventData
 from salus.events.parties import Operator
 from salus.events.party_form import (
     objection_to_did,

@@ -10,9 +10,10 @@ from urllib.parse import unquote
 import msgspec
 import structlog
 
-from salus.events.catalogue import EventData, KeyAdded, PartyRegistered, PublicKey
+from salus.events.contexts.identity import KeyAdded, PartyRegistered, PublicKey
 from salus.events.did import key_of
 from salus.events.entitlement import objection_to_keys
+from salus.events.event_types import EventData
 from salus.events.keyring import KeyRing
 from salus.events.parties import Operator
 from salus.events.requests import Request

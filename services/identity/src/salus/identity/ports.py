@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from salus.events.catalogue import EventData
+from salus.events.event_types import EventData
 from salus.events.keyring import KeyRing
 from salus.identity.domain import PartyState
 from salus.runtime.queues import Queues

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends
 from pydantic import BaseModel, ConfigDict, Field
 
 from salus.events import fields
-from salus.events.catalogue import AddedShard, AssignedShard, AssignedTopic
+from salus.events.contexts.identity import AddedShard, AssignedShard, AssignedTopic
 from salus.events.fields import INTEGER_MAX
 from salus.events.parties import Operator
 from salus.events.sharding import Sharding

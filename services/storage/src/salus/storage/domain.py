@@ -14,17 +14,11 @@ from typing import Literal, get_args
 
 import msgspec
 
-from salus.events.catalogue import (
-    ConsentRevoked,
-    EventData,
-    ObjectStored,
-    PatientUnlinked,
-    Purpose,
-    Sealed,
-    SubjectKeyDestroyed,
-    SubjectRegistered,
-)
+from salus.events.contexts.consent import ConsentRevoked, PatientUnlinked
+from salus.events.contexts.storage import ObjectStored, SubjectKeyDestroyed, SubjectRegistered
 from salus.events.epochs import next_epoch
+from salus.events.event_types import EventData
+from salus.events.fields import Purpose, Sealed
 from salus.events.parties import Party
 from salus.events.patient_rights import keeps_records_for, may_erase
 from salus.events.requests import Request

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from typing import Protocol
 
-from salus.events.catalogue import EventData
+from salus.events.event_types import EventData
 from salus.events.keyring import KeyRing
 from salus.runtime.contract import NameTakenError
 from salus.runtime.problems import ProblemError

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 from salus.client.identifiers import new_id
-from salus.events.catalogue import DocumentRegistered, PublicKey
+from salus.events.contexts.clinical import DocumentRegistered
+from salus.events.contexts.identity import PublicKey
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.envelope import encode_event
 from salus.events.signature import sign_values

@@ -27,10 +27,12 @@ from salus.devkit.platform import Platform
 from salus.devkit.processes import Place, exit_code, is_alive, spawn, stop
 from salus.devkit.services import sequencer_name
 from salus.devkit.waiting import until
-from salus.events.catalogue import CheckpointPublished, PartyRegistered, Request, type_of
+from salus.events.contexts.identity import PartyRegistered
+from salus.events.contexts.ledger import CheckpointPublished
 from salus.events.did import LocalSigner
 from salus.events.envelope import decode_event
-from salus.events.requests import SIGNED
+from salus.events.event_types import type_of
+from salus.events.requests import SIGNED, Request
 from salus.ledger.block import Header, parse_header
 from salus.ledger.note import split_note
 from salus.messaging import Reader

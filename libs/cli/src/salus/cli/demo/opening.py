@@ -17,15 +17,11 @@ from salus.cli.demo.stage import Known, Stage
 from salus.cli.display import styled
 from salus.client import Handle, Publisher
 from salus.crypto.sealing import SUITE, seal
-from salus.events.catalogue import (
-    DocumentRegistered,
-    EncounterRecorded,
-    EventData,
-    MedicationDispensed,
-    ObservationRecorded,
-    ResultReleased,
-    Sealed,
-)
+from salus.events.contexts.clinical import DocumentRegistered, EncounterRecorded, ObservationRecorded
+from salus.events.contexts.lab import ResultReleased
+from salus.events.contexts.pharma import MedicationDispensed
+from salus.events.event_types import EventData
+from salus.events.fields import Sealed
 from salus.events.sealing_context import sealing_context
 from salus.ledger.policy import Policy
 from salus.objects import refuse_stray

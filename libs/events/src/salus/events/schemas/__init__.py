@@ -12,8 +12,8 @@ from typing import Any
 
 import msgspec
 
-from salus.events import catalogue
-from salus.events.registry import EventType, dataschema_of
+from salus.events.contexts import CATALOGUE
+from salus.events.event_types import EventType, dataschema_of
 
 FOLDER = Path(__file__).parent
 RELEASED = FOLDER / "released"
@@ -21,7 +21,7 @@ RELEASED = FOLDER / "released"
 
 def files() -> dict[str, bytes]:
     """Return what should be in the folder, by file name."""
-    return {f"{entry.name}.json": entry.schema for entry in catalogue.all_types()}
+    return {f"{entry.name}.json": entry.schema for entry in CATALOGUE.types()}
 
 
 def write(folder: Path = FOLDER) -> None:
@@ -41,7 +41,7 @@ def release(folder: Path = RELEASED) -> list[str]:
     """
     folder.mkdir(exist_ok=True)
     added = []
-    for entry in catalogue.all_types():
+    for entry in CATALOGUE.types():
         path = folder / f"{entry.name}.{_digest(entry.dataschema)[:16]}.json"
         if not path.exists():
             path.write_bytes(entry.schema)
@@ -51,7 +51,7 @@ def release(folder: Path = RELEASED) -> list[str]:
 
 def broken_promises(folder: Path = RELEASED) -> list[str]:
     """Return, as sentences, in what the catalogue breaks with what was released; none is right."""
-    current = {entry.name: entry for entry in catalogue.all_types()}
+    current = {entry.name: entry for entry in CATALOGUE.types()}
     found = []
     for path in sorted(folder.glob("*.json")):
         schema = path.read_bytes()

@@ -10,9 +10,11 @@ from contextlib import AsyncExitStack
 import structlog
 
 from salus.archive.report import Finding
-from salus.events.catalogue import BlockSealed, CheckpointPublished, DamageFound, type_of
+from salus.events.contexts.ledger import BlockSealed, CheckpointPublished
+from salus.events.contexts.network import DamageFound
 from salus.events.envelope import decode_event
 from salus.events.errors import RejectedError
+from salus.events.event_types import type_of
 from salus.events.signature import Signer
 from salus.messaging import MessagingError, Position, Reader, Record
 from salus.runtime.publishing import ServicePublisher, open_publisher

@@ -33,7 +33,8 @@ from salus.audit.domain.entry import TrailEntry
 from salus.audit.domain.identity_history import IdentityHistory
 from salus.audit.domain.search import Found, Question, Visibility
 from salus.audit.ports import DamagedTrailError, Published, Tip
-from salus.events.catalogue import SubjectRegistered, type_of
+from salus.events.contexts.storage import SubjectRegistered
+from salus.events.event_types import type_of
 from salus.runtime.database import open_engine
 from salus.runtime.migrating import migrate
 

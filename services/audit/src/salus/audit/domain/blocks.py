@@ -11,7 +11,7 @@ from salus.audit.domain.directory import Directory, Needs
 from salus.audit.domain.effects import needs_of
 from salus.audit.domain.entry import Place, TrailEntry
 from salus.audit.domain.identity_history import IDENTITY_TOPIC
-from salus.events.catalogue import type_named
+from salus.events.contexts import CATALOGUE
 from salus.events.effect import depends_on_history
 from salus.events.envelope import Event, decode_event
 from salus.events.errors import RejectedError
@@ -124,7 +124,7 @@ def needs_in(rows: Iterable[Sequence[Any]]) -> Needs:
 def _deciding(rows: Iterable[Row]) -> Iterator[tuple[str, Event]]:
     """Yield the events whose effect depends on what was before, each with its topic."""
     for row in rows:
-        entry = type_named(row.type or "") if row.status == ACCEPTED else None
+        entry = CATALOGUE.type_named(row.type or "") if row.status == ACCEPTED else None
         if row.value is None or entry is None or not depends_on_history(entry):
             continue
         if entry.topic == IDENTITY_TOPIC:

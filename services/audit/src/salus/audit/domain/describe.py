@@ -10,10 +10,11 @@ import msgspec
 from salus.audit.domain.directory import Directory
 from salus.audit.domain.entry import Activity, Facts, Place, Severity, TrailEntry
 from salus.audit.domain.meanings import facts_of, short
-from salus.events.catalogue import ConsentRevoked, Request, RequestedData
+from salus.events.contexts.consent import ConsentRevoked
 from salus.events.effect import Effect, NoEffect, WithoutEffect
 from salus.events.envelope import Event
 from salus.events.errors import Reason, RejectedError
+from salus.events.requests import Request, RequestedData
 from salus.events.signature import parse_signature
 
 # These reasons are found only after the signature was verified, so the signer is proven, not claimed.

@@ -11,15 +11,10 @@ import msgspec
 from salus.audit.domain.effects import Effects, Name, Subject
 from salus.audit.domain.entry import Place
 from salus.audit.domain.identity_history import IDENTITY_TOPIC, IdentityHistory
-from salus.events.catalogue import (
-    ConsentGranted,
-    ConsentRevoked,
-    EventData,
-    PatientLinked,
-    PatientUnlinked,
-)
+from salus.events.contexts.consent import ConsentGranted, ConsentRevoked, PatientLinked, PatientUnlinked
 from salus.events.effect import Applied, Effect, WithoutEffect
 from salus.events.envelope import Event
+from salus.events.event_types import EventData
 
 
 class KnownConsent(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from salus.events.catalogue import PartyRegistered, type_of
+from salus.events.contexts.identity import PartyRegistered
 from salus.events.effect import Applied, Effect
 from salus.events.envelope import decode_event
 from salus.events.errors import RejectedError
+from salus.events.event_types import type_of
 from salus.events.keyring import KeyRing
 from salus.events.rights import Objection
 from salus.ledger.merkle import leaf_hash

@@ -6,14 +6,15 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from salus.audit.domain.entry import Activity, Facts, Severity
-from salus.events import catalogue as c
+from salus.events.contexts import clinical, consent, identity, lab, ledger, network, pharma, storage
+from salus.events.event_types import EventData
 
 Describer = Callable[[Any], Facts]
 _T = TypeVar("_T", bound=Describer)
-_DESCRIBERS: dict[type[c.EventData], Describer] = {}
+_DESCRIBERS: dict[type[EventData], Describer] = {}
 
 
-def describes(cls: type[c.EventData]) -> Callable[[_T], _T]:
+def describes(cls: type[EventData]) -> Callable[[_T], _T]:
     """Register the describer of a class of event data."""
 
     def register(describer: _T) -> _T:
@@ -23,7 +24,7 @@ def describes(cls: type[c.EventData]) -> Callable[[_T], _T]:
     return register
 
 
-def facts_of(data: c.EventData) -> Facts | None:
+def facts_of(data: EventData) -> Facts | None:
     """Return what this data says, if the trail knows its class."""
     describer = _DESCRIBERS.get(type(data))
     return None if describer is None else describer(data)
@@ -37,8 +38,8 @@ def short(did: str) -> str:
 # --- identity -------------------------------------------------------------------------------------
 
 
-@describes(c.PartyRegistered)
-def _party_registered(data: c.PartyRegistered) -> Facts:
+@describes(identity.PartyRegistered)
+def _party_registered(data: identity.PartyRegistered) -> Facts:
     roles = f" with roles {', '.join(data.roles)}" if data.roles else ""
     return Facts(
         activity=Activity.PARTY_CREATED,
@@ -51,8 +52,8 @@ def _party_registered(data: c.PartyRegistered) -> Facts:
     )
 
 
-@describes(c.KeyAdded)
-def _key_added(data: c.KeyAdded) -> Facts:
+@describes(identity.KeyAdded)
+def _key_added(data: identity.KeyAdded) -> Facts:
     return Facts(
         activity=Activity.KEY_ADDED,
         action="C",
@@ -64,8 +65,8 @@ def _key_added(data: c.KeyAdded) -> Facts:
     )
 
 
-@describes(c.KeyRevoked)
-def _key_revoked(data: c.KeyRevoked) -> Facts:
+@describes(identity.KeyRevoked)
+def _key_revoked(data: identity.KeyRevoked) -> Facts:
     return Facts(
         activity=Activity.KEY_ENDED,
         action="U",
@@ -77,18 +78,18 @@ def _key_revoked(data: c.KeyRevoked) -> Facts:
     )
 
 
-@describes(c.RoleGranted)
-def _role_granted(data: c.RoleGranted) -> Facts:
+@describes(identity.RoleGranted)
+def _role_granted(data: identity.RoleGranted) -> Facts:
     return _role(data, Activity.ROLE_ADDED, f"{short(data.did)} now holds the role {data.role}.")
 
 
-@describes(c.RoleWithdrawn)
-def _role_withdrawn(data: c.RoleWithdrawn) -> Facts:
+@describes(identity.RoleWithdrawn)
+def _role_withdrawn(data: identity.RoleWithdrawn) -> Facts:
     return _role(data, Activity.ROLE_ENDED, f"{short(data.did)} no longer holds the role {data.role}.")
 
 
-@describes(c.ShardsAssigned)
-def _shards_assigned(data: c.ShardsAssigned) -> Facts:
+@describes(identity.ShardsAssigned)
+def _shards_assigned(data: identity.ShardsAssigned) -> Facts:
     sealing = sum(1 for shard in data.shards if shard.topics)
     return Facts(
         activity=Activity.LEDGER_MOVED,
@@ -100,7 +101,7 @@ def _shards_assigned(data: c.ShardsAssigned) -> Facts:
     )
 
 
-def _role(data: c.RoleGranted | c.RoleWithdrawn, activity: Activity, summary: str) -> Facts:
+def _role(data: identity.RoleGranted | identity.RoleWithdrawn, activity: Activity, summary: str) -> Facts:
     return Facts(
         activity=activity,
         action="U",
@@ -116,8 +117,8 @@ def _role(data: c.RoleGranted | c.RoleWithdrawn, activity: Activity, summary: st
 # --- consent --------------------------------------------------------------------------------------
 
 
-@describes(c.PatientLinked)
-def _patient_linked(data: c.PatientLinked) -> Facts:
+@describes(consent.PatientLinked)
+def _patient_linked(data: consent.PatientLinked) -> Facts:
     return Facts(
         activity=Activity.SUBJECT_CREATED,
         action="C",
@@ -130,8 +131,8 @@ def _patient_linked(data: c.PatientLinked) -> Facts:
     )
 
 
-@describes(c.PatientUnlinked)
-def _patient_unlinked(data: c.PatientUnlinked) -> Facts:
+@describes(consent.PatientUnlinked)
+def _patient_unlinked(data: consent.PatientUnlinked) -> Facts:
     return Facts(
         activity=Activity.LINK_ENDED,
         action="U",
@@ -144,8 +145,8 @@ def _patient_unlinked(data: c.PatientUnlinked) -> Facts:
     )
 
 
-@describes(c.ConsentGranted)
-def _consent_granted(data: c.ConsentGranted) -> Facts:
+@describes(consent.ConsentGranted)
+def _consent_granted(data: consent.ConsentGranted) -> Facts:
     privileges = tuple(f"{action}:{purpose}" for action in data.actions for purpose in data.purposes)
     return Facts(
         activity=Activity.CONSENT_CREATED,
@@ -163,8 +164,8 @@ def _consent_granted(data: c.ConsentGranted) -> Facts:
     )
 
 
-@describes(c.ConsentRevoked)
-def _consent_revoked(data: c.ConsentRevoked) -> Facts:
+@describes(consent.ConsentRevoked)
+def _consent_revoked(data: consent.ConsentRevoked) -> Facts:
     return Facts(
         activity=Activity.CONSENT_ENDED,
         action="U",
@@ -177,8 +178,8 @@ def _consent_revoked(data: c.ConsentRevoked) -> Facts:
     )
 
 
-@describes(c.AccessDecided)
-def _access_decided(data: c.AccessDecided) -> Facts:
+@describes(consent.AccessDecided)
+def _access_decided(data: consent.AccessDecided) -> Facts:
     word = "may" if data.allowed else "may not"
     glass = " by emergency access" if data.break_glass else ""
     denied = Severity.LOW if not data.allowed else Severity.INFORMATIONAL
@@ -202,8 +203,8 @@ def _access_decided(data: c.AccessDecided) -> Facts:
     )
 
 
-@describes(c.GlassBroken)
-def _glass_broken(data: c.GlassBroken) -> Facts:
+@describes(consent.GlassBroken)
+def _glass_broken(data: consent.GlassBroken) -> Facts:
     return Facts(
         activity=Activity.GLASS_BROKEN,
         action="E",
@@ -224,8 +225,8 @@ def _glass_broken(data: c.GlassBroken) -> Facts:
     )
 
 
-@describes(c.GlassBreakReviewed)
-def _glass_break_reviewed(data: c.GlassBreakReviewed) -> Facts:
+@describes(consent.GlassBreakReviewed)
+def _glass_break_reviewed(data: consent.GlassBreakReviewed) -> Facts:
     return Facts(
         activity=Activity.GLASS_REVIEWED,
         action="U",
@@ -241,8 +242,8 @@ def _glass_break_reviewed(data: c.GlassBreakReviewed) -> Facts:
     )
 
 
-@describes(c.PolicySetAdopted)
-def _policy_set_adopted(data: c.PolicySetAdopted) -> Facts:
+@describes(consent.PolicySetAdopted)
+def _policy_set_adopted(data: consent.PolicySetAdopted) -> Facts:
     return Facts(
         activity=Activity.RULES_CHANGED,
         action="U",
@@ -257,8 +258,8 @@ def _policy_set_adopted(data: c.PolicySetAdopted) -> Facts:
 # --- storage --------------------------------------------------------------------------------------
 
 
-@describes(c.SubjectRegistered)
-def _subject_registered(data: c.SubjectRegistered) -> Facts:
+@describes(storage.SubjectRegistered)
+def _subject_registered(data: storage.SubjectRegistered) -> Facts:
     return Facts(
         activity=Activity.SUBJECT_CREATED,
         action="C",
@@ -270,8 +271,8 @@ def _subject_registered(data: c.SubjectRegistered) -> Facts:
     )
 
 
-@describes(c.ObjectStored)
-def _object_stored(data: c.ObjectStored) -> Facts:
+@describes(storage.ObjectStored)
+def _object_stored(data: storage.ObjectStored) -> Facts:
     return Facts(
         activity=Activity.STORED,
         action="C",
@@ -283,8 +284,8 @@ def _object_stored(data: c.ObjectStored) -> Facts:
     )
 
 
-@describes(c.ObjectRead)
-def _object_read(data: c.ObjectRead) -> Facts:
+@describes(storage.ObjectRead)
+def _object_read(data: storage.ObjectRead) -> Facts:
     glass = " by emergency access" if data.break_glass else ""
     return Facts(
         activity=Activity.READ,
@@ -305,8 +306,8 @@ def _object_read(data: c.ObjectRead) -> Facts:
     )
 
 
-@describes(c.ReadRefused)
-def _read_refused(data: c.ReadRefused) -> Facts:
+@describes(storage.ReadRefused)
+def _read_refused(data: storage.ReadRefused) -> Facts:
     return Facts(
         activity=Activity.READ_REFUSED,
         action="R",
@@ -321,8 +322,8 @@ def _read_refused(data: c.ReadRefused) -> Facts:
     )
 
 
-@describes(c.ReadBrokenOff)
-def _read_broken_off(data: c.ReadBrokenOff) -> Facts:
+@describes(storage.ReadBrokenOff)
+def _read_broken_off(data: storage.ReadBrokenOff) -> Facts:
     return Facts(
         activity=Activity.READ_REFUSED,
         action="R",
@@ -341,8 +342,8 @@ def _read_broken_off(data: c.ReadBrokenOff) -> Facts:
     )
 
 
-@describes(c.SealedOpened)
-def _sealed_opened(data: c.SealedOpened) -> Facts:
+@describes(storage.SealedOpened)
+def _sealed_opened(data: storage.SealedOpened) -> Facts:
     glass = " by emergency access" if data.break_glass else ""
     return Facts(
         activity=Activity.READ,
@@ -363,8 +364,8 @@ def _sealed_opened(data: c.SealedOpened) -> Facts:
     )
 
 
-@describes(c.SubjectKeyDestroyed)
-def _subject_key_destroyed(data: c.SubjectKeyDestroyed) -> Facts:
+@describes(storage.SubjectKeyDestroyed)
+def _subject_key_destroyed(data: storage.SubjectKeyDestroyed) -> Facts:
     return Facts(
         activity=Activity.ERASED,
         action="D",
@@ -392,36 +393,36 @@ def _recorded(kind: str, patient: str, name: str) -> Facts:
     )
 
 
-@describes(c.EncounterRecorded)
-def _encounter_recorded(data: c.EncounterRecorded) -> Facts:
+@describes(clinical.EncounterRecorded)
+def _encounter_recorded(data: clinical.EncounterRecorded) -> Facts:
     return _recorded("encounter", data.patient, data.encounter)
 
 
-@describes(c.ObservationRecorded)
-def _observation_recorded(data: c.ObservationRecorded) -> Facts:
+@describes(clinical.ObservationRecorded)
+def _observation_recorded(data: clinical.ObservationRecorded) -> Facts:
     return _recorded("observation", data.patient, data.observation)
 
 
-@describes(c.DocumentRegistered)
-def _document_registered(data: c.DocumentRegistered) -> Facts:
+@describes(clinical.DocumentRegistered)
+def _document_registered(data: clinical.DocumentRegistered) -> Facts:
     return _recorded("document", data.patient, data.object)
 
 
-@describes(c.ResultReleased)
-def _result_released(data: c.ResultReleased) -> Facts:
+@describes(lab.ResultReleased)
+def _result_released(data: lab.ResultReleased) -> Facts:
     return _recorded("laboratory-report", data.patient, data.report)
 
 
-@describes(c.MedicationDispensed)
-def _medication_dispensed(data: c.MedicationDispensed) -> Facts:
+@describes(pharma.MedicationDispensed)
+def _medication_dispensed(data: pharma.MedicationDispensed) -> Facts:
     return _recorded("dispense", data.patient, data.dispense)
 
 
 # --- the network itself ----------------------------------------------------------------------------
 
 
-@describes(c.TopicsRestored)
-def _topics_restored(data: c.TopicsRestored) -> Facts:
+@describes(network.TopicsRestored)
+def _topics_restored(data: network.TopicsRestored) -> Facts:
     return Facts(
         activity=Activity.LEDGER_MOVED,
         action="U",
@@ -432,8 +433,8 @@ def _topics_restored(data: c.TopicsRestored) -> Facts:
     )
 
 
-@describes(c.DamageFound)
-def _damage_found(data: c.DamageFound) -> Facts:
+@describes(network.DamageFound)
+def _damage_found(data: network.DamageFound) -> Facts:
     return Facts(
         activity=Activity.LEDGER_MOVED,
         action="R",
@@ -444,8 +445,8 @@ def _damage_found(data: c.DamageFound) -> Facts:
     )
 
 
-@describes(c.KeyRotated)
-def _key_rotated(data: c.KeyRotated) -> Facts:
+@describes(network.KeyRotated)
+def _key_rotated(data: network.KeyRotated) -> Facts:
     return Facts(
         activity=Activity.LEDGER_MOVED,
         action="U",
@@ -456,8 +457,8 @@ def _key_rotated(data: c.KeyRotated) -> Facts:
     )
 
 
-@describes(c.KeyRetired)
-def _key_retired(data: c.KeyRetired) -> Facts:
+@describes(network.KeyRetired)
+def _key_retired(data: network.KeyRetired) -> Facts:
     return Facts(
         activity=Activity.LEDGER_MOVED,
         action="U",
@@ -471,18 +472,18 @@ def _key_retired(data: c.KeyRetired) -> Facts:
 # --- ledger announcements: not leaves today, described so that every type of the catalogue is ----------
 
 
-@describes(c.BlockSealed)
-def _block_sealed(data: c.BlockSealed) -> Facts:
+@describes(ledger.BlockSealed)
+def _block_sealed(data: ledger.BlockSealed) -> Facts:
     return _ledger(f"Block {data.height} of shard {data.shard} is sealed.", data.header, "block")
 
 
-@describes(c.CheckpointPublished)
-def _checkpoint_published(data: c.CheckpointPublished) -> Facts:
+@describes(ledger.CheckpointPublished)
+def _checkpoint_published(data: ledger.CheckpointPublished) -> Facts:
     return _ledger(f"The log has a checkpoint of {data.size} blocks.", str(data.size), "checkpoint")
 
 
-@describes(c.RecordRejected)
-def _record_rejected(data: c.RecordRejected) -> Facts:
+@describes(ledger.RecordRejected)
+def _record_rejected(data: ledger.RecordRejected) -> Facts:
     where = f"{data.topic}/{data.partition}/{data.offset}"
     return _ledger(f"The record {where} was rejected: {data.reason}.", where, "record")
 

@@ -13,7 +13,8 @@ from salus.consent.domain.state import (
     evolve_subject,
 )
 from salus.consent.ports import Facts
-from salus.events.catalogue import EventData, PolicySetAdopted, StatePosition
+from salus.events.contexts.consent import PolicySetAdopted, StatePosition
+from salus.events.event_types import EventData
 from salus.runtime.contract import Contract
 from salus.runtime.fold import FoldStore, Follower
 

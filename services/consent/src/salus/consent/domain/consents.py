@@ -19,18 +19,18 @@ from salus.consent.domain.state import (
     SubjectState,
     found_consent,
 )
-from salus.events.catalogue import (
+from salus.events.contexts.consent import (
     Action,
     ConsentGranted,
     ConsentRevoked,
-    EventData,
     GlassBreakReviewed,
-    PartyKind,
     PatientLinked,
     PatientUnlinked,
     PolicySetAdopted,
-    Purpose,
 )
+from salus.events.contexts.identity import PartyKind
+from salus.events.event_types import EventData
+from salus.events.fields import Purpose
 from salus.events.patient_rights import Act
 from salus.events.requests import Request
 from salus.runtime.refusal import Refusal

@@ -23,16 +23,9 @@ from salus.consent.domain.state import (
     evolve,
     evolve_subject,
 )
-from salus.events.catalogue import (
-    AccessDecided,
-    Action,
-    EmergencyReason,
-    EventData,
-    GlassBroken,
-    Purpose,
-    Sealed,
-    StatePosition,
-)
+from salus.events.contexts.consent import AccessDecided, Action, EmergencyReason, GlassBroken, StatePosition
+from salus.events.event_types import EventData
+from salus.events.fields import Purpose, Sealed
 from salus.events.parties import Party
 from salus.events.patient_rights import is_patient
 from salus.runtime.refusal import Refusal

@@ -12,21 +12,20 @@ from typing import Literal
 
 import msgspec
 
-from salus.events.catalogue import (
+from salus.events.contexts.consent import (
     Action,
     ConsentGranted,
     ConsentRevoked,
-    EventData,
     GlassBreakReviewed,
     GlassBroken,
     PatientLinked,
     PatientUnlinked,
     PolicySetAdopted,
-    Purpose,
-    SubjectKeyDestroyed,
-    SubjectRegistered,
 )
+from salus.events.contexts.storage import SubjectKeyDestroyed, SubjectRegistered
 from salus.events.epochs import next_epoch
+from salus.events.event_types import EventData
+from salus.events.fields import Purpose
 from salus.runtime.refusal import Refusal
 
 Outcome = Literal["justified", "unjustified"]

@@ -9,7 +9,8 @@ from itertools import islice
 
 from salus.client import Publisher
 from salus.client.errors import DeliveryError
-from salus.events.catalogue import BlockSealed, EventData, RecordRejected
+from salus.events.contexts.ledger import BlockSealed, RecordRejected
+from salus.events.event_types import EventData
 from salus.events.signature import Signer
 from salus.messaging import MessagingError
 from salus.sequencer.adapters.log import PART

@@ -9,9 +9,9 @@ from math import inf
 import msgspec
 
 from salus.events.bearer import BearerError, require_current
-from salus.events.catalogue import Purpose
 from salus.events.ed25519 import verifies
 from salus.events.errors import RejectedError
+from salus.events.fields import Purpose
 from salus.events.jws import JwsError, parse_jws
 from salus.events.keyring import KeyRing
 from salus.runtime.refusal import Refusal

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import msgspec
 
-from salus.events.catalogue import EventData
+from salus.events.event_types import EventData
 from salus.runtime.contract import Contract, ContractHost
 from salus.runtime.facts import FactWriter
 from salus.runtime.fold import FoldStore, Follower

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from salus.crypto.errors import CryptoError
-from salus.events.catalogue import ObjectRead, ReadBrokenOff
+from salus.events.contexts.storage import ObjectRead, ReadBrokenOff
 from salus.objects import NotFoundError, ObjectStore
 from salus.runtime.auth import Caller
 from salus.runtime.problems import ProblemError

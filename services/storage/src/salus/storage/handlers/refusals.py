@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from salus.events.catalogue import ReadRefused
+from salus.events.contexts.storage import ReadRefused
 from salus.runtime.auth import Caller
 from salus.runtime.limits import AccountLimit
 from salus.runtime.problems import ProblemError

@@ -7,10 +7,12 @@ from datetime import datetime
 
 from salus.crypto.errors import UnsealError
 from salus.crypto.sealing import unseal
-from salus.events.catalogue import GlassBroken, Sealed, SealedOpened
+from salus.events.contexts.consent import GlassBroken
+from salus.events.contexts.storage import SealedOpened
 from salus.events.envelope import Event, decode_event
 from salus.events.errors import RejectedError
-from salus.events.registry import Owner
+from salus.events.event_types import Owner
+from salus.events.fields import Sealed
 from salus.events.sealed_fields import sealed_in
 from salus.events.sealing_context import context_of, records_of
 from salus.ledger.merkle import leaf_hash

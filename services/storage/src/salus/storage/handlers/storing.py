@@ -12,7 +12,8 @@ from salus.crypto.commitment import commit, new_salt, require_commitment
 from salus.crypto.errors import CommitmentError
 from salus.crypto.sealed_object import new_object
 from salus.crypto.sealing import SUITE, seal
-from salus.events.catalogue import ObjectStored, Sealed
+from salus.events.contexts.storage import ObjectStored
+from salus.events.fields import Sealed
 from salus.objects import ObjectStore
 from salus.runtime.auth import Caller
 from salus.runtime.contract import NameTakenError

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import structlog
 
 from salus.crypto.sealing import SUITE, generate_key_pair
-from salus.events.catalogue import SubjectKeyDestroyed, SubjectRegistered
+from salus.events.contexts.storage import SubjectKeyDestroyed, SubjectRegistered
 from salus.objects import ObjectsError, RefusedError
 from salus.runtime.auth import Caller
 from salus.runtime.problems import ProblemError

@@ -15,7 +15,9 @@ from typing import Any, get_args
 
 from salus.consent.adapters.fhir.elements import Issue, kept_of
 from salus.consent.domain.state import Consent
-from salus.events.catalogue import Action, PartyKind, Purpose
+from salus.events.contexts.consent import Action
+from salus.events.contexts.identity import PartyKind
+from salus.events.fields import Purpose
 from salus.ledger.times import read_time
 
 URI = "urn:ietf:rfc:3986"

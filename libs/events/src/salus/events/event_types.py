@@ -1,4 +1,4 @@
-"""The register of event types: what is known about each, and how a class joins it."""
+"""What is known about an event type, and how a class becomes the data of one, in its context."""
 
 from __future__ import annotations
 
@@ -73,66 +73,87 @@ class EventType:
         return " ".join((self.data.__doc__ or "").split())
 
 
-_BY_NAME: dict[str, EventType] = {}
-_BY_CLASS: dict[type, EventType] = {}
 _T = TypeVar("_T", bound=type[EventData])
-_NAME = re.compile(r"salus\.([a-z]+)\.[a-z-]+\.v[1-9][0-9]*")
+_CONTEXT = re.compile(r"[a-z]+")
+_FACT = re.compile(r"[a-z-]+\.v[1-9][0-9]*")
+_DECLARED = "__event_type__"
 
 
-def event(  # noqa: PLR0913  # what the catalogue says of a type
-    name: str,
-    *,
-    owner: Owner,
-    retention: Retention,
-    topic: str | None = None,
-    subject_field: str | None = None,
-    older_dataschemas: frozenset[str] = frozenset(),
-    changes: bool = False,
-    claims: Callable[[Any], tuple[str, ...]] | None = None,
-    accompanies: bool = False,
-) -> Callable[[_T], _T]:
-    """Register a class as the data of the event type `name`, `salus.<context>.<fact>.v<n>`.
+class Context:
+    """A bounded context: the event types of one subject, and the topic that they belong on.
 
-    An event whose `subject_field` differs from its envelope's subject is refused. `older_dataschemas` are
-    the `dataschema` values of releases before an optional field was added. `changes`, `claims` and
-    `accompanies` are as in `EventType`.
+    Its module makes one and declares each type of it with `event`. `sealed` tells whether the sequencer turns
+    its topics into blocks; of its own announcements it does not.
     """
-    match = _NAME.fullmatch(name)
-    if match is None or name in _BY_NAME:
-        raise ValueError(f"{name} is not of the form salus.<context>.<fact>.v<n>, or is taken")
 
-    def register(cls: _T) -> _T:
-        if subject_field is not None and subject_field not in cls.__struct_fields__:
-            raise ValueError(f"{name} has no field {subject_field}")
-        about = {
-            "type": name,
-            "owner": owner.value,
-            "topic": topic or f"salus.{match[1]}.events",
-            "key": "subject",
-            "subject": subject_field,
-            "retention": retention.value,
-            "changes": changes,
-        }
-        schema = _schema(cls, about)
-        entry = EventType(
-            name=name,
-            data=cls,
-            owner=owner,
-            retention=retention,
-            topic=topic or f"salus.{match[1]}.events",
-            subject_field=subject_field,
-            schema=schema,
-            dataschema=dataschema_of(name, schema),
-            older_dataschemas=older_dataschemas,
-            changes=changes,
-            claims=claims,
-            accompanies=accompanies,
-            decoder=msgspec.json.Decoder(cls),
-        )
-        _BY_NAME[name] = _BY_CLASS[cls] = entry
-        return cls
+    def __init__(self, name: str, *, sealed: bool = True) -> None:
+        """Begin a context whose types are named `salus.<name>.<fact>.v<n>`."""
+        if _CONTEXT.fullmatch(name) is None:
+            raise ValueError(f"{name} is not a context's name: letters from a to z")
+        self.name = name
+        self.topic = f"salus.{name}.events"
+        self.sealed = sealed
+        self.types: list[EventType] = []
 
-    return register
+    def event(  # noqa: PLR0913  # what the catalogue says of a type
+        self,
+        name: str,
+        *,
+        owner: Owner,
+        retention: Retention,
+        topic: str | None = None,
+        subject_field: str | None = None,
+        older_dataschemas: frozenset[str] = frozenset(),
+        changes: bool = False,
+        claims: Callable[[Any], tuple[str, ...]] | None = None,
+        accompanies: bool = False,
+    ) -> Callable[[_T], _T]:
+        """Declare a class as the data of the event type `name`; its topic is the context's by default.
+
+        An event whose `subject_field` differs from its envelope's subject is refused. `older_dataschemas` are
+        the `dataschema` values of releases before an optional field was added. `changes`, `claims` and
+        `accompanies` are as in `EventType`.
+        """
+        prefix = f"salus.{self.name}."
+        taken = any(entry.name == name for entry in self.types)
+        if taken or not name.startswith(prefix) or _FACT.fullmatch(name.removeprefix(prefix)) is None:
+            raise ValueError(f"{name} is not of the form {prefix}<fact>.v<n>, or is taken")
+
+        def declare(cls: _T) -> _T:
+            if subject_field is not None and subject_field not in cls.__struct_fields__:
+                raise ValueError(f"{name} has no field {subject_field}")
+            if _DECLARED in cls.__dict__:
+                raise ValueError(f"{cls.__name__} is the data of {type_of(cls).name}")
+            about = {
+                "type": name,
+                "owner": owner.value,
+                "topic": topic or self.topic,
+                "key": "subject",
+                "subject": subject_field,
+                "retention": retention.value,
+                "changes": changes,
+            }
+            schema = _schema(cls, about)
+            entry = EventType(
+                name=name,
+                data=cls,
+                owner=owner,
+                retention=retention,
+                topic=topic or self.topic,
+                subject_field=subject_field,
+                schema=schema,
+                dataschema=dataschema_of(name, schema),
+                older_dataschemas=older_dataschemas,
+                changes=changes,
+                claims=claims,
+                accompanies=accompanies,
+                decoder=msgspec.json.Decoder(cls),
+            )
+            setattr(cls, _DECLARED, entry)
+            self.types.append(entry)
+            return cls
+
+        return declare
 
 
 def dataschema_of(name: str, schema: bytes) -> str:
@@ -179,24 +200,15 @@ def _is_sealed(schema: dict[str, Any]) -> bool:
     return any(part.get("$ref") == "#/$defs/Sealed" for part in refs)
 
 
-def all_types() -> list[EventType]:
-    """Return every catalogued type, by name."""
-    return [_BY_NAME[name] for name in sorted(_BY_NAME)]
-
-
-def type_named(name: str) -> EventType | None:
-    """Return the type of that name, if the network has it."""
-    return _BY_NAME.get(name)
-
-
 def type_of(data: EventData | type[EventData]) -> EventType:
-    """Return the type that this data, or class of data, belongs to.
+    """Return the type that this data, or class of data, was declared as.
 
     Raises:
-        LookupError: the class is not in the catalogue.
+        LookupError: the class is the data of no event type.
     """
     cls = data if isinstance(data, type) else type(data)
     try:
-        return _BY_CLASS[cls]
+        found: EventType = cls.__dict__[_DECLARED]
     except KeyError:
-        raise LookupError(f"{cls.__name__} is not in the catalogue") from None
+        raise LookupError(f"{cls.__name__} is the data of no event type") from None
+    return found

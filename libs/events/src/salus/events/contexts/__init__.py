@@ -1,0 +1,13 @@
+"""Every context of this release, and the catalogue that they make together.
+
+A new event type is a class in the module of its context; a new context is a module here and a line below.
+"""
+
+from __future__ import annotations
+
+from salus.events.catalogue import Catalogue
+from salus.events.contexts import clinical, consent, identity, lab, ledger, network, pharma, storage
+
+CATALOGUE = Catalogue(
+    module.CONTEXT for module in (clinical, consent, identity, lab, ledger, network, pharma, storage)
+)

@@ -1,0 +1,140 @@
+"""Consents and access decisions: what the consent service states."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated, Literal
+
+import msgspec
+
+from salus.events.event_types import Context, Owner, Retention
+from salus.events.fields import Count, Did, Moment, Pseudonym, Purpose, Sealed, Sha256, Text, Words
+from salus.events.requests import RequestedData
+
+CONTEXT = Context("consent")
+_event = partial(CONTEXT.event, owner=Owner.CONSENT, retention=Retention.ACCESS, subject_field="patient")
+
+Action = Literal["read", "write"]
+
+
+@_event("salus.consent.patient-linked.v1", changes=True)
+class PatientLinked(RequestedData):
+    """This party is the patient: while it holds the role patient, it grants, takes back and reads as she."""
+
+    patient: Pseudonym
+    did: Did
+
+
+@_event("salus.consent.patient-unlinked.v1", changes=True)
+class PatientUnlinked(RequestedData):
+    """This party is not the patient any more; decision tokens of an earlier epoch are void."""
+
+    patient: Pseudonym
+    did: Did
+    epoch: Count
+
+
+@_event("salus.consent.consent-granted.v1", changes=True, claims=lambda data: (f"consent:{data.consent}",))
+class ConsentGranted(RequestedData):
+    """A patient lets someone act on her data for these purposes during this period.
+
+    `displaces` is one of her consents that is over: its place in the service's list was needed.
+    """
+
+    consent: Text
+    patient: Pseudonym
+    grantee: Did
+    actions: Annotated[tuple[Action, ...], msgspec.Meta(min_length=1, max_length=8)]
+    purposes: Annotated[tuple[Purpose, ...], msgspec.Meta(min_length=1, max_length=8)]
+    valid_from: Moment
+    valid_until: Moment
+    epoch: Count
+    displaces: Text | None = None
+
+
+@_event("salus.consent.consent-revoked.v1", changes=True)
+class ConsentRevoked(RequestedData):
+    """A patient took a consent back; decision tokens of an earlier epoch are void."""
+
+    consent: Text
+    patient: Pseudonym
+    epoch: Count
+
+
+EmergencyReason = Literal["life-threatening", "unable-to-consent", "public-health", "other"]
+
+
+class StatePosition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Up to where a partition had been folded: `end` is the offset after the last record."""
+
+    topic: Text
+    partition: Count
+    end: Count
+
+
+@_event("salus.consent.access-decided.v1")
+class AccessDecided(RequestedData):
+    """Someone asked whether an access is allowed, and this was the answer, with what it rests on.
+
+    `inputs` commits to the exact request and entities. They follow from the records before
+    `state_positions` of the topics of consent, storage and identity, at the time `decided_at`; a partition
+    that is not named was empty. `consents` are those that covered an access that was allowed without
+    breaking the glass, at most 64 of them. `emergency` is the reason that the caller gave.
+    """
+
+    decision: Text
+    principal: Did
+    action: Action
+    object: Text
+    patient: Pseudonym
+    purpose: Purpose
+    allowed: bool
+    reasons: Words
+    policy_set: Sha256
+    inputs: Sha256
+    decided_at: Moment
+    state_positions: Annotated[tuple[StatePosition, ...], msgspec.Meta(max_length=1024)]
+    epoch: Count
+    valid_until: Moment
+    obligations: Words = ()
+    consents: Annotated[tuple[Text, ...], msgspec.Meta(max_length=64)] = ()
+    emergency: EmergencyReason | None = None
+    break_glass: bool = False
+
+
+@_event(
+    "salus.consent.glass-broken.v1",
+    changes=True,
+    claims=lambda data: (f"glass-break:{data.decision}",),
+    accompanies=True,
+)
+class GlassBroken(RequestedData):
+    """Someone used emergency access; the patient and the privacy officer are told and it awaits review."""
+
+    decision: Text
+    principal: Did
+    object: Text
+    patient: Pseudonym
+    reason: EmergencyReason
+    valid_until: Moment
+    statement: Sealed | None = None
+
+
+@_event(
+    "salus.consent.glass-break-reviewed.v1", changes=True, claims=lambda data: (f"review:{data.decision}",)
+)
+class GlassBreakReviewed(RequestedData):
+    """A privacy officer judged an emergency access."""
+
+    decision: Text
+    patient: Pseudonym
+    reviewer: Did
+    outcome: Literal["justified", "unjustified"]
+
+
+@_event("salus.consent.policy-set-adopted.v1", retention=Retention.NETWORK, subject_field=None, changes=True)
+class PolicySetAdopted(RequestedData):
+    """Decisions from here on follow this policy set and this version of the contract's code."""
+
+    policy_set: Sha256
+    contract: Sha256

@@ -1,0 +1,67 @@
+"""What was sealed, anchored and refused: announcements, which no block holds."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated
+
+import msgspec
+
+from salus.events.event_types import Context, EventData, Owner, Retention
+from salus.events.fields import Count, Detail, Did, KeyId, Sha256, Text
+
+CONTEXT = Context("ledger", sealed=False)
+_event = partial(CONTEXT.event, retention=Retention.NETWORK)
+
+
+@_event(
+    "salus.ledger.block-sealed.v1",
+    owner=Owner.SEQUENCER,
+    topic="salus.ledger.blocks",
+)
+class BlockSealed(EventData):
+    """A block's header exists in the archive; consumers are idempotent by shard and height."""
+
+    shard: Count
+    height: Count
+    header: Text
+    body: Text
+    leaves: Count
+    accepted: Count
+
+
+@_event(
+    "salus.ledger.checkpoint-published.v1",
+    owner=Owner.ANCHORING,
+    topic="salus.ledger.checkpoints",
+)
+class CheckpointPublished(EventData):
+    """The log has a new checkpoint; `checkpoint` is the whole signed note."""
+
+    size: Count
+    checkpoint: Annotated[str, msgspec.Meta(max_length=65536)]
+
+
+@_event(
+    "salus.ledger.record-rejected.v1",
+    owner=Owner.SEQUENCER,
+    topic="salus.ledger.rejections",
+)
+class RecordRejected(EventData):
+    """A record is a leaf of the ledger but was not accepted; its value was not kept.
+
+    `key` is the key id in its signature header, if that is well-formed: anybody can write one. `source` and
+    `id` are there only if the signature is valid, and the id only if it is a token.
+    """
+
+    topic: Text
+    partition: Count
+    offset: Count
+    reason: Text
+    detail: Detail
+    digest: Sha256
+    shard: Count
+    height: Count
+    key: KeyId | None = None
+    source: Did | None = None
+    id: Text | None = None
