@@ -19,7 +19,7 @@ from salus.devkit.free_ports import HOST, free_ports
 from salus.devkit.processes import Place, send, stop
 from salus.devkit.run_record import RunningService
 from salus.devkit.services import Instance, Surroundings, start_service, wait_until_ready
-from salus.events.catalogue import ConsentGranted
+from salus.events.contexts.consent import ConsentGranted
 
 REPLICAS = ("consent-a", "consent-b")
 CLIENTS = 8
