@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -172,22 +173,34 @@ async def send(
     fields = {**({} if content is None else {"Content-Type": "application/json"}), **(headers or {})}
     # Empty parameters would take the path's own query away.
     params = httpx.QueryParams(list(query)) if query else None
-    try:
+    with answering(service):
         async with bounded_client(
             ANSWER_BYTES_MAX, trust_env=False, base_url=url, timeout=CALL_S_MAX
         ) as http:
             answer = await http.request(
                 method, path, content=content, params=params, auth=auth, headers=fields
             )
-    except (httpx.TransportError, httpx.InvalidURL) as error:
-        kind = NotSentError if isinstance(error, _NOT_SENT) else CommandError
-        raise kind(Exit.NOT_RUNNING, f"{service} does not answer: {type(error).__name__}") from error
     if answer.is_error:
         raise refusal(service, answer)
     # Whatever calls itself JSON in any way is read strictly.
     if "json" in answer.headers.get("content-type", "").lower():
         _require_json(service, answer)
     return answer
+
+
+@contextmanager
+def answering(service: str) -> Iterator[None]:
+    """Say in one sentence that a service did not answer.
+
+    Raises:
+        NotSentError: it cannot be reached.
+        CommandError: it gave no answer, so the outcome is not known.
+    """
+    try:
+        yield
+    except (httpx.TransportError, httpx.InvalidURL) as error:
+        kind = NotSentError if isinstance(error, _NOT_SENT) else CommandError
+        raise kind(Exit.NOT_RUNNING, f"{service} does not answer: {type(error).__name__}") from error
 
 
 def _require_json(service: str, answer: httpx.Response) -> None:

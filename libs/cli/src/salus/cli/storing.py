@@ -11,7 +11,18 @@ from typing import Annotated, Any
 import httpx
 import typer
 
-from salus.cli.callers import ANSWER_BYTES_MAX, CALL_S_MAX, As, KeyFile, call, refusal, signer_of, signing
+from salus.cli.callers import (
+    ANSWER_BYTES_MAX,
+    CALL_S_MAX,
+    As,
+    KeyFile,
+    NotSentError,
+    answering,
+    call,
+    refusal,
+    signer_of,
+    signing,
+)
 from salus.cli.consents import BreakGlass, Purpose, question
 from salus.cli.console import Json, emit, out
 from salus.cli.exits import CommandError, Exit
@@ -73,9 +84,18 @@ async def _put(
     url = require_service(platform, "storage")
     headers, auth = {"Content-Type": kind}, signing(signer, "storage", stream=True)
     timeout = httpx.Timeout(CALL_S_MAX, write=None)
-    async with bounded_client(ANSWER_BYTES_MAX, trust_env=False, base_url=url, timeout=timeout) as http:
-        body, query = _chunks(file), {"patient": patient}
-        answer = await http.post("/objects", params=query, content=body, headers=headers, auth=auth)
+    body, query = _chunks(file), {"patient": patient}
+    try:
+        with answering("storage"):
+            async with bounded_client(
+                ANSWER_BYTES_MAX, trust_env=False, base_url=url, timeout=timeout
+            ) as http:
+                answer = await http.post("/objects", params=query, content=body, headers=headers, auth=auth)
+    except NotSentError:
+        raise
+    except CommandError as error:
+        doubt = "it is not known whether the file was stored: look with `salus audit search --patient`"
+        raise CommandError(error.code, f"{error}; {doubt}") from error
     if answer.is_error:
         raise refusal("storage", answer)
     stored: dict[str, Any] = answer.json()
@@ -112,10 +132,10 @@ async def _get(platform: Platform, signer: LocalSigner, asked: dict[str, Any]) -
     token = await _decision(platform, signer, asked)
     url = require_service(platform, "storage")
     headers, auth = {"Salus-Decision": token}, signing(signer, "storage")
-    async with bounded_client(None, trust_env=False, base_url=url, timeout=CALL_S_MAX) as http:
-        answer = await http.get(
-            f"/objects/{asked['object']}", params={"patient": asked["patient"]}, headers=headers, auth=auth
-        )
+    path, query = f"/objects/{asked['object']}", {"patient": asked["patient"]}
+    with answering("storage"):
+        async with bounded_client(None, trust_env=False, base_url=url, timeout=CALL_S_MAX) as http:
+            answer = await http.get(path, params=query, headers=headers, auth=auth)
     if answer.is_error:
         raise refusal("storage", answer)
     return answer.content
@@ -163,8 +183,11 @@ async def _open(
     token = await _decision(platform, signer, asked)
     headers = {"Salus-Decision": token, "Content-Type": CONTENT_TYPE}
     url, auth = require_service(platform, "storage"), signing(signer, "storage")
-    async with bounded_client(ANSWER_BYTES_MAX, trust_env=False, base_url=url, timeout=CALL_S_MAX) as http:
-        answer = await http.post("/sealed/open", params=query, content=value, headers=headers, auth=auth)
+    with answering("storage"):
+        async with bounded_client(
+            ANSWER_BYTES_MAX, trust_env=False, base_url=url, timeout=CALL_S_MAX
+        ) as http:
+            answer = await http.post("/sealed/open", params=query, content=value, headers=headers, auth=auth)
     if answer.is_error:
         raise refusal("storage", answer)
     return answer.content

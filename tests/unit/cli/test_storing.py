@@ -1,0 +1,71 @@
+"""`salus object` says in one sentence that storage did not answer, and what is known then."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from salus.cli import storing
+from salus.cli.exits import CommandError, Exit
+from salus.client.bounded_http import bounded_client
+from salus.events.did import LocalSigner
+
+PATIENT = "urn:uuid:6f1c3a52-7a0e-4d5f-9c2b-1f2e3d4c5b6a"
+SIGNER = LocalSigner.from_seed(bytes([1]) * 32)
+
+
+@pytest.fixture
+def away(monkeypatch: pytest.MonkeyPatch) -> Callable[[type[httpx.TransportError]], None]:
+    """Return what makes storage fail in that way; consent allows whatever it is asked."""
+
+    def fail(kind: type[httpx.TransportError]) -> None:
+        def handle(request: httpx.Request) -> httpx.Response:
+            raise kind("no", request=request)
+
+        def client(bytes_max: int | None, **options: Any) -> httpx.AsyncClient:
+            return bounded_client(bytes_max, **options, transport=httpx.MockTransport(handle))
+
+        monkeypatch.setattr(storing, "bounded_client", client)
+
+    async def decision(*_: Any, **__: Any) -> httpx.Response:
+        return httpx.Response(200, json={"allowed": True, "token": "t"})
+
+    monkeypatch.setattr(storing, "call", decision)
+    monkeypatch.setattr(storing, "require_service", lambda *_: "http://storage")
+    return fail
+
+
+@pytest.fixture
+def commands(tmp_path: Path) -> dict[str, Callable[[], Coroutine[Any, Any, Any]]]:
+    file = tmp_path / "scan"
+    file.write_bytes(b"scan")
+    platform: Any = None
+    asked = {"object": "scan-1", "patient": PATIENT}
+    return {
+        "put": partial(storing._put, platform, SIGNER, file, patient=PATIENT, kind="image/png"),
+        "get": partial(storing._get, platform, SIGNER, asked),
+        "open": partial(storing._open, platform, SIGNER, b"{}", asked, {"patient": PATIENT}),
+    }
+
+
+@pytest.mark.parametrize("kind", [httpx.ConnectError, httpx.ReadTimeout])
+@pytest.mark.parametrize("name", ["put", "get", "open"])
+async def test_a_storage_that_is_away_is_one_sentence(
+    name: str,
+    kind: type[httpx.TransportError],
+    away: Callable[[type[httpx.TransportError]], None],
+    commands: dict[str, Callable[[], Coroutine[Any, Any, Any]]],
+) -> None:
+    # "A page of traceback, and exit code 1, when storage was stopped".
+    away(kind)
+    with pytest.raises(CommandError, match=f"^storage does not answer: {kind.__name__}") as ended:
+        await commands[name]()
+
+    assert ended.value.code is Exit.NOT_RUNNING
+    doubtful = name == "put" and kind is httpx.ReadTimeout
+    assert ("not known whether the file was stored" in str(ended.value)) is doubtful
