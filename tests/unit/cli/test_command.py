@@ -43,6 +43,16 @@ def test_every_command_and_option_explains_itself():
     assert silent == []
 
 
+def test_whoever_gives_a_key_may_say_which_of_a_party_it_is():
+    # "The key that I added cannot read a record: `unknown-key`".
+    options = {
+        path: {option.name for option in command.params}
+        for path, command in commands(get_command(build(COMMANDS)))
+    }
+
+    assert [path for path, names in options.items() if "key" in names and "key_id" not in names] == []
+
+
 def test_one_command_alone_is_called_as_among_all(capsys):
     assert run(["status", "--help"]) == Exit.OK
 

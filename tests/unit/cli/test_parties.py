@@ -16,12 +16,13 @@ from typer.testing import CliRunner
 from salus.cli import network_access
 from salus.cli.__main__ import build, run
 from salus.cli.approval_files import approve_request, read_request, written
-from salus.cli.callers import NotSentError, party_key_file, refusal
+from salus.cli.callers import NotSentError, party_key_file, refusal, signer_of
 from salus.cli.exits import CommandError, Exit
 from salus.cli.party_changes import REASONS, ROLES
 from salus.cli.refusal_advice import ADVICE
 from salus.crypto.keys import save_ed25519
 from salus.devkit.network import NetworkFolder, Plan
+from salus.devkit.platform import Platform
 from salus.events.contexts.identity import PublicKey
 from salus.events.did import LocalSigner, did_key_of, key_of, multibase_of
 from salus.events.possession import verify_possession
@@ -385,3 +386,10 @@ def test_the_shell_completes_roles_reasons_and_names(
     run([])
 
     assert set(capsys.readouterr().out.split()) == words
+
+
+def test_a_key_that_was_added_signs_as_its_party(tmp_path: Path, folder: NetworkFolder) -> None:
+    save_ed25519(tmp_path / "key.pem", Ed25519PrivateKey.generate())
+    signer = signer_of(Platform(folder.folder), "operator", tmp_path / "key.pem", f"{BOSS}#2")
+
+    assert (signer.did, signer.verification_method) == (BOSS, f"{BOSS}#2")

@@ -10,7 +10,7 @@ import httpx
 import typer
 from rich.table import Table
 
-from salus.cli.callers import As, KeyFile, call, did_of, refusal, signer_of, signing
+from salus.cli.callers import As, KeyFile, KeyId, call, did_of, refusal, signer_of, signing
 from salus.cli.console import Json, emit, emit_line, err, out
 from salus.cli.display import plain, styled
 from salus.cli.event_stream import StreamError, events_of
@@ -60,6 +60,7 @@ def search(
     limit: Annotated[int, typer.Option(min=1, max=200, help="So many entries at most.")] = 50,
     as_name: As = "operator",
     key: KeyFile = None,
+    key_id: KeyId = None,
     as_json: Json = False,
 ) -> None:
     """Search the trail, newest first."""
@@ -79,7 +80,7 @@ def search(
         cursor=cursor,
         limit=str(limit),
     )
-    signer = signer_of(platform, as_name, key)
+    signer = signer_of(platform, as_name, key, key_id)
     page = asyncio.run(call(platform, "audit", "GET", "/trail", signer=signer, query=filters)).json()
     if as_json:
         emit(page)
@@ -109,6 +110,7 @@ def tail(
     outcome: Outcome = None,
     as_name: As = "operator",
     key: KeyFile = None,
+    key_id: KeyId = None,
     as_json: Json = False,
 ) -> None:
     """Follow the trail live, until Ctrl-C."""
@@ -122,7 +124,7 @@ def tail(
         object=object_id,
         outcome=outcome,
     )
-    run_until_signal(_tail(url, signer_of(platform, as_name, key), filters, as_json=as_json))
+    run_until_signal(_tail(url, signer_of(platform, as_name, key, key_id), filters, as_json=as_json))
 
 
 async def _tail(url: str, signer: LocalSigner, filters: list[tuple[str, str]], *, as_json: bool) -> None:

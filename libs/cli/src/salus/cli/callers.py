@@ -67,7 +67,9 @@ KeyFile = Annotated[
 ]
 KeyId = Annotated[
     str | None,
-    typer.Option(help="Id of that key where its holder is no did:key, as did:web:hospital.example#key-1."),
+    typer.Option(
+        help="Id of that key, unless its holder is the key's own did:key, as did:web:hospital.example#key-1."
+    ),
 ]
 
 
@@ -95,9 +97,9 @@ def given_key(path: Path) -> Ed25519PrivateKey:
         raise CommandError(Exit.USAGE, str(error)) from error
 
 
-def signer_of(platform: Platform, name: str, key_file: Path | None) -> LocalSigner:
+def signer_of(platform: Platform, name: str, key_file: Path | None, key_id: str | None = None) -> LocalSigner:
     """Return the signer that a command was told to act as; raises as `signer_in`."""
-    return signer_in(platform.network, name, key_file)
+    return signer_in(platform.network, name, key_file, key_id)
 
 
 def signer_in(

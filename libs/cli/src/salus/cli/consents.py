@@ -10,7 +10,7 @@ from urllib.parse import quote
 import typer
 from rich.table import Table
 
-from salus.cli.callers import As, KeyFile, call, did_of, signer_of
+from salus.cli.callers import As, KeyFile, KeyId, call, did_of, signer_of
 from salus.cli.console import Json, emit, out
 from salus.cli.exits import CommandError, Exit
 from salus.cli.state import running_platform
@@ -42,6 +42,7 @@ def grant(
     days: Annotated[int, typer.Option(min=1, help="For how long, in days.")] = DAYS_DEFAULT,
     as_name: As = "operator",
     key: KeyFile = None,
+    key_id: KeyId = None,
     as_json: Json = False,
 ) -> None:
     """Let someone act on a patient's data; as the patient or as her steward."""
@@ -53,7 +54,7 @@ def grant(
         "purposes": purpose or ["TREAT"],
         "valid_until": (datetime.now(UTC) + timedelta(days=days)).isoformat(),
     }
-    signer = signer_of(platform, as_name, key)
+    signer = signer_of(platform, as_name, key, key_id)
     granted = asyncio.run(call(platform, "consent", "POST", "/consents", signer=signer, body=body)).json()
     if as_json:
         emit(granted)
@@ -66,11 +67,12 @@ def revoke(
     consent: Annotated[str, typer.Argument(help="The consent's id.")],
     as_name: As = "operator",
     key: KeyFile = None,
+    key_id: KeyId = None,
     as_json: Json = False,
 ) -> None:
     """Take a consent back; the next read under it is refused."""
     platform = running_platform()
-    signer = signer_of(platform, as_name, key)
+    signer = signer_of(platform, as_name, key, key_id)
     path = f"/consents/{consent}/revoke"
     revoked = asyncio.run(call(platform, "consent", "POST", path, signer=signer)).json()
     if as_json:
@@ -81,11 +83,15 @@ def revoke(
 
 @app.command("list")
 def list_consents(
-    patient: PatientArgument, as_name: As = "operator", key: KeyFile = None, as_json: Json = False
+    patient: PatientArgument,
+    as_name: As = "operator",
+    key: KeyFile = None,
+    key_id: KeyId = None,
+    as_json: Json = False,
 ) -> None:
     """List a patient's consents, as far as they are the caller's business."""
     platform = running_platform()
-    signer = signer_of(platform, as_name, key)
+    signer = signer_of(platform, as_name, key, key_id)
     path = f"/patients/{patient}/consents"
     found = asyncio.run(call(platform, "consent", "GET", path, signer=signer)).json()
     if as_json:
@@ -107,10 +113,11 @@ def link(
     party: PartyArgument,
     as_name: As = "operator",
     key: KeyFile = None,
+    key_id: KeyId = None,
 ) -> None:
     """Say which party a patient is; as her steward. It acts as she while it holds the role patient."""
     platform = running_platform()
-    did, signer = did_of(platform, party), signer_of(platform, as_name, key)
+    did, signer = did_of(platform, party), signer_of(platform, as_name, key, key_id)
     path = f"/patients/{patient}/parties"
     asyncio.run(call(platform, "consent", "POST", path, signer=signer, body={"did": did}))
     out.print(f"{did} is the patient", highlight=False, soft_wrap=True)
@@ -122,10 +129,11 @@ def unlink(
     party: PartyArgument,
     as_name: As = "operator",
     key: KeyFile = None,
+    key_id: KeyId = None,
 ) -> None:
     """Say that a party is not the patient any more; as her steward, or as the party itself."""
     platform = running_platform()
-    did, signer = did_of(platform, party), signer_of(platform, as_name, key)
+    did, signer = did_of(platform, party), signer_of(platform, as_name, key, key_id)
     path = f"/patients/{patient}/parties/{quote(did, safe=':')}"
     asyncio.run(call(platform, "consent", "DELETE", path, signer=signer))
     out.print(f"{did} is not the patient any more", highlight=False, soft_wrap=True)
@@ -137,10 +145,11 @@ def review(
     outcome: Annotated[str, typer.Argument(help="justified or unjustified.")],
     as_name: As = "operator",
     key: KeyFile = None,
+    key_id: KeyId = None,
 ) -> None:
     """Judge an emergency access; as a privacy officer of the patient's steward, and not one's own."""
     platform = running_platform()
-    signer = signer_of(platform, as_name, key)
+    signer = signer_of(platform, as_name, key, key_id)
     path = f"/glass-breaks/{decision}/review"
     asyncio.run(call(platform, "consent", "POST", path, signer=signer, body={"outcome": outcome}))
     out.print(f"{decision} is reviewed: {outcome}", highlight=False, soft_wrap=True)
@@ -155,12 +164,13 @@ def decide(
     break_glass: BreakGlass = None,
     as_name: As = "operator",
     key: KeyFile = None,
+    key_id: KeyId = None,
     as_json: Json = False,
 ) -> None:
     """Ask whether one may; exits with 1 if not. The answer is an event either way."""
     platform = running_platform()
     body = question(patient, object_id, action=action, purpose=purpose, break_glass=break_glass)
-    signer = signer_of(platform, as_name, key)
+    signer = signer_of(platform, as_name, key, key_id)
     decision = asyncio.run(call(platform, "consent", "POST", "/decisions", signer=signer, body=body)).json()
     if as_json:
         emit(decision)

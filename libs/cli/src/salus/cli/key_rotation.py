@@ -12,7 +12,7 @@ from rich.table import Table
 
 from salus.archive.blocks import BlockArchive
 from salus.archive.log import LogReader
-from salus.cli.callers import As, KeyFile, signer_of
+from salus.cli.callers import As, KeyFile, KeyId, signer_of
 from salus.cli.checking import whom_and_where
 from salus.cli.console import Json, emit, narration, out
 from salus.cli.display import styled
@@ -83,6 +83,7 @@ def rotate(  # the choices of one rotation
     ] = False,
     as_name: As = "operator",
     key: KeyFile = None,
+    key_id: KeyId = None,
     as_json: Json = False,
 ) -> None:
     """Let a new key take over: it is made, recorded on the ledger, seen to sign, and the old one retired.
@@ -90,7 +91,7 @@ def rotate(  # the choices of one rotation
     Repeat it if it was interrupted: it goes on with the key that is there.
     """
     platform, owner = running_platform(), _owner(role, number)
-    operator = signer_of(platform, as_name, key)
+    operator = signer_of(platform, as_name, key, key_id)
 
     async def work(narrator: Narrator) -> list[KeyEntry]:
         turn = _Turn(platform, owner, operator, narrator)
@@ -114,6 +115,7 @@ def retire(  # the choices of one retirement
     reason: Annotated[Reason, typer.Option(help="Why.")] = Reason.ROTATED,
     as_name: As = "operator",
     key: KeyFile = None,
+    key_id: KeyId = None,
     as_json: Json = False,
 ) -> None:
     """End the overlap that `rotate --overlap` began: the old key counts no more, and is forgotten here.
@@ -121,7 +123,7 @@ def retire(  # the choices of one retirement
     What it signed before stays valid. Repeat it if it was interrupted.
     """
     platform, owner = running_platform(), _owner(role, number)
-    operator = signer_of(platform, as_name, key)
+    operator = signer_of(platform, as_name, key, key_id)
 
     async def work(narrator: Narrator) -> list[KeyEntry]:
         turn = _Turn(platform, owner, operator, narrator)

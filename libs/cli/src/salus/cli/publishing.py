@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from salus.cli.callers import KeyFile, signer_of
+from salus.cli.callers import KeyFile, KeyId, signer_of
 from salus.cli.console import Json, emit, out
 from salus.cli.exits import CommandError, Exit
 from salus.cli.interrupts import run_until_signal
@@ -46,6 +46,7 @@ def publish(  # the facts of one event
         str | None, typer.Option("--as", help="Who signs: a name given to `party register`, or a service.")
     ] = None,
     key: KeyFile = None,
+    key_id: KeyId = None,
     event_id: Annotated[str | None, typer.Option("--id", help="Its id; a new one by default.")] = None,
     receipt: Annotated[Path | None, typer.Option(help="Wait for the receipt and write it here.")] = None,
     event: Annotated[Path | None, typer.Option(help="Write the event's exact bytes here.")] = None,
@@ -59,7 +60,7 @@ def publish(  # the facts of one event
         )
     for file in (receipt, event):
         require_place(file, undone="nothing was sent")
-    signer = signer_of(platform, as_name or "", key)
+    signer = signer_of(platform, as_name or "", key, key_id)
     content = _data_of(type_name, data)
     outputs = Outputs()
     sending = _publish(

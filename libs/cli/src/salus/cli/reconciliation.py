@@ -10,7 +10,7 @@ import httpx
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from salus.cli.callers import As, KeyFile, refusal, signer_of, signing
+from salus.cli.callers import As, KeyFile, KeyId, refusal, signer_of, signing
 from salus.cli.console import Json, emit, err, out
 from salus.cli.display import plain
 from salus.cli.event_stream import StreamError, events_of
@@ -33,6 +33,7 @@ def reconcile(
     ] = False,
     as_name: As = "operator",
     key: KeyFile = None,
+    key_id: KeyId = None,
     as_json: Json = False,
 ) -> None:
     """Compare every entry of the trail, and who is who in it, with the ledger, and name what differs.
@@ -40,7 +41,8 @@ def reconcile(
     Ends with 0 if all is equal or was repaired, with 1 if something differs or the ledger does not verify.
     """
     platform = running_platform()
-    url, auth = require_service(platform, "audit"), signing(signer_of(platform, as_name, key), "audit")
+    url = require_service(platform, "audit")
+    auth = signing(signer_of(platform, as_name, key, key_id), "audit")
     with ExitStack() as stack:
         told = run_until_signal(_compare(url, auth, _bar(stack), repair=repair))
     show(told, as_json=as_json)

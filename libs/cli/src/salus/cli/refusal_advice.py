@@ -26,7 +26,7 @@ ADVICE: Mapping[str, str] = {
     "another organisation for `salus approve FILE`, then run `salus party submit FILE --approval APPROVAL`",
     "too-many-requests": "wait a minute",
     "unauthenticated": "is the key of a party of this network and not revoked, and is the clock right? "
-    "For a holder that is no did:key, give --key-id",
+    "For a key that was added later, and a holder that is no did:key, give --key-id",
     "unknown-key": "`salus party show` lists the keys",
     "unknown-member": "--member: register the organisation first, as `--kind member`",
     "wrong-epoch": "somebody assigned partitions since: run the command again",

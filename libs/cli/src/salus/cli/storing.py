@@ -16,6 +16,7 @@ from salus.cli.callers import (
     CALL_S_MAX,
     As,
     KeyFile,
+    KeyId,
     NotSentError,
     answering,
     call,
@@ -45,11 +46,12 @@ def subject(
     patient: Annotated[str | None, typer.Argument(help="Her pseudonym; a new one by default.")] = None,
     as_name: As = "operator",
     key: KeyFile = None,
+    key_id: KeyId = None,
     as_json: Json = False,
 ) -> None:
     """Give a patient a key pair; as the organisation that answers for her data."""
     platform = running_platform()
-    signer = signer_of(platform, as_name, key)
+    signer = signer_of(platform, as_name, key, key_id)
     body = {"patient": patient} if patient else {}
     made = asyncio.run(call(platform, "storage", "POST", "/subjects", signer=signer, body=body)).json()
     if as_json:
@@ -65,12 +67,13 @@ def put(
     media_type: Annotated[str | None, typer.Option(help="Its media type; guessed by default.")] = None,
     as_name: As = "operator",
     key: KeyFile = None,
+    key_id: KeyId = None,
     as_json: Json = False,
 ) -> None:
     """Store a file, encrypted to its patient's key; its commitment goes onto the ledger."""
     platform = running_platform()
     kind = media_type or mimetypes.guess_type(file.name)[0] or "application/octet-stream"
-    signer = signer_of(platform, as_name, key)
+    signer = signer_of(platform, as_name, key, key_id)
     stored = run_until_signal(_put(platform, signer, file, patient=patient, kind=kind))
     if as_json:
         emit(stored)
@@ -118,11 +121,12 @@ def get(
     break_glass: BreakGlass = None,
     as_name: As = "operator",
     key: KeyFile = None,
+    key_id: KeyId = None,
 ) -> None:
     """Ask for a decision and read an object under it."""
     require_place(output, undone="nothing was read", force=force)
     platform = running_platform()
-    signer = signer_of(platform, as_name, key)
+    signer = signer_of(platform, as_name, key, key_id)
     asked = question(patient, object_id, action="read", purpose=purpose, break_glass=break_glass)
     content = run_until_signal(_get(platform, signer, asked))
     hand_over(content, output, done=f"{object_id} was read", private=True)
@@ -160,11 +164,12 @@ def open_(
     break_glass: BreakGlass = None,
     as_name: As = "operator",
     key: KeyFile = None,
+    key_id: KeyId = None,
 ) -> None:
     """Ask for a decision and read what is sealed in a field of an event."""
     require_place(output, undone="nothing was read", force=force)
     platform = running_platform()
-    signer = signer_of(platform, as_name, key)
+    signer = signer_of(platform, as_name, key, key_id)
     value = event.read_bytes()
     try:
         shown = decode_event(value)
@@ -199,11 +204,12 @@ def verify(
     patient: Annotated[str, typer.Option(help="Whose it is: her pseudonym.")],
     as_name: As = "operator",
     key: KeyFile = None,
+    key_id: KeyId = None,
     as_json: Json = False,
 ) -> None:
     """Compare what is stored with what the ledger commits to; exits with 1 if it differs."""
     platform = running_platform()
-    signer = signer_of(platform, as_name, key)
+    signer = signer_of(platform, as_name, key, key_id)
     path, query = f"/objects/{object_id}/verify", [("patient", patient)]
     report = asyncio.run(call(platform, "storage", "GET", path, signer=signer, query=query)).json()
     if as_json:
@@ -228,11 +234,12 @@ def erase(
     ],
     as_name: As = "operator",
     key: KeyFile = None,
+    key_id: KeyId = None,
     as_json: Json = False,
 ) -> None:
     """Destroy a patient's key: all that it sealed is unreadable for ever, and every proof still holds."""
     platform = running_platform()
-    signer = signer_of(platform, as_name, key)
+    signer = signer_of(platform, as_name, key, key_id)
     path = f"/subjects/{patient}/key"
     erased = asyncio.run(
         call(platform, "storage", "DELETE", path, signer=signer, body={"basis": basis})
