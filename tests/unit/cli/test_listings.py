@@ -50,3 +50,22 @@ def test_the_trail_and_the_parties_show_what_others_wrote(
     shown = text.replace("\u202e", "\\u202e").replace("\u200b", "\\u200b").replace("\u2028", "\\u2028")
     assert printed.count(shown.replace("\n", "\\u000a")) == 5
     assert len(printed.split("\n")) == 6
+
+
+ACTOR, OTHER = "did:key:z6MkfetRHfYZ8ERUNGizSLGiDHR9gGDB7MJRHE9GC7CYNu7P", "did:web:h.example"
+
+
+@pytest.mark.parametrize(
+    ("actor", "summary", "what"),
+    [
+        (ACTOR, "The patient took consent c back.", "… back. By did:key:z6Mkf…CYNu7P."),
+        (ACTOR, "did:key:z6Mkf…CYNu7P may read.", "… may read."),
+        (OTHER, "A document is on record.", "… on record. By did:web:h.example."),
+        (OTHER, "did:web:h.example may read.", "… may read."),
+        (None, "A record was rejected.", "… rejected."),
+    ],
+)
+def test_the_trail_says_who_did_it(actor: str | None, summary: str, what: str) -> None:
+    # "The patient took consent back", where her steward had.
+    assert auditing.what_of({"summary": summary, "actor": actor}).endswith(what.removeprefix("… "))
+    assert auditing.what_of({"summary": summary, "actor": actor}).startswith(summary)

@@ -26,6 +26,7 @@ app = typer.Typer(no_args_is_help=True, help="Who did what to whose data, when, 
 RECONNECT_S = 1.0
 # The stream sends a comment every 15 s when nothing happens.
 SILENCE_S_MAX = 45.0
+_DID_CHARS_MAX = 24
 _SEVERITY_STYLES = {3: "yellow", 4: "red", 5: "bold red"}
 
 Who = Annotated[str | None, typer.Option(help="Actor or member: a name given to `party register`, or a DID.")]
@@ -94,7 +95,7 @@ def search(
         record = f"{place['topic']} {place['partition']} {place['offset']}"
         style = _SEVERITY_STYLES.get(entry["severity"], "")
         rules = ", ".join(entry["rules"])
-        table.add_row(entry["time"][:23], entry["outcome"], entry["summary"], rules, record, style=style)
+        table.add_row(entry["time"][:23], entry["outcome"], what_of(entry), rules, record, style=style)
     out.print(table)
     if page["next"]:
         out.print(styled("[dim]there is more: --cursor {}[/]", page["next"]))
@@ -172,7 +173,7 @@ def show_entry(data: str, place: str | None, *, as_json: bool) -> None:
     try:
         entry: dict[str, Any] = read_json(data.encode())
         style = _SEVERITY_STYLES.get(entry["severity"], "")
-        text = f"{entry['time'][11:23]}  {entry['outcome']:9} {entry['summary']}"
+        text = f"{entry['time'][11:23]}  {entry['outcome']:9} {what_of(entry)}"
     except (ValueError, LookupError, TypeError) as error:
         err.print(
             plain(f"entry {place or '?'} cannot be shown: {type(error).__name__}", "yellow"), soft_wrap=True
@@ -182,6 +183,14 @@ def show_entry(data: str, place: str | None, *, as_json: bool) -> None:
         emit_line(entry)
     else:
         out.print(plain(text, style), soft_wrap=True)
+
+
+def what_of(entry: dict[str, Any]) -> str:
+    """Return the sentence of an entry, with who did it if the sentence does not say that."""
+    summary, actor = str(entry["summary"]), str(entry.get("actor") or "")
+    # As audit shortens a DID in its sentences.
+    short = actor if len(actor) <= _DID_CHARS_MAX else f"{actor[:13]}…{actor[-6:]}"
+    return summary if short in summary else f"{summary} By {short}."
 
 
 def _filters(**given: str | None) -> list[tuple[str, str]]:
