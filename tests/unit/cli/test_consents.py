@@ -1,8 +1,9 @@
-"""`salus consent link`, `unlink` and `review` ask for what they say."""
+"""`salus consent` asks for what it says, and says what a revocation leaves."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -10,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from salus.cli import consents
+from salus.cli.exits import CommandError, Exit
 
 PATIENT, PARTY = "urn:uuid:6f1c3a52-7a0e-4d5f-9c2b-1f2e3d4c5b6a", "did:web:h.example%3A8443"
 
@@ -47,3 +49,48 @@ def test_a_command_asks_for_what_it_says(
     told = CliRunner().invoke(consents.app, words)
 
     assert (told.exit_code, asked) == (0, [("consent", *line)]), told.output
+
+
+@pytest.fixture
+def consent(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[dict[str, Any]] | None], None]:
+    """Return what makes consent revoke `x.1`, and tell these consents, or nothing."""
+    monkeypatch.setattr(consents, "running_platform", lambda: None)
+    monkeypatch.setattr(consents, "signer_of", lambda *_: None)
+
+    def tells(found: list[dict[str, Any]] | None) -> None:
+        async def call(_: Any, *line: Any, **__: Any) -> httpx.Response:
+            if line[1] == "POST":
+                return httpx.Response(200, json={"patient": PATIENT, "grantee": PARTY})
+            if found is None:
+                raise CommandError(Exit.NO, "consent refused (not-permitted): no")
+            return httpx.Response(200, json={"consents": found})
+
+        monkeypatch.setattr(consents, "call", call)
+
+    return tells
+
+
+@pytest.mark.parametrize("as_json", [[], ["--json"]])
+def test_a_revocation_names_the_consents_that_the_grantee_still_has(
+    as_json: list[str], consent: Callable[[list[dict[str, Any]] | None], None]
+) -> None:
+    # "`salus consent grant`, given twice and revoked once, said `is revoked`, and the next read went on".
+    later = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    one = {"consent": "x.1", "grantee": PARTY, "revoked": False, "valid_until": later}
+    over = {"valid_until": "2026-01-01T00:00:00Z"}
+    differ: tuple[dict[str, Any], ...] = ({"revoked": True}, {}, {"grantee": "did:web:other"}, over)
+    consent([{**one, "consent": f"x.{number}", **each} for number, each in enumerate(differ, 1)])
+    told = CliRunner().invoke(consents.app, ["revoke", "x.1", *as_json])
+
+    assert told.exit_code == 0
+    assert told.stderr.strip() == f"{PARTY} has other consents of this patient in force: x.2"
+
+
+@pytest.mark.parametrize("found", [[], None])
+def test_a_revocation_stands_whatever_is_told_of_others(
+    found: list[dict[str, Any]] | None, consent: Callable[[list[dict[str, Any]] | None], None]
+) -> None:
+    consent(found)
+    told = CliRunner().invoke(consents.app, ["revoke", "x.1"])
+
+    assert (told.exit_code, told.stdout.strip(), told.stderr) == (0, "x.1 is revoked", "")

@@ -11,16 +11,20 @@ import typer
 from rich.table import Table
 
 from salus.cli.callers import As, KeyFile, KeyId, call, did_of, signer_of
-from salus.cli.console import Json, emit, out
+from salus.cli.console import Json, emit, err, out
+from salus.cli.display import plain
 from salus.cli.exits import CommandError, Exit
 from salus.cli.state import running_platform
+from salus.devkit.platform import Platform
+from salus.events.did import LocalSigner
 
 app = typer.Typer(no_args_is_help=True, help="What a patient allows, and what follows from it.")
 DAYS_DEFAULT = 30
 
 PatientArgument = Annotated[str, typer.Argument(help="The patient's pseudonym.")]
 Purpose = Annotated[
-    str | None, typer.Option(help="HL7 purpose; TREAT by default, ETREAT with --break-glass.")
+    str | None,
+    typer.Option(help="HL7 purpose; TREAT by default, ETREAT with --break-glass. A patient's own is PATRQT."),
 ]
 BreakGlass = Annotated[
     str | None,
@@ -45,7 +49,10 @@ def grant(
     key_id: KeyId = None,
     as_json: Json = False,
 ) -> None:
-    """Let someone act on a patient's data; as the patient or as her steward."""
+    """Let someone act on a patient's data; as the patient or as her steward.
+
+    A grant that is repeated is one more consent, to be taken back by itself.
+    """
     platform = running_platform()
     body = {
         "patient": patient,
@@ -70,7 +77,10 @@ def revoke(
     key_id: KeyId = None,
     as_json: Json = False,
 ) -> None:
-    """Take a consent back; the next read under it is refused."""
+    """Take a consent back; the next read under it is refused.
+
+    If the grantee has other consents of this patient, they are named.
+    """
     platform = running_platform()
     signer = signer_of(platform, as_name, key, key_id)
     path = f"/consents/{consent}/revoke"
@@ -79,6 +89,26 @@ def revoke(
         emit(revoked)
     else:
         out.print(f"{consent} is revoked", highlight=False, soft_wrap=True)
+    others = asyncio.run(_others_in_force(platform, signer, revoked))
+    if others:
+        told = f"{revoked['grantee']} has other consents of this patient in force: {', '.join(others)}"
+        err.print(plain(told, "yellow"), soft_wrap=True)
+
+
+async def _others_in_force(platform: Platform, signer: LocalSigner, revoked: dict[str, Any]) -> list[str]:
+    """Return the consents that the grantee still has; none if the caller is not told of them."""
+    path = f"/patients/{revoked['patient']}/consents"
+    try:
+        found = (await call(platform, "consent", "GET", path, signer=signer)).json()
+    except CommandError:
+        return []
+    return [
+        one["consent"]
+        for one in found["consents"]
+        if one["grantee"] == revoked["grantee"]
+        and not one["revoked"]
+        and datetime.fromisoformat(one["valid_until"]) > datetime.now(UTC)
+    ]
 
 
 @app.command("list")
