@@ -131,6 +131,18 @@ def test_texts_that_are_checked_by_code_let_no_final_newline_pass_either(end: st
     assert re2.compile(BASE64_PATTERN).search(f"AAAA{end}") is None
 
 
+UUID = "6f1c3a52-7a0e-4d5f-9c2b-1f2e3d4c5b6a"
+
+
+@pytest.mark.parametrize("uuid", ["-" * 36, "0" * 36, UUID.upper(), f"{UUID[:7]}-2{UUID[9:]}", f"{UUID}\n"])
+def test_a_pseudonym_is_a_uuid_in_its_one_form(uuid: str) -> None:
+    data = {"patient": f"urn:uuid:{UUID}", "object": "o", "media_type": "a/b"}
+
+    assert msgspec.convert(data, DocumentRegistered).patient.endswith(UUID)
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert(data | {"patient": f"urn:uuid:{uuid}"}, DocumentRegistered)
+
+
 BLANKS = " \u00a0\u00ad\u1680\u2000\u2003\u200b\u200f\u202f\u2060\u3000\ufeff"
 
 

@@ -34,6 +34,8 @@ _CHECKED = {pattern: re.compile(pattern) for pattern in (PLAIN_PATTERN, TEXT_PAT
 _BLANK_BEGINNINGS = (b'"\xe1', b'"\xe2', b'"\xe3', b'"\xef')
 _BASE64_ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _DID = r"did:[a-z0-9]+:[A-Za-z0-9._:%-]+"
+# A UUID in the one form of RFC 9562, so that two who write the same pseudonym write the same text.
+_PSEUDONYM = r"urn:uuid:[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 
 # Patterns that most values pass are checked faster than by a regular expression: `unplain_fields` looks at
 # a value only if `may_be_unplain` says so; `Sealed` checks its own base64.
@@ -44,7 +46,7 @@ Text = Annotated[str, msgspec.Meta(min_length=1, max_length=256, extra_json_sche
 Detail = Annotated[str, msgspec.Meta(max_length=256, extra_json_schema=_PLAIN_SCHEMA)]
 Did = Annotated[str, msgspec.Meta(pattern=rf"^{_DID}\Z", max_length=256)]
 KeyId = Annotated[str, msgspec.Meta(pattern=rf"^{_DID}#[A-Za-z0-9._:%-]+\Z", max_length=256)]
-Pseudonym = Annotated[str, msgspec.Meta(pattern=r"^urn:uuid:[0-9a-f-]{36}\Z", max_length=45)]
+Pseudonym = Annotated[str, msgspec.Meta(pattern=rf"^{_PSEUDONYM}\Z", max_length=45)]
 Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z", max_length=64)]
 Multibase = Annotated[str, msgspec.Meta(pattern=r"^z[1-9A-HJ-NP-Za-km-z]+\Z", max_length=64)]
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
@@ -67,9 +69,7 @@ Suite = Literal["HPKE-Base-X-Wing-HKDF-SHA256-AES-256-GCM"]
 
 # The suite's encapsulation (1,120 bytes) and tag (16), in base64: what sealing nothing takes.
 SEALED_CHARS_MIN = 1516
-SubjectKeyId = Annotated[
-    str, msgspec.Meta(pattern=r"^urn:uuid:[0-9a-f-]{36}#[0-9a-f]{1,64}\Z", max_length=110)
-]
+SubjectKeyId = Annotated[str, msgspec.Meta(pattern=rf"^{_PSEUDONYM}#[0-9a-f]{{1,64}}\Z", max_length=110)]
 
 
 class Sealed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

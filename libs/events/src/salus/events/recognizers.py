@@ -77,7 +77,7 @@ class Piece(NamedTuple):
 _PRINTABLE = frozenset(range(0x20, 0x7F)) - set(b'"\\')
 # Its end is written as in a schema, or as in Python.
 _PATTERN = re.compile(r"\^(.*)(?:\$|\\Z)")
-_PIECE = re.compile(r"([\w:#]+)|(\[[^\]]+\]|=)(?:([+*])|\{(\d+)(?:,(\d+))?\})?")
+_PIECE = re.compile(r"([\w:#-]+)|(\[[^\]]+\]|=)(?:([+*])|\{(\d+)(?:,(\d+))?\})?")
 _CLASSES_MAX = 16
 
 

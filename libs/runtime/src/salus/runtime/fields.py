@@ -1,12 +1,15 @@
-"""Patterns of API fields, taken from the kinds of fields that events are made of, so that they cannot differ.
+"""Kinds of API fields, taken from the kinds of fields that events are made of, so that they cannot differ.
 
 What an API takes and an event refuses is found out too late: the caller gets a 500.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field
+
+from salus.events import fields
 from salus.events.fields import PLAIN_PATTERN, portable
 
 PLAIN = portable(PLAIN_PATTERN)
@@ -20,3 +23,13 @@ def pattern_of(kind: Any) -> str:
     """
     [meta] = kind.__metadata__
     return portable(meta.pattern or meta.extra_json_schema["pattern"])
+
+
+DID_PATTERN = pattern_of(fields.Did)
+PSEUDONYM_PATTERN = pattern_of(fields.Pseudonym)
+
+Did = Annotated[str, Field(pattern=DID_PATTERN, max_length=256, examples=["did:web:hospital.example"])]
+KeyId = Annotated[str, Field(pattern=pattern_of(fields.KeyId), max_length=256)]
+Pseudonym = Annotated[
+    str, Field(pattern=PSEUDONYM_PATTERN, examples=["urn:uuid:6f1c3a52-7a0e-4d5f-9c2b-1f2e3d4c5b6a"])
+]

@@ -21,7 +21,7 @@ from salus.consent.ports import World
 from salus.events.parties import Party
 from salus.events.patient_rights import Act
 from salus.runtime.auth import Caller, Callers
-from salus.runtime.fields import PLAIN
+from salus.runtime.fields import PLAIN, PSEUDONYM_PATTERN
 from salus.runtime.path_dids import did_in_path
 from salus.runtime.problems import documented
 
@@ -34,7 +34,7 @@ IdempotencyKey = Annotated[
         description="A repeated request with the same key has one effect.",
     ),
 ]
-PatientInPath = Annotated[str, Path(pattern=models.PSEUDONYM_PATTERN, description="The patient's pseudonym.")]
+PatientInPath = Annotated[str, Path(pattern=PSEUDONYM_PATTERN, description="The patient's pseudonym.")]
 DidInPath = Annotated[str, did_in_path(4)]
 IdInPath = Annotated[str, Path(max_length=80, pattern=PLAIN)]
 

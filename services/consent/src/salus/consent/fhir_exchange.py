@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 from fastapi import Request
 
 from salus.consent.adapters.fhir.consent import URI, Identifier
-from salus.consent.models import PSEUDONYM_PATTERN
+from salus.runtime.fields import PSEUDONYM_PATTERN
 from salus.runtime.negotiation import MediaRange, media_range
 from salus.runtime.problems import ProblemError
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -13,17 +12,11 @@ from salus.consent.handlers import Decision
 from salus.events import fields
 from salus.events.contexts.consent import Action, EmergencyReason
 from salus.events.fields import Purpose, Sealed
-from salus.runtime.fields import pattern_of
+from salus.runtime.fields import Did, Pseudonym, pattern_of
 from salus.runtime.moments import Moment
 
-PSEUDONYM_PATTERN = r"^urn:uuid:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
-DID_PATTERN = pattern_of(fields.Did)
 # As storage names objects. The id is told to everybody, so it is no place for words about anybody.
 OBJECT_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"
-Pseudonym = Annotated[
-    str, Field(pattern=PSEUDONYM_PATTERN, examples=["urn:uuid:6f1c3a52-7a0e-4d5f-9c2b-1f2e3d4c5b6a"])
-]
-Did = Annotated[str, Field(pattern=DID_PATTERN, max_length=256, examples=["did:web:hospital.example"])]
 
 
 class _Body(BaseModel):

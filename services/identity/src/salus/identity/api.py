@@ -29,23 +29,19 @@ from salus.identity.domain import (
 )
 from salus.identity.ports import World
 from salus.runtime.auth import Caller, Callers
-from salus.runtime.fields import PLAIN, pattern_of
+from salus.runtime.fields import DID_PATTERN, PLAIN, Did, KeyId, pattern_of
 from salus.runtime.limits import AccountLimit, Rate
 from salus.runtime.moments import Moment
 from salus.runtime.openapi import content
 from salus.runtime.path_dids import did_in_path
 from salus.runtime.problems import documented
 
-DID_PATTERN = pattern_of(fields.Did)
-KEY_ID_PATTERN = pattern_of(fields.KeyId)
 PAGE_SIZE_MAX = 500
 PROOF_PATTERN = "^[A-Za-z0-9_-]+[.][A-Za-z0-9_-]+[.][A-Za-z0-9_-]+$"
 # A hospital registers its people in an afternoon; what is registered stays on the ledger for ever.
 COMMANDS = Rate(burst=600, per_minute=120)
 
-Did = Annotated[str, Field(pattern=DID_PATTERN, max_length=256, examples=["did:web:hospital.example"])]
 DidInPath = Annotated[str, did_in_path(2)]
-KeyId = Annotated[str, Field(pattern=KEY_ID_PATTERN, max_length=256)]
 
 
 class _Body(BaseModel):

@@ -13,12 +13,11 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from salus.events import fields
 from salus.events.envelope import CONTENT_TYPE
 from salus.events.parties import Party
 from salus.runtime import openapi
 from salus.runtime.auth import Caller, Callers
-from salus.runtime.fields import PLAIN, pattern_of
+from salus.runtime.fields import DID_PATTERN, PLAIN, PSEUDONYM_PATTERN
 from salus.runtime.limits import AccountLimit
 from salus.runtime.places import Places
 from salus.runtime.problems import documented
@@ -37,15 +36,13 @@ from salus.storage.transfers import (
     require_headers,
 )
 
-PSEUDONYM = r"^urn:uuid:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 OBJECT_ID = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"
 MEDIA_TYPE = r"^[A-Za-z0-9.+-]+/[A-Za-z0-9.+-]+(;[ -~]*)?$"
 # Bodies of objects are streams of any size that `Limits` allows; all others are small.
 OBJECTS_PATH = "/objects"
-DID = pattern_of(fields.Did)
 
-Patient = Annotated[str, Path(pattern=PSEUDONYM, description="The patient's pseudonym.")]
-PatientQuery = Annotated[str, Query(pattern=PSEUDONYM, description="The patient's pseudonym.")]
+Patient = Annotated[str, Path(pattern=PSEUDONYM_PATTERN, description="The patient's pseudonym.")]
+PatientQuery = Annotated[str, Query(pattern=PSEUDONYM_PATTERN, description="The patient's pseudonym.")]
 ObjectId = Annotated[str, Path(pattern=OBJECT_ID, description="The object's id.")]
 DecisionToken = Annotated[
     str | None,
@@ -62,11 +59,11 @@ class RegisterBody(_Body):
     """Who gets a key."""
 
     patient: str | None = Field(
-        default=None, pattern=PSEUDONYM, description="Her pseudonym; none: a new one is made."
+        default=None, pattern=PSEUDONYM_PATTERN, description="Her pseudonym; none: a new one is made."
     )
     steward: str | None = Field(
         default=None,
-        pattern=DID,
+        pattern=DID_PATTERN,
         max_length=256,
         description="The member that answers for her data; none: the one the caller is or acts for.",
     )
@@ -341,7 +338,7 @@ def _add_sealed(router: APIRouter, desk: Desk) -> None:
         *,
         request: Request,
         patient: PatientQuery,
-        source: Annotated[str, Query(pattern=DID, max_length=256, description="The event's source.")],
+        source: Annotated[str, Query(pattern=DID_PATTERN, max_length=256, description="The event's source.")],
         id: Annotated[str, Query(max_length=256, pattern=PLAIN, description="The event's id.")],  # noqa: A002  # the CloudEvents attribute's name
         field: Annotated[str, Query(pattern=r"^[a-z_]{1,64}$", description="The sealed field of its data.")],
         token: DecisionToken = None,

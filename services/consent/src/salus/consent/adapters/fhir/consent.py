@@ -19,6 +19,7 @@ from salus.events.contexts.consent import Action
 from salus.events.contexts.identity import PartyKind
 from salus.events.fields import Purpose
 from salus.ledger.times import read_time
+from salus.runtime.fields import DID_PATTERN, PSEUDONYM_PATTERN
 
 URI = "urn:ietf:rfc:3986"
 SCOPES = "http://terminology.hl7.org/CodeSystem/consentscope"
@@ -44,8 +45,8 @@ _KIND_OF: Mapping[str, PartyKind] = {
     "PractitionerRole": "person",
     "RelatedPerson": "person",
 }
-_DID = re.compile(r"did:[a-z0-9]+:[A-Za-z0-9._:%-]{1,240}")
-_PSEUDONYM = re.compile(r"urn:uuid:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_DID, _PSEUDONYM = re.compile(DID_PATTERN), re.compile(PSEUDONYM_PATTERN)
+_URI_CHARS_MAX = 256
 _CATEGORY_LOINC = "59284-0"
 
 
@@ -255,7 +256,8 @@ def _uri(reading: _Mapping, reference: Kept, path: str, form: re.Pattern[str], t
         named.add(reference["reference"])
     if reference.get("type", min(types)) not in types:
         reading.refuse(f"{path}.type", f"only {', '.join(sorted(types))} is understood here", code="value")
-    if len(named) != 1 or form.fullmatch(uri := min(named)) is None:
+    uri = min(named, default="")
+    if len(named) != 1 or len(uri) > _URI_CHARS_MAX or form.fullmatch(uri) is None:
         expected = "a pseudonym urn:uuid:…" if form is _PSEUDONYM else "a DID"
         reading.refuse(path, f"{expected} is expected, and one only", code="value")
         return ""
