@@ -217,6 +217,9 @@ def test_the_people_s_form_says_what_was_not_checked(files, capsys):
     assert verify(files) == Exit.OK
 
     shown = capsys.readouterr().out
+    marks = {line.split()[1]: line.split()[0] for line in shown.splitlines()}
+    # "A green tick before `event: not given`".
+    assert marks == {"event": "•", "leaf": "✓", "block": "✓", "log": "✓", "witnesses": "•"}
     assert "not given" in shown
     assert f"{TOPIC} 0 5" in shown
 

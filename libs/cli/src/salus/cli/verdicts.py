@@ -71,14 +71,16 @@ def show(facts: dict[str, Any]) -> None:
             facts["reason"],
         )
         table.add_row(styled("[bold red]✗ REFUSED[/]"), told)
+    # What was not checked has no tick.
+    unchecked = styled("[dim]•[/]")
     given = styled("its bytes are the ones" if facts["event_checked"] else "[dim]not given[/]")
-    table.add_row(styled("{} event", mark), given)
+    table.add_row(styled("{} event", mark if facts["event_checked"] else unchecked), given)
     place = f"{leaf['topic']} {leaf['partition']} {leaf['offset']}"
     table.add_row(styled("{} leaf", mark), styled("{}: [bold]{}[/]", place, leaf["status"]))
     table.add_row(styled("{} block", mark), f"{block['origin']} {block['height']}, sealed {block['time']}")
     table.add_row(styled("{} log", mark), f"{log['origin']}, entry {log['index']} of {log['size']}")
-    witnesses = ", ".join(cosigner["name"] for cosigner in facts["cosigners"]) or "none asked for"
-    table.add_row(styled("{} witnesses", mark), witnesses)
+    witnesses = ", ".join(cosigner["name"] for cosigner in facts["cosigners"])
+    table.add_row(styled("{} witnesses", mark if witnesses else unchecked), witnesses or "none asked for")
     out.print(table)
 
 
