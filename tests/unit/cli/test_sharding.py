@@ -16,7 +16,16 @@ from salus.cli import network_access
 from salus.cli.__main__ import build, run
 from salus.cli.approval_files import read_request
 from salus.cli.request_acts import act_of
-from salus.cli.sharding import Assignment, Standing, dealt, first_shards, parse_move, settled, unassigned
+from salus.cli.sharding import (
+    Assignment,
+    Standing,
+    dealt,
+    first_shards,
+    parse_move,
+    require_shards,
+    settled,
+    unassigned,
+)
 from salus.devkit.network import NetworkFolder, Plan
 from salus.ledger.policy import Policy
 
@@ -88,6 +97,20 @@ def test_a_move_that_is_none_is_refused(text: str) -> None:
 def test_a_move_names_a_partition_and_a_shard() -> None:
     assert parse_move(f"{CLINICAL}/2=0", Assignment.of(VIEW).homes) == ((CLINICAL, 2), 0)
     assert parse_move(f"{CLINICAL}/3=0", Assignment.of(VIEW).homes) == ((CLINICAL, 3), 0)
+
+
+@pytest.mark.parametrize(
+    ("known", "named"), [([0], {0, 1}), ([0], {0, 1, 2, 3}), ([0, 4], {1}), ([0, 4], {0, 5, 6}), ([], {0})]
+)
+def test_new_shards_are_the_next_ones(known: list[int], named: set[int]) -> None:
+    require_shards({(CLINICAL, shard): shard for shard in named}, known)
+
+
+@pytest.mark.parametrize(("known", "named"), [([0], {0, 7}), ([0, 1], {1, 2, 9}), ([0], {1000})])
+def test_a_shard_that_is_far_off_is_a_slip_of_the_pen(known: list[int], named: set[int]) -> None:
+    # "`shard assign --move salus.clinical.events/3=7` made seven keys and started seven sequencers".
+    with pytest.raises(ValueError, match=f"no shard {max(named)}; the next new one is {max(known) + 1}"):
+        require_shards({(CLINICAL, shard): shard for shard in named}, known)
 
 
 def test_what_no_shard_seals_is_told_once_whoever_says_it() -> None:

@@ -68,6 +68,18 @@ def parse_move(text: str, homes: Mapping[Partition, int]) -> tuple[Partition, in
     return (topic, int(partition)), int(shard)
 
 
+def require_shards(homes: Mapping[Partition, int], known: Iterable[int]) -> None:
+    """Raise ValueError unless each shard is there or is one of the next: any other is a slip of the pen.
+
+    For each shard up to the highest one, a key is made and a sequencer started.
+    """
+    there = set(known)
+    lacking = set(homes.values()) - there
+    fresh = max([-1, *there]) + 1
+    if lacking and max(lacking) >= fresh + len(lacking):
+        raise ValueError(f"there is no shard {max(lacking)}; the next new one is {fresh}")
+
+
 @dataclass(frozen=True, slots=True)
 class Standing:
     """Where one shard is: what it seals, what it waits for, and why it stands still if it does."""

@@ -18,7 +18,16 @@ from salus.cli.display import plain, styled
 from salus.cli.exits import CommandError, Exit
 from salus.cli.network_access import Directory, IdentityUrl, NetworkAccess
 from salus.cli.party_commands import ToApprove, ask_for_approval
-from salus.cli.sharding import Assignment, Standing, dealt, first_shards, parse_move, settled, unassigned
+from salus.cli.sharding import (
+    Assignment,
+    Standing,
+    dealt,
+    first_shards,
+    parse_move,
+    require_shards,
+    settled,
+    unassigned,
+)
 from salus.cli.state import running_platform
 from salus.client.auth import RequestLine
 from salus.client.bounded_http import bounded_client
@@ -157,6 +166,10 @@ async def _line_on(
     """Return the request that assigns so, with a sequencer started for each shard that is new."""
     before = await _assigned(network)
     homes = _homes(before, count, moves)
+    try:
+        require_shards(homes, [shard["id"] for shard in network.folder.read()["shards"]])
+    except ValueError as error:
+        raise CommandError(Exit.USAGE, str(error)) from None
     narrator.step("starting the sequencers that are new")
     platform.narrate(narrator)
     await platform.add_shards(range(max(homes.values()) + 1))
