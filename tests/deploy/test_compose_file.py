@@ -14,7 +14,7 @@ import pytest
 
 from salus.crypto.keys import load_ed25519
 from salus.devkit.network import NetworkFolder, Plan
-from salus.devkit.store_accounts import ACCESS
+from salus.devkit.store_accounts import access
 from salus.ledger.cosignature import CosignatureSigner
 from salus.ledger.policy import Policy
 
@@ -70,7 +70,7 @@ def test_every_setting_that_a_service_requires_is_given(
         with monkeypatch.context() as patched:
             for variable, value in services[name]["environment"].items():
                 patched.setenv(variable, value)
-            if name in ACCESS:
+            if name in access():
                 patched.setenv("SALUS_S3_SECRET_KEY_FILE", str(tmp_path / "secret-key"))
             # The image sets it for all of them.
             patched.setenv("SALUS_HTTP_PORT", "8080")
@@ -117,7 +117,7 @@ def test_each_service_is_given_its_own_folder_and_account(compose: Run) -> None:
     for name in SERVICES:
         assert volumes_of(services[name])["/run/salus"] == handed_out[f"/run/hand-out/{name}"]
         account = services[name]["environment"].get("SALUS_S3_ACCESS_KEY")
-        assert account == (f"salus-{name}" if name in ACCESS else None)
+        assert account == (f"salus-{name}" if name in access() else None)
     assert len(set(handed_out.values())) == len(SERVICES) + 1
     assert root == {"setup"}
 

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from salus.cli.networks import PARTS
-from salus.devkit.store_accounts import ACCESS
+from salus.devkit.store_accounts import access
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 ROOT = Path(__file__).parents[2]
@@ -174,7 +174,7 @@ def test_a_job_makes_topics_buckets_and_accounts(helm: Run, network_file: Path) 
         *("salus", "network", "bootstrap", "--network", network, "--accounts", accounts)
     ]
     assert secrets_in(job) == {"salus-s3-admin"}
-    assert given == {f"{account}/{key}" for account in ACCESS for key in ("access-key", "secret-key")}
+    assert given == {f"{account}/{key}" for account in access() for key in ("access-key", "secret-key")}
     assert {"/etc/salus", accounts} <= mounted
     assert set(PARTS) <= {variable["name"] for variable in container["env"]}
     assert container["securityContext"]["readOnlyRootFilesystem"] is True

@@ -22,7 +22,7 @@ from salus.devkit.network import NetworkFolder, Plan
 from salus.devkit.processes import Place, is_alive, stop
 from salus.devkit.run_record import RunningService
 from salus.devkit.services import Surroundings, instances, readiness, start_service, wait_until_ready
-from salus.devkit.store_accounts import BUCKETS
+from salus.devkit.store_accounts import bucket_names
 from salus.devkit.waiting import until
 from salus.messaging import partitions_of, topic_settings
 
@@ -41,7 +41,7 @@ class Installation:
 
     @property
     def buckets(self) -> dict[str, str]:
-        return {f"SALUS_{bucket.upper()}_BUCKET": f"{bucket}-{self.run}" for bucket in BUCKETS}
+        return {f"SALUS_{bucket.upper()}_BUCKET": f"{bucket}-{self.run}" for bucket in bucket_names()}
 
     def start(self) -> None:
         known = instances(1)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from salus.devkit.errors import DevkitError
 from salus.devkit.hand_out import hand_out
-from salus.devkit.network import OPERATOR, SERVICES, NetworkFolder, Plan, described_topics
-from salus.devkit.store_accounts import ACCESS
+from salus.devkit.network import OPERATOR, NetworkFolder, Plan, described_topics, parties
+from salus.devkit.store_accounts import access
 from salus.events.contexts import CATALOGUE
 from salus.ledger.policy import Policy
 from salus.runtime.network import Network
@@ -41,11 +41,11 @@ def test_private_keys_are_their_owners_alone_and_network_json_has_none(tmp_path)
 
     # The operator's key is no service's: who puts keys/ into a cluster must not put it there (deploy.md).
     assert {key.name for key in keys} == {
-        *(f"{name}.pem" for name in (*SERVICES, "log", "shard-0")),
+        *(f"{name}.pem" for name in (*parties(), "log", "shard-0")),
         "kms",
     }
     private = [*keys, folder.key_file(OPERATOR), *(p for p in (tmp_path / "s3").rglob("*") if p.is_file())]
-    assert len(private) == len(keys) + 1 + 2 * len(ACCESS)
+    assert len(private) == len(keys) + 1 + 2 * len(access())
     assert {stat.S_IMODE(key.stat().st_mode) for key in private} == {0o600}
     assert folder.key_file(OPERATOR).parent not in folder.key_file("audit").parents
     assert "PRIVATE" not in folder.file.read_text()
@@ -60,7 +60,7 @@ def test_services_and_verifiers_can_read_the_network(tmp_path):
 
     assert network.root.did == folder.signer("identity").did
     assert {name: party.did for name, party in network.services.items()} == {
-        name: folder.signer(name).did for name in SERVICES
+        name: folder.signer(name).did for name in parties()
     }
     assert [(party.did, party.roles) for party in network.founders] == [
         (folder.signer(OPERATOR).did, (OPERATOR,))

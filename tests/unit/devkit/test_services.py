@@ -29,14 +29,15 @@ def test_a_service_is_told_everything_and_inherits_no_setting(tmp_path, monkeypa
     monkeypatch.setenv("SALUS_LOG_LEVEL", "debug")
     place = Place(tmp_path / "data", tmp_path / "logs", detached=False)
 
-    told = surroundings(tmp_path).environment(instances(2)["anchoring"], place)
+    around = surroundings(tmp_path)
+    told = around.environment(instances(2)["anchoring"], place)
 
     assert told["SALUS_KAFKA_BOOTSTRAP"] == "127.0.0.1:9092"
     assert "SALUS_LEDGER_BUCKET" not in told
     assert told["SALUS_LOG_LEVEL"] == "debug"
     assert told["SALUS_NOTE_KEY_FILE"] == str(tmp_path / "keys" / "log.pem")
     assert told["SALUS_BLOCK_AGE_MS_MAX"] == "50"
-    assert told["SALUS_HTTP_PORT"] == told["SALUS_ANCHORING_URL"].rpartition(":")[2]
+    assert told["SALUS_HTTP_PORT"] == around.urls["anchoring"].rpartition(":")[2]
 
 
 def test_each_shard_has_a_sequencer_with_its_own_key(tmp_path):

@@ -7,28 +7,28 @@ from pathlib import Path
 import pytest
 
 from salus.devkit.errors import DevkitError
-from salus.devkit.store_accounts import ACCESS, BUCKETS, StoreSecrets, policy_of
+from salus.devkit.store_accounts import StoreSecrets, access, bucket_names, policy_of
 
 
-@pytest.mark.parametrize("account", ACCESS)
+@pytest.mark.parametrize("account", access())
 def test_a_policy_names_no_bucket_but_the_account_s_own(account):
     resources = {
         resource
-        for statement in policy_of(account, BUCKETS)["Statement"]
+        for statement in policy_of(account, bucket_names())["Statement"]
         for resource in statement["Resource"]
     }
 
     assert {resource.removeprefix("arn:aws:s3:::").split("/")[0] for resource in resources} == {
-        BUCKETS[bucket] for bucket in ACCESS[account]
+        bucket_names()[bucket] for bucket in access()[account]
     }
 
 
 def test_only_storage_sees_the_keys_of_patients():
-    assert [account for account, rights in ACCESS.items() if "keys" in rights] == ["storage"]
+    assert [account for account, rights in access().items() if "keys" in rights] == ["storage"]
 
 
 def test_nothing_but_a_probe_can_be_removed_from_the_ledger():
-    for account in ACCESS:
+    for account in access():
         for statement in policy_of(account, {"ledger": "l", "log": "g", "objects": "o", "keys": "k"})[
             "Statement"
         ]:
@@ -41,11 +41,11 @@ def test_nothing_but_a_probe_can_be_removed_from_the_ledger():
 def test_a_secret_that_exists_stays(tmp_path):
     secrets = StoreSecrets(tmp_path)
     secrets.create()
-    before = {account: secrets.read(account) for account in ACCESS}
+    before = {account: secrets.read(account) for account in access()}
     secrets.create()
 
-    assert {account: secrets.read(account) for account in ACCESS} == before
-    assert len({secret for _, secret in before.values()}) == len(ACCESS)
+    assert {account: secrets.read(account) for account in access()} == before
+    assert len({secret for _, secret in before.values()}) == len(access())
 
 
 def test_an_account_without_a_secret_is_named(tmp_path):
@@ -58,10 +58,10 @@ def test_the_operators_guide_has_the_table_of_the_accounts():
     rows = {
         cells[0].strip("`"): cells[1:]
         for cells in ([cell.strip() for cell in line.split("|")[1:-1]] for line in guide.splitlines())
-        if cells and cells[0].strip("`") in ACCESS
+        if cells and cells[0].strip("`") in access()
     }
 
     assert rows == {
-        account: [rights[bucket].value if bucket in rights else "" for bucket in BUCKETS]
-        for account, rights in ACCESS.items()
+        account: [rights[bucket].meaning if bucket in rights else "" for bucket in bucket_names()]
+        for account, rights in access().items()
     }

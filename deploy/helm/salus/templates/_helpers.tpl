@@ -18,13 +18,29 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{ .Values.serviceAccount.name | default .Release.Name }}
 {{- end }}
 
-{{/* Where receipts are served, as the readers of the trail reach it. */}}
-{{- define "salus.anchoringUrl" -}}
-{{- if .Values.ingress.enabled -}}
-https://anchoring.{{ .Values.ingress.host }}
+{{/* What the services' manifests say of each, as YAML. */}}
+{{- define "salus.manifests" -}}
+{{ .Files.Get "manifests.yaml" }}
+{{- end }}
+
+{{/* Where a service is reached by those who read what it serves. Takes {root, name}. */}}
+{{- define "salus.publicUrl" -}}
+{{- if .root.Values.ingress.enabled -}}
+https://{{ .name }}.{{ .root.Values.ingress.host }}
 {{- else -}}
-http://{{ .Release.Name }}-anchoring
+http://{{ .root.Release.Name }}-{{ .name }}
 {{- end -}}
+{{- end }}
+
+{{/* What a manifest says, with its places filled in as they are in these pods. Takes {root, value, shard}. */}}
+{{- define "salus.placed" -}}
+{{- $value := .value | replace "{data}" "/var/lib/salus" | replace "{keys}" "/etc/salus-keys" | replace "{network}" "/etc/salus/network.json" }}
+{{- $value = $value | replace "{shard}" (printf "%d" (int .shard)) | replace "{witnesses}" (include "salus.witnesses" .root) }}
+{{- $root := .root }}
+{{- range $name, $manifest := include "salus.manifests" .root | fromYaml }}
+{{- $value = $value | replace (printf "{%s_url}" $name) (include "salus.publicUrl" (dict "root" $root "name" $name)) }}
+{{- end }}
+{{- $value }}
 {{- end }}
 
 {{/* Whether there is more here than a member's witness. */}}
@@ -35,8 +51,10 @@ http://{{ .Release.Name }}-anchoring
 {{/* What listens to outsiders, as a list in JSON. */}}
 {{- define "salus.exposed" -}}
 {{- $names := list }}
-{{- if include "salus.hasPlatform" . }}{{ $names = list "identity" "consent" "storage" "anchoring" "audit" }}{{ end }}
-{{- if .Values.witness.enabled }}{{ $names = append $names "witness" }}{{ end }}
+{{- range $name, $manifest := include "salus.manifests" . | fromYaml }}
+{{- $there := ternary $.Values.witness.enabled (include "salus.hasPlatform" $) (eq $manifest.instances "member") }}
+{{- if and $manifest.public $there }}{{ $names = append $names $name }}{{ end }}
+{{- end }}
 {{- toJson $names }}
 {{- end }}
 
@@ -64,8 +82,10 @@ http://{{ .Release.Name }}-anchoring
   valueFrom: {secretKeyRef: {name: {{ . }}, key: secret-key}}
 {{- end }}
 
-{{/* The environment that every service of the platform has. Takes {root, name}. */}}
+{{/* The environment of a service of the platform, as its manifest says. Takes {root, name, settings, shard}. */}}
 {{- define "salus.environment" -}}
+{{- $manifest := index (include "salus.manifests" .root | fromYaml) .name }}
+{{- $database := .settings.database }}
 - {name: SALUS_SERVICE_NAME, value: {{ .name | quote }}}
 - {name: SALUS_HTTP_HOST, value: "0.0.0.0"}
 - {name: SALUS_HTTP_PORT, value: "8080"}
@@ -80,11 +100,24 @@ http://{{ .Release.Name }}-anchoring
 {{- with .root.Values.telemetry.otlpEndpoint }}
 - {name: SALUS_OTLP_ENDPOINT, value: {{ . | quote }}}
 {{- end }}
+{{- if $manifest.database }}
+{{- if $database.existingSecret }}
+- {name: SALUS_DATABASE_URL, valueFrom: {secretKeyRef: {name: {{ $database.existingSecret }}, key: url}}}
+{{- else }}
+- {name: SALUS_DATABASE_URL, value: "sqlite+aiosqlite:////var/lib/salus/{{ .name }}.db"}
+{{- end }}
+{{- end }}
+{{- range $setting, $value := $manifest.settings }}
+- {name: {{ $setting }}, value: {{ include "salus.placed" (dict "root" $.root "value" $value "shard" ($.shard | default 0)) | toJson }}}
+{{- end }}
 {{- end }}
 
-{{/* The pod of a service. Takes {root, name, settings, env (list as YAML text), files (key names), persistent}; and,
-for what is no service of the platform, {environment (in place of the usual), keysSecret}. */}}
+{{/* The pod of a service. Takes {root, name, settings, shard (of what has one), persistent}; and, for what is no
+service of the platform, {environment, files (key names), keysSecret} in place of the usual. */}}
 {{- define "salus.pod" -}}
+{{- $manifest := index (include "salus.manifests" .root | fromYaml) .name }}
+{{- $shard := .shard | default 0 }}
+{{- $root := .root }}
 serviceAccountName: {{ include "salus.serviceAccount" .root }}
 automountServiceAccountToken: false
 {{- with .root.Values.imagePullSecrets }}
@@ -106,18 +139,17 @@ containers:
       - {name: http, containerPort: 8080}
     env:
       {{- .environment | default (include "salus.environment" .) | nindent 6 }}
-      {{- with .env }}{{ . | nindent 6 }}{{ end }}
       {{- with .settings.extraEnv }}{{ toYaml . | nindent 6 }}{{ end }}
     startupProbe:
-      httpGet: {path: /healthz, port: http}
+      httpGet: {path: {{ $manifest.probes.alive }}, port: http}
       periodSeconds: 2
-      failureThreshold: 60
+      failureThreshold: {{ div (int $manifest.probes.startSecondsMax) 2 }}
     livenessProbe:
-      httpGet: {path: /healthz, port: http}
+      httpGet: {path: {{ $manifest.probes.alive }}, port: http}
       periodSeconds: 10
       timeoutSeconds: 5
     readinessProbe:
-      httpGet: {path: /readyz, port: http}
+      httpGet: {path: {{ $manifest.probes.ready }}, port: http}
       periodSeconds: 5
       timeoutSeconds: 10
     resources: {{ toYaml .settings.resources | nindent 6 }}
@@ -138,8 +170,9 @@ volumes:
       secretName: {{ .keysSecret | default .root.Values.network.keysSecret }}
       defaultMode: 0440
       items:
-        {{- range .files }}
-        - {key: {{ . }}, path: {{ . }}}
+        {{- range .files | default $manifest.files }}
+        {{- $file := include "salus.placed" (dict "root" $root "value" . "shard" $shard) }}
+        - {key: {{ $file }}, path: {{ $file }}}
         {{- end }}
   - name: tmp
     emptyDir: {}

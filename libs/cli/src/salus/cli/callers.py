@@ -19,7 +19,7 @@ from salus.client import RequestSigner
 from salus.client.bounded_http import bounded_client
 from salus.crypto.errors import CryptoError
 from salus.crypto.keys import load_ed25519
-from salus.devkit.network import OPERATOR, SERVICES, NetworkFolder
+from salus.devkit.network import OPERATOR, NetworkFolder, parties
 from salus.devkit.platform import Platform
 from salus.events.did import LocalSigner
 from salus.ledger.json_reader import JsonError, read_json
@@ -50,7 +50,7 @@ def complete_party(incomplete: str) -> list[str]:
 
 def complete_caller(incomplete: str) -> list[str]:
     """Complete a name whose key is here, for the shell."""
-    own = [name for name in (OPERATOR, *SERVICES) if name.startswith(incomplete)]
+    own = [name for name in (OPERATOR, *parties()) if name.startswith(incomplete)]
     return [*own, *complete_party(incomplete)]
 
 

@@ -15,7 +15,7 @@ from salus.cli.interrupts import run_until_signal
 from salus.cli.verifying import read_policy
 from salus.devkit.hand_out import hand_out as give_each_service_its_own
 from salus.devkit.network import NetworkFolder, Plan, create_buckets, described_topics
-from salus.devkit.store_accounts import ACCESS, BUCKETS, Bucket, StoreSecrets, policy_of
+from salus.devkit.store_accounts import StoreSecrets, access, bucket_names, policy_of
 from salus.devkit.waiting import until
 from salus.ledger.policy import Policy
 from salus.messaging import MessagingError, ensure_topics
@@ -98,22 +98,30 @@ def bootstrap(
     out.print(f"topics and buckets of {described['origin']} are there", highlight=False, soft_wrap=True)
 
 
+def complete_account(incomplete: str) -> list[str]:
+    """Complete the name of an account in the object store, for the shell."""
+    return [account for account in access() if account.startswith(incomplete)]
+
+
 @app.command("store-policy")
 def store_policy(
-    account: Annotated[str, typer.Argument(help=f"One of {', '.join(ACCESS)}.")],
+    account: Annotated[
+        str, typer.Argument(help="A service that uses the store, or reader.", autocompletion=complete_account)
+    ],
 ) -> None:
     """Print what an account may do in the object store, as a policy of AWS IAM.
 
     For stores that are not MinIO. Buckets are called as SALUS_LEDGER_BUCKET and so on say.
     """
-    if account not in ACCESS:
-        raise CommandError(Exit.USAGE, f"there is no account {account}; there are {', '.join(ACCESS)}")
+    if account not in (known := access()):
+        raise CommandError(Exit.USAGE, f"there is no account {account}; there are {', '.join(known)}")
     emit(policy_of(account, _bucket_names(os.environ)))
 
 
-def _bucket_names(environment: Mapping[str, str]) -> dict[Bucket, str]:
+def _bucket_names(environment: Mapping[str, str]) -> dict[str, str]:
     return {
-        bucket: environment.get(f"SALUS_{bucket.upper()}_BUCKET") or name for bucket, name in BUCKETS.items()
+        bucket: environment.get(f"SALUS_{bucket.upper()}_BUCKET") or name
+        for bucket, name in bucket_names().items()
     }
 
 

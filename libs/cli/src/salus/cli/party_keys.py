@@ -11,7 +11,7 @@ from salus.cli.display import shown
 from salus.cli.exits import CommandError, Exit
 from salus.cli.network_access import UnknownOutcomeError
 from salus.crypto.keys import create_ed25519
-from salus.devkit.network import OPERATOR, SERVICES, NetworkFolder
+from salus.devkit.network import OPERATOR, NetworkFolder, parties
 from salus.events.did import LocalSigner
 
 # Refusals which say that the key is, or may be, registered: by an earlier attempt whose answer was lost.
@@ -28,7 +28,7 @@ def new_party_key(folder: NetworkFolder, name: str) -> Iterator[LocalSigner]:
     Raises:
         CommandError: the name is of a key that the network has already, as `operator`.
     """
-    if name in {OPERATOR, *SERVICES} or folder.key_file(name).exists():
+    if name in {OPERATOR, *parties()} or folder.key_file(name).exists():
         raise CommandError(Exit.USAGE, f"{shown(name)} is a key of the network itself: choose another name")
     path = party_key_file(folder, name)
     made = create_ed25519(path)

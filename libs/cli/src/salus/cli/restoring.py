@@ -27,7 +27,8 @@ from salus.cli.state import state_folder
 from salus.cli.store_errors import store_error
 from salus.client import Publisher
 from salus.crypto.text_files import read_text_file
-from salus.devkit.network import OPERATOR, OUTPUT_TOPICS
+from salus.devkit.manifests import Role, services
+from salus.devkit.network import OPERATOR, output_topics
 from salus.devkit.platform import Platform
 from salus.devkit.processes import is_alive
 from salus.devkit.run_record import StateFolder
@@ -54,7 +55,6 @@ STAMPS = "message.timestamp.type"
 BY_BROKER, BY_SENDER = "LogAppendTime", "CreateTime"
 # Nobody judges by the stamps of this output topic, so theirs say whether something appended is unstated.
 MARKED = "salus.ledger.rejections"
-FOLDING = ("identity", "consent", "storage")
 KAFKA_VARIABLE = "SALUS_KAFKA_BOOTSTRAP"
 
 Partition = tuple[str, int]
@@ -210,7 +210,7 @@ async def _checkpoint(lost: Lost) -> Checkpoint:
 
 
 async def _make_topics(lost: Lost) -> None:
-    counts = dict.fromkeys(OUTPUT_TOPICS, 1)
+    counts = dict.fromkeys(output_topics(), 1)
     for topic, number in lost.partitions:
         counts[topic] = max(counts.get(topic, 0), number + 1)
     await ensure_topics(
@@ -242,7 +242,7 @@ async def _restore_local(platform: Platform) -> Restored:
     async with platform:
         await platform.start_parts()
         restored = await restore(lost_platform(platform))
-    for service in FOLDING:
+    for service in (one.name for one in services() if one.role is Role.CONTRACT):
         # What was folded and never sealed is in no topic any more, so the state is folded anew.
         for file in (platform.state.data / service).glob("state.db*"):
             file.unlink()

@@ -20,10 +20,12 @@ from salus.crypto.keys import ensure_ed25519, load_ed25519
 from salus.crypto.kms import make_kms_file
 from salus.crypto.text_files import read_text_file
 from salus.devkit.errors import DevkitError
+from salus.devkit.manifests import services
 from salus.devkit.public_files import write_public
-from salus.devkit.store_accounts import BUCKETS, Bucket, StoreSecrets
+from salus.devkit.store_accounts import StoreSecrets, bucket_names, locked_buckets
 from salus.events.contexts import CATALOGUE
 from salus.events.did import LocalSigner, multibase_of
+from salus.events.event_types import Owner
 from salus.ledger.cosignature import CosignatureSigner
 from salus.ledger.errors import PolicyError
 from salus.ledger.json_reader import JsonError, read_json
@@ -36,19 +38,27 @@ from salus.messaging import BROKERS_REPLICATION, TOPIC_SETTINGS, Topic, ensure_t
 if TYPE_CHECKING:
     from salus.objects import Admin
 
-SERVICES = ("identity", "consent", "storage", "sequencer", "anchoring", "audit")
 OPERATOR = "operator"
-OUTPUT_TOPICS = (
-    "salus.ledger.blocks",
-    "salus.ledger.checkpoints",
-    "salus.ledger.rejections",
-    "salus.audit.ocsf",
-    "salus.audit.fhir",
-)
-# Written by many members at once; the rest is written by one service each, whose order is one order.
-_WIDE_TOPICS = frozenset({"salus.clinical.events", "salus.lab.events", "salus.pharma.events"})
 _VALID_FROM = "2026-01-01T00:00:00Z"
-_LOCKED: frozenset[Bucket] = frozenset({"ledger"})
+
+
+def parties() -> list[str]:
+    """Return the services that are parties of the network, each with a key of its own."""
+    return [manifest.name for manifest in services() if manifest.is_party]
+
+
+def output_topics() -> list[str]:
+    """Return the topics that services write and that no block covers."""
+    owned = (topic for manifest in services() for topic in manifest.topics.owns)
+    return sorted(set(owned).difference(CATALOGUE.input_topics()))
+
+
+def wide_topics() -> frozenset[str]:
+    """Return the topics that many members write at once.
+
+    The rest is written by one service each, whose order is one order.
+    """
+    return frozenset(kind.topic for kind in CATALOGUE.types() if kind.owner is Owner.MEMBER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +81,7 @@ class Plan:
 
     def partitions(self, topic: str) -> int:
         """Return how many partitions a topic has."""
-        return self.wide_partitions if topic in _WIDE_TOPICS else 1
+        return self.wide_partitions if topic in wide_topics() else 1
 
     def shard_topics(self, shard: int) -> dict[str, list[int]]:
         """Return the input partitions that one shard seals: every partition belongs to exactly one."""
@@ -207,7 +217,7 @@ class NetworkFolder:
 
 async def create_topics(bootstrap: str, plan: Plan) -> None:
     """Create the network's topics unless they exist; their records stay for ever."""
-    names = (*CATALOGUE.input_topics(), *OUTPUT_TOPICS)
+    names = (*CATALOGUE.input_topics(), *output_topics())
     await ensure_topics(bootstrap, [Topic(name, plan.partitions(name), TOPIC_SETTINGS) for name in names])
 
 
@@ -220,32 +230,33 @@ def described_topics(network: Mapping[str, Any]) -> list[Topic]:
     for shard in network["shards"]:
         for topic, partitions in shard["topics"].items():
             sealed[topic] = max(sealed.get(topic, 0), *(partition + 1 for partition in partitions))
-    counts = {**dict.fromkeys((*CATALOGUE.input_topics(), *OUTPUT_TOPICS), 1), **sealed}
+    counts = {**dict.fromkeys((*CATALOGUE.input_topics(), *output_topics()), 1), **sealed}
     return [
         Topic(name, partitions, TOPIC_SETTINGS, BROKERS_REPLICATION) for name, partitions in counts.items()
     ]
 
 
-async def create_buckets(admin: Admin, buckets: Mapping[Bucket, str] = BUCKETS) -> None:
+async def create_buckets(admin: Admin, buckets: Mapping[str, str] | None = None) -> None:
     """Create the network's buckets unless they exist."""
-    for bucket, name in buckets.items():
-        await admin.ensure_bucket(name, object_lock=bucket in _LOCKED)
+    locked = locked_buckets()
+    for bucket, name in (bucket_names() if buckets is None else buckets).items():
+        await admin.ensure_bucket(name, object_lock=bucket in locked)
 
 
 def _key_names(plan: Plan) -> Sequence[str]:
     shards = (f"shard-{shard}" for shard in range(plan.shards))
     witnesses = (f"witness-{witness}" for witness in range(1, plan.witnesses + 1))
-    return (*SERVICES, OPERATOR, "log", *shards, *witnesses)
+    return (*parties(), OPERATOR, "log", *shards, *witnesses)
 
 
 def _describe(plan: Plan, keys: Mapping[str, Ed25519PrivateKey]) -> dict[str, Any]:
     log_origin = f"{plan.origin}/log"
     shard_origins = [f"{plan.origin}/shard/{shard}" for shard in range(plan.shards)]
-    services = {name: _founder(keys[name], name=name, roles=[name]) for name in SERVICES}
+    founding = {name: _founder(keys[name], name=name, roles=[name]) for name in parties()}
     return {
         "origin": plan.origin,
-        "root": services["identity"],
-        "services": services,
+        "root": founding["identity"],
+        "services": founding,
         "founders": [_founder(keys[OPERATOR], kind="person", roles=[OPERATOR])],
         "log": {"origin": log_origin, "verifier_key": NoteSigner(log_origin, keys["log"]).vkey},
         "shards": [

@@ -35,7 +35,7 @@ from salus.devkit.services import (
     start_service,
     wait_until_ready,
 )
-from salus.devkit.store_accounts import BUCKETS
+from salus.devkit.store_accounts import bucket_names
 from salus.messaging import MessagingError, ping
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ class Platform:
         root = (s3.endpoint, s3.access_key, s3.secret_key, s3.region)
         await create_buckets(Admin(*root))
         if self._own_accounts:
-            await self.network.store_secrets.install(Accounts(*root), BUCKETS)
+            await self.network.store_secrets.install(Accounts(*root), bucket_names())
 
     async def start_services(self, names: Iterable[str] | None = None) -> None:
         """Start services and return when all of them are ready; one that was killed keeps its address.

@@ -8,15 +8,16 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import assert_never
 
 import httpx
 
 from salus.devkit.addresses import Addresses
 from salus.devkit.errors import StartError
+from salus.devkit.manifests import Manifest, services
 from salus.devkit.network import NetworkFolder, Plan
 from salus.devkit.processes import Place, ProcessRecord, is_alive, spawn
 from salus.devkit.run_record import RunningService
-from salus.devkit.store_accounts import ACCESS
 from salus.devkit.waiting import until
 
 READY_S_MAX = 90.0
@@ -31,9 +32,14 @@ class Instance:
     """One process of a service; a sequencer has one for each shard, a witness one for each member."""
 
     name: str
-    service: str
+    manifest: Manifest
     shard: int = 0
     witness: int = 0
+
+    @property
+    def service(self) -> str:
+        """The name of its service."""
+        return self.manifest.name
 
 
 def instances(shards: int, witnesses: int = 0) -> dict[str, Instance]:
@@ -41,15 +47,30 @@ def instances(shards: int, witnesses: int = 0) -> dict[str, Instance]:
 
     Witnesses are `witness-1` and so on.
     """
-    single = [Instance(name, name) for name in ("identity", "consent", "storage", "anchoring", "audit")]
-    sealing = [Instance(sequencer_name(n), "sequencer", n) for n in range(shards)]
-    cosigning = [Instance(f"witness-{n}", "witness", witness=n) for n in range(1, witnesses + 1)]
-    return {instance.name: instance for instance in (*single, *sealing, *cosigning)}
+    made = [one for manifest in services() for one in _instances_of(manifest, shards, witnesses)]
+    return {instance.name: instance for instance in made}
+
+
+def _instances_of(manifest: Manifest, shards: int, witnesses: int) -> list[Instance]:
+    name = manifest.name
+    match manifest.instances:
+        case "single":
+            return [Instance(name, manifest)]
+        case "shard":
+            return [Instance(_name_in_shard(name, n), manifest, shard=n) for n in range(shards)]
+        case "member":
+            return [Instance(f"{name}-{n}", manifest, witness=n) for n in range(1, witnesses + 1)]
+        case _:
+            assert_never(manifest.instances)
+
+
+def _name_in_shard(service: str, shard: int) -> str:
+    return f"{service}-{shard}" if shard else service
 
 
 def sequencer_name(shard: int) -> str:
     """Return the name of the instance that seals a shard."""
-    return f"sequencer-{shard}" if shard else "sequencer"
+    return _name_in_shard("sequencer", shard)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,30 +84,24 @@ class Surroundings:
     own_accounts: bool = False
 
     def environment(self, instance: Instance, place: Place) -> dict[str, str]:
-        """Return the environment of one instance."""
-        note_key = {
-            "sequencer": f"shard-{instance.shard}",
-            "anchoring": "log",
-            "witness": instance.name,
-        }.get(instance.service)
+        """Return the environment of one instance: what its manifest says, and nothing else of ours."""
+        manifest = instance.manifest
         inherited = {
             name: value
             for name, value in os.environ.items()
             if not name.startswith("SALUS_") or name in _PASSED_ON
         }
         told = {
-            "SERVICE_NAME": instance.service,
-            "KAFKA_BOOTSTRAP": self.parts.kafka_bootstrap,
-            "NETWORK_FILE": str(self.network.file),
-            "SIGNING_KEY_FILE": str(self.network.key_file(instance.service)),
-            "DATABASE_URL": f"sqlite+aiosqlite:///{place.folder / 'state.db'}",
+            "SERVICE_NAME": manifest.name,
             "HTTP_PORT": self.urls[instance.name].rpartition(":")[2],
-            "KMS_FILE": str(self.network.folder / "keys" / "kms"),
-            "SHARD": str(instance.shard),
-            **({"NOTE_KEY_FILE": str(self.network.key_file(note_key))} if note_key else {}),
-            **{f"{name.replace('-', '_').upper()}_URL": url for name, url in self.urls.items()},
-            **self._about_store(instance.service),
-            **self._about_witnesses(instance, place),
+            **(self._about_network(manifest) if manifest.is_party else {}),
+            **(
+                {"DATABASE_URL": f"sqlite+aiosqlite:///{place.folder / 'state.db'}"}
+                if manifest.database
+                else {}
+            ),
+            **(self._about_store(manifest) if manifest.buckets else {}),
+            **manifest.values(self._places(instance, place)),
         }
         return {
             **inherited,
@@ -95,12 +110,17 @@ class Surroundings:
             **self.extra,
         }
 
-    def _about_store(self, service: str) -> dict[str, str]:
+    def _about_network(self, manifest: Manifest) -> dict[str, str]:
+        return {
+            "KAFKA_BOOTSTRAP": self.parts.kafka_bootstrap,
+            "NETWORK_FILE": str(self.network.file),
+            "SIGNING_KEY_FILE": str(self.network.key_file(manifest.name)),
+        }
+
+    def _about_store(self, manifest: Manifest) -> dict[str, str]:
         """Return the store as the service's own account sees it; a store that was given has one for all."""
-        if service not in ACCESS:
-            return {}
         given = self.parts.s3
-        s3 = self.network.store_secrets.s3(service, given) if self.own_accounts else given
+        s3 = self.network.store_secrets.s3(manifest.name, given) if self.own_accounts else given
         return {
             "S3_ENDPOINT": s3.endpoint,
             "S3_ACCESS_KEY": s3.access_key,
@@ -108,19 +128,29 @@ class Surroundings:
             "S3_REGION": s3.region,
         }
 
-    def _about_witnesses(self, instance: Instance, place: Place) -> dict[str, str]:
-        asked = {name: url for name, url in self.urls.items() if name.startswith("witness-")}
-        if instance.service not in {"anchoring", "witness"} or not asked:
-            return {}
-        plan = Plan(self.network.read()["origin"])
-        if instance.service == "anchoring":
-            numbered = {int(name.removeprefix("witness-")): url for name, url in asked.items()}
-            return {"WITNESSES": json.dumps({plan.witness_name(n): url for n, url in numbered.items()})}
+    def _places(self, instance: Instance, place: Place) -> dict[str, str]:
+        """Return what the places in a manifest's settings are here."""
         return {
-            "WITNESS_NAME": plan.witness_name(instance.witness),
-            "LOGS_FILE": str(self.network.file),
-            "STATE_FILE": str(place.folder / "witness.db"),
-            "CREATE_STATE": "true",
+            "data": str(place.folder),
+            "keys": str(self.network.folder / "keys"),
+            "network": str(self.network.file),
+            "shard": str(instance.shard),
+            **{f"{name}_url": url for name, url in self.urls.items()},
+            **self._witnesses(instance),
+        }
+
+    def _witnesses(self, instance: Instance) -> dict[str, str]:
+        prefix = "witness-"
+        asked = {
+            int(name.removeprefix(prefix)): url for name, url in self.urls.items() if name.startswith(prefix)
+        }
+        if not asked:
+            return {"witnesses": "{}"}
+        plan = Plan(self.network.read()["origin"])
+        return {
+            "witness": str(instance.witness),
+            "witness_name": plan.witness_name(instance.witness),
+            "witnesses": json.dumps({plan.witness_name(n): url for n, url in asked.items()}),
         }
 
 

@@ -1,7 +1,7 @@
 """Who may do what in the object store: one account for each service that uses it, and one that only reads.
 
-Whoever takes over a service gets its account, and with it no more than the table below says: audit cannot
-write a block, and only storage sees the keys of patients.
+Whoever takes over a service gets its account, and with it no more than the service's manifest says: audit
+cannot write a block, and only storage sees the keys of patients.
 """
 
 from __future__ import annotations
@@ -10,38 +10,24 @@ import secrets
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from salus.crypto.private_files import write_private
 from salus.crypto.text_files import read_text_file
 from salus.devkit.addresses import S3
 from salus.devkit.errors import DevkitError
+from salus.devkit.manifests import Right, services
 
 if TYPE_CHECKING:
     from salus.objects import Accounts
 
-Bucket = Literal["ledger", "log", "objects", "keys"]
-BUCKETS: Mapping[Bucket, str] = {
-    "ledger": "salus-ledger",
-    "log": "salus-log",
-    "objects": "salus-objects",
-    "keys": "salus-keys",
-}
-"""What the buckets are called unless an operator says otherwise."""
+# Whose account belongs to no service: who verifies everything as an outsider does.
+READER = "reader"
+_OF_READER: Mapping[str, Right] = {"ledger": Right.READ, "log": Right.READ}
 # The probe of a store at start writes there and removes what it wrote (salus.objects.probe).
 _PROBES = "_salus/probe/*"
 _SECRET_BYTES = 30
-
-
-class Right(Enum):
-    """What an account may do in a bucket, each with its word in the documentation's table."""
-
-    READ = "reads"
-    APPEND = "reads, adds; removes nothing but probes"
-    WRITE = "reads, writes, removes"
-    ERASE = "reads, writes, removes every version"
 
 
 _READING = ("s3:GetBucketLocation", "s3:ListBucket")
@@ -58,20 +44,33 @@ _OF_OBJECTS: Mapping[Right, tuple[str, ...]] = {
     Right.WRITE: ("s3:GetObject", *_UPLOADING, "s3:DeleteObject"),
     Right.ERASE: ("s3:GetObject", *_UPLOADING, "s3:DeleteObject", "s3:DeleteObjectVersion"),
 }
-ACCESS: Mapping[str, Mapping[Bucket, Right]] = {
-    "sequencer": {"ledger": Right.APPEND},
-    "anchoring": {"ledger": Right.READ, "log": Right.WRITE},
-    "storage": {"objects": Right.WRITE, "keys": Right.ERASE},
-    "audit": {"ledger": Right.READ},
-    "reader": {"ledger": Right.READ, "log": Right.READ},
-}
-"""Every account, and what it may do in which bucket; what is not here, it may not do."""
 
 
-def policy_of(account: str, buckets: Mapping[Bucket, str]) -> dict[str, Any]:
+def bucket_names() -> dict[str, str]:
+    """Return every bucket, with what it is called unless an operator says otherwise."""
+    return {bucket: f"salus-{bucket}" for manifest in services() for bucket in manifest.buckets}
+
+
+def locked_buckets() -> frozenset[str]:
+    """Return the buckets that are made with object lock: those that somebody may only append to."""
+    return frozenset(
+        bucket
+        for manifest in services()
+        for bucket, right in manifest.buckets.items()
+        if right is Right.APPEND
+    )
+
+
+def access() -> dict[str, Mapping[str, Right]]:
+    """Return every account, and what it may do in which bucket; what is not there, it may not do."""
+    own = {manifest.name: manifest.buckets for manifest in services() if manifest.buckets}
+    return {**own, READER: _OF_READER}
+
+
+def policy_of(account: str, buckets: Mapping[str, str]) -> dict[str, Any]:
     """Return the policy of an account in the language of AWS IAM, which MinIO speaks as well."""
     statements = []
-    for bucket, right in ACCESS[account].items():
+    for bucket, right in access()[account].items():
         arn = f"arn:aws:s3:::{buckets[bucket]}"
         statements.append(_allow(_OF_BUCKET[right], arn))
         statements.append(_allow(_OF_OBJECTS[right], f"{arn}/*"))
@@ -92,7 +91,7 @@ class StoreSecrets:
 
     def create(self) -> None:
         """Make a random secret for each account that has none."""
-        for account in ACCESS:
+        for account in access():
             secret = secrets.token_urlsafe(_SECRET_BYTES)
             for name, text in (("access-key", f"salus-{account}"), ("secret-key", secret)):
                 with suppress(FileExistsError):
@@ -118,13 +117,13 @@ class StoreSecrets:
         access, secret = self.read(account)
         return S3(store.endpoint, access, secret, store.region)
 
-    async def install(self, accounts: Accounts, buckets: Mapping[Bucket, str]) -> None:
+    async def install(self, accounts: Accounts, buckets: Mapping[str, str]) -> None:
         """Make every account in a MinIO, with its secret and its policy; harmless to repeat.
 
         Raises:
             DevkitError: an account has no secret here.
             ObjectsError: MinIO refuses or does not answer.
         """
-        for account in ACCESS:
-            access, secret = self.read(account)
-            await accounts.ensure(access, secret, policy_of(account, buckets))
+        for account in access():
+            name, secret = self.read(account)
+            await accounts.ensure(name, secret, policy_of(account, buckets))
