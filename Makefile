@@ -61,7 +61,7 @@ declared: setup ## Does each package declare what it imports? Each is imported w
 generated: setup ## Are the generated files up to date?
 	@echo "== generated files" && $(BIN)/python tools/generated_files.py --check
 
-generate: setup ## Write the generated files: JSON Schemas, the AsyncAPI document and the OpenAPI documents
+generate: setup ## Write what is generated: schemas, AsyncAPI, OpenAPI, and all that lists the services
 	@$(BIN)/python tools/generated_files.py
 
 unit: setup ## The tests that need no sockets

@@ -11,12 +11,21 @@ GENERATORS = (
     ("salus.events.schemas", "--docs", "docs"),
     ("tools.openapi_documents",),
     ("tools.rights_document",),
+    ("tools.service_files",),
 )
 GENERATED = (
     "libs/events/src/salus/events/schemas/**/*.json",
     "docs/asyncapi.json",
     "docs/openapi/*.json",
     "docs/rights.md",
+    "docs/settings.md",
+    # Parts of them, between marks.
+    "deploy/helm/salus/*.yaml",
+    "deploy/helm/salus/values.schema.json",
+    "docker-compose.yml",
+    "docs/architecture.md",
+    "docs/operators.md",
+    "pyproject.toml",
 )
 
 

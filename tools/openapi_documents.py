@@ -19,6 +19,7 @@ from salus.audit import api as audit
 from salus.audit.reconcile_api import reconcile_routes
 from salus.consent import api as consent
 from salus.consent import fhir_api
+from salus.devkit.manifests import services
 from salus.events import requests
 from salus.events.parties import Party
 from salus.identity import api as identity
@@ -157,6 +158,10 @@ def apps(*, behind: Any = None, caller: Callable[[Request], Any] = _nobody) -> d
 
 def main() -> None:
     """Write the documents."""
+    if lacking := {manifest.name for manifest in services()} ^ _SERVICES.keys():
+        raise SystemExit(
+            f"of {', '.join(sorted(lacking))} there is a manifest or a function here, and not both"
+        )
     FOLDER.mkdir(exist_ok=True)
     written = {FOLDER / f"{name}.json": app.openapi() for name, app in apps().items()}
     for path in set(FOLDER.glob("*.json")) - written.keys():

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from salus.crypto.keys import load_ed25519
+from salus.devkit.manifests import services as manifests
 from salus.devkit.network import NetworkFolder, Plan
 from salus.devkit.store_accounts import access
 from salus.ledger.cosignature import CosignatureSigner
@@ -20,7 +21,7 @@ from salus.ledger.policy import Policy
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 ROOT = Path(__file__).parents[2]
-SERVICES = {"identity", "consent", "storage", "sequencer", "anchoring", "audit", "witness"}
+SERVICES = {manifest.name for manifest in manifests()}
 
 
 def test_compose_accepts_the_file(compose: Run) -> None:

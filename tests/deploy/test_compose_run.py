@@ -22,6 +22,7 @@ import pytest
 from salus.devkit.addresses import S3, Addresses
 from salus.devkit.free_ports import HOST, free_ports
 from salus.devkit.kafka_server import kafka_classpath
+from salus.devkit.manifests import services as manifests
 from salus.devkit.minio_server import minio_binary
 from salus.devkit.narration import PlainNarrator
 from salus.devkit.network import NetworkFolder
@@ -35,7 +36,8 @@ pytestmark = [pytest.mark.compose, pytest.mark.timeout(2400)]
 ROOT = Path(__file__).parents[2]
 PARTS = ROOT / "deploy/docker/parts"
 KAFKA_IMAGE = "apache/kafka:4.1.1"
-SERVICES = ("identity", "consent", "storage", "sequencer", "anchoring", "audit", "witness")
+SERVICES = tuple(manifest.name for manifest in manifests())
+# Written by hand, apart from the manifests that it is tested against.
 GIVEN = {
     "identity": {"identity.pem"},
     "consent": {"consent.pem"},

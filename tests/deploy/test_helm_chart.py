@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from salus.cli.networks import PARTS
+from salus.devkit.manifests import services
 from salus.devkit.store_accounts import access
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -22,7 +23,7 @@ CHART = str(ROOT / "deploy/helm/salus")
 OLDEST, NEWEST = "1.29", "1.37"
 # A helm built without its release flags assumes a Kubernetes of long ago.
 KUBERNETES = ["--kube-version", "1.34.0"]
-SERVICES = {"identity", "consent", "storage", "anchoring", "audit"}
+SERVICES = {manifest.name for manifest in services()}
 
 WITNESS = "witness.enabled=true,witness.name=a.example/witness,witness.keysSecret=witness-key"
 VARIANTS: dict[str, list[str]] = {
@@ -91,7 +92,7 @@ def test_every_service_is_there_with_its_probes(helm: Run, network_file: Path) -
     documents = rendered(helm, network_file, "--set", WITNESS)
     found = {container["name"]: container for container in containers(documents)}
 
-    assert set(found) == SERVICES | {"sequencer", "witness"}
+    assert set(found) == SERVICES
     for name, container in found.items():
         assert container["args"] == ["python", "-m", f"salus.{name}"]
         assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"

@@ -15,10 +15,12 @@ from pathlib import Path
 
 import pytest
 
+from salus.devkit.manifests import services
+
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = ROOT / "deploy/docker/Dockerfile"
-SERVICES = ("identity", "consent", "storage", "sequencer", "anchoring", "audit", "witness")
-PACKAGES = 17
+SERVICES = tuple(manifest.name for manifest in services())
+PACKAGES = len([*ROOT.glob("libs/*/pyproject.toml"), *ROOT.glob("services/*/pyproject.toml")])
 BUILD_S_MAX = 900
 
 
@@ -95,6 +97,11 @@ def test_what_the_dockerfile_copies_is_enough_to_run_every_service(image: Path) 
 
     assert result.returncode == 0, result.stderr
     assert len(list(image.glob("lib/*/site-packages/salus_*.dist-info"))) == PACKAGES
+    # Who runs `salus network create` from the image finds every service's manifest there.
+    found = in_image(
+        image, "from salus.devkit.manifests import services; print(*(s.name for s in services()))"
+    )
+    assert tuple(found.split()) == SERVICES
     # Keys in a PKCS#11 token are documented, so what reads them is there; the token's library is mounted.
     in_image(image, "import pkcs11")
 

@@ -1,4 +1,4 @@
-"""The Helm chart's parts that list services: manifests.yaml for its templates, values.yaml and their schema."""
+"""What lists services in the Helm chart: manifests.yaml for its templates, values.yaml and their schema."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from tools.service_files.regions import with_region
 
 from salus.devkit.manifests import Manifest
 from salus.devkit.store_accounts import READER
-from tools.service_files.regions import with_region
 
 CHART = Path("deploy/helm/salus")
 MANIFESTS, VALUES, SCHEMA = CHART / "manifests.yaml", CHART / "values.yaml", CHART / "values.schema.json"
@@ -25,7 +25,8 @@ _DATABASE = {
     "properties": {
         "existingSecret": {
             **_NAME,
-            "description": "Secret with the key url: a postgresql+asyncpg URL. Empty: embedded SQLite on a volume.",
+            "description": "Secret with the key url: a postgresql+asyncpg URL. "
+            "Empty: embedded SQLite on a volume.",
         },
         "storage": {"type": "string", "pattern": "^[0-9]+(Mi|Gi|Ti)$"},
     },
@@ -87,7 +88,7 @@ def _values_of(manifest: Manifest) -> str:
         lines.append(f'database: {{existingSecret: "", storage: {manifest.disk}}}')
     if _asks_witnesses(manifest):
         lines += [
-            "# Where members' witnesses are reached from here, by key name, if not at the URL in the network's policy;",
+            "# Where members' witnesses are reached from here, by key name, if not at the URL in the policy;",
             '# that of this chart is added. For example {b.example/witness: "https://witness.b.example"}.',
             "witnesses: {}",
         ]
@@ -108,7 +109,7 @@ def schema(text: str, manifests: Sequence[Manifest]) -> str:
     known["services"] = _object({one.name: _schema_of(one) for one in manifests if one.is_party})
     store = known["s3"]["properties"]
     store["buckets"] = _object(dict.fromkeys(buckets(manifests), _BUCKET))
-    store["secrets"] = _object(dict.fromkeys(accounts(manifests), {**_NAME, "minLength": 1}))
+    store["secrets"] = _object({account: {**_NAME, "minLength": 1} for account in accounts(manifests)})
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 

@@ -6,9 +6,10 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from tools.service_files.regions import with_region
+
 from salus.devkit.manifests import Manifest, Probes
 from salus.devkit.network import Plan
-from tools.service_files.regions import with_region
 
 FILE = Path("docker-compose.yml")
 DATA, GIVEN = "/var/lib/salus", "/run/salus"
@@ -65,7 +66,7 @@ def _environment(manifest: Manifest, manifests: Sequence[Manifest]) -> Iterator[
 def places(manifests: Sequence[Manifest]) -> dict[str, str]:
     """Return what the places in a manifest's settings are in these containers: one shard and one witness."""
     witness = Plan().witness_name(1)
-    members = [one.name for one in manifests if one.instances == "member"]
+    members = [f"http://{one.name}:8080" for one in manifests if one.instances == "member"]
     return {
         "data": DATA,
         "keys": GIVEN,
@@ -73,7 +74,7 @@ def places(manifests: Sequence[Manifest]) -> dict[str, str]:
         "shard": "0",
         "witness": "1",
         "witness_name": witness,
-        "witnesses": json.dumps({witness: f"http://{name}:8080" for name in members}),
+        "witnesses": json.dumps(dict(zip([witness], members, strict=True))),
         **{
             f"{one.name}_url": f"http://127.0.0.1:${{{one.name.upper()}_PORT:-{one.port}}}"
             for one in manifests

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from uuid import uuid4
 
@@ -17,13 +19,15 @@ import pytest
 from salus.devkit.addresses import Addresses
 from salus.devkit.free_ports import HOST, free_ports
 from salus.devkit.kafka_server import KafkaServer
+from salus.devkit.manifests import Manifest, Role, services
 from salus.devkit.narration import PlainNarrator
-from salus.devkit.network import NetworkFolder, Plan
+from salus.devkit.network import NetworkFolder, Plan, output_topics
 from salus.devkit.processes import Place, is_alive, stop
 from salus.devkit.run_record import RunningService
 from salus.devkit.services import Surroundings, instances, readiness, start_service, wait_until_ready
 from salus.devkit.store_accounts import bucket_names
 from salus.devkit.waiting import until
+from salus.events.catalogue import input_topics
 from salus.messaging import partitions_of, topic_settings
 
 WAIT_S_MAX = 60.0
@@ -108,27 +112,32 @@ async def empty(parts: Addresses, tmp_path: Path) -> AsyncIterator[Installation]
         await kafka.stop()
 
 
-MISSING = {
-    "identity": ("there is no topic salus.identity.events",),
-    "consent": ("there is no topic", "salus.consent.events"),
-    "storage": ("there is no topic", "salus.storage.events"),
-    "audit": ("there is no topic", "salus.audit.ocsf"),
-    "sequencer": ("there is no topic", "salus.clinical.events", "refuses bucket"),
-    "anchoring": ("there is no topic", "salus.ledger.checkpoints", "refuses bucket"),
-}
+TOPIC = re.compile(r"salus\.[a-z]+\.[a-z]+")
+
+
+def topics_of(manifest: Manifest) -> set[str]:
+    """Return the topics that a service's manifest names, of those that the network has."""
+    known = {*input_topics(), *output_topics()}
+    patterns = (*manifest.topics.owns, *manifest.topics.writes, *manifest.topics.reads)
+    return {topic for topic in known if any(fnmatchcase(topic, pattern) for pattern in patterns)}
 
 
 async def test_services_name_what_is_missing_and_are_ready_once_the_bootstrap_has_run(
     empty: Installation,
 ) -> None:
+    """Issue 13: what a manifest says of topics and buckets is what the service asks for."""
     empty.start()
-    for name, words in MISSING.items():
+    parties = [manifest for manifest in services() if manifest.is_party]
+    for manifest in parties:
+        name = manifest.name
+        words = ("there is no topic", *(["bucket"] if manifest.role is Role.LEDGER else []))
 
         async def told(name: str = name, words: tuple[str, ...] = words) -> bool:
             return await empty.says(name, *words)
 
         assert await until(told, deadline_s=WAIT_S_MAX), (name, await empty.checks(name))
         assert not (await readiness(empty.services[name].url))[0]
+        assert set(TOPIC.findall((await empty.checks(name))["topics"])) == topics_of(manifest), name
     said = [await empty.bootstrap(), await empty.bootstrap()]
     await wait_until_ready(empty.services)
 

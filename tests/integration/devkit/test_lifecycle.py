@@ -19,6 +19,7 @@ import pytest
 
 from salus.cli.exits import Exit
 from salus.crypto.sealing import seal
+from salus.devkit.manifests import services
 from salus.devkit.processes import start_time
 from salus.devkit.run_record import StateFolder
 from salus.devkit.waiting import until
@@ -26,7 +27,8 @@ from salus.events.contexts.lab import ResultReleased
 from salus.events.sealing_context import sealing_context
 
 pytestmark = pytest.mark.timeout(600)
-SERVICES = {"anchoring", "audit", "consent", "identity", "sequencer", "storage"}
+# One shard and no witness: each of the others is one process.
+SERVICES = {manifest.name for manifest in services() if manifest.is_party}
 
 
 @dataclass

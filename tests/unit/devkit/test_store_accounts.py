@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from salus.devkit.errors import DevkitError
@@ -51,17 +49,3 @@ def test_a_secret_that_exists_stays(tmp_path):
 def test_an_account_without_a_secret_is_named(tmp_path):
     with pytest.raises(DevkitError, match="no keys of the account audit"):
         StoreSecrets(tmp_path).read("audit")
-
-
-def test_the_operators_guide_has_the_table_of_the_accounts():
-    guide = (Path(__file__).parents[3] / "docs/operators.md").read_text()
-    rows = {
-        cells[0].strip("`"): cells[1:]
-        for cells in ([cell.strip() for cell in line.split("|")[1:-1]] for line in guide.splitlines())
-        if cells and cells[0].strip("`") in access()
-    }
-
-    assert rows == {
-        account: [rights[bucket].meaning if bucket in rights else "" for bucket in bucket_names()]
-        for account, rights in access().items()
-    }

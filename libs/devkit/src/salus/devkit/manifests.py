@@ -11,7 +11,6 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
-from fnmatch import fnmatchcase
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -72,10 +71,6 @@ class Topics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     owns: tuple[TopicName, ...] = ()
     writes: tuple[TopicName, ...] = ()
     reads: tuple[TopicName, ...] = ()
-
-    def read_among(self, topics: Iterable[str]) -> list[str]:
-        """Return which of these topics are read."""
-        return sorted(t for t in set(topics) if any(fnmatchcase(t, pattern) for pattern in self.reads))
 
 
 class Resources(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # Whose account belongs to no service: who verifies everything as an outsider does.
 READER = "reader"
-_OF_READER: Mapping[str, Right] = {"ledger": Right.READ, "log": Right.READ}
+OF_READER: Mapping[str, Right] = {"ledger": Right.READ, "log": Right.READ}
 # The probe of a store at start writes there and removes what it wrote (salus.objects.probe).
 _PROBES = "_salus/probe/*"
 _SECRET_BYTES = 30
@@ -64,7 +64,7 @@ def locked_buckets() -> frozenset[str]:
 def access() -> dict[str, Mapping[str, Right]]:
     """Return every account, and what it may do in which bucket; what is not there, it may not do."""
     own = {manifest.name: manifest.buckets for manifest in services() if manifest.buckets}
-    return {**own, READER: _OF_READER}
+    return {**own, READER: OF_READER}
 
 
 def policy_of(account: str, buckets: Mapping[str, str]) -> dict[str, Any]:

@@ -22,7 +22,9 @@ class ProcessSettings(BaseSettings):
     service_name: str = Field(description="The service's name, as in network.json.")
     http_host: str = Field(default="127.0.0.1", description="Address to listen on.")
     http_port: int = Field(ge=0, le=65535, description="Port to listen on.")
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="What goes to the log: this and what is graver."
+    )
     otlp_endpoint: str | None = Field(default=None, description="OTLP/HTTP endpoint for traces; none: off.")
 
 
@@ -34,7 +36,9 @@ class ServiceSettings(ProcessSettings):
 
     kafka_bootstrap: str = Field(description="host:port of Kafka brokers, separated by commas.")
     network_file: Path = Field(description="The public network.json.")
-    signing_key_file: Path = Field(description="PEM (PKCS#8) Ed25519 key of the service's DID.")
+    signing_key_file: Path = Field(
+        description="PEM (PKCS#8) Ed25519 key of the service's DID, not readable by others."
+    )
     signing_key_id: KeyId | None = Field(
         default=None,
         description="Id of that key, DID#name, if it was added later; none: the key's own did:key.",
@@ -67,17 +71,20 @@ class ObjectSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="SALUS_", extra="ignore", frozen=True)
 
-    s3_endpoint: str = Field(description="URL of the S3 API.")
-    s3_access_key: str
-    s3_secret_key: SecretStr
+    s3_endpoint: str = Field(
+        description="URL of the S3 API. Payloads are signed (SHA-256 on both sides) unless it is https:// or "
+        "this machine."
+    )
+    s3_access_key: str = Field(description="Access key of the service's own account.")
+    s3_secret_key: SecretStr = Field(description="Its secret key.")
     s3_secret_key_file: Path | None = Field(
         default=None, description="A file with the secret key, in place of s3_secret_key."
     )
-    s3_region: str = "us-east-1"
-    ledger_bucket: str = "salus-ledger"
-    log_bucket: str = "salus-log"
-    objects_bucket: str = "salus-objects"
-    keys_bucket: str = "salus-keys"
+    s3_region: str = Field(default="us-east-1", description="Region that requests are signed for.")
+    ledger_bucket: str = Field(default="salus-ledger", description="Blocks: bodies and signed headers.")
+    log_bucket: str = Field(default="salus-log", description="The network's log: tiles and checkpoint.")
+    objects_bucket: str = Field(default="salus-objects", description="Encrypted objects.")
+    keys_bucket: str = Field(default="salus-keys", description="The patients' wrapped keys.")
 
     @model_validator(mode="before")
     @classmethod

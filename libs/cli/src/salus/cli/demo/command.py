@@ -84,7 +84,7 @@ async def _play(console: Screen, patients: Path, *, keep: bool, began: float) ->
             urls = {name: service.url for name, service in platform.services.items()}
             heroine = HEROINE if any(person.name == HEROINE for person in people) else people[0].name
             stage = Stage(console, platform, Caller(http, urls), new_cast(heroine), people, folder)
-            stage.measured("Kafka, MinIO and six services up", f"{ready:.1f} s")
+            stage.measured(f"Kafka, MinIO and {len(stage.platform.services)} services up", f"{ready:.1f} s")
             for chapter in CHAPTERS:
                 await chapter(stage)
         _summarise(stage, seconds=time.perf_counter() - began, keep=keep)

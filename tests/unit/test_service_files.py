@@ -1,0 +1,288 @@
+"""What lists services is made of their manifests: a new one is everywhere, and what drifts is named.
+
+Issue 13, section 2.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tomllib
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import Field
+from tools import generated_files
+from tools.service_files import __main__ as service_files
+from tools.service_files.agreement import disagreements, folders_without
+from tools.service_files.regions import RegionError, with_region
+
+from salus.runtime.settings import DatabaseSettings, ObjectSettings, ServiceSettings
+
+ROOT = Path(__file__).parents[2]
+SUPPLY = """
+name = "supply"
+role = "contract"
+context = "supply"
+owns = "batches and where they went"
+does = "traces them"
+port = 18099
+replicas = 2
+database = true
+disk = "2Gi"
+files = ["supply-seal"]
+layers = ["__main__", "api | settings", "domain | routes"]
+exclusive_imports = ["networkx"]
+
+[topics]
+owns = ["salus.supply.events"]
+reads = ["salus.supply.events", "salus.identity.events"]
+
+[buckets]
+cargo = "append"
+
+[settings]
+SEAL_FILE = "{keys}/supply-seal"
+LOG_URL = "{anchoring_url}/log"
+
+[resources]
+memory_max = "2Gi"
+
+[probes]
+ready = "/fit"
+start_s_max = 300
+"""
+
+
+class Settings(ServiceSettings, DatabaseSettings, ObjectSettings):
+    """What the operator of supply chooses."""
+
+    service_name: str = "supply"
+    seal_file: Path = Field(description="What batches are sealed with.")
+    log_url: str = ""
+    cargo_bucket: str = "salus-cargo"
+
+
+def settings_of(service: str) -> Any:
+    return Settings if service == "supply" else service_files.settings_of(service)
+
+
+def add_supply(root: Path, text: str = SUPPLY) -> None:
+    file = root / "services/supply/src/salus/supply/service.toml"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A source tree with the manifests and whatever is made of them, and nothing else."""
+    made = service_files.made(ROOT, service_files.manifests_of(ROOT))
+    files = [*made, *(path.relative_to(ROOT) for path in ROOT.glob("services/*/src/salus/*/service.toml"))]
+    for file in files:
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / file, tmp_path / file)
+    for library in ROOT.glob("libs/*/src/salus/*"):
+        (tmp_path / library.relative_to(ROOT)).mkdir(parents=True)
+    return tmp_path
+
+
+@pytest.fixture
+def checked(tree: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The tree, as the one that `make static` checks."""
+    monkeypatch.setattr(generated_files, "ROOT", tree)
+    monkeypatch.setattr(generated_files, "generate", lambda: service_files.main(["--root", str(tree)]))
+    return tree
+
+
+@pytest.fixture
+def made(tree: Path) -> dict[str, str]:
+    """Every file with a service more than there is, by its name."""
+    add_supply(tree)
+    files = service_files.made(tree, service_files.manifests_of(tree), settings_of)
+    return {path.name: text for path, text in files.items()}
+
+
+def test_a_new_service_is_in_the_compose_file(made):
+    compose = yaml.safe_load(made["docker-compose.yml"])
+    supply = compose["services"]["supply"]
+
+    assert supply["command"] == ["python", "-m", "salus.supply"]
+    assert supply["environment"]["SALUS_SIGNING_KEY_FILE"] == "/run/salus/supply.pem"
+    assert supply["environment"]["SALUS_SEAL_FILE"] == "/run/salus/supply-seal"
+    assert supply["environment"]["SALUS_LOG_URL"] == "http://127.0.0.1:${ANCHORING_PORT:-18085}/log"
+    assert supply["environment"]["SALUS_S3_ACCESS_KEY"] == "salus-supply"
+    assert supply["environment"]["SALUS_KAFKA_BOOTSTRAP"] == "kafka:9092"
+    assert supply["environment"]["SALUS_DATABASE_URL"].endswith("/var/lib/salus/supply.db")
+    assert supply["ports"] == ["127.0.0.1:${SUPPLY_PORT:-18099}:8080"]
+    assert supply["volumes"] == ["given-supply:/run/salus:ro", "supply:/var/lib/salus"]
+    assert supply["mem_limit"] == "2048m"
+    assert supply["healthcheck"]["test"][-1] == "/fit"
+    assert supply["read_only"] is True
+    assert "given-supply:/run/hand-out/supply" in compose["services"]["setup"]["volumes"]
+    assert {"given-supply", "supply"} <= compose["volumes"].keys()
+
+
+def test_a_new_service_is_in_the_chart_s_values_and_their_schema(made):
+    values, schema = yaml.safe_load(made["values.yaml"]), json.loads(made["values.schema.json"])["properties"]
+    known = yaml.safe_load(made["manifests.yaml"])["supply"]
+
+    assert values["services"]["supply"] == {
+        "replicas": 2,
+        "database": {"existingSecret": "", "storage": "2Gi"},
+        "resources": {"requests": {"cpu": "100m", "memory": "192Mi"}, "limits": {"memory": "2Gi"}},
+        "extraEnv": [],
+    }
+    assert values["s3"]["secrets"]["supply"] == "salus-s3-supply"
+    assert values["s3"]["buckets"]["cargo"] == "salus-cargo"
+    assert "supply" in schema["services"]["required"]
+    assert "supply" in schema["s3"]["properties"]["secrets"]["required"]
+    assert "cargo" in schema["s3"]["properties"]["buckets"]["required"]
+    assert known["files"] == ["supply.pem", "supply-seal"]
+    assert known["settings"] == {
+        "SALUS_SEAL_FILE": "{keys}/supply-seal",
+        "SALUS_LOG_URL": "{anchoring_url}/log",
+    }
+    assert known["probes"] == {"alive": "/healthz", "ready": "/fit", "startSecondsMax": 300}
+
+
+def test_a_new_service_is_in_the_import_contracts(made):
+    linter = tomllib.loads(made["pyproject.toml"])["tool"]["importlinter"]
+    contracts = {contract["name"]: contract for contract in linter["contracts"]}
+    own = contracts["Each module of supply has its place"]
+
+    assert "salus.supply" in linter["root_packages"]
+    assert "salus.supply" in contracts["Services never import services"]["modules"]
+    assert "salus.supply" in contracts["Libraries never import services"]["forbidden_modules"]
+    assert "salus.supply" in contracts["Only messaging imports aiokafka"]["source_modules"]
+    assert "salus.supply" in contracts["Inside a service imports point one way"]["containers"]
+    assert {"salus.supply.domain", "salus.supply.routes"} <= set(
+        contracts["The ledger and every domain do no I/O and do not tell the time"]["source_modules"]
+    )
+    assert own["layers"] == ["__main__", "api | settings", "domain | routes"]
+    assert own["exhaustive"] is True
+    assert contracts["Only supply imports networkx"]["forbidden_modules"] == ["networkx"]
+    assert "salus.supply" not in contracts["Only supply imports networkx"]["source_modules"]
+
+
+def test_a_new_service_is_in_the_documents(made):
+    assert "| [supply](../services/supply/README.md) | contract | batches and" in made["architecture.md"]
+    assert "| supply | `salus.supply.events` | `salus.supply.events`" in made["operators.md"]
+    assert "| `supply` |  |  |  |  | reads, adds; removes nothing but probes |" in made["operators.md"]
+    assert "## supply\n" in made["settings.md"]
+    assert (
+        "| `SALUS_SEAL_FILE` | string | **required** | What batches are sealed with. |" in made["settings.md"]
+    )
+
+
+def test_what_is_made_is_what_is_committed_and_watched():
+    files = service_files.made(ROOT, service_files.manifests_of(ROOT))
+
+    assert {path for path, text in files.items() if (ROOT / path).read_text() != text} == set()
+    assert [
+        path
+        for path in files
+        if not any(fnmatchcase(str(path), pattern) for pattern in generated_files.GENERATED)
+    ] == []
+
+
+@pytest.mark.parametrize(
+    ("file", "before", "after"),
+    [
+        ("docker-compose.yml", "command: [python, -m, salus.audit]", "command: [python, -m, salus.other]"),
+        ("deploy/helm/salus/manifests.yaml", "- kms", "- kms2"),
+        ("deploy/helm/salus/values.yaml", "audit: salus-s3-audit", "audit: salus-s3-other"),
+        ("deploy/helm/salus/values.schema.json", '            "audit",\n', ""),
+        ("docs/architecture.md", "| [witness](../services/witness/README.md)", "| [seer](../README.md)"),
+        ("docs/operators.md", "| `audit` |  |  | reads |", "| `audit` |  |  | writes |"),
+        ("docs/settings.md", "`SALUS_POLL_S`", "`SALUS_POLL`"),
+        ("pyproject.toml", '    "did_document",\n', ""),
+    ],
+)
+def test_a_file_that_drifts_is_named_by_the_check(checked, capsys, file, before, after):
+    text = (checked / file).read_text()
+    assert before in text
+
+    assert generated_files.check() == 0
+    (checked / file).write_text(text.replace(before, after, 1))
+    assert generated_files.check() == 1
+    assert capsys.readouterr().out == f"{file} is out of date: run `make generate`\n"
+
+
+def test_the_manifests_say_what_the_code_does():
+    manifests = service_files.manifests_of(ROOT)
+
+    assert list(disagreements(manifests, service_files.settings_of)) == []
+    assert list(folders_without(ROOT, manifests)) == []
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "says"),
+    [
+        ('SEAL_FILE = "{keys}/supply-seal"', "", "SALUS_SEAL_FILE is required, and nothing gives it"),
+        ("LOG_URL", "LOGS_URL", "nothing reads SALUS_LOGS_URL"),
+        ("cargo", "freight", "no setting SALUS_FREIGHT_BUCKET has the default salus-freight"),
+        ('[buckets]\ncargo = "append"', "", "has ObjectSettings, and its manifest says otherwise in buckets"),
+        ("port = 18099", 'port = 18099\ninstances = "member"', "has ServiceSettings"),
+        (
+            '["salus.supply.events"]\nreads',
+            '["salus.lab.events"]\nreads',
+            "salus.lab.events is another's, too",
+        ),
+        (
+            'owns = ["salus.supply.events"]\n',
+            'writes = ["salus.lab.events"]\n',
+            "salus.lab.events has no types",
+        ),
+        ('context = "supply"', 'context = "chain"', "salus.supply.events is not of its context, chain"),
+        ('"salus.identity.events"]', '"salus.moon.events"]', "nobody writes salus.moon.events"),
+    ],
+)
+def test_a_manifest_that_says_otherwise_than_the_code_is_named(tree, before, after, says):
+    add_supply(tree)
+    assert list(disagreements(service_files.manifests_of(tree), settings_of)) == []
+    add_supply(tree, SUPPLY.replace(before, after))
+    faults = list(disagreements(service_files.manifests_of(tree), settings_of))
+
+    assert before in SUPPLY
+    assert [fault for fault in faults if fault.startswith("supply: ") and says in fault]
+
+
+def test_an_owner_in_the_catalogue_has_a_manifest():
+    manifests = [one for one in service_files.manifests_of(ROOT) if one.name != "consent"]
+
+    assert "the catalogue has types of consent, which has no manifest" in list(
+        disagreements(manifests, service_files.settings_of)
+    )
+
+
+def test_a_folder_without_a_manifest_is_named(tree):
+    (tree / "services/loose").mkdir()
+
+    assert list(folders_without(tree, service_files.manifests_of(tree))) == [
+        "services/loose has no src/salus/loose/service.toml"
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "nothing\n",
+        "# begin generated: services\n",
+        "# end generated: services\n# begin generated: services\n",
+        "# begin generated: services\n# end generated: services\n" * 2,
+    ],
+)
+def test_a_file_without_its_marks_is_named(text):
+    with pytest.raises(RegionError, match=r"docker-compose.yml needs one region `begin generated: services`"):
+        with_region(Path("docker-compose.yml"), text, "services", "a: 1")
+
+
+def test_a_region_is_made_anew_as_deep_as_its_marks_are_and_the_rest_stays():
+    begin, end = "  # begin generated: services, made\n", "  # end generated: services\n"
+
+    assert with_region(
+        Path("x.yml"), f"a:\n{begin}  old: 1\n{end}b: 2\n", "services", "new:\n  - 1\n\n  - 2\n"
+    ) == (f"a:\n{begin}  new:\n    - 1\n\n    - 2\n{end}b: 2\n")
