@@ -10,7 +10,8 @@ from pydantic_settings import BaseSettings
 from tools.service_files.documents import SettingsOf, variables
 
 from salus.devkit.manifests import Manifest
-from salus.events.catalogue import Owner, all_types
+from salus.events.contexts import CATALOGUE
+from salus.events.event_types import EventType, Owner
 from salus.runtime.settings import DatabaseSettings, ObjectSettings, ServiceSettings
 
 # A deployment says it of every process.
@@ -21,14 +22,15 @@ _OF_STORE = ("S3_ENDPOINT", "S3_ACCESS_KEY", "S3_SECRET_KEY")
 
 def disagreements(manifests: Sequence[Manifest], settings_of: SettingsOf) -> Iterator[str]:
     """Yield a sentence for each thing in which a manifest and the code differ."""
-    topics = {kind.topic for kind in all_types()} | {t for one in manifests for t in one.topics.owns}
+    types = CATALOGUE.types()
+    topics = {kind.topic for kind in types} | {topic for one in manifests for topic in one.topics.owns}
     for one in manifests:
         yield from (f"{one.name}: {fault}" for fault in _of_settings(one, settings_of(one.name)))
-        yield from (f"{one.name}: {fault}" for fault in _of_topics(one, topics))
-    services = {one.name for one in manifests}
-    for owner in Owner:
-        if owner not in {Owner.MEMBER, Owner.OPERATOR} and owner.value not in services:
-            yield f"the catalogue has types of {owner.value}, which has no manifest"
+        yield from (f"{one.name}: {fault}" for fault in _of_topics(one, types, topics))
+    # Members and operators state facts too, and are no services.
+    owners = {str(kind.owner) for kind in types} - {Owner.MEMBER, Owner.OPERATOR}
+    for owner in sorted(owners - {one.name for one in manifests}):
+        yield f"the catalogue has types of {owner}, which has no manifest"
 
 
 def folders_without(root: Path, manifests: Iterable[Manifest]) -> Iterator[str]:
@@ -70,10 +72,10 @@ def _given(one: Manifest) -> list[str]:
     ]
 
 
-def _of_topics(one: Manifest, topics: Iterable[str]) -> Iterator[str]:
+def _of_topics(one: Manifest, types: Sequence[EventType], topics: Iterable[str]) -> Iterator[str]:
     writing = {*one.topics.owns, *one.topics.writes}
-    owned = {kind.topic for kind in all_types() if kind.owner.value == one.name}
-    others = {kind.topic for kind in all_types() if kind.owner.value != one.name}
+    owned = {kind.topic for kind in types if str(kind.owner) == one.name}
+    others = {kind.topic for kind in types if str(kind.owner) != one.name}
     yield from (f"it owns types of {topic}, which is not in its topics" for topic in sorted(owned - writing))
     yield from (f"{topic} is another's, too" for topic in one.topics.owns if topic in others)
     yield from (f"{topic} has no types of it" for topic in one.topics.writes if topic not in owned)

@@ -27,7 +27,7 @@ from salus.devkit.run_record import RunningService
 from salus.devkit.services import Surroundings, instances, readiness, start_service, wait_until_ready
 from salus.devkit.store_accounts import bucket_names
 from salus.devkit.waiting import until
-from salus.events.catalogue import input_topics
+from salus.events.contexts import CATALOGUE
 from salus.messaging import partitions_of, topic_settings
 
 WAIT_S_MAX = 60.0
@@ -117,7 +117,7 @@ TOPIC = re.compile(r"salus\.[a-z]+\.[a-z]+")
 
 def topics_of(manifest: Manifest) -> set[str]:
     """Return the topics that a service's manifest names, of those that the network has."""
-    known = {*input_topics(), *output_topics()}
+    known = {*CATALOGUE.input_topics(), *output_topics()}
     patterns = (*manifest.topics.owns, *manifest.topics.writes, *manifest.topics.reads)
     return {topic for topic in known if any(fnmatchcase(topic, pattern) for pattern in patterns)}
 
