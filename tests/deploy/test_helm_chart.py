@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
+from tests.supply import add_supply, settings_of, source_tree
+from tools.service_files import __main__ as service_files
 
 from salus.cli.networks import PARTS
 from salus.devkit.manifests import services
@@ -331,3 +334,45 @@ def test_a_chart_without_its_network_says_so(helm: Run) -> None:
 
     assert result.returncode != 0
     assert "set network.document" in result.stderr
+
+
+def test_a_new_manifest_makes_a_new_service_of_the_chart(
+    helm: Run, network_file: Path, tmp_path: Path
+) -> None:
+    """Issue 13, section 2: no template names a service."""
+    chart, tree = tmp_path / "chart", source_tree(tmp_path / "tree")
+    shutil.copytree(CHART, chart)
+    add_supply(tree)
+    for path, text in service_files.made(tree, service_files.manifests_of(tree), settings_of).items():
+        if path.parent == Path("deploy/helm/salus"):
+            (chart / path.name).write_text(text)
+    options = (
+        "--set-file",
+        f"network.document={network_file}",
+        "--set",
+        "services.supply.database.existingSecret=supply-db,ingress.enabled=true,ingress.tlsSecret=tls",
+    )
+    result = helm("template", "salus", str(chart), *KUBERNETES, *options)
+    assert result.returncode == 0, result.stderr
+    documents = [document for document in yaml.safe_load_all(result.stdout) if document]
+    found = {(document["kind"], document["metadata"]["name"]): document for document in documents}
+    supply = found["Deployment", "salus-supply"]["spec"]
+    [container] = supply["template"]["spec"]["containers"]
+    told = {variable["name"]: variable.get("value") for variable in container["env"]}
+    [keys] = [one["secret"] for one in supply["template"]["spec"]["volumes"] if one["name"] == "keys"]
+    hosts = [rule["host"] for rule in found["Ingress", "salus"]["spec"]["rules"]]
+
+    assert supply["replicas"] == 2
+    assert container["args"] == ["python", "-m", "salus.supply"]
+    assert container["readinessProbe"]["httpGet"]["path"] == "/fit"
+    assert container["startupProbe"]["failureThreshold"] == 150
+    assert container["resources"]["limits"] == {"memory": "2Gi"}
+    assert told["SALUS_SEAL_FILE"] == "/etc/salus-keys/supply-seal"
+    assert told["SALUS_LOG_URL"] == "https://anchoring.salus.example.org/log"
+    assert told["SALUS_CARGO_BUCKET"] == "salus-cargo"
+    assert secrets_in(found["Deployment", "salus-supply"]) == {"salus-s3-supply", "supply-db"}
+    assert {item["key"] for item in keys["items"]} == {"supply.pem", "supply-seal"}
+    assert "supply.salus.example.org" in hosts
+    assert {("Service", "salus-supply"), ("PodDisruptionBudget", "salus-supply")} <= found.keys()
+    for document in documents:
+        kubernetes_validate.validate(document, NEWEST, strict=True)

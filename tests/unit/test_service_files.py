@@ -6,87 +6,22 @@ Issue 13, section 2.
 from __future__ import annotations
 
 import json
-import shutil
 import tomllib
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
-from pydantic import Field
+from tests.supply import ROOT, SUPPLY, add_supply, settings_of, source_tree
 from tools import generated_files
 from tools.service_files import __main__ as service_files
 from tools.service_files.agreement import disagreements, folders_without
 from tools.service_files.regions import RegionError, with_region
 
-from salus.runtime.settings import DatabaseSettings, ObjectSettings, ServiceSettings
-
-ROOT = Path(__file__).parents[2]
-SUPPLY = """
-name = "supply"
-role = "contract"
-context = "supply"
-owns = "batches and where they went"
-does = "traces them"
-port = 18099
-replicas = 2
-database = true
-disk = "2Gi"
-files = ["supply-seal"]
-layers = ["__main__", "api | settings", "domain | routes"]
-exclusive_imports = ["networkx"]
-
-[topics]
-owns = ["salus.supply.events"]
-reads = ["salus.supply.events", "salus.identity.events"]
-
-[buckets]
-cargo = "append"
-
-[settings]
-SEAL_FILE = "{keys}/supply-seal"
-LOG_URL = "{anchoring_url}/log"
-
-[resources]
-memory_max = "2Gi"
-
-[probes]
-ready = "/fit"
-start_s_max = 300
-"""
-
-
-class Settings(ServiceSettings, DatabaseSettings, ObjectSettings):
-    """What the operator of supply chooses."""
-
-    service_name: str = "supply"
-    seal_file: Path = Field(description="What batches are sealed with.")
-    log_url: str = ""
-    cargo_bucket: str = "salus-cargo"
-
-
-def settings_of(service: str) -> Any:
-    return Settings if service == "supply" else service_files.settings_of(service)
-
-
-def add_supply(root: Path, text: str = SUPPLY) -> None:
-    file = root / "services/supply/src/salus/supply/service.toml"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(text)
-
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A source tree with the manifests and whatever is made of them, and nothing else."""
-    made = service_files.made(ROOT, service_files.manifests_of(ROOT))
-    files = [*made, *(path.relative_to(ROOT) for path in ROOT.glob("services/*/src/salus/*/service.toml"))]
-    for file in files:
-        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / file, tmp_path / file)
-    for library in ROOT.glob("libs/*/src/salus/*"):
-        (tmp_path / library.relative_to(ROOT)).mkdir(parents=True)
-    return tmp_path
+    return source_tree(tmp_path)
 
 
 @pytest.fixture

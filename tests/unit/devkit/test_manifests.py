@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.supply import ROOT, SUPPLY
 
 from salus.devkit.addresses import S3, Addresses
 from salus.devkit.hand_out import hand_out
@@ -15,31 +16,6 @@ from salus.devkit.network import NetworkFolder, Plan, described_topics, parties
 from salus.devkit.processes import Place
 from salus.devkit.services import Surroundings, instances
 from salus.devkit.store_accounts import access, bucket_names, locked_buckets, policy_of
-
-ROOT = Path(__file__).parents[3]
-SUPPLY = """
-name = "supply"
-role = "contract"
-context = "supply"
-owns = "batches and where they went"
-does = "contract"
-port = 18099
-database = true
-disk = "2Gi"
-files = ["supply-seal"]
-layers = ["__main__", "api | settings", "domain"]
-
-[topics]
-owns = ["salus.supply.events"]
-reads = ["salus.supply.events", "salus.identity.events"]
-
-[buckets]
-manifests = "append"
-
-[settings]
-SEAL_FILE = "{keys}/supply-seal"
-LEDGER_OF = "{anchoring_url}/log"
-"""
 
 
 def package(folder: Path, name: str, text: str) -> Path:
@@ -52,7 +28,7 @@ def package(folder: Path, name: str, text: str) -> Path:
 
 @pytest.fixture
 def supply(tmp_path, monkeypatch):
-    """A seventh service of the network: one more folder on the path, and nothing else."""
+    """One service more: a folder on the path, and nothing else."""
     package(tmp_path / "src", "supply", SUPPLY)
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path / "src")])
 
@@ -85,13 +61,13 @@ def test_a_new_service_is_in_the_dev_kit_with_its_key_settings_topic_and_bucket(
         *("supply.pem", "supply-seal", "s3-access-key", "s3-secret-key", "network.json")
     }
     assert "salus.supply.events" in {topic.name for topic in described_topics(described)}
-    assert bucket_names()["manifests"] == "salus-manifests"
-    assert "manifests" in locked_buckets()
-    assert set(access()["supply"]) == {"manifests"}
-    assert "arn:aws:s3:::m/*" in str(policy_of("supply", {"manifests": "m"}))
+    assert bucket_names()["cargo"] == "salus-cargo"
+    assert "cargo" in locked_buckets()
+    assert set(access()["supply"]) == {"cargo"}
+    assert "arn:aws:s3:::m/*" in str(policy_of("supply", {"cargo": "m"}))
     assert told["SALUS_SIGNING_KEY_FILE"].endswith("keys/supply.pem")
     assert told["SALUS_SEAL_FILE"].endswith("keys/supply-seal")
-    assert told["SALUS_LEDGER_OF"] == f"{urls['anchoring']}/log"
+    assert told["SALUS_LOG_URL"] == f"{urls['anchoring']}/log"
     assert told["SALUS_DATABASE_URL"].startswith("sqlite")
     assert told["SALUS_S3_ACCESS_KEY"] == "salus-supply"
 
@@ -142,9 +118,9 @@ def test_a_service_is_told_nothing_that_its_manifest_does_not_say(tmp_path):
         ('disk = "2Gi"', "", r"supply: database needs disk"),
         ("database = true", "", r"supply: database is False"),
         ("layers = [", "others = [", r"others"),
-        ('layers = ["__main__", "api | settings", "domain"]', "", r"supply: layers is empty"),
-        ('manifests = "append"', 'manifests = "own"', r"buckets"),
-        ("{anchoring_url}", "{moon_url}", r"settings.LEDGER_OF names \{moon_url\}"),
+        ('layers = ["__main__", "api | settings", "domain | routes"]', "", r"supply: layers is empty"),
+        ('cargo = "append"', 'cargo = "own"', r"buckets"),
+        ("{anchoring_url}", "{moon_url}", r"settings.LOG_URL names \{moon_url\}"),
         ("[topics]", "[topics", r"is not a manifest"),
     ],
 )
