@@ -26,6 +26,7 @@ GENERATED = (
     "docs/architecture.md",
     "docs/operators.md",
     "pyproject.toml",
+    "tests/generators/java/pom.xml",
 )
 
 

@@ -6,17 +6,23 @@ Issue 13, section 2.
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+import httpx
 import pytest
 import yaml
 from tests.supply import ROOT, SUPPLY, add_supply, settings_of, source_tree
 from tools import generated_files
+from tools.openapi_documents import apps
 from tools.service_files import __main__ as service_files
 from tools.service_files.agreement import disagreements, folders_without
+from tools.service_files.import_contracts import unplaced
 from tools.service_files.regions import RegionError, with_region
+
+from salus.devkit.manifests import services
 
 
 @pytest.fixture
@@ -112,6 +118,25 @@ def test_a_new_service_is_in_the_documents(made):
     )
 
 
+def test_a_new_service_has_a_client_made_of_its_document(made):
+    assert "<inputSpec>${documents}/supply.json</inputSpec>" in made["pom.xml"]
+
+
+def test_the_diagram_of_the_services_names_each():
+    level = (ROOT / "docs/architecture.md").read_text().partition("## Level 2")[2].partition("## Level 3")[0]
+    diagram = level.partition("```mermaid")[2].partition("```")[0]
+
+    assert [one.name for one in services() if not re.search(rf"\b{one.name}\b", diagram)] == []
+
+
+def test_a_library_without_a_place_among_the_layers_is_named(tree):
+    assert list(unplaced(tree)) == []
+    (tree / "libs/graph/src/salus/graph").mkdir(parents=True)
+    assert list(unplaced(tree)) == [
+        "salus.graph has no place in `Libraries build on each other in one direction` of pyproject.toml"
+    ]
+
+
 def test_what_is_made_is_what_is_committed_and_watched():
     files = service_files.made(ROOT, service_files.manifests_of(ROOT))
 
@@ -133,6 +158,7 @@ def test_what_is_made_is_what_is_committed_and_watched():
         ("docs/architecture.md", "| [witness](../services/witness/README.md)", "| [seer](../README.md)"),
         ("docs/operators.md", "| `audit` |  |  | reads |", "| `audit` |  |  | writes |"),
         ("docs/settings.md", "`SALUS_POLL_S`", "`SALUS_POLL`"),
+        ("tests/generators/java/pom.xml", "<id>audit</id>", "<id>other</id>"),
         ("pyproject.toml", '    "did_document",\n', ""),
     ],
 )
@@ -183,6 +209,16 @@ def test_a_manifest_that_says_otherwise_than_the_code_is_named(tree, before, aft
 
     assert before in SUPPLY
     assert [fault for fault in faults if fault.startswith("supply: ") and says in fault]
+
+
+async def test_each_service_answers_where_its_manifest_has_its_probes():
+    probes = {manifest.name: manifest.probes for manifest in services()}
+    for name, app in apps().items():
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            answers = [await client.get(path) for path in (probes[name].alive, probes[name].ready)]
+
+        assert [answer.status_code for answer in answers] == [200, 200], name
 
 
 def test_an_owner_in_the_catalogue_has_a_manifest():

@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 
 from pydantic_settings import BaseSettings
-from tools.service_files import chart, compose, documents, import_contracts
+from tools.service_files import chart, compose, documents, generators, import_contracts
 from tools.service_files.agreement import disagreements, folders_without
 
 from salus.devkit.manifests import Manifest, manifests_in
@@ -43,6 +43,7 @@ def made(
         chart.MANIFESTS: chart.manifests_yaml(manifests),
         chart.VALUES: chart.values(text(chart.VALUES), manifests),
         chart.SCHEMA: chart.schema(text(chart.SCHEMA), manifests),
+        generators.FILE: generators.pom(text(generators.FILE), manifests),
         documents.ARCHITECTURE: documents.architecture(text(documents.ARCHITECTURE), manifests),
         documents.OPERATORS: documents.operators(text(documents.OPERATORS), manifests),
         documents.SETTINGS: documents.settings(manifests, settings_of),
@@ -55,7 +56,11 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--root", type=Path, default=ROOT)
     root = parser.parse_args(arguments).root
     manifests = manifests_of(root)
-    faults = [*folders_without(root, manifests), *disagreements(manifests, settings_of)]
+    faults = [
+        *folders_without(root, manifests),
+        *disagreements(manifests, settings_of),
+        *import_contracts.unplaced(root),
+    ]
     for fault in faults:
         print(fault, file=sys.stderr)  # noqa: T201  # a report
     for path, content in made(root, manifests).items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from tools.service_files.regions import with_region
 from salus.devkit.manifests import Manifest
 
 FILE = Path("pyproject.toml")
+LAYERS_OF_LIBRARIES = "Libraries build on each other in one direction"
 # Of the other libraries each has one package of ours that may import it.
 _ALONE = (
     ("Only messaging imports aiokafka", "messaging", ("aiokafka",)),
@@ -36,6 +38,16 @@ def pyproject(text: str, manifests: Sequence[Manifest], libraries: Sequence[str]
 def libraries_of(root: Path) -> list[str]:
     """Return the libraries in a source tree."""
     return [path.name for path in sorted(root.glob("libs/*/src/salus/*")) if path.is_dir()]
+
+
+def unplaced(root: Path) -> Iterator[str]:
+    """Yield a sentence for each library that has no place among the layers, which are written by hand."""
+    linter = tomllib.loads((root / FILE).read_text(encoding="utf-8"))["tool"]["importlinter"]
+    [layers] = [one["layers"] for one in linter["contracts"] if one["name"] == LAYERS_OF_LIBRARIES]
+    placed = {name.strip(" ()") for layer in layers for name in re.split(r"[|:]", layer)}
+    for library in libraries_of(root):
+        if f"salus.{library}" not in placed:
+            yield f"salus.{library} has no place in `{LAYERS_OF_LIBRARIES}` of {FILE}"
 
 
 def _contracts(

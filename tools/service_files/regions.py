@@ -5,7 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-_MARKS = {".md": ("<!-- ", " -->"), ".yml": ("# ", ""), ".yaml": ("# ", ""), ".toml": ("# ", "")}
+_MARKS = {
+    ".md": ("<!-- ", " -->"),
+    ".xml": ("<!-- ", " -->"),
+    ".yml": ("# ", ""),
+    ".yaml": ("# ", ""),
+    ".toml": ("# ", ""),
+}
 
 
 class RegionError(Exception):
