@@ -102,6 +102,7 @@ def test_a_new_service_is_in_the_import_contracts(made):
     assert {"salus.supply.domain", "salus.supply.routes"} <= set(
         contracts["The ledger and every domain do no I/O and do not tell the time"]["source_modules"]
     )
+    assert [one for one in linter["contracts"] if "salus.supply" in one.get("ancestors", ())]
     assert own["layers"] == ["__main__", "api | settings", "domain | routes"]
     assert own["exhaustive"] is True
     assert contracts["Only supply imports networkx"]["forbidden_modules"] == ["networkx"]

@@ -14,7 +14,8 @@ from salus.crypto.errors import CryptoError, ExposedKeyError, InvalidKeyError, K
 from salus.crypto.keys import ensure_ed25519, load_all_ed25519, load_ed25519, save_ed25519
 from salus.crypto.pkcs11 import TokenKeys
 from salus.crypto.private_files import write_private
-from salus.crypto.signing_keys import KeyFile, Secret, key_place
+from salus.crypto.secret_source import Secret
+from salus.crypto.signing_keys import KeyFile, key_place
 
 TOKEN = "pkcs11:token=the%20token;object=log?module-path=/lib/hsm.so&pin-source=file:/run/pin"  # no secret
 

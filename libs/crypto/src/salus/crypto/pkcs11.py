@@ -16,7 +16,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from salus.crypto.errors import InvalidKeyError, KmsAwayError
-from salus.crypto.signing_keys import Secret
+from salus.crypto.secret_source import Secret
 
 try:
     import pkcs11

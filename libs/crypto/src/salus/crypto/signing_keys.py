@@ -9,7 +9,6 @@ A place may hold several keys: while one takes over from another, whoever signs 
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,8 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from salus.crypto.errors import KeyUriError
 from salus.crypto.keys import load_all_ed25519
-from salus.crypto.private_files import read_private
-from salus.crypto.text_files import plain_text
+from salus.crypto.secret_source import Secret, path_of
 
 _FILE_QUERY = {"passphrase-source"}
 _PKCS11_PATH = {"token", "serial", "object"}
@@ -54,25 +52,6 @@ class KeyPlace(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Secret:
-    """Where a passphrase or PIN is: `file:PATH` (the first line counts) or `env:NAME`."""
-
-    source: str
-
-    def read(self) -> str:
-        """Return the secret; raises KeyUriError if there is none, or ExposedKeyError."""
-        kind, _, place = self.source.partition(":")
-        if kind == "env" and os.environ.get(place):
-            return os.environ[place]
-        if kind == "file":
-            try:
-                return plain_text(read_private(_path_of(place))).decode().split("\n")[0]
-            except (OSError, UnicodeDecodeError) as error:
-                raise KeyUriError(f"the secret {self.source} cannot be read: {error}") from error
-        raise KeyUriError(f"there is no secret at {self.source}; say file:PATH or env:NAME")
-
-
-@dataclass(frozen=True, slots=True)
 class KeyFile:
     """The keys of a PEM file, which others may not read."""
 
@@ -97,7 +76,7 @@ def key_place(uri: str) -> KeyPlace:
         place, _, query = rest.partition("?")
         options = _attributes(query, "&", _FILE_QUERY)
         source = options.get("passphrase-source")
-        return KeyFile(_path_of(place), Secret(source) if source else None)
+        return KeyFile(path_of(place), Secret(source) if source else None)
     if re.match(r"[a-z0-9+-]+:", uri) or not uri:
         raise KeyUriError(f"{scheme or 'nothing'} is no place of keys; say file: or pkcs11:")
     return KeyFile(Path(uri))
@@ -126,11 +105,3 @@ def _attributes(text: str, separator: str, known: set[str]) -> Mapping[str, str]
             raise KeyUriError(f"{name or 'nothing'} is not known here, malformed or there twice")
         found[name] = unquote(match[2])
     return found
-
-
-def _path_of(place: str) -> Path:
-    """Return the path of a file: URI, whose authority is empty or absent (RFC 8089)."""
-    path = place.removeprefix("//") if place.startswith("///") else place
-    if path.startswith("//") or not path:
-        raise KeyUriError("a file: URI names a path of this machine")
-    return Path(unquote(path))
