@@ -66,6 +66,39 @@ class Sent(Publisher):
     async def __aexit__(self, *_: object) -> None: ...
 
 
+class Away(Sent):
+    """Takes the event, and has no answer until the command is interrupted."""
+
+    async def position(self) -> Position:
+        raise CommandError(Exit.INTERRUPTED, "interrupted")
+
+
+@pytest.mark.parametrize("given", [None, "mine"])
+def test_an_interrupted_event_can_be_repeated_as_the_same(
+    given: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # "Ctrl-C said `interrupted`, and the event that I sent again was on the ledger twice".
+    folder = NetworkFolder(tmp_path)
+    folder.create(Plan())
+    ids: list[object] = []
+
+    async def publish(self: Away, *_: object, **facts: object) -> Away:
+        ids.append(facts["id"])
+        return self
+
+    monkeypatch.setattr(Away, "publish", publish)
+    monkeypatch.setattr(publishing, "Publisher", Away)
+    platform = SimpleNamespace(network=folder, kafka_bootstrap="")
+    monkeypatch.setattr(publishing, "running_platform", lambda: platform)
+    monkeypatch.setattr(publishing, "signer_of", lambda *_: folder.signer("identity"))
+    with pytest.raises(CommandError) as ended:
+        publishing.publish(TYPE, subject=PATIENT, data=DATA, as_name="identity", event_id=given)
+
+    assert ended.value.code is Exit.INTERRUPTED
+    assert str(ended.value) == f"interrupted; the event may arrive; repeat it with --id {ids[0]}"
+    assert given is None or ids == [given]
+
+
 # case F12
 def test_an_event_whose_file_cannot_be_written_is_named_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from datetime import UTC, datetime
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +11,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from salus.cli.callers import KeyFile, KeyId, signer_of
+from salus.cli.callers import KeyFile, KeyId, complete_caller, signer_of
 from salus.cli.console import Json, emit, out
 from salus.cli.exits import CommandError, Exit
 from salus.cli.interrupts import run_until_signal
@@ -24,6 +25,7 @@ from salus.client import (
     Receipt,
     ReceiptUnavailableError,
 )
+from salus.client.identifiers import new_id
 from salus.crypto.text_files import read_text_file
 from salus.devkit.platform import Platform
 from salus.events.contexts import CATALOGUE
@@ -36,14 +38,28 @@ from salus.ledger.policy import Policy
 RECEIPT_S_MAX = 60.0
 
 
+def _complete_type(incomplete: str) -> list[str]:
+    return [known.name for known in CATALOGUE.types() if known.name.startswith(incomplete)]
+
+
 def publish(  # the facts of one event
     type_name: Annotated[
-        str, typer.Argument(metavar="TYPE", help="Event type, as salus.lab.result-released.v1.")
+        str,
+        typer.Argument(
+            metavar="TYPE",
+            help="Event type, as salus.lab.result-released.v1.",
+            autocompletion=_complete_type,
+        ),
     ],
     subject: Annotated[str, typer.Option(help="What the event is about: a pseudonym, mostly.")],
     data: Annotated[str, typer.Option(help="The event's data as JSON; @FILE reads a file, - reads stdin.")],
     as_name: Annotated[
-        str | None, typer.Option("--as", help="Who signs: a name given to `party register`, or a service.")
+        str | None,
+        typer.Option(
+            "--as",
+            help="Who signs: a name given to `party register`, or a service.",
+            autocompletion=complete_caller,
+        ),
     ] = None,
     key: KeyFile = None,
     key_id: KeyId = None,
@@ -63,10 +79,17 @@ def publish(  # the facts of one event
     signer = signer_of(platform, as_name or "", key, key_id)
     content = _data_of(type_name, data)
     outputs = Outputs()
+    event_id = event_id or new_id(datetime.now(UTC))
     sending = _publish(
         platform, signer, content, outputs, subject=subject, event_id=event_id, files=(receipt, event)
     )
-    result = run_until_signal(sending)
+    try:
+        result = run_until_signal(sending)
+    except CommandError as error:
+        if error.code is not Exit.INTERRUPTED:
+            raise
+        told = f"{error}; the event may arrive; repeat it with --id {event_id}"
+        raise CommandError(error.code, told) from None
     if as_json:
         emit(result)
     else:
@@ -84,7 +107,7 @@ async def _publish(
     outputs: Outputs,
     *,
     subject: str,
-    event_id: str | None,
+    event_id: str,
     files: tuple[Path | None, Path | None],
 ) -> dict[str, Any]:
     receipt_file, event_file = files
