@@ -369,6 +369,11 @@ def test_advice_is_on_codes_that_identity_refuses_with() -> None:
         ("salus party revoke-key x y --reason ", set(REASONS.values)),
         ("salus party show cl", {"clinic"}),
         ("salus approve x --as op", {"operator"}),
+        ("salus consent grant x cl", {"clinic"}),
+        ("salus audit search --who cl", {"clinic"}),
+        ("salus publish x --as cl", {"clinic"}),
+        ("salus publish salus.clinical.doc", {"salus.clinical.document-registered.v1"}),
+        ("salus object get x --break-glass pub", {"public-health"}),
         ("salus party register x --role pri", {"privacy-officer"}),
     ],
 )

@@ -10,7 +10,7 @@ import httpx
 import typer
 from rich.table import Table
 
-from salus.cli.callers import As, KeyFile, KeyId, call, did_of, refusal, signer_of, signing
+from salus.cli.callers import As, KeyFile, KeyId, call, complete_party, did_of, refusal, signer_of, signing
 from salus.cli.console import Json, emit, emit_line, err, out
 from salus.cli.display import plain, styled
 from salus.cli.event_stream import StreamError, events_of
@@ -29,7 +29,12 @@ SILENCE_S_MAX = 45.0
 _DID_CHARS_MAX = 24
 _SEVERITY_STYLES = {3: "yellow", 4: "red", 5: "bold red"}
 
-Who = Annotated[str | None, typer.Option(help="Actor or member: a name given to `party register`, or a DID.")]
+Who = Annotated[
+    str | None,
+    typer.Option(
+        help="Actor or member: a name given to `party register`, or a DID.", autocompletion=complete_party
+    ),
+]
 Patient = Annotated[str | None, typer.Option(help="Patient's pseudonym.")]
 Action = Annotated[str | None, typer.Option(help="C, R, U, D or E.")]
 Type = Annotated[str | None, typer.Option("--type", help="Event type.")]

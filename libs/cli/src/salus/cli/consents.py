@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 from urllib.parse import quote
 
 import typer
 from rich.table import Table
 
-from salus.cli.callers import As, KeyFile, KeyId, call, did_of, signer_of
+from salus.cli.callers import As, KeyFile, KeyId, call, complete_party, did_of, signer_of
+from salus.cli.choices import Choices
 from salus.cli.console import Json, emit, err, out
 from salus.cli.display import plain
 from salus.cli.exits import CommandError, Exit
 from salus.cli.state import running_platform
 from salus.devkit.platform import Platform
+from salus.events.contexts.consent import EmergencyReason
 from salus.events.did import LocalSigner
 
 app = typer.Typer(no_args_is_help=True, help="What a patient allows, and what follows from it.")
@@ -30,17 +32,26 @@ BreakGlass = Annotated[
     str | None,
     typer.Option(
         help="Emergency access, which is reviewed afterwards, with its reason: "
-        "life-threatening, unable-to-consent, public-health or other."
+        "life-threatening, unable-to-consent, public-health or other.",
+        autocompletion=Choices(get_args(EmergencyReason)).complete,
     ),
 ]
-PartyArgument = Annotated[str, typer.Argument(help="A name given to `party register`, or a DID.")]
+PartyArgument = Annotated[
+    str,
+    typer.Argument(help="A name given to `party register`, or a DID.", autocompletion=complete_party),
+]
 Purposes = Annotated[list[str] | None, typer.Option("--purpose", help="HL7 purpose; TREAT by default.")]
 
 
 @app.command()
 def grant(
     patient: PatientArgument,
-    grantee: Annotated[str, typer.Argument(help="Who may: a name given to `party register`, or a DID.")],
+    grantee: Annotated[
+        str,
+        typer.Argument(
+            help="Who may: a name given to `party register`, or a DID.", autocompletion=complete_party
+        ),
+    ],
     action: Annotated[list[str] | None, typer.Option(help="read or write; read by default.")] = None,
     purpose: Purposes = None,
     days: Annotated[int, typer.Option(min=1, help="For how long, in days.")] = DAYS_DEFAULT,
