@@ -86,7 +86,7 @@ def truly_asked(  # all that a request may come with
     Fields that say who asked must name the signer already. `proofs` are those of possession, by
     key id (`proofs_of`); `seen` are the keys of whoever is made an operator; `second` approves.
     """
-    service = type_of(data).owner.value
+    service = type_of(data).owner
     method, target, body = _REQUESTS[type(data)](data)
     if isinstance(data, identity.PartyRegistered | identity.KeyAdded):
         for key in body.get("keys") or [body["key"]]:

@@ -10,8 +10,9 @@ from typing import Any
 
 from tests.asking import UNASKED, proofs_of, truly_asked
 
-from salus.events.contexts.identity import PartyKind, PartyRegistered, PublicKey, Role
+from salus.events.contexts.identity import PartyKind, PartyRegistered, PublicKey
 from salus.events.did import LocalSigner, multibase_of
+from salus.events.fields import RoleName
 from salus.events.requests import Request
 from salus.runtime.network import Network
 
@@ -34,7 +35,7 @@ def founding(file: Path) -> list[PartyRegistered]:
     ]
 
 
-def add_founder(file: Path, signer: LocalSigner, kind: PartyKind, roles: Sequence[Role] = ()) -> None:
+def add_founder(file: Path, signer: LocalSigner, kind: PartyKind, roles: Sequence[RoleName] = ()) -> None:
     """Let the network file name one more party."""
     network: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     key = {"id": signer.verification_method, "multibase": multibase_of(signer.public_key)}
@@ -53,7 +54,7 @@ def joining(
     *,
     by: LocalSigner,
     kind: PartyKind = "person",
-    roles: tuple[Role, ...] = (),
+    roles: tuple[RoleName, ...] = (),
     member: str | None = None,
 ) -> PartyRegistered:
     """What identity states when a network's only operator, or a member, registers somebody."""

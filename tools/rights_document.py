@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tools import consent_rights
 
+from salus.events.contexts import CATALOGUE
 from salus.events.rights import RIGHTS, Act, Relation, Target
 
 FILE = Path(__file__).resolve().parent.parent / "docs" / "rights.md"
@@ -24,6 +25,15 @@ An operator's organisation is the member that it acts for, or the operator itsel
 no operator of another organisation has a key that signs (not revoked, not past its end), as in a
 development network, *two operators* means one. Whoever is to become an operator counts as one, and so does
 whoever is to lose that role.
+"""
+ROLES = """
+## Roles
+
+A role is a name that a context declares; the rules above say who gives it. A new one changes no schema. A
+name that no context declares is `unknown-role`.
+
+| role | held by a | who holds it |
+|---|---|---|
 """
 TAIL = """
 Besides:
@@ -61,7 +71,8 @@ def render() -> str:
             f"| {target} | {' | '.join(RIGHTS[act, target, relation] for relation in Relation)} |"
             for target in Target
         ]
-    return "\n".join(lines) + "\n" + TAIL + consent_rights.section()
+    roles = [f"| `{role.name}` | {role.kind} | {role.meaning} |\n" for role in CATALOGUE.roles()]
+    return "\n".join(lines) + "\n" + TAIL + ROLES + "".join(roles) + consent_rights.section()
 
 
 if __name__ == "__main__":

@@ -13,9 +13,9 @@ from tests.integration.consent.town import PLAN, Town
 
 from salus.devkit.addresses import Addresses
 from salus.devkit.network import NetworkFolder, create_topics
-from salus.events.contexts.identity import Role
 from salus.events.contexts.storage import SubjectRegistered
 from salus.events.did import LocalSigner
+from salus.events.fields import RoleName
 from salus.runtime.publishing import open_publisher
 
 
@@ -28,7 +28,7 @@ async def town(parts: Addresses, tmp_path: Path) -> Town:
         LocalSigner.from_seed(os.urandom(32)) for _ in range(5)
     )
     pseudonym = f"urn:uuid:{uuid.uuid4()}"
-    people: tuple[tuple[LocalSigner, Role], ...] = (
+    people: tuple[tuple[LocalSigner, RoleName], ...] = (
         (clinician, "clinician"),
         (colleague, "clinician"),
         (officer, "privacy-officer"),

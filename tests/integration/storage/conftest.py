@@ -21,10 +21,11 @@ from salus.crypto.keys import load_ed25519
 from salus.devkit.addresses import Addresses
 from salus.devkit.network import NetworkFolder, Plan, create_topics
 from salus.events.contexts.consent import ConsentRevoked
-from salus.events.contexts.identity import PartyKind, Role
+from salus.events.contexts.identity import PartyKind
 from salus.events.did import LocalSigner
 from salus.events.envelope import decode_event
 from salus.events.event_types import EventData
+from salus.events.fields import RoleName
 from salus.messaging import Reader, Record
 from salus.objects import Admin, S3Objects, open_store
 from salus.runtime.publishing import ServicePublisher, open_publisher
@@ -83,7 +84,7 @@ class World:
         *,
         kind: PartyKind = "person",
         member: str | None = None,
-        roles: tuple[Role, ...] = (),
+        roles: tuple[RoleName, ...] = (),
     ) -> Person:
         """Register a party."""
         signer = LocalSigner.from_seed(uuid4().bytes + uuid4().bytes)

@@ -18,7 +18,7 @@ from salus.archive.served_requests import runs_of_body
 from salus.events.contexts import consent, identity, storage
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.envelope import decode_event, encode_event
-from salus.events.event_types import EventData, EventType, Owner, type_of
+from salus.events.event_types import EventData, EventType, type_of
 from salus.events.fields import SEALED_CHARS_MIN, Sealed, Suite
 from salus.events.judging import judge
 from salus.events.keyring import KeyRing
@@ -32,7 +32,7 @@ SUITE = get_args(Suite)[0]
 CONSENT, STORAGE = LocalSigner(note_key(40)), LocalSigner(note_key(41))
 HOSPITAL, DOCTOR, OFFICER, HERSELF = (LocalSigner(note_key(n)) for n in (42, 43, 44, 45))
 CLINIC, THIEF, PRIVY = (LocalSigner(note_key(n)) for n in (50, 51, 52))
-SERVICES = {Owner.CONSENT: CONSENT, Owner.STORAGE: STORAGE}
+SERVICES = {"consent": CONSENT, "storage": STORAGE}
 # The thief is a clinician of another organisation, and so is a privacy officer.
 PEOPLE: tuple[tuple[LocalSigner, Any, str | None, LocalSigner | None], ...] = (
     (CONSENT, "service", "consent", None),

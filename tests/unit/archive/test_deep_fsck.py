@@ -42,7 +42,7 @@ def founding() -> list[SampleRecord]:
             did=signer.did,
             kind=kind,  # type: ignore[arg-type]  # a text
             keys=(public_key(signer),),
-            roles=(role,) if role else (),  # type: ignore[arg-type]  # a text
+            roles=(role,) if role else (),
             request=asked,
         )
         for signer, kind, role in FOUNDED

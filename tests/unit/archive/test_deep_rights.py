@@ -160,7 +160,7 @@ async def test_a_steward_is_a_member(ledger: ServedLedger) -> None:
 
 
 def withdraw(ledger: ServedLedger, who: LocalSigner, role: str, *, ago_s: int) -> None:
-    data = RoleWithdrawn(did=who.did, role=role, request=UNASKED)  # type: ignore[arg-type]  # a text
+    data = RoleWithdrawn(did=who.did, role=role, request=UNASKED)
     ledger.ring.apply(data, at=ledger.now - timedelta(seconds=ago_s))
 
 

@@ -7,8 +7,9 @@ from hashlib import sha256
 from tests.asking import UNASKED, proofs_of, truly_asked
 from tests.unit.audit.samples import IDENTITY, MEMBER, NOON
 
-from salus.events.contexts.identity import PartyKind, PartyRegistered, PublicKey, Role
+from salus.events.contexts.identity import PartyKind, PartyRegistered, PublicKey
 from salus.events.did import LocalSigner, multibase_of
+from salus.events.fields import RoleName
 from salus.events.keyring import KeyRing
 from salus.events.parties import Founder
 from salus.events.requests import Request
@@ -36,7 +37,7 @@ def new_ring() -> KeyRing:
     return ring
 
 
-def founding(did: str, kind: PartyKind, roles: tuple[Role, ...] = ()) -> PartyRegistered:
+def founding(did: str, kind: PartyKind, roles: tuple[RoleName, ...] = ()) -> PartyRegistered:
     """Return what identity states of somebody whom the network file names."""
     return PartyRegistered(did, kind, (key_of(did),), roles, request=Request.of_service(IDENTITY))
 
@@ -44,7 +45,7 @@ def founding(did: str, kind: PartyKind, roles: tuple[Role, ...] = ()) -> PartyRe
 def joining(
     did: str,
     *,
-    roles: tuple[Role, ...] = ("clinician",),
+    roles: tuple[RoleName, ...] = ("clinician",),
     member: str | None = MEMBER,
     by: str = MEMBER,
 ) -> PartyRegistered:

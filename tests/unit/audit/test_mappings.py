@@ -23,12 +23,13 @@ from salus.audit.domain.fhir import PROFILES, audit_event_of
 from salus.audit.domain.meanings import facts_of
 from salus.audit.domain.ocsf import ocsf_of
 from salus.events.contexts import CATALOGUE
-from salus.events.contexts.identity import PartyKind, PartyRegistered, PublicKey, Role, RoleWithdrawn
+from salus.events.contexts.identity import PartyKind, PartyRegistered, PublicKey, RoleWithdrawn
 from salus.events.contexts.network import TopicsRestored
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.effect import Applied
 from salus.events.envelope import encode_event
 from salus.events.errors import Reason, RejectedError
+from salus.events.fields import RoleName
 from salus.events.judging import judge
 from salus.events.keyring import KeyRing
 from salus.events.signature import sign_values
@@ -223,7 +224,7 @@ def test_a_record_of_audits_own_on_a_topic_of_events_is_signed_by_nobody() -> No
     assert not OwnSignatures(audit, lambda: ring).are_on(value, sign_values([value], audit)[0])
 
 
-def ring_with(signer: LocalSigner, role: Role, *, kind: PartyKind = "person") -> KeyRing:
+def ring_with(signer: LocalSigner, role: RoleName, *, kind: PartyKind = "person") -> KeyRing:
     ring = KeyRing()
     key = PublicKey(
         signer.verification_method, multibase_of(signer.public_key), samples.NOON - timedelta(days=30)

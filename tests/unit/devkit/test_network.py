@@ -51,6 +51,18 @@ def test_private_keys_are_their_owners_alone_and_network_json_has_none(tmp_path)
     assert "PRIVATE" not in folder.file.read_text()
 
 
+def test_a_network_file_whose_founders_cannot_hold_their_roles_is_refused(tmp_path):
+    folder = NetworkFolder(tmp_path)
+    folder.create(Plan())
+    written = json.loads(folder.file.read_text())
+    for change, why in (("midwife", "no role of that name"), ("clinician", "a service cannot hold")):
+        changed = written | {"services": {change: written["services"]["audit"]}}
+        folder.file.write_text(json.dumps(changed))
+
+        with pytest.raises(ValueError, match=why):
+            Network.read(folder.file)
+
+
 def test_services_and_verifiers_can_read_the_network(tmp_path):
     folder = NetworkFolder(tmp_path)
     folder.create(Plan(shards=2))

@@ -19,7 +19,7 @@ from salus.events.contexts.identity import KeyRevoked, PartyRegistered, PublicKe
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.envelope import decode_event, encode_event
 from salus.events.errors import RejectedError
-from salus.events.event_types import EventData, EventType, Owner, type_of
+from salus.events.event_types import OPERATOR, EventData, EventType, type_of
 from salus.events.fields import SEALED_CHARS_MIN, Sealed, Suite, portable
 from salus.events.judging import Judged, judge
 from salus.events.keyring import KeyRing
@@ -44,8 +44,11 @@ REVOKED = LocalSigner.from_seed(b"revo" * 8)
 EXPIRED = LocalSigner.from_seed(b"expi" * 8)
 FUTURE = LocalSigner.from_seed(b"futu" * 8)
 STRANGER = LocalSigner.from_seed(b"stra" * 8)
-SERVICES = {owner: LocalSigner.from_seed(owner.encode().ljust(32, b".")) for owner in Owner}
-SERVICES[Owner.IDENTITY] = ROOT
+SERVICES = {
+    owner: LocalSigner.from_seed(owner.encode().ljust(32, b"."))
+    for owner in (OPERATOR, *CATALOGUE.roles_of("service"))
+}
+SERVICES["identity"] = ROOT
 
 
 def public_key(signer: LocalSigner, **changes: Any) -> PublicKey:
@@ -73,8 +76,8 @@ def network_ring() -> KeyRing:
     """The ring after a few identity events."""
     ring = KeyRing.rooted(did=ROOT.did, key=public_key(ROOT))
     for owner, signer in SERVICES.items():
-        if owner not in {Owner.MEMBER, Owner.IDENTITY}:
-            ring.apply(party(signer, "service", [owner.value]))
+        if owner != "identity":
+            ring.apply(party(signer, "service", [owner]))
     for signer in (MEMBER, OTHER_MEMBER, REVOKED):
         ring.apply(party(signer))
     ring.apply(party(EXPIRED, valid_until=NOON))

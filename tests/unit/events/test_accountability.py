@@ -37,11 +37,11 @@ from salus.events.contexts.consent import ConsentGranted
 from salus.events.contexts.identity import KeyAdded, KeyRevoked
 from salus.events.contexts.storage import ObjectStored, SubjectRegistered
 from salus.events.errors import Reason, RejectedError
-from salus.events.event_types import Owner, type_of
+from salus.events.event_types import type_of
 from salus.events.keyring import KeyRing
 from salus.events.requests import Request, RequestedData
 
-CONSENT, STORAGE = SERVICES[Owner.CONSENT], SERVICES[Owner.STORAGE]
+CONSENT, STORAGE = SERVICES["consent"], SERVICES["storage"]
 GRANT = ConsentGranted(
     consent="00000000-0000-4000-8000-000000000001.0123456789abcdef0123",
     patient=PATIENT,
@@ -124,7 +124,7 @@ def test_a_request_for_one_thing_is_none_for_another() -> None:
     asked = truly_asked(GRANT, MEMBER, at=NOON)
     revoked = KeyRevoked(did=MEMBER.did, key_id=public_key(MEMBER).id, reason="left", request=asked.request)
 
-    detail = refusal(stated(revoked, by=SERVICES[Owner.IDENTITY]))
+    detail = refusal(stated(revoked, by=SERVICES["identity"]))
     assert "another service" in detail
 
 
@@ -144,7 +144,7 @@ def test_a_name_twice_in_the_body_is_no_body() -> None:  # case F1
     target = f"/parties/{MEMBER.did}/keys/revoke"
     asked = asked_by(MEMBER, "identity", "POST", target, at=NOON, raw=twice.encode())
 
-    assert "something else" in refusal(stated(replaced(data, request=asked), by=SERVICES[Owner.IDENTITY]))
+    assert "something else" in refusal(stated(replaced(data, request=asked), by=SERVICES["identity"]))
 
 
 @pytest.mark.parametrize("late", [timedelta(minutes=-1), timedelta(minutes=6)])
@@ -176,7 +176,7 @@ def test_an_upload_may_outlast_its_token_and_not_for_ever() -> None:
 def test_a_key_signs_its_own_revocation_and_nothing_after_but_for_clocks_that_differ() -> None:
     ring = network_ring()
     revocation = KeyRevoked(did=MEMBER.did, key_id=public_key(MEMBER).id, reason="left", request=UNASKED)
-    record = stated(truly_asked(revocation, MEMBER, at=NOON), by=SERVICES[Owner.IDENTITY])
+    record = stated(truly_asked(revocation, MEMBER, at=NOON), by=SERVICES["identity"])
     ring.apply(revocation, at=NOON)
 
     assert not isinstance(verdict(record, ring=ring), RejectedError)
@@ -273,12 +273,12 @@ def test_a_key_added_is_the_key_that_was_asked_for() -> None:
     asked = truly_asked(added, MEMBER, at=NOON)
     other = replaced(asked, key=public_key(OTHER_MEMBER, id=f"{MEMBER.did}#2"))
 
-    assert not isinstance(verdict(stated(asked, by=SERVICES[Owner.IDENTITY])), RejectedError)
-    assert "something else" in refusal(stated(other, by=SERVICES[Owner.IDENTITY]))
+    assert not isinstance(verdict(stated(asked, by=SERVICES["identity"])), RejectedError)
+    assert "something else" in refusal(stated(other, by=SERVICES["identity"]))
 
 
 def test_every_fact_of_a_service_says_who_asked_and_can_be_asked_for() -> None:
-    contracts = {Owner.IDENTITY, Owner.CONSENT, Owner.STORAGE}
+    contracts = {"identity", "consent", "storage"}
     facts = [entry.data for entry in CATALOGUE.types() if entry.owner in contracts]
 
     assert all(issubclass(data, RequestedData) for data in facts)

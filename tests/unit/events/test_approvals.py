@@ -12,11 +12,12 @@ from tests.asking import UNASKED, truly_asked
 from salus.client.auth import RequestLine, make_approval, make_bearer
 from salus.events.accountability import approver_of, verify_request
 from salus.events.bearer import Bearer, BearerError, _claims_of, read_bearer
-from salus.events.contexts.identity import KeyRevoked, PartyRegistered, PublicKey, Role, RoleGranted
+from salus.events.contexts.identity import KeyRevoked, PartyRegistered, PublicKey, RoleGranted
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.effect import Applied, NoEffect, WithoutEffect
 from salus.events.envelope import Event, decode_event, encode_event
 from salus.events.errors import RejectedError
+from salus.events.fields import RoleName
 from salus.events.keyring import KeyRing
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -31,7 +32,7 @@ LINE = RequestLine(
 
 def a_ring() -> KeyRing:
     ring = KeyRing()
-    people: tuple[tuple[LocalSigner, tuple[Role, ...]], ...] = (
+    people: tuple[tuple[LocalSigner, tuple[RoleName, ...]], ...] = (
         (FIRST, ("operator",)),
         (SECOND, ("operator",)),
         (HOLDER, ()),

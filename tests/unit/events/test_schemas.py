@@ -16,9 +16,8 @@ from jsonschema import Draft7Validator, Draft202012Validator
 from tests.unit.events.samples import MEMBER, any_data, as_json, encoded
 
 from salus.events import asyncapi, schemas
-from salus.events.catalogue import Catalogue
 from salus.events.contexts import CATALOGUE
-from salus.events.event_types import Context, EventData, Owner, Retention, type_of
+from salus.events.event_types import Context, EventData, Retention, type_of
 from salus.events.fields import Sealed
 from salus.events.signature import sign_values
 
@@ -74,60 +73,18 @@ def test_what_the_catalogue_says_of_itself() -> None:
 @pytest.mark.parametrize("name", ["salus.lab.x", "lab.x.v1", "salus.lab.x.v0", "salus.clinical.x.v1"])
 def test_a_name_of_another_form_or_that_is_taken_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="not of the form"):
-        Context("lab").event(name, owner=Owner.MEMBER, retention=Retention.RECORD)
+        Context("lab").event(name, owner="member", retention=Retention.RECORD)
 
 
 class Nothing(EventData):
     """Nothing is true."""
 
 
-def _nothing(context: str = "lab", *, topic: str | None = None) -> Context:
-    """A context with one type, of a class of its own."""
-    made = Context(context)
-    made.event(f"salus.{context}.nothing.v1", owner=Owner.MEMBER, retention=Retention.RECORD, topic=topic)(
-        type("Empty", (Nothing,), {})
-    )
-    return made
-
-
-def test_a_name_or_a_class_is_declared_once() -> None:
-    context = _nothing()
-
-    with pytest.raises(ValueError, match="is taken"):
-        context.event("salus.lab.nothing.v1", owner=Owner.MEMBER, retention=Retention.RECORD)(Nothing)
-    with pytest.raises(ValueError, match="is the data of"):
-        context.event("salus.lab.nothing.v2", owner=Owner.MEMBER, retention=Retention.RECORD)(
-            context.types[0].data
-        )
-
-
-def test_contexts_of_one_name_or_on_one_topic_make_no_catalogue() -> None:
-    assert Catalogue([_nothing(), _nothing("trials")]).input_topics() == [
-        "salus.lab.events",
-        "salus.trials.events",
-    ]
-    with pytest.raises(ValueError, match="two contexts"):
-        Catalogue([_nothing(), _nothing()])
-    with pytest.raises(ValueError, match="belongs to lab"):
-        Catalogue([_nothing(), _nothing("trials", topic="salus.lab.events")])
-
-
-def test_what_a_context_gains_later_is_in_no_catalogue_that_was_made_before() -> None:
-    context = Context("lab")
-    before = Catalogue([context])
-    context.event("salus.lab.later.v1", owner=Owner.MEMBER, retention=Retention.RECORD)(
-        type("Later", (Nothing,), {})
-    )
-
-    assert before.types() == []
-    assert [entry.name for entry in Catalogue([context]).types()] == ["salus.lab.later.v1"]
-
-
 def test_a_subject_field_that_is_not_there_is_refused() -> None:
 
     with pytest.raises(ValueError, match="no field"):
         Context("lab").event(
-            "salus.lab.nothing.v1", owner=Owner.MEMBER, retention=Retention.RECORD, subject_field="patient"
+            "salus.lab.nothing.v1", owner="member", retention=Retention.RECORD, subject_field="patient"
         )(Nothing)
     with pytest.raises(LookupError):
         type_of(Nothing)

@@ -59,7 +59,7 @@ def test_every_route_is_described_and_every_write_says_which_problems_it_answers
         {"keys": [{**KEY, "valid_from": "2026-01-01T00:00:00"}]},
         {"keys": [{**BODY["keys"][0], "multibase": "z0OIl"}]},
         {"keys": [{**BODY["keys"][0], "private": "x"}]},
-        {"roles": ["king"]},
+        {"roles": ["Jane Roe"]},
         {"member": "somebody"},
         {"name": ""},
         {"extra": 1},

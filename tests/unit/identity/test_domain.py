@@ -16,13 +16,13 @@ from salus.events.contexts.identity import (
     KeyRevoked,
     PartyRegistered,
     PublicKey,
-    Role,
     RoleGranted,
     RoleWithdrawn,
 )
 from salus.events.did import did_key_of, multibase_of
 from salus.events.errors import RejectedError
 from salus.events.event_types import EventData
+from salus.events.fields import RoleName
 from salus.events.keyring import KeyRing
 from salus.events.rights import Actor
 from salus.identity.domain import (
@@ -232,6 +232,8 @@ def test_roles_belong_to_kinds() -> None:
     assert refusal_of(after(nurse()), GrantRole("consent")) == "role-not-for-kind"
     hospital = Register(HOSPITAL, "member", (a_key(HOSPITAL),), ("clinician",))
     assert refusal_of(PartyState(), hospital) == "role-not-for-kind"
+    assert refusal_of(PartyState(), nurse(roles=("midwife",))) == "unknown-role"
+    assert refusal_of(after(nurse()), GrantRole("midwife")) == "unknown-role"
 
 
 def test_a_role_is_granted_and_withdrawn_once() -> None:
@@ -341,7 +343,7 @@ def test_not_even_an_operator_makes_a_second_identity_service() -> None:
 # --- laws -----------------------------------------------------------------------------------------
 
 _keys = st.integers(1, 6).map(lambda seed: a_key(NURSE, seed))
-_role_names: tuple[Role, ...] = ("clinician", "researcher", "patient")
+_role_names: tuple[RoleName, ...] = ("clinician", "researcher", "patient")
 _reasons: tuple[RevocationReason, ...] = ("rotated", "compromised", "left")
 _roles = st.sampled_from(_role_names)
 _events: st.SearchStrategy[EventData] = st.one_of(

@@ -25,7 +25,6 @@ from salus.events.contexts.identity import (
     PartyKind,
     PartyRegistered,
     PublicKey,
-    Role,
     RoleGranted,
     RoleWithdrawn,
 )
@@ -33,6 +32,7 @@ from salus.events.did import LocalSigner, multibase_of
 from salus.events.effect import Applied, Effect, claims_of
 from salus.events.envelope import Event, decode_event, encode_event
 from salus.events.event_types import EventData
+from salus.events.fields import RoleName
 from salus.events.keyring import KeyRing
 from salus.events.rights import Actor
 from salus.identity.domain import (
@@ -58,7 +58,7 @@ NURSE, MOLE, BOSS = f"{GOOD}:nurse", f"{MALLORY}:mole", f"{MALLORY}:boss"
 FRESH, PORT, PATH = f"{MALLORY}:fresh", "did:web:x.example%3A1", "did:web:x.example:1"
 EVERYBODY = (ROOT, CONSENT, ALPHA, BETA, GOOD, MALLORY, NURSE, MOLE, BOSS, FRESH, PORT, PATH)
 KINDS: dict[str, PartyKind] = {ROOT: "service", CONSENT: "service", GOOD: "member", MALLORY: "member"}
-ROLES: tuple[Role, ...] = ("identity", "consent", "operator", "privacy-officer", "clinician", "patient")
+ROLES: tuple[RoleName, ...] = ("identity", "consent", "operator", "privacy-officer", "clinician", "patient")
 REASONS: tuple[RevocationReason, ...] = ("rotated", "compromised", "left", "unspecified")
 # BOSS is a person of the attacker's member whom the operators made one of theirs; she holds her own key.
 HONEST = (ROOT, CONSENT, ALPHA, BETA, GOOD, NURSE, BOSS)
@@ -79,7 +79,7 @@ def proof(did: str, seed: int, member: str | None) -> str:
     return make_possession(signer(did, seed), member=member, now=NOW)
 
 
-FOUNDERS: tuple[tuple[str, tuple[Role, ...], str | None], ...] = (
+FOUNDERS: tuple[tuple[str, tuple[RoleName, ...], str | None], ...] = (
     (ROOT, ("identity",), None),
     (CONSENT, ("consent",), None),
     (ALPHA, ("operator",), None),
@@ -113,7 +113,7 @@ class Takeover(RuleBasedStateMachine):
         self.ring = KeyRing()
         self.stated = 0
         # What honest parties with the right have given: who has which roles, which keys are whose.
-        self.given: dict[str, set[Role]] = {}
+        self.given: dict[str, set[RoleName]] = {}
         # Keys that the attacker's member added to BOSS while she was no operator. Whoever makes her an
         # operator again sees them; until then she is a person of that member.
         self.seen: set[str] = set()
@@ -126,7 +126,7 @@ class Takeover(RuleBasedStateMachine):
         self.given = {did: set(party.roles) for did, party in self.parties.items()}
 
     def registration(
-        self, did: str, seed: int, roles: tuple[Role, ...] = (), member: str | None = None
+        self, did: str, seed: int, roles: tuple[RoleName, ...] = (), member: str | None = None
     ) -> Register:
         kind = KINDS.get(did, "person")
         return Register(did, kind, (key_of(did, seed),), roles, member)
@@ -228,7 +228,7 @@ class Takeover(RuleBasedStateMachine):
         who: int,
         did: str,
         seed: int,
-        role: Role | None,
+        role: RoleName | None,
         member: str | None,
         kind: PartyKind,
         second: str | None,
@@ -277,13 +277,13 @@ class Takeover(RuleBasedStateMachine):
         self,
         who: int,
         did: str,
-        role: Role,
+        role: RoleName,
         how: str,
         second: str | None,
     ) -> None:
         self.attack(who, WithdrawRole(role) if how == "withdraw" else self.grant(role, did), did, second)
 
-    def grant(self, role: Role, did: str) -> GrantRole:
+    def grant(self, role: RoleName, did: str) -> GrantRole:
         held = self.parties.get(did, PartyState()).keys
         return GrantRole(role, tuple(key.id for key in held if key.revoked is None))
 
@@ -332,7 +332,7 @@ class Takeover(RuleBasedStateMachine):
         by: str,
         second: str | None,
         did: str,
-        role: Role,
+        role: RoleName,
         how: str,
     ) -> None:
         if (

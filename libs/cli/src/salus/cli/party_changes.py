@@ -18,10 +18,11 @@ from salus.cli.exits import CommandError, Exit
 from salus.cli.network_access import Directory, IdentityUrl, NetworkAccess, PartyFacts
 from salus.cli.party_commands import PartyCommand, ToApprove, target_of
 from salus.cli.proven_keys import check_possession, read_proven_key
-from salus.events.contexts.identity import KeyRevoked, Role
+from salus.events.contexts import CATALOGUE
+from salus.events.contexts.identity import KeyRevoked
 
 OPERATOR = "operator"
-ROLES = Choices(get_args(Role))
+ROLES = Choices([role.name for role in CATALOGUE.roles()])
 REASONS = Choices(get_args(get_type_hints(KeyRevoked)["reason"]))
 
 Party = Annotated[

@@ -22,6 +22,7 @@ ADVICE: Mapping[str, str] = {
     "role-held": "there is nothing to do",
     "role-not-for-kind": "docs/rights.md says which kind of party holds which role",
     "role-not-held": "there is nothing to do",
+    "unknown-role": "docs/rights.md has the roles",
     "second-operator-needed": "run the command again with --to-approve FILE, give FILE to an operator of "
     "another organisation for `salus approve FILE`, then run `salus party submit FILE --approval APPROVAL`",
     "too-many-requests": "wait a minute",

@@ -21,12 +21,12 @@ from salus.events.bearer import (
 )
 from salus.events.commands import asks_for
 from salus.events.contexts.consent import PolicySetAdopted
-from salus.events.contexts.identity import PartyRegistered
+from salus.events.contexts.identity import IDENTITY, PartyRegistered
 from salus.events.contexts.storage import ObjectRead, ObjectStored, ReadBrokenOff, ReadRefused
 from salus.events.ed25519 import verifies
 from salus.events.envelope import Event
 from salus.events.errors import Reason, RejectedError
-from salus.events.event_types import Owner, type_of
+from salus.events.event_types import type_of
 from salus.events.keyring import KeyRing
 from salus.events.requests import SERVICE, SIGNED, Request, RequestedData
 from salus.events.signed_request import Asked
@@ -128,7 +128,7 @@ def _require_signed(event: Event, data: RequestedData, *, ring: KeyRing) -> None
     if signed.claims.iss != request.by or not signed_by(signed, ring=ring, at=signed_at, lenience=CLOCKS):
         raise _refused("the token is not signed by who is said to have asked")
     if request.approval is not None:
-        if type_of(data).owner is not Owner.IDENTITY:
+        if type_of(data).owner != IDENTITY:
             raise _refused("approval: what this event states is approved by nobody")
         try:
             approver_of(request.approval, asked=claims, ring=ring, at=at, lenience=CLOCKS)

@@ -12,7 +12,7 @@ import msgspec
 from salus.events.contexts import CATALOGUE
 from salus.events.envelope import CONTENT_TYPE, VALUE_BYTES_MAX, Envelope
 from salus.events.errors import Reason
-from salus.events.event_types import EventType, Owner
+from salus.events.event_types import MEMBER, EventType
 from salus.events.fields import Sealed, portable
 from salus.ledger.records import SIGNATURE_HEADER
 from salus.ledger.signature_header import HEADER_BYTES_MAX, HEADER_PATTERN
@@ -91,7 +91,7 @@ def _operations(topics: dict[str, list[EventType]]) -> dict[str, Any]:
             "channel": channel,
             "summary": "Anyone in the network may read.",
         }
-        if entries[0].owner is Owner.MEMBER:
+        if entries[0].owner == MEMBER:
             operations[f"publish{name}"] = {
                 "action": "send",
                 "channel": channel,
@@ -114,7 +114,7 @@ def _message(entry: EventType) -> dict[str, Any]:
                 "bindingVersion": _KAFKA_BINDING,
             }
         },
-        "x-salus-owner": entry.owner.value,
+        "x-salus-owner": entry.owner,
         "x-salus-retention": entry.retention.value,
         "x-salus-subject": entry.subject_field,
         "x-salus-value-bytes-max": VALUE_BYTES_MAX,

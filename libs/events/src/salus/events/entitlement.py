@@ -20,6 +20,7 @@ from salus.events.bearer import (
     read_bearer,
 )
 from salus.events.commands import proofs_in, seen_keys_in
+from salus.events.contexts import CATALOGUE
 from salus.events.contexts.identity import (
     KeyAdded,
     KeyRevoked,
@@ -179,7 +180,7 @@ def _objection_to_joining(
     relation = actor.relation_to(data.did, data.kind, data.member)
     return (
         objection_to_did(data.did)
-        or objection_to_roles(data.roles, data.kind)
+        or objection_to_roles(data.roles, data.kind, catalogue=CATALOGUE)
         or objection_to_unbound(data.did, data.keys)
         or objection_to(Act.REGISTER, target, relation, actor=actor, operators=operators)
         or objection_to_name(data.did, member=data.member, actor=actor, operators=operators)
@@ -214,7 +215,7 @@ def _objection_to_change(
             proofs = proofs_in(data.request)
             return objection_to_keys(data.did, (data.key,), proofs=proofs, member=party.member, at=at)
         case RoleGranted():
-            if (unfit := objection_to_roles([data.role], party.kind)) is not None:
+            if (unfit := objection_to_roles([data.role], party.kind, catalogue=CATALOGUE)) is not None:
                 return unfit
             there = standing.keys_of(party.did)
             return objection_to_seen_keys(data.role, said=seen_keys_in(data.request), there=there)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, TypeVar, dataclass_transform
+from typing import Any, Literal, TypeVar, dataclass_transform
 
 import msgspec
 
@@ -16,17 +16,20 @@ from salus.events.fields import portable
 SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
-class Owner(StrEnum):
-    """Who may sign a type: any member, any operator of the network, or the one service that owns the fact."""
+# Who owns a type, and so may sign it, is the role of the one service that owns the fact, or one of these.
+MEMBER = "member"
+"""Any member, and whoever acts for one."""
+OPERATOR = "operator"
+"""Any operator of the network; also the name of that role."""
 
-    MEMBER = "member"
-    OPERATOR = "operator"
-    IDENTITY = "identity"
-    CONSENT = "consent"
-    STORAGE = "storage"
-    SEQUENCER = "sequencer"
-    ANCHORING = "anchoring"
-    AUDIT = "audit"
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """A role that parties of one kind may hold; `meaning` says in words what it is for."""
+
+    name: str
+    kind: Literal["service", "person"]
+    meaning: str
 
 
 class Retention(StrEnum):
@@ -46,6 +49,8 @@ class EventData(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
 class EventType:
     """A catalogue entry: the type's name, its class, owner, topic and schema.
 
+    `owner` says who may sign it: `MEMBER`, `OPERATOR`, or the role of the one service that owns the fact.
+
     `schema` is the file whose SHA-256 is in `dataschema`. `subject_field` names the field of the data that
     the envelope's `subject` repeats, if there is one. An event that `changes` its subject names the version
     that it expects, and no other event does; `claims` tells which names an event claims on its topic, for
@@ -55,7 +60,7 @@ class EventType:
 
     name: str
     data: type[EventData]
-    owner: Owner
+    owner: str
     retention: Retention
     topic: str
     subject_field: str | None
@@ -76,14 +81,15 @@ class EventType:
 _T = TypeVar("_T", bound=type[EventData])
 _CONTEXT = re.compile(r"[a-z]+")
 _FACT = re.compile(r"[a-z-]+\.v[1-9][0-9]*")
+_ROLE = re.compile(r"[a-z][a-z-]{0,63}")
 _DECLARED = "__event_type__"
 
 
 class Context:
-    """A bounded context: the event types of one subject, and the topic that they belong on.
+    """A bounded context: the event types of one subject, the topic that they belong on, and roles.
 
-    Its module makes one and declares each type of it with `event`. `sealed` tells whether the sequencer turns
-    its topics into blocks; of its own announcements it does not.
+    Its module makes one and declares its types with `event` and its roles with `role`. `sealed` tells whether
+    the sequencer turns its topics into blocks; of its own announcements it does not.
     """
 
     def __init__(self, name: str, *, sealed: bool = True) -> None:
@@ -94,12 +100,20 @@ class Context:
         self.topic = f"salus.{name}.events"
         self.sealed = sealed
         self.types: list[EventType] = []
+        self.roles: list[Role] = []
+
+    def role(self, name: str, kind: Literal["service", "person"], meaning: str) -> str:
+        """Declare a role that parties of this kind may hold, and return its name."""
+        if _ROLE.fullmatch(name) is None or any(role.name == name for role in self.roles):
+            raise ValueError(f"{name} is not a role's name, or is taken")
+        self.roles.append(Role(name, kind, meaning))
+        return name
 
     def event(  # noqa: PLR0913  # what the catalogue says of a type
         self,
         name: str,
         *,
-        owner: Owner,
+        owner: str,
         retention: Retention,
         topic: str | None = None,
         subject_field: str | None = None,
@@ -126,7 +140,7 @@ class Context:
                 raise ValueError(f"{cls.__name__} is the data of {type_of(cls).name}")
             about = {
                 "type": name,
-                "owner": owner.value,
+                "owner": owner,
                 "topic": topic or self.topic,
                 "key": "subject",
                 "subject": subject_field,

@@ -34,6 +34,7 @@ _CHECKED = {pattern: re.compile(pattern) for pattern in (PLAIN_PATTERN, TEXT_PAT
 _BLANK_BEGINNINGS = (b'"\xe1', b'"\xe2', b'"\xe3', b'"\xef')
 _BASE64_ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _DID = r"did:[a-z0-9]+:[A-Za-z0-9._:%-]+"
+_ROLE = r"[a-z][a-z-]*"
 # A UUID in the one form of RFC 9562, so that two who write the same pseudonym write the same text.
 _PSEUDONYM = r"urn:uuid:[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 
@@ -47,6 +48,7 @@ Detail = Annotated[str, msgspec.Meta(max_length=256, extra_json_schema=_PLAIN_SC
 Did = Annotated[str, msgspec.Meta(pattern=rf"^{_DID}\Z", max_length=256)]
 KeyId = Annotated[str, msgspec.Meta(pattern=rf"^{_DID}#[A-Za-z0-9._:%-]+\Z", max_length=256)]
 Pseudonym = Annotated[str, msgspec.Meta(pattern=rf"^{_PSEUDONYM}\Z", max_length=45)]
+RoleName = Annotated[str, msgspec.Meta(pattern=rf"^{_ROLE}\Z", max_length=64)]
 Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z", max_length=64)]
 Multibase = Annotated[str, msgspec.Meta(pattern=r"^z[1-9A-HJ-NP-Za-km-z]+\Z", max_length=64)]
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]

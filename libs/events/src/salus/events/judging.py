@@ -19,7 +19,7 @@ from salus.events.canonical import Attributes, attributes_of
 from salus.events.ed25519 import verifies
 from salus.events.envelope import VALUE_BYTES_MAX, Envelope, Event, decode_event
 from salus.events.errors import Reason, RejectedError
-from salus.events.event_types import EventType, Owner
+from salus.events.event_types import MEMBER, OPERATOR, EventType
 from salus.events.fitting import NO_ONE, Case, Facts, cases_of
 from salus.events.keyring import KeyRing
 from salus.events.parties import Party
@@ -195,14 +195,14 @@ def verify_signature(
 
 def require_owner(entry: EventType, signer: Party) -> None:
     """Raise NOT_OWNER unless the signer may state facts of this type."""
-    if entry.owner is Owner.MEMBER:
+    if entry.owner == MEMBER:
         if signer.kind != "member" and (signer.kind == "service" or signer.member is None):
             raise RejectedError(Reason.NOT_OWNER, f"{entry.name} is for members and who acts for one")
-    elif entry.owner is Owner.OPERATOR:
-        if Owner.OPERATOR.value not in signer.roles:
+    elif entry.owner == OPERATOR:
+        if OPERATOR not in signer.roles:
             raise RejectedError(Reason.NOT_OWNER, f"{entry.name} is for operators")
-    elif signer.kind != "service" or entry.owner.value not in signer.roles:
-        raise RejectedError(Reason.NOT_OWNER, f"{entry.name} is for the {entry.owner.value} service")
+    elif signer.kind != "service" or entry.owner not in signer.roles:
+        raise RejectedError(Reason.NOT_OWNER, f"{entry.name} is for the {entry.owner} service")
 
 
 def _judge_content(  # noqa: PLR0913  # as `judge`

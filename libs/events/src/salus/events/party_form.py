@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 
-from salus.events.contexts.identity import PartyKind, PublicKey, Role
+from salus.events.catalogue import Catalogue
+from salus.events.contexts.identity import PartyKind, PublicKey
 from salus.events.did import key_of
 from salus.events.rights import Objection
-
-ROLES_OF_KIND: Mapping[PartyKind, frozenset[Role]] = {
-    "service": frozenset({"identity", "consent", "storage", "sequencer", "anchoring", "audit"}),
-    "person": frozenset({"operator", "clinician", "researcher", "privacy-officer", "soc-analyst", "patient"}),
-    "member": frozenset(),
-    "device": frozenset(),
-}
 
 _HOST = (
     r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*(?:%3A[0-9]{1,5})?"
@@ -55,10 +49,14 @@ def objection_to_unbound(did: str, keys: Collection[PublicKey]) -> Objection | N
     return Objection("key-not-of-did", "a did:key registers with the key that it names")
 
 
-def objection_to_roles(roles: Collection[str], kind: PartyKind) -> Objection | None:
-    """Return `role-not-for-kind` if one of these roles is not for this kind of party."""
-    unfit = sorted(set(roles) - ROLES_OF_KIND[kind])
-    return Objection("role-not-for-kind", f"a {kind} cannot hold the role {unfit[0]}") if unfit else None
+def objection_to_roles(roles: Collection[str], kind: PartyKind, *, catalogue: Catalogue) -> Objection | None:
+    """Return why this kind of party cannot hold one of these roles: `unknown-role` or `role-not-for-kind`."""
+    unfit = sorted(set(roles) - catalogue.roles_of(kind))
+    if not unfit:
+        return None
+    if unfit[0] not in {role.name for role in catalogue.roles()}:
+        return Objection("unknown-role", "the network knows no role of that name")
+    return Objection("role-not-for-kind", f"a {kind} cannot hold the role {unfit[0]}")
 
 
 def _why_unsupported(did: str) -> str:

@@ -29,6 +29,7 @@ DID_PATTERN = pattern_of(fields.Did)
 PSEUDONYM_PATTERN = pattern_of(fields.Pseudonym)
 
 Did = Annotated[str, Field(pattern=DID_PATTERN, max_length=256, examples=["did:web:hospital.example"])]
+RoleName = Annotated[str, Field(pattern=pattern_of(fields.RoleName), max_length=64, examples=["clinician"])]
 KeyId = Annotated[str, Field(pattern=pattern_of(fields.KeyId), max_length=256)]
 Pseudonym = Annotated[
     str, Field(pattern=PSEUDONYM_PATTERN, examples=["urn:uuid:6f1c3a52-7a0e-4d5f-9c2b-1f2e3d4c5b6a"])

@@ -8,9 +8,12 @@ from typing import Any
 import msgspec
 
 from salus.crypto.text_files import read_text_file
-from salus.events.contexts.identity import PartyKind, PublicKey, Role
+from salus.events.contexts import CATALOGUE
+from salus.events.contexts.identity import PartyKind, PublicKey
+from salus.events.fields import RoleName
 from salus.events.keyring import KeyRing
 from salus.events.parties import Founder
+from salus.events.party_form import objection_to_roles
 from salus.ledger.json_reader import JsonError, read_json
 from salus.ledger.key_periods import KeyHistory, read_history
 
@@ -21,7 +24,7 @@ class FoundingParty(msgspec.Struct, frozen=True):
     did: str
     key: PublicKey
     kind: PartyKind = "service"
-    roles: tuple[Role, ...] = ()
+    roles: tuple[RoleName, ...] = ()
     name: str | None = None
 
 
@@ -58,7 +61,7 @@ class Network(msgspec.Struct, frozen=True):
 
     origin: str
     root: FoundingParty
-    services: dict[Role, FoundingParty]
+    services: dict[RoleName, FoundingParty]
     log: Log
     shards: tuple[Shard, ...]
     founders: tuple[FoundingParty, ...] = ()
@@ -71,11 +74,23 @@ class Network(msgspec.Struct, frozen=True):
             ValueError: it is not a network file; the message names the file and the place in it.
         """
         try:
-            return msgspec.convert(read_json(read_text_file(path)), type=cls)
+            network = msgspec.convert(read_json(read_text_file(path)), type=cls)
         except JsonError as error:
             raise ValueError(f"{path}: {error.why}, in {error.place}") from error
         except msgspec.ValidationError as error:
             raise ValueError(f"{path}: {error}") from error
+        unfit = network.unfit_roles()
+        if unfit is not None:
+            raise ValueError(f"{path}: {unfit}")
+        return network
+
+    def unfit_roles(self) -> str | None:
+        """Return a sentence about the first founding party that cannot hold its roles."""
+        for founder in self._founders():
+            objection = objection_to_roles(founder.roles, founder.kind, catalogue=CATALOGUE)
+            if objection is not None:
+                return f"{founder.did}: {objection.why}"
+        return None
 
     def require_keys(self) -> None:
         """Raise PolicyError unless the keys of log and shards make sense."""

@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from salus.events import fields
-from salus.events.contexts.identity import PartyKind, PublicKey, Role
+from salus.events.contexts.identity import PartyKind, PublicKey
 from salus.events.rights import Actor
 from salus.identity import did_document, handlers
 from salus.identity.domain import (
@@ -29,7 +29,7 @@ from salus.identity.domain import (
 )
 from salus.identity.ports import World
 from salus.runtime.auth import Caller, Callers
-from salus.runtime.fields import DID_PATTERN, PLAIN, Did, KeyId, pattern_of
+from salus.runtime.fields import DID_PATTERN, PLAIN, Did, KeyId, RoleName, pattern_of
 from salus.runtime.limits import AccountLimit, Rate
 from salus.runtime.moments import Moment
 from salus.runtime.openapi import content
@@ -84,7 +84,7 @@ class RegisterBody(_Body):
     did: Did
     kind: PartyKind
     keys: list[KeyBody] = Field(min_length=1, max_length=KEYS_MAX)
-    roles: list[Role] = Field(default=[], max_length=ROLES_MAX)
+    roles: list[RoleName] = Field(default=[], max_length=ROLES_MAX)
     member: Did | None = Field(default=None, description="The organisation that a person or device acts for.")
     name: str | None = Field(
         default=None,
@@ -123,7 +123,7 @@ class RevokeKeyBody(_Body):
 class RoleBody(_Body):
     """A role to hold. Who is made an operator is made one with just the keys that both operators saw."""
 
-    role: Role
+    role: RoleName
     keys: list[KeyId] | None = Field(
         default=None,
         max_length=KEYS_MAX,
@@ -162,7 +162,7 @@ class PartyView(BaseModel):
     did: str
     kind: PartyKind
     keys: list[KeyView]
-    roles: list[Role]
+    roles: list[RoleName]
     member: str | None
     name: str | None
 
@@ -251,7 +251,7 @@ def _add_writes(
         return await run(body.as_command(), did, caller)
 
     @router.delete("/parties/{did}/roles/{role}", tags=["roles"], responses=problems)
-    async def withdraw_role(did: DidInPath, role: Role, caller: Caller = caller) -> PartyView:
+    async def withdraw_role(did: DidInPath, role: RoleName, caller: Caller = caller) -> PartyView:
         """Take a role from a party."""
         return await run(WithdrawRole(role), did, caller)
 
@@ -260,7 +260,7 @@ def _add_reads(router: APIRouter, *, world: World, now: Callable[[], datetime]) 
     @router.get("/parties", tags=["parties"], responses=documented(422, 503))
     async def list_parties(
         kind: PartyKind | None = None,
-        role: Role | None = None,
+        role: RoleName | None = None,
         member: Annotated[str | None, Query(pattern=DID_PATTERN, max_length=256)] = None,
         after: Annotated[
             str | None, Query(max_length=256, pattern=PLAIN, description="`next` of the page before.")

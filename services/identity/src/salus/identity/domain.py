@@ -14,18 +14,19 @@ from typing import Literal, assert_never
 
 import msgspec
 
+from salus.events.contexts import CATALOGUE
 from salus.events.contexts.identity import (
     KeyAdded,
     KeyRevoked,
     PartyKind,
     PartyRegistered,
     PublicKey,
-    Role,
     RoleGranted,
     RoleWithdrawn,
 )
 from salus.events.entitlement import objection_to_seen_keys
 from salus.events.event_types import EventData
+from salus.events.fields import RoleName
 from salus.events.parties import Operator
 from salus.events.party_form import (
     objection_to_did,
@@ -73,7 +74,7 @@ class PartyState(msgspec.Struct, frozen=True, omit_defaults=True):
     did: str = ""
     kind: PartyKind = "person"
     keys: tuple[HeldKey, ...] = ()
-    roles: tuple[Role, ...] = ()
+    roles: tuple[RoleName, ...] = ()
     member: str | None = None
     name: str | None = None
 
@@ -89,7 +90,7 @@ class Register:
     did: str
     kind: PartyKind
     keys: tuple[PublicKey, ...]
-    roles: tuple[Role, ...] = ()
+    roles: tuple[RoleName, ...] = ()
     member: str | None = None
     name: str | None = None
     organisation: PartyState | None = None
@@ -117,7 +118,7 @@ class RevokeKey:
 class GrantRole:
     """Let a party hold a role. `keys` are the ids of its keys, as whoever grants `operator` saw them."""
 
-    role: Role
+    role: RoleName
     keys: tuple[str, ...] | None = None
 
 
@@ -125,7 +126,7 @@ class GrantRole:
 class WithdrawRole:
     """Let a party hold a role no longer."""
 
-    role: Role
+    role: RoleName
 
 
 Command = Register | AddKey | RevokeKey | GrantRole | WithdrawRole
@@ -155,8 +156,8 @@ def decide(  # noqa: PLR0913  # the facts that a decision rests on
     Raises:
         Refusal: with one of the codes party-exists, unknown-party, unsupported-did-method, did-not-of-member,
             did-lookalike, invalid-key, key-in-use, key-not-of-did, unknown-key, last-key, last-operator,
-            too-many-keys, role-not-for-kind, role-held, role-not-held, unknown-member, name-not-for-kind,
-            member-not-for-kind, not-permitted, second-operator-needed, keys-not-named.
+            too-many-keys, unknown-role, role-not-for-kind, role-held, role-not-held, unknown-member,
+            name-not-for-kind, member-not-for-kind, not-permitted, second-operator-needed, keys-not-named.
     """
     if not isinstance(command, Register) and not state.did:
         raise Refusal("unknown-party", "no party with that DID is registered", status=404)
@@ -231,7 +232,7 @@ def _register(
         require(objection_to_key_of(command.did, key), status=422)
         _require_unused(key, command.keys[:index], held_elsewhere=held_elsewhere)
     require(objection_to_unbound(command.did, command.keys), status=422)
-    require(objection_to_roles(command.roles, command.kind), status=422)
+    require(objection_to_roles(command.roles, command.kind, catalogue=CATALOGUE), status=422)
     if command.name is not None and command.kind not in ("member", "service"):
         raise Refusal(
             "name-not-for-kind", "people and devices stay DIDs; only organisations have names", status=422
@@ -279,7 +280,7 @@ def _revoke_key(
 
 
 def _withdraw_role(
-    state: PartyState, role: Role, *, actor: Actor, operators: Collection[Operator]
+    state: PartyState, role: RoleName, *, actor: Actor, operators: Collection[Operator]
 ) -> RoleWithdrawn:
     if role not in state.roles:
         raise Refusal("role-not-held", f"the party does not hold the role {role}")
@@ -289,7 +290,7 @@ def _withdraw_role(
 
 
 def _grant_role(state: PartyState, command: GrantRole, *, actor: Actor) -> RoleGranted:
-    require(objection_to_roles([command.role], state.kind), status=422)
+    require(objection_to_roles([command.role], state.kind, catalogue=CATALOGUE), status=422)
     if command.role in state.roles:
         raise Refusal("role-held", f"the party holds the role {command.role} already")
     there = [key.id for key in state.keys if key.revoked is None]

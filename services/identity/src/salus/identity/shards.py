@@ -13,7 +13,7 @@ import msgspec
 
 from salus.events.contexts import CATALOGUE
 from salus.events.contexts.identity import AddedShard, AssignedShard, ShardsAssigned
-from salus.events.event_types import EventData, Owner
+from salus.events.event_types import MEMBER, EventData
 from salus.events.parties import Operator
 from salus.events.rights import Actor, objection_to_one_alone
 from salus.events.sharding import FoundingShard, Partition, Sharding
@@ -100,7 +100,7 @@ def _require_extensions(
     Topics of services have the partitions of network.json for good: their readers know no others.
     """
     following = {topic: 1 + max(p for t, p in known if t == topic) for topic, _ in known}
-    growing = {kind.topic for kind in CATALOGUE.types() if kind.owner is Owner.MEMBER}
+    growing = {kind.topic for kind in CATALOGUE.types() if kind.owner == MEMBER}
     for topic, partition in sorted(fresh):
         if topic not in following or topic not in growing:
             raise Refusal(

@@ -18,7 +18,7 @@ from salus.crypto.errors import InvalidKeyError, KmsAwayError
 from salus.crypto.signing_keys import key_place
 from salus.events.contexts import CATALOGUE
 from salus.events.contexts.ledger import BlockSealed, RecordRejected
-from salus.events.event_types import Owner, type_of
+from salus.events.event_types import MEMBER, type_of
 from salus.messaging import CorruptBatchError, ping, require_topics
 from salus.objects import ObjectStore, S3Objects, open_store, probe
 from salus.objects.errors import RefusedError, StoreAwayError
@@ -49,7 +49,7 @@ from salus.sequencer.settings import Settings
 ANNOUNCED = tuple(type_of(it).topic for it in (BlockSealed, RecordRejected))
 LAG_EVERY_S = 5.0
 # Services read these from their beginning; they have one partition each, and keep everything.
-FOLDED_TOPICS = {kind.topic for kind in CATALOGUE.types() if kind.owner is not Owner.MEMBER}
+FOLDED_TOPICS = {kind.topic for kind in CATALOGUE.types() if kind.owner != MEMBER}
 KMS_RETRY_S = 1.0
 SWITCH_S = 0.0005
 # After SIGTERM the blocks under way get this long to be committed; cut off, they are sealed anew later.

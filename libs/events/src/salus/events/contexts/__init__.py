@@ -6,8 +6,9 @@ A new event type is a class in the module of its context; a new context is a mod
 from __future__ import annotations
 
 from salus.events.catalogue import Catalogue
-from salus.events.contexts import clinical, consent, identity, lab, ledger, network, pharma, storage
+from salus.events.contexts import audit, clinical, consent, identity, lab, ledger, network, pharma, storage
 
-CATALOGUE = Catalogue(
-    module.CONTEXT for module in (clinical, consent, identity, lab, ledger, network, pharma, storage)
+CONTEXTS = tuple(
+    module.CONTEXT for module in (audit, clinical, consent, identity, lab, ledger, network, pharma, storage)
 )
+CATALOGUE = Catalogue(CONTEXTS)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from functools import partial
 
-from salus.events.event_types import Context, EventData, Owner, Retention
+from salus.events.event_types import MEMBER, Context, EventData, Retention
 from salus.events.fields import Pseudonym, Sealed, Text
 
 CONTEXT = Context("clinical")
 
-_event = partial(CONTEXT.event, owner=Owner.MEMBER, retention=Retention.RECORD, subject_field="patient")
+_event = partial(CONTEXT.event, owner=MEMBER, retention=Retention.RECORD, subject_field="patient")
 
 
 @_event("salus.clinical.encounter-recorded.v1")

@@ -7,12 +7,20 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from salus.events.event_types import Context, Owner, Retention
+from salus.events.event_types import Context, Retention
 from salus.events.fields import Count, Did, Moment, Pseudonym, Purpose, Sealed, Sha256, Text, Words
 from salus.events.requests import RequestedData
 
 CONTEXT = Context("consent")
-_event = partial(CONTEXT.event, owner=Owner.CONSENT, retention=Retention.ACCESS, subject_field="patient")
+CONSENT = CONTEXT.role("consent", "service", "decides accesses by the patients' consents")
+for _name, _meaning in (
+    ("patient", "grants and takes back, as the patient that she is linked to"),
+    ("clinician", "treats patients: reads and writes by consent, or in an emergency"),
+    ("researcher", "reads for research, by consent"),
+    ("privacy-officer", "speaks for her member's patients and judges emergency accesses"),
+):
+    CONTEXT.role(_name, "person", _meaning)
+_event = partial(CONTEXT.event, owner=CONSENT, retention=Retention.ACCESS, subject_field="patient")
 
 Action = Literal["read", "write"]
 

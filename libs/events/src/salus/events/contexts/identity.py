@@ -9,13 +9,14 @@ from urllib.parse import unquote
 
 import msgspec
 
-from salus.events.event_types import Context, Owner, Retention
-from salus.events.fields import Count, Did, KeyId, Moment, Multibase, Text
+from salus.events.event_types import Context, Retention
+from salus.events.fields import Count, Did, KeyId, Moment, Multibase, RoleName, Text
 from salus.events.requests import RequestedData
 
 CONTEXT = Context("identity")
+IDENTITY = CONTEXT.role("identity", "service", "states who belongs to the network")
 _event = partial(
-    CONTEXT.event, owner=Owner.IDENTITY, retention=Retention.NETWORK, subject_field="did", changes=True
+    CONTEXT.event, owner=IDENTITY, retention=Retention.NETWORK, subject_field="did", changes=True
 )
 
 
@@ -44,20 +45,6 @@ def _claims_of_key(data: KeyAdded) -> tuple[str, ...]:
 
 
 PartyKind = Literal["member", "service", "person", "device"]
-Role = Literal[
-    "identity",
-    "consent",
-    "storage",
-    "sequencer",
-    "anchoring",
-    "audit",
-    "operator",
-    "clinician",
-    "researcher",
-    "privacy-officer",
-    "soc-analyst",
-    "patient",
-]
 
 
 @_event("salus.identity.party-registered.v1", claims=_claims_of_party)
@@ -71,7 +58,7 @@ class PartyRegistered(RequestedData):
     did: Did
     kind: PartyKind
     keys: Annotated[tuple[PublicKey, ...], msgspec.Meta(min_length=1, max_length=16)]
-    roles: Annotated[tuple[Role, ...], msgspec.Meta(max_length=16)] = ()
+    roles: Annotated[tuple[RoleName, ...], msgspec.Meta(max_length=16)] = ()
     member: Did | None = None
     name: Text | None = None
 
@@ -98,7 +85,7 @@ class RoleGranted(RequestedData):
     """A party holds this role."""
 
     did: Did
-    role: Role
+    role: RoleName
 
 
 @_event("salus.identity.role-withdrawn.v1")
@@ -106,7 +93,7 @@ class RoleWithdrawn(RequestedData):
     """A party no longer holds this role."""
 
     did: Did
-    role: Role
+    role: RoleName
 
 
 class AssignedTopic(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from salus.events.event_types import Context, EventData, Owner, Retention
+from salus.events.event_types import MEMBER, Context, EventData, Retention
 from salus.events.fields import Pseudonym, Sealed, Text
 
 CONTEXT = Context("lab")
 
 
 @CONTEXT.event(
-    "salus.lab.result-released.v1", owner=Owner.MEMBER, retention=Retention.RECORD, subject_field="patient"
+    "salus.lab.result-released.v1", owner=MEMBER, retention=Retention.RECORD, subject_field="patient"
 )
 class ResultReleased(EventData):
     """A laboratory stands by a result; the result is sealed."""

@@ -7,16 +7,18 @@ from typing import Annotated
 
 import msgspec
 
-from salus.events.event_types import Context, EventData, Owner, Retention
+from salus.events.event_types import Context, EventData, Retention
 from salus.events.fields import Count, Detail, Did, KeyId, Sha256, Text
 
 CONTEXT = Context("ledger", sealed=False)
+SEQUENCER = CONTEXT.role("sequencer", "service", "seals records into blocks")
+ANCHORING = CONTEXT.role("anchoring", "service", "keeps the network's log")
 _event = partial(CONTEXT.event, retention=Retention.NETWORK)
 
 
 @_event(
     "salus.ledger.block-sealed.v1",
-    owner=Owner.SEQUENCER,
+    owner=SEQUENCER,
     topic="salus.ledger.blocks",
 )
 class BlockSealed(EventData):
@@ -32,7 +34,7 @@ class BlockSealed(EventData):
 
 @_event(
     "salus.ledger.checkpoint-published.v1",
-    owner=Owner.ANCHORING,
+    owner=ANCHORING,
     topic="salus.ledger.checkpoints",
 )
 class CheckpointPublished(EventData):
@@ -44,7 +46,7 @@ class CheckpointPublished(EventData):
 
 @_event(
     "salus.ledger.record-rejected.v1",
-    owner=Owner.SEQUENCER,
+    owner=SEQUENCER,
     topic="salus.ledger.rejections",
 )
 class RecordRejected(EventData):

@@ -8,10 +8,12 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from salus.events.event_types import Context, EventData, Owner, Retention
+from salus.events.contexts.ledger import ANCHORING
+from salus.events.event_types import OPERATOR, Context, EventData, Retention
 from salus.events.fields import Count, Detail, Sha256, Text
 
 CONTEXT = Context("network")
+CONTEXT.role(OPERATOR, "person", "governs the network, with an operator of another organisation")
 _event = partial(CONTEXT.event, retention=Retention.NETWORK)
 
 
@@ -27,7 +29,7 @@ class RestoredPartition(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     next: Count
 
 
-@_event("salus.network.topics-restored.v1", owner=Owner.OPERATOR)
+@_event("salus.network.topics-restored.v1", owner=OPERATOR)
 class TopicsRestored(EventData):
     """Kafka was lost and its input topics hold again what the ledger had of them.
 
@@ -40,7 +42,7 @@ class TopicsRestored(EventData):
     partitions: Annotated[tuple[RestoredPartition, ...], msgspec.Meta(max_length=10_000)]
 
 
-@_event("salus.network.damage-found.v1", owner=Owner.ANCHORING)
+@_event("salus.network.damage-found.v1", owner=ANCHORING)
 class DamageFound(EventData):
     """Something in the archive is missing or not as it was signed; `salus ledger fsck` says the same.
 
@@ -64,7 +66,7 @@ NoteKey = Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
 
 @_event(
     "salus.network.key-rotated.v1",
-    owner=Owner.OPERATOR,
+    owner=OPERATOR,
     subject_field="name",
     claims=lambda data: (f"rotated:{_digest_of(data.verifier_key)}",),
 )
@@ -83,7 +85,7 @@ class KeyRotated(EventData):
 
 @_event(
     "salus.network.key-retired.v1",
-    owner=Owner.OPERATOR,
+    owner=OPERATOR,
     subject_field="name",
     claims=lambda data: (f"retired:{_digest_of(data.verifier_key)}",),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from salus.events.event_types import Context, EventData, Owner, Retention
+from salus.events.event_types import MEMBER, Context, EventData, Retention
 from salus.events.fields import Pseudonym, Sealed, Text
 
 CONTEXT = Context("pharma")
@@ -10,7 +10,7 @@ CONTEXT = Context("pharma")
 
 @CONTEXT.event(
     "salus.pharma.medication-dispensed.v1",
-    owner=Owner.MEMBER,
+    owner=MEMBER,
     retention=Retention.RECORD,
     subject_field="patient",
 )

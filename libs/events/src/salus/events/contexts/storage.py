@@ -7,12 +7,13 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from salus.events.event_types import Context, Owner, Retention
+from salus.events.event_types import Context, Retention
 from salus.events.fields import Count, Did, Pseudonym, Purpose, Sealed, Sha256, Text
 from salus.events.requests import RequestedData
 
 CONTEXT = Context("storage")
-_event = partial(CONTEXT.event, owner=Owner.STORAGE, subject_field="patient")
+STORAGE = CONTEXT.role("storage", "service", "keeps encrypted objects and the patients' keys")
+_event = partial(CONTEXT.event, owner=STORAGE, subject_field="patient")
 
 
 @_event(

@@ -11,7 +11,7 @@ from salus.events.contexts.consent import GlassBroken
 from salus.events.contexts.storage import SealedOpened
 from salus.events.envelope import Event, decode_event
 from salus.events.errors import RejectedError
-from salus.events.event_types import Owner
+from salus.events.event_types import MEMBER
 from salus.events.fields import Sealed
 from salus.events.sealed_fields import sealed_in
 from salus.events.sealing_context import context_of, records_of
@@ -109,7 +109,7 @@ def _named(value: bytes, named: SealedField) -> tuple[Event, Sealed]:
     if (envelope.subject, envelope.source, envelope.id) != (named.patient, named.source, named.id):
         raise Refusal("another-event", "the body is not the event that the query names", status=422)
     # What storage seals is for itself: with an object's salt anybody could test guesses of its content.
-    readable = event.type.owner is Owner.MEMBER or isinstance(event.data, GlassBroken)
+    readable = event.type.owner == MEMBER or isinstance(event.data, GlassBroken)
     sealed = sealed_in(event.data).get(named.field) if readable else None
     if sealed is None:
         raise Refusal("nothing-sealed", "nothing that may be read is sealed in this field", status=422)
