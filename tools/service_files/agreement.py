@@ -11,7 +11,7 @@ from tools.service_files.documents import SettingsOf, variables
 
 from salus.devkit.manifests import Manifest
 from salus.events.contexts import CATALOGUE
-from salus.events.event_types import EventType, Owner
+from salus.events.event_types import MEMBER, OPERATOR, EventType
 from salus.runtime.settings import DatabaseSettings, ObjectSettings, ServiceSettings
 
 # A deployment says it of every process.
@@ -28,7 +28,7 @@ def disagreements(manifests: Sequence[Manifest], settings_of: SettingsOf) -> Ite
         yield from (f"{one.name}: {fault}" for fault in _of_settings(one, settings_of(one.name)))
         yield from (f"{one.name}: {fault}" for fault in _of_topics(one, types, topics))
     # Members and operators state facts too, and are no services.
-    owners = {str(kind.owner) for kind in types} - {Owner.MEMBER, Owner.OPERATOR}
+    owners = {kind.owner for kind in types} - {MEMBER, OPERATOR}
     for owner in sorted(owners - {one.name for one in manifests}):
         yield f"the catalogue has types of {owner}, which has no manifest"
 
@@ -74,8 +74,8 @@ def _given(one: Manifest) -> list[str]:
 
 def _of_topics(one: Manifest, types: Sequence[EventType], topics: Iterable[str]) -> Iterator[str]:
     writing = {*one.topics.owns, *one.topics.writes}
-    owned = {kind.topic for kind in types if str(kind.owner) == one.name}
-    others = {kind.topic for kind in types if str(kind.owner) != one.name}
+    owned = {kind.topic for kind in types if kind.owner == one.name}
+    others = {kind.topic for kind in types if kind.owner != one.name}
     yield from (f"it owns types of {topic}, which is not in its topics" for topic in sorted(owned - writing))
     yield from (f"{topic} is another's, too" for topic in one.topics.owns if topic in others)
     yield from (f"{topic} has no types of it" for topic in one.topics.writes if topic not in owned)

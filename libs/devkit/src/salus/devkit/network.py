@@ -25,7 +25,7 @@ from salus.devkit.public_files import write_public
 from salus.devkit.store_accounts import StoreSecrets, bucket_names, locked_buckets
 from salus.events.contexts import CATALOGUE
 from salus.events.did import LocalSigner, multibase_of
-from salus.events.event_types import Owner
+from salus.events.event_types import MEMBER
 from salus.ledger.cosignature import CosignatureSigner
 from salus.ledger.errors import PolicyError
 from salus.ledger.json_reader import JsonError, read_json
@@ -58,7 +58,7 @@ def wide_topics() -> frozenset[str]:
 
     The rest is written by one service each, whose order is one order.
     """
-    return frozenset(kind.topic for kind in CATALOGUE.types() if kind.owner is Owner.MEMBER)
+    return frozenset(kind.topic for kind in CATALOGUE.types() if kind.owner == MEMBER)
 
 
 @dataclass(frozen=True, slots=True)
