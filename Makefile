@@ -10,7 +10,7 @@ space := $(empty) $(empty)
 export MYPYPATH := $(subst $(space),:,$(strip $(SOURCES) $(wildcard benchmarks)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup parts demo test compose-test check static format lint format-check types contracts declared generated generate generators unit sanitized bench peers lock clean
+.PHONY: help setup parts demo test compose-test check static format lint format-check types contracts declared generated generate release-schemas generators unit sanitized bench peers lock clean
 
 help: ## This text
 	@echo "Salus: two commands are enough on a fresh machine with Python 3.11 or newer and"
@@ -66,6 +66,9 @@ generate: setup ## Write what is generated: schemas, AsyncAPI, OpenAPI, and all 
 
 unit: setup ## The tests that need no sockets
 	@echo "== unit tests" && $(BIN)/python -m pytest -q tests/unit tests/contracts $(PYTEST)
+
+release-schemas: generate ## Freeze today's event schemas as released ones: run it when a version is tagged, and commit
+	@$(BIN)/python -m salus.events.schemas --release && git status --short libs/events/src/salus/events/schemas/released
 
 generators: setup ## Generators of Go, Java, TypeScript and Python over our documents (needs Java, Maven, Go, Node.js)
 	@echo "== generators" && $(BIN)/python -m pytest -q tests/generators $(PYTEST)

@@ -43,8 +43,8 @@ def patterns_in(part: Any) -> Iterator[str]:
 
 def published() -> dict[str, list[str]]:
     """Return every published pattern, with the documents that it is in."""
-    documents = {name: json.loads(content) for name, content in schemas.files().items()}
-    documents["asyncapi.json"] = json.loads(asyncapi.document())
+    documents = {name: json.loads(content) for name, content in schemas.files(CATALOGUE).items()}
+    documents["asyncapi.json"] = json.loads(asyncapi.document(CATALOGUE))
     documents |= {f"openapi/{name}.json": app.openapi() for name, app in apps().items()}
     found: dict[str, list[str]] = {}
     for name, described in documents.items():

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import gzip
 import hashlib
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +27,11 @@ HINT = "run `python -m salus.events.schemas --docs docs`"
 def test_the_schema_files_are_those_of_the_catalogue() -> None:
     there = {path.name: path.read_bytes() for path in schemas.FOLDER.glob("*.json")}
 
-    assert there == schemas.files(), HINT
+    assert there == schemas.files(CATALOGUE), HINT
 
 
 def test_the_asyncapi_document_is_that_of_the_catalogue() -> None:
-    assert (ROOT / "docs" / asyncapi.FILE_NAME).read_bytes() == asyncapi.document(), HINT
+    assert (ROOT / "docs" / asyncapi.FILE_NAME).read_bytes() == asyncapi.document(CATALOGUE), HINT
 
 
 @pytest.mark.parametrize("entry", CATALOGUE.types(), ids=lambda entry: entry.name)
@@ -90,99 +88,16 @@ def test_a_subject_field_that_is_not_there_is_refused() -> None:
         type_of(Nothing)
 
 
-def released(of: str = "salus.clinical.document-registered.v1") -> dict[str, Any]:
-    entry = next(entry for entry in CATALOGUE.types() if entry.name == of)
-    found: dict[str, Any] = json.loads(entry.schema)
-    return found
-
-
-def _properties(schema: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = schema["$defs"]["DocumentRegistered"]["properties"]
-    return found
-
-
-ALLOWED: dict[str, Callable[[dict[str, Any]], object]] = {
-    "nothing": lambda _: None,
-    "an optional field": lambda s: _properties(s).update(
-        ward={"anyOf": [{"type": "string"}, {"type": "null"}]}
-    ),
-    "an optional field of a new struct": lambda s: (
-        _properties(s).update(ward={"$ref": "#/$defs/Ward"}),
-        s["$defs"].update(Ward={"type": "object"}),
-    ),
-}
-FORBIDDEN: dict[str, Callable[[dict[str, Any]], object]] = {
-    "a required field": lambda s: (
-        _properties(s).update(ward={"type": "string"}),
-        s["$defs"]["DocumentRegistered"]["required"].append("ward"),
-    ),
-    "a field less": lambda s: _properties(s).pop("object"),
-    "a field no longer required": lambda s: s["$defs"]["DocumentRegistered"]["required"].remove("object"),
-    "a longer field": lambda s: _properties(s)["object"].update(maxLength=512),
-    "another type": lambda s: _properties(s)["object"].update(type="integer"),
-    "a bound more": lambda s: _properties(s)["patient"].update(minLength=3),
-    "a bound less": lambda s: _properties(s)["object"].pop("maxLength"),
-    "unknown fields": lambda s: s["$defs"]["DocumentRegistered"].update(additionalProperties=True),
-    "another topic": lambda s: s["x-salus"].update(topic="salus.lab.events"),
-    "another owner": lambda s: s["x-salus"].update(owner="consent"),
-    "another class": lambda s: s.update({"$ref": "#/$defs/Other"}),
-}
-
-
-@pytest.mark.parametrize("change", ALLOWED)
-def test_a_released_schema_may_gain(change: str) -> None:
-    current = copy.deepcopy(released())
-    ALLOWED[change](current)
-
-    assert schemas.breaking_changes(released(), current) == []
-
-
-@pytest.mark.parametrize("change", FORBIDDEN)
-def test_a_released_schema_may_not_have(change: str) -> None:
-    current = copy.deepcopy(released())
-    FORBIDDEN[change](current)
-
-    assert schemas.breaking_changes(released(), current) != []
-
-
-def test_the_catalogue_keeps_what_was_released() -> None:
-    assert schemas.broken_promises() == []
-
-
-def test_a_release_is_kept_and_every_way_to_break_it_is_found(tmp_path: Path) -> None:
-    names = schemas.release(tmp_path)
-    assert len(names) == len(CATALOGUE.types())
-    assert schemas.release(tmp_path) == []
-    assert schemas.broken_promises(tmp_path) == []
-
-    first = tmp_path / names[0]
-    first.write_bytes(first.read_bytes().replace(b"256", b"257"))
-    assert "not the one that was released" in schemas.broken_promises(tmp_path)[0]
-    first.unlink()
-
-    older = (tmp_path / names[1]).read_bytes().replace(b"256", b"128", 1)
-    (tmp_path / names[1]).unlink()
-    kind = json.loads(older)["x-salus"]["type"]
-    (tmp_path / f"{kind}.{hashlib.sha256(older).hexdigest()[:16]}.json").write_bytes(older)
-    broken = "\n".join(schemas.broken_promises(tmp_path))
-    assert "changed" in broken
-    assert "older_dataschemas" in broken
-
-    gone = older.replace(kind.encode(), b"salus.clinical.gone.v1")
-    (tmp_path / f"salus.clinical.gone.v1.{hashlib.sha256(gone).hexdigest()[:16]}.json").write_bytes(gone)
-    assert "salus.clinical.gone.v1: a released type is gone" in schemas.broken_promises(tmp_path)
-
-
 def test_writing_removes_the_file_of_a_type_that_is_gone(tmp_path: Path) -> None:
     (tmp_path / "salus.clinical.gone.v1.json").write_text("{}")
-    schemas.write(tmp_path)
+    schemas.write(CATALOGUE, tmp_path)
 
-    assert {path.name for path in tmp_path.iterdir()} == set(schemas.files())
+    assert {path.name for path in tmp_path.iterdir()} == set(schemas.files(CATALOGUE))
 
 
 @pytest.fixture(scope="module")
 def document() -> Any:
-    return json.loads(asyncapi.document())
+    return json.loads(asyncapi.document(CATALOGUE))
 
 
 def test_the_document_is_valid_by_asyncapis_own_schema(document: Any) -> None:
@@ -210,7 +125,7 @@ def test_every_reference_of_the_document_leads_somewhere(document: Any) -> None:
 
 @given(any_data())
 def test_every_event_is_as_the_document_says(data: Any) -> None:
-    document = json.loads(asyncapi.document())
+    document = json.loads(asyncapi.document(CATALOGUE))
     value = encoded(data)
     message = {
         **document["components"]["messages"][type_of(data).name]["payload"],

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 
-from salus.events.contexts import CATALOGUE
+from salus.events.catalogue import Catalogue
 from salus.events.envelope import CONTENT_TYPE, VALUE_BYTES_MAX, Envelope
 from salus.events.errors import Reason
 from salus.events.event_types import MEMBER, EventType
@@ -22,9 +22,9 @@ _KAFKA_BINDING = "0.5.0"
 _SCHEMAS = "#/components/schemas/"
 
 
-def document() -> bytes:
+def document(catalogue: Catalogue) -> bytes:
     """Return the document as JSON, in the order of the catalogue."""
-    entries = sorted(CATALOGUE.types(), key=lambda entry: (entry.topic, entry.name))
+    entries = sorted(catalogue.types(), key=lambda entry: (entry.topic, entry.name))
     topics = {topic: list(group) for topic, group in groupby(entries, key=lambda entry: entry.topic)}
     content = {
         "asyncapi": "3.0.0",

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from salus.events import asyncapi, schemas
+from salus.events.contexts import CATALOGUE
 
 
 def main() -> int:
@@ -15,12 +16,12 @@ def main() -> int:
     parser.add_argument("--docs", type=Path, help="the folder that asyncapi.json goes to")
     parser.add_argument("--release", action="store_true", help="keep today's schemas as released ones")
     chosen = parser.parse_args()
-    schemas.write()
+    schemas.write(CATALOGUE)
     if chosen.docs is not None:
-        (chosen.docs / asyncapi.FILE_NAME).write_bytes(asyncapi.document())
+        (chosen.docs / asyncapi.FILE_NAME).write_bytes(asyncapi.document(CATALOGUE))
     if chosen.release:
-        schemas.release()
-    broken = schemas.broken_promises()
+        schemas.release(CATALOGUE)
+    broken = schemas.broken_promises(CATALOGUE)
     for sentence in broken:
         sys.stderr.write(sentence + "\n")
     return 1 if broken else 0
