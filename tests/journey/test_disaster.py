@@ -22,6 +22,7 @@ from salus.archive.report import Report
 from salus.archive.trust import Trust
 from salus.client import Publisher, RequestSigner
 from salus.client.auth import make_possession
+from salus.devkit.manifests import services
 from salus.devkit.platform import Platform
 from salus.events.contexts.clinical import DocumentRegistered
 from salus.events.did import LocalSigner, multibase_of
@@ -31,7 +32,7 @@ from salus.messaging import Producer
 
 pytestmark = pytest.mark.timeout(600)
 CLINICAL = "salus.clinical.events"
-CACHES = ("identity", "consent", "storage", "audit", "anchoring", "sequencer")
+CACHES = tuple(manifest.name for manifest in services() if manifest.is_party)
 PATIENCE_S = 60
 
 

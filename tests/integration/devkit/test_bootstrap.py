@@ -136,7 +136,7 @@ async def test_services_name_what_is_missing_and_are_ready_once_the_bootstrap_ha
             return await empty.says(name, *words)
 
         assert await until(told, deadline_s=WAIT_S_MAX), (name, await empty.checks(name))
-        assert not (await readiness(empty.services[name].url))[0]
+        assert not (await readiness(empty.services[name]))[0]
         assert set(TOPIC.findall((await empty.checks(name))["topics"])) == topics_of(manifest), name
     said = [await empty.bootstrap(), await empty.bootstrap()]
     await wait_until_ready(empty.services)

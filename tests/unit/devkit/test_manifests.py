@@ -14,7 +14,7 @@ from salus.devkit.hand_out import hand_out
 from salus.devkit.manifests import ManifestError, manifests_in, services
 from salus.devkit.network import NetworkFolder, Plan, described_topics, parties
 from salus.devkit.processes import Place
-from salus.devkit.services import Surroundings, instances
+from salus.devkit.services import Surroundings, instances, start_service
 from salus.devkit.store_accounts import access, bucket_names, locked_buckets, policy_of
 
 
@@ -53,7 +53,10 @@ def test_a_new_service_is_in_the_dev_kit_with_its_key_settings_topic_and_bucket(
     urls = {name: f"http://127.0.0.1:{8000 + n}" for n, name in enumerate(known)}
     parts = Addresses("127.0.0.1:9092", S3("http://127.0.0.1:9000", "key", "secret"))
     around = Surroundings(network, parts, urls, {}, own_accounts=True)
-    told = around.environment(known["supply"], Place(tmp_path / "data", tmp_path / "logs", detached=False))
+    place = Place(tmp_path / "data", tmp_path / "logs", detached=False)
+    told = around.environment(known["supply"], place)
+    # It ends at once, for there is no such module.
+    started = start_service(known["supply"], around, place)
 
     assert parties()[-1] == "supply"
     assert described["services"]["supply"]["roles"] == ["supply"]
@@ -70,6 +73,7 @@ def test_a_new_service_is_in_the_dev_kit_with_its_key_settings_topic_and_bucket(
     assert told["SALUS_LOG_URL"] == f"{urls['anchoring']}/log"
     assert told["SALUS_DATABASE_URL"].startswith("sqlite")
     assert told["SALUS_S3_ACCESS_KEY"] == "salus-supply"
+    assert (started.ready_path, started.start_s_max) == ("/fit", 300)
 
 
 def test_a_service_is_told_nothing_that_its_manifest_does_not_say(tmp_path):

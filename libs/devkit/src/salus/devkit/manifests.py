@@ -27,7 +27,7 @@ SettingName = Annotated[str, msgspec.Meta(pattern=r"^[A-Z][A-Z0-9_]*$")]
 # As Kubernetes writes them.
 Cpu = Annotated[str, msgspec.Meta(pattern=r"^[0-9]+m?$")]
 Bytes = Annotated[str, msgspec.Meta(pattern=r"^[0-9]+(Mi|Gi|Ti)$")]
-Path_ = Annotated[str, msgspec.Meta(pattern=r"^/[a-z]+$")]
+UrlPath = Annotated[str, msgspec.Meta(pattern=r"^/[a-z]+$")]
 Text = Annotated[str, msgspec.Meta(min_length=1)]
 _PLACE = re.compile(r"\{([a-z_]+)\}")
 # What may stand in a setting; each deployment has its own. `{<service>_url}` is where that service listens.
@@ -84,8 +84,8 @@ class Resources(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Probes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where it says that it lives and that it is ready, and how long a start may take."""
 
-    alive: Path_ = "/healthz"
-    ready: Path_ = "/readyz"
+    alive: UrlPath = "/healthz"
+    ready: UrlPath = "/readyz"
     start_s_max: Annotated[int, msgspec.Meta(ge=2, le=3600)] = 120
 
 

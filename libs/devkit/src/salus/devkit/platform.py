@@ -161,7 +161,7 @@ class Platform:
 
     async def ready(self) -> dict[str, tuple[bool, str]]:
         """Ask every service whether it is ready, and why not."""
-        answers = await asyncio.gather(*(readiness(service.url) for service in self._services.values()))
+        answers = await asyncio.gather(*(readiness(service) for service in self._services.values()))
         return dict(zip(self._services, answers, strict=True))
 
     def narrate(self, narrator: Narrator) -> None:

@@ -11,16 +11,19 @@ import msgspec
 from salus.crypto.private_files import write_private
 from salus.devkit.addresses import Addresses, Kind
 from salus.devkit.errors import StateFileError
+from salus.devkit.manifests import Probes
 from salus.devkit.processes import ProcessRecord
 
 _T = TypeVar("_T")
 
 
 class RunningService(msgspec.Struct, frozen=True):
-    """A service: its URL and its process."""
+    """A service: its URL, its process, and what its manifest says of when it is ready."""
 
     url: str
     process: ProcessRecord
+    ready_path: str = Probes().ready
+    start_s_max: int = Probes().start_s_max
 
 
 class Run(msgspec.Struct, frozen=True):

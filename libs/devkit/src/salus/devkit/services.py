@@ -20,7 +20,6 @@ from salus.devkit.processes import Place, ProcessRecord, is_alive, spawn
 from salus.devkit.run_record import RunningService
 from salus.devkit.waiting import until
 
-READY_S_MAX = 90.0
 PROBE_S_MAX = 8.0
 PROBE_PERIOD_S = 0.2
 # Of our own environment only these go to the services; all else is told explicitly.
@@ -158,14 +157,15 @@ def start_service(instance: Instance, surroundings: Surroundings, place: Place) 
     """Start one instance; it is not ready yet when this returns."""
     command = [sys.executable, "-m", f"salus.{instance.service}"]
     process = spawn(instance.name, command, place, env=surroundings.environment(instance, place))
-    return RunningService(url=surroundings.urls[instance.name], process=process)
+    probes = instance.manifest.probes
+    return RunningService(surroundings.urls[instance.name], process, probes.ready, probes.start_s_max)
 
 
-async def readiness(url: str) -> tuple[bool, str]:
-    """Ask /readyz; return whether the service is ready and, if not, why."""
+async def readiness(service: RunningService) -> tuple[bool, str]:
+    """Ask a service; return whether it is ready and, if not, why."""
     try:
         async with httpx.AsyncClient(trust_env=False, timeout=PROBE_S_MAX) as client:
-            answer = await client.get(f"{url}/readyz")
+            answer = await client.get(f"{service.url}{service.ready_path}")
     except httpx.TransportError as error:
         return False, type(error).__name__
     return answer.is_success, "" if answer.is_success else answer.text[:500]
@@ -188,11 +188,13 @@ async def _wait_for(name: str, service: RunningService) -> None:
         nonlocal why
         if not is_alive(process):
             return True
-        ready, why = await readiness(service.url)
+        ready, why = await readiness(service)
         return ready
 
-    in_time = await until(ready_or_dead, deadline_s=READY_S_MAX, period_s=PROBE_PERIOD_S)
+    in_time = await until(ready_or_dead, deadline_s=service.start_s_max, period_s=PROBE_PERIOD_S)
     if not is_alive(process):
         raise StartError(name, "ended while it was starting", log_tail=process.log_tail())
     if not in_time:
-        raise StartError(name, f"is not ready after {READY_S_MAX:.0f} s ({why})", log_tail=process.log_tail())
+        raise StartError(
+            name, f"is not ready after {service.start_s_max} s ({why})", log_tail=process.log_tail()
+        )
