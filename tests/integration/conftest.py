@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from tests.integration.postgres import PostgresServer, running_server, wait_until_ready
+from tests.integration.postgres import new_database, running_server
+
+from salus.devkit.postgres_server import PostgresServer
 
 HERE = Path(__file__).parent
 
@@ -27,14 +29,13 @@ def nothing_left_open() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def postgres_server() -> Iterator[PostgresServer]:
+async def postgres_server() -> AsyncIterator[PostgresServer]:
     """A real PostgreSQL for the whole run."""
-    with running_server() as server:
+    async with running_server() as server:
         yield server
 
 
 @pytest.fixture
 async def postgres(postgres_server: PostgresServer) -> str:
     """The URL of an empty database on a real PostgreSQL."""
-    await wait_until_ready(postgres_server)
-    return await postgres_server.database()
+    return postgres_server.url(await new_database(postgres_server))

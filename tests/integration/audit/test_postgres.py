@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
-from tests.integration.postgres import running_server, wait_until_ready
+from tests.integration.postgres import new_database, running_server
 from tests.unit.audit import test_api, test_indexing, test_load
 from tests.unit.audit.chain import Chain
 from tests.unit.audit.samples import AROUND, NOON
@@ -93,9 +93,9 @@ async def test_indexing_waits_for_a_database_that_stops_and_does_not_end() -> No
     chain = Chain()
     chain.seal(documents(1))
     async with AsyncExitStack() as stack:
-        with running_server() as server:
-            await wait_until_ready(server)
-            trail = await stack.enter_async_context(open_trail(await server.database()))
+        async with running_server() as server:
+            url = server.url(await new_database(server))
+            trail = await stack.enter_async_context(open_trail(url))
             alarm = Alarm(FakeOutputs(), AROUND, lambda: NOON)
             follower = Follower(indexer_of(chain, trail), alarm, announced=Bell(), grown=Bell(), poll_s=0.01)
             assert await follower.round()

@@ -6,14 +6,12 @@ from pathlib import Path
 
 import pytest
 from tests.databases import Databases, SqliteDatabases
-from tests.integration.postgres import PostgresDatabases, wait_until_ready
+from tests.integration.postgres import PostgresDatabases
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-async def databases(request: pytest.FixtureRequest, tmp_path: Path) -> Databases:
+def databases(request: pytest.FixtureRequest, tmp_path: Path) -> Databases:
     """Databases of one test."""
     if request.param == "sqlite":
         return SqliteDatabases(tmp_path)
-    server = request.getfixturevalue("postgres_server")
-    await wait_until_ready(server)
-    return PostgresDatabases(server)
+    return PostgresDatabases(request.getfixturevalue("postgres_server"))

@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import BigInteger, Integer, String, bindparam, cast, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncEngine
-from tests.integration.postgres import running_server, wait_until_ready
+from tests.integration.postgres import dsn, new_database, running_server
 
 from salus.runtime import database
 from salus.runtime.database import DATABASE_AWAY, DatabaseAwayError, open_engine
@@ -80,13 +80,12 @@ async def test_a_pool_that_is_used_up_is_away(postgres: str, monkeypatch: pytest
 
 
 async def test_a_server_that_restarts_is_away_and_comes_back() -> None:
-    with running_server() as server:
-        await wait_until_ready(server)
-        url = await server.database()
+    async with running_server() as server:
+        url = server.url(await new_database(server))
         async with opened(url) as engine:
             async with engine.connect() as connection:
                 await connection.execute(select(1))
-            killer = await asyncpg.connect(server.dsn("postgres"))
+            killer = await asyncpg.connect(dsn(server))
             await killer.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
                 "WHERE pid <> pg_backend_pid() AND datname IS NOT NULL"

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import pytest
 from tests.databases import Databases
-from tests.integration.postgres import PostgresDatabases, PostgresServer, wait_until_ready
+from tests.integration.postgres import PostgresDatabases
 from tests.unit.runtime import test_rebuilt_state, test_versions
+
+from salus.devkit.postgres_server import PostgresServer
 
 
 @pytest.fixture
 async def databases(postgres_server: PostgresServer) -> Databases:
     """Databases of one test; with SQLite these tests run where they are."""
-    await wait_until_ready(postgres_server)
     return PostgresDatabases(postgres_server)
 
 
