@@ -141,8 +141,8 @@ def decode_canonical(value: bytes) -> Event | None:
     `decode_event` tells what is wrong with another, if anything is; nothing is said here of its length.
 
     One look at envelope and data together, for the price of half of what finding the reason takes. What an
-    encoder wrote repeats no name and nests no deeper than its schema, so it is well-formed; and no backslash
-    being in it, the type is what stands after its name.
+    encoder wrote repeats no name and nests no deeper than its schema, so it is well-formed; and as quotation
+    marks in a text have a backslash before them, the type is what stands after its name.
     """
     if may_be_unplain(value):
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -49,8 +50,8 @@ def parse_jws(text: str) -> Jws:
     if len(parts) != 3:
         raise JwsError("it is not a compact JWS")
     try:
-        header, payload, signature = map(_decoded, parts)
-        read = msgspec.convert(read_json(header), _Header)
+        read = _header_of(parts[0])
+        payload, signature = map(_decoded, parts[1:])
         claims = read_json(payload)
     except ValueError:
         raise JwsError("it is not a compact JWS") from None
@@ -60,6 +61,12 @@ def parse_jws(text: str) -> Jws:
         raise JwsError("its payload is not an object")
     signing_input = ".".join(parts[:2]).encode("ascii")
     return Jws(read.kid, read.typ, claims, signing_input, signature)
+
+
+# One key writes the same header each time.
+@lru_cache(maxsize=4096)
+def _header_of(part: str) -> _Header:
+    return msgspec.convert(read_json(_decoded(part)), _Header)
 
 
 def _decoded(part: str) -> bytes:

@@ -107,9 +107,16 @@ FORMS = (
 )
 
 
+_FORMS_BY_LENGTH = {
+    length: [form for form in FORMS if (form.method, len(form.path)) == length]
+    for length in {(form.method, len(form.path)) for form in FORMS}
+}
+
+
 def form_of(asked: Asked) -> Form | None:
     """Return the form of a request; None if it is none that makes an event."""
-    return next((form for form in FORMS if asked.is_(form.method, *form.path)), None)
+    forms = _FORMS_BY_LENGTH.get((asked.method, len(asked.path)), ())
+    return next((form for form in forms if asked.is_(form.method, *form.path)), None)
 
 
 def excess_of(asked: Asked, form: Form) -> str | None:
