@@ -202,7 +202,7 @@ async def test_what_others_write_on_the_topic_changes_nothing(parts: Addresses, 
                     IDENTITY_TOPIC, key=b"k", value=value, headers=[("salus-signature", b"?")]
                 )
         await a.host.execute(party.did, lambda _: registered(party, root))
-        states = await a.store.load_all(CONTRACT.kind)
+        states = await a.store.load_page(CONTRACT.kind, after="", limit=9)
 
     assert list(states) == [party.did]
 
@@ -262,14 +262,14 @@ async def test_a_replica_waits_for_a_database_that_refuses_a_batch(
     parts: Addresses, databases: Databases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root, party = signer(), signer()
-    original, failures = FoldStore.set_position, iter([True, False])
+    original, failures = FoldStore.set_positions, iter([True, False])
 
     async def fails_once(self: FoldStore, *args: Any, **marks: Any) -> None:
         if next(failures, False):
             raise OSError("disk full")
         await original(self, *args, **marks)
 
-    monkeypatch.setattr(FoldStore, "set_position", fails_once)
+    monkeypatch.setattr(FoldStore, "set_positions", fails_once)
     async with replica(parts, root, await databases.url("a")) as a:
         await a.host.execute(party.did, lambda _: registered(party, root))
         loaded = await a.store.load("keys", party.did)

@@ -24,12 +24,12 @@ async def test_versions_outcomes_and_marks_are_kept(postgres: str) -> None:
         async with store.engine.begin() as connection:
             await store.set_outcomes(connection, outcomes)
             mark = Mark(1, sha256(b"value").digest())
-            await store.set_position(connection, (TOPIC, 0), 2, mark=mark)
+            await store.set_positions(connection, {(TOPIC, 0): 2}, marks={(TOPIC, 0): mark})
 
     async with open_fold_store(postgres) as again:
         loaded = await again.load("epoch", PATIENT)
         async with again.engine.begin() as connection:
-            found = {at: await again.outcome(connection, at) for at in outcomes}
+            found = await again.outcomes(connection, [*outcomes])
 
         assert loaded is not None
         assert (loaded.version, found) == (2, outcomes)
@@ -40,16 +40,14 @@ async def test_of_two_replicas_on_one_database_one_folds_a_record(postgres: str)
     async def replica(store: FoldStore) -> bool:
         async with store.engine.begin() as connection:
             done = await store.lock_positions(connection)
-            if done[TOPIC, 0] > 1:
+            if done[TOPIC, 0]:
                 return False
-            await store.set_position(connection, (TOPIC, 0), 2)
+            await store.set_positions(connection, {(TOPIC, 0): 2}, marks={})
             await asyncio.sleep(0)
             return True
 
     async with open_fold_store(postgres) as one, open_fold_store(postgres) as other:
-        async with one.engine.begin() as connection:
-            await one.set_position(connection, (TOPIC, 0), 1)
-
+        await asyncio.gather(*(store.begin([(TOPIC, 0)]) for store in (one, other)))
         folded = await asyncio.gather(*(replica(store) for store in (one, other) * 5))
 
     assert sum(folded) == 1

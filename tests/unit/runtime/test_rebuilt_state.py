@@ -249,7 +249,7 @@ async def test_a_database_that_went_back_is_folded_again_and_not_over_the_gap(da
 
         for reading in (
             lambda: store.load("patient", PATIENT),
-            lambda: store.load_all("patient"),
+            lambda: store.load_page("patient", after="", limit=9),
             lambda: store.load_at([("patient", PATIENT)]),
             lambda: store.load_for_command("patient", PATIENT, topic=CONSENT_TOPIC),
             lambda: follower._fold_batch(records[1:], {at: 2}),
@@ -266,7 +266,7 @@ async def test_a_database_that_went_back_is_folded_again_and_not_over_the_gap(da
     assert msgspec.json.decode(loaded.state, type=PatientState).consents[0].revoked_epoch == 1
 
 
-@pytest.mark.parametrize("reading", ["load", "load_all", "load_at", "load_for_command"])
+@pytest.mark.parametrize("reading", ["load", "load_page", "load_at", "load_for_command"])
 async def test_what_is_folded_while_somebody_reads_is_no_gap(
     databases: Databases, monkeypatch: pytest.MonkeyPatch, reading: str
 ) -> None:
@@ -301,7 +301,7 @@ async def test_what_is_folded_while_somebody_reads_is_no_gap(
         meanwhile.append(second)
         readings: dict[str, Callable[[], Awaitable[Any]]] = {
             "load": lambda: store.load("patient", PATIENT),
-            "load_all": lambda: store.load_all("patient"),
+            "load_page": lambda: store.load_page("patient", after="", limit=9),
             "load_at": lambda: store.load_at([("patient", PATIENT)]),
             "load_for_command": lambda: store.load_for_command("patient", PATIENT, topic=CONSENT_TOPIC),
         }

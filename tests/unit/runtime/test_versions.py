@@ -14,6 +14,7 @@ from salus.events.envelope import decode_event, encode_event
 from salus.events.event_types import EventData
 from salus.events.parties import Party
 from salus.runtime.contract import Contract
+from salus.runtime.fold_batch import FoldBatch
 from salus.runtime.fold_store import FoldStore, open_fold_store
 
 TOPIC = "salus.consent.events"
@@ -71,12 +72,14 @@ async def fold(store: FoldStore, data: EventData, expected_version: int | None) 
         data, id="1", source=SERVICE.did, subject=PATIENT, time=NOW, expected_version=expected_version
     )
     event = decode_event(value)
+    batch = FoldBatch([EPOCHS])
     async with store.engine.begin() as connection:
-        effect = await store.advance(connection, TOPIC, event)
+        await batch.load(connection, [(TOPIC, event)])
+        effect = batch.fold(TOPIC, event)
         if not isinstance(effect, Applied):
             return None
-        await store.apply(connection, EPOCHS, event, version=effect.version)
-        await store.set_position(connection, (TOPIC, 0), effect.version)
+        await batch.write(connection)
+        await store.set_positions(connection, {(TOPIC, 0): effect.version}, marks={})
     return effect.version
 
 

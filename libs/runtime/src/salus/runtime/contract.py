@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Generic, TypeVar, assert_never
 from weakref import WeakValueDictionary
 
@@ -57,6 +58,14 @@ class Contract(Generic[S]):
     evolve: Callable[[S, EventData], S]
     aggregate: Callable[[str, EventData], str | None] = by_subject
 
+    @cached_property
+    def _decoder(self) -> msgspec.json.Decoder[S]:
+        return msgspec.json.Decoder(self.state)
+
+    def decode(self, raw: bytes) -> S:
+        """Return a state as it was stored."""
+        return self._decoder.decode(raw)
+
 
 class ContractHost(Generic[S]):
     """Executes commands of one contract; callers may rely on read-your-writes."""
@@ -80,7 +89,7 @@ class ContractHost(Generic[S]):
         """Return these aggregates by id, with everything folded that was published before; not empty ones."""
         await self._follower.catch_up()
         loaded = await self._store.load_some(self._contract.kind, aggregates)
-        return {key: msgspec.json.decode(raw, type=self._contract.state) for key, raw in loaded.items()}
+        return {key: self._contract.decode(raw) for key, raw in loaded.items()}
 
     async def execute(
         self, aggregate: str, decide: Callable[[S], EventData | Awaitable[EventData]]
@@ -128,4 +137,4 @@ class ContractHost(Generic[S]):
         raw, version = await self._store.load_for_command(contract.kind, aggregate, topic=contract.topic)
         if raw is None:
             return contract.state(), version
-        return msgspec.json.decode(raw, type=contract.state), version
+        return contract.decode(raw), version

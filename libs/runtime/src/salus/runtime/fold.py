@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -19,8 +20,9 @@ from salus.events.errors import RejectedError
 from salus.events.judging import judge
 from salus.ledger.records import SIGNATURE_HEADER
 from salus.messaging import MessagingError, OutOfRangeError, Position, Reader, Record
+from salus.runtime.fold_batch import FoldBatch
 from salus.runtime.fold_marks import mark_of, require_same_topics
-from salus.runtime.fold_store import FoldStore, open_fold_store
+from salus.runtime.fold_store import OUTCOMES_KEPT, FoldStore, open_fold_store
 from salus.runtime.identity_view import IDENTITY_TOPIC, IdentityView, time_of
 from salus.runtime.shared_call import SharedCall
 from salus.runtime.supervisor import Supervisor, failed, succeeded
@@ -38,8 +40,11 @@ __all__ = [
 BATCH_RECORDS_MAX = 500
 POLL_MS = 200
 OUTCOMES_MAX = 10_000
+# How long an answer waits for the fold. What is folded at a start, or anew, takes the time that it takes.
 OUTCOME_WAIT_S = 15
 RETRY_S = 1.0
+# How long who looks whether all is folded waits for it, before they hear how far it is.
+LOOK_S = 2.0
 
 _log = structlog.get_logger()
 
@@ -49,6 +54,15 @@ class _Folded(NamedTuple):
 
     digest: bytes
     outcome: Outcome
+
+
+class RebuildingError(MessagingError):
+    """What was in the topics at the start, or when the database went back, is not all folded yet."""
+
+    def __init__(self, *, folded: int, goal: int) -> None:
+        super().__init__(f"folded {folded:,} of {goal:,} records that were there")
+        self.folded = folded
+        self.goal = goal
 
 
 class Follower:
@@ -68,9 +82,12 @@ class Follower:
         self._ends = SharedCall(self._ask_ends)
         self._folded: dict[tuple[str, int], int] = {}
         self._outcomes: OrderedDict[Position, _Folded] = OrderedDict()
-        self._moved = asyncio.Condition()
+        self._moved = asyncio.Event()
         self._trouble: Exception | None = None
         self._rewind = False
+        # Where the topics ended when folding began, until all before it is folded.
+        self._goal: Mapping[tuple[str, int], int] | None = None
+        self._is_rebuilt = False
 
     async def run(self) -> None:
         """Fold until cancelled; Kafka or a database that is away is waited for, and folding goes on then.
@@ -100,6 +117,26 @@ class Follower:
             # What the database says of an error can quote a row.
             why = "" if isinstance(self._trouble, SQLAlchemyError) else f": {self._trouble}"
             raise MessagingError(f"folding waits: {type(self._trouble).__name__}{why}")
+        if not self._is_rebuilt and self._goal is not None:
+            raise self._rebuilding(self._goal)
+
+    async def check_rebuilt(self) -> None:
+        """Raise unless all is folded that was there when folding began: what a service does not begin before.
+
+        Raises:
+            RebuildingError: it is not, and goes on.
+            MessagingError: as `check`.
+        """
+        try:
+            async with asyncio.timeout(LOOK_S):
+                await self._until(lambda: self._is_rebuilt)
+        except TimeoutError:
+            await self.check()
+            raise MessagingError("folding has not begun yet") from None
+
+    def _rebuilding(self, goal: Mapping[tuple[str, int], int]) -> RebuildingError:
+        folded = sum(min(self._folded.get(at, 0), end) for at, end in goal.items())
+        return RebuildingError(folded=folded, goal=sum(goal.values()))
 
     async def catch_up(self) -> None:
         """Return once everything that is in the topics now has been folded.
@@ -138,11 +175,17 @@ class Follower:
         return folded.outcome
 
     async def _wait(self, fact: Callable[[], bool]) -> None:
+        if fact():
+            return
         try:
-            async with asyncio.timeout(OUTCOME_WAIT_S), self._moved:
-                await self._moved.wait_for(fact)
+            async with asyncio.timeout(OUTCOME_WAIT_S):
+                await self._until(fact)
         except TimeoutError:
             raise MessagingError(f"the fold did not get there within {OUTCOME_WAIT_S} s") from None
+
+    async def _until(self, fact: Callable[[], bool]) -> None:
+        while not fact():
+            await self._moved.wait()
 
     async def _fold_next(self) -> None:
         if self._rewind:
@@ -151,59 +194,76 @@ class Follower:
             self._folded = {at: stored.get(at, 0) for at in self._reader.partitions}
             for topic, partition in self._reader.partitions:
                 self._reader.seek(Position(topic, partition, stored.get((topic, partition), 0)))
-            self._rewind = False
+            self._rewind, self._goal, self._is_rebuilt = False, None, False
         self._store.require_reached()
+        if self._goal is None:
+            self._goal = await self._reader.end_offsets()
+            there = sum(self._goal.values())
+            _log.info("folding what is there", records=there - sum(self._folded.get(at, 0) for at in self._goal))
         records = await self._reader.poll(max_records=BATCH_RECORDS_MAX, timeout_ms=POLL_MS)
         ends = {at: await self._reader.position(*at) for at in self._reader.partitions}
-        outcomes = await self._fold_batch(records, ends) if records else {}
-        folded = {r.at: _Folded(sha256(r.value or b"").digest(), outcomes[r.at]) for r in records}
-        async with self._moved:
-            self._folded.update(ends)
-            self._outcomes.update(folded)
-            while len(self._outcomes) > OUTCOMES_MAX:
-                self._outcomes.popitem(last=False)
-            self._moved.notify_all()
+        # Of what is far behind nobody asks what became of it, unless it is folded now.
+        kept = {at: end - OUTCOMES_KEPT for at, end in self._reader.seen_ends.items()}
+        outcomes = await self._fold_batch(records, ends, outcomes_from=kept) if records else {}
+        for record in records:
+            self._outcomes[record.at] = _Folded(sha256(record.value or b"").digest(), outcomes[record.at])
+        while len(self._outcomes) > OUTCOMES_MAX:
+            self._outcomes.popitem(last=False)
+        self._folded.update(ends)
+        self._note_progress(self._goal)
+        self._moved.set()
+        self._moved = asyncio.Event()
+
+    def _note_progress(self, goal: Mapping[tuple[str, int], int]) -> None:
+        if not self._is_rebuilt and all(self._folded.get(at, 0) >= end for at, end in goal.items()):
+            self._is_rebuilt = True
+            _log.info("all that was there is folded", records=sum(goal.values()))
 
     async def _fold_batch(
-        self, records: Sequence[Record], ends: dict[tuple[str, int], int]
+        self,
+        records: Sequence[Record],
+        ends: Mapping[tuple[str, int], int],
+        *,
+        outcomes_from: Mapping[tuple[str, int], int] = MappingProxyType({}),
     ) -> dict[Position, Outcome]:
+        """Fold records in one transaction, with the positions after them; keep outcomes from an offset on."""
         await self._identity.catch_up()
-        known: dict[Position, Outcome] = {}
-        new: dict[Position, Outcome] = {}
         async with self._store.engine.begin() as connection:
             done = await self._store.lock_positions(connection)
             # Nobody else here folds meanwhile, and other replicas wait for the lock.
             self._store.require_not_behind(done, known=self._store.reached)
-            for record in records:
-                if record.offset < done.get((record.topic, record.partition), 0):
-                    known[record.at] = await self._store.outcome(connection, record.at)
-                else:
-                    new[record.at] = await self._fold(connection, record)
-            await self._store.set_outcomes(connection, new)
-            last = {(record.topic, record.partition): mark_of(record) for record in records}
-            for at, offset in ends.items():
-                if offset > done.get(at, 0):
-                    await self._store.set_position(connection, at, offset, mark=last.get(at))
+            new = [record for record in records if record.offset >= done.get(_partition_of(record), 0)]
+            old = [record.at for record in records if record.offset < done.get(_partition_of(record), 0)]
+            known = await self._store.outcomes(connection, old)
+            folded = await self._fold_new(connection, new)
+            asked = {
+                at: o
+                for at, o in folded.items()
+                if at.offset >= outcomes_from.get((at.topic, at.partition), 0)
+            }
+            await self._store.set_outcomes(connection, asked)
+            further = {at: offset for at, offset in ends.items() if offset > done.get(at, 0)}
+            marks = {_partition_of(record): mark_of(record) for record in _last_of_each(records)}
+            await self._store.set_positions(connection, further, marks=marks)
         self._store.reached.update({at: max(offset, done.get(at, 0)) for at, offset in ends.items()})
-        return known | new
+        return known | folded
 
-    async def _fold(self, connection: AsyncConnection, record: Record) -> Outcome:
-        event = self._event_of(record)
-        if isinstance(event, WithoutEffect):
-            await self._store.note_request(connection, record.topic, decode_event(record.value or b""))
-        if not isinstance(event, Event):
-            return event
-        effect = await self._store.advance(connection, record.topic, event)
-        match effect:
-            case Applied():
-                for contract in self._contracts:
-                    if contract.topic == record.topic:
-                        await self._store.apply(connection, contract, event, version=effect.version)
-            case WithoutEffect():
-                pass
-            case _:
-                assert_never(effect)
-        return effect
+    async def _fold_new(
+        self, connection: AsyncConnection, records: Sequence[Record]
+    ) -> dict[Position, Outcome]:
+        judged = [(record, self._event_of(record)) for record in records]
+        batch = FoldBatch(self._contracts)
+        await batch.load(connection, [(r.topic, event) for r, event in judged if isinstance(event, Event)])
+        outcomes: dict[Position, Outcome] = {}
+        for record, event in judged:
+            if isinstance(event, Event):
+                outcomes[record.at] = batch.fold(record.topic, event)
+                continue
+            if isinstance(event, WithoutEffect):
+                batch.note_request(record.topic, decode_event(record.value or b""))
+            outcomes[record.at] = event
+        await batch.write(connection)
+        return outcomes
 
     def _event_of(self, record: Record) -> Event | WithoutEffect | Refused:
         """Return what a record states, or why that changes nothing.
@@ -229,6 +289,15 @@ class Follower:
             return Refused(str(error.reason))
 
 
+def _partition_of(record: Record) -> tuple[str, int]:
+    return record.topic, record.partition
+
+
+def _last_of_each(records: Sequence[Record]) -> Iterable[Record]:
+    """Return the last record of each partition."""
+    return {_partition_of(record): record for record in records}.values()
+
+
 @asynccontextmanager
 async def open_follower(  # noqa: PLR0913  # what a fold is made of
     bootstrap: str,
@@ -244,6 +313,7 @@ async def open_follower(  # noqa: PLR0913  # what a fold is made of
     Raises:
         OtherTopicsError: the topics are not those that were folded.
     """
+    await store.begin(partitions)
     await require_same_topics(bootstrap, await store.marks())
     folded = await store.positions()
     starts = {at: folded.get(at, 0) for at in partitions}

@@ -13,35 +13,41 @@ class SharedCall(Generic[_T]):
     """Calls something for whoever asks; those who ask while a call is under way share the next one.
 
     Callers may rely on: what an answer says was so after they asked. A failure is an answer, too: where the
-    broker is away, nobody waits for the deadlines of all who asked before.
+    broker is away, nobody waits for the deadlines of all who asked before. Who gives up ends no call, for it
+    may be that of others.
     """
 
     def __init__(self, call: Callable[[], Awaitable[_T]]) -> None:
         self._call = call
-        self._lock = asyncio.Lock()
-        self._asked = 0
-        self._answered = 0
-        self._answer: asyncio.Future[_T] | None = None
+        # The answer of the call that has not begun yet.
+        self._next: asyncio.Future[_T] | None = None
+        self._calling: asyncio.Task[None] | None = None
 
     async def __call__(self) -> _T:
         """Return an answer from after now; raises what the call raised."""
-        self._asked += 1
-        mine = self._asked
-        async with self._lock:
-            if self._answer is None or self._answered < mine:
-                covered = self._asked
-                self._answer = await _settled(self._call)
-                self._answered = covered
-            return self._answer.result()
+        if self._next is None:
+            self._next = asyncio.get_running_loop().create_future()
+            # Whoever waits looks at it; nobody may be left who does.
+            self._next.add_done_callback(lambda answer: answer.cancelled() or answer.exception())
+        mine = self._next
+        if self._calling is None:
+            self._calling = asyncio.create_task(self._call_for_all(), name="shared-call")
+        return await asyncio.shield(mine)
 
-
-async def _settled(call: Callable[[], Awaitable[_T]]) -> asyncio.Future[_T]:
-    """Return the answer or failure of a call; raises CancelledError if the caller gives up."""
-    answer: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
-    try:
-        answer.set_result(await call())
-    except Exception as error:  # noqa: BLE001  # whatever it is, it is the answer
-        answer.set_exception(error)
-        # It is looked at by whoever shares it, and by its caller in any case.
-        answer.exception()
-    return answer
+    async def _call_for_all(self) -> None:
+        try:
+            while self._next is not None:
+                answer, self._next = self._next, None
+                try:
+                    answer.set_result(await self._call())
+                except asyncio.CancelledError:
+                    answer.cancel()
+                    raise
+                except Exception as error:  # noqa: BLE001  # whatever it is, it is the answer
+                    answer.set_exception(error)
+        finally:
+            self._calling = None
+            if self._next is not None:
+                # Only a cancelled call leaves somebody waiting.
+                self._next.cancel()
+                self._next = None

@@ -82,6 +82,7 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
         patients = ContractHost(PATIENTS, follower=follower, store=store, writer=writer)
         policy_host = ContractHost(POLICIES, follower=follower, store=store, writer=writer)
         version = PolicyState(policy_set=policies.digest, contract=contract_digest())
+        await wait_for(settings, "fold", follower.check_rebuilt)
         await wait_for(settings, "signing-key", own_key.check)
         await adopt_policies(version, service=signer.did, host=policy_host)
         world = World(

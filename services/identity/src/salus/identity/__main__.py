@@ -72,6 +72,7 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
         parties = ContractHost(PARTIES, follower=follower, store=store, writer=writer)
         shards = ContractHost(SHARDS, follower=follower, store=store, writer=writer)
         world = World(parties=parties, ring=ring)
+        await wait_for(settings, "fold", follower.check_rebuilt)
         await found_network(network, at=now(), world=world)
         checks: dict[str, Check] = {
             "kafka": partial(ping, kafka),

@@ -91,6 +91,7 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
         )
         decisions, standing = DecisionTokens(ring), Standing(facts, ring, now)
         subjects = Subjects(facts, facts, vault, standing)
+        await wait_for(settings, "fold", follower.check_rebuilt)
         await stack.enter_async_context(
             supervisor.running(
                 shred_forever(subjects, settings.shred_interval_s),

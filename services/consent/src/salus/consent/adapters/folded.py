@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from salus.consent.domain.state import (
     PatientState,
     PolicyState,
@@ -52,7 +50,7 @@ class FoldedFacts:
         ends, states = await self._store.load_at([(PATIENTS.kind, patient), (SUBJECTS.kind, patient)])
         state, subject = states.get((PATIENTS.kind, patient)), states.get((SUBJECTS.kind, patient))
         return Facts(
-            state=msgspec.json.decode(state, type=PatientState) if state else PatientState(),
-            subject=msgspec.json.decode(subject, type=SubjectState) if subject else SubjectState(),
+            state=PATIENTS.decode(state) if state else PatientState(),
+            subject=SUBJECTS.decode(subject) if subject else SubjectState(),
             positions=tuple(StatePosition(*at, end) for at, end in ends.items()),
         )

@@ -37,6 +37,7 @@ EPOCHS = Contract(
     evolve=evolve_epoch,
     aggregate=patient_of_revocation,
 )
+SUBJECTS_A_PAGE = 1_000
 _S = TypeVar("_S", bound=msgspec.Struct)
 
 
@@ -59,9 +60,11 @@ class FoldedFacts:
 
     async def subjects(self) -> dict[str, SubjectState]:
         """Return every patient that is registered."""
-        decoder = msgspec.json.Decoder(SubjectState)
-        loaded = await self.store.load_all(SUBJECTS.kind)
-        states = {patient: decoder.decode(raw) for patient, raw in loaded.items()}
+        states: dict[str, SubjectState] = {}
+        after = ""
+        while page := await self.store.load_page(SUBJECTS.kind, after=after, limit=SUBJECTS_A_PAGE):
+            states.update((patient, SUBJECTS.decode(raw)) for patient, raw in page.items())
+            after = next(reversed(page))
         return {patient: state for patient, state in states.items() if state.patient}
 
     async def object(self, patient: str, name: str) -> ObjectState:
@@ -84,4 +87,4 @@ class FoldedFacts:
 
     async def _load(self, contract: Contract[_S], aggregate: str) -> _S:
         loaded = await self.store.load(contract.kind, aggregate)
-        return msgspec.json.decode(loaded.state, type=contract.state) if loaded else contract.state()
+        return contract.decode(loaded.state) if loaded else contract.state()

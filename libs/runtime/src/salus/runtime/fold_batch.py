@@ -1,0 +1,127 @@
+"""A batch of records on its way into the aggregates: read by one statement, folded in memory, written by two.
+
+Folded record by record, each in a batch of its own, they come to the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from salus.events.effect import Applied, Effect, claims_of, effect_of, request_claim
+from salus.events.envelope import Event
+from salus.events.requests import RequestedData
+from salus.runtime.fold_tables import AGGREGATES, CLAIMS, Loaded, Pair, read_snapshot, write_rows
+
+if TYPE_CHECKING:
+    from salus.runtime.contract import Contract
+
+
+class FoldBatch:
+    """The versions, names and aggregates that a batch is about, within the transaction that writes it.
+
+    Versions and names belong to a topic, not to aggregates: services that fold the same topic into other
+    aggregates, or only some of its events, agree with its owner on what took effect.
+    """
+
+    def __init__(self, contracts: Sequence[Contract[Any]]) -> None:
+        self._contracts: dict[str, list[Contract[Any]]] = {}
+        for contract in contracts:
+            self._contracts.setdefault(contract.topic, []).append(contract)
+        self._rows: Mapping[Pair, Loaded] = {}
+        self._claimed: set[Pair] = set()
+        self._versions: dict[Pair, int] = {}
+        self._states: dict[Pair, msgspec.Struct] = {}
+        self._changed: dict[Pair, tuple[int, msgspec.Struct | None]] = {}
+        self._claims: dict[Pair, None] = {}
+
+    async def load(self, connection: AsyncConnection, events: Iterable[tuple[str, Event]]) -> None:
+        """Read all that `fold` needs for these events, each with its topic."""
+        keys: dict[Pair, None] = {}
+        names: dict[Pair, None] = {}
+        for topic, event in events:
+            subject = event.envelope.subject
+            keys[version_kind(topic), subject] = None
+            names.update(dict.fromkeys((topic, name) for name in claims_of(event)))
+            for contract in self._contracts.get(topic, ()):
+                if (aggregate := contract.aggregate(subject, event.data)) is not None:
+                    keys[contract.kind, aggregate] = None
+        found = await read_snapshot(connection, keys=keys, names=names)
+        self._rows, self._claimed = found.rows, found.claims
+
+    def fold(self, topic: str, event: Event) -> Effect:
+        """Return what an accepted event does, and take it into the aggregates if it took effect.
+
+        Whether who asked for it had the right was said before: of identity's facts only those come here of
+        which the key ring says so, and who may what of other services is their contracts' to say.
+        """
+        key = version_kind(topic), event.envelope.subject
+        version = self._versions.get(key)
+        if version is None:
+            version = self._rows[key].version if key in self._rows else 0
+        effect = effect_of(
+            event,
+            version=version,
+            is_claimed=lambda name: (topic, name) in self._claimed,
+            is_entitled=lambda: True,
+        )
+        if not isinstance(effect, Applied):
+            self.note_request(topic, event)
+            return effect
+        if effect.version != version:
+            self._versions[key] = effect.version
+            self._changed[key] = effect.version, None
+        for name in claims_of(event):
+            self._claimed.add((topic, name))
+            self._claims[topic, name] = None
+        for contract in self._contracts.get(topic, ()):
+            self._apply(contract, event, version=effect.version)
+        return effect
+
+    def note_request(self, topic: str, event: Event) -> None:
+        """Keep that the request of an event that had no effect stands on the topic, where all can read it."""
+        data = event.data
+        if isinstance(data, RequestedData) and data.request.proof is not None:
+            self._claims[topic, seen_claim(data.request.proof)] = None
+
+    def _apply(self, contract: Contract[Any], event: Event, *, version: int) -> None:
+        aggregate = contract.aggregate(event.envelope.subject, event.data)
+        if aggregate is None:
+            return
+        key = contract.kind, aggregate
+        state = self._states.get(key)
+        if state is None:
+            loaded = self._rows.get(key)
+            state = contract.decode(loaded.state) if loaded else contract.state()
+        after = contract.evolve(state, event.data)
+        self._states[key] = after
+        if after != state:
+            self._changed[key] = version, after
+
+    async def write(self, connection: AsyncConnection) -> None:
+        """Write what has changed."""
+        rows = [
+            {
+                "kind": kind,
+                "id": name,
+                "version": version,
+                "state": b"" if state is None else msgspec.json.encode(state),
+            }
+            for (kind, name), (version, state) in self._changed.items()
+        ]
+        await write_rows(connection, AGGREGATES, rows)
+        claims = [{"topic": topic, "name": name} for topic, name in self._claims]
+        await write_rows(connection, CLAIMS, claims, over=False)
+
+
+def version_kind(topic: str) -> str:
+    """Return the kind under which the versions of a topic's subjects are kept, beside the aggregates."""
+    return f"version:{topic}"
+
+
+def seen_claim(token: str) -> str:
+    """Return the name by which it is kept that a request of this token stands on a topic without effect."""
+    return f"seen:{request_claim(token)}"

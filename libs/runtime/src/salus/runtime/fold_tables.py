@@ -1,0 +1,130 @@
+"""The fold's tables, and the statements that read and write many rows of them at once."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+from sqlalchemy import BigInteger, Column, Integer, LargeBinary, MetaData, String, Table, TextClause, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+_metadata = MetaData()
+POSITIONS = Table(
+    "fold_positions",
+    _metadata,
+    Column("topic", String(249), primary_key=True),
+    Column("partition", Integer, primary_key=True),
+    Column("next_offset", BigInteger, nullable=False),
+    Column("last_offset", BigInteger),
+    Column("last_digest", LargeBinary(32)),
+)
+AGGREGATES = Table(
+    "fold_aggregates",
+    _metadata,
+    Column("kind", String(64), primary_key=True),
+    Column("id", String(256), primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("state", LargeBinary, nullable=False),
+)
+OUTCOMES = Table(
+    "fold_outcomes",
+    _metadata,
+    Column("topic", String(249), primary_key=True),
+    Column("partition", Integer, primary_key=True),
+    Column("offset", BigInteger, primary_key=True),
+    Column("version", Integer),
+    Column("no_effect", String(64)),
+    Column("refused", String(64)),
+)
+# The names that events claimed, and what requests stand on a topic.
+CLAIMS = Table(
+    "fold_claims",
+    _metadata,
+    Column("topic", String(249), primary_key=True),
+    Column("name", String(512), primary_key=True),
+)
+
+_POSITION, _AGGREGATE, _CLAIM = range(3)
+# One statement has one view of the database: positions, states and claims in it belong together.
+_SNAPSHOT = """
+SELECT 0 AS what, topic AS a, '' AS b, partition AS part, next_offset AS n, NULL AS state FROM fold_positions
+UNION ALL SELECT 1, kind, id, 0, version, state FROM fold_aggregates WHERE (kind, id) IN ({keys})
+UNION ALL SELECT 2, topic, name, 0, 0, NULL FROM fold_claims WHERE (topic, name) IN ({names})
+"""
+# All names in one parameter each: a statement with a parameter for each is parsed anew each time.
+_PAIRS = {
+    "sqlite": "SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(:{0})",
+    "postgresql": "SELECT * FROM unnest(CAST(:{0}_a AS text[]), CAST(:{0}_b AS text[]))",
+}
+Pair = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """An aggregate as stored: its encoded state, and its subject's version when that last changed."""
+
+    version: int
+    state: bytes
+
+
+@dataclass(slots=True)
+class Snapshot:
+    """What was asked for as it is at the positions, which are the next offsets to fold by partition.
+
+    `rows` are aggregates by kind and id, `claims` names by topic; what is not there is left out.
+    """
+
+    positions: dict[tuple[str, int], int] = field(default_factory=dict)
+    rows: dict[Pair, Loaded] = field(default_factory=dict)
+    claims: set[Pair] = field(default_factory=set)
+
+
+async def read_snapshot(
+    connection: AsyncConnection, *, keys: Collection[Pair], names: Collection[Pair]
+) -> Snapshot:
+    """Return these aggregates (kind, id) and claims (topic, name) with the positions, by one statement."""
+    dialect = connection.dialect.name
+    given = {**_pairs(dialect, "keys", keys), **_pairs(dialect, "names", names)}
+    found = Snapshot()
+    for what, a, b, part, number, state in await connection.execute(_snapshot_statement(dialect), given):
+        if what == _AGGREGATE:
+            found.rows[a, b] = Loaded(number, state)
+        elif what == _CLAIM:
+            found.claims.add((a, b))
+        else:
+            found.positions[a, part] = number
+    return found
+
+
+async def write_rows(
+    connection: AsyncConnection, table: Table, rows: list[dict[str, Any]], *, over: bool = True
+) -> None:
+    """Write rows of the same columns; those that are there are written over, or else left as they are."""
+    if rows:
+        await connection.execute(_upsert(connection.dialect.name, table, tuple(rows[0]), over=over), rows)
+
+
+@lru_cache
+def _snapshot_statement(dialect: str) -> TextClause:
+    pairs = _PAIRS[dialect]
+    return text(_SNAPSHOT.format(keys=pairs.format("keys"), names=pairs.format("names")))
+
+
+def _pairs(dialect: str, name: str, pairs: Collection[Pair]) -> Mapping[str, Any]:
+    if dialect == "sqlite":
+        return {name: msgspec.json.encode([*pairs]).decode()}
+    return {f"{name}_a": [a for a, _ in pairs], f"{name}_b": [b for _, b in pairs]}
+
+
+@lru_cache
+def _upsert(dialect: str, table: Table, columns: tuple[str, ...], *, over: bool) -> Any:
+    insert: Any = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[dialect](table)
+    keys = [column.name for column in table.primary_key]
+    changed = {name: insert.excluded[name] for name in columns if name not in keys}
+    if not over or not changed:
+        return insert.on_conflict_do_nothing(index_elements=keys)
+    return insert.on_conflict_do_update(index_elements=keys, set_=changed)
