@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from salus.cli.bench.contracts import Sizes
+from salus.cli.bench.contracts import contracts as run_contracts
 from salus.cli.bench.drain import drain as run_drain
 from salus.cli.bench.fscking import check_all
 from salus.cli.bench.outcome import Outcome
@@ -101,6 +103,22 @@ def receipt(
     with narration() as narrator:
         work = run_receipts(narrator, events=events, requests=requests, clients=clients)
         _run(work, as_json=as_json, plot=plot)
+
+
+@app.command()
+def contracts(  # the sizes
+    commands: Annotated[int, typer.Option(min=64, help="Consents to grant with each database.")] = 8_000,
+    events: Annotated[int, typer.Option(min=64, help="Facts to fold anew.")] = 200_000,
+    clients: Annotated[int, typer.Option(min=1, max=512, help="Connections that ask at once.")] = 64,
+    rate: Annotated[int, typer.Option(min=1, help="GETs offered a second, whatever happens.")] = 500,
+    seconds: Annotated[float, typer.Option(min=0.1, help="For how long.")] = 20,
+    plot: Plot = None,
+    as_json: AsLine = False,
+) -> None:
+    """Execute commands of a contract service on SQLite and on PostgreSQL, and fold its topic anew."""
+    with narration() as narrator:
+        sizes = Sizes(commands, events, clients, rate, seconds)
+        _run(run_contracts(narrator, sizes), as_json=as_json, plot=plot)
 
 
 @app.command()

@@ -32,10 +32,23 @@ class KeptConnection:
         Raises:
             OSError, asyncio.IncompleteReadError: the connection broke.
         """
+        return await self.send(self.request("GET", path))
+
+    def request(self, method: str, path: str, *, body: bytes = b"", token: str = "") -> bytes:
+        """Return the bytes of a request, which can be made before it is sent."""
+        lines = [f"{method} {path} HTTP/1.1", f"Host: {self._host}"]
+        if token:
+            lines.append(f"Authorization: Bearer {token}")
+        if body:
+            lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
+        return "\r\n".join([*lines, "", ""]).encode() + body
+
+    async def send(self, request: bytes) -> tuple[int, bytes]:
+        """Send a request, and return status and body as `get` does."""
         if self._streams is None:
             raise ConnectionError("not connected")
         reader, writer = self._streams
-        writer.write(f"GET {path} HTTP/1.1\r\nHost: {self._host}\r\n\r\n".encode())
+        writer.write(request)
         head = (await reader.readuntil(b"\r\n\r\n")).lower()
         length = int(head.partition(b"content-length:")[2].partition(b"\r\n")[0])
         return int(head[9:12]), await reader.readexactly(length)

@@ -1,4 +1,4 @@
-"""Publishes a share of a benchmark's events; arguments: bootstrap, first number, end, partitions."""
+"""Publishes a share of a benchmark's events; arguments: bootstrap, partitions, first number, end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from salus.ledger.records import SIGNATURE_HEADER
 from salus.messaging import Producer
 
 
-async def main(bootstrap: str, first: int, end: int, partitions: int) -> None:
+async def main(bootstrap: str, partitions: int, first: int, end: int) -> None:
     """Publish the events of these numbers, and wait until all are acknowledged."""
     hospital = LocalSigner.from_seed(HOSPITAL_SEED)
     async with Producer(bootstrap, client_id=f"salus-bench-{first}") as producer:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -97,36 +97,49 @@ async def ends(bootstrap: str, partitions: int) -> dict[int, int]:
 
 
 async def preload(platform: Platform, narrator: Narrator, count: int, *, partitions: int = 4) -> None:
-    """Publish so many signed events, with processes of their own; publishing is not what is measured.
+    """Publish so many signed events; publishing is not what is measured. Raises as `preload_with`."""
+    narrator.step(f"publishing {count:,} events of 1 KiB, signed in batches of 64")
+
+    async def there() -> str:
+        published = sum((await ends(platform.kafka_bootstrap, partitions)).values())
+        return f"published {published:,} of {count:,} events"
+
+    module = "salus.cli.bench.loading"
+    await preload_with(platform, narrator, module, [str(partitions)], first=0, end=count, tell=there)
+
+
+async def preload_with(  # a program and its share
+    platform: Platform,
+    narrator: Narrator,
+    module: str,
+    arguments: Sequence[str],
+    *,
+    first: int,
+    end: int,
+    tell: Callable[[], Awaitable[str]] | None = None,
+) -> None:
+    """Publish the events of these numbers with processes that run a module; each gets a share of them.
 
     Raises:
         CommandError: one of them failed.
     """
-    narrator.step(f"publishing {count:,} events of 1 KiB, signed in batches of 64")
-    shares = [count * part // LOADERS for part in range(LOADERS + 1)]
+    shares = [first + (end - first) * part // LOADERS for part in range(LOADERS + 1)]
     folder = platform.state.folder
     place = Place(folder / "loading", folder / "logs", detached=False)
     loaders = [
         spawn(
             f"loader-{part}",
-            [
-                sys.executable,
-                "-m",
-                "salus.cli.bench.loading",
-                platform.kafka_bootstrap,
-                *map(str, (first, end, partitions)),
-            ],
+            [sys.executable, "-m", module, platform.kafka_bootstrap, *arguments, str(begin), str(until_)],
             place,
             env=os.environ,
         )
-        for part, (first, end) in enumerate(pairwise(shares))
+        for part, (begin, until_) in enumerate(pairwise(shares))
     ]
 
     async def done() -> bool:
-        alive = [loader for loader in loaders if is_alive(loader)]
-        there = sum((await ends(platform.kafka_bootstrap, partitions)).values())
-        narrator.update(f"published {there:,} of {count:,} events")
-        return not alive
+        if tell is not None:
+            narrator.update(await tell())
+        return not any(map(is_alive, loaders))
 
     try:
         while not await until(done, deadline_s=STALL_S_MAX, period_s=2.0):
