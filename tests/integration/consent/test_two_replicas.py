@@ -9,7 +9,7 @@ import uuid
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import httpx
@@ -18,9 +18,10 @@ from tests.integration.consent.town import Town, signing
 from salus.devkit.free_ports import HOST, free_ports
 from salus.devkit.processes import Place, send, stop
 from salus.devkit.run_record import RunningService
-from salus.devkit.services import Instance, Surroundings, start_service, wait_until_ready
+from salus.devkit.services import Surroundings, instances, start_service, wait_until_ready
 from salus.events.contexts.consent import ConsentGranted
 
+CONSENT = instances(1)["consent"]
 REPLICAS = ("consent-a", "consent-b")
 CLIENTS = 8
 GRANTS_OF_A_CLIENT = 12
@@ -53,7 +54,7 @@ async def replicas(town: Town, database: str, folder: Path) -> AsyncIterator[dic
     async with AsyncExitStack() as stack:
         for name in REPLICAS:
             place = Place(folder / name, folder / "logs", detached=False)
-            running[name] = start_service(Instance(name, "consent"), surroundings, place)
+            running[name] = start_service(replace(CONSENT, name=name), surroundings, place)
             stack.push_async_callback(stop, running[name].process)
         await wait_until_ready(running)
         yield dict(running)

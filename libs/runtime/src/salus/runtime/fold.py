@@ -198,8 +198,8 @@ class Follower:
         self._store.require_reached()
         if self._goal is None:
             self._goal = await self._reader.end_offsets()
-            there = sum(self._goal.values())
-            _log.info("folding what is there", records=there - sum(self._folded.get(at, 0) for at in self._goal))
+            left = sum(end - self._folded.get(at, 0) for at, end in self._goal.items())
+            _log.info("folding what is there", records=left)
         records = await self._reader.poll(max_records=BATCH_RECORDS_MAX, timeout_ms=POLL_MS)
         ends = {at: await self._reader.position(*at) for at in self._reader.partitions}
         # Of what is far behind nobody asks what became of it, unless it is folded now.

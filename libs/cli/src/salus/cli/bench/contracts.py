@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ from salus.devkit.platform import Platform
 from salus.devkit.postgres_server import missing_postgres, running_postgres
 from salus.devkit.processes import Place, is_alive, stop
 from salus.devkit.run_record import RunningService
-from salus.devkit.services import Instance, Surroundings, readiness, start_service, wait_until_ready
+from salus.devkit.services import Surroundings, instances, readiness, start_service, wait_until_ready
 from salus.devkit.waiting import until
 
 GOALS = (
@@ -113,7 +113,7 @@ async def _consent(
     urls, extra = {name: f"http://{HOST}:{port}"}, {"SALUS_DATABASE_URL": database, **NO_LIMIT}
     surroundings = Surroundings(platform.network, platform.addresses, urls, extra)
     place = Place(platform.state.folder / name, platform.state.logs, detached=False)
-    replica = start_service(Instance(name, "consent"), surroundings, place)
+    replica = start_service(replace(instances(1)["consent"], name=name), surroundings, place)
     watching = asyncio.create_task(_watch({"consent": replica.process.pid}, measured.watches))
     try:
         yield replica
