@@ -1,4 +1,4 @@
-"""A service that the network has not: its manifest and its settings, for tests of what follows from them."""
+"""A service that the network has not: manifest, settings, context; for tests of what follows from them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ from typing import Any
 from pydantic import Field
 from tools.service_files import __main__ as service_files
 
+from salus.events import contexts
+from salus.events.catalogue import Catalogue
+from salus.events.event_types import Context, EventData, Retention
+from salus.events.fields import Text
 from salus.runtime.settings import DatabaseSettings, ObjectSettings, ServiceSettings
 
 ROOT = Path(__file__).parents[1]
@@ -53,6 +57,23 @@ class Settings(ServiceSettings, DatabaseSettings, ObjectSettings):
     seal_file: Path = Field(description="What batches are sealed with.")
     log_url: str = ""
     cargo_bucket: str = "salus-cargo"
+
+
+CONTEXT = Context("supply")
+OWNER = CONTEXT.role("supply", "service", "traces batches")
+
+
+@CONTEXT.event("salus.supply.batch-shipped.v1", owner=OWNER, retention=Retention.RECORD)
+class BatchShipped(EventData):
+    """A batch left its place."""
+
+    batch: Text
+
+
+def catalogue() -> Catalogue:
+    """Return the network's catalogue with one context more."""
+    modules = [module for module in vars(contexts).values() if hasattr(module, "CONTEXT")]
+    return Catalogue([*(module.CONTEXT for module in modules), CONTEXT])
 
 
 def settings_of(service: str) -> Any:

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 import yaml
-from tests.supply import ROOT, SUPPLY, add_supply, settings_of, source_tree
+from tests.supply import ROOT, SUPPLY, add_supply, catalogue, settings_of, source_tree
 from tools import generated_files
 from tools.openapi_documents import apps
 from tools.service_files import __main__ as service_files
@@ -204,9 +204,9 @@ def test_the_manifests_say_what_the_code_does():
 )
 def test_a_manifest_that_says_otherwise_than_the_code_is_named(tree, before, after, says):
     add_supply(tree)
-    assert list(disagreements(service_files.manifests_of(tree), settings_of)) == []
+    assert list(disagreements(service_files.manifests_of(tree), settings_of, catalogue())) == []
     add_supply(tree, SUPPLY.replace(before, after))
-    faults = list(disagreements(service_files.manifests_of(tree), settings_of))
+    faults = list(disagreements(service_files.manifests_of(tree), settings_of, catalogue()))
 
     assert before in SUPPLY
     assert [fault for fault in faults if fault.startswith("supply: ") and says in fault]
@@ -222,12 +222,16 @@ async def test_each_service_answers_where_its_manifest_has_its_probes():
         assert [answer.status_code for answer in answers] == [200, 200], name
 
 
-def test_an_owner_in_the_catalogue_has_a_manifest():
+def test_a_service_without_its_role_and_a_role_without_its_service_are_named(tree):
     manifests = [one for one in service_files.manifests_of(ROOT) if one.name != "consent"]
+    add_supply(tree)
 
-    assert "the catalogue has types of consent, which has no manifest" in list(
-        disagreements(manifests, service_files.settings_of)
-    )
+    assert list(disagreements(manifests, settings_of)) == [
+        "the catalogue has the role consent, which has no manifest"
+    ]
+    assert list(disagreements(service_files.manifests_of(tree), settings_of)) == [
+        "supply: no context of the catalogue has its role"
+    ]
 
 
 def test_a_folder_without_a_manifest_is_named(tree):

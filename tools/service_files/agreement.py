@@ -10,8 +10,9 @@ from pydantic_settings import BaseSettings
 from tools.service_files.documents import SettingsOf, variables
 
 from salus.devkit.manifests import Manifest
+from salus.events.catalogue import Catalogue
 from salus.events.contexts import CATALOGUE
-from salus.events.event_types import MEMBER, OPERATOR, EventType
+from salus.events.event_types import EventType
 from salus.runtime.settings import DatabaseSettings, ObjectSettings, ServiceSettings
 
 # A deployment says it of every process.
@@ -20,17 +21,20 @@ _OF_PARTY = ("KAFKA_BOOTSTRAP", "NETWORK_FILE", "SIGNING_KEY_FILE")
 _OF_STORE = ("S3_ENDPOINT", "S3_ACCESS_KEY", "S3_SECRET_KEY")
 
 
-def disagreements(manifests: Sequence[Manifest], settings_of: SettingsOf) -> Iterator[str]:
+def disagreements(
+    manifests: Sequence[Manifest], settings_of: SettingsOf, catalogue: Catalogue = CATALOGUE
+) -> Iterator[str]:
     """Yield a sentence for each thing in which a manifest and the code differ."""
-    types = CATALOGUE.types()
+    types = catalogue.types()
     topics = {kind.topic for kind in types} | {topic for one in manifests for topic in one.topics.owns}
     for one in manifests:
         yield from (f"{one.name}: {fault}" for fault in _of_settings(one, settings_of(one.name)))
         yield from (f"{one.name}: {fault}" for fault in _of_topics(one, types, topics))
-    # Members and operators state facts too, and are no services.
-    owners = {kind.owner for kind in types} - {MEMBER, OPERATOR}
-    for owner in sorted(owners - {one.name for one in manifests}):
-        yield f"the catalogue has types of {owner}, which has no manifest"
+    roles, parties = catalogue.roles_of("service"), {one.name for one in manifests if one.is_party}
+    yield from (
+        f"the catalogue has the role {role}, which has no manifest" for role in sorted(roles - parties)
+    )
+    yield from (f"{name}: no context of the catalogue has its role" for name in sorted(parties - roles))
 
 
 def folders_without(root: Path, manifests: Iterable[Manifest]) -> Iterator[str]:
