@@ -23,11 +23,6 @@ _EFFECTS = (
     *("salus.messaging", "salus.objects"),
     *("secrets", "socket", "sqlalchemy", "structlog", "subprocess", "time", "urllib"),
 )
-# A fold is told its contracts, and a contract's host its fold: the one names the other as a type alone.
-_FOR_TYPES = (
-    "salus.runtime.fold -> salus.runtime.contract",
-    "salus.runtime.fold_store -> salus.runtime.contract",
-)
 _LAYERS = ("__main__", "(api) | (adapters) | (settings)", "(handlers)", "(ports)", "(domain)")
 
 
@@ -95,8 +90,6 @@ def _contracts(
         "No two modules, and no two packages beside each other, import each other",
         "acyclic_siblings",
         ancestors=_list(packages),
-        ignore_imports=_list(_FOR_TYPES, prefix=""),
-        unmatched_ignore_imports_alerting='"none"',
     )
     for one in manifests:
         if one.layers:

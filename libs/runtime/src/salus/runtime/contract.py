@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Generic, TypeVar, assert_never
 from weakref import WeakValueDictionary
 
@@ -21,6 +19,7 @@ from salus.events.event_types import EventData
 from salus.runtime.facts import FactWriter, failed
 from salus.runtime.fold import FoldStore, Follower
 from salus.runtime.problems import ProblemError
+from salus.runtime.projection import Contract
 from salus.runtime.refusal import Refusal
 
 __all__ = ["Contract", "ContractHost", "NameTakenError", "Refusal"]
@@ -35,36 +34,6 @@ class NameTakenError(ProblemError):
 
     def __init__(self) -> None:
         super().__init__(409, "name-taken", "a name in it, as a key or an id, was taken a moment before")
-
-
-def by_subject(subject: str, _: EventData) -> str | None:
-    """Name an aggregate by its events' `subject`."""
-    return subject
-
-
-@dataclass(frozen=True)
-class Contract(Generic[S]):
-    """The fold of one topic into aggregates of one kind, each named by the events' `subject`.
-
-    `evolve` is pure and total: it takes every event of the topic and returns the state unchanged for
-    those that do not concern it. `state()` without arguments is the state before any event.
-    `aggregate` names the aggregates otherwise, given `subject` and data; None: the event concerns none of
-    this kind. Commands are executed on aggregates that are named by `subject` only.
-    """
-
-    kind: str
-    topic: str
-    state: type[S]
-    evolve: Callable[[S, EventData], S]
-    aggregate: Callable[[str, EventData], str | None] = by_subject
-
-    @cached_property
-    def _decoder(self) -> msgspec.json.Decoder[S]:
-        return msgspec.json.Decoder(self.state)
-
-    def decode(self, raw: bytes) -> S:
-        """Return a state as it was stored."""
-        return self._decoder.decode(raw)
 
 
 class ContractHost(Generic[S]):

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from hashlib import sha256
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -24,11 +24,9 @@ from salus.runtime.fold_batch import FoldBatch
 from salus.runtime.fold_marks import mark_of, require_same_topics
 from salus.runtime.fold_store import OUTCOMES_KEPT, FoldStore, open_fold_store
 from salus.runtime.identity_view import IDENTITY_TOPIC, IdentityView, time_of
+from salus.runtime.projection import Contract
 from salus.runtime.shared_call import SharedCall
 from salus.runtime.supervisor import Supervisor, failed, succeeded
-
-if TYPE_CHECKING:
-    from salus.runtime.contract import Contract
 
 __all__ = [
     "FoldStore",

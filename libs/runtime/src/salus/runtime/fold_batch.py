@@ -6,7 +6,7 @@ Folded record by record, each in a batch of its own, they come to the same.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -15,9 +15,7 @@ from salus.events.effect import Applied, Effect, claims_of, effect_of, request_c
 from salus.events.envelope import Event
 from salus.events.requests import RequestedData
 from salus.runtime.fold_tables import AGGREGATES, CLAIMS, Loaded, Pair, read_snapshot, write_rows
-
-if TYPE_CHECKING:
-    from salus.runtime.contract import Contract
+from salus.runtime.projection import Contract
 
 
 class FoldBatch:
