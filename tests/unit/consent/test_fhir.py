@@ -467,6 +467,14 @@ def test_every_element_is_in_the_documentation() -> None:
         assert not {name for name in names if name not in page}
 
 
+def test_the_example_of_the_documentation_is_kept() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "fhir.md").read_text()
+    example = page.split("```json\n")[1].split("```")[0]
+    terms = parse(json.loads(example))
+
+    assert (terms.grantee, terms.purposes) == ("did:web:hospital.example", ("TREAT",))
+
+
 def test_what_we_answer_is_r4() -> None:
     definitions = (
         Path(__file__).parents[2] / "data" / "fhir" / "definitions" / "fhir.schema.r4.medplum.json.gz"
