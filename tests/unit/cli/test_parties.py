@@ -330,7 +330,7 @@ def test_a_registration_without_a_network_file_leaves_no_key(
     folder.file.unlink()
     told = party("register", "nurse", "--to-approve", tmp_path / "request")
 
-    assert "--directory: " in str(told.exception)
+    assert str(told.exception) == f"--directory: there is no {folder.file}: name the folder that has it"
     assert not party_key_file(folder, "nurse").exists()
 
 

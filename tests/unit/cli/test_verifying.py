@@ -224,6 +224,13 @@ def test_the_people_s_form_says_what_was_not_checked(files, capsys):
     assert f"{TOPIC} 0 5" in shown
 
 
+def test_without_a_platform_the_policy_is_asked_for(files, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("SALUS_STATE", str(tmp_path / "none"))
+
+    assert run(["verify", str(files / "a.salus")]) == Exit.USAGE
+    assert "give the network.json to go by as --policy" in " ".join(capsys.readouterr().err.split())
+
+
 def test_a_receipt_that_is_not_there_is_usage(tmp_path):
     assert run(["verify", str(tmp_path / "none.salus")]) == Exit.USAGE
 

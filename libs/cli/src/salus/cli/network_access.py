@@ -177,6 +177,8 @@ def origin_of(folder: NetworkFolder) -> str:
     Raises:
         CommandError: it has no network.json that can be read.
     """
+    if not folder.file.exists():
+        raise CommandError(Exit.USAGE, f"--directory: there is no {folder.file}: name the folder that has it")
     try:
         return str(folder.read()["origin"])
     except DevkitError as error:

@@ -41,7 +41,10 @@ def read_policy(path: Path | None, network: Path | None = None) -> Policy:
         CommandError: there is no such file, or it is something else.
     """
     if path is None:
-        return _policy_of(network or running_folder() / "network.json")
+        local = running_folder() / "network.json"
+        if network is None and not local.exists():
+            raise CommandError(Exit.USAGE, f"there is no {local}: give the network.json to go by as --policy")
+        return _policy_of(network or local)
     data = _read(path)
     try:
         chosen = parse_tlog_policy(data)
