@@ -53,6 +53,7 @@ COMMANDS = {
     "verify": Place("verifying:verify", "Facts"),
     "ledger": Place("ledger:app", "Facts"),
     "audit": Place("auditing:app", "Facts"),
+    "catalogue": Place("catalogue:app", "Facts"),
     "party": Place("parties:app", "People and access"),
     "approve": Place("approvals:approve", "People and access"),
     "consent": Place("consents:app", "People and access"),

@@ -8,6 +8,7 @@ a release, named by type and digest; nothing is removed from it.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -47,6 +48,12 @@ def release(catalogue: Catalogue, folder: Path = RELEASED) -> list[str]:
             path.write_bytes(entry.schema)
             added.append(path.name)
     return added
+
+
+def released_schemas(name: str, folder: Path = RELEASED) -> list[tuple[str, dict[str, Any]]]:
+    """Return the released schemas of a type, each with the name of its file."""
+    found = ((path.name, msgspec.json.decode(path.read_bytes())) for path in sorted(folder.glob("*.json")))
+    return [(file, schema) for file, schema in found if schema["x-salus"]["type"] == name]
 
 
 def broken_promises(catalogue: Catalogue, folder: Path = RELEASED) -> list[str]:

@@ -1,0 +1,187 @@
+"""The subset of JSON Schema (2020-12) that event schemas keep to, and its limits.
+
+What is in it means the same to every validator and generator, is judged in time that is proportional to the
+event, and bounds each value: an event on the ledger stays there for ever.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from salus.events.event_types import SCHEMA_DIALECT
+from salus.ledger.json_reader import INTEGER_MAX
+
+SCHEMA_BYTES_MAX = 64 * 1024
+FIELDS_MAX = 256
+"""Fields of an event, those of its parts included."""
+DEPTH_MAX = 16
+"""How deep objects and lists nest, references followed."""
+CHARS_MAX = 400_000
+"""Characters of a text: what a sealed value may have."""
+ITEMS_MAX = 10_000
+WORDS_MAX = 256
+"""Words of an `enum`."""
+PATTERN_CHARS_MAX = 1024
+
+_ANYWHERE = frozenset({"title", "description", "default", "x-salus-sealed"})
+_ROOT = frozenset({"$schema", "$id", "$defs", "x-salus"})
+_OF_TYPE: Mapping[str, frozenset[str]] = {
+    "object": frozenset({"type", "properties", "required", "additionalProperties"}),
+    "array": frozenset({"type", "items", "minItems", "maxItems"}),
+    "string": frozenset({"type", "minLength", "maxLength", "pattern", "format", "enum", "const"}),
+    "integer": frozenset({"type", "minimum", "maximum"}),
+    "boolean": frozenset({"type"}),
+}
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+# Look-around, named and non-capturing groups; classes that engines read differently; a group that repeats.
+_UNPORTABLE = re.compile(r"\(\?|\\[1-9wWdDsSbBpPkAZzGQE]|\)[*+{]")
+
+
+def faults_of(schema: Any, *, size: int = 0) -> list[str]:
+    """Return, as sentences, in what a schema is not in the subset; in nothing: []. `size` is its bytes."""
+    if size > SCHEMA_BYTES_MAX:
+        return [f"$: {size} bytes, at most {SCHEMA_BYTES_MAX}"]
+    if not isinstance(schema, dict):
+        return ["$: a schema is an object"]
+    return list(_Look(schema).whole())
+
+
+class _Look:
+    """One look at a schema: its definitions, and how many fields were seen."""
+
+    def __init__(self, schema: Mapping[str, Any]) -> None:
+        self._schema = schema
+        defs = schema.get("$defs", {})
+        self._defs: Mapping[str, Any] = defs if isinstance(defs, dict) else {}
+        self._fields = 0
+
+    def whole(self) -> Iterator[str]:
+        """Yield what is wrong with the schema."""
+        if self._schema.get("$schema") != SCHEMA_DIALECT:
+            yield f"$.$schema: it is not {SCHEMA_DIALECT}"
+        root = {key: value for key, value in self._schema.items() if key not in _ROOT}
+        if self._resolved(root).get("type") != "object":
+            yield "$: the data of an event is an object"
+            return
+        yield from self._part(root, "$", ())
+        if self._fields > FIELDS_MAX:
+            yield f"$: {self._fields} fields, at most {FIELDS_MAX}"
+
+    def _resolved(self, part: Any) -> Mapping[str, Any]:
+        found = self._defs.get(_target(part), {}) if isinstance(part, dict) and "$ref" in part else part
+        return found if isinstance(found, dict) else {}
+
+    def _part(self, part: Any, at: str, within: tuple[str, ...]) -> Iterator[str]:
+        if self._fields > FIELDS_MAX:
+            return
+        if not isinstance(part, dict):
+            yield f"{at}: it is no object, and any value would do"
+        elif len(within) > DEPTH_MAX:
+            yield f"{at}: deeper than {DEPTH_MAX}"
+        elif "$ref" in part:
+            yield from self._reference(part, at, within)
+        elif "anyOf" in part:
+            yield from self._optional(part, at, within)
+        else:
+            yield from self._value(part, at, within)
+
+    def _reference(self, part: Mapping[str, Any], at: str, within: tuple[str, ...]) -> Iterator[str]:
+        name = _target(part)
+        yield from _unknown(part, frozenset({"$ref"}), at)
+        if name not in self._defs:
+            yield f"{at}: $ref leads to no definition of this file"
+        elif name in within:
+            yield f"{at}: $ref leads in a circle"
+        else:
+            yield from self._part(self._defs[name], at, (*within, name))
+
+    def _optional(self, part: Mapping[str, Any], at: str, within: tuple[str, ...]) -> Iterator[str]:
+        yield from _unknown(part, frozenset({"anyOf"}), at)
+        choices = part["anyOf"] if isinstance(part["anyOf"], list) else []
+        kinds = [choice for choice in choices if choice != {"type": "null"}]
+        if len(kinds) != 1 or len(choices) != 2:  # a kind of value, and null
+            yield f"{at}: anyOf is for one kind of value, or null"
+        else:
+            yield from self._part(kinds[0], at, (*within, ""))
+
+    def _value(self, part: Mapping[str, Any], at: str, within: tuple[str, ...]) -> Iterator[str]:
+        kind = "string" if part.keys() & {"enum", "const"} else part.get("type")
+        if not isinstance(kind, str) or kind not in _OF_TYPE:
+            yield f"{at}: type is none of {', '.join(_OF_TYPE)}"
+            return
+        yield from _unknown(part, _OF_TYPE[kind], at)
+        match kind:
+            case "object":
+                yield from self._object(part, at, within)
+            case "array":
+                yield from _bound(part, "maxItems", ITEMS_MAX, at)
+                yield from self._part(part.get("items"), f"{at}[]", (*within, ""))
+            case "string":
+                yield from _of_string(part, at)
+            case "integer":
+                yield from _bound(part, "maximum", INTEGER_MAX, at)
+                yield from _bound(part, "minimum", INTEGER_MAX, at, least=-INTEGER_MAX)
+
+    def _object(self, part: Mapping[str, Any], at: str, within: tuple[str, ...]) -> Iterator[str]:
+        if part.get("additionalProperties") is not False:
+            yield f"{at}: additionalProperties is not false, so anybody could add anything"
+        fields = part.get("properties")
+        if not isinstance(fields, dict):
+            yield f"{at}: properties are missing"
+            return
+        self._fields += len(fields)
+        required = part.get("required", [])
+        if not isinstance(required, list) or not {*map(str, required)} <= fields.keys():
+            yield f"{at}: required names what is no field"
+        for name, field in fields.items():
+            if _NAME.fullmatch(name) is None:
+                yield f"{at}: a field's name is a to z, digits and _, at most 64 of them"
+            else:
+                yield from self._part(field, f"{at}.{name}", (*within, ""))
+
+
+def _target(part: Mapping[str, Any]) -> str:
+    return str(part.get("$ref")).removeprefix("#/$defs/")
+
+
+def _unknown(part: Mapping[str, Any], known: frozenset[str], at: str) -> Iterator[str]:
+    for key in sorted(part.keys() - known - _ANYWHERE):
+        yield f"{at}: {key} is not in the subset here"
+
+
+def _bound(part: Mapping[str, Any], key: str, most: int, at: str, *, least: int = 0) -> Iterator[str]:
+    value = part.get(key)
+    if type(value) is not int or not least <= value <= most:
+        yield f"{at}: {key} is an integer from {least} to {most}, and needed"
+
+
+def _of_string(part: Mapping[str, Any], at: str) -> Iterator[str]:
+    words = [part["const"]] if "const" in part else part.get("enum")
+    if words is not None:
+        if (
+            not isinstance(words, list)
+            or len(words) > WORDS_MAX
+            or not all(type(word) is str for word in words)
+        ):
+            yield f"{at}: words are at most {WORDS_MAX} texts"
+        return
+    if part.get("format", "date-time") != "date-time":
+        yield f"{at}: format is date-time, or not there"
+    if "format" not in part:
+        yield from _bound(part, "maxLength", CHARS_MAX, at)
+    pattern = part.get("pattern", "^$")
+    if not isinstance(pattern, str) or not _is_portable(pattern):
+        yield f"{at}: pattern is not one that all engines read alike, from ^ to $ and in linear time"
+
+
+def _is_portable(pattern: str) -> bool:
+    whole = pattern.startswith("^") and pattern.endswith("$") and len(pattern) <= PATTERN_CHARS_MAX
+    if not whole or _UNPORTABLE.search(pattern):
+        return False
+    try:
+        re.compile(pattern)
+    except (re.error, OverflowError, RecursionError):
+        return False
+    return True

@@ -1,0 +1,86 @@
+"""salus catalogue: what it lists and shows is the catalogue, and what it says of a schema is so."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from salus.cli.__main__ import run
+from salus.cli.exits import Exit
+from salus.events.contexts import CATALOGUE
+from salus.events.contexts.lab import ResultReleased
+from salus.events.event_types import type_of
+from salus.events.schemas import released_schemas
+
+ENTRY = type_of(ResultReleased)
+
+
+def test_the_list_has_every_type_with_owner_and_sealed_fields(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["catalogue", "list", "--json"]) == Exit.OK
+    listed = json.loads(capsys.readouterr().out)
+
+    assert [each["type"] for each in listed] == [entry.name for entry in CATALOGUE.types()]
+    (result,) = [each for each in listed if each["type"] == ENTRY.name]
+    assert (result["topic"], result["owner"], result["key"]) == ("salus.lab.events", "member", "patient")
+    assert result["sealed"] == ["content"]
+
+    assert run(["catalogue", "list", "--context", "lab"]) == Exit.OK
+    table = capsys.readouterr().out
+    assert ENTRY.name in table
+    assert "salus.clinical" not in table
+    assert run(["catalogue", "list", "--context", "labs"]) == Exit.USAGE
+
+
+def test_what_is_shown_is_the_file_that_dataschema_names(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    assert run(["catalogue", "show", ENTRY.name]) == Exit.OK
+    assert hashlib.sha256(capsysbinary.readouterr().out).hexdigest() == ENTRY.dataschema.rpartition(":")[2]
+
+    assert run(["catalogue", "show", "salus.lab.result-release.v1"]) == Exit.USAGE
+    assert ENTRY.name.encode() in capsysbinary.readouterr().err
+
+
+def written(folder: Path, name: str, **changes: Any) -> str:
+    """A file with the schema of a result, and with other bounds of its report."""
+    schema = json.loads(ENTRY.schema)
+    schema["$defs"]["ResultReleased"]["properties"]["report"].update(changes)
+    (folder / name).write_text(json.dumps(schema))
+    return str(folder / name)
+
+
+def test_a_schema_is_compared_with_another(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    today, shorter = written(tmp_path, "a.json"), written(tmp_path, "b.json", maxLength=9)
+
+    assert run(["catalogue", "check", today, "--against", today]) == Exit.OK
+    assert run(["catalogue", "check", shorter, "--against", today]) == Exit.NO
+    assert "$.report: maxLength: 256 became 9 (breaks writers)" in capsys.readouterr().out
+    assert run(["catalogue", "check", shorter, "--against", today, "--json"]) == Exit.NO
+    (found,) = json.loads(capsys.readouterr().out)["breaks"]
+    assert (found["field"], found["sides"]) == ("$.report", ["writers"])
+
+
+def test_a_schema_beyond_the_subset_or_the_limits_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["catalogue", "check", written(tmp_path, "a.json", maxLength=None)]) == Exit.NO
+    assert "$.report: maxLength" in capsys.readouterr().out
+    for content, code in (
+        ("{", Exit.USAGE),
+        ('{"a": 1, "a": 2}', Exit.USAGE),
+        ("[]", Exit.NO),
+        (" " * 65537, Exit.NO),
+    ):
+        (tmp_path / "b.json").write_text(content)
+        assert run(["catalogue", "check", str(tmp_path / "b.json")]) == code
+    beyond = written(tmp_path, "c.json", maxLength=None)
+    assert run(["catalogue", "check", written(tmp_path, "d.json"), "--against", beyond]) == Exit.USAGE
+
+
+def test_without_a_released_version_it_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["catalogue", "check", written(tmp_path, "a.json")]) == Exit.OK
+    said = capsys.readouterr().out
+
+    assert all(name in said for name, _ in released_schemas(ENTRY.name)) or "no version" in said
