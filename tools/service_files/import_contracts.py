@@ -23,7 +23,7 @@ _EFFECTS = (
     *("salus.messaging", "salus.objects"),
     *("secrets", "socket", "sqlalchemy", "structlog", "subprocess", "time", "urllib"),
 )
-_LAYERS = ("__main__", "(api) | (adapters) | (settings)", "(handlers)", "(ports)", "(domain)")
+_LAYERS = ("__main__ | (openapi)", "(api) | (adapters) | (settings)", "(handlers)", "(ports)", "(domain)")
 
 
 def pyproject(text: str, manifests: Sequence[Manifest], libraries: Sequence[str]) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from fastapi.routing import APIRoute
@@ -11,6 +13,20 @@ from salus.runtime.problems import Problem, documented
 
 Document = dict[str, Any]
 Operation = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class StandIn:
+    """What a service's routes are given where nothing of the service runs and only its document is asked."""
+
+    behind: Any
+    authenticate: Any
+
+    @staticmethod
+    def now() -> datetime:
+        """Return the time."""
+        return datetime.now(UTC)
+
 
 BINARY = {"type": "string", "format": "binary"}
 TEXT = {"type": "string"}

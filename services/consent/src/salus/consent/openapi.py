@@ -1,0 +1,15 @@
+"""The routes of consent with a stand-in for all that is behind them, for its OpenAPI document."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+
+from salus.consent import api, fhir_api
+from salus.runtime.openapi import StandIn
+
+
+def add_routes(app: FastAPI, stand_in: StandIn) -> None:
+    """Add every route of the service."""
+    shared = api.Api(world=stand_in.behind, authenticate=stand_in.authenticate, now=stand_in.now)
+    app.include_router(api.routes(shared))
+    fhir_api.install(app, fhir_api.FhirApi(shared, stand_in.behind))

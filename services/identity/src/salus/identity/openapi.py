@@ -1,0 +1,18 @@
+"""The routes of identity with a stand-in for all that is behind them, for its OpenAPI document."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+
+from salus.identity.api import routes
+from salus.identity.shards_api import shard_routes
+from salus.runtime.openapi import StandIn
+
+
+def add_routes(app: FastAPI, stand_in: StandIn) -> None:
+    """Add every route of the service."""
+    behind, caller = stand_in.behind, stand_in.authenticate
+    app.include_router(routes(world=behind, authenticate=caller, now=stand_in.now))
+    app.include_router(
+        shard_routes(behind, behind, authenticate=caller, partitions_of=behind, operators=behind)
+    )
