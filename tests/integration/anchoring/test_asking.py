@@ -127,6 +127,11 @@ async def test_a_kept_connection_that_was_closed_is_opened_again() -> None:
     [
         (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf", "does not answer"),
         (b"SSH-2.0-OpenSSH_9.6 and so on, and so on\r\n\r\n", "does not answer"),
+        # Case HIGH 1 of red team B, for httptools this is no error of HTTP
+        (
+            b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+            "does not answer: HttpParserUpgrade",
+        ),
         (plain("422 Unprocessable", b"no"), "refuses: 422"),
         (plain("302 Found", b"", b"Location: /elsewhere"), "refuses: 302"),
         (plain("409 Conflict", b"7\n"), "refuses: 409 of type none, not text/x.tlog.size"),

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httptools
 import httpx
 import pytest
 from fastapi import FastAPI
@@ -53,6 +54,7 @@ class SmallWitness:
     forget_answers: int = 0
     nonsense: bytes | None = None
     signs_more: bool = False
+    throws: Exception | None = None
     asked: list[int] = field(default_factory=list)
 
     async def add_checkpoint(self, old_size: int, proof: Sequence[bytes], note: bytes) -> bytes:
@@ -62,6 +64,8 @@ class SmallWitness:
             await asyncio.Event().wait()
         if self.away:
             raise WitnessError("away")
+        if self.throws is not None:
+            raise self.throws
         if self.nonsense is not None:
             return self.nonsense
         if self.signs_more:
@@ -234,6 +238,34 @@ async def test_what_is_no_valid_cosignature_counts_as_none(witnessed: Witnessed,
     seen = POLICY.open_checkpoint(witnessed.shown())
     assert {cosigner.name for cosigner in seen.cosigners} == {signer.name for signer in SIGNERS[1:]}
     assert "no valid cosignature" in str((await witnessed.status())["witnesses"])
+
+
+# Case HIGH 1 of red team B, 101 Upgrade, an error of no family that anybody thought of
+@pytest.mark.parametrize(
+    "error",
+    [
+        httptools.HttpParserUpgrade(0),
+        httptools.HttpParserInvalidStatusError("status"),
+        UnicodeDecodeError("ascii", b"\xff", 0, 1, "ordinal not in range"),
+        RecursionError(),
+        MemoryError(),
+        AssertionError(),
+        Exception("of no family at all"),
+    ],
+)
+async def test_no_error_of_one_witness_keeps_the_others_from_making_a_checkpoint_final(
+    witnessed: Witnessed, error: Exception
+) -> None:
+    witnessed.witnesses[0].throws = error
+
+    for size in range(2):
+        await witnessed.world.chains[0].seal_samples(1)
+        await asyncio.wait_for(witnessed.runner.wait_beyond(size), timeout=30)
+
+    seen = POLICY.open_checkpoint(witnessed.shown())
+    assert {cosigner.name for cosigner in seen.cosigners} == {signer.name for signer in SIGNERS[1:]}
+    assert not any(task.done() for task in witnessed.tasks)
+    assert type(error).__name__ in str((await witnessed.status())["witnesses"])
 
 
 async def test_a_cosignature_of_more_than_the_checkpoint_counts_as_none(witnessed: Witnessed) -> None:

@@ -15,8 +15,7 @@ from minio.error import MinioAdminException
 from minio.minioadmin import MinioAdmin
 
 from salus.objects.admin import RETRIES_MAX, TIMEOUT_S
-from salus.objects.answers import error_of
-from salus.objects.errors import StoreAwayError
+from salus.objects.answers import contained, error_of
 
 _CODE = re.compile(r'"Code":\s*"([A-Za-z0-9._-]{1,64})"')
 
@@ -46,12 +45,11 @@ class Accounts:
             admin.user_add(name, secret)
             admin.policy_set(name, user=name)
 
-        try:
-            await asyncio.to_thread(work)
-        except MinioAdminException as error:
-            raise error_of(f"account {name}", status=_status(error), code=_code(error)) from error
-        except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise StoreAwayError(f"account {name}", type(error).__name__) from error
+        with contained(f"account {name}"):
+            try:
+                await asyncio.to_thread(work)
+            except MinioAdminException as error:
+                raise error_of(f"account {name}", status=_status(error), code=_code(error)) from error
 
     def _admin(self) -> MinioAdmin:
         url = urlsplit(self.endpoint)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -14,7 +15,7 @@ from minio.commonconfig import ENABLED
 from minio.error import MinioException, S3Error
 from minio.versioningconfig import VersioningConfig
 
-from salus.objects.answers import error_of, status_in
+from salus.objects.answers import contained, error_of, status_in
 from salus.objects.errors import StoreAwayError, UnfitStoreError
 
 TIMEOUT_S = 5.0
@@ -54,16 +55,8 @@ class Admin:
 
     async def _run(self, key: str, call: Callable[[Minio], _T]) -> _T:
         def work() -> _T:
-            try:
+            with contained(key), _translated(key):
                 return call(self._client())
-            except S3Error as error:
-                status = error.response.status
-                raise error_of(key, status=status, code=str(error.code)) from error
-            except (MinioException, urllib3.exceptions.HTTPError, OSError) as error:
-                # A proxy's answer is no S3Error, but has a status all the same.
-                if (answered := status_in(str(error))) is not None:
-                    raise error_of(key, status=answered, code="") from error
-                raise StoreAwayError(key, type(error).__name__) from error
 
         return await asyncio.to_thread(work)
 
@@ -79,6 +72,19 @@ class Admin:
                 timeout=TIMEOUT_S, retries=urllib3.Retry(total=RETRIES_MAX, backoff_factor=0.2)
             ),
         )
+
+
+@contextmanager
+def _translated(key: str) -> Iterator[None]:
+    try:
+        yield
+    except S3Error as error:
+        raise error_of(key, status=error.response.status, code=str(error.code)) from error
+    except (MinioException, urllib3.exceptions.HTTPError, OSError) as error:
+        # A proxy's answer is no S3Error, but has a status all the same.
+        if (answered := status_in(str(error))) is not None:
+            raise error_of(key, status=answered, code="") from error
+        raise StoreAwayError(key, type(error).__name__) from error
 
 
 def _ensure(client: Minio, name: str, *, lock: bool, versioning: bool) -> None:

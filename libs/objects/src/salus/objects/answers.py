@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from salus.objects.errors import ObjectsError, RefusedError, StoreAwayError
 
@@ -45,3 +47,17 @@ def code_in(text: str) -> str:
     """Return the S3 error code in an answer or in a text that quotes it; "" if there is none."""
     found = _CODE.search(text)
     return (found[1] or found[2]) if found else ""
+
+
+@contextmanager
+def contained(key: str) -> Iterator[None]:
+    """Turn whatever a client raises over an answer, an error of HTTP, XML or numbers, into StoreAwayError.
+
+    So no store, and nobody on the way to it, can raise what callers of this package do not expect.
+    """
+    try:
+        yield
+    except ObjectsError:
+        raise
+    except Exception as error:
+        raise StoreAwayError(key, type(error).__name__) from error

@@ -22,7 +22,7 @@ import urllib3
 from minio.credentials.credentials import Credentials
 from minio.signer import sign_v4_s3
 
-from salus.objects.answers import code_in, error_of
+from salus.objects.answers import code_in, contained, error_of
 from salus.objects.errors import StoreAwayError
 from salus.objects.retry import ATTEMPTS_MAX, backoff_s
 from salus.objects.store import Entry
@@ -75,7 +75,8 @@ class Listing:
         give_up_at = time.monotonic() + self.deadline_s
         for attempt in range(ATTEMPTS_MAX):
             try:
-                return await asyncio.to_thread(self._ask, folder, query)
+                with contained(folder):
+                    return await asyncio.to_thread(self._ask, folder, query)
             except StoreAwayError:
                 if attempt + 1 == ATTEMPTS_MAX or time.monotonic() >= give_up_at:
                     raise
@@ -85,15 +86,12 @@ class Listing:
     def _ask(self, folder: str, query: Mapping[str, str]) -> _Page:
         text = "&".join(f"{name}={quote(query[name], safe='')}" for name in sorted(query))
         url = urlsplit(f"{self.endpoint.rstrip('/')}/{self.bucket}?{text}")
-        try:
-            answer = self._pool.request("GET", url.geturl(), headers=self._signed(url), preload_content=False)
-            data = answer.read(PAGE_BYTES_MAX)
-            if answer.read(1):
-                answer.close()
-                raise StoreAwayError(folder, f"a page of more than {PAGE_BYTES_MAX} bytes")
-            answer.release_conn()
-        except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise StoreAwayError(folder, type(error).__name__) from error
+        answer = self._pool.request("GET", url.geturl(), headers=self._signed(url), preload_content=False)
+        data = answer.read(PAGE_BYTES_MAX)
+        if answer.read(1):
+            answer.close()
+            raise StoreAwayError(folder, f"a page of more than {PAGE_BYTES_MAX} bytes")
+        answer.release_conn()
         if answer.status != HTTPStatus.OK:
             code = code_in(data.decode(errors="replace"))
             raise error_of(folder, status=answer.status, code=code)
@@ -138,7 +136,7 @@ def _read(folder: str, data: bytes) -> _Page:
         ]
         more = fields["IsTruncated"] == "true"
         return _Page(entries, fields["NextContinuationToken"] if more else None)
-    except (ET.ParseError, KeyError, ValueError) as error:
+    except (ET.ParseError, LookupError, ValueError) as error:
         raise StoreAwayError(folder, f"its listing cannot be read: {type(error).__name__}") from error
 
 

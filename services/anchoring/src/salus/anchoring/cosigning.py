@@ -5,18 +5,24 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 
+import structlog
+
 from salus.anchoring.ports import OtherSizeError, Witness, WitnessError
+from salus.archive.errors import ArchiveError
 from salus.archive.log import LogReader
 from salus.ledger.checkpoint import Checkpoint
 from salus.ledger.errors import NoteError
 from salus.ledger.note import NoteSignature, Verifier, add_signatures, open_note, split_note
 from salus.ledger.policy import Policy
 from salus.ledger.tiles import TileRef, consistency_proof, tiles_for_consistency
+from salus.objects import ObjectsError
 
 # The first try uses the size we remember, the second the one we were told; more is a rival's doing.
 TRIES_MAX = 3
 OK = "ok"
 AtHand = Callable[[TileRef], bytes | None]
+
+_log = structlog.get_logger()
 
 
 def _nothing(_: TileRef) -> None:
@@ -104,11 +110,21 @@ class Cosigning:
     async def _ask(
         self, name: str, checkpoint: Checkpoint, note: bytes, at_hand: AtHand
     ) -> Sequence[NoteSignature]:
-        """Return the witness's valid cosignatures, none if it does not cosign."""
+        """Return the witness's valid cosignatures, none if it does not cosign.
+
+        Whatever it brings about, also an error that nobody thought of, is this witness's answer: the others'
+        cosignatures count. Only errors of our own log and its store are the caller's.
+        """
         try:
             signatures = await self._cosignatures(name, checkpoint, note, at_hand)
         except WitnessError as error:
             self.answers[name] = str(error)
+            return ()
+        except (ArchiveError, ObjectsError):
+            raise
+        except Exception as error:  # noqa: BLE001  # of whatever kind: one witness ends nothing of the others
+            _log.exception("the answer of a witness could not be handled", witness=name)
+            self.answers[name] = f"its answer could not be handled: {type(error).__name__}"
             return ()
         self.answers[name] = OK
         return signatures

@@ -48,7 +48,7 @@ class HttpWitness:
         body = cosigning_request(old_size, proof, note)
         try:
             answer = await self._ask(body)
-        except (OSError, EOFError, httptools.HttpParserError) as error:
+        except (OSError, EOFError, httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             raise WitnessError(f"it does not answer: {type(error).__name__}") from error
         if answer.status == HTTPStatus.OK:
             return bytes(answer.body)
@@ -126,6 +126,7 @@ class _Answer:
         Raises:
             EOFError: the connection ended within the answer.
             HttpParserError: this is not HTTP.
+            HttpParserUpgrade: it goes on in another protocol; this is no HttpParserError.
             WitnessError: it is too long.
         """
         self._left -= len(data)
