@@ -226,7 +226,7 @@ async def _rebuild(
     async with _consent(platform, f"anew-{kind}", database, measured) as replica:
 
         async def ready() -> bool:
-            is_ready, why = await readiness(replica.url)
+            is_ready, why = await readiness(replica)
             narrator.update(why)
             return is_ready or not is_alive(replica.process)
 
