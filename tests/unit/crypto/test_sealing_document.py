@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from base64 import b64decode, b64encode
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from salus.crypto.sealing import SUITE, SealedValue, key_pair_of, load_private_k
 from salus.events.contexts.clinical import EncounterRecorded, ObservationRecorded
 from salus.events.contexts.consent import GlassBroken
 from salus.events.contexts.lab import ResultReleased
-from salus.events.sealing_context import sealing_context
+from salus.events.envelope import decode_event, encode_event
+from salus.events.sealing_context import context_of, sealing_context
 
 FILE = Path(__file__).parents[3] / "docs" / "vectors" / "sealing.json"
 PATIENT = "urn:uuid:6f1c3a52-7a0e-4d5f-9c2b-1f2e3d4c5b6a"
@@ -93,3 +95,17 @@ def test_a_vector_opens_by_the_construction_of_the_document_alone(vector: dict[s
 def test_the_vectors_are_of_the_suite_that_is_used_and_of_every_kind() -> None:
     assert {vector["sealed"]["suite"] for vector in VECTORS} == {SUITE}
     assert {vector["context"]: bytes.fromhex(vector["plaintext"]) for vector in VECTORS} == CONTEXTS
+
+
+def test_what_is_sealed_as_the_readme_says_opens_for_its_event() -> None:
+    # It named the event's type as the context: what was sealed so was accepted, and opened for nobody.
+    page = (Path(__file__).parents[3] / "libs" / "crypto" / "README.md").read_text()
+    pair, key = key_pair_of(bytes(32)), f"{PATIENT}#{0:016x}"
+    names: dict[str, Any] = {"text": "37,5 °C", "my_did": SOURCE, "event_id": "1"}
+    names |= {"subject_public_key": pair.public_key, "subject_key_id": key}
+    exec(page.split("```python\n")[1].split("```")[0], names)
+    data = ObservationRecorded(patient=PATIENT, observation="temperature", content=names["content"])
+    value = encode_event(data, source=SOURCE, id="1", subject=PATIENT, time=datetime(2026, 1, 1, tzinfo=UTC))
+    context = context_of(decode_event(value))
+
+    assert unseal(data.content, private_key=pair.private_key, context=context) == "37,5 °C".encode()
