@@ -198,6 +198,17 @@ def test_a_party_has_sixteen_keys_at_most() -> None:
     assert refusal_of(PartyState(), nurse(keys=())) == "too-many-keys"
 
 
+def test_a_party_whose_keys_were_revoked_gets_another() -> None:
+    # Red team 4: a thief added fifteen keys; once they were revoked, the party had no key for ever.
+    state = after(nurse())
+    for seed in range(2, 40):
+        state = evolve(state, decide(state, AddKey(a_key(NURSE, seed)), actor=OPERATOR, at=NOW))
+        revoke = RevokeKey(f"{NURSE}#key-{seed - 1}", "compromised")
+        state = evolve(state, decide(state, revoke, actor=OPERATOR, at=NOW))
+
+    assert [key.id for key in state.keys if key.revoked is None] == [f"{NURSE}#key-39"]
+
+
 def test_the_last_key_is_not_rotated_away() -> None:
     assert refusal_of(after(nurse()), RevokeKey(f"{NURSE}#key-1", "rotated")) == "last-key"
     assert refusal_of(after(nurse()), RevokeKey(f"{NURSE}#key-1", "unspecified")) == "last-key"

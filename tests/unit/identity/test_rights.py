@@ -30,6 +30,7 @@ from salus.events.event_types import type_of
 from salus.events.fields import RoleName
 from salus.events.keyring import KeyRing
 from salus.events.parties import Founder, Operator
+from salus.events.party_form import KEYS_MAX
 from salus.events.requests import Request, RequestedData
 from salus.events.rights import RIGHTS, Act, Actor, Permission, Relation, Target
 from salus.identity.domain import (
@@ -268,6 +269,33 @@ def test_a_key_that_was_revoked_before_asks_for_nothing_whatever_the_clocks_say(
 
         assert effect == WithoutEffect(NoEffect.NOT_ENTITLED)
         assert ring.unentitled[0].code == "key-revoked"
+
+
+def key_added(ring: KeyRing, seed: int) -> str | None:
+    """Fold one more key of the party, as its member asks for it; return why it has no effect."""
+    proofs = proofs_of(signer(seed), member=HOSPITAL, at=NOW)
+    data = KeyAdded(PARTY, key(seed), request=UNASKED)
+    asked = truly_asked(data, signer(SEEDS[HOSPITAL], HOSPITAL), at=NOW, proofs=proofs)
+    version, offset = ring.versions.get(PARTY, 0), ring.position
+    value = encode_event(asked, id=str(seed), source=ALPHA, subject=PARTY, time=NOW, expected_version=version)
+    ring.fold(decode_event(value))
+    ring.position = offset + 1
+    return ring.unentitled[offset].code if offset in ring.unentitled else None
+
+
+def test_sixteen_keys_that_are_not_revoked_are_as_many_as_everybody_takes() -> None:
+    # Red team 4: revoked ones counted, so a thief of one key, or honest rotation, ended a party for ever.
+    ring = ring_of(Target.PEOPLE, Act.ADD_KEY)
+    added = [key_added(ring, seed) for seed in range(100, 115)]
+    state = PartyState(PARTY, "person", tuple(held(seed) for seed in range(1, KEYS_MAX + 1)), (), HOSPITAL)
+    member = Actor(HOSPITAL, "member", frozenset(), UNASKED)
+    with pytest.raises(Refusal, match="too-many-keys"):
+        decide(state, AddKey(key(115)), actor=member, at=NOW, operators=OPERATORS)
+    ring.apply(KeyRevoked(PARTY, key(100).id, "compromised", request=UNASKED))
+
+    assert added == [None] * 14 + ["too-many-keys"]
+    assert key_added(ring, 116) is None
+    assert key_added(ring, 117) == "too-many-keys"
 
 
 VICTIM = LocalSigner.from_seed((63).to_bytes(32)).did

@@ -12,8 +12,9 @@ from fastapi import FastAPI
 from hypothesis import given
 from hypothesis import strategies as st
 
+from salus.events.parties import Party
 from salus.runtime import problems
-from salus.runtime.limits import AccountLimit, Rate, TooManyRequestsError
+from salus.runtime.limits import ORGANISATION_ACCOUNTS, AccountLimit, Rate, TooManyRequestsError
 
 
 class Clock:
@@ -26,25 +27,65 @@ class Clock:
         return self.now
 
 
+def account(name: str, member: str | None = None) -> Party:
+    return Party(f"did:web:{name}", "person", frozenset(), member)
+
+
+async def test_accounts_of_one_member_have_together_what_twenty_have() -> None:
+    # The fourth red team: a member registers as many accounts as it likes.
+    limit = AccountLimit("denials", Rate(burst=2, per_minute=1), clock=Clock())
+    own = [account(f"n{number}", "did:web:hospital") for number in range(100)]
+    taken = []
+    for who in own:
+        with contextlib.suppress(TooManyRequestsError):
+            limit.take(who)
+            taken.append(who)
+    async with limit.reserved(account("z")) as reservation:
+        reservation.use()
+
+    assert len(taken) == 2 * ORGANISATION_ACCOUNTS
+    for who in (own[-1], account("z", "did:web:hospital"), account("hospital")):
+        with pytest.raises(TooManyRequestsError, match="by this organisation"):
+            await use_of(limit, who)
+    limit.take(account("z"))
+
+
+def test_many_at_once_are_counted_as_many() -> None:
+    clock = Clock()
+    limit = AccountLimit("bytes", Rate(burst=100, per_minute=60), clock=clock)
+    limit.take(account("a"), 90)
+
+    with pytest.raises(TooManyRequestsError) as refused:
+        limit.take(account("a"), 20)
+    assert refused.value.retry_after_s == 10
+    limit.take(account("a"), 10)
+    clock.now += 20
+    limit.take(account("a"), 20)
+
+
 def test_an_account_may_do_a_burst_and_then_so_many_a_minute() -> None:
     clock = Clock()
     limit = AccountLimit("commands", Rate(burst=3, per_minute=6), clock=clock)
     for _ in range(3):
-        limit.take("a")
+        limit.take(account("a"))
 
     with pytest.raises(TooManyRequestsError) as refused:
-        limit.take("a")
+        limit.take(account("a"))
     assert (refused.value.status, refused.value.code) == (429, "too-many-requests")
     assert refused.value.headers == {"Retry-After": "10"}
-    limit.take("b")
+    limit.take(account("b"))
     clock.now += refused.value.retry_after_s
-    limit.take("a")
+    limit.take(account("a"))
     with pytest.raises(TooManyRequestsError):
-        limit.take("a")
+        limit.take(account("a"))
 
 
-async def use(limit: AccountLimit, account: str = "a", *, happens: bool = True) -> None:
-    async with limit.reserved(account) as reservation:
+async def use(limit: AccountLimit, name: str = "a", *, happens: bool = True) -> None:
+    await use_of(limit, account(name), happens=happens)
+
+
+async def use_of(limit: AccountLimit, who: Party, *, happens: bool = True) -> None:
+    async with limit.reserved(who) as reservation:
         await asyncio.sleep(0)
         if happens:
             reservation.use()
@@ -82,7 +123,7 @@ async def test_what_does_not_happen_is_never_too_many_however_many_come_at_once(
 
 async def test_who_gives_up_waiting_hands_its_turn_on() -> None:
     limit = AccountLimit("denials", Rate(burst=1, per_minute=1), clock=Clock())
-    async with asyncio.timeout(30), asyncio.TaskGroup() as group, limit.reserved("a"):
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group, limit.reserved(account("a")):
         waiting = [group.create_task(use(limit, happens=False)) for _ in range(3)]
         await asyncio.sleep(0)
         waiting[0].cancel()
@@ -94,7 +135,7 @@ async def test_who_gives_up_waiting_hands_its_turn_on() -> None:
 async def test_a_turn_that_came_while_its_owner_gave_up_is_the_next_one_s() -> None:
     limit = AccountLimit("denials", Rate(burst=1, per_minute=1), clock=Clock())
     async with asyncio.timeout(30), asyncio.TaskGroup() as group:
-        async with limit.reserved("a"):
+        async with limit.reserved(account("a")):
             waiting = [group.create_task(use(limit, happens=False)) for _ in range(2)]
             await asyncio.sleep(0)
         waiting[0].cancel()
@@ -104,11 +145,11 @@ async def test_a_turn_that_came_while_its_owner_gave_up_is_the_next_one_s() -> N
 
 async def test_who_may_have_to_be_remembered_has_a_place() -> None:
     limit = AccountLimit("denials", Rate(burst=1, per_minute=1), accounts_max=2, clock=Clock())
-    async with limit.reserved("a") as first, limit.reserved("b"):
+    async with limit.reserved(account("a")) as first, limit.reserved(account("b")):
         with pytest.raises(TooManyRequestsError):
-            limit.take("c")
+            limit.take(account("c"))
         first.use()
-    limit.take("c")
+    limit.take(account("c"))
 
     with pytest.raises(TooManyRequestsError):
         await use(limit, "a")
@@ -117,17 +158,17 @@ async def test_who_may_have_to_be_remembered_has_a_place() -> None:
 async def test_accounts_without_debt_are_forgotten_and_those_with_debt_never() -> None:
     clock = Clock()
     limit = AccountLimit("commands", Rate(burst=1, per_minute=60), accounts_max=2, clock=clock)
-    limit.take("a")
-    limit.take("b")
+    limit.take(account("a"))
+    limit.take(account("b"))
 
     with pytest.raises(TooManyRequestsError):
-        limit.take("c")
+        limit.take(account("c"))
     with pytest.raises(TooManyRequestsError):
         await use(limit, "c")
     with pytest.raises(TooManyRequestsError):
-        limit.take("a")
+        limit.take(account("a"))
     clock.now += 1
-    limit.take("c")
+    limit.take(account("c"))
 
 
 @given(st.lists(st.floats(0, 100), max_size=200), st.integers(1, 5), st.integers(1, 120))
@@ -140,7 +181,7 @@ def test_no_pattern_of_requests_gets_more_than_the_burst_and_the_rate(
     for pause in pauses:
         clock.now += pause
         try:
-            limit.take("a")
+            limit.take(account("a"))
         except TooManyRequestsError:
             continue
         done += 1
@@ -162,7 +203,7 @@ async def test_no_pattern_of_reservations_gets_more_than_the_burst_and_the_rate(
 
     async def one(*, happens: bool) -> None:
         nonlocal done
-        async with limit.reserved("a") as reservation:
+        async with limit.reserved(account("a")) as reservation:
             await asyncio.sleep(0)
             if happens:
                 reservation.use()
@@ -189,7 +230,7 @@ async def test_the_answer_says_when_to_come_back() -> None:
 
     @app.post("/things")
     async def make() -> None:
-        limit.take("a")
+        limit.take(account("a"))
 
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:

@@ -35,6 +35,7 @@ from salus.events.event_types import EventData
 from salus.events.parties import Founder, KnownKey, Operator, Party, operators_of
 from salus.events.party_form import (
     objection_to_did,
+    objection_to_key_number,
     objection_to_key_of,
     objection_to_roles,
     objection_to_unbound,
@@ -213,7 +214,9 @@ def _objection_to_change(
     match data:
         case KeyAdded():
             proofs = proofs_in(data.request)
-            return objection_to_keys(data.did, (data.key,), proofs=proofs, member=party.member, at=at)
+            return objection_to_key_number(len(standing.keys_of(data.did)) + 1) or objection_to_keys(
+                data.did, (data.key,), proofs=proofs, member=party.member, at=at
+            )
         case RoleGranted():
             if (unfit := objection_to_roles([data.role], party.kind, catalogue=CATALOGUE)) is not None:
                 return unfit

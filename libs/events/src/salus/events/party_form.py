@@ -10,6 +10,10 @@ from salus.events.contexts.identity import PartyKind, PublicKey
 from salus.events.did import key_of
 from salus.events.rights import Objection
 
+# Of one party at one time. Revoked ones do not count: else whoever stole one of its keys, or honest rotation,
+# would leave it without a key for ever.
+KEYS_MAX = 16
+
 _HOST = (
     r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*(?:%3A[0-9]{1,5})?"
 )
@@ -36,6 +40,14 @@ def objection_to_key_of(did: str, key: PublicKey) -> Objection | None:
     if key.valid_until is not None and key.valid_until <= key.valid_from:
         return Objection("invalid-key", "the key's validity ends before it begins")
     return _objection_to_multibase(key.multibase)
+
+
+def objection_to_key_number(number: int) -> Objection | None:
+    """Return `too-many-keys` unless a party may have so many keys that are not revoked."""
+    if 1 <= number <= KEYS_MAX:
+        return None
+    why = f"a party has 1 to {KEYS_MAX} keys that are not revoked: revoke one that is not needed any more"
+    return Objection("too-many-keys", why)
 
 
 def objection_to_unbound(did: str, keys: Collection[PublicKey]) -> Objection | None:

@@ -119,7 +119,7 @@ class Authenticator:
         claims, party = verify_bearer(_token_of(request), ring=ring, audience=self._audience, now=_now())
         if claims.htm is not None or claims.htu is not None:
             _require_names(claims, request)
-        self._questions.take(party.did)
+        self._questions.take(party)
         return party
 
     async def admit(self, request: Request) -> None:

@@ -69,7 +69,7 @@ async def execute(command: Command, *, actor: Asking, at: datetime, world: World
     ProblemError 409 `conflict`, or 429 if the account gave too many commands.
     """
     revokes = isinstance(command, Revoke | Unlink)
-    (world.limits.revocations if revokes else world.limits.commands).take(actor.did)
+    (world.limits.revocations if revokes else world.limits.commands).take(actor)
 
     async def decided(state: PatientState | None = None) -> EventData:
         known = await world.facts.facts(command.patient)
@@ -139,7 +139,7 @@ async def decide_access(
     """
     # An account that was denied too often can still ask in an emergency.
     limit = world.limits.denials if question.break_glass is None else world.limits.glass_breaks
-    async with limit.reserved(question.principal.did) as reservation:
+    async with limit.reserved(question.principal) as reservation:
         return await _decide(question, reservation, statement=statement, suffix=suffix, at=at, world=world)
 
 

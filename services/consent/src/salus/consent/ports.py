@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Protocol
 
 from salus.consent.domain.decisions import Inputs, Verdict
+from salus.consent.domain.rights import Actor
 from salus.consent.domain.state import PatientState, PolicyState, SubjectState
 from salus.events.contexts.consent import StatePosition
 from salus.events.event_types import EventData
@@ -111,10 +112,10 @@ class Reservation(Protocol):
 class Limit(Protocol):
     """How often an account may do something; raises ProblemError 429 `too-many-requests`."""
 
-    def take(self, account: str) -> None:
+    def take(self, account: Actor) -> None:
         """Count one, or raise."""
 
-    def reserved(self, account: str) -> AbstractAsyncContextManager[Reservation]:
+    def reserved(self, account: Actor) -> AbstractAsyncContextManager[Reservation]:
         """Hold one, which counts if it is used, or raise."""
 
 

@@ -12,10 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from salus.events import fields
 from salus.events.contexts.identity import PartyKind, PublicKey
+from salus.events.party_form import KEYS_MAX
 from salus.events.rights import Actor
 from salus.identity import did_document, handlers
 from salus.identity.domain import (
-    KEYS_MAX,
     ROLES_MAX,
     AddKey,
     Command,
@@ -30,7 +30,7 @@ from salus.identity.domain import (
 from salus.identity.ports import World
 from salus.runtime.auth import Caller, Callers
 from salus.runtime.fields import DID_PATTERN, PLAIN, Did, KeyId, RoleName, pattern_of
-from salus.runtime.limits import AccountLimit, Rate
+from salus.runtime.limits import AccountLimit, Buckets, Rate, organisation_of
 from salus.runtime.moments import Moment
 from salus.runtime.openapi import content
 from salus.runtime.path_dids import did_in_path
@@ -40,6 +40,8 @@ PAGE_SIZE_MAX = 500
 PROOF_PATTERN = "^[A-Za-z0-9_-]+[.][A-Za-z0-9_-]+[.][A-Za-z0-9_-]+$"
 # A hospital registers its people in an afternoon; what is registered stays on the ledger for ever.
 COMMANDS = Rate(burst=600, per_minute=120)
+# To one party, by one organisation: revoked keys stay in its state, and in the key ring of everybody.
+KEYS_ADDED = Rate(burst=32, per_minute=1 / 60)
 
 DidInPath = Annotated[str, did_in_path(2)]
 
@@ -210,9 +212,12 @@ def routes(
     router = APIRouter()
     _add_reads(router, world=world, now=now)
     limit = AccountLimit("identity commands", commands)
+    keys = Buckets("keys of one party", KEYS_ADDED, whose="organisation")
 
     async def run(command: Command, did: str, caller: Caller) -> PartyView:
-        limit.take(caller.party.did)
+        limit.take(caller.party)
+        if isinstance(command, AddKey):
+            keys.take(f"{organisation_of(caller.party)} {did}")
         actor = actor_of(caller)
         await handlers.execute(command, did=did, actor=actor, now=now, world=world)
         return PartyView.of(await world.parties.state(did))

@@ -30,6 +30,7 @@ from salus.events.fields import RoleName
 from salus.events.parties import Operator
 from salus.events.party_form import (
     objection_to_did,
+    objection_to_key_number,
     objection_to_key_of,
     objection_to_roles,
     objection_to_unbound,
@@ -45,7 +46,6 @@ from salus.events.rights import (
 )
 from salus.runtime.refusal import Refusal, require
 
-KEYS_MAX = 16
 ROLES_MAX = 16
 RevocationReason = Literal["rotated", "compromised", "left", "unspecified"]
 
@@ -226,8 +226,7 @@ def _register(
     require(objection_to_did(command.did), status=422)
     if command.lookalike is not None:
         raise Refusal("did-lookalike", f"{command.lookalike} is registered, the same DID once it is decoded")
-    if not 1 <= len(command.keys) <= KEYS_MAX:
-        raise Refusal("too-many-keys", f"a party registers with 1 to {KEYS_MAX} keys", status=422)
+    require(objection_to_key_number(len(command.keys)), status=422)
     for index, key in enumerate(command.keys):
         require(objection_to_key_of(command.did, key), status=422)
         _require_unused(key, command.keys[:index], held_elsewhere=held_elsewhere)
@@ -256,8 +255,8 @@ def _register(
 def _add_key(
     state: PartyState, key: PublicKey, *, actor: Actor, held_elsewhere: Mapping[str, str]
 ) -> KeyAdded:
-    if len(state.keys) >= KEYS_MAX:
-        raise Refusal("too-many-keys", f"a party has at most {KEYS_MAX} keys, revoked ones included")
+    there = sum(other.revoked is None for other in state.keys)
+    require(objection_to_key_number(there + 1), status=409)
     require(objection_to_key_of(state.did, key), status=422)
     _require_unused(key, state.keys, held_elsewhere=held_elsewhere)
     return KeyAdded(did=state.did, key=key, request=actor.request)

@@ -315,7 +315,7 @@ def _add_verifying(router: APIRouter, desk: Desk) -> None:
         caller: Party = caller,
     ) -> ReportView:
         """Compare a stored object with the ledger and name what is wrong; one at a time of an account."""
-        desk.verifications.take(caller.did)
+        desk.verifications.take(caller)
         end = desk.limits.end()
         async with places.taken(caller.did, end=end), ending(end):
             return ReportView.of(await desk.reading.verify(patient, object))

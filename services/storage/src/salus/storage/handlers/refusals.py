@@ -29,7 +29,7 @@ class Refusals:
             TooManyRequestsError: too many reads of the account were refused lately; nothing is begun.
         """
         did = caller.party.did
-        async with self.limit.reserved(did) as reservation:
+        async with self.limit.reserved(caller.party) as reservation:
             try:
                 yield
             except (Refusal, ProblemError) as refusal:
