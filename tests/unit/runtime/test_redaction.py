@@ -29,6 +29,8 @@ def exporter(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(Redacting(exporter)))
     monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)
+    # Without an endpoint services trace nothing.
+    monkeypatch.setenv("SALUS_OTLP_ENDPOINT", "http://127.0.0.1:4318")
     yield exporter
     provider.shutdown()
 

@@ -5,6 +5,13 @@ from __future__ import annotations
 import json
 import logging
 
+import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+
+from salus.runtime import telemetry
+from salus.runtime.service import create_app
+from salus.runtime.settings import ProcessSettings
 from salus.runtime.telemetry import JsonFormatter
 
 
@@ -21,3 +28,18 @@ def test_what_a_library_logs_is_one_line_whatever_it_quotes() -> None:
     assert (read["event"], read["level"], read["logger"]) == (f"topic {nasty}", "warning", "aiokafka")
     assert read["exception"].startswith("ValueError")
     assert read["timestamp"].endswith("Z")
+
+
+@pytest.mark.parametrize("endpoint", [None, "http://127.0.0.1:4318"])
+def test_without_an_endpoint_nothing_is_traced(monkeypatch: pytest.MonkeyPatch, endpoint: str | None) -> None:
+    providers: list[TracerProvider] = []
+    monkeypatch.setattr(trace, "set_tracer_provider", providers.append)
+    settings = ProcessSettings(service_name="consent", http_port=1, otlp_endpoint=endpoint)
+
+    telemetry.set_up_traces(settings)
+    app = create_app(settings, title="t", checks={})
+    for provider in providers:
+        provider.shutdown()
+
+    assert len(providers) == (endpoint is not None)
+    assert getattr(app, "_is_instrumented_by_opentelemetry", False) is (endpoint is not None)

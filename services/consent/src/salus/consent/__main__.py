@@ -34,6 +34,7 @@ from salus.runtime.contract import Contract, ContractHost
 from salus.runtime.database import DATABASE_AWAY
 from salus.runtime.facts import FactWriter
 from salus.runtime.fold import open_fold_store, open_follower
+from salus.runtime.garbage import collect_rarely
 from salus.runtime.identity_view import IDENTITY_TOPIC, open_identity_view
 from salus.runtime.keys import load_signer
 from salus.runtime.network import Network
@@ -127,6 +128,7 @@ async def main(settings: Settings) -> None:
     set_up(settings)
     await wait_for(settings, "kafka", partial(ping, settings.kafka_bootstrap))
     await wait_for(settings, "topics", partial(require_topics, settings.kafka_bootstrap, TOPICS))
+    collect_rarely()
     async with open_app(settings) as app:
         await serve(app, settings)
 
