@@ -10,6 +10,8 @@ from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from salus.runtime import sqlite
+
 # Long enough for every statement of a fold, which may wait for another replica's transaction.
 STATEMENT_S_MAX = 60.0
 CONNECT_S_MAX = 10.0
@@ -40,13 +42,15 @@ DATABASE_AWAY = (DatabaseAwayError, PoolTimeoutError)
 def open_engine(url: str, *, statement_s_max: float = STATEMENT_S_MAX) -> AsyncEngine:
     """Return an engine with a pool of its own, whose passing errors are DATABASE_AWAY.
 
-    In PostgreSQL a statement that runs longer than `statement_s_max` is ended.
+    A statement that runs longer than `statement_s_max` is ended.
     """
     settings = _postgres_settings(statement_s_max) if url.startswith("postgresql") else {}
     # Errors are logged, and the parameters of a statement say who did what: they stay out of them.
     engine = create_async_engine(url, hide_parameters=True, **settings)
     event.listen(engine.sync_engine, "do_connect", _connect)
     event.listen(engine.sync_engine, "handle_error", _translate)
+    if engine.dialect.name == "sqlite":
+        sqlite.set_up(engine.sync_engine, statement_s_max=statement_s_max)
     return engine
 
 

@@ -9,6 +9,8 @@ from alembic.config import Config
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from salus.runtime.sqlite import UNLIMITED
+
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
 _NO_LIMIT = text("SET LOCAL statement_timeout = 0")
 
@@ -29,6 +31,7 @@ async def migrate(engine: AsyncEngine, *, package: str, version_table: str) -> N
             # It may rewrite a large table, and wait for a replica that does.
             connection.execute(_NO_LIMIT)
             connection.execute(_LOCK, {"name": version_table})
+        connection.execution_options(**UNLIMITED)
         config = Config()
         config.set_main_option("script_location", f"{package}:migrations")
         config.set_main_option("path_separator", "os")

@@ -27,6 +27,6 @@ class Settings(ServiceSettings, DatabaseSettings, ObjectSettings):
     refusals_window_s: int = Field(default=300, ge=1, description="Window of the denied-access detector.")
     refusals_max: int = Field(default=5, ge=1, description="Refusals in the window that make a finding.")
     search_s_max: float = Field(
-        default=20.0, gt=0, description="How long PostgreSQL may look for the answer to one question."
+        default=20.0, gt=0, description="How long the database may look for the answer to one question."
     )
     poll_s: float = Field(default=1.0, gt=0, description="How often to look for blocks not announced.")

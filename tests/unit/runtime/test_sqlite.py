@@ -1,0 +1,113 @@
+"""Whoever reads a SQLite file holds up nobody who writes to it, and no statement runs without end.
+
+A search of one member's analysts stopped all that audit writes: readers and writers took turns, for as long
+as a reader liked.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DatabaseError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from salus.runtime import sqlite
+from salus.runtime.database import DatabaseAwayError, open_engine
+
+ENDLESS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n"
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite+aiosqlite:///{tmp_path}/kept.db"
+
+
+@asynccontextmanager
+async def opened(url: str, **settings: float) -> AsyncIterator[AsyncEngine]:
+    engine = open_engine(url, **settings)
+    try:
+        yield engine
+    finally:
+        await engine.dispose()
+
+
+def modes_in(folder: Path) -> dict[str, int]:
+    return {each.name: each.stat().st_mode & 0o777 for each in folder.iterdir()}
+
+
+async def count(connection: AsyncConnection) -> int:
+    found = (await connection.execute(text("SELECT count(*) FROM kept"))).scalar_one()
+    assert isinstance(found, int)
+    return found
+
+
+async def test_who_reads_holds_up_nobody_who_writes(url: str) -> None:
+    async with opened(url) as engine, opened(url) as asked:
+        async with engine.begin() as writing:
+            await writing.execute(text("CREATE TABLE kept (a INTEGER)"))
+        async with asked.connect() as reading:
+            await reading.exec_driver_sql("BEGIN")
+            assert await count(reading) == 0
+
+            async with engine.begin() as writing:
+                await writing.execute(text("INSERT INTO kept VALUES (1)"))
+
+            assert await count(reading) == 0
+        async with asked.connect() as reading:
+            assert await count(reading) == 1
+
+
+async def test_a_statement_has_a_limit_of_time(url: str) -> None:
+    async with opened(url, statement_s_max=0.01) as engine, engine.connect() as connection:
+        with pytest.raises(DatabaseAwayError):
+            await connection.execute(text(ENDLESS))
+        await connection.rollback()
+
+        # What comes after it has a time of its own.
+        assert (await connection.execute(text("SELECT 1"))).scalar_one() == 1
+
+
+async def test_a_migration_takes_as_long_as_it_needs(url: str) -> None:
+    async with opened(url, statement_s_max=-1) as engine, engine.connect() as connection:
+        some = text(ENDLESS.replace("FROM n)", "FROM n WHERE x < 200000)"))
+        with pytest.raises(DatabaseAwayError):
+            await connection.execute(some)
+        await connection.rollback()
+
+        without = await connection.execution_options(**sqlite.UNLIMITED)
+        assert (await without.execute(some)).scalar_one() == 200000
+
+
+async def test_the_log_is_as_private_as_the_file_and_goes_with_the_last_connection(
+    url: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "kept.db"
+    file.touch(0o600)
+    async with opened(url) as engine:
+        async with engine.begin() as writing:
+            await writing.execute(text("CREATE TABLE kept (a INTEGER)"))
+        in_use = modes_in(tmp_path)
+
+    assert in_use == {"kept.db": 0o600, "kept.db-shm": 0o600, "kept.db-wal": 0o600}
+    assert modes_in(tmp_path) == {"kept.db": 0o600}
+
+
+async def test_a_file_that_is_none_is_not_away(url: str, tmp_path: Path) -> None:
+    (tmp_path / "kept.db").write_bytes(b"no database, but as long as the header of one has to be: " * 4)
+
+    async with opened(url) as engine:
+        with pytest.raises(DatabaseError):
+            await engine.connect()
+
+
+async def test_a_file_that_is_locked_is_away(url: str, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "kept.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        async with opened(f"{url}?timeout=0") as engine:
+            with pytest.raises(DatabaseAwayError):
+                await engine.connect()
