@@ -47,7 +47,8 @@ from salus.identity.domain import (
     decide,
     evolve,
 )
-from salus.identity.handlers import held_elsewhere, lookalike_of, require_possession
+from salus.identity.handlers import require_possession
+from salus.identity.party_index import PartyIndex
 from salus.runtime.refusal import Refusal
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -141,7 +142,9 @@ class Takeover(RuleBasedStateMachine):
         if isinstance(command, Register):
             did = command.did
             organisation = None if command.member is None else self.parties.get(command.member)
-            command = replace(command, organisation=organisation, lookalike=lookalike_of(self.ring, did))
+            command = replace(
+                command, organisation=organisation, lookalike=PartyIndex().of(self.ring).lookalike_of(did)
+            )
         assert did is not None
         state = self.parties.get(did, PartyState())
         keys = command.keys if isinstance(command, Register) else ()
@@ -152,7 +155,7 @@ class Takeover(RuleBasedStateMachine):
                 command,
                 actor=actor,
                 at=NOW,
-                held_elsewhere=held_elsewhere(self.ring, did=did, keys=keys),
+                held_elsewhere=PartyIndex().of(self.ring).held_elsewhere(did=did, keys=keys),
                 operators=self.ring.operators(at=NOW),
             )
             if not actor.founding:

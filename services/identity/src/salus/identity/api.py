@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
+from itertools import islice
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
@@ -274,18 +275,22 @@ def _add_reads(router: APIRouter, *, world: World, now: Callable[[], datetime]) 
     ) -> PartyPage:
         """List the parties, by DID."""
         # The ring has in memory what is filtered by: anybody may ask, so only the page is loaded.
-        known = (await world.ring.catch_up()).parties
-        found = sorted(
-            did
-            for did, party in known.items()
-            if (after is None or did > after)
-            and (kind is None or party.kind == kind)
-            and (role is None or role in party.roles)
-            and (member is None or party.member == member)
+        ring = await world.ring.catch_up()
+        found = islice(
+            (
+                did
+                for did in world.index.of(ring).after(after)
+                if (party := ring.parties[did])
+                and (kind is None or party.kind == kind)
+                and (role is None or role in party.roles)
+                and (member is None or party.member == member)
+            ),
+            limit + 1,
         )
-        page = found[:limit]
+        dids = [*found]
+        page = dids[:limit]
         states = await world.parties.states(page)
-        more = page[-1] if len(found) > limit else None
+        more = page[-1] if len(dids) > limit else None
         views = [PartyView.of(states[did]) for did in page if did in states]
         return PartyPage(parties=views, next=more)
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
-from urllib.parse import unquote
 
 import msgspec
 import structlog
 
 from salus.events.contexts.identity import KeyAdded, PartyRegistered, PublicKey
-from salus.events.did import key_of
 from salus.events.entitlement import objection_to_keys
 from salus.events.event_types import EventData
 from salus.events.keyring import KeyRing
@@ -43,13 +41,13 @@ async def execute(
         command = replace(command, organisation=await world.parties.state(command.member))
     ring = await world.ring.catch_up()
     if isinstance(command, Register):
-        command = replace(command, lookalike=lookalike_of(ring, did))
+        command = replace(command, lookalike=world.index.of(ring).lookalike_of(did))
 
     def rule(state: PartyState) -> EventData:
         # It may have waited, and it may be asked again: who asks is looked up as the ring has it then.
         at = now()
         asking = actor if actor.founding else as_known(actor, ring, at=at)
-        elsewhere = held_elsewhere(ring, did=did, keys=_keys_of(command))
+        elsewhere = world.index.of(ring).held_elsewhere(did=did, keys=_keys_of(command))
         operators = ring.operators(at=at)
         event = decide(state, command, actor=asking, at=at, held_elsewhere=elsewhere, operators=operators)
         if not actor.founding:
@@ -124,29 +122,6 @@ def founding_commands(network: Network) -> dict[str, Register]:
 def _founding(party: FoundingParty, command: Register) -> Register:
     name = party.name or command.name or ("identity" if command.roles == ("identity",) else None)
     return replace(command, keys=(party.key,), name=name if command.kind != "person" else None)
-
-
-def held_elsewhere(ring: KeyRing, *, did: str, keys: Iterable[PublicKey]) -> dict[str, str]:
-    """Return which of these public keys another party has, or had: multibase to DID."""
-    wanted: dict[bytes, str] = {}
-    for key in keys:
-        try:
-            wanted[key_of(key.multibase).public_bytes_raw()] = key.multibase
-        except ValueError:
-            continue  # The contract refuses it with its own code.
-    if not wanted:
-        return {}
-    return {
-        wanted[raw]: known.did
-        for known in ring.keys.values()
-        if known.did != did and (raw := known.key.public_bytes_raw()) in wanted
-    }
-
-
-def lookalike_of(ring: KeyRing, did: str) -> str | None:
-    """Return another registered DID that is equal once the percent signs of both are decoded."""
-    decoded = unquote(did)
-    return next((other for other in ring.parties if other != did and unquote(other) == decoded), None)
 
 
 async def current_operators(ring: Ring, now: Callable[[], datetime]) -> list[Operator]:

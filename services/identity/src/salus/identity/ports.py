@@ -9,6 +9,7 @@ from typing import Protocol
 from salus.events.event_types import EventData
 from salus.events.keyring import KeyRing
 from salus.identity.domain import PartyState
+from salus.identity.party_index import PartyIndex
 from salus.runtime.queues import Queues
 
 
@@ -44,3 +45,4 @@ class World:
     parties: Parties
     ring: Ring
     queues: Queues = field(default_factory=Queues)
+    index: PartyIndex = field(default_factory=PartyIndex)
