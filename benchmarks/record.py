@@ -15,6 +15,7 @@ PLOTTED = {
     "steady": "Steady load: publish to final checkpoint, and lag",
     "steady-witnessed": "The same with three witnesses, of which two must cosign",
     "receipt": "How long a receipt takes with 32 connections asking",
+    "contracts": "How long commands and GETs of a contract service take",
     "tiles": "Proofs and appends as the log grows",
 }
 # What of each benchmark is worth a line beside its goals.
@@ -22,6 +23,15 @@ TOLD = {
     "drain": ("cpu_us_per_event", "rss_mb_growth_per_million_events", "anchoring_cpu_us_per_event"),
     "steady": ("max_ms", "lag_growth_events_per_s", "generator_late_ms_max"),
     "receipt": ("p50_ms", "p99_ms", "anchoring_cpu_us_per_receipt"),
+    "contracts": (
+        "cpu_us_per_command_sqlite",
+        "cpu_us_per_command_postgresql",
+        "folds_per_s_postgresql",
+        "fold_cpu_us",
+        "kafka_alone_per_s",
+        "sql_alone_per_s",
+        "rss_mb_max",
+    ),
     "fsck": ("events_per_s", "cpu_us_per_event"),
     "tiles": ("entries_per_s", "compact_range_bytes", "inclusion_us", "proof_hashes_max"),
 }

@@ -30,6 +30,17 @@ COMMANDS = {
         ["--events", "300", "--requests", "40", "--clients", "4"],
         {"receipts_per_s", "p50_ms", "p99_ms", "verified_per_s"},
     ),
+    "contracts": (
+        ["--commands", "64", "--events", "128", "--clients", "8", "--rate", "20", "--seconds", "1"],
+        {
+            "commands_per_s_sqlite",
+            "folds_per_s",
+            "get_p99_ms",
+            "rss_mb_max",
+            "kafka_alone_per_s",
+            "sql_alone_per_s",
+        },
+    ),
     "fsck": (["--events", "300", "--deep"], {"events_per_s", "events_per_s_a_core", "events_per_s_deep"}),
     "tiles": (["--entries", "2000"], {"entries_per_s", "compact_range_bytes", "proof_hashes_growth"}),
 }

@@ -9,6 +9,7 @@ import os
 import pwd
 import shutil
 import signal
+import stat
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -25,6 +26,7 @@ DEBIAN_FOLDERS = "/usr/lib/postgresql"
 USER = "postgres"
 PROGRAMS = ("initdb", "postgres", "createdb", "pg_isready")
 START_S_MAX = 60.0
+SHARED_PLACE = "/tmp"  # noqa: S108  # the folder in it is made new, and private
 
 
 class PostgresServer:
@@ -75,8 +77,7 @@ async def running_postgres(*, synced: bool = False) -> AsyncIterator[PostgresSer
     """
     if missing_postgres():
         raise MissingToolError(f"PostgreSQL is not installed: {', '.join(missing_postgres())} is missing")
-    # Not below a folder of others, which that user could not enter.
-    folder = Path(tempfile.mkdtemp(prefix="salus-postgres-"))
+    folder = Path(tempfile.mkdtemp(prefix="salus-postgres-", dir=_place()))
     try:
         if user := _user():
             os.chown(folder, user.pw_uid, user.pw_gid)
@@ -92,6 +93,13 @@ async def running_postgres(*, synced: bool = False) -> AsyncIterator[PostgresSer
             await stop(server.process)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _place() -> str:
+    """Return where temporary files are, unless the server's user could not enter a folder on the way."""
+    place = Path(tempfile.gettempdir())
+    enterable = all(folder.stat().st_mode & stat.S_IXOTH for folder in (place, *place.parents))
+    return str(place) if _user() is None or enterable else SHARED_PLACE
 
 
 async def _started(folder: Path, *, fsync: str) -> PostgresServer:

@@ -195,17 +195,21 @@ async def _get(platform: Platform, narrator: Narrator, sizes: Sizes, measured: M
         idle: asyncio.Queue[KeptConnection] = asyncio.Queue()
         for _ in range(sizes.clients):
             idle.put_nowait(await stack.enter_async_context(KeptConnection(url)))
+        identity = platform.services["identity"]
+        cpu = _cpu_s(identity)
         async with asyncio.TaskGroup() as group:
             began = time.perf_counter()
             for number in range(count):
                 due = began + number / sizes.gets_per_s
                 await asyncio.sleep(max(0.0, due - time.perf_counter()))
                 group.create_task(_get_on(idle, due, took))
+        cpu = _cpu_s(identity) - cpu
     took.sort()
     measured.took["get"] = took
     measured.figures |= {
         "get_p50_ms": round(1000 * percentile(took, 0.50), 1),
         "get_p99_ms": round(1000 * percentile(took, 0.99), 1),
+        "cpu_us_per_get": round(1e6 * cpu / len(took)),
     }
 
 
