@@ -14,13 +14,14 @@ from salus.cli.console import err
 from salus.cli.display import lines_of, styled
 from salus.cli.exits import CommandError, Exit
 from salus.crypto.errors import CryptoError
-from salus.devkit.errors import DevkitError, NotRunningError
+from salus.devkit.errors import DevkitError, NotRunningError, OtherVersionError
 
 COMPLETION_VARIABLE = "_SALUS_COMPLETE"
 HELP = "Keeps healthcare data trustworthy: facts on a ledger, data off it, every access decided."
 EPILOG = (
     "Exit codes: 0 done, 1 the answer is no, 2 usage, 3 nothing runs, 4 cannot start, "
-    "5 the ledger refused the record, 6 a result could not be written, 130 Ctrl-C."
+    "5 the ledger refused the record, 6 a result could not be written, "
+    "7 the state is another version's, 130 Ctrl-C."
 )
 
 
@@ -106,6 +107,8 @@ def _expected(error: Exception) -> tuple[Exit, str]:
             return error.code, str(error)
         case NotRunningError():
             return Exit.NOT_RUNNING, str(error)
+        case OtherVersionError():
+            return Exit.OTHER_VERSION, str(error)
         case DevkitError() | CryptoError():
             return Exit.CANNOT_START, str(error)
         case OSError(filename=str(file)):

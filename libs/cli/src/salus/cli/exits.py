@@ -22,6 +22,8 @@ class Exit(IntEnum):
     """The ledger refused the record, and the receipt, which is genuine, proves that."""
     NOT_WRITTEN = 6
     """Done, and it stands, but a file that was to take the result could not be written."""
+    OTHER_VERSION = 7
+    """The state folder was made by another version of Salus, and nothing was started."""
     INTERRUPTED = 130
     """Ctrl-C."""
 

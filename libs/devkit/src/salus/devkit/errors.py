@@ -38,5 +38,16 @@ class StateFileError(DevkitError):
         self.path = path
 
 
+class OtherVersionError(DevkitError):
+    """A state folder was made by a version whose events or ledger this one does not read."""
+
+    def __init__(self, folder: Path, why: str) -> None:
+        super().__init__(
+            f"{folder} was made by another version of Salus: {why}. Use that version, or begin anew: "
+            "`salus down --erase` removes all that is in it"
+        )
+        self.folder = folder
+
+
 class NotRunningError(DevkitError):
     """No platform runs from this state directory."""

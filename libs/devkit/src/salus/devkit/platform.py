@@ -181,10 +181,12 @@ class Platform:
         Raises:
             MissingToolError: this machine cannot provide them; the message says what is missing.
             AlreadyRunningError: a platform runs from this folder.
+            OtherVersionError: the folder was made by another version.
         """
         run = self.state.run()
         if run is not None and any(map(is_alive, _processes(run))):
             raise AlreadyRunningError(f"a platform runs from {self.state.folder} already")
+        self.state.require_version()
         place = Place(self.state.data, self.state.logs, detached=self._detached)
         self._parts = await find_parts(place, self._narrator)
         self._addresses = await self._parts.start(self.state.remembered().parts)
@@ -206,7 +208,9 @@ class Platform:
 
         Raises:
             StartError: one did not become ready; the message carries the end of its log.
+            OtherVersionError: as `start_parts`.
         """
+        self.state.require_version()
         known = instances(self._plan.shards, self._plan.witnesses)
         wanted = list(known) if names is None else list(names)
         self._narrator.step(f"starting {', '.join(wanted)}")

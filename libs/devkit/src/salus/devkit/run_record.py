@@ -1,4 +1,7 @@
-"""What a state directory remembers: where things were (addresses.json) and what runs now (run.json)."""
+"""What a state directory remembers: where things were, what runs now, and which version made it.
+
+In addresses.json, run.json and version.json.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,10 @@ import msgspec
 
 from salus.crypto.private_files import write_private
 from salus.devkit.addresses import Addresses, Kind
-from salus.devkit.errors import StateFileError
+from salus.devkit.errors import OtherVersionError, StateFileError
 from salus.devkit.manifests import Probes
 from salus.devkit.processes import ProcessRecord
+from salus.devkit.state_version import StateVersion
 
 _T = TypeVar("_T")
 
@@ -82,6 +86,19 @@ class StateFolder:
     def remember(self, remembered: Remembered) -> None:
         """Record where things are, for the next time."""
         self._write("addresses.json", remembered)
+
+    def require_version(self) -> None:
+        """Record that this version writes here, before it does.
+
+        Raises:
+            OtherVersionError: what is here was made by a version that this one does not continue.
+        """
+        made_by = self._read("version.json", StateVersion)
+        if made_by is None and (self.folder / "addresses.json").exists():
+            raise OtherVersionError(self.folder, "it does not say by which")
+        version = StateVersion.current() if made_by is None else made_by.continued(self.folder)
+        if version != made_by:
+            self._write("version.json", version)
 
     def erase(self) -> None:
         """Remove everything but the lock that whoever erases is holding."""
