@@ -10,6 +10,7 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 from fastapi import Request as HttpRequest
+from tests.pseudonyms import nonce_of
 
 from salus.client.auth import RequestLine, make_approval, make_bearer, make_possession
 from salus.events.contexts import consent, identity, storage
@@ -185,7 +186,11 @@ _REQUESTS: dict[type, Callable[[Any], _Line]] = {
         _path("glass-breaks", d.decision, "review"),
         {"outcome": d.outcome},
     ),
-    storage.SubjectRegistered: lambda d: ("POST", "/subjects", {"patient": d.patient, "steward": d.steward}),
+    storage.SubjectRegistered: lambda d: (
+        "POST",
+        "/subjects",
+        {"nonce": nonce_of(d.patient), "steward": d.steward},
+    ),
     storage.ObjectStored: lambda d: ("PUT", _path("objects", d.object) + f"?patient={d.patient}", None),
     storage.ObjectRead: lambda d: ("GET", _path("objects", d.object) + f"?patient={d.patient}", None),
     storage.ReadBrokenOff: lambda d: ("GET", _path("objects", d.object) + f"?patient={d.patient}", None),

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import uuid
 from pathlib import Path
 
 import pytest
 from tests.asking import UNASKED
 from tests.founding import founding, joining
 from tests.integration.consent.town import PLAN, Town
+from tests.pseudonyms import patient_of
 
 from salus.devkit.addresses import Addresses
 from salus.devkit.network import NetworkFolder, create_topics
@@ -27,7 +27,7 @@ async def town(parts: Addresses, tmp_path: Path) -> Town:
     hospital, clinician, colleague, officer, patient = (
         LocalSigner.from_seed(os.urandom(32)) for _ in range(5)
     )
-    pseudonym = f"urn:uuid:{uuid.uuid4()}"
+    pseudonym = patient_of(hospital.did)
     people: tuple[tuple[LocalSigner, RoleName], ...] = (
         (clinician, "clinician"),
         (colleague, "clinician"),

@@ -17,6 +17,7 @@ from tests.asking import UNASKED, truly_asked
 from tests.founding import founding, joining
 
 from salus.client.auth import RequestSigner
+from salus.client.pseudonyms import new_nonce
 from salus.crypto.keys import load_ed25519
 from salus.devkit.addresses import Addresses
 from salus.devkit.network import NetworkFolder, Plan, create_topics
@@ -130,7 +131,9 @@ class World:
     async def patient(self) -> str:
         """Register a patient of the hospital."""
         hospital = self.people["hospital"]
-        answer = await self.client.post("/subjects", json={"steward": hospital.did}, auth=hospital.signing())
+        answer = await self.client.post(
+            "/subjects", json={"nonce": new_nonce(), "steward": hospital.did}, auth=hospital.signing()
+        )
         assert answer.status_code == 201, answer.text
         return str(answer.json()["patient"])
 

@@ -14,6 +14,7 @@ import httpx
 import pytest
 from tests.asking import UNASKED, truly_asked
 
+from salus.client.pseudonyms import new_nonce
 from salus.crypto.errors import KmsAwayError
 from salus.crypto.sealing import SUITE, seal, unseal
 from salus.devkit.waiting import until
@@ -393,11 +394,10 @@ async def test_what_does_not_fit_the_schema_is_refused_without_quoting_it(
 
 
 async def test_many_registrations_of_one_patient_give_one_key(world: World) -> None:
-    patient = f"urn:uuid:{uuid4()}"
-    hospital = world.people["hospital"]
+    nonce, hospital = new_nonce(), world.people["hospital"]
 
     async def register() -> httpx.Response:
-        body = {"patient": patient, "steward": hospital.did}
+        body = {"nonce": nonce, "steward": hospital.did}
         return await world.client.post("/subjects", json=body, auth=hospital.signing())
 
     answers = await asyncio.gather(*(register() for _ in range(8)))

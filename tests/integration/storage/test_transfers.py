@@ -12,6 +12,7 @@ import httpx
 import pytest
 from tests.asking import UNASKED, truly_asked
 
+from salus.client.pseudonyms import new_nonce
 from salus.crypto.keys import ensure_ed25519
 from salus.crypto.sealed_object import new_object
 from salus.crypto.sealing import SUITE, seal
@@ -240,7 +241,7 @@ async def require_nothing_is_done(world: World, patient: str, name: str, reason:
     put = await world.client.put(
         "/objects/new", params={"patient": patient}, content=b"new", auth=hospital.signing()
     )
-    registered = await world.client.post("/subjects", json={}, auth=hospital.signing())
+    registered = await world.client.post("/subjects", json={"nonce": new_nonce()}, auth=hospital.signing())
     ready = await world.client.get("/readyz")
     objects = world.bucket(world.settings.objects_bucket)
     keys = world.bucket(world.settings.keys_bucket)

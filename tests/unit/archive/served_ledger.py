@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 from msgspec import structs
 from tests.asking import UNASKED, truly_asked
+from tests.pseudonyms import patient_of
 from tests.unit.archive.small_ledger import SHARD_SIGNERS, note_key
 
 from salus.archive.building import BEGIN, ChainBuilder, SampleRecord
@@ -26,11 +27,10 @@ from salus.events.requests import Request, RequestedData
 from salus.events.signature import sign_values
 from salus.objects.memory import MemoryObjects
 
-PATIENT = "urn:uuid:00000000-0000-4000-8000-000000000001"
-OTHER_PATIENT = "urn:uuid:00000000-0000-4000-8000-000000000002"
 SUITE = get_args(Suite)[0]
 CONSENT, STORAGE = LocalSigner(note_key(40)), LocalSigner(note_key(41))
 HOSPITAL, DOCTOR, OFFICER, HERSELF = (LocalSigner(note_key(n)) for n in (42, 43, 44, 45))
+PATIENT, OTHER_PATIENT = (patient_of(HOSPITAL.did, number) for number in range(2))
 CLINIC, THIEF, PRIVY = (LocalSigner(note_key(n)) for n in (50, 51, 52))
 SERVICES = {"consent": CONSENT, "storage": STORAGE}
 # The thief is a clinician of another organisation, and so is a privacy officer.

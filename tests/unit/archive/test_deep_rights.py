@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 from tests.asking import UNASKED
+from tests.pseudonyms import patient_of
 from tests.unit.archive.served_ledger import (
     CLINIC,
     DOCTOR,
@@ -149,7 +150,7 @@ async def test_a_request_to_take_back_a_consent_of_one_patient_is_not_served_for
 
 
 async def test_a_steward_is_a_member(ledger: ServedLedger) -> None:
-    ledger.register(THIEF, THIEF, OTHER_PATIENT)
+    ledger.register(THIEF, THIEF, patient_of(THIEF.did))
 
     assert [why for _, why in await ledger.unentitled()] == [
         "a patient registered with a steward that is no member"

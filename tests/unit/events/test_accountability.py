@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 from tests.asking import UNASKED, asked_by, truly_asked
+from tests.pseudonyms import nonce_of, patient_of
 from tests.unit.events import samples
 from tests.unit.events.samples import (
     MEMBER,
@@ -42,6 +43,8 @@ from salus.events.keyring import KeyRing
 from salus.events.requests import Request, RequestedData
 
 CONSENT, STORAGE = SERVICES["consent"], SERVICES["storage"]
+# A pseudonym is of its steward: only MEMBER registers this one.
+OWN_PATIENT = patient_of(MEMBER.did)
 GRANT = ConsentGranted(
     consent="00000000-0000-4000-8000-000000000001.0123456789abcdef0123",
     patient=PATIENT,
@@ -205,19 +208,49 @@ def test_nobody_acts_for_a_member_that_is_not_theirs() -> None:
 
 def test_without_a_steward_in_the_body_the_caller_s_organisation_is_the_steward() -> None:
     """The second red team: with storage's key one could be chosen."""
-    asked = asked_by(MEMBER, "storage", "POST", "/subjects", at=NOON, body={})
-    registered = SubjectRegistered(
-        patient=PATIENT,
-        steward=MEMBER.did,
-        suite=samples.SEALED.suite,
-        key=f"{PATIENT}#1",
-        public_key="A" * 1624,
-        request=asked,
-    )
+    asked = asked_by(MEMBER, "storage", "POST", "/subjects", at=NOON, body={"nonce": nonce_of(OWN_PATIENT)})
+    registered = registration(OWN_PATIENT, MEMBER.did, asked)
 
     assert not isinstance(verdict(stated(registered, by=STORAGE)), RejectedError)
     other = replaced(registered, steward=OTHER_MEMBER.did)
     assert "something else" in refusal(stated(other, by=STORAGE))
+
+
+def registration(patient: str, steward: str, request: Request) -> SubjectRegistered:
+    return SubjectRegistered(
+        patient=patient,
+        steward=steward,
+        suite=samples.SEALED.suite,
+        key=f"{patient}#1",
+        public_key="A" * 1624,
+        request=request,
+    )
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"nonce": nonce_of(OWN_PATIENT)},
+        {"nonce": nonce_of(OWN_PATIENT), "patient": OWN_PATIENT},
+        {"nonce": "0" * 32, "patient": OWN_PATIENT},
+        {"nonce": nonce_of(OWN_PATIENT), "patient": OWN_PATIENT, "steward": OTHER_MEMBER.did},
+        {"patient": OWN_PATIENT},
+        {},
+    ],
+)
+def test_a_pseudonym_that_another_member_made_is_nobody_else_s_to_register(body: dict[str, str]) -> None:
+    """Case HIGH 4 of red team B: who read it on a topic and came first was the patient's steward."""
+    asked = asked_by(OTHER_MEMBER, "storage", "POST", "/subjects", at=NOON, body=body)
+
+    squatted = stated(registration(OWN_PATIENT, OTHER_MEMBER.did, asked), by=STORAGE)
+    assert "something else" in refusal(squatted)
+
+
+def test_nobody_registers_a_patient_for_a_steward_whom_he_does_not_name() -> None:
+    body = {"nonce": nonce_of(OWN_PATIENT), "patient": OWN_PATIENT}
+    asked = asked_by(OTHER_MEMBER, "storage", "POST", "/subjects", at=NOON, body=body)
+
+    assert "something else" in refusal(stated(registration(OWN_PATIENT, MEMBER.did, asked), by=STORAGE))
 
 
 def test_a_resource_that_was_sent_is_named_by_its_digest() -> None:

@@ -17,6 +17,7 @@ from salus.events.contexts.consent import ConsentRevoked
 from salus.events.contexts.storage import ObjectRead, ReadBrokenOff
 from salus.events.event_types import EventData
 from salus.events.parties import Party
+from salus.events.pseudonyms import pseudonym_of
 from salus.objects import RefusedError
 from salus.objects.memory import Fault
 from salus.runtime import problems
@@ -28,9 +29,9 @@ from salus.storage.api import Desk, routes
 from salus.storage.handlers.outgoing import BrokenOffError
 from salus.storage.transfers import Limits, OutgoingResponse
 
-from .conftest import DOCTOR, HOSPITAL, NOW, PATIENT, Bench, limits_of
+from .conftest import DOCTOR, HOSPITAL, LABORATORY, NOW, PATIENT, Bench, limits_of
 
-CALLERS = {party.did: party for party in (DOCTOR, HOSPITAL)}
+CALLERS = {party.did: party for party in (DOCTOR, HOSPITAL, LABORATORY)}
 
 
 def caller_named(request: Request) -> Party:
@@ -403,3 +404,24 @@ async def test_a_read_whose_right_ends_is_never_completed(bench: Bench, client: 
 
     with pytest.raises(BrokenOffError, match="decision-outdated"):
         await client.get("/objects/o-1", params={"patient": PATIENT}, headers=right())
+
+
+async def test_a_pseudonym_is_of_the_steward_that_made_it(client: httpx.AsyncClient) -> None:
+    """Case HIGH 4 of red team B: who read a pseudonym and registered it first was her steward."""
+    nonce, hers = "5" * 32, pseudonym_of(HOSPITAL.did, "5" * 32)
+
+    async def register(by: Party, **body: str) -> httpx.Response:
+        return await client.post("/subjects", params={"did": by.did}, json=body)
+
+    # The laboratory comes first: with the pseudonym that it read, and even with the nonce.
+    for body in ({"patient": hers}, {"patient": hers, "nonce": "6" * 32}, {"patient": hers, "nonce": nonce}):
+        assert (await register(LABORATORY, **body)).status_code == 422
+    assert code(await register(LABORATORY, patient=hers, nonce=nonce)) == (422, "not-the-pseudonym")
+    assert code(await register(LABORATORY, nonce=nonce, steward=HOSPITAL.did)) == (403, "not-the-steward")
+    its_own = await register(LABORATORY, nonce=nonce)
+    first = await register(HOSPITAL, patient=hers, nonce=nonce)
+    again = await register(HOSPITAL, nonce=nonce)
+
+    assert its_own.json()["patient"] == pseudonym_of(LABORATORY.did, nonce) != hers
+    assert (first.json()["patient"], first.json()["steward"]) == (hers, HOSPITAL.did)
+    assert again.json() == first.json()

@@ -133,7 +133,7 @@ REFUSED = {
     **{method: {401, 404, 422} for method in ("GET", "POST", "DELETE")},
 }
 CASES = [
-    Case("POST", "/subjects", (SubjectRegistered,), json.dumps({"patient": NEW}).encode(), HOSPITAL),
+    Case("POST", "/subjects", (SubjectRegistered,), json.dumps({"nonce": "7" * 32}).encode(), HOSPITAL),
     Case("PUT", f"/objects/o-2?patient={PATIENT}", (ObjectStored,), CONTENT, HOSPITAL),
     Case("POST", f"/objects?patient={PATIENT}", (ObjectStored,), CONTENT, HOSPITAL),
     Case("GET", f"/objects/o-1?patient={PATIENT}", (ObjectRead, ReadBrokenOff), decision="right"),

@@ -31,6 +31,7 @@ from salus.cli.interrupts import run_until_signal
 from salus.cli.outputs import Force, Output, hand_over, require_place
 from salus.cli.state import require_service, running_platform
 from salus.client.bounded_http import bounded_client
+from salus.client.pseudonyms import new_nonce
 from salus.devkit.platform import Platform
 from salus.events.did import LocalSigner
 from salus.events.envelope import CONTENT_TYPE, decode_event
@@ -43,16 +44,22 @@ CHUNK_BYTES = 256 * 1024
 
 @app.command()
 def subject(
-    patient: Annotated[str | None, typer.Argument(help="Her pseudonym; a new one by default.")] = None,
+    nonce: Annotated[
+        str | None,
+        typer.Option(help="What makes her pseudonym: 32 digits 0-9a-f; random by default."),
+    ] = None,
     as_name: As = "operator",
     key: KeyFile = None,
     key_id: KeyId = None,
     as_json: Json = False,
 ) -> None:
-    """Give a patient a key pair; as the organisation that answers for her data."""
+    """Give a new patient a pseudonym and a key pair; as the organisation that answers for her data.
+
+    Register her before anything about her is published. The same nonce makes the same pseudonym again.
+    """
     platform = running_platform()
     signer = signer_of(platform, as_name, key, key_id)
-    body = {"patient": patient} if patient else {}
+    body = {"nonce": nonce or new_nonce()}
     made = asyncio.run(call(platform, "storage", "POST", "/subjects", signer=signer, body=body)).json()
     if as_json:
         emit(made)

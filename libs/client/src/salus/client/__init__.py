@@ -11,6 +11,7 @@ from salus.client.errors import (
     Undelivered,
 )
 from salus.client.handle import Handle
+from salus.client.pseudonyms import NewPseudonym, new_pseudonym
 from salus.client.publisher import Publisher
 from salus.client.receipts import EventName, NoReceipt, Receipt, ReceiptSource
 
@@ -21,6 +22,7 @@ __all__ = [
     "EventRefusedError",
     "Handle",
     "IdReusedError",
+    "NewPseudonym",
     "NoReceipt",
     "Publisher",
     "PublisherClosedError",
@@ -31,4 +33,5 @@ __all__ = [
     "RequestSigner",
     "Undelivered",
     "make_bearer",
+    "new_pseudonym",
 ]

@@ -14,7 +14,8 @@ import msgspec
 
 from salus.events.contexts import consent, identity, storage
 from salus.events.event_types import EventData
-from salus.events.fields import Sealed
+from salus.events.fields import Nonce, Sealed
+from salus.events.pseudonyms import pseudonym_of
 from salus.events.requests import Request
 from salus.events.signed_request import Asked, excess_of, form_of, read_body
 
@@ -270,6 +271,7 @@ def _reviews(asked: Asked, data: consent.GlassBreakReviewed) -> bool:
 
 
 class _Subject(_Body):
+    nonce: Nonce
     patient: str | None = None
     steward: str | None = None
 
@@ -285,6 +287,7 @@ def _registers_subject(asked: Asked, data: storage.SubjectRegistered) -> bool:
         asked.is_("POST", "subjects")
         and body is not None
         and body.patient in (None, data.patient)
+        and data.patient == pseudonym_of(data.steward, body.nonce)
         and data.steward == (body.steward or data.request.behalf or data.request.by)
     )
 

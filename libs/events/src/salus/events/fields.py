@@ -48,6 +48,7 @@ Detail = Annotated[str, msgspec.Meta(max_length=256, extra_json_schema=_PLAIN_SC
 Did = Annotated[str, msgspec.Meta(pattern=rf"^{_DID}\Z", max_length=256)]
 KeyId = Annotated[str, msgspec.Meta(pattern=rf"^{_DID}#[A-Za-z0-9._:%-]+\Z", max_length=256)]
 Pseudonym = Annotated[str, msgspec.Meta(pattern=rf"^{_PSEUDONYM}\Z", max_length=45)]
+Nonce = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z", max_length=32)]
 RoleName = Annotated[str, msgspec.Meta(pattern=rf"^{_ROLE}\Z", max_length=64)]
 Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z", max_length=64)]
 Multibase = Annotated[str, msgspec.Meta(pattern=r"^z[1-9A-HJ-NP-Za-km-z]+\Z", max_length=64)]

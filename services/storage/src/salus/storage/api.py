@@ -17,11 +17,11 @@ from salus.events.envelope import CONTENT_TYPE
 from salus.events.parties import Party
 from salus.runtime import openapi
 from salus.runtime.auth import Caller, Callers
-from salus.runtime.fields import DID_PATTERN, PLAIN, PSEUDONYM_PATTERN
+from salus.runtime.fields import DID_PATTERN, NONCE_PATTERN, PLAIN, PSEUDONYM_PATTERN
 from salus.runtime.limits import AccountLimit
 from salus.runtime.places import Places
 from salus.runtime.problems import documented
-from salus.storage.domain import Basis, ObjectState, SubjectState
+from salus.storage.domain import Basis, ObjectState, SubjectState, made_pseudonym
 from salus.storage.handlers.inspecting import Report, as_json
 from salus.storage.handlers.reading import Reading
 from salus.storage.handlers.sealed_reading import SealedField, SealedReading
@@ -58,8 +58,15 @@ class _Body(BaseModel):
 class RegisterBody(_Body):
     """Who gets a key."""
 
+    nonce: str = Field(
+        pattern=NONCE_PATTERN,
+        description="128 random bits, in 32 digits: her pseudonym is made of them and of the steward's DID.",
+        examples=["5f0c1e2d3b4a59687766554433221100"],
+    )
     patient: str | None = Field(
-        default=None, pattern=PSEUDONYM_PATTERN, description="Her pseudonym; none: a new one is made."
+        default=None,
+        pattern=PSEUDONYM_PATTERN,
+        description="Her pseudonym, if the caller made it already: another one is refused.",
     )
     steward: str | None = Field(
         default=None,
@@ -195,9 +202,9 @@ def _add_subjects(router: APIRouter, desk: Desk) -> None:
         "/subjects", status_code=201, tags=["subjects"], responses=documented(401, 403, 409, 410, 422, 503)
     )
     async def register_subject(body: RegisterBody, caller: Caller = caller) -> SubjectView:
-        """Give a patient a key pair, by her steward; repeating it returns the key she has."""
+        """Give a patient a pseudonym and a key pair, by her steward; repeating it returns the key she has."""
         steward = body.steward or caller.party.member or caller.party.did
-        patient = body.patient or f"urn:uuid:{uuid4()}"
+        patient = made_pseudonym(steward, body.nonce, expected=body.patient)
         number = uuid4().hex[:16]
         return SubjectView.of(
             await desk.subjects.register(patient=patient, steward=steward, number=number, caller=caller)

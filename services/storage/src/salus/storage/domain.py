@@ -21,6 +21,7 @@ from salus.events.event_types import EventData
 from salus.events.fields import Purpose, Sealed
 from salus.events.parties import Party
 from salus.events.patient_rights import keeps_records_for, may_erase
+from salus.events.pseudonyms import pseudonym_of
 from salus.events.requests import Request
 from salus.runtime.refusal import Refusal
 
@@ -155,6 +156,19 @@ def location_of(object: str, salt: Sealed) -> str:  # noqa: A002  # the catalogu
     """
     upload = hashlib.sha256(salt.ciphertext.encode()).hexdigest()[:32]
     return f"{object}/{upload}"
+
+
+def made_pseudonym(steward: str, nonce: str, *, expected: str | None) -> str:
+    """Return the pseudonym that a steward makes of a nonce; raises Refusal if another one is expected.
+
+    Nobody finds a nonce that makes it of another DID: who reads a pseudonym on a topic cannot register it.
+    """
+    patient = pseudonym_of(steward, nonce)
+    if expected not in (None, patient):
+        raise Refusal(
+            "not-the-pseudonym", "the steward's DID and the nonce make another pseudonym", status=422
+        )
+    return patient
 
 
 def decide_registration(

@@ -24,6 +24,7 @@ from salus.events.contexts.storage import SubjectRegistered
 from salus.events.did import LocalSigner
 from salus.events.envelope import encode_event
 from salus.events.event_types import EventData
+from salus.events.pseudonyms import pseudonym_of
 from salus.events.requests import SIGNED, Request
 from salus.events.signature import sign_values
 from salus.ledger.records import SIGNATURE_HEADER
@@ -37,7 +38,12 @@ DAYS = 30
 
 def patient_of(number: int) -> str:
     """Return the patient of a grant."""
-    return f"urn:uuid:00000000-0000-4000-8000-{number // GRANTS_OF_A_PATIENT:012d}"
+    return pseudonym_of(HOSPITAL.did, nonce_of(number))
+
+
+def nonce_of(number: int) -> str:
+    """Return the nonce that the patient of a grant is made of."""
+    return f"{number // GRANTS_OF_A_PATIENT:032x}"
 
 
 def grant_line(number: int, until: datetime) -> RequestLine:
@@ -67,7 +73,7 @@ async def register_patients(bootstrap: str, storage: LocalSigner, grants: range)
     async with Publisher(bootstrap, storage) as publisher:
         for number in grants[::GRANTS_OF_A_PATIENT]:
             patient = patient_of(number)
-            body = msgspec.json.encode({"patient": patient, "steward": HOSPITAL.did})
+            body = msgspec.json.encode({"nonce": nonce_of(number), "steward": HOSPITAL.did})
             fact = SubjectRegistered(
                 patient=patient,
                 steward=HOSPITAL.did,

@@ -16,6 +16,7 @@ from salus.cli.demo.patients import Happening, SyntheticPatient
 from salus.cli.demo.stage import Known, Stage
 from salus.cli.display import styled
 from salus.client import Handle, Publisher
+from salus.client.pseudonyms import new_nonce
 from salus.crypto.sealing import SUITE, seal
 from salus.events.contexts.clinical import DocumentRegistered, EncounterRecorded, ObservationRecorded
 from salus.events.contexts.lab import ResultReleased
@@ -112,8 +113,9 @@ async def records_go_off_chain(stage: Stage) -> None:
 
 async def _register_and_store(stage: Stage, person: SyntheticPatient) -> Known:
     hospital = stage.cast.hospital.signer
+    body = {"nonce": new_nonce()}
     subject = stage.require(
-        await stage.caller.call("POST", "storage", "/subjects", by=hospital, body={}), 201
+        await stage.caller.call("POST", "storage", "/subjects", by=hospital, body=body), 201
     ).json
     known = Known(person, subject["patient"], subject["key"], b64decode(subject["public_key"]))
     stored = await stage.caller.call(
