@@ -49,6 +49,7 @@ async def replicas(town: Town, database: str, folder: Path) -> AsyncIterator[dic
     ports = free_ports(len(REPLICAS))
     urls = {name: f"http://{HOST}:{port}" for name, port in zip(REPLICAS, ports, strict=True)}
     extra = {"SALUS_DATABASE_URL": database, "SALUS_COMMANDS_BURST_MAX": "10000"}
+    extra["SALUS_REQUESTS_BURST_MAX"] = "10000"
     surroundings = Surroundings(town.network, town.parts, urls, extra)
     running: dict[str, RunningService] = {}
     async with AsyncExitStack() as stack:

@@ -23,7 +23,7 @@ from salus.consent.adapters.fhir.consent import (
     parse,
     render,
 )
-from salus.consent.adapters.fhir.elements import ABSENT, STRUCTURES, Fate
+from salus.consent.adapters.fhir.elements import ABSENT, ISSUES_MAX, STRUCTURES, Fate
 from salus.consent.adapters.fhir.outcomes import all_ok, answered, operation_outcome
 from salus.consent.domain.state import Consent
 from salus.events.contexts.consent import Action
@@ -222,6 +222,18 @@ def test_an_operation_outcome_tells_all_that_is_wrong() -> None:
     assert outcome["resourceType"] == "OperationOutcome"
     assert len(outcome["issue"]) == len(caught.value.issues) > 3
     assert all(issue["severity"] == "error" and issue["expression"] for issue in outcome["issue"])
+
+
+def test_what_is_wrong_is_looked_for_a_hundred_times_and_no_more() -> None:
+    # Red team 4: 83,000 empty purposes in 249 KB made as many issues, in 0.57 s, each time again.
+    for path, value in (
+        ("provision.purpose", [{}] * 83_000),
+        ("category", [{"coding": [{"code": "x"}]}] * 1000),
+    ):
+        with pytest.raises(UnmappableError) as refused:
+            parse(changed(path, value))
+
+        assert len(refused.value.issues) == ISSUES_MAX
 
 
 def test_no_issue_repeats_what_the_resource_says() -> None:

@@ -15,8 +15,8 @@ from tests.unit.consent.test_handlers import CLINICIAN, HOSPITAL, NOW, PARTIES, 
 
 from salus.consent import api, fhir_api
 from salus.consent.adapters.fhir.consent import render
+from salus.consent.adapters.fhir.elements import ISSUES_MAX
 from salus.consent.adapters.fhir.identifier_marks import IdentifierMarks
-from salus.consent.adapters.fhir.outcomes import ISSUES_MAX
 from salus.consent.domain.state import Consent
 from salus.events.contexts.identity import PartyKind
 from salus.events.did import LocalSigner

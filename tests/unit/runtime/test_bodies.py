@@ -10,7 +10,7 @@ import pytest
 from fastapi import Request
 from pydantic import BaseModel
 
-from salus.runtime.bodies import BODY_BYTES_MAX, Admit
+from salus.runtime.bodies import BODY_BYTES_MAX, Admit, Charge
 from salus.runtime.problems import ProblemError
 from salus.runtime.service import create_app
 from salus.runtime.settings import ServiceSettings
@@ -123,7 +123,7 @@ async def test_a_body_in_pieces_is_looked_at_as_a_whole() -> None:
     assert (refused.status_code, refused.json()["code"]) == (422, "malformed-json")
 
 
-async def stranger(_: Request) -> None:
+async def stranger(_: Request) -> Charge:
     raise ProblemError(401, "unauthenticated", "who?")
 
 

@@ -21,8 +21,9 @@ from salus.events.did import LocalSigner, multibase_of
 from salus.events.keyring import KeyRing
 from salus.events.parties import Party
 from salus.runtime import problems
-from salus.runtime.auth import Authenticator, Caller, UsedTokens
+from salus.runtime.auth import Authenticator, Caller
 from salus.runtime.problems import ProblemError
+from salus.runtime.used_tokens import UsedTokens
 
 CALLER = LocalSigner.from_seed(b"c" * 32)
 SECOND = LocalSigner.from_seed(b"d" * 32)

@@ -72,16 +72,20 @@ class Asked(msgspec.Struct, frozen=True):
 class Form(msgspec.Struct, frozen=True):
     """What a request may consist of.
 
-    `body_bytes_max` is 0 where there is no body, and None where it is no command and never in an event.
+    `body_bytes_max` is 0 where there is no body, and None where it is no command and never in an event. Of a
+    body with more values than `values_max` a service reads nothing.
     """
 
     method: str
     path: tuple[str | None, ...]
     body_bytes_max: int | None
     query: frozenset[str] = frozenset()
+    values_max: int = 512
 
 
 _SMALL, _KEY, _KEYS = 1024, 8 * 1024, 128 * 1024
+# A statement to an emergency is some sentences, sealed.
+_STATEMENT = 32 * 1024
 _OBJECT = frozenset({"patient"})
 FORMS = (
     Form("POST", ("parties",), _KEYS),
@@ -89,14 +93,13 @@ FORMS = (
     Form("POST", ("parties", None, "keys", "revoke"), _SMALL),
     Form("POST", ("parties", None, "roles"), _KEY),
     Form("DELETE", ("parties", None, "roles", None), 0),
-    Form("POST", ("shards",), BODY_CHARS_MAX),
+    Form("POST", ("shards",), BODY_CHARS_MAX, values_max=BODY_CHARS_MAX),
     Form("POST", ("consents",), 4 * 1024),
     Form("POST", ("consents", None, "revoke"), 0),
     Form("POST", ("fhir", "Consent"), None, frozenset({"_format"})),
     Form("POST", ("patients", None, "parties"), _SMALL),
     Form("DELETE", ("patients", None, "parties", None), 0),
-    # A statement to it is sealed.
-    Form("POST", ("decisions",), BODY_CHARS_MAX),
+    Form("POST", ("decisions",), _STATEMENT),
     Form("POST", ("glass-breaks", None, "review"), _SMALL),
     Form("POST", ("subjects",), _SMALL),
     Form("DELETE", ("subjects", None, "key"), _SMALL),

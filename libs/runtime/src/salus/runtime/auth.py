@@ -7,9 +7,9 @@ that names the request, and is used once. The token travels in the event, as `sa
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from hashlib import sha256
 from typing import Protocol
 
@@ -18,29 +18,24 @@ from fastapi import Request
 
 from salus.events import requests
 from salus.events.accountability import approver_of, signed_by
-from salus.events.bearer import CLOCK_SKEW_S, Bearer, BearerError, Signed, read_bearer, require_current
+from salus.events.bearer import Bearer, BearerError, Signed, read_bearer, require_current
 from salus.events.errors import RejectedError
 from salus.events.jws import parse_jws
 from salus.events.keyring import KeyRing
 from salus.events.parties import Party
 from salus.events.signed_request import Asked, excess_of, form_of
 from salus.messaging import MessagingError
+from salus.runtime.bodies import Charge
 from salus.runtime.identity_view import IdentityView
-from salus.runtime.limits import AccountLimit, Rate
+from salus.runtime.limits import AccountLimit, Rate, RequestLimit, RequestRates
 from salus.runtime.own_key import OwnKey
 from salus.runtime.problems import ProblemError
 from salus.runtime.refusal import Refusal
+from salus.runtime.used_tokens import UsedTokens, token_used
 
 APPROVAL_HEADER = "Salus-Approval"
 # Questions of one account to one replica: a page of the trail has 200 entries.
 QUESTIONS = Rate(burst=600, per_minute=600)
-# Tokens that were used and have not expired, of all issuers and of one; each takes some 200 bytes.
-USED_TOKENS_MAX = 200_000
-USED_TOKENS_OF_ONE_MAX = 50_000
-# What each issuer has room for, whatever the others have taken.
-USED_TOKENS_OF_ONE_MIN = 1_000
-# Looking for those that expired takes some 20 ms where all have room for no more.
-FORGET_INTERVAL_S = 1
 
 
 @dataclass(frozen=True)
@@ -95,12 +90,13 @@ class Authenticator:
         has_stated: Callable[[str], Awaitable[bool]] | None = None,
         approvals: bool = False,
         questions: Rate = QUESTIONS,
+        requests: RequestRates = RequestRates(),  # noqa: B008  # it is frozen
     ) -> None:
         """Callers are known by `identity`; `has_stated` tells of a token whether its request was carried out.
 
         Whatever was carried out stands on the topic with its token, so another replica, or this one after a
         restart, would answer who read it there. `approvals` says that commands may need a second party's.
-        An account asks as many `questions`: what makes an event has limits where it is decided.
+        An account asks as many `questions`, and sends as many `requests` with bodies or that make events.
         """
         self._identity = identity
         self._has_stated = has_stated
@@ -109,6 +105,7 @@ class Authenticator:
         self._own_key = own_key
         self._used = UsedTokens()
         self._questions = AccountLimit("questions", questions)
+        self._requests = RequestLimit(requests)
 
     async def __call__(self, request: Request) -> Party:
         """Return the calling party; raises ProblemError 401, or 429 for one that asks too often.
@@ -122,21 +119,42 @@ class Authenticator:
         self._questions.take(party)
         return party
 
-    async def admit(self, request: Request) -> None:
-        """Raise ProblemError 401 unless the token is of a known party and of now: the price of a body.
+    async def admit(self, request: Request) -> Charge:
+        """Return how its body is counted; raises ProblemError 401 unless the token is of a party and of now.
 
         Whoever answers the request looks at the token again, with what was published meanwhile.
         """
         token = _token_of(request)
         try:
-            verify_bearer(token, ring=self._identity.ring, audience=self._audience, now=_now())
+            known = verify_bearer(token, ring=self._identity.ring, audience=self._audience, now=_now())
         except ProblemError:
             if not self._may_be_new(token):
                 raise
             # Of a party that joined a moment ago nothing is known yet. If Kafka is away, the route says so.
-            with suppress(MessagingError):
+            try:
                 ring = await self._identity.catch_up()
-                verify_bearer(token, ring=ring, audience=self._audience, now=_now())
+            except MessagingError:
+                return _charge_nobody
+            known = verify_bearer(token, ring=ring, audience=self._audience, now=_now())
+        return partial(self._charge, request, *known)
+
+    def _charge(self, request: Request, claims: Bearer, party: Party, body: bytes | None) -> None:
+        """Count a request once, before its body is parsed, whatever becomes of it.
+
+        A token that names a request travels in its event, where all can read it: so that nobody sends it
+        again at its maker's cost, it is counted for that request only, and is used from then on.
+        """
+        if getattr(request.state, "charged", False):
+            return
+        if claims.htm is not None or claims.htu is not None:
+            _require_names(claims, request)
+            _require_digest(claims, body)
+            self._used.require_unused(claims, now=_now())
+        sent = (request.headers.get(name, "") for name in ("authorization", APPROVAL_HEADER))
+        self._requests.take(party, len(body or b"") + sum(map(len, sent)))
+        if claims.htm is not None:
+            self._used.require_new(claims, now=_now())
+        request.state.charged = True
 
     def _may_be_new(self, token: str) -> bool:
         """Tell whether a token would be good if its key were known: for others nobody asks Kafka."""
@@ -179,11 +197,10 @@ class Authenticator:
         now = _now()
         claims, party = verify_bearer(token, ring=ring, audience=self._audience, now=now)
         _require_names(claims, request)
-        if body is not None and (claims.dig or sha256().hexdigest()) != sha256(body).hexdigest():
-            raise ProblemError(401, "unauthenticated", "dig is not the SHA-256 of the body, in hex")
-        self._used.require_new(claims, now=now)
+        _require_digest(claims, body)
+        self._charge(request, claims, party, body)
         if self._has_stated is not None and await self._has_stated(token):
-            raise _token_used()
+            raise token_used()
         second = None if approval is None else _second(approval, claims, ring=ring, now=now)
         asked = requests.Request(
             by=party.did,
@@ -199,59 +216,6 @@ class Authenticator:
         if self._own_key is not None:
             self._own_key.require()
         return ring
-
-
-class UsedTokens:
-    """The tokens of this process that were used and could be used again, by issuer and `jti`.
-
-    Replicas do not know each other's: what a request made is looked up in what was folded (`has_stated`).
-    An issuer may have as many as there is room left, so no number of them takes all of it, and a few always:
-    issuers are registered parties.
-    """
-
-    def __init__(
-        self,
-        *,
-        most: int = USED_TOKENS_MAX,
-        most_of_one: int = USED_TOKENS_OF_ONE_MAX,
-        least_of_one: int = USED_TOKENS_OF_ONE_MIN,
-    ) -> None:
-        self._most = most
-        self._most_of_one = most_of_one
-        self._least_of_one = least_of_one
-        # By issuer: until when each of its tokens is good, by the digest of `jti`, which may be long.
-        self._until: dict[str, dict[bytes, float]] = {}
-        self._forget_at = 0.0
-
-    def require_new(self, claims: Bearer, *, now: datetime) -> None:
-        """Take note of a token; raises ProblemError 401 `token-used` if it was used before.
-
-        It raises 429 `too-many-tokens` while too many of that issuer are remembered.
-        """
-        moment = now.timestamp()
-        name = sha256(claims.jti.encode()).digest()
-        if self._until.get(claims.iss, {}).get(name, 0) > moment:
-            raise _token_used()
-        if not self._has_room(claims.iss):
-            self._forget(moment)
-            if not self._has_room(claims.iss):
-                detail = "too many requests were signed by this account lately; try later"
-                raise ProblemError(429, "too-many-tokens", detail, headers={"Retry-After": "10"})
-        self._until.setdefault(claims.iss, {})[name] = claims.exp + CLOCK_SKEW_S
-
-    def _has_room(self, issuer: str) -> bool:
-        own, left = len(self._until.get(issuer, ())), self._most - sum(map(len, self._until.values()))
-        return own < self._least_of_one or own < min(self._most_of_one, left)
-
-    def _forget(self, moment: float) -> None:
-        if moment < self._forget_at:
-            return
-        self._forget_at = moment + FORGET_INTERVAL_S
-        left = {
-            issuer: {name: until for name, until in tokens.items() if until > moment}
-            for issuer, tokens in self._until.items()
-        }
-        self._until = {issuer: tokens for issuer, tokens in left.items() if tokens}
 
 
 def verify_bearer(token: str, *, ring: KeyRing, audience: str, now: datetime) -> tuple[Bearer, Party]:
@@ -271,10 +235,6 @@ def verify_bearer(token: str, *, ring: KeyRing, audience: str, now: datetime) ->
     return claims, ring.parties[claims.iss]
 
 
-def _token_used() -> ProblemError:
-    return ProblemError(401, "token-used", "a token signs one request: make a new one, with a new jti")
-
-
 def _second(approval: str, asked: Bearer, *, ring: KeyRing, now: datetime) -> str:
     try:
         return approver_of(approval, asked=asked, ring=ring, at=max(now, ring.time))
@@ -290,6 +250,15 @@ def _require_signed(signed: Signed, *, ring: KeyRing, at: datetime) -> None:
         raise ProblemError(401, "unauthenticated", "the token's key: key-revoked")
     if not signed_by(signed, ring=ring, at=at):
         raise ProblemError(401, "unauthenticated", "the token is not signed by that key, or not in its time")
+
+
+def _charge_nobody(_: bytes) -> None:
+    """Charge nothing: who sent it is not known yet, and the route looks again."""
+
+
+def _require_digest(claims: Bearer, body: bytes | None) -> None:
+    if body is not None and (claims.dig or sha256().hexdigest()) != sha256(body).hexdigest():
+        raise ProblemError(401, "unauthenticated", "dig is not the SHA-256 of the body, in hex")
 
 
 def _require_names(claims: Bearer, request: Request) -> None:
@@ -320,6 +289,9 @@ def _require_form(request: Request, body: bytes | None) -> None:
     excess = None if form is None else excess_of(asked, form)
     if excess is not None:
         raise ProblemError(422, "invalid-request", excess)
+    # Each value that does not fit costs time, and is an error of its own; commas are as many as values.
+    if form is not None and body is not None and body.count(b",") > form.values_max:
+        raise ProblemError(422, "invalid-request", f"body: it has at most {form.values_max} values")
 
 
 def party_that_signed(did: str, asked: requests.Request, ring: KeyRing, *, at: datetime) -> Party:

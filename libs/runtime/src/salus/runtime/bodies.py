@@ -9,6 +9,7 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
+from typing import TypeVar
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
@@ -19,12 +20,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from salus.ledger.json_reader import JsonError, read_json
 from salus.runtime.problems import Answer, ProblemError, respond
 
-Admit = Callable[[Request], Awaitable[None]]
-"""Raises ProblemError unless whoever sends a request may send a body at all."""
+_T = TypeVar("_T")
+Charge = Callable[[bytes], None]
+"""Counts a body, before anything is done with it; raises ProblemError if it is one too many."""
+Admit = Callable[[Request], Awaitable[Charge]]
+"""Raises ProblemError unless whoever sends a request may send a body at all; returns how it is counted."""
 
 BODY_BYTES_MAX = 1024 * 1024
 # From the first question for a body to its end: a slow one keeps its bytes and its request in memory.
 BODY_S_MAX = 60
+# What is larger takes milliseconds to parse, in which other requests would wait: a thread does it.
+PARSED_AT_ONCE_BYTES_MAX = 16 * 1024
 
 
 class BodyTooLargeError(HTTPException):
@@ -49,6 +55,14 @@ class BodyNotJsonError(HTTPException):
         self.place = error.place
 
 
+class BodyRefusedError(HTTPException):
+    """The body is one that is not parsed, for what `answer` says; an HTTPException as the others."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer.status)
+        self.answer = answer
+
+
 class BodyGuard:
     """Stops reading a body after BODY_BYTES_MAX, and looks at JSON strictly before a laxer parser does.
 
@@ -66,9 +80,10 @@ class BodyGuard:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
+        charge: Charge | None = None
         if self._admit is not None and _has_body(headers):
             try:
-                await self._admit(Request(scope))
+                charge = await self._admit(Request(scope))
             except ProblemError as error:
                 await respond(Request(scope), error.answer)(scope, receive, send)
                 return
@@ -88,8 +103,10 @@ class BodyGuard:
             if message["type"] == "http.request" and not message.get("more_body", False):
                 # What is received from now on is the end of the connection, which takes its time.
                 deadline = math.inf
+                if charge is not None:
+                    _require_paid(charge, bytes(body))
                 if is_json and body:
-                    _require_json(bytes(body))
+                    await _require_json(bytes(body))
             return message
 
         await self._app(scope, looked_at, send)
@@ -107,9 +124,23 @@ def _has_body(headers: Headers) -> bool:
     return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
 
 
-def _require_json(body: bytes) -> None:
+def _require_paid(charge: Charge, body: bytes) -> None:
     try:
-        read_json(body)
+        charge(body)
+    except ProblemError as error:
+        raise BodyRefusedError(error.answer) from None
+
+
+async def in_time(parse: Callable[[bytes], _T], body: bytes) -> _T:
+    """Parse a body: a large one in a thread, so that other requests do not wait for it."""
+    if len(body) <= PARSED_AT_ONCE_BYTES_MAX:
+        return parse(body)
+    return await asyncio.to_thread(parse, body)
+
+
+async def _require_json(body: bytes) -> None:
+    try:
+        await in_time(read_json, body)
     except JsonError as error:
         raise BodyNotJsonError(error) from None
 
@@ -124,6 +155,11 @@ async def _too_slow(request: Request, _: Exception) -> JSONResponse:
     return respond(request, Answer(408, "too-slow", detail, headers={"Connection": "close"}))
 
 
+async def _refused(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, BodyRefusedError)  # noqa: S101  # registered for this class only
+    return respond(request, error.answer)
+
+
 async def _not_json(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, BodyNotJsonError)  # noqa: S101  # registered for this class only
     errors = [{"at": error.place.replace("$", "body", 1), "what": error.detail}]
@@ -136,4 +172,5 @@ def guard_bodies(app: FastAPI, *, streams: tuple[str, ...], admit: Admit | None 
     app.add_exception_handler(BodyTooLargeError, _too_large)
     app.add_exception_handler(BodyTooSlowError, _too_slow)
     app.add_exception_handler(BodyNotJsonError, _not_json)
+    app.add_exception_handler(BodyRefusedError, _refused)
     app.add_middleware(BodyGuard, streams=streams, admit=admit)

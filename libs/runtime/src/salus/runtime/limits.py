@@ -240,10 +240,18 @@ class AccountLimit:
 
     def take(self, account: Account, number: int = 1) -> None:
         """Count so many, before they are done; raises TooManyRequestsError if there are not as many left."""
-        organisation = organisation_of(account)
-        self._organisations.require(organisation, number)
-        self._accounts.take(account.did, number)
-        self._organisations.count(organisation, number)
+        self.require(account, number)
+        self.count(account, number)
+
+    def require(self, account: Account, number: int = 1) -> None:
+        """Raise TooManyRequestsError unless there are as many left."""
+        self._accounts.require(account.did, number)
+        self._organisations.require(organisation_of(account), number)
+
+    def count(self, account: Account, number: int = 1) -> None:
+        """Count what happens, or has happened."""
+        self._accounts.count(account.did, number)
+        self._organisations.count(organisation_of(account), number)
 
     @asynccontextmanager
     async def reserved(self, account: Account) -> AsyncIterator[Reservation]:
@@ -257,3 +265,28 @@ class AccountLimit:
             finally:
                 if own.happened:
                     shared.use()
+
+
+@dataclass(frozen=True)
+class RequestRates:
+    """How many requests an account sends that make events or have bodies, and how many bytes with them.
+
+    The bytes are those of body, token and approval: what an event carries of a command for ever.
+    """
+
+    number: Rate = Rate(burst=600, per_minute=600)
+    size: Rate = Rate(burst=16 * 2**20, per_minute=4 * 2**20)
+
+
+class RequestLimit:
+    """One limit for all requests that cost work or leave something, whatever becomes of them."""
+
+    def __init__(self, rates: RequestRates, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._number = AccountLimit("requests", rates.number, clock=clock)
+        self._size = AccountLimit("bytes of requests", rates.size, clock=clock)
+
+    def take(self, account: Account, size: int) -> None:
+        """Count a request of so many bytes, before it is read; raises TooManyRequestsError."""
+        self._size.require(account, size)
+        self._number.take(account)
+        self._size.count(account, size)

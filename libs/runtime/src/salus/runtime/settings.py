@@ -9,7 +9,9 @@ from pydantic import AliasChoices, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from salus.events import fields
+from salus.runtime.bodies import BODY_BYTES_MAX
 from salus.runtime.fields import pattern_of
+from salus.runtime.limits import ORGANISATION_ACCOUNTS, Rate, RequestRates
 
 KeyId = Annotated[str, Field(pattern=pattern_of(fields.KeyId), max_length=256)]
 
@@ -64,6 +66,37 @@ class DatabaseSettings(BaseSettings):
     database_url: str = Field(
         description="SQLAlchemy URL: sqlite+aiosqlite:///FILE or postgresql+asyncpg://…",
     )
+
+
+class RequestSettings(BaseSettings):
+    """For services whose callers' requests make events."""
+
+    model_config = SettingsConfigDict(env_prefix="SALUS_", extra="ignore", frozen=True)
+
+    requests_burst_max: int = Field(
+        default=RequestRates().number.burst,
+        ge=1,
+        description="Requests of one account at once that make events or have bodies, done or not; of one "
+        f"organisation {ORGANISATION_ACCOUNTS} times as many, as of all limits per account.",
+    )
+    requests_per_minute_max: int = Field(
+        default=int(RequestRates().number.per_minute), ge=1, description="And a minute, in the long run."
+    )
+    request_bytes_burst_max: int = Field(
+        default=RequestRates().size.burst,
+        ge=2 * BODY_BYTES_MAX,
+        description="Bytes of them at once: bodies, tokens and approvals, which go onto the ledger.",
+    )
+    request_bytes_per_minute_max: int = Field(
+        default=int(RequestRates().size.per_minute), ge=1, description="And a minute, in the long run."
+    )
+
+    def requests(self) -> RequestRates:
+        """Return how many requests an account may send."""
+        return RequestRates(
+            number=Rate(self.requests_burst_max, self.requests_per_minute_max),
+            size=Rate(self.request_bytes_burst_max, self.request_bytes_per_minute_max),
+        )
 
 
 class ObjectSettings(BaseSettings):

@@ -108,6 +108,7 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
             audience=AUDIENCE,
             own_key=own_key,
             has_stated=partial(follower.has_stated, topic=CONSENT_TOPIC),
+            requests=settings.requests(),
         )
         app = create_app(
             settings,

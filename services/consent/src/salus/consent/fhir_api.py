@@ -27,6 +27,7 @@ from salus.events.parties import Party
 from salus.ledger.json_reader import JsonError, read_json
 from salus.runtime import openapi
 from salus.runtime.auth import Caller
+from salus.runtime.bodies import in_time
 from salus.runtime.fields import PLAIN
 from salus.runtime.problems import ProblemError, use_format
 from salus.runtime.refusal import Refusal
@@ -96,7 +97,7 @@ def routes(shared: FhirApi) -> APIRouter:
     ) -> Response:
         """Grant what an R4 Consent says; a 422 names every element that cannot be kept."""
         try:
-            terms = fhir.parse(await _resource(request))
+            terms = await in_time(_terms, await _body(request))
             _require_agreement(terms, idempotency_key, condition)
         except fhir.UnmappableError as error:
             return _fhir(operation_outcome(error.issues), status=422)
@@ -241,17 +242,22 @@ def _marked(
     return [consent for consent in consents if consent.id.rpartition(".")[2].startswith(mark)]
 
 
-async def _resource(request: Request) -> Any:
+async def _body(request: Request) -> bytes:
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > RESOURCE_BYTES_MAX:
             raise ProblemError(413, "too-large", f"a Consent has at most {RESOURCE_BYTES_MAX} bytes")
+    return bytes(body)
+
+
+def _terms(body: bytes) -> fhir.Terms:
     try:
-        return read_json(bytes(body))
+        resource = read_json(body)
     except JsonError as error:
         issue = Issue(error.place.replace("$", "Consent", 1), "structure", error.why)
         raise fhir.UnmappableError([issue]) from None
+    return fhir.parse(resource)
 
 
 def _created(request: Request, consent: Consent, *, patient: str, status: int) -> Response:

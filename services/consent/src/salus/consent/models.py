@@ -52,13 +52,17 @@ class LinkBody(_Body):
     did: Did
 
 
+# Some 18 KB sealed. It goes onto the ledger whatever is decided, so it is no place for a document.
+STATEMENT_CHARS_MAX = 24_000
+
+
 class SealedBody(_Body):
     """A text sealed to the patient's public key."""
 
     suite: fields.Suite
     key: str = Field(max_length=110, pattern=pattern_of(fields.SubjectKeyId))
     ciphertext: str = Field(
-        min_length=fields.SEALED_CHARS_MIN, max_length=400_000, pattern=r"^[A-Za-z0-9+/]+={0,2}$"
+        min_length=fields.SEALED_CHARS_MIN, max_length=STATEMENT_CHARS_MAX, pattern=r"^[A-Za-z0-9+/]+={0,2}$"
     )
 
     def as_sealed(self) -> Sealed:

@@ -8,10 +8,10 @@ from pydantic import Field
 
 from salus.consent.ports import Limits
 from salus.runtime.limits import AccountLimit, Rate
-from salus.runtime.settings import DatabaseSettings, ServiceSettings
+from salus.runtime.settings import DatabaseSettings, RequestSettings, ServiceSettings
 
 
-class Settings(ServiceSettings, DatabaseSettings):
+class Settings(ServiceSettings, DatabaseSettings, RequestSettings):
     """Consent needs Kafka, its signing key, the network file, a database and a port."""
 
     service_name: str = "consent"

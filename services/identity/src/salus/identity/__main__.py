@@ -88,6 +88,7 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
             own_key=own_key,
             has_stated=partial(follower.has_stated, topic=IDENTITY_TOPIC),
             approvals=True,
+            requests=settings.requests(),
         )
         app = create_app(
             settings,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from salus.runtime.settings import DatabaseSettings, ServiceSettings
+from salus.runtime.settings import DatabaseSettings, RequestSettings, ServiceSettings
 
 
-class Settings(ServiceSettings, DatabaseSettings):
+class Settings(ServiceSettings, DatabaseSettings, RequestSettings):
     """Identity needs Kafka, its signing key, the network file, a database and a port; nothing else."""
 
     service_name: str = "identity"

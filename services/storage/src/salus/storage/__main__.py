@@ -115,6 +115,7 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
             audience=AUDIENCE,
             own_key=own_key,
             has_stated=partial(follower.has_stated, topic=STORAGE_TOPIC),
+            requests=settings.requests(),
         )
         app = create_app(
             settings,

@@ -8,11 +8,11 @@ from pydantic import Field, SecretStr
 
 from salus.events.accountability import TRANSFER_S_MAX
 from salus.runtime.limits import AccountLimit, Rate
-from salus.runtime.settings import DatabaseSettings, ObjectSettings, ServiceSettings
+from salus.runtime.settings import DatabaseSettings, ObjectSettings, RequestSettings, ServiceSettings
 from salus.storage.transfers import Limits
 
 
-class Settings(ServiceSettings, DatabaseSettings, ObjectSettings):
+class Settings(ServiceSettings, DatabaseSettings, ObjectSettings, RequestSettings):
     """Storage needs Kafka, an object store, a database, a KMS, its signing key and the network file."""
 
     service_name: str = "storage"

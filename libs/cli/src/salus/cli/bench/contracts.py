@@ -48,7 +48,11 @@ GOALS = (
     Goal("folds_per_s", least=20_000),
     Goal("get_p99_ms", most=15),
 )
-NO_LIMIT = {f"SALUS_COMMANDS_{name}_MAX": "1000000000" for name in ("BURST", "PER_MINUTE")}
+NO_LIMIT = {
+    f"SALUS_{what}_{name}_MAX": "1000000000"
+    for what in ("COMMANDS", "REQUESTS", "REQUEST_BYTES")
+    for name in ("BURST", "PER_MINUTE")
+}
 REBUILD_S_MAX = 3600.0
 LOOK_EVERY_S = 1.0
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, get_args
 
-from salus.consent.adapters.fhir.elements import Issue, kept_of
+from salus.consent.adapters.fhir.elements import Issue, Issues, TooManyIssuesError, kept_of
 from salus.consent.domain.state import Consent
 from salus.events.contexts.consent import Action
 from salus.events.contexts.identity import PartyKind
@@ -53,7 +53,7 @@ _CATEGORY_LOINC = "59284-0"
 class UnmappableError(Exception):
     """The resource says what a consent of ours cannot say, or does not say what it needs."""
 
-    def __init__(self, issues: list[Issue]) -> None:
+    def __init__(self, issues: Sequence[Issue]) -> None:
         super().__init__(", ".join(sorted({issue.expression for issue in issues})))
         self.issues = issues
 
@@ -86,11 +86,8 @@ Kept = Mapping[str, Any]
 class _Mapping:
     """Reads what is kept of a resource, and adds to the issues that were found before."""
 
-    def __init__(self, issues: list[Issue]) -> None:
-        self.issues = issues
-
-    def refuse(self, path: str, why: str, *, code: str = "not-supported") -> None:
-        self.issues.append(Issue(path, code, why))
+    def __init__(self, issues: Issues) -> None:
+        self.refuse = issues.refuse
 
     def code(self, concept: Kept, path: str, system: str, allowed: Sequence[str]) -> str:
         """Return the one code of a CodeableConcept: its codings are synonyms, and none is passed over."""
@@ -114,11 +111,22 @@ def parse(resource: Any) -> Terms:
     """Return what an R4 Consent grants.
 
     Raises:
-        UnmappableError: with every issue that was found.
+        UnmappableError: with every issue that was found, or the first ISSUES_MAX.
     """
     if not isinstance(resource, dict) or resource.get("resourceType") != "Consent":
         raise UnmappableError([Issue("Consent.resourceType", "invalid", "a Consent is expected")])
-    consent, issues = kept_of(resource)
+    issues = Issues()
+    try:
+        terms = _read(resource, issues)
+    except TooManyIssuesError:
+        raise UnmappableError(issues) from None
+    if issues or terms is None:
+        raise UnmappableError(issues)
+    return terms
+
+
+def _read(resource: Mapping[str, Any], issues: Issues) -> Terms | None:
+    consent = kept_of(resource, issues)
     reading = _Mapping(issues)
     if _status_of_text(resource) == "additional":
         reading.refuse("Consent.text.status", "what only the narrative says cannot be kept")
@@ -133,10 +141,7 @@ def parse(resource: Any) -> Terms:
     reading.code(consent.get("policyRule", {}), "Consent.policyRule", RULES, ("OPTIN", "OPTINR"))
     patient = _uri(reading, consent.get("patient", {}), "Consent.patient", _PSEUDONYM, frozenset({"Patient"}))
     provision = _provision(reading, consent.get("provision"))
-    terms = _terms(reading, provision, patient=patient, scope=scope, identifier=identifier)
-    if issues or terms is None:
-        raise UnmappableError(issues)
-    return terms
+    return _terms(reading, provision, patient=patient, scope=scope, identifier=identifier)
 
 
 def _status_of_text(resource: Mapping[str, Any]) -> Any:

@@ -39,6 +39,24 @@ class Issue:
     why: str
 
 
+# Whoever mends these hears of the rest. More are not looked for: a resource may consist of nothing else.
+ISSUES_MAX = 100
+
+
+class TooManyIssuesError(Exception):
+    """ISSUES_MAX were found, and the rest of the resource was not looked at."""
+
+
+class Issues(list[Issue]):
+    """What is wrong with one resource, so that its author hears it all at once."""
+
+    def refuse(self, path: str, why: str, *, code: str = "not-supported") -> None:
+        """Add an issue; raises TooManyIssuesError when there are ISSUES_MAX."""
+        self.append(Issue(path, code, why))
+        if len(self) >= ISSUES_MAX:
+            raise TooManyIssuesError
+
+
 DOCUMENTS, REFUSED = Fate.DOCUMENTS, Fate.REFUSED
 ABSENT = "http://hl7.org/fhir/StructureDefinition/data-absent-reason"
 
@@ -196,20 +214,16 @@ STRUCTURES: Mapping[str, Mapping[str, Element]] = {
 }
 
 
-def kept_of(resource: Mapping[str, Any]) -> tuple[dict[str, Any], list[Issue]]:
-    """Return what of a Consent is kept and well formed, and what is wrong with the rest."""
-    reading = _Reading()
-    return reading.structure(resource, "Consent", "Consent"), reading.issues
+def kept_of(resource: Mapping[str, Any], issues: Issues) -> dict[str, Any]:
+    """Return what of a Consent is kept and well formed; add what is wrong with the rest."""
+    return _Reading(issues).structure(resource, "Consent", "Consent")
 
 
 class _Reading:
-    """Collects the issues of one resource, so that its author hears them all at once."""
+    """Reads one resource by the table, and adds what is wrong with it to the issues."""
 
-    def __init__(self) -> None:
-        self.issues: list[Issue] = []
-
-    def refuse(self, path: str, why: str, *, code: str = "not-supported") -> None:
-        self.issues.append(Issue(path, code, why))
+    def __init__(self, issues: Issues) -> None:
+        self.refuse = issues.refuse
 
     def structure(self, value: Any, kind: str, path: str) -> dict[str, Any]:
         """Return the members that are kept."""

@@ -12,8 +12,6 @@ from salus.consent.adapters.fhir.elements import Issue
 from salus.runtime.problems import Answer
 
 MEDIA_TYPE = "application/fhir+json"
-# Whoever mends these hears of the rest; without a bound, an answer is much larger than the resource.
-ISSUES_MAX = 100
 CODES = "urn:salus:problem"
 
 # R4 value set issue-type. A status that is not here is `processing`.
@@ -35,7 +33,7 @@ _ISSUE_TYPES: Mapping[int, str] = {
 
 
 def operation_outcome(issues: Sequence[Issue]) -> dict[str, Any]:
-    """Return the OperationOutcome that tells a client what was wrong with its resource, up to ISSUES_MAX."""
+    """Return the OperationOutcome that tells a client what was wrong with its resource."""
     return _outcome(
         [
             {
@@ -44,7 +42,7 @@ def operation_outcome(issues: Sequence[Issue]) -> dict[str, Any]:
                 "diagnostics": issue.why,
                 "expression": [issue.expression],
             }
-            for issue in issues[:ISSUES_MAX]
+            for issue in issues
         ]
     )
 
