@@ -101,8 +101,10 @@ def inputs_of(
     subject: SubjectState,
     at: datetime,
 ) -> Inputs:
-    """Return what the policies see: the principal, the record, its patient and her active consents.
+    """Return what the policies see: the principal, the record, its patient and her active consents to them.
 
+    What she granted to others than the principal and its member is nobody's reason to decide, and so many of
+    them cost a question nothing.
     `patients` are the parties that may be patients now: of the patient's parties the policies see those.
     """
     who = question.principal
@@ -117,7 +119,7 @@ def inputs_of(
     }
     patient_attrs = {
         "dids": sorted(set(state.dids) & patients),
-        "grants": _grants(active_consents(state, at=at)),
+        "grants": _grants(_consents_to(who, state, at=at)),
         "erased": subject.erased,
         **_given("steward", subject.steward),
     }
@@ -168,7 +170,7 @@ def conclude(question: Question, verdict: Verdict, *, state: PatientState, at: d
     if not rules:
         return _denied((POLICY_ERROR,), at=at)
     until = at + timedelta(seconds=min(rule.valid_seconds for rule in rules))
-    covering = _covering(question, active_consents(state, at=at)) if ordinary else []
+    covering = _covering(question, state, at=at) if ordinary else []
     if covering:
         until = min(until, max(consent.valid_until for consent in covering))
     return Answer(
@@ -290,6 +292,12 @@ def _denied(reasons: tuple[str, ...], *, at: datetime) -> Answer:
     return Answer(allowed=False, reasons=reasons, obligations=(), valid_until=at, break_glass=False)
 
 
+def _consents_to(principal: Asking, state: PatientState, *, at: datetime) -> list[Consent]:
+    """Return the active consents by which a principal acts: those to itself and to its member."""
+    grantees = {principal.did, principal.member}
+    return [consent for consent in active_consents(state, at=at) if consent.grantee in grantees]
+
+
 def _grants(consents: Sequence[Consent]) -> list[dict[str, str]]:
     """Return one record per grantee, action and purpose, without repetition and in a fixed order."""
     triples = {
@@ -298,14 +306,11 @@ def _grants(consents: Sequence[Consent]) -> list[dict[str, str]]:
     return [{"grantee": g, "action": a, "purpose": p} for g, a, p in sorted(triples)]
 
 
-def _covering(question: Question, consents: Sequence[Consent]) -> list[Consent]:
-    grantees = {question.principal.did, question.principal.member}
+def _covering(question: Question, state: PatientState, *, at: datetime) -> list[Consent]:
     return [
         consent
-        for consent in consents
-        if consent.grantee in grantees
-        and question.action in consent.actions
-        and question.purpose in consent.purposes
+        for consent in _consents_to(question.principal, state, at=at)
+        if question.action in consent.actions and question.purpose in consent.purposes
     ]
 
 
