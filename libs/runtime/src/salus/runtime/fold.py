@@ -27,6 +27,7 @@ from salus.runtime.identity_view import IDENTITY_TOPIC, IdentityView, time_of
 from salus.runtime.projection import Contract
 from salus.runtime.shared_call import SharedCall
 from salus.runtime.supervisor import Supervisor, failed, succeeded
+from salus.runtime.unread_records import require_key_gone, unread
 
 __all__ = [
     "FoldStore",
@@ -283,6 +284,10 @@ class Follower:
                 flaw=record.flaw,
             ).event
         except RejectedError as error:
+            ring = self._identity.ring
+            if (unknown := unread(record, error.reason, ring=ring, at=time_of(record))) is not None:
+                # Folded over, the state would lack what it states, a revocation for example.
+                require_key_gone(unknown, ring=ring)
             _log.warning("record refused", topic=record.topic, offset=record.offset, reason=str(error.reason))
             return Refused(str(error.reason))
 

@@ -17,6 +17,7 @@ from salus.ledger.records import SIGNATURE_HEADER
 from salus.messaging import Position, Reader, Record
 from salus.runtime.network import Network
 from salus.runtime.shared_call import SharedCall
+from salus.runtime.unread_records import UnreadRecordError, require_key_gone, unread
 
 IDENTITY_TOPIC = "salus.identity.events"
 POLL_RECORDS_MAX = 1000
@@ -72,6 +73,8 @@ class IdentityView:
         self.ring = network.new_ring()
         self._by_append = by_append
         self._outcomes: OrderedDict[int, Effect | Refused] = OrderedDict()
+        # One for each key of identity. A thief's may be revoked behind it, so the ring goes on.
+        self._unread: dict[str, UnreadRecordError] = {}
         self._reader = reader
         self._catch_up = SharedCall(self._read_to_the_end)
 
@@ -100,11 +103,19 @@ class IdentityView:
         self._reader.require_whole_topics()
         return self.ring
 
+    def require_read(self) -> None:
+        """Raise UnreadRecordError if identity, of another version, wrote what the ring lacks; for /readyz."""
+        for error in self._unread.values():
+            require_key_gone(error, ring=self.ring)
+
     def _take(self, records: Iterable[Record]) -> None:
         for record in records:
-            self._outcomes[record.offset] = apply_identity_record(
-                self.ring, record, by_append=self._by_append
-            )
+            outcome = apply_identity_record(self.ring, record, by_append=self._by_append)
+            self._outcomes[record.offset] = outcome
+            if isinstance(outcome, Refused):
+                error = unread(record, outcome.reason, ring=self.ring, at=time_of(record))
+                if error is not None:
+                    self._unread.setdefault(error.method, error)
             if len(self._outcomes) > OUTCOMES_MAX:
                 self._outcomes.popitem(last=False)
 

@@ -19,8 +19,13 @@ class OwnKey:
         self._role = role
 
     async def check(self) -> None:
-        """Raise ProblemError unless the key signs, as of everything published until now; for /readyz."""
+        """Raise ProblemError unless the key signs, as of everything published until now; for /readyz.
+
+        Raises:
+            UnreadRecordError: another version of identity wrote something that the ring lacks.
+        """
         await self._identity.catch_up()
+        self._identity.require_read()
         self.require()
 
     def require(self) -> None:
