@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from salus.cli import network_access
-from salus.cli.__main__ import build
+from salus.cli.application import build
 from salus.cli.approval_files import (
     FILE_BYTES_MAX,
     ApprovalRequest,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from salus.cli.__main__ import run
+from salus.cli.application import run
 from salus.cli.exits import Exit
 from salus.events.contexts import CATALOGUE
 from salus.events.contexts.lab import ResultReleased

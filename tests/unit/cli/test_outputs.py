@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import stat
+import subprocess
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -13,6 +15,7 @@ import pytest
 from salus.cli import ledger, storing
 from salus.cli.exits import CommandError, Exit
 from salus.cli.outputs import hand_over, require_place
+from salus.cli.stdout import checked
 
 
 def test_a_terminal_gets_no_raw_bytes_of_others_unless_it_is_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,6 +47,54 @@ def test_what_was_decrypted_is_its_owner_s_alone(tmp_path: Path) -> None:
     hand_over(b"x", tmp_path / "scan", done="scan-1 was read", private=True)
 
     assert stat.S_IMODE((tmp_path / "scan").stat().st_mode) == 0o600
+
+
+def test_a_read_whose_result_stdout_does_not_take_is_a_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Red team: `salus object get >/dev/full` ended with 1 after a read that is on the ledger.
+    with Path("/dev/full").open("wb") as full:
+        monkeypatch.setattr(sys, "stdout", checked(full.fileno()))
+
+        with pytest.raises(
+            CommandError, match=r"scan-1 was read; stdout cannot be written: No space"
+        ) as ended:
+            hand_over(b"x", None, done="scan-1 was read", private=True)
+
+    assert ended.value.code is Exit.NOT_WRITTEN
+
+
+@pytest.mark.parametrize(
+    ("to", "said"),
+    [
+        (">/dev/full", "salus: stdout cannot be written: No space left on device\n"),
+        (">&-", "salus: stdout cannot be written: Bad file descriptor\n"),
+        ("| true", ""),
+    ],
+)
+@pytest.mark.parametrize("command", ["catalogue list", "catalogue list --json", "--help"])
+def test_whatever_is_not_printed_is_one_sentence_and_a_code_of_its_own(
+    command: str, to: str, said: str
+) -> None:
+    """Who goes away, as `head` does, needs no sentence. With `| true` the pipe may also take it all."""
+    line = f"set -o pipefail; {sys.executable} -m salus.cli {command} {to}"
+
+    ended = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
+
+    assert ended.stderr == said
+    assert ended.returncode in ({Exit.NOT_WRITTEN} if said else {Exit.NOT_WRITTEN, Exit.OK})
+
+
+def test_ctrl_c_while_the_command_is_imported_is_ctrl_c(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("raise KeyboardInterrupt")
+
+    ended = subprocess.run(
+        [sys.executable, "-m", "salus.cli", "--help"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )
+
+    assert (ended.returncode, ended.stdout, ended.stderr) == (Exit.INTERRUPTED, "", "salus: interrupted\n")
 
 
 @pytest.mark.parametrize(

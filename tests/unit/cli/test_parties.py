@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from typer.testing import CliRunner
 
 from salus.cli import network_access
-from salus.cli.__main__ import build, run
+from salus.cli.application import build, run
 from salus.cli.approval_files import approve_request, read_request, written
 from salus.cli.callers import NotSentError, party_key_file, refusal, signer_of
 from salus.cli.exits import CommandError, Exit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Self
@@ -12,6 +13,7 @@ from salus.cli import publishing
 from salus.cli.exits import CommandError, Exit
 from salus.cli.outputs import require_place
 from salus.cli.publishing import _data_of
+from salus.cli.stdout import checked
 from salus.client import Publisher
 from salus.devkit.network import NetworkFolder, Plan
 from salus.events.contexts.clinical import DocumentRegistered
@@ -111,7 +113,7 @@ def test_an_event_whose_file_cannot_be_written_is_named_all_the_same(
     monkeypatch.setattr(publishing, "signer_of", lambda *_: folder.signer("identity"))
     full = Path("/dev/full")
 
-    with pytest.raises(CommandError, match=r"the-id was sent; .*--id the-id; /dev/full cannot be") as ended:
+    with pytest.raises(CommandError, match=r"the-id is at .*--id the-id; /dev/full cannot be") as ended:
         publishing.publish(TYPE, subject=PATIENT, data=DATA, as_name="identity", event=full)
 
     assert ended.value.code is Exit.NOT_WRITTEN
@@ -127,3 +129,23 @@ def test_data_that_is_not_as_its_schema_says_is_a_no(text: str, code: Exit) -> N
         _data_of(TYPE, text)
 
     assert refused.value.code == code
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_an_event_is_sent_whether_its_place_can_be_printed_or_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, as_json: bool
+) -> None:
+    # Red team: `salus publish … >/dev/full` ended with 1, "it was not sent", and a traceback.
+    folder = NetworkFolder(tmp_path)
+    folder.create(Plan())
+    platform = SimpleNamespace(network=folder, kafka_bootstrap="")
+    monkeypatch.setattr(publishing, "Publisher", Sent)
+    monkeypatch.setattr(publishing, "running_platform", lambda: platform)
+    monkeypatch.setattr(publishing, "signer_of", lambda *_: folder.signer("identity"))
+    with Path("/dev/full").open("wb") as full:
+        monkeypatch.setattr(sys, "stdout", checked(full.fileno()))
+
+        with pytest.raises(CommandError, match=r"the-id is at .* 7; .*; stdout cannot be written") as ended:
+            publishing.publish(TYPE, subject=PATIENT, data=DATA, as_name="identity", as_json=as_json)
+
+    assert ended.value.code is Exit.NOT_WRITTEN

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
 from tests.unit.client.test_receipts import AT, NAME, POLICY, receipt_of
 
 from salus.cli.exits import CommandError, Exit
-from salus.cli.receipts import _fetch, _raise_for
+from salus.cli.receipts import _fetch, _ids, _raise_for
 
 EVENT = json.dumps({"source": NAME.source, "id": NAME.id}).encode()
 
@@ -106,3 +109,14 @@ def test_a_receipt_that_is_missing_counts_before_one_that_proves_a_refusal() -> 
         _raise_for(Counter(missing=1, refused=3, accepted=2))
 
     assert ended.value.code is Exit.NO
+
+
+def test_an_id_that_is_not_utf_8_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Red team: `printf '\\xff\\n' | salus receipts -` was a traceback.
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"a\n\xff\n")))
+
+    for ids in (["-"], ["a", "\udcff"]):
+        with pytest.raises(CommandError, match="id 2 is not UTF-8") as ended:
+            _ids(ids)
+
+        assert ended.value.code is Exit.USAGE

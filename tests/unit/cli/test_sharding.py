@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from salus.cli import network_access
-from salus.cli.__main__ import build, run
+from salus.cli.application import build, run
 from salus.cli.approval_files import read_request
 from salus.cli.request_acts import act_of
 from salus.cli.sharding import (

@@ -8,7 +8,7 @@ import pytest
 from tests.unit.ledger.network import make_world
 from tests.unit.ledger.spoiled import network_json, spoiled
 
-from salus.cli.__main__ import run
+from salus.cli.application import run
 from salus.cli.exits import Exit
 from salus.crypto.keys import load_ed25519
 from salus.devkit.key_files import KeyFiles, Owner

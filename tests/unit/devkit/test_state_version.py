@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import msgspec
 import pytest
 
-from salus.cli.__main__ import run
+from salus.cli.application import run
 from salus.cli.exits import Exit
 from salus.devkit import platform, state_version
 from salus.devkit.addresses import S3, Addresses

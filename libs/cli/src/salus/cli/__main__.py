@@ -1,130 +1,22 @@
-"""The salus command: one module per group of commands, put together here."""
+"""The entry of the salus command: it imports little, for a Ctrl-C while the rest is imported is one too."""
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Iterable
-from dataclasses import dataclass
-from importlib import import_module
 
-import typer
-
-from salus.cli.console import err
-from salus.cli.display import lines_of, styled
-from salus.cli.exits import CommandError, Exit
-from salus.crypto.errors import CryptoError
-from salus.devkit.errors import DevkitError, NotRunningError, OtherVersionError
-
-COMPLETION_VARIABLE = "_SALUS_COMPLETE"
-HELP = "Keeps healthcare data trustworthy: facts on a ledger, data off it, every access decided."
-EPILOG = (
-    "Exit codes: 0 done, 1 the answer is no, 2 usage, 3 nothing runs, 4 cannot start, "
-    "5 the ledger refused the record, 6 a result could not be written, "
-    "7 the state is another version's, 130 Ctrl-C."
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a command or a group of commands is: `module:attribute`, and its panel in the help."""
-
-    path: str
-    panel: str
-
-    def load(self) -> object:
-        """Return the command's function, or the group's Typer."""
-        module, _, attribute = self.path.partition(":")
-        loaded: object = getattr(import_module(f"salus.cli.{module}"), attribute)
-        return loaded
-
-
-COMMANDS = {
-    "up": Place("running:up", "Platform"),
-    "down": Place("running:down", "Platform"),
-    "status": Place("running:status", "Platform"),
-    "logs": Place("running:logs", "Platform"),
-    "demo": Place("demo.command:demo", "Platform"),
-    "network": Place("networks:app", "Platform"),
-    "key": Place("key_rotation:app", "Platform"),
-    "shard": Place("shards:app", "Platform"),
-    "bench": Place("bench.command:app", "Platform"),
-    "publish": Place("publishing:publish", "Facts"),
-    "receipts": Place("receipts:receipts", "Facts"),
-    "verify": Place("verifying:verify", "Facts"),
-    "ledger": Place("ledger:app", "Facts"),
-    "audit": Place("auditing:app", "Facts"),
-    "catalogue": Place("catalogue:app", "Facts"),
-    "party": Place("parties:app", "People and access"),
-    "approve": Place("approvals:approve", "People and access"),
-    "consent": Place("consents:app", "People and access"),
-    "object": Place("storing:app", "People and access"),
-}
-
-
-def build(names: Iterable[str]) -> typer.Typer:
-    """Return the command with those of its groups; each one not built saves its imports."""
-    app = typer.Typer(
-        name="salus",
-        no_args_is_help=True,
-        pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["-h", "--help"]},
-    )
-    app.callback(help=HELP, epilog=EPILOG)(_nothing)
-    for name in names:
-        place = COMMANDS[name]
-        loaded = place.load()
-        if isinstance(loaded, typer.Typer):
-            app.add_typer(loaded, name=name, rich_help_panel=place.panel)
-        elif callable(loaded):
-            app.command(name, rich_help_panel=place.panel)(loaded)
-    return app
-
-
-def _nothing() -> None:
-    """Do nothing before a command; a callback keeps one command from becoming the whole application."""
-
-
-def run(arguments: list[str]) -> int:
-    """Run the command and return its exit code; errors that we expect are one sentence on stderr."""
-    first = arguments[0] if arguments else ""
-    alone = first in COMMANDS and COMPLETION_VARIABLE not in os.environ
-    try:
-        build([first] if alone else COMMANDS)(args=arguments, prog_name="salus")
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else Exit.OK
-    except KeyboardInterrupt:
-        return _say(Exit.INTERRUPTED, "interrupted")
-    except (CommandError, DevkitError, CryptoError, OSError) as error:
-        return _say(*_expected(error))
-    return Exit.OK
-
-
-def _expected(error: Exception) -> tuple[Exit, str]:
-    """Return the code and the sentence of an error that we expect; raise any other."""
-    match error:
-        case CommandError():
-            return error.code, str(error)
-        case NotRunningError():
-            return Exit.NOT_RUNNING, str(error)
-        case OtherVersionError():
-            return Exit.OTHER_VERSION, str(error)
-        case DevkitError() | CryptoError():
-            return Exit.CANNOT_START, str(error)
-        case OSError(filename=str(file)):
-            return Exit.USAGE, f"{file}: {error.strerror}"
-        case _:
-            raise error
+INTERRUPTED = 130
 
 
 def main() -> None:
     """Run the command and exit with a code of `Exit`."""
-    sys.exit(run(sys.argv[1:]))
+    try:
+        from salus.cli.application import main as run  # noqa: PLC0415  # that takes most of a start
 
-
-def _say(code: Exit, sentence: str) -> int:
-    err.print(styled("[red]salus:[/] {}", lines_of(sentence)), soft_wrap=True)
-    return code
+        code = run(sys.argv[1:])
+    except KeyboardInterrupt:
+        sys.stderr.write("salus: interrupted\n")
+        code = INTERRUPTED
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -26,8 +26,9 @@ Json = Annotated[bool, typer.Option("--json", help="Write JSON for scripts.")]
 
 
 def emit(content: Any) -> None:
-    """Write one JSON document on stdout."""
+    """Write one JSON document on stdout, and at once: whether it arrived is for the caller to hear."""
     sys.stdout.write(shown_lines(json.dumps(content, indent=2, ensure_ascii=False, default=str)) + "\n")
+    sys.stdout.flush()
 
 
 def emit_line(content: Any) -> None:

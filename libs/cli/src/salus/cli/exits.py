@@ -21,7 +21,7 @@ class Exit(IntEnum):
     REFUSED = 5
     """The ledger refused the record, and the receipt, which is genuine, proves that."""
     NOT_WRITTEN = 6
-    """Done, and it stands, but a file that was to take the result could not be written."""
+    """Done, and it stands, but a file or the stdout that was to take the result could not be written."""
     OTHER_VERSION = 7
     """The state folder was made by another version of Salus, and nothing was started."""
     INTERRUPTED = 130

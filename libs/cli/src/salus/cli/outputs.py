@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from salus.cli.exits import CommandError, Exit
+from salus.cli.stdout import OutputError
 from salus.crypto.private_files import write_private
 
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Where to; stdout by default.")]
@@ -16,10 +19,10 @@ Force = Annotated[bool, typer.Option("--force", help="Write the raw bytes even t
 
 
 class Outputs:
-    """Writes files; that one cannot be written is told last, and hides nothing else."""
+    """Writes files and stdout; that one cannot be written is told last, and hides nothing else."""
 
     def __init__(self) -> None:
-        self._failed: dict[Path, str] = {}
+        self._failed: dict[Path | None, str] = {}
 
     def write(self, path: Path | None, content: bytes, *, private: bool = False) -> bool:
         """Write a file if there is to be one; tell whether it is there."""
@@ -33,6 +36,15 @@ class Outputs:
         except OSError as error:
             self._failed[path] = f"{path} cannot be written: {error.strerror}"
         return path not in self._failed
+
+    @contextmanager
+    def printing(self) -> Iterator[None]:
+        """Keep the failure of stdout for later."""
+        try:
+            yield
+            sys.stdout.flush()
+        except OutputError as error:
+            self._failed[None] = str(error)
 
     @property
     def told(self) -> str:
@@ -66,10 +78,10 @@ def require_place(output: Path | None, *, undone: str, force: bool = True) -> No
 
 def hand_over(content: bytes, output: Path | None, *, done: str, private: bool) -> None:
     """Give the result to a file or to stdout; raises CommandError with what was done if it cannot."""
-    if output is None:
-        sys.stdout.buffer.write(content)
-        sys.stdout.buffer.flush()
-        return
     outputs = Outputs()
+    with outputs.printing():
+        if output is None:
+            sys.stdout.buffer.write(content)
+            sys.stdout.buffer.flush()
     outputs.write(output, content, private=private)
     outputs.require_all(done)

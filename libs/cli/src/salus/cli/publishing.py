@@ -90,14 +90,15 @@ def publish(  # the facts of one event
             raise
         told = f"{error}; the event may arrive; repeat it with --id {event_id}"
         raise CommandError(error.code, told) from None
-    if as_json:
-        emit(result)
-    else:
-        place = f"{result['topic']} {result['partition']} {result['offset']}"
-        out.print(f"event {result['id']} is at {place}", highlight=False, soft_wrap=True)
-        if "receipt" in result:
-            out.print(f"its receipt is in {receipt}", highlight=False, soft_wrap=True)
-    outputs.require_all(f"event {result['id']} was sent; repeat it with --id {result['id']}")
+    sent = f"event {result['id']} is at {result['topic']} {result['partition']} {result['offset']}"
+    with outputs.printing():
+        if as_json:
+            emit(result)
+        else:
+            out.print(sent, highlight=False, soft_wrap=True)
+            if "receipt" in result:
+                out.print(f"its receipt is in {receipt}", highlight=False, soft_wrap=True)
+    outputs.require_all(f"{sent}; repeat it with --id {result['id']}")
 
 
 async def _publish(

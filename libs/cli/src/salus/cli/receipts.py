@@ -13,7 +13,7 @@ import typer
 
 from salus.cli.callers import did_of
 from salus.cli.console import Json, emit_line, out
-from salus.cli.display import styled
+from salus.cli.display import shown, styled
 from salus.cli.exits import CommandError, Exit
 from salus.cli.interrupts import run_until_signal
 from salus.cli.outputs import Outputs
@@ -69,10 +69,16 @@ def _raise_for(counts: Counter[str]) -> None:
 
 
 def _ids(arguments: Sequence[str]) -> list[str]:
-    if list(arguments) != ["-"]:
-        return [*arguments]
-    lines = sys.stdin.buffer.read().decode("utf-8", "surrogateescape").split("\n")
-    return [line for line in lines if line]
+    ids = list(arguments)
+    if ids == ["-"]:
+        lines = sys.stdin.buffer.read().decode("utf-8", "surrogateescape").split("\n")
+        ids = [line for line in lines if line]
+    for number, id_ in enumerate(ids, 1):
+        try:
+            id_.encode()
+        except UnicodeEncodeError:
+            raise CommandError(Exit.USAGE, f"id {number} is not UTF-8: {shown(id_)}") from None
+    return ids
 
 
 async def _fetch(  # what is asked, of whom, and where to
