@@ -72,14 +72,14 @@ async def test_searches_of_one_account_take_turns_and_others_go_between(world: W
 
 
 async def test_one_account_follows_the_trail_so_many_times_and_no_more(world: World) -> None:
-    async with held(world.reading.streams, STREAMS_OF_ONE_MAX, world.did):
+    async with held(world.reading.streams, STREAMS_OF_ONE_MAX, Reader(world.did, Visibility())):
         full = await world.get("/trail/stream")
 
     assert (full.status_code, full.json()["code"]) == (503, "busy")
 
 
 @asynccontextmanager
-async def held(places: Places, count: int, account: str) -> AsyncIterator[None]:
+async def held(places: Places, count: int, account: Reader) -> AsyncIterator[None]:
     if count == 0:
         yield
         return

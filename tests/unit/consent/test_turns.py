@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from msgspec import structs
 from tests.asking import UNASKED, asked_by
 from tests.unit.consent.test_handlers import (
     BROKEN,
@@ -25,7 +27,11 @@ from tests.unit.consent.test_handlers import (
 )
 
 from salus.consent.domain.consents import Command, Grant, Link, Review, Revoke, Unlink
-from salus.consent.domain.decisions import UNREVIEWED_MAX
+from salus.consent.domain.decisions import (
+    UNREVIEWED_MAX,
+    UNREVIEWED_OF_ORGANISATION_MAX,
+    UNREVIEWED_OF_PATIENT_MAX,
+)
 from salus.consent.domain.rights import Asking
 from salus.consent.domain.state import GlassBreak, PatientState, SubjectState
 from salus.consent.handlers import decide_access, execute
@@ -235,6 +241,25 @@ async def test_so_many_emergencies_of_one_principal_await_review_and_no_more() -
     # What others did is not counted, so nobody keeps somebody else from an emergency.
     others = tuple(GlassBreak(f"x.{number}", STRANGER) for number in range(UNREVIEWED_MAX))
     assert await ask(Waiting(BROKEN, state=PatientState(glass_breaks=others)), EMERGENCY)
+
+
+async def test_accounts_of_one_organisation_fill_no_patient_s_state() -> None:
+    # Red team 4: a member makes accounts at will, and each had 200 emergencies that nobody reviewed.
+    def of(member: str | None, number: int) -> tuple[GlassBreak, ...]:
+        return tuple(GlassBreak(f"{member}.{i}", f"{member}:{i}", member=member) for i in range(number))
+
+    asked = structs.replace(UNASKED, behalf=HOSPITAL)
+    question = replace(EMERGENCY, principal=replace(EMERGENCY.principal, request=asked))
+    own = of(HOSPITAL, UNREVIEWED_OF_ORGANISATION_MAX - 1)
+    memory = Waiting(BROKEN, state=PatientState(glass_breaks=own))
+    assert await ask(memory, question)
+    assert memory.state.glass_breaks[-1].organisation == HOSPITAL
+    with pytest.raises(Refusal, match="your organisation's"):
+        await ask(memory, question)
+    for others, refused in ((UNREVIEWED_OF_PATIENT_MAX - 1, False), (UNREVIEWED_OF_PATIENT_MAX, True)):
+        memory = Waiting(BROKEN, state=PatientState(glass_breaks=of("did:web:x", others)))
+        with pytest.raises(Refusal, match="of all") if refused else nullcontext():
+            assert await ask(memory, question)
 
 
 async def test_emergencies_at_once_do_not_pass_the_maximum() -> None:  # case A19

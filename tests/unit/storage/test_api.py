@@ -252,7 +252,7 @@ async def test_a_download_that_is_not_taken_is_given_up_and_told(
     outgoing = await bench.reading.open("o-1", patient=PATIENT, caller=calling(DOCTOR), token=token, at=NOW)
     limits, transfers = limits_of(**limit), Places(most=1, of_one_max=1)
     end = limits.end()
-    place = partial(transfers.taken, DOCTOR.did, end=end + 60)
+    place = partial(transfers.taken, DOCTOR, end=end + 60)
 
     async def receive() -> Message:
         await asyncio.Event().wait()
@@ -275,7 +275,7 @@ async def test_a_read_that_gets_no_place_for_its_content_is_broken_off_and_told(
     token = bench.tokens.grant("right")
     outgoing = await bench.reading.open("o-1", patient=PATIENT, caller=calling(DOCTOR), token=token, at=NOW)
     end, places = limits_of().end(), Places(most=1, of_one_max=1, wait_s_max=0.01)
-    place = partial(places.taken, DOCTOR.did, end=end)
+    place = partial(places.taken, DOCTOR, end=end)
 
     async def receive() -> Message:
         raise AssertionError
@@ -283,7 +283,7 @@ async def test_a_read_that_gets_no_place_for_its_content_is_broken_off_and_told(
     async def send(message: Message) -> None:
         raise AssertionError(message)
 
-    async with places.taken(HOSPITAL.did, end=end):
+    async with places.taken(HOSPITAL, end=end):
         response = OutgoingResponse(outgoing, idle_s_max=60, end=end, place=place)
         with pytest.raises(BrokenOffError, match="busy"):
             await response({"type": "http"}, receive, send)
@@ -365,29 +365,33 @@ async def test_looking_through_an_object_counts_to_the_time_of_its_transfer(benc
     assert code(answer) == (503, "unavailable")
 
 
+def somebody(name: str) -> Party:
+    return Party(f"did:web:{name}.example", "person", frozenset(), None)
+
+
 async def test_waiting_for_a_place_counts_to_the_time_of_a_transfer() -> None:
     places, past = Places(most=1, of_one_max=1), limits_of(transfer_s_max=0).end()
-    async with places.taken("a", end=past):
+    async with places.taken(somebody("a"), end=past):
         with pytest.raises(ProblemError, match="busy"):
-            async with places.taken("b", end=past):
+            async with places.taken(somebody("b"), end=past):
                 raise AssertionError
 
 
 async def test_who_gets_no_place_in_time_is_told_when_to_come_back() -> None:
     end, places = limits_of().end(), Places(most=2, of_one_max=1, wait_s_max=0.01)
-    async with places.taken("a", end=end):
+    async with places.taken(somebody("a"), end=end):
         with pytest.raises(ProblemError, match="busy") as own:
-            async with places.taken("a", end=end):
+            async with places.taken(somebody("a"), end=end):
                 raise AssertionError
-        async with places.taken("b", end=end):
+        async with places.taken(somebody("b"), end=end):
             with pytest.raises(ProblemError, match="busy") as all_of_them:
-                async with places.taken("c", end=end):
+                async with places.taken(somebody("c"), end=end):
                     raise AssertionError
 
     for refused in (own, all_of_them):
         assert (refused.value.status, refused.value.headers) == (503, {"Retry-After": "1"})
     # Nothing of what was refused is held.
-    async with places.taken("a", end=end), places.taken("c", end=end):
+    async with places.taken(somebody("a"), end=end), places.taken(somebody("c"), end=end):
         pass
 
 

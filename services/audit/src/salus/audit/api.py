@@ -107,6 +107,7 @@ class Reader:
 
     did: str
     visible: Visibility
+    member: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,11 +137,11 @@ class Reading:
         visible = visibility_of(
             did=party.did, kind=party.kind, roles=party.roles, member=party.member, pseudonyms=pseudonyms
         )
-        return Reader(party.did, visible)
+        return Reader(party.did, visible, party.member)
 
     async def search(self, question: Question, reader: Reader, *, limit: int) -> Sequence[Found]:
         """Return what a reader may see of what is asked; raises ProblemError 503 if too much is asked."""
-        async with self.searches.taken(reader.did):
+        async with self.searches.taken(reader):
             return await self.trail.search(question, reader.visible, limit=limit)
 
     async def shown(self, found: Found | None, reader: Reader) -> EntryView:
@@ -248,7 +249,7 @@ def _add_stream(router: APIRouter, reading: Reading) -> None:
         start = await reading.trail.end() if last_event_id is None else _sequence(last_event_id)
         stopping = _after(STREAM_S_MAX, getattr(request.app.state, "stopping", _never))
         events = follow(reading, question, reader, start=start, stopping=stopping)
-        return _Stream(events, place=reading.streams.taken(reader.did))
+        return _Stream(events, place=reading.streams.taken(reader))
 
 
 class _Stream(StreamingResponse):

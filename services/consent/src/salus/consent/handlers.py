@@ -170,7 +170,7 @@ async def _decide(  # noqa: PLR0913  # the question, and what the answer is made
     )
     broken = glass_broken(question, answer, decision=basis.decision, statement=statement)
     if broken is not None:
-        require_room_for_emergency(known.state, principal=broken.principal)
+        require_room_for_emergency(known.state, broken)
     if answer.break_glass or not answer.allowed:
         reservation.use()
     if broken is not None:
@@ -186,7 +186,7 @@ async def _announce(broken: GlassBroken, *, by: Asking, at: datetime, world: Wor
     async def decided(state: PatientState) -> EventData:
         if _as_known(by, await world.ring.catch_up(), at=at) != by:
             raise ProblemError(409, "conflict", "your roles have changed meanwhile; ask again")
-        require_room_for_emergency(state, principal=broken.principal)
+        require_room_for_emergency(state, broken)
         return broken
 
     async with world.queues.of("emergency", broken.patient):

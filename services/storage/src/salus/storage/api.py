@@ -231,7 +231,7 @@ def _add_storing(router: APIRouter, desk: Desk, transfers: Places) -> None:
     async def store(
         upload: Upload, party: Caller, token: str | None, response: Response, *, end: float
     ) -> ObjectView:
-        async with transfers.taken(party.party.did, end=end):
+        async with transfers.taken(party.party, end=end):
             stored, new = await desk.storing.store(upload, caller=party, token=token, at=desk.now())
         response.status_code = 201 if new else 200
         response.headers["Location"] = f"/objects/{stored.object}?patient={stored.patient}"
@@ -303,7 +303,7 @@ def _add_reading(router: APIRouter, desk: Desk, transfers: Places) -> None:
     ) -> OutgoingResponse:
         """Return the content, if the decision token allows it and it is what the ledger says."""
         end = desk.limits.end()
-        place = partial(transfers.taken, caller.party.did, end=end)
+        place = partial(transfers.taken, caller.party, end=end)
         async with place(), ending(end):
             outgoing = await desk.reading.open(
                 object, patient=patient, caller=caller, token=token, at=desk.now()
@@ -324,7 +324,7 @@ def _add_verifying(router: APIRouter, desk: Desk) -> None:
         """Compare a stored object with the ledger and name what is wrong; one at a time of an account."""
         desk.verifications.take(caller)
         end = desk.limits.end()
-        async with places.taken(caller.did, end=end), ending(end):
+        async with places.taken(caller, end=end), ending(end):
             return ReportView.of(await desk.reading.verify(patient, object))
 
 

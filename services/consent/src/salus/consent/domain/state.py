@@ -50,11 +50,17 @@ class Consent(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class GlassBreak(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An emergency access and what became of it."""
+    """An emergency access, by whom and for which member, and what became of it."""
 
     decision: str
     principal: str
     outcome: Outcome | None = None
+    member: str | None = None
+
+    @property
+    def organisation(self) -> str:
+        """The member that the principal acted for, or the principal itself."""
+        return self.member or self.principal
 
 
 class PolicyState(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -156,7 +162,8 @@ def _glass_breaks(
         return _listed(tuple(_reviewed(broken, event) for broken in known))
     if any(broken.decision == event.decision for broken in known):
         return known
-    return (*known, GlassBreak(decision=event.decision, principal=event.principal))
+    broken = GlassBreak(event.decision, event.principal, member=event.request.behalf)
+    return (*known, broken)
 
 
 def _reviewed(broken: GlassBreak, event: GlassBreakReviewed) -> GlassBreak:
