@@ -22,6 +22,7 @@ from tests.unit.audit.test_indexing import (
 )
 
 from salus.audit.adapters.sql import SqlTrail
+from salus.audit.domain.blocks import needs_in
 from salus.audit.domain.directory import Needs
 from salus.audit.domain.entry import TrailEntry
 from salus.audit.domain.fhir import audit_event_of
@@ -86,10 +87,34 @@ async def test_a_revocation_that_lost_leaves_the_consent_in_force(trail: SqlTrai
             Accepted(other, source=CONSENT, name="4", version=2),
         ],
     )
-    directory = await trail.directory(Needs(patients=frozenset({PATIENT})), IdentityHistory())
+    needs = Needs(frozenset({(PATIENT, "c-1"), (PATIENT, "c-2")}))
+    directory = await trail.directory(needs, IdentityHistory())
     known = [directory.consent(PATIENT, name) for name in ("c-1", "c-2")]
 
     assert [consent is not None and consent.revoked for consent in known] == [True, False]
+
+
+async def test_of_a_patients_consents_a_block_needs_those_that_it_ends(trail: SqlTrail) -> None:
+    # Case of the fourth attack: each block that named a patient loaded every consent that she ever had.
+    chain = Chain()
+    grants = [
+        Accepted(grant(number), source=CONSENT, name=f"g-{number}", subject=PATIENT, version=number - 1)
+        for number in range(1, 4)
+    ]
+    ends = [Accepted(REVOKED, source=CONSENT, name="r", subject=PATIENT, version=3)]
+    bodies = [await chain.body(0, chain.seal(block)) for block in (grants, ends)]
+    await index_all(chain, trail)
+
+    needed = [needs_in(chain.rows(body)).consents for body in bodies]
+
+    assert needed == [set(), {(PATIENT, REVOKED.consent)}]
+    assert (await all_of(trail))[-1].entry.facts.party == GRANTED.grantee
+    directory = await trail.directory(Needs(frozenset({(PATIENT, "c-2")})), IdentityHistory())
+    assert [directory.consent(PATIENT, f"c-{number}") is not None for number in range(1, 4)] == [
+        False,
+        True,
+        False,
+    ]
 
 
 async def test_who_lost_a_pseudonym_sees_nothing_of_the_winners_patient(trail: SqlTrail) -> None:  # case SEC3

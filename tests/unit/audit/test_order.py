@@ -77,12 +77,15 @@ async def nothing_to_correct(_: object) -> None:
 
 
 async def differences(chains: Sequence[Chain], trail: SqlTrail) -> list[str]:
-    async def nothing(_: Step) -> None:
-        pass
+    found: list[str] = []
+
+    async def take(step: Step) -> None:
+        found.extend(map(str, step.differences))
 
     ledger = Chains(*chains)
     reconciler = Reconciler(ledger, trail.stored, ledger.keys, identity_topic(), nothing_to_correct)
-    return [str(each) for each in await reconciler.run(nothing)]
+    await reconciler.run(take)
+    return found
 
 
 async def entries_in(

@@ -29,6 +29,7 @@ from tests.unit.audit.test_indexing import (
     documents,
     index_all,
     indexer_of,
+    indexer_of_all,
     publisher_of,
 )
 from tests.unit.audit.test_mappings import OCSF
@@ -38,11 +39,11 @@ from salus.audit.adapters.sql import SqlTrail, open_trail
 from salus.audit.comparison import Comparison, Pace, TrailDiffersError
 from salus.audit.domain.comparison import Difference
 from salus.audit.domain.search import Question
-from salus.audit.handlers import Alarm
-from salus.audit.ports import DamagedTrailError
+from salus.audit.handlers import Alarm, Bell, Follower
+from salus.audit.ports import DamagedTrailError, Tip
 from salus.audit.reconcile_api import reconciled
 from salus.audit.reconciliation import Reconciler, Step
-from salus.events.contexts.consent import PatientLinked
+from salus.events.contexts.consent import ConsentRevoked, PatientLinked
 
 PERSON = joining(CLINICIAN)
 LINKED = PatientLinked(patient=PATIENT, did=CLINICIAN, request=UNASKED)
@@ -80,10 +81,12 @@ class World:
             await engine.dispose()
 
     async def compare(self, *, repair: bool = False) -> list[str]:
-        async def nothing(_: Step) -> None:
-            pass
+        found: list[Difference] = []
 
-        found = await self.comparison.compare(nothing, repair=repair)
+        async def take(step: Step) -> None:
+            found.extend(step.differences)
+
+        assert await self.comparison.compare(take, repair=repair) == len(found)
         return [re.sub("[0-9a-f]{16}", "…", str(each)) for each in found]
 
 
@@ -241,6 +244,52 @@ def _for(world: World, statement: str) -> str:
     return statement if world.url.startswith("sqlite") else statement.replace("x'7b7d'", "'\\x7b7d'")
 
 
+def _bytes(world: World, value: bytes) -> str:
+    """Write any bytes as the database does."""
+    return f"x'{value.hex()}'" if world.url.startswith("sqlite") else f"'\\x{value.hex()}'"
+
+
+STOPS: dict[str, tuple[list[str], str]] = {
+    "yesterday's tip put back": (
+        ["UPDATE audit_shards SET next_height = 2, last_header = {note} WHERE shard = 1"],
+        "shard 1 block 2 cannot be appended",
+    ),
+    "a row in the next block's place": (
+        [inserted("77", "0"), "UPDATE audit_trail SET shard = 1, height = 3 WHERE height = 77"],
+        "shard 1 block 3 cannot be appended",
+    ),
+    "a consent that is none": (["UPDATE audit_consents SET consent = {none}"], "a consent"),
+    "a version that is none": (["UPDATE audit_versions SET version = {none}"], "a version"),
+}
+
+
+@pytest.mark.parametrize("name", STOPS)
+async def test_a_shard_that_a_change_stops_says_so_until_it_is_repaired(world: World, name: str) -> None:
+    # Case of the fourth attack: a tip that was put back stopped its shard for ever, and nobody heard of it.
+    statements, told = STOPS[name]
+    written = {"note": _bytes(world, await world.other.header(1, 1) or b""), "none": _bytes(world, b"{")}
+    await world.change(*(statement.format(**written) for statement in statements))
+    ended = ConsentRevoked(consent="c-1", patient=PATIENT, epoch=2, request=UNASKED)
+    world.other.seal([Accepted(ended, source=CONSENT, name="ended", subject=PATIENT, version=1)])
+    world.chain.seal([])
+    alarm = Alarm(world.outputs, AROUND, lambda: NOON)
+    indexer = indexer_of_all([world.chain, world.other], world.trail)
+    follower = Follower(indexer, alarm, announced=Bell(), grown=Bell(), poll_s=0.01)
+
+    # The other shard goes on.
+    assert [await follower.round() for _ in range(2)] == [True, False]
+    assert await world.trail.tip(0) == Tip(world.chain.height, await world.chain.header(0, 4))
+    with pytest.raises(DamagedTrailError, match=told):
+        await follower.check()
+
+    await world.compare(repair=True)
+    while await follower.round():
+        pass
+    await follower.check()
+    assert (await world.trail.tip(1)).height == world.other.height
+    assert await world.compare() == []
+
+
 async def test_what_differs_is_told_once_and_known_after_a_restart(world: World) -> None:
     await world.change(CHANGES["row deleted"][0])
     await world.compare()
@@ -279,7 +328,7 @@ async def test_blocks_that_come_meanwhile_are_no_difference(world: World) -> Non
             await indexer_of(world.chain, world.trail).index_next(0)
             sealed += 1
 
-    assert await world.comparison.compare(goes_on) == []
+    assert await world.comparison.compare(goes_on) == 0
     assert await world.compare() == []
 
 
@@ -320,9 +369,10 @@ async def test_a_snapshot_is_of_one_moment(trail: SqlTrail, tmp_path: Path) -> N
                 changes.append(True)
 
     listen(trail._engine.sync_engine, "before_cursor_execute", writes)
-    seen = await trail.stored.snapshot()
+    async with trail.stored.snapshot() as seen:
+        differing = [rows async for rows in seen.tables.differing()]
 
-    assert (seen.tables, changes) == ({}, [True])
+    assert (seen.rows, differing, changes) == (0, [], [True])
 
 
 async def test_who_reads_nothing_of_a_comparison_holds_up_no_other(

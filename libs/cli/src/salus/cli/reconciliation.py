@@ -89,7 +89,8 @@ def _bar(stack: ExitStack) -> OnProgress:
     columns = (TextColumn("comparing blocks", markup=False), BarColumn(), TimeElapsedColumn())
     bar = stack.enter_context(Progress(*columns, console=err, transient=True))
     task = bar.add_task("blocks", total=None)
-    return lambda done, in_all: bar.update(task, completed=done, total=in_all)
+    # Of nothing yet: the pass waits for another one, or reads what it begins with.
+    return lambda done, in_all: bar.update(task, completed=done, total=in_all or None)
 
 
 async def _compare(

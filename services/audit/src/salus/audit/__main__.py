@@ -106,7 +106,9 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
     announced, grown = Bell(), Bell()
     supervisor = Supervisor()
     async with AsyncExitStack() as stack:
-        trail = await stack.enter_async_context(open_trail(settings.database_url))
+        trail = await stack.enter_async_context(
+            open_trail(settings.database_url, folder=settings.comparison_folder)
+        )
         # Connections of their own: however much is asked, indexing, publishing and comparing go on.
         asked = await stack.enter_async_context(
             open_trail(settings.database_url, statement_s_max=settings.search_s_max)

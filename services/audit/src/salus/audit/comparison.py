@@ -16,9 +16,11 @@ from salus.audit.handlers import Alarm
 from salus.audit.metrics import COMPARED, COMPARED_AT, DIFFERENCES
 from salus.audit.ports import OutOfReachError, Trail
 from salus.audit.reconciliation import OnStep, Reconciler, Step
-from salus.runtime.supervisor import failed, succeeded
+from salus.runtime.supervisor import failed, resting, succeeded
 
 RETRY_S = 1.0
+# The task says that it lives so often, however long the pace has it wait.
+PAUSE_S_MAX = 60.0
 # Of more, the first are kept: who changed so much is seen by them.
 DIFFERENCES_KEPT = 1000
 ALARMS_MAX = 100
@@ -72,6 +74,10 @@ class Comparison:
         self._alarm = alarm
         self._pace = pace
         self._now = now
+        self._slow: asyncio.Task[int] | None = None
+        self._asked = 0
+        self._none_asked = asyncio.Event()
+        self._none_asked.set()
 
     async def run(self) -> None:
         """Compare until cancelled; what is away is waited for."""
@@ -81,7 +87,7 @@ class Comparison:
                 if not loaded:
                     await self._load()
                     loaded = True
-                await self.compare(self._paced)
+                is_whole = await self._compare_slowly()
             except (OutOfReachError, BlockRefusedError) as error:
                 # Of a block that does not verify, the indexer tells.
                 failed(error)
@@ -89,7 +95,11 @@ class Comparison:
                 await asyncio.sleep(RETRY_S)
                 continue
             succeeded()
-            await asyncio.sleep(self._pace.interval_s_min)
+            if is_whole:
+                await asyncio.sleep(self._pace.interval_s_min)
+            else:
+                with resting():
+                    await self._none_asked.wait()
 
     async def check(self) -> None:
         """Raise TrailDiffersError if the trail is known to differ; for /readyz."""
@@ -101,18 +111,48 @@ class Comparison:
                 f"{first.difference}{more}, seen since {since}; run `salus audit reconcile`"
             )
 
-    async def compare(
-        self, on_step: OnStep, *, repair: bool = False, by: str | None = None
-    ) -> list[Difference]:
-        """Make one whole pass; raises as `Reconciler.run`. What was repaired is told, and not known after.
+    async def compare(self, on_step: OnStep, *, repair: bool = False, by: str | None = None) -> int:
+        """Make one whole pass now, and return how many rows differed; raises as `Reconciler.run`.
 
-        `by` is who asked for the repair: the first row of a pass that is put right is a finding that says so.
+        The slow pass ends, and begins anew afterwards: whoever asks waits for others who ask, and no longer.
+        What was repaired is told, and not known after. `by` is who asked for the repair: the first row of a
+        pass that is put right is a finding that says so.
         """
+        self._asked += 1
+        self._none_asked.clear()
+        if self._slow is not None:
+            self._slow.cancel()
+        try:
+            return await self._compare(on_step, repair=repair, by=by)
+        finally:
+            self._asked -= 1
+            if self._asked == 0:
+                self._none_asked.set()
+
+    async def _compare_slowly(self) -> bool:
+        """Make one whole pass at its pace; return whether it came to its end before somebody asked."""
+        if self._asked:
+            return False
+        self._slow = asyncio.create_task(self._compare(self._paced))
+        try:
+            await asyncio.wait([self._slow])
+            if self._slow.cancelled():
+                return False
+            self._slow.result()
+        finally:
+            self._slow.cancel()
+            await asyncio.gather(self._slow, return_exceptions=True)
+            self._slow = None
+        return True
+
+    async def _compare(self, on_step: OnStep, *, repair: bool = False, by: str | None = None) -> int:
         began, is_told = self._now(), False
+        still: set[Difference] = set()
 
         async def step(done: Step) -> None:
             nonlocal is_told
             await self._take(done.differences)
+            still.update({each.difference for each in self.outcome.known} & set(done.differences))
             if repair and by is not None and done.differences and not is_told:
                 is_told = await self._tell_repair(by, done.differences[0], at=began)
             COMPARED.inc(done.rows)
@@ -120,12 +160,16 @@ class Comparison:
             await on_step(done)
 
         found = await self._reconciler.run(step, repair=repair)
-        left = () if repair else tuple(k for k in self.outcome.known if k.difference in set(found))
+        left = () if repair else tuple(known for known in self.outcome.known if known.difference in still)
         await self._note(Outcome(self._now(), left))
         return found
 
     async def _paced(self, step: Step) -> None:
-        await asyncio.sleep(step.rows / self._pace.rows_per_s_max)
+        left_s = step.rows / self._pace.rows_per_s_max
+        while left_s > 0:
+            await asyncio.sleep(min(left_s, PAUSE_S_MAX))
+            left_s -= PAUSE_S_MAX
+            succeeded()
 
     async def _take(self, differences: Iterable[Difference]) -> None:
         """Know of differences at once, and say so."""

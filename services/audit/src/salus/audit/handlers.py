@@ -17,15 +17,17 @@ from salus.audit.domain.detection import block_finding, key_of, repair_finding, 
 from salus.audit.domain.entry import TrailEntry
 from salus.audit.domain.network import Surroundings
 from salus.audit.identity_chain import IdentityChain
-from salus.audit.metrics import BLOCKS_REFUSED, BLOCKS_WAITING, ENTRIES_INDEXED
+from salus.audit.metrics import BLOCKS_REFUSED, BLOCKS_WAITING, ENTRIES_INDEXED, SHARDS_DAMAGED
 from salus.audit.ports import (
     BehindError,
+    DamagedTrailError,
     Ledger,
     Message,
     OutOfReachError,
     Outputs,
     Tip,
     Trail,
+    UnappendableError,
 )
 from salus.ledger.key_periods import Keys
 from salus.runtime.supervisor import failed, succeeded
@@ -79,6 +81,7 @@ class Indexer:
             BlockRefusedError: the block does not verify; nothing of it was indexed.
             BehindError: what its entries depend on is not on the ledger, or not indexed; nothing was indexed.
             OutOfReachError: archive or database is away.
+            DamagedTrailError: what stands in the trail is not as it was written, or keeps the block out.
         """
         before = await self._trail.tip(shard)
         block = await read_header(self._ledger, shard, before, self._shards[shard])
@@ -92,9 +95,19 @@ class Indexer:
         # Hashing and decoding a full block takes seconds; requests go on meanwhile.
         entries = await asyncio.to_thread(entries_of, block, rows, directory)
         tip = Tip(before.height + 1, block.note)
+        end = await self._trail.end()
         if not await self._trail.append(entries, directory, shard=shard, tip=tip, before=before):
             await self._require_new(block, entries)
+            await self._require_other_first(block, before, end=end)
         return len(entries)
+
+    async def _require_other_first(self, block: Block, before: Tip, *, end: int) -> None:
+        """Raise UnappendableError unless another replica was first, with this block or another shard's.
+
+        Then there is something new in the trail. Else what stands there keeps the block out, and always will.
+        """
+        if await self._trail.tip(block.shard) == before and await self._trail.end() == end:
+            raise UnappendableError(shard=block.shard, height=block.header.height)
 
     async def _require_new(self, block: Block, entries: Sequence[TrailEntry]) -> None:
         """Raise BlockRefusedError if another shard's block has a leaf of this one: nobody else was first."""
@@ -132,6 +145,8 @@ class Follower:
         self._grown = grown
         self._poll_s = poll_s
         self._waiting: Exception | None = None
+        # Shards that the trail itself keeps from going on, with what is wrong there.
+        self._damaged: dict[int, DamagedTrailError] = {}
         # What waits for another shard now, by shard, and what did when all was well last.
         self._behind: dict[int, BehindError] = {}
         self._behind_before: dict[int, int] = {}
@@ -160,9 +175,11 @@ class Follower:
         return any(indexed)
 
     async def check(self) -> None:
-        """Raise the refusal of a block, if there is one; for /readyz."""
+        """Raise the refusal of a block, or what keeps one out of the trail, if there is any; for /readyz."""
         for refusal in self.refused.values():
             raise refusal
+        for damage in self._damaged.values():
+            raise damage
 
     async def step(self, shard: int) -> bool:
         """Index the next block of a shard, if there is one that verifies; tell whether there was."""
@@ -179,6 +196,12 @@ class Follower:
             self._waiting = error
             _log.warning("indexing waits", shard=shard, error=str(error))
             return False
+        except DamagedTrailError as error:
+            self._damage(shard, error)
+            self._waiting = error
+            return False
+        self._damaged.pop(shard, None)
+        SHARDS_DAMAGED.set(len(self._damaged))
         if count is None:
             return False
         self.refused.pop(shard, None)
@@ -186,6 +209,12 @@ class Follower:
         ENTRIES_INDEXED.inc(count)
         self._grown.ring()
         return True
+
+    def _damage(self, shard: int, error: DamagedTrailError) -> None:
+        if str(self._damaged.get(shard)) != str(error):
+            _log.error("the trail is damaged, and a shard cannot go on", shard=shard, error=str(error))
+        self._damaged[shard] = error
+        SHARDS_DAMAGED.set(len(self._damaged))
 
     async def _refuse(self, refusal: BlockRefusedError) -> None:
         if refusal.shard not in self.refused:

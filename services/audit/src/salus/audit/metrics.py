@@ -13,6 +13,9 @@ BLOCKS_REFUSED = Gauge("salus_audit_blocks_refused", "Shards that wait at a bloc
 BLOCKS_WAITING = Gauge(
     "salus_audit_blocks_waiting", "Shards whose next block waits for what another shard sealed before."
 )
+SHARDS_DAMAGED = Gauge(
+    "salus_audit_shards_damaged", "Shards that cannot go on because somebody changed the trail's database."
+)
 COMPARED = Counter("salus_audit_compared_rows", "Rows of the trail that were compared with the ledger.")
 COMPARED_AT = Gauge(
     "salus_audit_last_full_comparison_timestamp_seconds",

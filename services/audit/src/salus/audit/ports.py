@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from salus.audit.domain.comparison import Columns, Key
+from salus.audit.domain.comparison import Columns, TableRow
 from salus.audit.domain.directory import Directory, Needs
 from salus.audit.domain.entry import TrailEntry
 from salus.audit.domain.identity_history import IdentityHistory
@@ -42,6 +43,16 @@ class DamagedHeaderError(DamagedTrailError):
     def __init__(self, *, shard: int, height: int, why: str) -> None:
         super().__init__(f"shard {shard} block {height}", ["header"])
         self.args = (f"shard {shard} block {height} is in the trail, but its header in the archive {why}",)
+
+
+class UnappendableError(DamagedTrailError):
+    """A block cannot be appended, though nobody else appended anything: rows stand in its place."""
+
+    def __init__(self, *, shard: int, height: int) -> None:
+        super().__init__(f"shard {shard} block {height}", ["place"])
+        why = "how far the shard is, or a row in its place, was changed by another hand"
+        does = "run `salus audit reconcile --repair`"
+        self.args = (f"shard {shard} block {height} cannot be appended: {why}; {does}",)
 
 
 class UnreadableBodyError(Exception):
@@ -165,16 +176,36 @@ class Trail(Protocol):
         """
 
 
+class DerivedTables(Protocol):
+    """What stands beside the entries, as a comparison derives it block by block, and what stood there before.
+
+    It holds any number of rows; in memory are only some of them.
+    """
+
+    async def directory(self, needs: Needs, identity: IdentityHistory) -> Directory:
+        """Return what is needed, as of the last block that was kept, with who is who by `identity`."""
+
+    async def keep(self, directory: Directory) -> None:
+        """Keep what a block changed."""
+
+    async def keep_identity(self, digests: Mapping[int, bytes]) -> None:
+        """Keep the SHA-256 of identity events, by offset."""
+
+    def differing(self) -> AsyncIterator[Sequence[TableRow]]:
+        """Yield the rows that are not as they were seen, some at a time, by table and key."""
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """How far the trail was at one moment, and digests of what stood beside it then, by table and key.
+    """How far the trail was at one moment, and what stood beside it then: `rows` rows, in `tables`.
 
     `identity` is how far the identity topic was read.
     """
 
     tips: Mapping[int, Tip]
     end: int
-    tables: Mapping[Key, bytes]
+    tables: DerivedTables
+    rows: int
     identity: IdentityPlace | None = None
 
 
@@ -184,26 +215,22 @@ class StoredTrail(Protocol):
     def columns_of(self, entries: Sequence[TrailEntry]) -> list[Columns]:
         """Return the rows that entries make, without a position."""
 
-    def tables_of(self, directory: Directory) -> dict[Key, bytes]:
-        """Return the digests of the rows that a directory makes."""
+    def snapshot(self) -> AbstractAsyncContextManager[Snapshot]:
+        """Yield how far the trail is, and what stands beside it, as of one transaction."""
 
-    def identity_rows_of(self, digests: Mapping[int, bytes]) -> dict[Key, bytes]:
-        """Return the digests of the rows that identity events make; given are the SHA-256 of their values."""
+    async def strays(
+        self, ends: Mapping[int, int], *, until: int, after: tuple[int, int] | None, limit: int
+    ) -> list[tuple[int, int]]:
+        """Return shard and height of the next blocks with rows, up to a position, that no end is above."""
 
-    async def snapshot(self) -> Snapshot:
-        """Return how far the trail is, and what stands beside it, in one transaction."""
-
-    async def strays(self, ends: Mapping[int, int], *, until: int) -> list[tuple[int, int]]:
-        """Return shard and height of the blocks with rows, up to a position, that no end is above."""
-
-    async def block(self, shard: int, height: int) -> list[Columns]:
+    async def block(self, shard: int, height: int, *, limit: int) -> list[Columns]:
         """Return the rows that claim to be of a block, by index."""
 
     async def put_block(self, shard: int, height: int, entries: Sequence[TrailEntry]) -> None:
         """Put these in the place of whatever claims to be of a block."""
 
-    async def put_tables(self, directory: Directory, keys: Collection[Key], seen: Snapshot) -> None:
-        """Put rows right that are still as they were in a snapshot; what was indexed since stays."""
+    async def put_rows(self, rows: Sequence[TableRow]) -> None:
+        """Put rows right that are still as they were in the snapshot; what was indexed since stays."""
 
     async def drop_identity(self) -> None:
         """Forget what is kept of the identity topic."""

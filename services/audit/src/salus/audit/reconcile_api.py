@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Annotated
 
 import msgspec
@@ -14,7 +14,6 @@ from fastapi.responses import StreamingResponse
 from salus.audit.api import Authenticate
 from salus.audit.comparison import Comparison
 from salus.audit.domain.blocks import BlockRefusedError
-from salus.audit.domain.comparison import Difference
 from salus.audit.domain.search import SEES_ALL
 from salus.audit.ports import OutOfReachError
 from salus.audit.reconciliation import Step
@@ -24,6 +23,8 @@ from salus.runtime.problems import ProblemError, documented
 # Events that may wait for a slow reader; of those beyond, the result tells the number.
 EVENTS_MAX = 10_000
 PROGRESS_MAX = 64
+# After so long without news the last progress is told again: the pass waits for another one, or reads much.
+SILENCE_S_MAX = 10.0
 
 _log = structlog.get_logger()
 
@@ -35,8 +36,9 @@ def reconcile_routes(comparison: Comparison, authenticate: Authenticate) -> APIR
     @router.post(
         "/trail/reconcile",
         summary="Compare the whole trail with the ledger now, and repair it if asked to",
-        description="Server-sent events, JSON as `data`: `progress` after each block, `difference` for each "
-        "row that is missing, extra or changed, and in the end `result` (`equal`, `differs`, `repaired`) or "
+        description="Server-sent events, JSON as `data`: `progress` at once, after each block and at least "
+        "every 10 s, `difference` for each row that is missing, extra or changed, and in the end `result` "
+        "(`equal`, `differs`, `repaired`) or "
         "`error`. `untold` counts differences that were left out because they were not read fast enough.",
         responses={**documented(401, 403, 422, 429), **content("text/event-stream", TEXT)},
         response_class=StreamingResponse,
@@ -62,22 +64,23 @@ async def reconciled(comparison: Comparison, *, repair: bool, by: str | None = N
     # Two more always have room: the result, and None for the end.
     events: asyncio.Queue[bytes | None] = asyncio.Queue(EVENTS_MAX + 2)
     untold = 0
+    progress = _progress(Step(0, 0, 0))
 
     async def told(step: Step) -> None:
-        nonlocal untold
+        nonlocal untold, progress
         for difference in step.differences:
             if events.qsize() < EVENTS_MAX:
                 events.put_nowait(_event({"difference": difference, "sentence": str(difference)}))
             else:
                 untold += 1
         if events.qsize() < PROGRESS_MAX:
-            progress = {"blocks": step.blocks, "blocks_in_all": step.blocks_in_all, "rows": step.rows}
-            events.put_nowait(_event({"progress": progress}))
+            progress = _progress(step)
+            events.put_nowait(progress)
 
     async def work() -> None:
         try:
             found = await comparison.compare(told, repair=repair, by=by)
-            result = {"result": _result(found, repair=repair), "differences": len(found)}
+            result = {"result": _result(found, repair=repair), "differences": found}
             events.put_nowait(_event(result | ({"untold": untold} if untold else {})))
         except BlockRefusedError as error:
             events.put_nowait(_event({"error": "ledger-block-refused", "detail": str(error)}))
@@ -89,7 +92,8 @@ async def reconciled(comparison: Comparison, *, repair: bool, by: str | None = N
 
     working = asyncio.create_task(work())
     try:
-        while (event := await events.get()) is not None:
+        yield progress
+        while (event := await _next(events, otherwise=lambda: progress)) is not None:
             yield event
         await working
     finally:
@@ -97,7 +101,20 @@ async def reconciled(comparison: Comparison, *, repair: bool, by: str | None = N
         await asyncio.gather(working, return_exceptions=True)
 
 
-def _result(found: list[Difference], *, repair: bool) -> str:
+async def _next(events: asyncio.Queue[bytes | None], otherwise: Callable[[], bytes]) -> bytes | None:
+    """Return the next event; something else after SILENCE_S_MAX."""
+    try:
+        return await asyncio.wait_for(events.get(), SILENCE_S_MAX)
+    except TimeoutError:
+        return otherwise()
+
+
+def _progress(step: Step) -> bytes:
+    progress = {"blocks": step.blocks, "blocks_in_all": step.blocks_in_all, "rows": step.rows}
+    return _event({"progress": progress})
+
+
+def _result(found: int, *, repair: bool) -> str:
     if not found:
         return "equal"
     return "repaired" if repair else "differs"

@@ -7,9 +7,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from salus.audit.block_reader import read_header, read_rows
-from salus.audit.domain.blocks import entries_of, givers_of
-from salus.audit.domain.comparison import Difference, compare_block, compare_tables, not_as_derived
-from salus.audit.domain.directory import Directory
+from salus.audit.domain.blocks import entries_of, givers_of, needs_in
+from salus.audit.domain.comparison import Difference, compare_block, not_as_derived, table_difference
 from salus.audit.domain.entry import TrailEntry
 from salus.audit.identity_chain import IdentityChain, IdentityTopic
 from salus.audit.ports import Ledger, Snapshot, StoredTrail, Tip
@@ -19,6 +18,10 @@ from salus.ledger.key_periods import Keys
 
 TIPS = "audit_shards"
 IDENTITY_PLACE = "audit_identity_place"
+# Whoever writes to the database can put any number of rows there: the first ones are told, and a repair takes
+# all away.
+EXTRA_ROWS_TOLD_MAX = 1000
+STRAYS_AT_ONCE_MAX = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +62,8 @@ class Reconciler:
         self._correct = correct
         self._one_at_a_time = asyncio.Lock()
 
-    async def run(self, on_step: OnStep, *, repair: bool = False) -> list[Difference]:
-        """Compare everything, and with `repair` put right what differs; return what differed.
+    async def run(self, on_step: OnStep, *, repair: bool = False) -> int:
+        """Compare everything, and with `repair` put right what differs; return how many rows differed.
 
         Each repaired block is one transaction; a crash in between leaves the rest to the next run.
 
@@ -68,8 +71,7 @@ class Reconciler:
             BlockRefusedError: the ledger itself does not verify.
             OutOfReachError: archive or database is away.
         """
-        async with self._one_at_a_time:
-            seen = await self._stored.snapshot()
+        async with self._one_at_a_time, self._stored.snapshot() as seen:
             identity = IdentityChain(self._ledger, self._shards, self._topic)
             correct = self._correct if repair else None
             run = _Pass(self._ledger, self._stored, self._shards, identity, seen, on_step, correct)
@@ -87,23 +89,21 @@ class _Pass:
     seen: Snapshot
     on_step: OnStep
     correct: Correct | None
-    directory: Directory = field(init=False)
     done: dict[int, Tip] = field(default_factory=dict)
     under_way: set[int] = field(default_factory=set)
-    found: list[Difference] = field(default_factory=list)
+    found: int = 0
     blocks: int = 0
 
-    def __post_init__(self) -> None:
-        """Begin with an empty directory, which goes by the identity events that this pass reads."""
-        self.directory = Directory(identity=self.identity.history)
-
-    async def finish(self) -> list[Difference]:
+    async def finish(self) -> int:
         """Compare everything."""
         for shard in self.seen.tips:
             await self._up_to(shard, self._end_of(shard) - 1)
         ends = {shard: self._end_of(shard) for shard in self.seen.tips}
-        for shard, height in await self.stored.strays(ends, until=self.seen.end):
-            await self._stray(shard, height)
+        last: tuple[int, int] | None = None
+        until, limit = self.seen.end, STRAYS_AT_ONCE_MAX
+        while some := await self.stored.strays(ends, until=until, after=last, limit=limit):
+            for last in some:
+                await self._stray(*last)
         for shard, tip in self.seen.tips.items():
             await self._tip(shard, tip)
         await self._tables()
@@ -138,13 +138,16 @@ class _Pass:
                     await self._up_to(giver, at)
             await self.identity.reach(block)
             rows = await read_rows(self.ledger, block)
-            entries = await asyncio.to_thread(entries_of, block, rows, self.directory)
+            needs = await asyncio.to_thread(needs_in, rows)
+            directory = await self.seen.tables.directory(needs, self.identity.history)
+            entries = await asyncio.to_thread(entries_of, block, rows, directory)
             await self._compare(shard, done.height, entries)
+            await self.seen.tables.keep(directory)
             self.done[shard] = Tip(done.height + 1, block.note)
         self.under_way.remove(shard)
 
     async def _compare(self, shard: int, height: int, entries: list[TrailEntry]) -> None:
-        stored = await self.stored.block(shard, height)
+        stored = await self.stored.block(shard, height, limit=len(entries) + EXTRA_ROWS_TOLD_MAX)
         derived = await asyncio.to_thread(self.stored.columns_of, entries)
         differences = compare_block(shard, height, derived, stored)
         if differences and self.correct is not None:
@@ -155,7 +158,7 @@ class _Pass:
 
     async def _stray(self, shard: int, height: int) -> None:
         """Name rows of a block that is not indexed."""
-        rows = await self.stored.block(shard, height)
+        rows = await self.stored.block(shard, height, limit=EXTRA_ROWS_TOLD_MAX)
         if self.repair:
             await self.stored.put_block(shard, height, [])
         await self._tell(compare_block(shard, height, [], rows), rows=len(rows))
@@ -170,12 +173,12 @@ class _Pass:
 
     async def _tables(self) -> None:
         place, position = await self._identity_place()
-        derived = self.stored.tables_of(self.directory)
-        derived |= self.stored.identity_rows_of(self.identity.digests_below(position))
-        differing = compare_tables(derived, self.seen.tables)
-        if differing and self.repair:
-            await self.stored.put_tables(self.directory, differing.keys(), self.seen)
-        await self._tell([*place, *differing.values()], rows=len(self.seen.tables))
+        await self.seen.tables.keep_identity(self.identity.digests_below(position))
+        await self._tell(place, rows=self.seen.rows)
+        async for rows in self.seen.tables.differing():
+            if self.repair:
+                await self.stored.put_rows(rows)
+            await self._tell([table_difference(row) for row in rows], rows=0)
         if self.found and self.repair:
             # Whatever was derived from it may be wrong: it is read from the ledger again, which is right.
             await self.stored.drop_identity()
@@ -196,7 +199,7 @@ class _Pass:
         return [] if there == place.note else differs, self.identity.position_after(header)
 
     async def _tell(self, differences: list[Difference], *, rows: int) -> None:
-        self.found += differences
+        self.found += len(differences)
         self.blocks += 1
         in_all = sum(tip.height for tip in self.seen.tips.values())
         await self.on_step(Step(min(self.blocks, in_all), in_all, rows, tuple(differences)))

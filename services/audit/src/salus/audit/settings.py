@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field
 
 from salus.runtime.settings import DatabaseSettings, ObjectSettings, ServiceSettings
@@ -23,6 +25,11 @@ class Settings(ServiceSettings, DatabaseSettings, ObjectSettings):
     )
     compare_interval_s_min: float = Field(
         default=60.0, ge=0, description="From one comparison of the whole trail to the next, at least."
+    )
+    comparison_folder: Path | None = Field(
+        default=None,
+        description="Folder for the file of a comparison, 180 bytes for each request ever stated; none: "
+        "with temporary files, which may be in memory.",
     )
     refusals_window_s: int = Field(default=300, ge=1, description="Window of the denied-access detector.")
     refusals_max: int = Field(default=5, ge=1, description="Refusals in the window that make a finding.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -27,7 +28,7 @@ from salus.audit.adapters.tables import (
     row_of,
     version_text,
 )
-from salus.audit.domain.directory import Directory, KnownConsent, Needs
+from salus.audit.domain.directory import ConsentPlace, Directory, KnownConsent, Needs
 from salus.audit.domain.effects import Effects, Name, Subject
 from salus.audit.domain.entry import TrailEntry
 from salus.audit.domain.identity_history import IdentityHistory
@@ -50,9 +51,9 @@ _decoder = msgspec.json.Decoder(TrailEntry)
 class SqlTrail:
     """A `Trail`. Writes of one process take turns; between processes the tip is compared and swapped."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, folder: Path | None = None) -> None:
         self._engine = engine
-        self._stored = SqlStoredTrail(engine)
+        self._stored = SqlStoredTrail(engine, folder)
         self._identity = SqlIdentityStore(engine)
         self._turn = asyncio.Lock()
 
@@ -80,7 +81,7 @@ class SqlTrail:
     async def directory(self, needs: Needs, identity: IdentityHistory) -> Directory:
         """Return what is needed, with who is who by `identity`."""
         async with self._reading() as connection:
-            consents = await _consents_of(connection, needs.patients)
+            consents = await _consents_of(connection, needs.consents)
             effects = await _effects_of(connection, needs)
         return Directory(consents, effects, identity)
 
@@ -203,12 +204,17 @@ class SqlTrail:
 
 
 @asynccontextmanager
-async def open_trail(url: str, *, statement_s_max: float = STATEMENT_S_MAX) -> AsyncIterator[SqlTrail]:
-    """Connect, bring the tables up to date and yield the trail, with connections of its own."""
+async def open_trail(
+    url: str, *, statement_s_max: float = STATEMENT_S_MAX, folder: Path | None = None
+) -> AsyncIterator[SqlTrail]:
+    """Connect, bring the tables up to date and yield the trail, with connections of its own.
+
+    What a comparison has on disk is in `folder`, or where temporary files are.
+    """
     engine = open_engine(url, statement_s_max=statement_s_max)
     try:
         await migrate(engine, package="salus.audit", version_table="audit_alembic_version")
-        yield SqlTrail(engine)
+        yield SqlTrail(engine, folder)
     finally:
         await engine.dispose()
 
@@ -236,12 +242,16 @@ async def _scalar(connection: AsyncConnection, query: Any) -> int:
     return int((await connection.execute(query)).scalar_one())
 
 
-async def _consents_of(connection: AsyncConnection, patients: Collection[str]) -> list[KnownConsent]:
-    ordered, found = sorted(patients), []
-    for start in range(0, len(ordered), PARAMETERS_MAX):
-        some = CONSENTS.c.patient.in_(ordered[start : start + PARAMETERS_MAX])
-        rows = (await connection.execute(select(CONSENTS.c.consent).where(some))).scalars()
-        found += [msgspec.json.decode(row, type=KnownConsent) for row in rows]
+async def _consents_of(connection: AsyncConnection, places: Collection[ConsentPlace]) -> list[KnownConsent]:
+    found = []
+    for some in _in_parts(places):
+        at = tuple_(CONSENTS.c.patient, CONSENTS.c.id).in_(some)
+        rows = (await connection.execute(select(CONSENTS.c.consent).where(at))).scalars()
+        for row in rows:
+            try:
+                found.append(msgspec.json.decode(row, type=KnownConsent))
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                raise DamagedTrailError("a consent", ["consent"]) from None
     return found
 
 
@@ -250,13 +260,20 @@ async def _effects_of(connection: AsyncConnection, needs: Needs) -> Effects:
     for some in _in_parts(needs.subjects):
         at = tuple_(VERSIONS.c.topic, VERSIONS.c.subject).in_(some)
         rows = (await connection.execute(select(VERSIONS).where(at))).all()
-        versions |= {(row.topic, row.subject): int(row.version) for row in rows}
+        versions |= {(row.topic, row.subject): _version_of(row.version) for row in rows}
     claims: set[Name] = set()
     for some in _in_parts(needs.names):
         at = tuple_(CLAIMS.c.topic, CLAIMS.c.name).in_(some)
         rows = (await connection.execute(select(CLAIMS).where(at))).all()
         claims |= {(row.topic, row.name) for row in rows}
     return Effects(versions, claims)
+
+
+def _version_of(text: bytes) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise DamagedTrailError("a version of a subject", ["version"]) from None
 
 
 def _in_parts(pairs: Collection[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:

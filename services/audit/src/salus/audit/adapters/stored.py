@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from hashlib import sha256
-from typing import Any
+from pathlib import Path
 
-import msgspec
-from sqlalchemy import ColumnElement, Table, and_, false, func, or_, select
+from sqlalchemy import ColumnElement, RowMapping, Table, and_, false, func, literal, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from salus.audit.adapters.derived_tables import DerivedTables, digest_of, open_derived_tables
 from salus.audit.adapters.tables import (
     CLAIMS,
     COMPARISON,
@@ -22,10 +21,8 @@ from salus.audit.adapters.tables import (
     TRAIL,
     VERSIONS,
     row_of,
-    version_text,
 )
-from salus.audit.domain.comparison import SEQ_MAX, Columns, Key
-from salus.audit.domain.directory import Directory
+from salus.audit.domain.comparison import SEQ_MAX, Columns, TableRow
 from salus.audit.domain.entry import TrailEntry
 from salus.audit.ports import IdentityPlace, OutOfReachError, Snapshot, Tip
 from salus.runtime.database import DATABASE_AWAY, DatabaseAwayError
@@ -38,8 +35,11 @@ _BESIDE: dict[Table, tuple[tuple[str, ...], str | None]] = {
     CONSENTS: (("patient", "id"), "consent"),
     VERSIONS: (("topic", "subject"), "version"),
     CLAIMS: (("topic", "name"), None),
+    IDENTITY: (("offset",), "value"),
 }
-_OF_IDENTITY: dict[Table, tuple[tuple[str, ...], str | None]] = {IDENTITY: (("offset",), "value")}
+_BESIDE_BY_NAME = {str(table.name): (table, columns) for table, columns in _BESIDE.items()}
+# The rows of such a table that are read at once.
+PAGE_ROWS = 2000
 
 
 @contextmanager
@@ -55,56 +55,40 @@ def within_reach() -> Iterator[None]:
 class SqlStoredTrail:
     """A `StoredTrail` on the engine of a `SqlTrail`."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, folder: Path | None = None) -> None:
         self._engine = engine
+        self._folder = folder
 
     def columns_of(self, entries: Sequence[TrailEntry]) -> list[Columns]:
         """Return the rows that entries make, without a position."""
         rows = (row_of(0, entry) for entry in entries)
         return [{name: value for name, value in row.items() if name != "seq"} for row in rows]
 
-    def tables_of(self, directory: Directory) -> dict[Key, bytes]:
-        """Return the digests of the rows that a directory makes."""
-        return {key: _digest(value) for key, value in _rows_of(directory).items()}
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Snapshot]:
+        """Yield how far the trail is, and what stands beside it, as of one transaction."""
+        async with open_derived_tables(self._folder) as tables:
+            with within_reach():
+                async with self._engine.connect() as plain:
+                    seen = await _snapshot(await _of_one_moment(plain), tables)
+            yield seen
 
-    def identity_rows_of(self, digests: Mapping[int, bytes]) -> dict[Key, bytes]:
-        """Return the digests of the rows that identity events make."""
-        return {(str(IDENTITY.name), str(offset)): digest for offset, digest in digests.items()}
-
-    async def snapshot(self) -> Snapshot:
-        """Return how far the trail is, and what stands beside it, in one transaction."""
-        with within_reach():
-            async with self._engine.connect() as plain:
-                # One view of all tables. In SQLite every transaction has it, once there is one: the driver
-                # begins none before it reads.
-                is_sqlite = plain.dialect.name == "sqlite"
-                level = "SERIALIZABLE" if is_sqlite else "REPEATABLE READ"
-                connection = await plain.execution_options(isolation_level=level)
-                if is_sqlite:
-                    await connection.exec_driver_sql("BEGIN")
-                rows = (await connection.execute(select(SHARDS))).all()
-                end = (await connection.execute(select(func.coalesce(func.max(TRAIL.c.seq), 0)))).scalar_one()
-                at = (await connection.execute(select(IDENTITY_PLACE))).one_or_none()
-                tables = {}
-                for table, (names, held) in (_BESIDE | _OF_IDENTITY).items():
-                    async for row in (await connection.stream(select(table))).mappings():
-                        key = (str(table.name), *(str(row[name]) for name in names))
-                        tables[key] = _digest(row[held] if held else b"")
-        tips = {row.shard: Tip(row.next_height, row.last_header) for row in rows}
-        place = None if at is None else IdentityPlace(at.shard, bytes(at.last_header))
-        return Snapshot(tips, int(end), tables, place)
-
-    async def strays(self, ends: Mapping[int, int], *, until: int) -> list[tuple[int, int]]:
-        """Return shard and height of the blocks with rows, up to a position, that no end is above."""
+    async def strays(
+        self, ends: Mapping[int, int], *, until: int, after: tuple[int, int] | None, limit: int
+    ) -> list[tuple[int, int]]:
+        """Return shard and height of the next blocks with rows, up to a position, that no end is above."""
+        at = tuple_(TRAIL.c.shard, TRAIL.c.height)
         indexed = [and_(TRAIL.c.shard == shard, TRAIL.c.height < end) for shard, end in ends.items()]
         places = select(TRAIL.c.shard, TRAIL.c.height).where(TRAIL.c.seq <= until, ~or_(false(), *indexed))
+        if after is not None:
+            places = places.where(at > after)
+        query = places.distinct().order_by(TRAIL.c.shard, TRAIL.c.height).limit(limit)
         async with self._connection() as connection:
-            rows = await connection.execute(places.distinct().order_by(TRAIL.c.shard, TRAIL.c.height))
-            return [(row.shard, row.height) for row in rows]
+            return [(row.shard, row.height) for row in await connection.execute(query)]
 
-    async def block(self, shard: int, height: int) -> list[Columns]:
+    async def block(self, shard: int, height: int, *, limit: int) -> list[Columns]:
         """Return the rows that claim to be of a block, by index."""
-        query = select(TRAIL).where(_of(shard, height)).order_by(TRAIL.c.index)
+        query = select(TRAIL).where(_of(shard, height)).order_by(TRAIL.c.index).limit(limit)
         async with self._connection() as connection:
             return [dict(row) for row in (await connection.execute(query)).mappings()]
 
@@ -123,22 +107,23 @@ class SqlStoredTrail:
                 rows = [row_of(first + index, entry) for index, entry in enumerate(entries)]
                 await connection.execute(TRAIL.insert(), rows)
 
-    async def put_tables(self, directory: Directory, keys: Collection[Key], seen: Snapshot) -> None:
-        """Put rows right that are still as they were in a snapshot; what was indexed since stays."""
-        wanted = _rows_of(directory)
+    async def put_rows(self, rows: Sequence[TableRow]) -> None:
+        """Put rows right that are still as they were in the snapshot; what was indexed since stays."""
         async with self._connection() as connection:
-            for table, (names, held) in _BESIDE.items():
-                for key in (key for key in keys if key[0] == table.name):
-                    named = dict(zip(names, key[1:], strict=True))
-                    here = and_(*(table.c[name] == value for name, value in named.items()))
-                    row = (await connection.execute(select(table).where(here))).mappings().one_or_none()
-                    now = None if row is None else _digest(row[held] if held else b"")
-                    if now != seen.tables.get(key):
-                        continue
-                    await connection.execute(table.delete().where(here))
-                    if key in wanted:
-                        values = named | ({held: wanted[key]} if held else {})
-                        await connection.execute(table.insert().values(values))
+            for row in rows:
+                table, (names, held) = _BESIDE_BY_NAME[row.key[0]]
+                if table is IDENTITY:
+                    # It is read from the ledger again.
+                    continue
+                named = dict(zip(names, row.key[1:], strict=True))
+                here = and_(*(table.c[name] == value for name, value in named.items()))
+                there = (await connection.execute(select(table).where(here))).mappings().one_or_none()
+                if (None if there is None else _held_digest(there, held)) != row.seen:
+                    continue
+                await connection.execute(table.delete().where(here))
+                if row.is_derived:
+                    values = named | ({held: row.value} if held else {})
+                    await connection.execute(table.insert().values(values))
 
     async def drop_identity(self) -> None:
         """Forget what is kept of the identity topic."""
@@ -201,16 +186,48 @@ async def last_position(connection: AsyncConnection) -> int:
     return int((await connection.execute(newest)).scalar_one())
 
 
-def _rows_of(directory: Directory) -> dict[Key, bytes]:
-    rows: dict[Key, bytes] = {(str(PATIENTS.name), *link): b"" for link in directory.linked}
-    rows |= {
-        (str(CONSENTS.name), *place): msgspec.json.encode(consent)
-        for place, consent in directory.changed_consents.items()
-    }
-    rows |= {(str(VERSIONS.name), *at): version_text(n) for at, n in directory.effects.changed.items()}
-    rows |= {(str(CLAIMS.name), *name): b"" for name in directory.effects.claimed}
-    return rows
+async def _of_one_moment(plain: AsyncConnection) -> AsyncConnection:
+    """Return a connection in a transaction that has one view of all tables.
+
+    In SQLite every transaction has it, once there is one: the driver begins none before it reads.
+    """
+    is_sqlite = plain.dialect.name == "sqlite"
+    level = "SERIALIZABLE" if is_sqlite else "REPEATABLE READ"
+    connection = await plain.execution_options(isolation_level=level)
+    if is_sqlite:
+        await connection.exec_driver_sql("BEGIN")
+    return connection
 
 
-def _digest(value: Any) -> bytes:
-    return sha256(value).digest()
+async def _snapshot(connection: AsyncConnection, tables: DerivedTables) -> Snapshot:
+    rows = (await connection.execute(select(SHARDS))).all()
+    tips = {row.shard: Tip(row.next_height, row.last_header) for row in rows}
+    end = (await connection.execute(select(func.coalesce(func.max(TRAIL.c.seq), 0)))).scalar_one()
+    at = (await connection.execute(select(IDENTITY_PLACE))).one_or_none()
+    place = None if at is None else IdentityPlace(at.shard, bytes(at.last_header))
+    count = 0
+    for table in _BESIDE:
+        async for page in _pages(connection, table):
+            await tables.see(page)
+            count += len(page)
+    return Snapshot(tips, int(end), tables, count, place)
+
+
+async def _pages(
+    connection: AsyncConnection, table: Table
+) -> AsyncIterator[list[tuple[str, str, str, bytes]]]:
+    """Yield the rows of a table in the order of its key: name, key and digest."""
+    names, held = _BESIDE[table]
+    key = [table.c[name] for name in names]
+    first = query = select(table).order_by(*key).limit(PAGE_ROWS)
+    while rows := (await connection.execute(query)).mappings().all():
+        seen = []
+        for row in rows:
+            one, *more = (str(row[name]) for name in names)
+            seen.append((str(table.name), one, more[0] if more else "", _held_digest(row, held)))
+        yield seen
+        query = first.where(tuple_(*key) > tuple_(*(literal(rows[-1][name]) for name in names)))
+
+
+def _held_digest(row: RowMapping, held: str | None) -> bytes:
+    return digest_of(row[held] if held else None)

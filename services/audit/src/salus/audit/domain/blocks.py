@@ -12,6 +12,7 @@ from salus.audit.domain.effects import needs_of
 from salus.audit.domain.entry import Place, TrailEntry
 from salus.audit.domain.identity_history import IDENTITY_TOPIC
 from salus.events.contexts import CATALOGUE
+from salus.events.contexts.consent import ConsentRevoked
 from salus.events.effect import depends_on_history
 from salus.events.envelope import Event, decode_event
 from salus.events.errors import RejectedError
@@ -115,10 +116,12 @@ def _verified(block: Block, rows: Iterable[Sequence[Any]]) -> list[Row]:
 
 def needs_in(rows: Iterable[Sequence[Any]]) -> Needs:
     """Return what of the directory the entries of these rows depend on."""
-    kept = [Row(*row) for row in rows]
-    subjects, names = needs_of(_deciding(kept))
-    patients = {r.subject for r in kept if r.subject and (r.type or "").startswith("salus.consent.")}
-    return Needs(frozenset(patients), frozenset(subjects), frozenset(names))
+    deciding = list(_deciding(Row(*row) for row in rows))
+    subjects, names = needs_of(deciding)
+    # A patient may have had any number of consents: what a grant says is all in it.
+    ends = (event.data for _, event in deciding if isinstance(event.data, ConsentRevoked))
+    consents = frozenset((data.patient, data.consent) for data in ends)
+    return Needs(consents, frozenset(subjects), frozenset(names))
 
 
 def _deciding(rows: Iterable[Row]) -> Iterator[tuple[str, Event]]:

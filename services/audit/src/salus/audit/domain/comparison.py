@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -13,8 +13,21 @@ SEQ_MAX = 2**53
 
 Kind = Literal["missing", "extra", "changed"]
 Columns = Mapping[str, Any]
-Key = tuple[str, ...]
-"""A table, and the key of a row in it."""
+Key = tuple[str, str, str]
+"""A table, and the key of a row in it; where that is one column, the second part is empty."""
+
+
+class TableRow(NamedTuple):
+    """A row beside the entries that differs.
+
+    `value` is what it should hold beside its key, if it should be there (`is_derived`) and holds anything.
+    `seen` is the digest of what stood there, None if nothing did.
+    """
+
+    key: Key
+    is_derived: bool
+    value: bytes | None
+    seen: bytes | None
 
 
 class Difference(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -66,16 +79,12 @@ def not_as_derived(derived: Sequence[Columns], stored: Sequence[Columns]) -> lis
     ]
 
 
-def compare_tables(derived: Mapping[Key, bytes], stored: Mapping[Key, bytes]) -> dict[Key, Difference]:
-    """Compare what stands beside the entries, as digests by table and key; return what differs."""
-    found = {}
-    for key in sorted(derived.keys() | stored.keys()):
-        if (wanted := derived.get(key)) != (is_there := stored.get(key)):
-            kind: Kind = "missing" if is_there is None else "extra" if wanted is None else "changed"
-            # Who is linked to which pseudonym stays out of logs and findings.
-            named = hashlib.sha256(repr(key).encode()).hexdigest()[:16]
-            found[key] = Difference(kind, key[0], named)
-    return found
+def table_difference(row: TableRow) -> Difference:
+    """Return what differs of a row beside the entries that is not as derived."""
+    kind: Kind = "missing" if row.seen is None else "changed" if row.is_derived else "extra"
+    # Who is linked to which pseudonym stays out of logs and findings.
+    named = hashlib.sha256(repr(row.key).encode()).hexdigest()[:16]
+    return Difference(kind, row.key[0], named)
 
 
 def _changed(wanted: Columns, stored: Columns) -> tuple[str, ...]:

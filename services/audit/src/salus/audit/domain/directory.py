@@ -30,10 +30,14 @@ class KnownConsent(msgspec.Struct, frozen=True, omit_defaults=True):
     revoked: bool = False
 
 
-class Needs(NamedTuple):
-    """What a directory has to know for some events: patients' consents, subjects' versions, claimed names."""
+ConsentPlace = tuple[str, str]
+"""A patient, and the id of a consent of hers."""
 
-    patients: frozenset[str] = frozenset()
+
+class Needs(NamedTuple):
+    """What a directory has to know for some events: consents, subjects' versions, claimed names."""
+
+    consents: frozenset[ConsentPlace] = frozenset()
     subjects: frozenset[Subject] = frozenset()
     names: frozenset[Name] = frozenset()
 
@@ -41,9 +45,10 @@ class Needs(NamedTuple):
 class Directory:
     """Links and consents up to some point of the ledger, what decides which events count, and who is who.
 
-    It knows only the consents of the patients it was made for. `changed_consents` are to be stored again,
-    `linked` and `unlinked` are the (DID, pseudonym) pairs that are new and gone. Who belongs to whom is said
-    as of `judged_at`, the position of the identity topic that the block at hand was judged at.
+    It knows only the consents that it was made with and those that it has seen since. `changed_consents` are
+    to be stored again, `linked` and `unlinked` are the (DID, pseudonym) pairs that are new and gone. Who
+    belongs to whom is said as of `judged_at`, the position of the identity topic that the block at hand was
+    judged at.
     """
 
     def __init__(
@@ -56,7 +61,7 @@ class Directory:
         self.identity = identity or IdentityHistory()
         self.judged_at = 0
         self._consents = {(consent.patient, consent.consent): consent for consent in consents}
-        self.changed_consents: dict[tuple[str, str], KnownConsent] = {}
+        self.changed_consents: dict[ConsentPlace, KnownConsent] = {}
         self.linked: set[tuple[str, str]] = set()
         self.unlinked: set[tuple[str, str]] = set()
 
@@ -97,7 +102,7 @@ class Directory:
         return self.identity.member_of(did, at=self.judged_at)
 
     def consent(self, patient: str, consent: str) -> KnownConsent | None:
-        """Return a consent of one of the patients that this directory was made for."""
+        """Return a consent, if this directory knows it."""
         return self._consents.get((patient, consent))
 
     def _apply_consent(self, data: ConsentGranted | ConsentRevoked) -> None:
