@@ -6,9 +6,10 @@ any time and is made anew.
 
 from __future__ import annotations
 
+import errno
 import sqlite3
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -38,6 +39,15 @@ Row = tuple[bytes, int, int]
 _log = structlog.get_logger()
 
 
+class EventIndexError(Exception):
+    """The file cannot be read or written; `full` if the disk is, so that a new file would be no better."""
+
+    def __init__(self, error: sqlite3.Error | OSError) -> None:
+        super().__init__(f"the event index: {type(error).__name__}: {error}")
+        code = getattr(error, "sqlite_errorcode", None)
+        self.full = code == sqlite3.SQLITE_FULL or getattr(error, "errno", None) == errno.ENOSPC
+
+
 @dataclass(frozen=True, slots=True)
 class IndexedEvent:
     """Where an accepted event is: the log entry of its block, and its row there.
@@ -62,42 +72,50 @@ class EventIndex:
     `size` is how many entries of the log it covers, and `last` names the last of them, by which the builder
     recognises that the file is of another log. `gaps` are those below it that could not be read. Memory:
     SQLite's page cache, 2 MiB.
+
+    Every method but `close` raises EventIndexError if the file cannot be used. A page that is damaged is
+    found when it is read; `clear` makes the file anew.
     """
 
     def __init__(self, file: Path, *, log: str) -> None:
-        """Open the file, or make it; one that is damaged or of another log is made anew."""
+        """Open the file, or make it; one that is damaged or of another log is made anew.
+
+        If that cannot be done, the index is empty, and each of its methods tries to open the file again.
+        """
         self._file = file
         self._log = log
         self._lock = Lock()
+        self._opened: sqlite3.Connection | None = None
         self.gaps: tuple[int, ...] = ()
+        self._forget()
         try:
             self._open()
-        except sqlite3.DatabaseError as error:
+        except EventIndexError as error:
             _log.warning("the event index is made anew", why=str(error))
-            self._remove()
-            self._open()
+            with suppress(EventIndexError):
+                self.clear()
 
     def close(self) -> None:
         """Close the file."""
         with self._lock:
-            self._database.close()
+            self._forget()
 
     def add(self, entry: int, last: bytes, rows: Sequence[Row] | None) -> None:
         """Add the next entry: its accepted events, None if they cannot be read, and what names the entry."""
-        with self._lock, self._database:
+        with self._lock, _translated(), self._database as database:
             if rows is None:
-                self._database.execute("INSERT OR IGNORE INTO gaps VALUES (?)", (entry,))
+                database.execute("INSERT OR IGNORE INTO gaps VALUES (?)", (entry,))
             self._insert(entry, rows or ())
-            self._database.execute("UPDATE progress SET entries = ?, last = ?", (entry + 1, last))
+            database.execute("UPDATE progress SET entries = ?, last = ?", (entry + 1, last))
         self.size, self.last = entry + 1, last
         if rows is None:
             self.gaps = (*self.gaps, entry)
 
     def fill(self, gap: int, rows: Sequence[Row]) -> None:
         """Add what an entry has that could not be read before."""
-        with self._lock, self._database:
+        with self._lock, _translated(), self._database as database:
             self._insert(gap, rows)
-            self._database.execute("DELETE FROM gaps WHERE entry = ?", (gap,))
+            database.execute("DELETE FROM gaps WHERE entry = ?", (gap,))
         self.gaps = tuple(entry for entry in self.gaps if entry != gap)
 
     def _insert(self, entry: int, rows: Sequence[Row]) -> None:
@@ -110,36 +128,60 @@ class EventIndex:
         """Return the first accepted event of that source and id in the order of the log."""
         (wanted,) = prints_of([(source, id_)])
         query = "SELECT entry, row, time FROM events WHERE print = ? ORDER BY entry, row LIMIT 1"
-        with self._lock, closing(self._database.execute(query, (wanted,))) as found:
+        with self._lock, _translated(), closing(self._database.execute(query, (wanted,))) as found:
             row = found.fetchone()
         return IndexedEvent(*row) if row is not None else None
 
     def clear(self) -> None:
         """Forget everything."""
         # Who asks meanwhile waits: there is no database between two of these lines.
-        with self._lock:
-            self._database.close()
-            self._remove()
+        with self._lock, _translated():
+            self._forget()
+            for suffix in ("", "-wal", "-shm"):
+                self._file.with_name(self._file.name + suffix).unlink(missing_ok=True)
             self._open()
 
-    def _open(self) -> None:
-        self._file.touch(mode=FILE_MODE)
-        self._database = sqlite3.connect(self._file, check_same_thread=False)
-        # What a crash of the machine loses is indexed again.
-        self._database.execute("PRAGMA journal_mode = WAL")
-        self._database.execute("PRAGMA synchronous = NORMAL")
-        with self._database:
-            self._database.executescript(_SCHEMA)
-            self._database.execute("INSERT OR IGNORE INTO progress VALUES (1, ?, 0, x'')", (self._log,))
-        log, self.size, self.last = self._database.execute(
-            "SELECT log, entries, last FROM progress"
-        ).fetchone()
-        gaps = self._database.execute("SELECT entry FROM gaps ORDER BY entry").fetchall()
-        self.gaps = tuple(entry for (entry,) in gaps)
-        if log != self._log:
-            self._database.close()
-            raise sqlite3.DatabaseError("it is of another log")
+    @property
+    def _database(self) -> sqlite3.Connection:
+        """The open file; one that could not be opened before is tried again."""
+        return self._opened or self._open()
 
-    def _remove(self) -> None:
-        for suffix in ("", "-wal", "-shm"):
-            self._file.with_name(self._file.name + suffix).unlink(missing_ok=True)
+    def _open(self) -> sqlite3.Connection:
+        with _translated():
+            self._file.touch(mode=FILE_MODE)
+            database = self._opened = sqlite3.connect(self._file, check_same_thread=False)
+            try:
+                self._read(database)
+            except sqlite3.Error:
+                self._forget()
+                raise
+        return database
+
+    def _read(self, database: sqlite3.Connection) -> None:
+        # What a crash of the machine loses is indexed again.
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = NORMAL")
+        with database:
+            database.executescript(_SCHEMA)
+            database.execute("INSERT OR IGNORE INTO progress VALUES (1, ?, 0, x'')", (self._log,))
+        log, size, last = database.execute("SELECT log, entries, last FROM progress").fetchone()
+        if log != self._log:
+            raise sqlite3.DatabaseError("it is of another log")
+        gaps = database.execute("SELECT entry FROM gaps ORDER BY entry").fetchall()
+        self.size, self.last, self.gaps = size, last, tuple(entry for (entry,) in gaps)
+
+    def _forget(self) -> None:
+        """Close the file and know nothing."""
+        database, self._opened = self._opened, None
+        if database is not None:
+            with suppress(sqlite3.Error):
+                database.close()
+        self.size, self.last, self.gaps = 0, b"", ()
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        raise EventIndexError(error) from error

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import structlog
 
-from salus.anchoring.event_index import EventIndex, IndexedEvent, Row, prints_of
+from salus.anchoring.event_index import EventIndex, EventIndexError, IndexedEvent, Row, prints_of
 from salus.anchoring.metrics import Metrics
 from salus.anchoring.runner import Runner
 from salus.archive.blocks import BlockArchive
@@ -24,7 +24,8 @@ from salus.objects import ObjectsError
 from salus.runtime.supervisor import failed, resting, succeeded
 
 PAUSE_S = 1.0
-# What could not be read is read again this often, so many blocks at a time: it may have been repaired.
+# What could not be read is read again this often, so many blocks at a time: it may have been repaired. A file
+# that cannot be used is tried again as often.
 GAPS_LOOK_S = 60.0
 GAPS_AT_ONCE_MAX = 16
 
@@ -57,6 +58,9 @@ class EventLookup:
         self._grown = asyncio.Condition()
         self._gaps_due = 0.0
         self._gaps_tried = 0
+        self._unusable: EventIndexError | None = None
+        # Of a file that fails again before it was complete, another new one is no cure.
+        self._may_clear = True
 
     @property
     def size(self) -> int:
@@ -75,7 +79,11 @@ class EventLookup:
         return len(self._index.gaps)
 
     async def find(self, name: EventName, wait_s: float) -> IndexedEvent | None:
-        """Return where the first accepted event of that name is, waiting for it up to `wait_s` seconds."""
+        """Return where the first accepted event of that name is, waiting for it up to `wait_s` seconds.
+
+        Raises:
+            EventIndexError: the index cannot be read; it is made anew or tried again.
+        """
         found = await self._find(name)
         try:
             async with asyncio.timeout(wait_s), self._grown:
@@ -89,7 +97,11 @@ class EventLookup:
         return found
 
     async def _find(self, name: EventName) -> IndexedEvent | None:
-        found = await asyncio.to_thread(self._index.find, name.source, name.id)
+        try:
+            found = await asyncio.to_thread(self._index.find, name.source, name.id)
+        except EventIndexError as error:
+            self._unusable = error
+            raise
         published = self._runner.published
         return found if published and found and found.entry < published.head.size else None
 
@@ -104,9 +116,11 @@ class EventLookup:
                     await self._require_same_log()
                     fresh = True
                 await self._wait()
+                await self._mend()
                 while self.behind:
                     await self._add_next()
                     succeeded()
+                self._may_clear = True
                 if self._index.gaps and time.monotonic() >= self._gaps_due:
                     await self._fill_gaps()
                     self._gaps_due = time.monotonic() + GAPS_LOOK_S
@@ -114,6 +128,22 @@ class EventLookup:
             except ObjectsError as error:
                 failed(error)
                 await asyncio.sleep(PAUSE_S)
+            except EventIndexError as error:
+                self._unusable = error
+                failed(error)
+                await asyncio.sleep(PAUSE_S if self._mends(error) else GAPS_LOOK_S)
+
+    def _mends(self, error: EventIndexError) -> bool:
+        return self._may_clear and not error.full
+
+    async def _mend(self) -> None:
+        """Begin anew if the file could not be used; once, until it was complete, and not on a full disk."""
+        error = self._unusable
+        if error is not None and self._mends(error):
+            _log.warning("the event index is made anew", why=str(error))
+            self._may_clear = False
+            await asyncio.to_thread(self._index.clear)
+        self._unusable = None
 
     async def _require_same_log(self) -> None:
         """Begin anew unless the last entry of the index is in the log where it was."""
@@ -128,8 +158,10 @@ class EventLookup:
         await asyncio.to_thread(self._index.clear)
 
     async def _wait(self) -> None:
-        """Wait until there is something to index, or it is time to look at the gaps again."""
-        left_s = max(0.0, self._gaps_due - time.monotonic()) if self._index.gaps else None
+        """Wait until there is something to index, or it is time to look at the file and the gaps again."""
+        left_s = max(0.0, self._gaps_due - time.monotonic()) if self._index.gaps else GAPS_LOOK_S
+        if self._unusable is not None:
+            return
         with resting(), suppress(TimeoutError):
             async with asyncio.timeout(left_s):
                 await self._runner.wait_beyond(self._index.size)

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from salus.anchoring.api import FOR_NOW, TEXT, WAIT_S_MAX, away
 from salus.anchoring.cose import CoseIssuer
+from salus.anchoring.event_index import EventIndexError
 from salus.anchoring.event_lookup import EventLookup
 from salus.anchoring.metrics import Metrics
 from salus.anchoring.runner import Runner
@@ -117,7 +118,11 @@ class ReceiptService:
         return MadeReceipt(record, data, time)
 
     async def _accepted(self, name: EventName, wait_s: float) -> tuple[RecordPosition, int, datetime]:
-        found = await self.lookup.find(name, wait_s)
+        try:
+            found = await self.lookup.find(name, wait_s)
+        except EventIndexError:
+            detail = "the index of events cannot be read and is made anew; ask again, or by position"
+            raise ProblemError(404, "not-indexed", detail, indexed=self.lookup.size) from None
         if found is not None:
             shard, height = self.runner.anchor.index.block_at(found.entry)
             try:
