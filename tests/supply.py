@@ -11,7 +11,8 @@ from tools.service_files import __main__ as service_files
 
 from salus.events import contexts
 from salus.events.catalogue import Catalogue
-from salus.events.event_types import Context, EventData, Retention
+from salus.events.context import Context
+from salus.events.event_types import EventData, Retention
 from salus.events.fields import Text
 from salus.runtime.settings import DatabaseSettings, ObjectSettings, ServiceSettings
 

@@ -30,8 +30,7 @@ from salus.consent.adapters.fhir.elements import PRIMITIVES
 from salus.crypto import sealed_object
 from salus.events.attribution import attribution_of
 from salus.events.bearer import read_bearer
-from salus.events.commands import asks_for
-from salus.events.contexts import identity
+from salus.events.contexts import CATALOGUE, identity
 from salus.events.contexts.identity import PublicKey
 from salus.events.did import LocalSigner, key_of, multibase_of
 from salus.events.envelope import decode_event
@@ -99,7 +98,7 @@ def exchange(asked: Request) -> None:
 
 
 def asking(method: str, path: str, data: EventData) -> Reader:
-    return lambda body: asks_for(Asked.of(method=method, target=path, body=body, digest=None), data)
+    return lambda body: CATALOGUE.asks_for(Asked.of(method=method, target=path, body=body, digest=None), data)
 
 
 def receipt_of(value: bytes) -> None:
@@ -112,7 +111,7 @@ READERS: dict[str, Reader] = {
     "JSON: a string": lambda v: read_json(b'"' + v),
     "JSON: an object": lambda v: read_json(b'{"a":{' + v + b'"z":1e999}}'),
     "JSON: below a long name": lambda v: read_json(b'{"' + b"A" * len(v) + b'":[' + v + b"1e999]}"),
-    "event": decode_event,
+    "event": lambda v: decode_event(v, CATALOGUE),
     "attribution": lambda v: attribution_of(value=v, signature=v, reason=Reason.MALFORMED_JSON),
     "signature header": parse_signature_header,
     "JWS": latin(parse_jws),

@@ -20,6 +20,7 @@ from salus.archive.building import TOPIC
 from salus.archive.fsck import BLOCKS_FOR_WORKERS_MIN, fsck
 from salus.devkit.free_ports import free_ports
 from salus.devkit.waiting import until
+from salus.events.contexts import CATALOGUE
 from salus.events.contexts.ledger import CheckpointPublished
 from salus.events.envelope import decode_event
 from salus.events.event_types import type_of
@@ -111,7 +112,7 @@ async def test_an_announcement_wakes_and_a_checkpoint_is_announced(network: Any)
         sizes: list[int] = []
         while 1 not in sizes:
             for record in await reader.poll(max_records=100, timeout_ms=5000):
-                data = decode_event(record.value or b"").data
+                data = decode_event(record.value or b"", CATALOGUE).data
                 if isinstance(data, CheckpointPublished) and data.checkpoint.startswith(origin):
                     sizes.append(network.policy.open_checkpoint(data.checkpoint.encode()).checkpoint.size)
 

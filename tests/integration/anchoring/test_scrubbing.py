@@ -7,6 +7,7 @@ import signal
 from tests.integration.anchoring.network import AnchoredNetwork, AnchoringProcess
 
 from salus.devkit.waiting import until
+from salus.events.contexts import CATALOGUE
 from salus.events.contexts.network import DamageFound
 from salus.events.envelope import decode_event
 from salus.events.event_types import type_of
@@ -25,7 +26,7 @@ async def alarms(network: AnchoredNetwork) -> list[DamageFound]:
         end = (await reader.end_offsets())[at]
         while await reader.position(*at) < end:
             for record in await reader.poll(max_records=1000, timeout_ms=500):
-                event = decode_event(record.value or b"")
+                event = decode_event(record.value or b"", CATALOGUE)
                 if event.envelope.subject == network.policy.logs[0].name:
                     found.append(event.data)
     return [data for data in found if isinstance(data, DamageFound)]

@@ -20,6 +20,7 @@ from salus.cli.restoring import BY_BROKER, STAMPS, Lost, restore
 from salus.devkit.addresses import Addresses
 from salus.devkit.network import OPERATOR, NetworkFolder, Plan, create_topics
 from salus.devkit.waiting import until
+from salus.events.contexts import CATALOGUE
 from salus.events.contexts.network import TopicsRestored
 from salus.events.envelope import decode_event
 from salus.events.event_types import type_of
@@ -71,7 +72,7 @@ class Ledger:
 
     async def stated(self) -> list[TopicsRestored]:
         """Return what was stated about this ledger."""
-        events = [decode_event(r.value or b"") for r in (await self.records(STATED)).values()]
+        events = [decode_event(r.value or b"", CATALOGUE) for r in (await self.records(STATED)).values()]
         origin = self.network.policy.logs[0].name
         return [e.data for e in events if e.envelope.subject == origin and isinstance(e.data, TopicsRestored)]
 

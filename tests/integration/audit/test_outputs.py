@@ -10,6 +10,7 @@ from salus.audit.adapters.signatures import OwnSignatures
 from salus.audit.adapters.topics import KafkaOutputs
 from salus.audit.ports import Message
 from salus.devkit.addresses import Addresses
+from salus.events.contexts import CATALOGUE
 from salus.events.did import LocalSigner
 from salus.events.keyring import KeyRing
 from salus.messaging import Reader, Topic, ensure_topics
@@ -19,7 +20,7 @@ async def test_the_outputs_have_no_sequence_numbers_that_others_could_use_up(par
     topic = f"outputs-{uuid.uuid4().hex}"
     await ensure_topics(parts.kafka_bootstrap, [Topic(topic, 1)])
     signer = LocalSigner.from_seed(os.urandom(32))
-    outputs = KafkaOutputs(parts.kafka_bootstrap, OwnSignatures(signer, KeyRing))
+    outputs = KafkaOutputs(parts.kafka_bootstrap, OwnSignatures(signer, lambda: KeyRing(CATALOGUE)))
 
     def messages(first: int) -> list[Message]:
         return [

@@ -12,6 +12,7 @@ from salus.audit.adapters.detectors import detect_for_ever
 from salus.audit.adapters.signatures import OwnSignatures
 from salus.audit.domain.detection import ProbingRule
 from salus.devkit.addresses import Addresses
+from salus.events.contexts import CATALOGUE
 from salus.events.did import LocalSigner
 from salus.events.keyring import KeyRing
 from salus.messaging import Topic, ensure_topics
@@ -26,7 +27,7 @@ async def test_detectors_may_be_stopped_at_any_moment(parts: Addresses, delay_s:
             parts.kafka_bootstrap,
             topic=topic,
             rule=ProbingRule(refusals=5, window_s=60),
-            signatures=OwnSignatures(LocalSigner.from_seed(os.urandom(32)), KeyRing),
+            signatures=OwnSignatures(LocalSigner.from_seed(os.urandom(32)), lambda: KeyRing(CATALOGUE)),
         )
     )
     await asyncio.sleep(delay_s)

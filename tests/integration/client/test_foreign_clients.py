@@ -20,6 +20,7 @@ from salus.client import Publisher
 from salus.devkit.addresses import Addresses
 from salus.devkit.kafka_server import kafka_classpath
 from salus.devkit.narration import PlainNarrator
+from salus.events.contexts import CATALOGUE
 from salus.events.contexts.clinical import DocumentRegistered
 from salus.events.contexts.identity import PartyRegistered, PublicKey
 from salus.events.did import LocalSigner, multibase_of
@@ -47,7 +48,7 @@ class Member:
     bootstrap: str
 
     def ring(self) -> KeyRing:
-        ring = KeyRing()
+        ring = KeyRing(CATALOGUE)
         key = PublicKey(
             id=self.signer.verification_method,
             multibase=multibase_of(self.signer.public_key),

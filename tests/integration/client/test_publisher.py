@@ -13,6 +13,7 @@ from tests.asking import UNASKED
 
 from salus.client import Publisher
 from salus.devkit.addresses import Addresses
+from salus.events.contexts import CATALOGUE
 from salus.events.contexts.clinical import DocumentRegistered
 from salus.events.contexts.identity import PartyRegistered, PublicKey
 from salus.events.did import LocalSigner, multibase_of
@@ -30,7 +31,7 @@ def document(number: int, patient: str) -> DocumentRegistered:
 
 
 def ring() -> KeyRing:
-    known = KeyRing()
+    known = KeyRing(CATALOGUE)
     key = PublicKey(
         id=SIGNER.verification_method,
         multibase=multibase_of(SIGNER.public_key),

@@ -17,6 +17,7 @@ from salus.consent.adapters.folded import CONSENT_TOPIC
 from salus.consent.settings import Settings
 from salus.devkit.addresses import Addresses
 from salus.devkit.network import NetworkFolder, Plan
+from salus.events.contexts import CATALOGUE
 from salus.events.contexts.identity import KeyRevoked, RoleWithdrawn
 from salus.events.contexts.storage import SubjectKeyDestroyed, SubjectRegistered
 from salus.events.did import LocalSigner
@@ -77,7 +78,7 @@ class Town:
             while await reader.position(CONSENT_TOPIC, 0) < end:
                 records = await reader.poll(max_records=500, timeout_ms=100)
                 found += [r for r in records if r.key == self.pseudonym.encode() and r.value is not None]
-        return [decode_event(record.value) for record in found if record.value is not None]
+        return [decode_event(record.value, CATALOGUE) for record in found if record.value is not None]
 
     async def storage_says(self, *facts: SubjectRegistered | SubjectKeyDestroyed) -> None:
         async with open_publisher(self.parts.kafka_bootstrap, self.network.signer("storage")) as publisher:

@@ -21,6 +21,7 @@ from tests.integration.raw_kafka import produce, record_batch, session_of
 
 from salus.devkit.addresses import Addresses
 from salus.devkit.waiting import until
+from salus.events.contexts import CATALOGUE
 from salus.events.contexts.identity import KeyAdded, PartyRegistered, PublicKey
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.envelope import encode_event
@@ -97,7 +98,7 @@ async def replica(parts: Addresses, root: LocalSigner, url: str) -> AsyncIterato
             supervisor=Supervisor(),
         ) as follower,
     ):
-        writer = FactWriter(publisher, follower, OwnKey(identity, root, role="identity"))
+        writer = FactWriter(publisher, follower, OwnKey(identity, root, role="identity"), CATALOGUE)
         host = ContractHost(CONTRACT, follower=follower, store=store, writer=writer)
         yield Host(host, follower, identity, store)
 

@@ -13,6 +13,7 @@ from tests.integration.sequencer.shard import CLINICAL, Shard, open_shard
 
 from salus.devkit.addresses import Addresses
 from salus.devkit.waiting import until
+from salus.events.contexts import CATALOGUE
 from salus.events.contexts.ledger import BlockSealed, RecordRejected
 from salus.events.envelope import decode_event
 from salus.events.signature import sign_values
@@ -54,7 +55,7 @@ async def test_what_is_published_is_sealed_and_announced(shard: Shard) -> None:
         announced = await reader.poll(max_records=10_000, timeout_ms=5000)
     origin = shard.verifier.name
     values = [r.value for r in announced if r.key == origin.encode() and r.value]
-    blocks = [decode_event(value).data for value in values]
+    blocks = [decode_event(value, CATALOGUE).data for value in values]
     assert [block.height for block in blocks if isinstance(block, BlockSealed)] == list(
         range(len(await shard.chain()))
     )
@@ -154,7 +155,7 @@ async def test_whatever_comes_becomes_a_leaf_with_its_reason(shard: Shard) -> No
         ):
             for record in await reader.poll(max_records=10_000, timeout_ms=1000):
                 if record.key == shard.verifier.name.encode() and record.value:
-                    data = decode_event(record.value).data
+                    data = decode_event(record.value, CATALOGUE).data
                     assert isinstance(data, RecordRejected)
                     announced[data.topic, data.partition, data.offset] = data
     for reason, at in sent.items():

@@ -33,6 +33,7 @@ from salus.devkit.network import Plan
 from salus.devkit.platform import Platform
 from salus.devkit.processes import is_alive
 from salus.devkit.waiting import until
+from salus.events.contexts import CATALOGUE
 from salus.events.contexts.clinical import DocumentRegistered
 from salus.events.contexts.identity import ShardsAssigned
 from salus.events.did import LocalSigner, multibase_of
@@ -253,7 +254,7 @@ async def the_event_vouches_for_the_new_keys(
 
 
 def added_by(value: bytes) -> dict[int, str]:
-    data = decode_event(value).data
+    data = decode_event(value, CATALOGUE).data
     assert isinstance(data, ShardsAssigned)
     return {shard.id: shard.verifier_key for shard in data.added}
 

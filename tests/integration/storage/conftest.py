@@ -21,6 +21,7 @@ from salus.client.pseudonyms import new_nonce
 from salus.crypto.keys import load_ed25519
 from salus.devkit.addresses import Addresses
 from salus.devkit.network import NetworkFolder, Plan, create_topics
+from salus.events.contexts import CATALOGUE
 from salus.events.contexts.consent import ConsentRevoked
 from salus.events.contexts.identity import PartyKind
 from salus.events.did import LocalSigner
@@ -179,7 +180,9 @@ class World:
             records: list[Record] = []
             while await reader.position("salus.storage.events", 0) < end:
                 records += await reader.poll(max_records=500, timeout_ms=500)
-        return [decode_event(r.value).data for r in records if r.key == patient.encode() and r.value]
+        return [
+            decode_event(r.value, CATALOGUE).data for r in records if r.key == patient.encode() and r.value
+        ]
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from salus.archive.check_blocks import Checked
 from salus.archive.deep_rights import RightsJudge
 from salus.archive.report import Finding
 from salus.archive.served_requests import runs_of_body
-from salus.events.contexts import consent, identity, storage
+from salus.events.contexts import CATALOGUE, consent, identity, storage
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.envelope import decode_event, encode_event
 from salus.events.event_types import EventData, EventType, type_of
@@ -49,7 +49,7 @@ PEOPLE: tuple[tuple[LocalSigner, Any, str | None, LocalSigner | None], ...] = (
 
 def whole_ring() -> KeyRing:
     """Return the ring that knows everybody."""
-    ring = KeyRing()
+    ring = KeyRing(CATALOGUE)
     for signer, kind, role, member in PEOPLE:
         key = identity.PublicKey(
             id=signer.verification_method,
@@ -102,7 +102,7 @@ class ServedLedger:
 
     def repeat(self, record: SampleRecord, *, expected: int) -> None:
         """State again what stands in a record, as another event of the same request, which has no effect."""
-        event, versions = decode_event(record.value or b""), dict(self._versions)
+        event, versions = decode_event(record.value or b"", CATALOGUE), dict(self._versions)
         self._publish(event.data, event.type, event.envelope.subject, expected)
         self._versions = versions
 
@@ -152,7 +152,7 @@ class ServedLedger:
         for start in range(0, len(self.records), size):
             await chain.seal(self.records[start : start + size])
             header, body = chain.headers[-1], chain.bodies[-1]
-            served = runs_of_body(0, header, body)
+            served = runs_of_body(0, header, body, CATALOGUE)
             stretches.append(Checked(0, header.height, header.height + 1, served=served))
         if without is not None:
             del stretches[without]

@@ -14,6 +14,7 @@ from salus.archive.assembling import Refused, assemble
 from salus.archive.body import decode_body, encode_body, encode_table
 from salus.archive.building import BEGIN, SampleRecord, columns_of, sample_value
 from salus.archive.quick_rows import load
+from salus.events.contexts import CATALOGUE
 from salus.events.contexts.identity import PublicKey
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.judging import judge_batch
@@ -33,7 +34,7 @@ KINDS = st.lists(st.sampled_from(["plain", "spaced", "umlaut", *REFUSED]), max_s
 
 def ring() -> KeyRing:
     key = PublicKey(SIGNER.verification_method, multibase_of(SIGNER.public_key), BEGIN)
-    made = KeyRing.rooted(did=SIGNER.did, key=key)
+    made = KeyRing.rooted(CATALOGUE, did=SIGNER.did, key=key)
     made.parties[SIGNER.did] = Party(did=SIGNER.did, kind="member", roles=frozenset(), member=None)
     return made
 

@@ -26,6 +26,7 @@ from tests.unit.archive.served_ledger import (
 from salus.consent.domain.consents import Command, Grant, Link, Review, Revoke, Unlink, decide
 from salus.consent.domain.rights import Asking
 from salus.consent.domain.state import PatientState, SubjectState, evolve
+from salus.events.contexts import CATALOGUE
 from salus.events.did import LocalSigner
 from salus.events.envelope import decode_event
 from salus.runtime.refusal import Refusal
@@ -60,7 +61,7 @@ class Town:
         stated = len(self.ledger.records)
         say()
         for record in self.ledger.records[stated:]:
-            self.state = evolve(self.state, decode_event(record.value or b"").data)
+            self.state = evolve(self.state, decode_event(record.value or b"", CATALOGUE).data)
 
     def grant(self, by: LocalSigner, to: LocalSigner, number: int) -> None:
         # The first few are those that somebody may try to take back.

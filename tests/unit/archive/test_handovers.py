@@ -18,6 +18,7 @@ from salus.archive.deep import IdentityEvent, Judge
 from salus.archive.fsck import fsck
 from salus.archive.trust import Founder, Trust
 from salus.events import parties
+from salus.events.contexts import CATALOGUE
 from salus.events.contexts.identity import PartyRegistered, PublicKey, ShardsAssigned
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.envelope import encode_event
@@ -102,7 +103,7 @@ def judge_of(event: ShardsAssigned, *, offset: int) -> Judge:
     founders = (Founder(0, "net/shard/0", {CLINICAL: (0, 1, 2)}),)
     operator = parties.Founder(OPERATOR.did, "person", ("operator",), OPERATOR_KEY)
     trust = Trust("-", {}, root_did=ROOT.did, root_key=KEY, founders=founders, founding=(operator,))
-    return Judge(trust, [IdentityEvent(0, joined), IdentityEvent(offset, value)])
+    return Judge(trust, [IdentityEvent(0, joined), IdentityEvent(offset, value)], CATALOGUE)
 
 
 def block(position: int, *gave: tuple[int, str]) -> Header:

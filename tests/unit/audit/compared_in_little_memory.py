@@ -17,6 +17,9 @@ from pathlib import Path
 from salus.audit.adapters import derived_tables
 from salus.audit.adapters.sql import open_trail
 from salus.audit.domain.directory import Directory
+from salus.audit.domain.identity_history import IdentityHistory
+from salus.events.contexts import CATALOGUE
+from salus.events.keyring import KeyRing
 
 REQUESTS = 150_000
 ROOM_BYTES = 16 * 2**20
@@ -37,7 +40,7 @@ async def compare(folder: Path) -> int:
         count = 0
         async with trail.stored.snapshot() as seen:
             for first in range(0, REQUESTS, IN_A_BLOCK):
-                directory = Directory()
+                directory = Directory(IdentityHistory(KeyRing(CATALOGUE)))
                 directory.effects.claimed = set(claims(first, first + IN_A_BLOCK))
                 await seen.tables.keep(directory)
             async for rows in seen.tables.differing():

@@ -7,6 +7,8 @@ from hashlib import sha256
 from tests.asking import UNASKED, proofs_of, truly_asked
 from tests.unit.audit.samples import IDENTITY, MEMBER, NOON
 
+from salus.audit.domain.identity_history import IdentityHistory
+from salus.events.contexts import CATALOGUE
 from salus.events.contexts.identity import PartyKind, PartyRegistered, PublicKey
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.fields import RoleName
@@ -31,7 +33,7 @@ def new_ring() -> KeyRing:
         Founder(MEMBER, "member", (), key_of(MEMBER)),
         Founder(OPERATOR, "person", ("operator",), key_of(OPERATOR)),
     ]
-    ring = KeyRing.rooted(did=IDENTITY, key=key_of(IDENTITY), founders=founders)
+    ring = KeyRing.rooted(CATALOGUE, did=IDENTITY, key=key_of(IDENTITY), founders=founders)
     ring.apply(founding(MEMBER, "member"))
     ring.apply(founding(OPERATOR, "person", ("operator",)))
     return ring
@@ -52,3 +54,8 @@ def joining(
     """Return a person's registration, as truly asked for by the member or somebody else."""
     data = PartyRegistered(did, "person", (key_of(did),), roles, member, request=UNASKED)
     return truly_asked(data, signer_of(by), at=NOON, proofs=proofs_of(signer_of(did), member=member, at=NOON))
+
+
+def nobody() -> IdentityHistory:
+    """The history of a network without anybody."""
+    return IdentityHistory(KeyRing(CATALOGUE))

@@ -77,7 +77,8 @@ def event_of(
             subject=chosen,
             time=NOON,
             expected_version=0 if type_of(data).changes else None,
-        )
+        ),
+        CATALOGUE,
     )
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.asking import UNASKED
 from tests.unit.audit import samples
 from tests.unit.audit.chain import Accepted, Chain
-from tests.unit.audit.people import founding, joining
+from tests.unit.audit.people import founding, joining, nobody
 from tests.unit.audit.test_indexing import (
     ALLOWED,
     CLINICIAN,
@@ -69,7 +69,7 @@ RULE = ProbingRule(refusals=3, window_s=60)
 
 def ocsf(data: Any, index: int = 0, *, at_ms: int | None = None) -> dict[str, Any]:
     event = samples.event_of(data, source=samples.STORAGE)
-    found = ocsf_of(describe(event, Applied(1), samples.place(index), Directory()), samples.AROUND)
+    found = ocsf_of(describe(event, Applied(1), samples.place(index), Directory(nobody())), samples.AROUND)
     if at_ms is not None:
         found["metadata"]["logged_time"] = at_ms
     return found

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from tests.asking import UNASKED
 from tests.unit.audit.chain import ORIGIN, Accepted, Chain, Refused
-from tests.unit.audit.people import joining
+from tests.unit.audit.people import joining, nobody
 from tests.unit.audit.samples import AROUND, CONSENT, IDENTITY, MEMBER, STORAGE
 from tests.unit.audit.test_indexing import (
     CLINICIAN,
@@ -26,10 +26,10 @@ from salus.audit.domain.blocks import needs_in
 from salus.audit.domain.directory import Needs
 from salus.audit.domain.entry import TrailEntry
 from salus.audit.domain.fhir import audit_event_of
-from salus.audit.domain.identity_history import IdentityHistory
 from salus.audit.domain.ocsf import ocsf_of
 from salus.audit.domain.search import Question, Visibility
 from salus.audit.ports import BehindError
+from salus.events.contexts import CATALOGUE
 from salus.events.contexts.identity import RoleGranted
 from salus.events.contexts.storage import SubjectRegistered
 from salus.events.event_types import EventData
@@ -88,7 +88,7 @@ async def test_a_revocation_that_lost_leaves_the_consent_in_force(trail: SqlTrai
         ],
     )
     needs = Needs(frozenset({(PATIENT, "c-1"), (PATIENT, "c-2")}))
-    directory = await trail.directory(needs, IdentityHistory())
+    directory = await trail.directory(needs, nobody())
     known = [directory.consent(PATIENT, name) for name in ("c-1", "c-2")]
 
     assert [consent is not None and consent.revoked for consent in known] == [True, False]
@@ -105,11 +105,11 @@ async def test_of_a_patients_consents_a_block_needs_those_that_it_ends(trail: Sq
     bodies = [await chain.body(0, chain.seal(block)) for block in (grants, ends)]
     await index_all(chain, trail)
 
-    needed = [needs_in(chain.rows(body)).consents for body in bodies]
+    needed = [needs_in(chain.rows(body), CATALOGUE).consents for body in bodies]
 
     assert needed == [set(), {(PATIENT, REVOKED.consent)}]
     assert (await all_of(trail))[-1].entry.facts.party == GRANTED.grantee
-    directory = await trail.directory(Needs(frozenset({(PATIENT, "c-2")})), IdentityHistory())
+    directory = await trail.directory(Needs(frozenset({(PATIENT, "c-2")})), nobody())
     assert [directory.consent(PATIENT, f"c-{number}") is not None for number in range(1, 4)] == [
         False,
         True,

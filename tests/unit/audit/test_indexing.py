@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.asking import UNASKED
 from tests.unit.audit.chain import Accepted, Chain, Chains, Refused, identity_topic
-from tests.unit.audit.people import joining
+from tests.unit.audit.people import joining, nobody
 from tests.unit.audit.samples import AROUND, CONSENT, IDENTITY, MEMBER, NOON, STORAGE
 
 from salus.audit.adapters.signatures import OwnSignatures
@@ -27,6 +27,7 @@ from salus.audit.identity_chain import IdentityChain
 from salus.audit.ports import Message, OutOfReachError, Published, Tip
 from salus.audit.publication import Publisher
 from salus.audit.publication_mark import Marks
+from salus.events.contexts import CATALOGUE
 from salus.events.contexts.clinical import DocumentRegistered
 from salus.events.contexts.consent import (
     AccessDecided,
@@ -155,10 +156,10 @@ async def test_two_indexers_at_once_index_each_block_once(trail: SqlTrail) -> No
 
 async def test_an_append_from_where_the_shard_no_longer_is_changes_nothing(trail: SqlTrail) -> None:
     start, first, second = Tip(0, None), Tip(1, b"first"), Tip(2, b"second")
-    assert await trail.append([], Directory(), shard=0, tip=first, before=start)
+    assert await trail.append([], Directory(nobody()), shard=0, tip=first, before=start)
 
-    assert not await trail.append([], Directory(), shard=0, tip=first, before=start)
-    assert not await trail.append([], Directory(), shard=0, tip=second, before=Tip(7, b"seventh"))
+    assert not await trail.append([], Directory(nobody()), shard=0, tip=first, before=start)
+    assert not await trail.append([], Directory(nobody()), shard=0, tip=second, before=Tip(7, b"seventh"))
 
     assert await trail.tip(0) == first
 
@@ -320,7 +321,7 @@ class FakeOutputs:
 
     def __init__(self) -> None:
         self.messages: list[Message] = []
-        self.signatures = OwnSignatures(LocalSigner.from_seed(b"a" * 32), KeyRing)
+        self.signatures = OwnSignatures(LocalSigner.from_seed(b"a" * 32), lambda: KeyRing(CATALOGUE))
         self.fault: str | None = None
 
     def sign(self, statement: bytes) -> bytes:

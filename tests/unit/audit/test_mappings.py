@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.asking import UNASKED
 from tests.unit.audit import balp, samples
+from tests.unit.audit.people import nobody
 from tests.unit.audit.test_indexing import ALLOWED, CLINICIAN, PATIENT, READ
 
 from salus.audit.adapters.signatures import OwnSignatures
@@ -83,14 +84,14 @@ def test_every_type_maps_to_valid_ocsf_and_fhir(name: str) -> None:
     @given(samples.data_of(CLASSES[name]), st.sampled_from([samples.MEMBER, samples.STORAGE]))
     def any_event_maps(data: Any, source: str) -> None:
         event = samples.event_of(data, source=source)
-        check(describe(event, Applied(1), samples.place(), Directory()))
+        check(describe(event, Applied(1), samples.place(), Directory(nobody())))
 
     any_event_maps()
 
 
 @pytest.mark.parametrize("reason", list(Reason))
 def test_every_rejection_maps_to_valid_ocsf_and_fhir(reason: Reason) -> None:
-    entry = describe_rejected(samples.place(), reason, None, Directory())
+    entry = describe_rejected(samples.place(), reason, None, Directory(nobody()))
 
     ocsf, fhir = check(entry)
 
@@ -100,7 +101,7 @@ def test_every_rejection_maps_to_valid_ocsf_and_fhir(reason: Reason) -> None:
 
 def _entry(data: Any, source: str, directory: Directory | None = None) -> TrailEntry:
     event = samples.event_of(data, source=source)
-    return describe(event, Applied(1), samples.place(), directory or Directory())
+    return describe(event, Applied(1), samples.place(), directory or Directory(nobody()))
 
 
 def test_a_decision_by_consent_is_in_the_consent_profile_of_balp() -> None:
@@ -141,7 +142,7 @@ def test_an_unproven_sender_is_not_accused() -> None:
     claimed = b"v1 did:key:z6MkvictimX#k 0/1 " + b"A" * 86 + b"=="
 
     for reason in Reason:
-        entry = describe_rejected(samples.place(), reason, claimed, Directory())
+        entry = describe_rejected(samples.place(), reason, claimed, Directory(nobody()))
         proven = list(Reason).index(reason) >= list(Reason).index(Reason.MALFORMED_JSON)
         assert (entry.actor == "did:key:z6MkvictimX") == (proven and reason not in PLACES_AND_TIMES)
 
@@ -161,7 +162,7 @@ def test_who_signed_is_not_accused_of_where_others_put_it(reason: Reason) -> Non
     """Cases of two attacks: the victim's signed bytes, replayed elsewhere, again or later."""
     victim = "did:key:z6MkvictimX"
     signature = f"v1 {victim}#k 0/1 ".encode() + b"A" * 86 + b"=="
-    entry = describe_rejected(samples.place(), reason, signature, Directory())
+    entry = describe_rejected(samples.place(), reason, signature, Directory(nobody()))
     ocsf, fhir = check(entry)
 
     assert (entry.actor, entry.member, entry.facts.party) == (None, None, victim)
@@ -175,7 +176,7 @@ def test_who_signed_is_not_accused_of_where_others_put_it(reason: Reason) -> Non
 def test_an_event_type_newer_than_this_service_is_still_shown() -> None:
     named = Named("e-1", samples.MEMBER, "salus.trials.enrolled.v9", "subject-1", samples.NOON)
 
-    ocsf, _ = check(describe_unknown(named, samples.place(), Directory()))
+    ocsf, _ = check(describe_unknown(named, samples.place(), Directory(nobody())))
 
     assert ocsf["metadata"]["event_code"] == "salus.trials.enrolled.v9"
 
@@ -197,7 +198,7 @@ def test_what_an_operator_stated_while_she_was_one_accuses_her_of_nothing_later(
             ring=ring,
             at=samples.NOON + timedelta(days=9),
         )
-    entry = describe_rejected(samples.place(), str(caught.value.reason), signature, Directory())
+    entry = describe_rejected(samples.place(), str(caught.value.reason), signature, Directory(nobody()))
 
     assert (caught.value.reason, entry.actor, entry.facts.party) == (Reason.NOT_OWNER, None, olga.did)
 
@@ -217,7 +218,7 @@ def test_a_record_of_audits_own_on_a_topic_of_events_is_signed_by_nobody() -> No
             ring=ring,
             at=samples.NOON,
         )
-    entry = describe_rejected(samples.place(), str(caught.value.reason), signature, Directory())
+    entry = describe_rejected(samples.place(), str(caught.value.reason), signature, Directory(nobody()))
 
     assert (caught.value.reason, entry.actor, entry.facts.party) == (Reason.BAD_SIGNATURE, None, None)
     assert OwnSignatures(audit, lambda: ring).are_on(value, signature)
@@ -225,7 +226,7 @@ def test_a_record_of_audits_own_on_a_topic_of_events_is_signed_by_nobody() -> No
 
 
 def ring_with(signer: LocalSigner, role: RoleName, *, kind: PartyKind = "person") -> KeyRing:
-    ring = KeyRing()
+    ring = KeyRing(CATALOGUE)
     key = PublicKey(
         signer.verification_method, multibase_of(signer.public_key), samples.NOON - timedelta(days=30)
     )

@@ -23,6 +23,7 @@ from salus.audit.domain.progress import NEWEST_BLOCKS, Progress
 from salus.audit.ports import DamagedHeaderError, DamagedTrailError, Published
 from salus.audit.publication import Publisher
 from salus.audit.publication_mark import LostMarkError
+from salus.events.contexts import CATALOGUE
 from salus.events.contexts.identity import KeyRevoked, PartyRegistered, PublicKey
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.keyring import KeyRing
@@ -146,7 +147,7 @@ async def test_a_mark_is_signed_anew_at_the_start_with_the_next_key(world: World
     keys = tuple(
         PublicKey(each.verification_method, multibase_of(each.public_key), began) for each in (old, new)
     )
-    ring = KeyRing()
+    ring = KeyRing(CATALOGUE)
     ring.apply(PartyRegistered(old.did, "service", keys, ("audit",), request=UNASKED))
     world.outputs.signatures = OwnSignatures(old, lambda: ring)
     await publish_all(world.publisher)

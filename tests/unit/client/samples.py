@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 from tests.asking import UNASKED
 
+from salus.events.contexts import CATALOGUE
 from salus.events.contexts.clinical import DocumentRegistered
 from salus.events.contexts.identity import PartyRegistered, PublicKey
 from salus.events.did import LocalSigner, multibase_of
@@ -43,7 +44,7 @@ class Sent:
 
     def judged(self) -> Judged:
         """What the sequencer would say; raises RejectedError."""
-        ring = KeyRing()
+        ring = KeyRing(CATALOGUE)
         key = PublicKey(
             id=SIGNER.verification_method,
             multibase=multibase_of(SIGNER.public_key),

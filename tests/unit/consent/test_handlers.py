@@ -24,6 +24,7 @@ from salus.consent.domain.state import (
 )
 from salus.consent.handlers import adopt_policies, decide_access, execute, grant
 from salus.consent.ports import Claims, Facts, Limits, World
+from salus.events.contexts import CATALOGUE
 from salus.events.contexts.consent import AccessDecided, GlassBroken, StatePosition
 from salus.events.event_types import EventData
 from salus.events.keyring import KeyRing
@@ -100,7 +101,7 @@ class Memory:
         return f"token for {claims.decision}"
 
     async def catch_up(self) -> KeyRing:
-        return KeyRing(parties={party.did: party for party in self.parties})
+        return KeyRing(CATALOGUE, parties={party.did: party for party in self.parties})
 
     @property
     def world(self) -> World:

@@ -35,6 +35,7 @@ from salus.consent.domain.decisions import (
 from salus.consent.domain.rights import Asking
 from salus.consent.domain.state import GlassBreak, PatientState, SubjectState
 from salus.consent.handlers import decide_access, execute
+from salus.events.contexts import CATALOGUE
 from salus.events.contexts.consent import ConsentGranted, ConsentRevoked
 from salus.events.did import LocalSigner
 from salus.events.event_types import EventData
@@ -77,7 +78,7 @@ class Waiting(Memory):
 
     async def catch_up(self) -> KeyRing:
         keys = {} if self.key is None else {SIGNER.verification_method: self.key}
-        return KeyRing(parties=dict(self.known), keys=keys)
+        return KeyRing(CATALOGUE, parties=dict(self.known), keys=keys)
 
     async def execute(self, name: str, decide: Callable[[PatientState], Awaitable[EventData]]) -> EventData:
         async with self.turn:

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 
 from salus.crypto.errors import UnsealError
 from salus.crypto.sealing import SUITE, SealedValue, key_pair_of, load_private_key, seal, unseal
+from salus.events.contexts import CATALOGUE
 from salus.events.contexts.clinical import EncounterRecorded, ObservationRecorded
 from salus.events.contexts.consent import GlassBroken
 from salus.events.contexts.lab import ResultReleased
@@ -106,6 +107,6 @@ def test_what_is_sealed_as_the_readme_says_opens_for_its_event() -> None:
     exec(page.split("```python\n")[1].split("```")[0], names)
     data = ObservationRecorded(patient=PATIENT, observation="temperature", content=names["content"])
     value = encode_event(data, source=SOURCE, id="1", subject=PATIENT, time=datetime(2026, 1, 1, tzinfo=UTC))
-    context = context_of(decode_event(value))
+    context = context_of(decode_event(value, CATALOGUE))
 
     assert unseal(data.content, private_key=pair.private_key, context=context) == "37,5 °C".encode()

@@ -74,7 +74,7 @@ def party(
 
 def network_ring() -> KeyRing:
     """The ring after a few identity events."""
-    ring = KeyRing.rooted(did=ROOT.did, key=public_key(ROOT))
+    ring = KeyRing.rooted(CATALOGUE, did=ROOT.did, key=public_key(ROOT))
     for owner, signer in SERVICES.items():
         if owner != "identity":
             ring.apply(party(signer, "service", [owner]))
@@ -169,7 +169,7 @@ def verdict(record: Row, *, at: datetime = NOON, ring: KeyRing = RING) -> Judged
 def refusal_of(value: bytes) -> RejectedError | None:
     """Why an event is not decoded, if it is not; anything else that is raised fails the test."""
     try:
-        decode_event(value)
+        decode_event(value, CATALOGUE)
     except RejectedError as error:
         return error
     return None

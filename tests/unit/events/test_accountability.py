@@ -32,7 +32,6 @@ from tests.unit.events.samples import (
 
 from salus.client.auth import RequestLine, make_approval
 from salus.events.accountability import CLOCKS, TRANSFER_S_MAX
-from salus.events.commands import may_be_asked
 from salus.events.contexts import CATALOGUE
 from salus.events.contexts.consent import ConsentGranted
 from salus.events.contexts.identity import KeyAdded, KeyRevoked
@@ -315,7 +314,7 @@ def test_every_fact_of_a_service_says_who_asked_and_can_be_asked_for() -> None:
     facts = [entry.data for entry in CATALOGUE.types() if entry.owner in contracts]
 
     assert all(issubclass(data, RequestedData) for data in facts)
-    assert {data.__name__ for data in facts if not may_be_asked(data)} == {"PolicySetAdopted"}
+    assert {data.__name__ for data in facts if not CATALOGUE.may_be_asked(data)} == {"PolicySetAdopted"}
 
 
 def test_an_approval_stands_in_no_event_but_identity_s() -> None:

@@ -12,6 +12,7 @@ from tests.asking import UNASKED, truly_asked
 from salus.client.auth import RequestLine, make_approval, make_bearer
 from salus.events.accountability import approver_of, verify_request
 from salus.events.bearer import Bearer, BearerError, _claims_of, read_bearer
+from salus.events.contexts import CATALOGUE
 from salus.events.contexts.identity import KeyRevoked, PartyRegistered, PublicKey, RoleGranted
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.effect import Applied, NoEffect, WithoutEffect
@@ -31,7 +32,7 @@ LINE = RequestLine(
 
 
 def a_ring() -> KeyRing:
-    ring = KeyRing()
+    ring = KeyRing(CATALOGUE)
     people: tuple[tuple[LocalSigner, tuple[RoleName, ...]], ...] = (
         (FIRST, ("operator",)),
         (SECOND, ("operator",)),
@@ -104,7 +105,7 @@ def an_event(approval: str | None, *, version: int) -> Event:
         time=NOW,
         expected_version=version,
     )
-    return decode_event(value)
+    return decode_event(value, CATALOGUE)
 
 
 def test_an_approval_takes_effect_once() -> None:

@@ -29,7 +29,7 @@ from salus.events.recognizers import Compiler, NotCompilableError, pieces_of
 from salus.events.requests import RequestedData
 
 needs_library = pytest.mark.skipif(
-    canonical._reader() is None, reason="no C compiler, or a processor without vector lanes"
+    canonical._reader(CATALOGUE) is None, reason="no C compiler, or a processor without vector lanes"
 )
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 ENCOUNTER = encoded(EncounterRecorded(patient=PATIENT, encounter="encounter-1", content=SEALED))
@@ -132,7 +132,7 @@ WRITTEN_OTHERWISE = {
 
 
 def read(*values: bytes) -> Attributes:
-    return attributes_of(b"".join(values), array("Q", accumulate(map(len, values), initial=0)))
+    return attributes_of(b"".join(values), array("Q", accumulate(map(len, values), initial=0)), CATALOGUE)
 
 
 def texts_of(found: Attributes, row: int = 0) -> tuple[bytes | None, ...]:
@@ -145,7 +145,7 @@ def types_of(found: Attributes) -> list[EventType | None]:
 
 def require_same(value: bytes, found: Attributes, row: int = 0) -> None:
     """An event of which something is said is valid, and says the same."""
-    event = decode_event(value)
+    event = decode_event(value, CATALOGUE)
     envelope = event.envelope
     assert found.type_of(row) == event.type
     texts = envelope.id, envelope.source, envelope.subject
@@ -191,7 +191,7 @@ def with_token(value: bytes, path: tuple[Any, ...], token: str) -> bytes:
 
 @needs_library
 def test_every_type_of_the_catalogue_has_a_program() -> None:
-    reader = canonical._reader()
+    reader = canonical._reader(CATALOGUE)
 
     assert reader is not None
     # Whether a request was made is not written in an event, so those that carry one are judged alone.
@@ -315,7 +315,7 @@ def test_each_of_many_events_is_read_as_it_is_alone(values: list[bytes]) -> None
 @pytest.mark.parametrize("places", [[0, 5, 3], [0, 9999], [7, 0]])
 def test_places_that_are_not_within_the_events_are_refused(places: list[int]) -> None:
     with pytest.raises(ValueError, match="beyond the events"):
-        attributes_of(ENCOUNTER, array("Q", places))
+        attributes_of(ENCOUNTER, array("Q", places), CATALOGUE)
 
 
 def test_a_library_that_is_missing_is_done_without(tmp_path: Path) -> None:

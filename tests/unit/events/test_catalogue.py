@@ -3,18 +3,39 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 import pytest
 from jsonschema import Draft202012Validator
 from tests.asking import UNASKED
+from tests.unit.events.samples import (
+    NOON,
+    OTHER_PATIENT,
+    PATIENT,
+    Row,
+    document,
+    encoded,
+    network_ring,
+    records_of,
+    row,
+    verdict,
+)
+from tests.unit.events.test_canonical import needs_library
 
+from salus.events import canonical
 from salus.events.catalogue import Catalogue
+from salus.events.context import Context
 from salus.events.contexts import CATALOGUE, CONTEXTS
 from salus.events.contexts.identity import RoleGranted, RoleWithdrawn
-from salus.events.event_types import MEMBER, Context, EventData, Retention, type_of
+from salus.events.errors import Reason, RejectedError
+from salus.events.event_types import MEMBER, EventData, Retention, type_of
 from salus.events.fields import Pseudonym
+from salus.events.judging import Judged, judge_batch
+from salus.events.keyring import KeyRing
+from salus.events.party_form import objection_to_roles
+from salus.events.signed_request import Asked
 
 
 class Enrolled(EventData):
@@ -70,6 +91,8 @@ def test_a_catalogue_does_not_know_what_another_does() -> None:
     one, other = Catalogue([trials()]), Catalogue([trials("supply")])
 
     assert one.type_named("salus.trials.enrolled.v1") is not None
+    assert one.digest == Catalogue([trials()]).digest
+    assert len({one.digest, other.digest, CATALOGUE.digest, Catalogue([]).digest}) == 4
     assert other.type_named("salus.trials.enrolled.v1") is None
     assert CATALOGUE.type_named("salus.trials.enrolled.v1") is None
 
@@ -129,3 +152,84 @@ def test_a_class_below_a_declared_one_is_the_data_of_nothing() -> None:
     assert type_of(declared).name == "salus.trials.enrolled.v1"
     with pytest.raises(LookupError):
         type_of(a_class(declared))
+
+
+# --- what is judged by a catalogue ------------------------------------------------------------------
+
+
+MORE = Catalogue([*CONTEXTS, trials(owner=MEMBER)])
+ENROLLED = MORE.type_named("salus.trials.enrolled.v1")
+
+
+def ring_of(catalogue: Catalogue) -> KeyRing:
+    """The ring of the other tests, with another catalogue."""
+    return replace(network_ring(), catalogue=catalogue)
+
+
+def enrolment(number: int = 0) -> Row:
+    assert ENROLLED is not None
+    value = encoded(ENROLLED.data(patient=PATIENT), number=number)
+    return row(value, topic=ENROLLED.topic)
+
+
+def test_a_verdict_follows_from_the_catalogue_of_the_ring_and_from_nothing_else() -> None:
+    found = verdict(enrolment(), ring=ring_of(MORE))
+    refused = verdict(enrolment(), ring=ring_of(CATALOGUE))
+
+    assert isinstance(found, Judged)
+    assert found.event.type is ENROLLED
+    assert isinstance(refused, RejectedError)
+    assert refused.reason is Reason.UNKNOWN_TYPE
+    assert isinstance(verdict(enrolment(), ring=ring_of(MORE)), Judged)
+
+
+def test_many_records_are_judged_by_the_catalogue_of_the_ring() -> None:
+    records = records_of([enrolment(number) for number in range(3)] + [row(encoded(document()))])
+    more, fewer = (judge_batch(records, ring=ring_of(c), at=NOON) for c in (MORE, CATALOGUE))
+
+    assert more.refused == {}
+    assert {row: error.reason for row, error in fewer.refused.items()} == dict.fromkeys(
+        range(3), Reason.UNKNOWN_TYPE
+    )
+
+
+@needs_library
+def test_a_catalogue_is_compiled_once_and_each_by_itself() -> None:
+    one, other = canonical._reader(CATALOGUE), canonical._reader(MORE)
+
+    assert one is canonical._reader(CATALOGUE)
+    assert one is not None
+    assert other is not None
+    assert {entry.name for entry in other.types} - {entry.name for entry in one.types} == {
+        ENROLLED and ENROLLED.name
+    }
+
+
+@pytest.mark.parametrize(("catalogue", "objection"), [(CATALOGUE, "unknown-role"), (MORE, None)])
+def test_a_role_of_another_context_is_granted_where_the_catalogue_has_it(
+    catalogue: Catalogue, objection: str | None
+) -> None:
+    found = objection_to_roles(["trials-monitor"], "person", catalogue=catalogue)
+
+    assert (found.code if found else None) == objection
+    assert objection_to_roles(["trials-registry"], "service", catalogue=MORE) is None
+    assert objection_to_roles(["trials-registry"], "person", catalogue=MORE) is not None
+
+
+def test_who_may_ask_for_what_is_said_by_the_catalogue_too() -> None:
+    context = trials()
+    context.form("POST", "trials", body_bytes_max=0)
+
+    @context.asked(context.types[0].data)
+    def asks(_: Asked, data: EventData) -> bool:
+        return bool(getattr(data, "patient") == PATIENT)  # noqa: B009  # not of all data
+
+    more, data = Catalogue([context]), context.types[0].data
+    asked = Asked.of(method="POST", target="/trials", body=None, digest=None)
+
+    assert more.asks_for(asked, data(patient=PATIENT))
+    assert not more.asks_for(asked, data(patient=OTHER_PATIENT))
+    assert not CATALOGUE.asks_for(asked, data(patient=PATIENT))
+    assert more.form_of(asked, service="trials-registry") is not None
+    assert more.form_of(asked, service="consent") is None
+    assert CATALOGUE.form_of(asked, service="trials-registry") is None

@@ -46,7 +46,9 @@ class Fold:
 
 
 def event(data: EventData, *, version: int | None = 0, subject: str = MEMBER.did, **facts: Any) -> Event:
-    return decode_event(encoded(data, source=ROOT.did, subject=subject, expected_version=version, **facts))
+    return decode_event(
+        encoded(data, source=ROOT.did, subject=subject, expected_version=version, **facts), CATALOGUE
+    )
 
 
 def registered(signer: Any = MEMBER, key: Any = None) -> PartyRegistered:
@@ -208,7 +210,7 @@ OPERATOR = LocalSigner.from_seed(b"oper" * 8)
 
 def founded() -> KeyRing:
     """The ring of a network of one operator, who asks for everything."""
-    ring = KeyRing.rooted(did=ROOT.did, key=public_key(ROOT))
+    ring = KeyRing.rooted(CATALOGUE, did=ROOT.did, key=public_key(ROOT))
     ring.apply(party(OPERATOR, "person", ["operator"]))
     return ring
 

@@ -77,7 +77,7 @@ LONG = "A" * SEALED_CHARS_MIN
 
 @given(any_data())
 def test_what_is_encoded_is_decoded_to_the_same_data(data: Any) -> None:
-    event = decode_event(encoded(data))
+    event = decode_event(encoded(data), CATALOGUE)
 
     assert event.data == data
     assert event.type is type_of(data)
@@ -100,7 +100,7 @@ def test_another_writers_spacing_and_order_change_nothing(data: Any) -> None:
     value = encoded(data)
     rewritten = json.dumps(as_json(value), sort_keys=True, indent=1).encode()
 
-    assert decode_event(rewritten).data == decode_event(value).data
+    assert decode_event(rewritten, CATALOGUE).data == decode_event(value, CATALOGUE).data
 
 
 @pytest.mark.parametrize("path", SUITE, ids=lambda path: path.name)
@@ -261,7 +261,7 @@ def test_naughty_strings_are_kept_as_they_are_or_refused(text: str) -> None:
     error = refusal_of(value)
 
     assert (error is not None) is odd
-    assert odd or encoded(document(), id=text) == value or decode_event(value).envelope.id == text
+    assert odd or encoded(document(), id=text) == value or decode_event(value, CATALOGUE).envelope.id == text
 
 
 @pytest.mark.parametrize(
@@ -400,7 +400,7 @@ def test_we_speak_the_structured_mode_of_the_kafka_binding_and_no_other() -> Non
 def verdict(value: bytes) -> object:
     """What is decoded, in a form that can be compared, or the reason and detail why not."""
     try:
-        event = decode_event(value)
+        event = decode_event(value, CATALOGUE)
     except RejectedError as error:
         return error.reason, error.detail
     about = {
@@ -426,7 +426,7 @@ def nearly_valid(draw: st.DrawFn) -> bytes:
 def test_the_quick_look_decides_nothing_differently(value: bytes) -> None:
     quick = verdict(value)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(envelope, "decode_canonical", lambda _: None)
+        patch.setattr(envelope, "decode_canonical", lambda *_: None)
         assert verdict(value) == quick
 
 
@@ -440,8 +440,8 @@ def test_the_quick_look_decides_nothing_differently(value: bytes) -> None:
     ],
 )
 def test_the_quick_look_leaves_what_another_encoder_wrote_to_the_careful_one(old: bytes, new: bytes) -> None:
-    assert envelope.decode_canonical(VALUE) is not None
-    assert envelope.decode_canonical(VALUE.replace(old, new, 1)) is None
+    assert envelope.decode_canonical(VALUE, CATALOGUE.type_named) is not None
+    assert envelope.decode_canonical(VALUE.replace(old, new, 1), CATALOGUE.type_named) is None
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector.why)
@@ -476,6 +476,6 @@ def test_an_event_and_its_data_have_the_times_of_the_vectors(vector: Vector) -> 
             Reason.SCHEMA_VIOLATION,
         ]
         return
-    data = decode_event(of_data).data
+    data = decode_event(of_data, CATALOGUE).data
     assert isinstance(data, ConsentGranted)
-    assert decode_event(of_event).envelope.time == data.valid_from == read_time(vector.text)
+    assert decode_event(of_event, CATALOGUE).envelope.time == data.valid_from == read_time(vector.text)

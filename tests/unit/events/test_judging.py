@@ -39,6 +39,7 @@ from tests.unit.events.samples import (
 
 from salus.events import canonical, fitting
 from salus.events.canonical import Attribute
+from salus.events.contexts import CATALOGUE
 from salus.events.contexts.consent import AccessDecided, PolicySetAdopted
 from salus.events.contexts.identity import RoleGranted
 from salus.events.contexts.network import TopicsRestored
@@ -333,7 +334,7 @@ def together(rows: list[Row]) -> list[tuple[Any, ...]]:
 @pytest.mark.parametrize("way", ["compiled", "python", "half"])
 @given(rows=traffic())
 def test_a_batch_is_judged_as_its_records_are_one_by_one(way: str, rows: list[Row]) -> None:
-    reader = None if way == "python" else canonical._reader()
+    reader = None if way == "python" else canonical._reader(CATALOGUE)
     cases = None if way == "half" else fitting._cases
     with (
         mock.patch.object(canonical, "_reader", return_value=reader),
@@ -343,7 +344,7 @@ def test_a_batch_is_judged_as_its_records_are_one_by_one(way: str, rows: list[Ro
 
 
 @pytest.mark.skipif(
-    canonical._reader() is None or fitting._cases is None, reason="no C compiler, or no lanes"
+    canonical._reader(CATALOGUE) is None or fitting._cases is None, reason="no C compiler, or no lanes"
 )
 def test_a_batch_as_most_are_is_read_together() -> None:
     rows = rows_of([encoded(document(i), number=i) for i in range(64)])

@@ -20,6 +20,7 @@ from tests.unit.events.samples import (
     public_key,
 )
 
+from salus.events.contexts import CATALOGUE
 from salus.events.contexts.identity import KeyAdded, KeyRevoked, RoleGranted, RoleWithdrawn
 from salus.events.envelope import decode_event
 from salus.events.errors import Reason, RejectedError
@@ -36,7 +37,7 @@ def reason(ring: KeyRing, key_id: str, at: object = NOON) -> Reason | None:
 
 
 def test_a_new_ring_knows_the_root_alone() -> None:
-    ring = KeyRing.rooted(did=ROOT.did, key=public_key(ROOT))
+    ring = KeyRing.rooted(CATALOGUE, did=ROOT.did, key=public_key(ROOT))
 
     assert reason(ring, ROOT.verification_method) is None
     assert ring.parties[ROOT.did].roles == {"identity"}
@@ -44,7 +45,7 @@ def test_a_new_ring_knows_the_root_alone() -> None:
 
 
 def test_a_key_is_valid_from_its_first_moment_and_before_its_last() -> None:
-    ring = KeyRing()
+    ring = KeyRing(CATALOGUE)
     ring.apply(party(STRANGER, valid_from=MORNING, valid_until=EVENING))
     key = STRANGER.verification_method
 
@@ -72,7 +73,7 @@ def test_what_a_key_signed_before_its_revocation_stays_judged_as_it_was() -> Non
         subject=MEMBER.did,
         time=NOON,
     )
-    ring.fold(decode_event(value))
+    ring.fold(decode_event(value, CATALOGUE))
 
     assert reason(ring, key, NOON - timedelta(milliseconds=1)) is None
     assert reason(ring, key, NOON) is Reason.KEY_REVOKED
@@ -128,6 +129,6 @@ def test_an_event_that_expects_another_version_changes_nothing(version: int, app
     ring = network_ring()
     ring.founders[STRANGER.did] = Founder(STRANGER.did, "member", (), public_key(STRANGER))
     value = encoded(party(STRANGER), source=ROOT.did, expected_version=version)
-    ring.fold(decode_event(value))
+    ring.fold(decode_event(value, CATALOGUE))
 
     assert (STRANGER.did in ring.parties) is applied

@@ -15,8 +15,9 @@ from jsonschema import Draft202012Validator
 
 from salus.events import schemas
 from salus.events.catalogue import Catalogue
+from salus.events.context import Context
 from salus.events.contexts import CATALOGUE
-from salus.events.event_types import MEMBER, Context, EventData, Retention
+from salus.events.event_types import MEMBER, EventData, Retention
 from salus.events.fields import Pseudonym, Text
 from salus.events.schemas.compatibility import breaks_between
 

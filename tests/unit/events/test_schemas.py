@@ -14,8 +14,9 @@ from jsonschema import Draft7Validator, Draft202012Validator
 from tests.unit.events.samples import MEMBER, any_data, as_json, encoded
 
 from salus.events import asyncapi, schemas
+from salus.events.context import Context
 from salus.events.contexts import CATALOGUE
-from salus.events.event_types import Context, EventData, Retention, type_of
+from salus.events.event_types import EventData, Retention, type_of
 from salus.events.fields import Sealed
 from salus.events.signature import sign_values
 

@@ -17,12 +17,12 @@ from tests.unit.events.test_accountability import GRANT, STORED
 from salus.client.auth import RequestLine, make_approval, make_bearer, make_possession
 from salus.events.accountability import require_asked
 from salus.events.bearer import APPROVAL_AUDIENCE, BearerError, read_bearer
-from salus.events.contexts import consent, identity
+from salus.events.contexts import CATALOGUE, CONTEXTS, consent, identity
 from salus.events.errors import RejectedError
 from salus.events.event_types import type_of
 from salus.events.possession import PossessionError, verify_possession
 from salus.events.requests import BODY_CHARS_MAX
-from salus.events.signed_request import FORMS, Asked, form_of
+from salus.events.signed_request import Asked
 from salus.ledger.times import read_time
 
 WORDS = "Jane Roe, born 1980-01-01, HIV positive. "
@@ -60,7 +60,7 @@ def asked_for(data: Any, method: str, target: str, body: bytes | None) -> Any:
 
 def is_stated(data: Any) -> bool:
     try:
-        require_asked(data)
+        require_asked(data, catalogue=CATALOGUE)
     except RejectedError:
         return False
     return True
@@ -205,7 +205,8 @@ def test_every_request_that_may_make_an_event_has_a_form(service: str) -> None:
 
     assert changing
     for method, path in changing:
-        form = form_of(Asked.of(method=method, target=path, body=None, digest=None))
+        asked = Asked.of(method=method, target=path, body=None, digest=None)
+        form = CATALOGUE.form_of(asked, service=service)
         assert form is not None, (method, path)
         body = document["paths"][path][method.lower()].get("requestBody", {}).get("content", {})
         # A command of our API is JSON, and is in the event; anything else is not.
@@ -213,7 +214,7 @@ def test_every_request_that_may_make_an_event_has_a_form(service: str) -> None:
 
 
 def test_no_form_takes_more_than_an_event_has_room_for() -> None:
-    assert max(form.body_bytes_max or 0 for form in FORMS) <= BODY_CHARS_MAX
+    assert max(form.body_bytes_max or 0 for context in CONTEXTS for form in context.forms) <= BODY_CHARS_MAX
 
 
 # --- red team 3, 18 ---------------------------------------------------------------------------------

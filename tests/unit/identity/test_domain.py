@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.asking import UNASKED
 
+from salus.events.contexts import CATALOGUE
 from salus.events.contexts.identity import (
     KeyAdded,
     KeyRevoked,
@@ -71,7 +72,7 @@ def nurse(**changes: object) -> Register:
 def after(*commands: Command, actor: Actor = OPERATOR, at: datetime = NOW) -> PartyState:
     state = PartyState()
     for command in commands:
-        state = evolve(state, decide(state, command, actor=actor, at=at))
+        state = evolve(state, decide(state, command, actor=actor, at=at, catalogue=CATALOGUE))
     return state
 
 
@@ -84,7 +85,7 @@ def refusal_of(
     held_elsewhere: Mapping[str, str] | None = None,
 ) -> str:
     with pytest.raises(Refusal) as caught:
-        decide(state, command, actor=actor, at=at, held_elsewhere=held_elsewhere or {})
+        decide(state, command, actor=actor, at=at, catalogue=CATALOGUE, held_elsewhere=held_elsewhere or {})
     return caught.value.code
 
 
@@ -202,9 +203,11 @@ def test_a_party_whose_keys_were_revoked_gets_another() -> None:
     # Red team 4: a thief added fifteen keys; once they were revoked, the party had no key for ever.
     state = after(nurse())
     for seed in range(2, 40):
-        state = evolve(state, decide(state, AddKey(a_key(NURSE, seed)), actor=OPERATOR, at=NOW))
+        state = evolve(
+            state, decide(state, AddKey(a_key(NURSE, seed)), actor=OPERATOR, at=NOW, catalogue=CATALOGUE)
+        )
         revoke = RevokeKey(f"{NURSE}#key-{seed - 1}", "compromised")
-        state = evolve(state, decide(state, revoke, actor=OPERATOR, at=NOW))
+        state = evolve(state, decide(state, revoke, actor=OPERATOR, at=NOW, catalogue=CATALOGUE))
 
     assert [key.id for key in state.keys if key.revoked is None] == [f"{NURSE}#key-39"]
 
@@ -324,7 +327,9 @@ def test_another_member_keeps_its_hands_off(command: Command) -> None:
 def test_a_party_keeps_its_own_keys_but_not_its_own_roles() -> None:
     self_ = Actor(did=NURSE, kind="person", roles=frozenset({"clinician"}), request=UNASKED)
 
-    assert isinstance(decide(after(nurse()), AddKey(a_key(NURSE, 2)), actor=self_, at=NOW), KeyAdded)
+    assert isinstance(
+        decide(after(nurse()), AddKey(a_key(NURSE, 2)), actor=self_, at=NOW, catalogue=CATALOGUE), KeyAdded
+    )
     assert refusal_of(after(nurse()), GrantRole("privacy-officer"), actor=self_) == "not-permitted"
 
 
@@ -339,7 +344,9 @@ def test_not_even_an_operator_gives_the_identity_service_a_key() -> None:
     state = after(Register(root, "service", (a_key(root),), ("identity",)), actor=founding)
 
     assert refusal_of(state, AddKey(a_key(root, 2)), actor=OPERATOR) == "not-permitted"
-    assert isinstance(decide(state, AddKey(a_key(root, 2)), actor=itself, at=NOW), KeyAdded)
+    assert isinstance(
+        decide(state, AddKey(a_key(root, 2)), actor=itself, at=NOW, catalogue=CATALOGUE), KeyAdded
+    )
 
 
 def test_not_even_an_operator_makes_a_second_identity_service() -> None:
@@ -389,7 +396,7 @@ def test_the_fold_is_the_same_every_time(events: list[EventData]) -> None:
 
 @given(st.lists(_events, max_size=8))
 def test_the_contract_and_the_key_ring_agree_whatever_the_events(events: list[EventData]) -> None:
-    state, ring = PartyState(), KeyRing()
+    state, ring = PartyState(), KeyRing(CATALOGUE)
     for event in events:
         state = evolve(state, event)
         ring.apply(event)
@@ -414,7 +421,7 @@ def test_what_was_decided_always_takes_effect_and_is_refused_when_repeated(comma
     state = PartyState()
     for command in commands:
         try:
-            event = decide(state, command, actor=OPERATOR, at=NOW)
+            event = decide(state, command, actor=OPERATOR, at=NOW, catalogue=CATALOGUE)
         except Refusal:
             continue
         state, before = evolve(state, event), state
@@ -422,4 +429,4 @@ def test_what_was_decided_always_takes_effect_and_is_refused_when_repeated(comma
         assert state != before
         assert evolve(state, event) == state
         with pytest.raises(Refusal):
-            decide(state, command, actor=OPERATOR, at=NOW)
+            decide(state, command, actor=OPERATOR, at=NOW, catalogue=CATALOGUE)

@@ -13,6 +13,7 @@ import pytest
 from tests.asking import UNASKED, asked_by
 
 from salus.client.auth import make_possession
+from salus.events.contexts import CATALOGUE
 from salus.events.contexts.identity import KeyRevoked, PartyRegistered, PublicKey, RoleWithdrawn
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.event_types import EventData
@@ -65,7 +66,7 @@ NETWORK = Network(
 
 
 def ring_of_operator() -> KeyRing:
-    ring = KeyRing()
+    ring = KeyRing(CATALOGUE)
     ring.apply(PartyRegistered(OPERATOR.did, OPERATOR.kind, (), ("operator",), request=UNASKED))
     return ring
 

@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from tests.asking import FixedCallers
 from tests.unit.identity.test_handlers import NETWORK, Memory
 
+from salus.events.contexts import CATALOGUE
 from salus.events.keyring import KeyRing
 from salus.events.parties import Party
 from salus.identity.api import routes
@@ -31,7 +32,7 @@ async def asked(memory: Memory, **query: Any) -> dict[str, Any]:
 
 @pytest.fixture
 async def memory() -> Memory:
-    founded = Memory(ring=KeyRing())
+    founded = Memory(ring=KeyRing(CATALOGUE))
     await found_network(NETWORK, at=NOW, world=founded.world)
     return founded
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.founding import public_key
 
+from salus.events.contexts import CATALOGUE
 from salus.events.contexts.identity import KeyAdded, PartyRegistered, PublicKey
 from salus.events.did import LocalSigner, key_of
 from salus.events.keyring import KeyRing
@@ -34,7 +35,7 @@ def key(did: str, number: int, name: str) -> PublicKey:
 
 @given(steps=STEPS)
 def test_an_index_that_grew_says_what_a_search_says(steps: list[tuple[str, int, bool]]) -> None:
-    ring, index = KeyRing(), PartyIndex()
+    ring, index = KeyRing(CATALOGUE), PartyIndex()
     for place, (did, number, looked) in enumerate(steps):
         held = key(did, number, str(place))
         if did in ring.parties:

@@ -14,6 +14,7 @@ from tests.asking import UNASKED, proofs_of, truly_asked
 from tests.unit.events.samples import any_data
 from tools.rights_document import FILE, render
 
+from salus.events.contexts import CATALOGUE
 from salus.events.contexts.identity import (
     KeyAdded,
     KeyRevoked,
@@ -119,7 +120,7 @@ def actor_of(relation: Relation, target: Target, second: str | None) -> Actor:
 def answer(act: Act, target: Target, actor: Actor, operators: tuple[Operator, ...] = OPERATORS) -> str:
     state = PartyState() if act is Act.REGISTER else state_of(target, act)
     try:
-        decide(state, command_of(target, act), actor=actor, at=NOW, operators=operators)
+        decide(state, command_of(target, act), actor=actor, at=NOW, catalogue=CATALOGUE, operators=operators)
     except Refusal as refusal:
         return refusal.code
     return "done"
@@ -146,7 +147,7 @@ def ring_of(target: Target, act: Act) -> KeyRing:
     """The key ring of a network where everybody is registered who acts."""
     people = ((ALPHA, "person", ("operator",)), (BETA, "person", ("operator",)), (STRANGER, "person", ()))
     members = ((HOSPITAL, "member", ()), (OTHER, "member", ()))
-    ring = KeyRing()
+    ring = KeyRing(CATALOGUE)
     for number, (did, kind, roles) in enumerate((*people, *members), start=10):
         ring.apply(PartyRegistered(did, kind, (key(number, did),), roles, request=UNASKED))  # type: ignore[arg-type]  # the rows above
     state = state_of(target, act)
@@ -179,7 +180,9 @@ def event_of(target: Target, act: Act, actor: Actor, *, request: Request | None 
     )
     if request is not None:
         data = msgspec.structs.replace(data, request=request)
-    return decode_event(encode_event(data, id="1", source=ALPHA, subject=PARTY, time=NOW, expected_version=0))
+    return decode_event(
+        encode_event(data, id="1", source=ALPHA, subject=PARTY, time=NOW, expected_version=0), CATALOGUE
+    )
 
 
 @pytest.mark.parametrize(("act", "target", "relation"), RIGHTS, ids=str)
@@ -247,14 +250,14 @@ def test_nobody_alone_takes_a_name_that_is_not_proven(did: str, by: str, code: s
     proofs = proofs_of(signer(1, did), member=member, at=NOW)
     asked = truly_asked(data, signer(SEEDS[by], by), at=NOW, proofs=proofs)
     value = encode_event(asked, id="1", source=ALPHA, subject=did, time=NOW, expected_version=0)
-    ring.fold(decode_event(value))
+    ring.fold(decode_event(value, CATALOGUE))
 
     assert ring.unentitled[0].code == code
     organisation = PartyState(HOSPITAL, "member") if member else None
     register = Register(did, "person", (key(1, did),), (), member, organisation=organisation)
     actor = Actor(by, "member" if member else "person", ring.parties[by].roles, UNASKED)
     with pytest.raises(Refusal, match=code):
-        decide(PartyState(), register, actor=actor, at=NOW, operators=OPERATORS)
+        decide(PartyState(), register, actor=actor, at=NOW, catalogue=CATALOGUE, operators=OPERATORS)
 
 
 def test_a_key_that_was_revoked_before_asks_for_nothing_whatever_the_clocks_say() -> None:
@@ -278,7 +281,7 @@ def key_added(ring: KeyRing, seed: int) -> str | None:
     asked = truly_asked(data, signer(SEEDS[HOSPITAL], HOSPITAL), at=NOW, proofs=proofs)
     version, offset = ring.versions.get(PARTY, 0), ring.position
     value = encode_event(asked, id=str(seed), source=ALPHA, subject=PARTY, time=NOW, expected_version=version)
-    ring.fold(decode_event(value))
+    ring.fold(decode_event(value, CATALOGUE))
     ring.position = offset + 1
     return ring.unentitled[offset].code if offset in ring.unentitled else None
 
@@ -290,7 +293,7 @@ def test_sixteen_keys_that_are_not_revoked_are_as_many_as_everybody_takes() -> N
     state = PartyState(PARTY, "person", tuple(held(seed) for seed in range(1, KEYS_MAX + 1)), (), HOSPITAL)
     member = Actor(HOSPITAL, "member", frozenset(), UNASKED)
     with pytest.raises(Refusal, match="too-many-keys"):
-        decide(state, AddKey(key(115)), actor=member, at=NOW, operators=OPERATORS)
+        decide(state, AddKey(key(115)), actor=member, at=NOW, catalogue=CATALOGUE, operators=OPERATORS)
     ring.apply(KeyRevoked(PARTY, key(100).id, "compromised", request=UNASKED))
 
     assert added == [None] * 14 + ["too-many-keys"]
@@ -324,7 +327,7 @@ def test_what_no_party_may_be_joins_nowhere(changes: dict[str, Any], code: str) 
     asked = truly_asked(data, signer(SEEDS[HOSPITAL], HOSPITAL), at=NOW, proofs=proofs)
     value = encode_event(asked, id="1", source=ALPHA, subject=data.did, time=NOW, expected_version=0)
 
-    assert ring.fold(decode_event(value)) == WithoutEffect(NoEffect.NOT_ENTITLED)
+    assert ring.fold(decode_event(value, CATALOGUE)) == WithoutEffect(NoEffect.NOT_ENTITLED)
     assert ring.unentitled[0].code == code
 
 
@@ -353,13 +356,15 @@ def test_who_makes_an_operator_names_the_keys_that_will_govern(seen: tuple[str, 
     data = RoleGranted(PARTY, "operator", request=UNASKED)
     asked = truly_asked(data, signer(10, ALPHA), at=NOW, seen=seen, second=signer(11, BETA))
     value = encode_event(asked, id="1", source=ALPHA, subject=PARTY, time=NOW, expected_version=0)
-    ring.fold(decode_event(value))
+    ring.fold(decode_event(value, CATALOGUE))
 
     assert ring.unentitled[0].code == "keys-not-named"
     state = state_of(Target.OPERATOR, Act.GRANT_ROLE)
     actor = actor_of(Relation.OPERATOR, Target.OPERATOR, BETA)
     with pytest.raises(Refusal, match="keys-not-named"):
-        decide(state, GrantRole("operator", seen), actor=actor, at=NOW, operators=OPERATORS)
+        decide(
+            state, GrantRole("operator", seen), actor=actor, at=NOW, catalogue=CATALOGUE, operators=OPERATORS
+        )
 
 
 @pytest.mark.parametrize("act", [Act.REVOKE_KEY, Act.WITHDRAW_ROLE])
@@ -375,7 +380,7 @@ def test_of_two_last_operators_that_go_at_the_same_moment_one_stays(act: Act) ->
         other = signer(11, BETA) if did == ALPHA else signer(10, ALPHA)
         asked = truly_asked(facts[act], signer(seed, did), at=NOW, second=other)
         value = encode_event(asked, id=did, source=ALPHA, subject=did, time=NOW, expected_version=0)
-        effects.append(ring.fold(decode_event(value), offset=number))
+        effects.append(ring.fold(decode_event(value, CATALOGUE), offset=number))
 
     assert effects == [Applied(1), WithoutEffect(NoEffect.NOT_ENTITLED)]
     assert [operator.did for operator in ring.operators(at=NOW) if operator.endures] == [BETA]
@@ -413,7 +418,7 @@ def test_a_member_does_nothing_to_its_person_who_is_an_operator(command: Command
     state = PartyState(PARTY, "person", (held(1), held(2)), ("operator",), HOSPITAL)
     member = Actor(HOSPITAL, "member", frozenset(), UNASKED)
     with pytest.raises(Refusal, match="not-permitted"):
-        decide(state, command, actor=member, at=NOW, operators=OPERATORS)
+        decide(state, command, actor=member, at=NOW, catalogue=CATALOGUE, operators=OPERATORS)
 
 
 @pytest.mark.parametrize("role", ["identity", "operator"])
@@ -429,10 +434,10 @@ def test_who_nobody_could_help_keeps_a_key_that_has_no_end(
     itself = Actor(PARTY, kind, frozenset({role}), UNASKED)
     revoke = RevokeKey(key(1).id, reason)  # type: ignore[arg-type]  # the tests choose
     with pytest.raises(Refusal, match="last-key"):
-        decide(state, revoke, actor=itself, at=NOW, operators=(Operator(PARTY, PARTY),))
+        decide(state, revoke, actor=itself, at=NOW, catalogue=CATALOGUE, operators=(Operator(PARTY, PARTY),))
 
     successor = PartyState(PARTY, kind, (*keys, held(3)), (role,))
-    decide(successor, revoke, actor=itself, at=NOW, operators=(Operator(PARTY, PARTY),))
+    decide(successor, revoke, actor=itself, at=NOW, catalogue=CATALOGUE, operators=(Operator(PARTY, PARTY),))
 
 
 @pytest.mark.parametrize("target", [Target.SERVICE, Target.MEMBER, Target.PEOPLE, Target.UNATTACHED])
@@ -442,9 +447,13 @@ def test_whoever_lost_the_last_key_gets_another_by_two_operators(target: Target)
     state = PartyState(PARTY, kind, (held(1),), roles, member)
     operator = Actor(ALPHA, "person", frozenset({"operator"}), UNASKED)
     stolen = RevokeKey(key(1).id, "compromised")
-    state = evolve(state, decide(state, stolen, actor=operator, at=NOW, operators=OPERATORS))
+    state = evolve(
+        state, decide(state, stolen, actor=operator, at=NOW, catalogue=CATALOGUE, operators=OPERATORS)
+    )
     seconded = Actor(ALPHA, "person", frozenset({"operator"}), UNASKED, second=BETA)
-    state = evolve(state, decide(state, AddKey(key(3)), actor=seconded, at=NOW, operators=OPERATORS))
+    state = evolve(
+        state, decide(state, AddKey(key(3)), actor=seconded, at=NOW, catalogue=CATALOGUE, operators=OPERATORS)
+    )
 
     assert [held_key.id for held_key in state.keys if held_key.may_sign(NOW)] == [key(3).id]
 
@@ -453,7 +462,14 @@ def test_nobody_makes_an_operator_of_itself() -> None:
     state = PartyState(PARTY, "person", (held(1),), ("clinician",), HOSPITAL)
     itself = Actor(PARTY, "person", frozenset({"clinician"}), UNASKED, member=HOSPITAL, second=BETA)
     with pytest.raises(Refusal, match="not-permitted"):
-        decide(state, GrantRole("operator", (key(1).id,)), actor=itself, at=NOW, operators=())
+        decide(
+            state,
+            GrantRole("operator", (key(1).id,)),
+            actor=itself,
+            at=NOW,
+            catalogue=CATALOGUE,
+            operators=(),
+        )
 
 
 def test_the_last_operator_who_can_sign_keeps_the_role() -> None:
@@ -461,7 +477,7 @@ def test_the_last_operator_who_can_sign_keeps_the_role() -> None:
     itself = Actor(PARTY, "person", frozenset({"operator"}), UNASKED)
     gone = (Operator(PARTY, PARTY), Operator(BETA, BETA, signs=False, endures=False))
     with pytest.raises(Refusal, match="last-operator"):
-        decide(state, WithdrawRole("operator"), actor=itself, at=NOW, operators=gone)
+        decide(state, WithdrawRole("operator"), actor=itself, at=NOW, catalogue=CATALOGUE, operators=gone)
 
 
 def test_the_document_is_what_the_table_says() -> None:

@@ -19,6 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from tests.asking import UNASKED, truly_asked
 
 from salus.client.auth import make_possession
+from salus.events.contexts import CATALOGUE
 from salus.events.contexts.identity import (
     KeyAdded,
     KeyRevoked,
@@ -111,7 +112,7 @@ class Takeover(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.parties: dict[str, PartyState] = {}
-        self.ring = KeyRing()
+        self.ring = KeyRing(CATALOGUE)
         self.stated = 0
         # What honest parties with the right have given: who has which roles, which keys are whose.
         self.given: dict[str, set[RoleName]] = {}
@@ -155,6 +156,7 @@ class Takeover(RuleBasedStateMachine):
                 command,
                 actor=actor,
                 at=NOW,
+                catalogue=CATALOGUE,
                 held_elsewhere=PartyIndex().of(self.ring).held_elsewhere(did=did, keys=keys),
                 operators=self.ring.operators(at=NOW),
             )
@@ -186,7 +188,7 @@ class Takeover(RuleBasedStateMachine):
             time=NOW,
             expected_version=self.ring.versions.get(did, 0),
         )
-        return decode_event(value)
+        return decode_event(value, CATALOGUE)
 
     def state(
         self, data: EventData, by: str, command: Command, *, second: str | None, asked: bool = True

@@ -13,6 +13,7 @@ from tests.asking import UNASKED
 
 from salus.client.auth import make_bearer
 from salus.events.bearer import LIFETIME_S_MAX
+from salus.events.contexts import CATALOGUE
 from salus.events.contexts.identity import KeyRevoked, PartyRegistered, PublicKey
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.keyring import KeyRing
@@ -27,7 +28,7 @@ CALLER = LocalSigner(KEY)
 
 
 def ring() -> KeyRing:
-    known = KeyRing()
+    known = KeyRing(CATALOGUE)
     key = PublicKey(
         id=CALLER.verification_method,
         multibase=multibase_of(CALLER.public_key),
@@ -124,7 +125,7 @@ def test_a_bearer_of_an_unknown_or_revoked_key_is_refused() -> None:
         KeyRevoked(did=CALLER.did, key_id=CALLER.verification_method, reason="left", request=UNASKED)
     )
 
-    assert "unknown-key" in refusal(token(), known=KeyRing())
+    assert "unknown-key" in refusal(token(), known=KeyRing(CATALOGUE))
     assert "key-revoked" in refusal(token(), known=revoked)
 
 

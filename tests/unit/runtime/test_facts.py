@@ -10,6 +10,7 @@ import pytest
 from tests.asking import UNASKED, truly_asked
 
 from salus.client import DeliveryError
+from salus.events.contexts import CATALOGUE
 from salus.events.contexts.identity import KeyRevoked, RoleGranted
 from salus.events.contexts.storage import ReadRefused
 from salus.events.did import LocalSigner
@@ -70,7 +71,7 @@ class Host:
 
     @property
     def writer(self) -> FactWriter:
-        return FactWriter(self, self, self)  # type: ignore[arg-type]  # a fake of all three
+        return FactWriter(self, self, self, CATALOGUE)  # type: ignore[arg-type]  # a fake of all three
 
 
 class Nothing(msgspec.Struct):

@@ -16,6 +16,7 @@ from tests.databases import Databases
 from tests.unit.runtime.test_versions import EPOCHS, GRANT, NOW, SERVICE, TOPIC
 
 from salus.consent.adapters.folded import PATIENTS
+from salus.events.contexts import CATALOGUE
 from salus.events.contexts.consent import ConsentGranted, ConsentRevoked
 from salus.events.effect import Applied, Effect
 from salus.events.envelope import Event, decode_event, encode_event
@@ -73,7 +74,7 @@ def event_of(step: Step, version: int) -> Event:
         time=NOW,
         expected_version=max(0, version + step.ahead),
     )
-    return decode_event(value)
+    return decode_event(value, CATALOGUE)
 
 
 async def fold(store: FoldStore, events: Sequence[Event]) -> list[Effect]:

@@ -15,6 +15,7 @@ from tests.founding import public_key
 
 from salus.consent.adapters.folded import PATIENTS
 from salus.consent.domain.state import PatientState
+from salus.events.contexts import CATALOGUE
 from salus.events.contexts.consent import ConsentGranted, ConsentRevoked
 from salus.events.contexts.identity import KeyAdded, KeyRevoked, PartyRegistered, RoleGranted, RoleWithdrawn
 from salus.events.did import LocalSigner
@@ -88,7 +89,7 @@ class View:
         founders += [Founder(CONSENT.did, "service", ("consent",), public_key(CONSENT))]
         founders += [Founder(CLINICIAN.did, "person", ("clinician",), public_key(CLINICIAN))]
         founders += [Founder(HOSPITAL.did, "member", (), public_key(HOSPITAL))]
-        self.ring = KeyRing.rooted(did=IDENTITY.did, key=public_key(IDENTITY), founders=founders)
+        self.ring = KeyRing.rooted(CATALOGUE, did=IDENTITY.did, key=public_key(IDENTITY), founders=founders)
         self.outcomes: dict[int, Effect | Refused] = {}
         self.take(records)
 

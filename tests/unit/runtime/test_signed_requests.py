@@ -16,6 +16,7 @@ from tests.asking import UNASKED
 
 from salus.client.auth import RequestLine, RequestSigner, make_approval, make_bearer
 from salus.events.bearer import CLOCK_SKEW_S, Bearer
+from salus.events.contexts import CATALOGUE
 from salus.events.contexts.identity import PartyRegistered, PublicKey
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.keyring import KeyRing
@@ -32,7 +33,7 @@ LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 
 class Ring:
     def __init__(self) -> None:
-        self.ring = KeyRing()
+        self.ring = KeyRing(CATALOGUE)
         member = "did:web:h.example"
         for signer in (CALLER, SECOND):
             key = PublicKey(signer.verification_method, multibase_of(signer.public_key), LONG_AGO)
@@ -48,6 +49,9 @@ class Ring:
 async def client() -> AsyncIterator[httpx.AsyncClient]:
     ring: Any = Ring()
     app, authenticate = FastAPI(), Authenticator(ring, audience="salus:test", approvals=True)
+    at_consent, at_storage = (
+        Authenticator(ring, audience=f"salus:{name}") for name in ("consent", "storage")
+    )
     problems.install(app)
 
     @app.post("/commands/{name}")
@@ -61,11 +65,11 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
         }
 
     @app.post("/consents/c/revoke")
-    async def revoke(caller: Annotated[Caller, Depends(authenticate.command)]) -> str | None:
+    async def revoke(caller: Annotated[Caller, Depends(at_consent.command)]) -> str | None:
         return caller.request.body
 
     @app.put("/objects/o")
-    async def store(caller: Annotated[Caller, Depends(authenticate.transfer)]) -> str:
+    async def store(caller: Annotated[Caller, Depends(at_storage.transfer)]) -> str:
         return caller.request.by
 
     @app.put("/transfers/{name}")
@@ -86,9 +90,17 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
 SIGN = RequestSigner(CALLER, "salus:test")
 
 
+def audience_of(target: str) -> str:
+    """The service whose request it is, as the catalogue has it; of the others, one of the tests."""
+    services = {"consents": "consent", "objects": "storage"}
+    return f"salus:{services.get(target.strip('/').partition('/')[0], 'test')}"
+
+
 def bearer(method: str, target: str, body: bytes | None = None, **facts: Any) -> dict[str, str]:
     line = RequestLine(method, target, body)
-    token = make_bearer(CALLER, "salus:test", now=facts.get("now", datetime.now(UTC)), request=line)
+    token = make_bearer(
+        CALLER, facts.get("audience", "salus:test"), now=facts.get("now", datetime.now(UTC)), request=line
+    )
     return {"Authorization": f"Bearer {token}"}
 
 
@@ -282,7 +294,7 @@ class Joining(Ring):
 
     def __init__(self) -> None:
         super().__init__()
-        self.joined, self.ring = self.ring, KeyRing()
+        self.joined, self.ring = self.ring, KeyRing(CATALOGUE)
 
     async def catch_up(self) -> KeyRing:
         self.ring = self.joined
@@ -323,16 +335,20 @@ async def test_a_party_that_joined_a_moment_ago_may_send_a_body() -> None:  # re
 async def test_more_than_a_request_needs_is_refused_before_it_is_stated(  # red team 3, 7
     client: httpx.AsyncClient, method: str, target: str, body: bytes | None
 ) -> None:
-    answer = await client.request(method, target, content=body, headers=bearer(method, target, body))
+    headers = bearer(method, target, body, audience=audience_of(target))
+    answer = await client.request(method, target, content=body, headers=headers)
 
     assert code(answer) == (422, "invalid-request")
     assert "Jane" not in answer.text
 
 
 async def test_what_a_request_needs_is_taken(client: httpx.AsyncClient) -> None:
-    revoked = await client.post("/consents/c/revoke", auth=SIGN)
-    unnamed = await client.post("/consents/c/revoke", headers=bearer("POST", "/consents/c/revoke"))
-    stored = await client.put("/objects/o?patient=p", content=b"x", auth=SIGN)
+    at_consent, at_storage = (RequestSigner(CALLER, f"salus:{name}") for name in ("consent", "storage"))
+    revoked = await client.post("/consents/c/revoke", auth=at_consent)
+    unnamed = await client.post(
+        "/consents/c/revoke", headers=bearer("POST", "/consents/c/revoke", audience="salus:consent")
+    )
+    stored = await client.put("/objects/o?patient=p", content=b"x", auth=at_storage)
 
     assert [answer.status_code for answer in (revoked, unnamed, stored)] == [200, 200, 200]
     assert revoked.json() is None

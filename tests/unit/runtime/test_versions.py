@@ -8,6 +8,7 @@ import msgspec
 from tests.asking import UNASKED
 from tests.databases import Databases
 
+from salus.events.contexts import CATALOGUE
 from salus.events.contexts.consent import AccessDecided, ConsentGranted, ConsentRevoked
 from salus.events.effect import Applied
 from salus.events.envelope import decode_event, encode_event
@@ -71,7 +72,7 @@ async def fold(store: FoldStore, data: EventData, expected_version: int | None) 
     value = encode_event(
         data, id="1", source=SERVICE.did, subject=PATIENT, time=NOW, expected_version=expected_version
     )
-    event = decode_event(value)
+    event = decode_event(value, CATALOGUE)
     batch = FoldBatch([EPOCHS])
     async with store.engine.begin() as connection:
         await batch.load(connection, [(TOPIC, event)])

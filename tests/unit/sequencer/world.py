@@ -15,6 +15,7 @@ from tests.asking import UNASKED, truly_asked
 
 from salus.archive.body import ACCEPTED, decode_body
 from salus.archive.duplicates import WindowSize
+from salus.events.contexts import CATALOGUE
 from salus.events.contexts.clinical import DocumentRegistered
 from salus.events.contexts.identity import KeyRevoked, PartyRegistered, PublicKey
 from salus.events.did import LocalSigner, multibase_of
@@ -106,7 +107,7 @@ def hospital_joins() -> bytes:
 def new_ring() -> KeyRing:
     """The ring of a network that was founded by an operator, who is there, and two members, who may join."""
     founders = (Founder(each.did, "member", (), public_key(each)) for each in (HOSPITAL, NEWCOMER))
-    ring = KeyRing.rooted(did=ROOT.did, key=public_key(ROOT), founders=founders)
+    ring = KeyRing.rooted(CATALOGUE, did=ROOT.did, key=public_key(ROOT), founders=founders)
     key = (public_key(OPERATOR),)
     ring.apply(PartyRegistered(OPERATOR.did, "person", key, ("operator",), request=FOUNDING))
     return ring

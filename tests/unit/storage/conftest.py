@@ -12,6 +12,7 @@ import pytest
 from tests.asking import calling
 
 from salus.client import DeliveryError
+from salus.events.contexts import CATALOGUE
 from salus.events.event_types import EventData
 from salus.events.keyring import KeyRing
 from salus.events.parties import Party
@@ -137,7 +138,13 @@ class FixedRing:
     """The parties of these tests."""
 
     def __init__(self) -> None:
-        self.known = KeyRing(parties={party.did: party for party in (HOSPITAL, LABORATORY, DOCTOR, OFFICER)})
+        self.known = KeyRing(
+            CATALOGUE, parties={party.did: party for party in (HOSPITAL, LABORATORY, DOCTOR, OFFICER)}
+        )
+
+    @property
+    def ring(self) -> KeyRing:
+        return self.known
 
     async def catch_up(self) -> KeyRing:
         return self.known
@@ -182,7 +189,7 @@ class Bench:
         self.storing = Storing(topic, topic, self.objects, self.vault, self.tokens, 10_000_000, standing, 0)
         refusals = Refusals(topic, self.refused)
         self.reading = Reading(topic, topic, self.objects, self.vault, self.tokens, standing, 0, refusals)
-        self.sealed = SealedReading(topic, topic, self.vault, self.tokens, refusals)
+        self.sealed = SealedReading(topic, topic, self.vault, self.tokens, refusals, CATALOGUE)
 
     async def registered(self) -> SubjectState:
         number = str(next(self.numbers))

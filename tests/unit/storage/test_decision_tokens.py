@@ -10,6 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.asking import UNASKED
 
+from salus.events.contexts import CATALOGUE
 from salus.events.contexts.identity import KeyRevoked, PartyRegistered, PublicKey
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.keyring import KeyRing
@@ -35,7 +36,7 @@ def public(signer: LocalSigner) -> PublicKey:
 
 class Ring:
     def __init__(self) -> None:
-        self.ring = KeyRing.rooted(did=IDENTITY.did, key=public(IDENTITY))
+        self.ring = KeyRing.rooted(CATALOGUE, did=IDENTITY.did, key=public(IDENTITY))
         for key, kind, roles in ((CONSENT, "service", ("consent",)), (MEMBER, "member", ())):
             signer = LocalSigner(key)
             facts: dict[str, Any] = {"kind": kind, "roles": roles, "keys": (public(signer),)}

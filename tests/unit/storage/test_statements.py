@@ -151,7 +151,7 @@ REPORTS = (ReadRefused, ReadBrokenOff)
 class Judging(Topic):
     """A topic whose events everybody judges, and storage states as late as it may."""
 
-    ring: KeyRing = field(default_factory=KeyRing)
+    ring: KeyRing = field(default_factory=lambda: KeyRing(CATALOGUE))
     trick: Trick = field(default_factory=Trick)
     acts_late: bool = True
     judged: list[type[EventData]] = field(default_factory=list)
@@ -206,7 +206,7 @@ def ring_with(trick: Trick) -> KeyRing:
         "valid_from": LONG_AGO if begins is None else seconds_from_now(begins),
         "valid_until": None if ends is None else seconds_from_now(ends),
     }
-    ring = KeyRing()
+    ring = KeyRing(CATALOGUE)
     ring.apply(registered(STORAGE, "service", roles=("storage",)))
     ring.apply(registered(HOSPITAL, "member", key=key))
     ring.apply(registered(DOCTOR, "person", roles=("clinician",), member=HOSPITAL.did, key=key))

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
 from salus.archive.body import ACCEPTED, BodyColumns, encode_body
+from salus.events.contexts import CATALOGUE
 from salus.events.contexts.clinical import DocumentRegistered
 from salus.events.envelope import decode_event, encode_event
 from salus.events.signature import Signer, sign_values
@@ -134,7 +135,7 @@ def columns_of(rows: Iterable[SampleRecord]) -> BodyColumns:
     for row in rows:
         digest = bytes(32) if row.value is None else leaf_hash(row.value)
         accepted = row.status == ACCEPTED and row.value is not None
-        envelope = decode_event(row.value).envelope if accepted and row.value is not None else None
+        envelope = decode_event(row.value, CATALOGUE).envelope if accepted and row.value is not None else None
         columns.topic.append(row.topic)
         columns.partition.append(row.partition)
         columns.offset.append(row.offset)

@@ -16,6 +16,7 @@ from salus.archive.errors import DamagedError
 from salus.archive.log import LogReader
 from salus.archive.report import Counts, Finding, about_header
 from salus.archive.served_requests import ServedRun, holds_served, rights_rest_on, runs_of_body
+from salus.events.catalogue import Catalogue
 from salus.ledger.block import Header, body_key, check_succession, open_header
 from salus.ledger.check_coverage import CoverageChecker
 from salus.ledger.errors import BlockError
@@ -103,13 +104,15 @@ class BlockChecker:
         ledger: ObjectStore,
         log: ObjectStore,
         verifiers: Mapping[int, Keys],
-        judge: Judge | None = None,
+        judge: Judge | None,
+        catalogue: Catalogue,
     ) -> None:
         self._objects = ledger
         self._archive = BlockArchive(ledger)
         self._log = LogReader(log)
         self._verifiers = verifiers
         self._judge = judge
+        self._catalogue = catalogue
 
     async def check(self, stretch: Stretch) -> Checked:
         """Check every block of the stretch; raises ObjectsError if the store goes away."""
@@ -219,7 +222,7 @@ class BlockChecker:
             _miss_served(header, result)
             return
         if result.spared and len(data) == header.body_bytes and digest == header.body_sha256:
-            _add_served(shard, header, data, (), result)
+            self._add_served(shard, header, data, (), result)
             return
         result.counts.rows += header.leaves
         result.counts.body_bytes += len(data)
@@ -233,13 +236,14 @@ class BlockChecker:
             judged, refuted = self._judge.check(shard, header, data)
             result.counts.judged += judged
             result.findings += refuted
-            _add_served(shard, header, data, refuted, result)
+            self._add_served(shard, header, data, refuted, result)
 
-
-def _add_served(shard: int, header: Header, data: bytes, refuted: Sequence[Finding], result: Checked) -> None:
-    if result.served is not None and holds_served(header):
-        wrong = {finding.row for finding in refuted if finding.code == "verdict-wrong"}
-        result.served += runs_of_body(shard, header, data, without=wrong)
+    def _add_served(
+        self, shard: int, header: Header, data: bytes, refuted: Sequence[Finding], result: Checked
+    ) -> None:
+        if result.served is not None and holds_served(header):
+            wrong = {finding.row for finding in refuted if finding.code == "verdict-wrong"}
+            result.served += runs_of_body(shard, header, data, self._catalogue, without=wrong)
 
 
 def _miss_served(header: Header, result: Checked) -> None:

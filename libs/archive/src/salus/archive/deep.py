@@ -15,6 +15,7 @@ from salus.archive.columns import Columns, columns_of_body
 from salus.archive.errors import ArchiveError
 from salus.archive.report import Finding
 from salus.archive.trust import Trust
+from salus.events.catalogue import Catalogue
 from salus.events.envelope import decode_event
 from salus.events.errors import Reason, RejectedError
 from salus.events.judging import judge_batch, verify_signature
@@ -57,11 +58,11 @@ class IdentityEvent:
 class Judge:
     """Repeats the sequencer's judgement; blocks must come with heights that do not go back."""
 
-    def __init__(self, trust: Trust, identities: Sequence[IdentityEvent]) -> None:
+    def __init__(self, trust: Trust, identities: Sequence[IdentityEvent], catalogue: Catalogue) -> None:
         if trust.root_did is None or trust.root_key is None:
             raise ValueError("the network file names no root of identity")
         self._new_ring = partial(
-            KeyRing.rooted, did=trust.root_did, key=trust.root_key, founders=trust.founding
+            KeyRing.rooted, catalogue, did=trust.root_did, key=trust.root_key, founders=trust.founding
         )
         self._founders = trust.founders
         self._identities = identities
@@ -75,7 +76,7 @@ class Judge:
             self._folded = 0
         while self._folded < len(self._identities) and self._identities[self._folded].offset < position:
             event = self._identities[self._folded]
-            self._ring.fold(decode_event(event.value), offset=event.offset)
+            self._ring.fold(decode_event(event.value, self._ring.catalogue), offset=event.offset)
             self._folded += 1
         self._ring.position = position
         return self._ring
@@ -107,7 +108,7 @@ class Judge:
         """The identity events that had no effect because who asked had no right to them, by offset."""
         ring = self._new_ring()
         for event in self._identities:
-            ring.fold(decode_event(event.value), offset=event.offset)
+            ring.fold(decode_event(event.value, ring.catalogue), offset=event.offset)
         return ring.unentitled
 
     def _unentitled_in(self, header: Header, columns: Columns) -> list[tuple[int, Objection]]:
@@ -169,9 +170,9 @@ def _signature_verdict(signature: bytes | None, digest: bytes, ring: KeyRing, he
     return ACCEPTED
 
 
-def whole_ring(trust: Trust, identities: Sequence[IdentityEvent]) -> KeyRing:
+def whole_ring(trust: Trust, identities: Sequence[IdentityEvent], catalogue: Catalogue) -> KeyRing:
     """Return the ring after all identity events."""
-    return Judge(trust, identities).ring_at(identities[-1].offset + 1 if identities else 0)
+    return Judge(trust, identities, catalogue).ring_at(identities[-1].offset + 1 if identities else 0)
 
 
 async def identity_events(

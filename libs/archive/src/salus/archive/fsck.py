@@ -35,6 +35,7 @@ from salus.archive.listing import Listing, list_ledger
 from salus.archive.report import Counts, OnProgress, Progress, Report
 from salus.archive.resuming import Memory
 from salus.archive.trust import Trust
+from salus.events.contexts import CATALOGUE
 from salus.ledger.check_coverage import CoverageChecker
 from salus.ledger.checkpoint import Checkpoint
 from salus.objects import ObjectStore, open_store
@@ -123,9 +124,11 @@ async def fsck(  # noqa: PLR0913  # how thoroughly, how fast, and on what it goe
     identities = await identity_events(stores.ledger, verifiers, listing.headers, log) if deep else None
     if identities is not None:
         listing.judged_by = sha256(repr([(e.offset, e.value) for e in identities]).encode()).digest()
+        # What was judged under another catalogue is judged again.
+        listing.judged_by = sha256(listing.judged_by + CATALOGUE.digest).digest()
     stretches = [_recalled(stretch, listing, memory) for stretch in cut(listing, log, shards)]
     counts = log.counts
-    rights = None if identities is None else RightsJudge(whole_ring(trust, identities))
+    rights = None if identities is None else RightsJudge(whole_ring(trust, identities, CATALOGUE))
     hashes: dict[tuple[int, int], bytes] = {}
     covered: dict[tuple[int, int], CoverageChecker | None] = {}
     total = sum(len(stretch.heights) for stretch in stretches)
@@ -186,8 +189,8 @@ class _Work:
     identities: Sequence[IdentityEvent] | None
 
     def checker(self, stores: Stores) -> BlockChecker:
-        judge = Judge(self.trust, self.identities) if self.identities is not None else None
-        return BlockChecker(stores.ledger, stores.log, self.trust.shards, judge)
+        judge = Judge(self.trust, self.identities, CATALOGUE) if self.identities is not None else None
+        return BlockChecker(stores.ledger, stores.log, self.trust.shards, judge, CATALOGUE)
 
 
 def _recalled(stretch: Stretch, listing: Listing, memory: Memory | None) -> Stretch:

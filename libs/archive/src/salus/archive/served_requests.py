@@ -15,6 +15,7 @@ import msgspec
 from salus.archive.body import ACCEPTED
 from salus.archive.columns import columns_of_body
 from salus.events.bearer import read_bearer
+from salus.events.catalogue import Catalogue
 from salus.events.contexts import consent, storage
 from salus.events.effect import claims_of
 from salus.events.envelope import Event, decode_event
@@ -179,7 +180,7 @@ def rights_rest_on(header: Header) -> bool:
 
 
 def runs_of_body(
-    shard: int, header: Header, body: bytes, *, without: Collection[int | None] = ()
+    shard: int, header: Header, body: bytes, catalogue: Catalogue, *, without: Collection[int | None] = ()
 ) -> list[ServedRun]:
     """Return the runs of a body that was found whole; the rows `without` should not have been accepted.
 
@@ -192,7 +193,8 @@ def runs_of_body(
     for row, topic in enumerate(columns["topic"]):
         if topic not in TOPICS or columns["status"][row] != ACCEPTED or row in without:
             continue
-        served = _served(decode_event(columns["value"][row]), offset=columns["offset"][row], row=row)
+        event = decode_event(columns["value"][row], catalogue)
+        served = _served(event, offset=columns["offset"][row], row=row)
         if served is not None:
             places[topic, columns["partition"][row]].append(served)
     key = body_key(shard, header.height, header.root)
@@ -208,7 +210,7 @@ def _served(event: Event, *, offset: int, row: int) -> AnyServed | None:
     kind, details = _KINDS.get(type(data), (ServedChange if changes else None, lambda _: {}))
     if kind is None:
         return None
-    # What changes nothing is asked for by requests of its own (`salus.events.commands`), so what it claims is
+    # What changes nothing is asked for by requests of its own (`Catalogue.asks_for`), so what it claims is
     # in nobody's way.
     claims = claims_of(event) if changes else ()
     return kind(

@@ -33,6 +33,7 @@ from salus.cli.state import require_service, running_platform
 from salus.client.bounded_http import bounded_client
 from salus.client.pseudonyms import new_nonce
 from salus.devkit.platform import Platform
+from salus.events.contexts import CATALOGUE
 from salus.events.did import LocalSigner
 from salus.events.envelope import CONTENT_TYPE, decode_event
 from salus.events.errors import RejectedError
@@ -179,7 +180,7 @@ def open_(
     signer = signer_of(platform, as_name, key, key_id)
     value = event.read_bytes()
     try:
-        shown = decode_event(value)
+        shown = decode_event(value, CATALOGUE)
     except RejectedError as error:
         raise CommandError(Exit.USAGE, f"the file is no event of the network: {error}") from None
     envelope, record = shown.envelope, records_of(shown)[0]

@@ -19,6 +19,7 @@ from salus.client.identifiers import new_id
 from salus.client.ports import Sender
 from salus.client.receipts import EventName, Receipt, ReceiptSource, StoredEvent
 from salus.client.room import Room
+from salus.events.contexts import CATALOGUE
 from salus.events.envelope import CONTENT_TYPE, decode_event, encode_event
 from salus.events.errors import Reason, RejectedError
 from salus.events.event_types import EventData, type_of
@@ -171,7 +172,7 @@ class Publisher:
             RejectedError: as of `publish`, and WRONG_SOURCE if it names another party as its source.
             PublisherClosedError, DeliveryError: as of `publish`.
         """
-        event = decode_event(value)
+        event = decode_event(value, CATALOGUE)
         if event.envelope.source != self._source:
             raise RejectedError(Reason.WRONG_SOURCE, "source is not the DID that signs")
         return await self._take(

@@ -19,10 +19,8 @@ from salus.events.bearer import (
     read_bearer,
     require_current,
 )
-from salus.events.commands import asks_for
-from salus.events.contexts.consent import PolicySetAdopted
-from salus.events.contexts.identity import IDENTITY, PartyRegistered
-from salus.events.contexts.storage import ObjectRead, ObjectStored, ReadBrokenOff, ReadRefused
+from salus.events.catalogue import Catalogue
+from salus.events.contexts.identity import IDENTITY
 from salus.events.ed25519 import verifies
 from salus.events.envelope import Event
 from salus.events.errors import Reason, RejectedError
@@ -31,16 +29,10 @@ from salus.events.keyring import KeyRing
 from salus.events.requests import SERVICE, SIGNED, Request, RequestedData
 from salus.events.signed_request import Asked
 
-# What a service may state without anybody having asked: the founding of the network, which has an effect only
-# as the network file says (`salus.events.entitlement`), and the rules that it starts with.
-_OF_ITS_OWN_ACCORD = (PartyRegistered, PolicySetAdopted)
 # How long a transfer may take: its token was current when it began.
 TRANSFER_S_MAX = 3600
 # How long after its request, or after the end of a transfer, a service may state an event.
 STATING_S_MAX = 30
-_TRANSFERS = (ObjectStored, ObjectRead, ReadBrokenOff, ReadRefused)
-# They say what the service did and give nobody anything, so a key that ends meanwhile does not hide them.
-_REPORTS = (ReadBrokenOff, ReadRefused)
 # By how much the clocks of services, brokers and sequencers may differ; more is a fault of the operator's.
 CLOCKS = timedelta(minutes=5)
 
@@ -105,7 +97,9 @@ def approver_of(
 
 
 def _require_own(event: Event, request: Request) -> None:
-    if not isinstance(event.data, _OF_ITS_OWN_ACCORD):
+    # The founding of the network, which has an effect only as the network file says
+    # (`salus.events.entitlement`), and the rules that a service starts with.
+    if not event.type.unasked:
         raise _refused("somebody must have asked for it")
     if request != Request.of_service(event.envelope.source):
         raise _refused("a service names itself, and nobody else, where nobody asked")
@@ -113,22 +107,22 @@ def _require_own(event: Event, request: Request) -> None:
 
 def _require_signed(event: Event, data: RequestedData, *, ring: KeyRing) -> None:
     request, at = data.request, event.envelope.time
-    signed = require_asked(data)
+    signed = require_asked(data, catalogue=ring.catalogue)
     claims = signed.claims
     # A transfer may outlast the token that began it; then it was current when the transfer began.
-    late_s_max = STATING_S_MAX + (TRANSFER_S_MAX if isinstance(data, _TRANSFERS) else 0)
+    late_s_max = STATING_S_MAX + (TRANSFER_S_MAX if event.type.transfer else 0)
     moment = max(min(at.timestamp(), float(claims.exp)), at.timestamp() - late_s_max)
     try:
         require_current(moment, issued=claims.iat, expires=claims.exp, not_before=claims.nbf)
     except BearerError as error:
         raise _refused(str(error)) from None
-    signed_at = _first_use(signed, ring=ring, until=at) if isinstance(data, _REPORTS) else at
+    signed_at = _first_use(signed, ring=ring, until=at) if event.type.report else at
     # The service looked the key up before it stated this; by the clocks of others that may be after its end.
     # One that took it for good would be refused by some who judge, and by others not.
     if signed.claims.iss != request.by or not signed_by(signed, ring=ring, at=signed_at, lenience=CLOCKS):
         raise _refused("the token is not signed by who is said to have asked")
     if request.approval is not None:
-        if type_of(data).owner != IDENTITY:
+        if event.type.owner != IDENTITY:
             raise _refused("approval: what this event states is approved by nobody")
         try:
             approver_of(request.approval, asked=claims, ring=ring, at=at, lenience=CLOCKS)
@@ -151,7 +145,7 @@ def _first_use(signed: Signed, *, ring: KeyRing, until: datetime) -> datetime:
     return min(begins - skew, expires + skew, until)
 
 
-def require_asked(data: RequestedData) -> Signed:
+def require_asked(data: RequestedData, *, catalogue: Catalogue) -> Signed:
     """Return the caller's token, if the request that it names asks for this data; its key is not looked at.
 
     Raises:
@@ -171,7 +165,7 @@ def require_asked(data: RequestedData) -> Signed:
     if body is not None and sha256(body).hexdigest() != claims.dig:
         raise _refused("the token is about another body")
     asked = Asked.of(method=claims.htm, target=claims.htu, body=body, digest=claims.dig)
-    if not asks_for(asked, data):
+    if not catalogue.asks_for(asked, data):
         raise _refused("the request asks for something else")
     return signed
 

@@ -12,9 +12,9 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from functools import cache
+from functools import lru_cache
 
-from salus.events.contexts import CATALOGUE
+from salus.events.catalogue import Catalogue
 from salus.events.event_types import EventType
 from salus.events.recognizers import Compiler, Mark, NotCompilableError, Step
 from salus.ledger.hashing import LIBRARY, lanes
@@ -137,12 +137,12 @@ def load(types: Sequence[EventType], path: str = LIBRARY) -> CanonicalReader | N
         return None
 
 
-def attributes_of(events: bytes, places: array[int]) -> Attributes:
-    """Return the attributes of many events, as far as they are certain.
+def attributes_of(events: bytes, places: array[int], catalogue: Catalogue) -> Attributes:
+    """Return the attributes of many events of the catalogue's types, as far as they are certain.
 
     `places` (type code Q) says where each event begins, and where the last one ends.
     """
-    reader = _reader()
+    reader = _reader(catalogue)
     return _nothing(events, len(places) - 1) if reader is None else reader.read(events, places)
 
 
@@ -152,6 +152,7 @@ def _nothing(events: bytes, count: int) -> Attributes:
     return Attributes((), events, numbers, array("Q", bytes(8 * len(Mark) * count)), times)
 
 
-@cache
-def _reader() -> CanonicalReader | None:
-    return load(CATALOGUE.types())
+# A catalogue is compiled once. Who judges old blocks under the catalogues of their time needs few at once.
+@lru_cache(maxsize=16)
+def _reader(catalogue: Catalogue) -> CanonicalReader | None:
+    return load(catalogue.types())

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cached_property
+from hashlib import sha256
+from itertools import product
 
-from salus.events.event_types import MEMBER, OPERATOR, Context, EventType, Role
+from salus.events.context import Context
+from salus.events.event_types import MEMBER, OPERATOR, EventData, EventType, Role, type_of
+from salus.events.signed_request import Asked, Asks, Form, excess_of
 
 
 class Catalogue:
-    """The event types and roles of some contexts: a value; two of them do not know of each other.
+    """The event types, roles and requests of some contexts: a value; two do not know of each other.
 
     It does not change: a type that a context gains later is in no catalogue that was made before.
     """
@@ -21,6 +26,8 @@ class Catalogue:
         self._by_name: dict[str, EventType] = {}
         self._roles: dict[str, Role] = {}
         self._sealed: set[str] = set()
+        self._asks: dict[type[EventData], Asks] = {}
+        self._forms: dict[tuple[str, str, int], list[Form]] = {}
         belongs: dict[str, str] = {}
         for context in contexts:
             names = [f"context {context.name}", *(f"role {role.name}" for role in context.roles)]
@@ -30,6 +37,9 @@ class Catalogue:
                 belongs[name] = context.name
             self._by_name.update((entry.name, entry) for entry in context.types)
             self._roles.update((role.name, role) for role in context.roles)
+            self._asks.update(context.asks)
+            for owner, form in product({entry.owner for entry in context.types}, context.forms):
+                self._forms.setdefault((owner, form.method, len(form.path)), []).append(form)
             self._sealed.update(entry.topic for entry in context.types if context.sealed)
         owners = {MEMBER, OPERATOR, *self.roles_of("service")}
         for entry in self._by_name.values():
@@ -55,3 +65,24 @@ class Catalogue:
     def roles_of(self, kind: str) -> frozenset[str]:
         """Return the names of the roles that parties of this kind may hold."""
         return frozenset(role.name for role in self._roles.values() if role.kind == kind)
+
+    @cached_property
+    def digest(self) -> bytes:
+        """SHA-256 of what verdicts depend on: types by their schemas, old ones included, and roles."""
+        types = [(entry.dataschema, sorted(entry.older_dataschemas)) for entry in self.types()]
+        roles = sorted((role.name, role.kind) for role in self._roles.values())
+        return sha256(repr((types, roles)).encode()).digest()
+
+    def form_of(self, asked: Asked, *, service: str) -> Form | None:
+        """Return the form of a request to a service; None if it is none that makes an event."""
+        forms = self._forms.get((service, asked.method, len(asked.path)), ())
+        return next((form for form in forms if asked.is_(form.method, *form.path)), None)
+
+    def asks_for(self, asked: Asked, data: EventData) -> bool:
+        """Tell whether the request asks for what this data states, and for nothing else."""
+        asks, form = self._asks.get(type(data)), self.form_of(asked, service=type_of(data).owner)
+        return asks is not None and form is not None and excess_of(asked, form) is None and asks(asked, data)
+
+    def may_be_asked(self, data: type[EventData]) -> bool:
+        """Tell whether there is a request that asks for data of this class."""
+        return data in self._asks

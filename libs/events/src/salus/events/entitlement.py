@@ -19,8 +19,7 @@ from salus.events.bearer import (
     Signed,
     read_bearer,
 )
-from salus.events.commands import proofs_in, seen_keys_in
-from salus.events.contexts import CATALOGUE
+from salus.events.catalogue import Catalogue
 from salus.events.contexts.identity import (
     KeyAdded,
     KeyRevoked,
@@ -29,6 +28,8 @@ from salus.events.contexts.identity import (
     RoleGranted,
     RoleWithdrawn,
     ShardsAssigned,
+    proofs_in,
+    seen_keys_in,
 )
 from salus.events.envelope import Event
 from salus.events.event_types import EventData
@@ -65,6 +66,7 @@ class Standing:
     With them a fold looks at no party that an event is not about.
     """
 
+    catalogue: Catalogue
     parties: Mapping[str, Party]
     keys: Mapping[str, KnownKey]
     founders: Mapping[str, Founder]
@@ -181,7 +183,7 @@ def _objection_to_joining(
     relation = actor.relation_to(data.did, data.kind, data.member)
     return (
         objection_to_did(data.did)
-        or objection_to_roles(data.roles, data.kind, catalogue=CATALOGUE)
+        or objection_to_roles(data.roles, data.kind, catalogue=standing.catalogue)
         or objection_to_unbound(data.did, data.keys)
         or objection_to(Act.REGISTER, target, relation, actor=actor, operators=operators)
         or objection_to_name(data.did, member=data.member, actor=actor, operators=operators)
@@ -218,7 +220,9 @@ def _objection_to_change(
                 data.did, (data.key,), proofs=proofs, member=party.member, at=at
             )
         case RoleGranted():
-            if (unfit := objection_to_roles([data.role], party.kind, catalogue=CATALOGUE)) is not None:
+            if (
+                unfit := objection_to_roles([data.role], party.kind, catalogue=standing.catalogue)
+            ) is not None:
                 return unfit
             there = standing.keys_of(party.did)
             return objection_to_seen_keys(data.role, said=seen_keys_in(data.request), there=there)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import datetime
+from functools import cache
 from typing import Annotated, Any, Literal
 
 import msgspec
 
-from salus.events.contexts import CATALOGUE
+from salus.events.catalogue import Catalogue
 from salus.events.errors import Reason, RejectedError
 from salus.events.event_types import EventData, EventType, type_of
 from salus.events.fields import Count, Text, field_names, may_be_unplain, unplain_fields
@@ -57,8 +58,8 @@ _ENVELOPES: msgspec.json.Decoder[Any] = msgspec.json.Decoder(
 )
 _ENCODER = msgspec.json.Encoder()
 _TYPE = b'"type":"'
-# Of each type that was seen, by its name in bytes: the type, and the decoder of envelope and data together.
-_WHOLE: dict[bytes, tuple[EventType, msgspec.json.Decoder[Any]]] = {}
+TypeNamed = Callable[[str], EventType | None]
+"""The type of a name, as somebody's catalogue has it."""
 
 
 def encode_event(  # noqa: PLR0913  # the CloudEvents attributes
@@ -95,11 +96,13 @@ def encode_event(  # noqa: PLR0913  # the CloudEvents attributes
     except (TypeError, ValueError, OverflowError) as error:
         # What JSON cannot hold, as half a surrogate pair or an object of a class of its own.
         raise RejectedError(Reason.SCHEMA_VIOLATION, type(error).__name__) from None
-    decode_event(value)
+    _decode(value, {entry.name: entry}.get)
     return value
 
 
-def decode_event(value: bytes, *, require: Callable[[Envelope, EventType], None] | None = None) -> Event:
+def decode_event(
+    value: bytes, catalogue: Catalogue, *, require: Callable[[Envelope, EventType], None] | None = None
+) -> Event:
     """Decode a whole event, whose data is then as the schema of its type says.
 
     `require` is called between the envelope and the data; it raises RejectedError for what is to be said
@@ -109,9 +112,15 @@ def decode_event(value: bytes, *, require: Callable[[Envelope, EventType], None]
     Raises:
         RejectedError: TOO_LARGE, MALFORMED_JSON, INVALID_ENVELOPE, UNKNOWN_TYPE or SCHEMA_VIOLATION.
     """
+    return _decode(value, catalogue.type_named, require)
+
+
+def _decode(
+    value: bytes, type_named: TypeNamed, require: Callable[[Envelope, EventType], None] | None = None
+) -> Event:
     if len(value) > VALUE_BYTES_MAX:
         raise RejectedError(Reason.TOO_LARGE, f"{len(value)} bytes, at most {VALUE_BYTES_MAX}")
-    event = decode_canonical(value)
+    event = decode_canonical(value, type_named)
     if event is not None:
         if require is not None:
             require(event.envelope, event.type)
@@ -119,7 +128,7 @@ def decode_event(value: bytes, *, require: Callable[[Envelope, EventType], None]
     suspect = may_be_unplain(value)
     try:
         envelope = _decode_envelope(value, suspect=suspect)
-        entry = CATALOGUE.type_named(envelope.type)
+        entry = type_named(envelope.type)
         if entry is None:
             raise RejectedError(Reason.UNKNOWN_TYPE)  # noqa: TRY301  # the one place where reasons are put in order
         if require is not None:
@@ -135,7 +144,7 @@ def decode_event(value: bytes, *, require: Callable[[Envelope, EventType], None]
     return Event(envelope, entry, data)
 
 
-def decode_canonical(value: bytes) -> Event | None:
+def decode_canonical(value: bytes, type_named: TypeNamed) -> Event | None:
     """Return an event that is valid and written as our own encoder writes it, as most are; else None.
 
     `decode_event` tells what is wrong with another, if anything is; nothing is said here of its length.
@@ -147,13 +156,11 @@ def decode_canonical(value: bytes) -> Event | None:
     if may_be_unplain(value):
         return None
     at = value.find(_TYPE) + len(_TYPE)
-    name = value[at : value.find(b'"', at)]
-    known = _WHOLE.get(name) or _whole_decoder(name)
-    if known is None:
+    entry = type_named(value[at : value.find(b'"', at)].decode("ascii", "replace"))
+    if entry is None:
         return None
-    entry, decoder = known
     try:
-        envelope = decoder.decode(value)
+        envelope = _whole_decoder(entry.data).decode(value)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     data: EventData = envelope.data
@@ -171,13 +178,11 @@ def decode_canonical(value: bytes) -> Event | None:
     return Event(envelope, entry, data)
 
 
-def _whole_decoder(name: bytes) -> tuple[EventType, msgspec.json.Decoder[Any]] | None:
-    entry = CATALOGUE.type_named(name.decode("ascii", "replace"))
-    if entry is None:
-        return None
-    whole = msgspec.defstruct("Whole", [("data", entry.data)], bases=(Envelope,), frozen=True, gc=False)
-    _WHOLE[name] = entry, msgspec.json.Decoder(whole)
-    return _WHOLE[name]
+@cache
+def _whole_decoder(kind: type[EventData]) -> msgspec.json.Decoder[Any]:
+    """Return the decoder of an envelope together with data of this class."""
+    whole = msgspec.defstruct("Whole", [("data", kind)], bases=(Envelope,), frozen=True, gc=False)
+    return msgspec.json.Decoder(whole)
 
 
 def _decode_envelope(value: bytes, *, suspect: bool) -> Envelope:

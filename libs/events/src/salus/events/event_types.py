@@ -1,13 +1,12 @@
-"""What is known about an event type, and how a class becomes the data of one, in its context."""
+"""What is known about an event type, its schema included, and how a class is declared as the data of one."""
 
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal, TypeVar, dataclass_transform
+from typing import Any, Literal, dataclass_transform
 
 import msgspec
 
@@ -56,6 +55,10 @@ class EventType:
     that it expects, and no other event does; `claims` tells which names an event claims on its topic, for
     ever; an event that `accompanies` stands beside another one of the same request. What follows from these
     is `salus.events.effect`.
+
+    By these `salus.events.accountability` judges its request: an `unasked` one may be stated though nobody
+    asked; a `transfer` may have begun long before; a `report` gives nobody anything, so a key that ended
+    meanwhile does not hide it.
     """
 
     name: str
@@ -70,6 +73,9 @@ class EventType:
     changes: bool
     claims: Callable[[Any], tuple[str, ...]] | None = field(compare=False, repr=False)
     accompanies: bool
+    unasked: bool
+    transfer: bool
+    report: bool
     decoder: msgspec.json.Decoder[EventData] = field(compare=False)
 
     @property
@@ -78,96 +84,7 @@ class EventType:
         return " ".join((self.data.__doc__ or "").split())
 
 
-_T = TypeVar("_T", bound=type[EventData])
-_CONTEXT = re.compile(r"[a-z]+")
-_FACT = re.compile(r"[a-z-]+\.v[1-9][0-9]*")
-_ROLE = re.compile(r"[a-z][a-z-]{0,63}")
 _DECLARED = "__event_type__"
-
-
-class Context:
-    """A bounded context: the event types of one subject, the topic that they belong on, and roles.
-
-    Its module makes one and declares its types with `event` and its roles with `role`. `sealed` tells whether
-    the sequencer turns its topics into blocks; of its own announcements it does not.
-    """
-
-    def __init__(self, name: str, *, sealed: bool = True) -> None:
-        """Begin a context whose types are named `salus.<name>.<fact>.v<n>`."""
-        if _CONTEXT.fullmatch(name) is None:
-            raise ValueError(f"{name} is not a context's name: letters from a to z")
-        self.name = name
-        self.topic = f"salus.{name}.events"
-        self.sealed = sealed
-        self.types: list[EventType] = []
-        self.roles: list[Role] = []
-
-    def role(self, name: str, kind: Literal["service", "person"], meaning: str) -> str:
-        """Declare a role that parties of this kind may hold, and return its name."""
-        if _ROLE.fullmatch(name) is None or any(role.name == name for role in self.roles):
-            raise ValueError(f"{name} is not a role's name, or is taken")
-        self.roles.append(Role(name, kind, meaning))
-        return name
-
-    def event(  # noqa: PLR0913  # what the catalogue says of a type
-        self,
-        name: str,
-        *,
-        owner: str,
-        retention: Retention,
-        topic: str | None = None,
-        subject_field: str | None = None,
-        older_dataschemas: frozenset[str] = frozenset(),
-        changes: bool = False,
-        claims: Callable[[Any], tuple[str, ...]] | None = None,
-        accompanies: bool = False,
-    ) -> Callable[[_T], _T]:
-        """Declare a class as the data of the event type `name`; its topic is the context's by default.
-
-        An event whose `subject_field` differs from its envelope's subject is refused. `older_dataschemas` are
-        the `dataschema` values of releases before an optional field was added. `changes`, `claims` and
-        `accompanies` are as in `EventType`.
-        """
-        prefix = f"salus.{self.name}."
-        taken = any(entry.name == name for entry in self.types)
-        if taken or not name.startswith(prefix) or _FACT.fullmatch(name.removeprefix(prefix)) is None:
-            raise ValueError(f"{name} is not of the form {prefix}<fact>.v<n>, or is taken")
-
-        def declare(cls: _T) -> _T:
-            if subject_field is not None and subject_field not in cls.__struct_fields__:
-                raise ValueError(f"{name} has no field {subject_field}")
-            if _DECLARED in cls.__dict__:
-                raise ValueError(f"{cls.__name__} is the data of {type_of(cls).name}")
-            about = {
-                "type": name,
-                "owner": owner,
-                "topic": topic or self.topic,
-                "key": "subject",
-                "subject": subject_field,
-                "retention": retention.value,
-                "changes": changes,
-            }
-            schema = _schema(cls, about)
-            entry = EventType(
-                name=name,
-                data=cls,
-                owner=owner,
-                retention=retention,
-                topic=topic or self.topic,
-                subject_field=subject_field,
-                schema=schema,
-                dataschema=dataschema_of(name, schema),
-                older_dataschemas=older_dataschemas,
-                changes=changes,
-                claims=claims,
-                accompanies=accompanies,
-                decoder=msgspec.json.Decoder(cls),
-            )
-            setattr(cls, _DECLARED, entry)
-            self.types.append(entry)
-            return cls
-
-        return declare
 
 
 def dataschema_of(name: str, schema: bytes) -> str:
@@ -175,7 +92,7 @@ def dataschema_of(name: str, schema: bytes) -> str:
     return f"urn:salus:schema:{name}:sha256:{hashlib.sha256(schema).hexdigest()}"
 
 
-def _schema(cls: type[EventData], about: dict[str, str | bool | None]) -> bytes:
+def schema_of(cls: type[EventData], about: dict[str, str | bool | None]) -> bytes:
     """Return the JSON Schema (2020-12) of an event's data, in the one form whose digest names it.
 
     Only what decides about events is in it: titles and descriptions are left out, so that a better sentence
@@ -226,3 +143,10 @@ def type_of(data: EventData | type[EventData]) -> EventType:
     except KeyError:
         raise LookupError(f"{cls.__name__} is the data of no event type") from None
     return found
+
+
+def declare(entry: EventType) -> None:
+    """Make the entry's class the data of that type; raises ValueError if it is of one already."""
+    if _DECLARED in entry.data.__dict__:
+        raise ValueError(f"{entry.data.__name__} is the data of {type_of(entry.data).name}")
+    setattr(entry.data, _DECLARED, entry)

@@ -94,7 +94,7 @@ def judge_batch(parts: Sequence[Records], *, ring: KeyRing, at: datetime) -> Jud
     digests = hash_spans(LEAF_PREFIX, values.data, values.places)
     batches = batches_of(signatures, digests)
     signers = [_signer_of(key, ring, at) for key in batches.keys]
-    attributes = attributes_of(values.data, values.places)
+    attributes = attributes_of(values.data, values.places, ring.catalogue)
     judgement = Judgement(values, digests, signatures, attributes, {}, {})
     keys = gather(sources, Part.KEY)
     doubtful = _doubtful(parts, keys, attributes, batches.numbers, signers)
@@ -213,7 +213,7 @@ def _judge_content(  # noqa: PLR0913  # as `judge`
         if key != envelope.subject.encode():
             raise RejectedError(Reason.WRONG_KEY, "the Kafka key is not the event's subject")
 
-    event = decode_event(value, require=require)
+    event = decode_event(value, ring.catalogue, require=require)
     verify_request(event, ring=ring, at=at)
     return event
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import assert_never
 
+from salus.events.catalogue import Catalogue
 from salus.events.contexts.identity import (
     KeyAdded,
     KeyRevoked,
@@ -32,7 +33,7 @@ LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 @dataclass
 class KeyRing:
-    """The parties and keys known at one position of the identity topic.
+    """The parties and keys known at one position of the identity topic, and the catalogue that holds there.
 
     `position` is the offset after the last identity event that was folded, and `time` the latest time
     that one of them states: whoever judges by the ring judges at `time` or later, so that a revocation it
@@ -44,6 +45,7 @@ class KeyRing:
     had no right to it (a code of `salus.events.entitlement`).
     """
 
+    catalogue: Catalogue
     parties: dict[str, Party] = field(default_factory=dict)
     keys: dict[str, KnownKey] = field(default_factory=dict)
     claims: set[str] = field(default_factory=set)
@@ -62,10 +64,12 @@ class KeyRing:
     _roles_lost: dict[str, dict[str, datetime]] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def rooted(cls, *, did: str, key: PublicKey, founders: Iterable[Founder] = ()) -> KeyRing:
+    def rooted(
+        cls, catalogue: Catalogue, *, did: str, key: PublicKey, founders: Iterable[Founder] = ()
+    ) -> KeyRing:
         """Return the ring that knows only the identity service itself, and whom it may register unasked."""
         root = Founder(did, "service", ("identity",), key)
-        ring = cls(founders={root.did: root})
+        ring = cls(catalogue, founders={root.did: root})
         for founder in founders:
             # A DID that is named twice is what it is named first, as identity registers it.
             ring.founders.setdefault(founder.did, founder)
@@ -152,7 +156,7 @@ class KeyRing:
 
     @property
     def _standing(self) -> Standing:
-        return Standing(self.parties, self.keys, self.founders, self._held, self._governing)
+        return Standing(self.catalogue, self.parties, self.keys, self.founders, self._held, self._governing)
 
     def key_for(self, key_id: str, *, at: datetime) -> KnownKey:
         """Return the key if it may sign at that moment.

@@ -6,20 +6,22 @@ form names, nobody looks at, so it could be any words about anybody, readable by
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from hashlib import sha256
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import parse_qs
 
 import msgspec
 
 from salus.events.did import decoded_segment
 from salus.events.moments import with_moments
-from salus.events.requests import BODY_CHARS_MAX
 from salus.ledger.json_reader import read_json
 
 # Line breaks and indents for people, for each sign of a body's JSON outside of its strings.
 BLANKS_A_SIGN_MAX = 32
+# Values in the body of a request that says nothing else.
+VALUES_MAX = 512
 # The names of the one format of FHIR; a plus that was not encoded arrives as a blank.
 FHIR_FORMATS = frozenset(
     {"json", "application/json", "text/json", "application/fhir+json", "application/fhir json"}
@@ -69,6 +71,10 @@ class Asked(msgspec.Struct, frozen=True):
         return None if self.body is None else read_body(self.body, kind)
 
 
+class Body(msgspec.Struct, forbid_unknown_fields=True):
+    """Base of what commands are made of; a member that none of them has would be on the ledger unread."""
+
+
 class Form(msgspec.Struct, frozen=True):
     """What a request may consist of.
 
@@ -80,46 +86,11 @@ class Form(msgspec.Struct, frozen=True):
     path: tuple[str | None, ...]
     body_bytes_max: int | None
     query: frozenset[str] = frozenset()
-    values_max: int = 512
+    values_max: int = VALUES_MAX
 
 
-_SMALL, _KEY, _KEYS = 1024, 8 * 1024, 128 * 1024
-# A statement to an emergency is some sentences, sealed.
-_STATEMENT = 32 * 1024
-_OBJECT = frozenset({"patient"})
-FORMS = (
-    Form("POST", ("parties",), _KEYS),
-    Form("POST", ("parties", None, "keys"), _KEY),
-    Form("POST", ("parties", None, "keys", "revoke"), _SMALL),
-    Form("POST", ("parties", None, "roles"), _KEY),
-    Form("DELETE", ("parties", None, "roles", None), 0),
-    Form("POST", ("shards",), BODY_CHARS_MAX, values_max=BODY_CHARS_MAX),
-    Form("POST", ("consents",), 4 * 1024),
-    Form("POST", ("consents", None, "revoke"), 0),
-    Form("POST", ("fhir", "Consent"), None, frozenset({"_format"})),
-    Form("POST", ("patients", None, "parties"), _SMALL),
-    Form("DELETE", ("patients", None, "parties", None), 0),
-    Form("POST", ("decisions",), _STATEMENT),
-    Form("POST", ("glass-breaks", None, "review"), _SMALL),
-    Form("POST", ("subjects",), _SMALL),
-    Form("DELETE", ("subjects", None, "key"), _SMALL),
-    Form("PUT", ("objects", None), None, _OBJECT),
-    Form("POST", ("objects",), None, _OBJECT),
-    Form("GET", ("objects", None), None, _OBJECT),
-    Form("POST", ("sealed", "open"), None, frozenset({"patient", "source", "id", "field"})),
-)
-
-
-_FORMS_BY_LENGTH = {
-    length: [form for form in FORMS if (form.method, len(form.path)) == length]
-    for length in {(form.method, len(form.path)) for form in FORMS}
-}
-
-
-def form_of(asked: Asked) -> Form | None:
-    """Return the form of a request; None if it is none that makes an event."""
-    forms = _FORMS_BY_LENGTH.get((asked.method, len(asked.path)), ())
-    return next((form for form in forms if asked.is_(form.method, *form.path)), None)
+Asks = Callable[[Asked, Any], bool]
+"""Whether a request asks for data of a class; a context has one for each class that is asked for."""
 
 
 def excess_of(asked: Asked, form: Form) -> str | None:

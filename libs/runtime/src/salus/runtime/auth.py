@@ -23,7 +23,7 @@ from salus.events.errors import RejectedError
 from salus.events.jws import parse_jws
 from salus.events.keyring import KeyRing
 from salus.events.parties import Party
-from salus.events.signed_request import Asked, excess_of, form_of
+from salus.events.signed_request import Asked, excess_of
 from salus.messaging import MessagingError
 from salus.runtime.bodies import Charge
 from salus.runtime.identity_view import IdentityView
@@ -169,7 +169,7 @@ class Authenticator:
     async def command(self, request: Request) -> Caller:
         """Return the caller of a command, whose body its event carries; raises ProblemError 401 or 422."""
         body = await request.body()
-        _require_form(request, body)
+        self._require_form(request, body)
         caller = await self._caller(request, body=body, approvals=self._approvals)
         try:
             text = body.decode("utf-8") if body else None
@@ -179,13 +179,26 @@ class Authenticator:
 
     async def document(self, request: Request) -> Caller:
         """Return who submits a document, whose digest its event carries; raises ProblemError 401 or 422."""
-        _require_form(request, None)
+        self._require_form(request, None)
         return await self._caller(request, body=await request.body())
 
     async def transfer(self, request: Request) -> Caller:
         """Return who sends or fetches a stream; raises ProblemError 401 or 422."""
-        _require_form(request, None)
+        self._require_form(request, None)
         return await self._caller(request, body=None)
+
+    def _require_form(self, request: Request, body: bytes | None) -> None:
+        """Raise ProblemError 422 if there is more in the request than an event of it may carry for ever."""
+        asked = Asked.of(method=request.method, target=target_of(request), body=body, digest=None)
+        # An audience is named by the role of its service, as that of the types which it owns.
+        service = self._audience.removeprefix("salus:")
+        form = self._identity.ring.catalogue.form_of(asked, service=service)
+        excess = None if form is None else excess_of(asked, form)
+        if excess is not None:
+            raise ProblemError(422, "invalid-request", excess)
+        # Each value that does not fit costs time, and is an error of its own; commas are as many as values.
+        if form is not None and body is not None and body.count(b",") > form.values_max:
+            raise ProblemError(422, "invalid-request", f"body: it has at most {form.values_max} values")
 
     async def _caller(self, request: Request, *, body: bytes | None, approvals: bool = False) -> Caller:
         token, approval = _token_of(request), request.headers.get(APPROVAL_HEADER)
@@ -280,18 +293,6 @@ def _require_one_reading(request: Request) -> None:
         raise ProblemError(422, "invalid-request", "query: a name stands in it twice, or it is not UTF-8")
     if len(asked.path) != len(request.scope["path"].split("/")) - 1:
         raise ProblemError(422, "invalid-request", "path: a slash in a segment cannot be sent as %2F")
-
-
-def _require_form(request: Request, body: bytes | None) -> None:
-    """Raise ProblemError 422 if there is more in the request than an event of it may carry for ever."""
-    asked = Asked.of(method=request.method, target=target_of(request), body=body, digest=None)
-    form = form_of(asked)
-    excess = None if form is None else excess_of(asked, form)
-    if excess is not None:
-        raise ProblemError(422, "invalid-request", excess)
-    # Each value that does not fit costs time, and is an error of its own; commas are as many as values.
-    if form is not None and body is not None and body.count(b",") > form.values_max:
-        raise ProblemError(422, "invalid-request", f"body: it has at most {form.values_max} values")
 
 
 def party_that_signed(did: str, asked: requests.Request, ring: KeyRing, *, at: datetime) -> Party:

@@ -8,6 +8,7 @@ import structlog
 
 from salus.client import ClientError
 from salus.events.accountability import require_asked
+from salus.events.catalogue import Catalogue
 from salus.events.effect import Applied, Outcome, Refused, Unknown, WithoutEffect
 from salus.events.errors import RejectedError
 from salus.events.event_types import EventData
@@ -27,10 +28,13 @@ class FactWriter:
     Callers may rely on: nothing is published while the service's own key does not sign.
     """
 
-    def __init__(self, publisher: ServicePublisher, follower: Follower, own_key: OwnKey) -> None:
+    def __init__(
+        self, publisher: ServicePublisher, follower: Follower, own_key: OwnKey, catalogue: Catalogue
+    ) -> None:
         self._publisher = publisher
         self._follower = follower
         self._own_key = own_key
+        self._catalogue = catalogue
 
     async def write(self, data: EventData, *, subject: str, expected_version: int | None = None) -> Outcome:
         """Publish a fact and return its outcome, once it is folded.
@@ -39,7 +43,7 @@ class FactWriter:
             ProblemError: 503 `service-key-invalid`, 422 `invalid-request`; nothing was published.
         """
         self._own_key.require()
-        _require_asked(data)
+        self._require_asked(data)
         try:
             stated = await self._publisher.publish(data, subject=subject, expected_version=expected_version)
             return await self._follower.outcome(stated.position, value=stated.value)
@@ -66,6 +70,15 @@ class FactWriter:
             case _:
                 assert_never(outcome)
 
+    def _require_asked(self, data: EventData) -> None:
+        if not isinstance(data, RequestedData) or data.request.authentication != SIGNED:
+            return
+        try:
+            require_asked(data, catalogue=self._catalogue)
+        except RejectedError as error:
+            # Everybody would reject the event. The caller hears it as a fault of the request, which it is.
+            raise ProblemError(422, "invalid-request", error.detail) from None
+
 
 def failed(outcome: WithoutEffect | Refused | Unknown) -> ProblemError:
     """Return the problem that tells a caller that a fact is not known to have taken effect."""
@@ -80,13 +93,3 @@ def failed(outcome: WithoutEffect | Refused | Unknown) -> ProblemError:
             return ProblemError(503, "outcome-unknown", detail)
         case _:
             assert_never(outcome)
-
-
-def _require_asked(data: EventData) -> None:
-    if not isinstance(data, RequestedData) or data.request.authentication != SIGNED:
-        return
-    try:
-        require_asked(data)
-    except RejectedError as error:
-        # Everybody would reject the event. The caller hears it as a fault of the request, which it is.
-        raise ProblemError(422, "invalid-request", error.detail) from None

@@ -259,10 +259,13 @@ class Follower:
                 outcomes[record.at] = batch.fold(record.topic, event)
                 continue
             if isinstance(event, WithoutEffect):
-                batch.note_request(record.topic, decode_event(record.value or b""))
+                batch.note_request(record.topic, self._decoded(record))
             outcomes[record.at] = event
         await batch.write(connection)
         return outcomes
+
+    def _decoded(self, record: Record) -> Event:
+        return decode_event(record.value or b"", self._identity.ring.catalogue)
 
     def _event_of(self, record: Record) -> Event | WithoutEffect | Refused:
         """Return what a record states, or why that changes nothing.
@@ -272,7 +275,7 @@ class Follower:
         """
         if record.topic == IDENTITY_TOPIC:
             outcome = self._identity.outcome(record.offset)
-            return decode_event(record.value or b"") if isinstance(outcome, Applied) else outcome
+            return self._decoded(record) if isinstance(outcome, Applied) else outcome
         try:
             return judge(
                 topic=record.topic,

@@ -79,7 +79,7 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
             )
         )
         own_key = OwnKey(ring, signer, role="consent")
-        writer = FactWriter(publisher, follower, own_key)
+        writer = FactWriter(publisher, follower, own_key, ring.ring.catalogue)
         patients = ContractHost(PATIENTS, follower=follower, store=store, writer=writer)
         policy_host = ContractHost(POLICIES, follower=follower, store=store, writer=writer)
         version = PolicyState(policy_set=policies.digest, contract=contract_digest())

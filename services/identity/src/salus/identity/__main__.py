@@ -69,7 +69,7 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
             )
         )
         own_key = OwnKey(ring, signer, role="identity")
-        writer = FactWriter(publisher, follower, own_key)
+        writer = FactWriter(publisher, follower, own_key, ring.ring.catalogue)
         parties = ContractHost(PARTIES, follower=follower, store=store, writer=writer)
         shards = ContractHost(SHARDS, follower=follower, store=store, writer=writer)
         world = World(parties=parties, ring=ring)

@@ -14,7 +14,7 @@ from typing import Literal, assert_never
 
 import msgspec
 
-from salus.events.contexts import CATALOGUE
+from salus.events.catalogue import Catalogue
 from salus.events.contexts.identity import (
     KeyAdded,
     KeyRevoked,
@@ -145,13 +145,14 @@ def decide(  # noqa: PLR0913  # the facts that a decision rests on
     *,
     actor: Actor,
     at: datetime,
+    catalogue: Catalogue,
     held_elsewhere: Mapping[str, str] = {},
     operators: Collection[Operator] = (),
 ) -> EventData:
     """Return the event that the command becomes.
 
     `held_elsewhere` tells, by multibase, which other DID a public key of the command belongs to already.
-    `operators` are those of the network.
+    `operators` are those of the network, and `catalogue` has the roles that it knows.
 
     Raises:
         Refusal: with one of the codes party-exists, unknown-party, unsupported-did-method, did-not-of-member,
@@ -165,13 +166,13 @@ def decide(  # noqa: PLR0913  # the facts that a decision rests on
         _require_right(state, command, actor=actor, operators=operators)
     match command:
         case Register():
-            return _register(state, command, actor=actor, held_elsewhere=held_elsewhere)
+            return _register(state, command, actor=actor, held_elsewhere=held_elsewhere, catalogue=catalogue)
         case AddKey():
             return _add_key(state, command.key, actor=actor, held_elsewhere=held_elsewhere)
         case RevokeKey():
             return _revoke_key(state, command, actor=actor, at=at, operators=operators)
         case GrantRole():
-            return _grant_role(state, command, actor=actor)
+            return _grant_role(state, command, actor=actor, catalogue=catalogue)
         case WithdrawRole():
             return _withdraw_role(state, command.role, actor=actor, operators=operators)
         case _:
@@ -219,7 +220,12 @@ def evolve(state: PartyState, event: EventData) -> PartyState:
 
 
 def _register(
-    state: PartyState, command: Register, *, actor: Actor, held_elsewhere: Mapping[str, str]
+    state: PartyState,
+    command: Register,
+    *,
+    actor: Actor,
+    held_elsewhere: Mapping[str, str],
+    catalogue: Catalogue,
 ) -> PartyRegistered:
     if state.did:
         raise Refusal("party-exists", "a party with that DID is registered already")
@@ -231,7 +237,7 @@ def _register(
         require(objection_to_key_of(command.did, key), status=422)
         _require_unused(key, command.keys[:index], held_elsewhere=held_elsewhere)
     require(objection_to_unbound(command.did, command.keys), status=422)
-    require(objection_to_roles(command.roles, command.kind, catalogue=CATALOGUE), status=422)
+    require(objection_to_roles(command.roles, command.kind, catalogue=catalogue), status=422)
     if command.name is not None and command.kind not in ("member", "service"):
         raise Refusal(
             "name-not-for-kind", "people and devices stay DIDs; only organisations have names", status=422
@@ -288,8 +294,8 @@ def _withdraw_role(
     return RoleWithdrawn(did=state.did, role=role, request=actor.request)
 
 
-def _grant_role(state: PartyState, command: GrantRole, *, actor: Actor) -> RoleGranted:
-    require(objection_to_roles([command.role], state.kind, catalogue=CATALOGUE), status=422)
+def _grant_role(state: PartyState, command: GrantRole, *, actor: Actor, catalogue: Catalogue) -> RoleGranted:
+    require(objection_to_roles([command.role], state.kind, catalogue=catalogue), status=422)
     if command.role in state.roles:
         raise Refusal("role-held", f"the party holds the role {command.role} already")
     there = [key.id for key in state.keys if key.revoked is None]

@@ -49,7 +49,15 @@ async def execute(
         asking = actor if actor.founding else as_known(actor, ring, at=at)
         elsewhere = world.index.of(ring).held_elsewhere(did=did, keys=_keys_of(command))
         operators = ring.operators(at=at)
-        event = decide(state, command, actor=asking, at=at, held_elsewhere=elsewhere, operators=operators)
+        event = decide(
+            state,
+            command,
+            actor=asking,
+            at=at,
+            catalogue=ring.catalogue,
+            held_elsewhere=elsewhere,
+            operators=operators,
+        )
         if not actor.founding:
             # network.json vouches for those whom it names.
             require_possession(command, event, state=state, at=at)

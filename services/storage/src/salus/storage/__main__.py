@@ -86,7 +86,7 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
             )
         )
         own_key = OwnKey(ring, signer, role="storage")
-        writer = FactWriter(publisher, follower, own_key)
+        writer = FactWriter(publisher, follower, own_key, ring.ring.catalogue)
         facts = FoldedFacts(
             follower, store, writer, ContractHost(SUBJECTS, follower=follower, store=store, writer=writer)
         )
@@ -140,7 +140,7 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
                 settings.recheck_s,
             ),
             reading=Reading(facts, facts, objects, vault, decisions, standing, settings.recheck_s, refusals),
-            sealed=SealedReading(facts, facts, vault, decisions, refusals),
+            sealed=SealedReading(facts, facts, vault, decisions, refusals, ring.ring.catalogue),
             authenticate=authenticate,
             limits=settings.limits(),
             verifications=settings.verifications(),

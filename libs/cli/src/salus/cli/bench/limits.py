@@ -16,6 +16,7 @@ from salus.archive.body import encode_table
 from salus.archive.check_body import check_body
 from salus.archive.leaves import leaf_hashes_of
 from salus.cli.bench.load import BATCH, TOPIC, public_key_of, signed_batches
+from salus.events.contexts import CATALOGUE
 from salus.events.did import LocalSigner
 from salus.events.judging import Judgement, judge_batch
 from salus.events.keyring import KeyRing
@@ -53,7 +54,7 @@ def sample() -> Sample:
     signer = LocalSigner.from_seed(b"L" * 32)
     since = datetime(2026, 1, 1, tzinfo=UTC)
     key = public_key_of(signer, since)
-    ring = KeyRing.rooted(did=signer.did, key=key)
+    ring = KeyRing.rooted(CATALOGUE, did=signer.did, key=key)
     ring.parties[signer.did] = Party(did=signer.did, kind="member", roles=frozenset(), member=None)
     flat = [event for batch in signed_batches(SAMPLE, signer) for event in batch]
     rows = [Row(TOPIC, 0, offset, *event) for offset, event in enumerate(flat)]

@@ -27,6 +27,7 @@ from salus.devkit.platform import Platform
 from salus.devkit.processes import Place, exit_code, is_alive, spawn, stop
 from salus.devkit.services import sequencer_name
 from salus.devkit.waiting import until
+from salus.events.contexts import CATALOGUE
 from salus.events.contexts.identity import PartyRegistered
 from salus.events.contexts.ledger import CheckpointPublished
 from salus.events.did import LocalSigner
@@ -174,7 +175,8 @@ class Ledger:
         """Take what is new; return the leaves under the last final checkpoint."""
         records = await self.reader.poll(max_records=1000, timeout_ms=wait_ms)
         announced = [
-            (record.timestamp_ms / 1000, decode_event(record.value or b"").data) for record in records
+            (record.timestamp_ms / 1000, decode_event(record.value or b"", CATALOGUE).data)
+            for record in records
         ]
         sizes = [(at, data.size) for at, data in announced if isinstance(data, CheckpointPublished)]
         if sizes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from salus.events.event_types import Context
+from salus.events.context import Context
 
 CONTEXT = Context("audit")
 AUDIT = CONTEXT.role("audit", "service", "makes the searchable trail of the ledger")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
-from salus.events.event_types import MEMBER, Context, EventData, Retention
+from salus.events.context import Context
+from salus.events.event_types import MEMBER, EventData, Retention
 from salus.events.fields import Pseudonym, Sealed, Text
 
 CONTEXT = Context("clinical")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from functools import partial
 from typing import Annotated, Literal
 
 import msgspec
 
-from salus.events.event_types import Context, Retention
+from salus.events.context import Context
+from salus.events.event_types import Retention
 from salus.events.fields import Count, Did, Moment, Pseudonym, Purpose, Sealed, Sha256, Text, Words
 from salus.events.requests import RequestedData
+from salus.events.signed_request import Asked, Body
 
 CONTEXT = Context("consent")
 CONSENT = CONTEXT.role("consent", "service", "decides accesses by the patients' consents")
@@ -140,9 +143,129 @@ class GlassBreakReviewed(RequestedData):
     outcome: Literal["justified", "unjustified"]
 
 
-@_event("salus.consent.policy-set-adopted.v1", retention=Retention.NETWORK, subject_field=None, changes=True)
+@_event(
+    "salus.consent.policy-set-adopted.v1",
+    retention=Retention.NETWORK,
+    subject_field=None,
+    changes=True,
+    unasked=True,
+)
 class PolicySetAdopted(RequestedData):
     """Decisions from here on follow this policy set and this version of the contract's code."""
 
     policy_set: Sha256
     contract: Sha256
+
+
+# --- which request asks for which event -------------------------------------------------------------
+
+_SMALL, _GRANT = 1024, 4 * 1024
+CONTEXT.form("POST", "consents", body_bytes_max=_GRANT)
+CONTEXT.form("POST", "consents", None, "revoke", body_bytes_max=0)
+CONTEXT.form("POST", "fhir", "Consent", body_bytes_max=None, query=frozenset({"_format"}))
+CONTEXT.form("POST", "patients", None, "parties", body_bytes_max=_SMALL)
+CONTEXT.form("DELETE", "patients", None, "parties", None, body_bytes_max=0)
+# A statement to an emergency is some sentences, sealed.
+CONTEXT.form("POST", "decisions", body_bytes_max=32 * 1024)
+CONTEXT.form("POST", "glass-breaks", None, "review", body_bytes_max=_SMALL)
+
+
+class _Grant(Body):
+    patient: str
+    grantee: str
+    actions: tuple[str, ...]
+    purposes: tuple[str, ...]
+    valid_until: datetime
+    valid_from: datetime | None = None
+
+
+class _Link(Body):
+    did: str
+
+
+class _BreakGlass(Body):
+    reason: str
+    statement: Sealed | None = None
+
+
+class _Question(Body):
+    action: str
+    object: str
+    patient: str
+    purpose: str
+    break_glass: _BreakGlass | None = None
+
+
+class _Judgement(Body):
+    outcome: str
+
+
+@CONTEXT.asked(ConsentGranted)
+def _grants(asked: Asked, data: ConsentGranted) -> bool:
+    if asked.is_("POST", "fhir", "Consent"):
+        # The resource may hold words about somebody, so only its digest is on the ledger.
+        return asked.digest is not None
+    body = asked.read(_Grant)
+    return (
+        asked.is_("POST", "consents")
+        and body is not None
+        and (body.patient, body.grantee, body.valid_until) == (data.patient, data.grantee, data.valid_until)
+        and (set(body.actions), set(body.purposes)) == (set(data.actions), set(data.purposes))
+        and body.valid_from in (None, data.valid_from)
+    )
+
+
+@CONTEXT.asked(ConsentRevoked)
+def _revokes(asked: Asked, data: ConsentRevoked) -> bool:
+    return asked.is_("POST", "consents", data.consent, "revoke")
+
+
+@CONTEXT.asked(PatientLinked)
+def _links(asked: Asked, data: PatientLinked) -> bool:
+    body = asked.read(_Link)
+    return (
+        asked.is_("POST", "patients", data.patient, "parties") and body is not None and body.did == data.did
+    )
+
+
+@CONTEXT.asked(PatientUnlinked)
+def _unlinks(asked: Asked, data: PatientUnlinked) -> bool:
+    return asked.is_("DELETE", "patients", data.patient, "parties", data.did)
+
+
+@CONTEXT.asked(AccessDecided)
+def _asks(asked: Asked, data: AccessDecided) -> bool:
+    body = asked.read(_Question)
+    said = (data.action, data.object, data.patient, data.purpose)
+    return (
+        asked.is_("POST", "decisions")
+        and body is not None
+        and (body.action, body.object, body.patient, body.purpose) == said
+        and data.request.by == data.principal
+        and (body.break_glass.reason if body.break_glass else None) == data.emergency
+        and (data.emergency is not None or not data.break_glass)
+    )
+
+
+@CONTEXT.asked(GlassBroken)
+def _breaks(asked: Asked, data: GlassBroken) -> bool:
+    body = asked.read(_Question)
+    return (
+        asked.is_("POST", "decisions")
+        and body is not None
+        and body.break_glass is not None
+        and (body.object, body.patient) == (data.object, data.patient)
+        and (body.break_glass.reason, body.break_glass.statement) == (data.reason, data.statement)
+        and data.request.by == data.principal
+    )
+
+
+@CONTEXT.asked(GlassBreakReviewed)
+def _reviews(asked: Asked, data: GlassBreakReviewed) -> bool:
+    body = asked.read(_Judgement)
+    return (
+        asked.is_("POST", "glass-breaks", data.decision, "review")
+        and body is not None
+        and body.outcome == data.outcome
+        and data.request.by == data.reviewer
+    )

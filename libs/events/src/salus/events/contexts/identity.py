@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from functools import partial
 from hashlib import sha256
 from typing import Annotated, Literal
@@ -9,9 +10,11 @@ from urllib.parse import unquote
 
 import msgspec
 
-from salus.events.event_types import Context, Retention
+from salus.events.context import Context
+from salus.events.event_types import Retention
 from salus.events.fields import Count, Did, KeyId, Moment, Multibase, RoleName, Text
-from salus.events.requests import RequestedData
+from salus.events.requests import BODY_CHARS_MAX, Request, RequestedData
+from salus.events.signed_request import Asked, Body, read_body
 
 CONTEXT = Context("identity")
 IDENTITY = CONTEXT.role("identity", "service", "states who belongs to the network")
@@ -47,7 +50,7 @@ def _claims_of_key(data: KeyAdded) -> tuple[str, ...]:
 PartyKind = Literal["member", "service", "person", "device"]
 
 
-@_event("salus.identity.party-registered.v1", claims=_claims_of_party)
+@_event("salus.identity.party-registered.v1", claims=_claims_of_party, unasked=True)
 class PartyRegistered(RequestedData):
     """A member, service, person or device belongs to the network and may sign with these keys.
 
@@ -129,3 +132,127 @@ class ShardsAssigned(RequestedData):
     epoch: Count
     shards: Annotated[tuple[AssignedShard, ...], msgspec.Meta(min_length=1, max_length=1024)]
     added: Annotated[tuple[AddedShard, ...], msgspec.Meta(max_length=1024)] = ()
+
+
+# --- which request asks for which event -------------------------------------------------------------
+
+_SMALL, _KEY, _KEYS = 1024, 8 * 1024, 128 * 1024
+CONTEXT.form("POST", "parties", body_bytes_max=_KEYS)
+CONTEXT.form("POST", "parties", None, "keys", body_bytes_max=_KEY)
+CONTEXT.form("POST", "parties", None, "keys", "revoke", body_bytes_max=_SMALL)
+CONTEXT.form("POST", "parties", None, "roles", body_bytes_max=_KEY)
+CONTEXT.form("DELETE", "parties", None, "roles", None, body_bytes_max=0)
+CONTEXT.form("POST", "shards", body_bytes_max=BODY_CHARS_MAX, values_max=BODY_CHARS_MAX)
+
+
+class _PublicKey(Body):
+    """A key with the proof that its holder wants it registered, which the contract verifies."""
+
+    id: str
+    multibase: str
+    valid_from: datetime
+    valid_until: datetime | None = None
+    proof: str | None = None
+
+    def is_(self, key: PublicKey) -> bool:
+        said = (self.id, self.multibase, self.valid_from, self.valid_until)
+        return said == (key.id, key.multibase, key.valid_from, key.valid_until)
+
+
+class _Party(Body):
+    did: str
+    kind: str
+    keys: tuple[_PublicKey, ...]
+    roles: tuple[str, ...] = ()
+    member: str | None = None
+    name: str | None = None
+
+
+class _Key(Body):
+    key: _PublicKey
+
+
+class _Revocation(Body):
+    key_id: str
+    reason: str = "unspecified"
+
+
+class _Role(Body):
+    role: str
+    keys: tuple[str, ...] | None = None
+
+
+class _Shard(Body):
+    id: int
+    topics: dict[str, list[int]] = msgspec.field(default_factory=dict)
+
+
+class _Assignment(Body):
+    epoch: int
+    shards: list[_Shard]
+    added: list[AddedShard] = msgspec.field(default_factory=list)
+
+
+def proofs_in(request: Request) -> dict[str, str]:
+    """Return the proofs of possession, by key id, that came with a registration or a new key."""
+    body = (request.body or "").encode()
+    party, one = read_body(body, _Party), read_body(body, _Key)
+    keys = (*(party.keys if party else ()), *((one.key,) if one else ()))
+    return {key.id: key.proof for key in keys if key.proof is not None}
+
+
+def seen_keys_in(request: Request) -> tuple[str, ...] | None:
+    """Return the ids of the keys that a grant of a role names; None if it names none."""
+    found = read_body((request.body or "").encode(), _Role)
+    return None if found is None else found.keys
+
+
+@CONTEXT.asked(PartyRegistered)
+def _registers(asked: Asked, data: PartyRegistered) -> bool:
+    body = asked.read(_Party)
+    return (
+        asked.is_("POST", "parties")
+        and body is not None
+        and (body.did, body.kind, len(body.keys)) == (data.did, data.kind, len(data.keys))
+        and all(asked_key.is_(key) for asked_key, key in zip(body.keys, data.keys, strict=True))
+        and (set(body.roles), body.member, body.name) == (set(data.roles), data.member, data.name)
+    )
+
+
+@CONTEXT.asked(KeyAdded)
+def _adds_key(asked: Asked, data: KeyAdded) -> bool:
+    body = asked.read(_Key)
+    return asked.is_("POST", "parties", data.did, "keys") and body is not None and body.key.is_(data.key)
+
+
+@CONTEXT.asked(KeyRevoked)
+def _revokes_key(asked: Asked, data: KeyRevoked) -> bool:
+    body = asked.read(_Revocation)
+    said = (data.key_id, data.reason)
+    return (
+        asked.is_("POST", "parties", data.did, "keys", "revoke")
+        and body is not None
+        and (body.key_id, body.reason) == said
+    )
+
+
+@CONTEXT.asked(RoleGranted)
+def _grants_role(asked: Asked, data: RoleGranted) -> bool:
+    body = asked.read(_Role)
+    return asked.is_("POST", "parties", data.did, "roles") and body is not None and body.role == data.role
+
+
+@CONTEXT.asked(RoleWithdrawn)
+def _withdraws_role(asked: Asked, data: RoleWithdrawn) -> bool:
+    return asked.is_("DELETE", "parties", data.did, "roles", data.role)
+
+
+@CONTEXT.asked(ShardsAssigned)
+def _assigns(asked: Asked, data: ShardsAssigned) -> bool:
+    body = asked.read(_Assignment)
+    if body is None or not asked.is_("POST", "shards"):
+        return False
+    wanted = {(s.id, topic, p) for s in body.shards for topic, numbers in s.topics.items() for p in numbers}
+    stated = {(s.id, t.topic, p) for s in data.shards for t in s.topics for p in t.partitions}
+    ids = {shard.id for shard in body.shards} == {shard.id for shard in data.shards}
+    return ids and wanted == stated and (body.epoch, tuple(body.added)) == (data.epoch, data.added)

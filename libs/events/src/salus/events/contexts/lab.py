@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from salus.events.event_types import MEMBER, Context, EventData, Retention
+from salus.events.context import Context
+from salus.events.event_types import MEMBER, EventData, Retention
 from salus.events.fields import Pseudonym, Sealed, Text
 
 CONTEXT = Context("lab")

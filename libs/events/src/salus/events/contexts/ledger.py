@@ -7,7 +7,8 @@ from typing import Annotated
 
 import msgspec
 
-from salus.events.event_types import Context, EventData, Retention
+from salus.events.context import Context
+from salus.events.event_types import EventData, Retention
 from salus.events.fields import Count, Detail, Did, KeyId, Sha256, Text
 
 CONTEXT = Context("ledger", sealed=False)

@@ -8,8 +8,9 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from salus.events.context import Context
 from salus.events.contexts.ledger import ANCHORING
-from salus.events.event_types import OPERATOR, Context, EventData, Retention
+from salus.events.event_types import OPERATOR, EventData, Retention
 from salus.events.fields import Count, Detail, Sha256, Text
 
 CONTEXT = Context("network")

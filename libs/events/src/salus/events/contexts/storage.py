@@ -7,9 +7,12 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from salus.events.event_types import Context, Retention
-from salus.events.fields import Count, Did, Pseudonym, Purpose, Sealed, Sha256, Text
+from salus.events.context import Context
+from salus.events.event_types import Retention
+from salus.events.fields import Count, Did, Nonce, Pseudonym, Purpose, Sealed, Sha256, Text
+from salus.events.pseudonyms import pseudonym_of
 from salus.events.requests import RequestedData
+from salus.events.signed_request import Asked, Body
 
 CONTEXT = Context("storage")
 STORAGE = CONTEXT.role("storage", "service", "keeps encrypted objects and the patients' keys")
@@ -37,6 +40,7 @@ class SubjectRegistered(RequestedData):
     retention=Retention.RECORD,
     changes=True,
     claims=lambda data: (f"object:{data.patient}/{data.object}",),
+    transfer=True,
 )
 class ObjectStored(RequestedData):
     """An encrypted object is in the object store; the salted commitment proves what it holds.
@@ -55,7 +59,7 @@ class ObjectStored(RequestedData):
     salt: Sealed
 
 
-@_event("salus.storage.object-read.v1", retention=Retention.ACCESS)
+@_event("salus.storage.object-read.v1", retention=Retention.ACCESS, transfer=True)
 class ObjectRead(RequestedData):
     """Someone received an object's content under this decision."""
 
@@ -67,7 +71,7 @@ class ObjectRead(RequestedData):
     break_glass: bool = False
 
 
-@_event("salus.storage.read-refused.v1", retention=Retention.ACCESS)
+@_event("salus.storage.read-refused.v1", retention=Retention.ACCESS, transfer=True, report=True)
 class ReadRefused(RequestedData):
     """Someone was refused an object's content, for this reason."""
 
@@ -77,7 +81,13 @@ class ReadRefused(RequestedData):
     reason: Text
 
 
-@_event("salus.storage.read-broken-off.v1", retention=Retention.ACCESS, accompanies=True)
+@_event(
+    "salus.storage.read-broken-off.v1",
+    retention=Retention.ACCESS,
+    accompanies=True,
+    transfer=True,
+    report=True,
+)
 class ReadBrokenOff(RequestedData):
     """A read that was begun under this decision ended before all of the content was sent, for this reason."""
 
@@ -117,3 +127,89 @@ class SubjectKeyDestroyed(RequestedData):
     requested_by: Did
     basis: Literal["gdpr-art-17", "retention-ended", "patient-request", "court-order"]
     objects: Count
+
+
+# --- which request asks for which event -------------------------------------------------------------
+
+_SMALL, _OBJECT = 1024, frozenset({"patient"})
+CONTEXT.form("POST", "subjects", body_bytes_max=_SMALL)
+CONTEXT.form("DELETE", "subjects", None, "key", body_bytes_max=_SMALL)
+CONTEXT.form("PUT", "objects", None, body_bytes_max=None, query=_OBJECT)
+CONTEXT.form("POST", "objects", body_bytes_max=None, query=_OBJECT)
+CONTEXT.form("GET", "objects", None, body_bytes_max=None, query=_OBJECT)
+CONTEXT.form("POST", "sealed", "open", body_bytes_max=None, query=_OBJECT | {"source", "id", "field"})
+
+
+class _Subject(Body):
+    nonce: Nonce
+    patient: str | None = None
+    steward: str | None = None
+
+
+class _Erasure(Body):
+    basis: str
+
+
+@CONTEXT.asked(SubjectRegistered)
+def _registers_subject(asked: Asked, data: SubjectRegistered) -> bool:
+    body = asked.read(_Subject)
+    return (
+        asked.is_("POST", "subjects")
+        and body is not None
+        and body.patient in (None, data.patient)
+        and data.patient == pseudonym_of(data.steward, body.nonce)
+        and data.steward == (body.steward or data.request.behalf or data.request.by)
+    )
+
+
+@CONTEXT.asked(ObjectStored)
+def _stores(asked: Asked, data: ObjectStored) -> bool:
+    there = asked.is_("PUT", "objects", data.object) or asked.is_("POST", "objects")
+    return there and asked.asks("patient") == data.patient
+
+
+@CONTEXT.asked(ObjectRead, ReadBrokenOff)
+def _reads(asked: Asked, data: ObjectRead | ReadBrokenOff) -> bool:
+    return _looks(asked, data) and data.request.decision == data.decision
+
+
+@CONTEXT.asked(SealedOpened)
+def _opens(asked: Asked, data: SealedOpened) -> bool:
+    return (
+        _looks_into(asked, event=data.event, patient=data.patient)
+        and (asked.asks("source"), asked.asks("field")) == (data.source, data.field)
+        and data.request.by == data.reader
+        and data.request.decision == data.decision
+    )
+
+
+@CONTEXT.asked(ReadRefused)
+def _is_refused(asked: Asked, data: ReadRefused) -> bool:
+    into = _looks_into(asked, event=data.object, patient=data.patient) and data.request.by == data.reader
+    return into or _looks(asked, data)
+
+
+def _looks(asked: Asked, data: ObjectRead | ReadBrokenOff | ReadRefused) -> bool:
+    return (
+        asked.is_("GET", "objects", data.object)
+        and asked.asks("patient") == data.patient
+        and data.request.by == data.reader
+    )
+
+
+def _looks_into(asked: Asked, *, event: str, patient: str) -> bool:
+    return asked.is_("POST", "sealed", "open") and (asked.asks("id"), asked.asks("patient")) == (
+        event,
+        patient,
+    )
+
+
+@CONTEXT.asked(SubjectKeyDestroyed)
+def _erases(asked: Asked, data: SubjectKeyDestroyed) -> bool:
+    body = asked.read(_Erasure)
+    return (
+        asked.is_("DELETE", "subjects", data.patient, "key")
+        and body is not None
+        and body.basis == data.basis
+        and data.request.by == data.requested_by
+    )

@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack
 import structlog
 
 from salus.archive.report import Finding
+from salus.events.contexts import CATALOGUE
 from salus.events.contexts.ledger import BlockSealed, CheckpointPublished
 from salus.events.contexts.network import DamageFound
 from salus.events.envelope import decode_event
@@ -99,7 +100,7 @@ async def listen(bootstrap: str, *, heard: Heard) -> None:
 
 def _tell(record: Record, heard: Heard) -> None:
     try:
-        data = decode_event(record.value or b"").data
+        data = decode_event(record.value or b"", CATALOGUE).data
     except RejectedError:
         return
     if isinstance(data, BlockSealed):

@@ -154,7 +154,7 @@ def _directory(db: sqlite3.Connection, needs: Needs, identity: IdentityHistory) 
     ]
     versions = {at: int(value) for at, value in _found(db, VERSIONS.name, needs.subjects)}
     claims = [name for name, _ in _found(db, CLAIMS.name, needs.names)]
-    return Directory(consents, Effects(versions, claims), identity)
+    return Directory(identity, consents, Effects(versions, claims))
 
 
 def _found(

@@ -83,7 +83,7 @@ class SqlTrail:
         async with self._reading() as connection:
             consents = await _consents_of(connection, needs.consents)
             effects = await _effects_of(connection, needs)
-        return Directory(consents, effects, identity)
+        return Directory(identity, consents, effects)
 
     async def append(
         self, entries: Sequence[TrailEntry], directory: Directory, *, shard: int, tip: Tip, before: Tip

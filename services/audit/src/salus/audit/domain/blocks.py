@@ -11,7 +11,7 @@ from salus.audit.domain.directory import Directory, Needs
 from salus.audit.domain.effects import needs_of
 from salus.audit.domain.entry import Place, TrailEntry
 from salus.audit.domain.identity_history import IDENTITY_TOPIC
-from salus.events.contexts import CATALOGUE
+from salus.events.catalogue import Catalogue
 from salus.events.contexts.consent import ConsentRevoked
 from salus.events.effect import depends_on_history
 from salus.events.envelope import Event, decode_event
@@ -114,9 +114,9 @@ def _verified(block: Block, rows: Iterable[Sequence[Any]]) -> list[Row]:
     return kept
 
 
-def needs_in(rows: Iterable[Sequence[Any]]) -> Needs:
+def needs_in(rows: Iterable[Sequence[Any]], catalogue: Catalogue) -> Needs:
     """Return what of the directory the entries of these rows depend on."""
-    deciding = list(_deciding(Row(*row) for row in rows))
+    deciding = list(_deciding((Row(*row) for row in rows), catalogue))
     subjects, names = needs_of(deciding)
     # A patient may have had any number of consents: what a grant says is all in it.
     ends = (event.data for _, event in deciding if isinstance(event.data, ConsentRevoked))
@@ -124,17 +124,17 @@ def needs_in(rows: Iterable[Sequence[Any]]) -> Needs:
     return Needs(consents, frozenset(subjects), frozenset(names))
 
 
-def _deciding(rows: Iterable[Row]) -> Iterator[tuple[str, Event]]:
+def _deciding(rows: Iterable[Row], catalogue: Catalogue) -> Iterator[tuple[str, Event]]:
     """Yield the events whose effect depends on what was before, each with its topic."""
     for row in rows:
-        entry = CATALOGUE.type_named(row.type or "") if row.status == ACCEPTED else None
+        entry = catalogue.type_named(row.type or "") if row.status == ACCEPTED else None
         if row.value is None or entry is None or not depends_on_history(entry):
             continue
         if entry.topic == IDENTITY_TOPIC:
             # Of these, the history of that topic tells.
             continue
         try:
-            yield row.topic, decode_event(row.value)
+            yield row.topic, decode_event(row.value, catalogue)
         except RejectedError:
             # The entry says so.
             continue
@@ -161,7 +161,7 @@ def _entry(block: Block, index: int, row: Row, header_hash: str, directory: Dire
     if row.status != ACCEPTED or row.value is None:
         return describe_rejected(place, row.status.removeprefix(REJECTED_PREFIX), row.signature, directory)
     try:
-        event = decode_event(row.value)
+        event = decode_event(row.value, directory.identity.catalogue)
     except RejectedError:
         # The sequencer accepted it, so its type or schema is newer than this service.
         return describe_unknown(_named(block, row), place, directory)

@@ -53,12 +53,12 @@ class Directory:
 
     def __init__(
         self,
+        identity: IdentityHistory,
         consents: Iterable[KnownConsent] = (),
         effects: Effects | None = None,
-        identity: IdentityHistory | None = None,
     ) -> None:
         self.effects = effects or Effects()
-        self.identity = identity or IdentityHistory()
+        self.identity = identity
         self.judged_at = 0
         self._consents = {(consent.patient, consent.consent): consent for consent in consents}
         self.changed_consents: dict[ConsentPlace, KnownConsent] = {}

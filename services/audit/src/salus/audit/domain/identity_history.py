@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from salus.events.catalogue import Catalogue
 from salus.events.contexts.identity import PartyRegistered
 from salus.events.effect import Applied, Effect
 from salus.events.envelope import decode_event
@@ -20,16 +21,21 @@ class IdentityHistory:
     What it says of a position depends on the events below that position alone, however far it was folded.
     """
 
-    def __init__(self, ring: KeyRing | None = None) -> None:
-        self._ring = ring or KeyRing()
+    def __init__(self, ring: KeyRing) -> None:
+        self._ring = ring
         # A party's kind and member are fixed by its registration, which took effect at this offset.
         self._registered: dict[str, tuple[int, str | None]] = {}
         self._effects: dict[int, tuple[bytes, Effect]] = {}
 
+    @property
+    def catalogue(self) -> Catalogue:
+        """The event types that the network knows."""
+        return self._ring.catalogue
+
     def fold(self, offset: int, value: bytes) -> None:
         """Fold the next accepted event; one whose type is newer than this service changes nothing."""
         try:
-            event = decode_event(value)
+            event = decode_event(value, self._ring.catalogue)
         except RejectedError:
             return
         effect = self._ring.fold(event, offset=offset)

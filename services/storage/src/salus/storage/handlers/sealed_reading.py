@@ -7,6 +7,7 @@ from datetime import datetime
 
 from salus.crypto.errors import UnsealError
 from salus.crypto.sealing import unseal
+from salus.events.catalogue import Catalogue
 from salus.events.contexts.consent import GlassBroken
 from salus.events.contexts.storage import SealedOpened
 from salus.events.envelope import Event, decode_event
@@ -43,6 +44,7 @@ class SealedReading:
     vault: Vault
     decisions: Decisions
     refusals: Refusals
+    catalogue: Catalogue
 
     async def open(
         self, value: bytes, *, named: SealedField, caller: Caller, token: str | None, at: datetime
@@ -56,7 +58,7 @@ class SealedReading:
             Refusal: it is no event, or not the one named (422); or the contract says no, which is published
                 as `read-refused`.
         """
-        event, sealed = _named(value, named)
+        event, sealed = _named(value, named, self.catalogue)
         await self.facts.catch_up()
         async with self.refusals.stated(named.id, patient=named.patient, caller=caller):
             decision = await self._decided(event, named, caller=caller, token=token, at=at)
@@ -99,10 +101,10 @@ class SealedReading:
             ) from None
 
 
-def _named(value: bytes, named: SealedField) -> tuple[Event, Sealed]:
+def _named(value: bytes, named: SealedField, catalogue: Catalogue) -> tuple[Event, Sealed]:
     """Return the event and its sealed field; raises Refusal unless it is the event that the request names."""
     try:
-        event = decode_event(value)
+        event = decode_event(value, catalogue)
     except RejectedError as error:
         raise Refusal("invalid-event", f"the body is no event of the network: {error}", status=422) from None
     envelope = event.envelope
