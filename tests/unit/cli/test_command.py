@@ -4,18 +4,24 @@ import json
 import re
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import get_args, get_type_hints
 
 import httpx
 import pytest
 from typer.main import get_command
 
+from salus.audit.domain import entry
+from salus.cli import auditing, consents, key_rotation, ledger
 from salus.cli.application import COMMANDS, build, run
 from salus.cli.callers import refusal
 from salus.cli.consents import question
 from salus.cli.exits import Exit
-from salus.events.contexts.consent import EmergencyReason
+from salus.devkit.network import Plan
+from salus.devkit.platform import Platform
+from salus.events.contexts.consent import Action, EmergencyReason
 from salus.events.contexts.storage import SubjectKeyDestroyed
+from salus.events.fields import Purpose
 
 
 @pytest.fixture(autouse=True)
@@ -182,6 +188,95 @@ def test_help_names_every_value_that_a_service_takes(path, name, values):
     option = next(option for option in command.params if option.name == name)
 
     assert all(value in option.help for value in values)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        (["consent", "grant", "p", "d", "--purpose", "TREET"], "--purpose"),
+        (["consent", "grant", "p", "d", "--action", "erase"], "--action"),
+        (["consent", "decide", "p", "o", "--purpose", "treat"], "--purpose"),
+        (["consent", "decide", "p", "o", "--action", "r"], "--action"),
+        (["consent", "decide", "p", "o", "--break-glass", "because"], "--break-glass"),
+        (["consent", "review", "d", "fine"], "OUTCOME"),
+        (["object", "get", "o", "--patient", "p", "--purpose", "x"], "--purpose"),
+        (["object", "erase", "p", "--basis", "because", "--yes"], "--basis"),
+        (["audit", "search", "--outcome", "failure"], "--outcome"),
+        (["audit", "search", "--action", "read"], "--action"),
+        (["audit", "tail", "--outcome", "failure"], "--outcome"),
+    ],
+)
+def test_a_word_that_no_service_takes_is_found_here(arguments, option, capsys):
+    """A new user's case: the service was asked, and its refusal was a 1. Nothing runs here: that is 3."""
+    assert run(arguments) == Exit.USAGE
+
+    assert option in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("named", "known"),
+    [
+        (auditing.OUTCOMES, entry.Outcome),
+        (auditing.ACTIONS, entry.Action),
+        (consents.PURPOSES, Purpose),
+        (consents.ACTIONS, Action),
+    ],
+)
+def test_the_words_are_those_of_the_service(named, known):
+    assert named.values == get_args(known)
+
+
+# A new user's cases: exit codes of what is not there.
+@pytest.mark.parametrize("number", [[], ["--number", "3"]])
+@pytest.mark.parametrize("command", ["rotate", "retire"])
+def test_a_witness_that_the_network_has_not_is_usage(command, number, tmp_path, monkeypatch, capsys):
+    platform = Platform(tmp_path)
+    platform.network.create(Plan())
+    monkeypatch.setattr(key_rotation, "running_platform", lambda: platform)
+    address = SimpleNamespace(open=lambda: SimpleNamespace(ledger=None, log=None))
+    monkeypatch.setattr(key_rotation, "whom_and_where", lambda _: (None, address))
+
+    assert run(["key", command, "witness", *number]) == Exit.USAGE
+
+    assert "the network has no witness" in capsys.readouterr().err
+
+
+def test_keys_of_no_network_are_none_and_nothing_runs(capsys):
+    assert run(["key", "list"]) == Exit.NOT_RUNNING
+
+    assert "there is no network in" in capsys.readouterr().err
+
+
+def test_a_folder_without_a_network_was_given_wrongly(tmp_path):
+    assert run(["network", "show", "--directory", str(tmp_path)]) == Exit.USAGE
+
+
+def test_down_makes_no_folder_where_there_is_none(tmp_path, capsys):
+    assert run(["down"]) == run(["down", "--erase"]) == Exit.OK
+
+    assert not (tmp_path / "state").exists()
+    assert "there is no folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["up"], ["down"], ["status"], ["key", "list"]])
+def test_a_state_that_is_a_file_is_named(command, tmp_path, capsys):
+    (tmp_path / "state").touch()
+
+    assert run(command) == Exit.USAGE
+
+    assert "SALUS_STATE: " in capsys.readouterr().err
+
+
+def test_a_block_s_ranges_are_a_line_each(capsys):
+    ledger._show_facts({"height": 7, "cosigners": [], "ranges": ["a 0 [0, 3)", "a 1 [4, 9)"]})
+
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines == [
+        ["height", "7"],
+        ["cosigners", "-"],
+        ["ranges", "a", "0", "[0,", "3)"],
+        ["a", "1", "[4,", "9)"],
+    ]
 
 
 def test_completion_knows_the_commands(capsys, monkeypatch):

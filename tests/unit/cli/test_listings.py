@@ -52,6 +52,17 @@ def test_the_trail_and_the_parties_show_what_others_wrote(
     assert len(printed.split("\n")) == 6
 
 
+def test_a_party_is_shown_with_its_did(
+    answers: Callable[[Any], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    # A new user's case: `party show clinic` printed no DID, which other commands take.
+    answers({"kind": "member", "name": "Clinic", "roles": [], "did": "did:web:a", "keys": []})
+
+    parties.show("did:web:a")
+
+    assert "did did:web:a" in capsys.readouterr().out
+
+
 ACTOR, OTHER = "did:key:z6MkfetRHfYZ8ERUNGizSLGiDHR9gGDB7MJRHE9GC7CYNu7P", "did:web:h.example"
 
 

@@ -30,13 +30,25 @@ async def test_the_last_checkpoint_is_kept_and_each_new_one_is_told_once(
     watch: Watch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for size in (3, 3, 5):
-        await watch.look(serving(ServedLog(size)), [], patient=False)
+        await watch.look(serving(ServedLog(size)), [], patient=True)
 
     told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [fact["size"] for fact in told] == [3, 5]
     assert told[0]["final"] is True
     assert watch.state.read_bytes() == ServedLog(5).note
     assert not watch.evidence.exists()
+
+
+async def test_who_looks_once_is_told_where_the_log_stands_each_time(
+    watch: Watch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # A new user's case: `monitor --once` printed nothing the second time.
+    for size in (3, 3, 5):
+        log = serving(ServedLog(size))
+        await watch.look(log, [log], patient=False)
+
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [fact["size"] for fact in told] == [3, 3, 5]
 
 
 async def test_two_histories_end_with_1_and_leave_both_signed_checkpoints(watch: Watch) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import json
+import sys
 from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
@@ -69,3 +72,61 @@ async def test_a_storage_that_is_away_is_one_sentence(
     assert ended.value.code is Exit.NOT_RUNNING
     doubtful = name == "put" and kind is httpx.ReadTimeout
     assert ("not known whether the file was stored" in str(ended.value)) is doubtful
+
+
+@pytest.fixture
+def erased(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What was erased; someone sits at the terminal."""
+    done: list[str] = []
+
+    async def call(_: object, _service: str, method: str, path: str, **__: object) -> httpx.Response:
+        done.append(f"{method} {path}")
+        return httpx.Response(200, json={"objects": 3})
+
+    monkeypatch.setattr(storing, "call", call)
+    monkeypatch.setattr(storing, "running_platform", lambda: None)
+    monkeypatch.setattr(storing, "signer_of", lambda *_: SIGNER)
+    return done
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+# A new user's case: `salus object erase` asked nothing, and it is for ever.
+@pytest.mark.parametrize("answer", ["", "\n", "n\n", "yess\n"])
+def test_a_key_is_not_destroyed_without_a_yes(
+    answer: str, erased: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", Terminal(answer))
+
+    with pytest.raises(CommandError, match="nothing was erased") as ended:
+        storing.erase(PATIENT, "patient-request")
+
+    assert (ended.value.code, erased) == (Exit.NO, [])
+    assert f"sealed for {PATIENT} will be unreadable for ever" in capsys.readouterr().err
+
+
+def test_a_key_is_destroyed_once_somebody_said_yes(
+    erased: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", Terminal("y\n"))
+
+    storing.erase(PATIENT, "patient-request", as_json=True)
+
+    assert erased == [f"DELETE /subjects/{PATIENT}/key"]
+    assert json.loads(capsys.readouterr().out) == {"objects": 3}
+
+
+def test_a_script_says_yes_beforehand_or_is_refused(
+    erased: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
+
+    with pytest.raises(CommandError, match="say --yes; nothing was erased") as ended:
+        storing.erase(PATIENT, "patient-request")
+    assert (ended.value.code, erased) == (Exit.USAGE, [])
+
+    storing.erase(PATIENT, "patient-request", yes=True)
+    assert erased == [f"DELETE /subjects/{PATIENT}/key"]

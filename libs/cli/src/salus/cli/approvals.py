@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
@@ -21,6 +20,7 @@ from salus.cli.approval_files import (
     written,
 )
 from salus.cli.callers import As, KeyFile, KeyId, complete_caller, signer_in
+from salus.cli.confirmation import require_yes
 from salus.cli.console import Json, emit, err, out
 from salus.cli.display import shown, shown_moment, styled
 from salus.cli.exits import CommandError, Exit
@@ -96,7 +96,7 @@ def approve(
     )
     err.print(sentence, soft_wrap=True, highlight=False)
     if not yes:
-        _require_yes()
+        require_yes("Approve?", undone="nothing was approved")
     lifetime_s = int(until.timestamp()) - int(now.timestamp())
     _hand_over(approve_request(read.request, signer, now=now, lifetime_s=lifetime_s), to, as_json=as_json)
 
@@ -127,13 +127,6 @@ def submit(
         return
     sentence = styled("done: {} {}, approved by {}", act.name, act.about, document.approved_by)
     out.print(sentence, highlight=False, soft_wrap=True)
-
-
-def _require_yes() -> None:
-    # The prompt of typer writes on stdout, where the approval goes.
-    err.print("Approve? [y/N] ", end="")
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise CommandError(Exit.NO, "nothing was approved")
 
 
 def _show(request: ApprovalRequest, act: Act) -> None:

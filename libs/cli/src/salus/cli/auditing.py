@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 
 from salus.cli.callers import As, KeyFile, KeyId, call, complete_party, did_of, refusal, signer_of, signing
+from salus.cli.choices import Choices
 from salus.cli.console import Json, emit, emit_line, err, out
 from salus.cli.display import plain, styled
 from salus.cli.event_stream import StreamError, events_of
@@ -36,10 +37,15 @@ Who = Annotated[
     ),
 ]
 Patient = Annotated[str | None, typer.Option(help="Patient's pseudonym.")]
-Action = Annotated[str | None, typer.Option(help="C, R, U, D or E.")]
+ACTIONS = Choices(["C", "R", "U", "D", "E"])
+OUTCOMES = Choices(["success", "refused", "rejected", "without-effect"])
+Action = Annotated[str | None, typer.Option(help="C, R, U, D or E.", **ACTIONS.typed("ACTION"))]
 Type = Annotated[str | None, typer.Option("--type", help="Event type.")]
 Object = Annotated[str | None, typer.Option("--object", help="Object id.")]
-Outcome = Annotated[str | None, typer.Option(help="success, refused, rejected or without-effect.")]
+Outcome = Annotated[
+    str | None,
+    typer.Option(help="success, refused, rejected or without-effect.", **OUTCOMES.typed("OUTCOME")),
+]
 
 
 app.command()(reconcile)

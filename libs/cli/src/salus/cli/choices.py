@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import typer
 
@@ -24,3 +25,7 @@ class Choices:
     def complete(self, incomplete: str) -> list[str]:
         """Return the words that begin so, for the shell."""
         return [value for value in self.values if value.startswith(incomplete)]
+
+    def typed(self, metavar: str) -> dict[str, Any]:
+        """Return what makes an option or argument of typer take these words only."""
+        return {"metavar": metavar, "parser": self.read, "autocompletion": self.complete}

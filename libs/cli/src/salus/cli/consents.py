@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, get_args, get_type_hints
 from urllib.parse import quote
 
 import typer
@@ -17,30 +17,46 @@ from salus.cli.display import plain
 from salus.cli.exits import CommandError, Exit
 from salus.cli.state import running_platform
 from salus.devkit.platform import Platform
-from salus.events.contexts.consent import EmergencyReason
+from salus.events.contexts.consent import Action, EmergencyReason, GlassBreakReviewed
 from salus.events.did import LocalSigner
+from salus.events.fields import Purpose as PurposeCode
 
 app = typer.Typer(no_args_is_help=True, help="What a patient allows, and what follows from it.")
 DAYS_DEFAULT = 30
 
 PatientArgument = Annotated[str, typer.Argument(help="The patient's pseudonym.")]
+ACTIONS = Choices(get_args(Action))
+PURPOSES = Choices(get_args(PurposeCode))
+EMERGENCIES = Choices(get_args(EmergencyReason))
+OUTCOMES = Choices(get_args(get_type_hints(GlassBreakReviewed)["outcome"]))
 Purpose = Annotated[
     str | None,
-    typer.Option(help="HL7 purpose; TREAT by default, ETREAT with --break-glass. A patient's own is PATRQT."),
+    typer.Option(
+        help=f"HL7 purpose: {', '.join(PURPOSES.values)}. TREAT by default, ETREAT with --break-glass. "
+        "A patient's own is PATRQT.",
+        **PURPOSES.typed("PURPOSE"),
+    ),
 ]
 BreakGlass = Annotated[
     str | None,
     typer.Option(
         help="Emergency access, which is reviewed afterwards, with its reason: "
-        "life-threatening, unable-to-consent, public-health or other.",
-        autocompletion=Choices(get_args(EmergencyReason)).complete,
+        f"{', '.join(EMERGENCIES.values)}.",
+        **EMERGENCIES.typed("REASON"),
     ),
 ]
 PartyArgument = Annotated[
     str,
     typer.Argument(help="A name given to `party register`, or a DID.", autocompletion=complete_party),
 ]
-Purposes = Annotated[list[str] | None, typer.Option("--purpose", help="HL7 purpose; TREAT by default.")]
+Purposes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--purpose",
+        help=f"HL7 purpose: {', '.join(PURPOSES.values)}. TREAT by default.",
+        **PURPOSES.typed("PURPOSE"),
+    ),
+]
 
 
 @app.command()
@@ -52,7 +68,9 @@ def grant(
             help="Who may: a name given to `party register`, or a DID.", autocompletion=complete_party
         ),
     ],
-    action: Annotated[list[str] | None, typer.Option(help="read or write; read by default.")] = None,
+    action: Annotated[
+        list[str] | None, typer.Option(help="read or write; read by default.", **ACTIONS.typed("ACTION"))
+    ] = None,
     purpose: Purposes = None,
     days: Annotated[int, typer.Option(min=1, help="For how long, in days.")] = DAYS_DEFAULT,
     as_name: As = "operator",
@@ -183,7 +201,7 @@ def unlink(
 @app.command()
 def review(
     decision: Annotated[str, typer.Argument(help="The id of the decision that broke the glass.")],
-    outcome: Annotated[str, typer.Argument(help="justified or unjustified.")],
+    outcome: Annotated[str, typer.Argument(help="justified or unjustified.", **OUTCOMES.typed("OUTCOME"))],
     as_name: As = "operator",
     key: KeyFile = None,
     key_id: KeyId = None,
@@ -200,7 +218,7 @@ def review(
 def decide(
     patient: PatientArgument,
     object_id: Annotated[str, typer.Argument(metavar="OBJECT", help="The object's id.")],
-    action: Annotated[str, typer.Option(help="read or write.")] = "read",
+    action: Annotated[str, typer.Option(help="read or write.", **ACTIONS.typed("ACTION"))] = "read",
     purpose: Purpose = None,
     break_glass: BreakGlass = None,
     as_name: As = "operator",

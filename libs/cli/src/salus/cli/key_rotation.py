@@ -62,7 +62,10 @@ Number = Annotated[
 @app.command("list")
 def list_keys(as_json: Json = False) -> None:
     """List the keys of shards, log and witnesses: from where each signs, and until where."""
-    entries = KeyFiles(NetworkFolder(running_folder())).entries()
+    network = NetworkFolder(running_folder())
+    if not network.file.exists():
+        raise CommandError(Exit.NOT_RUNNING, f"there is no network in {network.folder}: `salus up` makes one")
+    entries = KeyFiles(network).entries()
     if as_json:
         emit([_described(entry) for entry in entries])
         return

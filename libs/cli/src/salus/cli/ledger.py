@@ -86,8 +86,7 @@ def show(
         emit(facts)
         return
     leaves = facts.pop("rows", [])
-    for name, value in facts.items():
-        out.print(styled("[dim]{}[/] {}", f"{name:10}", value), soft_wrap=True)
+    _show_facts(facts)
     if leaves:
         _show_rows(leaves)
 
@@ -136,6 +135,14 @@ def _header_facts(shard: int, header: Header) -> dict[str, Any]:
         "header": header_key(shard, header.height),
         "body": body_key(shard, header.height, header.root),
     }
+
+
+def _show_facts(facts: dict[str, Any]) -> None:
+    """Print what is known, a line for each; of several things one on each line."""
+    for name, value in facts.items():
+        values = (value or ["-"]) if isinstance(value, list) else [value]
+        for row, one in enumerate(values):
+            out.print(styled("[dim]{}[/] {}", f"{'' if row else name:10}", one), soft_wrap=True)
 
 
 def _show_rows(rows: list[dict[str, Any]]) -> None:

@@ -42,9 +42,10 @@ def monitor(
     ] = None,
     policy: PolicyFile = None,
     network: NetworkFile = None,
-    state: Annotated[Path, typer.Option(help="File that keeps the last checkpoint.", dir_okay=False)] = Path(
-        "last-checkpoint"
-    ),
+    state: Annotated[
+        Path,
+        typer.Option(help="File that keeps the last checkpoint; its lock stays beside it.", dir_okay=False),
+    ] = Path("last-checkpoint"),
     evidence: Annotated[
         Path, typer.Option(help="Where two checkpoints go that do not belong together.", file_okay=False)
     ] = Path(),
@@ -105,11 +106,15 @@ class Watch:
                 log does not answer.
         """
         try:
+            latest, is_told = b"", False
             for fetch_checkpoint in (log, *others):
                 shown = await fetch_checkpoint(CHECKPOINT_KEY)
                 # Else of two monitors with one state file the slower one forgets what the other has seen.
                 async with changing(self.state):
-                    await self._take(shown, log)
+                    latest, is_new = await self._take(shown, log)
+                is_told |= is_new
+            if not patient and not is_told:
+                self._say(latest)
         except LockedError as error:
             raise CommandError(Exit.NOT_RUNNING, str(error)) from None
         except (httpx.HTTPError, ObjectsError, MissingError) as error:
@@ -118,7 +123,8 @@ class Watch:
                 raise CommandError(Exit.NOT_RUNNING, sentence) from None
             err.print(sentence, highlight=False)
 
-    async def _take(self, shown: bytes, log: Fetch) -> None:
+    async def _take(self, shown: bytes, log: Fetch) -> tuple[bytes, bool]:
+        """Keep a checkpoint; return the latest, and whether it is news, which is told."""
         seen = self._seen()
         try:
             latest = await compare(seen, shown, policy=self.policy, fetch=log)
@@ -139,6 +145,7 @@ class Watch:
         if latest != seen:
             write_private(self.state, latest)
             self._say(latest)
+        return latest, latest != seen
 
     def _seen(self) -> bytes | None:
         try:

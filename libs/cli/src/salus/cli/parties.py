@@ -29,8 +29,8 @@ from salus.events.did import LocalSigner
 
 app = typer.Typer(no_args_is_help=True, help="Members, services, people and devices of the network.")
 KINDS = Choices(get_args(PartyKind))
-_KIND: dict[str, Any] = {"metavar": "KIND", "parser": KINDS.read, "autocompletion": KINDS.complete}
-_ROLE: dict[str, Any] = {"metavar": "ROLE", "parser": ROLES.read, "autocompletion": ROLES.complete}
+_KIND: dict[str, Any] = KINDS.typed("KIND")
+_ROLE: dict[str, Any] = ROLES.typed("ROLE")
 
 
 @app.command()
@@ -179,6 +179,7 @@ def show(
         emit(msgspec.to_builtins(party))
         return
     for title, text in (
+        ("did", party.did),
         ("kind", party.kind),
         ("name", party.name),
         ("member", party.member),

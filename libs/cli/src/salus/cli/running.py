@@ -77,6 +77,9 @@ def down(
 ) -> None:
     """Stop everything that `salus up` or `salus demo --keep` started; the data stays."""
     folder = running_folder()
+    if not folder.exists():
+        err.print(f"nothing runs: there is no folder {folder}", soft_wrap=True)
+        return
     with _alone(folder), narration() as narrator:
         try:
             platform = Platform.attach(folder, narrator=narrator)

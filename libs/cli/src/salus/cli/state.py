@@ -13,10 +13,17 @@ STATE_VARIABLE = "SALUS_STATE"
 
 
 def state_folder() -> Path:
-    """Return the folder of `up` and `down`: $SALUS_STATE, else `.salus` of this checkout or of here."""
+    """Return the folder of `up` and `down`: $SALUS_STATE, else `.salus` of this checkout or of here.
+
+    Raises:
+        CommandError: it is a file.
+    """
     given = os.environ.get(STATE_VARIABLE)
     if given:
-        return Path(given)
+        folder = Path(given)
+        if folder.exists() and not folder.is_dir():
+            raise CommandError(Exit.USAGE, f"{STATE_VARIABLE}: {folder} is no folder")
+        return folder
     for folder in Path(__file__).resolve().parents:
         if (folder / "libs" / "devkit").is_dir():
             return folder / ".salus"

@@ -6,7 +6,7 @@ import asyncio
 import mimetypes
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args, get_type_hints
 
 import httpx
 import typer
@@ -24,8 +24,10 @@ from salus.cli.callers import (
     signer_of,
     signing,
 )
+from salus.cli.choices import Choices
+from salus.cli.confirmation import require_terminal, require_yes
 from salus.cli.consents import BreakGlass, Purpose, question
-from salus.cli.console import Json, emit, out
+from salus.cli.console import Json, emit, err, out
 from salus.cli.exits import CommandError, Exit
 from salus.cli.interrupts import run_until_signal
 from salus.cli.outputs import Force, Output, hand_over, require_place
@@ -34,6 +36,7 @@ from salus.client.bounded_http import bounded_client
 from salus.client.pseudonyms import new_nonce
 from salus.devkit.platform import Platform
 from salus.events.contexts import CATALOGUE
+from salus.events.contexts.storage import SubjectKeyDestroyed
 from salus.events.did import LocalSigner
 from salus.events.envelope import CONTENT_TYPE, decode_event
 from salus.events.errors import RejectedError
@@ -41,6 +44,8 @@ from salus.events.sealing_context import records_of
 
 app = typer.Typer(no_args_is_help=True, help="Encrypted objects under their patients' keys.")
 CHUNK_BYTES = 256 * 1024
+NOTHING_ERASED = "nothing was erased"
+BASES = Choices(get_args(get_type_hints(SubjectKeyDestroyed)["basis"]))
 
 
 @app.command()
@@ -238,16 +243,26 @@ def _sentence(fault: dict[str, Any]) -> str:
 def erase(
     patient: Annotated[str, typer.Argument(help="Her pseudonym.")],
     basis: Annotated[
-        str, typer.Option(help="Why: gdpr-art-17, retention-ended, patient-request or court-order.")
+        str,
+        typer.Option(help=f"Why: {', '.join(BASES.values)}.", **BASES.typed("BASIS")),
     ],
+    yes: Annotated[bool, typer.Option("--yes", help="Erase without asking, for scripts.")] = False,
     as_name: As = "operator",
     key: KeyFile = None,
     key_id: KeyId = None,
     as_json: Json = False,
 ) -> None:
-    """Destroy a patient's key: all that it sealed is unreadable for ever, and every proof still holds."""
+    """Destroy a patient's key: all that it sealed is unreadable for ever, and every proof still holds.
+
+    It asks before.
+    """
+    if not yes:
+        require_terminal(undone=NOTHING_ERASED)
     platform = running_platform()
     signer = signer_of(platform, as_name, key, key_id)
+    if not yes:
+        err.print(f"What is sealed for {patient} will be unreadable for ever, for everybody.", soft_wrap=True)
+        require_yes("Erase?", undone=NOTHING_ERASED)
     path = f"/subjects/{patient}/key"
     erased = asyncio.run(
         call(platform, "storage", "DELETE", path, signer=signer, body={"basis": basis})

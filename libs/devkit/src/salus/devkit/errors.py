@@ -49,5 +49,9 @@ class OtherVersionError(DevkitError):
         self.folder = folder
 
 
+class NetworkFileError(DevkitError):
+    """A network.json is not there, cannot be read, or lacks what was asked for."""
+
+
 class NotRunningError(DevkitError):
     """No platform runs from this state directory."""

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from salus.crypto.keys import load_all_ed25519, save_ed25519
-from salus.devkit.errors import DevkitError
+from salus.devkit.errors import DevkitError, NetworkFileError
 from salus.devkit.network import NetworkFolder
 from salus.ledger.cosignature import CosignatureSigner, CosignatureVerifier
 from salus.ledger.errors import PolicyError
@@ -71,7 +71,7 @@ class KeyFiles:
         return [entry for owner in owners for entry in self.of(owner)]
 
     def of(self, owner: Owner) -> list[KeyEntry]:
-        """Return the keys of one owner; raises DevkitError if the network has none such."""
+        """Return the keys of one owner; raises NetworkFileError if the network has none such."""
         network = self._folder.read()
         name, described = _described(network, owner)
         held = self._held(owner, name)
@@ -163,7 +163,7 @@ def _described(network: Mapping[str, Any], owner: Owner) -> tuple[str, list[dict
     found = [network["log"]] if owner.role == "log" else network["shards"]
     found = [one for one in found if owner.role == "log" or one["id"] == owner.number]
     if not found:
-        raise DevkitError(f"there is no shard {owner.number}")
+        raise NetworkFileError(f"the network has no shard {owner.number}")
     keys = found[0].get("keys") or [{"verifier_key": found[0]["verifier_key"]}]
     return found[0]["origin"], [dict(key) for key in keys]
 
@@ -172,7 +172,7 @@ def _described_witness(network: Mapping[str, Any], number: int) -> tuple[str, li
     verifiers = _quorum(network).verifiers
     names = list(dict.fromkeys(verifier.name for verifier in verifiers))
     if not 1 <= number <= len(names):
-        raise DevkitError(f"there is no witness {number}")
+        raise NetworkFileError(f"the network has no witness {number}")
     periods = {one["verifier_key"]: one for one in network.get("witness_periods", [])}
     name = names[number - 1]
     vkeys = [verifier.vkey for verifier in verifiers if verifier.name == name]

@@ -19,7 +19,7 @@ from salus.crypto.file_lock import changing_now
 from salus.crypto.keys import ensure_ed25519, load_ed25519
 from salus.crypto.kms import make_kms_file
 from salus.crypto.text_files import read_text_file
-from salus.devkit.errors import DevkitError
+from salus.devkit.errors import DevkitError, NetworkFileError
 from salus.devkit.manifests import services
 from salus.devkit.public_files import write_public
 from salus.devkit.store_accounts import StoreSecrets, bucket_names, locked_buckets
@@ -120,16 +120,16 @@ class NetworkFolder:
         """Return the content of network.json.
 
         Raises:
-            DevkitError: there is none.
+            NetworkFileError: there is none.
         """
         try:
             content: dict[str, Any] = read_json(read_text_file(self.file))
         except FileNotFoundError:
-            raise DevkitError(f"there is no {self.file}: create the network first") from None
+            raise NetworkFileError(f"there is no {self.file}: create the network first") from None
         except OSError as error:
-            raise DevkitError(f"{self.file}: {error.strerror}") from None
+            raise NetworkFileError(f"{self.file}: {error.strerror}") from None
         except JsonError as error:
-            raise DevkitError(f"{self.file} is not a network file: {error.why}") from None
+            raise NetworkFileError(f"{self.file} is not a network file: {error.why}") from None
         return content
 
     @property
@@ -137,13 +137,13 @@ class NetworkFolder:
         """How many witnesses the policy names; one may have several keys.
 
         Raises:
-            DevkitError: there is no network.json, or it is of a version that is not read any more.
+            NetworkFileError: there is no network.json, or it is of a version that is not read any more.
         """
         try:
             quorum = Policy.from_network(json.dumps(self.read()).encode()).quorum
             return len({verifier.name for verifier in quorum.verifiers})
         except PolicyError as error:
-            raise DevkitError(f"{self.file}: {error}") from None
+            raise NetworkFileError(f"{self.file}: {error}") from None
 
     def signer(self, name: str) -> LocalSigner:
         """Return the signer of a key, under its did:key.
