@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 
 from prometheus_client import Gauge
 
-from salus.events.contexts import CATALOGUE
 from salus.events.errors import Reason, RejectedError
 from salus.events.keyring import KeyRing
 from salus.events.signature import parse_signature
@@ -44,7 +43,7 @@ def unread(record: Record, reason: str, *, ring: KeyRing, at: datetime) -> Unrea
         return None
     method = parse_signature(record.header(SIGNATURE_HEADER) or b"").verification_method
     signer = ring.party_at(ring.key_for(method, at=at).did, at)
-    owners = {entry.owner for entry in CATALOGUE.types() if entry.topic == record.topic}
+    owners = {entry.owner for entry in ring.catalogue.types() if entry.topic == record.topic}
     if signer.kind != "service" or owners.isdisjoint(signer.roles):
         return None
     return UnreadRecordError(record, reason, method=method)
