@@ -6,6 +6,7 @@ that is false or gone, and a damaged row, in one shard of several.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import pytest
@@ -18,9 +19,10 @@ from tests.unit.audit.test_indexing import PATIENT, READ, index_all, publish_all
 from tests.unit.audit.test_publication import read, trail_uids_of, uids
 from tests.unit.audit.test_reconciliation import World, database, world
 
+from salus.audit import publication
 from salus.audit.adapters.signatures import OwnSignatures
 from salus.audit.domain.progress import NEWEST_BLOCKS, Progress
-from salus.audit.ports import DamagedHeaderError, DamagedTrailError, Published
+from salus.audit.ports import DamagedHeaderError, DamagedTrailError, Message, Published
 from salus.audit.publication import Publisher
 from salus.audit.publication_mark import LostMarkError
 from salus.events.contexts import CATALOGUE
@@ -103,7 +105,10 @@ async def test_a_start_without_a_mark_publishes_the_newest_first_and_all_in_the_
     assert (await row(world)).height == tip
 
 
-async def test_what_breaks_off_while_history_is_published_leaves_no_gap(world: World) -> None:
+async def test_what_breaks_off_while_history_is_published_leaves_no_gap(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publication, "BLOCKS_AT_ONCE_MAX", 1)
     await read_much(world)
     first = restarted(world)
     for _ in range(3):
@@ -113,6 +118,38 @@ async def test_what_breaks_off_while_history_is_published_leaves_no_gap(world: W
     await publish_all(restarted(world))
 
     assert len({each.uid for each in world.outputs.messages}) == await world.trail.end()
+
+
+async def test_small_blocks_go_out_together_with_one_mark(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await publish_all(world.publisher)
+    world.outputs.messages.clear()
+    await read(world, *(f"new-{number}" for number in range(8)))
+    await world.change("DELETE FROM audit_trail WHERE id = 'new-6'")
+    sent: list[int] = []
+    publish = world.outputs.publish
+
+    async def counted(messages: Sequence[Message]) -> None:
+        sent.append(len(messages))
+        await publish(messages)
+
+    monkeypatch.setattr(world.outputs, "publish", counted)
+    monkeypatch.setattr(publication, "PUBLISHED_AT_ONCE_MAX", 4)
+    tip = (await world.trail.tip(1)).height
+    await world.publisher.round()
+    first = await row(world)
+    await world.publisher.round()
+    await world.publisher.round()
+
+    # Each event is published to two topics; what is damaged ends the run before it.
+    assert (sent, first.height) == ([8, 4], tip - 4)
+    assert (await row(world)).height == tip - 2
+    with pytest.raises(DamagedTrailError, match=f"shard 1 block {tip - 2}"):
+        await world.publisher.check()
+    published = [message.uid for message in world.outputs.messages if message.topic.endswith("ocsf")]
+    trail = [await world.trail.block(1, height, limit=2) for height in range(tip - 8, tip - 2)]
+    assert published == [each.entry.uid for block in trail for each in block]
 
 
 async def test_a_damaged_block_of_history_does_not_hold_up_the_newest(world: World) -> None:
@@ -216,20 +253,24 @@ async def test_a_start_from_a_tip_beyond_the_ledger_begins_when_it_is_repaired(w
     await publisher.check()
 
 
-@given(st.integers(0, 200), st.lists(st.tuples(st.integers(0, 200), st.integers(0, 1), st.integers(0, 260))))
+@given(
+    st.integers(0, 200),
+    st.integers(1, 60),
+    st.lists(st.tuples(st.integers(0, 200), st.integers(0, 1), st.integers(0, 260))),
+)
 def test_below_the_mark_everything_is_published_and_the_mark_never_falls(
-    tip: int, steps: list[tuple[int, int, int]]
+    tip: int, limit: int, steps: list[tuple[int, int, int]]
 ) -> None:
     progress, published, mark = Progress.from_mark(0, tip=tip), set[int](), 0
     for more, lane, other in steps:
-        due = progress.due(tip + more)
+        due = progress.due(tip + more, limit=limit)
         if other > 200:
             published |= set(range(other))
             progress.raise_to(other)
         elif due:
-            height = due[lane % len(due)]
-            published.add(height)
-            progress.note(height)
+            for height in due[lane % len(due)]:
+                published.add(height)
+                progress.note(height)
 
         assert progress.mark >= mark
         mark = progress.mark

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -95,17 +96,22 @@ class Indexer:
         # Hashing and decoding a full block takes seconds; requests go on meanwhile.
         entries = await asyncio.to_thread(entries_of, block, rows, directory)
         tip = Tip(before.height + 1, block.note)
-        end = await self._trail.end()
-        if not await self._trail.append(entries, directory, shard=shard, tip=tip, before=before):
+        append = partial(self._trail.append, entries, directory, shard=shard, tip=tip, before=before)
+        if not await append():
             await self._require_new(block, entries)
-            await self._require_other_first(block, before, end=end)
+            await self._require_other_first(block, before, append)
         return len(entries)
 
-    async def _require_other_first(self, block: Block, before: Tip, *, end: int) -> None:
-        """Raise UnappendableError unless another replica was first, with this block or another shard's.
+    async def _require_other_first(
+        self, block: Block, before: Tip, append: Callable[[], Awaitable[bool]]
+    ) -> None:
+        """Append once more, unless another replica was first with this block.
 
-        Then there is something new in the trail. Else what stands there keeps the block out, and always will.
+        Raises UnappendableError if what stands in the trail keeps the block out: nothing new has come there.
         """
+        end = await self._trail.end()
+        if await self._trail.tip(block.shard) != before or await append():
+            return
         if await self._trail.tip(block.shard) == before and await self._trail.end() == end:
             raise UnappendableError(shard=block.shard, height=block.header.height)
 

@@ -41,6 +41,8 @@ from salus.ledger.merkle import leaf_hash, root_of
 from salus.runtime.supervisor import failed, succeeded
 
 PUBLISHED_AT_ONCE_MAX = 500
+# Of small blocks so many go out together, with one mark.
+BLOCKS_AT_ONCE_MAX = 50
 RETRY_S = 1.0
 
 _LEAF_HASH = re.compile("[0-9a-f]{64}")
@@ -104,13 +106,16 @@ class Publisher:
         """
         progress = self._progress.get(shard) or await self._start(shard)
         await self.marks.compare(shard, progress)
-        due = progress.due((await self.trail.tip(shard)).height)
-        for stale in [at for at in self.waiting if at[0] == shard and at[1] not in (None, *due)]:
+        due = progress.due((await self.trail.tip(shard)).height, limit=BLOCKS_AT_ONCE_MAX)
+        firsts = [run[0] for run in due]
+        for stale in [at for at in self.waiting if at[0] == shard and at[1] not in (None, *firsts)]:
             del self.waiting[stale]
         any_left = False
-        for height in due:
-            if await self._try(shard, height, partial(self._publish_block, shard, height)):
-                progress.note(height)
+        for run in due:
+            done: list[int] = []
+            if await self._try(shard, run[0], partial(self._publish_run, shard, run, done)):
+                for height in done:
+                    progress.note(height)
                 any_left = True
         await self.marks.keep(shard, progress)
         return any_left
@@ -125,8 +130,22 @@ class Publisher:
         self._progress[shard] = progress
         return progress
 
-    async def _publish_block(self, shard: int, height: int) -> bool:
-        entries = await self._entries(shard, height)
+    async def _publish_run(self, shard: int, run: Sequence[int], done: list[int]) -> bool:
+        """Publish blocks that follow one another, as many as fit into one publication, or the first alone.
+
+        `done` says which. One that cannot be published ends the run before it, and is the next one's first.
+        """
+        entries = await self._entries(shard, run[0])
+        done.append(run[0])
+        for height in run[1:]:
+            try:
+                more = await self._entries(shard, height)
+            except (OutOfReachError, DamagedTrailError):
+                break
+            if len(entries) + len(more) > PUBLISHED_AT_ONCE_MAX:
+                break
+            entries += more
+            done.append(height)
         for start in range(0, len(entries), PUBLISHED_AT_ONCE_MAX):
             some = entries[start : start + PUBLISHED_AT_ONCE_MAX]
             await self.outputs.publish(await asyncio.to_thread(self._messages, some, messages_of))

@@ -30,12 +30,12 @@ class Progress:
         """The height below which every block is published."""
         return self.history
 
-    def due(self, tip: int) -> list[int]:
-        """Return the blocks that come next, of those below a tip: the newest first, one of history beside."""
-        heights = [self.head]
+    def due(self, tip: int, *, limit: int) -> list[range]:
+        """Return the blocks below a tip that come next: a run of the newest, and one of history beside."""
+        runs = [range(self.head, min(self.head + limit, tip))]
         if self.history < self.joint:
-            heights.append(self.history)
-        return [height for height in heights if height < tip]
+            runs.append(range(self.history, min(self.history + limit, self.joint, tip)))
+        return [run for run in runs if run]
 
     def note(self, height: int) -> None:
         """Note that a block is published that was due."""
