@@ -13,8 +13,8 @@
 #define HASH 32
 #define DEPTH_MAX 32
 #define DIGITS_MAX 15
-/* What a leaf has besides topic, status and signature: two numbers, a length, separators, and the digest. */
-#define LEAF_REST_MAX (11 + 20 + 10 + 5 + HASH)
+/* What a leaf has besides topic, status and signature: three numbers, a length, separators, and the digest. */
+#define LEAF_REST_MAX (11 + 20 + 20 + 10 + 6 + HASH)
 
 int salus_sha256_many_2(const uint8_t *prefix, uint64_t prefix_size, const uint8_t *data, uint64_t data_size,
                         const uint64_t *places, uint64_t count, uint8_t *out);
@@ -74,9 +74,9 @@ static uint8_t *put_number(uint8_t *at, int64_t number) {
 /* Write each row's leaf hash to out[32 row..]. `kept` has a digest for each row, which counts where there is no
    value. `before` is what a leaf is hashed after. Return 0, or -1 with nothing said: there is no memory, or the
    columns are not what they should be. */
-int salus_leaf_hashes_1(uint64_t rows, const uint8_t *before, uint64_t before_size, const Column *topic,
-                        const int32_t *partition, const int64_t *offset, const Column *status,
-                        const Column *signature, const Column *value, const uint8_t *kept, uint8_t *out) {
+int salus_leaf_hashes_2(uint64_t rows, const uint8_t *before, uint64_t before_size, const Column *topic,
+                        const int32_t *partition, const int64_t *offset, const int64_t *timestamp,
+                        const Column *status, const Column *signature, const Column *value, const uint8_t *kept, uint8_t *out) {
     if (!is_whole(topic, rows) || !is_whole(status, rows) || !is_whole(signature, rows) || !is_whole(value, rows))
         return -1;
     uint64_t size = rows * LEAF_REST_MAX + start_of(topic, rows) - start_of(topic, 0) + start_of(status, rows) -
@@ -98,6 +98,8 @@ int salus_leaf_hashes_1(uint64_t rows, const uint8_t *before, uint64_t before_si
             at = put_number(at, partition[row]);
             *at++ = ' ';
             at = put_number(at, offset[row]);
+            *at++ = ' ';
+            at = put_number(at, timestamp[row]);
             *at++ = ' ';
             at = put(at, status, row);
             *at++ = ' ';

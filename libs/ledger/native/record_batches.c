@@ -10,9 +10,12 @@ enum {
     MAGIC_AT = 16,
     ATTRIBUTES_AT = 21,
     LAST_DELTA_AT = 23,
+    BASE_TIMESTAMP_AT = 27,
+    MAX_TIMESTAMP_AT = 35,
     COUNT_AT = 57,
     MAGIC = 2,
     COMPRESSION_OR_CONTROL = 0x27,
+    LOG_APPEND_TIME = 0x08,
     LENGTH_BYTES_MAX = 5,
     TIMESTAMP_BYTES_MAX = 9,
     /* The numbers of salus.ledger.records. */
@@ -91,9 +94,20 @@ static int read_headers(Place *place, int64_t *spans) {
     return 1;
 }
 
-/* Read one record, which must end where its length says. */
-static int read_record(Place *place, int64_t *delta, int64_t *spans) {
-    int64_t size, timestamp;
+/* salus.ledger.records.timestamp_of: 9999-12-31T00:00:00Z is the last. */
+static const int64_t TIMESTAMP_MS_MAX = 253402214400000;
+
+/* Return base + delta, as far as a timestamp may go. */
+static int64_t timestamp_of(int64_t base, int64_t delta) {
+    int64_t sum;
+    if (__builtin_add_overflow(base, delta, &sum))
+        return delta < 0 ? 0 : TIMESTAMP_MS_MAX;
+    return sum < 0 ? 0 : sum > TIMESTAMP_MS_MAX ? TIMESTAMP_MS_MAX : sum;
+}
+
+/* Read one record, which must end where its length says; `timestamp` and `delta` are what it has of its own. */
+static int read_record(Place *place, int64_t *timestamp, int64_t *delta, int64_t *spans) {
+    int64_t size;
     if (!read_number(place, LENGTH_BYTES_MAX, &size) || size < 1 || (uint64_t)size > place->end - place->at)
         return 0;
     Place record = {place->data, place->at, place->at + (uint64_t)size};
@@ -101,21 +115,24 @@ static int read_record(Place *place, int64_t *delta, int64_t *spans) {
     /* The record's own attributes mean nothing so far. */
     if (record.data[record.at++] >= 0x80)
         return 0;
-    return read_number(&record, TIMESTAMP_BYTES_MAX, &timestamp) &&
+    return read_number(&record, TIMESTAMP_BYTES_MAX, timestamp) &&
            read_number(&record, LENGTH_BYTES_MAX, delta) && read_part(&record, spans + KEY) &&
            read_part(&record, spans + VALUE) && read_headers(&record, spans) && record.at == record.end;
 }
 
-/* Write the offsets of the `count` records of the batch data[begin..end) and the spans of their parts. Return 0,
+/* Write the offsets and timestamps of the `count` records of the batch data[begin..end) and the spans of their
+   parts. The time is the batch's, in whose place the broker puts its own (LogAppendTime), or the sender's. Return 0,
    or -1 with nothing said if it is compressed, not of data, not of so many records, if its records do not ascend
    within the offsets that its header gives it, or if anything else is odd. */
-int salus_unpack_batch_2(const uint8_t *data, uint64_t begin, uint64_t end, uint64_t count, int64_t *offsets,
-                         int64_t *spans) {
+int salus_unpack_batch_3(const uint8_t *data, uint64_t begin, uint64_t end, uint64_t count, int64_t *offsets,
+                         int64_t *timestamps, int64_t *spans) {
     if (begin > end || end - begin < HEADER_BYTES)
         return -1;
     const uint8_t *header = data + begin;
     uint64_t base = big_endian(header, 8);
     int64_t last = (int64_t)big_endian(header + LAST_DELTA_AT, 4);
+    int is_appended = !!(big_endian(header + ATTRIBUTES_AT, 2) & LOG_APPEND_TIME);
+    int64_t time = (int64_t)big_endian(header + (is_appended ? MAX_TIMESTAMP_AT : BASE_TIMESTAMP_AT), 8);
     if (big_endian(header + LENGTH_AT, 4) != end - begin - LENGTH_AT - 4 || header[MAGIC_AT] != MAGIC ||
         big_endian(header + ATTRIBUTES_AT, 2) & COMPRESSION_OR_CONTROL ||
         big_endian(header + COUNT_AT, 4) != count || last > INT32_MAX ||
@@ -124,10 +141,11 @@ int salus_unpack_batch_2(const uint8_t *data, uint64_t begin, uint64_t end, uint
     Place place = {data, begin + HEADER_BYTES, end};
     int64_t before = NONE;
     for (uint64_t i = 0; i < count; i++, spans += STRIDE) {
-        int64_t delta;
-        if (!read_record(&place, &delta, spans) || delta <= before || delta > last)
+        int64_t timestamp, delta;
+        if (!read_record(&place, &timestamp, &delta, spans) || delta <= before || delta > last)
             return -1;
         offsets[i] = (int64_t)base + delta;
+        timestamps[i] = timestamp_of(time, is_appended ? 0 : timestamp);
         before = delta;
     }
     return place.at == end ? 0 : -1;

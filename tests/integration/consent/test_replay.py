@@ -14,9 +14,9 @@ from salus.events.effect import Applied, claims_of, effect_of
 from salus.events.event_types import EventData
 from salus.events.judging import judge
 from salus.events.keyring import KeyRing
-from salus.ledger.records import SIGNATURE_HEADER
+from salus.ledger.records import SIGNATURE_HEADER, appended_at
 from salus.messaging import Reader, Record
-from salus.runtime.identity_view import apply_identity_record, time_of
+from salus.runtime.identity_view import apply_identity_record
 from salus.runtime.network import Network
 
 
@@ -39,7 +39,7 @@ class Fold:
             value=record.value,
             signature=record.header(SIGNATURE_HEADER),
             ring=self.ring,
-            at=time_of(record),
+            at=appended_at(record.timestamp_ms),
             flaw=record.flaw,
         )
         effect = effect_of(

@@ -77,7 +77,9 @@ def _key(seed: bytes) -> Ed25519PrivateKey:
 def _leaves(height: int) -> list[Leaf]:
     first = height * len(VALUES)
     return [
-        Leaf("salus.clinical.events", 0, first + i, "accepted", leaf_hash(value), SIGNATURE)
+        Leaf(
+            "salus.clinical.events", 0, first + i, 1_795_359_600_000, "accepted", leaf_hash(value), SIGNATURE
+        )
         for i, value in enumerate(VALUES)
     ]
 

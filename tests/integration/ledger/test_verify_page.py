@@ -47,7 +47,7 @@ def browser() -> str:
 def _network_and_receipt(event: bytes = EVENT, status: str = "accepted") -> tuple[bytes, bytes]:
     log = NoteSigner("salus.example/log", Ed25519PrivateKey.generate())
     shard = NoteSigner("salus.example/shard/0", Ed25519PrivateKey.generate())
-    leaf = Leaf("salus.lab.events", 0, 0, status, leaf_hash(event), SIGNATURE)
+    leaf = Leaf("salus.lab.events", 0, 0, 1_795_359_600_000, status, leaf_hash(event), SIGNATURE)
     header = Header(
         origin=shard.name,
         height=0,

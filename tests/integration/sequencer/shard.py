@@ -28,6 +28,7 @@ from salus.events.did import LocalSigner
 from salus.ledger.block import Header, Leaf, body_key, check_succession, open_header
 from salus.ledger.merkle import leaf_hash, root_of
 from salus.ledger.note import NoteVerifier
+from salus.ledger.records import timestamp_at
 from salus.messaging import Reader, Record
 from salus.objects import Admin, S3Objects, open_store, refuse_stray
 from salus.runtime.network import Network
@@ -217,7 +218,8 @@ class Shard:
 
 def leaf_of(row: dict[str, Any]) -> Leaf:
     digest = row["digest"] if row["value"] is None else leaf_hash(row["value"])
-    return Leaf(row["topic"], row["partition"], row["offset"], row["status"], digest, row["signature"])
+    place = row["topic"], row["partition"], row["offset"], timestamp_at(row["timestamp"])
+    return Leaf(*place, row["status"], digest, row["signature"])
 
 
 @asynccontextmanager

@@ -25,6 +25,7 @@ from salus.events.judging import judge
 from salus.events.keyring import KeyRing
 from salus.events.requests import Request, RequestedData
 from salus.events.signature import sign_values
+from salus.ledger.records import timestamp_at
 from salus.objects.memory import MemoryObjects
 
 SUITE = get_args(Suite)[0]
@@ -140,7 +141,11 @@ class ServedLedger:
             ring=self.ring,
             at=self.now,
         )
-        self.records.append(SampleRecord(entry.topic, self.partition, offset, value, signature))
+        self.records.append(
+            SampleRecord(
+                entry.topic, self.partition, offset, value, signature, timestamp_ms=timestamp_at(self.now)
+            )
+        )
 
     async def findings(
         self, *, blocks: int = 1, backwards: bool = False, without: int | None = None

@@ -67,7 +67,10 @@ def single(record: SampleRecord) -> Row:
         key = json.loads(record.value or b"")["subject"].encode()
     except ValueError:
         key = None
-    return Row(record.topic, record.partition, record.offset, key, record.value, record.signature)
+    return Row(
+        *(record.topic, record.partition, record.offset, record.timestamp_ms),
+        *(key, record.value, record.signature),
+    )
 
 
 def kept(row: SampleRecord) -> Refused:
@@ -87,7 +90,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
 def test_the_columns_are_those_of_the_rows(kinds: list[list[str]]) -> None:
     rows = [made(kind, p, offset) for p, many in enumerate(kinds) for offset, kind in enumerate(many)]
     parts = records_of(map(single, rows))
-    judgement = judge_batch(parts, ring=ring(), at=NOON)
+    judgement = judge_batch(parts, ring=ring())
     assert [*judgement.refused] == [n for n, row in enumerate(rows) if row.status != ACCEPTED]
     refused = {row: kept(rows[row]) for row in judgement.refused}
 

@@ -18,6 +18,7 @@ from salus.archive.body import SCHEMA, BodyColumns, decode_body, encode_body, un
 from salus.archive.building import BEGIN, columns_of, sample_records
 from salus.archive.columns import columns_of_body
 from salus.archive.errors import BodyError
+from salus.ledger.records import TIMESTAMP_MS_MAX, appended_at
 
 hashes = st.binary(min_size=32, max_size=32)
 words = st.none() | st.text(max_size=20)
@@ -26,6 +27,7 @@ rows = st.tuples(
     st.text(min_size=1, max_size=20),
     st.integers(0, 2**31 - 1),
     st.integers(0, 2**63 - 1),
+    st.integers(0, TIMESTAMP_MS_MAX),
     st.sampled_from(["accepted", "rejected:tombstone"]),
     words,
     words,
@@ -49,7 +51,8 @@ def test_what_is_encoded_is_decoded(made: list[tuple[Any, ...]]) -> None:
 
     decoded = decode_body(encode_body(columns), verify_pages=True)
 
-    assert decoded.to_pydict() == {name: getattr(columns, name) for name in SCHEMA.names}
+    appended = {"timestamp": [appended_at(ms) for ms in columns.timestamp]}
+    assert decoded.to_pydict() == {name: getattr(columns, name) for name in SCHEMA.names} | appended
 
 
 @given(st.lists(rows, max_size=20))
@@ -61,7 +64,10 @@ def test_the_fast_lists_are_those_of_arrow(made: list[tuple[Any, ...]]) -> None:
         for time in columns.time
     ]
 
-    assert columns_of_body(body) == decode_body(body).to_pydict() | {"time": since}
+    assert columns_of_body(body) == decode_body(body).to_pydict() | {
+        "time": since,
+        "timestamp": columns.timestamp,
+    }
     assert columns_of_body(body, names=["offset", "value"]) == {
         "offset": columns.offset,
         "value": columns.value,

@@ -9,7 +9,15 @@ import pytest
 from tests.asking import UNASKED, truly_asked
 from tests.unit.archive.small_ledger import EVENT_SIGNER, LOG_SIGNER, SHARD_SIGNERS, SmallLedger, note_key
 
-from salus.archive.building import BEGIN, IDENTITY, TOPIC, SampleRecord, sample_records, sample_value
+from salus.archive.building import (
+    BEGIN,
+    BEGIN_MS,
+    IDENTITY,
+    TOPIC,
+    SampleRecord,
+    sample_records,
+    sample_value,
+)
 from salus.archive.fsck import fsck
 from salus.archive.trust import Trust
 from salus.events.contexts.identity import KeyRevoked, PartyRegistered, PublicKey
@@ -31,8 +39,10 @@ def public_key(signer: LocalSigner) -> PublicKey:
     )
 
 
-def identity_record(offset: int, data: EventData, *, subject: str | None = None) -> SampleRecord:
-    """Return an event of identity, about the events' signer, or a party that is new."""
+def identity_record(
+    offset: int, data: EventData, *, subject: str | None = None, after_ms: int = -1
+) -> SampleRecord:
+    """Return an event of identity, about the events' signer, or a party that is new; appended after BEGIN."""
     value = encode_event(
         data,
         id=f"identity-{offset}",
@@ -41,7 +51,8 @@ def identity_record(offset: int, data: EventData, *, subject: str | None = None)
         time=BEGIN,
         expected_version=0 if subject else offset,
     )
-    return SampleRecord(IDENTITY, 0, offset, value, sign_values([value], ROOT)[0])
+    signature = sign_values([value], ROOT)[0]
+    return SampleRecord(IDENTITY, 0, offset, value, signature, timestamp_ms=BEGIN_MS + after_ms)
 
 
 REGISTERED = identity_record(
@@ -62,6 +73,8 @@ REVOKED = identity_record(
         EVENT_SIGNER,
         at=BEGIN,
     ),
+    # The third sample is of this millisecond, and the fourth of the one after it.
+    after_ms=2,
 )
 
 

@@ -18,7 +18,6 @@ from salus.archive.deep import IdentityEvent, Judge
 from salus.archive.fsck import fsck
 from salus.archive.trust import Founder, Trust
 from salus.events import parties
-from salus.events.contexts import CATALOGUE
 from salus.events.contexts.identity import PartyRegistered, PublicKey, ShardsAssigned
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.envelope import encode_event
@@ -103,7 +102,7 @@ def judge_of(event: ShardsAssigned, *, offset: int) -> Judge:
     founders = (Founder(0, "net/shard/0", {CLINICAL: (0, 1, 2)}),)
     operator = parties.Founder(OPERATOR.did, "person", ("operator",), OPERATOR_KEY)
     trust = Trust("-", {}, root_did=ROOT.did, root_key=KEY, founders=founders, founding=(operator,))
-    return Judge(trust, [IdentityEvent(0, joined), IdentityEvent(offset, value)], CATALOGUE)
+    return Judge(trust, [IdentityEvent(0, 0, joined), IdentityEvent(offset, 1, value)])
 
 
 def block(position: int, *gave: tuple[int, str]) -> Header:

@@ -19,6 +19,7 @@ LEAVES = st.lists(
         st.sampled_from(["salus.clinical.events", "t"]),
         st.integers(0, 2**31 - 1),
         st.integers(0, 2**63 - 1),
+        st.integers(0, 2**63 - 1),
         st.sampled_from(["accepted", "rejected:tombstone"]),
         st.binary(min_size=32, max_size=32),
         st.none() | st.binary(max_size=600),
@@ -36,9 +37,10 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def columns_of(made: list[Leaf]) -> dict[str, pa.Array]:
+    names = {name: name for name in ("topic", "partition", "offset", "status", "signature")}
     return {
-        name: pa.array([getattr(leaf, name) for leaf in made], SCHEMA.field(name).type)
-        for name in ("topic", "partition", "offset", "status", "signature")
+        name: pa.array([getattr(leaf, of_leaf) for leaf in made], SCHEMA.field(name).type)
+        for name, of_leaf in (names | {"timestamp": "timestamp_ms"}).items()
     }
 
 
@@ -51,7 +53,7 @@ def test_they_are_the_hashes_of_the_leaves(made: list[Leaf]) -> None:
 
 @pytest.mark.parametrize("digests", [bytes(32) * 19, bytes(32) * 21, bytes(32) * 20 + b"x"])
 def test_as_many_digests_as_rows_are_needed(digests: bytes) -> None:
-    made = [Leaf("t", 0, offset, "accepted", bytes(32), None) for offset in range(20)]
+    made = [Leaf("t", 0, offset, 0, "accepted", bytes(32), None) for offset in range(20)]
 
     with pytest.raises(ValueError, match="different length"):
         leaf_hashes_of(columns_of(made), digests)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from tests.unit.archive.small_ledger import EVENT_SIGNER, LOG_ORIGIN, LOG_SIGNER, SmallLedger
@@ -54,7 +55,8 @@ async def test_no_entry_hides_a_revocation_from_the_deep_check() -> None:
     chain.identity_position = 1
     await chain.seal([REVOKED])
     chain.identity_position = 2
-    await chain.seal(sample_records(1, signer=EVENT_SIGNER))
+    (late,) = sample_records(1, signer=EVENT_SIGNER)
+    await chain.seal([replace(late, timestamp_ms=REVOKED.timestamp_ms + 1)])
     log_of(ledger, [chain.notes[0], unsigned(chain.notes[1]), chain.notes[2]])
 
     report = await fsck(ledger.stores, ledger.trust, deep=True)

@@ -18,7 +18,14 @@ from salus.archive.errors import BodyError
 from salus.archive.parquet_bounds import EXPANDED_BYTES_MAX, LEAVES_MAX
 from salus.ledger.block import NO_PREVIOUS, Header, Range
 
-ROW = {"topic": "t", "status": "accepted", "partition": 0, "offset": 0, "leaf_hash": bytes(32)}
+ROW = {
+    "topic": "t",
+    "status": "accepted",
+    "partition": 0,
+    "offset": 0,
+    "timestamp": 0,
+    "leaf_hash": bytes(32),
+}
 
 
 def repeated(rows: int, **cells: object) -> pa.Table:

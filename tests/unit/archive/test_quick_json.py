@@ -119,7 +119,7 @@ def test_depth_has_an_end_long_before_the_stack_has(quick: QuickRows, opening: s
 
 def test_what_lies_under_a_null_is_nothing(quick: QuickRows) -> None:
     """Arrow says nothing about the bytes of a cell that is null."""
-    cells = {"topic": "t", "partition": 0, "offset": 0, "status": "s", "digest": bytes(32)}
+    cells = {"topic": "t", "partition": 0, "offset": 0, "timestamp": 0, "status": "s", "digest": bytes(32)}
     columns = {name: column(name, [cell]) for name, cell in cells.items()}
     columns |= {name: column(name, [cell]) for name, cell in zip(FROM_VALUE, CELLS, strict=True)}
     plain = columns | {name: column(name, [None]) for name in ("signature", "value")}

@@ -171,6 +171,7 @@ ROWS = st.lists(
         st.text(max_size=5),
         st.integers(-(2**31), 2**31 - 1),
         st.integers(-(2**63), 2**63 - 1),
+        st.integers(-(2**63), 2**63 - 1),
         st.text(max_size=5),
         st.binary(min_size=32, max_size=32),
         st.none() | st.binary(max_size=700),
@@ -185,14 +186,12 @@ ROWS = st.lists(
 def test_leaves_are_hashed_as_they_are_one_by_one_also_from_the_middle_of_a_table(
     quick: QuickRows, rows: list[tuple[Any, ...]], first: int
 ) -> None:
-    names = ("topic", "partition", "offset", "status", "digest", "signature", "value")
+    names = ("topic", "partition", "offset", "timestamp", "status", "digest", "signature", "value")
     columns = {name: column(name, [row[at] for row in rows]) for at, name in enumerate(names)}
     first = min(first, len(rows))
     expected = [
-        Leaf(
-            topic, partition, offset, status, digest if value is None else leaf_hash(value), signature
-        ).hash()
-        for topic, partition, offset, status, digest, signature, value in rows
+        Leaf(*place, status, digest if value is None else leaf_hash(value), signature).hash()
+        for *place, status, digest, signature, value in rows
     ]
 
     assert quick.leaf_hashes(columns) == b"".join(expected)
@@ -236,7 +235,14 @@ HASHED, REPEATED = ("topic", "status", "signature", "value"), ("value", "id", "s
 def test_columns_whose_places_are_astray_are_refused(
     quick: QuickRows, work: Callable[..., Any], name: str, places: list[int]
 ) -> None:
-    cells = {"topic": TOPIC, "partition": 0, "offset": 0, "status": "accepted", "digest": bytes(32)}
+    cells = {
+        "topic": TOPIC,
+        "partition": 0,
+        "offset": 0,
+        "timestamp": 0,
+        "status": "accepted",
+        "digest": bytes(32),
+    }
     cells |= {"signature": b"s", "value": b"v"} | dict(zip(FROM_VALUE, CELLS, strict=True))
     columns = {key: column(key, [cell] * 2) for key, cell in cells.items()}
     buffers = columns[name].buffers()

@@ -216,7 +216,9 @@ async def test_verdicts_reached_without_some_identity_events_are_reached_again(t
     ledger = SmallLedger()
     ledger.trust = judged_trust()
     chain = ledger.chains[0]
-    for position, records in enumerate(([REGISTERED], [REVOKED], sample_records(1, signer=EVENT_SIGNER))):
+    (late,) = sample_records(1, signer=EVENT_SIGNER)
+    late = replace(late, timestamp_ms=REVOKED.timestamp_ms + 1)
+    for position, records in enumerate(([REGISTERED], [REVOKED], [late])):
         chain.identity_position = position
         await chain.seal(records)
     await chain.seal([])

@@ -60,6 +60,7 @@ OTHER = {
     "topic": "salus.pharma.events",
     "partition": 3,
     "offset": 8,
+    "timestamp": datetime(2026, 11, 22, 15, 0, 0, 9000, tzinfo=UTC),
     "status": "rejected:bad-signature",
     "id": "another",
     "source": "did:key:another",
@@ -170,7 +171,9 @@ def test_a_time_in_a_form_that_the_slow_look_refuses_is_not_sound(text):
     columns = columns_of(records)
     value = (records[0].value or b"").replace(b"2026-11-22T15:00:00Z", text.encode())
     columns.value = [value]
-    columns.leaf_hash = leaf_hashes([(TOPIC, 0, 0, "accepted", leaf_hash(value), records[0].signature)])
+    columns.leaf_hash = leaf_hashes(
+        [(TOPIC, 0, 0, records[0].timestamp_ms, "accepted", leaf_hash(value), records[0].signature)]
+    )
     body = encode_body(columns)
     header = replace(header_of(records, body), root=root_of(columns.leaf_hash))
 

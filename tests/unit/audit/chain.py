@@ -34,6 +34,7 @@ from salus.ledger.block import (
 from salus.ledger.key_periods import Keys
 from salus.ledger.merkle import leaf_hash, root_of
 from salus.ledger.note import NoteSigner
+from salus.ledger.records import timestamp_at
 
 TOPIC = "salus.clinical.events"
 ORIGIN = "salus.local/dev/shard/0"
@@ -195,8 +196,9 @@ def _append(
     columns.topic.append(topic)
     columns.partition.append(0)
     columns.offset.append(offset)
+    columns.timestamp.append(timestamp_at(NOON))
     columns.status.append(status)
-    columns.leaf_hash.append(Leaf(topic, 0, offset, status, digest, signature).hash())
+    columns.leaf_hash.append(Leaf(topic, 0, offset, timestamp_at(NOON), status, digest, signature).hash())
     columns.digest.append(None if value is not None else digest)
     columns.signature.append(signature)
     columns.value.append(value)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import pytest
 
 from salus.archive.replay import RESTORED_HEADER, SealedRecord
@@ -12,7 +10,7 @@ from salus.ledger.block import NO_DIGEST
 from salus.ledger.merkle import leaf_hash
 from salus.messaging import Record
 
-TIME = datetime(2026, 11, 22, tzinfo=UTC)
+TIME = 1_795_305_600_000
 ACCEPTED = SealedRecord("t", 0, 7, TIME, "s", b"value", b"signature", "accepted", leaf_hash(b"value"))
 REJECTED = SealedRecord("t", 0, 7, TIME, status="rejected:bad-signature", digest=leaf_hash(b"garbage"))
 TOMBSTONE = SealedRecord("t", 0, 7, TIME, status="rejected:tombstone", digest=NO_DIGEST)

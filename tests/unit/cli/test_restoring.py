@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterable
-from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, Self, cast
 
@@ -20,7 +19,7 @@ from salus.ledger.merkle import leaf_hash
 from salus.ledger.records import SIGNATURE_HEADER
 from salus.messaging import MessagingError, Position, Record
 
-TIME = datetime(2026, 11, 22, tzinfo=UTC)
+TIME = 1_795_305_600_000
 TOPIC = "salus.consent.events"
 OTHER = "salus.lab.events"
 

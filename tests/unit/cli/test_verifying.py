@@ -36,7 +36,7 @@ def network_with(tmp_path, status="accepted"):
     folder.create(Plan())
     shard = NoteSigner("salus.local/dev/shard/0", load_ed25519(folder.key_file("shard-0")))
     log = NoteSigner("salus.local/dev/log", load_ed25519(folder.key_file("log")))
-    leaf = Leaf(topic=TOPIC, partition=0, offset=5, status=status, digest=leaf_hash(EVENT), signature=None)
+    leaf = Leaf(TOPIC, 0, 5, 1_795_359_600_000, status, digest=leaf_hash(EVENT), signature=None)
     header = Header(
         origin="salus.local/dev/shard/0",
         height=0,

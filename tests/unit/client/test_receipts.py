@@ -40,7 +40,7 @@ POLICY = Policy(logs=(LOG.verifier,), shards={SHARD.name: SHARD.verifier})
 
 def receipt_of(value: bytes = VALUE, at: Position = AT, status: str = "accepted") -> bytes:
     """The receipt of the only leaf of the only block of a log."""
-    leaf = Leaf(at.topic, at.partition, at.offset, status, leaf_hash(value), None)
+    leaf = Leaf(at.topic, at.partition, at.offset, 1_795_359_600_000, status, leaf_hash(value), None)
     header = Header(
         origin=SHARD.name,
         height=0,

@@ -99,6 +99,7 @@ class Row:
     key: bytes | None
     value: bytes | None
     signature: bytes | None
+    timestamp_ms: int = records.timestamp_at(NOON)
     flaw: records.Flaw | None = None
 
     def but(self, **changes: Any) -> Row:
@@ -144,7 +145,7 @@ def rows_of(values: Sequence[bytes], *, signer: LocalSigner = MEMBER) -> list[Ro
 def records_of(rows: Sequence[Row]) -> list[Records]:
     """The rows as they come from a log."""
     singles = [
-        records.Row(row.topic, 0, offset, row.key, row.value, row.signature, flaw=row.flaw)
+        records.Row(row.topic, 0, offset, row.timestamp_ms, row.key, row.value, row.signature, flaw=row.flaw)
         for offset, row in enumerate(rows)
     ]
     return records.records_of(singles)

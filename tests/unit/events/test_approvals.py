@@ -111,10 +111,10 @@ def an_event(approval: str | None, *, version: int) -> Event:
 def test_an_approval_takes_effect_once() -> None:
     approval = make_approval(SECOND, LINE, now=NOW)
     ring = a_ring()
-    first = ring.fold(an_event(approval, version=0))
-    again = ring.fold(an_event(approval, version=1))
-    unapproved = ring.fold(an_event(None, version=1))
-    fresh = ring.fold(an_event(make_approval(SECOND, LINE, now=NOW), version=1))
+    first = ring.fold(an_event(approval, version=0), appended=NOW)
+    again = ring.fold(an_event(approval, version=1), appended=NOW)
+    unapproved = ring.fold(an_event(None, version=1), appended=NOW)
+    fresh = ring.fold(an_event(make_approval(SECOND, LINE, now=NOW), version=1), appended=NOW)
 
     assert first == Applied(1)
     assert again == WithoutEffect(NoEffect.NAME_TAKEN)

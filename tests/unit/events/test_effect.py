@@ -258,7 +258,7 @@ def histories(draw: st.DrawFn) -> list[Event]:
 @given(histories())
 def test_the_key_ring_goes_by_the_rule_that_every_fold_goes_by(history: list[Event]) -> None:
     ring, fold = founded(), Fold()
-    effects = [ring.fold(each, offset=offset) for offset, each in enumerate(history)]
+    effects = [ring.fold(each, appended=NOON, offset=offset) for offset, each in enumerate(history)]
 
     assert effects == [fold.fold(each, ring.took_effect(offset)) for offset, each in enumerate(history)]
 
@@ -268,7 +268,7 @@ def test_what_has_no_effect_leaves_the_key_ring_as_it_was(history: list[Event]) 
     ring = founded()
     for each in history:
         before = (dict(ring.parties), dict(ring.keys), ring.time)
-        if isinstance(ring.fold(each), WithoutEffect):
+        if isinstance(ring.fold(each, appended=NOON), WithoutEffect):
             assert (ring.parties, ring.keys, ring.time) == before
 
 
@@ -281,7 +281,13 @@ def test_a_role_that_was_taken_counts_for_what_was_signed_before() -> None:
         (RoleWithdrawn(did=MEMBER.did, role="patient", request=UNASKED), later),
     ]
     for version, (data, time) in enumerate(facts):
-        ring.fold(event(asked_for(data), version=version, time=time))
+        ring.fold(event(asked_for(data), version=version, time=time), appended=time)
 
-    assert ring.party_at(MEMBER.did, noon).roles == {"patient"}
-    assert ring.party_at(MEMBER.did, later).roles == ring.parties[MEMBER.did].roles == set()
+    after = later + timedelta(milliseconds=1)
+    assert ring.party_at(MEMBER.did, noon).roles == set()
+    assert (
+        ring.party_at(MEMBER.did, later).roles
+        == ring.party_between(MEMBER.did, noon, after).roles
+        == {"patient"}
+    )
+    assert ring.party_at(MEMBER.did, after).roles == ring.parties[MEMBER.did].roles == set()

@@ -184,7 +184,7 @@ def test_what_operators_state_needs_the_role_and_no_service() -> None:
 
 def test_a_whole_batch_that_someone_forged_is_refused() -> None:
     rows = rows_of([encoded(document(i), number=i) for i in range(4)], signer=FORGER)
-    said = judge_batch(records_of(rows), ring=RING, at=NOON)
+    said = judge_batch(records_of(rows), ring=RING)
 
     assert [said.refused[row].reason for row in range(4)] == [Reason.BAD_SIGNATURE] * 4
 
@@ -312,7 +312,7 @@ def told(event: Event) -> tuple[Any, ...]:
 
 
 def together(rows: list[Row]) -> list[tuple[Any, ...]]:
-    said = judge_batch(records_of(rows), ring=RING, at=NOON)
+    said = judge_batch(records_of(rows), ring=RING)
     assert not said.accepted.keys() & said.refused.keys()
     assert [*said.signatures] == [record.signature for record in rows]
     assert [*said.values] == [
@@ -348,7 +348,7 @@ def test_a_batch_is_judged_as_its_records_are_one_by_one(way: str, rows: list[Ro
 )
 def test_a_batch_as_most_are_is_read_together() -> None:
     rows = rows_of([encoded(document(i), number=i) for i in range(64)])
-    said = judge_batch(records_of(rows), ring=RING, at=NOON)
+    said = judge_batch(records_of(rows), ring=RING)
 
     assert not said.accepted
     assert not said.refused
@@ -356,7 +356,7 @@ def test_a_batch_as_most_are_is_read_together() -> None:
 
 
 def test_of_no_records_nothing_is_said() -> None:
-    said = judge_batch([], ring=RING, at=NOON)
+    said = judge_batch([], ring=RING)
 
     assert (said.digests, [*said.values], said.accepted, said.refused) == (b"", [], {}, {})
 
@@ -364,8 +364,8 @@ def test_of_no_records_nothing_is_said() -> None:
 def test_a_signed_batch_costs_one_verification_in_however_many_parts_it_comes() -> None:
     rows = rows_of([encoded(document(i), number=i) for i in range(64)])
     verifies.cache_clear()
-    whole = judge_batch(records_of(rows), ring=RING, at=NOON)
-    part = judge_batch(records_of(rows[10:50]), ring=RING, at=NOON)
+    whole = judge_batch(records_of(rows), ring=RING)
+    part = judge_batch(records_of(rows[10:50]), ring=RING)
 
     assert verifies.cache_info().misses == 1
     assert not whole.refused

@@ -73,10 +73,10 @@ def test_what_a_key_signed_before_its_revocation_stays_judged_as_it_was() -> Non
         subject=MEMBER.did,
         time=NOON,
     )
-    ring.fold(decode_event(value, CATALOGUE))
+    ring.fold(decode_event(value, CATALOGUE), appended=NOON)
 
-    assert reason(ring, key, NOON - timedelta(milliseconds=1)) is None
-    assert reason(ring, key, NOON) is Reason.KEY_REVOKED
+    assert reason(ring, key, NOON) is None
+    assert reason(ring, key, NOON + timedelta(milliseconds=1)) is Reason.KEY_REVOKED
     assert ring.time == NOON
 
 
@@ -129,6 +129,6 @@ def test_an_event_that_expects_another_version_changes_nothing(version: int, app
     ring = network_ring()
     ring.founders[STRANGER.did] = Founder(STRANGER.did, "member", (), public_key(STRANGER))
     value = encoded(party(STRANGER), source=ROOT.did, expected_version=version)
-    ring.fold(decode_event(value, CATALOGUE))
+    ring.fold(decode_event(value, CATALOGUE), appended=NOON)
 
     assert (STRANGER.did in ring.parties) is applied

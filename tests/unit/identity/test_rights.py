@@ -197,7 +197,7 @@ def test_everybody_who_folds_says_what_the_contract_says(
         return
     ring = ring_of(target, act)
     allowed = answer(act, target, actor) == "done"
-    effect = ring.fold(event_of(target, act, actor))
+    effect = ring.fold(event_of(target, act, actor), appended=NOW)
 
     assert effect == (Applied(1) if allowed else WithoutEffect(NoEffect.NOT_ENTITLED))
     assert (0 in ring.unentitled) is not allowed
@@ -209,7 +209,7 @@ def test_identity_alone_does_nothing_to_anybody(act: Act, target: Target) -> Non
     ring = ring_of(target, act)
     unasked = event_of(target, act, actor_of(Relation.OPERATOR, target, BETA), request=UNASKED)
 
-    assert ring.fold(unasked) == WithoutEffect(NoEffect.NOT_ENTITLED)
+    assert ring.fold(unasked, appended=NOW) == WithoutEffect(NoEffect.NOT_ENTITLED)
 
 
 @pytest.mark.parametrize("changes", [{"roles": ("operator",)}, {"kind": "person"}, {"key": key(3)}, None])
@@ -218,7 +218,7 @@ def test_whom_the_network_file_names_joins_as_it_says(changes: dict[str, Any] | 
     founder = Founder(PARTY, "member", (), key(1))
     ring.founders[PARTY] = replace(founder, **(changes or {}))
     operator = actor_of(Relation.OPERATOR, Target.MEMBER, None)
-    effect = ring.fold(event_of(Target.MEMBER, Act.REGISTER, operator, request=UNASKED))
+    effect = ring.fold(event_of(Target.MEMBER, Act.REGISTER, operator, request=UNASKED), appended=NOW)
 
     assert isinstance(effect, Applied) is (changes is None)
 
@@ -231,7 +231,7 @@ def test_no_key_joins_that_its_holder_did_not_offer(act: Act, proofs: dict[str, 
     data = event_of(target, act, actor).data
     assert isinstance(data, PartyRegistered | KeyAdded)
     asked = truly_asked(data, signer(13, HOSPITAL), at=NOW, proofs=proofs)
-    ring.fold(event_of(target, act, actor, request=asked.request))
+    ring.fold(event_of(target, act, actor, request=asked.request), appended=NOW)
 
     assert ring.unentitled[0].code == "key-not-proven"
 
@@ -250,7 +250,7 @@ def test_nobody_alone_takes_a_name_that_is_not_proven(did: str, by: str, code: s
     proofs = proofs_of(signer(1, did), member=member, at=NOW)
     asked = truly_asked(data, signer(SEEDS[by], by), at=NOW, proofs=proofs)
     value = encode_event(asked, id="1", source=ALPHA, subject=did, time=NOW, expected_version=0)
-    ring.fold(decode_event(value, CATALOGUE))
+    ring.fold(decode_event(value, CATALOGUE), appended=NOW)
 
     assert ring.unentitled[0].code == code
     organisation = PartyState(HOSPITAL, "member") if member else None
@@ -268,7 +268,7 @@ def test_a_key_that_was_revoked_before_asks_for_nothing_whatever_the_clocks_say(
         did = revoked.id.partition("#")[0]
         ring.apply(KeyRevoked(did, revoked.id, "compromised", request=UNASKED), at=NOW + timedelta(minutes=1))
         operator = actor_of(Relation.OPERATOR, Target.OPERATOR, BETA)
-        effect = ring.fold(event_of(Target.OPERATOR, Act.ADD_KEY, operator))
+        effect = ring.fold(event_of(Target.OPERATOR, Act.ADD_KEY, operator), appended=NOW)
 
         assert effect == WithoutEffect(NoEffect.NOT_ENTITLED)
         assert ring.unentitled[0].code == "key-revoked"
@@ -327,7 +327,7 @@ def test_what_no_party_may_be_joins_nowhere(changes: dict[str, Any], code: str) 
     asked = truly_asked(data, signer(SEEDS[HOSPITAL], HOSPITAL), at=NOW, proofs=proofs)
     value = encode_event(asked, id="1", source=ALPHA, subject=data.did, time=NOW, expected_version=0)
 
-    assert ring.fold(decode_event(value, CATALOGUE)) == WithoutEffect(NoEffect.NOT_ENTITLED)
+    assert ring.fold(decode_event(value, CATALOGUE), appended=NOW) == WithoutEffect(NoEffect.NOT_ENTITLED)
     assert ring.unentitled[0].code == code
 
 
@@ -347,7 +347,7 @@ def test_the_fold_says_something_of_everything(data: Any, draw: st.DataObject) -
     envelope = event_of(Target.PEOPLE, Act.ADD_KEY, operator).envelope
     event = Event(envelope=envelope, type=type_of(data), data=msgspec.structs.replace(data, **changes))
 
-    assert isinstance(ring.fold(event), Applied | WithoutEffect)
+    assert isinstance(ring.fold(event, appended=NOW), Applied | WithoutEffect)
 
 
 @pytest.mark.parametrize("seen", [None, (key(1).id,), (key(1).id, key(2).id, key(3).id)])
@@ -356,7 +356,7 @@ def test_who_makes_an_operator_names_the_keys_that_will_govern(seen: tuple[str, 
     data = RoleGranted(PARTY, "operator", request=UNASKED)
     asked = truly_asked(data, signer(10, ALPHA), at=NOW, seen=seen, second=signer(11, BETA))
     value = encode_event(asked, id="1", source=ALPHA, subject=PARTY, time=NOW, expected_version=0)
-    ring.fold(decode_event(value, CATALOGUE))
+    ring.fold(decode_event(value, CATALOGUE), appended=NOW)
 
     assert ring.unentitled[0].code == "keys-not-named"
     state = state_of(Target.OPERATOR, Act.GRANT_ROLE)
@@ -380,7 +380,7 @@ def test_of_two_last_operators_that_go_at_the_same_moment_one_stays(act: Act) ->
         other = signer(11, BETA) if did == ALPHA else signer(10, ALPHA)
         asked = truly_asked(facts[act], signer(seed, did), at=NOW, second=other)
         value = encode_event(asked, id=did, source=ALPHA, subject=did, time=NOW, expected_version=0)
-        effects.append(ring.fold(decode_event(value, CATALOGUE), offset=number))
+        effects.append(ring.fold(decode_event(value, CATALOGUE), offset=number, appended=NOW))
 
     assert effects == [Applied(1), WithoutEffect(NoEffect.NOT_ENTITLED)]
     assert [operator.did for operator in ring.operators(at=NOW) if operator.endures] == [BETA]

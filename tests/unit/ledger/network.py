@@ -27,6 +27,8 @@ VALUES = [b'{"id":"%d"}' % i for i in range(7)]
 STATUSES = ["accepted"] * 6 + ["rejected:malformed-json"]
 # What a leaf may keep; whose it is and over what, nobody asks here.
 SIGNATURE = b"v1 did:key:z#z 0/1 " + b"A" * 86 + b"=="
+APPENDED_MS = 1_795_359_600_000
+"""2026-11-22T15:00:00Z."""
 SIGNATURES = [SIGNATURE] * 6 + [None]
 
 
@@ -91,7 +93,7 @@ def make_world() -> World:
         CosignatureSigner("witness.example/silent", key_of("w3")),
     )
     leaves = tuple(
-        Leaf("salus.clinical.events", 0, 10 + i, status, leaf_hash(value), signature)
+        Leaf("salus.clinical.events", 0, 10 + i, APPENDED_MS + i, status, leaf_hash(value), signature)
         for i, (value, status, signature) in enumerate(zip(VALUES, STATUSES, SIGNATURES, strict=True))
     )
     header = Header(

@@ -36,6 +36,7 @@ from salus.ledger.checkpoint import parse_checkpoint
 from salus.ledger.errors import BlockError
 from salus.ledger.merkle import leaf_hash
 from salus.ledger.note import NoteVerifier, sign_note
+from salus.ledger.records import TIMESTAMP_MS_MAX
 from salus.ledger.signature_header import path_length
 
 TOPICS = st.from_regex(r"[A-Za-z0-9._-]{1,40}", fullmatch=True)
@@ -62,6 +63,7 @@ LEAVES = st.builds(
     topic=TOPICS,
     partition=PARTITIONS,
     offset=OFFSETS,
+    timestamp_ms=st.integers(0, TIMESTAMP_MS_MAX),
     status=st.just("accepted") | st.from_regex(r"rejected:[a-z0-9-]{1,30}", fullmatch=True),
     digest=HASHES,
     signature=st.none() | SIGNATURE_HEADERS,
@@ -113,7 +115,7 @@ def test_parsing_a_leaf_undoes_formatting(leaf: Leaf) -> None:
 
 @given(st.lists(LEAVES, max_size=20))
 def test_the_fast_leaf_hashes_are_the_plain_ones(leaves: list[Leaf]) -> None:
-    rows = [(x.topic, x.partition, x.offset, x.status, x.digest, x.signature) for x in leaves]
+    rows = [(x.topic, x.partition, x.offset, x.timestamp_ms, x.status, x.digest, x.signature) for x in leaves]
 
     assert leaf_hashes(rows) == [leaf.hash() for leaf in leaves]
 
@@ -135,12 +137,16 @@ def test_a_changed_leaf_is_refused_or_is_another_leaf(leaf: Leaf, data: st.DataO
 
 @given(st.binary(max_size=100))
 def test_arbitrary_bytes_are_refused_or_are_a_leaf(junk: bytes) -> None:
-    for data in (junk, b"salus.health/leaf/v1\n" + junk, b"salus.health/leaf/v1\na 0 0 accepted -\n" + junk):
+    for data in (
+        junk,
+        b"salus.health/leaf/v1\n" + junk,
+        b"salus.health/leaf/v1\na 0 0 0 accepted -\n" + junk,
+    ):
         with suppress(BlockError):
             assert parse_leaf(data).data() == data
 
 
-GOOD_LEAF = Leaf("salus.lab.events", 3, 99, "accepted", bytes(range(32)), SIGNATURE)
+GOOD_LEAF = Leaf("salus.lab.events", 3, 99, 1_795_359_600_000, "accepted", bytes(range(32)), SIGNATURE)
 
 
 @pytest.mark.parametrize(

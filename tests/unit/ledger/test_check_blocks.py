@@ -26,25 +26,26 @@ from salus.ledger.check_blocks import (
 )
 from salus.ledger.findings import FINDING_CODES, Finding
 from salus.ledger.merkle import leaf_hash, root_of
+from salus.ledger.records import appended_at
 
 PLACE = block_place(0, 42)
 
 
 def _row(i: int) -> Row:
     value = b'{"id":"%d","source":"did:key:z","type":"t.v1","subject":"p","time":"2026-11-22T15:00:00Z"}' % i
-    leaf = Leaf("salus.lab.events", 0, i, "accepted", leaf_hash(value), b"v1 sig")
+    leaf = Leaf("salus.lab.events", 0, i, 1_795_359_600_123, "accepted", leaf_hash(value), b"v1 sig")
     time = datetime(2026, 11, 22, 15, tzinfo=UTC)
     return Row(
         *leaf_columns(leaf), str(i), "did:key:z", "t.v1", "p", time, leaf.hash(), None, b"v1 sig", value
     )
 
 
-def leaf_columns(leaf: Leaf) -> tuple[str, int, int, str]:
-    return leaf.topic, leaf.partition, leaf.offset, leaf.status
+def leaf_columns(leaf: Leaf) -> tuple[str, int, int, datetime, str]:
+    return leaf.topic, leaf.partition, leaf.offset, appended_at(leaf.timestamp_ms), leaf.status
 
 
 def _rejected(i: int) -> Row:
-    leaf = Leaf("salus.lab.events", 0, i, "rejected:malformed-json", leaf_hash(b"junk"))
+    leaf = Leaf("salus.lab.events", 0, i, 1_795_359_600_123, "rejected:malformed-json", leaf_hash(b"junk"))
     nothing = (None,) * 5
     return Row(*leaf_columns(leaf), *nothing, leaf.hash(), leaf.digest, None, None)
 
@@ -127,7 +128,14 @@ def test_the_quick_look_and_the_slow_one_agree(
     block_of_rows: Header, index: int, changes: dict[str, Any], how: str
 ) -> None:
     rows = [*ROWS]
-    typed = {"offset": int, "partition": int, "topic": str, "status": str, "leaf_hash": bytes}
+    typed = {
+        "offset": int,
+        "partition": int,
+        "timestamp": datetime,
+        "topic": str,
+        "status": str,
+        "leaf_hash": bytes,
+    }
     sane: dict[str, Any] = {
         k: v for k, v in changes.items() if isinstance(v, typed.get(k, (bytes, type(None))))
     }
@@ -156,7 +164,10 @@ def test_a_wrong_leaf_hash_is_told_from_a_wrong_record(block: Header) -> None:
 
 
 def test_if_record_and_leaf_hash_are_changed_together_the_root_tells(block: Header) -> None:
-    forged = _row(2)._replace(value=b"{}", leaf_hash=Leaf(*ROWS[2][:4], leaf_hash(b"{}"), b"v1 sig").hash())
+    forged = _row(2)._replace(
+        value=b"{}",
+        leaf_hash=Leaf(*ROWS[2][:3], 1_795_359_600_123, "accepted", leaf_hash(b"{}"), b"v1 sig").hash(),
+    )
 
     assert _found(block, [*ROWS[:2], forged, *ROWS[3:]]) == [("block-root", PLACE)]
 

@@ -67,10 +67,12 @@ class Examples:
         self.values = _values(author)
         self.signatures = sign_values(self.values, author)
         self.leaves = [
-            Leaf(TOPIC, 0, i, "accepted", leaf_hash(value), signature)
+            Leaf(TOPIC, 0, i, 1_795_359_600_042, "accepted", leaf_hash(value), signature)
             for i, (value, signature) in enumerate(zip(self.values, self.signatures, strict=True))
         ]
-        self.leaves.append(Leaf(TOPIC, 1, 7, "rejected:missing-signature", leaf_hash(b"junk")))
+        self.leaves.append(
+            Leaf(TOPIC, 1, 7, 1_795_359_600_043, "rejected:missing-signature", leaf_hash(b"junk"))
+        )
         self.levels = levels_of([leaf.hash() for leaf in self.leaves])
         self.headers = self._chain()
         head = Checkpoint(self.log.name, 2, root_of([leaf_hash(note) for note in self.headers]))

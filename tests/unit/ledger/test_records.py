@@ -17,6 +17,7 @@ class Single(NamedTuple):
     """A record by itself."""
 
     offset: int
+    timestamp_ms: int
     key: bytes | None
     value: bytes | None
     headers: tuple[bytes | None, ...]
@@ -34,7 +35,7 @@ LIBRARIES = st.sampled_from([records.load(), None])
 
 
 def singles(made: list[Parts]) -> list[Single]:
-    return [Single(3 * number, *parts) for number, parts in enumerate(made)]
+    return [Single(3 * number, 1000 + number, *parts) for number, parts in enumerate(made)]
 
 
 @given(PARTS, LIBRARIES)
@@ -54,7 +55,9 @@ def test_records_are_what_they_were_one_by_one(made: list[Parts]) -> None:
     found = singles(made)
     columns = Records.of("topic", 7, found)
 
-    assert [(r.offset, r.key, r.value, (r.signature, r.trace)) for r in columns] == [tuple(r) for r in found]
+    assert [(r.offset, r.timestamp_ms, r.key, r.value, (r.signature, r.trace)) for r in columns] == [
+        tuple(r) for r in found
+    ]
     assert {(r.topic, r.partition) for r in columns} <= {("topic", 7)}
     for offset in (0, 1, 3, 1000):
         assert [*columns.since(offset)] == [r for r in columns if r.offset >= offset]

@@ -14,7 +14,16 @@ from hypothesis import strategies as st
 
 from salus.ledger import record_batches
 from salus.ledger.record_batches import RECORD_BYTES_MIN, unpack_batch
-from salus.ledger.records import NONE, SIGNATURE_HEADER, STRIDE, TRACE_HEADER, Part, Records, Row
+from salus.ledger.records import (
+    NONE,
+    SIGNATURE_HEADER,
+    STRIDE,
+    TRACE_HEADER,
+    Part,
+    Records,
+    Row,
+    timestamp_of,
+)
 from salus.messaging.record import Record
 from salus.messaging.tolerant import Batch, _TolerantBatch
 
@@ -66,10 +75,13 @@ def by_the_one_that_never_reads_beyond(raw: bytes) -> list[Row] | None:
 
 
 def rows_of(batch: object) -> list[Row]:
-    records = [Record("t", 3, r.offset, 0, r.key, r.value, tuple(r.headers)) for r in batch]  # type: ignore[attr-defined]  # the library has no types
+    records = [
+        Record("t", 3, r.offset, timestamp_of(r.timestamp), r.key, r.value, tuple(r.headers)) for r in batch
+    ]  # type: ignore[attr-defined]  # the library has no types
     return [
         Row(
-            r.topic, r.partition, r.offset, r.key, r.value, r.header(SIGNATURE_HEADER), r.header(TRACE_HEADER)
+            *(r.topic, r.partition, r.offset, r.timestamp_ms),
+            *(r.key, r.value, r.header(SIGNATURE_HEADER), r.header(TRACE_HEADER)),
         )
         for r in records
     ]
@@ -77,7 +89,7 @@ def rows_of(batch: object) -> list[Row]:
 
 def unpacked(data: bytes, begin: int = 0, end: int | None = None) -> list[Row] | None:
     found = unpack_batch(data, begin, len(data) if end is None else end)
-    return None if found is None else [*Records("t", 3, found[0], data, found[1])]
+    return None if found is None else [*Records("t", 3, *found[:2], data, found[2])]
 
 
 @given(RECORDS, BASES, st.binary(max_size=9), st.binary(max_size=9), st.sampled_from([0, 8, 0x10, 0x40]))
@@ -187,7 +199,7 @@ def test_what_is_unusual_is_left_to_the_library(what: str) -> None:
 def test_the_plainest_record_is_unpacked() -> None:
     found = unpack_batch(raw := record(body=b"\0" + NULL + NULL + b"\0"), 0, len(raw))
 
-    assert found == (array("q", [0]), array("q", [NONE] * STRIDE))
+    assert found == (array("q", [0]), array("q", [1000]), array("q", [NONE] * STRIDE))
     assert len(raw) == HEADER_BYTES + RECORD_BYTES_MIN
     assert len(Part) * 2 == STRIDE
 
@@ -208,7 +220,7 @@ def test_a_header_name_that_is_not_utf8_is_one_that_nobody_looks_for() -> None:
         b"?" * 15, b"\xff" * 15
     )
 
-    assert unpacked(raw) == by_the_library(raw) == [Row("t", 3, 0, b"k", b"v", b"s", None)]
+    assert unpacked(raw) == by_the_library(raw) == [Row("t", 3, 0, 1000, b"k", b"v", b"s", None)]
 
 
 def test_without_the_library_nothing_is_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,7 +48,12 @@ def unpacked(
     records = [record for rows in found for record in rows.records]
     runs = [*columns]
     assert [row for run in runs for row in run] == [
-        Row(r.topic, r.partition, r.offset, r.key, r.value, r.header(SIGNATURE), r.header(TRACE), r.flaw)
+        Row(
+            *(r.topic, r.partition, r.offset, r.timestamp_ms, r.key, r.value),
+            r.header(SIGNATURE),
+            r.header(TRACE),
+            r.flaw,
+        )
         for r in records
     ]
     assert found.next_fetch_offset == columns.next_fetch_offset

@@ -95,7 +95,7 @@ class View:
 
     def take(self, records: Sequence[Record]) -> None:
         for record in records:
-            self.outcomes[record.offset] = apply_identity_record(self.ring, record, by_append=True)
+            self.outcomes[record.offset] = apply_identity_record(self.ring, record)
 
     def outcome(self, offset: int) -> Effect | Refused:
         return self.outcomes[offset]

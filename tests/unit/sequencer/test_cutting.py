@@ -54,7 +54,8 @@ def test_a_batch_is_cut_where_it_is_full_record_by_record(
         [
             [
                 Row(
-                    "t", 0, next(offsets), bytes(key), None if size is None else bytes(size), bytes(signature)
+                    *("t", 0, next(offsets), 0),
+                    *(bytes(key), None if size is None else bytes(size), bytes(signature)),
                 )
                 for size, key, signature in run
             ]

@@ -56,9 +56,9 @@ PART = st.none() | st.integers(0, 12).map(lambda size: b"%d" % size * size)
 
 @given(st.lists(st.tuples(PART, PART, PART, PART), max_size=5), st.binary(max_size=40))
 def test_only_what_decides_nothing_is_cut_off(parts: list[Made], more: bytes) -> None:
-    rows = [Row(*AT, 3 * number, *made) for number, made in enumerate(parts)]
+    rows = [Row(*AT, 3 * number, 1000 + number, *made) for number, made in enumerate(parts)]
     made = Records.of(*AT, rows)
-    answer = Records(*AT, made.offsets, made.data + more, made.spans)
+    answer = Records(*AT, made.offsets, made.timestamps, made.data + more, made.spans)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(intake, "ANSWER_BYTES_MAX", -1)
@@ -82,11 +82,11 @@ def answer_of(rows: int, size: int) -> Records:
     """Small records in an answer that is full of something else, such as other headers."""
     offsets = array("q", range(rows))
     spans = array("q", [NONE, NONE, 0, 1, NONE, NONE, NONE, NONE] * rows)
-    return Records(*AT, offsets, bytes(size), spans)
+    return Records(*AT, offsets, offsets, bytes(size), spans)
 
 
 def test_an_answer_is_not_kept_for_little_of_it() -> None:
-    usual = Records.of(*AT, [Row(*AT, n, b"key", bytes(400), bytes(290)) for n in range(20)])
+    usual = Records.of(*AT, [Row(*AT, n, 0, b"key", bytes(400), bytes(290)) for n in range(20)])
 
     assert kept([usual]) == [usual]
     assert kept([usual])[0].data is usual.data
@@ -134,7 +134,7 @@ async def test_a_batch_that_nobody_asked_for_yet_is_gathered_up_to_its_bound(par
     spans = array("q", [NONE] * 8)
     if part is not None:
         spans[2 * part : 2 * part + 2] = array("q", [0, size])
-    reader = EndlessReader(Records(*AT, array("q", [0]), bytes(size), spans))
+    reader = EndlessReader(Records(*AT, array("q", [0]), array("q", [0]), bytes(size), spans))
     limits = Limits(bytes_max=1 << 20)
     async with Gatherer(reader, MemoryClock(), limits, Never()) as gatherer:
         gathered = await gatherer.next_batch()

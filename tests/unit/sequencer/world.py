@@ -29,7 +29,7 @@ from salus.ledger.block import Header, Leaf, body_key, check_succession, header_
 from salus.ledger.key_periods import Keys
 from salus.ledger.merkle import leaf_hash, root_of
 from salus.ledger.note import NoteSigner, NoteVerifier
-from salus.ledger.records import SIGNATURE_HEADER
+from salus.ledger.records import SIGNATURE_HEADER, timestamp_at
 from salus.messaging import Record
 from salus.objects.memory import MemoryObjects
 from salus.sequencer.adapters.archive import ObjectArchive
@@ -261,7 +261,8 @@ def rows_of(store: MemoryObjects, shard: int, verifier: Keys) -> list[dict[str, 
 
 def _leaf_of(row: dict[str, object]) -> Leaf:
     digest = row["digest"] if row["value"] is None else leaf_hash(row["value"])  # type: ignore[arg-type]  # rows are Any
-    return Leaf(row["topic"], row["partition"], row["offset"], row["status"], digest, row["signature"])  # type: ignore[arg-type]  # rows are Any
+    place = row["topic"], row["partition"], row["offset"], timestamp_at(row["timestamp"])
+    return Leaf(*place, row["status"], digest, row["signature"])  # type: ignore[arg-type]  # rows are Any
 
 
 def _check_ranges(header: Header, block: list[dict[str, object]]) -> None:

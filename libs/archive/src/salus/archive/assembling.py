@@ -48,7 +48,8 @@ def assemble(parts: Sequence[Records], judgement: Judgement, refused: Mapping[in
         ValueError: records and verdicts do not go together.
     """
     columns = {"topic": _repeated(parts, "topic"), "partition": _repeated(parts, "partition")}
-    columns["offset"] = _numbers("offset", b"".join(part.offsets for part in parts))
+    for name in ("offset", "timestamp"):
+        columns[name] = _numbers(name, b"".join(getattr(part, f"{name}s") for part in parts))
     columns["status"] = pa.repeat(pa.scalar(ACCEPTED, _type_of("status")), len(columns["topic"]))
     columns |= _from_events(judgement.attributes)
     columns["digest"] = pa.nulls(len(columns["topic"]), _type_of("digest"))

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from salus.archive.errors import BodyError
 from salus.archive.parquet_bounds import EXPANDED_BYTES_MAX, LEAVES_MAX, expanded_bytes, require_bounded
+from salus.archive.parquet_footer import require_sound_footer
 from salus.ledger.merkle import HASH_SIZE
 
 SCHEMA = pa.schema(
@@ -21,6 +22,7 @@ SCHEMA = pa.schema(
         pa.field("topic", pa.string(), nullable=False),
         pa.field("partition", pa.int32(), nullable=False),
         pa.field("offset", pa.int64(), nullable=False),
+        pa.field("timestamp", pa.timestamp("ms", tz="UTC"), nullable=False),
         pa.field("status", pa.string(), nullable=False),
         pa.field("id", pa.string()),
         pa.field("source", pa.string()),
@@ -33,6 +35,7 @@ SCHEMA = pa.schema(
         pa.field("value", pa.binary()),
     ]
 )
+_NULLABLE = [field.nullable for field in SCHEMA]
 ACCEPTED = "accepted"
 
 # A damaged page costs at most this many rows their readability, and queries skip groups by statistics.
@@ -42,7 +45,7 @@ ROWS_PER_BATCH = ROWS_PER_GROUP
 # What pyarrow raises for bytes that are not what they should be.
 _UNREADABLE = (pa.ArrowException, OSError, ValueError, MemoryError, OverflowError, KeyError)
 _DICTIONARY = ["topic", "status", "source", "type"]
-_STATISTICS = ["topic", "partition", "offset", "status", "source", "type", "subject", "time"]
+_STATISTICS = ["topic", "partition", "offset", "timestamp", "status", "source", "type", "subject", "time"]
 # Hashes do not compress; trying costs time.
 _COMPRESSION = {n: "NONE" if n in {"leaf_hash", "digest"} else "ZSTD" for n in SCHEMA.names}
 _LEVELS = {n: 1 for n, c in _COMPRESSION.items() if c == "ZSTD"}
@@ -60,6 +63,7 @@ class BodyColumns:
     topic: list[str] = field(default_factory=list)
     partition: list[int] = field(default_factory=list)
     offset: list[int] = field(default_factory=list)
+    timestamp: list[int] = field(default_factory=list)
     status: list[str] = field(default_factory=list)
     id: list[str | None] = field(default_factory=list)
     source: list[str | None] = field(default_factory=list)
@@ -138,6 +142,7 @@ def body_batches(data: bytes) -> Iterator[pa.RecordBatch]:
 
 
 def _open(data: bytes, names: Iterable[str], *, verify_pages: bool = False) -> pq.ParquetFile:
+    require_sound_footer(data, nullable=_NULLABLE)
     file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=verify_pages)
     if file.schema_arrow.remove_metadata() != SCHEMA:
         raise BodyError("the Parquet file does not have the columns of a body")
@@ -162,10 +167,11 @@ def unreadable_parts(
         BodyError: it has more rows, or expands to more.
     """
     try:
+        require_sound_footer(data, nullable=_NULLABLE)
         file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
         groups = [file.metadata.row_group(group) for group in range(file.num_row_groups)]
         shaped = file.schema_arrow.remove_metadata() == SCHEMA
-    except _UNREADABLE as error:
+    except (BodyError, *_UNREADABLE) as error:
         return [f"the file's footer cannot be read ({_first_line(error)})"]
     if not shaped:
         return ["it does not have the columns of a body"]

@@ -15,11 +15,13 @@ from salus.events.signature import Signer, sign_values
 from salus.ledger.block import Header, Range, body_key, header_key, leaf_hashes, sign_header
 from salus.ledger.merkle import leaf_hash, root_of
 from salus.ledger.note import NoteSigner
+from salus.ledger.records import timestamp_at
 from salus.objects import ObjectStore
 
 TOPIC = "salus.clinical.events"
 IDENTITY = "salus.identity.events"
 BEGIN = datetime(2026, 11, 22, 15, 0, tzinfo=UTC)
+BEGIN_MS = timestamp_at(BEGIN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,7 @@ class SampleRecord:
     value: bytes | None
     signature: bytes | None
     status: str = ACCEPTED
+    timestamp_ms: int = BEGIN_MS
 
 
 def sample_value(number: int, signer: Signer, *, time: datetime = BEGIN) -> bytes:
@@ -45,13 +48,16 @@ def sample_value(number: int, signer: Signer, *, time: datetime = BEGIN) -> byte
 def sample_records(
     count: int, *, signer: Signer, partition: int = 0, first: int = 0, topic: str = TOPIC
 ) -> list[SampleRecord]:
-    """Return accepted records of one partition from offset `first` on, signed in one batch."""
+    """Return accepted records of one partition from offset `first` on, signed in one batch.
+
+    The broker appended one a millisecond from BEGIN on.
+    """
     if count == 0:
         return []
     values = [sample_value(partition * 10**6 + first + i, signer) for i in range(count)]
     signatures = sign_values(values, signer)
     return [
-        SampleRecord(topic, partition, first + i, value, signature)
+        SampleRecord(topic, partition, first + i, value, signature, timestamp_ms=BEGIN_MS + first + i)
         for i, (value, signature) in enumerate(zip(values, signatures, strict=True))
     ]
 
@@ -139,6 +145,7 @@ def columns_of(rows: Iterable[SampleRecord]) -> BodyColumns:
         columns.topic.append(row.topic)
         columns.partition.append(row.partition)
         columns.offset.append(row.offset)
+        columns.timestamp.append(row.timestamp_ms)
         columns.status.append(row.status)
         columns.id.append(envelope.id if envelope else None)
         columns.source.append(envelope.source if envelope else None)
@@ -148,6 +155,6 @@ def columns_of(rows: Iterable[SampleRecord]) -> BodyColumns:
         columns.digest.append(None if accepted else digest)
         columns.signature.append(row.signature)
         columns.value.append(row.value if accepted else None)
-        leaf = (row.topic, row.partition, row.offset, row.status, digest, row.signature)
+        leaf = (row.topic, row.partition, row.offset, row.timestamp_ms, row.status, digest, row.signature)
         columns.leaf_hash += leaf_hashes([leaf])
     return columns

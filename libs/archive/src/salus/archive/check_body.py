@@ -20,6 +20,7 @@ from salus.archive.sound_body import FROM_VALUE, is_sound, repeats
 from salus.ledger.block import Header, body_key, leaf_hashes
 from salus.ledger.leaf_grammar import is_status
 from salus.ledger.merkle import hashes_of, root_of
+from salus.ledger.records import TIMESTAMP_MS_MAX
 
 # A body that is wrong everywhere is not worth a finding a row.
 ROW_FINDINGS_MAX = 20
@@ -131,6 +132,7 @@ def _leaf_hashes_of(columns: Columns) -> list[bytes]:
             columns["topic"],
             columns["partition"],
             columns["offset"],
+            columns["timestamp"],
             columns["status"],
             digests(columns),
             columns["signature"],
@@ -149,7 +151,7 @@ def _check_hashes(blamed: Blamed, columns: Columns, computed: Sequence[bytes]) -
     if root_of(computed) == blamed.header.root:
         code, detail = "leaf-hash-wrong", "the column leaf_hash is wrong; the record itself is whole"
     else:
-        code, detail = "row-wrong", "position, status, signature or value is not what was sealed"
+        code, detail = "row-wrong", "position, timestamp, status, signature or value is not what was sealed"
         if root_of(stored) != blamed.header.root:
             yield blamed.finding("block-root", "neither the rows nor their leaf hashes lead to the root")
     yield from _capped(blamed, code, detail, wrong, columns)
@@ -190,6 +192,7 @@ def _check_kept(blamed: Blamed, columns: Columns) -> Iterator[Finding]:
     """Of a rejected record no value is kept; an accepted one's columns repeat it. There is no third kind."""
     kept, differing = [], []
     rows = zip(
+        columns["timestamp"],
         columns["status"],
         columns["value"],
         columns["digest"],
@@ -197,8 +200,10 @@ def _check_kept(blamed: Blamed, columns: Columns) -> Iterator[Finding]:
         *(columns[name] for name in FROM_VALUE),
         strict=True,
     )
-    for row, (status, value, digest, signature, *repeated) in enumerate(rows):
-        if status != ACCEPTED:
+    for row, (timestamp, status, value, digest, signature, *repeated) in enumerate(rows):
+        if not 0 <= timestamp <= TIMESTAMP_MS_MAX:
+            kept.append(row)
+        elif status != ACCEPTED:
             excess = value is not None or any(cell is not None for cell in repeated)
             if excess or digest is None or not is_status(status):
                 kept.append(row)
@@ -206,7 +211,7 @@ def _check_kept(blamed: Blamed, columns: Columns) -> Iterator[Finding]:
             kept.append(row)
         elif not repeats(value, repeated):
             differing.append(row)
-    detail = "an accepted row has value and signature, a rejected one its digest, and there is no other"
+    detail = "its timestamp is possible; an accepted row has value and signature, a rejected one its digest"
     yield from _capped(blamed, "row-malformed", detail, kept, columns)
     yield from _capped(blamed, "row-columns", "the columns do not repeat the event", differing, columns)
 

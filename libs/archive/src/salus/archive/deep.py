@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property, partial
 
 from salus.archive.blocks import BlockArchive
@@ -26,7 +27,7 @@ from salus.ledger.block import REJECTED_PREFIX, Header, open_header
 from salus.ledger.errors import BlockError
 from salus.ledger.key_periods import Keys
 from salus.ledger.merkle import leaf_hash
-from salus.ledger.records import Row, records_of
+from salus.ledger.records import Row, appended_at, records_of
 from salus.objects import ObjectStore
 
 # These depend on nothing but digest, signature and identity state, so they can be judged again although
@@ -49,10 +50,16 @@ BLOCKS_AT_ONCE = 16
 
 @dataclass(frozen=True, slots=True)
 class IdentityEvent:
-    """An accepted event of the identity topic: its offset and value."""
+    """An accepted event of the identity topic: its offset, when the broker appended it, and its value."""
 
     offset: int
+    timestamp_ms: int
     value: bytes
+
+    def fold_into(self, ring: KeyRing) -> None:
+        """Fold it into a ring that knows all before it."""
+        appended = appended_at(self.timestamp_ms)
+        ring.fold(decode_event(self.value, ring.catalogue), appended=appended, offset=self.offset)
 
 
 class Judge:
@@ -75,8 +82,7 @@ class Judge:
             self._ring = self._new_ring()
             self._folded = 0
         while self._folded < len(self._identities) and self._identities[self._folded].offset < position:
-            event = self._identities[self._folded]
-            self._ring.fold(decode_event(event.value, self._ring.catalogue), offset=event.offset)
+            self._identities[self._folded].fold_into(self._ring)
             self._folded += 1
         self._ring.position = position
         return self._ring
@@ -108,7 +114,7 @@ class Judge:
         """The identity events that had no effect because who asked had no right to them, by offset."""
         ring = self._new_ring()
         for event in self._identities:
-            ring.fold(decode_event(event.value, ring.catalogue), offset=event.offset)
+            event.fold_into(ring)
         return ring.unentitled
 
     def _unentitled_in(self, header: Header, columns: Columns) -> list[tuple[int, Objection]]:
@@ -141,6 +147,7 @@ class Judge:
                 topic=columns["topic"][row],
                 partition=columns["partition"][row],
                 offset=columns["offset"][row],
+                timestamp_ms=columns["timestamp"][row],
                 # The Kafka key of an accepted event is its subject.
                 key=columns["subject"][row].encode(),
                 value=columns["value"][row],
@@ -149,7 +156,7 @@ class Judge:
             for row in accepted
         ]
         verdicts = dict.fromkeys(accepted, ACCEPTED)
-        for index, error in judge_batch(records_of(records), ring=ring, at=header.time).refused.items():
+        for index, error in judge_batch(records_of(records), ring=ring).refused.items():
             verdicts[accepted[index]] = f"{REJECTED_PREFIX}{error.reason}"
         for row, status in enumerate(statuses):
             reason = status.removeprefix(REJECTED_PREFIX)
@@ -158,13 +165,14 @@ class Judge:
                 continue
             if reason in _SIGNATURE_REASONS:
                 signature, digest = columns["signature"][row], columns["digest"][row]
-                verdicts[row] = _signature_verdict(signature, digest, ring, header)
+                at = appended_at(columns["timestamp"][row])
+                verdicts[row] = _signature_verdict(signature, digest, ring, at)
         return verdicts
 
 
-def _signature_verdict(signature: bytes | None, digest: bytes, ring: KeyRing, header: Header) -> str:
+def _signature_verdict(signature: bytes | None, digest: bytes, ring: KeyRing, at: datetime) -> str:
     try:
-        verify_signature(signature, digest=digest, ring=ring, at=header.time)
+        verify_signature(signature, digest=digest, ring=ring, at=at)
     except RejectedError as error:
         return f"{REJECTED_PREFIX}{error.reason}"
     return ACCEPTED
@@ -218,11 +226,9 @@ async def identity_events(
 
 
 def _identity_rows(header: Header, body: bytes) -> list[IdentityEvent]:
-    columns = columns_of_body(body, names=["topic", "offset", "status", "value"])
+    columns = columns_of_body(body, names=["topic", "offset", "timestamp", "status", "value"])
     return [
-        IdentityEvent(offset, value)
-        for topic, offset, status, value in zip(
-            columns["topic"], columns["offset"], columns["status"], columns["value"], strict=True
-        )
+        IdentityEvent(offset, timestamp, value)
+        for topic, offset, timestamp, status, value in zip(*columns.values(), strict=True)
         if topic == header.identity[0] and status == ACCEPTED
     ]

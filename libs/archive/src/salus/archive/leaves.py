@@ -6,12 +6,13 @@ from collections.abc import Mapping
 
 import pyarrow as pa
 
+from salus.archive.columns import list_of
 from salus.archive.quick_rows import load
 from salus.ledger.block import leaf_hashes
 from salus.ledger.hashing import split
 from salus.ledger.merkle import HASH_SIZE
 
-_PLACE = ("topic", "partition", "offset", "status")
+_PLACE = ("topic", "partition", "offset", "timestamp", "status")
 _quick = load()
 
 
@@ -25,7 +26,7 @@ def leaf_hashes_of(columns: Mapping[str, pa.Array], digests: bytes) -> bytes:
     if {len(cell) * HASH_SIZE for cell in cells.values()} != {len(digests)}:
         raise ValueError("columns of different length")
     if _quick is None:
-        place = (columns[name].to_pylist() for name in _PLACE)
+        place = (list_of(name, columns[name]) for name in _PLACE)
         return b"".join(
             leaf_hashes(zip(*place, split(digests), columns["signature"].to_pylist(), strict=True))
         )

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from salus.archive.errors import BodyError
+from salus.archive.thrift import Fields, struct_at
 from salus.ledger.merkle import HASH_SIZE
 
 LEAVES_MAX = 65_536
@@ -26,9 +26,7 @@ _PLAIN, _PLAIN_DICTIONARY, _RLE, _RLE_DICTIONARY = 0, 2, 3, 8
 _ENCODINGS = {_PLAIN, _PLAIN_DICTIONARY, _RLE, _RLE_DICTIONARY}
 _COMPRESSIONS = {"UNCOMPRESSED", "ZSTD"}
 _INT32_MAX = (1 << 31) - 1
-_DEPTH_MAX = 4
 _LENGTH = struct.Struct("<I")
-Fields = dict[int, Any]
 
 
 def require_bounded(
@@ -72,7 +70,7 @@ def expanded_bytes(chunk: pq.ColumnChunkMetaData, data: bytes, *, rows: int) -> 
         raise BodyError("its pages are not within the file")
     expanded = values = longest = 0
     while at < end:
-        header, at = _struct(data, at, end)
+        header, at = struct_at(data, at, end)
         size, stored = _number(header, 2), _number(header, 3)
         page, at = data[at : at + stored], at + stored
         expanded += size
@@ -118,53 +116,3 @@ def _number(fields: Fields, field: int) -> int:
     if not isinstance(number, int) or not 0 <= number <= _INT32_MAX:
         raise BodyError("a page without its sizes")
     return number
-
-
-def _struct(data: bytes, at: int, end: int, depth: int = 0) -> tuple[Fields, int]:
-    """Return a structure of Thrift's compact protocol, its fields by number, and where it ends."""
-    fields: Fields = {}
-    field = 0
-    while True:
-        if at >= end or depth > _DEPTH_MAX:
-            raise BodyError("a page header that is none")
-        byte, at = data[at], at + 1
-        if byte == 0:
-            return fields, at
-        field += byte >> 4
-        if byte >> 4 == 0:
-            field, at = _zigzag(data, at, end)
-        fields[field], at = _value(data, at, end, byte & 15, depth)
-
-
-def _value(data: bytes, at: int, end: int, kind: int, depth: int) -> tuple[Any, int]:
-    """Return a value of a page header; kinds that none has are refused."""
-    match kind:
-        case 1 | 2:
-            return kind == 1, at
-        case 3:
-            return None, at + 1
-        case 4 | 5 | 6:
-            return _zigzag(data, at, end)
-        case 8:
-            length, at = _varint(data, at, end)
-            return None, at + length
-        case 12:
-            return _struct(data, at, end, depth + 1)
-    raise BodyError("a page header with a field that none has")
-
-
-def _zigzag(data: bytes, at: int, end: int) -> tuple[int, int]:
-    number, at = _varint(data, at, end)
-    return (number >> 1) ^ -(number & 1), at
-
-
-def _varint(data: bytes, at: int, end: int) -> tuple[int, int]:
-    number = 0
-    for shift in range(0, 70, 7):
-        if at >= end:
-            break
-        byte, at = data[at], at + 1
-        number |= (byte & 127) << shift
-        if byte < 128:
-            return number, at
-    raise BodyError("a page header that is cut off")

@@ -56,7 +56,8 @@ class _Patient:
 class PatientFacts:
     """Folds storage's topic, then consent's.
 
-    Roles count that a party held within `leeway_s` before, for a service looks first and states then.
+    Roles count that a party held within `leeway_s` before or after: a service looks first and states then,
+    by its own clock.
     """
 
     def __init__(self, ring: KeyRing, *, leeway_s: float) -> None:
@@ -140,7 +141,8 @@ class PatientFacts:
     def _who(self, served: Served) -> Somebody | None:
         if served.by not in self._ring.parties:
             return None
-        return self._ring.party_at(served.by, datetime.fromtimestamp(served.time, UTC) - self._leeway)
+        stated = datetime.fromtimestamp(served.time, UTC)
+        return self._ring.party_between(served.by, stated - self._leeway, stated + self._leeway)
 
     def _begin_epoch(self, served: ServedRevocation | ServedUnlink) -> None:
         patient = self._patient(served.patient)

@@ -16,7 +16,7 @@ from salus.ledger.hashing import LIBRARY, lanes
 from salus.ledger.merkle import HASH_SIZE, LEAF_PREFIX
 
 # The numbers change with the arguments, as in `salus.ledger.hashing`.
-FUNCTIONS = ("salus_leaf_hashes_1", "salus_repeats_events_1")
+FUNCTIONS = ("salus_leaf_hashes_2", "salus_repeats_events_1")
 _BEFORE_LEAF = LEAF_PREFIX + LEAF_ORIGIN
 
 
@@ -40,11 +40,11 @@ class QuickRows:
         library = ctypes.CDLL(path)
         self._hash, self._repeat = (library[name] for name in FUNCTIONS)
         address, count = ctypes.c_void_p, ctypes.c_uint64
-        self._hash.argtypes = [count, ctypes.c_char_p, count, *[address] * 8]
+        self._hash.argtypes = [count, ctypes.c_char_p, count, *[address] * 9]
         self._repeat.argtypes = [count, *[address] * 4]
 
     def leaf_hashes(self, columns: Mapping[str, pa.Array]) -> bytes:
-        """Return the rows' leaf hashes, joined, out of position, status, signature, and value or digest.
+        """Return the rows' leaf hashes, joined, out of what a leaf has, and value or digest.
 
         Raises:
             ValueError: the arrays are not whole.
@@ -60,6 +60,7 @@ class QuickRows:
             ctypes.byref(texts["topic"]),
             _cells(columns["partition"], 4),
             _cells(columns["offset"], 8),
+            _cells(columns["timestamp"], 8),
             ctypes.byref(texts["status"]),
             ctypes.byref(texts["signature"]),
             ctypes.byref(texts["value"]),

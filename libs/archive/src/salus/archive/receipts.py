@@ -46,6 +46,7 @@ class DecodedBlock:
     levels: list[list[bytes]]
     rows: dict[tuple[str, int], tuple[int, int]]
     offsets: array[int]
+    timestamps: array[int]
     statuses: list[str]
     signatures: list[bytes | None]
     digests: list[bytes]
@@ -79,6 +80,7 @@ class DecodedBlock:
             topic=record.topic,
             partition=record.partition,
             offset=record.offset,
+            timestamp_ms=self.timestamps[row],
             status=self.statuses[row],
             digest=self.digests[row],
             signature=self.signatures[row],
@@ -209,7 +211,17 @@ class ReceiptMaker:
 def _decode(shard: int, note: bytes, header: Header, body: bytes) -> DecodedBlock:
     """Decode a body and check its root; the values are hashed and let go."""
     key = body_key(shard, header.height, header.root)
-    names = ["topic", "partition", "offset", "status", "leaf_hash", "digest", "signature", "value"]
+    names = [
+        "topic",
+        "partition",
+        "offset",
+        "timestamp",
+        "status",
+        "leaf_hash",
+        "digest",
+        "signature",
+        "value",
+    ]
     try:
         columns = columns_of_body(body, names=names)
     except BodyError as error:
@@ -224,6 +236,7 @@ def _decode(shard: int, note: bytes, header: Header, body: bytes) -> DecodedBloc
         levels=levels,
         rows=_spans(columns["topic"], columns["partition"]),
         offsets=array("q", columns["offset"]),
+        timestamps=array("q", columns["timestamp"]),
         statuses=columns["status"],
         signatures=columns["signature"],
         digests=digests(columns),

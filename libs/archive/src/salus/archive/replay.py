@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 from salus.archive.blocks import BlockArchive
 from salus.archive.body import ACCEPTED
@@ -46,13 +45,14 @@ class ReplayError(ArchiveError):
 class SealedRecord:
     """One leaf as a record: of a rejected one, and of an offset without a leaf, the value is gone.
 
-    `digest` is None where no leaf stands at the offset. `time` is when the sequencer judged it.
+    `digest` is None where no leaf stands at the offset. `timestamp_ms` is when the broker appended it, in
+    milliseconds since 1970 UTC; where no leaf stands, when its block was sealed.
     """
 
     topic: str
     partition: int
     offset: int
-    time: datetime
+    timestamp_ms: int
     subject: str | None = None
     value: bytes | None = None
     signature: bytes | None = None
@@ -74,18 +74,19 @@ class SealedBlock:
         places = zip(columns["topic"], columns["partition"], columns["offset"], strict=True)
         rows = {place: row for row, place in enumerate(places)}
         hashes = digests(columns)
-        found = []
+        found, sealed_ms = [], round(self.header.time.timestamp() * 1000)
         for r in self.header.ranges:
             for offset in range(r.first, r.next):
                 row = rows.get((r.topic, r.partition, offset))
-                at = (r.topic, r.partition, offset, self.header.time)
+                at = r.topic, r.partition, offset
                 if row is None:
-                    found.append(SealedRecord(*at))
+                    found.append(SealedRecord(*at, sealed_ms))
                     continue
                 accepted = columns["status"][row] == ACCEPTED
                 found.append(
                     SealedRecord(
                         *at,
+                        columns["timestamp"][row],
                         subject=columns["subject"][row],
                         value=columns["value"][row],
                         signature=columns["signature"][row] if accepted else None,

@@ -21,6 +21,7 @@ from salus.ledger.block import LEAF_ORIGIN, Header
 from salus.ledger.hashing import hash_spans
 from salus.ledger.leaf_grammar import is_status
 from salus.ledger.merkle import HASH_SIZE, LEAF_PREFIX, root_of_joined
+from salus.ledger.records import TIMESTAMP_MS_MAX
 from salus.ledger.times import read_time
 
 FROM_VALUE = ("id", "source", "type", "subject", "time")
@@ -79,9 +80,15 @@ def repeats(value: bytes, cells: Sequence[Any]) -> bool:
 
 
 def _keeps_what_it_should(columns: Mapping[str, pa.Array], accepted: pa.BooleanArray) -> bool:
-    """An accepted row has value and signature, a rejected one its digest, and there is no other status."""
+    """An accepted row has value and signature, a rejected one its digest, and there is no other status.
+
+    Each has a time that a reader gives a record.
+    """
     statuses = pc.unique(columns["status"].cast(pa.binary())).to_pylist()
     if not all(is_status(status.decode(errors="replace")) for status in statuses):
+        return False
+    times = pc.min_max(columns["timestamp"].cast(pa.int64()))
+    if len(accepted) and not 0 <= times["min"].as_py() <= times["max"].as_py() <= TIMESTAMP_MS_MAX:
         return False
     whole = pc.and_(pc.is_valid(columns["value"]), pc.is_null(columns["digest"]))
     whole = pc.and_(whole, pc.is_valid(columns["signature"]))
@@ -124,7 +131,7 @@ def _runs(topics: pa.Array, partitions: pa.Array) -> list[tuple[tuple[str, int],
 
 
 def _hashes(columns: Mapping[str, pa.Array]) -> bytes:
-    """Return the rows' leaf hashes, joined, out of position, status, signature and value."""
+    """Return the rows' leaf hashes, joined, out of position, timestamp, status, signature and value."""
     if _quick is not None:
         return _quick.leaf_hashes(columns)
     values = spans_of(columns["value"])
@@ -147,6 +154,7 @@ def _leaf_data(columns: Mapping[str, pa.Array], digests: pa.Array) -> pa.BinaryA
     """Return what each leaf hashes, after its origin (docs/ledger-format.md)."""
     length = pc.fill_null(pc.cast(pc.binary_length(columns["signature"]), pa.string()), "-")
     numbers = [pc.cast(columns[name], pa.string()) for name in ("partition", "offset")]
+    numbers.append(pc.cast(pc.cast(columns["timestamp"], pa.int64()), pa.string()))
     line = pc.binary_join_element_wise(columns["topic"], *numbers, columns["status"], length, " ")
     ended = pc.binary_join_element_wise(line, "\n", "")
     return pc.binary_join_element_wise(

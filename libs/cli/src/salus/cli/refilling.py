@@ -146,7 +146,7 @@ class Refill:
             value=record.value,
             headers=[headers],
             partition=record.partition,
-            timestamp_ms=round((record.time - _EPOCH).total_seconds() * 1000),
+            timestamp_ms=record.timestamp_ms,
         )
         self._unacknowledged.append((Position(*at, record.offset), acknowledged))
         self.appended[at] = self.appended.get(at, 0) + 1

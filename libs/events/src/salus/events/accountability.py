@@ -40,8 +40,8 @@ CLOCKS = timedelta(minutes=5)
 def verify_request(event: Event, *, ring: KeyRing, at: datetime) -> None:
     """Raise unless the event's request, if its type has one, was made by who is said to have made it.
 
-    `at` is when the event is judged. A service cannot have stated later what is judged now: a `time` that is
-    more than the clocks' difference ahead would date a revocation, or the key ring's own time, to that day.
+    `at` is when the broker appended the event. A service cannot have stated it later: with a `time` that is
+    further ahead than clocks differ, a request would count that nobody has made yet.
 
     Raises:
         RejectedError: INVALID_REQUEST, with what is wrong.
@@ -54,32 +54,46 @@ def verify_request(event: Event, *, ring: KeyRing, at: datetime) -> None:
     if request.authentication == SERVICE:
         _require_own(event, request)
     elif request.authentication == SIGNED:
-        _require_signed(event, event.data, ring=ring)
+        _require_signed(event, event.data, ring=ring, judged_at=at)
     else:
         raise _refused("an authentication that nobody here can verify")
 
 
-def signed_by(signed: Signed, *, ring: KeyRing, at: datetime, lenience: timedelta = timedelta()) -> bool:
-    """Tell whether a bearer is signed by a key that could sign at that moment.
+def signed_by(
+    signed: Signed,
+    *,
+    ring: KeyRing,
+    at: datetime,
+    judged_at: datetime | None = None,
+    lenience: timedelta = timedelta(),
+) -> bool:
+    """Tell whether a bearer is signed by a key that could sign `at` a moment.
 
-    A revocation counts from the moment after it was stated: what revoked a key may be signed by it. Who
-    judges an event again gives an ended key the `lenience` by which clocks differ.
+    Who judges an event, which was appended at `judged_at`, takes a key that was known by then, and gives one
+    that ended the `lenience` by which clocks differ.
     """
     known = ring.keys.get(signed.kid)
-    if known is None or known.did != signed.claims.iss:
+    if known is None or known.did != signed.claims.iss or not known.is_known(at=judged_at or at):
         return False
     early = at + timedelta(seconds=CLOCK_SKEW_S) < known.valid_from
     late = known.valid_until is not None and at - lenience >= known.valid_until
-    revoked = known.revoked_at is not None and at - lenience > known.revoked_at
-    if early or late or revoked:
+    if early or late or known.is_revoked(at=at - lenience):
         return False
     return verifies(known.key.public_bytes_raw(), signed.signature, signed.signing_input)
 
 
-def approver_of(
-    approval: str, *, asked: Bearer, ring: KeyRing, at: datetime, lenience: timedelta = timedelta()
+def approver_of(  # noqa: PLR0913  # an approval, and what it is judged by
+    approval: str,
+    *,
+    asked: Bearer,
+    ring: KeyRing,
+    at: datetime,
+    judged_at: datetime | None = None,
+    lenience: timedelta = timedelta(),
 ) -> str:
     """Return the DID of the second party that signed the request which `asked` names.
+
+    Of the times `signed_by` tells.
 
     Raises:
         BearerError: with a sentence that says what is wrong.
@@ -91,7 +105,7 @@ def approver_of(
         raise BearerError("the approval is about another request")
     if claims.iss == asked.iss:
         raise BearerError("nobody approves a request of their own")
-    if not signed_by(signed, ring=ring, at=at, lenience=lenience):
+    if not signed_by(signed, ring=ring, at=at, judged_at=judged_at, lenience=lenience):
         raise BearerError("the approval is not signed by a key that may sign")
     return claims.iss
 
@@ -105,7 +119,7 @@ def _require_own(event: Event, request: Request) -> None:
         raise _refused("a service names itself, and nobody else, where nobody asked")
 
 
-def _require_signed(event: Event, data: RequestedData, *, ring: KeyRing) -> None:
+def _require_signed(event: Event, data: RequestedData, *, ring: KeyRing, judged_at: datetime) -> None:
     request, at = data.request, event.envelope.time
     signed = require_asked(data, catalogue=ring.catalogue)
     claims = signed.claims
@@ -119,13 +133,16 @@ def _require_signed(event: Event, data: RequestedData, *, ring: KeyRing) -> None
     signed_at = _first_use(signed, ring=ring, until=at) if event.type.report else at
     # The service looked the key up before it stated this; by the clocks of others that may be after its end.
     # One that took it for good would be refused by some who judge, and by others not.
-    if signed.claims.iss != request.by or not signed_by(signed, ring=ring, at=signed_at, lenience=CLOCKS):
+    is_signed = signed_by(signed, ring=ring, at=signed_at, judged_at=judged_at, lenience=CLOCKS)
+    if claims.iss != request.by or not is_signed:
         raise _refused("the token is not signed by who is said to have asked")
     if request.approval is not None:
         if event.type.owner != IDENTITY:
             raise _refused("approval: what this event states is approved by nobody")
         try:
-            approver_of(request.approval, asked=claims, ring=ring, at=at, lenience=CLOCKS)
+            approver_of(
+                request.approval, asked=claims, ring=ring, at=at, judged_at=judged_at, lenience=CLOCKS
+            )
         except BearerError as error:
             raise _refused(f"approval: {error}") from None
     party = ring.parties.get(request.by)

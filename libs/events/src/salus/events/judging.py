@@ -1,7 +1,7 @@
 """One verdict per record: accepted, or rejected with the first reason that applies.
 
-The verdict depends only on the record, the key ring at a recorded position and the block's time, so a
-verifier can repeat it years later. Duplicates are the sequencer's to find: they depend on history.
+The verdict depends only on the record, when the broker appended it, and the key ring at a recorded position,
+so a verifier can repeat it years later. Duplicates are the sequencer's to find: they depend on history.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from itertools import accumulate, groupby
 
 import msgspec
@@ -21,13 +22,13 @@ from salus.events.envelope import VALUE_BYTES_MAX, Envelope, Event, decode_event
 from salus.events.errors import Reason, RejectedError
 from salus.events.event_types import MEMBER, OPERATOR, EventType
 from salus.events.fitting import NO_ONE, Case, Facts, cases_of
-from salus.events.keyring import KeyRing
-from salus.events.parties import Party
+from salus.events.keyring import LONG_AGO, KeyRing
+from salus.events.parties import KnownKey, Party
 from salus.events.signature import SIGNED_ORIGIN, parse_signature, signed_text
 from salus.ledger.hashing import hash_spans
 from salus.ledger.merkle import LEAF_PREFIX, leaf_hash
-from salus.ledger.records import Cells, Flaw, Part, Records, Row, gather, rows_at
-from salus.ledger.signed_batches import MALFORMED, batch_of, batches_of
+from salus.ledger.records import Cells, Flaw, Part, Records, Row, appended_at, gather, rows_at
+from salus.ledger.signed_batches import MALFORMED, Batches, SignedBatch, batch_of, batches_of
 
 _BAD_SIGNATURE = (
     "the key did not sign the root that value and path lead to: were the bytes changed after signing, or is "
@@ -70,7 +71,10 @@ def judge(  # noqa: PLR0913  # a record's parts, and what it is judged by
     at: datetime,
     flaw: Flaw | None = None,
 ) -> Judged:
-    """Return the judged event of one record; `flaw` is that of the record batch that it came in.
+    """Return the judged event of one record.
+
+    `at` is when the broker appended it (`salus.ledger.records.appended_at`), `flaw` that of the record batch
+    that it came in.
 
     Raises:
         RejectedError: with the first reason that applies, in the order of `Reason`.
@@ -83,8 +87,8 @@ def judge(  # noqa: PLR0913  # a record's parts, and what it is judged by
     return Judged(event, signer, digest)
 
 
-def judge_batch(parts: Sequence[Records], *, ring: KeyRing, at: datetime) -> Judgement:
-    """Return the verdicts on many records, the same that `judge` gives or raises for each.
+def judge_batch(parts: Sequence[Records], *, ring: KeyRing) -> Judgement:
+    """Return the verdicts on many records, the same that `judge` gives or raises for each by its own time.
 
     It is faster because events and paths are read together, and a signature over many is verified once.
     """
@@ -93,7 +97,7 @@ def judge_batch(parts: Sequence[Records], *, ring: KeyRing, at: datetime) -> Jud
     signatures = gather(sources, Part.SIGNATURE)
     digests = hash_spans(LEAF_PREFIX, values.data, values.places)
     batches = batches_of(signatures, digests)
-    signers = [_signer_of(key, ring, at) for key in batches.keys]
+    signers = _signers_of(batches, parts, ring)
     attributes = attributes_of(values.data, values.places, ring.catalogue)
     judgement = Judgement(values, digests, signatures, attributes, {}, {})
     keys = gather(sources, Part.KEY)
@@ -102,7 +106,7 @@ def judge_batch(parts: Sequence[Records], *, ring: KeyRing, at: datetime) -> Jud
         batch = batches.numbers[row]
         signer = None if batch == MALFORMED else signers[batch]
         try:
-            judgement.accepted[row] = _judge_alone(record, signer, ring, at)
+            judgement.accepted[row] = _judge_alone(record, signer, ring)
         except RejectedError as error:
             judgement.refused[row] = error
     return judgement
@@ -144,7 +148,8 @@ def _fits(case: Case, parties: Mapping[str, Party]) -> bool:
     return True
 
 
-def _judge_alone(record: Row, signer: Party | None, ring: KeyRing, at: datetime) -> Event:
+def _judge_alone(record: Row, signer: Party | None, ring: KeyRing) -> Event:
+    at = appended_at(record.timestamp_ms)
     require_no_flaw(record.flaw)
     if record.unkept is not None:
         raise _too_large(record.unkept.size)
@@ -226,13 +231,31 @@ def _require_fitting(entry: EventType, signer: Party, *, source: str, topic: str
     require_owner(entry, signer)
 
 
-def _signer_of(key: bytes, ring: KeyRing, at: datetime) -> Party | None:
-    """Return who signed a batch; None where anything at all is wrong with the signature."""
-    batch = batch_of(key)
-    try:
-        known = ring.key_for(batch.verification_method, at=at)
-    except RejectedError:
-        return None
+def _signers_of(batches: Batches, parts: Sequence[Records], ring: KeyRing) -> list[Party | None]:
+    """Return who signed each batch; None where anything is wrong with the signature of any of its records."""
+    times = array("q", b"".join(part.timestamps for part in parts))
+    whole = (appended_at(min(times)), appended_at(max(times))) if times else (LONG_AGO, LONG_AGO)
+    # A key may have joined or ended, or a role changed, between others of these records.
+    own = cache(lambda: _spans_of(batches.numbers, times))
+    signers = []
+    for number, key in enumerate(batches.keys):
+        batch = batch_of(key)
+        found = ring.signer_throughout(batch.verification_method, *whole)
+        if found is None:
+            found = ring.signer_throughout(batch.verification_method, *own()[number])
+        signers.append(None if found is None else _signer_of(batch, *found))
+    return signers
+
+
+def _spans_of(numbers: array[int], times: array[int]) -> dict[int, tuple[datetime, datetime]]:
+    """Return the times of the first and of the last record of each batch."""
+    spans: dict[int, tuple[int, int]] = {}
+    for number, time in zip(numbers, times, strict=True):
+        first, last = spans.get(number, (time, time))
+        spans[number] = min(first, time), max(last, time)
+    return {number: (appended_at(first), appended_at(last)) for number, (first, last) in spans.items()}
+
+
+def _signer_of(batch: SignedBatch, known: KnownKey, party: Party) -> Party | None:
     text = signed_text(size=batch.size, root=batch.root)
-    valid = verifies(known.key.public_bytes_raw(), batch.signature, text)
-    return ring.party_at(known.did, at) if valid else None
+    return party if verifies(known.key.public_bytes_raw(), batch.signature, text) else None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from bisect import bisect_left
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from typing import assert_never
 
 from salus.events.catalogue import Catalogue
@@ -28,17 +30,20 @@ from salus.events.requests import Request
 from salus.events.rights import Objection
 
 _PAGE = 4096
+_MILLISECOND = timedelta(milliseconds=1)
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
+_Change = Callable[[frozenset[str], set[str]], frozenset[str]]
 
 
 @dataclass
 class KeyRing:
     """The parties and keys known at one position of the identity topic, and the catalogue that holds there.
 
-    `position` is the offset after the last identity event that was folded, and `time` the latest time
-    that one of them states: whoever judges by the ring judges at `time` or later, so that a revocation it
-    knows of counts although clocks differ. The ring starts with the root party alone: the identity service,
-    named in the network file that everyone holds. `assignments` are the partitions' assignments to shards
+    `position` is the offset after the last identity event that was folded, and `time` the latest moment at
+    which the broker appended one that took effect. A fact counts for whatever was appended after it, by
+    the broker's clock: so all who folded the topic up to that moment judge a record alike, however far
+    beyond. The ring starts with the root party alone: the identity service, named in the network file that
+    everyone holds. `assignments` are the partitions' assignments to shards
     that were stated, each with the position after it; what they come to is `salus.events.sharding`.
     `founders` are those whom the network file names, by DID: nobody else joins without being asked for.
     `unentitled` has, by offset, why an event had no effect though it was the next of its subject: who asked
@@ -60,8 +65,8 @@ class KeyRing:
     _governing: set[str] = field(default_factory=set, repr=False)
     # A byte for each offset of the topic, by pages: whether the event there took effect.
     _effective: dict[int, bytearray] = field(default_factory=dict, repr=False)
-    # Of a party that lost roles: which, and when it lost each for the last time.
-    _roles_lost: dict[str, dict[str, datetime]] = field(default_factory=dict, repr=False)
+    # Of each party: the roles that it has after each moment at which they changed, in order.
+    _roles: dict[str, list[tuple[datetime, frozenset[str]]]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def rooted(
@@ -79,12 +84,11 @@ class KeyRing:
         )
         return ring
 
-    def fold(self, event: Event, *, offset: int | None = None, appended: datetime | None = None) -> Effect:
+    def fold(self, event: Event, *, appended: datetime, offset: int | None = None) -> Effect:
         """Fold one accepted identity event and return what it did, by the rule that everybody shares.
 
-        `offset` is where the event stands; by default right after what is known. What it takes away counts
-        from the event's `time` on, as it does in the ledger; or from when it was `appended` to the topic, for
-        whoever judges records by when they were: so that what is folded anew is judged as it was.
+        `appended` is when the broker appended it: what it gives and takes counts for what was appended after
+        it. `offset` is where it stands; by default right after what is known.
         """
         subject, at = event.envelope.subject, self.position if offset is None else offset
         version = self.versions.get(subject, 0)
@@ -104,8 +108,8 @@ class KeyRing:
                 self._effective.setdefault(page, bytearray(_PAGE))[place] = True
                 self.versions[subject] = effect.version
                 self.claims.update(claims_of(event))
-                self.time = max(self.time, event.envelope.time)
-                self.apply(event.data, at=appended or event.envelope.time)
+                self.time = max(self.time, appended)
+                self.apply(event.data, at=appended)
                 if isinstance(event.data, ShardsAssigned):
                     self.assignments.append((at + 1, event.data))
             case WithoutEffect():
@@ -117,28 +121,27 @@ class KeyRing:
     def apply(self, data: EventData, *, at: datetime = LONG_AGO) -> None:
         """Take one fact as it is, without regard to versions; data of other contexts changes nothing.
 
-        `at` is when a revocation begins to count: what a key signed before stays judged as it was, or a
-        state that is rebuilt from its topic would lack what its service had stated.
+        It counts after the moment `at`: what was appended before stays judged as it was, or a state that is
+        rebuilt from its topic would lack what its service had stated, or have what it had refused.
         """
         match data:
             case PartyRegistered():
                 if data.did not in self.parties:
-                    self._put(
-                        Party(did=data.did, kind=data.kind, roles=frozenset(data.roles), member=data.member)
-                    )
+                    party = Party(data.did, kind=data.kind, roles=frozenset(data.roles), member=data.member)
+                    self._put(party, at=at)
                     for key in data.keys:
-                        self._add(data.did, key)
+                        self._add(data.did, key, at=at)
             case KeyAdded():
                 if data.did in self.parties:
-                    self._add(data.did, data.key)
+                    self._add(data.did, data.key, at=at)
             case KeyRevoked():
                 known = self.keys.get(data.key_id)
                 if known is not None and known.did == data.did and known.revoked_at is None:
                     self.keys[data.key_id] = replace(known, revoked_at=at)
             case RoleGranted():
-                self._give_role(data.did, data.role)
+                self._change_roles(data.did, frozenset.union, data.role, at=at)
             case RoleWithdrawn():
-                self._take_role(data.did, data.role, at=at)
+                self._change_roles(data.did, frozenset.difference, data.role, at=at)
             case _:
                 pass
 
@@ -165,9 +168,9 @@ class KeyRing:
             RejectedError: UNKNOWN_KEY, KEY_REVOKED, KEY_NOT_YET_VALID or KEY_EXPIRED.
         """
         known = self.keys.get(key_id)
-        if known is None:
+        if known is None or not known.is_known(at=at):
             raise RejectedError(Reason.UNKNOWN_KEY)
-        if known.revoked_at is not None and at >= known.revoked_at:
+        if known.is_revoked(at=at):
             raise RejectedError(Reason.KEY_REVOKED)
         if at < known.valid_from:
             raise RejectedError(Reason.KEY_NOT_YET_VALID)
@@ -175,7 +178,27 @@ class KeyRing:
             raise RejectedError(Reason.KEY_EXPIRED)
         return known
 
-    def _add(self, did: str, key: PublicKey) -> None:
+    def present(self, now: datetime) -> datetime:
+        """Return the moment at which all that is known counts, for who judges what is asked `now`.
+
+        A revocation counts though the clock here is behind the broker's.
+        """
+        return max(now, self.time + _MILLISECOND)
+
+    def signer_throughout(
+        self, key_id: str, first: datetime, last: datetime
+    ) -> tuple[KnownKey, Party] | None:
+        """Return a key that may sign from `first` to `last`, and its party; None if either changes."""
+        try:
+            known = self.key_for(key_id, at=first)
+            self.key_for(key_id, at=last)
+        except RejectedError:
+            return None
+        if any(first <= changed < last for changed, _ in self._roles[known.did]):
+            return None
+        return known, self.party_at(known.did, first)
+
+    def _add(self, did: str, key: PublicKey, *, at: datetime) -> None:
         # A key id stands for one key for ever, and only its own DID may hold it.
         if key.id in self.keys or key.id.partition("#")[0] != did:
             return
@@ -185,31 +208,28 @@ class KeyRing:
             return
         self._held.setdefault(did, []).append(key.id)
         self.keys[key.id] = KnownKey(
-            key=public, did=did, valid_from=key.valid_from, valid_until=key.valid_until
+            key=public, did=did, known_at=at, valid_from=key.valid_from, valid_until=key.valid_until
         )
 
     def party_at(self, did: str, at: datetime) -> Party:
-        """Return a registered party with the roles that count at that moment.
+        """Return a registered party with the roles that it had at a moment; none before it was registered."""
+        changes = self._roles[did]
+        number = bisect_left(changes, at, key=itemgetter(0))
+        return replace(self.parties[did], roles=changes[number - 1][1] if number else frozenset())
 
-        What it signed before a role was taken from it stays judged as it was, or a state that is rebuilt
-        from its topic would lack it. A role counts as soon as it is known, for clocks differ.
-        """
-        party = self.parties[did]
-        since_lost = {role for role, lost_at in self._roles_lost.get(did, {}).items() if at < lost_at}
-        return replace(party, roles=party.roles | since_lost) if since_lost else party
+    def party_between(self, did: str, first: datetime, last: datetime) -> Party:
+        """Return a registered party with every role that it had at some moment from `first` to `last`."""
+        there = (roles for changed, roles in self._roles[did] if first <= changed < last)
+        return replace(self.parties[did], roles=self.party_at(did, first).roles.union(*there))
 
-    def _put(self, party: Party) -> None:
+    def _put(self, party: Party, *, at: datetime) -> None:
         self.parties[party.did] = party
         (self._governing.add if "operator" in party.roles else self._governing.discard)(party.did)
+        changes = self._roles.setdefault(party.did, [])
+        # A broker's clock may be set back: what stands later on the topic does not count earlier.
+        changes.append((max(at, changes[-1][0]) if changes else at, party.roles))
 
-    def _give_role(self, did: str, role: str) -> None:
+    def _change_roles(self, did: str, change: _Change, role: str, *, at: datetime) -> None:
         party = self.parties.get(did)
-        if party is not None:
-            self._put(replace(party, roles=party.roles | {role}))
-
-    def _take_role(self, did: str, role: str, *, at: datetime) -> None:
-        party = self.parties.get(did)
-        if party is not None and role in party.roles:
-            self._put(replace(party, roles=party.roles - {role}))
-            lost = self._roles_lost.setdefault(did, {})
-            lost[role] = max(at, lost.get(role, at))
+        if party is not None and (roles := change(party.roles, {role})) != party.roles:
+            self._put(replace(party, roles=roles), at=at)

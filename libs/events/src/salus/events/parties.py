@@ -23,13 +23,26 @@ class Party:
 
 @dataclass(frozen=True, slots=True)
 class KnownKey:
-    """A public key and when it may sign: from `valid_from` on, before `valid_until` and `revoked_at`."""
+    """A public key and when it may sign: from `valid_from` on and before `valid_until`, as its holder said.
+
+    `known_at` and `revoked_at` are when the broker appended that it joined, and that it was revoked. Both
+    count after that moment: what was appended in the same millisecond may stand before or after it.
+    """
 
     key: Ed25519PublicKey
     did: str
+    known_at: datetime
     valid_from: datetime
     valid_until: datetime | None
     revoked_at: datetime | None = None
+
+    def is_known(self, *, at: datetime) -> bool:
+        """Tell whether it had joined before."""
+        return self.known_at < at
+
+    def is_revoked(self, *, at: datetime) -> bool:
+        """Tell whether it was revoked before."""
+        return self.revoked_at is not None and self.revoked_at < at
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from salus.ledger.key_periods import Keys, history_of
 from salus.ledger.leaf_grammar import LEAF_LINE, is_signature
 from salus.ledger.merkle import HASH_SIZE, LEAF_PREFIX, leaf_hash
 from salus.ledger.note import Signers, open_note, sign_note
+from salus.ledger.records import TIMESTAMP_MS_MAX
 
 LEAF_ORIGIN = b"salus.health/leaf/v1\n"
 ACCEPTED = "accepted"
@@ -49,21 +50,24 @@ BLOCK_CODES = (
     "handover",
 )
 
-LeafRow = tuple[str, int, int, str, bytes, bytes | None]
-"""topic, partition, offset, status, digest, signature header: one leaf as a plain tuple."""
+LeafRow = tuple[str, int, int, int, str, bytes, bytes | None]
+"""topic, partition, offset, timestamp, status, digest, signature header: one leaf as a plain tuple."""
 
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
     """One record of an input topic and what became of it.
 
-    `digest` is the RFC 6962 leaf hash of the record's value (32 zero bytes for a tombstone); `signature`
-    is the value of its `salus-signature` header as it travelled, or None if it had none that can be kept.
+    `timestamp_ms` is when the broker appended the record, by which it was judged, in milliseconds since 1970
+    UTC (`salus.ledger.records.timestamp_of`). `digest` is the RFC 6962 leaf hash of the record's value (32
+    zero bytes for a tombstone); `signature` is the value of its `salus-signature` header as it travelled, or
+    None if it had none that can be kept.
     """
 
     topic: str
     partition: int
     offset: int
+    timestamp_ms: int
     status: str
     digest: bytes
     signature: bytes | None = None
@@ -77,7 +81,7 @@ class Leaf:
         """Return the bytes that are hashed to the leaf hash."""
         signature = b"" if self.signature is None else self.signature
         length = "-" if self.signature is None else len(self.signature)
-        line = f"{self.topic} {self.partition} {self.offset} {self.status} {length}\n"
+        line = f"{self.topic} {self.partition} {self.offset} {self.timestamp_ms} {self.status} {length}\n"
         return LEAF_ORIGIN + line.encode() + self.digest + signature
 
     def hash(self) -> bytes:
@@ -93,13 +97,14 @@ def parse_leaf(data: bytes) -> Leaf:
     """
     match = LEAF_LINE.match(data, len(LEAF_ORIGIN)) if data.startswith(LEAF_ORIGIN) else None
     if match is None:
-        raise BlockError("malformed-leaf", "not of the form 'TOPIC PARTITION OFFSET STATUS LENGTH'")
-    topic, partition, offset, status, length = (part.decode("ascii") for part in match.groups())
+        raise BlockError("malformed-leaf", "not of the form 'TOPIC PARTITION OFFSET TIMESTAMP STATUS LENGTH'")
+    topic, partition, offset, timestamp, status, length = (part.decode("ascii") for part in match.groups())
     digest = data[match.end() : match.end() + HASH_SIZE]
     rest = data[match.end() + HASH_SIZE :]
     signature = None if length == "-" else rest
-    leaf = Leaf(topic, int(partition), int(offset), status, digest, signature)
-    if len(digest) != HASH_SIZE or leaf.partition > PARTITION_MAX or leaf.data() != data:
+    leaf = Leaf(topic, int(partition), int(offset), int(timestamp), status, digest, signature)
+    beyond = leaf.partition > PARTITION_MAX or leaf.timestamp_ms > TIMESTAMP_MS_MAX
+    if len(digest) != HASH_SIZE or beyond or leaf.data() != data:
         raise BlockError("malformed-leaf", "lengths or numbers are not what they say")
     if signature is not None and not is_signature(signature):
         raise BlockError("malformed-leaf", "what it keeps as a signature header is none")
@@ -109,10 +114,12 @@ def parse_leaf(data: bytes) -> Leaf:
 def leaf_hashes(rows: Iterable[LeafRow]) -> list[bytes]:
     """Return the leaf hash of each row: `[Leaf(*row).hash() for row in rows]`, but fast."""
     leaves = [
-        f"{topic} {partition} {offset} {status} -\n".encode() + digest
+        f"{topic} {partition} {offset} {timestamp} {status} -\n".encode() + digest
         if signature is None
-        else f"{topic} {partition} {offset} {status} {len(signature)}\n".encode() + digest + signature
-        for topic, partition, offset, status, digest, signature in rows
+        else f"{topic} {partition} {offset} {timestamp} {status} {len(signature)}\n".encode()
+        + digest
+        + signature
+        for topic, partition, offset, timestamp, status, digest, signature in rows
     ]
     return hash_each(LEAF_PREFIX + LEAF_ORIGIN, leaves)
 

@@ -27,6 +27,7 @@ from salus.ledger.key_periods import Keys
 from salus.ledger.leaf_grammar import is_status
 from salus.ledger.merkle import HASH_SIZE, hashes_of, root_of
 from salus.ledger.note import split_note
+from salus.ledger.records import TIMESTAMP_MS_MAX, timestamp_at
 from salus.ledger.times import read_time
 
 
@@ -36,6 +37,7 @@ class Row(NamedTuple):
     topic: str
     partition: int
     offset: int
+    timestamp: datetime
     status: str
     id: str | None
     source: str | None
@@ -213,12 +215,14 @@ def _check_rows(header: Header, rows: Sequence[Row], place: str) -> Iterator[Fin
 
 
 def _malformation(row: Row) -> str | None:
+    if not 0 <= timestamp_at(row.timestamp) <= TIMESTAMP_MS_MAX:
+        return "its timestamp is none that a reader gives a record"
     if row.status == ACCEPTED:
         complete = row.value is not None and row.signature is not None and row.digest is None
         return None if complete else "an accepted row has a value and a signature and no digest"
     if not is_status(row.status):
         return "its status is neither accepted nor rejected"
-    if row.value is not None or any(column is not None for column in row[4:9]):
+    if row.value is not None or any(column is not None for column in row[5:10]):
         return "nothing but the digest is kept of a rejected record"
     if row.digest is None or len(row.digest) != HASH_SIZE:
         return "a rejected row has a digest"
@@ -229,7 +233,7 @@ def _leaf_rows(rows: Sequence[Row]) -> Iterator[LeafRow]:
     hashes = iter(hashes_of([row.value for row in rows if row.value is not None]))
     for row in rows:
         digest = (row.digest or b"") if row.value is None else next(hashes)
-        yield row.topic, row.partition, row.offset, row.status, digest, row.signature
+        yield (*row[:3], timestamp_at(row.timestamp), row.status, digest, row.signature)
 
 
 def _wrong_columns(row: Row) -> list[str]:

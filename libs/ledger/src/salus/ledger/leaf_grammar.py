@@ -11,10 +11,10 @@ from salus.ledger.errors import SignatureHeaderError
 from salus.ledger.signature_header import parse_signature_header
 
 _STATUS = r"accepted|rejected:[a-z0-9-]{1,64}"
-# The first line of a leaf, after its origin: topic, partition, offset, status, signature length.
+# The first line of a leaf, after its origin: topic, partition, offset, timestamp, status, signature length.
 LEAF_LINE = re.compile(
     rb"([A-Za-z0-9._-]{1,249}) (0|[1-9][0-9]{0,9}) (0|[1-9][0-9]{0,18}) "
-    rb"(" + _STATUS.encode() + rb") (-|0|[1-9][0-9]{0,8})\n"
+    rb"(0|[1-9][0-9]{0,14}) (" + _STATUS.encode() + rb") (-|0|[1-9][0-9]{0,8})\n"
 )
 _IS_STATUS = re.compile(_STATUS)
 

@@ -15,15 +15,15 @@ from salus.ledger.hashing import LIBRARY
 from salus.ledger.records import STRIDE
 
 # The number changes with the arguments, as in `hashing`, and with what is refused.
-FUNCTION = "salus_unpack_batch_2"
+FUNCTION = "salus_unpack_batch_3"
 HEADER_BYTES = 61
 RECORD_BYTES_MIN = 7
 """One byte each for length, attributes, two deltas, key, value and the number of headers."""
 _COUNT = struct.Struct(">I")
 _COUNT_AT = 57
 
-Unpacked = tuple["array[int]", "array[int]"]
-"""Offsets and spans, as `salus.ledger.records.Records` have them."""
+Unpacked = tuple["array[int]", "array[int]", "array[int]"]
+"""Offsets, timestamps and spans, as `salus.ledger.records.Records` have them."""
 Unpack = Callable[[bytes, int, int], Unpacked | None]
 
 
@@ -40,7 +40,7 @@ def load(path: str = LIBRARY) -> Unpack | None:
     except (OSError, AttributeError):
         return None
     address, number = ctypes.c_void_p, ctypes.c_uint64
-    run.argtypes = [ctypes.c_char_p, number, number, number, address, address]
+    run.argtypes = [ctypes.c_char_p, number, number, number, address, address, address]
 
     def unpack(data: bytes, begin: int, end: int) -> Unpacked | None:
         if not 0 <= begin <= end - HEADER_BYTES <= len(data) - HEADER_BYTES:
@@ -49,9 +49,10 @@ def load(path: str = LIBRARY) -> Unpack | None:
         if count > (end - begin) // RECORD_BYTES_MIN:
             return None
         # A batch of tiny records has 72 bytes of them for each of its own 10, so they are made once.
-        offsets, spans = array("q", (0,)) * count, array("q", (0,)) * (STRIDE * count)
-        refused = run(data, begin, end, count, offsets.buffer_info()[0], spans.buffer_info()[0])
-        return None if refused else (offsets, spans)
+        columns = [array("q", (0,)) * (width * count) for width in (1, 1, STRIDE)]
+        refused = run(data, begin, end, count, *(column.buffer_info()[0] for column in columns))
+        offsets, timestamps, spans = columns
+        return None if refused else (offsets, timestamps, spans)
 
     return unpack
 

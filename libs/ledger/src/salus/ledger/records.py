@@ -9,7 +9,8 @@ import ctypes
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from enum import IntEnum, StrEnum
 from itertools import accumulate, groupby
 from typing import NamedTuple, Protocol
@@ -23,6 +24,9 @@ TRACE_HEADER = "traceparent"
 """W3C Trace Context, as the client library sends it."""
 HEADERS = (SIGNATURE_HEADER, TRACE_HEADER)
 NONE = -1
+TIMESTAMP_MS_MAX = 253_402_214_400_000
+"""9999-12-31T00:00:00Z, the last day that every calendar knows."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 UNBOUNDED = (1 << 63) - 1
 
 
@@ -48,11 +52,31 @@ class Flaw(StrEnum):
     """Its records belong to a Kafka transaction."""
 
 
+def timestamp_of(said_ms: int) -> int:
+    """Return the time of a record in milliseconds since 1970 UTC, as readers take what Kafka says of it.
+
+    It says -1 where there is none, and where a topic lacks LogAppendTime whatever the sender did.
+    """
+    return min(max(said_ms, 0), TIMESTAMP_MS_MAX)
+
+
+def appended_at(said_ms: int) -> datetime:
+    """Return when the broker appended a record, by what Kafka says: the moment by which it is judged."""
+    return _EPOCH + timedelta(milliseconds=timestamp_of(said_ms))
+
+
+def timestamp_at(appended: datetime) -> int:
+    """Return the whole milliseconds since 1970 UTC of a moment: what `appended_at` was made of."""
+    return (appended - _EPOCH) // timedelta(milliseconds=1)
+
+
 class Found(Protocol):
     """A record by itself."""
 
     @property
     def offset(self) -> int: ...  # noqa: D102  # plain data
+    @property
+    def timestamp_ms(self) -> int: ...  # noqa: D102
     @property
     def key(self) -> bytes | None: ...  # noqa: D102
     @property
@@ -85,6 +109,7 @@ class Row(NamedTuple):
     topic: str
     partition: int
     offset: int
+    timestamp_ms: int
     key: bytes | None
     value: bytes | None
     signature: bytes | None
@@ -126,14 +151,16 @@ class Cells:
 class Records:
     """Records of one partition, in the order of their offsets, all with the same flaw if any has one.
 
-    `offsets` (type code q) ascend. `spans` (type code q) are `STRIDE` numbers for each record: where each
-    `Part` of it begins and ends in `data`, or twice `NONE` where it has none. `unkept` tells of values that
-    are not in `data`, by offset; their spans are empty.
+    `offsets` (type code q) ascend, and `timestamps` (type code q) are what `timestamp_of` gives for each.
+    `spans` (type code q) are `STRIDE` numbers for each record: where each `Part` begins and ends in `data`,
+    or twice `NONE` where it has none. `unkept` tells of values that are not in `data`, by offset; their spans
+    are empty.
     """
 
     topic: str
     partition: int
     offsets: array[int]
+    timestamps: array[int]
     data: bytes
     spans: array[int]
     flaw: Flaw | None = None
@@ -142,15 +169,16 @@ class Records:
     @classmethod
     def of(cls, topic: str, partition: int, records: Iterable[Found], *, flaw: Flaw | None = None) -> Records:
         """Return records that were read one by one."""
-        offsets, spans, parts, size = array("q"), array("q"), [], 0
+        offsets, timestamps, spans, parts, size = array("q"), array("q"), array("q"), [], 0
         for record in records:
             offsets.append(record.offset)
+            timestamps.append(timestamp_of(record.timestamp_ms))
             for part in (record.key, record.value, *map(record.header, HEADERS)):
                 spans.extend((NONE, NONE) if part is None else (size, size + len(part)))
                 if part is not None:
                     parts.append(part)
                     size += len(part)
-        return cls(topic, partition, offsets, b"".join(parts), spans, flaw)
+        return cls(topic, partition, offsets, timestamps, b"".join(parts), spans, flaw)
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -164,16 +192,20 @@ class Records:
         ]
         offset = self.offsets[row]
         unkept = self.unkept.get(offset) if self.unkept else None
-        return Row(self.topic, self.partition, offset, key, value, signature, trace, self.flaw, unkept)
+        place = self.topic, self.partition, offset, self.timestamps[row]
+        return Row(*place, key, value, signature, trace, self.flaw, unkept)
 
     def __iter__(self) -> Iterator[Row]:
         return (self[row] for row in range(len(self)))
 
     def between(self, first: int, end: int) -> Records:
         """Return the rows from `first` on and before `end`."""
-        spans = self.spans[first * STRIDE : end * STRIDE]
-        offsets = self.offsets[first:end]
-        return Records(self.topic, self.partition, offsets, self.data, spans, self.flaw, self.unkept)
+        return replace(
+            self,
+            offsets=self.offsets[first:end],
+            timestamps=self.timestamps[first:end],
+            spans=self.spans[first * STRIDE : end * STRIDE],
+        )
 
     def since(self, offset: int) -> Records:
         """Return those from this offset on."""

@@ -30,7 +30,7 @@ class As(Enum):
 
     ROWS = "Rows"
     COLUMNS = "Records"
-    """They have two of the headers and no times."""
+    """They have two of the headers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +125,8 @@ def _columns(batch: Batch, at: TopicPartition, flaw: Flaw | None, first: int) ->
         data, begin, end = batch.plain()
         found = unpack_batch(data, begin, end)
         if found is not None:
-            offsets, spans = found
-            return Records(at.topic, at.partition, offsets, data, spans, flaw).since(first)
+            offsets, timestamps, spans = found
+            return Records(at.topic, at.partition, offsets, timestamps, data, spans, flaw).since(first)
     return _as_columns(_rows(batch, at, flaw).since(first), flaw)
 
 
@@ -159,6 +159,7 @@ def joined(runs: Sequence[Records]) -> list[Records]:
     for run in runs:
         if made and made[-1].data is run.data and made[-1].flaw is run.flaw:
             made[-1].offsets.extend(run.offsets)
+            made[-1].timestamps.extend(run.timestamps)
             made[-1].spans.extend(run.spans)
         else:
             made.append(run)

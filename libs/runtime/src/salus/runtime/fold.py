@@ -18,12 +18,12 @@ from salus.events.effect import Applied, Outcome, Refused, Unknown, WithoutEffec
 from salus.events.envelope import Event, decode_event
 from salus.events.errors import RejectedError
 from salus.events.judging import judge
-from salus.ledger.records import SIGNATURE_HEADER
+from salus.ledger.records import SIGNATURE_HEADER, appended_at
 from salus.messaging import MessagingError, OutOfRangeError, Position, Reader, Record
 from salus.runtime.fold_batch import FoldBatch
 from salus.runtime.fold_marks import mark_of, require_same_topics
 from salus.runtime.fold_store import OUTCOMES_KEPT, FoldStore, open_fold_store
-from salus.runtime.identity_view import IDENTITY_TOPIC, IdentityView, time_of
+from salus.runtime.identity_view import IDENTITY_TOPIC, IdentityView
 from salus.runtime.projection import Contract
 from salus.runtime.shared_call import SharedCall
 from salus.runtime.supervisor import Supervisor, failed, succeeded
@@ -283,7 +283,7 @@ class Follower:
                 value=record.value,
                 signature=record.header(SIGNATURE_HEADER),
                 ring=self._identity.ring,
-                at=time_of(record),
+                at=appended_at(record.timestamp_ms),
                 flaw=record.flaw,
             ).event
         except RejectedError as error:

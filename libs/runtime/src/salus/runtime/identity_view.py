@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 
 import structlog
 
@@ -13,7 +12,7 @@ from salus.events.effect import Applied, Effect, Refused
 from salus.events.errors import RejectedError
 from salus.events.judging import judge
 from salus.events.keyring import KeyRing
-from salus.ledger.records import SIGNATURE_HEADER
+from salus.ledger.records import SIGNATURE_HEADER, appended_at
 from salus.messaging import Position, Reader, Record
 from salus.runtime.network import Network
 from salus.runtime.shared_call import SharedCall
@@ -22,17 +21,13 @@ from salus.runtime.unread_records import UnreadRecordError, require_key_gone, un
 IDENTITY_TOPIC = "salus.identity.events"
 POLL_RECORDS_MAX = 1000
 OUTCOMES_MAX = 10_000
-# 9999-12-31T00:00:00Z, the last day that `datetime` knows.
-TIMESTAMP_MS_MAX = 253_402_214_400_000
 
 _log = structlog.get_logger()
 
 
-def apply_identity_record(ring: KeyRing, record: Record, *, by_append: bool = False) -> Effect | Refused:
-    """Fold one identity record into the ring and return what became of it.
-
-    `by_append`: what it takes away counts from when it was appended, and not from its `time`.
-    """
+def apply_identity_record(ring: KeyRing, record: Record) -> Effect | Refused:
+    """Fold one identity record into the ring and return what became of it."""
+    appended = appended_at(record.timestamp_ms)
     try:
         judged = judge(
             topic=record.topic,
@@ -40,14 +35,13 @@ def apply_identity_record(ring: KeyRing, record: Record, *, by_append: bool = Fa
             value=record.value,
             signature=record.header(SIGNATURE_HEADER),
             ring=ring,
-            at=time_of(record),
+            at=appended,
             flaw=record.flaw,
         )
     except RejectedError as error:
         _log.warning("identity record ignored", offset=record.offset, reason=str(error.reason))
         ring.position = record.offset + 1
         return Refused(str(error.reason))
-    appended = time_of(record) if by_append else None
     effect = ring.fold(judged.event, offset=record.offset, appended=appended)
     if (objection := ring.unentitled.get(record.offset)) is not None:
         _log.warning("identity record without right", offset=record.offset, reason=objection.code)
@@ -55,23 +49,11 @@ def apply_identity_record(ring: KeyRing, record: Record, *, by_append: bool = Fa
     return effect
 
 
-def time_of(record: Record) -> datetime:
-    """Return when the broker appended the record; a time beyond the calendar's is the calendar's end.
-
-    Where a topic lacks LogAppendTime the time is the sender's, and no number of his may stop a fold.
-    """
-    return datetime.fromtimestamp(min(max(record.timestamp_ms, 0), TIMESTAMP_MS_MAX) / 1000, UTC)
-
-
 class IdentityView:
-    """Follows the identity topic on demand; callers may rely on `catch_up` having seen all that was there.
+    """Follows the identity topic on demand; callers may rely on `catch_up` having seen all that was there."""
 
-    `by_append`: revocations count from when they were appended, for who judges records by when they were.
-    """
-
-    def __init__(self, reader: Reader, network: Network, *, by_append: bool = False) -> None:
+    def __init__(self, reader: Reader, network: Network) -> None:
         self.ring = network.new_ring()
-        self._by_append = by_append
         self._outcomes: OrderedDict[int, Effect | Refused] = OrderedDict()
         # One for each key of identity. A thief's may be revoked behind it, so the ring goes on.
         self._unread: dict[str, UnreadRecordError] = {}
@@ -110,10 +92,10 @@ class IdentityView:
 
     def _take(self, records: Iterable[Record]) -> None:
         for record in records:
-            outcome = apply_identity_record(self.ring, record, by_append=self._by_append)
+            outcome = apply_identity_record(self.ring, record)
             self._outcomes[record.offset] = outcome
             if isinstance(outcome, Refused):
-                error = unread(record, outcome.reason, ring=self.ring, at=time_of(record))
+                error = unread(record, outcome.reason, ring=self.ring, at=appended_at(record.timestamp_ms))
                 if error is not None:
                     self._unread.setdefault(error.method, error)
             if len(self._outcomes) > OUTCOMES_MAX:
@@ -127,10 +109,8 @@ class IdentityView:
 
 
 @asynccontextmanager
-async def open_identity_view(
-    bootstrap: str, network: Network, *, by_append: bool = False
-) -> AsyncIterator[IdentityView]:
+async def open_identity_view(bootstrap: str, network: Network) -> AsyncIterator[IdentityView]:
     """Open a view at the start of the topic; it knows nothing but the root until `catch_up`."""
     starts = dict.fromkeys(network.topic_partitions(IDENTITY_TOPIC), 0)
     async with Reader(bootstrap, starts=starts) as reader:
-        yield IdentityView(reader, network, by_append=by_append)
+        yield IdentityView(reader, network)

@@ -35,7 +35,7 @@ class OwnKey:
             ProblemError: 503 `service-key-invalid`; nothing may be stated, shown or destroyed.
         """
         ring = self._identity.ring
-        at = max(datetime.now(UTC), ring.time)
+        at = ring.present(datetime.now(UTC))
         try:
             known = ring.key_for(self._method, at=at)
         except RejectedError as error:

@@ -64,7 +64,7 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
     supervisor = Supervisor()
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_fold_store(settings.database_url))
-        ring = await stack.enter_async_context(open_identity_view(kafka, network, by_append=True))
+        ring = await stack.enter_async_context(open_identity_view(kafka, network))
         publisher = await stack.enter_async_context(open_publisher(kafka, signer, idempotent=True))
         partitions = [*network.topic_partitions(CONSENT_TOPIC), *network.topic_partitions(STORAGE_TOPIC)]
         contracts: list[Contract[Any]] = [PATIENTS, POLICIES, SUBJECTS]

@@ -54,7 +54,7 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
     supervisor = Supervisor()
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_fold_store(settings.database_url))
-        ring = await stack.enter_async_context(open_identity_view(kafka, network, by_append=True))
+        ring = await stack.enter_async_context(open_identity_view(kafka, network))
         signer = load_signer(settings.signing_key_file, settings.signing_key_id)
         publisher = await stack.enter_async_context(open_publisher(kafka, signer, idempotent=True))
         partitions: Sequence[tuple[str, int]] = network.topic_partitions(IDENTITY_TOPIC)

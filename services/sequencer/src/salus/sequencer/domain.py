@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from operator import lt
 
 import pyarrow as pa
@@ -32,8 +32,6 @@ from salus.ledger.block import (
 from salus.ledger.merkle import leaf_hash, root_of_joined
 from salus.ledger.records import Records, Row, cells_of, rows_at
 from salus.sequencer.errors import BeyondEndError, ReplayedOffsetError
-
-MILLISECOND = timedelta(milliseconds=1)
 
 Partition = tuple[str, int]
 
@@ -139,10 +137,9 @@ class Draft:
         )
 
 
-def block_time(now: datetime, *, ring: KeyRing, cursor: Cursor) -> datetime:
-    """Return `now`, but never before the previous block's time nor before what the ring knows."""
-    # Rounding must not put the block before a revocation that the ring knows.
-    time = max(whole_milliseconds(now), whole_milliseconds(ring.time) + MILLISECOND)
+def block_time(now: datetime, *, cursor: Cursor) -> datetime:
+    """Return `now`, but never before the previous block's time."""
+    time = whole_milliseconds(now)
     return time if cursor.time is None else max(time, cursor.time)
 
 
@@ -157,18 +154,19 @@ def draft_block(  # noqa: PLR0913  # all that a block follows from
 ) -> tuple[Draft, pa.Table]:
     """Judge every record and return the block and its body; the window then holds its accepted pairs too.
 
-    The block's time is that of `block_time`; every signature is judged at that time. `ends` is where the log
+    The block's time is that of `block_time`; every record is judged by when the broker appended it, so `ring`
+    must have all that was appended to the identity topic before. `ends` is where the log
     said that its partitions end, by itself and not by what the records say of themselves.
 
     Raises:
         ReplayedOffsetError: records are sealed already or out of order.
         BeyondEndError: the batch reaches beyond the end of the log.
     """
-    time = block_time(now, ring=ring, cursor=cursor)
+    time = block_time(now, cursor=cursor)
     parts = sorted(batch.records, key=_partition_of)
     ranges = _ranges(parts, cursor, batch.reached)
     _require_before_end(ranges, ends)
-    judgement = judge_batch(parts, ring=ring, at=time)
+    judgement = judge_batch(parts, ring=ring)
     refused = _with_duplicates(judgement, window)
     rejections = {row: _rejection(record, refused[row]) for row, record in rows_at(parts, refused)}
     table, leaf_hashes = assemble(

@@ -120,7 +120,7 @@ def handover_block(  # noqa: PLR0913  # what is handed over, and by which knowle
     gave = [Handover("gave", *at, starts[at], _origin_of(at, sharding.now, sharding.origins)) for at in given]
     return Draft(
         height=cursor.height,
-        time=block_time(now, ring=ring, cursor=cursor),
+        time=block_time(now, cursor=cursor),
         root=EMPTY_ROOT,
         leaves=0,
         accepted=0,

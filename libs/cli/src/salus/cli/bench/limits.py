@@ -24,7 +24,7 @@ from salus.events.parties import Party
 from salus.ledger.block import Header, Range
 from salus.ledger.hashing import lanes
 from salus.ledger.merkle import hashes_of, root_of_joined
-from salus.ledger.records import Records, Row
+from salus.ledger.records import Records, Row, timestamp_at
 from salus.messaging import ColumnReader
 
 SAMPLE = 160 * BATCH
@@ -46,7 +46,7 @@ class Sample:
 
     def judgement(self) -> Judgement:
         """Judge the records."""
-        return judge_batch([self.records], ring=self.ring, at=NOW)
+        return judge_batch([self.records], ring=self.ring)
 
 
 def sample() -> Sample:
@@ -57,7 +57,7 @@ def sample() -> Sample:
     ring = KeyRing.rooted(CATALOGUE, did=signer.did, key=key)
     ring.parties[signer.did] = Party(did=signer.did, kind="member", roles=frozenset(), member=None)
     flat = [event for batch in signed_batches(SAMPLE, signer) for event in batch]
-    rows = [Row(TOPIC, 0, offset, *event) for offset, event in enumerate(flat)]
+    rows = [Row(TOPIC, 0, offset, timestamp_at(NOW), *event) for offset, event in enumerate(flat)]
     return Sample(Records.of(TOPIC, 0, rows), ring)
 
 

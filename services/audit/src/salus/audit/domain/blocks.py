@@ -10,7 +10,7 @@ from salus.audit.domain.describe import Named, describe, describe_rejected, desc
 from salus.audit.domain.directory import Directory, Needs
 from salus.audit.domain.effects import needs_of
 from salus.audit.domain.entry import Place, TrailEntry
-from salus.audit.domain.identity_history import IDENTITY_TOPIC
+from salus.audit.domain.identity_history import IDENTITY_TOPIC, stamped
 from salus.events.catalogue import Catalogue
 from salus.events.contexts.consent import ConsentRevoked
 from salus.events.effect import depends_on_history
@@ -28,6 +28,7 @@ from salus.ledger.check_blocks import Row, block_place, check_block, check_body
 from salus.ledger.errors import BlockError
 from salus.ledger.key_periods import Keys
 from salus.ledger.merkle import leaf_hash
+from salus.ledger.records import timestamp_at
 
 
 class BlockRefusedError(Exception):
@@ -87,13 +88,13 @@ def entries_of(block: Block, rows: Iterable[Sequence[Any]], directory: Directory
 
 
 def values_of(block: Block, rows: Iterable[Sequence[Any]], partition: tuple[str, int]) -> dict[int, bytes]:
-    """Return the accepted values of one partition in a block, by offset.
+    """Return the accepted events of the identity partition in a block, by offset, as `stamped` keeps them.
 
     Raises:
         BlockRefusedError: as of `entries_of`.
     """
     return {
-        row.offset: row.value
+        row.offset: stamped(row.value, timestamp_at(row.timestamp))
         for row in _verified(block, rows)
         if (row.topic, row.partition) == partition and row.status == ACCEPTED and row.value is not None
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 from salus.events.catalogue import Catalogue
 from salus.events.contexts.identity import PartyRegistered
 from salus.events.effect import Applied, Effect
@@ -11,8 +13,15 @@ from salus.events.event_types import type_of
 from salus.events.keyring import KeyRing
 from salus.events.rights import Objection
 from salus.ledger.merkle import leaf_hash
+from salus.ledger.records import appended_at
 
+_TIMESTAMP = struct.Struct(">q")
 IDENTITY_TOPIC = type_of(PartyRegistered).topic
+
+
+def stamped(value: bytes, timestamp_ms: int) -> bytes:
+    """Return an event as it is kept: when the broker appended it, in 8 bytes, and its value."""
+    return _TIMESTAMP.pack(timestamp_ms) + value
 
 
 class IdentityHistory:
@@ -32,13 +41,14 @@ class IdentityHistory:
         """The event types that the network knows."""
         return self._ring.catalogue
 
-    def fold(self, offset: int, value: bytes) -> None:
-        """Fold the next accepted event; one whose type is newer than this service changes nothing."""
+    def fold(self, offset: int, kept: bytes) -> None:
+        """Fold the next accepted event, as `stamped` keeps it; one of a newer type changes nothing."""
+        appended, value = _TIMESTAMP.unpack_from(kept)[0], kept[_TIMESTAMP.size :]
         try:
             event = decode_event(value, self._ring.catalogue)
         except RejectedError:
             return
-        effect = self._ring.fold(event, offset=offset)
+        effect = self._ring.fold(event, appended=appended_at(appended), offset=offset)
         self._effects[offset] = leaf_hash(value), effect
         match event.data:
             case PartyRegistered() as data if isinstance(effect, Applied):

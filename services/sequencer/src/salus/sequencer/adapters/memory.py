@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from salus.events.keyring import KeyRing
-from salus.ledger.records import Records, records_of
+from salus.ledger.records import Records, records_of, timestamp_at
 from salus.messaging import Record
 from salus.runtime.identity_view import apply_identity_record
 from salus.sequencer.domain import Draft, Partition
@@ -50,12 +50,16 @@ class MemoryClock:
 
 @dataclass
 class MemoryTopics:
-    """The partitions of a broker: records and the offsets that no record has (None)."""
+    """The partitions of a broker: records and the offsets that no record has (None).
+
+    Its clock goes on by a millisecond with each record.
+    """
 
     partitions: dict[Partition, list[Record | None]]
     beginnings: dict[Partition, int] = field(default_factory=dict)
     # Where a batch is damaged: nothing from there on is handed out.
     damaged: dict[Partition, int] = field(default_factory=dict)
+    time_ms: int = timestamp_at(MemoryClock.time)
 
     def append(
         self,
@@ -69,7 +73,8 @@ class MemoryTopics:
         """Add a record and return it."""
         records = self.partitions[topic, partition]
         offset = len(records)
-        records.append(Record(topic, partition, offset, 1_767_225_600_000, key, value, tuple(headers)))
+        self.time_ms += 1
+        records.append(Record(topic, partition, offset, self.time_ms, key, value, tuple(headers)))
         return records[-1]  # type: ignore[return-value]  # just appended
 
     def skip(self, topic: str, partition: int) -> None:

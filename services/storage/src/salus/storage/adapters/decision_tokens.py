@@ -73,7 +73,7 @@ def verified_claims(token: str, *, ring: KeyRing, at: datetime) -> _Claims:
         if jws.typ != TOKEN_TYPE:
             raise _invalid("it is not a decision")
         # Never before what the ring knows: a revocation counts though this clock may be behind.
-        known = ring.key_for(jws.kid, at=max(at, ring.time))
+        known = ring.key_for(jws.kid, at=ring.present(at))
         claims = msgspec.convert(jws.payload, _Claims)
         # Whether it has expired is the contract's to say.
         require_current(at.timestamp(), issued=claims.iat, expires=inf, not_before=claims.nbf)
