@@ -60,10 +60,13 @@ async def test_a_thousand_events_arrive_once_in_order_and_are_accepted(parts: Ad
             records = await reader.poll(max_records=500, timeout_ms=1000)
             records = [r for r in records if r.key is not None and r.key.decode() in patients]
             rows = [
-                Row(r.topic, r.partition, r.offset, r.key, r.value, r.header(SIGNATURE_HEADER))
+                Row(
+                    *(r.topic, r.partition, r.offset, r.timestamp_ms),
+                    *(r.key, r.value, r.header(SIGNATURE_HEADER)),
+                )
                 for r in records
             ]
-            said = judge_batch(records_of(rows), ring=ring(), at=datetime.now(UTC))
+            said = judge_batch(records_of(rows), ring=ring())
             assert not said.refused
             for record in records:
                 subject = record.key or b""

@@ -100,7 +100,7 @@ async def test_as_columns_records_are_what_they_are_one_by_one(parts: Addresses)
             records += await reader.poll(max_records=9, timeout_ms=5000)
 
     assert [row for part in columns for row in part] == [row for part in records_of(records) for row in part]
-    assert columns[0][0] == Row(topic, 0, 3, b"k", b"v3", b"last", b"3")
+    assert columns[0][0] == Row(topic, 0, 3, columns[0].timestamps[0], b"k", b"v3", b"last", b"3")
 
 
 async def test_end_offsets_and_positions_meet_when_all_is_read(parts: Addresses) -> None:

@@ -143,13 +143,19 @@ async def test_a_command_that_waited_is_not_carried_out_for_a_key_that_signs_no_
     """Case A14, sibling: a stolen key's commands wait, and the key is revoked."""
     proven = asked_by(SIGNER, "consent", "POST", "/consents", at=NOW, body={})
     memory = Waiting(state=LINKED)
-    memory.key = KnownKey(SIGNER.public_key, SHE, NOW - timedelta(days=1), None)
+    memory.key = KnownKey(
+        SIGNER.public_key,
+        SHE,
+        known_at=NOW - timedelta(days=1),
+        valid_from=NOW - timedelta(days=1),
+        valid_until=None,
+    )
     await memory.turn.acquire()
     herself = replace(AS_HERSELF, request=proven)
     waiting = asyncio.create_task(execute(a_grant(), actor=herself, at=NOW, world=memory.world))
     await settled()
     assert not waiting.done()
-    memory.key = replace(memory.key, revoked_at=NOW)
+    memory.key = replace(memory.key, revoked_at=NOW - timedelta(milliseconds=1))
     memory.turn.release()
     with pytest.raises(Refusal, match="key-revoked"):
         await waiting

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 import msgspec
@@ -244,7 +244,7 @@ async def test_a_command_that_waited_is_decided_by_who_the_caller_is_then() -> N
             waiting = asyncio.create_task(run())
             for _ in range(20):
                 await asyncio.sleep(0)
-            memory.ring.apply(loss, at=NOW)
+            memory.ring.apply(loss, at=NOW - timedelta(milliseconds=1))
         with pytest.raises(Refusal, match=code):
             await waiting
         assert memory.log == []

@@ -281,7 +281,7 @@ def key_added(ring: KeyRing, seed: int) -> str | None:
     asked = truly_asked(data, signer(SEEDS[HOSPITAL], HOSPITAL), at=NOW, proofs=proofs)
     version, offset = ring.versions.get(PARTY, 0), ring.position
     value = encode_event(asked, id=str(seed), source=ALPHA, subject=PARTY, time=NOW, expected_version=version)
-    ring.fold(decode_event(value, CATALOGUE))
+    ring.fold(decode_event(value, CATALOGUE), appended=NOW)
     ring.position = offset + 1
     return ring.unentitled[offset].code if offset in ring.unentitled else None
 

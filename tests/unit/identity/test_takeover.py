@@ -204,7 +204,7 @@ class Takeover(RuleBasedStateMachine):
                 seen=command.keys if isinstance(command, GrantRole) else None,
                 second=signer(second, FIRST_SEED[second]) if second else None,
             )
-        effect = self.ring.fold(self.as_event(data, did), offset=self.stated)
+        effect = self.ring.fold(self.as_event(data, did), appended=NOW, offset=self.stated)
         if isinstance(effect, Applied):
             self.parties[did] = evolve(self.parties.get(did, PartyState()), data)
         return effect

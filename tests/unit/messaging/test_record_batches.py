@@ -76,8 +76,9 @@ def by_the_one_that_never_reads_beyond(raw: bytes) -> list[Row] | None:
 
 def rows_of(batch: object) -> list[Row]:
     records = [
-        Record("t", 3, r.offset, timestamp_of(r.timestamp), r.key, r.value, tuple(r.headers)) for r in batch
-    ]  # type: ignore[attr-defined]  # the library has no types
+        Record("t", 3, r.offset, timestamp_of(r.timestamp), r.key, r.value, tuple(r.headers))
+        for r in batch  # type: ignore[attr-defined]  # the library has no types
+    ]
     return [
         Row(
             *(r.topic, r.partition, r.offset, r.timestamp_ms),

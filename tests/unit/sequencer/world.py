@@ -261,7 +261,7 @@ def rows_of(store: MemoryObjects, shard: int, verifier: Keys) -> list[dict[str, 
 
 def _leaf_of(row: dict[str, object]) -> Leaf:
     digest = row["digest"] if row["value"] is None else leaf_hash(row["value"])  # type: ignore[arg-type]  # rows are Any
-    place = row["topic"], row["partition"], row["offset"], timestamp_at(row["timestamp"])
+    place = row["topic"], row["partition"], row["offset"], timestamp_at(row["timestamp"])  # type: ignore[arg-type]  # rows are Any
     return Leaf(*place, row["status"], digest, row["signature"])  # type: ignore[arg-type]  # rows are Any
 
 

@@ -142,10 +142,10 @@ def body_batches(data: bytes) -> Iterator[pa.RecordBatch]:
 
 
 def _open(data: bytes, names: Iterable[str], *, verify_pages: bool = False) -> pq.ParquetFile:
-    require_sound_footer(data, nullable=_NULLABLE)
     file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=verify_pages)
     if file.schema_arrow.remove_metadata() != SCHEMA:
         raise BodyError("the Parquet file does not have the columns of a body")
+    require_sound_footer(data, nullable=_NULLABLE)
     require_bounded(file.metadata, data, columns=[SCHEMA.get_field_index(name) for name in names])
     return file
 
@@ -167,10 +167,11 @@ def unreadable_parts(
         BodyError: it has more rows, or expands to more.
     """
     try:
-        require_sound_footer(data, nullable=_NULLABLE)
         file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
         groups = [file.metadata.row_group(group) for group in range(file.num_row_groups)]
         shaped = file.schema_arrow.remove_metadata() == SCHEMA
+        if shaped:
+            require_sound_footer(data, nullable=_NULLABLE)
     except (BodyError, *_UNREADABLE) as error:
         return [f"the file's footer cannot be read ({_first_line(error)})"]
     if not shaped:
