@@ -288,7 +288,9 @@ class Follower:
             ).event
         except RejectedError as error:
             ring = self._identity.ring
-            if (unknown := unread(record, error.reason, ring=ring, at=time_of(record))) is not None:
+            if (
+                unknown := unread(record, error.reason, ring=ring, at=appended_at(record.timestamp_ms))
+            ) is not None:
                 # Folded over, the state would lack what it states, a revocation for example.
                 require_key_gone(unknown, ring=ring)
             _log.warning("record refused", topic=record.topic, offset=record.offset, reason=str(error.reason))
