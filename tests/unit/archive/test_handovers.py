@@ -102,7 +102,7 @@ def judge_of(event: ShardsAssigned, *, offset: int) -> Judge:
     founders = (Founder(0, "net/shard/0", {CLINICAL: (0, 1, 2)}),)
     operator = parties.Founder(OPERATOR.did, "person", ("operator",), OPERATOR_KEY)
     trust = Trust("-", {}, root_did=ROOT.did, root_key=KEY, founders=founders, founding=(operator,))
-    return Judge(trust, [IdentityEvent(0, 0, joined), IdentityEvent(offset, 1, value)])
+    return Judge(trust, [IdentityEvent(0, 0, joined), IdentityEvent(offset, 1, value)], CATALOGUE)
 
 
 def block(position: int, *gave: tuple[int, str]) -> Header:

@@ -185,7 +185,7 @@ def test_a_verdict_follows_from_the_catalogue_of_the_ring_and_from_nothing_else(
 
 def test_many_records_are_judged_by_the_catalogue_of_the_ring() -> None:
     records = records_of([enrolment(number) for number in range(3)] + [row(encoded(document()))])
-    more, fewer = (judge_batch(records, ring=ring_of(c), at=NOON) for c in (MORE, CATALOGUE))
+    more, fewer = (judge_batch(records, ring=ring_of(c)) for c in (MORE, CATALOGUE))
 
     assert more.refused == {}
     assert {row: error.reason for row, error in fewer.refused.items()} == dict.fromkeys(

@@ -37,7 +37,8 @@ TOKEN_SECONDS = 60
 # A decision that more consents cover names the first of them.
 CONSENTS_NAMED_MAX = 64
 # Emergency accesses to one patient that await review. Of one principal: more than a night's work on her. Of
-# one organisation, which makes accounts at will: more than a ward's. Of all: it takes many members to get there.
+# one organisation, which makes accounts at will: more than a ward's. Of all: it takes many members to get
+# there.
 UNREVIEWED_MAX = 200
 UNREVIEWED_OF_ORGANISATION_MAX = 400
 UNREVIEWED_OF_PATIENT_MAX = 4000
