@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import asyncpg
 import pytest
@@ -21,7 +22,7 @@ from salus.runtime.database import DATABASE_AWAY, DatabaseAwayError, open_engine
 
 
 @asynccontextmanager
-async def opened(url: str, **settings: float) -> AsyncIterator[AsyncEngine]:
+async def opened(url: str, **settings: Any) -> AsyncIterator[AsyncEngine]:
     engine = open_engine(url, **settings)
     try:
         yield engine

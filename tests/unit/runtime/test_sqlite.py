@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -28,7 +29,7 @@ def url(tmp_path: Path) -> str:
 
 
 @asynccontextmanager
-async def opened(url: str, **settings: float) -> AsyncIterator[AsyncEngine]:
+async def opened(url: str, **settings: Any) -> AsyncIterator[AsyncEngine]:
     engine = open_engine(url, **settings)
     try:
         yield engine
@@ -111,3 +112,13 @@ async def test_a_file_that_is_locked_is_away(url: str, tmp_path: Path) -> None:
         async with opened(f"{url}?timeout=0") as engine:
             with pytest.raises(DatabaseAwayError):
                 await engine.connect()
+
+
+async def test_only_what_can_be_rebuilt_waits_for_no_disk(url: str) -> None:
+    found = []
+    for is_rebuilt in (False, True):
+        async with opened(url, is_rebuilt=is_rebuilt) as engine, engine.connect() as connection:
+            found.append((await connection.exec_driver_sql("PRAGMA synchronous")).scalar_one())
+
+    full, normal = 2, 1
+    assert found == [full, normal]

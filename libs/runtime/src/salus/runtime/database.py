@@ -39,10 +39,13 @@ DATABASE_AWAY = (DatabaseAwayError, PoolTimeoutError)
 """What the database layer raises when the database is away, slow or busy: nothing else is passing."""
 
 
-def open_engine(url: str, *, statement_s_max: float = STATEMENT_S_MAX) -> AsyncEngine:
+def open_engine(
+    url: str, *, statement_s_max: float = STATEMENT_S_MAX, is_rebuilt: bool = False
+) -> AsyncEngine:
     """Return an engine with a pool of its own, whose passing errors are DATABASE_AWAY.
 
-    A statement that runs longer than `statement_s_max` is ended.
+    A statement that runs longer than `statement_s_max` is ended. What a service rebuilds from elsewhere
+    (`is_rebuilt`) may lack its last transactions after the machine has lost its power, and is whole yet.
     """
     settings = _postgres_settings(statement_s_max) if url.startswith("postgresql") else {}
     # Errors are logged, and the parameters of a statement say who did what: they stay out of them.
@@ -50,7 +53,7 @@ def open_engine(url: str, *, statement_s_max: float = STATEMENT_S_MAX) -> AsyncE
     event.listen(engine.sync_engine, "do_connect", _connect)
     event.listen(engine.sync_engine, "handle_error", _translate)
     if engine.dialect.name == "sqlite":
-        sqlite.set_up(engine.sync_engine, statement_s_max=statement_s_max)
+        sqlite.set_up(engine.sync_engine, statement_s_max=statement_s_max, is_rebuilt=is_rebuilt)
     return engine
 
 

@@ -36,7 +36,8 @@ __all__ = [
     "open_follower",
 ]
 
-BATCH_RECORDS_MAX = 500
+BATCH_RECORDS_MAX = 2_000
+JUDGED_AT_ONCE = 100
 POLL_MS = 200
 OUTCOMES_MAX = 10_000
 # How long an answer waits for the fold. What is folded at a start, or anew, takes the time that it takes.
@@ -250,7 +251,12 @@ class Follower:
     async def _fold_new(
         self, connection: AsyncConnection, records: Sequence[Record]
     ) -> dict[Position, Outcome]:
-        judged = [(record, self._event_of(record)) for record in records]
+        judged: list[tuple[Record, Event | WithoutEffect | Refused]] = []
+        for number, record in enumerate(records, 1):
+            judged.append((record, self._event_of(record)))
+            if number % JUDGED_AT_ONCE == 0:
+                # So that /healthz is answered while much is folded.
+                await asyncio.sleep(0)
         batch = FoldBatch(self._contracts)
         await batch.load(connection, [(r.topic, event) for r, event in judged if isinstance(event, Event)])
         outcomes: dict[Position, Outcome] = {}

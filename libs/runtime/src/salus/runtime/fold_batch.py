@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from salus.events.effect import Applied, Effect, claims_of, effect_of, request_claim
+from salus.events.effect import Applied, Effect, claims_of, effect_by, request_claim
 from salus.events.envelope import Event
 from salus.events.requests import RequestedData
 from salus.runtime.fold_tables import AGGREGATES, CLAIMS, Loaded, Pair, read_snapshot, write_rows
@@ -60,10 +60,12 @@ class FoldBatch:
         version = self._versions.get(key)
         if version is None:
             version = self._rows[key].version if key in self._rows else 0
-        effect = effect_of(
-            event,
+        claims = [(topic, name) for name in claims_of(event)]
+        effect = effect_by(
+            event.envelope.expectedversion if event.type.changes else None,
             version=version,
-            is_claimed=lambda name: (topic, name) in self._claimed,
+            claims=claims,
+            is_claimed=self._claimed.__contains__,
             is_entitled=lambda: True,
         )
         if not isinstance(effect, Applied):
@@ -72,9 +74,8 @@ class FoldBatch:
         if effect.version != version:
             self._versions[key] = effect.version
             self._changed[key] = effect.version, None
-        for name in claims_of(event):
-            self._claimed.add((topic, name))
-            self._claims[topic, name] = None
+        self._claimed.update(claims)
+        self._claims.update(dict.fromkeys(claims))
         for contract in self._contracts.get(topic, ()):
             self._apply(contract, event, version=effect.version)
         return effect

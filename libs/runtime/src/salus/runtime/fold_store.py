@@ -53,6 +53,9 @@ class FoldStore:
         # Up to where this process knows the database to be, by partition.
         self.reached: dict[tuple[str, int], int] = {}
         self._is_behind = False
+        # One statement needs no transaction around it, whose begin and end PostgreSQL would be told.
+        alone = engine.dialect.name == "postgresql"
+        self._reading = engine.execution_options(isolation_level="AUTOCOMMIT") if alone else engine
         # What readers who wait have asked for: one statement reads it for all of them.
         self._asked: dict[object, tuple[Collection[Pair], Collection[Pair]]] = {}
         self._read = SharedCall(self._read_asked)
@@ -103,7 +106,7 @@ class FoldStore:
         asked, known = [*self._asked.values()], dict(self.reached)
         keys = {key for wanted, _ in asked for key in wanted}
         names = {name for _, wanted in asked for name in wanted}
-        async with self.engine.connect() as connection:
+        async with self._reading.connect() as connection:
             found = await read_snapshot(connection, keys=keys, names=names)
         self.require_not_behind(found.positions, known=known)
         return found
@@ -261,7 +264,7 @@ def _outcome(row: Any) -> Outcome:
 @asynccontextmanager
 async def open_fold_store(url: str) -> AsyncIterator[FoldStore]:
     """Connect, bring the tables up to date and yield the store."""
-    engine = open_engine(url)
+    engine = open_engine(url, is_rebuilt=True)
     try:
         await migrate(engine, package="salus.runtime", version_table="fold_alembic_version")
         yield FoldStore(engine)

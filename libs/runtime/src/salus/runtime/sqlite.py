@@ -13,6 +13,9 @@ from sqlalchemy import Connection, Engine, event
 # In a write-ahead log a reader sees the state of its start, and holds up no writer. A connection that leaves
 # last takes the log into the file; a copy of a file that is in use needs the `-wal` beside it.
 _PRAGMAS = ("journal_mode=WAL", f"journal_size_limit={64 * 2**20}")
+# A commit of what can be rebuilt does not wait for the disk; only taking the log into the file does. Names of
+# requests are random, so the pages that they go to are kept in memory, this many KiB of them.
+_REBUILT_PRAGMAS = ("synchronous=NORMAL", f"cache_size=-{16 * 1024}")
 # So often a statement looks at the clock, in steps of SQLite's machine: about once in a millisecond.
 STEPS_PER_LOOK = 20_000
 UNLIMITED = {"salus_without_limit": True}
@@ -38,13 +41,20 @@ class _Deadline:
         return self._clock() > self.at
 
 
-def set_up(engine: Engine, *, statement_s_max: float, clock: Callable[[], float] = time.monotonic) -> None:
+def set_up(
+    engine: Engine,
+    *,
+    statement_s_max: float,
+    is_rebuilt: bool = False,
+    clock: Callable[[], float] = time.monotonic,
+) -> None:
     """Have each connection of an engine keep a write-ahead log, and end a statement after so long."""
+    pragmas = (*_PRAGMAS, *(_REBUILT_PRAGMAS if is_rebuilt else ()))
 
     def opened(connection: Any, record: Any) -> None:
         record.info[_DEADLINE] = deadline = _Deadline(clock)
         cursor = connection.cursor()
-        for pragma in _PRAGMAS:
+        for pragma in pragmas:
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
         connection.run_async(partial(_look, deadline))
