@@ -18,6 +18,7 @@ from salus.archive.deep import IdentityEvent, Judge
 from salus.archive.fsck import fsck
 from salus.archive.trust import Founder, Trust
 from salus.events import parties
+from salus.events.contexts import CATALOGUE
 from salus.events.contexts.identity import PartyRegistered, PublicKey, ShardsAssigned
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.envelope import encode_event

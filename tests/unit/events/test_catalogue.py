@@ -11,7 +11,6 @@ import pytest
 from jsonschema import Draft202012Validator
 from tests.asking import UNASKED
 from tests.unit.events.samples import (
-    NOON,
     OTHER_PATIENT,
     PATIENT,
     Row,
