@@ -17,6 +17,8 @@ from salus.archive.fsck import fsck
 from salus.archive.log import CHECKPOINT_KEY
 from salus.archive.report import Progress, Report
 from salus.archive.resuming import AGE_MAX, FileMemory, subject_of
+from salus.events.catalogue import Catalogue
+from salus.events.contexts import CATALOGUE, CONTEXTS
 from salus.ledger.block import header_key, sign_header
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -241,6 +243,32 @@ async def test_verdicts_reached_without_some_identity_events_are_reached_again(t
     report = await fsck(ledger.stores, ledger.trust, deep=True, memory=memory(resume=True))
 
     assert [(f.code, f.height) for f in report.errors] == [("verdict-wrong", 2)]
+
+
+@pytest.mark.parametrize(("catalogue", "spared"), [(CATALOGUE, 1), (Catalogue(CONTEXTS[1:]), 0)])
+async def test_what_another_catalogue_judged_is_judged_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, catalogue: Catalogue, spared: int
+) -> None:
+    ledger = SmallLedger()
+    ledger.trust = judged_trust()
+    for records in ([REGISTERED], []):
+        await ledger.chains[0].seal(records)
+    await ledger.anchor.append()
+
+    def memory(*, resume: bool) -> FileMemory:
+        subject = subject_of(ledger.trust, "here", deep=True)
+        return FileMemory(tmp_path / "run.jsonl", subject=subject, resume=resume, now=NOW)
+
+    def stop(progress: Progress) -> None:
+        if progress.stage == "blocks" and progress.done == 1:
+            raise InterruptedRunError
+
+    with pytest.raises(InterruptedRunError):
+        await fsck(ledger.stores, ledger.trust, deep=True, memory=memory(resume=False), on_progress=stop)
+    monkeypatch.setattr(fsck_module, "CATALOGUE", catalogue)
+    report = await fsck(ledger.stores, ledger.trust, deep=True, memory=memory(resume=True))
+
+    assert report.counts.spared == spared
 
 
 @pytest.mark.parametrize("damaged", [b"", b"{", b"\xff\n", b'{"format":"salus-fsck/2"}\n'], ids=ascii)
