@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.anchoring.world import World
-from tests.unit.events.test_sharding import TOPIC, Founder, added, assigned
+from tests.unit.events.test_sharding import TOPIC, Founder, added, assignment
 
 from salus.anchoring.domain import Block, in_handover_order
 from salus.events.sharding import Sharding
@@ -110,7 +110,7 @@ async def test_the_chain_of_a_shard_that_is_added_is_anchored_once_its_key_is_kn
 def test_the_key_of_an_added_shard_is_learned_and_none_is_replaced() -> None:
     known = NoteVerifier.from_vkey(added(0).verifier_key)
     keys: dict[int, Keys] = {0: known}
-    event = assigned(1, {1: (0, 1, 2)}, added(1))
+    event = assignment(1, {1: (0, 1, 2)}, added(1))
 
     learn(keys, Sharding.of([Founder()], [(1, event)]))
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.asking import UNASKED
 
 from salus.events.contexts.identity import AddedShard, AssignedShard, AssignedTopic, ShardsAssigned
-from salus.events.sharding import Sharding
+from salus.events.sharding import Assignment, Sharding
 from salus.ledger.note import NoteSigner, encode_vkey
 
 TOPIC = "salus.clinical.events"
@@ -39,18 +39,25 @@ def assigned(epoch: int, places: dict[int, tuple[int, ...]], *new: AddedShard) -
     return ShardsAssigned("net", epoch, shards, new, request=UNASKED)
 
 
+def assignment(epoch: int, places: dict[int, tuple[int, ...]], *new: AddedShard) -> Assignment:
+    return Assignment.of(assigned(epoch, places, *new))
+
+
+NAMED_TWICE = Assignment(1, (AssignedShard(0, (AssignedTopic(TOPIC, (3,)),)), AssignedShard(0, ())))
+
+
 def test_a_shard_does_not_give_more_than_a_header_holds() -> None:
     many = Founder(topics={TOPIC: tuple(range(300))})
 
-    few = assigned(1, {1: tuple(range(256))}, added(1))
-    too_many = assigned(1, {1: tuple(range(257))}, added(1))
+    few = assignment(1, {1: tuple(range(256))}, added(1))
+    too_many = assignment(1, {1: tuple(range(257))}, added(1))
 
     assert Sharding.of([many]).objection(few) is None
     assert (Sharding.of([many]).objection(too_many) or ("", ""))[0] == "too-many-moved"
 
 
 def test_an_assignment_counts_from_its_position_on() -> None:
-    event = assigned(1, {0: (0,), 1: (1, 2)}, added(1))
+    event = assignment(1, {0: (0,), 1: (1, 2)}, added(1))
 
     sharding = Sharding.of([Founder()], [(17, event)])
 
@@ -63,22 +70,27 @@ def test_an_assignment_counts_from_its_position_on() -> None:
 @pytest.mark.parametrize(
     ("code", "event"),
     [
-        ("wrong-epoch", assigned(2, {0: (0, 1, 2)})),
-        ("wrong-epoch", assigned(0, {0: (0, 1, 2)})),
-        ("unknown-shard", assigned(1, {1: (0, 1, 2)})),
-        ("shard-exists", assigned(1, {0: (0, 1, 2)}, added(0, origin="net/shard/9"))),
-        ("shard-exists", assigned(1, {0: (0, 1, 2)}, added(3, origin="net/shard/0"))),
-        ("shard-exists", assigned(1, {0: (0, 1, 2)}, added(3), added(3))),
-        ("malformed-key", assigned(1, {0: (0, 1, 2)}, AddedShard(1, "net/shard/1", "net/shard/1+00+AA=="))),
+        ("wrong-epoch", assignment(2, {0: (0, 1, 2)})),
+        ("wrong-epoch", assignment(0, {0: (0, 1, 2)})),
+        ("unknown-shard", assignment(1, {1: (0, 1, 2)})),
+        ("shard-exists", assignment(1, {0: (0, 1, 2)}, added(0, origin="net/shard/9"))),
+        ("shard-exists", assignment(1, {0: (0, 1, 2)}, added(3, origin="net/shard/0"))),
+        ("shard-exists", assignment(1, {0: (0, 1, 2)}, added(3), added(3))),
+        ("malformed-key", assignment(1, {0: (0, 1, 2)}, AddedShard(1, "net/shard/1", "net/shard/1+00+AA=="))),
         # Case SEC11: anybody signs under this key.
-        ("malformed-key", assigned(1, {0: (0, 1, 2)}, AddedShard(1, "net/shard/1", WEAK))),
-        ("malformed-origin", assigned(1, {0: (0, 1, 2)}, added(1, origin="net/block/1"))),
-        ("malformed-key", assigned(1, {0: (0, 1, 2)}, AddedShard(1, "net/x", added(1).verifier_key))),
-        ("assigned-twice", assigned(1, {0: (0, 1, 2), 1: (2,)}, added(1))),
-        ("assigned-twice", assigned(1, {0: (0, 0)})),
+        ("malformed-key", assignment(1, {0: (0, 1, 2)}, AddedShard(1, "net/shard/1", WEAK))),
+        ("malformed-origin", assignment(1, {0: (0, 1, 2)}, added(1, origin="net/block/1"))),
+        ("malformed-key", assignment(1, {0: (0, 1, 2)}, AddedShard(1, "net/x", added(1).verifier_key))),
+        ("assigned-twice", assignment(1, {0: (0, 1, 2), 1: (2,)}, added(1))),
+        ("assigned-twice", assignment(1, {0: (0, 0)})),
+        ("assigned-twice", NAMED_TWICE),
+        # Red team 4: one operator alone stated any number of these, which everybody kept for ever.
+        ("nothing-moves", assignment(1, {0: (0, 1, 2)})),
+        ("nothing-moves", assignment(1, {0: (1,)})),
+        ("nothing-moves", assignment(1, {0: ()})),
     ],
 )
-def test_an_assignment_that_cannot_follow_changes_nothing(code: str, event: ShardsAssigned) -> None:
+def test_an_assignment_that_cannot_follow_changes_nothing(code: str, event: Assignment) -> None:
     before = Sharding.of([Founder()])
     objection = before.objection(event)
 
@@ -93,8 +105,8 @@ def test_a_shard_without_partitions_in_network_json_counts_only_once_it_is_added
 ) -> None:
     waiting = Founder(1, "net/shard/1", topics)
 
-    assert Sharding.of([Founder(), waiting], [(1, assigned(1, {1: (0,)}))]).now.number == 0
-    sharding = Sharding.of([Founder(), waiting], [(1, assigned(1, {1: (0,)}, added(1)))])
+    assert Sharding.of([Founder(), waiting], [(1, assignment(1, {1: (0,)}))]).now.number == 0
+    sharding = Sharding.of([Founder(), waiting], [(1, assignment(1, {1: (0,)}, added(1)))])
 
     assert sharding.now.partitions_of(1) == {(TOPIC, 0)}
     assert sharding.now.partitions_of(0) == {(TOPIC, 1), (TOPIC, 2)}, "what is not named stays"
@@ -108,7 +120,7 @@ def test_every_partition_has_one_shard_at_every_position(steps: list[tuple[int, 
     for number, (skew, homes) in enumerate(steps, start=1):
         places = {shard: tuple(p for p in range(3) if homes[p] == shard) for shard in range(3)}
         new = (added(1), added(2)) if number == 1 else ()
-        events.append((10 * number, assigned(number + skew, places, *new)))
+        events.append((10 * number, assignment(number + skew, places, *new)))
 
     sharding = Sharding.of([Founder()], events)
 

@@ -33,6 +33,11 @@ def elsewhere(topic: str, partition: int) -> ShardsAssigned:
     return ShardsAssigned("net", 1, (AssignedShard(0, more),), request=UNASKED)
 
 
+twice = ShardsAssigned(
+    "net", 1, (*assigned(1, {0: (0, 1, 2)}).shards, AssignedShard(0, ())), (added(1),), request=UNASKED
+)
+
+
 def asked(
     event: ShardsAssigned,
     *,
@@ -88,7 +93,9 @@ def test_an_operator_assigns_and_the_next_assignment_builds_on_it() -> None:
         ("unknown-partition", 422, assigned(1, {0: (0, 1, 2, 4)}), OPERATOR),
         ("unknown-partition", 422, assigned(1, {0: (0, 1, 2, 3, 4, 5)}), OPERATOR),
         ("unknown-partition", 422, elsewhere("salus.lab.events", 0), OPERATOR),
-        ("partition-left-out", 422, assigned(1, {0: (0, 1)}), OPERATOR),
+        ("partition-left-out", 422, assigned(1, {0: (0,), 1: (1,)}, added(1)), OPERATOR),
+        ("nothing-moves", 422, assigned(1, {0: (0, 1, 2)}), OPERATOR),
+        ("assigned-twice", 422, twice, OPERATOR),
     ],
 )
 def test_what_cannot_be_is_refused(code: str, status: int, event: ShardsAssigned, actor: Actor) -> None:
@@ -103,7 +110,7 @@ def test_partitions_that_a_members_topic_got_are_assigned_and_are_then_known() -
     state = evolve(ShardingState(), asked(assigned(1, {0: (0, 1, 2, 4), 1: (3,)}, added(1))))
 
     with pytest.raises(Refusal, match="nobody would seal"):
-        asked(assigned(2, {0: (0, 1, 2, 4)}), state=state)
+        asked(assigned(2, {1: (0, 1, 2, 4)}), state=state)
     assert state.sharding([Founder()]).now.partitions_of(1) == {(TOPIC, 3)}
 
 
@@ -145,7 +152,12 @@ def test_the_routes_say_which_problems_they_answer() -> None:
     network: Any = None
     app.include_router(
         shard_routes(
-            network, network, authenticate=FixedCallers(_somebody), partitions_of=network, operators=network
+            network,
+            network,
+            authenticate=FixedCallers(_somebody),
+            partitions_of=network,
+            ring=network,
+            now=network,
         )
     )
     operations = app.openapi()["paths"]["/shards"]

@@ -28,6 +28,7 @@ from salus.events.event_types import EventData
 from salus.events.parties import Founder, KnownKey, Operator, Party
 from salus.events.requests import Request
 from salus.events.rights import Objection
+from salus.events.sharding import Assignment
 
 _PAGE = 4096
 _MILLISECOND = timedelta(milliseconds=1)
@@ -57,7 +58,7 @@ class KeyRing:
     position: int = 0
     versions: dict[str, int] = field(default_factory=dict)
     time: datetime = LONG_AGO
-    assignments: list[tuple[int, ShardsAssigned]] = field(default_factory=list)
+    assignments: list[tuple[int, Assignment]] = field(default_factory=list)
     founders: dict[str, Founder] = field(default_factory=dict)
     unentitled: dict[int, Objection] = field(default_factory=dict)
     # The ids of each party's keys, and who holds the role of operator.
@@ -111,7 +112,7 @@ class KeyRing:
                 self.time = max(self.time, appended)
                 self.apply(event.data, at=appended)
                 if isinstance(event.data, ShardsAssigned):
-                    self.assignments.append((at + 1, event.data))
+                    self.assignments.append((at + 1, Assignment.of(event.data)))
             case WithoutEffect():
                 pass
             case _:

@@ -12,7 +12,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from salus.events.contexts.identity import AddedShard, ShardsAssigned
+import msgspec
+
+from salus.events.contexts.identity import AddedShard, AssignedShard, ShardsAssigned
 from salus.ledger.errors import KeyTextError
 from salus.ledger.note import NoteVerifier
 
@@ -38,6 +40,19 @@ class FoundingShard(Protocol):
         """The partitions that it seals in the beginning; none if it was added later."""
 
 
+class Assignment(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a `shards-assigned` event assigns, without the request that it carries: folds keep it for ever."""
+
+    epoch: int
+    shards: tuple[AssignedShard, ...]
+    added: tuple[AddedShard, ...] = ()
+
+    @classmethod
+    def of(cls, event: ShardsAssigned) -> Assignment:
+        """Return what an event assigns."""
+        return cls(event.epoch, event.shards, event.added)
+
+
 @dataclass(frozen=True, slots=True)
 class Epoch:
     """One assignment: who seals what for whoever knows the identity topic up to `position` or further."""
@@ -61,7 +76,7 @@ class Sharding:
 
     @classmethod
     def of(
-        cls, founders: Iterable[FoundingShard], assignments: Iterable[tuple[int, ShardsAssigned]] = ()
+        cls, founders: Iterable[FoundingShard], assignments: Iterable[tuple[int, Assignment]] = ()
     ) -> Sharding:
         """Return the sharding after these events, each with the position after it.
 
@@ -88,7 +103,7 @@ class Sharding:
         """Return the id of the shard with that origin."""
         return next((shard for shard, known in self.origins.items() if known == origin), None)
 
-    def after(self, event: ShardsAssigned, *, position: int) -> Sharding:
+    def after(self, event: Assignment, *, position: int) -> Sharding:
         """Return the sharding after the event; a partition that it does not name stays where it is."""
         if self.objection(event) is not None:
             return self
@@ -97,13 +112,13 @@ class Sharding:
         origins = {**self.origins, **{shard.id: shard.origin for shard in event.added}}
         return Sharding((*self.epochs, epoch), origins, {**self.added, **{s.id: s for s in event.added}})
 
-    def objection(self, event: ShardsAssigned) -> tuple[str, str] | None:
+    def objection(self, event: Assignment) -> tuple[str, str] | None:
         """Return why the event cannot follow, as code and sentence; None if it can."""
         if event.epoch != self.now.number + 1:
             return "wrong-epoch", f"the next epoch is {self.now.number + 1}, not {event.epoch}"
         return self._about_shards(event) or self._about_partitions(event)
 
-    def _about_shards(self, event: ShardsAssigned) -> tuple[str, str] | None:
+    def _about_shards(self, event: Assignment) -> tuple[str, str] | None:
         known = dict(self.origins)
         for shard in event.added:
             if shard.id in known or shard.origin in known.values():
@@ -117,11 +132,16 @@ class Sharding:
             return "unknown-shard", f"nobody has added shard {unknown[0]}"
         return None
 
-    def _about_partitions(self, event: ShardsAssigned) -> tuple[str, str] | None:
+    def _about_partitions(self, event: Assignment) -> tuple[str, str] | None:
         named = [((t.topic, p), s.id) for s in event.shards for t in s.topics for p in t.partitions]
         homes = dict(named)
         if len(homes) != len(named):
             return "assigned-twice", "a partition is assigned to two shards, or twice to one"
+        if len({shard.id for shard in event.shards}) != len(event.shards):
+            return "assigned-twice", "a shard is named twice"
+        if not event.added and homes.items() <= self.now.holders.items():
+            # It would be kept for ever by everybody, and one operator could state any number.
+            return "nothing-moves", "every partition is where this assigns it, and no shard is added"
         lost = Counter(before for at, before in self.now.holders.items() if homes.get(at, before) != before)
         if any(count > GIVEN_AT_ONCE_MAX for count in lost.values()):
             return "too-many-moved", f"a shard gives at most {GIVEN_AT_ONCE_MAX} partitions at once"

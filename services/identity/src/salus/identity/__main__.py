@@ -12,7 +12,7 @@ from fastapi import FastAPI
 
 from salus.identity.api import routes
 from salus.identity.domain import PartyState, evolve
-from salus.identity.handlers import current_operators, found_network
+from salus.identity.handlers import found_network
 from salus.identity.ports import World
 from salus.identity.settings import Settings
 from salus.identity.shards import ShardingState, concerns
@@ -105,7 +105,8 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
                 network,
                 authenticate=authenticate,
                 partitions_of=partial(partitions_of, kafka),
-                operators=partial(current_operators, ring, now),
+                ring=ring,
+                now=now,
             )
         )
         yield app

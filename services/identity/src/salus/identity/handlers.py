@@ -13,11 +13,10 @@ from salus.events.contexts.identity import KeyAdded, PartyRegistered, PublicKey
 from salus.events.entitlement import objection_to_keys
 from salus.events.event_types import EventData
 from salus.events.keyring import KeyRing
-from salus.events.parties import Operator
 from salus.events.requests import Request
 from salus.events.rights import Actor
 from salus.identity.domain import AddKey, Command, PartyState, Register, RevokeKey, WithdrawRole, decide
-from salus.identity.ports import Ring, World
+from salus.identity.ports import World
 from salus.runtime.auth import party_that_signed
 from salus.runtime.network import FoundingParty, Network
 from salus.runtime.problems import ProblemError
@@ -130,11 +129,6 @@ def founding_commands(network: Network) -> dict[str, Register]:
 def _founding(party: FoundingParty, command: Register) -> Register:
     name = party.name or command.name or ("identity" if command.roles == ("identity",) else None)
     return replace(command, keys=(party.key,), name=name if command.kind != "person" else None)
-
-
-async def current_operators(ring: Ring, now: Callable[[], datetime]) -> list[Operator]:
-    """Return the operators of the network, as of everything published until now."""
-    return (await ring.catch_up()).operators(at=now())
 
 
 def require_possession(command: Command, event: EventData, *, state: PartyState, at: datetime) -> None:

@@ -14,5 +14,5 @@ def add_routes(app: FastAPI, stand_in: StandIn) -> None:
     behind, caller = stand_in.behind, stand_in.authenticate
     app.include_router(routes(world=behind, authenticate=caller, now=stand_in.now))
     app.include_router(
-        shard_routes(behind, behind, authenticate=caller, partitions_of=behind, operators=behind)
+        shard_routes(behind, behind, authenticate=caller, partitions_of=behind, ring=behind, now=stand_in.now)
     )

@@ -16,14 +16,14 @@ from salus.events.contexts.identity import AddedShard, AssignedShard, ShardsAssi
 from salus.events.event_types import MEMBER, EventData
 from salus.events.parties import Operator
 from salus.events.rights import Actor, objection_to_one_alone
-from salus.events.sharding import FoundingShard, Partition, Sharding
+from salus.events.sharding import Assignment, FoundingShard, Partition, Sharding
 from salus.runtime.refusal import Refusal, require
 
 
 class ShardingState(msgspec.Struct, frozen=True):
     """The assignments that were stated, in their order."""
 
-    assigned: tuple[ShardsAssigned, ...] = ()
+    assigned: tuple[Assignment, ...] = ()
 
     def sharding(self, founders: Iterable[FoundingShard]) -> Sharding:
         """Return what they come to."""
@@ -47,8 +47,21 @@ def concerns(subject: str, event: EventData) -> str | None:
 def evolve(state: ShardingState, event: EventData) -> ShardingState:
     """Return the state after the event."""
     if isinstance(event, ShardsAssigned):
-        return ShardingState((*state.assigned, event))
+        return ShardingState((*state.assigned, Assignment.of(event)))
     return state
+
+
+def require_governing(actor: Actor) -> None:
+    """Raise Refusal `not-permitted` unless the actor is an operator."""
+    if not actor.governs:
+        raise Refusal("not-permitted", "operators assign partitions to shards", status=403)
+
+
+def growing_topics(command: AssignShards, sharding: Sharding) -> list[str]:
+    """Return the known topics of which the command assigns partitions for the first time."""
+    known = sharding.now.holders.keys()
+    named = {(t.topic, p) for shard in command.shards for t in shard.topics for p in t.partitions}
+    return sorted({topic for topic, _ in named - known} & {topic for topic, _ in known})
 
 
 def decide(  # noqa: PLR0913  # the facts that a decision rests on
@@ -65,11 +78,10 @@ def decide(  # noqa: PLR0913  # the facts that a decision rests on
 
     Raises:
         Refusal: with one of the codes not-permitted, second-operator-needed, wrong-epoch, shard-exists,
-            malformed-origin, malformed-key, unknown-shard, assigned-twice, too-many-moved,
+            malformed-origin, malformed-key, unknown-shard, assigned-twice, nothing-moves, too-many-moved,
             unknown-partition, partition-left-out.
     """
-    if not actor.governs:
-        raise Refusal("not-permitted", "operators assign partitions to shards", status=403)
+    require_governing(actor)
     if command.added:
         # A new shard brings a key that the ledger is believed by.
         require(objection_to_one_alone("add a shard", actor=actor, operators=operators))
@@ -81,7 +93,7 @@ def decide(  # noqa: PLR0913  # the facts that a decision rests on
         added=command.added,
         request=actor.request,
     )
-    if (objection := before.objection(event)) is not None:
+    if (objection := before.objection(Assignment.of(event))) is not None:
         code, detail = objection
         raise Refusal(code, detail, status=409 if code == "wrong-epoch" else 422)
     named = {(t.topic, p) for shard in event.shards for t in shard.topics for p in t.partitions}

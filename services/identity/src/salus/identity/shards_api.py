@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
-from functools import partial
+from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, FailFast, Field
 
 from salus.events import fields
-from salus.events.contexts.identity import AddedShard, AssignedShard, AssignedTopic
+from salus.events.contexts.identity import AddedShard, AssignedShard, AssignedTopic, ShardsAssigned
 from salus.events.fields import INTEGER_MAX
-from salus.events.parties import Operator
 from salus.events.sharding import Sharding
 from salus.identity.api import actor_of
-from salus.identity.shards import AssignShards, ShardingState, decide
+from salus.identity.handlers import as_known
+from salus.identity.ports import Ring
+from salus.identity.shards import AssignShards, ShardingState, decide, growing_topics, require_governing
 from salus.runtime.auth import Caller, Callers
 from salus.runtime.contract import ContractHost
 from salus.runtime.fields import pattern_of
+from salus.runtime.limits import AccountLimit, Rate
 from salus.runtime.network import Network
 from salus.runtime.problems import documented
 
 SHARDS_MAX = 1024
+TOPICS_MAX = 64
+# Each is kept by everybody who folds the topic, for ever.
+ASSIGNMENTS = Rate(burst=60, per_minute=1 / 5)
 # The name of a C2SP key has no space and no plus sign; in ASCII, for engines differ in what a space is.
 ORIGIN_PATTERN = "^[!-*,-~]+$"
 Id = Annotated[int, Field(ge=0, le=INTEGER_MAX)]
@@ -37,8 +42,10 @@ class ShardBody(_Body):
     """What one shard is to seal."""
 
     id: Id
-    topics: dict[TopicName, list[Id]] = Field(
-        description="Partitions by topic; none: the shard ends.", examples=[{"salus.clinical.events": [0, 1]}]
+    topics: dict[TopicName, Annotated[list[Id], FailFast()]] = Field(
+        max_length=TOPICS_MAX,
+        description="Partitions by topic; none: the shard ends.",
+        examples=[{"salus.clinical.events": [0, 1]}],
     )
 
     def as_assigned(self) -> AssignedShard:
@@ -66,8 +73,8 @@ class AssignBody(_Body):
     """Every partition's new place. `epoch` is the present one plus one: whoever was later gets a 409."""
 
     epoch: Id
-    shards: list[ShardBody] = Field(min_length=1, max_length=SHARDS_MAX)
-    added: list[AddedBody] = Field(default=[], max_length=SHARDS_MAX)
+    shards: Annotated[list[ShardBody], FailFast()] = Field(min_length=1, max_length=SHARDS_MAX)
+    added: Annotated[list[AddedBody], FailFast()] = Field(default=[], max_length=SHARDS_MAX)
 
     def as_command(self) -> AssignShards:
         """Return the command."""
@@ -110,45 +117,60 @@ class ShardingView(BaseModel):
         return cls(network=network, epoch=sharding.now.number, shards=shards)
 
 
-def shard_routes(
+def shard_routes(  # noqa: PLR0913  # what the routes are made from
     host: ContractHost[ShardingState],
     network: Network,
     *,
     authenticate: Callers,
     partitions_of: Callable[[Iterable[str]], Awaitable[Mapping[str, Collection[int]]]],
-    operators: Callable[[], Awaitable[Collection[Operator]]],
+    ring: Ring,
+    now: Callable[[], datetime],
 ) -> APIRouter:
-    """Return the routes about shards; `partitions_of` asks Kafka what it has of topics.
-
-    `operators` returns those of the network, as of everything published until now.
-    """
+    """Return the routes about shards; `partitions_of` asks Kafka what it has of topics."""
     router = APIRouter(tags=["shards"])
-    caller = Depends(authenticate.command)
+    commander = Depends(authenticate.command)
+    limit = AccountLimit("assignments", ASSIGNMENTS)
 
-    async def view() -> ShardingView:
-        return ShardingView.of(network.origin, (await host.state(network.origin)).sharding(network.shards))
+    async def sharding() -> Sharding:
+        return (await host.state(network.origin)).sharding(network.shards)
+
+    async def governing(caller: Caller = commander) -> Caller:
+        """Return the caller, if it is an operator: of others neither body nor topics are looked at."""
+        require_governing(actor_of(caller))
+        limit.take(caller.party)
+        return caller
+
+    operator = Depends(governing)
 
     @router.get("/shards", responses=documented(503))
     async def list_shards() -> ShardingView:
         """Return which shard is to seal which partitions, as of every assignment published until now."""
-        return await view()
+        return ShardingView.of(network.origin, await sharding())
 
-    @router.post("/shards", status_code=201, responses=documented(401, 403, 409, 422, 503))
-    async def assign_shards(body: AssignBody, caller: Caller = caller) -> ShardingView:
+    @router.post("/shards", status_code=201, responses=documented(401, 403, 409, 422, 429, 503))
+    async def assign_shards(body: AssignBody, caller: Caller = operator) -> ShardingView:
         """Assign every partition anew: shards appear, take over, give away and end, without a gap.
 
         Partitions that a topic of members got since are assigned like this too, and sealed from offset 0 on.
         """
-        rule = partial(
-            decide,
-            command=body.as_command(),
-            network=network.origin,
-            founders=network.shards,
-            actor=actor_of(caller),
-            operators=await operators(),
-            there=await partitions_of(sorted({topic for shard in body.shards for topic in shard.topics})),
-        )
+        command = body.as_command()
+        growing = growing_topics(command, await sharding())
+        there = await partitions_of(growing) if growing else {}
+
+        async def rule(state: ShardingState) -> ShardsAssigned:
+            # It may have waited: who asks, and who governs, is looked up in its turn.
+            known, at = await ring.catch_up(), now()
+            return decide(
+                state,
+                command,
+                network=network.origin,
+                founders=network.shards,
+                actor=as_known(actor_of(caller), known, at=at),
+                there=there,
+                operators=known.operators(at=at),
+            )
+
         await host.execute(network.origin, rule)
-        return await view()
+        return ShardingView.of(network.origin, await sharding())
 
     return router
