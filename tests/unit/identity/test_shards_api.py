@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from tests.asking import FixedCallers
 from tests.unit.events.test_sharding import TOPIC, Founder
 
+from salus.events.contexts import CATALOGUE
 from salus.events.contexts.identity import ShardsAssigned
 from salus.events.keyring import KeyRing
 from salus.events.parties import Party
@@ -38,7 +39,7 @@ class Host:
     """The aggregate, Kafka and the ring; `before_turn` happens while a command waits for its turn."""
 
     caller: Party = OPERATOR
-    ring: KeyRing = field(default_factory=lambda: KeyRing(parties={OPERATOR.did: OPERATOR}))
+    ring: KeyRing = field(default_factory=lambda: KeyRing(CATALOGUE, parties={OPERATOR.did: OPERATOR}))
     asked: list[list[str]] = field(default_factory=list)
     stated: ShardingState = field(default_factory=ShardingState)
     before_turn: Callable[[], None] = lambda: None
