@@ -109,3 +109,15 @@ async def test_what_nobody_announced_is_found_behind_what_somebody_did(world: An
 
     running.cancel()
     await asyncio.wait([running])
+
+
+async def test_of_shards_that_do_not_exist_nothing_is_kept(world: Any) -> None:
+    """Case LOW 14 of red team B: announcements are not signed by a shard, and each number took memory."""
+    runner = Runner(
+        world.anchor(), Metrics(CollectorRegistry()), poll_interval_s=0.01, checkpoint_interval_s=0
+    )
+    for shard in range(1000):
+        runner.wake(shard=shard, height=5)
+
+    assert runner._announced.keys() == {0, 1}
+    assert runner.lag_blocks == 12

@@ -105,10 +105,13 @@ async def test_a_task_that_ends_stops_the_service_and_is_named(
     work: Callable[[], Coroutine[Any, Any, None]], killed: list[int]
 ) -> None:
     supervisor = Supervisor()
-    async with supervisor.running(work(), name=f"ends {work.__name__}") as task:
-        await asyncio.wait([task])
-        status, checks = await readiness(supervisor)
+    with pytest.raises(SystemExit) as exited:  # noqa: PT012  # what is looked at is there only inside
+        async with supervisor.running(work(), name=f"ends {work.__name__}") as task:
+            await asyncio.wait([task])
+            status, checks = await readiness(supervisor)
 
+    # Case LOW 11 of red team B: it was 0, as if somebody had stopped it.
+    assert exited.value.code == 1
     assert status == 503
     assert checks[f"task ends {work.__name__}"].startswith("TaskStoppedError: it ended")
     assert killed == [signal.SIGTERM]

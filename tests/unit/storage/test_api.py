@@ -10,6 +10,7 @@ import httpx
 import pytest
 from fastapi import FastAPI, Request
 from starlette.types import Message
+from structlog.testing import capture_logs
 from tests.asking import UNASKED, FixedCallers, calling
 
 from salus.crypto.errors import KmsAwayError, KmsFileError, UnwrapError
@@ -66,6 +67,8 @@ def client_of(bench: Bench, limits: Limits) -> httpx.AsyncClient:
         authenticate=FixedCallers(caller_named),
         limits=limits,
         verifications=AccountLimit("verifications", Rate(burst=3, per_minute=1)),
+        registrations=AccountLimit("registrations", Rate(burst=5, per_minute=1)),
+        uploads=AccountLimit("uploads", Rate(burst=5, per_minute=1)),
         now=lambda: NOW,
     )
     app.include_router(routes(desk))
@@ -196,7 +199,7 @@ async def test_transfers_are_given_back(client: httpx.AsyncClient) -> None:
         assert (await client.get("/objects/o-1", params={"patient": PATIENT})).status_code == 403
 
 
-@pytest.mark.parametrize("media_type", ["text/xml", "text/csv; header=present", "text/plain;charset=latin1"])
+@pytest.mark.parametrize("media_type", ["text/xml", "text/csv; charset=UTF-8", "text/plain;charset=latin1"])
 async def test_a_media_type_comes_back_as_it_was_stored(client: httpx.AsyncClient, media_type: str) -> None:
     """Case S1: text/xml came back with a charset that contradicted the document."""
     as_hospital = {"patient": PATIENT, "did": HOSPITAL.did}
@@ -429,3 +432,110 @@ async def test_a_pseudonym_is_of_the_steward_that_made_it(client: httpx.AsyncCli
     assert its_own.json()["patient"] == pseudonym_of(LABORATORY.did, nonce) != hers
     assert (first.json()["patient"], first.json()["steward"]) == (hers, HOSPITAL.did)
     assert again.json() == first.json()
+
+
+async def test_an_upload_whose_client_leaves_is_no_failure_of_ours(
+    client: httpx.AsyncClient, bench: Bench
+) -> None:
+    """Case LOW 13 of red team B: whoever broke off left an error with a traceback in the log."""
+    messages: list[Message] = [
+        {"type": "http.request", "body": b"half of it", "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return messages.pop(0)
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    query = httpx.QueryParams({"patient": PATIENT, "did": HOSPITAL.did})
+    scope = {
+        "type": "http",
+        "http_version": "1.1",
+        "method": "PUT",
+        "path": "/objects/o-9",
+        "raw_path": b"/objects/o-9",
+        "query_string": str(query).encode(),
+        "headers": [(b"content-type", b"text/plain")],
+    }
+    kept = dict(bench.objects.objects)
+    with capture_logs() as logs:
+        await client._transport.app(scope, receive, send)  # type: ignore[attr-defined]  # the app that it asks
+
+    assert sent[0]["status"] == 400
+    assert b"client-left" in sent[1]["body"]
+    assert {entry["log_level"] for entry in logs} == {"info"}
+    assert bench.objects.objects == kept
+
+
+async def test_registrations_and_uploads_of_one_account_are_limited_and_leave_nothing(
+    client: httpx.AsyncClient, bench: Bench
+) -> None:
+    """Case LOW 10 of red team B: 600 patients in 20 seconds."""
+    query = {"patient": PATIENT, "did": HOSPITAL.did}
+    of_hospital = {"did": HOSPITAL.did}
+    registered = [
+        await client.post("/subjects", params=of_hospital, json={"nonce": f"{n:032x}"}) for n in range(6)
+    ]
+    put = [await client.put(f"/objects/limited-{n}", params=query, content=b"x") for n in range(3)]
+    posted = [await client.post("/objects", params=query, content=b"x") for _ in range(3)]
+    before = len(bench.topic.events)
+    other = await client.post("/subjects", params={"did": LABORATORY.did}, json={"nonce": "7" * 32})
+
+    assert [answer.status_code for answer in registered] == [201] * 5 + [429]
+    assert [answer.status_code for answer in (*put, *posted)] == [201] * 5 + [429]
+    assert int(registered[-1].headers["retry-after"]) > 0
+    # What somebody did too often is no reason to refuse the others, nor this account's erasures.
+    assert (other.status_code, len(bench.topic.events)) == (201, before + 1)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "text/plain; note=Mary-Miller-is-positive",
+        "text/plain; charset=utf-8; note=x",
+        "text/plain; charset=Mary",
+        "mary-miller/positive",
+        "text/",
+        "text/plain;",
+    ],
+)
+async def test_a_media_type_has_no_words_of_the_caller_s_own(
+    client: httpx.AsyncClient, bench: Bench, kind: str
+) -> None:
+    """Case LOW 7 of red team B: its parameters are on the ledger for ever."""
+    before = len(bench.topic.events)
+    query = {"patient": PATIENT, "did": HOSPITAL.did}
+    put = await client.put("/objects/o-3", params=query, content=b"x", headers={"Content-Type": kind})
+
+    assert code(put) == (422, "invalid-request")
+    assert "ositive" not in put.text
+    assert len(bench.topic.events) == before
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["application/fhir+json", "text/plain; charset=utf-8", "text/csv;charset=UTF-8", "application/dicom"],
+)
+async def test_a_media_type_of_the_standard_is_kept(client: httpx.AsyncClient, kind: str) -> None:
+    query = {"patient": PATIENT, "did": HOSPITAL.did}
+    put = await client.put("/objects/o-3", params=query, content=b"x", headers={"Content-Type": kind})
+
+    assert (put.status_code, put.json()["media_type"]) == (201, kind)
+
+
+async def test_an_id_to_open_is_a_token_so_that_no_refusal_states_words(
+    client: httpx.AsyncClient, bench: Bench
+) -> None:
+    """Case LOW 7 of red team B: without a decision, anything of 256 characters came into `read-refused`."""
+    before = len(bench.topic.events)
+    named = {"patient": PATIENT, "source": "did:web:x", "field": "content"}
+    answers = [
+        await client.post("/sealed/open", params={**named, "id": id_}, content=b"{}")
+        for id_ in ("Mary Miller is positive", "\u00e4", "-x", "x" * 257)
+    ]
+
+    assert [code(answer) for answer in answers] == [(422, "invalid-request")] * 4
+    assert len(bench.topic.events) == before

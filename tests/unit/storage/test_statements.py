@@ -246,6 +246,8 @@ def app_of(bench: Bench) -> FastAPI:
         authenticate=Authenticator(bench.ring, audience="salus:storage"),  # type: ignore[arg-type]  # a fake
         limits=limits_of(),
         verifications=bench.refused,
+        registrations=bench.refused,
+        uploads=bench.refused,
         now=lambda: datetime.now(UTC),
     )
     app.include_router(routes(desk))

@@ -38,6 +38,13 @@ _ROLE = r"[a-z][a-z-]*"
 # A UUID in the one form of RFC 9562, so that two who write the same pseudonym write the same text.
 _PSEUDONYM = r"urn:uuid:[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 
+# A media type of RFC 6838, without parameters but a charset: others could be any words, for all to read.
+_MEDIA_TYPE = (
+    r"(a(pplication|udio)|font|image|m(essage|odel|ultipart)|text|video)/[A-Za-z0-9][A-Za-z0-9!#&^_.+-]{0,126}"
+    r"( ?; ?charset=([Uu]([Tt][Ff]-(8|16)|[Ss]-[Aa][Ss][Cc][Ii][Ii])|[Ii][Ss][Oo]-8859-[0-9]{1,2}|latin1"
+    r"|windows-125[0-9]))?"
+)
+
 # Patterns that most values pass are checked faster than by a regular expression: `unplain_fields` looks at
 # a value only if `may_be_unplain` says so; `Sealed` checks its own base64.
 _PLAIN_SCHEMA = {"pattern": PLAIN_PATTERN}
@@ -48,6 +55,7 @@ Detail = Annotated[str, msgspec.Meta(max_length=256, extra_json_schema=_PLAIN_SC
 Did = Annotated[str, msgspec.Meta(pattern=rf"^{_DID}\Z", max_length=256)]
 KeyId = Annotated[str, msgspec.Meta(pattern=rf"^{_DID}#[A-Za-z0-9._:%-]+\Z", max_length=256)]
 Pseudonym = Annotated[str, msgspec.Meta(pattern=rf"^{_PSEUDONYM}\Z", max_length=45)]
+MediaType = Annotated[str, msgspec.Meta(pattern=rf"^{_MEDIA_TYPE}\Z", max_length=256)]
 Nonce = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z", max_length=32)]
 RoleName = Annotated[str, msgspec.Meta(pattern=rf"^{_ROLE}\Z", max_length=64)]
 Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z", max_length=64)]

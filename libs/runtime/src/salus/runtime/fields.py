@@ -27,6 +27,7 @@ def pattern_of(kind: Any) -> str:
 
 DID_PATTERN = pattern_of(fields.Did)
 PSEUDONYM_PATTERN = pattern_of(fields.Pseudonym)
+MEDIA_TYPE_PATTERN = pattern_of(fields.MediaType)
 NONCE_PATTERN = pattern_of(fields.Nonce)
 
 Did = Annotated[str, Field(pattern=DID_PATTERN, max_length=256, examples=["did:web:hospital.example"])]

@@ -14,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
 from salus.client import ClientError
@@ -184,6 +185,11 @@ def _methods_at(request: Request) -> list[str]:
     ]
 
 
+async def _client_left(request: Request, error: Exception) -> JSONResponse:  # noqa: ARG001  # the form of handlers
+    _log.info("the client left before its body was whole", path=route_of(request))
+    return respond(request, Answer(400, "client-left", "the body did not come to its end"))
+
+
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:
     _log.error("request failed", path=route_of(request), error=type(error).__name__, exc_info=error)
     return respond(request, Answer(500, "internal-error", "the service failed; the cause is in its log"))
@@ -193,6 +199,7 @@ def install(app: FastAPI, *, away: Iterable[type[Exception]] = ()) -> None:
     """Make every error of the app a problem document."""
     app.add_exception_handler(ProblemError, _problem)
     app.add_exception_handler(Refusal, _refused)
+    app.add_exception_handler(ClientDisconnect, _client_left)
     app.add_exception_handler(PermanentError, _kafka_is_wrong)
     app.add_exception_handler(MessagingError, _part_away)
     app.add_exception_handler(ClientError, _part_away)

@@ -19,6 +19,8 @@ from typing import Any
 import structlog
 from prometheus_client import Counter, Gauge
 
+# Whoever runs the service must not take its end for the one that was asked for.
+EXIT_CODE = 1
 # Twice as long as a part may be restarted for without anybody being called.
 AGE_S_MAX = 60.0
 
@@ -47,7 +49,7 @@ class Pulse:
         self._resting = False
         self._trouble: str | None = None
         self._since = _now()
-        self._ended = False
+        self.ended = False
         AGE.labels(name).set_function(lambda: self.age_s)
         AGE_MAX.labels(name).set(age_s_max)
         FAILURES.labels(name)
@@ -70,7 +72,7 @@ class Pulse:
     def end(self, why: str) -> None:
         """Note that the task ended, which it never should."""
         self.fail(why)
-        self._ended = True
+        self.ended = True
 
     @contextmanager
     def rest(self) -> Iterator[None]:
@@ -85,7 +87,7 @@ class Pulse:
     async def check(self) -> None:
         """Raise TaskStoppedError if the task ended, or has not succeeded for too long."""
         since = self._since.isoformat(timespec="seconds")
-        if self._ended:
+        if self.ended:
             raise TaskStoppedError(f"it ended, its last success was at {since}: {self._trouble}")
         if self.age_s > self.age_s_max:
             raise TaskStoppedError(f"no success since {since}, it waits for: {self._trouble or 'an answer'}")
@@ -132,6 +134,9 @@ class Supervisor:
         A failure that the work does not handle itself, or its end, stops the service as SIGTERM does: half
         a service that looks alive would be worse than none, and whoever runs it starts it again. Until it
         has stopped, /readyz names the task.
+
+        Raises:
+            SystemExit: with EXIT_CODE, when the context is left because of that.
         """
         pulse = self.pulses[name] = Pulse(name, age_s_max=age_s_max)
         leaving = False
@@ -149,6 +154,8 @@ class Supervisor:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
             del self.pulses[name]
+        if pulse.ended:
+            raise SystemExit(EXIT_CODE)
 
     @contextmanager
     def watching(self, name: str, *, age_s_max: float = AGE_S_MAX) -> Iterator[Pulse]:

@@ -160,6 +160,10 @@ class Anchor:
             return 0
         return len(blocks)
 
+    def knows(self, shard: int) -> bool:
+        """Tell whether there is such a shard."""
+        return shard in self._shards
+
     def has_all(self, announced: Mapping[int, int]) -> bool:
         """Tell whether every shard was heard of, and the log ends with what was heard."""
         if self.standing is None:

@@ -85,11 +85,15 @@ class Runner:
         return sum(max(0, height + 1 - done[shard]) for shard, height in self._announced.items())
 
     def wake(self, *, shard: int, height: int, leaves: int = 0, traceparent: bytes | None = None) -> None:
-        """Say that a block was announced; the archive is looked at without waiting for the poll."""
+        """Say that a block was announced; the archive is looked at without waiting for the poll.
+
+        Nobody has verified it, so of shards that do not exist nothing is kept.
+        """
         self._rest.heard(leaves)
         if traceparent is not None and len(self._traceparents) < LINKS_MAX:
             self._traceparents.append(traceparent)
-        self._announced[shard] = max(height, self._announced.get(shard, -1))
+        if self.anchor.knows(shard):
+            self._announced[shard] = max(height, self._announced.get(shard, -1))
         self._wake.set()
 
     async def run(self) -> None:

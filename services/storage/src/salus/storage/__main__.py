@@ -144,6 +144,8 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
             authenticate=authenticate,
             limits=settings.limits(),
             verifications=settings.verifications(),
+            registrations=settings.registrations(),
+            uploads=settings.uploads(),
             now=now,
         )
         app.include_router(routes(desk))

@@ -17,7 +17,7 @@ from salus.events.envelope import CONTENT_TYPE
 from salus.events.parties import Party
 from salus.runtime import openapi
 from salus.runtime.auth import Caller, Callers
-from salus.runtime.fields import DID_PATTERN, NONCE_PATTERN, PLAIN, PSEUDONYM_PATTERN
+from salus.runtime.fields import DID_PATTERN, MEDIA_TYPE_PATTERN, NONCE_PATTERN, PLAIN, PSEUDONYM_PATTERN
 from salus.runtime.limits import AccountLimit
 from salus.runtime.places import Places
 from salus.runtime.problems import documented
@@ -37,7 +37,8 @@ from salus.storage.transfers import (
 )
 
 OBJECT_ID = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"
-MEDIA_TYPE = r"^[A-Za-z0-9.+-]+/[A-Za-z0-9.+-]+(;[ -~]*)?$"
+# What is refused is stated with the id that was asked for, so that must not be words either.
+EVENT_ID = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,255}$"
 # Bodies of objects are streams of any size that `Limits` allows; all others are small.
 OBJECTS_PATH = "/objects"
 
@@ -48,7 +49,7 @@ DecisionToken = Annotated[
     str | None,
     Header(alias="Salus-Decision", max_length=4096, pattern=PLAIN, description="Decision token of consent."),
 ]
-MediaType = Annotated[str, Header(alias="Content-Type", max_length=256, pattern=MEDIA_TYPE)]
+MediaType = Annotated[str, Header(alias="Content-Type", max_length=256, pattern=MEDIA_TYPE_PATTERN)]
 
 
 class _Body(BaseModel):
@@ -179,6 +180,8 @@ class Desk:
     authenticate: Callers
     limits: Limits
     verifications: AccountLimit
+    registrations: AccountLimit
+    uploads: AccountLimit
     now: Callable[[], datetime]
 
 
@@ -199,10 +202,14 @@ def _add_subjects(router: APIRouter, desk: Desk) -> None:
     caller = Depends(desk.authenticate.command)
 
     @router.post(
-        "/subjects", status_code=201, tags=["subjects"], responses=documented(401, 403, 409, 410, 422, 503)
+        "/subjects",
+        status_code=201,
+        tags=["subjects"],
+        responses=documented(401, 403, 409, 410, 422, 429, 503),
     )
     async def register_subject(body: RegisterBody, caller: Caller = caller) -> SubjectView:
         """Give a patient a pseudonym and a key pair, by her steward; repeating it returns the key she has."""
+        desk.registrations.take(caller.party)
         steward = body.steward or caller.party.member or caller.party.did
         patient = made_pseudonym(steward, body.nonce, expected=body.patient)
         number = uuid4().hex[:16]
@@ -231,6 +238,7 @@ def _add_storing(router: APIRouter, desk: Desk, transfers: Places) -> None:
     async def store(
         upload: Upload, party: Caller, token: str | None, response: Response, *, end: float
     ) -> ObjectView:
+        desk.uploads.take(party.party)
         async with transfers.taken(party.party, end=end):
             stored, new = await desk.storing.store(upload, caller=party, token=token, at=desk.now())
         response.status_code = 201 if new else 200
@@ -346,7 +354,7 @@ def _add_sealed(router: APIRouter, desk: Desk) -> None:
         request: Request,
         patient: PatientQuery,
         source: Annotated[str, Query(pattern=DID_PATTERN, max_length=256, description="The event's source.")],
-        id: Annotated[str, Query(max_length=256, pattern=PLAIN, description="The event's id.")],  # noqa: A002  # the CloudEvents attribute's name
+        id: Annotated[str, Query(pattern=EVENT_ID, description="The event's id.")],  # noqa: A002  # the CloudEvents attribute's name
         field: Annotated[str, Query(pattern=r"^[a-z_]{1,64}$", description="The sealed field of its data.")],
         token: DecisionToken = None,
         caller: Caller = caller,

@@ -28,6 +28,8 @@ def add_routes(app: FastAPI, stand_in: StandIn) -> None:
         authenticate=stand_in.authenticate,
         limits=limits,
         verifications=behind,
+        registrations=behind,
+        uploads=behind,
         now=stand_in.now,
     )
     app.include_router(routes(desk))

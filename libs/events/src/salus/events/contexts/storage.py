@@ -9,7 +9,7 @@ import msgspec
 
 from salus.events.context import Context
 from salus.events.event_types import Retention
-from salus.events.fields import Count, Did, Nonce, Pseudonym, Purpose, Sealed, Sha256, Text
+from salus.events.fields import Count, Did, MediaType, Nonce, Pseudonym, Purpose, Sealed, Sha256, Text
 from salus.events.pseudonyms import pseudonym_of
 from salus.events.requests import RequestedData
 from salus.events.signed_request import Asked, Body
@@ -51,7 +51,7 @@ class ObjectStored(RequestedData):
     object: Text
     patient: Pseudonym
     steward: Did
-    media_type: Text
+    media_type: MediaType
     plaintext_bytes: Count
     ciphertext_bytes: Count
     ciphertext_sha256: Sha256
