@@ -8,7 +8,7 @@ import pytest
 
 from salus.devkit import tools
 from salus.devkit.addresses import S3, Addresses, port_of
-from salus.devkit.errors import BuildError, DevkitError, MissingToolError
+from salus.devkit.errors import BuildError, DevkitError, MissingToolError, SettingError
 from salus.devkit.kafka_server import kafka_version, loaded_classes
 from salus.devkit.minio_server import MINIO_VERSION
 from salus.devkit.narration import SilentNarrator
@@ -112,7 +112,35 @@ async def test_insisting_on_given_parts_names_what_is_not_set(place, monkeypatch
     monkeypatch.setenv("SALUS_PARTS", "given")
     monkeypatch.setenv("SALUS_S3_ENDPOINT", "http://s:9000")
 
-    with pytest.raises(MissingToolError, match="SALUS_KAFKA_BOOTSTRAP, SALUS_S3_ACCESS_KEY"):
+    with pytest.raises(SettingError, match="SALUS_KAFKA_BOOTSTRAP, SALUS_S3_ACCESS_KEY"):
+        await find_parts(place, SilentNarrator())
+
+
+# A new user's case: SALUS_KAFKA_BOOTSTRAP alone was ignored, and another Kafka started.
+@pytest.mark.parametrize("absent", [GIVEN[1:], GIVEN[:1], GIVEN[2:], GIVEN[1:3]])
+@pytest.mark.parametrize("empty", [False, True])
+async def test_endpoints_that_are_not_all_there_are_refused_by_name(
+    place, tmp_path, monkeypatch, absent, *, empty
+):
+    for name in ("java", "mvn", "go"):
+        program(tmp_path, name)
+    for name, value in GIVEN_VALUES.items():
+        if name not in absent:
+            monkeypatch.setenv(name, value)
+        elif empty:
+            monkeypatch.setenv(name, "")
+
+    with pytest.raises(SettingError, match=f"^{', '.join(absent)} must be set as well"):
+        await find_parts(place, SilentNarrator())
+
+    monkeypatch.setenv("SALUS_PARTS", "local")
+    assert (await find_parts(place, SilentNarrator())).kind == "local"
+
+
+async def test_a_way_that_there_is_not_is_no_other_way(place, monkeypatch):
+    monkeypatch.setenv("SALUS_PARTS", "docker")
+
+    with pytest.raises(SettingError, match="docker is none of given, engine, local"):
         await find_parts(place, SilentNarrator())
 
 

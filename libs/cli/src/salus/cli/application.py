@@ -16,7 +16,13 @@ from salus.cli.display import lines_of, styled
 from salus.cli.exits import CommandError, Exit
 from salus.cli.stdout import OutputError
 from salus.crypto.errors import CryptoError
-from salus.devkit.errors import DevkitError, NetworkFileError, NotRunningError, OtherVersionError
+from salus.devkit.errors import (
+    DevkitError,
+    NetworkFileError,
+    NotRunningError,
+    OtherVersionError,
+    SettingError,
+)
 
 COMPLETION_VARIABLE = "_SALUS_COMPLETE"
 HELP = "Keeps healthcare data trustworthy: facts on a ledger, data off it, every access decided."
@@ -111,7 +117,7 @@ def _expected(error: Exception) -> tuple[Exit, str]:
             return error.code, str(error)
         case NotRunningError():
             return Exit.NOT_RUNNING, str(error)
-        case NetworkFileError():
+        case NetworkFileError() | SettingError():
             return Exit.USAGE, str(error)
         case OtherVersionError():
             return Exit.OTHER_VERSION, str(error)

@@ -49,6 +49,10 @@ class OtherVersionError(DevkitError):
         self.folder = folder
 
 
+class SettingError(DevkitError):
+    """What the environment says of the parts cannot be used."""
+
+
 class NetworkFileError(DevkitError):
     """A network.json is not there, cannot be read, or lacks what was asked for."""
 

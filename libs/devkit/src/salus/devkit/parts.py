@@ -1,7 +1,7 @@
 """The parts that Salus stands on, Kafka and an S3 store, however this machine can provide them.
 
 In this order: endpoints given by the environment, a container engine, local processes.
-`SALUS_PARTS=given|engine|local` insists on one of them.
+`SALUS_PARTS=given|engine|local` insists on one of them. Some of the endpoints and not all are a mistake.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping, Sequence
+from typing import get_args
 
 from salus.devkit.addresses import REGION, S3, Addresses, Kind, Parts, port_of
 from salus.devkit.engine import EngineParts
-from salus.devkit.errors import DevkitError, MissingToolError
+from salus.devkit.errors import DevkitError, MissingToolError, SettingError
 from salus.devkit.kafka_server import KafkaServer, kafka_classpath, kafka_needs, loaded_classes
 from salus.devkit.minio_server import MinioServer, minio_binary, minio_needs
 from salus.devkit.narration import Narrator
@@ -119,15 +120,17 @@ async def find_parts(place: Place, narrator: Narrator) -> Parts:
 
     Raises:
         MissingToolError: it offers none; the message says what is missing.
+        SettingError: the environment names some of the endpoints only, or no way that there is.
     """
     wanted = os.environ.get("SALUS_PARTS", "")
+    if wanted not in ("", *get_args(Kind)):
+        raise SettingError(f"SALUS_PARTS: {wanted} is none of {', '.join(get_args(Kind))}")
     local = LocalParts(place, narrator)
     if wanted == "local":
         return local
-    if wanted == "given" or (not wanted and all(name in os.environ for name in GIVEN)):
-        absent = [name for name in GIVEN if name not in os.environ]
-        if absent:
-            raise MissingToolError(f"SALUS_PARTS=given, but {', '.join(absent)} is not set")
+    there = [name for name in GIVEN if os.environ.get(name)]
+    if wanted == "given" or (not wanted and there):
+        _require_all(there)
         return GivenParts(os.environ)
     if wanted == "engine" or (not wanted and await engine_answers()):
         return EngineParts(place, narrator, fallback=None if wanted else local)
@@ -138,6 +141,15 @@ async def find_parts(place: Place, narrator: Narrator) -> Parts:
             f"Java 17, Maven and Go, of which this machine lacks {', '.join(absent)}"
         )
     return local
+
+
+def _require_all(there: Sequence[str]) -> None:
+    absent = [name for name in GIVEN if name not in there]
+    if absent:
+        raise SettingError(
+            f"{', '.join(absent)} must be set as well, for Kafka and the object store that are given "
+            "(SALUS_PARTS=local or engine starts them here, whatever is set)"
+        )
 
 
 def adopt_parts(
