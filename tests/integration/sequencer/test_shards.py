@@ -21,7 +21,7 @@ from salus.archive.body import decode_body
 from salus.archive.fsck import StoreAddress, fsck
 from salus.archive.trust import Trust
 from salus.cli.callers import call
-from salus.cli.exits import CommandError
+from salus.cli.exits import CommandError, Exit
 from salus.cli.network_access import NetworkAccess
 from salus.cli.sharding import Assignment, Standing, settled
 from salus.cli.shards import assign_elsewhere, assign_on, look
@@ -276,3 +276,15 @@ async def the_command_lists_and_refuses(platform: Platform) -> None:
     late = {"epoch": 2, "shards": [{"id": 0, "topics": {}}], "added": []}
     with pytest.raises(CommandError, match="wrong-epoch"):
         await call(platform, "identity", "POST", "/shards", signer=operator, body=late)
+    for shard, code in ((1, Exit.NO), (2, Exit.OK)):
+        removed = await asyncio.to_thread(
+            subprocess.run,
+            [sys.executable, "-m", "salus.cli", "shard", "remove", str(shard)],
+            env={**os.environ, "SALUS_STATE": str(platform.state.folder)},
+            check=False,
+        )
+        assert removed.returncode == code
+    run = platform.state.run()
+    assert run is not None
+    assert run.services.keys() == {"identity", "anchoring", "sequencer", "sequencer-1"}
+    assert not is_alive(platform.services["sequencer-2"].process)

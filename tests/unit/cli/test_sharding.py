@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from salus.cli import network_access
+from salus.cli import network_access, shards
 from salus.cli.application import build, run
 from salus.cli.approval_files import read_request
+from salus.cli.callers import NotSentError, RefusedError
+from salus.cli.exits import CommandError, Exit
+from salus.cli.network_access import NetworkAccess, UnknownOutcomeError
 from salus.cli.request_acts import act_of
 from salus.cli.sharding import (
     Assignment,
@@ -26,7 +31,10 @@ from salus.cli.sharding import (
     settled,
     unassigned,
 )
+from salus.client.auth import RequestLine
+from salus.devkit.narration import SilentNarrator
 from salus.devkit.network import NetworkFolder, Plan
+from salus.devkit.platform import Platform
 from salus.ledger.policy import Policy
 
 CLINICAL = "salus.clinical.events"
@@ -177,3 +185,107 @@ def test_a_new_shard_is_written_for_a_second_operator_and_nothing_is_sent(
     assert act.name == "assign-shards"
     assert f"verifier key {added['verifier_key']}" in shown
     assert "shard 1 seals " in shown
+
+
+class Here(Platform):
+    """A platform with the sequencers of two shards, which only notes what is started and removed."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.network.create(Plan(shards=2))
+        self.network.add_shard(2)
+        self.added: list[list[int]] = []
+        self.removed: list[set[int]] = []
+
+    @property
+    def services(self) -> dict[str, Any]:
+        return {"sequencer": None, "sequencer-1": None}
+
+    async def add_shards(self, shards: Collection[int]) -> None:
+        self.added.append([*shards])
+
+    async def remove_sequencers(self, shards: Collection[int]) -> None:
+        self.removed.append({*shards})
+
+
+REFUSAL = RefusedError("identity refused", problem="second-operator-needed")
+NOT_SENT = NotSentError(Exit.NOT_RUNNING, "identity does not answer")
+UNKNOWN = UnknownOutcomeError(Exit.NOT_RUNNING, "no answer")
+
+
+@pytest.mark.parametrize(("error", "removed"), [(REFUSAL, [{2}]), (NOT_SENT, [{2}]), (UNKNOWN, [])])
+async def test_a_sequencer_started_for_an_assignment_that_is_refused_is_removed(
+    error: CommandError, removed: list[set[int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new user's case: it ran on. If the assignment may have taken effect, it has to."""
+    platform = Here(tmp_path)
+    network = NetworkAccess(platform.network, "http://identity")
+
+    async def ask(*_: object) -> bytes:
+        return json.dumps(VIEW).encode()
+
+    async def command(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(NetworkAccess, "ask", ask)
+    monkeypatch.setattr(NetworkAccess, "command", command)
+    move = [f"{CLINICAL}/2=2"]
+    narrator = SilentNarrator()
+    line, started = await shards._line_on(platform, network, None, move, narrator)
+    assert isinstance(line, RequestLine)
+    assert platform.added == [[0, 1, 2]]
+
+    with pytest.raises(type(error)):
+        await shards._carry_out(
+            line,
+            network,
+            platform.network.signer("operator"),
+            platform=platform,
+            started=started,
+            wait=False,
+            narrator=narrator,
+        )
+
+    assert platform.removed == removed
+
+
+ENDED: dict[str, Any] = {"ranges": [], "awaited": []}
+
+
+@pytest.mark.parametrize(
+    ("shard", "seen", "code", "said"),
+    [
+        (1, ENDED, Exit.OK, "sequencer-1 is removed"),
+        (1, None, Exit.NO, "has not handed everything over"),
+        (1, ENDED | {"epoch": 2}, Exit.NO, "has not handed everything over"),
+        (1, {"awaited": []}, Exit.NO, "has not handed everything over"),
+        (0, ENDED, Exit.NO, "shard 0 has 4 partitions: `salus shard assign` them to others first"),
+        (2, ENDED, Exit.NO, "sequencer-2 does not run"),
+        (7, ENDED, Exit.USAGE, "the network has no shard 7"),
+    ],
+)
+def test_only_a_shard_that_seals_nothing_loses_its_sequencer(
+    shard: int,
+    seen: dict[str, Any] | None,
+    code: Exit,
+    said: str,
+    *,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    platform = Here(tmp_path)
+    homes = dict.fromkeys(Assignment.of(VIEW).homes, 0)
+    assignment = Assignment(3, homes, Assignment.of(VIEW).origins)
+
+    async def look(_: Platform) -> tuple[Assignment, dict[int, Standing | None]]:
+        return assignment, {1: None if seen is None else Standing.of(status(**seen))}
+
+    monkeypatch.setattr(shards, "look", look)
+    monkeypatch.setattr(shards, "running_platform", lambda: platform)
+
+    assert run(["shard", "remove", str(shard)]) == code
+
+    told = capsys.readouterr()
+    assert said in " ".join((told.out + told.err).split())
+    assert platform.removed == ([{shard}] if code is Exit.OK else [])

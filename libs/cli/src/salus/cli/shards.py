@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,10 +12,20 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from salus.cli.callers import ANSWER_BYTES_MAX, As, KeyFile, KeyId, call, json_body
+from salus.cli.callers import (
+    ANSWER_BYTES_MAX,
+    As,
+    KeyFile,
+    KeyId,
+    NotSentError,
+    RefusedError,
+    call,
+    json_body,
+)
 from salus.cli.console import Json, emit, narration, out
 from salus.cli.display import plain, styled
 from salus.cli.exits import CommandError, Exit
+from salus.cli.interrupts import run_until_signal
 from salus.cli.network_access import Directory, IdentityUrl, NetworkAccess
 from salus.cli.party_commands import ToApprove, ask_for_approval
 from salus.cli.sharding import (
@@ -50,6 +60,7 @@ def list_shards(as_json: Json = False) -> None:
     """List the shards: what each is assigned, how far it has sealed it, and what it waits for."""
     platform = running_platform()
     assignment, standings = asyncio.run(look(platform))
+    removed = platform.state.removed_shards()
     if as_json:
         emit(_described(assignment, standings))
         return
@@ -57,7 +68,10 @@ def list_shards(as_json: Json = False) -> None:
     for shard, origin in sorted(assignment.origins.items()):
         standing = standings[shard]
         assigned = sum(home == shard for home in assignment.homes.values())
-        state = _state(standing, assignment.epoch, assigned)
+        if shard in removed and not assigned:
+            state = styled("[dim]ended: its sequencer is removed[/]")
+        else:
+            state = _state(standing, assignment.epoch, assigned)
         sealing, awaited = (len(standing.sealing), len(standing.awaited)) if standing else ("?", "?")
         table.add_row(origin, str(assigned), str(sealing), str(awaited), state)
     out.print(table)
@@ -85,6 +99,35 @@ def add(
 
 
 @app.command()
+def remove(shard: Annotated[int, typer.Argument(min=0, help="The id of the shard.")]) -> None:
+    """Remove the sequencer of a shard that seals nothing, on the platform that runs here.
+
+    Its chain, its keys and its receipts stay. `salus shard assign` with partitions for it brings it back.
+    """
+    platform = running_platform()
+    asyncio.run(_require_ended(platform, shard))
+    run_until_signal(platform.remove_sequencers([shard]))
+    out.print(f"{sequencer_name(shard)} is removed; its chain stays", highlight=False, soft_wrap=True)
+
+
+async def _require_ended(platform: Platform, shard: int) -> None:
+    """Raise CommandError unless a shard has nothing to seal, and its chain says so."""
+    if shard not in {known["id"] for known in platform.network.read()["shards"]}:
+        raise CommandError(Exit.USAGE, f"the network has no shard {shard}")
+    if sequencer_name(shard) not in platform.services:
+        raise CommandError(Exit.NO, f"{sequencer_name(shard)} does not run")
+    assignment, standings = await look(platform)
+    if assigned := sum(home == shard for home in assignment.homes.values()):
+        sentence = f"shard {shard} has {assigned} partitions: `salus shard assign` them to others first"
+        raise CommandError(Exit.NO, sentence)
+    if shard not in assignment.origins:
+        return
+    standing = standings[shard]
+    if standing is None or standing.epoch != assignment.epoch or standing.sealing or standing.awaited:
+        raise CommandError(Exit.NO, f"shard {shard} has not handed everything over: see `salus shard list`")
+
+
+@app.command()
 def assign(  # an operator's choices
     count: Annotated[
         int | None, typer.Argument(min=1, help="Deal all partitions out to so many shards.")
@@ -107,7 +150,7 @@ def assign(  # an operator's choices
     On the platform that runs here, new shards get a key and a sequencer, and the command shows how the
     hand-over goes. Elsewhere, deploy their sequencers first (`salus shard add`), then give --directory and
     --identity. A shard that is new needs two operators (--to-approve). One without partitions ends its chain;
-    its sequencer idles and may be removed.
+    its sequencer idles and may be removed (`salus shard remove`).
     """
     if count is None and not move:
         raise CommandError(Exit.USAGE, "say how many shards there are to be, or --move a partition")
@@ -115,14 +158,16 @@ def assign(  # an operator's choices
     signer = network.signer(as_name, key, key_id)
     platform = running_platform() if identity is None else None
     with narration(quiet=as_json) as narrator:
+        started: Collection[int] = ()
         if platform is None:
             line = asyncio.run(_line_elsewhere(network, count, move or []))
         else:
-            line = asyncio.run(_line_on(platform, network, count, move or [], narrator))
+            line, started = asyncio.run(_line_on(platform, network, count, move or [], narrator))
         if to_approve is None:
-            assignment, standings = asyncio.run(
-                _carry_out(line, network, signer, platform=platform, wait=wait, narrator=narrator)
+            sent = _carry_out(
+                line, network, signer, platform=platform, started=started, wait=wait, narrator=narrator
             )
+            assignment, standings = asyncio.run(sent)
     if to_approve is None:
         _say(assignment, standings, as_json=as_json)
     else:
@@ -144,8 +189,10 @@ async def assign_on(  # the choices of one command
         CommandError: there is nothing to change, identity refuses, or it takes longer than SETTLED_S_MAX.
     """
     network = NetworkAccess(platform.network, platform.service_url("identity"))
-    line = await _line_on(platform, network, count, moves, narrator)
-    return await _carry_out(line, network, signer, platform=platform, wait=wait, narrator=narrator)
+    line, started = await _line_on(platform, network, count, moves, narrator)
+    return await _carry_out(
+        line, network, signer, platform=platform, started=started, wait=wait, narrator=narrator
+    )
 
 
 async def assign_elsewhere(
@@ -162,8 +209,8 @@ async def assign_elsewhere(
 
 async def _line_on(
     platform: Platform, network: NetworkAccess, count: int | None, moves: list[str], narrator: Narrator
-) -> RequestLine:
-    """Return the request that assigns so, with a sequencer started for each shard that is new."""
+) -> tuple[RequestLine, set[int]]:
+    """Return the request that assigns so, and the shards whose sequencers were started for it."""
     before = await _assigned(network)
     homes = _homes(before, count, moves)
     try:
@@ -172,8 +219,11 @@ async def _line_on(
         raise CommandError(Exit.USAGE, str(error)) from None
     narrator.step("starting the sequencers that are new")
     platform.narrate(narrator)
-    await platform.add_shards(range(max(homes.values()) + 1))
-    return _line(before, homes, platform.network)
+    shards = set(homes.values())
+    idle = shards.difference(before.homes.values())
+    started = {shard for shard in idle if sequencer_name(shard) not in platform.services}
+    await platform.add_shards(sorted(shards))
+    return _line(before, homes, platform.network), started
 
 
 async def _line_elsewhere(network: NetworkAccess, count: int | None, moves: list[str]) -> RequestLine:
@@ -191,12 +241,21 @@ async def _carry_out(
     signer: LocalSigner,
     *,
     platform: Platform | None,
+    started: Collection[int],
     wait: bool,
     narrator: Narrator,
 ) -> tuple[Assignment, dict[int, Standing | None]]:
-    """Send the request; return where the platform's shards are then, if one runs here."""
+    """Send the request; return where the platform's shards are then, if one runs here.
+
+    Sequencers that were started for a request which is refused, or not sent, are removed again.
+    """
     narrator.step("assigning the partitions")
-    assignment = Assignment.of(await network.command(line, signer=signer))
+    try:
+        assignment = Assignment.of(await network.command(line, signer=signer))
+    except (RefusedError, NotSentError):
+        if platform is not None:
+            await platform.remove_sequencers(started)
+        raise
     if platform is None:
         return assignment, {}
     if wait:

@@ -206,13 +206,16 @@ class Platform:
     async def start_services(self, names: Iterable[str] | None = None) -> None:
         """Start services and return when all of them are ready; one that was killed keeps its address.
 
+        Without names all but the sequencers that were removed.
+
         Raises:
             StartError: one did not become ready; the message carries the end of its log.
             OtherVersionError: as `start_parts`.
         """
         self.state.require_version()
         known = instances(self._plan.shards, self._plan.witnesses)
-        wanted = list(known) if names is None else list(names)
+        removed = {sequencer_name(shard) for shard in self.state.removed_shards()}
+        wanted = [name for name in known if name not in removed] if names is None else list(names)
         self._narrator.step(f"starting {', '.join(wanted)}")
         for attempt in range(1, START_ATTEMPTS_MAX + 1):
             surroundings = Surroundings(
@@ -242,13 +245,26 @@ class Platform:
     async def add_shards(self, shards: Collection[int]) -> None:
         """Give each of these shards a key, a place in network.json and a sequencer that awaits partitions.
 
+        One whose sequencer was removed has it again.
+
         Raises:
             StartError: as `start_services`.
         """
         for shard in shards:
             self.network.add_shard(shard)
         self._plan = replace(self._plan, shards=len(self.network.read()["shards"]))
+        self.state.remove_shards(self.state.removed_shards().difference(shards))
         await self.start_services([sequencer_name(shard) for shard in shards])
+
+    async def remove_sequencers(self, shards: Collection[int]) -> None:
+        """Stop the sequencers of these shards, and start them no more until `add_shards` names them.
+
+        Keys, chains and places in network.json stay: what they sealed is still verified.
+        """
+        self.state.remove_shards(self.state.removed_shards().union(shards))
+        names = {sequencer_name(shard) for shard in shards}
+        await self._stop_services({name: it for name, it in self._services.items() if name in names})
+        self._record()
 
     async def stop(self) -> None:
         """Stop the services, then the parts; the data stays."""

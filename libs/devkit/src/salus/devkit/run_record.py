@@ -1,6 +1,6 @@
-"""What a state directory remembers: where things were, what runs now, and which version made it.
+"""What a state directory remembers: where things were, what runs now, what not, and which version made it.
 
-In addresses.json, run.json and version.json.
+In addresses.json, run.json, removed.json and version.json.
 """
 
 from __future__ import annotations
@@ -47,6 +47,12 @@ class Remembered(msgspec.Struct, frozen=True):
     service_ports: dict[str, int] = {}
 
 
+class Removed(msgspec.Struct, frozen=True):
+    """The shards whose sequencers are not started, though network.json names them for their chains."""
+
+    shards: frozenset[int] = frozenset()
+
+
 class StateFolder:
     """A state directory; its files hold development keys, so only their owner may read them."""
 
@@ -86,6 +92,14 @@ class StateFolder:
     def remember(self, remembered: Remembered) -> None:
         """Record where things are, for the next time."""
         self._write("addresses.json", remembered)
+
+    def removed_shards(self) -> frozenset[int]:
+        """Return the shards whose sequencers are not to be started."""
+        return (self._read("removed.json", Removed) or Removed()).shards
+
+    def remove_shards(self, shards: frozenset[int]) -> None:
+        """Record the shards whose sequencers are not to be started: these, and no others."""
+        self._write("removed.json", Removed(shards))
 
     def require_version(self) -> None:
         """Record that this version writes here, before it does.
