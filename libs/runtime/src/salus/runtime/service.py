@@ -91,6 +91,8 @@ def create_app(  # noqa: PLR0913  # what a service says of itself
         # client would send its bearer again, in clear.
         redirect_slashes=False,
         generate_unique_id_function=openapi.operation_id,
+        # Ours is below, and leaves out what a caller sent; the framework's own is looked for at each request.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
         # FastAPI's own pages load scripts from elsewhere.
         docs_url=None,
         redoc_url=None,
