@@ -53,6 +53,7 @@ class Case:
     grantee: str | None = None
     linked: bool = False
     emergency: EmergencyReason | None = None
+    governs: bool = False
 
     @property
     def did(self) -> str:
@@ -89,7 +90,14 @@ CASES = (
         "a researcher with one for research", "person", "researcher", OTHER, purpose="HRESCH", grantee=OTHER
     ),
     Case("a privacy officer of the steward", "person", "privacy-officer", STEWARD),
-    Case("an operator, whatever was granted", "person", "operator", OTHER, grantee="did:web:somebody"),
+    Case(
+        "an operator, whatever else they are and was granted",
+        "person",
+        "clinician",
+        STEWARD,
+        grantee="did:web:somebody",
+        governs=True,
+    ),
 )
 
 
@@ -119,7 +127,7 @@ def _cell(answer: Answer) -> str:
 
 def answer_to(case: Case, action: Action) -> Answer:
     """Return the policies' answer."""
-    roles = frozenset({case.role} if case.role else ())
+    roles = frozenset(({case.role} if case.role else set()) | ({"operator"} if case.governs else set()))
     member = None if case.kind == "member" else case.member
     principal = Asking(case.did, case.kind, roles, member, request=Request.of_service(STEWARD))
     consents: tuple[Consent, ...] = ()

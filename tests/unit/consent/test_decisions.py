@@ -211,8 +211,15 @@ def test_nobody_breaks_a_glass_who_has_a_consent() -> None:
     assert glass_broken(question, answer, decision="d", statement=None) is None
 
 
-def test_an_operator_reads_nothing_whatever_was_consented() -> None:
-    state = having(consent(OPERATOR.did), consent(HOSPITAL))
+def test_an_operator_reads_and_writes_nothing_whatever_was_consented() -> None:
+    state = having(
+        consent(OPERATOR.did, actions=("read", "write")), consent(HOSPITAL, actions=("read", "write"))
+    )
+
+    # Red team 4: the table said so of writing, and an operator who is a clinician wrote, also for the steward.
+    for steward in (HOSPITAL, FOREIGN.did):
+        answer = ask(OPERATOR, action="write", state=state, subject=SubjectState(steward))
+        assert (answer.allowed, answer.reasons) == (False, ("operator-never-writes",))
 
     assert ask(OPERATOR, state=state).reasons == ("operator-never-reads",)
     assert ask(OPERATOR, purpose="ETREAT", break_glass="other").allowed is False

@@ -13,7 +13,7 @@ from salus.events.errors import RejectedError
 from salus.events.judging import judge
 from salus.events.keyring import KeyRing
 from salus.ledger.records import SIGNATURE_HEADER, appended_at
-from salus.messaging import Position, Reader, Record
+from salus.messaging import MessagingError, Position, Reader, Record
 from salus.runtime.network import Network
 from salus.runtime.shared_call import SharedCall
 from salus.runtime.unread_records import UnreadRecordError, require_key_gone, unread
@@ -47,6 +47,15 @@ def apply_identity_record(ring: KeyRing, record: Record) -> Effect | Refused:
         _log.warning("identity record without right", offset=record.offset, reason=objection.code)
     ring.position = record.offset + 1
     return effect
+
+
+class NotFoldedYetError(MessagingError):
+    """The view has not come as far as the record whose outcome is asked for; it will."""
+
+    def __init__(self, offset: int, *, position: int) -> None:
+        super().__init__(f"{IDENTITY_TOPIC} {offset} is not folded yet, but everything before {position} is")
+        self.offset = offset
+        self.position = position
 
 
 class IdentityView:
@@ -102,7 +111,13 @@ class IdentityView:
                 self._outcomes.popitem(last=False)
 
     def outcome(self, offset: int) -> Effect | Refused:
-        """Return what became of a record that was folded; of an old one only whether it had an effect."""
+        """Return what became of a record that was folded; of an old one only whether it had an effect.
+
+        Raises:
+            NotFoldedYetError: nobody knows yet. To call it refused would leave its effect out for ever.
+        """
+        if offset >= self.ring.position:
+            raise NotFoldedYetError(offset, position=self.ring.position)
         if (outcome := self._outcomes.get(offset)) is not None:
             return outcome
         return Applied(0) if self.ring.took_effect(offset) else Refused("folded-long-ago")
