@@ -231,6 +231,26 @@ async def test_many_receipts_are_asked_for_at_once_and_each_is_verified(
         await many(answer, [Position(AT.topic, 0, 0)])
 
 
+@pytest.mark.parametrize("a_request", [2, 0])
+async def test_what_one_request_does_not_come_to_is_asked_for_again_as_long_as_there_is_more(
+    a_request: int,
+) -> None:
+    asked: list[int] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        records = json.loads(request.content)["records"]
+        asked.append(len(records))
+        made = {"receipt": receipt_of().decode(), "topic": AT.topic}
+        late = {"status": 503, "code": "too-many-blocks", "detail": "ask again"}
+        lines = [made if n < a_request else late for n in range(len(records))]
+        return httpx.Response(200, text="".join(json.dumps(line) + "\n" for line in lines))
+
+    found = await many(answer, [AT] * 5)
+
+    assert asked == ([5, 3, 1] if a_request else [5, 5])
+    assert [isinstance(one, Receipt) for one in found] == [bool(a_request)] * 5
+
+
 @pytest.mark.parametrize("content", [b"", b"no json", b"{}\n{}\n"])
 async def test_an_answer_of_another_length_or_form_is_no_answer(content: bytes) -> None:
     with pytest.raises(ReceiptUnavailableError):

@@ -32,6 +32,8 @@ RECEIPTS_AT_ONCE_MAX = 1000
 BULK_ANSWER_BYTES_MAX = 128 * 1024 * 1024
 # The server answers a request for many within a minute.
 BULK_ANSWER_S = 90.0
+# What a server says of records in more blocks than it reads for one request.
+_TOO_MANY = "too-many-blocks"
 _REFUSED = "rejected:"
 _EVENT_TIME = "salus-event-time"
 # "Not yet", "too many", "away for now": the same question may be answered later.
@@ -146,9 +148,20 @@ class ReceiptSource:
         """
         for first in range(0, len(wanted), RECEIPTS_AT_ONCE_MAX):
             part = wanted[first : first + RECEIPTS_AT_ONCE_MAX]
-            lines = await self._ask_many(part)
+            lines = await self._lines_of(part)
             for one, line in zip(part, lines, strict=True):
                 yield self._opened(one, line)
+
+    async def _lines_of(self, wanted: Sequence[Position | EventName]) -> list[dict[str, Any]]:
+        """Ask for all, and again for those that the server did not come to, as long as it comes to more."""
+        lines = await self._ask_many(wanted)
+        before = len(wanted) + 1
+        while 0 < len(left := [n for n, line in enumerate(lines) if line.get("code") == _TOO_MANY]) < before:
+            before = len(left)
+            again = await self._ask_many([wanted[n] for n in left])
+            for number, line in zip(left, again, strict=True):
+                lines[number] = line
+        return lines
 
     def _opened(self, wanted: Position | EventName, line: Mapping[str, Any]) -> Receipt | NoReceipt:
         if "receipt" not in line:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import asdict, dataclass
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Annotated, Any, Literal, Self
@@ -37,6 +38,11 @@ NDJSON = "application/x-ndjson"
 EVENT_TIME_HEADER = "salus-event-time"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 RECEIPTS_AT_ONCE_MAX = 1000
+# Of so many blocks; the rest is answered with `too-many-blocks`, to be asked for again. Anybody may ask, and
+# each block is read and decoded as a whole.
+BULK_BLOCKS_MAX = 100
+# So many of the maker's BLOCKS_AT_ONCE_MAX: whoever asks for one receipt finds a place.
+BULK_AT_ONCE_MAX = 2
 # What is not made by then is answered with `too-slow`, to be asked for again.
 BULK_S_MAX = 60.0
 
@@ -91,6 +97,31 @@ class MadeReceipt:
     time: datetime | None = None
 
 
+class Turns:
+    """The turns in which a request's blocks are read; without `places` each is its own at once."""
+
+    def __init__(self, places: asyncio.Semaphore | None = None) -> None:
+        self._places = places
+        self._entries: set[int] = set()
+
+    @asynccontextmanager
+    async def of(self, entry: int) -> AsyncIterator[None]:
+        """Wait for a turn to read the block of a log entry; raises ProblemError for one block too many."""
+        if self._places is None:
+            yield
+            return
+        if entry not in self._entries and len(self._entries) >= BULK_BLOCKS_MAX:
+            detail = f"one request reads {BULK_BLOCKS_MAX} blocks at most; ask again for this one"
+            raise ProblemError(503, "too-many-blocks", detail)
+        self._entries.add(entry)
+        async with self._places:
+            yield
+
+
+AT_ONCE = Turns()
+"""For whoever asks for one receipt."""
+
+
 @dataclass(frozen=True)
 class ReceiptService:
     """Makes receipts of what a request names; raises ProblemError."""
@@ -100,24 +131,30 @@ class ReceiptService:
     lookup: EventLookup
     metrics: Metrics
     issuer: CoseIssuer
+    places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(BULK_AT_ONCE_MAX))
 
-    async def receipt(self, wanted: RecordPosition | EventName, wait_s: float) -> MadeReceipt:
+    async def receipt(
+        self, wanted: RecordPosition | EventName, wait_s: float, turns: Turns = AT_ONCE
+    ) -> MadeReceipt:
         """Return the receipt of what is wanted, waiting up to `wait_s` seconds for it."""
         time: datetime | None = None
         try:
             if isinstance(wanted, EventName):
-                record, entry, time = await self._accepted(wanted, wait_s)
+                record, entry, time = await self._accepted(wanted, wait_s, turns)
             else:
                 record, entry = wanted, await _entry_of(self.runner, wanted, wait_s)
-            with self.metrics.receipt_seconds.time():
-                data = await _receipt(self.runner, self.maker, record, entry)
+            async with turns.of(entry):
+                with self.metrics.receipt_seconds.time():
+                    data = await _receipt(self.runner, self.maker, record, entry)
         except ProblemError as problem:
             self.metrics.receipts.labels(problem.code).inc()
             raise
         self.metrics.receipts.labels("made").inc()
         return MadeReceipt(record, data, time)
 
-    async def _accepted(self, name: EventName, wait_s: float) -> tuple[RecordPosition, int, datetime]:
+    async def _accepted(
+        self, name: EventName, wait_s: float, turns: Turns
+    ) -> tuple[RecordPosition, int, datetime]:
         try:
             found = await self.lookup.find(name, wait_s)
         except EventIndexError:
@@ -126,7 +163,8 @@ class ReceiptService:
         if found is not None:
             shard, height = self.runner.anchor.index.block_at(found.entry)
             try:
-                block = await self.maker.block(Anchored(shard, height, found.entry))
+                async with turns.of(found.entry):
+                    block = await self.maker.block(Anchored(shard, height, found.entry))
                 return block.record(found.row), found.entry, _EPOCH + timedelta(microseconds=found.time)
             except ArchiveError as error:
                 raise ProblemError(500, error.code, str(error), shard=shard, height=height) from error
@@ -143,20 +181,20 @@ class ReceiptService:
 
     async def many(self, wanted: ManyWanted) -> AsyncIterator[bytes]:
         """Yield one line of JSON for each record, in their order."""
-        began = monotonic()
+        began, turns = monotonic(), Turns(self.places)
         for one in wanted.records:
             spent_s = monotonic() - began
             told: dict[str, Any] = one.model_dump(exclude_none=True)
             try:
-                told |= await self._line(one, wanted.wait_s - spent_s, late=spent_s > BULK_S_MAX)
+                told |= await self._line(one, wanted.wait_s - spent_s, turns, late=spent_s > BULK_S_MAX)
             except ProblemError as problem:
                 told |= {"status": problem.status, "code": problem.code, "detail": problem.detail}
             yield msgspec.json.encode(told) + b"\n"
 
-    async def _line(self, wanted: Wanted, wait_s: float, *, late: bool) -> dict[str, Any]:
+    async def _line(self, wanted: Wanted, wait_s: float, turns: Turns, *, late: bool) -> dict[str, Any]:
         if late:
             raise ProblemError(503, "too-slow", "not made in time; ask again for this one")
-        made = await self.receipt(wanted.what(), max(0.0, wait_s))
+        made = await self.receipt(wanted.what(), max(0.0, wait_s), turns)
         time = {"time": made.time.isoformat()} if made.time else {}
         return {**asdict(made.record), **time, "receipt": made.data.decode()}
 
