@@ -144,3 +144,28 @@ async def test_a_long_pause_says_that_it_lives(world: World, monkeypatch: pytest
 
     assert pauses == [60.0, 60.0, 30.0]
     assert len(said) == 3
+
+
+# SQLite keeps any type in any column.
+OTHER_TYPES = {
+    "a text for an entry": "UPDATE audit_trail SET entry = 'text' WHERE id = 'event-0'",
+    "a number for an entry": "UPDATE audit_trail SET entry = 1000000000000 WHERE id = 'event-0'",
+    "a word for an index": "UPDATE audit_trail SET \"index\" = 'word' WHERE id = 'event-0'",
+    "a word for a block": "UPDATE audit_trail SET height = 'word' WHERE id = 'event-0'",
+    "a word for a shard": "UPDATE audit_trail SET shard = 'word' WHERE id = 'event-0'",
+    "bytes for an actor": "UPDATE audit_trail SET actor = x'00ff' WHERE id = 'event-0'",
+    "a text for a consent": "UPDATE audit_consents SET consent = 'text'",
+    "a text for a version": "UPDATE audit_versions SET version = '1'",
+    "a text for an identity event": "UPDATE audit_identity SET value = 'text'",
+    "bytes for the key of a claim": "INSERT INTO audit_claims VALUES (x'00ff', x'00ff')",
+    "a text for a header": "UPDATE audit_shards SET last_header = 'text' WHERE shard = 1",
+}
+
+
+@pytest.mark.parametrize("name", OTHER_TYPES)
+async def test_a_value_of_another_type_is_found_and_repaired(world: World, name: str) -> None:
+    await world.change(OTHER_TYPES[name])
+
+    assert await world.compare() != []
+    await world.compare(repair=True)
+    assert await world.compare() == []

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 import msgspec
 import pytest
-from tests.asking import UNASKED
+from tests.asking import UNASKED, truly_asked
 from tests.unit.audit.chain import ORIGIN, Accepted, Chain, Refused
 from tests.unit.audit.people import joining, nobody
-from tests.unit.audit.samples import AROUND, CONSENT, IDENTITY, MEMBER, STORAGE
+from tests.unit.audit.samples import AROUND, CONSENT, IDENTITY, MEMBER, NOON, STORAGE
 from tests.unit.audit.test_indexing import (
     CLINICIAN,
+    EVERYTHING,
     GRANTED,
     PATIENT,
     READ,
@@ -20,18 +21,21 @@ from tests.unit.audit.test_indexing import (
     index_all,
     indexer_of_all,
 )
+from tests.unit.audit.test_mappings import FHIR, OCSF
 
 from salus.audit.adapters.sql import SqlTrail
 from salus.audit.domain.blocks import needs_in
 from salus.audit.domain.directory import Needs
 from salus.audit.domain.entry import TrailEntry
 from salus.audit.domain.fhir import audit_event_of
+from salus.audit.domain.meanings import short
 from salus.audit.domain.ocsf import ocsf_of
 from salus.audit.domain.search import Question, Visibility
 from salus.audit.ports import BehindError
 from salus.events.contexts import CATALOGUE
 from salus.events.contexts.identity import RoleGranted
 from salus.events.contexts.storage import SubjectRegistered
+from salus.events.did import LocalSigner
 from salus.events.event_types import EventData
 from salus.events.requests import Request
 
@@ -174,6 +178,31 @@ async def test_the_trail_names_who_asked_as_the_agent(
     assert ocsf["actor"]["user"]["uid"] == CLINICIAN
     requestors = [a for a in fhir["agent"] if a.get("requestor")]
     assert [a["who"]["identifier"]["value"] for a in requestors] == [CLINICIAN]
+
+
+async def test_the_trail_names_the_second_operator(trail: SqlTrail) -> None:
+    # Case of the fourth attack: nobody was told who had approved what one operator alone may not ask.
+    asker, approver = (LocalSigner.from_seed(seed * 32) for seed in (b"a", b"b"))
+    role = RoleGranted(did=CLINICIAN, role="operator", request=UNASKED)
+    granted = truly_asked(role, asker, at=NOON, seen=[f"{CLINICIAN}#key"], second=approver)
+    (entry,) = await trail_of(trail, [Accepted(granted, source=IDENTITY, name="1")])
+    ocsf, fhir = ocsf_of(entry, AROUND), audit_event_of(entry, AROUND)
+    outsider, seer = (Visibility(actors=frozenset({did})) for did in (MEMBER, approver.did))
+
+    assert (entry.actor, entry.facts.approver) == (asker.did, approver.did)
+    assert entry.facts.summary.endswith(f" {short(approver.did)} approved it.")
+    OCSF[ocsf["class_uid"]].validate(ocsf)
+    [authorization] = ocsf["actor"]["authorizations"]
+    assert authorization["decision"] == "approved"
+    assert approver.did in authorization["policy"]["desc"]
+    assert approver.did in [each["value"] for each in ocsf["observables"]]
+    FHIR.validate(fhir)
+    [verifier] = [a for a in fhir["agent"] if a["type"]["coding"][0]["code"] == "VRF"]
+    assert (verifier["who"]["identifier"]["value"], verifier["requestor"]) == (approver.did, False)
+    found = [await trail.search(Question(who=approver.did), who, limit=9) for who in (seer, outsider)]
+    assert [[each.entry for each in some] for some in found] == [[entry], []]
+    assert [who.shows(entry, steward=None) for who in (seer, outsider)] == [True, False]
+    assert len(await trail.search(Question(q=approver.did), EVERYTHING, limit=9)) == 1
 
 
 async def test_a_block_waits_for_what_another_shard_sealed_of_its_partition_before(trail: SqlTrail) -> None:

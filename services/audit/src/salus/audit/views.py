@@ -33,6 +33,7 @@ class EntryView(BaseModel):
     sealed: datetime = Field(description="When the ledger sealed it: no author chooses this time.")
     actor: str | None = Field(description="DID; none if the ledger could not prove who sent a record.")
     member: str | None = Field(description="DID of the organisation that the actor is or acts for.")
+    approver: str | None = Field(description="DID of who approved it, where one operator alone may not ask.")
     action: str = Field(description="C, R, U, D or E, as in FHIR.")
     activity: str
     outcome: str = Field(description="success, refused, rejected or without-effect.")
@@ -103,6 +104,7 @@ def view_of(entry: TrailEntry, around: Surroundings) -> EntryView:
         sealed=place.sealed_at,
         actor=entry.actor,
         member=entry.member,
+        approver=facts.approver,
         action=facts.action,
         activity=facts.activity.value,
         outcome=facts.outcome,

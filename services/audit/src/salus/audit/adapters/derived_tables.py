@@ -122,9 +122,14 @@ async def open_derived_tables(folder: Path | None) -> AsyncIterator[DerivedTable
         await tables.close()
 
 
-def digest_of(value: bytes | None) -> bytes:
-    """Return the digest of what a row holds beside its key."""
-    return b"" if value is None else sha256(value).digest()
+def digest_of(value: object) -> bytes:
+    """Return the digest of what a row holds beside its key.
+
+    SQLite keeps any type in any column, if another hand puts it there: what is no bytes is never as derived.
+    """
+    if value is None:
+        return b""
+    return sha256(value).digest() if isinstance(value, bytes) else b"another type"
 
 
 def _new_file(folder: Path | None) -> sqlite3.Connection:

@@ -211,7 +211,8 @@ async def open_trail(
 
     What a comparison has on disk is in `folder`, or where temporary files are.
     """
-    engine = open_engine(url, statement_s_max=statement_s_max)
+    # What is lost with the machine's power is indexed, and published with the same ids, once more.
+    engine = open_engine(url, statement_s_max=statement_s_max, is_rebuilt=True)
     try:
         await migrate(engine, package="salus.audit", version_table="audit_alembic_version")
         yield SqlTrail(engine, folder)
@@ -338,7 +339,8 @@ def _conditions(question: Question) -> list[ColumnElement[bool]]:
     }
     conditions = [column == value for column, value in exact.items() if value is not None]
     if question.who is not None:
-        conditions.append(or_(columns.actor == question.who, columns.member == question.who))
+        acted = (columns.actor, columns.member, columns.approver)
+        conditions.append(or_(*(column == question.who for column in acted)))
     for column, since, until in (
         (columns.sealed_us, question.since, question.until),
         (columns.time_us, question.stated_since, question.stated_until),
@@ -363,6 +365,7 @@ def _visible(visible: Visibility) -> list[ColumnElement[bool]]:
     shown: list[ColumnElement[bool]] = [
         columns.actor.in_(visible.actors),
         columns.party.in_(visible.actors),
+        columns.approver.in_(visible.actors),
         columns.member.in_(visible.members),
         columns.patient.in_(visible.patients),
     ]

@@ -223,7 +223,7 @@ async def _pages(
     while rows := (await connection.execute(query)).mappings().all():
         seen = []
         for row in rows:
-            one, *more = (str(row[name]) for name in names)
+            one, *more = (row[name] for name in names)
             seen.append((str(table.name), one, more[0] if more else "", _held_digest(row, held)))
         yield seen
         query = first.where(tuple_(*key) > tuple_(*(literal(rows[-1][name]) for name in names)))

@@ -10,6 +10,7 @@ import msgspec
 from salus.audit.domain.directory import Directory
 from salus.audit.domain.entry import Activity, Facts, Place, Severity, TrailEntry
 from salus.audit.domain.meanings import facts_of, short
+from salus.events.bearer import APPROVAL_AUDIENCE, APPROVAL_LIFETIME_S_MAX, BearerError, read_bearer
 from salus.events.contexts.consent import ConsentRevoked
 from salus.events.effect import Effect, NoEffect, WithoutEffect
 from salus.events.envelope import Event
@@ -64,14 +65,29 @@ def describe(event: Event, effect: Effect, place: Place, directory: Directory) -
 
 
 def _with_request(facts: Facts, request: Request) -> Facts:
-    """Return the facts with who asked as the actor, how they were authenticated, and under which decision."""
+    """Return the facts with who asked as the actor and who approved it, and under which decision."""
+    approver = _approver_of(request)
     return msgspec.structs.replace(
         facts,
+        summary=f"{facts.summary} {short(approver)} approved it." if approver else facts.summary,
         actor=request.by,
         authentication=request.authentication,
         behalf=request.behalf,
+        approver=approver,
         decision=facts.decision or request.decision,
     )
+
+
+def _approver_of(request: Request) -> str | None:
+    """Return who signed the approval; the ledger has verified it, or the event would be no accepted leaf."""
+    if request.approval is None:
+        return None
+    try:
+        return read_bearer(
+            request.approval, audience=APPROVAL_AUDIENCE, lifetime_s_max=APPROVAL_LIFETIME_S_MAX
+        ).claims.iss
+    except BearerError:
+        return None
 
 
 def _without_effect(facts: Facts, effect: WithoutEffect, place: Place, directory: Directory) -> Facts:

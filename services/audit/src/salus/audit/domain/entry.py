@@ -77,8 +77,9 @@ class Facts(msgspec.Struct, frozen=True, omit_defaults=True):
     """What an event says, in the words of the trail.
 
     `actor` is who acted, if not the event's source: of a service's event, who asked for it. `authentication`
-    says how they were authenticated, `behalf` for which member they acted. `party` is the other party that
-    the fact is about: who was granted, registered or reviewed. `object_kind` says in a word what `object` is.
+    says how they were authenticated, `behalf` for which member they acted, `approver` which second operator
+    approved it. `party` is the other party that the fact is about: who was granted, registered or reviewed.
+    `object_kind` says in a word what `object` is.
     `no_effect` is why it changed nothing, a code of `salus.events.effect`, if that is the outcome.
     """
 
@@ -101,6 +102,7 @@ class Facts(msgspec.Struct, frozen=True, omit_defaults=True):
     break_glass: bool = False
     authentication: str | None = None
     behalf: str | None = None
+    approver: str | None = None
     no_effect: str | None = None
 
 
@@ -139,6 +141,6 @@ class TrailEntry(msgspec.Struct, frozen=True, omit_defaults=True):
         parts = (
             facts.summary, self.type, self.id, self.source, self.actor, self.member, facts.party,
             facts.object, facts.patient, facts.purpose, facts.decision, *facts.consents, *facts.rules,
-            facts.policy_set, facts.behalf, self.status, self.place.leaf_hash,
+            facts.policy_set, facts.behalf, facts.approver, self.status, self.place.leaf_hash,
         )  # fmt: skip
         return " ".join(part for part in parts if part).lower()

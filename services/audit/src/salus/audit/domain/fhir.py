@@ -50,6 +50,7 @@ _DESTINATION = _coding(_DCM, "110152", "Destination Role ID")
 _SOURCE = _coding(_DCM, "110153", "Source Role ID")
 _CUSTODIAN = _coding(_TERMINOLOGY + "provenance-participant-type", "custodian", "Custodian")
 _RECIPIENT = _coding(_TERMINOLOGY + "v3-ParticipationType", "IRCP", "information recipient")
+_VERIFIER = _coding(_TERMINOLOGY + "v3-ParticipationType", "VRF", "verifier")
 _AUTHOR = _coding(_TERMINOLOGY + "v3-ParticipationType", "AUT", "author (originator)")
 
 
@@ -188,6 +189,10 @@ def _agents(entry: TrailEntry, pattern: Pattern, around: Surroundings) -> list[J
         _machine(pattern.server, server, network=entry.facts.activity is not Activity.DECIDED),
         _user(entry, pattern, actor),
     ]
+    if entry.facts.approver is not None:
+        # "Takes on accountability" for the appropriateness of what another one does.
+        who = _reference(entry.facts.approver)
+        agents.append({"type": _concept(_VERIFIER), "who": who, "requestor": False})
     if entry.facts.activity is Activity.DECIDED:
         organisation = _coding(_TERMINOLOGY + "v3-RoleClass", "PROV", "healthcare provider")
         agents.append({"type": _concept(organisation), "who": _reference(client), "requestor": False})

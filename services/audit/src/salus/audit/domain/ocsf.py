@@ -177,6 +177,7 @@ def _observables(entry: TrailEntry) -> list[dict[str, Any]]:
     found = (
         ("actor.user.uid", USER_UID, entry.actor),
         ("unmapped.party", USER_UID, facts.party),
+        ("unmapped.approver", USER_UID, facts.approver),
         ("unmapped.patient", RESOURCE_UID, facts.patient),
         ("unmapped.object", RESOURCE_UID, facts.object),
     )
@@ -200,13 +201,14 @@ def _unmapped(entry: TrailEntry) -> dict[str, Any]:
         "break_glass": facts.break_glass or None,
         "authentication": facts.authentication,
         "behalf": facts.behalf,
+        "approver": facts.approver,
     }
     return _present(given)
 
 
 def _specific(entry: TrailEntry, shape: Shape) -> dict[str, Any]:
     """Return what the class asks for beside what all have."""
-    actor = {"actor": {"user": _user(entry.actor, entry.member)}}
+    actor = _actor(entry)
     match shape.class_uid:
         case 6005:
             return actor | _endpoint(entry) | _databucket(entry) | _policy(entry)
@@ -222,6 +224,14 @@ def _specific(entry: TrailEntry, shape: Shape) -> dict[str, Any]:
             return actor | {"user": _user(entry.facts.party, None), "privileges": privileges}
         case _:
             return actor | {"entity": _entity(entry)}
+
+
+def _actor(entry: TrailEntry) -> dict[str, Any]:
+    actor: dict[str, Any] = {"user": _user(entry.actor, entry.member)}
+    if (approver := entry.facts.approver) is not None:
+        policy = {"name": "second operator", "desc": f"approved by {approver}"}
+        actor["authorizations"] = [{"decision": "approved", "policy": policy}]
+    return {"actor": actor}
 
 
 def _user(did: str | None, member: str | None) -> dict[str, Any]:

@@ -38,6 +38,7 @@ class Visibility:
             self.everything
             or entry.actor in self.actors
             or entry.facts.party in self.actors
+            or entry.facts.approver in self.actors
             or entry.member in self.members
             or entry.facts.patient in self.patients
             or steward in self.stewards
