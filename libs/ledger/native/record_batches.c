@@ -1,5 +1,5 @@
 /* Says where the parts of the records of a Kafka record batch (format v2, KIP-98) lie. The one caller is
-   salus.ledger.record_batches; what is refused here is read by the Kafka client library, which knows more. */
+   salus.ledger.record_batches, which has the same in Python; what is refused here is unreadable for everybody. */
 
 #include <stdint.h>
 #include <string.h>
@@ -17,7 +17,7 @@ enum {
     COMPRESSION_OR_CONTROL = 0x27,
     LOG_APPEND_TIME = 0x08,
     LENGTH_BYTES_MAX = 5,
-    TIMESTAMP_BYTES_MAX = 9,
+    TIMESTAMP_BYTES_MAX = 10,
     /* The numbers of salus.ledger.records. */
     STRIDE = 8,
     KEY = 0,
@@ -45,7 +45,7 @@ static uint64_t big_endian(const uint8_t *at, int size) {
     return number;
 }
 
-/* Read a zigzag number of at most `bytes_max` bytes, which are at most 9; return whether there is one. */
+/* Read a zigzag number of at most `bytes_max` bytes, of which the first 64 bits count; return whether there is one. */
 static int read_number(Place *place, int bytes_max, int64_t *number) {
     uint64_t found = 0;
     for (int i = 0; i < bytes_max && place->at < place->end; i++) {
@@ -76,13 +76,14 @@ static int read_part(Place *place, int64_t *span) {
     return 1;
 }
 
-/* Read all headers of a record; of those with the same name the last one counts. */
-static int read_headers(Place *place, int64_t *spans) {
+/* Read all headers of a record, for which there is `room`; of those with the same name the last one counts. */
+static int read_headers(Place *place, uint64_t *room, int64_t *spans) {
     int64_t count, name[2], value[2];
     for (int i = HEADERS; i < STRIDE; i++)
         spans[i] = NONE;
-    if (!read_number(place, LENGTH_BYTES_MAX, &count) || count < 0)
+    if (!read_number(place, LENGTH_BYTES_MAX, &count) || count < 0 || (uint64_t)count > *room)
         return 0;
+    *room -= (uint64_t)count;
     for (; count > 0; count--) {
         if (!read_part(place, name) || name[0] == NONE || !read_part(place, value))
             return 0;
@@ -106,7 +107,7 @@ static int64_t timestamp_of(int64_t base, int64_t delta) {
 }
 
 /* Read one record, which must end where its length says; `timestamp` and `delta` are what it has of its own. */
-static int read_record(Place *place, int64_t *timestamp, int64_t *delta, int64_t *spans) {
+static int read_record(Place *place, int64_t *timestamp, int64_t *delta, uint64_t *room, int64_t *spans) {
     int64_t size;
     if (!read_number(place, LENGTH_BYTES_MAX, &size) || size < 1 || (uint64_t)size > place->end - place->at)
         return 0;
@@ -117,15 +118,16 @@ static int read_record(Place *place, int64_t *timestamp, int64_t *delta, int64_t
         return 0;
     return read_number(&record, TIMESTAMP_BYTES_MAX, timestamp) &&
            read_number(&record, LENGTH_BYTES_MAX, delta) && read_part(&record, spans + KEY) &&
-           read_part(&record, spans + VALUE) && read_headers(&record, spans) && record.at == record.end;
+           read_part(&record, spans + VALUE) && read_headers(&record, room, spans) && record.at == record.end;
 }
 
 /* Write the offsets and timestamps of the `count` records of the batch data[begin..end) and the spans of their
    parts. The time is the batch's, in whose place the broker puts its own (LogAppendTime), or the sender's. Return 0,
-   or -1 with nothing said if it is compressed, not of data, not of so many records, if its records do not ascend
-   within the offsets that its header gives it, or if anything else is odd. */
-int salus_unpack_batch_3(const uint8_t *data, uint64_t begin, uint64_t end, uint64_t count, int64_t *offsets,
-                         int64_t *timestamps, int64_t *spans) {
+   or -1 with nothing said if it is compressed, not of data, not of so many records, if they have more than
+   `headers_max` headers together, do not ascend within the offsets that its header gives it, or if anything else is
+   odd. */
+int salus_unpack_batch_4(const uint8_t *data, uint64_t begin, uint64_t end, uint64_t count, uint64_t headers_max,
+                         int64_t *offsets, int64_t *timestamps, int64_t *spans) {
     if (begin > end || end - begin < HEADER_BYTES)
         return -1;
     const uint8_t *header = data + begin;
@@ -142,7 +144,7 @@ int salus_unpack_batch_3(const uint8_t *data, uint64_t begin, uint64_t end, uint
     int64_t before = NONE;
     for (uint64_t i = 0; i < count; i++, spans += STRIDE) {
         int64_t timestamp, delta;
-        if (!read_record(&place, &timestamp, &delta, spans) || delta <= before || delta > last)
+        if (!read_record(&place, &timestamp, &delta, &headers_max, spans) || delta <= before || delta > last)
             return -1;
         offsets[i] = (int64_t)base + delta;
         timestamps[i] = timestamp_of(time, is_appended ? 0 : timestamp);

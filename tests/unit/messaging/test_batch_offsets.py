@@ -18,11 +18,15 @@ from hypothesis import strategies as st
 import salus.messaging  # noqa: F401  # what is under test is what importing it does
 from salus.ledger import record_batches
 from salus.ledger.records import Flaw
+from salus.messaging import tolerant
+from salus.messaging.record import MESSAGE_BYTES_MAX
 from salus.messaging.unpacking import As, Corrupt, Unpacked
 
 AT = TopicPartition("t", 3)
+# A signature header has more than 100 characters behind its name of 15, and a CloudEvent more than 221.
+RECORD_BYTES_LEAST = 15 + 100 + 221
 CRC_AT, CHECKED_FROM, ATTRIBUTES_AT, RECORDS_AT = 17, 21, 21, 61
-ZSTD, TRANSACTIONAL, CONTROL, DELETE_HORIZON = 4, 0x10, 0x20, 0x40
+ZSTD, LOG_APPEND_TIME, TRANSACTIONAL, CONTROL, DELETE_HORIZON = 4, 0x08, 0x10, 0x20, 0x40
 INT32 = st.integers(-(1 << 31), (1 << 31) - 1)
 
 Row = tuple[int, bytes | None, Flaw | None]
@@ -37,9 +41,9 @@ def varint(number: int) -> bytes:
     return bytes(made)
 
 
-def record(delta: int, value: bytes, header: bytes) -> bytes:
+def record(delta: int, value: bytes, header: bytes, time: bytes = b"\0") -> bytes:
     parts = (b"k", value)
-    body = b"\0\0" + varint(delta) + b"".join(varint(len(part)) + part for part in parts)
+    body = b"\0" + time + varint(delta) + b"".join(varint(len(part)) + part for part in parts)
     body += varint(1) + varint(len(header)) + header + varint(-1)
     return varint(len(body)) + body
 
@@ -52,16 +56,24 @@ def batch(  # what a header says, each of which may be a lie
     count: int | None = None,
     attributes: int = 0,
     header: bytes = b"h",
+    time: bytes = b"\0",
 ) -> bytes:
     """Return a batch of format v2 with the right checksum, whatever it says."""
-    records = b"".join(record(delta, b"%d" % row, header) for row, delta in enumerate(deltas))
+    return framed(
+        b"".join(record(delta, b"%d" % row, header, time) for row, delta in enumerate(deltas)),
+        last=len(deltas) - 1 if last is None else last,
+        count=len(deltas) if count is None else count,
+        base=base,
+        attributes=attributes,
+    )
+
+
+def framed(records: bytes, *, last: int, count: int, base: int = 0, attributes: int = 0) -> bytes:
     if attributes & 7 == ZSTD:
         records = zstd_encode(records)
-    last = len(deltas) - 1 if last is None else last
-    count = len(deltas) if count is None else count
     checked = struct.pack(">hiqqqhii", attributes, last, 0, 0, -1, -1, -1, count) + records
-    framed = struct.pack(">ibI", 0, 2, calc_crc32c(checked)) + checked
-    return struct.pack(">qi", base, len(framed)) + framed
+    behind = struct.pack(">ibI", 0, 2, calc_crc32c(checked)) + checked
+    return struct.pack(">qi", base, len(behind)) + behind
 
 
 def seen(data: bytes, mark: As, *, first: int = 0) -> tuple[Seen, int]:
@@ -82,7 +94,7 @@ def seen_alike(data: bytes, *, first: int = 0) -> tuple[Seen, int]:
     """Return what every way to read it gives: they all give the same."""
     fast, slow = (seen(data, mark, first=first) for mark in (As.COLUMNS, As.ROWS))
     with pytest.MonkeyPatch.context() as without_library:
-        without_library.setattr(record_batches, "_unpack", None)
+        without_library.setattr(record_batches, "_unpack", record_batches.unpack_in_python)
         slow_columns = seen(data, As.COLUMNS, first=first)
     assert fast == slow == slow_columns
     return slow
@@ -156,6 +168,68 @@ def test_a_consumer_of_the_library_passes_over_what_cannot_be_read(deltas: list[
     assert found.next_fetch_offset == 13 + len(deltas)
 
 
+# Brokers take a record's time in ten bytes; the last has one bit that counts.
+TIMES = {"ten bytes": b"\x80" * 9 + b"\1", "ten bytes and more than counts": b"\x80" * 9 + b"\x7f"}
+
+
+@pytest.mark.parametrize("attributes", [0, ZSTD, LOG_APPEND_TIME, LOG_APPEND_TIME | ZSTD])
+@pytest.mark.parametrize("time", TIMES.values(), ids=TIMES)
+def test_a_time_may_have_ten_bytes(time: bytes, attributes: int) -> None:
+    assert seen_alike(batch([0, 1], time=time, attributes=attributes)) == (
+        [(0, b"0", None), (1, b"1", None)],
+        2,
+    )
+
+
+def test_what_no_reader_of_ours_can_tell_is_unreadable_and_makes_no_object(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def made(*_: object) -> None:
+        raise AssertionError("the library made records before the batch was judged")
+
+    monkeypatch.setattr(tolerant, "DefaultRecordBatch", made)
+    monkeypatch.setattr(tolerant, "_TolerantBatch", made)
+    for time in (b"\x80" * 10 + b"\0", b"\x80" * 9 + b"\x81"):
+        assert seen_alike(data := batch([0, 1], time=time)) == (one_leaf(data, 1), 2)
+    assert seen_alike(data := batch([1, 1])) == (one_leaf(data, 1), 2)
+
+
+def tiny(count: int, time: bytes) -> bytes:
+    """Return records of nothing, of which the first has this time."""
+    bodies = (b"\0" + (b"\0" if row else time) + varint(row) + b"\1\1\0" for row in range(count))
+    return b"".join(varint(len(body)) + body for body in bodies)
+
+
+def with_headers(count: int, time: bytes) -> bytes:
+    """Return a record of nothing but headers without name and value."""
+    body = b"\0" + time + b"\0\1\1" + varint(count) + b"\0\1" * count
+    return varint(len(body)) + body
+
+
+@pytest.mark.parametrize("attributes", [0, ZSTD], ids=["plain", "zstd"])
+@pytest.mark.parametrize("time", [b"\0", TIMES["ten bytes"]], ids=["usual", "odd"])
+def test_a_batch_has_so_many_records_and_headers_and_no_more(
+    time: bytes, attributes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record_batches, "RECORDS_MAX", 20)
+    monkeypatch.setattr(record_batches, "HEADERS_MAX", 30)
+
+    for count in (20, 21):
+        data = framed(tiny(count, time), last=count - 1, count=count, attributes=attributes)
+        found = one_leaf(data, 20) if count > 20 else [(row, None, None) for row in range(20)]
+        assert seen_alike(data) == (found, count)
+    for count in (30, 31):
+        data = framed(with_headers(count, time), last=0, count=1, attributes=attributes)
+        assert seen_alike(data) == (one_leaf(data, 0) if count > 30 else [(0, None, None)], 1)
+    two = with_headers(15, time) + with_headers(16, time).replace(b"\0\1\1", b"\2\1\1", 1)
+    data = framed(two, last=1, count=2, attributes=attributes)
+    assert seen_alike(data) == (one_leaf(data, 1), 2)
+
+
+def test_the_bounds_are_above_what_a_batch_of_events_has() -> None:
+    assert RECORD_BYTES_LEAST * record_batches.RECORDS_MAX > MESSAGE_BYTES_MAX
+
+
 class Said(NamedTuple):
     """What a batch says, right or wrong."""
 
@@ -165,6 +239,7 @@ class Said(NamedTuple):
     records: int | None = None
     attributes: int = 0
     header: bytes = b"h"
+    time: bytes = b"\0"
 
 
 SAID = st.builds(
@@ -175,6 +250,7 @@ SAID = st.builds(
     records=st.none() | st.integers(-1, 7),
     attributes=st.integers(0, 0x7F),
     header=st.sampled_from([b"h", b"\xff", b""]),
+    time=st.sampled_from([b"\0", *TIMES.values(), b"\x80" * 10 + b"\0"]),
 )
 
 
@@ -186,8 +262,8 @@ def test_whatever_a_header_says_all_ways_to_read_it_agree_and_stay_within_the_ba
     said: Said, behind: int
 ) -> None:
     # case F5
-    deltas, base, last, count, attributes, header = said
-    data = batch(deltas, base=base, last=last, count=count, attributes=attributes, header=header)
+    deltas, base, last, count, attributes, header, time = said
+    data = batch(deltas, base=base, last=last, count=count, attributes=attributes, header=header, time=time)
     first = max(0, base + behind)
     rows, following = seen_alike(data, first=first)
 

@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from salus.messaging import compression
 from salus.messaging.compression import (
     ATTRIBUTES_AT,
+    GZIP_MEMBERS_MAX,
     LENGTH_AT,
     RECORDS_AT,
+    SNAPPY_BLOCKS_MAX,
     UnreadableError,
     is_compressed,
     uncompressed,
@@ -66,6 +68,30 @@ def test_many_small_members_do_not_add_up_to_more(monkeypatch: pytest.MonkeyPatc
 
     with pytest.raises(UnreadableError):
         uncompressed(batch(1, codec.gzip_encode(bytes(1000)) * 101))
+
+
+def test_many_empty_members_or_blocks_are_refused_before_they_take_time() -> None:
+    # Each gzip member copied what followed it: 2 MiB of empty ones took the event loop 2 s.
+    empty, block = codec.gzip_encode(b""), struct.pack(">i", 1) + bytes(cramjam.snappy.compress_raw(b""))
+    xerial = b"\x82SNAPPY\0" + struct.pack(">ii", 1, 1)
+
+    assert uncompressed(batch(1, empty * GZIP_MEMBERS_MAX)) == batch(0, b"")
+    assert uncompressed(batch(2, xerial + block * SNAPPY_BLOCKS_MAX)) == batch(0, b"")
+    for number, records in (
+        (1, empty * (GZIP_MEMBERS_MAX + 1)),
+        (2, xerial + block * (SNAPPY_BLOCKS_MAX + 1)),
+    ):
+        with pytest.raises(UnreadableError):
+            uncompressed(batch(number, records))
+
+
+@given(st.lists(st.binary(max_size=200), max_size=20), st.integers(1, 99))
+def test_the_members_of_a_batch_are_read_wherever_they_end(members: list[bytes], piece: int) -> None:
+    records = b"".join(map(codec.gzip_encode, members))
+    with pytest.MonkeyPatch.context() as small:
+        small.setattr(compression, "_GZIP_PIECE_BYTES", piece)
+
+        assert uncompressed(batch(1, records)) == batch(0, b"".join(members))
 
 
 @pytest.mark.parametrize("number", [*ENCODE, 5, 6, 7])

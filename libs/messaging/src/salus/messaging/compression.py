@@ -21,6 +21,10 @@ _OVERHEAD_BYTES = 12
 _CODEC = 0x07
 _LENGTH, _ATTRIBUTES = struct.Struct(">i"), struct.Struct(">h")
 _GZIP = 16 + zlib.MAX_WBITS
+_GZIP_PIECE_BYTES = 16 * 1024
+GZIP_MEMBERS_MAX = 1024
+SNAPPY_BLOCKS_MAX = 64 * 1024
+"""Producers make one gzip member, and Snappy blocks of 32 KiB; each costs us time, also an empty one."""
 # Snappy has no frames of its own; the Java client cuts it into blocks behind this header (xerial).
 _XERIAL = b"\x82SNAPPY\x00" + struct.pack(">ii", 1, 1)
 
@@ -60,13 +64,22 @@ def _attributes(raw: memoryview) -> int:
 
 
 def _gunzip(data: memoryview) -> bytes:
-    rest, records = bytes(data), bytearray()
-    while rest:
+    records, at, members = bytearray(), 0, 0
+    while at < len(data):
+        members += 1
+        if members > GZIP_MEMBERS_MAX:
+            raise ValueError("too many members")
         member = zlib.decompressobj(_GZIP)
-        records += member.decompress(rest, MESSAGE_BYTES_MAX + 1 - len(records))
-        if not member.eof or len(records) > MESSAGE_BYTES_MAX:
-            raise ValueError("cut off, or too large")
-        rest = member.unused_data
+        # The library copies what is behind the end of a member, so it gets small pieces.
+        while not member.eof and at < len(data):
+            piece = data[at : at + _GZIP_PIECE_BYTES]
+            at += len(piece)
+            records += member.decompress(piece, MESSAGE_BYTES_MAX + 1 - len(records))
+            if len(records) > MESSAGE_BYTES_MAX:
+                raise ValueError("too large")
+        if not member.eof:
+            raise ValueError("cut off")
+        at -= len(member.unused_data)
     return bytes(records)
 
 
@@ -82,8 +95,11 @@ def _expand_with(codec: Callable[[bytes, mmap], int]) -> Callable[[memoryview], 
 def _unsnap(data: memoryview) -> bytes:
     if bytes(data[: len(_XERIAL)]) != _XERIAL:
         return _unsnap_block(data)
-    records, at = bytearray(), len(_XERIAL)
+    records, at, blocks = bytearray(), len(_XERIAL), 0
     while at < len(data):
+        blocks += 1
+        if blocks > SNAPPY_BLOCKS_MAX:
+            raise ValueError("too many blocks")
         end = at + 4 + _LENGTH.unpack_from(data, at)[0]
         if not at + 4 <= end <= len(data):
             raise ValueError("a block ends elsewhere")

@@ -8,7 +8,7 @@ anything looks for holds that character, so the record is judged as if it had no
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, SupportsIndex
 
 from aiokafka.consumer import fetcher
@@ -17,6 +17,7 @@ from aiokafka.record.default_records import DefaultRecordBatch, _DefaultRecordBa
 from aiokafka.record.memory_records import _MemoryRecordsPy
 from crc32c import crc32c
 
+from salus.ledger.record_batches import unpack_batch
 from salus.messaging.compression import UnreadableError, is_compressed, uncompressed
 from salus.messaging.receiving import Piece
 
@@ -93,25 +94,14 @@ class Batch:
                 raise UnreadableError("nothing bounds what a batch of the formats before v2 expands to")
             return iter(list(self._batch))
         data, begin, end = self.plain()
+        # Here the library makes an object for each record and header: only of what is bounded.
+        if unpack_batch(data, begin, end) is None:
+            raise UnreadableError("its records cannot be told, do not stand at its offsets, or are too many")
         raw = memoryview(data)[begin:end]
         try:
-            records = list(DefaultRecordBatch(raw))
+            return iter(list(DefaultRecordBatch(raw)))
         except UnicodeDecodeError:
-            records = list(_TolerantBatch(bytes(raw)))
-        self._require_places(record.offset for record in records)
-        return iter(records)
-
-    def _require_places(self, offsets: Iterable[int]) -> None:
-        """Raise unless the records ascend within the offsets that the broker gave the batch.
-
-        The broker gives a batch as many offsets as it has records, and takes the records' own distances from
-        the first one as they come. Only where it removed records later are there fewer than offsets.
-        """
-        before = self.base_offset - 1
-        for offset in offsets:
-            if not before < offset < self.next_offset:
-                raise UnreadableError("its records do not stand at the batch's offsets")
-            before = offset
+            return iter(list(_TolerantBatch(bytes(raw))))
 
     @property
     def checked(self) -> memoryview:

@@ -124,9 +124,10 @@ def _columns(batch: Batch, at: TopicPartition, flaw: Flaw | None, first: int) ->
     if batch.is_v2:
         data, begin, end = batch.plain()
         found = unpack_batch(data, begin, end)
-        if found is not None:
-            offsets, timestamps, spans = found
-            return Records(at.topic, at.partition, offsets, timestamps, data, spans, flaw).since(first)
+        if found is None:
+            return _as_columns(_unreadable(batch, at), Flaw.UNREADABLE)
+        offsets, timestamps, spans = found
+        return Records(at.topic, at.partition, offsets, timestamps, data, spans, flaw).since(first)
     return _as_columns(_rows(batch, at, flaw).since(first), flaw)
 
 
