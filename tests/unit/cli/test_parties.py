@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -13,13 +14,14 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from typer.testing import CliRunner
 
-from salus.cli import network_access
+from salus.cli import network_access, party_commands
 from salus.cli.application import build, run
 from salus.cli.approval_files import approve_request, read_request, written
 from salus.cli.callers import NotSentError, party_key_file, refusal, signer_of
 from salus.cli.exits import CommandError, Exit
 from salus.cli.party_changes import REASONS, ROLES
 from salus.cli.refusal_advice import ADVICE
+from salus.cli.stdout import OutputError
 from salus.crypto.keys import save_ed25519
 from salus.devkit.network import NetworkFolder, Plan
 from salus.devkit.platform import Platform
@@ -174,6 +176,22 @@ def test_the_key_of_a_party_that_is_certainly_not_registered_does_not_stay(
     assert party_key_file(folder, "clinic").exists() is stays
     unknown = stays and "party-exists" not in str(told.exception)
     assert ("The party may be registered, so its key stays in" in str(told.exception)) is unknown
+
+
+def test_the_key_of_a_registration_that_cannot_be_printed_stays(
+    party: Callable[..., Any], identity: Identity, folder: NetworkFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Red team: `salus party register clinic >/dev/full` registered the clinic and removed its only key.
+    def emit(_: object) -> None:
+        raise OutputError(OSError(errno.ENOSPC, "No space left on device"))
+
+    monkeypatch.setattr(party_commands, "emit", emit)
+    told = party("register", "clinic", "--json")
+
+    assert isinstance(told.exception, CommandError)
+    assert told.exception.code is Exit.NOT_WRITTEN
+    assert len(identity.commands) == 1
+    assert party_key_file(folder, "clinic").exists()
 
 
 def test_a_key_that_was_there_before_a_refusal_stays(

@@ -10,6 +10,7 @@ from salus.cli.callers import RefusedError, given_key, party_key_file
 from salus.cli.display import shown
 from salus.cli.exits import CommandError, Exit
 from salus.cli.network_access import UnknownOutcomeError
+from salus.cli.stdout import OutputError
 from salus.crypto.keys import create_ed25519
 from salus.devkit.network import OPERATOR, NetworkFolder, parties
 from salus.events.did import LocalSigner
@@ -35,6 +36,9 @@ def new_party_key(folder: NetworkFolder, name: str) -> Iterator[LocalSigner]:
     signer = LocalSigner(given_key(path))
     try:
         yield signer
+    except OutputError as error:
+        # Nothing is printed before it is done.
+        raise CommandError(error.code, f"{error}. What was asked for is done; the key is in {path}") from None
     except UnknownOutcomeError as error:
         raise CommandError(error.code, f"{error}. {_stays(path)}") from error
     except KeyboardInterrupt:
