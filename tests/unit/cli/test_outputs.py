@@ -10,12 +10,14 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import httpx
 import pytest
 
-from salus.cli import ledger, storing
+from salus.cli import consents, ledger, storing
 from salus.cli.exits import CommandError, Exit
 from salus.cli.outputs import hand_over, require_place
 from salus.cli.stdout import checked
+from salus.events.did import LocalSigner
 
 
 def test_a_terminal_gets_no_raw_bytes_of_others_unless_it_is_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,6 +62,31 @@ def test_a_read_whose_result_stdout_does_not_take_is_a_read(monkeypatch: pytest.
             hand_over(b"x", None, done="scan-1 was read", private=True)
 
     assert ended.value.code is Exit.NOT_WRITTEN
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_what_only_stdout_would_have_said_is_in_the_sentence(
+    monkeypatch: pytest.MonkeyPatch, *, as_json: bool
+) -> None:
+    # A sibling: the id of a new consent, object or pseudonym was lost.
+    async def call(*_: object, **__: object) -> httpx.Response:
+        return httpx.Response(200, json={"consent": "c-1", "patient": "p-1"})
+
+    for module in (consents, storing):
+        monkeypatch.setattr(module, "call", call)
+        monkeypatch.setattr(module, "running_platform", lambda: None)
+        monkeypatch.setattr(module, "signer_of", lambda *_: LocalSigner.from_seed(bytes(32)))
+    for command, said in (
+        (partial(consents.grant, "p-1", "did:web:d"), "consent c-1 is granted; stdout"),
+        (partial(storing.subject, "p-1"), "p-1 has a key; stdout"),
+    ):
+        with Path("/dev/full").open("wb") as full:
+            monkeypatch.setattr(sys, "stdout", checked(full.fileno()))
+
+            with pytest.raises(CommandError, match=said) as ended:
+                command(as_json=as_json)
+
+        assert ended.value.code is Exit.NOT_WRITTEN
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,6 @@ def require_terminal(*, undone: str) -> None:
 def require_yes(question: str, *, undone: str) -> None:
     """Ask; raise CommandError unless the answer is yes."""
     # The prompt of typer writes on stdout, where the result goes.
-    err.print(f"{question} [y/N] ", end="")
+    err.print(f"{question} [y/N] ", end="", highlight=False)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise CommandError(Exit.NO, undone)

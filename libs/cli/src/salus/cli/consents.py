@@ -15,6 +15,7 @@ from salus.cli.choices import Choices
 from salus.cli.console import Json, emit, err, out
 from salus.cli.display import plain
 from salus.cli.exits import CommandError, Exit
+from salus.cli.outputs import printing
 from salus.cli.state import running_platform
 from salus.devkit.platform import Platform
 from salus.events.contexts.consent import Action, EmergencyReason, GlassBreakReviewed
@@ -92,10 +93,11 @@ def grant(
     }
     signer = signer_of(platform, as_name, key, key_id)
     granted = asyncio.run(call(platform, "consent", "POST", "/consents", signer=signer, body=body)).json()
-    if as_json:
-        emit(granted)
-    else:
-        out.print(granted["consent"], highlight=False, soft_wrap=True)
+    with printing(f"consent {granted['consent']} is granted"):
+        if as_json:
+            emit(granted)
+        else:
+            out.print(granted["consent"], highlight=False, soft_wrap=True)
 
 
 @app.command()

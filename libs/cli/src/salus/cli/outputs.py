@@ -57,6 +57,15 @@ class Outputs:
             raise CommandError(Exit.NOT_WRITTEN, f"{done}{self.told}")
 
 
+@contextmanager
+def printing(done: str) -> Iterator[None]:
+    """Print on stdout what an act gave; raises CommandError with `done` if it is not taken."""
+    outputs = Outputs()
+    with outputs.printing():
+        yield
+    outputs.require_all(done)
+
+
 def require_place(output: Path | None, *, undone: str, force: bool = True) -> None:
     """Refuse before anything is done, where it can be seen, an output that cannot take the result.
 

@@ -30,7 +30,7 @@ from salus.cli.consents import BreakGlass, Purpose, question
 from salus.cli.console import Json, emit, err, out
 from salus.cli.exits import CommandError, Exit
 from salus.cli.interrupts import run_until_signal
-from salus.cli.outputs import Force, Output, hand_over, require_place
+from salus.cli.outputs import Force, Output, hand_over, printing, require_place
 from salus.cli.state import require_service, running_platform
 from salus.client.bounded_http import bounded_client
 from salus.client.pseudonyms import new_nonce
@@ -67,10 +67,11 @@ def subject(
     signer = signer_of(platform, as_name, key, key_id)
     body = {"nonce": nonce or new_nonce()}
     made = asyncio.run(call(platform, "storage", "POST", "/subjects", signer=signer, body=body)).json()
-    if as_json:
-        emit(made)
-    else:
-        out.print(made["patient"], highlight=False, soft_wrap=True)
+    with printing(f"{made['patient']} has a key"):
+        if as_json:
+            emit(made)
+        else:
+            out.print(made["patient"], highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -88,10 +89,11 @@ def put(
     kind = media_type or mimetypes.guess_type(file.name)[0] or "application/octet-stream"
     signer = signer_of(platform, as_name, key, key_id)
     stored = run_until_signal(_put(platform, signer, file, patient=patient, kind=kind))
-    if as_json:
-        emit(stored)
-    else:
-        out.print(stored["object"], highlight=False, soft_wrap=True)
+    with printing(f"object {stored['object']} is stored"):
+        if as_json:
+            emit(stored)
+        else:
+            out.print(stored["object"], highlight=False, soft_wrap=True)
 
 
 async def _put(
@@ -261,7 +263,9 @@ def erase(
     platform = running_platform()
     signer = signer_of(platform, as_name, key, key_id)
     if not yes:
-        err.print(f"What is sealed for {patient} will be unreadable for ever, for everybody.", soft_wrap=True)
+        err.print(
+            f"What is sealed for {patient} will be unreadable for ever, for everybody.", highlight=False
+        )
         require_yes("Erase?", undone=NOTHING_ERASED)
     path = f"/subjects/{patient}/key"
     erased = asyncio.run(
