@@ -263,9 +263,8 @@ def erase(
     platform = running_platform()
     signer = signer_of(platform, as_name, key, key_id)
     if not yes:
-        err.print(
-            f"What is sealed for {patient} will be unreadable for ever, for everybody.", highlight=False
-        )
+        told = f"What is sealed for {patient} will be unreadable for ever, for everybody."
+        err.print(told, highlight=False, soft_wrap=True)
         require_yes("Erase?", undone=NOTHING_ERASED)
     path = f"/subjects/{patient}/key"
     erased = asyncio.run(
