@@ -247,7 +247,6 @@ def app_of(bench: Bench) -> FastAPI:
         limits=limits_of(),
         verifications=bench.refused,
         registrations=bench.refused,
-        uploads=bench.refused,
         now=lambda: datetime.now(UTC),
     )
     app.include_router(routes(desk))

@@ -145,7 +145,6 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
             limits=settings.limits(),
             verifications=settings.verifications(),
             registrations=settings.registrations(),
-            uploads=settings.uploads(),
             now=now,
         )
         app.include_router(routes(desk))

@@ -181,7 +181,6 @@ class Desk:
     limits: Limits
     verifications: AccountLimit
     registrations: AccountLimit
-    uploads: AccountLimit
     now: Callable[[], datetime]
 
 
@@ -238,7 +237,6 @@ def _add_storing(router: APIRouter, desk: Desk, transfers: Places) -> None:
     async def store(
         upload: Upload, party: Caller, token: str | None, response: Response, *, end: float
     ) -> ObjectView:
-        desk.uploads.take(party.party)
         async with transfers.taken(party.party, end=end):
             stored, new = await desk.storing.store(upload, caller=party, token=token, at=desk.now())
         response.status_code = 201 if new else 200

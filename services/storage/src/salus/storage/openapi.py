@@ -29,7 +29,6 @@ def add_routes(app: FastAPI, stand_in: StandIn) -> None:
         limits=limits,
         verifications=behind,
         registrations=behind,
-        uploads=behind,
         now=stand_in.now,
     )
     app.include_router(routes(desk))

@@ -43,10 +43,6 @@ class Settings(ServiceSettings, DatabaseSettings, ObjectSettings, RequestSetting
     registrations_per_minute_max: int = Field(
         default=60, ge=1, description="And a minute, in the long run. Raise it while a member moves in."
     )
-    uploads_burst_max: int = Field(
-        default=3000, ge=1, description="Objects that one account stores at once; then 429."
-    )
-    uploads_per_minute_max: int = Field(default=1200, ge=1, description="And a minute, in the long run.")
     body_idle_s_max: float = Field(
         default=30,
         gt=0,
@@ -97,10 +93,6 @@ class Settings(ServiceSettings, DatabaseSettings, ObjectSettings, RequestSetting
         """Return how often an account may register a patient."""
         rate = Rate(self.registrations_burst_max, self.registrations_per_minute_max)
         return AccountLimit("registrations", rate)
-
-    def uploads(self) -> AccountLimit:
-        """Return how often an account may store an object."""
-        return AccountLimit("uploads", Rate(self.uploads_burst_max, self.uploads_per_minute_max))
 
     def refusals(self) -> AccountLimit:
         """Return how often an account may be refused a read."""
