@@ -216,7 +216,7 @@ def test_an_operator_reads_and_writes_nothing_whatever_was_consented() -> None:
         consent(OPERATOR.did, actions=("read", "write")), consent(HOSPITAL, actions=("read", "write"))
     )
 
-    # Red team 4: the table said so of writing, and an operator who is a clinician wrote, also for the steward.
+    # Red team 4: the table said so of writing, and an operator who is a clinician wrote.
     for steward in (HOSPITAL, FOREIGN.did):
         answer = ask(OPERATOR, action="write", state=state, subject=SubjectState(steward))
         assert (answer.allowed, answer.reasons) == (False, ("operator-never-writes",))
