@@ -222,7 +222,7 @@ def _add_subjects(router: APIRouter, desk: Desk) -> None:
         return SubjectView.of(await desk.subjects.get(patient))
 
     @router.delete(
-        "/subjects/{patient}/key", tags=["subjects"], responses=documented(401, 403, 404, 409, 422, 503)
+        "/subjects/{patient}/key", tags=["subjects"], responses=documented(401, 403, 404, 409, 422, 429, 503)
     )
     async def erase_subject(patient: Patient, body: EraseBody, caller: Caller = caller) -> ErasedView:
         """Destroy a patient's key: all that it sealed is unreadable from here on, everywhere."""
