@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.asking import UNASKED, truly_asked
+from tests.pseudonyms import patient_of
 from tests.unit.events import samples
 from tests.unit.events.samples import (
     EXPIRED,
@@ -43,6 +44,7 @@ from salus.events.contexts import CATALOGUE
 from salus.events.contexts.consent import AccessDecided, PolicySetAdopted
 from salus.events.contexts.identity import RoleGranted
 from salus.events.contexts.network import TopicsRestored
+from salus.events.contexts.storage import SubjectRegistered
 from salus.events.did import LocalSigner
 from salus.events.ed25519 import verifies
 from salus.events.envelope import VALUE_BYTES_MAX, Event
@@ -94,6 +96,8 @@ def requested(data: Any, *, service: str) -> Any:
     if isinstance(data, PolicySetAdopted):
         return msgspec.structs.replace(data, request=Request.of_service(service))
     asked: dict[str, Any] = {name: MEMBER.did for name in ASKERS if name in data.__struct_fields__}
+    if isinstance(data, SubjectRegistered):
+        asked["patient"] = patient_of(data.steward)
     if isinstance(data, AccessDecided):
         # Nobody breaks the glass without having asked for it.
         asked["break_glass"] = data.break_glass and data.emergency is not None
