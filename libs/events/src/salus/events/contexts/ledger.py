@@ -68,3 +68,32 @@ class RecordRejected(EventData):
     key: KeyId | None = None
     source: Did | None = None
     id: Text | None = None
+
+
+class RejectedGroup(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """So many rejected records of a partition, from the offset `first` to `last`, for one reason."""
+
+    topic: Text
+    partition: Count
+    reason: Text
+    first: Count
+    last: Count
+    count: Count
+    key: KeyId | None = None
+    source: Did | None = None
+
+
+@_event(
+    "salus.ledger.records-rejected.v1",
+    owner=SEQUENCER,
+    topic="salus.ledger.rejections",
+)
+class RecordsRejected(EventData):
+    """Records of a block that has many rejected ones, counted; each is a leaf with its reason and digest.
+
+    `key` and `source` are as those of `record-rejected`, and the same for all records of a group.
+    """
+
+    shard: Count
+    height: Count
+    groups: Annotated[tuple[RejectedGroup, ...], msgspec.Meta(min_length=1, max_length=500)]

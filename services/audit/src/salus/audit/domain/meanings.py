@@ -488,5 +488,12 @@ def _record_rejected(data: ledger.RecordRejected) -> Facts:
     return _ledger(f"The record {where} was rejected: {data.reason}.", where, "record")
 
 
+@describes(ledger.RecordsRejected)
+def _records_rejected(data: ledger.RecordsRejected) -> Facts:
+    count = sum(group.count for group in data.groups)
+    block = f"block {data.height} of shard {data.shard}"
+    return _ledger(f"Of {block} {count} more records were rejected.", block, "block")
+
+
 def _ledger(summary: str, name: str, kind: str) -> Facts:
     return Facts(activity=Activity.LEDGER_MOVED, action="C", summary=summary, object=name, object_kind=kind)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from itertools import islice
 
 from salus.client import Publisher
 from salus.client.errors import DeliveryError
-from salus.events.contexts.ledger import BlockSealed, RecordRejected
+from salus.events.contexts.ledger import BlockSealed, RecordRejected, RecordsRejected, RejectedGroup
 from salus.events.event_types import EventData
 from salus.events.signature import Signer
 from salus.messaging import MessagingError
@@ -17,8 +16,10 @@ from salus.sequencer.adapters.log import PART
 from salus.sequencer.adapters.patience import Patience
 from salus.sequencer.domain import Rejection
 from salus.sequencer.ports import Announcement
+from salus.sequencer.rejections import RejectionGroup, split
 
-REJECTIONS_AT_ONCE = 1000
+GROUPS_MAX = 500
+"""As many as one event may have."""
 _DETAIL_CHARS_MAX = 256
 
 
@@ -35,9 +36,10 @@ class KafkaAnnouncements:
 
     async def announce(self, block: Announcement) -> None:
         """Return once the rejections and then the block itself are acknowledged."""
-        rejections = iter(block.rejections)
-        while part := list(islice(rejections, REJECTIONS_AT_ONCE)):
-            await asyncio.gather(*(self._reject(block, rejection) for rejection in part))
+        single, groups = split(block.rejections)
+        await asyncio.gather(*(self._reject(block, rejection) for rejection in single))
+        for first in range(0, len(groups), GROUPS_MAX):
+            await self._count(block, groups[first : first + GROUPS_MAX], first)
         sealed = BlockSealed(
             shard=block.shard,
             height=block.height,
@@ -64,6 +66,23 @@ class KafkaAnnouncements:
         )
         place = f"{rejection.topic}/{rejection.partition}/{rejection.offset}"
         await self._publish(data, block, id_=f"{self._origin}/{place}")
+
+    async def _count(self, block: Announcement, groups: Sequence[RejectionGroup], first: int) -> None:
+        told = tuple(
+            RejectedGroup(
+                topic=group.topic,
+                partition=group.partition,
+                reason=group.reason,
+                first=group.first,
+                last=group.last,
+                count=group.count,
+                key=group.key,
+                source=group.source,
+            )
+            for group in groups
+        )
+        data = RecordsRejected(shard=block.shard, height=block.height, groups=told)
+        await self._publish(data, block, id_=f"{self._origin}/block/{block.height}/rejected/{first}")
 
     async def _publish(self, data: EventData, block: Announcement, *, id_: str) -> None:
         async def attempt() -> None:
