@@ -40,7 +40,7 @@ HARMLESS = {
     "-----BEGIN [A-Z ]+-----[ \\t]*\\n.*?-----END [A-Z ]+-----",
     "@font-face \\{.*?\\}\\s*",
     "\\^(.*)(?:\\$|\\\\Z)",
-    r"([\w:#]+)|(\[[^\]]+\]|=)(?:([+*])|\{(\d+)(?:,(\d+))?\})?",
+    r"([\w:#-]+)|(\[[^\]]+\]|=)(?:([+*])|\{(\d+)(?:,(\d+))?\})?",
 }
 # Made while the program runs; looked at below, or of our schemas.
 MADE = {"pattern", "chars", r"b'\\nrange %b [0-9]+ ([0-9]+) ([0-9]+)' % re.escape(topic[1])"}

@@ -54,7 +54,7 @@ def faults(source: str, *, is_cli: bool) -> Iterator[str]:
             yield "the template of `styled` is not written out"
         words = {word.arg for word in node.keywords}
         # `nl=False`: the bytes of a file, exactly.
-        if where in WRITERS and not is_shown(node.args[0]) and "nl" not in words:
+        if where in WRITERS and not (is_shown(node.args[0]) or is_written_out(node.args[0]) or "nl" in words):
             yield f"{where} of a text that is not shown"
         if name == "TextColumn" and "markup" not in words:
             yield "TextColumn reads its text as markup"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
@@ -65,7 +64,7 @@ def list_types(
 @app.command()
 def show(name: TypeName) -> None:
     """Print the JSON Schema of a type: the very bytes whose SHA-256 its `dataschema` names."""
-    sys.stdout.write(_named(name).schema.decode())
+    typer.echo(_named(name).schema, nl=False)
 
 
 @app.command()

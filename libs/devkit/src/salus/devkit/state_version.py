@@ -5,7 +5,6 @@ Another version refuses those events, so its services would begin without what t
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
@@ -18,7 +17,7 @@ from salus.ledger.block import LEAF_ORIGIN
 from salus.ledger.leaf_grammar import LEAF_LINE
 
 TYPES_NAMED_MAX = 3
-_TYPE_IN_DATASCHEMA = re.compile(r"urn:salus:schema:([^:]*):.*")
+_SCHEMA = "urn:salus:schema:"
 
 
 class StateVersion(msgspec.Struct, frozen=True):
@@ -49,6 +48,6 @@ class StateVersion(msgspec.Struct, frozen=True):
 
 
 def _types_of(dataschemas: Iterable[str]) -> str:
-    names = sorted({_TYPE_IN_DATASCHEMA.sub(r"\1", dataschema) for dataschema in dataschemas})
+    names = sorted({dataschema.removeprefix(_SCHEMA).partition(":")[0] for dataschema in dataschemas})
     more = len(names) - TYPES_NAMED_MAX
     return ", ".join(names[:TYPES_NAMED_MAX]) + (f" and {more} more types" if more > 0 else "")

@@ -255,7 +255,7 @@ async def _rebuild(
 
 def _logged(service: RunningService, event: str, fact: Callable[[dict[str, Any]], int]) -> tuple[float, int]:
     """Return when a service logged an event first (Unix seconds), and a fact of that line."""
-    for text in Path(service.process.log).read_text().splitlines():
+    for text in Path(service.process.log).read_text().split("\n"):
         if f'"{event}"' in text:
             line = msgspec.json.decode(text)
             return datetime.fromisoformat(line["timestamp"]).timestamp(), fact(line)
