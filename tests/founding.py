@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from tests.asking import UNASKED, proofs_of, truly_asked
 
+from salus.devkit.waiting import until
 from salus.events.contexts.identity import PartyKind, PartyRegistered, PublicKey
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.fields import RoleName
 from salus.events.requests import Request
 from salus.runtime.network import Network
+from salus.runtime.publishing import ServicePublisher
 
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -63,3 +66,15 @@ def joining(
     now = datetime.now(UTC)
     proofs = proofs_of(signer, member=member, at=now - timedelta(seconds=5))
     return truly_asked(data, by, at=now, proofs=proofs)
+
+
+async def stated(publisher: ServicePublisher, facts: Iterable[PartyRegistered]) -> None:
+    """State facts one after the other, each in a later millisecond: a key counts from after its own on."""
+    for fact in facts:
+        await publisher.publish(fact, subject=fact.did, expected_version=0)
+        acknowledged = _milliseconds()
+        assert await until(lambda before=acknowledged: _milliseconds() > before, deadline_s=5, period_s=0.001)
+
+
+def _milliseconds() -> int:
+    return time.time_ns() // 1_000_000

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.asking import UNASKED
-from tests.founding import founding, joining
+from tests.founding import founding, joining, stated
 from tests.integration.consent.town import PLAN, Town
 from tests.pseudonyms import patient_of
 
@@ -40,8 +40,7 @@ async def town(parts: Addresses, tmp_path: Path) -> Town:
         *(joining(who, by=hospital, roles=(role,), member=hospital.did) for who, role in people),
     ]
     async with open_publisher(parts.kafka_bootstrap, network.signer("identity")) as publisher:
-        for fact in joined:
-            await publisher.publish(fact, subject=fact.did, expected_version=0)
+        await stated(publisher, joined)
     operator = network.signer("operator")
     town = Town(parts, network, hospital, clinician, colleague, officer, patient, operator, pseudonym)
     await town.storage_says(

@@ -14,7 +14,7 @@ import httpx
 import jwt
 import pytest
 from tests.asking import UNASKED, truly_asked
-from tests.founding import founding, joining
+from tests.founding import founding, joining, stated
 
 from salus.client.auth import RequestSigner
 from salus.client.pseudonyms import new_nonce
@@ -93,7 +93,7 @@ class World:
         by = self.people[member].signer if member else self.folder.signer("operator")
         did = self.people[member].did if member else None
         party = joining(signer, by=by, kind=kind, roles=roles, member=did)
-        await self.identity.publish(party, subject=signer.did, expected_version=0)
+        await stated(self.identity, [party])
         self.people[name] = Person(signer)
         return self.people[name]
 
@@ -218,8 +218,7 @@ async def world(parts: Addresses, tmp_path: Path) -> AsyncIterator[World]:
         )
         client = await stack.enter_async_context(httpx.AsyncClient())
         world = World(folder, settings, AsyncExitStack(), identity, consent, parts, client)
-        for fact in founding(folder.file):
-            await identity.publish(fact, subject=fact.did, expected_version=0)
+        await stated(identity, founding(folder.file))
         await world.join("hospital", kind="member")
         await world.join("laboratory", kind="member")
         await world.join("doctor", member="hospital", roles=("clinician",))
