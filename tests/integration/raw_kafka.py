@@ -36,7 +36,16 @@ def record_batch(
 ) -> bytes:
     """Return a batch of format v2 with the right checksum; each record says where it stands."""
     records = b"".join(_record(delta, value, key, header) for delta, value in values)
-    count = len(values)
+    return _framed(records, len(values), session)
+
+
+def tiny_batch(count: int) -> bytes:
+    """Return a batch of records of nothing, of some ten bytes each: no key, no value, no header."""
+    records = (b"\0\0" + _varint(delta) + b"\1\1\0" for delta in range(count))
+    return _framed(b"".join(map(_sized, records)), count, NOBODY)
+
+
+def _framed(records: bytes, count: int, session: Session) -> bytes:
     who = session.producer, session.epoch, session.sequence
     checked = struct.pack(">hiqqqhii", 0, count - 1, _TIME_MS, _TIME_MS, *who, count) + records
     framed = struct.pack(">iBI", -1, 2, calc_crc32c(checked)) + checked

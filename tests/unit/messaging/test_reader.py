@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
+from hypothesis import given
+from hypothesis import strategies as st
 
-from salus.messaging import CorruptBatchError, PartitionMismatchError, Reader, Record, reader
+from salus.messaging import CorruptBatchError, PartitionMismatchError, Reader, Record, backlog, reader
 from salus.messaging.unpacking import Corrupt, Rows
 
 BROKEN, SOUND = TopicPartition("t", 0), TopicPartition("t", 1)
@@ -18,14 +20,15 @@ class Consumer:
 
     def __init__(self, *answers: dict[TopicPartition, list[Any]], partitions: int = 2) -> None:
         self.answers = [*answers]
+        self.timeouts: list[int] = []
         self.ends: dict[TopicPartition, int] = {}
         self.paused: set[TopicPartition] = set()
         self._fetcher = self._client = self.cluster = self
         self._partitions = partitions
 
     async def getmany(self, *, timeout_ms: int) -> dict[TopicPartition, list[Any]]:
-        assert timeout_ms == 1
-        return self.answers.pop(0)
+        self.timeouts.append(timeout_ms)
+        return {at: found for at, found in self.answers.pop(0).items() if at not in self.paused}
 
     def highwater(self, at: TopicPartition) -> int | None:
         return self.ends.get(at)
@@ -101,3 +104,70 @@ def test_a_topic_with_more_partitions_than_are_read_is_not_whole() -> None:
     # case K1
     with pytest.raises(PartitionMismatchError, match="nobody reads t 2"):
         reading(Consumer(partitions=3)).require_whole_topics()
+
+
+async def test_a_flood_of_one_partition_keeps_no_other_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backlog, "FLOOD_RECORDS_MIN", 150)
+    flood, other = TopicPartition("t", 0), TopicPartition("t", 1)
+    consumer = Consumer(
+        {flood: [rows(flood, *range(300))]},
+        {other: [rows(other, 0, 1)]},
+        {flood: [rows(flood, *range(300, 310))], other: []},
+    )
+    made = reading(consumer)
+
+    assert await offsets(made) == [(0, offset) for offset in range(100)]
+    assert consumer.paused == {flood}, "the library would bring more of it in place of the others"
+    assert await offsets(made) == [(1, 0), (1, 1), *((0, offset) for offset in range(100, 198))]
+    assert consumer.timeouts == [1, 0], "nobody waits for others while records are there"
+    assert (consumer.paused, await made.position("t", 0)) == (set(), 198)
+
+    assert await offsets(made) == [(0, offset) for offset in range(198, 298)]
+    assert await offsets(made) == [(0, 298), (0, 299)]
+    assert await offsets(made) == [(0, offset) for offset in range(300, 310)]
+    assert consumer.timeouts == [1, 0, 1]
+
+
+async def test_a_partition_that_is_damaged_in_a_flood_stays_paused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backlog, "FLOOD_RECORDS_MIN", 150)
+    consumer = Consumer({BROKEN: [rows(BROKEN, *range(200)), Corrupt("t", 0, 200)]}, {}, {})
+    made = reading(consumer)
+
+    for left in (100, 0):
+        assert len(await offsets(made)) == 100
+        assert consumer.paused == {BROKEN}, left
+
+
+RUNS = st.lists(st.tuples(st.integers(0, 4), st.integers(1, 40)), max_size=12)
+
+
+@given(RUNS, st.lists(st.integers(1, 60), min_size=1), st.sampled_from([0, 50, 10_000]))
+def test_what_waits_is_handed_out_in_order_and_shared_out_in_a_flood(
+    runs: list[tuple[int, int]], rooms: list[int], flood: int
+) -> None:
+    waiting: backlog.Backlog[Rows] = backlog.Backlog()
+    ends = [0] * 5
+    for partition, count in runs:
+        first = ends[partition]
+        ends[partition] += count
+        waiting.add([rows(TopicPartition("t", partition), *range(first, ends[partition]))])
+    given_out = [0] * 5
+    with pytest.MonkeyPatch.context() as small:
+        small.setattr(backlog, "FLOOD_RECORDS_MIN", flood)
+        while waiting:
+            room = rooms[sum(given_out) % len(rooms)]
+            left = [end - there for end, there in zip(ends, given_out, strict=True)]
+            was_flood, share = sum(left) > flood, room // sum(map(bool, left))
+            got = [0] * 5
+            for run in waiting.take(room):
+                assert run.offsets[0] == given_out[run.partition]
+                given_out[run.partition] += len(run)
+                got[run.partition] += len(run)
+            assert sum(got) == min(room, sum(left))
+            if was_flood:
+                assert all(have >= min(share, there) for have, there in zip(got, left, strict=True))
+            assert all(
+                waiting.first(("t", at)) == (given_out[at] if given_out[at] < ends[at] else None)
+                for at in range(5)
+            )
+    assert given_out == ends

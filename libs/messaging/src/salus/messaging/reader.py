@@ -6,17 +6,18 @@ import asyncio
 import logging
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from itertools import chain
 from time import monotonic
 from types import TracebackType
-from typing import ClassVar, Generic, Protocol, Self, TypeVar
+from typing import ClassVar, Generic, Self, TypeVar
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
 from salus.ledger.records import Records
 from salus.messaging import receiving, tolerant, unpacking
+from salus.messaging.backlog import Backlog, Partition, Run
 from salus.messaging.connecting import start, to_the_end
 from salus.messaging.errors import (
     BrokerAwayError,
@@ -52,23 +53,6 @@ METADATA_AGE_MS_MAX = 5_000
 # A damaged batch may be damage on its way, or be mended by another replica.
 DAMAGED_RETRY_S = 5.0
 
-Partition = tuple[str, int]
-
-
-class Run(Protocol):
-    """Records of one partition that came together, at least one."""
-
-    @property
-    def topic(self) -> str: ...  # noqa: D102  # plain data
-    @property
-    def partition(self) -> int: ...  # noqa: D102
-    @property
-    def offsets(self) -> Sequence[int]: ...  # noqa: D102
-    def __len__(self) -> int: ...
-    def between(self, first: int, end: int) -> Self:
-        """Return those from the `first` on and before `end`."""
-
-
 _log = logging.getLogger(__name__)
 _R = TypeVar("_R", bound=Run)
 _T = TypeVar("_T")
@@ -90,10 +74,9 @@ class PartitionReader(ABC, Generic[_R, _T]):
         self._starts = {TopicPartition(*at): offset for at, offset in starts.items()}
         self._consumer: AIOKafkaConsumer | None = None
         self._asking: AIOKafkaConsumer | None = None
-        # What the library handed out, in order, and how much of the first was given to somebody already: what
-        # is left of it is not copied for each who takes some.
-        self._waiting: deque[_R] = deque()
-        self._given = 0
+        # What the library handed out, and which partitions it is not asked for until some of that is taken.
+        self._waiting: Backlog[_R] = Backlog()
+        self._held: set[TopicPartition] = set()
         # Where a damaged batch is, and when it is looked at again.
         self._damaged: dict[Partition, int] = {}
         self._paused: dict[Partition, float] = {}
@@ -135,27 +118,19 @@ class PartitionReader(ABC, Generic[_R, _T]):
             OutOfRangeError: a position is outside what the broker has.
             RefusedByBrokerError: the broker refuses.
         """
-        if not self._waiting:
+        if not self._waiting or self._waiting.is_flood:
             self._resume_paused()
             try:
-                partitions = await self._open.getmany(timeout_ms=timeout_ms)
+                # In a flood the others are asked for while it waits: nobody stands behind all of it.
+                partitions = await self._open.getmany(timeout_ms=0 if self._waiting else timeout_ms)
             except KafkaError as error:
                 raise _translated(error) from error
             self._see_ends()
             for at, found in partitions.items():
-                self._waiting.extend(self._joined(self._undamaged(at, found)))
+                self._waiting.add(self._joined(self._undamaged(at, found)))
             self._share_out(partitions)
-        taken: list[_R] = []
-        room = max_records
-        while self._waiting and room > 0:
-            run, first = self._waiting[0], self._given
-            end = min(first + room, len(run))
-            room -= end - first
-            self._given = end
-            if end == len(run):
-                self._waiting.popleft()
-                self._given = 0
-            taken.append(run if end - first == len(run) else run.between(first, end))
+        taken = self._waiting.take(max_records)
+        self._hold()
         return self._handed_out(taken)
 
     async def end_offsets(self) -> dict[Partition, int]:
@@ -173,9 +148,9 @@ class PartitionReader(ABC, Generic[_R, _T]):
 
     async def position(self, topic: str, partition: int) -> int:
         """Return the next offset to be read; it is past markers that no record stands for."""
-        for number, run in enumerate(self._waiting):
-            if (run.topic, run.partition) == (topic, partition):
-                return run.offsets[0 if number else self._given]
+        waiting = self._waiting.first((topic, partition))
+        if waiting is not None:
+            return waiting
         return int(await self._open.position(TopicPartition(topic, partition)))
 
     @property
@@ -216,10 +191,7 @@ class PartitionReader(ABC, Generic[_R, _T]):
     def seek(self, at: Position) -> None:
         """Read on from `at`."""
         self._open.seek(TopicPartition(at.topic, at.partition), at.offset)
-        place = at.topic, at.partition
-        if self._waiting and (self._waiting[0].topic, self._waiting[0].partition) == place:
-            self._given = 0
-        self._waiting = deque(w for w in self._waiting if (w.topic, w.partition) != place)
+        self._waiting.drop((at.topic, at.partition))
 
     def _undamaged(self, at: TopicPartition, found: list[_R | Corrupt]) -> list[_R]:
         """Return what can be read; after that its partition pauses, so that the others go on."""
@@ -247,6 +219,17 @@ class PartitionReader(ABC, Generic[_R, _T]):
         for place in [place for place, until_s in self._paused.items() if until_s <= monotonic()]:
             del self._paused[place]
             self._open.resume(TopicPartition(*place))
+
+    def _hold(self) -> None:
+        """In a flood, let the library ask for those alone of which nothing waits."""
+        waiting = self._waiting.places if self._waiting.is_flood else ()
+        held = {TopicPartition(*place) for place in waiting if place not in self._paused}
+        for at in held - self._held:
+            self._open.pause(at)
+        for at in self._held - held:
+            if (at.topic, at.partition) not in self._paused:
+                self._open.resume(at)
+        self._held = held
 
     def _lacks(self, at: TopicPartition) -> bool:
         known = self._known(at.topic)
