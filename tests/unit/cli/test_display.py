@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import re
@@ -95,3 +96,20 @@ def test_json_says_the_same_in_characters_that_are_seen(text: str) -> None:
         assert json.loads(out.getvalue()) == {"text": json.loads(json.dumps(text))}
         assert shown_lines(out.getvalue()) == out.getvalue()
     assert "\n" not in out.getvalue()[:-1]
+
+
+class Full(io.StringIO):
+    """A file on a disk that is full."""
+
+    def write(self, _text: str) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_what_could_not_be_written_is_not_written_later() -> None:
+    screen = Screen(file=Full())
+    with pytest.raises(OSError, match="No space left"):
+        screen.print("lost")
+    screen.file = taken = io.StringIO()
+    screen.print("told")
+
+    assert taken.getvalue() == "told\n"

@@ -98,3 +98,12 @@ class Screen(Console):
                 yield segment
             else:
                 yield Segment(shown_lines(segment.text), segment.style)
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Write what is given; what cannot be written is not written later, before something else."""
+        try:
+            super().print(*objects, **options)
+        except Exception:
+            # `rich` keeps it for the next time.
+            del self._buffer[:]
+            raise
