@@ -14,7 +14,7 @@ from tests.integration.sequencer.shard import CLINICAL, Shard, open_shard
 from salus.devkit.addresses import Addresses
 from salus.devkit.waiting import until
 from salus.events.contexts import CATALOGUE
-from salus.events.contexts.ledger import BlockSealed, RecordRejected
+from salus.events.contexts.ledger import BlockSealed, RecordRejected, RecordsRejected
 from salus.events.envelope import decode_event
 from salus.events.signature import sign_values
 from salus.ledger.records import SIGNATURE_HEADER
@@ -156,6 +156,9 @@ async def test_whatever_comes_becomes_a_leaf_with_its_reason(shard: Shard) -> No
             for record in await reader.poll(max_records=10_000, timeout_ms=1000):
                 if record.key == shard.verifier.name.encode() and record.value:
                     data = decode_event(record.value, CATALOGUE).data
+                    # What other tests left in the topics is a flood, and does not hide these.
+                    if isinstance(data, RecordsRejected):
+                        continue
                     assert isinstance(data, RecordRejected)
                     announced[data.topic, data.partition, data.offset] = data
     for reason, at in sent.items():

@@ -70,7 +70,7 @@ class RecordRejected(EventData):
     id: Text | None = None
 
 
-class RejectedGroup(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class RejectedGroup(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """So many rejected records of a partition, from the offset `first` to `last`, for one reason."""
 
     topic: Text
