@@ -112,6 +112,7 @@ def test_who_folded_further_says_the_same(history: list[Fact], many: list[tuple[
 
 @given(HISTORIES, MANY)
 @example(GOVERNING, ALL_THE_TIME)
+@example(GOVERNING, ALL_THE_TIME[2:7])
 def test_records_that_are_judged_together_are_judged_each_by_its_own_time(
     history: list[Fact], many: list[tuple[Row, int]]
 ) -> None:
