@@ -134,8 +134,11 @@ class Shards:
         )
 
 
-def draw_homes(random: Random) -> dict[Partition, int]:
-    return {at: random.randrange(SHARDS) for at in PARTITIONS}
+def draw_homes(random: Random, before: dict[Partition, int]) -> dict[Partition, int]:
+    """Return where partitions go; an assignment that moves nothing has no effect, and no epoch."""
+    while (homes := {at: random.randrange(SHARDS) for at in PARTITIONS}) == before:
+        pass
+    return homes
 
 
 async def play(random: Random) -> tuple[Shards, Storm]:
@@ -155,11 +158,11 @@ async def play(random: Random) -> tuple[Shards, Storm]:
             publish_something(shards.world, storm, published)
             published += 1
         if shards.epochs < assignments and random.randrange(30) == 0:
-            homes = draw_homes(random)
+            homes = draw_homes(random, homes)
             shards.assign(homes)
             if random.randrange(4) == 0:
                 # Somebody was late: this epoch has its assignment already, so the event changes nothing.
-                shards.assign(draw_homes(random), epoch=shards.epochs)
+                shards.assign(draw_homes(random, homes), epoch=shards.epochs)
         await storm.step()
         assert storm.steps < STEPS_MAX, f"no end: {shards.sealed()} instead of {homes}"
         assert not any(task.done() and task.exception() for task in lives)
