@@ -35,6 +35,8 @@ from salus.client.auth import RequestLine
 from salus.devkit.narration import SilentNarrator
 from salus.devkit.network import NetworkFolder, Plan
 from salus.devkit.platform import Platform
+from salus.devkit.processes import ProcessRecord
+from salus.devkit.run_record import RunningService
 from salus.ledger.policy import Policy
 
 CLINICAL = "salus.clinical.events"
@@ -196,10 +198,10 @@ class Here(Platform):
         self.network.add_shard(2)
         self.added: list[list[int]] = []
         self.removed: list[set[int]] = []
-
-    @property
-    def services(self) -> dict[str, Any]:
-        return {"sequencer": None, "sequencer-1": None}
+        self._services = {
+            name: RunningService("http://127.0.0.1:1", ProcessRecord(name, 1, "", ""))
+            for name in ("identity", "sequencer", "sequencer-1")
+        }
 
     async def add_shards(self, shards: Collection[int]) -> None:
         self.added.append([*shards])
@@ -281,6 +283,11 @@ def test_only_a_shard_that_seals_nothing_loses_its_sequencer(
     async def look(_: Platform) -> tuple[Assignment, dict[int, Standing | None]]:
         return assignment, {1: None if seen is None else Standing.of(status(**seen))}
 
+    async def ask(*_: object) -> bytes:
+        told = [{"id": 0, "origin": "", "topics": assignment.topics_of(0)}]
+        return json.dumps({"epoch": 3, "shards": told}).encode()
+
+    monkeypatch.setattr(NetworkAccess, "ask", ask)
     monkeypatch.setattr(shards, "look", look)
     monkeypatch.setattr(shards, "running_platform", lambda: platform)
 

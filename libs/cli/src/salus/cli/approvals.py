@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 import typer
@@ -21,15 +21,18 @@ from salus.cli.approval_files import (
 )
 from salus.cli.callers import As, KeyFile, KeyId, complete_caller, signer_in
 from salus.cli.confirmation import require_yes
-from salus.cli.console import Json, emit, err, out
+from salus.cli.console import Json, emit, err, narration, out
 from salus.cli.display import shown, shown_moment, styled
 from salus.cli.exits import CommandError, Exit
 from salus.cli.network_access import Directory, IdentityUrl, NetworkAccess, origin_of
 from salus.cli.proven_keys import fingerprint
 from salus.cli.request_acts import Act, act_of
-from salus.cli.state import running_folder
+from salus.cli.shard_sequencers import send_assignment, start_lacking
+from salus.cli.state import running_folder, running_platform
+from salus.client.auth import RequestLine
 from salus.devkit.errors import NotRunningError
 from salus.devkit.network import OPERATOR, NetworkFolder
+from salus.devkit.platform import Platform
 from salus.devkit.public_files import write_public
 from salus.events.bearer import APPROVAL_LIFETIME_S_MAX
 from salus.events.did import LocalSigner
@@ -111,7 +114,10 @@ def submit(
     identity: IdentityUrl = None,
     as_json: Json = False,
 ) -> None:
-    """Send a request that another operator has approved, as who asked for it."""
+    """Send a request that another operator has approved, as who asked for it.
+
+    On the platform that runs here, shards that get partitions by it have sequencers then, removed ones too.
+    """
     network = NetworkAccess.of(directory, identity)
     now = datetime.now(UTC)
     request = read_request(file, network=network.origin, now=now).request
@@ -121,12 +127,32 @@ def submit(
         why = f"{shown(request.asked_by)} asked for it, and {signer.did} cannot send it: --as or --key"
         raise CommandError(Exit.USAGE, why)
     act = act_of(request, at=now)
-    answer = asyncio.run(network.command(request.line, signer=signer, approval=document.approval))
+    platform = running_platform() if act.shards and identity is None else None
+    with narration(quiet=as_json) as narrator:
+        if platform is None:
+            sent = network.command(request.line, signer=signer, approval=document.approval)
+        else:
+            platform.narrate(narrator)
+            sent = _assign(platform, act, request.line, network, signer, document.approval)
+        answer = asyncio.run(sent)
     if as_json:
         emit(answer)
         return
     sentence = styled("done: {} {}, approved by {}", act.name, act.about, document.approved_by)
     out.print(sentence, highlight=False, soft_wrap=True)
+
+
+async def _assign(  # a command, and whom it is for
+    platform: Platform,
+    act: Act,
+    line: RequestLine,
+    network: NetworkAccess,
+    signer: LocalSigner,
+    approval: str,
+) -> dict[str, Any]:
+    """Send an assignment to the platform that runs here, whose sequencers may have been removed since."""
+    started = await start_lacking(platform, act.shards)
+    return await send_assignment(line, network, signer, platform=platform, started=started, approval=approval)
 
 
 def _show(request: ApprovalRequest, act: Act) -> None:

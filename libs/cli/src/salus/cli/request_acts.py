@@ -70,13 +70,14 @@ class Act:
     """What a request would do.
 
     `lines` are for people. `about` is what it concerns, mostly a party's DID. `proven_until` is when the
-    first of its proofs of possession ends, after which the request is refused.
+    first of its proofs of possession ends, after which the request is refused. `shards` get partitions by it.
     """
 
     name: str
     about: str
     lines: tuple[Text, ...]
     proven_until: datetime | None = None
+    shards: frozenset[int] = frozenset()
 
 
 def act_of(request: ApprovalRequest, *, at: datetime) -> Act:
@@ -160,7 +161,8 @@ def _assigns_shards(name: str, asked: Asked, _request: ApprovalRequest, _at: dat
     for shard in body.shards:
         topics = "; ".join(f"{topic} {list(numbers)}" for topic, numbers in sorted(shard.topics.items()))
         lines.append(styled("  shard {} seals {}", shard.id, topics or "nothing"))
-    return Act(name, f"assignment {body.epoch}", tuple(lines))
+    shards = frozenset(shard.id for shard in body.shards if any(shard.topics.values()))
+    return Act(name, f"assignment {body.epoch}", tuple(lines), shards=shards)
 
 
 _Describe = Callable[[str, Asked, ApprovalRequest, datetime], Act]

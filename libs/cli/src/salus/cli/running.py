@@ -18,6 +18,7 @@ from salus.cli.exits import CommandError, Exit
 from salus.cli.following import follow_logs
 from salus.cli.interrupts import run_until_signal
 from salus.cli.reporting import describe
+from salus.cli.shard_sequencers import start_assigned
 from salus.cli.state import running_folder, state_folder
 from salus.crypto.private_files import make_private_folder, open_private
 from salus.devkit.errors import NotRunningError
@@ -56,6 +57,8 @@ async def _start(folder: Path, narrator: Narrator) -> dict[str, Any]:
             await platform.start()
     else:
         await platform.start_services()
+    if platform.state.removed_shards():
+        await start_assigned(platform)
     return await describe(platform)
 
 

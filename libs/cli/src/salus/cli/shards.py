@@ -17,8 +17,6 @@ from salus.cli.callers import (
     As,
     KeyFile,
     KeyId,
-    NotSentError,
-    RefusedError,
     call,
     json_body,
 )
@@ -28,6 +26,7 @@ from salus.cli.exits import CommandError, Exit
 from salus.cli.interrupts import run_until_signal
 from salus.cli.network_access import Directory, IdentityUrl, NetworkAccess
 from salus.cli.party_commands import ToApprove, ask_for_approval
+from salus.cli.shard_sequencers import present_assignment, remove_idle, send_assignment
 from salus.cli.sharding import (
     Assignment,
     Standing,
@@ -47,7 +46,6 @@ from salus.devkit.platform import Platform
 from salus.devkit.services import sequencer_name
 from salus.devkit.waiting import until
 from salus.events.did import LocalSigner
-from salus.ledger.json_reader import read_json
 
 app = typer.Typer(no_args_is_help=True, help="Which shard seals which partitions.")
 SETTLED_S_MAX = 300.0
@@ -102,11 +100,12 @@ def add(
 def remove(shard: Annotated[int, typer.Argument(min=0, help="The id of the shard.")]) -> None:
     """Remove the sequencer of a shard that seals nothing, on the platform that runs here.
 
-    Its chain, its keys and its receipts stay. `salus shard assign` with partitions for it brings it back.
+    Its chain, its keys and its receipts stay. An assignment that gives it partitions brings it back.
     """
     platform = running_platform()
     asyncio.run(_require_ended(platform, shard))
-    run_until_signal(platform.remove_sequencers([shard]))
+    if run_until_signal(remove_idle(platform, [shard])):
+        raise CommandError(Exit.NO, f"shard {shard} was assigned partitions just now: its sequencer stays")
     out.print(f"{sequencer_name(shard)} is removed; its chain stays", highlight=False, soft_wrap=True)
 
 
@@ -211,7 +210,7 @@ async def _line_on(
     platform: Platform, network: NetworkAccess, count: int | None, moves: list[str], narrator: Narrator
 ) -> tuple[RequestLine, set[int]]:
     """Return the request that assigns so, and the shards whose sequencers were started for it."""
-    before = await _assigned(network)
+    before = await present_assignment(network)
     homes = _homes(before, count, moves)
     try:
         require_shards(homes, [shard["id"] for shard in network.folder.read()["shards"]])
@@ -227,7 +226,7 @@ async def _line_on(
 
 
 async def _line_elsewhere(network: NetworkAccess, count: int | None, moves: list[str]) -> RequestLine:
-    before = await _assigned(network)
+    before = await present_assignment(network)
     homes = _homes(before, count, moves)
     if absent := sorted(set(homes.values()) - {s["id"] for s in network.folder.read()["shards"]}):
         sentence = f"network.json has no shard {absent[0]}: `salus shard add` it, deploy its sequencer"
@@ -245,26 +244,15 @@ async def _carry_out(
     wait: bool,
     narrator: Narrator,
 ) -> tuple[Assignment, dict[int, Standing | None]]:
-    """Send the request; return where the platform's shards are then, if one runs here.
-
-    Sequencers that were started for a request which is refused, or not sent, are removed again.
-    """
+    """Send the request; return where the platform's shards are then, if one runs here."""
     narrator.step("assigning the partitions")
-    try:
-        assignment = Assignment.of(await network.command(line, signer=signer))
-    except (RefusedError, NotSentError):
-        if platform is not None:
-            await platform.remove_sequencers(started)
-        raise
     if platform is None:
-        return assignment, {}
+        return Assignment.of(await network.command(line, signer=signer)), {}
+    answer = await send_assignment(line, network, signer, platform=platform, started=started)
+    assignment = Assignment.of(answer)
     if wait:
         await _wait(platform, assignment, narrator)
     return assignment, (await look(platform))[1]
-
-
-async def _assigned(network: NetworkAccess) -> Assignment:
-    return Assignment.of(read_json(await network.ask("/shards")))
 
 
 def _homes(before: Assignment, count: int | None, moves: list[str]) -> dict[tuple[str, int], int]:

@@ -252,6 +252,7 @@ class Platform:
         """
         for shard in shards:
             self.network.add_shard(shard)
+        self._look_again()
         self._plan = replace(self._plan, shards=len(self.network.read()["shards"]))
         self.state.remove_shards(self.state.removed_shards().difference(shards))
         await self.start_services([sequencer_name(shard) for shard in shards])
@@ -261,6 +262,7 @@ class Platform:
 
         Keys, chains and places in network.json stay: what they sealed is still verified.
         """
+        self._look_again()
         self.state.remove_shards(self.state.removed_shards().union(shards))
         names = {sequencer_name(shard) for shard in shards}
         await self._stop_services({name: it for name, it in self._services.items() if name in names})
@@ -316,6 +318,12 @@ class Platform:
             self._plan = Plan(shards=len(network["shards"]), witnesses=self.network.witnesses)
         else:
             self._plan = Plan()
+
+    def _look_again(self) -> None:
+        """Take up the services that other commands have started or removed since this one looked."""
+        run = self.state.run()
+        if run is not None:
+            self._services = dict(run.services)
 
     def _place(self, name: str) -> Place:
         return Place(self.state.data / name, self.state.logs, detached=self._detached)
