@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from typing import Any
 
 import pytest
@@ -9,7 +10,16 @@ from aiokafka import TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
 
-from salus.messaging import CorruptBatchError, PartitionMismatchError, Reader, Record, backlog, reader
+from salus.ledger.records import STRIDE, Records
+from salus.messaging import (
+    ColumnReader,
+    CorruptBatchError,
+    PartitionMismatchError,
+    Reader,
+    Record,
+    backlog,
+    reader,
+)
 from salus.messaging.unpacking import Corrupt, Rows
 
 BROKEN, SOUND = TopicPartition("t", 0), TopicPartition("t", 1)
@@ -136,6 +146,83 @@ async def test_a_partition_that_is_damaged_in_a_flood_stays_paused(monkeypatch: 
     for left in (100, 0):
         assert len(await offsets(made)) == 100
         assert consumer.paused == {BROKEN}, left
+
+
+class Flood(Consumer):
+    """Answers with one batch of one partition each time, as a broker does with batches of 32 MiB."""
+
+    def __init__(self, partitions: int, *, times: int, records: int, data_bytes: int) -> None:
+        super().__init__(partitions=partitions)
+        self._left = dict.fromkeys(range(partitions), times)
+        self._times, self._records, self._data_bytes = times, records, data_bytes
+
+    async def getmany(self, *, timeout_ms: int) -> dict[TopicPartition, list[Any]]:
+        self.timeouts.append(timeout_ms)
+        for partition, left in sorted(self._left.items(), key=lambda item: -item[1]):
+            at = TopicPartition("t", partition)
+            if left and at not in self.paused:
+                self._left[partition] -= 1
+                return {at: [columns(partition, self._times - left, self._records, bytes(self._data_bytes))]}
+        return {}
+
+
+def columns(partition: int, number: int, records: int, data: bytes) -> Records:
+    offsets = array("q", range(number * records, (number + 1) * records))
+    return Records(
+        "t", partition, offsets, array("q", [0]) * records, data, array("q", [-1] * STRIDE) * records
+    )
+
+
+async def test_in_a_flood_of_many_partitions_what_waits_is_bounded_in_bytes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    partitions, times, records, answer = 24, 2, 50, 10_000 + 50 * 80
+    monkeypatch.setattr(backlog, "FLOOD_RECORDS_MIN", 20)
+    monkeypatch.setattr(backlog, "WAITING_BYTES_MAX", 3 * answer)
+    consumer = Flood(partitions, times=times, records=records, data_bytes=10_000)
+    made = ColumnReader("kafka", starts={("t", partition): 0 for partition in range(partitions)})
+    made._consumer = made._asking = consumer
+    handed_out = most = 0
+    while handed_out < partitions * times * records:
+        runs = await made.poll(max_records=10, timeout_ms=1)
+        assert runs, "what waits is handed out without a question"
+        handed_out += sum(map(len, runs))
+        waiting = [run for queue in made._waiting._queues.values() for run in queue]
+        most = max(most, sum(len(run.data) + run.own_bytes for run in waiting))
+
+    assert most == 3 * answer, "others are asked for while there is room, and no longer"
+    assert (made._waiting._bytes, dict(made._waiting._sharers)) == (0, {})
+
+
+def test_an_answer_that_several_partitions_share_is_counted_once_until_the_last_lets_it_go(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answer = bytes(10_000)
+    waiting: backlog.Backlog[Records] = backlog.Backlog()
+    waiting.add([columns(0, 0, 10, answer), columns(1, 0, 10, answer), columns(1, 1, 10, answer)])
+
+    def takes(count: int) -> bool:
+        with monkeypatch.context() as bound:
+            bound.setattr(backlog, "WAITING_BYTES_MAX", count)
+            is_full = not waiting.has_room
+            bound.setattr(backlog, "WAITING_BYTES_MAX", count + 1)
+            return is_full and waiting.has_room
+
+    assert takes(10_000 + 30 * 80)
+    assert len(waiting.take(5)) == 1
+    assert takes(10_000 + 30 * 80), "the columns stay until the last record"
+    assert len(waiting.take(5)) == 1
+    assert takes(10_000 + 20 * 80)
+    waiting.drop(("t", 1))
+    assert takes(0)
+
+
+def test_of_single_records_their_bytes_and_headers_are_counted() -> None:
+    empty = Rows.of("t", 0, [Record("t", 0, 0, 0, None, None, ())])
+    filled = Rows.of("t", 0, [Record("t", 0, 0, 0, b"k" * 10, b"v" * 100, (("name", b"h" * 1000),))])
+
+    assert empty.own_bytes > 0
+    assert filled.own_bytes > empty.own_bytes + 1110
 
 
 RUNS = st.lists(st.tuples(st.integers(0, 4), st.integers(1, 40)), max_size=12)

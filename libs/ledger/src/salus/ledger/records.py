@@ -198,6 +198,11 @@ class Records:
     def __iter__(self) -> Iterator[Row]:
         return (self[row] for row in range(len(self)))
 
+    @property
+    def own_bytes(self) -> int:
+        """How much memory the columns take beside `data`, which others may share."""
+        return sum(column.itemsize * len(column) for column in (self.offsets, self.timestamps, self.spans))
+
     def between(self, first: int, end: int) -> Records:
         """Return the rows from `first` on and before `end`."""
         return replace(

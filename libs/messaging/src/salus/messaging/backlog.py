@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from typing import Generic, Protocol, Self, TypeVar
 
 # An answer of events, of 336 bytes at least, has fewer. More are a flood of tiny records, which must not keep
 # other partitions waiting. What is usual is handed out as it came: batches that are cut cost more to judge.
 FLOOD_RECORDS_MIN = 20_000
+# While so much waits, no others are asked for, even in a flood: each partition may bring a batch of 32 MiB.
+# As columns, one partition alone never has so much: its answer is one such batch, or 6 MiB of batches of tiny
+# records and, beside them, 80 bytes for each record.
+WAITING_BYTES_MAX = 128 * 1024 * 1024
 
 Partition = tuple[str, int]
 
@@ -22,6 +26,14 @@ class Run(Protocol):
     def partition(self) -> int: ...  # noqa: D102
     @property
     def offsets(self) -> Sequence[int]: ...  # noqa: D102
+    @property
+    def data(self) -> bytes:
+        """What it keeps of an answer, which others may keep as well."""
+
+    @property
+    def own_bytes(self) -> int:
+        """How much memory it takes beside `data`."""
+
     def __len__(self) -> int: ...
     def between(self, first: int, end: int) -> Self:
         """Return those from the `first` on and before `end`."""
@@ -38,6 +50,9 @@ class Backlog(Generic[_R]):
         # How much of the first run was handed out: what is left of it is not copied for each who takes some.
         self._given: dict[Partition, int] = {}
         self._left: dict[Partition, int] = {}
+        # How many runs keep the same bytes, by their identity: an answer is counted once.
+        self._sharers: Counter[int] = Counter()
+        self._bytes = 0
 
     def __bool__(self) -> bool:
         return bool(self._queues)
@@ -46,6 +61,11 @@ class Backlog(Generic[_R]):
     def is_flood(self) -> bool:
         """Whether more waits than events can be."""
         return sum(self._left.values()) > FLOOD_RECORDS_MIN
+
+    @property
+    def has_room(self) -> bool:
+        """Whether less waits than may, in bytes; what a run takes is given back with its last record."""
+        return self._bytes < WAITING_BYTES_MAX
 
     @property
     def places(self) -> Iterable[Partition]:
@@ -58,6 +78,7 @@ class Backlog(Generic[_R]):
             place = run.topic, run.partition
             self._queues.setdefault(place, deque()).append(run)
             self._left[place] = self._left.get(place, 0) + len(run)
+            self._keep(run)
 
     def take(self, room: int) -> list[_R]:
         """Hand out so many records; in a flood each partition has a share, and leaves what it needs not."""
@@ -77,6 +98,8 @@ class Backlog(Generic[_R]):
 
     def drop(self, place: Partition) -> None:
         """Forget what waits of a partition."""
+        for run in self._queues.get(place, ()):
+            self._let_go(run)
         for kept in (self._queues, self._given, self._left):
             kept.pop(place, None)
 
@@ -89,9 +112,22 @@ class Backlog(Generic[_R]):
             self._left[place] -= end - first
             self._given[place] = end
             if end == len(run):
-                queue.popleft()
+                self._let_go(queue.popleft())
                 self._given[place] = 0
             taken.append(run if end - first == len(run) else run.between(first, end))
         if not queue:
             self.drop(place)
         return taken
+
+    def _keep(self, run: _R) -> None:
+        if not self._sharers[id(run.data)]:
+            self._bytes += len(run.data)
+        self._sharers[id(run.data)] += 1
+        self._bytes += run.own_bytes
+
+    def _let_go(self, run: _R) -> None:
+        self._sharers[id(run.data)] -= 1
+        if not self._sharers[id(run.data)]:
+            del self._sharers[id(run.data)]
+            self._bytes -= len(run.data)
+        self._bytes -= run.own_bytes

@@ -34,8 +34,9 @@ tolerant.install()
 unpacking.install()
 receiving.install()
 
-# How much one answer brings, and how much the library reads ahead, shared out among the partitions that have
-# something: a bound on memory. Once more as much may wait here.
+# How much one answer brings, shared out among the partitions that have something; a batch that is larger, of
+# 32 MiB at most, comes whole and alone. The library reads one answer of each broker ahead, and as much waits
+# here; in a flood others are asked for as well, up to WAITING_BYTES_MAX.
 AHEAD_BYTES_MAX = 6 * 1024 * 1024
 PARTITION_AHEAD_BYTES_MIN = 128 * 1024
 # Records are handed out when they come; this is how long the broker holds a question that has no answer yet.
@@ -118,7 +119,7 @@ class PartitionReader(ABC, Generic[_R, _T]):
             OutOfRangeError: a position is outside what the broker has.
             RefusedByBrokerError: the broker refuses.
         """
-        if not self._waiting or self._waiting.is_flood:
+        if not self._waiting or (self._waiting.is_flood and self._waiting.has_room):
             self._resume_paused()
             try:
                 # In a flood the others are asked for while it waits: nobody stands behind all of it.

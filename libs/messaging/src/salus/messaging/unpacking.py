@@ -33,6 +33,10 @@ class As(Enum):
     """They have two of the headers."""
 
 
+# Measured, about: what the objects of a record and of a header take beside their bytes.
+_RECORD_OBJECT_BYTES, _HEADER_OBJECT_BYTES = 270, 140
+
+
 @dataclass(frozen=True, slots=True)
 class Rows:
     """Records of one partition, one by one, in the order of their offsets; with the offset of each."""
@@ -49,6 +53,21 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.records)
+
+    @property
+    def data(self) -> bytes:
+        """Nothing: each record has bytes of its own."""
+        return b""
+
+    @property
+    def own_bytes(self) -> int:
+        """How much memory the records take, about."""
+        size = _RECORD_OBJECT_BYTES * len(self.records)
+        for record in self.records:
+            size += len(record.key or b"") + len(record.value or b"")
+            for _, value in record.headers:
+                size += _HEADER_OBJECT_BYTES + len(value or b"")
+        return size
 
     def between(self, first: int, end: int) -> Rows:
         """Return those from the `first` on and before `end`."""
