@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -73,16 +73,41 @@ ANY = st.builds(
 )
 
 
-@given(st.lists(st.tuples(ANY, st.integers(1, 300)), max_size=40))
-def test_every_rejection_is_told_once_by_itself_or_in_a_group(kinds: list[tuple[Rejection, int]]) -> None:
-    all_of_them: list[Rejection] = []
+KINDS = st.lists(st.tuples(ANY, st.integers(1, 300)), max_size=40)
+
+
+def each(kinds: list[tuple[Rejection, int]]) -> list[Rejection]:
+    """Return so many of each kind, all at offsets of their own."""
+    made: list[Rejection] = []
     for kind, times in kinds:
-        for _ in range(times):
-            at, origin = len(all_of_them), kind.attribution
-            row = rejection(
-                at, partition=kind.partition, reason=kind.reason, key=origin.key, source=origin.source
-            )
-            all_of_them.append(row)
+        made += [replace(kind, offset=len(made) + number) for number in range(times)]
+    return made
+
+
+@given(KINDS)
+def test_what_is_told_again_from_the_archive_is_split_as_before(kinds: list[tuple[Rejection, int]]) -> None:
+    # Consumers drop an id that they know: under it there must be the same as the first time.
+    known = each(kinds)
+    archived = [replace(one, detail="", attribution=Attribution(one.attribution.key)) for one in known]
+    (single, groups), (single_again, groups_again) = split(known), split(archived)
+
+    assert [one.offset for one in single_again] == [one.offset for one in single]
+    assert groups_again == [replace(group, source=None) for group in groups]
+
+
+def test_a_group_has_a_source_if_all_of_it_has() -> None:
+    key = f"{DID}#k"
+    of_one = [rejection(offset, reason="duplicate", key=key, source=DID) for offset in range(200)]
+
+    assert [group.source for group in split(of_one)[1]] == [DID]
+    assert [group.source for group in split([*of_one, rejection(200, reason="duplicate", key=key)])[1]] == [
+        None
+    ]
+
+
+@given(KINDS)
+def test_every_rejection_is_told_once_by_itself_or_in_a_group(kinds: list[tuple[Rejection, int]]) -> None:
+    all_of_them = each(kinds)
     single, groups = split(all_of_them)
 
     assert len(single) <= SINGLE_MAX or single == all_of_them

@@ -15,6 +15,7 @@ from salus.ledger.block import body_key, header_key, sign_header
 from salus.ledger.records import cells_of
 from salus.sequencer.domain import Tip
 from salus.sequencer.errors import ArchiveDamagedError
+from salus.sequencer.rejections import SINGLE_MAX, split
 from salus.sequencer.restoring import announcement_of, restore
 from salus.sequencer.same_log import last_leaves
 
@@ -122,3 +123,22 @@ async def test_an_accepted_row_without_source_or_id_stops_the_sequencer(name: st
 
     with pytest.raises(ArchiveDamagedError, match="lacks its id"):
         await world.seal_everything()
+
+
+async def test_a_block_that_is_announced_again_tells_each_rejection_where_it_was_told_before() -> None:
+    # Of the second half the source is known while the block is sealed, and not from the archive.
+    world = World.with_hospital()
+    half = SINGLE_MAX * 2 // 3
+    for _ in range(half):
+        world.publish(b"not an event")
+    for _ in range(half + 1):
+        world.publish(document(1))
+    await world.seal_everything()
+    first = world.announcements.announced[-1]
+    again = await announcement_of(world.sequencer().archive, world.shard, world.headers()[-1])
+
+    assert len(again.rejections) == 2 * half
+    (single, groups), (single_again, groups_again) = split(first.rejections), split(again.rejections)
+    assert [one.offset for one in single_again] == [one.offset for one in single]
+    assert {one.reason for one in single} == {"duplicate"}
+    assert groups_again == groups

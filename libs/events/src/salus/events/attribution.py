@@ -20,7 +20,8 @@ from salus.events.signature import parse_signature
 _TOKEN = re.compile(r"[A-Za-z0-9._:/+=~-]{1,128}")
 _REASONS = [*Reason]
 # From here on the signature is valid and the value is JSON that is read in one way.
-_VOUCHED = frozenset(_REASONS[_REASONS.index(Reason.MALFORMED_JSON) + 1 :])
+VOUCHED = frozenset(_REASONS[_REASONS.index(Reason.MALFORMED_JSON) + 1 :])
+"""The reasons for which a record is rejected that its sender vouches for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class _Named(msgspec.Struct):
 def attribution_of(*, value: bytes | None, signature: bytes | None, reason: Reason) -> Attribution:
     """Return what may be told of a record that was rejected for this reason."""
     key = key_id_of(signature)
-    if key is None or value is None or reason not in _VOUCHED:
+    if key is None or value is None or reason not in VOUCHED:
         return Attribution(key)
     try:
         named = msgspec.json.decode(value, type=_Named)

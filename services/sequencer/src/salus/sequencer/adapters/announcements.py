@@ -26,7 +26,8 @@ _DETAIL_CHARS_MAX = 256
 class KafkaAnnouncements:
     """Publishes with the sequencer's own DID key.
 
-    An event's id follows from the position it is about, so consumers know a repetition when they see it.
+    An event's id follows from what it is about, which is the same each time that a block is announced (see
+    `rejections`), so consumers know a repetition when they see it.
     """
 
     def __init__(self, publisher: Publisher, origin: str, patience: Patience) -> None:
