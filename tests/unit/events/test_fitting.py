@@ -62,7 +62,7 @@ def expected(topic: str, made: Made) -> Case | None:
     signer = NO_ONE if batch < 0 else SIGNERS[batch]
     if type_ < 0 or signer < 0 or source != DIDS[signer] or key != subject:
         return None
-    return Case(topic, TYPES[type_], DIDS[signer])
+    return Case(topic, TYPES[type_], signer)
 
 
 @given(st.lists(ROWS, max_size=4))

@@ -29,7 +29,7 @@ from tests.unit.events.samples import (
 
 from salus.events.contexts import CATALOGUE
 from salus.events.contexts.identity import KeyAdded, KeyRevoked, RoleGranted, RoleWithdrawn
-from salus.events.contexts.network import TopicsRestored
+from salus.events.contexts.network import KeyRetired, TopicsRestored
 from salus.events.did import LocalSigner
 from salus.events.event_types import EventData, type_of
 from salus.events.judging import Judged, judge_batch
@@ -49,6 +49,7 @@ FACTS: list[EventData] = [
     RoleWithdrawn(SHE, "operator", request=UNASKED),
 ]
 RESTORED = TopicsRestored(1, "0" * 64, ())
+RETIRED = KeyRetired("shard/0", "sequencer", "shard/0+00000000+AAAA", 5, "compromised")
 # As a member she states of documents; with the role of operator, of topics.
 RECORDS = [
     *(row(encoded(document(), source=SHE, time=MORNING), signer=signer) for signer in (STRANGER, SECOND)),
@@ -58,6 +59,14 @@ RECORDS = [
         topic=type_of(RESTORED).topic,
         key=b"net",
     ),
+    row(
+        encoded(RETIRED, source=SHE, time=MORNING),
+        signer=SECOND,
+        topic=type_of(RETIRED).topic,
+        key=b"shard/0",
+    ),
+    # Nothing comes of it, but it shows who signed, at its own time.
+    row(b"anything", signer=SECOND, topic="salus.pharma.events"),
 ]
 MILLISECONDS = st.integers(0, 8)
 
@@ -113,6 +122,9 @@ def test_who_folded_further_says_the_same(history: list[Fact], many: list[tuple[
 @given(HISTORIES, MANY)
 @example(GOVERNING, ALL_THE_TIME)
 @example(GOVERNING, ALL_THE_TIME[2:7])
+# Two batches of one signer, who had other roles at the other one.
+@example(GOVERNING, [(RECORDS[3], 7), (RECORDS[4], 4)])
+@example(GOVERNING, [(RECORDS[3], 2), (RECORDS[4], 4)])
 def test_records_that_are_judged_together_are_judged_each_by_its_own_time(
     history: list[Fact], many: list[tuple[Row, int]]
 ) -> None:
@@ -136,4 +148,6 @@ def test_what_the_laws_are_about_happens() -> None:
         ["unknown-key"] * 2 + ["accepted"] * 3 + ["key-revoked"] * 3,
         ["unknown-key"] * 3 + ["accepted"] + ["key-expired"] * 4,
         ["unknown-key"] * 3 + ["accepted"] + ["key-expired"] * 4,
+        ["unknown-key"] * 3 + ["accepted"] + ["key-expired"] * 4,
+        ["unknown-key"] * 3 + ["malformed-json"] + ["key-expired"] * 4,
     ]

@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from salus.archive.errors import BodyError
-from salus.archive.thrift import Fields, struct_at
+from salus.archive.parquet_footer import STATISTICS
+from salus.archive.thrift import I32, TRUTH, Fields, struct_at
 from salus.ledger.merkle import HASH_SIZE
 
 LEAVES_MAX = 65_536
@@ -25,6 +26,9 @@ _DATA_PAGE, _DICTIONARY_PAGE = 0, 2
 _PLAIN, _PLAIN_DICTIONARY, _RLE, _RLE_DICTIONARY = 0, 2, 3, 8
 _ENCODINGS = {_PLAIN, _PLAIN_DICTIONARY, _RLE, _RLE_DICTIONARY}
 _COMPRESSIONS = {"UNCOMPRESSED", "ZSTD"}
+# Of pages of data of version 1, and of dictionaries.
+_DATA_PAGE_HEADER = {1: I32, 2: I32, 3: I32, 4: I32, 5: STATISTICS}
+_PAGE_HEADER = {1: I32, 2: I32, 3: I32, 4: I32, 5: _DATA_PAGE_HEADER, 7: {1: I32, 2: I32, 3: TRUTH}}
 _INT32_MAX = (1 << 31) - 1
 _LENGTH = struct.Struct("<I")
 
@@ -70,7 +74,7 @@ def expanded_bytes(chunk: pq.ColumnChunkMetaData, data: bytes, *, rows: int) -> 
         raise BodyError("its pages are not within the file")
     expanded = values = longest = 0
     while at < end:
-        header, at = struct_at(data, at, end)
+        header, at = struct_at(data, at, end, _PAGE_HEADER)
         size, stored = _number(header, 2), _number(header, 3)
         page, at = data[at : at + stored], at + stored
         expanded += size

@@ -10,11 +10,24 @@ from __future__ import annotations
 from typing import Any
 
 from salus.archive.errors import BodyError
-from salus.archive.thrift import Fields, struct_at
+from salus.archive.thrift import BINARY, BYTE, I16, I32, I64, TRUTH, Fields, struct_at
 
 _MAGIC = b"PAR1"
 _END_BYTES = 8
-# The numbers of the fields: https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift
+# The structures and their fields: https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift
+# What no body has, such as encryption, is left out, and so refused.
+STATISTICS = {1: BINARY, 2: BINARY, 3: I64, 4: I64, 5: BINARY, 6: BINARY, 7: TRUTH, 8: TRUTH}
+_KEY_VALUE = {1: BINARY, 2: BINARY}
+_TIME_UNIT: dict[int, Any] = {1: {}, 2: {}, 3: {}}
+_LOGICAL_TYPE: dict[int, Any] = {1: {}, 8: {1: TRUTH, 2: _TIME_UNIT}, 10: {1: BYTE, 2: TRUTH}}
+_SCHEMA_ELEMENT = dict.fromkeys((1, 2, 3, 5, 6, 7, 8, 9), I32) | {4: BINARY, 10: _LOGICAL_TYPE}
+_SIZE_STATISTICS = {1: I64, 2: [I64], 3: [I64]}
+_COLUMN_META = dict.fromkeys((5, 6, 7, 9, 10, 11, 14), I64) | dict.fromkeys((1, 4, 15), I32)
+_COLUMN_META |= {2: [I32], 3: [BINARY], 8: [_KEY_VALUE], 12: STATISTICS}
+_COLUMN_META |= {13: [{1: I32, 2: I32, 3: I32}], 16: _SIZE_STATISTICS}
+_COLUMN = {1: BINARY, 2: I64, 3: _COLUMN_META, 4: I64, 5: I32, 6: I64, 7: I32}
+_ROW_GROUP = {1: [_COLUMN], 2: I64, 3: I64, 4: [{1: I32, 2: TRUTH, 3: TRUTH}], 5: I64, 6: I64, 7: I16}
+_FOOTER = {1: I32, 2: [_SCHEMA_ELEMENT], 3: I64, 4: [_ROW_GROUP], 5: [_KEY_VALUE], 6: BINARY, 7: [{1: {}}]}
 _ROW_GROUPS, _COLUMNS, _META, _CODEC, _SIZES = 4, 1, 3, 4, 16
 _REPETITION_LEVELS, _DEFINITION_LEVELS = 2, 3
 _UNCOMPRESSED, _ZSTD = 0, 6
@@ -32,34 +45,18 @@ def require_sound_footer(data: bytes, *, nullable: list[bool]) -> None:
     start = end - int.from_bytes(data[end : end + 4], "little")
     if start < len(_MAGIC):
         raise BodyError("its footer is longer than the file")
-    footer, _ = struct_at(data, start, end)
-    for group in _structures(footer, _ROW_GROUPS):
-        for chunk, optional in zip(_structures(group, _COLUMNS), nullable, strict=False):
-            _require_sound(chunk.get(_META), levels=2 if optional else 1)
+    footer, after = struct_at(data, start, end, _FOOTER)
+    if after != end:
+        raise BodyError("its footer goes on after its end")
+    for group in footer.get(_ROW_GROUPS, ()):
+        for chunk, optional in zip(group.get(_COLUMNS, ()), nullable, strict=False):
+            _require_sound(chunk.get(_META, {}), levels=2 if optional else 1)
 
 
-def _require_sound(meta: Any, *, levels: int) -> None:
-    if not isinstance(meta, dict):
-        raise BodyError("a column of its footer has no description")
-    codec = meta.get(_CODEC)
-    if type(codec) is not int or codec not in {_UNCOMPRESSED, _ZSTD}:
+def _require_sound(meta: Fields, *, levels: int) -> None:
+    if meta.get(_CODEC) not in {_UNCOMPRESSED, _ZSTD}:
         raise BodyError("a column of its footer has no codec that bodies have")
-    _require_histograms(meta.get(_SIZES), levels=levels)
-
-
-def _require_histograms(sizes: Any, *, levels: int) -> None:
-    if sizes is None:
-        return
-    if not isinstance(sizes, dict):
-        raise BodyError("a column of its footer has no sizes")
+    sizes = meta.get(_SIZES, {})
     for field, most in ((_REPETITION_LEVELS, 1), (_DEFINITION_LEVELS, levels)):
-        histogram = sizes.get(field, [])
-        if not isinstance(histogram, list) or len(histogram) not in {0, most}:
+        if len(sizes.get(field, ())) not in {0, most}:
             raise BodyError("a column of its footer has histograms that are not of its levels")
-
-
-def _structures(fields: Fields, field: int) -> list[Fields]:
-    found = fields.get(field, [])
-    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
-        raise BodyError("its footer has no list where one must be")
-    return found

@@ -70,10 +70,14 @@ def signed_by(
     """Tell whether a bearer is signed by a key that could sign `at` a moment.
 
     Who judges an event, which was appended at `judged_at`, takes a key that was known by then, and gives one
-    that ended the `lenience` by which clocks differ.
+    that ended the `lenience` by which clocks differ. Who judges what is asked now takes any that is known.
     """
     known = ring.keys.get(signed.kid)
-    if known is None or known.did != signed.claims.iss or not known.is_known(at=judged_at or at):
+    if (
+        known is None
+        or known.did != signed.claims.iss
+        or (judged_at is not None and not known.is_known(at=judged_at))
+    ):
         return False
     early = at + timedelta(seconds=CLOCK_SKEW_S) < known.valid_from
     late = known.valid_until is not None and at - lenience >= known.valid_until

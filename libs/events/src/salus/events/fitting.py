@@ -22,18 +22,19 @@ NO_ONE = -1
 
 
 class Case(NamedTuple):
-    """What the verdict on a row depends on, besides what is compared here; `signer` is a DID."""
+    """What the verdict on a row depends on, besides what is compared here; `signer` is a place in `dids`."""
 
     topic: str
     type: EventType
-    signer: str
+    signer: int
 
 
 class Facts(NamedTuple):
     """What is known of the rows.
 
     `ends` are where the rows of each of `topics` end. `batches` (type code i) say which batch a row is of,
-    and `signers` (type code i) by whom each batch is, as a place in `dids`; `NO_ONE` is none.
+    and `signers` (type code i) by whom each batch is, as a place in `dids`; `NO_ONE` is none. A DID stands
+    there once for each set of roles that it had.
     """
 
     topics: Sequence[str]
@@ -48,7 +49,7 @@ class Facts(NamedTuple):
         """Return the case that has this number."""
         rest, signer = divmod(number, len(self.dids))
         topic, type_ = divmod(rest, len(self.attributes.types))
-        return Case(self.topics[topic], self.attributes.types[type_], self.dids[signer])
+        return Case(self.topics[topic], self.attributes.types[type_], signer)
 
 
 class _Cells(ctypes.Structure):

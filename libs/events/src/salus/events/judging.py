@@ -7,7 +7,7 @@ so a verifier can repeat it years later. Duplicates are the sequencer's to find:
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -120,12 +120,15 @@ def _doubtful(
     signers: Sequence[Party | None],
 ) -> Sequence[int]:
     """Return the rows that were not read together, or of which something may be wrong."""
-    parties = {signer.did: signer for signer in signers if signer is not None}
-    places = {did: place for place, did in enumerate(parties)}
-    known = array("i", (NO_ONE if signer is None else places[signer.did] for signer in signers))
+    # Somebody whose roles changed between two batches is two parties here.
+    parties = [*dict.fromkeys(signer for signer in signers if signer is not None)]
+    places = {party: place for place, party in enumerate(parties)}
+    known = array("i", (NO_ONE if signer is None else places[signer] for signer in signers))
     runs = [(topic, sum(map(len, run))) for topic, run in groupby(parts, key=lambda part: part.topic)]
     ends = [*accumulate(size for _, size in runs)]
-    facts = Facts([topic for topic, _ in runs], ends, keys, attributes, batches, known, [*places])
+    facts = Facts(
+        [topic for topic, _ in runs], ends, keys, attributes, batches, known, [party.did for party in parties]
+    )
     cases = cases_of(facts)
     unfit = {number for number in set(cases) if number == NO_ONE or not _fits(facts.case(number), parties)}
     return [row for row, number in enumerate(cases) if number in unfit] if unfit else ()
@@ -139,7 +142,7 @@ def _flawed(parts: Sequence[Records]) -> Iterator[int]:
             yield from range(end - len(part), end)
 
 
-def _fits(case: Case, parties: Mapping[str, Party]) -> bool:
+def _fits(case: Case, parties: Sequence[Party]) -> bool:
     signer = parties[case.signer]
     try:
         _require_fitting(case.type, signer, source=signer.did, topic=case.topic)

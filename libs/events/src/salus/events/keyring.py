@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from operator import itemgetter
 from typing import assert_never
 
@@ -31,7 +31,6 @@ from salus.events.rights import Objection
 from salus.events.sharding import Assignment
 
 _PAGE = 4096
-_MILLISECOND = timedelta(milliseconds=1)
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
 _Change = Callable[[frozenset[str], set[str]], frozenset[str]]
 
@@ -173,18 +172,22 @@ class KeyRing:
             raise RejectedError(Reason.UNKNOWN_KEY)
         if known.is_revoked(at=at):
             raise RejectedError(Reason.KEY_REVOKED)
-        if at < known.valid_from:
-            raise RejectedError(Reason.KEY_NOT_YET_VALID)
-        if known.valid_until is not None and at >= known.valid_until:
-            raise RejectedError(Reason.KEY_EXPIRED)
+        known.require_in_time(at=at)
         return known
 
-    def present(self, now: datetime) -> datetime:
-        """Return the moment at which all that is known counts, for who judges what is asked `now`.
+    def present_key(self, key_id: str, *, now: datetime) -> KnownKey:
+        """Return the key if it may sign now: all that is known of it counts, though a clock here is behind.
 
-        A revocation counts though the clock here is behind the broker's.
+        Raises:
+            RejectedError: as `key_for`.
         """
-        return max(now, self.time + _MILLISECOND)
+        known = self.keys.get(key_id)
+        if known is None:
+            raise RejectedError(Reason.UNKNOWN_KEY)
+        if known.revoked_at is not None:
+            raise RejectedError(Reason.KEY_REVOKED)
+        known.require_in_time(at=now)
+        return known
 
     def signer_throughout(
         self, key_id: str, first: datetime, last: datetime

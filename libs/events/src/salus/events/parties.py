@@ -9,6 +9,7 @@ from datetime import datetime
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from salus.events.contexts.identity import PartyKind, PartyRegistered, PublicKey
+from salus.events.errors import Reason, RejectedError
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,13 @@ class KnownKey:
     def is_revoked(self, *, at: datetime) -> bool:
         """Tell whether it was revoked before."""
         return self.revoked_at is not None and self.revoked_at < at
+
+    def require_in_time(self, *, at: datetime) -> None:
+        """Raise RejectedError (KEY_NOT_YET_VALID, KEY_EXPIRED) outside the time that its holder said."""
+        if at < self.valid_from:
+            raise RejectedError(Reason.KEY_NOT_YET_VALID)
+        if self.valid_until is not None and at >= self.valid_until:
+            raise RejectedError(Reason.KEY_EXPIRED)
 
 
 @dataclass(frozen=True, slots=True)

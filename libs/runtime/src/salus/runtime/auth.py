@@ -243,16 +243,19 @@ def verify_bearer(token: str, *, ring: KeyRing, audience: str, now: datetime) ->
         require_current(now.timestamp(), issued=claims.iat, expires=claims.exp, not_before=claims.nbf)
     except BearerError as error:
         raise ProblemError(401, "unauthenticated", str(error)) from None
-    # Never before what the ring knows: a revocation counts though this clock may be behind.
-    _require_signed(signed, ring=ring, at=ring.present(now))
+    _require_signed(signed, ring=ring, at=now)
     return claims, ring.parties[claims.iss]
 
 
 def _second(approval: str, asked: Bearer, *, ring: KeyRing, now: datetime) -> str:
     try:
-        return approver_of(approval, asked=asked, ring=ring, at=ring.present(now))
+        approver = approver_of(approval, asked=asked, ring=ring, at=now)
     except BearerError as error:
         raise ProblemError(403, "approval-invalid", f"{APPROVAL_HEADER}: {error}") from None
+    if ring.keys[parse_jws(approval).kid].revoked_at is not None:
+        # It counts though this clock may be behind the broker's.
+        raise ProblemError(403, "approval-invalid", f"{APPROVAL_HEADER}: its key is revoked")
+    return approver
 
 
 def _require_signed(signed: Signed, *, ring: KeyRing, at: datetime) -> None:
@@ -306,7 +309,7 @@ def party_that_signed(did: str, asked: requests.Request, ring: KeyRing, *, at: d
         raise Refusal("unknown-party", "the caller is not a party of the network any more", status=403)
     if asked.proof is not None:
         try:
-            ring.key_for(parse_jws(asked.proof).kid, at=ring.present(at))
+            ring.present_key(parse_jws(asked.proof).kid, now=at)
         except RejectedError as error:
             raise Refusal(str(error.reason), "the caller's key does not sign any more", status=403) from None
     return party

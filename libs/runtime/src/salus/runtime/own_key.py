@@ -35,12 +35,11 @@ class OwnKey:
             ProblemError: 503 `service-key-invalid`; nothing may be stated, shown or destroyed.
         """
         ring = self._identity.ring
-        at = ring.present(datetime.now(UTC))
         try:
-            known = ring.key_for(self._method, at=at)
+            known = ring.present_key(self._method, now=datetime.now(UTC))
         except RejectedError as error:
             raise self._invalid(str(error.reason)) from None
-        party = ring.party_at(known.did, at)
+        party = ring.parties[known.did]
         if party.kind != "service" or self._role not in party.roles:
             raise self._invalid(f"its party does not hold the role {self._role}")
 

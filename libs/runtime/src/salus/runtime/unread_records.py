@@ -52,7 +52,7 @@ def unread(record: Record, reason: str, *, ring: KeyRing, at: datetime) -> Unrea
 def require_key_gone(error: UnreadRecordError, *, ring: KeyRing) -> None:
     """Raise the error unless its key does not sign any more: a thief could else stop everybody for ever."""
     try:
-        ring.key_for(error.method, at=ring.present(datetime.now(UTC)))
+        ring.present_key(error.method, now=datetime.now(UTC))
     except RejectedError:
         return
     HALTED.labels(error.topic).set(1)

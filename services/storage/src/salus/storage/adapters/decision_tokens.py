@@ -72,8 +72,7 @@ def verified_claims(token: str, *, ring: KeyRing, at: datetime) -> _Claims:
         jws = parse_jws(token)
         if jws.typ != TOKEN_TYPE:
             raise _invalid("it is not a decision")
-        # Never before what the ring knows: a revocation counts though this clock may be behind.
-        known = ring.key_for(jws.kid, at=ring.present(at))
+        known = ring.present_key(jws.kid, now=at)
         claims = msgspec.convert(jws.payload, _Claims)
         # Whether it has expired is the contract's to say.
         require_current(at.timestamp(), issued=claims.iat, expires=inf, not_before=claims.nbf)
