@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import struct
 import uuid
+from contextlib import suppress
 
 import pytest
 from aiokafka import AIOKafkaProducer
@@ -10,6 +11,7 @@ from aiokafka.errors import MessageSizeTooLargeError
 from aiokafka.record.util import calc_crc32c
 
 from salus.devkit.addresses import Addresses
+from salus.devkit.waiting import until
 from salus.ledger.records import Part, Records, Row, records_of
 from salus.messaging import (
     MESSAGE_BYTES_MAX,
@@ -22,10 +24,12 @@ from salus.messaging import (
     Producer,
     Reader,
     Record,
+    RefusedByBrokerError,
     Topic,
     ensure_topics,
     partitions_of,
     ping,
+    set_topic_setting,
 )
 from salus.messaging.reader import AHEAD_BYTES_MAX
 
@@ -267,3 +271,23 @@ async def test_a_compression_bomb_is_refused_and_stays_out_of_the_topic(parts: A
 async def test_a_broker_that_is_away_is_said_to_be_away() -> None:
     with pytest.raises(BrokerAwayError, match=r"127\.0\.0\.1:1"):
         await ping("127.0.0.1:1")
+
+
+async def test_a_time_that_the_topic_does_not_take_is_told(parts: Addresses) -> None:
+    """Folds judge by the topic's times: one that is put back with another time is not the same record."""
+    topic = f"stamps-{uuid.uuid4()}"
+    await ensure_topics(parts.kafka_bootstrap, [Topic(topic, 1, TOPIC_SETTINGS)])
+    async with Producer(parts.kafka_bootstrap, client_id="stamps") as producer:
+        answer = await producer.enqueue(topic, key=b"k", value=b"v", timestamp_ms=1_000)
+        with pytest.raises(RefusedByBrokerError, match="takes the broker's time"):
+            await answer
+        await set_topic_setting(parts.kafka_bootstrap, [topic], "message.timestamp.type", "CreateTime")
+
+        async def is_taken() -> bool:
+            # The setting is told to the broker a moment after it was answered.
+            with suppress(RefusedByBrokerError):
+                await (await producer.enqueue(topic, key=b"k", value=b"v", timestamp_ms=1_000))
+                return True
+            return False
+
+        assert await until(is_taken, deadline_s=30)

@@ -22,7 +22,7 @@ from salus.events.contexts import CATALOGUE
 from salus.events.keyring import KeyRing
 
 REQUESTS = 150_000
-ROOM_BYTES = 16 * 2**20
+ROOM_BYTES = 40 * 2**20
 IN_A_BLOCK = 5_000
 
 Claim = tuple[str, str]

@@ -17,9 +17,11 @@ TOMBSTONE = SealedRecord("t", 0, 7, TIME, status="rejected:tombstone", digest=NO
 NO_LEAF = SealedRecord("t", 0, 7, TIME)
 
 
-def record(value: bytes | None, **headers: bytes) -> Record:
+def record(value: bytes | None, timestamp_ms: int = TIME, **headers: bytes) -> Record:
     named = tuple((name.replace("_", "-"), content) for name, content in headers.items())
-    return Record(topic="t", partition=0, offset=7, timestamp_ms=0, key=b"s", value=value, headers=named)
+    return Record(
+        topic="t", partition=0, offset=7, timestamp_ms=timestamp_ms, key=b"s", value=value, headers=named
+    )
 
 
 FILLER = record(None, **{RESTORED_HEADER: b"no-record"})
@@ -51,6 +53,10 @@ def test_the_record_itself_or_what_stands_for_it_is_the_same(
         (ACCEPTED, record(b"other", salus_signature=b"signature")),
         (ACCEPTED, record(b"value", salus_signature=b"another")),
         (ACCEPTED, record(b"value")),
+        # Whoever folds the topic would judge by another moment than the ledger did.
+        (ACCEPTED, record(b"value", TIME + 1, salus_signature=b"signature")),
+        (REJECTED, record(b"garbage", TIME - 1)),
+        (TOMBSTONE, record(None, 0)),
         (REJECTED, None),
         (REJECTED, record(None)),
         (REJECTED, record(b"other garbage")),

@@ -96,7 +96,7 @@ class Client:
         values = self.broker.values[self._topic]
         self._at = len(values)
         headers = ((SIGNATURE_HEADER, b"sig"),)
-        return [Record(self._topic, 0, n, 0, b"s", v, headers) for n, v in enumerate(values)]
+        return [Record(self._topic, 0, n, TIME, b"s", v, headers) for n, v in enumerate(values)]
 
     async def enqueue(self, topic: str, **kept: Any) -> asyncio.Future[Position]:
         if self.broker.fails_at == len(self.broker.stamped):

@@ -445,12 +445,26 @@ async def test_a_topic_that_was_filled_again_from_the_ledger_is_the_same() -> No
     world.publish(document(1))
     world.publish(b"garbage")
     await world.seal_everything()
-    world.topics.partitions[CLINICAL, 0].pop()
+    refused = world.topics.partitions[CLINICAL, 0].pop()
+    assert refused is not None
+    world.topics.time_ms = refused.timestamp_ms - 1
     world.publish(None, headers=[(RESTORED_HEADER, b"rejected:missing-signature")])
     world.publish(document(2))
     await world.seal_everything()
 
     assert world.statuses()[CLINICAL, 0, 2] == "accepted"
+
+
+async def test_a_topic_that_was_filled_with_other_timestamps_is_another_one() -> None:
+    world = World.with_hospital()
+    world.publish(document(1))
+    await world.seal_everything()
+    record = world.topics.partitions[CLINICAL, 0].pop()
+    assert record is not None
+    world.topics.append(CLINICAL, 0, key=record.key, value=record.value, headers=record.headers)
+
+    with pytest.raises(LogReplacedError):
+        await run(world.sequencer(), asyncio.Event())
 
 
 async def test_only_a_rejected_record_may_be_replaced_by_what_stands_for_it() -> None:

@@ -123,7 +123,9 @@ async def fsck(  # noqa: PLR0913  # how thoroughly, how fast, and on what it goe
     findings += check_extends(log, extends) if extends else ()
     identities = await identity_events(stores.ledger, verifiers, listing.headers, log) if deep else None
     if identities is not None:
-        listing.judged_by = sha256(repr([(e.offset, e.value) for e in identities]).encode()).digest()
+        listing.judged_by = sha256(
+            repr([(e.offset, e.timestamp_ms, e.value) for e in identities]).encode()
+        ).digest()
         # What was judged under another catalogue is judged again.
         listing.judged_by = sha256(listing.judged_by + CATALOGUE.digest).digest()
     stretches = [_recalled(stretch, listing, memory) for stretch in cut(listing, log, shards)]

@@ -13,7 +13,7 @@ from typing import Self
 from salus.archive.replay import RESTORED_HEADER, ReplayError, SealedBlock, SealedRecord
 from salus.ledger.block import NO_DIGEST
 from salus.ledger.merkle import leaf_hash
-from salus.ledger.records import SIGNATURE_HEADER
+from salus.ledger.records import SIGNATURE_HEADER, timestamp_of
 from salus.messaging import Position, Producer, Reader, Record
 
 # The client library refuses a record that has neither key nor value.
@@ -167,11 +167,14 @@ def _place(record: SealedRecord, known: Mapping[Partition, int]) -> Partition:
 
 
 def is_same(found: Record | None, sealed: SealedRecord) -> bool:
-    """Tell whether what a topic has at an offset is what the ledger says, or stands for it."""
+    """Tell whether what a topic has at an offset is what the ledger says, or stands for it.
+
+    With the same timestamp, too, if a leaf is there: folds judge by the topic's, and the ledger by its own.
+    """
     filler = found is not None and found.value is None and found.header(RESTORED_HEADER) is not None
     if sealed.digest is None:
         return found is None or filler
-    if found is None:
+    if found is None or timestamp_of(found.timestamp_ms) != sealed.timestamp_ms:
         return False
     if sealed.value is None:
         digest = NO_DIGEST if found.value is None else leaf_hash(found.value)

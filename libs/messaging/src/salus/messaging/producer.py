@@ -21,6 +21,7 @@ from salus.messaging.errors import (
     NotAuthorizedError,
     NotSentError,
     RecordRefusedError,
+    RefusedByBrokerError,
 )
 from salus.messaging.record import MESSAGE_BYTES_MAX, Position
 
@@ -29,6 +30,8 @@ REQUEST_TIMEOUT_MS = 30_000
 CLOSE_S_MAX = 10.0
 # How long requests that are under way may take once nothing more is sent, and then once they are cut off.
 SETTLE_S_MAX = 2.0
+# Who stamped a record, as the library tells of an acknowledgement.
+_LOG_APPEND_TIME = 1
 _PARTITIONER = DefaultPartitioner()
 _REFUSALS = (
     kafka.InvalidTimestampError,
@@ -119,7 +122,8 @@ class Producer:
     ) -> asyncio.Future[Position]:
         """Wait for room in the buffer; return an awaitable of the acknowledged position.
 
-        `timestamp_ms` counts only on a topic that takes the sender's time (`CreateTime`).
+        `timestamp_ms` is for a topic that takes the sender's time (`CreateTime`): on another one the record
+        is appended, and the answer is RefusedByBrokerError.
 
         Raises:
             RecordRefusedError, NotAuthorizedError: the record cannot be sent at all.
@@ -145,7 +149,7 @@ class Producer:
             raise _unsent(topic, error) from error
         answer: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
         # On the library's own future: its sender must not have a turn before us.
-        sent.add_done_callback(partial(self._answered, producer, topic, answer))
+        sent.add_done_callback(partial(self._answered, producer, topic, answer, timestamp_ms is not None))
         return answer
 
     async def send(
@@ -169,12 +173,17 @@ class Producer:
         producer: AIOKafkaProducer,
         topic: str,
         answer: asyncio.Future[Position],
+        is_dated: bool,  # noqa: FBT001  # bound by `partial`
         sent: asyncio.Future[Any],
     ) -> None:
         error = asyncio.CancelledError() if sent.cancelled() else sent.exception()
         metadata = None if error is not None else sent.result()
         if metadata is not None and metadata.offset >= 0:
-            if not answer.done():
+            if not answer.done() and is_dated and metadata.timestamp_type == _LOG_APPEND_TIME:
+                answer.set_exception(
+                    RefusedByBrokerError(f"{topic} takes the broker's time, not the sender's")
+                )
+            elif not answer.done():
                 answer.set_result(Position(topic, metadata.partition, metadata.offset))
             return
         self._end(producer)

@@ -9,7 +9,7 @@ from salus.archive.body import ACCEPTED
 from salus.archive.replay import RESTORED_HEADER
 from salus.ledger.block import NO_DIGEST, Header
 from salus.ledger.merkle import leaf_hash
-from salus.ledger.records import Found
+from salus.ledger.records import Found, timestamp_at, timestamp_of
 from salus.sequencer.domain import Partition, Tip
 from salus.sequencer.errors import LogReplacedError
 from salus.sequencer.ports import Archive, Log
@@ -20,7 +20,7 @@ BLOCKS_BACK_MAX = 16
 POLL_MS = 200
 # Each takes as much memory as the largest record batch, twice.
 PARTITIONS_AT_ONCE = 2
-_COLUMNS = ("topic", "partition", "offset", "status", "digest", "value")
+_COLUMNS = ("topic", "partition", "offset", "timestamp", "status", "digest", "value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,7 @@ class LastLeaf:
     """The last leaf of a partition among the last blocks."""
 
     offset: int
+    timestamp_ms: int
     accepted: bool
     digest: bytes
 
@@ -77,6 +78,7 @@ async def _leaves_of(archive: Archive, shard: Shard, header: Header) -> dict[Par
     return {
         at: LastLeaf(
             row["offset"],
+            timestamp_at(row["timestamp"]),
             row["status"] == ACCEPTED,
             row["digest"] if row["value"] is None else leaf_hash(row["value"]),
         )
@@ -99,6 +101,9 @@ async def _stands(log: Log, at: Partition, leaf: LastLeaf) -> bool:
 
 
 def _is_same(record: Found, leaf: LastLeaf) -> bool:
+    if timestamp_of(record.timestamp_ms) != leaf.timestamp_ms:
+        # The ledger judged by another moment than whoever folds this topic would.
+        return False
     if not leaf.accepted and record.value is None and record.header(RESTORED_HEADER) is not None:
         return True
     digest = NO_DIGEST if record.value is None else leaf_hash(record.value)

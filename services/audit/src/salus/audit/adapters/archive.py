@@ -39,6 +39,10 @@ class ArchivedLedger:
         """Return the rows of a body."""
         try:
             table = decode_body(body)
+            return list(zip(*(column.to_pylist() for column in table.columns), strict=True))
         except BodyError as error:
             raise UnreadableBodyError(str(error)) from error
-        return list(zip(*(column.to_pylist() for column in table.columns), strict=True))
+        except (OverflowError, ValueError) as error:
+            raise UnreadableBodyError(
+                "a time in it that no calendar has, or a text that is not UTF-8"
+            ) from error
