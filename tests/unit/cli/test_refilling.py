@@ -17,7 +17,7 @@ TOMBSTONE = SealedRecord("t", 0, 7, TIME, status="rejected:tombstone", digest=NO
 NO_LEAF = SealedRecord("t", 0, 7, TIME)
 
 
-def record(value: bytes | None, timestamp_ms: int = TIME, **headers: bytes) -> Record:
+def record(value: bytes | None, timestamp_ms: int = TIME, /, **headers: bytes) -> Record:
     named = tuple((name.replace("_", "-"), content) for name, content in headers.items())
     return Record(
         topic="t", partition=0, offset=7, timestamp_ms=timestamp_ms, key=b"s", value=value, headers=named
