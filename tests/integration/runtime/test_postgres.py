@@ -47,7 +47,7 @@ async def test_of_two_replicas_on_one_database_one_folds_a_record(postgres: str)
             return True
 
     async with open_fold_store(postgres) as one, open_fold_store(postgres) as other:
-        await asyncio.gather(*(store.begin([(TOPIC, 0)]) for store in (one, other)))
+        await asyncio.gather(*(store.begin([(TOPIC, 0)], code=b"1" * 32) for store in (one, other)))
         folded = await asyncio.gather(*(replica(store) for store in (one, other) * 5))
 
     assert sum(folded) == 1

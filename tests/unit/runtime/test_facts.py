@@ -46,7 +46,7 @@ class Host:
     key_fails: bool = False
     published: list[EventData] = field(default_factory=list)
 
-    def require(self) -> None:
+    def require_for(self, _: str) -> None:
         if self.key_fails:
             raise ProblemError(503, "service-key-invalid", "no")
 

@@ -41,8 +41,9 @@ class FactWriter:
 
         Raises:
             ProblemError: 503 `service-key-invalid`, 422 `invalid-request`; nothing was published.
+            UnreadRecordError: nothing was published; see `OwnKey.require_for`.
         """
-        self._own_key.require()
+        self._own_key.require_for(subject)
         self._require_asked(data)
         try:
             stated = await self._publisher.publish(data, subject=subject, expected_version=expected_version)

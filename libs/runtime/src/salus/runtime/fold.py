@@ -24,7 +24,7 @@ from salus.runtime.fold_batch import FoldBatch
 from salus.runtime.fold_marks import mark_of, require_same_topics
 from salus.runtime.fold_store import OUTCOMES_KEPT, FoldStore, open_fold_store
 from salus.runtime.identity_view import IDENTITY_TOPIC, IdentityView
-from salus.runtime.projection import Contract
+from salus.runtime.projection import Contract, digest_of
 from salus.runtime.shared_call import SharedCall
 from salus.runtime.supervisor import Supervisor, failed, succeeded
 from salus.runtime.unread_records import require_key_gone, unread
@@ -327,7 +327,7 @@ async def open_follower(  # noqa: PLR0913  # what a fold is made of
     Raises:
         OtherTopicsError: the topics are not those that were folded.
     """
-    await store.begin(partitions)
+    await store.begin(partitions, code=digest_of(contracts, identity.ring.catalogue))
     await require_same_topics(bootstrap, await store.marks())
     folded = await store.positions()
     starts = {at: folded.get(at, 0) for at in partitions}

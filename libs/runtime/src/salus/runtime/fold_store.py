@@ -7,15 +7,17 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, assert_never
 
+import structlog
 from sqlalchemy import select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from salus.events.effect import Applied, NoEffect, Outcome, Refused, Unknown, WithoutEffect, request_claim
-from salus.messaging import MessagingError, Position
+from salus.messaging import MessagingError, PermanentError, Position
 from salus.runtime.database import open_engine
 from salus.runtime.fold_batch import seen_claim, version_kind
 from salus.runtime.fold_tables import (
     AGGREGATES,
+    CLAIMS,
     OUTCOMES,
     POSITIONS,
     Loaded,
@@ -24,13 +26,15 @@ from salus.runtime.fold_tables import (
     read_snapshot,
     write_rows,
 )
-from salus.runtime.migrating import migrate
+from salus.runtime.migrating import migrate, without_limit
 from salus.runtime.shared_call import SharedCall
 
 # Outcomes of older records are forgotten: whoever asked for them has had an answer or given up.
 OUTCOMES_KEPT = 10_000
 # They are looked for after so many records: what is there besides costs little.
 FORGET_EVERY = 1_000
+
+_log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,10 @@ class StateBehindError(MessagingError):
     """The database went back behind what this process had folded into it."""
 
 
+class OtherCodeError(PermanentError):
+    """Another version of the service folds into the database: what it leaves there this one cannot read."""
+
+
 class FoldStore:
     """The SQL side of a fold; every method that writes takes the transaction it belongs to."""
 
@@ -53,6 +61,8 @@ class FoldStore:
         # Up to where this process knows the database to be, by partition.
         self.reached: dict[tuple[str, int], int] = {}
         self._is_behind = False
+        # The digest of the code that folds here, from `begin` on.
+        self._code: bytes | None = None
         # One statement needs no transaction around it, whose begin and end PostgreSQL would be told.
         alone = engine.dialect.name == "postgresql"
         self._reading = engine.execution_options(isolation_level="AUTOCOMMIT") if alone else engine
@@ -86,9 +96,8 @@ class FoldStore:
         return stored
 
     async def ping(self) -> None:
-        """Raise unless the database answers."""
-        async with self.engine.connect() as connection:
-            await connection.execute(select(1))
+        """Raise unless the database answers, and what is in it is of this code."""
+        await self.positions()
 
     async def _snapshot(self, keys: Collection[Pair], names: Collection[Pair] = ()) -> Snapshot:
         """Return aggregates (kind, id) and claims (topic, name), and more, as they are now.
@@ -108,6 +117,7 @@ class FoldStore:
         names = {name for _, wanted in asked for name in wanted}
         async with self._reading.connect() as connection:
             found = await read_snapshot(connection, keys=keys, names=names)
+        self._require_own(found.folded_by)
         self.require_not_behind(found.positions, known=known)
         return found
 
@@ -125,7 +135,7 @@ class FoldStore:
         known = dict(self.reached)
         async with self.engine.connect() as connection:
             rows = (await connection.execute(query.limit(limit))).all()
-            stored = await _positions_in(connection)
+            stored = await self._positions_in(connection)
         self.require_not_behind(stored, known=known)
         return {row.id: row.state for row in rows}
 
@@ -162,9 +172,9 @@ class FoldStore:
         return not (await self._snapshot((), names)).claims.isdisjoint(names)
 
     async def positions(self) -> dict[tuple[str, int], int]:
-        """Return the next offset to fold, by partition."""
+        """Return the next offset to fold, by partition; raises OtherCodeError."""
         async with self.engine.connect() as connection:
-            return await _positions_in(connection)
+            return await self._positions_in(connection)
 
     async def marks(self) -> dict[tuple[str, int], Mark]:
         """Return the last record folded, by partition, where it is known."""
@@ -173,19 +183,46 @@ class FoldStore:
             rows = (await connection.execute(query)).all()
         return {(row.topic, row.partition): Mark(row.last_offset, row.last_digest) for row in rows}
 
-    async def begin(self, partitions: Iterable[tuple[str, int]]) -> None:
-        """Give each partition a row, which replicas lock: where there is none yet, both would fold."""
-        rows = [{"topic": topic, "partition": number, "next_offset": 0} for topic, number in partitions]
+    async def begin(self, partitions: Iterable[tuple[str, int]], *, code: bytes) -> None:
+        """Give each partition a row, which replicas lock: where there is none yet, both would fold.
+
+        What code of another digest folded is emptied, and folded anew; replicas of that code stop. The marks
+        stay, so that topics are known again.
+        """
+        self._code = code
+        rows = [
+            {"topic": topic, "partition": number, "next_offset": 0, "folded_by": code}
+            for topic, number in sorted(partitions)
+        ]
         async with self.engine.begin() as connection:
-            await write_rows(
-                connection, POSITIONS, sorted(rows, key=lambda row: tuple(row.values())), over=False
+            await without_limit(connection)
+            await write_rows(connection, POSITIONS, rows, over=False)
+            if any(row.folded_by != code for row in await _locked(connection)):
+                _log.warning("another version folded into the database: it is folded anew")
+                for table in (AGGREGATES, OUTCOMES, CLAIMS):
+                    await connection.execute(table.delete())
+                await connection.execute(POSITIONS.update().values(next_offset=0, folded_by=code))
+
+    def _require_own(self, folded_by: Collection[bytes | None]) -> None:
+        """Raise OtherCodeError unless all that is folded is of this code: its fields would be lost here."""
+        if any(code != self._code for code in folded_by):
+            raise OtherCodeError(
+                "another version of this service folds into the database since; restart this one to fold anew"
             )
 
-    async def lock_positions(self, connection: AsyncConnection) -> dict[tuple[str, int], int]:
-        """Return the next offsets, and keep other replicas on the same database from folding meanwhile."""
-        query = select(POSITIONS).order_by(POSITIONS.c.topic, POSITIONS.c.partition).with_for_update()
-        rows = (await connection.execute(query)).all()
+    async def _positions_in(self, connection: AsyncConnection) -> dict[tuple[str, int], int]:
+        return self._own_positions((await connection.execute(select(POSITIONS))).all())
+
+    def _own_positions(self, rows: Sequence[Any]) -> dict[tuple[str, int], int]:
+        self._require_own({row.folded_by for row in rows})
         return {(row.topic, row.partition): row.next_offset for row in rows}
+
+    async def lock_positions(self, connection: AsyncConnection) -> dict[tuple[str, int], int]:
+        """Return the next offsets, and keep other replicas on the same database from folding meanwhile.
+
+        Raises OtherCodeError if another version has begun there: two of them never fold side by side.
+        """
+        return self._own_positions(await _locked(connection))
 
     async def set_positions(
         self,
@@ -197,7 +234,12 @@ class FoldStore:
         """Record up to where partitions were folded and their last records, in the caller's transaction."""
         marked, unmarked = [], []
         for (topic, partition), offset in ends.items():
-            row = {"topic": topic, "partition": partition, "next_offset": offset}
+            row = {
+                "topic": topic,
+                "partition": partition,
+                "next_offset": offset,
+                "folded_by": self._code,
+            }
             if (mark := marks.get((topic, partition))) is None:
                 unmarked.append(row)
             else:
@@ -232,9 +274,9 @@ class FoldStore:
         return {position: found.get(position, forgotten) for position in positions}
 
 
-async def _positions_in(connection: AsyncConnection) -> dict[tuple[str, int], int]:
-    rows = (await connection.execute(select(POSITIONS))).all()
-    return {(row.topic, row.partition): row.next_offset for row in rows}
+async def _locked(connection: AsyncConnection) -> Sequence[Any]:
+    query = select(POSITIONS).order_by(POSITIONS.c.topic, POSITIONS.c.partition).with_for_update()
+    return (await connection.execute(query)).all()
 
 
 def _columns(outcome: Outcome) -> dict[str, Any]:

@@ -21,6 +21,7 @@ POSITIONS = Table(
     Column("next_offset", BigInteger, nullable=False),
     Column("last_offset", BigInteger),
     Column("last_digest", LargeBinary(32)),
+    Column("folded_by", LargeBinary(32)),
 )
 AGGREGATES = Table(
     "fold_aggregates",
@@ -51,7 +52,8 @@ CLAIMS = Table(
 _POSITION, _AGGREGATE, _CLAIM = range(3)
 # One statement has one view of the database: positions, states and claims in it belong together.
 _SNAPSHOT = """
-SELECT 0 AS what, topic AS a, '' AS b, partition AS part, next_offset AS n, NULL AS state FROM fold_positions
+SELECT 0 AS what, topic AS a, '' AS b, partition AS part, next_offset AS n, folded_by AS state
+FROM fold_positions
 UNION ALL SELECT 1, kind, id, 0, version, state FROM fold_aggregates WHERE (kind, id) IN ({keys})
 UNION ALL SELECT 2, topic, name, 0, 0, NULL FROM fold_claims WHERE (topic, name) IN ({names})
 """
@@ -75,12 +77,14 @@ class Loaded:
 class Snapshot:
     """What was asked for as it is at the positions, which are the next offsets to fold by partition.
 
-    `rows` are aggregates by kind and id, `claims` names by topic; what is not there is left out.
+    `rows` are aggregates by kind and id, `claims` names by topic; what is not there is left out. `folded_by`
+    are the digests of the code that the positions are of.
     """
 
     positions: dict[tuple[str, int], int] = field(default_factory=dict)
     rows: dict[Pair, Loaded] = field(default_factory=dict)
     claims: set[Pair] = field(default_factory=set)
+    folded_by: set[bytes | None] = field(default_factory=set)
 
 
 async def read_snapshot(
@@ -97,6 +101,7 @@ async def read_snapshot(
             found.claims.add((a, b))
         else:
             found.positions[a, part] = number
+            found.folded_by.add(state)
     return found
 
 

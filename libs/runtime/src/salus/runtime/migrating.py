@@ -7,7 +7,7 @@ import asyncio
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, text
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from salus.runtime.sqlite import UNLIMITED
 
@@ -28,10 +28,7 @@ async def migrate(engine: AsyncEngine, *, package: str, version_table: str) -> N
 
     def upgrade(connection: Connection) -> None:
         if connection.dialect.name == "postgresql":
-            # It may rewrite a large table, and wait for a replica that does.
-            connection.execute(_NO_LIMIT)
             connection.execute(_LOCK, {"name": version_table})
-        connection.execution_options(**UNLIMITED)
         config = Config()
         config.set_main_option("script_location", f"{package}:migrations")
         config.set_main_option("path_separator", "os")
@@ -40,4 +37,13 @@ async def migrate(engine: AsyncEngine, *, package: str, version_table: str) -> N
         command.upgrade(config, "head")
 
     async with _one_at_a_time, engine.begin() as connection:
+        # It may rewrite a large table, and wait for a replica that does.
+        await without_limit(connection)
         await connection.run_sync(upgrade)
+
+
+async def without_limit(connection: AsyncConnection) -> None:
+    """Let the statements of the present transaction take as long as they need."""
+    if connection.dialect.name == "postgresql":
+        await connection.execute(_NO_LIMIT)
+    await connection.execution_options(**UNLIMITED)

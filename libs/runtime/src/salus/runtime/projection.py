@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Generic, TypeVar
+from hashlib import sha256
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from salus.events.catalogue import Catalogue
+from salus.events.envelope import Envelope
 from salus.events.event_types import EventData
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -42,3 +45,15 @@ class Contract(Generic[S]):
     def decode(self, raw: bytes) -> S:
         """Return a state as it was stored."""
         return self._decoder.decode(raw)
+
+
+def digest_of(contracts: Iterable[Contract[Any]], catalogue: Catalogue) -> bytes:
+    """Return the SHA-256 of what a fold can read and keep: events, their envelope, and the states.
+
+    A fold of another digest passes over events that this one reads, or leaves states that it cannot read.
+    """
+    kept = sorted(
+        (contract.kind, contract.topic, msgspec.json.encode(msgspec.json.schema(contract.state)))
+        for contract in contracts
+    )
+    return sha256(repr((catalogue.digest, Envelope.__struct_fields__, kept)).encode()).digest()
