@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
@@ -10,6 +11,7 @@ import pytest
 from fastapi import Request
 from pydantic import BaseModel
 
+from salus.messaging.errors import BrokerAwayError
 from salus.runtime.bodies import BODY_BYTES_MAX, Admit, Charge
 from salus.runtime.problems import ProblemError
 from salus.runtime.service import create_app
@@ -123,14 +125,26 @@ async def test_a_body_in_pieces_is_looked_at_as_a_whole() -> None:
     assert (refused.status_code, refused.json()["code"]) == (422, "malformed-json")
 
 
-async def stranger(_: Request) -> Charge:
-    raise ProblemError(401, "unauthenticated", "who?")
+def refusing(error: Exception, asked: list[int]) -> Admit:
+    async def refuse() -> None:
+        raise error
+
+    def charge(_: bytes) -> None: ...
+
+    @asynccontextmanager
+    async def admit(_: Request, size: int) -> AsyncIterator[Charge]:
+        asked.append(size)
+        await refuse()
+        yield charge
+
+    return admit
 
 
 @pytest.mark.parametrize("content_type", ["application/json", "text/plain"])
 async def test_nothing_is_read_of_a_body_of_nobody_known(content_type: str) -> None:  # red team 3, 1
     sent: list[int] = []
-    async with app(stranger) as http:
+    stranger = ProblemError(401, "unauthenticated", "who?")
+    async with app(refusing(stranger, [])) as http:
         refused = await http.post("/people", content=pieces(8, sent), headers={"Content-Type": content_type})
         alive = await http.get("/healthz", headers={"Content-Type": content_type})
 
@@ -138,3 +152,30 @@ async def test_nothing_is_read_of_a_body_of_nobody_known(content_type: str) -> N
     assert refused.headers["www-authenticate"] == "Bearer"
     assert alive.status_code == 200
     assert sent == []
+
+
+async def test_nothing_is_read_while_nobody_can_tell_whose_it_is() -> None:  # fifth attack, 4
+    sent: list[int] = []
+    async with app(refusing(BrokerAwayError("away"), [])) as http:
+        refused = await http.post("/people", content=pieces(8, sent))
+
+    assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
+    assert sent == []
+
+
+@pytest.mark.parametrize(
+    ("headers", "size"),
+    [
+        ({"content-length": "5"}, 5),
+        ({"content-length": "0" * 20 + "5"}, 5),
+        ({"content-length": "9" * 5000}, BODY_BYTES_MAX),
+        ({"content-length": "x"}, BODY_BYTES_MAX),
+        ({"content-length": "0", "transfer-encoding": "chunked"}, BODY_BYTES_MAX),
+    ],
+)
+async def test_a_body_counts_as_large_as_it_may_become(headers: dict[str, str], size: int) -> None:
+    asked: list[int] = []
+    async with app(refusing(ProblemError(503, "busy", "no room"), asked)) as http:
+        refused = await http.post("/people", content=b"{}", headers=headers)
+
+    assert (refused.status_code, asked) == (503, [size])

@@ -309,7 +309,8 @@ def sent(token: str) -> HttpRequest:
 async def test_a_party_that_joined_a_moment_ago_may_send_a_body() -> None:  # red team 3, 1
     ring: Any = Joining()
     authenticate = Authenticator(ring, audience="salus:test")
-    await authenticate.admit(sent(make_bearer(CALLER, "salus:test", now=datetime.now(UTC))))
+    async with authenticate.admit(sent(make_bearer(CALLER, "salus:test", now=datetime.now(UTC))), 1):
+        pass
 
     for stranger in (
         make_bearer(LocalSigner.from_seed(b"x" * 32), "salus:test", now=datetime.now(UTC)),
@@ -318,7 +319,7 @@ async def test_a_party_that_joined_a_moment_ago_may_send_a_body() -> None:  # re
         "x",
     ):
         with pytest.raises(ProblemError, match="unauthenticated"):
-            await authenticate.admit(sent(stranger))
+            await authenticate.admit(sent(stranger), 1).__aenter__()
 
 
 @pytest.mark.parametrize(

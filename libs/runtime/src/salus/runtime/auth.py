@@ -6,7 +6,8 @@ that names the request, and is used once. The token travels in the event, as `sa
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -24,8 +25,8 @@ from salus.events.jws import parse_jws
 from salus.events.keyring import KeyRing
 from salus.events.parties import Party
 from salus.events.signed_request import Asked, excess_of
-from salus.messaging import MessagingError
 from salus.runtime.bodies import Charge
+from salus.runtime.body_memory import BodyMemory
 from salus.runtime.identity_view import IdentityView
 from salus.runtime.limits import AccountLimit, Rate, RequestLimit, RequestRates
 from salus.runtime.own_key import OwnKey
@@ -36,6 +37,9 @@ from salus.runtime.used_tokens import UsedTokens, token_used
 APPROVAL_HEADER = "Salus-Approval"
 # Questions of one account to one replica: a page of the trail has 200 entries.
 QUESTIONS = Rate(burst=600, per_minute=600)
+# For a body that is larger, it is looked up before it is read whether its token stands on the topic already:
+# another replica, which did not serve it, would hold the room of its maker for who read it there.
+LOOKED_UP_BYTES_MIN = 64 * 1024
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,7 @@ class Authenticator:
         self._used = UsedTokens()
         self._questions = AccountLimit("questions", questions)
         self._requests = RequestLimit(requests)
+        self._bodies = BodyMemory()
 
     async def __call__(self, request: Request) -> Party:
         """Return the calling party; raises ProblemError 401, or 429 for one that asks too often.
@@ -119,24 +124,38 @@ class Authenticator:
         self._questions.take(party)
         return party
 
-    async def admit(self, request: Request) -> Charge:
-        """Return how its body is counted; raises ProblemError 401 unless the token is of a party and of now.
+    @asynccontextmanager
+    async def admit(self, request: Request, size: int) -> AsyncIterator[Charge]:
+        """Hold room for a body of so many bytes, and say how it is counted.
 
-        Whoever answers the request looks at the token again, with what was published meanwhile.
+        A token that names a request is good for the body of that one only, and of one at a time. Whoever
+        answers the request looks at the token again, with what was published meanwhile.
+
+        Raises:
+            ProblemError: 401, the token is not of a party and of now, or is used; 503 `busy`, no room.
+            MessagingError: of an unknown key nobody can tell now whose it is.
         """
         token = _token_of(request)
+        claims, party = await self._known(token)
+        async with AsyncExitStack() as held:
+            if claims.htm is not None or claims.htu is not None:
+                _require_names(claims, request)
+                self._used.require_unused(claims, now=_now())
+                if size > LOOKED_UP_BYTES_MIN and self._has_stated is not None:
+                    await _require_not_stated(token, self._has_stated)
+                held.enter_context(self._used.under_way(claims))
+            held.enter_context(self._bodies.taken(party, size))
+            yield partial(self._charge, request, claims, party)
+
+    async def _known(self, token: str) -> tuple[Bearer, Party]:
         try:
-            known = verify_bearer(token, ring=self._identity.ring, audience=self._audience, now=_now())
+            return verify_bearer(token, ring=self._identity.ring, audience=self._audience, now=_now())
         except ProblemError:
             if not self._may_be_new(token):
                 raise
-            # Of a party that joined a moment ago nothing is known yet. If Kafka is away, the route says so.
-            try:
-                ring = await self._identity.catch_up()
-            except MessagingError:
-                return _charge_nobody
-            known = verify_bearer(token, ring=ring, audience=self._audience, now=_now())
-        return partial(self._charge, request, *known)
+        # Of a party that joined a moment ago nothing is known yet.
+        ring = await self._identity.catch_up()
+        return verify_bearer(token, ring=ring, audience=self._audience, now=_now())
 
     def _charge(self, request: Request, claims: Bearer, party: Party, body: bytes | None) -> None:
         """Count a request once, before its body is parsed, whatever becomes of it.
@@ -212,8 +231,8 @@ class Authenticator:
         _require_names(claims, request)
         _require_digest(claims, body)
         self._charge(request, claims, party, body)
-        if self._has_stated is not None and await self._has_stated(token):
-            raise token_used()
+        if self._has_stated is not None:
+            await _require_not_stated(token, self._has_stated)
         second = None if approval is None else _second(approval, claims, ring=ring, now=now)
         asked = requests.Request(
             by=party.did,
@@ -268,8 +287,9 @@ def _require_signed(signed: Signed, *, ring: KeyRing, at: datetime) -> None:
         raise ProblemError(401, "unauthenticated", "the token is not signed by that key, or not in its time")
 
 
-def _charge_nobody(_: bytes) -> None:
-    """Charge nothing: who sent it is not known yet, and the route looks again."""
+async def _require_not_stated(token: str, has_stated: Callable[[str], Awaitable[bool]]) -> None:
+    if await has_stated(token):
+        raise token_used()
 
 
 def _require_digest(claims: Bearer, body: bytes | None) -> None:

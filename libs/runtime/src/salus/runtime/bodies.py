@@ -1,30 +1,36 @@
 """What a request body has to be before a route sees it: not too large, and JSON that is read in one way.
 
-Where only registered parties send bodies, nothing of one is read before its sender's token was looked at.
+Where only registered parties send bodies, nothing of one is read before its sender's token was looked at, and
+before there was room for as many bytes as it declares.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from http import HTTPStatus
 from typing import TypeVar
 
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from salus.ledger.json_reader import JsonError, read_json
+from salus.runtime.body_memory import ANYBODY, BODIES_BYTES_MAX, BodyMemory
 from salus.runtime.problems import Answer, ProblemError, respond
 
 _T = TypeVar("_T")
 Charge = Callable[[bytes], None]
 """Counts a body, before anything is done with it; raises ProblemError if it is one too many."""
-Admit = Callable[[Request], Awaitable[Charge]]
-"""Raises ProblemError unless whoever sends a request may send a body at all; returns how it is counted."""
+Admit = Callable[[Request, int], AbstractAsyncContextManager[Charge]]
+"""Holds room for a body of so many bytes while its request is under way, and says how the body is counted.
+
+It raises what routes raise, unless whoever sends the request may send such a body now.
+"""
 
 BODY_BYTES_MAX = 1024 * 1024
 # From the first question for a body to its end: a slow one keeps its bytes and its request in memory.
@@ -69,7 +75,7 @@ class BodyGuard:
     `admit` is asked first. The bodies of paths that begin with one of `streams` are left to their routes.
     """
 
-    def __init__(self, app: ASGIApp, *, streams: tuple[str, ...], admit: Admit | None) -> None:
+    def __init__(self, app: ASGIApp, *, streams: tuple[str, ...], admit: Admit) -> None:
         self._app = app
         self._streams = streams
         self._admit = admit
@@ -79,14 +85,20 @@ class BodyGuard:
         if scope["type"] != "http" or scope["path"].startswith(self._streams):
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        charge: Charge | None = None
-        if self._admit is not None and _has_body(headers):
+        size = _declared(Headers(scope=scope))
+        if not size:
+            await self._pass_on(scope, receive, send, charge=None)
+            return
+        async with AsyncExitStack() as held:
             try:
-                charge = await self._admit(Request(scope))
-            except ProblemError as error:
-                await respond(Request(scope), error.answer)(scope, receive, send)
+                charge = await held.enter_async_context(self._admit(Request(scope), size))
+            except Exception as error:  # noqa: BLE001  # the app says what is answered to which
+                await (await _answer_to(error, Request(scope)))(scope, receive, send)
                 return
+            await self._pass_on(scope, receive, send, charge=charge)
+
+    async def _pass_on(self, scope: Scope, receive: Receive, send: Send, *, charge: Charge | None) -> None:
+        headers = Headers(scope=scope)
         # On purpose wider than any framework's idea of a JSON media type, malformed ones included.
         is_json = "json" in headers.get("content-type", "").lower()
         body = bytearray()
@@ -120,8 +132,40 @@ async def _received(receive: Receive, deadline: float) -> Message:
         raise BodyTooSlowError from None
 
 
-def _has_body(headers: Headers) -> bool:
-    return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
+def _admission_of_anybody() -> Admit:
+    # Of one account alone a quarter is the most.
+    memory = BodyMemory(4 * BODIES_BYTES_MAX)
+
+    def charge(_: bytes) -> None:
+        """Count nothing: nobody is asked who they are."""
+
+    @asynccontextmanager
+    async def admit(_: Request, size: int) -> AsyncIterator[Charge]:
+        with memory.taken(ANYBODY, size):
+            yield charge
+
+    return admit
+
+
+def _declared(headers: Headers) -> int:
+    """Return how many bytes a body has at most; where that is not said, as many as are read."""
+    length = headers.get("content-length", "0")
+    if "transfer-encoding" in headers or not (length.isascii() and length.isdecimal()):
+        return BODY_BYTES_MAX
+    # Of thousands of digits int() makes no number.
+    return min(int(length.lstrip("0")[:16] or "0"), BODY_BYTES_MAX)
+
+
+async def _answer_to(error: Exception, request: Request) -> Response:
+    """Return what the app answers to an error of a route; raises it again if that is not said."""
+    handlers = request.app.exception_handlers
+    handler = next(
+        (handlers[kind] for kind in type(error).__mro__ if kind in handlers and kind is not Exception), None
+    )
+    if handler is None:
+        raise error
+    answer: Response = await handler(request, error)
+    return answer
 
 
 def _require_paid(charge: Charge, body: bytes) -> None:
@@ -168,9 +212,12 @@ async def _not_json(request: Request, error: Exception) -> JSONResponse:
 
 
 def guard_bodies(app: FastAPI, *, streams: tuple[str, ...], admit: Admit | None = None) -> None:
-    """Answer 413 `too-large`, 408 `too-slow` and 422 `malformed-json` to bodies that are, declared or not."""
+    """Answer 413 `too-large`, 408 `too-slow` and 422 `malformed-json` to bodies that are, declared or not.
+
+    Without `admit` anybody may send a body, and is told 503 `busy` where all together send too much.
+    """
     app.add_exception_handler(BodyTooLargeError, _too_large)
     app.add_exception_handler(BodyTooSlowError, _too_slow)
     app.add_exception_handler(BodyNotJsonError, _not_json)
     app.add_exception_handler(BodyRefusedError, _refused)
-    app.add_middleware(BodyGuard, streams=streams, admit=admit)
+    app.add_middleware(BodyGuard, streams=streams, admit=admit or _admission_of_anybody())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from hashlib import sha256
 
@@ -38,6 +40,23 @@ class UsedTokens:
         # By issuer: until when each of its tokens is good, by the digest of `jti`, which may be long.
         self._until: dict[str, dict[bytes, float]] = {}
         self._forget_at = 0.0
+        # By issuer and digest of `jti`: of the requests with bodies that are under way.
+        self._under_way: set[tuple[str, bytes]] = set()
+
+    @contextmanager
+    def under_way(self, claims: Bearer) -> Iterator[None]:
+        """Hold a token while a request with it is under way: it is used once it is known to fit the body.
+
+        Raises ProblemError 401 `token-used` if another request with it is under way.
+        """
+        name = (claims.iss, _name_of(claims))
+        if name in self._under_way:
+            raise token_used()
+        self._under_way.add(name)
+        try:
+            yield
+        finally:
+            self._under_way.remove(name)
 
     def require_unused(self, claims: Bearer, *, now: datetime) -> None:
         """Raise ProblemError 401 `token-used` if a token was used before."""

@@ -217,10 +217,13 @@ def routes(
 
     async def run(command: Command, did: str, caller: Caller) -> PartyView:
         limit.take(caller.party)
-        if isinstance(command, AddKey):
-            keys.take(f"{organisation_of(caller.party)} {did}")
+
+        def count() -> None:
+            if isinstance(command, AddKey):
+                keys.take(f"{organisation_of(caller.party)} {did}")
+
         actor = actor_of(caller)
-        await handlers.execute(command, did=did, actor=actor, now=now, world=world)
+        await handlers.execute(command, did=did, actor=actor, now=now, world=world, count=count)
         return PartyView.of(await world.parties.state(did))
 
     _add_writes(router, run=run, authenticate=authenticate)

@@ -28,10 +28,19 @@ STATED_WITHIN = timedelta(seconds=30)
 _log = structlog.get_logger()
 
 
-async def execute(
-    command: Command, *, did: str, actor: Actor, now: Callable[[], datetime], world: World
+async def execute(  # noqa: PLR0913  # what a command goes by
+    command: Command,
+    *,
+    did: str,
+    actor: Actor,
+    now: Callable[[], datetime],
+    world: World,
+    count: Callable[[], None] = lambda: None,
 ) -> EventData:
     """Execute one command on one party, and return the event once it has taken effect.
+
+    `count` is called once the contract has said yes: so who has no right, or names a party that does not
+    exist, uses up no limit and leaves no name in it. It raises ProblemError if there are too many.
 
     A crash after publishing leaves an event that is folded on the next start; the caller, who got no
     answer, finds its command done when it repeats it. Raises Refusal, or ProblemError 409 `conflict`.
@@ -64,6 +73,7 @@ async def execute(
 
     # Who may not is refused before it waits.
     rule(await world.parties.state(did))
+    count()
     if isinstance(command, RevokeKey | WithdrawRole):
         return await world.parties.execute(did, rule)
     async with world.queues.of("command", did):

@@ -1,0 +1,209 @@
+"""How many bytes of bodies are in memory at once is limited, by what was declared (fifth attack, 4)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from fastapi import FastAPI, Request
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.unit.runtime.test_signed_requests import CALLER, SECOND, Joining, Ring, bearer
+
+from salus.client.auth import make_bearer
+from salus.events.parties import Party
+from salus.messaging.errors import BrokerAwayError
+from salus.runtime import problems
+from salus.runtime.auth import LOOKED_UP_BYTES_MIN, Authenticator
+from salus.runtime.bodies import BODY_BYTES_MAX, guard_bodies
+from salus.runtime.body_memory import BODIES_BYTES_MAX, RETRY_AFTER_S, BodyMemory
+from salus.runtime.problems import ProblemError
+
+MIB = 2**20
+
+
+def app_of(ring: Any, **choices: Any) -> FastAPI:
+    app = FastAPI()
+    problems.install(app)
+    guard_bodies(app, streams=(), admit=Authenticator(ring, audience="salus:test", **choices).admit)
+
+    @app.post("/{name}")
+    async def command(name: str, request: Request) -> str:
+        return f"{name} {len(await request.body())}"
+
+    return app
+
+
+@dataclass
+class Sending:
+    """A request whose body ends when it is told to; `task` is done once it was answered."""
+
+    task: asyncio.Task[None]
+    end: asyncio.Event
+    read: list[int] = field(default_factory=list)
+    status: int = 0
+    body: bytes = b""
+    headers: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def code(self) -> Any:
+        return json.loads(self.body)["code"]
+
+
+@asynccontextmanager
+async def opened(app: FastAPI) -> AsyncIterator[Callable[..., Awaitable[Sending]]]:
+    """Open requests that are left once they wait for the rest of their bodies, or were answered."""
+    begun: list[Sending] = []
+
+    async def open_one(headers: dict[str, str], size: int | None, path: str = "/a") -> Sending:
+        waits, end = asyncio.Event(), asyncio.Event()
+
+        async def receive() -> dict[str, Any]:
+            one.read.append(1)
+            if len(one.read) == 1:
+                return {"type": "http.request", "body": b"x", "more_body": True}
+            waits.set()
+            await end.wait()
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message: Any) -> None:
+            one.status = message.get("status", one.status)
+            one.headers |= {name.decode(): value.decode() for name, value in message.get("headers", ())}
+            one.body += message.get("body", b"")
+
+        length = {"transfer-encoding": "chunked"} if size is None else {"content-length": str(size)}
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": b"",
+            "headers": [
+                (name.lower().encode(), value.encode()) for name, value in (headers | length).items()
+            ],
+        }
+        waiting = asyncio.ensure_future(waits.wait())
+        one = Sending(asyncio.ensure_future(app(scope, receive, send)), end)
+        begun.append(one)
+        await asyncio.wait([one.task, waiting], return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        return one
+
+    try:
+        yield open_one
+    finally:
+        for one in begun:
+            one.end.set()
+        await asyncio.gather(*(one.task for one in begun))
+
+
+def unbound(signer: Any = CALLER) -> dict[str, str]:
+    return {"Authorization": f"Bearer {make_bearer(signer, 'salus:test', now=datetime.now(UTC))}"}
+
+
+@pytest.mark.parametrize("size", [MIB, None])
+async def test_an_account_holds_so_many_unfinished_bodies(size: int | None) -> None:
+    # 100 of them were open at once, of one token, and nothing was counted: 250 end a process of 512 MiB.
+    async with opened(app_of(Ring())) as open_one:
+        taken = [await open_one(unbound(), size) for _ in range(BODIES_BYTES_MAX // MIB // 4)]
+        refused = await open_one(unbound(), size)
+        small = await open_one(unbound(SECOND), 1000)
+
+        assert not any(one.task.done() for one in (*taken, small))
+        assert (refused.status, refused.code, refused.read) == (503, "busy", [])
+        assert refused.headers["retry-after"] == str(RETRY_AFTER_S)
+
+        for one in (taken[0], small):
+            one.end.set()
+            await one.task
+            assert one.status == 200
+        assert not (await open_one(unbound(), size)).task.done()
+
+
+async def test_a_token_read_off_a_topic_opens_no_body() -> None:
+    async with opened(app_of(Ring())) as open_one:
+        read = bearer("POST", "/a", b"x")
+        elsewhere = await open_one(read, MIB, "/b")
+        first = await open_one(read, 1)
+        meanwhile = await open_one(read, MIB)
+        first.end.set()
+        await first.task
+        afterwards = await open_one(read, MIB)
+
+    assert first.status == 200
+    assert [(one.status, one.code, one.read) for one in (elsewhere, meanwhile, afterwards)] == [
+        (401, "unbound-token", []),
+        (401, "token-used", []),
+        (401, "token-used", []),
+    ]
+
+
+async def test_a_token_that_another_replica_has_used_opens_no_large_body() -> None:
+    async def stated(_: str) -> bool:
+        return True
+
+    async with opened(app_of(Ring(), has_stated=stated)) as open_one:
+        large = await open_one(bearer("POST", "/a", b"x"), LOOKED_UP_BYTES_MIN + 1)
+
+    assert (large.status, large.code, large.read) == (401, "token-used", [])
+
+
+async def test_where_nobody_is_asked_who_he_is_all_together_hold_so_many_bytes() -> None:
+    app = FastAPI()
+    problems.install(app)
+    guard_bodies(app, streams=())
+
+    @app.post("/a")
+    async def question(request: Request) -> int:
+        return len(await request.body())
+
+    async with opened(app) as open_one:
+        taken = [await open_one({}, MIB) for _ in range(BODIES_BYTES_MAX // MIB)]
+        refused = await open_one({}, 1)
+
+        assert not any(one.task.done() for one in taken)
+        assert (refused.status, refused.code, refused.read) == (503, "busy", [])
+
+
+class Away(Joining):
+    async def catch_up(self) -> Any:
+        raise BrokerAwayError("away")
+
+
+async def test_no_made_up_key_opens_a_body_while_kafka_is_away() -> None:
+    async with opened(app_of(Away())) as open_one:
+        refused = await open_one(unbound(), MIB)
+
+    assert (refused.status, refused.code, refused.read) == (503, "unavailable", [])
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 4), st.integers(0, 3), st.integers(1, BODY_BYTES_MAX)), max_size=300)
+)
+def test_no_organisation_takes_all_the_room(asked: list[tuple[int, int, int]]) -> None:
+    memory, total, of_one = BodyMemory(8 * MIB), 0, dict.fromkeys(range(5), 0)
+    with ExitStack() as held:
+        for member, account, size in asked:
+            party = Party(
+                did=f"did:web:{member}.example:{account}",
+                kind="person",
+                roles=frozenset(),
+                member=f"did:web:{member}.example",
+            )
+            try:
+                held.enter_context(memory.taken(party, size))
+            except ProblemError:
+                continue
+            total, of_one[member] = total + size, of_one[member] + size
+            assert total <= 8 * MIB
+            assert max(of_one.values()) <= 4 * MIB
+        newcomer = Party(did="did:web:new.example", kind="member", roles=frozenset(), member=None)
+        held.enter_context(memory.taken(newcomer, 8 * MIB // 2**5 // 4))
+
+    assert memory._of_organisation.total() == memory._of_account.total() == 0
