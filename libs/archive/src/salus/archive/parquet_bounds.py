@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from salus.archive.errors import BodyError
 from salus.archive.parquet_footer import STATISTICS
-from salus.archive.thrift import I32, TRUTH, Fields, struct_at
+from salus.archive.thrift import I32, TRUTH, Fields, Shapes, struct_at
 from salus.ledger.merkle import HASH_SIZE
 
 LEAVES_MAX = 65_536
@@ -27,8 +27,9 @@ _PLAIN, _PLAIN_DICTIONARY, _RLE, _RLE_DICTIONARY = 0, 2, 3, 8
 _ENCODINGS = {_PLAIN, _PLAIN_DICTIONARY, _RLE, _RLE_DICTIONARY}
 _COMPRESSIONS = {"UNCOMPRESSED", "ZSTD"}
 # Of pages of data of version 1, and of dictionaries.
-_DATA_PAGE_HEADER = {1: I32, 2: I32, 3: I32, 4: I32, 5: STATISTICS}
-_PAGE_HEADER = {1: I32, 2: I32, 3: I32, 4: I32, 5: _DATA_PAGE_HEADER, 7: {1: I32, 2: I32, 3: TRUTH}}
+_DATA_PAGE_HEADER: Shapes = {1: I32, 2: I32, 3: I32, 4: I32, 5: STATISTICS}
+_PAGE_HEADER: Shapes = {1: I32, 2: I32, 3: I32, 4: I32, 5: _DATA_PAGE_HEADER}
+_PAGE_HEADER |= {7: {1: I32, 2: I32, 3: TRUTH}}
 _INT32_MAX = (1 << 31) - 1
 _LENGTH = struct.Struct("<I")
 

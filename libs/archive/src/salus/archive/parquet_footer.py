@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from salus.archive.errors import BodyError
-from salus.archive.thrift import BINARY, BYTE, I16, I32, I64, TRUTH, Fields, struct_at
+from salus.archive.thrift import BINARY, BYTE, I16, I32, I64, TRUTH, Fields, Shapes, struct_at
 
 _MAGIC = b"PAR1"
 _END_BYTES = 8
@@ -22,12 +22,13 @@ _TIME_UNIT: dict[int, Any] = {1: {}, 2: {}, 3: {}}
 _LOGICAL_TYPE: dict[int, Any] = {1: {}, 8: {1: TRUTH, 2: _TIME_UNIT}, 10: {1: BYTE, 2: TRUTH}}
 _SCHEMA_ELEMENT = dict.fromkeys((1, 2, 3, 5, 6, 7, 8, 9), I32) | {4: BINARY, 10: _LOGICAL_TYPE}
 _SIZE_STATISTICS = {1: I64, 2: [I64], 3: [I64]}
-_COLUMN_META = dict.fromkeys((5, 6, 7, 9, 10, 11, 14), I64) | dict.fromkeys((1, 4, 15), I32)
+_COLUMN_META: Shapes = dict.fromkeys((5, 6, 7, 9, 10, 11, 14), I64) | dict.fromkeys((1, 4, 15), I32)
 _COLUMN_META |= {2: [I32], 3: [BINARY], 8: [_KEY_VALUE], 12: STATISTICS}
 _COLUMN_META |= {13: [{1: I32, 2: I32, 3: I32}], 16: _SIZE_STATISTICS}
-_COLUMN = {1: BINARY, 2: I64, 3: _COLUMN_META, 4: I64, 5: I32, 6: I64, 7: I32}
-_ROW_GROUP = {1: [_COLUMN], 2: I64, 3: I64, 4: [{1: I32, 2: TRUTH, 3: TRUTH}], 5: I64, 6: I64, 7: I16}
-_FOOTER = {1: I32, 2: [_SCHEMA_ELEMENT], 3: I64, 4: [_ROW_GROUP], 5: [_KEY_VALUE], 6: BINARY, 7: [{1: {}}]}
+_COLUMN: Shapes = {1: BINARY, 2: I64, 3: _COLUMN_META, 4: I64, 5: I32, 6: I64, 7: I32}
+_ROW_GROUP: Shapes = {1: [_COLUMN], 2: I64, 3: I64, 4: [{1: I32, 2: TRUTH, 3: TRUTH}], 5: I64, 6: I64, 7: I16}
+_FOOTER: Shapes = {1: I32, 2: [_SCHEMA_ELEMENT], 3: I64, 4: [_ROW_GROUP], 5: [_KEY_VALUE], 6: BINARY}
+_FOOTER |= {7: [{1: {}}]}
 _ROW_GROUPS, _COLUMNS, _META, _CODEC, _SIZES = 4, 1, 3, 4, 16
 _REPETITION_LEVELS, _DEFINITION_LEVELS = 2, 3
 _UNCOMPRESSED, _ZSTD = 0, 6

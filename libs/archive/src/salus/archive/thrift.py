@@ -17,6 +17,7 @@ Fields = dict[int, Any]
 TRUTH, BYTE, I16, I32, I64, BINARY, LIST, STRUCT = 1, 3, 4, 5, 6, 8, 9, 12
 Shape = int | list[Any] | Mapping[int, Any]
 """A type: one of the numbers, a list of one shape, or a structure's shapes by the number of the field."""
+Shapes = dict[int, Any]
 _FALSE, _STOP, _LONG_LIST = 2, 0, 15
 
 
