@@ -92,6 +92,14 @@ def test_a_revoked_key_approves_nothing() -> None:
         approver_of(make_approval(SECOND, LINE, now=NOW), asked=asked(), ring=ring, at=NOW)
 
 
+def test_a_key_that_is_revoked_approves_nothing_though_the_clock_here_is_behind() -> None:
+    ring = a_ring()
+    revoked = KeyRevoked(did=SECOND.did, key_id=SECOND.verification_method, reason="left", request=UNASKED)
+    ring.apply(revoked, at=NOW + timedelta(seconds=1))
+    with pytest.raises(BearerError, match="key that may sign"):
+        approver_of(make_approval(SECOND, LINE, now=NOW), asked=asked(), ring=ring, at=NOW)
+
+
 def an_event(approval: str | None, *, version: int) -> Event:
     """An event of identity that grants a role, with the approval."""
     granted = RoleGranted(HOLDER.did, "operator", request=UNASKED)
