@@ -9,6 +9,7 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from salus.events.attribution import Attribution
 from salus.events.contexts.ledger import BlockSealed, RecordRejected, RecordsRejected
@@ -92,7 +93,7 @@ def test_what_is_told_again_from_the_archive_is_split_as_before(kinds: list[tupl
     (single, groups), (single_again, groups_again) = split(known), split(archived)
 
     assert [one.offset for one in single_again] == [one.offset for one in single]
-    assert groups_again == [replace(group, source=None) for group in groups]
+    assert groups_again == [structs.replace(group, source=None) for group in groups]
 
 
 def test_a_group_has_a_source_if_all_of_it_has() -> None:

@@ -22,6 +22,7 @@ from salus.ledger.checkpoint import Checkpoint
 from salus.ledger.errors import BlockError
 from salus.ledger.key_periods import Keys
 from salus.ledger.merkle import leaf_hash
+from salus.ledger.records import timestamp_at
 from salus.ledger.tiles import CompactRange
 from salus.objects import ObjectStore
 
@@ -74,7 +75,7 @@ class SealedBlock:
         places = zip(columns["topic"], columns["partition"], columns["offset"], strict=True)
         rows = {place: row for row, place in enumerate(places)}
         hashes = digests(columns)
-        found, sealed_ms = [], round(self.header.time.timestamp() * 1000)
+        found, sealed_ms = [], timestamp_at(self.header.time)
         for r in self.header.ranges:
             for offset in range(r.first, r.next):
                 row = rows.get((r.topic, r.partition, offset))

@@ -6,7 +6,6 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Mapping
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
@@ -21,7 +20,6 @@ FILLER_KEY = b"salus-restored"
 UNACKNOWLEDGED_MAX = 1000
 POLL_RECORDS_MAX = 500
 POLL_MS = 1000
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Partition = tuple[str, int]
 

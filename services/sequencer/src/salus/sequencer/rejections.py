@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 from salus.events.attribution import VOUCHED
+from salus.events.contexts.ledger import RejectedGroup
 from salus.sequencer.domain import Rejection
 
 SINGLE_MAX = 100
@@ -23,26 +23,10 @@ ATTRIBUTED_MAX = 200
 """So many groups are told apart by key, which who sends garbage may vary as he likes."""
 
 
-@dataclass(frozen=True, slots=True)
-class RejectionGroup:
-    """Rejected records of one partition that have all of this in common, with their first and last offset.
-
-    `source` is None where it is not known of all of them.
-    """
-
-    topic: str
-    partition: int
-    reason: str
-    key: str | None
-    source: str | None
-    first: int
-    last: int
-    count: int
-
-
-def split(rejections: Sequence[Rejection]) -> tuple[list[Rejection], list[RejectionGroup]]:
+def split(rejections: Sequence[Rejection]) -> tuple[list[Rejection], list[RejectedGroup]]:
     """Return what is announced one by one, and the groups of all other rejections; a group is not torn apart.
 
+    A group tells a source only if all its records have the same one.
     Who vouches for his records comes first, then every partition has its turn with its smallest group: a
     flood in one is counted, and the one rejection in another is announced.
     """
@@ -83,11 +67,11 @@ def _is_unvouched(group: Sequence[Rejection]) -> bool:
     return group[0].reason not in VOUCHED
 
 
-def _summary(group: Sequence[Rejection], *, with_key: bool) -> RejectionGroup:
+def _summary(group: Sequence[Rejection], *, with_key: bool) -> RejectedGroup:
     one = group[0]
     offsets = [rejection.offset for rejection in group]
     sources = {rejection.attribution.source for rejection in group}
-    return RejectionGroup(
+    return RejectedGroup(
         topic=one.topic,
         partition=one.partition,
         reason=one.reason,

@@ -16,7 +16,7 @@ from salus.sequencer.adapters.log import PART
 from salus.sequencer.adapters.patience import Patience
 from salus.sequencer.domain import Rejection
 from salus.sequencer.ports import Announcement
-from salus.sequencer.rejections import RejectionGroup, split
+from salus.sequencer.rejections import split
 
 GROUPS_MAX = 500
 """As many as one event may have."""
@@ -68,21 +68,8 @@ class KafkaAnnouncements:
         place = f"{rejection.topic}/{rejection.partition}/{rejection.offset}"
         await self._publish(data, block, id_=f"{self._origin}/{place}")
 
-    async def _count(self, block: Announcement, groups: Sequence[RejectionGroup], first: int) -> None:
-        told = tuple(
-            RejectedGroup(
-                topic=group.topic,
-                partition=group.partition,
-                reason=group.reason,
-                first=group.first,
-                last=group.last,
-                count=group.count,
-                key=group.key,
-                source=group.source,
-            )
-            for group in groups
-        )
-        data = RecordsRejected(shard=block.shard, height=block.height, groups=told)
+    async def _count(self, block: Announcement, groups: Sequence[RejectedGroup], first: int) -> None:
+        data = RecordsRejected(shard=block.shard, height=block.height, groups=tuple(groups))
         await self._publish(data, block, id_=f"{self._origin}/block/{block.height}/rejected/{first}")
 
     async def _publish(self, data: EventData, block: Announcement, *, id_: str) -> None:
