@@ -24,16 +24,16 @@ from salus.consent.domain.state import (
 )
 from salus.consent.handlers import adopt_policies, decide_access, execute, grant
 from salus.consent.ports import Claims, Facts, Limits, World
+from salus.contracts.contract import NameTakenError
+from salus.contracts.queues import Queues
 from salus.events.contexts import CATALOGUE
 from salus.events.contexts.consent import AccessDecided, GlassBroken, StatePosition
 from salus.events.event_types import EventData
 from salus.events.keyring import KeyRing
 from salus.events.parties import Party
 from salus.messaging import DeliveryError
-from salus.runtime.contract import NameTakenError
 from salus.runtime.limits import AccountLimit, Rate
 from salus.runtime.problems import ProblemError
-from salus.runtime.queues import Queues
 from salus.runtime.refusal import Refusal
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)

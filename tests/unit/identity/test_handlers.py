@@ -13,6 +13,7 @@ import pytest
 from tests.asking import UNASKED, asked_by
 
 from salus.client.auth import make_possession
+from salus.contracts.queues import Queues
 from salus.events.contexts import CATALOGUE
 from salus.events.contexts.identity import KeyRevoked, PartyRegistered, PublicKey, RoleWithdrawn
 from salus.events.did import LocalSigner, multibase_of
@@ -25,7 +26,6 @@ from salus.identity.ports import World
 from salus.messaging import DeliveryError
 from salus.runtime.network import FoundingParty, Log, Network
 from salus.runtime.problems import ProblemError
-from salus.runtime.queues import Queues
 from salus.runtime.refusal import Refusal
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)

@@ -12,12 +12,12 @@ import pytest
 from tests.asking import calling
 
 from salus.client import DeliveryError
+from salus.contracts.contract import NameTakenError
 from salus.events.contexts import CATALOGUE
 from salus.events.event_types import EventData
 from salus.events.keyring import KeyRing
 from salus.events.parties import Party
 from salus.objects.memory import Fault, MemoryObjects
-from salus.runtime.contract import NameTakenError
 from salus.runtime.limits import AccountLimit, Rate
 from salus.runtime.refusal import Refusal
 from salus.storage.adapters.vault import BucketVault

@@ -1,1 +1,1 @@
-"""Settings, telemetry, the service skeleton and the fold store."""
+"""Settings, telemetry, authentication and the service skeleton."""

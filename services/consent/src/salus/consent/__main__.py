@@ -28,19 +28,19 @@ from salus.consent.domain.state import PolicyState
 from salus.consent.handlers import adopt_policies
 from salus.consent.ports import World
 from salus.consent.settings import Settings
+from salus.contracts.contract import Contract, ContractHost
+from salus.contracts.facts import FactWriter
+from salus.contracts.fold import open_fold_store, open_follower
+from salus.contracts.queues import Queues
 from salus.messaging import ping, require_topics
 from salus.runtime.auth import Authenticator
-from salus.runtime.contract import Contract, ContractHost
 from salus.runtime.database import DATABASE_AWAY
-from salus.runtime.facts import FactWriter
-from salus.runtime.fold import open_fold_store, open_follower
 from salus.runtime.garbage import collect_rarely
 from salus.runtime.identity_view import IDENTITY_TOPIC, open_identity_view
 from salus.runtime.keys import load_signer
 from salus.runtime.network import Network
 from salus.runtime.own_key import OwnKey
 from salus.runtime.publishing import open_publisher
-from salus.runtime.queues import Queues
 from salus.runtime.service import Check, create_app, serve, wait_for
 from salus.runtime.supervisor import Supervisor
 from salus.runtime.telemetry import set_up

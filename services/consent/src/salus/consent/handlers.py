@@ -37,12 +37,12 @@ from salus.consent.domain.decisions import (
 from salus.consent.domain.rights import Actor, Asking, visible_consents
 from salus.consent.domain.state import Consent, PatientState, PolicyState, found_consent
 from salus.consent.ports import Claims, PolicyHost, Reservation, World
+from salus.contracts.contract import NameTakenError
 from salus.events.contexts.consent import GlassBroken, StatePosition
 from salus.events.event_types import EventData
 from salus.events.fields import Sealed
 from salus.events.keyring import KeyRing
 from salus.runtime.auth import party_that_signed
-from salus.runtime.contract import NameTakenError
 from salus.runtime.identity_view import IDENTITY_TOPIC
 from salus.runtime.problems import ProblemError
 from salus.runtime.refusal import Refusal

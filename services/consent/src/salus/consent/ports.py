@@ -11,10 +11,10 @@ from typing import Protocol
 from salus.consent.domain.decisions import Inputs, Verdict
 from salus.consent.domain.rights import Actor
 from salus.consent.domain.state import PatientState, PolicyState, SubjectState
+from salus.contracts.queues import Queues
 from salus.events.contexts.consent import StatePosition
 from salus.events.event_types import EventData
 from salus.events.keyring import KeyRing
-from salus.runtime.queues import Queues
 
 
 class Patients(Protocol):

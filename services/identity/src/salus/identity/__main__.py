@@ -10,6 +10,9 @@ from functools import partial
 
 from fastapi import FastAPI
 
+from salus.contracts.contract import Contract, ContractHost
+from salus.contracts.facts import FactWriter
+from salus.contracts.fold import open_fold_store, open_follower
 from salus.identity.api import routes
 from salus.identity.domain import PartyState, evolve
 from salus.identity.handlers import found_network
@@ -20,10 +23,7 @@ from salus.identity.shards import evolve as evolve_sharding
 from salus.identity.shards_api import shard_routes
 from salus.messaging import partitions_of, ping, require_topics
 from salus.runtime.auth import Authenticator
-from salus.runtime.contract import Contract, ContractHost
 from salus.runtime.database import DATABASE_AWAY
-from salus.runtime.facts import FactWriter
-from salus.runtime.fold import open_fold_store, open_follower
 from salus.runtime.garbage import collect_rarely
 from salus.runtime.identity_view import IDENTITY_TOPIC, open_identity_view
 from salus.runtime.keys import load_signer

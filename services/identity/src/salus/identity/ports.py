@@ -6,11 +6,11 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from salus.contracts.queues import Queues
 from salus.events.event_types import EventData
 from salus.events.keyring import KeyRing
 from salus.identity.domain import PartyState
 from salus.identity.party_index import PartyIndex
-from salus.runtime.queues import Queues
 
 
 class Parties(Protocol):

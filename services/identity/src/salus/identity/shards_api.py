@@ -9,6 +9,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, ConfigDict, FailFast, Field
 
+from salus.contracts.contract import ContractHost
 from salus.events import fields
 from salus.events.contexts.identity import AddedShard, AssignedShard, AssignedTopic, ShardsAssigned
 from salus.events.fields import INTEGER_MAX
@@ -18,7 +19,6 @@ from salus.identity.handlers import as_known
 from salus.identity.ports import Ring
 from salus.identity.shards import AssignShards, ShardingState, decide, growing_topics, require_governing
 from salus.runtime.auth import Caller, Callers
-from salus.runtime.contract import ContractHost
 from salus.runtime.fields import pattern_of
 from salus.runtime.limits import AccountLimit, Rate
 from salus.runtime.network import Network

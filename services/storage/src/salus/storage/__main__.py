@@ -11,15 +11,15 @@ from functools import partial
 import structlog
 from fastapi import FastAPI
 
+from salus.contracts.contract import ContractHost
+from salus.contracts.facts import FactWriter
+from salus.contracts.fold import open_fold_store, open_follower
 from salus.crypto.errors import KmsExistsError
 from salus.crypto.kms import FileKms
 from salus.messaging import MessagingError, ping, require_topics
 from salus.objects import ObjectsError, ObjectStore, S3Objects, open_store, probe
 from salus.runtime.auth import Authenticator
-from salus.runtime.contract import ContractHost
 from salus.runtime.database import DATABASE_AWAY
-from salus.runtime.facts import FactWriter
-from salus.runtime.fold import open_fold_store, open_follower
 from salus.runtime.garbage import collect_rarely
 from salus.runtime.identity_view import IDENTITY_TOPIC, open_identity_view
 from salus.runtime.keys import load_signer

@@ -6,14 +6,14 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from typing import Protocol
 
+from salus.contracts.contract import NameTakenError
 from salus.events.event_types import EventData
 from salus.events.keyring import KeyRing
-from salus.runtime.contract import NameTakenError
 from salus.runtime.problems import ProblemError
 from salus.runtime.refusal import Refusal
 from salus.storage.domain import Decision, ObjectState, SubjectState
 
-# The codes of `salus.runtime.facts` and `contract` by which a fact is known not to stand.
+# The codes of `salus.contracts.facts` and `contract` by which a fact is known not to stand.
 NOTHING_CHANGED = frozenset({"not-accepted", "service-key-invalid", "invalid-request", "conflict"})
 
 

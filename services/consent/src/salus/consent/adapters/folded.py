@@ -11,10 +11,10 @@ from salus.consent.domain.state import (
     evolve_subject,
 )
 from salus.consent.ports import Facts
+from salus.contracts.contract import Contract
+from salus.contracts.fold import FoldStore, Follower
 from salus.events.contexts.consent import PolicySetAdopted, StatePosition
 from salus.events.event_types import EventData
-from salus.runtime.contract import Contract
-from salus.runtime.fold import FoldStore, Follower
 
 CONSENT_TOPIC = "salus.consent.events"
 STORAGE_TOPIC = "salus.storage.events"

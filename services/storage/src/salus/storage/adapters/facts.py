@@ -8,10 +8,10 @@ from typing import TypeVar
 
 import msgspec
 
+from salus.contracts.contract import Contract, ContractHost
+from salus.contracts.facts import FactWriter
+from salus.contracts.fold import FoldStore, Follower
 from salus.events.event_types import EventData
-from salus.runtime.contract import Contract, ContractHost
-from salus.runtime.facts import FactWriter
-from salus.runtime.fold import FoldStore, Follower
 from salus.storage.domain import (
     EpochState,
     ObjectState,

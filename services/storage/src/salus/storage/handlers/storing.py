@@ -8,6 +8,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+from salus.contracts.contract import NameTakenError
 from salus.crypto.commitment import commit, new_salt, require_commitment
 from salus.crypto.errors import CommitmentError
 from salus.crypto.sealed_object import new_object
@@ -16,7 +17,6 @@ from salus.events.contexts.storage import ObjectStored
 from salus.events.fields import Sealed
 from salus.objects import ObjectStore
 from salus.runtime.auth import Caller
-from salus.runtime.contract import NameTakenError
 from salus.runtime.problems import ProblemError
 from salus.runtime.refusal import Refusal
 from salus.storage.domain import (

@@ -14,12 +14,12 @@ from weakref import WeakValueDictionary
 
 import msgspec
 
+from salus.contracts.facts import FactWriter, failed
+from salus.contracts.fold import FoldStore, Follower
+from salus.contracts.projection import Contract
 from salus.events.effect import Applied, NoEffect, Refused, Unknown, WithoutEffect
 from salus.events.event_types import EventData
-from salus.runtime.facts import FactWriter, failed
-from salus.runtime.fold import FoldStore, Follower
 from salus.runtime.problems import ProblemError
-from salus.runtime.projection import Contract
 from salus.runtime.refusal import Refusal
 
 __all__ = ["Contract", "ContractHost", "NameTakenError", "Refusal"]

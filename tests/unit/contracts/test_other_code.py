@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from tests.asking import UNASKED
 from tests.databases import Databases
-from tests.unit.runtime.test_rebuilt_state import (
+from tests.unit.contracts.test_rebuilt_state import (
     CONSENT,
     CONSENT_TOPIC,
     HOSPITAL,
@@ -20,7 +20,7 @@ from tests.unit.runtime.test_rebuilt_state import (
     founded,
     identity_says,
 )
-from tests.unit.runtime.test_unread_records import (
+from tests.unit.contracts.test_unread_records import (
     TakenView,
     changed,
     of_a_type_to_come,
@@ -30,6 +30,8 @@ from tests.unit.runtime.test_unread_records import (
 
 from salus.consent.adapters.folded import PATIENTS, POLICIES
 from salus.consent.domain.state import PatientState
+from salus.contracts.fold_store import FoldStore, Mark, OtherCodeError, open_fold_store
+from salus.contracts.projection import Contract, digest_of
 from salus.events.catalogue import Catalogue
 from salus.events.contexts import CATALOGUE, CONTEXTS
 from salus.events.contexts.identity import KeyRevoked
@@ -37,10 +39,8 @@ from salus.events.did import LocalSigner
 from salus.identity.__main__ import PARTIES
 from salus.identity.domain import PartyState
 from salus.messaging import Position
-from salus.runtime.fold_store import FoldStore, Mark, OtherCodeError, open_fold_store
 from salus.runtime.identity_view import IDENTITY_TOPIC
 from salus.runtime.own_key import OwnKey
-from salus.runtime.projection import Contract, digest_of
 from salus.runtime.unread_records import UnreadRecordError
 
 AT, HERE = (CONSENT_TOPIC, 0), (IDENTITY_TOPIC, 0)

@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 from tests.databases import Databases
 
-from salus.runtime.fold_store import FoldStore, open_fold_store
-from salus.runtime.fold_tables import AGGREGATES, Loaded, write_rows
+from salus.contracts.fold_store import FoldStore, open_fold_store
+from salus.contracts.fold_tables import AGGREGATES, Loaded, write_rows
 
 KIND = "patient"
 READERS = 40

@@ -7,6 +7,7 @@ from typing import assert_never
 import structlog
 
 from salus.client import ClientError
+from salus.contracts.fold import Follower
 from salus.events.accountability import require_asked
 from salus.events.catalogue import Catalogue
 from salus.events.effect import Applied, Outcome, Refused, Unknown, WithoutEffect
@@ -14,7 +15,6 @@ from salus.events.errors import RejectedError
 from salus.events.event_types import EventData
 from salus.events.requests import SIGNED, RequestedData
 from salus.messaging import MessagingError
-from salus.runtime.fold import Follower
 from salus.runtime.own_key import OwnKey
 from salus.runtime.problems import ProblemError
 from salus.runtime.publishing import ServicePublisher

@@ -9,6 +9,7 @@ import pytest
 from fastapi import FastAPI
 from httpx import ASGITransport, AsyncClient
 
+from salus.contracts.fold import Follower
 from salus.messaging import (
     CorruptBatchError,
     PartitionMismatchError,
@@ -17,7 +18,6 @@ from salus.messaging import (
     RefusedByBrokerError,
 )
 from salus.runtime import problems
-from salus.runtime.fold import Follower
 from salus.runtime.identity_view import IDENTITY_TOPIC, IdentityView
 
 CONSENT = "salus.consent.events"

@@ -11,11 +11,11 @@ from typing import Any
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from salus.contracts.fold_tables import AGGREGATES, CLAIMS, Loaded, Pair, read_snapshot, write_rows
+from salus.contracts.projection import Contract
 from salus.events.effect import Applied, Effect, claims_of, effect_by, request_claim
 from salus.events.envelope import Event
 from salus.events.requests import RequestedData
-from salus.runtime.fold_tables import AGGREGATES, CLAIMS, Loaded, Pair, read_snapshot, write_rows
-from salus.runtime.projection import Contract
 
 
 class FoldBatch:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from hashlib import sha256
 
-from tests.unit.runtime.test_versions import GRANT, PATIENT, REVOCATION, TOPIC, fold
+from tests.unit.contracts.test_versions import GRANT, PATIENT, REVOCATION, TOPIC, fold
 
+from salus.contracts.fold_store import FoldStore, Mark, open_fold_store
 from salus.events.effect import Applied, NoEffect, Outcome, WithoutEffect
 from salus.messaging import Position
-from salus.runtime.fold_store import FoldStore, Mark, open_fold_store
 
 
 async def test_versions_outcomes_and_marks_are_kept(postgres: str) -> None:

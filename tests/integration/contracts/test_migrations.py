@@ -14,7 +14,7 @@ REPLICAS = 3
 WAIT_S_MAX = 60.0
 MIGRATE = """
 import asyncio, sys
-from salus.runtime.fold import open_fold_store
+from salus.contracts.fold import open_fold_store
 
 async def main():
     async with open_fold_store(sys.argv[1]):

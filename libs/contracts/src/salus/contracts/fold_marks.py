@@ -11,8 +11,8 @@ import asyncio
 from collections.abc import Mapping
 from hashlib import sha256
 
+from salus.contracts.fold_store import Mark
 from salus.messaging import MessagingError, Reader, Record
-from salus.runtime.fold_store import Mark
 
 POLL_MS = 200
 ANSWER_S_MAX = 30

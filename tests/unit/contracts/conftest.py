@@ -1,4 +1,4 @@
-"""Tests without servers keep what they fold in SQLite; tests/integration/runtime does so in PostgreSQL."""
+"""Tests without servers keep what they fold in SQLite; tests/integration/contracts does so in PostgreSQL."""
 
 from __future__ import annotations
 

@@ -19,6 +19,11 @@ from tests.asking import UNASKED, proofs_of, truly_asked
 from tests.databases import Databases
 from tests.integration.raw_kafka import produce, record_batch, session_of
 
+from salus.contracts.contract import Contract, ContractHost
+from salus.contracts.facts import FactWriter
+from salus.contracts.fold import FoldStore, Follower, open_fold_store, open_follower
+from salus.contracts.fold_marks import OtherTopicsError
+from salus.contracts.fold_store import StateBehindError
 from salus.devkit.addresses import Addresses
 from salus.devkit.waiting import until
 from salus.events.contexts import CATALOGUE
@@ -29,11 +34,6 @@ from salus.events.event_types import EventData
 from salus.events.requests import Request
 from salus.events.signature import sign_values
 from salus.messaging import Producer, Topic, ensure_topics
-from salus.runtime.contract import Contract, ContractHost
-from salus.runtime.facts import FactWriter
-from salus.runtime.fold import FoldStore, Follower, open_fold_store, open_follower
-from salus.runtime.fold_marks import OtherTopicsError
-from salus.runtime.fold_store import StateBehindError
 from salus.runtime.identity_view import IDENTITY_TOPIC, IdentityView, open_identity_view
 from salus.runtime.network import FoundingParty, Log, Network, Shard
 from salus.runtime.own_key import OwnKey

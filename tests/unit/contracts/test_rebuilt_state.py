@@ -15,6 +15,8 @@ from tests.founding import public_key
 
 from salus.consent.adapters.folded import PATIENTS
 from salus.consent.domain.state import PatientState
+from salus.contracts.fold import Follower
+from salus.contracts.fold_store import FoldStore, StateBehindError, open_fold_store
 from salus.events.contexts import CATALOGUE
 from salus.events.contexts.consent import ConsentGranted, ConsentRevoked
 from salus.events.contexts.identity import KeyAdded, KeyRevoked, PartyRegistered, RoleGranted, RoleWithdrawn
@@ -29,8 +31,6 @@ from salus.identity.__main__ import PARTIES
 from salus.identity.domain import PartyState
 from salus.ledger.records import SIGNATURE_HEADER
 from salus.messaging import Record
-from salus.runtime.fold import Follower
-from salus.runtime.fold_store import FoldStore, StateBehindError, open_fold_store
 from salus.runtime.identity_view import IDENTITY_TOPIC, IdentityView, apply_identity_record
 
 NOON = datetime(2026, 11, 29, 12, tzinfo=UTC)

@@ -9,7 +9,7 @@ from typing import Any, cast
 import msgspec
 import pytest
 from tests.databases import Databases
-from tests.unit.runtime.test_rebuilt_state import (
+from tests.unit.contracts.test_rebuilt_state import (
     CONSENT,
     CONSENT_TOPIC,
     GRANTED,
@@ -27,6 +27,7 @@ from tests.unit.runtime.test_rebuilt_state import (
 )
 
 from salus.consent.adapters.folded import PATIENTS
+from salus.contracts.fold_store import open_fold_store
 from salus.events.contexts.identity import RoleWithdrawn
 from salus.events.did import LocalSigner
 from salus.events.effect import Refused
@@ -35,7 +36,6 @@ from salus.events.requests import Request
 from salus.events.signature import sign_values
 from salus.ledger.records import SIGNATURE_HEADER
 from salus.messaging import MessagingError, Record
-from salus.runtime.fold_store import open_fold_store
 from salus.runtime.identity_view import IDENTITY_TOPIC, IdentityView
 from salus.runtime.own_key import OwnKey
 from salus.runtime.unread_records import HALTED, UnreadRecordError

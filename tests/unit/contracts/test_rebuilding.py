@@ -9,12 +9,12 @@ from typing import Any, cast
 
 import pytest
 from tests.databases import Databases
-from tests.unit.runtime.test_rebuilt_state import CONSENT_TOPIC, View, founded, seconds
+from tests.unit.contracts.test_rebuilt_state import CONSENT_TOPIC, View, founded, seconds
 
+from salus.contracts import fold
+from salus.contracts.fold import Follower, RebuildingError
+from salus.contracts.fold_store import open_fold_store
 from salus.messaging import Reader, Record
-from salus.runtime import fold
-from salus.runtime.fold import Follower, RebuildingError
-from salus.runtime.fold_store import open_fold_store
 from salus.runtime.identity_view import IdentityView
 
 AT = (CONSENT_TOPIC, 0)

@@ -11,11 +11,8 @@ import structlog
 from sqlalchemy import select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from salus.events.effect import Applied, NoEffect, Outcome, Refused, Unknown, WithoutEffect, request_claim
-from salus.messaging import MessagingError, PermanentError, Position
-from salus.runtime.database import open_engine
-from salus.runtime.fold_batch import seen_claim, version_kind
-from salus.runtime.fold_tables import (
+from salus.contracts.fold_batch import seen_claim, version_kind
+from salus.contracts.fold_tables import (
     AGGREGATES,
     CLAIMS,
     OUTCOMES,
@@ -26,6 +23,9 @@ from salus.runtime.fold_tables import (
     read_snapshot,
     write_rows,
 )
+from salus.events.effect import Applied, NoEffect, Outcome, Refused, Unknown, WithoutEffect, request_claim
+from salus.messaging import MessagingError, PermanentError, Position
+from salus.runtime.database import open_engine
 from salus.runtime.migrating import migrate, without_limit
 from salus.runtime.shared_call import SharedCall
 
@@ -308,7 +308,7 @@ async def open_fold_store(url: str) -> AsyncIterator[FoldStore]:
     """Connect, bring the tables up to date and yield the store."""
     engine = open_engine(url, is_rebuilt=True)
     try:
-        await migrate(engine, package="salus.runtime", version_table="fold_alembic_version")
+        await migrate(engine, package="salus.contracts", version_table="fold_alembic_version")
         yield FoldStore(engine)
     finally:
         await engine.dispose()

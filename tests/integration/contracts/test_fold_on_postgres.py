@@ -1,11 +1,11 @@
-"""What tests/unit/runtime promises of a fold, on real PostgreSQL."""
+"""What tests/unit/contracts promises of a fold, on real PostgreSQL."""
 
 from __future__ import annotations
 
 import pytest
 from tests.databases import Databases
 from tests.integration.postgres import PostgresDatabases
-from tests.unit.runtime import test_fold_batches, test_rebuilt_state, test_shared_reads, test_versions
+from tests.unit.contracts import test_fold_batches, test_rebuilt_state, test_shared_reads, test_versions
 
 from salus.devkit.postgres_server import PostgresServer
 

@@ -14,17 +14,17 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from salus.contracts.fold_batch import FoldBatch
+from salus.contracts.fold_marks import mark_of, require_same_topics
+from salus.contracts.fold_store import OUTCOMES_KEPT, FoldStore, open_fold_store
+from salus.contracts.projection import Contract, digest_of
 from salus.events.effect import Applied, Outcome, Refused, Unknown, WithoutEffect
 from salus.events.envelope import Event, decode_event
 from salus.events.errors import RejectedError
 from salus.events.judging import judge
 from salus.ledger.records import SIGNATURE_HEADER, appended_at
 from salus.messaging import MessagingError, OutOfRangeError, Position, Reader, Record
-from salus.runtime.fold_batch import FoldBatch
-from salus.runtime.fold_marks import mark_of, require_same_topics
-from salus.runtime.fold_store import OUTCOMES_KEPT, FoldStore, open_fold_store
 from salus.runtime.identity_view import IDENTITY_TOPIC, IdentityView
-from salus.runtime.projection import Contract, digest_of
 from salus.runtime.shared_call import SharedCall
 from salus.runtime.supervisor import Supervisor, failed, succeeded
 from salus.runtime.unread_records import require_key_gone, unread

@@ -10,6 +10,8 @@ import pytest
 from tests.asking import UNASKED, truly_asked
 
 from salus.client import DeliveryError
+from salus.contracts.contract import DECISIONS_MAX, Contract, ContractHost, NameTakenError
+from salus.contracts.facts import FactWriter
 from salus.events.contexts import CATALOGUE
 from salus.events.contexts.identity import KeyRevoked, RoleGranted
 from salus.events.contexts.storage import ReadRefused
@@ -17,8 +19,6 @@ from salus.events.did import LocalSigner
 from salus.events.effect import Applied, NoEffect, Outcome, Refused, Unknown, WithoutEffect
 from salus.events.event_types import EventData
 from salus.messaging import MessagingError, Position
-from salus.runtime.contract import DECISIONS_MAX, Contract, ContractHost, NameTakenError
-from salus.runtime.facts import FactWriter
 from salus.runtime.problems import ProblemError
 from salus.runtime.publishing import Stated
 

@@ -13,16 +13,16 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 from tests.asking import UNASKED
 from tests.databases import Databases
-from tests.unit.runtime.test_versions import EPOCHS, GRANT, NOW, SERVICE, TOPIC
+from tests.unit.contracts.test_versions import EPOCHS, GRANT, NOW, SERVICE, TOPIC
 
 from salus.consent.adapters.folded import PATIENTS
+from salus.contracts.fold_batch import FoldBatch
+from salus.contracts.fold_store import FoldStore, open_fold_store
+from salus.contracts.fold_tables import AGGREGATES, CLAIMS, OUTCOMES, POSITIONS
 from salus.events.contexts import CATALOGUE
 from salus.events.contexts.consent import ConsentGranted, ConsentRevoked
 from salus.events.effect import Applied, Effect
 from salus.events.envelope import Event, decode_event, encode_event
-from salus.runtime.fold_batch import FoldBatch
-from salus.runtime.fold_store import FoldStore, open_fold_store
-from salus.runtime.fold_tables import AGGREGATES, CLAIMS, OUTCOMES, POSITIONS
 
 CONTRACTS = (PATIENTS, EPOCHS)
 

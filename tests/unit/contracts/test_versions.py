@@ -8,15 +8,15 @@ import msgspec
 from tests.asking import UNASKED
 from tests.databases import Databases
 
+from salus.contracts.contract import Contract
+from salus.contracts.fold_batch import FoldBatch
+from salus.contracts.fold_store import FoldStore, open_fold_store
 from salus.events.contexts import CATALOGUE
 from salus.events.contexts.consent import AccessDecided, ConsentGranted, ConsentRevoked
 from salus.events.effect import Applied
 from salus.events.envelope import decode_event, encode_event
 from salus.events.event_types import EventData
 from salus.events.parties import Party
-from salus.runtime.contract import Contract
-from salus.runtime.fold_batch import FoldBatch
-from salus.runtime.fold_store import FoldStore, open_fold_store
 
 TOPIC = "salus.consent.events"
 PATIENT = "urn:uuid:6f1c3a52-7a0e-4d5f-9c2b-1f2e3d4c5b6a"
