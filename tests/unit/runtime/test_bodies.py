@@ -12,7 +12,7 @@ from fastapi import Request
 from pydantic import BaseModel
 
 from salus.messaging.errors import BrokerAwayError
-from salus.runtime.bodies import BODY_BYTES_MAX, Admit, Charge
+from salus.runtime.bodies import BODY_BYTES_MAX, Admission, Admit
 from salus.runtime.problems import ProblemError
 from salus.runtime.service import create_app
 from salus.runtime.settings import ServiceSettings
@@ -129,13 +129,11 @@ def refusing(error: Exception, asked: list[int]) -> Admit:
     async def refuse() -> None:
         raise error
 
-    def charge(_: bytes) -> None: ...
-
     @asynccontextmanager
-    async def admit(_: Request, size: int) -> AsyncIterator[Charge]:
+    async def admit(_: Request, size: int) -> AsyncIterator[Admission]:
         asked.append(size)
         await refuse()
-        yield charge
+        yield Admission()
 
     return admit
 

@@ -22,7 +22,7 @@ from salus.messaging.errors import BrokerAwayError
 from salus.runtime import problems
 from salus.runtime.auth import LOOKED_UP_BYTES_MIN, Authenticator
 from salus.runtime.bodies import BODY_BYTES_MAX, guard_bodies
-from salus.runtime.body_memory import BODIES_BYTES_MAX, RETRY_AFTER_S, BodyMemory
+from salus.runtime.body_memory import BODIES_BYTES_MAX, RETRY_AFTER_S, BodyMemory, account_at
 from salus.runtime.problems import ProblemError
 
 MIB = 2**20
@@ -61,13 +61,15 @@ async def opened(app: FastAPI) -> AsyncIterator[Callable[..., Awaitable[Sending]
     """Open requests that are left once they wait for the rest of their bodies, or were answered."""
     begun: list[Sending] = []
 
-    async def open_one(headers: dict[str, str], size: int | None, path: str = "/a") -> Sending:
+    async def open_one(
+        headers: dict[str, str], size: int | None, path: str = "/a", *, came: int = 1, host: str = "10.0.0.1"
+    ) -> Sending:
         waits, end = asyncio.Event(), asyncio.Event()
 
         async def receive() -> dict[str, Any]:
             one.read.append(1)
             if len(one.read) == 1:
-                return {"type": "http.request", "body": b"x", "more_body": True}
+                return {"type": "http.request", "body": b"x" * came, "more_body": True}
             waits.set()
             await end.wait()
             return {"type": "http.request", "body": b"", "more_body": False}
@@ -80,6 +82,7 @@ async def opened(app: FastAPI) -> AsyncIterator[Callable[..., Awaitable[Sending]
         length = {"transfer-encoding": "chunked"} if size is None else {"content-length": str(size)}
         scope = {
             "type": "http",
+            "client": (host, 40000),
             "method": "POST",
             "path": path,
             "raw_path": path.encode(),
@@ -154,7 +157,8 @@ async def test_a_token_that_another_replica_has_used_opens_no_large_body() -> No
     assert (large.status, large.code, large.read) == (401, "token-used", [])
 
 
-async def test_where_nobody_is_asked_who_he_is_all_together_hold_so_many_bytes() -> None:
+@pytest.fixture
+def open_to_all() -> FastAPI:
     app = FastAPI()
     problems.install(app)
     guard_bodies(app, streams=())
@@ -163,12 +167,52 @@ async def test_where_nobody_is_asked_who_he_is_all_together_hold_so_many_bytes()
     async def question(request: Request) -> int:
         return len(await request.body())
 
-    async with opened(app) as open_one:
-        taken = [await open_one({}, MIB) for _ in range(BODIES_BYTES_MAX // MIB)]
-        refused = await open_one({}, 1)
+    return app
 
-        assert not any(one.task.done() for one in taken)
-        assert (refused.status, refused.code, refused.read) == (503, "busy", [])
+
+async def test_who_announces_a_body_and_sends_nothing_holds_no_room(open_to_all: FastAPI) -> None:
+    # 64 such connections kept everybody's questions from anchoring, sequencer and witness.
+    async with opened(open_to_all) as open_one:
+        silent = [
+            await open_one({}, size) for size in (MIB, None) for _ in range(2 * BODIES_BYTES_MAX // MIB)
+        ]
+        whole = await open_one({}, MIB, came=MIB)
+        whole.end.set()
+        await whole.task
+
+        assert not any(one.task.done() for one in silent)
+        assert (whole.status, whole.body) == (200, str(MIB).encode())
+
+
+async def test_of_whom_nobody_asks_who_he_is_an_address_holds_so_many_bytes(open_to_all: FastAPI) -> None:
+    async with opened(open_to_all) as open_one:
+        taken = [await open_one({}, None, came=MIB) for _ in range(BODIES_BYTES_MAX // MIB // 4)]
+        refused = await open_one({}, None)
+        other = await open_one({}, None, came=MIB, host="10.0.0.2")
+
+        assert not any(one.task.done() for one in (*taken, other))
+        assert (refused.status, refused.code) == (503, "busy")
+        assert refused.headers["retry-after"] == str(RETRY_AFTER_S)
+        taken[0].end.set()
+        await taken[0].task
+        again = await open_one({}, None, came=MIB // 2)
+        assert (taken[0].status, again.task.done()) == (200, False)
+
+
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [
+        ("10.0.0.1", "10.0.0.1"),
+        ("::ffff:10.0.0.1", "10.0.0.1"),
+        ("2001:db8:0:1:2::3", "2001:db8:0:1::/64"),
+        ("2001:db8:0:1:ffff:ffff:ffff:ffff", "2001:db8:0:1::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("", ""),
+        ("testclient", "testclient"),
+    ],
+)
+def test_an_address_is_an_account_and_of_ipv6_a_line(address: str, name: str) -> None:
+    assert account_at(address).did == name
 
 
 class Away(Joining):
@@ -197,13 +241,13 @@ def test_no_organisation_takes_all_the_room(asked: list[tuple[int, int, int]]) -
                 member=f"did:web:{member}.example",
             )
             try:
-                held.enter_context(memory.taken(party, size))
+                held.enter_context(memory.opened(party))(size)
             except ProblemError:
                 continue
             total, of_one[member] = total + size, of_one[member] + size
             assert total <= 8 * MIB
             assert max(of_one.values()) <= 4 * MIB
         newcomer = Party(did="did:web:new.example", kind="member", roles=frozenset(), member=None)
-        held.enter_context(memory.taken(newcomer, 8 * MIB // 2**5 // 4))
+        held.enter_context(memory.opened(newcomer))(8 * MIB // 2**5 // 4)
 
     assert memory._of_organisation.total() == memory._of_account.total() == 0

@@ -25,7 +25,7 @@ from salus.events.jws import parse_jws
 from salus.events.keyring import KeyRing
 from salus.events.parties import Party
 from salus.events.signed_request import Asked, excess_of
-from salus.runtime.bodies import Charge
+from salus.runtime.bodies import Admission
 from salus.runtime.body_memory import BodyMemory
 from salus.runtime.identity_view import IdentityView
 from salus.runtime.limits import AccountLimit, Rate, RequestLimit, RequestRates
@@ -125,7 +125,7 @@ class Authenticator:
         return party
 
     @asynccontextmanager
-    async def admit(self, request: Request, size: int) -> AsyncIterator[Charge]:
+    async def admit(self, request: Request, size: int) -> AsyncIterator[Admission]:
         """Hold room for a body of so many bytes, and say how it is counted.
 
         A token that names a request is good for the body of that one only, and of one at a time. Whoever
@@ -144,8 +144,8 @@ class Authenticator:
                 if size > LOOKED_UP_BYTES_MIN and self._has_stated is not None:
                     await _require_not_stated(token, self._has_stated)
                 held.enter_context(self._used.under_way(claims))
-            held.enter_context(self._bodies.taken(party, size))
-            yield partial(self._charge, request, claims, party)
+            held.enter_context(self._bodies.opened(party))(size)
+            yield Admission(charge=partial(self._charge, request, claims, party))
 
     async def _known(self, token: str) -> tuple[Bearer, Party]:
         try:

@@ -1,7 +1,8 @@
 """What a request body has to be before a route sees it: not too large, and JSON that is read in one way.
 
 Where only registered parties send bodies, nothing of one is read before its sender's token was looked at, and
-before there was room for as many bytes as it declares.
+before there was room for as many bytes as it declares. Where anybody may, room is taken as the bytes come, by
+the address that they come from: who announces a body and sends nothing keeps it from nobody.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from http import HTTPStatus
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
@@ -20,13 +21,29 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from salus.ledger.json_reader import JsonError, read_json
-from salus.runtime.body_memory import ANYBODY, BODIES_BYTES_MAX, BodyMemory
+from salus.runtime.body_memory import BodyMemory, account_at
 from salus.runtime.problems import Answer, ProblemError, respond
 
 _T = TypeVar("_T")
 Charge = Callable[[bytes], None]
 """Counts a body, before anything is done with it; raises ProblemError if it is one too many."""
-Admit = Callable[[Request, int], AbstractAsyncContextManager[Charge]]
+
+
+def _nothing(_: object) -> None:
+    """Count nothing."""
+
+
+class Admission(NamedTuple):
+    """How the body of a request is counted: as a whole, and each part of so many bytes as it comes.
+
+    Both raise ProblemError if it is one too many.
+    """
+
+    charge: Charge = _nothing
+    take: Callable[[int], None] = _nothing
+
+
+Admit = Callable[[Request, int], AbstractAsyncContextManager[Admission]]
 """Holds room for a body of so many bytes while its request is under way, and says how the body is counted.
 
 It raises what routes raise, unless whoever sends the request may send such a body now.
@@ -87,17 +104,19 @@ class BodyGuard:
             return
         size = _declared(Headers(scope=scope))
         if not size:
-            await self._pass_on(scope, receive, send, charge=None)
+            await self._pass_on(scope, receive, send, admission=None)
             return
         async with AsyncExitStack() as held:
             try:
-                charge = await held.enter_async_context(self._admit(Request(scope), size))
+                admission = await held.enter_async_context(self._admit(Request(scope), size))
             except Exception as error:  # noqa: BLE001  # the app says what is answered to which
                 await (await _answer_to(error, Request(scope)))(scope, receive, send)
                 return
-            await self._pass_on(scope, receive, send, charge=charge)
+            await self._pass_on(scope, receive, send, admission=admission)
 
-    async def _pass_on(self, scope: Scope, receive: Receive, send: Send, *, charge: Charge | None) -> None:
+    async def _pass_on(
+        self, scope: Scope, receive: Receive, send: Send, *, admission: Admission | None
+    ) -> None:
         headers = Headers(scope=scope)
         # On purpose wider than any framework's idea of a JSON media type, malformed ones included.
         is_json = "json" in headers.get("content-type", "").lower()
@@ -109,14 +128,17 @@ class BodyGuard:
             if deadline is None:
                 deadline = asyncio.get_running_loop().time() + BODY_S_MAX
             message = await _received(receive, deadline)
-            body.extend(message.get("body", b""))
-            if len(body) > BODY_BYTES_MAX:
+            part = message.get("body", b"")
+            if len(body) + len(part) > BODY_BYTES_MAX:
                 raise BodyTooLargeError
+            if admission is not None and part:
+                _require_paid(admission.take, len(part))
+            body.extend(part)
             if message["type"] == "http.request" and not message.get("more_body", False):
                 # What is received from now on is the end of the connection, which takes its time.
                 deadline = math.inf
-                if charge is not None:
-                    _require_paid(charge, bytes(body))
+                if admission is not None:
+                    _require_paid(admission.charge, bytes(body))
                 if is_json and body:
                     await _require_json(bytes(body))
             return message
@@ -133,16 +155,12 @@ async def _received(receive: Receive, deadline: float) -> Message:
 
 
 def _admission_of_anybody() -> Admit:
-    # Of one account alone a quarter is the most.
-    memory = BodyMemory(4 * BODIES_BYTES_MAX)
-
-    def charge(_: bytes) -> None:
-        """Count nothing: nobody is asked who they are."""
+    memory = BodyMemory()
 
     @asynccontextmanager
-    async def admit(_: Request, size: int) -> AsyncIterator[Charge]:
-        with memory.taken(ANYBODY, size):
-            yield charge
+    async def admit(request: Request, _: int) -> AsyncIterator[Admission]:
+        with memory.opened(account_at(request.client.host if request.client else "")) as take:
+            yield Admission(take=take)
 
     return admit
 
@@ -168,9 +186,9 @@ async def _answer_to(error: Exception, request: Request) -> Response:
     return answer
 
 
-def _require_paid(charge: Charge, body: bytes) -> None:
+def _require_paid(count: Callable[[_T], None], counted: _T) -> None:
     try:
-        charge(body)
+        count(counted)
     except ProblemError as error:
         raise BodyRefusedError(error.answer) from None
 

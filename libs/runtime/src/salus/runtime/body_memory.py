@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address
 
 from salus.runtime.limits import LIMITED, Account, organisation_of
 from salus.runtime.problems import ProblemError
@@ -16,17 +17,24 @@ RETRY_AFTER_S = 5
 
 
 @dataclass(frozen=True)
-class _Anybody:
-    did: str = "anybody"
+class _Address:
+    did: str
     member: None = None
 
 
-# Those of whom nobody asks who they are, together.
-ANYBODY: Account = _Anybody()
+def account_at(address: str) -> Account:
+    """Return the account of whom nobody asks who they are: an address, of IPv6 a line's network (/64)."""
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return _Address(address)
+    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is None:
+        return _Address(f"{IPv6Address(int(parsed) >> 64 << 64)}/64")
+    return _Address(str(getattr(parsed, "ipv4_mapped", None) or parsed))
 
 
 class BodyMemory:
-    """The room for bodies of requests under way, taken by declared size before anything of one is read.
+    """The room for bodies of requests under way.
 
     An organisation has at most half of what the others leave it, and an account half of what the other
     accounts of its organisation leave it of that: so however much some hold, a little is left for the next.
@@ -38,21 +46,30 @@ class BodyMemory:
         self._of_account: Counter[str] = Counter()
 
     @contextmanager
-    def taken(self, account: Account, size: int) -> Iterator[None]:
-        """Hold so many bytes; raises ProblemError 503 `busy` at once if the account has no room for them."""
+    def opened(self, account: Account) -> Iterator[Callable[[int], None]]:
+        """Yield what takes room for so many bytes more, all of which is given back at the end.
+
+        It raises ProblemError 503 `busy` at once if the account has no room for them.
+        """
         organisation = organisation_of(account)
-        if self._of_account[account.did] + size > self._room_of(account.did, organisation):
-            LIMITED.labels("bytes of bodies at once").inc()
-            headers = {"Retry-After": str(RETRY_AFTER_S)}
-            raise ProblemError(503, "busy", "too many bytes of bodies are under way at once", headers=headers)
-        held = ((self._of_organisation, organisation), (self._of_account, account.did))
-        for counted, name in held:
-            counted[name] += size
+        taken = 0
+
+        def take(size: int) -> None:
+            nonlocal taken
+            if self._of_account[account.did] + size > self._room_of(account.did, organisation):
+                LIMITED.labels("bytes of bodies at once").inc()
+                headers = {"Retry-After": str(RETRY_AFTER_S)}
+                detail = "too many bytes of bodies are under way at once"
+                raise ProblemError(503, "busy", detail, headers=headers)
+            self._of_organisation[organisation] += size
+            self._of_account[account.did] += size
+            taken += size
+
         try:
-            yield
+            yield take
         finally:
-            for counted, name in held:
-                counted[name] -= size
+            for counted, name in ((self._of_organisation, organisation), (self._of_account, account.did)):
+                counted[name] -= taken
                 if not counted[name]:
                     del counted[name]
 
