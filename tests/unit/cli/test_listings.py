@@ -69,7 +69,7 @@ ACTOR, OTHER = "did:key:z6MkfetRHfYZ8ERUNGizSLGiDHR9gGDB7MJRHE9GC7CYNu7P", "did:
 @pytest.mark.parametrize(
     ("actor", "summary", "what"),
     [
-        (ACTOR, "The patient took consent c back.", "… back. By did:key:z6Mkf…CYNu7P."),
+        (ACTOR, "Consent c was taken back.", "… back. By did:key:z6Mkf…CYNu7P."),
         (ACTOR, "did:key:z6Mkf…CYNu7P may read.", "… may read."),
         (OTHER, "A document is on record.", "… on record. By did:web:h.example."),
         (OTHER, "did:web:h.example may read.", "… may read."),

@@ -22,6 +22,10 @@ PATIENT = "urn:uuid:6f1c3a52-7a0e-4d5f-9c2b-1f2e3d4c5b6a"
 SIGNER = LocalSigner.from_seed(bytes([1]) * 32)
 
 
+async def allowed(*_: Any, **__: Any) -> httpx.Response:
+    return httpx.Response(200, json={"allowed": True, "token": "t"})
+
+
 @pytest.fixture
 def away(monkeypatch: pytest.MonkeyPatch) -> Callable[[type[httpx.TransportError]], None]:
     """Return what makes storage fail in that way; consent allows whatever it is asked."""
@@ -35,10 +39,7 @@ def away(monkeypatch: pytest.MonkeyPatch) -> Callable[[type[httpx.TransportError
 
         monkeypatch.setattr(storing, "bounded_client", client)
 
-    async def decision(*_: Any, **__: Any) -> httpx.Response:
-        return httpx.Response(200, json={"allowed": True, "token": "t"})
-
-    monkeypatch.setattr(storing, "call", decision)
+    monkeypatch.setattr(storing, "call", allowed)
     monkeypatch.setattr(storing, "require_service", lambda *_: "http://storage")
     return fail
 
@@ -50,7 +51,7 @@ def commands(tmp_path: Path) -> dict[str, Callable[[], Coroutine[Any, Any, Any]]
     platform: Any = None
     asked = {"object": "scan-1", "patient": PATIENT}
     return {
-        "put": partial(storing._put, platform, SIGNER, file, patient=PATIENT, kind="image/png"),
+        "put": partial(storing._put, platform, SIGNER, file, asked, kind="image/png", decided=True),
         "get": partial(storing._get, platform, SIGNER, asked),
         "open": partial(storing._open, platform, SIGNER, b"{}", asked, {"patient": PATIENT}),
     }
@@ -72,6 +73,39 @@ async def test_a_storage_that_is_away_is_one_sentence(
     assert ended.value.code is Exit.NOT_RUNNING
     doubtful = name == "put" and kind is httpx.ReadTimeout
     assert ("not known whether the file was stored" in str(ended.value)) is doubtful
+
+
+@pytest.mark.parametrize("decided", [True, False])
+async def test_who_acts_for_no_steward_stores_under_a_decision(
+    *, decided: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # A member with a consent to write could not store: `object put` asked for no decision.
+    file, sent = tmp_path / "scan", []
+    file.write_bytes(b"scan")
+    problem = {"code": "not-the-steward", "detail": "only the steward stores here"}
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        sent.append((request.method, request.url.raw_path.decode(), request.headers.get("salus-decision")))
+        return httpx.Response(201, json={"object": "s/1"}) if decided else httpx.Response(403, json=problem)
+
+    def client(bytes_max: int | None, **options: Any) -> httpx.AsyncClient:
+        return bounded_client(bytes_max, **options, transport=httpx.MockTransport(handle))
+
+    monkeypatch.setattr(storing, "call", allowed)
+    monkeypatch.setattr(storing, "require_service", lambda *_: "http://storage")
+    monkeypatch.setattr(storing, "bounded_client", client)
+    platform: Any = None
+    put = storing._put(
+        platform, SIGNER, file, {"object": "s/1", "patient": PATIENT}, kind="image/png", decided=decided
+    )
+    if decided:
+        assert await put == {"object": "s/1"}
+    else:
+        with pytest.raises(CommandError, match=r"not-the-steward.* next: with --purpose a decision"):
+            await put
+
+    path = f"/objects/s%2F1?patient={PATIENT.replace(':', '%3A')}"
+    assert sent == [("PUT", path, "t" if decided else None)]
 
 
 @pytest.fixture

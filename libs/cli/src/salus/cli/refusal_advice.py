@@ -1,4 +1,4 @@
-"""What to do next when identity refuses a command, by the code of its refusal."""
+"""What to do next when a service refuses a command, by the code of its refusal."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ ADVICE: Mapping[str, str] = {
     "last-operator": "first grant the role operator to somebody else who can sign",
     "name-taken": "it has taken effect before, or somebody was faster: look with `salus party show`",
     "not-permitted": "docs/rights.md says who may; say who asks with --as or --key",
+    "not-the-steward": "with --purpose a decision to write is asked for, which rests on a consent",
     "party-exists": "look with `salus party show`; `salus party add-key` gives it one more key",
     "role-held": "there is nothing to do",
     "role-not-for-kind": "docs/rights.md says which kind of party holds which role",

@@ -7,6 +7,8 @@ import mimetypes
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_type_hints
+from urllib.parse import quote
+from uuid import uuid4
 
 import httpx
 import typer
@@ -18,6 +20,7 @@ from salus.cli.callers import (
     KeyFile,
     KeyId,
     NotSentError,
+    RefusedError,
     answering,
     call,
     refusal,
@@ -31,6 +34,7 @@ from salus.cli.console import Json, emit, err, out
 from salus.cli.exits import CommandError, Exit
 from salus.cli.interrupts import run_until_signal
 from salus.cli.outputs import Force, Output, hand_over, printing, require_place
+from salus.cli.refusal_advice import advised
 from salus.cli.state import require_service, running_platform
 from salus.client.bounded_http import bounded_client
 from salus.client.pseudonyms import new_nonce
@@ -79,16 +83,24 @@ def put(
     file: Annotated[Path, typer.Argument(help="What to store.", exists=True, dir_okay=False)],
     patient: Annotated[str, typer.Option(help="Whose it is: her pseudonym.")],
     media_type: Annotated[str | None, typer.Option(help="Its media type; guessed by default.")] = None,
+    object_id: Annotated[
+        str | None, typer.Option("--object", metavar="ID", help="Its id; a new one by default.")
+    ] = None,
+    purpose: Purpose = None,
     as_name: As = "operator",
     key: KeyFile = None,
     key_id: KeyId = None,
     as_json: Json = False,
 ) -> None:
-    """Store a file, encrypted to its patient's key; its commitment goes onto the ledger."""
+    """Store a file, encrypted to its patient's key; its commitment goes onto the ledger.
+
+    Who does not act for her steward needs a consent to write: with --purpose a decision is asked for first.
+    """
     platform = running_platform()
     kind = media_type or mimetypes.guess_type(file.name)[0] or "application/octet-stream"
     signer = signer_of(platform, as_name, key, key_id)
-    stored = run_until_signal(_put(platform, signer, file, patient=patient, kind=kind))
+    asked = question(patient, object_id or str(uuid4()), action="write", purpose=purpose, break_glass=None)
+    stored = run_until_signal(_put(platform, signer, file, asked, kind=kind, decided=purpose is not None))
     with printing(f"object {stored['object']} is stored"):
         if as_json:
             emit(stored)
@@ -97,25 +109,29 @@ def put(
 
 
 async def _put(
-    platform: Platform, signer: LocalSigner, file: Path, *, patient: str, kind: str
+    platform: Platform, signer: LocalSigner, file: Path, asked: dict[str, Any], *, kind: str, decided: bool
 ) -> dict[str, Any]:
-    url = require_service(platform, "storage")
     headers, auth = {"Content-Type": kind}, signing(signer, "storage", stream=True)
+    if decided:
+        headers["Salus-Decision"] = await _decision(platform, signer, asked)
+    url = require_service(platform, "storage")
     timeout = httpx.Timeout(CALL_S_MAX, write=None)
-    body, query = _chunks(file), {"patient": patient}
+    path, query = f"/objects/{quote(asked['object'], safe='')}", {"patient": asked["patient"]}
     try:
         with answering("storage"):
             async with bounded_client(
                 ANSWER_BYTES_MAX, trust_env=False, base_url=url, timeout=timeout
             ) as http:
-                answer = await http.post("/objects", params=query, content=body, headers=headers, auth=auth)
+                body = _chunks(file)
+                answer = await http.put(path, params=query, content=body, headers=headers, auth=auth)
     except NotSentError:
         raise
     except CommandError as error:
         doubt = "it is not known whether the file was stored: look with `salus audit search --patient`"
         raise CommandError(error.code, f"{error}; {doubt}") from error
     if answer.is_error:
-        raise refusal("storage", answer)
+        refused = refusal("storage", answer)
+        raise advised(refused) if isinstance(refused, RefusedError) else refused
     stored: dict[str, Any] = answer.json()
     return stored
 
@@ -161,7 +177,7 @@ async def _get(platform: Platform, signer: LocalSigner, asked: dict[str, Any]) -
 
 
 async def _decision(platform: Platform, signer: LocalSigner, asked: dict[str, Any]) -> str:
-    """Return the token of a decision to read; raises CommandError if it is denied."""
+    """Return the token of a decision; raises CommandError if it is denied."""
     answer = await call(platform, "consent", "POST", "/decisions", signer=signer, body=asked)
     decision = answer.json()
     if not decision["allowed"]:

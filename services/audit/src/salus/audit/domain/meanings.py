@@ -152,7 +152,7 @@ def _consent_granted(data: consent.ConsentGranted) -> Facts:
         activity=Activity.CONSENT_CREATED,
         action="C",
         summary=(
-            f"The patient {short(data.patient)} lets {short(data.grantee)} {' and '.join(data.actions)} "
+            f"A consent of {short(data.patient)} lets {short(data.grantee)} {' and '.join(data.actions)} "
             f"for {', '.join(data.purposes)}."
         ),
         party=data.grantee,
@@ -170,7 +170,7 @@ def _consent_revoked(data: consent.ConsentRevoked) -> Facts:
         activity=Activity.CONSENT_ENDED,
         action="U",
         severity=Severity.LOW,
-        summary=f"The patient {short(data.patient)} took consent {data.consent} back.",
+        summary=f"Consent {data.consent} of {short(data.patient)} was taken back.",
         object=data.consent,
         object_kind="consent",
         patient=data.patient,
@@ -276,7 +276,7 @@ def _object_stored(data: storage.ObjectStored) -> Facts:
     return Facts(
         activity=Activity.STORED,
         action="C",
-        summary=f"{short(data.steward)} stored object {data.object} of {short(data.patient)}, encrypted.",
+        summary=f"Object {data.object} of {short(data.patient)} was stored, encrypted.",
         actor=data.steward,
         object=data.object,
         object_kind="object",
