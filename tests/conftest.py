@@ -21,6 +21,9 @@ from salus.devkit.parts import find_parts
 from salus.devkit.platform import Platform
 from salus.devkit.processes import Place
 
+# Its promises and laws are tests, and say what did not hold.
+pytest.register_assert_rewrite("salus.contracts.testing")
+
 # On loaded cores a deadline for one example is a coin toss; pytest's own timeout holds.
 settings.register_profile("salus", deadline=None)
 settings.load_profile("salus")

@@ -72,8 +72,13 @@ async def stated(publisher: ServicePublisher, facts: Iterable[PartyRegistered]) 
     """State facts one after the other, each in a later millisecond: a key counts from after its own on."""
     for fact in facts:
         await publisher.publish(fact, subject=fact.did, expected_version=0)
-        acknowledged = _milliseconds()
-        assert await until(lambda before=acknowledged: _milliseconds() > before, deadline_s=5, period_s=0.001)
+        await next_millisecond()
+
+
+async def next_millisecond() -> None:
+    """Wait until what is appended is later than what was appended before the call."""
+    before = _milliseconds()
+    assert await until(lambda: _milliseconds() > before, deadline_s=5, period_s=0.001)
 
 
 def _milliseconds() -> int:

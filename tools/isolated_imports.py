@@ -41,6 +41,8 @@ class Package:
         self.name: str = project["name"]
         requirements = [requirement.split(";")[0] for requirement in project["dependencies"]]
         self.ours = [name for name in requirements if name.startswith("salus-")]
+        # What the package's test kit needs, which only tests import.
+        self.extra = "[testing]" if "testing" in project.get("optional-dependencies", {}) else ""
 
     @property
     def module(self) -> str:
@@ -73,7 +75,7 @@ def failure(package: Package, packages: list[Package]) -> str | None:
     """Return why the package cannot be imported on its own, or None."""
     with tempfile.TemporaryDirectory(prefix="salus-isolated-") as folder:
         environment = Path(folder) / "env"
-        paths = [str(one.folder) for one in packages]
+        paths = [f"{one.folder}{one.extra if one is package else ''}" for one in packages]
         python = str(environment / "bin" / "python")
         install = [
             str(UV),

@@ -4,104 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-import msgspec
 import pytest
 from confluent_kafka import Producer as ForeignProducer
 from sqlalchemy import text
 from tests.asking import UNASKED, proofs_of, truly_asked
 from tests.databases import Databases
+from tests.founding import public_key
+from tests.integration.contracts.hosts import Replica, member, running_replica
 from tests.integration.raw_kafka import produce, record_batch, session_of
+from tests.parties import founded
 
-from salus.contracts.contract import Contract, ContractHost
-from salus.contracts.facts import FactWriter
-from salus.contracts.fold import FoldStore, Follower, open_fold_store, open_follower
+from salus.contracts.fold import FoldStore
 from salus.contracts.fold_marks import OtherTopicsError
 from salus.contracts.fold_store import StateBehindError
+from salus.contracts.testing.host_promises import HELD_KEYS, HeldKeys
 from salus.devkit.addresses import Addresses
 from salus.devkit.waiting import until
-from salus.events.contexts import CATALOGUE
-from salus.events.contexts.identity import KeyAdded, PartyRegistered, PublicKey
-from salus.events.did import LocalSigner, multibase_of
+from salus.events.contexts.identity import KeyAdded, PartyRegistered
+from salus.events.did import LocalSigner
 from salus.events.envelope import encode_event
-from salus.events.event_types import EventData
-from salus.events.requests import Request
 from salus.events.signature import sign_values
-from salus.messaging import Producer, Topic, ensure_topics
-from salus.runtime.identity_view import IDENTITY_TOPIC, IdentityView, open_identity_view
-from salus.runtime.network import FoundingParty, Log, Network, Shard
-from salus.runtime.own_key import OwnKey
+from salus.messaging import Producer
+from salus.runtime.identity_view import IDENTITY_TOPIC
 from salus.runtime.problems import ProblemError
-from salus.runtime.publishing import open_publisher
-from salus.runtime.supervisor import Supervisor
-
-LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-class Keys(msgspec.Struct, frozen=True):
-    ids: tuple[str, ...] = ()
-
-
-def evolve(state: Keys, data: EventData) -> Keys:
-    match data:
-        case PartyRegistered():
-            return Keys(ids=tuple(key.id for key in data.keys))
-        case KeyAdded():
-            return Keys(ids=(*state.ids, data.key.id))
-        case _:
-            return state
-
-
-CONTRACT = Contract("keys", IDENTITY_TOPIC, Keys, evolve)
-
-
-class Host:
-    """One replica: its own database and connections, the network's one topic."""
-
-    def __init__(
-        self, host: ContractHost[Keys], follower: Follower, identity: IdentityView, store: FoldStore
-    ):
-        self.host = host
-        self.follower = follower
-        self.identity = identity
-        self.store = store
-
-
-@asynccontextmanager
-async def replica(parts: Addresses, root: LocalSigner, url: str) -> AsyncIterator[Host]:
-    bootstrap = parts.kafka_bootstrap
-    await ensure_topics(bootstrap, [Topic(IDENTITY_TOPIC, 1)])
-    network = Network(
-        origin="test",
-        root=FoundingParty(did=root.did, key=public(root)),
-        services={},
-        founders=tuple(FoundingParty(each.did, public(each), "member") for each in _MADE if each != root),
-        log=Log("test/log", "-"),
-        shards=(Shard(0, "test/shard/0", "-", {IDENTITY_TOPIC: (0,)}),),
-    )
-    async with (
-        open_identity_view(bootstrap, network) as identity,
-        open_fold_store(url) as store,
-        open_publisher(bootstrap, root, idempotent=True) as publisher,
-        open_follower(
-            bootstrap,
-            store=store,
-            identity=identity,
-            contracts=[CONTRACT],
-            partitions=network.topic_partitions(IDENTITY_TOPIC),
-            supervisor=Supervisor(),
-        ) as follower,
-    ):
-        writer = FactWriter(publisher, follower, OwnKey(identity, root, role="identity"), CATALOGUE)
-        host = ContractHost(CONTRACT, follower=follower, store=store, writer=writer)
-        yield Host(host, follower, identity, store)
-
 
 _MADE: list[LocalSigner] = []
 
@@ -112,37 +43,24 @@ def signer() -> LocalSigner:
     return _MADE[-1]
 
 
-def public(party: LocalSigner, key_id: str | None = None) -> PublicKey:
-    return PublicKey(
-        id=key_id or party.verification_method,
-        multibase=multibase_of(party.public_key),
-        valid_from=LONG_AGO,
-    )
+def replica(parts: Addresses, root: LocalSigner, url: str) -> AbstractAsyncContextManager[Replica]:
+    founders = [member(each) for each in _MADE if each != root]
+    return running_replica(parts.kafka_bootstrap, root, url, founders)
 
 
-def _registered(party: LocalSigner, root: LocalSigner, _: Keys) -> PartyRegistered:
+def _registered(party: LocalSigner, root: LocalSigner, _: HeldKeys) -> PartyRegistered:
     return registered(party, root)
 
 
 def registered(party: LocalSigner, root: LocalSigner) -> PartyRegistered:
     """Return what the root states as it founds the network."""
-    request = Request.of_service(root.did)
-    return PartyRegistered(did=party.did, kind="member", keys=(public(party),), request=request)
+    return founded(party, root=root.did)
 
 
-def added(party: LocalSigner, key: PublicKey, holder: LocalSigner) -> KeyAdded:
+def added(party: LocalSigner, holder: LocalSigner) -> KeyAdded:
     """Return what the party has asked for, with the proof of the key's holder."""
-    data, now = KeyAdded(did=party.did, key=key, request=UNASKED), datetime.now(UTC)
+    data, now = KeyAdded(did=party.did, key=public_key(holder), request=UNASKED), datetime.now(UTC)
     return truly_asked(data, party, at=now, proofs=proofs_of(holder, at=now))
-
-
-async def test_a_command_has_taken_effect_when_it_returns(parts: Addresses, databases: Databases) -> None:
-    root, party = signer(), signer()
-    async with replica(parts, root, await databases.url("a")) as a:
-        await a.host.execute(party.did, lambda _: registered(party, root))
-        state = await a.host.state(party.did)
-
-    assert state.ids == (party.verification_method,)
 
 
 async def test_of_racing_replicas_each_command_takes_effect_once(
@@ -155,10 +73,10 @@ async def test_of_racing_replicas_each_command_takes_effect_once(
     ):
         await a.host.execute(party.did, lambda _: registered(party, root))
 
-        async def add(host: Host, name: str) -> str:
+        async def add(host: Replica, name: str) -> str:
             holder = LocalSigner.from_seed(os.urandom(32), f"{party.did}#{name}")
             try:
-                await host.host.execute(party.did, lambda _: added(party, public(holder), holder))
+                await host.host.execute(party.did, lambda _: added(party, holder))
             except ProblemError as error:
                 return error.code
             return "won"
@@ -203,7 +121,7 @@ async def test_what_others_write_on_the_topic_changes_nothing(parts: Addresses, 
                     IDENTITY_TOPIC, key=b"k", value=value, headers=[("salus-signature", b"?")]
                 )
         await a.host.execute(party.did, lambda _: registered(party, root))
-        states = await a.store.load_page(CONTRACT.kind, after="", limit=9)
+        states = await a.store.load_page(HELD_KEYS.kind, after="", limit=9)
 
     assert list(states) == [party.did]
 
@@ -321,7 +239,7 @@ async def test_an_open_transaction_neither_hides_a_command_nor_holds_it_up(
             foreign.abort_transaction(30)
         after = await a.host.state(party.did)
 
-    assert state == after == Keys(ids=(party.verification_method,))
+    assert state == after == HeldKeys(ids=(party.verification_method,))
     assert party.verification_method in ring.keys
 
 
@@ -355,8 +273,10 @@ async def test_what_comes_in_a_transaction_takes_no_effect_even_if_it_is_committ
         assert foreign.flush(30) == 0
         outside = await a.host.state(party.did)
 
-    assert inside == Keys()
-    assert outside == Keys(ids=(party.verification_method,)), "the same bytes count where no transaction is"
+    assert inside == HeldKeys()
+    assert outside == HeldKeys(ids=(party.verification_method,)), (
+        "the same bytes count where no transaction is"
+    )
 
 
 async def test_a_database_that_went_back_is_folded_again(parts: Addresses, databases: Databases) -> None:
@@ -367,7 +287,7 @@ async def test_a_database_that_went_back_is_folded_again(parts: Addresses, datab
         await a.host.execute(party.did, lambda _: registered(party, root))
         await a.store.engine.dispose()
         await databases.save("a")
-        await a.host.execute(party.did, lambda _: added(party, public(holder), holder))
+        await a.host.execute(party.did, lambda _: added(party, holder))
         before = await a.host.state(party.did)
         await a.store.engine.dispose()
         await databases.put_back("a")

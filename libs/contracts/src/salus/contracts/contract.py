@@ -15,7 +15,7 @@ from weakref import WeakValueDictionary
 import msgspec
 
 from salus.contracts.facts import FactWriter, failed
-from salus.contracts.fold import FoldStore, Follower
+from salus.contracts.ports import Fold, States
 from salus.contracts.projection import Contract
 from salus.events.effect import Applied, NoEffect, Refused, Unknown, WithoutEffect
 from salus.events.event_types import EventData
@@ -39,9 +39,7 @@ class NameTakenError(ProblemError):
 class ContractHost(Generic[S]):
     """Executes commands of one contract; callers may rely on read-your-writes."""
 
-    def __init__(
-        self, contract: Contract[S], *, follower: Follower, store: FoldStore, writer: FactWriter
-    ) -> None:
+    def __init__(self, contract: Contract[S], *, follower: Fold, store: States, writer: FactWriter) -> None:
         self._contract = contract
         self._follower = follower
         self._store = store

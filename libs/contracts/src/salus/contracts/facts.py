@@ -7,7 +7,7 @@ from typing import assert_never
 import structlog
 
 from salus.client import ClientError
-from salus.contracts.fold import Follower
+from salus.contracts.ports import Fold, OwnSigningKey, Stating
 from salus.events.accountability import require_asked
 from salus.events.catalogue import Catalogue
 from salus.events.effect import Applied, Outcome, Refused, Unknown, WithoutEffect
@@ -15,9 +15,7 @@ from salus.events.errors import RejectedError
 from salus.events.event_types import EventData
 from salus.events.requests import SIGNED, RequestedData
 from salus.messaging import MessagingError
-from salus.runtime.own_key import OwnKey
 from salus.runtime.problems import ProblemError
-from salus.runtime.publishing import ServicePublisher
 
 _log = structlog.get_logger()
 
@@ -29,7 +27,7 @@ class FactWriter:
     """
 
     def __init__(
-        self, publisher: ServicePublisher, follower: Follower, own_key: OwnKey, catalogue: Catalogue
+        self, publisher: Stating, follower: Fold, own_key: OwnSigningKey, catalogue: Catalogue
     ) -> None:
         self._publisher = publisher
         self._follower = follower

@@ -1,0 +1,292 @@
+"""Topics and their fold in memory, with the faults that publishing can have; for tests of services.
+
+A host over them is the real `ContractHost` with the real `FactWriter`, and keeps the promises that it keeps
+on Kafka and SQL: `salus.contracts.testing.host_promises`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from itertools import count
+from typing import Any, TypeVar
+
+import msgspec
+
+from salus.contracts.contract import Contract, ContractHost
+from salus.contracts.facts import FactWriter
+from salus.contracts.fold_tables import Loaded, Pair
+from salus.contracts.testing.faults import CrashError, Fault, Schedule
+from salus.events.catalogue import Catalogue
+from salus.events.effect import Applied, Outcome, Refused, Unknown, claims_of, effect_of, request_claim
+from salus.events.envelope import Event, decode_event, encode_event
+from salus.events.event_types import EventData, type_of
+from salus.events.requests import RequestedData
+from salus.messaging import BrokerAwayError, DeliveryError, Position
+from salus.runtime.problems import ProblemError
+from salus.runtime.publishing import Stated
+
+_S = TypeVar("_S", bound=msgspec.Struct)
+SERVICE = "did:key:z6MkService"
+REFUSED = Refused("key-revoked")
+NOT_FOLDED = Unknown("it is not folded yet")
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryRecord:
+    """A record, and what judges say of it beside the rule of effect.
+
+    Without an event it is somebody else's, which no aggregate keeps: it changes `subject`, if it names one,
+    and claims `names`.
+    """
+
+    topic: str
+    value: bytes
+    event: Event | None = None
+    subject: str | None = None
+    names: tuple[str, ...] = ()
+    entitled: bool = True
+    refused: Refused | None = None
+    outcome: Outcome = NOT_FOLDED
+
+
+class MemoryTopics:
+    """What Kafka, the fold and the database are to a service, each topic in one partition.
+
+    Callers may rely on: every event is as its schema says, and takes effect by `salus.events.effect`;
+    aggregates are kept encoded. Nobody looks at signatures. Publishing and reading let others go on, as they
+    do over a network, so that hosts on the same topics race.
+    """
+
+    def __init__(
+        self,
+        contracts: Iterable[Contract[Any]],
+        *,
+        catalogue: Catalogue,
+        faults: Iterable[Fault | None] = (),
+        heard: Callable[[EventData], None] = lambda _: None,
+    ) -> None:
+        """Fold topics into these aggregates; `heard` is told each event that took effect."""
+        self.contracts = tuple(contracts)
+        self.records: dict[str, list[MemoryRecord]] = defaultdict(list)
+        self.faults = Schedule(faults)
+        self.is_away = False
+        self.key_signs = True
+        # Late events arrive with the next look at the topics, or only with `arrive` and the next event.
+        self.holds_late = False
+        self.applied: list[EventData] = []
+        self._catalogue = catalogue
+        self._heard = heard
+        self._late: list[MemoryRecord] = []
+        self._versions: dict[Pair, int] = defaultdict(int)
+        self._claims: set[Pair] = set()
+        self._seen: set[Pair] = set()
+        self._rows: dict[Pair, Loaded] = {}
+        self._numbers = count(1)
+
+    def host(self, contract: Contract[_S]) -> ContractHost[_S]:
+        """Return a new host, as a replica or a process that was started again has it."""
+        return ContractHost(contract, follower=self, store=self, writer=self.writer)
+
+    @property
+    def writer(self) -> FactWriter:
+        """Return what states facts on these topics."""
+        return FactWriter(self, self, self, self._catalogue)
+
+    def state(self, contract: Contract[_S], aggregate: str) -> _S:
+        """Return an aggregate as it is folded now."""
+        row = self._rows.get((contract.kind, aggregate))
+        return contract.state() if row is None else contract.decode(row.state)
+
+    def put(self, contract: Contract[_S], aggregate: str, state: _S) -> None:
+        """Begin a test with an aggregate in this state, whatever events led to it."""
+        self._rows[contract.kind, aggregate] = Loaded(0, msgspec.json.encode(state))
+
+    def states(self) -> dict[Pair, bytes]:
+        """Return every aggregate by kind and id, encoded."""
+        return {key: row.state for key, row in self._rows.items()}
+
+    def append(self, data: EventData, *, subject: str) -> Outcome:
+        """Let somebody else state a fact, by the version that its subject has now; return what came of it."""
+        entry = type_of(data)
+        version = self._versions[entry.topic, subject] if entry.changes else None
+        at = self._append(self._record(data, subject, version))
+        return self._outcome(at)
+
+    def arrive(self) -> None:
+        """Let what is late be there."""
+        late, self._late = self._late, []
+        for record in late:
+            self._append(record)
+
+    def refolded(self) -> MemoryTopics:
+        """Return the fold of the same records by a service whose database is empty."""
+        anew = MemoryTopics(self.contracts, catalogue=self._catalogue)
+        for records in self.records.values():
+            for record in records:
+                event = None if record.event is None else decode_event(record.value, self._catalogue)
+                anew._append(replace(record, event=event))
+        return anew
+
+    # --- as ServicePublisher and OwnKey -------------------------------------------------------------
+
+    def require_for(self, _: str) -> None:
+        """Raise unless the service's key signs."""
+        if not self.key_signs:
+            raise ProblemError(503, "service-key-invalid", "the key of the service does not sign")
+
+    async def publish(
+        self, data: EventData, *, subject: str, expected_version: int | None = None, event_id: str = ""
+    ) -> Stated:
+        """Append an event, unless a fault is to be met; raises as the real publisher does."""
+        record = self._record(data, subject, expected_version, event_id=event_id)
+        await asyncio.sleep(0)
+        self.arrive()
+        match fault := Fault.LOST if self.is_away else self.faults.take():
+            case Fault.LOST:
+                raise DeliveryError(fault)
+            case Fault.LATE:
+                self._late.append(record)
+                raise DeliveryError(fault)
+            case Fault.CRASH_BEFORE:
+                raise CrashError(fault)
+            case Fault.REPLACED:
+                at = self._append(MemoryRecord(record.topic, b"another record", refused=REFUSED))
+                return Stated(at, record.value)
+            case Fault.STALE:
+                self._append(MemoryRecord(record.topic, b"another change", subject=subject))
+            case Fault.NAME_TAKEN:
+                self._append(MemoryRecord(record.topic, b"another claim", names=_names_of(record)))
+            case Fault.REFUSED:
+                record = replace(record, refused=REFUSED)
+            case Fault.NOT_ENTITLED:
+                record = replace(record, entitled=False)
+        at = self._append(record)
+        if fault is Fault.CRASH_AFTER:
+            raise CrashError(fault)
+        await asyncio.sleep(0)
+        return Stated(at, record.value)
+
+    # --- as Follower --------------------------------------------------------------------------------
+
+    async def catch_up(self) -> None:
+        """Let others go on; everything is folded as it is appended."""
+        await asyncio.sleep(0)
+        if self.is_away:
+            raise BrokerAwayError("Kafka is away")
+        if not self.holds_late:
+            self.arrive()
+
+    async def outcome(self, position: Position, *, value: bytes) -> Outcome:
+        """Return what became of the record of that value at that position."""
+        if self.records[position.topic][position.offset].value != value:
+            return Unknown("Kafka acknowledged another record in its place")
+        return self._outcome(position)
+
+    async def has_stated(self, token: str, *, topic: str) -> bool:
+        """Tell whether the request of this token stands on the topic."""
+        await self.catch_up()
+        name = topic, request_claim(token)
+        return name in self._claims or name in self._seen
+
+    def position(self, topic: str, partition: int = 0) -> int:
+        """Return the next offset."""
+        return len(self.records[topic]) if partition == 0 else 0
+
+    # --- as FoldStore -------------------------------------------------------------------------------
+
+    async def load(self, kind: str, aggregate: str) -> Loaded | None:
+        """Return an aggregate, or None if no event concerned it yet."""
+        return self._rows.get((kind, aggregate))
+
+    async def load_page(self, kind: str, *, after: str, limit: int) -> dict[str, bytes]:
+        """Return the encoded states by id of the next aggregates of a kind."""
+        names = sorted(name for of, name in self._rows if of == kind and name > after)
+        return {name: self._rows[kind, name].state for name in names[:limit]}
+
+    async def load_some(self, kind: str, aggregates: Collection[str]) -> dict[str, bytes]:
+        """Return the encoded states of these aggregates by id."""
+        return {name: self._rows[kind, name].state for name in aggregates if (kind, name) in self._rows}
+
+    async def load_at(
+        self, aggregates: Sequence[Pair]
+    ) -> tuple[dict[tuple[str, int], int], dict[Pair, bytes]]:
+        """Return the next offset of each topic that has records, and the encoded states as they are there."""
+        positions = {(topic, 0): len(records) for topic, records in sorted(self.records.items()) if records}
+        return positions, {key: self._rows[key].state for key in aggregates if key in self._rows}
+
+    async def load_for_command(self, kind: str, aggregate: str, *, topic: str) -> tuple[bytes | None, int]:
+        """Return the encoded state and the version that the subject of that name has on the topic."""
+        row = self._rows.get((kind, aggregate))
+        return None if row is None else row.state, self._versions[topic, aggregate]
+
+    # --- the fold -----------------------------------------------------------------------------------
+
+    def _record(
+        self, data: EventData, subject: str, expected_version: int | None, *, event_id: str = ""
+    ) -> MemoryRecord:
+        topic = type_of(data).topic
+        value = encode_event(
+            data,
+            id=event_id or f"e{next(self._numbers)}",
+            source=SERVICE,
+            subject=subject,
+            time=datetime.now(UTC),
+            expected_version=expected_version,
+        )
+        return MemoryRecord(topic, value, decode_event(value, self._catalogue))
+
+    def _append(self, record: MemoryRecord) -> Position:
+        records = self.records[record.topic]
+        records.append(replace(record, outcome=self._fold(record)))
+        return Position(record.topic, 0, len(records) - 1)
+
+    def _outcome(self, position: Position) -> Outcome:
+        return self.records[position.topic][position.offset].outcome
+
+    def _fold(self, record: MemoryRecord) -> Outcome:
+        if record.refused is not None:
+            return record.refused
+        topic, event = record.topic, record.event
+        if event is None:
+            version = self._versions[topic, record.subject or ""]
+            if record.subject is not None:
+                version = self._versions[topic, record.subject] = version + 1
+            self._claims.update((topic, name) for name in record.names)
+            return Applied(version)
+        subject = event.envelope.subject
+        effect = effect_of(
+            event,
+            version=self._versions[topic, subject],
+            is_claimed=lambda name: (topic, name) in self._claims,
+            is_entitled=lambda: record.entitled,
+        )
+        if isinstance(effect, Applied):
+            self._versions[topic, subject] = effect.version
+            self._claims.update((topic, name) for name in claims_of(event))
+            self._apply(topic, event, version=effect.version)
+        elif isinstance(event.data, RequestedData) and event.data.request.proof is not None:
+            self._seen.add((topic, request_claim(event.data.request.proof)))
+        return effect
+
+    def _apply(self, topic: str, event: Event, *, version: int) -> None:
+        for contract in self.contracts:
+            name = contract.aggregate(event.envelope.subject, event.data) if contract.topic == topic else None
+            if name is None:
+                continue
+            before = self.state(contract, name)
+            after = contract.evolve(before, event.data)
+            if after != before:
+                self._rows[contract.kind, name] = Loaded(version, msgspec.json.encode(after))
+        self.applied.append(event.data)
+        self._heard(event.data)
+
+
+def _names_of(record: MemoryRecord) -> tuple[str, ...]:
+    names = () if record.event is None else claims_of(record.event)
+    if not names:
+        raise ValueError(f"{record.topic}: an event that claims no name cannot lose one to another")
+    return names
