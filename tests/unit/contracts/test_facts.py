@@ -71,7 +71,7 @@ class Host:
 
     @property
     def writer(self) -> FactWriter:
-        return FactWriter(self, self, self, CATALOGUE)  # type: ignore[arg-type]  # a fake of all three
+        return FactWriter(self, self, self, CATALOGUE)
 
 
 class Nothing(msgspec.Struct):
