@@ -13,10 +13,10 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 
-from salus.devkit.manifests import services
 from salus.events import requests
 from salus.events.parties import Party
 from salus.runtime.auth import Caller
+from salus.runtime.manifests import services
 from salus.runtime.openapi import StandIn
 from salus.runtime.problems import ProblemError
 from salus.runtime.service import create_app

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from salus.crypto.keys import load_ed25519
-from salus.devkit.manifests import services as manifests
 from salus.devkit.network import NetworkFolder, Plan
 from salus.devkit.store_accounts import access
 from salus.ledger.cosignature import CosignatureSigner
 from salus.ledger.policy import Policy
+from salus.runtime.manifests import services as manifests
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 ROOT = Path(__file__).parents[2]

@@ -22,13 +22,13 @@ import pytest
 from salus.devkit.addresses import S3, Addresses
 from salus.devkit.free_ports import HOST, free_ports
 from salus.devkit.kafka_server import kafka_classpath
-from salus.devkit.manifests import services as manifests
 from salus.devkit.minio_server import minio_binary
 from salus.devkit.narration import PlainNarrator
 from salus.devkit.network import NetworkFolder
 from salus.devkit.processes import ProcessRecord
 from salus.devkit.run_record import Run as PlatformRun
 from salus.devkit.run_record import RunningService, StateFolder
+from salus.runtime.manifests import services as manifests
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(2400)]

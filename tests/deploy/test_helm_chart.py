@@ -17,8 +17,8 @@ from tests.supply import add_supply, settings_of, source_tree
 from tools.service_files import __main__ as service_files
 
 from salus.cli.networks import PARTS
-from salus.devkit.manifests import services
 from salus.devkit.store_accounts import access
+from salus.runtime.manifests import services
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 ROOT = Path(__file__).parents[2]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from salus.devkit.manifests import services
+from salus.runtime.manifests import services
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = ROOT / "deploy/docker/Dockerfile"
@@ -99,7 +99,7 @@ def test_what_the_dockerfile_copies_is_enough_to_run_every_service(image: Path) 
     assert len(list(image.glob("lib/*/site-packages/salus_*.dist-info"))) == PACKAGES
     # Who runs `salus network create` from the image finds every service's manifest there.
     found = in_image(
-        image, "from salus.devkit.manifests import services; print(*(s.name for s in services()))"
+        image, "from salus.runtime.manifests import services; print(*(s.name for s in services()))"
     )
     assert tuple(found.split()) == SERVICES
     # Keys in a PKCS#11 token are documented, so what reads them is there; the token's library is mounted.

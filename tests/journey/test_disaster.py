@@ -22,13 +22,13 @@ from salus.archive.report import Report
 from salus.archive.trust import Trust
 from salus.client import Publisher, RequestSigner
 from salus.client.auth import make_possession
-from salus.devkit.manifests import services
 from salus.devkit.platform import Platform
 from salus.events.contexts.clinical import DocumentRegistered
 from salus.events.did import LocalSigner, multibase_of
 from salus.ledger.policy import Policy
 from salus.ledger.receipt import verify_receipt
 from salus.messaging import Producer
+from salus.runtime.manifests import services
 
 pytestmark = pytest.mark.timeout(600)
 CLINICAL = "salus.clinical.events"

@@ -22,7 +22,7 @@ from tools.service_files.agreement import disagreements, folders_without
 from tools.service_files.import_contracts import unplaced
 from tools.service_files.regions import RegionError, with_region
 
-from salus.devkit.manifests import services
+from salus.runtime.manifests import services
 
 
 @pytest.fixture

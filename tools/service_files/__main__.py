@@ -12,7 +12,7 @@ from pydantic_settings import BaseSettings
 from tools.service_files import chart, compose, documents, generators, import_contracts
 from tools.service_files.agreement import disagreements, folders_without
 
-from salus.devkit.manifests import Manifest, manifests_in
+from salus.runtime.manifests import Manifest, manifests_in
 
 ROOT = Path(__file__).resolve().parents[2]
 

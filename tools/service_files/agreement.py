@@ -9,10 +9,10 @@ from pathlib import Path
 from pydantic_settings import BaseSettings
 from tools.service_files.documents import SettingsOf, variables
 
-from salus.devkit.manifests import Manifest
 from salus.events.catalogue import Catalogue
 from salus.events.contexts import CATALOGUE
 from salus.events.event_types import EventType
+from salus.runtime.manifests import Manifest
 from salus.runtime.settings import DatabaseSettings, ObjectSettings, ServiceSettings
 
 # A deployment says it of every process.

@@ -10,8 +10,8 @@ from typing import Any
 import yaml
 from tools.service_files.regions import with_region
 
-from salus.devkit.manifests import Manifest
 from salus.devkit.store_accounts import READER
+from salus.runtime.manifests import Manifest
 
 CHART = Path("deploy/helm/salus")
 MANIFESTS, VALUES, SCHEMA = CHART / "manifests.yaml", CHART / "values.yaml", CHART / "values.schema.json"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from tools.service_files.regions import with_region
 
-from salus.devkit.manifests import Manifest, Probes
 from salus.devkit.network import Plan
+from salus.runtime.manifests import Manifest, Probes
 
 FILE = Path("docker-compose.yml")
 DATA, GIVEN = "/var/lib/salus", "/run/salus"

@@ -12,9 +12,9 @@ from pydantic_settings import BaseSettings
 from tools.service_files.chart import buckets
 from tools.service_files.regions import with_region
 
-from salus.devkit.manifests import Manifest
 from salus.devkit.network import wide_topics
 from salus.devkit.store_accounts import OF_READER, READER
+from salus.runtime.manifests import Manifest
 from salus.runtime.settings import (
     DatabaseSettings,
     NoteKeySettings,

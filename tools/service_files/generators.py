@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tools.service_files.regions import with_region
 
-from salus.devkit.manifests import Manifest
+from salus.runtime.manifests import Manifest
 
 FILE = Path("tests/generators/java/pom.xml")
 _EXECUTION = """\

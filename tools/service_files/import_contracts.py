@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tools.service_files.regions import with_region
 
-from salus.devkit.manifests import Manifest
+from salus.runtime.manifests import Manifest
 
 FILE = Path("pyproject.toml")
 LAYERS_OF_LIBRARIES = "Libraries build on each other in one direction"

@@ -9,7 +9,7 @@ import jwt
 from tests.asking import UNASKED
 from tests.integration.consent.town import Town, signing
 
-from salus.consent.__main__ import TOPICS
+from salus.consent.__main__ import SERVICE
 from salus.consent.adapters.folded import CONSENT_TOPIC, STORAGE_TOPIC
 from salus.events.contexts.storage import SubjectKeyDestroyed
 from salus.messaging import Reader, Record
@@ -71,7 +71,8 @@ async def test_every_answer_is_an_event_denials_too(town: Town) -> None:
     assert [d.decision for d in decided] == [a["decision"] for a in answers]  # type: ignore[attr-defined]  # of that type
     assert [d.allowed for d in decided] == [False, False]  # type: ignore[attr-defined]  # of that type
     assert decided[1].reasons == ("operator-never-reads",)  # type: ignore[attr-defined]  # of that type
-    assert all(len(d.inputs) == 64 and {at.topic for at in d.state_positions} == set(TOPICS) for d in decided)  # type: ignore[attr-defined]  # of that type
+    topics = set(SERVICE.manifest.topics.reads)
+    assert all(len(d.inputs) == 64 and {at.topic for at in d.state_positions} == topics for d in decided)  # type: ignore[attr-defined]  # of that type
 
 
 async def test_breaking_the_glass_is_allowed_loud_and_reviewed(town: Town) -> None:

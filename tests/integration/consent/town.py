@@ -12,9 +12,10 @@ import httpx
 from tests.asking import truly_asked
 
 from salus.client.auth import RequestSigner
-from salus.consent.__main__ import open_app
+from salus.consent.__main__ import SERVICE
 from salus.consent.adapters.folded import CONSENT_TOPIC
 from salus.consent.settings import Settings
+from salus.contracts.service import open_app
 from salus.devkit.addresses import Addresses
 from salus.devkit.network import NetworkFolder, Plan
 from salus.events.contexts import CATALOGUE
@@ -53,7 +54,7 @@ class Town:
             http_port=0,
             **chosen,
         )
-        async with open_app(settings) as app:
+        async with open_app(SERVICE, settings) as app:
             transport = httpx.ASGITransport(app)
             async with httpx.AsyncClient(transport=transport, base_url="http://consent") as client:
                 yield client

@@ -19,7 +19,6 @@ import pytest
 from salus.devkit.addresses import Addresses
 from salus.devkit.free_ports import HOST, free_ports
 from salus.devkit.kafka_server import KafkaServer
-from salus.devkit.manifests import Manifest, Role, services
 from salus.devkit.narration import PlainNarrator
 from salus.devkit.network import NetworkFolder, Plan, output_topics
 from salus.devkit.processes import Place, is_alive, stop
@@ -29,6 +28,7 @@ from salus.devkit.store_accounts import bucket_names
 from salus.devkit.waiting import until
 from salus.events.contexts import CATALOGUE
 from salus.messaging import partitions_of, topic_settings
+from salus.runtime.manifests import Manifest, Role, services
 
 WAIT_S_MAX = 60.0
 

@@ -19,12 +19,12 @@ import pytest
 
 from salus.cli.exits import Exit
 from salus.crypto.sealing import seal
-from salus.devkit.manifests import services
 from salus.devkit.processes import start_time
 from salus.devkit.run_record import StateFolder
 from salus.devkit.waiting import until
 from salus.events.contexts.lab import ResultReleased
 from salus.events.sealing_context import sealing_context
+from salus.runtime.manifests import services
 
 pytestmark = pytest.mark.timeout(600)
 # One shard and no witness: each of the others is one process.

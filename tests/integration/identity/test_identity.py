@@ -14,10 +14,11 @@ import httpx
 import pytest
 
 from salus.client.auth import RequestSigner, make_possession
+from salus.contracts.service import open_app
 from salus.devkit.addresses import Addresses
 from salus.devkit.network import NetworkFolder, Plan, create_topics
 from salus.events.did import LocalSigner, multibase_of
-from salus.identity.__main__ import open_app
+from salus.identity.__main__ import SERVICE
 from salus.identity.settings import Settings
 
 PLAN = Plan(origin="test")
@@ -44,7 +45,7 @@ async def replica(
         http_port=0,
         **choices,
     )
-    async with open_app(settings) as app:
+    async with open_app(SERVICE, settings) as app:
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://identity") as client:
             yield client

@@ -18,6 +18,7 @@ from tests.founding import founding, joining, stated
 
 from salus.client.auth import RequestSigner
 from salus.client.pseudonyms import new_nonce
+from salus.contracts.service import open_app
 from salus.crypto.keys import load_ed25519
 from salus.devkit.addresses import Addresses
 from salus.devkit.network import NetworkFolder, Plan, create_topics
@@ -31,7 +32,7 @@ from salus.events.fields import RoleName
 from salus.messaging import Reader, Record
 from salus.objects import Admin, S3Objects, open_store
 from salus.runtime.publishing import ServicePublisher, open_publisher
-from salus.storage.__main__ import open_app
+from salus.storage.__main__ import SERVICE
 from salus.storage.settings import Settings
 
 VALID_FROM = datetime(2026, 1, 1, tzinfo=UTC)
@@ -69,7 +70,7 @@ class World:
     async def start(self, **changes: object) -> None:
         """Start storage, with some settings changed."""
         self.settings = self.settings.model_copy(update=changes)
-        app = await self.stack.enter_async_context(open_app(self.settings))
+        app = await self.stack.enter_async_context(open_app(SERVICE, self.settings))
         transport = httpx.ASGITransport(app=app)
         self.client = await self.stack.enter_async_context(
             httpx.AsyncClient(transport=transport, base_url="http://storage")

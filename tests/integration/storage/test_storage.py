@@ -28,9 +28,9 @@ from salus.events.contexts.storage import (
 from salus.messaging import Reader
 from salus.objects import Admin, NotFoundError, Stray, refuse_stray
 from salus.runtime.publishing import open_publisher
-from salus.storage.__main__ import open_kms
 from salus.storage.adapters.vault import BucketVault
 from salus.storage.rotate import rotate
+from salus.storage.stores import open_kms
 
 from .conftest import World
 

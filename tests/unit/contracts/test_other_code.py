@@ -36,7 +36,7 @@ from salus.events.catalogue import Catalogue
 from salus.events.contexts import CATALOGUE, CONTEXTS
 from salus.events.contexts.identity import KeyRevoked
 from salus.events.did import LocalSigner
-from salus.identity.__main__ import PARTIES
+from salus.identity.composition import PARTIES
 from salus.identity.domain import PartyState
 from salus.messaging import Position
 from salus.runtime.identity_view import IDENTITY_TOPIC

@@ -27,7 +27,7 @@ from salus.events.keyring import KeyRing
 from salus.events.parties import Founder
 from salus.events.requests import Request, RequestedData
 from salus.events.signature import Signer, sign_values
-from salus.identity.__main__ import PARTIES
+from salus.identity.composition import PARTIES
 from salus.identity.domain import PartyState
 from salus.ledger.records import SIGNATURE_HEADER
 from salus.messaging import Record

@@ -23,6 +23,7 @@ from salus.devkit.errors import (
     OtherVersionError,
     SettingError,
 )
+from salus.runtime.errors import ManifestError
 
 COMPLETION_VARIABLE = "_SALUS_COMPLETE"
 HELP = "Keeps healthcare data trustworthy: facts on a ledger, data off it, every access decided."
@@ -105,7 +106,7 @@ def run(arguments: list[str]) -> int:
         return _say(Exit.INTERRUPTED, "interrupted")
     except OutputError as error:
         return _told(error)
-    except (CommandError, DevkitError, CryptoError, OSError) as error:
+    except (CommandError, DevkitError, ManifestError, CryptoError, OSError) as error:
         return _say(*_expected(error))
     return Exit.OK
 
@@ -121,7 +122,7 @@ def _expected(error: Exception) -> tuple[Exit, str]:
             return Exit.USAGE, str(error)
         case OtherVersionError():
             return Exit.OTHER_VERSION, str(error)
-        case DevkitError() | CryptoError():
+        case DevkitError() | ManifestError() | CryptoError():
             return Exit.CANNOT_START, str(error)
         case OSError(filename=str(file)):
             return Exit.USAGE, f"{file}: {error.strerror}"

@@ -27,7 +27,6 @@ from salus.cli.state import state_folder
 from salus.cli.store_errors import store_error
 from salus.client import Publisher
 from salus.crypto.text_files import read_text_file
-from salus.devkit.manifests import Role, services
 from salus.devkit.network import OPERATOR, output_topics
 from salus.devkit.platform import Platform
 from salus.devkit.processes import is_alive
@@ -50,6 +49,7 @@ from salus.messaging import (
 )
 from salus.messaging.connecting import to_the_end
 from salus.objects import ObjectsError, RefusedError
+from salus.runtime.manifests import Role, services
 
 STAMPS = "message.timestamp.type"
 BY_BROKER, BY_SENDER = "LogAppendTime", "CreateTime"

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from salus.crypto.private_files import write_private
-from salus.devkit.manifests import Manifest, services
 from salus.devkit.network import NetworkFolder
 from salus.devkit.public_files import write_public
+from salus.runtime.manifests import Manifest, services
 
 
 def private_files(network: NetworkFolder, manifest: Manifest) -> Iterator[tuple[str, Path]]:

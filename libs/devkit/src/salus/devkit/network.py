@@ -20,7 +20,6 @@ from salus.crypto.keys import ensure_ed25519, load_ed25519
 from salus.crypto.kms import make_kms_file
 from salus.crypto.text_files import read_text_file
 from salus.devkit.errors import DevkitError, NetworkFileError
-from salus.devkit.manifests import services
 from salus.devkit.public_files import write_public
 from salus.devkit.store_accounts import StoreSecrets, bucket_names, locked_buckets
 from salus.events.contexts import CATALOGUE
@@ -34,6 +33,7 @@ from salus.ledger.policy import Policy
 from salus.ledger.quorum import Quorum
 from salus.ledger.tlog_policy import TlogPolicy
 from salus.messaging import BROKERS_REPLICATION, TOPIC_SETTINGS, Topic, ensure_topics
+from salus.runtime.manifests import services
 
 if TYPE_CHECKING:
     from salus.objects import Admin

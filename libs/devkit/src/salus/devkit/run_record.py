@@ -14,9 +14,9 @@ import msgspec
 from salus.crypto.private_files import write_private
 from salus.devkit.addresses import Addresses, Kind
 from salus.devkit.errors import OtherVersionError, StateFileError
-from salus.devkit.manifests import Probes
 from salus.devkit.processes import ProcessRecord
 from salus.devkit.state_version import StateVersion
+from salus.runtime.manifests import Probes
 
 _T = TypeVar("_T")
 

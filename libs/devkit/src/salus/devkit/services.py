@@ -14,11 +14,11 @@ import httpx
 
 from salus.devkit.addresses import Addresses
 from salus.devkit.errors import StartError
-from salus.devkit.manifests import Manifest, services
 from salus.devkit.network import NetworkFolder, Plan
 from salus.devkit.processes import Place, ProcessRecord, is_alive, spawn
 from salus.devkit.run_record import RunningService
 from salus.devkit.waiting import until
+from salus.runtime.manifests import Manifest, services
 
 PROBE_S_MAX = 8.0
 PROBE_PERIOD_S = 0.2

@@ -17,7 +17,7 @@ from salus.crypto.private_files import write_private
 from salus.crypto.text_files import read_text_file
 from salus.devkit.addresses import S3
 from salus.devkit.errors import DevkitError
-from salus.devkit.manifests import Right, services
+from salus.runtime.manifests import Right, services
 
 if TYPE_CHECKING:
     from salus.objects import Accounts

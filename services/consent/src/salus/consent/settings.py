@@ -7,11 +7,11 @@ from pathlib import Path
 from pydantic import Field
 
 from salus.consent.ports import Limits
+from salus.contracts.settings import ContractSettings
 from salus.runtime.limits import AccountLimit, Rate
-from salus.runtime.settings import DatabaseSettings, RequestSettings, ServiceSettings
 
 
-class Settings(ServiceSettings, DatabaseSettings, RequestSettings):
+class Settings(ContractSettings):
     """Consent needs Kafka, its signing key, the network file, a database and a port."""
 
     service_name: str = "consent"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from salus.runtime.settings import DatabaseSettings, RequestSettings, ServiceSettings
+from salus.contracts.settings import ContractSettings
 
 
-class Settings(ServiceSettings, DatabaseSettings, RequestSettings):
+class Settings(ContractSettings):
     """Identity needs Kafka, its signing key, the network file, a database and a port; nothing else."""
 
     service_name: str = "identity"

@@ -15,9 +15,9 @@ import structlog
 
 from salus.crypto.errors import KmsError
 from salus.runtime.telemetry import set_up
-from salus.storage.__main__ import open_buckets, open_kms
 from salus.storage.adapters.vault import BucketVault
 from salus.storage.settings import Settings
+from salus.storage.stores import open_buckets, open_kms
 
 _log = structlog.get_logger()
 

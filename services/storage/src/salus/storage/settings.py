@@ -6,13 +6,14 @@ from pathlib import Path
 
 from pydantic import Field, SecretStr
 
+from salus.contracts.settings import ContractSettings
 from salus.events.accountability import TRANSFER_S_MAX
 from salus.runtime.limits import AccountLimit, Rate
-from salus.runtime.settings import DatabaseSettings, ObjectSettings, RequestSettings, ServiceSettings
+from salus.runtime.settings import ObjectSettings
 from salus.storage.transfers import Limits
 
 
-class Settings(ServiceSettings, DatabaseSettings, ObjectSettings, RequestSettings):
+class Settings(ContractSettings, ObjectSettings):
     """Storage needs Kafka, an object store, a database, a KMS, its signing key and the network file."""
 
     service_name: str = "storage"

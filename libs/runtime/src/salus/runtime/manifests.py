@@ -18,7 +18,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from salus.devkit.errors import DevkitError
+from salus.runtime.errors import ManifestError
 
 FILE_NAME = "service.toml"
 Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9]{0,30}$")]
@@ -128,6 +128,20 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.instances != "member"
 
     @property
+    def audience(self) -> str:
+        """Who tokens for it are meant for."""
+        return f"salus:{self.name}"
+
+    @property
+    def own_topic(self) -> str:
+        """The topic of its events; raises ManifestError unless it owns exactly one."""
+        if len(self.topics.owns) != 1:
+            raise ManifestError(
+                f"{self.name}: topics.owns has {len(self.topics.owns)} topics, and one is needed"
+            )
+        return self.topics.owns[0]
+
+    @property
     def keeps_data(self) -> bool:
         """Whether it writes files that are to outlive it."""
         return self.database or any("{data}" in value for value in self.settings.values())
@@ -138,10 +152,6 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             name: _PLACE.sub(lambda found: places.get(found[1], found[0]), value)
             for name, value in self.settings.items()
         }
-
-
-class ManifestError(DevkitError):
-    """A manifest cannot be read, or does not go with the others; the sentence names its file and field."""
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -157,6 +167,19 @@ def read_manifest(path: Path) -> Manifest:
     if manifest.name != path.parent.name:
         raise ManifestError(f"{path}: name is {manifest.name}, and the package is {path.parent.name}")
     return manifest
+
+
+def manifest_of(package: str) -> Manifest:
+    """Return the manifest of an installed package, as `salus.identity`; none of its code is imported.
+
+    Raises:
+        ManifestError: it has none, or none that can be read.
+    """
+    spec = find_spec(package)
+    folders = spec.submodule_search_locations if spec is not None else None
+    if not folders:
+        raise ManifestError(f"{package} is not installed")
+    return read_manifest(Path(folders[0]) / FILE_NAME)
 
 
 def manifests_in(packages: Iterable[Path]) -> tuple[Manifest, ...]:

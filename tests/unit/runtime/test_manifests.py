@@ -11,11 +11,12 @@ from tests.supply import ROOT, SUPPLY
 
 from salus.devkit.addresses import S3, Addresses
 from salus.devkit.hand_out import hand_out
-from salus.devkit.manifests import ManifestError, manifests_in, services
 from salus.devkit.network import NetworkFolder, Plan, described_topics, parties
 from salus.devkit.processes import Place
 from salus.devkit.services import Surroundings, instances, start_service
 from salus.devkit.store_accounts import access, bucket_names, locked_buckets, policy_of
+from salus.runtime.errors import ManifestError
+from salus.runtime.manifests import manifests_in, services
 
 
 def package(folder: Path, name: str, text: str) -> Path:

@@ -1,0 +1,129 @@
+"""What a contract service works with, opened once at the start: ring, fold, key, callers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from salus.contracts.contract import Contract, ContractHost
+from salus.contracts.facts import FactWriter
+from salus.contracts.fold import FoldStore, Follower, open_fold_store, open_follower
+from salus.contracts.settings import ContractSettings
+from salus.events.catalogue import Catalogue
+from salus.events.did import LocalSigner
+from salus.runtime.auth import Authenticator
+from salus.runtime.identity_view import IdentityView, open_identity_view
+from salus.runtime.keys import load_signer
+from salus.runtime.manifests import Manifest
+from salus.runtime.network import Network
+from salus.runtime.own_key import OwnKey
+from salus.runtime.publishing import open_publisher
+from salus.runtime.service import Check, wait_for
+from salus.runtime.supervisor import Supervisor
+
+SettingsT = TypeVar("SettingsT", bound=ContractSettings)
+S = TypeVar("S", bound=msgspec.Struct)
+
+
+def now() -> datetime:
+    """Return the time."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dependencies(Generic[SettingsT]):
+    """What a contract service works with, of its own and of the network's.
+
+    `authenticate` tells who calls, `writer` states facts under the service's key `signer`, and `follower`
+    folds into `store`; `host` is how commands of one contract are executed on them.
+    """
+
+    manifest: Manifest
+    settings: SettingsT
+    network: Network
+    signer: LocalSigner
+    ring: IdentityView
+    store: FoldStore
+    follower: Follower
+    own_key: OwnKey
+    writer: FactWriter
+    authenticate: Authenticator
+    supervisor: Supervisor
+    _hosts: dict[str, ContractHost[Any]] = field(default_factory=dict)
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The event types and roles that are known."""
+        return self.ring.ring.catalogue
+
+    def now(self) -> datetime:
+        """Return the time."""
+        return now()
+
+    def host(self, contract: Contract[S]) -> ContractHost[S]:
+        """Return the host that executes commands of one contract, always the same: there they take turns."""
+        if (known := self._hosts.get(contract.kind)) is None:
+            known = ContractHost(contract, follower=self.follower, store=self.store, writer=self.writer)
+            self._hosts[contract.kind] = known
+        return known
+
+    async def wait_for(self, name: str, check: Check) -> None:
+        """Return once the check passes; until then the service says in /readyz that it waits."""
+        await wait_for(self.settings, name, check)
+
+
+@asynccontextmanager
+async def open_dependencies(
+    manifest: Manifest, settings: SettingsT, *, folds: Sequence[Contract[Any]], approvals: bool
+) -> AsyncIterator[Dependencies[SettingsT]]:
+    """Connect everything, and fold from here on; Kafka must be there.
+
+    Raises:
+        ManifestError: a contract folds a topic that the manifest does not say it reads.
+    """
+    network = Network.read(settings.network_file)
+    signer = load_signer(settings.signing_key_file, settings.signing_key_id)
+    kafka = settings.kafka_bootstrap
+    topics = dict.fromkeys(contract.topic for contract in folds)
+    supervisor = Supervisor()
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(open_fold_store(settings.database_url))
+        ring = await stack.enter_async_context(open_identity_view(kafka, network))
+        publisher = await stack.enter_async_context(open_publisher(kafka, signer, idempotent=True))
+        follower = await stack.enter_async_context(
+            open_follower(
+                kafka,
+                store=store,
+                identity=ring,
+                contracts=folds,
+                partitions=[at for topic in topics for at in network.topic_partitions(topic)],
+                supervisor=supervisor,
+            )
+        )
+        own_key = OwnKey(ring, signer, role=manifest.name)
+        yield Dependencies(
+            manifest=manifest,
+            settings=settings,
+            network=network,
+            signer=signer,
+            ring=ring,
+            store=store,
+            follower=follower,
+            own_key=own_key,
+            writer=FactWriter(publisher, follower, own_key, ring.ring.catalogue),
+            authenticate=Authenticator(
+                ring,
+                audience=manifest.audience,
+                own_key=own_key,
+                has_stated=partial(follower.has_stated, topic=manifest.own_topic),
+                approvals=approvals,
+                requests=settings.requests(),
+            ),
+            supervisor=supervisor,
+        )

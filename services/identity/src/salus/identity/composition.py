@@ -1,0 +1,50 @@
+"""Puts identity together: what its handlers use, what it adopts at a start, its routes."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from fastapi import FastAPI
+
+from salus.contracts.contract import Contract
+from salus.contracts.dependencies import Dependencies
+from salus.identity.api import routes
+from salus.identity.domain import PartyState, evolve
+from salus.identity.handlers import found_network
+from salus.identity.ports import World
+from salus.identity.settings import Settings
+from salus.identity.shards import ShardingState, concerns
+from salus.identity.shards import evolve as evolve_sharding
+from salus.identity.shards_api import shard_routes
+from salus.messaging import partitions_of
+from salus.runtime.identity_view import IDENTITY_TOPIC
+
+PARTIES = Contract(kind="party", topic=IDENTITY_TOPIC, state=PartyState, evolve=evolve)
+SHARDS = Contract(
+    kind="sharding", topic=IDENTITY_TOPIC, state=ShardingState, evolve=evolve_sharding, aggregate=concerns
+)
+
+
+async def open_world(around: Dependencies[Settings]) -> World:
+    """Return what the handlers use."""
+    return World(parties=around.host(PARTIES), ring=around.ring)
+
+
+async def adopt(around: Dependencies[Settings], world: World) -> None:
+    """Register the founding parties."""
+    await found_network(around.network, at=around.now(), world=world)
+
+
+def install(app: FastAPI, around: Dependencies[Settings], world: World) -> None:
+    """Add the routes."""
+    app.include_router(routes(world=world, authenticate=around.authenticate, now=around.now))
+    app.include_router(
+        shard_routes(
+            around.host(SHARDS),
+            around.network,
+            authenticate=around.authenticate,
+            partitions_of=partial(partitions_of, around.settings.kafka_bootstrap),
+            ring=around.ring,
+            now=around.now,
+        )
+    )
