@@ -27,6 +27,7 @@ TESTS = (
     "tests/unit/archive/test_quick_times.py",
     "tests/unit/archive/test_sound_body.py",
     "tests/unit/events/test_canonical.py",
+    "tests/unit/events/test_ed25519.py",
     "tests/unit/events/test_fitting.py",
     "tests/unit/archive/test_duplicates.py",
     "tests/unit/messaging/test_record_batches.py",

@@ -7,7 +7,17 @@ from pathlib import Path
 import pytest
 from tests.databases import Databases, SqliteDatabases
 
+from salus.contracts import fold
+
 
 @pytest.fixture
 def databases(tmp_path: Path) -> Databases:
     return SqliteDatabases(tmp_path)
+
+
+@pytest.fixture(params=["few", "many"])
+def backlog(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records are judged one by one, or by twos as those of a backlog are judged by hundreds."""
+    if request.param == "many":
+        monkeypatch.setattr(fold, "JUDGED_TOGETHER_MIN", 1)
+        monkeypatch.setattr(fold, "JUDGED_AT_ONCE", 2)

@@ -43,6 +43,7 @@ from salus.runtime.identity_view import IDENTITY_TOPIC
 from salus.runtime.own_key import OwnKey
 from salus.runtime.unread_records import UnreadRecordError
 
+pytestmark = pytest.mark.usefixtures("backlog")
 AT, HERE = (CONSENT_TOPIC, 0), (IDENTITY_TOPIC, 0)
 OLD, NEW = b"1" * 32, b"2" * 32
 

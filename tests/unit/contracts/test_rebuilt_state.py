@@ -33,6 +33,7 @@ from salus.ledger.records import SIGNATURE_HEADER
 from salus.messaging import Record
 from salus.runtime.identity_view import IDENTITY_TOPIC, IdentityView, apply_identity_record
 
+pytestmark = pytest.mark.usefixtures("backlog")
 NOON = datetime(2026, 11, 29, 12, tzinfo=UTC)
 PATIENT = "urn:uuid:6f1c3a52-7a0e-4d5f-9c2b-1f2e3d4c5b6a"
 CONSENT_TOPIC = "salus.consent.events"

@@ -40,6 +40,7 @@ from salus.runtime.identity_view import IDENTITY_TOPIC, IdentityView
 from salus.runtime.own_key import OwnKey
 from salus.runtime.unread_records import HALTED, UnreadRecordError
 
+pytestmark = pytest.mark.usefixtures("backlog")
 Change = Callable[[dict[str, Any]], dict[str, Any]]
 
 

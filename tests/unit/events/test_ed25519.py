@@ -15,8 +15,9 @@ from nacl.bindings import crypto_sign_open
 from nacl.exceptions import BadSignatureError
 from tests.unit.ledger.ed25519_cases import honest, mixed_order, of_small_half, verdict
 
+from salus.events import ed25519
 from salus.events.did import LocalSigner
-from salus.events.ed25519 import verifies
+from salus.events.ed25519 import Signature, load, verifies, verify_each
 
 DATA = Path(__file__).parents[2] / "data" / "crypto"
 SIGNER = LocalSigner.from_seed(b"seed" * 8)
@@ -98,3 +99,29 @@ def test_libsodium_takes_nothing_that_the_rule_refuses() -> None:
     cases = [*mixed_order(), *honest(), of_small_half()]
 
     assert [verifies(*case) for case in cases] == [verdict(*case) for case in cases]
+
+
+@pytest.mark.parametrize("way", ["compiled", "python"])
+def test_many_are_verified_as_one_by_one(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if way == "python":
+        monkeypatch.setattr(ed25519, "_many", None)
+    elif load() is None:
+        pytest.skip("no C compiler")
+    lines = [b"%d" % number for number in range(20)]
+    good = [Signature(KEY, SIGNER.sign(line), line) for line in lines]
+    changed = [one._replace(text=one.text + b"!") for one in good[:10]]
+    short = [one._replace(signature=one.signature[:size]) for one in good[:1] for size in (0, 63)]
+    cases = [Signature(*case) for case in [*mixed_order(), *honest(), of_small_half()]]
+    all_ = [*good, *changed, *short, *cases, *good]
+
+    assert verify_each([]) == []
+    assert verify_each(all_) == [verifies(*one) for one in all_]
+    assert [*map(all, (verify_each(good), verify_each(good + changed)))] == [True, False]
+
+
+def test_a_key_that_is_not_as_long_as_one_is_refused() -> None:
+    many = load()
+    if many is None:
+        pytest.skip("no C compiler")
+    with pytest.raises(ValueError, match="32 bytes"):
+        many([Signature(KEY[:31], bytes(64), b"")])

@@ -50,7 +50,7 @@ from salus.events.ed25519 import verifies
 from salus.events.envelope import VALUE_BYTES_MAX, Event
 from salus.events.errors import Reason, RejectedError
 from salus.events.event_types import type_of
-from salus.events.judging import Judged, judge_batch
+from salus.events.judging import BatchJudging, Judged, judge_batch
 from salus.events.parties import Party
 from salus.events.requests import Request, RequestedData
 from salus.events.signature import sign_values
@@ -345,6 +345,86 @@ def test_a_batch_is_judged_as_its_records_are_one_by_one(way: str, rows: list[Ro
         mock.patch.object(fitting, "_cases", cases),
     ):
         assert together(rows) == [same(verdict(record)) for record in rows]
+
+
+def by_steps(rows: list[Row]) -> list[Event | RejectedError]:
+    judging = BatchJudging([record for part in records_of(rows) for record in part], ring=RING)
+    judging.verify()
+    return judging.verdicts()
+
+
+@given(rows=traffic())
+def test_in_steps_records_are_judged_as_one_by_one(rows: list[Row]) -> None:
+    said = [same(v) if isinstance(v, RejectedError) else told(v) for v in by_steps(rows)]
+
+    assert said == [s if isinstance(s[0], Reason) else s[:-1] for s in map(same, map(verdict, rows))]
+
+
+def registered(number: int) -> SubjectRegistered:
+    patient = patient_of(MEMBER.did, number)
+    return SubjectRegistered(
+        patient=patient,
+        steward=MEMBER.did,
+        suite=samples.SEALED.suite,
+        key=f"{patient}#1",
+        public_key="A" * 1624,
+        request=UNASKED,
+    )
+
+
+# A request that its caller signed, and one each that is forged, changed, and for something else.
+def _as_signed(data: SubjectRegistered) -> SubjectRegistered:
+    return data
+
+
+def _as_forged(data: SubjectRegistered) -> SubjectRegistered:
+    return truly_asked(data, FORGER, at=NOON)
+
+
+def _as_changed(data: SubjectRegistered) -> SubjectRegistered:
+    proof = data.request.proof or ""
+    other = proof[:-9] + ("A" if proof[-9] != "A" else "B") + proof[-8:]
+    return msgspec.structs.replace(data, request=msgspec.structs.replace(data.request, proof=other))
+
+
+def _as_unasked(data: SubjectRegistered) -> SubjectRegistered:
+    return msgspec.structs.replace(data, steward=OTHER_MEMBER.did)
+
+
+WAYS = (_as_signed, _as_forged, _as_changed, _as_unasked)
+
+
+@given(ways=st.lists(st.sampled_from(WAYS), min_size=1, max_size=12))
+def test_a_signature_that_is_taken_for_good_first_is_verified_yet(ways: list[Any]) -> None:
+    """Whatever is wrong with a request is found as by itself, and nothing that rests on another's."""
+    service = SERVICES["storage"]
+    values = []
+    for number, way in enumerate(ways):
+        data = registered(number)
+        stated = way(truly_asked(data, MEMBER, at=NOON))
+        values.append(encoded(stated, source=service.did, number=number))
+    rows = [
+        record.but(topic="salus.storage.events", key=as_json(record.value or b"")["subject"].encode())
+        for record in rows_of(values, signer=service)
+    ]
+    said = by_steps(rows)
+
+    assert [isinstance(v, Event) for v in said] == [way is _as_signed for way in ways]
+    alone = [verdict(record) for record in rows]
+    assert [same(v) for v in said if isinstance(v, RejectedError)] == [
+        same(s) for s in alone if isinstance(s, RejectedError)
+    ]
+
+
+def test_before_they_are_verified_there_is_no_verdict() -> None:
+    stated = truly_asked(registered(0), MEMBER, at=NOON)
+    value = encoded(stated, source=SERVICES["storage"].did)
+    [record] = rows_of([value], signer=SERVICES["storage"])
+    record = record.but(topic="salus.storage.events", key=stated.patient.encode())
+    judging = BatchJudging([*records_of([record])[0]], ring=RING)
+
+    with pytest.raises(IndexError):
+        judging.verdicts()
 
 
 @pytest.mark.skipif(

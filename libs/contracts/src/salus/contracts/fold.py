@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from hashlib import sha256
+from itertools import chain
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -21,7 +22,7 @@ from salus.contracts.projection import Contract, digest_of
 from salus.events.effect import Applied, Outcome, Refused, Unknown, WithoutEffect
 from salus.events.envelope import Event, decode_event
 from salus.events.errors import RejectedError
-from salus.events.judging import judge
+from salus.events.judging import BatchJudging, judge
 from salus.ledger.records import SIGNATURE_HEADER, appended_at
 from salus.messaging import MessagingError, OutOfRangeError, Position, Reader, Record
 from salus.runtime.identity_view import IDENTITY_TOPIC, IdentityView
@@ -37,7 +38,9 @@ __all__ = [
 ]
 
 BATCH_RECORDS_MAX = 2_000
-JUDGED_AT_ONCE = 100
+JUDGED_AT_ONCE = 250
+# So many records are a backlog, whose signatures are worth a thread.
+JUDGED_TOGETHER_MIN = 100
 POLL_MS = 200
 OUTCOMES_MAX = 10_000
 # How long an answer waits for the fold. What is folded at a start, or anew, takes the time that it takes.
@@ -47,6 +50,10 @@ RETRY_S = 1.0
 LOOK_S = 2.0
 
 _log = structlog.get_logger()
+
+
+_Judged = Event | WithoutEffect | Refused
+"""What a record states, or why that changes nothing."""
 
 
 class _Folded(NamedTuple):
@@ -251,16 +258,12 @@ class Follower:
     async def _fold_new(
         self, connection: AsyncConnection, records: Sequence[Record]
     ) -> dict[Position, Outcome]:
-        judged: list[tuple[Record, Event | WithoutEffect | Refused]] = []
-        for number, record in enumerate(records, 1):
-            judged.append((record, self._event_of(record)))
-            if number % JUDGED_AT_ONCE == 0:
-                # So that /healthz is answered while much is folded.
-                await asyncio.sleep(0)
+        judged = await self._judged(records)
         batch = FoldBatch(self._contracts)
-        await batch.load(connection, [(r.topic, event) for r, event in judged if isinstance(event, Event)])
+        stated = zip(records, judged, strict=True)
+        await batch.load(connection, [(r.topic, event) for r, event in stated if isinstance(event, Event)])
         outcomes: dict[Position, Outcome] = {}
-        for record, event in judged:
+        for record, event in zip(records, judged, strict=True):
             if isinstance(event, Event):
                 outcomes[record.at] = batch.fold(record.topic, event)
                 continue
@@ -270,10 +273,37 @@ class Follower:
         await batch.write(connection)
         return outcomes
 
+    async def _judged(self, records: Sequence[Record]) -> list[_Judged]:
+        """Return what each record states, or why that changes nothing.
+
+        Of many, threads verify the signatures while more is judged here. Of few, most are known already: who
+        sent the request was asked for the same.
+        """
+        if len(records) < JUDGED_TOGETHER_MIN:
+            return [self._event_of(record) for record in records]
+        found: list[_Judged] = []
+        judging: list[BatchJudging] = []
+        async with asyncio.TaskGroup() as verifying:
+            for first in range(0, len(records), JUDGED_AT_ONCE):
+                some = records[first : first + JUDGED_AT_ONCE]
+                others = [record for record in some if record.topic != IDENTITY_TOPIC]
+                judging.append(BatchJudging(others, ring=self._identity.ring))
+                verifying.create_task(asyncio.to_thread(judging[-1].verify))
+                # So that /healthz is answered while much is folded.
+                await asyncio.sleep(0)
+        verdicts = chain.from_iterable(each.verdicts() for each in judging)
+        for record in records:
+            if record.topic == IDENTITY_TOPIC:
+                found.append(self._event_of(record))
+            else:
+                verdict = next(verdicts)
+                found.append(verdict if isinstance(verdict, Event) else self._refused(record, verdict))
+        return found
+
     def _decoded(self, record: Record) -> Event:
         return decode_event(record.value or b"", self._identity.ring.catalogue)
 
-    def _event_of(self, record: Record) -> Event | WithoutEffect | Refused:
+    def _event_of(self, record: Record) -> _Judged:
         """Return what a record states, or why that changes nothing.
 
         Of identity's topic the key ring says so, which judged each record by what was before it: folded anew,
@@ -293,14 +323,15 @@ class Follower:
                 flaw=record.flaw,
             ).event
         except RejectedError as error:
-            ring = self._identity.ring
-            if (
-                unknown := unread(record, error.reason, ring=ring, at=appended_at(record.timestamp_ms))
-            ) is not None:
-                # Folded over, the state would lack what it states, a revocation for example.
-                require_key_gone(unknown, ring=ring)
-            _log.warning("record refused", topic=record.topic, offset=record.offset, reason=str(error.reason))
-            return Refused(str(error.reason))
+            return self._refused(record, error)
+
+    def _refused(self, record: Record, error: RejectedError) -> Refused:
+        ring, at = self._identity.ring, appended_at(record.timestamp_ms)
+        if (unknown := unread(record, error.reason, ring=ring, at=at)) is not None:
+            # Folded over, the state would lack what it states, a revocation for example.
+            require_key_gone(unknown, ring=ring)
+        _log.warning("record refused", topic=record.topic, offset=record.offset, reason=str(error.reason))
+        return Refused(str(error.reason))
 
 
 def _partition_of(record: Record) -> tuple[str, int]:

@@ -21,7 +21,7 @@ from salus.events.bearer import (
 )
 from salus.events.catalogue import Catalogue
 from salus.events.contexts.identity import IDENTITY
-from salus.events.ed25519 import verifies
+from salus.events.ed25519 import Verifies, verifies
 from salus.events.envelope import Event
 from salus.events.errors import Reason, RejectedError
 from salus.events.event_types import type_of
@@ -37,11 +37,12 @@ STATING_S_MAX = 30
 CLOCKS = timedelta(minutes=5)
 
 
-def verify_request(event: Event, *, ring: KeyRing, at: datetime) -> None:
+def verify_request(event: Event, *, ring: KeyRing, at: datetime, verify: Verifies = verifies) -> None:
     """Raise unless the event's request, if its type has one, was made by who is said to have made it.
 
     `at` is when the broker appended the event. A service cannot have stated it later: with a `time` that is
-    further ahead than clocks differ, a request would count that nobody has made yet.
+    further ahead than clocks differ, a request would count that nobody has made yet. `verify` is asked of the
+    token's signature.
 
     Raises:
         RejectedError: INVALID_REQUEST, with what is wrong.
@@ -54,18 +55,19 @@ def verify_request(event: Event, *, ring: KeyRing, at: datetime) -> None:
     if request.authentication == SERVICE:
         _require_own(event, request)
     elif request.authentication == SIGNED:
-        _require_signed(event, event.data, ring=ring, judged_at=at)
+        _require_signed(event, event.data, ring=ring, judged_at=at, verify=verify)
     else:
         raise _refused("an authentication that nobody here can verify")
 
 
-def signed_by(
+def signed_by(  # noqa: PLR0913  # a bearer, and what it is judged by
     signed: Signed,
     *,
     ring: KeyRing,
     at: datetime,
     judged_at: datetime | None = None,
     lenience: timedelta = timedelta(),
+    verify: Verifies = verifies,
 ) -> bool:
     """Tell whether a bearer is signed by a key that could sign `at` a moment.
 
@@ -84,7 +86,7 @@ def signed_by(
     late = known.valid_until is not None and at - lenience >= known.valid_until
     if early or late or not counts:
         return False
-    return verifies(known.key.public_bytes_raw(), signed.signature, signed.signing_input)
+    return verify(known.key.public_bytes_raw(), signed.signature, signed.signing_input)
 
 
 def approver_of(  # noqa: PLR0913  # an approval, and what it is judged by
@@ -124,7 +126,9 @@ def _require_own(event: Event, request: Request) -> None:
         raise _refused("a service names itself, and nobody else, where nobody asked")
 
 
-def _require_signed(event: Event, data: RequestedData, *, ring: KeyRing, judged_at: datetime) -> None:
+def _require_signed(
+    event: Event, data: RequestedData, *, ring: KeyRing, judged_at: datetime, verify: Verifies
+) -> None:
     request, at = data.request, event.envelope.time
     signed = require_asked(data, catalogue=ring.catalogue)
     claims = signed.claims
@@ -138,7 +142,9 @@ def _require_signed(event: Event, data: RequestedData, *, ring: KeyRing, judged_
     signed_at = _first_use(signed, ring=ring, until=at) if event.type.report else at
     # The service looked the key up before it stated this; by the clocks of others that may be after its end.
     # One that took it for good would be refused by some who judge, and by others not.
-    is_signed = signed_by(signed, ring=ring, at=signed_at, judged_at=judged_at, lenience=CLOCKS)
+    is_signed = signed_by(
+        signed, ring=ring, at=signed_at, judged_at=judged_at, lenience=CLOCKS, verify=verify
+    )
     if claims.iss != request.by or not is_signed:
         raise _refused("the token is not signed by who is said to have asked")
     if request.approval is not None:

@@ -20,8 +20,9 @@ from typing import Annotated, Any
 
 import msgspec
 
+from salus.events.canonical_json import read_canonical
 from salus.events.fields import Sha256
-from salus.events.jws import JwsError, parse_jws
+from salus.events.jws import JwsError, parse_jws, require_known, split_jws
 
 LIFETIME_S_MAX = 300
 TOKEN_CHARS_MAX = 4096
@@ -42,7 +43,7 @@ TokenId = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._~-]{1,64}\Z")]
 """`jti`: fresh, as a UUID is."""
 
 
-class Bearer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Bearer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The claims of a bearer. Times are seconds since 1970 UTC (NumericDate); fractions are taken."""
 
     iss: str
@@ -80,21 +81,26 @@ def read_bearer(token: str, *, audience: str, lifetime_s_max: int = LIFETIME_S_M
     if len(token) > TOKEN_CHARS_MAX:
         raise BearerError("the token is too long")
     try:
-        jws = parse_jws(token)
+        header, payload, signing_input, signature = split_jws(token)
+        claims = read_canonical(payload, Bearer)
+        # Whatever is wrong with it is found out in order, one thing after the other.
+        plain = parse_jws(token).payload if claims is None else None
+        require_known(header)
     except JwsError as error:
         raise BearerError(f"the token: {error}") from None
-    if jws.typ not in {None, "JWT"}:
+    if header.typ not in {None, "JWT"}:
         raise BearerError("its typ is not JWT")
-    claims = _claims_of(jws.payload)
+    if claims is None:
+        claims = _claims_of(plain)
     if claims.aud != audience:
         raise BearerError("the token is meant for another service, or for several")
     if claims.iss != claims.sub:
         raise BearerError("iss and sub must be the same DID")
-    if jws.kid.partition("#")[0] != claims.iss:
+    if header.kid.partition("#")[0] != claims.iss:
         raise BearerError("iss is not the DID that the key belongs to")
     if not claims.iat <= claims.exp <= claims.iat + lifetime_s_max:
         raise BearerError(f"valid for more than {lifetime_s_max} s, or for less than none")
-    return Signed(claims, jws.kid, jws.signing_input, jws.signature)
+    return Signed(claims, header.kid, signing_input, signature)
 
 
 def require_current(at: float, *, issued: float, expires: float, not_before: float | None = None) -> None:
@@ -108,7 +114,7 @@ def require_current(at: float, *, issued: float, expires: float, not_before: flo
         raise BearerError("the token has expired")
 
 
-def _claims_of(payload: dict[str, Any]) -> Bearer:
+def _claims_of(payload: dict[str, Any] | None) -> Bearer:
     try:
         return msgspec.convert(payload, Bearer)
     except msgspec.ValidationError as error:

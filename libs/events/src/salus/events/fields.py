@@ -32,6 +32,7 @@ BASE64_PATTERN = r"^[A-Za-z0-9+/]+={0,2}$"
 _CHECKED = {pattern: re.compile(pattern) for pattern in (PLAIN_PATTERN, TEXT_PATTERN)}
 # How a text begins in UTF-8 that may begin with one of _BLANKS; with c2, it is looked at anyway.
 _BLANK_BEGINNINGS = (b'"\xe1', b'"\xe2', b'"\xe3', b'"\xef')
+_OTHER_ESCAPE = re.compile(rb'\\(?!")')
 _BASE64_ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _DID = r"did:[a-z0-9]+:[A-Za-z0-9._:%-]+"
 _ROLE = r"[a-z][a-z-]*"
@@ -118,10 +119,10 @@ def may_be_unplain(value: bytes) -> bool:
     the others are 7f, and c2 80 to c2 9f. A backslash before a quotation mark, as in a request's body that is
     JSON, writes none.
     """
-    # `find` searches twice as fast as `in` does.
+    # `find` searches twice as fast as `in` does, and for one byte many times as fast as for two.
     return (
-        (value.find(b"\\") >= 0 and value.count(b"\\") != value.count(b'\\"'))
-        or value.find(b'" ') >= 0
+        _OTHER_ESCAPE.search(value) is not None
+        or (value.find(b" ") >= 0 and value.find(b'" ') >= 0)
         or value.find(b"\x7f") >= 0
         or (
             not value.isascii()

@@ -17,7 +17,7 @@ import msgspec
 
 from salus.events.accountability import verify_request
 from salus.events.canonical import Attributes, attributes_of
-from salus.events.ed25519 import verifies
+from salus.events.ed25519 import Signature, Verifies, verifies, verify_each
 from salus.events.envelope import VALUE_BYTES_MAX, Envelope, Event, decode_event
 from salus.events.errors import Reason, RejectedError
 from salus.events.event_types import MEMBER, OPERATOR, EventType
@@ -25,9 +25,22 @@ from salus.events.fitting import NO_ONE, Case, Facts, cases_of
 from salus.events.keyring import LONG_AGO, KeyRing
 from salus.events.parties import KnownKey, Party
 from salus.events.signature import SIGNED_ORIGIN, parse_signature, signed_text
-from salus.ledger.hashing import hash_spans
+from salus.ledger.hashing import hash_each, hash_spans
 from salus.ledger.merkle import LEAF_PREFIX, leaf_hash
-from salus.ledger.records import Cells, Flaw, Part, Records, Row, appended_at, gather, rows_at
+from salus.ledger.records import (
+    SIGNATURE_HEADER,
+    Cells,
+    Flaw,
+    Part,
+    Placed,
+    Records,
+    Row,
+    appended_at,
+    cells_of,
+    gather,
+    rows_at,
+    timestamp_of,
+)
 from salus.ledger.signed_batches import MALFORMED, Batches, SignedBatch, batch_of, batches_of
 
 _BAD_SIGNATURE = (
@@ -97,7 +110,7 @@ def judge_batch(parts: Sequence[Records], *, ring: KeyRing) -> Judgement:
     signatures = gather(sources, Part.SIGNATURE)
     digests = hash_spans(LEAF_PREFIX, values.data, values.places)
     batches = batches_of(signatures, digests)
-    signers = _signers_of(batches, parts, ring)
+    signers = _signers_of(batches, array("q", b"".join(part.timestamps for part in parts)), ring)
     attributes = attributes_of(values.data, values.places, ring.catalogue)
     judgement = Judgement(values, digests, signatures, attributes, {}, {})
     keys = gather(sources, Part.KEY)
@@ -106,10 +119,63 @@ def judge_batch(parts: Sequence[Records], *, ring: KeyRing) -> Judgement:
         batch = batches.numbers[row]
         signer = None if batch == MALFORMED else signers[batch]
         try:
-            judgement.accepted[row] = _judge_alone(record, signer, ring)
+            judgement.accepted[row] = _judge_row(record, signer, ring)
         except RejectedError as error:
             judgement.refused[row] = error
     return judgement
+
+
+class BatchJudging:
+    """The verdicts on many records by themselves, in three steps, of which the second may run in a thread.
+
+    The signatures of requests are taken for good first, then verified together, and what rests on one that is
+    not good is judged again by itself: so the verdicts are those that `judge` gives or raises.
+    """
+
+    def __init__(self, records: Sequence[Placed], *, ring: KeyRing) -> None:
+        """Judge the records but for the signatures of their requests."""
+        self._records = records
+        self._ring = ring
+        self._signatures: list[Signature] = []
+        self._valid: list[bool] = []
+        # Of each record: the verdict, and which of the signatures it rests on.
+        self._verdicts: list[Event | RejectedError] = []
+        self._rests_on: list[range] = []
+        for record, signer in zip(records, self._signers(), strict=True):
+            first = len(self._signatures)
+            self._verdicts.append(self._verdict(record, signer, self._take_for_good))
+            self._rests_on.append(range(first, len(self._signatures)))
+
+    def verify(self) -> None:
+        """Verify the signatures; the interpreter lock is free meanwhile."""
+        self._valid = verify_each(self._signatures)
+
+    def verdicts(self) -> list[Event | RejectedError]:
+        """Return the event of each record, or why it is refused, once `verify` has returned."""
+        for row, rests_on in enumerate(self._rests_on):
+            is_refused = isinstance(self._verdicts[row], RejectedError)
+            if rests_on and (is_refused or not all(self._valid[number] for number in rests_on)):
+                self._verdicts[row] = self._verdict(self._records[row], None, verifies)
+        return self._verdicts
+
+    def _take_for_good(self, public_key: bytes, signature: bytes, text: bytes) -> bool:
+        self._signatures.append(Signature(public_key, signature, text))
+        return True
+
+    def _signers(self) -> list[Party | None]:
+        """Return who signed each record, where that is certain."""
+        headers = cells_of(record.header(SIGNATURE_HEADER) for record in self._records)
+        digests = b"".join(hash_each(LEAF_PREFIX, [record.value or b"" for record in self._records]))
+        batches = batches_of(headers, digests)
+        times = array("q", (timestamp_of(record.timestamp_ms) for record in self._records))
+        signers = _signers_of(batches, times, self._ring)
+        return [None if number == MALFORMED else signers[number] for number in batches.numbers]
+
+    def _verdict(self, record: Placed, signer: Party | None, verify: Verifies) -> Event | RejectedError:
+        try:
+            return _judge_alone(record, signer, self._ring, verify=verify)
+        except RejectedError as error:
+            return error
 
 
 def _doubtful(
@@ -151,16 +217,26 @@ def _fits(case: Case, parties: Sequence[Party]) -> bool:
     return True
 
 
-def _judge_alone(record: Row, signer: Party | None, ring: KeyRing) -> Event:
+def _judge_row(row: Row, signer: Party | None, ring: KeyRing) -> Event:
+    require_no_flaw(row.flaw)
+    if row.unkept is not None:
+        raise _too_large(row.unkept.size)
+    return _judge_alone(row, signer, ring)
+
+
+def _judge_alone(
+    record: Placed, signer: Party | None, ring: KeyRing, *, verify: Verifies = verifies
+) -> Event:
     at = appended_at(record.timestamp_ms)
     require_no_flaw(record.flaw)
-    if record.unkept is not None:
-        raise _too_large(record.unkept.size)
     value = require_value(record.value)
     if signer is None:
         # Whatever is wrong with it is found out in order, one thing after the other.
-        signer = verify_signature(record.signature, digest=leaf_hash(value), ring=ring, at=at)
-    return _judge_content(topic=record.topic, key=record.key, value=value, signer=signer, ring=ring, at=at)
+        header = record.header(SIGNATURE_HEADER)
+        signer = verify_signature(header, digest=leaf_hash(value), ring=ring, at=at)
+    return _judge_content(
+        topic=record.topic, key=record.key, value=value, signer=signer, ring=ring, at=at, verify=verify
+    )
 
 
 def require_no_flaw(flaw: Flaw | None) -> None:
@@ -214,7 +290,14 @@ def require_owner(entry: EventType, signer: Party) -> None:
 
 
 def _judge_content(  # noqa: PLR0913  # as `judge`
-    *, topic: str, key: bytes | None, value: bytes, signer: Party, ring: KeyRing, at: datetime
+    *,
+    topic: str,
+    key: bytes | None,
+    value: bytes,
+    signer: Party,
+    ring: KeyRing,
+    at: datetime,
+    verify: Verifies = verifies,
 ) -> Event:
     def require(envelope: Envelope, entry: EventType) -> None:
         _require_fitting(entry, signer, source=envelope.source, topic=topic)
@@ -222,7 +305,7 @@ def _judge_content(  # noqa: PLR0913  # as `judge`
             raise RejectedError(Reason.WRONG_KEY, "the Kafka key is not the event's subject")
 
     event = decode_event(value, ring.catalogue, require=require)
-    verify_request(event, ring=ring, at=at)
+    verify_request(event, ring=ring, at=at, verify=verify)
     return event
 
 
@@ -234,9 +317,8 @@ def _require_fitting(entry: EventType, signer: Party, *, source: str, topic: str
     require_owner(entry, signer)
 
 
-def _signers_of(batches: Batches, parts: Sequence[Records], ring: KeyRing) -> list[Party | None]:
+def _signers_of(batches: Batches, times: array[int], ring: KeyRing) -> list[Party | None]:
     """Return who signed each batch; None where anything is wrong with the signature of any of its records."""
-    times = array("q", b"".join(part.timestamps for part in parts))
     whole = (appended_at(min(times)), appended_at(max(times))) if times else (LONG_AGO, LONG_AGO)
     # A key may have joined or ended, or a role changed, between others of these records.
     own = cache(lambda: _spans_of(batches.numbers, times))

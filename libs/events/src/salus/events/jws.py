@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from binascii import a2b_base64, b2a_base64
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -13,6 +13,8 @@ from salus.ledger.json_reader import read_json
 ALGORITHM = "EdDSA"
 # A proof in an event has at most as many; whoever reads a kind of token may allow less.
 JWS_CHARS_MAX = 8192
+# base64url as base64; what base64 has in their place is foreign to it.
+_TO_STANDARD = bytes.maketrans(b"-_+/", b"+/!!")
 
 
 class JwsError(Exception):
@@ -25,6 +27,15 @@ class Jws(msgspec.Struct, frozen=True):
     kid: str
     typ: str | None
     payload: dict[str, Any]
+    signing_input: bytes
+    signature: bytes
+
+
+class Parts(NamedTuple):
+    """The parts of a compact JWS, of which the header alone was read: the payload may be anything."""
+
+    header: _Header
+    payload: bytes
     signing_input: bytes
     signature: bytes
 
@@ -44,23 +55,40 @@ def parse_jws(text: str) -> Jws:
         JwsError: not three parts of unpadded base64url, not JSON, another algorithm, no `kid`, a header
             with more than `alg`, `kid` and `typ`, or more than JWS_CHARS_MAX characters.
     """
+    header, payload, signing_input, signature = split_jws(text)
+    try:
+        claims = read_json(payload)
+    except ValueError:
+        raise JwsError("it is not a compact JWS") from None
+    require_known(header)
+    if not isinstance(claims, dict):
+        raise JwsError("its payload is not an object")
+    return Jws(header.kid, header.typ, claims, signing_input, signature)
+
+
+def split_jws(text: str) -> Parts:
+    """Take a compact JWS apart for who reads its payload; `require_known` is to be called then.
+
+    Raises:
+        JwsError: not three parts of unpadded base64url, the first of them a header, or too many characters.
+    """
     if len(text) > JWS_CHARS_MAX:
         raise JwsError("it is too long")
     parts = text.split(".")
     if len(parts) != 3:
         raise JwsError("it is not a compact JWS")
     try:
-        read = _header_of(parts[0])
-        payload, signature = map(_decoded, parts[1:])
-        claims = read_json(payload)
+        header = _header_of(parts[0])
+        payload, signature = _decoded(parts[1]), _decoded(parts[2])
     except ValueError:
         raise JwsError("it is not a compact JWS") from None
-    if read.alg != ALGORITHM or read.crit is not None:
+    return Parts(header, payload, text[: text.rindex(".")].encode("ascii"), signature)
+
+
+def require_known(header: _Header) -> None:
+    """Raise JwsError unless the header says nothing but what this module understands."""
+    if header.alg != ALGORITHM or header.crit is not None:
         raise JwsError(f"its alg is not {ALGORITHM}, or it has crit")
-    if not isinstance(claims, dict):
-        raise JwsError("its payload is not an object")
-    signing_input = ".".join(parts[:2]).encode("ascii")
-    return Jws(read.kid, read.typ, claims, signing_input, signature)
 
 
 # One key writes the same header each time.
@@ -70,9 +98,9 @@ def _header_of(part: str) -> _Header:
 
 
 def _decoded(part: str) -> bytes:
-    raw = part.encode("ascii")
-    decoded = urlsafe_b64decode(raw + b"=" * (-len(raw) % 4))
+    plain = part.encode("ascii").translate(_TO_STANDARD)
+    decoded = a2b_base64(plain + b"==="[: -len(plain) % 4])
     # One text a value: no padding, no foreign characters, no loose bits.
-    if urlsafe_b64encode(decoded).rstrip(b"=") != raw:
+    if b2a_base64(decoded, newline=False).rstrip(b"=") != plain:
         raise ValueError("not base64url")
     return decoded

@@ -6,14 +6,16 @@ form names, nobody looks at, so it could be any words about anybody, readable by
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any, TypeVar
 from urllib.parse import parse_qs
 
 import msgspec
 
+from salus.events.canonical_json import read_canonical
 from salus.events.did import decoded_segment
 from salus.events.moments import with_moments
 from salus.ledger.json_reader import read_json
@@ -38,20 +40,14 @@ class Asked(msgspec.Struct, frozen=True):
 
     method: str
     path: tuple[str, ...]
-    query: dict[str, list[str]]
+    query: Mapping[str, list[str]]
     body: bytes | None
     digest: str | None
 
     @classmethod
     def of(cls, *, method: str, target: str, body: bytes | None, digest: str | None) -> Asked:
         """Return the request of a method and a target in origin form: path and query."""
-        # It is no URL: what `urlsplit` takes for a host or a fragment is path, as it is to HTTP servers.
-        raw, _, query = target.partition("?")
-        path = tuple(decoded_segment(segment) for segment in raw.split("/")[1:])
-        parameters = parse_qs(query, keep_blank_values=True)
-        if query and not all(query.split("&")):
-            parameters.setdefault("", []).append("")
-        return cls(method, path, parameters, body, digest)
+        return cls(method, *_read_target(target), body, digest)
 
     def is_(self, method: str, *path: str | None) -> bool:
         """Tell whether it is this method of this path; None stands for any segment."""
@@ -71,7 +67,19 @@ class Asked(msgspec.Struct, frozen=True):
         return None if self.body is None else read_body(self.body, kind)
 
 
-class Body(msgspec.Struct, forbid_unknown_fields=True):
+# Most requests of a kind have the same target, which is read when they come and when their event is judged.
+@lru_cache(maxsize=1024)
+def _read_target(target: str) -> tuple[tuple[str, ...], Mapping[str, list[str]]]:
+    # It is no URL: what `urlsplit` takes for a host or a fragment is path, as it is to HTTP servers.
+    raw, _, query = target.partition("?")
+    path = tuple(decoded_segment(segment) for segment in raw.split("/")[1:])
+    parameters = parse_qs(query, keep_blank_values=True)
+    if query and not all(query.split("&")):
+        parameters.setdefault("", []).append("")
+    return path, parameters
+
+
+class Body(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """Base of what commands are made of; a member that none of them has would be on the ledger unread."""
 
 
@@ -111,6 +119,8 @@ def excess_of(asked: Asked, form: Form) -> str | None:
 
 def read_body(body: bytes, kind: type[_B]) -> _B | None:
     """Return a body as this kind of value, its times by the one rule for times; None if it is none."""
+    if (read := read_canonical(body, kind)) is not None:
+        return read
     try:
         return msgspec.convert(with_moments(read_json(body), kind), kind, builtin_types=(datetime,))
     except ValueError:
@@ -118,6 +128,8 @@ def read_body(body: bytes, kind: type[_B]) -> _B | None:
 
 
 def _has_many_blanks(body: bytes) -> bool:
+    if len(body.translate(None, b" \t\r\n")) == len(body):
+        return False
     outside = b"".join(body.replace(rb"\\", b"").replace(rb"\"", b"").split(b'"')[::2])
     signs = len(outside.translate(None, b" \t\r\n"))
     return len(outside) - signs > BLANKS_A_SIGN_MAX * signs
