@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 from tests.databases import Databases
 from tests.integration.postgres import PostgresDatabases
-from tests.unit.contracts import test_fold_batches, test_rebuilt_state, test_shared_reads, test_versions
+from tests.unit.contracts import (
+    test_declared_tables,
+    test_fold_batches,
+    test_keyset,
+    test_rebuilt_state,
+    test_shared_reads,
+    test_versions,
+)
 
 from salus.devkit.postgres_server import PostgresServer
 
@@ -16,5 +23,12 @@ async def databases(postgres_server: PostgresServer) -> Databases:
     return PostgresDatabases(postgres_server)
 
 
-for promises in (test_fold_batches, test_rebuilt_state, test_shared_reads, test_versions):
+for promises in (
+    test_declared_tables,
+    test_fold_batches,
+    test_keyset,
+    test_rebuilt_state,
+    test_shared_reads,
+    test_versions,
+):
     globals().update({name: value for name, value in vars(promises).items() if name.startswith("test_")})

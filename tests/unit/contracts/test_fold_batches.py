@@ -1,8 +1,8 @@
-"""Folded many at once or one by one, records come to the same: outcomes, states, versions, names."""
+"""Folded many at once or one by one, records come to the same: outcomes, states, versions, names, tables."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -10,21 +10,74 @@ from typing import Any, NamedTuple
 import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import select
+from sqlalchemy import Column, Index, Integer, MetaData, Table, select
 from tests.asking import UNASKED
 from tests.databases import Databases
 from tests.unit.contracts.test_versions import EPOCHS, GRANT, NOW, SERVICE, TOPIC
 
 from salus.consent.adapters.folded import PATIENTS
+from salus.contracts.contract import Contract
 from salus.contracts.fold_batch import FoldBatch
 from salus.contracts.fold_store import FoldStore, open_fold_store
 from salus.contracts.fold_tables import AGGREGATES, CLAIMS, OUTCOMES, POSITIONS
+from salus.contracts.table_projection import Row, TableProjection, text_column
 from salus.events.contexts import CATALOGUE
 from salus.events.contexts.consent import ConsentGranted, ConsentRevoked
 from salus.events.effect import Applied, Effect
 from salus.events.envelope import Event, decode_event, encode_event
+from salus.events.event_types import EventData
 
-CONTRACTS = (PATIENTS, EPOCHS)
+
+class Holder(msgspec.Struct, frozen=True):
+    """A party to consents, as whoever gives one or is given it."""
+
+    name: str = ""
+    consents: tuple[str, ...] = ()
+
+
+def evolve_holder(state: Holder, data: EventData) -> Holder:
+    match data:
+        case ConsentGranted() if data.consent not in state.consents:
+            return Holder(state.name, (*state.consents, data.consent))
+        case ConsentRevoked():
+            return Holder(state.name, tuple(each for each in state.consents if each != data.consent))
+        case _:
+            return state
+
+
+def holders(subject: str, data: EventData) -> tuple[str, ...]:
+    """One event changes many aggregates."""
+    return (subject, data.grantee) if isinstance(data, ConsentGranted) else (subject,)
+
+
+HELD = Table(
+    "held",
+    MetaData(),
+    Column("holder", text_column(256), primary_key=True),
+    Column("consent", text_column(256), primary_key=True),
+    Column("place", Integer, nullable=False),
+    Column("held_by", text_column(256), nullable=False),
+    Index("ix_held_consent", "consent", "holder"),
+)
+
+
+def held_rows(state: Holder) -> Iterable[Row]:
+    return (
+        {"consent": consent, "place": place, "held_by": state.name}
+        for place, consent in enumerate(state.consents)
+    )
+
+
+HOLDERS = Contract(
+    "holder",
+    TOPIC,
+    Holder,
+    evolve_holder,
+    holders,
+    initial=Holder,
+    tables=(TableProjection(HELD, held_rows),),
+)
+CONTRACTS = (PATIENTS, EPOCHS, HOLDERS)
 
 
 class Step(NamedTuple):
@@ -77,9 +130,11 @@ def event_of(step: Step, version: int) -> Event:
     return decode_event(value, CATALOGUE)
 
 
-async def fold(store: FoldStore, events: Sequence[Event]) -> list[Effect]:
+async def fold(
+    store: FoldStore, events: Sequence[Event], *, contracts: Sequence[Contract[Any]] = CONTRACTS
+) -> list[Effect]:
     """Fold in one batch."""
-    batch = FoldBatch(CONTRACTS)
+    batch = FoldBatch(contracts)
     async with store.engine.begin() as connection:
         await batch.load(connection, [(TOPIC, event) for event in events])
         effects = [batch.fold(TOPIC, event) for event in events]
@@ -104,13 +159,14 @@ async def rows(store: FoldStore) -> list[list[tuple[Any, ...]]]:
     async with store.engine.connect() as connection:
         return [
             sorted(tuple(row) for row in await connection.execute(select(table)))
-            for table in (AGGREGATES, CLAIMS)
+            for table in (AGGREGATES, CLAIMS, HELD)
         ]
 
 
 async def emptied(store: FoldStore) -> FoldStore:
+    await store.begin([], code=b"1" * 32, tables=HOLDERS.tables)
     async with store.engine.begin() as connection:
-        for table in (AGGREGATES, CLAIMS, OUTCOMES, POSITIONS):
+        for table in (AGGREGATES, CLAIMS, OUTCOMES, POSITIONS, HELD):
             await connection.execute(table.delete())
     return store
 
@@ -133,3 +189,8 @@ async def test_batches_come_to_what_single_records_come_to(
 
     assert found == effects
     assert folded == expected
+    # A table has the rows of the states, and no others.
+    states = [(name, HOLDERS.decode(state)) for kind, name, _, state in folded[0] if kind == HOLDERS.kind]
+    of_states = (HOLDERS.tables[0].rows_of(name, state).values() for name, state in states)
+    assert folded[2] == sorted(tuple(row.values()) for rows in of_states for row in rows)
+    assert all(name == state.name for name, state in states)

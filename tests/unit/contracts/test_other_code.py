@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -36,8 +37,8 @@ from salus.events.catalogue import Catalogue
 from salus.events.contexts import CATALOGUE, CONTEXTS
 from salus.events.contexts.identity import KeyRevoked
 from salus.events.did import LocalSigner
-from salus.identity.composition import PARTIES
 from salus.identity.domain import PartyState
+from salus.identity.folded import PARTIES
 from salus.messaging import Position
 from salus.runtime.identity_view import IDENTITY_TOPIC
 from salus.runtime.own_key import OwnKey
@@ -124,13 +125,13 @@ async def test_identity_folds_anew_what_its_older_version_passed_over(databases:
     view = TakenView(cast("Any", None), network)
     view._take([*founded(), strange])
     async with open_fold_store(await databases.url("a")) as store:
-        await store.begin([HERE], code=OLD)
+        await store.begin([HERE], code=OLD, tables=PARTIES.tables)
         await follower_of(store, cast("Any", view), PARTIES)._fold_batch([*founded(), strange], {HERE: 5})
         passed_over, _ = await party_in(store, HOSPITAL)
 
     knowing = View([*founded(), true])
     async with open_fold_store(await databases.url("a")) as store:
-        await store.begin([HERE], code=NEW)
+        await store.begin([HERE], code=NEW, tables=PARTIES.tables)
         await follower_of(store, knowing, PARTIES)._fold_batch([*founded(), true], {HERE: 5})
         party, version = await party_in(store, HOSPITAL)
 
@@ -138,7 +139,7 @@ async def test_identity_folds_anew_what_its_older_version_passed_over(databases:
     assert version == knowing.ring.versions[HOSPITAL.did]
 
 
-def test_the_digest_is_of_events_and_states() -> None:
+def test_the_digest_is_of_events_states_and_tables() -> None:
     def anew(state: type[msgspec.Struct]) -> Contract[Any]:
         return Contract(PATIENTS.kind, PATIENTS.topic, state, lambda state, _: state)
 
@@ -147,6 +148,8 @@ def test_the_digest_is_of_events_and_states() -> None:
 
     assert digest_of([POLICIES, PATIENTS], Catalogue(CONTEXTS)) == here
     assert digest_of([anew(more), POLICIES], CATALOGUE) != here
+    assert digest_of([replace(PATIENTS, version=2), POLICIES], CATALOGUE) != here
+    assert digest_of([PARTIES], CATALOGUE) != digest_of([replace(PARTIES, tables=())], CATALOGUE)
     assert digest_of([PATIENTS, POLICIES], Catalogue(CONTEXTS[:1])) != here
 
 

@@ -27,8 +27,8 @@ from salus.events.keyring import KeyRing
 from salus.events.parties import Founder
 from salus.events.requests import Request, RequestedData
 from salus.events.signature import Signer, sign_values
-from salus.identity.composition import PARTIES
 from salus.identity.domain import PartyState
+from salus.identity.folded import PARTIES
 from salus.ledger.records import SIGNATURE_HEADER
 from salus.messaging import Record
 from salus.runtime.identity_view import IDENTITY_TOPIC, IdentityView, apply_identity_record
@@ -205,6 +205,7 @@ async def test_identitys_own_state_is_folded_anew_as_everybody_has_it(databases:
     ]
     view = View(history)
     async with open_fold_store(await databases.url("new")) as store:
+        await store.begin([(IDENTITY_TOPIC, 0)], code=b"1" * 32, tables=PARTIES.tables)
         follower = follower_of(store, view, PARTIES)
         outcomes = await follower._fold_batch(history, {(IDENTITY_TOPIC, 0): len(history)})
         again = identity_says(

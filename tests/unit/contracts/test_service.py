@@ -11,7 +11,7 @@ from msgspec.structs import replace as changed
 
 from salus.contracts.projection import Contract
 from salus.contracts.service import ContractService
-from salus.identity.composition import PARTIES
+from salus.identity.folded import PARTIES
 from salus.runtime.errors import ManifestError
 from salus.runtime.manifests import Role, Topics, manifest_of, services
 

@@ -13,16 +13,17 @@ import pytest
 from tests.asking import UNASKED, asked_by
 
 from salus.client.auth import make_possession
+from salus.contracts.keyset import KeysetPage
 from salus.contracts.queues import Queues
 from salus.events.contexts import CATALOGUE
 from salus.events.contexts.identity import KeyRevoked, PartyRegistered, PublicKey, RoleWithdrawn
 from salus.events.did import LocalSigner, multibase_of
-from salus.events.event_types import EventData
+from salus.events.event_types import EventData, type_of
 from salus.events.keyring import KeyRing
 from salus.events.rights import Actor
 from salus.identity.domain import AddKey, PartyState, Register, RevokeKey, evolve
-from salus.identity.handlers import execute, found_network, founding_commands
-from salus.identity.ports import World
+from salus.identity.handlers import execute, found_network, founding_commands, held_keys, is_lookalike
+from salus.identity.ports import PartyFilter, World
 from salus.messaging import DeliveryError
 from salus.runtime.network import FoundingParty, Log, Network
 from salus.runtime.problems import ProblemError
@@ -99,6 +100,7 @@ class Memory:
         self.log.append(event)
         self.folded[aggregate] = evolve(await self.state(aggregate), event)
         self.ring.apply(event)
+        self.ring.claims.update((type_of(type(event)).claims or (lambda _: ()))(event))
         if fault == "late":
             raise DeliveryError("late")
         return event
@@ -106,9 +108,21 @@ class Memory:
     async def catch_up(self) -> KeyRing:
         return self.ring
 
+    async def page(self, wanted: PartyFilter, *, after: str | None, limit: int) -> KeysetPage:
+        found = [
+            {"did": did}
+            for did, party in sorted(self.folded.items())
+            if after is None or did.encode().hex() > after
+            if wanted.kind in (None, party.kind)
+            if wanted.member in (None, party.member)
+            if wanted.role is None or wanted.role in party.roles
+        ]
+        more = found[limit - 1]["did"].encode().hex() if len(found) > limit else None
+        return KeysetPage(found[:limit], more)
+
     @property
     def world(self) -> World:
-        return World(parties=self, ring=self, queues=self.queues)
+        return World(parties=self, listed=self, ring=self, queues=self.queues)
 
 
 async def test_founding_registers_everybody_of_the_network_file_once() -> None:
@@ -276,3 +290,15 @@ async def test_who_may_not_waits_for_nothing_and_a_revocation_for_no_queue() -> 
         )
 
     assert isinstance(revoked, KeyRevoked)
+
+
+async def test_a_party_that_the_ring_has_and_the_state_not_yet_keeps_its_own_keys() -> None:
+    # Another replica was first: that is a conflict, or done, and no key of somebody else's.
+    memory, party = Memory(), founder(9)
+    command = Register(party.did, "member", (party.key,), proofs=proofs(9))
+    await execute(command, did=party.did, actor=OPERATOR, now=noon, world=memory.world)
+    stolen = msgspec.structs.replace(party.key, id="did:web:other.example#1")
+
+    assert held_keys(command, party.did, memory.ring) == set()
+    assert held_keys(AddKey(stolen), "did:web:other.example", memory.ring) == {party.key.multibase}
+    assert not is_lookalike(party.did, memory.ring)

@@ -48,8 +48,7 @@ from salus.identity.domain import (
     decide,
     evolve,
 )
-from salus.identity.handlers import require_possession
-from salus.identity.party_index import PartyIndex
+from salus.identity.handlers import held_keys, is_lookalike, require_possession
 from salus.runtime.refusal import Refusal
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -143,13 +142,9 @@ class Takeover(RuleBasedStateMachine):
         if isinstance(command, Register):
             did = command.did
             organisation = None if command.member is None else self.parties.get(command.member)
-            command = replace(
-                command, organisation=organisation, lookalike=PartyIndex().of(self.ring).lookalike_of(did)
-            )
+            command = replace(command, organisation=organisation, lookalike=is_lookalike(did, self.ring))
         assert did is not None
         state = self.parties.get(did, PartyState())
-        keys = command.keys if isinstance(command, Register) else ()
-        keys = (command.key,) if isinstance(command, AddKey) else keys
         try:
             event = decide(
                 state,
@@ -157,7 +152,7 @@ class Takeover(RuleBasedStateMachine):
                 actor=actor,
                 at=NOW,
                 catalogue=CATALOGUE,
-                held_elsewhere=PartyIndex().of(self.ring).held_elsewhere(did=did, keys=keys),
+                held_elsewhere=held_keys(command, did, self.ring),
                 operators=self.ring.operators(at=NOW),
             )
             if not actor.founding:

@@ -103,5 +103,5 @@ class ContractHost(Generic[S]):
         contract = self._contract
         raw, version = await self._store.load_for_command(contract.kind, aggregate, topic=contract.topic)
         if raw is None:
-            return contract.state(), version
+            return contract.before(aggregate), version
         return contract.decode(raw), version

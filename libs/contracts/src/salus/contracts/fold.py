@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from salus.contracts.fold_batch import FoldBatch
 from salus.contracts.fold_marks import mark_of, require_same_topics
 from salus.contracts.fold_store import OUTCOMES_KEPT, FoldStore, open_fold_store
-from salus.contracts.projection import Contract, digest_of
+from salus.contracts.projection import Contract, digest_of, tables_of
 from salus.events.effect import Applied, Outcome, Refused, Unknown, WithoutEffect
 from salus.events.envelope import Event, decode_event
 from salus.events.errors import RejectedError
@@ -358,7 +358,8 @@ async def open_follower(  # noqa: PLR0913  # what a fold is made of
     Raises:
         OtherTopicsError: the topics are not those that were folded.
     """
-    await store.begin(partitions, code=digest_of(contracts, identity.ring.catalogue))
+    code = digest_of(contracts, identity.ring.catalogue)
+    await store.begin(partitions, code=code, tables=tables_of(contracts))
     await require_same_topics(bootstrap, await store.marks())
     folded = await store.positions()
     starts = {at: folded.get(at, 0) for at in partitions}

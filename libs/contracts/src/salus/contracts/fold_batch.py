@@ -1,4 +1,4 @@
-"""A batch of records on its way into the aggregates: read by one statement, folded in memory, written by two.
+"""A batch of records on its way into the aggregates: read by one statement, written by one for each table.
 
 Folded record by record, each in a batch of its own, they come to the same.
 """
@@ -6,16 +6,28 @@ Folded record by record, each in a batch of its own, they come to the same.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from salus.contracts.fold_tables import AGGREGATES, CLAIMS, Loaded, Pair, read_snapshot, write_rows
+from salus.contracts.fold_tables import (
+    AGGREGATES,
+    CLAIMS,
+    Loaded,
+    Pair,
+    delete_rows,
+    read_snapshot,
+    write_rows,
+)
 from salus.contracts.projection import Contract
+from salus.contracts.table_projection import TableChanges
 from salus.events.effect import Applied, Effect, claims_of, effect_by, request_claim
 from salus.events.envelope import Event
+from salus.events.event_types import EventData
 from salus.events.requests import RequestedData
+
+S = TypeVar("S", bound=msgspec.Struct)
 
 
 class FoldBatch:
@@ -29,6 +41,7 @@ class FoldBatch:
         self._contracts: dict[str, list[Contract[Any]]] = {}
         for contract in contracts:
             self._contracts.setdefault(contract.topic, []).append(contract)
+        self._contracts_with_tables = [contract for contract in contracts if contract.tables]
         self._rows: Mapping[Pair, Loaded] = {}
         self._claimed: set[Pair] = set()
         self._versions: dict[Pair, int] = {}
@@ -45,7 +58,7 @@ class FoldBatch:
             keys[version_kind(topic), subject] = None
             names.update(dict.fromkeys((topic, name) for name in claims_of(event)))
             for contract in self._contracts.get(topic, ()):
-                if (aggregate := contract.aggregate(subject, event.data)) is not None:
+                for aggregate in contract.aggregates(subject, event.data):
                     keys[contract.kind, aggregate] = None
         found = await read_snapshot(connection, keys=keys, names=names)
         self._rows, self._claimed = found.rows, found.claims
@@ -77,7 +90,8 @@ class FoldBatch:
         self._claimed.update(claims)
         self._claims.update(dict.fromkeys(claims))
         for contract in self._contracts.get(topic, ()):
-            self._apply(contract, event, version=effect.version)
+            for aggregate in contract.aggregates(event.envelope.subject, event.data):
+                self._apply(contract, aggregate, event.data, version=effect.version)
         return effect
 
     def note_request(self, topic: str, event: Event) -> None:
@@ -86,19 +100,19 @@ class FoldBatch:
         if isinstance(data, RequestedData) and data.request.proof is not None:
             self._claims[topic, seen_claim(data.request.proof)] = None
 
-    def _apply(self, contract: Contract[Any], event: Event, *, version: int) -> None:
-        aggregate = contract.aggregate(event.envelope.subject, event.data)
-        if aggregate is None:
-            return
+    def _apply(self, contract: Contract[Any], aggregate: str, data: EventData, *, version: int) -> None:
         key = contract.kind, aggregate
         state = self._states.get(key)
         if state is None:
-            loaded = self._rows.get(key)
-            state = contract.decode(loaded.state) if loaded else contract.state()
-        after = contract.evolve(state, event.data)
+            state = self._stored(contract, aggregate)
+        after = contract.evolve(state, data)
         self._states[key] = after
         if after != state:
             self._changed[key] = version, after
+
+    def _stored(self, contract: Contract[S], aggregate: str) -> S:
+        loaded = self._rows.get((contract.kind, aggregate))
+        return contract.decode(loaded.state) if loaded else contract.before(aggregate)
 
     async def write(self, connection: AsyncConnection) -> None:
         """Write what has changed."""
@@ -114,6 +128,21 @@ class FoldBatch:
         await write_rows(connection, AGGREGATES, rows)
         claims = [{"topic": topic, "name": name} for topic, name in self._claims]
         await write_rows(connection, CLAIMS, claims, over=False)
+        for changes in self._table_changes():
+            table = changes.projection.table
+            await delete_rows(connection, table, changes.deleted)
+            await write_rows(connection, table, changes.written)
+
+    def _table_changes(self) -> Iterable[TableChanges]:
+        for contract in self._contracts_with_tables:
+            changed = [name for kind, name in self._changed if kind == contract.kind]
+            before = {name: self._stored(contract, name) for name in changed}
+            for projection in contract.tables:
+                changes = TableChanges(projection)
+                for name in changed:
+                    after = self._states[contract.kind, name]
+                    changes.add(name, before=before[name], after=after)
+                yield changes
 
 
 def version_kind(topic: str) -> str:

@@ -11,6 +11,7 @@ import structlog
 from sqlalchemy import select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from salus.contracts.declared_tables import are_made, make_tables
 from salus.contracts.fold_batch import seen_claim, version_kind
 from salus.contracts.fold_tables import (
     AGGREGATES,
@@ -23,6 +24,8 @@ from salus.contracts.fold_tables import (
     read_snapshot,
     write_rows,
 )
+from salus.contracts.keyset import KeysetPage, KeysetQuery
+from salus.contracts.table_projection import TableProjection
 from salus.events.effect import Applied, NoEffect, Outcome, Refused, Unknown, WithoutEffect, request_claim
 from salus.messaging import MessagingError, PermanentError, Position
 from salus.runtime.database import open_engine
@@ -139,6 +142,23 @@ class FoldStore:
         self.require_not_behind(stored, known=known)
         return {row.id: row.state for row in rows}
 
+    async def read_page(self, query: KeysetQuery, *, after: str | None = None, limit: int) -> KeysetPage:
+        """Return a page of a declared table; the first one, or the one that the cursor `after` names.
+
+        Raises:
+            CursorError: the cursor is none of this list's.
+            OtherCodeError: the tables are another version's.
+            StateBehindError: the database went back.
+        """
+        statement = query.statement(after=after, limit=limit)
+        known = dict(self.reached)
+        async with self.engine.connect() as connection:
+            # Before the rows: the tables of another version have other columns.
+            stored = await self._positions_in(connection)
+            rows = (await connection.execute(statement)).mappings().all()
+        self.require_not_behind(stored, known=known)
+        return query.page(rows, limit=limit)
+
     async def load_some(self, kind: str, aggregates: Collection[str]) -> dict[str, bytes]:
         """Return the encoded states of these aggregates by id; the number is for the caller to bound."""
         found = (await self._snapshot([(kind, aggregate) for aggregate in aggregates])).rows
@@ -183,11 +203,17 @@ class FoldStore:
             rows = (await connection.execute(query)).all()
         return {(row.topic, row.partition): Mark(row.last_offset, row.last_digest) for row in rows}
 
-    async def begin(self, partitions: Iterable[tuple[str, int]], *, code: bytes) -> None:
+    async def begin(
+        self,
+        partitions: Iterable[tuple[str, int]],
+        *,
+        code: bytes,
+        tables: Collection[TableProjection[Any]] = (),
+    ) -> None:
         """Give each partition a row, which replicas lock: where there is none yet, both would fold.
 
-        What code of another digest folded is emptied, and folded anew; replicas of that code stop. The marks
-        stay, so that topics are known again.
+        What code of another digest folded is emptied, and folded anew; replicas of that code stop. So are the
+        tables that contracts declare, if they are not these. The marks stay, so that topics are known again.
         """
         self._code = code
         rows = [
@@ -197,10 +223,13 @@ class FoldStore:
         async with self.engine.begin() as connection:
             await without_limit(connection)
             await write_rows(connection, POSITIONS, rows, over=False)
-            if any(row.folded_by != code for row in await _locked(connection)):
+            by_other = any(row.folded_by != code for row in await _locked(connection))
+            if by_other:
                 _log.warning("another version folded into the database: it is folded anew")
+            if by_other or not await are_made(connection, tables):
                 for table in (AGGREGATES, OUTCOMES, CLAIMS):
                     await connection.execute(table.delete())
+                await make_tables(connection, tables)
                 await connection.execute(POSITIONS.update().values(next_offset=0, folded_by=code))
 
     def _require_own(self, folded_by: Collection[bytes | None]) -> None:

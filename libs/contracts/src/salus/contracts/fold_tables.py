@@ -8,7 +8,18 @@ from functools import lru_cache
 from typing import Any
 
 import msgspec
-from sqlalchemy import BigInteger, Column, Integer, LargeBinary, MetaData, String, Table, TextClause, text
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    TextClause,
+    bindparam,
+    text,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -47,6 +58,13 @@ CLAIMS = Table(
     _metadata,
     Column("topic", String(249), primary_key=True),
     Column("name", String(512), primary_key=True),
+)
+# The tables that contracts declare, and a digest of each one's definition.
+DECLARED = Table(
+    "fold_declared",
+    _metadata,
+    Column("name", String(63), primary_key=True),
+    Column("definition", LargeBinary(32), nullable=False),
 )
 
 _POSITION, _AGGREGATE, _CLAIM = range(3)
@@ -111,6 +129,20 @@ async def write_rows(
     """Write rows of the same columns; those that are there are written over, or else left as they are."""
     if rows:
         await connection.execute(_upsert(connection.dialect.name, table, tuple(rows[0]), over=over), rows)
+
+
+async def delete_rows(connection: AsyncConnection, table: Table, keys: list[tuple[Any, ...]]) -> None:
+    """Delete the rows of these primary keys."""
+    if keys:
+        names = [f"key_{number}" for number in range(len(keys[0]))]
+        given = [dict(zip(names, key, strict=True)) for key in keys]
+        await connection.execute(_delete(table), given)
+
+
+@lru_cache
+def _delete(table: Table) -> Any:
+    columns = enumerate(table.primary_key)
+    return table.delete().where(*(column == bindparam(f"key_{number}") for number, column in columns))
 
 
 @lru_cache

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from salus.contracts.fold_tables import Loaded, Pair
+from salus.contracts.keyset import KeysetPage, KeysetQuery
 from salus.events.effect import Outcome
 from salus.events.event_types import EventData
 from salus.messaging import Position
@@ -46,6 +47,9 @@ class States(Protocol):
 
     async def load_page(self, kind: str, *, after: str, limit: int) -> dict[str, bytes]:
         """Return the next aggregates of a kind."""
+
+    async def read_page(self, query: KeysetQuery, *, after: str | None = None, limit: int) -> KeysetPage:
+        """Return a page of a declared table; raises CursorError."""
 
     async def load_some(self, kind: str, aggregates: Collection[str]) -> dict[str, bytes]:
         """Return these aggregates by id."""

@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from salus.contracts.table_projection import TableProjection
 from salus.events.catalogue import Catalogue
 from salus.events.envelope import Envelope
 from salus.events.event_types import EventData
@@ -27,16 +28,33 @@ class Contract(Generic[S]):
     """The fold of one topic into aggregates of one kind, each named by the events' `subject`.
 
     `evolve` is pure and total: it takes every event of the topic and returns the state unchanged for
-    those that do not concern it. `state()` without arguments is the state before any event.
-    `aggregate` names the aggregates otherwise, given `subject` and data; None: the event concerns none of
-    this kind. Commands are executed on aggregates that are named by `subject` only.
+    those that do not concern it. `state()` without arguments is the state before any event, or else what
+    `initial` makes of the aggregate's name.
+    `aggregate` names the aggregates otherwise, given `subject` and data: one, several, or None if the event
+    concerns none of this kind. Commands are executed on aggregates that are named by `subject` only.
+    `tables` are kept of the aggregates' states. Raise `version` when the same events come to other states
+    or rows: all is folded anew then.
     """
 
     kind: str
     topic: str
     state: type[S]
     evolve: Callable[[S, EventData], S]
-    aggregate: Callable[[str, EventData], str | None] = by_subject
+    aggregate: Callable[[str, EventData], str | tuple[str, ...] | None] = by_subject
+    initial: Callable[[str], S] | None = None
+    tables: tuple[TableProjection[S], ...] = ()
+    version: int = 1
+
+    def aggregates(self, subject: str, data: EventData) -> tuple[str, ...]:
+        """Return the names of the aggregates that an event concerns, each once."""
+        named = self.aggregate(subject, data)
+        if named is None:
+            return ()
+        return (named,) if isinstance(named, str) else tuple(dict.fromkeys(named))
+
+    def before(self, aggregate: str) -> S:
+        """Return the state of an aggregate before any event."""
+        return self.state() if self.initial is None else self.initial(aggregate)
 
     @cached_property
     def _decoder(self) -> msgspec.json.Decoder[S]:
@@ -47,13 +65,24 @@ class Contract(Generic[S]):
         return self._decoder.decode(raw)
 
 
+def tables_of(contracts: Iterable[Contract[Any]]) -> list[TableProjection[Any]]:
+    """Return the tables that contracts declare."""
+    return [projection for contract in contracts for projection in contract.tables]
+
+
 def digest_of(contracts: Iterable[Contract[Any]], catalogue: Catalogue) -> bytes:
-    """Return the SHA-256 of what a fold can read and keep: events, their envelope, and the states.
+    """Return the SHA-256 of what a fold can read and keep: events, their envelope, the states and the tables.
 
     A fold of another digest passes over events that this one reads, or leaves states that it cannot read.
     """
     kept = sorted(
-        (contract.kind, contract.topic, msgspec.json.encode(msgspec.json.schema(contract.state)))
+        (
+            contract.kind,
+            contract.topic,
+            contract.version,
+            msgspec.json.encode(msgspec.json.schema(contract.state)),
+            [projection.definition for projection in contract.tables],
+        )
         for contract in contracts
     )
     return sha256(repr((catalogue.digest, Envelope.__struct_fields__, kept)).encode()).digest()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from salus.contracts.service import ContractService, run
-from salus.identity.composition import PARTIES, SHARDS, adopt, install, open_world
+from salus.identity.composition import adopt, install, open_world
+from salus.identity.folded import PARTIES, SHARDS
 from salus.identity.settings import Settings
 
 SERVICE = ContractService(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
-from itertools import islice
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from salus.contracts.keyset import CURSOR_CHARS_MAX, CursorError
 from salus.events import fields
 from salus.events.contexts.identity import PartyKind, PublicKey
 from salus.events.party_form import KEYS_MAX
@@ -28,16 +28,17 @@ from salus.identity.domain import (
     RevokeKey,
     WithdrawRole,
 )
-from salus.identity.ports import World
+from salus.identity.ports import PartyFilter, World
 from salus.runtime.auth import Caller, Callers
-from salus.runtime.fields import DID_PATTERN, PLAIN, Did, KeyId, RoleName, pattern_of
+from salus.runtime.fields import DID_PATTERN, Did, KeyId, RoleName, pattern_of
 from salus.runtime.limits import AccountLimit, Buckets, Rate, organisation_of
 from salus.runtime.moments import Moment
 from salus.runtime.openapi import content
 from salus.runtime.path_dids import did_in_path
-from salus.runtime.problems import documented
+from salus.runtime.problems import ProblemError, documented
 
 PAGE_SIZE_MAX = 500
+CURSOR = "^[A-Za-z0-9_-]*$"
 PROOF_PATTERN = "^[A-Za-z0-9_-]+[.][A-Za-z0-9_-]+[.][A-Za-z0-9_-]+$"
 # A hospital registers its people in an afternoon; what is registered stays on the ledger for ever.
 COMMANDS = Rate(burst=600, per_minute=120)
@@ -266,36 +267,26 @@ def _add_writes(
 
 
 def _add_reads(router: APIRouter, *, world: World, now: Callable[[], datetime]) -> None:
-    @router.get("/parties", tags=["parties"], responses=documented(422, 503))
+    @router.get("/parties", tags=["parties"], responses=documented(400, 422, 503))
     async def list_parties(
         kind: PartyKind | None = None,
         role: RoleName | None = None,
         member: Annotated[str | None, Query(pattern=DID_PATTERN, max_length=256)] = None,
         after: Annotated[
-            str | None, Query(max_length=256, pattern=PLAIN, description="`next` of the page before.")
+            str | None,
+            Query(max_length=CURSOR_CHARS_MAX, pattern=CURSOR, description="`next` of the page before."),
         ] = None,
         limit: Annotated[int, Query(ge=1, le=PAGE_SIZE_MAX)] = 100,
     ) -> PartyPage:
         """List the parties, by DID."""
-        # The ring has in memory what is filtered by: anybody may ask, so only the page is loaded.
-        ring = await world.ring.catch_up()
-        found = islice(
-            (
-                did
-                for did in world.index.of(ring).after(after)
-                if (party := ring.parties[did])
-                and (kind is None or party.kind == kind)
-                and (role is None or role in party.roles)
-                and (member is None or party.member == member)
-            ),
-            limit + 1,
-        )
-        dids = [*found]
-        page = dids[:limit]
-        states = await world.parties.states(page)
-        more = page[-1] if len(dids) > limit else None
-        views = [PartyView.of(states[did]) for did in page if did in states]
-        return PartyPage(parties=views, next=more)
+        wanted = PartyFilter(kind=kind, role=role, member=member)
+        try:
+            page = await world.listed.page(wanted, after=after, limit=limit)
+        except CursorError as error:
+            raise ProblemError(400, "invalid-cursor", str(error)) from None
+        dids = [row["did"] for row in page.rows]
+        states = await world.parties.states(dids)
+        return PartyPage(parties=[PartyView.of(states[did]) for did in dids], next=page.next)
 
     @router.get("/parties/{did}", tags=["parties"], responses=documented(404, 422, 503))
     async def get_party(did: DidInPath) -> PartyView:

@@ -6,28 +6,20 @@ from functools import partial
 
 from fastapi import FastAPI
 
-from salus.contracts.contract import Contract
 from salus.contracts.dependencies import Dependencies
 from salus.identity.api import routes
-from salus.identity.domain import PartyState, evolve
+from salus.identity.folded import PARTIES, SHARDS, FoldedParties
 from salus.identity.handlers import found_network
 from salus.identity.ports import World
 from salus.identity.settings import Settings
-from salus.identity.shards import ShardingState, concerns
-from salus.identity.shards import evolve as evolve_sharding
 from salus.identity.shards_api import shard_routes
 from salus.messaging import partitions_of
-from salus.runtime.identity_view import IDENTITY_TOPIC
-
-PARTIES = Contract(kind="party", topic=IDENTITY_TOPIC, state=PartyState, evolve=evolve)
-SHARDS = Contract(
-    kind="sharding", topic=IDENTITY_TOPIC, state=ShardingState, evolve=evolve_sharding, aggregate=concerns
-)
 
 
 async def open_world(around: Dependencies[Settings]) -> World:
     """Return what the handlers use."""
-    return World(parties=around.host(PARTIES), ring=around.ring)
+    listed = FoldedParties(around.follower, around.store)
+    return World(parties=around.host(PARTIES), listed=listed, ring=around.ring)
 
 
 async def adopt(around: Dependencies[Settings], world: World) -> None:

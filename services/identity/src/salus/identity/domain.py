@@ -83,7 +83,7 @@ class PartyState(msgspec.Struct, frozen=True, omit_defaults=True):
 class Register:
     """Let a party join. `organisation` is the folded state of the member it acts for, if it names one.
 
-    `lookalike` is another registered DID that is the same once both are decoded, if there is one.
+    `lookalike` tells that another DID is registered which is the same once both are decoded.
     `proofs` are those of possession, by key id.
     """
 
@@ -94,7 +94,7 @@ class Register:
     member: str | None = None
     name: str | None = None
     organisation: PartyState | None = None
-    lookalike: str | None = None
+    lookalike: bool = False
     proofs: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -146,12 +146,12 @@ def decide(  # noqa: PLR0913  # the facts that a decision rests on
     actor: Actor,
     at: datetime,
     catalogue: Catalogue,
-    held_elsewhere: Mapping[str, str] = {},
+    held_elsewhere: Collection[str] = (),
     operators: Collection[Operator] = (),
 ) -> EventData:
     """Return the event that the command becomes.
 
-    `held_elsewhere` tells, by multibase, which other DID a public key of the command belongs to already.
+    `held_elsewhere` are the public keys of the command, in multibase, that another party has or had.
     `operators` are those of the network, and `catalogue` has the roles that it knows.
 
     Raises:
@@ -224,14 +224,14 @@ def _register(
     command: Register,
     *,
     actor: Actor,
-    held_elsewhere: Mapping[str, str],
+    held_elsewhere: Collection[str],
     catalogue: Catalogue,
 ) -> PartyRegistered:
     if state.did:
         raise Refusal("party-exists", "a party with that DID is registered already")
     require(objection_to_did(command.did), status=422)
-    if command.lookalike is not None:
-        raise Refusal("did-lookalike", f"{command.lookalike} is registered, the same DID once it is decoded")
+    if command.lookalike:
+        raise Refusal("did-lookalike", "a DID is registered that is the same once both are decoded")
     require(objection_to_key_number(len(command.keys)), status=422)
     for index, key in enumerate(command.keys):
         require(objection_to_key_of(command.did, key), status=422)
@@ -258,9 +258,7 @@ def _register(
     )
 
 
-def _add_key(
-    state: PartyState, key: PublicKey, *, actor: Actor, held_elsewhere: Mapping[str, str]
-) -> KeyAdded:
+def _add_key(state: PartyState, key: PublicKey, *, actor: Actor, held_elsewhere: Collection[str]) -> KeyAdded:
     there = sum(other.revoked is None for other in state.keys)
     require(objection_to_key_number(there + 1), status=409)
     require(objection_to_key_of(state.did, key), status=422)
@@ -304,7 +302,7 @@ def _grant_role(state: PartyState, command: GrantRole, *, actor: Actor, catalogu
 
 
 def _require_unused(
-    key: PublicKey, own: tuple[PublicKey, ...] | tuple[HeldKey, ...], *, held_elsewhere: Mapping[str, str]
+    key: PublicKey, own: tuple[PublicKey, ...] | tuple[HeldKey, ...], *, held_elsewhere: Collection[str]
 ) -> None:
     if any(key.id == other.id or key.multibase == other.multibase for other in own):
         raise Refusal("key-in-use", "the party has or had this key, or a key of this id")

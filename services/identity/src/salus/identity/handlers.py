@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 import msgspec
 import structlog
 
-from salus.events.contexts.identity import KeyAdded, PartyRegistered, PublicKey
+from salus.events.contexts.identity import KeyAdded, PartyRegistered, PublicKey, key_claim, party_claim
 from salus.events.entitlement import objection_to_keys
 from salus.events.event_types import EventData
 from salus.events.keyring import KeyRing
@@ -49,13 +49,12 @@ async def execute(  # noqa: PLR0913  # what a command goes by
         command = replace(command, organisation=await world.parties.state(command.member))
     ring = await world.ring.catch_up()
     if isinstance(command, Register):
-        command = replace(command, lookalike=world.index.of(ring).lookalike_of(did))
+        command = replace(command, lookalike=is_lookalike(did, ring))
 
     def rule(state: PartyState) -> EventData:
         # It may have waited, and it may be asked again: who asks is looked up as the ring has it then.
         at = now()
         asking = actor if actor.founding else as_known(actor, ring, at=at)
-        elsewhere = world.index.of(ring).held_elsewhere(did=did, keys=_keys_of(command))
         operators = ring.operators(at=at)
         event = decide(
             state,
@@ -63,7 +62,7 @@ async def execute(  # noqa: PLR0913  # what a command goes by
             actor=asking,
             at=at,
             catalogue=ring.catalogue,
-            held_elsewhere=elsewhere,
+            held_elsewhere=held_keys(command, did, ring),
             operators=operators,
         )
         if not actor.founding:
@@ -157,6 +156,20 @@ def require_possession(command: Command, event: EventData, *, state: PartyState,
         require(
             objection_to_keys(event.did, keys, proofs=command.proofs, member=member, at=moment), status=422
         )
+
+
+def is_lookalike(did: str, ring: KeyRing) -> bool:
+    """Tell whether another DID is registered that is the same once both are decoded."""
+    return did not in ring.parties and party_claim(did) in ring.claims
+
+
+def held_keys(command: Command, did: str, ring: KeyRing) -> set[str]:
+    """Return which public keys of a command on a party another one has, or had, in multibase.
+
+    The ring may be ahead of the state that is decided on: what the party itself has there is no other's.
+    """
+    foreign = (key for key in _keys_of(command) if key.id not in ring.keys or ring.keys[key.id].did != did)
+    return {key.multibase for key in foreign if key_claim(key.multibase) in ring.claims}
 
 
 def _keys_of(command: Command) -> tuple[PublicKey, ...]:

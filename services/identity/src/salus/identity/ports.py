@@ -6,11 +6,12 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from salus.contracts.keyset import KeysetPage
 from salus.contracts.queues import Queues
+from salus.events.contexts.identity import PartyKind
 from salus.events.event_types import EventData
 from salus.events.keyring import KeyRing
 from salus.identity.domain import PartyState
-from salus.identity.party_index import PartyIndex
 
 
 class Parties(Protocol):
@@ -31,6 +32,22 @@ class Parties(Protocol):
         """
 
 
+@dataclass(frozen=True)
+class PartyFilter:
+    """Which parties are listed: of that kind, that role and that member, as far as they are given."""
+
+    kind: PartyKind | None = None
+    role: str | None = None
+    member: str | None = None
+
+
+class PartyList(Protocol):
+    """The list of the folded parties; every answer includes all that was published before the question."""
+
+    async def page(self, wanted: PartyFilter, *, after: str | None, limit: int) -> KeysetPage:
+        """Return rows with the `did` of the next parties that a filter lets through; raises CursorError."""
+
+
 class Ring(Protocol):
     """The key ring that signatures are judged by."""
 
@@ -43,6 +60,6 @@ class World:
     """Everything of the outside that a handler uses."""
 
     parties: Parties
+    listed: PartyList
     ring: Ring
     queues: Queues = field(default_factory=Queues)
-    index: PartyIndex = field(default_factory=PartyIndex)

@@ -19,6 +19,8 @@ import msgspec
 from salus.contracts.contract import Contract, ContractHost
 from salus.contracts.facts import FactWriter
 from salus.contracts.fold_tables import Loaded, Pair
+from salus.contracts.keyset import KeysetPage, KeysetQuery
+from salus.contracts.table_projection import Row
 from salus.contracts.testing.faults import CrashError, Fault, Schedule
 from salus.events.catalogue import Catalogue
 from salus.events.effect import Applied, Outcome, Refused, Unknown, claims_of, effect_of, request_claim
@@ -99,7 +101,7 @@ class MemoryTopics:
     def state(self, contract: Contract[_S], aggregate: str) -> _S:
         """Return an aggregate as it is folded now."""
         row = self._rows.get((contract.kind, aggregate))
-        return contract.state() if row is None else contract.decode(row.state)
+        return contract.before(aggregate) if row is None else contract.decode(row.state)
 
     def put(self, contract: Contract[_S], aggregate: str, state: _S) -> None:
         """Begin a test with an aggregate in this state, whatever events led to it."""
@@ -207,6 +209,16 @@ class MemoryTopics:
         names = sorted(name for of, name in self._rows if of == kind and name > after)
         return {name: self._rows[kind, name].state for name in names[:limit]}
 
+    async def read_page(self, query: KeysetQuery, *, after: str | None = None, limit: int) -> KeysetPage:
+        """Return a page of a declared table, of the rows that the states come to."""
+        rows: list[Row] = []
+        for contract in self.contracts:
+            for projection in (each for each in contract.tables if each.table is query.table):
+                of_kind = [name for kind, name in self._rows if kind == contract.kind]
+                states = ((name, self.state(contract, name)) for name in of_kind)
+                rows += (row for name, state in states for row in projection.rows_of(name, state).values())
+        return query.page(query.among(rows, after=after), limit=limit)
+
     async def load_some(self, kind: str, aggregates: Collection[str]) -> dict[str, bytes]:
         """Return the encoded states of these aggregates by id."""
         return {name: self._rows[kind, name].state for name in aggregates if (kind, name) in self._rows}
@@ -273,14 +285,12 @@ class MemoryTopics:
         return effect
 
     def _apply(self, topic: str, event: Event, *, version: int) -> None:
-        for contract in self.contracts:
-            name = contract.aggregate(event.envelope.subject, event.data) if contract.topic == topic else None
-            if name is None:
-                continue
-            before = self.state(contract, name)
-            after = contract.evolve(before, event.data)
-            if after != before:
-                self._rows[contract.kind, name] = Loaded(version, msgspec.json.encode(after))
+        for contract in (each for each in self.contracts if each.topic == topic):
+            for name in contract.aggregates(event.envelope.subject, event.data):
+                before = self.state(contract, name)
+                after = contract.evolve(before, event.data)
+                if after != before:
+                    self._rows[contract.kind, name] = Loaded(version, msgspec.json.encode(after))
         self.applied.append(event.data)
         self._heard(event.data)
 

@@ -32,15 +32,26 @@ class PublicKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     valid_until: Moment | None = None
 
 
+def key_claim(multibase: str) -> str:
+    """Return the name that whoever has a public key claims: it is one party's, for ever."""
+    return f"key:{multibase}"
+
+
+def party_claim(did: str) -> str:
+    """Return the name that a party claims by its DID.
+
+    In a URL two DIDs that are equal once decoded are easily taken for one another: one of them registers.
+    """
+    # Hashed, for what is decoded may be text that no database takes, as a NUL.
+    return f"party:{sha256(unquote(did).encode()).hexdigest()}"
+
+
 def _key_claims(key: PublicKey) -> tuple[str, str]:
-    return f"key-id:{key.id}", f"key:{key.multibase}"
+    return f"key-id:{key.id}", key_claim(key.multibase)
 
 
 def _claims_of_party(data: PartyRegistered) -> tuple[str, ...]:
-    # In a URL two DIDs that are equal once decoded are easily taken for one another: one of them registers.
-    keys = (claim for key in data.keys for claim in _key_claims(key))
-    # Hashed, for what is decoded may be text that no database takes, as a NUL.
-    return (f"party:{sha256(unquote(data.did).encode()).hexdigest()}", *keys)
+    return (party_claim(data.did), *(claim for key in data.keys for claim in _key_claims(key)))
 
 
 def _claims_of_key(data: KeyAdded) -> tuple[str, ...]:
