@@ -6,6 +6,7 @@ import pytest
 from tests.databases import Databases
 from tests.integration.postgres import PostgresDatabases
 from tests.unit.contracts import (
+    test_comparison,
     test_declared_tables,
     test_fold_batches,
     test_keyset,
@@ -24,6 +25,7 @@ async def databases(postgres_server: PostgresServer) -> Databases:
 
 
 for promises in (
+    test_comparison,
     test_declared_tables,
     test_fold_batches,
     test_keyset,

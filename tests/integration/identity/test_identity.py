@@ -38,12 +38,9 @@ async def replica(
     parts: Addresses, network: NetworkFolder, database: str = "a.db", **choices: Any
 ) -> AsyncIterator[httpx.AsyncClient]:
     choices = {"signing_key_file": network.key_file("identity"), **choices}
+    choices = {"database_url": f"sqlite+aiosqlite:///{network.folder / database}", **choices}
     settings = Settings(
-        kafka_bootstrap=parts.kafka_bootstrap,
-        network_file=network.file,
-        database_url=f"sqlite+aiosqlite:///{network.folder / database}",
-        http_port=0,
-        **choices,
+        kafka_bootstrap=parts.kafka_bootstrap, network_file=network.file, http_port=0, **choices
     )
     async with open_app(SERVICE, settings) as app:
         transport = httpx.ASGITransport(app)

@@ -221,6 +221,25 @@ class Follower:
         self._moved.set()
         self._moved = asyncio.Event()
 
+    async def fold_up_to(self, ends: Mapping[tuple[str, int], int]) -> None:
+        """Fold up to exactly these positions, for a comparison: from the beginning, and not beside `run`.
+
+        Raises:
+            MessagingError: the broker is away, or a topic ends before.
+        """
+        there = await self._reader.end_offsets()
+        if any(there.get(at, 0) < end for at, end in ends.items()):
+            raise MessagingError("a topic ends before where it was folded up to")
+        while any(self._folded.get(at, 0) < end for at, end in ends.items()):
+            polled = await self._reader.poll(max_records=BATCH_RECORDS_MAX, timeout_ms=POLL_MS)
+            records = [record for record in polled if record.offset < ends.get(_partition_of(record), 0)]
+            reached = {at: min(await self._reader.position(*at), end) for at, end in ends.items()}
+            await self._fold_batch(records, reached, outcomes_from=ends)
+            self._folded.update(reached)
+        for at in self._reader.partitions:
+            # What was read beyond is read again by who folds further.
+            self._reader.seek(Position(*at, self._folded.get(at, 0)))
+
     def _note_progress(self, goal: Mapping[tuple[str, int], int]) -> None:
         if not self._is_rebuilt and all(self._folded.get(at, 0) >= end for at, end in goal.items()):
             self._is_rebuilt = True

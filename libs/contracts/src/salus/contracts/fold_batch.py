@@ -28,6 +28,8 @@ from salus.events.event_types import EventData
 from salus.events.requests import RequestedData
 
 S = TypeVar("S", bound=msgspec.Struct)
+SEEN = "seen:"
+"""What names begin with by which it is kept that a request stands on a topic without effect."""
 
 
 class FoldBatch:
@@ -152,4 +154,4 @@ def version_kind(topic: str) -> str:
 
 def seen_claim(token: str) -> str:
     """Return the name by which it is kept that a request of this token stands on a topic without effect."""
-    return f"seen:{request_claim(token)}"
+    return f"{SEEN}{request_claim(token)}"

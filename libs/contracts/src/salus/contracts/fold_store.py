@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, assert_never
 
 import structlog
-from sqlalchemy import select, tuple_
+from sqlalchemy import TableClause, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from salus.contracts.declared_tables import are_made, make_tables
@@ -16,6 +16,7 @@ from salus.contracts.fold_batch import seen_claim, version_kind
 from salus.contracts.fold_tables import (
     AGGREGATES,
     CLAIMS,
+    DECLARED,
     OUTCOMES,
     POSITIONS,
     Loaded,
@@ -59,13 +60,13 @@ class OtherCodeError(PermanentError):
 class FoldStore:
     """The SQL side of a fold; every method that writes takes the transaction it belongs to."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, *, code: bytes | None = None) -> None:
         self.engine = engine
         # Up to where this process knows the database to be, by partition.
         self.reached: dict[tuple[str, int], int] = {}
         self._is_behind = False
-        # The digest of the code that folds here, from `begin` on.
-        self._code: bytes | None = None
+        # The digest of the code that folds here, from `begin` on at the latest.
+        self._code = code
         # One statement needs no transaction around it, whose begin and end PostgreSQL would be told.
         alone = engine.dialect.name == "postgresql"
         self._reading = engine.execution_options(isolation_level="AUTOCOMMIT") if alone else engine
@@ -138,7 +139,7 @@ class FoldStore:
         known = dict(self.reached)
         async with self.engine.connect() as connection:
             rows = (await connection.execute(query.limit(limit))).all()
-            stored = await self._positions_in(connection)
+            stored = await self.positions_in(connection)
         self.require_not_behind(stored, known=known)
         return {row.id: row.state for row in rows}
 
@@ -154,7 +155,7 @@ class FoldStore:
         known = dict(self.reached)
         async with self.engine.connect() as connection:
             # Before the rows: the tables of another version have other columns.
-            stored = await self._positions_in(connection)
+            stored = await self.positions_in(connection)
             rows = (await connection.execute(statement)).mappings().all()
         self.require_not_behind(stored, known=known)
         return query.page(rows, limit=limit)
@@ -194,7 +195,7 @@ class FoldStore:
     async def positions(self) -> dict[tuple[str, int], int]:
         """Return the next offset to fold, by partition; raises OtherCodeError."""
         async with self.engine.connect() as connection:
-            return await self._positions_in(connection)
+            return await self.positions_in(connection)
 
     async def marks(self) -> dict[tuple[str, int], Mark]:
         """Return the last record folded, by partition, where it is known."""
@@ -227,10 +228,9 @@ class FoldStore:
             if by_other:
                 _log.warning("another version folded into the database: it is folded anew")
             if by_other or not await are_made(connection, tables):
-                for table in (AGGREGATES, OUTCOMES, CLAIMS):
-                    await connection.execute(table.delete())
+                await _empty(connection)
                 await make_tables(connection, tables)
-                await connection.execute(POSITIONS.update().values(next_offset=0, folded_by=code))
+                await connection.execute(POSITIONS.update().values(folded_by=code))
 
     def _require_own(self, folded_by: Collection[bytes | None]) -> None:
         """Raise OtherCodeError unless all that is folded is of this code: its fields would be lost here."""
@@ -239,7 +239,8 @@ class FoldStore:
                 "another version of this service folds into the database since; restart this one to fold anew"
             )
 
-    async def _positions_in(self, connection: AsyncConnection) -> dict[tuple[str, int], int]:
+    async def positions_in(self, connection: AsyncConnection) -> dict[tuple[str, int], int]:
+        """Return the next offset to fold, by partition, in the caller's view; raises OtherCodeError."""
         return self._own_positions((await connection.execute(select(POSITIONS))).all())
 
     def _own_positions(self, rows: Sequence[Any]) -> dict[tuple[str, int], int]:
@@ -301,6 +302,27 @@ class FoldStore:
         found = {Position(row.topic, row.partition, row.offset): _outcome(row) for row in rows}
         forgotten = Unknown("it was folded too long ago")
         return {position: found.get(position, forgotten) for position in positions}
+
+
+async def rebuild(url: str) -> None:
+    """Empty a database: a service sees that it went back, or at its start that it is empty, and folds it."""
+    engine = open_engine(url)
+    try:
+        async with engine.begin() as connection:
+            await without_limit(connection)
+            await _locked(connection)
+            await _empty(connection)
+            for row in (await connection.execute(select(DECLARED))).all():
+                await connection.execute(TableClause(row.name).delete())
+    finally:
+        await engine.dispose()
+
+
+async def _empty(connection: AsyncConnection) -> None:
+    """Forget what was folded, and fold from the beginning."""
+    for table in (AGGREGATES, OUTCOMES, CLAIMS):
+        await connection.execute(table.delete())
+    await connection.execute(POSITIONS.update().values(next_offset=0))
 
 
 async def _locked(connection: AsyncConnection) -> Sequence[Any]:

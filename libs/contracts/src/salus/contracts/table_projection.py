@@ -15,6 +15,8 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 S = TypeVar("S", bound=msgspec.Struct)
 Row = Mapping[str, Any]
 Key = tuple[Any, ...]
+COLUMN_TYPES = (str, int, bool, bytes)
+"""What columns hold: a moment is text in the one form of `salus.events.moments`, or microseconds."""
 
 
 def text_column(length: int) -> String:
@@ -33,6 +35,11 @@ class TableProjection(Generic[S]):
 
     table: Table
     rows: Callable[[S], Iterable[Row]]
+
+    def __post_init__(self) -> None:
+        """Refuse what two databases may give back otherwise; raises ValueError."""
+        if any(column.type.python_type not in COLUMN_TYPES for column in self.table.columns):
+            raise ValueError(f"a column of {self.table.name} has none of the types {COLUMN_TYPES}")
 
     @cached_property
     def key(self) -> tuple[str, ...]:
