@@ -17,7 +17,8 @@ from salus.contracts.fold import FoldStore, Follower, open_fold_store, open_foll
 from salus.contracts.settings import ContractSettings
 from salus.events.catalogue import Catalogue
 from salus.events.did import LocalSigner
-from salus.runtime.auth import Authenticator
+from salus.events.parties import Party
+from salus.runtime.auth import Authenticator, Caller, party_that_signed
 from salus.runtime.identity_view import IdentityView, open_identity_view
 from salus.runtime.keys import load_signer
 from salus.runtime.manifests import Manifest
@@ -72,6 +73,15 @@ class Dependencies(Generic[SettingsT]):
             known = ContractHost(contract, follower=self.follower, store=self.store, writer=self.writer)
             self._hosts[contract.kind] = known
         return known
+
+    async def party_of(self, caller: Caller) -> Party:
+        """Return what is known of a caller now: a command may have waited for its turn.
+
+        Raises:
+            Refusal: the key that signed the request does not sign any more, or there is no such party.
+        """
+        ring = await self.ring.catch_up()
+        return party_that_signed(caller.party.did, caller.request, ring, at=self.now())
 
     async def wait_for(self, name: str, check: Check) -> None:
         """Return once the check passes; until then the service says in /readyz that it waits."""

@@ -28,13 +28,13 @@ class Catalogue:
         self._sealed: set[str] = set()
         self._asks: dict[type[EventData], Asks] = {}
         self._forms: dict[tuple[str, str, int], list[Form]] = {}
-        belongs: dict[str, str] = {}
+        belongs: dict[str, Context] = {}
         for context in contexts:
             names = [f"context {context.name}", *(f"role {role.name}" for role in context.roles)]
             for name in (*names, *{entry.topic for entry in context.types}):
                 if name in belongs:
-                    raise ValueError(f"{name} of {context.name} is of {belongs[name]} already")
-                belongs[name] = context.name
+                    raise ValueError(f"{name} of {_origin(context)} is of {_origin(belongs[name])} already")
+                belongs[name] = context
             self._by_name.update((entry.name, entry) for entry in context.types)
             self._roles.update((role.name, role) for role in context.roles)
             self._asks.update(context.asks)
@@ -86,3 +86,7 @@ class Catalogue:
     def may_be_asked(self, data: type[EventData]) -> bool:
         """Tell whether there is a request that asks for data of this class."""
         return data in self._asks
+
+
+def _origin(context: Context) -> str:
+    return f"{context.name} ({context.package})"

@@ -31,6 +31,8 @@ class Context:
         if _CONTEXT.fullmatch(name) is None:
             raise ValueError(f"{name} is not a context's name: letters from a to z")
         self.name = name
+        # Which package brings it.
+        self.package = "salus-events"
         self.topic = f"salus.{name}.events"
         self.sealed = sealed
         self.types: list[EventType] = []

@@ -1,4 +1,4 @@
-"""Every context of this release, and the catalogue that they make together.
+"""Every context of this release, and the catalogue that they make with those of other packages.
 
 A new event type is a class in the module of its context; a new context is a module here and a line below.
 """
@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from salus.events.catalogue import Catalogue
 from salus.events.contexts import audit, clinical, consent, identity, lab, ledger, network, pharma, storage
+from salus.events.installed_contexts import installed_contexts
 
 CONTEXTS = tuple(
     module.CONTEXT for module in (audit, clinical, consent, identity, lab, ledger, network, pharma, storage)
 )
-CATALOGUE = Catalogue(CONTEXTS)
+CATALOGUE = Catalogue([*CONTEXTS, *installed_contexts()])

@@ -1,0 +1,1 @@
+"""Batches of vaccine, the temperatures they were kept at, and their recalls."""
