@@ -19,20 +19,24 @@ from tests.unit.audit.test_indexing import ALLOWED, CLINICIAN, PATIENT, READ
 from salus.audit.adapters.signatures import OwnSignatures
 from salus.audit.domain.describe import Named, describe, describe_rejected, describe_unknown
 from salus.audit.domain.directory import Directory
-from salus.audit.domain.entry import TrailEntry
+from salus.audit.domain.entry import Activity, TrailEntry
 from salus.audit.domain.fhir import PROFILES, audit_event_of
 from salus.audit.domain.meanings import facts_of
 from salus.audit.domain.ocsf import ocsf_of
+from salus.events.catalogue import Catalogue
+from salus.events.context import Context
 from salus.events.contexts import CATALOGUE
 from salus.events.contexts.identity import PartyKind, PartyRegistered, PublicKey, RoleWithdrawn
 from salus.events.contexts.network import TopicsRestored
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.effect import Applied
-from salus.events.envelope import encode_event
+from salus.events.envelope import decode_event, encode_event
 from salus.events.errors import Reason, RejectedError
-from salus.events.fields import RoleName
+from salus.events.event_types import Retention
+from salus.events.fields import RoleName, Text
 from salus.events.judging import judge
 from salus.events.keyring import KeyRing
+from salus.events.requests import Request, RequestedData
 from salus.events.signature import sign_values
 
 DATA = Path(__file__).parents[2] / "data"
@@ -179,6 +183,33 @@ def test_an_event_type_newer_than_this_service_is_still_shown() -> None:
     ocsf, _ = check(describe_unknown(named, samples.place(), Directory(nobody())))
 
     assert ocsf["metadata"]["event_code"] == "salus.trials.enrolled.v9"
+
+
+def test_an_event_of_a_service_that_joined_later_means_what_its_type_says_and_names_who_asked() -> None:
+    """Issue 13, section 2: a new service touches nothing, so its events have no describer here."""
+    context = Context("trailers")
+    owner = context.role("trailers", "service", "keeps trailers")
+
+    class TrailerSealed(RequestedData):
+        """A trailer was sealed."""
+
+        trailer: Text
+
+    kind = "salus.trailers.trailer-sealed.v1"
+    context.event(kind, owner=owner, retention=Retention.RECORD, subject_field="trailer")(TrailerSealed)
+    asked = Request(by=CLINICIAN, authentication="did-jwt", behalf=samples.MEMBER)
+    data = TrailerSealed(trailer="T-1", request=asked)
+    value = encode_event(data, id="e-1", source=samples.STORAGE, subject="T-1", time=samples.NOON)
+    event = decode_event(value, Catalogue([context]))
+
+    entry = describe(event, Applied(1), samples.place(), Directory(nobody()))
+    check(entry)
+
+    assert (entry.actor, entry.facts.object, entry.facts.behalf) == (CLINICIAN, "T-1", samples.MEMBER)
+    assert (entry.facts.activity, entry.facts.summary) == (
+        Activity.RECORDED,
+        f"{kind}: A trailer was sealed.",
+    )
 
 
 def test_what_an_operator_stated_while_she_was_one_accuses_her_of_nothing_later() -> None:

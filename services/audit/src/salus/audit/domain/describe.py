@@ -53,15 +53,24 @@ class Named:
 
 def describe(event: Event, effect: Effect, place: Place, directory: Directory) -> TrailEntry:
     """Return the trail entry of an accepted event, which names who asked for it."""
-    facts = facts_of(event.data)
-    if facts is None:
-        return describe_unknown(_named(event), place, directory)
-    facts = _with_grantee(facts, event, directory)
+    facts = _with_grantee(facts_of(event.data) or _by_type(event), event, directory)
     if isinstance(event.data, RequestedData):
         facts = _with_request(facts, event.data.request)
     if isinstance(effect, WithoutEffect):
         facts = _without_effect(facts, effect, place, directory)
     return _entry(_named(event), facts, place, directory)
+
+
+def _by_type(event: Event) -> Facts:
+    """Return what an event says of which the trail knows no more than the catalogue does."""
+    return Facts(
+        activity=Activity.RECORDED,
+        action="C",
+        summary=f"{event.type.name}: {event.type.summary}",
+        object=event.envelope.subject,
+        object_kind="subject",
+        patient=getattr(event.data, "patient", None),
+    )
 
 
 def _with_request(facts: Facts, request: Request) -> Facts:
