@@ -25,7 +25,7 @@ from salus.client.auth import RequestSigner
 from salus.crypto.keys import load_ed25519
 from salus.devkit.free_ports import free_ports
 from salus.devkit.processes import start_time
-from salus.devkit.run_record import StateFolder
+from salus.devkit.run_record import Run, RunningService, StateFolder
 from salus.devkit.waiting import until
 from salus.events.did import LocalSigner
 
@@ -73,10 +73,17 @@ class Platform:
         """Ours, with coldchain."""
         return {**os.environ, "PYTHONPATH": str(self.site)}
 
-    async def service(self) -> dict[str, Any]:
-        """Return where coldchain is."""
-        found: dict[str, Any] = (await self.salus("status"))["services"]["coldchain"]
-        return found
+    @property
+    def run_record(self) -> Run:
+        """What runs, and where."""
+        run = StateFolder(self.folder).run()
+        assert run is not None
+        return run
+
+    @property
+    def service(self) -> RunningService:
+        """Where coldchain runs."""
+        return self.run_record.services["coldchain"]
 
     def client(self, url: str, name: str = "maker") -> httpx.AsyncClient:
         """Return a client of a replica that signs as a member."""
@@ -86,13 +93,11 @@ class Platform:
     @contextmanager
     def replica(self) -> Iterator[str]:
         """Run another replica with a database of its own; return its URL."""
-        run = StateFolder(self.folder).run()
-        assert run is not None
         [port] = free_ports(1)
         told = {
             "SERVICE_NAME": "coldchain",
             "HTTP_PORT": port,
-            "KAFKA_BOOTSTRAP": run.parts.kafka_bootstrap,
+            "KAFKA_BOOTSTRAP": self.run_record.parts.kafka_bootstrap,
             "NETWORK_FILE": self.folder / "network.json",
             "SIGNING_KEY_FILE": self.folder / "keys" / "coldchain.pem",
             "DATABASE_URL": f"sqlite+aiosqlite:///{self.folder / 'replica.db'}",
@@ -130,7 +135,7 @@ async def is_ready(url: str) -> bool:
 
 async def test_what_is_done_over_http_is_sealed_folded_and_in_the_trail(platform: Platform) -> None:
     kind = "salus.coldchain.temperature-recorded.v1"
-    async with platform.client((await platform.service())["url"]) as maker:
+    async with platform.client(platform.service.url) as maker:
         registered = await maker.post("/batches", json={"batch": "VX-1", **RANGE})
         fit = await maker.post("/batches/VX-1/temperatures", json={"temperature": 50})
         warm = await maker.post("/batches/VX-1/temperatures", json={"temperature": 91})
@@ -138,7 +143,7 @@ async def test_what_is_done_over_http_is_sealed_folded_and_in_the_trail(platform
         recalled = await maker.post("/batches/VX-1/recall", json={"reason": "excursion"})
         twice = await maker.post("/batches/VX-1/recall", json={"reason": "label"})
         seen = (await maker.get("/batches/VX-1")).json()
-    async with platform.client((await platform.service())["url"], "rival") as rival:
+    async with platform.client(platform.service.url, "rival") as rival:
         foreign = await rival.post("/batches/VX-1/temperatures", json={"temperature": 50})
     holder = registered.json()["holder"]
 
@@ -168,7 +173,7 @@ async def test_what_is_done_over_http_is_sealed_folded_and_in_the_trail(platform
 async def test_of_two_replicas_that_race_one_is_first_and_both_know_all(platform: Platform) -> None:
     with platform.replica() as other:
         assert await until(lambda: is_ready(other), deadline_s=120)
-        url = (await platform.service())["url"]
+        url = platform.service.url
         async with platform.client(url) as one, platform.client(other) as two:
             registered = await asyncio.gather(
                 *(client.post("/batches", json={"batch": "VX-2", **RANGE}) for client in (one, two))
@@ -191,18 +196,18 @@ async def test_of_two_replicas_that_race_one_is_first_and_both_know_all(platform
 async def test_who_is_killed_knows_everything_after_its_start_without_its_database_too(
     platform: Platform,
 ) -> None:
-    before = await platform.service()
-    async with platform.client(before["url"]) as maker:
+    url = platform.service.url
+    async with platform.client(url) as maker:
         await maker.post("/batches", json={"batch": "VX-3", **RANGE})
         known = (await maker.post("/batches/VX-3/temperatures", json={"temperature": 25})).json()
     for loses_its_database in (False, True):
-        pid = (await platform.service())["pid"]
+        pid = platform.service.process.pid
         os.kill(pid, signal.SIGKILL)
         assert await until(lambda pid=pid: start_time(pid) is None, deadline_s=10)
         if loses_its_database:
             for file in (platform.folder / "data" / "coldchain").glob("state.db*"):
                 file.unlink()
-        healed = (await platform.salus("up"))["services"]["coldchain"]
-        async with platform.client(healed["url"]) as maker:
+        await platform.salus("up")
+        assert platform.service.process.pid != pid
+        async with platform.client(url) as maker:
             assert (await maker.get("/batches/VX-3")).json() == known
-        assert healed["url"] == before["url"]

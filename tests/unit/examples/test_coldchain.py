@@ -1,0 +1,112 @@
+"""The law of `examples/coldchain`, on topics in memory; the real parts are in tests/integration/examples."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.asking import UNASKED
+
+from salus.contracts.testing.faults import Fault
+from salus.contracts.testing.memory import MemoryTopics
+from salus.events.catalogue import Catalogue
+from salus.events.contexts import CONTEXTS
+from salus.runtime.problems import ProblemError
+from salus.runtime.refusal import Refusal
+
+SOURCE = Path(__file__).parents[3] / "examples" / "coldchain" / "src"
+
+
+@pytest.fixture
+def coldchain(monkeypatch) -> tuple[Any, Any]:
+    """Its context and its domain, found as an installed package is."""
+    monkeypatch.setattr(sys, "path", [*sys.path, str(SOURCE)])
+    return import_module("salus.coldchain.context"), import_module("salus.coldchain.domain")
+
+
+@pytest.fixture
+def topics(coldchain) -> MemoryTopics:
+    context, domain = coldchain
+    return MemoryTopics([domain.BATCHES], catalogue=Catalogue([*CONTEXTS, context.CONTEXT]))
+
+
+@pytest.fixture
+def batch(coldchain):
+    """Say that a member holds a batch, as UNASKED asked."""
+    context, _ = coldchain
+    range_ = {"lowest": 20, "highest": 80}
+    return context.BatchRegistered(
+        batch="VX-1", product="MMR", holder="did:web:maker.example", request=UNASKED, **range_
+    )
+
+
+async def test_a_batch_that_was_too_warm_or_recalled_is_not_usable(coldchain, topics, batch):
+    context, domain = coldchain
+    usable = []
+    for event in (
+        batch,
+        context.TemperatureRecorded(batch="VX-1", temperature=20, request=UNASKED),
+        context.TemperatureRecorded(batch="VX-1", temperature=80, request=UNASKED),
+        context.TemperatureRecorded(batch="VX-1", temperature=81, request=UNASKED),
+        context.BatchRecalled(batch="VX-1", reason="excursion", request=UNASKED),
+    ):
+        topics.append(event, subject="VX-1")
+        usable.append(topics.state(domain.BATCHES, "VX-1").is_usable)
+
+    assert usable == [True, True, True, False, False]
+    assert topics.state(domain.BATCHES, "VX-1").excursions == 1
+    assert topics.refolded().states() == topics.states()
+
+
+async def test_of_two_that_register_a_batch_at_once_one_is_refused(coldchain, topics, batch):
+    _, domain = coldchain
+    answers = await asyncio.gather(
+        *(
+            topics.host(domain.BATCHES).execute("VX-1", lambda state: domain.register(state, batch))
+            for _ in range(2)
+        ),
+        return_exceptions=True,
+    )
+
+    assert sorted(type(answer).__name__ for answer in answers) == ["BatchRegistered", "Refusal"]
+
+
+async def test_who_repeats_what_may_have_been_lost_is_refused_or_does_it(coldchain, topics, batch):
+    _, domain = coldchain
+    host = topics.host(domain.BATCHES)
+    for fault, is_there in ((Fault.LOST, False), (Fault.LATE, True)):
+        topics.faults.add(fault)
+        name = fault.value.upper()
+        event = type(batch)(**{**{f: getattr(batch, f) for f in batch.__struct_fields__}, "batch": name})
+        with pytest.raises(ProblemError, match="outcome-unknown"):
+            await host.execute(name, lambda state, event=event: domain.register(state, event))
+        topics.arrive()
+        assert bool(topics.state(domain.BATCHES, name).batch) == is_there
+
+
+@pytest.mark.parametrize(
+    ("by", "recalls", "code"),
+    [
+        ("did:web:rival.example", 1, "not-the-holder"),
+        ("did:web:maker.example", 2, "already-recalled"),
+    ],
+)
+def test_only_the_holder_recalls_a_batch_and_once(coldchain, batch, by, recalls, code):
+    context, domain = coldchain
+    recall = context.BatchRecalled(batch="VX-1", reason="label", request=UNASKED)
+    state = domain.evolve(domain.Batch(), batch)
+    for _ in range(recalls - 1):
+        state = domain.evolve(state, domain.recall(state, recall, by=by))
+
+    with pytest.raises(Refusal, match=code):
+        domain.recall(state, recall, by=by)
+
+
+def test_a_batch_that_nobody_registered_is_not_there(coldchain):
+    _, domain = coldchain
+    with pytest.raises(Refusal, match="unknown-batch"):
+        domain.require_held(domain.Batch(), by="did:web:maker.example")
