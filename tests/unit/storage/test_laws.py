@@ -1,0 +1,60 @@
+"""The laws of every domain, for storage's: tried on what Hypothesis makes up."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+from hypothesis import strategies as st
+from tests.asking import UNASKED
+from tests.unit.storage.conftest import DOCTOR, HOSPITAL, LABORATORY, NOW, OFFICER, PATIENT
+
+from salus.contracts.testing.domain_laws import DomainLaws, EvolveLaws
+from salus.events.contexts import CATALOGUE
+from salus.events.contexts.storage import ObjectStored, SubjectRegistered
+from salus.events.event_types import EventData
+from salus.events.parties import Party
+from salus.storage.adapters.facts import EPOCHS, OBJECTS, SUBJECTS
+from salus.storage.domain import (
+    Attempt,
+    Basis,
+    SubjectState,
+    decide_erasure,
+    decide_registration,
+    decide_storing,
+)
+
+FIELDS = {
+    "patient": st.just(PATIENT),
+    "key": st.sampled_from([f"{PATIENT}#1", f"{PATIENT}#2"]),
+    "steward": st.sampled_from([HOSPITAL.did, LABORATORY.did]),
+}
+
+
+class TestSubjects(DomainLaws):
+    contract, catalogue, fields, aggregate = SUBJECTS, CATALOGUE, FIELDS, PATIENT
+    commands = (SubjectRegistered, ObjectStored, Basis)
+    facts = st.sampled_from([HOSPITAL, LABORATORY, DOCTOR, OFFICER])
+
+    def decide(self, state: SubjectState, command: Any, caller: Party) -> EventData:
+        match command:
+            case SubjectRegistered():
+                return decide_registration(state, registration=command, caller=caller, steward=HOSPITAL)
+            case ObjectStored():
+                return decide_storing(
+                    state, command, decision=None, attempt=Attempt(caller=caller, at=NOW, epoch=0)
+                )
+            case basis:
+                return decide_erasure(state, caller=caller, basis=basis, request=UNASKED)
+
+    def invariants(self, state: SubjectState) -> None:
+        assert bool(state.patient) == bool(state.key)
+        assert state.patient or state.objects == 0
+        assert state.destroyed is None or state.destroyed in get_args(Basis)
+
+
+class TestObjects(EvolveLaws):
+    contract, catalogue, fields = OBJECTS, CATALOGUE, FIELDS
+
+
+class TestEpochs(EvolveLaws):
+    contract, catalogue, fields = EPOCHS, CATALOGUE, FIELDS
