@@ -14,7 +14,6 @@ from salus.events.event_types import EventData
 from salus.events.parties import Operator
 from salus.events.rights import Actor
 from salus.identity import shards
-from salus.identity.__main__ import PARTIES, SHARDS
 from salus.identity.domain import (
     AddKey,
     Command,
@@ -25,6 +24,7 @@ from salus.identity.domain import (
     WithdrawRole,
     decide,
 )
+from salus.identity.folded import PARTIES, SHARDS
 from salus.identity.shards import AssignShards, ShardingState
 
 ALICE, HOSPITAL, SALUS = (f"did:web:{name}.example" for name in ("alice", "h", "salus"))
@@ -44,8 +44,8 @@ FIELDS = {
     **dict.fromkeys(("PublicKey.id", "key_id"), _keys),
     "multibase": st.sampled_from(_public),
     "member": st.sampled_from([None, HOSPITAL]),
+    "lookalike": st.just(value=False),
     "organisation": st.sampled_from([None, PartyState(HOSPITAL, "member")]),
-    "lookalike": st.just(None),
     "role": _roles,
     "roles": st.lists(_roles, max_size=2).map(tuple),
 }
