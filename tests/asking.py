@@ -13,12 +13,16 @@ from fastapi import Request as HttpRequest
 from tests.pseudonyms import nonce_of
 
 from salus.client.auth import RequestLine, make_approval, make_bearer, make_possession
+from salus.events.bearer import audience_of
 from salus.events.contexts import consent, identity, storage
 from salus.events.event_types import type_of
 from salus.events.parties import Party
 from salus.events.requests import SIGNED, Request, RequestedData
 from salus.events.signature import Signer
 from salus.runtime.auth import Caller
+
+NETWORK = "salus.local/dev"
+"""The origin of the networks that tests make."""
 
 _D = TypeVar("_D", bound=RequestedData)
 
@@ -43,7 +47,7 @@ def asked_by(
     """
     raw = json.dumps(body).encode() if body is not None else raw
     line = RequestLine(method, target, raw)
-    proof = make_bearer(signer, f"salus:{service}", now=at, request=line)
+    proof = make_bearer(signer, audience_of(service, NETWORK), now=at, request=line)
     did = signer.verification_method.partition("#")[0]
     text = None if raw is None else raw.decode()
     return Request(by=did, authentication=SIGNED, proof=proof, body=text, **facts)
@@ -102,14 +106,16 @@ def truly_asked(  # all that a request may come with
     request = asked_by(signer, service, method, target, at=at, body=body, decision=decision)
     if second is not None:
         raw = None if request.body is None else request.body.encode()
-        approval = make_approval(second, RequestLine(method, target, raw), now=at)
+        approval = make_approval(second, RequestLine(method, target, raw), network=NETWORK, now=at)
         request = msgspec.structs.replace(request, approval=approval)
     return msgspec.structs.replace(data, request=request)
 
 
 def proofs_of(*holders: Signer, member: str | None = None, at: datetime) -> dict[str, str]:
     """Return, by key id, the proofs that these signers want their keys to join."""
-    return {h.verification_method: make_possession(h, member=member, now=at) for h in holders}
+    return {
+        h.verification_method: make_possession(h, member=member, network=NETWORK, now=at) for h in holders
+    }
 
 
 def _partitions(shard: identity.AssignedShard) -> dict[str, list[int]]:

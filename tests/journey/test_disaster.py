@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from tests.asking import NETWORK
 from tests.conftest import PlatformFactory
 
 from salus.archive.fsck import StoreAddress, fsck
@@ -54,10 +55,10 @@ async def join(platform: Platform) -> LocalSigner:
         "id": member.verification_method,
         "multibase": multibase_of(member.public_key),
         "valid_from": (now - timedelta(minutes=5)).isoformat(),
-        "proof": make_possession(member, now=now),
+        "proof": make_possession(member, network=NETWORK, now=now),
     }
     body = {"did": member.did, "kind": "member", "name": "A hospital", "keys": [key]}
-    auth = RequestSigner(platform.network.signer("operator"), "salus:identity")
+    auth = RequestSigner(platform.network.signer("operator"), "identity", network=NETWORK)
     async with httpx.AsyncClient(base_url=platform.service_url("identity"), timeout=30) as http:
         answer = await http.post("/parties", json=body, auth=auth)
     assert answer.status_code == 201, answer.text
@@ -113,7 +114,7 @@ async def trail(platform: Platform, *, about: str = "", **question: str) -> list
         httpx.AsyncClient(base_url=platform.service_url("audit"), timeout=30) as http,
     ):
         while True:
-            auth = RequestSigner(operator, "salus:audit")
+            auth = RequestSigner(operator, "audit", network=NETWORK)
             answer = await http.get("/trail", params=question, auth=auth)
             assert answer.status_code == 200, answer.text
             if entries := [e for e in answer.json()["entries"] if about in {"", e["object"]}]:

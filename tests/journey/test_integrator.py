@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
 )
-from tests.asking import UNASKED
+from tests.asking import NETWORK, UNASKED
 
 from salus.client import IdReusedError, Publisher, RequestSigner
 from salus.client.auth import make_possession
@@ -67,11 +67,11 @@ async def member(platform: Platform, tmp_path: Path) -> Member:
                 "id": signer.verification_method,
                 "multibase": multibase_of(signer.public_key),
                 "valid_from": (now - timedelta(minutes=5)).isoformat(),
-                "proof": make_possession(signer, now=now),
+                "proof": make_possession(signer, network=NETWORK, now=now),
             }
         ],
     }
-    auth = RequestSigner(platform.network.signer("operator"), "salus:identity")
+    auth = RequestSigner(platform.network.signer("operator"), "identity", network=NETWORK)
     async with httpx.AsyncClient(base_url=platform.service_url("identity"), timeout=30) as http:
         answer = await http.post("/parties", json=body, auth=auth)
     assert answer.status_code == 201, answer.text

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from starlette.requests import Request
-from tests.asking import UNASKED
+from tests.asking import NETWORK, UNASKED
 
 from salus.archive.blocks import parse_key
 from salus.archive.log import parse_tile_path
@@ -29,7 +29,7 @@ from salus.consent.adapters.fhir import consent as fhir
 from salus.consent.adapters.fhir.elements import PRIMITIVES
 from salus.crypto import sealed_object
 from salus.events.attribution import attribution_of
-from salus.events.bearer import read_bearer
+from salus.events.bearer import audience_of, read_bearer
 from salus.events.contexts import CATALOGUE, identity
 from salus.events.contexts.identity import PublicKey
 from salus.events.did import LocalSigner, key_of, multibase_of
@@ -116,8 +116,10 @@ READERS: dict[str, Reader] = {
     "signature header": parse_signature_header,
     "JWS": latin(parse_jws),
     "JWS: header": lambda v: parse_jws(f"{_base64url(v)}.e30.AA"),
-    "bearer": latin(lambda t: read_bearer(t, audience="salus:identity")),
-    "proof of possession": latin(lambda t: verify_possession(t, key=KEY, member=None, at=NOW)),
+    "bearer": latin(lambda t: read_bearer(t, audience=audience_of("identity", NETWORK))),
+    "proof of possession": latin(
+        lambda t: verify_possession(t, key=KEY, member=None, network=NETWORK, at=NOW)
+    ),
     "Authorization": lambda v: auth._token_of(request(authorization=v)),  # no public name
     "target": lambda v: auth.target_of(request(path=b"/" + v, query=v)),
     "target: one reading": lambda v: auth._require_one_reading(request(path=b"/" + v, query=v)),

@@ -15,6 +15,7 @@ from uuid import uuid4
 import httpx
 import pytest
 from pydantic import SecretStr
+from tests.asking import NETWORK
 from tests.founding import add_founder, founding
 from tests.unit.audit.chain import Accepted, Chain, Refused
 from tests.unit.audit.samples import MEMBER
@@ -78,12 +79,12 @@ class World:
 
     async def get(self, path: str, **query: Any) -> httpx.Response:
         """Ask the API as the analyst."""
-        auth = RequestSigner(self.analyst, "salus:audit")
+        auth = RequestSigner(self.analyst, "audit", network=NETWORK)
         return await self.client.get(path, params=query, auth=auth)
 
     async def post(self, path: str, caller: LocalSigner) -> httpx.Response:
         """Ask the API to do something, as somebody."""
-        return await self.client.post(path, auth=RequestSigner(caller, "salus:audit"), timeout=60)
+        return await self.client.post(path, auth=RequestSigner(caller, "audit", network=NETWORK), timeout=60)
 
     async def published(self, topic: str, count: int, *, timeout_s: float = 30) -> list[Record]:
         """Return the records of a topic from its beginning, once there are that many."""

@@ -6,6 +6,8 @@ import os
 import uuid
 from typing import Any
 
+from tests.asking import NETWORK
+
 from salus.audit.adapters.signatures import OwnSignatures
 from salus.audit.adapters.topics import KafkaOutputs
 from salus.audit.ports import Message
@@ -20,7 +22,7 @@ async def test_the_outputs_have_no_sequence_numbers_that_others_could_use_up(par
     topic = f"outputs-{uuid.uuid4().hex}"
     await ensure_topics(parts.kafka_bootstrap, [Topic(topic, 1)])
     signer = LocalSigner.from_seed(os.urandom(32))
-    outputs = KafkaOutputs(parts.kafka_bootstrap, OwnSignatures(signer, lambda: KeyRing(CATALOGUE)))
+    outputs = KafkaOutputs(parts.kafka_bootstrap, OwnSignatures(signer, lambda: KeyRing(CATALOGUE, NETWORK)))
 
     def messages(first: int) -> list[Message]:
         return [

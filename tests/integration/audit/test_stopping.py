@@ -7,6 +7,7 @@ import os
 import uuid
 
 import pytest
+from tests.asking import NETWORK
 
 from salus.audit.adapters.detectors import detect_for_ever
 from salus.audit.adapters.signatures import OwnSignatures
@@ -27,7 +28,9 @@ async def test_detectors_may_be_stopped_at_any_moment(parts: Addresses, delay_s:
             parts.kafka_bootstrap,
             topic=topic,
             rule=ProbingRule(refusals=5, window_s=60),
-            signatures=OwnSignatures(LocalSigner.from_seed(os.urandom(32)), lambda: KeyRing(CATALOGUE)),
+            signatures=OwnSignatures(
+                LocalSigner.from_seed(os.urandom(32)), lambda: KeyRing(CATALOGUE, NETWORK)
+            ),
         )
     )
     await asyncio.sleep(delay_s)

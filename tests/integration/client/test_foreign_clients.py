@@ -14,7 +14,7 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from tests.asking import UNASKED
+from tests.asking import NETWORK, UNASKED
 
 from salus.client import Publisher
 from salus.devkit.addresses import Addresses
@@ -48,7 +48,7 @@ class Member:
     bootstrap: str
 
     def ring(self) -> KeyRing:
-        ring = KeyRing(CATALOGUE)
+        ring = KeyRing(CATALOGUE, NETWORK)
         key = PublicKey(
             id=self.signer.verification_method,
             multibase=multibase_of(self.signer.public_key),

@@ -9,7 +9,7 @@ from collections import defaultdict
 from datetime import UTC, datetime
 
 import pytest
-from tests.asking import UNASKED
+from tests.asking import NETWORK, UNASKED
 
 from salus.client import Publisher
 from salus.devkit.addresses import Addresses
@@ -31,7 +31,7 @@ def document(number: int, patient: str) -> DocumentRegistered:
 
 
 def ring() -> KeyRing:
-    known = KeyRing(CATALOGUE)
+    known = KeyRing(CATALOGUE, NETWORK)
     key = PublicKey(
         id=SIGNER.verification_method,
         multibase=multibase_of(SIGNER.public_key),

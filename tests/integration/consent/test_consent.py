@@ -6,11 +6,12 @@ import asyncio
 from functools import partial
 
 import jwt
-from tests.asking import UNASKED
+from tests.asking import NETWORK, UNASKED
 from tests.integration.consent.town import Town, signing
 
 from salus.consent.__main__ import SERVICE
 from salus.consent.adapters.folded import CONSENT_TOPIC, STORAGE_TOPIC
+from salus.events.bearer import audience_of
 from salus.events.contexts.storage import SubjectKeyDestroyed
 from salus.messaging import Reader, Record
 
@@ -40,7 +41,9 @@ async def test_a_token_is_bound_to_holder_object_action_purpose_and_epoch(town: 
 
     consent = town.network.signer("consent")
     token = answer.json()["token"]
-    claims = jwt.decode(token, consent.public_key, algorithms=["EdDSA"], audience="salus:storage")
+    claims = jwt.decode(
+        token, consent.public_key, algorithms=["EdDSA"], audience=audience_of("storage", NETWORK)
+    )
     assert claims == {
         "iss": consent.did,
         "sub": town.clinician.did,

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
-from tests.asking import truly_asked
+from tests.asking import NETWORK, truly_asked
 
 from salus.client.auth import RequestSigner
 from salus.consent.__main__ import SERVICE
@@ -26,7 +26,7 @@ from salus.events.envelope import Event, decode_event
 from salus.messaging import Reader
 from salus.runtime.publishing import open_publisher
 
-PLAN = Plan(origin="test")
+PLAN = Plan(origin=NETWORK)
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -103,4 +103,4 @@ class Town:
 
 
 def signing(signer: LocalSigner) -> RequestSigner:
-    return RequestSigner(signer, "salus:consent")
+    return RequestSigner(signer, "consent", network=NETWORK)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
+from tests.asking import NETWORK
 from tests.founding import public_key
 
 from salus.contracts.contract import ContractHost
@@ -46,7 +47,7 @@ def operator(signer: LocalSigner) -> FoundingParty:
 def network_of(root: LocalSigner, founders: Iterable[FoundingParty]) -> Network:
     """A network of one service, which is identity, and these founders."""
     return Network(
-        origin="test",
+        origin=NETWORK,
         root=FoundingParty(did=root.did, key=public_key(root)),
         services={},
         founders=tuple(founders),
@@ -80,6 +81,7 @@ async def running_replica(
             supervisor=Supervisor(),
         ) as follower,
     ):
-        writer = FactWriter(publisher, follower, OwnKey(identity, root, role="identity"), CATALOGUE)
+        own_key = OwnKey(identity, root, role="identity")
+        writer = FactWriter(publisher, follower, own_key, catalogue=CATALOGUE, network=network.origin)
         host = ContractHost(HELD_KEYS, follower=follower, store=store, writer=writer)
         yield Replica(host, follower, identity, store)

@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.asking import NETWORK
 
 from salus.client.auth import RequestSigner, make_possession
 from salus.contracts.service import open_app
@@ -21,7 +22,7 @@ from salus.events.did import LocalSigner, multibase_of
 from salus.identity.__main__ import SERVICE
 from salus.identity.settings import Settings
 
-PLAN = Plan(origin="test")
+PLAN = Plan(origin=NETWORK)
 HOSPITAL = "did:web:hospital.example"
 
 
@@ -49,7 +50,7 @@ async def replica(
 
 
 def signing(signer: LocalSigner) -> RequestSigner:
-    return RequestSigner(signer, "salus:identity")
+    return RequestSigner(signer, "identity", network=NETWORK)
 
 
 def key_of(did: str, name: str = "key-1", *, member: str | None = None) -> tuple[LocalSigner, dict[str, str]]:
@@ -58,7 +59,7 @@ def key_of(did: str, name: str = "key-1", *, member: str | None = None) -> tuple
         "id": signer.verification_method,
         "multibase": multibase_of(signer.public_key),
         "valid_from": "2026-01-01T00:00:00Z",
-        "proof": make_possession(signer, member=member, now=datetime.now(UTC)),
+        "proof": make_possession(signer, member=member, network=NETWORK, now=datetime.now(UTC)),
     }
     return signer, body
 

@@ -11,6 +11,7 @@ import httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from tests.asking import NETWORK
 from tests.integration.identity.test_identity import HOSPITAL, PLAN, hospital, key_of, replica, signing
 
 from salus.client.auth import RequestSigner, make_possession
@@ -56,8 +57,8 @@ async def test_from_the_second_operator_on_no_operator_makes_operators_alone(
         _, key = key_of("did:web:third.example")
         body = {"did": "did:web:third.example", "kind": "person", "roles": ["operator"], "keys": [key]}
         alone = await client.post("/parties", json=body, auth=signing(first))
-        both = RequestSigner(first, "salus:identity", second=second)
-        by_itself = RequestSigner(first, "salus:identity", second=first)
+        both = RequestSigner(first, "identity", network=NETWORK, second=second)
+        by_itself = RequestSigner(first, "identity", network=NETWORK, second=first)
         own = await client.post("/parties", json=body, auth=by_itself)
         request = client.build_request("POST", "/parties", json=body)
         signed = next(both.auth_flow(request))
@@ -98,9 +99,11 @@ async def test_an_approval_is_not_used_again(parts: Addresses, network: NetworkF
         await hospital(a, network)
         second = await second_operator(a, network)
         body = {"did": f"{HOSPITAL}:1", "kind": "person", "keys": [key_of(f"{HOSPITAL}:1")[1]]}
-        await a.post("/parties", json=body, auth=RequestSigner(first, "salus:identity", second=second))
+        await a.post(
+            "/parties", json=body, auth=RequestSigner(first, "identity", network=NETWORK, second=second)
+        )
         role = {"role": "operator", "keys": [f"{HOSPITAL}:1#key-1"]}
-        both = RequestSigner(first, "salus:identity", second=second)
+        both = RequestSigner(first, "identity", network=NETWORK, second=second)
         request = next(both.auth_flow(a.build_request("POST", f"/parties/{HOSPITAL}:1/roles", json=role)))
         granted = await a.send(request)
         await a.request("DELETE", f"/parties/{HOSPITAL}:1/roles/operator", auth=both)
@@ -142,9 +145,11 @@ async def test_a_member_takes_over_nobody(parts: Addresses, network: NetworkFold
             auth=signing(member),
         )
         # The victim agreed to join another member.
-        theirs["proof"] = make_possession(victim, member="did:web:other.example", now=datetime.now(UTC))
+        theirs["proof"] = make_possession(
+            victim, member="did:web:other.example", network=NETWORK, now=datetime.now(UTC)
+        )
         taken = await client.post("/parties", json={**squat, "keys": [theirs]}, auth=signing(member))
-        theirs["proof"] = make_possession(victim, member=HOSPITAL, now=datetime.now(UTC))
+        theirs["proof"] = make_possession(victim, member=HOSPITAL, network=NETWORK, now=datetime.now(UTC))
         agreed = await client.post("/parties", json={**squat, "keys": [theirs]}, auth=signing(member))
 
     assert outcome(key_for_operator) == "not-permitted"
@@ -165,7 +170,7 @@ async def test_one_public_key_raced_for_on_two_replicas_is_one_partys(
                 signer = LocalSigner.from_seed(bytes([turn + 1]) * 32, f"{did}#1")
                 key = key_of(did)[1] | {"id": f"{did}#1"}
                 key["multibase"] = LocalSigner.from_seed(bytes([turn + 1]) * 32).did.removeprefix("did:key:")
-                key["proof"] = make_possession(signer, now=datetime.now(UTC))
+                key["proof"] = make_possession(signer, network=NETWORK, now=datetime.now(UTC))
                 bodies.append({"did": did, "kind": "member", "keys": [key]})
             answers = await asyncio.gather(
                 *(
@@ -189,7 +194,7 @@ async def test_identitys_key_is_replaced_and_never_the_last_to_go(
         "id": successor.verification_method,
         "multibase": multibase_of(successor.public_key),
         "valid_from": "2026-01-01T00:00:00Z",
-        "proof": make_possession(successor, now=datetime.now(UTC)),
+        "proof": make_possession(successor, network=NETWORK, now=datetime.now(UTC)),
     }
     revoke_first = {"key_id": root.verification_method, "reason": "compromised"}
     url = f"/parties/{root.did}/keys"

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from tests.asking import NETWORK
 from tests.conftest import PlatformFactory
 
 from salus.archive.body import decode_body
@@ -82,7 +83,7 @@ async def under_load(platform: Platform) -> AsyncIterator[Load]:
         "id": member.verification_method,
         "multibase": multibase_of(member.public_key),
         "valid_from": (datetime.now(UTC) - timedelta(minutes=5)).isoformat(),
-        "proof": make_possession(member, now=datetime.now(UTC)),
+        "proof": make_possession(member, network=NETWORK, now=datetime.now(UTC)),
     }
     body = {"did": member.did, "kind": "member", "name": "A clinic", "keys": [key]}
     await call(

@@ -13,7 +13,7 @@ from uuid import uuid4
 import httpx
 import jwt
 import pytest
-from tests.asking import UNASKED, truly_asked
+from tests.asking import NETWORK, UNASKED, truly_asked
 from tests.founding import founding, joining, stated
 
 from salus.client.auth import RequestSigner
@@ -50,7 +50,7 @@ class Person:
         return self.signer.did
 
     def signing(self, *, stream: bool = False) -> RequestSigner:
-        return RequestSigner(self.signer, "salus:storage", stream=stream)
+        return RequestSigner(self.signer, "storage", network=NETWORK, stream=stream)
 
 
 @dataclass

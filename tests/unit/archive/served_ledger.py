@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any, get_args
 
 from msgspec import structs
-from tests.asking import UNASKED, truly_asked
+from tests.asking import NETWORK, UNASKED, truly_asked
 from tests.pseudonyms import patient_of
 from tests.unit.archive.small_ledger import SHARD_SIGNERS, note_key
 
@@ -50,7 +50,7 @@ PEOPLE: tuple[tuple[LocalSigner, Any, str | None, LocalSigner | None], ...] = (
 
 def whole_ring() -> KeyRing:
     """Return the ring that knows everybody."""
-    ring = KeyRing(CATALOGUE)
+    ring = KeyRing(CATALOGUE, NETWORK)
     for signer, kind, role, member in PEOPLE:
         key = identity.PublicKey(
             id=signer.verification_method,

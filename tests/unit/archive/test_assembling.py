@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.asking import NETWORK
 
 from salus.archive import leaves
 from salus.archive.assembling import Refused, assemble
@@ -34,7 +35,7 @@ KINDS = st.lists(st.sampled_from(["plain", "spaced", "umlaut", *REFUSED]), max_s
 
 def ring() -> KeyRing:
     key = PublicKey(SIGNER.verification_method, multibase_of(SIGNER.public_key), BEGIN)
-    made = KeyRing.rooted(CATALOGUE, did=SIGNER.did, key=key)
+    made = KeyRing.rooted(CATALOGUE, network=NETWORK, did=SIGNER.did, key=key)
     made.parties[SIGNER.did] = Party(did=SIGNER.did, kind="member", roles=frozenset(), member=None)
     return made
 

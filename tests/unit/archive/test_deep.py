@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.asking import UNASKED, truly_asked
+from tests.asking import NETWORK, UNASKED, truly_asked
 from tests.unit.archive.small_ledger import EVENT_SIGNER, LOG_SIGNER, SHARD_SIGNERS, SmallLedger, note_key
 
 from salus.archive.building import (
@@ -82,6 +82,7 @@ def judged_trust() -> Trust:
     return Trust(
         LOG_SIGNER.vkey,
         {n: s.vkey for n, s in SHARD_SIGNERS.items()},
+        NETWORK,
         ROOT.did,
         public_key(ROOT),
         founding=(Founder(EVENT_SIGNER.did, "member", (), public_key(EVENT_SIGNER)),),

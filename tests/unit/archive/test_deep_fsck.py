@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from tests.asking import NETWORK
 from tests.unit.archive.served_ledger import CLINIC, CONSENT, HOSPITAL, PATIENT, STORAGE, ServedLedger
 from tests.unit.archive.small_ledger import LOG_SIGNER, SHARD_SIGNERS, SmallLedger
 from tests.unit.archive.test_deep import ROOT, identity_record, public_key
@@ -54,6 +55,7 @@ def trust() -> Trust:
     return Trust(
         LOG_SIGNER.vkey,
         {n: s.vkey for n, s in SHARD_SIGNERS.items()},
+        NETWORK,
         ROOT.did,
         public_key(ROOT),
         founding=tuple(

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+from tests.asking import NETWORK
+
 from salus.audit.adapters import derived_tables
 from salus.audit.adapters.sql import open_trail
 from salus.audit.domain.directory import Directory
@@ -40,7 +42,7 @@ async def compare(folder: Path) -> int:
         count = 0
         async with trail.stored.snapshot() as seen:
             for first in range(0, REQUESTS, IN_A_BLOCK):
-                directory = Directory(IdentityHistory(KeyRing(CATALOGUE)))
+                directory = Directory(IdentityHistory(KeyRing(CATALOGUE, NETWORK)))
                 directory.effects.claimed = set(claims(first, first + IN_A_BLOCK))
                 await seen.tables.keep(directory)
             async for rows in seen.tables.differing():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hashlib import sha256
 
-from tests.asking import UNASKED, proofs_of, truly_asked
+from tests.asking import NETWORK, UNASKED, proofs_of, truly_asked
 from tests.unit.audit.samples import IDENTITY, MEMBER, NOON
 
 from salus.audit.domain.identity_history import IdentityHistory
@@ -33,7 +33,7 @@ def new_ring() -> KeyRing:
         Founder(MEMBER, "member", (), key_of(MEMBER)),
         Founder(OPERATOR, "person", ("operator",), key_of(OPERATOR)),
     ]
-    ring = KeyRing.rooted(CATALOGUE, did=IDENTITY, key=key_of(IDENTITY), founders=founders)
+    ring = KeyRing.rooted(CATALOGUE, network=NETWORK, did=IDENTITY, key=key_of(IDENTITY), founders=founders)
     ring.apply(founding(MEMBER, "member"))
     ring.apply(founding(OPERATOR, "person", ("operator",)))
     return ring
@@ -58,4 +58,4 @@ def joining(
 
 def nobody() -> IdentityHistory:
     """The history of a network without anybody."""
-    return IdentityHistory(KeyRing(CATALOGUE))
+    return IdentityHistory(KeyRing(CATALOGUE, NETWORK))

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.asking import UNASKED
+from tests.asking import NETWORK, UNASKED
 from tests.unit.audit.chain import Accepted, Chain, Chains, Refused, identity_topic
 from tests.unit.audit.people import joining, nobody
 from tests.unit.audit.samples import AROUND, CONSENT, IDENTITY, MEMBER, NOON, STORAGE
@@ -321,7 +321,7 @@ class FakeOutputs:
 
     def __init__(self) -> None:
         self.messages: list[Message] = []
-        self.signatures = OwnSignatures(LocalSigner.from_seed(b"a" * 32), lambda: KeyRing(CATALOGUE))
+        self.signatures = OwnSignatures(LocalSigner.from_seed(b"a" * 32), lambda: KeyRing(CATALOGUE, NETWORK))
         self.fault: str | None = None
 
     def sign(self, statement: bytes) -> bytes:

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.asking import UNASKED
+from tests.asking import NETWORK, UNASKED
 from tests.unit.audit import balp, samples
 from tests.unit.audit.people import nobody
 from tests.unit.audit.test_indexing import ALLOWED, CLINICIAN, PATIENT, READ
@@ -257,7 +257,7 @@ def test_a_record_of_audits_own_on_a_topic_of_events_is_signed_by_nobody() -> No
 
 
 def ring_with(signer: LocalSigner, role: RoleName, *, kind: PartyKind = "person") -> KeyRing:
-    ring = KeyRing(CATALOGUE)
+    ring = KeyRing(CATALOGUE, NETWORK)
     key = PublicKey(
         signer.verification_method, multibase_of(signer.public_key), samples.NOON - timedelta(days=30)
     )

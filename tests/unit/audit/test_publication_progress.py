@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.asking import UNASKED
+from tests.asking import NETWORK, UNASKED
 from tests.unit.audit.chain import Accepted
 from tests.unit.audit.samples import STORAGE
 from tests.unit.audit.test_indexing import PATIENT, READ, index_all, publish_all, publisher_of
@@ -184,7 +184,7 @@ async def test_a_mark_is_signed_anew_at_the_start_with_the_next_key(world: World
     keys = tuple(
         PublicKey(each.verification_method, multibase_of(each.public_key), began) for each in (old, new)
     )
-    ring = KeyRing(CATALOGUE)
+    ring = KeyRing(CATALOGUE, NETWORK)
     ring.apply(PartyRegistered(old.did, "service", keys, ("audit",), request=UNASKED))
     world.outputs.signatures = OwnSignatures(old, lambda: ring)
     await publish_all(world.publisher)

@@ -36,7 +36,7 @@ from salus.cli.request_acts import Act, act_of
 from salus.client.auth import RequestLine, make_approval
 from salus.crypto.keys import save_ed25519
 from salus.devkit.network import NetworkFolder, Plan
-from salus.events.bearer import read_bearer
+from salus.events.bearer import APPROVAL, PROPOSAL, audience_of, read_bearer
 from salus.events.did import LocalSigner, multibase_of
 
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
@@ -78,7 +78,8 @@ def text_of(act: Act) -> str:
 def test_an_approval_binds_method_target_and_body_until_its_end(tmp_path: Path) -> None:
     request = read_request(file_of(tmp_path), network="test", now=NOW).request
     document = approve_request(request, SECOND, now=NOW, lifetime_s=3600)
-    claims = read_bearer(document.approval, audience="salus:approval", lifetime_s_max=3600).claims
+    audience = audience_of(APPROVAL, "test")
+    claims = read_bearer(document.approval, audience=audience, lifetime_s_max=3600).claims
 
     assert (claims.htm, claims.htu) == ("POST", ROLES)
     assert claims.exp == document.until.timestamp() == (NOW + timedelta(hours=1)).timestamp()
@@ -89,7 +90,7 @@ def test_an_approval_binds_method_target_and_body_until_its_end(tmp_path: Path) 
 def test_a_request_file_says_who_asks_and_holds_no_token_that_a_service_takes(tmp_path: Path) -> None:
     path = file_of(tmp_path)
     signature = path.read_text().rpartition("\n\n")[2].strip()
-    claims = read_bearer(signature, audience="salus:proposal", lifetime_s_max=7 * 86_400).claims
+    claims = read_bearer(signature, audience=audience_of(PROPOSAL, "test"), lifetime_s_max=7 * 86_400).claims
 
     assert claims.iss == read_request(path, network="test", now=NOW).request.asked_by == FIRST.did
     assert (claims.htm, claims.htu) == (None, None)
@@ -166,13 +167,19 @@ def test_nobody_approves_a_request_of_their_own() -> None:
 @pytest.mark.parametrize(
     ("approval", "why"),
     [
-        (make_approval(SECOND, request_of({"role": "patient"}).line, now=NOW), "another request"),
-        (make_approval(SECOND, request_of().line, now=NOW - timedelta(hours=2)), "expired"),
-        (make_approval(FIRST, request_of().line, now=NOW), "of their own"),
+        (
+            make_approval(SECOND, request_of({"role": "patient"}).line, network="test", now=NOW),
+            "another request",
+        ),
+        (make_approval(SECOND, request_of().line, network="test", now=NOW - timedelta(hours=2)), "expired"),
+        (make_approval(FIRST, request_of().line, network="test", now=NOW), "of their own"),
         ("a.b.c", "not a compact JWS"),
         (
             make_approval(
-                LocalSigner.from_seed(b"9" * 32, SECOND.verification_method), request_of().line, now=NOW
+                LocalSigner.from_seed(b"9" * 32, SECOND.verification_method),
+                request_of().line,
+                network="test",
+                now=NOW,
             ),
             "not signed by the key that it names",
         ),
@@ -213,7 +220,7 @@ def test_an_endless_file_is_not_read(tmp_path: Path) -> None:
 
 
 def registration(**more: Any) -> dict[str, Any]:
-    key = msgspec.to_builtins(prove(HOLDER, member=HOSPITAL, now=NOW))
+    key = msgspec.to_builtins(prove(HOLDER, network="test", member=HOSPITAL, now=NOW))
     return {"did": BOSS, "kind": "person", "member": HOSPITAL, "keys": [key], **more}
 
 
@@ -296,12 +303,12 @@ def test_what_cannot_be_shown_or_is_not_proven_is_not_approved(request_: Approva
 
 @pytest.mark.parametrize("spoil", ["missing", "of another key", "too old"])
 def test_a_key_without_a_valid_proof_is_not_approved(spoil: str) -> None:
-    key = msgspec.to_builtins(prove(HOLDER, member=HOSPITAL, now=NOW))
+    key = msgspec.to_builtins(prove(HOLDER, network="test", member=HOSPITAL, now=NOW))
     if spoil == "missing":
         del key["proof"]
     elif spoil == "of another key":
         other = LocalSigner.from_seed(b"4" * 32, f"{BOSS}#1")
-        key["proof"] = prove(other, member=HOSPITAL, now=NOW).proof
+        key["proof"] = prove(other, network="test", member=HOSPITAL, now=NOW).proof
     at = NOW + timedelta(days=8) if spoil == "too old" else NOW
 
     with pytest.raises(CommandError, match="proof"):
@@ -376,7 +383,7 @@ def test_without_a_key_the_request_is_shown_and_nothing_is_signed(there: Path) -
 
 def test_an_approval_never_outlives_the_proofs_that_it_is_about(there: Path) -> None:
     made = datetime.now(UTC) - timedelta(days=6, hours=22)
-    key = msgspec.to_builtins(prove(HOLDER, member=HOSPITAL, now=made))
+    key = msgspec.to_builtins(prove(HOLDER, network="test", member=HOSPITAL, now=made))
     line = request_of(registration(keys=[key]), target="/parties").line
     write_request(there / "request", line, network="test", signer=FIRST, party=None, now=datetime.now(UTC))
     told = approve(there, "--key", str(there / "second.pem"), "--yes", "--hours", "24")

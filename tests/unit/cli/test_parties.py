@@ -261,7 +261,7 @@ def test_a_holder_proves_a_key_and_its_private_half_does_not_travel(
     assert key == json.loads(entry.read_text())
     at = datetime.now(UTC)
     public = PublicKey(id=key["id"], multibase=key["multibase"], valid_from=at)
-    verify_possession(key["proof"], key=public, member=member, at=at)
+    verify_possession(key["proof"], key=public, member=member, network="test", at=at)
     assert key_of(key["multibase"]) == private.public_key()
     assert "PRIVATE" not in entry.read_text()
 
@@ -277,6 +277,18 @@ def test_a_proof_for_another_member_is_refused_before_anything_is_sent(
 
     assert "another member" in str(registered.exception)
     assert "another member" in str(added.exception)
+    assert identity.commands == []
+
+
+def test_a_proof_for_another_network_is_refused_before_anything_is_sent(
+    tmp_path: Path, party: Callable[..., Any], identity: Identity
+) -> None:
+    pem, entry = tmp_path / "boss.pem", tmp_path / "boss.json"
+    save_ed25519(pem, Ed25519PrivateKey.generate())
+    party("prove-key", "--key", pem, "--did", BOSS, "--network", "salus.example/other", "--to", entry)
+    registered = party("register", "--entry", entry, "--kind", "person")
+
+    assert "aud is not salus:possession@test" in str(registered.exception)
     assert identity.commands == []
 
 
@@ -372,9 +384,9 @@ def test_the_key_of_a_request_that_cannot_be_written_does_not_stay(
     assert not party_key_file(folder, "nurse").exists()
 
 
-def test_advice_is_on_codes_that_identity_refuses_with() -> None:
+def test_advice_is_on_codes_that_a_service_refuses_with() -> None:
     root = Path(__file__).parents[3]
-    places = ("services/identity", "libs/events", "libs/runtime")
+    places = ("services/identity", "services/storage", "libs/events", "libs/runtime")
     sources = [path.read_text() for place in places for path in (root / place / "src").rglob("*.py")]
 
     assert [code for code in ADVICE if not any(f'"{code}"' in source for source in sources)] == []

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -16,6 +17,7 @@ import pytest
 from salus.cli import storing
 from salus.cli.exits import CommandError, Exit
 from salus.client.bounded_http import bounded_client
+from salus.devkit.network import NetworkFolder
 from salus.events.did import LocalSigner
 
 PATIENT = "urn:uuid:6f1c3a52-7a0e-4d5f-9c2b-1f2e3d4c5b6a"
@@ -24,6 +26,11 @@ SIGNER = LocalSigner.from_seed(bytes([1]) * 32)
 
 async def allowed(*_: Any, **__: Any) -> httpx.Response:
     return httpx.Response(200, json={"allowed": True, "token": "t"})
+
+
+def platform_in(folder: Path) -> Any:
+    (folder / "network.json").write_text('{"origin": "test"}')
+    return SimpleNamespace(network=NetworkFolder(folder))
 
 
 @pytest.fixture
@@ -48,7 +55,7 @@ def away(monkeypatch: pytest.MonkeyPatch) -> Callable[[type[httpx.TransportError
 def commands(tmp_path: Path) -> dict[str, Callable[[], Coroutine[Any, Any, Any]]]:
     file = tmp_path / "scan"
     file.write_bytes(b"scan")
-    platform: Any = None
+    platform = platform_in(tmp_path)
     asked = {"object": "scan-1", "patient": PATIENT}
     return {
         "put": partial(storing._put, platform, SIGNER, file, asked, kind="image/png", decided=True),
@@ -94,7 +101,7 @@ async def test_who_acts_for_no_steward_stores_under_a_decision(
     monkeypatch.setattr(storing, "call", allowed)
     monkeypatch.setattr(storing, "require_service", lambda *_: "http://storage")
     monkeypatch.setattr(storing, "bounded_client", client)
-    platform: Any = None
+    platform = platform_in(tmp_path)
     put = storing._put(
         platform, SIGNER, file, {"object": "s/1", "patient": PATIENT}, kind="image/png", decided=decided
     )

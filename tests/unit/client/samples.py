@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from tests.asking import UNASKED
+from tests.asking import NETWORK, UNASKED
 
 from salus.events.contexts import CATALOGUE
 from salus.events.contexts.clinical import DocumentRegistered
@@ -44,7 +44,7 @@ class Sent:
 
     def judged(self) -> Judged:
         """What the sequencer would say; raises RejectedError."""
-        ring = KeyRing(CATALOGUE)
+        ring = KeyRing(CATALOGUE, NETWORK)
         key = PublicKey(
             id=SIGNER.verification_method,
             multibase=multibase_of(SIGNER.public_key),

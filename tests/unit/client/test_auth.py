@@ -6,8 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 import jwt
 import pytest
+from tests.asking import NETWORK
 
 from salus.client import make_bearer
+from salus.events.bearer import audience_of
 from salus.events.did import LocalSigner
 
 SIGNER = LocalSigner.from_seed(b"memb" * 8)
@@ -19,8 +21,10 @@ def now() -> datetime:
 
 
 def test_another_library_verifies_the_token() -> None:
-    token = make_bearer(SIGNER, "salus:consent", now=now())
-    claims = jwt.decode(token, SIGNER.public_key, algorithms=["EdDSA"], audience="salus:consent")
+    token = make_bearer(SIGNER, audience_of("consent", NETWORK), now=now())
+    claims = jwt.decode(
+        token, SIGNER.public_key, algorithms=["EdDSA"], audience=audience_of("consent", NETWORK)
+    )
 
     assert jwt.get_unverified_header(token) == {
         "alg": "EdDSA",
@@ -32,16 +36,16 @@ def test_another_library_verifies_the_token() -> None:
 
 
 def test_a_token_is_of_one_audience_one_key_and_one_time() -> None:
-    token = make_bearer(SIGNER, "salus:consent", now=now())
-    old = make_bearer(SIGNER, "salus:consent", now=now() - timedelta(hours=1))
+    token = make_bearer(SIGNER, audience_of("consent", NETWORK), now=now())
+    old = make_bearer(SIGNER, audience_of("consent", NETWORK), now=now() - timedelta(hours=1))
     other = LocalSigner.from_seed(b"othr" * 8)
 
     with pytest.raises(jwt.InvalidAudienceError):
-        jwt.decode(token, SIGNER.public_key, algorithms=["EdDSA"], audience="salus:storage")
+        jwt.decode(token, SIGNER.public_key, algorithms=["EdDSA"], audience=audience_of("storage", NETWORK))
     with pytest.raises(jwt.InvalidSignatureError):
-        jwt.decode(token, other.public_key, algorithms=["EdDSA"], audience="salus:consent")
+        jwt.decode(token, other.public_key, algorithms=["EdDSA"], audience=audience_of("consent", NETWORK))
     with pytest.raises(jwt.ExpiredSignatureError):
-        jwt.decode(old, SIGNER.public_key, algorithms=["EdDSA"], audience="salus:consent")
+        jwt.decode(old, SIGNER.public_key, algorithms=["EdDSA"], audience=audience_of("consent", NETWORK))
 
 
 def test_no_two_tokens_are_the_same() -> None:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 import pytest
-from tests.asking import UNASKED
+from tests.asking import NETWORK, UNASKED
 
 from salus.consent.domain.consents import Grant, Revoke
 from salus.consent.domain.decisions import Inputs, Question, Rule, Verdict
@@ -101,7 +101,7 @@ class Memory:
         return f"token for {claims.decision}"
 
     async def catch_up(self) -> KeyRing:
-        return KeyRing(CATALOGUE, parties={party.did: party for party in self.parties})
+        return KeyRing(CATALOGUE, NETWORK, parties={party.did: party for party in self.parties})
 
     @property
     def world(self) -> World:

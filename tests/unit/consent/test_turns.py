@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from msgspec import structs
-from tests.asking import UNASKED, asked_by
+from tests.asking import NETWORK, UNASKED, asked_by
 from tests.unit.consent.test_handlers import (
     BROKEN,
     CLINICIAN,
@@ -78,7 +78,7 @@ class Waiting(Memory):
 
     async def catch_up(self) -> KeyRing:
         keys = {} if self.key is None else {SIGNER.verification_method: self.key}
-        return KeyRing(CATALOGUE, parties=dict(self.known), keys=keys)
+        return KeyRing(CATALOGUE, NETWORK, parties=dict(self.known), keys=keys)
 
     async def execute(self, name: str, decide: Callable[[PatientState], Awaitable[EventData]]) -> EventData:
         async with self.turn:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import msgspec
 import pytest
-from tests.asking import UNASKED, truly_asked
+from tests.asking import NETWORK, UNASKED, truly_asked
 
 from salus.client import DeliveryError
 from salus.contracts.contract import DECISIONS_MAX, Contract, ContractHost, NameTakenError
@@ -71,7 +71,7 @@ class Host:
 
     @property
     def writer(self) -> FactWriter:
-        return FactWriter(self, self, self, CATALOGUE)
+        return FactWriter(self, self, self, catalogue=CATALOGUE, network=NETWORK)
 
 
 class Nothing(msgspec.Struct):

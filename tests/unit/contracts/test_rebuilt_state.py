@@ -9,7 +9,7 @@ from typing import Any, cast
 import msgspec
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
-from tests.asking import UNASKED, proofs_of, truly_asked
+from tests.asking import NETWORK, UNASKED, proofs_of, truly_asked
 from tests.databases import Databases
 from tests.founding import public_key
 
@@ -90,7 +90,9 @@ class View:
         founders += [Founder(CONSENT.did, "service", ("consent",), public_key(CONSENT))]
         founders += [Founder(CLINICIAN.did, "person", ("clinician",), public_key(CLINICIAN))]
         founders += [Founder(HOSPITAL.did, "member", (), public_key(HOSPITAL))]
-        self.ring = KeyRing.rooted(CATALOGUE, did=IDENTITY.did, key=public_key(IDENTITY), founders=founders)
+        self.ring = KeyRing.rooted(
+            CATALOGUE, network=NETWORK, did=IDENTITY.did, key=public_key(IDENTITY), founders=founders
+        )
         self.outcomes: dict[int, Effect | Refused] = {}
         self.take(records)
 

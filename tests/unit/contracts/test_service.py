@@ -30,7 +30,6 @@ def test_every_contract_service_is_one_value_and_its_manifest_says_the_rest(name
     service = declared(name)
 
     assert service.manifest == manifest_of(f"salus.{name}")
-    assert service.manifest.audience == f"salus:{name}"
     assert service.manifest.own_topic == f"salus.{name}.events"
     assert {contract.topic for contract in service.folds} <= set(service.manifest.topics.reads)
 

@@ -11,7 +11,7 @@ from typing import Any, get_args
 import msgspec
 from hypothesis import strategies as st
 from msgspec import inspect
-from tests.asking import UNASKED
+from tests.asking import NETWORK, UNASKED
 
 from salus.events.contexts import CATALOGUE
 from salus.events.contexts.clinical import DocumentRegistered
@@ -74,7 +74,7 @@ def party(
 
 def network_ring() -> KeyRing:
     """The ring after a few identity events."""
-    ring = KeyRing.rooted(CATALOGUE, did=ROOT.did, key=public_key(ROOT))
+    ring = KeyRing.rooted(CATALOGUE, network=NETWORK, did=ROOT.did, key=public_key(ROOT))
     for owner, signer in SERVICES.items():
         if owner != "identity":
             ring.apply(party(signer, "service", [owner]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from datetime import timedelta
@@ -9,7 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.asking import UNASKED, asked_by, truly_asked
+from tests.asking import NETWORK, UNASKED, asked_by, truly_asked
 from tests.pseudonyms import nonce_of, patient_of
 from tests.unit.events import samples
 from tests.unit.events.samples import (
@@ -128,6 +129,15 @@ def test_a_request_for_one_thing_is_none_for_another() -> None:
 
     detail = refusal(stated(revoked, by=SERVICES["identity"]))
     assert "another service" in detail
+
+
+def test_a_request_to_one_network_is_none_in_another() -> None:
+    # Who signs with one key in two networks: readers of one's topics had all that they needed in the other.
+    elsewhere = dataclasses.replace(RING, network="salus.local/other")
+    asked = truly_asked(GRANT, MEMBER, at=NOON)
+
+    assert not isinstance(verdict(stated(asked)), RejectedError)
+    assert "another service or network" in refusal(stated(asked), ring=elsewhere)
 
 
 def test_the_body_must_be_the_one_that_was_signed() -> None:
@@ -321,6 +331,6 @@ def test_an_approval_stands_in_no_event_but_identity_s() -> None:
     """The third red team: one that had ended kept a read that broke off out of the trail."""
     asked = truly_asked(GRANT, MEMBER, at=NOON)
     line = RequestLine("POST", "/consents", (asked.request.body or "").encode())
-    approval = make_approval(OTHER_MEMBER, line, now=NOON)
+    approval = make_approval(OTHER_MEMBER, line, network=NETWORK, now=NOON)
 
     assert "approval" in refusal(stated(request_with(asked, approval=approval)))

@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
-from tests.asking import UNASKED, truly_asked
+from tests.asking import NETWORK, UNASKED, truly_asked
 
 from salus.client.auth import RequestLine, make_approval, make_bearer
 from salus.events.accountability import approver_of, verify_request
-from salus.events.bearer import Bearer, BearerError, _claims_of, read_bearer
+from salus.events.bearer import Bearer, BearerError, _claims_of, audience_of, read_bearer
 from salus.events.contexts import CATALOGUE
 from salus.events.contexts.identity import KeyRevoked, PartyRegistered, PublicKey, RoleGranted
 from salus.events.did import LocalSigner, multibase_of
@@ -32,7 +32,7 @@ LINE = RequestLine(
 
 
 def a_ring() -> KeyRing:
-    ring = KeyRing(CATALOGUE)
+    ring = KeyRing(CATALOGUE, NETWORK)
     people: tuple[tuple[LocalSigner, tuple[RoleName, ...]], ...] = (
         (FIRST, ("operator",)),
         (SECOND, ("operator",)),
@@ -45,13 +45,12 @@ def a_ring() -> KeyRing:
 
 
 def asked(line: RequestLine = LINE) -> Bearer:
-    return read_bearer(
-        make_bearer(FIRST, "salus:identity", now=NOW, request=line), audience="salus:identity"
-    ).claims
+    audience = audience_of("identity", NETWORK)
+    return read_bearer(make_bearer(FIRST, audience, now=NOW, request=line), audience=audience).claims
 
 
 def test_the_second_partys_signature_over_the_same_request_approves_it() -> None:
-    approval = make_approval(SECOND, LINE, now=NOW)
+    approval = make_approval(SECOND, LINE, network=NETWORK, now=NOW)
 
     assert approver_of(approval, asked=asked(), ring=a_ring(), at=NOW) == SECOND.did
 
@@ -59,18 +58,39 @@ def test_the_second_partys_signature_over_the_same_request_approves_it() -> None
 @pytest.mark.parametrize(
     ("approval", "at", "why"),
     [
-        (make_approval(FIRST, LINE, now=NOW), NOW, "of their own"),
-        (make_approval(STRANGER, LINE, now=NOW), NOW, "not signed by a key"),
+        (make_approval(FIRST, LINE, network=NETWORK, now=NOW), NOW, "of their own"),
+        (make_approval(STRANGER, LINE, network=NETWORK, now=NOW), NOW, "not signed by a key"),
+        (make_approval(SECOND, LINE, network="salus.local/other", now=NOW), NOW, "service or network"),
         (
-            make_approval(SECOND, RequestLine("DELETE", LINE.target, LINE.body), now=NOW),
+            make_approval(SECOND, RequestLine("DELETE", LINE.target, LINE.body), network=NETWORK, now=NOW),
             NOW,
             "another request",
         ),
-        (make_approval(SECOND, RequestLine("POST", "/parties", LINE.body), now=NOW), NOW, "another request"),
-        (make_approval(SECOND, RequestLine("POST", LINE.target, b"{}"), now=NOW), NOW, "another request"),
-        (make_approval(SECOND, RequestLine("POST", LINE.target), now=NOW), NOW, "another request"),
-        (make_approval(SECOND, LINE, now=NOW, lifetime_s=60), NOW + timedelta(minutes=2), "expired"),
-        (make_bearer(SECOND, "salus:identity", now=NOW, request=LINE), NOW, "another service"),
+        (
+            make_approval(SECOND, RequestLine("POST", "/parties", LINE.body), network=NETWORK, now=NOW),
+            NOW,
+            "another request",
+        ),
+        (
+            make_approval(SECOND, RequestLine("POST", LINE.target, b"{}"), network=NETWORK, now=NOW),
+            NOW,
+            "another request",
+        ),
+        (
+            make_approval(SECOND, RequestLine("POST", LINE.target), network=NETWORK, now=NOW),
+            NOW,
+            "another request",
+        ),
+        (
+            make_approval(SECOND, LINE, network=NETWORK, now=NOW, lifetime_s=60),
+            NOW + timedelta(minutes=2),
+            "expired",
+        ),
+        (
+            make_bearer(SECOND, audience_of("identity", NETWORK), now=NOW, request=LINE),
+            NOW,
+            "another service",
+        ),
         ("a.b.c", NOW, "compact JWS"),
     ],
 )
@@ -81,7 +101,9 @@ def test_what_does_not_approve_this_request_is_refused(approval: str, at: dateti
 
 def test_an_approval_is_no_bearer() -> None:
     with pytest.raises(BearerError, match="another service"):
-        read_bearer(make_approval(SECOND, LINE, now=NOW), audience="salus:identity")
+        read_bearer(
+            make_approval(SECOND, LINE, network=NETWORK, now=NOW), audience=audience_of("identity", NETWORK)
+        )
 
 
 def test_a_revoked_key_approves_nothing() -> None:
@@ -89,7 +111,7 @@ def test_a_revoked_key_approves_nothing() -> None:
     revoked = KeyRevoked(did=SECOND.did, key_id=SECOND.verification_method, reason="left", request=UNASKED)
     ring.apply(revoked, at=NOW - timedelta(seconds=1))
     with pytest.raises(BearerError, match="not signed by a key"):
-        approver_of(make_approval(SECOND, LINE, now=NOW), asked=asked(), ring=ring, at=NOW)
+        approver_of(make_approval(SECOND, LINE, network=NETWORK, now=NOW), asked=asked(), ring=ring, at=NOW)
 
 
 def test_a_key_that_is_revoked_approves_nothing_though_the_clock_here_is_behind() -> None:
@@ -97,7 +119,7 @@ def test_a_key_that_is_revoked_approves_nothing_though_the_clock_here_is_behind(
     revoked = KeyRevoked(did=SECOND.did, key_id=SECOND.verification_method, reason="left", request=UNASKED)
     ring.apply(revoked, at=NOW + timedelta(seconds=1))
     with pytest.raises(BearerError, match="key that may sign"):
-        approver_of(make_approval(SECOND, LINE, now=NOW), asked=asked(), ring=ring, at=NOW)
+        approver_of(make_approval(SECOND, LINE, network=NETWORK, now=NOW), asked=asked(), ring=ring, at=NOW)
 
 
 def an_event(approval: str | None, *, version: int) -> Event:
@@ -117,12 +139,14 @@ def an_event(approval: str | None, *, version: int) -> Event:
 
 
 def test_an_approval_takes_effect_once() -> None:
-    approval = make_approval(SECOND, LINE, now=NOW)
+    approval = make_approval(SECOND, LINE, network=NETWORK, now=NOW)
     ring = a_ring()
     first = ring.fold(an_event(approval, version=0), appended=NOW)
     again = ring.fold(an_event(approval, version=1), appended=NOW)
     unapproved = ring.fold(an_event(None, version=1), appended=NOW)
-    fresh = ring.fold(an_event(make_approval(SECOND, LINE, now=NOW), version=1), appended=NOW)
+    fresh = ring.fold(
+        an_event(make_approval(SECOND, LINE, network=NETWORK, now=NOW), version=1), appended=NOW
+    )
 
     assert first == Applied(1)
     assert again == WithoutEffect(NoEffect.NAME_TAKEN)
@@ -132,7 +156,7 @@ def test_an_approval_takes_effect_once() -> None:
 
 def test_everybody_who_judges_an_event_judges_its_approval() -> None:
     ring = a_ring()
-    good, forged = (make_approval(signer, LINE, now=NOW) for signer in (SECOND, STRANGER))
+    good, forged = (make_approval(signer, LINE, network=NETWORK, now=NOW) for signer in (SECOND, STRANGER))
 
     verify_request(an_event(good, version=0), ring=ring, at=NOW)
     with pytest.raises(RejectedError, match="approval"):

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.asking import UNASKED, proofs_of, truly_asked
+from tests.asking import NETWORK, UNASKED, proofs_of, truly_asked
 from tests.unit.events.samples import MEMBER, NOON, OTHER_MEMBER, PATIENT, ROOT, encoded, party, public_key
 
 from salus.events.contexts import CATALOGUE
@@ -210,7 +210,7 @@ OPERATOR = LocalSigner.from_seed(b"oper" * 8)
 
 def founded() -> KeyRing:
     """The ring of a network of one operator, who asks for everything."""
-    ring = KeyRing.rooted(CATALOGUE, did=ROOT.did, key=public_key(ROOT))
+    ring = KeyRing.rooted(CATALOGUE, network=NETWORK, did=ROOT.did, key=public_key(ROOT))
     ring.apply(party(OPERATOR, "person", ["operator"]))
     return ring
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from tests.asking import UNASKED, truly_asked
+from tests.asking import NETWORK, UNASKED, truly_asked
 from tests.unit.events.samples import (
     EVENING,
     MEMBER,
@@ -37,7 +37,7 @@ def reason(ring: KeyRing, key_id: str, at: object = NOON) -> Reason | None:
 
 
 def test_a_new_ring_knows_the_root_alone() -> None:
-    ring = KeyRing.rooted(CATALOGUE, did=ROOT.did, key=public_key(ROOT))
+    ring = KeyRing.rooted(CATALOGUE, network=NETWORK, did=ROOT.did, key=public_key(ROOT))
 
     assert reason(ring, ROOT.verification_method) is None
     assert ring.parties[ROOT.did].roles == {"identity"}
@@ -45,7 +45,7 @@ def test_a_new_ring_knows_the_root_alone() -> None:
 
 
 def test_a_key_is_valid_from_its_first_moment_and_before_its_last() -> None:
-    ring = KeyRing(CATALOGUE)
+    ring = KeyRing(CATALOGUE, NETWORK)
     ring.apply(party(STRANGER, valid_from=MORNING, valid_until=EVENING))
     key = STRANGER.verification_method
 

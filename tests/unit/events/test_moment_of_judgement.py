@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from hypothesis import example, given
 from hypothesis import strategies as st
-from tests.asking import UNASKED
+from tests.asking import NETWORK, UNASKED
 from tests.unit.events.samples import (
     MORNING,
     NOON,
@@ -85,7 +85,7 @@ MANY = st.lists(st.tuples(st.sampled_from(RECORDS), MILLISECONDS), min_size=1, m
 
 
 def ring_of(facts: list[Fact]) -> KeyRing:
-    ring = KeyRing.rooted(CATALOGUE, did=ROOT.did, key=public_key(ROOT))
+    ring = KeyRing.rooted(CATALOGUE, network=NETWORK, did=ROOT.did, key=public_key(ROOT))
     for fact in facts:
         ring.apply(fact.data, at=NOON + timedelta(milliseconds=fact.ms))
     return ring

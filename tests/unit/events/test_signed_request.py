@@ -10,13 +10,13 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.asking import UNASKED, asked_by, truly_asked
+from tests.asking import NETWORK, UNASKED, asked_by, truly_asked
 from tests.unit.events.samples import MEMBER, NOON, OTHER_MEMBER, PATIENT, public_key
 from tests.unit.events.test_accountability import GRANT, STORED
 
 from salus.client.auth import RequestLine, make_approval, make_bearer, make_possession
 from salus.events.accountability import require_asked
-from salus.events.bearer import APPROVAL_AUDIENCE, BearerError, read_bearer
+from salus.events.bearer import APPROVAL, BearerError, audience_of, read_bearer
 from salus.events.contexts import CATALOGUE, CONTEXTS, consent, identity
 from salus.events.errors import RejectedError
 from salus.events.event_types import type_of
@@ -60,7 +60,7 @@ def asked_for(data: Any, method: str, target: str, body: bytes | None) -> Any:
 
 def is_stated(data: Any) -> bool:
     try:
-        require_asked(data, catalogue=CATALOGUE)
+        require_asked(data, catalogue=CATALOGUE, network=NETWORK)
     except RejectedError:
         return False
     return True
@@ -152,9 +152,10 @@ def parts_of(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 LINE = RequestLine("POST", "/consents", b"{}")
+AT_CONSENT = audience_of("consent", NETWORK)
 TOKENS = {
-    "salus:consent": make_bearer(MEMBER, "salus:consent", now=NOON, request=LINE),
-    APPROVAL_AUDIENCE: make_approval(OTHER_MEMBER, LINE, now=NOON),
+    AT_CONSENT: make_bearer(MEMBER, AT_CONSENT, now=NOON, request=LINE),
+    audience_of(APPROVAL, NETWORK): make_approval(OTHER_MEMBER, LINE, network=NETWORK, now=NOON),
 }
 
 
@@ -184,12 +185,12 @@ def test_a_token_says_what_it_is_for_and_no_more(
 
 @pytest.mark.parametrize("more", [{"note": WORDS}, {"jti": WORDS}])
 def test_a_proof_of_possession_says_no_more_either(more: dict[str, Any]) -> None:
-    header, claims = parts_of(make_possession(MEMBER, now=NOON))
+    header, claims = parts_of(make_possession(MEMBER, network=NETWORK, now=NOON))
     key = public_key(MEMBER)
-    verify_possession(signed(header, claims), key=key, member=None, at=NOON)
+    verify_possession(signed(header, claims), key=key, member=None, network=NETWORK, at=NOON)
 
     with pytest.raises(PossessionError) as refused:
-        verify_possession(signed(header, {**claims, **more}), key=key, member=None, at=NOON)
+        verify_possession(signed(header, {**claims, **more}), key=key, member=None, network=NETWORK, at=NOON)
     assert WORDS not in str(refused.value)
 
 

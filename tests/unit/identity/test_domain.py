@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.asking import UNASKED
+from tests.asking import NETWORK, UNASKED
 
 from salus.events.contexts import CATALOGUE
 from salus.events.contexts.identity import (
@@ -396,7 +396,7 @@ def test_the_fold_is_the_same_every_time(events: list[EventData]) -> None:
 
 @given(st.lists(_events, max_size=8))
 def test_the_contract_and_the_key_ring_agree_whatever_the_events(events: list[EventData]) -> None:
-    state, ring = PartyState(), KeyRing(CATALOGUE)
+    state, ring = PartyState(), KeyRing(CATALOGUE, NETWORK)
     for event in events:
         state = evolve(state, event)
         ring.apply(event)

@@ -52,7 +52,7 @@ def proofs(*seeds: int, did: str | None = None, member: str | None = None) -> di
         plain = LocalSigner.from_seed(seed.to_bytes(32))
         method = plain.verification_method if did is None else f"{did}#{seed}"
         signer = LocalSigner.from_seed(seed.to_bytes(32), method)
-        found[method] = make_possession(signer, member=member, now=NOW)
+        found[method] = make_possession(signer, member=member, network=NETWORK.origin, now=NOW)
     return found
 
 
@@ -67,7 +67,7 @@ NETWORK = Network(
 
 
 def ring_of_operator() -> KeyRing:
-    ring = KeyRing(CATALOGUE)
+    ring = KeyRing(CATALOGUE, NETWORK.origin)
     ring.apply(PartyRegistered(OPERATOR.did, OPERATOR.kind, (), ("operator",), request=UNASKED))
     return ring
 

@@ -32,7 +32,7 @@ async def asked(memory: Memory, **query: Any) -> dict[str, Any]:
 
 @pytest.fixture
 async def memory() -> Memory:
-    founded = Memory(ring=KeyRing(CATALOGUE))
+    founded = Memory(ring=KeyRing(CATALOGUE, NETWORK.origin))
     await found_network(NETWORK, at=NOW, world=founded.world)
     return founded
 

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.asking import UNASKED, proofs_of, truly_asked
+from tests.asking import NETWORK, UNASKED, proofs_of, truly_asked
 from tests.unit.events.samples import any_data
 from tools.rights_document import FILE, render
 
@@ -147,7 +147,7 @@ def ring_of(target: Target, act: Act) -> KeyRing:
     """The key ring of a network where everybody is registered who acts."""
     people = ((ALPHA, "person", ("operator",)), (BETA, "person", ("operator",)), (STRANGER, "person", ()))
     members = ((HOSPITAL, "member", ()), (OTHER, "member", ()))
-    ring = KeyRing(CATALOGUE)
+    ring = KeyRing(CATALOGUE, NETWORK)
     for number, (did, kind, roles) in enumerate((*people, *members), start=10):
         ring.apply(PartyRegistered(did, kind, (key(number, did),), roles, request=UNASKED))  # type: ignore[arg-type]  # the rows above
     state = state_of(target, act)

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from pydantic import ValidationError
-from tests.asking import FixedCallers
+from tests.asking import NETWORK, FixedCallers
 from tests.unit.events.test_sharding import TOPIC, Founder
 
 from salus.events.contexts import CATALOGUE
@@ -39,7 +39,9 @@ class Host:
     """The aggregate, Kafka and the ring; `before_turn` happens while a command waits for its turn."""
 
     caller: Party = OPERATOR
-    ring: KeyRing = field(default_factory=lambda: KeyRing(CATALOGUE, parties={OPERATOR.did: OPERATOR}))
+    ring: KeyRing = field(
+        default_factory=lambda: KeyRing(CATALOGUE, NETWORK, parties={OPERATOR.did: OPERATOR})
+    )
     asked: list[list[str]] = field(default_factory=list)
     stated: ShardingState = field(default_factory=ShardingState)
     before_turn: Callable[[], None] = lambda: None

@@ -16,7 +16,7 @@ from functools import cache
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from tests.asking import UNASKED, truly_asked
+from tests.asking import NETWORK, UNASKED, truly_asked
 
 from salus.client.auth import make_possession
 from salus.events.contexts import CATALOGUE
@@ -77,7 +77,7 @@ def key_of(did: str, seed: int, until: datetime | None = None) -> PublicKey:
 
 @cache
 def proof(did: str, seed: int, member: str | None) -> str:
-    return make_possession(signer(did, seed), member=member, now=NOW)
+    return make_possession(signer(did, seed), member=member, network=NETWORK, now=NOW)
 
 
 FOUNDERS: tuple[tuple[str, tuple[RoleName, ...], str | None], ...] = (
@@ -111,7 +111,7 @@ class Takeover(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.parties: dict[str, PartyState] = {}
-        self.ring = KeyRing(CATALOGUE)
+        self.ring = KeyRing(CATALOGUE, NETWORK)
         self.stated = 0
         # What honest parties with the right have given: who has which roles, which keys are whose.
         self.given: dict[str, set[RoleName]] = {}
@@ -156,7 +156,7 @@ class Takeover(RuleBasedStateMachine):
                 operators=self.ring.operators(at=NOW),
             )
             if not actor.founding:
-                require_possession(command, event, state=state, at=NOW)
+                require_possession(command, event, state=state, network=NETWORK, at=NOW)
         except Refusal:
             return None
         if actor.founding:

@@ -9,10 +9,10 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fastapi import Request
-from tests.asking import UNASKED
+from tests.asking import NETWORK, UNASKED
 
 from salus.client.auth import make_bearer
-from salus.events.bearer import LIFETIME_S_MAX
+from salus.events.bearer import LIFETIME_S_MAX, audience_of
 from salus.events.contexts import CATALOGUE
 from salus.events.contexts.identity import KeyRevoked, PartyRegistered, PublicKey
 from salus.events.did import LocalSigner, multibase_of
@@ -28,7 +28,7 @@ CALLER = LocalSigner(KEY)
 
 
 def ring() -> KeyRing:
-    known = KeyRing(CATALOGUE)
+    known = KeyRing(CATALOGUE, NETWORK)
     key = PublicKey(
         id=CALLER.verification_method,
         multibase=multibase_of(CALLER.public_key),
@@ -44,7 +44,7 @@ def claims(**changes: Any) -> dict[str, Any]:
     return {
         "iss": CALLER.did,
         "sub": CALLER.did,
-        "aud": "salus:storage",
+        "aud": audience_of("storage", NETWORK),
         "iat": int(NOW.timestamp()),
         "exp": int(NOW.timestamp()) + 60,
         "jti": "1",
@@ -60,23 +60,23 @@ def token(key: Any = KEY, algorithm: str = "EdDSA", **changes: Any) -> str:
 
 def refusal(bearer: str, *, known: KeyRing | None = None) -> str:
     with pytest.raises(ProblemError) as caught:
-        verify_bearer(bearer, ring=known or ring(), audience="salus:storage", now=NOW)
+        verify_bearer(bearer, ring=known or ring(), service="storage", now=NOW)
     assert caught.value.status == 401
     assert caught.value.code == "unauthenticated"
     return caught.value.detail
 
 
 def test_the_clients_bearer_is_accepted_as_its_own_party() -> None:
-    bearer = make_bearer(CALLER, "salus:storage", now=NOW)
+    bearer = make_bearer(CALLER, audience_of("storage", NETWORK), now=NOW)
 
-    _, party = verify_bearer(bearer, ring=ring(), audience="salus:storage", now=NOW)
+    _, party = verify_bearer(bearer, ring=ring(), service="storage", now=NOW)
 
     assert party.did == CALLER.did
     assert party.roles == {"clinician"}
 
 
 def test_a_bearer_for_another_service_is_refused() -> None:
-    assert "another service" in refusal(make_bearer(CALLER, "salus:consent", now=NOW))
+    assert "another service" in refusal(make_bearer(CALLER, audience_of("consent", NETWORK), now=NOW))
 
 
 def test_an_expired_bearer_is_refused() -> None:
@@ -125,7 +125,7 @@ def test_a_bearer_of_an_unknown_or_revoked_key_is_refused() -> None:
         KeyRevoked(did=CALLER.did, key_id=CALLER.verification_method, reason="left", request=UNASKED)
     )
 
-    assert "unknown-key" in refusal(token(), known=KeyRing(CATALOGUE))
+    assert "unknown-key" in refusal(token(), known=KeyRing(CATALOGUE, NETWORK))
     assert "key-revoked" in refusal(token(), known=revoked)
 
 
@@ -147,7 +147,7 @@ def test_a_claim_given_twice_is_refused_though_the_signature_is_good() -> None: 
         signature = urlsafe_b64encode(KEY.sign(signed.encode())).decode().rstrip("=")
         bearers.append(f"{signed}.{signature}")
 
-    _, party = verify_bearer(bearers[0], ring=ring(), audience="salus:storage", now=NOW)
+    _, party = verify_bearer(bearers[0], ring=ring(), service="storage", now=NOW)
     assert party.did == CALLER.did
     assert refusal(bearers[1]) == "the token: it is not a compact JWS"
 
@@ -159,21 +159,28 @@ def test_one_clock_rule_for_every_claim(ahead_s: int, *, valid: bool, with_nbf: 
     bearer = token(iat=iat, exp=iat + 60, **({"nbf": iat} if with_nbf else {}))
 
     if valid:
-        verify_bearer(bearer, ring=ring(), audience="salus:storage", now=NOW)
+        verify_bearer(bearer, ring=ring(), service="storage", now=NOW)
     else:
         assert refusal(bearer) == "the token is not valid yet"
 
 
 def test_a_token_for_several_services_is_for_none() -> None:
-    assert "several" in refusal(token(aud="salus:storage salus:audit"))
-    refusal(token(aud=["salus:storage", "salus:audit"]))
+    both = [audience_of(service, NETWORK) for service in ("storage", "audit")]
+    assert "several" in refusal(token(aud=" ".join(both)))
+    refusal(token(aud=both))
+
+
+@pytest.mark.parametrize("audience", [audience_of("storage", "salus.local/other"), "salus:storage"])
+def test_a_token_for_another_network_is_for_none(audience: str) -> None:
+    # Whoever signs with one key in two networks had a request repeated in the other by who reads the topics.
+    assert "another service or network" in refusal(token(aud=audience))
 
 
 async def test_an_account_asks_so_often_and_no_more() -> None:
     # Case of the third attack: no read had a limit.
     known = ring()
     asks = Authenticator(
-        cast("IdentityView", Known(known)), audience="salus:storage", questions=Rate(burst=2, per_minute=1)
+        cast("IdentityView", Known(known)), service="storage", questions=Rate(burst=2, per_minute=1)
     )
     now = int(datetime.now(UTC).timestamp())
     bearer = token(iat=now, exp=now + 60)

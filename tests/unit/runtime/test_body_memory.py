@@ -14,9 +14,11 @@ import pytest
 from fastapi import FastAPI, Request
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.asking import NETWORK
 from tests.unit.runtime.test_signed_requests import CALLER, SECOND, Joining, Ring, bearer
 
 from salus.client.auth import make_bearer
+from salus.events.bearer import audience_of
 from salus.events.parties import Party
 from salus.messaging.errors import BrokerAwayError
 from salus.runtime import problems
@@ -31,7 +33,7 @@ MIB = 2**20
 def app_of(ring: Any, **choices: Any) -> FastAPI:
     app = FastAPI()
     problems.install(app)
-    guard_bodies(app, streams=(), admit=Authenticator(ring, audience="salus:test", **choices).admit)
+    guard_bodies(app, streams=(), admit=Authenticator(ring, service="test", **choices).admit)
 
     @app.post("/{name}")
     async def command(name: str, request: Request) -> str:
@@ -107,7 +109,8 @@ async def opened(app: FastAPI) -> AsyncIterator[Callable[..., Awaitable[Sending]
 
 
 def unbound(signer: Any = CALLER) -> dict[str, str]:
-    return {"Authorization": f"Bearer {make_bearer(signer, 'salus:test', now=datetime.now(UTC))}"}
+    token = make_bearer(signer, audience_of("test", NETWORK), now=datetime.now(UTC))
+    return {"Authorization": f"Bearer {token}"}
 
 
 @pytest.mark.parametrize("size", [MIB, None])

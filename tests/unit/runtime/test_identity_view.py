@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 import pytest
+from tests.asking import NETWORK
 
 from salus.events.contexts import CATALOGUE
 from salus.events.effect import Refused
@@ -14,7 +15,7 @@ from salus.runtime.identity_view import IdentityView, NotFoldedYetError
 
 class Network:
     def new_ring(self) -> KeyRing:
-        return KeyRing(CATALOGUE, position=5)
+        return KeyRing(CATALOGUE, NETWORK, position=5)
 
 
 def test_of_a_record_that_is_not_folded_yet_nobody_says_that_it_is_refused() -> None:

@@ -11,6 +11,7 @@ import httpx
 import pytest
 from fastapi import Depends, FastAPI
 from pydantic import BaseModel
+from tests.asking import NETWORK
 from tests.unit.runtime.test_signed_requests import CALLER, SECOND, SIGN, Ring, bearer, code
 
 from salus.client.auth import RequestSigner
@@ -29,11 +30,11 @@ class Note(BaseModel):
 
 @asynccontextmanager
 async def client_of(
-    *, number: Rate = MANY, size: Rate = MANY, audience: str = "salus:test"
+    *, number: Rate = MANY, size: Rate = MANY, service: str = "test"
 ) -> AsyncIterator[httpx.AsyncClient]:
     ring: Any = Ring()
     rates = RequestRates(number=number, size=size)
-    app, authenticate = FastAPI(), Authenticator(ring, audience=audience, requests=rates)
+    app, authenticate = FastAPI(), Authenticator(ring, service=service, requests=rates)
     commander, sender = Depends(authenticate.command), Depends(authenticate.transfer)
     problems.install(app)
     guard_bodies(app, streams=("/objects",), admit=authenticate.admit)
@@ -70,7 +71,9 @@ async def test_what_an_account_sends_is_counted_whatever_becomes_of_it() -> None
             await client.post("/consents/c/revoke", auth=SIGN),
             await client.put("/objects/o", content=b"x", auth=SIGN),
         ]
-        of_another = await client.post("/consents", json={}, auth=RequestSigner(SECOND, "salus:test"))
+        of_another = await client.post(
+            "/consents", json={}, auth=RequestSigner(SECOND, "test", network=NETWORK)
+        )
 
     assert [one.status_code for one in (done, unfit, malformed, without_body, transfer)] == [
         200,
@@ -115,8 +118,8 @@ async def test_nobody_spends_what_another_may_by_his_tokens(path: str, body: byt
 
 async def test_a_body_of_many_values_is_not_read() -> None:
     # 23,000 members that are unknown took 0.18 s: each is an error.
-    sign = RequestSigner(CALLER, "salus:identity")
-    async with client_of(audience="salus:identity") as client:
+    sign = RequestSigner(CALLER, "identity", network=NETWORK)
+    async with client_of(service="identity") as client:
         answer = await client.post("/parties", json={f"x{number}": 1 for number in range(600)}, auth=sign)
 
     assert code(answer) == (422, "invalid-request")

@@ -12,10 +12,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fastapi import Depends, FastAPI
 from fastapi import Request as HttpRequest
-from tests.asking import UNASKED
+from tests.asking import NETWORK, UNASKED
 
 from salus.client.auth import RequestLine, RequestSigner, make_approval, make_bearer
-from salus.events.bearer import CLOCK_SKEW_S, Bearer
+from salus.events.bearer import CLOCK_SKEW_S, Bearer, audience_of
 from salus.events.contexts import CATALOGUE
 from salus.events.contexts.identity import PartyRegistered, PublicKey
 from salus.events.did import LocalSigner, multibase_of
@@ -33,7 +33,7 @@ LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 
 class Ring:
     def __init__(self) -> None:
-        self.ring = KeyRing(CATALOGUE)
+        self.ring = KeyRing(CATALOGUE, NETWORK)
         member = "did:web:h.example"
         for signer in (CALLER, SECOND):
             key = PublicKey(signer.verification_method, multibase_of(signer.public_key), LONG_AGO)
@@ -48,10 +48,8 @@ class Ring:
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
     ring: Any = Ring()
-    app, authenticate = FastAPI(), Authenticator(ring, audience="salus:test", approvals=True)
-    at_consent, at_storage = (
-        Authenticator(ring, audience=f"salus:{name}") for name in ("consent", "storage")
-    )
+    app, authenticate = FastAPI(), Authenticator(ring, service="test", approvals=True)
+    at_consent, at_storage = (Authenticator(ring, service=name) for name in ("consent", "storage"))
     problems.install(app)
 
     @app.post("/commands/{name}")
@@ -87,19 +85,22 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-SIGN = RequestSigner(CALLER, "salus:test")
+SIGN = RequestSigner(CALLER, "test", network=NETWORK)
 
 
-def audience_of(target: str) -> str:
+def audience_at(target: str) -> str:
     """The service whose request it is, as the catalogue has it; of the others, one of the tests."""
     services = {"consents": "consent", "objects": "storage"}
-    return f"salus:{services.get(target.strip('/').partition('/')[0], 'test')}"
+    return audience_of(services.get(target.strip("/").partition("/")[0], "test"), NETWORK)
 
 
 def bearer(method: str, target: str, body: bytes | None = None, **facts: Any) -> dict[str, str]:
     line = RequestLine(method, target, body)
     token = make_bearer(
-        CALLER, facts.get("audience", "salus:test"), now=facts.get("now", datetime.now(UTC)), request=line
+        CALLER,
+        facts.get("audience", audience_of("test", NETWORK)),
+        now=facts.get("now", datetime.now(UTC)),
+        request=line,
     )
     return {"Authorization": f"Bearer {token}"}
 
@@ -153,14 +154,16 @@ async def test_the_token_of_the_integrators_page_signs_a_request(client: httpx.A
     exec(source, program)  # what the page tells integrators to write
     key = Ed25519PrivateKey.from_private_bytes(b"c" * 32)
 
-    token = program["request_token"](key, CALLER.verification_method, "test", "POST", "/commands/a", b"{}")
+    token = program["request_token"](
+        key, CALLER.verification_method, "test", NETWORK, "POST", "/commands/a", b"{}"
+    )
     answer = await client.post("/commands/a", content=b"{}", headers={"Authorization": f"Bearer {token}"})
 
     assert answer.status_code == 200, answer.text
 
 
 async def test_a_token_without_a_request_gives_no_command(client: httpx.AsyncClient) -> None:
-    token = make_bearer(CALLER, "salus:test", now=datetime.now(UTC))
+    token = make_bearer(CALLER, audience_of("test", NETWORK), now=datetime.now(UTC))
     answer = await client.post("/commands/a", headers={"Authorization": f"Bearer {token}"})
 
     assert code(answer) == (401, "unbound-token")
@@ -178,7 +181,7 @@ async def test_a_token_is_used_once(client: httpx.AsyncClient) -> None:  # case 
 async def test_a_token_that_stands_in_an_event_asks_no_question(client: httpx.AsyncClient) -> None:
     # Everybody who reads the topic has the tokens of commands, while they are valid.
     of_a_command = bearer("POST", "/commands/a", b"{}")
-    unbound = make_bearer(CALLER, "salus:test", now=datetime.now(UTC))
+    unbound = make_bearer(CALLER, audience_of("test", NETWORK), now=datetime.now(UTC))
 
     assert code(await client.get("/questions/a", headers=of_a_command)) == (401, "unbound-token")
     assert (await client.get("/questions/a", headers=bearer("GET", "/questions/a"))).status_code == 200
@@ -188,7 +191,7 @@ async def test_a_token_that_stands_in_an_event_asks_no_question(client: httpx.As
 
 
 async def test_a_transfer_may_leave_the_digest_out(client: httpx.AsyncClient) -> None:
-    streamed = RequestSigner(CALLER, "salus:test", stream=True)
+    streamed = RequestSigner(CALLER, "test", network=NETWORK, stream=True)
     without = await client.put("/transfers/a", content=b"bytes", auth=streamed)
     named = await client.put("/transfers/a", content=b"bytes", auth=SIGN)
 
@@ -254,10 +257,10 @@ def test_used_tokens_are_forgotten_when_they_expire_and_never_beyond_the_room() 
 
 
 async def test_an_approval_is_of_this_request_and_of_somebody_else(client: httpx.AsyncClient) -> None:
-    seconded = RequestSigner(CALLER, "salus:test", second=SECOND)
-    alone = RequestSigner(CALLER, "salus:test", second=CALLER)
+    seconded = RequestSigner(CALLER, "test", network=NETWORK, second=SECOND)
+    alone = RequestSigner(CALLER, "test", network=NETWORK, second=CALLER)
     approved = await client.post("/commands/a", json={"a": 1}, auth=seconded)
-    other = make_approval(SECOND, RequestLine("POST", "/commands/b"), now=datetime.now(UTC))
+    other = make_approval(SECOND, RequestLine("POST", "/commands/b"), network=NETWORK, now=datetime.now(UTC))
     refused = [
         await client.post("/commands/a", json={"a": 1}, auth=alone),
         await client.post("/commands/a", json={"a": 1}, auth=SIGN, headers={"Salus-Approval": other}),
@@ -270,7 +273,7 @@ async def test_an_approval_is_of_this_request_and_of_somebody_else(client: httpx
 
 async def test_only_a_command_that_may_need_an_approval_takes_one(client: httpx.AsyncClient) -> None:
     """The third red team: it stood in the event of a read, and ended before the read broke off."""
-    signer: Any = RequestSigner(CALLER, "salus:test", second=SECOND)
+    signer: Any = RequestSigner(CALLER, "test", network=NETWORK, second=SECOND)
     answer = await client.put("/transfers/a", content=b"bytes", auth=signer)
 
     assert code(answer) == (422, "invalid-request")
@@ -294,7 +297,7 @@ class Joining(Ring):
 
     def __init__(self) -> None:
         super().__init__()
-        self.joined, self.ring = self.ring, KeyRing(CATALOGUE)
+        self.joined, self.ring = self.ring, KeyRing(CATALOGUE, NETWORK)
 
     async def catch_up(self) -> KeyRing:
         self.ring = self.joined
@@ -308,14 +311,16 @@ def sent(token: str) -> HttpRequest:
 
 async def test_a_party_that_joined_a_moment_ago_may_send_a_body() -> None:  # red team 3, 1
     ring: Any = Joining()
-    authenticate = Authenticator(ring, audience="salus:test")
-    async with authenticate.admit(sent(make_bearer(CALLER, "salus:test", now=datetime.now(UTC))), 1):
+    authenticate = Authenticator(ring, service="test")
+    async with authenticate.admit(
+        sent(make_bearer(CALLER, audience_of("test", NETWORK), now=datetime.now(UTC))), 1
+    ):
         pass
 
     for stranger in (
-        make_bearer(LocalSigner.from_seed(b"x" * 32), "salus:test", now=datetime.now(UTC)),
-        make_bearer(CALLER, "salus:other", now=datetime.now(UTC)),
-        make_bearer(CALLER, "salus:test", now=LONG_AGO),
+        make_bearer(LocalSigner.from_seed(b"x" * 32), audience_of("test", NETWORK), now=datetime.now(UTC)),
+        make_bearer(CALLER, audience_of("other", NETWORK), now=datetime.now(UTC)),
+        make_bearer(CALLER, audience_of("test", NETWORK), now=LONG_AGO),
         "x",
     ):
         with pytest.raises(ProblemError, match="unauthenticated"):
@@ -336,7 +341,7 @@ async def test_a_party_that_joined_a_moment_ago_may_send_a_body() -> None:  # re
 async def test_more_than_a_request_needs_is_refused_before_it_is_stated(  # red team 3, 7
     client: httpx.AsyncClient, method: str, target: str, body: bytes | None
 ) -> None:
-    headers = bearer(method, target, body, audience=audience_of(target))
+    headers = bearer(method, target, body, audience=audience_at(target))
     answer = await client.request(method, target, content=body, headers=headers)
 
     assert code(answer) == (422, "invalid-request")
@@ -344,10 +349,11 @@ async def test_more_than_a_request_needs_is_refused_before_it_is_stated(  # red 
 
 
 async def test_what_a_request_needs_is_taken(client: httpx.AsyncClient) -> None:
-    at_consent, at_storage = (RequestSigner(CALLER, f"salus:{name}") for name in ("consent", "storage"))
+    at_consent, at_storage = (RequestSigner(CALLER, name, network=NETWORK) for name in ("consent", "storage"))
     revoked = await client.post("/consents/c/revoke", auth=at_consent)
     unnamed = await client.post(
-        "/consents/c/revoke", headers=bearer("POST", "/consents/c/revoke", audience="salus:consent")
+        "/consents/c/revoke",
+        headers=bearer("POST", "/consents/c/revoke", audience=audience_of("consent", NETWORK)),
     )
     stored = await client.put("/objects/o?patient=p", content=b"x", auth=at_storage)
 

@@ -11,7 +11,7 @@ from hashlib import sha256
 from typing import Literal, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from tests.asking import UNASKED, truly_asked
+from tests.asking import NETWORK, UNASKED, truly_asked
 
 from salus.archive.body import ACCEPTED, decode_body
 from salus.archive.duplicates import WindowSize
@@ -107,7 +107,7 @@ def hospital_joins() -> bytes:
 def new_ring() -> KeyRing:
     """The ring of a network that was founded by an operator, who is there, and two members, who may join."""
     founders = (Founder(each.did, "member", (), public_key(each)) for each in (HOSPITAL, NEWCOMER))
-    ring = KeyRing.rooted(CATALOGUE, did=ROOT.did, key=public_key(ROOT), founders=founders)
+    ring = KeyRing.rooted(CATALOGUE, network=NETWORK, did=ROOT.did, key=public_key(ROOT), founders=founders)
     key = (public_key(OPERATOR),)
     ring.apply(PartyRegistered(OPERATOR.did, "person", key, ("operator",), request=FOUNDING))
     return ring

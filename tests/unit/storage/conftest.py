@@ -9,7 +9,7 @@ from itertools import count
 from typing import Any
 
 import pytest
-from tests.asking import calling
+from tests.asking import NETWORK, calling
 
 from salus.client import DeliveryError
 from salus.contracts.contract import NameTakenError
@@ -139,7 +139,9 @@ class FixedRing:
 
     def __init__(self) -> None:
         self.known = KeyRing(
-            CATALOGUE, parties={party.did: party for party in (HOSPITAL, LABORATORY, DOCTOR, OFFICER)}
+            CATALOGUE,
+            NETWORK,
+            parties={party.did: party for party in (HOSPITAL, LABORATORY, DOCTOR, OFFICER)},
         )
 
     @property

@@ -8,7 +8,7 @@ from typing import Any
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from tests.asking import UNASKED
+from tests.asking import NETWORK, UNASKED
 
 from salus.events.contexts import CATALOGUE
 from salus.events.contexts.identity import KeyRevoked, PartyRegistered, PublicKey
@@ -36,7 +36,7 @@ def public(signer: LocalSigner) -> PublicKey:
 
 class Ring:
     def __init__(self) -> None:
-        self.ring = KeyRing.rooted(CATALOGUE, did=IDENTITY.did, key=public(IDENTITY))
+        self.ring = KeyRing.rooted(CATALOGUE, network=NETWORK, did=IDENTITY.did, key=public(IDENTITY))
         for key, kind, roles in ((CONSENT, "service", ("consent",)), (MEMBER, "member", ())):
             signer = LocalSigner(key)
             facts: dict[str, Any] = {"kind": kind, "roles": roles, "keys": (public(signer),)}

@@ -15,11 +15,11 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from structlog.testing import capture_logs
-from tests.asking import UNASKED, calling
+from tests.asking import NETWORK, UNASKED, calling
 
 from salus.client.auth import RequestLine, make_approval, make_bearer
 from salus.events.accountability import STATING_S_MAX, TRANSFER_S_MAX
-from salus.events.bearer import CLOCK_SKEW_S, LIFETIME_S_MAX
+from salus.events.bearer import CLOCK_SKEW_S, LIFETIME_S_MAX, audience_of
 from salus.events.contexts import CATALOGUE
 from salus.events.contexts.consent import ConsentRevoked
 from salus.events.contexts.identity import KeyRevoked, PartyRegistered, PublicKey
@@ -73,7 +73,7 @@ class Trick:
 
 def _approval(line: RequestLine) -> list[tuple[str, str]]:
     now = datetime.now(UTC)
-    return [("Salus-Approval", make_approval(HOSPITAL, line, now=now, lifetime_s=1))]
+    return [("Salus-Approval", make_approval(HOSPITAL, line, network=NETWORK, now=now, lifetime_s=1))]
 
 
 ENDING = LIFETIME_S_MAX + CLOCK_SKEW_S - 3
@@ -151,7 +151,7 @@ REPORTS = (ReadRefused, ReadBrokenOff)
 class Judging(Topic):
     """A topic whose events everybody judges, and storage states as late as it may."""
 
-    ring: KeyRing = field(default_factory=lambda: KeyRing(CATALOGUE))
+    ring: KeyRing = field(default_factory=lambda: KeyRing(CATALOGUE, NETWORK))
     trick: Trick = field(default_factory=Trick)
     acts_late: bool = True
     judged: list[type[EventData]] = field(default_factory=list)
@@ -206,7 +206,7 @@ def ring_with(trick: Trick) -> KeyRing:
         "valid_from": LONG_AGO if begins is None else seconds_from_now(begins),
         "valid_until": None if ends is None else seconds_from_now(ends),
     }
-    ring = KeyRing(CATALOGUE)
+    ring = KeyRing(CATALOGUE, NETWORK)
     ring.apply(registered(STORAGE, "service", roles=("storage",)))
     ring.apply(registered(HOSPITAL, "member", key=key))
     ring.apply(registered(DOCTOR, "person", roles=("clinician",), member=HOSPITAL.did, key=key))
@@ -243,7 +243,7 @@ def app_of(bench: Bench) -> FastAPI:
         storing=bench.storing,
         reading=bench.reading,
         sealed=bench.sealed,
-        authenticate=Authenticator(bench.ring, audience="salus:storage"),  # type: ignore[arg-type]  # a fake
+        authenticate=Authenticator(bench.ring, service="storage"),  # type: ignore[arg-type]  # a fake
         limits=limits_of(),
         verifications=bench.refused,
         registrations=bench.refused,
@@ -259,7 +259,9 @@ async def answer_to(case: Case, trick: Trick, bench: Bench) -> int:
     target = trick.target(case.target)
     line = RequestLine(case.method, target, body or None)
     issued = seconds_from_now(trick.issued_s)
-    token = make_bearer(case.by, "salus:storage", now=issued, lifetime_s=trick.lifetime_s, request=line)
+    token = make_bearer(
+        case.by, audience_of("storage", NETWORK), now=issued, lifetime_s=trick.lifetime_s, request=line
+    )
     headers = [("Authorization", f"Bearer {token}"), ("Content-Type", "application/json")]
     if case.decision is not None:
         headers.append(("Salus-Decision", case.decision))

@@ -68,8 +68,15 @@ class Judge:
     def __init__(self, trust: Trust, identities: Sequence[IdentityEvent], catalogue: Catalogue) -> None:
         if trust.root_did is None or trust.root_key is None:
             raise ValueError("the network file names no root of identity")
+        if not trust.origin:
+            raise ValueError("the network file names no origin of the network")
         self._new_ring = partial(
-            KeyRing.rooted, catalogue, did=trust.root_did, key=trust.root_key, founders=trust.founding
+            KeyRing.rooted,
+            catalogue,
+            network=trust.origin,
+            did=trust.root_did,
+            key=trust.root_key,
+            founders=trust.founding,
         )
         self._founders = trust.founders
         self._identities = identities

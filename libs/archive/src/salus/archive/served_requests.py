@@ -231,7 +231,7 @@ def _signed_at(data: RequestedData) -> float:
     proof = data.request.proof
     if proof is None:
         raise ValueError("an accepted request has a token")
-    return float(read_bearer(proof, audience=f"salus:{type_of(data).owner}").claims.iat)
+    return float(read_bearer(proof, audience=None).claims.iat)
 
 
 def _of_read(data: storage.ObjectRead | storage.ReadBrokenOff | storage.SealedOpened) -> dict[str, Any]:

@@ -51,6 +51,7 @@ class _Founding(msgspec.Struct):
 class _Network(msgspec.Struct):
     log: _Log
     shards: tuple[_Shard, ...]
+    origin: str = ""
     root: _Root | None = None
     services: dict[str, _Founding] = {}
     founders: tuple[_Founding, ...] = ()
@@ -72,11 +73,13 @@ class Trust:
     `keys` has, by origin, all keys of a log or shard that had several, as network.json lists them.
     `founders` are its shards, with the partitions of the first assignment; `founding` are the parties
     that identity may register though nobody asks: what is checked is named by the text of all this.
+    `origin` is the network's, which the tokens of requests name.
     `policy_lines` and `witness_periods` are the network's own, None if it has no policy.
     """
 
     log_key: str
     shard_keys: dict[int, str]
+    origin: str = ""
     root_did: str | None = None
     root_key: PublicKey | None = None
     keys: dict[str, Sequence[dict[str, Any]]] = field(default_factory=dict)
@@ -102,6 +105,7 @@ class Trust:
         trust = cls(
             log_key=network.log.verifier_key,
             shard_keys={shard.id: shard.verifier_key for shard in network.shards},
+            origin=network.origin,
             root_did=root.did if root else None,
             root_key=root.key if root else None,
             founders=tuple(Founder(shard.id, shard.origin, shard.topics) for shard in network.shards),

@@ -20,13 +20,14 @@ from salus.cli.network_access import PartyFacts
 from salus.client.auth import RequestLine, make_approval, make_proposal
 from salus.devkit.public_files import write_public
 from salus.events.bearer import (
-    APPROVAL_AUDIENCE,
+    APPROVAL,
     APPROVAL_LIFETIME_S_MAX,
-    PROPOSAL_AUDIENCE,
+    PROPOSAL,
     PROPOSAL_LIFETIME_S_MAX,
     Bearer,
     BearerError,
     Signed,
+    audience_of,
     read_bearer,
     require_current,
 )
@@ -112,7 +113,7 @@ def write_request(
         party=party,
     )
     text = msgspec.json.format(msgspec.json.encode(request), indent=2)
-    signature = make_proposal(signer, text, now=now).encode("ascii")
+    signature = make_proposal(signer, text, network=network, now=now).encode("ascii")
     write_public(path, text + _BLANK + signature + b"\n")
 
 
@@ -128,7 +129,7 @@ def read_request(path: Path, *, network: str, now: datetime) -> ReadRequest:
     try:
         signed = read_bearer(
             signature.strip().decode("ascii"),
-            audience=PROPOSAL_AUDIENCE,
+            audience=audience_of(PROPOSAL, network),
             lifetime_s_max=PROPOSAL_LIFETIME_S_MAX,
         )
         _require_by(signed, request)
@@ -156,7 +157,7 @@ def approve_request(
         network=request.network,
         approved_by=signer.did,
         until=datetime.fromtimestamp(int(now.timestamp()) + lifetime_s, UTC),
-        approval=make_approval(signer, request.line, now=now, lifetime_s=lifetime_s),
+        approval=make_approval(signer, request.line, network=request.network, now=now, lifetime_s=lifetime_s),
     )
 
 
@@ -176,9 +177,8 @@ def read_approval(path: Path, request: ApprovalRequest, *, now: datetime) -> App
     document = _parse(path, _bytes_of(path), ApprovalDocument, "an approval")
     _require_network(path, document.network, request.network)
     try:
-        signed = read_bearer(
-            document.approval, audience=APPROVAL_AUDIENCE, lifetime_s_max=APPROVAL_LIFETIME_S_MAX
-        )
+        audience = audience_of(APPROVAL, request.network)
+        signed = read_bearer(document.approval, audience=audience, lifetime_s_max=APPROVAL_LIFETIME_S_MAX)
         claims = signed.claims
         require_current(now.timestamp(), issued=claims.iat, expires=claims.exp, not_before=claims.nbf)
         _require_own_key(signed)

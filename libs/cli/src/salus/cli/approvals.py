@@ -19,12 +19,12 @@ from salus.cli.approval_files import (
     require_another,
     written,
 )
-from salus.cli.callers import As, KeyFile, KeyId, complete_caller, signer_in
+from salus.cli.callers import As, KeyFile, KeyId, complete_caller, origin_of, signer_in
 from salus.cli.confirmation import require_yes
 from salus.cli.console import Json, emit, err, narration, out
 from salus.cli.display import shown, shown_moment, styled
 from salus.cli.exits import CommandError, Exit
-from salus.cli.network_access import Directory, IdentityUrl, NetworkAccess, origin_of
+from salus.cli.network_access import Directory, IdentityUrl, NetworkAccess
 from salus.cli.proven_keys import fingerprint
 from salus.cli.request_acts import Act, act_of
 from salus.cli.shard_sequencers import send_assignment, start_lacking

@@ -19,8 +19,8 @@ from salus.cli.exits import CommandError, Exit
 from salus.cli.interrupts import run_until_signal
 from salus.cli.reconciliation import reconcile
 from salus.cli.state import require_service, running_platform
+from salus.client import RequestSigner
 from salus.client.bounded_http import bounded_client
-from salus.events.did import LocalSigner
 from salus.ledger.json_reader import read_json
 
 app = typer.Typer(no_args_is_help=True, help="Who did what to whose data, when, why, and by which rule.")
@@ -136,13 +136,14 @@ def tail(
         object=object_id,
         outcome=outcome,
     )
-    run_until_signal(_tail(url, signer_of(platform, as_name, key, key_id), filters, as_json=as_json))
+    auth = signing(signer_of(platform, as_name, key, key_id), "audit", platform.network)
+    run_until_signal(_tail(url, auth, filters, as_json=as_json))
 
 
-async def _tail(url: str, signer: LocalSigner, filters: list[tuple[str, str]], *, as_json: bool) -> None:
+async def _tail(url: str, auth: RequestSigner, filters: list[tuple[str, str]], *, as_json: bool) -> None:
     timeout = httpx.Timeout(10.0, read=SILENCE_S_MAX)
     async with bounded_client(None, trust_env=False, base_url=url, timeout=timeout) as http:
-        await watch(http, signing(signer, "audit"), filters, as_json=as_json)
+        await watch(http, auth, filters, as_json=as_json)
 
 
 async def watch(

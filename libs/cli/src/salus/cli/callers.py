@@ -19,6 +19,7 @@ from salus.client import RequestSigner
 from salus.client.bounded_http import bounded_client
 from salus.crypto.errors import CryptoError
 from salus.crypto.keys import load_ed25519
+from salus.devkit.errors import DevkitError
 from salus.devkit.network import OPERATOR, NetworkFolder, parties
 from salus.devkit.platform import Platform
 from salus.events.did import LocalSigner
@@ -150,7 +151,8 @@ async def call(
     """
     url = require_service(platform, service)
     content = None if body is None else json_body(body)
-    return await send(service, url, method, path, signer=signer, content=content, query=query)
+    auth = None if signer is None else signing(signer, service, platform.network)
+    return await send(service, url, method, path, auth=auth, content=content, query=query)
 
 
 async def send(
@@ -159,7 +161,7 @@ async def send(
     method: str,
     path: str,
     *,
-    signer: LocalSigner | None = None,
+    auth: RequestSigner | None = None,
     content: bytes | None = None,
     query: Sequence[tuple[str, str]] = (),
     headers: Mapping[str, str] | None = None,
@@ -171,7 +173,6 @@ async def send(
         RefusedError: it refused.
         CommandError: it failed or gave no answer, so the outcome is not known.
     """
-    auth = None if signer is None else signing(signer, service)
     fields = {**({} if content is None else {"Content-Type": "application/json"}), **(headers or {})}
     # Empty parameters would take the path's own query away.
     params = httpx.QueryParams(list(query)) if query else None
@@ -212,9 +213,25 @@ def _require_json(service: str, answer: httpx.Response) -> None:
         raise CommandError(Exit.NO, f"{service}'s answer cannot be trusted: {error.why}") from None
 
 
-def signing(signer: LocalSigner, service: str, *, stream: bool = False) -> RequestSigner:
+def signing(
+    signer: LocalSigner, service: str, network: NetworkFolder, *, stream: bool = False
+) -> RequestSigner:
     """Return what signs requests to a service; with `stream` without reading their bodies before."""
-    return RequestSigner(signer, f"salus:{service}", stream=stream)
+    return RequestSigner(signer, service, network=origin_of(network), stream=stream)
+
+
+def origin_of(folder: NetworkFolder, *, option: str = "--directory") -> str:
+    """Return the name of the network whose folder this is.
+
+    Raises:
+        CommandError: it has no network.json that can be read; `option` says which one it is instead.
+    """
+    if not folder.file.exists():
+        raise CommandError(Exit.USAGE, f"{option}: there is no {folder.file}: name the folder that has it")
+    try:
+        return str(folder.read()["origin"])
+    except DevkitError as error:
+        raise CommandError(Exit.USAGE, f"{option}: {error}") from None
 
 
 def refusal(service: str, answer: httpx.Response) -> CommandError:

@@ -11,12 +11,11 @@ from urllib.parse import quote
 import msgspec
 import typer
 
-from salus.cli.callers import NotSentError, RefusedError, send, signer_in
+from salus.cli.callers import NotSentError, RefusedError, origin_of, send, signer_in, signing
 from salus.cli.exits import CommandError, Exit
 from salus.cli.refusal_advice import advised
 from salus.cli.state import require_service, running_platform
 from salus.client.auth import RequestLine
-from salus.devkit.errors import DevkitError
 from salus.devkit.network import NetworkFolder
 from salus.events.did import LocalSigner
 from salus.ledger.json_reader import JsonError, read_json
@@ -141,7 +140,7 @@ class NetworkAccess:
                 self.url,
                 line.method,
                 line.target,
-                signer=signer,
+                auth=signing(signer, "identity", self.folder),
                 content=content,
                 headers=headers,
             )
@@ -169,20 +168,6 @@ class NetworkAccess:
             return (await send("identity", self.url, "GET", path, query=query)).content
         except RefusedError as error:
             raise advised(error) from None
-
-
-def origin_of(folder: NetworkFolder) -> str:
-    """Return the name of the network whose folder this is.
-
-    Raises:
-        CommandError: it has no network.json that can be read.
-    """
-    if not folder.file.exists():
-        raise CommandError(Exit.USAGE, f"--directory: there is no {folder.file}: name the folder that has it")
-    try:
-        return str(folder.read()["origin"])
-    except DevkitError as error:
-        raise CommandError(Exit.USAGE, f"--directory: {error}") from None
 
 
 def _read(answer: bytes, kind: type[PartyFacts]) -> PartyFacts:

@@ -13,7 +13,7 @@ import typer
 from rich.table import Table
 
 from salus.cli import approvals, party_changes
-from salus.cli.callers import As, KeyFile, KeyId, complete_party, given_key, party_key_file
+from salus.cli.callers import As, KeyFile, KeyId, complete_party, given_key, origin_of, party_key_file
 from salus.cli.choices import Choices
 from salus.cli.console import Json, emit, out
 from salus.cli.display import shown, styled
@@ -23,6 +23,8 @@ from salus.cli.party_changes import ROLES, Party
 from salus.cli.party_commands import PartyCommand, ToApprove, target_of
 from salus.cli.party_keys import new_party_key
 from salus.cli.proven_keys import ProvenKey, check_possession, fingerprint, prove, read_proven_key
+from salus.cli.state import running_folder
+from salus.devkit.network import NetworkFolder
 from salus.devkit.public_files import write_public
 from salus.events.contexts.identity import PartyKind
 from salus.events.did import LocalSigner
@@ -79,9 +81,9 @@ def register(  # the options of one request
     with ExitStack() as stack:
         if name is not None:
             signer = stack.enter_context(new_party_key(network.folder, name))
-            keys = [prove(signer, member=member_did, now=datetime.now(UTC))]
+            keys = [prove(signer, network=network.origin, member=member_did, now=datetime.now(UTC))]
         else:
-            keys = _entries(entry or [], member=member_did)
+            keys = _entries(entry or [], network=network.origin, member=member_did)
         did = keys[0].id.partition("#")[0]
         body |= {"did": did, "keys": msgspec.to_builtins(keys)}
         command.run(
@@ -92,12 +94,12 @@ def register(  # the options of one request
         )
 
 
-def _entries(files: list[Path], *, member: str | None) -> list[ProvenKey]:
+def _entries(files: list[Path], *, network: str, member: str | None) -> list[ProvenKey]:
     keys = [read_proven_key(file) for file in files]
     if len({key.id.partition("#")[0] for key in keys}) > 1:
         raise CommandError(Exit.USAGE, "--entry: the keys are of several DIDs, and a party has one")
     for key in keys:
-        check_possession(key, member=member, at=datetime.now(UTC))
+        check_possession(key, member=member, network=network, at=datetime.now(UTC))
     return keys
 
 
@@ -106,6 +108,10 @@ def prove_key(
     key: Annotated[
         Path, typer.Option(help="PEM (PKCS#8) Ed25519 key that is to join; it stays here.", dir_okay=False)
     ],
+    network: Annotated[
+        str | None,
+        typer.Option(help="`origin` in the network's network.json; that of the platform here by default."),
+    ] = None,
     did: Annotated[
         str | None, typer.Option(help="DID of its holder; the key's own did:key by default.")
     ] = None,
@@ -137,7 +143,9 @@ def prove_key(
         raise CommandError(Exit.USAGE, "--key-id: a key's id is the holder's DID, # and a name")
     now = datetime.now(UTC)
     end = now + timedelta(days=days) if days else None
-    proven = prove(LocalSigner(private, named), member=member, now=now, valid_until=end)
+    joined = network or origin_of(NetworkFolder(running_folder()), option="--network")
+    signer = LocalSigner(private, named)
+    proven = prove(signer, network=joined, member=member, now=now, valid_until=end)
     if to is None:
         emit(msgspec.to_builtins(proven))
         return

@@ -58,13 +58,12 @@ def add_key(
     as_json: Json = False,
 ) -> None:
     """Let a party sign with one more key; its holder keeps the private key and gives a proof of it."""
-    command, party = _about(
-        did, NetworkAccess.of(directory, identity), as_name, key, key_id, to_approve, as_json
-    )
+    network = NetworkAccess.of(directory, identity)
+    command, party = _about(did, network, as_name, key, key_id, to_approve, as_json)
     proven = read_proven_key(entry)
     if proven.id.partition("#")[0] != party.did:
         raise CommandError(Exit.USAGE, f"--entry: {entry} is a key of another DID than {shown(party.did)}")
-    check_possession(proven, member=party.member, at=datetime.now(UTC))
+    check_possession(proven, member=party.member, network=network.origin, at=datetime.now(UTC))
     command.run(
         f"{party.did} signs with {proven.id} as well",
         target=target_of("parties", party.did, "keys"),

@@ -39,28 +39,33 @@ class Possession:
 
 
 def prove(
-    signer: LocalSigner, *, member: str | None, now: datetime, valid_until: datetime | None = None
+    signer: LocalSigner,
+    *,
+    network: str,
+    member: str | None,
+    now: datetime,
+    valid_until: datetime | None = None,
 ) -> ProvenKey:
-    """Return the signer's key with the proof that its holder wants it registered, for that member."""
+    """Return the signer's key with the proof that its holder wants it registered there, for that member."""
     return ProvenKey(
         id=signer.verification_method,
         multibase=multibase_of(signer.public_key),
         valid_from=now - CLOCK_SKEW,
         valid_until=valid_until,
-        proof=make_possession(signer, member=member, now=now),
+        proof=make_possession(signer, network=network, member=member, now=now),
     )
 
 
-def check_possession(key: ProvenKey, *, member: str | None, at: datetime) -> Possession:
+def check_possession(key: ProvenKey, *, member: str | None, network: str, at: datetime) -> Possession:
     """Return what the key's proof says.
 
     Raises:
-        CommandError: there is none, or it does not prove this key, id and member at that moment.
+        CommandError: there is none, or it does not prove this key, id, member and network at that moment.
     """
     if key.proof is None:
         raise CommandError(Exit.NO, f"the key {key.id} has no proof by its holder")
     try:
-        verify_possession(key.proof, key=key, member=member, at=at)
+        verify_possession(key.proof, key=key, member=member, network=network, at=at)
     except (PossessionError, ValueError) as error:
         raise CommandError(Exit.NO, f"the proof of the key {key.id} is not valid: {error}") from None
     return Possession(datetime.fromtimestamp(parse_jws(key.proof).payload["exp"], UTC), member)

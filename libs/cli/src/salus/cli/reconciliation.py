@@ -42,7 +42,7 @@ def reconcile(
     """
     platform = running_platform()
     url = require_service(platform, "audit")
-    auth = signing(signer_of(platform, as_name, key, key_id), "audit")
+    auth = signing(signer_of(platform, as_name, key, key_id), "audit", platform.network)
     with ExitStack() as stack:
         told = run_until_signal(_compare(url, auth, _bar(stack), repair=repair))
     show(told, as_json=as_json)

@@ -12,7 +12,8 @@ ADVICE: Mapping[str, str] = {
     "did-lookalike": "write the DID as it is registered",
     "did-not-of-member": "let an operator register it, or choose a DID below the member's own",
     "key-in-use": "a key belongs to one party: make a new one",
-    "key-not-proven": "the new key's holder runs `salus party prove-key` again, with the same --member",
+    "key-not-proven": "the new key's holder runs `salus party prove-key` again, with the same --member "
+    "and the --network of this one",
     "keys-not-named": "the party's keys have changed since: run the command again",
     "last-key": "first add a key: `salus party add-key`; as compromised or left it may go all the same",
     "last-operator": "first grant the role operator to somebody else who can sign",

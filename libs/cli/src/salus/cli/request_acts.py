@@ -98,7 +98,7 @@ def act_of(request: ApprovalRequest, *, at: datetime) -> Act:
     )
 
 
-def _registers(name: str, asked: Asked, _request: ApprovalRequest, at: datetime) -> Act:
+def _registers(name: str, asked: Asked, request: ApprovalRequest, at: datetime) -> Act:
     body = _body(asked, _Registration)
     lines = [
         styled("[bold]register[/] {}", body.did),
@@ -106,14 +106,16 @@ def _registers(name: str, asked: Asked, _request: ApprovalRequest, at: datetime)
         styled("  acting for {}", body.member or "no organisation"),
         styled("  with the roles: {}", ", ".join(body.roles) or "none"),
     ]
-    return _with_new_keys(name, body.did, lines, body.keys, member=body.member, at=at)
+    network, member = request.network, body.member
+    return _with_new_keys(name, body.did, lines, body.keys, member=member, network=network, at=at)
 
 
 def _adds_key(name: str, asked: Asked, request: ApprovalRequest, at: datetime) -> Act:
     party = _party(asked, request)
     key = _body(asked, _Key).key
     lines = [styled("[bold]let one more key sign as[/] {}", party.did), *_told(party)]
-    return _with_new_keys(name, party.did, lines, (key,), member=party.member, at=at)
+    network, member = request.network, party.member
+    return _with_new_keys(name, party.did, lines, (key,), member=member, network=network, at=at)
 
 
 def _revokes_key(name: str, asked: Asked, request: ApprovalRequest, _at: datetime) -> Act:
@@ -177,7 +179,14 @@ _ACTS: Mapping[str, tuple[str, tuple[str | None, ...], _Describe]] = {
 
 
 def _with_new_keys(
-    name: str, did: str, lines: list[Text], keys: tuple[ProvenKey, ...], *, member: str | None, at: datetime
+    name: str,
+    did: str,
+    lines: list[Text],
+    keys: tuple[ProvenKey, ...],
+    *,
+    member: str | None,
+    network: str,
+    at: datetime,
 ) -> Act:
     if not keys:
         raise CommandError(Exit.NO, "keys: the request names none")
@@ -185,7 +194,7 @@ def _with_new_keys(
     for key in keys:
         if key.id.partition("#")[0] != did:
             raise CommandError(Exit.NO, f"keys: {shown(key.id)} is not a key of {shown(did)}")
-        ends.append(check_possession(key, member=member, at=at).until)
+        ends.append(check_possession(key, member=member, network=network, at=at).until)
         lines.append(styled("  with the key {}", key.id))
         lines.append(styled("    fingerprint {}", fingerprint(key.multibase)))
         lines.append(styled("    signs from {} until {}", shown_moment(key.valid_from), _end(key)))

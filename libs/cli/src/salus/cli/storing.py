@@ -111,7 +111,7 @@ def put(
 async def _put(
     platform: Platform, signer: LocalSigner, file: Path, asked: dict[str, Any], *, kind: str, decided: bool
 ) -> dict[str, Any]:
-    headers, auth = {"Content-Type": kind}, signing(signer, "storage", stream=True)
+    headers, auth = {"Content-Type": kind}, signing(signer, "storage", platform.network, stream=True)
     if decided:
         headers["Salus-Decision"] = await _decision(platform, signer, asked)
     url = require_service(platform, "storage")
@@ -166,7 +166,7 @@ def get(
 async def _get(platform: Platform, signer: LocalSigner, asked: dict[str, Any]) -> bytes:
     token = await _decision(platform, signer, asked)
     url = require_service(platform, "storage")
-    headers, auth = {"Salus-Decision": token}, signing(signer, "storage")
+    headers, auth = {"Salus-Decision": token}, signing(signer, "storage", platform.network)
     path, query = f"/objects/{asked['object']}", {"patient": asked["patient"]}
     with answering("storage"):
         async with bounded_client(None, trust_env=False, base_url=url, timeout=CALL_S_MAX) as http:
@@ -218,7 +218,7 @@ async def _open(
 ) -> bytes:
     token = await _decision(platform, signer, asked)
     headers = {"Salus-Decision": token, "Content-Type": CONTENT_TYPE}
-    url, auth = require_service(platform, "storage"), signing(signer, "storage")
+    url, auth = require_service(platform, "storage"), signing(signer, "storage", platform.network)
     with answering("storage"):
         async with bounded_client(
             ANSWER_BYTES_MAX, trust_env=False, base_url=url, timeout=CALL_S_MAX

@@ -17,13 +17,14 @@ from uuid import uuid4
 import httpx
 
 from salus.events.bearer import (
-    APPROVAL_AUDIENCE,
+    APPROVAL,
     APPROVAL_LIFETIME_S_MAX,
     LIFETIME_S_MAX,
-    PROPOSAL_AUDIENCE,
+    PROPOSAL,
     PROPOSAL_LIFETIME_S_MAX,
+    audience_of,
 )
-from salus.events.possession import POSSESSION_AUDIENCE, POSSESSION_LIFETIME_S_MAX
+from salus.events.possession import POSSESSION, POSSESSION_LIFETIME_S_MAX
 from salus.events.signature import Signer
 
 
@@ -46,9 +47,10 @@ def make_bearer(
 ) -> str:
     """Return a JWT (RFC 7519, EdDSA of RFC 8037) by which a service knows its caller.
 
-    Send it as `Authorization: Bearer <token>`. `audience` is the service meant, as `salus:consent`; another
-    service refuses the token. `now` needs a time zone; `lifetime_s` is in seconds. With `request` the token
-    signs that request, and is good for it once; services want that of every request that makes an event.
+    Send it as `Authorization: Bearer <token>`. `audience` is the service meant, in its network, as
+    `audience_of("consent", "salus.example/main")` names it; any other refuses the token. `now` needs a time
+    zone; `lifetime_s` is in seconds. With `request` the token signs that request, and is good for it once;
+    services want that of every request that makes an event.
 
     Raises:
         ValueError: `now` has no time zone, or the lifetime is not within 1 to LIFETIME_S_MAX.
@@ -61,50 +63,67 @@ def make_bearer(
     return _signed(signer, claims)
 
 
-def make_approval(signer: Signer, request: RequestLine, *, now: datetime, lifetime_s: int = 3600) -> str:
+def make_approval(
+    signer: Signer, request: RequestLine, *, network: str, now: datetime, lifetime_s: int = 3600
+) -> str:
     """Return the approval of a request that another party will send; that party sends it in `Salus-Approval`.
 
-    It is good once, for this method, target and body to the byte, and lives APPROVAL_LIFETIME_S_MAX at most.
+    It is good once, for this method, target and body to the byte, in the network of this origin, and lives
+    APPROVAL_LIFETIME_S_MAX at most.
     """
     if not 1 <= lifetime_s <= APPROVAL_LIFETIME_S_MAX:
         raise ValueError(f"an approval lives 1 to {APPROVAL_LIFETIME_S_MAX} s, not {lifetime_s}")
-    return _signed(signer, _claims(signer, APPROVAL_AUDIENCE, now, lifetime_s) | _named(request))
+    claims = _claims(signer, audience_of(APPROVAL, network), now, lifetime_s)
+    return _signed(signer, claims | _named(request))
 
 
-def make_proposal(signer: Signer, content: bytes, *, now: datetime) -> str:
+def make_proposal(signer: Signer, content: bytes, *, network: str, now: datetime) -> str:
     """Return the signature of a file that asks another party for an approval: it says who wrote the file.
 
     It lives PROPOSAL_LIFETIME_S_MAX. No service takes it in place of a bearer or an approval.
     """
-    claims = _claims(signer, PROPOSAL_AUDIENCE, now, PROPOSAL_LIFETIME_S_MAX)
+    claims = _claims(signer, audience_of(PROPOSAL, network), now, PROPOSAL_LIFETIME_S_MAX)
     return _signed(signer, {**claims, "dig": sha256(content).hexdigest()})
 
 
 def make_possession(
-    signer: Signer, *, member: str | None = None, now: datetime, lifetime_s: int = POSSESSION_LIFETIME_S_MAX
+    signer: Signer,
+    *,
+    network: str,
+    member: str | None = None,
+    now: datetime,
+    lifetime_s: int = POSSESSION_LIFETIME_S_MAX,
 ) -> str:
     """Return the proof that the key's holder wants it registered under its id: `proof` of the key in a body.
 
-    `member` is the organisation that the party acts for, if it acts for one.
+    `network` is the origin of the network that it is to join, and `member` the organisation that the party
+    acts for, if it acts for one.
     """
-    claims = _claims(signer, POSSESSION_AUDIENCE, now, lifetime_s)
+    claims = _claims(signer, audience_of(POSSESSION, network), now, lifetime_s)
     return _signed(signer, claims if member is None else {**claims, "member": member})
 
 
 class RequestSigner(httpx.Auth):
-    """Signs each request of an httpx client: `client.post(..., auth=RequestSigner(signer, "salus:consent"))`.
+    """Signs each request of an httpx client: `client.post(..., auth=RequestSigner(…))`.
 
-    With `stream` the body is not read before it is sent, and the token does not name its digest. Use it for
-    uploads: the token stays on the ledger, where a digest without salt would outlive the erasure of the
-    content. `second` is another party's signer, which approves each request: for tests, and where one machine
-    has both keys.
+    `service` is whom it asks, as `consent`, and `network` the `origin` in network.json. With `stream` the
+    body is not read before it is sent, and the token does not name its digest. Use it for uploads: the token
+    stays on the ledger, where a digest without salt would outlive the erasure of the content. `second` is
+    another party's signer, which approves each request: for tests, and where one machine has both keys.
     """
 
     def __init__(
-        self, signer: Signer, audience: str, *, stream: bool = False, second: Signer | None = None
+        self,
+        signer: Signer,
+        service: str,
+        *,
+        network: str,
+        stream: bool = False,
+        second: Signer | None = None,
     ) -> None:
         self._signer = signer
-        self._audience = audience
+        self._audience = audience_of(service, network)
+        self._network = network
         self._second = second
         self.requires_request_body = not stream
 
@@ -119,7 +138,9 @@ class RequestSigner(httpx.Auth):
         token = make_bearer(self._signer, self._audience, now=now, request=line)
         request.headers["Authorization"] = f"Bearer {token}"
         if self._second is not None:
-            request.headers["Salus-Approval"] = make_approval(self._second, line, now=now)
+            request.headers["Salus-Approval"] = make_approval(
+                self._second, line, network=self._network, now=now
+            )
         yield request
 
 

@@ -126,10 +126,12 @@ async def open_dependencies(
             store=store,
             follower=follower,
             own_key=own_key,
-            writer=FactWriter(publisher, follower, own_key, ring.ring.catalogue),
+            writer=FactWriter(
+                publisher, follower, own_key, catalogue=ring.ring.catalogue, network=network.origin
+            ),
             authenticate=Authenticator(
                 ring,
-                audience=manifest.audience,
+                service=manifest.name,
                 own_key=own_key,
                 has_stated=partial(follower.has_stated, topic=manifest.own_topic),
                 approvals=approvals,

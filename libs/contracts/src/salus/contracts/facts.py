@@ -27,12 +27,19 @@ class FactWriter:
     """
 
     def __init__(
-        self, publisher: Stating, follower: Fold, own_key: OwnSigningKey, catalogue: Catalogue
+        self,
+        publisher: Stating,
+        follower: Fold,
+        own_key: OwnSigningKey,
+        *,
+        catalogue: Catalogue,
+        network: str,
     ) -> None:
         self._publisher = publisher
         self._follower = follower
         self._own_key = own_key
         self._catalogue = catalogue
+        self._network = network
 
     async def write(self, data: EventData, *, subject: str, expected_version: int | None = None) -> Outcome:
         """Publish a fact and return its outcome, once it is folded.
@@ -73,7 +80,7 @@ class FactWriter:
         if not isinstance(data, RequestedData) or data.request.authentication != SIGNED:
             return
         try:
-            require_asked(data, catalogue=self._catalogue)
+            require_asked(data, catalogue=self._catalogue, network=self._network)
         except RejectedError as error:
             # Everybody would reject the event. The caller hears it as a fault of the request, which it is.
             raise ProblemError(422, "invalid-request", error.detail) from None

@@ -1,6 +1,6 @@
 """A contract service: one declared value, and the functions that open and serve it.
 
-Its name, role, audience and topics are those of its manifest, which lies in its package.
+Its name, role and topics are those of its manifest, which lies in its package.
 """
 
 from __future__ import annotations

@@ -10,12 +10,13 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
 from salus.events.bearer import (
-    APPROVAL_AUDIENCE,
+    APPROVAL,
     APPROVAL_LIFETIME_S_MAX,
     CLOCK_SKEW_S,
     Bearer,
     BearerError,
     Signed,
+    audience_of,
     read_bearer,
     require_current,
 )
@@ -105,7 +106,8 @@ def approver_of(  # noqa: PLR0913  # an approval, and what it is judged by
     Raises:
         BearerError: with a sentence that says what is wrong.
     """
-    signed = read_bearer(approval, audience=APPROVAL_AUDIENCE, lifetime_s_max=APPROVAL_LIFETIME_S_MAX)
+    audience = audience_of(APPROVAL, ring.network)
+    signed = read_bearer(approval, audience=audience, lifetime_s_max=APPROVAL_LIFETIME_S_MAX)
     claims = signed.claims
     require_current(at.timestamp(), issued=claims.iat, expires=claims.exp, not_before=claims.nbf)
     if (claims.htm, claims.htu, claims.dig) != (asked.htm, asked.htu, asked.dig):
@@ -130,7 +132,7 @@ def _require_signed(
     event: Event, data: RequestedData, *, ring: KeyRing, judged_at: datetime, verify: Verifies
 ) -> None:
     request, at = data.request, event.envelope.time
-    signed = require_asked(data, catalogue=ring.catalogue)
+    signed = require_asked(data, catalogue=ring.catalogue, network=ring.network)
     claims = signed.claims
     # A transfer may outlast the token that began it; then it was current when the transfer began.
     late_s_max = STATING_S_MAX + (TRANSFER_S_MAX if event.type.transfer else 0)
@@ -173,7 +175,7 @@ def _first_use(signed: Signed, *, ring: KeyRing, until: datetime) -> datetime:
     return min(begins - skew, expires + skew, until)
 
 
-def require_asked(data: RequestedData, *, catalogue: Catalogue) -> Signed:
+def require_asked(data: RequestedData, *, catalogue: Catalogue, network: str) -> Signed:
     """Return the caller's token, if the request that it names asks for this data; its key is not looked at.
 
     Raises:
@@ -183,7 +185,7 @@ def require_asked(data: RequestedData, *, catalogue: Catalogue) -> Signed:
     if request.proof is None:
         raise _refused("the caller's token is missing")
     try:
-        signed = read_bearer(request.proof, audience=f"salus:{type_of(data).owner}")
+        signed = read_bearer(request.proof, audience=audience_of(type_of(data).owner, network))
     except BearerError as error:
         raise _refused(str(error)) from None
     claims = signed.claims

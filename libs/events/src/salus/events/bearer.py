@@ -1,15 +1,15 @@
 """The bearer token by which a party calls a service, and signs what it asks for: claims and clock rule.
 
-A JWT (RFC 7519) under a key of the caller's DID: `iss` = `sub` = the DID, `aud` = `salus:<service>`, `iat`
-and `exp` at most LIFETIME_S_MAX apart, `jti` fresh. A request that makes an event names itself besides: `htm`
-its method and `htu` its target, path and query as sent (RFC 9449 names the claims), and `dig` the SHA-256 of
-its body in hex.
+A JWT (RFC 7519) under a key of the caller's DID: `iss` = `sub` = the DID, `aud` = `audience_of` the service
+and its network, `iat` and `exp` at most LIFETIME_S_MAX apart, `jti` fresh. A request that makes an event
+names itself besides: `htm` its method and `htu` its target, path and query as sent (RFC 9449 names the
+claims), and `dig` the SHA-256 of its body in hex.
 
 A token stands in an event for ever, so there is nothing else in it: no further claim, `typ` is `JWT` or
 absent, `jti` has at most 64 letters, digits and `-._~`.
 
-An approval is the same under APPROVAL_AUDIENCE, by a second party, about the request of the first. A
-proposal, under PROPOSAL_AUDIENCE, says who asks for an approval: its `dig` is the SHA-256 of the text that
+An approval is the same for APPROVAL in place of a service, by a second party, about the request of the first.
+A proposal, for PROPOSAL, says who asks for an approval: its `dig` is the SHA-256 of the text that
 the second party reads. It travels with that text alone, and no service takes it.
 """
 
@@ -28,11 +28,19 @@ LIFETIME_S_MAX = 300
 TOKEN_CHARS_MAX = 4096
 # People of two organisations must find the time.
 APPROVAL_LIFETIME_S_MAX = 86_400
-APPROVAL_AUDIENCE = "salus:approval"
+APPROVAL = "approval"
 # As long as the proofs of possession that it may contain.
 PROPOSAL_LIFETIME_S_MAX = 7 * 86_400
-PROPOSAL_AUDIENCE = "salus:proposal"
+PROPOSAL = "proposal"
 CLOCK_SKEW_S = 10
+
+
+def audience_of(what: str, network: str) -> str:
+    """Return `aud` of a token that is meant for this service, or this use, in the network of that origin.
+
+    Whoever signs with one key in two networks is thus heard in one of them only.
+    """
+    return f"salus:{what}@{network}"
 
 
 class BearerError(Exception):
@@ -70,8 +78,8 @@ class Signed(msgspec.Struct, frozen=True):
 # A service reads the token of one request when it comes, before it states what was asked, and when it folds
 # that; it reads as the same each time. As long as a token may be, 1,024 are some 8 MB.
 @lru_cache(maxsize=1024)
-def read_bearer(token: str, *, audience: str, lifetime_s_max: int = LIFETIME_S_MAX) -> Signed:
-    """Return the claims of a bearer that is meant for `audience`.
+def read_bearer(token: str, *, audience: str | None, lifetime_s_max: int = LIFETIME_S_MAX) -> Signed:
+    """Return the claims of a bearer that is meant for `audience`; None: that was looked at before.
 
     Neither key, signature nor times are looked at: `require_current` judges the times.
 
@@ -92,8 +100,8 @@ def read_bearer(token: str, *, audience: str, lifetime_s_max: int = LIFETIME_S_M
         raise BearerError("its typ is not JWT")
     if claims is None:
         claims = _claims_of(plain)
-    if claims.aud != audience:
-        raise BearerError("the token is meant for another service, or for several")
+    if audience not in (None, claims.aud):
+        raise BearerError("the token is meant for another service or network, or for several")
     if claims.iss != claims.sub:
         raise BearerError("iss and sub must be the same DID")
     if header.kid.partition("#")[0] != claims.iss:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from salus.events.bearer import (
-    APPROVAL_AUDIENCE,
     APPROVAL_LIFETIME_S_MAX,
     LIFETIME_S_MAX,
     BearerError,
@@ -62,8 +61,8 @@ OPERATOR = "operator"
 class Standing:
     """Who is who right before an event: parties, their keys by id, and those whom the network file names.
 
-    `held` has the ids of each party's keys, and `governing` the DIDs that hold the role of operator.
-    With them a fold looks at no party that an event is not about.
+    `held` has the ids of each party's keys, and `governing` the DIDs that hold the role of operator;
+    `network` is the network's origin. With them a fold looks at no party that an event is not about.
     """
 
     catalogue: Catalogue
@@ -72,6 +71,7 @@ class Standing:
     founders: Mapping[str, Founder]
     held: Mapping[str, Collection[str]]
     governing: Collection[str]
+    network: str
 
     def is_revoked(self, key_id: str) -> bool:
         """Tell whether a key was revoked before, whatever the clocks said."""
@@ -135,12 +135,13 @@ def objection_to_seen_keys(
     return Objection("keys-not-named", why)
 
 
-def objection_to_keys(
+def objection_to_keys(  # noqa: PLR0913  # keys, and what they are judged by
     did: str,
     keys: Collection[PublicKey],
     *,
     proofs: Mapping[str, str],
     member: str | None,
+    network: str,
     at: datetime,
 ) -> Objection | None:
     """Return `key-not-proven` unless each key's holder has signed that it joins (`proofs`, by key id).
@@ -153,7 +154,7 @@ def objection_to_keys(
         if key.id not in proofs:
             return Objection("key-not-proven", f"`proof` of {key.id} is missing: a JWS by that key")
         try:
-            verify_possession(proofs[key.id], key=key, member=member, at=at)
+            verify_possession(proofs[key.id], key=key, member=member, network=network, at=at)
         except PossessionError as error:
             return Objection("key-not-proven", f"`proof` of {key.id}: {error}")
     return None
@@ -187,7 +188,14 @@ def _objection_to_joining(
         or objection_to_unbound(data.did, data.keys)
         or objection_to(Act.REGISTER, target, relation, actor=actor, operators=operators)
         or objection_to_name(data.did, member=data.member, actor=actor, operators=operators)
-        or objection_to_keys(data.did, data.keys, proofs=proofs_in(data.request), member=data.member, at=at)
+        or objection_to_keys(
+            data.did,
+            data.keys,
+            proofs=proofs_in(data.request),
+            member=data.member,
+            network=standing.network,
+            at=at,
+        )
     )
 
 
@@ -217,7 +225,7 @@ def _objection_to_change(
         case KeyAdded():
             proofs = proofs_in(data.request)
             return objection_to_key_number(len(standing.keys_of(data.did)) + 1) or objection_to_keys(
-                data.did, (data.key,), proofs=proofs, member=party.member, at=at
+                data.did, (data.key,), proofs=proofs, member=party.member, network=standing.network, at=at
             )
         case RoleGranted():
             if (
@@ -262,13 +270,13 @@ def _objection_to_shards(
 def _tokens_of(request: Request) -> tuple[Signed | None, Signed | None]:
     """Return the tokens of the request and of its approval, as far as they can be read."""
     return (
-        _read(request.proof, audience="salus:identity", lifetime_s_max=LIFETIME_S_MAX),
-        _read(request.approval, audience=APPROVAL_AUDIENCE, lifetime_s_max=APPROVAL_LIFETIME_S_MAX),
+        _read(request.proof, lifetime_s_max=LIFETIME_S_MAX),
+        _read(request.approval, lifetime_s_max=APPROVAL_LIFETIME_S_MAX),
     )
 
 
-def _read(token: str | None, *, audience: str, lifetime_s_max: int) -> Signed | None:
+def _read(token: str | None, *, lifetime_s_max: int) -> Signed | None:
     try:
-        return None if token is None else read_bearer(token, audience=audience, lifetime_s_max=lifetime_s_max)
+        return None if token is None else read_bearer(token, audience=None, lifetime_s_max=lifetime_s_max)
     except BearerError:
         return None

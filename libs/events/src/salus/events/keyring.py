@@ -40,17 +40,18 @@ class KeyRing:
     """The parties and keys known at one position of the identity topic, and the catalogue that holds there.
 
     `position` is the offset after the last identity event that was folded, and `time` the latest moment at
-    which the broker appended one that took effect. A fact counts for whatever was appended after it, by
-    the broker's clock: so all who folded the topic up to that moment judge a record alike, however far
-    beyond. The ring starts with the root party alone: the identity service, named in the network file that
-    everyone holds. `assignments` are the partitions' assignments to shards
-    that were stated, each with the position after it; what they come to is `salus.events.sharding`.
-    `founders` are those whom the network file names, by DID: nobody else joins without being asked for.
-    `unentitled` has, by offset, why an event had no effect though it was the next of its subject: who asked
-    had no right to it (a code of `salus.events.entitlement`).
+    which the broker appended one that took effect. A fact counts for whatever was appended after it, by the
+    broker's clock: so all who folded the topic up to that moment judge a record alike, however far beyond.
+    The ring starts with the root party alone: the identity service, named in the network file that everyone
+    holds. `assignments` are the partitions' assignments to shards that were stated, each with the position
+    after it; what they come to is `salus.events.sharding`. `founders` are those whom the network file names,
+    by DID: nobody else joins without being asked for. `network` is the origin of the network, which tokens
+    name. `unentitled` has, by offset, why an event had no effect though it was the next of its subject: who
+    asked had no right to it (a code of `salus.events.entitlement`).
     """
 
     catalogue: Catalogue
+    network: str
     parties: dict[str, Party] = field(default_factory=dict)
     keys: dict[str, KnownKey] = field(default_factory=dict)
     claims: set[str] = field(default_factory=set)
@@ -70,11 +71,17 @@ class KeyRing:
 
     @classmethod
     def rooted(
-        cls, catalogue: Catalogue, *, did: str, key: PublicKey, founders: Iterable[Founder] = ()
+        cls,
+        catalogue: Catalogue,
+        *,
+        network: str,
+        did: str,
+        key: PublicKey,
+        founders: Iterable[Founder] = (),
     ) -> KeyRing:
         """Return the ring that knows only the identity service itself, and whom it may register unasked."""
         root = Founder(did, "service", ("identity",), key)
-        ring = cls(catalogue, founders={root.did: root})
+        ring = cls(catalogue, network, founders={root.did: root})
         for founder in founders:
             # A DID that is named twice is what it is named first, as identity registers it.
             ring.founders.setdefault(founder.did, founder)
@@ -159,7 +166,15 @@ class KeyRing:
 
     @property
     def _standing(self) -> Standing:
-        return Standing(self.catalogue, self.parties, self.keys, self.founders, self._held, self._governing)
+        return Standing(
+            self.catalogue,
+            self.parties,
+            self.keys,
+            self.founders,
+            self._held,
+            self._governing,
+            self.network,
+        )
 
     def key_for(self, key_id: str, *, at: datetime) -> KnownKey:
         """Return the key if it may sign at that moment.

@@ -1,9 +1,9 @@
 """The proof of possession: whoever is registered with a key has signed that this key joins under this id.
 
 A compact JWS by the new key, whose `kid` is the key's id: `iss` = `sub` = the party's DID, `aud` =
-POSSESSION_AUDIENCE, `member` = the organisation that the party acts for (absent: none), `iat`, `exp` at most
-POSSESSION_LIFETIME_S_MAX later, `jti`. So nobody else can register the key for another party, id or
-organisation. A key is registered once for ever, so a proof is of no use twice.
+`audience_of` POSSESSION in the network, `member` = the organisation that the party acts for (absent: none),
+`iat`, `exp` at most POSSESSION_LIFETIME_S_MAX later, `jti`. So nobody else can register the key for another
+party, id or organisation. A key is registered once for ever, so a proof is of no use twice.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from datetime import datetime
 
 import msgspec
 
-from salus.events.bearer import BearerError, TokenId, require_current
+from salus.events.bearer import BearerError, TokenId, audience_of, require_current
 from salus.events.contexts.identity import PublicKey
 from salus.events.did import key_of
 from salus.events.ed25519 import verifies
 from salus.events.jws import JwsError, parse_jws
 
-POSSESSION_AUDIENCE = "salus:identity:possession"
+POSSESSION = "possession"
 # The holder of a key may send the proof to its organisation by mail.
 POSSESSION_LIFETIME_S_MAX = 7 * 86_400
 
@@ -37,8 +37,8 @@ class _Claims(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     member: str | None = None
 
 
-def verify_possession(proof: str, *, key: PublicKey, member: str | None, at: datetime) -> None:
-    """Raise PossessionError unless the proof is by this key, for this id and member, and of that moment."""
+def verify_possession(proof: str, *, key: PublicKey, member: str | None, network: str, at: datetime) -> None:
+    """Raise PossessionError unless the proof is by this key, for this id, member, network and moment."""
     try:
         jws = parse_jws(proof)
         claims = msgspec.convert(jws.payload, _Claims)
@@ -47,8 +47,9 @@ def verify_possession(proof: str, *, key: PublicKey, member: str | None, at: dat
         raise PossessionError("it is no proof: a claim is missing, unknown or not of its kind") from None
     except (JwsError, BearerError) as error:
         raise PossessionError(f"it is no proof, or not of now: {error}") from None
-    if claims.aud != POSSESSION_AUDIENCE or claims.exp > claims.iat + POSSESSION_LIFETIME_S_MAX:
-        raise PossessionError(f"aud is not {POSSESSION_AUDIENCE}, or it is valid for too long")
+    audience = audience_of(POSSESSION, network)
+    if claims.aud != audience or claims.exp > claims.iat + POSSESSION_LIFETIME_S_MAX:
+        raise PossessionError(f"aud is not {audience}, or it is valid for too long")
     did = key.id.partition("#")[0]
     if (jws.kid, claims.iss, claims.sub) != (key.id, did, did):
         raise PossessionError("it is about another key id: kid, iss and sub")

@@ -19,7 +19,7 @@ from fastapi import Request
 
 from salus.events import requests
 from salus.events.accountability import approver_of, signed_by
-from salus.events.bearer import Bearer, BearerError, Signed, read_bearer, require_current
+from salus.events.bearer import Bearer, BearerError, Signed, audience_of, read_bearer, require_current
 from salus.events.errors import RejectedError
 from salus.events.jws import parse_jws
 from salus.events.keyring import KeyRing
@@ -89,14 +89,14 @@ class Authenticator:
         self,
         identity: IdentityView,
         *,
-        audience: str,
+        service: str,
         own_key: OwnKey | None = None,
         has_stated: Callable[[str], Awaitable[bool]] | None = None,
         approvals: bool = False,
         questions: Rate = QUESTIONS,
         requests: RequestRates = RequestRates(),  # noqa: B008  # it is frozen
     ) -> None:
-        """Callers are known by `identity`; `has_stated` tells of a token whether its request was carried out.
+        """Callers of `service` are known by `identity`; `has_stated` tells if a token's request is done.
 
         Whatever was carried out stands on the topic with its token, so another replica, or this one after a
         restart, would answer who read it there. `approvals` says that commands may need a second party's.
@@ -104,7 +104,7 @@ class Authenticator:
         """
         self._identity = identity
         self._has_stated = has_stated
-        self._audience = audience
+        self._service = service
         self._approvals = approvals
         self._own_key = own_key
         self._used = UsedTokens()
@@ -118,7 +118,7 @@ class Authenticator:
         A token that names a request is good for that one only: it travels in events, where all can read it.
         """
         ring = await self._ring()
-        claims, party = verify_bearer(_token_of(request), ring=ring, audience=self._audience, now=_now())
+        claims, party = verify_bearer(_token_of(request), ring=ring, service=self._service, now=_now())
         if claims.htm is not None or claims.htu is not None:
             _require_names(claims, request)
         self._questions.take(party)
@@ -149,13 +149,13 @@ class Authenticator:
 
     async def _known(self, token: str) -> tuple[Bearer, Party]:
         try:
-            return verify_bearer(token, ring=self._identity.ring, audience=self._audience, now=_now())
+            return verify_bearer(token, ring=self._identity.ring, service=self._service, now=_now())
         except ProblemError:
             if not self._may_be_new(token):
                 raise
         # Of a party that joined a moment ago nothing is known yet.
         ring = await self._identity.catch_up()
-        return verify_bearer(token, ring=ring, audience=self._audience, now=_now())
+        return verify_bearer(token, ring=ring, service=self._service, now=_now())
 
     def _charge(self, request: Request, claims: Bearer, party: Party, body: bytes | None) -> None:
         """Count a request once, before its body is parsed, whatever becomes of it.
@@ -178,12 +178,13 @@ class Authenticator:
     def _may_be_new(self, token: str) -> bool:
         """Tell whether a token would be good if its key were known: for others nobody asks Kafka."""
         try:
-            signed = read_bearer(token, audience=self._audience)
+            ring = self._identity.ring
+            signed = read_bearer(token, audience=audience_of(self._service, ring.network))
             claims = signed.claims
             require_current(_now().timestamp(), issued=claims.iat, expires=claims.exp, not_before=claims.nbf)
         except BearerError:
             return False
-        return signed.kid not in self._identity.ring.keys
+        return signed.kid not in ring.keys
 
     async def command(self, request: Request) -> Caller:
         """Return the caller of a command, whose body its event carries; raises ProblemError 401 or 422."""
@@ -209,9 +210,7 @@ class Authenticator:
     def _require_form(self, request: Request, body: bytes | None) -> None:
         """Raise ProblemError 422 if there is more in the request than an event of it may carry for ever."""
         asked = Asked.of(method=request.method, target=target_of(request), body=body, digest=None)
-        # An audience is named by the role of its service, as that of the types which it owns.
-        service = self._audience.removeprefix("salus:")
-        form = self._identity.ring.catalogue.form_of(asked, service=service)
+        form = self._identity.ring.catalogue.form_of(asked, service=self._service)
         excess = None if form is None else excess_of(asked, form)
         if excess is not None:
             raise ProblemError(422, "invalid-request", excess)
@@ -227,7 +226,7 @@ class Authenticator:
         _require_one_reading(request)
         ring = await self._ring()
         now = _now()
-        claims, party = verify_bearer(token, ring=ring, audience=self._audience, now=now)
+        claims, party = verify_bearer(token, ring=ring, service=self._service, now=now)
         _require_names(claims, request)
         _require_digest(claims, body)
         self._charge(request, claims, party, body)
@@ -250,14 +249,14 @@ class Authenticator:
         return ring
 
 
-def verify_bearer(token: str, *, ring: KeyRing, audience: str, now: datetime) -> tuple[Bearer, Party]:
+def verify_bearer(token: str, *, ring: KeyRing, service: str, now: datetime) -> tuple[Bearer, Party]:
     """Return the claims of a token and the party that made it.
 
     Raises:
         ProblemError: 401 `unauthenticated`; the detail says what is wrong with the token.
     """
     try:
-        signed = read_bearer(token, audience=audience)
+        signed = read_bearer(token, audience=audience_of(service, ring.network))
         claims = signed.claims
         require_current(now.timestamp(), issued=claims.iat, expires=claims.exp, not_before=claims.nbf)
     except BearerError as error:

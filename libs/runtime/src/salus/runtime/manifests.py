@@ -128,11 +128,6 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.instances != "member"
 
     @property
-    def audience(self) -> str:
-        """Who tokens for it are meant for."""
-        return f"salus:{self.name}"
-
-    @property
     def own_topic(self) -> str:
         """The topic of its events; raises ManifestError unless it owns exactly one."""
         if len(self.topics.owns) != 1:

@@ -98,7 +98,13 @@ class Network(msgspec.Struct, frozen=True):
 
     def new_ring(self) -> KeyRing:
         """Return the key ring before the first identity event: it knows the root alone."""
-        return KeyRing.rooted(CATALOGUE, did=self.root.did, key=self.root.key, founders=self._founders())
+        return KeyRing.rooted(
+            CATALOGUE,
+            network=self.origin,
+            did=self.root.did,
+            key=self.root.key,
+            founders=self._founders(),
+        )
 
     def _founders(self) -> list[Founder]:
         services = [Founder(p.did, "service", (role,), p.key) for role, p in self.services.items()]

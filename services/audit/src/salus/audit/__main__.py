@@ -42,7 +42,6 @@ from salus.runtime.shard_keys import follow_shards
 from salus.runtime.supervisor import Supervisor
 from salus.runtime.telemetry import set_up
 
-AUDIENCE = "salus:audit"
 # From one block compared to the next, with the pause between passes.
 COMPARING_AGE_S_MAX = 900.0
 
@@ -159,7 +158,7 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
             "trail": comparison.check,
             "publication": publisher.check,
         }
-        authenticate = Authenticator(identity, audience=AUDIENCE)
+        authenticate = Authenticator(identity, service="audit")
         app = create_app(
             settings,
             title="Salus audit",

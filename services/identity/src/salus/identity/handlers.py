@@ -67,7 +67,7 @@ async def execute(  # noqa: PLR0913  # what a command goes by
         )
         if not actor.founding:
             # network.json vouches for those whom it names.
-            require_possession(command, event, state=state, at=at)
+            require_possession(command, event, state=state, network=ring.network, at=at)
         return event
 
     # Who may not is refused before it waits.
@@ -140,7 +140,9 @@ def _founding(party: FoundingParty, command: Register) -> Register:
     return replace(command, keys=(party.key,), name=name if command.kind != "person" else None)
 
 
-def require_possession(command: Command, event: EventData, *, state: PartyState, at: datetime) -> None:
+def require_possession(
+    command: Command, event: EventData, *, state: PartyState, network: str, at: datetime
+) -> None:
     """Raise a Refusal `key-not-proven` unless a proof came with every key that the event lets sign.
 
     The event is stated a moment later, and a proof that would have ended by then is none to anybody.
@@ -153,9 +155,10 @@ def require_possession(command: Command, event: EventData, *, state: PartyState,
         case _:
             return
     for moment in (at, at + STATED_WITHIN):
-        require(
-            objection_to_keys(event.did, keys, proofs=command.proofs, member=member, at=moment), status=422
+        objection = objection_to_keys(
+            event.did, keys, proofs=command.proofs, member=member, network=network, at=moment
         )
+        require(objection, status=422)
 
 
 def is_lookalike(did: str, ring: KeyRing) -> bool:

@@ -19,6 +19,8 @@ from salus.client import Publisher
 from salus.client.auth import RequestLine, make_bearer
 from salus.client.identifiers import new_id
 from salus.crypto.keys import load_ed25519
+from salus.devkit.network import Plan
+from salus.events.bearer import audience_of
 from salus.events.contexts.consent import ConsentGranted
 from salus.events.contexts.storage import SubjectRegistered
 from salus.events.did import LocalSigner
@@ -32,6 +34,7 @@ from salus.messaging import Producer
 
 CONSENT_TOPIC = "salus.consent.events"
 GRANTS_OF_A_PATIENT = 4
+ORIGIN = Plan().origin
 HOSPITAL = LocalSigner.from_seed(HOSPITAL_SEED)
 DAYS = 30
 
@@ -59,7 +62,7 @@ def grant_line(number: int, until: datetime) -> RequestLine:
 
 def token_for(line: RequestLine, service: str) -> str:
     """Return the hospital's token for a request."""
-    return make_bearer(HOSPITAL, f"salus:{service}", now=datetime.now(UTC), request=line)
+    return make_bearer(HOSPITAL, audience_of(service, ORIGIN), now=datetime.now(UTC), request=line)
 
 
 def asked(line: RequestLine, service: str) -> Request:

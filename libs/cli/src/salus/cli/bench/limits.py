@@ -54,7 +54,7 @@ def sample() -> Sample:
     signer = LocalSigner.from_seed(b"L" * 32)
     since = datetime(2026, 1, 1, tzinfo=UTC)
     key = public_key_of(signer, since)
-    ring = KeyRing.rooted(CATALOGUE, did=signer.did, key=key)
+    ring = KeyRing.rooted(CATALOGUE, network="salus.local/bench", did=signer.did, key=key)
     ring.parties[signer.did] = Party(did=signer.did, kind="member", roles=frozenset(), member=None)
     flat = [event for batch in signed_batches(SAMPLE, signer) for event in batch]
     rows = [Row(TOPIC, 0, offset, timestamp_at(NOW), *event) for offset, event in enumerate(flat)]

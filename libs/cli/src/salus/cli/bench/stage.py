@@ -27,6 +27,7 @@ from salus.devkit.platform import Platform
 from salus.devkit.processes import Place, exit_code, is_alive, spawn, stop
 from salus.devkit.services import sequencer_name
 from salus.devkit.waiting import until
+from salus.events.bearer import audience_of
 from salus.events.contexts import CATALOGUE
 from salus.events.contexts.identity import PartyRegistered
 from salus.events.contexts.ledger import CheckpointPublished
@@ -75,14 +76,17 @@ async def _register_hospital(platform: Platform) -> None:
         roles=("operator",),
         request=Request.of_service(identity.did),
     )
-    key = public_key_of(hospital, since)
-    proven = {**msgspec.to_builtins(key), "proof": make_possession(hospital, now=datetime.now(UTC))}
+    key, origin = public_key_of(hospital, since), platform.network.read()["origin"]
+    proven = {
+        **msgspec.to_builtins(key),
+        "proof": make_possession(hospital, network=origin, now=datetime.now(UTC)),
+    }
     body = msgspec.json.encode({"did": hospital.did, "kind": "member", "keys": [proven]})
     asked = RequestLine("POST", "/parties", body)
     request = Request(
         by=operator.did,
         authentication=SIGNED,
-        proof=make_bearer(operator, "salus:identity", now=datetime.now(UTC), request=asked),
+        proof=make_bearer(operator, audience_of("identity", origin), now=datetime.now(UTC), request=asked),
         body=body.decode(),
     )
     joined = PartyRegistered(did=hospital.did, kind="member", keys=(key,), request=request)

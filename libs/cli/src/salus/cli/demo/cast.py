@@ -87,8 +87,9 @@ class Answer:
 class Caller:
     """Calls the services' public HTTP APIs, each time as one party."""
 
-    def __init__(self, http: httpx.AsyncClient, urls: dict[str, str]) -> None:
+    def __init__(self, http: httpx.AsyncClient, urls: dict[str, str], network: str) -> None:
         self._http = http
+        self.network = network
         self._urls = urls
 
     async def call(  # the parts of a request
@@ -112,19 +113,26 @@ class Caller:
             content=content,
             headers=headers,
             # The token stands on the ledger for ever: a digest of what is uploaded would outlive its erasure.
-            auth=RequestSigner(by, f"salus:{service}", stream=content is not None),
+            auth=RequestSigner(by, service, network=self.network, stream=content is not None),
             timeout=CALL_S_MAX,
         )
         return Answer(response)
 
 
-def registration(player: Player, *, kind: str, roles: list[str], member: Player | None) -> dict[str, Any]:
+def registration(
+    player: Player, *, network: str, kind: str, roles: list[str], member: Player | None
+) -> dict[str, Any]:
     """Return the body that registers a party with identity."""
     key = {
         "id": player.signer.verification_method,
         "multibase": multibase_of(player.signer.public_key),
         "valid_from": (datetime.now(UTC) - timedelta(minutes=1)).isoformat(),
-        "proof": make_possession(player.signer, member=member.did if member else None, now=datetime.now(UTC)),
+        "proof": make_possession(
+            player.signer,
+            network=network,
+            member=member.did if member else None,
+            now=datetime.now(UTC),
+        ),
     }
     return {
         "did": player.did,

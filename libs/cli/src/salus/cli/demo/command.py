@@ -83,7 +83,14 @@ async def _play(console: Screen, patients: Path, *, keep: bool, began: float) ->
         async with httpx.AsyncClient(trust_env=False) as http:
             urls = {name: service.url for name, service in platform.services.items()}
             heroine = HEROINE if any(person.name == HEROINE for person in people) else people[0].name
-            stage = Stage(console, platform, Caller(http, urls), new_cast(heroine), people, folder)
+            stage = Stage(
+                console,
+                platform,
+                Caller(http, urls, platform.network.read()["origin"]),
+                new_cast(heroine),
+                people,
+                folder,
+            )
             stage.measured(f"Kafka, MinIO and {len(stage.platform.services)} services up", f"{ready:.1f} s")
             for chapter in CHAPTERS:
                 await chapter(stage)

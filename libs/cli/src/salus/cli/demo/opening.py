@@ -8,6 +8,7 @@ import time
 from base64 import b64decode
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
@@ -43,8 +44,9 @@ async def organisations_join(stage: Stage) -> None:
         "database.",
     )
     cast, operator = stage.cast, stage.platform.network.signer("operator")
+    registered = partial(registration, network=stage.caller.network)
     for member in (cast.hospital, cast.laboratory, cast.pharmacy):
-        body = registration(member, kind="member", roles=[], member=None)
+        body = registered(member, kind="member", roles=[], member=None)
         stage.require(await stage.caller.call("POST", "identity", "/parties", by=operator, body=body), 201)
         stage.say(styled("{} is [cyan]{}…[/]", member.title, member.did[:24]))
     people: Sequence[tuple[Player, str]] = (
@@ -55,9 +57,9 @@ async def organisations_join(stage: Stage) -> None:
         (cast.patient, "patient"),
     )
     for person, role in people:
-        body = registration(person, kind="person", roles=[role], member=cast.hospital)
+        body = registered(person, kind="person", roles=[role], member=cast.hospital)
         stage.require(await stage.caller.call("POST", "identity", "/parties", by=operator, body=body), 201)
-    stranger = registration(cast.treating, kind="person", roles=["operator"], member=None)
+    stranger = registered(cast.treating, kind="person", roles=["operator"], member=None)
     refused = await stage.caller.call(
         "POST", "identity", "/parties", by=cast.pharmacy.signer, body={**stranger, "did": cast.pharmacy.did}
     )

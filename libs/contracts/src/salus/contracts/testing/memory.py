@@ -32,6 +32,8 @@ from salus.runtime.problems import ProblemError
 from salus.runtime.publishing import Stated
 
 _S = TypeVar("_S", bound=msgspec.Struct)
+NETWORK = "salus.local/dev"
+"""The origin of the network whose topics these are, unless another is given: that of the dev kit."""
 SERVICE = "did:key:z6MkService"
 REFUSED = Refused("key-revoked")
 NOT_FOLDED = Unknown("it is not folded yet")
@@ -68,6 +70,7 @@ class MemoryTopics:
         contracts: Iterable[Contract[Any]],
         *,
         catalogue: Catalogue,
+        network: str = NETWORK,
         faults: Iterable[Fault | None] = (),
         heard: Callable[[EventData], None] = lambda _: None,
     ) -> None:
@@ -81,6 +84,7 @@ class MemoryTopics:
         self.holds_late = False
         self.applied: list[EventData] = []
         self._catalogue = catalogue
+        self._network = network
         self._heard = heard
         self._late: list[MemoryRecord] = []
         self._versions: dict[Pair, int] = defaultdict(int)
@@ -96,7 +100,7 @@ class MemoryTopics:
     @property
     def writer(self) -> FactWriter:
         """Return what states facts on these topics."""
-        return FactWriter(self, self, self, self._catalogue)
+        return FactWriter(self, self, self, catalogue=self._catalogue, network=self._network)
 
     def state(self, contract: Contract[_S], aggregate: str) -> _S:
         """Return an aggregate as it is folded now."""

@@ -10,7 +10,7 @@ import msgspec
 from salus.audit.domain.directory import Directory
 from salus.audit.domain.entry import Activity, Facts, Place, Severity, TrailEntry
 from salus.audit.domain.meanings import facts_of, short
-from salus.events.bearer import APPROVAL_AUDIENCE, APPROVAL_LIFETIME_S_MAX, BearerError, read_bearer
+from salus.events.bearer import APPROVAL_LIFETIME_S_MAX, BearerError, read_bearer
 from salus.events.contexts.consent import ConsentRevoked
 from salus.events.effect import Effect, NoEffect, WithoutEffect
 from salus.events.envelope import Event
@@ -92,11 +92,10 @@ def _approver_of(request: Request) -> str | None:
     if request.approval is None:
         return None
     try:
-        return read_bearer(
-            request.approval, audience=APPROVAL_AUDIENCE, lifetime_s_max=APPROVAL_LIFETIME_S_MAX
-        ).claims.iss
+        approval = read_bearer(request.approval, audience=None, lifetime_s_max=APPROVAL_LIFETIME_S_MAX)
     except BearerError:
         return None
+    return approval.claims.iss
 
 
 def _without_effect(facts: Facts, effect: WithoutEffect, place: Place, directory: Directory) -> Facts:
