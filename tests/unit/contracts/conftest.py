@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tests.databases import Databases, SqliteDatabases
 
-from salus.contracts import fold
+from salus.contracts import record_judge
 
 
 @pytest.fixture
@@ -19,5 +19,5 @@ def databases(tmp_path: Path) -> Databases:
 def backlog(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Records are judged one by one, or by twos as those of a backlog are judged by hundreds."""
     if request.param == "many":
-        monkeypatch.setattr(fold, "JUDGED_TOGETHER_MIN", 1)
-        monkeypatch.setattr(fold, "JUDGED_AT_ONCE", 2)
+        monkeypatch.setattr(record_judge, "JUDGED_TOGETHER_MIN", 1)
+        monkeypatch.setattr(record_judge, "JUDGED_AT_ONCE", 2)

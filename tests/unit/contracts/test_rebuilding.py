@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import pytest
 from tests.databases import Databases
@@ -14,7 +14,8 @@ from tests.unit.contracts.test_rebuilt_state import CONSENT_TOPIC, View, founded
 from salus.contracts import fold
 from salus.contracts.fold import Follower, RebuildingError
 from salus.contracts.fold_store import open_fold_store
-from salus.messaging import Reader, Record
+from salus.events.effect import Refused
+from salus.messaging import Position, Reader, Record
 from salus.runtime.identity_view import IdentityView
 
 AT = (CONSENT_TOPIC, 0)
@@ -51,6 +52,9 @@ class Topic:
     def require_whole_topics(self) -> None:
         pass
 
+    def seek(self, at: Position) -> None:
+        self._position = at.offset
+
 
 async def test_who_asks_hears_how_far_it_is_until_all_is_folded(
     databases: Databases, monkeypatch: pytest.MonkeyPatch
@@ -80,3 +84,43 @@ async def test_who_asks_hears_how_far_it_is_until_all_is_folded(
         await asyncio.gather(running, return_exceptions=True)
 
     assert told == ["folded 0 of 4 records that were there", "folded 2 of 4 records that were there"]
+
+
+async def test_what_was_read_ahead_of_a_batch_that_failed_is_read_again(
+    databases: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or the records of that batch would be passed over."""
+    monkeypatch.setattr(fold, "RETRY_S", 0)
+    topic, view = Topic(6), View(founded())
+    topic.comes = AlwaysSet()
+    async with open_fold_store(await databases.url("a")) as store:
+        write, failures = store.set_outcomes, ["the database is away"]
+
+        async def written(connection: Any, outcomes: Any) -> None:
+            if failures:
+                raise OSError(failures.pop())
+            await write(connection, outcomes)
+
+        monkeypatch.setattr(store, "set_outcomes", written)
+        follower = Follower(
+            cast("Reader", topic), store=store, identity=cast("IdentityView", view), contracts=[]
+        )
+        running = asyncio.create_task(follower.run())
+        async with asyncio.timeout(30):
+            await follower._until(lambda: follower._is_rebuilt)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        wanted = [Position(*AT, offset) for offset in range(6)]
+        async with store.engine.connect() as connection:
+            outcomes = await store.outcomes(connection, wanted)
+
+    assert not failures
+    assert [*map(type, outcomes.values())] == [Refused] * 6
+
+
+class AlwaysSet(asyncio.Event):
+    """A batch comes whenever it is asked for."""
+
+    async def wait(self) -> Literal[True]:
+        await asyncio.sleep(0)
+        return True

@@ -7,7 +7,6 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from hashlib import sha256
-from itertools import chain
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -19,16 +18,13 @@ from salus.contracts.fold_batch import FoldBatch
 from salus.contracts.fold_marks import mark_of, require_same_topics
 from salus.contracts.fold_store import OUTCOMES_KEPT, FoldStore, open_fold_store
 from salus.contracts.projection import Contract, digest_of, tables_of
-from salus.events.effect import Applied, Outcome, Refused, Unknown, WithoutEffect
-from salus.events.envelope import Event, decode_event
-from salus.events.errors import RejectedError
-from salus.events.judging import BatchJudging, judge
-from salus.ledger.records import SIGNATURE_HEADER, appended_at
+from salus.contracts.record_judge import RecordJudge, Verdict
+from salus.events.effect import Outcome, Unknown, WithoutEffect
+from salus.events.envelope import Event
 from salus.messaging import MessagingError, OutOfRangeError, Position, Reader, Record
-from salus.runtime.identity_view import IDENTITY_TOPIC, IdentityView
+from salus.runtime.identity_view import IdentityView
 from salus.runtime.shared_call import SharedCall
 from salus.runtime.supervisor import Supervisor, failed, succeeded
-from salus.runtime.unread_records import require_key_gone, unread
 
 __all__ = [
     "FoldStore",
@@ -38,9 +34,6 @@ __all__ = [
 ]
 
 BATCH_RECORDS_MAX = 2_000
-JUDGED_AT_ONCE = 250
-# So many records are a backlog, whose signatures are worth a thread.
-JUDGED_TOGETHER_MIN = 100
 POLL_MS = 200
 OUTCOMES_MAX = 10_000
 # How long an answer waits for the fold. What is folded at a start, or anew, takes the time that it takes.
@@ -52,8 +45,12 @@ LOOK_S = 2.0
 _log = structlog.get_logger()
 
 
-_Judged = Event | WithoutEffect | Refused
-"""What a record states, or why that changes nothing."""
+class _Read(NamedTuple):
+    """Records, the positions after them, and what each states."""
+
+    records: Sequence[Record]
+    ends: Mapping[tuple[str, int], int]
+    judged: Sequence[Verdict]
 
 
 class _Folded(NamedTuple):
@@ -84,7 +81,7 @@ class Follower:
     ) -> None:
         self._reader = reader
         self._store = store
-        self._identity = identity
+        self._judge = RecordJudge(identity)
         self._contracts = contracts
         self._ends = SharedCall(self._ask_ends)
         self._folded: dict[tuple[str, int], int] = {}
@@ -92,6 +89,8 @@ class Follower:
         self._moved = asyncio.Event()
         self._trouble: Exception | None = None
         self._rewind = False
+        # What follows the records that are written now, while there is a backlog.
+        self._ahead: asyncio.Task[_Read] | None = None
         # Where the topics ended when folding began, until all before it is folded.
         self._goal: Mapping[tuple[str, int], int] | None = None
         self._is_rebuilt = False
@@ -102,20 +101,30 @@ class Follower:
         Any other failure ends the task: `check` then raises, and the service is not ready. So does a topic
         that ends before what was folded: it is another one, and only a new start can tell.
         """
-        while True:
-            try:
-                await self._fold_next()
-                self._trouble = None
-                succeeded()
-            except OutOfRangeError as error:
-                self._trouble = error
-                raise
-            except (MessagingError, SQLAlchemyError, OSError) as error:
-                self._trouble = error
-                failed(type(error).__name__)
-                _log.warning("folding waits", error=type(error).__name__)
-                await asyncio.sleep(RETRY_S)
-                self._rewind = True
+        try:
+            while True:
+                try:
+                    await self._fold_next()
+                    self._trouble = None
+                    succeeded()
+                except OutOfRangeError as error:
+                    self._trouble = error
+                    raise
+                except (MessagingError, SQLAlchemyError, OSError) as error:
+                    self._trouble = error
+                    failed(type(error).__name__)
+                    _log.warning("folding waits", error=type(error).__name__)
+                    await asyncio.sleep(RETRY_S)
+                    self._rewind = True
+        finally:
+            await self._forget_ahead()
+
+    async def _forget_ahead(self) -> None:
+        """Read nothing ahead any more: what was is read again."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            ahead.cancel()
+            await asyncio.gather(ahead, return_exceptions=True)
 
     async def check(self) -> None:
         """Raise unless folding is going on, and of all that is in the topics."""
@@ -196,6 +205,7 @@ class Follower:
 
     async def _fold_next(self) -> None:
         if self._rewind:
+            await self._forget_ahead()
             # What the failed transaction would have changed is not known, so its records are read again.
             stored = await self._store.restart()
             self._folded = {at: stored.get(at, 0) for at in self._reader.partitions}
@@ -207,13 +217,17 @@ class Follower:
             self._goal = await self._reader.end_offsets()
             left = sum(end - self._folded.get(at, 0) for at, end in self._goal.items())
             _log.info("folding what is there", records=left)
-        records = await self._reader.poll(max_records=BATCH_RECORDS_MAX, timeout_ms=POLL_MS)
-        ends = {at: await self._reader.position(*at) for at in self._reader.partitions}
-        # Of what is far behind nobody asks what became of it, unless it is folded now.
-        kept = {at: end - OUTCOMES_KEPT for at, end in self._reader.seen_ends.items()}
-        outcomes = await self._fold_batch(records, ends, outcomes_from=kept) if records else {}
+        records, ends, judged = await (self._ahead or self._read_ahead())
+        # While a backlog is written, what follows it is judged.
+        self._ahead = None if self._is_rebuilt else asyncio.create_task(self._read_ahead(), name="read-ahead")
+        # Of what is far behind nobody asks what became of it, unless it is folded when all was folded.
+        seen = {} if self._is_rebuilt else self._reader.seen_ends
+        kept = {at: end - OUTCOMES_KEPT for at, end in seen.items()}
+        outcomes = await self._fold_batch(records, ends, judged=judged, outcomes_from=kept) if records else {}
         for record in records:
-            self._outcomes[record.at] = _Folded(sha256(record.value or b"").digest(), outcomes[record.at])
+            if record.offset >= kept.get(_partition_of(record), 0):
+                digest = sha256(record.value or b"").digest()
+                self._outcomes[record.at] = _Folded(digest, outcomes[record.at])
         while len(self._outcomes) > OUTCOMES_MAX:
             self._outcomes.popitem(last=False)
         self._folded.update(ends)
@@ -240,6 +254,12 @@ class Follower:
             # What was read beyond is read again by who folds further.
             self._reader.seek(Position(*at, self._folded.get(at, 0)))
 
+    async def _read_ahead(self) -> _Read:
+        """Return the next records, the positions after them, and what each states."""
+        records = await self._reader.poll(max_records=BATCH_RECORDS_MAX, timeout_ms=POLL_MS)
+        ends = {at: await self._reader.position(*at) for at in self._reader.partitions}
+        return _Read(records, ends, await self._judge.verdicts_on(records) if records else [])
+
     def _note_progress(self, goal: Mapping[tuple[str, int], int]) -> None:
         if not self._is_rebuilt and all(self._folded.get(at, 0) >= end for at, end in goal.items()):
             self._is_rebuilt = True
@@ -250,24 +270,33 @@ class Follower:
         records: Sequence[Record],
         ends: Mapping[tuple[str, int], int],
         *,
+        judged: Sequence[Verdict] | None = None,
         outcomes_from: Mapping[tuple[str, int], int] = MappingProxyType({}),
     ) -> dict[Position, Outcome]:
-        """Fold records in one transaction, with the positions after them; keep outcomes from an offset on."""
-        await self._identity.catch_up()
+        """Fold records in one transaction, with the positions after them; return outcomes from offsets on.
+
+        `judged` is what each states, if that is known already.
+        """
+        if judged is None:
+            judged = await self._judge.verdicts_on(records)
         async with self._store.engine.begin() as connection:
             done = await self._store.lock_positions(connection)
             # Nobody else here folds meanwhile, and other replicas wait for the lock.
             self._store.require_not_behind(done, known=self._store.reached)
-            new = [record for record in records if record.offset >= done.get(_partition_of(record), 0)]
+            new = [
+                (record, stated)
+                for record, stated in zip(records, judged, strict=True)
+                if record.offset >= done.get(_partition_of(record), 0)
+            ]
             old = [record.at for record in records if record.offset < done.get(_partition_of(record), 0)]
             known = await self._store.outcomes(connection, old)
-            folded = await self._fold_new(connection, new)
-            asked = {
-                at: o
-                for at, o in folded.items()
-                if at.offset >= outcomes_from.get((at.topic, at.partition), 0)
+            outcomes = await self._fold_new(connection, new)
+            folded = {
+                record.at: outcome
+                for (record, _), outcome in zip(new, outcomes, strict=True)
+                if record.offset >= outcomes_from.get(_partition_of(record), 0)
             }
-            await self._store.set_outcomes(connection, asked)
+            await self._store.set_outcomes(connection, folded)
             further = {at: offset for at, offset in ends.items() if offset > done.get(at, 0)}
             marks = {_partition_of(record): mark_of(record) for record in _last_of_each(records)}
             await self._store.set_positions(connection, further, marks=marks)
@@ -275,82 +304,20 @@ class Follower:
         return known | folded
 
     async def _fold_new(
-        self, connection: AsyncConnection, records: Sequence[Record]
-    ) -> dict[Position, Outcome]:
-        judged = await self._judged(records)
+        self, connection: AsyncConnection, records: Sequence[tuple[Record, Verdict]]
+    ) -> list[Outcome]:
         batch = FoldBatch(self._contracts)
-        stated = zip(records, judged, strict=True)
-        await batch.load(connection, [(r.topic, event) for r, event in stated if isinstance(event, Event)])
-        outcomes: dict[Position, Outcome] = {}
-        for record, event in zip(records, judged, strict=True):
+        await batch.load(connection, [(r.topic, event) for r, event in records if isinstance(event, Event)])
+        outcomes: list[Outcome] = []
+        for record, event in records:
             if isinstance(event, Event):
-                outcomes[record.at] = batch.fold(record.topic, event)
+                outcomes.append(batch.fold(record.topic, event))
                 continue
             if isinstance(event, WithoutEffect):
-                batch.note_request(record.topic, self._decoded(record))
-            outcomes[record.at] = event
+                batch.note_request(record.topic, self._judge.decoded(record))
+            outcomes.append(event)
         await batch.write(connection)
         return outcomes
-
-    async def _judged(self, records: Sequence[Record]) -> list[_Judged]:
-        """Return what each record states, or why that changes nothing.
-
-        Of many, threads verify the signatures while more is judged here. Of few, most are known already: who
-        sent the request was asked for the same.
-        """
-        if len(records) < JUDGED_TOGETHER_MIN:
-            return [self._event_of(record) for record in records]
-        found: list[_Judged] = []
-        judging: list[BatchJudging] = []
-        async with asyncio.TaskGroup() as verifying:
-            for first in range(0, len(records), JUDGED_AT_ONCE):
-                some = records[first : first + JUDGED_AT_ONCE]
-                others = [record for record in some if record.topic != IDENTITY_TOPIC]
-                judging.append(BatchJudging(others, ring=self._identity.ring))
-                verifying.create_task(asyncio.to_thread(judging[-1].verify))
-                # So that /healthz is answered while much is folded.
-                await asyncio.sleep(0)
-        verdicts = chain.from_iterable(each.verdicts() for each in judging)
-        for record in records:
-            if record.topic == IDENTITY_TOPIC:
-                found.append(self._event_of(record))
-            else:
-                verdict = next(verdicts)
-                found.append(verdict if isinstance(verdict, Event) else self._refused(record, verdict))
-        return found
-
-    def _decoded(self, record: Record) -> Event:
-        return decode_event(record.value or b"", self._identity.ring.catalogue)
-
-    def _event_of(self, record: Record) -> _Judged:
-        """Return what a record states, or why that changes nothing.
-
-        Of identity's topic the key ring says so, which judged each record by what was before it: folded anew,
-        later keys and rights would be known.
-        """
-        if record.topic == IDENTITY_TOPIC:
-            outcome = self._identity.outcome(record.offset)
-            return self._decoded(record) if isinstance(outcome, Applied) else outcome
-        try:
-            return judge(
-                topic=record.topic,
-                key=record.key,
-                value=record.value,
-                signature=record.header(SIGNATURE_HEADER),
-                ring=self._identity.ring,
-                at=appended_at(record.timestamp_ms),
-                flaw=record.flaw,
-            ).event
-        except RejectedError as error:
-            return self._refused(record, error)
-
-    def _refused(self, record: Record, error: RejectedError) -> Refused:
-        ring, at = self._identity.ring, appended_at(record.timestamp_ms)
-        if (unknown := unread(record, error.reason, ring=ring, at=at)) is not None:
-            # Folded over, the state would lack what it states, a revocation for example.
-            require_key_gone(unknown, ring=ring)
-        _log.warning("record refused", topic=record.topic, offset=record.offset, reason=str(error.reason))
-        return Refused(str(error.reason))
 
 
 def _partition_of(record: Record) -> tuple[str, int]:

@@ -46,6 +46,8 @@ class FoldBatch:
         self._contracts_with_tables = [contract for contract in contracts if contract.tables]
         self._rows: Mapping[Pair, Loaded] = {}
         self._claimed: set[Pair] = set()
+        # Of each event that was loaded, by its identity: itself, and the names that it claims.
+        self._named: dict[int, tuple[Event, list[Pair]]] = {}
         self._versions: dict[Pair, int] = {}
         self._states: dict[Pair, msgspec.Struct] = {}
         self._changed: dict[Pair, tuple[int, msgspec.Struct | None]] = {}
@@ -58,7 +60,9 @@ class FoldBatch:
         for topic, event in events:
             subject = event.envelope.subject
             keys[version_kind(topic), subject] = None
-            names.update(dict.fromkeys((topic, name) for name in claims_of(event)))
+            claims = [(topic, name) for name in claims_of(event)]
+            names.update(dict.fromkeys(claims))
+            self._named[id(event)] = event, claims
             for contract in self._contracts.get(topic, ()):
                 for aggregate in contract.aggregates(subject, event.data):
                     keys[contract.kind, aggregate] = None
@@ -75,7 +79,7 @@ class FoldBatch:
         version = self._versions.get(key)
         if version is None:
             version = self._rows[key].version if key in self._rows else 0
-        claims = [(topic, name) for name in claims_of(event)]
+        _, claims = self._named[id(event)]
         effect = effect_by(
             event.envelope.expectedversion if event.type.changes else None,
             version=version,

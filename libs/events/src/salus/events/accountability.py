@@ -36,6 +36,7 @@ TRANSFER_S_MAX = 3600
 STATING_S_MAX = 30
 # By how much the clocks of services, brokers and sequencers may differ; more is a fault of the operator's.
 CLOCKS = timedelta(minutes=5)
+_SKEW = timedelta(seconds=CLOCK_SKEW_S)
 
 
 def verify_request(event: Event, *, ring: KeyRing, at: datetime, verify: Verifies = verifies) -> None:
@@ -83,7 +84,7 @@ def signed_by(  # noqa: PLR0913  # a bearer, and what it is judged by
         counts = known.revoked_at is None
     else:
         counts = known.is_known(at=judged_at) and not known.is_revoked(at=at - lenience)
-    early = at + timedelta(seconds=CLOCK_SKEW_S) < known.valid_from
+    early = at + _SKEW < known.valid_from
     late = known.valid_until is not None and at - lenience >= known.valid_until
     if early or late or not counts:
         return False
@@ -169,10 +170,9 @@ def _first_use(signed: Signed, *, ring: KeyRing, until: datetime) -> datetime:
     A caller chooses `iat`, within the clocks' difference, and when its key begins and ends.
     """
     claims, known = signed.claims, ring.keys.get(signed.kid)
-    skew = timedelta(seconds=CLOCK_SKEW_S)
     issued, expires = (datetime.fromtimestamp(float(moment), UTC) for moment in (claims.iat, claims.exp))
     begins = issued if known is None else max(issued, known.valid_from)
-    return min(begins - skew, expires + skew, until)
+    return min(begins - _SKEW, expires + _SKEW, until)
 
 
 def require_asked(data: RequestedData, *, catalogue: Catalogue, network: str) -> Signed:

@@ -76,7 +76,10 @@ class Catalogue:
     def form_of(self, asked: Asked, *, service: str) -> Form | None:
         """Return the form of a request to a service; None if it is none that makes an event."""
         forms = self._forms.get((service, asked.method, len(asked.path)), ())
-        return next((form for form in forms if asked.is_(form.method, *form.path)), None)
+        for form in forms:
+            if asked.is_(form.method, *form.path):
+                return form
+        return None
 
     def asks_for(self, asked: Asked, data: EventData) -> bool:
         """Tell whether the request asks for what this data states, and for nothing else."""

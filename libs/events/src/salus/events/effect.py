@@ -101,8 +101,8 @@ def _request_of(event: Event) -> tuple[str, ...]:
         return ()
     part = f":{event.type.name}" if event.type.accompanies else ""
     request = event.data.request
-    signed = (("request", request.proof), ("approval", request.approval))
-    return tuple(_claim(kind, token) + part for kind, token in signed if token)
+    proof = (_claim("request", request.proof) + part,) if request.proof else ()
+    return (*proof, _claim("approval", request.approval) + part) if request.approval else proof
 
 
 def effect_of(

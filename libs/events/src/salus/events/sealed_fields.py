@@ -26,6 +26,8 @@ def sealed_in(data: EventData) -> dict[str, Sealed]:
 
 def sealed_to_another(data: EventData, *, subject: str) -> str | None:
     """Return the first field that is sealed to a key that is none of the subject's."""
+    if not sealed_fields(type(data)):
+        return None
     for name, sealed in sealed_in(data).items():
         if sealed.key.partition("#")[0] != subject:
             return name

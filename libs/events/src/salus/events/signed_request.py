@@ -51,11 +51,12 @@ class Asked(msgspec.Struct, frozen=True):
 
     def is_(self, method: str, *path: str | None) -> bool:
         """Tell whether it is this method of this path; None stands for any segment."""
-        return (
-            self.method == method
-            and len(self.path) == len(path)
-            and all(want in (None, got) for want, got in zip(path, self.path, strict=True))
-        )
+        if self.method != method or len(self.path) != len(path):
+            return False
+        for want, got in zip(path, self.path, strict=True):  # noqa: SIM110  # asked of each event: twice as fast
+            if want is not None and want != got:
+                return False
+        return True
 
     def asks(self, name: str) -> str | None:
         """Return the parameter of that name, if it is given once."""

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum, StrEnum
+from functools import lru_cache
 from itertools import accumulate, groupby
 from typing import NamedTuple, Protocol
 
@@ -60,6 +61,8 @@ def timestamp_of(said_ms: int) -> int:
     return min(max(said_ms, 0), TIMESTAMP_MS_MAX)
 
 
+# Records that are appended together have the same time.
+@lru_cache(maxsize=256)
 def appended_at(said_ms: int) -> datetime:
     """Return when the broker appended a record, by what Kafka says: the moment by which it is judged."""
     return _EPOCH + timedelta(milliseconds=timestamp_of(said_ms))
