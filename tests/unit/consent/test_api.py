@@ -73,6 +73,8 @@ def test_every_route_is_described_and_says_which_problems_it_answers(app: FastAP
         {"patient": "Jane Roe"},
         {"patient": PATIENT.upper()},
         {"object": ""},
+        {"audience": "Jane Roe"},
+        {"audience": "storage"},
         {"object": "o" * 129},
         {"object": "Jane Roe"},
         {"object": "o\x00"},

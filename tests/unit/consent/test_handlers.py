@@ -8,9 +8,11 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
+import jwt
 import pytest
 from tests.asking import NETWORK, UNASKED
 
+from salus.consent.adapters.tokens import DecisionTokens
 from salus.consent.domain.consents import Grant, Revoke
 from salus.consent.domain.decisions import Inputs, Question, Rule, Verdict
 from salus.consent.domain.rights import Asking
@@ -28,6 +30,7 @@ from salus.contracts.contract import NameTakenError
 from salus.contracts.queues import Queues
 from salus.events.contexts import CATALOGUE
 from salus.events.contexts.consent import AccessDecided, GlassBroken, StatePosition
+from salus.events.did import LocalSigner
 from salus.events.event_types import EventData
 from salus.events.keyring import KeyRing
 from salus.events.parties import Party
@@ -351,3 +354,15 @@ async def test_a_repeated_key_whose_consent_is_listed_no_longer_is_used_up() -> 
         await grant(a_grant(), actor=STEWARD, at=NOW, repeatable=True, world=memory.world)
     with pytest.raises(NameTakenError):
         await grant(a_grant(), actor=STEWARD, at=NOW, repeatable=False, world=memory.world)
+
+
+async def test_a_token_is_meant_for_the_service_that_the_question_names() -> None:
+    """Issue 13, section 2: any service acts by decisions of consent."""
+    world = replace(Memory(ALLOWED).world, tokens=DecisionTokens(LocalSigner.from_seed(b"c" * 32)))
+    meant = []
+    for question in (QUESTION, replace(QUESTION, audience="salus:trials")):
+        decision = await decide_access(question, statement=None, suffix="d", at=NOW, world=world)
+        assert decision.token is not None
+        meant.append(jwt.decode(decision.token, options={"verify_signature": False})["aud"])
+
+    assert meant == ["salus:storage", "salus:trials"]

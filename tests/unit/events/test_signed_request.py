@@ -248,3 +248,31 @@ def test_what_is_no_time_to_the_one_rule_is_none_to_who_judges(written: Any) -> 
     said = json.dumps({**json.loads(body or b""), "valid_until": written}).encode()
 
     assert not is_stated(asked_for(GRANT, method, target, said))
+
+
+@pytest.mark.parametrize(
+    ("audience", "asks"), [("salus:storage", True), ("salus:trials", True), (WORDS, False), ("trials", False)]
+)
+def test_who_asks_for_a_decision_names_the_service_that_acts_by_it_and_no_words(audience, asks):
+    """Issue 13, section 2: a decision is meant for any service."""
+    data = consent.AccessDecided(
+        decision=f"{PATIENT}/d",
+        principal=MEMBER.did,
+        action="read",
+        object="o",
+        patient=PATIENT,
+        purpose="TREAT",
+        allowed=False,
+        reasons=("no-policy-permits",),
+        policy_set="0" * 64,
+        inputs="0" * 64,
+        state_positions=(),
+        epoch=0,
+        decided_at=NOON,
+        valid_until=NOON,
+        request=msgspec.structs.replace(UNASKED, by=MEMBER.did),
+    )
+    body = {"action": "read", "object": "o", "patient": PATIENT, "purpose": "TREAT", "audience": audience}
+    asked = Asked.of(method="POST", target="/decisions", body=json.dumps(body).encode(), digest=None)
+
+    assert CATALOGUE.asks_for(asked, data) == asks

@@ -13,6 +13,7 @@ from tests.asking import NETWORK, calling
 
 from salus.client import DeliveryError
 from salus.contracts.contract import NameTakenError
+from salus.contracts.decision import Decision
 from salus.events.contexts import CATALOGUE
 from salus.events.event_types import EventData
 from salus.events.keyring import KeyRing
@@ -22,7 +23,6 @@ from salus.runtime.limits import AccountLimit, Rate
 from salus.runtime.refusal import Refusal
 from salus.storage.adapters.vault import BucketVault
 from salus.storage.domain import (
-    Decision,
     EpochState,
     ObjectState,
     SubjectState,

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from tests.asking import UNASKED, calling
 
+from salus.contracts.decision import Decision
 from salus.crypto.sealing import SUITE, seal
 from salus.events.contexts.clinical import ObservationRecorded
 from salus.events.contexts.consent import ConsentRevoked, GlassBroken
@@ -23,7 +24,6 @@ from salus.events.sealing_context import sealing_context
 from salus.ledger.merkle import leaf_hash
 from salus.runtime.limits import AccountLimit, Rate, TooManyRequestsError
 from salus.runtime.refusal import Refusal
-from salus.storage.domain import Decision
 from salus.storage.handlers.sealed_reading import SealedField
 
 from .conftest import DOCTOR, HOSPITAL, NOW, PATIENT, Bench, bench_with, refused

@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from salus.contracts.contract import Contract, ContractHost
+from salus.contracts.decision_tokens import DecisionTokens
 from salus.contracts.facts import FactWriter
 from salus.contracts.fold import FoldStore, Follower, open_fold_store, open_follower
 from salus.contracts.settings import ContractSettings
@@ -73,6 +74,11 @@ class Dependencies(Generic[SettingsT]):
             known = ContractHost(contract, follower=self.follower, store=self.store, writer=self.writer)
             self._hosts[contract.kind] = known
         return known
+
+    @property
+    def decisions(self) -> DecisionTokens:
+        """What reads decisions of consent that are meant for this service."""
+        return DecisionTokens(self.ring, self.manifest.audience)
 
     async def party_of(self, caller: Caller) -> Party:
         """Return what is known of a caller now: a command may have waited for its turn.

@@ -184,8 +184,9 @@ def _add_decisions(router: APIRouter, api: Api) -> None:
     async def decide(body: models.DecisionBody, caller: Caller = caller) -> models.DecisionView:
         """Ask whether the caller may act on an object now. A denial is an answer, and an event, as well.
 
-        If allowed, `token` is what storage wants in `Salus-Decision`; it holds for this caller, object,
-        action and purpose, for a minute, and for five in an emergency.
+        If allowed, `token` is what storage wants in `Salus-Decision`, or the service that is named as
+        `audience`; it holds for this caller, object, action and purpose, for a
+        minute, and for five in an emergency.
         """
         broken = body.break_glass
         question = Question(
@@ -195,6 +196,7 @@ def _add_decisions(router: APIRouter, api: Api) -> None:
             patient=body.patient,
             purpose=body.purpose,
             break_glass=broken.reason if broken else None,
+            audience=body.audience,
         )
         statement = broken.statement.as_sealed() if broken and broken.statement else None
         suffix = uuid4().hex[:20]

@@ -7,6 +7,7 @@ from datetime import datetime
 from pydantic import BaseModel, ConfigDict, Field
 
 from salus.consent.domain.consents import Grant
+from salus.consent.domain.decisions import STORAGE_AUDIENCE
 from salus.consent.domain.state import Consent, GlassBreak, Outcome
 from salus.consent.handlers import Decision
 from salus.events import fields
@@ -87,6 +88,12 @@ class DecisionBody(_Body):
     patient: Pseudonym
     purpose: Purpose
     break_glass: BreakGlassBody | None = None
+    audience: str = Field(
+        default=STORAGE_AUDIENCE,
+        pattern=pattern_of(fields.Audience),
+        max_length=64,
+        description="The service that is to act by the decision: its token is good there only.",
+    )
 
 
 class ReviewBody(_Body):

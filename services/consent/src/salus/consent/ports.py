@@ -75,6 +75,7 @@ class Policies(Protocol):
 class Claims:
     """What a decision token is bound to."""
 
+    audience: str
     decision: str
     principal: str
     action: str

@@ -16,7 +16,6 @@ from salus.messaging import MessagingError
 from salus.objects import ObjectsError, S3Objects
 from salus.runtime.service import Check
 from salus.runtime.supervisor import AGE_S_MAX, failed, succeeded
-from salus.storage.adapters.decision_tokens import DecisionTokens
 from salus.storage.adapters.facts import SUBJECTS, FoldedFacts
 from salus.storage.adapters.problems import install as install_problems
 from salus.storage.adapters.vault import BucketVault
@@ -85,7 +84,7 @@ def install(app: FastAPI, around: Dependencies[Settings], world: World) -> None:
     """Add the routes, and what they answer when a part is not there."""
     settings, facts, objects, vault = around.settings, world.facts, world.objects, world.vault
     standing, recheck_s = world.standing, settings.recheck_s
-    decisions, refusals = DecisionTokens(around.ring), Refusals(facts, settings.refusals())
+    decisions, refusals = around.decisions, Refusals(facts, settings.refusals())
     install_problems(app)
     desk = Desk(
         subjects=world.subjects,

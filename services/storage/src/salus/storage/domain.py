@@ -14,6 +14,7 @@ from typing import Literal, get_args
 
 import msgspec
 
+from salus.contracts.decision import Decision
 from salus.events.contexts.consent import ConsentRevoked, PatientUnlinked
 from salus.events.contexts.storage import ObjectStored, SubjectKeyDestroyed, SubjectRegistered
 from salus.events.epochs import next_epoch
@@ -60,25 +61,6 @@ class EpochState(msgspec.Struct, frozen=True, omit_defaults=True):
     """A patient's consent epoch: decision tokens of an earlier one are void."""
 
     epoch: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """A decision of consent, read from a token whose signature was verified.
-
-    `roles` are those that the principal held when it was decided.
-    """
-
-    id: str
-    principal: str
-    action: str
-    object: str
-    patient: str
-    purpose: Purpose
-    epoch: int
-    break_glass: bool
-    roles: frozenset[str]
-    expires: datetime
 
 
 @dataclass(frozen=True, slots=True)

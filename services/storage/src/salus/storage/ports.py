@@ -7,11 +7,12 @@ from datetime import datetime
 from typing import Protocol
 
 from salus.contracts.contract import NameTakenError
+from salus.contracts.decision import Decision
 from salus.events.event_types import EventData
 from salus.events.keyring import KeyRing
 from salus.runtime.problems import ProblemError
 from salus.runtime.refusal import Refusal
-from salus.storage.domain import Decision, ObjectState, SubjectState
+from salus.storage.domain import ObjectState, SubjectState
 
 # The codes of `salus.contracts.facts` and `contract` by which a fact is known not to stand.
 NOTHING_CHANGED = frozenset({"not-accepted", "service-key-invalid", "invalid-request", "conflict"})

@@ -7,11 +7,8 @@ from base64 import urlsafe_b64encode
 from typing import Any
 
 from salus.consent.ports import Claims
+from salus.contracts.decision_tokens import TOKEN_TYPE
 from salus.events.signature import Signer
-
-AUDIENCE = "salus:storage"
-# Explicit typing (RFC 8725, 3.11), so that no other token of ours passes for a decision.
-TOKEN_TYPE = "salus-decision+jwt"  # noqa: S105  # a media type, not a secret
 
 
 class DecisionTokens:
@@ -27,7 +24,7 @@ class DecisionTokens:
         body: dict[str, Any] = {
             "iss": method.partition("#")[0],
             "sub": claims.principal,
-            "aud": AUDIENCE,
+            "aud": claims.audience,
             "jti": claims.decision,
             "obj": claims.object,
             "act": claims.action,

@@ -34,6 +34,8 @@ from salus.runtime.refusal import Refusal
 NO_POLICY_PERMITS = "no-policy-permits"
 POLICY_ERROR = "policy-error"
 TOKEN_SECONDS = 60
+# Who acts by a decision, unless the question names another service.
+STORAGE_AUDIENCE = "salus:storage"
 # A decision that more consents cover names the first of them.
 CONSENTS_NAMED_MAX = 64
 # Emergency accesses to one patient that await review. Of one principal: more than a night's work on her. Of
@@ -46,7 +48,10 @@ UNREVIEWED_OF_PATIENT_MAX = 4000
 
 @dataclass(frozen=True)
 class Question:
-    """May this principal do this action on this object of this patient, for this purpose, now?"""
+    """May this principal do this action on this object of this patient, for this purpose, now?
+
+    `audience` is the service that is to act by the decision.
+    """
 
     principal: Asking
     action: Action
@@ -54,6 +59,7 @@ class Question:
     patient: str
     purpose: Purpose
     break_glass: EmergencyReason | None = None
+    audience: str = STORAGE_AUDIENCE
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
 
+from salus.contracts.decision import Decision
 from salus.crypto.errors import CryptoError
 from salus.events.contexts.storage import ObjectRead, ReadBrokenOff
 from salus.objects import NotFoundError, ObjectStore
@@ -14,7 +15,6 @@ from salus.runtime.problems import ProblemError
 from salus.runtime.refusal import Refusal
 from salus.storage.domain import (
     Attempt,
-    Decision,
     ObjectState,
     SubjectState,
     require_may_read,

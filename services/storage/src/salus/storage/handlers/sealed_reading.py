@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from salus.contracts.decision import Decision
 from salus.crypto.errors import UnsealError
 from salus.crypto.sealing import unseal
 from salus.events.catalogue import Catalogue
@@ -20,7 +21,7 @@ from salus.ledger.merkle import leaf_hash
 from salus.objects import NotFoundError
 from salus.runtime.auth import Caller
 from salus.runtime.refusal import Refusal
-from salus.storage.domain import Attempt, Decision, require_may_open
+from salus.storage.domain import Attempt, require_may_open
 from salus.storage.handlers.refusals import Refusals
 from salus.storage.ports import Announcer, Decisions, Facts, Vault
 

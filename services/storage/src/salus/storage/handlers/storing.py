@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from salus.contracts.contract import NameTakenError
+from salus.contracts.decision import Decision
 from salus.crypto.commitment import commit, new_salt, require_commitment
 from salus.crypto.errors import CommitmentError
 from salus.crypto.sealed_object import new_object
@@ -21,7 +22,6 @@ from salus.runtime.problems import ProblemError
 from salus.runtime.refusal import Refusal
 from salus.storage.domain import (
     Attempt,
-    Decision,
     ObjectState,
     SubjectState,
     decide_storing,

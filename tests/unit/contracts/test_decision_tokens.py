@@ -1,4 +1,4 @@
-"""Decision tokens: only what consent signed, meant for storage, is a decision."""
+"""Decision tokens: only what consent signed, meant for the service that reads it, is a decision."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.asking import NETWORK, UNASKED
 
+from salus.contracts.decision import Decision
+from salus.contracts.decision_tokens import DecisionTokens
 from salus.events.contexts import CATALOGUE
 from salus.events.contexts.identity import KeyRevoked, PartyRegistered, PublicKey
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.keyring import KeyRing
 from salus.runtime.refusal import Refusal
-from salus.storage.adapters.decision_tokens import DecisionTokens
-from salus.storage.domain import Decision
 
-from .conftest import NOW, PATIENT
+NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
+PATIENT = "urn:uuid:6f1c3a52-7a0e-4d5f-9c2b-1f2e3d4c5b6a"
 
 CONSENT = Ed25519PrivateKey.from_private_bytes(bytes([1]) * 32)
 MEMBER = Ed25519PrivateKey.from_private_bytes(bytes([2]) * 32)
@@ -69,8 +70,8 @@ def token(*, key: Ed25519PrivateKey = CONSENT, header: dict[str, str] | None = N
     return jwt.encode(full, key, algorithm="EdDSA", headers=headers)
 
 
-async def read(text: str, *, ring: Ring | None = None) -> Decision:
-    return await DecisionTokens(ring or Ring()).read(text, at=NOW)
+async def read(text: str, *, ring: Ring | None = None, audience: str = "salus:storage") -> Decision:
+    return await DecisionTokens(ring or Ring(), audience).read(text, at=NOW)
 
 
 async def test_a_token_of_consent_is_a_decision() -> None:
@@ -138,6 +139,16 @@ async def test_anything_else_is_not(text: str) -> None:
         await read(text)
 
     assert (caught.value.status, caught.value.code) == (403, "invalid-decision")
+
+
+async def test_each_service_takes_the_decisions_that_are_meant_for_it_alone() -> None:
+    """Issue 13, section 2: any service acts by decisions; a token is good at one of them."""
+    meant = token(aud="salus:trials")
+
+    assert (await read(meant, audience="salus:trials")).id == "d-1"
+    for text, audience in ((meant, "salus:storage"), (token(), "salus:trials")):
+        with pytest.raises(Refusal, match="another service"):
+            await read(text, audience=audience)
 
 
 async def test_a_revocation_counts_though_the_clock_of_storage_is_behind() -> None:

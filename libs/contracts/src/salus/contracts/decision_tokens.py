@@ -1,25 +1,25 @@
-"""Decision tokens of consent: JWTs, EdDSA, signed by the consent service's key."""
+"""Decision tokens of consent: JWTs, EdDSA, signed by its key, each meant for one service."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import inf
+from typing import Protocol
 
 import msgspec
 
+from salus.contracts.decision import Decision
 from salus.events.bearer import BearerError, require_current
+from salus.events.contexts.consent import CONSENT
 from salus.events.ed25519 import verifies
 from salus.events.errors import RejectedError
 from salus.events.fields import Purpose
 from salus.events.jws import JwsError, parse_jws
 from salus.events.keyring import KeyRing
 from salus.runtime.refusal import Refusal
-from salus.storage.domain import Decision
-from salus.storage.ports import Ring
 
 TOKEN_BYTES_MAX = 4096
-AUDIENCE = "salus:storage"
 # Explicit typing (RFC 8725, 3.11), so that no other token of consent's key passes for a decision.
 TOKEN_TYPE = "salus-decision+jwt"  # noqa: S105  # a media type, not a secret
 
@@ -41,15 +41,26 @@ class _Claims(msgspec.Struct, frozen=True):
     nbf: int | float | None = None
 
 
+class Ring(Protocol):
+    """The key ring that signatures are judged by."""
+
+    async def catch_up(self) -> KeyRing:
+        """Return the ring with everything that has been published until now."""
+
+
 @dataclass(frozen=True)
 class DecisionTokens:
-    """Verifies tokens against the key ring; only a service that holds the role `consent` may sign them."""
+    """Verifies tokens for one service, the `audience`, against the key ring.
+
+    Only a service that holds the role `consent` may sign them.
+    """
 
     ring: Ring
+    audience: str
 
     async def read(self, token: str, *, at: datetime) -> Decision:
         """Return the decision; raises Refusal `invalid-decision`."""
-        claims = verified_claims(token, ring=await self.ring.catch_up(), at=at)
+        claims = _verified(token, ring=await self.ring.catch_up(), audience=self.audience, at=at)
         return Decision(
             id=claims.jti,
             principal=claims.sub,
@@ -64,7 +75,7 @@ class DecisionTokens:
         )
 
 
-def verified_claims(token: str, *, ring: KeyRing, at: datetime) -> _Claims:
+def _verified(token: str, *, ring: KeyRing, audience: str, at: datetime) -> _Claims:
     """Return the claims of a token that consent signed; raises Refusal `invalid-decision`."""
     if len(token) > TOKEN_BYTES_MAX:
         raise _invalid("it is too long")
@@ -87,9 +98,9 @@ def verified_claims(token: str, *, ring: KeyRing, at: datetime) -> _Claims:
     if not verifies(known.key.public_bytes_raw(), jws.signature, jws.signing_input):
         raise _invalid("its signature")
     signer = ring.parties[known.did]
-    if claims.iss != signer.did or signer.kind != "service" or "consent" not in signer.roles:
+    if claims.iss != signer.did or signer.kind != "service" or CONSENT not in signer.roles:
         raise _invalid("consent did not sign it")
-    if claims.aud != AUDIENCE:
+    if claims.aud != audience:
         raise _invalid("it is meant for another service")
     return claims
 
