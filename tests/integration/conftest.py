@@ -9,7 +9,12 @@ from pathlib import Path
 import pytest
 from tests.integration.postgres import new_database, running_server
 
+from salus.devkit.kafka_server import kafka_needs
+from salus.devkit.minio_server import minio_needs
+from salus.devkit.narration import PlainNarrator
+from salus.devkit.parts import LocalParts
 from salus.devkit.postgres_server import PostgresServer
+from salus.devkit.processes import Place
 
 HERE = Path(__file__).parent
 
@@ -39,3 +44,14 @@ async def postgres_server() -> AsyncIterator[PostgresServer]:
 async def postgres(postgres_server: PostgresServer) -> str:
     """The URL of an empty database on a real PostgreSQL."""
     return postgres_server.url(await new_database(postgres_server))
+
+
+@pytest.fixture
+async def own_parts(session_folder: Path, tmp_path: Path) -> AsyncIterator[LocalParts]:
+    """Kafka and MinIO as processes of this test, not started: it may stop, fill up or starve them."""
+    if absent := [*kafka_needs(), *minio_needs()]:
+        pytest.skip(f"needs servers of its own; {', '.join(absent)} is missing")
+    folder = session_folder / tmp_path.name
+    parts = LocalParts(Place(folder, folder / "logs", detached=False), PlainNarrator())
+    yield parts
+    await parts.stop()

@@ -1,22 +1,45 @@
-"""A recorded decision is replayed from the topics alone."""
+"""A recorded decision is replayed from the topics alone, up to exactly the positions that it names."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
 
 from tests.asking import UNASKED
-from tests.integration.consent.town import Town, signing
+from tests.integration.consent.town import PLAN, Town, founded_town, signing
+from tests.pseudonyms import patient_of
 
-from salus.consent.domain.decisions import inputs_digest, replay
-from salus.events.contexts.consent import AccessDecided, StatePosition
+from salus.consent.adapters.cedar import CedarPolicies, read_policies
+from salus.consent.adapters.folded import CONSENT_TOPIC, PATIENTS, POLICIES, STORAGE_TOPIC, SUBJECTS
+from salus.consent.adapters.release import policies_folder
+from salus.consent.domain.decisions import (
+    Inputs,
+    Question,
+    conclude,
+    inputs_digest,
+    inputs_of,
+    patients_among,
+    replay,
+)
+from salus.consent.domain.rights import Asking
+from salus.contracts.contract import Contract
+from salus.contracts.fold import Follower
+from salus.contracts.fold_store import open_fold_store
+from salus.devkit.network import Plan
+from salus.devkit.parts import LocalParts
+from salus.events.contexts.consent import AccessDecided
 from salus.events.contexts.identity import RoleWithdrawn
+from salus.events.contexts.storage import SubjectRegistered
 from salus.events.effect import Applied, claims_of, effect_of
 from salus.events.event_types import EventData
 from salus.events.judging import judge
 from salus.events.keyring import KeyRing
+from salus.events.state_positions import Partition, ends_of
 from salus.ledger.records import SIGNATURE_HEADER, appended_at
 from salus.messaging import Reader, Record
-from salus.runtime.identity_view import apply_identity_record
+from salus.runtime.identity_view import IDENTITY_TOPIC, apply_identity_record
 from salus.runtime.network import Network
 
 
@@ -54,36 +77,91 @@ class Fold:
             self.events.append(judged.event.data)
 
 
-async def records_before(town: Town, position: StatePosition) -> list[Record]:
-    """Return what stands in a partition before a position."""
-    at, found = (position.topic, position.partition), list[Record]()
-    async with Reader(town.parts.kafka_bootstrap, starts={at: 0}) as reader:
-        while await reader.position(*at) < position.end:
+async def records_before(town: Town, ends: Mapping[Partition, int]) -> list[Record]:
+    """Return what stands in partitions before these positions."""
+    found: list[Record] = []
+    async with Reader(town.parts.kafka_bootstrap, starts=dict.fromkeys(ends, 0)) as reader:
+        while any([await reader.position(*at) < end for at, end in ends.items()]):
             found += await reader.poll(max_records=500, timeout_ms=100)
-    return [record for record in found if record.offset < position.end]
+    return [record for record in found if record.offset < ends[record.topic, record.partition]]
 
 
-async def replayed(town: Town, decision: AccessDecided) -> str:
-    """Return the digest of what the policies saw, by the topics up to the decision's positions."""
+async def ring_at(town: Town, ends: Mapping[Partition, int]) -> KeyRing:
+    """Return the key ring as it was at the decision's position."""
     ring = Network.read(town.network.file).new_ring()
-    positions = {at.topic: at for at in decision.state_positions if at.partition == 0}
-    for record in await records_before(town, positions["salus.identity.events"]):
+    of_identity = {at: end for at, end in ends.items() if at[0] == IDENTITY_TOPIC}
+    for record in await records_before(town, of_identity):
         apply_identity_record(ring, record)
-    folds = {}
-    for topic in ("salus.consent.events", "salus.storage.events"):
-        folds[topic] = Fold(ring, town.pseudonym)
-        for record in await records_before(town, positions[topic]):
-            folds[topic].take(record)
-    inputs = replay(
+    assert ring.position == of_identity[IDENTITY_TOPIC, 0]
+    return ring
+
+
+async def replayed(town: Town, decision: AccessDecided) -> Inputs:
+    """Return what the policies saw, by the topics up to the decision's positions and nobody's fold."""
+    ends = ends_of(decision.state_positions)
+    ring = await ring_at(town, ends)
+    folds = {topic: Fold(ring, town.pseudonym) for topic in (CONSENT_TOPIC, STORAGE_TOPIC)}
+    for topic, fold in folds.items():
+        for record in await records_before(town, {at: end for at, end in ends.items() if at[0] == topic}):
+            fold.take(record)
+    return replay(
         decision,
-        said_of_patient=folds["salus.consent.events"].events,
-        said_of_record=folds["salus.storage.events"].events,
+        said_of_patient=folds[CONSENT_TOPIC].events,
+        said_of_record=folds[STORAGE_TOPIC].events,
         parties=ring.parties,
     )
-    return inputs_digest(inputs)
 
 
-async def test_every_recorded_decision_is_replayed_from_the_topics(town: Town) -> None:
+class RingThen:
+    """The key ring as it was: nothing more comes."""
+
+    def __init__(self, ring: KeyRing) -> None:
+        self.ring = ring
+
+    async def catch_up(self) -> KeyRing:
+        return self.ring
+
+
+async def decided_again(
+    town: Town, decision: AccessDecided, folder: Path
+) -> tuple[str, bool, tuple[str, ...]]:
+    """Fold all topics up to exactly the decision's positions, and decide by that state."""
+    ends = ends_of(decision.state_positions)
+    ring = await ring_at(town, ends)
+    folded = {at: end for at, end in ends.items() if at[0] != IDENTITY_TOPIC}
+    async with (
+        open_fold_store(f"sqlite+aiosqlite:///{folder / decision.decision}.db") as store,
+        Reader(town.parts.kafka_bootstrap, starts=dict.fromkeys(folded, 0)) as reader,
+    ):
+        await store.begin(folded, code=b"1" * 32)
+        contracts: list[Contract[Any]] = [PATIENTS, POLICIES, SUBJECTS]
+        follower = Follower(reader, store=store, identity=cast("Any", RingThen(ring)), contracts=contracts)
+        await follower.fold_up_to(folded)
+        keys = [(PATIENTS.kind, decision.patient), (SUBJECTS.kind, decision.patient)]
+        reached, states = await store.load_at(keys)
+    assert reached == folded
+    state = PATIENTS.decode(states[keys[0]]) if keys[0] in states else PATIENTS.state()
+    subject = SUBJECTS.decode(states[keys[1]]) if keys[1] in states else SUBJECTS.state()
+    party = ring.parties[decision.principal]
+    question = Question(
+        principal=Asking(party.did, party.kind, party.roles, party.member, request=decision.request),
+        action=decision.action,
+        object=decision.object,
+        patient=decision.patient,
+        purpose=decision.purpose,
+        break_glass=decision.emergency,
+    )
+    patients = patients_among(state.dids, ring.parties)
+    at = decision.decided_at
+    inputs = inputs_of(question, state=state, patients=patients, subject=subject, at=at)
+    answer = conclude(
+        question, CedarPolicies(read_policies(policies_folder(None))).evaluate(inputs), state=state, at=at
+    )
+    return inputs_digest(inputs), answer.allowed, answer.reasons
+
+
+async def story(town: Town) -> tuple[list[AccessDecided], str]:
+    """Have all kinds of decisions made, with what changes them in between; return them, and the consent."""
     own = town.question(purpose="PATRQT")
     emergency = town.question(purpose="ETREAT", break_glass={"reason": "other"})
     async with town.replica() as client:
@@ -99,10 +177,56 @@ async def test_every_recorded_decision_is_replayed_from_the_topics(town: Town) -
         await client.post(url, auth=signing(town.hospital))
         await client.post("/decisions", json=town.question(), auth=signing(town.clinician))
         decisions = [e.data for e in await town.events() if isinstance(e.data, AccessDecided)]
+    return decisions, granted.json()["consent"]
+
+
+async def test_every_recorded_decision_is_replayed_from_the_topics(town: Town, tmp_path: Path) -> None:
+    decisions, consent = await story(town)
 
     assert [d.allowed for d in decisions] == [False, True, True, True, False, False]
-    assert [await replayed(town, decision) for decision in decisions] == [d.inputs for d in decisions]
+    assert [inputs_digest(await replayed(town, d)) for d in decisions] == [d.inputs for d in decisions]
     # The first and the last saw the same: neither a consent nor a party that is the patient now.
     assert len({d.inputs for d in decisions}) == len(decisions) - 1
     # The trail needs no join to tell under which consent.
-    assert [d.consents for d in decisions] == [(), (), (), (granted.json()["consent"],), (), ()]
+    assert [d.consents for d in decisions] == [(), (), (), (consent,), (), ()]
+    for decision in decisions:
+        expected = decision.inputs, decision.allowed, decision.reasons
+        assert await decided_again(town, decision, tmp_path) == expected
+
+
+class WidePlan(Plan):
+    """The topics of consent and storage have three partitions each."""
+
+    def partitions(self, topic: str) -> int:
+        return 3 if topic in {CONSENT_TOPIC, STORAGE_TOPIC} else super().partitions(topic)
+
+
+async def test_decisions_over_topics_of_many_partitions_are_replayed(
+    own_parts: LocalParts, tmp_path: Path
+) -> None:
+    town = await founded_town(await own_parts.start(None), tmp_path, WidePlan(PLAN.origin))
+    hospital = town.hospital.did
+    others = [patient_of(hospital, number) for number in range(1, 9)]
+    for other in others:
+        await town.storage_says(
+            SubjectRegistered(
+                patient=other, steward=hospital, suite="s", key="k", public_key="p", request=UNASKED
+            )
+        )
+    async with town.replica() as client:
+        for other in others:
+            await client.post("/decisions", json=town.question(patient=other), auth=signing(town.clinician))
+    decisions, _ = await story(town)
+
+    for decision in decisions:
+        positions = {each.topic: each.ends for each in decision.state_positions}
+        assert {topic: len(ends) for topic, ends in positions.items()} == {
+            CONSENT_TOPIC: 3,
+            STORAGE_TOPIC: 3,
+            IDENTITY_TOPIC: 1,
+        }
+        assert sum(map(bool, positions[CONSENT_TOPIC])) > 1, "the state rests on more than one partition"
+        assert inputs_digest(await replayed(town, decision)) == decision.inputs
+        expected = decision.inputs, decision.allowed, decision.reasons
+        assert await decided_again(town, decision, tmp_path) == expected
+    assert [d.allowed for d in decisions] == [False, True, True, True, False, False]

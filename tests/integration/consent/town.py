@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
-from tests.asking import NETWORK, truly_asked
+from tests.asking import NETWORK, UNASKED, truly_asked
+from tests.founding import founding, joining, stated
+from tests.pseudonyms import patient_of
 
 from salus.client.auth import RequestSigner
 from salus.consent.__main__ import SERVICE
@@ -17,13 +21,15 @@ from salus.consent.adapters.folded import CONSENT_TOPIC
 from salus.consent.settings import Settings
 from salus.contracts.service import open_app
 from salus.devkit.addresses import Addresses
-from salus.devkit.network import NetworkFolder, Plan
+from salus.devkit.network import NetworkFolder, Plan, create_topics
 from salus.events.contexts import CATALOGUE
 from salus.events.contexts.identity import KeyRevoked, RoleWithdrawn
 from salus.events.contexts.storage import SubjectKeyDestroyed, SubjectRegistered
 from salus.events.did import LocalSigner
 from salus.events.envelope import Event, decode_event
-from salus.messaging import Reader
+from salus.events.fields import RoleName
+from salus.messaging import Reader, Record
+from salus.runtime.network import Network
 from salus.runtime.publishing import open_publisher
 
 PLAN = Plan(origin=NETWORK)
@@ -74,19 +80,21 @@ class Town:
 
     async def events(self) -> list[Event]:
         """Return what consent has said about the patient, in order."""
-        async with Reader(self.parts.kafka_bootstrap, starts={(CONSENT_TOPIC, 0): 0}) as reader:
-            end, found = (await reader.end_offsets())[CONSENT_TOPIC, 0], []
-            while await reader.position(CONSENT_TOPIC, 0) < end:
+        partitions = Network.read(self.network.file).topic_partitions(CONSENT_TOPIC)
+        async with Reader(self.parts.kafka_bootstrap, starts=dict.fromkeys(partitions, 0)) as reader:
+            ends, found = await reader.end_offsets(), list[Record]()
+            while any([await reader.position(*at) < end for at, end in ends.items()]):
                 records = await reader.poll(max_records=500, timeout_ms=100)
                 found += [r for r in records if r.key == self.pseudonym.encode() and r.value is not None]
         return [decode_event(record.value, CATALOGUE) for record in found if record.value is not None]
 
     async def storage_says(self, *facts: SubjectRegistered | SubjectKeyDestroyed) -> None:
+        """State facts of a patient, each of whom nothing but a registration was said before."""
         async with open_publisher(self.parts.kafka_bootstrap, self.network.signer("storage")) as publisher:
             for fact in facts:
                 asked = truly_asked(fact, self.hospital, at=datetime.now(UTC))
                 version = 0 if isinstance(fact, SubjectRegistered) else 1
-                await publisher.publish(asked, subject=self.pseudonym, expected_version=version)
+                await publisher.publish(asked, subject=fact.patient, expected_version=version)
 
     async def identity_says(self, *facts: RoleWithdrawn | KeyRevoked) -> None:
         """State what an operator asked identity for, each about a party that nothing was said of before."""
@@ -104,3 +112,35 @@ class Town:
 
 def signing(signer: LocalSigner) -> RequestSigner:
     return RequestSigner(signer, "consent", network=NETWORK)
+
+
+async def founded_town(parts: Addresses, folder: Path, plan: Plan = PLAN) -> Town:
+    """Found a network in a folder, with the town's people, and register the patient."""
+    await create_topics(parts.kafka_bootstrap, plan)
+    network = NetworkFolder(folder)
+    network.create(plan)
+    hospital, clinician, colleague, officer, patient = (
+        LocalSigner.from_seed(os.urandom(32)) for _ in range(5)
+    )
+    pseudonym = patient_of(hospital.did)
+    people: tuple[tuple[LocalSigner, RoleName], ...] = (
+        (clinician, "clinician"),
+        (colleague, "clinician"),
+        (officer, "privacy-officer"),
+        (patient, "patient"),
+    )
+    joined = [
+        *founding(network.file),
+        joining(hospital, by=network.signer("operator"), kind="member"),
+        *(joining(who, by=hospital, roles=(role,), member=hospital.did) for who, role in people),
+    ]
+    async with open_publisher(parts.kafka_bootstrap, network.signer("identity")) as publisher:
+        await stated(publisher, joined)
+    operator = network.signer("operator")
+    town = Town(parts, network, hospital, clinician, colleague, officer, patient, operator, pseudonym)
+    await town.storage_says(
+        SubjectRegistered(
+            patient=pseudonym, steward=hospital.did, suite="s", key="k", public_key="p", request=UNASKED
+        )
+    )
+    return town

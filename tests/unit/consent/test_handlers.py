@@ -29,7 +29,7 @@ from salus.consent.ports import Claims, Facts, Limits, World
 from salus.contracts.contract import NameTakenError
 from salus.contracts.queues import Queues
 from salus.events.contexts import CATALOGUE
-from salus.events.contexts.consent import AccessDecided, GlassBroken, StatePosition
+from salus.events.contexts.consent import AccessDecided, GlassBroken
 from salus.events.did import LocalSigner
 from salus.events.event_types import EventData
 from salus.events.keyring import KeyRing
@@ -79,7 +79,7 @@ class Memory:
     queues: Queues = field(default_factory=Queues)
 
     async def facts(self, _: str) -> Facts:
-        return Facts(self.state, self.subject, (StatePosition("salus.consent.events", 0, len(self.log)),))
+        return Facts(self.state, self.subject, {("salus.consent.events", 0): len(self.log)})
 
     async def execute(self, _: str, decide: Callable[[PatientState], Awaitable[EventData]]) -> EventData:
         event = await decide(self.state)

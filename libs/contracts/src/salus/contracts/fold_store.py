@@ -168,14 +168,13 @@ class FoldStore:
     async def load_at(
         self, aggregates: Sequence[Pair]
     ) -> tuple[dict[tuple[str, int], int], dict[Pair, bytes]]:
-        """Return the next offset to fold of each partition, and the encoded states as they are there.
+        """Return the next offset to fold of every partition, and the encoded states as they are there.
 
-        Positions and states belong together. Partitions of which nothing was folded and aggregates without
-        events are left out.
+        Positions and states belong together. Aggregates without events are left out.
         """
         found = await self._snapshot(aggregates)
         states = {key: found.rows[key].state for key in aggregates if key in found.rows}
-        return {at: found.positions[at] for at in sorted(found.positions) if found.positions[at]}, states
+        return found.positions, states
 
     async def load_for_command(self, kind: str, aggregate: str, *, topic: str) -> tuple[bytes | None, int]:
         """Return the encoded state and the version that the subject of that name has on the topic.

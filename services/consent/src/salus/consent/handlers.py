@@ -38,7 +38,7 @@ from salus.consent.domain.rights import Actor, Asking, visible_consents
 from salus.consent.domain.state import Consent, PatientState, PolicyState, found_consent
 from salus.consent.ports import Claims, PolicyHost, Reservation, World
 from salus.contracts.contract import NameTakenError
-from salus.events.contexts.consent import GlassBroken, StatePosition
+from salus.events.contexts.consent import GlassBroken
 from salus.events.event_types import EventData
 from salus.events.fields import Sealed
 from salus.events.keyring import KeyRing
@@ -156,7 +156,7 @@ async def _decide(  # noqa: PLR0913  # the question, and what the answer is made
     ring = await world.ring.catch_up()
     question = replace(question, principal=_as_known(question.principal, ring, at=at))
     # Position and parties of one moment: nothing is awaited between them.
-    positions = (*known.positions, StatePosition(IDENTITY_TOPIC, 0, ring.position))
+    positions = {**known.positions, (IDENTITY_TOPIC, 0): ring.position}
     patients = patients_among(known.state.dids, ring.parties)
     inputs = inputs_of(question, state=known.state, patients=patients, subject=known.subject, at=at)
     answer = conclude(question, world.policies.evaluate(inputs), state=known.state, at=at)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,9 +12,9 @@ from salus.consent.domain.decisions import Inputs, Verdict
 from salus.consent.domain.rights import Actor
 from salus.consent.domain.state import PatientState, PolicyState, SubjectState
 from salus.contracts.queues import Queues
-from salus.events.contexts.consent import StatePosition
 from salus.events.event_types import EventData
 from salus.events.keyring import KeyRing
+from salus.events.state_positions import Partition
 
 
 class Patients(Protocol):
@@ -43,7 +43,7 @@ class Facts:
 
     state: PatientState
     subject: SubjectState
-    positions: tuple[StatePosition, ...]
+    positions: Mapping[Partition, int]
 
 
 class FactSource(Protocol):

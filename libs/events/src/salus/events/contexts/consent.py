@@ -13,6 +13,7 @@ from salus.events.event_types import Retention
 from salus.events.fields import Audience, Count, Did, Moment, Pseudonym, Purpose, Sealed, Sha256, Text, Words
 from salus.events.requests import RequestedData
 from salus.events.signed_request import Asked, Body
+from salus.events.state_positions import StatePositions
 
 CONTEXT = Context("consent")
 CONSENT = CONTEXT.role("consent", "service", "decides accesses by the patients' consents")
@@ -75,21 +76,13 @@ class ConsentRevoked(RequestedData):
 EmergencyReason = Literal["life-threatening", "unable-to-consent", "public-health", "other"]
 
 
-class StatePosition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Up to where a partition had been folded: `end` is the offset after the last record."""
-
-    topic: Text
-    partition: Count
-    end: Count
-
-
 @_event("salus.consent.access-decided.v1")
 class AccessDecided(RequestedData):
     """Someone asked whether an access is allowed, and this was the answer, with what it rests on.
 
     `inputs` commits to the exact request and entities. They follow from the records before
-    `state_positions` of the topics of consent, storage and identity, at the time `decided_at`; a partition
-    that is not named was empty. `consents` are those that covered an access that was allowed without
+    `state_positions` of every partition of the topics of consent, storage and identity, at the time
+    `decided_at`. `consents` are those that covered an access that was allowed without
     breaking the glass, at most 64 of them. `emergency` is the reason that the caller gave.
     """
 
@@ -104,7 +97,7 @@ class AccessDecided(RequestedData):
     policy_set: Sha256
     inputs: Sha256
     decided_at: Moment
-    state_positions: Annotated[tuple[StatePosition, ...], msgspec.Meta(max_length=1024)]
+    state_positions: StatePositions
     epoch: Count
     valid_until: Moment
     obligations: Words = ()

@@ -13,7 +13,7 @@ from salus.consent.domain.state import (
 from salus.consent.ports import Facts
 from salus.contracts.contract import Contract
 from salus.contracts.fold import FoldStore, Follower
-from salus.events.contexts.consent import PolicySetAdopted, StatePosition
+from salus.events.contexts.consent import PolicySetAdopted
 from salus.events.event_types import EventData
 
 CONSENT_TOPIC = "salus.consent.events"
@@ -52,5 +52,5 @@ class FoldedFacts:
         return Facts(
             state=PATIENTS.decode(state) if state else PatientState(),
             subject=SUBJECTS.decode(subject) if subject else SubjectState(),
-            positions=tuple(StatePosition(*at, end) for at, end in ends.items()),
+            positions=ends,
         )

@@ -24,11 +24,12 @@ from salus.consent.domain.state import (
     evolve,
     evolve_subject,
 )
-from salus.events.contexts.consent import AccessDecided, Action, EmergencyReason, GlassBroken, StatePosition
+from salus.events.contexts.consent import AccessDecided, Action, EmergencyReason, GlassBroken
 from salus.events.event_types import EventData
 from salus.events.fields import Purpose, Sealed
 from salus.events.parties import Party
 from salus.events.patient_rights import is_patient
+from salus.events.state_positions import Partition, state_positions
 from salus.runtime.refusal import Refusal
 
 NO_POLICY_PERMITS = "no-policy-permits"
@@ -202,7 +203,7 @@ class Basis:
     policy_set: str
     inputs: str
     at: datetime
-    positions: tuple[StatePosition, ...]
+    positions: Mapping[Partition, int]
     epoch: int
 
 
@@ -220,7 +221,7 @@ def decided(question: Question, answer: Answer, basis: Basis) -> AccessDecided:
         policy_set=basis.policy_set,
         inputs=basis.inputs,
         decided_at=basis.at,
-        state_positions=basis.positions,
+        state_positions=state_positions(basis.positions),
         epoch=basis.epoch,
         valid_until=answer.valid_until,
         obligations=answer.obligations,
