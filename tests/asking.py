@@ -157,6 +157,13 @@ _REQUESTS: dict[type, Callable[[Any], _Line]] = {
             "added": msgspec.to_builtins(d.added),
         },
     ),
+    identity.EventTypeProposed: lambda d: ("POST", "/event-types", {"schema": json.loads(d.schema)}),
+    identity.EventTypeActivated: lambda d: (
+        "POST",
+        _path("event-types", d.type, "activate"),
+        {"dataschema": d.dataschema},
+    ),
+    identity.EventTypeWithdrawn: lambda d: ("POST", _path("event-types", d.type, "withdraw"), None),
     consent.PatientLinked: lambda d: ("POST", _path("patients", d.patient, "parties"), {"did": d.did}),
     consent.PatientUnlinked: lambda d: ("DELETE", _path("patients", d.patient, "parties", d.did), None),
     consent.ConsentGranted: lambda d: (

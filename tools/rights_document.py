@@ -51,6 +51,9 @@ Besides:
   ([why](decisions/rights-are-judged-by-everybody.md)).
 - A role needs the kind of party that can hold it (`role-not-for-kind`); a member holds none. Only people
   and devices act for a member (`member-not-for-kind`).
+- A member's event type is below that member's prefix (`invalid-schema`), and its schema compatible with the
+  one that was active (`incompatible-schema`). *Itself* is the member whose type it is
+  ([event types of your own](own-event-types.md)).
 - Adding a shard needs two operators, for it brings a key that the ledger is believed by. Moving partitions
   needs one.
 """
@@ -70,6 +73,7 @@ def render() -> str:
         lines += [
             f"| {target} | {' | '.join(RIGHTS[act, target, relation] for relation in Relation)} |"
             for target in Target
+            if (act, target, Relation.ITSELF) in RIGHTS
         ]
     roles = [f"| `{role.name}` | {role.kind} | {role.meaning} |\n" for role in CATALOGUE.roles()]
     return "\n".join(lines) + "\n" + TAIL + ROLES + "".join(roles) + consent_rights.section()

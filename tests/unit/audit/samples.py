@@ -14,6 +14,7 @@ from tests.unit.events.samples import sealed_to_its_subject
 
 from salus.audit.domain.entry import Place
 from salus.audit.domain.network import Surroundings
+from salus.events.catalogue import Catalogue
 from salus.events.contexts import CATALOGUE
 from salus.events.envelope import Event, decode_event, encode_event
 from salus.events.event_types import EventData, type_of
@@ -65,7 +66,12 @@ def asked_of(data: EventData, *, source: str) -> EventData:
 
 
 def event_of(
-    data: EventData, *, source: str = MEMBER, name: str = "event-1", subject: str | None = None
+    data: EventData,
+    *,
+    source: str = MEMBER,
+    name: str = "event-1",
+    subject: str | None = None,
+    catalogue: Catalogue = CATALOGUE,
 ) -> Event:
     about = type_of(data).subject_field
     chosen = subject or (getattr(data, about) if about else "subject-1")
@@ -78,7 +84,7 @@ def event_of(
             time=NOON,
             expected_version=0 if type_of(data).changes else None,
         ),
-        CATALOGUE,
+        catalogue,
     )
 
 

@@ -12,9 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.asking import NETWORK, UNASKED
+from tests.own_types import SEALED, schema_of
 from tests.unit.audit import balp, samples
 from tests.unit.audit.people import nobody
 from tests.unit.audit.test_indexing import ALLOWED, CLINICIAN, PATIENT, READ
+from tests.unit.events.samples import SEALED as SEALED_VALUE
 
 from salus.audit.adapters.signatures import OwnSignatures
 from salus.audit.domain.describe import Named, describe, describe_rejected, describe_unknown
@@ -32,12 +34,13 @@ from salus.events.did import LocalSigner, multibase_of
 from salus.events.effect import Applied
 from salus.events.envelope import decode_event, encode_event
 from salus.events.errors import Reason, RejectedError
-from salus.events.event_types import Retention
-from salus.events.fields import RoleName, Text
+from salus.events.event_types import Retention, schema_file
+from salus.events.fields import SEALED_CHARS_MIN, RoleName, Text
 from salus.events.judging import judge
 from salus.events.keyring import KeyRing
 from salus.events.requests import Request, RequestedData
 from salus.events.signature import sign_values
+from salus.events.type_definition import definition
 
 DATA = Path(__file__).parents[2] / "data"
 CLASSES = {entry.name: entry.data for entry in CATALOGUE.types()}
@@ -80,6 +83,25 @@ def test_every_type_of_the_catalogue_has_a_meaning(name: str) -> None:
         assert facts_of(data) is not None
 
     any_data_is_described()
+
+
+@pytest.mark.parametrize(("subject", "patient"), [("patient", PATIENT), ("ward", None)])
+def test_an_event_of_a_members_own_type_maps_and_tells_nothing_that_is_sealed(
+    subject: str, patient: str | None
+) -> None:
+    fields = {"content": SEALED} if patient else {}
+    entry = definition(schema_file(schema_of(samples.MEMBER, about={"subject": subject}, fields=fields)))
+    content = msgspec.structs.replace(
+        SEALED_VALUE, ciphertext=samples.SECRET.rstrip("=") + "A" * SEALED_CHARS_MIN
+    )
+    data = entry.data(patient=PATIENT, ward="A.1", **({"content": content} if patient else {}))
+    event = samples.event_of(data, source=samples.MEMBER, catalogue=CATALOGUE.with_types([entry]))
+
+    told = describe(event, Applied(0), samples.place(), Directory(nobody()))
+
+    check(told)
+    assert (told.facts.object, told.facts.patient) == (getattr(data, subject), patient)
+    assert told.facts.summary == f"{entry.name}: A bed of a ward is occupied."
 
 
 @pytest.mark.parametrize("name", TYPES)

@@ -259,6 +259,14 @@ ACTS: Mapping[str, tuple[ApprovalRequest, list[str]]] = {
             "shard 0 seals nothing",
         ],
     ),
+    "activate-event-type": (
+        request_of({"dataschema": "urn:x"}, target="/event-types/example.h.x.v1/activate", party=None),
+        ["take events of the type example.h.x.v1", "by the schema urn:x"],
+    ),
+    "withdraw-event-type": (
+        request_of(None, target="/event-types/example.h.x.v1/withdraw", party=None),
+        ["take no more events of the type example.h.x.v1"],
+    ),
     "withdraw-role": (
         request_of(None, method="DELETE", target=f"{ROLES}/clinician"),
         [f"withdraw the role clinician from {BOSS}"],
@@ -269,7 +277,7 @@ ACTS: Mapping[str, tuple[ApprovalRequest, list[str]]] = {
 @pytest.mark.parametrize("name", ACTS)
 def test_each_act_is_shown_with_whom_it_concerns(name: str) -> None:
     request, words = ACTS[name]
-    about = "assignment 7" if name == "assign-shards" else BOSS
+    about = "assignment 7" if name == "assign-shards" else "example.h.x.v1" if "type" in name else BOSS
     act = act_of(request, at=NOW)
 
     assert (act.name, act.about) == (name, about)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.own_types import HOSPITAL, SEALED, schema_of
 
 from salus.cli.application import run
 from salus.cli.exits import Exit
@@ -84,3 +85,22 @@ def test_without_a_released_version_it_is_said(tmp_path: Path, capsys: pytest.Ca
     said = capsys.readouterr().out
 
     assert all(name in said for name, _ in released_schemas(ENTRY.name)) or "no version" in said
+
+
+def test_a_members_own_type_is_checked_as_hers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SALUS_STATE", str(tmp_path / "nothing"))
+    file, member = tmp_path / "own.json", ("--member", HOSPITAL)
+    # The definition of what is sealed need not be copied.
+    schema = schema_of(fields={"content": SEALED})
+    file.write_text(json.dumps({key: value for key, value in schema.items() if key != "$defs"}))
+
+    assert run(["catalogue", "check", str(file), *member]) == Exit.OK
+    assert run(["catalogue", "check", str(file), "--member", "did:web:other.example"]) == Exit.NO
+    assert "$.x-salus.type: it is example.other.<fact>.v<n>" in capsys.readouterr().out
+    before = tmp_path / "before.json"
+    before.write_text(json.dumps(schema_of(required=("patient", "ward", "beds"))))
+    assert run(["catalogue", "check", str(file), *member, "--against", str(before)]) == Exit.NO
+    assert "$.beds: it was required and is optional (breaks readers)" in capsys.readouterr().out
+    assert run(["catalogue", "show", "example.hospital.bed-occupied.v1"]) == Exit.USAGE

@@ -11,10 +11,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.sdk.trace import TracerProvider
+from tests.own_types import schema_of
 from tests.unit.client.samples import NOON, SIGNER, TOPIC, MemoryBroker, document, patient
 
-from salus.client import DeliveryError, Handle, Publisher, PublisherClosedError, ReceiptUnavailableError
+from salus.client import (
+    DeliveryError,
+    Handle,
+    Publisher,
+    PublisherClosedError,
+    ReceiptUnavailableError,
+    own_event_type,
+)
 from salus.client import publisher as module
+from salus.events.envelope import encode_event
 from salus.events.errors import Reason, RejectedError
 from salus.events.signature import parse_signature
 from salus.ledger.records import SIGNATURE_HEADER
@@ -440,3 +449,24 @@ async def test_without_a_place_to_ask_there_is_no_receipt() -> None:
         handle = await publish(target)
         with pytest.raises(ReceiptUnavailableError, match="receipts_url"):
             await handle.receipt()
+
+
+async def test_a_type_of_ones_own_is_published_by_who_has_its_schema_and_by_nobody_else() -> None:
+    schema = schema_of(SIGNER.did)
+    entry = own_event_type(json.dumps(schema).encode(), member=SIGNER.did)
+    data = entry.data(patient=patient(1), ward="A.1")
+    broker = MemoryBroker()
+    value = encode_event(data, id="1", source=SIGNER.did, subject=patient(1), time=NOON)
+    async with publisher(broker, types=[entry]) as target:
+        await target.publish(data, subject=patient(1))
+        await target.publish_encoded(value)
+        with pytest.raises(RejectedError, match=r"\$.ward: not as pattern"):
+            await target.publish(entry.data(patient=patient(1), ward="a"), subject=patient(1))
+    async with publisher(broker) as target:
+        with pytest.raises(RejectedError, match="unknown-type"):
+            await target.publish_encoded(value)
+
+    assert [record.topic for record in broker.stored] == [entry.topic] * 2
+    assert broker.stored[1].value == value
+    with pytest.raises(ValueError, match=r"x-salus.type: it is example.other.<fact>"):
+        own_event_type(json.dumps(schema).encode(), member="did:web:other.example")

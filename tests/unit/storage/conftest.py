@@ -191,7 +191,7 @@ class Bench:
         self.storing = Storing(topic, topic, self.objects, self.vault, self.tokens, 10_000_000, standing, 0)
         refusals = Refusals(topic, self.refused)
         self.reading = Reading(topic, topic, self.objects, self.vault, self.tokens, standing, 0, refusals)
-        self.sealed = SealedReading(topic, topic, self.vault, self.tokens, refusals, CATALOGUE)
+        self.sealed = SealedReading(topic, topic, self.vault, self.tokens, refusals, lambda: CATALOGUE)
 
     async def registered(self) -> SubjectState:
         number = str(next(self.numbers))

@@ -1,8 +1,11 @@
-"""salus catalogue: the event types that this release knows, and whether a schema may become one of them."""
+"""salus catalogue: the event types of this release and of members, and whether a schema may become one."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Mapping
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,15 +13,28 @@ import typer
 from rich.table import Table
 
 from salus.cli.console import Json, emit, out
-from salus.cli.display import styled
+from salus.cli.display import plain, styled
 from salus.cli.exits import CommandError, Exit
+from salus.cli.network_access import Directory, IdentityUrl, NetworkAccess
+from salus.cli.own_types import (
+    activate,
+    members_types,
+    network_if_any,
+    propose,
+    read_schema,
+    schema_of,
+    withdraw,
+)
 from salus.events.contexts import CATALOGUE
 from salus.events.event_types import EventType
 from salus.events.schemas import released_schemas
 from salus.events.schemas.compatibility import breaks_between
-from salus.events.schemas.subset import SCHEMA_BYTES_MAX, faults_of
+from salus.events.schemas.subset import faults_of
 from salus.events.sealed_fields import sealed_fields
-from salus.ledger.json_reader import JsonError, read_json
+from salus.events.type_definition import faults_of_definition, with_sealed
+from salus.events.type_names import is_own_name
+from salus.events.type_registry import own_type_of
+from salus.ledger.json_reader import read_json
 
 app = typer.Typer(
     help="Event types: topic, owner, key, sealed fields and schema.",
@@ -42,29 +58,49 @@ TypeName = Annotated[
 def list_types(
     context: Annotated[str | None, typer.Option(help="Only the types of this context, as lab.")] = None,
     *,
+    directory: Directory = None,
+    identity: IdentityUrl = None,
     as_json: Json = False,
 ) -> None:
-    """List the event types with topic, owner, key and sealed fields."""
+    """List the event types with topic, owner, key and sealed fields; members' own ones of the network too."""
     entries = [entry for entry in CATALOGUE.types() if context in (None, entry.name.split(".")[1])]
     if not entries:
         known = sorted({entry.name.split(".")[1] for entry in CATALOGUE.types()})
         raise CommandError(
             Exit.USAGE, f"--context: no context has types of that name; {', '.join(known)} have"
         )
+    network = None if context else network_if_any(directory, identity)
+    own = [] if network is None else asyncio.run(members_types(network))
+    listed = [*map(_facts, entries), *own]
     if as_json:
-        emit([_facts(entry) for entry in entries])
+        emit(listed)
         return
-    table = Table("type", "topic", "who may state it", "key", "sealed")
-    for entry in entries:
-        facts = _facts(entry)
-        table.add_row(entry.name, entry.topic, entry.owner, facts["key"], ", ".join(facts["sealed"]))
+    table = Table("type", "topic", "who may state it", "key", "sealed", "state")
+    for facts in listed:
+        cells = (*(facts[name] for name in ("type", "topic", "owner", "key")), ", ".join(facts["sealed"]))
+        table.add_row(*map(plain, (*cells, _state(facts))))
     out.print(table)
 
 
 @app.command()
-def show(name: TypeName) -> None:
+def show(
+    name: TypeName,
+    *,
+    proposed: Annotated[bool, typer.Option("--proposed", help="What waits for activation.")] = False,
+    directory: Directory = None,
+    identity: IdentityUrl = None,
+) -> None:
     """Print the JSON Schema of a type: the very bytes whose SHA-256 its `dataschema` names."""
-    typer.echo(_named(name).schema, nl=False)
+    network = network_if_any(directory, identity) if is_own_name(name) else None
+    if network is None:
+        typer.echo(_named(name).schema, nl=False)
+    else:
+        typer.echo(asyncio.run(schema_of(network, name, proposed=proposed)), nl=False)
+
+
+app.command()(propose)
+app.command()(activate)
+app.command()(withdraw)
 
 
 @app.command()
@@ -78,19 +114,35 @@ def check(
             dir_okay=False,
         ),
     ] = None,
+    member: Annotated[
+        str | None,
+        typer.Option(help="The member that is to bring it: a DID, or a name given to `party register`."),
+    ] = None,
     *,
+    directory: Directory = None,
+    identity: IdentityUrl = None,
     as_json: Json = False,
 ) -> None:
-    """Say whether a JSON Schema keeps to the subset, and is compatible with what was released."""
-    schema, size = _read(file)
-    faults = faults_of(schema, size=size)
-    older = [] if faults else _older(schema, against)
-    breaks = [(name, each) for name, before in older for each in breaks_between(before, schema)]
+    """Say whether a JSON Schema may be an event type, and is compatible with what is in force.
+
+    With --member it is judged as that member's own type, and compared with what is active in the network.
+    """
+    schema, size = read_schema(file)
+    if member is None:
+        faults, older = faults_of(schema, size=size), _released
+    else:
+        schema, network = with_sealed(schema), network_if_any(directory, identity)
+        did = member if network is None else network.did_of(member)
+        topics = CATALOGUE.topics_of_members()
+        faults = faults_of_definition(schema, size=size, member=did, topics=topics)
+        older = partial(_active, network)
+    compared = [] if faults else ([_given(against)] if against else older(schema))
+    breaks = [(name, each) for name, before in compared for each in breaks_between(before, schema)]
     if as_json:
         emit(
             {
                 "faults": faults,
-                "compared_with": [name for name, _ in older],
+                "compared_with": [name for name, _ in compared],
                 "breaks": [
                     {"with": name, "field": each.field, "why": each.why, "sides": each.sides}
                     for name, each in breaks
@@ -101,8 +153,8 @@ def check(
         for sentence in (*faults, *(f"{name}: {each}" for name, each in breaks)):
             out.print(styled("[red]✗[/] {}", sentence))
         if not faults:
-            compared = ", ".join(name for name, _ in older) or "nothing, for no version of it was released"
-            out.print(styled("it is in the subset; compared with {}", compared))
+            names = ", ".join(name for name, _ in compared) or "nothing, for no version of it is in force"
+            out.print(styled("it is in the subset; compared with {}", names))
     if faults or breaks:
         raise typer.Exit(Exit.NO)
 
@@ -129,22 +181,33 @@ def _named(name: str) -> EventType:
     return entry
 
 
-def _older(schema: dict[str, Any], against: Path | None) -> list[tuple[str, dict[str, Any]]]:
-    """Return, with a name for each, the schemas of which this one is to be the next version."""
-    if against is not None:
-        before, size = _read(against)
-        if faults := faults_of(before, size=size):
-            raise CommandError(Exit.USAGE, f"--against: it is not in the subset itself: {faults[0]}")
-        return [(against.name, before)]
-    name = str(schema.get("$id", "")).removeprefix("urn:salus:schema:")
-    return released_schemas(name)
+def _state(facts: Mapping[str, Any]) -> str:
+    """Return whether a type is of the release, or what became of a member's."""
+    if facts.get("member") is None:
+        return "release"
+    waiting = ", another proposed" if facts["proposed"] and facts["since"] else ""
+    since = f", revision {facts['revision']} since {facts['since']}" if facts["since"] else ""
+    return f"{facts['status']}{since}{waiting}"
 
 
-def _read(file: Path) -> tuple[Any, int]:
-    content = file.read_bytes()
-    if len(content) > SCHEMA_BYTES_MAX:
-        raise CommandError(Exit.NO, f"{file}: {len(content)} bytes, a schema has at most {SCHEMA_BYTES_MAX}")
-    try:
-        return read_json(content), len(content)
-    except JsonError as error:
-        raise CommandError(Exit.USAGE, f"{file}: {error.why}, in {error.place}") from None
+def _released(schema: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Return, with a name for each, the released schemas of a schema's type."""
+    return released_schemas(str(schema.get("$id", "")).removeprefix("urn:salus:schema:"))
+
+
+def _active(network: NetworkAccess | None, schema: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Return the schema that is in force of a member's type, if there is one and a network to ask."""
+    name = own_type_of(schema)
+    if network is None or not any(
+        t["type"] == name and t["since"] for t in asyncio.run(members_types(network))
+    ):
+        return []
+    return [(name, read_json(asyncio.run(schema_of(network, name, proposed=False))))]
+
+
+def _given(against: Path) -> tuple[str, dict[str, Any]]:
+    """Return the schema of a file that another is compared with, and its name."""
+    before, size = read_schema(against)
+    if faults := faults_of(before, size=size):
+        raise CommandError(Exit.USAGE, f"--against: it is not in the subset itself: {faults[0]}")
+    return against.name, before

@@ -16,6 +16,7 @@ from salus.cli.console import Json, emit, out
 from salus.cli.exits import CommandError, Exit
 from salus.cli.interrupts import run_until_signal
 from salus.cli.outputs import Outputs, require_place
+from salus.cli.own_types import type_of_platform
 from salus.cli.state import require_service, running_platform
 from salus.client import (
     DeliveryError,
@@ -31,7 +32,8 @@ from salus.devkit.platform import Platform
 from salus.events.contexts import CATALOGUE
 from salus.events.did import LocalSigner
 from salus.events.errors import RejectedError
-from salus.events.event_types import EventData
+from salus.events.event_types import EventData, EventType
+from salus.events.type_names import is_own_name
 from salus.ledger.json_reader import JsonError, read_json
 from salus.ledger.policy import Policy
 
@@ -77,7 +79,7 @@ def publish(  # the facts of one event
     for file in (receipt, event):
         require_place(file, undone="nothing was sent")
     signer = signer_of(platform, as_name or "", key, key_id)
-    content = _data_of(type_name, data)
+    content = _data_of(_type_named(type_name, platform), data)
     outputs = Outputs()
     event_id = event_id or new_id(datetime.now(UTC))
     sending = _publish(
@@ -158,12 +160,19 @@ def _place(proof: Receipt) -> dict[str, Any]:
     return {"topic": leaf.topic, "partition": leaf.partition, "offset": leaf.offset}
 
 
-def _data_of(type_name: str, text: str) -> EventData:
-    entry = CATALOGUE.type_named(type_name)
-    if entry is None:
-        names = [known.name for known in CATALOGUE.types()]
-        hint = ", ".join(get_close_matches(type_name, names) or names)
-        raise CommandError(Exit.USAGE, f"the catalogue has no type {type_name}; it has {hint}")
+def _type_named(name: str, platform: Platform) -> EventType:
+    """Return the type of the release, or of a member in the network that runs here."""
+    entry = CATALOGUE.type_named(name)
+    if entry is not None:
+        return entry
+    if is_own_name(name):
+        return type_of_platform(name, platform)
+    names = [known.name for known in CATALOGUE.types()]
+    hint = ", ".join(get_close_matches(name, names) or names)
+    raise CommandError(Exit.USAGE, f"the catalogue has no type {name}; it has {hint}")
+
+
+def _data_of(entry: EventType, text: str) -> EventData:
     if text == "-":
         content = sys.stdin.buffer.read()
     elif text.startswith("@"):
@@ -173,7 +182,7 @@ def _data_of(type_name: str, text: str) -> EventData:
     try:
         return msgspec.convert(read_json(content), entry.data)
     except JsonError as error:
-        sentence = f"not sent: not the data of a {type_name}: {error.why}, in {error.place}"
+        sentence = f"not sent: not the data of a {entry.name}: {error.why}, in {error.place}"
         raise CommandError(Exit.USAGE, sentence) from None
     except ValueError as error:
-        raise CommandError(Exit.NO, f"not sent: not the data of a {type_name}: {error}") from None
+        raise CommandError(Exit.NO, f"not sent: not the data of a {entry.name}: {error}") from None

@@ -65,6 +65,10 @@ class _Assignment(_Body, frozen=True, forbid_unknown_fields=True):
     added: tuple[AddedShard, ...] = ()
 
 
+class _Activation(_Body, frozen=True, forbid_unknown_fields=True):
+    dataschema: str
+
+
 @dataclass(frozen=True)
 class Act:
     """What a request would do.
@@ -167,6 +171,22 @@ def _assigns_shards(name: str, asked: Asked, _request: ApprovalRequest, _at: dat
     return Act(name, f"assignment {body.epoch}", tuple(lines), shards=shards)
 
 
+def _activates_type(name: str, asked: Asked, _request: ApprovalRequest, _at: datetime) -> Act:
+    body = _body(asked, _Activation)
+    lines = [
+        styled("[bold]take events of the type[/] {}", asked.path[1]),
+        styled("  by the schema {}", body.dataschema),
+        styled("  look at it before: salus catalogue show {} --proposed", asked.path[1]),
+    ]
+    return Act(name, asked.path[1], tuple(lines))
+
+
+def _withdraws_type(name: str, asked: Asked, request: ApprovalRequest, _at: datetime) -> Act:
+    if request.body is not None:
+        raise CommandError(Exit.NO, "body: a withdrawal has none: do not approve what is not shown")
+    return Act(name, asked.path[1], (styled("[bold]take no more events of the type[/] {}", asked.path[1]),))
+
+
 _Describe = Callable[[str, Asked, ApprovalRequest, datetime], Act]
 _ACTS: Mapping[str, tuple[str, tuple[str | None, ...], _Describe]] = {
     "register": ("POST", ("parties",), _registers),
@@ -174,6 +194,8 @@ _ACTS: Mapping[str, tuple[str, tuple[str | None, ...], _Describe]] = {
     "revoke-key": ("POST", ("parties", None, "keys", "revoke"), _revokes_key),
     "grant-role": ("POST", ("parties", None, "roles"), _grants_role),
     "assign-shards": ("POST", ("shards",), _assigns_shards),
+    "activate-event-type": ("POST", ("event-types", None, "activate"), _activates_type),
+    "withdraw-event-type": ("POST", ("event-types", None, "withdraw"), _withdraws_type),
     "withdraw-role": ("DELETE", ("parties", None, "roles", None), _withdraws_role),
 }
 

@@ -34,12 +34,12 @@ from salus.cli.console import Json, emit, err, out
 from salus.cli.exits import CommandError, Exit
 from salus.cli.interrupts import run_until_signal
 from salus.cli.outputs import Force, Output, hand_over, printing, require_place
+from salus.cli.own_types import catalogue_for
 from salus.cli.refusal_advice import advised
 from salus.cli.state import require_service, running_platform
 from salus.client.bounded_http import bounded_client
 from salus.client.pseudonyms import new_nonce
 from salus.devkit.platform import Platform
-from salus.events.contexts import CATALOGUE
 from salus.events.contexts.storage import SubjectKeyDestroyed
 from salus.events.did import LocalSigner
 from salus.events.envelope import CONTENT_TYPE, decode_event
@@ -203,7 +203,7 @@ def open_(
     signer = signer_of(platform, as_name, key, key_id)
     value = event.read_bytes()
     try:
-        shown = decode_event(value, CATALOGUE)
+        shown = decode_event(value, catalogue_for(value, platform))
     except RejectedError as error:
         raise CommandError(Exit.USAGE, f"the file is no event of the network: {error}") from None
     envelope, record = shown.envelope, records_of(shown)[0]

@@ -11,6 +11,7 @@ from salus.client.errors import (
     Undelivered,
 )
 from salus.client.handle import Handle
+from salus.client.own_types import own_event_type
 from salus.client.pseudonyms import NewPseudonym, new_pseudonym
 from salus.client.publisher import Publisher
 from salus.client.receipts import EventName, NoReceipt, Receipt, ReceiptSource
@@ -34,4 +35,5 @@ __all__ = [
     "Undelivered",
     "make_bearer",
     "new_pseudonym",
+    "own_event_type",
 ]

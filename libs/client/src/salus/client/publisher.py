@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from functools import partial
@@ -22,7 +23,7 @@ from salus.client.room import Room
 from salus.events.contexts import CATALOGUE
 from salus.events.envelope import CONTENT_TYPE, decode_event, encode_event
 from salus.events.errors import Reason, RejectedError
-from salus.events.event_types import EventData, type_of
+from salus.events.event_types import EventData, EventType, type_of
 from salus.events.signature import Signer, sign_values
 from salus.ledger.policy import Policy
 from salus.ledger.records import SIGNATURE_HEADER
@@ -57,7 +58,8 @@ class Publisher:
 
     `linger_ms` is how long the first event of a batch waits for others to share its signature. An event that
     is not confirmed `delivery_s` seconds after it was taken is reported; it may still arrive.
-    `receipts_url` is where receipts are asked for, and `policy` what they are verified against.
+    `receipts_url` is where receipts are asked for, and `policy` what they are verified against. `types` are
+    members' own event types (`salus.client.own_types`), for `publish_encoded`, which knows the release's.
     """
 
     def __init__(  # noqa: PLR0913  # the integrator's choices, each with its default
@@ -72,6 +74,7 @@ class Publisher:
         delivery_s: float = DELIVERY_S,
         client_id: str = "salus-client",
         sender: Sender | None = None,
+        types: Iterable[EventType] = (),
     ) -> None:
         if not 1 <= batch_max <= BATCH_SIZE_MAX:
             raise ValueError(f"batch_max is 1 to {BATCH_SIZE_MAX}, not {batch_max}")
@@ -84,6 +87,7 @@ class Publisher:
         self._receipts = ReceiptSource(receipts_url, policy)
         self._delivery_s = delivery_s
         self._sender = sender
+        self._catalogue = CATALOGUE.with_types(types)
         self._room = Room(events_max=IN_FLIGHT_EVENTS_MAX, bytes_max=IN_FLIGHT_BYTES_MAX)
         self._batch_max = batch_max
         self._gatherer: Gatherer[Handle] = Gatherer(batch_max=batch_max, linger_s=linger_ms / 1000)
@@ -172,7 +176,7 @@ class Publisher:
             RejectedError: as of `publish`, and WRONG_SOURCE if it names another party as its source.
             PublisherClosedError, DeliveryError: as of `publish`.
         """
-        event = decode_event(value, CATALOGUE)
+        event = decode_event(value, self._catalogue)
         if event.envelope.source != self._source:
             raise RejectedError(Reason.WRONG_SOURCE, "source is not the DID that signs")
         return await self._take(

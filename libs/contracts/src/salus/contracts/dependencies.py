@@ -61,8 +61,8 @@ class Dependencies(Generic[SettingsT]):
 
     @property
     def catalogue(self) -> Catalogue:
-        """The event types and roles that are known."""
-        return self.ring.ring.catalogue
+        """The event types that accepted events are read with, members' own included, as they are now."""
+        return self.ring.ring.types.known
 
     def now(self) -> datetime:
         """Return the time."""

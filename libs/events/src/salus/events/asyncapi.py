@@ -12,7 +12,7 @@ import msgspec
 from salus.events.catalogue import Catalogue
 from salus.events.envelope import CONTENT_TYPE, VALUE_BYTES_MAX, Envelope
 from salus.events.errors import Reason
-from salus.events.event_types import MEMBER, EventType
+from salus.events.event_types import EventType
 from salus.events.fields import Sealed, portable
 from salus.ledger.records import SIGNATURE_HEADER
 from salus.ledger.signature_header import HEADER_BYTES_MAX, HEADER_PATTERN
@@ -91,7 +91,7 @@ def _operations(topics: dict[str, list[EventType]]) -> dict[str, Any]:
             "channel": channel,
             "summary": "Anyone in the network may read.",
         }
-        if entries[0].owner == MEMBER:
+        if any(entry.is_of_members for entry in entries):
             operations[f"publish{name}"] = {
                 "action": "send",
                 "channel": channel,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from copy import copy
 from functools import cached_property
 from hashlib import sha256
 from itertools import product
@@ -46,6 +47,13 @@ class Catalogue:
             if entry.owner not in owners:
                 raise ValueError(f"{entry.name}: no service has the role {entry.owner}")
 
+    def with_types(self, types: Iterable[EventType]) -> Catalogue:
+        """Return a catalogue that has these types of members as well, each in place of one of its name."""
+        joined = copy(self)
+        joined.__dict__.pop("digest", None)
+        joined._by_name = self._by_name | {entry.name: entry for entry in types}  # noqa: SLF001  # it is its own copy
+        return joined
+
     def types(self) -> list[EventType]:
         """Return every type, by name."""
         return [self._by_name[name] for name in sorted(self._by_name)]
@@ -53,6 +61,10 @@ class Catalogue:
     def type_named(self, name: str) -> EventType | None:
         """Return the type of that name, if the catalogue has it."""
         return self._by_name.get(name)
+
+    def topics_of_members(self) -> list[str]:
+        """Return the topics that members publish to: what they bring of their own belongs there."""
+        return sorted({entry.topic for entry in self._by_name.values() if entry.owner == MEMBER})
 
     def input_topics(self) -> list[str]:
         """Return the topics that the sequencer turns into blocks: all but its own announcements."""

@@ -28,8 +28,9 @@ class Context:
 
     def __init__(self, name: str, *, sealed: bool = True) -> None:
         """Begin a context whose types are named `salus.<name>.<fact>.v<n>`."""
-        if _CONTEXT.fullmatch(name) is None:
-            raise ValueError(f"{name} is not a context's name: letters from a to z")
+        # Below `salus.ext` are the names of members' own types.
+        if _CONTEXT.fullmatch(name) is None or name == "ext":
+            raise ValueError(f"{name} is not a context's name: letters from a to z, and not ext")
         self.name = name
         # Which package brings it.
         self.package = "salus-events"

@@ -20,6 +20,9 @@ from salus.events.bearer import (
 )
 from salus.events.catalogue import Catalogue
 from salus.events.contexts.identity import (
+    EventTypeActivated,
+    EventTypeProposed,
+    EventTypeWithdrawn,
     KeyAdded,
     KeyRevoked,
     PartyRegistered,
@@ -47,12 +50,15 @@ from salus.events.rights import (
     Act,
     Actor,
     Objection,
+    Relation,
+    Target,
     is_last_resort,
     objection_to,
     objection_to_name,
     objection_to_one_alone,
     target_of,
 )
+from salus.events.type_registry import TypeFact, TypeRegistry
 
 OPERATOR = "operator"
 
@@ -61,11 +67,13 @@ OPERATOR = "operator"
 class Standing:
     """Who is who right before an event: parties, their keys by id, and those whom the network file names.
 
-    `held` has the ids of each party's keys, and `governing` the DIDs that hold the role of operator;
-    `network` is the network's origin. With them a fold looks at no party that an event is not about.
+    `types` are the event types of members. `held` has the ids of each party's keys, and `governing` the DIDs
+    that hold the role of operator; `network` is the network's origin. With them a fold looks at no party
+    that an event is not about.
     """
 
     catalogue: Catalogue
+    types: TypeRegistry
     parties: Mapping[str, Party]
     keys: Mapping[str, KnownKey]
     founders: Mapping[str, Founder]
@@ -88,7 +96,7 @@ class Standing:
         return operators_of(governing, lambda did: self.keys_of(did).values(), at=at)
 
 
-def objection_to_event(event: Event, standing: Standing) -> Objection | None:
+def objection_to_event(event: Event, standing: Standing) -> Objection | None:  # noqa: PLR0911  # one per kind
     """Return why a fact of identity has no effect: whoever asked had no right to it. None: it may have one.
 
     The signatures of request and approval are not looked at again: an event with a wrong one is no leaf that
@@ -118,6 +126,8 @@ def objection_to_event(event: Event, standing: Standing) -> Objection | None:
             return _objection_to_change(data, actor, operators, standing, at=at)
         case ShardsAssigned():
             return _objection_to_shards(data, actor, operators)
+        case EventTypeProposed() | EventTypeActivated() | EventTypeWithdrawn():
+            return objection_to_type(data, actor, operators, standing.types)
         case _:
             return Objection("not-permitted", "nobody has a right to what is no fact of identity")
 
@@ -265,6 +275,31 @@ def _objection_to_shards(
         return Objection("not-permitted", "operators assign partitions to shards")
     # A new shard brings a key that the ledger is believed by.
     return objection_to_one_alone("add a shard", actor=actor, operators=operators) if data.added else None
+
+
+_TYPE_ACTS: Mapping[type[TypeFact], Act] = {
+    EventTypeProposed: Act.PROPOSE_TYPE,
+    EventTypeActivated: Act.ACTIVATE_TYPE,
+    EventTypeWithdrawn: Act.WITHDRAW_TYPE,
+}
+
+
+def objection_to_type(
+    data: TypeFact, actor: Actor, operators: Collection[Operator], types: TypeRegistry
+) -> Objection | None:
+    """Return why a fact about a member's event type has no effect, by who asks and by what is known of it."""
+    return objection_to_type_act(data, actor, operators, types) or types.objection(data)
+
+
+def objection_to_type_act(
+    data: TypeFact, actor: Actor, operators: Collection[Operator], types: TypeRegistry
+) -> Objection | None:
+    """Return `not-permitted` or `second-operator-needed` unless the actor may do that with a type."""
+    member = data.member if isinstance(data, EventTypeProposed) else types.member_of(data.type)
+    relation = actor.relation_to(member or "", "member", None)
+    if relation is Relation.ITSELF and actor.kind != "member":
+        return Objection("not-permitted", "only a member brings event types")
+    return objection_to(_TYPE_ACTS[type(data)], Target.TYPE, relation, actor=actor, operators=operators)
 
 
 def _tokens_of(request: Request) -> tuple[Signed | None, Signed | None]:

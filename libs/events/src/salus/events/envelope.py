@@ -157,7 +157,7 @@ def decode_canonical(value: bytes, type_named: TypeNamed) -> Event | None:
         return None
     at = value.find(_TYPE) + len(_TYPE)
     entry = type_named(value[at : value.find(b'"', at)].decode("ascii", "replace"))
-    if entry is None:
+    if entry is None or entry.objection is not None:
         return None
     try:
         envelope = _whole_decoder(entry.data).decode(value)
@@ -225,7 +225,15 @@ def _decode_data(envelope: Envelope, encoded: bytes, entry: EventType, *, suspec
         raise RejectedError(Reason.SCHEMA_VIOLATION, f"$.{sealed}.key: not a key of the subject")
     if suspect:
         _require_plain(data, entry.data, Reason.SCHEMA_VIOLATION)
+    _require_as_schema(encoded, entry)
     return data
+
+
+def _require_as_schema(encoded: bytes, entry: EventType) -> None:
+    """Raise SCHEMA_VIOLATION for what a member's schema says and its class does not, as a pattern."""
+    why = None if entry.objection is None else entry.objection(msgspec.json.decode(encoded))
+    if why is not None:
+        raise RejectedError(Reason.SCHEMA_VIOLATION, why)
 
 
 def _require_plain(decoded: msgspec.Struct, kind: type[msgspec.Struct], reason: Reason) -> None:

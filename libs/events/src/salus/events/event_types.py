@@ -10,7 +10,7 @@ from typing import Any, Literal, dataclass_transform
 
 import msgspec
 
-from salus.events.fields import portable
+from salus.events.fields import Sealed, portable
 
 SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -56,6 +56,9 @@ class EventType:
     ever; an event that `accompanies` stands beside another one of the same request. What follows from these
     is `salus.events.effect`.
 
+    A type that a member brought is owned by `MEMBER` or by that member's DID, and has an `objection`: it says
+    what the type's JSON Schema is against in data that its class takes, or None.
+
     By these `salus.events.accountability` judges its request: an `unasked` one may be stated though nobody
     asked; a `transfer` may have begun long before; a `report` gives nobody anything, so a key that ended
     meanwhile does not hide it.
@@ -77,11 +80,17 @@ class EventType:
     transfer: bool
     report: bool
     decoder: msgspec.json.Decoder[EventData] = field(compare=False)
+    objection: Callable[[Any], str | None] | None = field(default=None, compare=False, repr=False)
 
     @property
     def summary(self) -> str:
         """The sentence that says what is now true."""
         return " ".join((self.data.__doc__ or "").split())
+
+    @property
+    def is_of_members(self) -> bool:
+        """Tell whether members state it, all of them or one."""
+        return self.owner == MEMBER or self.owner.startswith("did:")
 
 
 _DECLARED = "__event_type__"
@@ -104,7 +113,18 @@ def schema_of(cls: type[EventData], about: dict[str, str | bool | None]) -> byte
         "x-salus": about,
         **_bare(msgspec.json.schema(cls)),
     }
+    return schema_file(schema)
+
+
+def schema_file(schema: Any) -> bytes:
+    """Return a JSON Schema as its file has it: the one form whose digest is in `dataschema`."""
     return msgspec.json.format(msgspec.json.encode(schema, order="sorted"), indent=2) + b"\n"
+
+
+def sealed_definition() -> dict[str, Any]:
+    """Return the schema of a sealed value, as each schema that has one defines `Sealed`."""
+    definition: dict[str, Any] = _bare(msgspec.json.schema(Sealed))["$defs"]["Sealed"]
+    return definition
 
 
 def _bare(schema: Any) -> Any:

@@ -285,6 +285,9 @@ def require_owner(entry: EventType, signer: Party) -> None:
     elif entry.owner == OPERATOR:
         if OPERATOR not in signer.roles:
             raise RejectedError(Reason.NOT_OWNER, f"{entry.name} is for operators")
+    elif entry.is_of_members:
+        if entry.owner not in {signer.did, signer.member}:
+            raise RejectedError(Reason.NOT_OWNER, f"{entry.name} is for one member and who acts for it")
     elif signer.kind != "service" or entry.owner not in signer.roles:
         raise RejectedError(Reason.NOT_OWNER, f"{entry.name} is for the {entry.owner} service")
 
@@ -304,7 +307,7 @@ def _judge_content(  # noqa: PLR0913  # as `judge`
         if key != envelope.subject.encode():
             raise RejectedError(Reason.WRONG_KEY, "the Kafka key is not the event's subject")
 
-    event = decode_event(value, ring.catalogue, require=require)
+    event = decode_event(value, ring.types.catalogue_at(at), require=require)
     verify_request(event, ring=ring, at=at, verify=verify)
     return event
 

@@ -11,6 +11,9 @@ from typing import assert_never
 
 from salus.events.catalogue import Catalogue
 from salus.events.contexts.identity import (
+    EventTypeActivated,
+    EventTypeProposed,
+    EventTypeWithdrawn,
     KeyAdded,
     KeyRevoked,
     PartyRegistered,
@@ -29,6 +32,7 @@ from salus.events.parties import Founder, KnownKey, Operator, Party
 from salus.events.requests import Request
 from salus.events.rights import Objection
 from salus.events.sharding import Assignment
+from salus.events.type_registry import TypeRegistry
 
 _PAGE = 4096
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
@@ -37,7 +41,9 @@ _Change = Callable[[frozenset[str], set[str]], frozenset[str]]
 
 @dataclass
 class KeyRing:
-    """The parties and keys known at one position of the identity topic, and the catalogue that holds there.
+    """The parties and keys known at one position of the identity topic, and the event types that hold there.
+
+    `catalogue` is the release's, and `types` has what members brought, by the moment of a record.
 
     `position` is the offset after the last identity event that was folded, and `time` the latest moment at
     which the broker appended one that took effect. A fact counts for whatever was appended after it, by the
@@ -61,6 +67,7 @@ class KeyRing:
     assignments: list[tuple[int, Assignment]] = field(default_factory=list)
     founders: dict[str, Founder] = field(default_factory=dict)
     unentitled: dict[int, Objection] = field(default_factory=dict)
+    types: TypeRegistry = field(init=False)
     # The ids of each party's keys, and who holds the role of operator.
     _held: dict[str, list[str]] = field(default_factory=dict, repr=False)
     _governing: set[str] = field(default_factory=set, repr=False)
@@ -68,6 +75,10 @@ class KeyRing:
     _effective: dict[int, bytearray] = field(default_factory=dict, repr=False)
     # Of each party: the roles that it has after each moment at which they changed, in order.
     _roles: dict[str, list[tuple[datetime, frozenset[str]]]] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        """Begin with the release's types alone."""
+        self.types = TypeRegistry(self.catalogue)
 
     @classmethod
     def rooted(
@@ -139,8 +150,7 @@ class KeyRing:
                     for key in data.keys:
                         self._add(data.did, key, at=at)
             case KeyAdded():
-                if data.did in self.parties:
-                    self._add(data.did, data.key, at=at)
+                self._add(data.did, data.key, at=at)
             case KeyRevoked():
                 known = self.keys.get(data.key_id)
                 if known is not None and known.did == data.did and known.revoked_at is None:
@@ -149,6 +159,8 @@ class KeyRing:
                 self._change_roles(data.did, frozenset.union, data.role, at=at)
             case RoleWithdrawn():
                 self._change_roles(data.did, frozenset.difference, data.role, at=at)
+            case EventTypeProposed() | EventTypeActivated() | EventTypeWithdrawn():
+                self.types.apply(data, at=at)
             case _:
                 pass
 
@@ -168,6 +180,7 @@ class KeyRing:
     def _standing(self) -> Standing:
         return Standing(
             self.catalogue,
+            self.types,
             self.parties,
             self.keys,
             self.founders,
@@ -219,7 +232,7 @@ class KeyRing:
 
     def _add(self, did: str, key: PublicKey, *, at: datetime) -> None:
         # A key id stands for one key for ever, and only its own DID may hold it.
-        if key.id in self.keys or key.id.partition("#")[0] != did:
+        if key.id in self.keys or key.id.partition("#")[0] != did or did not in self.parties:
             return
         try:
             public = key_of(key.multibase)

@@ -9,9 +9,22 @@ from __future__ import annotations
 from hashlib import sha256
 from uuid import UUID
 
+import msgspec
+
+from salus.events.fields import Pseudonym
+
 ORIGIN = "salus.health/pseudonym/v1"
 _VERSION, _VARIANT = 8 << 76, 0b10 << 62
 _FIXED = (0xF << 76) | (0b11 << 62)
+
+
+def is_pseudonym(text: str) -> bool:
+    """Tell whether a text has the form of a pseudonym."""
+    try:
+        msgspec.convert(text, Pseudonym)
+    except msgspec.ValidationError:
+        return False
+    return True
 
 
 def pseudonym_of(steward: str, nonce: str) -> str:

@@ -27,6 +27,9 @@ class Act(StrEnum):
     REVOKE_KEY = "revoke a key"
     GRANT_ROLE = "grant a role"
     WITHDRAW_ROLE = "withdraw a role"
+    PROPOSE_TYPE = "propose an event type"
+    ACTIVATE_TYPE = "activate an event type"
+    WITHDRAW_TYPE = "withdraw an event type"
 
 
 class Target(StrEnum):
@@ -39,6 +42,7 @@ class Target(StrEnum):
     PEOPLE = "a person or device of a member"
     INDEPENDENT = "a person of no member with a role other than `patient`"
     UNATTACHED = "a person or device of no member, otherwise"
+    TYPE = "an event type of a member"
 
 
 class Relation(StrEnum):
@@ -110,6 +114,10 @@ _ROWS: Mapping[Act, Mapping[Target, tuple[Permission, Permission, Permission, Pe
         Target.INDEPENDENT: (NO, NO, YES, NO),
         Target.UNATTACHED: (NO, NO, YES, NO),
     },
+    # Itself is the member whose type it is.
+    Act.PROPOSE_TYPE: {Target.TYPE: (YES, NO, NO, NO)},
+    Act.ACTIVATE_TYPE: {Target.TYPE: (NO, NO, TWO, NO)},
+    Act.WITHDRAW_TYPE: {Target.TYPE: (YES, NO, TWO, NO)},
 }
 RIGHTS: Mapping[tuple[Act, Target, Relation], Permission] = {
     (act, target, relation): permission

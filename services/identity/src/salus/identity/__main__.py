@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from salus.contracts.service import ContractService, run
 from salus.identity.composition import adopt, install, open_world
-from salus.identity.folded import PARTIES, SHARDS
+from salus.identity.folded import EVENT_TYPES, PARTIES, SHARDS
 from salus.identity.settings import Settings
 
 SERVICE = ContractService(
     package="salus.identity",
     settings=Settings,
-    folds=(PARTIES, SHARDS),
+    folds=(PARTIES, SHARDS, EVENT_TYPES),
     open=open_world,
     adopt=adopt,
     install=install,

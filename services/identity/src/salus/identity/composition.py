@@ -8,7 +8,8 @@ from fastapi import FastAPI
 
 from salus.contracts.dependencies import Dependencies
 from salus.identity.api import routes
-from salus.identity.folded import PARTIES, SHARDS, FoldedParties
+from salus.identity.event_types_api import event_type_routes
+from salus.identity.folded import EVENT_TYPES, PARTIES, SHARDS, FoldedParties
 from salus.identity.handlers import found_network
 from salus.identity.ports import World
 from salus.identity.settings import Settings
@@ -39,4 +40,8 @@ def install(app: FastAPI, around: Dependencies[Settings], world: World) -> None:
             ring=around.ring,
             now=around.now,
         )
+    )
+    types = around.host(EVENT_TYPES)
+    app.include_router(
+        event_type_routes(types, authenticate=around.authenticate, ring=around.ring, now=around.now)
     )

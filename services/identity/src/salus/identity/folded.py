@@ -10,6 +10,7 @@ from salus.contracts.contract import Contract
 from salus.contracts.fold import FoldStore, Follower
 from salus.contracts.keyset import KeysetPage, KeysetQuery
 from salus.contracts.table_projection import Row, TableProjection, text_column
+from salus.identity import event_types
 from salus.identity.domain import PartyState, evolve
 from salus.identity.ports import PartyFilter
 from salus.identity.shards import ShardingState, concerns
@@ -63,6 +64,13 @@ PARTIES = Contract(
 )
 SHARDS = Contract(
     kind="sharding", topic=IDENTITY_TOPIC, state=ShardingState, evolve=evolve_sharding, aggregate=concerns
+)
+EVENT_TYPES = Contract(
+    kind="event-type",
+    topic=IDENTITY_TOPIC,
+    state=event_types.EventTypeState,
+    evolve=event_types.evolve,
+    aggregate=event_types.concerns,
 )
 
 

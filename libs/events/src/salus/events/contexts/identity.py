@@ -5,14 +5,14 @@ from __future__ import annotations
 from datetime import datetime
 from functools import partial
 from hashlib import sha256
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import unquote
 
 import msgspec
 
 from salus.events.context import Context
-from salus.events.event_types import Retention
-from salus.events.fields import Count, Did, KeyId, Moment, Multibase, RoleName, Text
+from salus.events.event_types import Retention, schema_file
+from salus.events.fields import Count, Did, KeyId, Moment, Multibase, RoleName, Text, TypeName
 from salus.events.requests import BODY_CHARS_MAX, Request, RequestedData
 from salus.events.signed_request import Asked, Body, read_body
 
@@ -145,6 +145,38 @@ class ShardsAssigned(RequestedData):
     added: Annotated[tuple[AddedShard, ...], msgspec.Meta(max_length=1024)] = ()
 
 
+_type_event = partial(
+    CONTEXT.event, owner=IDENTITY, retention=Retention.NETWORK, subject_field="type", changes=True
+)
+
+
+@_type_event("salus.identity.event-type-proposed.v1")
+class EventTypeProposed(RequestedData):
+    """A member would like its events of this type to be on the ledger.
+
+    `schema` is the file of the JSON Schema whose digest will be in `dataschema` of such events.
+    """
+
+    type: TypeName
+    member: Did
+    schema: Annotated[str, msgspec.Meta(min_length=1, max_length=65_536)]
+
+
+@_type_event("salus.identity.event-type-activated.v1")
+class EventTypeActivated(RequestedData):
+    """Events of this type are taken from now on, if they are as this schema says, which was proposed."""
+
+    type: TypeName
+    dataschema: Text
+
+
+@_type_event("salus.identity.event-type-withdrawn.v1")
+class EventTypeWithdrawn(RequestedData):
+    """Events of this type are not taken from now on, and what was proposed for it is gone."""
+
+    type: TypeName
+
+
 # --- which request asks for which event -------------------------------------------------------------
 
 _SMALL, _KEY, _KEYS = 1024, 8 * 1024, 128 * 1024
@@ -153,6 +185,9 @@ CONTEXT.form("POST", "parties", None, "keys", body_bytes_max=_KEY)
 CONTEXT.form("POST", "parties", None, "keys", "revoke", body_bytes_max=_SMALL)
 CONTEXT.form("POST", "parties", None, "roles", body_bytes_max=_KEY)
 CONTEXT.form("DELETE", "parties", None, "roles", None, body_bytes_max=0)
+CONTEXT.form("POST", "event-types", body_bytes_max=_KEYS, values_max=16_384)
+CONTEXT.form("POST", "event-types", None, "activate", body_bytes_max=_SMALL)
+CONTEXT.form("POST", "event-types", None, "withdraw", body_bytes_max=0)
 CONTEXT.form("POST", "shards", body_bytes_max=BODY_CHARS_MAX, values_max=BODY_CHARS_MAX)
 
 
@@ -202,6 +237,14 @@ class _Assignment(Body):
     epoch: int
     shards: list[_Shard]
     added: list[AddedShard] = msgspec.field(default_factory=list)
+
+
+class _Proposal(Body):
+    schema: dict[str, Any]
+
+
+class _Activation(Body):
+    dataschema: str
 
 
 def proofs_in(request: Request) -> dict[str, str]:
@@ -267,3 +310,28 @@ def _assigns(asked: Asked, data: ShardsAssigned) -> bool:
     stated = {(s.id, t.topic, p) for s in data.shards for t in s.topics for p in t.partitions}
     ids = {shard.id for shard in body.shards} == {shard.id for shard in data.shards}
     return ids and wanted == stated and (body.epoch, tuple(body.added)) == (data.epoch, data.added)
+
+
+@CONTEXT.asked(EventTypeProposed)
+def _proposes(asked: Asked, data: EventTypeProposed) -> bool:
+    body = asked.read(_Proposal)
+    return (
+        asked.is_("POST", "event-types")
+        and body is not None
+        and schema_file(body.schema) == data.schema.encode()
+    )
+
+
+@CONTEXT.asked(EventTypeActivated)
+def _activates(asked: Asked, data: EventTypeActivated) -> bool:
+    body = asked.read(_Activation)
+    return (
+        asked.is_("POST", "event-types", data.type, "activate")
+        and body is not None
+        and body.dataschema == data.dataschema
+    )
+
+
+@CONTEXT.asked(EventTypeWithdrawn)
+def _withdraws(asked: Asked, data: EventTypeWithdrawn) -> bool:
+    return asked.is_("POST", "event-types", data.type, "withdraw")

@@ -36,7 +36,11 @@ _OF_TYPE: Mapping[str, frozenset[str]] = {
 }
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 # Look-around, named and non-capturing groups; classes that engines read differently; a group that repeats.
-_UNPORTABLE = re.compile(r"\(\?|\\[1-9wWdDsSbBpPkAZzGQE]|\)[*+{]")
+_UNPORTABLE = re.compile(
+    r"\(\?|\\[1-9wWdDsSbBpPkAZzGQE]|\)[*+{]"
+    # A class in a class, and sets of signs that are cut out of others: in Rust, and one day in Python.
+    r"|\[\^?\[|&&|--|~~|\|\|"
+)
 
 
 def faults_of(schema: Any, *, size: int = 0) -> list[str]:
@@ -80,6 +84,8 @@ class _Look:
             yield f"{at}: it is no object, and any value would do"
         elif len(within) > DEPTH_MAX:
             yield f"{at}: deeper than {DEPTH_MAX}"
+        elif not all(isinstance(part.get(words, ""), str) for words in ("title", "description")):
+            yield f"{at}: title and description are texts"
         elif "$ref" in part:
             yield from self._reference(part, at, within)
         elif "anyOf" in part:
@@ -117,6 +123,7 @@ class _Look:
                 yield from self._object(part, at, within)
             case "array":
                 yield from _bound(part, "maxItems", ITEMS_MAX, at)
+                yield from _bound({"minItems": 0, **part}, "minItems", ITEMS_MAX, at)
                 yield from self._part(part.get("items"), f"{at}[]", (*within, ""))
             case "string":
                 yield from _of_string(part, at)
@@ -135,6 +142,8 @@ class _Look:
         required = part.get("required", [])
         if not isinstance(required, list) or not {*map(str, required)} <= fields.keys():
             yield f"{at}: required names what is no field"
+        elif len({*map(str, required)}) < len(required):
+            yield f"{at}: required names a field twice"
         for name, field in fields.items():
             if _NAME.fullmatch(name) is None:
                 yield f"{at}: a field's name is a to z, digits and _, at most 64 of them"
@@ -164,13 +173,15 @@ def _of_string(part: Mapping[str, Any], at: str) -> Iterator[str]:
             not isinstance(words, list)
             or len(words) > WORDS_MAX
             or not all(type(word) is str for word in words)
+            or len({*words}) != max(1, len(words))
         ):
-            yield f"{at}: words are at most {WORDS_MAX} texts"
+            yield f"{at}: words are 1 to {WORDS_MAX} texts, each once"
         return
     if part.get("format", "date-time") != "date-time":
         yield f"{at}: format is date-time, or not there"
     if "format" not in part:
         yield from _bound(part, "maxLength", CHARS_MAX, at)
+        yield from _bound({"minLength": 0, **part}, "minLength", CHARS_MAX, at)
     pattern = part.get("pattern", "^$")
     if not isinstance(pattern, str) or not _is_portable(pattern):
         yield f"{at}: pattern is not one that all engines read alike, from ^ to $ and in linear time"

@@ -38,8 +38,8 @@ class IdentityHistory:
 
     @property
     def catalogue(self) -> Catalogue:
-        """The event types that the network knows."""
-        return self._ring.catalogue
+        """The event types that accepted events are read with: of the release, and of members."""
+        return self._ring.types.known
 
     def fold(self, offset: int, kept: bytes) -> None:
         """Fold the next accepted event, as `stamped` keeps it; one of a newer type changes nothing."""

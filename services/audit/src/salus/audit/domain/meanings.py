@@ -7,7 +7,9 @@ from typing import Any, TypeVar
 
 from salus.audit.domain.entry import Activity, Facts, Severity
 from salus.events.contexts import clinical, consent, identity, lab, ledger, network, pharma, storage
-from salus.events.event_types import EventData
+from salus.events.event_types import EventData, type_of
+from salus.events.pseudonyms import is_pseudonym
+from salus.events.type_definition import MemberData
 
 Describer = Callable[[Any], Facts]
 _T = TypeVar("_T", bound=Describer)
@@ -27,6 +29,8 @@ def describes(cls: type[EventData]) -> Callable[[_T], _T]:
 def facts_of(data: EventData) -> Facts | None:
     """Return what this data says, if the trail knows its class."""
     describer = _DESCRIBERS.get(type(data))
+    if describer is None and isinstance(data, MemberData):
+        return _of_member(data)
     return None if describer is None else describer(data)
 
 
@@ -98,6 +102,46 @@ def _shards_assigned(data: identity.ShardsAssigned) -> Facts:
         summary=f"Assignment {data.epoch}: {sealing} shards seal the network's topics.",
         object=str(data.epoch),
         object_kind="assignment",
+    )
+
+
+@describes(identity.EventTypeProposed)
+def _event_type_proposed(data: identity.EventTypeProposed) -> Facts:
+    return _event_type(data.type, f"{short(data.member)} proposed the event type {data.type}.")
+
+
+@describes(identity.EventTypeActivated)
+def _event_type_activated(data: identity.EventTypeActivated) -> Facts:
+    return _event_type(data.type, f"Events of the type {data.type} are taken.", Severity.MEDIUM)
+
+
+@describes(identity.EventTypeWithdrawn)
+def _event_type_withdrawn(data: identity.EventTypeWithdrawn) -> Facts:
+    return _event_type(data.type, f"Events of the type {data.type} are not taken any more.", Severity.MEDIUM)
+
+
+def _event_type(name: str, summary: str, severity: Severity = Severity.LOW) -> Facts:
+    return Facts(
+        activity=Activity.RULES_CHANGED,
+        action="U",
+        severity=severity,
+        summary=summary,
+        object=name,
+        object_kind="event-type",
+    )
+
+
+def _of_member(data: MemberData) -> Facts:
+    """Return what an event of a member's own type says: its meaning, and whom it is about."""
+    entry = type_of(data)
+    subject = getattr(data, entry.subject_field or "")
+    return Facts(
+        activity=Activity.RECORDED,
+        action="C",
+        summary=f"{entry.name}: {entry.summary}",
+        object=subject,
+        object_kind="subject",
+        patient=subject if is_pseudonym(subject) else None,
     )
 
 

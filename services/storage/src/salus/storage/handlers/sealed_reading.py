@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -13,7 +14,6 @@ from salus.events.contexts.consent import GlassBroken
 from salus.events.contexts.storage import SealedOpened
 from salus.events.envelope import Event, decode_event
 from salus.events.errors import RejectedError
-from salus.events.event_types import MEMBER
 from salus.events.fields import Sealed
 from salus.events.sealed_fields import sealed_in
 from salus.events.sealing_context import context_of, records_of
@@ -45,7 +45,7 @@ class SealedReading:
     vault: Vault
     decisions: Decisions
     refusals: Refusals
-    catalogue: Catalogue
+    catalogue: Callable[[], Catalogue]
 
     async def open(
         self, value: bytes, *, named: SealedField, caller: Caller, token: str | None, at: datetime
@@ -59,7 +59,7 @@ class SealedReading:
             Refusal: it is no event, or not the one named (422); or the contract says no, which is published
                 as `read-refused`.
         """
-        event, sealed = _named(value, named, self.catalogue)
+        event, sealed = _named(value, named, self.catalogue())
         await self.facts.catch_up()
         async with self.refusals.stated(named.id, patient=named.patient, caller=caller):
             decision = await self._decided(event, named, caller=caller, token=token, at=at)
@@ -112,7 +112,7 @@ def _named(value: bytes, named: SealedField, catalogue: Catalogue) -> tuple[Even
     if (envelope.subject, envelope.source, envelope.id) != (named.patient, named.source, named.id):
         raise Refusal("another-event", "the body is not the event that the query names", status=422)
     # What storage seals is for itself: with an object's salt anybody could test guesses of its content.
-    readable = event.type.owner == MEMBER or isinstance(event.data, GlassBroken)
+    readable = event.type.is_of_members or isinstance(event.data, GlassBroken)
     sealed = sealed_in(event.data).get(named.field) if readable else None
     if sealed is None:
         raise Refusal("nothing-sealed", "nothing that may be read is sealed in this field", status=422)

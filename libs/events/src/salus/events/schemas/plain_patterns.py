@@ -1,0 +1,44 @@
+"""The patterns that members may use in schemas of their own: those that every engine reads alike."""
+
+from __future__ import annotations
+
+import re
+
+from salus.events.schemas.subset import PATTERN_CHARS_MAX
+
+COUNT_MAX = 256
+"""Of all counts of a pattern together, so that it compiles in little room."""
+# A class without set operations and classes in it; a sign that stands for itself; a group, an alternative; a
+# count. Not the dot, nor names of classes: engines differ in what these mean.
+_CHAR = r"[A-Za-z0-9 _:#@%&,;=!~<>'/\"-]|\\[.^$|?*+(){}\[\]\\/]"
+_CLASS = r"\[\^?(?:[A-Za-z0-9 _:#@%,;=!<>'/\".+*?(){}|$](?:-[A-Za-z0-9])?|\\[\\\[\]^-])+\]"
+_TOKEN = re.compile(rf"({_CLASS}|{_CHAR})|([()|])|([?*+]|\{{([0-9]{{1,4}})(?:,([0-9]{{0,4}}))?\}})")
+
+
+def is_plain_pattern(pattern: str) -> bool:
+    """Tell whether all engines read a pattern alike: from ^ to $ and of a few signs."""
+    if not (pattern.startswith("^") and pattern.endswith("$") and len(pattern) <= PATTERN_CHARS_MAX):
+        return False
+    counts, at, may_repeat, depth = 0, 1, False, 0
+    while at < len(pattern) - 1:
+        token = _TOKEN.match(pattern, at, len(pattern) - 1)
+        if token is None:
+            return False
+        sign, count = token[2], token[3]
+        if count is not None:
+            if not may_repeat or (token[4] and not _is_count(token[4], token[5])):
+                return False
+            counts += max(int(token[4] or 1), int(token[5] or 0))
+        depth += {"(": 1, ")": -1}.get(sign, 0)
+        # Without a group around it, an alternative would end what ^ and $ hold together.
+        if depth < 0 or (sign == "|" and depth == 0):
+            return False
+        may_repeat = token[1] is not None or (
+            sign == ")" and token.end() < len(pattern) and pattern[token.end()] == "?"
+        )
+        at = token.end()
+    return depth == 0 and counts <= COUNT_MAX
+
+
+def _is_count(least: str, most: str | None) -> bool:
+    return not most or int(least) <= int(most)

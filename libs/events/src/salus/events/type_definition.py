@@ -1,0 +1,291 @@
+"""A member's own event type, as the JSON Schema says that it proposes: what is wrong with it, and the type.
+
+The schema keeps to the subset of all event schemas (`salus.events.schemas.subset`), and to a little less, so
+that every validator says the same of the same data, now and in years: patterns of a few signs that all
+engines read alike, texts that are short unless they are sealed, and all that is known of the type in
+`x-salus`. What decides is `jsonschema-rs`, whose engine for patterns takes linear time whatever the pattern
+is; the class that is made of the schema is how our programs carry the data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import lru_cache
+from typing import Annotated, Any, Literal
+
+import jsonschema_rs
+import msgspec
+
+from salus.events.event_types import (
+    MEMBER,
+    EventData,
+    EventType,
+    Retention,
+    dataschema_of,
+    declare,
+    schema_file,
+    sealed_definition,
+)
+from salus.events.fields import Moment, Pseudonym, Sealed, portable
+from salus.events.schemas.plain_patterns import COUNT_MAX, is_plain_pattern
+from salus.events.schemas.subset import faults_of
+from salus.events.type_names import NAME_CHARS_MAX, is_name_of, prefix_of
+
+TEXT_CHARS_MAX = 256
+"""Characters of a text that is not sealed: an id or a code, and no report about anybody."""
+MEANING_CHARS_MAX = 256
+_REGEX_BYTES_MAX = 1024 * 1024
+_ABOUT = frozenset({"type", "owner", "topic", "key", "subject", "retention", "changes"})
+_SEALED_REF = "#/$defs/Sealed"
+_SEALED = sealed_definition()
+_PSEUDONYM = portable(next(m.pattern for m in Pseudonym.__metadata__ if m.pattern))  # type: ignore[attr-defined]
+
+
+class MemberData(EventData, frozen=True):
+    """Base of the data of the event types that members brought."""
+
+
+class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Base of the objects within such data."""
+
+
+def faults_of_definition(schema: Any, *, size: int, member: str, topics: Collection[str]) -> list[str]:
+    """Return, as sentences that begin with the place, why a schema is no event type of this member; or [].
+
+    `size` is that of its file, and `topics` are those that members publish to.
+    """
+    found = faults_of(schema, size=size) or [*_Definition(schema).faults(member, topics)]
+    if not found:
+        try:
+            definition(schema_file(schema))
+        except (ValueError, jsonschema_rs.ReferencingError):
+            # What is left, as a pattern that takes too much room.
+            return ["$: it is no JSON Schema, or one that takes too much room"]
+    return found
+
+
+def with_sealed(schema: Any) -> Any:
+    """Return the schema with the definition of `Sealed`, if it refers to it: its author need not copy it."""
+    if not isinstance(schema, dict) or "Sealed" not in _references(schema):
+        return schema
+    defs = schema.get("$defs", {})
+    return {**schema, "$defs": {"Sealed": _SEALED, **defs}} if isinstance(defs, dict) else schema
+
+
+@lru_cache(maxsize=1024)
+def definition(schema: bytes, older: frozenset[str] = frozenset()) -> EventType:
+    """Return the event type of a schema without faults; `older` are the schemas that it has replaced."""
+    return _Definition(msgspec.json.decode(schema)).event_type(schema, older)
+
+
+class _Definition:
+    """A schema that is in the subset of all event schemas."""
+
+    def __init__(self, schema: Mapping[str, Any]) -> None:
+        self._schema = schema
+        self._defs: Mapping[str, Any] = schema.get("$defs", {})
+        self._root = self._resolved(schema)
+        self._about: Any = schema.get("x-salus")
+
+    def faults(self, member: str, topics: Collection[str]) -> Iterator[str]:
+        """Yield what makes it no type of this member."""
+        about, defs = self._about, self._schema.get("$defs", {})
+        if not isinstance(about, dict) or about.keys() != _ABOUT or not isinstance(defs, dict):
+            yield f"$.x-salus: it has just {', '.join(sorted(_ABOUT))}"
+            return
+        yield from _faults_of_about(about, member, topics)
+        if self._schema.get("$id") != f"urn:salus:schema:{about['type']}":
+            yield "$.$id: it is urn:salus:schema: and the type"
+        meaning = self._schema.get("description", "")
+        if not 0 < len(meaning) <= MEANING_CHARS_MAX or not meaning.isprintable():
+            yield f"$.description: a sentence on what is now true, of {MEANING_CHARS_MAX} characters at most"
+        for unused in sorted(defs.keys() - {*_references(self._schema)}):
+            yield f"$.$defs.{unused}: nothing refers to it"
+        if defs.get("Sealed", _SEALED) != _SEALED:
+            yield "$.$defs.Sealed: it is as in the schema of salus.lab.result-released.v1"
+            return
+        yield from self._subject_faults(about["subject"])
+        # By this name a right to read what is sealed is given.
+        named = self._resolved(self._root["properties"].get("object", {"type": "string"}))
+        if named.get("type") != "string" or "format" in named:
+            yield "$.object: it names a record of the patient: a text"
+        for field, part in self._root["properties"].items():
+            yield from self._faults(part, f"$.{field}", is_own=True)
+
+    def _subject_faults(self, name: Any) -> Iterator[str]:
+        fields = self._root["properties"]
+        if not isinstance(name, str) or name not in fields or name not in self._root.get("required", ()):
+            yield "$.x-salus.subject: it names a field that is required"
+            return
+        field = self._resolved(fields[name])
+        bound = field.get("minLength") or field.get("pattern")
+        if field.get("type") != "string" or "format" in field or not bound:
+            yield f"$.{name}: the subject is a text with a minLength or a pattern"
+        has_sealed = any(_is_sealed(part) for part in fields.values())
+        if has_sealed and field.get("pattern") != _PSEUDONYM:
+            yield f"$.{name}: what is sealed is sealed to the subject, a pseudonym: pattern {_PSEUDONYM}"
+
+    def _faults(self, part: Mapping[str, Any], at: str, *, is_own: bool = False) -> Iterator[str]:
+        if _is_sealed(part) or part.get("x-salus-sealed") is not None:
+            if not is_own or not _is_sealed(part) or part.get("x-salus-sealed") is not True:
+                yield f"{at}: what is sealed is a field of the event: $ref {_SEALED_REF}, x-salus-sealed true"
+            return
+        part = self._resolved(part)
+        if "default" in part and part["default"] is not None:
+            yield f"{at}: default is null or not there, for nobody would fill it in"
+        if "anyOf" in part:
+            yield from self._faults(_kind_of(part), at)
+        elif "properties" in part:
+            for name, field in part["properties"].items():
+                yield from self._faults(field, f"{at}.{name}")
+        elif "items" in part:
+            yield from self._faults(part["items"], f"{at}[]")
+        elif part.keys() & {"enum", "const"} or part["type"] == "string":
+            yield from _text_faults(part, at)
+
+    def _resolved(self, part: Mapping[str, Any]) -> Mapping[str, Any]:
+        found = part
+        while "$ref" in found:
+            found = self._defs[found["$ref"].removeprefix("#/$defs/")]
+        return found
+
+    def event_type(self, schema: bytes, older: frozenset[str]) -> EventType:
+        about = self._about
+        name = about["type"]
+        data = self._class(self._root, class_name(name), base=MemberData)
+        data.__doc__ = self._schema["description"]
+        entry = EventType(
+            name=name,
+            data=data,
+            owner=about["owner"],
+            retention=Retention(about["retention"]),
+            topic=about["topic"],
+            subject_field=about["subject"],
+            schema=schema,
+            dataschema=dataschema_of(name, schema),
+            older_dataschemas=older,
+            changes=False,
+            claims=None,
+            accompanies=False,
+            unasked=False,
+            transfer=False,
+            report=False,
+            decoder=msgspec.json.Decoder(data),
+            objection=_objection_of(self._schema),
+        )
+        declare(entry)
+        return entry
+
+    def _class(self, part: Mapping[str, Any], name: str, *, base: type[Any] = _Part) -> Any:
+        required = part.get("required", ())
+        fields: list[Any] = []
+        for field, value in part["properties"].items():
+            kind = self._kind(value, f"{name}_{field.capitalize()}")
+            fields.append((field, kind) if field in required else (field, kind | None, None))
+        return msgspec.defstruct(name, fields, bases=(base,), module=__name__, frozen=True, kw_only=True)
+
+    def _kind(self, part: Mapping[str, Any], name: str) -> Any:  # noqa: PLR0911  # one per kind
+        if _is_sealed(part):
+            return Sealed | None if "anyOf" in part else Sealed
+        part = self._resolved(part)
+        if "anyOf" in part:
+            return self._kind(_kind_of(part), name) | None
+        if "properties" in part:
+            return self._class(part, name)
+        if "items" in part:
+            bounds = msgspec.Meta(min_length=part.get("minItems"), max_length=part["maxItems"])
+            return Annotated[tuple[self._kind(part["items"], name), ...], bounds]  # type: ignore[misc]  # made at run time
+        if "const" in part or "enum" in part:
+            return Literal[tuple([part["const"]] if "const" in part else part["enum"])]
+        match part["type"]:
+            case "string":
+                return Moment if "format" in part else _text_kind(part)
+            case "integer":
+                return Annotated[int, msgspec.Meta(ge=part["minimum"], le=part["maximum"])]
+        return bool
+
+
+def _faults_of_about(about: Mapping[str, Any], member: str, topics: Collection[str]) -> Iterator[str]:
+    name = about["type"]
+    if not isinstance(name, str) or len(name) > NAME_CHARS_MAX or not is_name_of(name, member):
+        yield f"$.x-salus.type: it is {prefix_of(member)}.<fact>.v<n>, for it is yours"
+    choices: Mapping[str, Collection[object]] = {
+        "owner": (MEMBER, member),
+        "topic": sorted(topics),
+        "key": ("subject",),
+        "changes": (False,),
+        "retention": [*Retention],
+    }
+    for key, values in choices.items():
+        # In Python, 0 is False as well.
+        if not any(about[key] == value and type(about[key]) is not int for value in values):
+            yield f"$.x-salus.{key}: it is {' or '.join(map(str, values))}"
+
+
+def _references(part: Any) -> Iterator[str]:
+    """Yield the names of the definitions that something in a schema refers to."""
+    values = part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()
+    if isinstance(part, dict) and isinstance(part.get("$ref"), str):
+        yield part["$ref"].removeprefix("#/$defs/")
+    for value in values:
+        yield from _references(value)
+
+
+def class_name(name: str) -> str:
+    """Return what programs call the data of a type; no two types have one name."""
+    parts = (part.split("-") for part in name.split("."))
+    return "_".join("".join(w.capitalize() if w[:1].isalpha() else f"__{w}" for w in part) for part in parts)
+
+
+def _text_kind(part: Mapping[str, Any]) -> Any:
+    # The pattern is for documents: what decides by it is `objection`, for Python's engine may take for ever.
+    extra = {"pattern": part["pattern"]} if "pattern" in part else None
+    bounds = msgspec.Meta(
+        min_length=part.get("minLength"), max_length=part["maxLength"], extra_json_schema=extra
+    )
+    return Annotated[str, bounds]
+
+
+def _is_sealed(part: Any) -> bool:
+    parts = [part, *part.get("anyOf", ())] if isinstance(part, dict) else []
+    return any(one.get("$ref") == _SEALED_REF for one in parts)
+
+
+def _kind_of(part: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the one kind of value that an `anyOf` allows besides null."""
+    kind: Mapping[str, Any] = next(one for one in part["anyOf"] if one != {"type": "null"})
+    return kind
+
+
+def _text_faults(part: Mapping[str, Any], at: str) -> Iterator[str]:
+    if "format" in part or "enum" in part or "const" in part:
+        if "pattern" in part:
+            yield f"{at}: a time or a word has no pattern besides"
+        return
+    if part["maxLength"] > TEXT_CHARS_MAX:
+        yield f"{at}: maxLength is at most {TEXT_CHARS_MAX}, for all can read it: seal what is longer"
+    pattern = part.get("pattern")
+    if pattern is not None and not is_plain_pattern(pattern):
+        yield (
+            f"{at}: pattern has, from ^ to $, characters, classes of ASCII, groups, alternatives in groups, "
+            f"and counts of {COUNT_MAX} in all; write [.] for a dot"
+        )
+
+
+def _objection_of(schema: Mapping[str, Any]) -> Callable[[Any], str | None]:
+    validator = jsonschema_rs.Draft202012Validator(
+        dict(schema),
+        # Times are read by the rule of all events, and nothing is fetched from anywhere.
+        validate_formats=False,
+        offline=True,
+        pattern_options=jsonschema_rs.RegexOptions(size_limit=_REGEX_BYTES_MAX),
+    )
+
+    def objection(data: Any) -> str | None:
+        if validator.is_valid(data):
+            return None
+        error = next(iter(validator.iter_errors(data)))
+        place = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in error.instance_path)
+        return f"${place}: not as {error.schema_path[-1]} of the schema says"
+
+    return objection
