@@ -41,10 +41,6 @@ _SEALED = sealed_definition()
 _PSEUDONYM = portable(next(m.pattern for m in Pseudonym.__metadata__ if m.pattern))  # type: ignore[attr-defined]
 
 
-class MemberData(EventData, frozen=True):
-    """Base of the data of the event types that members brought."""
-
-
 class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Base of the objects within such data."""
 
@@ -152,7 +148,7 @@ class _Definition:
     def event_type(self, schema: bytes, older: frozenset[str]) -> EventType:
         about = self._about
         name = about["type"]
-        data = self._class(self._root, class_name(name), base=MemberData)
+        data = self._class(self._root, class_name(name), base=EventData)
         data.__doc__ = self._schema["description"]
         entry = EventType(
             name=name,

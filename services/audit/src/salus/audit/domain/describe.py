@@ -15,6 +15,7 @@ from salus.events.contexts.consent import ConsentRevoked
 from salus.events.effect import Effect, NoEffect, WithoutEffect
 from salus.events.envelope import Event
 from salus.events.errors import Reason, RejectedError
+from salus.events.pseudonyms import is_pseudonym
 from salus.events.requests import Request, RequestedData
 from salus.events.signature import parse_signature
 
@@ -62,14 +63,15 @@ def describe(event: Event, effect: Effect, place: Place, directory: Directory) -
 
 
 def _by_type(event: Event) -> Facts:
-    """Return what an event says of which the trail knows no more than the catalogue does."""
+    """Return what an event says of which the trail knows no more than its type says."""
+    named = (getattr(event.data, "patient", None), event.envelope.subject)
     return Facts(
         activity=Activity.RECORDED,
         action="C",
         summary=f"{event.type.name}: {event.type.summary}",
         object=event.envelope.subject,
         object_kind="subject",
-        patient=getattr(event.data, "patient", None),
+        patient=next((name for name in named if isinstance(name, str) and is_pseudonym(name)), None),
     )
 
 

@@ -7,9 +7,7 @@ from typing import Any, TypeVar
 
 from salus.audit.domain.entry import Activity, Facts, Severity
 from salus.events.contexts import clinical, consent, identity, lab, ledger, network, pharma, storage
-from salus.events.event_types import EventData, type_of
-from salus.events.pseudonyms import is_pseudonym
-from salus.events.type_definition import MemberData
+from salus.events.event_types import EventData
 
 Describer = Callable[[Any], Facts]
 _T = TypeVar("_T", bound=Describer)
@@ -29,8 +27,6 @@ def describes(cls: type[EventData]) -> Callable[[_T], _T]:
 def facts_of(data: EventData) -> Facts | None:
     """Return what this data says, if the trail knows its class."""
     describer = _DESCRIBERS.get(type(data))
-    if describer is None and isinstance(data, MemberData):
-        return _of_member(data)
     return None if describer is None else describer(data)
 
 
@@ -128,20 +124,6 @@ def _event_type(name: str, summary: str, severity: Severity = Severity.LOW) -> F
         summary=summary,
         object=name,
         object_kind="event-type",
-    )
-
-
-def _of_member(data: MemberData) -> Facts:
-    """Return what an event of a member's own type says: its meaning, and whom it is about."""
-    entry = type_of(data)
-    subject = getattr(data, entry.subject_field or "")
-    return Facts(
-        activity=Activity.RECORDED,
-        action="C",
-        summary=f"{entry.name}: {entry.summary}",
-        object=subject,
-        object_kind="subject",
-        patient=subject if is_pseudonym(subject) else None,
     )
 
 
