@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from tests.asking import NETWORK
 from tests.own_types import (
     HOSPITAL,
     WARD,
@@ -91,7 +92,7 @@ LIFE: list[Fact] = [
 
 def ring_of(facts: list[Fact]) -> KeyRing:
     """The ring after these facts, as far as they can be: who asked is not looked at here."""
-    ring = KeyRing.rooted(CATALOGUE, did=ROOT.did, key=public_key(ROOT))
+    ring = KeyRing.rooted(CATALOGUE, network=NETWORK, did=ROOT.did, key=public_key(ROOT))
     for signer in (SIGNER, OTHER):
         ring.apply(registered(signer))
     for fact, ms in facts:

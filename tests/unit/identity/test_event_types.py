@@ -13,7 +13,7 @@ import httpx
 import msgspec
 import pytest
 from fastapi import FastAPI
-from tests.asking import UNASKED, FixedCallers, truly_asked
+from tests.asking import NETWORK, UNASKED, FixedCallers, truly_asked
 from tests.own_types import HOSPITAL, activated, dataschema, name_of, proposed, schema_of, withdrawn
 
 from salus.events.contexts import CATALOGUE
@@ -60,7 +60,7 @@ CELLS = [cell for cell in RIGHTS if cell[1] is Target.TYPE]
 
 def network() -> KeyRing:
     """The ring of a network with two operators, two members, a nurse of one and a stranger."""
-    ring = KeyRing(CATALOGUE)
+    ring = KeyRing(CATALOGUE, NETWORK)
     for did, signer in SIGNERS.items():
         kind = "member" if did in {HOSPITAL, OTHER} else "person"
         roles = ("operator",) if did in {ALPHA, BETA} else ()
