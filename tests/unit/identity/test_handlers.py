@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Literal
 
 import msgspec
 import pytest
 from tests.asking import UNASKED, asked_by
 
 from salus.client.auth import make_possession
-from salus.contracts.keyset import KeysetPage
+from salus.contracts.contract import DECISIONS_MAX, ContractHost
 from salus.contracts.queues import Queues
+from salus.contracts.testing.faults import Fault
+from salus.contracts.testing.memory import MemoryTopics
 from salus.events.contexts import CATALOGUE
 from salus.events.contexts.identity import KeyRevoked, PartyRegistered, PublicKey, RoleWithdrawn
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.event_types import EventData, type_of
 from salus.events.keyring import KeyRing
 from salus.events.rights import Actor
-from salus.identity.domain import AddKey, PartyState, Register, RevokeKey, evolve
+from salus.identity.domain import AddKey, PartyState, Register, RevokeKey
+from salus.identity.folded import PARTIES, FoldedParties
 from salus.identity.handlers import execute, found_network, founding_commands, held_keys, is_lookalike
-from salus.identity.ports import PartyFilter, World
-from salus.messaging import DeliveryError
+from salus.identity.ports import World
 from salus.runtime.network import FoundingParty, Log, Network
 from salus.runtime.problems import ProblemError
 from salus.runtime.refusal import Refusal
@@ -35,9 +36,6 @@ OPERATOR = Actor(did="did:web:op.example", kind="person", roles=frozenset({"oper
 
 def noon() -> datetime:
     return NOW
-
-
-Fault = Literal["lost", "late", "conflict"]
 
 
 def founder(seed: int, **facts: object) -> FoundingParty:
@@ -72,57 +70,47 @@ def ring_of_operator() -> KeyRing:
     return ring
 
 
-@dataclass
 class Memory:
-    """The topic and its fold in memory; `faults` are taken one a write."""
+    """Identity's topic in memory with its fold, and a ring that hears what took effect."""
 
-    faults: list[Fault | None] = field(default_factory=list)
-    log: list[EventData] = field(default_factory=list)
-    folded: dict[str, PartyState] = field(default_factory=dict)
-    ring: KeyRing = field(default_factory=ring_of_operator)
-    queues: Queues = field(default_factory=Queues)
-    loaded: int = 0
+    def __init__(self, faults: Iterable[Fault | None] = (), ring: KeyRing | None = None) -> None:
+        self.ring = ring_of_operator() if ring is None else ring
+        self.topics = MemoryTopics([PARTIES], catalogue=CATALOGUE, faults=faults, heard=self._hear)
+        self.queues = Queues()
+        self.loaded = 0
 
-    async def state(self, aggregate: str) -> PartyState:
-        return self.folded.get(aggregate, PartyState())
-
-    async def states(self, aggregates: Collection[str]) -> dict[str, PartyState]:
-        self.loaded += len(aggregates)
-        return {did: party for did, party in self.folded.items() if did in aggregates}
-
-    async def execute(self, aggregate: str, decide: Callable[[PartyState], EventData]) -> EventData:
-        event = decide(await self.state(aggregate))
-        fault = self.faults.pop(0) if self.faults else None
-        if fault == "lost":
-            raise DeliveryError("lost")
-        if fault == "conflict":
-            raise ProblemError(409, "conflict", "another was first")
-        self.log.append(event)
-        self.folded[aggregate] = evolve(await self.state(aggregate), event)
+    def _hear(self, event: EventData) -> None:
         self.ring.apply(event)
-        self.ring.claims.update((type_of(type(event)).claims or (lambda _: ()))(event))
-        if fault == "late":
-            raise DeliveryError("late")
-        return event
+        self.ring.claims.update((type_of(event).claims or (lambda _: ()))(event))
+
+    @property
+    def log(self) -> list[EventData]:
+        return self.topics.applied
+
+    @property
+    def folded(self) -> dict[str, PartyState]:
+        return {did: PARTIES.decode(raw) for (_, did), raw in self.topics.states().items()}
 
     async def catch_up(self) -> KeyRing:
         return self.ring
 
-    async def page(self, wanted: PartyFilter, *, after: str | None, limit: int) -> KeysetPage:
-        found = [
-            {"did": did}
-            for did, party in sorted(self.folded.items())
-            if after is None or did.encode().hex() > after
-            if wanted.kind in (None, party.kind)
-            if wanted.member in (None, party.member)
-            if wanted.role is None or wanted.role in party.roles
-        ]
-        more = found[limit - 1]["did"].encode().hex() if len(found) > limit else None
-        return KeysetPage(found[:limit], more)
-
     @property
     def world(self) -> World:
-        return World(parties=self, listed=self, ring=self, queues=self.queues)
+        """A replica of its own."""
+        replica = self.topics.replica()
+        host = CountedParties(PARTIES, follower=replica, store=replica, writer=replica.writer)
+        host.memory = self
+        return World(parties=host, listed=FoldedParties(replica, replica), ring=self, queues=self.queues)
+
+
+class CountedParties(ContractHost[PartyState]):
+    """Counts the parties that it loads for a list."""
+
+    memory: Memory
+
+    async def states(self, aggregates: Collection[str]) -> dict[str, PartyState]:
+        self.memory.loaded += len(aggregates)
+        return await super().states(aggregates)
 
 
 async def test_founding_registers_everybody_of_the_network_file_once() -> None:
@@ -141,10 +129,10 @@ async def test_the_root_is_the_first_to_be_registered() -> None:
     assert next(iter(founding_commands(NETWORK))) == NETWORK.root.did
 
 
-@pytest.mark.parametrize("fault", ["lost", "late"])
+@pytest.mark.parametrize("fault", [Fault.LOST, Fault.LATE, Fault.REPLACED])
 async def test_founding_that_broke_off_is_finished_by_the_next_start(fault: Fault) -> None:
     memory = Memory(faults=[None, fault])
-    with pytest.raises(DeliveryError):
+    with pytest.raises(ProblemError, match="outcome-unknown"):
         await found_network(NETWORK, at=NOW, world=memory.world)
     await found_network(NETWORK, at=NOW, world=memory.world)
 
@@ -152,19 +140,26 @@ async def test_founding_that_broke_off_is_finished_by_the_next_start(fault: Faul
 
 
 async def test_founding_lets_another_replica_be_first() -> None:
-    memory = Memory(faults=["conflict", "conflict"])
+    memory = Memory(faults=2 * DECISIONS_MAX * [Fault.STALE])
 
     assert await found_network(NETWORK, at=NOW, world=memory.world) == 2
 
 
+async def test_of_replicas_that_found_at_once_one_registers_each_party() -> None:
+    memory = Memory()
+    founded = await asyncio.gather(*(found_network(NETWORK, at=NOW, world=memory.world) for _ in range(3)))
+
+    assert sum(founded) == len(memory.folded) == len(memory.log) == 4
+
+
 async def test_a_command_whose_answer_was_lost_is_refused_as_done_when_repeated() -> None:
-    party, memory = founder(9), Memory(faults=["late"])
+    party, memory = founder(9), Memory(faults=[Fault.LATE])
     command = Register(party.did, "member", (party.key,), proofs=proofs(9))
 
     async def run() -> None:
         await execute(command, did=party.did, actor=OPERATOR, now=noon, world=memory.world)
 
-    with pytest.raises(DeliveryError):
+    with pytest.raises(ProblemError, match="outcome-unknown"):
         await run()
     with pytest.raises(Refusal, match="party-exists"):
         await run()

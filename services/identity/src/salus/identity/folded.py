@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from sqlalchemy import Column, Index, MetaData, Table
 
 from salus.contracts.contract import Contract
-from salus.contracts.fold import FoldStore, Follower
 from salus.contracts.keyset import KeysetPage, KeysetQuery
+from salus.contracts.ports import Fold, States
 from salus.contracts.table_projection import Row, TableProjection, text_column
 from salus.identity import event_types
 from salus.identity.domain import PartyState, evolve
@@ -84,7 +84,7 @@ def query_of(wanted: PartyFilter) -> KeysetQuery:
 class FoldedParties:
     """Lists parties after a barrier."""
 
-    def __init__(self, follower: Follower, store: FoldStore) -> None:
+    def __init__(self, follower: Fold, store: States) -> None:
         self._follower = follower
         self._store = store
 

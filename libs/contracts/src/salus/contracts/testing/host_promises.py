@@ -117,6 +117,16 @@ class HostPromises:
         assert (await host.state(party)).ids[1:] == (key_id(party, "a"),)
         assert await other.states([party, "did:web:nobody.example"]) == {party: await host.state(party)}
 
+    async def test_a_command_is_decided_by_all_that_was_there_before_it(self, bench: HostBench) -> None:
+        """Also by what other hosts have published."""
+        host, other, party = await bench.replica(), await bench.replica(), await bench.party()
+        seen = list[HeldKeys]()
+        await host.state(party)
+        await other.execute(party, bench.adding(party, "a"))
+        await host.execute(party, bench.adding(party, "b", seen=seen))
+
+        assert [state.ids[1:] for state in seen] == [(key_id(party, "a"),)]
+
     async def test_of_racing_commands_one_is_first_and_the_others_are_decided_again(
         self, bench: HostBench
     ) -> None:
@@ -135,6 +145,13 @@ class HostPromises:
         assert sorted(ids[1:]) == sorted(key_id(party, name) for name in seen)
         for name, states in seen.items():
             assert states[-1].ids == ids[: ids.index(key_id(party, name))]
+
+    async def test_commands_at_one_host_take_turns(self, bench: HostBench) -> None:
+        """They race with those of other hosts only, so more of them than a host decides again all succeed."""
+        host, party, number = await bench.replica(), await bench.party(), DECISIONS_MAX + 2
+        await asyncio.gather(*(host.execute(party, bench.adding(party, f"k{n}")) for n in range(number)))
+
+        assert len((await host.state(party)).ids) == 1 + number
 
     async def test_of_the_same_command_twice_at_once_one_is_refused(self, bench: HostBench) -> None:
         """Who was overtaken is decided again, and finds it done."""

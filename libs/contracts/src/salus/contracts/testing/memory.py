@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import count
 from typing import Any, TypeVar
@@ -57,8 +57,28 @@ class MemoryRecord:
     outcome: Outcome = NOT_FOLDED
 
 
+@dataclass(frozen=True)
+class Known:
+    """What records come to: versions of subjects, names, aggregates, and where topics end."""
+
+    versions: dict[Pair, int] = field(default_factory=dict)
+    claims: set[Pair] = field(default_factory=set)
+    seen: set[Pair] = field(default_factory=set)
+    rows: dict[Pair, Loaded] = field(default_factory=dict)
+    ends: dict[str, int] = field(default_factory=dict)
+
+    def copy(self) -> Known:
+        """Return what is known now, whatever comes."""
+        return Known(dict(self.versions), set(self.claims), set(self.seen), dict(self.rows), dict(self.ends))
+
+    def state(self, contract: Contract[_S], aggregate: str) -> _S:
+        """Return an aggregate."""
+        row = self.rows.get((contract.kind, aggregate))
+        return contract.before(aggregate) if row is None else contract.decode(row.state)
+
+
 class MemoryTopics:
-    """What Kafka, the fold and the database are to a service, each topic in one partition.
+    """The topics, each in one partition, and what their records come to.
 
     Callers may rely on: every event is as its schema says, and takes effect by `salus.events.effect`;
     aggregates are kept encoded. Nobody looks at signatures. Publishing and reading let others go on, as they
@@ -83,42 +103,37 @@ class MemoryTopics:
         # Late events arrive with the next look at the topics, or only with `arrive` and the next event.
         self.holds_late = False
         self.applied: list[EventData] = []
-        self._catalogue = catalogue
-        self._network = network
+        self.catalogue = catalogue
+        self.network = network
         self._heard = heard
         self._late: list[MemoryRecord] = []
-        self._versions: dict[Pair, int] = defaultdict(int)
-        self._claims: set[Pair] = set()
-        self._seen: set[Pair] = set()
-        self._rows: dict[Pair, Loaded] = {}
+        self._known = Known()
         self._numbers = count(1)
 
-    def host(self, contract: Contract[_S]) -> ContractHost[_S]:
-        """Return a new host, as a replica or a process that was started again has it."""
-        return ContractHost(contract, follower=self, store=self, writer=self.writer)
+    def replica(self) -> MemoryReplica:
+        """Return a new replica of the service, as a process that was started has it."""
+        return MemoryReplica(self)
 
-    @property
-    def writer(self) -> FactWriter:
-        """Return what states facts on these topics."""
-        return FactWriter(self, self, self, catalogue=self._catalogue, network=self._network)
+    def host(self, contract: Contract[_S]) -> ContractHost[_S]:
+        """Return a host of a new replica."""
+        return self.replica().host(contract)
 
     def state(self, contract: Contract[_S], aggregate: str) -> _S:
         """Return an aggregate as it is folded now."""
-        row = self._rows.get((contract.kind, aggregate))
-        return contract.before(aggregate) if row is None else contract.decode(row.state)
+        return self._known.state(contract, aggregate)
 
     def put(self, contract: Contract[_S], aggregate: str, state: _S) -> None:
         """Begin a test with an aggregate in this state, whatever events led to it."""
-        self._rows[contract.kind, aggregate] = Loaded(0, msgspec.json.encode(state))
+        self._known.rows[contract.kind, aggregate] = Loaded(0, msgspec.json.encode(state))
 
     def states(self) -> dict[Pair, bytes]:
         """Return every aggregate by kind and id, encoded."""
-        return {key: row.state for key, row in self._rows.items()}
+        return {key: row.state for key, row in self._known.rows.items()}
 
     def append(self, data: EventData, *, subject: str) -> Outcome:
         """Let somebody else state a fact, by the version that its subject has now; return what came of it."""
         entry = type_of(data)
-        version = self._versions[entry.topic, subject] if entry.changes else None
+        version = self._known.versions.get((entry.topic, subject), 0) if entry.changes else None
         at = self._append(self._record(data, subject, version))
         return self._outcome(at)
 
@@ -128,12 +143,20 @@ class MemoryTopics:
         for record in late:
             self._append(record)
 
+    def looked_at(self) -> Known:
+        """Return what is known to who looks at the topics now; raises BrokerAwayError."""
+        if self.is_away:
+            raise BrokerAwayError("Kafka is away")
+        if not self.holds_late:
+            self.arrive()
+        return self._known.copy()
+
     def refolded(self) -> MemoryTopics:
         """Return the fold of the same records by a service whose database is empty."""
-        anew = MemoryTopics(self.contracts, catalogue=self._catalogue)
+        anew = MemoryTopics(self.contracts, catalogue=self.catalogue, network=self.network)
         for records in self.records.values():
             for record in records:
-                event = None if record.event is None else decode_event(record.value, self._catalogue)
+                event = None if record.event is None else decode_event(record.value, self.catalogue)
                 anew._append(replace(record, event=event))
         return anew
 
@@ -176,69 +199,6 @@ class MemoryTopics:
         await asyncio.sleep(0)
         return Stated(at, record.value)
 
-    # --- as Follower --------------------------------------------------------------------------------
-
-    async def catch_up(self) -> None:
-        """Let others go on; everything is folded as it is appended."""
-        await asyncio.sleep(0)
-        if self.is_away:
-            raise BrokerAwayError("Kafka is away")
-        if not self.holds_late:
-            self.arrive()
-
-    async def outcome(self, position: Position, *, value: bytes) -> Outcome:
-        """Return what became of the record of that value at that position."""
-        if self.records[position.topic][position.offset].value != value:
-            return Unknown("Kafka acknowledged another record in its place")
-        return self._outcome(position)
-
-    async def has_stated(self, token: str, *, topic: str) -> bool:
-        """Tell whether the request of this token stands on the topic."""
-        await self.catch_up()
-        name = topic, request_claim(token)
-        return name in self._claims or name in self._seen
-
-    def position(self, topic: str, partition: int = 0) -> int:
-        """Return the next offset."""
-        return len(self.records[topic]) if partition == 0 else 0
-
-    # --- as FoldStore -------------------------------------------------------------------------------
-
-    async def load(self, kind: str, aggregate: str) -> Loaded | None:
-        """Return an aggregate, or None if no event concerned it yet."""
-        return self._rows.get((kind, aggregate))
-
-    async def load_page(self, kind: str, *, after: str, limit: int) -> dict[str, bytes]:
-        """Return the encoded states by id of the next aggregates of a kind."""
-        names = sorted(name for of, name in self._rows if of == kind and name > after)
-        return {name: self._rows[kind, name].state for name in names[:limit]}
-
-    async def read_page(self, query: KeysetQuery, *, after: str | None = None, limit: int) -> KeysetPage:
-        """Return a page of a declared table, of the rows that the states come to."""
-        rows: list[Row] = []
-        for contract in self.contracts:
-            for projection in (each for each in contract.tables if each.table is query.table):
-                of_kind = [name for kind, name in self._rows if kind == contract.kind]
-                states = ((name, self.state(contract, name)) for name in of_kind)
-                rows += (row for name, state in states for row in projection.rows_of(name, state).values())
-        return query.page(query.among(rows, after=after), limit=limit)
-
-    async def load_some(self, kind: str, aggregates: Collection[str]) -> dict[str, bytes]:
-        """Return the encoded states of these aggregates by id."""
-        return {name: self._rows[kind, name].state for name in aggregates if (kind, name) in self._rows}
-
-    async def load_at(
-        self, aggregates: Sequence[Pair]
-    ) -> tuple[dict[tuple[str, int], int], dict[Pair, bytes]]:
-        """Return the next offset of each topic that has records, and the encoded states as they are there."""
-        positions = {(topic, 0): len(records) for topic, records in sorted(self.records.items()) if records}
-        return positions, {key: self._rows[key].state for key in aggregates if key in self._rows}
-
-    async def load_for_command(self, kind: str, aggregate: str, *, topic: str) -> tuple[bytes | None, int]:
-        """Return the encoded state and the version that the subject of that name has on the topic."""
-        row = self._rows.get((kind, aggregate))
-        return None if row is None else row.state, self._versions[topic, aggregate]
-
     # --- the fold -----------------------------------------------------------------------------------
 
     def _record(
@@ -253,11 +213,12 @@ class MemoryTopics:
             time=datetime.now(UTC),
             expected_version=expected_version,
         )
-        return MemoryRecord(topic, value, decode_event(value, self._catalogue))
+        return MemoryRecord(topic, value, decode_event(value, self.catalogue))
 
     def _append(self, record: MemoryRecord) -> Position:
         records = self.records[record.topic]
         records.append(replace(record, outcome=self._fold(record)))
+        self._known.ends[record.topic] = len(records)
         return Position(record.topic, 0, len(records) - 1)
 
     def _outcome(self, position: Position) -> Outcome:
@@ -266,26 +227,26 @@ class MemoryTopics:
     def _fold(self, record: MemoryRecord) -> Outcome:
         if record.refused is not None:
             return record.refused
-        topic, event = record.topic, record.event
+        topic, event, known = record.topic, record.event, self._known
         if event is None:
-            version = self._versions[topic, record.subject or ""]
+            version = known.versions.get((topic, record.subject or ""), 0)
             if record.subject is not None:
-                version = self._versions[topic, record.subject] = version + 1
-            self._claims.update((topic, name) for name in record.names)
+                version = known.versions[topic, record.subject] = version + 1
+            known.claims.update((topic, name) for name in record.names)
             return Applied(version)
         subject = event.envelope.subject
         effect = effect_of(
             event,
-            version=self._versions[topic, subject],
-            is_claimed=lambda name: (topic, name) in self._claims,
+            version=known.versions.get((topic, subject), 0),
+            is_claimed=lambda name: (topic, name) in known.claims,
             is_entitled=lambda: record.entitled,
         )
         if isinstance(effect, Applied):
-            self._versions[topic, subject] = effect.version
-            self._claims.update((topic, name) for name in claims_of(event))
+            known.versions[topic, subject] = effect.version
+            known.claims.update((topic, name) for name in claims_of(event))
             self._apply(topic, event, version=effect.version)
         elif isinstance(event.data, RequestedData) and event.data.request.proof is not None:
-            self._seen.add((topic, request_claim(event.data.request.proof)))
+            known.seen.add((topic, request_claim(event.data.request.proof)))
         return effect
 
     def _apply(self, topic: str, event: Event, *, version: int) -> None:
@@ -294,9 +255,86 @@ class MemoryTopics:
                 before = self.state(contract, name)
                 after = contract.evolve(before, event.data)
                 if after != before:
-                    self._rows[contract.kind, name] = Loaded(version, msgspec.json.encode(after))
+                    self._known.rows[contract.kind, name] = Loaded(version, msgspec.json.encode(after))
         self.applied.append(event.data)
         self._heard(event.data)
+
+
+class MemoryReplica:
+    """What a fold and its database are to a process of a service: it knows what was there when it looked."""
+
+    def __init__(self, topics: MemoryTopics) -> None:
+        self._topics = topics
+        self._known = Known()
+        self.writer = FactWriter(topics, self, topics, catalogue=topics.catalogue, network=topics.network)
+
+    def host(self, contract: Contract[_S]) -> ContractHost[_S]:
+        """Return the host of a contract."""
+        return ContractHost(contract, follower=self, store=self, writer=self.writer)
+
+    # --- as Follower --------------------------------------------------------------------------------
+
+    async def catch_up(self) -> None:
+        """Fold what is there now; until then the replica knows of nothing newer."""
+        await asyncio.sleep(0)
+        self._known = self._topics.looked_at()
+
+    async def outcome(self, position: Position, *, value: bytes) -> Outcome:
+        """Return what became of the record of that value at that position."""
+        await self.catch_up()
+        record = self._topics.records[position.topic][position.offset]
+        return record.outcome if record.value == value else Unknown("Kafka acknowledged another record")
+
+    async def has_stated(self, token: str, *, topic: str) -> bool:
+        """Tell whether the request of this token stands on the topic."""
+        await self.catch_up()
+        name = topic, request_claim(token)
+        return name in self._known.claims or name in self._known.seen
+
+    def position(self, topic: str, partition: int = 0) -> int:
+        """Return the next offset."""
+        return self._known.ends.get(topic, 0) if partition == 0 else 0
+
+    # --- as FoldStore -------------------------------------------------------------------------------
+
+    async def load(self, kind: str, aggregate: str) -> Loaded | None:
+        """Return an aggregate, or None if no event concerned it yet."""
+        return self._known.rows.get((kind, aggregate))
+
+    async def load_page(self, kind: str, *, after: str, limit: int) -> dict[str, bytes]:
+        """Return the encoded states by id of the next aggregates of a kind."""
+        names = sorted(name for of, name in self._known.rows if of == kind and name > after)
+        return {name: self._known.rows[kind, name].state for name in names[:limit]}
+
+    async def read_page(self, query: KeysetQuery, *, after: str | None = None, limit: int) -> KeysetPage:
+        """Return a page of a declared table, of the rows that the states come to."""
+        rows: list[Row] = []
+        for contract in self._topics.contracts:
+            for projection in (each for each in contract.tables if each.table is query.table):
+                of_kind = [name for kind, name in self._known.rows if kind == contract.kind]
+                states = ((name, self._known.state(contract, name)) for name in of_kind)
+                rows += (row for name, state in states for row in projection.rows_of(name, state).values())
+        return query.page(query.among(rows, after=after), limit=limit)
+
+    async def load_some(self, kind: str, aggregates: Collection[str]) -> dict[str, bytes]:
+        """Return the encoded states of these aggregates by id."""
+        return {
+            name: self._known.rows[kind, name].state
+            for name in aggregates
+            if (kind, name) in self._known.rows
+        }
+
+    async def load_at(
+        self, aggregates: Sequence[Pair]
+    ) -> tuple[dict[tuple[str, int], int], dict[Pair, bytes]]:
+        """Return the next offset of each topic that has records, and the encoded states as they are there."""
+        positions = {(topic, 0): end for topic, end in sorted(self._known.ends.items())}
+        return positions, {key: self._known.rows[key].state for key in aggregates if key in self._known.rows}
+
+    async def load_for_command(self, kind: str, aggregate: str, *, topic: str) -> tuple[bytes | None, int]:
+        """Return the encoded state and the version that the subject of that name has on the topic."""
+        row = self._known.rows.get((kind, aggregate))
+        return None if row is None else row.state, self._known.versions.get((topic, aggregate), 0)
 
 
 def _names_of(record: MemoryRecord) -> tuple[str, ...]:

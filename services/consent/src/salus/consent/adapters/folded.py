@@ -12,7 +12,7 @@ from salus.consent.domain.state import (
 )
 from salus.consent.ports import Facts
 from salus.contracts.contract import Contract
-from salus.contracts.fold import FoldStore, Follower
+from salus.contracts.ports import Fold, States
 from salus.events.contexts.consent import PolicySetAdopted
 from salus.events.event_types import EventData
 
@@ -40,7 +40,7 @@ SUBJECTS = Contract(kind="subject", topic=STORAGE_TOPIC, state=SubjectState, evo
 class FoldedFacts:
     """Reads after a barrier, and in one statement, so that position and state belong together."""
 
-    def __init__(self, follower: Follower, store: FoldStore) -> None:
+    def __init__(self, follower: Fold, store: States) -> None:
         self._follower = follower
         self._store = store
 

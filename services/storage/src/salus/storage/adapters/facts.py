@@ -10,7 +10,7 @@ import msgspec
 
 from salus.contracts.contract import Contract, ContractHost
 from salus.contracts.facts import FactWriter
-from salus.contracts.fold import FoldStore, Follower
+from salus.contracts.ports import Fold, States
 from salus.events.event_types import EventData
 from salus.storage.domain import (
     EpochState,
@@ -45,8 +45,8 @@ _S = TypeVar("_S", bound=msgspec.Struct)
 class FoldedFacts:
     """`Facts` and `Announcer` over the runtime's fold."""
 
-    follower: Follower
-    store: FoldStore
+    follower: Fold
+    store: States
     writer: FactWriter
     subjects_host: ContractHost[SubjectState]
 
