@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from tests.asking import NETWORK
 from tests.unit.identity.test_dids_in_paths import PATH, PORT, client_of, registered
-from tests.unit.identity.test_handlers import Memory
+from tests.unit.identity.test_handlers import NETWORK, Memory
 
 from salus.client.auth import make_possession
 from salus.events.did import LocalSigner, multibase_of
@@ -31,7 +30,7 @@ def key_of(seed: int) -> dict[str, str]:
         "id": signer.verification_method,
         "multibase": multibase_of(signer.public_key),
         "valid_from": "2026-11-22T12:00:00Z",
-        "proof": make_possession(signer, member=None, network=NETWORK, now=datetime.now(UTC)),
+        "proof": make_possession(signer, member=None, network=NETWORK.origin, now=datetime.now(UTC)),
     }
 
 
