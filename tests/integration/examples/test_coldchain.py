@@ -24,6 +24,7 @@ from salus.cli.exits import Exit
 from salus.client.auth import RequestSigner
 from salus.crypto.keys import load_ed25519
 from salus.devkit.free_ports import free_ports
+from salus.devkit.network import Plan
 from salus.devkit.processes import start_time
 from salus.devkit.run_record import Run, RunningService, StateFolder
 from salus.devkit.waiting import until
@@ -88,7 +89,8 @@ class Platform:
     def client(self, url: str, name: str = "maker") -> httpx.AsyncClient:
         """Return a client of a replica that signs as a member."""
         signer = LocalSigner(load_ed25519(self.folder / "keys" / "parties" / f"{name}.pem"))
-        return httpx.AsyncClient(base_url=url, auth=RequestSigner(signer, "salus:coldchain"), timeout=30)
+        auth = RequestSigner(signer, "coldchain", network=Plan().origin)
+        return httpx.AsyncClient(base_url=url, auth=auth, timeout=30)
 
     @contextmanager
     def replica(self) -> Iterator[str]:
@@ -165,6 +167,9 @@ async def test_what_is_done_over_http_is_sealed_folded_and_in_the_trail(platform
     # Who asked is the actor, and what it means is what the catalogue says that the type means.
     assert (entry["actor"], entry["object"], entry["outcome"]) == (holder, "VX-1", "success")
     assert entry["summary"] == f"{kind}: A batch had this temperature, in tenths of a degree Celsius."
+    # The start said which rules decide, once: the digest of domain.py.
+    rules = "select count(*) n from leaves where type = 'salus.coldchain.rules-adopted.v1'"
+    assert await platform.salus("ledger", "query", rules) == [{"n": 1}]
     query = f"select status, count(*) n from leaves where type = '{kind}' group by status"
     assert await platform.salus("ledger", "query", query) == [{"status": "accepted", "n": 2}]
     assert (await platform.salus("audit", "reconcile"))["result"] == "equal"

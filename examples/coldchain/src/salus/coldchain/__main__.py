@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from salus.coldchain.api import install, open_batches
+from salus.coldchain.context import RulesAdopted
 from salus.coldchain.domain import BATCHES
+from salus.contracts.rules import Rules
 from salus.contracts.service import ContractService, run
 from salus.contracts.settings import ContractSettings
 
@@ -11,6 +13,7 @@ SERVICE = ContractService(
     package="salus.coldchain",
     settings=ContractSettings,
     folds=(BATCHES,),
+    rules=Rules(RulesAdopted, code=("domain.py",)),
     open=open_batches,
     install=install,
 )

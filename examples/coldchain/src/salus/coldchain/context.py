@@ -11,6 +11,7 @@ from salus.events.context import Context
 from salus.events.event_types import Retention
 from salus.events.fields import Did
 from salus.events.requests import RequestedData
+from salus.events.rules import rules_event
 from salus.events.signed_request import Asked, Body
 
 CONTEXT = Context("coldchain")
@@ -24,6 +25,7 @@ Reason = Literal["excursion", "contamination", "counterfeit", "label"]
 _event = partial(
     CONTEXT.event, owner=COLDCHAIN, retention=Retention.RECORD, subject_field="batch", changes=True
 )
+RulesAdopted = rules_event(CONTEXT, owner=COLDCHAIN)
 
 
 @_event("salus.coldchain.batch-registered.v1")

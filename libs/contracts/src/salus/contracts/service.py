@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any, Generic, TypeVar
 
+import structlog
 import uvloop
 from fastapi import FastAPI
 
 from salus.contracts.contract import Contract
 from salus.contracts.dependencies import Dependencies, SettingsT, open_dependencies
+from salus.contracts.rules import Rules, adopt, code_digest
 from salus.messaging import ping, require_topics
 from salus.runtime.database import DATABASE_AWAY
 from salus.runtime.errors import ManifestError
@@ -28,6 +30,7 @@ from salus.runtime.supervisor import AGE_S_MAX
 from salus.runtime.telemetry import set_up
 
 WorldT = TypeVar("WorldT")
+_log = structlog.get_logger()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +52,8 @@ class ContractService(Generic[SettingsT, WorldT]):
 
     At a start they follow in this order: the service waits for Kafka, its topics and the parts in
     `needs`; `open` returns the world that its handlers use; it waits until all is folded that was there;
-    `adopt` states what is to be true from here on; `tasks` begin, `install` adds the routes, and it serves.
+    the `rules` are stated unless they are in force; `adopt` states what else is to be true from here on;
+    `tasks` begin, `install` adds the routes, and it serves.
     """
 
     package: str
@@ -57,6 +61,7 @@ class ContractService(Generic[SettingsT, WorldT]):
     folds: Sequence[Contract[Any]]
     open: Callable[[Dependencies[SettingsT]], Awaitable[WorldT]]
     install: Callable[[FastAPI, Dependencies[SettingsT], WorldT], None]
+    rules: Rules | None = None
     adopt: Callable[[Dependencies[SettingsT], WorldT], Awaitable[None]] | None = None
     tasks: Callable[[Dependencies[SettingsT], WorldT], Iterable[BackgroundTask]] | None = None
     # What /readyz looks at, besides Kafka, topics, database, fold and signing key.
@@ -68,11 +73,16 @@ class ContractService(Generic[SettingsT, WorldT]):
     # Whether commands may need a second party's approval.
     approvals: bool = False
 
+    @property
+    def all_folds(self) -> Sequence[Contract[Any]]:
+        """What is folded, which rules are in force included."""
+        return (*self.folds, *(() if self.rules is None else (self.rules.contract(),)))
+
     @cached_property
     def manifest(self) -> Manifest:
         """The manifest in the package; raises ManifestError unless it goes with what is folded."""
         manifest = manifest_of(self.package)
-        for topic in (IDENTITY_TOPIC, *(contract.topic for contract in self.folds)):
+        for topic in (IDENTITY_TOPIC, *(contract.topic for contract in self.all_folds)):
             if topic not in manifest.topics.reads:
                 raise ManifestError(f"{self.package}: topics.reads lacks {topic}, which is folded")
         return manifest
@@ -86,10 +96,12 @@ async def open_app(
     manifest, kafka = service.manifest, settings.kafka_bootstrap
     async with AsyncExitStack() as stack:
         dependencies = await stack.enter_async_context(
-            open_dependencies(manifest, settings, folds=service.folds, approvals=service.approvals)
+            open_dependencies(manifest, settings, folds=service.all_folds, approvals=service.approvals)
         )
         world = await service.open(dependencies)
         await dependencies.wait_for("fold", dependencies.follower.check_rebuilt)
+        if service.rules is not None:
+            await _adopt_rules(dependencies, service.package, service.rules)
         if service.adopt is not None:
             await service.adopt(dependencies, world)
         for task in service.tasks(dependencies, world) if service.tasks is not None else ():
@@ -115,6 +127,14 @@ async def open_app(
         )
         service.install(app, dependencies, world)
         yield app
+
+
+async def _adopt_rules(dependencies: Dependencies[Any], package: str, rules: Rules) -> None:
+    service = dependencies.signer.did
+    await dependencies.wait_for("signing-key", dependencies.own_key.check)
+    adopted = partial(rules.adopted, package=package, service=service)
+    if await adopt(dependencies.host(rules.contract()), adopted, service=service):
+        _log.info("rules were adopted", contract=code_digest(package, rules.code))
 
 
 async def serve_contract(service: ContractService[SettingsT, WorldT], settings: SettingsT) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 
 import structlog
 
@@ -36,8 +37,10 @@ from salus.consent.domain.decisions import (
 )
 from salus.consent.domain.rights import Actor, Asking, visible_consents
 from salus.consent.domain.state import Consent, PatientState, PolicyState, found_consent
-from salus.consent.ports import Claims, PolicyHost, Reservation, World
+from salus.consent.ports import Claims, Reservation, World
 from salus.contracts.contract import NameTakenError
+from salus.contracts.rules import RulesHost
+from salus.contracts.rules import adopt as state_rules
 from salus.events.contexts.consent import GlassBroken
 from salus.events.event_types import EventData
 from salus.events.fields import Sealed
@@ -193,21 +196,12 @@ async def _announce(broken: GlassBroken, *, by: Asking, at: datetime, world: Wor
         await world.patients.execute(broken.patient, decided)
 
 
-async def adopt_policies(version: PolicyState, *, service: str, host: PolicyHost) -> bool:
-    """Announce the policy set and code that decide from here on; return whether they were new.
-
-    Replicas of one release may all try; one is first and the others find it done.
-    """
-    try:
-        await host.execute(service, lambda state: adopt(state, version, service=service))
-    except Refusal:
-        return False
-    except ProblemError as problem:
-        if problem.code != "conflict":
-            raise
-        return await adopt_policies(version, service=service, host=host)
-    _log.info("a policy set was adopted", policy_set=version.policy_set, contract=version.contract)
-    return True
+async def adopt_policies(version: PolicyState, *, service: str, host: RulesHost[PolicyState]) -> bool:
+    """State the policy set and code that decide from here on; return whether they were new."""
+    is_new = await state_rules(host, partial(adopt, version=version, service=service), service=service)
+    if is_new:
+        _log.info("a policy set was adopted", policy_set=version.policy_set, contract=version.contract)
+    return is_new
 
 
 def _as_found(command: Command, ring: KeyRing) -> Command:

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from salus.consent.domain.decisions import Inputs, Verdict
 from salus.consent.domain.rights import Actor
-from salus.consent.domain.state import PatientState, PolicyState, SubjectState
+from salus.consent.domain.state import PatientState, SubjectState
 from salus.contracts.queues import Queues
 from salus.events.event_types import EventData
 from salus.events.keyring import KeyRing
@@ -28,13 +28,6 @@ class Patients(Protocol):
         Commands on one patient take turns; `decide` is asked when it is this one's turn, and again if
         another replica was first.
         """
-
-
-class PolicyHost(Protocol):
-    """The contract's host for the policies in force."""
-
-    async def execute(self, aggregate: str, decide: Callable[[PolicyState], EventData]) -> EventData:
-        """Decide, publish and return once the event has taken effect; raises Refusal or ProblemError."""
 
 
 @dataclass(frozen=True)

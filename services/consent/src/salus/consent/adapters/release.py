@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
+
+from salus.contracts.rules import code_digest
 
 _CODE = (
     "domain/consents.py",
@@ -17,13 +18,8 @@ _CODE = (
 
 
 def contract_digest() -> str:
-    """Return the SHA-256, in hex, over `<name> <length>LF<bytes>` of the source files that decide."""
-    digest = hashlib.sha256()
-    for name in _CODE:
-        source = files("salus.consent").joinpath(name).read_bytes()
-        digest.update(f"{name} {len(source)}\n".encode())
-        digest.update(source)
-    return digest.hexdigest()
+    """Return the digest of the source files that decide."""
+    return code_digest("salus.consent", _CODE)
 
 
 def policies_folder(chosen: Path | None) -> Traversable:
