@@ -214,7 +214,7 @@ _REQUESTS: dict[type, Callable[[Any], _Line]] = {
         None,
     ),
     storage.ReadRefused: lambda d: ("GET", _path("objects", d.object) + f"?patient={d.patient}", None),
-    storage.SubjectKeyDestroyed: lambda d: (
+    storage.SubjectErased: lambda d: (
         "DELETE",
         _path("subjects", d.patient, "key"),
         {"basis": d.basis},

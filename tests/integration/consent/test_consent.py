@@ -12,7 +12,7 @@ from tests.integration.consent.town import Town, signing
 from salus.consent.__main__ import SERVICE
 from salus.consent.adapters.folded import CONSENT_TOPIC, STORAGE_TOPIC
 from salus.events.bearer import audience_of
-from salus.events.contexts.storage import SubjectKeyDestroyed
+from salus.events.contexts.storage import SubjectErased
 from salus.messaging import Reader, Record
 
 
@@ -133,7 +133,7 @@ async def test_an_erased_patient_is_read_by_nobody(town: Town) -> None:
     async with town.replica() as client:
         await client.post("/consents", json=town.grant(), auth=signing(town.hospital))
         await town.storage_says(
-            SubjectKeyDestroyed(
+            SubjectErased(
                 patient=town.pseudonym,
                 key="k",
                 requested_by=town.hospital.did,

@@ -24,7 +24,7 @@ from salus.devkit.addresses import Addresses
 from salus.devkit.network import NetworkFolder, Plan, create_topics
 from salus.events.contexts import CATALOGUE
 from salus.events.contexts.identity import KeyRevoked, RoleWithdrawn
-from salus.events.contexts.storage import SubjectKeyDestroyed, SubjectRegistered
+from salus.events.contexts.storage import SubjectErased, SubjectRegistered
 from salus.events.did import LocalSigner
 from salus.events.envelope import Event, decode_event
 from salus.events.fields import RoleName
@@ -88,7 +88,7 @@ class Town:
                 found += [r for r in records if r.key == self.pseudonym.encode() and r.value is not None]
         return [decode_event(record.value, CATALOGUE) for record in found if record.value is not None]
 
-    async def storage_says(self, *facts: SubjectRegistered | SubjectKeyDestroyed) -> None:
+    async def storage_says(self, *facts: SubjectRegistered | SubjectErased) -> None:
         """State facts of a patient, each of whom nothing but a registration was said before."""
         async with open_publisher(self.parts.kafka_bootstrap, self.network.signer("storage")) as publisher:
             for fact in facts:

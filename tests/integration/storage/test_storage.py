@@ -22,7 +22,7 @@ from salus.events.contexts.storage import (
     ObjectRead,
     ObjectStored,
     ReadRefused,
-    SubjectKeyDestroyed,
+    SubjectErased,
     SubjectRegistered,
 )
 from salus.messaging import Reader
@@ -141,7 +141,7 @@ async def test_an_erased_patient_is_gone_for_every_key_and_copy(world: World) ->
     again = await world.client.request("DELETE", url, json={"basis": "gdpr-art-17"}, auth=officer.signing())
     assert again.status_code == 200
     told = await world.told(patient)
-    assert sum(isinstance(event, SubjectKeyDestroyed) for event in told) == 1
+    assert sum(isinstance(event, SubjectErased) for event in told) == 1
 
 
 async def test_only_the_steward_or_its_officer_erases(world: World) -> None:
@@ -161,7 +161,7 @@ async def test_an_erasure_that_crashed_after_its_event_is_finished_at_the_next_s
     patient = await world.patient()
     key = (await world.client.get(f"/subjects/{patient}/key")).json()["key"]
     await world.stop()
-    event = SubjectKeyDestroyed(
+    event = SubjectErased(
         patient=patient,
         key=key,
         requested_by=world.people["hospital"].did,

@@ -24,7 +24,7 @@ from salus.events.contexts.storage import (
     ReadBrokenOff,
     ReadRefused,
     SealedOpened,
-    SubjectKeyDestroyed,
+    SubjectErased,
 )
 from salus.events.did import LocalSigner
 from salus.events.envelope import encode_event
@@ -251,7 +251,7 @@ async def require_nothing_is_done(world: World, patient: str, name: str, reason:
         assert reason in answer.json()["detail"]
     assert b"content" not in read.content
     assert await world.told(patient) == before
-    assert not any(isinstance(event, SubjectKeyDestroyed) for event in before)
+    assert not any(isinstance(event, SubjectErased) for event in before)
     assert len([entry async for entry in keys.list("subjects", on_stray=refuse_stray)]) == 1
     assert len([entry async for entry in objects.list(on_stray=refuse_stray)]) == 1
     assert ready.status_code == 503

@@ -307,8 +307,14 @@ class ServedLedger:
         )
         self.state(data, by)
 
+    def destroy_key(self, patient: str = PATIENT) -> None:
+        """State that the key is gone, which nobody asks for."""
+        request = Request.of_service(STORAGE.did)
+        data = storage.SubjectKeyDestroyed(patient=patient, key=f"{patient}#1", request=request)
+        self._publish(data, type_of(storage.SubjectKeyDestroyed), patient, None)
+
     def erase(self, by: LocalSigner) -> None:
-        data = storage.SubjectKeyDestroyed(
+        data = storage.SubjectErased(
             patient=PATIENT,
             key=f"{PATIENT}#1",
             requested_by=by.did,

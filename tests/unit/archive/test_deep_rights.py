@@ -62,6 +62,7 @@ def honest() -> ServedLedger:
     served.link(HOSPITAL)
     served.decide(DOCTOR, number=6, allowed=False)
     served.erase(OFFICER)
+    served.destroy_key()
     return served
 
 
@@ -107,6 +108,17 @@ async def test_a_thief_of_a_services_key_who_serves_an_account_of_his_own_is_fou
     assert (found.code, found.topic, found.offset) == ("unentitled", last.topic, last.offset)
     assert who.did not in found.detail
     assert PATIENT not in found.detail
+
+
+async def test_a_key_said_to_be_destroyed_of_a_patient_who_was_not_erased_is_found(
+    ledger: ServedLedger,
+) -> None:
+    """What a service states of its own accord needs nobody's request; the erasure that it rests on does."""
+    ledger.destroy_key()
+
+    assert [why for _, why in await ledger.unentitled()] == [
+        "a key said to be destroyed of a patient who was not erased"
+    ]
 
 
 async def test_what_may_not_be_done_about_oneself_is_found(ledger: ServedLedger) -> None:

@@ -20,7 +20,7 @@ from salus.cli.exits import Exit
 from salus.devkit.network import Plan
 from salus.devkit.platform import Platform
 from salus.events.contexts.consent import Action, EmergencyReason
-from salus.events.contexts.storage import SubjectKeyDestroyed
+from salus.events.contexts.storage import SubjectErased
 from salus.events.fields import Purpose
 
 
@@ -180,7 +180,7 @@ def test_an_emergency_is_asked_for_as_emergency_treatment():
     [
         (("consent", "decide"), "break_glass", get_args(EmergencyReason)),
         (("object", "get"), "break_glass", get_args(EmergencyReason)),
-        (("object", "erase"), "basis", get_args(get_type_hints(SubjectKeyDestroyed)["basis"])),
+        (("object", "erase"), "basis", get_args(get_type_hints(SubjectErased)["basis"])),
     ],
 )
 def test_help_names_every_value_that_a_service_takes(path, name, values):

@@ -45,7 +45,7 @@ from salus.events.contexts.consent import (
     PatientLinked,
     PatientUnlinked,
 )
-from salus.events.contexts.storage import SubjectKeyDestroyed, SubjectRegistered
+from salus.events.contexts.storage import SubjectErased, SubjectRegistered
 from salus.events.event_types import EventData
 from salus.runtime.refusal import Refusal
 
@@ -263,7 +263,7 @@ def test_the_first_steward_stays_and_erasure_is_for_ever() -> None:
     second = SubjectRegistered(
         patient=PATIENT, steward="did:web:x", suite="s", key="l", public_key="q", request=UNASKED
     )
-    erased = SubjectKeyDestroyed(
+    erased = SubjectErased(
         patient=PATIENT,
         key="k",
         requested_by=HOSPITAL,

@@ -324,7 +324,10 @@ def test_every_fact_of_a_service_says_who_asked_and_can_be_asked_for() -> None:
     facts = [entry.data for entry in CATALOGUE.types() if entry.owner in contracts]
 
     assert all(issubclass(data, RequestedData) for data in facts)
-    assert {data.__name__ for data in facts if not CATALOGUE.may_be_asked(data)} == {"PolicySetAdopted"}
+    assert {data.__name__ for data in facts if not CATALOGUE.may_be_asked(data)} == {
+        "PolicySetAdopted",
+        "SubjectKeyDestroyed",
+    }
 
 
 def test_an_approval_stands_in_no_event_but_identity_s() -> None:

@@ -93,7 +93,7 @@ def requested(data: Any, *, service: str) -> Any:
     """Return data of a service as it is asked for by a member, or stated by the service itself."""
     if not isinstance(data, RequestedData):
         return data
-    if isinstance(data, PolicySetAdopted):
+    if not CATALOGUE.may_be_asked(type(data)):
         return msgspec.structs.replace(data, request=Request.of_service(service))
     asked: dict[str, Any] = {name: MEMBER.did for name in ASKERS if name in data.__struct_fields__}
     if isinstance(data, SubjectRegistered):

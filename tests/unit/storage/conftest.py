@@ -9,7 +9,7 @@ from itertools import count
 from typing import Any
 
 import pytest
-from tests.asking import NETWORK, calling
+from tests.asking import NETWORK, UNASKED, calling
 
 from salus.client import DeliveryError
 from salus.contracts.contract import NameTakenError
@@ -18,6 +18,7 @@ from salus.events.contexts import CATALOGUE
 from salus.events.event_types import EventData
 from salus.events.keyring import KeyRing
 from salus.events.parties import Party
+from salus.events.requests import Request
 from salus.objects.memory import Fault, MemoryObjects
 from salus.runtime.limits import AccountLimit, Rate
 from salus.runtime.refusal import Refusal
@@ -26,11 +27,13 @@ from salus.storage.domain import (
     EpochState,
     ObjectState,
     SubjectState,
+    destruction_of,
     evolve_epoch,
     evolve_object,
     evolve_subject,
     object_name,
     object_of,
+    owed_destruction,
 )
 from salus.storage.handlers.reading import Reading
 from salus.storage.handlers.refusals import Refusals
@@ -59,15 +62,14 @@ class Topic:
     states: dict[str, SubjectState] = field(default_factory=dict)
     objects: dict[str, ObjectState] = field(default_factory=dict)
     epochs: dict[str, EpochState] = field(default_factory=dict)
+    # What an event of storage's own accord says.
+    own: Request = UNASKED
 
     async def catch_up(self) -> None:
         """Everything is folded at once here."""
 
     async def subject(self, patient: str) -> SubjectState:
         return self.states.get(patient, SubjectState())
-
-    async def subjects(self) -> dict[str, SubjectState]:
-        return dict(self.states)
 
     async def object(self, patient: str, name: str) -> ObjectState:
         return self.objects.get(object_name(patient, name), ObjectState())
@@ -98,6 +100,20 @@ class Topic:
         if (name := object_of(patient, data)) is not None:
             self.objects[name] = evolve_object(self.objects.get(name, ObjectState()), data)
         self.epochs[patient] = evolve_epoch(self.epochs.get(patient, EpochState()), data)
+
+
+@dataclass
+class Performed:
+    """Settles erasures as the reactor's host does, whose own tests are elsewhere."""
+
+    topic: Topic
+    vault: BucketVault
+
+    async def perform(self, patient: str) -> None:
+        for key in owed_destruction(await self.topic.subject(patient)):
+            await self.vault.destroy(patient)
+            destroyed = destruction_of(await self.topic.subject(patient), key, request=self.topic.own)
+            await self.topic.announce(destroyed, patient=patient)
 
 
 class PlainKms:
@@ -187,7 +203,8 @@ class Bench:
         """Forget everything that only the process knew."""
         self.vault = BucketVault(self.keys, PlainKms())
         topic, standing = self.topic, Standing(self.topic, self.ring, self.now)
-        self.subjects = Subjects(topic, topic, self.vault, standing)
+        self.erasures = Performed(topic, self.vault)
+        self.subjects = Subjects(topic, topic, self.vault, self.erasures, standing)
         self.storing = Storing(topic, topic, self.objects, self.vault, self.tokens, 10_000_000, standing, 0)
         refusals = Refusals(topic, self.refused)
         self.reading = Reading(topic, topic, self.objects, self.vault, self.tokens, standing, 0, refusals)

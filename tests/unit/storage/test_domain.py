@@ -12,7 +12,7 @@ from tests.asking import UNASKED
 
 from salus.crypto.sealing import SUITE
 from salus.events.contexts.consent import ConsentGranted, ConsentRevoked, PatientUnlinked
-from salus.events.contexts.storage import ObjectStored, SubjectKeyDestroyed, SubjectRegistered
+from salus.events.contexts.storage import ObjectStored, SubjectErased, SubjectKeyDestroyed, SubjectRegistered
 from salus.events.event_types import EventData
 from salus.events.fields import Sealed
 from salus.events.parties import Party
@@ -24,11 +24,13 @@ from salus.storage.domain import (
     SubjectState,
     decide_erasure,
     decide_registration,
+    destruction_of,
     evolve_epoch,
     evolve_object,
     evolve_subject,
     location_of,
     object_of,
+    owed_destruction,
     patient_of_revocation,
     require_may_read,
     require_may_store,
@@ -57,7 +59,7 @@ STORED = ObjectStored(
     salt=SALT,
     request=UNASKED,
 )
-DESTROYED = SubjectKeyDestroyed(
+ERASED = SubjectErased(
     patient=PATIENT,
     key=f"{PATIENT}#1",
     requested_by=HOSPITAL.did,
@@ -92,9 +94,9 @@ def refused(code: str) -> pytest.RaisesExc[Refusal]:
 
 
 def test_a_patient_is_registered_counted_and_erased() -> None:
-    state = subject(REGISTERED, STORED, STORED, DESTROYED)
+    state = subject(REGISTERED, STORED, STORED, ERASED)
 
-    assert (state.patient, state.steward, state.objects, state.destroyed) == (
+    assert (state.patient, state.steward, state.objects, state.erased) == (
         PATIENT,
         HOSPITAL.did,
         2,
@@ -110,8 +112,28 @@ def test_a_second_registration_changes_nothing() -> None:
     assert subject(REGISTERED, other) == subject(REGISTERED)
 
 
-def test_the_destruction_of_another_key_changes_nothing() -> None:
-    other = SubjectKeyDestroyed(
+def test_an_erasure_owes_the_destruction_of_her_key_until_that_is_recorded() -> None:
+    gone = SubjectKeyDestroyed(patient=PATIENT, key=REGISTERED.key, request=UNASKED)
+    other = SubjectKeyDestroyed(patient=PATIENT, key="k2", request=UNASKED)
+    erased = subject(REGISTERED, ERASED)
+
+    assert owed_destruction(subject(REGISTERED)) == ()
+    assert owed_destruction(erased) == (REGISTERED.key,)
+    assert destruction_of(erased, REGISTERED.key, request=UNASKED) == gone
+    assert owed_destruction(subject(REGISTERED, ERASED, gone)) == ()
+    assert owed_destruction(subject(REGISTERED, ERASED, other)) == (REGISTERED.key,)
+
+
+def test_a_key_that_nobody_had_to_destroy_stays_whatever_is_said_of_it() -> None:
+    """Whoever holds storage's own key could say so."""
+    gone = SubjectKeyDestroyed(patient=PATIENT, key=REGISTERED.key, request=UNASKED)
+
+    assert subject(REGISTERED, gone) == subject(REGISTERED)
+    assert owed_destruction(subject(REGISTERED, gone, ERASED)) == (REGISTERED.key,)
+
+
+def test_the_erasure_of_another_key_changes_nothing() -> None:
+    other = SubjectErased(
         patient=PATIENT,
         key="k2",
         requested_by=HOSPITAL.did,
@@ -124,7 +146,7 @@ def test_the_destruction_of_another_key_changes_nothing() -> None:
 
 
 def test_an_erased_patient_stays_erased() -> None:
-    assert subject(REGISTERED, DESTROYED, REGISTERED, STORED) == subject(REGISTERED, DESTROYED)
+    assert subject(REGISTERED, ERASED, REGISTERED, STORED) == subject(REGISTERED, ERASED)
 
 
 def test_the_first_object_of_an_id_counts() -> None:
@@ -208,7 +230,7 @@ def test_a_steward_and_who_acts_for_it_registers_patients(caller: Party) -> None
         (SubjectState(), DOCTOR, DOCTOR, "unknown-steward"),
         (SubjectState(), HOSPITAL, None, "unknown-steward"),
         (subject(REGISTERED), HOSPITAL, HOSPITAL, "subject-exists"),
-        (subject(REGISTERED, DESTROYED), HOSPITAL, HOSPITAL, "subject-erased"),
+        (subject(REGISTERED, ERASED), HOSPITAL, HOSPITAL, "subject-erased"),
     ],
 )
 def test_a_registration_is_refused_with_its_reason(
@@ -241,7 +263,7 @@ def test_another_member_stores_with_a_decision_to_write() -> None:
     ("state", "allowed", "code"),
     [
         (SubjectState(), None, "unknown-subject"),
-        (subject(REGISTERED, DESTROYED), None, "subject-erased"),
+        (subject(REGISTERED, ERASED), None, "subject-erased"),
         (subject(REGISTERED), None, "not-the-steward"),
         (subject(REGISTERED), decision(principal=LABORATORY.did), "wrong-action"),
         (
@@ -289,19 +311,19 @@ def test_any_other_decision_does_not(facts: dict[str, object], trying: Attempt, 
 
 def test_nothing_of_an_erased_patient_is_read() -> None:
     with refused("subject-erased"):
-        read(subject(REGISTERED, DESTROYED), trying=attempt())
+        read(subject(REGISTERED, ERASED), trying=attempt())
 
 
 @pytest.mark.parametrize("caller", [HOSPITAL, OFFICER])
 def test_the_steward_and_its_privacy_officer_erase(caller: Party) -> None:
     event = decide_erasure(subject(REGISTERED, STORED), caller=caller, basis="gdpr-art-17", request=UNASKED)
 
-    assert event == replaced(DESTROYED, requested_by=caller.did, objects=1)
+    assert event == replaced(ERASED, requested_by=caller.did, objects=1)
 
 
-def replaced(event: SubjectKeyDestroyed, **facts: object) -> SubjectKeyDestroyed:
+def replaced(event: SubjectErased, **facts: object) -> SubjectErased:
     fields = {name: getattr(event, name) for name in event.__struct_fields__}
-    return SubjectKeyDestroyed(**{**fields, **facts})
+    return SubjectErased(**{**fields, **facts})
 
 
 @pytest.mark.parametrize(
@@ -316,4 +338,4 @@ def test_what_is_not_there_or_gone_is_not_erased_again() -> None:
     with refused("unknown-subject"):
         decide_erasure(SubjectState(), caller=HOSPITAL, basis="gdpr-art-17", request=UNASKED)
     with refused("subject-erased"):
-        decide_erasure(subject(REGISTERED, DESTROYED), caller=HOSPITAL, basis="gdpr-art-17", request=UNASKED)
+        decide_erasure(subject(REGISTERED, ERASED), caller=HOSPITAL, basis="gdpr-art-17", request=UNASKED)

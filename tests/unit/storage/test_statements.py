@@ -29,6 +29,7 @@ from salus.events.contexts.storage import (
     ReadBrokenOff,
     ReadRefused,
     SealedOpened,
+    SubjectErased,
     SubjectKeyDestroyed,
     SubjectRegistered,
 )
@@ -39,6 +40,7 @@ from salus.events.event_types import EventData, type_of
 from salus.events.judging import judge
 from salus.events.keyring import KeyRing
 from salus.events.parties import Party
+from salus.events.requests import Request
 from salus.events.signature import sign_values
 from salus.runtime import problems
 from salus.runtime.auth import Authenticator
@@ -52,6 +54,7 @@ from .conftest import PATIENT, Bench, Topic, limits_of, pieces
 from .test_sealed_reading import SOURCE, observation
 
 STORAGE, HOSPITAL, DOCTOR = (LocalSigner.from_seed(bytes([n]) * 32) for n in range(1, 4))
+OWN = Request.of_service(STORAGE.did)
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 NEW = PATIENT[:-1] + "7"
 CONTENT = bytes(200_000)
@@ -140,7 +143,13 @@ CASES = [
     Case("GET", f"/objects/o-1?patient={PATIENT}", (ReadRefused,)),
     Case("POST", f"/sealed/open?{_EVENT}", (SealedOpened,), None, decision="of-event"),
     Case("POST", f"/sealed/open?{_EVENT}", (ReadRefused,), None),
-    Case("DELETE", f"/subjects/{PATIENT}/key", (SubjectKeyDestroyed,), b'{"basis": "court-order"}', HOSPITAL),
+    Case(
+        "DELETE",
+        f"/subjects/{PATIENT}/key",
+        (SubjectErased, SubjectKeyDestroyed),
+        b'{"basis": "court-order"}',
+        HOSPITAL,
+    ),
 ]
 
 
@@ -152,6 +161,7 @@ class Judging(Topic):
     """A topic whose events everybody judges, and storage states as late as it may."""
 
     ring: KeyRing = field(default_factory=lambda: KeyRing(CATALOGUE, NETWORK))
+    own: Request = OWN
     trick: Trick = field(default_factory=Trick)
     acts_late: bool = True
     judged: list[type[EventData]] = field(default_factory=list)

@@ -59,12 +59,6 @@ async def test_every_key_of_a_patient_is_destroyed_whatever_else_lies_there(
     assert "\n.txt" not in told
 
 
-async def test_only_those_with_a_key_are_patients(vault: BucketVault) -> None:
-    await keep(vault, HIM, "1")
-
-    assert await vault.patients() == {HIM}
-
-
 async def test_what_is_no_key_does_not_count_as_one_at_the_start(
     store: MemoryObjects, vault: BucketVault
 ) -> None:

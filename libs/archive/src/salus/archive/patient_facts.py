@@ -11,6 +11,7 @@ from salus.archive.served_requests import (
     AnyServed,
     Served,
     ServedDecision,
+    ServedDestruction,
     ServedEmergency,
     ServedErasure,
     ServedGrant,
@@ -50,6 +51,7 @@ class _Patient:
 
     steward: str | None = None
     linked: tuple[str, ...] = ()
+    erased: bool = False
     epochs: tuple[float, ...] = ()
 
 
@@ -76,10 +78,13 @@ class PatientFacts:
                 patient.steward = patient.steward or intern(served.steward)
                 return self._of_registration(served)
             case ServedErasure():
+                self._patient(served.patient).erased = True
                 who, steward = self._who(served), self._steward(served)
                 if who is None or steward is None or not may_erase(who, steward):
-                    return LackOfRight("a key destroyed for neither the steward nor its privacy officer")
+                    return LackOfRight("a patient erased for neither the steward nor its privacy officer")
                 return None
+            case ServedDestruction() if not self._patient(served.patient).erased:
+                return LackOfRight("a key said to be destroyed of a patient who was not erased")
             case _:
                 return None
 

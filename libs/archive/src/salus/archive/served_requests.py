@@ -109,7 +109,11 @@ class ServedRegistration(Served, frozen=True, array_like=True, gc=False, tag=Tru
 
 
 class ServedErasure(Served, frozen=True, array_like=True, gc=False, tag=True, kw_only=True):
-    """A patient's key was destroyed."""
+    """A patient was erased."""
+
+
+class ServedDestruction(Served, frozen=True, array_like=True, gc=False, tag=True, kw_only=True):
+    """The key of a patient who was erased is gone."""
 
 
 class ServedUpload(Served, frozen=True, array_like=True, gc=False, tag=True, kw_only=True):
@@ -142,6 +146,7 @@ AnyServed = (
     | ServedDecision
     | ServedRegistration
     | ServedErasure
+    | ServedDestruction
     | ServedUpload
     | ServedRead
 )
@@ -259,7 +264,8 @@ _KINDS: Mapping[type[EventData], tuple[type[AnyServed], Callable[[Any], dict[str
         },
     ),
     storage.SubjectRegistered: (ServedRegistration, lambda d: {"steward": d.steward}),
-    storage.SubjectKeyDestroyed: (ServedErasure, lambda _: {}),
+    storage.SubjectErased: (ServedErasure, lambda _: {}),
+    storage.SubjectKeyDestroyed: (ServedDestruction, lambda _: {}),
     storage.ObjectStored: (
         ServedUpload,
         lambda d: {"object": d.object, "decision": d.request.decision, "asked": _signed_at(d)},

@@ -40,7 +40,7 @@ from salus.cli.state import require_service, running_platform
 from salus.client.bounded_http import bounded_client
 from salus.client.pseudonyms import new_nonce
 from salus.devkit.platform import Platform
-from salus.events.contexts.storage import SubjectKeyDestroyed
+from salus.events.contexts.storage import SubjectErased
 from salus.events.did import LocalSigner
 from salus.events.envelope import CONTENT_TYPE, decode_event
 from salus.events.errors import RejectedError
@@ -49,7 +49,7 @@ from salus.events.sealing_context import records_of
 app = typer.Typer(no_args_is_help=True, help="Encrypted objects under their patients' keys.")
 CHUNK_BYTES = 256 * 1024
 NOTHING_ERASED = "nothing was erased"
-BASES = Choices(get_args(get_type_hints(SubjectKeyDestroyed)["basis"]))
+BASES = Choices(get_args(get_type_hints(SubjectErased)["basis"]))
 
 
 @app.command()

@@ -25,6 +25,7 @@ async def compare(service: ContractService[Any, Any], settings: ContractSettings
     found = await compare_with_topics(
         settings.database_url,
         contracts=service.folds,
+        reactors=service.reactors,
         network=Network.read(settings.network_file),
         bootstrap=settings.kafka_bootstrap,
     )

@@ -20,8 +20,9 @@ from salus.contracts.fold import Follower
 from salus.contracts.fold_batch import SEEN
 from salus.contracts.fold_marks import require_same_topics
 from salus.contracts.fold_store import FoldStore, open_fold_store
-from salus.contracts.fold_tables import AGGREGATES, CLAIMS
+from salus.contracts.fold_tables import AGGREGATES, CLAIMS, OBLIGATIONS
 from salus.contracts.projection import Contract, digest_of, tables_of
+from salus.contracts.reactors import Reactor
 from salus.messaging import Reader
 from salus.runtime.database import open_engine
 from salus.runtime.identity_view import open_identity_view
@@ -29,6 +30,8 @@ from salus.runtime.migrating import without_limit
 from salus.runtime.network import Network
 
 Partition = tuple[str, int]
+# What the hosts of reactors write says when something is tried, and no topic says that.
+_OF_HOSTS = frozenset({OBLIGATIONS.c.due_ms, OBLIGATIONS.c.attempts})
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,12 @@ class Comparison:
 
 
 async def compare_with_topics(
-    database_url: str, *, contracts: Sequence[Contract[Any]], network: Network, bootstrap: str
+    database_url: str,
+    *,
+    contracts: Sequence[Contract[Any]],
+    reactors: Sequence[Reactor[Any]] = (),
+    network: Network,
+    bootstrap: str,
 ) -> Comparison:
     """Compare a database with what the topics come to.
 
@@ -81,17 +89,19 @@ async def compare_with_topics(
             _scratch() as scratch,
             Reader(bootstrap, starts=dict.fromkeys(partitions, 0)) as reader,
         ):
-            code = digest_of(contracts, identity.ring.catalogue)
+            code = digest_of(contracts, identity.ring.catalogue, [each.declared for each in reactors])
             live = FoldStore(engine, code=code)
             await require_same_topics(bootstrap, await live.marks())
             await scratch.begin(partitions, code=code, tables=tables_of(contracts))
-            follower = Follower(reader, store=scratch, identity=identity, contracts=contracts)
+            follower = Follower(
+                reader, store=scratch, identity=identity, contracts=contracts, reactors=reactors
+            )
             # Most is folded before the view of the live one begins, which it keeps up for its length.
             await follower.fold_up_to(await live.positions())
             async with one_view(engine) as connection:
                 positions = await live.positions_in(connection)
                 await follower.fold_up_to(positions)
-                tables = [AGGREGATES, CLAIMS, *(each.table for each in tables_of(contracts))]
+                tables = [AGGREGATES, CLAIMS, OBLIGATIONS, *(each.table for each in tables_of(contracts))]
                 async with scratch.engine.connect() as anew:
                     rows, difference = await first_difference(connection, anew, tables)
         return Comparison(positions, rows, difference)
@@ -141,7 +151,7 @@ async def _rows(connection: AsyncConnection, table: Table) -> AsyncIterator[dict
         collate(column, "C") if is_text_sorted and isinstance(column.type, String) else column
         for column in table.primary_key
     ]
-    query = select(table).order_by(*order)
+    query = select(*(column for column in table.columns if column not in _OF_HOSTS)).order_by(*order)
     if table is CLAIMS:
         # They matter for as long as a token is valid, and a fold of what is old leaves them out.
         query = query.where(CLAIMS.c.name.not_like(f"{SEEN}%"))

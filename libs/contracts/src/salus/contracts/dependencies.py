@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,9 +15,12 @@ from salus.contracts.contract import Contract, ContractHost
 from salus.contracts.decision_tokens import DecisionTokens
 from salus.contracts.facts import FactWriter
 from salus.contracts.fold import FoldStore, Follower, open_fold_store, open_follower
+from salus.contracts.reactor_host import PACE, Obligation, Pace, ReactorHost
+from salus.contracts.reactors import Reactor
 from salus.contracts.settings import ContractSettings
 from salus.events.catalogue import Catalogue
 from salus.events.did import LocalSigner
+from salus.events.event_types import EventData
 from salus.events.parties import Party
 from salus.runtime.auth import Authenticator, Caller, party_that_signed
 from salus.runtime.identity_view import IdentityView, open_identity_view
@@ -43,7 +46,8 @@ class Dependencies(Generic[SettingsT]):
     """What a contract service works with, of its own and of the network's.
 
     `authenticate` tells who calls, `writer` states facts under the service's key `signer`, and `follower`
-    folds into `store`; `host` is how commands of one contract are executed on them.
+    folds into `store`; `host` is how commands of one contract are executed on them, `reactor` how what they
+    oblige to is settled.
     """
 
     manifest: Manifest
@@ -57,6 +61,7 @@ class Dependencies(Generic[SettingsT]):
     writer: FactWriter
     authenticate: Authenticator
     supervisor: Supervisor
+    reactors: list[ReactorHost[Any]] = field(default_factory=list)
     _hosts: dict[str, ContractHost[Any]] = field(default_factory=dict)
 
     @property
@@ -89,6 +94,28 @@ class Dependencies(Generic[SettingsT]):
         ring = await self.ring.catch_up()
         return party_that_signed(caller.party.did, caller.request, ring, at=self.now())
 
+    def reactor(
+        self,
+        reactor: Reactor[S],
+        *,
+        work: Callable[[Obligation[S]], Awaitable[None]],
+        outcome: Callable[[S, str], EventData],
+        pace: Pace = PACE,
+    ) -> ReactorHost[S]:
+        """Return the host that settles what aggregates oblige to; it runs as long as the service does."""
+        made = ReactorHost(
+            reactor,
+            host=self.host(reactor.contract),
+            follower=self.follower,
+            store=self.store,
+            writer=self.writer,
+            work=work,
+            outcome=outcome,
+            pace=pace,
+        )
+        self.reactors.append(made)
+        return made
+
     async def wait_for(self, name: str, check: Check) -> None:
         """Return once the check passes; until then the service says in /readyz that it waits."""
         await wait_for(self.settings, name, check)
@@ -96,7 +123,12 @@ class Dependencies(Generic[SettingsT]):
 
 @asynccontextmanager
 async def open_dependencies(
-    manifest: Manifest, settings: SettingsT, *, folds: Sequence[Contract[Any]], approvals: bool
+    manifest: Manifest,
+    settings: SettingsT,
+    *,
+    folds: Sequence[Contract[Any]],
+    reactors: Sequence[Reactor[Any]],
+    approvals: bool,
 ) -> AsyncIterator[Dependencies[SettingsT]]:
     """Connect everything, and fold from here on; Kafka must be there.
 
@@ -120,6 +152,7 @@ async def open_dependencies(
                 contracts=folds,
                 partitions=[at for topic in topics for at in network.topic_partitions(topic)],
                 supervisor=supervisor,
+                reactors=reactors,
             )
         )
         own_key = OwnKey(ring, signer, role=manifest.name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from hashlib import sha256
 from types import MappingProxyType
@@ -18,6 +18,7 @@ from salus.contracts.fold_batch import FoldBatch
 from salus.contracts.fold_marks import mark_of, require_same_topics
 from salus.contracts.fold_store import OUTCOMES_KEPT, FoldStore, open_fold_store
 from salus.contracts.projection import Contract, digest_of, tables_of
+from salus.contracts.reactors import Reactor
 from salus.contracts.record_judge import RecordJudge, Verdict
 from salus.events.effect import Outcome, Unknown, WithoutEffect
 from salus.events.envelope import Event
@@ -77,12 +78,20 @@ class Follower:
     """
 
     def __init__(
-        self, reader: Reader, *, store: FoldStore, identity: IdentityView, contracts: Sequence[Contract[Any]]
+        self,
+        reader: Reader,
+        *,
+        store: FoldStore,
+        identity: IdentityView,
+        contracts: Sequence[Contract[Any]],
+        reactors: Sequence[Reactor[Any]] = (),
     ) -> None:
         self._reader = reader
         self._store = store
         self._judge = RecordJudge(identity)
         self._contracts = contracts
+        self._reactors = reactors
+        self._obliged: dict[str, asyncio.Event] = {}
         self._ends = SharedCall(self._ask_ends)
         self._folded: dict[tuple[str, int], int] = {}
         self._outcomes: OrderedDict[Position, _Folded] = OrderedDict()
@@ -176,6 +185,10 @@ class Follower:
     def position(self, topic: str, partition: int = 0) -> int:
         """Return the next offset to be folded."""
         return self._folded.get((topic, partition), 0)
+
+    def obliged(self, reactor: Reactor[Any]) -> asyncio.Event:
+        """Return what is set when a fold here obliges to more; who waits for it clears it."""
+        return self._obliged.setdefault(reactor.name, asyncio.Event())
 
     async def outcome(self, position: Position, *, value: bytes) -> Outcome:
         """Return what became of the record of that value at that position, once it has been folded.
@@ -290,7 +303,7 @@ class Follower:
             ]
             old = [record.at for record in records if record.offset < done.get(_partition_of(record), 0)]
             known = await self._store.outcomes(connection, old)
-            outcomes = await self._fold_new(connection, new)
+            outcomes, obliged = await self._fold_new(connection, new)
             folded = {
                 record.at: outcome
                 for (record, _), outcome in zip(new, outcomes, strict=True)
@@ -298,15 +311,19 @@ class Follower:
             }
             await self._store.set_outcomes(connection, folded)
             further = {at: offset for at, offset in ends.items() if offset > done.get(at, 0)}
-            marks = {_partition_of(record): mark_of(record) for record in _last_of_each(records)}
+            last = {_partition_of(record): record for record in records}
+            marks = {at: mark_of(record) for at, record in last.items()}
             await self._store.set_positions(connection, further, marks=marks)
         self._store.reached.update({at: max(offset, done.get(at, 0)) for at, offset in ends.items()})
+        for name in obliged & self._obliged.keys():
+            self._obliged[name].set()
         return known | folded
 
     async def _fold_new(
         self, connection: AsyncConnection, records: Sequence[tuple[Record, Verdict]]
-    ) -> list[Outcome]:
-        batch = FoldBatch(self._contracts)
+    ) -> tuple[list[Outcome], set[str]]:
+        """Fold what nobody folded yet; return the outcomes, and the reactors for which more is owed."""
+        batch = FoldBatch(self._contracts, self._reactors)
         await batch.load(connection, [(r.topic, event) for r, event in records if isinstance(event, Event)])
         outcomes: list[Outcome] = []
         for record, event in records:
@@ -317,16 +334,11 @@ class Follower:
                 batch.note_request(record.topic, self._judge.decoded(record))
             outcomes.append(event)
         await batch.write(connection)
-        return outcomes
+        return outcomes, batch.obliged
 
 
 def _partition_of(record: Record) -> tuple[str, int]:
     return record.topic, record.partition
-
-
-def _last_of_each(records: Sequence[Record]) -> Iterable[Record]:
-    """Return the last record of each partition."""
-    return {_partition_of(record): record for record in records}.values()
 
 
 @asynccontextmanager
@@ -338,18 +350,19 @@ async def open_follower(  # noqa: PLR0913  # what a fold is made of
     contracts: Sequence[Contract[Any]],
     partitions: Sequence[tuple[str, int]],
     supervisor: Supervisor,
+    reactors: Sequence[Reactor[Any]] = (),
 ) -> AsyncIterator[Follower]:
     """Start folding the partitions from where the store has them; stops when the context is left.
 
     Raises:
         OtherTopicsError: the topics are not those that were folded.
     """
-    code = digest_of(contracts, identity.ring.catalogue)
+    code = digest_of(contracts, identity.ring.catalogue, [each.declared for each in reactors])
     await store.begin(partitions, code=code, tables=tables_of(contracts))
     await require_same_topics(bootstrap, await store.marks())
     folded = await store.positions()
     starts = {at: folded.get(at, 0) for at in partitions}
     async with Reader(bootstrap, starts=starts) as reader:
-        follower = Follower(reader, store=store, identity=identity, contracts=contracts)
+        follower = Follower(reader, store=store, identity=identity, contracts=contracts, reactors=reactors)
         async with supervisor.running(follower.run(), name="folding"):
             yield follower

@@ -6,6 +6,7 @@ Folded record by record, each in a batch of its own, they come to the same.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, TypeVar
 
 import msgspec
@@ -14,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from salus.contracts.fold_tables import (
     AGGREGATES,
     CLAIMS,
+    OBLIGATIONS,
     Loaded,
     Pair,
     delete_rows,
@@ -21,10 +23,10 @@ from salus.contracts.fold_tables import (
     write_rows,
 )
 from salus.contracts.projection import Contract
+from salus.contracts.reactors import Reactor
 from salus.contracts.table_projection import TableChanges
 from salus.events.effect import Applied, Effect, claims_of, effect_by, request_claim
 from salus.events.envelope import Event
-from salus.events.event_types import EventData
 from salus.events.requests import RequestedData
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -39,11 +41,14 @@ class FoldBatch:
     aggregates, or only some of its events, agree with its owner on what took effect.
     """
 
-    def __init__(self, contracts: Sequence[Contract[Any]]) -> None:
+    def __init__(self, contracts: Sequence[Contract[Any]], reactors: Sequence[Reactor[Any]] = ()) -> None:
         self._contracts: dict[str, list[Contract[Any]]] = {}
         for contract in contracts:
             self._contracts.setdefault(contract.topic, []).append(contract)
         self._contracts_with_tables = [contract for contract in contracts if contract.tables]
+        self._reactors: dict[str, list[Reactor[Any]]] = {}
+        for reactor in reactors:
+            self._reactors.setdefault(reactor.contract.kind, []).append(reactor)
         self._rows: Mapping[Pair, Loaded] = {}
         self._claimed: set[Pair] = set()
         # Of each event that was loaded, by its identity: itself, and the names that it claims.
@@ -52,6 +57,13 @@ class FoldBatch:
         self._states: dict[Pair, msgspec.Struct] = {}
         self._changed: dict[Pair, tuple[int, msgspec.Struct | None]] = {}
         self._claims: dict[Pair, None] = {}
+        # By reactor, aggregate and key: since when it is owed and when it is due, or None once settled.
+        self._owed: dict[tuple[str, str, str], tuple[int, int] | None] = {}
+
+    @property
+    def obliged(self) -> set[str]:
+        """The names of the reactors for which something is owed that was not before."""
+        return {name for (name, _, _), owed in self._owed.items() if owed is not None}
 
     async def load(self, connection: AsyncConnection, events: Iterable[tuple[str, Event]]) -> None:
         """Read all that `fold` needs for these events, each with its topic."""
@@ -97,7 +109,7 @@ class FoldBatch:
         self._claims.update(dict.fromkeys(claims))
         for contract in self._contracts.get(topic, ()):
             for aggregate in contract.aggregates(event.envelope.subject, event.data):
-                self._apply(contract, aggregate, event.data, version=effect.version)
+                self._apply(contract, aggregate, event, version=effect.version)
         return effect
 
     def note_request(self, topic: str, event: Event) -> None:
@@ -106,15 +118,26 @@ class FoldBatch:
         if isinstance(data, RequestedData) and data.request.proof is not None:
             self._claims[topic, seen_claim(data.request.proof)] = None
 
-    def _apply(self, contract: Contract[Any], aggregate: str, data: EventData, *, version: int) -> None:
+    def _apply(self, contract: Contract[Any], aggregate: str, event: Event, *, version: int) -> None:
         key = contract.kind, aggregate
         state = self._states.get(key)
         if state is None:
             state = self._stored(contract, aggregate)
-        after = contract.evolve(state, data)
+        after = contract.evolve(state, event.data)
         self._states[key] = after
         if after != state:
             self._changed[key] = version, after
+            for reactor in self._reactors.get(contract.kind, ()):
+                self._note_owed(reactor, aggregate, before=state, after=after, at=event.envelope.time)
+
+    def _note_owed(
+        self, reactor: Reactor[Any], aggregate: str, *, before: Any, after: Any, at: datetime
+    ) -> None:
+        owed, owes = set(reactor.owes(before)), set(reactor.owes(after))
+        since_ms = int(at.timestamp() * 1000)
+        due_ms = since_ms + int(reactor.grace_s * 1000)
+        for key in owed ^ owes:
+            self._owed[reactor.name, aggregate, key] = (since_ms, due_ms) if key in owes else None
 
     def _stored(self, contract: Contract[S], aggregate: str) -> S:
         loaded = self._rows.get((contract.kind, aggregate))
@@ -138,6 +161,7 @@ class FoldBatch:
             table = changes.projection.table
             await delete_rows(connection, table, changes.deleted)
             await write_rows(connection, table, changes.written)
+        await self._write_owed(connection)
 
     def _table_changes(self) -> Iterable[TableChanges]:
         for contract in self._contracts_with_tables:
@@ -149,6 +173,18 @@ class FoldBatch:
                     after = self._states[contract.kind, name]
                     changes.add(name, before=before[name], after=after)
                 yield changes
+
+    async def _write_owed(self, connection: AsyncConnection) -> None:
+        settled: list[tuple[str, str, str]] = []
+        opened: list[dict[str, Any]] = []
+        for (reactor, aggregate, key), owed in self._owed.items():
+            if owed is None:
+                settled.append((reactor, aggregate, key))
+                continue
+            named = {"reactor": reactor, "aggregate": aggregate, "key": key}
+            opened.append({**named, "since_ms": owed[0], "due_ms": owed[1], "attempts": 0})
+        await delete_rows(connection, OBLIGATIONS, settled)
+        await write_rows(connection, OBLIGATIONS, opened)
 
 
 def version_kind(topic: str) -> str:

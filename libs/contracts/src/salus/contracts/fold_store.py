@@ -17,6 +17,7 @@ from salus.contracts.fold_tables import (
     AGGREGATES,
     CLAIMS,
     DECLARED,
+    OBLIGATIONS,
     OUTCOMES,
     POSITIONS,
     Loaded,
@@ -319,7 +320,7 @@ async def rebuild(url: str) -> None:
 
 async def _empty(connection: AsyncConnection) -> None:
     """Forget what was folded, and fold from the beginning."""
-    for table in (AGGREGATES, OUTCOMES, CLAIMS):
+    for table in (AGGREGATES, OUTCOMES, CLAIMS, OBLIGATIONS):
         await connection.execute(table.delete())
     await connection.execute(POSITIONS.update().values(next_offset=0))
 

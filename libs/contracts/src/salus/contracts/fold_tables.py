@@ -11,6 +11,7 @@ import msgspec
 from sqlalchemy import (
     BigInteger,
     Column,
+    Index,
     Integer,
     LargeBinary,
     MetaData,
@@ -65,6 +66,19 @@ DECLARED = Table(
     _metadata,
     Column("name", String(63), primary_key=True),
     Column("definition", LargeBinary(32), nullable=False),
+)
+# What aggregates oblige to and is not settled. The fold writes and removes rows; when a row is due, and after
+# how many attempts, is for the reactors' hosts to say (`salus.contracts.obligations`).
+OBLIGATIONS = Table(
+    "fold_obligations",
+    _metadata,
+    Column("reactor", String(64), primary_key=True),
+    Column("aggregate", String(256), primary_key=True),
+    Column("key", String(256), primary_key=True),
+    Column("since_ms", BigInteger, nullable=False),
+    Column("due_ms", BigInteger, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Index("fold_obligations_due", "reactor", "due_ms"),
 )
 
 _POSITION, _AGGREGATE, _CLAIM = range(3)

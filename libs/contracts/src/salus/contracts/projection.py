@@ -70,8 +70,12 @@ def tables_of(contracts: Iterable[Contract[Any]]) -> list[TableProjection[Any]]:
     return [projection for contract in contracts for projection in contract.tables]
 
 
-def digest_of(contracts: Iterable[Contract[Any]], catalogue: Catalogue) -> bytes:
-    """Return the SHA-256 of what a fold can read and keep: events, their envelope, the states and the tables.
+def digest_of(
+    contracts: Iterable[Contract[Any]], catalogue: Catalogue, reactors: Iterable[tuple[str, str]] = ()
+) -> bytes:
+    """Return the SHA-256 of what a fold can read and keep: events, states, tables, obligations.
+
+    Of each reactor that is its name and its contract's kind.
 
     A fold of another digest passes over events that this one reads, or leaves states that it cannot read.
     """
@@ -85,4 +89,5 @@ def digest_of(contracts: Iterable[Contract[Any]], catalogue: Catalogue) -> bytes
         )
         for contract in contracts
     )
-    return sha256(repr((catalogue.digest, Envelope.__struct_fields__, kept)).encode()).digest()
+    parts = (catalogue.digest, Envelope.__struct_fields__, kept, sorted(reactors))
+    return sha256(repr(parts).encode()).digest()

@@ -18,6 +18,8 @@ from fastapi import FastAPI
 
 from salus.contracts.contract import Contract
 from salus.contracts.dependencies import Dependencies, SettingsT, open_dependencies
+from salus.contracts.reactor_host import ReactorHost
+from salus.contracts.reactors import Reactor
 from salus.contracts.rules import Rules, adopt, code_digest
 from salus.messaging import ping, require_topics
 from salus.runtime.database import DATABASE_AWAY
@@ -59,6 +61,8 @@ class ContractService(Generic[SettingsT, WorldT]):
     package: str
     settings: type[SettingsT]
     folds: Sequence[Contract[Any]]
+    # What their aggregates oblige to; `open` gives each its host (`Dependencies.reactor`), which then runs.
+    reactors: Sequence[Reactor[Any]] = ()
     open: Callable[[Dependencies[SettingsT]], Awaitable[WorldT]]
     install: Callable[[FastAPI, Dependencies[SettingsT], WorldT], None]
     rules: Rules | None = None
@@ -96,7 +100,13 @@ async def open_app(
     manifest, kafka = service.manifest, settings.kafka_bootstrap
     async with AsyncExitStack() as stack:
         dependencies = await stack.enter_async_context(
-            open_dependencies(manifest, settings, folds=service.all_folds, approvals=service.approvals)
+            open_dependencies(
+                manifest,
+                settings,
+                folds=service.all_folds,
+                reactors=service.reactors,
+                approvals=service.approvals,
+            )
         )
         world = await service.open(dependencies)
         await dependencies.wait_for("fold", dependencies.follower.check_rebuilt)
@@ -104,7 +114,10 @@ async def open_app(
             await _adopt_rules(dependencies, service.package, service.rules)
         if service.adopt is not None:
             await service.adopt(dependencies, world)
-        for task in service.tasks(dependencies, world) if service.tasks is not None else ():
+        _require_hosts(service.reactors, dependencies.reactors)
+        tasks = [reactor_task(host) for host in dependencies.reactors]
+        tasks += service.tasks(dependencies, world) if service.tasks is not None else ()
+        for task in tasks:
             await stack.enter_async_context(
                 dependencies.supervisor.running(task.run(), name=task.name, age_s_max=task.age_s_max)
             )
@@ -114,6 +127,7 @@ async def open_app(
             "database": dependencies.store.ping,
             "fold": dependencies.follower.check,
             "signing-key": dependencies.own_key.check,
+            **{f"obligations {host.name}": host.check for host in dependencies.reactors},
             **(service.checks(world) if service.checks is not None else {}),
         }
         app = create_app(
@@ -135,6 +149,18 @@ async def _adopt_rules(dependencies: Dependencies[Any], package: str, rules: Rul
     adopted = partial(rules.adopted, package=package, service=service)
     if await adopt(dependencies.host(rules.contract()), adopted, service=service):
         _log.info("rules were adopted", contract=code_digest(package, rules.code))
+
+
+def reactor_task(host: ReactorHost[Any]) -> BackgroundTask:
+    """Return the settling of what aggregates oblige to."""
+    return BackgroundTask(name=host.name, run=host.run, age_s_max=host.pace.retry_s_max + AGE_S_MAX)
+
+
+def _require_hosts(reactors: Iterable[Reactor[Any]], hosts: Iterable[ReactorHost[Any]]) -> None:
+    """Raise ValueError unless each reactor has one host: what it owes would never be settled, or be twice."""
+    declared, hosted = sorted(r.name for r in reactors), sorted(host.name for host in hosts)
+    if declared != hosted:
+        raise ValueError(f"reactors {declared} are declared, and {hosted} have a host")
 
 
 async def serve_contract(service: ContractService[SettingsT, WorldT], settings: SettingsT) -> None:

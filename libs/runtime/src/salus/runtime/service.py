@@ -26,14 +26,19 @@ from salus.runtime.response_headers import completing
 from salus.runtime.settings import ProcessSettings
 from salus.runtime.supervisor import Supervisor, failed
 
-Check = Callable[[], Awaitable[None]]
-"""Raises when the thing it looks at is not there; the sentence of the error is shown in /readyz."""
+Check = Callable[[], Awaitable[str | None]]
+"""Raises when the thing it looks at is not there; the sentence of the error is shown in /readyz.
+
+What it returns, if anything, is shown there as well, after "ok": somebody should look, and the service can do
+its work.
+"""
 
 Application = Callable[..., Awaitable[None]]
 """An ASGI application."""
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]] | Callable[[FastAPI], AsyncIterator[None]]
 
+OK = "ok"
 CHECK_TIMEOUT_S = 5
 STOP_TIMEOUT_S = 10
 # Longer than clients and load balancers keep an idle connection (httpx 5 s, most balancers 60 s): if both
@@ -59,7 +64,10 @@ class _App(FastAPI):
 
 
 class Readiness(BaseModel):
-    """Whether the service can do its work: "ok" for each part that it needs, or what is wrong with it."""
+    """Whether the service can do its work: "ok" for each part that it needs, or what is wrong with it.
+
+    After "ok: " stands what somebody should look at although the part works.
+    """
 
     ready: bool
     checks: dict[str, str]
@@ -116,7 +124,7 @@ def create_app(  # noqa: PLR0913  # what a service says of itself
     )
     async def get_readiness() -> JSONResponse:
         results = await looks.results()
-        ready = all(result == "ok" for result in results.values())
+        ready = all(map(_is_ok, results.values()))
         return JSONResponse({"ready": ready, "checks": results}, status_code=200 if ready else 503)
 
     @app.get("/metrics", tags=["operations"], summary="Prometheus metrics.", response_class=PlainTextResponse)
@@ -139,7 +147,7 @@ class _Looks:
         self._look: asyncio.Task[dict[str, str]] | None = None
 
     async def results(self) -> dict[str, str]:
-        """Return "ok" for each part, or what is wrong with it."""
+        """Return for each part what `Readiness` says of it."""
         if self._look is None or self._look.done():
             self._look = asyncio.create_task(self._run_all())
         # Who goes away does not end it for the others.
@@ -154,12 +162,16 @@ class _Looks:
 async def _run(check: Check) -> str:
     try:
         async with asyncio.timeout(CHECK_TIMEOUT_S):
-            await check()
+            note = await check()
     except TimeoutError:
         return f"no answer within {CHECK_TIMEOUT_S} s"
     except Exception as error:  # noqa: BLE001  # a failing check is the answer
         return f"{type(error).__name__}: {error}"
-    return "ok"
+    return f"{OK}: {note}" if note else OK
+
+
+def _is_ok(answer: str) -> bool:
+    return answer == OK or answer.startswith(f"{OK}: ")
 
 
 class _Server(uvicorn.Server):
@@ -218,7 +230,7 @@ async def until_passes(name: str, check: Check, *, tell: Callable[[str], None]) 
 
     For a task beside an app that is served already, and says what it hears in its own /readyz.
     """
-    while (answer := await _run(check)) != "ok":
+    while not _is_ok(answer := await _run(check)):
         _log.warning("waiting for a part", part=name, answer=answer)
         tell(answer)
         failed(f"{name}: {answer}")
@@ -233,7 +245,7 @@ async def wait_for(settings: ProcessSettings, name: str, check: Check) -> None:
     Raises:
         SystemExit: the process was told to stop meanwhile, or its address is taken.
     """
-    if await _run(check) == "ok":
+    if _is_ok(await _run(check)):
         return
     app = create_app(settings, title="Waiting", checks={name: check, "service": _starting})
     server = _server(app, settings)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from salus.contracts.service import ContractService, run
-from salus.storage.adapters.facts import EPOCHS, OBJECTS, SUBJECTS
+from salus.storage.adapters.facts import EPOCHS, ERASURE, OBJECTS, SUBJECTS
 from salus.storage.api import OBJECTS_PATH
-from salus.storage.composition import checks, install, open_world, tasks
+from salus.storage.composition import checks, install, open_world
 from salus.storage.settings import Settings
 from salus.storage.stores import open_buckets
 
@@ -13,9 +13,9 @@ SERVICE = ContractService(
     package="salus.storage",
     settings=Settings,
     folds=(SUBJECTS, OBJECTS, EPOCHS),
+    reactors=(ERASURE,),
     needs={"object store": open_buckets},
     open=open_world,
-    tasks=tasks,
     checks=checks,
     install=install,
     streams=(OBJECTS_PATH,),

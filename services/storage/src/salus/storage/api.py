@@ -227,7 +227,7 @@ def _add_subjects(router: APIRouter, desk: Desk) -> None:
     async def erase_subject(patient: Patient, body: EraseBody, caller: Caller = caller) -> ErasedView:
         """Destroy a patient's key: all that it sealed is unreadable from here on, everywhere."""
         state = await desk.subjects.erase(patient, basis=body.basis, caller=caller)
-        return ErasedView(patient=state.patient, key=state.key, basis=state.destroyed, objects=state.objects)
+        return ErasedView(patient=state.patient, key=state.key, basis=state.erased, objects=state.objects)
 
 
 def _add_storing(router: APIRouter, desk: Desk, transfers: Places) -> None:

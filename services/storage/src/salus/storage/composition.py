@@ -1,25 +1,23 @@
-"""Puts storage together: buckets, vault and handlers, its checks, its background task, its routes."""
+"""Puts storage together: buckets, vault and handlers, its checks, what erasures oblige to, its routes."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
-import structlog
 from fastapi import FastAPI
 
 from salus.contracts.dependencies import Dependencies
-from salus.contracts.service import BackgroundTask
-from salus.messaging import MessagingError
-from salus.objects import ObjectsError, S3Objects
+from salus.contracts.reactor_host import Pace, ReactorHost
+from salus.events.requests import Request
+from salus.objects import S3Objects
 from salus.runtime.service import Check
-from salus.runtime.supervisor import AGE_S_MAX, failed, succeeded
-from salus.storage.adapters.facts import SUBJECTS, FoldedFacts
+from salus.storage.adapters.facts import ERASURE, SUBJECTS, FoldedFacts
 from salus.storage.adapters.problems import install as install_problems
 from salus.storage.adapters.vault import BucketVault
 from salus.storage.api import Desk, routes
+from salus.storage.domain import SubjectState, destruction_of
 from salus.storage.handlers.reading import Reading
 from salus.storage.handlers.refusals import Refusals
 from salus.storage.handlers.sealed_reading import SealedReading
@@ -28,8 +26,6 @@ from salus.storage.handlers.storing import Storing
 from salus.storage.handlers.subjects import Subjects
 from salus.storage.settings import Settings
 from salus.storage.stores import open_buckets, open_kms
-
-_log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -40,12 +36,13 @@ class World:
     keys: S3Objects
     vault: BucketVault
     facts: FoldedFacts
+    erasures: ReactorHost[SubjectState]
     standing: Standing
 
     @property
     def subjects(self) -> Subjects:
         """The commands about patients' keys."""
-        return Subjects(self.facts, self.facts, self.vault, self.standing)
+        return Subjects(self.facts, self.facts, self.vault, self.erasures, self.standing)
 
 
 async def open_world(around: Dependencies[Settings]) -> World:
@@ -53,31 +50,18 @@ async def open_world(around: Dependencies[Settings]) -> World:
     objects, keys = await open_buckets(around.settings)
     vault = BucketVault(keys, await open_kms(around.settings, keys))
     facts = FoldedFacts(around.follower, around.store, around.writer, around.host(SUBJECTS))
-    return World(objects, keys, vault, facts, Standing(facts, around.ring, around.now))
+    erasures = around.reactor(
+        ERASURE,
+        work=lambda owed: vault.destroy(owed.aggregate),
+        outcome=partial(destruction_of, request=Request.of_service(around.signer.did)),
+        pace=Pace(retry_s_max=around.settings.shred_interval_s),
+    )
+    return World(objects, keys, vault, facts, erasures, Standing(facts, around.ring, around.now))
 
 
 def checks(world: World) -> Mapping[str, Check]:
     """Return what else has to answer."""
     return {"objects": world.objects.require_bucket, "keys": world.keys.require_bucket}
-
-
-def tasks(around: Dependencies[Settings], world: World) -> Iterator[BackgroundTask]:
-    """Finish erasures that a crash interrupted."""
-    interval_s = around.settings.shred_interval_s
-    shred = partial(shred_forever, world.subjects, interval_s)
-    yield BackgroundTask(name="shredding", run=shred, age_s_max=interval_s + AGE_S_MAX)
-
-
-async def shred_forever(subjects: Subjects, interval_s: float) -> None:
-    """Finish unfinished erasures, now and every `interval_s` seconds."""
-    while True:
-        try:
-            await subjects.shred()
-            succeeded()
-        except (ObjectsError, MessagingError) as error:
-            failed(type(error).__name__)
-            _log.warning("erasures wait", error=f"{type(error).__name__}: {error}")
-        await asyncio.sleep(interval_s)
 
 
 def install(app: FastAPI, around: Dependencies[Settings], world: World) -> None:

@@ -16,7 +16,7 @@ import msgspec
 
 from salus.contracts.decision import Decision
 from salus.events.contexts.consent import ConsentRevoked, PatientUnlinked
-from salus.events.contexts.storage import ObjectStored, SubjectKeyDestroyed, SubjectRegistered
+from salus.events.contexts.storage import ObjectStored, SubjectErased, SubjectKeyDestroyed, SubjectRegistered
 from salus.events.epochs import next_epoch
 from salus.events.event_types import EventData
 from salus.events.fields import Purpose, Sealed
@@ -31,7 +31,10 @@ PURPOSES: frozenset[str] = frozenset(get_args(Purpose))
 
 
 class SubjectState(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A patient's key as the topic tells it; `patient` is empty before she is registered."""
+    """A patient's key as the topic tells it; `patient` is empty before she is registered.
+
+    It is `destroyed` some time after she was erased.
+    """
 
     patient: str = ""
     steward: str = ""
@@ -39,7 +42,8 @@ class SubjectState(msgspec.Struct, frozen=True, omit_defaults=True):
     key: str = ""
     public_key: str = ""
     objects: int = 0
-    destroyed: Basis | None = None
+    erased: Basis | None = None
+    destroyed: bool = False
 
 
 class ObjectState(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -83,10 +87,12 @@ def evolve_subject(state: SubjectState, data: EventData) -> SubjectState:
                 key=data.key,
                 public_key=data.public_key,
             )
-        case ObjectStored() if state.patient and state.destroyed is None:
+        case ObjectStored() if state.patient and state.erased is None:
             return msgspec.structs.replace(state, objects=state.objects + 1)
-        case SubjectKeyDestroyed() if state.key == data.key:
-            return msgspec.structs.replace(state, destroyed=data.basis)
+        case SubjectErased() if state.key == data.key:
+            return msgspec.structs.replace(state, erased=data.basis)
+        case SubjectKeyDestroyed() if state.erased is not None and state.key == data.key:
+            return msgspec.structs.replace(state, destroyed=True)
         case _:
             return state
 
@@ -177,11 +183,9 @@ def require_registered(state: SubjectState) -> None:
 
 
 def require_not_erased(state: SubjectState) -> None:
-    """Raise Refusal if the patient's key was destroyed."""
-    if state.destroyed is not None:
-        raise Refusal(
-            "subject-erased", "the patient's key was destroyed; what it sealed is gone for ever", status=410
-        )
+    """Raise Refusal if the patient was erased."""
+    if state.erased is not None:
+        raise Refusal("subject-erased", "the patient was erased; her data is gone for ever", status=410)
 
 
 def require_may_store(
@@ -277,13 +281,11 @@ def require_may_erase(state: SubjectState, *, caller: Party) -> None:
         )
 
 
-def decide_erasure(
-    state: SubjectState, *, caller: Party, basis: Basis, request: Request
-) -> SubjectKeyDestroyed:
-    """Return the destruction of a patient's key; raises Refusal."""
+def decide_erasure(state: SubjectState, *, caller: Party, basis: Basis, request: Request) -> SubjectErased:
+    """Return the erasure of a patient; raises Refusal."""
     require_may_erase(state, caller=caller)
     require_not_erased(state)
-    return SubjectKeyDestroyed(
+    return SubjectErased(
         patient=state.patient,
         key=state.key,
         requested_by=caller.did,
@@ -291,3 +293,13 @@ def decide_erasure(
         objects=state.objects,
         request=request,
     )
+
+
+def owed_destruction(state: SubjectState) -> tuple[str, ...]:
+    """Name the key that an erasure obliges to destroy, until that is recorded."""
+    return (state.key,) if state.erased is not None and not state.destroyed else ()
+
+
+def destruction_of(state: SubjectState, key: str, *, request: Request) -> SubjectKeyDestroyed:
+    """Return what is true once an erased patient's key is gone."""
+    return SubjectKeyDestroyed(patient=state.patient, key=key, request=request)

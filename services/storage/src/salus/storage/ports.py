@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Protocol
 
@@ -26,9 +26,6 @@ class Facts(Protocol):
 
     async def subject(self, patient: str) -> SubjectState:
         """Return a patient's key; the empty state if there is none."""
-
-    async def subjects(self) -> Mapping[str, SubjectState]:
-        """Return every patient by pseudonym."""
 
     async def object(self, patient: str, name: str) -> ObjectState:
         """Return an object of a patient; the empty state if there is none."""
@@ -84,11 +81,20 @@ class Vault(Protocol):
     async def destroy(self, patient: str) -> None:
         """Destroy every key of a patient, all versions of it; fine if there is none."""
 
-    async def patients(self) -> set[str]:
-        """Return every patient of whom a key is kept."""
-
     async def rewrap(self) -> int:
         """Wrap every key anew under the current root key; return how many were changed."""
+
+
+class Erasures(Protocol):
+    """Destroys the keys of erased patients, and records that."""
+
+    async def perform(self, patient: str) -> None:
+        """Destroy an erased patient's key now, and record that, unless it is recorded.
+
+        Raises:
+            ObjectsError, TimeoutError: it is not destroyed yet.
+            ProblemError, MessagingError: it is, and that is not known to be recorded yet.
+        """
 
 
 class Ring(Protocol):

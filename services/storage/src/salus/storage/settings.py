@@ -66,7 +66,9 @@ class Settings(ContractSettings, ObjectSettings):
     )
     refused_reads_per_minute_max: int = Field(default=30, ge=1, description="And a minute, in the long run.")
     shred_interval_s: float = Field(
-        default=60, gt=0, description="How often unfinished erasures are looked for, in seconds."
+        default=60,
+        gt=0,
+        description="An erasure that failed is tried again within this time, in seconds.",
     )
 
     @property

@@ -118,15 +118,23 @@ class SealedOpened(RequestedData):
     break_glass: bool = False
 
 
-@_event("salus.storage.subject-key-destroyed.v1", retention=Retention.NETWORK, changes=True)
-class SubjectKeyDestroyed(RequestedData):
-    """A patient's key is gone: every object, sealed field and commitment of hers is unreadable for ever."""
+@_event("salus.storage.subject-erased.v1", retention=Retention.NETWORK, changes=True)
+class SubjectErased(RequestedData):
+    """A patient is erased: from here on nothing of hers is read or stored, and her key is to be destroyed."""
 
     patient: Pseudonym
     key: Text
     requested_by: Did
     basis: Literal["gdpr-art-17", "retention-ended", "patient-request", "court-order"]
     objects: Count
+
+
+@_event("salus.storage.subject-key-destroyed.v1", retention=Retention.NETWORK, changes=True, unasked=True)
+class SubjectKeyDestroyed(RequestedData):
+    """An erased patient's key is gone: all objects, sealed fields and commitments of hers are unreadable."""
+
+    patient: Pseudonym
+    key: Text
 
 
 # --- which request asks for which event -------------------------------------------------------------
@@ -204,8 +212,8 @@ def _looks_into(asked: Asked, *, event: str, patient: str) -> bool:
     )
 
 
-@CONTEXT.asked(SubjectKeyDestroyed)
-def _erases(asked: Asked, data: SubjectKeyDestroyed) -> bool:
+@CONTEXT.asked(SubjectErased)
+def _erases(asked: Asked, data: SubjectErased) -> bool:
     body = asked.read(_Erasure)
     return (
         asked.is_("DELETE", "subjects", data.patient, "key")

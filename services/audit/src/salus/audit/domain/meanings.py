@@ -390,18 +390,31 @@ def _sealed_opened(data: storage.SealedOpened) -> Facts:
     )
 
 
+@describes(storage.SubjectErased)
+def _subject_erased(data: storage.SubjectErased) -> Facts:
+    return Facts(
+        activity=Activity.ERASED,
+        action="D",
+        severity=Severity.LOW,
+        summary=f"{short(data.patient)} is erased: {data.objects} objects are not read any more.",
+        actor=data.requested_by,
+        object=data.key,
+        object_kind="subject-key",
+        patient=data.patient,
+        rules=(data.basis,),
+    )
+
+
 @describes(storage.SubjectKeyDestroyed)
 def _subject_key_destroyed(data: storage.SubjectKeyDestroyed) -> Facts:
     return Facts(
         activity=Activity.ERASED,
         action="D",
         severity=Severity.LOW,
-        summary=f"The key of {short(data.patient)} is gone and {data.objects} objects are unreadable.",
-        actor=data.requested_by,
+        summary=f"The key of {short(data.patient)} is gone, and what was sealed to it is unreadable.",
         object=data.key,
         object_kind="subject-key",
         patient=data.patient,
-        rules=(data.basis,),
     )
 
 

@@ -22,7 +22,7 @@ from salus.events.contexts.consent import (
     PatientUnlinked,
     PolicySetAdopted,
 )
-from salus.events.contexts.storage import SubjectKeyDestroyed, SubjectRegistered
+from salus.events.contexts.storage import SubjectErased, SubjectRegistered
 from salus.events.epochs import next_epoch
 from salus.events.event_types import EventData
 from salus.events.fields import Purpose
@@ -120,7 +120,7 @@ def evolve_subject(state: SubjectState, event: EventData) -> SubjectState:
     match event:
         case SubjectRegistered() if state.steward is None:
             return msgspec.structs.replace(state, steward=event.steward)
-        case SubjectKeyDestroyed():
+        case SubjectErased():
             return msgspec.structs.replace(state, erased=True)
         case _:
             return state

@@ -11,6 +11,7 @@ import msgspec
 from salus.contracts.contract import Contract, ContractHost
 from salus.contracts.facts import FactWriter
 from salus.contracts.ports import Fold, States
+from salus.contracts.reactors import Reactor
 from salus.events.event_types import EventData
 from salus.storage.domain import (
     EpochState,
@@ -21,6 +22,7 @@ from salus.storage.domain import (
     evolve_subject,
     object_name,
     object_of,
+    owed_destruction,
     patient_of_revocation,
 )
 
@@ -37,7 +39,9 @@ EPOCHS = Contract(
     evolve=evolve_epoch,
     aggregate=patient_of_revocation,
 )
-SUBJECTS_A_PAGE = 1_000
+# For so long an erasure is left to the request that asked for it: its answer waits for the key's destruction.
+ERASURE_GRACE_S = 5.0
+ERASURE = Reactor("erasure", SUBJECTS, owed_destruction, grace_s=ERASURE_GRACE_S)
 _S = TypeVar("_S", bound=msgspec.Struct)
 
 
@@ -57,15 +61,6 @@ class FoldedFacts:
     async def subject(self, patient: str) -> SubjectState:
         """Return a patient's key."""
         return await self._load(SUBJECTS, patient)
-
-    async def subjects(self) -> dict[str, SubjectState]:
-        """Return every patient that is registered."""
-        states: dict[str, SubjectState] = {}
-        after = ""
-        while page := await self.store.load_page(SUBJECTS.kind, after=after, limit=SUBJECTS_A_PAGE):
-            states.update((patient, SUBJECTS.decode(raw)) for patient, raw in page.items())
-            after = next(reversed(page))
-        return {patient: state for patient, state in states.items() if state.patient}
 
     async def object(self, patient: str, name: str) -> ObjectState:
         """Return an object of a patient."""

@@ -81,10 +81,6 @@ class BucketVault:
         if failed:
             raise failed[0]
 
-    async def patients(self) -> set[str]:
-        """Return every patient of whom a key is kept."""
-        return {name.split("/")[1] async for name in _names(self.store, FOLDER)}
-
     async def rewrap(self) -> int:
         """Wrap every key anew, one at a time, and pass what is no key.
 

@@ -108,7 +108,7 @@ class Reading:
         await self.facts.catch_up()
         stored = await self._found(patient, name)
         subject = await self.facts.subject(stored.patient)
-        private_key = None if subject.destroyed else await self._key_of(stored)
+        private_key = None if subject.erased else await self._key_of(stored)
         return (await inspect(self.objects, stored, private_key=private_key))[0]
 
     async def _found(self, patient: str, name: str) -> ObjectState:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import structlog
 
 from salus.crypto.sealing import SUITE, generate_key_pair
-from salus.events.contexts.storage import SubjectKeyDestroyed, SubjectRegistered
+from salus.events.contexts.storage import SubjectErased, SubjectRegistered
 from salus.objects import ObjectsError, RefusedError
 from salus.runtime.auth import Caller
 from salus.runtime.problems import ProblemError
@@ -24,7 +24,7 @@ from salus.storage.domain import (
     require_registered,
 )
 from salus.storage.handlers.standing import Standing
-from salus.storage.ports import Announcer, Facts, Vault, changed_nothing
+from salus.storage.ports import Announcer, Erasures, Facts, Vault, changed_nothing
 
 _log = structlog.get_logger()
 
@@ -36,6 +36,7 @@ class Subjects:
     facts: Facts
     announcer: Announcer
     vault: Vault
+    erasures: Erasures
     standing: Standing
 
     async def register(self, *, patient: str, steward: str, number: str, caller: Caller) -> SubjectState:
@@ -96,10 +97,12 @@ class Subjects:
         return state
 
     async def erase(self, patient: str, *, basis: Basis, caller: Caller) -> SubjectState:
-        """Destroy a patient's key: the event first, then the key; repeating it finishes what is left.
+        """Erase a patient: the event first, then her key, then the record that it is gone.
 
-        From the event on every read is refused. A crash before the key is gone leaves the key in the vault
-        until `shred` runs, at the next start or within its interval.
+        Repeating it finishes what is left.
+
+        From the event on every read is refused. A crash before it is recorded that the key is gone leaves an
+        obligation, which the reactor of erasures settles at the next start, or another replica does.
 
         Raises:
             Refusal: the contract says no.
@@ -109,9 +112,9 @@ class Subjects:
         await self.facts.catch_up()
         state = await self.facts.subject(patient)
         require_may_erase(state, caller=caller.party)
-        if state.destroyed is None:
+        if state.erased is None:
 
-            async def decide(state: SubjectState) -> SubjectKeyDestroyed:
+            async def decide(state: SubjectState) -> SubjectErased:
                 party = await self.standing.party(caller)
                 return decide_erasure(state, caller=party, basis=basis, request=caller.request)
 
@@ -119,30 +122,9 @@ class Subjects:
         await self._destroy(patient)
         return await self.facts.subject(patient)
 
-    async def shred(self) -> int:
-        """Destroy every key that is still kept of a patient who was erased; return of how many patients.
-
-        Run at the start and from time to time, so that an erasure is finished whatever crashed.
-        """
-        await self.facts.catch_up()
-        subjects = await self.facts.subjects()
-        erased = [p for p in await self.vault.patients() if p in subjects and subjects[p].destroyed]
-        failed: list[ObjectsError] = []
-        for patient in erased:
-            try:
-                await self.vault.destroy(patient)
-            except ObjectsError as error:
-                # One patient's keys hold up nobody else's.
-                failed.append(error)
-        if erased:
-            _log.info("keys of erased patients destroyed", patients=len(erased) - len(failed))
-        if failed:
-            raise failed[0]
-        return len(erased)
-
     async def _destroy(self, patient: str) -> None:
         try:
-            await self.vault.destroy(patient)
+            await self.erasures.perform(patient)
         except RefusedError as error:
             _log.error("a key cannot be destroyed", error=str(error))
             raise ProblemError(
@@ -151,7 +133,7 @@ class Subjects:
                 "the erasure is recorded and reads are refused, but the object store refuses to destroy the"
                 " key: an operator must look",
             ) from error
-        except ObjectsError as error:
+        except (ObjectsError, TimeoutError) as error:
             _log.warning("a key is not destroyed yet", error=type(error).__name__)
             raise ProblemError(
                 503,

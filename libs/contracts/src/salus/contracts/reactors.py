@@ -1,0 +1,43 @@
+"""A reactor: what the state of a contract's aggregates obliges to. Pure, and declared beside the contract.
+
+`salus.contracts.reactor_host` does the work and records its outcome.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import msgspec
+
+from salus.contracts.projection import Contract, by_subject
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+
+@dataclass(frozen=True)
+class Reactor(Generic[S]):
+    """What aggregates of one contract oblige to.
+
+    `owes` is pure and names what a state still obliges to, by keys that follow from its events: the same key
+    of an aggregate is the same obligation for ever. The outcome is a command, so the aggregates are named by
+    `subject`. For `grace_s` an obligation is left to whoever asked for it, who may have it performed at once.
+    """
+
+    name: str
+    contract: Contract[S]
+    owes: Callable[[S], Collection[str]]
+    grace_s: float = 0
+
+    @property
+    def declared(self) -> tuple[str, str]:
+        """By what a fold tells it apart: its name and its contract's kind."""
+        return self.name, self.contract.kind
+
+    def __post_init__(self) -> None:
+        """Raise ValueError if no command could state an outcome, or something is owed before any event."""
+        if self.contract.aggregate is not by_subject:
+            raise ValueError(f"{self.name}: aggregates of {self.contract.kind} are not named by subject")
+        if self.contract.initial is None and self.owes(self.contract.state()):
+            raise ValueError(f"{self.name}: what no event happened to owes nothing")
