@@ -10,9 +10,10 @@ from tests.unit.storage.conftest import DOCTOR, HOSPITAL, LABORATORY, NOW, OFFIC
 
 from salus.contracts.testing.domain_laws import DomainLaws, EvolveLaws
 from salus.events.contexts import CATALOGUE
-from salus.events.contexts.storage import ObjectStored, SubjectRegistered
+from salus.events.contexts.storage import ObjectStored, SubjectKeyDestroyed, SubjectRegistered
 from salus.events.event_types import EventData
 from salus.events.parties import Party
+from salus.runtime.refusal import Refusal
 from salus.storage.adapters.facts import EPOCHS, OBJECTS, SUBJECTS
 from salus.storage.domain import (
     Attempt,
@@ -21,6 +22,8 @@ from salus.storage.domain import (
     decide_erasure,
     decide_registration,
     decide_storing,
+    destruction_of,
+    owed_destruction,
 )
 
 FIELDS = {
@@ -32,7 +35,7 @@ FIELDS = {
 
 class TestSubjects(DomainLaws):
     contract, catalogue, fields, aggregate = SUBJECTS, CATALOGUE, FIELDS, PATIENT
-    commands = (SubjectRegistered, ObjectStored, Basis)
+    commands = (SubjectRegistered, ObjectStored, SubjectKeyDestroyed, Basis)
     facts = st.sampled_from([HOSPITAL, LABORATORY, DOCTOR, OFFICER])
 
     def decide(self, state: SubjectState, command: Any, caller: Party) -> EventData:
@@ -43,13 +46,19 @@ class TestSubjects(DomainLaws):
                 return decide_storing(
                     state, command, decision=None, attempt=Attempt(caller=caller, at=NOW, epoch=0)
                 )
+            case SubjectKeyDestroyed():
+                if command.key not in owed_destruction(state):
+                    raise Refusal("nothing-owed", "no erasure obliges to destroy this key")
+                return destruction_of(state, command.key, request=UNASKED)
             case basis:
                 return decide_erasure(state, caller=caller, basis=basis, request=UNASKED)
 
     def invariants(self, state: SubjectState) -> None:
         assert bool(state.patient) == bool(state.key)
         assert state.patient or state.objects == 0
-        assert state.destroyed is None or state.destroyed in get_args(Basis)
+        assert state.erased is None or state.erased in get_args(Basis)
+        assert state.erased or not state.destroyed
+        assert owed_destruction(state) == ((state.key,) if state.erased and not state.destroyed else ())
 
 
 class TestObjects(EvolveLaws):
