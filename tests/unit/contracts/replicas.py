@@ -153,9 +153,12 @@ class TopicWriter:
     faults: list[Fault] = field(default_factory=list)
     meanwhile: Callable[[EventData], Awaitable[None]] | None = None
 
-    async def publish(self, data: EventData, *, subject: str, expected_version: int | None = None) -> Stated:
+    async def publish(
+        self, data: EventData, *, subject: str, expected_version: int | None = None, event_id: str = ""
+    ) -> Stated:
         if self.meanwhile is not None:
             await self.meanwhile(data)
+        assert not event_id
         value, signature = signed(data, subject=subject, version=expected_version)
         fault = self.faults.pop(0) if self.faults else Fault.NONE
         if fault is Fault.LOST:
@@ -289,7 +292,7 @@ async def replica(
         reader = cast("Reader", TopicReader(topic, (await store.positions())[AT]))
         follower = Follower(reader, store=store, identity=view, contracts=[SUBJECTS], reactors=[reactor])
         publisher, own_key = TopicWriter(topic), OwnKey()
-        writer = FactWriter(cast("Any", publisher), follower, cast("Any", own_key), CATALOGUE)
+        writer = FactWriter(publisher, follower, own_key, catalogue=CATALOGUE, network=NETWORK)
         host = ContractHost(SUBJECTS, follower=follower, store=store, writer=writer)
         made = ReactorHost(
             reactor,
