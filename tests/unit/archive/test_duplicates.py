@@ -78,7 +78,9 @@ def test_a_pair_is_refused_exactly_while_it_is_in_the_window(
     window = DuplicateWindow(size, kept, way(size))
     accepted: list[tuple[int, bytes]] = []
 
-    for number, pairs in enumerate(blocks):
+    for pairs in blocks:
+        # Only a block that accepted something counts (case B1 of red team B).
+        number = len({block for block, _ in accepted})
         for pair, fresh in zip(pairs, window.admit(b"".join(pairs)), strict=True):
             recent = [known for block, known in accepted[-size:] if block > number - kept]
             assert fresh == (pair not in recent)
@@ -88,6 +90,20 @@ def test_a_pair_is_refused_exactly_while_it_is_in_the_window(
         assert len(window) == len(recent)
         assert {pair for pair in set(pairs) if pair in window} == {*pairs} & {*recent}
         window.end_block()
+
+
+@given(WAYS, st.lists(PAIRS, min_size=1, max_size=10), st.integers(0, 100))
+def test_no_amount_of_refused_records_makes_a_pair_older(way: Way, pairs: list[bytes], refused: int) -> None:
+    # case B1 of red team B: blocks of garbage pushed accepted pairs out of the window
+    window = DuplicateWindow(10, 2, way(10))
+    window.admit(b"".join(pairs))
+    window.end_block()
+
+    for _ in range(refused):
+        window.admit(b"")
+        window.end_block()
+
+    assert window.admit(b"".join(pairs)) == bytes(len(pairs))
 
 
 @given(st.integers(1, 600), st.integers(0, 2**32 - 1), st.integers(1, 3))

@@ -302,6 +302,22 @@ async def test_the_window_of_duplicates_counts_blocks() -> None:
     assert statuses == ["accepted", "accepted", "rejected:duplicate", "accepted", "accepted"]
 
 
+@pytest.mark.parametrize("restarts", [False, True])
+async def test_garbage_pushes_nothing_out_of_the_window_of_duplicates(restarts: bool) -> None:
+    # case B1 of red team B
+    world = World.with_hospital(window=WindowSize(blocks=3), limits=Limits(records_max=1))
+    world.publish(document(1))
+    for number in range(5):
+        world.publish(b"garbage %d" % number, at=(CLINICAL, 1))
+        if restarts:
+            await world.seal_everything()
+    await world.seal_everything()
+    world.publish(document(1))
+    await world.seal_everything()
+
+    assert world.statuses()[CLINICAL, 0, 1] == "rejected:duplicate"
+
+
 async def test_a_sequencer_that_never_stopped_has_the_window_of_one_that_did() -> None:
     numbers = (1, 2, 1, 3, 1, 2, 2, 4, 1, 3)
     windows = [WindowSize(blocks=3), WindowSize(pairs=2), WindowSize()]

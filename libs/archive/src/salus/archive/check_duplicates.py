@@ -85,12 +85,10 @@ class DuplicateChecker:
         blocks: list[bytes] = []
         found: list[Finding] = []
         missing = self._size.pairs
-        # The block that comes next counts as well.
-        lowest = max(0, height - self._size.blocks + 1)
-        while height > lowest and missing > 0:
-            some = range(height - 1, max(height - 1 - BLOCKS_AT_ONCE, lowest - 1), -1)
+        while height > 0 and missing > 0 and len(blocks) < self._size.blocks:
+            some = range(height - 1, max(height - 1 - BLOCKS_AT_ONCE, -1), -1)
             for prints, finding in await asyncio.gather(*(self._prints(shard, at) for at in some)):
-                blocks.append(prints)
+                blocks += [prints] if prints else ()
                 missing -= len(prints) // FINGERPRINT_BYTES
                 found += [finding] if finding else ()
             height = some[-1]
@@ -107,6 +105,8 @@ class DuplicateChecker:
         except (ArchiveError, LedgerError) as error:
             detail = f"it was whole when it was checked: {error}"
             return b"", about_header(shard, height, "header-unreadable", detail)
+        if not header.accepted:
+            return b"", None
         try:
             return accepted_pairs(await self._archive.body(shard, header)).prints, None
         except ArchiveError as error:

@@ -61,8 +61,9 @@ class Recent(Protocol):
 class DuplicateWindow:
     """The last `size` accepted pairs of a shard, but none from more than `blocks` blocks ago.
 
-    It is counted in accepted leaves and in blocks and in nothing else, so that a verifier who reads the
-    same blocks has the same window. The bound on blocks bounds how many objects a start has to read back.
+    Only blocks that accepted something count: what is refused, of which anybody can send any amount, makes
+    no pair older. It is counted in accepted leaves and in such blocks and in nothing else, so that a verifier
+    who reads the same blocks has the same window. The bound on blocks bounds how many bodies a start reads.
     It takes 28 bytes for each of `size` pairs from the beginning on; without the compiled library, about
     110 for each pair that is in it.
     """
@@ -94,7 +95,9 @@ class DuplicateWindow:
         return fresh
 
     def end_block(self) -> None:
-        """Begin the next block, forgetting the one that is too long ago."""
+        """Begin the next block, forgetting the one that is too long ago, unless this one accepted nothing."""
+        if self._admitted == self._begins[-1]:
+            return
         self._begins.append(self._admitted)
         self._recent.keep(self._admitted - self._begins[0])
 

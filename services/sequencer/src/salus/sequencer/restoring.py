@@ -121,7 +121,7 @@ async def restore_window(
     missing = window.size
     while tip is not None and missing > 0 and len(blocks) < window.blocks:
         run = await _run_down_from(archive, shard, tip)
-        for bodies in _by_bytes(run):
+        for bodies in _by_bytes([each for each in run if each.header.accepted]):
             for pairs in await asyncio.gather(*(_accepted_prints(archive, shard, h) for h in bodies)):
                 blocks.append(pairs)
                 missing -= len(pairs) // FINGERPRINT_BYTES
@@ -153,7 +153,8 @@ def _by_bytes(run: list[Tip]) -> Iterator[list[Header]]:
             part, size = [], 0
         part.append(tip.header)
         size += tip.header.body_bytes
-    yield part
+    if part:
+        yield part
 
 
 async def _before(archive: Archive, shard: Shard, tip: Tip) -> Tip | None:

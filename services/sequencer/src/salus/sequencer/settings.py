@@ -41,7 +41,9 @@ class Settings(ServiceSettings, ObjectSettings, NoteKeySettings):
         "each takes 28 bytes of memory.",
     )
     duplicates_window_blocks: int = Field(
-        default=10_000, ge=1, description="And none is from more than so many blocks ago."
+        default=10_000,
+        ge=1,
+        description="And none is from more than so many blocks ago; blocks that accepted nothing do not count.",
     )
 
     def limits(self) -> Limits:
