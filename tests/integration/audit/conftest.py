@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,12 @@ from uuid import uuid4
 import httpx
 import pytest
 from pydantic import SecretStr
-from tests.asking import NETWORK
 from tests.founding import add_founder, founding
 from tests.unit.audit.chain import Accepted, Chain, Refused
 from tests.unit.audit.samples import MEMBER
 
-from salus.audit.__main__ import open_app
+from salus.audit import __main__ as audit
+from salus.audit.identity_chain import IdentityTopic
 from salus.audit.settings import Settings
 from salus.client.auth import RequestSigner
 from salus.crypto.keys import load_ed25519
@@ -33,6 +33,7 @@ from salus.ledger.block import body_key, header_key
 from salus.ledger.note import NoteSigner
 from salus.messaging import MESSAGE_BYTES_MAX, Producer, Reader, Record, Topic, ensure_topics
 from salus.objects import Admin, S3Objects, open_store
+from salus.runtime.network import Network
 from salus.runtime.publishing import open_publisher
 
 VALID_FROM = datetime(2026, 1, 1, tzinfo=UTC)
@@ -52,9 +53,14 @@ class World:
     stack: AsyncExitStack = field(default_factory=AsyncExitStack)
     client: httpx.AsyncClient = field(default_factory=httpx.AsyncClient)
 
+    @property
+    def origin(self) -> str:
+        """The network's origin."""
+        return str(self.folder.read()["origin"])
+
     async def start(self) -> None:
         """Start audit."""
-        app = await self.stack.enter_async_context(open_app(self.settings))
+        app = await self.stack.enter_async_context(audit.open_app(self.settings))
         transport = httpx.ASGITransport(app=app)
         self.client = httpx.AsyncClient(transport=transport, base_url="http://audit")
         self.stack.push_async_callback(self.client.aclose)
@@ -79,12 +85,14 @@ class World:
 
     async def get(self, path: str, **query: Any) -> httpx.Response:
         """Ask the API as the analyst."""
-        auth = RequestSigner(self.analyst, "audit", network=NETWORK)
+        auth = RequestSigner(self.analyst, "audit", network=self.origin)
         return await self.client.get(path, params=query, auth=auth)
 
     async def post(self, path: str, caller: LocalSigner) -> httpx.Response:
         """Ask the API to do something, as somebody."""
-        return await self.client.post(path, auth=RequestSigner(caller, "audit", network=NETWORK), timeout=60)
+        return await self.client.post(
+            path, auth=RequestSigner(caller, "audit", network=self.origin), timeout=60
+        )
 
     async def published(self, topic: str, count: int, *, timeout_s: float = 30) -> list[Record]:
         """Return the records of a topic from its beginning, once there are that many."""
@@ -101,8 +109,15 @@ def events_of(records: Sequence[Record]) -> list[dict[str, Any]]:
     return [json.loads(record.value or b"") for record in records]
 
 
+def unjudged(topic_of: Callable[[Network], IdentityTopic]) -> Callable[[Network], IdentityTopic]:
+    """Return the same, but that no row is judged again."""
+    return lambda network: replace(topic_of(network), judge=lambda *_: None)
+
+
 @pytest.fixture
-async def world(parts: Addresses, tmp_path: Path) -> AsyncIterator[World]:
+async def world(parts: Addresses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+    # The blocks of these tests hold what nobody signed; tests/unit/audit/test_judged_blocks.py has true ones.
+    monkeypatch.setattr(audit, "identity_topic_of", unjudged(audit.identity_topic_of))
     run = uuid4().hex[:8]
     folder = NetworkFolder(tmp_path)
     network = folder.create(Plan(origin=f"salus.local/audit-{run}"))

@@ -18,7 +18,7 @@ from salus.archive.report import Finding
 from salus.archive.trust import Trust
 from salus.events.catalogue import Catalogue
 from salus.events.envelope import decode_event
-from salus.events.errors import Reason, RejectedError
+from salus.events.errors import SIGNATURE_REASONS, Reason, RejectedError
 from salus.events.judging import judge_batch, verify_signature
 from salus.events.keyring import KeyRing
 from salus.events.rights import Objection
@@ -32,19 +32,6 @@ from salus.objects import ObjectStore
 
 # These depend on nothing but digest, signature and identity state, so they can be judged again although
 # the rejected value was not kept.
-_SIGNATURE_REASONS = frozenset(
-    {
-        Reason.MISSING_SIGNATURE,
-        Reason.MALFORMED_SIGNATURE,
-        Reason.UNKNOWN_KEY,
-        Reason.KEY_NOT_YET_VALID,
-        Reason.KEY_EXPIRED,
-        Reason.KEY_REVOKED,
-        Reason.BAD_SIGNATURE,
-    }
-)
-
-
 BLOCKS_AT_ONCE = 16
 
 
@@ -170,7 +157,7 @@ class Judge:
             if reason == Reason.MALFORMED_SIGNATURE and columns["signature"][row] is None:
                 # What was no signature was not archived either, so there is nothing to judge again.
                 continue
-            if reason in _SIGNATURE_REASONS:
+            if reason in SIGNATURE_REASONS:
                 signature, digest = columns["signature"][row], columns["digest"][row]
                 at = appended_at(columns["timestamp"][row])
                 verdicts[row] = _signature_verdict(signature, digest, ring, at)

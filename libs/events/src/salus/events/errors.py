@@ -36,6 +36,19 @@ class Reason(StrEnum):
         return _MEANINGS[self]
 
 
+SIGNATURE_REASONS = frozenset(
+    {
+        Reason.MISSING_SIGNATURE,
+        Reason.MALFORMED_SIGNATURE,
+        Reason.UNKNOWN_KEY,
+        Reason.KEY_REVOKED,
+        Reason.KEY_NOT_YET_VALID,
+        Reason.KEY_EXPIRED,
+        Reason.BAD_SIGNATURE,
+    }
+)
+"""The reasons that are about who signed; whatever the value says is looked at after them."""
+
 _MEANINGS = {
     Reason.UNREADABLE: "The records of a batch cannot be read; all of them are one leaf together.",
     Reason.TRANSACTIONAL: "The record was sent in a Kafka transaction, which the ledger takes from nobody.",

@@ -91,6 +91,7 @@ class Indexer:
         await self._require_all_before(block)
         identity = await self._identity.reach(block)
         rows = await read_rows(self._ledger, block)
+        await self._identity.require_judged(block, rows)
         needs = await asyncio.to_thread(needs_in, rows, identity.catalogue)
         directory = await self._trail.directory(needs, identity)
         # Hashing and decoding a full block takes seconds; requests go on meanwhile.

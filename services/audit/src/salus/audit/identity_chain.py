@@ -9,14 +9,15 @@ it was handed over. No block of another shard is waited for on the way, so nothi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import Any
 
 import structlog
 
 from salus.audit.block_reader import read_header, read_rows
-from salus.audit.domain.blocks import Block, BlockRefusedError, values_of
+from salus.audit.domain.blocks import Block, BlockRefusedError, require_judged, values_of
 from salus.audit.domain.identity_history import IdentityHistory
 from salus.audit.ports import BehindError, IdentityPlace, IdentityStore, Ledger, OutOfReachError, Tip
 from salus.events.keyring import KeyRing
@@ -32,11 +33,15 @@ _log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class IdentityTopic:
-    """Where the identity events stand, the origin of the shard that seals them first, and the first ring."""
+    """Where the identity events stand, the origin of the shard that seals them first, and the first ring.
+
+    `judge` raises BlockRefusedError for a block of which a row was not to be accepted, by the ring.
+    """
 
     partition: tuple[str, int]
     founder: str
     new_ring: Callable[[], KeyRing]
+    judge: Callable[[Block, Sequence[Sequence[Any]], KeyRing], None] = require_judged
 
 
 class IdentityChain:
@@ -96,6 +101,10 @@ class IdentityChain:
                 raise BehindError(shard=block.shard, height=header.height, why=why)
         return self.history
 
+    async def require_judged(self, block: Block, rows: Sequence[Sequence[Any]]) -> None:
+        """Raise BlockRefusedError unless what a block has as accepted was to be; `reach` came before."""
+        await asyncio.to_thread(self._topic.judge, block, rows, self.history.ring)
+
     async def step(self) -> bool:
         """Read the next block that seals the topic, or that may; return False if there is none yet."""
         shard = next((id_ for id_, keys in self._shards.items() if keys.name == self._origin), None)
@@ -107,10 +116,7 @@ class IdentityChain:
         if self._given_by is not None and self._handed(block.header, "took") != self._given_by:
             self._tip = Tip(block.header.height + 1, block.note)
             return True
-        values = await self._values_in(block)
-        for offset, value in values.items():
-            self.history.fold(offset, value)
-        self._take(values)
+        self._take(await self._fold_block(block))
         self._go_on(block.header, block.note)
         await self._note(IdentityPlace(block.shard, block.note))
         return True
@@ -137,8 +143,8 @@ class IdentityChain:
         else:
             self._unnoted |= values
 
-    async def _values_in(self, block: Block) -> dict[int, bytes]:
-        """Return the accepted events of the topic in a block, which must go on where the last one ended."""
+    async def _fold_block(self, block: Block) -> dict[int, bytes]:
+        """Fold the accepted events of the topic in a block, which must go on where the last one ended."""
         range_ = self._range_in(block.header)
         if range_ is None or range_.first != self.position:
             detail = f"it does not go on at {self.position} of the identity topic"
@@ -148,7 +154,16 @@ class IdentityChain:
         if range_.first == range_.next:
             return {}
         rows = await read_rows(self._ledger, block)
-        return await asyncio.to_thread(values_of, block, rows, self._topic.partition)
+        values = await asyncio.to_thread(values_of, block, rows, self._topic.partition)
+        try:
+            for offset, value in values.items():
+                self.history.fold(offset, value)
+            # An event is judged by what was appended before it, so none of them vouches for itself.
+            await asyncio.to_thread(self._topic.judge, block, _of_topic(rows, self._topic), self.history.ring)
+        except BlockRefusedError:
+            self._begin()
+            raise
+        return values
 
     def _go_on(self, header: Header, note: bytes) -> None:
         self.position = self.position_after(header)
@@ -211,3 +226,8 @@ class IdentityChain:
         if await self._store.note_identity(self._unnoted, place, before=self._noted):
             self._noted = place
         self._unnoted, self._blocks_unnoted = {}, 0
+
+
+def _of_topic(rows: Sequence[Sequence[Any]], topic: IdentityTopic) -> list[Sequence[Any]]:
+    """Return the rows of the identity topic: those of others may be judged by events that come later."""
+    return [row for row in rows if (row[0], row[1]) == topic.partition]

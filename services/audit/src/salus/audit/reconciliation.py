@@ -138,6 +138,7 @@ class _Pass:
                     await self._up_to(giver, at)
             await self.identity.reach(block)
             rows = await read_rows(self.ledger, block)
+            await self.identity.require_judged(block, rows)
             needs = await asyncio.to_thread(needs_in, rows, self.identity.history.catalogue)
             directory = await self.seen.tables.directory(needs, self.identity.history)
             entries = await asyncio.to_thread(entries_of, block, rows, directory)

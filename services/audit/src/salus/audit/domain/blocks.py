@@ -15,7 +15,9 @@ from salus.events.catalogue import Catalogue
 from salus.events.contexts.consent import ConsentRevoked
 from salus.events.effect import depends_on_history
 from salus.events.envelope import Event, decode_event
-from salus.events.errors import RejectedError
+from salus.events.errors import SIGNATURE_REASONS, RejectedError
+from salus.events.judging import judge_batch
+from salus.events.keyring import KeyRing
 from salus.ledger.block import (
     ACCEPTED,
     REJECTED_PREFIX,
@@ -28,7 +30,8 @@ from salus.ledger.check_blocks import Row, block_place, check_block, check_body
 from salus.ledger.errors import BlockError
 from salus.ledger.key_periods import Keys
 from salus.ledger.merkle import leaf_hash
-from salus.ledger.records import timestamp_at
+from salus.ledger.records import Row as Record
+from salus.ledger.records import records_of, timestamp_at
 
 
 class BlockRefusedError(Exception):
@@ -98,6 +101,41 @@ def values_of(block: Block, rows: Iterable[Sequence[Any]], partition: tuple[str,
         for row in _verified(block, rows)
         if (row.topic, row.partition) == partition and row.status == ACCEPTED and row.value is not None
     }
+
+
+def require_judged(block: Block, rows: Iterable[Sequence[Any]], ring: KeyRing) -> None:
+    """Raise BlockRefusedError unless every row that is sealed as accepted is, by who signed it and asked.
+
+    The header's signature is the shard's alone: who has its key could let anybody say anything. Rows of a
+    type or schema that this service does not know are told as unknown, if their signature is good.
+    """
+    accepted = [row for row in (Row(*row) for row in rows) if row.status == ACCEPTED]
+    records = [
+        Record(
+            topic=row.topic,
+            partition=row.partition,
+            offset=row.offset,
+            timestamp_ms=timestamp_at(row.timestamp),
+            # The Kafka key of an accepted event is its subject.
+            key=None if row.subject is None else row.subject.encode(),
+            value=row.value,
+            signature=row.signature,
+        )
+        for row in accepted
+    ]
+    for index, error in judge_batch(records_of(records), ring=ring).refused.items():
+        row = accepted[index]
+        if error.reason in SIGNATURE_REASONS or _is_known(row, ring.catalogue):
+            detail = f"{row.topic} {row.partition} {row.offset} is sealed as accepted; judged again: {error}"
+            raise _refused(block, "verdict-wrong", detail)
+
+
+def _is_known(row: Row, catalogue: Catalogue) -> bool:
+    try:
+        decode_event(row.value or b"", catalogue)
+    except RejectedError:
+        return False
+    return True
 
 
 def givers_of(header: Header, shards: Mapping[int, Keys]) -> Iterator[tuple[int | None, int, str]]:

@@ -37,6 +37,11 @@ class IdentityHistory:
         self._effects: dict[int, tuple[bytes, Effect]] = {}
 
     @property
+    def ring(self) -> KeyRing:
+        """The key ring after all that was folded: by it every record of before is judged as it was then."""
+        return self._ring
+
+    @property
     def catalogue(self) -> Catalogue:
         """The event types that accepted events are read with: of the release, and of members."""
         return self._ring.types.known

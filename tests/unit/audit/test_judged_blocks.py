@@ -1,0 +1,140 @@
+"""What a block has as accepted is judged again before the trail says it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from tests.asking import truly_asked
+from tests.unit.audit.chain import Accepted, Chain, identity_topic
+from tests.unit.audit.people import new_ring
+from tests.unit.audit.samples import STORAGE as NOBODY
+from tests.unit.audit.test_indexing import documents
+from tests.unit.audit.test_order import index_in, nothing_to_correct, registered
+from tests.unit.events import samples
+from tests.unit.events.samples import MEMBER, NOON, RING, SERVICES, STRANGER
+from tests.unit.events.test_accountability import GRANT, stated
+
+from salus.audit.adapters.sql import SqlTrail
+from salus.audit.domain.blocks import Block, BlockRefusedError, require_judged
+from salus.audit.handlers import Indexer
+from salus.audit.identity_chain import IdentityChain, IdentityTopic
+from salus.audit.reconciliation import Reconciler
+from salus.events.envelope import decode_event
+from salus.events.errors import RejectedError
+from salus.ledger.block import ACCEPTED
+from salus.ledger.check_blocks import Row
+from salus.ledger.merkle import leaf_hash
+from salus.ledger.records import appended_at
+
+BLOCK = Block(0, Chain().seal([]), b"")
+
+
+def sealed(record: samples.Row, *, status: str = ACCEPTED) -> Row:
+    """Return the row of a block whose sequencer says that it accepted the record."""
+    assert record.value is not None
+    assert record.key is not None
+    return Row(
+        topic=record.topic,
+        partition=0,
+        offset=5,
+        timestamp=appended_at(record.timestamp_ms),
+        status=status,
+        id="id",
+        source="source",
+        type="type",
+        subject=record.key.decode(),
+        time=NOON,
+        leaf_hash=leaf_hash(record.value),
+        digest=None,
+        signature=record.signature,
+        value=record.value,
+    )
+
+
+def document() -> samples.Row:
+    return samples.row(samples.encoded(samples.document()))
+
+
+def test_what_was_signed_and_asked_for_is_taken() -> None:
+    rows = [sealed(document()), sealed(stated(truly_asked(GRANT, MEMBER, at=NOON)))]
+
+    require_judged(BLOCK, rows, RING)
+
+
+INVENTED: dict[str, Row] = {
+    "signed by nobody": sealed(document().but(signature=None)),
+    "under a signature of something else": sealed(document().but(value=samples.encoded(samples.document(7)))),
+    "signed by a stranger": sealed(samples.row(samples.encoded(samples.document()), signer=STRANGER)),
+    "asked for by nobody": sealed(stated(truly_asked(GRANT, STRANGER, at=NOON))),
+    "on another topic": sealed(document().but(topic="salus.lab.events")),
+    "signed by one of no such right": sealed(
+        stated(truly_asked(GRANT, MEMBER, at=NOON), by=SERVICES["storage"])
+    ),
+}
+
+
+@pytest.mark.parametrize("way", INVENTED)
+def test_an_invented_act_is_refused_with_its_block(way: str) -> None:
+    # Case B2: the thief of a shard's key sealed "DID read OBJECT", and the trail said so with a tick.
+    with pytest.raises(BlockRefusedError, match="sealed as accepted; judged again") as refused:
+        require_judged(BLOCK, [sealed(document()), INVENTED[way]], RING)
+
+    assert (refused.value.code, refused.value.height) == ("verdict-wrong", BLOCK.header.height)
+
+
+def test_what_is_sealed_as_rejected_is_nobody_s_act() -> None:
+    require_judged(BLOCK, [INVENTED["signed by nobody"]._replace(status="rejected:missing-signature")], RING)
+
+
+def test_a_type_of_a_newer_version_is_told_as_unknown_if_its_signature_is_good() -> None:
+    value = samples.encoded(samples.document()).replace(b"document-registered.v1", b"document-registered.v9")
+    with pytest.raises(RejectedError):
+        decode_event(value, RING.catalogue)
+
+    require_judged(BLOCK, [sealed(samples.row(value))], RING)
+    with pytest.raises(BlockRefusedError, match="verdict-wrong"):
+        require_judged(BLOCK, [sealed(samples.row(value).but(signature=None))], RING)
+
+
+def judged(**changes: Any) -> IdentityTopic:
+    """The identity topic of a network whose blocks are judged again."""
+    return replace(identity_topic(), judge=require_judged, **changes)
+
+
+def indexer(chain: Chain, trail: SqlTrail) -> Indexer:
+    keys = {0: chain.signer.verifier}
+    return Indexer(chain, trail, keys, IdentityChain(chain, keys, judged(), trail.identity))
+
+
+async def test_nothing_of_such_a_block_is_indexed(trail: SqlTrail) -> None:
+    chain = Chain()
+    chain.seal(documents(2))
+    with pytest.raises(BlockRefusedError, match="verdict-wrong"):
+        await indexer(chain, trail).index_next(0)
+
+    assert (await trail.tip(0)).height == 0
+
+
+async def test_an_invented_party_is_nobody_to_later_blocks(trail: SqlTrail) -> None:
+    chain = Chain()
+    chain.seal([Accepted(registered(NOBODY).data, source=NOBODY)])
+    keys = {0: chain.signer.verifier}
+    identity = IdentityChain(chain, keys, judged(), trail.identity)
+    with pytest.raises(BlockRefusedError, match="verdict-wrong"):
+        await identity.step()
+
+    assert identity.position == 0
+    assert identity.history.ring.parties == new_ring().parties
+    assert await trail.identity.identity_events(9) == {}
+
+
+async def test_a_comparison_takes_no_invented_act_for_the_ledger_s(trail: SqlTrail) -> None:
+    chain = Chain()
+    chain.seal(documents(2))
+    await index_in([], [chain], trail, restarts=False)
+    keys = {0: chain.signer.verifier}
+    reconciler = Reconciler(chain, trail.stored, keys, judged(), nothing_to_correct)
+    with pytest.raises(BlockRefusedError, match="verdict-wrong"):
+        await reconciler.run(nothing_to_correct)
