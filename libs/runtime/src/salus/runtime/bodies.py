@@ -110,7 +110,7 @@ class BodyGuard:
             try:
                 admission = await held.enter_async_context(self._admit(Request(scope), size))
             except Exception as error:  # noqa: BLE001  # the app says what is answered to which
-                await (await _answer_to(error, Request(scope)))(scope, receive, send)
+                await (await answer_to(error, Request(scope)))(scope, receive, send)
                 return
             await self._pass_on(scope, receive, send, admission=admission)
 
@@ -174,7 +174,7 @@ def _declared(headers: Headers) -> int:
     return min(int(length.lstrip("0")[:16] or "0"), BODY_BYTES_MAX)
 
 
-async def _answer_to(error: Exception, request: Request) -> Response:
+async def answer_to(error: Exception, request: Request) -> Response:
     """Return what the app answers to an error of a route; raises it again if that is not said."""
     handlers = request.app.exception_handlers
     handler = next(

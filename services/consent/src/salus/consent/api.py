@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated
 from uuid import uuid4
 
-from fastapi import APIRouter, Depends, Header, Path
+from fastapi import APIRouter, Depends, Header, Path, Request
 from fastapi.responses import Response
 
 from salus.consent import handlers, models
@@ -20,10 +20,12 @@ from salus.consent.domain.state import found_consent
 from salus.consent.ports import World
 from salus.events.parties import Party
 from salus.events.patient_rights import Act
+from salus.ledger.json_reader import read_json
 from salus.runtime.auth import Caller, Callers
 from salus.runtime.fields import PLAIN, PSEUDONYM_PATTERN
 from salus.runtime.path_dids import did_in_path
 from salus.runtime.problems import documented
+from salus.runtime.request_lanes import Lane
 
 IdempotencyKey = Annotated[
     str | None,
@@ -66,6 +68,30 @@ def suffix_for(actor: Actor, key: str | None) -> str:
     return hashlib.sha256(f"{actor.did}\0{key}".encode()).hexdigest()[:20]
 
 
+async def granted(api: Api, body: models.GrantBody, caller: Caller, *, key: str | None) -> models.ConsentView:
+    """Grant a consent; `key` is the caller's idempotency key."""
+    actor, at = asking(caller), api.now()
+    command = body.as_command(identifier_under(body.patient, suffix=suffix_for(actor, key)))
+    consent = await handlers.grant(command, actor=actor, at=at, repeatable=key is not None, world=api.world)
+    return models.ConsentView.of(consent, patient=body.patient)
+
+
+def lanes(api: Api) -> Mapping[str, Lane]:
+    """Return the lanes of what comes by the thousand."""
+
+    async def grant(request: Request, body: bytes) -> Response | None:
+        if "idempotency-key" in request.headers:
+            return None
+        try:
+            wanted = models.GrantBody.model_validate(read_json(body))
+        except ValueError:
+            return None
+        view = await granted(api, wanted, await api.authenticate.command(request), key=None)
+        return Response(view.model_dump_json(), status_code=201, media_type="application/json")
+
+    return {"/consents": grant}
+
+
 def routes(api: Api) -> APIRouter:
     """Return the routes of consents, decisions and reviews."""
     router = APIRouter()
@@ -89,12 +115,7 @@ def _add_consents(router: APIRouter, api: Api) -> None:
         body: models.GrantBody, idempotency_key: IdempotencyKey = None, caller: Caller = commander
     ) -> models.ConsentView:
         """Let someone act on a patient's data: by the patient herself, or by her steward for her."""
-        actor, at = asking(caller), api.now()
-        suffix = suffix_for(actor, idempotency_key)
-        command = body.as_command(identifier_under(body.patient, suffix=suffix))
-        repeatable = idempotency_key is not None
-        granted = await handlers.grant(command, actor=actor, at=at, repeatable=repeatable, world=world)
-        return models.ConsentView.of(granted, patient=body.patient)
+        return await granted(api, body, caller, key=idempotency_key)
 
     @router.get("/consents/{consent}", tags=["consents"], responses=documented(401, 404, 429, 503))
     async def get_consent(consent: IdInPath, caller: Party = caller) -> models.ConsentView:

@@ -16,6 +16,7 @@ from salus.consent.ports import World
 from salus.consent.settings import Settings
 from salus.contracts.dependencies import Dependencies
 from salus.contracts.queues import Queues
+from salus.runtime.request_lanes import install_lanes
 
 
 async def open_world(around: Dependencies[Settings]) -> World:
@@ -43,4 +44,5 @@ def install(app: FastAPI, around: Dependencies[Settings], world: World) -> None:
     """Add the routes."""
     shared = api.Api(world=world, authenticate=around.authenticate, now=around.now)
     app.include_router(api.routes(shared))
+    install_lanes(app, api.lanes(shared))
     fhir_api.install(app, fhir_api.FhirApi(shared, IdentifierMarks(around.signer)))
