@@ -17,9 +17,11 @@ from salus.cli.stdout import checked
 from salus.client import Publisher
 from salus.devkit.network import NetworkFolder, Plan
 from salus.events.contexts.clinical import DocumentRegistered
+from salus.events.event_types import type_of
 from salus.messaging import Position
 
 TYPE = "salus.clinical.document-registered.v1"
+KIND = type_of(DocumentRegistered)
 PATIENT = "urn:uuid:6f1c3a52-7a0e-4d5f-9c2b-1f2e3d4c5b6a"
 DATA = f'{{"patient":"{PATIENT}","object":"scan-1","media_type":"image/png"}}'
 
@@ -34,12 +36,12 @@ def test_data_is_json_that_is_read_in_one_way_only(tmp_path: Path, spoil: str, *
             (tmp_path / name).write_text(locals()[name], "utf-8")
         text, spoiled = f"@{tmp_path}/text", f"@{tmp_path}/spoiled"
 
-    data = _data_of(TYPE, text)
+    data = _data_of(KIND, text)
 
     assert isinstance(data, DocumentRegistered)
     assert data.object == "scan-1"
     with pytest.raises(CommandError, match=f"not the data of a {TYPE}"):
-        _data_of(TYPE, spoiled)
+        _data_of(KIND, spoiled)
 
 
 def test_nothing_is_sent_when_there_is_no_folder_for_the_receipt(tmp_path: Path) -> None:
@@ -126,7 +128,7 @@ def test_an_event_whose_file_cannot_be_written_is_named_all_the_same(
 def test_data_that_is_not_as_its_schema_says_is_a_no(text: str, code: Exit) -> None:
     # docs/exit-codes.md says so, and 2 was answered.
     with pytest.raises(CommandError, match="not sent") as refused:
-        _data_of(TYPE, text)
+        _data_of(KIND, text)
 
     assert refused.value.code == code
 
