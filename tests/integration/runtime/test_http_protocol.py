@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from fastapi import Request
+import uvicorn
+from fastapi import Request, Response
 from pydantic import BaseModel
+from uvicorn.protocols.http import httptools_impl
 
 from salus.devkit.free_ports import free_ports
 from salus.devkit.waiting import until
 from salus.runtime import bodies, http_protocol, service
-from salus.runtime.http_protocol import HEAD_BYTES_MAX, HEADERS_MAX, URL_BYTES_MAX
+from salus.runtime.http_protocol import (
+    HEAD_BYTES_MAX,
+    HEADERS_MAX,
+    LINGER_BYTES_MAX,
+    SINGLE_FIELDS,
+    URL_BYTES_MAX,
+    WAITING_MAX,
+    BoundedHttpProtocol,
+)
 from salus.runtime.settings import ServiceSettings
 
 ALIVE = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 PIECE = b"A" * 65_536
 PIECES = 3200
+LARGE = 32 * 1024 * 1024
+HELD = b"GET /held HTTP/1.1\r\nHost: x\r\n\r\n"
+READ_BYTES = 256 * 1024
 
 
 class Person(BaseModel):
@@ -61,9 +76,13 @@ class Connection:
 class Server:
     """The address of a running service."""
 
-    def __init__(self, port: int) -> None:
-        self.port = port
+    def __init__(self, port: int, running: uvicorn.Server, held: asyncio.Event) -> None:
+        self.port, self.running, self.held = port, running, held
         self.opened: list[Connection] = []
+
+    def connections(self) -> list[BoundedHttpProtocol]:
+        """Return the server's ends of its connections."""
+        return [*self.running.server_state.connections]  # type: ignore[list-item]  # they are ours
 
     async def connect(self) -> Connection:
         connection = Connection(*await asyncio.open_connection("127.0.0.1", self.port))
@@ -92,7 +111,26 @@ async def server() -> AsyncIterator[Server]:
         signing_key_file=Path("k"),
         http_port=port,
     )
-    app = service.create_app(settings, title="test", checks={}, streams=("/objects",))
+    app = service.create_app(settings, title="test", checks={}, streams=("/objects", "/refused"))
+    held = asyncio.Event()
+
+    @app.get("/held")
+    async def held_until_told() -> str:
+        await held.wait()
+        return "told"
+
+    @app.put("/refused")
+    async def refused() -> str:
+        return "no byte of it was read"
+
+    @app.post("/headers")
+    async def headers(request: Request) -> list[str]:
+        await request.body()
+        return [name for name, _ in request.headers.items()]
+
+    @app.get("/large")
+    async def large() -> Response:
+        return Response(b"A" * LARGE)
 
     @app.put("/objects")
     async def objects(request: Request) -> int:
@@ -104,7 +142,7 @@ async def server() -> AsyncIterator[Server]:
 
     running = service._server(app, settings)  # `serve` would take the signals of the tests
     serving = asyncio.create_task(running._serve())
-    found = Server(port)
+    found = Server(port, running, held)
     assert await until(found.is_up, deadline_s=60)
     yield found
     for connection in found.opened:
@@ -216,3 +254,149 @@ async def test_a_body_has_a_deadline(server: Server, monkeypatch: pytest.MonkeyP
     assert answer[0] == 408
     assert b'"code":"too-slow"' in answer[1]
     assert await connection.ends()
+
+
+@pytest.fixture
+def cycles(monkeypatch: pytest.MonkeyPatch) -> list[httptools_impl.RequestResponseCycle]:
+    """The requests that are kept from now on, answered ones included."""
+    made: list[httptools_impl.RequestResponseCycle] = []
+
+    class Counted(httptools_impl.RequestResponseCycle):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            made.append(self)
+
+    monkeypatch.setattr(httptools_impl, "RequestResponseCycle", Counted)
+    return made
+
+
+def held_by(server: Server) -> BoundedHttpProtocol | None:
+    """Return the server's end of the connection whose request is not answered yet."""
+    waiting = [one for one in server.connections() if one.cycle and not one.cycle.response_complete]
+    return waiting[0] if waiting else None
+
+
+async def waits(server: Server) -> BoundedHttpProtocol:
+    assert await until(lambda: held_by(server) is not None, deadline_s=30)
+    found = held_by(server)
+    assert found is not None
+    return found
+
+
+# red team 5, A1
+async def test_of_a_read_full_of_requests_few_are_kept(
+    server: Server, cycles: list[httptools_impl.RequestResponseCycle]
+) -> None:
+    connection = await server.connect()
+    await connection.send((HELD * (READ_BYTES // len(HELD) + 1))[:READ_BYTES])
+    end = await waits(server)
+    assert await until(lambda: len(end.pipeline) == WAITING_MAX, deadline_s=30)
+    server.held.set()
+
+    assert [await connection.answer() for _ in range(1 + WAITING_MAX)] == [(200, b'"told"')] * 2
+    assert await connection.ends()
+    assert len(cycles) == 1 + WAITING_MAX
+
+
+# red team 5, A1
+async def test_of_the_body_of_a_waiting_request_one_read_is_kept(server: Server) -> None:
+    connection = await server.connect()
+    put = b"PUT /objects HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (PIECES * len(PIECE))
+    await connection.send(HELD + put)
+    sending = asyncio.create_task(connection.send(*[PIECE] * PIECES))
+    end = await waits(server)
+    assert await until(lambda: len(end.pipeline) == WAITING_MAX, deadline_s=30)
+    # What an application does that waits for its caller to go away.
+    end.flow.resume_reading()
+    for _ in range(50):
+        assert await server.status(ALIVE) == 200
+    assert len(end.pipeline[0][0].body) <= READ_BYTES
+    server.held.set()
+
+    assert await connection.answer() == (200, b'"told"')
+    assert await connection.answer() == (200, str(PIECES * len(PIECE)).encode())
+    assert await sending == PIECES * len(PIECE)
+
+
+async def test_a_connection_serves_many_requests_one_after_the_other(server: Server) -> None:
+    connection = await server.connect()
+    for _ in range(500):
+        await connection.send(ALIVE)
+        assert (await connection.answer())[0] == 200
+
+
+async def test_two_requests_at_once_are_both_answered_and_the_connection_goes_on(server: Server) -> None:
+    connection = await server.connect()
+    for _ in range(3):
+        await connection.send(ALIVE * 2)
+        assert [(await connection.answer())[0] for _ in range(2)] == [200, 200]
+
+
+# red team 5, A6
+async def test_what_follows_an_answer_is_read_for_a_moment_only(server: Server) -> None:
+    connection = await server.connect()
+    await connection.send(b"PUT /refused HTTP/1.1\r\nHost: x\r\nContent-Length: 9000000000\r\n\r\n")
+    assert (await connection.answer())[0] == 200
+    sent = await connection.send(*[PIECE] * PIECES)
+
+    # Some of it stands in buffers of the kernel.
+    assert sent < PIECES * len(PIECE) / 4
+    assert await connection.ends()
+
+
+async def test_the_rest_of_a_small_body_does_not_end_its_connection(server: Server) -> None:
+    connection = await server.connect()
+    size = LINGER_BYTES_MAX // 2
+    await connection.send(b"PUT /refused HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % size)
+    assert (await connection.answer())[0] == 200
+    await connection.send(b"A" * size + ALIVE)
+
+    assert (await connection.answer())[0] == 200
+
+
+# red team 5, A6
+async def test_an_answer_that_nobody_reads_has_a_deadline(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_protocol, "UNREAD_S_MAX", 0.05)
+    before = len(server.connections())
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        connection.connect(("127.0.0.1", server.port))
+        connection.sendall(get(b"/large"))
+        assert await until(lambda: len(server.connections()) > before, deadline_s=30)
+
+        assert await until(lambda: len(server.connections()) == before, deadline_s=30)
+
+
+async def test_an_answer_that_is_read_is_sent_to_its_end(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_protocol, "UNREAD_S_MAX", 0.5)
+    connection = await server.connect()
+    await connection.send(get(b"/large"))
+
+    assert await connection.answer() == (200, b"A" * LARGE)
+
+
+# red team 5, A6
+@pytest.mark.parametrize("name", sorted(SINGLE_FIELDS))
+async def test_a_field_that_has_one_value_is_not_sent_twice(server: Server, name: bytes) -> None:
+    connection = await server.connect()
+    line = name + b": x"
+    await connection.send(b"\r\n".join([b"GET /healthz HTTP/1.1", line, line.title(), b"", b""]))
+    status, body = await connection.answer()
+
+    assert status == 400
+    assert b'"code":"repeated-field"' in body
+    assert await connection.ends()
+
+
+async def test_a_trailer_is_no_header(server: Server) -> None:
+    connection = await server.connect()
+    await connection.send(
+        b"POST /headers HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"1\r\nA\r\n0\r\nAuthorization: Bearer x\r\n\r\n"
+    )
+
+    assert await connection.answer() == (200, b'["host","transfer-encoding"]')
