@@ -47,7 +47,7 @@ async def test_a_token_is_bound_to_holder_object_action_purpose_and_epoch(town: 
     assert claims == {
         "iss": consent.did,
         "sub": town.clinician.did,
-        "aud": "salus:storage",
+        "aud": audience_of("storage", NETWORK),
         "jti": answer.json()["decision"],
         "obj": "object-1",
         "act": "read",

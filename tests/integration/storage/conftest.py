@@ -22,6 +22,7 @@ from salus.contracts.service import open_app
 from salus.crypto.keys import load_ed25519
 from salus.devkit.addresses import Addresses
 from salus.devkit.network import NetworkFolder, Plan, create_topics
+from salus.events.bearer import audience_of
 from salus.events.contexts import CATALOGUE
 from salus.events.contexts.consent import ConsentRevoked
 from salus.events.contexts.identity import PartyKind
@@ -104,7 +105,7 @@ class World:
         signer = self.folder.signer("consent")
         full = {
             "iss": signer.did,
-            "aud": "salus:storage",
+            "aud": audience_of("storage", NETWORK),
             "jti": str(uuid4()),
             "act": "read",
             "pur": "TREAT",

@@ -358,11 +358,13 @@ async def test_a_repeated_key_whose_consent_is_listed_no_longer_is_used_up() -> 
 
 async def test_a_token_is_meant_for_the_service_that_the_question_names() -> None:
     """Issue 13, section 2: any service acts by decisions of consent."""
-    world = replace(Memory(ALLOWED).world, tokens=DecisionTokens(LocalSigner.from_seed(b"c" * 32)))
+    world = replace(
+        Memory(ALLOWED).world, tokens=DecisionTokens(LocalSigner.from_seed(b"c" * 32), network="n")
+    )
     meant = []
-    for question in (QUESTION, replace(QUESTION, audience="salus:trials")):
+    for question in (QUESTION, replace(QUESTION, service="trials")):
         decision = await decide_access(question, statement=None, suffix="d", at=NOW, world=world)
         assert decision.token is not None
         meant.append(jwt.decode(decision.token, options={"verify_signature": False})["aud"])
 
-    assert meant == ["salus:storage", "salus:trials"]
+    assert meant == ["salus:storage@n", "salus:trials@n"]

@@ -12,6 +12,7 @@ from tests.asking import NETWORK, UNASKED
 
 from salus.contracts.decision import Decision
 from salus.contracts.decision_tokens import DecisionTokens
+from salus.events.bearer import audience_of
 from salus.events.contexts import CATALOGUE
 from salus.events.contexts.identity import KeyRevoked, PartyRegistered, PublicKey
 from salus.events.did import LocalSigner, multibase_of
@@ -53,7 +54,7 @@ def token(*, key: Ed25519PrivateKey = CONSENT, header: dict[str, str] | None = N
     full: dict[str, object] = {
         "iss": signer.did,
         "sub": "did:web:doctor",
-        "aud": "salus:storage",
+        "aud": audience_of("storage", NETWORK),
         "jti": "d-1",
         "obj": "o-1",
         "act": "read",
@@ -70,8 +71,8 @@ def token(*, key: Ed25519PrivateKey = CONSENT, header: dict[str, str] | None = N
     return jwt.encode(full, key, algorithm="EdDSA", headers=headers)
 
 
-async def read(text: str, *, ring: Ring | None = None, audience: str = "salus:storage") -> Decision:
-    return await DecisionTokens(ring or Ring(), audience).read(text, at=NOW)
+async def read(text: str, *, ring: Ring | None = None, service: str = "storage") -> Decision:
+    return await DecisionTokens(ring or Ring(), service).read(text, at=NOW)
 
 
 async def test_a_token_of_consent_is_a_decision() -> None:
@@ -97,7 +98,9 @@ async def test_a_token_of_consent_is_a_decision() -> None:
         token(header={"kid": LocalSigner(MEMBER).verification_method}),
         token(header={"kid": "did:web:nobody#1"}),
         token(header={"typ": "JWT"}),
-        token(aud="salus:consent"),
+        token(aud=audience_of("consent", NETWORK)),
+        token(aud="salus:storage"),
+        token(aud=audience_of("storage", "other.example")),
         token(aud=None),
         token(iat=int(NOW.timestamp()) + 60),
         token(pur="CURIOSITY"),
@@ -119,6 +122,8 @@ async def test_a_token_of_consent_is_a_decision() -> None:
         "under an unknown key id",
         "of another type",
         "for another service",
+        "for no network",
+        "for another network",
         "for nobody",
         "from the future",
         "unknown purpose",
@@ -143,12 +148,12 @@ async def test_anything_else_is_not(text: str) -> None:
 
 async def test_each_service_takes_the_decisions_that_are_meant_for_it_alone() -> None:
     """Issue 13, section 2: any service acts by decisions; a token is good at one of them."""
-    meant = token(aud="salus:trials")
+    meant = token(aud=audience_of("trials", NETWORK))
 
-    assert (await read(meant, audience="salus:trials")).id == "d-1"
-    for text, audience in ((meant, "salus:storage"), (token(), "salus:trials")):
+    assert (await read(meant, service="trials")).id == "d-1"
+    for text, service in ((meant, "storage"), (token(), "trials")):
         with pytest.raises(Refusal, match="another service"):
-            await read(text, audience=audience)
+            await read(text, service=service)
 
 
 async def test_a_revocation_counts_though_the_clock_of_storage_is_behind() -> None:

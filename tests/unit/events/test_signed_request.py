@@ -251,9 +251,9 @@ def test_what_is_no_time_to_the_one_rule_is_none_to_who_judges(written: Any) -> 
 
 
 @pytest.mark.parametrize(
-    ("audience", "asks"), [("salus:storage", True), ("salus:trials", True), (WORDS, False), ("trials", False)]
+    ("service", "asks"), [("storage", True), ("trials", True), (WORDS, False), ("salus:trials", False)]
 )
-def test_who_asks_for_a_decision_names_the_service_that_acts_by_it_and_no_words(audience, asks):
+def test_who_asks_for_a_decision_names_the_service_that_acts_by_it_and_no_words(service, asks):
     """Issue 13, section 2: a decision is meant for any service."""
     data = consent.AccessDecided(
         decision=f"{PATIENT}/d",
@@ -272,7 +272,7 @@ def test_who_asks_for_a_decision_names_the_service_that_acts_by_it_and_no_words(
         valid_until=NOON,
         request=msgspec.structs.replace(UNASKED, by=MEMBER.did),
     )
-    body = {"action": "read", "object": "o", "patient": PATIENT, "purpose": "TREAT", "audience": audience}
+    body = {"action": "read", "object": "o", "patient": PATIENT, "purpose": "TREAT", "service": service}
     asked = Asked.of(method="POST", target="/decisions", body=json.dumps(body).encode(), digest=None)
 
     assert CATALOGUE.asks_for(asked, data) == asks

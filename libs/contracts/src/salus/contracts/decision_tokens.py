@@ -10,7 +10,7 @@ from typing import Protocol
 import msgspec
 
 from salus.contracts.decision import Decision
-from salus.events.bearer import BearerError, require_current
+from salus.events.bearer import BearerError, audience_of, require_current
 from salus.events.contexts.consent import CONSENT
 from salus.events.ed25519 import verifies
 from salus.events.errors import RejectedError
@@ -50,17 +50,17 @@ class Ring(Protocol):
 
 @dataclass(frozen=True)
 class DecisionTokens:
-    """Verifies tokens for one service, the `audience`, against the key ring.
+    """Verifies tokens for one service, by its name, against the key ring.
 
     Only a service that holds the role `consent` may sign them.
     """
 
     ring: Ring
-    audience: str
+    service: str
 
     async def read(self, token: str, *, at: datetime) -> Decision:
         """Return the decision; raises Refusal `invalid-decision`."""
-        claims = _verified(token, ring=await self.ring.catch_up(), audience=self.audience, at=at)
+        claims = _verified(token, ring=await self.ring.catch_up(), service=self.service, at=at)
         return Decision(
             id=claims.jti,
             principal=claims.sub,
@@ -75,7 +75,7 @@ class DecisionTokens:
         )
 
 
-def _verified(token: str, *, ring: KeyRing, audience: str, at: datetime) -> _Claims:
+def _verified(token: str, *, ring: KeyRing, service: str, at: datetime) -> _Claims:
     """Return the claims of a token that consent signed; raises Refusal `invalid-decision`."""
     if len(token) > TOKEN_BYTES_MAX:
         raise _invalid("it is too long")
@@ -100,7 +100,7 @@ def _verified(token: str, *, ring: KeyRing, audience: str, at: datetime) -> _Cla
     signer = ring.parties[known.did]
     if claims.iss != signer.did or signer.kind != "service" or CONSENT not in signer.roles:
         raise _invalid("consent did not sign it")
-    if claims.aud != audience:
+    if claims.aud != audience_of(service, ring.network):
         raise _invalid("it is meant for another service")
     return claims
 

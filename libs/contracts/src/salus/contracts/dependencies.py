@@ -83,7 +83,7 @@ class Dependencies(Generic[SettingsT]):
     @property
     def decisions(self) -> DecisionTokens:
         """What reads decisions of consent that are meant for this service."""
-        return DecisionTokens(self.ring, f"salus:{self.manifest.name}")
+        return DecisionTokens(self.ring, self.manifest.name)
 
     async def party_of(self, caller: Caller) -> Party:
         """Return what is known of a caller now: a command may have waited for its turn.

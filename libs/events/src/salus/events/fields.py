@@ -59,7 +59,7 @@ Pseudonym = Annotated[str, msgspec.Meta(pattern=rf"^{_PSEUDONYM}\Z", max_length=
 MediaType = Annotated[str, msgspec.Meta(pattern=rf"^{_MEDIA_TYPE}\Z", max_length=256)]
 Nonce = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z", max_length=32)]
 RoleName = Annotated[str, msgspec.Meta(pattern=rf"^{_ROLE}\Z", max_length=64)]
-Audience = Annotated[str, msgspec.Meta(pattern=r"^salus:[a-z][a-z0-9]{0,30}\Z", max_length=64)]
+ServiceName = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9]{0,30}\Z", max_length=31)]
 TypeName = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9.-]+\Z", max_length=160)]
 Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z", max_length=64)]
 Multibase = Annotated[str, msgspec.Meta(pattern=r"^z[1-9A-HJ-NP-Za-km-z]+\Z", max_length=64)]

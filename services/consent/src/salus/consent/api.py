@@ -206,7 +206,7 @@ def _add_decisions(router: APIRouter, api: Api) -> None:
         """Ask whether the caller may act on an object now. A denial is an answer, and an event, as well.
 
         If allowed, `token` is what storage wants in `Salus-Decision`, or the service that is named as
-        `audience`; it holds for this caller, object, action and purpose, for a
+        `service`; it holds for this caller, object, action and purpose, for a
         minute, and for five in an emergency.
         """
         broken = body.break_glass
@@ -217,7 +217,7 @@ def _add_decisions(router: APIRouter, api: Api) -> None:
             patient=body.patient,
             purpose=body.purpose,
             break_glass=broken.reason if broken else None,
-            audience=body.audience,
+            service=body.service,
         )
         statement = broken.statement.as_sealed() if broken and broken.statement else None
         suffix = uuid4().hex[:20]

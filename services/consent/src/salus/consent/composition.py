@@ -26,7 +26,7 @@ async def open_world(around: Dependencies[Settings]) -> World:
         facts=FoldedFacts(around.follower, around.store),
         statements=around.writer,
         policies=CedarPolicies(read_policies(policies_folder(around.settings.policies_folder))),
-        tokens=DecisionTokens(around.signer),
+        tokens=DecisionTokens(around.signer, network=around.network.origin),
         ring=around.ring,
         limits=around.settings.limits(),
         queues=Queues(),

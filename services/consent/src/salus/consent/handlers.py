@@ -228,7 +228,7 @@ def _as_known(actor: Asking, ring: KeyRing, *, at: datetime) -> Asking:
 
 def _claims(question: Question, answer: Answer, basis: Basis, *, at: datetime) -> Claims:
     return Claims(
-        audience=question.audience,
+        service=question.service,
         decision=basis.decision,
         principal=question.principal.did,
         action=question.action,

@@ -7,11 +7,11 @@ from datetime import datetime
 from pydantic import BaseModel, ConfigDict, Field
 
 from salus.consent.domain.consents import Grant
-from salus.consent.domain.decisions import STORAGE_AUDIENCE
 from salus.consent.domain.state import Consent, GlassBreak, Outcome
 from salus.consent.handlers import Decision
 from salus.events import fields
 from salus.events.contexts.consent import Action, EmergencyReason
+from salus.events.contexts.storage import STORAGE
 from salus.events.fields import Purpose, Sealed
 from salus.runtime.fields import Did, Pseudonym, pattern_of
 from salus.runtime.moments import Moment
@@ -88,10 +88,10 @@ class DecisionBody(_Body):
     patient: Pseudonym
     purpose: Purpose
     break_glass: BreakGlassBody | None = None
-    audience: str = Field(
-        default=STORAGE_AUDIENCE,
-        pattern=pattern_of(fields.Audience),
-        max_length=64,
+    service: str = Field(
+        default=STORAGE,
+        pattern=pattern_of(fields.ServiceName),
+        max_length=31,
         description="The service that is to act by the decision: its token is good there only.",
     )
 

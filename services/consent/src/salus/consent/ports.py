@@ -68,7 +68,7 @@ class Policies(Protocol):
 class Claims:
     """What a decision token is bound to."""
 
-    audience: str
+    service: str
     decision: str
     principal: str
     action: str

@@ -10,7 +10,18 @@ import msgspec
 
 from salus.events.context import Context
 from salus.events.event_types import Retention
-from salus.events.fields import Audience, Count, Did, Moment, Pseudonym, Purpose, Sealed, Sha256, Text, Words
+from salus.events.fields import (
+    Count,
+    Did,
+    Moment,
+    Pseudonym,
+    Purpose,
+    Sealed,
+    ServiceName,
+    Sha256,
+    Text,
+    Words,
+)
 from salus.events.requests import RequestedData
 from salus.events.signed_request import Asked, Body
 from salus.events.state_positions import StatePositions
@@ -187,7 +198,7 @@ class _Question(Body):
     patient: str
     purpose: str
     break_glass: _BreakGlass | None = None
-    audience: Audience | None = None
+    service: ServiceName | None = None
 
 
 class _Judgement(Body):

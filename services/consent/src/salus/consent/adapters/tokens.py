@@ -8,14 +8,16 @@ from typing import Any
 
 from salus.consent.ports import Claims
 from salus.contracts.decision_tokens import TOKEN_TYPE
+from salus.events.bearer import audience_of
 from salus.events.signature import Signer
 
 
 class DecisionTokens:
     """Makes tokens that enforcement points check offline against the key ring."""
 
-    def __init__(self, signer: Signer) -> None:
+    def __init__(self, signer: Signer, *, network: str) -> None:
         self._signer = signer
+        self._network = network
 
     def make(self, claims: Claims) -> str:
         """Return the compact JWS; times are whole seconds, the end rounded down."""
@@ -24,7 +26,7 @@ class DecisionTokens:
         body: dict[str, Any] = {
             "iss": method.partition("#")[0],
             "sub": claims.principal,
-            "aud": claims.audience,
+            "aud": audience_of(claims.service, self._network),
             "jti": claims.decision,
             "obj": claims.object,
             "act": claims.action,

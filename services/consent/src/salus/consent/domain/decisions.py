@@ -25,6 +25,7 @@ from salus.consent.domain.state import (
     evolve_subject,
 )
 from salus.events.contexts.consent import AccessDecided, Action, EmergencyReason, GlassBroken
+from salus.events.contexts.storage import STORAGE
 from salus.events.event_types import EventData
 from salus.events.fields import Purpose, Sealed
 from salus.events.parties import Party
@@ -35,8 +36,6 @@ from salus.runtime.refusal import Refusal
 NO_POLICY_PERMITS = "no-policy-permits"
 POLICY_ERROR = "policy-error"
 TOKEN_SECONDS = 60
-# Who acts by a decision, unless the question names another service.
-STORAGE_AUDIENCE = "salus:storage"
 # A decision that more consents cover names the first of them.
 CONSENTS_NAMED_MAX = 64
 # Emergency accesses to one patient that await review. Of one principal: more than a night's work on her. Of
@@ -51,7 +50,7 @@ UNREVIEWED_OF_PATIENT_MAX = 4000
 class Question:
     """May this principal do this action on this object of this patient, for this purpose, now?
 
-    `audience` is the service that is to act by the decision.
+    `service` is the one that is to act by the decision.
     """
 
     principal: Asking
@@ -60,7 +59,7 @@ class Question:
     patient: str
     purpose: Purpose
     break_glass: EmergencyReason | None = None
-    audience: str = STORAGE_AUDIENCE
+    service: str = STORAGE
 
 
 @dataclass(frozen=True)
