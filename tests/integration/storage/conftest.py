@@ -191,7 +191,7 @@ class World:
 async def world(parts: Addresses, tmp_path: Path) -> AsyncIterator[World]:
     """A fresh network with storage running."""
     folder = NetworkFolder(tmp_path)
-    folder.create(Plan(origin=f"salus.local/{uuid4().hex[:8]}"))
+    folder.create(Plan(origin=NETWORK))
     await create_topics(parts.kafka_bootstrap, Plan())
     unique = uuid4().hex[:12]
     settings = Settings(
