@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from starlette.requests import Request
 from tests.asking import NETWORK, UNASKED
+from tests.own_types import schema_of
 
 from salus.archive.blocks import parse_key
 from salus.archive.log import parse_tile_path
@@ -33,12 +34,15 @@ from salus.events.bearer import audience_of, read_bearer
 from salus.events.contexts import CATALOGUE, identity
 from salus.events.contexts.identity import PublicKey
 from salus.events.did import LocalSigner, key_of, multibase_of
-from salus.events.envelope import decode_event
+from salus.events.envelope import decode_event, encode_event
 from salus.events.errors import Reason
-from salus.events.event_types import EventData
+from salus.events.event_types import EventData, schema_file
 from salus.events.jws import parse_jws
 from salus.events.possession import verify_possession
+from salus.events.schemas.plain_patterns import is_plain_pattern
 from salus.events.signed_request import Asked
+from salus.events.type_definition import definition, faults_of_definition
+from salus.events.type_names import is_own_name
 from salus.ledger import (
     base,
     block,
@@ -106,12 +110,35 @@ def receipt_of(value: bytes) -> None:
     receipt.parse_receipt(head + b"extra " + value + b"\nindex 0\n\n" + value)
 
 
+OWN_TYPE = definition(schema_file(schema_of(DID)))
+OWN = CATALOGUE.with_types([OWN_TYPE])
+
+
+def own_faults(words: str) -> object:
+    """Read a schema of a member with these words in it, as a pattern and elsewhere."""
+    schema = schema_of(DID, fields={words: True}, title=words, description=words)
+    schema["properties"]["ward"] = {"type": "string", "maxLength": 9, "pattern": f"^{words}$"}
+    topics = CATALOGUE.topics_of_members()
+    return faults_of_definition(schema, size=0, member=DID, topics=topics)
+
+
+def own_event(words: bytes) -> bytes:
+    """An event of a member's own type with these words in it."""
+    data = OWN_TYPE.data(patient=PATIENT, ward="A")
+    value = encode_event(data, id="1", source=DID, subject=PATIENT, time=NOW)
+    return value.replace(b'"ward":"A"', b'"ward":"' + words + b'"')
+
+
 READERS: dict[str, Reader] = {
     "JSON": read_json,
     "JSON: a string": lambda v: read_json(b'"' + v),
     "JSON: an object": lambda v: read_json(b'{"a":{' + v + b'"z":1e999}}'),
     "JSON: below a long name": lambda v: read_json(b'{"' + b"A" * len(v) + b'":[' + v + b"1e999]}"),
     "event": lambda v: decode_event(v, CATALOGUE),
+    "own type: its name": latin(lambda t: is_own_name("example." + t)),
+    "own type: a pattern": latin(lambda t: is_plain_pattern(f"^{t}$")),
+    "own type: a schema": lambda v: own_faults(v.decode("latin-1")),
+    "own type: an event": lambda v: decode_event(own_event(v), OWN),
     "attribution": lambda v: attribution_of(value=v, signature=v, reason=Reason.MALFORMED_JSON),
     "signature header": parse_signature_header,
     "JWS": latin(parse_jws),

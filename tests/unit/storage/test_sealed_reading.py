@@ -11,16 +11,20 @@ from typing import Any
 
 import pytest
 from tests.asking import UNASKED, calling
+from tests.own_types import SEALED, schema_of
 
 from salus.contracts.decision import Decision
 from salus.crypto.sealing import SUITE, seal
+from salus.events.contexts import CATALOGUE
 from salus.events.contexts.clinical import ObservationRecorded
 from salus.events.contexts.consent import ConsentRevoked, GlassBroken
 from salus.events.contexts.lab import ResultReleased
 from salus.events.contexts.storage import ReadRefused, SealedOpened
 from salus.events.envelope import encode_event
+from salus.events.event_types import schema_file
 from salus.events.fields import Sealed
 from salus.events.sealing_context import sealing_context
+from salus.events.type_definition import definition
 from salus.ledger.merkle import leaf_hash
 from salus.runtime.limits import AccountLimit, Rate, TooManyRequestsError
 from salus.runtime.refusal import Refusal
@@ -253,3 +257,26 @@ async def bench_limited(*, burst: int) -> Bench:
 
     bench.tokens.read = read  # type: ignore[method-assign]  # so is this
     return bench
+
+
+async def test_what_is_sealed_in_an_event_of_a_members_own_type_is_opened_alike() -> None:
+    entry = definition(
+        schema_file(
+            schema_of(SOURCE, fields={"content": SEALED, "object": {"type": "string", "maxLength": 9}})
+        )
+    )
+    bench = await bench_with(b"x")
+    subject = bench.topic.states[PATIENT]
+    context = sealing_context(entry.data, source=SOURCE, id="event-1", object="o-1")
+    sealed = seal(b"a bed", public_key=b64decode(subject.public_key), key=subject.key, context=context)
+    content = Sealed(SUITE, sealed.key, sealed.ciphertext)
+    data = entry.data(patient=PATIENT, ward="A", content=content, object="o-1")
+    value = encode_event(data, id="event-1", source=SOURCE, subject=PATIENT, time=NOW)
+
+    # Of a type that nobody activated nothing is opened.
+    with pytest.raises(Refusal, match="unknown-type"):
+        await opened(bench, value)
+    bench.sealed = replace(bench.sealed, catalogue=lambda: CATALOGUE.with_types([entry]))
+
+    assert await opened(bench, value) == b"a bed"
+    assert isinstance(bench.topic.events[-1], SealedOpened)

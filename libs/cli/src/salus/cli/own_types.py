@@ -165,10 +165,16 @@ def read_schema(file: Path) -> tuple[Any, int]:
 
 
 def network_if_any(directory: Path | None, identity: str | None) -> NetworkAccess | None:
-    """Return the network of these options or of the platform that runs; None: no platform runs."""
-    try:
+    """Return the network of these options or of the platform that runs; None: no identity runs here.
+
+    Raises:
+        CommandError: only one of the options is given.
+    """
+    if directory is not None or identity is not None:
         return NetworkAccess.of(directory, identity)
-    except NotRunningError:
+    try:
+        return NetworkAccess.of(None, None)
+    except (NotRunningError, CommandError):
         return None
 
 
