@@ -177,10 +177,11 @@ def test_a_type_for_all_members_is_stated_by_each_of_them() -> None:
 
 
 def test_a_clock_that_is_set_back_changes_no_verdict_before() -> None:
-    ring = ring_of([(proposed(FIRST), 5), (activated(FIRST), 5)])
-    ring.apply(withdrawn(FIRST), at=NOON)
+    ring = ring_of([(proposed(FIRST), 0), (proposed(COMMON), 0), (activated(FIRST), 2)])
+    ring.apply(activated(COMMON), at=NOON)
 
-    assert [said(at(RECORDS[0], ms), ring) for ms in (4, 5, 6)] == ["unknown-type"] * 3
+    assert [said(at(RECORDS[0], ms), ring) for ms in range(4)] == ["unknown-type"] * 3 + ["accepted"]
+    assert [said(at(RECORDS[3], ms), ring) for ms in range(4)] == ["unknown-type"] * 3 + ["accepted"]
 
 
 # --- what cannot be -----------------------------------------------------------------------------------

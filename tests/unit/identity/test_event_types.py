@@ -154,23 +154,62 @@ def test_a_network_with_operators_of_one_organisation_activates_with_one() -> No
     assert decide(COMMANDS[Act.ACTIVATE_TYPE], actor=actor, types=ring.types, operators=alone)
 
 
-@pytest.mark.parametrize("act", COMMANDS)
-def test_a_request_for_something_else_is_no_request_for_it(act: Act) -> None:
+@pytest.mark.parametrize(
+    ("history", "fact", "who", "code"),
+    [
+        ([], proposed(schema_of(OTHER), HOSPITAL), HOSPITAL, "invalid-schema"),
+        ([proposed(SCHEMA), activated(SCHEMA)], proposed(BREAKING), HOSPITAL, "incompatible-schema"),
+        ([proposed(SCHEMA)], activated(BREAKING), ALPHA, "not-proposed"),
+        ([], withdrawn(SCHEMA), ALPHA, "not-active"),
+    ],
+)
+def test_what_cannot_be_has_no_effect_though_identity_states_it(
+    history: list[TypeFact], fact: TypeFact, who: str, code: str
+) -> None:
+    ring = ring_of(history)
+    data = truly_asked(fact, SIGNERS[who], at=NOW, second=SIGNERS[BETA])
+    value = encode_event(data, id="1", source=ALPHA, subject=fact.type, time=NOW, expected_version=0)
+
+    effect = ring.fold(decode_event(value, CATALOGUE), appended=NOW)
+
+    assert effect == WithoutEffect(NoEffect.NOT_ENTITLED)
+    assert ring.unentitled[0].code == code
+    assert ring.types.catalogue_at(NOW).types() == ring_of(history).types.catalogue_at(NOW).types()
+
+
+def ring_of(history: list[TypeFact]) -> KeyRing:
+    ring = network()
+    for each in history:
+        ring.apply(each)
+    return ring
+
+
+@pytest.mark.parametrize(
+    ("act", "other"),
+    [
+        (Act.PROPOSE_TYPE, proposed(BREAKING)),
+        (Act.PROPOSE_TYPE, withdrawn(SCHEMA)),
+        (Act.ACTIVATE_TYPE, activated(BREAKING)),
+        (Act.ACTIVATE_TYPE, activated(schema_of(fact="other.v1"))),
+        (Act.ACTIVATE_TYPE, withdrawn(SCHEMA)),
+        (Act.WITHDRAW_TYPE, withdrawn(schema_of(fact="other.v1"))),
+        (Act.WITHDRAW_TYPE, activated(SCHEMA)),
+    ],
+)
+def test_a_request_for_something_else_is_no_request_for_it(act: Act, other: TypeFact) -> None:
     ring = before(act)
     data = truly_asked(FACTS[act], SIGNERS[ALPHA], at=NOW, second=SIGNERS[BETA])
-    other = FACTS[Act.WITHDRAW_TYPE if act is not Act.WITHDRAW_TYPE else Act.ACTIVATE_TYPE]
     wrong = msgspec.structs.replace(other, request=data.request)
-    ring.apply(PartyRegistered("did:key:z6Mk", "service", (), ("identity",), request=UNASKED))
     signer = LocalSigner.from_seed(b"idty" * 8)
     key = PublicKey(signer.verification_method, multibase_of(signer.public_key), BEFORE)
     ring.apply(PartyRegistered(signer.did, "service", (key,), ("identity",), request=UNASKED))
     verdicts: list[Reason | None] = []
     for fact in (data, wrong):
-        value = encode_event(fact, id="1", source=signer.did, subject=NAME, time=NOW, expected_version=0)
+        value = encode_event(fact, id="1", source=signer.did, subject=fact.type, time=NOW, expected_version=0)
         try:
             judge(
                 topic="salus.identity.events",
-                key=NAME.encode(),
+                key=fact.type.encode(),
                 value=value,
                 signature=sign_values([value], signer)[0],
                 ring=ring,
