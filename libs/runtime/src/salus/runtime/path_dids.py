@@ -32,7 +32,7 @@ def segment_of(request: Request, place: int) -> str:
 def did_in_path(place: int) -> Any:
     """Return the dependency of a route whose path has `{did}` as this segment."""
 
-    def did_of(request: Request, did: Did) -> str:  # noqa: ARG001  # the parameter's pattern and place
+    async def did_of(request: Request, did: Did) -> str:  # noqa: ARG001  # the parameter's pattern and place
         return segment_of(request, place)
 
     return Depends(did_of)

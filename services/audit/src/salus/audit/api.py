@@ -63,7 +63,7 @@ Name = Annotated[str, Path(max_length=256, pattern=PLAIN)]
 _log = structlog.get_logger()
 
 
-def asked(  # noqa: PLR0913  # the filters are the API
+async def asked(  # noqa: PLR0913  # the filters are the API
     *,
     who: Word = None,
     patient: Word = None,
