@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from tests.asking import UNASKED
 from tests.integration.consent.town import PLAN, Town, founded_town, signing
+from tests.integration.replays import folded_up_to, records_before, ring_at
 from tests.pseudonyms import patient_of
 
 from salus.consent.adapters.cedar import CedarPolicies, read_policies
@@ -25,8 +25,6 @@ from salus.consent.domain.decisions import (
 )
 from salus.consent.domain.rights import Asking
 from salus.contracts.contract import Contract
-from salus.contracts.fold import Follower
-from salus.contracts.fold_store import open_fold_store
 from salus.devkit.network import Plan
 from salus.devkit.parts import LocalParts
 from salus.events.contexts.consent import AccessDecided
@@ -36,11 +34,10 @@ from salus.events.effect import Applied, claims_of, effect_of
 from salus.events.event_types import EventData
 from salus.events.judging import judge
 from salus.events.keyring import KeyRing
-from salus.events.state_positions import Partition, ends_of
+from salus.events.state_positions import ends_of
 from salus.ledger.records import SIGNATURE_HEADER, appended_at
-from salus.messaging import Reader, Record
-from salus.runtime.identity_view import IDENTITY_TOPIC, apply_identity_record
-from salus.runtime.network import Network
+from salus.messaging import Record
+from salus.runtime.identity_view import IDENTITY_TOPIC
 
 
 @dataclass
@@ -77,32 +74,15 @@ class Fold:
             self.events.append(judged.event.data)
 
 
-async def records_before(town: Town, ends: Mapping[Partition, int]) -> list[Record]:
-    """Return what stands in partitions before these positions."""
-    found: list[Record] = []
-    async with Reader(town.parts.kafka_bootstrap, starts=dict.fromkeys(ends, 0)) as reader:
-        while any([await reader.position(*at) < end for at, end in ends.items()]):
-            found += await reader.poll(max_records=500, timeout_ms=100)
-    return [record for record in found if record.offset < ends[record.topic, record.partition]]
-
-
-async def ring_at(town: Town, ends: Mapping[Partition, int]) -> KeyRing:
-    """Return the key ring as it was at the decision's position."""
-    ring = Network.read(town.network.file).new_ring()
-    of_identity = {at: end for at, end in ends.items() if at[0] == IDENTITY_TOPIC}
-    for record in await records_before(town, of_identity):
-        apply_identity_record(ring, record)
-    assert ring.position == of_identity[IDENTITY_TOPIC, 0]
-    return ring
-
-
 async def replayed(town: Town, decision: AccessDecided) -> Inputs:
     """Return what the policies saw, by the topics up to the decision's positions and nobody's fold."""
     ends = ends_of(decision.state_positions)
-    ring = await ring_at(town, ends)
+    bootstrap = town.parts.kafka_bootstrap
+    ring = await ring_at(bootstrap, town.network.file, ends)
     folds = {topic: Fold(ring, town.pseudonym) for topic in (CONSENT_TOPIC, STORAGE_TOPIC)}
     for topic, fold in folds.items():
-        for record in await records_before(town, {at: end for at, end in ends.items() if at[0] == topic}):
+        of_topic = {at: end for at, end in ends.items() if at[0] == topic}
+        for record in await records_before(bootstrap, of_topic):
             fold.take(record)
     return replay(
         decision,
@@ -112,34 +92,20 @@ async def replayed(town: Town, decision: AccessDecided) -> Inputs:
     )
 
 
-class RingThen:
-    """The key ring as it was: nothing more comes."""
-
-    def __init__(self, ring: KeyRing) -> None:
-        self.ring = ring
-
-    async def catch_up(self) -> KeyRing:
-        return self.ring
-
-
 async def decided_again(
     town: Town, decision: AccessDecided, folder: Path
 ) -> tuple[str, bool, tuple[str, ...]]:
     """Fold all topics up to exactly the decision's positions, and decide by that state."""
-    ends = ends_of(decision.state_positions)
-    ring = await ring_at(town, ends)
-    folded = {at: end for at, end in ends.items() if at[0] != IDENTITY_TOPIC}
-    async with (
-        open_fold_store(f"sqlite+aiosqlite:///{folder / decision.decision}.db") as store,
-        Reader(town.parts.kafka_bootstrap, starts=dict.fromkeys(folded, 0)) as reader,
-    ):
-        await store.begin(folded, code=b"1" * 32)
-        contracts: list[Contract[Any]] = [PATIENTS, POLICIES, SUBJECTS]
-        follower = Follower(reader, store=store, identity=cast("Any", RingThen(ring)), contracts=contracts)
-        await follower.fold_up_to(folded)
-        keys = [(PATIENTS.kind, decision.patient), (SUBJECTS.kind, decision.patient)]
-        reached, states = await store.load_at(keys)
-    assert reached == folded
+    contracts: list[Contract[Any]] = [PATIENTS, POLICIES, SUBJECTS]
+    keys = [(PATIENTS.kind, decision.patient), (SUBJECTS.kind, decision.patient)]
+    async with folded_up_to(
+        decision.state_positions,
+        bootstrap=town.parts.kafka_bootstrap,
+        network_file=town.network.file,
+        contracts=contracts,
+        database_url=f"sqlite+aiosqlite:///{folder / decision.decision}.db",
+    ) as (store, ring):
+        _, states = await store.load_at(keys)
     state = PATIENTS.decode(states[keys[0]]) if keys[0] in states else PATIENTS.state()
     subject = SUBJECTS.decode(states[keys[1]]) if keys[1] in states else SUBJECTS.state()
     party = ring.parties[decision.principal]

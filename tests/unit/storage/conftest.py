@@ -19,6 +19,7 @@ from salus.events.event_types import EventData
 from salus.events.keyring import KeyRing
 from salus.events.parties import Party
 from salus.events.requests import Request
+from salus.events.state_positions import TopicPositions, state_positions
 from salus.objects.memory import Fault, MemoryObjects
 from salus.runtime.limits import AccountLimit, Rate
 from salus.runtime.refusal import Refusal
@@ -41,6 +42,7 @@ from salus.storage.handlers.sealed_reading import SealedReading
 from salus.storage.handlers.standing import Standing
 from salus.storage.handlers.storing import Storing, Upload
 from salus.storage.handlers.subjects import Subjects
+from salus.storage.ports import PatientView
 from salus.storage.transfers import Limits
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -68,14 +70,19 @@ class Topic:
     async def catch_up(self) -> None:
         """Everything is folded at once here."""
 
+    async def view(self, patient: str, name: str = "") -> PatientView:
+        return PatientView(
+            subject=self.states.get(patient, SubjectState()),
+            object=self.objects.get(object_name(patient, name), ObjectState()),
+            epoch=self.epochs.get(patient, EpochState()).epoch,
+            positions={("salus.storage.events", 0): len(self.events)},
+        )
+
     async def subject(self, patient: str) -> SubjectState:
-        return self.states.get(patient, SubjectState())
+        return (await self.view(patient)).subject
 
     async def object(self, patient: str, name: str) -> ObjectState:
-        return self.objects.get(object_name(patient, name), ObjectState())
-
-    async def epoch(self, patient: str) -> int:
-        return self.epochs.get(patient, EpochState()).epoch
+        return (await self.view(patient, name)).object
 
     async def announce(self, data: EventData, *, patient: str) -> None:
         fault = next(self.faults, Fault.NONE)
@@ -114,6 +121,11 @@ class Performed:
             await self.vault.destroy(patient)
             destroyed = destruction_of(await self.topic.subject(patient), key, request=self.topic.own)
             await self.topic.announce(destroyed, patient=patient)
+
+
+def positions(events: int) -> tuple[TopicPositions, ...]:
+    """Return what a statement rests on after so many events of the storage topic."""
+    return state_positions({("salus.identity.events", 0): 0, ("salus.storage.events", 0): events})
 
 
 class PlainKms:
@@ -208,7 +220,7 @@ class Bench:
         self.storing = Storing(topic, topic, self.objects, self.vault, self.tokens, 10_000_000, standing, 0)
         refusals = Refusals(topic, self.refused)
         self.reading = Reading(topic, topic, self.objects, self.vault, self.tokens, standing, 0, refusals)
-        self.sealed = SealedReading(topic, topic, self.vault, self.tokens, refusals, lambda: CATALOGUE)
+        self.sealed = SealedReading(standing, topic, self.vault, self.tokens, refusals, lambda: CATALOGUE)
 
     async def registered(self) -> SubjectState:
         number = str(next(self.numbers))

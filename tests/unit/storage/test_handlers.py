@@ -29,7 +29,19 @@ from salus.runtime.refusal import Refusal
 from salus.storage.handlers.inspecting import Fault as Wrong
 from salus.storage.handlers.storing import Upload
 
-from .conftest import DOCTOR, HOSPITAL, LABORATORY, NOW, OFFICER, PATIENT, Bench, bench_with, pieces, refused
+from .conftest import (
+    DOCTOR,
+    HOSPITAL,
+    LABORATORY,
+    NOW,
+    OFFICER,
+    PATIENT,
+    Bench,
+    bench_with,
+    pieces,
+    positions,
+    refused,
+)
 
 CONTENT = bytes(index % 251 for index in range(3 * SEGMENT_BYTES - 100))
 WHOLE = SEGMENT_BYTES + TAG_BYTES
@@ -47,8 +59,10 @@ async def test_what_is_stored_is_read_and_both_are_told() -> None:
         reader=DOCTOR.did,
         decision="right",
         purpose="TREAT",
+        state_positions=positions(2),
         request=calling(DOCTOR).under("right").request,
     )
+    assert [event.state_positions for event in bench.topic.events] == [positions(n) for n in range(3)]  # type: ignore[attr-defined]  # of these types
 
 
 async def test_nothing_readable_is_in_the_stores_or_the_topic() -> None:
@@ -174,6 +188,7 @@ async def test_the_read_after_a_revocation_is_refused() -> None:
         patient=PATIENT,
         reader=DOCTOR.did,
         reason="decision-outdated",
+        state_positions=positions(4),
         request=UNASKED,
     )
 
@@ -221,6 +236,7 @@ async def test_a_corrupted_segment_is_named_and_nothing_is_sent(segment: int) ->
         patient=PATIENT,
         reader=DOCTOR.did,
         reason="object-corrupt",
+        state_positions=positions(2),
         request=UNASKED,
     )
     report = await bench.reading.verify(PATIENT, "o-1")

@@ -29,8 +29,9 @@ from salus.ledger.merkle import leaf_hash
 from salus.runtime.limits import AccountLimit, Rate, TooManyRequestsError
 from salus.runtime.refusal import Refusal
 from salus.storage.handlers.sealed_reading import SealedField
+from salus.storage.ports import PatientView
 
-from .conftest import DOCTOR, HOSPITAL, NOW, PATIENT, Bench, bench_with, refused
+from .conftest import DOCTOR, HOSPITAL, NOW, PATIENT, Bench, bench_with, positions, refused
 
 SOURCE = "did:key:z6MkHospital"
 NAMED = SealedField(PATIENT, SOURCE, "event-1", "content")
@@ -68,6 +69,7 @@ async def test_what_is_sealed_is_opened_under_a_decision_and_told() -> None:
         reader=DOCTOR.did,
         decision="right",
         purpose="TREAT",
+        state_positions=positions(2),
         request=calling(DOCTOR).under("right").request,
     )
 
@@ -244,11 +246,13 @@ async def bench_limited(*, burst: int) -> Bench:
     async def catch_up() -> None:
         await asyncio.sleep(0)
 
-    async def epoch(patient: str) -> int:  # noqa: ARG001  # the port's form
-        await asyncio.sleep(0)
-        return 0
+    look = bench.topic.view
 
-    bench.topic.catch_up, bench.topic.epoch = catch_up, epoch  # type: ignore[method-assign]  # the moments between
+    async def view(patient: str, name: str = "") -> PatientView:
+        await asyncio.sleep(0)
+        return await look(patient, name)
+
+    bench.topic.catch_up, bench.topic.view = catch_up, view  # type: ignore[method-assign]  # the moments between
     original = bench.tokens.read
 
     async def read(token: str, *, at: datetime) -> Decision:

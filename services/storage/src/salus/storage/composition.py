@@ -76,7 +76,7 @@ def install(app: FastAPI, around: Dependencies[Settings], world: World) -> None:
             facts, facts, objects, vault, decisions, settings.object_bytes_max, standing, recheck_s
         ),
         reading=Reading(facts, facts, objects, vault, decisions, standing, recheck_s, refusals),
-        sealed=SealedReading(facts, facts, vault, decisions, refusals, lambda: around.catalogue),
+        sealed=SealedReading(standing, facts, vault, decisions, refusals, lambda: around.catalogue),
         authenticate=around.authenticate,
         limits=settings.limits(),
         verifications=settings.verifications(),

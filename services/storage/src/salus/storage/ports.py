@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
@@ -10,6 +11,7 @@ from salus.contracts.contract import NameTakenError
 from salus.contracts.decision import Decision
 from salus.events.event_types import EventData
 from salus.events.keyring import KeyRing
+from salus.events.state_positions import Partition
 from salus.runtime.problems import ProblemError
 from salus.runtime.refusal import Refusal
 from salus.storage.domain import ObjectState, SubjectState
@@ -18,20 +20,27 @@ from salus.storage.domain import ObjectState, SubjectState
 NOTHING_CHANGED = frozenset({"not-accepted", "service-key-invalid", "invalid-request", "conflict"})
 
 
+@dataclass(frozen=True, slots=True)
+class PatientView:
+    """What the topics say of a patient and of an object of hers, all folded up to the same positions.
+
+    Each state is the empty one if nothing was said; the epoch is 0 if she never revoked a consent.
+    """
+
+    subject: SubjectState
+    object: ObjectState
+    epoch: int
+    positions: Mapping[Partition, int]
+
+
 class Facts(Protocol):
     """What the topics say, folded; after `catch_up`, all that was published before it."""
 
     async def catch_up(self) -> None:
         """Return once every event published before the call is folded; raises MessagingError."""
 
-    async def subject(self, patient: str) -> SubjectState:
-        """Return a patient's key; the empty state if there is none."""
-
-    async def object(self, patient: str, name: str) -> ObjectState:
-        """Return an object of a patient; the empty state if there is none."""
-
-    async def epoch(self, patient: str) -> int:
-        """Return a patient's consent epoch; 0 if she never revoked one."""
+    async def view(self, patient: str, name: str = "") -> PatientView:
+        """Return what is known of a patient, and of the object of hers that has this id."""
 
 
 class Announcer(Protocol):

@@ -1,4 +1,8 @@
-"""Encrypted objects and patients' keys: what the storage service states."""
+"""Encrypted objects and patients' keys: what the storage service states.
+
+`state_positions` tell up to where every partition of the topics was folded that a statement rests on:
+storage's, consent's and identity's.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ from salus.events.fields import Count, Did, MediaType, Nonce, Pseudonym, Purpose
 from salus.events.pseudonyms import pseudonym_of
 from salus.events.requests import RequestedData
 from salus.events.signed_request import Asked, Body
+from salus.events.state_positions import StatePositions
 
 CONTEXT = Context("storage")
 STORAGE = CONTEXT.role("storage", "service", "keeps encrypted objects and the patients' keys")
@@ -33,6 +38,7 @@ class SubjectRegistered(RequestedData):
     suite: Text
     key: Text
     public_key: Annotated[str, msgspec.Meta(max_length=4096)]
+    state_positions: StatePositions = ()
 
 
 @_event(
@@ -57,6 +63,7 @@ class ObjectStored(RequestedData):
     ciphertext_sha256: Sha256
     commitment: Sha256
     salt: Sealed
+    state_positions: StatePositions = ()
 
 
 @_event("salus.storage.object-read.v1", retention=Retention.ACCESS, transfer=True)
@@ -69,6 +76,7 @@ class ObjectRead(RequestedData):
     decision: Text
     purpose: Purpose
     break_glass: bool = False
+    state_positions: StatePositions = ()
 
 
 @_event("salus.storage.read-refused.v1", retention=Retention.ACCESS, transfer=True, report=True)
@@ -79,6 +87,7 @@ class ReadRefused(RequestedData):
     patient: Pseudonym
     reader: Did
     reason: Text
+    state_positions: StatePositions = ()
 
 
 @_event(
@@ -97,6 +106,7 @@ class ReadBrokenOff(RequestedData):
     decision: Text
     reason: Text
     sent_bytes: Count
+    state_positions: StatePositions = ()
 
 
 @_event("salus.storage.sealed-opened.v1", retention=Retention.ACCESS)
@@ -116,6 +126,7 @@ class SealedOpened(RequestedData):
     decision: Text
     purpose: Purpose
     break_glass: bool = False
+    state_positions: StatePositions = ()
 
 
 @_event("salus.storage.subject-erased.v1", retention=Retention.NETWORK, changes=True)
@@ -127,6 +138,7 @@ class SubjectErased(RequestedData):
     requested_by: Did
     basis: Literal["gdpr-art-17", "retention-ended", "patient-request", "court-order"]
     objects: Count
+    state_positions: StatePositions = ()
 
 
 @_event("salus.storage.subject-key-destroyed.v1", retention=Retention.NETWORK, changes=True, unasked=True)

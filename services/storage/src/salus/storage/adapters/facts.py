@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -25,6 +25,7 @@ from salus.storage.domain import (
     owed_destruction,
     patient_of_revocation,
 )
+from salus.storage.ports import PatientView
 
 STORAGE_TOPIC = "salus.storage.events"
 CONSENT_TOPIC = "salus.consent.events"
@@ -58,17 +59,18 @@ class FoldedFacts:
         """Fold everything that is in the topics now."""
         await self.follower.catch_up()
 
-    async def subject(self, patient: str) -> SubjectState:
-        """Return a patient's key."""
-        return await self._load(SUBJECTS, patient)
-
-    async def object(self, patient: str, name: str) -> ObjectState:
-        """Return an object of a patient."""
-        return await self._load(OBJECTS, object_name(patient, name))
-
-    async def epoch(self, patient: str) -> int:
-        """Return a patient's consent epoch."""
-        return (await self._load(EPOCHS, patient)).epoch
+    async def view(self, patient: str, name: str = "") -> PatientView:
+        """Return what is known of a patient, and of an object of hers, by one statement."""
+        names = {OBJECTS.kind: object_name(patient, name)}
+        keys = [(kind, names.get(kind, patient)) for kind in (SUBJECTS.kind, OBJECTS.kind, EPOCHS.kind)]
+        positions, states = await self.store.load_at(keys)
+        raw = {kind: state for (kind, _), state in states.items()}
+        return PatientView(
+            subject=_state_of(SUBJECTS, raw),
+            object=_state_of(OBJECTS, raw),
+            epoch=_state_of(EPOCHS, raw).epoch,
+            positions=positions,
+        )
 
     async def announce(self, data: EventData, *, patient: str) -> None:
         """State a fact that changes nothing."""
@@ -80,6 +82,7 @@ class FoldedFacts:
         """Run a command of the subject contract."""
         return await self.subjects_host.execute(patient, decide)
 
-    async def _load(self, contract: Contract[_S], aggregate: str) -> _S:
-        loaded = await self.store.load(contract.kind, aggregate)
-        return contract.decode(loaded.state) if loaded else contract.state()
+
+def _state_of(contract: Contract[_S], raw: Mapping[str, bytes]) -> _S:
+    found = raw.get(contract.kind)
+    return contract.state() if found is None else contract.decode(found)

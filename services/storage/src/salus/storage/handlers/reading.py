@@ -14,16 +14,14 @@ from salus.runtime.auth import Caller
 from salus.runtime.problems import ProblemError
 from salus.runtime.refusal import Refusal
 from salus.storage.domain import (
-    Attempt,
     ObjectState,
-    SubjectState,
     require_may_read,
     require_not_erased,
 )
 from salus.storage.handlers.inspecting import Checked, Fault, Report, corrupt, inspect, stream_checked
 from salus.storage.handlers.outgoing import Outgoing
 from salus.storage.handlers.refusals import Refusals
-from salus.storage.handlers.standing import Standing
+from salus.storage.handlers.standing import Standing, StandingView
 from salus.storage.ports import Announcer, Decisions, Facts, Vault
 
 
@@ -55,10 +53,12 @@ class Reading:
             Refusal: the contract says no; it is published as `read-refused`.
             ProblemError: 502 `object-corrupt`, with the faults; published as `read-refused` too.
         """
-        await self.facts.catch_up()
-        stored = await self._found(patient, name)
-        async with self.refusals.stated(stored.object, patient=stored.patient, caller=caller):
-            decision = await self._decided(stored, caller=caller, token=token, at=at)
+        view = await self.standing.view(caller, patient=patient, name=name, began=at)
+        stored, positions = _found(view.object), view.positions
+        async with self.refusals.stated(
+            stored.object, patient=stored.patient, caller=caller, positions=positions
+        ):
+            decision = await self._decided(view, token=token)
             private_key = await self._key_of(stored)
             checked = await self._require_intact(stored, private_key)
             content = await self._begun(stored, checked)
@@ -69,6 +69,7 @@ class Reading:
             decision=decision.id,
             purpose=decision.purpose,
             break_glass=decision.break_glass,
+            state_positions=positions,
             request=caller.under(decision.id).request,
         )
         await self.announcer.announce(read, patient=stored.patient)
@@ -84,10 +85,13 @@ class Reading:
         caller: Caller,
         at: datetime,
     ) -> Outgoing:
+        positions = read.state_positions
+
         async def require_right() -> None:
-            attempt = await self.standing.attempt(caller, patient=stored.patient, began=at)
-            subject = await self.facts.subject(stored.patient)
-            require_may_read(stored, subject, decision=decision, attempt=attempt)
+            nonlocal positions
+            view = await self.standing.view(caller, patient=stored.patient, began=at)
+            positions = view.positions
+            require_may_read(stored, view.subject, decision=decision, attempt=view.attempt)
 
         async def tell(reason: str, sent_bytes: int) -> None:
             broken_off = ReadBrokenOff(
@@ -97,6 +101,7 @@ class Reading:
                 decision=read.decision,
                 reason=reason,
                 sent_bytes=sent_bytes,
+                state_positions=positions,
                 request=read.request,
             )
             await self.announcer.announce(broken_off, patient=read.patient)
@@ -106,27 +111,17 @@ class Reading:
     async def verify(self, patient: str, name: str) -> Report:
         """Compare an object with the ledger and report what is wrong; nobody sees its content."""
         await self.facts.catch_up()
-        stored = await self._found(patient, name)
-        subject = await self.facts.subject(stored.patient)
+        view = await self.facts.view(patient, name)
+        stored, subject = _found(view.object), view.subject
         private_key = None if subject.erased else await self._key_of(stored)
         return (await inspect(self.objects, stored, private_key=private_key))[0]
 
-    async def _found(self, patient: str, name: str) -> ObjectState:
-        stored = await self.facts.object(patient, name)
-        if not stored.object:
-            raise Refusal("unknown-object", "the patient has no object with this id", status=404)
-        return stored
-
-    async def _decided(
-        self, stored: ObjectState, *, caller: Caller, token: str | None, at: datetime
-    ) -> Decision:
-        subject: SubjectState = await self.facts.subject(stored.patient)
-        require_not_erased(subject)
+    async def _decided(self, view: StandingView, *, token: str | None) -> Decision:
+        require_not_erased(view.subject)
         if token is None:
             raise Refusal("no-decision", "send Salus-Decision with a decision token of consent", status=403)
-        decision = await self.decisions.read(token, at=at)
-        attempt = Attempt(caller=caller.party, at=at, epoch=await self.facts.epoch(stored.patient))
-        require_may_read(stored, subject, decision=decision, attempt=attempt)
+        decision = await self.decisions.read(token, at=view.attempt.at)
+        require_may_read(view.object, view.subject, decision=decision, attempt=view.attempt)
         return decision
 
     async def _key_of(self, stored: ObjectState) -> bytes:
@@ -136,7 +131,7 @@ class Reading:
         except NotFoundError:
             # An erasure may have been published and finished since we looked.
             await self.facts.catch_up()
-            require_not_erased(await self.facts.subject(stored.patient))
+            require_not_erased((await self.facts.view(stored.patient)).subject)
             raise ProblemError(500, "key-missing", "the patient's key is not in the vault") from None
 
     async def _require_intact(self, stored: ObjectState, private_key: bytes) -> Checked:
@@ -153,6 +148,12 @@ class Reading:
         except (CryptoError, NotFoundError):
             raise corrupt(Fault("object", "altered")) from None
         return _joined(first, content)
+
+
+def _found(stored: ObjectState) -> ObjectState:
+    if not stored.object:
+        raise Refusal("unknown-object", "the patient has no object with this id", status=404)
+    return stored
 
 
 async def _joined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

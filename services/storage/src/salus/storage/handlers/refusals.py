@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from salus.events.contexts.storage import ReadRefused
+from salus.events.state_positions import TopicPositions
 from salus.runtime.auth import Caller
 from salus.runtime.limits import AccountLimit
 from salus.runtime.problems import ProblemError
@@ -22,8 +23,12 @@ class Refusals:
     limit: AccountLimit
 
     @asynccontextmanager
-    async def stated(self, name: str, *, patient: str, caller: Caller) -> AsyncIterator[None]:
+    async def stated(
+        self, name: str, *, patient: str, caller: Caller, positions: tuple[TopicPositions, ...]
+    ) -> AsyncIterator[None]:
         """State that a party is refused an object, or what is sealed in an event, if what is within says so.
+
+        It goes by what was known at these positions.
 
         Raises:
             TooManyRequestsError: too many reads of the account were refused lately; nothing is begun.
@@ -35,7 +40,12 @@ class Refusals:
             except (Refusal, ProblemError) as refusal:
                 reservation.use()
                 refused = ReadRefused(
-                    object=name, patient=patient, reader=did, reason=refusal.code, request=caller.request
+                    object=name,
+                    patient=patient,
+                    reader=did,
+                    reason=refusal.code,
+                    state_positions=positions,
+                    request=caller.request,
                 )
                 await self.announcer.announce(refused, patient=patient)
                 raise

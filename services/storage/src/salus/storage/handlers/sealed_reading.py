@@ -21,9 +21,10 @@ from salus.ledger.merkle import leaf_hash
 from salus.objects import NotFoundError
 from salus.runtime.auth import Caller
 from salus.runtime.refusal import Refusal
-from salus.storage.domain import Attempt, require_may_open
+from salus.storage.domain import require_may_open
 from salus.storage.handlers.refusals import Refusals
-from salus.storage.ports import Announcer, Decisions, Facts, Vault
+from salus.storage.handlers.standing import Standing, StandingView
+from salus.storage.ports import Announcer, Decisions, Vault
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class SealedField:
 class SealedReading:
     """Opens sealed fields of events that the caller has."""
 
-    facts: Facts
+    standing: Standing
     announcer: Announcer
     vault: Vault
     decisions: Decisions
@@ -60,9 +61,10 @@ class SealedReading:
                 as `read-refused`.
         """
         event, sealed = _named(value, named, self.catalogue())
-        await self.facts.catch_up()
-        async with self.refusals.stated(named.id, patient=named.patient, caller=caller):
-            decision = await self._decided(event, named, caller=caller, token=token, at=at)
+        view = await self.standing.view(caller, patient=named.patient, began=at)
+        positions = view.positions
+        async with self.refusals.stated(named.id, patient=named.patient, caller=caller, positions=positions):
+            decision = await self._decided(event, view, token=token)
             opened = await self._opened(event, sealed, patient=named.patient)
         told = SealedOpened(
             patient=named.patient,
@@ -74,20 +76,17 @@ class SealedReading:
             decision=decision.id,
             purpose=decision.purpose,
             break_glass=decision.break_glass,
+            state_positions=positions,
             request=caller.under(decision.id).request,
         )
         await self.announcer.announce(told, patient=named.patient)
         return opened
 
-    async def _decided(
-        self, event: Event, named: SealedField, *, caller: Caller, token: str | None, at: datetime
-    ) -> Decision:
+    async def _decided(self, event: Event, view: StandingView, *, token: str | None) -> Decision:
         if token is None:
             raise Refusal("no-decision", "send Salus-Decision with a decision token of consent", status=403)
-        decision = await self.decisions.read(token, at=at)
-        attempt = Attempt(caller=caller.party, at=at, epoch=await self.facts.epoch(named.patient))
-        subject = await self.facts.subject(named.patient)
-        require_may_open(subject, records=records_of(event), decision=decision, attempt=attempt)
+        decision = await self.decisions.read(token, at=view.attempt.at)
+        require_may_open(view.subject, records=records_of(event), decision=decision, attempt=view.attempt)
         return decision
 
     async def _opened(self, event: Event, sealed: Sealed, *, patient: str) -> bytes:

@@ -8,6 +8,8 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+import msgspec
+
 from salus.contracts.contract import NameTakenError
 from salus.contracts.decision import Decision
 from salus.crypto.commitment import commit, new_salt, require_commitment
@@ -21,7 +23,6 @@ from salus.runtime.auth import Caller
 from salus.runtime.problems import ProblemError
 from salus.runtime.refusal import Refusal
 from salus.storage.domain import (
-    Attempt,
     ObjectState,
     SubjectState,
     decide_storing,
@@ -30,7 +31,7 @@ from salus.storage.domain import (
     require_may_store,
 )
 from salus.storage.handlers.inspecting import SALT_CONTEXT, require_there, salt_of
-from salus.storage.handlers.standing import Standing
+from salus.storage.handlers.standing import Standing, StandingView
 from salus.storage.handlers.tally import Tally
 from salus.storage.ports import Announcer, Decisions, Facts, Vault, changed_nothing
 
@@ -88,7 +89,8 @@ class Storing:
         """
         decision = await self.decisions.read(token, at=at) if token is not None else None
         begun = _Begun(upload, caller, decision, at)
-        subject, existing = await self._allowed(begun)
+        view = await self._require_right(begun)
+        subject, existing = view.subject, view.object
         if existing.object:
             _require_may_compare(existing, begun)
             plain = Tally(self.object_bytes_max)
@@ -98,9 +100,11 @@ class Storing:
         plain = Tally(self.object_bytes_max)
         event = await self._encrypt(begun, subject, plain)
 
-        async def decide(state: SubjectState) -> ObjectStored:
-            attempt = await self.standing.attempt(caller, patient=upload.patient, began=at)
-            return decide_storing(state, event, decision=decision, attempt=attempt)
+        async def decide(_: SubjectState) -> ObjectStored:
+            # If it is later than the state that was handed in, the event is stale, and this is asked again.
+            view = await self.standing.view(caller, patient=upload.patient, began=at)
+            stated = msgspec.structs.replace(event, state_positions=view.positions)
+            return decide_storing(view.subject, stated, decision=decision, attempt=view.attempt)
 
         try:
             await self.announcer.execute(upload.patient, decide)
@@ -111,19 +115,10 @@ class Storing:
             if not isinstance(error, NameTakenError):
                 raise
         else:
-            return await self.facts.object(event.patient, event.object), True
-        existing = await self.facts.object(upload.patient, upload.object)
+            return (await self.facts.view(event.patient, event.object)).object, True
+        existing = (await self.facts.view(upload.patient, upload.object)).object
         _require_may_compare(existing, begun)
         return await self._same(begun, existing, plain), False
-
-    async def _allowed(self, begun: _Begun) -> tuple[SubjectState, ObjectState]:
-        upload = begun.upload
-        await self.facts.catch_up()
-        subject = await self.facts.subject(upload.patient)
-        epoch = await self.facts.epoch(upload.patient)
-        attempt = Attempt(caller=begun.caller.party, at=begun.at, epoch=epoch)
-        require_may_store(subject, object=upload.object, decision=begun.decision, attempt=attempt)
-        return subject, await self.facts.object(upload.patient, upload.object)
 
     async def _body(self, begun: _Begun, plain: Tally) -> AsyncIterator[bytes]:
         """Yield the body, as long as it may be stored; at its end it is what the caller signed."""
@@ -139,11 +134,13 @@ class Storing:
                 "digest-mismatch", "the body is not the one whose digest the token names", status=422
             )
 
-    async def _require_right(self, begun: _Begun) -> None:
+    async def _require_right(self, begun: _Begun) -> StandingView:
         upload = begun.upload
-        attempt = await self.standing.attempt(begun.caller, patient=upload.patient, began=begun.at)
-        subject = await self.facts.subject(upload.patient)
-        require_may_store(subject, object=upload.object, decision=begun.decision, attempt=attempt)
+        view = await self.standing.view(
+            begun.caller, patient=upload.patient, name=upload.object, began=begun.at
+        )
+        require_may_store(view.subject, object=upload.object, decision=begun.decision, attempt=view.attempt)
+        return view
 
     async def _encrypt(self, begun: _Begun, subject: SubjectState, plain: Tally) -> ObjectStored:
         upload, caller, decision = begun.upload, begun.caller, begun.decision

@@ -6,6 +6,7 @@ from base64 import b64encode
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+import msgspec
 import structlog
 
 from salus.crypto.sealing import SUITE, generate_key_pair
@@ -48,9 +49,6 @@ class Subjects:
         Raises:
             Refusal: the contract says no, or she is registered with another steward.
         """
-        party = (await self.standing.ring.catch_up()).parties.get(steward)
-        await self.facts.catch_up()
-        known = await self.facts.subject(patient)
         pair = generate_key_pair()
         registration = SubjectRegistered(
             patient=patient,
@@ -61,21 +59,26 @@ class Subjects:
             request=caller.request,
         )
 
-        async def decide(state: SubjectState) -> SubjectRegistered:
-            who = await self.standing.party(caller)
-            return decide_registration(state, registration=registration, caller=who, steward=party)
+        async def decide(_: SubjectState | None = None) -> SubjectRegistered:
+            view = await self.standing.view(caller, patient=patient)
+            return decide_registration(
+                view.subject,
+                registration=msgspec.structs.replace(registration, state_positions=view.positions),
+                caller=view.attempt.caller,
+                steward=view.ring.parties.get(steward),
+            )
 
         try:
-            await decide(known)
+            await decide()
             await self.vault.keep(patient=patient, key=registration.key, private_key=pair.private_key)
             await self._state(registration, decide)
         except Refusal as refusal:
-            now = await self.facts.subject(patient)
+            now = await self._subject(patient)
             if refusal.code == "subject-exists" and now.steward == steward:
                 require_not_erased(now)
                 return now
             raise
-        return await self.facts.subject(patient)
+        return await self._subject(patient)
 
     async def _state(
         self, registration: SubjectRegistered, decide: Callable[[SubjectState], Awaitable[SubjectRegistered]]
@@ -91,7 +94,7 @@ class Subjects:
     async def get(self, patient: str) -> SubjectState:
         """Return a patient's key; raises Refusal 404, or 410 once it is destroyed."""
         await self.facts.catch_up()
-        state = await self.facts.subject(patient)
+        state = await self._subject(patient)
         require_registered(state)
         require_not_erased(state)
         return state
@@ -110,17 +113,22 @@ class Subjects:
                 destroyed, or if it stands but the key is not gone yet.
         """
         await self.facts.catch_up()
-        state = await self.facts.subject(patient)
+        state = await self._subject(patient)
         require_may_erase(state, caller=caller.party)
         if state.erased is None:
 
-            async def decide(state: SubjectState) -> SubjectErased:
-                party = await self.standing.party(caller)
-                return decide_erasure(state, caller=party, basis=basis, request=caller.request)
+            async def decide(_: SubjectState) -> SubjectErased:
+                view = await self.standing.view(caller, patient=patient)
+                who = view.attempt.caller
+                event = decide_erasure(view.subject, caller=who, basis=basis, request=caller.request)
+                return msgspec.structs.replace(event, state_positions=view.positions)
 
             await self.announcer.execute(patient, decide)
         await self._destroy(patient)
-        return await self.facts.subject(patient)
+        return await self._subject(patient)
+
+    async def _subject(self, patient: str) -> SubjectState:
+        return (await self.facts.view(patient)).subject
 
     async def _destroy(self, patient: str) -> None:
         try:
