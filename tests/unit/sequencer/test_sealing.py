@@ -303,7 +303,7 @@ async def test_the_window_of_duplicates_counts_blocks() -> None:
 
 
 @pytest.mark.parametrize("restarts", [False, True])
-async def test_garbage_pushes_nothing_out_of_the_window_of_duplicates(restarts: bool) -> None:
+async def test_garbage_pushes_nothing_out_of_the_window_of_duplicates(*, restarts: bool) -> None:
     # case B1 of red team B
     world = World.with_hospital(window=WindowSize(blocks=3), limits=Limits(records_max=1))
     world.publish(document(1))

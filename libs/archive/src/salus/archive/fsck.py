@@ -32,6 +32,7 @@ from salus.archive.duplicates import WINDOW_OF_THE_FORMAT, WindowSize
 from salus.archive.finality import check_extends, judged
 from salus.archive.kept_memory import keep_freed_memory
 from salus.archive.listing import Listing, list_ledger
+from salus.archive.repetitions import Repetitions
 from salus.archive.report import Counts, OnProgress, Progress, Report
 from salus.archive.resuming import Memory
 from salus.archive.trust import Trust
@@ -99,7 +100,7 @@ async def fsck(  # noqa: PLR0913  # how thoroughly, how fast, and on what it goe
         trust: whose signatures count.
         workers: processes to use; 0 checks in this process.
         deep: judge every event's signature again, by the identity state that its block recorded, and who had
-            the right to what consent and storage did for them.
+            the right to what consent and storage did for them; name every event that was accepted again.
         on_progress: called now and then, in this process.
         memory: what an interrupted run found whole (`salus.archive.resuming`), and what this one does.
         extends: an older checkpoint that the log signed, which this one must extend.
@@ -139,10 +140,14 @@ async def fsck(  # noqa: PLR0913  # how thoroughly, how fast, and on what it goe
         results = _check_in_workers(work, source, stretches, workers)
     else:
         results = _check_here(work, stores, stretches)
-    duplicates = DuplicateChecker(BlockArchive(stores.ledger), verifiers, window)
+    archive = BlockArchive(stores.ledger)
+    duplicates = DuplicateChecker(archive, verifiers, window)
+    repetitions = Repetitions(archive, verifiers) if deep else None
     async for checked in results:
         checked.findings += await duplicates.take(checked)
         findings += checked.findings
+        if repetitions:
+            repetitions.take(checked)
         if rights:
             rights.take(checked)
         if memory:
@@ -152,6 +157,7 @@ async def fsck(  # noqa: PLR0913  # how thoroughly, how fast, and on what it goe
         _add(counts, checked.counts)
         on_progress(Progress("blocks", counts.blocks, total, counts.rows))
     findings += rights.findings() if rights else ()
+    findings += await repetitions.notes() if repetitions else ()
     findings += check_order(log, hashes, shards, listing)
     seen = [of for _, of in sorted(covered.items(), key=itemgetter(0))]
     findings += check_coverage(seen, shards, log, trust.founders)

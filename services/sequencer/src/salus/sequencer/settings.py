@@ -43,7 +43,7 @@ class Settings(ServiceSettings, ObjectSettings, NoteKeySettings):
     duplicates_window_blocks: int = Field(
         default=10_000,
         ge=1,
-        description="And none is from more than so many blocks ago; blocks that accepted nothing do not count.",
+        description="And none is from more than so many blocks ago that accepted something.",
     )
 
     def limits(self) -> Limits:
