@@ -11,17 +11,17 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fastapi import FastAPI
 from tests.asking import FixedCallers
-from tests.unit.consent.test_handlers import CLINICIAN, HOSPITAL, NOW, PARTIES, PATIENT, STRANGER, Memory
+from tests.unit.consent.test_handlers import CLINICIAN, HOSPITAL, NOW, PATIENT, STRANGER, Memory
 
 from salus.consent import api, fhir_api
 from salus.consent.adapters.fhir.consent import render
 from salus.consent.adapters.fhir.elements import ISSUES_MAX
 from salus.consent.adapters.fhir.identifier_marks import IdentifierMarks
 from salus.consent.domain.state import Consent
+from salus.contracts.testing.faults import Fault
 from salus.events.contexts.identity import PartyKind
 from salus.events.did import LocalSigner
 from salus.events.parties import Party
-from salus.messaging import DeliveryError
 from salus.runtime import problems
 from salus.runtime.bodies import guard_bodies
 from salus.runtime.problems import ProblemError
@@ -165,8 +165,9 @@ async def test_a_refusal_is_an_operation_outcome_and_grants_nothing(  # noqa: PL
     [
         ({"caller": None}, 401, "login", "unauthenticated"),
         ({"caller": Party("did:web:x", "member", frozenset(), None)}, 403, "forbidden", "not-permitted"),
-        ({"faults": [DeliveryError("away")]}, 503, "transient", "unavailable"),
-        ({"faults": [RuntimeError("broken")]}, 500, "exception", "internal-error"),
+        ({"away": True}, 503, "transient", "unavailable"),
+        ({"fault": Fault.LOST}, 503, "transient", "outcome-unknown"),
+        ({"broken": RuntimeError("broken")}, 500, "exception", "internal-error"),
         ({"grantee": "did:web:nobody"}, 422, "processing", "unknown-grantee"),
         ({"end": "2026-11-01"}, 422, "processing", "invalid-period"),
     ],
@@ -177,8 +178,10 @@ async def test_what_the_contract_and_the_parts_say_is_an_operation_outcome(
     resource = consent()
     if "caller" in change:
         server.caller = change["caller"]
-    if "faults" in change:
-        server.memory.execute = _raising(change["faults"][0])  # type: ignore[method-assign]  # the part that fails
+    server.memory.topics.is_away = "away" in change
+    server.memory.topics.faults.add(change.get("fault"))
+    if "broken" in change:
+        server.memory.catch_up = _raising(change["broken"])  # type: ignore[method-assign]  # the part that fails
     if "grantee" in change:
         resource["provision"]["actor"][0]["reference"]["identifier"]["value"] = change["grantee"]
     if "end" in change:
@@ -192,10 +195,10 @@ async def test_what_the_contract_and_the_parts_say_is_an_operation_outcome(
 
 
 def _raising(error: Exception) -> Any:
-    async def execute(*_: Any) -> None:
+    async def catch_up() -> None:
         raise error
 
-    return execute
+    return catch_up
 
 
 @pytest.mark.parametrize(("path", "allowed"), [("/fhir/Consent/x", "GET"), ("/fhir/Consent", "GET, POST")])
@@ -294,7 +297,7 @@ async def test_a_grantee_is_what_its_reference_says_it_is(
     server: Server, name: str, kind: PartyKind, how: str
 ) -> None:
     """Case A9: a Practitioner with a member's DID was granted to all of the member's people."""
-    server.memory.parties = (*PARTIES, Party("did:web:other", kind, frozenset(), None))
+    server.memory.parties["did:web:other"] = Party("did:web:other", kind, frozenset(), None)
     uri = {"reference": "did:web:other"}
     if how == "identifier":
         uri = {"identifier": {"system": "urn:ietf:rfc:3986", "value": "did:web:other"}}  # type: ignore[dict-item]

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from itertools import count
 
 import jwt
 import pytest
 from tests.asking import NETWORK, UNASKED
 
+from salus.consent.adapters.folded import PATIENTS, POLICIES, SUBJECTS, FoldedFacts
 from salus.consent.adapters.tokens import DecisionTokens
 from salus.consent.domain.consents import Grant, Revoke
 from salus.consent.domain.decisions import Inputs, Question, Rule, Verdict
@@ -21,20 +22,19 @@ from salus.consent.domain.state import (
     PatientState,
     PolicyState,
     SubjectState,
-    evolve,
-    evolve_policies,
 )
 from salus.consent.handlers import adopt_policies, decide_access, execute, grant
-from salus.consent.ports import Claims, Facts, Limits, World
-from salus.contracts.contract import NameTakenError
+from salus.consent.ports import Claims, Limits, World
+from salus.contracts.contract import DECISIONS_MAX, NameTakenError
 from salus.contracts.queues import Queues
+from salus.contracts.testing.faults import Fault
+from salus.contracts.testing.memory import MemoryTopics
 from salus.events.contexts import CATALOGUE
 from salus.events.contexts.consent import AccessDecided, GlassBroken
 from salus.events.did import LocalSigner
 from salus.events.event_types import EventData
 from salus.events.keyring import KeyRing
-from salus.events.parties import Party
-from salus.messaging import DeliveryError
+from salus.events.parties import KnownKey, Party
 from salus.runtime.limits import AccountLimit, Rate
 from salus.runtime.problems import ProblemError
 from salus.runtime.refusal import Refusal
@@ -47,7 +47,6 @@ WHO = Asking(did=CLINICIAN, kind="person", roles=frozenset({"clinician"}), membe
 QUESTION = Question(WHO, "read", "o", PATIENT, "TREAT")
 EMERGENCY = Question(WHO, "read", "o", PATIENT, "ETREAT", "other")
 GLASS = Rule("break-glass", ("tell",), 300, breaks_glass=True)
-Fault = Literal["lost", "late"]
 
 
 def limits_of(burst: int) -> Limits:
@@ -63,72 +62,61 @@ PARTIES = (
 )
 
 
-@dataclass
 class Memory:
-    """The topic, the fold and the policies, in memory; `faults` are taken one a write."""
+    """Consent over topics in memory, with policies that say what a test wants."""
 
-    verdict: Verdict = Verdict(allowed=False)  # noqa: RUF009  # frozen
-    faults: list[Fault | None] = field(default_factory=list)
-    log: list[EventData] = field(default_factory=list)
-    state: PatientState = PatientState()  # noqa: RUF009  # frozen
-    digest: str = "a" * 64
-    taken: bool = False
-    limits: Limits = field(default_factory=lambda: limits_of(9))
-    parties: tuple[Party, ...] = PARTIES
-    subject: SubjectState = SubjectState(HOSPITAL)  # noqa: RUF009  # frozen
-    queues: Queues = field(default_factory=Queues)
+    def __init__(  # what a test begins with
+        self,
+        verdict: Verdict = Verdict(allowed=False),  # noqa: B008  # frozen
+        *,
+        faults: Iterable[Fault | None] = (),
+        state: PatientState | None = None,
+        subject: SubjectState = SubjectState(HOSPITAL),  # noqa: B008  # frozen
+        parties: Iterable[Party] = PARTIES,
+        limits: Limits | None = None,
+    ) -> None:
+        self.verdict = verdict
+        self.limits = limits or limits_of(9)
+        self.digest = "a" * 64
+        self.decided = 0
+        # Of the decisions that are asked for.
+        self.numbers = count()
+        self.keys: dict[str, KnownKey] = {}
+        self.parties = {party.did: party for party in parties}
+        self.topics = MemoryTopics([PATIENTS, SUBJECTS], catalogue=CATALOGUE, faults=faults)
+        if state is not None:
+            self.topics.put(PATIENTS, PATIENT, state)
+        self.topics.put(SUBJECTS, PATIENT, subject)
+        replica = self.topics.replica()
+        self.host = replica.host(PATIENTS)
+        self.world = World(
+            patients=self.host,
+            facts=FoldedFacts(replica, replica),
+            statements=replica.writer,
+            policies=self,
+            tokens=self,
+            ring=self,
+            limits=self.limits,
+            queues=Queues(),
+        )
 
-    async def facts(self, _: str) -> Facts:
-        return Facts(self.state, self.subject, {("salus.consent.events", 0): len(self.log)})
+    @property
+    def log(self) -> list[EventData]:
+        return self.topics.applied
 
-    async def execute(self, _: str, decide: Callable[[PatientState], Awaitable[EventData]]) -> EventData:
-        event = await decide(self.state)
-        if self.taken:
-            raise NameTakenError
-        self.write(event)
-        return event
-
-    def write(self, event: EventData) -> None:
-        fault = self.faults.pop(0) if self.faults else None
-        if fault == "lost":
-            raise DeliveryError("lost")
-        self.log.append(event)
-        self.state = evolve(self.state, event)
-        if fault == "late":
-            raise DeliveryError("late")
+    @property
+    def state(self) -> PatientState:
+        return self.topics.state(PATIENTS, PATIENT)
 
     def evaluate(self, _: Inputs) -> Verdict:
+        self.decided += 1
         return self.verdict
 
     def make(self, claims: Claims) -> str:
         return f"token for {claims.decision}"
 
     async def catch_up(self) -> KeyRing:
-        return KeyRing(CATALOGUE, NETWORK, parties={party.did: party for party in self.parties})
-
-    @property
-    def world(self) -> World:
-        return World(
-            patients=self,
-            facts=self,
-            statements=Statements(self),
-            policies=self,
-            tokens=self,
-            ring=self,
-            limits=self.limits,
-            queues=self.queues,
-        )
-
-
-@dataclass
-class Statements:
-    """Facts that change nothing."""
-
-    memory: Memory
-
-    async def state(self, data: EventData, *, subject: str) -> None:
-        assert subject == PATIENT
-        self.memory.write(data)
+        return KeyRing(CATALOGUE, NETWORK, parties=dict(self.parties), keys=dict(self.keys))
 
 
 ALLOWED = Verdict(allowed=True, rules=(Rule("open"),))
@@ -136,7 +124,8 @@ BROKEN = Verdict(allowed=True, rules=(GLASS,))
 
 
 async def ask(memory: Memory, question: Question = QUESTION) -> str | None:
-    decision = await decide_access(question, statement=None, suffix="0" * 20, at=NOW, world=memory.world)
+    suffix = f"{next(memory.numbers):020x}"
+    decision = await decide_access(question, statement=None, suffix=suffix, at=NOW, world=memory.world)
     return decision.token
 
 
@@ -154,13 +143,14 @@ async def test_a_denied_access_is_an_event_and_no_token() -> None:
     assert [type(event) for event in memory.log] == [AccessDecided]
 
 
-@pytest.mark.parametrize(("fault", "events"), [("lost", 0), ("late", 1)])
+@pytest.mark.parametrize(("fault", "events"), [(Fault.LOST, 0), (Fault.LATE, 1), (Fault.REFUSED, 0)])
 async def test_nobody_gets_a_token_for_a_decision_that_may_not_be_on_the_topic(
     fault: Fault, events: int
 ) -> None:
     memory = Memory(ALLOWED, faults=[fault])
-    with pytest.raises(DeliveryError):
+    with pytest.raises(ProblemError, match=r"outcome-unknown|not-accepted"):
         await ask(memory)
+    memory.topics.arrive()
 
     assert len(memory.log) == events
 
@@ -168,10 +158,10 @@ async def test_nobody_gets_a_token_for_a_decision_that_may_not_be_on_the_topic(
 @pytest.mark.parametrize(
     ("faults", "left"),
     [
-        (["lost"], []),
-        (["late"], [GlassBroken]),
-        ([None, "lost"], [GlassBroken]),
-        ([None, "late"], [GlassBroken, AccessDecided]),
+        ([Fault.LOST], []),
+        ([Fault.LATE], [GlassBroken]),
+        ([None, Fault.LOST], [GlassBroken]),
+        ([None, Fault.LATE], [GlassBroken, AccessDecided]),
         ([], [GlassBroken, AccessDecided]),
     ],
 )
@@ -180,11 +170,12 @@ async def test_there_is_never_an_emergency_access_without_its_alarm(
 ) -> None:
     memory = Memory(BROKEN, faults=list(faults))
     if faults:
-        with pytest.raises(DeliveryError):
+        with pytest.raises(ProblemError, match="outcome-unknown"):
             await ask(memory, EMERGENCY)
     else:
         assert await ask(memory, EMERGENCY)
 
+    memory.topics.arrive()
     assert [type(event) for event in memory.log] == left
 
 
@@ -225,30 +216,16 @@ async def test_nothing_beyond_the_limit_is_recorded_though_many_ask_at_once() ->
     assert len([one for one in answers if one is None]) == len(memory.log) == 2
 
 
-class Asynchronous(Memory):
-    """A memory that others use while one waits for it, as with Kafka; it counts what is decided."""
-
-    decided = 0
-
-    async def facts(self, patient: str) -> Facts:
-        await asyncio.sleep(0)
-        return await super().facts(patient)
-
-    def evaluate(self, inputs: Inputs) -> Verdict:
-        self.decided += 1
-        return super().evaluate(inputs)
-
-
 async def test_nothing_is_decided_that_could_not_be_recorded_though_many_ask_at_once() -> None:
     """The third red team: denied beyond the limit was told apart from allowed, and stood nowhere."""
-    memory = Asynchronous(limits=limits_of(2))
+    memory = Memory(limits=limits_of(2))
     answers = await asyncio.gather(*(ask(memory) for _ in range(50)), return_exceptions=True)
 
     assert (len(memory.log), memory.decided, answers.count(None)) == (2, 2, 2)
 
 
 async def test_what_is_allowed_is_not_too_much_however_much_is_asked_at_once() -> None:
-    memory = Asynchronous(ALLOWED, limits=limits_of(2))
+    memory = Memory(ALLOWED, limits=limits_of(2))
 
     assert all(await asyncio.gather(*(ask(memory) for _ in range(50))))
 
@@ -266,12 +243,12 @@ def a_grant() -> Grant:
 
 
 async def test_a_grant_whose_answer_was_lost_is_found_done_when_repeated() -> None:
-    memory = Memory(faults=["late"])
+    memory = Memory(faults=[Fault.LATE])
 
     async def run() -> Consent:
         return await grant(a_grant(), actor=STEWARD, at=NOW, repeatable=True, world=memory.world)
 
-    with pytest.raises(DeliveryError):
+    with pytest.raises(ProblemError, match="outcome-unknown"):
         await run()
     consent = await run()
 
@@ -302,27 +279,24 @@ async def test_a_grant_that_is_not_meant_as_a_repetition_is_refused() -> None:
         await grant(a_grant(), actor=STEWARD, at=NOW, repeatable=False, world=memory.world)
 
 
-class PolicyMemory:
-    def __init__(self, conflicts: int = 0) -> None:
-        self.state, self.log, self.conflicts = PolicyState(), list[EventData](), conflicts
-
-    async def execute(self, _: str, decide: Callable[[PolicyState], EventData]) -> EventData:
-        event = decide(self.state)
-        if self.conflicts:
-            self.conflicts -= 1
-            raise ProblemError(409, "conflict", "another was first")
-        self.log.append(event)
-        self.state = evolve_policies(self.state, event)
-        return event
-
-
 async def test_a_policy_set_is_adopted_once_although_others_were_first() -> None:
-    host, version = PolicyMemory(conflicts=2), PolicyState("a" * 64, "b" * 64)
+    topics = MemoryTopics([POLICIES], catalogue=CATALOGUE, faults=2 * DECISIONS_MAX * [Fault.STALE])
+    host, version = topics.host(POLICIES), PolicyState("a" * 64, "b" * 64)
     first = await adopt_policies(version, service="did:web:c.example", host=host)
     second = await adopt_policies(version, service="did:web:c.example", host=host)
 
     assert (first, second) == (True, False)
-    assert len(host.log) == 1
+    assert len(topics.applied) == 1
+
+
+async def test_of_replicas_that_start_at_once_one_adopts_the_policy_set() -> None:
+    topics, version = MemoryTopics([POLICIES], catalogue=CATALOGUE), PolicyState("a" * 64, "b" * 64)
+    hosts = [topics.host(POLICIES) for _ in range(3)]
+    adopted = await asyncio.gather(
+        *(adopt_policies(version, service="did:web:c.example", host=host) for host in hosts)
+    )
+
+    assert (sorted(adopted), len(topics.applied)) == ([False, False, True], 1)
 
 
 async def test_a_repeated_key_with_another_start_is_another_consent() -> None:
@@ -349,7 +323,7 @@ async def test_a_grant_from_now_is_not_found_done_by_one_that_has_not_begun() ->
 
 
 async def test_a_repeated_key_whose_consent_is_listed_no_longer_is_used_up() -> None:
-    memory = Memory(taken=True)
+    memory = Memory(faults=2 * [Fault.NAME_TAKEN])
     with pytest.raises(Refusal, match="idempotency-key-reused"):
         await grant(a_grant(), actor=STEWARD, at=NOW, repeatable=True, world=memory.world)
     with pytest.raises(NameTakenError):

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 from msgspec import structs
-from tests.asking import NETWORK, UNASKED, asked_by
+from tests.asking import UNASKED, asked_by
 from tests.unit.consent.test_handlers import (
     BROKEN,
     CLINICIAN,
@@ -26,6 +27,7 @@ from tests.unit.consent.test_handlers import (
     limits_of,
 )
 
+from salus.consent.adapters.folded import SUBJECTS
 from salus.consent.domain.consents import Command, Grant, Link, Review, Revoke, Unlink
 from salus.consent.domain.decisions import (
     UNREVIEWED_MAX,
@@ -35,11 +37,9 @@ from salus.consent.domain.decisions import (
 from salus.consent.domain.rights import Asking
 from salus.consent.domain.state import GlassBreak, PatientState, SubjectState
 from salus.consent.handlers import decide_access, execute
-from salus.events.contexts import CATALOGUE
+from salus.contracts.testing.turns import settled, turn_held
 from salus.events.contexts.consent import ConsentGranted, ConsentRevoked
 from salus.events.did import LocalSigner
-from salus.events.event_types import EventData
-from salus.events.keyring import KeyRing
 from salus.events.parties import KnownKey, Party
 from salus.runtime.problems import ProblemError
 from salus.runtime.refusal import Refusal
@@ -64,43 +64,23 @@ PARTIES = {
 }
 
 
+made = partial(Memory, parties=PARTIES.values())
+
+
 def a_grant(name: str = "c1") -> Grant:
     return Grant(name, PATIENT, STRANGER, ("read",), ("TREAT",), None, NOW + timedelta(days=9))
 
 
-@dataclass
-class Waiting(Memory):
-    """Commands on a patient take turns, as with ContractHost; the test holds the turn until it lets go."""
-
-    known: dict[str, Party] = field(default_factory=lambda: dict(PARTIES))
-    key: KnownKey | None = None
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-    async def catch_up(self) -> KeyRing:
-        keys = {} if self.key is None else {SIGNER.verification_method: self.key}
-        return KeyRing(CATALOGUE, NETWORK, parties=dict(self.known), keys=keys)
-
-    async def execute(self, name: str, decide: Callable[[PatientState], Awaitable[EventData]]) -> EventData:
-        async with self.turn:
-            return await super().execute(name, decide)
+def lose_role(memory: Memory, did: str) -> None:
+    memory.parties[did] = replace(memory.parties[did], roles=frozenset())
 
 
-async def settled() -> None:
-    """Let everybody go on until they wait for somebody."""
-    for _ in range(50):
-        await asyncio.sleep(0)
+def erase(memory: Memory) -> None:
+    memory.topics.put(SUBJECTS, PATIENT, SubjectState(HOSPITAL, erased=True))
 
 
-def lose_role(memory: Waiting, did: str) -> None:
-    memory.known[did] = replace(memory.known[did], roles=frozenset())
-
-
-def erase(memory: Waiting) -> None:
-    memory.subject = SubjectState(HOSPITAL, erased=True)
-
-
-def become_member(memory: Waiting) -> None:
-    memory.known[STRANGER] = replace(memory.known[STRANGER], kind="device")
+def become_member(memory: Memory) -> None:
+    memory.parties[STRANGER] = replace(memory.parties[STRANGER], kind="device")
 
 
 OPEN = (GlassBreak("x.1", CLINICIAN),)
@@ -119,16 +99,15 @@ LINKED = PatientState(dids=(SHE,), glass_breaks=OPEN)
     ],
 )
 async def test_a_command_that_waited_is_decided_by_what_is_true_in_its_turn(
-    command: Command, actor: Asking, change: Callable[[Waiting], None], code: str
+    command: Command, actor: Asking, change: Callable[[Memory], None], code: str
 ) -> None:
     """Case A14: the role was withdrawn while the command waited, and the grant took effect."""
-    memory = Waiting(state=replace_dids(LINKED, command))
-    await memory.turn.acquire()
-    waiting = asyncio.create_task(execute(command, actor=actor, at=NOW, world=memory.world))
-    await settled()
-    assert not waiting.done()
-    change(memory)
-    memory.turn.release()
+    memory = made(state=replace_dids(LINKED, command))
+    async with turn_held(memory.host, PATIENT):
+        waiting = asyncio.create_task(execute(command, actor=actor, at=NOW, world=memory.world))
+        await settled()
+        assert not waiting.done()
+        change(memory)
     with pytest.raises(Refusal, match=code):
         await waiting
 
@@ -142,21 +121,22 @@ def replace_dids(state: PatientState, command: Command) -> PatientState:
 async def test_a_command_that_waited_is_not_carried_out_for_a_key_that_signs_no_more() -> None:
     """Case A14, sibling: a stolen key's commands wait, and the key is revoked."""
     proven = asked_by(SIGNER, "consent", "POST", "/consents", at=NOW, body={})
-    memory = Waiting(state=LINKED)
-    memory.key = KnownKey(
+    memory = made(state=LINKED)
+    key = KnownKey(
         SIGNER.public_key,
         SHE,
         known_at=NOW - timedelta(days=1),
         valid_from=NOW - timedelta(days=1),
         valid_until=None,
     )
-    await memory.turn.acquire()
+    memory.keys[SIGNER.verification_method] = key
     herself = replace(AS_HERSELF, request=proven)
-    waiting = asyncio.create_task(execute(a_grant(), actor=herself, at=NOW, world=memory.world))
-    await settled()
-    assert not waiting.done()
-    memory.key = replace(memory.key, revoked_at=NOW - timedelta(milliseconds=1))
-    memory.turn.release()
+    async with turn_held(memory.host, PATIENT):
+        waiting = asyncio.create_task(execute(a_grant(), actor=herself, at=NOW, world=memory.world))
+        await settled()
+        assert not waiting.done()
+        revoked = replace(key, revoked_at=NOW - timedelta(milliseconds=1))
+        memory.keys[SIGNER.verification_method] = revoked
     with pytest.raises(Refusal, match="key-revoked"):
         await waiting
 
@@ -164,12 +144,11 @@ async def test_a_command_that_waited_is_not_carried_out_for_a_key_that_signs_no_
 
 
 async def test_an_emergency_that_waited_needs_the_role_still() -> None:  # case A14, sibling
-    memory = Waiting(BROKEN)
-    await memory.turn.acquire()
-    waiting = asyncio.create_task(ask(memory, EMERGENCY))
-    await settled()
-    lose_role(memory, CLINICIAN)
-    memory.turn.release()
+    memory = made(BROKEN)
+    async with turn_held(memory.host, PATIENT):
+        waiting = asyncio.create_task(ask(memory, EMERGENCY))
+        await settled()
+        lose_role(memory, CLINICIAN)
     with pytest.raises(ProblemError, match="conflict"):
         await waiting
 
@@ -178,12 +157,12 @@ async def test_an_emergency_that_waited_needs_the_role_still() -> None:  # case 
 
 async def test_who_may_not_is_refused_without_waiting() -> None:
     """Case A14: anybody's refused commands kept the patient's queue long."""
-    memory = Waiting(state=LINKED)
-    await memory.turn.acquire()
-    asking = asyncio.create_task(execute(a_grant(), actor=AS_STRANGER, at=NOW, world=memory.world))
-    await settled()
+    memory = made(state=LINKED)
+    async with turn_held(memory.host, PATIENT):
+        asking = asyncio.create_task(execute(a_grant(), actor=AS_STRANGER, at=NOW, world=memory.world))
+        await settled()
 
-    assert isinstance(asking.exception(), Refusal)
+        assert isinstance(asking.exception(), Refusal)
 
 
 @pytest.mark.parametrize("revocation", [Revoke("c0", PATIENT), Unlink(PATIENT, SHE)])
@@ -191,18 +170,17 @@ async def test_a_revocation_waits_for_one_command_and_one_emergency_and_no_more(
     revocation: Revoke | Unlink,
 ) -> None:
     """Case A14: the queue of grants, which nothing limited, delayed a revocation."""
-    memory = Waiting(BROKEN, state=LINKED, limits=limits_of(60))
+    memory = made(BROKEN, state=LINKED, limits=limits_of(60))
     await execute(a_grant("c0"), actor=STEWARD, at=NOW, world=memory.world)
-    await memory.turn.acquire()
-    others = [
-        asyncio.create_task(execute(a_grant(f"c{n}"), actor=STEWARD, at=NOW, world=memory.world))
-        for n in range(1, 31)
-    ]
-    emergencies = [asyncio.create_task(ask(memory, EMERGENCY)) for _ in range(30)]
-    await settled()
-    revoking = asyncio.create_task(execute(revocation, actor=AS_OFFICER, at=NOW, world=memory.world))
-    await settled()
-    memory.turn.release()
+    async with turn_held(memory.host, PATIENT):
+        others = [
+            asyncio.create_task(execute(a_grant(f"c{n}"), actor=STEWARD, at=NOW, world=memory.world))
+            for n in range(1, 31)
+        ]
+        emergencies = [asyncio.create_task(ask(memory, EMERGENCY)) for _ in range(30)]
+        await settled()
+        revoking = asyncio.create_task(execute(revocation, actor=AS_OFFICER, at=NOW, world=memory.world))
+        await settled()
     revoked = await revoking
     await asyncio.gather(*others, *emergencies)
     turns = [type(event).__name__ for event in memory.log if type(event).__name__ != "AccessDecided"]
@@ -215,7 +193,7 @@ async def test_a_revocation_waits_for_one_command_and_one_emergency_and_no_more(
 
 async def test_an_account_gives_so_many_commands_and_may_still_revoke() -> None:
     """Case A14: POST /consents has no limit."""
-    memory = Waiting(state=LINKED, limits=limits_of(3))
+    memory = made(state=LINKED, limits=limits_of(3))
     for number in range(3):
         await execute(a_grant(f"c{number}"), actor=STEWARD, at=NOW, world=memory.world)
     for command in (a_grant("c9"), Link(PATIENT, SHE, is_patient=False)):
@@ -236,7 +214,7 @@ async def test_an_account_gives_so_many_commands_and_may_still_revoke() -> None:
 async def test_so_many_emergencies_of_one_principal_await_review_and_no_more() -> None:
     """Case A19: unreviewed emergencies made one patient's state grow without end."""
     mine = tuple(GlassBreak(f"x.{number}", CLINICIAN) for number in range(UNREVIEWED_MAX))
-    memory = Waiting(BROKEN, state=PatientState(glass_breaks=mine))
+    memory = made(BROKEN, state=PatientState(glass_breaks=mine))
     with pytest.raises(Refusal, match="too-many-unreviewed") as refused:
         await ask(memory, EMERGENCY)
 
@@ -247,7 +225,7 @@ async def test_so_many_emergencies_of_one_principal_await_review_and_no_more() -
         await ask(memory, EMERGENCY)
     # What others did is not counted, so nobody keeps somebody else from an emergency.
     others = tuple(GlassBreak(f"x.{number}", STRANGER) for number in range(UNREVIEWED_MAX))
-    assert await ask(Waiting(BROKEN, state=PatientState(glass_breaks=others)), EMERGENCY)
+    assert await ask(made(BROKEN, state=PatientState(glass_breaks=others)), EMERGENCY)
 
 
 async def test_accounts_of_one_organisation_fill_no_patient_s_state() -> None:
@@ -258,30 +236,29 @@ async def test_accounts_of_one_organisation_fill_no_patient_s_state() -> None:
     asked = structs.replace(UNASKED, behalf=HOSPITAL)
     question = replace(EMERGENCY, principal=replace(EMERGENCY.principal, request=asked))
     own = of(HOSPITAL, UNREVIEWED_OF_ORGANISATION_MAX - 1)
-    memory = Waiting(BROKEN, state=PatientState(glass_breaks=own))
+    memory = made(BROKEN, state=PatientState(glass_breaks=own))
     assert await ask(memory, question)
     assert memory.state.glass_breaks[-1].organisation == HOSPITAL
     with pytest.raises(Refusal, match="your organisation's"):
         await ask(memory, question)
     for others, refused in ((UNREVIEWED_OF_PATIENT_MAX - 1, False), (UNREVIEWED_OF_PATIENT_MAX, True)):
-        memory = Waiting(BROKEN, state=PatientState(glass_breaks=of("did:web:x", others)))
+        memory = made(BROKEN, state=PatientState(glass_breaks=of("did:web:x", others)))
         with pytest.raises(Refusal, match="of all") if refused else nullcontext():
             assert await ask(memory, question)
 
 
 async def test_emergencies_at_once_do_not_pass_the_maximum() -> None:  # case A19
     mine = tuple(GlassBreak(f"x.{number}", CLINICIAN) for number in range(UNREVIEWED_MAX - 1))
-    memory = Waiting(BROKEN, state=PatientState(glass_breaks=mine))
-    await memory.turn.acquire()
-    asking = [asyncio.create_task(ask_under(memory, number)) for number in range(5)]
-    await settled()
-    memory.turn.release()
+    memory = made(BROKEN, state=PatientState(glass_breaks=mine))
+    async with turn_held(memory.host, PATIENT):
+        asking = [asyncio.create_task(ask_under(memory, number)) for number in range(5)]
+        await settled()
     answers = await asyncio.gather(*asking, return_exceptions=True)
 
     assert sum(isinstance(one, Refusal) for one in answers) == 4
 
 
-async def ask_under(memory: Waiting, number: int) -> str | None:
+async def ask_under(memory: Memory, number: int) -> str | None:
     suffix = f"{number:020x}"
     decision = await decide_access(EMERGENCY, statement=None, suffix=suffix, at=NOW, world=memory.world)
     return decision.token
