@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import strategies as st
 from tests.asking import UNASKED
+from tests.own_types import activated, dataschema, name_of, proposed, schema_of
 from tests.unit.events.test_sharding import TOPIC, Founder, added, assigned
 
 from salus.contracts.testing.domain_laws import DomainLaws
@@ -13,7 +16,8 @@ from salus.events.did import LocalSigner, multibase_of
 from salus.events.event_types import EventData
 from salus.events.parties import Operator
 from salus.events.rights import Actor
-from salus.identity import shards
+from salus.events.type_registry import TypeFact, TypeRegistry
+from salus.identity import event_types, shards
 from salus.identity.domain import (
     AddKey,
     Command,
@@ -24,8 +28,10 @@ from salus.identity.domain import (
     WithdrawRole,
     decide,
 )
-from salus.identity.folded import PARTIES, SHARDS
+from salus.identity.event_types import ActivateType, EventTypeState, ProposeType, TypeCommand, WithdrawType
+from salus.identity.folded import EVENT_TYPES, PARTIES, SHARDS
 from salus.identity.shards import AssignShards, ShardingState
+from salus.runtime.refusal import Refusal
 
 ALICE, HOSPITAL, SALUS = (f"did:web:{name}.example" for name in ("alice", "h", "salus"))
 OPERATORS = [Operator(SALUS, SALUS), Operator(ALICE, HOSPITAL)]
@@ -44,6 +50,7 @@ FIELDS = {
     **dict.fromkeys(("PublicKey.id", "key_id"), _keys),
     "multibase": st.sampled_from(_public),
     "member": st.sampled_from([None, HOSPITAL]),
+    "EventTypeProposed.member": st.just(HOSPITAL),
     "lookalike": st.just(value=False),
     "organisation": st.sampled_from([None, PartyState(HOSPITAL, "member")]),
     "role": _roles,
@@ -64,6 +71,43 @@ class TestParties(DomainLaws):
         assert len({key.id for key in state.keys}) == len(state.keys)
         assert state.roles == tuple(sorted(set(state.roles)))
         assert bool(state.did) == bool(state.keys)
+
+
+_SCHEMAS = [schema_of(HOSPITAL), schema_of(HOSPITAL, fields={"floor": {"type": "boolean"}}), schema_of(SALUS)]
+_TYPE = name_of(_SCHEMAS[0])
+TYPE_FIELDS = {**FIELDS, "type": st.just(_TYPE)}
+
+
+class TestEventTypes(DomainLaws):
+    contract, catalogue, aggregate = EVENT_TYPES, CATALOGUE, _TYPE
+    commands = st.one_of(
+        st.builds(ProposeType, st.just(_TYPE), st.sampled_from(_SCHEMAS)),
+        st.builds(ActivateType, st.just(_TYPE), st.sampled_from([*map(dataschema, _SCHEMAS)])),
+        st.just(WithdrawType(_TYPE)),
+    )
+    facts = st.tuples(
+        st.sampled_from(ASKERS),
+        st.lists(st.sampled_from([*map(proposed, _SCHEMAS[:2]), *map(activated, _SCHEMAS[:2])]), max_size=4),
+    )
+    fields = TYPE_FIELDS
+
+    def decide(self, state: EventTypeState, command: TypeCommand, facts: Any) -> EventData:
+        actor, history = facts
+        types = TypeRegistry(CATALOGUE)
+        for fact in history:
+            types.apply(fact, at=NOON)
+        decided = event_types.decide(command, actor=actor, types=types, operators=OPERATORS)
+        # Whoever finds it done already states nothing, as the routes do.
+        require_new(state, decided)
+        return decided
+
+    def invariants(self, state: EventTypeState) -> None:
+        assert not (state.withdrawn and state.active)
+
+
+def require_new(state: EventTypeState, fact: TypeFact) -> None:
+    if event_types.is_done(state, fact):
+        raise Refusal("done", "it is so already")
 
 
 def assignment(epoch: int, holders: list[int], new: list[int]) -> AssignShards:
