@@ -233,9 +233,15 @@ class OwnKey:
     """Storage's own key; `signs` says whether it does."""
 
     signs = True
+    # At a start nobody has read yet who the service is.
+    is_known = False
+
+    async def check(self) -> None:
+        self.is_known = True
+        self.require_for("")
 
     def require_for(self, _: str) -> None:
-        if not self.signs:
+        if not (self.signs and self.is_known):
             raise ProblemError(503, "service-key-invalid", "no")
 
 
@@ -299,7 +305,7 @@ async def replica(
             host=host,
             follower=follower,
             store=store,
-            writer=writer,
+            signs=own_key.check,
             work=work,
             outcome=partial(destruction_of, request=Request.of_service(STORAGE.did)),
             pace=pace,

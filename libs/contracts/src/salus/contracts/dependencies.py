@@ -108,7 +108,7 @@ class Dependencies(Generic[SettingsT]):
             host=self.host(reactor.contract),
             follower=self.follower,
             store=self.store,
-            writer=self.writer,
+            signs=self.own_key.check,
             work=work,
             outcome=outcome,
             pace=pace,

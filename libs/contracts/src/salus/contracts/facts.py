@@ -41,10 +41,6 @@ class FactWriter:
         self._catalogue = catalogue
         self._network = network
 
-    def require_may_state(self, subject: str) -> None:
-        """Raise unless the service's own key signs, as `write` does, before work whose outcome is stated."""
-        self._own_key.require_for(subject)
-
     async def write(self, data: EventData, *, subject: str, expected_version: int | None = None) -> Outcome:
         """Publish a fact and return its outcome, once it is folded.
 
@@ -52,7 +48,7 @@ class FactWriter:
             ProblemError: 503 `service-key-invalid`, 422 `invalid-request`; nothing was published.
             UnreadRecordError: nothing was published; see `OwnKey.require_for`.
         """
-        self.require_may_state(subject)
+        self._own_key.require_for(subject)
         self._require_asked(data)
         try:
             stated = await self._publisher.publish(data, subject=subject, expected_version=expected_version)

@@ -17,12 +17,13 @@ from prometheus_client import Counter, Gauge
 from sqlalchemy.exc import SQLAlchemyError
 
 from salus.contracts.contract import ContractHost
-from salus.contracts.facts import FactWriter
 from salus.contracts.fold import FoldStore, Follower
 from salus.contracts.obligations import Backlog, Obligations, Owed
 from salus.contracts.reactors import Reactor
 from salus.events.event_types import EventData
 from salus.messaging import MessagingError
+from salus.runtime.problems import ProblemError
+from salus.runtime.refusal import Refusal
 from salus.runtime.supervisor import failed, succeeded
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -88,7 +89,8 @@ class ReactorHost(Generic[S]):
 
     Callers may rely on: nothing is done that the topics, as they are at that moment, do not oblige to, nor
     while the service's own key does not sign; the work is done at least once, and one outcome takes effect.
-    `outcome` is pure: it makes the event of a state and a key that the state owes.
+    `signs` raises unless the service's own key signs now; `outcome` is pure, and makes the event of a state
+    and a key that the state owes.
     """
 
     def __init__(  # noqa: PLR0913  # what a reactor needs
@@ -98,7 +100,7 @@ class ReactorHost(Generic[S]):
         host: ContractHost[S],
         follower: Follower,
         store: FoldStore,
-        writer: FactWriter,
+        signs: Callable[[], Awaitable[object]],
         work: Callable[[Obligation[S]], Awaitable[None]],
         outcome: Callable[[S, str], EventData],
         pace: Pace = PACE,
@@ -107,7 +109,7 @@ class ReactorHost(Generic[S]):
     ) -> None:
         self._reactor = reactor
         self._host = host
-        self._writer = writer
+        self._signs = signs
         self._work = work
         self._outcome = outcome
         self.pace = pace
@@ -209,6 +211,7 @@ class ReactorHost(Generic[S]):
                 obligation=_id_of(self.name, owed.aggregate, owed.key),
                 attempts=failed_,
                 error=type(error).__name__,
+                code=error.code if isinstance(error, ProblemError | Refusal) else None,
             )
 
     async def _attempt(self, aggregate: str, key: str) -> None:
@@ -223,7 +226,7 @@ class ReactorHost(Generic[S]):
                 state = await self._host.state(aggregate)
                 if key not in self._reactor.owes(state):
                     return
-                self._writer.require_may_state(aggregate)
+                await self._signs()
                 async with asyncio.timeout(self.pace.attempt_s_max):
                     await self._work(Obligation(self.name, aggregate, key, state))
                 await self._record(aggregate, key)

@@ -1,0 +1,70 @@
+"""Storage in a process that is killed between two steps of an erasure; run by `test_killed_erasures.py`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from salus.contracts.obligations import Obligations
+from salus.contracts.reactor_host import ReactorHost
+from salus.contracts.service import run
+from salus.events.contexts.storage import SubjectErased, SubjectKeyDestroyed
+from salus.objects import S3Objects
+from salus.runtime.publishing import ServicePublisher
+from salus.storage.__main__ import SERVICE
+from salus.storage.adapters.vault import FOLDER, BucketVault
+
+STEPS = ("stated", "folded", "taken", "halfway", "destroyed", "recorded")
+
+
+def die(*_: Any) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def dying(
+    owner: type, name: str, *, when: Callable[..., bool] = lambda *_: True, before: bool = False
+) -> None:
+    """Have the process killed right before or after a method, of the calls that are meant."""
+    method = getattr(owner, name)
+
+    @wraps(method)
+    async def last(*arguments: Any, **named: Any) -> Any:
+        if before and when(*arguments):
+            die()
+        answer = await method(*arguments, **named)
+        if when(*arguments):
+            die()
+        return answer
+
+    setattr(owner, name, last)
+
+
+def about(kind: type) -> Callable[..., bool]:
+    return lambda _, data, *__: isinstance(data, kind)
+
+
+def main(step: str) -> None:
+    match step:
+        case "stated":
+            dying(ServicePublisher, "publish", when=about(SubjectErased))
+        case "folded":
+            dying(ReactorHost, "perform", before=True)
+        case "taken":
+            dying(Obligations, "seize")
+        case "halfway":
+            dying(S3Objects, "destroy", when=lambda _, key: key.startswith(f"{FOLDER}/"))
+        case "destroyed":
+            dying(BucketVault, "destroy")
+        case "recorded":
+            dying(ServicePublisher, "publish", when=about(SubjectKeyDestroyed))
+        case _:
+            sys.exit(f"no such step: {step}")
+    run(SERVICE)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
