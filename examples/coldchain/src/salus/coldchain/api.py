@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, FastAPI, Path
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from salus.coldchain import context, domain
 from salus.coldchain.context import BatchRecalled, BatchRegistered, TemperatureRecorded
 from salus.coldchain.domain import BATCHES, Batch
 from salus.contracts.contract import ContractHost
 from salus.contracts.dependencies import Dependencies
+from salus.contracts.http_fields import CommandBody
 from salus.contracts.settings import ContractSettings
 from salus.runtime.auth import Caller
 from salus.runtime.fields import pattern_of
@@ -24,11 +25,7 @@ Decidegrees = Annotated[int, Field(ge=-2000, le=1000, description="Tenths of a d
 BatchInPath = Annotated[str, Path(pattern=TOKEN, max_length=32, description="The batch's id.")]
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class RegisterBody(_Body):
+class RegisterBody(CommandBody):
     """A batch, and between which temperatures it has to be kept."""
 
     batch: Token
@@ -37,13 +34,13 @@ class RegisterBody(_Body):
     highest: Decidegrees
 
 
-class TemperatureBody(_Body):
+class TemperatureBody(CommandBody):
     """A temperature that a batch had."""
 
     temperature: Decidegrees
 
 
-class RecallBody(_Body):
+class RecallBody(CommandBody):
     """Why nobody may use a batch any more."""
 
     reason: context.Reason

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated
-from uuid import uuid4
 
-from fastapi import APIRouter, Depends, Header, Path, Request
+from fastapi import APIRouter, Depends, Path, Request
 from fastapi.responses import Response
 
 from salus.consent import handlers, models
@@ -18,25 +16,16 @@ from salus.consent.domain.decisions import Question
 from salus.consent.domain.rights import Actor, Asking, require, visible_consents
 from salus.consent.domain.state import found_consent
 from salus.consent.ports import World
+from salus.contracts.http_fields import IdempotencyKey, PatientInPath, id_digits
 from salus.events.parties import Party
 from salus.events.patient_rights import Act
 from salus.ledger.json_reader import read_json
 from salus.runtime.auth import Caller, Callers
-from salus.runtime.fields import PLAIN, PSEUDONYM_PATTERN
+from salus.runtime.fields import PLAIN
 from salus.runtime.path_dids import did_in_path
 from salus.runtime.problems import documented
 from salus.runtime.request_lanes import Lane
 
-IdempotencyKey = Annotated[
-    str | None,
-    Header(
-        min_length=8,
-        max_length=128,
-        pattern=PLAIN,
-        description="A repeated request with the same key has one effect.",
-    ),
-]
-PatientInPath = Annotated[str, Path(pattern=PSEUDONYM_PATTERN, description="The patient's pseudonym.")]
 DidInPath = Annotated[str, did_in_path(4)]
 IdInPath = Annotated[str, Path(max_length=80, pattern=PLAIN)]
 
@@ -61,17 +50,10 @@ def asking(caller: Caller) -> Asking:
     return Asking(party.did, party.kind, party.roles, party.member, request=caller.request)
 
 
-def suffix_for(actor: Actor, key: str | None) -> str:
-    """Return the end of a new id: random, or always the same for a caller's idempotency key."""
-    if key is None:
-        return uuid4().hex[:20]
-    return hashlib.sha256(f"{actor.did}\0{key}".encode()).hexdigest()[:20]
-
-
 async def granted(api: Api, body: models.GrantBody, caller: Caller, *, key: str | None) -> models.ConsentView:
     """Grant a consent; `key` is the caller's idempotency key."""
     actor, at = asking(caller), api.now()
-    command = body.as_command(identifier_under(body.patient, suffix=suffix_for(actor, key)))
+    command = body.as_command(identifier_under(body.patient, suffix=id_digits(actor.did, key)))
     consent = await handlers.grant(command, actor=actor, at=at, repeatable=key is not None, world=api.world)
     return models.ConsentView.of(consent, patient=body.patient)
 
@@ -220,7 +202,7 @@ def _add_decisions(router: APIRouter, api: Api) -> None:
             service=body.service,
         )
         statement = broken.statement.as_sealed() if broken and broken.statement else None
-        suffix = uuid4().hex[:20]
+        suffix = id_digits(caller.party.did, None)
         decision = await handlers.decide_access(
             question, statement=statement, suffix=suffix, at=api.now(), world=world
         )

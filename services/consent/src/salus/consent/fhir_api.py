@@ -18,11 +18,12 @@ from salus.consent.adapters.fhir.capabilities import capability_statement, searc
 from salus.consent.adapters.fhir.elements import Issue
 from salus.consent.adapters.fhir.identifier_marks import IdentifierMarks
 from salus.consent.adapters.fhir.outcomes import MEDIA_TYPE, all_ok, answered, operation_outcome
-from salus.consent.api import Api, IdempotencyKey, IdInPath, actor_of, asking, suffix_for
+from salus.consent.api import Api, IdInPath, actor_of, asking
 from salus.consent.domain.consents import Grant, Term, identifier_under, patient_of
 from salus.consent.domain.rights import Actor, Asking, visible_consents
 from salus.consent.domain.state import Consent
 from salus.consent.fhir_exchange import preferred_return, read_condition, read_search, require_json_exchange
+from salus.contracts.http_fields import IdempotencyKey, id_digits
 from salus.events.parties import Party
 from salus.ledger.json_reader import JsonError, read_json
 from salus.runtime import openapi
@@ -196,7 +197,7 @@ class _Creating:
     def _suffix(self, *, is_conditional: bool) -> str:
         identifier = self.terms.identifier
         if identifier is None:
-            return suffix_for(self.actor, self.idempotency_key)
+            return id_digits(self.actor.did, self.idempotency_key)
         mark = self.shared.marks.of(
             patient=self.terms.patient, system=identifier.system, value=identifier.value
         )

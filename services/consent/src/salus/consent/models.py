@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from salus.consent.domain.consents import Grant
 from salus.consent.domain.state import Consent, GlassBreak, Outcome
 from salus.consent.handlers import Decision
+from salus.contracts.http_fields import CommandBody
 from salus.events import fields
 from salus.events.contexts.consent import Action, EmergencyReason
 from salus.events.contexts.storage import STORAGE
@@ -20,11 +21,7 @@ from salus.runtime.moments import Moment
 OBJECT_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class GrantBody(_Body):
+class GrantBody(CommandBody):
     """Who may do what with whose data, for which purposes and how long."""
 
     patient: Pseudonym
@@ -47,7 +44,7 @@ class GrantBody(_Body):
         )
 
 
-class LinkBody(_Body):
+class LinkBody(CommandBody):
     """The party that a patient is."""
 
     did: Did
@@ -57,7 +54,7 @@ class LinkBody(_Body):
 STATEMENT_CHARS_MAX = 24_000
 
 
-class SealedBody(_Body):
+class SealedBody(CommandBody):
     """A text sealed to the patient's public key."""
 
     suite: fields.Suite
@@ -71,7 +68,7 @@ class SealedBody(_Body):
         return Sealed(suite=self.suite, key=self.key, ciphertext=self.ciphertext)
 
 
-class BreakGlassBody(_Body):
+class BreakGlassBody(CommandBody):
     """Why emergency access is needed."""
 
     reason: EmergencyReason
@@ -80,7 +77,7 @@ class BreakGlassBody(_Body):
     )
 
 
-class DecisionBody(_Body):
+class DecisionBody(CommandBody):
     """May the caller do this now?"""
 
     action: Action
@@ -96,7 +93,7 @@ class DecisionBody(_Body):
     )
 
 
-class ReviewBody(_Body):
+class ReviewBody(CommandBody):
     """The judgement on an emergency access."""
 
     outcome: Outcome

@@ -8,8 +8,9 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
+from salus.contracts.http_fields import CommandBody
 from salus.contracts.keyset import CURSOR_CHARS_MAX, CursorError
 from salus.events import fields
 from salus.events.contexts.identity import PartyKind, PublicKey
@@ -48,11 +49,7 @@ KEYS_ADDED = Rate(burst=32, per_minute=1 / 60)
 DidInPath = Annotated[str, did_in_path(2)]
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class KeyBody(_Body):
+class KeyBody(CommandBody):
     """An Ed25519 public key of a party."""
 
     id: KeyId = Field(examples=["did:web:hospital.example#key-1"])
@@ -82,7 +79,7 @@ def proofs_of(keys: Iterable[KeyBody]) -> dict[str, str]:
     return {key.id: key.proof for key in keys if key.proof is not None}
 
 
-class RegisterBody(_Body):
+class RegisterBody(CommandBody):
     """Who joins the network."""
 
     did: Did
@@ -111,20 +108,20 @@ class RegisterBody(_Body):
         )
 
 
-class AddKeyBody(_Body):
+class AddKeyBody(CommandBody):
     """One more key."""
 
     key: KeyBody
 
 
-class RevokeKeyBody(_Body):
+class RevokeKeyBody(CommandBody):
     """Which key signs no longer, and why."""
 
     key_id: KeyId
     reason: RevocationReason = "unspecified"
 
 
-class RoleBody(_Body):
+class RoleBody(CommandBody):
     """A role to hold. Who is made an operator is made one with just the keys that both operators saw."""
 
     role: RoleName

@@ -9,9 +9,10 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Path
 from fastapi.responses import Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from salus.contracts.contract import ContractHost
+from salus.contracts.http_fields import CommandBody
 from salus.events import asyncapi, fields
 from salus.events.catalogue import Catalogue
 from salus.events.event_types import EventType
@@ -47,11 +48,7 @@ COMMANDS = Rate(burst=60, per_minute=1)
 TypeInPath = Annotated[str, Path(max_length=160, pattern=pattern_of(fields.TypeName))]
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class ProposalBody(_Body):
+class ProposalBody(CommandBody):
     """A JSON Schema (2020-12) with all that is known of the type in `x-salus`."""
 
     definition: dict[str, Any] = Field(
@@ -63,7 +60,7 @@ class ProposalBody(_Body):
         return ProposeType(own_type_of(self.definition), self.definition)
 
 
-class ActivationBody(_Body):
+class ActivationBody(CommandBody):
     """Which schema is activated: the one that was proposed, and that the operators have seen."""
 
     dataschema: str = Field(min_length=1, max_length=256, pattern=pattern_of(fields.Text))

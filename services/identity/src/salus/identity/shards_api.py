@@ -7,9 +7,10 @@ from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends
-from pydantic import BaseModel, ConfigDict, FailFast, Field
+from pydantic import BaseModel, FailFast, Field
 
 from salus.contracts.contract import ContractHost
+from salus.contracts.http_fields import CommandBody
 from salus.events import fields
 from salus.events.contexts.identity import AddedShard, AssignedShard, AssignedTopic, ShardsAssigned
 from salus.events.fields import INTEGER_MAX
@@ -34,11 +35,7 @@ Id = Annotated[int, Field(ge=0, le=INTEGER_MAX)]
 TopicName = Annotated[str, Field(min_length=1, max_length=256, pattern=pattern_of(fields.Text))]
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class ShardBody(_Body):
+class ShardBody(CommandBody):
     """What one shard is to seal."""
 
     id: Id
@@ -56,7 +53,7 @@ class ShardBody(_Body):
         )
 
 
-class AddedBody(_Body):
+class AddedBody(CommandBody):
     """A shard that is new."""
 
     id: Id
@@ -69,7 +66,7 @@ class AddedBody(_Body):
     )
 
 
-class AssignBody(_Body):
+class AssignBody(CommandBody):
     """Every partition's new place. `epoch` is the present one plus one: whoever was later gets a 409."""
 
     epoch: Id

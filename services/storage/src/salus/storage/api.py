@@ -11,8 +11,9 @@ from uuid import uuid4
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
+from salus.contracts.http_fields import CommandBody, PatientInPath
 from salus.events.envelope import CONTENT_TYPE
 from salus.events.parties import Party
 from salus.runtime import openapi
@@ -42,7 +43,6 @@ EVENT_ID = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,255}$"
 # Bodies of objects are streams of any size that `Limits` allows; all others are small.
 OBJECTS_PATH = "/objects"
 
-Patient = Annotated[str, Path(pattern=PSEUDONYM_PATTERN, description="The patient's pseudonym.")]
 PatientQuery = Annotated[str, Query(pattern=PSEUDONYM_PATTERN, description="The patient's pseudonym.")]
 ObjectId = Annotated[str, Path(pattern=OBJECT_ID, description="The object's id.")]
 DecisionToken = Annotated[
@@ -52,11 +52,7 @@ DecisionToken = Annotated[
 MediaType = Annotated[str, Header(alias="Content-Type", max_length=256, pattern=MEDIA_TYPE_PATTERN)]
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class RegisterBody(_Body):
+class RegisterBody(CommandBody):
     """Who gets a key."""
 
     nonce: str = Field(
@@ -77,7 +73,7 @@ class RegisterBody(_Body):
     )
 
 
-class EraseBody(_Body):
+class EraseBody(CommandBody):
     """Why a key is destroyed."""
 
     basis: Basis
@@ -217,14 +213,14 @@ def _add_subjects(router: APIRouter, desk: Desk) -> None:
         )
 
     @router.get("/subjects/{patient}/key", tags=["subjects"], responses=documented(404, 410, 422, 503))
-    async def get_subject_key(patient: Patient) -> SubjectView:
+    async def get_subject_key(patient: PatientInPath) -> SubjectView:
         """Return the public key to seal to; 410 once it is destroyed."""
         return SubjectView.of(await desk.subjects.get(patient))
 
     @router.delete(
         "/subjects/{patient}/key", tags=["subjects"], responses=documented(401, 403, 404, 409, 422, 429, 503)
     )
-    async def erase_subject(patient: Patient, body: EraseBody, caller: Caller = caller) -> ErasedView:
+    async def erase_subject(patient: PatientInPath, body: EraseBody, caller: Caller = caller) -> ErasedView:
         """Destroy a patient's key: all that it sealed is unreadable from here on, everywhere."""
         state = await desk.subjects.erase(patient, basis=body.basis, caller=caller)
         return ErasedView(patient=state.patient, key=state.key, basis=state.erased, objects=state.objects)
