@@ -12,6 +12,7 @@ GENERATORS = (
     ("tools.openapi_documents",),
     ("tools.rights_document",),
     ("tools.service_files",),
+    ("tools.example_page",),
 )
 GENERATED = (
     "libs/events/src/salus/events/schemas/**/*.json",
@@ -24,6 +25,7 @@ GENERATED = (
     "deploy/helm/salus/values.schema.json",
     "docker-compose.yml",
     "docs/architecture.md",
+    "docs/contract-service.md",
     "docs/operators.md",
     "pyproject.toml",
     "tests/generators/java/pom.xml",
