@@ -11,14 +11,16 @@ from typing import Any
 import pytest
 from hypothesis import given
 from jsonschema import Draft7Validator, Draft202012Validator
+from tests.own_types import SEALED, schema_of
 from tests.unit.events.samples import MEMBER, any_data, as_json, encoded
 
 from salus.events import asyncapi, schemas
 from salus.events.context import Context
 from salus.events.contexts import CATALOGUE
-from salus.events.event_types import EventData, Retention, type_of
+from salus.events.event_types import EventData, Retention, schema_file, type_of
 from salus.events.fields import Sealed
 from salus.events.signature import sign_values
+from salus.events.type_definition import definition
 
 ROOT = Path(__file__).parents[3]
 ASYNCAPI_SCHEMA = ROOT / "tests/data/asyncapi/3.0.0-without-$id.json.gz"
@@ -96,9 +98,28 @@ def test_writing_removes_the_file_of_a_type_that_is_gone(tmp_path: Path) -> None
     assert {path.name for path in tmp_path.iterdir()} == set(schemas.files(CATALOGUE))
 
 
-@pytest.fixture(scope="module")
-def document() -> Any:
-    return json.loads(asyncapi.document(CATALOGUE))
+OWN = schema_of(
+    fields={
+        "content": SEALED,
+        "class": {"enum": ["a", "b"]},
+        "note": {"anyOf": [{"type": "string", "maxLength": 9}, {"type": "null"}]},
+        "parts": {
+            "type": "array",
+            "maxItems": 2,
+            "items": {
+                "type": "object",
+                "additionalProperties": False,
+                "properties": {"class": {"enum": ["c"]}},
+            },
+        },
+    }
+)
+
+
+@pytest.fixture(params=["of the release", "with a type of a member's"])
+def document(request: pytest.FixtureRequest) -> Any:
+    own = [definition(schema_file(OWN))] if "member" in request.param else []
+    return json.loads(asyncapi.document(CATALOGUE.with_types(own)))
 
 
 def test_the_document_is_valid_by_asyncapis_own_schema(document: Any) -> None:

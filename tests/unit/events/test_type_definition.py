@@ -232,6 +232,10 @@ HOSTILE: dict[str, tuple[Any, str]] = {
     ),
     "no sentence": (schema_of(description=""), "$.description"),
     "a sentence that is written backwards": (schema_of(description="A \u202eb"), "$.description"),
+    "two fields of one name": (
+        schema_of(fields={"a_1": {"enum": ["a"]}, "a1": {"enum": ["b"]}}),
+        "$: two fields",
+    ),
     "another id": (schema_of(more={"$id": "urn:salus:schema:x"}), "$.$id"),
 }
 

@@ -9,8 +9,10 @@ is; the class that is made of the schema is how our programs carry the data.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import lru_cache
+from hashlib import sha256
 from typing import Annotated, Any, Literal
 
 import jsonschema_rs
@@ -105,6 +107,7 @@ class _Definition:
         named = self._resolved(self._root["properties"].get("object", {"type": "string"}))
         if named.get("type") != "string" or "format" in named:
             yield "$.object: it names a record of the patient: a text"
+        yield from _fields_alike(self._root, "$")
         for field, part in self._root["properties"].items():
             yield from self._faults(part, f"$.{field}", is_own=True)
 
@@ -132,6 +135,7 @@ class _Definition:
         if "anyOf" in part:
             yield from self._faults(_kind_of(part), at)
         elif "properties" in part:
+            yield from _fields_alike(part, at)
             for name, field in part["properties"].items():
                 yield from self._faults(field, f"{at}.{name}")
         elif "items" in part:
@@ -148,7 +152,7 @@ class _Definition:
     def event_type(self, schema: bytes, older: frozenset[str]) -> EventType:
         about = self._about
         name = about["type"]
-        data = self._class(self._root, class_name(name), base=EventData)
+        data = self._class(self._root, "", base=EventData)
         data.__doc__ = self._schema["description"]
         entry = EventType(
             name=name,
@@ -172,25 +176,26 @@ class _Definition:
         declare(entry)
         return entry
 
-    def _class(self, part: Mapping[str, Any], name: str, *, base: type[Any] = _Part) -> Any:
+    def _class(self, part: Mapping[str, Any], path: str, *, base: type[Any] = _Part) -> Any:
         required = part.get("required", ())
         fields: list[Any] = []
         for field, value in part["properties"].items():
-            kind = self._kind(value, f"{name}_{field.capitalize()}")
+            kind = self._kind(value, f"{path}.{field}")
             fields.append((field, kind) if field in required else (field, kind | None, None))
+        name = class_name(self._about["type"], path)
         return msgspec.defstruct(name, fields, bases=(base,), module=__name__, frozen=True, kw_only=True)
 
-    def _kind(self, part: Mapping[str, Any], name: str) -> Any:  # noqa: PLR0911  # one per kind
+    def _kind(self, part: Mapping[str, Any], path: str) -> Any:  # noqa: PLR0911  # one per kind
         if _is_sealed(part):
             return Sealed | None if "anyOf" in part else Sealed
         part = self._resolved(part)
         if "anyOf" in part:
-            return self._kind(_kind_of(part), name) | None
+            return self._kind(_kind_of(part), path) | None
         if "properties" in part:
-            return self._class(part, name)
+            return self._class(part, path)
         if "items" in part:
             bounds = msgspec.Meta(min_length=part.get("minItems"), max_length=part["maxItems"])
-            return Annotated[tuple[self._kind(part["items"], name), ...], bounds]  # type: ignore[misc]  # made at run time
+            return Annotated[tuple[self._kind(part["items"], path), ...], bounds]  # type: ignore[misc]  # made at run time
         if "const" in part or "enum" in part:
             return Literal[tuple([part["const"]] if "const" in part else part["enum"])]
         match part["type"]:
@@ -218,6 +223,12 @@ def _faults_of_about(about: Mapping[str, Any], member: str, topics: Collection[s
             yield f"$.x-salus.{key}: it is {' or '.join(map(str, values))}"
 
 
+def _fields_alike(part: Mapping[str, Any], at: str) -> Iterator[str]:
+    names = part["properties"].keys()
+    if len({name.replace("_", "") for name in names}) < len(names):
+        yield f"{at}: two fields have one name but for _, and would be one in programs"
+
+
 def _references(part: Any) -> Iterator[str]:
     """Yield the names of the definitions that something in a schema refers to."""
     values = part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()
@@ -227,10 +238,13 @@ def _references(part: Any) -> Iterator[str]:
         yield from _references(value)
 
 
-def class_name(name: str) -> str:
-    """Return what programs call the data of a type; no two types have one name."""
-    parts = (part.split("-") for part in name.split("."))
-    return "_".join("".join(w.capitalize() if w[:1].isalpha() else f"__{w}" for w in part) for part in parts)
+def class_name(name: str, path: str = "") -> str:
+    """Return what programs call the data of a type, or a part of it: letters and digits, and never one twice.
+
+    Generators of other languages take no other signs. Words alone would be one name for `a.b-c` and `a-b.c`.
+    """
+    words = "".join(word.capitalize() for word in re.split(r"[^a-z0-9]", f"{name}{path}"))
+    return f"{words}X{sha256(f'{name}{path}'.encode()).hexdigest()[:8]}"
 
 
 def _text_kind(part: Mapping[str, Any]) -> Any:
