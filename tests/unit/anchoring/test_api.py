@@ -26,7 +26,7 @@ from salus.anchoring import tracing
 from salus.anchoring.api import log_routes, status_routes
 from salus.anchoring.cose import CoseIssuer
 from salus.anchoring.metrics import Metrics
-from salus.anchoring.receipt_api import receipt_routes
+from salus.anchoring.receipt_api import RECEIPTS_AT_ONCE_MAX, VALUES_MAX, receipt_routes
 from salus.anchoring.runner import Runner
 from salus.archive.building import BEGIN, TOPIC, SampleRecord, sample_records
 from salus.archive.log import LogReader
@@ -67,7 +67,8 @@ async def serving(world: World, *, run: bool = True, poll_interval_s: float = 0.
     runner = Runner(world.anchor(), metrics, poll_interval_s=poll_interval_s, checkpoint_interval_s=0)
     folder = tempfile.mkdtemp(prefix="salus-anchoring-")
     receipts = receipt_service(world, runner, metrics, Path(folder))
-    app = create_app(ProcessSettings(service_name="anchoring", http_port=0), title="anchoring", checks={})
+    settings = ProcessSettings(service_name="anchoring", http_port=0)
+    app = create_app(settings, title="anchoring", checks={}, values_max=VALUES_MAX)
     app.include_router(log_routes(runner, LogReader(world.log)))
     app.include_router(receipt_routes(receipts))
     app.include_router(status_routes(runner))
@@ -445,3 +446,13 @@ async def test_many_receipts_come_in_one_answer_in_the_order_asked(service: Serv
         "receipt": (await service.receipt(2)).text,
     }
     assert (await service.http.post("/receipts", json={"records": wanted * 251})).status_code == 422
+    most = {"records": wanted[:2] * (RECEIPTS_AT_ONCE_MAX // 2), "wait_s": 0}
+    assert (await service.http.post("/receipts", json=most)).status_code == 200
+
+
+# red team 5, A2
+async def test_of_a_body_of_many_names_nothing_is_parsed(service: Service) -> None:
+    body = json.dumps({f"x{number}": 1 for number in range(4 * RECEIPTS_AT_ONCE_MAX + 2)})
+    answer = await service.http.post("/receipts", content=body, headers={"Content-Type": "application/json"})
+
+    assert (answer.status_code, answer.json()["detail"]) == (422, "body: it has at most 4000 values")

@@ -10,12 +10,15 @@ import httpx
 import pytest
 from fastapi import Request
 from pydantic import BaseModel
+from tests.unit.runtime.test_response_headers import filled
+from tools.openapi_documents import apps
 
 from salus.messaging.errors import BrokerAwayError
 from salus.runtime.bodies import BODY_BYTES_MAX, Admission, Admit
 from salus.runtime.problems import ProblemError
 from salus.runtime.service import create_app
 from salus.runtime.settings import ServiceSettings
+from salus.storage.api import OBJECTS_PATH
 
 SETTINGS = ServiceSettings(
     service_name="runtime",
@@ -177,3 +180,23 @@ async def test_a_body_counts_as_large_as_it_may_become(headers: dict[str, str], 
         refused = await http.post("/people", content=b"{}", headers=headers)
 
     assert (refused.status_code, asked) == (503, [size])
+
+
+# red team 5, A2
+@pytest.mark.parametrize("service", sorted(apps()))
+async def test_no_route_of_a_service_parses_a_body_of_any_number_of_values(service: str) -> None:
+    routes = apps()[service]
+    client = httpx.AsyncClient(transport=httpx.ASGITransport(routes), base_url="http://test")
+    # It is no JSON: whoever parsed it would say so.
+    body = b"[" + b"," * (BODY_BYTES_MAX - 1)
+    for path, methods in routes.openapi()["paths"].items():
+        for method, operation in methods.items():
+            kinds = operation.get("requestBody", {}).get("content", {})
+            if path.startswith(OBJECTS_PATH):
+                assert not any("json" in kind for kind in kinds)
+            elif any("json" in kind for kind in kinds):
+                headers = {"Content-Type": "application/json"}
+                answer = await client.request(method, filled(path), content=body, headers=headers)
+
+                # Some ask who calls before they take a byte.
+                assert answer.status_code == 401 or "body: it has at most 512 values" in answer.text, path

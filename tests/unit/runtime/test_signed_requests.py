@@ -306,7 +306,8 @@ class Joining(Ring):
 
 def sent(token: str) -> HttpRequest:
     headers = [(b"authorization", f"Bearer {token}".encode())]
-    return HttpRequest({"type": "http", "headers": headers})
+    scope = {"type": "http", "method": "POST", "path": "/", "raw_path": b"/", "headers": headers}
+    return HttpRequest({**scope, "query_string": b""})
 
 
 async def test_a_party_that_joined_a_moment_ago_may_send_a_body() -> None:  # red team 3, 1

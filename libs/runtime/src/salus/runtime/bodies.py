@@ -1,4 +1,4 @@
-"""What a request body has to be before a route sees it: not too large, and JSON that is read in one way.
+"""What a request body has to be before a route sees it: bounded in bytes and values, and strict JSON.
 
 Where only registered parties send bodies, nothing of one is read before its sender's token was looked at, and
 before there was room for as many bytes as it declares. Where anybody may, room is taken as the bytes come, by
@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
 from fastapi import FastAPI, Request
@@ -20,6 +21,7 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from salus.events.signed_request import VALUES_MAX
 from salus.ledger.json_reader import JsonError, read_json
 from salus.runtime.body_memory import BodyMemory, account_at
 from salus.runtime.problems import Answer, ProblemError, respond
@@ -33,14 +35,31 @@ def _nothing(_: object) -> None:
     """Count nothing."""
 
 
-class Admission(NamedTuple):
-    """How the body of a request is counted: as a whole, and each part of so many bytes as it comes.
+BODY_BYTES_MAX = 1024 * 1024
 
-    Both raise ProblemError if it is one too many.
+
+class Admission(NamedTuple):
+    """How the body of a request is counted and bounded.
+
+    `charge` counts it as a whole, and `take` each part of so many bytes as it comes; both raise ProblemError
+    if it is one too many. Of what is counted and has more bytes, or more values, than these, nothing is
+    parsed: each value that does not fit costs time, and is an error of its own.
     """
 
     charge: Charge = _nothing
     take: Callable[[int], None] = _nothing
+    bytes_max: int = BODY_BYTES_MAX
+    values_max: int = VALUES_MAX
+
+    def require(self, body: bytes) -> None:
+        """Raise ProblemError unless the body may be parsed."""
+        self.charge(body)
+        if len(body) > self.bytes_max:
+            detail = f"body: this request's has at most {self.bytes_max} bytes"
+            raise ProblemError(422, "invalid-request", detail)
+        # Commas are as many as values, or more.
+        if body.count(b",") > self.values_max:
+            raise ProblemError(422, "invalid-request", f"body: it has at most {self.values_max} values")
 
 
 Admit = Callable[[Request, int], AbstractAsyncContextManager[Admission]]
@@ -49,7 +68,6 @@ Admit = Callable[[Request, int], AbstractAsyncContextManager[Admission]]
 It raises what routes raise, unless whoever sends the request may send such a body now.
 """
 
-BODY_BYTES_MAX = 1024 * 1024
 # From the first question for a body to its end: a slow one keeps its bytes and its request in memory.
 BODY_S_MAX = 60
 # What is larger takes milliseconds to parse, in which other requests would wait: a thread does it.
@@ -138,7 +156,7 @@ class BodyGuard:
                 # What is received from now on is the end of the connection, which takes its time.
                 deadline = math.inf
                 if admission is not None:
-                    _require_paid(admission.charge, bytes(body))
+                    _require_paid(admission.require, bytes(body))
                 if is_json and body:
                     await _require_json(bytes(body))
             return message
@@ -154,13 +172,13 @@ async def _received(receive: Receive, deadline: float) -> Message:
         raise BodyTooSlowError from None
 
 
-def _admission_of_anybody() -> Admit:
+def _admission_of_anybody(values_max: Mapping[str, int]) -> Admit:
     memory = BodyMemory()
 
     @asynccontextmanager
     async def admit(request: Request, _: int) -> AsyncIterator[Admission]:
         with memory.opened(account_at(request.client.host if request.client else "")) as take:
-            yield Admission(take=take)
+            yield Admission(take=take, values_max=values_max.get(request.scope["path"], VALUES_MAX))
 
     return admit
 
@@ -229,13 +247,20 @@ async def _not_json(request: Request, error: Exception) -> JSONResponse:
     return respond(request, Answer(422, "malformed-json", detail, {"errors": errors}))
 
 
-def guard_bodies(app: FastAPI, *, streams: tuple[str, ...], admit: Admit | None = None) -> None:
+def guard_bodies(
+    app: FastAPI,
+    *,
+    streams: tuple[str, ...],
+    admit: Admit | None = None,
+    values_max: Mapping[str, int] = MappingProxyType({}),
+) -> None:
     """Answer 413 `too-large`, 408 `too-slow` and 422 `malformed-json` to bodies that are, declared or not.
 
-    Without `admit` anybody may send a body, and is told 503 `busy` where all together send too much.
+    Without `admit` anybody may send a body, and is told 503 `busy` where all together send too much; it has
+    VALUES_MAX values, or `values_max` of its path.
     """
     app.add_exception_handler(BodyTooLargeError, _too_large)
     app.add_exception_handler(BodyTooSlowError, _too_slow)
     app.add_exception_handler(BodyNotJsonError, _not_json)
     app.add_exception_handler(BodyRefusedError, _refused)
-    app.add_middleware(BodyGuard, streams=streams, admit=admit or _admission_of_anybody())
+    app.add_middleware(BodyGuard, streams=streams, admit=admit or _admission_of_anybody(values_max))

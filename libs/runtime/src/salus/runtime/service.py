@@ -7,6 +7,7 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, contextmanager
 from importlib.metadata import version
+from types import MappingProxyType
 from typing import Any
 
 import structlog
@@ -83,11 +84,13 @@ def create_app(  # noqa: PLR0913  # what a service says of itself
     away: tuple[type[Exception], ...] = (),
     supervisor: Supervisor | None = None,
     admit: Admit | None = None,
+    values_max: Mapping[str, int] = MappingProxyType({}),
 ) -> FastAPI:
     """Return an app that answers /healthz, /readyz and /metrics; the service adds its own routes.
 
     Bodies are limited and their JSON is read strictly, but those of paths that begin with one of `streams`:
-    there the service does it. No other body is read before `admit`, if there is one, has passed its sender.
+    there the service does it. No other body is read before `admit`, if there is one, has passed its sender
+    and said what is parsed of it; without it `values_max` tells which paths take more values than others.
     `away` are the errors that mean that the database is away; who has none need not load its library.
     The tasks of `supervisor` are checks as well: who has stopped working beside the requests is not ready.
     """
@@ -107,7 +110,7 @@ def create_app(  # noqa: PLR0913  # what a service says of itself
     )
     problems.install(app, away=away)
     app.include_router(api_page.routes(name=settings.service_name, version=app.version))
-    guard_bodies(app, streams=streams, admit=admit)
+    guard_bodies(app, streams=streams, admit=admit, values_max=values_max)
     guard_headers(app, streams=streams)
     looks = _Looks(checks, supervisor)
 

@@ -24,7 +24,7 @@ from salus.anchoring.event_lookup import EventLookup
 from salus.anchoring.handlers import Anchor
 from salus.anchoring.log_bucket import LogBucket
 from salus.anchoring.metrics import Metrics
-from salus.anchoring.receipt_api import ReceiptService, receipt_routes
+from salus.anchoring.receipt_api import VALUES_MAX, ReceiptService, receipt_routes
 from salus.anchoring.receipt_lane import ReceiptLane
 from salus.anchoring.runner import Runner
 from salus.anchoring.scrubbing import Scrubber, Scrubbing
@@ -307,7 +307,9 @@ def build_app(resources: Resources, supervisor: Supervisor) -> FastAPI:
         "log": going,
         **({"witnesses": final} if runner.cosigning else {}),
     }
-    app = create_app(settings, title="Salus anchoring", checks=checks, supervisor=supervisor)
+    app = create_app(
+        settings, title="Salus anchoring", checks=checks, supervisor=supervisor, values_max=VALUES_MAX
+    )
     app.include_router(log_routes(runner, resources.log))
     receipts = ReceiptService(runner, resources.maker, resources.lookup, resources.metrics, resources.issuer)
     app.include_router(receipt_routes(receipts))

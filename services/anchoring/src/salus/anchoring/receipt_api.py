@@ -38,6 +38,9 @@ NDJSON = "application/x-ndjson"
 EVENT_TIME_HEADER = "salus-event-time"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 RECEIPTS_AT_ONCE_MAX = 1000
+# Anybody may ask, and each name that a record does not have is an error that is made: three values of each
+# record, and what commas stand in sources and ids.
+VALUES_MAX = {"/receipts": 4 * RECEIPTS_AT_ONCE_MAX}
 # Of so many blocks; the rest is answered with `too-many-blocks`, to be asked for again. Anybody may ask, and
 # each block is read and decoded as a whole.
 BULK_BLOCKS_MAX = 100

@@ -15,7 +15,7 @@ from salus.events.context import Context
 from salus.events.event_types import Retention
 from salus.events.fields import Count, Did, MediaType, Nonce, Pseudonym, Purpose, Sealed, Sha256, Text
 from salus.events.pseudonyms import pseudonym_of
-from salus.events.requests import RequestedData
+from salus.events.requests import BODY_CHARS_MAX, RequestedData
 from salus.events.signed_request import Asked, Body
 from salus.events.state_positions import StatePositions
 
@@ -157,7 +157,15 @@ CONTEXT.form("DELETE", "subjects", None, "key", body_bytes_max=_SMALL)
 CONTEXT.form("PUT", "objects", None, body_bytes_max=None, query=_OBJECT)
 CONTEXT.form("POST", "objects", body_bytes_max=None, query=_OBJECT)
 CONTEXT.form("GET", "objects", None, body_bytes_max=None, query=_OBJECT)
-CONTEXT.form("POST", "sealed", "open", body_bytes_max=None, query=_OBJECT | {"source", "id", "field"})
+# The body is an event as it is on its topic, of members' own types as well.
+CONTEXT.form(
+    "POST",
+    "sealed",
+    "open",
+    body_bytes_max=None,
+    query=_OBJECT | {"source", "id", "field"},
+    values_max=BODY_CHARS_MAX,
+)
 
 
 class _Subject(Body):
