@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 from tests.integration.replays import folded_up_to
 
+from salus.contracts.__main__ import SAME, compare
 from salus.contracts.contract import Contract
 from salus.contracts.decision import Decision
 from salus.events.contexts.storage import (
@@ -21,6 +22,7 @@ from salus.events.contexts.storage import (
 )
 from salus.events.keyring import KeyRing
 from salus.runtime.refusal import Refusal
+from salus.storage.__main__ import SERVICE
 from salus.storage.adapters.facts import EPOCHS, OBJECTS, SUBJECTS, FoldedFacts
 from salus.storage.domain import (
     Attempt,
@@ -110,6 +112,7 @@ async def test_every_statement_is_decided_again_from_the_topics(world: World, tm
             reasons.append(event.reason)
         else:
             decide_again(event, view, ring, decision)
+    assert await compare(SERVICE, world.settings) == SAME
     assert [type(event) for event in told] == [
         SubjectRegistered,
         ObjectStored,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,10 +10,12 @@ from sqlalchemy import Boolean, Column, DateTime, MetaData, Table, delete, inser
 from tests.databases import Databases
 from tests.unit.contracts.test_fold_batches import HELD, HOLDERS, Step, emptied, event_of, fold
 
+from salus.contracts import __main__ as command
 from salus.contracts.comparison import Comparison, Difference, first_difference, one_view
 from salus.contracts.fold_store import FoldStore, open_fold_store, rebuild
 from salus.contracts.fold_tables import AGGREGATES, CLAIMS
 from salus.contracts.table_projection import TableProjection, text_column
+from salus.runtime.network import Network
 
 TABLES = (AGGREGATES, CLAIMS, HELD)
 EVENTS = [
@@ -127,3 +130,19 @@ def test_a_comparison_says_nothing_of_what_is_in_the_rows() -> None:
 
     assert found.difference is not None
     assert found.difference.sentence == "held ('p', 'c'): the topics come to another place"
+
+
+async def test_a_service_is_compared_by_all_that_it_folds(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, Any] = {}
+
+    async def compared(url: str, **what: Any) -> Comparison:
+        given.update(what, url=url)
+        return Comparison({}, 0, None)
+
+    service: Any = SimpleNamespace(folds=(), all_folds=(HOLDERS,), reactors=())
+    settings: Any = SimpleNamespace(database_url="u", network_file="n", kafka_bootstrap="k")
+    monkeypatch.setattr(command, "compare_with_topics", compared)
+    monkeypatch.setattr(Network, "read", lambda _: None)
+
+    assert await command.compare(service, settings) == command.SAME
+    assert given["contracts"] == (HOLDERS,), "which rules are in force is folded, too"

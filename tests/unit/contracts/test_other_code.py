@@ -15,6 +15,8 @@ from tests.unit.contracts.test_rebuilt_state import (
     CONSENT_TOPIC,
     HOSPITAL,
     IDENTITY,
+    LISTED,
+    LISTING,
     PATIENT,
     View,
     follower_of,
@@ -86,7 +88,7 @@ async def test_two_versions_do_not_fold_side_by_side(databases: Databases) -> No
     # Case: a rolling upgrade; the older replica reads and writes nothing of what the newer one folded.
     url = await databases.url("a")
     async with open_fold_store(url) as older, open_fold_store(url) as newer:
-        await older.begin([AT], code=OLD)
+        await older.begin([AT], code=OLD, tables=[LISTED])
         follower = follower_of(older, View(founded()), PATIENTS)
         await follower._fold_batch(revoked()[:1], {AT: 1})
         await newer.begin([AT], code=NEW)
@@ -97,7 +99,7 @@ async def test_two_versions_do_not_fold_side_by_side(databases: Databases) -> No
             older.ping,
             older.restart,
             lambda: older.load("patient", PATIENT),
-            lambda: older.load_page("patient", after="", limit=9),
+            lambda: older.read_page(LISTING, limit=9),
             lambda: older.load_for_command("patient", PATIENT, topic=CONSENT_TOPIC),
             lambda: older.has_stated("token", topic=CONSENT_TOPIC),
         ):

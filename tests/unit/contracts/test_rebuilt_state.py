@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import msgspec
 import pytest
+from sqlalchemy import Column, MetaData, Table
 from sqlalchemy.ext.asyncio import AsyncConnection
 from tests.asking import NETWORK, UNASKED, proofs_of, truly_asked
 from tests.databases import Databases
@@ -17,6 +18,8 @@ from salus.consent.adapters.folded import PATIENTS
 from salus.consent.domain.state import PatientState
 from salus.contracts.fold import Follower
 from salus.contracts.fold_store import FoldStore, StateBehindError, open_fold_store
+from salus.contracts.keyset import KeysetQuery
+from salus.contracts.table_projection import TableProjection, text_column
 from salus.events.contexts import CATALOGUE
 from salus.events.contexts.consent import ConsentGranted, ConsentRevoked
 from salus.events.contexts.identity import KeyAdded, KeyRevoked, PartyRegistered, RoleGranted, RoleWithdrawn
@@ -52,6 +55,10 @@ GRANTED = ConsentGranted(
     epoch=0,
     request=UNASKED,
 )
+LISTED = TableProjection[PatientState](
+    Table("listed", MetaData(), Column("patient", text_column(64), primary_key=True)), lambda _: ()
+)
+LISTING = KeysetQuery(LISTED.table, order=("patient",))
 REVOKED = ConsentRevoked(consent=GRANTED.consent, patient=PATIENT, epoch=1, request=UNASKED)
 
 
@@ -244,6 +251,7 @@ async def test_a_database_that_went_back_is_folded_again_and_not_over_the_gap(da
         for data, number in facts
     ]
     async with open_fold_store(await databases.url("a")) as store:
+        await store.begin([at], code=b"1" * 32, tables=[LISTED])
         follower = follower_of(store, view, PATIENTS)
         await follower._fold_batch(records[:1], {at: 1})
         await store.engine.dispose()
@@ -254,7 +262,7 @@ async def test_a_database_that_went_back_is_folded_again_and_not_over_the_gap(da
 
         for reading in (
             lambda: store.load("patient", PATIENT),
-            lambda: store.load_page("patient", after="", limit=9),
+            lambda: store.read_page(LISTING, limit=9),
             lambda: store.load_at([("patient", PATIENT)]),
             lambda: store.load_for_command("patient", PATIENT, topic=CONSENT_TOPIC),
             lambda: follower._fold_batch(records[1:], {at: 2}),
@@ -271,7 +279,7 @@ async def test_a_database_that_went_back_is_folded_again_and_not_over_the_gap(da
     assert msgspec.json.decode(loaded.state, type=PatientState).consents[0].revoked_epoch == 1
 
 
-@pytest.mark.parametrize("reading", ["load", "load_page", "load_at", "load_for_command"])
+@pytest.mark.parametrize("reading", ["load", "read_page", "load_at", "load_for_command"])
 async def test_what_is_folded_while_somebody_reads_is_no_gap(
     databases: Databases, monkeypatch: pytest.MonkeyPatch, reading: str
 ) -> None:
@@ -300,13 +308,14 @@ async def test_what_is_folded_while_somebody_reads_is_no_gap(
         return answer
 
     async with open_fold_store(await databases.url("a")) as store:
+        await store.begin([at], code=b"1" * 32, tables=[LISTED])
         follower = follower_of(store, view, PATIENTS)
         await follower._fold_batch([first], {at: 1})
         monkeypatch.setattr(AsyncConnection, "execute", slow)
         meanwhile.append(second)
         readings: dict[str, Callable[[], Awaitable[Any]]] = {
             "load": lambda: store.load("patient", PATIENT),
-            "load_page": lambda: store.load_page("patient", after="", limit=9),
+            "read_page": lambda: store.read_page(LISTING, limit=9),
             "load_at": lambda: store.load_at([("patient", PATIENT)]),
             "load_for_command": lambda: store.load_for_command("patient", PATIENT, topic=CONSENT_TOPIC),
         }

@@ -24,7 +24,7 @@ async def compare(service: ContractService[Any, Any], settings: ContractSettings
     """Say whether the database is what the topics come to, and return the exit code."""
     found = await compare_with_topics(
         settings.database_url,
-        contracts=service.folds,
+        contracts=service.all_folds,
         reactors=service.reactors,
         network=Network.read(settings.network_file),
         bootstrap=settings.kafka_bootstrap,

@@ -130,20 +130,6 @@ class FoldStore:
         """Return an aggregate, or None if no event concerned it yet."""
         return (await self._snapshot([(kind, aggregate)])).rows.get((kind, aggregate))
 
-    async def load_page(self, kind: str, *, after: str, limit: int) -> dict[str, bytes]:
-        """Return the encoded states by id of the next aggregates of a kind, in an order of the database's.
-
-        The page that begins after the last id of the one before follows it; an empty one is the end.
-        """
-        here = (AGGREGATES.c.kind == kind, AGGREGATES.c.id > after)
-        query = select(AGGREGATES.c.id, AGGREGATES.c.state).where(*here).order_by(AGGREGATES.c.id)
-        known = dict(self.reached)
-        async with self.engine.connect() as connection:
-            rows = (await connection.execute(query.limit(limit))).all()
-            stored = await self.positions_in(connection)
-        self.require_not_behind(stored, known=known)
-        return {row.id: row.state for row in rows}
-
     async def read_page(self, query: KeysetQuery, *, after: str | None = None, limit: int) -> KeysetPage:
         """Return a page of a declared table; the first one, or the one that the cursor `after` names.
 

@@ -45,9 +45,6 @@ class States(Protocol):
     async def load(self, kind: str, aggregate: str) -> Loaded | None:
         """Return an aggregate."""
 
-    async def load_page(self, kind: str, *, after: str, limit: int) -> dict[str, bytes]:
-        """Return the next aggregates of a kind."""
-
     async def read_page(self, query: KeysetQuery, *, after: str | None = None, limit: int) -> KeysetPage:
         """Return a page of a declared table; raises CursorError."""
 

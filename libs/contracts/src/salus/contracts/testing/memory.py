@@ -301,11 +301,6 @@ class MemoryReplica:
         """Return an aggregate, or None if no event concerned it yet."""
         return self._known.rows.get((kind, aggregate))
 
-    async def load_page(self, kind: str, *, after: str, limit: int) -> dict[str, bytes]:
-        """Return the encoded states by id of the next aggregates of a kind."""
-        names = sorted(name for of, name in self._known.rows if of == kind and name > after)
-        return {name: self._known.rows[kind, name].state for name in names[:limit]}
-
     async def read_page(self, query: KeysetQuery, *, after: str | None = None, limit: int) -> KeysetPage:
         """Return a page of a declared table, of the rows that the states come to."""
         rows: list[Row] = []
