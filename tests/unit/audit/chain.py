@@ -110,7 +110,8 @@ class Chain:
         for topic in sorted(self.next):
             for record in records:
                 if self._topic_of(record) == topic:
-                    _append(columns, topic, self.next[topic], record, self._versions)
+                    at = NOON + timedelta(seconds=self.height)
+                    _append(columns, topic, self.next[topic], record, self._versions, at=at)
                     self.next[topic] += 1
         handovers = [Handover("took", topic, 0, at, other) for topic, (other, at) in taken.items()]
         handovers += [Handover("gave", topic, 0, self.next[topic], to) for topic, to in (gives or {}).items()]
@@ -170,7 +171,13 @@ class Chain:
 
 
 def _append(
-    columns: BodyColumns, topic: str, offset: int, record: Accepted | Refused, versions: Counter[str]
+    columns: BodyColumns,
+    topic: str,
+    offset: int,
+    record: Accepted | Refused,
+    versions: Counter[str],
+    *,
+    at: datetime,
 ) -> None:
     value, signature = None, b"v1 signature"
     match record:
@@ -197,9 +204,9 @@ def _append(
     columns.topic.append(topic)
     columns.partition.append(0)
     columns.offset.append(offset)
-    columns.timestamp.append(timestamp_at(NOON))
+    columns.timestamp.append(timestamp_at(at))
     columns.status.append(status)
-    columns.leaf_hash.append(Leaf(topic, 0, offset, timestamp_at(NOON), status, digest, signature).hash())
+    columns.leaf_hash.append(Leaf(topic, 0, offset, timestamp_at(at), status, digest, signature).hash())
     columns.digest.append(None if value is not None else digest)
     columns.signature.append(signature)
     columns.value.append(value)

@@ -49,6 +49,7 @@ def place(index: int = 0, **changes: Any) -> Place:
         "digest": "d" * 64,
         "header_hash": "e" * 64,
         "sealed_at": NOON,
+        "appended_at": NOON,
     }
     return Place(**given | changes)
 

@@ -36,12 +36,14 @@ from salus.audit.domain.detection import (
     is_finding,
     is_glass_broken,
     is_refusal,
+    is_repeated,
     is_stated_late,
     is_unentitled,
     kept_of,
     key_of,
     late_finding,
     note_refusal,
+    repeated_finding,
     unentitled_finding,
 )
 from salus.audit.domain.directory import Directory
@@ -106,6 +108,22 @@ def test_a_request_stated_under_a_time_long_past_is_a_finding(late_ms: int, is_l
     OCSF[2004].validate(finding)
     assert finding["finding_info"]["related_events"] == [{"uid": event["metadata"]["uid"]}]
     assert late_finding(event) == finding
+
+
+@pytest.mark.parametrize("reason", ["repeated", "name-taken", "stale"])
+def test_what_has_no_effect_is_no_use_of_emergency_access_and_not_late(reason: str) -> None:
+    # case B1 of red team B: a replay of old records had audit sign findings of high severity
+    glass, late = ocsf(GLASS), ocsf(READ)
+    late["metadata"]["logged_time"] = late["time"] + 600_001
+    for event in (glass, late):
+        event["unmapped"] |= {"outcome": "without-effect", "no_effect": reason}
+
+    assert not is_glass_broken(glass)
+    assert not is_stated_late(late)
+    assert is_repeated(late) is (reason == "repeated")
+    finding = repeated_finding(late)
+    OCSF[2004].validate(finding)
+    assert (finding["severity"], finding["metadata"]["event_code"]) == ("Low", "repeated")
 
 
 async def test_what_the_asker_had_no_right_to_changes_nothing_and_is_a_finding(trail: SqlTrail) -> None:

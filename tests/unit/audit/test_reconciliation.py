@@ -129,7 +129,7 @@ def inserted(height: str, index: str) -> str:
     """Return how somebody copies an entry to another place."""
     columns = (
         "time_us, activity, action, outcome, severity, type, source, id, actor, member, party, patient, "
-        "object, words, entry, sealed_us"
+        "object, words, entry, appended_us"
     )
     names = f'seq, uid, shard, height, "index", {columns}'
     values = f"seq + 1000, 'f' || substr(uid, 2), shard, {height}, {index}, {columns}"

@@ -30,7 +30,8 @@ class EntryView(BaseModel):
 
     uid: str = Field(description="The leaf hash: names the entry for ever.")
     time: datetime = Field(description="When it happened, as its author states.")
-    sealed: datetime = Field(description="When the ledger sealed it: no author chooses this time.")
+    appended: datetime = Field(description="When the broker appended it: no author chooses this time.")
+    sealed: datetime = Field(description="When it was sealed, by the sequencer's clock.")
     actor: str | None = Field(description="DID; none if the ledger could not prove who sent a record.")
     member: str | None = Field(description="DID of the organisation that the actor is or acts for.")
     approver: str | None = Field(description="DID of who approved it, where one operator alone may not ask.")
@@ -101,6 +102,7 @@ def view_of(entry: TrailEntry, around: Surroundings) -> EntryView:
     return EntryView(
         uid=entry.uid,
         time=entry.time,
+        appended=place.appended_at,
         sealed=place.sealed_at,
         actor=entry.actor,
         member=entry.member,

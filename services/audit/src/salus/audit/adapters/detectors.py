@@ -29,11 +29,13 @@ from salus.audit.domain.detection import (
     is_finding,
     is_glass_broken,
     is_refusal,
+    is_repeated,
     is_stated_late,
     is_unentitled,
     key_of,
     late_finding,
     note_refusal,
+    repeated_finding,
     unentitled_finding,
 )
 from salus.audit.metrics import FINDINGS, FORGED, UNDETECTED
@@ -42,12 +44,13 @@ from salus.messaging import MessagingError, Reader, Topic, ensure_topics, partit
 from salus.runtime.supervisor import failed, succeeded
 
 TABLE = "refusals"
-RULES = ("break-glass", "denied-access-probing", "not-entitled", "stated-late")
+RULES = ("break-glass", "denied-access-probing", "not-entitled", "repeated", "stated-late")
 # The rules that one event alone is enough for.
 _ALONE = (
     (is_glass_broken, glass_finding),
     (is_stated_late, late_finding),
     (is_unentitled, unentitled_finding),
+    (is_repeated, repeated_finding),
 )
 RETRY_S = 5.0
 LOOK_EVERY_S = 2.0

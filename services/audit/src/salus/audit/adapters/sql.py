@@ -14,6 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from salus.audit.adapters.identity_store import SqlIdentityStore
+from salus.audit.adapters.repetition import with_repetitions
 from salus.audit.adapters.stored import SqlStoredTrail, last_position, within_reach
 from salus.audit.adapters.tables import (
     CLAIMS,
@@ -109,7 +110,7 @@ class SqlTrail:
         order = TRAIL.c.seq.asc() if question.after is not None else TRAIL.c.seq.desc()
         async with self._reading() as connection:
             rows = (await connection.execute(query.order_by(order).limit(limit))).mappings().all()
-        return [_found(row) for row in rows]
+            return await with_repetitions(connection, [_found(row) for row in rows], _found)
 
     async def entry(self, source: str, event: str) -> Found | None:
         """Return the accepted event's entry."""
@@ -157,7 +158,7 @@ class SqlTrail:
         query = select(TRAIL).where(TRAIL.c.shard == shard, TRAIL.c.height == height)
         async with self._reading() as connection:
             rows = (await connection.execute(query.order_by(TRAIL.c.index).limit(limit))).mappings().all()
-        return [_found(row) for row in rows]
+            return await with_repetitions(connection, [_found(row) for row in rows], _found)
 
     async def published(self, shard: int) -> Published | None:
         """Return up to where a shard is said to be published."""
@@ -196,11 +197,12 @@ class SqlTrail:
 
     async def _one(self, *conditions: ColumnElement[bool]) -> Found | None:
         # Two shards can have sealed one event: which of them is shown must not go by what was indexed first.
-        by_place = (TRAIL.c.sealed_us, TRAIL.c.shard, TRAIL.c.height, TRAIL.c.index)
+        by_place = (TRAIL.c.appended_us, TRAIL.c.shard, TRAIL.c.height, TRAIL.c.index)
         query = select(TRAIL).where(*conditions).order_by(*by_place).limit(1)
         async with self._reading() as connection:
-            row = (await connection.execute(query)).mappings().one_or_none()
-        return None if row is None else _found(row)
+            rows = (await connection.execute(query)).mappings().all()
+            found = await with_repetitions(connection, [_found(row) for row in rows], _found)
+        return found[0] if found else None
 
 
 @asynccontextmanager
@@ -342,7 +344,7 @@ def _conditions(question: Question) -> list[ColumnElement[bool]]:
         acted = (columns.actor, columns.member, columns.approver)
         conditions.append(or_(*(column == question.who for column in acted)))
     for column, since, until in (
-        (columns.sealed_us, question.since, question.until),
+        (columns.appended_us, question.since, question.until),
         (columns.time_us, question.stated_since, question.stated_until),
     ):
         if since is not None:

@@ -196,6 +196,7 @@ def _entry(block: Block, index: int, row: Row, header_hash: str, directory: Dire
         digest=(digest or b"").hex(),
         header_hash=header_hash,
         sealed_at=block.header.time,
+        appended_at=row.timestamp,
     )
     if row.status != ACCEPTED or row.value is None:
         return describe_rejected(place, row.status.removeprefix(REJECTED_PREFIX), row.signature, directory)

@@ -158,7 +158,7 @@ def describe_rejected(place: Place, reason: str, signature: bytes | None, direct
     return TrailEntry(
         place=place,
         status=f"rejected:{reason}",
-        time=place.sealed_at,
+        time=place.appended_at,
         facts=facts,
         actor=actor,
         member=directory.member_of(actor),

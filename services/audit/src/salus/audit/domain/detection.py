@@ -15,7 +15,7 @@ import msgspec
 
 from salus.audit.domain.blocks import BlockRefusedError
 from salus.audit.domain.comparison import Difference
-from salus.audit.domain.entry import Activity, Severity
+from salus.audit.domain.entry import REPEATED, Activity, Severity
 from salus.audit.domain.network import Surroundings
 from salus.audit.domain.ocsf import (
     OCSF_VERSION,
@@ -44,14 +44,14 @@ Json = dict[str, Any]
 
 
 class Refusal(msgspec.Struct, frozen=True, array_like=True):
-    """One refusal of an actor: when it was sealed, in milliseconds since the epoch, and the event's uid."""
+    """One refusal of an actor: when it was appended, in milliseconds since the epoch, and the event's uid."""
 
     at_ms: int
     uid: str
 
 
 class Window(msgspec.Struct, frozen=True):
-    """An actor's latest refusals by their sealing, and whether this burst of them was reported."""
+    """An actor's latest refusals as they were appended, and whether this burst of them was reported."""
 
     refusals: tuple[Refusal, ...] = ()
     reported: bool = False
@@ -88,10 +88,16 @@ def is_refusal(event: Json) -> bool:
     return outcome == "refused" and event.get("class_uid") in {3003, 6005}
 
 
+def has_effect(event: Json) -> bool:
+    """Tell whether an event states what counts: what was repeated, or changed nothing, may be anybody's."""
+    outcome: object = event.get("unmapped", {}).get("outcome")
+    return outcome not in {"without-effect", "rejected"}
+
+
 def is_glass_broken(event: Json) -> bool:
     """Tell whether emergency access was used."""
     activity: object = event.get("unmapped", {}).get("activity")
-    return activity == Activity.GLASS_BROKEN
+    return activity == Activity.GLASS_BROKEN and has_effect(event)
 
 
 def glass_finding(event: Json) -> Json:
@@ -110,14 +116,14 @@ def glass_finding(event: Json) -> Json:
 
 
 def is_stated_late(event: Json) -> bool:
-    """Tell whether a service stated what somebody asked for under a time long before the fact was sealed.
+    """Tell whether a service stated what somebody asked for under a time long before the fact was appended.
 
     The caller's token and keys are judged at the time that the service writes, so an earlier one lets it use
     a request later, or one that was signed with a key that was revoked meanwhile.
     """
     unmapped = event.get("unmapped", {})
     late: bool = event["metadata"]["logged_time"] - event["time"] > LATE_MS
-    return late and unmapped.get("authentication") == SIGNED
+    return late and unmapped.get("authentication") == SIGNED and has_effect(event)
 
 
 def late_finding(event: Json) -> Json:
@@ -127,9 +133,29 @@ def late_finding(event: Json) -> Json:
         rule="stated-late",
         cause=event["metadata"]["uid"],
         title="A service stated a request under a time long past",
-        text=f"{event['message']} It was sealed {minutes} minutes after the time that the service wrote. "
-        "If the ledger did not stand still, the service kept the request back or wrote an earlier time.",
+        text=f"{event['message']} It was appended {minutes} minutes after the time that the service wrote. "
+        "If Kafka did not stand still, the service kept the request back or wrote an earlier time.",
         severity=Severity.HIGH,
+        analytic=_RULE_ANALYTIC,
+        last=event,
+        related=(event["metadata"]["uid"],),
+    )
+
+
+def is_repeated(event: Json) -> bool:
+    """Tell whether an event has the bytes of one that was accepted before."""
+    reason: object = event.get("unmapped", {}).get("no_effect")
+    return reason == REPEATED
+
+
+def repeated_finding(event: Json) -> Json:
+    """Return the finding of an event that was accepted again: a late retry, or somebody's replay."""
+    return _finding(
+        rule=REPEATED,
+        cause=event["metadata"]["uid"],
+        title="An event was accepted again",
+        text=f"{event['message']} Whoever may write to the topic can have sent it again.",
+        severity=Severity.LOW,
         analytic=_RULE_ANALYTIC,
         last=event,
         related=(event["metadata"]["uid"],),
@@ -161,10 +187,10 @@ def unentitled_finding(event: Json) -> Json:
 def note_refusal(window: Window, event: Json, rule: ProbingRule) -> tuple[Window, Json | None]:
     """Return the actor's window with this refusal in it, and a finding if it now is probing.
 
-    A refusal is dated by its sealing (`logged_time`), not by the service that stated it, and what counts are
+    A refusal is dated by the broker (`logged_time`), not by the service that stated it, and what counts are
     the refusals around it: one that a clock dated elsewhere hides no others. A burst gives one finding, when
     it reaches the rule's number; a new burst gives a new one. Events seen before change nothing, and what was
-    sealed long ago takes the place of nothing that was sealed since: it may be sent again by anybody.
+    appended long ago takes the place of nothing that came since: it may be sent again by anybody.
     """
     uid, at_ms = uid_of(event), event["metadata"]["logged_time"]
     if any(refusal.uid == uid for refusal in window.refusals):
@@ -172,7 +198,7 @@ def note_refusal(window: Window, event: Json, rule: ProbingRule) -> tuple[Window
     latest = sorted((*window.refusals, Refusal(at_ms, uid)), key=lambda each: (each.at_ms, each.uid))
     kept = tuple(latest[-kept_of(rule) :])
     if not any(refusal.uid == uid for refusal in kept):
-        # Sealed long before all that is kept: whoever sends it again learns nothing and hides nothing.
+        # Appended long before all that is kept: whoever sends it again learns nothing and hides nothing.
         return window, None
     burst = _densest_around(at_ms, kept, rule)
     is_probing = len(burst) >= rule.refusals
@@ -183,7 +209,7 @@ def note_refusal(window: Window, event: Json, rule: ProbingRule) -> tuple[Window
 
 
 def kept_of(rule: ProbingRule) -> int:
-    """Return how many of an actor's refusals are kept: those that were sealed last."""
+    """Return how many of an actor's refusals are kept: those that were appended last."""
     return max(WINDOW_REFUSALS_MIN, WINDOWS_KEPT * rule.refusals)
 
 

@@ -51,14 +51,19 @@ Action = Literal["C", "R", "U", "D", "E"]
 Outcome = Literal["success", "refused", "rejected", "without-effect"]
 """`refused`: someone was told no. `rejected`: the record itself was not acceptable to the ledger.
 
-`without-effect`: it is on the ledger and changed nothing, by the rule of `salus.events.effect`."""
+`without-effect`: it is on the ledger and changed nothing, by the rule of `salus.events.effect`, or because
+the same bytes were accepted before."""
+
+REPEATED = "repeated"
+"""Why an event states nothing: another record, which the broker appended before, has the same bytes."""
 
 
 class Place(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where a leaf stands: on its topic, in its block, in the log (whose leaf is the block's header).
 
     Hashes are lower-case hex. `header_hash` is both the log's leaf hash of the block header and what the
-    next block calls `previous`. `digest` is the RFC 6962 leaf hash of the value.
+    next block calls `previous`. `digest` is the RFC 6962 leaf hash of the value. `appended_at` is when the
+    broker appended the record, which is in the leaf; `sealed_at` is what the sequencer's clock said.
     """
 
     topic: str
@@ -71,6 +76,12 @@ class Place(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     digest: str
     header_hash: str
     sealed_at: datetime
+    appended_at: datetime
+
+    @property
+    def order(self) -> tuple[datetime, str, int, int]:
+        """Where the record stands among all of the network: of the same bytes, the first one counts."""
+        return self.appended_at, self.topic, self.partition, self.offset
 
 
 class Facts(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -80,7 +91,7 @@ class Facts(msgspec.Struct, frozen=True, omit_defaults=True):
     says how they were authenticated, `behalf` for which member they acted, `approver` which second operator
     approved it. `party` is the other party that the fact is about: who was granted, registered or reviewed.
     `object_kind` says in a word what `object` is.
-    `no_effect` is why it changed nothing, a code of `salus.events.effect`, if that is the outcome.
+    `no_effect` is why it changed nothing, if that is so: a code of `salus.events.effect` or REPEATED.
     """
 
     activity: Activity
@@ -110,7 +121,7 @@ class TrailEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     """A leaf of the ledger as a fact: `uid`, its leaf hash, names it for ever and everywhere.
 
     `type`, `id`, `source` and `subject` are missing when the leaf is a rejected record: its value was not
-    kept. `time` is when it happened at the source, or for a rejected record when its block was sealed.
+    kept. `time` is when it happened at the source, or for a rejected record when it was appended.
     """
 
     place: Place
@@ -128,6 +139,18 @@ class TrailEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     def uid(self) -> str:
         """The leaf hash in hex: the same in every rebuild and every output."""
         return self.place.leaf_hash
+
+    def repeating(self, first: Place) -> TrailEntry:
+        """Return the entry as it is shown if the record at `first` stated the same."""
+        where = f"{first.topic}/{first.partition}/{first.offset}"
+        facts = msgspec.structs.replace(
+            self.facts,
+            outcome="without-effect",
+            severity=Severity.INFORMATIONAL,
+            summary=f"Without effect ({REPEATED}, first at {where}): {self.facts.summary}",
+            no_effect=REPEATED,
+        )
+        return msgspec.structs.replace(self, facts=facts)
 
     @property
     def rejection(self) -> str | None:

@@ -113,7 +113,7 @@ def audit_event_of(entry: TrailEntry, around: Surroundings) -> Json:
         "subtype": [pattern.subtype],
         "action": facts.action,
         "period": {"start": _instant(entry.time), "end": _instant(entry.time)},
-        "recorded": _instant(entry.place.sealed_at),
+        "recorded": _instant(entry.place.appended_at),
         "outcome": "0" if facts.outcome == "success" else "4",
         "outcomeDesc": facts.summary,
         "agent": _agents(entry, pattern, around),

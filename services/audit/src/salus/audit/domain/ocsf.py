@@ -149,7 +149,7 @@ def _metadata(entry: TrailEntry, around: Surroundings) -> dict[str, Any]:
         "event_code": entry.type,
         "log_name": entry.place.topic,
         "log_provider": entry.source,
-        "logged_time": milliseconds(entry.place.sealed_at),
+        "logged_time": milliseconds(entry.place.appended_at),
         "correlation_uid": entry.facts.decision,
         "sequence": entry.place.offset,
     }

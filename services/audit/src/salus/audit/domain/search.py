@@ -72,7 +72,8 @@ def visibility_of(
 class Question:
     """A search: everything given must hold. `before` and `after` are positions in the trail, exclusive.
 
-    `since` and `until` go by the time of sealing, which no author chooses; a stated time may be any.
+    `since` and `until` go by when the broker appended the record, which no author chooses; a stated time may
+    be any.
     """
 
     who: str | None = None
