@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from hashlib import sha256
 from itertools import zip_longest
 
@@ -13,6 +14,7 @@ from salus.archive.blocks import BlockArchive, body_bytes_max
 from salus.archive.check_body import Blamed, check_body
 from salus.archive.deep import Judge
 from salus.archive.errors import DamagedError
+from salus.archive.header_times import time_off
 from salus.archive.log import LogReader
 from salus.archive.report import Counts, Finding, about_header
 from salus.archive.served_requests import ServedRun, holds_served, rights_rest_on, runs_of_body
@@ -63,7 +65,8 @@ class Checked:
     `stop` is the height after its last; `spared` says that its bodies were not checked again. `served` is
     what they hold of consent and storage, if events are judged; None if what rights rest on cannot be read.
     `coverage` is what the headers of the whole stretch cover, None if one of them is unknown. `pairs` is what
-    each body that was checked and is whole accepts.
+    each body that was checked and is whole accepts, `times_off` by how much a header's time is far from its
+    records.
     """
 
     shard: int
@@ -76,6 +79,7 @@ class Checked:
     counts: Counts = field(default_factory=Counts)
     served: list[ServedRun] | None = field(default_factory=list)
     pairs: dict[int, AcceptedPairs] = field(default_factory=dict)
+    times_off: dict[int, timedelta] = field(default_factory=dict)
 
     @property
     def span(self) -> Span:
@@ -232,6 +236,8 @@ class BlockChecker:
             _miss_served(header, result)
             return
         result.pairs[header.height] = accepted_pairs(data)
+        if (off := time_off(header, data)) is not None:
+            result.times_off[header.height] = off
         if self._judge is not None:
             judged, refuted = self._judge.check(shard, header, data)
             result.counts.judged += judged

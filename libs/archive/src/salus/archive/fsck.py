@@ -30,6 +30,7 @@ from salus.archive.deep import IdentityEvent, Judge, identity_events, whole_ring
 from salus.archive.deep_rights import RightsJudge
 from salus.archive.duplicates import WINDOW_OF_THE_FORMAT, WindowSize
 from salus.archive.finality import check_extends, judged
+from salus.archive.header_times import HeaderTimes
 from salus.archive.kept_memory import keep_freed_memory
 from salus.archive.listing import Listing, list_ledger
 from salus.archive.repetitions import Repetitions
@@ -142,10 +143,12 @@ async def fsck(  # noqa: PLR0913  # how thoroughly, how fast, and on what it goe
         results = _check_here(work, stores, stretches)
     archive = BlockArchive(stores.ledger)
     duplicates = DuplicateChecker(archive, verifiers, window)
+    times = HeaderTimes()
     repetitions = Repetitions(archive, verifiers) if deep else None
     async for checked in results:
         checked.findings += await duplicates.take(checked)
         findings += checked.findings
+        times.take(checked.shard, checked.times_off.items())
         if repetitions:
             repetitions.take(checked)
         if rights:
@@ -158,6 +161,7 @@ async def fsck(  # noqa: PLR0913  # how thoroughly, how fast, and on what it goe
         on_progress(Progress("blocks", counts.blocks, total, counts.rows))
     findings += rights.findings() if rights else ()
     findings += await repetitions.notes() if repetitions else ()
+    findings += times.notes()
     findings += check_order(log, hashes, shards, listing)
     seen = [of for _, of in sorted(covered.items(), key=itemgetter(0))]
     findings += check_coverage(seen, shards, log, trust.founders)

@@ -33,6 +33,7 @@ NOTES = {
     "rights-pending": "what gives a right that was used a moment before the end may not be sealed yet (deep)",
     "rights-unjudged": "rights to patients' data are not judged, for a block is damaged or missing (deep)",
     "unknown-object": "an object that is none of the ledger's",
+    "header-time": "a header's time is far from its records': a wrong clock, or the shard stood still",
     "repeated": "an event was accepted again, by another shard or after the window of duplicates (deep)",
     "not-entitled": "identity stated what who asked had no right to: it had no effect (deep)",
 }
