@@ -121,3 +121,22 @@ async def test_of_shards_that_do_not_exist_nothing_is_kept(world: Any) -> None:
 
     assert runner._announced.keys() == {0, 1}
     assert runner.lag_blocks == 12
+
+
+async def test_what_is_announced_beyond_the_archive_is_forgotten(world: Any) -> None:
+    """Case B6: one unsigned record announced block 999,999,999, and the log was behind by it for ever."""
+    runner = Runner(
+        world.anchor(), Metrics(CollectorRegistry()), poll_interval_s=600, checkpoint_interval_s=0
+    )
+    for chain in world.chains.values():
+        await chain.seal_samples(1)
+    running = asyncio.create_task(runner.run())
+    assert await until(lambda: runner.caught_up, deadline_s=30)
+    runner.wake(shard=0, height=999_999_999)
+
+    assert await until(lambda: runner.lag_blocks == 0, deadline_s=30)
+    await world.chains[0].seal_samples(1)
+    runner.wake(shard=0, height=1)
+    await asyncio.wait_for(runner.wait_beyond(2), timeout=30)
+    running.cancel()
+    await asyncio.wait([running])

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
+import os
+import sys
 
 import pytest
+import structlog
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 
 from salus.runtime import telemetry
 from salus.runtime.service import create_app
 from salus.runtime.settings import ProcessSettings
-from salus.runtime.telemetry import JsonFormatter
+from salus.runtime.telemetry import LINES_LOST, JsonFormatter
 
 
 def test_what_a_library_logs_is_one_line_whatever_it_quotes() -> None:
@@ -43,3 +47,32 @@ def test_without_an_endpoint_nothing_is_traced(monkeypatch: pytest.MonkeyPatch, 
 
     assert len(providers) == (endpoint is not None)
     assert getattr(app, "_is_instrumented_by_opentelemetry", False) is (endpoint is not None)
+
+
+@pytest.mark.parametrize(
+    "fault", [OSError(28, "No space left on device"), BrokenPipeError(), ValueError("closed")]
+)
+def test_a_line_that_is_not_written_ends_nobody(monkeypatch: pytest.MonkeyPatch, fault: Exception) -> None:
+    # Case B5: the log's disk was full, a warning within a handler raised, and consent's fold ended for good.
+    class Full(io.StringIO):
+        def write(self, _: str) -> int:
+            raise fault
+
+        def flush(self) -> None:
+            raise fault
+
+    monkeypatch.setattr(sys, "stderr", Full())
+    monkeypatch.setattr(os, "umask", lambda _: 0)
+    before = LINES_LOST._value.get()
+    root, handlers = logging.getLogger(), logging.getLogger().handlers[:]
+    root.handlers.clear()
+    try:
+        telemetry.set_up(ProcessSettings(service_name="consent", http_port=1))
+        structlog.get_logger().warning("folding waits")
+        logging.getLogger("aiokafka").error("away")
+    finally:
+        root.handlers[:] = handlers
+        structlog.reset_defaults()
+        structlog.contextvars.clear_contextvars()
+
+    assert LINES_LOST._value.get() > before

@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from datetime import UTC, datetime
+from typing import TextIO, cast
 
 import structlog
 from opentelemetry import trace
@@ -14,12 +15,15 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from prometheus_client import Counter
 from structlog.typing import EventDict, ExcInfo, WrappedLogger
 
 from salus.crypto.private_files import UMASK
 from salus.runtime.redaction import Redacting
 from salus.runtime.settings import ProcessSettings
 from salus.runtime.tracebacks import described
+
+LINES_LOST = Counter("salus_log_lines_lost", "Log lines, or ends of them, that could not be written.")
 
 
 def _with_trace(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
@@ -50,6 +54,31 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line)
 
 
+class LogStream:
+    """Where log lines go. One that cannot be written, for want of space or of a reader, is counted and lost.
+
+    Else it would end whatever wrote it, which is most of all what tells of something that is wrong.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write, or count what is lost."""
+        try:
+            return self._stream.write(text)
+        except (OSError, ValueError):
+            LINES_LOST.inc()
+            return len(text)
+
+    def flush(self) -> None:
+        """Flush, or count what is lost."""
+        try:
+            self._stream.flush()
+        except (OSError, ValueError):
+            LINES_LOST.inc()
+
+
 def set_up(settings: ProcessSettings) -> None:
     """Configure logs (JSON lines on stderr) and traces (OTLP, if an endpoint is set) for this process.
 
@@ -57,7 +86,8 @@ def set_up(settings: ProcessSettings) -> None:
     """
     os.umask(UMASK)
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
-    handler = logging.StreamHandler(sys.stderr)
+    stream = LogStream(sys.stderr)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=max(level, logging.WARNING), handlers=[handler])
     structlog.configure(
@@ -70,7 +100,7 @@ def set_up(settings: ProcessSettings) -> None:
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", stream)),
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(service=settings.service_name)

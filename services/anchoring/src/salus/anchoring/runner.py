@@ -209,6 +209,8 @@ class Runner:
             if self.anchor.has_all(self._announced):
                 break
             began = clock()
+        else:
+            self._forget_untrue()
         self.caught_up = True
         await self._tell()
         with suppress(TimeoutError):
@@ -218,6 +220,17 @@ class Runner:
             self._wake.clear()
         else:
             await self.anchor.refresh()
+
+    def _forget_untrue(self) -> None:
+        """Forget what was announced beyond the archive's end: a block is there before it is announced.
+
+        Else whoever may write to the topic makes the log seem behind for ever.
+        """
+        head = self.anchor.standing.head if self.anchor.standing is not None else None
+        if head is not None and not self._wake.is_set():
+            self._announced = {
+                shard: min(height, head.next_height(shard) - 1) for shard, height in self._announced.items()
+            }
 
     async def _append(self) -> int:
         self._rest.begin()
