@@ -13,11 +13,11 @@ from tests.unit.contracts.test_fold_batches import HELD, HOLDERS, Step, emptied,
 from salus.contracts import __main__ as command
 from salus.contracts.comparison import Comparison, Difference, first_difference, one_view
 from salus.contracts.fold_store import FoldStore, open_fold_store, rebuild
-from salus.contracts.fold_tables import AGGREGATES, CLAIMS
+from salus.contracts.fold_tables import AGGREGATES, CLAIMS, OBLIGATIONS
 from salus.contracts.table_projection import TableProjection, text_column
 from salus.runtime.network import Network
 
-TABLES = (AGGREGATES, CLAIMS, HELD)
+TABLES = (AGGREGATES, CLAIMS, HELD, OBLIGATIONS)
 EVENTS = [
     event_of(Step(patient=n % 3, consent=n, token=n, ahead=0, revokes=False, again=False), n // 3)
     for n in range(9)
@@ -58,6 +58,8 @@ STRANGE = {"holder": "é", "consent": "x", "place": 0, "held_by": "x"}
         (insert(HELD).values(**{**STRANGE, "holder": "A"}), "held", "the topics do not come to this row"),
         (update(AGGREGATES).values(state=b"{}"), "fold_aggregates", "the topics come to another state"),
         (delete(CLAIMS), "fold_claims", "the row is missing"),
+        (delete(OBLIGATIONS), "fold_obligations", "the row is missing"),
+        (update(OBLIGATIONS).values(since_ms=0), "fold_obligations", "the topics come to another since_ms"),
     ],
 )
 async def test_the_first_row_that_differs_is_named(
@@ -78,6 +80,20 @@ async def test_the_first_row_that_differs_is_named(
     assert difference.sentence.endswith(sentence)
     if sentence == "the topics do not come to this row":
         assert difference.key[0] in {"A", "é"}
+
+
+async def test_when_an_obligation_is_tried_is_nothing_that_topics_say(databases: Databases) -> None:
+    async with (
+        open_fold_store(await databases.url("live")) as live,
+        open_fold_store(await databases.url("anew")) as anew,
+    ):
+        for store in (live, anew):
+            await fold(await emptied(store), EVENTS)
+        async with live.engine.begin() as connection:
+            await connection.execute(update(OBLIGATIONS).values(due_ms=7, attempts=3))
+        _, difference = await compared(live, anew)
+
+    assert difference is None
 
 
 async def test_a_view_stays_as_it_was_while_others_fold_on(databases: Databases) -> None:

@@ -19,7 +19,8 @@ from salus.consent.adapters.folded import PATIENTS
 from salus.contracts.contract import Contract
 from salus.contracts.fold_batch import FoldBatch
 from salus.contracts.fold_store import FoldStore, open_fold_store
-from salus.contracts.fold_tables import AGGREGATES, CLAIMS, OUTCOMES, POSITIONS
+from salus.contracts.fold_tables import AGGREGATES, CLAIMS, OBLIGATIONS, OUTCOMES, POSITIONS
+from salus.contracts.reactors import Reactor
 from salus.contracts.table_projection import Row, TableProjection, text_column
 from salus.events.contexts import CATALOGUE
 from salus.events.contexts.consent import ConsentGranted, ConsentRevoked
@@ -80,6 +81,12 @@ HOLDERS = Contract(
 CONTRACTS = (PATIENTS, EPOCHS, HOLDERS)
 
 
+# As if a patient were to be told of each consent, until it is taken back.
+NOTICES = Reactor(
+    "notices", PATIENTS, lambda state: [c.id for c in state.consents if c.revoked_epoch is None], grace_s=2
+)
+
+
 class Step(NamedTuple):
     """What happens: to which of some patients, naming which consent, asked for by which token."""
 
@@ -124,7 +131,7 @@ def event_of(step: Step, version: int) -> Event:
         id="e",
         source=SERVICE.did,
         subject=patient,
-        time=NOW,
+        time=NOW + timedelta(seconds=step.token),
         expected_version=max(0, version + step.ahead),
     )
     return decode_event(value, CATALOGUE)
@@ -134,7 +141,7 @@ async def fold(
     store: FoldStore, events: Sequence[Event], *, contracts: Sequence[Contract[Any]] = CONTRACTS
 ) -> list[Effect]:
     """Fold in one batch."""
-    batch = FoldBatch(contracts)
+    batch = FoldBatch(contracts, [NOTICES])
     async with store.engine.begin() as connection:
         await batch.load(connection, [(TOPIC, event) for event in events])
         effects = [batch.fold(TOPIC, event) for event in events]
@@ -159,14 +166,14 @@ async def rows(store: FoldStore) -> list[list[tuple[Any, ...]]]:
     async with store.engine.connect() as connection:
         return [
             sorted(tuple(row) for row in await connection.execute(select(table)))
-            for table in (AGGREGATES, CLAIMS, HELD)
+            for table in (AGGREGATES, CLAIMS, HELD, OBLIGATIONS)
         ]
 
 
 async def emptied(store: FoldStore) -> FoldStore:
     await store.begin([], code=b"1" * 32, tables=HOLDERS.tables)
     async with store.engine.begin() as connection:
-        for table in (AGGREGATES, CLAIMS, OUTCOMES, POSITIONS, HELD):
+        for table in (AGGREGATES, CLAIMS, OUTCOMES, POSITIONS, HELD, OBLIGATIONS):
             await connection.execute(table.delete())
     return store
 

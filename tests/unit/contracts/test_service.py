@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from importlib import import_module
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from msgspec.structs import replace as changed
 
 from salus.contracts.projection import Contract
-from salus.contracts.service import ContractService
+from salus.contracts.service import ContractService, _require_hosts
 from salus.identity.folded import PARTIES
 from salus.runtime.errors import ManifestError
 from salus.runtime.manifests import Role, Topics, manifest_of, services
+from salus.storage.adapters.facts import ERASURE
 
 CONTRACTS = [manifest.name for manifest in services() if manifest.role is Role.CONTRACT]
 
@@ -39,6 +41,16 @@ def test_a_topic_that_is_folded_and_not_in_the_manifest_stops_the_start():
 
     with pytest.raises(ManifestError, match=r"topics\.reads lacks salus\.lab\.events"):
         _ = replace(declared("identity"), folds=(PARTIES, lab)).manifest
+
+
+def test_a_reactor_that_nobody_settles_and_one_that_two_do_stop_the_start():
+    """Else what is owed would stay so, without a line that says so."""
+    hosts: Any = [SimpleNamespace(name="erasure"), SimpleNamespace(name="notices")]
+    _require_hosts([ERASURE], hosts[:1])
+
+    for wrong in ([], hosts, [hosts[0], hosts[0]]):
+        with pytest.raises(ValueError, match="are declared"):
+            _require_hosts([ERASURE], wrong)
 
 
 def test_a_package_without_a_manifest_is_named():

@@ -96,6 +96,19 @@ async def test_a_service_says_which_part_is_away_and_stays_alive() -> None:
     assert alive.status_code == 200
 
 
+async def test_what_somebody_should_look_at_is_told_and_makes_no_service_unready() -> None:
+    async def noted() -> str:
+        return "1 of 2 open obligations are parked"
+
+    async with app_with(obligations=noted, database=well) as http:
+        ready = await http.get("/readyz")
+
+    assert (ready.status_code, ready.json()["checks"]) == (
+        200,
+        {"obligations": "ok: 1 of 2 open obligations are parked", "database": "ok"},
+    )
+
+
 async def test_metrics_are_in_prometheus_form() -> None:
     async with app_with() as http:
         answer = await http.get("/metrics")

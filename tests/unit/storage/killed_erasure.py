@@ -12,6 +12,7 @@ import shutil
 import signal
 import sys
 import threading
+import traceback
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -95,6 +96,8 @@ async def erase(folder: Path) -> None:
     """Do what a request to erase her does, and what goes on beside it."""
     place = Place(folder)
     async with place.running() as here:
+        # Whoever authenticated the caller has read who the service is.
+        await here.own_key.check()
         await handlers_of(here, place).erase(
             PATIENT, basis="gdpr-art-17", caller=Caller(MEMBER, erasure().request)
         )
@@ -154,9 +157,16 @@ def main(folder: Path, *, step: int) -> None:
         child = os.fork()
         if child == 0:
             die_at(line)
-            asyncio.run(erase(place))
+            try:
+                asyncio.run(erase(place))
+            except BaseException:  # noqa: BLE001  # the child must not go on as its parent does
+                traceback.print_exc()
+                os._exit(1)
             os._exit(0)
-        was_killed = os.WIFSIGNALED(os.waitpid(child, 0)[1])
+        status = os.waitpid(child, 0)[1]
+        was_killed = os.WIFSIGNALED(status)
+        if not was_killed and os.WEXITSTATUS(status) != 0:
+            raise LostError("nobody was killed, and she is not erased")
         asyncio.run(restart(place))
         line += step
     sys.stdout.write(f"{line - step}\n")

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from salus.contracts.projection import Contract, by_subject
+from salus.contracts.projection import Contract
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -21,8 +21,8 @@ class Reactor(Generic[S]):
     """What aggregates of one contract oblige to.
 
     `owes` is pure and names what a state still obliges to, by keys that follow from its events: the same key
-    of an aggregate is the same obligation for ever. The outcome is a command, so the aggregates are named by
-    `subject`. For `grace_s` an obligation is left to whoever asked for it, who may have it performed at once.
+    of an aggregate is the same obligation for ever. The outcome is a command, so the aggregates have to be
+    named by `subject`. For `grace_s` an obligation is left to whoever asked for it, who may have it performed at once.
     """
 
     name: str
@@ -36,8 +36,6 @@ class Reactor(Generic[S]):
         return self.name, self.contract.kind
 
     def __post_init__(self) -> None:
-        """Raise ValueError if no command could state an outcome, or something is owed before any event."""
-        if self.contract.aggregate is not by_subject:
-            raise ValueError(f"{self.name}: aggregates of {self.contract.kind} are not named by subject")
+        """Raise ValueError if something is owed before any event, which no fold would notice."""
         if self.contract.initial is None and self.owes(self.contract.state()):
             raise ValueError(f"{self.name}: what no event happened to owes nothing")
