@@ -138,11 +138,23 @@ async def test_what_is_recorded_on_the_topic_and_not_folded_is_not_done_again(da
     url, topic, work = await migrated(databases), Topic(), Work()
     patient = erased(topic)
     async with replica(url, topic, work, runs=False) as here:
+        await here.follower.catch_up()
         topic.append(*signed(destruction(patient), subject=patient, version=2))
+        # As `run` does with what it had taken before.
+        await here.reactor._attempt(patient, f"{patient}#1")
         await here.reactor.perform(patient)
 
     assert work.tried == {}
     assert topic.told(SubjectKeyDestroyed) == 1
+
+
+async def test_who_asks_while_it_is_worked_on_waits_for_that(databases: Databases) -> None:
+    url, topic, work = await migrated(databases), Topic(), Work()
+    patient = erased(topic)
+    async with replica(url, topic, work, runs=False) as here:
+        await asyncio.gather(*(here.reactor.perform(patient) for _ in range(4)))
+
+    assert (work.tried[patient], topic.told(SubjectKeyDestroyed, patient)) == (1, 1)
 
 
 async def test_of_two_replicas_that_did_the_work_one_outcome_counts(databases: Databases) -> None:

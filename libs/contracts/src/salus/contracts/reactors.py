@@ -22,7 +22,7 @@ class Reactor(Generic[S]):
 
     `owes` is pure and names what a state still obliges to, by keys that follow from its events: the same key
     of an aggregate is the same obligation for ever. The outcome is a command, so the aggregates have to be
-    named by `subject`. For `grace_s` an obligation is left to whoever asked for it, who may have it performed at once.
+    named by `subject`. For `grace_s` an obligation is left to whoever asked for it, who may have it done.
     """
 
     name: str
