@@ -12,6 +12,7 @@ import pytest
 from aiokafka.conn import AIOKafkaConnection
 
 from salus.devkit.addresses import Addresses
+from salus.devkit.waiting import until
 from salus.messaging import Producer, Reader, Topic, ensure_topics, ping
 
 # Steps of about a millisecond, from before the first byte to after a slow machine has connected.
@@ -63,3 +64,29 @@ async def test_a_cancelled_client_leaves_no_connection(
 
     assert len(connections) > len(DELAYS_S)
     gc.collect()
+
+
+# red team 5, A3: `spurious.py`
+async def test_whose_connections_broke_is_not_cancelled_by_closing(
+    parts: Addresses, connections: list[AIOKafkaConnection]
+) -> None:
+    topic = f"messaging-{uuid.uuid4().hex}"
+    await ensure_topics(parts.kafka_bootstrap, [Topic(topic, 1)])
+
+    async def broken() -> None:
+        async with Reader(parts.kafka_bootstrap, starts={(topic, 0): 0}) as reader:
+            await reader.poll(max_records=1, timeout_ms=200)
+            client = reader._open._client
+            assert await until(lambda: any(each._requests for each in client._conns.values()), deadline_s=10)
+            # What a broker does that restarts. The library then pauses, in a task that it cancels and awaits.
+            for connection in list(client._conns.values()):
+                connection.close()
+            for _ in range(20):
+                await asyncio.sleep(0)
+
+    task = asyncio.create_task(broken())
+    await asyncio.wait([task])
+
+    assert not task.cancelled()
+    assert task.exception() is None
+    assert [each for each in connections if each.connected()] == []

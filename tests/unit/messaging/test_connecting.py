@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from salus.messaging import connecting
+from salus.messaging import connecting, reader
 
 
 class Connection:
@@ -75,3 +75,42 @@ async def test_what_stopping_raised_is_told() -> None:
 
     with pytest.raises(RuntimeError, match="stopping failed"):
         await connecting.to_the_end(stop())
+
+
+# red team 5, A3
+async def test_a_stop_that_others_cancelled_cancels_nobody() -> None:
+    async def stop() -> None:
+        raise asyncio.CancelledError
+
+    await connecting.to_the_end(stop())
+
+
+class Consumer:
+    """A consumer whose stop ends with `error`."""
+
+    def __init__(self, error: BaseException | None) -> None:
+        self._error = error
+        self._client = self
+        self.stopped = self.closed = False
+
+    async def stop(self) -> None:
+        self.stopped = True
+        if self._error is not None:
+            raise self._error
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+# red team 5, A3
+@pytest.mark.parametrize("error", [asyncio.CancelledError(), RuntimeError("stopping failed")])
+async def test_each_consumer_is_stopped_and_its_connections_closed(error: BaseException) -> None:
+    first, second = Consumer(error), Consumer(None)
+    stopping: Any = reader._stopped([first, second])
+    if isinstance(error, Exception):
+        with pytest.raises(RuntimeError, match="stopping failed"):
+            await stopping
+    else:
+        await stopping
+
+    assert (first.stopped, first.closed, second.stopped, second.closed) == (True, True, True, False)

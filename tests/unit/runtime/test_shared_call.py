@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
+from salus.messaging.errors import BrokerAwayError
 from salus.runtime.shared_call import SharedCall
 
 
@@ -69,3 +72,43 @@ async def test_who_gives_up_leaves_the_others_their_turn() -> None:
     go.set()
 
     assert await second == "there"
+
+
+# red team 5, A3
+async def test_what_a_call_waited_for_cancels_nobody_who_asked() -> None:
+    calls = 0
+
+    async def ended_by_another() -> str:
+        nonlocal calls
+        calls += 1
+        if calls > 1:
+            return "there"
+        other = asyncio.get_running_loop().create_future()
+        other.cancel()
+        await other
+        return "never"
+
+    shared = SharedCall(ended_by_another)
+    first = asyncio.create_task(shared())
+    await asyncio.sleep(0)
+    second = asyncio.create_task(shared())
+
+    with pytest.raises(BrokerAwayError):
+        await first
+    assert await second == "there"
+
+
+async def test_a_call_that_is_cancelled_itself_leaves_nobody_waiting() -> None:
+    async def wait() -> str:
+        await asyncio.Event().wait()
+        return "never"
+
+    shared = SharedCall(wait)
+    asked = [asyncio.create_task(shared()) for _ in range(2)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert shared._calling is not None
+    shared._calling.cancel()
+    await asyncio.wait(asked)
+
+    assert all(each.cancelled() for each in asked)

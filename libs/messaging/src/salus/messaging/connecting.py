@@ -44,6 +44,9 @@ async def start(begin: Callable[[], Awaitable[None]], stop: Callable[[], Awaitab
 async def to_the_end(stopping: Awaitable[None]) -> None:
     """Wait until `stopping` has ended, however often cancelled meanwhile; then the cancellation goes on.
 
+    The library cancels tasks of its own and waits for them, so `stopping` may end as cancelled though nobody
+    cancelled its caller: that is an end like any other, for the caller would take it for its own.
+
     Raises:
         BaseException: what `stopping` raised, of a cancellation its cause.
     """
@@ -56,7 +59,8 @@ async def to_the_end(stopping: Awaitable[None]) -> None:
             cancelled = error
     if cancelled is not None:
         raise cancelled from (None if task.cancelled() else task.exception())
-    await task
+    if not task.cancelled():
+        task.result()
 
 
 async def _remembered(*args: Any, **options: Any) -> AIOKafkaConnection:

@@ -198,15 +198,17 @@ class Producer:
             self._ending = asyncio.create_task(_give_up(producer), name="salus-producer-ending")
 
     async def _close(self, producer: AIOKafkaProducer) -> None:
-        if self._ending is None:
-            flushing = asyncio.ensure_future(producer.flush())
-            await asyncio.wait([flushing], timeout=CLOSE_S_MAX)
-            if not flushing.done():
-                self._end(producer)
-            await flushing
-        if self._ending is not None:
-            await self._ending
-        await producer.stop()
+        try:
+            if self._ending is None:
+                flushing = asyncio.ensure_future(producer.flush())
+                await asyncio.wait([flushing], timeout=CLOSE_S_MAX)
+                if not flushing.done():
+                    self._end(producer)
+                await flushing
+            if self._ending is not None:
+                await self._ending
+        finally:
+            await producer.stop()
 
 
 async def _give_up(producer: AIOKafkaProducer) -> None:

@@ -344,8 +344,15 @@ def _share(partitions: int) -> int:
 
 
 async def _stopped(consumers: list[AIOKafkaConsumer]) -> None:
-    for consumer in consumers:
-        await consumer.stop()
+    """Stop all of them; raises what one of them raised, unless it was cancelled by the library itself."""
+    ended = await asyncio.gather(*(consumer.stop() for consumer in consumers), return_exceptions=True)
+    # Whose stop did not come to its end has its connections left.
+    left = [consumer for consumer, end in zip(consumers, ended, strict=True) if end is not None]
+    for consumer in left:
+        await consumer._client.close()  # noqa: SLF001  # it has no public way
+    for end in ended:
+        if isinstance(end, Exception):
+            raise end
 
 
 def _translated(error: KafkaError) -> MessagingError:

@@ -6,7 +6,14 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
+from salus.messaging.errors import BrokerAwayError
+
 _T = TypeVar("_T")
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 class SharedCall(Generic[_T]):
@@ -14,7 +21,7 @@ class SharedCall(Generic[_T]):
 
     Callers may rely on: what an answer says was so after they asked. A failure is an answer, too: where the
     broker is away, nobody waits for the deadlines of all who asked before. Who gives up ends no call, for it
-    may be that of others.
+    may be that of others; nor is a call cancelled by what it waits for, which is a failure.
     """
 
     def __init__(self, call: Callable[[], Awaitable[_T]]) -> None:
@@ -41,8 +48,11 @@ class SharedCall(Generic[_T]):
                 try:
                     answer.set_result(await self._call())
                 except asyncio.CancelledError:
-                    answer.cancel()
-                    raise
+                    if _is_cancelled():
+                        answer.cancel()
+                        raise
+                    # Something that the call waited for was: who asked is not to end as if they were.
+                    answer.set_exception(BrokerAwayError("what was waited for has ended"))
                 except Exception as error:  # noqa: BLE001  # whatever it is, it is the answer
                     answer.set_exception(error)
         finally:
