@@ -85,8 +85,9 @@ class DuplicateChecker:
         blocks: list[bytes] = []
         found: list[Finding] = []
         missing = self._size.pairs
-        while height > 0 and missing > 0 and len(blocks) < self._size.blocks:
-            some = range(height - 1, max(height - 1 - BLOCKS_AT_ONCE, -1), -1)
+        # The block that comes next counts as well.
+        while height > 0 and missing > 0 and (wanted := self._size.blocks - 1 - len(blocks)) > 0:
+            some = range(height - 1, max(height - 1 - min(BLOCKS_AT_ONCE, wanted), -1), -1)
             for prints, finding in await asyncio.gather(*(self._prints(shard, at) for at in some)):
                 blocks += [prints] if prints else ()
                 missing -= len(prints) // FINGERPRINT_BYTES
