@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Coroutine
+from typing import Any
 
 import httpx
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from salus.events.parties import Party
 from salus.runtime import problems
-from salus.runtime.limits import ORGANISATION_ACCOUNTS, AccountLimit, Rate, TooManyRequestsError
+from salus.runtime.limits import ORGANISATION_ACCOUNTS, AccountLimit, Buckets, Rate, TooManyRequestsError
 
 
 class Clock:
@@ -240,3 +241,70 @@ async def test_the_answer_says_when_to_come_back() -> None:
     assert answer.status_code == 429
     assert answer.headers["Retry-After"] == "30"
     assert answer.json()["code"] == "too-many-requests"
+
+
+# red team 5, A4
+def test_the_names_of_one_organisation_keep_out_no_other_s() -> None:
+    keys = Buckets("keys", Rate(burst=1, per_minute=1), whose="organisation", names_max=1000, clock=Clock())
+    for number in range(500):
+        keys.take(f"evil {number}", of="evil")
+    with pytest.raises(TooManyRequestsError):
+        keys.take("evil x", of="evil")
+    keys.take("hospital a", of="hospital")
+
+    with pytest.raises(TooManyRequestsError):
+        keys.take("evil x", of="evil")
+
+
+# red team 5, A4
+def test_a_refusal_looks_at_no_name_that_stays() -> None:
+    clock = Clock()
+    keys = Buckets("keys", Rate(burst=1, per_minute=1), whose="organisation", names_max=1000, clock=clock)
+    for number in range(500):
+        keys.take(f"evil {number}", of="evil")
+
+    class Counted(dict[str, float]):
+        looked_at = 0
+
+        def __getitem__(self, name: str) -> float:
+            self.looked_at += 1
+            return super().__getitem__(name)
+
+        def items(self) -> Any:
+            self.looked_at += len(self)
+            return super().items()
+
+    keys._debts._full_at = counted = Counted(keys._debts._full_at)
+    for _ in range(100):
+        with pytest.raises(TooManyRequestsError):
+            keys.take("evil x", of="evil")
+    assert counted.looked_at == 0
+    clock.now += 60
+    keys.take("evil x", of="evil")
+
+    assert counted.looked_at == 500
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 8), st.integers(0, 3), st.floats(0, 90), st.booleans()), max_size=60),
+    st.integers(2, 12),
+)
+async def test_no_more_names_are_remembered_than_may_be(
+    steps: list[tuple[int, int, float, bool]], names_max: int
+) -> None:
+    clock = Clock()
+    buckets = Buckets("x", Rate(burst=2, per_minute=1), whose="account", names_max=names_max, clock=clock)
+    for number, organisation, later, happens in steps:
+        clock.now += later
+        name, of = f"{organisation} {number}", str(organisation)
+        with contextlib.suppress(TooManyRequestsError):
+            if happens:
+                buckets.take(name, of=of)
+            else:
+                async with buckets.reserved(name, of=of):
+                    pass
+        debts = buckets._debts
+
+        assert len(debts._organisation_of) == debts._names_of.total() <= names_max
+        assert set(debts._full_at) == set(debts._organisation_of)
+        assert sorted(name for _, name in debts._queue) == sorted(debts._full_at)

@@ -8,9 +8,11 @@ process: a service with three replicas lets an account do three times as much.
 from __future__ import annotations
 
 import asyncio
+import heapq
 import math
 import time
-from collections.abc import AsyncIterator, Callable
+from collections import Counter as Numbers
+from collections.abc import AsyncIterator, Callable, Container
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -106,8 +108,67 @@ class _Held:
                 return
 
 
+class _Debts:
+    """When the bucket of each name is full again, of at most so many names; who is not in it has a full one.
+
+    An organisation has at most half of what the others leave, so that its names never keep out others'. A
+    name of which something is held has its place, for it may have to be remembered.
+    """
+
+    def __init__(self, names_max: int) -> None:
+        self._names_max = names_max
+        self._full_at: dict[str, float] = {}
+        self._organisation_of: dict[str, str] = {}
+        self._names_of: Numbers[str] = Numbers()
+        # A name stands in it once if it is in `_full_at`, maybe too early.
+        self._queue: list[tuple[float, str]] = []
+
+    def full_at(self, name: str, now: float) -> float:
+        """Return when its bucket is full."""
+        return max(self._full_at.get(name, now), now)
+
+    def set(self, name: str, organisation: str, full_at: float) -> None:
+        """Remember it."""
+        self.keep(name, organisation)
+        if name not in self._full_at:
+            heapq.heappush(self._queue, (full_at, name))
+        self._full_at[name] = full_at
+
+    def keep(self, name: str, organisation: str) -> None:
+        """Take a place for the name."""
+        if name not in self._organisation_of:
+            self._organisation_of[name] = organisation
+            self._names_of[organisation] += 1
+
+    def release(self, name: str) -> None:
+        """Give back its place, if its bucket is full."""
+        if name not in self._full_at and name in self._organisation_of:
+            organisation = self._organisation_of.pop(name)
+            self._names_of[organisation] -= 1
+            if not self._names_of[organisation]:
+                del self._names_of[organisation]
+
+    def has_room(self, name: str, organisation: str, now: float, *, held: Container[str]) -> bool:
+        """Tell whether the name has a place or can have one; forget those whose buckets are full, if not."""
+        if name in self._organisation_of or self._is_free(organisation):
+            return True
+        while self._queue and self._queue[0][0] <= now:
+            _, other = heapq.heappop(self._queue)
+            if self._full_at[other] > now:
+                heapq.heappush(self._queue, (self._full_at[other], other))
+                continue
+            del self._full_at[other]
+            if other not in held:
+                self.release(other)
+        return self._is_free(organisation)
+
+    def _is_free(self, organisation: str) -> bool:
+        own = self._names_of[organisation]
+        return own < (self._names_max - len(self._organisation_of) + own) / 2
+
+
 class Buckets:
-    """One limit for all names, each counted by itself.
+    """One limit for all names, each counted by itself; a name is of an organisation, or is one.
 
     `what` names what is counted, in the plural, in the metric and in the answer, and `whose` what a name is.
     Callers may rely on: what is refused is not counted, so whoever waits as long as told may go on; and
@@ -126,29 +187,27 @@ class Buckets:
         self._what = what
         self._whose = whose
         self._rate = rate
-        self._names_max = names_max
         self._clock = clock
-        # By name: when its bucket is full again. Who is not in it has a full bucket.
-        self._full_at: dict[str, float] = {}
+        self._debts = _Debts(names_max)
         self._held: dict[str, _Held] = {}
 
-    def take(self, name: str, number: int = 1) -> None:
+    def take(self, name: str, number: int = 1, *, of: str | None = None) -> None:
         """Count so many, before they are done; raises TooManyRequestsError if there are not as many left."""
-        self.require(name, number)
-        self.count(name, number)
+        self.require(name, number, of=of)
+        self.count(name, number, of=of)
 
-    def require(self, name: str, number: int = 1) -> None:
+    def require(self, name: str, number: int = 1, *, of: str | None = None) -> None:
         """Raise TooManyRequestsError unless there are as many left."""
         held = self._held[name].number if name in self._held else 0
-        self._require(name, self._clock(), held + number)
+        self._require(name, of or name, self._clock(), held + number)
 
-    def count(self, name: str, number: int = 1) -> None:
+    def count(self, name: str, number: int = 1, *, of: str | None = None) -> None:
         """Count what happens, or has happened."""
-        now = self._clock()
-        self._full_at[name] = max(self._full_at.get(name, now), now) + number * self._rate.interval_s
+        full_at = self._debts.full_at(name, self._clock()) + number * self._rate.interval_s
+        self._debts.set(name, of or name, full_at)
 
     @asynccontextmanager
-    async def reserved(self, name: str) -> AsyncIterator[Reservation]:
+    async def reserved(self, name: str, *, of: str | None = None) -> AsyncIterator[Reservation]:
         """Hold one while it is found out whether it happens, as a denial does; it counts only if it is used.
 
         Who finds that all that are left are held, but not used, waits: until one is settled, or as long as
@@ -157,21 +216,21 @@ class Buckets:
         Raises:
             TooManyRequestsError: all that there was is used.
         """
-        held = await self._hold(name)
+        held = await self._hold(name, of or name)
         reservation = Reservation()
         try:
             yield reservation
         finally:
             held.number -= 1
             if reservation.happened:
-                self.count(name)
+                self.count(name, of=of)
             self._leave(name, held)
 
-    async def _hold(self, name: str) -> _Held:
+    async def _hold(self, name: str, organisation: str) -> _Held:
         held = self._held.setdefault(name, _Held())
         held.users += 1
         try:
-            while (wait_s := self._wait_of(name, held)) > 0:
+            while (wait_s := self._wait_of(name, organisation, held)) > 0:
                 turn = asyncio.get_running_loop().create_future()
                 held.waiting[turn] = None
                 try:
@@ -184,11 +243,12 @@ class Buckets:
             self._leave(name, held)
             raise
         held.number += 1
+        self._debts.keep(name, organisation)
         return held
 
-    def _wait_of(self, name: str, held: _Held) -> float:
+    def _wait_of(self, name: str, organisation: str, held: _Held) -> float:
         now = self._clock()
-        self._require(name, now, 1)
+        self._require(name, organisation, now, 1)
         return self._wait_s(name, now, held.number + 1)
 
     def _leave(self, name: str, held: _Held) -> None:
@@ -196,10 +256,11 @@ class Buckets:
         held.wake()
         if not held.users:
             del self._held[name]
+            self._debts.release(name)
 
-    def _require(self, name: str, now: float, number: int) -> None:
+    def _require(self, name: str, organisation: str, now: float, number: int) -> None:
         wait_s = self._wait_s(name, now, number)
-        if wait_s > 0 or not self._has_room(name, now):
+        if wait_s > 0 or not self._debts.has_room(name, organisation, now, held=self._held):
             LIMITED.labels(self._what).inc()
             wait_s = max(wait_s, self._rate.interval_s)
             raise TooManyRequestsError(self._what, self._whose, self._rate, retry_after_s=math.ceil(wait_s))
@@ -207,16 +268,7 @@ class Buckets:
     def _wait_s(self, name: str, now: float, number: int) -> float:
         """Return how long it takes until so many are left, those that are held included."""
         free_s = (self._rate.burst - number) * self._rate.interval_s
-        return max(self._full_at.get(name, now), now) - now - free_s
-
-    def _has_room(self, name: str, now: float) -> bool:
-        """Tell whether the name is remembered or can be; forget those whose buckets are full, if not."""
-        # Of whom something is held may have to be remembered, too.
-        most = self._names_max - len(self._held) + (name in self._held)
-        if name in self._full_at or len(self._full_at) < most:
-            return True
-        self._full_at = {other: full_at for other, full_at in self._full_at.items() if full_at > now}
-        return len(self._full_at) < most
+        return self._debts.full_at(name, now) - now - free_s
 
 
 class AccountLimit:
@@ -245,19 +297,19 @@ class AccountLimit:
 
     def require(self, account: Account, number: int = 1) -> None:
         """Raise TooManyRequestsError unless there are as many left."""
-        self._accounts.require(account.did, number)
+        self._accounts.require(account.did, number, of=organisation_of(account))
         self._organisations.require(organisation_of(account), number)
 
     def count(self, account: Account, number: int = 1) -> None:
         """Count what happens, or has happened."""
-        self._accounts.count(account.did, number)
+        self._accounts.count(account.did, number, of=organisation_of(account))
         self._organisations.count(organisation_of(account), number)
 
     @asynccontextmanager
     async def reserved(self, account: Account) -> AsyncIterator[Reservation]:
         """Hold one while it is found out whether it happens, as `Buckets` does."""
         async with (
-            self._accounts.reserved(account.did) as own,
+            self._accounts.reserved(account.did, of=organisation_of(account)) as own,
             self._organisations.reserved(organisation_of(account)) as shared,
         ):
             try:

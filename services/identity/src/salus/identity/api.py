@@ -218,7 +218,8 @@ def routes(
 
         def count() -> None:
             if isinstance(command, AddKey):
-                keys.take(f"{organisation_of(caller.party)} {did}")
+                organisation = organisation_of(caller.party)
+                keys.take(f"{organisation} {did}", of=organisation)
 
         actor = actor_of(caller)
         await handlers.execute(command, did=did, actor=actor, now=now, world=world, count=count)
