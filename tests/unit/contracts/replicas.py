@@ -288,6 +288,7 @@ async def replica(
     clock: Clock | None = None,
     reactor: Reactor[SubjectState] = ERASURE,
     runs: bool = True,
+    outcome: Callable[..., EventData] = destruction_of,
 ) -> AsyncIterator[Replica]:
     """Start a process of storage on a database that is migrated (`open_fold_store`), and end it."""
     view, time = cast("Any", FixedView()), clock or Clock()
@@ -307,7 +308,7 @@ async def replica(
             store=store,
             signs=own_key.check,
             work=work,
-            outcome=partial(destruction_of, request=Request.of_service(STORAGE.did)),
+            outcome=partial(outcome, request=Request.of_service(STORAGE.did)),
             pace=pace,
             clock=time,
             chance=lambda: 1.0,

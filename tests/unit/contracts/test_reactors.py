@@ -27,7 +27,7 @@ from tests.unit.contracts.replicas import (
 from salus.contracts.fold_store import open_fold_store
 from salus.contracts.fold_tables import OBLIGATIONS
 from salus.contracts.obligations import Obligations
-from salus.contracts.reactor_host import Obligation, Pace
+from salus.contracts.reactor_host import Obligation, Pace, UnsettledError
 from salus.contracts.reactors import Reactor
 from salus.devkit.waiting import until
 from salus.events.contexts.storage import SubjectErased, SubjectKeyDestroyed
@@ -291,6 +291,20 @@ async def test_who_has_it_performed_hears_why_it_cannot_be(databases: Databases)
         left = await here.open()
 
     assert left == {(patient, f"{patient}#1", 1)}
+
+
+async def test_an_outcome_that_settles_nothing_is_not_stated_again_and_again(databases: Databases) -> None:
+    url, topic, work = await migrated(databases), Topic(), Work()
+    patient = erased(topic)
+
+    def of_another_key(state: SubjectState, key: str, **request: Any) -> SubjectKeyDestroyed:
+        return SubjectKeyDestroyed(patient=state.patient, key=f"{key}0", **request)
+
+    async with replica(url, topic, work, runs=False, outcome=of_another_key) as here:
+        with pytest.raises(UnsettledError):
+            await here.reactor.perform(patient)
+
+    assert topic.told(SubjectKeyDestroyed, patient) == 0
 
 
 @pytest.mark.parametrize("fault", [Fault.LOST, Fault.LATE])

@@ -9,12 +9,13 @@ from tests.asking import UNASKED
 from tests.unit.storage.conftest import DOCTOR, HOSPITAL, LABORATORY, NOW, OFFICER, PATIENT
 
 from salus.contracts.testing.domain_laws import DomainLaws, EvolveLaws
+from salus.contracts.testing.reactor_laws import ReactorLaws
 from salus.events.contexts import CATALOGUE
-from salus.events.contexts.storage import ObjectStored, SubjectKeyDestroyed, SubjectRegistered
+from salus.events.contexts.storage import ObjectStored, SubjectErased, SubjectKeyDestroyed, SubjectRegistered
 from salus.events.event_types import EventData
 from salus.events.parties import Party
 from salus.runtime.refusal import Refusal
-from salus.storage.adapters.facts import EPOCHS, OBJECTS, SUBJECTS
+from salus.storage.adapters.facts import EPOCHS, ERASURE, OBJECTS, SUBJECTS
 from salus.storage.domain import (
     Attempt,
     Basis,
@@ -67,3 +68,28 @@ class TestObjects(EvolveLaws):
 
 class TestEpochs(EvolveLaws):
     contract, catalogue, fields = EPOCHS, CATALOGUE, FIELDS
+
+
+class TestErasures(ReactorLaws):
+    contract, catalogue, fields, reactor = SUBJECTS, CATALOGUE, FIELDS, ERASURE
+    obliging = (
+        SubjectRegistered(
+            patient=PATIENT,
+            steward=HOSPITAL.did,
+            suite="s",
+            key=f"{PATIENT}#1",
+            public_key="AAAA",
+            request=UNASKED,
+        ),
+        SubjectErased(
+            patient=PATIENT,
+            key=f"{PATIENT}#1",
+            requested_by=HOSPITAL.did,
+            basis="gdpr-art-17",
+            objects=0,
+            request=UNASKED,
+        ),
+    )
+
+    def outcome(self, state: SubjectState, key: str) -> EventData:
+        return destruction_of(state, key, request=UNASKED)

@@ -84,6 +84,13 @@ class _NothingOwedError(Exception):
     """The outcome was recorded already."""
 
 
+class UnsettledError(Exception):
+    """The outcome does not settle what is owed: a fault of the reactor's, and nothing was stated."""
+
+    def __init__(self, reactor: str) -> None:
+        super().__init__(f"the outcome that the reactor {reactor} states leaves owed what it is of")
+
+
 class ReactorHost(Generic[S]):
     """Does the work of one reactor.
 
@@ -239,7 +246,10 @@ class ReactorHost(Generic[S]):
         def decide(state: S) -> EventData:
             if key not in self._reactor.owes(state):
                 raise _NothingOwedError
-            return self._outcome(state, key)
+            event = self._outcome(state, key)
+            if key in self._reactor.owes(self._reactor.contract.evolve(state, event)):
+                raise UnsettledError(self.name)
+            return event
 
         try:
             async with asyncio.timeout(OUTCOME_S_MAX):
