@@ -139,14 +139,17 @@ async def test_what_is_done_over_http_is_sealed_folded_and_in_the_trail(platform
     kind = "salus.coldchain.temperature-recorded.v1"
     async with platform.client(platform.service.url) as maker:
         registered = await maker.post("/batches", json={"batch": "VX-1", **RANGE})
-        fit = await maker.post("/batches/VX-1/temperatures", json={"temperature": 50})
-        warm = await maker.post("/batches/VX-1/temperatures", json={"temperature": 91})
-        unread = await maker.post("/batches/VX-1/temperatures", json={"temperature": 91, "note": "?"})
+        fit = await maker.post("/batches/VX-1/temperatures", json={"reading": "R-1", "temperature": 50})
+        warm = await maker.post("/batches/VX-1/temperatures", json={"reading": "R-2", "temperature": 91})
+        again = await maker.post("/batches/VX-1/temperatures", json={"reading": "R-2", "temperature": 91})
+        unread = await maker.post(
+            "/batches/VX-1/temperatures", json={"reading": "R-3", "temperature": 91, "note": "?"}
+        )
         recalled = await maker.post("/batches/VX-1/recall", json={"reason": "excursion"})
         twice = await maker.post("/batches/VX-1/recall", json={"reason": "label"})
         seen = (await maker.get("/batches/VX-1")).json()
     async with platform.client(platform.service.url, "rival") as rival:
-        foreign = await rival.post("/batches/VX-1/temperatures", json={"temperature": 50})
+        foreign = await rival.post("/batches/VX-1/temperatures", json={"reading": "R-4", "temperature": 50})
     holder = registered.json()["holder"]
 
     async def entries() -> list[dict[str, Any]]:
@@ -154,16 +157,17 @@ async def test_what_is_done_over_http_is_sealed_folded_and_in_the_trail(platform
         return found
 
     async def are_in_the_trail() -> bool:
-        return len(await entries()) == 2
+        return len(await entries()) == 3
 
-    assert [a.status_code for a in (registered, fit, warm, unread, recalled, twice)] == [
-        *(201, 201, 201, 422, 200, 409)
+    assert [a.status_code for a in (registered, fit, warm, again, unread, recalled, twice)] == [
+        *(201, 201, 201, 409, 422, 200, 409)
     ]
     assert (fit.json()["usable"], warm.json()["usable"], recalled.json()["usable"]) == (True, False, False)
     assert (twice.json()["code"], foreign.json()["code"]) == ("already-recalled", "not-the-holder")
     assert (seen["readings"], seen["excursions"], seen["recalled"]) == (2, 1, "excursion")
     assert await until(are_in_the_trail, deadline_s=60)
-    entry = (await entries())[0]
+    repeated, entry, _ = await entries()
+    assert (repeated["outcome"], again.json()["code"]) == ("without-effect", "name-taken")
     # Who asked is the actor, and what it means is what the catalogue says that the type means.
     assert (entry["actor"], entry["object"], entry["outcome"]) == (holder, "VX-1", "success")
     assert entry["summary"] == f"{kind}: A batch had this temperature, in tenths of a degree Celsius."
@@ -171,7 +175,7 @@ async def test_what_is_done_over_http_is_sealed_folded_and_in_the_trail(platform
     rules = "select count(*) n from leaves where type = 'salus.coldchain.rules-adopted.v1'"
     assert await platform.salus("ledger", "query", rules) == [{"n": 1}]
     query = f"select status, count(*) n from leaves where type = '{kind}' group by status"
-    assert await platform.salus("ledger", "query", query) == [{"status": "accepted", "n": 2}]
+    assert await platform.salus("ledger", "query", query) == [{"status": "accepted", "n": 3}]
     assert (await platform.salus("audit", "reconcile"))["result"] == "equal"
 
 
@@ -185,7 +189,10 @@ async def test_of_two_replicas_that_race_one_is_first_and_both_know_all(platform
             )
             recorded = await asyncio.gather(
                 *(
-                    client.post("/batches/VX-2/temperatures", json={"temperature": 20 + n})
+                    client.post(
+                        "/batches/VX-2/temperatures",
+                        json={"reading": f"{client is one}-{n}".upper(), "temperature": 20 + n},
+                    )
                     for n in range(4)
                     for client in (one, two)
                 )
@@ -204,7 +211,9 @@ async def test_who_is_killed_knows_everything_after_its_start_without_its_databa
     url = platform.service.url
     async with platform.client(url) as maker:
         await maker.post("/batches", json={"batch": "VX-3", **RANGE})
-        known = (await maker.post("/batches/VX-3/temperatures", json={"temperature": 25})).json()
+        known = (
+            await maker.post("/batches/VX-3/temperatures", json={"reading": "R-1", "temperature": 25})
+        ).json()
     for loses_its_database in (False, True):
         pid = platform.service.process.pid
         os.kill(pid, signal.SIGKILL)

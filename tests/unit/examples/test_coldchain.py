@@ -6,11 +6,13 @@ import asyncio
 import sys
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
+from hypothesis import strategies as st
 from tests.asking import UNASKED
 
+from salus.contracts.testing.domain_laws import DomainLaws
 from salus.contracts.testing.faults import Fault
 from salus.contracts.testing.memory import MemoryTopics
 from salus.events.catalogue import Catalogue
@@ -19,39 +21,55 @@ from salus.runtime.problems import ProblemError
 from salus.runtime.refusal import Refusal
 
 SOURCE = Path(__file__).parents[3] / "examples" / "coldchain" / "src"
+with pytest.MonkeyPatch.context() as patch:
+    # It is found as an installed package is, while it is imported.
+    patch.setattr(sys, "path", [*sys.path, str(SOURCE)])
+    context, domain = (import_module(f"salus.coldchain.{name}") for name in ("context", "domain"))
+MAKER, RIVAL = "did:web:maker.example", "did:web:rival.example"
+CATALOGUE = Catalogue([*CONTEXTS, context.CONTEXT])
 
 
 @pytest.fixture
-def coldchain(monkeypatch) -> tuple[Any, Any]:
-    """Its context and its domain, found as an installed package is."""
-    monkeypatch.setattr(sys, "path", [*sys.path, str(SOURCE)])
-    return import_module("salus.coldchain.context"), import_module("salus.coldchain.domain")
+def topics() -> MemoryTopics:
+    return MemoryTopics([domain.BATCHES], catalogue=CATALOGUE)
 
 
 @pytest.fixture
-def topics(coldchain) -> MemoryTopics:
-    context, domain = coldchain
-    return MemoryTopics([domain.BATCHES], catalogue=Catalogue([*CONTEXTS, context.CONTEXT]))
-
-
-@pytest.fixture
-def batch(coldchain):
+def batch():
     """Say that a member holds a batch, as UNASKED asked."""
-    context, _ = coldchain
     range_ = {"lowest": 20, "highest": 80}
-    return context.BatchRegistered(
-        batch="VX-1", product="MMR", holder="did:web:maker.example", request=UNASKED, **range_
-    )
+    return context.BatchRegistered(batch="VX-1", product="MMR", holder=MAKER, request=UNASKED, **range_)
 
 
-async def test_a_batch_that_was_too_warm_or_recalled_is_not_usable(coldchain, topics, batch):
-    context, domain = coldchain
+class TestBatches(DomainLaws):
+    """What every domain has to keep, tried on histories and commands that Hypothesis makes up."""
+
+    contract, catalogue, aggregate = domain.BATCHES, CATALOGUE, "VX-1"
+    fields: ClassVar = {"batch": st.just("VX-1"), "holder": st.sampled_from([MAKER, RIVAL])}
+    commands = (context.BatchRegistered, context.TemperatureRecorded, context.BatchRecalled)
+    facts = st.sampled_from([MAKER, RIVAL])
+
+    def decide(self, state: Any, command: Any, caller: str) -> Any:
+        match command:
+            case context.BatchRegistered():
+                return domain.register(state, command)
+            case context.TemperatureRecorded():
+                return domain.record(state, command, by=caller)
+            case _:
+                return domain.recall(state, command, by=caller)
+
+    def invariants(self, state: Any) -> None:
+        assert state.excursions <= state.readings
+        assert state.is_usable == (state.excursions == 0 and state.recalled is None)
+
+
+async def test_a_batch_that_was_too_warm_or_recalled_is_not_usable(topics, batch):
     usable = []
     for event in (
         batch,
-        context.TemperatureRecorded(batch="VX-1", temperature=20, request=UNASKED),
-        context.TemperatureRecorded(batch="VX-1", temperature=80, request=UNASKED),
-        context.TemperatureRecorded(batch="VX-1", temperature=81, request=UNASKED),
+        context.TemperatureRecorded(batch="VX-1", reading="R-1", temperature=20, request=UNASKED),
+        context.TemperatureRecorded(batch="VX-1", reading="R-2", temperature=80, request=UNASKED),
+        context.TemperatureRecorded(batch="VX-1", reading="R-3", temperature=81, request=UNASKED),
         context.BatchRecalled(batch="VX-1", reason="excursion", request=UNASKED),
     ):
         topics.append(event, subject="VX-1")
@@ -62,8 +80,7 @@ async def test_a_batch_that_was_too_warm_or_recalled_is_not_usable(coldchain, to
     assert topics.refolded().states() == topics.states()
 
 
-async def test_of_two_that_register_a_batch_at_once_one_is_refused(coldchain, topics, batch):
-    _, domain = coldchain
+async def test_of_two_that_register_a_batch_at_once_one_is_refused(topics, batch):
     answers = await asyncio.gather(
         *(
             topics.host(domain.BATCHES).execute("VX-1", lambda state: domain.register(state, batch))
@@ -75,8 +92,7 @@ async def test_of_two_that_register_a_batch_at_once_one_is_refused(coldchain, to
     assert sorted(type(answer).__name__ for answer in answers) == ["BatchRegistered", "Refusal"]
 
 
-async def test_who_repeats_what_may_have_been_lost_is_refused_or_does_it(coldchain, topics, batch):
-    _, domain = coldchain
+async def test_who_repeats_what_may_have_been_lost_is_refused_or_does_it(topics, batch):
     host = topics.host(domain.BATCHES)
     for fault, is_there in ((Fault.LOST, False), (Fault.LATE, True)):
         topics.faults.add(fault)
@@ -91,12 +107,11 @@ async def test_who_repeats_what_may_have_been_lost_is_refused_or_does_it(coldcha
 @pytest.mark.parametrize(
     ("by", "recalls", "code"),
     [
-        ("did:web:rival.example", 1, "not-the-holder"),
-        ("did:web:maker.example", 2, "already-recalled"),
+        (RIVAL, 1, "not-the-holder"),
+        (MAKER, 2, "already-recalled"),
     ],
 )
-def test_only_the_holder_recalls_a_batch_and_once(coldchain, batch, by, recalls, code):
-    context, domain = coldchain
+def test_only_the_holder_recalls_a_batch_and_once(batch, by, recalls, code):
     recall = context.BatchRecalled(batch="VX-1", reason="label", request=UNASKED)
     state = domain.evolve(domain.Batch(), batch)
     for _ in range(recalls - 1):
@@ -106,7 +121,6 @@ def test_only_the_holder_recalls_a_batch_and_once(coldchain, batch, by, recalls,
         domain.recall(state, recall, by=by)
 
 
-def test_a_batch_that_nobody_registered_is_not_there(coldchain):
-    _, domain = coldchain
+def test_a_batch_that_nobody_registered_is_not_there():
     with pytest.raises(Refusal, match="unknown-batch"):
-        domain.require_held(domain.Batch(), by="did:web:maker.example")
+        domain.require_held(domain.Batch(), by=MAKER)

@@ -35,8 +35,9 @@ class RegisterBody(CommandBody):
 
 
 class TemperatureBody(CommandBody):
-    """A temperature that a batch had."""
+    """A temperature that a batch had; `reading` is the thermometer's number for it."""
 
+    reading: Token
     temperature: Decidegrees
 
 
@@ -106,8 +107,10 @@ def install(app: FastAPI, around: Dependencies[ContractSettings], batches: Contr
     async def record_temperature(
         batch: BatchInPath, body: TemperatureBody, caller: Caller = command
     ) -> BatchView:
-        """Record a temperature that a batch had; its holder does."""
-        event = TemperatureRecorded(batch=batch, temperature=body.temperature, request=caller.request)
+        """Record a temperature that a batch had; its holder does, and each reading counts once."""
+        event = TemperatureRecorded(
+            batch=batch, reading=body.reading, temperature=body.temperature, request=caller.request
+        )
 
         async def decide(state: Batch) -> TemperatureRecorded:
             return domain.record(state, event, by=organisation_of(await around.party_of(caller)))

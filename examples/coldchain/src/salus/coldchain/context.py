@@ -39,11 +39,15 @@ class BatchRegistered(RequestedData):
     highest: Decidegrees
 
 
-@_event("salus.coldchain.temperature-recorded.v1")
+@_event(
+    "salus.coldchain.temperature-recorded.v1",
+    claims=lambda data: (f"reading:{data.batch}/{data.reading}",),
+)
 class TemperatureRecorded(RequestedData):
     """A batch had this temperature, in tenths of a degree Celsius."""
 
     batch: Token
+    reading: Token
     temperature: Decidegrees
 
 
@@ -71,6 +75,7 @@ class _Batch(Body):
 
 
 class _Temperature(Body):
+    reading: str
     temperature: int
 
 
@@ -88,7 +93,7 @@ def _registers(asked: Asked, data: BatchRegistered) -> bool:
 @CONTEXT.asked(TemperatureRecorded)
 def _records(asked: Asked, data: TemperatureRecorded) -> bool:
     there = asked.is_("POST", "batches", data.batch, "temperatures")
-    return there and asked.read(_Temperature) == _Temperature(data.temperature)
+    return there and asked.read(_Temperature) == _Temperature(data.reading, data.temperature)
 
 
 @CONTEXT.asked(BatchRecalled)
