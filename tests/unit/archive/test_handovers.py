@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
-from tests.asking import truly_asked
+from tests.asking import NETWORK, truly_asked
 from tests.unit.archive.small_ledger import SmallLedger
 from tests.unit.events.test_sharding import added, assigned
 
@@ -102,7 +102,7 @@ def judge_of(event: ShardsAssigned, *, offset: int) -> Judge:
     value = encode_event(event, id="1", source=ROOT.did, subject="net", time=time, expected_version=0)
     founders = (Founder(0, "net/shard/0", {CLINICAL: (0, 1, 2)}),)
     operator = parties.Founder(OPERATOR.did, "person", ("operator",), OPERATOR_KEY)
-    trust = Trust("-", {}, root_did=ROOT.did, root_key=KEY, founders=founders, founding=(operator,))
+    trust = Trust("-", {}, NETWORK, ROOT.did, KEY, founders=founders, founding=(operator,))
     return Judge(trust, [IdentityEvent(0, 0, joined), IdentityEvent(offset, 1, value)], CATALOGUE)
 
 
