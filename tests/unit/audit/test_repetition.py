@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
+from sqlalchemy import event
 from tests.unit.audit.chain import Accepted, Chain
 from tests.unit.audit.samples import AROUND, NOON
 from tests.unit.audit.test_indexing import DOCUMENT, all_of, index_all
@@ -86,3 +88,31 @@ async def test_another_event_under_a_used_id_is_its_authors_and_no_repetition(tr
     await index_all(chain, trail)
 
     assert {each.entry.facts.outcome for each in await all_of(trail)} == {"success"}
+
+
+async def test_copies_are_looked_up_and_no_index_is_read_whole(trail: SqlTrail) -> None:
+    """The trail has millions of rows, and each page and each block that is published looks for copies."""
+    if trail._engine.dialect.name != "sqlite":
+        pytest.skip("how SQLite plans")
+    chain = Chain()
+    chain.seal([EVENT, OTHER])
+    chain.seal([EVENT])
+    await index_all(chain, trail)
+    asked: list[tuple[str, Any]] = []
+
+    @event.listens_for(trail._engine.sync_engine, "before_cursor_execute")
+    def note(_: Any, __: Any, statement: str, parameters: Any, *___: Any) -> None:
+        asked.append((statement, parameters))
+
+    await trail.block(0, 1, limit=10)
+    event.remove(trail._engine.sync_engine, "before_cursor_execute", note)
+    plans = []
+    async with trail._engine.connect() as connection:
+        for statement, parameters in asked:
+            if "HAVING" in statement or "row_number" in statement:
+                plan = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+                plans.append([row[-1] for row in plan])
+
+    assert len(plans) == 2
+    assert [step for plan in plans for step in plan if "SCAN audit_trail" in step] == []
+    assert all("ix_audit_trail_event (source=? AND id=?)" in " ".join(plan) for plan in plans)

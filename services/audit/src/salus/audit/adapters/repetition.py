@@ -7,15 +7,17 @@ two records counts does not go by which was indexed first.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from itertools import groupby
+from operator import itemgetter
 
-from sqlalchemy import RowMapping, func, select, tuple_
+from sqlalchemy import RowMapping, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from salus.audit.adapters.tables import TRAIL
 from salus.audit.domain.entry import Place, TrailEntry
 from salus.audit.domain.search import Found
 
-PAIRS_AT_ONCE_MAX = 250
+IDS_AT_ONCE_MAX = 400
 # Of one source and id, the records that were appended first: of the same bytes the first is among them,
 # unless the author itself stated so many other things under that id.
 COPIES_READ_MAX = 8
@@ -52,15 +54,17 @@ async def _firsts(
     connection: AsyncConnection, pairs: Collection[tuple[str, str]], read: Callable[[RowMapping], Found]
 ) -> dict[_Stated, Place]:
     """Return the first record of each source and id that are in the trail more than once, by digest."""
-    pair = (TRAIL.c.source, TRAIL.c.id)
     firsts: dict[_Stated, Place] = {}
-    for some in _in_parts(pairs):
-        several = select(*pair).where(tuple_(*pair).in_(some)).group_by(*pair).having(func.count() > 1)
-        repeated = [tuple(row) for row in await connection.execute(several)]
+    for source, ids in _in_parts(pairs):
+        # By one source at once, for SQLite reads the whole index for a list of pairs.
+        named = select(TRAIL.c.id).where(TRAIL.c.source == source, TRAIL.c.id.in_(ids))
+        several = named.group_by(TRAIL.c.id).having(func.count() > 1)
+        repeated = (await connection.execute(several)).scalars().all()
         if not repeated:
             continue
-        number = func.row_number().over(partition_by=pair, order_by=(TRAIL.c.appended_us, TRAIL.c.seq))
-        ranked = select(TRAIL, number.label("number")).where(tuple_(*pair).in_(repeated)).subquery()
+        number = func.row_number().over(partition_by=TRAIL.c.id, order_by=(TRAIL.c.appended_us, TRAIL.c.seq))
+        of_these = (TRAIL.c.source == source, TRAIL.c.id.in_(repeated))
+        ranked = select(TRAIL, number.label("number")).where(*of_these).subquery()
         columns = [ranked.c[column.name] for column in TRAIL.columns]
         copies = await connection.execute(select(*columns).where(ranked.c.number <= COPIES_READ_MAX))
         for row in copies.mappings():
@@ -71,7 +75,9 @@ async def _firsts(
     return firsts
 
 
-def _in_parts(pairs: Collection[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
-    ordered = sorted(pairs)
-    for start in range(0, len(ordered), PAIRS_AT_ONCE_MAX):
-        yield ordered[start : start + PAIRS_AT_ONCE_MAX]
+def _in_parts(pairs: Collection[tuple[str, str]]) -> Iterator[tuple[str, list[str]]]:
+    """Yield each source with its ids, so many at once as fit into one statement."""
+    for source, of_one in groupby(sorted(pairs), key=itemgetter(0)):
+        ids = [name for _, name in of_one]
+        for start in range(0, len(ids), IDS_AT_ONCE_MAX):
+            yield source, ids[start : start + IDS_AT_ONCE_MAX]
