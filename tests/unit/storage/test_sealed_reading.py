@@ -19,7 +19,7 @@ from salus.events.contexts import CATALOGUE
 from salus.events.contexts.clinical import ObservationRecorded
 from salus.events.contexts.consent import ConsentRevoked, GlassBroken
 from salus.events.contexts.lab import ResultReleased
-from salus.events.contexts.storage import ReadRefused, SealedOpened
+from salus.events.contexts.storage import ReadBrokenOff, ReadRefused, SealedOpened
 from salus.events.envelope import encode_event
 from salus.events.event_types import schema_file
 from salus.events.fields import Sealed
@@ -113,6 +113,32 @@ async def test_after_a_revocation_or_an_erasure_nothing_is_opened() -> None:
     await bench.subjects.erase(PATIENT, basis="gdpr-art-17", caller=calling(HOSPITAL))
     with refused("subject-erased"):
         await opened(bench, value)
+
+
+# red team 5, A5: `sealed_pause.py`
+async def test_a_right_that_ends_while_the_opening_is_stated_opens_nothing() -> None:
+    bench = await bench_with(b"x")
+    value, announce = observation(bench), bench.topic.announce
+
+    async def slowly(data: Any, *, patient: str) -> None:
+        await announce(data, patient=patient)
+        if isinstance(data, SealedOpened):
+            bench.topic.fold(ConsentRevoked(consent="c", patient=PATIENT, epoch=1, request=UNASKED), PATIENT)
+
+    bench.topic.announce = slowly  # type: ignore[method-assign]  # a broker that takes its time
+    with refused("decision-outdated"):
+        await opened(bench, value)
+
+    assert bench.topic.events[-1] == ReadBrokenOff(
+        object="event-1",
+        patient=PATIENT,
+        reader=DOCTOR.did,
+        decision="right",
+        reason="decision-outdated",
+        sent_bytes=0,
+        state_positions=positions(4),
+        request=calling(DOCTOR).under("right").request,
+    )
 
 
 @pytest.mark.parametrize(

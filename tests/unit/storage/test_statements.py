@@ -141,7 +141,7 @@ CASES = [
     Case("POST", f"/objects?patient={PATIENT}", (ObjectStored,), CONTENT, HOSPITAL),
     Case("GET", f"/objects/o-1?patient={PATIENT}", (ObjectRead, ReadBrokenOff), decision="right"),
     Case("GET", f"/objects/o-1?patient={PATIENT}", (ReadRefused,)),
-    Case("POST", f"/sealed/open?{_EVENT}", (SealedOpened,), None, decision="of-event"),
+    Case("POST", f"/sealed/open?{_EVENT}", (SealedOpened, ReadBrokenOff), None, decision="of-event"),
     Case("POST", f"/sealed/open?{_EVENT}", (ReadRefused,), None),
     Case(
         "DELETE",
@@ -175,7 +175,7 @@ class Judging(Topic):
             self.ring.apply(revoked, at=seconds_from_now(self.trick.revoked_s))
         self._require_acceptable(data, patient, datetime.now(UTC) + self._late(data))
         self.fold(data, patient)
-        if isinstance(data, ObjectRead):
+        if isinstance(data, ObjectRead | SealedOpened):
             # So the read breaks off.
             self.fold(ConsentRevoked(consent="c", patient=patient, epoch=1, request=UNASKED), patient)
 

@@ -14,7 +14,7 @@ import msgspec
 
 from salus.archive.body import ACCEPTED
 from salus.archive.columns import columns_of_body
-from salus.events.bearer import read_bearer
+from salus.events.bearer import Bearer, read_bearer
 from salus.events.catalogue import Catalogue
 from salus.events.contexts import consent, storage
 from salus.events.effect import claims_of
@@ -233,15 +233,25 @@ def _served(event: Event, *, offset: int, row: int) -> AnyServed | None:
 
 def _signed_at(data: RequestedData) -> float:
     """Return when the caller signed the request, by the caller's own clock; its signature was verified."""
+    return float(_claims(data).iat)
+
+
+def _claims(data: RequestedData) -> Bearer:
     proof = data.request.proof
     if proof is None:
         raise ValueError("an accepted request has a token")
-    return float(read_bearer(proof, audience=None).claims.iat)
+    return read_bearer(proof, audience=None).claims
 
 
 def _of_read(data: storage.ObjectRead | storage.ReadBrokenOff | storage.SealedOpened) -> dict[str, Any]:
-    named = None if isinstance(data, storage.SealedOpened) else data.object
-    return {"object": named, "decision": data.decision, "asked": _signed_at(data)}
+    return {"object": _object_of(data), "decision": data.decision, "asked": _signed_at(data)}
+
+
+def _object_of(data: storage.ObjectRead | storage.ReadBrokenOff | storage.SealedOpened) -> str | None:
+    if isinstance(data, storage.SealedOpened):
+        return None
+    is_sealed = isinstance(data, storage.ReadBrokenOff) and (_claims(data).htu or "").startswith("/sealed/")
+    return None if is_sealed else data.object
 
 
 _KINDS: Mapping[type[EventData], tuple[type[AnyServed], Callable[[Any], dict[str, Any]]]] = {

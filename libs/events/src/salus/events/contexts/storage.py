@@ -196,9 +196,14 @@ def _stores(asked: Asked, data: ObjectStored) -> bool:
     return there and asked.asks("patient") == data.patient
 
 
-@CONTEXT.asked(ObjectRead, ReadBrokenOff)
-def _reads(asked: Asked, data: ObjectRead | ReadBrokenOff) -> bool:
+@CONTEXT.asked(ObjectRead)
+def _reads(asked: Asked, data: ObjectRead) -> bool:
     return _looks(asked, data) and data.request.decision == data.decision
+
+
+@CONTEXT.asked(ReadBrokenOff)
+def _is_broken_off(asked: Asked, data: ReadBrokenOff) -> bool:
+    return _is_refused(asked, data) and data.request.decision == data.decision
 
 
 @CONTEXT.asked(SealedOpened)
@@ -212,7 +217,7 @@ def _opens(asked: Asked, data: SealedOpened) -> bool:
 
 
 @CONTEXT.asked(ReadRefused)
-def _is_refused(asked: Asked, data: ReadRefused) -> bool:
+def _is_refused(asked: Asked, data: ReadRefused | ReadBrokenOff) -> bool:
     into = _looks_into(asked, event=data.object, patient=data.patient) and data.request.by == data.reader
     return into or _looks(asked, data)
 

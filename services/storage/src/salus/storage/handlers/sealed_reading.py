@@ -11,7 +11,7 @@ from salus.crypto.errors import UnsealError
 from salus.crypto.sealing import unseal
 from salus.events.catalogue import Catalogue
 from salus.events.contexts.consent import GlassBroken
-from salus.events.contexts.storage import SealedOpened
+from salus.events.contexts.storage import ReadBrokenOff, SealedOpened
 from salus.events.envelope import Event, decode_event
 from salus.events.errors import RejectedError
 from salus.events.fields import Sealed
@@ -58,7 +58,7 @@ class SealedReading:
 
         Raises:
             Refusal: it is no event, or not the one named (422); or the contract says no, which is published
-                as `read-refused`.
+                as `read-refused`, or as `read-broken-off` if the right ended while the event was published.
         """
         event, sealed = _named(value, named, self.catalogue())
         view = await self.standing.view(caller, patient=named.patient, began=at)
@@ -80,7 +80,31 @@ class SealedReading:
             request=caller.under(decision.id).request,
         )
         await self.announcer.announce(told, patient=named.patient)
+        await self._require_right(event, decision, told, caller=caller, began=at)
         return opened
+
+    async def _require_right(
+        self, event: Event, decision: Decision, told: SealedOpened, *, caller: Caller, began: datetime
+    ) -> None:
+        """Raise Refusal, after that was recorded, if the right has ended; a slow broker takes seconds."""
+        positions = told.state_positions
+        try:
+            view = await self.standing.view(caller, patient=told.patient, began=began)
+            positions = view.positions
+            require_may_open(view.subject, records=records_of(event), decision=decision, attempt=view.attempt)
+        except Refusal as refusal:
+            broken_off = ReadBrokenOff(
+                object=told.event,
+                patient=told.patient,
+                reader=told.reader,
+                decision=told.decision,
+                reason=refusal.code,
+                sent_bytes=0,
+                state_positions=positions,
+                request=told.request,
+            )
+            await self.announcer.announce(broken_off, patient=told.patient)
+            raise
 
     async def _decided(self, event: Event, view: StandingView, *, token: str | None) -> Decision:
         if token is None:
