@@ -14,12 +14,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from salus.contracts.fold_tables import (
     AGGREGATES,
-    CLAIMS,
     OBLIGATIONS,
     Loaded,
     Pair,
     delete_rows,
     read_snapshot,
+    write_claims,
     write_rows,
 )
 from salus.contracts.projection import Contract
@@ -155,8 +155,7 @@ class FoldBatch:
             for (kind, name), (version, state) in self._changed.items()
         ]
         await write_rows(connection, AGGREGATES, rows)
-        claims = [{"topic": topic, "name": name} for topic, name in self._claims]
-        await write_rows(connection, CLAIMS, claims, over=False)
+        await write_claims(connection, self._claims)
         for changes in self._table_changes():
             table = changes.projection.table
             await delete_rows(connection, table, changes.deleted)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -94,6 +94,16 @@ _PAIRS = {
     "sqlite": "SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(:{0})",
     "postgresql": "SELECT * FROM unnest(CAST(:{0}_a AS text[]), CAST(:{0}_b AS text[]))",
 }
+_CLAIMING = {
+    "sqlite": text(
+        "INSERT INTO fold_claims (topic, name) SELECT :topic, value FROM json_each(:names) WHERE true "
+        "ON CONFLICT DO NOTHING"
+    ),
+    "postgresql": text(
+        "INSERT INTO fold_claims (topic, name) SELECT CAST(:topic AS text), unnest(CAST(:names AS text[])) "
+        "ON CONFLICT DO NOTHING"
+    ),
+}
 Pair = tuple[str, str]
 
 
@@ -143,6 +153,20 @@ async def write_rows(
     """Write rows of the same columns; those that are there are written over, or else left as they are."""
     if rows:
         await connection.execute(_upsert(connection.dialect.name, table, tuple(rows[0]), over=over), rows)
+
+
+async def write_claims(connection: AsyncConnection, claims: Iterable[Pair]) -> None:
+    """Write names that are claimed, each with its topic; those that are there stay.
+
+    One statement for all of a topic: with one for each row, SQLite takes the interpreter lock anew for each.
+    """
+    names: dict[str, list[str]] = {}
+    for topic, name in claims:
+        names.setdefault(topic, []).append(name)
+    dialect = connection.dialect.name
+    for topic, claimed in names.items():
+        given = msgspec.json.encode(claimed).decode() if dialect == "sqlite" else claimed
+        await connection.execute(_CLAIMING[dialect], {"topic": topic, "names": given})
 
 
 async def delete_rows(connection: AsyncConnection, table: Table, keys: list[tuple[Any, ...]]) -> None:
