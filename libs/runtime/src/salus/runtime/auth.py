@@ -309,6 +309,18 @@ def _require_names(claims: Bearer, request: Request) -> None:
         raise ProblemError(401, "unbound-token", "htu is not path and query as sent, without scheme and host")
 
 
+def require_named(request: Request) -> None:
+    """Raise ProblemError 401 unless the token, which was looked at before, names this request.
+
+    For questions that change something: a token that names none is good for each of them.
+    """
+    try:
+        claims = read_bearer(_token_of(request), audience=None).claims
+    except BearerError as error:
+        raise ProblemError(401, "unauthenticated", str(error)) from None
+    _require_names(claims, request)
+
+
 def _require_one_reading(request: Request) -> None:
     """Raise ProblemError 422 unless the framework reads the target as whoever judges the event does."""
     asked = Asked.of(method=request.method, target=target_of(request), body=None, digest=None)

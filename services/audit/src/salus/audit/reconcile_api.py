@@ -17,6 +17,7 @@ from salus.audit.domain.blocks import BlockRefusedError
 from salus.audit.domain.search import SEES_ALL
 from salus.audit.ports import OutOfReachError
 from salus.audit.reconciliation import Step
+from salus.runtime.auth import require_named
 from salus.runtime.openapi import TEXT, content
 from salus.runtime.problems import ProblemError, documented
 
@@ -51,6 +52,8 @@ def reconcile_routes(comparison: Comparison, authenticate: Authenticate) -> APIR
         party = await authenticate(request)
         if not party.roles & SEES_ALL:
             raise ProblemError(403, "not-allowed", "only an operator may compare the trail with the ledger")
+        if repair:
+            require_named(request)
         _log.info("reconciling", by=party.did, repair=repair)
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         events = reconciled(comparison, repair=repair, by=party.did)
