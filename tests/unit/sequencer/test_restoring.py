@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from hashlib import sha256
 
 import pyarrow as pa
@@ -13,8 +14,10 @@ from salus.archive.body import SCHEMA, decode_body, encode_table
 from salus.archive.duplicates import DuplicateWindow, fingerprints
 from salus.ledger.block import body_key, header_key, sign_header
 from salus.ledger.records import cells_of
+from salus.sequencer.adapters.memory import SilentObserver
 from salus.sequencer.domain import Tip
 from salus.sequencer.errors import ArchiveDamagedError
+from salus.sequencer.handlers import restored
 from salus.sequencer.rejections import SINGLE_MAX, split
 from salus.sequencer.restoring import announcement_of, restore
 from salus.sequencer.same_log import last_leaves
@@ -123,6 +126,24 @@ async def test_an_accepted_row_without_source_or_id_stops_the_sequencer(name: st
 
     with pytest.raises(ArchiveDamagedError, match="lacks its id"):
         await world.seal_everything()
+
+
+@pytest.mark.parametrize(("back_s", "said"), [(60, []), (840, [(0, 840.0)])])
+async def test_a_start_says_that_the_last_block_is_dated_in_the_future(
+    back_s: int, said: list[tuple[int, float]]
+) -> None:
+    # case B4 of red team B: one block of a wrong clock dates all that come after it
+    world = World.with_hospital()
+    await world.seal_everything()
+    sealed = world.headers()[-1]
+    world.clock.time = sealed.time - timedelta(seconds=back_s)
+    world.clock.elapsed_ms = 0
+    sequencer = world.sequencer()
+
+    await restored(sequencer)
+
+    assert isinstance(sequencer.observer, SilentObserver)
+    assert sequencer.observer.ahead == said
 
 
 async def test_a_block_that_is_announced_again_tells_each_rejection_where_it_was_told_before() -> None:

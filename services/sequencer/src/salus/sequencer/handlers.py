@@ -127,6 +127,10 @@ async def restored(sequencer: Sequencer) -> Chain:
         height=chain.cursor.height - 1 if chain.tip else None, window=len(chain.window)
     )
     if chain.tip is not None:
+        ahead = chain.tip.header.time - sequencer.clock.now()
+        if ahead > CLOCK_BACK_MAX:
+            # No later block may be dated before it, so it cannot be put right: a person has to know.
+            sequencer.observer.dated_ahead(height=chain.tip.header.height, seconds=ahead.total_seconds())
         # Whoever created the last header may have died before announcing it.
         last = await announcement_of(sequencer.archive, sequencer.shard, chain.tip.header)
         await sequencer.announcements.announce(last)

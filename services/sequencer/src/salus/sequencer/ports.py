@@ -142,6 +142,9 @@ class Observer(Protocol):
     def restored(self, *, height: int | None, window: int) -> None:
         """Take note that the chain was read back: its last height, and how many pairs its window has."""
 
+    def dated_ahead(self, *, height: int, seconds: float) -> None:
+        """Take note that the last block has a time to come: by a clock that was wrong, or this one is."""
+
     def sealed(self, block: Announcement, draft: Draft, *, age_ms: float) -> None:
         """Take note that a block was committed, so long after its first record arrived."""
 

@@ -230,9 +230,14 @@ class SilentObserver:
 
     blocks: int = 0
     races_lost: int = 0
+    ahead: list[tuple[int, float]] = field(default_factory=list)
 
     def restored(self, *, height: int | None, window: int) -> None:  # the port's shape
         """Keep silent."""
+
+    def dated_ahead(self, *, height: int, seconds: float) -> None:
+        """Remember it."""
+        self.ahead.append((height, seconds))
 
     def sealed(self, block: Announcement, draft: Draft, *, age_ms: float) -> None:  # noqa: ARG002  # the port's shape
         """Count a block."""

@@ -55,6 +55,15 @@ class PrometheusObserver:
         """Say where sealing goes on."""
         _log.info("chain restored", shard=self._shard, height=height, window=window)
 
+    def dated_ahead(self, *, height: int, seconds: float) -> None:
+        """Say whose clock is to be looked at."""
+        _log.error(
+            "the last block is dated in the future: a sequencer's clock was ahead, or this one is behind",
+            shard=self._shard,
+            height=height,
+            seconds=round(seconds),
+        )
+
     def sealed(self, block: Announcement, draft: Draft, *, age_ms: float) -> None:
         """Count a committed block and its leaves by status."""
         succeeded()
