@@ -345,6 +345,18 @@ async def test_erasing_again_is_harmless_and_told_once() -> None:
     assert sum(isinstance(event, SubjectErased) for event in bench.topic.events) == 1
 
 
+async def test_erasing_again_destroys_what_was_said_to_be_gone_and_is_there() -> None:
+    """From a backup of the bucket, or because the thief of storage's key said so."""
+    bench = await bench_with(CONTENT)
+    kept = dict(bench.keys.objects)
+    await bench.subjects.erase(PATIENT, basis="gdpr-art-17", caller=calling(HOSPITAL))
+    bench.keys.objects.update(kept)
+    await bench.subjects.erase(PATIENT, basis="gdpr-art-17", caller=calling(HOSPITAL))
+
+    assert not bench.keys.objects
+    assert sum(isinstance(event, SubjectKeyDestroyed) for event in bench.topic.events) == 1
+
+
 @given(faults=st.lists(st.sampled_from(Fault), max_size=8), crash_after=st.integers(0, 8))
 def test_an_erasure_is_finished_whatever_fails_and_never_half_believed(
     faults: list[Fault], crash_after: int

@@ -133,6 +133,8 @@ class Subjects:
     async def _destroy(self, patient: str) -> None:
         try:
             await self.erasures.perform(patient)
+            # Whoever recorded it, and whatever was put back since, it is true now.
+            await self.vault.destroy(patient)
         except RefusedError as error:
             _log.error("a key cannot be destroyed", error=str(error))
             raise ProblemError(
