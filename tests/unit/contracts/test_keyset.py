@@ -62,6 +62,7 @@ async def test_what_is_there_all_the_while_is_on_exactly_one_page(
             page = await store.read_page(BY_NUMBER, after=cursor, limit=limit)
             found += [(row["number"], row["name"]) for row in page.rows]
             assert len(page.rows) <= limit
+            assert len(found) <= len(NAMES), "a page comes again"
             if (cursor := page.next) is None:
                 break
             await put(store, {k: v for k, v in (coming.pop() if coming else {}).items() if k not in staying})
