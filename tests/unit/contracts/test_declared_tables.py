@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import msgspec
 import pytest
-from sqlalchemy import Column, Connection, MetaData, Table, inspect
+from sqlalchemy import Column, Connection, MetaData, Table, inspect, select
 from tests.databases import Databases
 from tests.unit.contracts.test_fold_batches import HELD, HOLDERS, Holder, emptied, event_of, fold
 from tests.unit.contracts.test_fold_batches import Step as A
@@ -81,6 +81,20 @@ async def test_rows_and_states_are_written_together_or_not_at_all(databases: Dat
             await fold(store, [event], contracts=[broken])
 
         assert await store.load(HOLDERS.kind, event.envelope.subject) is None
+
+
+async def test_rows_follow_their_state(databases: Databases) -> None:
+    steps = [GRANTED, GRANTED._replace(consent=2, token=2), GRANTED._replace(token=3, revokes=True)]
+    async with open_fold_store(await databases.url("a")) as store:
+        await emptied(store)
+        for version, step in enumerate(steps):
+            await fold(store, [event_of(step, version)])
+        patient = event_of(GRANTED, 0).envelope.subject
+        async with store.engine.connect() as connection:
+            rows = (await connection.execute(select(HELD).where(HELD.c.holder == patient))).all()
+
+    # The first row is gone, and the second moved up.
+    assert [(row.consent[-1], row.place) for row in rows] == [("2", 0)]
 
 
 def test_a_row_that_is_there_twice_is_refused() -> None:
