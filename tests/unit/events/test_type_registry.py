@@ -249,6 +249,15 @@ def test_what_is_no_schema_is_no_proposal(schema: str) -> None:
     assert code(types, EventTypeProposed(name_of(FIRST), HOSPITAL, schema, request=None)) == "invalid-schema"  # type: ignore[arg-type]  # not looked at
 
 
+def test_what_is_said_of_a_schema_is_bounded() -> None:
+    names = {f"{letter * 9000}": {"type": "boolean"} for letter in "abcdef"}
+    objection = ring_of([]).types.objection(proposed(schema_of(more={"$defs": names})))
+
+    assert objection is not None
+    assert (objection.code, objection.why.endswith("; and 1 more")) == ("invalid-schema", True)
+    assert len(objection.why) < 2000  # a few sentences
+
+
 def test_a_proposal_is_of_the_type_that_its_event_is_about() -> None:
     fact = msgspec.structs.replace(proposed(FIRST), type="example.hospital.other.v1")
 

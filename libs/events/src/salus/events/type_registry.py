@@ -26,6 +26,7 @@ from salus.ledger.json_reader import JsonError, read_json
 TYPES_MAX = 64
 """Names that one member may have brought: everybody keeps them, for ever."""
 FAULTS_SHOWN_MAX = 5
+FAULT_CHARS_MAX = 256
 
 TypeFact = EventTypeProposed | EventTypeActivated | EventTypeWithdrawn
 
@@ -168,9 +169,8 @@ def own_type_of(schema: Mapping[str, object]) -> str:
 
 
 def _joined(sentences: list[str]) -> str:
-    shown = "; ".join(sentences[:FAULTS_SHOWN_MAX])
-    return (
-        f"{shown}; and {len(sentences) - FAULTS_SHOWN_MAX} more"
-        if len(sentences) > FAULTS_SHOWN_MAX
-        else shown
-    )
+    """Return some of the sentences; names in them were sent, and may be as long as a schema is."""
+    cut = [f"{one[:FAULT_CHARS_MAX]}…" if len(one) > FAULT_CHARS_MAX else one for one in sentences]
+    shown = "; ".join(cut[:FAULTS_SHOWN_MAX])
+    more = len(sentences) - FAULTS_SHOWN_MAX
+    return f"{shown}; and {more} more" if more > 0 else shown
