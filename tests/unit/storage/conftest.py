@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
@@ -11,9 +12,11 @@ from typing import Any
 import pytest
 from tests.asking import NETWORK, UNASKED, calling
 
-from salus.client import DeliveryError
-from salus.contracts.contract import NameTakenError
+from salus.contracts.contract import Contract
 from salus.contracts.decision import Decision
+from salus.contracts.testing import faults
+from salus.contracts.testing.faults import Schedule
+from salus.contracts.testing.memory import MemoryTopics
 from salus.events.contexts import CATALOGUE
 from salus.events.event_types import EventData
 from salus.events.keyring import KeyRing
@@ -23,17 +26,13 @@ from salus.events.state_positions import TopicPositions, state_positions
 from salus.objects.memory import Fault, MemoryObjects
 from salus.runtime.limits import AccountLimit, Rate
 from salus.runtime.refusal import Refusal
+from salus.storage.adapters.facts import EPOCHS, OBJECTS, SUBJECTS, FoldedFacts
 from salus.storage.adapters.vault import BucketVault
 from salus.storage.domain import (
-    EpochState,
     ObjectState,
     SubjectState,
     destruction_of,
-    evolve_epoch,
-    evolve_object,
-    evolve_subject,
     object_name,
-    object_of,
     owed_destruction,
 )
 from salus.storage.handlers.reading import Reading
@@ -42,7 +41,6 @@ from salus.storage.handlers.sealed_reading import SealedReading
 from salus.storage.handlers.standing import Standing
 from salus.storage.handlers.storing import Storing, Upload
 from salus.storage.handlers.subjects import Subjects
-from salus.storage.ports import PatientView
 from salus.storage.transfers import Limits
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -55,58 +53,44 @@ OFFICER = Party(
 )
 
 
-@dataclass
 class Topic:
-    """The storage topic and its fold, with LOST and LATE for each publication."""
+    """Storage's topics in memory, which it sees through its own adapter."""
 
-    faults: Iterator[Fault] = field(default_factory=lambda: iter(()))
-    events: list[EventData] = field(default_factory=list)
-    states: dict[str, SubjectState] = field(default_factory=dict)
-    objects: dict[str, ObjectState] = field(default_factory=dict)
-    epochs: dict[str, EpochState] = field(default_factory=dict)
-    # What an event of storage's own accord says.
-    own: Request = UNASKED
+    def __init__(self, topics: MemoryTopics | None = None, own: Request = UNASKED) -> None:
+        self.topics = topics or MemoryTopics(FOLDED, catalogue=CATALOGUE)
+        # What an event of storage's own accord says.
+        self.own = own
+        self.restart()
 
-    async def catch_up(self) -> None:
-        """Everything is folded at once here."""
+    def restart(self) -> None:
+        """Begin with a new replica."""
+        replica = self.topics.replica()
+        facts = FoldedFacts(replica, replica, replica.writer, replica.host(SUBJECTS))
+        self.catch_up, self.view = facts.catch_up, facts.view
+        self.announce, self.execute = facts.announce, facts.execute
 
-    async def view(self, patient: str, name: str = "") -> PatientView:
-        return PatientView(
-            subject=self.states.get(patient, SubjectState()),
-            object=self.objects.get(object_name(patient, name), ObjectState()),
-            epoch=self.epochs.get(patient, EpochState()).epoch,
-            positions={("salus.storage.events", 0): len(self.events)},
-        )
+    def meet(self, faults: Iterable[Fault]) -> None:
+        """Let the next events meet these; other stores may share the iterator."""
+        self.topics.faults = Schedule(_MET[fault] for fault in faults)
+
+    @property
+    def events(self) -> list[EventData]:
+        """What took effect, with what was late."""
+        self.topics.arrive()
+        return self.topics.applied
 
     async def subject(self, patient: str) -> SubjectState:
-        return (await self.view(patient)).subject
+        return self.topics.state(SUBJECTS, patient)
 
     async def object(self, patient: str, name: str) -> ObjectState:
-        return (await self.view(patient, name)).object
-
-    async def announce(self, data: EventData, *, patient: str) -> None:
-        fault = next(self.faults, Fault.NONE)
-        if fault is not Fault.LOST:
-            self.fold(data, patient)
-        if fault is not Fault.NONE:
-            raise DeliveryError([])
-
-    async def execute(
-        self, patient: str, decide: Callable[[SubjectState], EventData | Awaitable[EventData]]
-    ) -> EventData:
-        decided = decide(await self.subject(patient))
-        data = await decided if isinstance(decided, Awaitable) else decided
-        if object_of(patient, data) in self.objects:
-            raise NameTakenError
-        await self.announce(data, patient=patient)
-        return data
+        return self.topics.state(OBJECTS, object_name(patient, name))
 
     def fold(self, data: EventData, patient: str) -> None:
-        self.events.append(data)
-        self.states[patient] = evolve_subject(self.states.get(patient, SubjectState()), data)
-        if (name := object_of(patient, data)) is not None:
-            self.objects[name] = evolve_object(self.objects.get(name, ObjectState()), data)
-        self.epochs[patient] = evolve_epoch(self.epochs.get(patient, EpochState()), data)
+        self.topics.append(data, subject=patient)
+
+
+FOLDED: tuple[Contract[Any], ...] = (SUBJECTS, OBJECTS, EPOCHS)
+_MET = {Fault.NONE: None, Fault.LOST: faults.Fault.LOST, Fault.LATE: faults.Fault.LATE}
 
 
 @dataclass
@@ -119,13 +103,25 @@ class Performed:
     async def perform(self, patient: str) -> None:
         for key in owed_destruction(await self.topic.subject(patient)):
             await self.vault.destroy(patient)
-            destroyed = destruction_of(await self.topic.subject(patient), key, request=self.topic.own)
-            await self.topic.announce(destroyed, patient=patient)
+
+            def rule(state: SubjectState, key: str = key) -> EventData:
+                if key not in owed_destruction(state):
+                    raise Refusal("settled", "it is recorded")
+                return destruction_of(state, key, request=self.topic.own)
+
+            with suppress(Refusal):
+                await self.topic.execute(patient, rule)
 
 
-def positions(events: int) -> tuple[TopicPositions, ...]:
-    """Return what a statement rests on after so many events of the storage topic."""
-    return state_positions({("salus.identity.events", 0): 0, ("salus.storage.events", 0): events})
+def positions(events: int, revocations: int = 0) -> tuple[TopicPositions, ...]:
+    """Return what a statement rests on after so many events of the topics of storage and consent."""
+    return state_positions(
+        {
+            ("salus.consent.events", 0): revocations,
+            ("salus.identity.events", 0): 0,
+            ("salus.storage.events", 0): events,
+        }
+    )
 
 
 class PlainKms:
@@ -199,9 +195,10 @@ def decision(**facts: object) -> Decision:
 class Bench:
     """Storage as its handlers see it."""
 
-    def __init__(self, faults: Iterable[Fault] = ()) -> None:
-        order = iter(faults)
-        self.topic = Topic(faults=order)
+    def __init__(self, met: Iterable[Fault] = ()) -> None:
+        order = iter(met)
+        self.topic = Topic()
+        self.topic.meet(order)
         self.keys = MemoryObjects(faults=order)
         self.objects = MemoryObjects(faults=order)
         self.tokens = Tokens()
@@ -214,6 +211,7 @@ class Bench:
     def restart(self) -> None:
         """Forget everything that only the process knew."""
         self.vault = BucketVault(self.keys, PlainKms())
+        self.topic.restart()
         topic, standing = self.topic, Standing(self.topic, self.ring, self.now)
         self.erasures = Performed(topic, self.vault)
         self.subjects = Subjects(topic, topic, self.vault, self.erasures, standing)

@@ -161,12 +161,13 @@ async def test_an_erasure_whose_key_is_not_gone_yet_says_so_and_can_be_repeated(
 
 
 async def test_a_topic_that_is_away_is_unavailable(bench: Bench, client: httpx.AsyncClient) -> None:
-    bench.topic.faults = iter([Fault.LOST])
+    async def read() -> tuple[int, str]:
+        return code(await client.get("/objects/o-1", params={"patient": PATIENT}, headers=right()))
 
-    assert code(await client.get("/objects/o-1", params={"patient": PATIENT}, headers=right())) == (
-        503,
-        "unavailable",
-    )
+    bench.topic.meet([Fault.LOST])
+    assert await read() == (503, "outcome-unknown")
+    bench.topic.topics.is_away = True
+    assert await read() == (503, "unavailable")
 
 
 async def test_a_body_that_stops_coming_is_given_up(client: httpx.AsyncClient) -> None:
@@ -406,7 +407,7 @@ async def test_a_read_whose_right_ends_is_never_completed(bench: Bench, client: 
         if isinstance(data, ObjectRead):
             bench.topic.fold(ConsentRevoked(consent="c", patient=PATIENT, epoch=1, request=UNASKED), PATIENT)
 
-    bench.topic.announce = revoked_after  # type: ignore[method-assign]  # the moment between two lines
+    bench.topic.announce = revoked_after  # the moment between two lines
 
     with pytest.raises(BrokenOffError, match="decision-outdated"):
         await client.get("/objects/o-1", params={"patient": PATIENT}, headers=right())

@@ -28,6 +28,7 @@ from salus.events.type_definition import definition
 from salus.ledger.merkle import leaf_hash
 from salus.runtime.limits import AccountLimit, Rate, TooManyRequestsError
 from salus.runtime.refusal import Refusal
+from salus.storage.adapters.facts import SUBJECTS
 from salus.storage.handlers.sealed_reading import SealedField
 from salus.storage.ports import PatientView
 
@@ -40,7 +41,7 @@ CONTEXT = sealing_context(ObservationRecorded, source=SOURCE, id="event-1", obje
 
 def observation(bench: Bench, content: bytes = b"a finding", *, context: str = CONTEXT) -> bytes:
     """An observation with this content, sealed as members seal it, about the object o-1."""
-    subject = bench.topic.states[PATIENT]
+    subject = bench.topic.topics.state(SUBJECTS, PATIENT)
     sealed = seal(content, public_key=b64decode(subject.public_key), key=subject.key, context=context)
     data = ObservationRecorded(
         patient=PATIENT, observation="o", content=Sealed(SUITE, sealed.key, sealed.ciphertext), object="o-1"
@@ -194,7 +195,7 @@ async def test_the_salt_of_an_object_is_opened_for_nobody() -> None:
 
 async def test_the_words_of_an_emergency_are_opened_as_members_fields_are() -> None:
     bench = await bench_with(b"x")
-    subject = bench.topic.states[PATIENT]
+    subject = bench.topic.topics.state(SUBJECTS, PATIENT)
     context = sealing_context(GlassBroken, source=DOCTOR.did, id="", object="o-1")
     sealed = seal(b"words", public_key=b64decode(subject.public_key), key=subject.key, context=context)
     broken = GlassBroken(
@@ -278,7 +279,7 @@ async def bench_limited(*, burst: int) -> Bench:
         await asyncio.sleep(0)
         return await look(patient, name)
 
-    bench.topic.catch_up, bench.topic.view = catch_up, view  # type: ignore[method-assign]  # the moments between
+    bench.topic.catch_up, bench.topic.view = catch_up, view  # the moments between
     original = bench.tokens.read
 
     async def read(token: str, *, at: datetime) -> Decision:
@@ -296,7 +297,7 @@ async def test_what_is_sealed_in_an_event_of_a_members_own_type_is_opened_alike(
         )
     )
     bench = await bench_with(b"x")
-    subject = bench.topic.states[PATIENT]
+    subject = bench.topic.topics.state(SUBJECTS, PATIENT)
     context = sealing_context(entry.data, source=SOURCE, id="event-1", object="o-1")
     sealed = seal(b"a bed", public_key=b64decode(subject.public_key), key=subject.key, context=context)
     content = Sealed(SUITE, sealed.key, sealed.ciphertext)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,6 +18,7 @@ from structlog.testing import capture_logs
 from tests.asking import NETWORK, UNASKED, calling
 
 from salus.client.auth import RequestLine, make_approval, make_bearer
+from salus.contracts.testing.memory import MemoryTopics
 from salus.events.accountability import STATING_S_MAX, TRANSFER_S_MAX
 from salus.events.bearer import CLOCK_SKEW_S, LIFETIME_S_MAX, audience_of
 from salus.events.contexts import CATALOGUE
@@ -45,12 +46,13 @@ from salus.events.signature import sign_values
 from salus.runtime import problems
 from salus.runtime.auth import Authenticator
 from salus.runtime.problems import ProblemError
+from salus.runtime.publishing import Stated
 from salus.storage.adapters.facts import STORAGE_TOPIC
 from salus.storage.adapters.problems import install
 from salus.storage.api import Desk, routes
 from salus.storage.handlers.storing import Upload
 
-from .conftest import PATIENT, Bench, Topic, limits_of, pieces
+from .conftest import FOLDED, PATIENT, Bench, Topic, limits_of, pieces
 from .test_sealed_reading import SOURCE, observation
 
 STORAGE, HOSPITAL, DOCTOR = (LocalSigner.from_seed(bytes([n]) * 32) for n in range(1, 4))
@@ -156,44 +158,51 @@ CASES = [
 REPORTS = (ReadRefused, ReadBrokenOff)
 
 
-@dataclass
-class Judging(Topic):
-    """A topic whose events everybody judges, and storage states as late as it may."""
+class JudgedTopics(MemoryTopics):
+    """Topics whose events everybody judges, and storage states as late as it may."""
 
-    ring: KeyRing = field(default_factory=lambda: KeyRing(CATALOGUE, NETWORK))
-    own: Request = OWN
-    trick: Trick = field(default_factory=Trick)
-    acts_late: bool = True
-    judged: list[type[EventData]] = field(default_factory=list)
-    rejected: list[str] = field(default_factory=list)
+    def __init__(self) -> None:
+        super().__init__(FOLDED, catalogue=CATALOGUE, network=NETWORK)
+        self.ring: KeyRing | None = None
+        self.trick = Trick()
+        self.acts_late = True
+        self.judged: list[type[EventData]] = []
+        self.rejected: list[str] = []
 
-    async def announce(self, data: EventData, *, patient: str) -> None:
-        if type(data) in REPORTS and self.trick.revoked_s is not None:
-            revoked = KeyRevoked(
-                did=DOCTOR.did, key_id=DOCTOR.verification_method, reason="left", request=UNASKED
-            )
-            self.ring.apply(revoked, at=seconds_from_now(self.trick.revoked_s))
-        self._require_acceptable(data, patient, datetime.now(UTC) + self._late(data))
-        self.fold(data, patient)
+    async def publish(
+        self, data: EventData, *, subject: str, expected_version: int | None = None, event_id: str = ""
+    ) -> Stated:
+        if self.ring is not None:
+            self._judge(data, subject, self.ring)
+        stated = await super().publish(
+            data, subject=subject, expected_version=expected_version, event_id=event_id
+        )
         if isinstance(data, ObjectRead | SealedOpened):
             # So the read breaks off.
-            self.fold(ConsentRevoked(consent="c", patient=patient, epoch=1, request=UNASKED), patient)
+            revoked = ConsentRevoked(consent="c", patient=subject, epoch=1, request=UNASKED)
+            self.append(revoked, subject=subject)
+        return stated
 
-    def _late(self, data: EventData) -> timedelta:
+    def _delay(self, data: EventData) -> timedelta:
         if not self.acts_late and not isinstance(data, REPORTS):
             return timedelta()
         transfers = isinstance(data, (ObjectStored, ObjectRead, *REPORTS))
         return timedelta(seconds=STATING_S_MAX + (TRANSFER_S_MAX if transfers else 0))
 
-    def _require_acceptable(self, data: EventData, patient: str, at: datetime) -> None:
-        version = 0 if type_of(data).changes else None
+    def _judge(self, data: EventData, patient: str, ring: KeyRing) -> None:
+        if type(data) in REPORTS and self.trick.revoked_s is not None:
+            revoked = KeyRevoked(
+                did=DOCTOR.did, key_id=DOCTOR.verification_method, reason="left", request=UNASKED
+            )
+            ring.apply(revoked, at=seconds_from_now(self.trick.revoked_s))
+        at, version = datetime.now(UTC) + self._delay(data), 0 if type_of(data).changes else None
         value = encode_event(
             data, id="e", source=STORAGE.did, subject=patient, time=at, expected_version=version
         )
         (signature,) = sign_values([value], STORAGE)
         key = patient.encode()
         try:
-            judge(topic=STORAGE_TOPIC, key=key, value=value, signature=signature, ring=self.ring, at=at)
+            judge(topic=STORAGE_TOPIC, key=key, value=value, signature=signature, ring=ring, at=at)
         except RejectedError as error:
             self.rejected.append(str(error))
             raise ProblemError(503, "not-accepted", error.detail) from None
@@ -223,25 +232,24 @@ def ring_with(trick: Trick) -> KeyRing:
     return ring
 
 
-async def bench_of(trick: Trick, *, acts_late: bool) -> tuple[Bench, Judging]:
+async def bench_of(trick: Trick, *, acts_late: bool) -> tuple[Bench, JudgedTopics]:
     """Storage with an object, and nothing judged yet."""
-    bench = Bench()
+    bench, topics = Bench(), JudgedTopics()
+    bench.topic = Topic(topics, own=OWN)
+    bench.restart()
     hospital = Party(did=HOSPITAL.did, kind="member", roles=frozenset(), member=None)
     bench.ring.known.parties[hospital.did] = hospital
     await bench.subjects.register(patient=PATIENT, steward=hospital.did, number="1", caller=calling(hospital))
     upload = Upload("o-1", PATIENT, "text/plain", pieces(CONTENT))
     await bench.storing.store(upload, caller=calling(hospital), token=None, at=datetime.now(UTC))
-    bench.ring.known = ring_with(trick)
-    before = bench.topic
-    topic = Judging(
-        states=before.states, objects=before.objects, ring=bench.ring.known, trick=trick, acts_late=acts_late
-    )
-    bench.topic, bench.now = topic, lambda: datetime.now(UTC)
+    bench.ring.known = topics.ring = ring_with(trick)
+    topics.trick, topics.acts_late = trick, acts_late
+    bench.now = lambda: datetime.now(UTC)
     bench.restart()
     later = datetime.now(UTC) + timedelta(hours=1)
     for name, about in (("right", "o-1"), ("of-event", "event-1")):
         bench.tokens.grant(name, object=about, principal=DOCTOR.did, expires=later)
-    return bench, topic
+    return bench, topics
 
 
 def app_of(bench: Bench) -> FastAPI:

@@ -19,6 +19,7 @@ from salus.events.event_types import EventData
 from salus.events.parties import Party
 from salus.runtime.problems import ProblemError
 from salus.runtime.refusal import Refusal
+from salus.storage.adapters.facts import SUBJECTS
 from salus.storage.domain import ObjectState, SubjectState
 from salus.storage.handlers.outgoing import BrokenOffError
 from salus.storage.handlers.storing import Upload
@@ -86,7 +87,7 @@ async def test_the_content_is_checked_again_while_it_is_sent() -> None:
 async def test_what_is_sent_is_what_was_checked(size: int) -> None:
     """Case SEC5: an object sealed to the patient's public key was put there between the two passes."""
     bench = await bench_with(CONTENT[:size])
-    subject = bench.topic.states[PATIENT]
+    subject = bench.topic.topics.state(SUBJECTS, PATIENT)
     header, segments = new_object(
         object="o-1", patient=PATIENT, public_key=b64decode(subject.public_key), key=subject.key
     )

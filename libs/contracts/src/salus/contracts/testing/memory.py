@@ -322,8 +322,9 @@ class MemoryReplica:
     async def load_at(
         self, aggregates: Sequence[Pair]
     ) -> tuple[dict[tuple[str, int], int], dict[Pair, bytes]]:
-        """Return the next offset of each topic that has records, and the encoded states as they are there."""
-        positions = {(topic, 0): end for topic, end in sorted(self._known.ends.items())}
+        """Return the next offset of each folded topic, and the encoded states as they are there."""
+        topics = sorted({contract.topic for contract in self._topics.contracts})
+        positions = {(topic, 0): self._known.ends.get(topic, 0) for topic in topics}
         return positions, {key: self._known.rows[key].state for key in aggregates if key in self._known.rows}
 
     async def load_for_command(self, kind: str, aggregate: str, *, topic: str) -> tuple[bytes | None, int]:
