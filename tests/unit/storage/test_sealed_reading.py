@@ -137,7 +137,7 @@ async def test_a_right_that_ends_while_the_opening_is_stated_opens_nothing() -> 
         decision="right",
         reason="decision-outdated",
         sent_bytes=0,
-        state_positions=positions(4),
+        state_positions=positions(3, revocations=1),
         request=calling(DOCTOR).under("right").request,
     )
 
