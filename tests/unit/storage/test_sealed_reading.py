@@ -126,7 +126,7 @@ async def test_a_right_that_ends_while_the_opening_is_stated_opens_nothing() -> 
         if isinstance(data, SealedOpened):
             bench.topic.fold(ConsentRevoked(consent="c", patient=PATIENT, epoch=1, request=UNASKED), PATIENT)
 
-    bench.topic.announce = slowly  # type: ignore[method-assign]  # a broker that takes its time
+    bench.topic.announce = slowly  # a broker that takes its time
     with refused("decision-outdated"):
         await opened(bench, value)
 
