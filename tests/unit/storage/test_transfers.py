@@ -300,7 +300,7 @@ async def test_a_command_that_waited_for_its_turn_needs_its_right_still(command:
         await end_right(bench, "role", who)
         return await original(patient, decide)
 
-    bench.topic.execute = waited  # type: ignore[assignment, method-assign]  # the moment between two lines
+    bench.topic.execute = waited  # type: ignore[assignment]  # the moment between two lines
     commands: dict[str, Callable[[], Awaitable[object]]] = {
         "register": lambda: bench.subjects.register(
             patient=PATIENT, steward=HOSPITAL.did, number="9", caller=calling(who)
