@@ -20,7 +20,7 @@ from salus.runtime import bodies, http_protocol, service
 from salus.runtime.http_protocol import (
     HEAD_BYTES_MAX,
     HEADERS_MAX,
-    LINGER_BYTES_MAX,
+    REST_BYTES_MAX,
     SINGLE_FIELDS,
     URL_BYTES_MAX,
     WAITING_MAX,
@@ -333,20 +333,25 @@ async def test_two_requests_at_once_are_both_answered_and_the_connection_goes_on
 
 
 # red team 5, A6
-async def test_what_follows_an_answer_is_read_for_a_moment_only(server: Server) -> None:
+@pytest.mark.parametrize(("seconds", "size"), [(0.05, LARGE * 100), (1, LARGE // 2)])
+async def test_what_follows_an_answer_is_read_for_a_moment_only(
+    server: Server, monkeypatch: pytest.MonkeyPatch, seconds: float, size: int
+) -> None:
+    monkeypatch.setattr(http_protocol, "REST_S_MAX", seconds)
+    monkeypatch.setattr(http_protocol, "REST_BYTES_MAX", size)
     connection = await server.connect()
     await connection.send(b"PUT /refused HTTP/1.1\r\nHost: x\r\nContent-Length: 9000000000\r\n\r\n")
     assert (await connection.answer())[0] == 200
-    sent = await connection.send(*[PIECE] * PIECES)
+    sent = await connection.send(*[PIECE] * (4 * PIECES if seconds < 1 else PIECES))
 
     # Some of it stands in buffers of the kernel.
-    assert sent < PIECES * len(PIECE) / 4
+    assert seconds < 1 or sent < PIECES * len(PIECE) / 4
     assert await connection.ends()
 
 
-async def test_the_rest_of_a_small_body_does_not_end_its_connection(server: Server) -> None:
+async def test_the_rest_of_a_refused_body_does_not_end_its_connection(server: Server) -> None:
     connection = await server.connect()
-    size = LINGER_BYTES_MAX // 2
+    size = REST_BYTES_MAX // 2
     await connection.send(b"PUT /refused HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % size)
     assert (await connection.answer())[0] == 200
     await connection.send(b"A" * size + ALIVE)

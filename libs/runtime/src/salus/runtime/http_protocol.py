@@ -26,6 +26,10 @@ HEAD_S_MAX = 20.0
 # How long, and how much of, what is still sent is thrown away, so that the other end reads the answer first.
 LINGER_S = 1.0
 LINGER_BYTES_MAX = 1024 * 1024
+# The same of a body after its answer, as of an upload that is refused: many clients read no answer before
+# they have sent all, and see none if the connection ends first.
+REST_S_MAX = 10.0
+REST_BYTES_MAX = 64 * 1024 * 1024
 # Requests that wait until the one before is answered. A client that has all bytes of an answer may send the
 # next request a moment before we know that the answer is complete, so one waits, with what came of its body
 # in the same read. Nothing after it is read, and the connection closes after its answer, as RFC 9112, 9.3.2,
@@ -110,7 +114,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     @property
     def may_read(self) -> bool:
         """Whether there is room for what would be read."""
-        return not self.pipeline and self._thrown_bytes <= LINGER_BYTES_MAX
+        most = LINGER_BYTES_MAX if self._has_refused() else REST_BYTES_MAX
+        return not self.pipeline and self._thrown_bytes <= most
 
     def data_received(self, data: bytes) -> None:
         """Read on, unless what is read already is too much."""
@@ -187,7 +192,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().on_response_complete()
         self._expect_taken()
         if self.cycle.response_complete and self.cycle.more_body and not self.transport.is_closing():
-            self._linger = self.loop.call_later(LINGER_S, self._close)
+            self._linger = self.loop.call_later(REST_S_MAX, self._close)
 
     def pause_writing(self) -> None:
         """Wait until the other end takes what is written, so long and no longer."""
