@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from tests import own_types
 from tests.asking import truly_asked
 from tests.unit.audit.chain import Accepted, Chain, identity_topic
 from tests.unit.audit.people import new_ring
@@ -13,7 +14,7 @@ from tests.unit.audit.samples import STORAGE as NOBODY
 from tests.unit.audit.test_indexing import documents
 from tests.unit.audit.test_order import index_in, nothing_to_correct, registered
 from tests.unit.events import samples
-from tests.unit.events.samples import MEMBER, NOON, RING, SERVICES, STRANGER
+from tests.unit.events.samples import MEMBER, MORNING, NOON, PATIENT, RING, SERVICES, STRANGER
 from tests.unit.events.test_accountability import GRANT, stated
 
 from salus.audit.adapters.sql import SqlTrail
@@ -23,6 +24,8 @@ from salus.audit.identity_chain import IdentityChain, IdentityTopic
 from salus.audit.reconciliation import Reconciler
 from salus.events.envelope import decode_event
 from salus.events.errors import RejectedError
+from salus.events.event_types import schema_file
+from salus.events.type_definition import definition
 from salus.ledger.block import ACCEPTED
 from salus.ledger.check_blocks import Row
 from salus.ledger.merkle import leaf_hash
@@ -96,6 +99,17 @@ def test_a_type_of_a_newer_version_is_told_as_unknown_if_its_signature_is_good()
     require_judged(BLOCK, [sealed(samples.row(value))], RING)
     with pytest.raises(BlockRefusedError, match="verdict-wrong"):
         require_judged(BLOCK, [sealed(samples.row(value).but(signature=None))], RING)
+
+
+def test_a_member_s_own_type_is_known_and_judged_as_any_other() -> None:
+    ring, schema = samples.network_ring(), own_types.schema_of()
+    for fact in (own_types.proposed(schema), own_types.activated(schema)):
+        ring.types.apply(fact, at=MORNING)
+    data = definition(schema_file(schema)).data(patient=PATIENT, ward="A", beds=1)
+    another_s = samples.row(samples.encoded(data, source=MEMBER.did))
+
+    with pytest.raises(BlockRefusedError, match="verdict-wrong"):
+        require_judged(BLOCK, [sealed(another_s)], ring)
 
 
 def judged(**changes: Any) -> IdentityTopic:

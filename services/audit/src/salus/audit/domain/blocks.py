@@ -125,7 +125,7 @@ def require_judged(block: Block, rows: Iterable[Sequence[Any]], ring: KeyRing) -
     ]
     for index, error in judge_batch(records_of(records), ring=ring).refused.items():
         row = accepted[index]
-        if error.reason in SIGNATURE_REASONS or _is_known(row, ring.catalogue):
+        if error.reason in SIGNATURE_REASONS or _is_known(row, ring.types.known):
             detail = f"{row.topic} {row.partition} {row.offset} is sealed as accepted; judged again: {error}"
             raise _refused(block, "verdict-wrong", detail)
 
