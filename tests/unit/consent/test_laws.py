@@ -49,7 +49,7 @@ class TestPatients(DomainLaws):
             return command
         return decide(state, command, actor=asker, subject=SubjectState(steward=HOSPITAL), at=NOON)
 
-    def invariants(self, state: PatientState) -> None:
+    def event_invariants(self, state: PatientState) -> None:
         assert len({consent.id for consent in state.consents}) == len(state.consents)
         assert len({broken.decision for broken in state.glass_breaks}) == len(state.glass_breaks)
         assert state.dids == tuple(sorted(set(state.dids)))

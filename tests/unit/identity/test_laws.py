@@ -141,6 +141,6 @@ class TestShards(DomainLaws):
             operators=OPERATORS,
         )
 
-    def invariants(self, state: ShardingState) -> None:
+    def event_invariants(self, state: ShardingState) -> None:
         epochs = state.sharding([Founder()]).epochs
         assert [epoch.number for epoch in epochs] == list(range(len(epochs)))

@@ -54,7 +54,7 @@ class TestSubjects(DomainLaws):
             case basis:
                 return decide_erasure(state, caller=caller, basis=basis, request=UNASKED)
 
-    def invariants(self, state: SubjectState) -> None:
+    def event_invariants(self, state: SubjectState) -> None:
         assert bool(state.patient) == bool(state.key)
         assert state.patient or state.objects == 0
         assert state.erased is None or state.erased in get_args(Basis)

@@ -44,6 +44,9 @@ class EvolveLaws:
     _events: ClassVar[list[SearchStrategy[tuple[str, EventData]]]]
     _histories: ClassVar[SearchStrategy[list[tuple[str, EventData]]]]
 
+    def event_invariants(self, state: Any) -> None:
+        """Assert what holds of every state, whatever events led to it."""
+
     @law
     @given(data=st.data())
     def test_a_fold_takes_every_event_of_its_topic_in_any_order(self, data: DataObject) -> None:
@@ -70,6 +73,7 @@ class EvolveLaws:
                     before = pure[name] if name in pure else self.contract.before(name)
                     pure[name] = self.contract.evolve(before, event)
         for name, state in pure.items():
+            self.event_invariants(state)
             assert topics.state(self.contract, name) == state
         assert topics.refolded().states() == topics.states()
 
@@ -123,7 +127,7 @@ class DomainLaws(EvolveLaws):
         raise NotImplementedError
 
     def invariants(self, state: Any) -> None:
-        """Assert what holds of every state that commands lead to."""
+        """Assert what holds of every state that commands alone lead to."""
 
     @law
     @given(data=st.data())
@@ -163,6 +167,7 @@ class DomainLaws(EvolveLaws):
                 assert topics.state(self.contract, self.aggregate) == state
                 continue
             after = topics.state(self.contract, self.aggregate)
+            self.event_invariants(after)
             if not happened:
                 self.invariants(after)
             again = self._decided(after, command, facts)
