@@ -32,6 +32,9 @@ NAME = "n"
 law = settings(max_examples=40, suppress_health_check=[HealthCheck.differing_executors, HealthCheck.too_slow])
 
 
+_Events = SearchStrategy[tuple[str, EventData]]
+
+
 class EvolveLaws:
     """The laws of a fold: it takes every event, says the same each time, and is kept as it is."""
 
@@ -41,7 +44,7 @@ class EvolveLaws:
     """Strategies of fields by name, of events and of commands: a few values, so that they meet."""
 
     _types: ClassVar[list[EventType]]
-    _events: ClassVar[list[SearchStrategy[tuple[str, EventData]]]]
+    _events: ClassVar[list[_Events]]
     _histories: ClassVar[SearchStrategy[list[tuple[str, EventData]]]]
 
     def event_invariants(self, state: Any) -> None:
@@ -83,7 +86,9 @@ class EvolveLaws:
         if hasattr(cls, "contract"):
             cls._types = [entry for entry in cls.catalogue.types() if entry.topic == cls.contract.topic]
             cls._events = [Values(cls.fields).event(entry) for entry in cls._types]
-            cls._histories = st.lists(st.one_of(cls._events), max_size=EVENTS_MAX)
+            cls._histories = _of_some(cls._events).flatmap(
+                lambda some: st.lists(st.one_of(some), max_size=EVENTS_MAX)
+            )
 
     def _evolved(self, state: Any, event: EventData) -> Any:
         before = msgspec.json.encode(state)
@@ -195,6 +200,12 @@ class DomainLaws(EvolveLaws):
             data, id="e", source="did:web:s", subject=self.aggregate, time=NOON, expected_version=version
         )
         return decode_event(value, self.catalogue).data
+
+
+def _of_some(events: list[_Events]) -> SearchStrategy[list[_Events]]:
+    """Return a strategy of a few of these, or all: of few types many events of each follow each other."""
+    numbers = st.lists(st.sampled_from(range(len(events))), min_size=1, max_size=2, unique=True)
+    return numbers.map(lambda some: [events[number] for number in some]) | st.just(events)
 
 
 def _made(command: Any, values: Values) -> SearchStrategy[Any]:
