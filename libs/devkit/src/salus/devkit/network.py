@@ -19,7 +19,7 @@ from salus.crypto.file_lock import changing_now
 from salus.crypto.keys import ensure_ed25519, load_ed25519
 from salus.crypto.kms import make_kms_file
 from salus.crypto.text_files import read_text_file
-from salus.devkit.errors import DevkitError, NetworkFileError
+from salus.devkit.errors import DevkitError, NetworkFileError, NewServiceError
 from salus.devkit.public_files import write_public
 from salus.devkit.store_accounts import StoreSecrets, bucket_names, locked_buckets
 from salus.events.contexts import CATALOGUE
@@ -168,6 +168,15 @@ class NetworkFolder:
         self._ensure_kms()
         write_public(self.file, json.dumps(network, indent=1).encode() + b"\n", fresh=True)
         return network
+
+    def require_services(self) -> None:
+        """Raise NewServiceError if a network is here that names no party for a service that is installed."""
+        if not self.file.exists():
+            return
+        named = self.read().get("services", {})
+        new = [name for name in parties() if name not in named]
+        if new:
+            raise NewServiceError(self.folder, new)
 
     def add_shard(self, shard: int) -> dict[str, Any]:
         """Return the shard's entry in network.json, made with a key of its own unless it is there.

@@ -182,11 +182,13 @@ class Platform:
             MissingToolError: this machine cannot provide them; the message says what is missing.
             AlreadyRunningError: a platform runs from this folder.
             OtherVersionError: the folder was made by another version.
+            NewServiceError: its network was made without a service that is installed now.
         """
         run = self.state.run()
         if run is not None and any(map(is_alive, _processes(run))):
             raise AlreadyRunningError(f"a platform runs from {self.state.folder} already")
         self.state.require_version()
+        self.network.require_services()
         place = Place(self.state.data, self.state.logs, detached=self._detached)
         self._parts = await find_parts(place, self._narrator)
         self._addresses = await self._parts.start(self.state.remembered().parts)
@@ -210,9 +212,10 @@ class Platform:
 
         Raises:
             StartError: one did not become ready; the message carries the end of its log.
-            OtherVersionError: as `start_parts`.
+            OtherVersionError, NewServiceError: as `start_parts`.
         """
         self.state.require_version()
+        self.network.require_services()
         known = instances(self._plan.shards, self._plan.witnesses)
         removed = {sequencer_name(shard) for shard in self.state.removed_shards()}
         wanted = [name for name in known if name not in removed] if names is None else list(names)
