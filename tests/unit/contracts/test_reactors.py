@@ -12,6 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 from tests.databases import Databases
 from tests.unit.contracts.replicas import (
+    AT,
     HOSPITAL,
     PATIENT,
     Clock,
@@ -385,6 +386,21 @@ async def test_what_is_owed_is_the_same_folded_anew(
 
     assert seen[0] == seen[1]
     assert {row[1] for row in seen[0]} == patients
+    assert {row[4] - row[3] for row in seen[0]} == {ERASURE.grace_s * 1000}
+
+
+async def test_what_another_version_owed_is_forgotten_with_its_states(databases: Databases) -> None:
+    url, topic = await migrated(databases), Topic()
+    erased(topic)
+    async with replica(url, topic, Work(), runs=False) as here:
+        was_open = await here.open()
+    async with open_fold_store(url) as store:
+        await store.begin([AT], code=b"2" * 32)
+        async with store.engine.connect() as connection:
+            left = (await connection.execute(select(OBLIGATIONS))).all()
+
+    assert len(was_open) == 1
+    assert left == []
 
 
 def test_nothing_is_owed_before_any_event() -> None:
