@@ -56,8 +56,8 @@ class NewServiceError(DevkitError):
     def __init__(self, folder: Path, names: Sequence[str]) -> None:
         super().__init__(
             f"the network in {folder} was made without {', '.join(names)}, and takes on no service later. "
-            "`salus down --erase` removes it with all that is in it, and `salus up` makes one with every service "
-            "that is installed; or uninstall that one"
+            "`salus down --erase` removes it with all that is in it, and `salus up` makes one with every "
+            "service that is installed; or uninstall that one"
         )
         self.names = names
 
