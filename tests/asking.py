@@ -39,6 +39,7 @@ def asked_by(
     at: datetime,
     body: Any = None,
     raw: bytes | None = None,
+    network: str = NETWORK,
     **facts: Any,
 ) -> Request:
     """Return the request that a party signed: what a service takes from its HTTP call.
@@ -47,7 +48,7 @@ def asked_by(
     """
     raw = json.dumps(body).encode() if body is not None else raw
     line = RequestLine(method, target, raw)
-    proof = make_bearer(signer, audience_of(service, NETWORK), now=at, request=line)
+    proof = make_bearer(signer, audience_of(service, network), now=at, request=line)
     did = signer.verification_method.partition("#")[0]
     text = None if raw is None else raw.decode()
     return Request(by=did, authentication=SIGNED, proof=proof, body=text, **facts)
@@ -85,6 +86,7 @@ def truly_asked(  # all that a request may come with
     proofs: Mapping[str, str] = {},
     seen: Iterable[str] | None = None,
     second: Signer | None = None,
+    network: str = NETWORK,
 ) -> _D:
     """Return the data with the request that states it, signed: what the service makes of an HTTP call.
 
@@ -103,18 +105,20 @@ def truly_asked(  # all that a request may come with
         if isinstance(data, storage.ObjectRead | storage.ReadBrokenOff | storage.SealedOpened)
         else None
     )
-    request = asked_by(signer, service, method, target, at=at, body=body, decision=decision)
+    request = asked_by(signer, service, method, target, at=at, body=body, network=network, decision=decision)
     if second is not None:
         raw = None if request.body is None else request.body.encode()
-        approval = make_approval(second, RequestLine(method, target, raw), network=NETWORK, now=at)
+        approval = make_approval(second, RequestLine(method, target, raw), network=network, now=at)
         request = msgspec.structs.replace(request, approval=approval)
     return msgspec.structs.replace(data, request=request)
 
 
-def proofs_of(*holders: Signer, member: str | None = None, at: datetime) -> dict[str, str]:
+def proofs_of(
+    *holders: Signer, member: str | None = None, at: datetime, network: str = NETWORK
+) -> dict[str, str]:
     """Return, by key id, the proofs that these signers want their keys to join."""
     return {
-        h.verification_method: make_possession(h, member=member, network=NETWORK, now=at) for h in holders
+        h.verification_method: make_possession(h, member=member, network=network, now=at) for h in holders
     }
 
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from tests.asking import UNASKED, proofs_of, truly_asked
+from tests.asking import NETWORK, UNASKED, proofs_of, truly_asked
 
 from salus.devkit.waiting import until
 from salus.events.contexts.identity import PartyKind, PartyRegistered, PublicKey
@@ -59,13 +59,14 @@ def joining(
     kind: PartyKind = "person",
     roles: tuple[RoleName, ...] = (),
     member: str | None = None,
+    network: str = NETWORK,
 ) -> PartyRegistered:
     """What identity states when a network's only operator, or a member, registers somebody."""
     data = PartyRegistered(signer.did, kind, (public_key(signer),), roles, member, request=UNASKED)
     # The proof is older than the registration, as when its holder made it before.
     now = datetime.now(UTC)
-    proofs = proofs_of(signer, member=member, at=now - timedelta(seconds=5))
-    return truly_asked(data, by, at=now, proofs=proofs)
+    proofs = proofs_of(signer, member=member, at=now - timedelta(seconds=5), network=network)
+    return truly_asked(data, by, at=now, proofs=proofs, network=network)
 
 
 async def stated(publisher: ServicePublisher, facts: Iterable[PartyRegistered]) -> None:

@@ -51,7 +51,7 @@ async def publish_good_and_bad(shard: Shard) -> None:
         reason="compromised",
         request=UNASKED,
     )
-    asked = truly_asked(revoked, shard.hospital, at=datetime.now(UTC))
+    asked = truly_asked(revoked, shard.hospital, at=datetime.now(UTC), network=shard.origin)
     async with Publisher(shard.parts.kafka_bootstrap, shard.folder.signer("identity")) as publisher:
         handle = await publisher.publish(asked, subject=shard.hospital.did, expected_version=1)
         await handle.position()

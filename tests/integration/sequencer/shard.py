@@ -93,6 +93,11 @@ class Shard:
         return NoteVerifier.from_vkey(Network.read(self.folder.file).shards[0].verifier_key)
 
     @property
+    def origin(self) -> str:
+        """The network's origin."""
+        return Network.read(self.folder.file).origin
+
+    @property
     def partitions(self) -> list[tuple[str, int]]:
         topics = Network.read(self.folder.file).shards[0].topics
         return [(topic, number) for topic, numbers in topics.items() for number in numbers]
@@ -135,7 +140,7 @@ class Shard:
         operator = self.folder.signer("operator")
         joined = [
             *(fact for fact in founding(self.folder.file) if fact.did == operator.did),
-            joining(self.hospital, by=operator, kind="member"),
+            joining(self.hospital, by=operator, kind="member", network=self.origin),
         ]
         async with Publisher(self.parts.kafka_bootstrap, self.folder.signer("identity")) as publisher:
             for fact in joined:

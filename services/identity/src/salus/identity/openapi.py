@@ -14,7 +14,7 @@ def add_routes(app: FastAPI, stand_in: StandIn) -> None:
     """Add every route of the service."""
     behind, caller = stand_in.behind, stand_in.authenticate
     app.include_router(routes(world=behind, authenticate=caller, now=stand_in.now))
-    app.include_router(event_type_routes(behind, authenticate=caller, ring=behind, now=stand_in.now))
     app.include_router(
         shard_routes(behind, behind, authenticate=caller, partitions_of=behind, ring=behind, now=stand_in.now)
     )
+    app.include_router(event_type_routes(behind, authenticate=caller, ring=behind, now=stand_in.now))
