@@ -80,7 +80,8 @@ async def test_after_ctrl_c_it_goes_on(network: AnchoredNetwork, tmp_path: Path)
     out, said = await fsck.communicate()
     damaged = json.loads(out)
     assert fsck.returncode == 1, said
-    assert {finding["key"] for finding in damaged["findings"]} == {key}
+    # The samples' headers run ahead of their records, which a note says.
+    assert {f["key"] for f in damaged["findings"] if f["severity"] == "error"} == {key}
     assert damaged["counts"]["blocks"] == BLOCKS
     assert 0 <= damaged["counts"]["spared"] < BLOCKS
     assert "resumed_from" in damaged
