@@ -9,14 +9,11 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import signal
 import sys
-import threading
 import traceback
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any, cast
 
 from tests.unit.contracts.replicas import (
@@ -30,7 +27,7 @@ from tests.unit.contracts.replicas import (
     replica,
 )
 from tests.unit.storage.conftest import PlainKms
-from tests.unit.storage.killed_rotation import Filed
+from tests.unit.storage.killed_rotation import Filed, die_at
 
 from salus.contracts import contract, facts, obligations, reactor_host
 from salus.contracts.fold_store import open_fold_store
@@ -130,24 +127,6 @@ async def restart(folder: Path) -> None:
         raise LostError(f"told: {was_told}, and keys are there or not")
 
 
-def die_at(line: int) -> None:
-    """Have the process killed before it runs that line, counted over all its threads."""
-    left = line
-
-    def trace(frame: FrameType, event: str, _: Any) -> Any:  # what sys.settrace takes
-        nonlocal left
-        if frame.f_code.co_filename not in TRACED:
-            return None
-        if event == "line":
-            left -= 1
-            if left < 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-        return trace
-
-    threading.settrace(trace)
-    sys.settrace(trace)
-
-
 def main(folder: Path, *, step: int) -> None:
     asyncio.run(prepare(folder / "prepared"))
     line, was_killed = 0, True
@@ -156,7 +135,7 @@ def main(folder: Path, *, step: int) -> None:
         shutil.copytree(folder / "prepared", place)
         child = os.fork()
         if child == 0:
-            die_at(line)
+            die_at(line, TRACED)
             try:
                 asyncio.run(erase(place))
             except BaseException:  # noqa: BLE001  # the child must not go on as its parent does

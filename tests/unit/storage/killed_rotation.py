@@ -69,13 +69,13 @@ async def readable(folder: Path) -> None:
         assert await keys.fetch(patient=patient, key=f"{patient}#aa") == PRIVATE
 
 
-def die_at(line: int) -> None:
-    """Have the process killed before it runs that line, counted over all its threads."""
+def die_at(line: int, traced: set[str]) -> None:
+    """Have the process killed before it runs that line of these files, counted over all its threads."""
     left = line
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:  # what sys.settrace takes
         nonlocal left
-        if frame.f_code.co_filename not in TRACED:
+        if frame.f_code.co_filename not in traced:
             return None
         if event == "line":
             left -= 1
@@ -95,7 +95,7 @@ def main(folder: Path) -> None:
         shutil.copytree(folder / "prepared", place)
         child = os.fork()
         if child == 0:
-            die_at(line)
+            die_at(line, TRACED)
             asyncio.run(change(place))
             os._exit(0)
         was_killed = os.WIFSIGNALED(os.waitpid(child, 0)[1])

@@ -30,8 +30,6 @@ from salus.ledger.merkle import leaf_hash
 from salus.ledger.records import Row, appended_at, records_of
 from salus.objects import ObjectStore
 
-# These depend on nothing but digest, signature and identity state, so they can be judged again although
-# the rejected value was not kept.
 BLOCKS_AT_ONCE = 16
 
 
@@ -157,6 +155,8 @@ class Judge:
             if reason == Reason.MALFORMED_SIGNATURE and columns["signature"][row] is None:
                 # What was no signature was not archived either, so there is nothing to judge again.
                 continue
+            # These depend on nothing but digest, signature and identity state, so they can be judged again
+            # although the rejected value was not kept.
             if reason in SIGNATURE_REASONS:
                 signature, digest = columns["signature"][row], columns["digest"][row]
                 at = appended_at(columns["timestamp"][row])
