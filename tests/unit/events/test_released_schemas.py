@@ -17,7 +17,7 @@ from salus.events import schemas
 from salus.events.catalogue import Catalogue
 from salus.events.context import Context
 from salus.events.contexts import CATALOGUE
-from salus.events.event_types import MEMBER, EventData, Retention
+from salus.events.event_types import EXTENSIBLE, MEMBER, EventData, Retention
 from salus.events.fields import Pseudonym, Text
 from salus.events.schemas.compatibility import breaks_between
 
@@ -168,6 +168,39 @@ def test_the_answer_names_field_and_side() -> None:
     (found,) = breaks_between(RELEASED, changed(lambda s: fields(s)["id"].update(maxLength=3)))
 
     assert str(found) == "$.id: maxLength: 4 became 3 (breaks writers)"
+
+
+# No validator says this: readers take a word that they do not know for text (docs/integrators.md).
+def test_a_word_more_in_a_list_that_may_grow_breaks_nobody() -> None:
+    open_list = changed(lambda s: fields(s)["kind"].update({EXTENSIBLE: True}))
+    more, less, closed = (copy.deepcopy(open_list) for _ in range(3))
+    fields(more)["kind"]["enum"].append("next")
+    fields(less)["kind"]["enum"].remove("last")
+    del fields(closed)["kind"][EXTENSIBLE]
+
+    assert breaks_between(open_list, more) == []
+    assert [str(each) for each in breaks_between(open_list, less)] == [
+        "$.kind: the words ['last'] are gone (breaks writers)"
+    ]
+    assert breaks_between(open_list, closed) == []
+    assert [str(each) for each in breaks_between(RELEASED, open_list)] == [
+        "$.kind: x-salus-extensible: more words may come now (breaks readers)"
+    ]
+
+
+def test_each_list_of_words_of_a_release_may_grow() -> None:
+    def lists(part: Any) -> list[dict[str, Any]]:
+        if isinstance(part, list):
+            return [each for value in part for each in lists(value)]
+        if not isinstance(part, dict):
+            return []
+        here = [part] if "enum" in part else []
+        return here + [each for value in part.values() for each in lists(value)]
+
+    found = [each for entry in CATALOGUE.types() for each in lists(json.loads(entry.schema))]
+
+    assert len(found) > 20
+    assert all(each[EXTENSIBLE] is True for each in found)
 
 
 def test_schemas_that_refer_in_a_circle_are_compared_all_the_same() -> None:

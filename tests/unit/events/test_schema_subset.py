@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.unit.events.test_released_schemas import RELEASED
 
 from salus.events.contexts import CATALOGUE
-from salus.events.event_types import EventType
+from salus.events.event_types import EXTENSIBLE, EventType
 from salus.events.schemas import subset
 from salus.events.schemas.subset import faults_of
 
@@ -82,6 +82,14 @@ BEYOND: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "too many words": (
         lambda s: fields(s).update(kind={"enum": [f"w{n}" for n in range(257)]}),
         "$.kind: words",
+    ),
+    "a text that may grow": (
+        lambda s: fields(s)["id"].update({EXTENSIBLE: True}),
+        "$.id: x-salus-extensible",
+    ),
+    "a list that may grow or not": (
+        lambda s: fields(s).update(kind={"enum": ["a"], EXTENSIBLE: "yes"}),
+        "$.kind: x-salus-extensible",
     ),
     "two kinds": (lambda s: fields(s)["note"]["anyOf"].append({"type": "boolean"}), "$.note: anyOf"),
     "a keyword": (lambda s: fields(s)["id"].update({"not": {}}), "$.id: not is not"),

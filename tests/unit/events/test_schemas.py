@@ -17,7 +17,7 @@ from tests.unit.events.samples import MEMBER, any_data, as_json, encoded
 from salus.events import asyncapi, schemas
 from salus.events.context import Context
 from salus.events.contexts import CATALOGUE
-from salus.events.event_types import EventData, Retention, schema_file, type_of
+from salus.events.event_types import EXTENSIBLE, EventData, Retention, schema_file, type_of
 from salus.events.fields import Sealed
 from salus.events.signature import sign_values
 from salus.events.type_definition import definition
@@ -181,6 +181,25 @@ def test_every_schema_that_becomes_a_class_has_a_name(document: Any) -> None:
         assert [at for field, value in inner.items() for at in anonymous(value, f"{name}.{field}")] == []
     for message in document["components"]["messages"].values():
         assert message["payload"].keys() == message["headers"].keys() == {"$ref"}
+
+
+def test_programs_take_a_list_that_may_grow_for_text_and_a_members_list_as_it_says() -> None:
+    content = {
+        "kind": {"enum": ["a", "b"]},
+        "cause": {"enum": ["c", "d"], EXTENSIBLE: True},
+        "only": {"const": "e"},
+        "content": SEALED,
+    }
+    own = definition(schema_file(schema_of(fields=content)))
+    found = json.loads(asyncapi.document(CATALOGUE.with_types([own])))["components"]["schemas"]
+    fields = found[own.data.__name__]["properties"]
+
+    for kind in (found["AccessDecided"]["properties"]["purpose"], fields["cause"]):
+        assert (kind["type"], kind["maxLength"]) == ("string", 256)
+    assert "TREAT" in found["AccessDecided"]["properties"]["purpose"]["x-extensible-enum"]
+    assert fields["cause"]["x-extensible-enum"] == ["c", "d"]
+    assert fields["only"] == {"type": "string", "const": "e"}
+    assert found[fields["kind"]["$ref"].rpartition("/")[2]]["enum"] == ["a", "b"]
 
 
 def test_sealed_is_what_it_is_called(document: Any) -> None:

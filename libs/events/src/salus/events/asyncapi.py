@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping
 from itertools import groupby
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
 import msgspec
 
 from salus.events.catalogue import Catalogue
 from salus.events.envelope import CONTENT_TYPE, VALUE_BYTES_MAX, Envelope
 from salus.events.errors import Reason
-from salus.events.event_types import EventType
+from salus.events.event_types import EXTENSIBLE, EventType
 from salus.events.fields import Sealed, portable
 from salus.ledger.records import SIGNATURE_HEADER
 from salus.ledger.signature_header import HEADER_BYTES_MAX, HEADER_PATTERN
 
 FILE_NAME = "asyncapi.json"
+WORD_CHARS_MAX = 256
+"""As long as a word of a list that may grow can be."""
 _KAFKA_BINDING = "0.5.0"
 _SCHEMAS = "#/components/schemas/"
 
@@ -135,14 +135,16 @@ def _schemas(entries: list[EventType]) -> dict[str, Any]:
     )
     schemas = {name: _portable(part) for name, part in parts.items()}
     envelope = schemas.pop(Envelope.__name__)
+    envelope["properties"] = {
+        name: _hoisted(value, name, {}) for name, value in envelope["properties"].items()
+    }
     schemas[Sealed.__name__]["x-salus-sealed"] = True
     named: dict[str, Any] = {"Headers": _headers()}
-    aliases = _aliases(entries)
+    own = _classes_of_members(entries)
     for name, schema in schemas.items():
         for field, value in schema["properties"].items():
-            schema["properties"][field] = _hoisted(
-                value, f"{name}{field.title().replace('_', '')}", named, aliases
-            )
+            kind = value if name in own else _extensible(value)
+            schema["properties"][field] = _hoisted(kind, f"{name}{field.title().replace('_', '')}", named)
     events = {_event_name(entry): _event(entry, envelope) for entry in entries}
     return {**named, **schemas, **events}
 
@@ -166,26 +168,33 @@ def _event(entry: EventType, envelope: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _aliases(entries: list[EventType]) -> dict[frozenset[Any], str]:
-    """Return the name of each list of words that the catalogue gives one to, by the words."""
-    modules = {sys.modules[entry.data.__module__] for entry in entries}
-    return {
-        frozenset(get_args(value)): name
-        for module in modules
-        for name, value in vars(module).items()
-        if get_origin(value) is Literal
-    }
+def _classes_of_members(entries: list[EventType]) -> set[str]:
+    """Return the names of the schemas that members wrote: they say themselves which words may be more."""
+    own = [entry.data for entry in entries if entry.objection is not None]
+    return set(msgspec.json.schema_components(own)[1]) - {Sealed.__name__}
 
 
-def _hoisted(
-    schema: dict[str, Any], name: str, named: dict[str, Any], aliases: Mapping[frozenset[Any], str]
-) -> dict[str, Any]:
-    """Return the schema with its list of words moved to `named`, under its alias or else under `name`."""
+def _extensible(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of a field of the release's types: its list of words is one that may grow."""
     if "items" in schema:
-        return {**schema, "items": _hoisted(schema["items"], name, named, aliases)}
+        return {**schema, "items": _extensible(schema["items"])}
+    return {**schema, EXTENSIBLE: True} if "enum" in schema else schema
+
+
+def _hoisted(schema: dict[str, Any], name: str, named: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema with its list of words moved to `named`, under `name`.
+
+    Programs that are made from a list of words take no other, so one that may grow is text to them.
+    """
+    if "items" in schema:
+        return {**schema, "items": _hoisted(schema["items"], name, named)}
     if "enum" not in schema:
         return schema
-    name = aliases.get(frozenset(schema["enum"]), name)
+    if schema.get(EXTENSIBLE):
+        about = {key: value for key, value in schema.items() if key not in {"enum", EXTENSIBLE}}
+        return {**about, "type": "string", "maxLength": WORD_CHARS_MAX, "x-extensible-enum": schema["enum"]}
+    if len(schema["enum"]) == 1:
+        return {"type": "string", "const": schema["enum"][0]}
     named[name] = {"title": name, "type": "string", "enum": schema["enum"]}
     return {"$ref": f"{_SCHEMAS}{name}"}
 
@@ -205,8 +214,6 @@ def _portable(schema: Any) -> Any:
     match made:
         case {"anyOf": [dict(only), {"type": "null"}] | [{"type": "null"}, dict(only)]}:
             made = {**{key: value for key, value in made.items() if key != "anyOf"}, **only}
-        case {"enum": [word]}:
-            made = {"type": "string", "const": word}
         case {"type": "integer"}:
             made["format"] = "int64"
         case {"pattern": str(pattern)}:

@@ -13,6 +13,8 @@ import msgspec
 from salus.events.fields import Sealed, portable
 
 SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+EXTENSIBLE = "x-salus-extensible"
+"""Says in a schema, with `enum`, that later releases may know more words: readers take others for text."""
 
 
 # Who owns a type, and so may sign it, is the role of the one service that owns the fact, or one of these.
@@ -105,7 +107,7 @@ def schema_of(cls: type[EventData], about: dict[str, str | bool | None]) -> byte
     """Return the JSON Schema (2020-12) of an event's data, in the one form whose digest names it.
 
     Only what decides about events is in it: titles and descriptions are left out, so that a better sentence
-    does not make another schema. Sealed fields carry `x-salus-sealed`.
+    does not make another schema. Sealed fields carry `x-salus-sealed`, lists of words `x-salus-extensible`.
     """
     schema = {
         "$schema": SCHEMA_DIALECT,
@@ -128,7 +130,7 @@ def sealed_definition() -> dict[str, Any]:
 
 
 def _bare(schema: Any) -> Any:
-    """Return the schema without titles and descriptions, and with its sealed fields marked."""
+    """Return the schema without titles and descriptions; sealed fields and lists of words are marked."""
     if isinstance(schema, list):
         return [_bare(part) for part in schema]
     if not isinstance(schema, dict):
@@ -143,6 +145,8 @@ def _bare(schema: Any) -> Any:
     }
     if isinstance(pattern := schema.get("pattern"), str):
         bare["pattern"] = portable(pattern)
+    if "enum" in schema:
+        bare[EXTENSIBLE] = True
     return {**bare, "x-salus-sealed": True} if _is_sealed(schema) else bare
 
 

@@ -19,6 +19,7 @@ import jsonschema_rs
 import msgspec
 
 from salus.events.event_types import (
+    EXTENSIBLE,
     MEMBER,
     EventData,
     EventType,
@@ -197,7 +198,9 @@ class _Definition:
             bounds = msgspec.Meta(min_length=part.get("minItems"), max_length=part["maxItems"])
             return Annotated[tuple[self._kind(part["items"], path), ...], bounds]  # type: ignore[misc]  # made at run time
         if "const" in part or "enum" in part:
-            return Literal[tuple([part["const"]] if "const" in part else part["enum"])]
+            words = Literal[tuple([part["const"]] if "const" in part else part["enum"])]
+            marked = msgspec.Meta(extra_json_schema={EXTENSIBLE: True})
+            return Annotated[words, marked] if EXTENSIBLE in part else words
         match part["type"]:
             case "string":
                 return Moment if "format" in part else _text_kind(part)

@@ -2,13 +2,16 @@
 
 *Writers* are programs that write as the released schema says: all that they send must still be accepted.
 *Readers* are programs made from the released schema: of the fields that they know, they must meet nothing
-that it did not allow. They ignore fields that they do not know, so an optional field may be added.
+that it did not allow. They ignore fields that they do not know, so an optional field may be added, and
+take a word that they do not know for text where the list is `x-salus-extensible`, so a word may be added.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple
+
+from salus.events.event_types import EXTENSIBLE
 
 Side = Literal["readers", "writers"]
 _READERS: tuple[Side, ...] = ("readers",)
@@ -20,7 +23,19 @@ _UPPER = frozenset({"maxLength", "maxItems", "maximum", "exclusiveMaximum"})
 _LOWER = frozenset({"minLength", "minItems", "minimum", "exclusiveMinimum"})
 # What says nothing of the values that are allowed, or is looked at by itself.
 _ASIDE = frozenset(
-    {"$defs", "$ref", "properties", "required", "items", "anyOf", "enum", "const", "title", "description"}
+    {
+        "$defs",
+        "$ref",
+        "properties",
+        "required",
+        "items",
+        "anyOf",
+        "enum",
+        "const",
+        "title",
+        "description",
+        EXTENSIBLE,
+    }
 )
 _MISSING = object()
 
@@ -146,8 +161,10 @@ def _of_words(before: Mapping[str, Any], after: Mapping[str, Any], at: str) -> I
     gone, more = [word for word in old if word not in new], [word for word in new if word not in old]
     if gone:
         yield Break(at, f"the words {_shown(gone)} are gone", _WRITERS)
-    if more:
+    if more and not before.get(EXTENSIBLE):
         yield Break(at, f"the words {_shown(more)} are new", _READERS)
+    if after.get(EXTENSIBLE) and not before.get(EXTENSIBLE):
+        yield Break(at, f"{EXTENSIBLE}: more words may come now", _READERS)
 
 
 def _words(part: Mapping[str, Any]) -> list[Any] | None:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from salus.events.event_types import SCHEMA_DIALECT
+from salus.events.event_types import EXTENSIBLE, SCHEMA_DIALECT
 from salus.ledger.json_reader import INTEGER_MAX
 
 SCHEMA_BYTES_MAX = 64 * 1024
@@ -30,7 +30,7 @@ _ROOT = frozenset({"$schema", "$id", "$defs", "x-salus"})
 _OF_TYPE: Mapping[str, frozenset[str]] = {
     "object": frozenset({"type", "properties", "required", "additionalProperties"}),
     "array": frozenset({"type", "items", "minItems", "maxItems"}),
-    "string": frozenset({"type", "minLength", "maxLength", "pattern", "format", "enum", "const"}),
+    "string": frozenset({"type", "minLength", "maxLength", "pattern", "format", "enum", "const", EXTENSIBLE}),
     "integer": frozenset({"type", "minimum", "maximum"}),
     "boolean": frozenset({"type"}),
 }
@@ -168,6 +168,8 @@ def _bound(part: Mapping[str, Any], key: str, most: int, at: str, *, least: int 
 
 def _of_string(part: Mapping[str, Any], at: str) -> Iterator[str]:
     words = [part["const"]] if "const" in part else part.get("enum")
+    if EXTENSIBLE in part and (part[EXTENSIBLE] is not True or "enum" not in part):
+        yield f"{at}: {EXTENSIBLE} is true, beside an enum"
     if words is not None:
         if (
             not isinstance(words, list)
