@@ -50,16 +50,20 @@ class Town:
     operator: LocalSigner
     pseudonym: str
 
-    @asynccontextmanager
-    async def replica(self, database: str = "a.db", **chosen: Any) -> AsyncIterator[httpx.AsyncClient]:
-        settings = Settings(
+    def settings(self, database_url: str, **chosen: Any) -> Settings:
+        """Return the settings of consent on a database."""
+        return Settings(
             kafka_bootstrap=self.parts.kafka_bootstrap,
             network_file=self.network.file,
             signing_key_file=self.network.key_file("consent"),
-            database_url=f"sqlite+aiosqlite:///{self.network.folder / database}",
+            database_url=database_url,
             http_port=0,
             **chosen,
         )
+
+    @asynccontextmanager
+    async def replica(self, database: str = "a.db", **chosen: Any) -> AsyncIterator[httpx.AsyncClient]:
+        settings = self.settings(f"sqlite+aiosqlite:///{self.network.folder / database}", **chosen)
         async with open_app(SERVICE, settings) as app:
             transport = httpx.ASGITransport(app)
             async with httpx.AsyncClient(transport=transport, base_url="http://consent") as client:

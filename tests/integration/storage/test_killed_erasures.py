@@ -6,56 +6,27 @@ Case issue 13, reactors, on real Kafka, MinIO, SQLite and PostgreSQL.
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import httpx
 import pytest
-from pydantic import SecretStr
+from tests.integration.replicas import DEADLINE_S, running
 from tests.integration.storage import dying_storage
 from tests.integration.storage.conftest import World
 
-from salus.devkit.free_ports import HOST, free_ports
 from salus.devkit.waiting import until
 from salus.events.contexts.storage import SubjectErased, SubjectKeyDestroyed
 from salus.objects import ObjectsError
-
-DEADLINE_S = 60
 
 
 @asynccontextmanager
 async def dying(world: World, step: str) -> AsyncIterator[str]:
     """Start storage in a process that will be killed at this step, and yield its address."""
-    [port] = free_ports(1)
-    settings = world.settings.model_copy(update={"http_port": port})
-    place = {
-        f"SALUS_{name.upper()}": value.get_secret_value() if isinstance(value, SecretStr) else str(value)
-        for name, value in settings
-        if value is not None
-    }
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, str(dying_storage.__file__), step, env={**os.environ, **place}
-    )
-    url = f"http://{HOST}:{port}"
-
-    async def is_ready() -> bool:
-        try:
-            async with httpx.AsyncClient(trust_env=False) as http:
-                return (await http.get(f"{url}/readyz")).status_code == 200
-        except httpx.TransportError:
-            return False
-
-    try:
-        assert await until(is_ready, deadline_s=DEADLINE_S)
-        yield url
-        assert await asyncio.wait_for(process.wait(), DEADLINE_S) == -signal.SIGKILL
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+    async with running(world.settings, str(dying_storage.__file__), step) as replica:
+        yield replica.url
+        assert await asyncio.wait_for(replica.process.wait(), DEADLINE_S) == -signal.SIGKILL
 
 
 async def erase(world: World, url: str, patient: str) -> None:
