@@ -17,6 +17,7 @@ from salus.devkit.store_accounts import OF_READER, READER
 from salus.runtime.manifests import Manifest
 from salus.runtime.settings import (
     DatabaseSettings,
+    KafkaSettings,
     NoteKeySettings,
     ObjectSettings,
     ProcessSettings,
@@ -29,6 +30,7 @@ ARCHITECTURE, OPERATORS, SETTINGS = (
 SettingsOf = Callable[[str], type[BaseSettings]]
 _SHARED: tuple[tuple[str, type[BaseSettings]], ...] = (
     ("Every process", ProcessSettings),
+    ("Kafka", KafkaSettings),
     ("Parties of the network", ServiceSettings),
     ("State in SQL", DatabaseSettings),
     ("The object store", ObjectSettings),
@@ -98,11 +100,12 @@ def settings(manifests: Sequence[Manifest], settings_of: SettingsOf) -> str:
 
 
 def _settings(known: type[BaseSettings], users: Sequence[type[BaseSettings]], *, leave_out: set[str]) -> str:
-    schema = known.model_json_schema(by_alias=False)["properties"]
+    schema = known.model_json_schema(by_alias=False)
+    fields, named = schema["properties"], schema.get("$defs", {})
     rows = [
         (
             "<br>".join(f"`{name}`" for name in variables(known, field)),
-            _form(schema[field]),
+            _form(fields[field], named),
             _default([user.model_fields[field] for user in users]),
             info.description or "",
         )
@@ -120,9 +123,10 @@ def variables(known: type[BaseSettings], field: str) -> list[str]:
     return [f"SALUS_{field.upper()}"]
 
 
-def _form(schema: dict[str, Any]) -> str:
+def _form(schema: dict[str, Any], named: dict[str, Any]) -> str:
     """Return which values a field takes: its type with its bounds, or its words."""
     [one] = [part for part in schema.get("anyOf", [schema]) if part.get("type") != "null"]
+    one = named.get(one.get("$ref", "").rpartition("/")[2], one)
     if "enum" in one:
         return ", ".join(f"`{word}`" for word in one["enum"])
     kind = {"object": "JSON object"}.get(one["type"], one["type"])

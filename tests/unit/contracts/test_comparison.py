@@ -156,7 +156,7 @@ async def test_a_service_is_compared_by_all_that_it_folds(monkeypatch: pytest.Mo
         return Comparison({}, 0, None)
 
     service: Any = SimpleNamespace(folds=(), all_folds=(HOLDERS,), reactors=())
-    settings: Any = SimpleNamespace(database_url="u", network_file="n", kafka_bootstrap="k")
+    settings: Any = SimpleNamespace(database_url="u", network_file="n", kafka="k")
     monkeypatch.setattr(command, "compare_with_topics", compared)
     monkeypatch.setattr(Network, "read", lambda _: None)
 

@@ -13,7 +13,7 @@ from salus.archive.replay import RESTORED_HEADER, ReplayError, SealedBlock, Seal
 from salus.ledger.block import NO_DIGEST
 from salus.ledger.merkle import leaf_hash
 from salus.ledger.records import SIGNATURE_HEADER, timestamp_of
-from salus.messaging import Position, Producer, Reader, Record
+from salus.messaging import Bootstrap, Position, Producer, Reader, Record
 
 # The client library refuses a record that has neither key nor value.
 FILLER_KEY = b"salus-restored"
@@ -41,7 +41,7 @@ class Comparison:
     """
 
     def __init__(
-        self, bootstrap: str, *, begins: Mapping[Partition, int], ends: Mapping[Partition, int]
+        self, bootstrap: Bootstrap, *, begins: Mapping[Partition, int], ends: Mapping[Partition, int]
     ) -> None:
         self._bootstrap = bootstrap
         self._begins = begins
@@ -95,7 +95,7 @@ class Refill:
     A crash leaves a part of it, on which the next call goes on.
     """
 
-    def __init__(self, bootstrap: str, *, ends: Mapping[Partition, int]) -> None:
+    def __init__(self, bootstrap: Bootstrap, *, ends: Mapping[Partition, int]) -> None:
         self._ends = ends
         # A record that is there twice would move all that follow; each position is compared.
         self._producer = Producer(bootstrap, client_id="salus-restore", idempotent=True)

@@ -11,7 +11,7 @@ from salus.cli.callers import ANSWER_BYTES_MAX
 from salus.client.bounded_http import bounded_client
 from salus.devkit.minio_server import is_ready
 from salus.devkit.platform import Platform
-from salus.messaging import MessagingError, ping
+from salus.messaging import Bootstrap, MessagingError, ping
 
 ANSWER_S_MAX = 8.0
 
@@ -57,7 +57,7 @@ async def describe(platform: Platform, *, show_secrets: bool = False) -> dict[st
     }
 
 
-async def _kafka_answers(bootstrap: str) -> bool:
+async def _kafka_answers(bootstrap: Bootstrap) -> bool:
     try:
         await ping(bootstrap)
     except MessagingError:

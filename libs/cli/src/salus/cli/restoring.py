@@ -40,6 +40,7 @@ from salus.ledger.errors import LedgerError
 from salus.ledger.json_reader import read_json
 from salus.messaging import (
     TOPIC_SETTINGS,
+    Bootstrap,
     MessagingError,
     Reader,
     Topic,
@@ -65,7 +66,7 @@ ShardTopics = list[Mapping[str, list[int]]]
 class Lost:
     """What is restored: from which store, by whose keys, to which broker, stated by whom."""
 
-    bootstrap: str
+    bootstrap: Bootstrap
     stores: Stores
     trust: Trust
     shard_topics: ShardTopics
@@ -181,7 +182,7 @@ async def _replay_to(
     return reached
 
 
-async def _is_unstated(bootstrap: str, topics: list[str]) -> bool:
+async def _is_unstated(bootstrap: Bootstrap, topics: list[str]) -> bool:
     """Tell whether an earlier call appended and did not state it; undo what it left if it was killed."""
     stamps = await topic_settings(bootstrap, [MARKED, *topics], STAMPS)
     left = [topic for topic in topics if stamps[topic] == BY_SENDER]
@@ -190,7 +191,7 @@ async def _is_unstated(bootstrap: str, topics: list[str]) -> bool:
 
 
 @asynccontextmanager
-async def _stamped_by_sender(bootstrap: str, topics: list[str]) -> AsyncIterator[None]:
+async def _stamped_by_sender(bootstrap: Bootstrap, topics: list[str]) -> AsyncIterator[None]:
     """Let records keep the time at which they were judged; without this the broker's would be today's.
 
     However it ends the broker stamps again: by whose time keys are judged must not be the sender's choice.

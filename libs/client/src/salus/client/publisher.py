@@ -30,6 +30,7 @@ from salus.ledger.records import SIGNATURE_HEADER
 from salus.ledger.signature_header import BATCH_SIZE_MAX
 from salus.messaging import (
     LINGER_MS,
+    Bootstrap,
     MessagingError,
     NotSentError,
     Position,
@@ -64,7 +65,7 @@ class Publisher:
 
     def __init__(  # noqa: PLR0913  # the integrator's choices, each with its default
         self,
-        bootstrap: str,
+        bootstrap: Bootstrap,
         signer: Signer,
         *,
         receipts_url: str | None = None,

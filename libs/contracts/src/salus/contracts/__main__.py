@@ -27,7 +27,7 @@ async def compare(service: ContractService[Any, Any], settings: ContractSettings
         contracts=service.all_folds,
         reactors=service.reactors,
         network=Network.read(settings.network_file),
-        bootstrap=settings.kafka_bootstrap,
+        bootstrap=settings.kafka,
     )
     for (topic, partition), offset in sorted(found.positions.items()):
         sys.stdout.write(f"{topic} {partition}: folded up to {offset}\n")

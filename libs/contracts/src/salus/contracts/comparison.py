@@ -23,7 +23,7 @@ from salus.contracts.fold_store import FoldStore, open_fold_store
 from salus.contracts.fold_tables import AGGREGATES, CLAIMS, OBLIGATIONS
 from salus.contracts.projection import Contract, digest_of, tables_of
 from salus.contracts.reactors import Reactor
-from salus.messaging import Reader
+from salus.messaging import Bootstrap, Reader
 from salus.runtime.database import open_engine
 from salus.runtime.identity_view import open_identity_view
 from salus.runtime.migrating import without_limit
@@ -70,7 +70,7 @@ async def compare_with_topics(
     contracts: Sequence[Contract[Any]],
     reactors: Sequence[Reactor[Any]] = (),
     network: Network,
-    bootstrap: str,
+    bootstrap: Bootstrap,
 ) -> Comparison:
     """Compare a database with what the topics come to.
 

@@ -137,7 +137,7 @@ async def open_dependencies(
     """
     network = Network.read(settings.network_file)
     signer = load_signer(settings.signing_key_file, settings.signing_key_id)
-    kafka = settings.kafka_bootstrap
+    kafka = settings.kafka
     topics = dict.fromkeys(contract.topic for contract in folds)
     supervisor = Supervisor()
     async with AsyncExitStack() as stack:

@@ -22,7 +22,7 @@ from salus.contracts.reactors import Reactor
 from salus.contracts.record_judge import RecordJudge, Verdict
 from salus.events.effect import Outcome, Unknown, WithoutEffect
 from salus.events.envelope import Event
-from salus.messaging import MessagingError, OutOfRangeError, Position, Reader, Record
+from salus.messaging import Bootstrap, MessagingError, OutOfRangeError, Position, Reader, Record
 from salus.runtime.identity_view import IdentityView
 from salus.runtime.shared_call import SharedCall
 from salus.runtime.supervisor import Supervisor, failed, succeeded
@@ -343,7 +343,7 @@ def _partition_of(record: Record) -> tuple[str, int]:
 
 @asynccontextmanager
 async def open_follower(  # noqa: PLR0913  # what a fold is made of
-    bootstrap: str,
+    bootstrap: Bootstrap,
     *,
     store: FoldStore,
     identity: IdentityView,

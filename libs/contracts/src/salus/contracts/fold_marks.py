@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from hashlib import sha256
 
 from salus.contracts.fold_store import Mark
-from salus.messaging import MessagingError, Reader, Record
+from salus.messaging import Bootstrap, MessagingError, Reader, Record
 
 POLL_MS = 200
 ANSWER_S_MAX = 30
@@ -35,7 +35,7 @@ class OtherTopicsError(Exception):
         )
 
 
-async def require_same_topics(bootstrap: str, marks: Mapping[tuple[str, int], Mark]) -> None:
+async def require_same_topics(bootstrap: Bootstrap, marks: Mapping[tuple[str, int], Mark]) -> None:
     """Raise unless every marked record stands where it stood, or cannot be read any more.
 
     Raises:
@@ -56,7 +56,7 @@ async def require_same_topics(bootstrap: str, marks: Mapping[tuple[str, int], Ma
         raise MessagingError(f"no record came within {ANSWER_S_MAX} s") from None
 
 
-async def _stands(bootstrap: str, at: tuple[str, int], mark: Mark) -> bool:
+async def _stands(bootstrap: Bootstrap, at: tuple[str, int], mark: Mark) -> bool:
     async with Reader(bootstrap, starts={at: mark.offset}) as reader:
         while True:
             for record in await reader.poll(max_records=1, timeout_ms=POLL_MS):

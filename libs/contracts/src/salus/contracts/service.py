@@ -97,7 +97,7 @@ async def open_app(
     service: ContractService[SettingsT, WorldT], settings: SettingsT
 ) -> AsyncIterator[FastAPI]:
     """Connect everything, adopt what is to be adopted, and yield the app; Kafka must be there."""
-    manifest, kafka = service.manifest, settings.kafka_bootstrap
+    manifest, kafka = service.manifest, settings.kafka
     async with AsyncExitStack() as stack:
         dependencies = await stack.enter_async_context(
             open_dependencies(
@@ -165,7 +165,7 @@ def _require_hosts(reactors: Iterable[Reactor[Any]], hosts: Iterable[ReactorHost
 
 async def serve_contract(service: ContractService[SettingsT, WorldT], settings: SettingsT) -> None:
     """Serve until told to stop."""
-    kafka = settings.kafka_bootstrap
+    kafka = settings.kafka
     set_up(settings)
     await wait_for(settings, "kafka", partial(ping, kafka))
     await wait_for(settings, "topics", partial(require_topics, kafka, service.manifest.topics.reads))

@@ -32,7 +32,7 @@ from salus.ledger.note import NoteSigner
 from salus.ledger.policy import Policy
 from salus.ledger.quorum import Quorum
 from salus.ledger.tlog_policy import TlogPolicy
-from salus.messaging import BROKERS_REPLICATION, TOPIC_SETTINGS, Topic, ensure_topics
+from salus.messaging import BROKERS_REPLICATION, TOPIC_SETTINGS, Bootstrap, Topic, ensure_topics
 from salus.runtime.manifests import services
 
 if TYPE_CHECKING:
@@ -224,7 +224,7 @@ class NetworkFolder:
         return ensure_ed25519(file)
 
 
-async def create_topics(bootstrap: str, plan: Plan) -> None:
+async def create_topics(bootstrap: Bootstrap, plan: Plan) -> None:
     """Create the network's topics unless they exist; their records stay for ever."""
     names = (*CATALOGUE.input_topics(), *output_topics())
     await ensure_topics(bootstrap, [Topic(name, plan.partitions(name), TOPIC_SETTINGS) for name in names])

@@ -16,7 +16,9 @@ from salus.messaging.admin import (
     set_topic_setting,
     topic_settings,
 )
+from salus.messaging.brokers import Account, Bootstrap, Brokers, Mechanism, Protocol
 from salus.messaging.errors import (
+    AccountFileError,
     BrokerAwayError,
     CorruptBatchError,
     DeliveryError,
@@ -40,10 +42,15 @@ __all__ = [
     "LINGER_MS",
     "MESSAGE_BYTES_MAX",
     "TOPIC_SETTINGS",
+    "Account",
+    "AccountFileError",
+    "Bootstrap",
     "BrokerAwayError",
+    "Brokers",
     "ColumnReader",
     "CorruptBatchError",
     "DeliveryError",
+    "Mechanism",
     "MessagingError",
     "MissingTopicsError",
     "NotAuthorizedError",
@@ -54,6 +61,7 @@ __all__ = [
     "PermanentError",
     "Position",
     "Producer",
+    "Protocol",
     "Reader",
     "Record",
     "RecordRefusedError",

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import (
+    KafkaError,
+    TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
+    for_code,
+)
 
+from salus.messaging.brokers import Bootstrap, options, silence_of
 from salus.messaging.connecting import start, to_the_end
 from salus.messaging.errors import BrokerAwayError, MessagingError, MissingTopicsError, RefusedByBrokerError
 from salus.messaging.record import MESSAGE_BYTES_MAX
@@ -43,19 +50,19 @@ class Topic:
 
 
 @asynccontextmanager
-async def _admin(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
-    client = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=REQUEST_TIMEOUT_MS)
+async def _admin(bootstrap: Bootstrap) -> AsyncIterator[AIOKafkaAdminClient]:
+    client = AIOKafkaAdminClient(**options(bootstrap), request_timeout_ms=REQUEST_TIMEOUT_MS)
     try:
         await start(client.start, client.close)
     except KafkaError as error:
-        raise BrokerAwayError(f"no broker answers at {bootstrap}") from error
+        raise BrokerAwayError(silence_of(bootstrap)) from error
     try:
         yield client
     finally:
         await to_the_end(client.close())
 
 
-async def ensure_topics(bootstrap: str, topics: Iterable[Topic]) -> None:
+async def ensure_topics(bootstrap: Bootstrap, topics: Iterable[Topic]) -> None:
     """Create the topics that do not exist yet; existing ones are left as they are.
 
     Raises:
@@ -81,18 +88,22 @@ def _new_topic(topic: Topic) -> NewTopic:
     return new
 
 
-async def partitions_of(bootstrap: str, topics: Iterable[str]) -> dict[str, list[int]]:
-    """Return the partition numbers of each topic that exists."""
+async def partitions_of(bootstrap: Bootstrap, topics: Iterable[str]) -> dict[str, list[int]]:
+    """Return the partition numbers of each topic that exists.
+
+    Raises:
+        BrokerAwayError: no broker answers.
+        RefusedByBrokerError: the account may not know of one.
+    """
     async with _admin(bootstrap) as client:
         described = await client.describe_topics(list(topics))
     return {
         topic["topic"]: sorted(partition["partition"] for partition in topic["partitions"])
-        for topic in described
-        if not topic["error_code"]
+        for topic in _there(described)
     }
 
 
-async def describe(bootstrap: str, topics: Iterable[str]) -> dict[str, Topic]:
+async def describe(bootstrap: Bootstrap, topics: Iterable[str]) -> dict[str, Topic]:
     """Return those of the topics that exist, as they are, with every setting in force.
 
     Raises:
@@ -101,7 +112,7 @@ async def describe(bootstrap: str, topics: Iterable[str]) -> dict[str, Topic]:
     """
     async with _admin(bootstrap) as client:
         found = await client.describe_topics(list(topics))
-        there = {t["topic"]: len(t["partitions"]) for t in found if not t["error_code"]}
+        there = {topic["topic"]: len(topic["partitions"]) for topic in _there(found)}
         settings = await _described(client, there)
     return {
         name: Topic(name, partitions, {n: value for n, value, _ in settings[name]})
@@ -109,14 +120,14 @@ async def describe(bootstrap: str, topics: Iterable[str]) -> dict[str, Topic]:
     }
 
 
-async def require_topics(bootstrap: str, topics: Iterable[str]) -> None:
+async def require_topics(bootstrap: Bootstrap, topics: Iterable[str]) -> None:
     """Raise MissingTopicsError unless all of these topics exist, and BrokerAwayError if no broker answers."""
     wanted = frozenset(topics)
     if absent := wanted - (await partitions_of(bootstrap, wanted)).keys():
         raise MissingTopicsError(sorted(absent))
 
 
-async def topic_settings(bootstrap: str, topics: Iterable[str], name: str) -> dict[str, str]:
+async def topic_settings(bootstrap: Bootstrap, topics: Iterable[str], name: str) -> dict[str, str]:
     """Return the value in force of one setting, by topic.
 
     Raises:
@@ -129,7 +140,7 @@ async def topic_settings(bootstrap: str, topics: Iterable[str], name: str) -> di
     }
 
 
-async def set_topic_setting(bootstrap: str, topics: Iterable[str], name: str, value: str) -> None:
+async def set_topic_setting(bootstrap: Bootstrap, topics: Iterable[str], name: str, value: str) -> None:
     """Make one setting for each topic; the others that were made for it stay.
 
     Raises:
@@ -162,6 +173,14 @@ async def _described(
     return found
 
 
+def _there(described: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return what exists of the topics that were asked for; raises RefusedByBrokerError."""
+    for topic in described:
+        if topic["error_code"] == TopicAuthorizationFailedError.errno:
+            raise RefusedByBrokerError(f"topic {topic['topic']}: {TopicAuthorizationFailedError.__name__}")
+    return [topic for topic in described if not topic["error_code"]]
+
+
 def _require_done(topic: str, code: int) -> None:
     if code != 0:
         error = for_code(code)
@@ -169,7 +188,7 @@ def _require_done(topic: str, code: int) -> None:
         raise kind(f"topic {topic}: {error.__name__}")
 
 
-async def ping(bootstrap: str) -> None:
+async def ping(bootstrap: Bootstrap) -> None:
     """Raise BrokerAwayError unless a broker answers."""
     async with _admin(bootstrap):
         pass

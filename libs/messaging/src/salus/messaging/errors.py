@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 
 class MessagingError(Exception):
@@ -19,6 +20,14 @@ class PermanentError(MessagingError):
 
 class RefusedByBrokerError(PermanentError):
     """The broker refuses what it was asked for."""
+
+
+class AccountFileError(PermanentError):
+    """A file of the account at Kafka cannot be used: password, certificate or authorities."""
+
+    def __init__(self, what: str, file: Path | None) -> None:
+        super().__init__(f"Kafka's {what} cannot be used: {file or 'those of the system'}")
+        self.file = file
 
 
 class CorruptBatchError(PermanentError):

@@ -14,6 +14,7 @@ from aiokafka import errors as kafka
 from aiokafka.errors import KafkaError, KafkaTimeoutError
 from aiokafka.partitioner import DefaultPartitioner
 
+from salus.messaging.brokers import Bootstrap, options, silence_of
 from salus.messaging.connecting import start, to_the_end
 from salus.messaging.errors import (
     BrokerAwayError,
@@ -60,7 +61,7 @@ class Producer:
     """
 
     def __init__(
-        self, bootstrap: str, *, client_id: str, linger_ms: int = LINGER_MS, idempotent: bool = False
+        self, bootstrap: Bootstrap, *, client_id: str, linger_ms: int = LINGER_MS, idempotent: bool = False
     ) -> None:
         """`linger_ms` is how long a record waits for others to be sent with; 0 is for what comes singly."""
         self._bootstrap = bootstrap
@@ -73,7 +74,7 @@ class Producer:
     async def __aenter__(self) -> Self:
         """Connect; raises BrokerAwayError."""
         producer = AIOKafkaProducer(
-            bootstrap_servers=self._bootstrap,
+            **options(self._bootstrap),
             client_id=self._client_id,
             acks="all",
             enable_idempotence=self._idempotent,
@@ -85,7 +86,7 @@ class Producer:
         try:
             await start(producer.start, producer.stop)
         except KafkaError as error:
-            raise BrokerAwayError(f"no broker answers at {self._bootstrap}") from error
+            raise BrokerAwayError(silence_of(self._bootstrap)) from error
         self._producer = producer
         return self
 

@@ -18,6 +18,7 @@ from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRa
 from salus.ledger.records import Records
 from salus.messaging import receiving, tolerant, unpacking
 from salus.messaging.backlog import Backlog, Partition, Run
+from salus.messaging.brokers import Bootstrap, options, silence_of
 from salus.messaging.connecting import start, to_the_end
 from salus.messaging.errors import (
     BrokerAwayError,
@@ -70,7 +71,7 @@ class PartitionReader(ABC, Generic[_R, _T]):
 
     _mark: ClassVar[As]
 
-    def __init__(self, bootstrap: str, *, starts: Mapping[Partition, int]) -> None:
+    def __init__(self, bootstrap: Bootstrap, *, starts: Mapping[Partition, int]) -> None:
         self._bootstrap = bootstrap
         self._starts = {TopicPartition(*at): offset for at, offset in starts.items()}
         self._consumer: AIOKafkaConsumer | None = None
@@ -272,7 +273,7 @@ class PartitionReader(ABC, Generic[_R, _T]):
 
     async def _connect(self) -> AIOKafkaConsumer:
         consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._bootstrap,
+            **options(self._bootstrap),
             group_id=None,
             enable_auto_commit=False,
             auto_offset_reset="none",
@@ -289,7 +290,7 @@ class PartitionReader(ABC, Generic[_R, _T]):
         try:
             await start(consumer.start, consumer.stop)
         except KafkaError as error:
-            raise BrokerAwayError(f"no broker answers at {self._bootstrap}") from error
+            raise BrokerAwayError(silence_of(self._bootstrap)) from error
         return consumer
 
     async def _disconnect(self) -> None:

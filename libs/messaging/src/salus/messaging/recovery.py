@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from salus.messaging.admin import ping
+from salus.messaging.brokers import Bootstrap
 from salus.messaging.errors import (
     BrokerAwayError,
     DeliveryError,
@@ -57,7 +58,7 @@ class RecoveringProducer:
     """
 
     def __init__(
-        self, bootstrap: str, *, client_id: str, linger_ms: int = LINGER_MS, idempotent: bool = False
+        self, bootstrap: Bootstrap, *, client_id: str, linger_ms: int = LINGER_MS, idempotent: bool = False
     ) -> None:
         """Take what `Producer` takes."""
         self._bootstrap = bootstrap
@@ -287,7 +288,7 @@ def _choose_partition(session: Producer, record: _Unanswered) -> None:
         record.partition = session.partition_of(record.topic, record.key)
 
 
-async def _answers(bootstrap: str) -> bool:
+async def _answers(bootstrap: Bootstrap) -> bool:
     try:
         await ping(bootstrap)
     except MessagingError:

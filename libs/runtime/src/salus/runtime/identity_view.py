@@ -13,7 +13,7 @@ from salus.events.errors import RejectedError
 from salus.events.judging import judge
 from salus.events.keyring import KeyRing
 from salus.ledger.records import SIGNATURE_HEADER, appended_at
-from salus.messaging import MessagingError, Position, Reader, Record
+from salus.messaging import Bootstrap, MessagingError, Position, Reader, Record
 from salus.runtime.network import Network
 from salus.runtime.shared_call import SharedCall
 from salus.runtime.unread_records import UnreadRecordError, require_key_gone, unread
@@ -124,7 +124,7 @@ class IdentityView:
 
 
 @asynccontextmanager
-async def open_identity_view(bootstrap: str, network: Network) -> AsyncIterator[IdentityView]:
+async def open_identity_view(bootstrap: Bootstrap, network: Network) -> AsyncIterator[IdentityView]:
     """Open a view at the start of the topic; it knows nothing but the root until `catch_up`."""
     starts = dict.fromkeys(network.topic_partitions(IDENTITY_TOPIC), 0)
     async with Reader(bootstrap, starts=starts) as reader:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from salus.client import Publisher
 from salus.events.event_types import EventData
 from salus.events.signature import Signer
-from salus.messaging import Position, RecoveringProducer
+from salus.messaging import Bootstrap, Position, RecoveringProducer
 
 
 class Stated(NamedTuple):
@@ -49,7 +49,7 @@ class ServicePublisher:
 
 @asynccontextmanager
 async def open_publisher(
-    bootstrap: str, signer: Signer, *, idempotent: bool = False
+    bootstrap: Bootstrap, signer: Signer, *, idempotent: bool = False
 ) -> AsyncIterator[ServicePublisher]:
     """Connect to Kafka and yield the publisher; leaving it flushes.
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AliasChoices, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from salus.events import fields
+from salus.messaging import Account, AccountFileError, Bootstrap, Brokers, Mechanism, Protocol
 from salus.runtime.bodies import BODY_BYTES_MAX
 from salus.runtime.fields import pattern_of
 from salus.runtime.limits import ORGANISATION_ACCOUNTS, Rate, RequestRates
@@ -19,7 +20,9 @@ KeyId = Annotated[str, Field(pattern=pattern_of(fields.KeyId), max_length=256)]
 class ProcessSettings(BaseSettings):
     """What every process that serves HTTP has, also one that knows neither Kafka nor the network."""
 
-    model_config = SettingsConfigDict(env_prefix="SALUS_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="SALUS_", extra="ignore", frozen=True, hide_input_in_errors=True
+    )
 
     service_name: str = Field(description="The service's name, as in network.json.")
     http_host: str = Field(default="127.0.0.1", description="Address to listen on.")
@@ -30,13 +33,70 @@ class ProcessSettings(BaseSettings):
     otlp_endpoint: str | None = Field(default=None, description="OTLP/HTTP endpoint for traces; none: off.")
 
 
-class ServiceSettings(ProcessSettings):
+class KafkaSettings(BaseSettings):
+    """Where Kafka is and as whom to speak to it; for services and for commands."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="SALUS_", extra="ignore", frozen=True, hide_input_in_errors=True
+    )
+
+    kafka_bootstrap: str = Field(description="host:port of Kafka brokers, separated by commas.")
+    kafka_protocol: Protocol = Field(
+        default=Protocol.PLAINTEXT, description="What the brokers speak there, as Kafka calls it."
+    )
+    kafka_ca_file: Path | None = Field(
+        default=None,
+        description="PEM file of who signs the brokers' certificates; none: the system's authorities.",
+    )
+    kafka_certificate_file: Path | None = Field(
+        default=None, description="PEM file of the account's certificate, for mTLS."
+    )
+    kafka_key_file: Path | None = Field(default=None, description="PEM file of its key, not encrypted.")
+    kafka_user: str | None = Field(default=None, description="The account's name, for SASL.")
+    kafka_password_file: Path | None = Field(default=None, description="File of its password.")
+    kafka_mechanism: Mechanism = Field(
+        default=Mechanism.SCRAM_SHA_512, description="How the password is proven, for SASL."
+    )
+
+    @model_validator(mode="after")
+    def _require_account(self) -> Self:
+        """Stop the start if the account's settings do not belong together, or a file cannot be used."""
+        account = self._account()
+        try:
+            account.ssl_context()
+            account.password()
+        except AccountFileError as error:
+            raise ValueError(f"SALUS_KAFKA_*: {error}") from None
+        return self
+
+    def _account(self) -> Account:
+        try:
+            return Account(
+                protocol=self.kafka_protocol,
+                ca_file=self.kafka_ca_file,
+                certificate_file=self.kafka_certificate_file,
+                key_file=self.kafka_key_file,
+                mechanism=self.kafka_mechanism,
+                user=self.kafka_user,
+                password_file=self.kafka_password_file,
+            )
+        except ValueError as error:
+            raise ValueError(f"SALUS_KAFKA_*: {error}") from None
+
+    @property
+    def kafka(self) -> Bootstrap:
+        """Where the brokers are, with the account."""
+        account = self._account()
+        is_open = account.protocol is Protocol.PLAINTEXT
+        return self.kafka_bootstrap if is_open else Brokers(self.kafka_bootstrap, account)
+
+
+class ServiceSettings(KafkaSettings, ProcessSettings):
     """The settings that every service has; each service adds its own in a subclass.
 
     Environment names are `SALUS_` and the field's name in capitals.
     """
 
-    kafka_bootstrap: str = Field(description="host:port of Kafka brokers, separated by commas.")
     network_file: Path = Field(description="The public network.json.")
     signing_key_file: Path = Field(
         description="PEM (PKCS#8) Ed25519 key of the service's DID, not readable by others."
@@ -50,7 +110,9 @@ class ServiceSettings(ProcessSettings):
 class NoteKeySettings(BaseSettings):
     """For services that sign for the ledger: a shard's headers, the log's checkpoints, a witness's word."""
 
-    model_config = SettingsConfigDict(env_prefix="SALUS_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="SALUS_", extra="ignore", frozen=True, hide_input_in_errors=True
+    )
 
     note_key: str = Field(
         validation_alias=AliasChoices("SALUS_NOTE_KEY", "SALUS_NOTE_KEY_FILE"),
@@ -61,7 +123,9 @@ class NoteKeySettings(BaseSettings):
 class DatabaseSettings(BaseSettings):
     """For services that fold a topic into SQL."""
 
-    model_config = SettingsConfigDict(env_prefix="SALUS_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="SALUS_", extra="ignore", frozen=True, hide_input_in_errors=True
+    )
 
     database_url: str = Field(
         description="SQLAlchemy URL: sqlite+aiosqlite:///FILE or postgresql+asyncpg://…",
@@ -71,7 +135,9 @@ class DatabaseSettings(BaseSettings):
 class RequestSettings(BaseSettings):
     """For services whose callers' requests make events."""
 
-    model_config = SettingsConfigDict(env_prefix="SALUS_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="SALUS_", extra="ignore", frozen=True, hide_input_in_errors=True
+    )
 
     requests_burst_max: int = Field(
         default=RequestRates().number.burst,
@@ -102,7 +168,9 @@ class RequestSettings(BaseSettings):
 class ObjectSettings(BaseSettings):
     """For services that use the object store."""
 
-    model_config = SettingsConfigDict(env_prefix="SALUS_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="SALUS_", extra="ignore", frozen=True, hide_input_in_errors=True
+    )
 
     s3_endpoint: str = Field(
         description="URL of the S3 API. Payloads are signed (SHA-256 on both sides) unless it is https:// or "

@@ -9,7 +9,7 @@ import structlog
 from salus.events.sharding import Sharding
 from salus.ledger.key_periods import Keys
 from salus.ledger.note import NoteVerifier
-from salus.messaging import MessagingError
+from salus.messaging import Bootstrap, MessagingError
 from salus.runtime.identity_view import open_identity_view
 from salus.runtime.network import Network
 from salus.runtime.supervisor import failed, succeeded
@@ -19,7 +19,7 @@ LOOK_EVERY_S = 1.0
 _log = structlog.get_logger()
 
 
-async def follow_shards(bootstrap: str, network: Network, keys: dict[int, Keys]) -> None:
+async def follow_shards(bootstrap: Bootstrap, network: Network, keys: dict[int, Keys]) -> None:
     """Add the key of every shard that is added, by its id, until cancelled.
 
     While the broker is away nothing is learned, and what is known stays. A key that network.json names is

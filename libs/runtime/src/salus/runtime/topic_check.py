@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import structlog
 from prometheus_client import Gauge
 
-from salus.messaging import TOPIC_SETTINGS, MessagingError, PermanentError, Topic, describe
+from salus.messaging import TOPIC_SETTINGS, Bootstrap, MessagingError, PermanentError, Topic, describe
 from salus.runtime.supervisor import failed, succeeded
 
 EVERY_S = 5.0
@@ -91,7 +91,11 @@ class TopicCheck:
     """
 
     def __init__(
-        self, bootstrap: str, assigned: Callable[[], Collection[Partition]], *, folded: Collection[str] = ()
+        self,
+        bootstrap: Bootstrap,
+        assigned: Callable[[], Collection[Partition]],
+        *,
+        folded: Collection[str] = (),
     ) -> None:
         self._bootstrap = bootstrap
         self._assigned = assigned

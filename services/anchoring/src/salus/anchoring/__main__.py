@@ -216,7 +216,7 @@ async def announce_for_ever(resources: Resources) -> None:
     """Announce checkpoints."""
     settings = resources.settings
     signer = load_signer(settings.signing_key_file, settings.signing_key_id)
-    announcements = KafkaAnnouncements(settings.kafka_bootstrap, signer, origin=resources.watched.log().name)
+    announcements = KafkaAnnouncements(settings.kafka, signer, origin=resources.watched.log().name)
     try:
         await resources.runner.announce(announcements)
     finally:
@@ -257,7 +257,7 @@ async def scrub(resources: Resources) -> None:
     pace = Pace(settings.scrub_bytes_per_s_max, metrics.scrub_bytes.inc)
     ledger, log = (open_bucket(settings, name) for name in (settings.ledger_bucket, settings.log_bucket))
     signer = load_signer(settings.signing_key_file, settings.signing_key_id)
-    alarms = KafkaAnnouncements(settings.kafka_bootstrap, signer, origin=resources.watched.log().name)
+    alarms = KafkaAnnouncements(settings.kafka, signer, origin=resources.watched.log().name)
     scrubbing = Scrubbing(
         stores=Stores(pace.slow(ledger), pace.slow(log)),
         objects=log,
@@ -301,8 +301,8 @@ def build_app(resources: Resources, supervisor: Supervisor) -> FastAPI:
             raise StandingStillError(runner.unfinal)
 
     checks: dict[str, Check] = {
-        "kafka": lambda: ping(settings.kafka_bootstrap),
-        "topics": lambda: require_topics(settings.kafka_bootstrap, TOPICS),
+        "kafka": lambda: ping(settings.kafka),
+        "topics": lambda: require_topics(settings.kafka, TOPICS),
         "s3": reach_store,
         "log": going,
         **({"witnesses": final} if runner.cosigning else {}),
@@ -327,7 +327,7 @@ async def main(settings: Settings) -> None:
     def heard(block: BlockSealed, traceparent: bytes | None) -> None:
         runner.wake(shard=block.shard, height=block.height, leaves=block.leaves, traceparent=traceparent)
 
-    kafka = settings.kafka_bootstrap
+    kafka = settings.kafka
     beside = {
         "anchoring": anchor_for_ever(resources),
         "announcing": announce_for_ever(resources),

@@ -101,7 +101,7 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
     watched = WatchedNetwork(settings.network_file)
     network = watched.network
     around = surroundings_of(network, settings)
-    kafka = settings.kafka_bootstrap
+    kafka = settings.kafka
     announced, grown = Bell(), Bell()
     supervisor = Supervisor()
     async with AsyncExitStack() as stack:
@@ -178,9 +178,9 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
 async def main(settings: Settings) -> None:
     """Serve until told to stop."""
     set_up(settings)
-    await wait_for(settings, "kafka", partial(ping, settings.kafka_bootstrap))
+    await wait_for(settings, "kafka", partial(ping, settings.kafka))
     topics = topics_of(settings)
-    await wait_for(settings, "topics", partial(require_topics, settings.kafka_bootstrap, topics))
+    await wait_for(settings, "topics", partial(require_topics, settings.kafka, topics))
     await wait_for(settings, "archive", bucket_of(settings).require_bucket)
     async with open_app(settings) as app:
         await serve(app, settings)

@@ -36,7 +36,7 @@ def install(app: FastAPI, around: Dependencies[Settings], world: World) -> None:
             around.host(SHARDS),
             around.network,
             authenticate=around.authenticate,
-            partitions_of=partial(partitions_of, around.settings.kafka_bootstrap),
+            partitions_of=partial(partitions_of, around.settings.kafka),
             ring=around.ring,
             now=around.now,
         )

@@ -86,7 +86,7 @@ async def open_sequencer(
     settings: Settings, watched: WatchedNetwork, store: ObjectStore, progress: Progress
 ) -> AsyncIterator[Sequencer]:
     """Connect every port; waits while a part is away."""
-    network, patience, kafka = watched.network, Patience(), settings.kafka_bootstrap
+    network, patience, kafka = watched.network, Patience(), settings.kafka
     progress.away = patience.away
     shard = shard_of(watched, settings.shard)
     signer = HeldSigners(watched.shard(shard.id), key_place(settings.note_key))
@@ -190,7 +190,7 @@ def checks_of(
     needed = {IDENTITY_TOPIC, *ANNOUNCED, *(topic for topic, _ in shard.partitions)}
 
     async def require_fit_topics() -> None:
-        await require_topics(settings.kafka_bootstrap, needed)
+        await require_topics(settings.kafka, needed)
         await topics.check()
 
     async def require_sealing() -> None:
@@ -205,7 +205,7 @@ def checks_of(
             raise CorruptBatchError(*at, offset)
 
     return {
-        KAFKA: lambda: ping(settings.kafka_bootstrap),
+        KAFKA: lambda: ping(settings.kafka),
         S3: store.require_bucket,
         "sealing": require_sealing,
         "topics": require_fit_topics,
@@ -241,7 +241,7 @@ async def main(settings: Settings) -> None:
         bucket=settings.ledger_bucket,
     )
     progress, stop, supervisor = Progress(), asyncio.Event(), Supervisor()
-    topics = TopicCheck(settings.kafka_bootstrap, lambda: progress.assigned, folded=FOLDED_TOPICS)
+    topics = TopicCheck(settings.kafka, lambda: progress.assigned, folded=FOLDED_TOPICS)
     sealing = asyncio.create_task(
         seal(settings, watched, store, progress=progress, stop=stop, topics=topics, supervisor=supervisor)
     )

@@ -7,7 +7,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from salus.messaging import Producer
+from salus.messaging import Bootstrap, Producer
 
 TABLES = ("fold_aggregates", "fold_claims", "fold_outcomes")
 BATCH = 500
@@ -16,7 +16,7 @@ VALUE = bytes(1800)
 TOPIC = "salus.clinical.events"
 
 
-async def produce_alone(bootstrap: str, count: int) -> int:
+async def produce_alone(bootstrap: Bootstrap, count: int) -> int:
     """Return how many records a second Kafka takes from one producer that waits for all replicas."""
     async with Producer(bootstrap, client_id="salus-bench-alone") as producer:
         began = time.perf_counter()

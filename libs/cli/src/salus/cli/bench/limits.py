@@ -25,7 +25,7 @@ from salus.ledger.block import Header, Range
 from salus.ledger.hashing import lanes
 from salus.ledger.merkle import hashes_of, root_of_joined
 from salus.ledger.records import Records, Row, timestamp_at
-from salus.messaging import ColumnReader
+from salus.messaging import Bootstrap, ColumnReader
 
 SAMPLE = 160 * BATCH
 ROUNDS = 5
@@ -113,7 +113,7 @@ def _header(hashes: bytes, body: bytes) -> Header:
     )
 
 
-async def measure_fetch(bootstrap: str, count: int, partitions: int) -> dict[str, float]:
+async def measure_fetch(bootstrap: Bootstrap, count: int, partitions: int) -> dict[str, float]:
     """Measure reading alone: up to `count` records by the reader that the sequencer uses."""
     starts = {(TOPIC, partition): 0 for partition in range(partitions)}
     async with ColumnReader(bootstrap, starts=starts) as reader:

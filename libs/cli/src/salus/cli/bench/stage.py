@@ -37,7 +37,7 @@ from salus.events.event_types import type_of
 from salus.events.requests import SIGNED, Request
 from salus.ledger.block import Header, parse_header
 from salus.ledger.note import split_note
-from salus.messaging import Reader
+from salus.messaging import Bootstrap, Reader
 
 CHECKPOINTS = type_of(CheckpointPublished).topic
 HOSPITAL_SEED = b"hospital of the benchmark, 32 by"
@@ -95,7 +95,7 @@ async def _register_hospital(platform: Platform) -> None:
             await (await publisher.publish(party, subject=party.did, expected_version=0)).position()
 
 
-async def ends(bootstrap: str, partitions: int) -> dict[int, int]:
+async def ends(bootstrap: Bootstrap, partitions: int) -> dict[int, int]:
     """Return how many records each partition of the events' topic has."""
     async with Reader(bootstrap, starts={(TOPIC, number): 0 for number in range(partitions)}) as reader:
         return {number: end for (_, number), end in (await reader.end_offsets()).items()}

@@ -17,7 +17,7 @@ from salus.events.envelope import decode_event
 from salus.events.errors import RejectedError
 from salus.events.event_types import type_of
 from salus.events.signature import Signer
-from salus.messaging import MessagingError, Position, Reader, Record
+from salus.messaging import Bootstrap, MessagingError, Position, Reader, Record
 from salus.runtime.publishing import ServicePublisher, open_publisher
 from salus.runtime.supervisor import failed, succeeded
 
@@ -37,7 +37,7 @@ _log = structlog.get_logger()
 class KafkaAnnouncements:
     """Announces checkpoints and damage; connects at the first one and again after a failure."""
 
-    def __init__(self, bootstrap: str, signer: Signer, *, origin: str) -> None:
+    def __init__(self, bootstrap: Bootstrap, signer: Signer, *, origin: str) -> None:
         self._bootstrap = bootstrap
         self._signer = signer
         self._origin = origin
@@ -75,7 +75,7 @@ class KafkaAnnouncements:
         self._publisher = None
 
 
-async def listen(bootstrap: str, *, heard: Heard) -> None:
+async def listen(bootstrap: Bootstrap, *, heard: Heard) -> None:
     """Call `heard(block, traceparent)` for each announced block until cancelled.
 
     The announcements are not verified: what they say is only a reason to look into the archive, at once or

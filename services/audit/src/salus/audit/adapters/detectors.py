@@ -40,7 +40,7 @@ from salus.audit.domain.detection import (
 )
 from salus.audit.metrics import FINDINGS, FORGED, UNDETECTED
 from salus.ledger.records import SIGNATURE_HEADER
-from salus.messaging import MessagingError, Reader, Topic, ensure_topics, partitions_of
+from salus.messaging import Bootstrap, MessagingError, Reader, Topic, ensure_topics, partitions_of
 from salus.runtime.supervisor import failed, succeeded
 
 TABLE = "refusals"
@@ -76,7 +76,7 @@ class Watch:
 
 
 async def detect_for_ever(
-    bootstrap: str, *, topic: str, rule: ProbingRule, signatures: OwnSignatures
+    bootstrap: Bootstrap, *, topic: str, rule: ProbingRule, signatures: OwnSignatures
 ) -> None:
     """Run the detectors until cancelled; whatever stops them is logged and told, and they start again."""
     watch = Watch(topic, rule, signatures)
@@ -94,7 +94,7 @@ async def detect_for_ever(
         await asyncio.sleep(RETRY_S)
 
 
-async def _detect(bootstrap: str, watch: Watch) -> None:
+async def _detect(bootstrap: Bootstrap, watch: Watch) -> None:
     """Run the detectors until Faust stops, or the topic has more partitions."""
     partitions = await _partitions(bootstrap, watch.topic)
     table = f"{TABLE}-{partitions}"
@@ -112,13 +112,13 @@ async def _detect(bootstrap: str, watch: Watch) -> None:
         await app.stop()
 
 
-async def _partitions(bootstrap: str, topic: str) -> int:
+async def _partitions(bootstrap: Bootstrap, topic: str) -> int:
     if not (partitions := len((await partitions_of(bootstrap, [topic])).get(topic, []))):
         raise MessagingError(f"there is no topic {topic}")
     return partitions
 
 
-async def _look(bootstrap: str, app: faust.App, watch: Watch, reader: Reader) -> None:
+async def _look(bootstrap: Bootstrap, app: faust.App, watch: Watch, reader: Reader) -> None:
     """Tell how the detectors fare, until they have to start again.
 
     They fare well if all that was on their partitions at the last look is done with.
@@ -183,11 +183,12 @@ def app_id_of(topic: str) -> str:
     return f"{topic}-detectors"
 
 
-def detectors(bootstrap: str, watch: Watch, *, table: str, partitions: int) -> faust.App:
+def detectors(bootstrap: Bootstrap, watch: Watch, *, table: str, partitions: int) -> faust.App:
     """Return the Faust app, not started."""
     app = faust.App(
         app_id_of(watch.topic),
-        broker=[f"kafka://{server}" for server in bootstrap.split(",")],
+        broker=[f"kafka://{server}" for server in str(bootstrap).split(",")],
+        broker_credentials=_credentials(bootstrap),
         store="memory://",
         # Made though nothing is kept in it; the working folder may be one that nobody may write to.
         datadir=Path(tempfile.gettempdir()) / app_id_of(watch.topic),
@@ -203,6 +204,22 @@ def detectors(bootstrap: str, watch: Watch, *, table: str, partitions: int) -> f
 
     app.agent(events)(agent_of(watch, windows, events))
     return app
+
+
+def _credentials(bootstrap: Bootstrap) -> faust.SASLCredentials | faust.SSLCredentials | None:
+    """Return the account as Faust takes it; none for brokers that speak to everybody."""
+    if isinstance(bootstrap, str):
+        return None
+    account = bootstrap.account
+    context = account.ssl_context()
+    if account.user is None:
+        return faust.SSLCredentials(context)
+    return faust.SASLCredentials(
+        username=account.user,
+        password=account.password(),
+        ssl_context=context,
+        mechanism=account.mechanism.value,
+    )
 
 
 async def publish(finding: dict[str, Any], watch: Watch, events: Any) -> None:

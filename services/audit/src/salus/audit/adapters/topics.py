@@ -10,7 +10,7 @@ import structlog
 from salus.audit.adapters.signatures import OwnSignatures
 from salus.audit.ports import Message, OutOfReachError
 from salus.ledger.records import SIGNATURE_HEADER
-from salus.messaging import MessagingError, Position, Reader, RecoveringProducer, partitions_of
+from salus.messaging import Bootstrap, MessagingError, Position, Reader, RecoveringProducer, partitions_of
 from salus.runtime.supervisor import failed, succeeded
 
 CLIENT_ID = "salus-audit"
@@ -26,7 +26,7 @@ _log = structlog.get_logger()
 class KafkaOutputs:
     """Publishes with a producer that recovers by itself; it is opened anew after a longer outage."""
 
-    def __init__(self, bootstrap: str, signatures: OwnSignatures) -> None:
+    def __init__(self, bootstrap: Bootstrap, signatures: OwnSignatures) -> None:
         self._bootstrap = bootstrap
         self._signatures = signatures
         self._producer: RecoveringProducer | None = None
@@ -81,7 +81,7 @@ class KafkaOutputs:
         return self._producer
 
 
-async def watch_for_ever(bootstrap: str, seen: Callable[[], None], *, topic: str) -> None:
+async def watch_for_ever(bootstrap: Bootstrap, seen: Callable[[], None], *, topic: str) -> None:
     """Call `seen` whenever a block is announced, until cancelled; the archive, not the topic, is truth.
 
     A topic that got more partitions is opened anew.
@@ -95,7 +95,7 @@ async def watch_for_ever(bootstrap: str, seen: Callable[[], None], *, topic: str
             await asyncio.sleep(RETRY_S)
 
 
-async def _watch(bootstrap: str, seen: Callable[[], None], topic: str) -> None:
+async def _watch(bootstrap: Bootstrap, seen: Callable[[], None], topic: str) -> None:
     partitions = (await partitions_of(bootstrap, [topic])).get(topic, [])
     if not partitions:
         raise MessagingError(f"there is no topic {topic}")

@@ -11,7 +11,7 @@ from salus.client.errors import DeliveryError
 from salus.events.contexts.ledger import BlockSealed, RecordRejected, RecordsRejected, RejectedGroup
 from salus.events.event_types import EventData
 from salus.events.signature import Signer
-from salus.messaging import MessagingError
+from salus.messaging import Bootstrap, MessagingError
 from salus.sequencer.adapters.log import PART
 from salus.sequencer.adapters.patience import Patience
 from salus.sequencer.domain import Rejection
@@ -82,7 +82,7 @@ class KafkaAnnouncements:
 
 @asynccontextmanager
 async def open_announcements(
-    bootstrap: str, signer: Signer, origin: str, patience: Patience
+    bootstrap: Bootstrap, signer: Signer, origin: str, patience: Patience
 ) -> AsyncIterator[KafkaAnnouncements]:
     """Connect the publisher, waiting while the broker is away."""
     async with AsyncExitStack() as resources:

@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 from salus.events.keyring import KeyRing
 from salus.ledger.records import Records
 from salus.messaging import (
+    Bootstrap,
     ColumnReader,
     MessagingError,
     OutOfRangeError,
@@ -77,7 +78,7 @@ class KafkaReader(Generic[_T]):
 class KafkaLog:
     """The `Log` of a shard on Kafka."""
 
-    def __init__(self, bootstrap: str, patience: Patience) -> None:
+    def __init__(self, bootstrap: Bootstrap, patience: Patience) -> None:
         self._bootstrap = bootstrap
         self._patience = patience
 
@@ -115,7 +116,7 @@ class KafkaIdentities:
 
 @asynccontextmanager
 async def open_identities(
-    bootstrap: str, network: Network, patience: Patience
+    bootstrap: Bootstrap, network: Network, patience: Patience
 ) -> AsyncIterator[KafkaIdentities]:
     """Open the identity topic at its beginning."""
     async with AsyncExitStack() as resources:
