@@ -16,11 +16,12 @@ from salus.crypto.private_files import UMASK, write_private
 from salus.devkit.cache import cached, is_cached
 from salus.devkit.errors import MissingToolError, StartError
 from salus.devkit.free_ports import HOST, free_ports, listens
+from salus.devkit.kafka_accounts import ADMINISTRATOR, KafkaAccounts
 from salus.devkit.narration import Narrator
 from salus.devkit.processes import STOP_GRACE_S, Place, ProcessRecord, is_alive, spawn, stop
 from salus.devkit.tools import missing, run_tool
 from salus.devkit.waiting import until
-from salus.messaging import MESSAGE_BYTES_MAX, MessagingError, ping
+from salus.messaging import MESSAGE_BYTES_MAX, Bootstrap, Brokers, MessagingError, ping
 
 START_ATTEMPTS_MAX = 3
 START_S_MAX = 60.0
@@ -35,10 +36,6 @@ _PROPERTIES = """\
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@{host}:{controller_port}
-listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller_port}
-advertised.listeners=PLAINTEXT://{host}:{port}
-controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
 log.dirs={data}
 auto.create.topics.enable=false
 message.max.bytes={message_bytes_max}
@@ -59,6 +56,13 @@ group.initial.rebalance.delay.ms=0
 num.network.threads=2
 socket.send.buffer.bytes=-1
 num.io.threads=4
+"""
+# Without accounts: everybody on this machine may do everything.
+_OPEN_LISTENERS = """\
+listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller_port}
+advertised.listeners=PLAINTEXT://{host}:{port}
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
 """
 
 
@@ -146,11 +150,22 @@ def _require_version(told: str) -> None:
 
 
 class KafkaServer:
-    """A broker whose data is in `data` of its place; it can be stopped and started again on the same port."""
+    """A broker whose data is in `data` of its place; it can be stopped and started again on the same port.
 
-    def __init__(self, place: Place, narrator: Narrator, *, java_flags: Sequence[str] | None = None) -> None:
+    With `accounts` it refuses whoever has none, and allows the others what an ACL says.
+    """
+
+    def __init__(
+        self,
+        place: Place,
+        narrator: Narrator,
+        *,
+        java_flags: Sequence[str] | None = None,
+        accounts: KafkaAccounts | None = None,
+    ) -> None:
         self._place = place
         self._java_flags = java_flags
+        self._accounts = accounts
         self._folder = place.folder
         self._narrator = narrator
         self._ports: list[int] = []
@@ -160,6 +175,18 @@ class KafkaServer:
     def bootstrap(self) -> str:
         """The broker's address, host:port."""
         return f"{HOST}:{self._ports[0]}"
+
+    @property
+    def scram_bootstrap(self) -> str:
+        """The address for accounts with a password, if there are accounts."""
+        return f"{HOST}:{self._ports[2]}"
+
+    @property
+    def administration(self) -> Bootstrap:
+        """The broker as whoever runs it speaks to it."""
+        if self._accounts is None:
+            return self.bootstrap
+        return Brokers(self.bootstrap, self._accounts.account(ADMINISTRATOR))
 
     async def start(self, *, preferred: tuple[int, ...] = ()) -> ProcessRecord:
         """Start the broker and return when it answers.
@@ -173,7 +200,7 @@ class KafkaServer:
             self._java_flags = [f"-XX:SharedArchiveFile={classes}", "-Xlog:cds=off"] if classes else []
         preferred = preferred or tuple(self._ports[:1])
         for attempt in range(1, START_ATTEMPTS_MAX + 1):
-            self._ports = [*free_ports(1, preferred=preferred), *free_ports(1)]
+            self._ports = [*free_ports(1, preferred=preferred), *free_ports(2)]
             await self._format(classpath)
             self.process = self._spawn(classpath)
             if await until(self._answers_or_died, deadline_s=START_S_MAX) and is_alive(self.process):
@@ -201,17 +228,23 @@ class KafkaServer:
         if not await listens(self._ports[0]):
             return False
         try:
-            await ping(self.bootstrap)
+            await ping(self.administration)
         except MessagingError:
             return False
         return True
 
     async def _format(self, classpath: str) -> None:
         properties = self._folder / "server.properties"
-        content = _PROPERTIES.format(
+        port, controller_port, scram_port = self._ports
+        if self._accounts is None:
+            listeners = _OPEN_LISTENERS.format(host=HOST, port=port, controller_port=controller_port)
+        else:
+            listeners = self._accounts.listeners(
+                port=port, controller_port=controller_port, scram_port=scram_port
+            )
+        content = listeners + _PROPERTIES.format(
             host=HOST,
-            port=self._ports[0],
-            controller_port=self._ports[1],
+            controller_port=controller_port,
             data=self._folder / "data",
             message_bytes_max=MESSAGE_BYTES_MAX,
         )
@@ -222,6 +255,7 @@ class KafkaServer:
         cluster = "S" + urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()[1:]
         java = ["java", "-Xmx128m", "-XX:TieredStopAtLevel=1", *self._read_flags(), "-cp", classpath]
         arguments = ["kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties)]
+        arguments += [] if self._accounts is None else self._accounts.format_arguments()
         await run_tool(
             "formatting Kafka's storage", [*java, *arguments], self._narrator, timeout_s=60.0, umask=UMASK
         )
