@@ -6,6 +6,7 @@ import asyncio
 import time
 import tracemalloc
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
@@ -262,3 +263,10 @@ async def test_a_cancelled_upload_leaves_no_object(store: S3Objects) -> None:
 async def _zeros(mib: int) -> AsyncIterator[bytes]:
     for _ in range(mib):
         yield bytes(MIB)
+
+
+async def test_the_store_tells_the_time_whatever_else_it_answers(open_bucket: OpenBucket) -> None:
+    told = await open_bucket("there-is-no-such-bucket").time()
+
+    assert told is not None
+    assert abs(told - datetime.now(UTC)) < timedelta(minutes=1)

@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from functools import cached_property
 from hashlib import sha256
 from http import HTTPStatus
@@ -70,6 +71,21 @@ class Listing:
             token = page.token
             if token is None:
                 return
+
+    async def time(self) -> datetime | None:
+        """Return the `Date` of an answer to a request without a signature, whatever the answer is.
+
+        Raises:
+            StoreAwayError: there is none.
+        """
+        with contained(""):
+            answer = await asyncio.to_thread(
+                self._pool.request, "HEAD", f"{self.endpoint.rstrip('/')}/{self.bucket}"
+            )
+        try:
+            return parsedate_to_datetime(answer.headers.get("Date", "")).astimezone(UTC)
+        except (ValueError, OverflowError):
+            return None
 
     async def _page(self, folder: str, query: Mapping[str, str]) -> _Page:
         give_up_at = time.monotonic() + self.deadline_s

@@ -5,8 +5,9 @@ It passes the contract tests of the real one (`tests/contracts/objects`).
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import Enum
 from itertools import count
 
@@ -50,6 +51,7 @@ class MemoryObjects(ObjectStore):
     away: bool = False
     writes: int = 0
     objects: dict[str, tuple[bytes, str]] = field(default_factory=dict)
+    shows: Callable[[], datetime | None] = lambda: None
     _etags: Iterator[int] = field(default_factory=lambda: count(1))
 
     def __post_init__(self) -> None:
@@ -109,6 +111,11 @@ class MemoryObjects(ObjectStore):
     def plant(self, key: str, data: bytes = b"") -> None:
         """Put an object of any key there, as somebody else with access to the bucket may."""
         self.objects[key] = (data, f'"{next(self._etags)}"')
+
+    async def time(self) -> datetime | None:
+        """Return what its clock shows."""
+        self._require_here("")
+        return self.shows()
 
     async def list(
         self, prefix: str = "", start_after: str = "", *, on_stray: OnStray

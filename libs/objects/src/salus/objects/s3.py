@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cached_property
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
@@ -145,6 +145,10 @@ class S3Objects(ObjectStore):
         if written is None:
             raise ChangedError(key)
         return written
+
+    async def time(self) -> datetime | None:
+        """Return the `Date` of an answer; a refusal has one as well."""
+        return await self._listing.time()
 
     async def list(
         self, prefix: str = "", start_after: str = "", *, on_stray: OnStray

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from salus.objects.errors import StrayObjectError
@@ -98,6 +99,13 @@ class ObjectStore(Protocol):
 
         Raises:
             ChangedError: the object is gone or another one.
+        """
+
+    async def time(self) -> datetime | None:
+        """Return what time the store's clock shows, in whole seconds; None if its answers do not say.
+
+        Raises:
+            StoreAwayError: it does not answer.
         """
 
     def list(self, prefix: str = "", start_after: str = "", *, on_stray: OnStray) -> AsyncIterator[Entry]:

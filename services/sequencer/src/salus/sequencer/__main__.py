@@ -199,6 +199,8 @@ def checks_of(
         idle = progress.outlook is not None and not progress.starts
         if progress.away:
             raise RuntimeError("; ".join(f"waits for {part}: {why}" for part, why in progress.away.items()))
+        if progress.clock_off is not None:
+            raise RuntimeError(progress.clock_off)
         if progress.reader is None and not idle:
             raise RuntimeError("the chain is not read back yet")
         for at, offset in (progress.reader.damaged if progress.reader else {}).items():

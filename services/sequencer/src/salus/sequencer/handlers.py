@@ -20,7 +20,8 @@ from salus.archive.errors import BodyError
 from salus.ledger.block import body_key, check_succession, header_key, sign_header
 from salus.ledger.note import Signers
 from salus.ledger.records import STRIDE, Part, Records, gather
-from salus.sequencer.domain import Cursor, Draft, Partition, Tip, draft_block
+from salus.sequencer.clock_check import LOOK_AGAIN_MS, ClockCheck, described
+from salus.sequencer.domain import Cursor, Draft, Partition, Tip, block_time, draft_block
 from salus.sequencer.errors import ArchiveDamagedError, ClockTurnedError, LogRefusedError, OvertakenError
 from salus.sequencer.gathering import Gatherer, Limits, Stop, Stretch
 from salus.sequencer.handing_over import LOOK_EVERY_MS, Lookout, Outlook, Watch
@@ -58,6 +59,8 @@ class Progress:
     outlook: Outlook | None = None
     # What all shards together are to seal; none: not read back yet.
     assigned: Collection[Partition] = ()
+    # Why no block is dated now; None: nothing speaks against it.
+    clock_off: str | None = None
     # Which parts do not answer or refuse, and why.
     away: Mapping[str, str] = field(default_factory=dict)
 
@@ -77,6 +80,7 @@ class Sequencer:
     offload: Offload
     limits: Limits
     window: WindowSize = field(default_factory=WindowSize)
+    clock_check: ClockCheck = field(default_factory=ClockCheck)
     progress: Progress = field(default_factory=Progress)
 
 
@@ -145,11 +149,12 @@ async def seal_stretch(sequencer: Sequencer, lookout: Lookout, chain: Chain, sto
         OvertakenError, HaltError: as `seal_blocks`.
     """
     identities, clock, progress = sequencer.identities, sequencer.clock, sequencer.progress
-    chain, draft = await lookout.due(chain, await identities.catch_up(), now=clock.now())
+    ring = await identities.catch_up()
+    chain, draft = await lookout.due(chain, ring, now=clock.now())
     progress.starts, progress.outlook = chain.cursor.next, lookout.outlook
     progress.assigned = lookout.assigned
     if draft is not None:
-        return await seal_handover(sequencer, draft, chain)
+        return await seal_handover(sequencer, draft, chain, stop)
     if not chain.cursor.next:
         await clock.pause(LOOK_EVERY_MS)
         return chain
@@ -162,14 +167,17 @@ async def seal_stretch(sequencer: Sequencer, lookout: Lookout, chain: Chain, sto
         progress.reader = None
 
 
-async def seal_handover(sequencer: Sequencer, draft: Draft, chain: Chain) -> Chain:
-    """Seal the block that gives and takes, and return the chain after it.
+async def seal_handover(sequencer: Sequencer, draft: Draft, chain: Chain, stop: Stop) -> Chain:
+    """Seal the block that gives and takes, and return the chain after it; as it was, if told to stop before.
 
     A crash before its header exists leaves everything where it was. After that the partitions are taken, or
     given, for everybody; whoever restores this chain reads it there.
     """
-    clock = sequencer.clock
-    drafted = Drafted(draft, SCHEMA.empty_table(), clock.monotonic_ms(), (), clock.now())
+    now = await block_moment(sequencer, stop)
+    if now is None:
+        return chain
+    draft = replace(draft, time=block_time(now, cursor=chain.cursor))
+    drafted = Drafted(draft, SCHEMA.empty_table(), sequencer.clock.monotonic_ms(), (), now)
     tip = await seal_block(sequencer, drafted, _known(chain.tip))
     chain.window.end_block()
     return Chain(tip, draft.cursor(), chain.window)
@@ -225,12 +233,35 @@ async def draft_next_block(
     if stop.is_set():
         # An assignment that was stated meanwhile may give away what is in this batch.
         return None
-    now, ends = sequencer.clock.now(), dict(gatherer.reader.seen_ends)
+    now = await block_moment(sequencer, stop, gathered.batch.records)
+    if now is None:
+        return None
+    ends = dict(gatherer.reader.seen_ends)
     with sequencer.observer.stage("judge"):
         draft, table = await sequencer.offload(
             partial(draft_block, gathered.batch, ends=ends, cursor=cursor, ring=ring, window=window, now=now)
         )
     return Drafted(draft, table, gathered.began_ms, traces_in(gathered.batch.records), now)
+
+
+async def block_moment(sequencer: Sequencer, stop: Stop, parts: Sequence[Records] = ()) -> datetime | None:
+    """Return the time by which to date a block of these records, once another clock agrees; None: stop.
+
+    Nothing is written meanwhile, and readiness says why.
+    """
+    clock, progress, observer = sequencer.clock, sequencer.progress, sequencer.observer
+    while not stop.is_set():
+        now, ahead = await sequencer.clock_check.look(sequencer.archive, clock, parts)
+        if ahead is None:
+            if progress.clock_off is not None:
+                progress.clock_off = None
+                observer.clock_off(seconds=0)
+            return now
+        if progress.clock_off is None:
+            observer.clock_off(seconds=round(ahead.total_seconds()))
+        progress.clock_off = described(ahead)
+        await clock.pause(LOOK_AGAIN_MS)
+    return None
 
 
 async def seal_block(

@@ -32,6 +32,9 @@ class Archive(Protocol):
     async def create(self, key: str, data: bytes) -> bool:
         """Write the object if there is none; False if there is one of other bytes, which stays."""
 
+    async def time(self) -> datetime | None:
+        """Return what time the store says it is; None if it does not say."""
+
 
 class LogPositions(Protocol):
     """Partitions that are read from where the archive says.
@@ -144,6 +147,9 @@ class Observer(Protocol):
 
     def dated_ahead(self, *, height: int, seconds: float) -> None:
         """Take note that the last block has a time to come: by a clock that was wrong, or this one is."""
+
+    def clock_off(self, *, seconds: float) -> None:
+        """Take note that no block is dated: our clock is ahead of the store by so much; 0: all is well."""
 
     def sealed(self, block: Announcement, draft: Draft, *, age_ms: float) -> None:
         """Take note that a block was committed, so long after its first record arrived."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import TypeVar
 
 from salus.objects.errors import (
@@ -51,6 +52,10 @@ class ObjectArchive:
         except AlreadyExistsError:
             return False
         return True
+
+    async def time(self) -> datetime | None:
+        """Return what time the store says it is."""
+        return await self._outlast(self._store.time)
 
     async def _outlast(self, attempt: Callable[[], Awaitable[_T]]) -> _T:
         return await self._patience.outlast(PART, attempt, errors=(StoreAwayError, RefusedError))

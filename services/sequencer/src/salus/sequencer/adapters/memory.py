@@ -231,6 +231,7 @@ class SilentObserver:
     blocks: int = 0
     races_lost: int = 0
     ahead: list[tuple[int, float]] = field(default_factory=list)
+    off: list[float] = field(default_factory=list)
 
     def restored(self, *, height: int | None, window: int) -> None:  # the port's shape
         """Keep silent."""
@@ -238,6 +239,10 @@ class SilentObserver:
     def dated_ahead(self, *, height: int, seconds: float) -> None:
         """Remember it."""
         self.ahead.append((height, seconds))
+
+    def clock_off(self, *, seconds: float) -> None:
+        """Remember it."""
+        self.off.append(seconds)
 
     def sealed(self, block: Announcement, draft: Draft, *, age_ms: float) -> None:  # noqa: ARG002  # the port's shape
         """Count a block."""

@@ -30,6 +30,11 @@ LAG = Gauge("salus_sequencer_lag_records", "Offsets not sealed yet.", ["shard", 
 AWAITED = Gauge(
     "salus_sequencer_awaited_partitions", "Assigned to the shard, and not given to it yet.", ["shard"]
 )
+CLOCK_OFF = Gauge(
+    "salus_sequencer_clock_off_seconds",
+    "How far this clock is ahead of the store's, while no block is dated for it; 0: it is not.",
+    ["shard"],
+)
 BLOCK_SECONDS = Histogram(
     "salus_sequencer_block_seconds",
     "From the arrival of a block's first record to its commit.",
@@ -63,6 +68,16 @@ class PrometheusObserver:
             height=height,
             seconds=round(seconds),
         )
+
+    def clock_off(self, *, seconds: float) -> None:
+        """Say whose clocks are to be looked at."""
+        CLOCK_OFF.labels(self._shard).set(seconds)
+        if seconds:
+            _log.error(
+                "no block is dated: this clock and the store's differ", shard=self._shard, ahead_s=seconds
+            )
+        else:
+            _log.info("the clocks agree again", shard=self._shard)
 
     def sealed(self, block: Announcement, draft: Draft, *, age_ms: float) -> None:
         """Count a committed block and its leaves by status."""
