@@ -66,7 +66,7 @@ class Topic:
         """Begin with a new replica."""
         replica = self.topics.replica()
         facts = FoldedFacts(replica, replica, replica.writer, replica.host(SUBJECTS))
-        self.catch_up, self.view = facts.catch_up, facts.view
+        self.catch_up, self.view, self.destroyed = facts.catch_up, facts.view, facts.destroyed
         self.announce, self.execute = facts.announce, facts.execute
 
     def meet(self, faults: Iterable[Fault]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from salus.contracts.service import ContractService, run
 from salus.storage.adapters.facts import EPOCHS, ERASURE, OBJECTS, SUBJECTS
 from salus.storage.api import OBJECTS_PATH
-from salus.storage.composition import checks, install, open_world
+from salus.storage.composition import checks, install, open_world, tasks
 from salus.storage.settings import Settings
 from salus.storage.stores import open_buckets
 
@@ -17,6 +17,7 @@ SERVICE = ContractService(
     needs={"object store": open_buckets},
     open=open_world,
     checks=checks,
+    tasks=tasks,
     install=install,
     streams=(OBJECTS_PATH,),
 )

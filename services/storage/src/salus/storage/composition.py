@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -10,6 +10,7 @@ from fastapi import FastAPI
 
 from salus.contracts.dependencies import Dependencies
 from salus.contracts.reactor_host import Pace, ReactorHost
+from salus.contracts.service import BackgroundTask
 from salus.events.requests import Request
 from salus.objects import S3Objects
 from salus.runtime.service import Check
@@ -18,6 +19,7 @@ from salus.storage.adapters.problems import install as install_problems
 from salus.storage.adapters.vault import BucketVault
 from salus.storage.api import Desk, routes
 from salus.storage.domain import SubjectState, destruction_of
+from salus.storage.handlers.key_sweep import KeySweep
 from salus.storage.handlers.reading import Reading
 from salus.storage.handlers.refusals import Refusals
 from salus.storage.handlers.sealed_reading import SealedReading
@@ -26,6 +28,9 @@ from salus.storage.handlers.storing import Storing
 from salus.storage.handlers.subjects import Subjects
 from salus.storage.settings import Settings
 from salus.storage.stores import open_buckets, open_kms
+
+# It waits for the object store, Kafka and the database, which are checks of their own.
+KEY_SWEEP_AGE_S_MAX = 600.0
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,7 @@ class World:
     vault: BucketVault
     facts: FoldedFacts
     erasures: ReactorHost[SubjectState]
+    sweep: KeySweep
     standing: Standing
 
     @property
@@ -56,12 +62,22 @@ async def open_world(around: Dependencies[Settings]) -> World:
         outcome=partial(destruction_of, request=Request.of_service(around.signer.did)),
         pace=Pace(retry_s_max=around.settings.shred_interval_s),
     )
-    return World(objects, keys, vault, facts, erasures, Standing(facts, around.ring, around.now))
+    sweep = KeySweep(facts, vault, around.settings.key_sweep_interval_s)
+    return World(objects, keys, vault, facts, erasures, sweep, Standing(facts, around.ring, around.now))
 
 
 def checks(world: World) -> Mapping[str, Check]:
     """Return what else has to answer."""
-    return {"objects": world.objects.require_bucket, "keys": world.keys.require_bucket}
+    return {
+        "objects": world.objects.require_bucket,
+        "keys": world.keys.require_bucket,
+        "destroyed keys": world.sweep.check,
+    }
+
+
+def tasks(_: Dependencies[Settings], world: World) -> Iterable[BackgroundTask]:
+    """Return what goes on beside the requests."""
+    return (BackgroundTask(name="key-sweep", run=world.sweep.run, age_s_max=KEY_SWEEP_AGE_S_MAX),)
 
 
 def install(app: FastAPI, around: Dependencies[Settings], world: World) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -41,6 +41,16 @@ class Facts(Protocol):
 
     async def view(self, patient: str, name: str = "") -> PatientView:
         """Return what is known of a patient, and of the object of hers that has this id."""
+
+
+class Subjects(Protocol):
+    """What the topics say of many patients."""
+
+    async def catch_up(self) -> None:
+        """Return once every event published before the call is folded; raises MessagingError."""
+
+    async def destroyed(self, patients: Collection[str]) -> Collection[str]:
+        """Return those of whom it is recorded that they are erased and their key is gone."""
 
 
 class Announcer(Protocol):
@@ -86,6 +96,12 @@ class Vault(Protocol):
 
     async def discard(self, *, patient: str, key: str) -> None:
         """Destroy one key that nobody was told of; fine if there is none."""
+
+    async def holds(self, patient: str) -> bool:
+        """Tell whether there is a key of a patient."""
+
+    def patients(self) -> AsyncIterator[str]:
+        """Yield each patient of whom there is a key."""
 
     async def destroy(self, patient: str) -> None:
         """Destroy every key of a patient, all versions of it; fine if there is none."""

@@ -71,6 +71,13 @@ class Settings(ContractSettings, ObjectSettings):
         description="An erasure that failed is tried again within this time, in seconds.",
     )
 
+    key_sweep_interval_s: float = Field(
+        default=3600,
+        gt=0,
+        description="How often the bucket of keys is looked through for keys that are recorded as destroyed,"
+        " in seconds.",
+    )
+
     @property
     def kms_path(self) -> Path:
         """Where the KMS file is."""

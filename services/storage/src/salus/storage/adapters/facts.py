@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -71,6 +71,11 @@ class FoldedFacts:
             epoch=_state_of(EPOCHS, raw).epoch,
             positions=positions,
         )
+
+    async def destroyed(self, patients: Collection[str]) -> Collection[str]:
+        """Return those of whom it is recorded that they are erased and their key is gone."""
+        states = await self.store.load_some(SUBJECTS.kind, patients)
+        return [patient for patient, raw in states.items() if SUBJECTS.decode(raw).destroyed]
 
     async def announce(self, data: EventData, *, patient: str) -> None:
         """State a fact that changes nothing."""

@@ -81,6 +81,19 @@ class BucketVault:
         if failed:
             raise failed[0]
 
+    async def holds(self, patient: str) -> bool:
+        """Tell whether there is a key of a patient."""
+        return await _has_any(self.store, f"{FOLDER}/{patient}")
+
+    async def patients(self) -> AsyncIterator[str]:
+        """Yield each patient of whom there is a key, in the order of the store."""
+        last = ""
+        async for name in _names(self.store, FOLDER):
+            _, patient, _ = name.split("/")
+            if patient != last:
+                yield patient
+            last = patient
+
     async def rewrap(self) -> int:
         """Wrap every key anew, one at a time, and pass what is no key.
 
@@ -137,7 +150,11 @@ class BucketVault:
 
 async def holds_keys(store: ObjectStore) -> bool:
     """Tell whether the bucket has any key; what else lies there does not count."""
-    async for _ in _names(store, FOLDER):
+    return await _has_any(store, FOLDER)
+
+
+async def _has_any(store: ObjectStore, folder: str) -> bool:
+    async for _ in _names(store, folder):
         return True
     return False
 
