@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Annotated
 from uuid import uuid4
 
 from fastapi import Header, Path
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
 
 from salus.runtime.fields import PLAIN, PSEUDONYM_PATTERN
 
@@ -23,10 +24,32 @@ IdempotencyKey = Annotated[
 ]
 
 
+# Of names that a body does not have so many are told one by one: each is an error that is made.
+STRANGERS_MAX = 8
+
+
 class CommandBody(BaseModel):
     """Base of the bodies of commands, and of what is in them."""
 
     model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_few_strangers(cls, sent: object) -> object:
+        if isinstance(sent, Mapping) and len(sent) > len(cls.model_fields) + STRANGERS_MAX:
+            raise ValueError("it has more names than there are")
+        return sent
+
+
+def at_most(names: int) -> BeforeValidator:
+    """Return a bound for a mapping, which is looked at before what is in it: each entry may be an error."""
+
+    def look(sent: object) -> object:
+        if isinstance(sent, Mapping) and len(sent) > names:
+            raise ValueError(f"it has more than {names} names")
+        return sent
+
+    return BeforeValidator(look)
 
 
 def id_digits(caller: str, key: str | None) -> str:

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends
 from pydantic import BaseModel, FailFast, Field
 
 from salus.contracts.contract import ContractHost
-from salus.contracts.http_fields import CommandBody
+from salus.contracts.http_fields import CommandBody, at_most
 from salus.events import fields
 from salus.events.contexts.identity import AddedShard, AssignedShard, AssignedTopic, ShardsAssigned
 from salus.events.fields import INTEGER_MAX
@@ -39,7 +39,7 @@ class ShardBody(CommandBody):
     """What one shard is to seal."""
 
     id: Id
-    topics: dict[TopicName, Annotated[list[Id], FailFast()]] = Field(
+    topics: Annotated[dict[TopicName, Annotated[list[Id], FailFast()]], at_most(TOPICS_MAX)] = Field(
         max_length=TOPICS_MAX,
         description="Partitions by topic; none: the shard ends.",
         examples=[{"salus.clinical.events": [0, 1]}],

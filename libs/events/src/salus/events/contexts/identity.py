@@ -179,6 +179,8 @@ class EventTypeWithdrawn(RequestedData):
 
 # --- which request asks for which event -------------------------------------------------------------
 
+# Of a body of so many bytes no more is filled by numbers of real partitions, with the names of their topics.
+PARTITIONS_MAX = 65_536
 _SMALL, _KEY, _KEYS = 1024, 8 * 1024, 128 * 1024
 CONTEXT.form("POST", "parties", body_bytes_max=_KEYS)
 CONTEXT.form("POST", "parties", None, "keys", body_bytes_max=_KEY)
@@ -188,7 +190,7 @@ CONTEXT.form("DELETE", "parties", None, "roles", None, body_bytes_max=0)
 CONTEXT.form("POST", "event-types", body_bytes_max=_KEYS, values_max=16_384)
 CONTEXT.form("POST", "event-types", None, "activate", body_bytes_max=_SMALL)
 CONTEXT.form("POST", "event-types", None, "withdraw", body_bytes_max=0)
-CONTEXT.form("POST", "shards", body_bytes_max=BODY_CHARS_MAX, values_max=BODY_CHARS_MAX)
+CONTEXT.form("POST", "shards", body_bytes_max=BODY_CHARS_MAX, values_max=PARTITIONS_MAX)
 
 
 class _PublicKey(Body):
