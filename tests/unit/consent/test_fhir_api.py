@@ -132,6 +132,16 @@ async def test_metadata_needs_no_token(server: Server) -> None:  # case F3
         ("POST", "/fhir/Consent", ONE, {"Accept": "application/fhir+json;q=0.0000"}, 406, "not-supported"),
         ("POST", "/fhir/Consent", ONE, {"Accept": 'a/b, application/json; x="'}, 406, "not-supported"),
         ("POST", "/fhir/Consent?_format=xml", ONE, {}, 406, "not-supported"),
+        (
+            "GET",
+            "/fhir/Consent/x?_format=application/fhir%2Bjson;fhirVersion=5.0",
+            None,
+            {},
+            406,
+            "not-supported",
+        ),
+        ("GET", "/fhir/Consent/x?_format=json;charset=utf-16", None, {}, 406, "not-supported"),
+        ("GET", "/fhir/Consent/x?_pretty=1", None, {}, 400, "invalid"),
         ("POST", "/fhir/Consent", ONE, {"If-Match": 'W/"1"'}, 412, "conflict"),
         ("POST", "/fhir/Consent", ONE, {"If-None-Match": "*"}, 412, "conflict"),
         ("POST", "/fhir/Consent", ONE, {"If-None-Exist": f"patient={PATIENT}"}, 412, "conflict"),
@@ -395,6 +405,21 @@ async def test_a_search_answers_a_bundle(server: Server, query: str, found: int)
     assert (answer.status_code, answer.headers["content-type"]) == (200, "application/fhir+json")
     assert (answer.json()["type"], answer.json()["total"]) == ("searchset", found)
     assert len(answer.json().get("entry", [])) == found
+
+
+@pytest.mark.parametrize(
+    "query", ["", "?_format=json;fhirVersion=4.0", "?_pretty=false", "?_format=json&_pretty=true"]
+)
+async def test_format_with_parameters_and_pretty_are_honoured(server: Server, query: str) -> None:
+    """FHIR R4, RESTful API, general parameters: both may stand at any interaction."""
+    made = await server.ask("POST", f"/fhir/Consent{query}", ONE, **UNLESS)
+    read = await server.ask("GET", made.headers["location"] + query)
+    refused = await server.ask("GET", f"/fhir/Consent/none{query}")
+
+    assert [answer.status_code for answer in (made, read, refused)] == [201, 200, 404]
+    assert made.json() == read.json()
+    for answer in (made, read, refused):
+        assert (b'\n  "resourceType"' in answer.content) == ("_pretty=true" in query)
 
 
 async def test_a_search_shows_nothing_to_others(server: Server) -> None:

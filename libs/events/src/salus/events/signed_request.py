@@ -25,9 +25,12 @@ BLANKS_A_SIGN_MAX = 32
 # Values in the body of a request that says nothing else.
 VALUES_MAX = 512
 # The names of the one format of FHIR; a plus that was not encoded arrives as a blank.
+FHIR_PRETTY = frozenset({"true", "false"})
 FHIR_FORMATS = frozenset(
     {"json", "application/json", "text/json", "application/fhir+json", "application/fhir json"}
 )
+# What R4 lets a media type say, with the only values here: other words would be on the ledger unread.
+_FHIR_PARAMETERS = frozenset({"charset=utf-8", 'charset="utf-8"', "fhirversion=4.0"})
 _NOTHING = sha256().hexdigest()
 _B = TypeVar("_B")
 
@@ -102,12 +105,23 @@ Asks = Callable[[Asked, Any], bool]
 """Whether a request asks for data of a class; a context has one for each class that is asked for."""
 
 
+def is_fhir_json(format_: str) -> bool:
+    """Tell whether FHIR's `_format` asks for R4 as JSON in UTF-8: by a short name or a media type.
+
+    The type may have each of its parameters once, and one blank before it.
+    """
+    name, *parameters = format_.lower().split(";")
+    said = [parameter.removeprefix(" ") for parameter in parameters]
+    names = {parameter.partition("=")[0] for parameter in said}
+    return name in FHIR_FORMATS and set(said) <= _FHIR_PARAMETERS and len(names) == len(said)
+
+
 def excess_of(asked: Asked, form: Form) -> str | None:
     """Return a sentence about what is in a request and not in its form; None if there is nothing."""
     if not set(asked.query) <= form.query or any(len(values) != 1 for values in asked.query.values()):
         return "query: a name that this request does not know, or one twice"
-    if asked.asks("_format") not in {None, *FHIR_FORMATS}:
-        return "query: _format has a value that this request does not know"
+    if not is_fhir_json(asked.asks("_format") or "json") or asked.asks("_pretty") not in {None, *FHIR_PRETTY}:
+        return "query: _format or _pretty has a value that this request does not know"
     body = asked.body or b""
     if form.body_bytes_max is None:
         return None if asked.body is None else "body: it is not in the event of such a request"

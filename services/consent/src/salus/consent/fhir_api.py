@@ -10,14 +10,14 @@ from importlib.metadata import version
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Header, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 
 from salus.consent import handlers
 from salus.consent.adapters.fhir import consent as fhir
 from salus.consent.adapters.fhir.capabilities import capability_statement, searchset
 from salus.consent.adapters.fhir.elements import Issue
 from salus.consent.adapters.fhir.identifier_marks import IdentifierMarks
-from salus.consent.adapters.fhir.outcomes import MEDIA_TYPE, all_ok, answered, operation_outcome
+from salus.consent.adapters.fhir.outcomes import MEDIA_TYPE, FhirResponse, all_ok, answered, operation_outcome
 from salus.consent.api import Api, IdInPath, actor_of, asking
 from salus.consent.domain.consents import Grant, Term, identifier_under, patient_of
 from salus.consent.domain.rights import Actor, Asking, visible_consents
@@ -76,7 +76,7 @@ def routes(shared: FhirApi) -> APIRouter:
     caller, submitter = Depends(shared.api.authenticate), Depends(shared.api.authenticate.document)
 
     @router.get("/metadata", response_class=Response, responses={**_RESOURCE, **_documented(406)})
-    async def get_capabilities() -> JSONResponse:
+    async def get_capabilities() -> FhirResponse:
         """Say what this server can do: a CapabilityStatement."""
         return _fhir(capability_statement(version=version("salus-consent")))
 
@@ -117,7 +117,7 @@ def routes(shared: FhirApi) -> APIRouter:
         response_class=Response,
         responses={**_RESOURCE, **_documented(400, 401, 406, 412, 429, 503)},
     )
-    async def search_consents(request: Request, caller: Party = caller) -> JSONResponse:
+    async def search_consents(request: Request, caller: Party = caller) -> FhirResponse:
         """Search a patient's consents that are the caller's business, by identifier and status if given."""
         asked = read_search(request.scope["query_string"].decode("latin-1"))
         consents: Sequence[Consent] = await _visible(shared, asked.patient, actor_of(caller))
@@ -131,7 +131,7 @@ def routes(shared: FhirApi) -> APIRouter:
         response_class=Response,
         responses={**_RESOURCE, **_documented(401, 404, 406, 429, 503)},
     )
-    async def read_consent(consent: IdInPath, caller: Party = caller) -> JSONResponse:
+    async def read_consent(consent: IdInPath, caller: Party = caller) -> FhirResponse:
         """Return a consent as an R4 Consent."""
         patient = patient_of(consent)
         found = await handlers.read_consent(patient, consent, actor=actor_of(caller), world=shared.api.world)
@@ -278,8 +278,8 @@ def _created(request: Request, consent: Consent, *, patient: str, status: int) -
 
 def _fhir(
     resource: dict[str, Any], *, status: int = 200, headers: dict[str, str] | None = None
-) -> JSONResponse:
-    return JSONResponse(resource, status_code=status, media_type=MEDIA_TYPE, headers=headers)
+) -> FhirResponse:
+    return FhirResponse(resource, status_code=status, headers=headers)
 
 
 def _documented(*statuses: int) -> dict[int | str, dict[str, Any]]:

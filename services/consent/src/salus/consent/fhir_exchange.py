@@ -11,12 +11,14 @@ from urllib.parse import parse_qsl
 from fastapi import Request
 
 from salus.consent.adapters.fhir.consent import URI, Identifier
+from salus.events.signed_request import FHIR_PRETTY, is_fhir_json
 from salus.runtime.fields import PSEUDONYM_PATTERN
 from salus.runtime.negotiation import MediaRange, media_range
 from salus.runtime.problems import ProblemError
 
 JSON_TYPES = frozenset({"application/fhir+json", "application/json", "text/json"})
-_FORMATS = JSON_TYPES | {"json"}
+# What every interaction takes; the rest of a query says what is searched.
+_OF_ALL = frozenset({"_format", "_pretty"})
 _RANGES = JSON_TYPES | {"*/*", "application/*"}
 _PARAMETERS_MAX = 16
 _RETURNS: Mapping[str, Literal["minimal", "representation", "OperationOutcome"]] = {
@@ -29,6 +31,8 @@ _RETURNS: Mapping[str, Literal["minimal", "representation", "OperationOutcome"]]
 async def require_json_exchange(request: Request) -> None:
     """Refuse what asks for another format, or for what there is not, as versions and provenance."""
     _require_acceptable(request)
+    if request.query_params.get("_pretty", "false") not in FHIR_PRETTY:
+        raise ProblemError(400, "not-supported", "_pretty: it is true or false")
     if request.method in {"POST", "PUT", "PATCH"}:
         _require_fhir_json(request.headers.get("content-type", ""))
     if "X-Provenance" in request.headers:
@@ -38,8 +42,7 @@ async def require_json_exchange(request: Request) -> None:
 def _require_acceptable(request: Request) -> None:
     asked = request.query_params.get("_format")
     if asked is not None:
-        # A plus that was not encoded arrives as a blank.
-        if asked.replace(" ", "+").partition(";")[0].lower() not in _FORMATS:
+        if not is_fhir_json(asked):
             raise ProblemError(406, "not-acceptable", "_format: only application/fhir+json is spoken here")
         return
     accept = request.headers.get("accept", "*/*")
@@ -115,8 +118,8 @@ def _parameters(query: str) -> dict[str, str]:
         pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=_PARAMETERS_MAX)
     except ValueError:
         raise ProblemError(400, "not-supported", f"more than {_PARAMETERS_MAX} parameters") from None
-    given = {name: value for name, value in pairs if name != "_format"}
-    if len(given) != sum(name != "_format" for name, _ in pairs):
+    given = {name: value for name, value in pairs if name not in _OF_ALL}
+    if len(given) != sum(name not in _OF_ALL for name, _ in pairs):
         raise ProblemError(400, "not-supported", "a parameter is given twice")
     return given
 

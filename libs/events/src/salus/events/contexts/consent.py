@@ -167,7 +167,14 @@ _SMALL, _GRANT = 1024, 4 * 1024
 CONTEXT.form("POST", "consents", body_bytes_max=_GRANT)
 CONTEXT.form("POST", "consents", None, "revoke", body_bytes_max=0)
 # A Consent may have provisions in provisions.
-CONTEXT.form("POST", "fhir", "Consent", body_bytes_max=None, query=frozenset({"_format"}), values_max=16_384)
+CONTEXT.form(
+    "POST",
+    "fhir",
+    "Consent",
+    body_bytes_max=None,
+    query=frozenset({"_format", "_pretty"}),
+    values_max=16_384,
+)
 CONTEXT.form("POST", "patients", None, "parties", body_bytes_max=_SMALL)
 CONTEXT.form("DELETE", "patients", None, "parties", None, body_bytes_max=0)
 # A statement to an emergency is some sentences, sealed.

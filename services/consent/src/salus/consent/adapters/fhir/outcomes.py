@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fastapi import Request
 from fastapi.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
 
 from salus.consent.adapters.fhir.elements import Issue
 from salus.runtime.problems import Answer
@@ -52,7 +55,25 @@ def all_ok(what: str) -> dict[str, Any]:
     return _outcome([{"severity": "information", "code": "informational", "diagnostics": what}])
 
 
-def answered(answer: Answer) -> JSONResponse:
+class FhirResponse(JSONResponse):
+    """A resource, with line breaks for people if the request says `_pretty=true`."""
+
+    media_type = MEDIA_TYPE
+
+    def render(self, content: object) -> bytes:
+        """Return it without line breaks, and keep it."""
+        self._resource = content
+        return super().render(content)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        if Request(scope).query_params.get("_pretty") == "true":
+            self.body = json.dumps(self._resource, ensure_ascii=False, indent=2).encode()
+            self.headers["Content-Length"] = str(len(self.body))
+        await super().__call__(scope, receive, send)
+
+
+def answered(answer: Answer) -> FhirResponse:
     """Return an error of the API as an OperationOutcome; the stable code is in `details`."""
     issue = {
         "severity": "error",
@@ -62,7 +83,7 @@ def answered(answer: Answer) -> JSONResponse:
     }
     parts = [_part(issue, error) for error in answer.extra.get("errors", ())]
     headers = dict(answer.headers)
-    return JSONResponse(_outcome(parts or [issue]), answer.status, headers, media_type=MEDIA_TYPE)
+    return FhirResponse(_outcome(parts or [issue]), answer.status, headers)
 
 
 def _part(issue: dict[str, Any], error: Mapping[str, str]) -> dict[str, Any]:
