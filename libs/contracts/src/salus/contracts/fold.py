@@ -34,7 +34,8 @@ __all__ = [
     "open_follower",
 ]
 
-BATCH_RECORDS_MAX = 2_000
+# The pages that a batch changes are written once: with more records, fewer for each.
+BATCH_RECORDS_MAX = 4_000
 POLL_MS = 200
 OUTCOMES_MAX = 10_000
 # How long an answer waits for the fold. What is folded at a start, or anew, takes the time that it takes.

@@ -145,15 +145,12 @@ class FoldBatch:
 
     async def write(self, connection: AsyncConnection) -> None:
         """Write what has changed."""
-        rows = [
-            {
-                "kind": kind,
-                "id": name,
-                "version": version,
-                "state": b"" if state is None else msgspec.json.encode(state),
-            }
-            for (kind, name), (version, state) in self._changed.items()
-        ]
+        rows = []
+        # In the order of the index, so that those that go to one page of it follow each other.
+        for kind, name in sorted(self._changed):
+            version, state = self._changed[kind, name]
+            encoded = b"" if state is None else msgspec.json.encode(state)
+            rows.append({"kind": kind, "id": name, "version": version, "state": encoded})
         await write_rows(connection, AGGREGATES, rows)
         await write_claims(connection, self._claims)
         for changes in self._table_changes():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -54,11 +54,13 @@ OUTCOMES = Table(
     Column("refused", String(64)),
 )
 # The names that events claimed, and what requests stand on a topic.
+# In SQLite each row is in the index of its key alone: names are random, and every page costs a batch.
 CLAIMS = Table(
     "fold_claims",
     _metadata,
     Column("topic", String(249), primary_key=True),
     Column("name", String(512), primary_key=True),
+    sqlite_with_rowid=False,
 )
 # The tables that contracts declare, and a digest of each one's definition.
 DECLARED = Table(
@@ -104,6 +106,8 @@ _CLAIMING = {
         "ON CONFLICT DO NOTHING"
     ),
 }
+# Below what SQLite takes in a statement; more gain nothing.
+SQLITE_PARAMETERS_MAX = 4_096
 Pair = tuple[str, str]
 
 
@@ -150,18 +154,29 @@ async def read_snapshot(
 async def write_rows(
     connection: AsyncConnection, table: Table, rows: list[dict[str, Any]], *, over: bool = True
 ) -> None:
-    """Write rows of the same columns; those that are there are written over, or else left as they are."""
-    if rows:
-        await connection.execute(_upsert(connection.dialect.name, table, tuple(rows[0]), over=over), rows)
+    """Write rows of the same columns, each key once; those that are there are written over, or else stay."""
+    if not rows:
+        return
+    columns = tuple(rows[0])
+    if connection.dialect.name != "sqlite":
+        await connection.execute(_upsert(connection.dialect.name, table, columns, over=over), rows)
+        return
+    at = 0
+    for count in _counts(len(rows), len(columns)):
+        upsert, order = _sqlite_upsert(table, columns, count, over=over)
+        values = tuple(row[name] for row in rows[at : at + count] for name in order)
+        await connection.exec_driver_sql(upsert, values)
+        at += count
 
 
 async def write_claims(connection: AsyncConnection, claims: Iterable[Pair]) -> None:
     """Write names that are claimed, each with its topic; those that are there stay.
 
-    One statement for all of a topic: with one for each row, SQLite takes the interpreter lock anew for each.
+    One statement for all of a topic, as `write_rows` has one for many rows; in the order of their names, so
+    that those that go to one page of the index follow each other.
     """
     names: dict[str, list[str]] = {}
-    for topic, name in claims:
+    for topic, name in sorted(claims):
         names.setdefault(topic, []).append(name)
     dialect = connection.dialect.name
     for topic, claimed in names.items():
@@ -193,6 +208,31 @@ def _pairs(dialect: str, name: str, pairs: Collection[Pair]) -> Mapping[str, Any
     if dialect == "sqlite":
         return {name: msgspec.json.encode([*pairs]).decode()}
     return {f"{name}_a": [a for a, _ in pairs], f"{name}_b": [b for _, b in pairs]}
+
+
+def _counts(rows: int, columns: int) -> Iterator[int]:
+    """Yield how many rows each statement of SQLite's writes: powers of two, so that few texts are parsed.
+
+    With a statement for each row, the interpreter lock is taken anew for each, while others compute.
+    """
+    most = 1 << (SQLITE_PARAMETERS_MAX // columns).bit_length() - 1
+    while rows:
+        count = min(most, 1 << rows.bit_length() - 1)
+        yield count
+        rows -= count
+
+
+@lru_cache(maxsize=512)
+def _sqlite_upsert(
+    table: Table, columns: tuple[str, ...], count: int, *, over: bool
+) -> tuple[str, list[str]]:
+    """Return an upsert of so many rows, and in which order the values of each come."""
+    # Compiled of many rows it would take long; so the text of one is repeated.
+    one = _upsert("sqlite", table, columns, over=over).values({name: bindparam(name) for name in columns})
+    compiled = one.compile(dialect=sqlite.dialect())
+    places = f"({', '.join('?' * len(columns))})"
+    head, _, tail = str(compiled).partition(f"VALUES {places}")
+    return f"{head}VALUES {', '.join([places] * count)}{tail}", list(compiled.positiontup)
 
 
 @lru_cache

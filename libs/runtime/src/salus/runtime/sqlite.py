@@ -14,8 +14,9 @@ from sqlalchemy import Connection, Engine, event
 # last takes the log into the file; a copy of a file that is in use needs the `-wal` beside it.
 _PRAGMAS = ("journal_mode=WAL", f"journal_size_limit={64 * 2**20}")
 # A commit of what can be rebuilt does not wait for the disk; only taking the log into the file does. Names of
-# requests are random, so the pages that they go to are kept in memory, this many KiB of them.
-_REBUILT_PRAGMAS = ("synchronous=NORMAL", f"cache_size=-{16 * 1024}")
+# requests are random, so the pages that they go to are kept in memory, this many KiB of them. They come into
+# the file after so many pages of the log: a batch changes thousands, and the next one many of them again.
+_REBUILT_PRAGMAS = ("synchronous=NORMAL", f"cache_size=-{16 * 1024}", "wal_autocheckpoint=12288")
 # So often a statement looks at the clock, in steps of SQLite's machine: about once in a millisecond.
 STEPS_PER_LOOK = 20_000
 UNLIMITED = {"salus_without_limit": True}

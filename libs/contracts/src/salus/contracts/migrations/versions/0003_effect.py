@@ -12,6 +12,7 @@ def upgrade() -> None:
         "fold_claims",
         sa.Column("topic", sa.String(249), primary_key=True),
         sa.Column("name", sa.String(512), primary_key=True),
+        sqlite_with_rowid=False,
     )
     op.add_column("fold_outcomes", sa.Column("no_effect", sa.String(64)))
 
