@@ -82,6 +82,7 @@ class Memory:
         # Of the decisions that are asked for.
         self.numbers = count()
         self.keys: dict[str, KnownKey] = {}
+        self.now = NOW
         self.parties = {party.did: party for party in parties}
         self.topics = MemoryTopics([PATIENTS, SUBJECTS], catalogue=CATALOGUE, faults=faults)
         if state is not None:
@@ -98,6 +99,7 @@ class Memory:
             ring=self,
             limits=self.limits,
             queues=Queues(),
+            now=lambda: self.now,
         )
 
     @property

@@ -143,6 +143,38 @@ async def test_a_command_that_waited_is_not_carried_out_for_a_key_that_signs_no_
     assert memory.log == []
 
 
+@pytest.mark.parametrize("breaks_glass", [False, True])
+async def test_a_command_that_waited_is_not_carried_out_for_a_key_that_has_ended(
+    *, breaks_glass: bool
+) -> None:
+    """Case: a caller's key that ends, and is not revoked, while its command waits still counts."""
+    proven = asked_by(SIGNER, "consent", "POST", "/consents", at=NOW, body={})
+    parties = [*PARTIES.values(), party(SHE, "person", "patient", "clinician")]
+    memory = Memory(BROKEN, state=LINKED, parties=parties)
+    memory.keys[SIGNER.verification_method] = KnownKey(
+        SIGNER.public_key,
+        SHE,
+        known_at=NOW - timedelta(days=1),
+        valid_from=NOW - timedelta(days=1),
+        valid_until=NOW + timedelta(seconds=60),
+    )
+    herself = replace(AS_HERSELF, roles=frozenset({"patient", "clinician"}), request=proven)
+    async with turn_held(memory.host, PATIENT):
+        if breaks_glass:
+            question = replace(EMERGENCY, principal=herself)
+            waiting: asyncio.Task[Any] = asyncio.create_task(ask(memory, question))
+        else:
+            granting = execute(a_grant(), actor=herself, at=NOW, world=memory.world)
+            waiting = asyncio.create_task(granting)
+        await settled()
+        assert not waiting.done()
+        memory.now += timedelta(seconds=61)
+    with pytest.raises(Refusal, match="key-"):
+        await waiting
+
+    assert memory.log == []
+
+
 async def test_an_emergency_that_waited_needs_the_role_still() -> None:  # case A14, sibling
     memory = made(BROKEN)
     async with turn_held(memory.host, PATIENT):

@@ -30,6 +30,7 @@ async def open_world(around: Dependencies[Settings]) -> World:
         ring=around.ring,
         limits=around.settings.limits(),
         queues=Queues(),
+        now=around.now,
     )
 
 

@@ -77,8 +77,10 @@ async def execute(command: Command, *, actor: Asking, at: datetime, world: World
     async def decided(state: PatientState | None = None) -> EventData:
         known = await world.facts.facts(command.patient)
         ring = await world.ring.catch_up()
-        asking, asked = _as_known(actor, ring, at=at), _as_found(command, ring)
-        return decide(state or known.state, asked, actor=asking, subject=known.subject, at=at)
+        # It may have waited: what ended meanwhile, a key above all, has ended.
+        turn = max(at, world.now())
+        asking, asked = _as_known(actor, ring, at=turn), _as_found(command, ring)
+        return decide(state or known.state, asked, actor=asking, subject=known.subject, at=turn)
 
     # Who may not is refused at once, and keeps nobody waiting. Who may is asked again in their turn.
     await decided()
@@ -187,7 +189,7 @@ async def _announce(broken: GlassBroken, *, by: Asking, at: datetime, world: Wor
     """State that the glass is broken, unless who breaks it is another one by the time it is their turn."""
 
     async def decided(state: PatientState) -> EventData:
-        if _as_known(by, await world.ring.catch_up(), at=at) != by:
+        if _as_known(by, await world.ring.catch_up(), at=max(at, world.now())) != by:
             raise ProblemError(409, "conflict", "your roles have changed meanwhile; ask again")
         require_room_for_emergency(state, broken)
         return broken

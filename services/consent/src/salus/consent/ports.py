@@ -138,3 +138,4 @@ class World:
     ring: Ring
     limits: Limits
     queues: Queues
+    now: Callable[[], datetime]
