@@ -17,7 +17,7 @@ from salus.ledger.block import Range
 from salus.ledger.checkpoint import Checkpoint
 from salus.ledger.merkle import leaf_hash
 from salus.ledger.records import SIGNATURE_HEADER
-from salus.messaging import MessagingError, Position, Record
+from salus.messaging import DeliveryError, MessagingError, Position, Record, TimestampReplacedError
 
 TIME = 1_795_305_600_000
 TOPIC = "salus.consent.events"
@@ -52,6 +52,10 @@ class Broker:
         self.stamped: list[str] = []
         self.changed: list[str] = []
         self.fails_at = -1
+        # After how many records an answer is of a batch that was sent again, or none comes.
+        self.repeated: dict[int, MessagingError] = {}
+        self.time = TIME
+        self.loses = False
         self.stated = 0
 
     async def settings(self, _: str, topics: Iterable[str], __: str) -> dict[str, str]:
@@ -96,14 +100,18 @@ class Client:
         values = self.broker.values[self._topic]
         self._at = len(values)
         headers = ((SIGNATURE_HEADER, b"sig"),)
-        return [Record(self._topic, 0, n, TIME, b"s", v, headers) for n, v in enumerate(values)]
+        return [Record(self._topic, 0, n, self.broker.time, b"s", v, headers) for n, v in enumerate(values)]
 
     async def enqueue(self, topic: str, **kept: Any) -> asyncio.Future[Position]:
         if self.broker.fails_at == len(self.broker.stamped):
             raise MessagingError("away")
         self.broker.stamped.append(self.broker.stamps[topic])
-        self.broker.values[topic].append(kept["value"])
+        if not self.broker.loses:
+            self.broker.values[topic].append(kept["value"])
         done: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
+        if (said := self.broker.repeated.get(len(self.broker.stamped))) is not None:
+            done.set_exception(said)
+            return done
         done.set_result(Position(topic, 0, len(self.broker.values[topic]) - 1))
         return done
 
@@ -227,3 +235,35 @@ async def test_what_a_killed_call_left_to_the_senders_is_taken_back_at_once(brok
         await restored()
 
     assert {broker.stamps[TOPIC], broker.stamps[OTHER]} == {BY_BROKER}
+
+
+@pytest.mark.parametrize("said", [TimestampReplacedError(TOPIC), DeliveryError("no answer")])
+async def test_an_answer_of_a_batch_that_was_sent_again_repeats_the_comparison(
+    broker: Broker, said: MessagingError
+) -> None:
+    """Case: it ended with "takes the broker's time", and had to be called again."""
+    broker.repeated = {3: said, 5: said}
+    done = await restored()
+
+    assert broker.values == {t: [value(n) for n in range(4)] for t in (TOPIC, OTHER)}
+    assert (done.appended, done.next) == ({(TOPIC, 0): 4, (OTHER, 0): 4}, {(TOPIC, 0): 4, (OTHER, 0): 4})
+    assert (done.recorded, broker.stated) == (True, 1)
+    assert set(broker.stamps.values()) == {BY_BROKER}
+
+
+async def test_a_topic_that_does_take_the_brokers_time_is_told(broker: Broker) -> None:
+    broker.time += 1
+    broker.repeated = {1: TimestampReplacedError(TOPIC)}
+    with pytest.raises(OtherRecordError, match=f"{TOPIC} 0 has another record at offset 0"):
+        await restored()
+
+    assert broker.stated == 0
+
+
+async def test_a_broker_that_takes_nothing_ends_it(broker: Broker) -> None:
+    broker.repeated = {n: DeliveryError("no answer") for n in range(99)}
+    broker.loses = True
+    with pytest.raises(DeliveryError):
+        await restored()
+
+    assert broker.stated == 0

@@ -100,7 +100,6 @@ class Refill:
         # A record that is there twice would move all that follow; each position is compared.
         self._producer = Producer(bootstrap, client_id="salus-restore", idempotent=True)
         self._unacknowledged: deque[tuple[Position, Awaitable[Position]]] = deque()
-        self.appended: dict[Partition, int] = {}
 
     async def __aenter__(self) -> Self:
         """Connect; raises BrokerAwayError."""
@@ -147,7 +146,6 @@ class Refill:
             timestamp_ms=record.timestamp_ms,
         )
         self._unacknowledged.append((Position(*at, record.offset), acknowledged))
-        self.appended[at] = self.appended.get(at, 0) + 1
         await self._settle(UNACKNOWLEDGED_MAX)
 
     async def _settle(self, left_max: int) -> None:

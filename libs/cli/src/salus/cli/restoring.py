@@ -41,8 +41,10 @@ from salus.ledger.json_reader import read_json
 from salus.messaging import (
     TOPIC_SETTINGS,
     Bootstrap,
+    DeliveryError,
     MessagingError,
     Reader,
+    TimestampReplacedError,
     Topic,
     ensure_topics,
     set_topic_setting,
@@ -56,6 +58,7 @@ STAMPS = "message.timestamp.type"
 BY_BROKER, BY_SENDER = "LogAppendTime", "CreateTime"
 # Nobody judges by the stamps of this output topic, so theirs say whether something appended is unstated.
 MARKED = "salus.ledger.rejections"
+FILLS_MAX = 3
 KAFKA_VARIABLE = "SALUS_KAFKA_BOOTSTRAP"
 
 Partition = tuple[str, int]
@@ -143,25 +146,43 @@ async def restore(lost: Lost, *, on_block: Callable[[int], None] = lambda _: Non
     topics = sorted({topic for topic, _ in lost.partitions})
     await _make_topics(lost)
     unstated = await _is_unstated(lost.bootstrap, topics)
-    async with Reader(lost.bootstrap, starts=dict.fromkeys(lost.partitions, 0)) as reader:
-        begins, ends = await reader.beginning_offsets(), await reader.end_offsets()
-    reached, appended = dict[Partition, int](), dict[Partition, int]()
-    is_short = True
-    if begins != ends:
-        async with Comparison(lost.bootstrap, begins=begins, ends=ends) as comparison:
-            reached = await _replay_to(comparison.take, lost, logged, on_block)
-        is_short = comparison.is_short
-    if is_short:
-        async with _stamped_by_sender(lost.bootstrap, topics), Refill(lost.bootstrap, ends=ends) as refill:
-            reached = await _replay_to(refill.take, lost, logged, on_block)
-            await refill.finish()
-        appended = refill.appended
+    _, had = await _extent(lost)
+    for left in reversed(range(FILLS_MAX)):
+        try:
+            reached = await _fill(lost, logged, topics, on_block)
+            break
+        except (TimestampReplacedError, DeliveryError):
+            # An answer was lost, or is of a batch that was sent twice: what is there is compared again.
+            if not left:
+                raise
+    appended = {at: end - had[at] for at, end in reached.items() if end > had[at]}
     following = dict.fromkeys(lost.partitions, 0) | dict(sorted(reached.items()))
     recorded = False
     if appended or unstated:
         recorded = await _record(lost, checkpoint, following)
     await set_topic_setting(lost.bootstrap, [MARKED], STAMPS, BY_BROKER)
     return Restored(checkpoint.size, following, appended, recorded)
+
+
+async def _extent(lost: Lost) -> tuple[dict[Partition, int], dict[Partition, int]]:
+    async with Reader(lost.bootstrap, starts=dict.fromkeys(lost.partitions, 0)) as reader:
+        return await reader.beginning_offsets(), await reader.end_offsets()
+
+
+async def _fill(
+    lost: Lost, logged: set[bytes], topics: list[str], on_block: Callable[[int], None]
+) -> dict[Partition, int]:
+    """Compare what the topics have, append what they lack, and return the offsets behind it."""
+    begins, ends = await _extent(lost)
+    if begins != ends:
+        async with Comparison(lost.bootstrap, begins=begins, ends=ends) as comparison:
+            reached = await _replay_to(comparison.take, lost, logged, on_block)
+        if not comparison.is_short:
+            return reached
+    async with _stamped_by_sender(lost.bootstrap, topics), Refill(lost.bootstrap, ends=ends) as refill:
+        reached = await _replay_to(refill.take, lost, logged, on_block)
+        await refill.finish()
+    return reached
 
 
 async def _replay_to(

@@ -31,6 +31,7 @@ from salus.messaging.errors import (
     PermanentError,
     RecordRefusedError,
     RefusedByBrokerError,
+    TimestampReplacedError,
 )
 from salus.messaging.producer import LINGER_MS, Producer
 from salus.messaging.reader import ColumnReader, PartitionReader, Reader
@@ -67,6 +68,7 @@ __all__ = [
     "RecordRefusedError",
     "RecoveringProducer",
     "RefusedByBrokerError",
+    "TimestampReplacedError",
     "Topic",
     "describe",
     "ensure_topics",

@@ -22,6 +22,18 @@ class RefusedByBrokerError(PermanentError):
     """The broker refuses what it was asked for."""
 
 
+class TimestampReplacedError(RefusedByBrokerError):
+    """A record was appended, and the broker says that it has the broker's time, not the sender's.
+
+    It says so as well of a batch that was sent again and is there already, whichever time that has: who needs
+    to know reads the record.
+    """
+
+    def __init__(self, topic: str) -> None:
+        super().__init__(f"{topic} takes the broker's time, not the sender's")
+        self.topic = topic
+
+
 class AccountFileError(PermanentError):
     """A file of the account at Kafka cannot be used: password, certificate or authorities."""
 

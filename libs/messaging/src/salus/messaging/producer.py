@@ -22,7 +22,7 @@ from salus.messaging.errors import (
     NotAuthorizedError,
     NotSentError,
     RecordRefusedError,
-    RefusedByBrokerError,
+    TimestampReplacedError,
 )
 from salus.messaging.record import MESSAGE_BYTES_MAX, Position
 
@@ -124,7 +124,7 @@ class Producer:
         """Wait for room in the buffer; return an awaitable of the acknowledged position.
 
         `timestamp_ms` is for a topic that takes the sender's time (`CreateTime`): on another one the record
-        is appended, and the answer is RefusedByBrokerError.
+        is appended, and the answer is TimestampReplacedError.
 
         Raises:
             RecordRefusedError, NotAuthorizedError: the record cannot be sent at all.
@@ -181,9 +181,7 @@ class Producer:
         metadata = None if error is not None else sent.result()
         if metadata is not None and metadata.offset >= 0:
             if not answer.done() and is_dated and metadata.timestamp_type == _LOG_APPEND_TIME:
-                answer.set_exception(
-                    RefusedByBrokerError(f"{topic} takes the broker's time, not the sender's")
-                )
+                answer.set_exception(TimestampReplacedError(topic))
             elif not answer.done():
                 answer.set_result(Position(topic, metadata.partition, metadata.offset))
             return
