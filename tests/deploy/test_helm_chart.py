@@ -202,6 +202,19 @@ def test_the_bootstrap_can_be_somebody_elses_business(helm: Run, network_file: P
     assert jobs(rendered(helm, network_file, *VARIANTS["witness-alone"])) == []
 
 
+def test_where_replicas_share_a_database_each_installation_has_its_number(
+    helm: Run, network_file: Path
+) -> None:
+    # Helm counts revisions, those that take an upgrade back included.
+    given = {
+        container["name"]: {each["name"]: each.get("value") for each in container["env"]}
+        for container in containers(rendered(helm, network_file, *VARIANTS["postgresql"]))
+    }
+
+    assert given["consent"]["SALUS_RELEASE"] == "1"
+    assert "SALUS_RELEASE" not in given["identity"]
+
+
 def test_the_image_has_the_tag_that_the_documents_build() -> None:
     chart = yaml.safe_load(Path(CHART, "Chart.yaml").read_text())
     image = f"salus:{chart['appVersion']}"

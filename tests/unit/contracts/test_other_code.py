@@ -112,6 +112,54 @@ async def test_two_versions_do_not_fold_side_by_side(databases: Databases) -> No
     assert msgspec.json.decode(loaded.state, type=PatientState).consents[0].revoked_epoch == 1
 
 
+async def begun(url: str, code: bytes, *, release: int) -> None:
+    async with open_fold_store(url, release=release) as store:
+        await store.begin([AT], code=code)
+
+
+async def test_a_pod_of_an_older_release_that_restarts_takes_nothing_back(databases: Databases) -> None:
+    """Case: it took the tables back, and the newer one waited until somebody restarted it."""
+    url = await databases.url("a")
+    await begun(url, OLD, release=1)
+    async with open_fold_store(url, release=2) as newer:
+        await newer.begin([AT], code=NEW)
+        await follower_of(newer, View(founded()), PATIENTS)._fold_batch(revoked(), {AT: 2})
+        for release in (0, 1):
+            with pytest.raises(OtherCodeError, match=f"release 2 .* this is {release}"):
+                await begun(url, OLD, release=release)
+
+        assert await newer.positions() == {AT: 2}
+        assert await newer.load("patient", PATIENT) is not None
+
+
+async def test_an_upgrade_that_is_taken_back_has_a_number_of_its_own(databases: Databases) -> None:
+    url = await databases.url("a")
+    await begun(url, OLD, release=1)
+    await begun(url, NEW, release=2)
+    await begun(url, OLD, release=3)
+
+    with pytest.raises(OtherCodeError, match="release 3"):
+        await begun(url, NEW, release=2)
+
+
+@pytest.mark.parametrize(("earlier", "later"), [(0, 0), (0, 5), (5, 5)])
+async def test_without_a_higher_number_there_who_starts_last_folds(
+    databases: Databases, earlier: int, later: int
+) -> None:
+    url = await databases.url("a")
+    await begun(url, NEW, release=earlier)
+    await begun(url, OLD, release=later)
+
+
+async def test_the_same_code_of_an_older_release_goes_on_and_lowers_nothing(databases: Databases) -> None:
+    url = await databases.url("a")
+    await begun(url, NEW, release=2)
+    await begun(url, NEW, release=1)
+
+    with pytest.raises(OtherCodeError, match="release 2"):
+        await begun(url, OLD, release=1)
+
+
 async def party_in(store: FoldStore, signer: LocalSigner) -> tuple[PartyState, int]:
     state, version = await store.load_for_command("party", signer.did, topic=IDENTITY_TOPIC)
     assert state is not None

@@ -103,6 +103,7 @@ http://{{ .root.Release.Name }}-{{ .name }}
 {{- if $manifest.database }}
 {{- if $database.existingSecret }}
 - {name: SALUS_DATABASE_URL, valueFrom: {secretKeyRef: {name: {{ $database.existingSecret }}, key: url}}}
+- {name: SALUS_RELEASE, value: {{ .root.Release.Revision | quote }}}
 {{- else }}
 - {name: SALUS_DATABASE_URL, value: "sqlite+aiosqlite:////var/lib/salus/{{ .name }}.db"}
 {{- end }}

@@ -141,7 +141,9 @@ async def open_dependencies(
     topics = dict.fromkeys(contract.topic for contract in folds)
     supervisor = Supervisor()
     async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(open_fold_store(settings.database_url))
+        store = await stack.enter_async_context(
+            open_fold_store(settings.database_url, release=settings.release)
+        )
         ring = await stack.enter_async_context(open_identity_view(kafka, network))
         publisher = await stack.enter_async_context(open_publisher(kafka, signer, idempotent=True))
         follower = await stack.enter_async_context(

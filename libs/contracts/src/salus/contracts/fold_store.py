@@ -61,8 +61,10 @@ class OtherCodeError(PermanentError):
 class FoldStore:
     """The SQL side of a fold; every method that writes takes the transaction it belongs to."""
 
-    def __init__(self, engine: AsyncEngine, *, code: bytes | None = None) -> None:
+    def __init__(self, engine: AsyncEngine, *, code: bytes | None = None, release: int = 0) -> None:
+        """`release` is the operator's count of what he installed: code of a lower one takes nothing back."""
         self.engine = engine
+        self._release = release
         # Up to where this process knows the database to be, by partition.
         self.reached: dict[tuple[str, int], int] = {}
         self._is_behind = False
@@ -201,6 +203,9 @@ class FoldStore:
 
         What code of another digest folded is emptied, and folded anew; replicas of that code stop. So are the
         tables that contracts declare, if they are not these. The marks stay, so that topics are known again.
+
+        Raises:
+            OtherCodeError: code of a later release folds here, so this process is a rest of an older one.
         """
         self._code = code
         rows = [
@@ -210,13 +215,21 @@ class FoldStore:
         async with self.engine.begin() as connection:
             await without_limit(connection)
             await write_rows(connection, POSITIONS, rows, over=False)
-            by_other = any(row.folded_by != code for row in await _locked(connection))
+            there = await _locked(connection)
+            by_other = any(row.folded_by != code for row in there)
+            latest = max((row.release or 0 for row in there), default=0)
+            if by_other and latest > self._release:
+                raise OtherCodeError(
+                    f"release {latest} of this service folds into the database, and this is {self._release}:"
+                    " SALUS_RELEASE has to be higher to take its place"
+                )
             if by_other:
                 _log.warning("another version folded into the database: it is folded anew")
             if by_other or not await are_made(connection, tables):
                 await _empty(connection)
                 await make_tables(connection, tables)
                 await connection.execute(POSITIONS.update().values(folded_by=code))
+            await connection.execute(POSITIONS.update().values(release=max(latest, self._release)))
 
     def _require_own(self, folded_by: Collection[bytes | None]) -> None:
         """Raise OtherCodeError unless all that is folded is of this code: its fields would be lost here."""
@@ -341,11 +354,11 @@ def _outcome(row: Any) -> Outcome:
 
 
 @asynccontextmanager
-async def open_fold_store(url: str) -> AsyncIterator[FoldStore]:
+async def open_fold_store(url: str, *, release: int = 0) -> AsyncIterator[FoldStore]:
     """Connect, bring the tables up to date and yield the store."""
     engine = open_engine(url, is_rebuilt=True)
     try:
         await migrate(engine, package="salus.contracts", version_table="fold_alembic_version")
-        yield FoldStore(engine)
+        yield FoldStore(engine, release=release)
     finally:
         await engine.dispose()

@@ -34,6 +34,7 @@ POSITIONS = Table(
     Column("last_offset", BigInteger),
     Column("last_digest", LargeBinary(32)),
     Column("folded_by", LargeBinary(32)),
+    Column("release", BigInteger),
 )
 AGGREGATES = Table(
     "fold_aggregates",
