@@ -24,7 +24,8 @@ from tests.unit.archive.served_ledger import (
 
 from salus.archive import deep_rights
 from salus.archive.check_blocks import Checked
-from salus.archive.deep_rights import STATED_WITHIN_S, RightsJudge
+from salus.archive.deep_rights import RightsJudge
+from salus.archive.entitlements import STATED_WITHIN_S
 from salus.events.contexts.identity import RoleGranted, RoleWithdrawn
 from salus.events.did import LocalSigner
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from sys import intern
 
+import msgspec
+
 from salus.archive.served_requests import (
     STORAGE_TOPIC,
     AnyServed,
@@ -55,62 +57,51 @@ class _Patient:
     epochs: tuple[float, ...] = ()
 
 
+class Then(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What was so when an event was stated, and may be otherwise later.
+
+    Which parties the patient was, who was her steward and whether she was erased by what her topic said, and
+    who had the emergency access that is reviewed.
+    """
+
+    linked: tuple[str, ...] = ()
+    steward: str | None = None
+    erased: bool = False
+    principal: str | None = None
+
+
 class PatientFacts:
-    """Folds storage's topic, then consent's.
+    """Folds the changes on storage's topic and on consent's, each patient's of one topic in their order.
 
     Roles count that a party held within `leeway_s` before or after: a service looks first and states then,
-    by its own clock.
+    by its own clock. `ring` may be another one later, which knows all that this one does.
     """
 
     def __init__(self, ring: KeyRing, *, leeway_s: float) -> None:
-        self._ring = ring
+        self.ring = ring
         self._leeway = timedelta(seconds=leeway_s)
         self._patients: dict[str, _Patient] = {}
         # Who had which emergency access, by patient and decision.
         self._emergencies: dict[tuple[str, str], str] = {}
 
-    def fold_storage(self, served: AnyServed) -> LackOfRight | None:
-        """Fold a change on storage's topic; return why whoever asked for it had no right to it."""
+    def then(self, served: AnyServed) -> Then:
+        """Return what is so right before an event."""
+        patient = self._patients.get(served.patient)
+        if patient is None:
+            return Then()
+        review = isinstance(served, ServedReview)
+        principal = self._emergencies.get((served.patient, served.decision)) if review else None
+        return Then(patient.linked, patient.steward, patient.erased, principal)
+
+    def evolve(self, served: AnyServed) -> None:
+        """Fold a change that took effect."""
         match served:
             case ServedRegistration():
                 patient = self._patient(served.patient)
                 # Many patients have one steward.
                 patient.steward = patient.steward or intern(served.steward)
-                return self._of_registration(served)
             case ServedErasure():
                 self._patient(served.patient).erased = True
-                who, steward = self._who(served), self._steward(served)
-                if who is None or steward is None or not may_erase(who, steward):
-                    return LackOfRight("a patient erased for neither the steward nor its privacy officer")
-                return None
-            case ServedDestruction() if not self._patient(served.patient).erased:
-                return LackOfRight("a key said to be destroyed of a patient who was not erased")
-            case _:
-                return None
-
-    def fold_consent(self, served: AnyServed) -> LackOfRight | None:
-        """Fold what stands on consent's topic; return why whoever asked for it had no right to it."""
-        lack = self._of_consent(served)
-        self._evolve(served)
-        return lack
-
-    def _of_consent(self, served: AnyServed) -> LackOfRight | None:
-        match served:
-            case ServedGrant():
-                return self._of_act(Act.GRANT, served, about=served.grantee)
-            case ServedRevocation():
-                return self._of_act(Act.REVOKE, served, about=None, names=served.consent)
-            case ServedLink():
-                return self._of_act(Act.LINK, served, about=served.did)
-            case ServedUnlink():
-                return self._of_act(Act.UNLINK, served, about=served.did)
-            case ServedReview():
-                return self._of_review(served)
-            case _:
-                return None
-
-    def _evolve(self, served: AnyServed) -> None:
-        match served:
             case ServedLink():
                 patient = self._patient(served.patient)
                 patient.linked = tuple({*patient.linked, served.did})
@@ -121,9 +112,37 @@ class PatientFacts:
             case ServedRevocation():
                 self._begin_epoch(served)
             case ServedEmergency():
-                self._emergencies[served.patient, served.decision] = served.by
+                self._patient(served.patient)
+                self._emergencies.setdefault((served.patient, served.decision), served.by)
             case _:
                 pass
+
+    def lack_of(self, served: AnyServed, then: Then) -> LackOfRight | None:
+        """Return why whoever asked for a change had no right to it.
+
+        Whoever had the right has it also by more facts, and by a ring that knows more.
+        """
+        match served:
+            case ServedRegistration():
+                return self._of_registration(served)
+            case ServedErasure():
+                return self._of_erasure(served, then)
+            case ServedDestruction() if not then.erased:
+                return LackOfRight("a key said to be destroyed of a patient who was not erased")
+            case ServedGrant():
+                return self._of_act(Act.GRANT, served, then, about=served.grantee)
+            case ServedRevocation():
+                return self._of_act(Act.REVOKE, served, then, about=None, names=served.consent)
+            case ServedLink():
+                return self._of_act(Act.LINK, served, then, about=served.did)
+            case ServedUnlink():
+                return self._of_act(Act.UNLINK, served, then, about=served.did)
+            case ServedReview() if then.principal is None:
+                return LackOfRight(f"{Act.REVIEW}: the patient had none of that id")
+            case ServedReview():
+                return self._of_act(Act.REVIEW, served, then, about=then.principal)
+            case _:
+                return None
 
     def keeps_record(self, served: ServedUpload) -> bool:
         """Tell whether who asked acts for the patient's steward."""
@@ -144,10 +163,10 @@ class PatientFacts:
         return None if patient is None else patient.steward
 
     def _who(self, served: Served) -> Somebody | None:
-        if served.by not in self._ring.parties:
+        if served.by not in self.ring.parties:
             return None
         stated = datetime.fromtimestamp(served.time, UTC)
-        return self._ring.party_between(served.by, stated - self._leeway, stated + self._leeway)
+        return self.ring.party_between(served.by, stated - self._leeway, stated + self._leeway)
 
     def _begin_epoch(self, served: ServedRevocation | ServedUnlink) -> None:
         patient = self._patient(served.patient)
@@ -155,34 +174,34 @@ class PatientFacts:
             patient.epochs = (*patient.epochs, served.time)
 
     def _of_registration(self, served: ServedRegistration) -> LackOfRight | None:
-        who, steward = self._who(served), self._ring.parties.get(served.steward)
+        who, steward = self._who(served), self.ring.parties.get(served.steward)
         if steward is None or steward.kind != "member":
             return LackOfRight("a patient registered with a steward that is no member")
         if who is None or not keeps_records_for(who, steward.did):
             return LackOfRight("a patient registered by somebody who does not act for the steward")
         return None
 
+    def _of_erasure(self, served: ServedErasure, then: Then) -> LackOfRight | None:
+        who, steward = self._who(served), then.steward
+        if who is None or steward is None or not may_erase(who, steward):
+            return LackOfRight("a patient erased for neither the steward nor its privacy officer")
+        return None
+
     def _of_act(
-        self, act: Act, served: Served, *, about: str | None, names: str | None = None
+        self, act: Act, served: Served, then: Then, *, about: str | None, names: str | None = None
     ) -> LackOfRight | None:
         """Return None if the act is permitted; `names` is an id that begins with the patient's."""
         if names is not None and not names.startswith(served.patient.removeprefix("urn:uuid:") + "."):
             return LackOfRight(f"{act}: what it names is another patient's")
-        who, patient = self._who(served), self._patient(served.patient)
+        who, steward = self._who(served), self._steward(served)
         if who is None:
             return LackOfRight(f"{act}: who asked is not registered")
-        relation = relation_to(who, linked=patient.linked, steward=patient.steward)
+        relation = relation_to(who, linked=then.linked, steward=steward)
         permission = permission_of(act, who, about=about, relation=relation)
         if permission is Permission.GIVEN:
             return None
-        unknown = relation is Relation.OTHER and patient.steward is None
+        unknown = relation is Relation.OTHER and steward is None
         return LackOfRight(f"{act}: {_sentence(act, permission)}", missing=STORAGE_TOPIC if unknown else None)
-
-    def _of_review(self, served: ServedReview) -> LackOfRight | None:
-        principal = self._emergencies.get((served.patient, served.decision))
-        if principal is None:
-            return LackOfRight(f"{Act.REVIEW}: the patient had none of that id")
-        return self._of_act(Act.REVIEW, served, about=principal)
 
     def of_emergency(self, served: ServedDecision) -> LackOfRight | None:
         """Return why an emergency access should not have been allowed: it is told first."""

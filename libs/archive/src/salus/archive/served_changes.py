@@ -14,7 +14,7 @@ from salus.events.effect import Applied, WithoutEffect, effect_by
 
 
 class ServedChanges:
-    """The changes on one topic; `newest` is the latest time that is stated on it, once all were followed."""
+    """The changes on one topic."""
 
     def __init__(self, store: ServedStore, topic: str) -> None:
         self._store = store
@@ -22,7 +22,6 @@ class ServedChanges:
         self._versions: dict[str, int] = {}
         # Uploads that took no effect, by partition and offset: they are few.
         self._idle: set[tuple[int, int]] = set()
-        self.newest = float("-inf")
 
     def is_idle(self, run: ServedRun, served: AnyServed) -> bool:
         """Tell whether it is an upload that took no effect."""
@@ -36,7 +35,6 @@ class ServedChanges:
         """
         early: dict[str, list[Stated]] = {}
         for run, served in self._store.served(self._topic):
-            self.newest = max(self.newest, served.time)
             if served.expected is None:
                 continue
             if served.expected > self._versions.get(served.patient, 0):

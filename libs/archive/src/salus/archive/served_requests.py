@@ -1,4 +1,4 @@
-"""The requests that consent and storage state that they served: what a deep fsck judges rights by.
+"""The requests that consent and storage state that they served: what rights are judged again by.
 
 Kept is who asked, what for, and what the rule of effect needs; no sealed field and no token. A body is read
 where it was checked, in a worker process, and what is kept of it travels as bytes.
@@ -6,8 +6,10 @@ where it was checked, in a worker process, and what is kept of it travels as byt
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime
 from hashlib import sha256
+from math import inf
 from typing import Any
 
 import msgspec
@@ -21,21 +23,23 @@ from salus.events.effect import claims_of
 from salus.events.envelope import Event, decode_event
 from salus.events.event_types import EventData, type_of
 from salus.events.requests import RequestedData
-from salus.ledger.block import Header, body_key
+from salus.ledger.block import Header, Range, body_key
+from salus.ledger.records import appended_at
 
 CONSENT_TOPIC = type_of(consent.ConsentGranted).topic
 STORAGE_TOPIC = type_of(storage.SubjectRegistered).topic
 TOPICS = frozenset({CONSENT_TOPIC, STORAGE_TOPIC})
 # Of a SHA-256, as no two names are alike in so much of it by chance or by searching for it.
 CLAIM_BYTES = 16
-_COLUMNS = ("topic", "partition", "offset", "status", "id", "value")
+_COLUMNS = ("topic", "partition", "offset", "timestamp", "status", "id", "value")
 
 
 class Served(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=True, kw_only=True):
     """One event of consent or storage, at a row of a block's body.
 
-    `patient` is its subject, `by` who asked, `time` when it was stated. `expected` is the version of the
-    subject that it expects, None if it changes nothing; `claims` are digests of the names that it claims.
+    `patient` is its subject, `by` who asked, `time` when it was stated, `appended` when the broker appended
+    it. `expected` is the version of the subject that it expects, None if it changes nothing; `claims` are
+    digests of the names that it claims.
     """
 
     offset: int
@@ -44,6 +48,7 @@ class Served(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=True, k
     patient: str
     by: str
     time: float
+    appended: float
     expected: int | None
     claims: tuple[bytes, ...]
 
@@ -173,9 +178,22 @@ _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(list[AnyServed])
 
 
+def run_of(  # noqa: PLR0913  # the parts of a place
+    range_: Range, served: Sequence[AnyServed], *, shard: int, height: int, key: str = ""
+) -> ServedRun:
+    """Return the run of what a block holds of one partition, in the order of its offsets."""
+    at = (range_.topic, range_.partition, range_.first, range_.next)
+    return ServedRun(*at, shard, height, key, _ENCODER.encode(served))
+
+
+def served_ranges(header: Header) -> list[Range]:
+    """Return the ranges of consent's and storage's records in a block."""
+    return [r for r in header.ranges if r.topic in TOPICS and r.first < r.next]
+
+
 def holds_served(header: Header) -> bool:
     """Tell whether the block covers records of consent or storage."""
-    return any(r.topic in TOPICS and r.first < r.next for r in header.ranges)
+    return bool(served_ranges(header))
 
 
 def rights_rest_on(header: Header) -> bool:
@@ -193,23 +211,25 @@ def runs_of_body(
         BodyError: it cannot be read.
     """
     columns = columns_of_body(body, names=_COLUMNS)
-    ranges = [r for r in header.ranges if r.topic in TOPICS and r.first < r.next]
+    ranges = served_ranges(header)
     places: dict[tuple[str, int], list[AnyServed]] = {(r.topic, r.partition): [] for r in ranges}
     for row, topic in enumerate(columns["topic"]):
         if topic not in TOPICS or columns["status"][row] != ACCEPTED or row in without:
             continue
         event = decode_event(columns["value"][row], catalogue)
-        served = _served(event, offset=columns["offset"][row], row=row)
+        appended = appended_at(columns["timestamp"][row])
+        served = served_of(event, offset=columns["offset"][row], row=row, appended=appended)
         if served is not None:
             places[topic, columns["partition"][row]].append(served)
     key = body_key(shard, header.height, header.root)
     return [
-        ServedRun(r.topic, r.partition, r.first, r.next, shard, header.height, key, _ENCODER.encode(run))
+        run_of(r, run, shard=shard, height=header.height, key=key)
         for r, run in zip(ranges, places.values(), strict=True)
     ]
 
 
-def _served(event: Event, *, offset: int, row: int) -> AnyServed | None:
+def served_of(event: Event, *, offset: int, row: int, appended: datetime) -> AnyServed | None:
+    """Return what an accepted event says was served; None if nobody's right is judged by it."""
     data, envelope = event.data, event.envelope
     changes = event.type.changes
     kind, details = _KINDS.get(type(data), (ServedChange if changes else None, lambda _: {}))
@@ -225,6 +245,7 @@ def _served(event: Event, *, offset: int, row: int) -> AnyServed | None:
         patient=envelope.subject,
         by=data.request.by if isinstance(data, RequestedData) else envelope.source,
         time=envelope.time.timestamp(),
+        appended=appended.timestamp(),
         expected=envelope.expectedversion if changes else None,
         claims=tuple(sha256(name.encode()).digest()[:CLAIM_BYTES] for name in claims),
         **details(data),
@@ -232,15 +253,17 @@ def _served(event: Event, *, offset: int, row: int) -> AnyServed | None:
 
 
 def _signed_at(data: RequestedData) -> float:
-    """Return when the caller signed the request, by the caller's own clock; its signature was verified."""
-    return float(_claims(data).iat)
+    """Return when the caller signed the request, by the caller's own clock; its signature was verified.
+
+    An accepted request has a token. Without one it was signed after all that ends.
+    """
+    claims = _claims(data)
+    return inf if claims is None else float(claims.iat)
 
 
-def _claims(data: RequestedData) -> Bearer:
+def _claims(data: RequestedData) -> Bearer | None:
     proof = data.request.proof
-    if proof is None:
-        raise ValueError("an accepted request has a token")
-    return read_bearer(proof, audience=None).claims
+    return None if proof is None else read_bearer(proof, audience=None).claims
 
 
 def _of_read(data: storage.ObjectRead | storage.ReadBrokenOff | storage.SealedOpened) -> dict[str, Any]:
@@ -250,7 +273,8 @@ def _of_read(data: storage.ObjectRead | storage.ReadBrokenOff | storage.SealedOp
 def _object_of(data: storage.ObjectRead | storage.ReadBrokenOff | storage.SealedOpened) -> str | None:
     if isinstance(data, storage.SealedOpened):
         return None
-    is_sealed = isinstance(data, storage.ReadBrokenOff) and (_claims(data).htu or "").startswith("/sealed/")
+    claims = _claims(data) if isinstance(data, storage.ReadBrokenOff) else None
+    is_sealed = claims is not None and (claims.htu or "").startswith("/sealed/")
     return None if is_sealed else data.object
 
 

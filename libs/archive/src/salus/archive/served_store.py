@@ -1,28 +1,18 @@
-"""Keeps what a deep fsck judges rights by until it has seen all of it: on disk, beyond what fits in a cache.
-
-SQLite's unnamed database is a file that nobody else sees and that is gone with the process.
-"""
+"""Keeps what a deep fsck judges rights by until it has seen all of it: on disk, beyond what fits in a cache."""
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Iterator
 
-import msgspec
+from salus.archive.scratch_database import scratch_database
+from salus.archive.served_requests import AnyServed, ServedRun
 
-from salus.archive.served_requests import AnyServed, ServedDecision, ServedRun
-
-CACHE_KIB_MAX = 64 * 1024
-_ENCODER = msgspec.msgpack.Encoder()
-_DECODER = msgspec.msgpack.Decoder(ServedDecision)
 _TABLES = """
 CREATE TABLE runs (
     topic TEXT, part INTEGER, first INTEGER, next INTEGER,
     shard INTEGER, height INTEGER, key TEXT, served BLOB,
     PRIMARY KEY (topic, part, first)) WITHOUT ROWID;
 CREATE TABLE claims (topic TEXT, name BLOB, PRIMARY KEY (topic, name)) WITHOUT ROWID;
-CREATE TABLE decisions (decision TEXT, said BLOB);
-CREATE INDEX by_decision ON decisions (decision);
 """
 
 
@@ -31,15 +21,10 @@ Stated = tuple[ServedRun, AnyServed]
 
 
 class ServedStore:
-    """The runs of all blocks in the order of their partitions, the names claimed, and the decisions."""
+    """The runs of all blocks in the order of their partitions, and the names claimed."""
 
     def __init__(self) -> None:
-        self._db = sqlite3.connect("", isolation_level=None)
-        for pragma in ("journal_mode=OFF", "synchronous=OFF", f"cache_size=-{CACHE_KIB_MAX}"):
-            self._db.execute(f"PRAGMA {pragma}")
-        self._db.executescript(_TABLES)
-        # One transaction without an end: nobody else reads, and nothing is to outlive the process.
-        self._db.execute("BEGIN")
+        self._db = scratch_database(_TABLES)
 
     def close(self) -> None:
         """Forget everything."""
@@ -78,12 +63,3 @@ class ServedStore:
     def claim(self, topic: str, names: Iterable[bytes]) -> None:
         """Claim names on a topic."""
         self._db.executemany("INSERT INTO claims VALUES (?, ?)", [(topic, name) for name in names])
-
-    def decide(self, said: ServedDecision) -> None:
-        """Keep a decision."""
-        self._db.execute("INSERT INTO decisions VALUES (?, ?)", (said.decision, _ENCODER.encode(said)))
-
-    def decisions(self, decision: str) -> list[ServedDecision]:
-        """Return the decisions of that id: an honest service states one."""
-        found = self._db.execute("SELECT said FROM decisions WHERE decision = ?", (decision,))
-        return [_DECODER.decode(said) for (said,) in found]

@@ -1,0 +1,180 @@
+"""Judges again, by the ledger alone, who had the right to what consent and storage say they did for them.
+
+Whoever holds a service's key can sign requests with an account of his own and serve them himself. A right
+follows from what stands elsewhere on the ledger: who stewards a patient (storage's topic), which parties are
+she (consent's), who they are (identity's). Topics are sealed by different shards at different times. So an
+event is judged as it comes, and again as soon as something comes that it rests on: what is found in the end
+goes by what was taken, and not by which partition came first.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from math import inf
+from pathlib import Path
+from typing import Literal
+
+from msgspec import structs
+
+from salus.archive.entitlement_store import Case, EntitlementStore
+from salus.archive.patient_facts import LackOfRight, PatientFacts
+from salus.archive.served_requests import (
+    CONSENT_TOPIC,
+    AnyServed,
+    ServedDecision,
+    ServedEmergency,
+    ServedRead,
+    ServedRegistration,
+    ServedRevocation,
+    ServedRun,
+    ServedUnlink,
+    ServedUpload,
+)
+from salus.events.bearer import CLOCK_SKEW_S
+from salus.events.keyring import KeyRing
+
+# A service looks up a right, then states what it did, and others know of it once that is on its topic: all
+# within this time, clocks' differences included.
+STATED_WITHIN_S = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Unentitled:
+    """What was done without a right. `is_pending`: what gives the right may be on its topic, not sealed yet."""
+
+    run: ServedRun
+    served: AnyServed
+    why: str
+    is_pending: bool
+
+
+class Entitlements:
+    """Takes what consent and storage stated, and says what of it nobody had a right to.
+
+    What changes a subject is taken only if it took effect, and each partition is taken in its order.
+    `is_whole` says that all of consent's is taken before storage's transfers: then transfers that were right
+    need not be kept. `folder` is where the file is (`scratch_database`).
+    """
+
+    def __init__(self, ring: KeyRing, *, is_whole: bool = False, folder: Path | None = None) -> None:
+        self._store = EntitlementStore(folder)
+        self._facts = PatientFacts(ring, leeway_s=STATED_WITHIN_S)
+        self._is_whole = is_whole
+        self._number = 0
+        # The latest time that a record of a topic was appended.
+        self._newest: dict[str, float] = defaultdict(lambda: -inf)
+        self.lacking = 0
+
+    def close(self) -> None:
+        """Forget everything."""
+        self._store.close()
+
+    def take(self, run: ServedRun, served: AnyServed) -> None:
+        """Take the next event of a partition; of `run` only the place counts."""
+        self._number += 1
+        self._newest[run.topic] = max(self._newest[run.topic], served.appended)
+        place = structs.replace(run, served=b"")
+        case = Case(self._number, place, served, self._facts.then(served))
+        if isinstance(served, ServedDecision):
+            self._store.decide(served)
+        self._facts.evolve(served)
+        self._judge(case)
+        self._judge_again(served)
+
+    def know(self, ring: KeyRing) -> None:
+        """Judge by a ring that knows all that the one before did, and perhaps more."""
+        self._facts.ring = ring
+        self._judge_all(case for case, _ in list(self._store.lacks()))
+
+    def unentitled(self) -> Iterator[Unentitled]:
+        """Yield what was done without a right, in the order of taking."""
+        for case, lack in self._store.lacks():
+            yield Unentitled(case.run, case.served, lack.why, self._is_pending(case, lack))
+
+    def _is_pending(self, case: Case, lack: LackOfRight) -> bool:
+        if lack.missing is None:
+            return False
+        return case.served.appended + STATED_WITHIN_S > self._newest[lack.missing]
+
+    def _judge_again(self, served: AnyServed) -> None:
+        """Judge again what rests on this event."""
+        match served:
+            case ServedRegistration() | ServedEmergency() if self.lacking:
+                self._judge_all(self._store.lacks_of(patient=served.patient))
+            case ServedDecision() if self.lacking:
+                self._judge_all(self._store.lacks_of(decision=served.decision))
+            case ServedRevocation() | ServedUnlink():
+                # What was taken back may have ended before transfers that stand on another partition.
+                ended = served.time + STATED_WITHIN_S
+                self._judge_all(self._store.transfers(served.patient, after=ended))
+            case _:
+                pass
+
+    def _judge_all(self, cases: Iterable[Case]) -> None:
+        for case in cases:
+            self._judge(case)
+
+    def _judge(self, case: Case) -> None:
+        lack = self._lack_of(case)
+        self.lacking -= self._store.drop_lack(case)
+        if lack is not None:
+            self._store.keep_lack(case, lack)
+            self.lacking += 1
+        elif not self._is_whole and self._rests_on_decision(case.served):
+            self._store.keep_transfer(case)
+
+    def _rests_on_decision(self, served: AnyServed) -> bool:
+        match served:
+            case ServedRead():
+                return True
+            case ServedUpload():
+                return not self._facts.keeps_record(served)
+            case _:
+                return False
+
+    def _lack_of(self, case: Case) -> LackOfRight | None:
+        match case.served:
+            case ServedDecision() as served:
+                return self._facts.of_emergency(served)
+            case ServedRead() as served:
+                return self._of_decision(served, action="read", named=served.object)
+            case ServedUpload() as served if self._rests_on_decision(served):
+                return self._of_decision(served, action="write", named=served.object)
+            case ServedUpload():
+                return None
+            case served:
+                return self._facts.lack_of(served, case.then)
+
+    def _of_decision(
+        self, served: ServedRead | ServedUpload, *, action: Literal["read", "write"], named: str | None
+    ) -> LackOfRight | None:
+        """Return None if a decision allowed the transfer, and had not ended when it was asked for."""
+        if served.decision is None:
+            return LackOfRight("stored without a decision, by somebody who does not act for the steward")
+        decisions = self._store.decisions(served.decision)
+        if not decisions:
+            return LackOfRight("done under a decision that is not on the ledger", missing=CONSENT_TOPIC)
+        lacks = [self._why_not(said, served, action=action, named=named) for said in decisions]
+        return None if None in lacks else lacks[0]
+
+    def _why_not(
+        self, said: ServedDecision, served: ServedRead | ServedUpload, *, action: str, named: str | None
+    ) -> LackOfRight | None:
+        ends = self._facts.end_of(said)
+        if not said.allowed:
+            why = "is a denial"
+        elif said.by != served.by:
+            why = "was given to somebody else"
+        elif said.action != action or said.patient != served.patient or named not in (None, said.object):
+            why = "is about another action, object or patient"
+        elif served.asked > said.valid_until + CLOCK_SKEW_S:
+            why = "had expired"
+        elif ends is not None and served.asked > ends + STATED_WITHIN_S:
+            why = "was void, for a right had been taken back"
+        elif said.time > served.time + STATED_WITHIN_S:
+            why = "was taken afterwards"
+        else:
+            return None
+        return LackOfRight(f"done under a decision that {why}")
