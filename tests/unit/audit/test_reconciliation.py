@@ -180,6 +180,7 @@ CHANGES: dict[str, tuple[str, list[str]]] = {
             "audit_shards shard 1 is changed",
             "audit_claims … is extra",
             "audit_consents … is extra",
+            "audit_served … is extra",
             "audit_versions … is extra",
         ],
     ),

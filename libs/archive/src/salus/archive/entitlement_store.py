@@ -62,7 +62,13 @@ class EntitlementStore:
     def keep_transfer(self, case: Case) -> None:
         """Keep a transfer that was right, until a right turns out to have ended before it."""
         if isinstance(served := case.served, ServedRead | ServedUpload):
-            row = (case.number, served.patient, served.asked, _ENCODER.encode(case.run), _ENCODER.encode(served))
+            row = (
+                case.number,
+                served.patient,
+                served.asked,
+                _ENCODER.encode(case.run),
+                _ENCODER.encode(served),
+            )
             self._db.execute("INSERT OR REPLACE INTO transfers VALUES (?, ?, ?, ?, ?)", row)
 
     def transfers(self, patient: str, *, after: float) -> list[Case]:

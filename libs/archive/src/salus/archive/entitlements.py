@@ -42,7 +42,7 @@ STATED_WITHIN_S = 60
 
 @dataclass(frozen=True, slots=True)
 class Unentitled:
-    """What was done without a right. `is_pending`: what gives the right may be on its topic, not sealed yet."""
+    """What was done without a right. `is_pending`: what gives it may be on its topic, and not sealed yet."""
 
     run: ServedRun
     served: AnyServed

@@ -89,8 +89,9 @@ class PatientFacts:
         patient = self._patients.get(served.patient)
         if patient is None:
             return Then()
-        review = isinstance(served, ServedReview)
-        principal = self._emergencies.get((served.patient, served.decision)) if review else None
+        principal = None
+        if isinstance(served, ServedReview):
+            principal = self._emergencies.get((served.patient, served.decision))
         return Then(patient.linked, patient.steward, patient.erased, principal)
 
     def evolve(self, served: AnyServed) -> None:
@@ -129,20 +130,28 @@ class PatientFacts:
                 return self._of_erasure(served, then)
             case ServedDestruction() if not then.erased:
                 return LackOfRight("a key said to be destroyed of a patient who was not erased")
+            case _:
+                return self._of_consent(served, then)
+
+    def _of_consent(self, served: AnyServed, then: Then) -> LackOfRight | None:
+        act: Act
+        about: str | None
+        match served:
             case ServedGrant():
-                return self._of_act(Act.GRANT, served, then, about=served.grantee)
+                act, about = Act.GRANT, served.grantee
             case ServedRevocation():
-                return self._of_act(Act.REVOKE, served, then, about=None, names=served.consent)
+                act, about = Act.REVOKE, None
             case ServedLink():
-                return self._of_act(Act.LINK, served, then, about=served.did)
+                act, about = Act.LINK, served.did
             case ServedUnlink():
-                return self._of_act(Act.UNLINK, served, then, about=served.did)
-            case ServedReview() if then.principal is None:
-                return LackOfRight(f"{Act.REVIEW}: the patient had none of that id")
+                act, about = Act.UNLINK, served.did
             case ServedReview():
-                return self._of_act(Act.REVIEW, served, then, about=then.principal)
+                if then.principal is None:
+                    return LackOfRight(f"{Act.REVIEW}: the patient had none of that id")
+                act, about = Act.REVIEW, then.principal
             case _:
                 return None
+        return self._of_act(act, served, then, about=about)
 
     def keeps_record(self, served: ServedUpload) -> bool:
         """Tell whether who asked acts for the patient's steward."""
@@ -187,11 +196,10 @@ class PatientFacts:
             return LackOfRight("a patient erased for neither the steward nor its privacy officer")
         return None
 
-    def _of_act(
-        self, act: Act, served: Served, then: Then, *, about: str | None, names: str | None = None
-    ) -> LackOfRight | None:
-        """Return None if the act is permitted; `names` is an id that begins with the patient's."""
-        if names is not None and not names.startswith(served.patient.removeprefix("urn:uuid:") + "."):
+    def _of_act(self, act: Act, served: Served, then: Then, *, about: str | None) -> LackOfRight | None:
+        # A consent's id begins with its patient's.
+        of_patient = served.patient.removeprefix("urn:uuid:") + "."
+        if isinstance(served, ServedRevocation) and not served.consent.startswith(of_patient):
             return LackOfRight(f"{act}: what it names is another patient's")
         who, steward = self._who(served), self._steward(served)
         if who is None:

@@ -178,7 +178,7 @@ _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(list[AnyServed])
 
 
-def run_of(  # noqa: PLR0913  # the parts of a place
+def run_of(  # the parts of a place
     range_: Range, served: Sequence[AnyServed], *, shard: int, height: int, key: str = ""
 ) -> ServedRun:
     """Return the run of what a block holds of one partition, in the order of its offsets."""

@@ -1,4 +1,4 @@
-"""Keeps what a deep fsck judges rights by until it has seen all of it: on disk, beyond what fits in a cache."""
+"""Keeps what a deep fsck judges rights by until it has seen all of it: on disk, beyond its cache."""
 
 from __future__ import annotations
 

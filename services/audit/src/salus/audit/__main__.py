@@ -27,6 +27,7 @@ from salus.audit.publication import Publisher
 from salus.audit.publication_mark import Marks
 from salus.audit.reconcile_api import reconcile_routes
 from salus.audit.reconciliation import Reconciler
+from salus.audit.rights_review import RightsReview
 from salus.audit.settings import Settings
 from salus.ledger.key_periods import Keys
 from salus.messaging import MessagingError, ping, require_topics
@@ -122,7 +123,8 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
         bucket = bucket_of(settings)
         ledger = ArchivedLedger(bucket)
         topic = identity_topic_of(network)
-        indexer = Indexer(ledger, trail, shards, IdentityChain(ledger, shards, topic, trail.identity))
+        chain = IdentityChain(ledger, shards, topic, trail.identity)
+        indexer = Indexer(ledger, trail, shards, chain)
         alarm = Alarm(outputs, around, now)
         marks = Marks(trail, outputs, around, partial(keys_of, identity))
         publisher = Publisher(ledger, trail, shards, outputs, around, marks)
@@ -133,7 +135,11 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
             Pace(settings.compare_rows_per_s_max, settings.compare_interval_s_min),
         )
         follower = Follower(indexer, alarm, announced=announced, grown=grown, poll_s=settings.poll_s)
+        rights = RightsReview(
+            trail, chain.read_on, follower, publisher, alarm, folder=settings.comparison_folder
+        )
         loops = {
+            "rights": rights.run(grown=grown, poll_s=settings.poll_s),
             "indexing": follower.run(),
             "announcements": watch_for_ever(kafka, announced.ring, topic=settings.blocks_topic),
             "shards": follow_shards(kafka, network, shards),
@@ -156,6 +162,7 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
             "archive": bucket.require_bucket,
             "ledger": follower.check,
             "trail": comparison.check,
+            "rights": rights.check,
             "publication": publisher.check,
         }
         authenticate = Authenticator(identity, service="audit")

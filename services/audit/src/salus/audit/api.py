@@ -6,13 +6,14 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, fields, replace
 from time import monotonic
-from typing import Annotated
+from typing import Annotated, get_args
 
 import structlog
 from fastapi import APIRouter, Depends, Header, Path, Query, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from salus.audit.domain.entry import Outcome
 from salus.audit.domain.network import Surroundings
 from salus.audit.domain.search import (
     PAGE_ENTRIES_MAX,
@@ -57,6 +58,7 @@ FILTERS = frozenset(field.name for field in fields(Question))
 
 Authenticate = Callable[[Request], Awaitable[Party]]
 Limit = Annotated[int, Query(ge=1, le=PAGE_ENTRIES_MAX, description="Entries per page.")]
+OUTCOMES = f"^({'|'.join(get_args(Outcome))})$"
 Word = Annotated[str | None, Query(max_length=512, pattern=PLAIN)]
 Name = Annotated[str, Path(max_length=256, pattern=PLAIN)]
 
@@ -70,7 +72,7 @@ async def asked(  # noqa: PLR0913  # the filters are the API
     action: Annotated[str | None, Query(pattern="^[CRUDE]$", description="C, R, U, D or E.")] = None,
     type: Word = None,  # noqa: A002  # the filter's name
     object: Word = None,  # noqa: A002  # the filter's name
-    outcome: Annotated[str | None, Query(pattern="^(success|refused|rejected|without-effect)$")] = None,
+    outcome: Annotated[str | None, Query(pattern=OUTCOMES)] = None,
     since: Annotated[Moment | None, Query(description="Sealed from this time on.")] = None,
     until: Annotated[Moment | None, Query(description="Sealed before this time.")] = None,
     stated_since: Annotated[Moment | None, Query(description="Said to be from this time on.")] = None,
@@ -219,6 +221,7 @@ def _add_reports(router: APIRouter, reading: Reading) -> None:
             patient=patient,
             action="R",
             outcome="success",
+            is_done=True,
             since=since,
             until=until,
             after=_position(cursor) or 0,

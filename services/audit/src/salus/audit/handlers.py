@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
+from math import inf
 from typing import Any
 
 import msgspec
@@ -14,9 +16,10 @@ import structlog
 from salus.audit.block_reader import read_header, read_rows
 from salus.audit.domain.blocks import Block, BlockRefusedError, entries_of, givers_of, needs_in
 from salus.audit.domain.comparison import Difference
-from salus.audit.domain.detection import block_finding, key_of, repair_finding, trail_finding
+from salus.audit.domain.detection import block_finding, key_of, repair_finding, rights_finding, trail_finding
 from salus.audit.domain.entry import TrailEntry
 from salus.audit.domain.network import Surroundings
+from salus.audit.domain.ocsf import ocsf_of
 from salus.audit.identity_chain import IdentityChain
 from salus.audit.metrics import BLOCKS_REFUSED, BLOCKS_WAITING, ENTRIES_INDEXED, SHARDS_DAMAGED
 from salus.audit.ports import (
@@ -142,8 +145,15 @@ class Follower:
     `refused` holds what does not verify, by shard. The block is tried again: an operator may restore it.
     """
 
-    def __init__(
-        self, indexer: Indexer, alarm: Alarm, *, announced: Bell, grown: Bell, poll_s: float
+    def __init__(  # noqa: PLR0913  # what it works with
+        self,
+        indexer: Indexer,
+        alarm: Alarm,
+        *,
+        announced: Bell,
+        grown: Bell,
+        poll_s: float,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.refused: dict[int, BlockRefusedError] = {}
         self._indexer = indexer
@@ -157,6 +167,13 @@ class Follower:
         # What waits for another shard now, by shard, and what did when all was well last.
         self._behind: dict[int, BehindError] = {}
         self._behind_before: dict[int, int] = {}
+        self._clock = clock
+        # When each shard was last seen to have no block more.
+        self._ends: dict[int, float] = {}
+
+    def ends_reached(self) -> float:
+        """Return the latest time after which every shard was indexed to its end once more."""
+        return min((self._ends.get(shard, -inf) for shard in self._indexer.shards), default=-inf)
 
     async def run(self) -> None:
         """Index until cancelled."""
@@ -190,6 +207,7 @@ class Follower:
 
     async def step(self, shard: int) -> bool:
         """Index the next block of a shard, if there is one that verifies; tell whether there was."""
+        began = self._clock()
         try:
             count = await self._indexer.index_next(shard)
         except BlockRefusedError as refusal:
@@ -210,6 +228,7 @@ class Follower:
         self._damaged.pop(shard, None)
         SHARDS_DAMAGED.set(len(self._damaged))
         if count is None:
+            self._ends[shard] = began
             return False
         self.refused.pop(shard, None)
         BLOCKS_REFUSED.set(len(self.refused))
@@ -254,6 +273,10 @@ class Alarm:
     async def repaired(self, by: str, first: Difference, *, at: datetime) -> None:
         """Publish that somebody has the trail repaired; raises OutOfReachError."""
         await self._publish(repair_finding(by, first, self._around, at=at))
+
+    async def without_right(self, entry: TrailEntry) -> None:
+        """Publish that something was done that nobody is known to have had a right to; raises as others."""
+        await self._publish(rights_finding(ocsf_of(entry, self._around)))
 
     async def _publish(self, finding: dict[str, Any]) -> None:
         uid = finding["metadata"]["uid"]

@@ -62,6 +62,8 @@ class IdentityChain:
         self._shards = shards
         self._topic = topic
         self._store = store
+        # Whoever judges rights reads on here beside the indexer.
+        self._turn = asyncio.Lock()
         self._begin()
 
     def _begin(self) -> None:
@@ -92,14 +94,23 @@ class IdentityChain:
         if header.identity[:2] != self._topic.partition:
             detail = f"it was judged by {header.identity[0]} {header.identity[1]}"
             raise BlockRefusedError(shard=block.shard, height=header.height, code="identity", detail=detail)
-        await self._load()
         own = self._range_in(header)
         wanted = max(header.identity[2], own.next if own else 0)
-        while self.position < wanted or self._is_before(header):
-            if not await self.step():
-                why = f"it needs the identity topic up to {wanted}, the ledger has {self.position} of it"
-                raise BehindError(shard=block.shard, height=header.height, why=why)
-        return self.history
+        async with self._turn:
+            await self._load()
+            while self.position < wanted or self._is_before(header):
+                if not await self.step():
+                    why = f"it needs the identity topic up to {wanted}, the ledger has {self.position} of it"
+                    raise BehindError(shard=block.shard, height=header.height, why=why)
+            return self.history
+
+    async def read_on(self) -> IdentityHistory:
+        """Return the history up to the end of what the ledger has of the topic; raises as `reach`."""
+        async with self._turn:
+            await self._load()
+            while await self.step():
+                pass
+            return self.history
 
     async def require_judged(self, block: Block, rows: Sequence[Sequence[Any]]) -> None:
         """Raise BlockRefusedError unless what a block has as accepted was to be; `reach` came before."""

@@ -22,6 +22,16 @@ COMPARED_AT = Gauge(
     "When the whole trail was last compared.",
 )
 DIFFERENCES = Gauge("salus_audit_differences", "Rows of the trail that are not what the ledger makes them.")
+UNENTITLED = Gauge(
+    "salus_audit_unentitled_entries", "Entries of what consent or storage did for somebody without a right."
+)
+RIGHTS_PENDING = Gauge(
+    "salus_audit_rights_pending_entries",
+    "Entries of which what would give the right is not sealed yet, or is still looked for.",
+)
+RIGHTS_JUDGED = Counter(
+    "salus_audit_rights_judged", "Events of consent and storage whose asker's right was judged again."
+)
 FINDINGS = Counter("salus_audit_findings", "Detection findings published.", ["rule"])
 """Counted again when the detectors see an event again."""
 FORGED = Counter(

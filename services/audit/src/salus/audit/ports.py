@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from salus.audit.domain.comparison import Columns, TableRow
 from salus.audit.domain.directory import Directory, Needs
-from salus.audit.domain.entry import TrailEntry
+from salus.audit.domain.entry import RightsVerdict, TrailEntry
 from salus.audit.domain.identity_history import IdentityHistory
 from salus.audit.domain.search import Found, Question, Visibility
 from salus.ledger.block import Header
@@ -117,6 +117,31 @@ class IdentityStore(Protocol):
         """Forget all of it: it is read from the ledger again."""
 
 
+@dataclass(frozen=True, slots=True)
+class RightsMark:
+    """What judging rights again says of an entry, and whether that was published."""
+
+    verdict: RightsVerdict
+    why: str
+    is_told: bool = False
+
+
+class RightsStore(Protocol):
+    """What rights are judged again by, as it was appended with the entries, and what came of it."""
+
+    async def places(self) -> list[str]:
+        """Return the partitions that runs are kept of."""
+
+    async def runs(self, place: str, *, after: str, limit: int) -> list[tuple[str, bytes]]:
+        """Return the next runs of a partition, in their order, each with its key's second part."""
+
+    async def marks(self) -> dict[str, RightsMark]:
+        """Return all marks, by uid."""
+
+    async def set_marks(self, marks: Mapping[str, RightsMark], *, without: Collection[str] = ()) -> None:
+        """Put marks, and take others away, in one transaction."""
+
+
 class Trail(Protocol):
     """Where entries are kept. `seq`, an entry's position, starts at 1, only grows and has no gaps."""
 
@@ -127,6 +152,10 @@ class Trail(Protocol):
     @property
     def identity(self) -> IdentityStore:
         """What was read of the identity topic."""
+
+    @property
+    def rights(self) -> RightsStore:
+        """What rights are judged again by."""
 
     async def tip(self, shard: int) -> Tip:
         """Return how far a shard is indexed."""
@@ -150,6 +179,9 @@ class Trail(Protocol):
 
     async def leaf(self, uid: str) -> Found | None:
         """Return the entry of the leaf with this hash."""
+
+    async def at(self, shard: int, height: int, index: int) -> Found | None:
+        """Return the entry of a row of a block."""
 
     async def place_of(self, uids: Collection[str]) -> tuple[int, int] | None:
         """Return shard and height of an entry with one of these leaf hashes, if there is any."""
@@ -214,6 +246,10 @@ class StoredTrail(Protocol):
 
     def columns_of(self, entries: Sequence[TrailEntry]) -> list[Columns]:
         """Return the rows that entries make, without a position."""
+
+    @property
+    def repairs(self) -> int:
+        """How often this process put right what rights are judged by."""
 
     def snapshot(self) -> AbstractAsyncContextManager[Snapshot]:
         """Yield how far the trail is, and what stands beside it, as of one transaction."""

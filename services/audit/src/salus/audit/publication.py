@@ -170,6 +170,11 @@ class Publisher:
         self.waiting.pop(place, None)
         return is_done
 
+    def has_published(self, shard: int, height: int) -> bool:
+        """Tell whether a block is known to be published."""
+        progress = self._progress.get(shard)
+        return progress is not None and progress.has(height)
+
     async def correct(self, entries: Sequence[TrailEntry]) -> None:
         """Publish what entries say that were not as the ledger makes them, and may be published so.
 

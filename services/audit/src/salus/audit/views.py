@@ -37,7 +37,10 @@ class EntryView(BaseModel):
     approver: str | None = Field(description="DID of who approved it, where one operator alone may not ask.")
     action: str = Field(description="C, R, U, D or E, as in FHIR.")
     activity: str
-    outcome: str = Field(description="success, refused, rejected or without-effect.")
+    outcome: str = Field(
+        description="success, refused, rejected, without-effect; unentitled or rights-pending: it was "
+        "done, and nobody is known to have had a right to it."
+    )
     severity: int = Field(description="OCSF severity_id: 1 informational to 5 critical.")
     summary: str
     type: str | None
@@ -77,6 +80,7 @@ class Disclosure(BaseModel):
     purpose: str | None
     decision: str | None
     break_glass: bool
+    entitled: bool = Field(description="False if nobody is known to have had a right to it.")
     accountable: bool = Field(
         description="Whether 45 CFR 164.528 wants it in an accounting: not for treatment, payment, "
         "operations or the patient's own request."
@@ -155,6 +159,7 @@ def disclosure_of(entry: TrailEntry, around: Surroundings) -> Disclosure:
         purpose=facts.purpose,
         decision=facts.decision,
         break_glass=facts.break_glass,
+        entitled=facts.outcome == "success",
         accountable=facts.purpose not in _EXEMPT,
         receipt=around.receipt_url(entry.place),
     )

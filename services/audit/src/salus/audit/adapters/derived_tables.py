@@ -18,7 +18,7 @@ from typing import TypeVar
 
 import msgspec
 
-from salus.audit.adapters.tables import CLAIMS, CONSENTS, IDENTITY, PATIENTS, VERSIONS, version_text
+from salus.audit.adapters.tables import CLAIMS, CONSENTS, IDENTITY, PATIENTS, SERVED, VERSIONS, version_text
 from salus.audit.domain.comparison import Key, TableRow
 from salus.audit.domain.directory import Directory, KnownConsent, Needs
 from salus.audit.domain.effects import Effects
@@ -185,5 +185,7 @@ def _rows_of(directory: Directory) -> Iterator[_Row]:
     for at, version in directory.effects.changed.items():
         value = version_text(version)
         yield VERSIONS.name, *at, value, digest_of(value)
+    for key, run in directory.runs.items():
+        yield SERVED.name, *key, run, digest_of(run)
     for name in directory.effects.claimed:
         yield CLAIMS.name, *name, None, b""

@@ -9,23 +9,25 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, RowMapping, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, RowMapping, func, select, tuple_
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from salus.audit.adapters.conditions import SUBJECT_REGISTERED, conditions_of, visible_in
 from salus.audit.adapters.identity_store import SqlIdentityStore
 from salus.audit.adapters.repetition import with_repetitions
+from salus.audit.adapters.rights_store import SqlRightsStore, with_rights
 from salus.audit.adapters.stored import SqlStoredTrail, last_position, within_reach
 from salus.audit.adapters.tables import (
     CLAIMS,
     CONSENTS,
     PATIENTS,
     PUBLISHED,
+    SERVED,
     SHARDS,
     TRAIL,
     VERSIONS,
     changed_columns,
-    microseconds_of,
     row_of,
     version_text,
 )
@@ -35,8 +37,6 @@ from salus.audit.domain.entry import TrailEntry
 from salus.audit.domain.identity_history import IdentityHistory
 from salus.audit.domain.search import Found, Question, Visibility
 from salus.audit.ports import DamagedTrailError, Published, Tip
-from salus.events.contexts.storage import SubjectRegistered
-from salus.events.event_types import type_of
 from salus.runtime.database import open_engine
 from salus.runtime.migrating import migrate
 
@@ -44,7 +44,6 @@ from salus.runtime.migrating import migrate
 PARAMETERS_MAX = 500
 # The comparison reads whole tables.
 STATEMENT_S_MAX = 600.0
-SUBJECT_REGISTERED = type_of(SubjectRegistered).name
 
 _decoder = msgspec.json.Decoder(TrailEntry)
 
@@ -56,6 +55,7 @@ class SqlTrail:
         self._engine = engine
         self._stored = SqlStoredTrail(engine, folder)
         self._identity = SqlIdentityStore(engine)
+        self._rights = SqlRightsStore(engine)
         self._turn = asyncio.Lock()
 
     @property
@@ -67,6 +67,11 @@ class SqlTrail:
     def identity(self) -> SqlIdentityStore:
         """What was read of the identity topic."""
         return self._identity
+
+    @property
+    def rights(self) -> SqlRightsStore:
+        """What rights are judged again by."""
+        return self._rights
 
     async def ping(self) -> None:
         """Raise unless the database answers."""
@@ -106,11 +111,11 @@ class SqlTrail:
 
     async def search(self, question: Question, visible: Visibility, *, limit: int) -> list[Found]:
         """Return matching entries, the newest first; with `after`, the oldest first."""
-        query = select(TRAIL).where(*_conditions(question), *_visible(visible))
+        query = select(TRAIL).where(*conditions_of(question), *visible_in(visible))
         order = TRAIL.c.seq.asc() if question.after is not None else TRAIL.c.seq.desc()
         async with self._reading() as connection:
             rows = (await connection.execute(query.order_by(order).limit(limit))).mappings().all()
-            return await with_repetitions(connection, [_found(row) for row in rows], _found)
+            return await _shown(connection, rows)
 
     async def entry(self, source: str, event: str) -> Found | None:
         """Return the accepted event's entry."""
@@ -119,6 +124,10 @@ class SqlTrail:
     async def leaf(self, uid: str) -> Found | None:
         """Return the leaf's entry."""
         return await self._one(TRAIL.c.uid == uid)
+
+    async def at(self, shard: int, height: int, index: int) -> Found | None:
+        """Return the entry of a row of a block."""
+        return await self._one(TRAIL.c.shard == shard, TRAIL.c.height == height, TRAIL.c.index == index)
 
     async def place_of(self, uids: Collection[str]) -> tuple[int, int] | None:
         """Return shard and height of an entry with one of these leaf hashes, if there is any."""
@@ -158,7 +167,7 @@ class SqlTrail:
         query = select(TRAIL).where(TRAIL.c.shard == shard, TRAIL.c.height == height)
         async with self._reading() as connection:
             rows = (await connection.execute(query.order_by(TRAIL.c.index).limit(limit))).mappings().all()
-            return await with_repetitions(connection, [_found(row) for row in rows], _found)
+            return await _shown(connection, rows)
 
     async def published(self, shard: int) -> Published | None:
         """Return up to where a shard is said to be published."""
@@ -201,7 +210,7 @@ class SqlTrail:
         query = select(TRAIL).where(*conditions).order_by(*by_place).limit(1)
         async with self._reading() as connection:
             rows = (await connection.execute(query)).mappings().all()
-            found = await with_repetitions(connection, [_found(row) for row in rows], _found)
+            found = await _shown(connection, rows)
         return found[0] if found else None
 
 
@@ -224,6 +233,12 @@ async def open_trail(
 
 def _of(shard: int) -> ColumnElement[bool]:
     return PUBLISHED.c.shard == shard
+
+
+async def _shown(connection: AsyncConnection, rows: Sequence[RowMapping]) -> list[Found]:
+    """Return stored entries as they are shown, by what else is known of them."""
+    found = await with_repetitions(connection, [_found(row) for row in rows], _found)
+    return await with_rights(connection, found)
 
 
 def _found(row: RowMapping) -> Found:
@@ -309,6 +324,9 @@ async def _store_directory(connection: AsyncConnection, directory: Directory) ->
         here = (PATIENTS.c.did == did, PATIENTS.c.pseudonym == pseudonym)
         await connection.execute(PATIENTS.delete().where(*here))
         await connection.execute(PATIENTS.insert().values(did=did, pseudonym=pseudonym))
+    if directory.runs:
+        runs = [{"place": place, "first": at, "run": run} for (place, at), run in directory.runs.items()]
+        await connection.execute(SERVED.insert(), runs)
     await _store_effects(connection, directory.effects)
 
 
@@ -328,59 +346,3 @@ async def _store_effects(connection: AsyncConnection, effects: Effects) -> None:
     if effects.claimed:
         rows = [{"topic": topic, "name": name} for topic, name in effects.claimed]
         await connection.execute(CLAIMS.insert(), rows)
-
-
-def _conditions(question: Question) -> list[ColumnElement[bool]]:
-    columns = TRAIL.c
-    exact = {
-        columns.patient: question.patient,
-        columns.action: question.action,
-        columns.type: question.type,
-        columns.object: question.object,
-        columns.outcome: question.outcome,
-    }
-    conditions = [column == value for column, value in exact.items() if value is not None]
-    if question.who is not None:
-        acted = (columns.actor, columns.member, columns.approver)
-        conditions.append(or_(*(column == question.who for column in acted)))
-    for column, since, until in (
-        (columns.appended_us, question.since, question.until),
-        (columns.time_us, question.stated_since, question.stated_until),
-    ):
-        if since is not None:
-            conditions.append(column >= microseconds_of(since))
-        if until is not None:
-            conditions.append(column < microseconds_of(until))
-    if question.before is not None:
-        conditions.append(columns.seq < question.before)
-    if question.after is not None:
-        conditions.append(columns.seq > question.after)
-    words = (question.q or "").lower().split()
-    conditions += [columns.words.contains(word, autoescape=True) for word in words]
-    return conditions
-
-
-def _visible(visible: Visibility) -> list[ColumnElement[bool]]:
-    if visible.everything:
-        return []
-    columns = TRAIL.c
-    shown: list[ColumnElement[bool]] = [
-        columns.actor.in_(visible.actors),
-        columns.party.in_(visible.actors),
-        columns.approver.in_(visible.actors),
-        columns.member.in_(visible.members),
-        columns.patient.in_(visible.patients),
-    ]
-    if visible.stewards:
-        registered = TRAIL.alias()
-        shown.append(
-            select(registered.c.seq)
-            .where(
-                registered.c.patient == columns.patient,
-                registered.c.type == SUBJECT_REGISTERED,
-                registered.c.outcome == "success",
-                registered.c.party.in_(visible.stewards),
-            )
-            .exists()
-        )
-    return [or_(*shown)]

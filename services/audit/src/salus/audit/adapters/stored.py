@@ -17,6 +17,7 @@ from salus.audit.adapters.tables import (
     IDENTITY,
     IDENTITY_PLACE,
     PATIENTS,
+    SERVED,
     SHARDS,
     TRAIL,
     VERSIONS,
@@ -35,6 +36,7 @@ _BESIDE: dict[Table, tuple[tuple[str, ...], str | None]] = {
     CONSENTS: (("patient", "id"), "consent"),
     VERSIONS: (("topic", "subject"), "version"),
     CLAIMS: (("topic", "name"), None),
+    SERVED: (("place", "first"), "run"),
     IDENTITY: (("offset",), "value"),
 }
 _BESIDE_BY_NAME = {str(table.name): (table, columns) for table, columns in _BESIDE.items()}
@@ -58,6 +60,7 @@ class SqlStoredTrail:
     def __init__(self, engine: AsyncEngine, folder: Path | None = None) -> None:
         self._engine = engine
         self._folder = folder
+        self.repairs = 0
 
     def columns_of(self, entries: Sequence[TrailEntry]) -> list[Columns]:
         """Return the rows that entries make, without a position."""
@@ -121,6 +124,7 @@ class SqlStoredTrail:
                 if (None if there is None else _held_digest(there, held)) != row.seen:
                     continue
                 await connection.execute(table.delete().where(here))
+                self.repairs += table is SERVED
                 if row.is_derived:
                     values = named | ({held: row.value} if held else {})
                     await connection.execute(table.insert().values(values))

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import BigInteger, Column, Integer, LargeBinary, MetaData, String, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, Integer, LargeBinary, MetaData, String, Table, Text
 
 from salus.audit.domain.entry import TrailEntry
 
@@ -83,6 +83,21 @@ CLAIMS = Table(
     METADATA,
     Column("topic", String(249), primary_key=True),
     Column("name", String(512), primary_key=True),
+)
+SERVED = Table(
+    "audit_served",
+    METADATA,
+    Column("place", String(300), primary_key=True),
+    Column("first", String(64), primary_key=True),
+    Column("run", LargeBinary),
+)
+UNENTITLED = Table(
+    "audit_unentitled",
+    METADATA,
+    Column("uid", String(64), primary_key=True),
+    Column("verdict", String(16)),
+    Column("why", String(512)),
+    Column("told", Boolean),
 )
 COMPARISON = Table(
     "audit_comparison", METADATA, Column("name", String(64), primary_key=True), Column("outcome", LargeBinary)

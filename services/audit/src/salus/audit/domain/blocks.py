@@ -87,7 +87,9 @@ def entries_of(block: Block, rows: Iterable[Sequence[Any]], directory: Directory
     kept = _verified(block, rows)
     directory.judged_at = block.header.identity[2]
     header_hash = leaf_hash(block.note).hex()
-    return [_entry(block, index, row, header_hash, directory) for index, row in enumerate(kept)]
+    entries = [_entry(block, index, row, header_hash, directory) for index, row in enumerate(kept)]
+    directory.runs = directory.served.runs(block.shard, block.header)
+    return entries
 
 
 def values_of(block: Block, rows: Iterable[Sequence[Any]], partition: tuple[str, int]) -> dict[int, bytes]:
@@ -209,6 +211,7 @@ def _entry(block: Block, index: int, row: Row, header_hash: str, directory: Dire
     if effect is None:
         detail = f"{row.topic} {row.partition} {row.offset} is another shard's, and another event there"
         raise _refused(block, "coverage-overlap", detail)
+    directory.served.take(event, effect, place)
     return describe(event, effect, place, directory)
 
 

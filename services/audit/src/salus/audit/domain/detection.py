@@ -184,6 +184,27 @@ def unentitled_finding(event: Json) -> Json:
     )
 
 
+def rights_finding(event: Json) -> Json:
+    """Return the finding of what consent or storage did for somebody who is not known to have had a right."""
+    verdict = event["unmapped"]["outcome"]
+    is_pending = verdict == "rights-pending"
+    hint = (
+        "What would give the right is not on the ledger yet: does a shard stand still?"
+        if is_pending
+        else "Unless a right ended at that moment, the service's key is in other hands."
+    )
+    return _finding(
+        rule=verdict,
+        cause=event["metadata"]["uid"],
+        title="Something was done without a right to it",
+        text=f"{event['message']} {hint}",
+        severity=Severity.MEDIUM if is_pending else Severity.HIGH,
+        analytic=_RULE_ANALYTIC,
+        last=event,
+        related=(event["metadata"]["uid"],),
+    )
+
+
 def note_refusal(window: Window, event: Json, rule: ProbingRule) -> tuple[Window, Json | None]:
     """Return the actor's window with this refusal in it, and a finding if it now is probing.
 

@@ -11,6 +11,7 @@ import msgspec
 from salus.audit.domain.effects import Effects, Name, Subject
 from salus.audit.domain.entry import Place
 from salus.audit.domain.identity_history import IDENTITY_TOPIC, IdentityHistory
+from salus.audit.domain.served import RunKey, ServedEvents
 from salus.events.contexts.consent import ConsentGranted, ConsentRevoked, PatientLinked, PatientUnlinked
 from salus.events.effect import Applied, Effect, WithoutEffect
 from salus.events.envelope import Event
@@ -46,7 +47,8 @@ class Directory:
     """Links and consents up to some point of the ledger, what decides which events count, and who is who.
 
     It knows only the consents that it was made with and those that it has seen since. `changed_consents` are
-    to be stored again, `linked` and `unlinked` are the (DID, pseudonym) pairs that are new and gone. Who
+    to be stored again, `linked` and `unlinked` are the (DID, pseudonym) pairs that are new and gone. `served`
+    takes what rights are judged again by, and `runs` is what the block at hand holds of it. Who
     belongs to whom is said as of `judged_at`, the position of the identity topic that the block at hand was
     judged at.
     """
@@ -64,6 +66,8 @@ class Directory:
         self.changed_consents: dict[ConsentPlace, KnownConsent] = {}
         self.linked: set[tuple[str, str]] = set()
         self.unlinked: set[tuple[str, str]] = set()
+        self.served = ServedEvents()
+        self.runs: dict[RunKey, bytes] = {}
 
     def fold(self, event: Event, place: Place) -> Effect | None:
         """Fold one accepted event, if it takes effect; return what it did.

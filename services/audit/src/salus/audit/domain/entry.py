@@ -48,11 +48,17 @@ class Severity(IntEnum):
 Action = Literal["C", "R", "U", "D", "E"]
 """FHIR's CRUDE: create, read, update, delete, execute."""
 
-Outcome = Literal["success", "refused", "rejected", "without-effect"]
+RightsVerdict = Literal["unentitled", "rights-pending"]
+"""What judging rights again says of an event that consent or storage stated, if not that all is well."""
+
+Outcome = Literal["success", "refused", "rejected", "without-effect", "unentitled", "rights-pending"]
 """`refused`: someone was told no. `rejected`: the record itself was not acceptable to the ledger.
 
 `without-effect`: it is on the ledger and changed nothing, by the rule of `salus.events.effect`, or because
-the same bytes were accepted before."""
+the same bytes were accepted before.
+
+`unentitled`: consent or storage did it, and whoever asked had no right to it. `rights-pending`: what would
+give the right is not on the ledger, and may be sealed later."""
 
 REPEATED = "repeated"
 """Why an event states nothing: another record, which the broker appended before, has the same bytes."""
@@ -116,6 +122,17 @@ class Facts(msgspec.Struct, frozen=True, omit_defaults=True):
     approver: str | None = None
     no_effect: str | None = None
 
+    @property
+    def is_done(self) -> bool:
+        """Whether it was done, with a right to it or without."""
+        return self.outcome in {"success", "unentitled", "rights-pending"}
+
+
+_WITHOUT_RIGHT = {
+    "unentitled": (Severity.HIGH, "Without a right"),
+    "rights-pending": (Severity.MEDIUM, "Without a right that is on the ledger yet"),
+}
+
 
 class TrailEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     """A leaf of the ledger as a fact: `uid`, its leaf hash, names it for ever and everywhere.
@@ -150,6 +167,13 @@ class TrailEntry(msgspec.Struct, frozen=True, omit_defaults=True):
             summary=f"Without effect ({REPEATED}, first at {where}): {self.facts.summary}",
             no_effect=REPEATED,
         )
+        return msgspec.structs.replace(self, facts=facts)
+
+    def without_right(self, verdict: RightsVerdict, why: str) -> TrailEntry:
+        """Return the entry as it is shown if nobody is known to have had a right to what it says."""
+        severity, told = _WITHOUT_RIGHT[verdict]
+        summary = f"{told} ({why}): {self.facts.summary}"
+        facts = msgspec.structs.replace(self.facts, outcome=verdict, severity=severity, summary=summary)
         return msgspec.structs.replace(self, facts=facts)
 
     @property

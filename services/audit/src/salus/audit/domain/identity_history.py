@@ -42,6 +42,11 @@ class IdentityHistory:
         return self._ring
 
     @property
+    def events(self) -> int:
+        """How many events were folded."""
+        return len(self._effects)
+
+    @property
     def catalogue(self) -> Catalogue:
         """The event types that accepted events are read with: of the release, and of members."""
         return self._ring.types.known

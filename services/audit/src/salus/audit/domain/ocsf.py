@@ -157,8 +157,9 @@ def _metadata(entry: TrailEntry, around: Surroundings) -> dict[str, Any]:
 
 
 def _status(entry: TrailEntry) -> dict[str, Any]:
-    if entry.facts.outcome == "success":
-        return {"status_id": 1, "status": "Success", "action_id": 1, "action": "Allowed"}
+    if entry.facts.is_done:
+        done = {"status_id": 1, "status": "Success", "action_id": 1, "action": "Allowed"}
+        return done if entry.facts.outcome == "success" else done | {"status_code": entry.facts.outcome}
     detail = entry.rejection or ", ".join(entry.facts.rules) or entry.facts.outcome
     return {
         "status_id": 2,
@@ -262,7 +263,7 @@ def _policy(entry: TrailEntry) -> dict[str, Any]:
     given = _present({"uid": facts.policy_set, "name": ", ".join(facts.rules) or None})
     if not given:
         return {}
-    decision = "allow" if facts.outcome == "success" else "deny"
+    decision = "allow" if facts.is_done else "deny"
     return {"policy": given, "authorizations": [{"decision": decision, "policy": given}]}
 
 

@@ -37,6 +37,10 @@ class Progress:
             runs.append(range(self.history, min(self.history + limit, self.joint, tip)))
         return [run for run in runs if run]
 
+    def has(self, height: int) -> bool:
+        """Tell whether a block is published."""
+        return height < self.history or self.joint <= height < self.head
+
     def note(self, height: int) -> None:
         """Note that a block is published that was due."""
         if height == self.head:

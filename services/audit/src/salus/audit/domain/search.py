@@ -82,6 +82,8 @@ class Question:
     type: str | None = None
     object: str | None = None
     outcome: str | None = None
+    # With outcome `success`: also what was done without a right.
+    is_done: bool = False
     since: datetime | None = None
     until: datetime | None = None
     stated_since: datetime | None = None
