@@ -38,13 +38,13 @@ Who = Annotated[
 ]
 Patient = Annotated[str | None, typer.Option(help="Patient's pseudonym.")]
 ACTIONS = Choices(["C", "R", "U", "D", "E"])
-OUTCOMES = Choices(["success", "refused", "rejected", "without-effect"])
+OUTCOMES = Choices(["success", "refused", "rejected", "without-effect", "unentitled", "rights-pending"])
 Action = Annotated[str | None, typer.Option(help="C, R, U, D or E.", **ACTIONS.typed("ACTION"))]
 Type = Annotated[str | None, typer.Option("--type", help="Event type.")]
 Object = Annotated[str | None, typer.Option("--object", help="Object id.")]
 Outcome = Annotated[
     str | None,
-    typer.Option(help="success, refused, rejected or without-effect.", **OUTCOMES.typed("OUTCOME")),
+    typer.Option(help=f"{', '.join(OUTCOMES)}.", **OUTCOMES.typed("OUTCOME")),
 ]
 
 
