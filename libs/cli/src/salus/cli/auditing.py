@@ -44,7 +44,7 @@ Type = Annotated[str | None, typer.Option("--type", help="Event type.")]
 Object = Annotated[str | None, typer.Option("--object", help="Object id.")]
 Outcome = Annotated[
     str | None,
-    typer.Option(help=f"{', '.join(OUTCOMES)}.", **OUTCOMES.typed("OUTCOME")),
+    typer.Option(help=f"{', '.join(OUTCOMES.values)}.", **OUTCOMES.typed("OUTCOME")),
 ]
 
 
