@@ -54,6 +54,22 @@ def app_with(**checks: Check) -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=transport, base_url="http://test")
 
 
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics"])
+async def test_what_is_for_operators_has_one_spelling(path: str) -> None:
+    """Case: an ingress that goes by raw paths lets `/%6detrics` through."""
+    async with app_with() as http:
+        plain = [await http.get(path), await http.get(f"{path}?x=1")]
+        others = [
+            await http.get(path.replace(letter, f"%{ord(letter):02{case}}", 1))
+            for letter in path
+            for case in "xX"
+        ]
+        others += [await http.get(path + tail) for tail in ("/", "%3F", "%00", "%2F", ";x")]
+
+    assert [answer.status_code for answer in plain] == [200, 200]
+    assert {answer.status_code for answer in others} == {404}
+
+
 @pytest.mark.parametrize(
     ("away", "status", "code"), [(DATABASE_AWAY, 503, "unavailable"), ((), 500, "internal-error")]
 )

@@ -22,6 +22,7 @@ from starlette.types import Receive, Scope, Send
 from salus.runtime import api_page, openapi, problems
 from salus.runtime.bodies import Admit, guard_bodies
 from salus.runtime.http_protocol import BoundedHttpProtocol
+from salus.runtime.operator_paths import guard_operator_paths
 from salus.runtime.request_headers import guard_headers
 from salus.runtime.response_headers import completing
 from salus.runtime.settings import ProcessSettings
@@ -112,6 +113,7 @@ def create_app(  # noqa: PLR0913  # what a service says of itself
     app.include_router(api_page.routes(name=settings.service_name, version=app.version))
     guard_bodies(app, streams=streams, admit=admit, values_max=values_max)
     guard_headers(app, streams=streams)
+    guard_operator_paths(app)
     looks = _Looks(checks, supervisor)
 
     @app.get("/healthz", tags=["operations"], summary="Is the process alive?")
