@@ -218,15 +218,15 @@ THEN = datetime.fromtimestamp(1000, UTC)
 
 def test_one_account_does_not_fill_the_room_for_used_tokens() -> None:
     used = UsedTokens(most=8, most_of_one=2, least_of_one=1)
-    used.require_new(used_token("mallory", "x" * 3000), now=THEN)
-    used.require_new(used_token("mallory", "2"), now=THEN)
+    used.require_new(used_token("mallory", "x" * 3000), organisation="o", now=THEN)
+    used.require_new(used_token("mallory", "2"), organisation="o", now=THEN)
 
     with pytest.raises(ProblemError, match="too-many-tokens") as caught:
-        used.require_new(used_token("mallory", "3"), now=THEN)
+        used.require_new(used_token("mallory", "3"), organisation="o", now=THEN)
     assert caught.value.status == 429
-    used.require_new(used_token("alice", "2"), now=THEN)
+    used.require_new(used_token("alice", "2"), organisation="o", now=THEN)
     with pytest.raises(ProblemError, match="token-used"):
-        used.require_new(used_token("mallory", "x" * 3000), now=THEN)
+        used.require_new(used_token("mallory", "x" * 3000), organisation="o", now=THEN)
 
 
 def test_no_number_of_accounts_fills_the_room_of_another() -> None:  # red team 3, 17: four were enough
@@ -234,26 +234,44 @@ def test_no_number_of_accounts_fills_the_room_of_another() -> None:  # red team 
     for account in range(50):
         for number in range(260):
             with suppress(ProblemError):
-                used.require_new(used_token(f"mallory-{account}", str(number)), now=THEN)
+                used.require_new(
+                    used_token(f"mallory-{account}", str(number)), organisation=f"m-{account}", now=THEN
+                )
 
     for number in range(3):
-        used.require_new(used_token("alice", str(number)), now=THEN)
+        used.require_new(used_token("alice", str(number)), organisation="alice", now=THEN)
     with pytest.raises(ProblemError, match="too-many-tokens") as caught:
-        used.require_new(used_token("alice", "3"), now=THEN)
+        used.require_new(used_token("alice", "3"), organisation="alice", now=THEN)
     assert caught.value.status == 429
 
 
 def test_used_tokens_are_forgotten_when_they_expire_and_never_beyond_the_room() -> None:
     used = UsedTokens(most=4, most_of_one=2, least_of_one=0)
-    used.require_new(used_token("i", "1", expires=1010), now=THEN)
-    used.require_new(used_token("i", "2"), now=THEN)
+    used.require_new(used_token("i", "1", expires=1010), organisation="o", now=THEN)
+    used.require_new(used_token("i", "2"), organisation="o", now=THEN)
 
     with pytest.raises(ProblemError, match="too-many-tokens"):
-        used.require_new(used_token("i", "3"), now=THEN)
+        used.require_new(used_token("i", "3"), organisation="o", now=THEN)
     later = THEN + timedelta(seconds=60)
-    used.require_new(used_token("i", "3"), now=later)
+    used.require_new(used_token("i", "3"), organisation="o", now=later)
     with pytest.raises(ProblemError, match="token-used"):
-        used.require_new(used_token("i", "2"), now=later)
+        used.require_new(used_token("i", "2"), organisation="o", now=later)
+
+
+def test_accounts_of_some_organisations_fill_no_room_of_others() -> None:
+    # Case: three members at full flood left others 1,000 tokens in five minutes.
+    used = UsedTokens(most=1000, most_of_one=250, least_of_one=3)
+    for member in range(3):
+        for number in range(1000):
+            with suppress(ProblemError):
+                token = used_token(f"person-{member}-{number % 10}", str(number))
+                used.require_new(token, organisation=f"member-{member}", now=THEN)
+    for number in range(60):
+        used.require_new(used_token("alice", str(number)), organisation="hospital", now=THEN)
+
+    later = THEN + timedelta(seconds=2000)
+    for number in range(250):
+        used.require_new(used_token("bob", str(number), expires=4000), organisation="hospital", now=later)
 
 
 async def test_an_approval_is_of_this_request_and_of_somebody_else(client: httpx.AsyncClient) -> None:

@@ -23,8 +23,8 @@ class UsedTokens:
     """The tokens of this process that were used and could be used again, by issuer and `jti`.
 
     Replicas do not know each other's: what a request made is looked up in what was folded (`has_stated`).
-    An issuer may have as many as there is room left, so no number of them takes all of it, and a few always:
-    issuers are registered parties.
+    An organisation may have half of what the others leave, and an issuer as many as there is room left, so no
+    number of them takes all of it; and a few always: issuers are registered parties.
     """
 
     def __init__(
@@ -39,6 +39,8 @@ class UsedTokens:
         self._least_of_one = least_of_one
         # By issuer: until when each of its tokens is good, by the digest of `jti`, which may be long.
         self._until: dict[str, dict[bytes, float]] = {}
+        # Of whom there are tokens: for which organisation they act.
+        self._organisations: dict[str, str] = {}
         self._forget_at = 0.0
         # By issuer and digest of `jti`: of the requests with bodies that are under way.
         self._under_way: set[tuple[str, bytes]] = set()
@@ -63,23 +65,30 @@ class UsedTokens:
         if self._until.get(claims.iss, {}).get(_name_of(claims), 0) > now.timestamp():
             raise token_used()
 
-    def require_new(self, claims: Bearer, *, now: datetime) -> None:
+    def require_new(self, claims: Bearer, *, organisation: str, now: datetime) -> None:
         """Take note of a token; raises ProblemError 401 `token-used` if it was used before.
 
-        It raises 429 `too-many-tokens` while too many of that issuer are remembered.
+        It raises 429 `too-many-tokens` while too many of that issuer or organisation are remembered.
         """
         moment = now.timestamp()
         self.require_unused(claims, now=now)
-        if not self._has_room(claims.iss):
+        if not self._has_room(claims.iss, organisation):
             self._forget(moment)
-            if not self._has_room(claims.iss):
+            if not self._has_room(claims.iss, organisation):
                 detail = "too many requests were signed by this account lately; try later"
                 raise ProblemError(429, "too-many-tokens", detail, headers={"Retry-After": "10"})
+        self._organisations[claims.iss] = organisation
         self._until.setdefault(claims.iss, {})[_name_of(claims)] = claims.exp + CLOCK_SKEW_S
 
-    def _has_room(self, issuer: str) -> bool:
+    def _has_room(self, issuer: str, organisation: str) -> bool:
         own, left = len(self._until.get(issuer, ())), self._most - sum(map(len, self._until.values()))
-        return own < self._least_of_one or own < min(self._most_of_one, left)
+        if own < self._least_of_one:
+            return True
+        of_organisation = sum(
+            len(tokens) for each, tokens in self._until.items() if self._organisations[each] == organisation
+        )
+        # As many as it has are left: it has half of what the others leave.
+        return own < min(self._most_of_one, left) and of_organisation < left
 
     def _forget(self, moment: float) -> None:
         if moment < self._forget_at:
@@ -90,6 +99,7 @@ class UsedTokens:
             for issuer, tokens in self._until.items()
         }
         self._until = {issuer: tokens for issuer, tokens in left.items() if tokens}
+        self._organisations = {issuer: self._organisations[issuer] for issuer in self._until}
 
 
 def token_used() -> ProblemError:
