@@ -190,10 +190,10 @@ async def test_what_another_replica_has_taken_is_left_to_it(databases: Databases
     async with replica(url, topic, Work(), clock=clock, runs=False) as here:
         rows = Obligations(here.store.engine, ERASURE.name, attempts_max=5)
         now_ms = int(clock() * 1000)
-        (owed,) = await rows.due(now_ms=now_ms, limit=9)
+        (owed,) = await rows.due(now_ms=now_ms, limit=9, again_max=9)
         taken = [await rows.take(owed, until_ms=now_ms + 1000) for _ in range(2)]
-        left = await rows.due(now_ms=now_ms, limit=9)
-        again = await rows.due(now_ms=now_ms + 1000, limit=9)
+        left = await rows.due(now_ms=now_ms, limit=9, again_max=9)
+        again = await rows.due(now_ms=now_ms + 1000, limit=9, again_max=9)
 
     assert (taken, left) == ([True, False], [])
     assert [(found.attempts, found.due_ms) for found in again] == [(1, now_ms + 1000)]
@@ -267,6 +267,27 @@ async def test_one_that_cannot_be_done_and_one_that_hangs_hold_up_no_other(datab
         assert {owed[0] for owed in await here.open()} == set(patients[:2])
 
     assert work.done == dict.fromkeys(patients[2:], 1)
+
+
+async def test_many_that_hang_each_time_keep_nothing_new_waiting(databases: Databases) -> None:
+    """Case: more obligations that hang than are worked on at once slowed new ones down."""
+    url, topic, work, clock = await migrated(databases), Topic(), Work(), Clock()
+    hanging = [erased(topic, number) for number in range(6)]
+    work.hangs |= set(hanging)
+    # Each was tried, and hangs again and longer than this test takes.
+    async with replica(url, topic, work, pace=replace(QUICK, concurrency_max=9), clock=clock):
+        for patient in hanging:
+            await work.was_tried(patient, 1)
+    clock.now += 3600
+    async with replica(url, topic, work, pace=replace(QUICK, concurrency_max=4), clock=clock) as here:
+        async with asyncio.timeout(DEADLINE_S):
+            while work.at_once < 2:  # noqa: ASYNC110  # each step of the loop is a step of the reactor
+                await asyncio.sleep(0)
+        fresh = [erased(topic, number) for number in range(6, 12)]
+        await here.settled(*fresh)
+
+        assert work.at_once == 2
+    assert work.done == dict.fromkeys(fresh, 1)
 
 
 async def test_work_that_takes_too_long_is_ended_and_tried_again(databases: Databases) -> None:

@@ -52,17 +52,24 @@ class Obligations:
         async with self._engine.begin() as connection:
             await connection.execute(changed.values(due_ms=now_ms))
 
-    async def due(self, *, now_ms: int, limit: int) -> list[Owed]:
-        """Return obligations that are due, those first that have been due for longest."""
+    async def due(self, *, now_ms: int, limit: int, again_max: int) -> list[Owed]:
+        """Return obligations that are due, those first that have been due for longest.
+
+        At most `again_max` of them were tried before: those that nobody tried yet do not wait for these.
+        """
         c = OBLIGATIONS.c
         query = select(c.aggregate, c.key, c.due_ms, c.attempts).where(c.reactor == self._reactor)
-        query = query.where(c.due_ms <= now_ms).order_by(c.due_ms).limit(limit)
+        query = query.where(c.due_ms <= now_ms).order_by(c.due_ms)
         async with self._engine.connect() as connection:
-            return [Owed(*row) for row in await connection.execute(query)]
+            new = await connection.execute(query.where(c.attempts == 0).limit(limit))
+            again = await connection.execute(query.where(c.attempts > 0).limit(again_max))
+            return sorted((Owed(*row) for row in (*new, *again)), key=lambda owed: owed.due_ms)[:limit]
 
-    async def next_due_ms(self) -> int | None:
-        """Return when the next one is due, or was; None if there is none."""
+    async def next_due_ms(self, *, with_tried: bool) -> int | None:
+        """Return when the next one, or the next that nobody tried, is or was due; None: there is none."""
         query = select(func.min(OBLIGATIONS.c.due_ms)).where(OBLIGATIONS.c.reactor == self._reactor)
+        if not with_tried:
+            query = query.where(OBLIGATIONS.c.attempts == 0)
         async with self._engine.connect() as connection:
             found: int | None = await connection.scalar(query)
             return found

@@ -67,7 +67,8 @@ class Pace:
     """How obligations are tried: each at most `attempt_s_max`, `concurrency_max` at once in a replica.
 
     What fails waits twice as long each time, from `retry_s` to `retry_s_max`. From `attempts_max` on it is
-    parked: tried on, and shown.
+    parked: tried on, and shown. Of what is worked on at once half, at least one, was tried before: what hangs
+    each time keeps nothing new waiting.
     """
 
     attempt_s_max: float = 30.0
@@ -75,6 +76,11 @@ class Pace:
     retry_s: float = 1.0
     retry_s_max: float = 60.0
     attempts_max: int = 5
+
+    @property
+    def again_max(self) -> int:
+        """How many that were tried before are worked on at once."""
+        return max(1, self.concurrency_max // 2)
 
 
 PACE = Pace()
@@ -126,7 +132,8 @@ class ReactorHost(Generic[S]):
         self._woken = follower.obliged(reactor)
         # Attempts at one obligation take turns here, so that they race with those of other replicas only.
         self._turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
-        self._running: set[asyncio.Task[None]] = set()
+        # What is worked on, and whether that was tried before.
+        self._running: dict[asyncio.Task[None], bool] = {}
         self._counted_at = -COUNT_EVERY_S
         self._backlog = Backlog(0, 0, None)
 
@@ -178,21 +185,26 @@ class ReactorHost(Generic[S]):
         free = self.pace.concurrency_max - len(self._running)
         if free <= 0:
             return
-        for owed in await self._rows.due(now_ms=self._now_ms(), limit=free):
+        for owed in await self._rows.due(now_ms=self._now_ms(), limit=free, again_max=self._free_again):
             if await self._rows.take(owed, until_ms=self._taken_until()):
                 task = group.create_task(self._try(owed), name=f"obligation-{self.name}")
-                self._running.add(task)
+                self._running[task] = owed.attempts > 0
                 task.add_done_callback(self._end)
 
     def _end(self, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
+        del self._running[task]
         self._woken.set()
+
+    @property
+    def _free_again(self) -> int:
+        """How many more that were tried before may be worked on now."""
+        return max(0, self.pace.again_max - sum(self._running.values()))
 
     async def _until_next(self) -> float:
         """Return how long nothing is due that could be begun, in seconds."""
         if len(self._running) >= self.pace.concurrency_max:
             return self.pace.retry_s_max
-        due_ms = await self._rows.next_due_ms()
+        due_ms = await self._rows.next_due_ms(with_tried=self._free_again > 0)
         # What is open is counted now and then.
         most_s = min(COUNT_EVERY_S, self.pace.retry_s_max) if self._backlog.open else self.pace.retry_s_max
         return most_s if due_ms is None else min(max(due_ms - self._now_ms(), 0) / 1000, most_s)

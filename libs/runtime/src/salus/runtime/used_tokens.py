@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -39,8 +40,10 @@ class UsedTokens:
         self._least_of_one = least_of_one
         # By issuer: until when each of its tokens is good, by the digest of `jti`, which may be long.
         self._until: dict[str, dict[bytes, float]] = {}
-        # Of whom there are tokens: for which organisation they act.
+        # How many are remembered, by issuer and organisation, and of all.
         self._organisations: dict[str, str] = {}
+        self._held: Counter[str] = Counter()
+        self._total = 0
         self._forget_at = 0.0
         # By issuer and digest of `jti`: of the requests with bodies that are under way.
         self._under_way: set[tuple[str, bytes]] = set()
@@ -77,18 +80,19 @@ class UsedTokens:
             if not self._has_room(claims.iss, organisation):
                 detail = "too many requests were signed by this account lately; try later"
                 raise ProblemError(429, "too-many-tokens", detail, headers={"Retry-After": "10"})
-        self._organisations[claims.iss] = organisation
-        self._until.setdefault(claims.iss, {})[_name_of(claims)] = claims.exp + CLOCK_SKEW_S
+        tokens, name = self._until.setdefault(claims.iss, {}), _name_of(claims)
+        if name not in tokens:
+            # An account that came to another organisation is counted there once its tokens are forgotten.
+            self._held[self._organisations.setdefault(claims.iss, organisation)] += 1
+            self._total += 1
+        tokens[name] = claims.exp + CLOCK_SKEW_S
 
     def _has_room(self, issuer: str, organisation: str) -> bool:
-        own, left = len(self._until.get(issuer, ())), self._most - sum(map(len, self._until.values()))
-        if own < self._least_of_one:
-            return True
-        of_organisation = sum(
-            len(tokens) for each, tokens in self._until.items() if self._organisations[each] == organisation
+        own, left = len(self._until.get(issuer, ())), self._most - self._total
+        # While as many are left as it has, an organisation has less than half of what the others leave.
+        return own < self._least_of_one or (
+            own < min(self._most_of_one, left) and self._held[organisation] < left
         )
-        # As many as it has are left: it has half of what the others leave.
-        return own < min(self._most_of_one, left) and of_organisation < left
 
     def _forget(self, moment: float) -> None:
         if moment < self._forget_at:
@@ -100,6 +104,10 @@ class UsedTokens:
         }
         self._until = {issuer: tokens for issuer, tokens in left.items() if tokens}
         self._organisations = {issuer: self._organisations[issuer] for issuer in self._until}
+        self._held = Counter()
+        for issuer, tokens in self._until.items():
+            self._held[self._organisations[issuer]] += len(tokens)
+        self._total = self._held.total()
 
 
 def token_used() -> ProblemError:
