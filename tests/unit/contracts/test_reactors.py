@@ -269,6 +269,12 @@ async def test_one_that_cannot_be_done_and_one_that_hangs_hold_up_no_other(datab
     assert work.done == dict.fromkeys(patients[2:], 1)
 
 
+async def begun(work: Work, number: int) -> None:
+    """Return once so many are worked on at once."""
+    while work.at_once < number:  # noqa: ASYNC110  # each step of the loop is a step of the reactor
+        await asyncio.sleep(0)
+
+
 async def test_many_that_hang_each_time_keep_nothing_new_waiting(databases: Databases) -> None:
     """Case: more obligations that hang than are worked on at once slowed new ones down."""
     url, topic, work, clock = await migrated(databases), Topic(), Work(), Clock()
@@ -276,13 +282,10 @@ async def test_many_that_hang_each_time_keep_nothing_new_waiting(databases: Data
     work.hangs |= set(hanging)
     # Each was tried, and hangs again and longer than this test takes.
     async with replica(url, topic, work, pace=replace(QUICK, concurrency_max=9), clock=clock):
-        for patient in hanging:
-            await work.was_tried(patient, 1)
+        await begun(work, len(hanging))
     clock.now += 3600
     async with replica(url, topic, work, pace=replace(QUICK, concurrency_max=4), clock=clock) as here:
-        async with asyncio.timeout(DEADLINE_S):
-            while work.at_once < 2:  # noqa: ASYNC110  # each step of the loop is a step of the reactor
-                await asyncio.sleep(0)
+        await begun(work, 2)
         fresh = [erased(topic, number) for number in range(6, 12)]
         await here.settled(*fresh)
 
