@@ -1,13 +1,22 @@
-"""The detectors over a topic that grows, breaks and is lied on, with the real Faust and Kafka (case O2)."""
+"""What the detectors find, whoever else uses Kafka, with the real one (cases O2, K3, and red team B)."""
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
-import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
+from aiokafka.structs import OffsetAndMetadata
+from pydantic import SecretStr
+from tests.integration.audit import dying_audit
 from tests.integration.audit.conftest import World, events_of
 from tests.integration.raw_kafka import produce, record_batch
 from tests.unit.audit.chain import Accepted
@@ -15,25 +24,25 @@ from tests.unit.audit.samples import STORAGE
 from tests.unit.audit.test_detection import GLASS, REFUSED, ocsf
 from tests.unit.audit.test_indexing import PATIENT
 
-from salus.audit.adapters import detectors
-from salus.audit.domain.detection import note_refusal
-from salus.audit.metrics import UNDETECTED
 from salus.devkit.waiting import until
-from salus.messaging import Reader, Record, partitions_of
+from salus.messaging import Reader, Record, Topic, ensure_topics, partitions_of
+
+ROOT = Path(__file__).parents[3]
+DEADLINE_S = 60
 
 
-async def refuse(world: World, reader: str) -> None:
-    """Seal as many refusals of a person as make a finding."""
+def refusals(reader: str, numbers: Sequence[int] = range(3)) -> list[Accepted]:
+    """Return refusals of a person; three make a finding."""
     data = msgspec.structs.replace(REFUSED, reader=reader)
-    names = [f"{reader}-{n}" for n in range(3)]
-    await world.seal([Accepted(data, source=STORAGE, name=name, subject=PATIENT) for name in names])
+    return [Accepted(data, source=STORAGE, name=f"{reader}-{n}", subject=PATIENT) for n in numbers]
 
 
-async def findings(world: World, partitions: int) -> list[dict[str, Any]]:
-    """Return the findings on all partitions."""
+async def findings(world: World) -> list[dict[str, Any]]:
+    """Return the findings that audit signed, on all partitions."""
+    kafka, topic = world.settings.kafka_bootstrap, world.settings.ocsf_topic
     found: list[Record] = []
-    starts = {(world.settings.ocsf_topic, number): 0 for number in range(partitions)}
-    async with Reader(world.settings.kafka_bootstrap, starts=starts) as reader:
+    starts = {(topic, number): 0 for number in (await partitions_of(kafka, [topic]))[topic]}
+    async with Reader(kafka, starts=starts) as reader:
         ends = await reader.end_offsets()
         while any([await reader.position(*at) < end for at, end in ends.items()]):
             found += await reader.poll(max_records=1000, timeout_ms=200)
@@ -42,9 +51,13 @@ async def findings(world: World, partitions: int) -> list[dict[str, Any]]:
     return [event for event in events_of(genuine) if event["class_uid"] == 2004]
 
 
-async def found_of(world: World, reader: str, partitions: int) -> bool:
+async def found_of(world: World, reader: str) -> bool:
     """Tell whether there is a finding against a person."""
-    return any(reader in json.dumps(finding) for finding in await findings(world, partitions))
+    return any(reader in json.dumps(finding) for finding in await findings(world))
+
+
+async def is_found(world: World, reader: str) -> bool:
+    return await until(lambda: found_of(world, reader), deadline_s=DEADLINE_S)
 
 
 async def grow(world: World, partitions: int) -> None:
@@ -59,69 +72,146 @@ async def grow(world: World, partitions: int) -> None:
 
 async def test_a_topic_that_grows_gives_findings_again(world: World) -> None:
     await world.start()
-    await refuse(world, "did:key:zFirst")
-    assert await until(lambda: found_of(world, "did:key:zFirst", 1), deadline_s=60)
+    await world.seal(refusals("did:key:zFirst"))
+    assert await is_found(world, "did:key:zFirst")
 
     await grow(world, 4)
-    changelog = f"{detectors.app_id_of(world.settings.ocsf_topic)}-refusals-4-changelog"
+    await world.seal(refusals("did:key:zSecond"))
 
-    async def started_anew() -> bool:
-        return changelog in await partitions_of(world.settings.kafka_bootstrap, [changelog])
-
-    assert await until(started_anew, deadline_s=60)
-    await refuse(world, "did:key:zSecond")
-
-    assert await until(lambda: found_of(world, "did:key:zSecond", 4), deadline_s=90)
+    assert await is_found(world, "did:key:zSecond")
     await world.stop()
     await world.start()
-    await refuse(world, "did:key:zThird")
-    assert await until(lambda: found_of(world, "did:key:zThird", 4), deadline_s=90)
-    assert (await world.client.get("/readyz")).json()["checks"]["task detectors"] == "ok"
+    await world.seal(refusals("did:key:zThird"))
+    assert await is_found(world, "did:key:zThird")
+    assert (await world.client.get("/readyz")).json()["checks"]["detectors"] == "ok"
 
 
 async def test_what_audit_did_not_sign_makes_no_finding_and_hides_none(world: World) -> None:
-    # Medium of the security report: the detectors believed whoever can write to the topic.
+    # Medium of the security report: the detectors believed whoever can write to the topic. Cases F5, K3, too.
     await world.start()
     forged = ocsf(GLASS)
-    future = ocsf(msgspec.structs.replace(REFUSED, reader="did:key:zMember"), at_ms=2**50)
-    for value in (None, b"", b"\xff", json.dumps(forged).encode(), json.dumps(future).encode()):
-        await world.producer.send(world.settings.ocsf_topic, key=b"k", value=value)
-        headers = (("salus-signature", b"v1 did:key:z#z 0/1 " + b"A" * 86 + b"=="),)
-        await world.producer.send(world.settings.ocsf_topic, key=b"k", value=value, headers=headers)
-    await refuse(world, "did:key:zMember")
+    refused = ocsf(msgspec.structs.replace(REFUSED, reader="did:key:zMember"))
+    settings = world.settings
+    for topic in (settings.ocsf_topic, settings.fhir_topic, settings.blocks_topic):
+        for value in (None, b"", b"\xff", json.dumps(forged).encode(), json.dumps(refused).encode()):
+            await world.producer.send(topic, key=b"k", value=value)
+            headers = (("salus-signature", b"v1 did:key:z#z 0/1 " + b"A" * 86 + b"=="),)
+            await world.producer.send(topic, key=b"k", value=value, headers=headers)
+        for delta in (1000, -3):
+            await produce(settings.kafka_bootstrap, topic, 0, record_batch([(delta, b"x")]))
+    await world.seal(refusals("did:key:zMember"))
 
-    assert await until(lambda: found_of(world, "did:key:zMember", 1), deadline_s=60)
-    assert [f["metadata"]["event_code"] for f in await findings(world, 1)] == ["denied-access-probing"]
-
-
-async def test_a_batch_that_nobody_can_read_silences_no_detector(world: World) -> None:
-    # cases F5, K3: Faust has no word for a flaw.
-    await world.start()
-    await refuse(world, "did:key:zBefore")
-    assert await until(lambda: found_of(world, "did:key:zBefore", 1), deadline_s=60)
-    for delta in (1000, -3):
-        batch = record_batch([(delta, b"x")])
-        await produce(world.settings.kafka_bootstrap, world.settings.ocsf_topic, 0, batch)
-    await refuse(world, "did:key:zAfter")
-
-    assert await until(lambda: found_of(world, "did:key:zAfter", 1), deadline_s=60)
+    assert await is_found(world, "did:key:zMember")
+    assert [f["metadata"]["event_code"] for f in await findings(world)] == ["denied-access-probing"]
 
 
-async def test_a_record_that_a_rule_fails_at_is_tried_again_and_then_passed_over(
-    world: World, monkeypatch: pytest.MonkeyPatch
+async def test_nobody_silences_or_misleads_the_detectors_by_groups_and_topics_of_their_own(
+    world: World,
 ) -> None:
-    monkeypatch.setattr(detectors, "ATTEMPT_PAUSE_S", 0.01)
+    """Red team B: `changelog.py`, `evict.py` and `hush.py`, against the group and the topics that there were.
 
-    def note(window: Any, event: Any, rule: Any) -> Any:
-        if "zBroken" in json.dumps(event):
-            raise RuntimeError("a fault in a rule")
-        return note_refusal(window, event, rule)
+    Somebody writes windows to a changelog, takes every place in the group, and commits past all that comes.
+    """
+    kafka, topic = world.settings.kafka_bootstrap, world.settings.ocsf_topic
+    group = f"{topic}-detectors"
+    changelog = f"{group}-refusals-1-changelog"
+    await ensure_topics(kafka, [Topic(changelog, 1, {"cleanup.policy": "compact"})])
+    accused = {"refusals": [[1_800_000_000_000 + n, f"e{n:063x}"] for n in range(4)], "reported": False}
+    hushed = {"refusals": [[2_100_000_000_000 + n, f"f{n:063x}"] for n in range(64)], "reported": True}
+    for who, window in (("did:key:zAccused", accused), ("did:key:zHushed", hushed)):
+        await world.producer.send(changelog, key=who.encode(), value=json.dumps(window).encode())
+    foreign = AIOKafkaConsumer(
+        topic,
+        bootstrap_servers=kafka,
+        group_id=group,
+        enable_auto_commit=False,
+        isolation_level="read_committed",
+    )
+    await foreign.start()
+    try:
+        await foreign.commit({TopicPartition(topic, 0): OffsetAndMetadata(10_000, "")})
+        await world.start()
+        await world.seal(refusals("did:key:zAccused", [0]))
+        await world.seal(refusals("did:key:zHushed"))
+        assert await is_found(world, "did:key:zHushed")
+    finally:
+        await foreign.stop()
 
-    monkeypatch.setattr(detectors, "note_refusal", note)
-    before = UNDETECTED._value.get()
+    assert [f["evidences"][0]["actor"]["user"]["uid"] for f in await findings(world)] == ["did:key:zHushed"]
+
+
+async def test_audit_has_no_consumer_group_and_makes_no_topic(world: World) -> None:
     await world.start()
-    await refuse(world, "did:key:zBroken")
-    await refuse(world, "did:key:zAfter")
+    await world.seal(refusals("did:key:zSomebody"))
+    assert await is_found(world, "did:key:zSomebody")
+    admin = AIOKafkaAdminClient(bootstrap_servers=world.settings.kafka_bootstrap)
+    await admin.start()
+    try:
+        groups = [name for name, _ in await admin.list_consumer_groups()]
+        topics = await admin.list_topics()
+    finally:
+        await admin.close()
 
-    assert await until(lambda: found_of(world, "did:key:zAfter", 1), deadline_s=90)
-    assert UNDETECTED._value.get() == before + 3
+    run = world.settings.ocsf_topic.removesuffix(".ocsf")
+    assert [name for name in groups if name.startswith(run)] == []
+    assert sorted(name for name in topics if name.startswith(run)) == [
+        f"{run}.{name}" for name in ("blocks", "fhir", "ocsf")
+    ]
+
+
+async def killed(world: World) -> int | None:
+    """Run audit in a process that dies between what it publishes and the note of it; return how it ended."""
+    place = {
+        f"SALUS_{name.upper()}": value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+        for name, value in world.settings
+        if value is not None
+    }
+    name = dying_audit.__name__
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", name, cwd=ROOT, env={**os.environ, **place}
+    )
+    try:
+        return await asyncio.wait_for(process.wait(), DEADLINE_S)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def test_a_kill_between_a_finding_and_its_mark_neither_loses_nor_doubles_it(world: World) -> None:
+    await world.seal(refusals("did:key:zFirst"))
+    assert await killed(world) == -signal.SIGKILL
+    [before] = await findings(world)
+    assert await killed(world) == -signal.SIGKILL
+    await world.start()
+    await world.seal(refusals("did:key:zSecond"))
+    assert await is_found(world, "did:key:zSecond")
+
+    found = await findings(world)
+    assert [finding for finding in found if "zSecond" not in json.dumps(finding)] == [before] * 3
+    assert len({finding["metadata"]["uid"] for finding in found}) == 2
+
+
+async def test_a_database_that_is_lost_comes_to_the_same_findings(world: World) -> None:
+    await world.start()
+    for start in range(3):
+        await world.seal(refusals("did:key:zSlow", [start]))
+    await world.seal([Accepted(GLASS, source=STORAGE, name="glass", subject=PATIENT)])
+
+    async def are(count: int) -> bool:
+        return len(await findings(world)) == count
+
+    assert await until(lambda: are(2), deadline_s=DEADLINE_S)
+    before = await findings(world)
+    await world.stop()
+    for file in Path(world.settings.database_url.removeprefix("sqlite+aiosqlite:///")).parent.glob(
+        "audit.db*"
+    ):
+        file.unlink()
+    await world.start()
+    assert await until(lambda: are(4), deadline_s=DEADLINE_S)
+
+    def by_uid(finding: dict[str, Any]) -> str:
+        return str(finding["metadata"]["uid"])
+
+    assert sorted((await findings(world))[2:], key=by_uid) == sorted(before, key=by_uid)

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 from tests.integration.postgres import new_database, running_server
-from tests.unit.audit import test_api, test_indexing, test_load, test_repetition
+from tests.unit.audit import test_api, test_indexing, test_load, test_probing, test_repetition
 from tests.unit.audit.chain import Chain
 from tests.unit.audit.samples import AROUND, NOON
 from tests.unit.audit.test_api import World, world
@@ -33,7 +33,7 @@ async def trail(postgres: str) -> AsyncIterator[SqlTrail]:
 globals().update(
     {
         name: test
-        for module in (test_indexing, test_api, test_load, test_repetition)
+        for module in (test_indexing, test_api, test_load, test_probing, test_repetition)
         for name, test in vars(module).items()
         if name.startswith("test_") and {"trail", "world"} & inspect.signature(test).parameters.keys()
     }

@@ -19,8 +19,10 @@ from tests.unit.audit.samples import AROUND, CONSENT, IDENTITY, MEMBER, NOON, ST
 
 from salus.audit.adapters.signatures import OwnSignatures
 from salus.audit.adapters.sql import SqlTrail, open_trail
+from salus.audit.detectors import Detectors
 from salus.audit.domain.blocks import BlockRefusedError
 from salus.audit.domain.directory import Directory
+from salus.audit.domain.probing import ProbingRule
 from salus.audit.domain.search import Found, Question, Visibility
 from salus.audit.handlers import Alarm, Bell, Follower, Indexer
 from salus.audit.identity_chain import IdentityChain
@@ -308,7 +310,8 @@ def publisher_of(trail: SqlTrail, outputs: "FakeOutputs", *chains: Chain) -> Pub
     # Every look at the clock is a while later, so that what failed is tried again at once.
     clock = count(step=10).__next__
     marks = Marks(trail, outputs, AROUND, learn)
-    return Publisher(ledger, trail, ledger.keys, outputs, AROUND, marks, clock)
+    detectors = Detectors(trail, ProbingRule(refusals=3, window_s=60), AROUND)
+    return Publisher(ledger, trail, ledger.keys, outputs, AROUND, marks, detectors, clock)
 
 
 async def publish_all(publisher: Publisher) -> None:

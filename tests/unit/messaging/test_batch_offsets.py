@@ -160,7 +160,7 @@ def test_a_flaw_of_offsets_goes_before_that_of_transactions() -> None:
 
 @pytest.mark.parametrize("deltas", LIES.values(), ids=LIES)
 def test_a_consumer_of_the_library_passes_over_what_cannot_be_read(deltas: list[int]) -> None:
-    # Faust, which audit's detectors run in, knows of no flaw: what is raised stops it for ever.
+    # Faust, for one, knows of no flaw: what is raised stops it for ever.
     data = batch([0], base=11) + batch(deltas, base=12) + batch([0], base=12 + len(deltas))
     found = Unpacked(AT, fetcher.MemoryRecords(data), None, 11, None, None, True, READ_COMMITTED)
 

@@ -12,14 +12,14 @@ from importlib.metadata import version
 from fastapi import FastAPI
 
 from salus.audit.adapters.archive import ArchivedLedger
-from salus.audit.adapters.detectors import detect_for_ever
 from salus.audit.adapters.signatures import OwnSignatures
 from salus.audit.adapters.sql import open_trail
 from salus.audit.adapters.topics import KafkaOutputs, watch_for_ever
 from salus.audit.api import Reading, damaged, out_of_reach, routes
 from salus.audit.comparison import Comparison, Pace
-from salus.audit.domain.detection import ProbingRule
+from salus.audit.detectors import Detectors
 from salus.audit.domain.network import Surroundings
+from salus.audit.domain.probing import ProbingRule
 from salus.audit.handlers import Alarm, Bell, Follower, Indexer
 from salus.audit.identity_chain import IdentityChain, IdentityTopic
 from salus.audit.ports import DamagedTrailError, OutOfReachError
@@ -127,7 +127,9 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
         indexer = Indexer(ledger, trail, shards, chain)
         alarm = Alarm(outputs, around, now)
         marks = Marks(trail, outputs, around, partial(keys_of, identity))
-        publisher = Publisher(ledger, trail, shards, outputs, around, marks)
+        rule = ProbingRule(settings.refusals_max, settings.refusals_window_s)
+        detectors = Detectors(trail, rule, around)
+        publisher = Publisher(ledger, trail, shards, outputs, around, marks, detectors)
         comparison = Comparison(
             Reconciler(ledger, trail.stored, shards, topic, publisher.correct),
             trail,
@@ -146,11 +148,6 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
             "keys": watched.follow(lambda: shards.update(watched.shards())),
             "publishing": publisher.run(grown=grown, poll_s=settings.poll_s),
         }
-        if settings.detectors:
-            rule = ProbingRule(settings.refusals_max, settings.refusals_window_s)
-            loops["detectors"] = detect_for_ever(
-                kafka, topic=settings.ocsf_topic, rule=rule, signatures=signatures
-            )
         for name, work in loops.items():
             await stack.enter_async_context(supervisor.running(work, name=name))
         comparing = supervisor.running(comparison.run(), name="comparing", age_s_max=COMPARING_AGE_S_MAX)
@@ -164,6 +161,7 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
             "trail": comparison.check,
             "rights": rights.check,
             "publication": publisher.check,
+            "detectors": detectors.check,
         }
         authenticate = Authenticator(identity, service="audit")
         app = create_app(

@@ -10,13 +10,13 @@ from functools import partial
 from math import inf
 from typing import Any
 
-import msgspec
 import structlog
 
 from salus.audit.block_reader import read_header, read_rows
+from salus.audit.detectors import message_of
 from salus.audit.domain.blocks import Block, BlockRefusedError, entries_of, givers_of, needs_in
 from salus.audit.domain.comparison import Difference
-from salus.audit.domain.detection import block_finding, key_of, repair_finding, rights_finding, trail_finding
+from salus.audit.domain.detection import block_finding, repair_finding, rights_finding, trail_finding
 from salus.audit.domain.entry import TrailEntry
 from salus.audit.domain.network import Surroundings
 from salus.audit.domain.ocsf import ocsf_of
@@ -26,7 +26,6 @@ from salus.audit.ports import (
     BehindError,
     DamagedTrailError,
     Ledger,
-    Message,
     OutOfReachError,
     Outputs,
     Tip,
@@ -282,14 +281,7 @@ class Alarm:
         uid = finding["metadata"]["uid"]
         if uid in self._raised:
             return
-        message = Message(
-            topic=self._around.ocsf_topic,
-            key=key_of(finding),
-            value=msgspec.json.encode(finding),
-            uid=uid,
-            content_type="application/json",
-        )
-        await self._outputs.publish([message])
+        await self._outputs.publish([message_of(finding, self._around)])
         self._raised.add(uid)
 
 

@@ -32,12 +32,10 @@ RIGHTS_PENDING = Gauge(
 RIGHTS_JUDGED = Counter(
     "salus_audit_rights_judged", "Events of consent and storage whose asker's right was judged again."
 )
+BLOCKS_UNPUBLISHED = Gauge(
+    "salus_audit_blocks_unpublished",
+    "Blocks that are indexed and not published; what is found in them is not either.",
+)
 FINDINGS = Counter("salus_audit_findings", "Detection findings published.", ["rule"])
-"""Counted again when the detectors see an event again."""
-FORGED = Counter(
-    "salus_audit_unsigned_records",
-    "Records on the OCSF topic that audit did not sign.",
-)
-UNDETECTED = Counter(
-    "salus_audit_undetected_records", "Records that a rule failed at and that were passed over."
-)
+"""Counted again when entries are published again."""
+UNDETECTED = Counter("salus_audit_undetected_records", "Entries that a rule failed at, and passed over.")

@@ -1,5 +1,7 @@
 """What is published of the trail: whole blocks, each compared with its header, in each shard's order.
 
+What the detectors find in a block goes out with it, under the same mark: a crash repeats both or neither.
+
 A block that cannot be published holds up those after it in its shard, and nothing else. At a start with many
 blocks to publish, the newest go first, and the history beside them: no event of now waits for old ones.
 """
@@ -17,13 +19,14 @@ from functools import partial
 import msgspec
 import structlog
 
+from salus.audit.detectors import Detectors, message_of
 from salus.audit.domain.entry import TrailEntry
 from salus.audit.domain.fhir import audit_event_of
 from salus.audit.domain.network import Surroundings
 from salus.audit.domain.ocsf import ocsf_of
 from salus.audit.domain.progress import Progress
 from salus.audit.handlers import Bell
-from salus.audit.metrics import ENTRIES_PUBLISHED
+from salus.audit.metrics import BLOCKS_UNPUBLISHED, ENTRIES_PUBLISHED
 from salus.audit.ports import (
     DamagedHeaderError,
     DamagedTrailError,
@@ -67,10 +70,12 @@ class Publisher:
     outputs: Outputs
     around: Surroundings
     marks: Marks
+    detectors: Detectors
     clock: Callable[[], float] = time.monotonic
     # By shard and height; without a height it is the shard itself.
     waiting: dict[tuple[int, int | None], Waiting] = field(default_factory=dict)
     _progress: dict[int, Progress] = field(default_factory=dict)
+    _left: dict[int, int] = field(default_factory=dict)
 
     async def run(self, *, grown: Bell, poll_s: float) -> None:
         """Publish until cancelled; a part that is away, or a row to be repaired, is waited for."""
@@ -118,6 +123,8 @@ class Publisher:
                     progress.note(height)
                 any_left = True
         await self.marks.keep(shard, progress)
+        self._left[shard] = progress.left((await self.trail.tip(shard)).height)
+        BLOCKS_UNPUBLISHED.set(sum(self._left.values()))
         return any_left
 
     async def _start(self, shard: int) -> Progress:
@@ -148,7 +155,7 @@ class Publisher:
             done.append(height)
         for start in range(0, len(entries), PUBLISHED_AT_ONCE_MAX):
             some = entries[start : start + PUBLISHED_AT_ONCE_MAX]
-            await self.outputs.publish(await asyncio.to_thread(self._messages, some, messages_of))
+            await self._publish(some, messages_of)
             ENTRIES_PUBLISHED.inc(len(some))
         return True
 
@@ -183,7 +190,18 @@ class Publisher:
         """
         for start in range(0, len(entries), PUBLISHED_AT_ONCE_MAX):
             some = entries[start : start + PUBLISHED_AT_ONCE_MAX]
-            await self.outputs.publish(await asyncio.to_thread(self._messages, some, corrections_of))
+            await self._publish(some, corrections_of)
+
+    async def _publish(
+        self,
+        entries: Sequence[TrailEntry],
+        of: Callable[[TrailEntry, Surroundings], Sequence[Message]],
+    ) -> None:
+        """Publish what entries say, and what they amount to: no mark is set before both are acknowledged."""
+        messages = await asyncio.to_thread(self._messages, entries, of)
+        findings = await self.detectors.findings(entries)
+        await self.outputs.publish([*messages, *(message_of(each, self.around) for each in findings)])
+        self.detectors.note(findings)
 
     async def _entries(self, shard: int, height: int) -> list[TrailEntry]:
         header, note = await self._header(shard, height)

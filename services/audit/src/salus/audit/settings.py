@@ -19,7 +19,6 @@ class Settings(ServiceSettings, DatabaseSettings, ObjectSettings):
     blocks_topic: str = Field(default="salus.ledger.blocks", description="Where blocks are announced.")
     ocsf_topic: str = Field(default="salus.audit.ocsf", description="Where OCSF events and findings go.")
     fhir_topic: str = Field(default="salus.audit.fhir", description="Where FHIR AuditEvents go.")
-    detectors: bool = Field(default=True, description="Run the Faust detectors in this process.")
     compare_rows_per_s_max: int = Field(
         default=2000, ge=1, description="Rows of the trail compared with the ledger in a second, at most."
     )

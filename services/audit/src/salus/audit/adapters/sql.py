@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from salus.audit.adapters.conditions import SUBJECT_REGISTERED, conditions_of, visible_in
 from salus.audit.adapters.identity_store import SqlIdentityStore
+from salus.audit.adapters.refusals import refusals_of
 from salus.audit.adapters.repetition import with_repetitions
 from salus.audit.adapters.rights_store import SqlRightsStore, with_rights
 from salus.audit.adapters.stored import SqlStoredTrail, last_position, within_reach
@@ -35,6 +36,7 @@ from salus.audit.domain.directory import ConsentPlace, Directory, KnownConsent, 
 from salus.audit.domain.effects import Effects, Name, Subject
 from salus.audit.domain.entry import TrailEntry
 from salus.audit.domain.identity_history import IdentityHistory
+from salus.audit.domain.probing import Refusal, Span
 from salus.audit.domain.search import Found, Question, Visibility
 from salus.audit.ports import DamagedTrailError, Published, Tip
 from salus.runtime.database import open_engine
@@ -168,6 +170,11 @@ class SqlTrail:
         async with self._reading() as connection:
             rows = (await connection.execute(query.order_by(TRAIL.c.index).limit(limit))).mappings().all()
             return await _shown(connection, rows)
+
+    async def refusals(self, actor: str, span: Span, *, limit: int) -> list[Refusal]:
+        """Return what an actor was refused."""
+        async with self._reading() as connection:
+            return await refusals_of(connection, actor, span, limit=limit)
 
     async def published(self, shard: int) -> Published | None:
         """Return up to where a shard is said to be published."""

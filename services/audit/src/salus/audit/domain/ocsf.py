@@ -9,13 +9,14 @@ are Entity Management (3004), a rejected record is API Activity (6003). Record i
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from salus.audit.domain.entry import Activity, Place, Severity, TrailEntry
 from salus.audit.domain.network import Surroundings
 
 OCSF_VERSION = "1.8.0"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 RESOURCE_UID = 10
 USER_UID = 31
 _CLASSES = {
@@ -107,7 +108,7 @@ def severity_of(severity: Severity) -> dict[str, Any]:
 
 def milliseconds(moment: datetime) -> int:
     """Return a moment as OCSF's `timestamp_t`."""
-    return int(moment.timestamp() * 1000)
+    return (moment - _EPOCH) // timedelta(milliseconds=1)
 
 
 def product_of(around: Surroundings) -> dict[str, Any]:

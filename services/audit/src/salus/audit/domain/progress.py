@@ -41,6 +41,10 @@ class Progress:
         """Tell whether a block is published."""
         return height < self.history or self.joint <= height < self.head
 
+    def left(self, tip: int) -> int:
+        """Return how many blocks below a tip are not published."""
+        return max(tip - self.head, 0) + self.joint - self.history
+
     def note(self, height: int) -> None:
         """Note that a block is published that was due."""
         if height == self.head:
