@@ -29,6 +29,7 @@ TESTS = (
     "tests/unit/events/test_canonical.py",
     "tests/unit/events/test_ed25519.py",
     "tests/unit/events/test_fitting.py",
+    "tests/unit/events/test_requests_together.py",
     "tests/unit/archive/test_duplicates.py",
     "tests/unit/messaging/test_record_batches.py",
 )

@@ -1,5 +1,5 @@
 /* Reads events that are written as encoders write them: the attributes in their order, no space between tokens,
-   nothing but printable ASCII, nothing escaped. What such an event of a type may be is compiled, from the type's
+   nothing but printable ASCII, nothing escaped but quotation marks in a QUOTING. What such an event of a type may be is compiled, from the type's
    own definition, into a program of few kinds of steps (salus.events.canonical, the one caller). An event that a
    program comes through certainly is valid; nothing is said of another, which is then read the long way. */
 
@@ -23,6 +23,7 @@ enum {
     OPTIONAL, /* literals[a..a + b] and what follows, or neither: then c steps are left out */
     LIST,     /* [...] of a to b elements, each of the c steps that follow */
     TYPE,     /* a type's name: its program follows, and then nothing */
+    QUOTING,  /* up to b characters of class a, and quotation marks, each behind a backslash, in quotes */
 };
 typedef struct {
     uint32_t what, a, b, c;
@@ -59,6 +60,28 @@ static const uint8_t *after_run(const uint8_t *at, const Event *event, const Pro
     while (at < end && of[*at] & class)
         at++;
     return (uint64_t)(at - from) >= step->b ? at : NULL;
+}
+
+static const uint8_t *after_quoting(const uint8_t *at, const Event *event, const Program *program, const Step *step) {
+    const uint16_t class = (uint16_t)(1u << step->a);
+    if (at == event->end || *at++ != '"')
+        return NULL;
+    for (uint32_t left = step->b;; left--) {
+        if (at == event->end)
+            return NULL;
+        if (*at == '"')
+            return at + 1;
+        if (!left)
+            return NULL;
+        if (*at == '\\') {
+            if (event->end - at < 2 || at[1] != '"')
+                return NULL;
+            at += 2;
+        } else if (program->classes[*at] & class)
+            at++;
+        else
+            return NULL;
+    }
 }
 
 static const uint8_t *after_time(const uint8_t *at, Event *event, int is_events) {
@@ -178,6 +201,9 @@ static const uint8_t *after_steps(const uint8_t *at, Event *event, const Program
                 at = after_steps(at, event, program, program->steps + type->first,
                                  program->steps + type->first + type->count);
             }
+            break;
+        case QUOTING:
+            at = after_quoting(at, event, program, step);
             break;
         default:
             return NULL;

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from typing import NamedTuple, Protocol
 
 from salus.events.bearer import (
     APPROVAL,
@@ -39,12 +40,36 @@ CLOCKS = timedelta(minutes=5)
 _SKEW = timedelta(seconds=CLOCK_SKEW_S)
 
 
-def verify_request(event: Event, *, ring: KeyRing, at: datetime, verify: Verifies = verifies) -> None:
+class ReadsBearer(Protocol):
+    """Reads a token as `read_bearer` does."""
+
+    def __call__(self, token: str, *, audience: str | None) -> Signed:
+        """Return the claims of a bearer that is meant for `audience`; raises BearerError."""
+
+
+class Proofs(NamedTuple):
+    """How the token of an event's request is read, and how its signature is verified."""
+
+    read: ReadsBearer
+    verify: Verifies
+
+
+ALONE = Proofs(read_bearer, verifies)
+"""Each token by itself, and at once."""
+
+
+def verify_request(
+    event: Event,
+    *,
+    ring: KeyRing,
+    at: datetime,
+    proofs: Proofs = ALONE,
+) -> None:
     """Raise unless the event's request, if its type has one, was made by who is said to have made it.
 
     `at` is when the broker appended the event. A service cannot have stated it later: with a `time` that is
-    further ahead than clocks differ, a request would count that nobody has made yet. `verify` is asked of the
-    token's signature.
+    further ahead than clocks differ, a request would count that nobody has made yet. The request's token is
+    read and verified as `proofs` does.
 
     Raises:
         RejectedError: INVALID_REQUEST, with what is wrong.
@@ -57,7 +82,8 @@ def verify_request(event: Event, *, ring: KeyRing, at: datetime, verify: Verifie
     if request.authentication == SERVICE:
         _require_own(event, request)
     elif request.authentication == SIGNED:
-        _require_signed(event, event.data, ring=ring, judged_at=at, verify=verify)
+        signed = require_asked(event.data, catalogue=ring.catalogue, network=ring.network, read=proofs.read)
+        _require_signed(event, signed, request, ring=ring, judged_at=at, verify=proofs.verify)
     else:
         raise _refused("an authentication that nobody here can verify")
 
@@ -129,12 +155,10 @@ def _require_own(event: Event, request: Request) -> None:
         raise _refused("a service names itself, and nobody else, where nobody asked")
 
 
-def _require_signed(
-    event: Event, data: RequestedData, *, ring: KeyRing, judged_at: datetime, verify: Verifies
+def _require_signed(  # noqa: PLR0913  # a request, and what it is judged by
+    event: Event, signed: Signed, request: Request, *, ring: KeyRing, judged_at: datetime, verify: Verifies
 ) -> None:
-    request, at = data.request, event.envelope.time
-    signed = require_asked(data, catalogue=ring.catalogue, network=ring.network)
-    claims = signed.claims
+    claims, at = signed.claims, event.envelope.time
     # A transfer may outlast the token that began it; then it was current when the transfer began.
     late_s_max = STATING_S_MAX + (TRANSFER_S_MAX if event.type.transfer else 0)
     moment = max(min(at.timestamp(), float(claims.exp)), at.timestamp() - late_s_max)
@@ -175,8 +199,12 @@ def _first_use(signed: Signed, *, ring: KeyRing, until: datetime) -> datetime:
     return min(begins - _SKEW, expires + _SKEW, until)
 
 
-def require_asked(data: RequestedData, *, catalogue: Catalogue, network: str) -> Signed:
+def require_asked(
+    data: RequestedData, *, catalogue: Catalogue, network: str, read: ReadsBearer = read_bearer
+) -> Signed:
     """Return the caller's token, if the request that it names asks for this data; its key is not looked at.
+
+    `read` is asked of the token.
 
     Raises:
         RejectedError: INVALID_REQUEST.
@@ -185,7 +213,7 @@ def require_asked(data: RequestedData, *, catalogue: Catalogue, network: str) ->
     if request.proof is None:
         raise _refused("the caller's token is missing")
     try:
-        signed = read_bearer(request.proof, audience=audience_of(type_of(data).owner, network))
+        signed = read(request.proof, audience=audience_of(type_of(data).owner, network))
     except BearerError as error:
         raise _refused(str(error)) from None
     claims = signed.claims

@@ -33,6 +33,8 @@ APPROVAL = "approval"
 PROPOSAL_LIFETIME_S_MAX = 7 * 86_400
 PROPOSAL = "proposal"
 CLOCK_SKEW_S = 10
+TYPES = (None, "JWT")
+"""What `typ` in the header of a bearer may be."""
 
 
 def audience_of(what: str, network: str) -> str:
@@ -47,7 +49,8 @@ class BearerError(Exception):
     """A token is not a bearer of ours, or not of now; the message may be shown."""
 
 
-TokenId = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._~-]{1,64}\Z")]
+JTI_PATTERN = r"^[A-Za-z0-9._~-]{1,64}\Z"
+TokenId = Annotated[str, msgspec.Meta(pattern=JTI_PATTERN)]
 """`jti`: fresh, as a UUID is."""
 
 
@@ -96,19 +99,26 @@ def read_bearer(token: str, *, audience: str | None, lifetime_s_max: int = LIFET
         require_known(header)
     except JwsError as error:
         raise BearerError(f"the token: {error}") from None
-    if header.typ not in {None, "JWT"}:
+    if header.typ not in TYPES:
         raise BearerError("its typ is not JWT")
     if claims is None:
         claims = _claims_of(plain)
+    signed = Signed(claims, header.kid, signing_input, signature)
+    require_meant(signed, audience=audience, lifetime_s_max=lifetime_s_max)
+    return signed
+
+
+def require_meant(signed: Signed, *, audience: str | None, lifetime_s_max: int = LIFETIME_S_MAX) -> None:
+    """Raise BearerError unless a bearer is meant for `audience`, by its key's DID, and not for too long."""
+    claims = signed.claims
     if audience not in (None, claims.aud):
         raise BearerError("the token is meant for another service or network, or for several")
     if claims.iss != claims.sub:
         raise BearerError("iss and sub must be the same DID")
-    if header.kid.partition("#")[0] != claims.iss:
+    if signed.kid.partition("#")[0] != claims.iss:
         raise BearerError("iss is not the DID that the key belongs to")
     if not claims.iat <= claims.exp <= claims.iat + lifetime_s_max:
         raise BearerError(f"valid for more than {lifetime_s_max} s, or for less than none")
-    return Signed(claims, header.kid, signing_input, signature)
 
 
 def require_current(at: float, *, issued: float, expires: float, not_before: float | None = None) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ctypes
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import lru_cache
@@ -17,6 +17,7 @@ from functools import lru_cache
 from salus.events.catalogue import Catalogue
 from salus.events.event_types import EventType
 from salus.events.recognizers import Compiler, Mark, NotCompilableError, Step
+from salus.events.requests import RequestedData
 from salus.ledger.hashing import LIBRARY, lanes
 from salus.ledger.records import Cells, gather
 
@@ -72,53 +73,56 @@ class Attributes:
         return gather([(self.events, self.spans)], attribute, stride=len(Mark))
 
 
-class CanonicalReader:
-    """The library's function, and the programs of some types."""
+class ProgramReader:
+    """The library's function, and the program that it reads texts by."""
 
-    def __init__(self, types: Sequence[EventType], path: str = LIBRARY) -> None:
-        """Raise OSError or AttributeError if the library is not there or not of this version."""
+    def __init__(
+        self,
+        compiler: Compiler,
+        opening: Sequence[Step],
+        named: Mapping[str, Sequence[Step]],
+        *,
+        path: str = LIBRARY,
+    ) -> None:
+        """Take the steps of `opening`, and after a TYPE step those of the type that is named there.
+
+        Raises:
+            OSError or AttributeError: the library is not there or not of this version.
+        """
         self._run = ctypes.CDLL(path)[FUNCTION]
         address, count = ctypes.c_void_p, ctypes.c_uint64
         self._run.argtypes = [address, count, ctypes.c_char_p, count, address, count, count, *[address] * 3]
-        compiler = Compiler()
-        steps = compiler.opening()
-        self._opening = len(steps)
-        self.types: list[EventType] = []
-        named = []
-        for entry in types:
-            try:
-                body = compiler.event(entry)
-            except NotCompilableError:
-                continue
-            (name,) = compiler.literal(entry.name)
-            named.append(_Type(name.a, name.b, len(steps), len(body)))
-            self.types.append(entry)
+        self._opening = len(opening)
+        steps, types = [*opening], []
+        for text, body in named.items():
+            (name,) = compiler.literal(text)
+            types.append(_Type(name.a, name.b, len(steps), len(body)))
             steps += body
         self._steps = (Step * len(steps))(*steps)
-        self._named = (_Type * len(named))(*named)
+        self._named = (_Type * len(types))(*types)
         self._classes = (ctypes.c_uint16 * 256)(*compiler.classes_of_bytes())
         self._program = _Program(
             ctypes.addressof(self._steps),
             ctypes.addressof(self._classes),
             ctypes.addressof(self._named),
-            len(named),
+            len(types),
             bytes(compiler.literals),
         )
 
-    def read(self, events: bytes, places: array[int]) -> Attributes:
-        """Return what `attributes_of` does.
+    def read(self, texts: bytes, places: array[int]) -> Attributes:
+        """Return what is certain of texts; `numbers` are 0 without types.
 
         Raises:
-            ValueError: the places go backwards or beyond the events.
+            ValueError: the places go backwards or beyond the texts.
         """
         count = len(places) - 1
-        found = _nothing(events, count)
+        found = _nothing(texts, count)
         # ctypes releases the interpreter lock during the call.
         failed = self._run(
             ctypes.byref(self._program),
             self._opening,
-            events,
-            len(events),
+            texts,
+            len(texts),
             places.buffer_info()[0],
             count,
             len(Mark),
@@ -126,7 +130,29 @@ class CanonicalReader:
         )
         if failed:
             raise ValueError("places that go backwards or beyond the events")
-        return replace(found, types=self.types)
+        return found
+
+
+class CanonicalReader:
+    """Reads events of some types by their programs."""
+
+    def __init__(self, types: Sequence[EventType], path: str = LIBRARY) -> None:
+        """Raise OSError or AttributeError if the library is not there or not of this version."""
+        compiler = Compiler()
+        opening = compiler.opening()
+        self.types: list[EventType] = []
+        named = {}
+        for entry in types:
+            try:
+                named[entry.name] = compiler.event(entry)
+            except NotCompilableError:
+                continue
+            self.types.append(entry)
+        self._reader = ProgramReader(compiler, opening, named, path=path)
+
+    def read(self, events: bytes, places: array[int]) -> Attributes:
+        """Return what `attributes_of` does; raises ValueError as ProgramReader does."""
+        return replace(self._reader.read(events, places), types=self.types)
 
 
 def load(types: Sequence[EventType], path: str = LIBRARY) -> CanonicalReader | None:
@@ -140,9 +166,19 @@ def load(types: Sequence[EventType], path: str = LIBRARY) -> CanonicalReader | N
 def attributes_of(events: bytes, places: array[int], catalogue: Catalogue) -> Attributes:
     """Return the attributes of many events of the catalogue's types, as far as they are certain.
 
-    `places` (type code Q) says where each event begins, and where the last one ends.
+    `places` (type code Q) says where each event begins, and where the last one ends. Of an event that carries
+    a request nothing is said: whether that was made is not written in it.
     """
     reader = _reader(catalogue)
+    return _nothing(events, len(places) - 1) if reader is None else reader.read(events, places)
+
+
+def requested_attributes(events: bytes, places: array[int], catalogue: Catalogue) -> Attributes:
+    """Return what `attributes_of` does of events that carry a request, and only of those.
+
+    The token of the request, which remains to be judged, is between the marks PROOF and PROOF_END.
+    """
+    reader = _requested_reader(catalogue)
     return _nothing(events, len(places) - 1) if reader is None else reader.read(events, places)
 
 
@@ -155,4 +191,9 @@ def _nothing(events: bytes, count: int) -> Attributes:
 # A catalogue is compiled once. Who judges old blocks under the catalogues of their time needs few at once.
 @lru_cache(maxsize=16)
 def _reader(catalogue: Catalogue) -> CanonicalReader | None:
-    return load(catalogue.types())
+    return load([entry for entry in catalogue.types() if not issubclass(entry.data, RequestedData)])
+
+
+@lru_cache(maxsize=16)
+def _requested_reader(catalogue: Catalogue) -> CanonicalReader | None:
+    return load([entry for entry in catalogue.types() if issubclass(entry.data, RequestedData)])

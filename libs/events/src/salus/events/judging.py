@@ -10,22 +10,25 @@ from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from itertools import accumulate, groupby
 
 import msgspec
 
-from salus.events.accountability import verify_request
-from salus.events.canonical import Attributes, attributes_of
-from salus.events.ed25519 import Signature, Verifies, verifies, verify_each
+from salus.events.accountability import ALONE, Proofs, verify_request
+from salus.events.bearer import Signed, read_bearer, require_meant
+from salus.events.canonical import Attributes, attributes_of, requested_attributes
+from salus.events.ed25519 import Signature, verifies, verify_each
 from salus.events.envelope import VALUE_BYTES_MAX, Envelope, Event, decode_event
 from salus.events.errors import Reason, RejectedError
 from salus.events.event_types import MEMBER, OPERATOR, EventType
 from salus.events.fitting import NO_ONE, Case, Facts, cases_of
+from salus.events.jws_batch import signed_tokens
 from salus.events.keyring import LONG_AGO, KeyRing
 from salus.events.parties import KnownKey, Party
 from salus.events.signature import SIGNED_ORIGIN, parse_signature, signed_text
-from salus.ledger.hashing import hash_each, hash_spans
+from salus.events.valid_json import decode_valid_event
+from salus.ledger.hashing import hash_spans
 from salus.ledger.merkle import LEAF_PREFIX, leaf_hash
 from salus.ledger.records import (
     SIGNATURE_HEADER,
@@ -128,8 +131,9 @@ def judge_batch(parts: Sequence[Records], *, ring: KeyRing) -> Judgement:
 class BatchJudging:
     """The verdicts on many records by themselves, in three steps, of which the second may run in a thread.
 
-    The signatures of requests are taken for good first, then verified together, and what rests on one that is
-    not good is judged again by itself: so the verdicts are those that `judge` gives or raises.
+    Events and the tokens of their requests are read together where they are plain. The signatures of requests
+    are taken for good first, then verified together, and what rests on one that is not good is judged again
+    by itself: so the verdicts are those that `judge` gives or raises.
     """
 
     def __init__(self, records: Sequence[Placed], *, ring: KeyRing) -> None:
@@ -138,12 +142,18 @@ class BatchJudging:
         self._ring = ring
         self._signatures: list[Signature] = []
         self._valid: list[bool] = []
+        values = cells_of(record.value for record in records)
+        found = requested_attributes(values.data, values.places, ring.catalogue)
+        tokens = signed_tokens(found)
         # Of each record: the verdict, and which of the signatures it rests on.
         self._verdicts: list[Event | RejectedError] = []
         self._rests_on: list[range] = []
-        for record, signer in zip(records, self._signers(), strict=True):
+        for row, (record, signer) in enumerate(zip(records, self._signers(values), strict=True)):
             first = len(self._signatures)
-            self._verdicts.append(self._verdict(record, signer, self._take_for_good))
+            known = None if signer is None else found.type_of(row)
+            read = read_bearer if (token := tokens.get(row)) is None else partial(_meant, token)
+            proofs = Proofs(read, self._take_for_good)
+            self._verdicts.append(self._verdict(record, signer, proofs, known=known))
             self._rests_on.append(range(first, len(self._signatures)))
 
     def verify(self) -> None:
@@ -155,27 +165,33 @@ class BatchJudging:
         for row, rests_on in enumerate(self._rests_on):
             is_refused = isinstance(self._verdicts[row], RejectedError)
             if rests_on and (is_refused or not all(self._valid[number] for number in rests_on)):
-                self._verdicts[row] = self._verdict(self._records[row], None, verifies)
+                self._verdicts[row] = self._verdict(self._records[row], None, ALONE)
         return self._verdicts
 
     def _take_for_good(self, public_key: bytes, signature: bytes, text: bytes) -> bool:
         self._signatures.append(Signature(public_key, signature, text))
         return True
 
-    def _signers(self) -> list[Party | None]:
+    def _signers(self, values: Cells) -> list[Party | None]:
         """Return who signed each record, where that is certain."""
         headers = cells_of(record.header(SIGNATURE_HEADER) for record in self._records)
-        digests = b"".join(hash_each(LEAF_PREFIX, [record.value or b"" for record in self._records]))
-        batches = batches_of(headers, digests)
+        batches = batches_of(headers, hash_spans(LEAF_PREFIX, values.data, values.places))
         times = array("q", (timestamp_of(record.timestamp_ms) for record in self._records))
         signers = _signers_of(batches, times, self._ring)
         return [None if number == MALFORMED else signers[number] for number in batches.numbers]
 
-    def _verdict(self, record: Placed, signer: Party | None, verify: Verifies) -> Event | RejectedError:
+    def _verdict(
+        self, record: Placed, signer: Party | None, proofs: Proofs, *, known: EventType | None = None
+    ) -> Event | RejectedError:
         try:
-            return _judge_alone(record, signer, self._ring, verify=verify)
+            return _judge_alone(record, signer, self._ring, proofs=proofs, known=known)
         except RejectedError as error:
             return error
+
+
+def _meant(signed: Signed, _: str, *, audience: str | None) -> Signed:
+    require_meant(signed, audience=audience)
+    return signed
 
 
 def _doubtful(
@@ -225,8 +241,14 @@ def _judge_row(row: Row, signer: Party | None, ring: KeyRing) -> Event:
 
 
 def _judge_alone(
-    record: Placed, signer: Party | None, ring: KeyRing, *, verify: Verifies = verifies
+    record: Placed,
+    signer: Party | None,
+    ring: KeyRing,
+    *,
+    proofs: Proofs = ALONE,
+    known: EventType | None = None,
 ) -> Event:
+    """Return the event of a record; of which type its value is known to be a valid one, `known` says."""
     at = appended_at(record.timestamp_ms)
     require_no_flaw(record.flaw)
     value = require_value(record.value)
@@ -235,7 +257,14 @@ def _judge_alone(
         header = record.header(SIGNATURE_HEADER)
         signer = verify_signature(header, digest=leaf_hash(value), ring=ring, at=at)
     return _judge_content(
-        topic=record.topic, key=record.key, value=value, signer=signer, ring=ring, at=at, verify=verify
+        topic=record.topic,
+        key=record.key,
+        value=value,
+        signer=signer,
+        ring=ring,
+        at=at,
+        proofs=proofs,
+        known=known,
     )
 
 
@@ -300,15 +329,21 @@ def _judge_content(  # noqa: PLR0913  # as `judge`
     signer: Party,
     ring: KeyRing,
     at: datetime,
-    verify: Verifies = verifies,
+    proofs: Proofs = ALONE,
+    known: EventType | None = None,
 ) -> Event:
     def require(envelope: Envelope, entry: EventType) -> None:
         _require_fitting(entry, signer, source=envelope.source, topic=topic)
         if key != envelope.subject.encode():
             raise RejectedError(Reason.WRONG_KEY, "the Kafka key is not the event's subject")
 
-    event = decode_event(value, ring.types.catalogue_at(at), require=require)
-    verify_request(event, ring=ring, at=at, verify=verify)
+    catalogue = ring.types.catalogue_at(at)
+    if known is not None and catalogue.type_named(known.name) is known:
+        event = decode_valid_event(value, known)
+        require(event.envelope, known)
+    else:
+        event = decode_event(value, catalogue, require=require)
+    verify_request(event, ring=ring, at=at, proofs=proofs)
     return event
 
 

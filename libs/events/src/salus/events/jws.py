@@ -78,7 +78,7 @@ def split_jws(text: str) -> Parts:
     if len(parts) != 3:
         raise JwsError("it is not a compact JWS")
     try:
-        header = _header_of(parts[0])
+        header = header_of(parts[0])
         payload, signature = _decoded(parts[1]), _decoded(parts[2])
     except ValueError:
         raise JwsError("it is not a compact JWS") from None
@@ -93,7 +93,8 @@ def require_known(header: _Header) -> None:
 
 # One key writes the same header each time.
 @lru_cache(maxsize=4096)
-def _header_of(part: str) -> _Header:
+def header_of(part: str) -> _Header:
+    """Return the header that the first part of a JWS is; raises ValueError."""
     return msgspec.convert(read_json(_decoded(part)), _Header)
 
 

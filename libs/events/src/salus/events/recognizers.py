@@ -17,10 +17,11 @@ from typing import Any, NamedTuple
 
 from msgspec import inspect
 
+from salus.events.bearer import JTI_PATTERN
 from salus.events.envelope import Envelope
 from salus.events.event_types import EventType
-from salus.events.fields import PLAIN_PATTERN, Sealed
-from salus.events.requests import RequestedData
+from salus.events.fields import PLAIN_PATTERN, Sealed, Sha256
+from salus.events.requests import BODY_CHARS_MAX, PROOF_CHARS_MAX, Request
 
 
 class Op(IntEnum):
@@ -36,10 +37,11 @@ class Op(IntEnum):
     OPTIONAL = 7
     LIST = 8
     TYPE = 9
+    QUOTING = 10
 
 
 class Mark(IntEnum):
-    """The places in an event that are kept; from VALUE on stands the field that the subject repeats."""
+    """The places in an event that are kept; from VALUE on stands what is to be the same as another part."""
 
     ID = 0
     ID_END = 1
@@ -47,7 +49,9 @@ class Mark(IntEnum):
     SOURCE_END = 3
     SUBJECT = 4
     SUBJECT_END = 5
-    VALUE = 6
+    PROOF = 6
+    PROOF_END = 7
+    VALUE = 8
 
 
 class Step(ctypes.Structure):
@@ -113,10 +117,8 @@ class Compiler:
         """Return the program of a type: what follows its name in an event.
 
         Raises:
-            NotCompilableError: a field of its data cannot be told, or there is a request to be verified.
+            NotCompilableError: a field of its data cannot be told.
         """
-        if issubclass(entry.data, RequestedData):
-            raise NotCompilableError(entry.name)
         return [
             *self.literal('","subject":"'),
             *self._marked(Mark.SUBJECT, self._attribute("subject")),
@@ -137,6 +139,36 @@ class Compiler:
             *self._marked(Mark.SOURCE, self._attribute("source")),
             *self.literal('","type":"'),
             Step(Op.TYPE),
+        ]
+
+    def claims(self) -> list[Step]:
+        """Return the program of a bearer's claims, `salus.events.bearer.Bearer`; `iss` is its SUBJECT."""
+        words = Step(Op.RUN, self._class(_PRINTABLE), 0, PROOF_CHARS_MAX)
+        (fresh,) = pieces_of(JTI_PATTERN)
+        if isinstance(fresh, str) or fresh.most is None:
+            raise NotCompilableError(JTI_PATTERN)
+        text = [*self.literal('"'), words, *self.literal('"')]
+        return [
+            *self.literal('{"iss":"'),
+            *self._marked(Mark.SUBJECT, [words]),
+            *self.literal('","sub":"'),
+            Step(Op.MARK, Mark.VALUE),
+            words,
+            Step(Op.SAME, Mark.VALUE, Mark.SUBJECT, Mark.SUBJECT_END),
+            *self.literal('","aud":"'),
+            words,
+            *self.literal('","iat":'),
+            Step(Op.NUMBER),
+            *self.literal(',"exp":'),
+            Step(Op.NUMBER),
+            *self.literal(',"jti":"'),
+            Step(Op.RUN, self._class(fresh.chars), fresh.least, fresh.most),
+            *self.literal('"'),
+            *self._optional(',"nbf":', [Step(Op.NUMBER)]),
+            *self._optional(',"htm":', text),
+            *self._optional(',"htu":', text),
+            *self._optional(',"dig":', self.value(inspect.type_info(Sha256))),
+            *self.literal("}"),
         ]
 
     def literal(self, text: str) -> list[Step]:
@@ -161,12 +193,7 @@ class Compiler:
         steps = self.literal("{")
         for index, each in enumerate(info.fields):
             name = f'{"," if index else ""}"{each.encode_name}":'
-            is_key = info.cls is Sealed and each.name == "key"
-            value = (
-                self._key_of_subject(each.type)
-                if is_key
-                else self.value(each.type, is_subject=each.name == repeats)
-            )
+            value = self._field(info.cls, each, is_subject=each.name == repeats)
             if each.required:
                 steps += [*self.literal(name), *value]
             elif index:
@@ -174,6 +201,18 @@ class Compiler:
             else:
                 raise NotCompilableError(each)
         return steps + self.literal("}")
+
+    def _field(self, of: type, each: inspect.Field, *, is_subject: bool) -> list[Step]:
+        if (of, each.name) == (Sealed, "key"):
+            return self._key_of_subject(each.type)
+        if (of, each.name) == (Request, "body"):
+            # It is JSON as a rule, so there are quotation marks in it.
+            return [Step(Op.QUOTING, self._class(_PRINTABLE), BODY_CHARS_MAX)]
+        value = self.value(each.type, is_subject=is_subject)
+        if (of, each.name) == (Request, "proof"):
+            opening, *text, closing = value
+            return [opening, *self._marked(Mark.PROOF, text), closing]
+        return value
 
     def value(self, info: inspect.Type, *, is_subject: bool = False) -> list[Step]:  # noqa: PLR0911  # one per kind
         """Return the steps that take a value of this kind."""
