@@ -38,6 +38,7 @@ from salus.events.contexts.storage import SubjectRegistered
 from salus.events.did import LocalSigner
 from salus.events.event_types import EventData
 from salus.events.requests import Request
+from salus.ledger.check_blocks import Row
 
 LABORATORY = "did:web:laboratory.example"
 PERSON = joining(CLINICIAN)
@@ -109,7 +110,7 @@ async def test_of_a_patients_consents_a_block_needs_those_that_it_ends(trail: Sq
     bodies = [await chain.body(0, chain.seal(block)) for block in (grants, ends)]
     await index_all(chain, trail)
 
-    needed = [needs_in(chain.rows(body), CATALOGUE).consents for body in bodies]
+    needed = [needs_in([Row(*row) for row in chain.rows(body)], CATALOGUE).consents for body in bodies]
 
     assert needed == [set(), {(PATIENT, REVOKED.consent)}]
     assert (await all_of(trail))[-1].entry.facts.party == GRANTED.grantee

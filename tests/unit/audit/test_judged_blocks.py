@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests import own_types
 from tests.asking import truly_asked
-from tests.unit.audit.chain import Accepted, Chain, identity_topic
+from tests.unit.audit.chain import TOPIC, Accepted, Chain, identity_topic
 from tests.unit.audit.people import new_ring
 from tests.unit.audit.samples import STORAGE as NOBODY
 from tests.unit.audit.test_indexing import documents
@@ -26,7 +26,7 @@ from salus.events.envelope import decode_event
 from salus.events.errors import RejectedError
 from salus.events.event_types import schema_file
 from salus.events.type_definition import definition
-from salus.ledger.block import ACCEPTED
+from salus.ledger.block import ACCEPTED, Header
 from salus.ledger.check_blocks import Row
 from salus.ledger.merkle import leaf_hash
 from salus.ledger.records import appended_at
@@ -152,3 +152,31 @@ async def test_a_comparison_takes_no_invented_act_for_the_ledger_s(trail: SqlTra
     reconciler = Reconciler(chain, trail.stored, keys, judged(), nothing_to_correct)
     with pytest.raises(BlockRefusedError, match="verdict-wrong"):
         await reconciler.run(nothing_to_correct)
+
+
+async def test_each_row_is_judged_once_and_a_body_is_fetched_once(
+    trail: SqlTrail, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged_rows: list[tuple[str, int]] = []
+    fetched: list[int] = []
+    chain = Chain()
+    chain.seal([*documents(2), registered(NOBODY)])
+    chain.seal(documents(1, start=2))
+    body = chain.body
+
+    async def counted(shard: int, header: Header) -> bytes:
+        fetched.append(header.height)
+        return await body(shard, header)
+
+    monkeypatch.setattr(chain, "body", counted)
+    topic = identity_topic()
+    counting = replace(
+        topic, judge=lambda _, rows, __: judged_rows.extend((row.topic, row.offset) for row in rows)
+    )
+    keys = {0: chain.signer.verifier}
+    indexer = Indexer(chain, trail, keys, IdentityChain(chain, keys, counting, trail.identity))
+    while await indexer.index_next(0) is not None:
+        pass
+
+    assert sorted(judged_rows) == [(TOPIC, 0), (TOPIC, 1), (TOPIC, 2), (topic.partition[0], 0)]
+    assert fetched == [0, 1]

@@ -19,7 +19,7 @@ from salus.archive.trust import Trust
 from salus.events.catalogue import Catalogue
 from salus.events.envelope import decode_event
 from salus.events.errors import SIGNATURE_REASONS, Reason, RejectedError
-from salus.events.judging import judge_batch, verify_signature
+from salus.events.judging import accepted_record, judge_batch, verify_signature
 from salus.events.keyring import KeyRing
 from salus.events.rights import Objection
 from salus.events.sharding import Sharding
@@ -27,7 +27,7 @@ from salus.ledger.block import REJECTED_PREFIX, Header, open_header
 from salus.ledger.errors import BlockError
 from salus.ledger.key_periods import Keys
 from salus.ledger.merkle import leaf_hash
-from salus.ledger.records import Row, appended_at, records_of
+from salus.ledger.records import appended_at, records_of
 from salus.objects import ObjectStore
 
 BLOCKS_AT_ONCE = 16
@@ -135,13 +135,12 @@ class Judge:
         statuses = columns["status"]
         accepted = [row for row, status in enumerate(statuses) if status == ACCEPTED]
         records = [
-            Row(
+            accepted_record(
                 topic=columns["topic"][row],
                 partition=columns["partition"][row],
                 offset=columns["offset"][row],
                 timestamp_ms=columns["timestamp"][row],
-                # The Kafka key of an accepted event is its subject.
-                key=columns["subject"][row].encode(),
+                subject=columns["subject"][row],
                 value=columns["value"][row],
                 signature=columns["signature"][row],
             )

@@ -128,6 +128,29 @@ def judge_batch(parts: Sequence[Records], *, ring: KeyRing) -> Judgement:
     return judgement
 
 
+def accepted_record(  # noqa: PLR0913  # a record's own parts
+    *,
+    topic: str,
+    partition: int,
+    offset: int,
+    timestamp_ms: int,
+    subject: str | None,
+    value: bytes | None,
+    signature: bytes | None,
+) -> Row:
+    """Return an accepted record as it stood on its topic, by what a block keeps of it, to judge it again."""
+    return Row(
+        topic=topic,
+        partition=partition,
+        offset=offset,
+        timestamp_ms=timestamp_ms,
+        # The Kafka key of an accepted event is its subject.
+        key=None if subject is None else subject.encode(),
+        value=value,
+        signature=signature,
+    )
+
+
 class BatchJudging:
     """The verdicts on many records by themselves, in three steps, of which the second may run in a thread.
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any
 
-from salus.audit.domain.blocks import Block, BlockRefusedError, verify_body, verify_header
+from salus.audit.domain.blocks import Block, BlockRefusedError, verified_rows, verify_body, verify_header
 from salus.audit.ports import Ledger, Tip, UnreadableBodyError
+from salus.ledger.check_blocks import Row
 from salus.ledger.key_periods import Keys
 
 
@@ -24,8 +23,8 @@ async def read_header(ledger: Ledger, shard: int, tip: Tip, keys: Keys) -> Block
     return verify_header(note, shard=shard, height=tip.height, verifier=keys, previous=tip.note)
 
 
-async def read_rows(ledger: Ledger, block: Block) -> Sequence[Sequence[Any]]:
-    """Return the rows of a block's body, which is the one that the header names; they are not hashed yet.
+async def read_rows(ledger: Ledger, block: Block) -> list[Row]:
+    """Return the rows of a block's body, which are the leaves of its header.
 
     Raises:
         BlockRefusedError: the body does not verify.
@@ -34,7 +33,8 @@ async def read_rows(ledger: Ledger, block: Block) -> Sequence[Sequence[Any]]:
     try:
         body = await ledger.body(block.shard, block.header)
         verify_body(block, body)
-        return await asyncio.to_thread(ledger.rows, body)
+        # Hashing a full block takes a while; requests go on meanwhile.
+        return await asyncio.to_thread(lambda: verified_rows(block, ledger.rows(body)))
     except UnreadableBodyError as error:
         raise BlockRefusedError(
             shard=block.shard, height=block.header.height, code="body-unreadable", detail=str(error)

@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 
-from salus.audit.block_reader import read_header, read_rows
+from salus.audit.block_reader import read_header
 from salus.audit.detectors import message_of
 from salus.audit.domain.blocks import Block, BlockRefusedError, entries_of, givers_of, needs_in
 from salus.audit.domain.comparison import Difference
@@ -92,11 +92,10 @@ class Indexer:
             return None
         await self._require_all_before(block)
         identity = await self._identity.reach(block)
-        rows = await read_rows(self._ledger, block)
-        await self._identity.require_judged(block, rows)
+        rows = await self._identity.rows_of(block)
         needs = await asyncio.to_thread(needs_in, rows, identity.catalogue)
         directory = await self._trail.directory(needs, identity)
-        # Hashing and decoding a full block takes seconds; requests go on meanwhile.
+        # Decoding a full block takes seconds; requests go on meanwhile.
         entries = await asyncio.to_thread(entries_of, block, rows, directory)
         tip = Tip(before.height + 1, block.note)
         append = partial(self._trail.append, entries, directory, shard=shard, tip=tip, before=before)

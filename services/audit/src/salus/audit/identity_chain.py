@@ -12,7 +12,6 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any
 
 import structlog
 
@@ -22,6 +21,7 @@ from salus.audit.domain.identity_history import IdentityHistory
 from salus.audit.ports import BehindError, IdentityPlace, IdentityStore, Ledger, OutOfReachError, Tip
 from salus.events.keyring import KeyRing
 from salus.ledger.block import Header, Range, open_header
+from salus.ledger.check_blocks import Row
 from salus.ledger.errors import BlockError
 from salus.ledger.key_periods import Keys
 
@@ -41,7 +41,7 @@ class IdentityTopic:
     partition: tuple[str, int]
     founder: str
     new_ring: Callable[[], KeyRing]
-    judge: Callable[[Block, Sequence[Sequence[Any]], KeyRing], None] = require_judged
+    judge: Callable[[Block, Sequence[Row], KeyRing], None] = require_judged
 
 
 class IdentityChain:
@@ -73,6 +73,8 @@ class IdentityChain:
         self._sealed: list[tuple[str, int, int]] = []
         # For the comparison, which is made without a store: the SHA-256 of each event.
         self._digests: dict[int, bytes] = {}
+        # The block that was folded last, until the indexer takes it: its header's note, and its rows.
+        self._last: tuple[bytes, Sequence[Row]] | None = None
         # The accepted events that were read and not noted, and the number of blocks since the last note.
         self._unnoted: dict[int, bytes] = {}
         self._blocks_unnoted = 0
@@ -112,9 +114,21 @@ class IdentityChain:
                 pass
             return self.history
 
-    async def require_judged(self, block: Block, rows: Sequence[Sequence[Any]]) -> None:
-        """Raise BlockRefusedError unless what a block has as accepted was to be; `reach` came before."""
-        await asyncio.to_thread(self._topic.judge, block, rows, self.history.ring)
+    async def rows_of(self, block: Block) -> Sequence[Row]:
+        """Return the rows of a block, each of which is judged once; `reach` came before.
+
+        Raises:
+            BlockRefusedError: the body does not verify, or has a row as accepted that was not to be.
+            OutOfReachError: the archive is away.
+        """
+        if self._last is not None and self._last[0] == block.note:
+            # Its rows of the identity topic were judged as they were folded.
+            rows, self._last = self._last[1], None
+            left = [row for row in rows if not self._is_of_topic(row)]
+        else:
+            rows = left = await read_rows(self._ledger, block)
+        await asyncio.to_thread(self._topic.judge, block, left, self.history.ring)
+        return rows
 
     async def step(self) -> bool:
         """Read the next block that seals the topic, or that may; return False if there is none yet."""
@@ -165,16 +179,21 @@ class IdentityChain:
         if range_.first == range_.next:
             return {}
         rows = await read_rows(self._ledger, block)
-        values = await asyncio.to_thread(values_of, block, rows, self._topic.partition)
+        values = values_of(rows, self._topic.partition)
         try:
             for offset, value in values.items():
                 self.history.fold(offset, value)
             # An event is judged by what was appended before it, so none of them vouches for itself.
-            await asyncio.to_thread(self._topic.judge, block, _of_topic(rows, self._topic), self.history.ring)
+            ours = [row for row in rows if self._is_of_topic(row)]
+            await asyncio.to_thread(self._topic.judge, block, ours, self.history.ring)
         except BlockRefusedError:
             self._begin()
             raise
+        self._last = block.note, rows
         return values
+
+    def _is_of_topic(self, row: Row) -> bool:
+        return (row.topic, row.partition) == self._topic.partition
 
     def _go_on(self, header: Header, note: bytes) -> None:
         self.position = self.position_after(header)
@@ -237,8 +256,3 @@ class IdentityChain:
         if await self._store.note_identity(self._unnoted, place, before=self._noted):
             self._noted = place
         self._unnoted, self._blocks_unnoted = {}, 0
-
-
-def _of_topic(rows: Sequence[Sequence[Any]], topic: IdentityTopic) -> list[Sequence[Any]]:
-    """Return the rows of the identity topic: those of others may be judged by events that come later."""
-    return [row for row in rows if (row[0], row[1]) == topic.partition]

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from salus.audit.block_reader import read_header, read_rows
+from salus.audit.block_reader import read_header
 from salus.audit.domain.blocks import entries_of, givers_of, needs_in
 from salus.audit.domain.comparison import Difference, compare_block, not_as_derived, table_difference
 from salus.audit.domain.entry import TrailEntry
@@ -137,8 +137,7 @@ class _Pass:
                 if giver is not None:
                     await self._up_to(giver, at)
             await self.identity.reach(block)
-            rows = await read_rows(self.ledger, block)
-            await self.identity.require_judged(block, rows)
+            rows = await self.identity.rows_of(block)
             needs = await asyncio.to_thread(needs_in, rows, self.identity.history.catalogue)
             directory = await self.seen.tables.directory(needs, self.identity.history)
             entries = await asyncio.to_thread(entries_of, block, rows, directory)

@@ -16,7 +16,7 @@ from salus.events.contexts.consent import ConsentRevoked
 from salus.events.effect import depends_on_history
 from salus.events.envelope import Event, decode_event
 from salus.events.errors import SIGNATURE_REASONS, RejectedError
-from salus.events.judging import judge_batch
+from salus.events.judging import accepted_record, judge_batch
 from salus.events.keyring import KeyRing
 from salus.ledger.block import (
     ACCEPTED,
@@ -30,7 +30,6 @@ from salus.ledger.check_blocks import Row, block_place, check_block, check_body
 from salus.ledger.errors import BlockError
 from salus.ledger.key_periods import Keys
 from salus.ledger.merkle import leaf_hash
-from salus.ledger.records import Row as Record
 from salus.ledger.records import records_of, timestamp_at
 
 
@@ -78,48 +77,42 @@ def verify_body(block: Block, body: bytes) -> None:
         raise _refused(block, finding.code, finding.detail)
 
 
-def entries_of(block: Block, rows: Iterable[Sequence[Any]], directory: Directory) -> list[TrailEntry]:
-    """Return one entry a leaf, folding who is who into `directory` on the way.
+def entries_of(block: Block, rows: Iterable[Row], directory: Directory) -> list[TrailEntry]:
+    """Return one entry a leaf of verified rows, folding who is who into `directory` on the way.
 
     Raises:
-        BlockRefusedError: a row does not hash to its leaf, or the leaves do not give the header's root.
+        BlockRefusedError: another event stands in the place of an identity event.
     """
-    kept = _verified(block, rows)
     directory.judged_at = block.header.identity[2]
     header_hash = leaf_hash(block.note).hex()
-    entries = [_entry(block, index, row, header_hash, directory) for index, row in enumerate(kept)]
+    entries = [_entry(block, index, row, header_hash, directory) for index, row in enumerate(rows)]
     directory.runs = directory.served.runs(block.shard, block.header)
     return entries
 
 
-def values_of(block: Block, rows: Iterable[Sequence[Any]], partition: tuple[str, int]) -> dict[int, bytes]:
-    """Return the accepted events of the identity partition in a block, by offset, as `stamped` keeps them.
-
-    Raises:
-        BlockRefusedError: as of `entries_of`.
-    """
+def values_of(rows: Iterable[Row], partition: tuple[str, int]) -> dict[int, bytes]:
+    """Return the accepted events of the identity partition in a block, by offset, as `stamped` keeps them."""
     return {
         row.offset: stamped(row.value, timestamp_at(row.timestamp))
-        for row in _verified(block, rows)
+        for row in rows
         if (row.topic, row.partition) == partition and row.status == ACCEPTED and row.value is not None
     }
 
 
-def require_judged(block: Block, rows: Iterable[Sequence[Any]], ring: KeyRing) -> None:
+def require_judged(block: Block, rows: Iterable[Row], ring: KeyRing) -> None:
     """Raise BlockRefusedError unless every row that is sealed as accepted is, by who signed it and asked.
 
     The header's signature is the shard's alone: who has its key could let anybody say anything. Rows of a
     type or schema that this service does not know are told as unknown, if their signature is good.
     """
-    accepted = [row for row in (Row(*row) for row in rows) if row.status == ACCEPTED]
+    accepted = [row for row in rows if row.status == ACCEPTED]
     records = [
-        Record(
+        accepted_record(
             topic=row.topic,
             partition=row.partition,
             offset=row.offset,
             timestamp_ms=timestamp_at(row.timestamp),
-            # The Kafka key of an accepted event is its subject.
-            key=None if row.subject is None else row.subject.encode(),
+            subject=row.subject,
             value=row.value,
             signature=row.signature,
         )
@@ -148,16 +141,21 @@ def givers_of(header: Header, shards: Mapping[int, Keys]) -> Iterator[tuple[int 
         yield places.get(origin), height, other
 
 
-def _verified(block: Block, rows: Iterable[Sequence[Any]]) -> list[Row]:
+def verified_rows(block: Block, rows: Iterable[Sequence[Any]]) -> list[Row]:
+    """Return the rows of a body, all of which are leaves of the header.
+
+    Raises:
+        BlockRefusedError: a row does not hash to its leaf, or the leaves do not give the header's root.
+    """
     kept = [Row(*row) for row in rows]
     for finding in check_block(block.header, kept, place=block_place(block.shard, block.header.height)):
         raise _refused(block, finding.code, finding.detail)
     return kept
 
 
-def needs_in(rows: Iterable[Sequence[Any]], catalogue: Catalogue) -> Needs:
+def needs_in(rows: Iterable[Row], catalogue: Catalogue) -> Needs:
     """Return what of the directory the entries of these rows depend on."""
-    deciding = list(_deciding((Row(*row) for row in rows), catalogue))
+    deciding = list(_deciding(rows, catalogue))
     subjects, names = needs_of(deciding)
     # A patient may have had any number of consents: what a grant says is all in it.
     ends = (event.data for _, event in deciding if isinstance(event.data, ConsentRevoked))
