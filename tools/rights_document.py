@@ -30,7 +30,8 @@ ROLES = """
 ## Roles
 
 A role is a name that a context declares; the rules above say who gives it. A new one changes no schema. A
-name that no context declares is `unknown-role`.
+name that no context declares is `unknown-role`. Those of a package beside the release can be given once it is
+installed, to people once a service of it [joined](decisions/a-service-joins-by-its-registration.md).
 
 | role | held by a | who holds it |
 |---|---|---|

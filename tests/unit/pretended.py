@@ -13,7 +13,7 @@ from salus.devkit.network import Plan
 from salus.devkit.platform import Platform
 from salus.devkit.processes import Place, ProcessRecord
 from salus.devkit.run_record import Run, RunningService, StateFolder
-from salus.devkit.services import Instance, Surroundings
+from salus.devkit.services import Instance, Surroundings, catalogue_digest
 
 PARTS = Addresses("127.0.0.1:9092", S3("http://127.0.0.1:9000", "key", "secret"))
 
@@ -23,7 +23,8 @@ def pretend_processes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
 
     def start(instance: Instance, _: Surroundings, place: Place) -> RunningService:
-        return RunningService("http://127.0.0.1:1", ProcessRecord(instance.name, 1, "", str(place.logs)))
+        process = ProcessRecord(instance.name, 1, "", str(place.logs))
+        return RunningService("http://127.0.0.1:1", process, catalogue=catalogue_digest())
 
     async def wait(_: Mapping[str, RunningService]) -> None: ...
 

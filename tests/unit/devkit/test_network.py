@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from salus.devkit.errors import DevkitError, NewServiceError
+from salus.devkit.errors import DevkitError
 from salus.devkit.hand_out import hand_out
 from salus.devkit.network import OPERATOR, NetworkFolder, Plan, described_topics, parties
 from salus.devkit.store_accounts import access
@@ -163,14 +163,12 @@ def test_a_network_file_says_which_topics_it_needs(tmp_path_factory, shards, par
     assert topics["salus.audit.ocsf"] == 1
 
 
-def test_a_network_that_was_made_without_a_service_says_so(tmp_path):
-    # A newcomer installed a service, and `salus up` hung for two minutes, then ended in a traceback.
+def test_a_service_that_the_network_was_made_without_is_new_to_it(tmp_path):  # issue 13
     folder = NetworkFolder(tmp_path)
-    folder.require_services()
     network = folder.create(Plan())
-    folder.require_services()
+    assert folder.new_services() == []
     del network["services"]["storage"]
     folder.file.write_text(json.dumps(network))
 
-    with pytest.raises(NewServiceError, match=r"made without storage, .* `salus down --erase`"):
-        folder.require_services()
+    assert [manifest.name for manifest in folder.new_services()] == ["storage"]
+    assert folder.ensure_service_key("storage").did == folder.ensure_service_key("storage").did

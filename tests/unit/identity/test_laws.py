@@ -138,6 +138,7 @@ class TestShards(DomainLaws):
             founders=[Founder()],
             actor=actor,
             there={TOPIC: range(4)},
+            catalogue=CATALOGUE,
             operators=OPERATORS,
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +11,8 @@ from fastapi import FastAPI
 from tests.asking import UNASKED, FixedCallers
 from tests.unit.events.test_sharding import TOPIC, Founder, added, assigned
 
+from salus.events.catalogue import Catalogue
+from salus.events.contexts import clinical, consent, identity, lab
 from salus.events.contexts.identity import AssignedShard, AssignedTopic, ShardsAssigned
 from salus.events.parties import Operator, Party
 from salus.events.rights import Actor
@@ -24,12 +26,17 @@ MEMBER = Actor(did="did:web:hospital.example", kind="member", roles=frozenset(),
 
 # What Kafka has: partition 3 and 4 of the clinical topic are new.
 THERE = {TOPIC: range(5), "salus.identity.events": range(2), "salus.lab.events": range(1)}
+THERE |= {"salus.consent.events": range(1)}
 
 
-def elsewhere(topic: str, partition: int) -> ShardsAssigned:
-    """An assignment of one more partition, of another topic."""
+BEFORE = Catalogue([identity.CONTEXT, clinical.CONTEXT])
+JOINED = Catalogue([identity.CONTEXT, clinical.CONTEXT, lab.CONTEXT, consent.CONTEXT])
+
+
+def elsewhere(topic: str, *partitions: int) -> ShardsAssigned:
+    """An assignment of another topic's partitions as well."""
     whole = assigned(1, {0: (0, 1, 2)})
-    more = (*whole.shards[0].topics, AssignedTopic(topic, (partition,)))
+    more = (*whole.shards[0].topics, AssignedTopic(topic, partitions))
     return ShardsAssigned("net", 1, (AssignedShard(0, more),), request=UNASKED)
 
 
@@ -45,6 +52,8 @@ def asked(
     state: ShardingState | None = None,
     topics: dict[str, tuple[int, ...]] | None = None,
     operators: Collection[Operator] = (),
+    catalogue: Catalogue = BEFORE,
+    there: Mapping[str, range] = THERE,
 ) -> ShardsAssigned:
     command = AssignShards(event.epoch, event.shards, event.added)
     founders = [Founder(topics=topics)] if topics else [Founder()]
@@ -54,7 +63,8 @@ def asked(
         network="net",
         founders=founders,
         actor=actor,
-        there=THERE,
+        there=there,
+        catalogue=catalogue,
         operators=operators,
     )
 
@@ -120,6 +130,35 @@ def test_a_topic_that_services_fold_gets_no_more_partitions() -> None:
 
     with pytest.raises(Refusal, match="none that can be assigned"):
         asked(ShardsAssigned("net", 1, (AssignedShard(0, both),), request=UNASKED), topics=topics)
+
+
+def test_the_topic_of_a_context_that_joined_is_assigned_from_its_first_partition() -> None:  # issue 13
+    joining = asked(elsewhere("salus.consent.events", 0), catalogue=JOINED)
+    state = evolve(ShardingState(), joining)
+
+    assert ("salus.consent.events", 0) in state.sharding([Founder()]).now.partitions_of(0)
+    assert asked(elsewhere("salus.lab.events", 0), catalogue=JOINED).epoch == 1
+
+
+@pytest.mark.parametrize(
+    ("event", "there", "code"),
+    [
+        # Its context has not joined.
+        (elsewhere("salus.storage.events", 0), {"salus.storage.events": range(1)}, "unknown-partition"),
+        # Nobody made it yet.
+        (elsewhere("salus.consent.events", 0), {}, "unknown-partition"),
+        (elsewhere("salus.consent.events", 1), {"salus.consent.events": range(2)}, "unknown-partition"),
+        # A service's topic gets no more later, so all that it has is assigned.
+        (elsewhere("salus.consent.events", 0), {"salus.consent.events": range(2)}, "partition-left-out"),
+    ],
+)
+def test_a_topic_that_nobody_may_publish_to_yet_or_that_is_not_there_is_refused(
+    event: ShardsAssigned, there: dict[str, range], code: str
+) -> None:
+    with pytest.raises(Refusal) as caught:
+        asked(event, catalogue=JOINED, there=there)
+
+    assert caught.value.code == code
 
 
 def test_only_assignments_belong_to_the_aggregate() -> None:

@@ -19,7 +19,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from tests.asking import NETWORK, UNASKED, truly_asked
 
 from salus.client.auth import make_possession
-from salus.events.contexts import CATALOGUE
+from salus.events.catalogue import Catalogue
+from salus.events.context import Context
+from salus.events.contexts import CATALOGUE, CONTEXTS
 from salus.events.contexts.identity import (
     KeyAdded,
     KeyRevoked,
@@ -32,7 +34,7 @@ from salus.events.contexts.identity import (
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.effect import Applied, Effect, claims_of
 from salus.events.envelope import Event, decode_event, encode_event
-from salus.events.event_types import EventData
+from salus.events.event_types import EventData, Retention
 from salus.events.fields import RoleName
 from salus.events.keyring import KeyRing
 from salus.events.rights import Actor
@@ -60,6 +62,22 @@ FRESH, PORT, PATH = f"{MALLORY}:fresh", "did:web:x.example%3A1", "did:web:x.exam
 EVERYBODY = (ROOT, CONSENT, ALPHA, BETA, GOOD, MALLORY, NURSE, MOLE, BOSS, FRESH, PORT, PATH)
 KINDS: dict[str, PartyKind] = {ROOT: "service", CONSENT: "service", GOOD: "member", MALLORY: "member"}
 ROLES: tuple[RoleName, ...] = ("identity", "consent", "operator", "privacy-officer", "clinician", "patient")
+ROLES_OF_PACKAGE = ("supply", "supplier")
+# A service that joins a running network, of a package beside the release; nobody else may have its role.
+SUPPLY = "did:web:supply.example"
+SUPPLY_SEED = 70
+PACKAGE = Context("supply")
+PACKAGE.package = "salus-supply"
+PACKAGE.role("supply", "service", "states what is supplied")
+PACKAGE.role("supplier", "person", "supplies")
+
+
+@PACKAGE.event("salus.supply.supplied.v1", owner="supply", retention=Retention.RECORD)
+class Supplied(EventData):
+    """Something was supplied."""
+
+
+WITH_PACKAGE = Catalogue([*CONTEXTS, PACKAGE])
 REASONS: tuple[RevocationReason, ...] = ("rotated", "compromised", "left", "unspecified")
 # BOSS is a person of the attacker's member whom the operators made one of theirs; she holds her own key.
 HONEST = (ROOT, CONSENT, ALPHA, BETA, GOOD, NURSE, BOSS)
@@ -111,7 +129,9 @@ class Takeover(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.parties: dict[str, PartyState] = {}
-        self.ring = KeyRing(CATALOGUE, NETWORK)
+        self.ring = KeyRing(WITH_PACKAGE, NETWORK)
+        # Of somebody who has not installed the package.
+        self.bare = KeyRing(Catalogue(CONTEXTS), NETWORK)
         self.stated = 0
         # What honest parties with the right have given: who has which roles, which keys are whose.
         self.given: dict[str, set[RoleName]] = {}
@@ -144,6 +164,9 @@ class Takeover(RuleBasedStateMachine):
             organisation = None if command.member is None else self.parties.get(command.member)
             command = replace(command, organisation=organisation, lookalike=is_lookalike(did, self.ring))
         assert did is not None
+        if not actor.founding and any(self.has_ended(who) for who in (actor.did, actor.second)):
+            # As `as_known` of the handlers refuses it.
+            return None
         state = self.parties.get(did, PartyState())
         try:
             event = decide(
@@ -151,7 +174,9 @@ class Takeover(RuleBasedStateMachine):
                 command,
                 actor=actor,
                 at=NOW,
-                catalogue=CATALOGUE,
+                catalogue=self.ring.types.catalogue_for(
+                    command.kind if isinstance(command, Register) else state.kind
+                ),
                 held_elsewhere=held_keys(command, did, self.ring),
                 operators=self.ring.operators(at=NOW),
             )
@@ -166,11 +191,18 @@ class Takeover(RuleBasedStateMachine):
             assert isinstance(effect, Applied), "whoever folds the topic says what the contract says"
         return event
 
+    def has_ended(self, did: str | None) -> bool:
+        """Tell whether the key that somebody signs with here is revoked."""
+        known = None if did is None else self.ring.keys.get(f"{did}#{FIRST_SEED[did]}")
+        return known is not None and known.revoked_at is not None
+
     def found_party(self, event: EventData) -> None:
         """Let somebody be there from the beginning."""
         self.ring.apply(event, at=NOW)
+        self.bare.apply(event, at=NOW)
         fact = self.as_event(event, event_did(event))
         self.ring.claims.update(claims_of(fact))
+        self.bare.claims.update(claims_of(fact))
         self.parties[event_did(event)] = evolve(PartyState(), event)
 
     def as_event(self, data: EventData, did: str) -> Event:
@@ -199,7 +231,9 @@ class Takeover(RuleBasedStateMachine):
                 seen=command.keys if isinstance(command, GrantRole) else None,
                 second=signer(second, FIRST_SEED[second]) if second else None,
             )
-        effect = self.ring.fold(self.as_event(data, did), appended=NOW, offset=self.stated)
+        event = self.as_event(data, did)
+        effect = self.ring.fold(event, appended=NOW, offset=self.stated)
+        self.bare.fold(event, appended=NOW, offset=self.stated)
         if isinstance(effect, Applied):
             self.parties[did] = evolve(self.parties.get(did, PartyState()), data)
         return effect
@@ -216,9 +250,9 @@ class Takeover(RuleBasedStateMachine):
 
     @rule(
         who=st.integers(0, 2),
-        did=st.sampled_from((*EVERYBODY, VICTIM)),
+        did=st.sampled_from((*EVERYBODY, SUPPLY, VICTIM)),
         seed=seeds,
-        role=st.sampled_from((*ROLES, None)),
+        role=st.sampled_from((*ROLES, *ROLES_OF_PACKAGE, None)),
         member=st.sampled_from((MALLORY, GOOD, None)),
         kind=st.sampled_from(("person", "service", "member", "device")),
         second=st.sampled_from((*OF_ATTACKER, None)),
@@ -243,7 +277,7 @@ class Takeover(RuleBasedStateMachine):
 
     @rule(
         who=st.integers(0, 2),
-        did=st.sampled_from(EVERYBODY),
+        did=st.sampled_from((*EVERYBODY, SUPPLY)),
         seed=st.sampled_from(OWN_SEEDS),
         second=st.sampled_from((*OF_ATTACKER, None)),
     )
@@ -268,8 +302,8 @@ class Takeover(RuleBasedStateMachine):
 
     @rule(
         who=st.integers(0, 2),
-        did=st.sampled_from(EVERYBODY),
-        role=st.sampled_from(ROLES),
+        did=st.sampled_from((*EVERYBODY, SUPPLY)),
+        role=st.sampled_from((*ROLES, *ROLES_OF_PACKAGE)),
         how=st.sampled_from(("grant", "withdraw")),
         second=st.sampled_from((*OF_ATTACKER, None)),
     )
@@ -307,6 +341,14 @@ class Takeover(RuleBasedStateMachine):
         until = None if days is None else NOW + timedelta(days=days)
         proofs = {f"{did}#{seed}": proof(did, seed, self.parties[did].member)}
         self.do(self.actor(by, second), AddKey(key_of(did, seed, until), proofs), did)
+
+    @rule(by=st.sampled_from((ALPHA, BETA, BOSS, GOOD)), second=st.sampled_from((ALPHA, BETA, BOSS, None)))
+    def operators_let_a_service_join(self, by: str, second: str | None) -> None:
+        proofs = {f"{SUPPLY}#{SUPPLY_SEED}": proof(SUPPLY, SUPPLY_SEED, None)}
+        key = key_of(SUPPLY, SUPPLY_SEED)
+        command = Register(SUPPLY, "service", (key,), ("supply",), proofs=proofs)
+        if self.do(self.actor(by, second), command) is not None:
+            self.given[SUPPLY] = {"supply"}
 
     @rule(
         by=st.sampled_from(HONEST),
@@ -350,14 +392,25 @@ class Takeover(RuleBasedStateMachine):
     @invariant()
     def nobody_got_power_that_was_not_given(self) -> None:
         for did, party in self.ring.parties.items():
-            powerful = party.roles & {"identity", "consent", "operator"}
+            powerful = party.roles & {"identity", "consent", "operator", "supply"}
             assert powerful <= self.given.get(did, set()), did
+
+    @invariant()
+    def a_packages_types_hold_once_operators_let_its_service_join(self) -> None:
+        holds = self.ring.types.present.type_named("salus.supply.supplied.v1") is not None
+        assert holds == (SUPPLY in self.given)
+
+    @invariant()
+    def who_lacks_the_package_knows_it_and_has_the_same_parties(self) -> None:
+        assert self.bare.lacking == ({"supply"} if SUPPLY in self.given else set())
+        assert self.bare.keys == self.ring.keys
+        assert self.bare.parties == self.ring.parties
 
     @invariant()
     def no_key_of_the_attacker_signs_for_anybody_else(self) -> None:
         for key_id, known in self.ring.keys.items():
             mine = int(key_id.partition("#")[2]) in OWN_SEEDS
-            assert not (mine and known.did in HONEST and key_id not in self.seen), key_id
+            assert not (mine and known.did in {*HONEST, SUPPLY} and key_id not in self.seen), key_id
 
     @invariant()
     def no_key_is_registered_whose_holder_did_not_agree(self) -> None:
@@ -366,7 +419,8 @@ class Takeover(RuleBasedStateMachine):
 
     @invariant()
     def the_attacker_takes_no_name_of_others(self) -> None:
-        assert self.ring.parties.keys() <= {*HONEST, *OF_ATTACKER}
+        joined = {SUPPLY} & self.given.keys()
+        assert self.ring.parties.keys() <= {*HONEST, *OF_ATTACKER, *joined}
 
     @invariant()
     def nobody_acts_for_a_member_that_did_not_ask(self) -> None:

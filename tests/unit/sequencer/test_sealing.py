@@ -38,6 +38,7 @@ from salus.sequencer.errors import (
     ArchiveDamagedError,
     LogReplacedError,
     LogTruncatedError,
+    PackageMissingError,
     RecordsLostError,
 )
 from salus.sequencer.gathering import Limits
@@ -565,3 +566,15 @@ def _rewritten(body: bytes) -> bytes:
     sink = pa.BufferOutputStream()
     pq.write_table(pq.read_table(pa.BufferReader(body)), sink, compression="none", store_schema=False)
     return bytes(sink.getvalue().to_pybytes())
+
+
+async def test_records_are_not_judged_where_a_package_of_the_network_is_missing() -> None:  # issue 13
+    world = World.with_hospital()
+    world.publish(document(1))
+    sequencer = world.sequencer()
+    (await sequencer.identities.catch_up()).lacking.add("coldchain")
+
+    with pytest.raises(PackageMissingError, match="roles coldchain, which no installed package declares"):
+        await run(sequencer, asyncio.Event())
+
+    assert world.store.objects == {}

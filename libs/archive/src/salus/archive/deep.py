@@ -31,6 +31,7 @@ from salus.ledger.records import appended_at, records_of
 from salus.objects import ObjectStore
 
 BLOCKS_AT_ONCE = 16
+_UNKNOWN_TYPE = f"{REJECTED_PREFIX}{Reason.UNKNOWN_TYPE}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,16 +86,17 @@ class Judge:
         strays = self._strays(shard, header)
         columns = columns_of_body(data)
         verdicts = self._verdicts(header, columns)
-        found = [
-            blamed.finding(
-                "verdict-wrong",
-                f"sealed as {columns['status'][row]}, judged again it is {verdict}",
-                row=row,
-                columns=columns,
-            )
-            for row, verdict in verdicts.items()
-            if verdict != columns["status"][row]
-        ]
+        lacking = self.ring_at(header.identity[2]).lacking
+        found: list[Finding] = []
+        for row, verdict in verdicts.items():
+            if verdict == _UNKNOWN_TYPE and lacking and columns["status"][row] == ACCEPTED:
+                # Whoever has the package knows; here nobody can say that the sequencer was wrong.
+                roles = ", ".join(sorted(lacking))
+                why = f"no package here declares the role {roles}: install it, and check again"
+                found.append(blamed.finding("package-missing", why, row=row, columns=columns))
+            elif verdict != columns["status"][row]:
+                said = f"sealed as {columns['status'][row]}, judged again it is {verdict}"
+                found.append(blamed.finding("verdict-wrong", said, row=row, columns=columns))
         found += [
             blamed.note("not-entitled", f"{objection.code}: {objection.why}", row=row, columns=columns)
             for row, objection in self._unentitled_in(header, columns)

@@ -19,6 +19,7 @@ CODES = {
     "log-rewritten": "the log does not extend a checkpoint that an interrupted fsck saw, or that was given",
     "not-final": "the checkpoint does not have the cosignatures that the network's policy asks for",
     "accepted-twice": "an event's source and id were accepted before, within the window of duplicates",
+    "package-missing": "an accepted record's type is of a package that is not installed here (deep)",
     "verdict-wrong": "a record judged again has another verdict (deep)",
     "unentitled": "consent or storage did for somebody what they had no right to (deep)",
 }

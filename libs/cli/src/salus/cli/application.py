@@ -56,6 +56,7 @@ COMMANDS = {
     "demo": Place("demo.command:demo", "Platform"),
     "network": Place("networks:app", "Platform"),
     "key": Place("key_rotation:app", "Platform"),
+    "service": Place("services:app", "Platform"),
     "shard": Place("shards:app", "Platform"),
     "bench": Place("bench.command:app", "Platform"),
     "publish": Place("publishing:publish", "Facts"),

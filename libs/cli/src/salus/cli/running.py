@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import fcntl
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,38 +15,28 @@ from salus.cli.exits import CommandError, Exit
 from salus.cli.following import follow_logs
 from salus.cli.interrupts import run_until_signal
 from salus.cli.reporting import describe
+from salus.cli.services import join_new_services
 from salus.cli.shard_sequencers import start_assigned
-from salus.cli.state import running_folder, state_folder
-from salus.crypto.private_files import make_private_folder, open_private
+from salus.cli.state import alone, running_folder, state_folder
 from salus.devkit.errors import NotRunningError
 from salus.devkit.narration import Narrator
 from salus.devkit.platform import Platform
 from salus.devkit.run_record import StateFolder
 
 
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Keep two `salus up` or `down` of one folder apart."""
-    state = StateFolder(folder)
-    make_private_folder(folder)
-    with open_private(state.lock, 0) as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            err.print("waiting for another salus command that starts or stops this platform")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 def up(as_json: Json = False) -> None:
     """Start Kafka, MinIO and every service, and leave them running."""
     folder = state_folder()
-    with _alone(folder), narration() as narrator:
-        description = run_until_signal(_start(folder, narrator))
+    with alone(folder), narration() as narrator:
+        description, waiting = run_until_signal(_start(folder, narrator))
     show_status(description, as_json=as_json)
+    for name, why in waiting.items():
+        err.print(f"{name} is installed and has not joined: {why}", soft_wrap=True, highlight=False)
+        err.print(f"`salus service add {name}` says what is to do", soft_wrap=True, highlight=False)
 
 
-async def _start(folder: Path, narrator: Narrator) -> dict[str, Any]:
+async def _start(folder: Path, narrator: Narrator) -> tuple[dict[str, Any], dict[str, str]]:
+    """Start what does not run; return what runs then, and which services could not join and why."""
     platform = await _healthy(folder, narrator)
     if platform is None:
         platform = Platform(folder, detached=True, narrator=narrator)
@@ -59,7 +46,8 @@ async def _start(folder: Path, narrator: Narrator) -> dict[str, Any]:
         await platform.start_services()
     if platform.state.removed_shards():
         await start_assigned(platform)
-    return await describe(platform)
+    waiting = await join_new_services(platform, narrator)
+    return await describe(platform), waiting
 
 
 async def _healthy(folder: Path, narrator: Narrator) -> Platform | None:
@@ -83,7 +71,7 @@ def down(
     if not folder.exists():
         err.print(f"nothing runs: there is no folder {folder}", soft_wrap=True)
         return
-    with _alone(folder), narration() as narrator:
+    with alone(folder), narration() as narrator:
         try:
             platform = Platform.attach(folder, narrator=narrator)
         except NotRunningError:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+from salus.cli.console import err
 from salus.cli.exits import CommandError, Exit
+from salus.crypto.private_files import make_private_folder, open_private
 from salus.devkit.platform import Platform
 from salus.devkit.run_record import StateFolder
 
@@ -61,3 +66,17 @@ def require_service(platform: Platform, name: str) -> str:
     if name not in platform.services:
         raise CommandError(Exit.NOT_RUNNING, f"{name} does not run: see `salus status`")
     return platform.service_url(name)
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keep two commands that start or stop the platform of one folder apart."""
+    state = StateFolder(folder)
+    make_private_folder(folder)
+    with open_private(state.lock, 0) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            err.print("waiting for another salus command that starts or stops this platform")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -81,7 +81,9 @@ async def compare_with_topics(
         DatabaseAwayError: the database is.
     """
     topics = dict.fromkeys(contract.topic for contract in contracts)
-    partitions = [at for topic in topics for at in network.topic_partitions(topic)]
+    async with open_identity_view(bootstrap, network) as identity:
+        assignments = (await identity.catch_up()).assignments
+    partitions = [at for topic in topics for at in network.topic_partitions(topic, assignments)]
     engine = open_engine(database_url)
     try:
         async with (

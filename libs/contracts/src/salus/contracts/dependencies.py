@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -145,6 +145,7 @@ async def open_dependencies(
             open_fold_store(settings.database_url, release=settings.release)
         )
         ring = await stack.enter_async_context(open_identity_view(kafka, network))
+        partitions = await _partitions_of(topics, network, ring, settings)
         publisher = await stack.enter_async_context(open_publisher(kafka, signer, idempotent=True))
         follower = await stack.enter_async_context(
             open_follower(
@@ -152,7 +153,7 @@ async def open_dependencies(
                 store=store,
                 identity=ring,
                 contracts=folds,
-                partitions=[at for topic in topics for at in network.topic_partitions(topic)],
+                partitions=partitions,
                 supervisor=supervisor,
                 reactors=reactors,
             )
@@ -180,3 +181,24 @@ async def open_dependencies(
             ),
             supervisor=supervisor,
         )
+
+
+async def _partitions_of(
+    topics: Iterable[str], network: Network, ring: IdentityView, settings: ContractSettings
+) -> list[tuple[str, int]]:
+    """Return the partitions of what is folded, once a shard seals each topic.
+
+    That of a service which joined a running network is assigned by an event. Before that the service waits:
+    what it stated would be on no ledger.
+    """
+
+    def partitions() -> list[tuple[str, int]]:
+        return [at for topic in topics for at in network.topic_partitions(topic, ring.ring.assignments)]
+
+    async def check() -> None:
+        await ring.catch_up()
+        partitions()
+
+    if not {topic for shard in network.shards for topic in shard.topics}.issuperset(topics):
+        await wait_for(settings, "assignment", check)
+    return partitions()

@@ -1,6 +1,5 @@
 """What can keep a development platform from running; every message is one sentence for a person."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -48,18 +47,6 @@ class OtherVersionError(DevkitError):
             "`salus down --erase` removes all that is in it"
         )
         self.folder = folder
-
-
-class NewServiceError(DevkitError):
-    """A service was installed that the network knows nothing of."""
-
-    def __init__(self, folder: Path, names: Sequence[str]) -> None:
-        super().__init__(
-            f"the network in {folder} was made without {', '.join(names)}, and takes on no service later. "
-            "`salus down --erase` removes it with all that is in it, and `salus up` makes one with every "
-            "service that is installed; or uninstall that one"
-        )
-        self.names = names
 
 
 class SettingError(DevkitError):

@@ -19,7 +19,7 @@ from salus.crypto.file_lock import changing_now
 from salus.crypto.keys import ensure_ed25519, load_ed25519
 from salus.crypto.kms import make_kms_file
 from salus.crypto.text_files import read_text_file
-from salus.devkit.errors import DevkitError, NetworkFileError, NewServiceError
+from salus.devkit.errors import DevkitError, NetworkFileError
 from salus.devkit.public_files import write_public
 from salus.devkit.store_accounts import StoreSecrets, bucket_names, locked_buckets
 from salus.events.contexts import CATALOGUE
@@ -33,7 +33,7 @@ from salus.ledger.policy import Policy
 from salus.ledger.quorum import Quorum
 from salus.ledger.tlog_policy import TlogPolicy
 from salus.messaging import BROKERS_REPLICATION, TOPIC_SETTINGS, Bootstrap, Topic, ensure_topics
-from salus.runtime.manifests import services
+from salus.runtime.manifests import Manifest, services
 
 if TYPE_CHECKING:
     from salus.objects import Admin
@@ -169,14 +169,19 @@ class NetworkFolder:
         write_public(self.file, json.dumps(network, indent=1).encode() + b"\n", fresh=True)
         return network
 
-    def require_services(self) -> None:
-        """Raise NewServiceError if a network is here that names no party for a service that is installed."""
-        if not self.file.exists():
-            return
+    def new_services(self) -> list[Manifest]:
+        """Return the services that are installed and that the network was made without: they may join it."""
         named = self.read().get("services", {})
-        new = [name for name in parties() if name not in named]
-        if new:
-            raise NewServiceError(self.folder, new)
+        return [manifest for manifest in services() if manifest.is_party and manifest.name not in named]
+
+    def ensure_service_key(self, name: str) -> LocalSigner:
+        """Return the signer of a service that joins; its key is made unless it is there.
+
+        Raises:
+            DevkitError: another command has been changing the folder all the time.
+        """
+        with self.changing():
+            return LocalSigner(self._ensure_key(name))
 
     def add_shard(self, shard: int) -> dict[str, Any]:
         """Return the shard's entry in network.json, made with a key of its own unless it is there.

@@ -29,6 +29,7 @@ from salus.devkit.processes import Place, ProcessRecord, is_alive, send, stop
 from salus.devkit.run_record import Remembered, Run, RunningService, StateFolder
 from salus.devkit.services import (
     Surroundings,
+    catalogue_digest,
     instances,
     readiness,
     sequencer_name,
@@ -182,13 +183,11 @@ class Platform:
             MissingToolError: this machine cannot provide them; the message says what is missing.
             AlreadyRunningError: a platform runs from this folder.
             OtherVersionError: the folder was made by another version.
-            NewServiceError: its network was made without a service that is installed now.
         """
         run = self.state.run()
         if run is not None and any(map(is_alive, _processes(run))):
             raise AlreadyRunningError(f"a platform runs from {self.state.folder} already")
         self.state.require_version()
-        self.network.require_services()
         place = Place(self.state.data, self.state.logs, detached=self._detached)
         self._parts = await find_parts(place, self._narrator)
         self._addresses = await self._parts.start(self.state.remembered().parts)
@@ -196,6 +195,10 @@ class Platform:
         self._narrator.step("making the network: keys, topics, buckets")
         network = self.network.create(self._plan)
         self._plan = replace(self._plan, shards=len(network["shards"]))
+        await self.make_resources()
+
+    async def make_resources(self) -> None:
+        """Make topics, buckets and accounts of every service that is installed, unless they exist."""
         await create_topics(self.kafka_bootstrap, self._plan)
         from salus.objects import Accounts, Admin  # noqa: PLC0415  # most of a second, that only a start is to pay
 
@@ -203,22 +206,27 @@ class Platform:
         root = (s3.endpoint, s3.access_key, s3.secret_key, s3.region)
         await create_buckets(Admin(*root))
         if self._own_accounts:
+            self.network.store_secrets.create()
             await self.network.store_secrets.install(Accounts(*root), bucket_names())
 
     async def start_services(self, names: Iterable[str] | None = None) -> None:
         """Start services and return when all of them are ready; one that was killed keeps its address.
 
-        Without names all but the sequencers that were removed.
+        Without names all but the sequencers that were removed, and services that have to join the network
+        first. Those that run with other event types than are installed now are started anew.
 
         Raises:
             StartError: one did not become ready; the message carries the end of its log.
-            OtherVersionError, NewServiceError: as `start_parts`.
+            OtherVersionError: as `start_parts`.
         """
         self.state.require_version()
-        self.network.require_services()
         known = instances(self._plan.shards, self._plan.witnesses)
-        removed = {sequencer_name(shard) for shard in self.state.removed_shards()}
-        wanted = [name for name in known if name not in removed] if names is None else list(names)
+        if names is None:
+            await self._stop_services(self._outdated())
+            absent = {sequencer_name(shard) for shard in self.state.removed_shards()}
+            absent |= {manifest.name for manifest in self.network.new_services()}
+            names = [name for name in known if name not in absent]
+        wanted = list(names)
         self._narrator.step(f"starting {', '.join(wanted)}")
         for attempt in range(1, START_ATTEMPTS_MAX + 1):
             surroundings = Surroundings(
@@ -321,6 +329,11 @@ class Platform:
             self._plan = Plan(shards=len(network["shards"]), witnesses=self.network.witnesses)
         else:
             self._plan = Plan()
+
+    def _outdated(self) -> dict[str, RunningService]:
+        """Return the services that were started when other packages with event types were installed."""
+        present = catalogue_digest()
+        return {name: it for name, it in self._services.items() if it.catalogue != present}
 
     def _look_again(self) -> None:
         """Take up the services that other commands have started or removed since this one looked."""

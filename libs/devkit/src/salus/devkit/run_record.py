@@ -22,12 +22,16 @@ _T = TypeVar("_T")
 
 
 class RunningService(msgspec.Struct, frozen=True):
-    """A service: its URL, its process, and what its manifest says of when it is ready."""
+    """A service: its URL, its process, and what its manifest says of when it is ready.
+
+    `catalogue` is the digest of the event types that were installed when it started.
+    """
 
     url: str
     process: ProcessRecord
     ready_path: str = Probes().ready
     start_s_max: int = Probes().start_s_max
+    catalogue: str = ""
 
 
 class Run(msgspec.Struct, frozen=True):

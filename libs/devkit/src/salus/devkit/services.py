@@ -18,6 +18,7 @@ from salus.devkit.network import NetworkFolder, Plan
 from salus.devkit.processes import Place, ProcessRecord, is_alive, spawn
 from salus.devkit.run_record import RunningService
 from salus.devkit.waiting import until
+from salus.events.contexts import CATALOGUE
 from salus.runtime.manifests import Manifest, services
 
 PROBE_S_MAX = 8.0
@@ -158,7 +159,13 @@ def start_service(instance: Instance, surroundings: Surroundings, place: Place) 
     command = [sys.executable, "-m", f"salus.{instance.service}"]
     process = spawn(instance.name, command, place, env=surroundings.environment(instance, place))
     probes = instance.manifest.probes
-    return RunningService(surroundings.urls[instance.name], process, probes.ready, probes.start_s_max)
+    url = surroundings.urls[instance.name]
+    return RunningService(url, process, probes.ready, probes.start_s_max, catalogue_digest())
+
+
+def catalogue_digest() -> str:
+    """Return the digest of the event types that are installed: a service that starts now knows these."""
+    return CATALOGUE.digest.hex()
 
 
 async def readiness(service: RunningService) -> tuple[bool, str]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from copy import copy
 from functools import cached_property
 from hashlib import sha256
 from itertools import product
 
-from salus.events.context import Context
+from salus.events.context import OWN_PACKAGE, Context
 from salus.events.event_types import MEMBER, OPERATOR, EventData, EventType, Role, type_of
 from salus.events.signed_request import Asked, Asks, Form, excess_of
 
@@ -30,7 +30,8 @@ class Catalogue:
         self._asks: dict[type[EventData], Asks] = {}
         self._forms: dict[tuple[str, str, int], list[Form]] = {}
         belongs: dict[str, Context] = {}
-        for context in contexts:
+        self._contexts = tuple(contexts)
+        for context in self._contexts:
             names = [f"context {context.name}", *(f"role {role.name}" for role in context.roles)]
             for name in (*names, *{entry.topic for entry in context.types}):
                 if name in belongs:
@@ -46,6 +47,23 @@ class Catalogue:
         for entry in self._by_name.values():
             if entry.owner not in owners:
                 raise ValueError(f"{entry.name}: no service has the role {entry.owner}")
+
+    def joining(self) -> dict[str, Context]:
+        """Return the contexts that packages beside the release bring, by each service's role that they have.
+
+        One without such a role has nobody who could join for it.
+        """
+        return {
+            role.name: context
+            for context in self._contexts
+            if context.package != OWN_PACKAGE
+            for role in context.roles
+            if role.kind == "service"
+        }
+
+    def without(self, contexts: Collection[Context]) -> Catalogue:
+        """Return a catalogue of the other contexts."""
+        return Catalogue(context for context in self._contexts if context not in contexts)
 
     def with_types(self, types: Iterable[EventType]) -> Catalogue:
         """Return a catalogue that has these types of members as well, each in place of one of its name."""

@@ -16,6 +16,8 @@ _T = TypeVar("_T", bound=type[EventData])
 _CONTEXT = re.compile(r"[a-z]+")
 _FACT = re.compile(r"[a-z-]+\.v[1-9][0-9]*")
 _ROLE = re.compile(r"[a-z][a-z-]{0,63}")
+# The package of the release's contexts: they hold in every network from its beginning.
+OWN_PACKAGE = "salus-events"
 
 
 class Context:
@@ -33,7 +35,7 @@ class Context:
             raise ValueError(f"{name} is not a context's name: letters from a to z, and not ext")
         self.name = name
         # Which package brings it.
-        self.package = "salus-events"
+        self.package = OWN_PACKAGE
         self.topic = f"salus.{name}.events"
         self.sealed = sealed
         self.types: list[EventType] = []

@@ -25,6 +25,7 @@ from salus.events.contexts.identity import (
     EventTypeWithdrawn,
     KeyAdded,
     KeyRevoked,
+    PartyKind,
     PartyRegistered,
     PublicKey,
     RoleGranted,
@@ -194,7 +195,7 @@ def _objection_to_joining(
     relation = actor.relation_to(data.did, data.kind, data.member)
     return (
         objection_to_did(data.did)
-        or objection_to_roles(data.roles, data.kind, catalogue=standing.catalogue)
+        or _objection_to_roles(data.roles, data.kind, standing)
         or objection_to_unbound(data.did, data.keys)
         or objection_to(Act.REGISTER, target, relation, actor=actor, operators=operators)
         or objection_to_name(data.did, member=data.member, actor=actor, operators=operators)
@@ -207,6 +208,18 @@ def _objection_to_joining(
             at=at,
         )
     )
+
+
+def _objection_to_roles(roles: Collection[str], kind: PartyKind, standing: Standing) -> Objection | None:
+    """Return why a party cannot hold the roles; a service may have one of a package that is not here.
+
+    Identity knew it. It is no reason to know another party, or to have it without its keys: who it is does
+    not depend on what is installed, and `KeyRing.lacking` says what does.
+    """
+    catalogue = standing.types.catalogue_for(kind)
+    if kind == "service":
+        roles = {role.name for role in catalogue.roles()}.intersection(roles)
+    return objection_to_roles(roles, kind, catalogue=catalogue)
 
 
 _Change = KeyAdded | KeyRevoked | RoleGranted | RoleWithdrawn
@@ -238,9 +251,7 @@ def _objection_to_change(
                 data.did, (data.key,), proofs=proofs, member=party.member, network=standing.network, at=at
             )
         case RoleGranted():
-            if (
-                unfit := objection_to_roles([data.role], party.kind, catalogue=standing.catalogue)
-            ) is not None:
+            if (unfit := _objection_to_roles([data.role], party.kind, standing)) is not None:
                 return unfit
             there = standing.keys_of(party.did)
             return objection_to_seen_keys(data.role, said=seen_keys_in(data.request), there=there)

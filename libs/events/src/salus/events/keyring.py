@@ -53,7 +53,8 @@ class KeyRing:
     after it; what they come to is `salus.events.sharding`. `founders` are those whom the network file names,
     by DID: nobody else joins without being asked for. `network` is the origin of the network, which tokens
     name. `unentitled` has, by offset, why an event had no effect though it was the next of its subject: who
-    asked had no right to it (a code of `salus.events.entitlement`).
+    asked had no right to it (a code of `salus.events.entitlement`). `lacking` are the roles that services of
+    the network have and no installed package declares: what their events are, nobody can tell here.
     """
 
     catalogue: Catalogue
@@ -67,6 +68,7 @@ class KeyRing:
     assignments: list[tuple[int, Assignment]] = field(default_factory=list)
     founders: dict[str, Founder] = field(default_factory=dict)
     unentitled: dict[int, Objection] = field(default_factory=dict)
+    lacking: set[str] = field(default_factory=set)
     types: TypeRegistry = field(init=False)
     # The ids of each party's keys, and who holds the role of operator.
     _held: dict[str, list[str]] = field(default_factory=dict, repr=False)
@@ -149,6 +151,7 @@ class KeyRing:
                     self._put(party, at=at)
                     for key in data.keys:
                         self._add(data.did, key, at=at)
+                    self._note_roles(data, at=at)
             case KeyAdded():
                 self._add(data.did, data.key, at=at)
             case KeyRevoked():
@@ -157,6 +160,7 @@ class KeyRing:
                     self.keys[data.key_id] = replace(known, revoked_at=at)
             case RoleGranted():
                 self._change_roles(data.did, frozenset.union, data.role, at=at)
+                self._note_roles(data, at=at)
             case RoleWithdrawn():
                 self._change_roles(data.did, frozenset.difference, data.role, at=at)
             case EventTypeProposed() | EventTypeActivated() | EventTypeWithdrawn():
@@ -229,6 +233,21 @@ class KeyRing:
         if any(first <= changed < last for changed, _ in self._roles[known.did]):
             return None
         return known, self.party_at(known.did, first)
+
+    def _note_roles(self, data: EventData, *, at: datetime) -> None:
+        """Let the contexts of a service's roles hold, and note the roles that no package here declares."""
+        match data:
+            case PartyRegistered(kind="service", roles=roles):
+                pass
+            case RoleGranted(did=did, role=role) if (
+                did in self.parties and self.parties[did].kind == "service"
+            ):
+                roles = (role,)
+            case _:
+                return
+        self.lacking.update(set(roles) - {role.name for role in self.catalogue.roles()})
+        for role in roles:
+            self.types.join(role, at=at)
 
     def _add(self, did: str, key: PublicKey, *, at: datetime) -> None:
         # A key id stands for one key for ever, and only its own DID may hold it.

@@ -1,7 +1,9 @@
-"""Members' own event types, as a position of the identity topic has them: proposed, active, withdrawn.
+"""The event types that hold at a position of the identity topic: the release's, of services, of members.
 
-What is activated or withdrawn counts for records that the broker appended afterwards, as every fact of
-identity does, so a record is judged by the types of its moment, whenever that is done.
+A context that a package brings holds from when a service of the network has a role of it: what is installed
+somewhere decides no verdict. What joins, is activated or withdrawn counts for records that the broker
+appended afterwards, as every fact of identity does, so a record is judged by the types of its moment,
+whenever that is done.
 """
 
 from __future__ import annotations
@@ -15,7 +17,13 @@ from operator import itemgetter
 import msgspec
 
 from salus.events.catalogue import Catalogue
-from salus.events.contexts.identity import EventTypeActivated, EventTypeProposed, EventTypeWithdrawn
+from salus.events.context import Context
+from salus.events.contexts.identity import (
+    EventTypeActivated,
+    EventTypeProposed,
+    EventTypeWithdrawn,
+    PartyKind,
+)
 from salus.events.event_types import EventType, dataschema_of
 from salus.events.rights import Objection
 from salus.events.schemas.compatibility import breaks_between
@@ -55,27 +63,36 @@ class OwnType:
 
 @dataclass
 class TypeRegistry:
-    """The event types of a release, and of members at each moment that is known.
+    """The event types of a release, and of services that joined and of members at each moment that is known.
 
-    `proposed` and `own` have them by name. An `own` one that was withdrawn has an `until`.
+    `release` has what is installed, contexts that no service joined for included. `proposed` and `own` have
+    members' types by name. An `own` one that was withdrawn has an `until`.
     """
 
     release: Catalogue
     proposed: dict[str, Proposal] = field(default_factory=dict)
     own: dict[str, OwnType] = field(default_factory=dict)
-    # The catalogue after each moment at which it changed, in their order.
+    # The contexts of packages that no service has joined for yet, by each role that lets them hold.
+    _waiting: dict[str, Context] = field(init=False, repr=False)
+    # The catalogue before any moment, and after each at which it changed, in their order.
+    _first: Catalogue = field(init=False, repr=False)
     _catalogues: list[tuple[datetime, Catalogue]] = field(default_factory=list, repr=False)
     _known: Catalogue | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        """Begin without the contexts that a service has to join for."""
+        self._waiting = self.release.joining()
+        self._first = self._without_waiting()
 
     def catalogue_at(self, at: datetime) -> Catalogue:
         """Return the catalogue by which a record is judged that was appended at a moment."""
         number = bisect_left(self._catalogues, at, key=itemgetter(0))
-        return self._catalogues[number - 1][1] if number else self.release
+        return self._catalogues[number - 1][1] if number else self._first
 
     @property
     def present(self) -> Catalogue:
         """The catalogue by which the next record will be judged."""
-        return self._catalogues[-1][1] if self._catalogues else self.release
+        return self._catalogues[-1][1] if self._catalogues else self._first
 
     @property
     def known(self) -> Catalogue:
@@ -83,6 +100,20 @@ class TypeRegistry:
         if self._known is None:
             self._known = self.release.with_types(own.entry for own in self.own.values())
         return self._known
+
+    def catalogue_for(self, kind: PartyKind) -> Catalogue:
+        """Return the catalogue whose roles a party of this kind may be given.
+
+        A service may have one of a context that nobody joined for: it is the first.
+        """
+        return self.release if kind == "service" else self.present
+
+    def join(self, role: str, *, at: datetime) -> None:
+        """Let the context of a service's role hold after the moment `at`, if it does not yet."""
+        joined = self._waiting.get(role)
+        if joined is not None:
+            self._waiting = {name: it for name, it in self._waiting.items() if it is not joined}
+            self._change(at=at)
 
     def member_of(self, name: str) -> str | None:
         """Return whose type this is, if it was proposed or activated."""
@@ -133,10 +164,16 @@ class TypeRegistry:
     def _put(self, name: str, own: OwnType, *, at: datetime) -> None:
         self.own[name] = own
         self._known = None
+        self._change(at=at)
+
+    def _change(self, *, at: datetime) -> None:
         active = (each.entry for each in self.own.values() if each.until is None)
         # A broker's clock may be set back: what stands later on the topic does not count earlier.
         at = max(at, self._catalogues[-1][0]) if self._catalogues else at
-        self._catalogues.append((at, self.release.with_types(active)))
+        self._catalogues.append((at, self._without_waiting().with_types(active)))
+
+    def _without_waiting(self) -> Catalogue:
+        return self.release.without([*self._waiting.values()]) if self._waiting else self.release
 
     def _objection_to_proposal(self, data: EventTypeProposed) -> Objection | None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from salus.events.fields import RoleName
 from salus.events.keyring import KeyRing
 from salus.events.parties import Founder
 from salus.events.party_form import objection_to_roles
+from salus.events.sharding import Assignment, Sharding
 from salus.ledger.json_reader import JsonError, read_json
 from salus.ledger.key_periods import KeyHistory, read_history
 
@@ -110,13 +112,20 @@ class Network(msgspec.Struct, frozen=True):
         services = [Founder(p.did, "service", (role,), p.key) for role, p in self.services.items()]
         return [*services, *(Founder(p.did, p.kind, p.roles, p.key) for p in self.founders)]
 
-    def topic_partitions(self, topic: str) -> list[tuple[str, int]]:
+    def topic_partitions(
+        self, topic: str, assignments: Iterable[tuple[int, Assignment]] = ()
+    ) -> list[tuple[str, int]]:
         """Return the partitions of an input topic, over all shards.
+
+        Those of a topic that was not sealed from the beginning are in `assignments`, as a key ring has them.
 
         Raises:
             LookupError: no shard seals that topic.
         """
         found = sorted({p for shard in self.shards for p in shard.topics.get(topic, ())})
+        if not found:
+            holders = Sharding.of(self.shards, assignments).now.holders
+            found = sorted(partition for known, partition in holders if known == topic)
         if not found:
             raise LookupError(f"no shard of {self.origin} seals {topic}")
         return [(topic, partition) for partition in found]

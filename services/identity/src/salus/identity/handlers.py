@@ -56,12 +56,13 @@ async def execute(  # noqa: PLR0913  # what a command goes by
         at = now()
         asking = actor if actor.founding else as_known(actor, ring, at=at)
         operators = ring.operators(at=at)
+        kind = command.kind if isinstance(command, Register) else state.kind
         event = decide(
             state,
             command,
             actor=asking,
             at=at,
-            catalogue=ring.catalogue,
+            catalogue=ring.types.catalogue_for(kind),
             held_elsewhere=held_keys(command, did, ring),
             operators=operators,
         )

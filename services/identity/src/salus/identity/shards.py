@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import msgspec
 
-from salus.events.contexts import CATALOGUE
+from salus.events.catalogue import Catalogue
 from salus.events.contexts.identity import AddedShard, AssignedShard, ShardsAssigned
-from salus.events.event_types import MEMBER, EventData
+from salus.events.event_types import EventData
 from salus.events.parties import Operator
 from salus.events.rights import Actor, objection_to_one_alone
 from salus.events.sharding import Assignment, FoundingShard, Partition, Sharding
@@ -57,11 +57,12 @@ def require_governing(actor: Actor) -> None:
         raise Refusal("not-permitted", "operators assign partitions to shards", status=403)
 
 
-def growing_topics(command: AssignShards, sharding: Sharding) -> list[str]:
-    """Return the known topics of which the command assigns partitions for the first time."""
+def growing_topics(command: AssignShards, sharding: Sharding, catalogue: Catalogue) -> list[str]:
+    """Return the topics, sealed ones or of the catalogue, that get a partition by the command."""
     known = sharding.now.holders.keys()
     named = {(t.topic, p) for shard in command.shards for t in shard.topics for p in t.partitions}
-    return sorted({topic for topic, _ in named - known} & {topic for topic, _ in known})
+    assignable = {topic for topic, _ in known} | {*catalogue.input_topics()}
+    return sorted({topic for topic, _ in named - known} & assignable)
 
 
 def decide(  # noqa: PLR0913  # the facts that a decision rests on
@@ -72,9 +73,12 @@ def decide(  # noqa: PLR0913  # the facts that a decision rests on
     founders: Iterable[FoundingShard],
     actor: Actor,
     there: Mapping[str, Collection[int]],
+    catalogue: Catalogue,
     operators: Collection[Operator] = (),
 ) -> ShardsAssigned:
     """Return the event that the command becomes; `there` are the partitions that Kafka has, by topic.
+
+    `catalogue` has the types that hold now: the topic of a context that joined may be assigned as well.
 
     Raises:
         Refusal: with one of the codes not-permitted, second-operator-needed, wrong-epoch, shard-exists,
@@ -98,23 +102,28 @@ def decide(  # noqa: PLR0913  # the facts that a decision rests on
         raise Refusal(code, detail, status=409 if code == "wrong-epoch" else 422)
     named = {(t.topic, p) for shard in event.shards for t in shard.topics for p in t.partitions}
     known = before.now.holders.keys()
-    _require_extensions(named - known, known, there)
+    _require_extensions(named - known, known, there, catalogue)
     for topic, partition in sorted(known - named):
         raise Refusal("partition-left-out", f"nobody would seal {topic} {partition}", status=422)
     return event
 
 
 def _require_extensions(
-    fresh: Collection[Partition], known: Collection[Partition], there: Mapping[str, Collection[int]]
+    fresh: Collection[Partition],
+    known: Collection[Partition],
+    there: Mapping[str, Collection[int]],
+    catalogue: Catalogue,
 ) -> None:
-    """Raise unless what is assigned for the first time are the next partitions of members' topics.
+    """Raise unless what is assigned for the first time are the next partitions of topics.
 
-    Topics of services have the partitions of network.json for good: their readers know no others.
+    Topics of services keep the partitions with which they are first sealed: their readers know no others.
     """
-    following = {topic: 1 + max(p for t, p in known if t == topic) for topic, _ in known}
-    growing = {kind.topic for kind in CATALOGUE.types() if kind.owner == MEMBER}
+    following = dict.fromkeys(catalogue.input_topics(), 0) | {
+        topic: 1 + max(p for t, p in known if t == topic) for topic, _ in known
+    }
+    sealed, growing = {topic for topic, _ in known}, {*catalogue.topics_of_members()}
     for topic, partition in sorted(fresh):
-        if topic not in following or topic not in growing:
+        if topic not in following or (topic in sealed and topic not in growing):
             raise Refusal(
                 "unknown-partition", f"{topic} {partition} is none that can be assigned", status=422
             )
@@ -123,3 +132,6 @@ def _require_extensions(
         if partition not in there.get(topic, ()):
             raise Refusal("unknown-partition", f"Kafka has no {topic} {partition}", status=422)
         following[topic] += 1
+    for topic in {topic for topic, _ in fresh} - sealed - growing:
+        for partition in sorted({*there[topic]} - {p for t, p in fresh if t == topic}):
+            raise Refusal("partition-left-out", f"nobody would seal {topic} {partition}", status=422)

@@ -151,7 +151,7 @@ def shard_routes(  # noqa: PLR0913  # what the routes are made from
         Partitions that a topic of members got since are assigned like this too, and sealed from offset 0 on.
         """
         command = body.as_command()
-        growing = growing_topics(command, await sharding())
+        growing = growing_topics(command, await sharding(), (await ring.catch_up()).types.present)
         there = await partitions_of(growing) if growing else {}
 
         async def rule(state: ShardingState) -> ShardsAssigned:
@@ -164,6 +164,7 @@ def shard_routes(  # noqa: PLR0913  # what the routes are made from
                 founders=network.shards,
                 actor=as_known(actor_of(caller), known, at=at),
                 there=there,
+                catalogue=known.types.present,
                 operators=known.operators(at=at),
             )
 

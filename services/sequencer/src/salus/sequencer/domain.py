@@ -31,7 +31,7 @@ from salus.ledger.block import (
 )
 from salus.ledger.merkle import leaf_hash, root_of_joined
 from salus.ledger.records import Records, Row, cells_of, rows_at
-from salus.sequencer.errors import BeyondEndError, ReplayedOffsetError
+from salus.sequencer.errors import BeyondEndError, PackageMissingError, ReplayedOffsetError
 
 Partition = tuple[str, int]
 
@@ -161,7 +161,10 @@ def draft_block(  # noqa: PLR0913  # all that a block follows from
     Raises:
         ReplayedOffsetError: records are sealed already or out of order.
         BeyondEndError: the batch reaches beyond the end of the log.
+        PackageMissingError: nobody can tell here which event types hold.
     """
+    if ring.lacking:
+        raise PackageMissingError(ring.lacking)
     time = block_time(now, cursor=cursor)
     parts = sorted(batch.records, key=_partition_of)
     ranges = _ranges(parts, cursor, batch.reached)

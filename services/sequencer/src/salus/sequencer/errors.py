@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 
 class SequencingError(Exception):
     """Base of all errors of this package."""
@@ -91,6 +93,17 @@ class ArchiveDamagedError(HaltError):
 
 class NoKeyError(HaltError):
     """We hold no key that signs the next block: another took over, and it was not brought here."""
+
+
+class PackageMissingError(HaltError):
+    """A service of the network has a role that no package here declares: what its events are is unknown."""
+
+    def __init__(self, roles: Collection[str]) -> None:
+        super().__init__(
+            f"services of the network have the roles {', '.join(sorted(roles))}, which no installed package "
+            "declares: install it here, and start again"
+        )
+        self.roles = roles
 
 
 class LogRefusedError(HaltError):
