@@ -1,126 +1,19 @@
-"""The law of `examples/coldchain`, on topics in memory; the real parts are in tests/integration/examples."""
+"""The tests of `examples/coldchain` stand by themselves; the real parts are in tests/integration/examples."""
 
 from __future__ import annotations
 
-import asyncio
+import os
+import subprocess
 import sys
-from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar
 
-import pytest
-from hypothesis import strategies as st
-from tests.asking import UNASKED
-
-from salus.contracts.testing.domain_laws import DomainLaws
-from salus.contracts.testing.faults import Fault
-from salus.contracts.testing.memory import MemoryTopics
-from salus.events.catalogue import Catalogue
-from salus.events.contexts import CONTEXTS
-from salus.runtime.problems import ProblemError
-from salus.runtime.refusal import Refusal
-
-SOURCE = Path(__file__).parents[3] / "examples" / "coldchain" / "src"
-with pytest.MonkeyPatch.context() as patch:
-    # It is found as an installed package is, while it is imported.
-    patch.setattr(sys, "path", [*sys.path, str(SOURCE)])
-    context, domain = (import_module(f"salus.coldchain.{name}") for name in ("context", "domain"))
-MAKER, RIVAL = "did:web:maker.example", "did:web:rival.example"
-CATALOGUE = Catalogue([*CONTEXTS, context.CONTEXT])
+EXAMPLE = Path(__file__).parents[3] / "examples" / "coldchain"
 
 
-@pytest.fixture
-def topics() -> MemoryTopics:
-    return MemoryTopics([domain.BATCHES], catalogue=CATALOGUE)
+def test_the_examples_own_tests_pass_where_nothing_of_this_repository_is_beside_them(tmp_path: Path) -> None:
+    places = {"PYTHONPATH": str(EXAMPLE / "src"), "HYPOTHESIS_STORAGE_DIRECTORY": str(tmp_path)}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "."]
 
+    done = subprocess.run(command, cwd=EXAMPLE, env=os.environ | places, capture_output=True, check=False)
 
-@pytest.fixture
-def batch():
-    """Say that a member holds a batch, as UNASKED asked."""
-    range_ = {"lowest": 20, "highest": 80}
-    return context.BatchRegistered(batch="VX-1", product="MMR", holder=MAKER, request=UNASKED, **range_)
-
-
-class TestBatches(DomainLaws):
-    """What every domain has to keep, tried on histories and commands that Hypothesis makes up."""
-
-    contract, catalogue, aggregate = domain.BATCHES, CATALOGUE, "VX-1"
-    fields: ClassVar = {"batch": st.just("VX-1"), "holder": st.sampled_from([MAKER, RIVAL])}
-    commands = (context.BatchRegistered, context.TemperatureRecorded, context.BatchRecalled)
-    facts = st.sampled_from([MAKER, RIVAL])
-
-    def decide(self, state: Any, command: Any, caller: str) -> Any:
-        match command:
-            case context.BatchRegistered():
-                return domain.register(state, command)
-            case context.TemperatureRecorded():
-                return domain.record(state, command, by=caller)
-            case _:
-                return domain.recall(state, command, by=caller)
-
-    def invariants(self, state: Any) -> None:
-        assert state.excursions <= state.readings
-        assert state.is_usable == (state.excursions == 0 and state.recalled is None)
-
-
-async def test_a_batch_that_was_too_warm_or_recalled_is_not_usable(topics, batch):
-    usable = []
-    for event in (
-        batch,
-        context.TemperatureRecorded(batch="VX-1", reading="R-1", temperature=20, request=UNASKED),
-        context.TemperatureRecorded(batch="VX-1", reading="R-2", temperature=80, request=UNASKED),
-        context.TemperatureRecorded(batch="VX-1", reading="R-3", temperature=81, request=UNASKED),
-        context.BatchRecalled(batch="VX-1", reason="excursion", request=UNASKED),
-    ):
-        topics.append(event, subject="VX-1")
-        usable.append(topics.state(domain.BATCHES, "VX-1").is_usable)
-
-    assert usable == [True, True, True, False, False]
-    assert topics.state(domain.BATCHES, "VX-1").excursions == 1
-    assert topics.refolded().states() == topics.states()
-
-
-async def test_of_two_that_register_a_batch_at_once_one_is_refused(topics, batch):
-    answers = await asyncio.gather(
-        *(
-            topics.host(domain.BATCHES).execute("VX-1", lambda state: domain.register(state, batch))
-            for _ in range(2)
-        ),
-        return_exceptions=True,
-    )
-
-    assert sorted(type(answer).__name__ for answer in answers) == ["BatchRegistered", "Refusal"]
-
-
-async def test_who_repeats_what_may_have_been_lost_is_refused_or_does_it(topics, batch):
-    host = topics.host(domain.BATCHES)
-    for fault, is_there in ((Fault.LOST, False), (Fault.LATE, True)):
-        topics.faults.add(fault)
-        name = fault.value.upper()
-        event = type(batch)(**{**{f: getattr(batch, f) for f in batch.__struct_fields__}, "batch": name})
-        with pytest.raises(ProblemError, match="outcome-unknown"):
-            await host.execute(name, lambda state, event=event: domain.register(state, event))
-        topics.arrive()
-        assert bool(topics.state(domain.BATCHES, name).batch) == is_there
-
-
-@pytest.mark.parametrize(
-    ("by", "recalls", "code"),
-    [
-        (RIVAL, 1, "not-the-holder"),
-        (MAKER, 2, "already-recalled"),
-    ],
-)
-def test_only_the_holder_recalls_a_batch_and_once(batch, by, recalls, code):
-    recall = context.BatchRecalled(batch="VX-1", reason="label", request=UNASKED)
-    state = domain.evolve(domain.Batch(), batch)
-    for _ in range(recalls - 1):
-        state = domain.evolve(state, domain.recall(state, recall, by=by))
-
-    with pytest.raises(Refusal, match=code):
-        domain.recall(state, recall, by=by)
-
-
-def test_a_batch_that_nobody_registered_is_not_there():
-    with pytest.raises(Refusal, match="unknown-batch"):
-        domain.require_held(domain.Batch(), by=MAKER)
+    assert done.returncode == 0, done.stdout.decode()

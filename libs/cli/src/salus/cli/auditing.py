@@ -97,6 +97,9 @@ def search(
     if as_json:
         emit(page)
         return
+    if not page["entries"]:
+        out.print("the trail has no such entry; a record is there some seconds after it was sealed")
+        return
     table = Table(box=None, header_style="bold")
     table.add_column("time", no_wrap=True)
     for column in ("outcome", "what", "rules", "record"):

@@ -25,6 +25,7 @@ from salus.cli.own_types import (
     schema_of,
     withdraw,
 )
+from salus.events.context import OWN_PACKAGE
 from salus.events.contexts import CATALOGUE
 from salus.events.event_types import EventType
 from salus.events.schemas import released_schemas
@@ -152,9 +153,13 @@ def check(
     else:
         for sentence in (*faults, *(f"{name}: {each}" for name, each in breaks)):
             out.print(styled("[red]✗[/] {}", sentence))
-        if not faults:
-            names = ", ".join(name for name, _ in compared) or "nothing, for no version of it is in force"
-            out.print(styled("it is in the subset; compared with {}", names))
+        names = ", ".join(name for name, _ in compared) or "nothing, for no version of it is in force"
+        if faults:
+            out.print(styled("[red]it cannot be an event type[/], and was compared with nothing"))
+        elif breaks:
+            out.print(styled("[red]it cannot take the place of[/] {}", names))
+        else:
+            out.print(styled("[green]✓[/] it may be an event type; compared with {}", names))
     if faults or breaks:
         raise typer.Exit(Exit.NO)
 
@@ -169,6 +174,7 @@ def _facts(entry: EventType) -> dict[str, Any]:
         "retention": entry.retention.value,
         "dataschema": entry.dataschema,
         "meaning": entry.summary,
+        "package": CATALOGUE.package_of(entry.name),
     }
 
 
@@ -182,9 +188,9 @@ def _named(name: str) -> EventType:
 
 
 def _state(facts: Mapping[str, Any]) -> str:
-    """Return whether a type is of the release, or what became of a member's."""
+    """Return whether a type is of the release or of which package, or what became of a member's."""
     if facts.get("member") is None:
-        return "release"
+        return "release" if facts["package"] == OWN_PACKAGE else str(facts["package"])
     waiting = ", another proposed" if facts["proposed"] and facts["since"] else ""
     since = f", revision {facts['revision']} since {facts['since']}" if facts["since"] else ""
     return f"{facts['status']}{since}{waiting}"

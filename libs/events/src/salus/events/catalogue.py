@@ -80,6 +80,11 @@ class Catalogue:
         """Return the type of that name, if the catalogue has it."""
         return self._by_name.get(name)
 
+    def package_of(self, name: str) -> str | None:
+        """Return the package that brings a type; None of members' own."""
+        found = (c.package for c in self._contexts for entry in c.types if entry.name == name)
+        return next(found, None)
+
     def topics_of_members(self) -> list[str]:
         """Return the topics that members publish to: what they bring of their own belongs there."""
         return sorted({entry.topic for entry in self._by_name.values() if entry.owner == MEMBER})
