@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -29,11 +30,12 @@ from tests.unit.audit.test_indexing import (
 from tests.unit.audit.test_mappings import OCSF
 
 from salus.audit import detectors
+from salus.audit.adapters import refusals as refusals_adapter
 from salus.audit.adapters.sql import SqlTrail
 from salus.audit.detectors import Detectors, RuleFailedError
 from salus.audit.domain.detection import EntryRule, glass_finding, is_glass_broken
 from salus.audit.domain.entry import TrailEntry
-from salus.audit.domain.probing import RULE, ProbingRule, Refusal, Span, refusal_of
+from salus.audit.domain.probing import RULE, Period, ProbingRule, Refusal, refusal_of
 from salus.audit.metrics import UNDETECTED
 from salus.audit.ports import OutOfReachError, Trail
 
@@ -41,6 +43,10 @@ PROBING = ProbingRule(refusals=3, window_s=60)
 WINDOW_MS = PROBING.window_ms
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 ACTORS = ("did:key:zAnna", "did:key:zBert")
+
+
+def at_ms_of(moment: datetime) -> int:
+    return (moment - EPOCH) // timedelta(milliseconds=1)
 
 
 def refused(at_ms: int, index: int, reader: str = CLINICIAN) -> TrailEntry:
@@ -54,10 +60,14 @@ class MemoryTrail:
 
     entries: list[TrailEntry] = field(default_factory=list)
 
-    async def refusals(self, actor: str, span: Span, *, limit: int) -> list[Refusal]:
-        known = (refusal for each in self.entries if each.actor == actor and (refusal := refusal_of(each)))
-        found = sorted(each for each in known if span.since_ms <= each.at_ms < span.until_ms)
-        return (found[::-1] if span.newest_first else found)[:limit]
+    async def refusals(self, periods: Collection[Period]) -> list[Refusal]:
+        known = defaultdict[tuple[str, int], list[Refusal]](list)
+        for refusal in filter(None, map(refusal_of, self.entries)):
+            known[refusal.actor, refusal.at_ms // WINDOW_MS].append(refusal)
+        wanted = {(each.actor, each.number - back) for each in periods for back in (0, 1)}
+        each_sorted = [sorted(known[one]) for one in wanted]
+        kept = PROBING.refusals
+        return [refusal for all_ in each_sorted for refusal in {*all_[:kept], *all_[-kept:]}]
 
 
 def detectors_of(trail: MemoryTrail) -> Detectors:
@@ -176,7 +186,7 @@ def expected(entries: Sequence[TrailEntry]) -> set[tuple[str | None, int]]:
 
 
 def at_of(entry: TrailEntry) -> int:
-    return (entry.place.appended_at - EPOCH) // timedelta(milliseconds=1)
+    return at_ms_of(entry.place.appended_at)
 
 
 def periods(findings: Sequence[dict[str, Any]]) -> set[tuple[str | None, int]]:
@@ -265,23 +275,48 @@ def found_in(outputs: FakeOutputs) -> list[dict[str, Any]]:
     return [each for each in events if each.get("class_uid") == 2004]
 
 
-NOON_MS = int(NOON.timestamp() * 1000)
-MINUTE = Span(NOON_MS, NOON_MS + 60_000)
+def minutes(actor: str, *after: int) -> list[Period]:
+    """Return the periods of an actor that begin so many minutes after noon."""
+    return [Period(actor, at_ms_of(NOON) // WINDOW_MS + number, PROBING) for number in after]
 
 
-async def test_refusals_are_given_by_time_from_either_end_and_no_more_than_asked(trail: SqlTrail) -> None:
+async def test_of_each_period_and_the_one_before_the_first_and_last_refusals_are_given(
+    trail: SqlTrail,
+) -> None:
     chain = two_shards()[0]
-    for n in range(5):
-        chain.seal([*refusals(f"r-{n}"), *refusals(f"o-{n}", reader="did:key:zOther")])
+    # A block a second: two minutes and a half.
+    for n in range(150):
+        more = refusals(f"o-{n}", reader="did:key:zOther") if n < 2 else []
+        chain.seal([*refusals(f"r-{n}"), *more])
     await index_all(chain, trail)
 
-    first = await trail.refusals(CLINICIAN, MINUTE, limit=3)
-    last = await trail.refusals(CLINICIAN, Span(NOON_MS, NOON_MS + 4000, newest_first=True), limit=3)
-    assert [each.at_ms - NOON_MS for each in first] == [0, 1000, 2000]
-    assert [each.at_ms - NOON_MS for each in last] == [3000, 2000, 1000]
-    assert {each.patient for each in first} == {PATIENT}
-    assert len(await trail.refusals(CLINICIAN, MINUTE, limit=50)) == 5
-    assert await trail.refusals("did:key:zNobody", MINUTE, limit=50) == []
+    async def seconds(*periods: Period) -> list[tuple[str, int]]:
+        found = await trail.refusals(periods)
+        assert {each.patient for each in found} <= {PATIENT}
+        return sorted((each.actor, (each.at_ms - at_ms_of(NOON)) // 1000) for each in found)
+
+    first, second = [0, 1, 2, 57, 58, 59], [60, 61, 62, 117, 118, 119]
+    assert await seconds(*minutes(CLINICIAN, 0)) == [(CLINICIAN, n) for n in first]
+    assert await seconds(*minutes(CLINICIAN, 1)) == [(CLINICIAN, n) for n in [*first, *second]]
+    assert await seconds(*minutes(CLINICIAN, 2)) == [
+        (CLINICIAN, n) for n in [*second, 120, 121, 122, 147, 148, 149]
+    ]
+    assert await seconds(*minutes(CLINICIAN, 4)) == []
+    both = await seconds(*minutes(CLINICIAN, 0), *minutes("did:key:zOther", 0, 1))
+    assert ("did:key:zOther", 0) in both
+    assert (CLINICIAN, 59) in both
+
+
+async def test_any_number_of_actors_is_asked_for(trail: SqlTrail, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refusals_adapter, "ACTORS_AT_ONCE_MAX", 7)
+    chain = two_shards()[0]
+    readers = [f"did:key:z{n}" for n in range(40)]
+    chain.seal([each for reader in readers for each in refusals(f"r-{reader}", reader=reader)])
+    await index_all(chain, trail)
+    asked = [period for reader in readers for period in minutes(reader, 0, 1)]
+
+    # Who is asked for twice, in two statements, is given twice.
+    assert {each.actor for each in await trail.refusals(asked)} == set(readers)
 
 
 @pytest.mark.parametrize("copies", [1, 40])
@@ -299,7 +334,7 @@ async def test_copies_of_a_refusal_are_not_more_refusals_and_hide_none(trail: Sq
     await publish_all(publisher)
 
     assert [each["metadata"]["event_code"] for each in found_in(outputs)] == ["repeated"] * copies
-    assert len(await trail.refusals(CLINICIAN, MINUTE, limit=3)) == 1
+    assert len(await trail.refusals(minutes(CLINICIAN, 0))) == 1
     second.seal(refusals("r-1", "r-2"))
     await index_all(second, trail, first)
     await publish_all(publisher)
@@ -344,7 +379,7 @@ async def test_what_a_repair_puts_back_is_judged(trail: SqlTrail) -> None:
     await index_all(chain, trail)
     outputs = FakeOutputs()
     publisher = publisher_of(trail, outputs, chain)
-    missing = refused(NOON_MS, 77)
+    missing = refused(at_ms_of(NOON), 77)
     await publisher.correct([missing])
 
     [finding] = found_in(outputs)
@@ -379,7 +414,7 @@ async def test_refusals_are_looked_up_by_an_index_of_their_own(trail: SqlTrail) 
     def note(_: Any, __: Any, statement: str, parameters: Any, *___: Any) -> None:
         asked.append((statement, parameters))
 
-    await trail.refusals(CLINICIAN, MINUTE, limit=3)
+    await trail.refusals(minutes(CLINICIAN, 0, 1))
     event.remove(trail._engine.sync_engine, "before_cursor_execute", note)
     [(statement, parameters)] = asked
     async with trail._engine.connect() as connection:
@@ -388,4 +423,4 @@ async def test_refusals_are_looked_up_by_an_index_of_their_own(trail: SqlTrail) 
 
     assert "ix_audit_trail_refused (actor=? AND appended_us>? AND appended_us<?)" in steps
     assert "ix_audit_trail_event (source=? AND id=?)" in steps
-    assert "SCAN" not in steps
+    assert "SCAN audit_trail" not in steps

@@ -6,9 +6,9 @@ asked of the trail each time, so there is no state of their own to lose, to fill
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 import msgspec
 import structlog
@@ -19,7 +19,6 @@ from salus.audit.domain.network import Surroundings
 from salus.audit.domain.ocsf import ocsf_of
 from salus.audit.domain.probing import (
     RULE,
-    Period,
     ProbingRule,
     Refusal,
     first_burst,
@@ -97,23 +96,18 @@ class Detectors:
 
     async def _probing(self, entries: Sequence[TrailEntry]) -> list[Json]:
         """Return a finding for each period in which these refusals complete a burst, or let others do so."""
-        given: dict[Period, list[Refusal]] = {}
-        for refusal in filter(None, map(refusal_of, entries)):
-            for period in periods_of(refusal, self.rule):
-                given.setdefault(period, []).append(refusal)
-        found = []
-        for period, refusals in given.items():
-            if period.uid not in self._told and (burst := await self._burst(period, refusals)) is not None:
-                found.append(probing_finding(period, burst, self.around))
-        return found
-
-    async def _burst(self, period: Period, given: Sequence[Refusal]) -> Sequence[Refusal] | None:
-        """Return the first burst in a period, by the trail and by refusals that are about to be in it."""
-        ask = partial(self.trail.refusals, period.actor, limit=self.rule.refusals)
-        within = await ask(period.span)
-        if not within and all(refusal.at_ms < period.span.since_ms for refusal in given):
-            return None
-        return first_burst(period, [*await ask(period.span_before), *within, *given])
+        given = list(filter(None, map(refusal_of, entries)))
+        periods = {period for refusal in given for period in periods_of(refusal, self.rule)}
+        asked = [period for period in periods if period.uid not in self._told]
+        if not asked:
+            return []
+        # What is about to be put into the trail counts as it is given.
+        known: dict[str, list[Refusal]] = defaultdict(list)
+        for refusal in [*await self.trail.refusals(asked), *given]:
+            known[refusal.actor].append(refusal)
+        asked.sort(key=lambda period: (period.number, period.actor))
+        bursts = ((period, first_burst(period, known[period.actor])) for period in asked)
+        return [probing_finding(period, burst, self.around) for period, burst in bursts if burst is not None]
 
 
 def message_of(finding: Json, around: Surroundings) -> Message:

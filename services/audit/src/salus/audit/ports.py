@@ -11,7 +11,7 @@ from salus.audit.domain.comparison import Columns, TableRow
 from salus.audit.domain.directory import Directory, Needs
 from salus.audit.domain.entry import RightsVerdict, TrailEntry
 from salus.audit.domain.identity_history import IdentityHistory
-from salus.audit.domain.probing import Refusal, Span
+from salus.audit.domain.probing import Period, Refusal
 from salus.audit.domain.search import Found, Question, Visibility
 from salus.ledger.block import Header
 
@@ -199,10 +199,11 @@ class Trail(Protocol):
     async def block(self, shard: int, height: int, *, limit: int) -> list[Found]:
         """Return the entries that claim to be of a block, by index; raises DamagedTrailError."""
 
-    async def refusals(self, actor: str, span: Span, *, limit: int) -> list[Refusal]:
-        """Return what an actor was refused, by when the broker appended it, and no more than `limit`.
+    async def refusals(self, periods: Collection[Period]) -> list[Refusal]:
+        """Return what was refused in these periods, and in those before them, by when the broker appended it.
 
-        Of records with one source and id only the first counts: copies do not take the place of others.
+        Of each period the first and the last ones, as many as its rule names, in no order. Of records with
+        one source and id only the first counts: copies do not take the place of others.
         """
 
     async def published(self, shard: int) -> Published | None:

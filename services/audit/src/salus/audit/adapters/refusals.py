@@ -1,32 +1,67 @@
-"""What an actor was refused, as the detectors ask for it: by the broker's time, and no copy of a record."""
+"""What actors were refused, as the detectors ask for it: by the broker's time, and no copy of a record."""
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, and_, exists, literal_column, or_, select
+from collections.abc import Collection, Iterator
+
+from sqlalchemy import ColumnElement, and_, exists, func, literal_column, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from salus.audit.adapters.tables import TRAIL
-from salus.audit.domain.probing import Refusal, Span
+from salus.audit.domain.probing import Period, Refusal
 
+ACTORS_AT_ONCE_MAX = 400
 # As in the condition of the index `ix_audit_trail_refused`, which a plan for any parameter cannot use.
 _REFUSED: ColumnElement[str] = literal_column("'refused'")
 
 
-async def refusals_of(connection: AsyncConnection, actor: str, span: Span, *, limit: int) -> list[Refusal]:
-    """Return an actor's refusals of a time, and no more than `limit`.
+async def refusals_of(connection: AsyncConnection, periods: Collection[Period]) -> list[Refusal]:
+    """Return what was refused in these periods and in those before them, of each the first and the last ones.
 
     A record counts once for its source and id, the first time: copies do not take the place of others.
     """
-    row, other = TRAIL.c, TRAIL.alias()
+    found: list[Refusal] = []
+    for some in _in_parts(periods):
+        numbers, rule = [period.number for period in some], some[0].rule
+        row, window_us = TRAIL.c, rule.window_ms * 1000
+        within = (
+            row.appended_us >= (min(numbers) - 1) * window_us,
+            row.appended_us < (max(numbers) + 1) * window_us,
+        )
+        actors = row.actor.in_({period.actor for period in some})
+        of_one = (row.actor, row.appended_us // window_us)
+        first = func.row_number().over(partition_by=of_one, order_by=(row.appended_us, row.uid))
+        last = func.row_number().over(partition_by=of_one, order_by=(row.appended_us.desc(), row.uid.desc()))
+        ranked = (
+            select(
+                row.appended_us,
+                row.uid,
+                row.actor,
+                row.member,
+                row.patient,
+                first.label("f"),
+                last.label("l"),
+            )
+            .where(actors, row.outcome == _REFUSED, *within, ~_is_copy())
+            .subquery()
+        )
+        ends = or_(ranked.c.f <= rule.refusals, ranked.c.l <= rule.refusals)
+        rows = await connection.execute(select(ranked).where(ends))
+        found += [Refusal(r.appended_us // 1000, r.uid, r.actor, r.member, r.patient) for r in rows]
+    return found
+
+
+def _is_copy() -> ColumnElement[bool]:
+    row, other = TRAIL.c, TRAIL.alias().c
     is_earlier = or_(
-        other.c.appended_us < row.appended_us,
-        and_(other.c.appended_us == row.appended_us, other.c.uid < row.uid),
+        other.appended_us < row.appended_us,
+        and_(other.appended_us == row.appended_us, other.uid < row.uid),
     )
-    is_copy = exists().where(other.c.source == row.source, other.c.id == row.id, is_earlier)
-    within = (row.appended_us >= span.since_ms * 1000, row.appended_us < span.until_ms * 1000)
-    order = (row.appended_us.desc(), row.uid.desc()) if span.newest_first else (row.appended_us, row.uid)
-    query = select(row.appended_us, row.uid, row.member, row.patient).where(
-        row.actor == actor, row.outcome == _REFUSED, *within, ~is_copy
-    )
-    rows = (await connection.execute(query.order_by(*order).limit(limit))).all()
-    return [Refusal(each.appended_us // 1000, each.uid, actor, each.member, each.patient) for each in rows]
+    return exists().where(other.source == row.source, other.id == row.id, is_earlier)
+
+
+def _in_parts(periods: Collection[Period]) -> Iterator[list[Period]]:
+    """Yield the periods in parts that fit into one statement, of one time together."""
+    ordered = sorted(periods, key=lambda period: (period.number, period.actor))
+    for start in range(0, len(ordered), ACTORS_AT_ONCE_MAX):
+        yield ordered[start : start + ACTORS_AT_ONCE_MAX]

@@ -36,7 +36,7 @@ from salus.audit.domain.directory import ConsentPlace, Directory, KnownConsent, 
 from salus.audit.domain.effects import Effects, Name, Subject
 from salus.audit.domain.entry import TrailEntry
 from salus.audit.domain.identity_history import IdentityHistory
-from salus.audit.domain.probing import Refusal, Span
+from salus.audit.domain.probing import Period, Refusal
 from salus.audit.domain.search import Found, Question, Visibility
 from salus.audit.ports import DamagedTrailError, Published, Tip
 from salus.runtime.database import open_engine
@@ -171,10 +171,10 @@ class SqlTrail:
             rows = (await connection.execute(query.order_by(TRAIL.c.index).limit(limit))).mappings().all()
             return await _shown(connection, rows)
 
-    async def refusals(self, actor: str, span: Span, *, limit: int) -> list[Refusal]:
-        """Return what an actor was refused."""
+    async def refusals(self, periods: Collection[Period]) -> list[Refusal]:
+        """Return what was refused in these periods and those before them."""
         async with self._reading() as connection:
-            return await refusals_of(connection, actor, span, limit=limit)
+            return await refusals_of(connection, periods)
 
     async def published(self, shard: int) -> Published | None:
         """Return up to where a shard is said to be published."""

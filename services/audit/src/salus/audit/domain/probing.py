@@ -46,15 +46,6 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
-    """A time, from its first millisecond to before the last one, and from which end it is looked at."""
-
-    since_ms: int
-    until_ms: int
-    newest_first: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class Period:
     """One window's length of an actor's time; `number` counts them since the epoch."""
 
@@ -63,21 +54,9 @@ class Period:
     rule: ProbingRule
 
     @property
-    def span(self) -> Span:
-        """When it is."""
-        start_ms = self.number * self.rule.window_ms
-        return Span(start_ms, start_ms + self.rule.window_ms)
-
-    @property
-    def span_before(self) -> Span:
-        """One window's length before it, in which bursts may begin that are completed in it."""
-        start_ms = self.span.since_ms
-        return Span(start_ms - self.rule.window_ms, start_ms, newest_first=True)
-
-    @property
     def cause(self) -> str:
         """What names its finding beside rule and actor."""
-        return f"{self.rule.refusals} in {self.rule.window_s} s from {self.span.since_ms}"
+        return f"{self.rule.refusals} in {self.rule.window_s} s from {self.number * self.rule.window_ms}"
 
     @property
     def uid(self) -> str:
@@ -102,8 +81,8 @@ def periods_of(refusal: Refusal, rule: ProbingRule) -> tuple[Period, Period]:
 def first_burst(period: Period, refusals: Iterable[Refusal]) -> Sequence[Refusal] | None:
     """Return the refusals of the first burst that is completed in a period, oldest first, or None.
 
-    Enough to know are the first ones in the period, and the last ones before it: as many as the rule names.
-    Of two with one uid the latter counts.
+    Enough to know of an actor are the first ones in the period, and the last ones in the one before it: as
+    many as the rule names. Of two with one uid the latter counts.
     """
     rule = period.rule
     ordered = sorted({refusal.uid: refusal for refusal in refusals}.values())
