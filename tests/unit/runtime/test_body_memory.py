@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -228,6 +228,31 @@ async def test_no_made_up_key_opens_a_body_while_kafka_is_away() -> None:
         refused = await open_one(unbound(), MIB)
 
     assert (refused.status, refused.code, refused.read) == (503, "unavailable", [])
+
+
+def patient(number: int) -> Party:
+    return Party(f"did:web:patient-{number}.example", "person", frozenset({"patient"}), None)
+
+
+@pytest.mark.parametrize(
+    "newcomer",
+    [
+        Party("did:web:hospital.example", "member", frozenset(), None),
+        Party("did:web:doctor.example", "person", frozenset({"clinician"}), "did:web:hospital.example"),
+        Party("did:web:operator.example", "person", frozenset({"operator"}), None),
+        Party("did:web:both.example", "person", frozenset({"operator", "patient"}), None),
+    ],
+)
+def test_no_number_of_patients_takes_the_room_of_whom_two_operators_let_in(newcomer: Party) -> None:
+    # Case: some 34 parties that are each their own organisation left others little room.
+    memory = BodyMemory()
+    with ExitStack() as held:
+        for number in range(100):
+            take = held.enter_context(memory.opened(patient(number)))
+            with suppress(ProblemError):
+                while True:
+                    take(1024)
+        held.enter_context(memory.opened(newcomer))(BODIES_BYTES_MAX // 8)
 
 
 @given(

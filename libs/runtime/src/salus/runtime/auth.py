@@ -28,7 +28,7 @@ from salus.events.signed_request import Asked, excess_of
 from salus.runtime.bodies import BODY_BYTES_MAX, Admission, Charge
 from salus.runtime.body_memory import BodyMemory
 from salus.runtime.identity_view import IdentityView
-from salus.runtime.limits import AccountLimit, Rate, RequestLimit, RequestRates, organisation_of
+from salus.runtime.limits import AccountLimit, Rate, RequestLimit, RequestRates, share_of
 from salus.runtime.own_key import OwnKey
 from salus.runtime.problems import ProblemError
 from salus.runtime.refusal import Refusal
@@ -181,7 +181,7 @@ class Authenticator:
         sent = (request.headers.get(name, "") for name in ("authorization", APPROVAL_HEADER))
         self._requests.take(party, len(body or b"") + sum(map(len, sent)))
         if claims.htm is not None:
-            self._used.require_new(claims, organisation=organisation_of(party), now=_now())
+            self._used.require_new(claims, organisation=share_of(party), now=_now())
         request.state.charged = True
 
     def _may_be_new(self, token: str) -> bool:

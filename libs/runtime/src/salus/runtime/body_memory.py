@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 
-from salus.runtime.limits import LIMITED, Account, organisation_of
+from salus.runtime.limits import LIMITED, Account, share_of
 from salus.runtime.problems import ProblemError
 
 # A body is there in two or three copies while it is read: there is room for these in a process of 512 MiB.
@@ -38,6 +38,7 @@ class BodyMemory:
 
     An organisation has at most half of what the others leave it, and an account half of what the other
     accounts of its organisation leave it of that: so however much some hold, a little is left for the next.
+    Patients who act for no member count as one organisation (`share_of`).
     """
 
     def __init__(self, most: int = BODIES_BYTES_MAX) -> None:
@@ -51,7 +52,7 @@ class BodyMemory:
 
         It raises ProblemError 503 `busy` at once if the account has no room for them.
         """
-        organisation = organisation_of(account)
+        organisation = share_of(account)
         taken = 0
 
         def take(size: int) -> None:

@@ -19,6 +19,7 @@ from typing import Protocol
 
 from prometheus_client import Counter
 
+from salus.events.parties import Party
 from salus.runtime.problems import ProblemError
 
 # Each takes some 200 bytes. Accounts are registered parties, so their number is limited by registrations.
@@ -45,6 +46,21 @@ class Account(Protocol):
 def organisation_of(account: Account) -> str:
     """Return the member that an account acts for, or the account itself."""
     return account.member or account.did
+
+
+# No DID and no member is called so.
+LET_IN_BY_ONE = "patients"
+
+
+def share_of(account: Account) -> str:
+    """Return whose share an account uses of what all have room in together: its organisation's.
+
+    Two operators let in who has a share of his own. Of who acts for no member and is a patient at most, one
+    operator can register any number, so all of these have one share together.
+    """
+    if isinstance(account, Party) and account.member is None and account.kind in {"person", "device"}:
+        return account.did if account.roles - {"patient"} else LET_IN_BY_ONE
+    return organisation_of(account)
 
 
 @dataclass(frozen=True)
