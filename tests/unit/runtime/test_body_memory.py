@@ -160,6 +160,61 @@ async def test_a_token_that_another_replica_has_used_opens_no_large_body() -> No
     assert (large.status, large.code, large.read) == (401, "token-used", [])
 
 
+@pytest.mark.parametrize(("stall_s", "asks"), [(0, 1), (3600, 0)])
+async def test_a_token_that_another_replica_has_used_holds_no_room_for_long(
+    stall_s: float, asks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Case: a token that is read off a topic held 64 KiB of a replica that had not seen it, for a minute."""
+    asked: list[str] = []
+
+    async def stated(token: str) -> bool:
+        asked.append(token)
+        return True
+
+    monkeypatch.setattr("salus.runtime.bodies.STALL_S", stall_s)
+    async with opened(app_of(Ring(), has_stated=stated)) as open_one:
+        one = await open_one(bearer("POST", "/a", b"x"), LOOKED_UP_BYTES_MIN)
+        if asks:
+            await one.task
+            assert (one.status, one.code) == (401, "token-used")
+        one.end.set()
+        await one.task
+
+    # Whose body comes with its head costs no question.
+    assert len(asked) == asks
+    assert one.status == (401 if asks else 200)
+
+
+async def test_a_slow_body_of_a_token_that_was_not_used_is_read_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    async def stated(token: str) -> bool:
+        asked.append(token)
+        return False
+
+    monkeypatch.setattr("salus.runtime.bodies.STALL_S", 0)
+    async with opened(app_of(Ring(), has_stated=stated)) as open_one:
+        one = await open_one(bearer("POST", "/a", b"x"), LOOKED_UP_BYTES_MIN)
+        one.end.set()
+        await one.task
+
+    assert (one.status, len(asked)) == (200, 1)
+
+
+async def test_while_nobody_can_tell_whether_a_token_was_used_a_slow_body_is_told_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def away(_: str) -> bool:
+        raise BrokerAwayError("away")
+
+    monkeypatch.setattr("salus.runtime.bodies.STALL_S", 0)
+    async with opened(app_of(Ring(), has_stated=away)) as open_one:
+        one = await open_one(bearer("POST", "/a", b"x"), LOOKED_UP_BYTES_MIN)
+        await one.task
+
+    assert (one.status, one.code) == (503, "unavailable")
+
+
 @pytest.fixture
 def open_to_all() -> FastAPI:
     app = FastAPI()

@@ -137,15 +137,19 @@ class Authenticator:
         """
         token = _token_of(request)
         claims, party = await self._known(token)
+        stalled: Callable[[], Awaitable[None]] | None = None
         async with AsyncExitStack() as held:
             if claims.htm is not None or claims.htu is not None:
                 _require_names(claims, request)
                 self._used.require_unused(claims, now=_now())
-                if size > LOOKED_UP_BYTES_MIN and self._has_stated is not None:
-                    await _require_not_stated(token, self._has_stated)
+                if self._has_stated is not None:
+                    stalled = partial(_require_not_stated, token, self._has_stated)
+                if stalled is not None and size > LOOKED_UP_BYTES_MIN:
+                    await stalled()
                 held.enter_context(self._used.under_way(claims))
             held.enter_context(self._bodies.opened(party))(size)
-            yield self._bounded(request, partial(self._charge, request, claims, party))
+            bounded = self._bounded(request, partial(self._charge, request, claims, party))
+            yield bounded._replace(stalled=stalled)
 
     def _bounded(self, request: Request, charge: Charge) -> Admission:
         """Return how a body is counted, and what is parsed of it: no more than its form has."""

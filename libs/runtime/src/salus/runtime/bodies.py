@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from http import HTTPStatus
 from types import MappingProxyType
@@ -43,13 +43,15 @@ class Admission(NamedTuple):
 
     `charge` counts it as a whole, and `take` each part of so many bytes as it comes; both raise ProblemError
     if it is one too many. Of what is counted and has more bytes, or more values, than these, nothing is
-    parsed: each value that does not fit costs time, and is an error of its own.
+    parsed: each value that does not fit costs time, and is an error of its own. `stalled` is awaited once if
+    a body has not come whole after STALL_S, and raises ProblemError if it is not worth its room.
     """
 
     charge: Charge = _nothing
     take: Callable[[int], None] = _nothing
     bytes_max: int = BODY_BYTES_MAX
     values_max: int = VALUES_MAX
+    stalled: Callable[[], Awaitable[None]] | None = None
 
     def require(self, body: bytes) -> None:
         """Raise ProblemError unless the body may be parsed."""
@@ -70,6 +72,8 @@ It raises what routes raise, unless whoever sends the request may send such a bo
 
 # From the first question for a body to its end: a slow one keeps its bytes and its request in memory.
 BODY_S_MAX = 60
+# What comes with its head, as bodies of commands do, costs no question of what its sender may.
+STALL_S = 0.5
 # What is larger takes milliseconds to parse, in which other requests would wait: a thread does it.
 PARSED_AT_ONCE_BYTES_MAX = 16 * 1024
 
@@ -140,12 +144,19 @@ class BodyGuard:
         is_json = "json" in headers.get("content-type", "").lower()
         body = bytearray()
         deadline: float | None = None
+        stalled = None if admission is None else admission.stalled
+        stalled_at = math.inf
 
         async def looked_at() -> Message:
-            nonlocal deadline
+            nonlocal deadline, stalled, stalled_at
             if deadline is None:
-                deadline = asyncio.get_running_loop().time() + BODY_S_MAX
-            message = await _received(receive, deadline)
+                now = asyncio.get_running_loop().time()
+                deadline, stalled_at = now + BODY_S_MAX, now + STALL_S
+            if stalled is None:
+                message = await _received(receive, deadline)
+            else:
+                message, is_stalled = await _received_or_stalled(receive, deadline, stalled_at, stalled)
+                stalled = None if is_stalled else stalled
             part = message.get("body", b"")
             if len(body) + len(part) > BODY_BYTES_MAX:
                 raise BodyTooLargeError
@@ -170,6 +181,32 @@ async def _received(receive: Receive, deadline: float) -> Message:
             return await receive()
     except TimeoutError:
         raise BodyTooSlowError from None
+
+
+async def _received_or_stalled(
+    receive: Receive, deadline: float, stalled_at: float, stalled: Callable[[], Awaitable[None]]
+) -> tuple[Message, bool]:
+    """Return what comes, and whether `stalled` was awaited because it did not come by then."""
+    coming = asyncio.ensure_future(_received(receive, deadline))
+    try:
+        left_s = stalled_at - asyncio.get_running_loop().time()
+        done, _ = await asyncio.wait([coming], timeout=max(0.0, left_s))
+        if not done:
+            await _require_worth(stalled)
+        return await coming, not done
+    finally:
+        coming.cancel()
+
+
+async def _require_worth(stalled: Callable[[], Awaitable[None]]) -> None:
+    try:
+        await stalled()
+    except ProblemError as error:
+        raise BodyRefusedError(error.answer) from None
+    except Exception as error:
+        # Nobody can tell now; it would be asked once more when the body is whole.
+        answer = Answer(503, "unavailable", "a part that this needs does not answer; try again")
+        raise BodyRefusedError(answer) from error
 
 
 def _admission_of_anybody(values_max: Mapping[str, int]) -> Admit:
