@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 from tests.own_types import HOSPITAL, SEALED, schema_of
+from tests.unit.events.test_catalogue import trials
 
+from salus.cli import catalogue
 from salus.cli.application import run
 from salus.cli.exits import Exit
-from salus.events.contexts import CATALOGUE
+from salus.events.catalogue import Catalogue
+from salus.events.contexts import CATALOGUE, CONTEXTS
 from salus.events.contexts.lab import ResultReleased
 from salus.events.event_types import type_of
 from salus.events.schemas import released_schemas
@@ -36,6 +39,23 @@ def test_the_list_has_every_type_with_owner_and_sealed_fields(capsys: pytest.Cap
     assert run(["catalogue", "list", "--context", "labs"]) == Exit.USAGE
 
 
+def test_a_type_of_a_package_is_shown_as_that_packages(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = trials()
+    context.package = "salus-trials"
+    monkeypatch.setattr(catalogue, "CATALOGUE", Catalogue([*CONTEXTS, context]))
+
+    assert run(["catalogue", "list", "--json"]) == Exit.OK
+    packages = {each["type"]: each["package"] for each in json.loads(capsys.readouterr().out)}
+    assert packages["salus.trials.enrolled.v1"] == "salus-trials"
+    assert set(packages.values()) == {"salus-trials", "salus-events"}
+    monkeypatch.setenv("COLUMNS", "200")
+    assert run(["catalogue", "list", "--context", "trials"]) == Exit.OK
+    assert "salus-trials" in (table := capsys.readouterr().out)
+    assert "release" not in table
+
+
 def test_what_is_shown_is_the_file_that_dataschema_names(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
     assert run(["catalogue", "show", ENTRY.name]) == Exit.OK
     assert hashlib.sha256(capsysbinary.readouterr().out).hexdigest() == ENTRY.dataschema.rpartition(":")[2]
@@ -57,7 +77,9 @@ def test_a_schema_is_compared_with_another(tmp_path: Path, capsys: pytest.Captur
 
     assert run(["catalogue", "check", today, "--against", today]) == Exit.OK
     assert run(["catalogue", "check", shorter, "--against", today]) == Exit.NO
-    assert "$.report: maxLength: 256 became 9 (breaks writers)" in capsys.readouterr().out
+    *_, fault, end = capsys.readouterr().out.splitlines()
+    assert "$.report: maxLength: 256 became 9 (breaks writers)" in fault
+    assert end == "it cannot take the place of a.json"
     assert run(["catalogue", "check", shorter, "--against", today, "--json"]) == Exit.NO
     (found,) = json.loads(capsys.readouterr().out)["breaks"]
     assert (found["field"], found["sides"]) == ("$.report", ["writers"])
@@ -67,7 +89,9 @@ def test_a_schema_beyond_the_subset_or_the_limits_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["catalogue", "check", written(tmp_path, "a.json", maxLength=None)]) == Exit.NO
-    assert "$.report: maxLength" in capsys.readouterr().out
+    *_, fault, end = capsys.readouterr().out.splitlines()
+    assert "$.report: maxLength" in fault
+    assert end == "it cannot be an event type, and was compared with nothing"
     for content, code in (
         ("{", Exit.USAGE),
         ('{"a": 1, "a": 2}', Exit.USAGE),

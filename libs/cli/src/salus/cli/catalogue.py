@@ -151,6 +151,8 @@ def check(
             }
         )
     else:
+        if member is None and isinstance(schema, dict) and own_type_of(schema):
+            out.print("it is judged as a type of the release; --member says whose it is")
         for sentence in (*faults, *(f"{name}: {each}" for name, each in breaks)):
             out.print(styled("[red]✗[/] {}", sentence))
         names = ", ".join(name for name, _ in compared) or "nothing, for no version of it is in force"

@@ -32,7 +32,6 @@ def up(as_json: Json = False) -> None:
     show_status(description, as_json=as_json)
     for name, why in waiting.items():
         err.print(f"{name} is installed and has not joined: {why}", soft_wrap=True, highlight=False)
-        err.print(f"`salus service add {name}` says what is to do", soft_wrap=True, highlight=False)
 
 
 async def _start(folder: Path, narrator: Narrator) -> tuple[dict[str, Any], dict[str, str]]:

@@ -109,7 +109,8 @@ async def join_new_services(platform: Platform, narrator: Narrator) -> dict[str,
         try:
             await _join_here(platform, manifest, operator, narrator)
         except RefusedError as error:
-            waiting[manifest.name] = str(error)
+            seconded = f"two operators let it join: `salus service add {manifest.name} --to-approve FILE`"
+            waiting[manifest.name] = seconded if error.problem == "second-operator-needed" else str(error)
     return waiting
 
 
