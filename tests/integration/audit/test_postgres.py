@@ -8,11 +8,19 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 from tests.integration.postgres import new_database, running_server
-from tests.unit.audit import test_api, test_indexing, test_load, test_probing, test_repetition
+from tests.unit.audit import (
+    test_api,
+    test_indexing,
+    test_load,
+    test_probing,
+    test_repetition,
+    test_rights_review,
+)
 from tests.unit.audit.chain import Chain
 from tests.unit.audit.samples import AROUND, NOON
 from tests.unit.audit.test_api import World, world
 from tests.unit.audit.test_indexing import EVERYTHING, FakeOutputs, documents, index_all, indexer_of
+from tests.unit.audit.test_rights_review import network
 
 from salus.audit.adapters.sql import SqlTrail, open_trail
 from salus.audit.domain.search import Question
@@ -20,7 +28,8 @@ from salus.audit.handlers import Alarm, Bell, Follower
 from salus.audit.ports import OutOfReachError
 from salus.runtime import database
 
-__all__ = ["world"]
+__all__ = ["network", "world"]
+ON_A_TRAIL = {"trail", "world", "network"}
 
 
 @pytest.fixture
@@ -33,9 +42,10 @@ async def trail(postgres: str) -> AsyncIterator[SqlTrail]:
 globals().update(
     {
         name: test
-        for module in (test_indexing, test_api, test_load, test_probing, test_repetition)
+        for module in (test_indexing, test_api, test_load, test_probing, test_repetition, test_rights_review)
         for name, test in vars(module).items()
-        if name.startswith("test_") and {"trail", "world"} & inspect.signature(test).parameters.keys()
+        if name.startswith("test_")
+        and {"trail", "world", "network"} & inspect.signature(test).parameters.keys()
     }
 )
 

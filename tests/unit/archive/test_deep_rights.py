@@ -401,3 +401,34 @@ async def test_whatever_moves_a_patients_version_is_followed(ledger: ServedLedge
     ledger.grant(THIEF, THIEF)
 
     assert len(await ledger.unentitled()) == 1
+
+
+@pytest.mark.parametrize(("ago_s", "count"), [(-10, 0), (STATED_WITHIN_S - 5, 0), (STATED_WITHIN_S + 5, 2)])
+async def test_a_decision_ends_with_a_role_that_it_rested_on(
+    ledger: ServedLedger, ago_s: int, count: int
+) -> None:
+    until = ledger.now + timedelta(minutes=9)
+    to_read = ledger.decide(DOCTOR, valid_until=until)
+    to_write = ledger.decide(THIEF, number=2, action="write", object="o-2", valid_until=until)
+    other = ledger.decide(PRIVY, number=3, valid_until=until)
+    ledger.now += timedelta(minutes=5)
+    withdraw(ledger, DOCTOR, "clinician", ago_s=ago_s)
+    withdraw(ledger, THIEF, "clinician", ago_s=ago_s)
+    ledger.read(DOCTOR, to_read)
+    ledger.store(THIEF, under=to_write, name="o-2")
+    ledger.read(PRIVY, other)
+
+    assert [why for _, why in await ledger.unentitled()] == [
+        "done under a decision that rested on a role that was lost"
+    ] * count
+
+
+async def test_a_role_that_was_never_held_is_not_lost(ledger: ServedLedger) -> None:
+    decision = ledger.decide(DOCTOR, valid_until=ledger.now + timedelta(minutes=9))
+    data = RoleGranted(did=DOCTOR.did, role="researcher", request=UNASKED)
+    ledger.ring.apply(data, at=ledger.now + timedelta(minutes=2))
+    ledger.now += timedelta(minutes=5)
+    withdraw(ledger, DOCTOR, "researcher", ago_s=STATED_WITHIN_S + 5)
+    ledger.read(DOCTOR, decision)
+
+    assert await ledger.unentitled() == []

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tests.asking import UNASKED
 from tests.unit.archive.served_ledger import (
     CLINIC,
     DOCTOR,
@@ -19,6 +21,7 @@ from tests.unit.archive.served_ledger import (
     THIEF,
     ServedLedger,
     identifier,
+    whole_ring,
 )
 
 from salus.archive.building import SampleRecord
@@ -30,8 +33,10 @@ from salus.audit.domain.effects import Effects
 from salus.audit.domain.entry import Place
 from salus.audit.domain.served import ServedEvents
 from salus.events.contexts import CATALOGUE
+from salus.events.contexts.identity import RoleGranted, RoleWithdrawn
 from salus.events.did import LocalSigner
 from salus.events.envelope import decode_event
+from salus.events.keyring import KeyRing
 from salus.ledger.block import Range
 from salus.ledger.records import appended_at
 
@@ -59,7 +64,38 @@ ACTS: dict[str, Say] = {
     "destroy": lambda on, *_: on.destroy_key(),
     "wait": lambda on, *args: setattr(on, "now", on.now + timedelta(seconds=40 * args[-1])),
 }
+ROLES = {DOCTOR: "clinician", OFFICER: "privacy-officer", HERSELF: "patient", THIEF: "clinician"}
+IDENTITY = "identity"
 Found = set[tuple[str, int, str, bool]]
+
+
+Acts = list[tuple[str, LocalSigner, LocalSigner, int]]
+# A consent is taken back, and a role lost, before a read: both are sealed after it.
+VOIDED: Acts = [
+    ("register", DOCTOR, DOCTOR, 1),
+    ("grant", HOSPITAL, DOCTOR, 1),
+    ("decide", DOCTOR, DOCTOR, 1),
+    ("revoke", HOSPITAL, DOCTOR, 1),
+    ("wait", DOCTOR, DOCTOR, 2),
+    ("read", DOCTOR, DOCTOR, 1),
+]
+LOST: Acts = [
+    ("register", DOCTOR, DOCTOR, 1),
+    ("wait", DOCTOR, DOCTOR, 2),
+    ("decide", DOCTOR, DOCTOR, 1),
+    ("wait", DOCTOR, DOCTOR, 2),
+    ("role", DOCTOR, DOCTOR, 2),
+    ("wait", DOCTOR, DOCTOR, 2),
+    ("read", DOCTOR, DOCTOR, 1),
+]
+# A role is given back before an object is stored, and that is sealed after it.
+GAINED: Acts = [
+    ("register", DOCTOR, DOCTOR, 1),
+    ("role", DOCTOR, DOCTOR, 2),
+    ("wait", DOCTOR, DOCTOR, 3),
+    ("role", DOCTOR, DOCTOR, 1),
+    ("store", DOCTOR, DOCTOR, 1),
+]
 
 
 def in_effect(records: Sequence[SampleRecord]) -> list[ServedRun]:
@@ -80,8 +116,8 @@ def _place(record: SampleRecord) -> Place:
     return Place(record.topic, record.partition, record.offset, 0, 0, 0, "", "", "", at, at)
 
 
-def by_fsck(ledger: ServedLedger, records: Sequence[SampleRecord]) -> Found:
-    judge = RightsJudge(ledger.ring)
+def by_fsck(ring: KeyRing, records: Sequence[SampleRecord]) -> Found:
+    judge = RightsJudge(ring)
     runs = []
     for record in records:
         event = decode_event(record.value or b"", CATALOGUE)
@@ -92,35 +128,61 @@ def by_fsck(ledger: ServedLedger, records: Sequence[SampleRecord]) -> Found:
     return {(str(f.topic), f.offset or 0, f.detail, f.code == "rights-pending") for f in judge.findings()}
 
 
-@settings(max_examples=80, deadline=None)
+class Parties:
+    """Who gains and loses which role, as of when; the ring of a prefix knows some of it."""
+
+    def __init__(self) -> None:
+        self.changes: list[tuple[RoleGranted | RoleWithdrawn, datetime]] = []
+
+    def change(self, who: LocalSigner, number: int, at: datetime) -> None:
+        role: Any = ROLES.get(who, "privacy-officer")
+        kind = RoleGranted if number == 1 else RoleWithdrawn
+        self.changes.append((kind(did=who.did, role=role, request=UNASKED), at))
+
+    def ring(self, count: int) -> KeyRing:
+        ring = whole_ring()
+        for data, at in self.changes[:count]:
+            ring.apply(data, at=at)
+        return ring
+
+
+@settings(max_examples=100, deadline=None)
 @given(
-    st.lists(st.tuples(st.sampled_from(sorted(ACTS)), PEOPLE, PEOPLE, NUMBERS), max_size=14),
-    st.lists(st.sampled_from([CONSENT_TOPIC, STORAGE_TOPIC]), max_size=30),
+    st.lists(st.tuples(st.sampled_from([*ACTS, "role", "role"]), PEOPLE, PEOPLE, NUMBERS), max_size=14),
+    st.lists(st.sampled_from([CONSENT_TOPIC, STORAGE_TOPIC, IDENTITY]), max_size=30),
 )
-def test_on_every_prefix_the_running_judgement_is_that_of_a_deep_fsck(
-    acts: list[tuple[str, LocalSigner, LocalSigner, int]], order: list[str]
-) -> None:
-    ledger = ServedLedger()
+@example(VOIDED, [CONSENT_TOPIC, CONSENT_TOPIC, STORAGE_TOPIC, STORAGE_TOPIC])
+@example(GAINED, [STORAGE_TOPIC, IDENTITY, STORAGE_TOPIC, IDENTITY])
+@example(LOST, [CONSENT_TOPIC, STORAGE_TOPIC, STORAGE_TOPIC])
+def test_on_every_prefix_the_running_judgement_is_that_of_a_deep_fsck(acts: Acts, order: list[str]) -> None:
+    ledger, parties = ServedLedger(), Parties()
     for act, by, about, number in acts:
-        ACTS[act](ledger, by, about, number)
+        if act == "role":
+            parties.change(by, number, ledger.now)
+        else:
+            ACTS[act](ledger, by, about, number)
     topics: dict[str, list[SampleRecord]] = defaultdict(list)
     for record in ledger.records:
         topics[record.topic].append(record)
     runs = {topic: in_effect(of_topic) for topic, of_topic in topics.items()}
-    left = [topic for topic in topics for _ in topics[topic]]
+    left = [topic for topic in topics for _ in topics[topic]] + [IDENTITY] * len(parties.changes)
     taken: dict[str, int] = defaultdict(int)
-    judge = Entitlements(ledger.ring)
+    judge = Entitlements(parties.ring(0))
 
     for topic in [*order, *left]:
-        if taken[topic] == len(topics[topic]):
+        if taken[topic] == len(parties.changes if topic == IDENTITY else topics[topic]):
             continue
-        run = runs[topic][taken[topic]]
-        for served in run.decoded():
-            judge.take(run, served)
         taken[topic] += 1
-        prefix = [record for name, count in taken.items() for record in topics[name][:count]]
+        if topic == IDENTITY:
+            since = parties.changes[taken[topic] - 1][1]
+            judge.know(parties.ring(taken[topic]), since=since.timestamp())
+        else:
+            run = runs[topic][taken[topic] - 1]
+            for served in run.decoded():
+                judge.take(run, served)
+        prefix = [record for name in topics for record in topics[name][: taken[name]]]
         running = {(u.run.topic, u.served.offset, u.why, u.is_pending) for u in judge.unentitled()}
 
-        assert running == by_fsck(ledger, prefix)
+        assert running == by_fsck(parties.ring(taken[IDENTITY]), prefix)
     assert judge.lacking == len(list(judge.unentitled()))
     judge.close()

@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 from prometheus_client import REGISTRY
 from sqlalchemy import text
+from tests.asking import UNASKED
 from tests.unit.archive.served_ledger import (
     CONSENT,
     DOCTOR,
@@ -37,9 +37,10 @@ from salus.archive.building import BEGIN, IDENTITY, ChainBuilder
 from salus.archive.served_requests import CONSENT_TOPIC
 from salus.audit import rights_review
 from salus.audit.adapters.archive import ArchivedLedger
-from salus.audit.adapters.sql import SqlTrail, open_trail
+from salus.audit.adapters.sql import SqlTrail
 from salus.audit.detectors import Detectors
 from salus.audit.domain.entry import RightsVerdict
+from salus.audit.domain.identity_history import IdentityHistory
 from salus.audit.domain.probing import ProbingRule
 from salus.audit.domain.search import Question
 from salus.audit.handlers import Alarm, Bell, Follower, Indexer
@@ -49,6 +50,7 @@ from salus.audit.publication import Publisher
 from salus.audit.publication_mark import Marks
 from salus.audit.reconciliation import Reconciler
 from salus.audit.rights_review import PENDING_S, SETTLED_S, MissingRunError, RightsReview
+from salus.events.contexts.identity import RoleWithdrawn
 from salus.objects.memory import MemoryObjects
 
 KEYS = {shard: signer.verifier for shard, signer in SHARD_SIGNERS.items()}
@@ -148,11 +150,10 @@ async def _nothing() -> None:
 
 
 @pytest.fixture
-async def network(tmp_path: Path) -> AsyncIterator[Network]:
+def network(trail: SqlTrail) -> Network:
     served = ServedLedger()
     served.register()
-    async with open_trail(f"sqlite+aiosqlite:///{tmp_path}/audit.db") as trail:
-        yield Network(trail, served)
+    return Network(trail, served)
 
 
 async def test_an_act_without_a_right_is_shown_published_alarmed_and_counted(network: Network) -> None:
@@ -323,7 +324,7 @@ async def test_a_shard_that_does_not_come_to_its_end_is_waited_for_ten_minutes(n
 
 INNOCENT = (
     "INSERT INTO audit_unentitled "
-    "SELECT uid, 'unentitled', 'because', 1 FROM audit_trail WHERE id = 'storage-0'"
+    "SELECT uid, 'unentitled', 'because', true FROM audit_trail WHERE id = 'storage-0'"
 )
 
 
@@ -354,7 +355,7 @@ async def test_whoever_changes_the_marks_changes_nothing_for_long(network: Netwo
     "statement",
     [
         "DELETE FROM audit_served WHERE place = 'salus.consent.events/0'",
-        "UPDATE audit_served SET run = x'00' WHERE place = 'salus.consent.events/0'",
+        "UPDATE audit_served SET run = '' WHERE place = 'salus.consent.events/0'",
     ],
 )
 async def test_what_rights_are_judged_by_is_compared_with_the_ledger(
@@ -407,3 +408,29 @@ async def test_the_task_goes_on_after_what_was_away(network: Network) -> None:
     await asyncio.gather(task, return_exceptions=True)
 
     assert network.findings() == [("unentitled", 4)]
+
+
+# --- who is who, as the ledger says it later ----------------------------------------------------------------
+
+
+async def test_a_role_that_was_lost_before_a_read_is_found_once_that_is_sealed(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served, history = network.served, IdentityHistory(network.served.ring)
+    decision = served.decide(DOCTOR, valid_until=served.now + timedelta(minutes=9))
+    lost = served.now + timedelta(minutes=1)
+    served.now += timedelta(minutes=3)
+    served.read(DOCTOR, decision)
+    await network.seal(0, 1)
+
+    async def read_identity() -> IdentityHistory:
+        return history
+
+    network.review.read_identity = read_identity
+    await network.judge(after_s=SETTLED_S)
+    assert await network.outcomes() == {}
+    served.ring.apply(RoleWithdrawn(did=DOCTOR.did, role="clinician", request=UNASKED), at=lost)
+    monkeypatch.setattr(history, "_appended", [lost.timestamp()])
+    await network.judge(after_s=SETTLED_S)
+
+    assert await network.outcomes() == {"storage-1": "unentitled"}

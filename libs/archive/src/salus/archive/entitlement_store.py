@@ -21,6 +21,7 @@ _TABLES = """
 CREATE TABLE decisions (decision TEXT, said BLOB);
 CREATE INDEX by_decision ON decisions (decision);
 CREATE TABLE transfers (number INTEGER PRIMARY KEY, patient TEXT, asked REAL, run BLOB, served BLOB);
+CREATE INDEX by_time ON transfers (asked);
 CREATE INDEX by_end ON transfers (patient, asked);
 CREATE TABLE lacks (
     number INTEGER PRIMARY KEY, patient TEXT, decision TEXT, why TEXT, missing TEXT,
@@ -71,10 +72,11 @@ class EntitlementStore:
             )
             self._db.execute("INSERT OR REPLACE INTO transfers VALUES (?, ?, ?, ?, ?)", row)
 
-    def transfers(self, patient: str, *, after: float) -> list[Case]:
-        """Return the transfers of a patient's data that were right, and asked for after a time."""
-        query = "SELECT number, run, served FROM transfers WHERE patient = ? AND asked > ? ORDER BY number"
-        rows = self._db.execute(query, (patient, after)).fetchall()
+    def transfers(self, *, after: float, patient: str | None = None) -> list[Case]:
+        """Return the transfers that were right, of one patient's data or of all, asked for after a time."""
+        here, values = ("", (after,)) if patient is None else (" AND patient = ?", (after, patient))
+        query = f"SELECT number, run, served FROM transfers WHERE asked > ?{here} ORDER BY number"  # noqa: S608
+        rows = self._db.execute(query, values).fetchall()
         return [Case(n, _RUN.decode(run), _SERVED.decode(served), Then()) for n, run, served in rows]
 
     def keep_lack(self, case: Case, lack: LackOfRight) -> None:

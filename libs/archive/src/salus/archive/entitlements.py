@@ -83,10 +83,12 @@ class Entitlements:
         self._judge(case)
         self._judge_again(served)
 
-    def know(self, ring: KeyRing) -> None:
-        """Judge by a ring that knows all that the one before did, and perhaps more."""
+    def know(self, ring: KeyRing, *, since: float = -inf) -> None:
+        """Judge by a ring that knows all that the one before did, and what was appended from `since` on."""
         self._facts.ring = ring
-        self._judge_all(case for case, _ in list(self._store.lacks()))
+        self._judge_all([case for case, _ in self._store.lacks()])
+        # A role that was lost ends the decisions that rested on it.
+        self._judge_all(self._store.transfers(after=since + STATED_WITHIN_S))
 
     def unentitled(self) -> Iterator[Unentitled]:
         """Yield what was done without a right, in the order of taking."""
@@ -108,7 +110,7 @@ class Entitlements:
             case ServedRevocation() | ServedUnlink():
                 # What was taken back may have ended before transfers that stand on another partition.
                 ended = served.time + STATED_WITHIN_S
-                self._judge_all(self._store.transfers(served.patient, after=ended))
+                self._judge_all(self._store.transfers(after=ended, patient=served.patient))
             case _:
                 pass
 
@@ -175,6 +177,8 @@ class Entitlements:
             why = "was void, for a right had been taken back"
         elif said.time > served.time + STATED_WITHIN_S:
             why = "was taken afterwards"
+        elif self._facts.has_lost_role(said, served):
+            why = "rested on a role that was lost"
         else:
             return None
         return LackOfRight(f"done under a decision that {why}")

@@ -18,6 +18,7 @@ from salus.archive.served_requests import (
     ServedErasure,
     ServedGrant,
     ServedLink,
+    ServedRead,
     ServedRegistration,
     ServedReview,
     ServedRevocation,
@@ -157,6 +158,17 @@ class PatientFacts:
         """Tell whether who asked acts for the patient's steward."""
         who, steward = self._who(served), self._steward(served)
         return who is not None and steward is not None and keeps_records_for(who, steward)
+
+    def has_lost_role(self, said: ServedDecision, served: ServedRead | ServedUpload) -> bool:
+        """Tell whether who acted held a role when it was decided, and not any more when asking to act."""
+        if said.by not in self.ring.parties:
+            return False
+        decided, leeway = datetime.fromtimestamp(said.time, UTC), self._leeway
+        moments = (decided - leeway, decided, decided + leeway)
+        held = frozenset.intersection(*(self.ring.party_at(said.by, at).roles for at in moments))
+        asked = datetime.fromtimestamp(served.asked, UTC) - leeway
+        stated = datetime.fromtimestamp(served.time, UTC) + leeway
+        return not held <= self.ring.party_between(said.by, asked, stated).roles
 
     def end_of(self, said: ServedDecision) -> float | None:
         """Return when a decision became void because a right was taken back; None: it did not."""

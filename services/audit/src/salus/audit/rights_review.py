@@ -13,6 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import TypeVar
 
@@ -39,6 +40,7 @@ RUNS_AT_ONCE_MAX = 500
 RETRY_S = 1.0
 # Of the time, so much at most goes into comparing what was found with the marks.
 SHARE_MAX = 0.1
+PAUSE_S_MAX = 30.0
 
 Row = tuple[int, int, int]
 """A row of a block: shard, height and index."""
@@ -76,10 +78,10 @@ class RightsReview:
     async def run(self, *, grown: Bell, poll_s: float) -> None:
         """Judge until cancelled; a part that is away, or a row to be repaired, is waited for."""
         while True:
-            began = self.clock()
             try:
                 while await self.take():
                     succeeded()
+                began = self.clock()
                 await self.say()
             except (OutOfReachError, BlockRefusedError, DamagedTrailError, MissingRunError) as error:
                 # Of a block that does not verify, the indexer tells.
@@ -88,7 +90,7 @@ class RightsReview:
                 await asyncio.sleep(RETRY_S)
                 continue
             succeeded()
-            await asyncio.sleep((self.clock() - began) / SHARE_MAX)
+            await asyncio.sleep(min((self.clock() - began) / SHARE_MAX, PAUSE_S_MAX))
             await grown.wait(poll_s)
 
     async def check(self) -> str | None:
@@ -124,8 +126,9 @@ class RightsReview:
             self._taken, self._since = {}, {}
             self._judge = await self._do(lambda: Entitlements(history.ring, folder=self.folder))
         elif learned != self._learned:
-            judge = self._judge
-            await self._do(lambda: judge.know(history.ring))
+            judge, (before, events, _) = self._judge, self._learned
+            since = history.appended_after(events) if history is before else -inf
+            await self._do(lambda: judge.know(history.ring, since=since))
         self._learned = learned
         return self._judge
 

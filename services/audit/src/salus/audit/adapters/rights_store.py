@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any, get_args
 
 from sqlalchemy import Row, delete, select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from salus.archive.served_requests import TOPICS
@@ -14,7 +15,7 @@ from salus.audit.adapters.stored import within_reach
 from salus.audit.adapters.tables import SERVED, UNENTITLED
 from salus.audit.domain.entry import RightsVerdict, TrailEntry
 from salus.audit.domain.search import Found
-from salus.audit.ports import RightsMark
+from salus.audit.ports import OutOfReachError, RightsMark
 
 UIDS_AT_ONCE_MAX = 400
 
@@ -51,16 +52,19 @@ class SqlRightsStore:
             return {row.uid: RightsMark(row.verdict, row.why, is_told=row.told) for row in rows}
 
     async def set_marks(self, marks: Mapping[str, RightsMark], *, without: Collection[str] = ()) -> None:
-        """Put marks, and take others away, in one transaction; two replicas may do the same."""
-        async with self._connection() as connection:
-            for uids in _in_parts([*marks, *without]):
-                await connection.execute(delete(UNENTITLED).where(UNENTITLED.c.uid.in_(uids)))
-            if marks:
-                rows = [
-                    {"uid": uid, "verdict": mark.verdict, "why": mark.why, "told": mark.is_told}
-                    for uid, mark in marks.items()
-                ]
-                await connection.execute(UNENTITLED.insert(), rows)
+        """Put marks, and take others away, in one transaction."""
+        rows = [
+            {"uid": uid, "verdict": mark.verdict, "why": mark.why, "told": mark.is_told}
+            for uid, mark in marks.items()
+        ]
+        try:
+            async with self._connection() as connection:
+                for uids in _in_parts([*marks, *without]):
+                    await connection.execute(delete(UNENTITLED).where(UNENTITLED.c.uid.in_(uids)))
+                if rows:
+                    await connection.execute(UNENTITLED.insert(), rows)
+        except IntegrityError as error:
+            raise OutOfReachError("the database: another replica marks the same entries") from error
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[AsyncConnection]:

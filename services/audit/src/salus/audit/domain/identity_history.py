@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from math import inf
 
 from salus.events.catalogue import Catalogue
 from salus.events.contexts.identity import PartyRegistered
@@ -35,6 +36,7 @@ class IdentityHistory:
         # A party's kind and member are fixed by its registration, which took effect at this offset.
         self._registered: dict[str, tuple[int, str | None]] = {}
         self._effects: dict[int, tuple[bytes, Effect]] = {}
+        self._appended: list[float] = []
 
     @property
     def ring(self) -> KeyRing:
@@ -44,7 +46,11 @@ class IdentityHistory:
     @property
     def events(self) -> int:
         """How many events were folded."""
-        return len(self._effects)
+        return len(self._appended)
+
+    def appended_after(self, events: int) -> float:
+        """Return when the first event was appended after so many were folded, in seconds since 1970."""
+        return min(self._appended[events:], default=inf)
 
     @property
     def catalogue(self) -> Catalogue:
@@ -59,6 +65,7 @@ class IdentityHistory:
         except RejectedError:
             return
         effect = self._ring.fold(event, appended=appended_at(appended), offset=offset)
+        self._appended.append(appended_at(appended).timestamp())
         self._effects[offset] = leaf_hash(value), effect
         match event.data:
             case PartyRegistered() as data if isinstance(effect, Applied):
