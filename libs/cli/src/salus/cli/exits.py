@@ -24,6 +24,8 @@ class Exit(IntEnum):
     """Done, and it stands, but a file or the stdout that was to take the result could not be written."""
     OTHER_VERSION = 7
     """The state folder was made by another version of Salus, and nothing was started."""
+    DIFFERS = 8
+    """Done: what is in force elsewhere is not what is planned; what differs was named."""
     INTERRUPTED = 130
     """Ctrl-C."""
 

@@ -4,6 +4,18 @@ Readers are given explicit positions and never join a consumer group: what has b
 known by whoever did it, so offsets kept by the broker would be a second truth.
 """
 
+from salus.messaging.acls import (
+    ANY_HOST,
+    CLUSTER_NAME,
+    Acl,
+    Operation,
+    Pattern,
+    Permission,
+    ResourceType,
+    acls_in_force,
+    add_acls,
+    remove_acls,
+)
 from salus.messaging.admin import (
     BROKERS_REPLICATION,
     TOPIC_SETTINGS,
@@ -39,12 +51,15 @@ from salus.messaging.record import MESSAGE_BYTES_MAX, Position, Record
 from salus.messaging.recovery import RecoveringProducer
 
 __all__ = [
+    "ANY_HOST",
     "BROKERS_REPLICATION",
+    "CLUSTER_NAME",
     "LINGER_MS",
     "MESSAGE_BYTES_MAX",
     "TOPIC_SETTINGS",
     "Account",
     "AccountFileError",
+    "Acl",
     "Bootstrap",
     "BrokerAwayError",
     "Brokers",
@@ -56,10 +71,13 @@ __all__ = [
     "MissingTopicsError",
     "NotAuthorizedError",
     "NotSentError",
+    "Operation",
     "OutOfRangeError",
     "PartitionMismatchError",
     "PartitionReader",
+    "Pattern",
     "PermanentError",
+    "Permission",
     "Position",
     "Producer",
     "Protocol",
@@ -68,12 +86,16 @@ __all__ = [
     "RecordRefusedError",
     "RecoveringProducer",
     "RefusedByBrokerError",
+    "ResourceType",
     "TimestampReplacedError",
     "Topic",
+    "acls_in_force",
+    "add_acls",
     "describe",
     "ensure_topics",
     "partitions_of",
     "ping",
+    "remove_acls",
     "require_topics",
     "set_topic_setting",
     "topic_settings",

@@ -50,7 +50,8 @@ class Topic:
 
 
 @asynccontextmanager
-async def _admin(bootstrap: Bootstrap) -> AsyncIterator[AIOKafkaAdminClient]:
+async def administration(bootstrap: Bootstrap) -> AsyncIterator[AIOKafkaAdminClient]:
+    """Open the library's client for administration; raises BrokerAwayError."""
     client = AIOKafkaAdminClient(**options(bootstrap), request_timeout_ms=REQUEST_TIMEOUT_MS)
     try:
         await start(client.start, client.close)
@@ -68,7 +69,7 @@ async def ensure_topics(bootstrap: Bootstrap, topics: Iterable[Topic]) -> None:
     Raises:
         MessagingError: the broker refused one, named in the message.
     """
-    async with _admin(bootstrap) as client:
+    async with administration(bootstrap) as client:
         response = await client.create_topics([_new_topic(topic) for topic in topics])
     for name, code, *_ in response.topic_errors:
         error = for_code(code)
@@ -95,7 +96,7 @@ async def partitions_of(bootstrap: Bootstrap, topics: Iterable[str]) -> dict[str
         BrokerAwayError: no broker answers.
         RefusedByBrokerError: the account may not know of one.
     """
-    async with _admin(bootstrap) as client:
+    async with administration(bootstrap) as client:
         described = await client.describe_topics(list(topics))
     return {
         topic["topic"]: sorted(partition["partition"] for partition in topic["partitions"])
@@ -110,7 +111,7 @@ async def describe(bootstrap: Bootstrap, topics: Iterable[str]) -> dict[str, Top
         BrokerAwayError: no broker answers.
         RefusedByBrokerError: we may not ask.
     """
-    async with _admin(bootstrap) as client:
+    async with administration(bootstrap) as client:
         found = await client.describe_topics(list(topics))
         there = {topic["topic"]: len(topic["partitions"]) for topic in _there(found)}
         settings = await _described(client, there)
@@ -133,7 +134,7 @@ async def topic_settings(bootstrap: Bootstrap, topics: Iterable[str], name: str)
     Raises:
         MessagingError: a topic does not exist, or the broker refuses.
     """
-    async with _admin(bootstrap) as client:
+    async with administration(bootstrap) as client:
         described = await _described(client, topics)
     return {
         topic: next(value for n, value, _ in entries if n == name) for topic, entries in described.items()
@@ -146,7 +147,7 @@ async def set_topic_setting(bootstrap: Bootstrap, topics: Iterable[str], name: s
     Raises:
         MessagingError: a topic does not exist, or the broker refuses.
     """
-    async with _admin(bootstrap) as client:
+    async with administration(bootstrap) as client:
         # The request replaces all that was set for a topic, so all of it is sent again.
         changed = [
             ConfigResource(
@@ -190,5 +191,5 @@ def _require_done(topic: str, code: int) -> None:
 
 async def ping(bootstrap: Bootstrap) -> None:
     """Raise BrokerAwayError unless a broker answers."""
-    async with _admin(bootstrap):
+    async with administration(bootstrap):
         pass

@@ -66,11 +66,20 @@ class Role(StrEnum):
 
 
 class Topics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`owns`: written by nobody else. `writes`: written by others too. A `*` in `reads` is any context."""
+    """What a service does with which topics: from this follows what its account at Kafka may do.
+
+    `owns`: written by nobody else. `writes`: written by others too. A `*` in the others is any context.
+    """
 
     owns: tuple[TopicName, ...] = ()
     writes: tuple[TopicName, ...] = ()
     reads: tuple[TopicName, ...] = ()
+    # Of which it looks at the partitions, and at the settings.
+    describes: tuple[TopicName, ...] = ()
+    describes_configs: tuple[TopicName, ...] = ()
+    # How the names of topics begin that it makes for itself, and the consumer groups that it joins.
+    makes: tuple[TopicName, ...] = ()
+    groups: tuple[TopicName, ...] = ()
 
 
 class Resources(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

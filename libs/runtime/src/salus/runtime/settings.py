@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AliasChoices, Field, SecretStr, model_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from salus.events import fields
@@ -89,6 +90,23 @@ class KafkaSettings(BaseSettings):
         account = self._account()
         is_open = account.protocol is Protocol.PLAINTEXT
         return self.kafka_bootstrap if is_open else Brokers(self.kafka_bootstrap, account)
+
+
+def kafka_of_environment() -> Bootstrap:
+    """Return the Kafka that SALUS_KAFKA_* name, for commands.
+
+    Raises:
+        ValueError: they name none; the sentence is for whoever runs the command.
+    """
+    try:
+        return KafkaSettings().kafka
+    except ValidationError as error:
+        raise ValueError("; ".join(map(_sentence_of, error.errors()))) from None
+
+
+def _sentence_of(fault: ErrorDetails) -> str:
+    sentence = fault["msg"].removeprefix("Value error, ")
+    return f"SALUS_{str(fault['loc'][0]).upper()}: {sentence}" if fault["loc"] else sentence
 
 
 class ServiceSettings(KafkaSettings, ProcessSettings):

@@ -1,0 +1,170 @@
+"""The plan of Kafka's ACLs: what each account needs and no more, and how what is in force differs from it.
+
+Pure. Services' rights follow from their manifests, members' and operators' from the catalogue's owners of
+types and the key ring. What nobody is given is denied: no transactional ids, no consumer groups of others,
+nothing on the cluster. `Read` and `Write` include `Describe`, and `Write` on a topic is enough for an
+idempotent producer, so neither is planned by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from salus.events.catalogue import Catalogue
+from salus.events.errors import RejectedError
+from salus.events.event_types import EventType
+from salus.events.judging import require_owner
+from salus.events.parties import Party
+from salus.messaging import Acl, Operation, Pattern, ResourceType
+from salus.runtime.kafka_principals import ADMINISTRATOR, BOOTSTRAP, SOC, Principal
+from salus.runtime.manifests import Manifest, Role
+
+PREFIX = "salus."
+EVERYTHING = "*"
+# Who may do one of these on the cluster can give himself everything, or stop the brokers from working.
+_GRAVE = frozenset(
+    {
+        Operation.ALL,
+        Operation.ALTER,
+        Operation.ALTER_CONFIGS,
+        Operation.CLUSTER_ACTION,
+        Operation.CREATE,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Every ACL that Salus needs, and the principals whose party is not on the key ring: they get nothing."""
+
+    principals: tuple[Principal, ...]
+    acls: frozenset[Acl]
+    unknown: tuple[Principal, ...]
+
+    def missing(self, in_force: Iterable[Acl]) -> list[Acl]:
+        """Return what is planned and not in force, in order."""
+        return sorted(self.acls.difference(in_force))
+
+    def surplus(self, in_force: Iterable[Acl]) -> list[Acl]:
+        """Return what is in force and not planned, in order: of our accounts, or of others on what is ours.
+
+        ACLs of administrators, and of other applications on what is theirs, are left alone.
+        """
+        return sorted(acl for acl in in_force if acl not in self.acls and self._is_ours(acl))
+
+    def _is_ours(self, acl: Acl) -> bool:
+        ours = {str(one): one.party for one in self.principals}
+        if acl.principal in ours:
+            return ours[acl.principal] != ADMINISTRATOR
+        match acl.resource:
+            case ResourceType.TOPIC | ResourceType.GROUP:
+                prefixes = [PREFIX, *(one.groups for one in self.principals if one.groups)]
+                return any(_touches(acl, prefix) for prefix in prefixes)
+            case ResourceType.CLUSTER:
+                return acl.operation in _GRAVE
+            case _:
+                return False
+
+
+def _touches(acl: Acl, prefix: str) -> bool:
+    """Tell whether an ACL is about something whose name begins so."""
+    if acl.pattern is Pattern.PREFIXED:
+        return acl.name.startswith(prefix) or prefix.startswith(acl.name)
+    return acl.name == EVERYTHING or acl.name.startswith(prefix)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the plan follows from."""
+
+    manifests: Sequence[Manifest]
+    catalogue: Catalogue
+    parties: Mapping[str, Party]
+
+
+def plan(principals: Sequence[Principal], known: Known) -> Plan:
+    """Return what these accounts need."""
+    acls = {Acl(str(one), *right) for one in principals for right in _rights(one, known)}
+    unknown = [one for one in principals if one.is_of_party and one.party not in known.parties]
+    return Plan(tuple(principals), frozenset(acls), tuple(unknown))
+
+
+_Right = tuple[ResourceType, str, Pattern, Operation]
+
+
+def _rights(one: Principal, known: Known) -> Iterator[_Right]:
+    by_name = {manifest.name: manifest for manifest in known.manifests}
+    if one.party in by_name:
+        yield from rights_of_service(by_name[one.party], known)
+    elif one.party == BOOTSTRAP:
+        yield from _prefixed(PREFIX, Operation.CREATE, Operation.DESCRIBE)
+    elif one.party == SOC:
+        projections = [manifest for manifest in known.manifests if manifest.role is Role.PROJECTION]
+        yield from _topics(Operation.READ, _owned(projections))
+    elif (party := known.parties.get(one.party)) is not None:
+        yield from rights_of_party(party, known)
+    else:
+        return
+    if one.groups is not None:
+        yield ResourceType.GROUP, one.groups, Pattern.PREFIXED, Operation.READ
+
+
+def rights_of_service(one: Manifest, known: Known) -> Iterator[_Right]:
+    """Yield what a service needs: what its manifest says that it does."""
+    said = one.topics
+    yield from _topics(Operation.WRITE, [*said.owns, *said.writes])
+    for operation, patterns in (
+        (Operation.READ, said.reads),
+        (Operation.DESCRIBE, said.describes),
+        (Operation.DESCRIBE_CONFIGS, said.describes_configs),
+    ):
+        yield from _topics(operation, _matching(patterns, known))
+    for prefix in said.makes:
+        yield from _prefixed(prefix, Operation.CREATE, Operation.READ, Operation.WRITE)
+    for group in said.groups:
+        yield ResourceType.GROUP, group, Pattern.LITERAL, Operation.READ
+
+
+def rights_of_party(party: Party, known: Known) -> Iterator[_Right]:
+    """Yield what somebody on the key ring needs.
+
+    Kafka knows no types, so who may state one type of a topic may write anything there: what he may not state
+    is a rejected leaf. Members read what they write, and what becomes of it.
+    """
+    if party.kind == "service":
+        for manifest in known.manifests:
+            if manifest.name in party.roles:
+                yield from rights_of_service(manifest, known)
+        return
+    topics = sorted({entry.topic for entry in known.catalogue.types() if _may_state(party, entry)})
+    yield from _topics(Operation.WRITE, topics)
+    if party.kind == "member" or party.member is not None:
+        ledger = [manifest for manifest in known.manifests if manifest.context == "ledger"]
+        yield from _topics(Operation.READ, [*known.catalogue.topics_of_members(), *_owned(ledger)])
+
+
+def _may_state(party: Party, entry: EventType) -> bool:
+    try:
+        require_owner(entry, party)
+    except RejectedError:
+        return False
+    return True
+
+
+def _owned(manifests: Iterable[Manifest]) -> list[str]:
+    return sorted({topic for manifest in manifests for topic in manifest.topics.owns})
+
+
+def _matching(patterns: Iterable[str], known: Known) -> list[str]:
+    topics = {*known.catalogue.input_topics(), *_owned(known.manifests)}
+    return sorted(topic for topic in topics if any(fnmatchcase(topic, one) for one in patterns))
+
+
+def _topics(operation: Operation, names: Iterable[str]) -> Iterator[_Right]:
+    yield from ((ResourceType.TOPIC, name, Pattern.LITERAL, operation) for name in names)
+
+
+def _prefixed(prefix: str, *operations: Operation) -> Iterator[_Right]:
+    yield from ((ResourceType.TOPIC, prefix, Pattern.PREFIXED, operation) for operation in operations)

@@ -1,0 +1,184 @@
+"""What each account at Kafka is given, and what shows as a difference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from salus.events.contexts import CATALOGUE
+from salus.events.parties import Party
+from salus.messaging import CLUSTER_NAME, Acl, Operation, Pattern, Permission, ResourceType
+from salus.runtime.kafka_acls import Known, Plan, plan
+from salus.runtime.kafka_principals import Principal
+from salus.runtime.manifests import services
+
+TOPIC, GROUP, CLUSTER = ResourceType.TOPIC, ResourceType.GROUP, ResourceType.CLUSTER
+MEMBERS_TOPICS = {"salus.clinical.events", "salus.lab.events", "salus.pharma.events"}
+LAB, DOCTOR, OPERATOR, PATIENT = (f"did:web:{name}.example" for name in ("lab", "doc", "operator", "patient"))
+PARTIES = {
+    LAB: Party(LAB, "member", frozenset(), None),
+    DOCTOR: Party(DOCTOR, "person", frozenset({"practitioner"}), LAB),
+    OPERATOR: Party(OPERATOR, "person", frozenset({"operator"}), None),
+    PATIENT: Party(PATIENT, "person", frozenset({"patient"}), None),
+}
+KNOWN = Known(services(), CATALOGUE, PARTIES)
+INPUTS = set(CATALOGUE.input_topics())
+
+
+def planned(party: str, groups: str | None = None) -> Plan:
+    return plan([Principal("x", party, groups)], KNOWN)
+
+
+def rights(party: str, operation: Operation, groups: str | None = None) -> set[str]:
+    """Return the names of what an account of this party may do that with, with `*` behind a prefix."""
+    return {
+        acl.name + ("*" if acl.pattern is Pattern.PREFIXED else "")
+        for acl in planned(party, groups).acls
+        if acl.operation is operation
+    }
+
+
+def test_a_contract_service_writes_its_own_topic_alone() -> None:
+    assert rights("storage", Operation.WRITE) == {"salus.storage.events"}
+    assert rights("storage", Operation.READ) == {
+        "salus.consent.events",
+        "salus.identity.events",
+        "salus.storage.events",
+    }
+    assert {acl.operation for acl in planned("storage").acls} == {Operation.READ, Operation.WRITE}
+
+
+def test_a_sequencer_reads_what_is_sealed_and_writes_what_it_announces() -> None:
+    assert rights("sequencer", Operation.READ) == INPUTS
+    assert rights("sequencer", Operation.DESCRIBE_CONFIGS) == INPUTS
+    assert rights("sequencer", Operation.WRITE) == {"salus.ledger.blocks", "salus.ledger.rejections"}
+
+
+def test_audit_alone_has_a_consumer_group_and_topics_of_its_own_making() -> None:
+    makers = {one.name for one in services() if one.is_party and rights(one.name, Operation.CREATE)}
+
+    assert makers == {"audit"}
+    assert rights("audit", Operation.CREATE) == {"salus.audit.ocsf-detectors-*"}
+    assert {acl.name for acl in planned("audit").acls if acl.resource is GROUP} == {
+        "salus.audit.ocsf-detectors"
+    }
+
+
+def test_every_topic_that_is_no_members_is_written_by_who_owns_it_and_operators() -> None:
+    writers = {
+        one.name: rights(one.name, Operation.WRITE) - {"salus.audit.ocsf-detectors-*"}
+        for one in services()
+        if one.is_party
+    }
+
+    written = [topic for topics in writers.values() for topic in topics]
+    assert len(written) == len(set(written))
+    assert MEMBERS_TOPICS.isdisjoint(written)
+    assert rights(OPERATOR, Operation.WRITE) == {"salus.network.events"}
+
+
+@pytest.mark.parametrize("party", [LAB, DOCTOR])
+def test_members_and_who_acts_for_one_write_members_topics_and_read_what_becomes_of_it(party: str) -> None:
+    assert rights(party, Operation.WRITE) == MEMBERS_TOPICS
+    assert rights(party, Operation.READ) == MEMBERS_TOPICS | {
+        "salus.ledger.blocks",
+        "salus.ledger.checkpoints",
+        "salus.ledger.rejections",
+    }
+
+
+@pytest.mark.parametrize("party", [PATIENT, "administrator"])
+def test_who_needs_nothing_is_given_nothing(party: str) -> None:
+    assert planned(party).acls == frozenset()
+
+
+def test_who_is_not_on_the_key_ring_is_given_nothing_and_named() -> None:
+    made = planned("did:web:stranger.example", "stranger-")
+
+    assert made.acls == frozenset()
+    assert [str(one) for one in made.unknown] == ["User:x"]
+
+
+def test_the_soc_reads_what_audit_publishes_in_groups_of_its_own() -> None:
+    assert rights("soc", Operation.READ, "soc-") == {"salus.audit.fhir", "salus.audit.ocsf", "soc-*"}
+
+
+def test_nobody_is_given_anything_on_the_cluster_or_a_transactional_id_or_to_alter() -> None:
+    everybody = [*(one.name for one in services()), "bootstrap", "soc", "administrator", *PARTIES]
+    made = plan([Principal(f"p{n}", party) for n, party in enumerate(everybody)], KNOWN).acls
+
+    assert {acl.resource for acl in made} == {TOPIC, GROUP}
+    assert {acl.operation for acl in made}.isdisjoint(
+        {Operation.ALL, Operation.ALTER, Operation.ALTER_CONFIGS, Operation.DELETE}
+    )
+    assert {acl.permission for acl in made} == {Permission.ALLOW}
+    # case: only these may make topics, and of the second only its own.
+    assert {(acl.name, acl.pattern) for acl in made if acl.operation is Operation.CREATE} == {
+        ("salus.", Pattern.PREFIXED),
+        ("salus.audit.ocsf-detectors-", Pattern.PREFIXED),
+    }
+
+
+def acl(principal: str, name: str, **more: object) -> Acl:
+    said: dict[str, object] = {
+        "resource": TOPIC,
+        "pattern": Pattern.LITERAL,
+        "operation": Operation.READ,
+        **more,
+    }
+    return Acl(principal=f"User:{principal}", name=name, **said)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "by_hand",
+    [
+        acl("x", "salus.storage.events", operation=Operation.WRITE),
+        acl("x", "elsewhere"),
+        acl("x", CLUSTER_NAME, resource=CLUSTER, operation=Operation.IDEMPOTENT_WRITE),
+        acl("x", "t", resource=ResourceType.TRANSACTIONAL_ID, operation=Operation.WRITE),
+        acl("x", "salus.lab.events", operation=Operation.WRITE, permission=Permission.DENY),
+        acl("x", "salus.lab.events", operation=Operation.WRITE, host="10.0.0.1"),
+        acl("stranger", "salus.consent.events"),
+        acl("stranger", "*"),
+        acl("stranger", "sal", pattern=Pattern.PREFIXED),
+        acl("stranger", "salus.lab", pattern=Pattern.PREFIXED),
+        acl("*", "salus.audit.ocsf-detectors", resource=GROUP),
+        acl("stranger", "lab-reader", resource=GROUP),
+        acl("stranger", CLUSTER_NAME, resource=CLUSTER, operation=Operation.ALTER),
+    ],
+    ids=str,
+)
+def test_what_nobody_planned_shows(by_hand: Acl) -> None:
+    made = planned(LAB, "lab-")
+
+    assert made.surplus([*made.acls, by_hand]) == [by_hand]
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        acl("stranger", "orders"),
+        acl("stranger", "orders", pattern=Pattern.PREFIXED),
+        acl("stranger", "orders-reader", resource=GROUP),
+        acl("stranger", "t", resource=ResourceType.TRANSACTIONAL_ID, operation=Operation.WRITE),
+        acl("stranger", CLUSTER_NAME, resource=CLUSTER, operation=Operation.DESCRIBE),
+    ],
+    ids=str,
+)
+def test_what_other_applications_have_is_left_alone(others: Acl) -> None:
+    assert planned(LAB, "lab-").surplus([others]) == []
+
+
+def test_what_an_administrator_has_is_left_alone() -> None:
+    assert planned("administrator").surplus([acl("x", "*", operation=Operation.ALL)]) == []
+
+
+@given(st.sets(st.sampled_from(sorted(planned(LAB, "lab-").acls))))
+def test_what_is_missing_and_what_is_there_is_the_plan(in_force: Iterable[Acl]) -> None:
+    made = planned(LAB, "lab-")
+
+    assert {*made.missing(in_force), *in_force} == made.acls
+    assert made.surplus(in_force) == []
