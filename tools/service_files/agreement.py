@@ -86,6 +86,6 @@ def _of_topics(one: Manifest, types: Sequence[EventType], topics: Iterable[str])
     for topic in one.topics.owns:
         if topic.split(".")[1] != one.context:
             yield f"{topic} is not of its context, {one.context}"
-    for pattern in one.topics.reads:
+    for pattern in {*one.topics.reads, *one.topics.describes, *one.topics.describes_configs}:
         if not any(fnmatchcase(topic, pattern) for topic in topics):
             yield f"nobody writes {pattern}"

@@ -20,6 +20,7 @@ from salus.devkit.waiting import until
 from salus.ledger.policy import Policy
 from salus.messaging import MessagingError, ensure_topics
 from salus.objects import Accounts, Admin, ObjectsError, StoreAwayError
+from salus.runtime.settings import kafka_of_environment
 
 app = typer.Typer(no_args_is_help=True, help="The network's keys and its public description.")
 PARTS_S_MAX = 120.0
@@ -87,8 +88,9 @@ def bootstrap(
 ) -> None:
     """Make the network's topics and buckets unless they exist, and wait for Kafka and the store if need be.
 
-    They are those of SALUS_KAFKA_BOOTSTRAP, SALUS_S3_ENDPOINT and SALUS_S3_REGION. SALUS_S3_ACCESS_KEY and
-    SALUS_S3_SECRET_KEY must be allowed to make buckets; SALUS_LEDGER_BUCKET and so on say their names.
+    They are those of SALUS_KAFKA_BOOTSTRAP (with its companions for an account), SALUS_S3_ENDPOINT and
+    SALUS_S3_REGION. SALUS_S3_ACCESS_KEY and SALUS_S3_SECRET_KEY must be allowed to make buckets;
+    SALUS_LEDGER_BUCKET and so on say their names.
     With --accounts each service gets an account of its own in MinIO, as `salus network store-policy` says; a
     secret that changed replaces the old one. Harmless to repeat.
     """
@@ -131,7 +133,11 @@ async def _bootstrap(
     absent = [name for name in PARTS if not environment.get(name)]
     if absent:
         raise CommandError(Exit.USAGE, f"{', '.join(absent)} must be in the environment")
-    kafka, *store = (environment[name] for name in PARTS)
+    _, *store = (environment[name] for name in PARTS)
+    try:
+        kafka = kafka_of_environment()
+    except ValueError as error:
+        raise CommandError(Exit.USAGE, str(error)) from None
     facts = (*store, environment.get("SALUS_S3_REGION", "us-east-1"))
     buckets = _bucket_names(environment)
     why = ""

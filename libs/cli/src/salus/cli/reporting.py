@@ -43,7 +43,7 @@ async def describe(platform: Platform, *, show_secrets: bool = False) -> dict[st
         "state": str(platform.state.folder),
         "network": str(platform.network.file),
         "parts": platform.kind,
-        "kafka": {"bootstrap": platform.kafka_bootstrap, "ready": kafka_ready},
+        "kafka": {"bootstrap": str(platform.kafka_bootstrap), "ready": kafka_ready},
         "s3": {
             "endpoint": s3.endpoint,
             "access_key": s3.access_key,

@@ -17,28 +17,30 @@ from salus.cli.interrupts import run_until_signal
 from salus.cli.reporting import describe
 from salus.cli.services import join_new_services
 from salus.cli.shard_sequencers import start_assigned
-from salus.cli.state import alone, running_folder, state_folder
+from salus.cli.state import KafkaAccounts, alone, running_folder, state_folder
 from salus.devkit.errors import NotRunningError
 from salus.devkit.narration import Narrator
 from salus.devkit.platform import Platform
 from salus.devkit.run_record import StateFolder
 
 
-def up(as_json: Json = False) -> None:
+def up(kafka_accounts: KafkaAccounts = False, as_json: Json = False) -> None:
     """Start Kafka, MinIO and every service, and leave them running."""
     folder = state_folder()
     with alone(folder), narration() as narrator:
-        description, waiting = run_until_signal(_start(folder, narrator))
+        description, waiting = run_until_signal(_start(folder, narrator, kafka_accounts=kafka_accounts))
     show_status(description, as_json=as_json)
     for name, why in waiting.items():
         err.print(f"{name} is installed and has not joined: {why}", soft_wrap=True, highlight=False)
 
 
-async def _start(folder: Path, narrator: Narrator) -> tuple[dict[str, Any], dict[str, str]]:
+async def _start(
+    folder: Path, narrator: Narrator, *, kafka_accounts: bool
+) -> tuple[dict[str, Any], dict[str, str]]:
     """Start what does not run; return what runs then, and which services could not join and why."""
     platform = await _healthy(folder, narrator)
     if platform is None:
-        platform = Platform(folder, detached=True, narrator=narrator)
+        platform = Platform(folder, detached=True, narrator=narrator, kafka_accounts=kafka_accounts)
         async with platform:
             await platform.start()
     else:

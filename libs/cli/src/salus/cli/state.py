@@ -7,6 +7,9 @@ import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from salus.cli.console import err
 from salus.cli.exits import CommandError, Exit
@@ -15,6 +18,13 @@ from salus.devkit.platform import Platform
 from salus.devkit.run_record import StateFolder
 
 STATE_VARIABLE = "SALUS_STATE"
+
+KafkaAccounts = Annotated[
+    bool,
+    typer.Option(
+        "--kafka-accounts", help="Kafka asks for accounts, and each service's may do what it needs alone."
+    ),
+]
 
 
 def state_folder() -> Path:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal, Protocol
 
 import msgspec
 
+from salus.devkit.kafka_accounts import KafkaAccounts
 from salus.devkit.processes import ProcessRecord
+from salus.messaging import Bootstrap, Brokers
 
 Kind = Literal["given", "engine", "local"]
 REGION = "us-east-1"
@@ -22,10 +25,17 @@ class S3(msgspec.Struct, frozen=True):
 
 
 class Addresses(msgspec.Struct, frozen=True):
-    """Where the parts are."""
+    """Where the parts are; `kafka_accounts` is the folder of the accounts at a Kafka that asks for one."""
 
     kafka_bootstrap: str
     s3: S3
+    kafka_accounts: str | None = None
+
+    def kafka_as(self, name: str) -> Bootstrap:
+        """Return Kafka as the account of this name speaks to it, where there are accounts."""
+        if self.kafka_accounts is None:
+            return self.kafka_bootstrap
+        return Brokers(self.kafka_bootstrap, KafkaAccounts(Path(self.kafka_accounts)).account(name))
 
 
 class Parts(Protocol):

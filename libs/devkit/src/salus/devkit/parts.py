@@ -14,11 +14,14 @@ from typing import get_args
 from salus.devkit.addresses import REGION, S3, Addresses, Kind, Parts, port_of
 from salus.devkit.engine import EngineParts
 from salus.devkit.errors import DevkitError, MissingToolError, SettingError
+from salus.devkit.kafka_accounts import ADMINISTRATOR, KafkaAccounts
 from salus.devkit.kafka_server import KafkaServer, kafka_classpath, kafka_needs, loaded_classes
 from salus.devkit.minio_server import MinioServer, minio_binary, minio_needs
 from salus.devkit.narration import Narrator
 from salus.devkit.processes import Place, ProcessRecord
 from salus.devkit.tools import engine_answers
+from salus.messaging import Bootstrap
+from salus.runtime.settings import kafka_of_environment
 
 GIVEN = ("SALUS_KAFKA_BOOTSTRAP", "SALUS_S3_ENDPOINT", "SALUS_S3_ACCESS_KEY", "SALUS_S3_SECRET_KEY")
 
@@ -51,12 +54,13 @@ class GivenParts:
 
 
 class LocalParts:
-    """Parts as local processes."""
+    """Parts as local processes; with `kafka_accounts` Kafka refuses whoever has none."""
 
     kind: Kind = "local"
 
-    def __init__(self, place: Place, narrator: Narrator) -> None:
+    def __init__(self, place: Place, narrator: Narrator, *, kafka_accounts: bool = False) -> None:
         self._place = place
+        self._accounts = KafkaAccounts(place.folder / "kafka" / "accounts") if kafka_accounts else None
         self._narrator = narrator
         self._kafka: KafkaServer | None = None
         self._minio: MinioServer | None = None
@@ -69,7 +73,7 @@ class LocalParts:
             access_key=previous.s3.access_key if previous else "",
             secret_key=previous.s3.secret_key if previous else "",
         )
-        kafka = self._kafka = KafkaServer(self._place.below("kafka"), self._narrator)
+        kafka = self._kafka = KafkaServer(self._place.below("kafka"), self._narrator, accounts=self._accounts)
         # What takes minutes the first time goes one after the other, so that its progress can be followed.
         await minio_binary(self._narrator)
         await loaded_classes(await kafka_classpath(self._narrator), self._narrator)
@@ -80,7 +84,11 @@ class LocalParts:
                 both.create_task(kafka.start(preferred=port_of(previous.kafka_bootstrap) if previous else ()))
         except ExceptionGroup as group:
             raise group.exceptions[0] from None
-        return Addresses(kafka.bootstrap, S3(minio.endpoint, minio.access_key, minio.secret_key))
+        return Addresses(
+            kafka.bootstrap,
+            S3(minio.endpoint, minio.access_key, minio.secret_key),
+            None if self._accounts is None else str(self._accounts.folder),
+        )
 
     def adopt(self, addresses: Addresses, processes: Sequence[ProcessRecord]) -> None:
         """Take over what another invocation started."""
@@ -92,7 +100,7 @@ class LocalParts:
             secret_key=addresses.s3.secret_key,
         )
         self._minio.adopt(by_name.get("minio"), port_of(addresses.s3.endpoint))
-        self._kafka = KafkaServer(self._place.below("kafka"), self._narrator)
+        self._kafka = KafkaServer(self._place.below("kafka"), self._narrator, accounts=self._accounts)
         self._kafka.adopt(by_name.get("kafka"), port_of(addresses.kafka_bootstrap))
 
     async def stop(self) -> None:
@@ -115,8 +123,8 @@ class LocalParts:
         return [server.process for server in servers if server is not None and server.process is not None]
 
 
-async def find_parts(place: Place, narrator: Narrator) -> Parts:
-    """Return the first way to get the parts that this machine offers.
+async def find_parts(place: Place, narrator: Narrator, *, kafka_accounts: bool = False) -> Parts:
+    """Return the first way to get the parts that this machine offers; only local ones have `kafka_accounts`.
 
     Raises:
         MissingToolError: it offers none; the message says what is missing.
@@ -125,9 +133,11 @@ async def find_parts(place: Place, narrator: Narrator) -> Parts:
     wanted = os.environ.get("SALUS_PARTS", "")
     if wanted not in ("", *get_args(Kind)):
         raise SettingError(f"SALUS_PARTS: {wanted} is none of {', '.join(get_args(Kind))}")
-    local = LocalParts(place, narrator)
-    if wanted == "local":
+    local = LocalParts(place, narrator, kafka_accounts=kafka_accounts)
+    if wanted == "local" or (kafka_accounts and not wanted):
         return local
+    if kafka_accounts:
+        raise SettingError(f"SALUS_PARTS={wanted}: only a Kafka that is started here has accounts of ours")
     there = [name for name in GIVEN if os.environ.get(name)]
     if wanted == "given" or (not wanted and there):
         _require_all(there)
@@ -141,6 +151,20 @@ async def find_parts(place: Place, narrator: Narrator) -> Parts:
             f"Java 17, Maven and Go, of which this machine lacks {', '.join(absent)}"
         )
     return local
+
+
+def administration(kind: str, addresses: Addresses) -> Bootstrap:
+    """Return Kafka as whoever runs it speaks to it; one that was given, as the environment says.
+
+    Raises:
+        SettingError: the environment says something of an account, and that is none.
+    """
+    if kind != "given" or os.environ.get(GIVEN[0]) != addresses.kafka_bootstrap:
+        return addresses.kafka_as(ADMINISTRATOR)
+    try:
+        return kafka_of_environment()
+    except ValueError as error:
+        raise SettingError(str(error)) from None
 
 
 def _require_all(there: Sequence[str]) -> None:
@@ -166,6 +190,6 @@ def adopt_parts(
         parts = EngineParts(place, narrator, fallback=None)
         parts.adopt(addresses)
         return parts
-    local = LocalParts(place, narrator)
+    local = LocalParts(place, narrator, kafka_accounts=addresses.kafka_accounts is not None)
     local.adopt(addresses, processes)
     return local

@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING, Self
 from salus.devkit.addresses import S3, Addresses, Parts, port_of
 from salus.devkit.errors import AlreadyRunningError, DevkitError, NotRunningError, StartError
 from salus.devkit.free_ports import HOST, free_ports
+from salus.devkit.kafka_rights import allow_services
 from salus.devkit.minio_server import is_ready
 from salus.devkit.narration import Narrator, SilentNarrator
 from salus.devkit.network import NetworkFolder, Plan, create_buckets, create_topics
-from salus.devkit.parts import adopt_parts, find_parts
+from salus.devkit.parts import administration, adopt_parts, find_parts
 from salus.devkit.processes import Place, ProcessRecord, is_alive, send, stop
 from salus.devkit.run_record import Remembered, Run, RunningService, StateFolder
 from salus.devkit.services import (
@@ -37,7 +38,8 @@ from salus.devkit.services import (
     wait_until_ready,
 )
 from salus.devkit.store_accounts import bucket_names
-from salus.messaging import MessagingError, ping
+from salus.messaging import Bootstrap, MessagingError, ping
+from salus.runtime.kafka_principals import FILE_NAME as PRINCIPALS
 
 if TYPE_CHECKING:
     from salus.objects import S3Objects
@@ -49,9 +51,11 @@ class Platform:
     """One platform and its state folder.
 
     `environment` is given to every service on top of its settings, to try other limits for example.
+    `kafka_accounts`: Kafka has an authorizer, and each service an account that may do what the plan of ACLs
+    says; so it stays from then on.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # each of them has its default
         self,
         folder: Path,
         *,
@@ -59,6 +63,7 @@ class Platform:
         narrator: Narrator | None = None,
         plan: Plan | None = None,
         environment: Mapping[str, str] | None = None,
+        kafka_accounts: bool = False,
     ) -> None:
         self.state = StateFolder(folder.resolve())
         self.network = NetworkFolder(self.state.folder)
@@ -66,6 +71,7 @@ class Platform:
         self._narrator = narrator or SilentNarrator()
         self._plan = plan or Plan()
         self._environment = dict(environment or {})
+        self._kafka_accounts = kafka_accounts
         self._parts: Parts | None = None
         self._addresses: Addresses | None = None
         self._services: dict[str, RunningService] = {}
@@ -109,9 +115,9 @@ class Platform:
         return self._addresses
 
     @property
-    def kafka_bootstrap(self) -> str:
-        """The broker's host:port."""
-        return self.addresses.kafka_bootstrap
+    def kafka_bootstrap(self) -> Bootstrap:
+        """Kafka as whoever runs it speaks to it; raises as `administration`."""
+        return administration(self.kind, self.addresses)
 
     @property
     def s3(self) -> S3:
@@ -189,8 +195,10 @@ class Platform:
             raise AlreadyRunningError(f"a platform runs from {self.state.folder} already")
         self.state.require_version()
         place = Place(self.state.data, self.state.logs, detached=self._detached)
-        self._parts = await find_parts(place, self._narrator)
-        self._addresses = await self._parts.start(self.state.remembered().parts)
+        before = self.state.remembered().parts
+        accounts = self._kafka_accounts or (before is not None and before.kafka_accounts is not None)
+        self._parts = await find_parts(place, self._narrator, kafka_accounts=accounts)
+        self._addresses = await self._parts.start(before)
         self._record()
         self._narrator.step("making the network: keys, topics, buckets")
         network = self.network.create(self._plan)
@@ -200,6 +208,8 @@ class Platform:
     async def make_resources(self) -> None:
         """Make topics, buckets and accounts of every service that is installed, unless they exist."""
         await create_topics(self.kafka_bootstrap, self._plan)
+        if accounts:
+            await allow_services(self.kafka_bootstrap, self.network.folder / PRINCIPALS)
         from salus.objects import Accounts, Admin  # noqa: PLC0415  # most of a second, that only a start is to pay
 
         s3 = self.s3

@@ -20,6 +20,7 @@ from salus.devkit.run_record import RunningService
 from salus.devkit.waiting import until
 from salus.events.contexts import CATALOGUE
 from salus.runtime.manifests import Manifest, services
+from salus.runtime.settings import KafkaSettings
 
 PROBE_S_MAX = 8.0
 PROBE_PERIOD_S = 0.2
@@ -112,9 +113,23 @@ class Surroundings:
 
     def _about_network(self, manifest: Manifest) -> dict[str, str]:
         return {
-            "KAFKA_BOOTSTRAP": self.parts.kafka_bootstrap,
+            **self._about_kafka(manifest),
             "NETWORK_FILE": str(self.network.file),
             "SIGNING_KEY_FILE": str(self.network.key_file(manifest.name)),
+        }
+
+    def _about_kafka(self, manifest: Manifest) -> dict[str, str]:
+        """Return Kafka as the service's own account sees it; one that was given has one for all."""
+        kafka = self.parts.kafka_as(manifest.name)
+        told = {"KAFKA_BOOTSTRAP": self.parts.kafka_bootstrap}
+        if isinstance(kafka, str):
+            return told if self.own_accounts else told | _account_in_environment()
+        account = kafka.account
+        return told | {
+            "KAFKA_PROTOCOL": account.protocol.value,
+            "KAFKA_CA_FILE": str(account.ca_file),
+            "KAFKA_CERTIFICATE_FILE": str(account.certificate_file),
+            "KAFKA_KEY_FILE": str(account.key_file),
         }
 
     def _about_store(self, manifest: Manifest) -> dict[str, str]:
@@ -152,6 +167,11 @@ class Surroundings:
             "witness_name": plan.witness_name(instance.witness),
             "witnesses": json.dumps({plan.witness_name(n): url for n, url in asked.items()}),
         }
+
+
+def _account_in_environment() -> dict[str, str]:
+    names = (name.upper() for name in KafkaSettings.model_fields if name != "kafka_bootstrap")
+    return {name: os.environ[f"SALUS_{name}"] for name in names if os.environ.get(f"SALUS_{name}")}
 
 
 def start_service(instance: Instance, surroundings: Surroundings, place: Place) -> RunningService:

@@ -30,7 +30,7 @@ from salus.events.pseudonyms import pseudonym_of
 from salus.events.requests import SIGNED, Request
 from salus.events.signature import sign_values
 from salus.ledger.records import SIGNATURE_HEADER
-from salus.messaging import Producer
+from salus.messaging import Bootstrap, Producer
 
 CONSENT_TOPIC = "salus.consent.events"
 GRANTS_OF_A_PATIENT = 4
@@ -71,7 +71,7 @@ def asked(line: RequestLine, service: str) -> Request:
     return Request(by=HOSPITAL.did, authentication=SIGNED, proof=token_for(line, service), body=body)
 
 
-async def register_patients(bootstrap: str, storage: LocalSigner, grants: range) -> None:
+async def register_patients(bootstrap: Bootstrap, storage: LocalSigner, grants: range) -> None:
     """State that the hospital stewards the patients of these grants."""
     async with Publisher(bootstrap, storage) as publisher:
         for number in grants[::GRANTS_OF_A_PATIENT]:

@@ -129,12 +129,12 @@ async def preload_with(  # a program and its share
         CommandError: one of them failed.
     """
     shares = [first + (end - first) * part // LOADERS for part in range(LOADERS + 1)]
-    folder = platform.state.folder
+    folder, kafka = platform.state.folder, str(platform.kafka_bootstrap)
     place = Place(folder / "loading", folder / "logs", detached=False)
     loaders = [
         spawn(
             f"loader-{part}",
-            [sys.executable, "-m", module, platform.kafka_bootstrap, *arguments, str(begin), str(until_)],
+            [sys.executable, "-m", module, kafka, *arguments, str(begin), str(until_)],
             place,
             env=os.environ,
         )

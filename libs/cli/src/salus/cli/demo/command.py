@@ -15,12 +15,12 @@ from rich.table import Table
 from salus.cli.console import narration
 from salus.cli.demo import access, opening, proof
 from salus.cli.demo.cast import Caller, new_cast
-from salus.cli.demo.patients import load_patients
+from salus.cli.demo.patients import SyntheticPatient, load_patients
 from salus.cli.demo.stage import NotAsToldError, Stage
 from salus.cli.display import Screen, styled
 from salus.cli.exits import CommandError, Exit
 from salus.cli.interrupts import run_until_signal
-from salus.cli.state import demo_folder
+from salus.cli.state import KafkaAccounts, demo_folder
 from salus.devkit.errors import NotRunningError
 from salus.devkit.platform import Platform
 from salus.devkit.run_record import StateFolder
@@ -46,13 +46,15 @@ def demo(
         Path | None,
         typer.Option(help="Folder of Synthea bundles (*.json.gz); those of the checkout by default."),
     ] = None,
+    kafka_accounts: KafkaAccounts = False,
     svg: Annotated[Path | None, typer.Option(help="Also write the summary as a picture.")] = None,
 ) -> None:
     """Play the whole story on real Kafka and MinIO, with real synthetic patients, in about two minutes."""
     console = Screen(record=svg is not None, width=110 if svg else None)
     began = time.perf_counter()
     try:
-        run_until_signal(_play(console, patients or _patients_folder(), keep=keep, began=began))
+        people = load_patients(patients or _patients_folder())
+        run_until_signal(_play(console, people, keep=keep, kafka_accounts=kafka_accounts, began=began))
     except NotAsToldError as error:
         raise CommandError(Exit.NO, f"not as told. {error}") from None
     if svg is not None:
@@ -71,13 +73,15 @@ def _patients_folder() -> Path:
     raise CommandError(Exit.USAGE, "this is not a checkout: give --patients FOLDER with Synthea bundles")
 
 
-async def _play(console: Screen, patients: Path, *, keep: bool, began: float) -> None:
+async def _play(
+    console: Screen, people: list[SyntheticPatient], *, keep: bool, kafka_accounts: bool, began: float
+) -> None:
     folder = demo_folder()
-    people = load_patients(patients)
     await _clear(folder)
     async with AsyncExitStack() as stack:
         with narration() as narrator:
-            platform = await stack.enter_async_context(Platform(folder, detached=keep, narrator=narrator))
+            made = Platform(folder, detached=keep, narrator=narrator, kafka_accounts=kafka_accounts)
+            platform = await stack.enter_async_context(made)
             await platform.start()
         ready = time.perf_counter() - began
         async with httpx.AsyncClient(trust_env=False) as http:
