@@ -209,11 +209,7 @@ def _tell(found: Differences, *, as_json: bool) -> None:
 def _advice(found: Differences) -> str:
     if any(acl.resource is ResourceType.CLUSTER for acl in found.surplus):
         return "; who is to have rights on the cluster is named as administrator, or loses them by hand"
-    return (
-        ""
-        if found.removed
-        else ": `--apply` makes what is missing, `--apply --prune` removes the rest as well"
-    )
+    return ": --apply makes what is missing, with --prune it also removes the others"
 
 
 def _show(made: Plan, *, as_json: bool) -> None:

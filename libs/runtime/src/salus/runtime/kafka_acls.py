@@ -115,12 +115,12 @@ def rights_of_service(one: Manifest, known: Known) -> Iterator[_Right]:
     """Yield what a service needs: what its manifest says that it does."""
     said = one.topics
     yield from _topics(Operation.WRITE, [*said.owns, *said.writes])
-    for operation, patterns in (
-        (Operation.READ, said.reads),
-        (Operation.DESCRIBE, said.describes),
-        (Operation.DESCRIBE_CONFIGS, said.describes_configs),
-    ):
-        yield from _topics(operation, _matching(patterns, known))
+    read = _matching(said.reads, known)
+    yield from _topics(Operation.READ, read)
+    # Who reads a topic sees its partitions anyway.
+    seen = [topic for topic in _matching(said.describes, known) if topic not in read]
+    yield from _topics(Operation.DESCRIBE, seen)
+    yield from _topics(Operation.DESCRIBE_CONFIGS, _matching(said.describes_configs, known))
     for prefix in said.makes:
         yield from _prefixed(prefix, Operation.CREATE, Operation.READ, Operation.WRITE)
     for group in said.groups:
