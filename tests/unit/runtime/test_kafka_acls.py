@@ -57,22 +57,14 @@ def test_a_sequencer_reads_what_is_sealed_and_writes_what_it_announces() -> None
     assert rights("sequencer", Operation.WRITE) == {"salus.ledger.blocks", "salus.ledger.rejections"}
 
 
-def test_audit_alone_has_a_consumer_group_and_topics_of_its_own_making() -> None:
-    makers = {one.name for one in services() if one.is_party and rights(one.name, Operation.CREATE)}
-
-    assert makers == {"audit"}
-    assert rights("audit", Operation.CREATE) == {"salus.audit.ocsf-detectors-*"}
-    assert {acl.name for acl in planned("audit").acls if acl.resource is GROUP} == {
-        "salus.audit.ocsf-detectors"
-    }
+@pytest.mark.parametrize("service", [one.name for one in services()])
+def test_no_service_has_a_consumer_group_or_makes_topics(service: str) -> None:
+    assert rights(service, Operation.CREATE) == set()
+    assert [acl for acl in planned(service).acls if acl.resource is not TOPIC] == []
 
 
 def test_every_topic_that_is_no_members_is_written_by_who_owns_it_and_operators() -> None:
-    writers = {
-        one.name: rights(one.name, Operation.WRITE) - {"salus.audit.ocsf-detectors-*"}
-        for one in services()
-        if one.is_party
-    }
+    writers = {one.name: rights(one.name, Operation.WRITE) for one in services() if one.is_party}
 
     written = [topic for topics in writers.values() for topic in topics]
     assert len(written) == len(set(written))
@@ -110,15 +102,13 @@ def test_nobody_is_given_anything_on_the_cluster_or_a_transactional_id_or_to_alt
     everybody = [*(one.name for one in services()), "bootstrap", "soc", "administrator", *PARTIES]
     made = plan([Principal(f"p{n}", party) for n, party in enumerate(everybody)], KNOWN).acls
 
-    assert {acl.resource for acl in made} == {TOPIC, GROUP}
+    assert {acl.resource for acl in made} == {TOPIC}
     assert {acl.operation for acl in made}.isdisjoint(
         {Operation.ALL, Operation.ALTER, Operation.ALTER_CONFIGS, Operation.DELETE}
     )
     assert {acl.permission for acl in made} == {Permission.ALLOW}
-    # case: only these may make topics, and of the second only its own.
-    assert {(acl.name, acl.pattern) for acl in made if acl.operation is Operation.CREATE} == {
-        ("salus.", Pattern.PREFIXED),
-        ("salus.audit.ocsf-detectors-", Pattern.PREFIXED),
+    assert {(acl.name, acl.principal) for acl in made if acl.operation is Operation.CREATE} == {
+        ("salus.", f"User:p{everybody.index('bootstrap')}")
     }
 
 
@@ -145,7 +135,7 @@ def acl(principal: str, name: str, **more: object) -> Acl:
         acl("stranger", "*"),
         acl("stranger", "sal", pattern=Pattern.PREFIXED),
         acl("stranger", "salus.lab", pattern=Pattern.PREFIXED),
-        acl("*", "salus.audit.ocsf-detectors", resource=GROUP),
+        acl("*", "salus.audit.reader", resource=GROUP),
         acl("stranger", "lab-reader", resource=GROUP),
         acl("stranger", CLUSTER_NAME, resource=CLUSTER, operation=Operation.ALTER),
     ],

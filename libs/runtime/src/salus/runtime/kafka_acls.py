@@ -1,9 +1,9 @@
 """The plan of Kafka's ACLs: what each account needs and no more, and how what is in force differs from it.
 
 Pure. Services' rights follow from their manifests, members' and operators' from the catalogue's owners of
-types and the key ring. What nobody is given is denied: no transactional ids, no consumer groups of others,
-nothing on the cluster. `Read` and `Write` include `Describe`, and `Write` on a topic is enough for an
-idempotent producer, so neither is planned by itself.
+types and the key ring. What nobody is given is denied: no transactional ids, no consumer groups of others
+(the services use none), nothing on the cluster. `Read` and `Write` include `Describe`, and `Write` on a topic
+is enough for an idempotent producer, so neither is planned by itself.
 """
 
 from __future__ import annotations
@@ -99,7 +99,8 @@ def _rights(one: Principal, known: Known) -> Iterator[_Right]:
     if one.party in by_name:
         yield from rights_of_service(by_name[one.party], known)
     elif one.party == BOOTSTRAP:
-        yield from _prefixed(PREFIX, Operation.CREATE, Operation.DESCRIBE)
+        for operation in (Operation.CREATE, Operation.DESCRIBE):
+            yield ResourceType.TOPIC, PREFIX, Pattern.PREFIXED, operation
     elif one.party == SOC:
         projections = [manifest for manifest in known.manifests if manifest.role is Role.PROJECTION]
         yield from _topics(Operation.READ, _owned(projections))
@@ -121,10 +122,6 @@ def rights_of_service(one: Manifest, known: Known) -> Iterator[_Right]:
     seen = [topic for topic in _matching(said.describes, known) if topic not in read]
     yield from _topics(Operation.DESCRIBE, seen)
     yield from _topics(Operation.DESCRIBE_CONFIGS, _matching(said.describes_configs, known))
-    for prefix in said.makes:
-        yield from _prefixed(prefix, Operation.CREATE, Operation.READ, Operation.WRITE)
-    for group in said.groups:
-        yield ResourceType.GROUP, group, Pattern.LITERAL, Operation.READ
 
 
 def rights_of_party(party: Party, known: Known) -> Iterator[_Right]:
@@ -164,7 +161,3 @@ def _matching(patterns: Iterable[str], known: Known) -> list[str]:
 
 def _topics(operation: Operation, names: Iterable[str]) -> Iterator[_Right]:
     yield from ((ResourceType.TOPIC, name, Pattern.LITERAL, operation) for name in names)
-
-
-def _prefixed(prefix: str, *operations: Operation) -> Iterator[_Right]:
-    yield from ((ResourceType.TOPIC, prefix, Pattern.PREFIXED, operation) for operation in operations)

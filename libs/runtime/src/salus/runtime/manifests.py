@@ -77,9 +77,6 @@ class Topics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     # Of which it looks at the partitions, and at the settings.
     describes: tuple[TopicName, ...] = ()
     describes_configs: tuple[TopicName, ...] = ()
-    # How the names of topics begin that it makes for itself, and the consumer groups that it joins.
-    makes: tuple[TopicName, ...] = ()
-    groups: tuple[TopicName, ...] = ()
 
 
 class Resources(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
