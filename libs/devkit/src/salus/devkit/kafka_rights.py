@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
 from pathlib import Path
 
 from salus.devkit.kafka_accounts import ADMINISTRATOR
@@ -11,27 +10,31 @@ from salus.devkit.public_files import write_public
 from salus.events.contexts import CATALOGUE
 from salus.messaging import Bootstrap, acls_in_force, add_acls
 from salus.runtime.kafka_acls import Known, plan
-from salus.runtime.kafka_principals import read_principals
+from salus.runtime.kafka_principals import Principal, read_principals
 from salus.runtime.manifests import services
 
 
 async def allow_services(kafka: Bootstrap, principals: Path) -> None:
-    """Give each service what it needs; a file of principals that is not there yet names their certificates.
+    """Give each service what it needs; one that the file of principals does not name yet is put there.
 
-    What it says of members is left to `salus kafka acls --apply`, which knows the key ring.
+    What the file says of members is left to `salus kafka acls --apply`, which knows the key ring.
 
     Raises:
         PrincipalFileError: somebody made something else of the file.
         MessagingError: Kafka is away, or refuses.
     """
-    names = [manifest.name for manifest in services() if manifest.is_party]
-    await asyncio.to_thread(_ensure_file, principals, (ADMINISTRATOR, *names))
-    listed = [one for one in read_principals(principals, services=names) if not one.is_of_party]
-    made = plan(listed, Known(services(), CATALOGUE, {}))
+    listed = await asyncio.to_thread(_listed, principals)
+    made = plan([one for one in listed if not one.is_of_party], Known(services(), CATALOGUE, {}))
     await add_acls(kafka, made.missing(await acls_in_force(kafka)))
 
 
-def _ensure_file(principals: Path, names: Iterable[str]) -> None:
-    if not principals.exists():
-        entries = (f'[[principal]]\nname = "CN={name}"\nparty = "{name}"\n' for name in names)
-        write_public(principals, "\n".join(entries).encode())
+def _listed(principals: Path) -> tuple[Principal, ...]:
+    names = [manifest.name for manifest in services() if manifest.is_party]
+    found = read_principals(principals, services=names) if principals.exists() else ()
+    new = {ADMINISTRATOR, *names}.difference(one.party for one in found)
+    if not new:
+        return found
+    entries = (f'[[principal]]\nname = "CN={name}"\nparty = "{name}"\n' for name in sorted(new))
+    before = principals.read_text() + "\n" if found else ""
+    write_public(principals, (before + "\n".join(entries)).encode())
+    return read_principals(principals, services=names)

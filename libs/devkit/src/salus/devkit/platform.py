@@ -51,8 +51,7 @@ class Platform:
     """One platform and its state folder.
 
     `environment` is given to every service on top of its settings, to try other limits for example.
-    `kafka_accounts`: Kafka has an authorizer, and each service an account that may do what the plan of ACLs
-    says; so it stays from then on.
+    `kafka_accounts`: Kafka has an authorizer, and each service an account with what it needs, from then on.
     """
 
     def __init__(  # noqa: PLR0913  # each of them has its default
@@ -105,11 +104,7 @@ class Platform:
 
     @property
     def addresses(self) -> Addresses:
-        """Where the parts are.
-
-        Raises:
-            NotRunningError: they have not been started.
-        """
+        """Where the parts are; raises NotRunningError if they have not been started."""
         if self._addresses is None:
             raise NotRunningError("Kafka and MinIO have not been started")
         return self._addresses
@@ -196,7 +191,7 @@ class Platform:
         self.state.require_version()
         place = Place(self.state.data, self.state.logs, detached=self._detached)
         before = self.state.remembered().parts
-        accounts = self._kafka_accounts or (before is not None and before.kafka_accounts is not None)
+        accounts = self._kafka_accounts or bool(before and before.kafka_accounts)
         self._parts = await find_parts(place, self._narrator, kafka_accounts=accounts)
         self._addresses = await self._parts.start(before)
         self._record()
@@ -208,7 +203,7 @@ class Platform:
     async def make_resources(self) -> None:
         """Make topics, buckets and accounts of every service that is installed, unless they exist."""
         await create_topics(self.kafka_bootstrap, self._plan)
-        if accounts:
+        if self.addresses.kafka_accounts is not None:
             await allow_services(self.kafka_bootstrap, self.network.folder / PRINCIPALS)
         from salus.objects import Accounts, Admin  # noqa: PLC0415  # most of a second, that only a start is to pay
 
