@@ -202,16 +202,17 @@ def test_the_bootstrap_can_be_somebody_elses_business(helm: Run, network_file: P
     assert jobs(rendered(helm, network_file, *VARIANTS["witness-alone"])) == []
 
 
+@pytest.mark.parametrize(("options", "number"), [([], "1"), (["--set", "release=1234567"], "1234567")])
 def test_where_replicas_share_a_database_each_installation_has_its_number(
-    helm: Run, network_file: Path
+    helm: Run, network_file: Path, options: list[str], number: str
 ) -> None:
     # Helm counts revisions, those that take an upgrade back included.
     given = {
         container["name"]: {each["name"]: each.get("value") for each in container["env"]}
-        for container in containers(rendered(helm, network_file, *VARIANTS["postgresql"]))
+        for container in containers(rendered(helm, network_file, *VARIANTS["postgresql"], *options))
     }
 
-    assert given["consent"]["SALUS_RELEASE"] == "1"
+    assert given["consent"]["SALUS_RELEASE"] == number
     assert "SALUS_RELEASE" not in given["identity"]
 
 
@@ -298,6 +299,7 @@ def test_every_setting_that_a_service_requires_is_given(
         ("s3.secrets.audit=", "/s3/secrets/audit"),
         ("s3.credentialsSecret=salus-s3", "credentialsSecret"),
         ("bootstrap.enabled=1", "/bootstrap/enabled"),
+        ("release=-1", "/release"),
         ("services.identity.relicas=1", "relicas"),
         ("telemetry.logLevel=loud", "/telemetry/logLevel"),
         ("witness.enabled=true,witness.name=a", "/witness/keysSecret"),

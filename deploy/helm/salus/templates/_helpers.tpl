@@ -103,7 +103,7 @@ http://{{ .root.Release.Name }}-{{ .name }}
 {{- if $manifest.database }}
 {{- if $database.existingSecret }}
 - {name: SALUS_DATABASE_URL, valueFrom: {secretKeyRef: {name: {{ $database.existingSecret }}, key: url}}}
-- {name: SALUS_RELEASE, value: {{ .root.Release.Revision | quote }}}
+- {name: SALUS_RELEASE, value: {{ .root.Values.release | default .root.Release.Revision | int64 | quote }}}
 {{- else }}
 - {name: SALUS_DATABASE_URL, value: "sqlite+aiosqlite:////var/lib/salus/{{ .name }}.db"}
 {{- end }}
