@@ -25,9 +25,7 @@ NOW_MS = timestamp_at(DATED)
 EVENTS = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), unique_by=lambda event: event[0])
 
 
-def code_of(
-    position: int, *, newest_ms: int | None, events: list[tuple[int, int]], sealed_to: int = 10
-) -> str:
+def code_of(position: int, *, newest_ms: int | None, events: list[tuple[int, int]]) -> str:
     times = IdentityTimes(events)
     fault = position_fault(position, newest_ms=newest_ms, dated=DATED, times=times, sealed_to=10)
     return "" if fault is None else fault.code
@@ -76,12 +74,8 @@ def test_a_block_without_rows_leaves_nothing_out() -> None:
 
 
 def test_rows_whose_time_may_be_anybodys_count_for_nothing() -> None:
-    rows = [
-        ("rejected:unreadable", 9),
-        ("rejected:transactional", 8),
-        ("rejected:duplicate", 2),
-        ("accepted", 1),
-    ]
+    rows = [("rejected:unreadable", 9), ("rejected:transactional", 8)]
+    judged = [("rejected:duplicate", 2), ("accepted", 1)]
 
     assert newest_judged(rows + judged) == 2
     assert newest_judged(rows) is None
