@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import jsonschema
+import jsonschema_rs
 import msgspec
 import pytest
 from hypothesis import given
@@ -18,7 +19,8 @@ from salus.events.contexts import CATALOGUE
 from salus.events.envelope import decode_event, encode_event
 from salus.events.errors import RejectedError
 from salus.events.event_types import EventType, dataschema_of, schema_file
-from salus.events.schemas.plain_patterns import is_plain_pattern
+from salus.events.schemas.engine_schema import engine_schema
+from salus.events.schemas.plain_patterns import is_plain_pattern, weight_of
 from salus.events.sealed_fields import sealed_fields
 from salus.events.type_definition import class_name, definition, faults_of_definition
 from salus.events.type_names import is_own_name, prefix_of
@@ -231,7 +233,63 @@ HOSTILE: dict[str, tuple[Any, str]] = {
         "$.object: it names a record",
     ),
     "no sentence": (schema_of(description=""), "$.description"),
-    "a sentence that is written backwards": (schema_of(description="A \u202eb"), "$.description"),
+    "a sentence that is written backwards": (schema_of(description="A \u202eb"), "$: title and"),
+    "a field's sentence that steers a terminal": (field(type="boolean", description="\x9b31m"), "$.extra: t"),
+    "a word of no width": (field(enum=["a\u200bb"]), "$.extra: words"),
+    # redA6: the look took these for a name, and the engine for an address of another definition.
+    **{
+        f"a reference that is written as {name}": (
+            schema_of(
+                fields={"extra": {"$ref": f"#/$defs/{name}"}},
+                more={"$defs": {name: {"type": "boolean"}, other: {"pattern": "(a+)+"}}},
+            ),
+            "$.$defs",
+        )
+        for name, other in {"A%62": "Ab", "A/b": "A", "A~1b": "Ab", "A~0b": "A", "": "A"}.items()
+    },
+    **{
+        f"a reference that is {value!r}": (
+            schema_of(fields={"extra": {"$ref": value}}, more={"$defs": {"A": {"type": "boolean"}}}),
+            "$.extra: $ref leads to no",
+        )
+        for value in (["x"], ["#/$defs/A"], {}, 5, None, True, "A", "#/$defs/", "#/$defs/A%42", "#/$defs/B")
+    },
+    "a definition that a default refers to": (
+        schema_of(
+            fields={"extra": {"$ref": "#/$defs/A", "default": {"$ref": "#/$defs/B"}}},
+            more={"$defs": {"A": {"type": "boolean"}, "B": {"pattern": "(a+)+"}}},
+        ),
+        "$.$defs.B",
+    ),
+    "a default beside a reference": (
+        schema_of(
+            fields={"extra": {"$ref": "#/$defs/A", "default": "x"}},
+            more={"$defs": {"A": {"type": "boolean"}}},
+        ),
+        "$.extra: default",
+    ),
+    "a default of the whole": (schema_of(more={"default": {"ward": "x"}}), "$: default"),
+    "words that are a number": (field(type="integer", enum=["a"]), "$.extra: words"),
+    "words of two types": (field(type=["string", "null"], enum=["a"]), "$.extra: type"),
+    "two lists of words": (field(const="a", enum=["a"]), "$.extra: words"),
+    "a word with a length": (field(enum=["a"], maxLength=3), "$.extra: maxLength"),
+    "a time with a length": (field(type="string", format="date-time", maxLength="x"), "$.extra: maxLength"),
+    "no length at all": (field(type="string", maxLength=1, minLength=2), "$.extra: minLength is larger"),
+    "no number at all": (field(type="integer", minimum=2, maximum=1), "$.extra: minimum is larger"),
+    "no list at all": (
+        field(type="array", items={"type": "boolean"}, minItems=2, maxItems=1),
+        "$.extra: minItems is larger",
+    ),
+    # redA6, redB6: each of these took some 70 MB in every process of the network, for ever.
+    **{
+        f"patterns of much room, as {pattern}": (
+            schema_of(
+                fields={f"f{n}": {"type": "string", "maxLength": 256, "pattern": pattern} for n in range(240)}
+            ),
+            "$: its patterns and words take",
+        )
+        for pattern in ("^ab[^a]{0,254}$", "^[^!]*a[^!]{0,120}b[^!]{0,120}N$", "^[a-z]{0,254}$")
+    },
     "two fields of one name": (
         schema_of(fields={"a_1": {"enum": ["a"]}, "a1": {"enum": ["b"]}}),
         "$: two fields",
@@ -245,6 +303,67 @@ def test_a_schema_that_is_beyond_the_subset_is_refused_and_the_place_is_named(ca
     schema, place = HOSTILE[case]
 
     assert any(fault.startswith(place) for fault in faults(schema)), faults(schema)
+
+
+def test_a_schema_of_many_fields_with_plain_patterns_is_taken() -> None:
+    code = {"type": "string", "maxLength": 40, "pattern": "^[A-Z][A-Z0-9]{0,15}$"}
+    kind = {"enum": [f"word-{n}" for n in range(100)]}
+    fields = {f"code_{n}": code for n in range(200)} | {f"kind_{n}": kind for n in range(20)}
+
+    assert faults(schema_of(fields=fields)) == []
+
+
+PATTERN = st.lists(
+    st.tuples(
+        st.sampled_from(
+            ["a", "[a-z]", "[^a]", "[^a-z0-9 ]", "[acegikmoqsuwyACEGIKMOQSUWY]", "(ab|[^c])", "\\."]
+        ),
+        st.sampled_from(["", "?", "{0,9}", "{31}", "*", "+"]),
+    ),
+    min_size=1,
+    max_size=6,
+).map(lambda parts: "^" + "".join(sign + ("" if sign[0] == "(" else count) for sign, count in parts) + "$")
+
+
+@given(PATTERN)
+def test_an_engine_compiles_a_pattern_in_the_room_that_its_weight_says(pattern: str) -> None:
+    assert is_plain_pattern(pattern)
+    room = jsonschema_rs.RegexOptions(size_limit=weight_of(pattern) * 160)
+
+    jsonschema_rs.Draft202012Validator({"pattern": pattern}, pattern_options=room)
+
+
+def test_what_is_only_proposed_keeps_no_engine() -> None:
+    before = definition.cache_info().currsize
+    assert faults(schema_of(fact="bed-closed.v1")) == []
+
+    assert definition.cache_info().currsize == before
+
+
+def test_the_engine_is_given_what_was_looked_at_and_nothing_else() -> None:
+    schema = schema_of(
+        fields={
+            "extra": {"$ref": "#/$defs/A", "title": "an extra"},
+            "note": {"anyOf": [{"type": "string", "maxLength": 9}, {"type": "null"}], "default": None},
+            "at": {"type": "string", "format": "date-time"},
+        },
+        more={
+            "$defs": {"A": {"type": "array", "maxItems": 2, "items": {"enum": ["a"], "description": "one"}}}
+        },
+    )
+    assert faults(schema) == []
+    given = engine_schema(schema)
+
+    assert given["$defs"] == {"A": {"type": "array", "maxItems": 2, "items": {"enum": ["a"]}}}
+    assert given["properties"] == {
+        "patient": PSEUDONYM,
+        "ward": WARD,
+        "beds": {"type": "integer", "minimum": 0, "maximum": 9},
+        "extra": {"$ref": "#/$defs/A"},
+        "note": {"anyOf": [{"type": "string", "maxLength": 9}, {"type": "null"}]},
+        "at": {"type": "string"},
+    }
+    assert given.keys() == {"$schema", "$defs", "type", "properties", "required", "additionalProperties"}
 
 
 JSON = st.recursive(

@@ -250,8 +250,9 @@ def test_what_is_no_schema_is_no_proposal(schema: str) -> None:
 
 
 def test_what_is_said_of_a_schema_is_bounded() -> None:
-    names = {f"{letter * 9000}": {"type": "boolean"} for letter in "abcdef"}
-    objection = ring_of([]).types.objection(proposed(schema_of(more={"$defs": names})))
+    keywords = {letter * 9000: True for letter in "abcdef"}
+    extra = {"type": "boolean", **keywords}
+    objection = ring_of([]).types.objection(proposed(schema_of(fields={"extra": extra})))
 
     assert objection is not None
     assert (objection.code, objection.why.endswith("; and 1 more")) == ("invalid-schema", True)

@@ -26,18 +26,23 @@ from salus.events.event_types import (
     Retention,
     dataschema_of,
     declare,
-    schema_file,
     sealed_definition,
 )
 from salus.events.fields import Moment, Pseudonym, Sealed, portable
-from salus.events.schemas.plain_patterns import COUNT_MAX, is_plain_pattern
-from salus.events.schemas.subset import faults_of
+from salus.events.schemas.engine_schema import engine_schema
+from salus.events.schemas.plain_patterns import COUNT_MAX, WEIGHT_MAX, is_plain_pattern, weight_of
+from salus.events.schemas.subset import faults_of, target_of
 from salus.events.type_names import NAME_CHARS_MAX, is_name_of, prefix_of
 
 TEXT_CHARS_MAX = 256
 """Characters of a text that is not sealed: an id or a code, and no report about anybody."""
 MEANING_CHARS_MAX = 256
-_REGEX_BYTES_MAX = 1024 * 1024
+# Far above what WEIGHT_MAX lets a pattern take: by the text alone it is decided what may be brought.
+_REGEX_BYTES_MAX = 8 * 1024 * 1024
+# What an engine keeps of a pattern while it is used; with less it is slower, and takes linear time still.
+_DFA_BYTES_MAX = 64 * 1024
+# Characters of a word that take as much room as a sign of a pattern.
+_CHARS_A_UNIT = 16
 _ABOUT = frozenset({"type", "owner", "topic", "key", "subject", "retention", "changes"})
 _SEALED_REF = "#/$defs/Sealed"
 _SEALED = sealed_definition()
@@ -56,10 +61,10 @@ def faults_of_definition(schema: Any, *, size: int, member: str, topics: Collect
     found = faults_of(schema, size=size) or [*_Definition(schema).faults(member, topics)]
     if not found:
         try:
-            definition(schema_file(schema))
+            # Nothing of it is kept: many may be proposed, and few are activated.
+            _Definition(schema).event_type(b"", frozenset())
         except (ValueError, jsonschema_rs.ReferencingError):
-            # What is left, as a pattern that takes too much room.
-            return ["$: it is no JSON Schema, or one that takes too much room"]
+            return ["$: it is no JSON Schema"]
     return found
 
 
@@ -71,9 +76,9 @@ def with_sealed(schema: Any) -> Any:
     return {**schema, "$defs": {"Sealed": _SEALED, **defs}} if isinstance(defs, dict) else schema
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)
 def definition(schema: bytes, older: frozenset[str] = frozenset()) -> EventType:
-    """Return the event type of a schema without faults; `older` are the schemas that it has replaced."""
+    """Return the event type of a schema that was activated; `older` are the schemas that it has replaced."""
     return _Definition(msgspec.json.decode(schema)).event_type(schema, older)
 
 
@@ -85,6 +90,7 @@ class _Definition:
         self._defs: Mapping[str, Any] = schema.get("$defs", {})
         self._root = self._resolved(schema)
         self._about: Any = schema.get("x-salus")
+        self._weight = 0
 
     def faults(self, member: str, topics: Collection[str]) -> Iterator[str]:
         """Yield what makes it no type of this member."""
@@ -98,8 +104,6 @@ class _Definition:
         meaning = self._schema.get("description", "")
         if not 0 < len(meaning) <= MEANING_CHARS_MAX or not meaning.isprintable():
             yield f"$.description: a sentence on what is now true, of {MEANING_CHARS_MAX} characters at most"
-        for unused in sorted(defs.keys() - {*_references(self._schema)}):
-            yield f"$.$defs.{unused}: nothing refers to it"
         if defs.get("Sealed", _SEALED) != _SEALED:
             yield "$.$defs.Sealed: it is as in the schema of salus.lab.result-released.v1"
             return
@@ -108,9 +112,16 @@ class _Definition:
         named = self._resolved(self._root["properties"].get("object", {"type": "string"}))
         if named.get("type") != "string" or "format" in named:
             yield "$.object: it names a record of the patient: a text"
+        yield from _default_faults(self._schema, "$")
+        yield from _default_faults(self._root, "$")
         yield from _fields_alike(self._root, "$")
         for field, part in self._root["properties"].items():
             yield from self._faults(part, f"$.{field}", is_own=True)
+        if self._weight > WEIGHT_MAX:
+            yield (
+                f"$: its patterns and words take {self._weight} units of room, and {WEIGHT_MAX} are there: "
+                "let maxLength say how long texts are, and not counts in patterns"
+            )
 
     def _subject_faults(self, name: Any) -> Iterator[str]:
         fields = self._root["properties"]
@@ -130,9 +141,9 @@ class _Definition:
             if not is_own or not _is_sealed(part) or part.get("x-salus-sealed") is not True:
                 yield f"{at}: what is sealed is a field of the event: $ref {_SEALED_REF}, x-salus-sealed true"
             return
+        yield from _default_faults(part, at)
         part = self._resolved(part)
-        if "default" in part and part["default"] is not None:
-            yield f"{at}: default is null or not there, for nobody would fill it in"
+        yield from _default_faults(part, at)
         if "anyOf" in part:
             yield from self._faults(_kind_of(part), at)
         elif "properties" in part:
@@ -143,11 +154,12 @@ class _Definition:
             yield from self._faults(part["items"], f"{at}[]")
         elif part.keys() & {"enum", "const"} or part["type"] == "string":
             yield from _text_faults(part, at)
+            self._weight += _weight_of(part)
 
     def _resolved(self, part: Mapping[str, Any]) -> Mapping[str, Any]:
         found = part
         while "$ref" in found:
-            found = self._defs[found["$ref"].removeprefix("#/$defs/")]
+            found = self._defs[target_of(found)]
         return found
 
     def event_type(self, schema: bytes, older: frozenset[str]) -> EventType:
@@ -172,7 +184,7 @@ class _Definition:
             transfer=False,
             report=False,
             decoder=msgspec.json.Decoder(data),
-            objection=_objection_of(self._schema),
+            objection=_objection_of(engine_schema(self._schema)),
         )
         declare(entry)
         return entry
@@ -244,10 +256,11 @@ def _references(part: Any) -> Iterator[str]:
 def class_name(name: str, path: str = "") -> str:
     """Return what programs call the data of a type, or a part of it: letters and digits, and never one twice.
 
-    Generators of other languages take no other signs. Words alone would be one name for `a.b-c` and `a-b.c`.
+    Generators of other languages take no other signs. Words alone would be one name for `a.b-c` and `a-b.c`,
+    and of a shorter digest somebody would find two names with one.
     """
     words = "".join(word.capitalize() for word in re.split(r"[^a-z0-9]", f"{name}{path}"))
-    return f"{words}X{sha256(f'{name}{path}'.encode()).hexdigest()[:8]}"
+    return f"{words}X{sha256(f'{name}{path}'.encode()).hexdigest()[:24]}"
 
 
 def _text_kind(part: Mapping[str, Any]) -> Any:
@@ -285,13 +298,28 @@ def _text_faults(part: Mapping[str, Any], at: str) -> Iterator[str]:
         )
 
 
-def _objection_of(schema: Mapping[str, Any]) -> Callable[[Any], str | None]:
+def _default_faults(part: Mapping[str, Any], at: str) -> Iterator[str]:
+    if part.get("default") is not None:
+        yield f"{at}: default is null or not there, for nobody would fill it in"
+
+
+def _weight_of(part: Mapping[str, Any]) -> int:
+    """Return what a text takes in an engine, in units of WEIGHT_MAX."""
+    words = [part["const"]] if "const" in part else part.get("enum", ())
+    return sum(1 + len(word) // _CHARS_A_UNIT for word in words) + (
+        weight_of(part["pattern"]) if "pattern" in part else 0
+    )
+
+
+def _objection_of(schema: dict[str, Any]) -> Callable[[Any], str | None]:
     validator = jsonschema_rs.Draft202012Validator(
-        dict(schema),
+        schema,
         # Times are read by the rule of all events, and nothing is fetched from anywhere.
         validate_formats=False,
         offline=True,
-        pattern_options=jsonschema_rs.RegexOptions(size_limit=_REGEX_BYTES_MAX),
+        pattern_options=jsonschema_rs.RegexOptions(
+            size_limit=_REGEX_BYTES_MAX, dfa_size_limit=_DFA_BYTES_MAX
+        ),
     )
 
     def objection(data: Any) -> str | None:

@@ -7,7 +7,13 @@ import re
 from salus.events.schemas.subset import PATTERN_CHARS_MAX
 
 COUNT_MAX = 256
-"""Of all counts of a pattern together, so that it compiles in little room."""
+"""Of all counts of a pattern together."""
+WEIGHT_MAX = 16_384
+"""Of all patterns and words of a schema: some 160 bytes each, once an engine has compiled it."""
+# What was measured of an engine's bytes, in units of 160: each pattern has parts that do not depend on its
+# length, and what a class excludes is most of Unicode, in several bytes a sign.
+_PATTERN_WEIGHT, _EXCLUDED_WEIGHT = 40, 8
+_CHARS_A_UNIT, _EXCLUDED_CHARS_A_UNIT = 10, 5
 # A class without set operations and classes in it; a sign that stands for itself; a group, an alternative; a
 # count. Not the dot, nor names of classes: engines differ in what these mean.
 _CHAR = r"[A-Za-z0-9 _:#@%&,;=!~<>'/\"-]|\\[.^$|?*+(){}\[\]\\/]"
@@ -38,6 +44,24 @@ def is_plain_pattern(pattern: str) -> bool:
         )
         at = token.end()
     return depth == 0 and counts <= COUNT_MAX
+
+
+def weight_of(pattern: str) -> int:
+    """Return what a plain pattern takes in an engine, at most, in units of WEIGHT_MAX."""
+    weight, at, last = _PATTERN_WEIGHT, 1, 0
+    while at < len(pattern) - 1 and (token := _TOKEN.match(pattern, at, len(pattern) - 1)):
+        if token[3] is not None:
+            weight += last * (max(int(token[4] or 1), int(token[5] or 0)) - 1)
+        last = _weight_of_sign(token[1]) if token[1] else 0
+        weight += last
+        at = token.end()
+    return weight
+
+
+def _weight_of_sign(sign: str) -> int:
+    if sign.startswith("[^"):
+        return _EXCLUDED_WEIGHT + len(sign) // _EXCLUDED_CHARS_A_UNIT
+    return 1 + len(sign) // _CHARS_A_UNIT
 
 
 def _is_count(least: str, most: str | None) -> bool:

@@ -35,6 +35,11 @@ _OF_TYPE: Mapping[str, frozenset[str]] = {
     "boolean": frozenset({"type"}),
 }
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+# What a JSON Pointer and a URI write in one way only, so that whoever follows a reference comes to one place.
+_DEFINITION = re.compile(r"[A-Z][A-Za-z0-9]{0,63}")
+_REFERENCE = re.compile(rf"#/\$defs/({_DEFINITION.pattern})")
+_WORDS = frozenset({"type", "enum", "const", EXTENSIBLE})
+_TIME = frozenset({"type", "format"})
 # Look-around, named and non-capturing groups; classes that engines read differently; a group that repeats.
 _UNPORTABLE = re.compile(
     r"\(\?|\\[1-9wWdDsSbBpPkAZzGQE]|\)[*+{]"
@@ -53,18 +58,22 @@ def faults_of(schema: Any, *, size: int = 0) -> list[str]:
 
 
 class _Look:
-    """One look at a schema: its definitions, and how many fields were seen."""
+    """One look at a schema: its definitions, which of them were seen, and how many fields."""
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
         self._schema = schema
         defs = schema.get("$defs", {})
         self._defs: Mapping[str, Any] = defs if isinstance(defs, dict) else {}
+        self._seen = set[str]()
         self._fields = 0
 
     def whole(self) -> Iterator[str]:
         """Yield what is wrong with the schema."""
         if self._schema.get("$schema") != SCHEMA_DIALECT:
             yield f"$.$schema: it is not {SCHEMA_DIALECT}"
+        if not all(map(_DEFINITION.fullmatch, self._defs)) or self._schema.get("$defs", {}) != self._defs:
+            yield "$.$defs: definitions by names of letters and digits, the first one A to Z"
+            return
         root = {key: value for key, value in self._schema.items() if key not in _ROOT}
         if self._resolved(root).get("type") != "object":
             yield "$: the data of an event is an object"
@@ -72,9 +81,15 @@ class _Look:
         yield from self._part(root, "$", ())
         if self._fields > FIELDS_MAX:
             yield f"$: {self._fields} fields, at most {FIELDS_MAX}"
+            return
+        # Nobody has looked at it, and an engine might use it.
+        yield from (
+            f"$.$defs.{name}: nothing refers to it" for name in sorted(self._defs.keys() - self._seen)
+        )
 
     def _resolved(self, part: Any) -> Mapping[str, Any]:
-        found = self._defs.get(_target(part), {}) if isinstance(part, dict) and "$ref" in part else part
+        found = self._defs.get(target_of(part), {}) if isinstance(part, dict) and "$ref" in part else part
+        self._seen |= {target_of(part)} if isinstance(part, dict) and "$ref" in part else set()
         return found if isinstance(found, dict) else {}
 
     def _part(self, part: Any, at: str, within: tuple[str, ...]) -> Iterator[str]:
@@ -84,8 +99,10 @@ class _Look:
             yield f"{at}: it is no object, and any value would do"
         elif len(within) > DEPTH_MAX:
             yield f"{at}: deeper than {DEPTH_MAX}"
-        elif not all(isinstance(part.get(words, ""), str) for words in ("title", "description")):
-            yield f"{at}: title and description are texts"
+        elif not all(_is_printable(part.get(words, "")) for words in ("title", "description")):
+            yield f"{at}: title and description are texts that can be printed"
+        elif part.get("x-salus-sealed", True) is not True:
+            yield f"{at}: x-salus-sealed is true, or not there"
         elif "$ref" in part:
             yield from self._reference(part, at, within)
         elif "anyOf" in part:
@@ -94,8 +111,9 @@ class _Look:
             yield from self._value(part, at, within)
 
     def _reference(self, part: Mapping[str, Any], at: str, within: tuple[str, ...]) -> Iterator[str]:
-        name = _target(part)
+        name = target_of(part)
         yield from _unknown(part, frozenset({"$ref"}), at)
+        self._seen.add(name)
         if name not in self._defs:
             yield f"{at}: $ref leads to no definition of this file"
         elif name in within:
@@ -113,23 +131,29 @@ class _Look:
             yield from self._part(kinds[0], at, (*within, ""))
 
     def _value(self, part: Mapping[str, Any], at: str, within: tuple[str, ...]) -> Iterator[str]:
-        kind = "string" if part.keys() & {"enum", "const"} else part.get("type")
+        is_word = not part.keys().isdisjoint({"enum", "const"})
+        kind = part.get("type", "string" if is_word else None)
         if not isinstance(kind, str) or kind not in _OF_TYPE:
             yield f"{at}: type is none of {', '.join(_OF_TYPE)}"
             return
-        yield from _unknown(part, _OF_TYPE[kind], at)
+        if is_word and (kind != "string" or {"enum", "const"} <= part.keys()):
+            yield f"{at}: words are texts, by enum or by const"
+            return
+        known = _WORDS if is_word else _TIME if "format" in part else _OF_TYPE[kind]
+        yield from _unknown(part, known, at)
         match kind:
             case "object":
                 yield from self._object(part, at, within)
             case "array":
                 yield from _bound(part, "maxItems", ITEMS_MAX, at)
-                yield from _bound({"minItems": 0, **part}, "minItems", ITEMS_MAX, at)
+                yield from _least_bound(part, "minItems", "maxItems", at)
                 yield from self._part(part.get("items"), f"{at}[]", (*within, ""))
             case "string":
                 yield from _of_string(part, at)
             case "integer":
                 yield from _bound(part, "maximum", INTEGER_MAX, at)
                 yield from _bound(part, "minimum", INTEGER_MAX, at, least=-INTEGER_MAX)
+                yield from _order(part, "minimum", "maximum", at)
 
     def _object(self, part: Mapping[str, Any], at: str, within: tuple[str, ...]) -> Iterator[str]:
         if part.get("additionalProperties") is not False:
@@ -151,8 +175,15 @@ class _Look:
                 yield from self._part(field, f"{at}.{name}", (*within, ""))
 
 
-def _target(part: Mapping[str, Any]) -> str:
-    return str(part.get("$ref")).removeprefix("#/$defs/")
+def target_of(part: Mapping[str, Any]) -> str:
+    """Return the name of the definition that a part refers to; nothing if it is no reference to one."""
+    reference = part.get("$ref")
+    found = _REFERENCE.fullmatch(reference) if isinstance(reference, str) else None
+    return "" if found is None else found[1]
+
+
+def _is_printable(value: Any) -> bool:
+    return isinstance(value, str) and value.isprintable()
 
 
 def _unknown(part: Mapping[str, Any], known: frozenset[str], at: str) -> Iterator[str]:
@@ -166,6 +197,17 @@ def _bound(part: Mapping[str, Any], key: str, most: int, at: str, *, least: int 
         yield f"{at}: {key} is an integer from {least} to {most}, and needed"
 
 
+def _least_bound(part: Mapping[str, Any], key: str, upper: str, at: str) -> Iterator[str]:
+    yield from _bound({key: 0, **part}, key, CHARS_MAX, at)
+    yield from _order(part, key, upper, at)
+
+
+def _order(part: Mapping[str, Any], key: str, upper: str, at: str) -> Iterator[str]:
+    least, most = part.get(key, 0), part.get(upper)
+    if type(least) is int and type(most) is int and least > most:
+        yield f"{at}: {key} is larger than {upper}"
+
+
 def _of_string(part: Mapping[str, Any], at: str) -> Iterator[str]:
     words = [part["const"]] if "const" in part else part.get("enum")
     if EXTENSIBLE in part and (part[EXTENSIBLE] is not True or "enum" not in part):
@@ -174,16 +216,16 @@ def _of_string(part: Mapping[str, Any], at: str) -> Iterator[str]:
         if (
             not isinstance(words, list)
             or len(words) > WORDS_MAX
-            or not all(type(word) is str for word in words)
+            or not all(map(_is_printable, words))
             or len({*words}) != max(1, len(words))
         ):
-            yield f"{at}: words are 1 to {WORDS_MAX} texts, each once"
+            yield f"{at}: words are 1 to {WORDS_MAX} texts that can be printed, each once"
         return
     if part.get("format", "date-time") != "date-time":
         yield f"{at}: format is date-time, or not there"
     if "format" not in part:
         yield from _bound(part, "maxLength", CHARS_MAX, at)
-        yield from _bound({"minLength": 0, **part}, "minLength", CHARS_MAX, at)
+        yield from _least_bound(part, "minLength", "maxLength", at)
     pattern = part.get("pattern", "^$")
     if not isinstance(pattern, str) or not _is_portable(pattern):
         yield f"{at}: pattern is not one that all engines read alike, from ^ to $ and in linear time"
