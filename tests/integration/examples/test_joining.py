@@ -18,6 +18,10 @@ import pytest
 from tests.integration.examples.test_coldchain import RANGE, Platform, installed
 
 from salus.cli.exits import Exit
+from salus.devkit.free_ports import free_ports
+from salus.devkit.platform import Platform as DevPlatform
+from salus.devkit.processes import Place, stop
+from salus.devkit.services import Surroundings, instances, readiness, start_service, wait_until_ready
 from salus.devkit.waiting import until
 
 pytestmark = pytest.mark.timeout(600)
@@ -109,6 +113,38 @@ async def test_who_has_not_installed_the_package_says_so_and_accuses_nobody(plat
     assert process.returncode == Exit.NO
     assert b"package-missing" in out
     assert b"verdict-wrong" not in out
+
+
+async def test_a_sequencer_without_the_package_seals_nothing_says_why_and_loses_nothing(
+    platform: Platform,
+) -> None:
+    devkit = DevPlatform.attach(platform.folder)
+    await devkit.stop_service("sequencer")
+    [port] = free_ports(1)
+    place = Place(platform.folder / "data" / "bare", platform.folder / "logs", detached=False)
+    urls = {"sequencer": f"http://127.0.0.1:{port}"}
+    around = Surroundings(devkit.network, platform.run_record.parts, urls, {}, own_accounts=True)
+    bare = start_service(instances(1)["sequencer"], around, place)
+    try:
+        await wait_until_ready({"sequencer": bare})
+        async with platform.client(platform.service.url) as maker:
+            made = await maker.post("/batches", json={"batch": "VX-2", **RANGE})
+        assert made.status_code == 201, made.text
+
+        async def halted() -> bool:
+            ready, why = await readiness(bare)
+            return not ready and "PackageMissingError" in why and "coldchain" in why
+
+        assert await until(halted, deadline_s=60)
+    finally:
+        await stop(bare.process)
+    await platform.salus("up")
+    sealed = f"select count(*) n from leaves where topic = '{TOPIC}' and status = 'accepted'"
+
+    async def everything() -> bool:
+        return bool(await platform.salus("ledger", "query", sealed) == [{"n": 4}])
+
+    assert await until(everything, deadline_s=60)
 
 
 async def test_a_network_that_stood_still_comes_back_with_it(platform: Platform) -> None:

@@ -18,7 +18,6 @@ from salus.events.bearer import (
     Signed,
     read_bearer,
 )
-from salus.events.catalogue import Catalogue
 from salus.events.contexts.identity import (
     EventTypeActivated,
     EventTypeProposed,
@@ -68,12 +67,11 @@ OPERATOR = "operator"
 class Standing:
     """Who is who right before an event: parties, their keys by id, and those whom the network file names.
 
-    `types` are the event types of members. `held` has the ids of each party's keys, and `governing` the DIDs
-    that hold the role of operator; `network` is the network's origin. With them a fold looks at no party
-    that an event is not about.
+    `types` are the event types and roles that hold. `held` has the ids of each party's keys, and `governing`
+    the DIDs that hold the role of operator; `network` is the network's origin. With them a fold looks at no
+    party that an event is not about.
     """
 
-    catalogue: Catalogue
     types: TypeRegistry
     parties: Mapping[str, Party]
     keys: Mapping[str, KnownKey]

@@ -183,7 +183,6 @@ class KeyRing:
     @property
     def _standing(self) -> Standing:
         return Standing(
-            self.catalogue,
             self.types,
             self.parties,
             self.keys,
