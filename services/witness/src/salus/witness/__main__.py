@@ -21,7 +21,7 @@ from salus.runtime.supervisor import Supervisor
 from salus.runtime.telemetry import set_up
 from salus.witness.adapters.following import FollowedFiles
 from salus.witness.adapters.sqlite import SqliteMemory
-from salus.witness.api import Answers, CheckpointLane, witness_routes
+from salus.witness.api import Answers, install_witness
 from salus.witness.handlers import Witness
 from salus.witness.settings import Settings, read_logs
 
@@ -47,8 +47,8 @@ def open_signers(settings: Settings, place: KeyPlace) -> list[CosignatureSigner]
     return signers
 
 
-def build_app(settings: Settings) -> tuple[FastAPI, CheckpointLane]:
-    """Read the files; return the app, and what is in front of it."""
+def build_app(settings: Settings) -> FastAPI:
+    """Read the files and return the app."""
     memory = SqliteMemory.open(settings.state_file, create=settings.create_state)
     place = key_place(settings.note_key)
     trusted, signers = read_logs(settings.logs_file), open_signers(settings, place)
@@ -76,16 +76,14 @@ def build_app(settings: Settings) -> tuple[FastAPI, CheckpointLane]:
         lifespan=lifespan,
         supervisor=supervisor,
     )
-    answers = Answers(witness)
-    app.include_router(witness_routes(answers))
-    return app, CheckpointLane(app, answers)
+    install_witness(app, Answers(witness))
+    return app
 
 
 async def main(settings: Settings) -> None:
     """Witness until told to stop."""
     set_up(settings)
-    app, lane = build_app(settings)
-    await serve(app, settings, front=lane)
+    await serve(build_app(settings), settings)
 
 
 if __name__ == "__main__":

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, FastAPI, Path, Request, Response
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.registry import REGISTRY
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from salus.crypto.errors import KmsAwayError
 from salus.runtime import openapi
+from salus.runtime.bodies import answer_to
 from salus.runtime.problems import ProblemError, documented, problem_response
-from salus.runtime.response_headers import completing
 from salus.witness.domain import REQUEST_BYTES_MAX, OtherSizeError, RefusedError
 from salus.witness.handlers import Witness
 from salus.witness.ports import ForgetfulError
@@ -22,8 +23,6 @@ from salus.witness.ports import ForgetfulError
 TEXT = "text/plain; charset=utf-8"
 SIZE = "text/x.tlog.size"
 PATH = "/add-checkpoint"
-# Whoever sends this wants to see the request in a trace, which the app draws.
-_TRACED = b"traceparent"
 
 
 class Answers:
@@ -58,30 +57,35 @@ class Answers:
 
 
 class CheckpointLane:
-    """A lane past the web framework for add-checkpoint, which comes with every checkpoint of a log.
+    """A lane past the router for add-checkpoint, which comes with every checkpoint of a log.
 
-    Routing, validation and tracing take several times as long as cosigning. The answers are the same.
+    Routing and validation take several times as long as cosigning. The answers are the same. It lies within
+    the guards of headers and bodies: whoever reaches a witness may send it one.
     """
 
-    def __init__(self, app: ASGIApp, answers: Answers) -> None:
+    def __init__(self, app: ASGIApp, *, answers: Answers) -> None:
         self._app = app
         self._answers = answers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or let the app answer what is anything else."""
-        if (
-            scope["type"] != "http"
-            or scope["path"] != PATH
-            or scope["method"] != "POST"
-            or any(name == _TRACED for name, _ in scope["headers"])
-        ):
+        if scope["type"] != "http" or scope["path"] != PATH or scope["method"] != "POST":
             await self._app(scope, receive, send)
             return
+        request = Request(scope, receive)
         try:
-            answer = await self._answers.answer(Request(scope, receive))
+            answer = await self._answers.answer(request)
         except ClientDisconnect:
             return
-        await answer(scope, receive, completing(send))
+        except Exception as error:  # noqa: BLE001  # the app says what is answered to which
+            answer = await answer_to(error, request)
+        await answer(scope, receive, send)
+
+
+def install_witness(app: FastAPI, answers: Answers) -> None:
+    """Add the calls of the specification, and the lane behind all middleware that there is."""
+    app.include_router(witness_routes(answers))
+    app.user_middleware.append(Middleware(CheckpointLane, answers=answers))
 
 
 def witness_routes(answers: Answers) -> APIRouter:
