@@ -20,8 +20,10 @@ from tests.unit.events.samples import (
     public_key,
 )
 
+from salus.events import keyring
 from salus.events.contexts import CATALOGUE
 from salus.events.contexts.identity import KeyAdded, KeyRevoked, RoleGranted, RoleWithdrawn
+from salus.events.effect import NoEffect, WithoutEffect
 from salus.events.envelope import decode_event
 from salus.events.errors import Reason, RejectedError
 from salus.events.keyring import KeyRing
@@ -132,3 +134,22 @@ def test_an_event_that_expects_another_version_changes_nothing(version: int, app
     ring.fold(decode_event(value, CATALOGUE), appended=NOON)
 
     assert (STRANGER.did in ring.parties) is applied
+
+
+# redA6: one record that a rule raised at ended every process that folds identity, at each start.
+@pytest.mark.parametrize("error", [AttributeError, KeyError, TypeError, ZeroDivisionError])
+def test_a_fact_that_a_rule_fails_on_has_no_effect(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise error("a rule did not think of this")
+
+    monkeypatch.setattr(keyring, "objection_to_event", fail)
+    ring = network_ring()
+    value = encoded(party(STRANGER), source=ROOT.did, expected_version=0)
+
+    effect = ring.fold(decode_event(value, CATALOGUE), appended=NOON, offset=7)
+
+    assert effect == WithoutEffect(NoEffect.NOT_ENTITLED)
+    assert ring.unentitled[7].code == "not-judged"
+    assert STRANGER.did not in ring.parties

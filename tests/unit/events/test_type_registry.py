@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from datetime import timedelta
 from typing import Any
 
@@ -9,9 +10,10 @@ import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from tests.asking import NETWORK
+from tests.asking import NETWORK, UNASKED
 from tests.own_types import (
     HOSPITAL,
+    SEALED,
     WARD,
     activated,
     dataschema,
@@ -295,3 +297,50 @@ def test_types_of_other_rings_are_nobodys_business() -> None:
 
     assert ring_of([]).types.known.digest == CATALOGUE.digest
     assert ring.types.known.digest != CATALOGUE.digest
+
+
+VALUES: list[Any] = [
+    *(None, True, 0, -1, 2**53, "", "a", "#/$defs/Ward", "#/$defs/Sealed", "object", "string", "^a$", "^(a$"),
+    *("date-time", "patient", "\u2028", [], {}, ["a"], [1], [[]], {"a": 1}, {"$ref": "#/$defs/Ward"}),
+    *({"$ref": ["#/$defs/Ward"]}, {"$ref": {}}, {"type": "null"}, ["string", "null"], {"anyOf": []}),
+]
+KEYS = [
+    *("type", "$ref", "anyOf", "enum", "const", "items", "properties", "required", "additionalProperties"),
+    *("maxLength", "minLength", "pattern", "format", "minimum", "maximum", "maxItems", "title", "default"),
+    *("x-salus-sealed", "x-salus-extensible", "$defs", "x-salus", "$id", "owner", "topic", "subject"),
+    *("allOf", "$anchor", "patient", "object", "Ward", "Sealed"),
+]
+
+
+def nodes(part: Any) -> list[Any]:
+    inner = part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()
+    return [part, *(node for one in inner for node in nodes(one) if isinstance(node, dict | list))]
+
+
+# redA6: a `$ref` that is a list ended every process that folds identity, and the service answered 500.
+@given(st.data())
+def test_of_any_schema_it_is_said_what_is_wrong_or_it_becomes_a_type(data: st.DataObject) -> None:
+    ward = {"type": "string", "maxLength": 9, "minLength": 1}
+    schema = schema_of(
+        fields={
+            "content": SEALED,
+            "wards": {"type": "array", "maxItems": 3, "items": {"$ref": "#/$defs/Ward"}},
+            "note": {"anyOf": [{"enum": ["a", "b"]}, {"type": "null"}], "default": None},
+        },
+    )
+    schema["$defs"]["Ward"] = ward
+    schema = msgspec.json.decode(schema_file(schema))
+    for _ in range(data.draw(st.integers(1, 3))):
+        node = data.draw(st.sampled_from(nodes(schema)))
+        value = copy.deepcopy(data.draw(st.sampled_from(VALUES)))
+        if isinstance(node, list):
+            node.append(value)
+        else:
+            node[data.draw(st.sampled_from([*KEYS, *node]))] = value
+    text = schema_file(schema).decode()
+    found = ring_of([]).types.objection(EventTypeProposed(name_of(FIRST), HOSPITAL, text, request=UNASKED))
+
+    if found is None:
+        assert definition(text.encode()).name == name_of(FIRST)
+    else:
+        assert found.code == "invalid-schema"

@@ -34,6 +34,8 @@ from salus.events.rights import Objection
 from salus.events.sharding import Assignment
 from salus.events.type_registry import TypeRegistry
 
+NOT_JUDGED = "not-judged"
+"""Of a fact that a rule failed on: a fault of ours, to be reported."""
 _PAGE = 4096
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
 _Change = Callable[[frozenset[str], set[str]], frozenset[str]]
@@ -114,7 +116,7 @@ class KeyRing:
         version = self.versions.get(subject, 0)
 
         def is_entitled() -> bool:
-            objection = objection_to_event(event, self._standing)
+            objection = _objection_to(event, self._standing)
             if objection is not None:
                 self.unentitled[at] = objection
             return objection is None
@@ -283,3 +285,14 @@ class KeyRing:
         party = self.parties.get(did)
         if party is not None and (roles := change(party.roles, {role})) != party.roles:
             self._put(replace(party, roles=roles), at=at)
+
+
+def _objection_to(event: Event, standing: Standing) -> Objection | None:
+    """Return why a fact has no effect; one that our own rules fail on has none.
+
+    For whom a rule fails, it fails for all, and nobody ends everybody by a text that no rule thought of.
+    """
+    try:
+        return objection_to_event(event, standing)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        return Objection(NOT_JUDGED, f"a rule failed on it: {type(error).__name__}")
