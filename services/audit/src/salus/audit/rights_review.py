@@ -72,6 +72,7 @@ class RightsReview:
     _since: dict[tuple[Row, bool], float] = field(default_factory=dict)
     _uids: dict[Row, str] = field(default_factory=dict)
     _note: str | None = None
+    _trouble: str | None = None
     # The judge's file belongs to one thread: whoever is cancelled leaves it at work.
     _thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "rights"))
 
@@ -86,9 +87,12 @@ class RightsReview:
             except (OutOfReachError, BlockRefusedError, DamagedTrailError, MissingRunError) as error:
                 # Of a block that does not verify, the indexer tells.
                 failed(error)
-                _log.warning("judging rights waits", error=str(error))
+                if str(error) != self._trouble:
+                    _log.warning("judging rights waits", error=str(error))
+                self._trouble = str(error)
                 await asyncio.sleep(RETRY_S)
                 continue
+            self._trouble = None
             succeeded()
             await asyncio.sleep(min((self.clock() - began) / SHARE_MAX, PAUSE_S_MAX))
             await grown.wait(poll_s)
