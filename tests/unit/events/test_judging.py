@@ -39,6 +39,7 @@ from tests.unit.events.samples import (
 )
 
 from salus.events import canonical, fitting
+from salus.events.batch_judging import BatchJudging
 from salus.events.canonical import Attribute
 from salus.events.contexts import CATALOGUE
 from salus.events.contexts.consent import AccessDecided, PolicySetAdopted
@@ -50,7 +51,7 @@ from salus.events.ed25519 import verifies
 from salus.events.envelope import VALUE_BYTES_MAX, Event
 from salus.events.errors import Reason, RejectedError
 from salus.events.event_types import type_of
-from salus.events.judging import BatchJudging, Judged, judge_batch
+from salus.events.judging import Judged, judge_batch
 from salus.events.parties import Party
 from salus.events.requests import Request, RequestedData
 from salus.events.signature import sign_values

@@ -14,7 +14,7 @@ from unittest import mock
 
 import msgspec
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tests.asking import NETWORK
 from tests.unit.events.samples import (
@@ -37,19 +37,22 @@ from tests.unit.events.test_canonical import EDITS, TOKENS, edited, places_in, r
 from tests.unit.events.test_judging import requested
 
 from salus.client.auth import RequestLine, make_bearer
-from salus.events import canonical, judging, jws_batch
+from salus.events import batch_judging, canonical, judging, jws_batch
+from salus.events.batch_judging import BatchJudging
 from salus.events.bearer import BearerError, Signed, audience_of, read_bearer, require_meant
 from salus.events.canonical import Attributes, requested_attributes
-from salus.events.contexts.consent import ConsentGranted
+from salus.events.catalogue import Catalogue
+from salus.events.contexts import CONTEXTS
+from salus.events.contexts.consent import ConsentGranted, PolicySetAdopted
 from salus.events.contexts.identity import EventTypeProposed
 from salus.events.contexts.storage import ObjectStored
 from salus.events.envelope import Event, decode_event
 from salus.events.errors import RejectedError
 from salus.events.event_types import type_of
-from salus.events.judging import BatchJudging
 from salus.events.jws_batch import signed_tokens
 from salus.events.recognizers import Mark
 from salus.events.requests import Request, RequestedData
+from salus.events.type_registry import TypeRegistry
 from salus.events.valid_json import decode_valid_event
 
 needs_library = pytest.mark.skipif(
@@ -392,6 +395,7 @@ def told(said: Any) -> Any:
 
 
 @pytest.mark.parametrize("way", ["compiled", "python"])
+@settings(max_examples=30)
 @given(rows=st.lists(RECORDS, max_size=6))
 def test_records_with_requests_are_judged_together_as_one_by_one(way: str, rows: list[Row]) -> None:
     library = canonical._requested_reader(CATALOGUE) if way == "compiled" else None
@@ -404,15 +408,29 @@ def test_records_with_requests_are_judged_together_as_one_by_one(way: str, rows:
 
 
 @needs_library
+@settings(max_examples=30)
 @given(data=ASKED)
 def test_a_request_as_most_are_is_not_read_by_itself(data: Any) -> None:
     record = stated(data)
     assume(record.value is not None and read(record.value).type_of(0) is not None)
     with (
         mock.patch.object(judging, "decode_event", side_effect=AssertionError),
-        mock.patch.object(judging, "read_bearer", side_effect=AssertionError),
+        mock.patch.object(batch_judging, "read_bearer", side_effect=AssertionError),
     ):
         (said,) = by_steps([record])
 
     assert isinstance(said, Event)
     assert record.value == msgspec.json.encode(said.envelope)
+
+
+@pytest.mark.parametrize("holds", [True, False], ids=["holds", "does not hold"])
+def test_a_type_counts_only_if_it_holds_at_the_moment_of_the_record(*, holds: bool) -> None:
+    request = Request.of_service(SERVICES["consent"].did)
+    record = stated(PolicySetAdopted(policy_set="0" * 64, contract="1" * 64, request=request))
+    other = Catalogue([context for context in CONTEXTS if context.name != "consent"])
+    with mock.patch.object(TypeRegistry, "catalogue_at", return_value=CATALOGUE if holds else other):
+        (said,) = by_steps([record])
+        one = verdict(record)
+
+    assert isinstance(said, Event) == holds
+    assert told(said) == told(one if isinstance(one, RejectedError) else one.event)

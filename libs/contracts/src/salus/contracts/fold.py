@@ -238,7 +238,7 @@ class Follower:
         seen = {} if self._is_rebuilt else self._reader.seen_ends
         kept = {at: end - OUTCOMES_KEPT for at, end in seen.items()}
         outcomes = await self._fold_batch(records, ends, judged=judged, outcomes_from=kept) if records else {}
-        for record in records:
+        for record in records if outcomes else ():
             if record.offset >= kept.get(_partition_of(record), 0):
                 digest = sha256(record.value or b"").digest()
                 self._outcomes[record.at] = _Folded(digest, outcomes[record.at])
@@ -297,22 +297,25 @@ class Follower:
             done = await self._store.lock_positions(connection)
             # Nobody else here folds meanwhile, and other replicas wait for the lock.
             self._store.require_not_behind(done, known=self._store.reached)
-            new = [
-                (record, stated)
-                for record, stated in zip(records, judged, strict=True)
-                if record.offset >= done.get(_partition_of(record), 0)
-            ]
-            old = [record.at for record in records if record.offset < done.get(_partition_of(record), 0)]
+            new, old, last = [], [], {}
+            for record, stated in zip(records, judged, strict=True):
+                at = _partition_of(record)
+                last[at] = record
+                if record.offset >= done.get(at, 0):
+                    new.append((record, stated))
+                else:
+                    old.append(record.at)
             known = await self._store.outcomes(connection, old)
             outcomes, obliged = await self._fold_new(connection, new)
+            # Of a backlog, most batches have none that anybody wants.
+            wants = any(record.offset >= outcomes_from.get(at, 0) for at, record in last.items())
             folded = {
                 record.at: outcome
                 for (record, _), outcome in zip(new, outcomes, strict=True)
-                if record.offset >= outcomes_from.get(_partition_of(record), 0)
+                if wants and record.offset >= outcomes_from.get(_partition_of(record), 0)
             }
             await self._store.set_outcomes(connection, folded)
             further = {at: offset for at, offset in ends.items() if offset > done.get(at, 0)}
-            last = {_partition_of(record): record for record in records}
             marks = {at: mark_of(record) for at, record in last.items()}
             await self._store.set_positions(connection, further, marks=marks)
         self._store.reached.update({at: max(offset, done.get(at, 0)) for at, offset in ends.items()})

@@ -30,6 +30,7 @@ from salus.events.envelope import Event
 from salus.events.requests import RequestedData
 
 S = TypeVar("S", bound=msgspec.Struct)
+_Concerned = tuple[Contract[Any], Pair]
 SEEN = "seen:"
 """What names begin with by which it is kept that a request stands on a topic without effect."""
 
@@ -51,8 +52,9 @@ class FoldBatch:
             self._reactors.setdefault(reactor.contract.kind, []).append(reactor)
         self._rows: Mapping[Pair, Loaded] = {}
         self._claimed: set[Pair] = set()
-        # Of each event that was loaded, by its identity: itself, and the names that it claims.
-        self._named: dict[int, tuple[Event, list[Pair]]] = {}
+        # Of each event that was loaded, by its identity: itself, the names that it claims, and the aggregates
+        # that it concerns.
+        self._named: dict[int, tuple[Event, list[Pair], list[_Concerned]]] = {}
         self._versions: dict[Pair, int] = {}
         self._states: dict[Pair, msgspec.Struct] = {}
         self._changed: dict[Pair, tuple[int, msgspec.Struct | None]] = {}
@@ -74,10 +76,13 @@ class FoldBatch:
             keys[version_kind(topic), subject] = None
             claims = [(topic, name) for name in claims_of(event)]
             names.update(dict.fromkeys(claims))
-            self._named[id(event)] = event, claims
+            concerned = []
             for contract in self._contracts.get(topic, ()):
                 for aggregate in contract.aggregates(subject, event.data):
-                    keys[contract.kind, aggregate] = None
+                    key = contract.kind, aggregate
+                    keys[key] = None
+                    concerned.append((contract, key))
+            self._named[id(event)] = event, claims, concerned
         found = await read_snapshot(connection, keys=keys, names=names)
         self._rows, self._claimed = found.rows, found.claims
 
@@ -91,7 +96,7 @@ class FoldBatch:
         version = self._versions.get(key)
         if version is None:
             version = self._rows[key].version if key in self._rows else 0
-        _, claims = self._named[id(event)]
+        _, claims, concerned = self._named[id(event)]
         effect = effect_by(
             event.envelope.expectedversion if event.type.changes else None,
             version=version,
@@ -107,9 +112,8 @@ class FoldBatch:
             self._changed[key] = effect.version, None
         self._claimed.update(claims)
         self._claims.update(dict.fromkeys(claims))
-        for contract in self._contracts.get(topic, ()):
-            for aggregate in contract.aggregates(event.envelope.subject, event.data):
-                self._apply(contract, aggregate, event, version=effect.version)
+        for contract, aggregate in concerned:
+            self._apply(contract, aggregate, event, version=effect.version)
         return effect
 
     def note_request(self, topic: str, event: Event) -> None:
@@ -118,17 +122,16 @@ class FoldBatch:
         if isinstance(data, RequestedData) and data.request.proof is not None:
             self._claims[topic, seen_claim(data.request.proof)] = None
 
-    def _apply(self, contract: Contract[Any], aggregate: str, event: Event, *, version: int) -> None:
-        key = contract.kind, aggregate
+    def _apply(self, contract: Contract[Any], key: Pair, event: Event, *, version: int) -> None:
         state = self._states.get(key)
         if state is None:
-            state = self._stored(contract, aggregate)
+            state = self._stored(contract, key[1])
         after = contract.evolve(state, event.data)
         self._states[key] = after
         if after != state:
             self._changed[key] = version, after
             for reactor in self._reactors.get(contract.kind, ()):
-                self._note_owed(reactor, aggregate, before=state, after=after, at=event.envelope.time)
+                self._note_owed(reactor, key[1], before=state, after=after, at=event.envelope.time)
 
     def _note_owed(
         self, reactor: Reactor[Any], aggregate: str, *, before: Any, after: Any, at: datetime

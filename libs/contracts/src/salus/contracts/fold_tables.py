@@ -177,10 +177,11 @@ async def write_claims(connection: AsyncConnection, claims: Iterable[Pair]) -> N
     that those that go to one page of the index follow each other.
     """
     names: dict[str, list[str]] = {}
-    for topic, name in sorted(claims):
+    for topic, name in claims:
         names.setdefault(topic, []).append(name)
     dialect = connection.dialect.name
     for topic, claimed in names.items():
+        claimed.sort()
         given = msgspec.json.encode(claimed).decode() if dialect == "sqlite" else claimed
         await connection.execute(_CLAIMING[dialect], {"topic": topic, "names": given})
 

@@ -8,10 +8,11 @@ from itertools import chain
 
 import structlog
 
+from salus.events.batch_judging import BatchJudging
 from salus.events.effect import Applied, Refused, WithoutEffect
 from salus.events.envelope import Event, decode_event
 from salus.events.errors import RejectedError
-from salus.events.judging import BatchJudging, judge
+from salus.events.judging import judge
 from salus.ledger.records import SIGNATURE_HEADER, appended_at
 from salus.messaging import Record
 from salus.runtime.identity_view import IDENTITY_TOPIC, IdentityView

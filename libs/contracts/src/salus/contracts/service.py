@@ -27,6 +27,7 @@ from salus.runtime.errors import ManifestError
 from salus.runtime.garbage import collect_rarely
 from salus.runtime.identity_view import IDENTITY_TOPIC
 from salus.runtime.manifests import Manifest, manifest_of
+from salus.runtime.scheduling import switch_quickly
 from salus.runtime.service import Check, create_app, serve, wait_for
 from salus.runtime.supervisor import AGE_S_MAX
 from salus.runtime.telemetry import set_up
@@ -172,6 +173,7 @@ async def serve_contract(service: ContractService[SettingsT, WorldT], settings: 
     for name, look in service.needs.items():
         await wait_for(settings, name, partial(_look, look, settings))
     collect_rarely()
+    switch_quickly()
     async with open_app(service, settings) as app:
         await serve(app, settings)
 

@@ -38,9 +38,10 @@ def read_canonical(text: bytes, kind: type[_T]) -> _T | None:
     is_deep = text.count(b"[") + text.count(b"{") > DEPTH_MAX
     if is_deep or text.translate(_DIGITS).find(_LARGE_NUMBER) >= 0:
         return None
-    moments = moments_of(read, kind)
-    is_plain = all(moment.tzinfo is UTC and YEAR_MIN <= moment.year <= YEAR_MAX for moment in moments)
-    return read if is_plain else None
+    for moment in moments_of(read, kind):
+        if moment.tzinfo is not UTC or not YEAR_MIN <= moment.year <= YEAR_MAX:
+            return None
+    return read
 
 
 @lru_cache(maxsize=1024)

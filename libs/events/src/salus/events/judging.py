@@ -10,20 +10,18 @@ from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache, partial
+from functools import cache
 from itertools import accumulate, groupby
 
 import msgspec
 
 from salus.events.accountability import ALONE, Proofs, verify_request
-from salus.events.bearer import Signed, read_bearer, require_meant
-from salus.events.canonical import Attributes, attributes_of, requested_attributes
-from salus.events.ed25519 import Signature, verifies, verify_each
+from salus.events.canonical import Attributes, attributes_of
+from salus.events.ed25519 import verifies
 from salus.events.envelope import VALUE_BYTES_MAX, Envelope, Event, decode_event
 from salus.events.errors import Reason, RejectedError
 from salus.events.event_types import MEMBER, OPERATOR, EventType
 from salus.events.fitting import NO_ONE, Case, Facts, cases_of
-from salus.events.jws_batch import signed_tokens
 from salus.events.keyring import LONG_AGO, KeyRing
 from salus.events.parties import KnownKey, Party
 from salus.events.signature import SIGNED_ORIGIN, parse_signature, signed_text
@@ -39,10 +37,8 @@ from salus.ledger.records import (
     Records,
     Row,
     appended_at,
-    cells_of,
     gather,
     rows_at,
-    timestamp_of,
 )
 from salus.ledger.signed_batches import MALFORMED, Batches, SignedBatch, batch_of, batches_of
 
@@ -113,7 +109,7 @@ def judge_batch(parts: Sequence[Records], *, ring: KeyRing) -> Judgement:
     signatures = gather(sources, Part.SIGNATURE)
     digests = hash_spans(LEAF_PREFIX, values.data, values.places)
     batches = batches_of(signatures, digests)
-    signers = _signers_of(batches, array("q", b"".join(part.timestamps for part in parts)), ring)
+    signers = signers_of(batches, array("q", b"".join(part.timestamps for part in parts)), ring)
     attributes = attributes_of(values.data, values.places, ring.catalogue)
     judgement = Judgement(values, digests, signatures, attributes, {}, {})
     keys = gather(sources, Part.KEY)
@@ -149,72 +145,6 @@ def accepted_record(  # noqa: PLR0913  # a record's own parts
         value=value,
         signature=signature,
     )
-
-
-class BatchJudging:
-    """The verdicts on many records by themselves, in three steps, of which the second may run in a thread.
-
-    Events and the tokens of their requests are read together where they are plain. The signatures of requests
-    are taken for good first, then verified together, and what rests on one that is not good is judged again
-    by itself: so the verdicts are those that `judge` gives or raises.
-    """
-
-    def __init__(self, records: Sequence[Placed], *, ring: KeyRing) -> None:
-        """Judge the records but for the signatures of their requests."""
-        self._records = records
-        self._ring = ring
-        self._signatures: list[Signature] = []
-        self._valid: list[bool] = []
-        values = cells_of(record.value for record in records)
-        found = requested_attributes(values.data, values.places, ring.catalogue)
-        tokens = signed_tokens(found)
-        # Of each record: the verdict, and which of the signatures it rests on.
-        self._verdicts: list[Event | RejectedError] = []
-        self._rests_on: list[range] = []
-        for row, (record, signer) in enumerate(zip(records, self._signers(values), strict=True)):
-            first = len(self._signatures)
-            known = None if signer is None else found.type_of(row)
-            read = read_bearer if (token := tokens.get(row)) is None else partial(_meant, token)
-            proofs = Proofs(read, self._take_for_good)
-            self._verdicts.append(self._verdict(record, signer, proofs, known=known))
-            self._rests_on.append(range(first, len(self._signatures)))
-
-    def verify(self) -> None:
-        """Verify the signatures; the interpreter lock is free meanwhile."""
-        self._valid = verify_each(self._signatures)
-
-    def verdicts(self) -> list[Event | RejectedError]:
-        """Return the event of each record, or why it is refused, once `verify` has returned."""
-        for row, rests_on in enumerate(self._rests_on):
-            is_refused = isinstance(self._verdicts[row], RejectedError)
-            if rests_on and (is_refused or not all(self._valid[number] for number in rests_on)):
-                self._verdicts[row] = self._verdict(self._records[row], None, ALONE)
-        return self._verdicts
-
-    def _take_for_good(self, public_key: bytes, signature: bytes, text: bytes) -> bool:
-        self._signatures.append(Signature(public_key, signature, text))
-        return True
-
-    def _signers(self, values: Cells) -> list[Party | None]:
-        """Return who signed each record, where that is certain."""
-        headers = cells_of(record.header(SIGNATURE_HEADER) for record in self._records)
-        batches = batches_of(headers, hash_spans(LEAF_PREFIX, values.data, values.places))
-        times = array("q", (timestamp_of(record.timestamp_ms) for record in self._records))
-        signers = _signers_of(batches, times, self._ring)
-        return [None if number == MALFORMED else signers[number] for number in batches.numbers]
-
-    def _verdict(
-        self, record: Placed, signer: Party | None, proofs: Proofs, *, known: EventType | None = None
-    ) -> Event | RejectedError:
-        try:
-            return _judge_alone(record, signer, self._ring, proofs=proofs, known=known)
-        except RejectedError as error:
-            return error
-
-
-def _meant(signed: Signed, _: str, *, audience: str | None) -> Signed:
-    require_meant(signed, audience=audience)
-    return signed
 
 
 def _doubtful(
@@ -260,10 +190,10 @@ def _judge_row(row: Row, signer: Party | None, ring: KeyRing) -> Event:
     require_no_flaw(row.flaw)
     if row.unkept is not None:
         raise _too_large(row.unkept.size)
-    return _judge_alone(row, signer, ring)
+    return judge_record(row, signer, ring)
 
 
-def _judge_alone(
+def judge_record(
     record: Placed,
     signer: Party | None,
     ring: KeyRing,
@@ -378,7 +308,7 @@ def _require_fitting(entry: EventType, signer: Party, *, source: str, topic: str
     require_owner(entry, signer)
 
 
-def _signers_of(batches: Batches, times: array[int], ring: KeyRing) -> list[Party | None]:
+def signers_of(batches: Batches, times: array[int], ring: KeyRing) -> list[Party | None]:
     """Return who signed each batch; None where anything is wrong with the signature of any of its records."""
     whole = (appended_at(min(times)), appended_at(max(times))) if times else (LONG_AGO, LONG_AGO)
     # A key may have joined or ended, or a role changed, between others of these records.

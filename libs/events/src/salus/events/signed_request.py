@@ -118,10 +118,8 @@ def is_fhir_json(format_: str) -> bool:
 
 def excess_of(asked: Asked, form: Form) -> str | None:
     """Return a sentence about what is in a request and not in its form; None if there is nothing."""
-    if not set(asked.query) <= form.query or any(len(values) != 1 for values in asked.query.values()):
-        return "query: a name that this request does not know, or one twice"
-    if not is_fhir_json(asked.asks("_format") or "json") or asked.asks("_pretty") not in {None, *FHIR_PRETTY}:
-        return "query: _format or _pretty has a value that this request does not know"
+    if asked.query and (excess := _excess_in_query(asked, form)) is not None:
+        return excess
     body = asked.body or b""
     if form.body_bytes_max is None:
         return None if asked.body is None else "body: it is not in the event of such a request"
@@ -130,6 +128,14 @@ def excess_of(asked: Asked, form: Form) -> str | None:
     if len(body) > form.body_bytes_max:
         return f"body: this request's has at most {form.body_bytes_max} bytes"
     return "body: too many blanks" if _has_many_blanks(body) else None
+
+
+def _excess_in_query(asked: Asked, form: Form) -> str | None:
+    if not set(asked.query) <= form.query or any(len(values) != 1 for values in asked.query.values()):
+        return "query: a name that this request does not know, or one twice"
+    if not is_fhir_json(asked.asks("_format") or "json") or asked.asks("_pretty") not in {None, *FHIR_PRETTY}:
+        return "query: _format or _pretty has a value that this request does not know"
+    return None
 
 
 def read_body(body: bytes, kind: type[_B]) -> _B | None:

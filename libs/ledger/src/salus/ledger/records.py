@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from enum import IntEnum, StrEnum
 from functools import lru_cache
 from itertools import accumulate, groupby
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 
 from salus.ledger.hashing import ASTRAY, LIBRARY
 
@@ -269,11 +269,14 @@ def gather(sources: Sequence[Spans], part: int, *, stride: int = STRIDE, size_ma
 def cells_of(parts: Iterable[bytes | None]) -> Cells:
     """Return cells as a column."""
     cells = list(parts)
+    if None not in cells:
+        whole = cast("list[bytes]", cells)
+        return Cells(b"".join(whole), array("Q", accumulate(map(len, whole), initial=0)), None)
     places = array("Q", accumulate((len(cell or b"") for cell in cells), initial=0))
     valid = bytearray((len(cells) + 7) // 8)
     for row, cell in enumerate(cells):
         valid[row >> 3] |= (cell is not None) << (row & 7)
-    return Cells(b"".join(cell or b"" for cell in cells), places, bytes(valid) if None in cells else None)
+    return Cells(b"".join(cell or b"" for cell in cells), places, bytes(valid))
 
 
 def _parts(sources: Sequence[Spans], part: int, stride: int, size_max: int) -> Iterator[bytes | None]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
@@ -26,7 +25,7 @@ from salus.runtime.garbage import collect_rarely
 from salus.runtime.identity_view import IDENTITY_TOPIC
 from salus.runtime.keys import load_signer
 from salus.runtime.live_keys import HeldSigners, WatchedNetwork
-from salus.runtime.scheduling import wait_for_a_turn
+from salus.runtime.scheduling import switch_quickly, wait_for_a_turn
 from salus.runtime.service import Check, create_app, serve
 from salus.runtime.supervisor import Pulse, Supervisor, failed, succeeded
 from salus.runtime.telemetry import set_up
@@ -51,7 +50,6 @@ LAG_EVERY_S = 5.0
 # Services read these from their beginning; they have one partition each, and keep everything.
 FOLDED_TOPICS = {kind.topic for kind in CATALOGUE.types() if kind.owner != MEMBER}
 KMS_RETRY_S = 1.0
-SWITCH_S = 0.0005
 # After SIGTERM the blocks under way get this long to be committed; cut off, they are sealed anew later.
 STOP_S_MAX = 8.0
 
@@ -217,16 +215,15 @@ def checks_of(
 def tune_process() -> None:
     """Set what interpreter and C library do by themselves to what this process does: block after block.
 
-    The thread that reads from Kafka asks for the interpreter lock after every piece it received: 5 ms each,
-    as set by default, is longer than the broker takes for the piece. The memory of one block serves the
-    next; Arrow's own allocator would keep some 50 MB more. Its threads interrupt neither broker nor store,
-    which they wait for anyway.
+    The thread that reads from Kafka asks for the interpreter lock after every piece it received, and gets
+    it soon. The memory of one block serves the next; Arrow's own allocator would keep some 50 MB more. Its
+    threads interrupt neither broker nor store, which they wait for anyway.
     """
     wait_for_a_turn()
     keep_freed_memory()
     pa.set_memory_pool(pa.system_memory_pool())
     collect_rarely()
-    sys.setswitchinterval(SWITCH_S)
+    switch_quickly()
 
 
 async def main(settings: Settings) -> None:

@@ -223,9 +223,15 @@ def _grants(asked: Asked, data: ConsentGranted) -> bool:
         asked.is_("POST", "consents")
         and body is not None
         and (body.patient, body.grantee, body.valid_until) == (data.patient, data.grantee, data.valid_until)
-        and (set(body.actions), set(body.purposes)) == (set(data.actions), set(data.purposes))
+        and _are_same(body.actions, data.actions)
+        and _are_same(body.purposes, data.purposes)
         and body.valid_from in (None, data.valid_from)
     )
+
+
+def _are_same(asked: tuple[str, ...], stated: tuple[str, ...]) -> bool:
+    """Tell whether the same are asked for and stated, in whatever order and however often."""
+    return asked == stated or set(asked) == set(stated)
 
 
 @CONTEXT.asked(ConsentRevoked)

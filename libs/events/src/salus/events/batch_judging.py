@@ -1,0 +1,89 @@
+"""Judges many records by themselves: what can be is read together, and signatures are verified in threads."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from functools import partial
+
+from salus.events.accountability import ALONE, Proofs
+from salus.events.bearer import Signed, read_bearer, require_meant
+from salus.events.canonical import requested_attributes
+from salus.events.ed25519 import Signature, verify_each
+from salus.events.envelope import Event
+from salus.events.errors import RejectedError
+from salus.events.event_types import EventType
+from salus.events.judging import judge_record, signers_of
+from salus.events.jws_batch import signed_tokens
+from salus.events.keyring import KeyRing
+from salus.events.parties import Party
+from salus.ledger.hashing import hash_spans
+from salus.ledger.merkle import LEAF_PREFIX
+from salus.ledger.records import SIGNATURE_HEADER, Cells, Placed, cells_of, timestamp_of
+from salus.ledger.signed_batches import MALFORMED, batches_of
+
+
+class BatchJudging:
+    """The verdicts on many records by themselves, in three steps, of which the second may run in a thread.
+
+    Events and the tokens of their requests are read together where they are plain. The signatures of requests
+    are taken for good first, then verified together, and what rests on one that is not good is judged again
+    by itself: so the verdicts are those that `judge` gives or raises.
+    """
+
+    def __init__(self, records: Sequence[Placed], *, ring: KeyRing) -> None:
+        """Judge the records but for the signatures of their requests."""
+        self._records = records
+        self._ring = ring
+        self._signatures: list[Signature] = []
+        self._valid: list[bool] = []
+        values = cells_of(record.value for record in records)
+        found = requested_attributes(values.data, values.places, ring.catalogue)
+        tokens = signed_tokens(found)
+        # Of each record: the verdict, and which of the signatures it rests on.
+        self._verdicts: list[Event | RejectedError] = []
+        self._rests_on: list[range] = []
+        for row, (record, signer) in enumerate(zip(records, self._signers(values), strict=True)):
+            first = len(self._signatures)
+            known = None if signer is None else found.type_of(row)
+            read = read_bearer if (token := tokens.get(row)) is None else partial(_meant, token)
+            proofs = Proofs(read, self._take_for_good)
+            self._verdicts.append(self._verdict(record, signer, proofs, known=known))
+            self._rests_on.append(range(first, len(self._signatures)))
+
+    def verify(self) -> None:
+        """Verify the signatures; the interpreter lock is free meanwhile."""
+        self._valid = verify_each(self._signatures)
+
+    def verdicts(self) -> list[Event | RejectedError]:
+        """Return the event of each record, or why it is refused, once `verify` has returned."""
+        for row, rests_on in enumerate(self._rests_on):
+            is_refused = isinstance(self._verdicts[row], RejectedError)
+            if rests_on and (is_refused or not all(self._valid[number] for number in rests_on)):
+                self._verdicts[row] = self._verdict(self._records[row], None, ALONE)
+        return self._verdicts
+
+    def _take_for_good(self, public_key: bytes, signature: bytes, text: bytes) -> bool:
+        self._signatures.append(Signature(public_key, signature, text))
+        return True
+
+    def _signers(self, values: Cells) -> list[Party | None]:
+        """Return who signed each record, where that is certain."""
+        headers = cells_of(record.header(SIGNATURE_HEADER) for record in self._records)
+        batches = batches_of(headers, hash_spans(LEAF_PREFIX, values.data, values.places))
+        times = array("q", (timestamp_of(record.timestamp_ms) for record in self._records))
+        signers = signers_of(batches, times, self._ring)
+        return [None if number == MALFORMED else signers[number] for number in batches.numbers]
+
+    def _verdict(
+        self, record: Placed, signer: Party | None, proofs: Proofs, *, known: EventType | None = None
+    ) -> Event | RejectedError:
+        try:
+            return judge_record(record, signer, self._ring, proofs=proofs, known=known)
+        except RejectedError as error:
+            return error
+
+
+def _meant(signed: Signed, _: str, *, audience: str | None) -> Signed:
+    require_meant(signed, audience=audience)
+    return signed
