@@ -42,6 +42,8 @@ VARIANTS: dict[str, list[str]] = {
         "services.consent.replicas=3,services.consent.database.existingSecret=consent-db",
     ],
     "ingress": ["--set", "ingress.enabled=true,ingress.tlsSecret=tls,ingress.className=nginx"],
+    "kafka-mtls": ["--set", f"kafka.protocol=SSL,kafka.caConfigMap=kafka-ca,{WITNESS}"],
+    "kafka-scram": ["--set", "kafka.protocol=SASL_SSL,kafka.secretPrefix=acc-"],
     "everything-external": [
         "--set",
         "network.existingConfigMap=net,serviceAccount.create=false,serviceAccount.name=own",
@@ -101,6 +103,42 @@ def test_every_service_is_there_with_its_probes(helm: Run, network_file: Path) -
         assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
         assert container["livenessProbe"]["httpGet"]["path"] == "/healthz"
         assert container["securityContext"]["readOnlyRootFilesystem"] is True
+
+
+@pytest.mark.parametrize(
+    ("variant", "prefix", "files"),
+    [
+        ("kafka-mtls", "salus-kafka-", {"tls.crt", "tls.key"}),
+        ("kafka-scram", "acc-", {"password"}),
+    ],
+)
+def test_each_service_and_the_bootstrap_have_an_account_of_their_own_at_kafka(
+    helm: Run, network_file: Path, variant: str, prefix: str, files: set[str]
+) -> None:
+    seen = {}
+    for document in rendered(helm, network_file, *VARIANTS[variant]):
+        if document["kind"] not in {"Deployment", "StatefulSet", "Job"}:
+            continue
+        pod = document["spec"]["template"]["spec"]
+        [container] = pod["containers"]
+        mounted = {one["name"]: one["mountPath"] for one in container["volumeMounts"]}
+        told = {one["name"]: one.get("value") for one in container["env"]}
+        for volume in pod["volumes"]:
+            if volume["name"] == "kafka":
+                seen[container["name"]] = volume["secret"]["secretName"]
+                assert {item["path"] for item in volume["secret"]["items"]} == files
+                given = {value for value in told.values() if value and value.startswith("/etc/salus-kafka/")}
+                assert given == {f"{mounted['kafka']}/{name}" for name in files}
+
+    parties = {manifest.name for manifest in services() if manifest.is_party}
+    assert seen == {name: prefix + name for name in (*parties, "bootstrap")}
+
+
+def test_a_kafka_that_asks_for_no_account_is_told_of_none(helm: Run, network_file: Path) -> None:
+    documents = rendered(helm, network_file)
+
+    names = {one["name"] for container in containers(documents) for one in container["env"]}
+    assert {name for name in names if name.startswith("SALUS_KAFKA")} == {"SALUS_KAFKA_BOOTSTRAP"}
 
 
 def test_a_pod_sees_no_key_but_its_own(helm: Run, network_file: Path) -> None:
@@ -296,6 +334,7 @@ def test_every_setting_that_a_service_requires_is_given(
         ),
         ("ingress.tlsElsewhere=1", "/ingress/tlsElsewhere"),
         ("kafka.bootstrap=kafka", "/kafka/bootstrap"),
+        ("kafka.protocol=TLS", "/kafka/protocol"),
         ("s3.secrets.audit=", "/s3/secrets/audit"),
         ("s3.credentialsSecret=salus-s3", "credentialsSecret"),
         ("bootstrap.enabled=1", "/bootstrap/enabled"),

@@ -82,6 +82,55 @@ http://{{ .root.Release.Name }}-{{ .name }}
   valueFrom: {secretKeyRef: {name: {{ . }}, key: secret-key}}
 {{- end }}
 
+{{/* Where Kafka is, and the account there. Takes {root, name}. */}}
+{{- define "salus.kafkaAddress" -}}
+{{- $kafka := .root.Values.kafka }}
+- {name: SALUS_KAFKA_BOOTSTRAP, value: {{ $kafka.bootstrap | quote }}}
+{{- if ne $kafka.protocol "PLAINTEXT" }}
+- {name: SALUS_KAFKA_PROTOCOL, value: {{ $kafka.protocol | quote }}}
+{{- if and $kafka.caConfigMap (hasSuffix "SSL" $kafka.protocol) }}
+- {name: SALUS_KAFKA_CA_FILE, value: /etc/salus-kafka-ca/ca.crt}
+{{- end }}
+{{- if eq $kafka.protocol "SSL" }}
+- {name: SALUS_KAFKA_CERTIFICATE_FILE, value: /etc/salus-kafka/tls.crt}
+- {name: SALUS_KAFKA_KEY_FILE, value: /etc/salus-kafka/tls.key}
+{{- else }}
+- {name: SALUS_KAFKA_MECHANISM, value: {{ $kafka.mechanism | quote }}}
+- name: SALUS_KAFKA_USER
+  valueFrom: {secretKeyRef: {name: {{ $kafka.secretPrefix }}{{ .name }}, key: username}}
+- {name: SALUS_KAFKA_PASSWORD_FILE, value: /etc/salus-kafka/password}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* Where the account's files are mounted, and their volumes. Both take {root, name}. */}}
+{{- define "salus.kafkaMounts" -}}
+{{- $kafka := .root.Values.kafka }}
+{{- if ne $kafka.protocol "PLAINTEXT" }}
+- {name: kafka, mountPath: /etc/salus-kafka, readOnly: true}
+{{- if and $kafka.caConfigMap (hasSuffix "SSL" $kafka.protocol) }}
+- {name: kafka-ca, mountPath: /etc/salus-kafka-ca, readOnly: true}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- define "salus.kafkaVolumes" -}}
+{{- $kafka := .root.Values.kafka }}
+{{- if ne $kafka.protocol "PLAINTEXT" }}
+- name: kafka
+  secret:
+    secretName: {{ $kafka.secretPrefix }}{{ .name }}
+    defaultMode: 0440
+    items:
+      {{- range ternary (list "tls.crt" "tls.key") (list "password") (eq $kafka.protocol "SSL") }}
+      - {key: {{ . }}, path: {{ . }}}
+      {{- end }}
+{{- if and $kafka.caConfigMap (hasSuffix "SSL" $kafka.protocol) }}
+- name: kafka-ca
+  configMap: {name: {{ $kafka.caConfigMap }}}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{/* The environment of a service of the platform, as its manifest says. Takes {root, name, settings, shard}. */}}
 {{- define "salus.environment" -}}
 {{- $manifest := index (include "salus.manifests" .root | fromYaml) .name }}
@@ -91,7 +140,7 @@ http://{{ .root.Release.Name }}-{{ .name }}
 - {name: SALUS_HTTP_PORT, value: "8080"}
 - {name: SALUS_NETWORK_FILE, value: /etc/salus/network.json}
 - {name: SALUS_SIGNING_KEY_FILE, value: /etc/salus-keys/{{ .name }}.pem}
-- {name: SALUS_KAFKA_BOOTSTRAP, value: {{ .root.Values.kafka.bootstrap | quote }}}
+{{ include "salus.kafkaAddress" . }}
 {{- with index .root.Values.s3.secrets .name }}
 {{ include "salus.storeAddress" $.root }}
 {{ include "salus.storeCredentials" . }}
@@ -163,7 +212,13 @@ containers:
       - {name: keys, mountPath: /etc/salus-keys, readOnly: true}
       - {name: tmp, mountPath: /tmp}
       - {name: data, mountPath: /var/lib/salus}
+      {{- if not .environment }}
+      {{- include "salus.kafkaMounts" . | nindent 6 }}
+      {{- end }}
 volumes:
+  {{- if not .environment }}
+  {{- include "salus.kafkaVolumes" . | nindent 2 }}
+  {{- end }}
   - name: network
     configMap: {name: {{ include "salus.networkConfigMap" .root }}}
   - name: keys
