@@ -12,9 +12,13 @@ from pydantic_settings import BaseSettings
 from tools.service_files.chart import buckets
 from tools.service_files.regions import with_region
 
-from salus.devkit.network import wide_topics
 from salus.devkit.store_accounts import OF_READER, READER
-from salus.runtime.manifests import Manifest
+from salus.events.contexts import CATALOGUE
+from salus.events.event_types import OPERATOR
+from salus.events.parties import Party
+from salus.messaging import Operation
+from salus.runtime.kafka_acls import Known, rights_of_party
+from salus.runtime.manifests import Manifest, Role
 from salus.runtime.settings import (
     DatabaseSettings,
     KafkaSettings,
@@ -27,6 +31,7 @@ from salus.runtime.settings import (
 ARCHITECTURE, OPERATORS, SETTINGS = (
     Path("docs", f"{n}.md") for n in ("architecture", "operators", "settings")
 )
+_ANYBODY = "did:web:anybody.example"
 SettingsOf = Callable[[str], type[BaseSettings]]
 _SHARED: tuple[tuple[str, type[BaseSettings]], ...] = (
     ("Every process", ProcessSettings),
@@ -62,13 +67,34 @@ def operators(text: str, manifests: Sequence[Manifest]) -> str:
 
 def _topics(manifests: Sequence[Manifest]) -> str:
     rows = [
-        (one.name, _codes([*one.topics.owns, *one.topics.writes]), _codes(one.topics.reads))
+        (
+            one.name,
+            _codes([*one.topics.owns, *one.topics.writes]),
+            _codes(one.topics.reads),
+            _others(one),
+        )
         for one in manifests
         if one.is_party
     ]
-    members = ("members", _codes(sorted(wide_topics())), "")
-    operators = ("operators", _codes(sorted({t for one in manifests for t in one.topics.writes})), "")
-    return _table(("who", "`Write`", "`Read`"), [*rows, members, operators])
+    member, operator = Party(_ANYBODY, "member", frozenset(), None), frozenset({OPERATOR})
+    for who, party in (
+        ("a member, and who acts for one", member),
+        ("an operator of no member", Party(_ANYBODY, "person", operator, None)),
+    ):
+        rights = list(rights_of_party(party, Known(manifests, CATALOGUE, {})))
+        written, read = (
+            _codes([name for _, name, _, operation in rights if operation is wanted])
+            for wanted in (Operation.WRITE, Operation.READ)
+        )
+        rows.append((who, written, read, ""))
+    published = [topic for one in manifests if one.role is Role.PROJECTION for topic in one.topics.owns]
+    rows.append(("soc", "", _codes(published), ""))
+    return _table(("who", "`Write`", "`Read`", "more"), rows)
+
+
+def _others(one: Manifest) -> str:
+    said = (("Describe", one.topics.describes), ("DescribeConfigs", one.topics.describes_configs))
+    return ", ".join(f"`{operation}` on {_codes(topics)}" for operation, topics in said if topics)
 
 
 def _accounts(manifests: Sequence[Manifest]) -> str:

@@ -19,6 +19,7 @@ from salus.cli.console import Json, emit, err, out
 from salus.cli.display import styled
 from salus.cli.exits import CommandError, Exit
 from salus.cli.interrupts import run_until_signal
+from salus.cli.kafka_access import KAFKA_VARIABLE, given_kafka
 from salus.cli.network_access import Directory
 from salus.cli.state import running_platform
 from salus.crypto.certificate_names import principal_of
@@ -42,11 +43,9 @@ from salus.runtime.kafka_acls import Known, Plan, plan
 from salus.runtime.kafka_principals import FILE_NAME, Principal, PrincipalFileError, read_principals
 from salus.runtime.manifests import services
 from salus.runtime.network import Network
-from salus.runtime.settings import kafka_of_environment
 
 app = typer.Typer(no_args_is_help=True, help="Accounts at Kafka, and what each may do.")
 _T = TypeVar("_T")
-KAFKA_VARIABLE = "SALUS_KAFKA_BOOTSTRAP"
 _OPTIONS = {
     ResourceType.TOPIC: "--topic",
     ResourceType.GROUP: "--group",
@@ -128,12 +127,7 @@ def _listed(file: Path) -> tuple[Principal, ...]:
 
 def _kafka() -> Bootstrap:
     """Return the Kafka that the environment names, else that of the platform that runs here."""
-    if not os.environ.get(KAFKA_VARIABLE):
-        return running_platform().kafka_bootstrap
-    try:
-        return kafka_of_environment()
-    except ValueError as error:
-        raise CommandError(Exit.USAGE, str(error)) from None
+    return given_kafka() if os.environ.get(KAFKA_VARIABLE) else running_platform().kafka_bootstrap
 
 
 def _answer_of(asking: Coroutine[Any, Any, _T]) -> _T:

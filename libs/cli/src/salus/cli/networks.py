@@ -12,6 +12,7 @@ import typer
 from salus.cli.console import Json, emit, err, out
 from salus.cli.exits import CommandError, Exit
 from salus.cli.interrupts import run_until_signal
+from salus.cli.kafka_access import KAFKA_VARIABLE, given_kafka
 from salus.cli.verifying import read_policy
 from salus.devkit.hand_out import hand_out as give_each_service_its_own
 from salus.devkit.network import NetworkFolder, Plan, create_buckets, described_topics
@@ -20,11 +21,10 @@ from salus.devkit.waiting import until
 from salus.ledger.policy import Policy
 from salus.messaging import MessagingError, ensure_topics
 from salus.objects import Accounts, Admin, ObjectsError, StoreAwayError
-from salus.runtime.settings import kafka_of_environment
 
 app = typer.Typer(no_args_is_help=True, help="The network's keys and its public description.")
 PARTS_S_MAX = 120.0
-PARTS = ("SALUS_KAFKA_BOOTSTRAP", "SALUS_S3_ENDPOINT", "SALUS_S3_ACCESS_KEY", "SALUS_S3_SECRET_KEY")
+PARTS = (KAFKA_VARIABLE, "SALUS_S3_ENDPOINT", "SALUS_S3_ACCESS_KEY", "SALUS_S3_SECRET_KEY")
 
 
 @app.command()
@@ -134,10 +134,7 @@ async def _bootstrap(
     if absent:
         raise CommandError(Exit.USAGE, f"{', '.join(absent)} must be in the environment")
     _, *store = (environment[name] for name in PARTS)
-    try:
-        kafka = kafka_of_environment()
-    except ValueError as error:
-        raise CommandError(Exit.USAGE, str(error)) from None
+    kafka = given_kafka()
     facts = (*store, environment.get("SALUS_S3_REGION", "us-east-1"))
     buckets = _bucket_names(environment)
     why = ""

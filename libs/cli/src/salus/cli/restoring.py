@@ -22,6 +22,7 @@ from salus.cli.checking import address_of, whom_and_where
 from salus.cli.console import Json, emit, narration, out
 from salus.cli.exits import CommandError, Exit
 from salus.cli.interrupts import run_until_signal
+from salus.cli.kafka_access import KAFKA_VARIABLE, given_kafka
 from salus.cli.refilling import Comparison, OtherRecordError, Refill
 from salus.cli.state import state_folder
 from salus.cli.store_errors import store_error
@@ -59,7 +60,6 @@ BY_BROKER, BY_SENDER = "LogAppendTime", "CreateTime"
 # Nobody judges by the stamps of this output topic, so theirs say whether something appended is unstated.
 MARKED = "salus.ledger.rejections"
 FILLS_MAX = 3
-KAFKA_VARIABLE = "SALUS_KAFKA_BOOTSTRAP"
 
 Partition = tuple[str, int]
 ShardTopics = list[Mapping[str, list[int]]]
@@ -280,15 +280,14 @@ def lost_platform(platform: Platform) -> Lost:
 
 
 def _elsewhere(network: Path, operator_key: Path | None, replication: int) -> Lost:
-    bootstrap = os.environ.get(KAFKA_VARIABLE)
-    if operator_key is None or not bootstrap:
+    if operator_key is None or not os.environ.get(KAFKA_VARIABLE):
         raise CommandError(
             Exit.USAGE, f"--network needs --operator-key, and {KAFKA_VARIABLE} in the environment"
         )
     trust, address = whom_and_where(network)
     shard_topics = [shard["topics"] for shard in read_json(read_text_file(network))["shards"]]
     operator = LocalSigner(given_key(operator_key))
-    return Lost(bootstrap, address.open(), trust, shard_topics, operator, replication)
+    return Lost(given_kafka(), address.open(), trust, shard_topics, operator, replication)
 
 
 def _show(restored: Restored, *, as_json: bool) -> None:
