@@ -26,6 +26,9 @@ from salus.events.type_definition import class_name, definition, faults_of_defin
 from salus.events.type_names import is_own_name, prefix_of
 
 TOPICS = CATALOGUE.topics_of_members()
+NO_REFERENCES: list[Any] = [
+    *(["x"], ["#/$defs/A"], {}, 5, None, True, "A", "#/$defs/", "#/$defs/A%42", "#/$defs/B"),
+]
 PATIENT = "urn:uuid:00000000-0000-4000-8000-000000000001"
 OTHER = "did:web:other.example"
 KEYED = "did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK"
@@ -252,7 +255,7 @@ HOSTILE: dict[str, tuple[Any, str]] = {
             schema_of(fields={"extra": {"$ref": value}}, more={"$defs": {"A": {"type": "boolean"}}}),
             "$.extra: $ref leads to no",
         )
-        for value in (["x"], ["#/$defs/A"], {}, 5, None, True, "A", "#/$defs/", "#/$defs/A%42", "#/$defs/B")
+        for value in NO_REFERENCES
     },
     "a definition that a default refers to": (
         schema_of(

@@ -210,7 +210,7 @@ class _Definition:
             bounds = msgspec.Meta(min_length=part.get("minItems"), max_length=part["maxItems"])
             return Annotated[tuple[self._kind(part["items"], path), ...], bounds]  # type: ignore[misc]  # made at run time
         if "const" in part or "enum" in part:
-            words = Literal[tuple([part["const"]] if "const" in part else part["enum"])]
+            words: Any = Literal[tuple([part["const"]] if "const" in part else part["enum"])]
             marked = msgspec.Meta(extra_json_schema={EXTENSIBLE: True})
             return Annotated[words, marked] if EXTENSIBLE in part else words
         match part["type"]:
