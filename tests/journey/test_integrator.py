@@ -100,7 +100,7 @@ async def test_the_python_example_ends_with_a_receipt_that_verifies(
     platform: Platform, member: Member, tmp_path: Path
 ) -> None:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, str(EXAMPLE), str(platform.network.file), platform.kafka_bootstrap),
+        *(sys.executable, str(EXAMPLE), str(platform.network.file), str(platform.kafka_bootstrap)),
         *(platform.service_url("anchoring"), str(member.key_file), member.signer.verification_method),
         *(member.patient, "letter-1"),
         cwd=tmp_path,

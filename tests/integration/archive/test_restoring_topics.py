@@ -163,7 +163,7 @@ async def test_offsets_that_a_sender_made_up_are_filled_in_a_new_topic_only(ledg
     chain = ledger.network.chain
     spoiled = [SampleRecord(ledger.topic, 0, 1012, b"x", None, "rejected:missing-signature")]
     await restore(replace(ledger.lost, shard_topics=[{ledger.topic: [0, 1]}]))
-    await produce(ledger.lost.bootstrap, ledger.topic, 0, record_batch([(1000, b"x")]))
+    await produce(str(ledger.lost.bootstrap), ledger.topic, 0, record_batch([(1000, b"x")]))
     await chain.seal(spoiled)
     anchoring = await ledger.network.start_ready(SALUS_SCRUB_BYTES_PER_S_MAX="0")
     assert await anchoring.reaches(4)
@@ -171,7 +171,7 @@ async def test_offsets_that_a_sender_made_up_are_filled_in_a_new_topic_only(ledg
     with pytest.raises(OtherRecordError, match=ledger.topic):
         await restore(ledger.lost)
 
-    admin = AdminClient({"bootstrap.servers": ledger.lost.bootstrap})
+    admin = AdminClient({"bootstrap.servers": str(ledger.lost.bootstrap)})
     await asyncio.to_thread(admin.delete_topics([ledger.topic])[ledger.topic].result, 30)
 
     async def is_gone() -> bool:

@@ -31,7 +31,7 @@ WAIT_S = 90.0
 
 async def extend(platform: Platform, topic: str, partitions: int) -> None:
     """Do what the Kafka manual teaches: `kafka-topics --alter --partitions`."""
-    admin = AdminClient({"bootstrap.servers": platform.kafka_bootstrap})
+    admin = AdminClient({"bootstrap.servers": str(platform.kafka_bootstrap)})
     done = admin.create_partitions([NewPartitions(topic, partitions)])[topic]
     await asyncio.to_thread(done.result, WAIT_S)
 

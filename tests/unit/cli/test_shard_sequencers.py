@@ -159,7 +159,7 @@ def test_up_starts_a_removed_sequencer_only_if_its_shard_has_partitions(
     if has_partitions:
         identity.assign_one_to(1)()
 
-    asyncio.run(running._start(platform.state.folder, SilentNarrator()))
+    asyncio.run(running._start(platform.state.folder, SilentNarrator(), kafka_accounts=False))
 
     assert sequencers(platform) == ({"sequencer", "sequencer-1"} if has_partitions else {"sequencer"})
 
