@@ -351,6 +351,15 @@ async def test_whoever_changes_the_marks_changes_nothing_for_long(network: Netwo
     assert await network.outcomes() == {"consent-0": "unentitled"}
 
 
+async def test_what_is_no_mark_breaks_no_search(network: Network) -> None:
+    network.served.grant(THIEF, THIEF)
+    await network.seal(0, 1)
+    await network.judge(after_s=SETTLED_S)
+    await change(network.trail, "UPDATE audit_unentitled SET verdict = 'fine'")
+
+    assert await network.outcomes() == {}
+
+
 @pytest.mark.parametrize(
     "statement",
     [
