@@ -6,14 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from salus.crypto.private_files import write_private
 from salus.devkit import tools
 from salus.devkit.addresses import S3, Addresses, port_of
 from salus.devkit.errors import BuildError, DevkitError, MissingToolError, SettingError
 from salus.devkit.kafka_server import kafka_version, loaded_classes
 from salus.devkit.minio_server import MINIO_VERSION
 from salus.devkit.narration import SilentNarrator
-from salus.devkit.parts import GIVEN, find_parts
+from salus.devkit.parts import GIVEN, administration, find_parts
 from salus.devkit.processes import Place
+from salus.messaging import Brokers
 
 GIVEN_VALUES = dict(zip(GIVEN, ("k:9092", "http://s:9000", "key", "secret"), strict=True))
 
@@ -182,3 +184,37 @@ async def test_a_java_that_is_too_old_is_said_so(tmp_path, line):
 
     with pytest.raises(MissingToolError, match=f"needs Java 17 or newer, and `java` is {line}$"):
         await loaded_classes("libs/*", SilentNarrator())
+
+
+async def test_accounts_at_kafka_are_of_a_kafka_that_is_started_here(place, tmp_path, monkeypatch):
+    program(tmp_path, "docker", "echo 28.0")
+    found = await find_parts(place, SilentNarrator(), kafka_accounts=True)
+    monkeypatch.setenv("SALUS_PARTS", "engine")
+    with pytest.raises(SettingError, match="only a Kafka that is started here"):
+        await find_parts(place, SilentNarrator(), kafka_accounts=True)
+    monkeypatch.delenv("SALUS_PARTS")
+    for name, value in GIVEN_VALUES.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SettingError, match="only a Kafka that is started here"):
+        await find_parts(place, SilentNarrator(), kafka_accounts=True)
+
+    assert found.kind == "local"
+
+
+def test_a_given_kafka_is_spoken_to_as_the_environment_says(tmp_path, monkeypatch):
+    write_private(tmp_path / "password", b"secret")
+    given = {"BOOTSTRAP": "k:9092", "PROTOCOL": "SASL_SSL", "USER": "me"}
+    for name, value in (given | {"PASSWORD_FILE": str(tmp_path / "password")}).items():
+        monkeypatch.setenv(f"SALUS_KAFKA_{name}", value)
+    addresses = Addresses("k:9092", S3("http://s:9000", "key", "secret"))
+
+    kafka = administration("given", addresses)
+
+    assert isinstance(kafka, Brokers)
+    assert (kafka.servers, kafka.account.user) == ("k:9092", "me")
+    # Ours, or one that was given to another command, is not meant.
+    assert administration("local", addresses) == "k:9092"
+    assert administration("given", Addresses("other:1", addresses.s3)) == "other:1"
+    monkeypatch.delenv("SALUS_KAFKA_USER")
+    with pytest.raises(SettingError, match="belong together"):
+        administration("given", addresses)

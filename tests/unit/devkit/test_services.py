@@ -5,6 +5,7 @@ import stat
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from salus.devkit.addresses import S3, Addresses
 from salus.devkit.errors import DevkitError, NotRunningError, StateFileError
@@ -38,6 +39,38 @@ def test_a_service_is_told_everything_and_inherits_no_setting(tmp_path, monkeypa
     assert told["SALUS_NOTE_KEY_FILE"] == str(tmp_path / "keys" / "log.pem")
     assert told["SALUS_BLOCK_AGE_MS_MAX"] == "50"
     assert told["SALUS_HTTP_PORT"] == around.urls["anchoring"].rpartition(":")[2]
+
+
+def test_each_service_has_an_account_of_its_own_at_a_kafka_that_asks_for_one(tmp_path):
+    place = Place(tmp_path / "data", tmp_path / "logs", detached=False)
+    parts = replace(PARTS, kafka_accounts=str(tmp_path / "accounts"))
+    NetworkFolder(tmp_path).store_secrets.create()
+    around = Surroundings(NetworkFolder(tmp_path), parts, surroundings(tmp_path).urls, {}, own_accounts=True)
+
+    told = {name: around.environment(instances(1)[name], place) for name in ("audit", "storage")}
+
+    for name, settings in told.items():
+        assert settings["SALUS_KAFKA_PROTOCOL"] == "SSL"
+        assert settings["SALUS_KAFKA_KEY_FILE"] == str(tmp_path / "accounts" / name / "key.pem")
+        assert Path(settings["SALUS_KAFKA_CERTIFICATE_FILE"]).exists()
+
+
+def test_an_account_in_the_environment_is_for_a_kafka_that_was_given(tmp_path, monkeypatch):
+    monkeypatch.setenv("SALUS_KAFKA_PROTOCOL", "SASL_SSL")
+    monkeypatch.setenv("SALUS_KAFKA_USER", "me")
+    place = Place(tmp_path / "data", tmp_path / "logs", detached=False)
+    urls = surroundings(tmp_path).urls
+    NetworkFolder(tmp_path).store_secrets.create()
+
+    given, ours = (
+        Surroundings(NetworkFolder(tmp_path), PARTS, urls, {}, own_accounts=own).environment(
+            instances(1)["audit"], place
+        )
+        for own in (False, True)
+    )
+
+    assert (given["SALUS_KAFKA_PROTOCOL"], given["SALUS_KAFKA_USER"]) == ("SASL_SSL", "me")
+    assert {name for name in ours if name.startswith("SALUS_KAFKA")} == {"SALUS_KAFKA_BOOTSTRAP"}
 
 
 def test_each_shard_has_a_sequencer_with_its_own_key(tmp_path):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from salus.events.contexts import CATALOGUE
+from salus.events.contexts.clinical import DocumentRegistered
+from salus.events.event_types import type_of
 from salus.events.parties import Party
 from salus.messaging import CLUSTER_NAME, Acl, Operation, Pattern, Permission, ResourceType
 from salus.runtime.kafka_acls import Known, Plan, plan
@@ -80,6 +83,23 @@ def test_members_and_who_acts_for_one_write_members_topics_and_read_what_becomes
         "salus.ledger.checkpoints",
         "salus.ledger.rejections",
     }
+
+
+@pytest.mark.parametrize("party", [LAB, DOCTOR, OPERATOR, PATIENT])
+def test_a_type_that_a_member_brought_gives_nobody_another_topic(party: str) -> None:
+    own = replace(type_of(DocumentRegistered), name="example.lab.bed-occupied.v1", owner=LAB)
+    known = Known(services(), CATALOGUE.with_types([own]), PARTIES)
+
+    assert plan([Principal("x", party)], known) == planned(party)
+
+
+def test_an_operator_whose_role_was_withdrawn_shows_what_he_has_left() -> None:
+    before = planned(OPERATOR)
+    without = Party(OPERATOR, "person", frozenset(), None)
+    now = plan([Principal("x", OPERATOR)], Known(services(), CATALOGUE, {OPERATOR: without}))
+
+    assert now.acls == frozenset()
+    assert now.surplus(before.acls) == sorted(before.acls)
 
 
 @pytest.mark.parametrize("party", [PATIENT, "administrator"])

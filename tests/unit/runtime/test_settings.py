@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
+from salus.crypto.private_files import write_private
 from salus.messaging import Brokers
 from salus.runtime.settings import KafkaSettings, ObjectSettings
 
@@ -44,7 +45,7 @@ def test_a_missing_secret_key_is_named():
 
 
 def test_the_account_at_kafka_is_read_from_the_environment(tmp_path, monkeypatch):
-    (tmp_path / "password").write_text("from-a-file\n")
+    write_private(tmp_path / "password", b"from-a-file\n")
     monkeypatch.setenv("SALUS_KAFKA_BOOTSTRAP", "kafka:9093")
     monkeypatch.setenv("SALUS_KAFKA_PROTOCOL", "SASL_SSL")
     monkeypatch.setenv("SALUS_KAFKA_USER", "storage")
@@ -54,6 +55,27 @@ def test_the_account_at_kafka_is_read_from_the_environment(tmp_path, monkeypatch
 
     assert isinstance(kafka, Brokers)
     assert (kafka.servers, kafka.account.user) == ("kafka:9093", "storage")
+
+
+@pytest.mark.parametrize(
+    ("mode", "why"), [(0o644, "mode 0644: others may read this private key"), (None, "No such file")]
+)
+def test_a_password_that_others_may_read_or_that_is_not_there_stops_the_start(
+    tmp_path, monkeypatch, mode, why
+):
+    file = tmp_path / "password"
+    if mode is not None:
+        file.write_text("a-secret")
+        file.chmod(mode)
+    monkeypatch.setenv("SALUS_KAFKA_BOOTSTRAP", "kafka:9093")
+    monkeypatch.setenv("SALUS_KAFKA_PROTOCOL", "SASL_SSL")
+    monkeypatch.setenv("SALUS_KAFKA_USER", "storage")
+    monkeypatch.setenv("SALUS_KAFKA_PASSWORD_FILE", str(file))
+
+    with pytest.raises(ValidationError, match=why) as refused:
+        KafkaSettings()
+
+    assert "a-secret" not in str(refused.value)
 
 
 def test_without_a_protocol_kafka_is_an_address_alone(monkeypatch):

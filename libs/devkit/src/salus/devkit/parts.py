@@ -134,11 +134,14 @@ async def find_parts(place: Place, narrator: Narrator, *, kafka_accounts: bool =
     if wanted not in ("", *get_args(Kind)):
         raise SettingError(f"SALUS_PARTS: {wanted} is none of {', '.join(get_args(Kind))}")
     local = LocalParts(place, narrator, kafka_accounts=kafka_accounts)
-    if wanted == "local" or (kafka_accounts and not wanted):
+    if wanted == "local":
         return local
-    if kafka_accounts:
-        raise SettingError(f"SALUS_PARTS={wanted}: only a Kafka that is started here has accounts of ours")
     there = [name for name in GIVEN if os.environ.get(name)]
+    if kafka_accounts:
+        if wanted or there:
+            given = f"SALUS_PARTS={wanted}" if wanted else f"{there[0]} is set"
+            raise SettingError(f"{given}: only a Kafka that is started here has accounts of ours")
+        return local
     if wanted == "given" or (not wanted and there):
         _require_all(there)
         return GivenParts(os.environ)

@@ -9,6 +9,8 @@ from pydantic import AliasChoices, Field, SecretStr, ValidationError, model_vali
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from salus.crypto.errors import CryptoError
+from salus.crypto.private_files import read_private
 from salus.events import fields
 from salus.messaging import Account, AccountFileError, Bootstrap, Brokers, Mechanism, Protocol
 from salus.runtime.bodies import BODY_BYTES_MAX
@@ -52,9 +54,13 @@ class KafkaSettings(BaseSettings):
     kafka_certificate_file: Path | None = Field(
         default=None, description="PEM file of the account's certificate, for mTLS."
     )
-    kafka_key_file: Path | None = Field(default=None, description="PEM file of its key, not encrypted.")
+    kafka_key_file: Path | None = Field(
+        default=None, description="PEM file of its key, not encrypted, not readable by others."
+    )
     kafka_user: str | None = Field(default=None, description="The account's name, for SASL.")
-    kafka_password_file: Path | None = Field(default=None, description="File of its password.")
+    kafka_password_file: Path | None = Field(
+        default=None, description="File of its password, not readable by others."
+    )
     kafka_mechanism: Mechanism = Field(
         default=Mechanism.SCRAM_SHA_512, description="How the password is proven, for SASL."
     )
@@ -64,9 +70,12 @@ class KafkaSettings(BaseSettings):
         """Stop the start if the account's settings do not belong together, or a file cannot be used."""
         account = self._account()
         try:
+            for secret in (self.kafka_key_file, self.kafka_password_file):
+                if secret is not None:
+                    read_private(secret)
             account.ssl_context()
             account.password()
-        except AccountFileError as error:
+        except (AccountFileError, CryptoError, OSError) as error:
             raise ValueError(f"SALUS_KAFKA_*: {error}") from None
         return self
 
