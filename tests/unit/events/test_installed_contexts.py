@@ -17,9 +17,9 @@ from salus.events.event_types import EventData, Retention
 from salus.events.fields import Text
 
 CONTEXT = Context("{context}")
-SERVICE = CONTEXT.role("{role}", "service", "keeps batches")
+SERVICE = CONTEXT.role("{role}", "{kind}", "keeps batches")
 
-@CONTEXT.event("salus.{context}.batch-made.v1", owner=SERVICE, retention=Retention.RECORD)
+@CONTEXT.event("salus.{context}.batch-made.v1", owner="{owner}" or SERVICE, retention=Retention.RECORD)
 class BatchMade(EventData):
     \"\"\"A batch was made.\"\"\"
 
@@ -35,7 +35,14 @@ def install(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "modules", dict(sys.modules))
 
     def install(
-        package: str, context: str, *, role: str = "", names: str = "CONTEXT", first: bool = False
+        package: str,
+        context: str,
+        *,
+        role: str = "",
+        names: str = "CONTEXT",
+        first: bool = False,
+        kind: str = "service",
+        owner: str = "",
     ) -> None:
         module = package.replace("-", "_")
         site = Path(tmp_path / package)
@@ -43,7 +50,9 @@ def install(tmp_path, monkeypatch):
         info.mkdir(parents=True)
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
         (info / "entry_points.txt").write_text(f"[salus.contexts]\n{context} = {module}:{names}\n")
-        (site / f"{module}.py").write_text(MODULE.format(context=context, role=role or context))
+        (site / f"{module}.py").write_text(
+            MODULE.format(context=context, role=role or context, kind=kind, owner=owner)
+        )
         paths.insert(0 if first else len(paths), str(site))
 
     return install
@@ -60,6 +69,16 @@ def test_a_context_that_a_package_brings_is_in_the_catalogue_and_changes_no_othe
     assert "salus.supply.events" in catalogue.input_topics()
     assert "supply" in catalogue.roles_of("service")
     assert all(catalogue.type_named(entry.name) == entry for entry in CATALOGUE.types())
+
+
+def test_a_context_without_a_service_that_could_join_is_refused(install):  # issue 13
+    # Its types would hold where it is installed, and nowhere else.
+    install("acme-supply", "supply", kind="person", owner="member")
+
+    with pytest.raises(
+        ContextError, match="acme-supply: .* has no role of a service, by which it could join"
+    ):
+        installed_contexts()
 
 
 @pytest.mark.parametrize("first", [False, True])

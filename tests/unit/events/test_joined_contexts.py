@@ -38,9 +38,9 @@ SECOND = SERVICES["operator"]
 MS = timedelta(milliseconds=1)
 
 
-def packaged(name: str = "trials") -> Context:
+def packaged(name: str = "trials", owner: str | None = None) -> Context:
     """A context of the tests that a package beside the release brings."""
-    context = trials(name)
+    context = trials(name, owner=owner)
     context.package = f"salus-{name}"
     return context
 
@@ -162,6 +162,18 @@ def test_of_two_packages_each_holds_by_its_own_service() -> None:
 
     assert ring.types.present.type_named(ENROLLED.name) is ENROLLED
     assert ring.types.present.type_named(other.types[0].name) is None
+
+
+def test_types_that_another_packages_service_states_hold_once_that_one_joined() -> None:
+    # A catalogue without the owner of a type cannot be made: nobody could fold on.
+    other = packaged("supply", owner="trials-registry")
+    ring = ring_of(Catalogue([*CONTEXTS, CONTEXT, other]))
+    second = LocalSigner.from_seed(b"supl" * 8)
+    ring.apply(party(second, "service", ["supply-registry"]), at=NOON)
+    assert ring.types.present.type_named(other.types[0].name) is None
+    folded(registered(), ring)
+
+    assert ring.types.present.type_named(other.types[0].name) is other.types[0]
 
 
 @pytest.mark.parametrize("catalogue", [WITH_PACKAGE, WITHOUT])

@@ -49,10 +49,7 @@ class Catalogue:
                 raise ValueError(f"{entry.name}: no service has the role {entry.owner}")
 
     def joining(self) -> dict[str, Context]:
-        """Return the contexts that packages beside the release bring, by each service's role that they have.
-
-        One without such a role has nobody who could join for it.
-        """
+        """Return the contexts that packages beside the release bring, by each role of a service of theirs."""
         return {
             role.name: context
             for context in self._contexts
@@ -62,8 +59,12 @@ class Catalogue:
         }
 
     def without(self, contexts: Collection[Context]) -> Catalogue:
-        """Return a catalogue of the other contexts."""
-        return Catalogue(context for context in self._contexts if context not in contexts)
+        """Return a catalogue of the other contexts, but for those whose types a service of these states."""
+        others = [context for context in self._contexts if context not in contexts]
+        roles = {role.name for context in others for role in context.roles if role.kind == "service"}
+        owners = {MEMBER, OPERATOR, *roles}
+        bereft = [context for context in others if any(entry.owner not in owners for entry in context.types)]
+        return self.without([*contexts, *bereft]) if bereft else Catalogue(others)
 
     def with_types(self, types: Iterable[EventType]) -> Catalogue:
         """Return a catalogue that has these types of members as well, each in place of one of its name."""

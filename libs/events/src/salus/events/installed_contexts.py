@@ -36,5 +36,8 @@ def _loaded(point: EntryPoint) -> Context:
         raise ContextError(f"{package}: {point.value} cannot be loaded: {error}") from error
     if not isinstance(context, Context):
         raise ContextError(f"{package}: {point.value} is no Context")
+    if not any(role.kind == "service" for role in context.roles):
+        # What is installed decides no verdict: a context holds from when a service of it joined a network.
+        raise ContextError(f"{package}: {point.value} has no role of a service, by which it could join")
     context.package = package
     return context
