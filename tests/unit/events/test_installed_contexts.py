@@ -75,9 +75,7 @@ def test_a_context_without_a_service_that_could_join_is_refused(install):  # iss
     # Its types would hold where it is installed, and nowhere else.
     install("acme-supply", "supply", kind="person", owner="member")
 
-    with pytest.raises(
-        ContextError, match="acme-supply: .* has no role of a service, by which it could join"
-    ):
+    with pytest.raises(ContextError, match=r"acme-supply: .* has no role of a service"):
         installed_contexts()
 
 
