@@ -149,6 +149,17 @@ def test_what_needs_a_second_operator_is_written_for_him_and_the_same_key_is_tak
     assert identity.commands == ["/shards"]
 
 
+def test_who_has_joined_needs_no_operator(
+    add: Callable[..., Any], identity: Identity, folder: NetworkFolder
+) -> None:
+    assert add(NAME).exit_code == 0
+    folder.key_file("operator").unlink()
+    again = add(NAME)
+
+    assert again.exit_code == 0, again.output
+    assert identity.commands == ["/parties", "/shards"]
+
+
 @pytest.mark.parametrize(
     ("words", "code", "sentence"),
     [

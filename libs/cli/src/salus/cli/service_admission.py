@@ -5,7 +5,7 @@ Each step looks first whether it is done, so a command that was ended anywhere i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -138,12 +138,17 @@ def sealing(admission: Admission, shard: int | None) -> RequestLine:
 
 
 async def admit(
-    manifest: Manifest, network: NetworkAccess, operator: LocalSigner, *, shard: int | None = None
+    manifest: Manifest,
+    network: NetworkAccess,
+    operator: Callable[[], LocalSigner],
+    *,
+    shard: int | None = None,
 ) -> Admission:
     """Do what is left until the network has taken a service on, and return how far it is then.
 
     A crash after the key was made leaves a key that the next call takes. After the registration the service
-    waits, and nobody takes events from it: no shard seals its topic, and the service waits for one.
+    waits, and nobody takes events from it: no shard seals its topic, and the service waits for one. The
+    operator's key is looked for when something is left.
 
     Raises:
         RefusedError: identity refused, as where a second operator has to approve the registration.
@@ -153,9 +158,9 @@ async def admit(
     before = await admission_of(manifest, network)
     if not before.is_registered:
         line = registration(manifest, own, network=network.origin, now=datetime.now(UTC))
-        await network.command(line, signer=operator)
+        await network.command(line, signer=operator())
         before = await admission_of(manifest, network)
     if before.unsealed:
-        answer: dict[str, Any] = await network.command(sealing(before, shard), signer=operator)
+        answer: dict[str, Any] = await network.command(sealing(before, shard), signer=operator())
         return Admission(manifest, before.did, is_registered=True, assignment=Assignment.of(answer))
     return before

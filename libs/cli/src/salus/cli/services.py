@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated
 
 import typer
 
-from salus.cli.callers import As, KeyFile, KeyId, RefusedError
+from salus.cli.callers import As, KeyFile, KeyId, RefusedError, signer_in
 from salus.cli.console import Json, emit, narration, out
 from salus.cli.display import plain, styled
+from salus.cli.exits import CommandError
 from salus.cli.interrupts import run_until_signal
 from salus.cli.network_access import Directory, IdentityUrl, NetworkAccess
 from salus.cli.party_commands import ToApprove, ask_for_approval
@@ -65,7 +68,7 @@ def add(  # an operator's choices
             platform.narrate(narrator)
             run_until_signal(platform.start_services())
     network = NetworkAccess.of(directory, identity)
-    operator = network.signer(as_name, key, key_id)
+    operator = partial(network.signer, as_name, key, key_id)
     admission = asyncio.run(admission_of(manifest, network))
     if not as_json:
         show_steps(admission)
@@ -80,7 +83,7 @@ def add(  # an operator's choices
             to_approve,
             line,
             network=network,
-            signer=operator,
+            signer=operator(),
             key_file=network.folder.key_file(name),
             as_json=as_json,
         )
@@ -104,20 +107,21 @@ async def join_new_services(platform: Platform, narrator: Narrator) -> dict[str,
     A network of several operators wants a second one, and that is for people to say.
     """
     waiting: dict[str, str] = {}
-    operator = platform.network.signer(OPERATOR)
+    operator = partial(signer_in, platform.network, OPERATOR, None)
     for manifest in platform.network.new_services():
         try:
             await _join_here(platform, manifest, operator, narrator)
-        except RefusedError as error:
+        except CommandError as error:
             seconded = f"two operators let it join: `salus service add {manifest.name} --to-approve FILE`"
-            waiting[manifest.name] = seconded if error.problem == "second-operator-needed" else str(error)
+            alone = isinstance(error, RefusedError) and error.problem == "second-operator-needed"
+            waiting[manifest.name] = seconded if alone else str(error)
     return waiting
 
 
 async def _join_here(
     platform: Platform,
     manifest: Manifest,
-    operator: LocalSigner,
+    operator: Callable[[], LocalSigner],
     narrator: Narrator,
     *,
     shard: int | None = None,
