@@ -307,16 +307,16 @@ class ServedLedger:
         )
         self.state(data, by)
 
-    def destroy_key(self, patient: str = PATIENT) -> None:
+    def destroy_key(self, patient: str = PATIENT, *, key: str = "1") -> None:
         """State that the key is gone, which nobody asks for."""
         request = Request.of_service(STORAGE.did)
-        data = storage.SubjectKeyDestroyed(patient=patient, key=f"{patient}#1", request=request)
+        data = storage.SubjectKeyDestroyed(patient=patient, key=f"{patient}#{key}", request=request)
         self._publish(data, type_of(storage.SubjectKeyDestroyed), patient, None)
 
-    def erase(self, by: LocalSigner) -> None:
+    def erase(self, by: LocalSigner, *, key: str = "1") -> None:
         data = storage.SubjectErased(
             patient=PATIENT,
-            key=f"{PATIENT}#1",
+            key=f"{PATIENT}#{key}",
             requested_by=by.did,
             basis="gdpr-art-17",
             objects=0,

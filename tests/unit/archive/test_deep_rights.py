@@ -122,6 +122,26 @@ async def test_a_key_said_to_be_destroyed_of_a_patient_who_was_not_erased_is_fou
     ]
 
 
+async def test_an_erasure_by_a_key_that_is_not_the_patient_s_is_none(ledger: ServedLedger) -> None:
+    """Case redB6 9: storage's key said that another key was erased and gone, and the patient's stayed."""
+    ledger.erase(OFFICER, key="beef")
+    ledger.destroy_key()
+
+    assert [why for _, why in await ledger.unentitled()] == [
+        "a patient erased by a key that is not hers",
+        "a key said to be destroyed of a patient who was not erased",
+    ]
+
+
+async def test_after_an_erasure_only_the_patient_s_own_key_can_be_gone(ledger: ServedLedger) -> None:
+    ledger.erase(OFFICER)
+    ledger.destroy_key(key="beef")
+
+    assert [why for _, why in await ledger.unentitled()] == [
+        "a key said to be destroyed that is not the patient's"
+    ]
+
+
 async def test_what_may_not_be_done_about_oneself_is_found(ledger: ServedLedger) -> None:
     ledger.grant(OFFICER, OFFICER)
     ledger.link(HOSPITAL, HOSPITAL)

@@ -14,7 +14,7 @@ from salus.archive.body import BodyColumns, encode_body
 from salus.archive.building import TOPIC
 from salus.archive.check_chains import check_coverage
 from salus.archive.check_log import LogState
-from salus.archive.deep import IdentityEvent, Judge
+from salus.archive.deep import IdentityEvent, IdentityTopic, Judge
 from salus.archive.fsck import fsck
 from salus.archive.trust import Founder, Trust
 from salus.events import parties
@@ -23,7 +23,8 @@ from salus.events.contexts.identity import PartyRegistered, PublicKey, ShardsAss
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.envelope import encode_event
 from salus.events.requests import Request
-from salus.ledger.block import Handover, Header, Range
+from salus.events.sealed_rows import SealedRow
+from salus.ledger.block import ACCEPTED, Handover, Header, Range
 from salus.ledger.check_coverage import CoverageChecker, Span, Taking
 from salus.ledger.merkle import EMPTY_ROOT
 
@@ -83,6 +84,7 @@ def test_nothing_is_said_where_a_header_is_unknown() -> None:
 
 
 CLINICAL = "salus.clinical.events"
+IDENTITY_TOPIC = "salus.identity.events"
 ROOT = LocalSigner.from_seed(b"R" * 32)
 OPERATOR = LocalSigner.from_seed(b"O" * 32)
 KEY, OPERATOR_KEY = (
@@ -103,7 +105,11 @@ def judge_of(event: ShardsAssigned, *, offset: int) -> Judge:
     founders = (Founder(0, "net/shard/0", {CLINICAL: (0, 1, 2)}),)
     operator = parties.Founder(OPERATOR.did, "person", ("operator",), OPERATOR_KEY)
     trust = Trust("-", {}, NETWORK, ROOT.did, KEY, founders=founders, founding=(operator,))
-    return Judge(trust, [IdentityEvent(0, 0, joined), IdentityEvent(offset, 1, value)], CATALOGUE)
+    events = [
+        IdentityEvent(SealedRow(IDENTITY_TOPIC, 0, at, ms, ACCEPTED, None, event, None, None))
+        for at, ms, event in ((0, 0, joined), (offset, 1, value))
+    ]
+    return Judge(trust, IdentityTopic(events, offset + 1), CATALOGUE)
 
 
 def block(position: int, *gave: tuple[int, str]) -> Header:

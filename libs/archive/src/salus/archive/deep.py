@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from functools import cached_property, partial
 
 from salus.archive.blocks import BlockArchive
@@ -18,40 +17,58 @@ from salus.archive.report import Finding
 from salus.archive.trust import Trust
 from salus.events.catalogue import Catalogue
 from salus.events.envelope import decode_event
-from salus.events.errors import SIGNATURE_REASONS, Reason, RejectedError
-from salus.events.judging import accepted_record, judge_batch, verify_signature
+from salus.events.errors import Reason, RejectedError
+from salus.events.identity_position import IdentityTimes, PositionFault, newest_judged, position_fault
 from salus.events.keyring import KeyRing
 from salus.events.rights import Objection
+from salus.events.sealed_rows import SealedRow, judged_again, refuted
 from salus.events.sharding import Sharding
 from salus.ledger.block import REJECTED_PREFIX, Header, open_header
 from salus.ledger.errors import BlockError
 from salus.ledger.key_periods import Keys
 from salus.ledger.merkle import leaf_hash
-from salus.ledger.records import appended_at, records_of
+from salus.ledger.records import appended_at
 from salus.objects import ObjectStore
 
 BLOCKS_AT_ONCE = 16
+_SEALED_COLUMNS = [
+    "topic", "partition", "offset", "timestamp", "status", "subject", "value", "digest", "signature",
+]  # fmt: skip
 _UNKNOWN_TYPE = f"{REJECTED_PREFIX}{Reason.UNKNOWN_TYPE}"
 
 
 @dataclass(frozen=True, slots=True)
 class IdentityEvent:
-    """An accepted event of the identity topic: its offset, when the broker appended it, and its value."""
+    """An event of the identity topic that is sealed as accepted, as it stands in its block."""
 
-    offset: int
-    timestamp_ms: int
-    value: bytes
+    row: SealedRow
+
+    @property
+    def offset(self) -> int:
+        """Where it stands."""
+        return self.row.offset
 
     def fold_into(self, ring: KeyRing) -> None:
-        """Fold it into a ring that knows all before it."""
-        appended = appended_at(self.timestamp_ms)
-        ring.fold(decode_event(self.value, ring.catalogue), appended=appended, offset=self.offset)
+        """Fold it into a ring that knows all before it; what is no event of the release changes nothing."""
+        try:
+            event = decode_event(self.row.value or b"", ring.catalogue)
+        except RejectedError:
+            return
+        ring.fold(event, appended=appended_at(self.row.timestamp_ms), offset=self.offset)
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityTopic:
+    """What blocks hold of the identity topic, in offset order, and the offset up to which they cover it."""
+
+    events: Sequence[IdentityEvent] = ()
+    sealed_to: int = 0
 
 
 class Judge:
     """Repeats the sequencer's judgement; blocks must come with heights that do not go back."""
 
-    def __init__(self, trust: Trust, identities: Sequence[IdentityEvent], catalogue: Catalogue) -> None:
+    def __init__(self, trust: Trust, topic: IdentityTopic, catalogue: Catalogue) -> None:
         if trust.root_did is None or trust.root_key is None:
             raise ValueError("the network file names no root of identity")
         if not trust.origin:
@@ -65,7 +82,8 @@ class Judge:
             founders=trust.founding,
         )
         self._founders = trust.founders
-        self._identities = identities
+        self._topic = topic
+        self._identities = topic.events
         self._folded = 0
         self._ring = self._new_ring()
 
@@ -80,14 +98,29 @@ class Judge:
         self._ring.position = position
         return self._ring
 
+    @cached_property
+    def whole(self) -> KeyRing:
+        """The ring after all identity events."""
+        ring = self._new_ring()
+        for event in self._identities:
+            event.fold_into(ring)
+        return ring
+
+    @cached_property
+    def _times(self) -> IdentityTimes:
+        return IdentityTimes((event.offset, event.row.timestamp_ms) for event in self._identities)
+
     def check(self, shard: int, header: Header, data: bytes) -> tuple[int, list[Finding]]:
         """Return how many rows could be judged again, and those whose verdict was another."""
         blamed = Blamed(shard, header)
         strays = self._strays(shard, header)
         columns = columns_of_body(data)
-        verdicts = self._verdicts(header, columns)
-        lacking = self.ring_at(header.identity[2]).lacking
-        found: list[Finding] = []
+        fault = self._fault_of(header, columns)
+        # By a position that is not true, nobody can have judged: each record is judged by its time alone.
+        ring = self.ring_at(header.identity[2]) if fault is None else self.whole
+        verdicts = self._verdicts(columns, ring)
+        lacking = ring.lacking
+        found = [] if fault is None else [blamed.finding(fault.code, fault.detail)]
         for row, verdict in verdicts.items():
             if verdict == _UNKNOWN_TYPE and lacking and columns["status"][row] == ACCEPTED:
                 # Whoever has the package knows; here nobody can say that the sequencer was wrong.
@@ -106,10 +139,7 @@ class Judge:
     @cached_property
     def _unentitled(self) -> dict[int, Objection]:
         """The identity events that had no effect because who asked had no right to them, by offset."""
-        ring = self._new_ring()
-        for event in self._identities:
-            event.fold_into(ring)
-        return ring.unentitled
+        return self.whole.unentitled
 
     def _unentitled_in(self, header: Header, columns: Columns) -> list[tuple[int, Objection]]:
         return [
@@ -132,50 +162,44 @@ class Judge:
         ]
         return [f"{what} by assignment {sharding.now.number}" for what in (*kept, *wrong)]
 
-    def _verdicts(self, header: Header, columns: Columns) -> dict[int, str]:
-        ring = self.ring_at(header.identity[2])
-        statuses = columns["status"]
-        accepted = [row for row, status in enumerate(statuses) if status == ACCEPTED]
-        records = [
-            accepted_record(
-                topic=columns["topic"][row],
-                partition=columns["partition"][row],
-                offset=columns["offset"][row],
-                timestamp_ms=columns["timestamp"][row],
-                subject=columns["subject"][row],
-                value=columns["value"][row],
-                signature=columns["signature"][row],
-            )
-            for row in accepted
-        ]
-        verdicts = dict.fromkeys(accepted, ACCEPTED)
-        for index, error in judge_batch(records_of(records), ring=ring).refused.items():
-            verdicts[accepted[index]] = f"{REJECTED_PREFIX}{error.reason}"
-        for row, status in enumerate(statuses):
-            reason = status.removeprefix(REJECTED_PREFIX)
-            if reason == Reason.MALFORMED_SIGNATURE and columns["signature"][row] is None:
-                # What was no signature was not archived either, so there is nothing to judge again.
-                continue
-            # These depend on nothing but digest, signature and identity state, so they can be judged again
-            # although the rejected value was not kept.
-            if reason in SIGNATURE_REASONS:
-                signature, digest = columns["signature"][row], columns["digest"][row]
-                at = appended_at(columns["timestamp"][row])
-                verdicts[row] = _signature_verdict(signature, digest, ring, at)
-        return verdicts
+    def _verdicts(self, columns: Columns, ring: KeyRing) -> dict[int, str]:
+        return judged_again(_sealed_rows(columns), ring=ring)
+
+    def _fault_of(self, header: Header, columns: Columns) -> PositionFault | None:
+        return position_fault(
+            header.identity[2],
+            newest_ms=newest_judged(zip(columns["status"], columns["timestamp"], strict=True)),
+            dated=header.time,
+            times=self._times,
+            sealed_to=self._topic.sealed_to,
+        )
 
 
-def _signature_verdict(signature: bytes | None, digest: bytes, ring: KeyRing, at: datetime) -> str:
-    try:
-        verify_signature(signature, digest=digest, ring=ring, at=at)
-    except RejectedError as error:
-        return f"{REJECTED_PREFIX}{error.reason}"
-    return ACCEPTED
+def _sealed_rows(columns: Columns) -> list[SealedRow]:
+    return [SealedRow(*row) for row in zip(*(columns[name] for name in _SEALED_COLUMNS), strict=True)]
 
 
-def whole_ring(trust: Trust, identities: Sequence[IdentityEvent], catalogue: Catalogue) -> KeyRing:
+def rightly_accepted(trust: Trust, topic: IdentityTopic, catalogue: Catalogue) -> IdentityTopic:
+    """Return the topic with only those events that were to be accepted: others say nothing of who is who.
+
+    Each is judged by those before it. If all are right by the ring of all of them, they are: the first wrong
+    one has no other wrong one to rest on.
+    """
+    rows = [event.row for event in topic.events]
+    if not refuted(rows, judged_again(rows, ring=whole_ring(trust, topic, catalogue))):
+        return topic
+    right: list[IdentityEvent] = []
+    ring = whole_ring(trust, IdentityTopic(), catalogue)
+    for event in topic.events:
+        if not refuted([event.row], judged_again([event.row], ring=ring)):
+            right.append(event)
+            event.fold_into(ring)
+    return IdentityTopic(right, topic.sealed_to)
+
+
+def whole_ring(trust: Trust, topic: IdentityTopic, catalogue: Catalogue) -> KeyRing:
     """Return the ring after all identity events."""
-    return Judge(trust, identities, catalogue).ring_at(identities[-1].offset + 1 if identities else 0)
+    return Judge(trust, topic, catalogue).whole
 
 
 async def identity_events(
@@ -183,8 +207,8 @@ async def identity_events(
     verifiers: Mapping[int, Keys],
     heights: Mapping[int, set[int]],
     log: LogState,
-) -> list[IdentityEvent]:
-    """Return the accepted events of the identity topic, in offset order, from the blocks that hold any.
+) -> IdentityTopic:
+    """Return what the blocks hold of the identity topic.
 
     A header that is, byte for byte, an entry of the log is not opened again if that entry has no such range.
     Damaged blocks are left out here; fsck names them, and what they held cannot vouch for anyone.
@@ -197,18 +221,22 @@ async def identity_events(
         if place is not None and place not in log.identities
     }
 
-    async def of_block(shard: int, verifier: Keys, height: int) -> list[IdentityEvent]:
+    async def of_block(shard: int, verifier: Keys, height: int) -> IdentityTopic:
         async with limit:
             try:
                 note = await archive.header(shard, height) or b""
                 if leaf_hash(note) in elsewhere:
-                    return []
+                    return IdentityTopic()
                 header = open_header(note, verifier)
-                if any(r.topic == header.identity[0] and r.first < r.next for r in header.ranges):
-                    return _identity_rows(header, await archive.body(shard, header))
+                covered = [
+                    r.next for r in header.ranges if r.topic == header.identity[0] and r.first < r.next
+                ]
+                if covered:
+                    events = _identity_rows(header, await archive.body(shard, header))
+                    return IdentityTopic(events, max(covered))
             except (BlockError, ArchiveError):
                 pass
-            return []
+            return IdentityTopic()
 
     found = await asyncio.gather(
         *(
@@ -217,13 +245,17 @@ async def identity_events(
             for height in heights.get(shard, ())
         )
     )
-    return sorted((event for events in found for event in events), key=lambda event: event.offset)
+    events = (event for topic in found for event in topic.events)
+    return IdentityTopic(
+        sorted(events, key=lambda event: event.offset),
+        max((topic.sealed_to for topic in found), default=0),
+    )
 
 
 def _identity_rows(header: Header, body: bytes) -> list[IdentityEvent]:
-    columns = columns_of_body(body, names=["topic", "offset", "timestamp", "status", "value"])
+    rows = _sealed_rows(columns_of_body(body, names=_SEALED_COLUMNS))
     return [
-        IdentityEvent(offset, timestamp, value)
-        for topic, offset, timestamp, status, value in zip(*columns.values(), strict=True)
-        if topic == header.identity[0] and status == ACCEPTED
+        IdentityEvent(row)
+        for row in rows
+        if (row.topic, row.partition) == header.identity[:2] and row.status == ACCEPTED
     ]

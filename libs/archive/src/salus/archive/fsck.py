@@ -26,7 +26,7 @@ from salus.archive.check_blocks import BlockChecker, Checked, Stretch
 from salus.archive.check_chains import check_coverage, check_order
 from salus.archive.check_duplicates import DuplicateChecker
 from salus.archive.check_log import LogChecker, LogState
-from salus.archive.deep import IdentityEvent, Judge, identity_events, whole_ring
+from salus.archive.deep import IdentityTopic, Judge, identity_events, rightly_accepted, whole_ring
 from salus.archive.deep_rights import RightsJudge
 from salus.archive.duplicates import WINDOW_OF_THE_FORMAT, WindowSize
 from salus.archive.finality import check_extends, judged
@@ -125,11 +125,8 @@ async def fsck(  # noqa: PLR0913  # how thoroughly, how fast, and on what it goe
     findings += check_extends(log, extends) if extends else ()
     identities = await identity_events(stores.ledger, verifiers, listing.headers, log) if deep else None
     if identities is not None:
-        listing.judged_by = sha256(
-            repr([(e.offset, e.timestamp_ms, e.value) for e in identities]).encode()
-        ).digest()
-        # What was judged under another catalogue is judged again.
-        listing.judged_by = sha256(listing.judged_by + CATALOGUE.digest).digest()
+        identities = rightly_accepted(trust, identities, CATALOGUE)
+        listing.judged_by = _digest_of(identities)
     stretches = [_recalled(stretch, listing, memory) for stretch in cut(listing, log, shards)]
     counts = log.counts
     rights = None if identities is None else RightsJudge(whole_ring(trust, identities, CATALOGUE))
@@ -176,6 +173,12 @@ async def fsck(  # noqa: PLR0913  # how thoroughly, how fast, and on what it goe
     )
 
 
+def _digest_of(topic: IdentityTopic) -> bytes:
+    """Return a digest of all that rows are judged by: what is judged under another one is judged again."""
+    rows = sha256(repr([event.row for event in topic.events]).encode()).digest()
+    return sha256(rows + CATALOGUE.digest).digest()
+
+
 def cut(listing: Listing, log: LogState, shards: dict[str, int]) -> list[Stretch]:
     """Return the stretches of each chain, from height 0 to the highest that archive or log know of."""
     logged: dict[int, dict[int, tuple[int, bytes]]] = defaultdict(dict)
@@ -198,7 +201,7 @@ class _Work:
     """What every worker needs to check stretches."""
 
     trust: Trust
-    identities: Sequence[IdentityEvent] | None
+    identities: IdentityTopic | None
 
     def checker(self, stores: Stores) -> BlockChecker:
         judge = Judge(self.trust, self.identities, CATALOGUE) if self.identities is not None else None

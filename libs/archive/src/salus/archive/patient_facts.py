@@ -50,9 +50,10 @@ class LackOfRight:
 
 @dataclass(slots=True)
 class _Patient:
-    """One patient; `epochs` has when each epoch after the first began."""
+    """One patient; `epochs` has when each epoch after the first began, `key` is the id of the first key."""
 
     steward: str | None = None
+    key: str | None = None
     linked: tuple[str, ...] = ()
     erased: bool = False
     epochs: tuple[float, ...] = ()
@@ -61,12 +62,13 @@ class _Patient:
 class Then(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What was so when an event was stated, and may be otherwise later.
 
-    Which parties the patient was, who was her steward and whether she was erased by what her topic said, and
-    who had the emergency access that is reviewed.
+    Which parties the patient was, who was her steward, which key she had and whether she was erased by what
+    her topic said, and who had the emergency access that is reviewed.
     """
 
     linked: tuple[str, ...] = ()
     steward: str | None = None
+    key: str | None = None
     erased: bool = False
     principal: str | None = None
 
@@ -93,7 +95,7 @@ class PatientFacts:
         principal = None
         if isinstance(served, ServedReview):
             principal = self._emergencies.get((served.patient, served.decision))
-        return Then(patient.linked, patient.steward, patient.erased, principal)
+        return Then(patient.linked, patient.steward, patient.key, patient.erased, principal)
 
     def evolve(self, served: AnyServed) -> None:
         """Fold a change that took effect."""
@@ -102,8 +104,11 @@ class PatientFacts:
                 patient = self._patient(served.patient)
                 # Many patients have one steward.
                 patient.steward = patient.steward or intern(served.steward)
+                patient.key = patient.key or served.key
             case ServedErasure():
-                self._patient(served.patient).erased = True
+                patient = self._patient(served.patient)
+                # An erasure by another key destroys nothing, and storage's state does not take it.
+                patient.erased = patient.erased or patient.key == served.key
             case ServedLink():
                 patient = self._patient(served.patient)
                 patient.linked = tuple({*patient.linked, served.did})
@@ -131,6 +136,8 @@ class PatientFacts:
                 return self._of_erasure(served, then)
             case ServedDestruction() if not then.erased:
                 return LackOfRight("a key said to be destroyed of a patient who was not erased")
+            case ServedDestruction() if served.key != then.key:
+                return LackOfRight("a key said to be destroyed that is not the patient's")
             case _:
                 return self._of_consent(served, then)
 
@@ -206,6 +213,8 @@ class PatientFacts:
         who, steward = self._who(served), then.steward
         if who is None or steward is None or not may_erase(who, steward):
             return LackOfRight("a patient erased for neither the steward nor its privacy officer")
+        if served.key != then.key:
+            return LackOfRight("a patient erased by a key that is not hers")
         return None
 
     def _of_act(self, act: Act, served: Served, then: Then, *, about: str | None) -> LackOfRight | None:

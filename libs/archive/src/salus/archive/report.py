@@ -21,6 +21,8 @@ CODES = {
     "accepted-twice": "an event's source and id were accepted before, within the window of duplicates",
     "package-missing": "an accepted record's type is of a package that is not installed here (deep)",
     "verdict-wrong": "a record judged again has another verdict (deep)",
+    "identity-ahead": "a block names a position that the identity topic did not have yet (deep)",
+    "identity-behind": "a block leaves out identity events of long before its newest record (deep)",
     "unentitled": "consent or storage did for somebody what they had no right to (deep)",
 }
 """What an error's code means."""

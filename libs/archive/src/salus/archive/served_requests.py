@@ -108,17 +108,22 @@ class ServedDecision(Served, frozen=True, array_like=True, gc=False, tag=True, k
 
 
 class ServedRegistration(Served, frozen=True, array_like=True, gc=False, tag=True, kw_only=True):
-    """A patient got a key and a steward."""
+    """A patient got a key and a steward; `key` is the key's id."""
 
     steward: str
+    key: str
 
 
 class ServedErasure(Served, frozen=True, array_like=True, gc=False, tag=True, kw_only=True):
-    """A patient was erased."""
+    """A patient was erased, by the key of this id."""
+
+    key: str
 
 
 class ServedDestruction(Served, frozen=True, array_like=True, gc=False, tag=True, kw_only=True):
-    """The key of a patient who was erased is gone."""
+    """The key of a patient who was erased is gone; `key` is its id."""
+
+    key: str
 
 
 class ServedUpload(Served, frozen=True, array_like=True, gc=False, tag=True, kw_only=True):
@@ -297,9 +302,9 @@ _KINDS: Mapping[type[EventData], tuple[type[AnyServed], Callable[[Any], dict[str
             "epoch": d.epoch,
         },
     ),
-    storage.SubjectRegistered: (ServedRegistration, lambda d: {"steward": d.steward}),
-    storage.SubjectErased: (ServedErasure, lambda _: {}),
-    storage.SubjectKeyDestroyed: (ServedDestruction, lambda _: {}),
+    storage.SubjectRegistered: (ServedRegistration, lambda d: {"steward": d.steward, "key": d.key}),
+    storage.SubjectErased: (ServedErasure, lambda d: {"key": d.key}),
+    storage.SubjectKeyDestroyed: (ServedDestruction, lambda d: {"key": d.key}),
     storage.ObjectStored: (
         ServedUpload,
         lambda d: {"object": d.object, "decision": d.request.decision, "asked": _signed_at(d)},
