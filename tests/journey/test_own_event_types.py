@@ -88,9 +88,12 @@ async def test_a_member_brings_a_type_states_events_of_it_and_everybody_judges_t
     early_at = await send(platform, schema, GOOD)
 
     # One operator is not enough; two of different organisations are.
-    alone = await salus("catalogue", "activate", name)
+    seen = ("--yes", "--dataschema", proposed.json["proposed"]["dataschema"])
+    unseen = await salus("catalogue", "activate", name)
+    alone = await salus("catalogue", "activate", name, *seen)
     assert (alone.code, "second-operator-needed" in alone.err) == (Exit.NO, True)
-    activated = await together(salus, second, tmp_path, "catalogue", "activate", name)
+    assert (unseen.code, "--dataschema" in unseen.err) == (Exit.USAGE, True)
+    activated = await together(salus, second, tmp_path, "catalogue", "activate", name, *seen)
     assert (activated.code, activated.json["status"]) == (0, "active"), activated.err
 
     # What is as its schema says is accepted; of what is not, the place is named, here and by the ledger.
@@ -129,8 +132,9 @@ async def require_evolution(
     assert "$.beds: it was optional and is required" in breaking.err
     wider = schema_of(signer.did, fields={"floor": {"type": "integer", "minimum": 0, "maximum": 9}})
     file.write_text(json.dumps(wider))
-    assert (await salus("catalogue", "propose", file, "--as", "hospital")).code == 0
-    revised = await together(salus, second, folder, "catalogue", "activate", entry.name)
+    proposed = await salus("catalogue", "propose", file, "--as", "hospital", "--json")
+    seen = ("--yes", "--dataschema", proposed.json["proposed"]["dataschema"])
+    revised = await together(salus, second, folder, "catalogue", "activate", entry.name, *seen)
     assert revised.json["revision"] == 2, revised.err
     # Whoever still writes by the schema before is heard.
     async with Publisher(platform.kafka_bootstrap, signer, types=[entry]) as publisher:

@@ -11,14 +11,17 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted(path for folder in ("libs", "services") for path in (ROOT / folder).glob("*/src/**/*.py"))
 CLI = ROOT / "libs" / "cli" / "src" / "salus" / "cli"
-# They hold the one function that shows, and the one that writes JSON.
-SHOWING = {CLI / "display.py", CLI / "console.py"}
+# They hold the one function that shows, those that write JSON and files, and the one that asks for --force.
+SHOWING = {CLI / "display.py", CLI / "console.py", CLI / "outputs.py"}
 
 LINE_CUTTERS = {"splitlines", "iter_lines", "aiter_lines"}
 """They also end a line at U+0085, U+2028 and others: say `split("\\n")`, or use `event_stream`."""
 MARKUP = {"Console", "Text.from_markup", "Text.from_ansi", "Text.assemble", "escape", "print"}
 """Ways of `rich` to read text as markup, or to write it past a `Screen`."""
-WRITERS = {"typer.echo", "sys.stdout.write", "sys.stderr.write"}
+WRITERS = {"typer.echo", "click.echo", "sys.stdout.write", "sys.stderr.write", "sys.stdout.writelines"}
+RAW = {"sys.stdout.buffer", "sys.stderr.buffer", "sys.__stdout__", "sys.__stderr__", "os.write"}
+"""Ways past every text stream: a terminal gets the bytes as they are. `emit_file` shows those of a text file,
+and `hand_over` gives a terminal raw ones by `--force` only."""
 
 
 def called(node: ast.AST) -> str | None:
@@ -45,6 +48,8 @@ def faults(source: str, *, is_cli: bool) -> Iterator[str]:
         name = called(node)
         if name in LINE_CUTTERS:
             yield f"{name} ends lines at characters that the text may hold"
+        if is_cli and isinstance(node, ast.Attribute) and ast.unparse(node) in RAW:
+            yield f"{ast.unparse(node)} goes past the function that shows text"
         if not is_cli or not isinstance(node, ast.Call):
             continue
         where = ast.unparse(node.func)
@@ -53,8 +58,7 @@ def faults(source: str, *, is_cli: bool) -> Iterator[str]:
         if name == "styled" and not (node.args and is_written_out(node.args[0])):
             yield "the template of `styled` is not written out"
         words = {word.arg for word in node.keywords}
-        # `nl=False`: the bytes of a file, exactly.
-        if where in WRITERS and not (is_shown(node.args[0]) or is_written_out(node.args[0]) or "nl" in words):
+        if where in WRITERS and not all(is_shown(each) or is_written_out(each) for each in node.args):
             yield f"{where} of a text that is not shown"
         if name == "TextColumn" and "markup" not in words:
             yield "TextColumn reads its text as markup"
@@ -78,7 +82,12 @@ def test_text_of_others_is_neither_cut_nor_read_as_markup(path: Path) -> None:
         "out.print(styled(f'[red]{name}[/]'))",
         "print(name)",
         "typer.echo(f'{name}')",
+        "typer.echo(schema, nl=False)",
+        "typer.echo(b'' + schema)",
         "sys.stdout.write(name)",
+        "sys.stdout.buffer.write(schema)",
+        "with_(sys.stdout.buffer)",
+        "os.write(1, schema)",
         "TextColumn('{task.description}')",
     ],
 )

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from tests.own_types import dataschema, name_of, schema_of
 from typer.testing import CliRunner
 
 from salus.cli import network_access
@@ -38,6 +39,7 @@ from salus.crypto.keys import save_ed25519
 from salus.devkit.network import NetworkFolder, Plan
 from salus.events.bearer import APPROVAL, PROPOSAL, audience_of, read_bearer
 from salus.events.did import LocalSigner, multibase_of
+from salus.events.event_types import dataschema_of, schema_file
 
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
 FIRST, SECOND = LocalSigner.from_seed(b"1" * 32), LocalSigner.from_seed(b"2" * 32)
@@ -224,6 +226,19 @@ def registration(**more: Any) -> dict[str, Any]:
     return {"did": BOSS, "kind": "person", "member": HOSPITAL, "keys": [key], **more}
 
 
+SCHEMA = schema_of()
+TWICE = b'{"a": 1, "a": 2}'
+TYPE = name_of(SCHEMA)
+
+
+def activation(schema: Any, *, names: Any = None, shows: bytes | None = b"") -> ApprovalRequest:
+    """A request to activate a schema; or one that `names` another, or whose file `shows` something else."""
+    target = f"/event-types/{TYPE}/activate"
+    request = request_of({"dataschema": names or dataschema(schema)}, target=target, party=None)
+    text = schema_file(schema) if shows == b"" else shows
+    return msgspec.structs.replace(request, schema=None if text is None else text.decode())
+
+
 ACTS: Mapping[str, tuple[ApprovalRequest, list[str]]] = {
     "register": (
         request_of(registration(roles=["clinician"]), target="/parties", party=None),
@@ -260,12 +275,12 @@ ACTS: Mapping[str, tuple[ApprovalRequest, list[str]]] = {
         ],
     ),
     "activate-event-type": (
-        request_of({"dataschema": "urn:x"}, target="/event-types/example.h.x.v1/activate", party=None),
-        ["take events of the type example.h.x.v1", "by the schema urn:x"],
+        activation(SCHEMA),
+        [f"take events of the type {TYPE}", *schema_file(SCHEMA).decode().splitlines(), dataschema(SCHEMA)],
     ),
     "withdraw-event-type": (
-        request_of(None, target="/event-types/example.h.x.v1/withdraw", party=None),
-        ["take no more events of the type example.h.x.v1"],
+        request_of(None, target=f"/event-types/{TYPE}/withdraw", party=None),
+        [f"take no more events of the type {TYPE}", "forget what is proposed"],
     ),
     "withdraw-role": (
         request_of(None, method="DELETE", target=f"{ROLES}/clinician"),
@@ -277,7 +292,7 @@ ACTS: Mapping[str, tuple[ApprovalRequest, list[str]]] = {
 @pytest.mark.parametrize("name", ACTS)
 def test_each_act_is_shown_with_whom_it_concerns(name: str) -> None:
     request, words = ACTS[name]
-    about = "assignment 7" if name == "assign-shards" else "example.h.x.v1" if "type" in name else BOSS
+    about = "assignment 7" if name == "assign-shards" else TYPE if "type" in name else BOSS
     act = act_of(request, at=NOW)
 
     assert (act.name, act.about) == (name, about)
@@ -302,6 +317,16 @@ def test_each_act_is_shown_with_whom_it_concerns(name: str) -> None:
         (request_of(registration(member=None), target="/parties"), "another member"),
         (request_of(registration(did=HOSPITAL), target="/parties"), "is not a key of"),
         (request_of({"key_id": "x#1"}, target=ROLES.replace("roles", "keys/revoke")), "no such key"),
+        # redA6 5: the schema that is shown is the one that the request names, to the byte.
+        (activation(SCHEMA, shows=None), "schema: the file does not have it"),
+        (activation(SCHEMA, names="urn:x"), "schema: it is another one"),
+        (activation(SCHEMA, shows=schema_file(schema_of(required=()))), "schema: it is another one"),
+        (
+            activation(SCHEMA, names=dataschema_of(TYPE, b" {}"), shows=b" {}"),
+            "schema: it is not in the form",
+        ),
+        (activation(SCHEMA, names=dataschema_of(TYPE, TWICE), shows=TWICE), "schema: a name is given twice"),
+        (activation(SCHEMA, names=dataschema_of(TYPE, b"{"), shows=b"{"), "schema: "),
     ],
 )
 def test_what_cannot_be_shown_or_is_not_proven_is_not_approved(request_: ApprovalRequest, why: str) -> None:
@@ -321,6 +346,22 @@ def test_a_key_without_a_valid_proof_is_not_approved(spoil: str) -> None:
 
     with pytest.raises(CommandError, match="proof"):
         act_of(request_of(registration(keys=[key]), target="/parties"), at=at)
+
+
+def test_a_schema_is_shown_to_its_last_character_and_steers_nothing() -> None:
+    # redA6 6: it may hold what identity would refuse, for the file is its author's.
+    evil = {**SCHEMA, "description": "\u009b2J\u202e\u200b\x7f\u2028[red]"}
+    text = text_of(act_of(activation(evil), at=NOW))
+
+    assert "\\u009b2J\\u202e\\u200b\\u007f\\u2028[red]" in text
+    assert text.isprintable() or set(filter(lambda char: not char.isprintable(), text)) == {"\n"}
+
+
+def test_keys_that_would_sign_as_an_operator_are_shown_with_their_time() -> None:
+    ends = msgspec.structs.replace(KEY, valid_until="2027-01-01T00:00:00Z")
+    shown = text_of(act_of(request_of(party=msgspec.structs.replace(PARTY, keys=(ends,))), at=NOW))
+
+    assert f"signs from {KEY.valid_from} until 2027-01-01T00:00:00Z" in shown
 
 
 def test_text_of_others_is_shown_and_steers_nothing() -> None:

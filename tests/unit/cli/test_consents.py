@@ -76,7 +76,8 @@ def test_a_revocation_names_the_consents_that_the_grantee_still_has(
 ) -> None:
     # "`salus consent grant`, given twice and revoked once, said `is revoked`, and the next read went on".
     later = (datetime.now(UTC) + timedelta(days=1)).isoformat()
-    one = {"consent": "x.1", "grantee": PARTY, "revoked": False, "valid_until": later}
+    one = {"consent": "x.1", "grantee": PARTY, "actions": ["read"], "purposes": ["TREAT"], "revoked": False}
+    one["valid_until"] = later
     over = {"valid_until": "2026-01-01T00:00:00Z"}
     differ: tuple[dict[str, Any], ...] = ({"revoked": True}, {}, {"grantee": "did:web:other"}, over)
     consent([{**one, "consent": f"x.{number}", **each} for number, each in enumerate(differ, 1)])

@@ -78,5 +78,5 @@ async def test_an_answer_that_is_no_json_is_said() -> None:
         return httpx.Response(200, content=b"data: {\n\n")
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer), base_url="http://audit") as http:
-        with pytest.raises(CommandError, match="cannot be read"):
+        with pytest.raises(CommandError, match="audit's answer cannot be trusted"):
             await compared(http, lambda *_: None, repair=True)

@@ -25,7 +25,7 @@ SIGNER = LocalSigner.from_seed(bytes([1]) * 32)
 
 
 async def allowed(*_: Any, **__: Any) -> httpx.Response:
-    return httpx.Response(200, json={"allowed": True, "token": "t"})
+    return httpx.Response(200, json={"allowed": True, "reasons": [], "token": "t"})
 
 
 def platform_in(folder: Path) -> Any:

@@ -30,7 +30,8 @@ HELP = "Keeps healthcare data trustworthy: facts on a ledger, data off it, every
 EPILOG = (
     "Exit codes: 0 done, 1 the answer is no, 2 usage, 3 nothing runs, 4 cannot start, "
     "5 the ledger refused the record, 6 a result could not be written, "
-    "7 the state is another version's, 8 what is in force differs from the plan, 130 Ctrl-C."
+    "7 the state is another version's, 8 what is in force differs from the plan, "
+    "9 a service answered amiss, 130 Ctrl-C."
 )
 
 

@@ -52,6 +52,7 @@ class ApprovalRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     """A request to identity that waits for an approval.
 
     `body` is sent to the byte as it is here. `party` is what identity told the asker about whom it concerns.
+    `schema` is the file that the body's `dataschema` names, where an event type is activated.
     """
 
     format: Literal["salus-request/v1"] = "salus-request/v1"
@@ -63,6 +64,7 @@ class ApprovalRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     target: str
     body: str | None
     party: PartyFacts | None
+    schema: str | None = None
 
     @property
     def names_its_key(self) -> bool:
@@ -100,6 +102,7 @@ def write_request(
     network: str,
     signer: LocalSigner,
     party: PartyFacts | None,
+    schema: bytes | None = None,
     now: datetime,
 ) -> None:
     """Write a request for whoever is to approve it, signed by who asks."""
@@ -111,6 +114,7 @@ def write_request(
         target=line.target,
         body=None if line.body is None else line.body.decode("utf-8"),
         party=party,
+        schema=None if schema is None else schema.decode("utf-8"),
     )
     text = msgspec.json.format(msgspec.json.encode(request), indent=2)
     signature = make_proposal(signer, text, network=network, now=now).encode("ascii")

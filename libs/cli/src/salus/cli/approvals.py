@@ -27,8 +27,10 @@ from salus.cli.exits import CommandError, Exit
 from salus.cli.network_access import Directory, IdentityUrl, NetworkAccess
 from salus.cli.proven_keys import fingerprint
 from salus.cli.request_acts import Act, act_of
+from salus.cli.schema_display import change_lines
 from salus.cli.shard_sequencers import send_assignment, start_lacking
 from salus.cli.state import running_folder, running_platform
+from salus.cli.type_facts import active_schema, event_type
 from salus.client.auth import RequestLine
 from salus.devkit.errors import NotRunningError
 from salus.devkit.network import OPERATOR, NetworkFolder
@@ -192,6 +194,14 @@ def _compare(request: ApprovalRequest, act: Act, network: NetworkAccess | None) 
         return
     asyncio.run(_require_same(network, request, act))
     err.print(styled("[green]✓[/] identity tells the same of these parties"), soft_wrap=True)
+    if act.schema is not None:
+        active = asyncio.run(_active(network, act.about))
+        for line in change_lines(active, act.schema):
+            err.print(line, soft_wrap=True, highlight=False)
+
+
+async def _active(network: NetworkAccess, name: str) -> bytes | None:
+    return await active_schema(network, await event_type(network, name))
 
 
 async def _require_same(network: NetworkAccess, request: ApprovalRequest, act: Act) -> None:

@@ -7,6 +7,7 @@ from contextlib import aclosing
 from typing import Annotated, Any
 
 import httpx
+import msgspec
 import typer
 from rich.table import Table
 
@@ -18,10 +19,33 @@ from salus.cli.event_stream import StreamError, events_of
 from salus.cli.exits import CommandError, Exit
 from salus.cli.interrupts import run_until_signal
 from salus.cli.reconciliation import reconcile
+from salus.cli.service_answers import checked_answer
 from salus.cli.state import require_service, running_platform
 from salus.client import RequestSigner
 from salus.client.bounded_http import bounded_client
 from salus.ledger.json_reader import read_json
+
+
+class _Place(msgspec.Struct, frozen=True):
+    topic: str
+    partition: int
+    offset: int
+
+
+class _Entry(msgspec.Struct, frozen=True):
+    time: str
+    outcome: str
+    severity: int
+    rules: tuple[str, ...]
+    summary: str
+    ledger: _Place
+    actor: str | None = None
+
+
+class _Page(msgspec.Struct, frozen=True):
+    entries: tuple[_Entry, ...]
+    next: str | None
+
 
 app = typer.Typer(no_args_is_help=True, help="Who did what to whose data, when, why, and by which rule.")
 RECONNECT_S = 1.0
@@ -93,7 +117,8 @@ def search(
         limit=str(limit),
     )
     signer = signer_of(platform, as_name, key, key_id)
-    page = asyncio.run(call(platform, "audit", "GET", "/trail", signer=signer, query=filters)).json()
+    answer = asyncio.run(call(platform, "audit", "GET", "/trail", signer=signer, query=filters))
+    page = checked_answer("audit", answer.content, _Page)
     if as_json:
         emit(page)
         return

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from salus.cli.display import shown
 from salus.cli.exits import CommandError, Exit
+from salus.cli.service_answers import read_answer
 from salus.cli.state import require_service, running_folder
 from salus.client import RequestSigner
 from salus.client.bounded_http import bounded_client
@@ -207,10 +208,7 @@ def answering(service: str) -> Iterator[None]:
 
 
 def _require_json(service: str, answer: httpx.Response) -> None:
-    try:
-        read_json(answer.content)
-    except JsonError as error:
-        raise CommandError(Exit.NO, f"{service}'s answer cannot be trusted: {error.why}") from None
+    read_answer(service, answer.content, object)
 
 
 def signing(

@@ -9,25 +9,19 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
 import typer
 from rich.table import Table
 
-from salus.cli.console import Json, emit, out
+from salus.cli.console import Json, emit, emit_file, err, out
 from salus.cli.display import plain, styled
 from salus.cli.exits import CommandError, Exit
 from salus.cli.network_access import Directory, IdentityUrl, NetworkAccess
-from salus.cli.own_types import (
-    activate,
-    members_types,
-    network_if_any,
-    propose,
-    read_schema,
-    schema_of,
-    withdraw,
-)
+from salus.cli.own_types import activate, network_if_any, propose, read_schema, withdraw
+from salus.cli.type_facts import TypeFacts, members_types, schema_of
 from salus.events.context import OWN_PACKAGE
 from salus.events.contexts import CATALOGUE
-from salus.events.event_types import EventType
+from salus.events.event_types import EventType, dataschema_of
 from salus.events.schemas import released_schemas
 from salus.events.schemas.compatibility import breaks_between
 from salus.events.schemas.subset import faults_of
@@ -72,7 +66,7 @@ def list_types(
         )
     network = None if context else network_if_any(directory, identity)
     own = [] if network is None else asyncio.run(members_types(network))
-    listed = [*map(_facts, entries), *own]
+    listed = [*map(_facts, entries), *map(_told, own)]
     if as_json:
         emit(listed)
         return
@@ -91,12 +85,17 @@ def show(
     directory: Directory = None,
     identity: IdentityUrl = None,
 ) -> None:
-    """Print the JSON Schema of a type: the very bytes whose SHA-256 its `dataschema` names."""
+    """Print the JSON Schema of a type: the very bytes whose SHA-256 its `dataschema` names.
+
+    On a terminal what would steer it is escaped. The `dataschema` is on stderr.
+    """
     network = network_if_any(directory, identity) if is_own_name(name) else None
     if network is None:
-        typer.echo(_named(name).schema, nl=False)
+        schema = _named(name).schema
     else:
-        typer.echo(asyncio.run(schema_of(network, name, proposed=proposed)), nl=False)
+        schema = asyncio.run(schema_of(network, name, proposed=proposed))
+    emit_file(schema)
+    err.print(styled("[dim]dataschema[/] {}", dataschema_of(name, schema)), soft_wrap=True, highlight=False)
 
 
 app.command()(propose)
@@ -180,6 +179,10 @@ def _facts(entry: EventType) -> dict[str, Any]:
     }
 
 
+def _told(facts: TypeFacts) -> dict[str, Any]:
+    return {**msgspec.to_builtins(facts), "key": facts.subject}
+
+
 def _named(name: str) -> EventType:
     entry = CATALOGUE.type_named(name)
     if entry is None:
@@ -207,7 +210,7 @@ def _active(network: NetworkAccess | None, schema: Mapping[str, Any]) -> list[tu
     """Return the schema that is in force of a member's type, if there is one and a network to ask."""
     name = own_type_of(schema)
     if network is None or not any(
-        t["type"] == name and t["since"] for t in asyncio.run(members_types(network))
+        each.type == name and each.since for each in asyncio.run(members_types(network))
     ):
         return []
     return [(name, read_json(asyncio.run(schema_of(network, name, proposed=False))))]

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, get_args, get_type_hints
 from urllib.parse import quote
 
+import msgspec
 import typer
 from rich.table import Table
 
@@ -16,11 +17,43 @@ from salus.cli.console import Json, emit, err, out
 from salus.cli.display import plain
 from salus.cli.exits import CommandError, Exit
 from salus.cli.outputs import printing
+from salus.cli.service_answers import checked_answer, read_answer
 from salus.cli.state import running_platform
 from salus.devkit.platform import Platform
 from salus.events.contexts.consent import Action, EmergencyReason, GlassBreakReviewed
 from salus.events.did import LocalSigner
 from salus.events.fields import Purpose as PurposeCode
+
+
+class _Granted(msgspec.Struct, frozen=True):
+    consent: str
+
+
+class _Revoked(msgspec.Struct, frozen=True):
+    patient: str
+    grantee: str
+
+
+class _Consent(msgspec.Struct, frozen=True):
+    consent: str
+    grantee: str
+    actions: tuple[str, ...]
+    purposes: tuple[str, ...]
+    valid_until: datetime
+    revoked: bool
+
+
+class _Consents(msgspec.Struct, frozen=True):
+    consents: tuple[_Consent, ...]
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """What consent decided; `token` is there if it is allowed."""
+
+    allowed: bool
+    reasons: tuple[str, ...]
+    token: str | None
+
 
 app = typer.Typer(no_args_is_help=True, help="What a patient allows, and what follows from it.")
 DAYS_DEFAULT = 30
@@ -92,7 +125,8 @@ def grant(
         "valid_until": (datetime.now(UTC) + timedelta(days=days)).isoformat(),
     }
     signer = signer_of(platform, as_name, key, key_id)
-    granted = asyncio.run(call(platform, "consent", "POST", "/consents", signer=signer, body=body)).json()
+    answer = asyncio.run(call(platform, "consent", "POST", "/consents", signer=signer, body=body))
+    granted = checked_answer("consent", answer.content, _Granted)
     with printing(f"consent {granted['consent']} is granted"):
         if as_json:
             emit(granted)
@@ -115,7 +149,8 @@ def revoke(
     platform = running_platform()
     signer = signer_of(platform, as_name, key, key_id)
     path = f"/consents/{consent}/revoke"
-    revoked = asyncio.run(call(platform, "consent", "POST", path, signer=signer)).json()
+    answer = asyncio.run(call(platform, "consent", "POST", path, signer=signer))
+    revoked = checked_answer("consent", answer.content, _Revoked)
     if as_json:
         emit(revoked)
     else:
@@ -130,15 +165,14 @@ async def _others_in_force(platform: Platform, signer: LocalSigner, revoked: dic
     """Return the consents that the grantee still has; none if the caller is not told of them."""
     path = f"/patients/{revoked['patient']}/consents"
     try:
-        found = (await call(platform, "consent", "GET", path, signer=signer)).json()
+        answer = await call(platform, "consent", "GET", path, signer=signer)
+        found = read_answer("consent", answer.content, _Consents).consents
     except CommandError:
         return []
     return [
-        one["consent"]
-        for one in found["consents"]
-        if one["grantee"] == revoked["grantee"]
-        and not one["revoked"]
-        and datetime.fromisoformat(one["valid_until"]) > datetime.now(UTC)
+        one.consent
+        for one in found
+        if one.grantee == revoked["grantee"] and not one.revoked and one.valid_until > datetime.now(UTC)
     ]
 
 
@@ -154,17 +188,17 @@ def list_consents(
     platform = running_platform()
     signer = signer_of(platform, as_name, key, key_id)
     path = f"/patients/{patient}/consents"
-    found = asyncio.run(call(platform, "consent", "GET", path, signer=signer)).json()
+    answer = asyncio.run(call(platform, "consent", "GET", path, signer=signer))
     if as_json:
-        emit(found)
+        emit(checked_answer("consent", answer.content, _Consents))
         return
     table = Table(
         "consent", "grantee", "actions", "purposes", "until", "revoked", box=None, header_style="bold"
     )
-    for one in found["consents"]:
-        words = (", ".join(one["actions"]), ", ".join(one["purposes"]))
-        revoked = "yes" if one.get("revoked_at") or one.get("revoked") else ""
-        table.add_row(one["consent"], one["grantee"], *words, str(one["valid_until"]), revoked)
+    for one in read_answer("consent", answer.content, _Consents).consents:
+        words = (", ".join(one.actions), ", ".join(one.purposes))
+        revoked = "yes" if one.revoked else ""
+        table.add_row(one.consent, one.grantee, *words, one.valid_until.isoformat(), revoked)
     out.print(table)
 
 
@@ -232,7 +266,8 @@ def decide(
     platform = running_platform()
     body = question(patient, object_id, action=action, purpose=purpose, break_glass=break_glass)
     signer = signer_of(platform, as_name, key, key_id)
-    decision = asyncio.run(call(platform, "consent", "POST", "/decisions", signer=signer, body=body)).json()
+    answer = asyncio.run(call(platform, "consent", "POST", "/decisions", signer=signer, body=body))
+    decision = checked_answer("consent", answer.content, Decision)
     if as_json:
         emit(decision)
     elif decision["allowed"]:

@@ -37,6 +37,17 @@ def emit_line(content: Any) -> None:
     sys.stdout.flush()
 
 
+def emit_file(content: bytes) -> None:
+    """Write a text file that others made on stdout: the very bytes; on a terminal so that none steers it."""
+    if sys.stdout.isatty():
+        sys.stdout.write(shown_lines(content.decode("utf-8", "backslashreplace")))
+    else:
+        # What was written as text before stands before it.
+        sys.stdout.flush()
+        sys.stdout.buffer.write(content)
+    sys.stdout.flush()
+
+
 class LiveNarrator:
     """Shows the present step with a spinner, and leaves a line with the time each step took."""
 

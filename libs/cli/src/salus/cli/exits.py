@@ -26,6 +26,8 @@ class Exit(IntEnum):
     """The state folder was made by another version of Salus, and nothing was started."""
     DIFFERS = 8
     """Done: what is in force elsewhere is not what is planned; what differs was named."""
+    BAD_ANSWER = 9
+    """A service answered something else than this version expects; the sentence names service and field."""
     INTERRUPTED = 130
     """Ctrl-C."""
 

@@ -15,7 +15,7 @@ import typer
 from cryptography import x509
 from rich.table import Table
 
-from salus.cli.console import Json, emit, err, out
+from salus.cli.console import Json, emit, emit_file, err, out
 from salus.cli.display import styled
 from salus.cli.exits import CommandError, Exit
 from salus.cli.interrupts import run_until_signal
@@ -93,7 +93,7 @@ def list_acls(  # the operator's choices
         differences = _answer_of(_compared(made, kafka, add=apply, remove=prune))
         _tell(differences, as_json=as_json)
     elif script:
-        typer.echo("".join(f"{line}\n" for line in script_of(made.acls)), nl=False)
+        emit_file("".join(f"{line}\n" for line in script_of(made.acls)).encode())
     else:
         _show(made, as_json=as_json)
 

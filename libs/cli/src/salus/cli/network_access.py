@@ -14,11 +14,11 @@ import typer
 from salus.cli.callers import NotSentError, RefusedError, origin_of, send, signer_in, signing
 from salus.cli.exits import CommandError, Exit
 from salus.cli.refusal_advice import advised
+from salus.cli.service_answers import AnswerError, read_answer
 from salus.cli.state import require_service, running_platform
 from salus.client.auth import RequestLine
 from salus.devkit.network import NetworkFolder
 from salus.events.did import LocalSigner
-from salus.ledger.json_reader import JsonError, read_json
 
 APPROVAL_HEADER = "Salus-Approval"
 PAGE_SIZE = "500"
@@ -67,6 +67,11 @@ class PartyFacts(msgspec.Struct, frozen=True):
         return tuple(key for key in self.keys if key.revoked is None)
 
 
+class _Page(msgspec.Struct, frozen=True):
+    parties: tuple[PartyFacts, ...]
+    next: str | None
+
+
 @dataclass(frozen=True)
 class NetworkAccess:
     """A network's folder, and where its identity service is."""
@@ -108,17 +113,19 @@ class NetworkAccess:
         Raises:
             CommandError: there is none, or identity does not answer.
         """
-        return _read(await self.ask(f"/parties/{quote(did, safe=':')}"), PartyFacts)
+        return read_answer("identity", await self.ask(f"/parties/{quote(did, safe=':')}"), PartyFacts)
 
-    async def parties(self, filters: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
+    async def parties(self, filters: Sequence[tuple[str, str]]) -> list[PartyFacts]:
         """Return all parties that the filters of `GET /parties` let through."""
-        found: list[dict[str, Any]] = []
+        found: list[PartyFacts] = []
         after: str | None = None
         while True:
             query = [*filters, ("limit", PAGE_SIZE), *([("after", after)] if after else [])]
-            page = read_json(await self.ask("/parties", query=query))
-            found += page["parties"]
-            after = page["next"]
+            page = read_answer("identity", await self.ask("/parties", query=query), _Page)
+            found += page.parties
+            if page.next is not None and page.next == after:
+                raise AnswerError("identity", "$.next: it is the cursor that it was given")
+            after = page.next
             if after is None:
                 return found
 
@@ -152,11 +159,9 @@ class NetworkAccess:
             sentence = f"{error}; it is not known whether it took effect"
             raise UnknownOutcomeError(error.code, sentence) from error
         try:
-            told: dict[str, Any] = read_json(answer.content)
-        except JsonError as error:
-            sentence = f"identity's answer cannot be trusted: {error.why}; it may have taken effect"
-            raise UnknownOutcomeError(Exit.NO, sentence) from None
-        return told
+            return read_answer("identity", answer.content, dict[str, Any])
+        except AnswerError as error:
+            raise UnknownOutcomeError(error.code, f"{error}; it may have taken effect") from None
 
     async def ask(self, path: str, *, query: Sequence[tuple[str, str]] = ()) -> bytes:
         """Return identity's answer to a question.
@@ -168,10 +173,3 @@ class NetworkAccess:
             return (await send("identity", self.url, "GET", path, query=query)).content
         except RefusedError as error:
             raise advised(error) from None
-
-
-def _read(answer: bytes, kind: type[PartyFacts]) -> PartyFacts:
-    try:
-        return msgspec.convert(read_json(answer), kind)
-    except ValueError as error:
-        raise CommandError(Exit.NO, f"identity's answer cannot be trusted: {error}") from None

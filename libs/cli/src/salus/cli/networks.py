@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from salus.cli.console import Json, emit, err, out
+from salus.cli.console import Json, emit, emit_file, err, out
 from salus.cli.exits import CommandError, Exit
 from salus.cli.interrupts import run_until_signal
 from salus.cli.kafka_access import KAFKA_VARIABLE, given_kafka
@@ -168,9 +168,7 @@ def policy(
     The format has no word for where a key signs; where keys have changed, comments say it.
     """
     policy = read_policy(directory / "network.json")
-    typer.echo(
-        "".join(f"# {line}\n" for line in _unsaid(policy)).encode() + policy.tlog_policy.encode(), nl=False
-    )
+    emit_file("".join(f"# {line}\n" for line in _unsaid(policy)).encode() + policy.tlog_policy.encode())
 
 
 def _unsaid(policy: Policy) -> list[str]:

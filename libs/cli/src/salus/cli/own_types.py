@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from salus.cli.callers import As, KeyFile, KeyId
-from salus.cli.console import Json
+from salus.cli.confirmation import require_terminal, require_yes
+from salus.cli.console import Json, err
+from salus.cli.display import styled
 from salus.cli.exits import CommandError, Exit
 from salus.cli.network_access import Directory, IdentityUrl, NetworkAccess
 from salus.cli.party_commands import PartyCommand, ToApprove, target_of
+from salus.cli.schema_display import change_lines, require_schema, schema_lines
 from salus.cli.state import require_service
-from salus.client.own_types import own_event_type
+from salus.cli.type_facts import active_schema, event_type, own_type, schema_named
 from salus.devkit.errors import NotRunningError
 from salus.devkit.platform import Platform
 from salus.events.catalogue import Catalogue
 from salus.events.contexts import CATALOGUE
-from salus.events.event_types import EventType, dataschema_of
+from salus.events.event_types import EventType
 from salus.events.schemas.subset import SCHEMA_BYTES_MAX
 from salus.events.type_definition import with_sealed
 from salus.events.type_names import is_own_name
@@ -34,8 +38,10 @@ OwnType = Annotated[
 ]
 DataSchema = Annotated[
     str | None,
-    typer.Option(help="The `dataschema` that was looked at; by default that of the present proposal."),
+    typer.Option(help="The `dataschema` that was looked at; what is proposed must still be that one."),
 ]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not show and ask, for scripts: with --dataschema.")]
+NOTHING = "nothing was activated"
 
 
 def propose(
@@ -66,6 +72,7 @@ def propose(
 def activate(
     name: OwnType,
     dataschema: DataSchema = None,
+    yes: Yes = False,
     to_approve: ToApprove = None,
     as_name: As = "operator",
     key: KeyFile = None,
@@ -74,19 +81,65 @@ def activate(
     identity: IdentityUrl = None,
     as_json: Json = False,
 ) -> None:
-    """Take events of a proposed type from now on; two operators of different organisations do this."""
+    """Take events of a proposed type from now on; two operators of different organisations do this.
+
+    It shows the very schema that it activates, and asks before. Scripts say --yes and the --dataschema that
+    was looked at with `salus catalogue show TYPE --proposed`.
+    """
+    if yes and dataschema is None:
+        raise CommandError(Exit.USAGE, f"--yes: it goes with the --dataschema that was looked at; {NOTHING}")
+    if not yes:
+        require_terminal(undone=f"and --dataschema, which `salus catalogue show {name} --proposed` names")
     network = NetworkAccess.of(directory, identity)
     command = PartyCommand(network, network.signer(as_name, key, key_id), to_approve, as_json)
-    if dataschema is None:
-        proposed = asyncio.run(event_type(network, name))["proposed"]
-        if proposed is None:
-            raise CommandError(Exit.NO, f"TYPE: nothing is proposed for {name}")
-        dataschema = proposed["dataschema"]
+    proposed = asyncio.run(_proposed(network, name, dataschema))
+    if not yes:
+        _show(name, proposed)
+        require_yes("Activate?", undone=NOTHING)
     command.run(
         f"events of the type {name} are taken from now on",
         target=target_of("event-types", name, "activate"),
-        body={"dataschema": dataschema},
+        body={"dataschema": proposed.dataschema},
+        schema=proposed.schema,
     )
+
+
+@dataclass(frozen=True)
+class _Proposed:
+    """A proposed schema, which `dataschema` names, and the active one if there is one."""
+
+    dataschema: str
+    schema: bytes
+    active: bytes | None
+
+
+async def _proposed(network: NetworkAccess, name: str, looked_at: str | None) -> _Proposed:
+    """Return what is proposed for a type, all of it from one answer of identity.
+
+    Raises:
+        CommandError: nothing is, or something else than was looked at.
+    """
+    facts = await event_type(network, name)
+    if facts.proposed is None:
+        raise CommandError(Exit.NO, f"TYPE: nothing is proposed for {name}")
+    told = facts.proposed.dataschema
+    if looked_at not in (None, told):
+        look = f"look again with `salus catalogue show {name} --proposed`"
+        raise CommandError(Exit.NO, f"--dataschema: something else is proposed now: {look}")
+    schema = await schema_named(network, name, told, proposed=True)
+    require_schema(name, schema, told)
+    return _Proposed(told, schema, await active_schema(network, facts))
+
+
+def _show(name: str, proposed: _Proposed) -> None:
+    lines = [
+        styled("[bold]{}[/] would take events by this schema:", name),
+        *schema_lines(proposed.schema),
+        styled("  dataschema {}", proposed.dataschema),
+        *change_lines(proposed.active, proposed.schema),
+    ]
+    for line in lines:
+        err.print(line, soft_wrap=True, highlight=False)
 
 
 def withdraw(
@@ -106,47 +159,6 @@ def withdraw(
         f"events of the type {name} are not taken any more",
         target=target_of("event-types", name, "withdraw"),
     )
-
-
-async def members_types(network: NetworkAccess) -> list[dict[str, Any]]:
-    """Return the event types that members proposed or brought, as identity tells them."""
-    types = read_json(await network.ask("/event-types"))["types"]
-    return [{**each, "key": each["subject"]} for each in types if each["member"] is not None]
-
-
-async def event_type(network: NetworkAccess, name: str) -> dict[str, Any]:
-    """Return what identity knows of one event type."""
-    found: dict[str, Any] = read_json(await network.ask(target_of("event-types", name)))
-    return found
-
-
-async def schema_of(network: NetworkAccess, name: str, *, proposed: bool) -> bytes:
-    """Return the schema of a type, which is the one that its `dataschema` names.
-
-    Raises:
-        CommandError: there is none, or identity shows another one than it names.
-    """
-    facts = await event_type(network, name)
-    query = [("proposed", "true")] if proposed else []
-    schema = await network.ask(target_of("event-types", name, "schema"), query=query)
-    told = (facts["proposed"] or {}).get("dataschema") if proposed else facts["dataschema"]
-    if dataschema_of(name, schema) != told:
-        raise CommandError(Exit.NO, f"identity shows another schema of {name} than its dataschema names")
-    return schema
-
-
-async def own_type(network: NetworkAccess, name: str) -> EventType:
-    """Return a member's event type, to write and read events of it.
-
-    Raises:
-        CommandError: identity knows none, or shows a schema that is none of an event type.
-    """
-    facts = await event_type(network, name)
-    schema = await schema_of(network, name, proposed=False)
-    try:
-        return own_event_type(schema, member=str(facts["member"]))
-    except ValueError as error:
-        raise CommandError(Exit.NO, f"identity's schema of {name} cannot be used: {error}") from None
 
 
 def read_schema(file: Path) -> tuple[Any, int]:

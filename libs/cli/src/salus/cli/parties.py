@@ -165,14 +165,14 @@ def list_parties(
     filters = [(name, value) for name, value in (("kind", kind), ("role", role)) if value]
     parties = asyncio.run(NetworkAccess.of(directory, identity).parties(filters))
     if as_json:
-        emit(parties)
+        emit(msgspec.to_builtins(parties))
         return
     table = Table("kind", "name", "roles", box=None, header_style="bold")
     table.add_column("DID", no_wrap=True)
     table.add_column("keys")
     for party in parties:
-        keys = f"{sum(key['revoked'] is None for key in party['keys'])} of {len(party['keys'])}"
-        table.add_row(party["kind"], party["name"] or "", ", ".join(party["roles"]), party["did"], keys)
+        keys = f"{len(party.signing_keys)} of {len(party.keys)}"
+        table.add_row(party.kind, party.name or "", ", ".join(party.roles), party.did, keys)
     out.print(table)
 
 

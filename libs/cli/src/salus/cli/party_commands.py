@@ -40,11 +40,13 @@ def ask_for_approval(
     network: NetworkAccess,
     signer: LocalSigner,
     party: PartyFacts | None = None,
+    schema: bytes | None = None,
     key_file: Path | None = None,
     as_json: bool,
 ) -> None:
     """Write a request to the file, and say what to do with it; nothing is sent."""
-    write_request(file, line, network=network.origin, signer=signer, party=party, now=datetime.now(UTC))
+    now = datetime.now(UTC)
+    write_request(file, line, network=network.origin, signer=signer, party=party, schema=schema, now=now)
     if as_json:
         made = {} if key_file is None else {"key_file": str(key_file)}
         emit({"to_approve": str(file), "asked_by": signer.did, **made})
@@ -77,11 +79,13 @@ class PartyCommand:
         target: str,
         body: Any = None,
         party: PartyFacts | None = None,
+        schema: bytes | None = None,
         key_file: Path | None = None,
     ) -> None:
         """Send the command and print `done`, or write it to the file and print what to do with that.
 
-        `party` is whom it concerns, if it exists. `key_file` is where its key is, if that was made here.
+        `party` is whom it concerns, if it exists. `schema` is of the event type that it activates. `key_file`
+        is where a key is that was made here.
 
         Raises:
             NotSentError: identity cannot be reached.
@@ -96,6 +100,7 @@ class PartyCommand:
                 network=self.network,
                 signer=self.signer,
                 party=party,
+                schema=schema,
                 key_file=key_file,
                 as_json=self.as_json,
             )

@@ -7,6 +7,7 @@ from contextlib import ExitStack, aclosing
 from typing import Annotated, Any
 
 import httpx
+import msgspec
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -16,9 +17,22 @@ from salus.cli.display import plain
 from salus.cli.event_stream import StreamError, events_of
 from salus.cli.exits import CommandError, Exit
 from salus.cli.interrupts import run_until_signal
+from salus.cli.service_answers import checked_answer
 from salus.cli.state import require_service, running_platform
 from salus.client.bounded_http import bounded_client
-from salus.ledger.json_reader import read_json
+
+
+class _Progress(msgspec.Struct, frozen=True):
+    blocks: int
+    blocks_in_all: int
+
+
+class _Told(msgspec.Struct, frozen=True):
+    progress: _Progress | None = None
+    differences: int = 0
+    result: str | None = None
+    sentence: str | None = None
+
 
 # Between two blocks compared.
 SILENCE_S_MAX = 300.0
@@ -116,12 +130,12 @@ async def compared(http: httpx.AsyncClient, on_progress: OnProgress, *, repair: 
                 raise refusal("audit", answer)
             async with aclosing(events_of(answer.aiter_bytes())) as events:
                 async for event in events:
-                    told = read_json(event.data.encode()) if event.data is not None else {}
-                    if (step := told.get("progress")) is not None:
-                        on_progress(step["blocks"], step["blocks_in_all"])
+                    told = checked_answer("audit", (event.data or "{}").encode(), _Told)
+                    if told.get("progress") is not None:
+                        on_progress(told["progress"]["blocks"], told["progress"]["blocks_in_all"])
                     elif told:
                         found.append(told)
-    except (StreamError, ValueError, LookupError) as error:
+    except StreamError as error:
         raise CommandError(Exit.NOT_RUNNING, f"audit's answer cannot be read: {error}") from error
     except httpx.TransportError as error:
         raise CommandError(Exit.NOT_RUNNING, f"audit does not answer: {type(error).__name__}") from error

@@ -6,14 +6,20 @@ import asyncio
 from typing import Any
 
 import httpx
+import msgspec
 
 from salus.cli.callers import ANSWER_BYTES_MAX
+from salus.cli.service_answers import read_answer
 from salus.client.bounded_http import bounded_client
 from salus.devkit.minio_server import is_ready
 from salus.devkit.platform import Platform
 from salus.messaging import Bootstrap, MessagingError, ping
 
 ANSWER_S_MAX = 8.0
+
+
+class _Anchored(msgspec.Struct, frozen=True):
+    damaged: int
 
 
 async def describe(platform: Platform, *, show_secrets: bool = False) -> dict[str, Any]:
@@ -74,4 +80,4 @@ async def _damaged(platform: Platform) -> int | None:
             answer = await client.get(f"{platform.service_url('anchoring')}/status")
     except httpx.TransportError:
         return None
-    return int(answer.json()["damaged"]) if answer.is_success else None
+    return read_answer("anchoring", answer.content, _Anchored).damaged if answer.is_success else None

@@ -19,6 +19,7 @@ from salus.cli.display import shown, shown_moment, styled
 from salus.cli.exits import CommandError, Exit
 from salus.cli.network_access import KeyFacts, PartyFacts
 from salus.cli.proven_keys import ProvenKey, check_possession, fingerprint
+from salus.cli.schema_display import require_schema, schema_lines
 from salus.events.contexts.identity import AddedShard
 from salus.events.signed_request import Asked
 from salus.ledger.json_reader import JsonError, read_json
@@ -75,6 +76,7 @@ class Act:
 
     `lines` are for people. `about` is what it concerns, mostly a party's DID. `proven_until` is when the
     first of its proofs of possession ends, after which the request is refused. `shards` get partitions by it.
+    `schema` is of the event type that it activates.
     """
 
     name: str
@@ -82,6 +84,7 @@ class Act:
     lines: tuple[Text, ...]
     proven_until: datetime | None = None
     shards: frozenset[int] = frozenset()
+    schema: bytes | None = None
 
 
 def act_of(request: ApprovalRequest, *, at: datetime) -> Act:
@@ -171,20 +174,29 @@ def _assigns_shards(name: str, asked: Asked, _request: ApprovalRequest, _at: dat
     return Act(name, f"assignment {body.epoch}", tuple(lines), shards=shards)
 
 
-def _activates_type(name: str, asked: Asked, _request: ApprovalRequest, _at: datetime) -> Act:
+def _activates_type(name: str, asked: Asked, request: ApprovalRequest, _at: datetime) -> Act:
     body = _body(asked, _Activation)
+    if request.schema is None:
+        raise CommandError(Exit.NO, "schema: the file does not have it: ask for a new one")
+    schema = request.schema.encode("utf-8")
+    require_schema(asked.path[1], schema, body.dataschema)
     lines = [
         styled("[bold]take events of the type[/] {}", asked.path[1]),
-        styled("  by the schema {}", body.dataschema),
-        styled("  look at it before: salus catalogue show {} --proposed", asked.path[1]),
+        styled("  by this schema and no other:"),
+        *schema_lines(schema),
+        styled("  [green]✓[/] it is the one that the request names: {}", body.dataschema),
     ]
-    return Act(name, asked.path[1], tuple(lines))
+    return Act(name, asked.path[1], tuple(lines), schema=schema)
 
 
 def _withdraws_type(name: str, asked: Asked, request: ApprovalRequest, _at: datetime) -> Act:
     if request.body is not None:
         raise CommandError(Exit.NO, "body: a withdrawal has none: do not approve what is not shown")
-    return Act(name, asked.path[1], (styled("[bold]take no more events of the type[/] {}", asked.path[1]),))
+    lines = (
+        styled("[bold]take no more events of the type[/] {}", asked.path[1]),
+        styled("  and forget what is proposed for it"),
+    )
+    return Act(name, asked.path[1], lines)
 
 
 _Describe = Callable[[str, Asked, ApprovalRequest, datetime], Act]
@@ -250,7 +262,11 @@ def _key_lines(key: KeyFacts) -> list[Text]:
         shape = fingerprint(key.multibase)
     except ValueError as error:
         raise CommandError(Exit.NO, f"party.keys: {shown(key.id)}: {error}") from None
-    return [styled("  the key {}", key.id), styled("    fingerprint {}", shape)]
+    return [
+        styled("  the key {}", key.id),
+        styled("    fingerprint {}", shape),
+        styled("    signs from {} until {}", key.valid_from, key.valid_until or "it is revoked"),
+    ]
 
 
 def _fingerprint_line(party: PartyFacts, key_id: str) -> list[Text]:

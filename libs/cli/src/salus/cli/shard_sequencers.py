@@ -9,18 +9,17 @@ from typing import Any
 from salus.cli.callers import NotSentError, RefusedError
 from salus.cli.exits import CommandError
 from salus.cli.network_access import NetworkAccess
-from salus.cli.sharding import Assignment
+from salus.cli.sharding import Assignment, read_assignment
 from salus.cli.state import require_service
 from salus.client.auth import RequestLine
 from salus.devkit.platform import Platform
 from salus.devkit.services import sequencer_name
 from salus.events.did import LocalSigner
-from salus.ledger.json_reader import read_json
 
 
 async def present_assignment(network: NetworkAccess) -> Assignment:
     """Return the assignment in force; raises as `NetworkAccess.ask`."""
-    return Assignment.of(read_json(await network.ask("/shards")))
+    return read_assignment(await network.ask("/shards"))
 
 
 async def start_lacking(platform: Platform, shards: Iterable[int]) -> set[int]:

@@ -7,7 +7,40 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
+from salus.cli.service_answers import converted, read_answer
+
 Partition = tuple[str, int]
+
+
+class _Shard(msgspec.Struct, frozen=True):
+    id: int
+    origin: str
+    topics: dict[str, tuple[int, ...]]
+
+
+class _Assigned(msgspec.Struct, frozen=True):
+    epoch: int
+    shards: tuple[_Shard, ...]
+
+
+class _Place(msgspec.Struct, frozen=True):
+    topic: str
+    partition: int
+
+
+class _Range(_Place, frozen=True):
+    next: int
+
+
+class _Status(msgspec.Struct, frozen=True):
+    epoch: int | None
+    ranges: tuple[_Range, ...]
+    awaited: tuple[_Place, ...]
+    unassigned: tuple[_Place, ...]
+    trouble: str | None
+    halted: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,9 +53,10 @@ class Assignment:
 
     @classmethod
     def of(cls, view: Mapping[str, Any]) -> Assignment:
-        """Return what identity answered."""
-        homes = {(t, p): s["id"] for s in view["shards"] for t, ps in s["topics"].items() for p in ps}
-        return cls(view["epoch"], homes, {shard["id"]: shard["origin"] for shard in view["shards"]})
+        """Return what identity answered; raises AnswerError."""
+        told = converted("identity", view, _Assigned)
+        homes = {(t, p): s.id for s in told.shards for t, ps in s.topics.items() for p in ps}
+        return cls(told.epoch, homes, {shard.id: shard.origin for shard in told.shards})
 
     def topics_of(self, shard: int) -> dict[str, list[int]]:
         """Return a shard's partitions by topic."""
@@ -92,14 +126,25 @@ class Standing:
 
     @classmethod
     def of(cls, status: Mapping[str, Any]) -> Standing:
-        """Return what a sequencer answered."""
+        """Return what a sequencer answered; raises AnswerError."""
+        told = converted("sequencer", status, _Status)
         return cls(
-            epoch=status["epoch"],
-            sealing={(r["topic"], r["partition"]): r["next"] for r in status["ranges"]},
-            awaited=tuple((a["topic"], a["partition"]) for a in status["awaited"]),
-            trouble=status["halted"] or status["trouble"],
-            unassigned=tuple((a["topic"], a["partition"]) for a in status["unassigned"]),
+            epoch=told.epoch,
+            sealing={(each.topic, each.partition): each.next for each in told.ranges},
+            awaited=tuple((each.topic, each.partition) for each in told.awaited),
+            trouble=told.halted or told.trouble,
+            unassigned=tuple((each.topic, each.partition) for each in told.unassigned),
         )
+
+
+def read_assignment(content: bytes) -> Assignment:
+    """Return the assignment that identity answered; raises AnswerError."""
+    return Assignment.of(read_answer("identity", content, dict))
+
+
+def read_standing(content: bytes) -> Standing:
+    """Return where a shard is, as its sequencer answered; raises AnswerError."""
+    return Standing.of(read_answer("sequencer", content, dict))
 
 
 def settled(assignment: Assignment, standings: Mapping[int, Standing | None]) -> set[Partition]:

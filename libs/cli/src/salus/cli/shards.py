@@ -33,6 +33,8 @@ from salus.cli.sharding import (
     dealt,
     first_shards,
     parse_move,
+    read_assignment,
+    read_standing,
     require_shards,
     settled,
     unassigned,
@@ -311,7 +313,7 @@ async def _wait(platform: Platform, assignment: Assignment, narrator: Narrator) 
 
 async def look(platform: Platform) -> tuple[Assignment, dict[int, Standing | None]]:
     """Return the assignment in force and where each shard is; None for a sequencer that does not answer."""
-    assignment = Assignment.of((await call(platform, "identity", "GET", "/shards")).json())
+    assignment = read_assignment((await call(platform, "identity", "GET", "/shards")).content)
     return assignment, await _standings(platform, assignment)
 
 
@@ -326,7 +328,7 @@ async def _standings(platform: Platform, assignment: Assignment) -> dict[int, St
                 answer = await http.get(f"{service.url}/status")
             except httpx.TransportError:
                 return None
-            return Standing.of(answer.json()) if answer.is_success else None
+            return read_standing(answer.content) if answer.is_success else None
 
         shards = sorted(assignment.origins)
         return dict(zip(shards, await asyncio.gather(*map(ask, shards)), strict=True))

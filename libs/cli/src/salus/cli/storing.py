@@ -11,6 +11,7 @@ from urllib.parse import quote
 from uuid import uuid4
 
 import httpx
+import msgspec
 import typer
 
 from salus.cli.callers import (
@@ -29,13 +30,14 @@ from salus.cli.callers import (
 )
 from salus.cli.choices import Choices
 from salus.cli.confirmation import require_terminal, require_yes
-from salus.cli.consents import BreakGlass, Purpose, question
+from salus.cli.consents import BreakGlass, Decision, Purpose, question
 from salus.cli.console import Json, emit, err, out
 from salus.cli.exits import CommandError, Exit
 from salus.cli.interrupts import run_until_signal
 from salus.cli.outputs import Force, Output, hand_over, printing, require_place
 from salus.cli.own_types import catalogue_for
 from salus.cli.refusal_advice import advised
+from salus.cli.service_answers import checked_answer, read_answer
 from salus.cli.state import require_service, running_platform
 from salus.client.bounded_http import bounded_client
 from salus.client.pseudonyms import new_nonce
@@ -45,6 +47,31 @@ from salus.events.did import LocalSigner
 from salus.events.envelope import CONTENT_TYPE, decode_event
 from salus.events.errors import RejectedError
 from salus.events.sealing_context import records_of
+
+
+class _Made(msgspec.Struct, frozen=True):
+    patient: str
+
+
+class _Stored(msgspec.Struct, frozen=True):
+    object: str
+
+
+class _Fault(msgspec.Struct, frozen=True):
+    part: str
+    fault: str
+    segment: int | None = None
+
+
+class _Report(msgspec.Struct, frozen=True):
+    intact: bool
+    checked: tuple[str, ...]
+    faults: tuple[_Fault, ...]
+
+
+class _Erased(msgspec.Struct, frozen=True):
+    objects: int
+
 
 app = typer.Typer(no_args_is_help=True, help="Encrypted objects under their patients' keys.")
 CHUNK_BYTES = 256 * 1024
@@ -70,7 +97,8 @@ def subject(
     platform = running_platform()
     signer = signer_of(platform, as_name, key, key_id)
     body = {"nonce": nonce or new_nonce()}
-    made = asyncio.run(call(platform, "storage", "POST", "/subjects", signer=signer, body=body)).json()
+    answer = asyncio.run(call(platform, "storage", "POST", "/subjects", signer=signer, body=body))
+    made = checked_answer("storage", answer.content, _Made)
     with printing(f"{made['patient']} has a key"):
         if as_json:
             emit(made)
@@ -132,8 +160,7 @@ async def _put(
     if answer.is_error:
         refused = refusal("storage", answer)
         raise advised(refused) if isinstance(refused, RefusedError) else refused
-    stored: dict[str, Any] = answer.json()
-    return stored
+    return checked_answer("storage", answer.content, _Stored)
 
 
 async def _chunks(file: Path) -> AsyncIterator[bytes]:
@@ -179,10 +206,10 @@ async def _get(platform: Platform, signer: LocalSigner, asked: dict[str, Any]) -
 async def _decision(platform: Platform, signer: LocalSigner, asked: dict[str, Any]) -> str:
     """Return the token of a decision; raises CommandError if it is denied."""
     answer = await call(platform, "consent", "POST", "/decisions", signer=signer, body=asked)
-    decision = answer.json()
-    if not decision["allowed"]:
-        raise CommandError(Exit.NO, f"denied: {', '.join(decision['reasons'])}")
-    return str(decision["token"])
+    decision = read_answer("consent", answer.content, Decision)
+    if not decision.allowed:
+        raise CommandError(Exit.NO, f"denied: {', '.join(decision.reasons)}")
+    return str(decision.token)
 
 
 @app.command("open")
@@ -242,7 +269,8 @@ def verify(
     platform = running_platform()
     signer = signer_of(platform, as_name, key, key_id)
     path, query = f"/objects/{object_id}/verify", [("patient", patient)]
-    report = asyncio.run(call(platform, "storage", "GET", path, signer=signer, query=query)).json()
+    answer = asyncio.run(call(platform, "storage", "GET", path, signer=signer, query=query))
+    report = checked_answer("storage", answer.content, _Report)
     if as_json:
         emit(report)
     elif report["intact"]:
@@ -283,9 +311,8 @@ def erase(
         err.print(told, highlight=False, soft_wrap=True)
         require_yes("Erase?", undone=NOTHING_ERASED)
     path = f"/subjects/{patient}/key"
-    erased = asyncio.run(
-        call(platform, "storage", "DELETE", path, signer=signer, body={"basis": basis})
-    ).json()
+    answer = asyncio.run(call(platform, "storage", "DELETE", path, signer=signer, body={"basis": basis}))
+    erased = checked_answer("storage", answer.content, _Erased)
     if as_json:
         emit(erased)
     else:
