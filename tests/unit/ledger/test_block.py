@@ -314,6 +314,8 @@ def test_a_block_may_be_empty(world: World) -> None:
 def test_a_header_may_follow_the_one_before(world: World, following: Following) -> None:
     check_succession(None, world.header)
     check_succession((world.header, world.header_note), following())
+    # Behind a forged position, which the topic never had, the chain must go on.
+    check_succession((world.header, world.header_note), following(identity=("salus.identity.events", 0, 16)))
 
 
 @pytest.mark.parametrize(
@@ -324,7 +326,7 @@ def test_a_header_may_follow_the_one_before(world: World, following: Following) 
         ("height", {"height": 0}),
         ("previous", {"previous": NO_PREVIOUS}),
         ("time", {"time": datetime(2026, 11, 22, 15, 0, 0, 122000, tzinfo=UTC)}),
-        ("identity", {"identity": ("salus.identity.events", 0, 16)}),
+        ("identity", {"identity": ("salus.identity.events", 1, 17)}),
         ("identity", {"identity": ("salus.other.events", 0, 17)}),
         ("range-missing", {"ranges": (Range("salus.clinical.events", 0, 17, 18),)}),
         (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -37,7 +38,7 @@ from salus.sequencer.errors import HaltError, RecordsLostError
 from salus.sequencer.gathering import IDLE_POLL_MS, UNWANTED_POLL_MS, Gatherer, Limits
 from salus.sequencer.handing_over import LOOK_EVERY_MS, Watch
 from salus.sequencer.handlers import Sequencer, run
-from salus.sequencer.ports import Announcement, Identities
+from salus.sequencer.ports import Announcement, Identities, PastIdentities
 
 FIRST = (CLINICAL, 0)
 
@@ -147,6 +148,9 @@ class ThenPublishes:
     world: World
     reads: int
 
+    def past(self) -> AbstractAsyncContextManager[PastIdentities]:
+        return self.identities.past()
+
     async def catch_up(self) -> KeyRing:
         ring = await self.identities.catch_up()
         self.reads -= 1
@@ -155,7 +159,7 @@ class ThenPublishes:
         return ring
 
 
-@pytest.mark.parametrize("reads", range(1, 7))
+@pytest.mark.parametrize("reads", range(1, 8))
 async def test_a_key_is_known_to_what_was_gathered_after_it(reads: int) -> None:
     world = World.with_hospital(limits=Limits(records_max=2), offload=Judge(lambda _: turns()))
     for number in range(3):

@@ -115,8 +115,7 @@ class Shards:
         }
 
     def sharding(self) -> Sharding:
-        ring = new_ring()
-        asyncio.run(MemoryIdentities(self.world.topics, IDENTITY, ring).catch_up())
+        ring = asyncio.run(MemoryIdentities(self.world.topics, IDENTITY, new_ring).catch_up())
         return Sharding.of((self.world.shard,), ring.assignments)
 
     def is_settled(self, homes: dict[Partition, int]) -> bool:

@@ -12,14 +12,14 @@ from tests.unit.sequencer.world import CLINICAL, NOTE_KEY, World, document
 
 from salus.archive.body import SCHEMA, decode_body, encode_table
 from salus.archive.duplicates import DuplicateWindow, fingerprints
-from salus.ledger.block import body_key, header_key, sign_header
+from salus.ledger.block import body_key, sign_header
 from salus.ledger.records import cells_of
 from salus.sequencer.adapters.memory import SilentObserver
 from salus.sequencer.domain import Tip
 from salus.sequencer.errors import ArchiveDamagedError
 from salus.sequencer.handlers import restored
 from salus.sequencer.rejections import SINGLE_MAX, split
-from salus.sequencer.restoring import announcement_of, restore
+from salus.sequencer.restoring import announcement_of, restore_window
 from salus.sequencer.same_log import last_leaves
 
 
@@ -31,7 +31,8 @@ async def test_the_window_has_the_pairs_of_accepted_rows_and_no_others() -> None
     await world.seal_everything()
     window = DuplicateWindow(100, 10)
 
-    await restore(world.sequencer().archive, world.shard, window=window)
+    tip = Tip(world.headers()[-1], world.notes()[-1])
+    await restore_window(world.sequencer().archive, world.shard, tip, window)
 
     rows = [row for row in world.rows() if row["status"] == "accepted"]
     texts = [[str(row[name]).encode() for row in rows] for name in ("source", "id")]
@@ -101,7 +102,7 @@ async def test_each_reader_of_a_body_compares_it(column: str) -> None:
     archive, shard, header = world.sequencer().archive, world.shard, world.headers()[-1]
     tip = Tip(header, world.notes()[-1])
     readers = (
-        restore(archive, shard, window=DuplicateWindow(100, 10)),
+        restore_window(archive, shard, tip, DuplicateWindow(100, 10)),
         last_leaves(archive, shard, tip),
         announcement_of(archive, shard, header),
     )
@@ -121,11 +122,10 @@ async def test_an_accepted_row_without_source_or_id_stops_the_sequencer(name: st
     damaged = altered(body, **{name: pa.nulls(header.leaves, pa.string())})
     signed = replace(header, body_bytes=len(damaged), body_sha256=sha256(damaged).digest())
     world.store.objects[key] = (damaged, etag)
-    world.store.objects[header_key(0, 0)] = (sign_header(signed, NOTE_KEY), etag)
-    world.publish(document(1))
+    tip = Tip(signed, sign_header(signed, NOTE_KEY))
 
     with pytest.raises(ArchiveDamagedError, match="lacks its id"):
-        await world.seal_everything()
+        await restore_window(world.sequencer().archive, world.shard, tip, DuplicateWindow(100, 10))
 
 
 @pytest.mark.parametrize(("back_s", "said"), [(60, []), (840, [(0, 840.0)])])

@@ -179,7 +179,7 @@ class World:
             signer=self.note_key,
             archive=ObjectArchive(self.store, Patience(pause_first_s=0)),
             log=MemoryLog(self.topics, self.clock),
-            identities=MemoryIdentities(self.topics, IDENTITY, new_ring()),
+            identities=MemoryIdentities(self.topics, IDENTITY, new_ring),
             announcements=self.announcements,
             observer=SilentObserver(),
             clock=self.clock,

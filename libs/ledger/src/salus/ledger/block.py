@@ -285,8 +285,9 @@ def check_succession(previous: tuple[Header, bytes] | None, header: Header) -> N
     """Raise BlockError unless `header` may stand right after `previous` (header, note bytes).
 
     `None` stands before the first block. The code names the first rule that is broken: `origin`,
-    `height`, `previous`, `time` and `identity` (neither may go back), `range-missing`, `range-gap`,
-    `handover`.
+    `height`, `previous`, `time` (which may not go back), `identity` (another topic), `range-missing`,
+    `range-gap`, `handover`. An identity position may go back: who holds the key can name one that the topic
+    never had, and the chain must go on behind it. Whether it is true, `salus.events.identity_position` says.
     """
     if previous is None:
         if header.height != 0:
@@ -303,8 +304,8 @@ def check_succession(previous: tuple[Header, bytes] | None, header: Header) -> N
         raise BlockError("previous", f"header {header.height} names another one before it")
     if header.time < before.time:
         raise BlockError("time", f"header {header.height} is earlier than the one before it")
-    if header.identity[:2] != before.identity[:2] or header.identity[2] < before.identity[2]:
-        raise BlockError("identity", f"header {header.height} was judged by an earlier identity position")
+    if header.identity[:2] != before.identity[:2]:
+        raise BlockError("identity", f"header {header.height} was judged by another identity topic")
     _check_ranges(before, header)
 
 

@@ -79,20 +79,34 @@ class IdentityView:
         return await self._catch_up()
 
     async def _read_to_the_end(self) -> KeyRing:
-        ends = await self._reader.end_offsets()
-        for (topic, partition), end in ends.items():
-            while await self._reader.position(topic, partition) < end:
-                self._reader.require_whole_topics()
-                records = await self._reader.poll(max_records=POLL_RECORDS_MAX, timeout_ms=100)
-                try:
-                    self._take(records)
-                except BaseException:
-                    # What was polled with it is not passed over: a revocation may be among it.
-                    self._reader.seek(Position(topic, partition, self.ring.position))
-                    raise
-            self.ring.position = max(self.ring.position, end)
+        for end in (await self._reader.end_offsets()).values():
+            await self._read_to(end, below=None)
         self._reader.require_whole_topics()
         return self.ring
+
+    async def read_to(self, position: int) -> KeyRing:
+        """Fold what is before an offset that the topic has, nothing after it, and return the ring.
+
+        Raises:
+            PermanentError, MessagingError: as `catch_up`.
+        """
+        await self._read_to(position, below=position)
+        for topic, partition in self._reader.partitions:
+            self._reader.seek(Position(topic, partition, self.ring.position))
+        return self.ring
+
+    async def _read_to(self, end: int, *, below: int | None) -> None:
+        (topic, partition), *_ = self._reader.partitions
+        while await self._reader.position(topic, partition) < end:
+            self._reader.require_whole_topics()
+            records = await self._reader.poll(max_records=POLL_RECORDS_MAX, timeout_ms=100)
+            try:
+                self._take(record for record in records if below is None or record.offset < below)
+            except BaseException:
+                # What was polled with it is not passed over: a revocation may be among it.
+                self._reader.seek(Position(topic, partition, self.ring.position))
+                raise
+        self.ring.position = max(self.ring.position, end)
 
     def require_read(self) -> None:
         """Raise UnreadRecordError if identity, of another version, wrote what the ring lacks; for /readyz."""

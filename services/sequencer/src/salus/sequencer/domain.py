@@ -31,7 +31,12 @@ from salus.ledger.block import (
 )
 from salus.ledger.merkle import leaf_hash, root_of_joined
 from salus.ledger.records import Records, Row, cells_of, rows_at
-from salus.sequencer.errors import BeyondEndError, PackageMissingError, ReplayedOffsetError
+from salus.sequencer.errors import (
+    BeyondEndError,
+    IdentityLostError,
+    PackageMissingError,
+    ReplayedOffsetError,
+)
 
 Partition = tuple[str, int]
 
@@ -143,6 +148,17 @@ def block_time(now: datetime, *, cursor: Cursor) -> datetime:
     return time if cursor.time is None else max(time, cursor.time)
 
 
+def identity_position(ring: KeyRing, cursor: Cursor) -> int:
+    """Return the identity position that the next header names: how far the topic was read, and no further.
+
+    Raises:
+        IdentityLostError: an earlier block was judged by more.
+    """
+    if ring.position < cursor.identity:
+        raise IdentityLostError(named=cursor.identity, end=ring.position)
+    return ring.position
+
+
 def draft_block(  # noqa: PLR0913  # all that a block follows from
     batch: Batch,
     *,
@@ -161,6 +177,7 @@ def draft_block(  # noqa: PLR0913  # all that a block follows from
     Raises:
         ReplayedOffsetError: records are sealed already or out of order.
         BeyondEndError: the batch reaches beyond the end of the log.
+        IdentityLostError: as `identity_position`.
         PackageMissingError: nobody can tell here which event types hold.
     """
     if ring.lacking:
@@ -181,7 +198,7 @@ def draft_block(  # noqa: PLR0913  # all that a block follows from
         root=root_of_joined(leaf_hashes),
         leaves=table.num_rows,
         accepted=table.num_rows - len(rejections),
-        identity=max(ring.position, cursor.identity),
+        identity=identity_position(ring, cursor),
         ranges=ranges,
         rejections=tuple(rejections.values()),
     )

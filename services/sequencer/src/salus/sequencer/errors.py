@@ -91,6 +91,26 @@ class ArchiveDamagedError(HaltError):
     """What the archive holds is not what this shard's key signed; `salus ledger fsck` names the place."""
 
 
+class ForeignBlockError(HaltError):
+    """A block that this process did not seal is none that it would have sealed: the shard's key is stolen."""
+
+    def __init__(self, *, shard: int, height: int, why: str) -> None:
+        super().__init__(
+            f"block {height} of shard {shard} was sealed by another process, and wrongly: {why}; whoever did "
+            "holds the shard's key, or runs another version: docs/operators.md, `A block was forged`"
+        )
+        self.height = height
+
+
+class IdentityLostError(HaltError):
+    """The identity topic ends before the position by which the chain's last block was judged."""
+
+    def __init__(self, *, named: int, end: int) -> None:
+        super().__init__(f"blocks were judged by identity position {named}, and that topic now ends at {end}")
+        self.named = named
+        self.end = end
+
+
 class NoKeyError(HaltError):
     """We hold no key that signs the next block: another took over, and it was not brought here."""
 

@@ -8,6 +8,7 @@ after the block that gave it. So at any offset one chain at most may go on, whoe
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -16,10 +17,10 @@ from salus.events.sharding import Epoch, Sharding
 from salus.ledger.block import Handover, Range
 from salus.ledger.merkle import EMPTY_ROOT
 from salus.sequencer.custody import Chains, Custody, Given
-from salus.sequencer.domain import Cursor, Draft, Partition, block_time
+from salus.sequencer.domain import Cursor, Draft, Partition, block_time, identity_position
 from salus.sequencer.errors import ArchiveDamagedError
 from salus.sequencer.gathering import Stop
-from salus.sequencer.ports import Archive, Clock, Identities
+from salus.sequencer.ports import Archive, Clock, Identities, PastIdentities
 from salus.sequencer.restoring import Chain, Shard
 
 LOOK_EVERY_MS = 250
@@ -124,7 +125,7 @@ def handover_block(  # noqa: PLR0913  # what is handed over, and by which knowle
         root=EMPTY_ROOT,
         leaves=0,
         accepted=0,
-        identity=max(ring.position, cursor.identity),
+        identity=identity_position(ring, cursor),
         ranges=tuple(Range(*at, offset, offset) for at, offset in sorted(starts.items())),
         rejections=(),
         handovers=tuple(sorted([*took, *gave])),
@@ -178,6 +179,10 @@ class Watch:
         """Look whether a hand-over is due, if it is time to."""
         if self._is_time():
             await self.catch_up()
+
+    def past(self) -> AbstractAsyncContextManager[PastIdentities]:
+        """Look back."""
+        return self._identities.past()
 
     async def catch_up(self) -> KeyRing:
         """Return the ring; an assignment that nobody has looked at yet ends the stretch, and so does a gift.

@@ -23,6 +23,7 @@ from salus.ledger.records import STRIDE, Part, Records, gather
 from salus.sequencer.clock_check import LOOK_AGAIN_MS, ClockCheck, described
 from salus.sequencer.domain import Cursor, Draft, Partition, Tip, block_time, draft_block
 from salus.sequencer.errors import ArchiveDamagedError, ClockTurnedError, LogRefusedError, OvertakenError
+from salus.sequencer.foreign_blocks import ForeignBlocks, Sealed
 from salus.sequencer.gathering import Gatherer, Limits, Stop, Stretch
 from salus.sequencer.handing_over import LOOK_EVERY_MS, Lookout, Outlook, Watch
 from salus.sequencer.ports import (
@@ -36,8 +37,7 @@ from salus.sequencer.ports import (
     Observer,
     Offload,
 )
-from salus.sequencer.restoring import Chain, Shard, announcement_of, require_nothing_lost, restore
-from salus.sequencer.same_log import require_same_log
+from salus.sequencer.restoring import Chain, Shard, announcement_of, require_nothing_lost
 
 LAG_ANSWER_S_MAX = 2.0
 # Clocks are corrected by less than this all the time.
@@ -82,6 +82,7 @@ class Sequencer:
     window: WindowSize = field(default_factory=WindowSize)
     clock_check: ClockCheck = field(default_factory=ClockCheck)
     progress: Progress = field(default_factory=Progress)
+    sealed: Sealed = field(default_factory=Sealed)
 
 
 @dataclass(slots=True)
@@ -123,10 +124,18 @@ async def restored(sequencer: Sequencer) -> Chain:
     """Return the chain as the archive has it; its last block is announced once more.
 
     Raises:
-        HaltError: the archive is damaged, or the log is another one than was sealed.
+        HaltError: the archive is damaged, the log is another one than was sealed, or a block is wrong.
     """
-    chain = await restore(sequencer.archive, sequencer.shard, window=sequencer.window.new())
-    await require_same_log(sequencer.archive, sequencer.shard, chain.tip, sequencer.log)
+    chain = await ForeignBlocks(
+        sequencer.shard,
+        sequencer.archive,
+        sequencer.log,
+        sequencer.identities,
+        sequencer.observer,
+        sequencer.offload,
+        sequencer.window,
+        sequencer.sealed,
+    ).restored()
     sequencer.observer.restored(
         height=chain.cursor.height - 1 if chain.tip else None, window=len(chain.window)
     )
@@ -293,7 +302,7 @@ async def seal_block(
             tip = await sequencer.offload(partial(_signed, sequencer, draft, before, length, digest))
             if not await archive.create(header_key(sequencer.shard.id, draft.height), tip.note):
                 raise OvertakenError(height=draft.height)
-        sequencer.progress.tip = tip
+        sequencer.progress.tip, sequencer.sealed.to = tip, draft.height + 1
         block = _announcement(sequencer.shard, draft)
         observer.sealed(block, draft, age_ms=sequencer.clock.monotonic_ms() - drafted.began_ms)
         with observer.stage("announce"):

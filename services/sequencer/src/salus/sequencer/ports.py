@@ -91,11 +91,21 @@ class Log(Protocol):
         """Open the partitions at these offsets, to look at a few records."""
 
 
+class PastIdentities(Protocol):
+    """The identity topic as it was."""
+
+    async def at(self, position: int) -> KeyRing:
+        """Return the ring as of every record before an offset that the topic has; it must not be kept."""
+
+
 class Identities(Protocol):
     """The fold of the identity topic."""
 
     async def catch_up(self) -> KeyRing:
         """Return the ring as of every identity record that is in the topic now; `position` says so."""
+
+    def past(self) -> AbstractAsyncContextManager[PastIdentities]:
+        """Look back; it is cheapest for positions that ascend."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +166,12 @@ class Observer(Protocol):
 
     def overtaken(self, *, height: int) -> None:
         """Take note that another sequencer was first."""
+
+    def passed_over(self, error: HaltError) -> None:
+        """Take note that a wrong block stays in the chain, since the keys that signed it are retired."""
+
+    def judged_otherwise(self, *, height: int, why: str) -> None:
+        """Take note that another's block could not be judged, or that other packages may have judged it."""
 
     def halted(self, error: HaltError) -> None:
         """Raise the alarm: sealing stopped and needs a person."""

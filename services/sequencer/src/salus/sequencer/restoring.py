@@ -68,18 +68,6 @@ class Chain:
     window: DuplicateWindow
 
 
-async def restore(archive: Archive, shard: Shard, *, window: DuplicateWindow) -> Chain:
-    """Return the chain's state, read back from headers and bodies; `window` is a new one to fill.
-
-    Raises:
-        ArchiveDamagedError: the last header or a body is not what this shard's key signed.
-    """
-    height = await last_height(archive, shard.id)
-    tip = None if height is None else await read_tip(archive, shard, height)
-    await restore_window(archive, shard, tip, window)
-    return Chain(tip, Cursor.after(None if tip is None else tip.header), window)
-
-
 async def last_height(archive: Archive, shard: int) -> int | None:
     """Return the height of the last header, None if there is none.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from salus.events.keyring import KeyRing
@@ -102,16 +103,53 @@ class KafkaLog:
             yield KafkaReader(await _outlast(self._patience, connect), self._patience)
 
 
+OpenView = Callable[[], AbstractAsyncContextManager[IdentityView]]
+
+
 class KafkaIdentities:
     """The `Identities` of the network, folded in memory from the beginning of the identity topic."""
 
-    def __init__(self, view: IdentityView, patience: Patience) -> None:
+    def __init__(self, view: IdentityView, open_view: OpenView, patience: Patience) -> None:
         self._view = view
+        self._open_view = open_view
         self._patience = patience
 
     async def catch_up(self) -> KeyRing:
         """Return the ring as of everything that is in the topic now."""
         return await _outlast(self._patience, self._view.catch_up)
+
+    @asynccontextmanager
+    async def past(self) -> AsyncIterator[KafkaPastIdentities]:
+        """Look back; the topic is read anew for positions before its end."""
+        async with AsyncExitStack() as resources:
+            yield KafkaPastIdentities(self._view, self._open_view, resources, self._patience)
+
+
+class KafkaPastIdentities:
+    """The `PastIdentities` of the network: a second fold, which is begun when it is needed."""
+
+    def __init__(
+        self, now: IdentityView, open_view: OpenView, resources: AsyncExitStack, patience: Patience
+    ) -> None:
+        self._now = now
+        self._open_view = open_view
+        self._resources = resources
+        self._patience = patience
+        self._view: IdentityView | None = None
+
+    async def at(self, position: int) -> KeyRing:
+        """Return the ring as of every record before an offset."""
+        if self._now.ring.position == position:
+            return self._now.ring
+        view = self._view
+        if view is None or view.ring.position > position:
+            await self._resources.aclose()
+            view = self._view = await _outlast(self._patience, self._connect)
+        await _outlast(self._patience, partial(view.read_to, position))
+        return view.ring
+
+    async def _connect(self) -> IdentityView:
+        return await self._resources.enter_async_context(self._open_view())
 
 
 @asynccontextmanager
@@ -121,7 +159,10 @@ async def open_identities(
     """Open the identity topic at its beginning."""
     async with AsyncExitStack() as resources:
 
-        async def connect() -> IdentityView:
-            return await resources.enter_async_context(open_identity_view(bootstrap, network))
+        def open_view() -> AbstractAsyncContextManager[IdentityView]:
+            return open_identity_view(bootstrap, network)
 
-        yield KafkaIdentities(await _outlast(patience, connect), patience)
+        async def connect() -> IdentityView:
+            return await resources.enter_async_context(open_view())
+
+        yield KafkaIdentities(await _outlast(patience, connect), open_view, patience)

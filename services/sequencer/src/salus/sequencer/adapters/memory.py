@@ -197,17 +197,29 @@ class MemoryIdentities:
 
     topics: MemoryTopics
     partition: Partition
-    ring: KeyRing
+    new_ring: Callable[[], KeyRing]
     turn: Turn = at_once
+    ring: KeyRing = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.ring = self.new_ring()
 
     async def catch_up(self) -> KeyRing:
         """Fold what is there and return the ring."""
+        return await self.at(len(self.topics.partitions[self.partition]))
+
+    @asynccontextmanager
+    async def past(self) -> AsyncIterator[MemoryIdentities]:
+        """Look back with a ring of its own."""
+        yield MemoryIdentities(self.topics, self.partition, self.new_ring, self.turn)
+
+    async def at(self, position: int) -> KeyRing:
+        """Fold what is before an offset, and return the ring; a position never goes back."""
         await self.turn()
-        records = self.topics.partitions[self.partition]
-        for record in records[self.ring.position :]:
+        for record in self.topics.partitions[self.partition][self.ring.position : position]:
             if record is not None:
                 apply_identity_record(self.ring, record)
-        self.ring.position = len(records)
+        self.ring.position = position
         return self.ring
 
 
@@ -232,6 +244,8 @@ class SilentObserver:
     races_lost: int = 0
     ahead: list[tuple[int, float]] = field(default_factory=list)
     off: list[float] = field(default_factory=list)
+    passed: list[str] = field(default_factory=list)
+    doubtful: list[tuple[int, str]] = field(default_factory=list)
 
     def restored(self, *, height: int | None, window: int) -> None:  # the port's shape
         """Keep silent."""
@@ -251,6 +265,14 @@ class SilentObserver:
     def overtaken(self, *, height: int) -> None:  # noqa: ARG002  # the port's shape
         """Count a lost race."""
         self.races_lost += 1
+
+    def passed_over(self, error: HaltError) -> None:
+        """Remember it."""
+        self.passed.append(str(error))
+
+    def judged_otherwise(self, *, height: int, why: str) -> None:
+        """Remember it."""
+        self.doubtful.append((height, why))
 
     def halted(self, error: HaltError) -> None:
         """Keep silent."""

@@ -103,6 +103,14 @@ class PrometheusObserver:
         OVERTAKEN.labels(self._shard).inc()
         _log.warning("another sequencer was first; starting over from the archive", height=height)
 
+    def passed_over(self, error: HaltError) -> None:
+        """Name the block that stays."""
+        _log.error("a wrong block stays: its keys are retired, and the chain goes on", reason=str(error))
+
+    def judged_otherwise(self, *, height: int, why: str) -> None:
+        """Name the block and why nobody can tell."""
+        _log.warning("another's block cannot be judged", shard=self._shard, height=height, reason=why)
+
     def halted(self, error: HaltError) -> None:
         """Raise the alarm."""
         HALTED.labels(self._shard, type(error).__name__).set(1)

@@ -1,0 +1,301 @@
+"""A sequencer builds on no block that it would not have sealed (redB6, findings 3, 4 and 5)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from hashlib import sha256
+from typing import TypeVar
+
+import msgspec
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from tests.unit.sequencer.world import (
+    CLINICAL,
+    HOSPITAL,
+    IDENTITY,
+    NOTE_KEY,
+    World,
+    document,
+    hospital_leaves,
+    signed,
+)
+
+from salus.archive.body import ACCEPTED, encode_body
+from salus.archive.building import SampleRecord, columns_of
+from salus.archive.replay import RESTORED_HEADER
+from salus.ledger.block import Handover, Header, Range, body_key, header_key, open_header, sign_header
+from salus.ledger.key_periods import KeyHistory, KeyPeriod
+from salus.ledger.merkle import leaf_hash, root_of
+from salus.ledger.note import NoteSigner, NoteVerifier
+from salus.ledger.records import SIGNATURE_HEADER
+from salus.messaging import Record
+from salus.sequencer.adapters.memory import SilentObserver
+from salus.sequencer.errors import ForeignBlockError, IdentityLostError
+from salus.sequencer.foreign_blocks import BLOCKS_AT_START_MAX, BLOCKS_WHILE_RUNNING_MAX, Sealed
+from salus.sequencer.handlers import restored, run
+
+Rows = list[SampleRecord]
+Change = Callable[[Rows], Rows]
+Facts = Callable[[Header], Header]
+AT = (CLINICAL, 0)
+T = TypeVar("T")
+NEW_KEY = NoteSigner("test/shard/0", Ed25519PrivateKey.from_private_bytes(b"M" * 32))
+
+
+def as_it_is(anything: T) -> T:
+    return anything
+
+
+def row_of(record: Record) -> SampleRecord:
+    place = record.topic, record.partition, record.offset
+    signature = record.header(SIGNATURE_HEADER)
+    return SampleRecord(*place, record.value, signature, timestamp_ms=record.timestamp_ms)
+
+
+def forge(world: World, change: Change = as_it_is, facts: Facts = as_it_is) -> None:
+    """Seal what is not sealed yet as whoever holds the shard's key can: all as accepted, and then changed."""
+    last = world.headers()[-1]
+    ends = {at: len(records) for at, records in world.topics.partitions.items()}
+    ranges = tuple(Range(*at, first, ends[at]) for at, first in sorted(last.next_offsets.items()))
+    fresh = [r for r in world.topics.records() if r.offset >= last.next_offsets[r.topic, r.partition]]
+    rows = change(
+        [row_of(record) for record in sorted(fresh, key=lambda r: (r.topic, r.partition, r.offset))]
+    )
+    columns = columns_of(rows)
+    body, root = encode_body(columns), root_of(columns.leaf_hash)
+    header = replace(
+        last,
+        height=last.height + 1,
+        leaves=len(rows),
+        accepted=sum(row.status == ACCEPTED for row in rows),
+        root=root,
+        previous=leaf_hash(world.notes()[-1]),
+        body_bytes=len(body),
+        body_sha256=sha256(body).digest(),
+        ranges=ranges,
+        identity=(*IDENTITY, ends[IDENTITY]),
+    )
+    header = facts(header)
+    world.store.objects[body_key(0, header.height, root)] = (body, "body")
+    world.store.objects[header_key(0, header.height)] = (sign_header(header, NOTE_KEY), "header")
+
+
+def with_status(status: str) -> Change:
+    return lambda rows: [replace(row, status=status) for row in rows]
+
+
+def named(position: int) -> Facts:
+    return lambda header: replace(header, identity=(*IDENTITY, position))
+
+
+def gives(header: Header) -> Header:
+    return replace(header, handovers=(Handover("gave", *AT, header.next_offsets[AT], "test/shard/7"),))
+
+
+FORGERIES = [
+    pytest.param(with_status("rejected:duplicate"), as_it_is, "as rejected:duplicate, and is accepted"),
+    pytest.param(with_status("rejected:key-revoked"), as_it_is, "as rejected:key-revoked, and is accepted"),
+    pytest.param(lambda rows: rows[:-1], as_it_is, "more than its 1 records"),
+    pytest.param(
+        lambda rows: [replace(rows[0], timestamp_ms=5), *rows[1:]], as_it_is, "0 0 is another record"
+    ),
+    pytest.param(
+        lambda rows: [replace(rows[0], value=document(9)), *rows[1:]], as_it_is, "0 0 is another record"
+    ),
+    pytest.param(as_it_is, named(10**12), "names identity position 1000000000000, and that topic ends at 1"),
+    pytest.param(as_it_is, named(0), "names identity position 0, the block before it 1"),
+    pytest.param(as_it_is, lambda header: replace(header, accepted=1), "its root or its counts"),
+    pytest.param(as_it_is, gives, "it hands partitions over, and seals records"),
+]
+
+
+async def overtaken(world: World, forgery: Callable[[], None]) -> SilentObserver:
+    """Run a sequencer; once it has sealed all that is there, let another seal what comes next."""
+    sequencer, stop = world.sequencer(), asyncio.Event()
+    running = asyncio.create_task(run(sequencer, stop))
+    while not world.is_everything_sealed():  # noqa: ASYNC110  # a step of the world
+        await asyncio.sleep(0)
+    forgery()
+    world.publish(document(77))
+    while not running.done() and not world.is_everything_sealed():  # noqa: ASYNC110  # a step of the world
+        await asyncio.sleep(0)
+    stop.set()
+    await running
+    assert isinstance(sequencer.observer, SilentObserver)
+    return sequencer.observer
+
+
+@pytest.mark.parametrize(("change", "facts", "why"), FORGERIES)
+async def test_a_start_builds_on_no_block_that_it_would_not_have_sealed(
+    change: Change, facts: Facts, why: str
+) -> None:
+    world = World.with_hospital()
+    await world.seal_everything()
+    for number in (1, 2):
+        world.publish(document(number))
+    forge(world, change, facts)
+    world.publish(document(3))
+
+    with pytest.raises(ForeignBlockError, match=why):
+        await world.seal_everything()
+    assert len(world.headers()) == 2
+
+
+@pytest.mark.parametrize(("change", "facts", "why"), FORGERIES)
+async def test_who_is_overtaken_builds_on_no_block_that_it_would_not_have_sealed(
+    change: Change, facts: Facts, why: str
+) -> None:
+    world = World.with_hospital()
+
+    def forgery() -> None:
+        for number in (1, 2):
+            world.publish(document(number))
+        forge(world, change, facts)
+
+    with pytest.raises(ForeignBlockError, match=why):
+        await overtaken(world, forgery)
+    assert len(world.headers()) == 2
+
+
+async def test_a_record_with_a_bad_signature_is_not_accepted_by_the_next_block() -> None:
+    # forgeacc.py
+    world = World.with_hospital()
+    await world.seal_everything()
+    world.publish(document(2), headers=signed(document(1)))
+    forge(world)
+    world.publish(document(3))
+
+    with pytest.raises(ForeignBlockError, match="is sealed as accepted, and is rejected:bad-signature"):
+        await world.seal_everything()
+
+
+async def test_an_old_identity_position_undoes_no_revocation() -> None:
+    # frozen.py: the revoked key signs on, and the thief of the shard's key judges by what was known before
+    world = World.with_hospital()
+    world.publish(document(1))
+    await world.seal_everything()
+    left = hospital_leaves("compromised", time=world.clock.time)
+    world.publish(left, at=IDENTITY, seed=b"R" * 32, key=HOSPITAL.did.encode())
+    world.topics.time_ms += 120_000
+    world.publish(document(2))
+    forge(world, of_clinical, lambda header: replace(named(1)(header), ranges=unmoved(header)))
+
+    with pytest.raises(ForeignBlockError, match=r"leaves out event 1, appended 12[0-9] s before"):
+        await world.seal_everything()
+
+
+def of_clinical(rows: Rows) -> Rows:
+    return [row for row in rows if row.topic == CLINICAL]
+
+
+def unmoved(header: Header) -> tuple[Range, ...]:
+    """Cover nothing of the identity topic, as a shard that does not seal it."""
+    return tuple(
+        replace(range_, next=range_.first) if (range_.topic, range_.partition) == IDENTITY else range_
+        for range_ in header.ranges
+    )
+
+
+async def test_what_another_sealed_as_it_is_is_built_on() -> None:
+    world = World.with_hospital()
+
+    def another_seals() -> None:
+        for number in (1, 2):
+            world.publish(document(number))
+        forge(world)
+
+    observer = await overtaken(world, another_seals)
+
+    assert observer.races_lost == 1
+    assert observer.doubtful == []
+    assert set(world.statuses().values()) == {"accepted"}
+
+
+async def test_after_the_key_is_retired_the_chain_goes_on_behind_what_it_forged() -> None:
+    # the way out: the operator retires the stolen key behind the forged block, and says so in an event
+    world = World.with_hospital()
+    await world.seal_everything()
+    for number in (1, 2):
+        world.publish(document(number))
+    forge(world, with_status("rejected:duplicate"), named(10**12))
+    stolen, held = (NoteVerifier.from_vkey(key.vkey) for key in (NOTE_KEY, NEW_KEY))
+    keys = KeyHistory(NOTE_KEY.name, (KeyPeriod(stolen, 0, 2), KeyPeriod(held, 2)))
+    world.seals, world.note_key = replace(world.shard, verifier=keys), NEW_KEY
+    world.publish(document(1))
+    world.publish(document(2))
+    sequencer, stop = world.sequencer(), asyncio.Event()
+    running = asyncio.create_task(run(sequencer, stop))
+    while not running.done() and len(world.notes()) < 3:  # noqa: ASYNC110  # a step of the world
+        await asyncio.sleep(0)
+    stop.set()
+    await running
+
+    assert isinstance(sequencer.observer, SilentObserver)
+    assert len(sequencer.observer.passed) == 1
+    assert [open_header(note, keys).identity[2] for note in world.notes()] == [1, 10**12, 1]
+    # What was sealed as a duplicate was none, and counts now that it is sent again.
+    assert {world.statuses()[*AT, offset] for offset in (2, 3)} == {"accepted"}
+
+
+async def test_a_key_that_still_signs_vouches_for_nothing() -> None:
+    world = World.with_hospital()
+    await world.seal_everything()
+    world.publish(document(1))
+    forge(world, with_status("rejected:duplicate"))
+    stolen, held = (NoteVerifier.from_vkey(key.vkey) for key in (NOTE_KEY, NEW_KEY))
+    keys = KeyHistory(NOTE_KEY.name, (KeyPeriod(stolen), KeyPeriod(held, 2)))
+    world.seals, world.note_key = replace(world.shard, verifier=keys), NEW_KEY
+    world.publish(document(2))
+
+    with pytest.raises(ForeignBlockError):
+        await world.seal_everything()
+
+
+async def test_a_block_whose_records_are_gone_is_said_to_be_not_judged() -> None:
+    world = World.with_hospital()
+    for number in (1, 2):
+        world.publish(document(number))
+    await world.seal_everything()
+    world.topics.retire(*AT, beginning=1)
+    sequencer, stop = world.sequencer(), asyncio.Event()
+    stop.set()
+    await restored(sequencer)
+
+    assert isinstance(sequencer.observer, SilentObserver)
+    assert [height for height, _ in sequencer.observer.doubtful] == [0]
+
+
+async def test_what_stands_for_a_rejected_record_after_a_loss_of_kafka_is_no_difference() -> None:
+    world = World.with_hospital()
+    bad = world.publish(b"not an event")
+    world.publish(document(1))
+    await world.seal_everything()
+    filler = msgspec.structs.replace(
+        bad, key=b"salus-restored", value=None, headers=((RESTORED_HEADER, b"x"),)
+    )
+    world.topics.partitions[AT][0] = filler
+    world.publish(document(2))
+
+    await world.seal_everything()
+
+    assert world.statuses()[*AT, 2] == "accepted"
+
+
+async def test_no_block_names_less_of_the_identity_topic_than_the_one_before_it() -> None:
+    world = World.with_hospital()
+    await world.seal_everything()
+    del world.topics.partitions[IDENTITY][:]
+    world.publish(document(1))
+
+    with pytest.raises((ForeignBlockError, IdentityLostError), match="identity position 1, and that topic"):
+        await world.seal_everything()
+
+
+def test_a_start_judges_the_newest_blocks_and_whoever_is_overtaken_those_of_others() -> None:
+    assert Sealed().first_foreign(3) == 0
+    assert Sealed().first_foreign(100) == 101 - BLOCKS_AT_START_MAX
+    assert Sealed(100).first_foreign(100) == 100
+    assert Sealed(101).first_foreign(100) == 101
+    assert Sealed(100).first_foreign(9999) == 10_000 - BLOCKS_WHILE_RUNNING_MAX
