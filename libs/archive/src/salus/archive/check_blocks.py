@@ -66,7 +66,7 @@ class Checked:
     what they hold of consent and storage, if events are judged; None if what rights rest on cannot be read.
     `coverage` is what the headers of the whole stretch cover, None if one of them is unknown. `pairs` is what
     each body that was checked and is whole accepts, `times_off` by how much a header's time is far from its
-    records.
+    records. `known` are the headers, wherever they were found.
     """
 
     shard: int
@@ -80,6 +80,7 @@ class Checked:
     served: list[ServedRun] | None = field(default_factory=list)
     pairs: dict[int, AcceptedPairs] = field(default_factory=dict)
     times_off: dict[int, timedelta] = field(default_factory=dict)
+    known: list[Header] = field(default_factory=list)
 
     @property
     def span(self) -> Span:
@@ -136,6 +137,7 @@ class BlockChecker:
                 self._check_succession(stretch.shard, known.get(height - 1), block, result)
                 result.counts.spared += result.spared
         blocks = [block for height in stretch.heights if (block := known[height])]
+        result.known = [block.header for block in blocks]
         if len(blocks) < len(stretch.heights):
             result.served = None
         if result.spared:

@@ -31,6 +31,7 @@ from salus.archive.deep_rights import RightsJudge
 from salus.archive.duplicates import WINDOW_OF_THE_FORMAT, WindowSize
 from salus.archive.finality import check_extends, judged
 from salus.archive.header_times import HeaderTimes
+from salus.archive.identity_positions import IdentityPositions
 from salus.archive.kept_memory import keep_freed_memory
 from salus.archive.listing import Listing, list_ledger
 from salus.archive.repetitions import Repetitions
@@ -140,12 +141,13 @@ async def fsck(  # noqa: PLR0913  # how thoroughly, how fast, and on what it goe
         results = _check_here(work, stores, stretches)
     archive = BlockArchive(stores.ledger)
     duplicates = DuplicateChecker(archive, verifiers, window)
-    times = HeaderTimes()
+    times, positions = HeaderTimes(), IdentityPositions()
     repetitions = Repetitions(archive, verifiers) if deep else None
     async for checked in results:
         checked.findings += await duplicates.take(checked)
         findings += checked.findings
         times.take(checked.shard, checked.times_off.items())
+        positions.take(checked.shard, checked.known)
         if repetitions:
             repetitions.take(checked)
         if rights:
@@ -158,10 +160,12 @@ async def fsck(  # noqa: PLR0913  # how thoroughly, how fast, and on what it goe
         on_progress(Progress("blocks", counts.blocks, total, counts.rows))
     findings += rights.findings() if rights else ()
     findings += await repetitions.notes() if repetitions else ()
-    findings += times.notes()
-    findings += check_order(log, hashes, shards, listing)
+    findings += [*times.notes(), *positions.findings(findings)]
     seen = [of for _, of in sorted(covered.items(), key=itemgetter(0))]
-    findings += check_coverage(seen, shards, log, trust.founders)
+    findings += [
+        *check_order(log, hashes, shards, listing),
+        *check_coverage(seen, shards, log, trust.founders),
+    ]
     ok = not any(finding.severity == "error" for finding in findings)
     return Report(
         ok=ok,

@@ -19,10 +19,10 @@ CODES = {
     "log-rewritten": "the log does not extend a checkpoint that an interrupted fsck saw, or that was given",
     "not-final": "the checkpoint does not have the cosignatures that the network's policy asks for",
     "accepted-twice": "an event's source and id were accepted before, within the window of duplicates",
+    "identity-ahead": "a block names a position of the identity topic that the topic did not have then",
+    "identity-behind": "a block names a position that leaves out identity events from before its records",
     "package-missing": "an accepted record's type is of a package that is not installed here (deep)",
     "verdict-wrong": "a record judged again has another verdict (deep)",
-    "identity-ahead": "a block names a position that the identity topic did not have yet (deep)",
-    "identity-behind": "a block leaves out identity events of long before its newest record (deep)",
     "unentitled": "consent or storage did for somebody what they had no right to (deep)",
 }
 """What an error's code means."""
@@ -30,6 +30,7 @@ CODES = {
 NOTES = {
     "handover-pending": "a partition is between two shards while this is checked",
     "checkpoint-behind": "the head has moved and its checkpoint is about to be published",
+    "identity-pending": "blocks name identity events that are in no block yet",
     "not-begun": "partitions are in no block, and a shard has no blocks yet",
     "not-anchored": "blocks are newer than the checkpoint",
     "unreferenced-body": "a sequencer died or lost a race after it wrote the body",
