@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from hashlib import sha256
 
 import pytest
 from tests.unit.archive.small_ledger import SmallLedger
 from tests.unit.archive.test_check_duplicates import records
-from tests.unit.archive.test_deep_fsck import founding, sealed, trust
+from tests.unit.archive.test_deep_fsck import founding, trust
 
-from salus.archive.building import BEGIN_MS, SampleRecord
+from salus.archive.building import BEGIN, BEGIN_MS
 from salus.archive.fsck import fsck
 from salus.archive.identity_positions import IdentityPositions
 from salus.events.identity_position import UNSEALED_MAX
@@ -59,13 +58,37 @@ async def test_a_position_that_leaves_out_what_was_known_for_a_minute_is_an_erro
     assert await findings(ledger, deep=False) == []
 
 
-def header(height: int, position: int, *, sealed_to: int | None = None) -> Header:
-    ranges = () if sealed_to is None else (Range(*IDENTITY, 0, sealed_to),)
-    facts = (bytes(32), bytes(32), BEGIN, 0, 1, sha256(b"").digest())
-    return Header("test/shard/0", height, 0, *facts, (*IDENTITY, position), ranges)
-
-
-def codes_of(*headers: Header) -> list[tuple[str, int | None]]:
+def codes_of(*named: int, sealed_to: int) -> list[tuple[str, int | None]]:
+    """Return what is said of a shard whose headers name these positions; so far is the topic sealed."""
     positions = IdentityPositions()
-    positions.take(0, headers)
+    positions.take(0, [header_of(height, position, sealed_to) for height, position in enumerate(named)])
     return [(finding.code, finding.height) for finding in positions.findings(())]
+
+
+def header_of(height: int, position: int, sealed_to: int) -> Header:
+    return Header(
+        origin="test/shard/0",
+        height=height,
+        leaves=0,
+        root=bytes(32),
+        previous=bytes(32),
+        time=BEGIN,
+        accepted=0,
+        body_bytes=1,
+        body_sha256=bytes(32),
+        identity=(*IDENTITY, position),
+        ranges=(Range(*IDENTITY, 0, sealed_to),),
+    )
+
+
+def test_a_position_that_goes_back_is_behind_unless_what_was_before_it_is_false() -> None:
+    far = 10 + UNSEALED_MAX
+
+    assert codes_of(9, 10, 10, sealed_to=10) == []
+    assert codes_of(9, 8, 9, sealed_to=10) == [("identity-behind", 1)]
+    assert codes_of(9, far + 1, 9, sealed_to=10) == [("identity-ahead", 1)]
+
+
+def test_events_that_no_block_has_yet_may_be_named() -> None:
+    # The shard that seals the identity topic may be behind; a note says from where on.
+    assert codes_of(9, 11, 10 + UNSEALED_MAX, sealed_to=10) == [("identity-pending", None)]
