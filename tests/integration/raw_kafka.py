@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aiokafka.record.util import calc_crc32c, encode_varint
 
+from salus.messaging import set_topic_setting
+
 ANSWER_S_MAX = 30
-CHECKED_FROM = 21
+CHECKED_FROM, ATTRIBUTES_AT, RECORDS_FROM = 21, 22, 61
+GZIP, LOG_APPEND_TIME = 0x01, 0x08
+TIMESTAMP_TYPE = "message.timestamp.type"
 _PRODUCE, _FETCH = 0, 1
 _TIME_MS = 1_764_400_000_000
 
@@ -62,16 +67,57 @@ async def produce(bootstrap: str, topic: str, partition: int, batch: bytes) -> i
     return int(base)
 
 
+def dated(batch: bytes, at_ms: int, *, attributes: int = 0, compressed: bool = False) -> bytes:
+    """Return the same batch with another time and further attributes, compressed with gzip if asked for."""
+    made = bytearray(batch)
+    if compressed:
+        made[RECORDS_FROM:] = gzip.compress(bytes(made[RECORDS_FROM:]))
+        attributes |= GZIP
+        struct.pack_into(">i", made, 8, len(made) - 12)
+    made[ATTRIBUTES_AT] |= attributes
+    struct.pack_into(">qq", made, 27, at_ms, at_ms)
+    struct.pack_into(">I", made, 17, calc_crc32c(bytes(made[CHECKED_FROM:])))
+    return bytes(made)
+
+
+async def send_dated(bootstrap: str, topic: str, batch: bytes, at_ms: int) -> int:
+    """Have the batch appended to partition 0 under a time of ours, and return its offset.
+
+    That is what an account can do that may alter settings of topics: they are other for a moment. Until they
+    are in force the broker dates what comes, so others are sent before.
+    """
+    await set_topic_setting(bootstrap, [topic], TIMESTAMP_TYPE, "CreateTime")
+    try:
+        while True:
+            offset = await produce(bootstrap, topic, 0, record_batch([(0, b"?")]))
+            if not await attributes_of(bootstrap, topic, 0, offset) & LOG_APPEND_TIME:
+                break
+        return await produce(bootstrap, topic, 0, dated(batch, at_ms))
+    finally:
+        await set_topic_setting(bootstrap, [topic], TIMESTAMP_TYPE, "LogAppendTime")
+
+
+async def attributes_of(bootstrap: str, topic: str, partition: int, offset: int) -> int:
+    """Return the attributes of the batch at an offset, as the broker stores it."""
+    answer, at = await _fetched(bootstrap, topic, partition, offset)
+    return int(answer[at + ATTRIBUTES_AT])
+
+
 async def session_of(bootstrap: str, topic: str, partition: int, offset: int) -> tuple[Session, int]:
     """Return whose the batch at an offset is, as any reader sees it, and how many records it has."""
+    answer, at = await _fetched(bootstrap, topic, partition, offset)
+    *who, count = struct.unpack_from(">qhii", answer, at + 43)
+    return Session(*who), int(count)
+
+
+async def _fetched(bootstrap: str, topic: str, partition: int, offset: int) -> tuple[bytes, int]:
+    """Return an answer of the broker, and where in it the batch at the offset begins."""
     wanted = struct.pack(">iqi", partition, offset, 1 << 20)
     request = struct.pack(">iiiib", -1, 500, 1, 1 << 20, 0) + _one(topic, wanted)
     answer = await _asked(bootstrap, _FETCH, 4, request)
     at = 4 + 4 + 2 + len(topic) + 4 + 4 + 2 + 8 + 8
     (aborted,) = struct.unpack_from(">i", answer, at)
-    at += 4 + 16 * max(0, aborted) + 4
-    *who, count = struct.unpack_from(">qhii", answer, at + 43)
-    return Session(*who), int(count)
+    return answer, at + 4 + 16 * max(0, aborted) + 4
 
 
 def _record(delta: int, value: bytes, key: bytes, header: tuple[bytes, bytes] | None) -> bytes:

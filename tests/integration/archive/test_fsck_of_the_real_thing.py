@@ -12,13 +12,18 @@ from pathlib import Path
 import pytest
 from tests.asking import UNASKED, truly_asked
 from tests.integration.anchoring.network import AnchoredNetwork
+from tests.integration.raw_kafka import produce, record_batch, send_dated
 from tests.integration.sequencer.shard import CLINICAL, Shard, open_shard
 
 from salus.archive.fsck import StoreAddress, fsck
 from salus.archive.trust import Trust
 from salus.client import Publisher
 from salus.devkit.addresses import Addresses
+from salus.events.contexts.clinical import DocumentRegistered
 from salus.events.contexts.identity import KeyRevoked
+from salus.events.envelope import encode_event
+from salus.events.signature import sign_values
+from salus.ledger.records import timestamp_at
 from salus.messaging import Producer
 from salus.objects import Admin, ObjectStore, refuse_stray
 
@@ -45,6 +50,12 @@ async def publish_good_and_bad(shard: Shard) -> None:
             await producer.send(CLINICAL, key=b"k", value=value)
         await producer.send(CLINICAL, key=b"k", value=b"{}", headers=[("salus-signature", b"?")])
     await shard.wait_until_sealed()
+    await revoke_hospital(shard)
+    await shard.publish_documents(5, name="late")
+    await shard.wait_until_sealed()
+
+
+async def revoke_hospital(shard: Shard) -> None:
     revoked = KeyRevoked(
         did=shard.hospital.did,
         key_id=shard.hospital.verification_method,
@@ -55,8 +66,6 @@ async def publish_good_and_bad(shard: Shard) -> None:
     async with Publisher(shard.parts.kafka_bootstrap, shard.folder.signer("identity")) as publisher:
         handle = await publisher.publish(asked, subject=shard.hospital.did, expected_version=1)
         await handle.position()
-    await shard.publish_documents(5, name="late")
-    await shard.wait_until_sealed()
 
 
 async def flip(objects: ObjectStore, key: str) -> bytes:
@@ -114,3 +123,41 @@ async def test_it_is_clean_judged_again_and_damage_is_named(shard: Shard) -> Non
         await objects.put(key, whole)
 
         assert {finding.key for finding in damaged.errors} == {key}
+
+
+async def test_a_record_that_its_sender_dated_back_is_refused_and_told(shard: Shard) -> None:
+    # Red team B6, 1: a revoked key signed on, for the sequencer and for whoever judges again.
+    address = address_of(shard)
+    network = AnchoredNetwork(shard.parts, shard.folder)
+    settings = {"SALUS_LEDGER_BUCKET": address.ledger_bucket, "SALUS_LOG_BUCKET": address.log_bucket}
+    s3 = shard.parts.s3
+    await Admin(s3.endpoint, s3.access_key, s3.secret_key, s3.region).ensure_bucket(address.log_bucket)
+    sequencer = await shard.start_sequencer()
+    await shard.publish_documents(20)
+    before_ms = max(record.timestamp_ms for record in (await shard.records()).values())
+    await revoke_hospital(shard)
+    patient = "urn:uuid:00000000-0000-4000-8000-000000000001"
+    data = DocumentRegistered(patient=patient, object="dated-back", media_type="text/plain")
+    value = encode_event(
+        data, id="dated-back", source=shard.hospital.did, subject=patient, time=datetime.now(UTC)
+    )
+    (signature,) = sign_values([value], shard.hospital)
+    batch = record_batch([(0, value)], key=patient.encode(), header=(b"salus-signature", signature))
+    honest = await produce(shard.parts.kafka_bootstrap, CLINICAL, 0, batch)
+    offset = await send_dated(shard.parts.kafka_bootstrap, CLINICAL, batch, before_ms)
+    await shard.wait_until_sealed()
+    anchoring = await network.start(**settings)
+    try:
+        assert await anchoring.reaches(len(await shard.chain()))
+    finally:
+        await anchoring.kill()
+    rows = await shard.require_laws()
+    found = {row["offset"]: row for row in rows if (row["topic"], row["partition"]) == (CLINICAL, 0)}
+
+    assert found[honest]["status"] == "rejected:key-revoked"
+    assert found[offset]["status"] == "rejected:create-time"
+    assert timestamp_at(found[offset]["timestamp"]) == 0
+    assert "dated by their senders" in sequencer.log.read_text()
+    report = await fsck(address, Trust.from_network(shard.folder.file.read_bytes()), deep=True)
+    assert report.errors == []
+    assert not [finding for finding in report.findings if finding.code == "header-time"]

@@ -26,6 +26,7 @@ from salus.events.envelope import decode_event
 from salus.events.event_types import type_of
 from salus.ledger.records import SIGNATURE_HEADER
 from salus.messaging import Producer, Reader, Record, partitions_of, topic_settings
+from salus.runtime.network import Network
 
 STATED = type_of(TopicsRestored).topic
 
@@ -60,12 +61,18 @@ class Ledger:
     async def records(self, topic: str = "") -> dict[tuple[int, int], Record]:
         starts = {(topic or self.topic, 0): 0} | ({} if topic else {(self.topic, 1): 0})
         found = {}
-        async with Reader(self.lost.bootstrap, starts=starts) as reader:
+        restored = Network.read(self.network.folder.file).restored_ranges()
+        async with Reader(self.lost.bootstrap, starts=starts, restored=restored) as reader:
             ends = await reader.end_offsets()
             while {at: await reader.position(*at) for at in starts} != ends:
                 for record in await reader.poll(max_records=1000, timeout_ms=500):
                     found[record.partition, record.offset] = record
         return found
+
+    def restored(self) -> set[tuple[int, int, int]]:
+        """Return what network.json says about the topic: partition, first and next."""
+        said = Network.read(self.network.folder.file).restored
+        return {(each.partition, each.first, each.next) for each in said if each.topic == self.topic}
 
     async def stamps(self) -> set[str]:
         return set((await topic_settings(self.lost.bootstrap, [self.topic, STATED], STAMPS)).values())
@@ -92,6 +99,7 @@ async def ledger(parts: Addresses, tmp_path: Path) -> AsyncIterator[Ledger]:
         trust=network.trust,
         shard_topics=[{topic: [0, 1], STATED: [0]}],
         operator=network.folder.signer(OPERATOR),
+        network=network.folder,
     )
     made = Ledger(network, topic, lost)
     await made.fill()
@@ -124,6 +132,9 @@ async def test_it_goes_on_where_it_broke_off_and_states_it_once(ledger: Ledger) 
         first.value
         == sample_records(1, signer=ledger.network.chain.event_signer, topic=ledger.topic)[0].value
     )
+    # Red team B6, 1: network.json says so, and so whoever folds the topic takes them.
+    assert ledger.restored() == {(0, 0, 12), (1, 0, 12)}
+    assert {record.flaw for record in records.values()} == {None}
     assert (first.key or b"").startswith(b"urn:uuid:")
     assert (last.header(SIGNATURE_HEADER) or b"").startswith(b"v1 ")
     # As the broker that was lost had stamped them, and not when their blocks were sealed.

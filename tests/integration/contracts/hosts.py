@@ -18,7 +18,7 @@ from salus.events.contexts import CATALOGUE
 from salus.events.did import LocalSigner
 from salus.messaging import Topic, ensure_topics
 from salus.runtime.identity_view import IDENTITY_TOPIC, IdentityView, open_identity_view
-from salus.runtime.network import FoundingParty, Log, Network, Shard
+from salus.runtime.network import FoundingParty, Log, Network, RestoredRange, Shard
 from salus.runtime.own_key import OwnKey
 from salus.runtime.publishing import open_publisher
 from salus.runtime.supervisor import Supervisor
@@ -44,7 +44,9 @@ def operator(signer: LocalSigner) -> FoundingParty:
     return FoundingParty(signer.did, public_key(signer), "person", ("operator",))
 
 
-def network_of(root: LocalSigner, founders: Iterable[FoundingParty]) -> Network:
+def network_of(
+    root: LocalSigner, founders: Iterable[FoundingParty], restored: Iterable[RestoredRange] = ()
+) -> Network:
     """A network of one service, which is identity, and these founders."""
     return Network(
         origin=NETWORK,
@@ -53,6 +55,7 @@ def network_of(root: LocalSigner, founders: Iterable[FoundingParty]) -> Network:
         founders=tuple(founders),
         log=Log("test/log", "-"),
         shards=(Shard(0, "test/shard/0", "-", {IDENTITY_TOPIC: (0,)}),),
+        restored=tuple(restored),
     )
 
 
@@ -64,10 +67,11 @@ async def running_replica(
     founders: Iterable[FoundingParty],
     *,
     publishing: AbstractAsyncContextManager[Stating] | None = None,
+    restored: Iterable[RestoredRange] = (),
 ) -> AsyncIterator[Replica]:
     """Run a replica; what it states goes out by `publishing`."""
     await ensure_topics(bootstrap, [Topic(IDENTITY_TOPIC, 1)])
-    network = network_of(root, founders)
+    network = network_of(root, founders, restored)
     async with (
         open_identity_view(bootstrap, network) as identity,
         open_fold_store(url) as store,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from confluent_kafka import Producer as ForeignProducer
@@ -17,7 +19,7 @@ from tests.asking import UNASKED, proofs_of, truly_asked
 from tests.databases import Databases
 from tests.founding import public_key
 from tests.integration.contracts.hosts import Replica, member, running_replica
-from tests.integration.raw_kafka import produce, record_batch, session_of
+from tests.integration.raw_kafka import produce, record_batch, send_dated, session_of
 from tests.parties import founded
 
 from salus.contracts.fold import FoldStore
@@ -33,6 +35,7 @@ from salus.events.envelope import encode_event
 from salus.events.signature import sign_values
 from salus.messaging import Producer
 from salus.runtime.identity_view import IDENTITY_TOPIC
+from salus.runtime.network import RestoredRange
 from salus.runtime.problems import ProblemError
 
 _MADE: list[LocalSigner] = []
@@ -44,9 +47,11 @@ def signer() -> LocalSigner:
     return _MADE[-1]
 
 
-def replica(parts: Addresses, root: LocalSigner, url: str) -> AbstractAsyncContextManager[Replica]:
+def replica(
+    parts: Addresses, root: LocalSigner, url: str, restored: Iterable[RestoredRange] = ()
+) -> AbstractAsyncContextManager[Replica]:
     founders = [member(each) for each in _MADE if each != root]
-    return running_replica(parts.kafka_bootstrap, root, url, founders)
+    return running_replica(parts.kafka_bootstrap, root, url, founders, restored=restored)
 
 
 def _registered(party: LocalSigner, root: LocalSigner, _: HeldKeys) -> PartyRegistered:
@@ -141,6 +146,40 @@ async def test_a_record_that_says_it_stands_at_the_next_position_decides_no_comm
         states = await a.host.states([party.did])
 
     assert list(states) == [party.did]
+
+
+async def test_a_record_that_its_sender_dated_changes_nothing_unless_it_was_restored(
+    parts: Addresses, databases: Databases
+) -> None:
+    # Red team B6, 1: a fold took what a revoked key signed, dated back.
+    root, party, late = signer(), signer(), signer()
+    async with replica(parts, root, await databases.url("a")) as a:
+        await a.host.execute(party.did, lambda _: registered(party, root))
+        fact = registered(late, root)
+        value = encode_event(
+            fact,
+            id=uuid4().hex,
+            source=root.did,
+            subject=late.did,
+            time=datetime.now(UTC),
+            expected_version=0,
+        )
+        (signature,) = sign_values([value], root)
+        header = b"salus-signature", signature
+        batch = record_batch([(0, value)], key=late.did.encode(), header=header)
+        now_ms = int(datetime.now(UTC).timestamp() * 1000)
+        offset = await send_dated(parts.kafka_bootstrap, IDENTITY_TOPIC, batch, now_ms)
+        await a.follower.catch_up()
+        states = await a.host.states([party.did, late.did])
+        ring = await a.identity.catch_up()
+    said = RestoredRange(IDENTITY_TOPIC, 0, offset, offset + 1)
+    async with replica(parts, root, await databases.url("b"), [said]) as b:
+        await b.follower.catch_up()
+        restored = await b.host.states([party.did, late.did])
+
+    assert list(states) == [party.did]
+    assert late.verification_method not in ring.keys
+    assert set(restored) == {party.did, late.did}
 
 
 async def test_a_command_is_not_answered_by_what_another_put_in_its_place(

@@ -17,7 +17,14 @@ from salus.ledger.block import Range
 from salus.ledger.checkpoint import Checkpoint
 from salus.ledger.merkle import leaf_hash
 from salus.ledger.records import SIGNATURE_HEADER
-from salus.messaging import DeliveryError, MessagingError, Position, Record, TimestampReplacedError
+from salus.messaging import (
+    DeliveryError,
+    MessagingError,
+    Position,
+    Record,
+    RestoredRanges,
+    TimestampReplacedError,
+)
 
 TIME = 1_795_305_600_000
 TOPIC = "salus.consent.events"
@@ -57,6 +64,8 @@ class Broker:
         self.time = TIME
         self.loses = False
         self.stated = 0
+        # What network.json says was appended again.
+        self.restored: list[RestoredRanges] = []
 
     async def settings(self, _: str, topics: Iterable[str], __: str) -> dict[str, str]:
         return {topic: self.stamps[topic] for topic in topics}
@@ -150,7 +159,10 @@ def broker(monkeypatch: pytest.MonkeyPatch) -> Broker:
 
 async def restored(**options: Any) -> Restored:
     stores = SimpleNamespace(ledger=None, log=None)
-    lost = SimpleNamespace(bootstrap="", partitions=[(TOPIC, 0), (OTHER, 0)], stores=stores, trust=None)
+    network = SimpleNamespace(add_restored=Client.broker.restored.append)
+    lost = SimpleNamespace(
+        bootstrap="", partitions=[(TOPIC, 0), (OTHER, 0)], stores=stores, trust=None, network=network
+    )
     return await restore(cast("Lost", lost), **options)
 
 
@@ -162,6 +174,16 @@ async def test_lost_topics_are_filled_under_the_old_times_and_stated(broker: Bro
     assert set(broker.stamps.values()) == {BY_BROKER}
     assert (done.appended, done.next) == ({(TOPIC, 0): 4, (OTHER, 0): 4}, {(TOPIC, 0): 4, (OTHER, 0): 4})
     assert (done.recorded, broker.stated) == (True, 1)
+    assert broker.restored == [{(t, 0): [(0, 4)] for t in (TOPIC, OTHER)}]
+
+
+async def test_network_json_names_what_was_appended_to_a_topic_and_no_other(broker: Broker) -> None:
+    # Red team B6, 1: what is named is believed, whoever dated it.
+    broker.values = {TOPIC: [value(n) for n in range(4)], OTHER: [value(0)]}
+
+    await restored()
+
+    assert broker.restored == [{(OTHER, 0): [(0, 1), (1, 4)]}]
 
 
 @pytest.mark.parametrize("has", [1, 4, 6])
@@ -182,6 +204,7 @@ async def test_whole_topics_are_neither_changed_nor_stated(broker: Broker) -> No
     done = await restored()
 
     assert (done.appended, done.recorded, broker.stated, broker.stamped) == ({}, False, 0, [])
+    assert broker.restored == []
     assert done.next == {(TOPIC, 0): 4, (OTHER, 0): 4}
 
 
@@ -208,6 +231,8 @@ async def test_what_could_not_be_stated_is_stated_by_the_next_call_and_once(brok
 
     assert set(stamps.values()) == {BY_BROKER}
     assert [(d.appended, d.recorded) for d in done] == [({}, True), ({}, False)]
+    # A call that was killed before may not have written it.
+    assert broker.restored[1:] == [{(t, 0): [(0, 4)] for t in (TOPIC, OTHER)}]
     assert broker.stated == 1
 
 

@@ -62,7 +62,9 @@ async def test_a_service_neither_answers_nor_is_ready(wrong: PermanentError) -> 
 @pytest.mark.parametrize("end", [0, 5])
 @pytest.mark.parametrize("wrong", WRONG)
 async def test_nobodys_keys_are_known_and_nobody_waits_for_ever(wrong: PermanentError, end: int) -> None:
-    network: Any = type("Network", (), {"new_ring": lambda _: SimpleNamespace(position=0)})()
+    network: Any = type(
+        "Network", (), {"new_ring": lambda _: SimpleNamespace(position=0), "restored_ranges": lambda _: {}}
+    )()
     view = IdentityView(cast("Reader", Topics(wrong, end)), network)
 
     with pytest.raises(type(wrong), match=str(wrong)):

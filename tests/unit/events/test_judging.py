@@ -110,6 +110,7 @@ FOREIGN = PolicySetAdopted(policy_set="0" * 64, contract="1" * 64, request=UNASK
 CASES: dict[Reason, Row] = {
     Reason.UNREADABLE: row(VALUE, flaw=Flaw.UNREADABLE),
     Reason.TRANSACTIONAL: row(VALUE, flaw=Flaw.TRANSACTIONAL),
+    Reason.CREATE_TIME: row(VALUE, flaw=Flaw.CREATE_TIME),
     Reason.TOMBSTONE: row(VALUE, value=None),
     Reason.TOO_LARGE: row(b"\xff" * (20 * VALUE_BYTES_MAX)),
     Reason.MISSING_SIGNATURE: row(VALUE, signature=None),
@@ -204,6 +205,7 @@ ATTRIBUTE_FAULTS: dict[Reason, dict[str, Any]] = {
 ROW_FAULTS: dict[Reason, Callable[[Row], Row]] = {
     Reason.UNREADABLE: lambda r: r.but(flaw=Flaw.UNREADABLE),
     Reason.TRANSACTIONAL: lambda r: r.but(flaw=Flaw.TRANSACTIONAL),
+    Reason.CREATE_TIME: lambda r: r.but(flaw=Flaw.CREATE_TIME),
     Reason.TOMBSTONE: lambda r: r.but(value=None),
     Reason.MISSING_SIGNATURE: lambda r: r.but(signature=None),
     Reason.MALFORMED_SIGNATURE: lambda r: r.but(signature=b"v1 " + (r.signature or b"")),

@@ -20,7 +20,7 @@ from salus.ledger import record_batches
 from salus.ledger.records import Flaw
 from salus.messaging import tolerant
 from salus.messaging.record import MESSAGE_BYTES_MAX
-from salus.messaging.unpacking import As, Corrupt, Unpacked
+from salus.messaging.unpacking import As, Corrupt, Mark, Unpacked
 
 AT = TopicPartition("t", 3)
 # A signature header has more than 100 characters behind its name of 15, and a CloudEvent more than 221.
@@ -54,7 +54,7 @@ def batch(  # what a header says, each of which may be a lie
     base: int = 0,
     last: int | None = None,
     count: int | None = None,
-    attributes: int = 0,
+    attributes: int = LOG_APPEND_TIME,
     header: bytes = b"h",
     time: bytes = b"\0",
 ) -> bytes:
@@ -68,7 +68,9 @@ def batch(  # what a header says, each of which may be a lie
     )
 
 
-def framed(records: bytes, *, last: int, count: int, base: int = 0, attributes: int = 0) -> bytes:
+def framed(
+    records: bytes, *, last: int, count: int, base: int = 0, attributes: int = LOG_APPEND_TIME
+) -> bytes:
     if attributes & 7 == ZSTD:
         records = zstd_encode(records)
     checked = struct.pack(">hiqqqhii", attributes, last, 0, 0, -1, -1, -1, count) + records
@@ -76,14 +78,14 @@ def framed(records: bytes, *, last: int, count: int, base: int = 0, attributes: 
     return struct.pack(">qi", base, len(behind)) + behind
 
 
-def seen(data: bytes, mark: As, *, first: int = 0) -> tuple[Seen, int]:
+def seen(data: bytes, form: As, *, first: int = 0) -> tuple[Seen, int]:
     """Return what a reader is given, and where it goes on."""
-    found = Unpacked(AT, fetcher.MemoryRecords(data), None, first, None, mark, True, READ_UNCOMMITTED)
+    found = Unpacked(AT, fetcher.MemoryRecords(data), None, first, None, Mark(form), True, READ_UNCOMMITTED)
     rows: list[Row] = []
     for run in found:
         if isinstance(run, Corrupt):
             return None, found.next_fetch_offset
-        if mark is As.ROWS:
+        if form is As.ROWS:
             rows += [(r.offset, r.value, r.flaw) for r in run.records]
         else:
             rows += [(r.offset, r.value, r.flaw) for r in run]
@@ -92,7 +94,7 @@ def seen(data: bytes, mark: As, *, first: int = 0) -> tuple[Seen, int]:
 
 def seen_alike(data: bytes, *, first: int = 0) -> tuple[Seen, int]:
     """Return what every way to read it gives: they all give the same."""
-    fast, slow = (seen(data, mark, first=first) for mark in (As.COLUMNS, As.ROWS))
+    fast, slow = (seen(data, form, first=first) for form in (As.COLUMNS, As.ROWS))
     with pytest.MonkeyPatch.context() as without_library:
         without_library.setattr(record_batches, "_unpack", record_batches.unpack_in_python)
         slow_columns = seen(data, As.COLUMNS, first=first)
@@ -119,7 +121,7 @@ LIES = {
 
 
 @pytest.mark.parametrize("header", [b"h", b"\xff"], ids=["a name", "no UTF-8"])
-@pytest.mark.parametrize("attributes", [0, ZSTD], ids=["plain", "zstd"])
+@pytest.mark.parametrize("attributes", [LOG_APPEND_TIME, LOG_APPEND_TIME | ZSTD], ids=["plain", "zstd"])
 @pytest.mark.parametrize("deltas", LIES.values(), ids=LIES)
 def test_records_that_stand_elsewhere_are_one_unreadable_record_at_the_batchs_end(
     deltas: list[int], attributes: int, header: bytes
@@ -153,7 +155,7 @@ def test_a_batch_before_the_beginning_or_before_what_was_asked_for_is_damaged() 
 
 
 def test_a_flaw_of_offsets_goes_before_that_of_transactions() -> None:
-    data = batch([7], attributes=TRANSACTIONAL)
+    data = batch([7], attributes=TRANSACTIONAL | LOG_APPEND_TIME)
 
     assert seen_alike(data) == (one_leaf(data, 0), 1)
 
@@ -175,8 +177,10 @@ TIMES = {"ten bytes": b"\x80" * 9 + b"\1", "ten bytes and more than counts": b"\
 @pytest.mark.parametrize("attributes", [0, ZSTD, LOG_APPEND_TIME, LOG_APPEND_TIME | ZSTD])
 @pytest.mark.parametrize("time", TIMES.values(), ids=TIMES)
 def test_a_time_may_have_ten_bytes(time: bytes, attributes: int) -> None:
+    flaw = None if attributes & LOG_APPEND_TIME else Flaw.CREATE_TIME
+
     assert seen_alike(batch([0, 1], time=time, attributes=attributes)) == (
-        [(0, b"0", None), (1, b"1", None)],
+        [(0, b"0", flaw), (1, b"1", flaw)],
         2,
     )
 
@@ -206,7 +210,7 @@ def with_headers(count: int, time: bytes) -> bytes:
     return varint(len(body)) + body
 
 
-@pytest.mark.parametrize("attributes", [0, ZSTD], ids=["plain", "zstd"])
+@pytest.mark.parametrize("attributes", [LOG_APPEND_TIME, LOG_APPEND_TIME | ZSTD], ids=["plain", "zstd"])
 @pytest.mark.parametrize("time", [b"\0", TIMES["ten bytes"]], ids=["usual", "odd"])
 def test_a_batch_has_so_many_records_and_headers_and_no_more(
     time: bytes, attributes: int, monkeypatch: pytest.MonkeyPatch
@@ -237,7 +241,7 @@ class Said(NamedTuple):
     base: int = 12
     last: int | None = None
     records: int | None = None
-    attributes: int = 0
+    attributes: int = LOG_APPEND_TIME
     header: bytes = b"h"
     time: bytes = b"\0"
 

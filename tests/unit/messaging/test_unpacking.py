@@ -17,33 +17,55 @@ import salus.messaging  # noqa: F401  # what is under test is what importing it 
 from salus.ledger.records import SIGNATURE_HEADER as SIGNATURE
 from salus.ledger.records import TRACE_HEADER as TRACE
 from salus.ledger.records import Flaw, Row
-from salus.messaging.record import MESSAGE_BYTES_MAX, Record
-from salus.messaging.unpacking import As, Corrupt, Rows, Unpacked, joined
+from salus.messaging.record import MESSAGE_BYTES_MAX, NOTHING_RESTORED, Record, RestoredRanges
+from salus.messaging.unpacking import As, Corrupt, Mark, Rows, Unpacked, joined
 
 AT = TopicPartition("t", 3)
 CRC_AT, CRC_END, CONTROL = 17, 21, 0x20
+ATTRIBUTES_AT, APPEND_TIME = 22, 0x08
 HEADERS = [("salus-signature", b"v1"), ("traceparent", b"00")]
 
 
 def batch_of(
-    count: int, *, base_offset: int = 0, compression: int = 0, transactional: int = 0, producer: int = -1
+    count: int,
+    *,
+    base_offset: int = 0,
+    compression: int = 0,
+    transactional: int = 0,
+    producer: int = -1,
+    appended: bool = True,
 ) -> bytes:
     builder = DefaultRecordBatchBuilder(2, compression, transactional, producer, 0, 0, 10**6)
     for n in range(count):
         builder.append(n, 1000 + n, b"k%d" % n, None if n == 1 else b"v%d" % n, HEADERS)
     raw = bytearray(builder.build())
     raw[0:8] = struct.pack(">q", base_offset)
+    # The broker dates a batch by the greatest of its timestamps, in whose place it puts its own.
+    raw[ATTRIBUTES_AT] |= APPEND_TIME if appended else 0
     raw[CRC_AT:CRC_END] = struct.pack(">I", calc_crc32c(bytes(raw[CRC_END:])))
     return bytes(raw)
 
 
 def unpacked(
-    data: bytes, *, first: int = 0, aborted: list[tuple[int, int]] | None = None
+    data: bytes,
+    *,
+    first: int = 0,
+    aborted: list[tuple[int, int]] | None = None,
+    restored: RestoredRanges = NOTHING_RESTORED,
 ) -> tuple[list[Record], int]:
     """Return the records and the offset to go on with; as columns they say the same."""
     found, columns = (
-        Unpacked(AT, fetcher.MemoryRecords(data), aborted, first, None, mark, True, READ_UNCOMMITTED)
-        for mark in As
+        Unpacked(
+            AT,
+            fetcher.MemoryRecords(data),
+            aborted,
+            first,
+            None,
+            Mark(form, restored),
+            True,
+            READ_UNCOMMITTED,
+        )
+        for form in As
     )
     records = [record for rows in found for record in rows.records]
     runs = [*columns]
@@ -69,7 +91,7 @@ def test_every_part_of_a_record_arrives(compression: int) -> None:
     records, following = unpacked(batch_of(3, base_offset=7, compression=compression))
 
     assert records == [
-        Record("t", 3, 7 + n, 1000 + n, b"k%d" % n, None if n == 1 else b"v%d" % n, tuple(HEADERS))
+        Record("t", 3, 7 + n, 1002, b"k%d" % n, None if n == 1 else b"v%d" % n, tuple(HEADERS))
         for n in range(3)
     ]
     assert following == 10
@@ -82,12 +104,12 @@ def test_a_batch_that_begins_before_what_was_asked_for_is_cut() -> None:
 
 
 @pytest.mark.parametrize("at", [16, CRC_AT, CRC_END, 60, -1])
-@pytest.mark.parametrize("mark", As)
-def test_a_damaged_batch_ends_what_is_read_and_says_where(at: int, mark: As) -> None:
+@pytest.mark.parametrize("form", As)
+def test_a_damaged_batch_ends_what_is_read_and_says_where(at: int, form: As) -> None:
     broken = bytearray(batch_of(2, base_offset=2))
     broken[at] ^= 1
     data = batch_of(2) + bytes(broken) + batch_of(2, base_offset=4)
-    found = Unpacked(AT, fetcher.MemoryRecords(data), None, 0, None, mark, True, READ_UNCOMMITTED)
+    found = Unpacked(AT, fetcher.MemoryRecords(data), None, 0, None, Mark(form), True, READ_UNCOMMITTED)
 
     first, damaged = found
 
@@ -96,9 +118,11 @@ def test_a_damaged_batch_ends_what_is_read_and_says_where(at: int, mark: As) -> 
     assert found.next_fetch_offset == 2
 
 
-@pytest.mark.parametrize("mark", As)
-def test_an_answer_that_has_not_even_one_whole_batch_passes_over_nothing(mark: As) -> None:
-    found = Unpacked(AT, fetcher.MemoryRecords(batch_of(2)[:-1]), None, 0, None, mark, True, READ_UNCOMMITTED)
+@pytest.mark.parametrize("form", As)
+def test_an_answer_that_has_not_even_one_whole_batch_passes_over_nothing(form: As) -> None:
+    found = Unpacked(
+        AT, fetcher.MemoryRecords(batch_of(2)[:-1]), None, 0, None, Mark(form), True, READ_UNCOMMITTED
+    )
 
     assert [*found] == [Corrupt("t", 3, 0)]
     assert found.next_fetch_offset == 0
@@ -118,6 +142,52 @@ def test_records_of_transactions_come_with_a_flaw_whatever_becomes_of_them(compr
         (3, None),
     ]
     assert following == 4
+
+
+@pytest.mark.parametrize("compression", [0, 1, 2, 3, 4])
+def test_what_its_sender_dated_has_a_flaw_and_no_time(compression: int) -> None:
+    # Red team B6, 1: the setting was another for a tenth of a second.
+    data = batch_of(2, compression=compression, appended=False) + batch_of(2, base_offset=2)
+
+    records, following = unpacked(data)
+
+    assert [(r.offset, r.flaw, r.timestamp_ms) for r in records] == [
+        (0, Flaw.CREATE_TIME, 0),
+        (1, Flaw.CREATE_TIME, 0),
+        (2, None, 1001),
+        (3, None, 1001),
+    ]
+    assert following == 4
+
+
+@pytest.mark.parametrize("compression", [0, 4])
+def test_no_flaw_of_another_kind_leaves_a_time_that_its_sender_made_up(compression: int) -> None:
+    data = batch_of(2, transactional=1, producer=9, compression=compression, appended=False)
+
+    assert {(r.flaw, r.timestamp_ms) for r in unpacked(data)[0]} == {(Flaw.TRANSACTIONAL, 0)}
+
+
+@pytest.mark.parametrize("compression", [0, 4])
+@pytest.mark.parametrize(
+    ("restored", "taken"),
+    [
+        ({("t", 3): [(0, 4)]}, True),
+        ({("t", 3): [(0, 1), (2, 4)]}, True),
+        ({("t", 3): [(0, 3)]}, False),
+        ({("t", 3): [(3, 9)]}, False),
+        ({("t", 3): [(4, 9)]}, False),
+        ({("t", 3): [(0, 3), (3, 4)]}, False),
+        ({("t", 2): [(0, 9)], ("u", 3): [(0, 9)]}, False),
+    ],
+)
+def test_a_restored_batch_keeps_its_time_and_no_other_does(
+    compression: int, restored: RestoredRanges, *, taken: bool
+) -> None:
+    data = batch_of(2, base_offset=2, compression=compression, appended=False)
+
+    found = [(r.flaw, r.timestamp_ms) for r in unpacked(data, first=2, restored=restored)[0]]
+
+    assert found == ([(None, 1000), (None, 1001)] if taken else [(Flaw.CREATE_TIME, 0)] * 2)
 
 
 def test_a_marker_is_no_record_and_is_passed_over() -> None:
@@ -168,7 +238,7 @@ def test_the_formats_before_headers_are_read_too() -> None:
     builder = LegacyRecordBatchBuilder(1, 0, 10**6)
     builder.append(0, timestamp=5, key=b"k", value=b"v")
 
-    assert unpacked(bytes(builder.build())) == ([Record("t", 3, 0, 5, b"k", b"v", ())], 1)
+    assert unpacked(bytes(builder.build())) == ([Record("t", 3, 0, 0, b"k", b"v", (), Flaw.CREATE_TIME)], 1)
 
 
 def test_compressed_they_are_not_read_for_nothing_bounds_what_they_expand_to() -> None:
@@ -181,7 +251,7 @@ def test_compressed_they_are_not_read_for_nothing_bounds_what_they_expand_to() -
 
 def test_the_batches_of_an_answer_become_one_and_refer_to_it() -> None:
     data = batch_of(5) + batch_of(2, base_offset=5) + batch_of(2, base_offset=9, compression=1)
-    found = Unpacked(AT, fetcher.MemoryRecords(data), None, 3, None, As.COLUMNS, True, READ_UNCOMMITTED)
+    found = Unpacked(AT, fetcher.MemoryRecords(data), None, 3, None, Mark(As.COLUMNS), True, READ_UNCOMMITTED)
     first, compressed = joined([*found])
 
     assert first.data is data

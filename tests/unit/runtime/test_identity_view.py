@@ -10,12 +10,50 @@ from tests.asking import NETWORK
 from salus.events.contexts import CATALOGUE
 from salus.events.effect import Refused
 from salus.events.keyring import KeyRing
-from salus.runtime.identity_view import IdentityView, NotFoldedYetError
+from salus.ledger.records import Flaw
+from salus.messaging import NOTHING_RESTORED, Position, Record, RestoredRanges
+from salus.runtime.identity_view import (
+    IDENTITY_TOPIC,
+    IdentityView,
+    NotFoldedYetError,
+    UnstatedRestorationError,
+)
 
 
 class Network:
+    def restored_ranges(self) -> RestoredRanges:
+        return NOTHING_RESTORED
+
     def new_ring(self) -> KeyRing:
         return KeyRing(CATALOGUE, NETWORK, position=5)
+
+
+class Topic:
+    """Identity's topic with one record, which its sender dated."""
+
+    async def end_offsets(self) -> dict[tuple[str, int], int]:
+        return {(IDENTITY_TOPIC, 0): 1}
+
+    async def position(self, *_: object) -> int:
+        return 0
+
+    async def poll(self, **_: int) -> list[Record]:
+        return [Record(IDENTITY_TOPIC, 0, 0, 0, b"k", b"v", (), Flaw.CREATE_TIME)]
+
+    def require_whole_topics(self) -> None:
+        """It is whole."""
+
+    def seek(self, at: Position) -> None:
+        """Nothing is read twice here."""
+
+
+async def test_a_topic_that_was_restored_is_not_passed_over_in_silence() -> None:
+    # Red team B6, 1: a service that was not given the network.json of after the restoration.
+    view = IdentityView(cast("Any", Topic()), cast("Any", Network()))
+
+    for _ in range(2):
+        with pytest.raises(UnstatedRestorationError, match="restore-topics"):
+            await view.catch_up()
 
 
 def test_of_a_record_that_is_not_folded_yet_nobody_says_that_it_is_refused() -> None:

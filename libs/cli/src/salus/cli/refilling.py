@@ -13,11 +13,13 @@ from salus.archive.replay import RESTORED_HEADER, ReplayError, SealedBlock, Seal
 from salus.ledger.block import NO_DIGEST
 from salus.ledger.merkle import leaf_hash
 from salus.ledger.records import SIGNATURE_HEADER, timestamp_of
-from salus.messaging import Bootstrap, Position, Producer, Reader, Record
+from salus.messaging import Bootstrap, Position, Producer, Reader, Record, RestoredRanges
 
 # The client library refuses a record that has neither key nor value.
 FILLER_KEY = b"salus-restored"
 UNACKNOWLEDGED_MAX = 1000
+# The time of a leaf whose record no broker dated.
+UNDATED_MS = 0
 POLL_RECORDS_MAX = 500
 POLL_MS = 1000
 
@@ -48,14 +50,22 @@ class Comparison:
         self._ends = ends
         self._resources = AsyncExitStack()
         self._readers: dict[Partition, _Existing] = {}
+        self._dated: dict[Partition, list[tuple[int, int]]] = {}
         self.is_short = False
+
+    @property
+    def dated(self) -> RestoredRanges:
+        """Where the records of a topic have the ledger's time, whoever dated them."""
+        return self._dated
 
     async def __aenter__(self) -> Self:
         """Connect; raises BrokerAwayError."""
         try:
             for at, end in self._ends.items():
                 if end > self._begins[at]:
-                    reader = Reader(self._bootstrap, starts={at: self._begins[at]})
+                    # Each time is compared with the ledger's, so whoever dated the record may have.
+                    whole = {at: [(0, end)]}
+                    reader = Reader(self._bootstrap, starts={at: self._begins[at]}, restored=whole)
                     await self._resources.enter_async_context(reader)
                     self._readers[at] = _Existing(reader, at)
         except BaseException:
@@ -85,6 +95,15 @@ class Comparison:
                 found = await self._readers[at].record(record.offset)
                 if not is_same(found, record):
                     raise OtherRecordError(Position(*at, record.offset))
+                if found is None or record.timestamp_ms != UNDATED_MS or is_filler(found):
+                    self._see_dated(at, record.offset)
+
+    def _see_dated(self, at: Partition, offset: int) -> None:
+        ranges = self._dated.setdefault(at, [])
+        if ranges and ranges[-1][1] == offset:
+            ranges[-1] = ranges[-1][0], offset + 1
+        else:
+            ranges.append((offset, offset + 1))
 
 
 class Refill:
@@ -165,17 +184,25 @@ def _place(record: SealedRecord, known: Mapping[Partition, int]) -> Partition:
 def is_same(found: Record | None, sealed: SealedRecord) -> bool:
     """Tell whether what a topic has at an offset is what the ledger says, or stands for it.
 
-    With the same timestamp, too, if a leaf is there: folds judge by the topic's, and the ledger by its own.
+    With the same timestamp, too, if the leaf has one: folds judge by the topic's, and the ledger by its own.
     """
-    filler = found is not None and found.value is None and found.header(RESTORED_HEADER) is not None
+    filler = found is not None and is_filler(found)
     if sealed.digest is None:
         return found is None or filler
-    if found is None or timestamp_of(found.timestamp_ms) != sealed.timestamp_ms:
+    if found is None:
+        return False
+    is_undated = sealed.value is None and sealed.timestamp_ms == UNDATED_MS
+    if not is_undated and timestamp_of(found.timestamp_ms) != sealed.timestamp_ms:
         return False
     if sealed.value is None:
         digest = NO_DIGEST if found.value is None else leaf_hash(found.value)
         return filler or digest == sealed.digest
     return found.value == sealed.value and found.header(SIGNATURE_HEADER) == sealed.signature
+
+
+def is_filler(found: Record) -> bool:
+    """Tell whether a record stands for one that was rejected, or for none."""
+    return found.value is None and found.header(RESTORED_HEADER) is not None
 
 
 class _Existing:

@@ -28,7 +28,7 @@ from salus.cli.state import state_folder
 from salus.cli.store_errors import store_error
 from salus.client import Publisher
 from salus.crypto.text_files import read_text_file
-from salus.devkit.network import OPERATOR, output_topics
+from salus.devkit.network import OPERATOR, NetworkFolder, output_topics
 from salus.devkit.platform import Platform
 from salus.devkit.processes import is_alive
 from salus.devkit.run_record import StateFolder
@@ -44,7 +44,9 @@ from salus.messaging import (
     Bootstrap,
     DeliveryError,
     MessagingError,
+    Position,
     Reader,
+    RestoredRanges,
     TimestampReplacedError,
     Topic,
     ensure_topics,
@@ -59,7 +61,8 @@ STAMPS = "message.timestamp.type"
 BY_BROKER, BY_SENDER = "LogAppendTime", "CreateTime"
 # Nobody judges by the stamps of this output topic, so theirs say whether something appended is unstated.
 MARKED = "salus.ledger.rejections"
-FILLS_MAX = 3
+FILLS_MAX, STATEMENTS_MAX = 3, 10
+POLL_MS = 1000
 
 Partition = tuple[str, int]
 ShardTopics = list[Mapping[str, list[int]]]
@@ -74,6 +77,7 @@ class Lost:
     trust: Trust
     shard_topics: ShardTopics
     operator: Signer
+    network: NetworkFolder
     replication: int = 1
 
     @property
@@ -149,7 +153,7 @@ async def restore(lost: Lost, *, on_block: Callable[[int], None] = lambda _: Non
     _, had = await _extent(lost)
     for left in reversed(range(FILLS_MAX)):
         try:
-            reached = await _fill(lost, logged, topics, on_block)
+            reached, restored = await _fill(lost, logged, topics, on_block)
             break
         except (TimestampReplacedError, DeliveryError):
             # An answer was lost, or is of a batch that was sent twice: what is there is compared again.
@@ -159,6 +163,10 @@ async def restore(lost: Lost, *, on_block: Callable[[int], None] = lambda _: Non
     following = dict.fromkeys(lost.partitions, 0) | dict(sorted(reached.items()))
     recorded = False
     if appended or unstated:
+        # First, since who folds these topics does not take their records before network.json says so.
+        lost.network.add_restored(
+            {at: ranges for at, ranges in restored.items() if unstated or at in appended}
+        )
         recorded = await _record(lost, checkpoint, following)
     await set_topic_setting(lost.bootstrap, [MARKED], STAMPS, BY_BROKER)
     return Restored(checkpoint.size, following, appended, recorded)
@@ -171,18 +179,26 @@ async def _extent(lost: Lost) -> tuple[dict[Partition, int], dict[Partition, int
 
 async def _fill(
     lost: Lost, logged: set[bytes], topics: list[str], on_block: Callable[[int], None]
-) -> dict[Partition, int]:
-    """Compare what the topics have, append what they lack, and return the offsets behind it."""
+) -> tuple[dict[Partition, int], RestoredRanges]:
+    """Compare what the topics have and append what they lack.
+
+    Return the offset behind it for each partition, and where its records are dated as the ledger says.
+    """
     begins, ends = await _extent(lost)
+    dated: RestoredRanges = {}
     if begins != ends:
         async with Comparison(lost.bootstrap, begins=begins, ends=ends) as comparison:
             reached = await _replay_to(comparison.take, lost, logged, on_block)
+        dated = comparison.dated
         if not comparison.is_short:
-            return reached
+            return reached, dated
     async with _stamped_by_sender(lost.bootstrap, topics), Refill(lost.bootstrap, ends=ends) as refill:
         reached = await _replay_to(refill.take, lost, logged, on_block)
         await refill.finish()
-    return reached
+    filled = {at: (ends[at], end) for at, end in reached.items() if ends[at] < end}
+    return reached, {
+        at: [*dated.get(at, ()), *([filled[at]] if at in filled else ())] for at in {*dated, *filled}
+    }
 
 
 async def _replay_to(
@@ -251,8 +267,19 @@ async def _record(lost: Lost, checkpoint: Checkpoint, following: Mapping[Partiti
         partitions=tuple(RestoredPartition(*at, offset) for at, offset in following.items()),
     )
     async with Publisher(lost.bootstrap, lost.operator) as publisher:
-        await (await publisher.publish(data, subject=checkpoint.origin)).position()
-    return True
+        for _ in range(STATEMENTS_MAX):
+            sent = await publisher.publish(data, subject=checkpoint.origin)
+            if await _is_dated_by_broker(lost.bootstrap, await sent.position()):
+                return True
+    raise MessagingError(f"{type_of(TopicsRestored).topic} still takes its senders' time")
+
+
+async def _is_dated_by_broker(bootstrap: Bootstrap, at: Position) -> bool:
+    """Tell whether the broker dated the record there: a setting takes a moment to be in force everywhere."""
+    async with Reader(bootstrap, starts={(at.topic, at.partition): at.offset}) as reader:
+        while not (found := await reader.poll(max_records=1, timeout_ms=POLL_MS)):
+            pass
+    return found[0].flaw is None
 
 
 async def _restore_local(platform: Platform) -> Restored:
@@ -276,7 +303,8 @@ def lost_platform(platform: Platform) -> Lost:
     folder, s3 = platform.network, platform.s3
     trust = Trust.from_network(read_text_file(folder.file))
     shard_topics = [shard["topics"] for shard in folder.read()["shards"]]
-    return Lost(platform.kafka_bootstrap, address_of(s3).open(), trust, shard_topics, folder.signer(OPERATOR))
+    operator = folder.signer(OPERATOR)
+    return Lost(platform.kafka_bootstrap, address_of(s3).open(), trust, shard_topics, operator, folder)
 
 
 def _elsewhere(network: Path, operator_key: Path | None, replication: int) -> Lost:
@@ -287,7 +315,8 @@ def _elsewhere(network: Path, operator_key: Path | None, replication: int) -> Lo
     trust, address = whom_and_where(network)
     shard_topics = [shard["topics"] for shard in read_json(read_text_file(network))["shards"]]
     operator = LocalSigner(given_key(operator_key))
-    return Lost(given_kafka(), address.open(), trust, shard_topics, operator, replication)
+    folder = NetworkFolder(network.parent, file_name=network.name)
+    return Lost(given_kafka(), address.open(), trust, shard_topics, operator, folder, replication)
 
 
 def _show(restored: Restored, *, as_json: bool) -> None:
@@ -310,6 +339,7 @@ def _show(restored: Restored, *, as_json: bool) -> None:
         )
     said = {True: "stated as an event", False: "not stated"}[restored.recorded]
     out.print(
-        f"under the checkpoint of {restored.log_size} blocks; {said}. Start the services now.",
+        f"under the checkpoint of {restored.log_size} blocks; {said}. network.json says which records were "
+        "appended again: give it to every service, then start them.",
         highlight=False,
     )

@@ -89,7 +89,9 @@ async def compare_with_topics(
         async with (
             open_identity_view(bootstrap, network) as identity,
             _scratch() as scratch,
-            Reader(bootstrap, starts=dict.fromkeys(partitions, 0)) as reader,
+            Reader(
+                bootstrap, starts=dict.fromkeys(partitions, 0), restored=network.restored_ranges()
+            ) as reader,
         ):
             code = digest_of(contracts, identity.ring.catalogue, [each.declared for each in reactors])
             live = FoldStore(engine, code=code)

@@ -366,7 +366,7 @@ async def open_follower(  # noqa: PLR0913  # what a fold is made of
     await require_same_topics(bootstrap, await store.marks())
     folded = await store.positions()
     starts = {at: folded.get(at, 0) for at in partitions}
-    async with Reader(bootstrap, starts=starts) as reader:
+    async with Reader(bootstrap, starts=starts, restored=identity.restored) as reader:
         follower = Follower(reader, store=store, identity=identity, contracts=contracts, reactors=reactors)
         async with supervisor.running(follower.run(), name="folding"):
             yield follower

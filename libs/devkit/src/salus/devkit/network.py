@@ -6,7 +6,7 @@ Every call is harmless to repeat: a key that exists is kept, and network.json is
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +32,14 @@ from salus.ledger.note import NoteSigner
 from salus.ledger.policy import Policy
 from salus.ledger.quorum import Quorum
 from salus.ledger.tlog_policy import TlogPolicy
-from salus.messaging import BROKERS_REPLICATION, TOPIC_SETTINGS, Bootstrap, Topic, ensure_topics
+from salus.messaging import (
+    BROKERS_REPLICATION,
+    TOPIC_SETTINGS,
+    Bootstrap,
+    RestoredRanges,
+    Topic,
+    ensure_topics,
+)
 from salus.runtime.manifests import Manifest, services
 
 if TYPE_CHECKING:
@@ -200,6 +207,21 @@ class NetworkFolder:
             self.write(network)
             return added
 
+    def add_restored(self, restored: RestoredRanges) -> None:
+        """Say which records were appended again from the ledger; what was said before stays."""
+        with self.changing():
+            network = self.read()
+            ranges = {at: [*every] for at, every in restored.items()}
+            for each in network.get("restored", ()):
+                at = each["topic"], each["partition"]
+                ranges.setdefault(at, []).append((each["first"], each["next"]))
+            network["restored"] = [
+                {"topic": topic, "partition": partition, "first": first, "next": end}
+                for (topic, partition), every in sorted(ranges.items())
+                for first, end in _merged(every)
+            ]
+            self.write(network)
+
     @contextmanager
     def changing(self) -> Iterator[None]:
         """Keep every other command from changing the folder; who changes it reads it again in here.
@@ -227,6 +249,17 @@ class NetworkFolder:
         file = self.key_file(name)
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         return ensure_ed25519(file)
+
+
+def _merged(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return the same offsets in as few ranges as there are, in their order."""
+    found: list[tuple[int, int]] = []
+    for first, end in sorted(ranges):
+        if found and first <= found[-1][1]:
+            found[-1] = found[-1][0], max(end, found[-1][1])
+        elif first < end:
+            found.append((first, end))
+    return found
 
 
 async def create_topics(bootstrap: Bootstrap, plan: Plan) -> None:

@@ -10,6 +10,7 @@ class Reason(StrEnum):
 
     UNREADABLE = "unreadable"
     TRANSACTIONAL = "transactional"
+    CREATE_TIME = "create-time"
     TOMBSTONE = "tombstone"
     TOO_LARGE = "too-large"
     MISSING_SIGNATURE = "missing-signature"
@@ -52,6 +53,7 @@ SIGNATURE_REASONS = frozenset(
 _MEANINGS = {
     Reason.UNREADABLE: "The records of a batch cannot be read; all of them are one leaf together.",
     Reason.TRANSACTIONAL: "The record was sent in a Kafka transaction, which the ledger takes from nobody.",
+    Reason.CREATE_TIME: "The record's time is its sender's (Kafka's CreateTime), not the broker's.",
     Reason.TOMBSTONE: "The record has no value; an append-only ledger has nothing to delete.",
     Reason.TOO_LARGE: "The value is larger than an event may be; large data belongs off-chain.",
     Reason.MISSING_SIGNATURE: "The record has no salus-signature header.",

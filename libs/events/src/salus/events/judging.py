@@ -222,7 +222,7 @@ def judge_record(
 
 
 def require_no_flaw(flaw: Flaw | None) -> None:
-    """Raise RejectedError (UNREADABLE or TRANSACTIONAL) if the record's batch has a flaw."""
+    """Raise RejectedError with the reason of that name if the record's batch has a flaw."""
     if flaw is not None:
         raise RejectedError(Reason(flaw.value))
 

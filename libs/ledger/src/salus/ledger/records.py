@@ -51,12 +51,14 @@ class Flaw(StrEnum):
     """Nobody can tell its records: they are one record, whose value is what the batch's checksum is over."""
     TRANSACTIONAL = "transactional"
     """Its records belong to a Kafka transaction."""
+    CREATE_TIME = "create-time"
+    """Its sender dated it (Kafka's CreateTime), so nobody knows when it was appended."""
 
 
 def timestamp_of(said_ms: int) -> int:
     """Return the time of a record in milliseconds since 1970 UTC, as readers take what Kafka says of it.
 
-    It says -1 where there is none, and where a topic lacks LogAppendTime whatever the sender did.
+    It says -1 where there is none. Of a batch that its sender dated readers take 0, see `Flaw.CREATE_TIME`.
     """
     return min(max(said_ms, 0), TIMESTAMP_MS_MAX)
 

@@ -47,7 +47,7 @@ from salus.messaging.errors import (
 )
 from salus.messaging.producer import LINGER_MS, Producer
 from salus.messaging.reader import ColumnReader, PartitionReader, Reader
-from salus.messaging.record import MESSAGE_BYTES_MAX, Position, Record
+from salus.messaging.record import MESSAGE_BYTES_MAX, NOTHING_RESTORED, Position, Record, RestoredRanges
 from salus.messaging.recovery import RecoveringProducer
 
 __all__ = [
@@ -56,6 +56,7 @@ __all__ = [
     "CLUSTER_NAME",
     "LINGER_MS",
     "MESSAGE_BYTES_MAX",
+    "NOTHING_RESTORED",
     "TOPIC_SETTINGS",
     "Account",
     "AccountFileError",
@@ -87,6 +88,7 @@ __all__ = [
     "RecoveringProducer",
     "RefusedByBrokerError",
     "ResourceType",
+    "RestoredRanges",
     "TimestampReplacedError",
     "Topic",
     "acls_in_force",

@@ -28,8 +28,8 @@ from salus.messaging.errors import (
     PartitionMismatchError,
     RefusedByBrokerError,
 )
-from salus.messaging.record import Position, Record
-from salus.messaging.unpacking import As, Corrupt, Rows, joined
+from salus.messaging.record import NOTHING_RESTORED, Position, Record, RestoredRanges
+from salus.messaging.unpacking import As, Corrupt, Mark, Rows, joined
 
 tolerant.install()
 unpacking.install()
@@ -66,13 +66,21 @@ class PartitionReader(ABC, Generic[_R, _T]):
     Callers may rely on: within a partition records come in offset order, each once, from the start that
     was given; offsets may skip (transaction markers, compaction, batches that cannot be read). Records of
     transactions come as soon as they are there, open, committed or aborted, with a flaw that says so: nothing
-    in a topic hides what comes after it. A partition with a damaged batch is not read on, the others are.
+    in a topic hides what comes after it. So do records that their senders dated, without a time, but for what
+    was `restored`. A partition with a damaged batch is not read on, the others are.
     """
 
-    _mark: ClassVar[As]
+    _form: ClassVar[As]
 
-    def __init__(self, bootstrap: Bootstrap, *, starts: Mapping[Partition, int]) -> None:
+    def __init__(
+        self,
+        bootstrap: Bootstrap,
+        *,
+        starts: Mapping[Partition, int],
+        restored: RestoredRanges = NOTHING_RESTORED,
+    ) -> None:
         self._bootstrap = bootstrap
+        self._restored = restored
         self._starts = {TopicPartition(*at): offset for at, offset in starts.items()}
         self._consumer: AIOKafkaConsumer | None = None
         self._asking: AIOKafkaConsumer | None = None
@@ -285,7 +293,7 @@ class PartitionReader(ABC, Generic[_R, _T]):
             retry_backoff_ms=RETRY_MS,
             metadata_max_age_ms=METADATA_AGE_MS_MAX,
             check_crcs=True,
-            value_deserializer=self._mark,
+            value_deserializer=Mark(self._form, self._restored),
         )
         try:
             await start(consumer.start, consumer.stop)
@@ -312,7 +320,7 @@ class PartitionReader(ABC, Generic[_R, _T]):
 class Reader(PartitionReader[Rows, Record]):
     """Reads records one by one, with all their headers."""
 
-    _mark = As.ROWS
+    _form = As.ROWS
 
     @staticmethod
     def _joined(runs: list[Rows]) -> list[Rows]:
@@ -329,7 +337,7 @@ class ColumnReader(PartitionReader[Records, Records]):
     What it returns shares the bytes of the broker's answers, which stay as long as any of it is kept.
     """
 
-    _mark = As.COLUMNS
+    _form = As.COLUMNS
 
     @staticmethod
     def _joined(runs: list[Records]) -> list[Records]:

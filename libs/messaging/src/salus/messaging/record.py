@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import msgspec
 
@@ -20,6 +22,15 @@ class Position:
     topic: str
     partition: int
     offset: int
+
+
+RestoredRanges = Mapping[tuple[str, int], Sequence[tuple[int, int]]]
+"""By partition, what was appended again after Kafka was lost: the first offset, and the one after the last.
+
+Records there have the time that the lost broker gave them, so who sent them again dated them. network.json
+says so, and nothing that stands in a topic.
+"""
+NOTHING_RESTORED: RestoredRanges = MappingProxyType({})
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):

@@ -27,6 +27,9 @@ _MAGIC_V2 = 2
 _CRC, CHECKED_FROM = slice(17, 21), 21
 # The same of the formats before v2, and where those say whether they are compressed.
 _OLD_CHECKED_FROM, _OLD_ATTRIBUTES_AT, _OLD_CODEC = 16, 17, 0x07
+# Where both say who dated the records. The bit is the broker's: it refuses a batch that comes with it, and
+# clears it where a topic takes the sender's time.
+_ATTRIBUTES_AT, _LOG_APPEND_TIME = 22, 0x08
 
 
 class _TolerantBytes(bytearray):
@@ -113,6 +116,12 @@ class Batch:
         """Whether it has at least one offset; a broker gives no batch fewer."""
         first = self.base_offset if self.is_v2 else self.next_offset - 1
         return bool(self.next_offset > first >= 0)
+
+    @property
+    def is_dated_by_broker(self) -> bool:
+        """Whether the time of its records is when the broker appended them, not what their sender says."""
+        attributes = self._raw[_ATTRIBUTES_AT if self.is_v2 else _OLD_ATTRIBUTES_AT]
+        return self._raw[_MemoryRecordsPy.MAGIC_OFFSET] > 0 and bool(attributes & _LOG_APPEND_TIME)
 
     def has_right_checksum(self) -> bool:
         """Tell whether it is as it was sent, in a format that we know."""

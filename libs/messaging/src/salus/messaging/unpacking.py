@@ -8,29 +8,38 @@ keeps all of it from being accepted; or `Corrupt`, and nothing after that.
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from struct import error as StructError  # noqa: N812  # it is a class
-from typing import Any
+from typing import Any, NamedTuple
 
+import msgspec
 from aiokafka import TopicPartition
 from aiokafka.consumer import fetcher
 from aiokafka.errors import KafkaError
 
 from salus.ledger.record_batches import unpack_batch
 from salus.ledger.records import Flaw, Records
-from salus.messaging.record import Record
+from salus.messaging.record import NOTHING_RESTORED, Record, RestoredRanges
 from salus.messaging.tolerant import Batch
 
 
 class As(Enum):
-    """Marks a consumer, as its `value_deserializer`, by what its messages are to be."""
+    """What the messages of a consumer are to be."""
 
     ROWS = "Rows"
     COLUMNS = "Records"
     """They have two of the headers."""
+
+
+class Mark(NamedTuple):
+    """Marks a consumer, as its `value_deserializer`."""
+
+    form: As
+    restored: RestoredRanges = NOTHING_RESTORED
 
 
 # Measured, about: what the objects of a record and of a header take beside their bytes.
@@ -100,9 +109,9 @@ class Unpacked(fetcher.PartitionRecords):  # type: ignore[misc]  # the library h
 
     def _unpack_records(self) -> Iterator[Any]:
         mark = self._value_deserializer
-        return self._runs(mark) if isinstance(mark, As) else super()._unpack_records()
+        return self._runs(mark) if isinstance(mark, Mark) else super()._unpack_records()
 
-    def _runs(self, mark: As) -> Iterator[Rows | Records | Corrupt]:
+    def _runs(self, mark: Mark) -> Iterator[Rows | Records | Corrupt]:
         tp = self._tp
         while self._records.has_next():
             batch = _intact(self._records)
@@ -126,17 +135,38 @@ def _intact(records: Any) -> Batch | None:
         return None
 
 
-def _run(batch: Batch, at: TopicPartition, mark: As, first: int) -> Rows | Records:
+def _run(batch: Batch, at: TopicPartition, mark: Mark, first: int) -> Rows | Records:
     """Return what is in a batch from the offset `first` on; it may begin before what was asked for."""
-    flaw = Flaw.TRANSACTIONAL if batch.is_transactional else None
+    is_wide, is_dated = mark.form is As.COLUMNS, _is_dated(batch, at, mark.restored)
+    flaw = None if is_dated else Flaw.CREATE_TIME
+    if batch.is_transactional:
+        flaw = Flaw.TRANSACTIONAL
     try:
-        return _columns(batch, at, flaw, first) if mark is As.COLUMNS else _rows(batch, at, flaw).since(first)
+        run = _columns(batch, at, flaw, first) if is_wide else _rows(batch, at, flaw).since(first)
     except MemoryError:
         raise
     # Whatever the libraries of the codecs raise: the checksum is right, so a second look would not help.
     except Exception:  # noqa: BLE001  # as above
         rows = _unreadable(batch, at)
-    return _as_columns(rows, Flaw.UNREADABLE) if mark is As.COLUMNS else rows
+        return _as_columns(rows, Flaw.UNREADABLE) if is_wide else rows
+    return run if is_dated else _undated(run)
+
+
+def _is_dated(batch: Batch, at: TopicPartition, restored: RestoredRanges) -> bool:
+    """Tell whether the time of its records is when a broker appended them, this one or the one before it."""
+    if batch.is_dated_by_broker:
+        return True
+    first = batch.base_offset if batch.is_v2 else batch.next_offset - 1
+    ranges = restored.get((at.topic, at.partition), ())
+    return any(begin <= first and batch.next_offset <= end for begin, end in ranges)
+
+
+def _undated(run: Rows | Records) -> Rows | Records:
+    """Return the same records without the time that their sender made up: it is nobody's evidence."""
+    if isinstance(run, Records):
+        return replace(run, timestamps=array("q", bytes(run.timestamps.itemsize * len(run))))
+    records = [msgspec.structs.replace(record, timestamp_ms=0) for record in run.records]
+    return Rows.of(run.topic, run.partition, records)
 
 
 def _columns(batch: Batch, at: TopicPartition, flaw: Flaw | None, first: int) -> Records:

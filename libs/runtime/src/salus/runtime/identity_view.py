@@ -12,8 +12,8 @@ from salus.events.effect import Applied, Effect, Refused
 from salus.events.errors import RejectedError
 from salus.events.judging import judge
 from salus.events.keyring import KeyRing
-from salus.ledger.records import SIGNATURE_HEADER, appended_at
-from salus.messaging import Bootstrap, MessagingError, Position, Reader, Record
+from salus.ledger.records import SIGNATURE_HEADER, Flaw, appended_at
+from salus.messaging import Bootstrap, MessagingError, PermanentError, Position, Reader, Record
 from salus.runtime.network import Network
 from salus.runtime.shared_call import SharedCall
 from salus.runtime.unread_records import UnreadRecordError, require_key_gone, unread
@@ -49,6 +49,16 @@ def apply_identity_record(ring: KeyRing, record: Record) -> Effect | Refused:
     return effect
 
 
+class UnstatedRestorationError(PermanentError):
+    """The topic begins with records that their sender dated, and network.json does not speak of them."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            f"{IDENTITY_TOPIC} begins with records that their sender dated. If Kafka was lost and its topics "
+            "were filled again, take the network.json that `salus ledger restore-topics` wrote to"
+        )
+
+
 class NotFoldedYetError(MessagingError):
     """The view has not come as far as the record whose outcome is asked for; it will."""
 
@@ -63,6 +73,8 @@ class IdentityView:
 
     def __init__(self, reader: Reader, network: Network) -> None:
         self.ring = network.new_ring()
+        self.restored = network.restored_ranges()
+        """What network.json says of all topics, not of identity's alone."""
         self._outcomes: OrderedDict[int, Effect | Refused] = OrderedDict()
         # One for each key of identity. A thief's may be revoked behind it, so the ring goes on.
         self._unread: dict[str, UnreadRecordError] = {}
@@ -115,6 +127,9 @@ class IdentityView:
 
     def _take(self, records: Iterable[Record]) -> None:
         for record in records:
+            if record.offset == 0 and record.flaw is Flaw.CREATE_TIME:
+                # Passed over, nobody would be known whom identity registered before Kafka was lost.
+                raise UnstatedRestorationError
             outcome = apply_identity_record(self.ring, record)
             self._outcomes[record.offset] = outcome
             if isinstance(outcome, Refused):
@@ -141,5 +156,5 @@ class IdentityView:
 async def open_identity_view(bootstrap: Bootstrap, network: Network) -> AsyncIterator[IdentityView]:
     """Open a view at the start of the topic; it knows nothing but the root until `catch_up`."""
     starts = dict.fromkeys(network.topic_partitions(IDENTITY_TOPIC), 0)
-    async with Reader(bootstrap, starts=starts) as reader:
+    async with Reader(bootstrap, starts=starts, restored=network.restored_ranges()) as reader:
         yield IdentityView(reader, network)

@@ -18,6 +18,7 @@ from salus.events.party_form import objection_to_roles
 from salus.events.sharding import Assignment, Sharding
 from salus.ledger.json_reader import JsonError, read_json
 from salus.ledger.key_periods import KeyHistory, read_history
+from salus.messaging import RestoredRanges
 
 
 class FoundingParty(msgspec.Struct, frozen=True):
@@ -58,6 +59,15 @@ class Shard(msgspec.Struct, frozen=True):
         return read_history(self.origin, self.verifier_key, self.keys)
 
 
+class RestoredRange(msgspec.Struct, frozen=True):
+    """Offsets of a partition that were filled again from the ledger: `first`, and the one after the last."""
+
+    topic: str
+    partition: int
+    first: int
+    next: int
+
+
 class Network(msgspec.Struct, frozen=True):
     """network.json; unknown fields are for other readers and are ignored."""
 
@@ -67,6 +77,7 @@ class Network(msgspec.Struct, frozen=True):
     log: Log
     shards: tuple[Shard, ...]
     founders: tuple[FoundingParty, ...] = ()
+    restored: tuple[RestoredRange, ...] = ()
 
     @classmethod
     def read(cls, path: Path) -> Network:
@@ -97,6 +108,13 @@ class Network(msgspec.Struct, frozen=True):
     def require_keys(self) -> None:
         """Raise PolicyError unless the keys of log and shards make sense."""
         _ = self.log.history, [shard.history for shard in self.shards]
+
+    def restored_ranges(self) -> RestoredRanges:
+        """Return where the records have the times that a broker gave them which was lost."""
+        found: dict[tuple[str, int], list[tuple[int, int]]] = {}
+        for each in self.restored:
+            found.setdefault((each.topic, each.partition), []).append((each.first, each.next))
+        return found
 
     def new_ring(self) -> KeyRing:
         """Return the key ring before the first identity event: it knows the root alone."""

@@ -101,7 +101,7 @@ async def open_sequencer(
             shard=shard,
             signer=signer,
             archive=ObjectArchive(store, patience),
-            log=KafkaLog(kafka, patience),
+            log=KafkaLog(kafka, patience, restored=network.restored_ranges()),
             identities=identities,
             announcements=announcements,
             observer=PrometheusObserver(shard.id),

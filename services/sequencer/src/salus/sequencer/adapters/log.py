@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 from salus.events.keyring import KeyRing
 from salus.ledger.records import Records
 from salus.messaging import (
+    NOTHING_RESTORED,
     Bootstrap,
     ColumnReader,
     MessagingError,
@@ -17,6 +18,7 @@ from salus.messaging import (
     PartitionReader,
     Reader,
     Record,
+    RestoredRanges,
 )
 from salus.runtime.identity_view import IdentityView, open_identity_view
 from salus.runtime.network import Network
@@ -79,19 +81,25 @@ class KafkaReader(Generic[_T]):
 class KafkaLog:
     """The `Log` of a shard on Kafka."""
 
-    def __init__(self, bootstrap: Bootstrap, patience: Patience) -> None:
+    def __init__(
+        self, bootstrap: Bootstrap, patience: Patience, *, restored: RestoredRanges = NOTHING_RESTORED
+    ) -> None:
         self._bootstrap = bootstrap
         self._patience = patience
+        self._restored = restored
 
     def open(self, starts: Mapping[Partition, int]) -> AbstractAsyncContextManager[KafkaReader[Records]]:
-        """Open the partitions at these offsets."""
+        """Open the partitions at these offsets, to seal what comes.
+
+        What was restored is sealed, so no record of those that come was dated by a broker that was lost.
+        """
         return self._opened(lambda: ColumnReader(self._bootstrap, starts=starts))
 
     def open_one_by_one(
         self, starts: Mapping[Partition, int]
     ) -> AbstractAsyncContextManager[KafkaReader[Record]]:
         """Open the partitions at these offsets, to look at a few records."""
-        return self._opened(lambda: Reader(self._bootstrap, starts=starts))
+        return self._opened(lambda: Reader(self._bootstrap, starts=starts, restored=self._restored))
 
     @asynccontextmanager
     async def _opened(self, reader: Callable[[], PartitionReader[Any, _T]]) -> AsyncIterator[KafkaReader[_T]]:

@@ -12,6 +12,7 @@ from opentelemetry import trace
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from prometheus_client import Counter, Gauge, Histogram
 
+from salus.events.errors import Reason
 from salus.runtime.supervisor import succeeded
 from salus.sequencer.domain import Draft
 from salus.sequencer.errors import HaltError
@@ -88,6 +89,7 @@ class PrometheusObserver:
         LEAVES.labels(self._shard, "accepted").inc(block.accepted)
         for reason, count in Tally(rejection.reason for rejection in block.rejections).items():
             LEAVES.labels(self._shard, f"rejected:{reason}").inc(count)
+        self._tell_undated(block)
         self.last = draft
         _log.info(
             "block sealed",
@@ -97,6 +99,17 @@ class PrometheusObserver:
             accepted=block.accepted,
             age_ms=round(age_ms),
         )
+
+    def _tell_undated(self, block: Announcement) -> None:
+        """Say that a topic's setting was another, even if nobody saw it: who may change it can try again."""
+        undated = Tally(each.topic for each in block.rejections if each.reason == Reason.CREATE_TIME)
+        for topic, count in undated.items():
+            _log.error(
+                "records were dated by their senders: the topic's message.timestamp.type was another",
+                topic=topic,
+                records=count,
+                height=block.height,
+            )
 
     def overtaken(self, *, height: int) -> None:
         """Count a lost race."""
