@@ -171,7 +171,7 @@ async def test_identity_folds_anew_what_its_older_version_passed_over(databases:
     said = KeyRevoked(HOSPITAL.did, HOSPITAL.verification_method, "compromised", request=UNASKED)
     true = identity_says(said, 4, 1, 0, asker=HOSPITAL)
     strange = changed(true, of_another_schema, by=IDENTITY)
-    network: Any = SimpleNamespace(new_ring=lambda: View([]).ring)
+    network: Any = SimpleNamespace(restored_ranges=dict, new_ring=lambda: View([]).ring)
     view = TakenView(cast("Any", None), network)
     view._take([*founded(), strange])
     async with open_fold_store(await databases.url("a")) as store:
@@ -206,7 +206,7 @@ def test_the_digest_is_of_events_states_and_tables() -> None:
 def test_nobody_but_identity_answers_while_the_ring_may_lack_a_revocation() -> None:
     said = KeyRevoked(HOSPITAL.did, HOSPITAL.verification_method, "compromised", request=UNASKED)
     strange = changed(identity_says(said, 4, 1, 0, asker=HOSPITAL), of_another_schema, by=IDENTITY)
-    network: Any = SimpleNamespace(new_ring=lambda: View(founded()).ring)
+    network: Any = SimpleNamespace(restored_ranges=dict, new_ring=lambda: View(founded()).ring)
     view = TakenView(cast("Any", None), network)
     own = OwnKey(view, CONSENT, role="consent")
     own.require()

@@ -159,7 +159,7 @@ async def test_a_thief_of_the_key_stops_nobody_once_it_is_revoked(databases: Dat
 async def test_nobody_is_ready_without_what_identity_of_another_version_wrote() -> None:
     said = RoleWithdrawn(HOSPITAL.did, "operator", request=Request.of_service(IDENTITY.did))
     withdrawn = changed(identity_says(said, 4, 1, 0), of_another_schema, by=IDENTITY)
-    network: Any = SimpleNamespace(new_ring=lambda: View(founded()).ring)
+    network: Any = SimpleNamespace(restored_ranges=dict, new_ring=lambda: View(founded()).ring)
     view = TakenView(cast("Any", None), network)
     own = OwnKey(view, CONSENT, role="consent")
     await own.check()
