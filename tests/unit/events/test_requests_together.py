@@ -18,7 +18,6 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tests.asking import NETWORK
 from tests.unit.events.samples import (
-    CATALOGUE,
     MEMBER,
     NOON,
     OTHER_MEMBER,
@@ -42,7 +41,7 @@ from salus.events.batch_judging import BatchJudging
 from salus.events.bearer import BearerError, Signed, audience_of, read_bearer, require_meant
 from salus.events.canonical import Attributes, requested_attributes
 from salus.events.catalogue import Catalogue
-from salus.events.contexts import CONTEXTS
+from salus.events.contexts import CATALOGUE, CONTEXTS
 from salus.events.contexts.consent import ConsentGranted, PolicySetAdopted
 from salus.events.contexts.identity import EventTypeProposed
 from salus.events.contexts.storage import ObjectStored
@@ -54,6 +53,7 @@ from salus.events.recognizers import Mark
 from salus.events.requests import Request, RequestedData
 from salus.events.type_registry import TypeRegistry
 from salus.events.valid_json import decode_valid_event
+from salus.ledger.records import appended_at
 
 needs_library = pytest.mark.skipif(
     canonical._requested_reader(CATALOGUE) is None or jws_batch._read is None,
@@ -363,7 +363,7 @@ def stated(data: Any, edits: Sequence[Any] = (), **changes: Any) -> Row:
     value = encoded(data, source=signer.did)
     for edit in edits:
         value = edited(value, edit)
-    facts = {"signer": signer, "topic": entry.topic, "key": subject_of(data).encode()}
+    facts: dict[str, Any] = {"signer": signer, "topic": entry.topic, "key": subject_of(data).encode()}
     return row(value, **(facts | changes))
 
 
@@ -403,7 +403,7 @@ def test_records_with_requests_are_judged_together_as_one_by_one(way: str, rows:
         said = [told(one) for one in by_steps(rows)]
 
     for found, record in zip(said, rows, strict=True):
-        one = verdict(record, at=judging.appended_at(record.timestamp_ms))
+        one = verdict(record, at=appended_at(record.timestamp_ms))
         assert found == told(one if isinstance(one, RejectedError) else one.event)
 
 
