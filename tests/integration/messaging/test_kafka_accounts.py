@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import uvloop
 from cryptography import x509
 from cryptography.x509 import NameAttribute, RelativeDistinguishedName
 from cryptography.x509.oid import NameOID
@@ -46,6 +47,7 @@ from salus.messaging import (
 TOPIC = "accounts.one"
 LARGE = 12 * 1024 * 1024
 TOOL_S_MAX = 120.0
+ENDED_S_MAX = 28.0
 SUBJECTS = {
     "plain": [
         (NameOID.COUNTRY_NAME, "AT"),
@@ -109,6 +111,27 @@ async def test_what_is_written_by_password_over_tls_is_read_as_it_was_however_la
             pass
 
     assert records[0].value == value
+
+
+async def test_a_client_over_tls_that_ends_while_an_answer_is_under_way_does_not_wait(
+    kafka: Kafka,
+) -> None:
+    lab = kafka.by_password("lab")
+    await add_acls(kafka.administration, [allowing("User:lab", Operation.READ)])
+
+    async def end_often() -> None:
+        async with asyncio.timeout(ENDED_S_MAX):
+            for _ in range(30):
+                async with Reader(lab, starts={(TOPIC, 0): 0}) as reader:
+                    await reader.end_offsets()
+                    await reader.poll(max_records=1, timeout_ms=1)
+
+    def on_the_loop_of_the_services() -> None:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(end_often())
+
+    # One that waits for the broker to end TLS takes 30 s, now and then.
+    await asyncio.to_thread(on_the_loop_of_the_services)
 
 
 async def test_a_wrong_password_is_no_account(kafka: Kafka, tmp_path: Path) -> None:

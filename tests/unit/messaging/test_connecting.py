@@ -14,6 +14,8 @@ class Connection:
     """A connection that the library made."""
 
     closed = False
+    # Without TLS, or not connected.
+    _writer = None
 
     def close(self) -> None:
         self.closed = True

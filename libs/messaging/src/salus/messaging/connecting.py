@@ -63,8 +63,23 @@ async def to_the_end(stopping: Awaitable[None]) -> None:
         task.result()
 
 
+class _TlsWriter(asyncio.StreamWriter):
+    """Ends a TLS connection without waiting for the other side to say that it ends it as well.
+
+    While an answer is under way that wait lasts up to 30 s, and who stops a client waits for it. Whoever
+    closes a connection to Kafka waits for nothing that was sent on it.
+    """
+
+    def close(self) -> None:
+        """End the connection at once."""
+        self.transport.abort()
+
+
 async def _remembered(*args: Any, **options: Any) -> AIOKafkaConnection:
     connection = await _create(*args, **options)
+    writer = connection._writer  # noqa: SLF001  # the library has no hook for how it closes
+    if writer is not None and writer.get_extra_info("ssl_object") is not None:
+        writer.__class__ = _TlsWriter
     made = _made.get()
     if made is not None:
         made.add(connection)
