@@ -111,7 +111,7 @@ def events_of(records: Sequence[Record]) -> list[dict[str, Any]]:
 
 def unjudged(topic_of: Callable[[Network], IdentityTopic]) -> Callable[[Network], IdentityTopic]:
     """Return the same, but that no row is judged again."""
-    return lambda network: replace(topic_of(network), judge=lambda *_: None)
+    return lambda network: replace(topic_of(network), judge=lambda *_: {})
 
 
 @pytest.fixture

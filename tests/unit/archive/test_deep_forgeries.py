@@ -36,8 +36,8 @@ REVOKES = truly_asked(
 
 
 def forged(record: SampleRecord) -> SampleRecord:
-    """The record as somebody seals it who has a shard's key, and not its author's."""
-    return replace(record, signature=sample_records(1, signer=THIEF)[0].signature)
+    """The record as somebody seals it who has a shard's key, with a signature that he saw elsewhere."""
+    return replace(record, signature=sample_records(1, signer=EVENT_SIGNER, first=99)[0].signature)
 
 
 async def ledger_of(*blocks: tuple[int, list[SampleRecord]]) -> SmallLedger:

@@ -43,7 +43,7 @@ IDENTITY_PARTITION = (IDENTITY_TOPIC, 0)
 
 def identity_topic(founder: str = ORIGIN) -> IdentityTopic:
     """Blocks here hold what nobody signed, so none is judged; test_judged_blocks.py has signed ones."""
-    return IdentityTopic(IDENTITY_PARTITION, founder, new_ring, judge=lambda *_: None)
+    return IdentityTopic(IDENTITY_PARTITION, founder, new_ring, judge=lambda *_: {})
 
 
 @dataclass(frozen=True)

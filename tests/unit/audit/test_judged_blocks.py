@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 from tests import own_types
@@ -12,16 +11,14 @@ from tests.unit.audit.chain import TOPIC, Accepted, Chain, identity_topic
 from tests.unit.audit.people import new_ring
 from tests.unit.audit.samples import STORAGE as NOBODY
 from tests.unit.audit.test_indexing import documents
-from tests.unit.audit.test_order import index_in, nothing_to_correct, registered
+from tests.unit.audit.test_order import registered
 from tests.unit.events import samples
 from tests.unit.events.samples import MEMBER, MORNING, NOON, PATIENT, RING, SERVICES, STRANGER
 from tests.unit.events.test_accountability import GRANT, stated
 
 from salus.audit.adapters.sql import SqlTrail
-from salus.audit.domain.blocks import Block, BlockRefusedError, require_judged
 from salus.audit.handlers import Indexer
 from salus.audit.identity_chain import IdentityChain, IdentityTopic
-from salus.audit.reconciliation import Reconciler
 from salus.events.envelope import decode_event
 from salus.events.errors import RejectedError
 from salus.events.event_types import schema_file
@@ -30,8 +27,6 @@ from salus.ledger.block import ACCEPTED, Header
 from salus.ledger.check_blocks import Row
 from salus.ledger.merkle import leaf_hash
 from salus.ledger.records import appended_at
-
-BLOCK = Block(0, Chain().seal([]), b"")
 
 
 def sealed(record: samples.Row, *, status: str = ACCEPTED) -> Row:
@@ -63,7 +58,7 @@ def document() -> samples.Row:
 def test_what_was_signed_and_asked_for_is_taken() -> None:
     rows = [sealed(document()), sealed(stated(truly_asked(GRANT, MEMBER, at=NOON)))]
 
-    require_judged(BLOCK, rows, RING)
+    assert judge_rows(rows, RING, None) == {}
 
 
 INVENTED: dict[str, Row] = {
@@ -79,16 +74,15 @@ INVENTED: dict[str, Row] = {
 
 
 @pytest.mark.parametrize("way", INVENTED)
-def test_an_invented_act_is_refused_with_its_block(way: str) -> None:
+def test_an_invented_act_is_found(way: str) -> None:
     # Case B2: the thief of a shard's key sealed "DID read OBJECT", and the trail said so with a tick.
-    with pytest.raises(BlockRefusedError, match="sealed as accepted; judged again") as refused:
-        require_judged(BLOCK, [sealed(document()), INVENTED[way]], RING)
-
-    assert (refused.value.code, refused.value.height) == ("verdict-wrong", BLOCK.header.height)
+    assert list(judge_rows([sealed(document()), INVENTED[way]], RING, None)) == [1]
 
 
 def test_what_is_sealed_as_rejected_is_nobody_s_act() -> None:
-    require_judged(BLOCK, [INVENTED["signed by nobody"]._replace(status="rejected:missing-signature")], RING)
+    missing = INVENTED["signed by nobody"]._replace(status="rejected:missing-signature")
+
+    assert judge_rows([missing], RING, None) == {}
 
 
 def test_a_type_of_a_newer_version_is_told_as_unknown_if_its_signature_is_good() -> None:
@@ -96,9 +90,14 @@ def test_a_type_of_a_newer_version_is_told_as_unknown_if_its_signature_is_good()
     with pytest.raises(RejectedError):
         decode_event(value, RING.catalogue)
 
-    require_judged(BLOCK, [sealed(samples.row(value))], RING)
-    with pytest.raises(BlockRefusedError, match="verdict-wrong"):
-        require_judged(BLOCK, [sealed(samples.row(value).but(signature=None))], RING)
+    assert judge_rows([sealed(samples.row(value))], RING, None) == {}
+    assert judge_rows([sealed(samples.row(value).but(signature=None))], RING, None) == {
+        0: "rejected:missing-signature"
+    }
+
+
+def test_what_is_no_event_is_of_no_newer_version() -> None:
+    assert judge_rows([sealed(samples.row(b"garbage"))], RING, None) == {0: "rejected:malformed-json"}
 
 
 def test_a_member_s_own_type_is_known_and_judged_as_any_other() -> None:
@@ -108,27 +107,12 @@ def test_a_member_s_own_type_is_known_and_judged_as_any_other() -> None:
     data = definition(schema_file(schema)).data(patient=PATIENT, ward="A", beds=1)
     another_s = samples.row(samples.encoded(data, source=MEMBER.did))
 
-    with pytest.raises(BlockRefusedError, match="verdict-wrong"):
-        require_judged(BLOCK, [sealed(another_s)], ring)
+    assert judge_rows([sealed(another_s)], ring, None) == {0: "rejected:not-owner"}
 
 
-def judged(**changes: Any) -> IdentityTopic:
+def judged() -> IdentityTopic:
     """The identity topic of a network whose blocks are judged again."""
-    return replace(identity_topic(), judge=require_judged, **changes)
-
-
-def indexer(chain: Chain, trail: SqlTrail) -> Indexer:
-    keys = {0: chain.signer.verifier}
-    return Indexer(chain, trail, keys, IdentityChain(chain, keys, judged(), trail.identity))
-
-
-async def test_nothing_of_such_a_block_is_indexed(trail: SqlTrail) -> None:
-    chain = Chain()
-    chain.seal(documents(2))
-    with pytest.raises(BlockRefusedError, match="verdict-wrong"):
-        await indexer(chain, trail).index_next(0)
-
-    assert (await trail.tip(0)).height == 0
+    return replace(identity_topic(), judge=judge_rows)
 
 
 async def test_an_invented_party_is_nobody_to_later_blocks(trail: SqlTrail) -> None:
@@ -136,22 +120,11 @@ async def test_an_invented_party_is_nobody_to_later_blocks(trail: SqlTrail) -> N
     chain.seal([Accepted(registered(NOBODY).data, source=NOBODY)])
     keys = {0: chain.signer.verifier}
     identity = IdentityChain(chain, keys, judged(), trail.identity)
-    with pytest.raises(BlockRefusedError, match="verdict-wrong"):
-        await identity.step()
+    await identity.step()
 
-    assert identity.position == 0
+    assert identity.position == 1
     assert identity.history.ring.parties == new_ring().parties
     assert await trail.identity.identity_events(9) == {}
-
-
-async def test_a_comparison_takes_no_invented_act_for_the_ledger_s(trail: SqlTrail) -> None:
-    chain = Chain()
-    chain.seal(documents(2))
-    await index_in([], [chain], trail, restarts=False)
-    keys = {0: chain.signer.verifier}
-    reconciler = Reconciler(chain, trail.stored, keys, judged(), nothing_to_correct)
-    with pytest.raises(BlockRefusedError, match="verdict-wrong"):
-        await reconciler.run(nothing_to_correct)
 
 
 async def test_each_row_is_judged_once_and_a_body_is_fetched_once(
@@ -171,7 +144,7 @@ async def test_each_row_is_judged_once_and_a_body_is_fetched_once(
     monkeypatch.setattr(chain, "body", counted)
     topic = identity_topic()
     counting = replace(
-        topic, judge=lambda _, rows, __: judged_rows.extend((row.topic, row.offset) for row in rows)
+        topic, judge=lambda rows, *_: judged_rows.extend((row.topic, row.offset) for row in rows) or {}
     )
     keys = {0: chain.signer.verifier}
     indexer = Indexer(chain, trail, keys, IdentityChain(chain, keys, counting, trail.identity))

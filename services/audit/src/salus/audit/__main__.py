@@ -158,6 +158,7 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
             "database": trail.ping,
             "archive": bucket.require_bucket,
             "ledger": follower.check,
+            "damage": follower.damage,
             "trail": comparison.check,
             "rights": rights.check,
             "publication": publisher.check,

@@ -21,7 +21,7 @@ from salus.audit.domain.entry import TrailEntry
 from salus.audit.domain.network import Surroundings
 from salus.audit.domain.ocsf import ocsf_of
 from salus.audit.identity_chain import IdentityChain
-from salus.audit.metrics import BLOCKS_REFUSED, BLOCKS_WAITING, ENTRIES_INDEXED, SHARDS_DAMAGED
+from salus.audit.metrics import BLOCKS_REFUSED, BLOCKS_WAITING, DAMAGED, ENTRIES_INDEXED, SHARDS_DAMAGED
 from salus.audit.ports import (
     BehindError,
     DamagedTrailError,
@@ -34,6 +34,9 @@ from salus.audit.ports import (
 )
 from salus.ledger.key_periods import Keys
 from salus.runtime.supervisor import failed, succeeded
+
+# Another replica may have indexed a damaged block.
+COUNTED_S = 60.0
 
 _log = structlog.get_logger()
 
@@ -69,6 +72,15 @@ class Indexer:
         self._shards = shards
         self._identity = identity
 
+    async def damaged(self) -> str | None:
+        """Return what the trail has of damaged rows and blocks, and count it; raises as the trail does."""
+        count, first = await self._trail.damaged()
+        DAMAGED.set(count)
+        if first is None:
+            return None
+        place, damage = first.entry.place, first.entry.facts.damage
+        return f"{count} damaged entries, the first in shard {place.shard} block {place.height}: {damage}"
+
     @property
     def shards(self) -> tuple[int, ...]:
         """The shards that are followed."""
@@ -92,11 +104,11 @@ class Indexer:
             return None
         await self._require_all_before(block)
         identity = await self._identity.reach(block)
-        rows = await self._identity.rows_of(block)
-        needs = await asyncio.to_thread(needs_in, rows, identity.catalogue)
+        judged = await self._identity.rows_of(block)
+        needs = await asyncio.to_thread(needs_in, judged.rows, identity.catalogue)
         directory = await self._trail.directory(needs, identity)
         # Decoding a full block takes seconds; requests go on meanwhile.
-        entries = await asyncio.to_thread(entries_of, block, rows, directory)
+        entries = await asyncio.to_thread(entries_of, block, judged, directory)
         tip = Tip(before.height + 1, block.note)
         append = partial(self._trail.append, entries, directory, shard=shard, tip=tip, before=before)
         if not await append():
@@ -154,6 +166,8 @@ class Follower:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.refused: dict[int, BlockRefusedError] = {}
+        self._damage_told: str | None = None
+        self._counted = -inf
         self._indexer = indexer
         self._alarm = alarm
         self._announced = announced
@@ -189,12 +203,27 @@ class Follower:
         BLOCKS_WAITING.set(len(self._behind))
         still = (each for each in self._behind.values() if self._behind_before.get(each.shard) == each.height)
         trouble = self._waiting or next(still, None)
+        if any(indexed) or self._clock() >= self._counted + COUNTED_S:
+            await self._count()
         if trouble is None:
             self._behind_before = {each.shard: each.height for each in self._behind.values()}
             succeeded()
         else:
             failed(trouble)
         return any(indexed)
+
+    async def _count(self) -> None:
+        """Count damaged entries, for the metric and for /readyz."""
+        try:
+            self._damage_told = await self._indexer.damaged()
+        except (OutOfReachError, DamagedTrailError) as error:
+            _log.warning("damaged entries are counted later", error=str(error))
+            return
+        self._counted = self._clock()
+
+    async def damage(self) -> str | None:
+        """Return what shards sealed that is not what they say of it, if anything; for /readyz."""
+        return self._damage_told
 
     async def check(self) -> None:
         """Raise the refusal of a block, or what keeps one out of the trail, if there is any; for /readyz."""

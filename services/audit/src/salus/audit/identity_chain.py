@@ -11,19 +11,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from hashlib import sha256
 
 import structlog
 
 from salus.audit.block_reader import read_header, read_rows
-from salus.audit.domain.blocks import Block, BlockRefusedError, require_judged, values_of
-from salus.audit.domain.identity_history import IdentityHistory
+from salus.audit.domain.blocks import Block, BlockRefusedError, JudgedRows, judge_rows
+from salus.audit.domain.identity_history import IdentityHistory, stamped
 from salus.audit.ports import BehindError, IdentityPlace, IdentityStore, Ledger, OutOfReachError, Tip
+from salus.events.identity_position import PositionFault, newest_judged, position_fault
 from salus.events.keyring import KeyRing
-from salus.ledger.block import Header, Range, open_header
+from salus.ledger.block import ACCEPTED, Header, Range, open_header
 from salus.ledger.check_blocks import Row
 from salus.ledger.errors import BlockError
 from salus.ledger.key_periods import Keys
+from salus.ledger.records import timestamp_at
 
 # How far it was read is noted after every block with events, and else after so many blocks.
 BLOCKS_UNNOTED_MAX = 100
@@ -35,13 +38,13 @@ _log = structlog.get_logger()
 class IdentityTopic:
     """Where the identity events stand, the origin of the shard that seals them first, and the first ring.
 
-    `judge` raises BlockRefusedError for a block of which a row was not to be accepted, by the ring.
+    `judge` says of rows which are not what they are sealed as, by the ring (`domain.blocks.judge_rows`).
     """
 
     partition: tuple[str, int]
     founder: str
     new_ring: Callable[[], KeyRing]
-    judge: Callable[[Block, Sequence[Row], KeyRing], None] = require_judged
+    judge: Callable[[Sequence[Row], KeyRing, int | None], Mapping[int, str]] = judge_rows
 
 
 class IdentityChain:
@@ -73,8 +76,11 @@ class IdentityChain:
         self._sealed: list[tuple[str, int, int]] = []
         # For the comparison, which is made without a store: the SHA-256 of each event.
         self._digests: dict[int, bytes] = {}
-        # The block that was folded last, until the indexer takes it: its header's note, and its rows.
-        self._last: tuple[bytes, Sequence[Row]] | None = None
+        # The block that was folded last, until the indexer takes it: its header's note, and its rows, of
+        # which those of the topic that are sealed as accepted were judged.
+        self._last: tuple[bytes, JudgedRows] | None = None
+        # When the last block was sealed that was read.
+        self._dated: datetime | None = None
         # The accepted events that were read and not noted, and the number of blocks since the last note.
         self._unnoted: dict[int, bytes] = {}
         self._blocks_unnoted = 0
@@ -87,24 +93,31 @@ class IdentityChain:
     async def reach(self, block: Block) -> IdentityHistory:
         """Return the history at least up to where a block was judged, and to the end of its own range.
 
+        A position that the topic did not have when the block was sealed is not waited for.
+
         Raises:
             BehindError: the ledger does not hold the topic that far yet.
             BlockRefusedError: the block, or one that seals the topic, does not verify.
             OutOfReachError: archive or database is away.
         """
         header = block.header
-        if header.identity[:2] != self._topic.partition:
-            detail = f"it was judged by {header.identity[0]} {header.identity[1]}"
-            raise BlockRefusedError(shard=block.shard, height=header.height, code="identity", detail=detail)
-        own = self._range_in(header)
-        wanted = max(header.identity[2], own.next if own else 0)
+        range_, named = self._range_in(header), header.identity[2]
+        own = range_.next if range_ else 0
         async with self._turn:
             await self._load()
-            while self.position < wanted or self._is_before(header):
-                if not await self.step():
+            while True:
+                lacks_own = self.position < own or self._is_before(header)
+                # While there is more to read, how far the topic is sealed is not known.
+                is_read = self.position >= named or self._fault_of(header, None, sealed_to=named)
+                if not lacks_own and is_read:
+                    return self.history
+                if await self.step():
+                    continue
+                if lacks_own or self._fault_of(header, None, sealed_to=self.position) is None:
+                    wanted = max(named, own)
                     why = f"it needs the identity topic up to {wanted}, the ledger has {self.position} of it"
                     raise BehindError(shard=block.shard, height=header.height, why=why)
-            return self.history
+                return self.history
 
     async def read_on(self) -> IdentityHistory:
         """Return the history up to the end of what the ledger has of the topic; raises as `reach`."""
@@ -114,21 +127,60 @@ class IdentityChain:
                 pass
             return self.history
 
-    async def rows_of(self, block: Block) -> Sequence[Row]:
+    async def rows_of(self, block: Block) -> JudgedRows:
         """Return the rows of a block, each of which is judged once; `reach` came before.
 
         Raises:
-            BlockRefusedError: the body does not verify, or has a row as accepted that was not to be.
+            BlockRefusedError: the body does not verify.
             OutOfReachError: the archive is away.
         """
-        if self._last is not None and self._last[0] == block.note:
-            # Its rows of the identity topic were judged as they were folded.
-            rows, self._last = self._last[1], None
-            left = [row for row in rows if not self._is_of_topic(row)]
-        else:
-            rows = left = await read_rows(self._ledger, block)
-        await asyncio.to_thread(self._topic.judge, block, left, self.history.ring)
-        return rows
+        async with self._turn:
+            rows, wrong, places = await self._unjudged_of(block)
+            newest_ms = newest_judged((row.status, timestamp_at(row.timestamp)) for row in rows)
+            await self._read_past(newest_ms)
+            history = self.history
+            fault = self._fault_of(block.header, newest_ms, sealed_to=self.position)
+            unread = history.times.earliest_from(block.header.identity[2]) if fault is None else None
+            left = [rows[place] for place in places]
+            unread_ms = None if unread is None else unread[1]
+            found = await asyncio.to_thread(self._topic.judge, left, history.ring, unread_ms)
+        wrong = {**wrong, **{places[number]: verdict for number, verdict in found.items()}}
+        return JudgedRows(rows, wrong, fault)
+
+    async def _unjudged_of(self, block: Block) -> tuple[Sequence[Row], Mapping[int, str], Sequence[int]]:
+        """Return a block's rows, what was wrong with those that were judged, and where the others are."""
+        if self._last is None or self._last[0] != block.note:
+            rows = await read_rows(self._ledger, block)
+            return rows, {}, range(len(rows))
+        # Its rows of the identity topic were judged as they were folded.
+        (_, judged), self._last = self._last, None
+        left = [place for place, row in enumerate(judged.rows) if not self._is_folded(row)]
+        return judged.rows, judged.wrong, left
+
+    async def _read_past(self, newest_ms: int | None) -> None:
+        """Read up to a block that was sealed after a record, or to the end: events before it are known then.
+
+        So what is said of a block does not depend on when it is read.
+        """
+        while newest_ms is not None and (self._dated is None or timestamp_at(self._dated) < newest_ms):
+            try:
+                if not await self.step():
+                    return
+            except BlockRefusedError:
+                # That is said where the shard's blocks are indexed.
+                return
+
+    def _fault_of(self, header: Header, newest_ms: int | None, *, sealed_to: int) -> PositionFault | None:
+        if header.identity[:2] != self._topic.partition:
+            detail = f"it was judged by {header.identity[0]} {header.identity[1]}"
+            return PositionFault("identity-ahead", detail)
+        return position_fault(
+            header.identity[2],
+            newest_ms=newest_ms,
+            dated=header.time,
+            times=self.history.times,
+            sealed_to=sealed_to,
+        )
 
     async def step(self) -> bool:
         """Read the next block that seals the topic, or that may; return False if there is none yet."""
@@ -140,6 +192,7 @@ class IdentityChain:
             return False
         if self._given_by is not None and self._handed(block.header, "took") != self._given_by:
             self._tip = Tip(block.header.height + 1, block.note)
+            self._dated = block.header.time
             return True
         self._take(await self._fold_block(block))
         self._go_on(block.header, block.note)
@@ -179,24 +232,36 @@ class IdentityChain:
         if range_.first == range_.next:
             return {}
         rows = await read_rows(self._ledger, block)
-        values = values_of(rows, self._topic.partition)
-        try:
-            for offset, value in values.items():
-                self.history.fold(offset, value)
-            # An event is judged by what was appended before it, so none of them vouches for itself.
-            ours = [row for row in rows if self._is_of_topic(row)]
-            await asyncio.to_thread(self._topic.judge, block, ours, self.history.ring)
-        except BlockRefusedError:
-            self._begin()
-            raise
-        self._last = block.note, rows
+        values, wrong = await asyncio.to_thread(self._fold_rows, rows)
+        self._last = block.note, JudgedRows(rows, wrong)
         return values
+
+    def _fold_rows(self, rows: Sequence[Row]) -> tuple[dict[int, bytes], dict[int, str]]:
+        """Fold the topic's events, each judged by those before it, but for what was not to be accepted.
+
+        Return those that were folded by offset, as `stamped` keeps them, and the verdicts on the others.
+        """
+        values: dict[int, bytes] = {}
+        wrong: dict[int, str] = {}
+        for place, row in enumerate(rows):
+            if not self._is_folded(row) or row.value is None:
+                continue
+            verdicts = self._topic.judge([row], self.history.ring, None)
+            if verdicts:
+                wrong[place] = verdicts[0]
+                continue
+            values[row.offset] = stamped(row.value, timestamp_at(row.timestamp))
+            self.history.fold(row.offset, values[row.offset])
+        return values, wrong
+
+    def _is_folded(self, row: Row) -> bool:
+        return self._is_of_topic(row) and row.status == ACCEPTED
 
     def _is_of_topic(self, row: Row) -> bool:
         return (row.topic, row.partition) == self._topic.partition
 
     def _go_on(self, header: Header, note: bytes) -> None:
-        self.position = self.position_after(header)
+        self.position, self._dated = self.position_after(header), header.time
         origin, following = header.origin, header.height + 1
         if self._sealed and self._sealed[-1][0] == origin and self._sealed[-1][2] == header.height:
             self._sealed[-1] = (origin, self._sealed[-1][1], following)

@@ -13,6 +13,10 @@ BLOCKS_REFUSED = Gauge("salus_audit_blocks_refused", "Shards that wait at a bloc
 BLOCKS_WAITING = Gauge(
     "salus_audit_blocks_waiting", "Shards whose next block waits for what another shard sealed before."
 )
+DAMAGED = Gauge(
+    "salus_audit_damaged_entries",
+    "Entries of rows that are not what they are sealed as, or of blocks that were not judged as they say.",
+)
 SHARDS_DAMAGED = Gauge(
     "salus_audit_shards_damaged", "Shards that cannot go on because somebody changed the trail's database."
 )

@@ -187,6 +187,9 @@ class Trail(Protocol):
     async def place_of(self, uids: Collection[str]) -> tuple[int, int] | None:
         """Return shard and height of an entry with one of these leaf hashes, if there is any."""
 
+    async def damaged(self) -> tuple[int, Found | None]:
+        """Return how many entries have `damage`, and the first of them."""
+
     async def pseudonyms(self, did: str) -> frozenset[str]:
         """Return the pseudonyms of the patient that a party is."""
 

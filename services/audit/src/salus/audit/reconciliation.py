@@ -137,10 +137,10 @@ class _Pass:
                 if giver is not None:
                     await self._up_to(giver, at)
             await self.identity.reach(block)
-            rows = await self.identity.rows_of(block)
-            needs = await asyncio.to_thread(needs_in, rows, self.identity.history.catalogue)
+            judged = await self.identity.rows_of(block)
+            needs = await asyncio.to_thread(needs_in, judged.rows, self.identity.history.catalogue)
             directory = await self.seen.tables.directory(needs, self.identity.history)
-            entries = await asyncio.to_thread(entries_of, block, rows, directory)
+            entries = await asyncio.to_thread(entries_of, block, judged, directory)
             await self._compare(shard, done.height, entries)
             await self.seen.tables.keep(directory)
             self.done[shard] = Tip(done.height + 1, block.note)

@@ -142,6 +142,15 @@ class SqlTrail:
                     return row.shard, row.height
         return None
 
+    async def damaged(self) -> tuple[int, Found | None]:
+        """Return how many entries have damage, and the first of them."""
+        is_damaged = TRAIL.c.damage.is_not(None)
+        query = select(TRAIL).where(is_damaged).order_by(TRAIL.c.seq).limit(1)
+        async with self._reading() as connection:
+            count = await _scalar(connection, select(func.count(TRAIL.c.seq)).where(is_damaged))
+            rows = (await connection.execute(query)).mappings().all()
+        return count, _found(rows[0]) if rows else None
+
     async def pseudonyms(self, did: str) -> frozenset[str]:
         """Return whose patient's pseudonyms a DID has."""
         query = select(PATIENTS.c.pseudonym).where(PATIENTS.c.did == did)

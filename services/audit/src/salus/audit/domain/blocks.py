@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from salus.audit.domain.describe import Named, describe, describe_rejected, describe_unknown
+from salus.audit.domain.describe import (
+    Named,
+    describe,
+    describe_damaged,
+    describe_rejected,
+    describe_unknown,
+)
 from salus.audit.domain.directory import Directory, Needs
 from salus.audit.domain.effects import needs_of
-from salus.audit.domain.entry import Place, TrailEntry
-from salus.audit.domain.identity_history import IDENTITY_TOPIC, stamped
+from salus.audit.domain.entry import ROW_COLUMNS, VERDICT_WRONG, Place, TrailEntry
+from salus.audit.domain.identity_history import IDENTITY_TOPIC
 from salus.events.catalogue import Catalogue
 from salus.events.contexts.consent import ConsentRevoked
 from salus.events.effect import depends_on_history
 from salus.events.envelope import Event, decode_event
-from salus.events.errors import SIGNATURE_REASONS, RejectedError
-from salus.events.judging import accepted_record, judge_batch
+from salus.events.errors import Reason, RejectedError
+from salus.events.identity_position import PositionFault
 from salus.events.keyring import KeyRing
+from salus.events.sealed_rows import SealedRow, judged_again, refuted
 from salus.ledger.block import (
     ACCEPTED,
     REJECTED_PREFIX,
@@ -30,7 +37,9 @@ from salus.ledger.check_blocks import Row, block_place, check_block, check_body
 from salus.ledger.errors import BlockError
 from salus.ledger.key_periods import Keys
 from salus.ledger.merkle import leaf_hash
-from salus.ledger.records import records_of, timestamp_at
+from salus.ledger.records import timestamp_at
+
+_NEWER = frozenset({Reason.UNKNOWN_TYPE, Reason.SCHEMA_VIOLATION})
 
 
 class BlockRefusedError(Exception):
@@ -51,6 +60,19 @@ class Block:
     shard: int
     header: Header
     note: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedRows:
+    """The rows of a block, all of which are leaves of its header.
+
+    `wrong` has, by index, the verdict on each that is not what it is sealed as, and `fault` is why the block
+    cannot have been judged by the identity position that it names.
+    """
+
+    rows: Sequence[Row]
+    wrong: Mapping[int, str] = field(default_factory=dict)
+    fault: PositionFault | None = None
 
 
 def verify_header(note: bytes, *, shard: int, height: int, verifier: Keys, previous: bytes | None) -> Block:
@@ -77,60 +99,70 @@ def verify_body(block: Block, body: bytes) -> None:
         raise _refused(block, finding.code, finding.detail)
 
 
-def entries_of(block: Block, rows: Iterable[Row], directory: Directory) -> list[TrailEntry]:
+def entries_of(block: Block, judged: JudgedRows, directory: Directory) -> list[TrailEntry]:
     """Return one entry a leaf of verified rows, folding who is who into `directory` on the way.
+
+    What is not what it is sealed as states nothing, and nothing follows from it.
 
     Raises:
         BlockRefusedError: another event stands in the place of an identity event.
     """
-    directory.judged_at = block.header.identity[2]
+    fault = judged.fault
+    is_ahead = fault is not None and fault.code == "identity-ahead"
+    # Of a position that the topic did not have, nobody can say who belonged to whom.
+    directory.judged_at = 0 if is_ahead else block.header.identity[2]
     header_hash = leaf_hash(block.note).hex()
-    entries = [_entry(block, index, row, header_hash, directory) for index, row in enumerate(rows)]
+    entries = [
+        _entry(row, _place(block, index, row, header_hash), judged.wrong.get(index), directory)
+        for index, row in enumerate(judged.rows)
+    ]
     directory.runs = directory.served.runs(block.shard, block.header)
-    return entries
+    return entries if fault is None else [entry.in_damaged_block(fault.code) for entry in entries]
 
 
-def values_of(rows: Iterable[Row], partition: tuple[str, int]) -> dict[int, bytes]:
-    """Return the accepted events of the identity partition in a block, by offset, as `stamped` keeps them."""
-    return {
-        row.offset: stamped(row.value, timestamp_at(row.timestamp))
-        for row in rows
-        if (row.topic, row.partition) == partition and row.status == ACCEPTED and row.value is not None
-    }
-
-
-def require_judged(block: Block, rows: Iterable[Row], ring: KeyRing) -> None:
-    """Raise BlockRefusedError unless every row that is sealed as accepted is, by who signed it and asked.
+def judge_rows(rows: Sequence[Row], ring: KeyRing, unread_ms: int | None) -> dict[int, str]:
+    """Return the verdict on each row that is not what it is sealed as, by its place among the rows.
 
     The header's signature is the shard's alone: who has its key could let anybody say anything. Rows of a
     type or schema that this service does not know are told as unknown, if their signature is good.
+    `unread_ms` is when the first identity event was appended that the sequencer had not read: brokers' clocks
+    differ, so of rows after it, what is right by what was known until then is right.
     """
-    accepted = [row for row in rows if row.status == ACCEPTED]
-    records = [
-        accepted_record(
-            topic=row.topic,
-            partition=row.partition,
-            offset=row.offset,
-            timestamp_ms=timestamp_at(row.timestamp),
-            subject=row.subject,
-            value=row.value,
-            signature=row.signature,
-        )
-        for row in accepted
-    ]
-    for index, error in judge_batch(records_of(records), ring=ring).refused.items():
-        row = accepted[index]
-        if error.reason in SIGNATURE_REASONS or _is_known(row, ring.types.known):
-            detail = f"{row.topic} {row.partition} {row.offset} is sealed as accepted; judged again: {error}"
-            raise _refused(block, "verdict-wrong", detail)
+    sealed = [_sealed_row(row) for row in rows]
+    found = refuted(sealed, judged_again(sealed, ring=ring))
+    wrong = {at: verdict for at, verdict in found.items() if not _may_be_newer(rows[at], verdict, ring)}
+    if unread_ms is None:
+        return wrong
+    places = [place for place in wrong if sealed[place].timestamp_ms > unread_ms]
+    past = [sealed[place]._replace(timestamp_ms=unread_ms) for place in places]
+    still = refuted(past, judged_again(past, ring=ring))
+    right = {place for number, place in enumerate(places) if number not in still}
+    return {place: verdict for place, verdict in wrong.items() if place not in right}
 
 
-def _is_known(row: Row, catalogue: Catalogue) -> bool:
-    try:
-        decode_event(row.value or b"", catalogue)
-    except RejectedError:
+def _sealed_row(row: Row) -> SealedRow:
+    return SealedRow(
+        row.topic,
+        row.partition,
+        row.offset,
+        timestamp_at(row.timestamp),
+        row.status,
+        row.subject,
+        row.value,
+        row.digest,
+        row.signature,
+    )
+
+
+def _may_be_newer(row: Row, verdict: str, ring: KeyRing) -> bool:
+    """Tell whether the sequencer may know a type or a schema that this service does not."""
+    if row.status != ACCEPTED or verdict.removeprefix(REJECTED_PREFIX) not in _NEWER:
         return False
-    return True
+    try:
+        decode_event(row.value or b"", ring.types.known)
+    except RejectedError:
+        return True
+    return False
 
 
 def givers_of(header: Header, shards: Mapping[int, Keys]) -> Iterator[tuple[int | None, int, str]]:
@@ -183,9 +215,9 @@ def _refused(block: Block, code: str, detail: str) -> BlockRefusedError:
     return BlockRefusedError(shard=block.shard, height=block.header.height, code=code, detail=detail)
 
 
-def _entry(block: Block, index: int, row: Row, header_hash: str, directory: Directory) -> TrailEntry:
+def _place(block: Block, index: int, row: Row, header_hash: str) -> Place:
     digest = row.digest if row.value is None else leaf_hash(row.value)
-    place = Place(
+    return Place(
         topic=row.topic,
         partition=row.partition,
         offset=row.offset,
@@ -198,23 +230,35 @@ def _entry(block: Block, index: int, row: Row, header_hash: str, directory: Dire
         sealed_at=block.header.time,
         appended_at=row.timestamp,
     )
+
+
+def _entry(row: Row, place: Place, verdict: str | None, directory: Directory) -> TrailEntry:
+    if verdict is not None:
+        return describe_damaged(place, row.status, verdict, VERDICT_WRONG)
     if row.status != ACCEPTED or row.value is None:
         return describe_rejected(place, row.status.removeprefix(REJECTED_PREFIX), row.signature, directory)
     try:
         event = decode_event(row.value, directory.identity.catalogue)
     except RejectedError:
         # The sequencer accepted it, so its type or schema is newer than this service.
-        return describe_unknown(_named(block, row), place, directory)
+        named = _named(row)
+        if named is None:
+            return describe_damaged(place, row.status, "its columns do not name it", ROW_COLUMNS)
+        return describe_unknown(named, place, directory)
     effect = directory.fold(event, place)
     if effect is None:
-        detail = f"{row.topic} {row.partition} {row.offset} is another shard's, and another event there"
-        raise _refused(block, "coverage-overlap", detail)
+        raise BlockRefusedError(
+            shard=place.shard,
+            height=place.height,
+            code="coverage-overlap",
+            detail=f"{row.topic} {row.partition} {row.offset} is another shard's, and another event there",
+        )
     directory.served.take(event, effect, place)
     return describe(event, effect, place, directory)
 
 
-def _named(block: Block, row: Row) -> Named:
+def _named(row: Row) -> Named | None:
     """Return an accepted row's attributes from its columns, which the body's hash covers."""
     if row.id is None or row.source is None or row.type is None or row.subject is None or row.time is None:
-        raise _refused(block, "row-columns", f"row {row.topic} {row.partition} {row.offset} lacks a column")
+        return None
     return Named(row.id, row.source, row.type, row.subject, row.time)

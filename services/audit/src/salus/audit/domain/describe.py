@@ -8,7 +8,7 @@ from datetime import datetime
 import msgspec
 
 from salus.audit.domain.directory import Directory
-from salus.audit.domain.entry import Activity, Facts, Place, Severity, TrailEntry
+from salus.audit.domain.entry import Activity, Damage, Facts, Place, Severity, TrailEntry
 from salus.audit.domain.meanings import facts_of, short
 from salus.events.bearer import APPROVAL_LIFETIME_S_MAX, BearerError, read_bearer
 from salus.events.contexts.consent import ConsentRevoked
@@ -163,6 +163,30 @@ def describe_rejected(place: Place, reason: str, signature: bytes | None, direct
         actor=actor,
         member=directory.member_of(actor),
     )
+
+
+def describe_damaged(place: Place, status: str, verdict: str, damage: Damage) -> TrailEntry:
+    """Return the entry of a row that is not what it is sealed as: it states nothing, and nobody did it.
+
+    Whoever it names as its signer did not sign it, or not so that it was to be accepted.
+    """
+    where = f"{place.topic}/{place.partition}/{place.offset}"
+    facts = Facts(
+        activity=Activity.REJECTED,
+        action="C",
+        outcome="without-effect",
+        severity=Severity.CRITICAL,
+        summary=(
+            f"The record at {where} is sealed as {status}; judged: {verdict.removeprefix('rejected:')}. "
+            "It states nothing, and nobody is proven to have sent it."
+        ),
+        rules=(damage,),
+        object=where,
+        object_kind="record",
+        no_effect=damage,
+        damage=damage,
+    )
+    return TrailEntry(place=place, status=status, time=place.appended_at, facts=facts)
 
 
 def _signer(signature: bytes | None) -> str | None:

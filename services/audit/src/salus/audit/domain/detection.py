@@ -10,11 +10,11 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, get_args
 
 from salus.audit.domain.blocks import BlockRefusedError
 from salus.audit.domain.comparison import Difference
-from salus.audit.domain.entry import REPEATED, Activity, Severity, TrailEntry
+from salus.audit.domain.entry import REPEATED, Activity, Damage, Severity, TrailEntry
 from salus.audit.domain.network import Surroundings
 from salus.audit.domain.ocsf import (
     OCSF_VERSION,
@@ -140,6 +140,27 @@ def unentitled_finding(event: Json) -> Json:
     )
 
 
+def damage_rule(damage: Damage) -> EntryRule:
+    """Return the rule about entries with this damage."""
+    return EntryRule(damage, lambda entry: entry.facts.damage == damage, damage_finding)
+
+
+def damage_finding(event: Json) -> Json:
+    """Return the finding of a row, or its block, that is not what its shard sealed it as."""
+    damage, uid = event["unmapped"]["damage"], event["metadata"]["uid"]
+    return finding_of(
+        rule=damage,
+        cause=uid,
+        title="A shard sealed what is not so",
+        text=f"{event['message']} The key of that shard is in other hands, or its sequencer is broken. "
+        "Run `salus ledger fsck --deep`.",
+        severity=Severity.CRITICAL,
+        analytic=RULE_ANALYTIC,
+        last={**event, "actor": {"app_name": "sequencer"}},
+        related=(uid,),
+    )
+
+
 def rights_finding(event: Json) -> Json:
     """Return the finding of what consent or storage did for somebody who is not known to have had a right."""
     verdict = event["unmapped"]["outcome"]
@@ -166,6 +187,7 @@ RULES = (
     EntryRule("stated-late", is_stated_late, late_finding),
     EntryRule(NoEffect.NOT_ENTITLED.value, is_unentitled, unentitled_finding),
     EntryRule(REPEATED, is_repeated, repeated_finding),
+    *(damage_rule(damage) for damage in get_args(Damage)),
 )
 
 

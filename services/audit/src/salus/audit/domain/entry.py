@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import IntEnum, StrEnum
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -64,6 +64,14 @@ REPEATED = "repeated"
 """Why an event states nothing: another record, which the broker appended before, has the same bytes."""
 
 
+VERDICT_WRONG: Final = "verdict-wrong"
+"""A row is not what it is sealed as: judged again, it has another verdict."""
+ROW_COLUMNS: Final = "row-columns"
+"""An accepted row of a type that is not known here lacks the columns that would name it."""
+Damage = Literal["verdict-wrong", "row-columns", "identity-ahead", "identity-behind"]
+"""What is wrong with what a shard sealed: with a row, or with the identity position of its block."""
+
+
 class Place(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where a leaf stands: on its topic, in its block, in the log (whose leaf is the block's header).
 
@@ -97,7 +105,8 @@ class Facts(msgspec.Struct, frozen=True, omit_defaults=True):
     says how they were authenticated, `behalf` for which member they acted, `approver` which second operator
     approved it. `party` is the other party that the fact is about: who was granted, registered or reviewed.
     `object_kind` says in a word what `object` is.
-    `no_effect` is why it changed nothing, if that is so: a code of `salus.events.effect` or REPEATED.
+    `no_effect` is why it changed nothing, if that is so: a code of `salus.events.effect`, REPEATED, or
+    `damage`, which is what is wrong with what the shard sealed.
     """
 
     activity: Activity
@@ -121,6 +130,7 @@ class Facts(msgspec.Struct, frozen=True, omit_defaults=True):
     behalf: str | None = None
     approver: str | None = None
     no_effect: str | None = None
+    damage: Damage | None = None
 
     @property
     def is_done(self) -> bool:
@@ -166,6 +176,16 @@ class TrailEntry(msgspec.Struct, frozen=True, omit_defaults=True):
             severity=Severity.INFORMATIONAL,
             summary=f"Without effect ({REPEATED}, first at {where}): {self.facts.summary}",
             no_effect=REPEATED,
+        )
+        return msgspec.structs.replace(self, facts=facts)
+
+    def in_damaged_block(self, damage: Damage) -> TrailEntry:
+        """Return the entry as it is told if its block names a position that it was not judged by."""
+        facts = msgspec.structs.replace(
+            self.facts,
+            severity=Severity.CRITICAL,
+            summary=f"In a damaged block ({damage}): {self.facts.summary}",
+            damage=self.facts.damage or damage,
         )
         return msgspec.structs.replace(self, facts=facts)
 

@@ -11,6 +11,7 @@ from salus.events.effect import Applied, Effect
 from salus.events.envelope import decode_event
 from salus.events.errors import RejectedError
 from salus.events.event_types import type_of
+from salus.events.identity_position import IdentityTimes
 from salus.events.keyring import KeyRing
 from salus.events.rights import Objection
 from salus.ledger.merkle import leaf_hash
@@ -29,6 +30,7 @@ class IdentityHistory:
     """The accepted events of the identity topic, folded in the order of their offsets.
 
     What it says of a position depends on the events below that position alone, however far it was folded.
+    `times` has when the broker appended each of them.
     """
 
     def __init__(self, ring: KeyRing) -> None:
@@ -37,6 +39,7 @@ class IdentityHistory:
         self._registered: dict[str, tuple[int, str | None]] = {}
         self._effects: dict[int, tuple[bytes, Effect]] = {}
         self._appended: list[float] = []
+        self.times = IdentityTimes()
 
     @property
     def ring(self) -> KeyRing:
@@ -60,6 +63,7 @@ class IdentityHistory:
     def fold(self, offset: int, kept: bytes) -> None:
         """Fold the next accepted event, as `stamped` keeps it; one of a newer type changes nothing."""
         appended, value = _TIMESTAMP.unpack_from(kept)[0], kept[_TIMESTAMP.size :]
+        self.times.add(offset, appended)
         try:
             event = decode_event(value, self._ring.catalogue)
         except RejectedError:

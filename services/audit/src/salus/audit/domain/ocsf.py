@@ -161,11 +161,13 @@ def _status(entry: TrailEntry) -> dict[str, Any]:
     if entry.facts.is_done:
         done = {"status_id": 1, "status": "Success", "action_id": 1, "action": "Allowed"}
         return done if entry.facts.outcome == "success" else done | {"status_code": entry.facts.outcome}
-    detail = entry.rejection or ", ".join(entry.facts.rules) or entry.facts.outcome
+    # What is sealed as rejected, and wrongly so, is not what it is sealed as.
+    rejection = entry.rejection if entry.facts.outcome == "rejected" else None
+    detail = rejection or ", ".join(entry.facts.rules) or entry.facts.outcome
     return {
         "status_id": 2,
         "status": "Failure",
-        "status_code": entry.rejection or entry.facts.outcome,
+        "status_code": rejection or entry.facts.outcome,
         "status_detail": detail,
         "action_id": 2,
         "action": "Denied",
@@ -192,6 +194,7 @@ def _unmapped(entry: TrailEntry) -> dict[str, Any]:
         "activity": facts.activity.value,
         "outcome": facts.outcome,
         "no_effect": facts.no_effect,
+        "damage": facts.damage,
         "patient": facts.patient,
         "object": facts.object,
         "object_kind": facts.object_kind,
