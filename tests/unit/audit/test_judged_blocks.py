@@ -17,6 +17,7 @@ from tests.unit.events.samples import MEMBER, MORNING, NOON, PATIENT, RING, SERV
 from tests.unit.events.test_accountability import GRANT, stated
 
 from salus.audit.adapters.sql import SqlTrail
+from salus.audit.domain.blocks import judge_rows
 from salus.audit.handlers import Indexer
 from salus.audit.identity_chain import IdentityChain, IdentityTopic
 from salus.events.envelope import decode_event

@@ -16,8 +16,10 @@ from salus.archive.errors import ArchiveError
 from salus.archive.report import Finding
 from salus.archive.trust import Trust
 from salus.events.catalogue import Catalogue
+from salus.events.contexts.identity import PartyRegistered
 from salus.events.envelope import decode_event
 from salus.events.errors import Reason, RejectedError
+from salus.events.event_types import type_of
 from salus.events.identity_position import IdentityTimes, PositionFault, newest_judged, position_fault
 from salus.events.keyring import KeyRing
 from salus.events.rights import Objection
@@ -31,6 +33,7 @@ from salus.ledger.records import appended_at
 from salus.objects import ObjectStore
 
 BLOCKS_AT_ONCE = 16
+IDENTITY_TOPIC = type_of(PartyRegistered).topic
 _SEALED_COLUMNS = [
     "topic", "partition", "offset", "timestamp", "status", "subject", "value", "digest", "signature",
 ]  # fmt: skip
@@ -228,11 +231,9 @@ async def identity_events(
                 if leaf_hash(note) in elsewhere:
                     return IdentityTopic()
                 header = open_header(note, verifier)
-                covered = [
-                    r.next for r in header.ranges if r.topic == header.identity[0] and r.first < r.next
-                ]
+                covered = [r.next for r in header.ranges if r.topic == IDENTITY_TOPIC and r.first < r.next]
                 if covered:
-                    events = _identity_rows(header, await archive.body(shard, header))
+                    events = _identity_rows(await archive.body(shard, header))
                     return IdentityTopic(events, max(covered))
             except (BlockError, ArchiveError):
                 pass
@@ -252,10 +253,6 @@ async def identity_events(
     )
 
 
-def _identity_rows(header: Header, body: bytes) -> list[IdentityEvent]:
+def _identity_rows(body: bytes) -> list[IdentityEvent]:
     rows = _sealed_rows(columns_of_body(body, names=_SEALED_COLUMNS))
-    return [
-        IdentityEvent(row)
-        for row in rows
-        if (row.topic, row.partition) == header.identity[:2] and row.status == ACCEPTED
-    ]
+    return [IdentityEvent(row) for row in rows if row.topic == IDENTITY_TOPIC and row.status == ACCEPTED]
