@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ from salus.archive.log import CHECKPOINT_KEY, LogReader
 from salus.cli import key_rotation
 from salus.cli.exits import CommandError
 from salus.cli.key_rotation import Reason, _Turn
+from salus.cli.sharding import Standing
 from salus.cli.signed_positions import SignedPositions
 from salus.client import DeliveryError, Publisher
 from salus.crypto.keys import load_all_ed25519
@@ -290,3 +292,38 @@ async def test_a_header_with_a_signature_of_the_new_key_that_nobody_made_ends_no
     with pytest.raises(CommandError):
         await turn.taken_over(entry)
     assert all(found.end is None for found in turn.files.of(SHARD))
+
+
+@pytest.mark.parametrize("standing", [None, Standing(None, {}, (), "forged", halted=True)])
+async def test_a_key_that_forged_a_block_is_retired_behind_it_at_once(
+    change: Change, monkeypatch: pytest.MonkeyPatch, standing: Standing | None
+) -> None:
+    # redB6, 5: the sequencer halted, so no new key ever signs beside the stolen one
+    monkeypatch.setattr(key_rotation, "standing_of", answering(standing))
+    for height in range(3):
+        await change.seal(height, *change.signers())
+    turn = change.turn()
+    await turn.require_halted()
+    await turn.begin()
+    await turn.retire_behind(turn.signing()[0])
+
+    assert [(entry.first, entry.end) for entry in turn.files.of(SHARD)] == [(0, 3), (3, None)]
+    [retired] = recorded(KeyRetired)
+    assert isinstance(retired, KeyRetired)
+    assert (retired.end, retired.reason) == (3, "compromised")
+
+
+async def test_while_a_sequencer_seals_no_key_is_retired_at_once(
+    change: Change, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(key_rotation, "standing_of", answering(Standing(1, {}, (), None)))
+
+    with pytest.raises(CommandError, match="seals"):
+        await change.turn().require_halted()
+
+
+def answering(standing: Standing | None) -> Callable[..., Awaitable[Standing | None]]:
+    async def standing_of(*_: object) -> Standing | None:
+        return standing
+
+    return standing_of

@@ -165,6 +165,33 @@ async def _seals_on(running: Running) -> None:
 
 @given(positions=st.lists(st.integers(0, 5), min_size=1, max_size=20).map(sorted), wanted=st.integers(0, 7))
 def test_the_first_block_that_knew_a_position_is_found(positions: list[int], wanted: int) -> None:
+    chains = chains_of(positions)
+
+    found = asyncio.run(chains.first_knowing(0, wanted))
+
+    expected = next((height for height, position in enumerate(positions) if position >= wanted), None)
+    assert (None if found is None else found.height) == expected
+
+
+@pytest.mark.parametrize("forged", range(1, 5))
+@pytest.mark.parametrize(("wanted", "height"), [(1, 1), (2, 2), (3, 3)])
+def test_a_forged_position_hides_no_block_that_gave_something_away(
+    forged: int, wanted: int, height: int
+) -> None:
+    # future.py, and the shard went on behind it
+    positions = [0, 1, 2, 3, 3]
+    positions.insert(forged, 10**12)
+    chains = chains_of(positions)
+    chains.identity_end = 4
+
+    found = asyncio.run(chains.first_knowing(0, wanted))
+
+    assert found is not None
+    assert found.height == height + (forged <= height)
+
+
+def chains_of(positions: list[int]) -> Chains:
+    """Return a chain whose headers name these identity positions."""
     world = World()
     previous = bytes(32)
     for height, position in enumerate(positions):
@@ -184,9 +211,4 @@ def test_the_first_block_that_knew_a_position_is_found(positions: list[int], wan
         note = sign_header(header, KEYS[0])
         previous = leaf_hash(note)
         world.store.objects[header_key(0, height)] = (note, str(height))
-    chains = Chains(world.sequencer().archive, {0: world.shard})
-
-    found = asyncio.run(chains.first_knowing(0, wanted))
-
-    expected = next((height for height, position in enumerate(positions) if position >= wanted), None)
-    assert (None if found is None else found.height) == expected
+    return Chains(world.sequencer().archive, {0: world.shard})

@@ -18,6 +18,7 @@ from salus.cli.console import Json, emit, narration, out
 from salus.cli.display import styled
 from salus.cli.exits import CommandError, Exit
 from salus.cli.interrupts import run_until_signal
+from salus.cli.shards import standing_of
 from salus.cli.signed_positions import SignedPositions
 from salus.cli.state import running_folder, running_platform
 from salus.client import DeliveryError, Publisher
@@ -84,6 +85,14 @@ def rotate(  # the choices of one rotation
     overlap: Annotated[
         bool, typer.Option("--overlap", help="Let both keys sign on; `salus key retire` ends that.")
     ] = False,
+    forged: Annotated[
+        bool,
+        typer.Option(
+            "--forged",
+            help="The sequencer halted on a block that somebody else sealed with its key: retire that key as "
+            "compromised behind the newest block, which stays, and do not wait for the new one to sign.",
+        ),
+    ] = False,
     as_name: As = "operator",
     key: KeyFile = None,
     key_id: KeyId = None,
@@ -95,12 +104,19 @@ def rotate(  # the choices of one rotation
     """
     platform, owner = running_platform(), _owner(role, number)
     operator = signer_of(platform, as_name, key, key_id)
+    if forged and (overlap or owner.role != "sequencer"):
+        raise CommandError(Exit.USAGE, "`--forged` is for a sequencer's key, and leaves no overlap")
 
     async def work(narrator: Narrator) -> list[KeyEntry]:
         turn = _Turn(platform, owner, operator, narrator)
-        await turn.record_again(Reason.ROTATED)
+        if forged:
+            await turn.require_halted()
+        await turn.record_again(Reason.COMPROMISED if forged else Reason.ROTATED)
         old, *begun = turn.signing()
         new = begun[-1] if begun else await turn.begin()
+        if forged:
+            await turn.retire_behind(old)
+            return turn.files.of(owner)
         end = await turn.taken_over(new)
         if not overlap:
             await turn.retire(old, end=end, reason=Reason.ROTATED)
@@ -210,6 +226,19 @@ class _Turn:
                 "both keys count until `salus key retire`",
             )
         return end
+
+    async def require_halted(self) -> None:
+        """Raise unless the sequencer halted or is stopped: what it seals meanwhile would not count."""
+        standing = await standing_of(self._platform, self._owner.number)
+        if standing is not None and not standing.halted:
+            raise CommandError(
+                Exit.NO,
+                f"the sequencer of shard {self._owner.number} seals: rotate its key without --forged",
+            )
+
+    async def retire_behind(self, entry: KeyEntry) -> None:
+        """Let a stolen key count no more behind the newest block, whoever sealed that."""
+        await self.retire(entry, end=await self._positions.next(self._owner), reason=Reason.COMPROMISED)
 
     async def retire(self, entry: KeyEntry, *, end: int, reason: Reason) -> None:
         """Let the old key count no more from a position behind all that it signed alone."""

@@ -123,6 +123,7 @@ class Standing:
     awaited: tuple[Partition, ...]
     trouble: str | None
     unassigned: tuple[Partition, ...] = ()
+    halted: bool = False
 
     @classmethod
     def of(cls, status: Mapping[str, Any]) -> Standing:
@@ -134,6 +135,7 @@ class Standing:
             awaited=tuple((each.topic, each.partition) for each in told.awaited),
             trouble=told.halted or told.trouble,
             unassigned=tuple((each.topic, each.partition) for each in told.unassigned),
+            halted=told.halted is not None,
         )
 
 

@@ -319,19 +319,26 @@ async def look(platform: Platform) -> tuple[Assignment, dict[int, Standing | Non
 
 async def _standings(platform: Platform, assignment: Assignment) -> dict[int, Standing | None]:
     async with bounded_client(ANSWER_BYTES_MAX, trust_env=False, timeout=STATUS_S_MAX) as http:
-
-        async def ask(shard: int) -> Standing | None:
-            service = platform.services.get(sequencer_name(shard))
-            if service is None:
-                return None
-            try:
-                answer = await http.get(f"{service.url}/status")
-            except httpx.TransportError:
-                return None
-            return read_standing(answer.content) if answer.is_success else None
-
         shards = sorted(assignment.origins)
-        return dict(zip(shards, await asyncio.gather(*map(ask, shards)), strict=True))
+        asked = (_standing(platform, shard, http) for shard in shards)
+        return dict(zip(shards, await asyncio.gather(*asked), strict=True))
+
+
+async def standing_of(platform: Platform, shard: int) -> Standing | None:
+    """Return where one shard is; None if its sequencer does not answer."""
+    async with bounded_client(ANSWER_BYTES_MAX, trust_env=False, timeout=STATUS_S_MAX) as http:
+        return await _standing(platform, shard, http)
+
+
+async def _standing(platform: Platform, shard: int, http: httpx.AsyncClient) -> Standing | None:
+    service = platform.services.get(sequencer_name(shard))
+    if service is None:
+        return None
+    try:
+        answer = await http.get(f"{service.url}/status")
+    except httpx.TransportError:
+        return None
+    return read_standing(answer.content) if answer.is_success else None
 
 
 def _state(standing: Standing | None, epoch: int, assigned: int) -> Text:

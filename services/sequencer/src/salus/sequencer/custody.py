@@ -3,7 +3,8 @@
 Nobody is asked and nothing is kept: headers say everything. A sequencer that knows the identity topic up to
 some position follows the assignment that is known there, and gives away what that takes from it in the very
 next block. So the block in which a shard gave a partition away is the first one that states such a position,
-and since positions never go back, it is found by halving.
+and since positions never go back, it is found by halving. What a forged block names beyond the topic's end
+counts for nothing there: the position of the block after it stands for it.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ class Chains:
     archive: Archive
     known: dict[int, Shard]
     described: Callable[[int], Keys | None] = lambda _: None
+    # How far the identity topic is known; None: whatever a header names may be true.
+    identity_end: int | None = None
     _tops: dict[int, int] = field(default_factory=dict)
     _headers: dict[tuple[int, int], Header] = field(default_factory=dict)
     _firsts: dict[tuple[int, int], int] = field(default_factory=dict)
@@ -97,12 +100,25 @@ class Chains:
             low, found = 0, tip.height
             while low < found:
                 middle = (low + found) // 2
-                if (await self.header(shard, middle)).identity[2] >= position:
+                if (await self._true_from(shard, middle, tip)).identity[2] >= position:
                     found = middle
                 else:
                     low = middle + 1
-            self._firsts[shard, position] = found
+            block = await self._true_from(shard, found, tip)
+            if not self._is_true(block):
+                return block
+            found = self._firsts[shard, position] = block.height
         return await self.header(shard, found)
+
+    async def _true_from(self, shard: int, height: int, tip: Header) -> Header:
+        """Return the first block from a height on whose identity position can be true; else the tip."""
+        header = await self.header(shard, height)
+        while not self._is_true(header) and header.height < tip.height:
+            header = await self.header(shard, header.height + 1)
+        return header
+
+    def _is_true(self, header: Header) -> bool:
+        return self.identity_end is None or header.identity[2] <= self.identity_end
 
 
 class Custody:
@@ -124,6 +140,7 @@ class Custody:
             ArchiveDamagedError: a chain is not what its shard's key signed, or does not follow assignments.
         """
         self._chains.know(sharding)
+        self._chains.identity_end = position
         found: list[Given] = []
         more = False
         for at in sorted(sharding.now.holders):
