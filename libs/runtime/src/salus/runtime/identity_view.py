@@ -91,8 +91,8 @@ class IdentityView:
         return await self._catch_up()
 
     async def _read_to_the_end(self) -> KeyRing:
-        for end in (await self._reader.end_offsets()).values():
-            await self._read_to(end, below=None)
+        for (topic, partition), end in (await self._reader.end_offsets()).items():
+            await self._read_to(topic, partition, end, below=None)
         self._reader.require_whole_topics()
         return self.ring
 
@@ -102,13 +102,12 @@ class IdentityView:
         Raises:
             PermanentError, MessagingError: as `catch_up`.
         """
-        await self._read_to(position, below=position)
         for topic, partition in self._reader.partitions:
+            await self._read_to(topic, partition, position, below=position)
             self._reader.seek(Position(topic, partition, self.ring.position))
         return self.ring
 
-    async def _read_to(self, end: int, *, below: int | None) -> None:
-        (topic, partition), *_ = self._reader.partitions
+    async def _read_to(self, topic: str, partition: int, end: int, *, below: int | None) -> None:
         while await self._reader.position(topic, partition) < end:
             self._reader.require_whole_topics()
             records = await self._reader.poll(max_records=POLL_RECORDS_MAX, timeout_ms=100)

@@ -89,11 +89,8 @@ class KafkaLog:
         self._restored = restored
 
     def open(self, starts: Mapping[Partition, int]) -> AbstractAsyncContextManager[KafkaReader[Records]]:
-        """Open the partitions at these offsets, to seal what comes.
-
-        What was restored is sealed, so no record of those that come was dated by a broker that was lost.
-        """
-        return self._opened(lambda: ColumnReader(self._bootstrap, starts=starts))
+        """Open the partitions at these offsets, to seal what comes or to judge what others sealed."""
+        return self._opened(lambda: ColumnReader(self._bootstrap, starts=starts, restored=self._restored))
 
     def open_one_by_one(
         self, starts: Mapping[Partition, int]
