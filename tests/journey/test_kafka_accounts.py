@@ -376,5 +376,15 @@ async def test_who_has_an_account_that_nobody_knows_may_do_nothing(allowed: Netw
         await partitions_of(stranger, [OWN])
 
 
+async def test_services_start_again_on_what_they_have_folded_with_the_same_accounts(allowed: Network) -> None:
+    contracts = ["identity", "consent", "storage"]
+    for name in contracts:
+        await allowed.platform.stop_service(name)
+
+    await allowed.platform.start_services(contracts)
+
+    assert {why for ready, why in (await allowed.platform.ready()).values() if not ready} == set()
+
+
 async def test_afterwards_everything_is_ready_as_before(allowed: Network) -> None:
     assert {why for ready, why in (await allowed.platform.ready()).values() if not ready} == set()
