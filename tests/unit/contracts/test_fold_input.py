@@ -35,6 +35,10 @@ class Topics:
         self._wrong = wrong
         self._end = end
 
+    @property
+    def partitions(self) -> list[tuple[str, int]]:
+        return [(IDENTITY_TOPIC, 0)]
+
     async def end_offsets(self) -> dict[tuple[str, int], int]:
         return {(IDENTITY_TOPIC, 0): self._end}
 

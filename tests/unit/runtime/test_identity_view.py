@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 import pytest
+from structlog.testing import capture_logs
 from tests.asking import NETWORK
 
 from salus.events.contexts import CATALOGUE
@@ -40,6 +41,10 @@ class Topic:
     async def poll(self, **_: int) -> list[Record]:
         return [Record(IDENTITY_TOPIC, 0, 0, 0, b"k", b"v", (), Flaw.CREATE_TIME)]
 
+    @property
+    def partitions(self) -> list[tuple[str, int]]:
+        return [(IDENTITY_TOPIC, 0)]
+
     def require_whole_topics(self) -> None:
         """It is whole."""
 
@@ -54,6 +59,35 @@ async def test_a_topic_that_was_restored_is_not_passed_over_in_silence() -> None
     for _ in range(2):
         with pytest.raises(UnstatedRestorationError, match="restore-topics"):
             await view.catch_up()
+
+
+class Flooded(Topic):
+    """The topic after a flood of records without a signature."""
+
+    def __init__(self, records: int) -> None:
+        self._end, self._at = records, 0
+
+    async def end_offsets(self) -> dict[tuple[str, int], int]:
+        return {(IDENTITY_TOPIC, 0): self._end}
+
+    async def position(self, *_: object) -> int:
+        return self._at
+
+    async def poll(self, *, max_records: int, **_: int) -> list[Record]:
+        first, self._at = self._at, min(self._at + max_records, self._end)
+        return [Record(IDENTITY_TOPIC, 0, n, 1, None, b"x", ()) for n in range(first, self._at)]
+
+
+async def test_a_flood_on_identitys_topic_is_one_line_of_log() -> None:
+    # Red team B6, 7
+    view = IdentityView(cast("Any", Flooded(5000)), cast("Any", Network()))
+
+    with capture_logs() as lines:
+        await view.catch_up()
+
+    assert [(line["event"], line["first"], line["last"], line["reasons"]) for line in lines] == [
+        ("records refused", 0, 4999, {"missing-signature": 5000})
+    ]
 
 
 def test_of_a_record_that_is_not_folded_yet_nobody_says_that_it_is_refused() -> None:

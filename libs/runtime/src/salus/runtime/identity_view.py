@@ -15,6 +15,7 @@ from salus.events.keyring import KeyRing
 from salus.ledger.records import SIGNATURE_HEADER, Flaw, appended_at
 from salus.messaging import Bootstrap, MessagingError, PermanentError, Position, Reader, Record
 from salus.runtime.network import Network
+from salus.runtime.refusal_tally import RefusalTally
 from salus.runtime.shared_call import SharedCall
 from salus.runtime.unread_records import UnreadRecordError, require_key_gone, unread
 
@@ -39,7 +40,6 @@ def apply_identity_record(ring: KeyRing, record: Record) -> Effect | Refused:
             flaw=record.flaw,
         )
     except RejectedError as error:
-        _log.warning("identity record ignored", offset=record.offset, reason=str(error.reason))
         ring.position = record.offset + 1
         return Refused(str(error.reason))
     effect = ring.fold(judged.event, offset=record.offset, appended=appended)
@@ -78,6 +78,7 @@ class IdentityView:
         self._outcomes: OrderedDict[int, Effect | Refused] = OrderedDict()
         # One for each key of identity. A thief's may be revoked behind it, so the ring goes on.
         self._unread: dict[str, UnreadRecordError] = {}
+        self._refused = RefusalTally()
         self._reader = reader
         self._catch_up = SharedCall(self._read_to_the_end)
 
@@ -108,15 +109,18 @@ class IdentityView:
         return self.ring
 
     async def _read_to(self, topic: str, partition: int, end: int, *, below: int | None) -> None:
-        while await self._reader.position(topic, partition) < end:
-            self._reader.require_whole_topics()
-            records = await self._reader.poll(max_records=POLL_RECORDS_MAX, timeout_ms=100)
-            try:
-                self._take(record for record in records if below is None or record.offset < below)
-            except BaseException:
-                # What was polled with it is not passed over: a revocation may be among it.
-                self._reader.seek(Position(topic, partition, self.ring.position))
-                raise
+        try:
+            while await self._reader.position(topic, partition) < end:
+                self._reader.require_whole_topics()
+                records = await self._reader.poll(max_records=POLL_RECORDS_MAX, timeout_ms=100)
+                try:
+                    self._take(record for record in records if below is None or record.offset < below)
+                except BaseException:
+                    # What was polled with it is not passed over: a revocation may be among it.
+                    self._reader.seek(Position(topic, partition, self.ring.position))
+                    raise
+        finally:
+            self._refused.tell()
         self.ring.position = max(self.ring.position, end)
 
     def require_read(self) -> None:
@@ -132,6 +136,7 @@ class IdentityView:
             outcome = apply_identity_record(self.ring, record)
             self._outcomes[record.offset] = outcome
             if isinstance(outcome, Refused):
+                self._refused.add(record.topic, record.partition, record.offset, outcome.reason)
                 error = unread(record, outcome.reason, ring=self.ring, at=appended_at(record.timestamp_ms))
                 if error is not None:
                     self._unread.setdefault(error.method, error)
