@@ -67,8 +67,8 @@ class ConsentGranted(RequestedData):
     consent: Text
     patient: Pseudonym
     grantee: Did
-    actions: Annotated[tuple[Action, ...], msgspec.Meta(min_length=1, max_length=8)]
-    purposes: Annotated[tuple[Purpose, ...], msgspec.Meta(min_length=1, max_length=8)]
+    actions: Annotated[tuple[Action, ...], msgspec.Meta(min_length=1, max_length=64)]
+    purposes: Annotated[tuple[Purpose, ...], msgspec.Meta(min_length=1, max_length=64)]
     valid_from: Moment
     valid_until: Moment
     epoch: Count
