@@ -82,7 +82,7 @@ async def test_an_event_of_a_stolen_key_is_not_shown_as_done(
     monkeypatch.setattr(rights_review, "SETTLED_S", 0.5)
     add_founder(world.folder.file, HOSPITAL, "member")
     add_founder(world.folder.file, THIEF, "person", ["patient"])
-    chain = ChainBuilder(world.bucket, world.chain.signer, THIEF)
+    chain = ChainBuilder(world.bucket, world.chain.signer, THIEF, begin=AT.replace(microsecond=0))
     before = AT - timedelta(hours=1)
     parties = [
         sealed(world, fact, fact.did, at=before, offset=number)

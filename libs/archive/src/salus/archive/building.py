@@ -64,7 +64,10 @@ def sample_records(
 
 @dataclass
 class ChainBuilder:
-    """Seals blocks of one shard into a store, as a sequencer does; without bodies it seals headers alone."""
+    """Seals blocks of one shard into a store, as a sequencer does; without bodies it seals headers alone.
+
+    The first header is dated `begin`, and each one a second after the one before.
+    """
 
     objects: ObjectStore
     note_signer: NoteSigner
@@ -72,6 +75,7 @@ class ChainBuilder:
     shard: int = 0
     with_bodies: bool = True
     identity_position: int = 0
+    begin: datetime = BEGIN
     headers: list[Header] = field(default_factory=list)
     notes: list[bytes] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
@@ -126,7 +130,7 @@ class ChainBuilder:
             leaves=len(rows),
             root=root,
             previous=leaf_hash(self.notes[-1]) if self.notes else bytes(32),
-            time=BEGIN + timedelta(seconds=height),
+            time=self.begin + timedelta(seconds=height),
             accepted=sum(row.status == ACCEPTED for row in rows),
             body_bytes=len(body),
             body_sha256=sha256(body).digest(),
