@@ -25,7 +25,7 @@ from tests.unit.contracts.replicas import (
     signed,
 )
 
-from salus.contracts.fold_store import open_fold_store
+from salus.contracts.fold_store import open_fold_store, rebuild
 from salus.contracts.fold_tables import OBLIGATIONS
 from salus.contracts.obligations import Obligations
 from salus.contracts.reactor_host import Obligation, Pace, UnsettledError
@@ -411,6 +411,25 @@ async def test_what_is_owed_is_the_same_folded_anew(
     assert seen[0] == seen[1]
     assert {row[1] for row in seen[0]} == patients
     assert {row[4] - row[3] for row in seen[0]} == {ERASURE.grace_s * 1000}
+
+
+async def test_of_an_emptied_database_a_reactor_does_not_say_that_nothing_is_owed(
+    databases: Databases,
+) -> None:
+    # redB6 10c: nobody asks this service anything, nor whether it is ready.
+    url, topic, work = await migrated(databases), Topic(), Work()
+    work.fails.add(patient := erased(topic))
+    async with replica(url, topic, work, pace=QUICK) as here:
+        await work.was_tried(patient, 1)
+        await rebuild(url)
+        work.fails.clear()
+
+        def is_done_anew() -> bool:
+            here.let_pass(60)
+            return work.done[patient] > 0
+
+        assert await until(is_done_anew, deadline_s=DEADLINE_S)
+        await here.settled(patient)
 
 
 async def test_what_another_version_owed_is_forgotten_with_its_states(databases: Databases) -> None:

@@ -261,6 +261,8 @@ async def test_a_database_that_went_back_is_folded_again_and_not_over_the_gap(da
         await databases.put_back("a")
 
         for reading in (
+            # redB6 10c: a service that nobody asks is not ready either.
+            store.ping,
             lambda: store.load("patient", PATIENT),
             lambda: store.read_page(LISTING, limit=9),
             lambda: store.load_at([("patient", PATIENT)]),

@@ -102,7 +102,7 @@ class Performed:
 
     async def perform(self, patient: str) -> None:
         for key in owed_destruction(await self.topic.subject(patient)):
-            await self.vault.destroy(patient)
+            await self.vault.destroy(patient, key=key)
 
             def rule(state: SubjectState, key: str = key) -> EventData:
                 if key not in owed_destruction(state):

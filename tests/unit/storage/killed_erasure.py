@@ -72,7 +72,7 @@ class Place:
 
     async def work(self, owed: Obligation[SubjectState]) -> None:
         """Destroy a key, as storage's wiring has it."""
-        await self.vault.destroy(owed.aggregate)
+        await self.vault.destroy(owed.aggregate, key=owed.key)
 
     def running(self) -> Any:
         """Start a process."""

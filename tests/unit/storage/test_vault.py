@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from salus.crypto.errors import UnwrapError
 from salus.crypto.kms import FileKms
-from salus.objects import RefusedError
+from salus.objects import Entry, RefusedError, StoreAwayError
 from salus.objects.memory import MemoryObjects
 from salus.storage.adapters.vault import WRAPPED_BYTES_MAX, BucketVault, holds_keys
 
@@ -51,7 +52,7 @@ async def test_every_key_of_a_patient_is_destroyed_whatever_else_lies_there(
     await keep(vault, HER, "fedcba9876543210")
     await keep(vault, HIM, "1")
 
-    await vault.destroy(HER)
+    await vault.destroy(HER, key=f"{HER}#0123456789abcdef")
 
     assert set(store.objects) == {*STRAYS, f"subjects/{HIM}/1"}
     told = capsys.readouterr().out
@@ -106,7 +107,42 @@ async def test_a_key_under_lock_holds_up_no_other(store: MemoryObjects, vault: B
     store.destroy = locked  # type: ignore[method-assign]  # a store with a lock
 
     with pytest.raises(RefusedError):
-        await vault.destroy(HER)
+        await vault.destroy(HER, key=f"{HER}#1")
+    assert f"subjects/{HER}/2" not in store.objects
+
+
+async def test_a_key_that_a_list_leaves_out_is_destroyed_by_its_name(
+    store: MemoryObjects, vault: BucketVault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # redB6 10d: a list that is stale or cut.
+    await keep(vault, HER, "1")
+
+    async def nothing(*_: object, **__: object) -> AsyncIterator[Entry]:
+        none: list[Entry] = []
+        for entry in none:
+            yield entry
+
+    monkeypatch.setattr(store, "list", nothing)
+    await vault.destroy(HER, key=f"{HER}#1")
+
+    assert f"subjects/{HER}/1" not in store.objects
+
+
+async def test_a_key_that_is_there_after_it_was_destroyed_is_not_said_to_be_gone(
+    store: MemoryObjects, vault: BucketVault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # redB6 10d: of a list of versions that is cut, nothing is removed.
+    await keep(vault, HER, "1")
+    await keep(vault, HER, "2")
+
+    async def cut(key: str) -> None:
+        if not key.endswith("/1"):
+            store.objects.pop(key)
+
+    monkeypatch.setattr(store, "destroy", cut)
+    with pytest.raises(StoreAwayError, match="there after it was destroyed"):
+        await vault.destroy(HER, key=f"{HER}#2")
+
     assert f"subjects/{HER}/2" not in store.objects
 
 

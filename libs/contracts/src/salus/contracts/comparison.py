@@ -21,6 +21,7 @@ from salus.contracts.fold_batch import SEEN
 from salus.contracts.fold_marks import require_same_topics
 from salus.contracts.fold_store import FoldStore, open_fold_store
 from salus.contracts.fold_tables import AGGREGATES, CLAIMS, OBLIGATIONS
+from salus.contracts.partitions import folded_partitions
 from salus.contracts.projection import Contract, digest_of, tables_of
 from salus.contracts.reactors import Reactor
 from salus.messaging import Bootstrap, Reader
@@ -82,8 +83,10 @@ async def compare_with_topics(
     """
     topics = dict.fromkeys(contract.topic for contract in contracts)
     async with open_identity_view(bootstrap, network) as identity:
-        assignments = (await identity.catch_up()).assignments
-    partitions = [at for topic in topics for at in network.topic_partitions(topic, assignments)]
+        ring = await identity.catch_up()
+    partitions = folded_partitions(
+        topics, network=network, assignments=ring.assignments, catalogue=ring.catalogue
+    )
     engine = open_engine(database_url)
     try:
         async with (

@@ -15,6 +15,7 @@ from salus.contracts.contract import Contract, ContractHost
 from salus.contracts.decision_tokens import DecisionTokens
 from salus.contracts.facts import FactWriter
 from salus.contracts.fold import FoldStore, Follower, open_fold_store, open_follower
+from salus.contracts.partitions import folded_partitions
 from salus.contracts.reactor_host import PACE, Obligation, Pace, ReactorHost
 from salus.contracts.reactors import Reactor
 from salus.contracts.settings import ContractSettings
@@ -193,7 +194,10 @@ async def _partitions_of(
     """
 
     def partitions() -> list[tuple[str, int]]:
-        return [at for topic in topics for at in network.topic_partitions(topic, ring.ring.assignments)]
+        known = ring.ring
+        return folded_partitions(
+            topics, network=network, assignments=known.assignments, catalogue=known.catalogue
+        )
 
     async def check() -> None:
         await ring.catch_up()

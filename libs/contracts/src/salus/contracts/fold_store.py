@@ -103,8 +103,13 @@ class FoldStore:
         return stored
 
     async def ping(self) -> None:
-        """Raise unless the database answers, and what is in it is of this code."""
-        await self.positions()
+        """Raise unless the database answers, and what is in it is of this code and all that was folded here.
+
+        So a database that was emptied is seen by whoever looks whether the service is ready, though nobody
+        reads from it; the fold begins anew then.
+        """
+        known = dict(self.reached)
+        self.require_not_behind(await self.positions(), known=known)
 
     async def _snapshot(self, keys: Collection[Pair], names: Collection[Pair] = ()) -> Snapshot:
         """Return aggregates (kind, id) and claims (topic, name), and more, as they are now.

@@ -128,6 +128,7 @@ class ReactorHost(Generic[S]):
         self.pace = pace
         self._clock = clock
         self._chance = chance
+        self._store = store
         self._rows = Obligations(store.engine, reactor.name, attempts_max=pace.attempts_max)
         self._woken = follower.obliged(reactor)
         # Attempts at one obligation take turns here, so that they race with those of other replicas only.
@@ -160,6 +161,8 @@ class ReactorHost(Generic[S]):
         async with asyncio.TaskGroup() as group:
             while True:
                 try:
+                    # Of a database that was emptied nothing is owed, until it is folded anew.
+                    await self._store.ping()
                     if not has_begun:
                         await self._rows.restart(now_ms=self._now_ms())
                         has_begun = True

@@ -83,7 +83,7 @@ def decide(  # noqa: PLR0913  # the facts that a decision rests on
     Raises:
         Refusal: with one of the codes not-permitted, second-operator-needed, wrong-epoch, shard-exists,
             malformed-origin, malformed-key, unknown-shard, assigned-twice, nothing-moves, too-many-moved,
-            unknown-partition, partition-left-out.
+            unknown-partition, several-partitions, partition-left-out.
     """
     require_governing(actor)
     if command.added:
@@ -116,7 +116,7 @@ def _require_extensions(
 ) -> None:
     """Raise unless what is assigned for the first time are the next partitions of topics.
 
-    Topics of services keep the partitions with which they are first sealed: their readers know no others.
+    A topic with one owner has one partition, for ever: what its events change follows from their order.
     """
     following = dict.fromkeys(catalogue.input_topics(), 0) | {
         topic: 1 + max(p for t, p in known if t == topic) for topic, _ in known
@@ -133,5 +133,6 @@ def _require_extensions(
             raise Refusal("unknown-partition", f"Kafka has no {topic} {partition}", status=422)
         following[topic] += 1
     for topic in {topic for topic, _ in fresh} - sealed - growing:
-        for partition in sorted({*there[topic]} - {p for t, p in fresh if t == topic}):
-            raise Refusal("partition-left-out", f"nobody would seal {topic} {partition}", status=422)
+        if {*there[topic]} != {0}:
+            sentence = f"{topic} has one owner and so one partition, and Kafka has {len(there[topic])} of it"
+            raise Refusal("several-partitions", sentence, status=422)

@@ -58,7 +58,7 @@ async def open_world(around: Dependencies[Settings]) -> World:
     facts = FoldedFacts(around.follower, around.store, around.writer, around.host(SUBJECTS))
     erasures = around.reactor(
         ERASURE,
-        work=lambda owed: vault.destroy(owed.aggregate),
+        work=lambda owed: vault.destroy(owed.aggregate, key=owed.key),
         outcome=partial(destruction_of, request=Request.of_service(around.signer.did)),
         pace=Pace(retry_s_max=around.settings.shred_interval_s),
     )

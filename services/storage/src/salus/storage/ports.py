@@ -49,8 +49,8 @@ class Subjects(Protocol):
     async def catch_up(self) -> None:
         """Return once every event published before the call is folded; raises MessagingError."""
 
-    async def destroyed(self, patients: Collection[str]) -> Collection[str]:
-        """Return those of whom it is recorded that they are erased and their key is gone."""
+    async def destroyed(self, patients: Collection[str]) -> Mapping[str, str]:
+        """Return the key of each of whom it is recorded that they are erased and their key is gone."""
 
 
 class Announcer(Protocol):
@@ -103,8 +103,11 @@ class Vault(Protocol):
     def patients(self) -> AsyncIterator[str]:
         """Yield each patient of whom there is a key."""
 
-    async def destroy(self, patient: str) -> None:
-        """Destroy every key of a patient, all versions of it; fine if there is none."""
+    async def destroy(self, patient: str, *, key: str) -> None:
+        """Destroy every key of a patient, all versions of it; fine if there is none.
+
+        `key` is gone then whatever a list of the bucket leaves out: it is asked for by its name.
+        """
 
     async def rewrap(self) -> int:
         """Wrap every key anew under the current root key; return how many were changed."""

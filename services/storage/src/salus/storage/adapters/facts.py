@@ -72,10 +72,11 @@ class FoldedFacts:
             positions=positions,
         )
 
-    async def destroyed(self, patients: Collection[str]) -> Collection[str]:
-        """Return those of whom it is recorded that they are erased and their key is gone."""
-        states = await self.store.load_some(SUBJECTS.kind, patients)
-        return [patient for patient, raw in states.items() if SUBJECTS.decode(raw).destroyed]
+    async def destroyed(self, patients: Collection[str]) -> Mapping[str, str]:
+        """Return the key of each of whom it is recorded that they are erased and their key is gone."""
+        raw = await self.store.load_some(SUBJECTS.kind, patients)
+        states = {patient: SUBJECTS.decode(each) for patient, each in raw.items()}
+        return {patient: state.key for patient, state in states.items() if state.destroyed}
 
     async def announce(self, data: EventData, *, patient: str) -> None:
         """State a fact that changes nothing."""

@@ -10,7 +10,15 @@ import structlog
 
 from salus.crypto.errors import KmsAwayError, UnwrapError
 from salus.crypto.kms import Kms, root_name
-from salus.objects import ChangedError, NotFoundError, ObjectsError, ObjectStore, Stray, TooLargeError
+from salus.objects import (
+    ChangedError,
+    NotFoundError,
+    ObjectsError,
+    ObjectStore,
+    StoreAwayError,
+    Stray,
+    TooLargeError,
+)
 
 FOLDER = "subjects"
 ROTATIONS_MAX = 10
@@ -64,22 +72,32 @@ class BucketVault:
         """Destroy one key that nobody was told of."""
         await self.store.destroy(_name(patient, key))
 
-    async def destroy(self, patient: str) -> None:
+    async def destroy(self, patient: str, *, key: str) -> None:
         """Destroy every key of a patient; a crash midway leaves some, and repeating it destroys the rest.
 
-        What is no key is left and logged. A key that the store does not let go holds up no other.
+        What is no key is left and logged. A key that the store does not let go holds up no other. A list may
+        leave out what is there: `key` is destroyed by its name, and each is looked up when it should be gone.
 
         Raises:
             ObjectsError: the store did not destroy all of them; the first of its errors.
         """
         failed: list[ObjectsError] = []
-        for name in [name async for name in _names(self.store, f"{FOLDER}/{patient}")]:
+        listed = [name async for name in _names(self.store, f"{FOLDER}/{patient}")]
+        for name in dict.fromkeys([*listed, _name(patient, key)]):
             try:
                 await self.store.destroy(name)
+                await self._require_gone(name)
             except ObjectsError as error:
                 failed.append(error)
         if failed:
             raise failed[0]
+
+    async def _require_gone(self, name: str) -> None:
+        try:
+            await self.store.head(name)
+        except NotFoundError:
+            return
+        raise StoreAwayError(name, "the key is there after it was destroyed")
 
     async def holds(self, patient: str) -> bool:
         """Tell whether there is a key of a patient."""

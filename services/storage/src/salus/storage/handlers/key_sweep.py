@@ -67,8 +67,8 @@ class KeySweep:
         left = 0
         async for patients in self._batches():
             await self.facts.catch_up()
-            for patient in await self.facts.destroyed(patients):
-                left += await self._remains(patient)
+            for patient, key in (await self.facts.destroyed(patients)).items():
+                left += await self._remains(patient, key)
             succeeded()
         self.left = left
         LEFT.set(left)
@@ -89,7 +89,7 @@ class KeySweep:
         if batch:
             yield batch
 
-    async def _remains(self, patient: str) -> bool:
+    async def _remains(self, patient: str, key: str) -> bool:
         """Destroy the keys of a patient, and tell whether one remains.
 
         The bucket was listed before it was asked what is recorded: by now the key may be gone, as it should.
@@ -97,7 +97,7 @@ class KeySweep:
         try:
             if not await self.vault.holds(patient):
                 return False
-            await self.vault.destroy(patient)
+            await self.vault.destroy(patient, key=key)
         except ObjectsError as error:
             _log.error("a key that is recorded as destroyed is there", error=type(error).__name__)
             return True

@@ -124,17 +124,17 @@ class Subjects:
                 return msgspec.structs.replace(event, state_positions=view.positions)
 
             await self.announcer.execute(patient, decide)
-        await self._destroy(patient)
+        await self._destroy(patient, key=state.key)
         return await self._subject(patient)
 
     async def _subject(self, patient: str) -> SubjectState:
         return (await self.facts.view(patient)).subject
 
-    async def _destroy(self, patient: str) -> None:
+    async def _destroy(self, patient: str, *, key: str) -> None:
         try:
             await self.erasures.perform(patient)
             # Whoever recorded it, and whatever was put back since, it is true now.
-            await self.vault.destroy(patient)
+            await self.vault.destroy(patient, key=key)
         except RefusedError as error:
             _log.error("a key cannot be destroyed", error=str(error))
             raise ProblemError(
