@@ -19,6 +19,7 @@ from tests.unit.sequencer.world import (
     World,
     document,
     hospital_leaves,
+    new_ring,
     signed,
 )
 
@@ -32,6 +33,7 @@ from salus.ledger.note import NoteSigner, NoteVerifier
 from salus.ledger.records import SIGNATURE_HEADER
 from salus.messaging import Record
 from salus.sequencer.adapters.memory import SilentObserver
+from salus.sequencer.domain import Cursor, identity_position
 from salus.sequencer.errors import ForeignBlockError, IdentityLostError
 from salus.sequencer.foreign_blocks import BLOCKS_AT_START_MAX, BLOCKS_WHILE_RUNNING_MAX, Sealed
 from salus.sequencer.handlers import restored, run
@@ -196,6 +198,35 @@ def unmoved(header: Header) -> tuple[Range, ...]:
         replace(range_, next=range_.first) if (range_.topic, range_.partition) == IDENTITY else range_
         for range_ in header.ranges
     )
+
+
+def takes(header: Header) -> Header:
+    taken = (CLINICAL, 7)
+    lines = (Handover("took", *taken, 5, "test/shard/9/block/0"),)
+    return replace(header, ranges=tuple(sorted((*header.ranges, Range(*taken, 5, 5)))), handovers=lines)
+
+
+@pytest.mark.parametrize(
+    ("facts", "why"),
+    [
+        (gives, "it gives salus.clinical.events 0 to test/shard/7, against the assignment"),
+        (takes, "it takes salus.clinical.events 7, which test/shard/9/block/0 did not give"),
+    ],
+)
+async def test_no_partition_is_given_or_taken_against_the_assignment(facts: Facts, why: str) -> None:
+    world = World.with_hospital()
+    await world.seal_everything()
+    forge(world, facts=facts)
+    world.publish(document(1), at=(CLINICAL, 1))
+
+    with pytest.raises(ForeignBlockError, match=why):
+        await world.seal_everything()
+
+
+async def test_no_sequencer_signs_an_identity_position_that_it_has_not_read() -> None:
+    # future.py: whatever an earlier header names
+    with pytest.raises(IdentityLostError, match="judged by identity position 9"):
+        identity_position(new_ring(), Cursor(1, {}, None, 9))
 
 
 async def test_what_another_sealed_as_it_is_is_built_on() -> None:
