@@ -9,6 +9,7 @@ import contextlib
 import signal
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from salus.crypto.keys import load_ed25519
 from salus.devkit.addresses import Addresses
 from salus.devkit.key_files import KeyFiles, Owner
 from salus.devkit.waiting import until
+from salus.events.errors import RejectedError
+from salus.events.keyring import KeyRing
 from salus.events.signature import sign_values
 from salus.ledger.block import Header, body_key, header_key, open_header, sign_header
 from salus.ledger.merkle import leaf_hash, root_of
@@ -29,6 +32,8 @@ from salus.ledger.records import SIGNATURE_HEADER
 from salus.messaging import Producer
 from salus.objects import NotFoundError
 from salus.runtime.network import Network
+from salus.sequencer.adapters.log import open_identities
+from salus.sequencer.adapters.patience import Patience
 
 DEADLINE_S = 60
 OWNER = Owner("sequencer")
@@ -156,3 +161,30 @@ async def test_a_forged_block_halts_the_shard_until_its_key_is_retired(
     assert "a wrong block stays" in again.log.read_text()
     chain = await headers(shard)
     assert chain[sealed][0].identity[2] < 10**6
+
+
+async def test_the_identity_topic_is_folded_up_to_exactly_a_position(shard: Shard) -> None:
+    network, method = Network.read(shard.folder.file), shard.hospital.verification_method
+    later = datetime.now(UTC) + timedelta(minutes=1)
+    async with (
+        open_identities(shard.parts.kafka_bootstrap, network, Patience()) as identities,
+        identities.past() as past,
+    ):
+        end = (await identities.catch_up()).position
+        positions, known = (end - 1, end, end - 2, 0, end - 1), []
+        for position in positions:
+            ring = await past.at(position)
+            assert ring.position == position
+            known.append(knows(ring, method, later))
+        assert (await identities.catch_up()).position == end
+
+    # The hospital joined last.
+    assert known == [position == end for position in positions]
+
+
+def knows(ring: KeyRing, method: str, at: datetime) -> bool:
+    try:
+        ring.key_for(method, at=at)
+    except RejectedError:
+        return False
+    return True
