@@ -26,7 +26,7 @@ from tests.unit.sequencer.world import (
 from salus.archive.body import ACCEPTED, encode_body
 from salus.archive.building import SampleRecord, columns_of
 from salus.archive.replay import RESTORED_HEADER
-from salus.ledger.block import Handover, Header, Range, body_key, header_key, open_header, sign_header
+from salus.ledger.block import Handover, Header, Range, body_key, header_key, sign_header
 from salus.ledger.key_periods import KeyHistory, KeyPeriod
 from salus.ledger.merkle import leaf_hash, root_of
 from salus.ledger.note import NoteSigner, NoteVerifier
@@ -251,9 +251,7 @@ async def test_after_the_key_is_retired_the_chain_goes_on_behind_what_it_forged(
     for number in (1, 2):
         world.publish(document(number))
     forge(world, with_status("rejected:duplicate"), named(10**12))
-    stolen, held = (NoteVerifier.from_vkey(key.vkey) for key in (NOTE_KEY, NEW_KEY))
-    keys = KeyHistory(NOTE_KEY.name, (KeyPeriod(stolen, 0, 2), KeyPeriod(held, 2)))
-    world.seals, world.note_key = replace(world.shard, verifier=keys), NEW_KEY
+    retire_behind(world, 2)
     world.publish(document(1))
     world.publish(document(2))
     sequencer, stop = world.sequencer(), asyncio.Event()
@@ -265,9 +263,32 @@ async def test_after_the_key_is_retired_the_chain_goes_on_behind_what_it_forged(
 
     assert isinstance(sequencer.observer, SilentObserver)
     assert len(sequencer.observer.passed) == 1
-    assert [open_header(note, keys).identity[2] for note in world.notes()] == [1, 10**12, 1]
+    assert [header.identity[2] for header in world.headers()] == [1, 10**12, 1]
     # What was sealed as a duplicate was none, and counts now that it is sent again.
     assert {world.statuses()[*AT, offset] for offset in (2, 3)} == {"accepted"}
+
+
+async def test_a_forged_position_makes_no_later_block_wrong_once_the_topic_has_it() -> None:
+    world = World.with_hospital()
+    await world.seal_everything()
+    world.publish(document(1))
+    forge(world, facts=named(3))
+    retire_behind(world, 2)
+    world.publish(document(2))
+    await world.seal_everything()
+    for number in range(3):
+        world.publish(b"not an event", at=IDENTITY)
+        world.publish(document(3 + number))
+        await world.seal_everything()
+
+    assert [header.identity[2] for header in world.headers()] == [1, 3, 1, 2, 3, 4]
+
+
+def retire_behind(world: World, height: int) -> None:
+    """Let the stolen key count no more from a height on, and another one sign."""
+    stolen, held = (NoteVerifier.from_vkey(key.vkey) for key in (NOTE_KEY, NEW_KEY))
+    keys = KeyHistory(NOTE_KEY.name, (KeyPeriod(stolen, 0, height), KeyPeriod(held, height)))
+    world.seals, world.note_key = replace(world.shard, verifier=keys), NEW_KEY
 
 
 async def test_a_key_that_still_signs_vouches_for_nothing() -> None:

@@ -25,10 +25,10 @@ from salus.events.keyring import KeyRing
 from salus.events.parties import Founder
 from salus.events.requests import Request
 from salus.events.signature import sign_values
-from salus.ledger.block import Header, Leaf, body_key, check_succession, header_key, open_header
+from salus.ledger.block import Header, Leaf, body_key, check_succession, header_key, open_header, parse_header
 from salus.ledger.key_periods import Keys
 from salus.ledger.merkle import leaf_hash, root_of
-from salus.ledger.note import NoteSigner, NoteVerifier
+from salus.ledger.note import NoteSigner, NoteVerifier, split_note
 from salus.ledger.records import SIGNATURE_HEADER, timestamp_at
 from salus.messaging import Record
 from salus.objects.memory import MemoryObjects
@@ -120,7 +120,7 @@ def signed(value: bytes, signer_seed: bytes = b"H" * 32) -> tuple[tuple[str, byt
 
 @cache
 def next_offsets_of(note: bytes) -> dict[Partition, int]:
-    return open_header(note, NoteVerifier.from_vkey(NOTE_KEY.vkey)).next_offsets
+    return parse_header(split_note(note)[0]).next_offsets
 
 
 @dataclass

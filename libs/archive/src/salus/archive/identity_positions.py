@@ -47,7 +47,7 @@ class IdentityPositions:
                 detail = f"it names position {position}, and of that topic only {self._sealed_to} is sealed"
                 found.append(about_header(shard, height, "identity-ahead", detail))
             elif position < known:
-                detail = f"it names position {position}, and a block before it named {known}"
+                detail = f"it names position {position}, a block before it {known}: one of them is false"
                 found.append(about_header(shard, height, "identity-behind", detail))
             elif position > self._sealed_to:
                 pending.append(height)

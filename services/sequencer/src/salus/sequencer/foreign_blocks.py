@@ -168,7 +168,8 @@ class _Review:
         if position > self.identity_end:
             why = f"it names identity position {position}, and that topic ends at {self.identity_end}"
             raise self._wrong(header, why)
-        last = 0 if before is None else before.header.identity[2]
+        # What only retired keys signed may have named anything.
+        last = before.header.identity[2] if before is not None and self._is_in_force(before) else 0
         if position < last <= self.identity_end:
             raise self._wrong(header, f"it names identity position {position}, the block before it {last}")
 
