@@ -43,6 +43,23 @@ async def test_headers_that_are_dated_far_from_their_records_are_an_info(
     assert {f.key for f in found} <= {header_key(0, 0)}
 
 
+@pytest.mark.parametrize("others", [0, 1])
+async def test_a_leaf_without_a_time_says_nothing_about_the_clock(others: int) -> None:
+    # Red team B6, 10: "1795993895 s" of an honest sequencer, in whose line a wrong clock could hide.
+    ledger = SmallLedger()
+    leaves = [SampleRecord(TOPIC, 0, 0, b"x", None, "rejected:unreadable", timestamp_ms=0)]
+    if others:
+        [made] = records([1], first=1)
+        leaves.append(SampleRecord(TOPIC, 0, 1, made.value, made.signature, timestamp_ms=BEGIN_MS))
+    await ledger.chains[0].seal(leaves)
+    await ledger.anchor.append()
+
+    report = await fsck(ledger.stores, ledger.trust)
+
+    assert report.ok
+    assert [finding for finding in report.findings if finding.code == "header-time"] == []
+
+
 def test_each_shard_and_direction_is_told_once() -> None:
     times = HeaderTimes()
     for height in range(1000):

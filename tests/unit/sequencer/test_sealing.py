@@ -6,6 +6,7 @@ import json
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 from tests.asking import UNASKED
 from tests.unit.sequencer.world import (
@@ -578,3 +579,20 @@ async def test_records_are_not_judged_where_a_package_of_the_network_is_missing(
         await run(sequencer, asyncio.Event())
 
     assert world.store.objects == {}
+
+
+@pytest.mark.parametrize("later_ms", [-1, 0, 1])
+async def test_a_copy_in_a_lower_partition_of_the_same_block_is_the_duplicate(later_ms: int) -> None:
+    # Red team B6, 10: 20 of 20 originals were duplicates of what a member's account copied at once.
+    world = World.with_hospital()
+    original, copy = (world.publish(document(1), at=(CLINICAL, number)) for number in (1, 0))
+    for record, appended_ms in ((original, 10), (copy, 10 + later_ms)):
+        world.topics.partitions[CLINICAL, record.partition][-1] = msgspec.structs.replace(
+            record, timestamp_ms=original.timestamp_ms + appended_ms
+        )
+    await world.seal_everything()
+
+    found = [(row["partition"], row["status"]) for row in world.rows() if row["topic"] == CLINICAL]
+    # Of the same millisecond the place decides.
+    first = 1 if later_ms > 0 else 0
+    assert found == [(number, "accepted" if number == first else "rejected:duplicate") for number in (0, 1)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -17,7 +16,10 @@ from salus.ledger.records import Cells, cells_of
 
 @dataclass(frozen=True, slots=True)
 class AcceptedPairs:
-    """The fingerprints of the accepted rows, joined, and the row of each; None: all rows are accepted."""
+    """The fingerprints of the accepted rows, joined, in the order in which the broker appended them.
+
+    `rows` says which row each is of; None: all rows are accepted, and stand in that order.
+    """
 
     prints: bytes
     rows: array[int] | None = None
@@ -33,16 +35,20 @@ def accepted_pairs(body: bytes) -> AcceptedPairs:
     Raises:
         BodyError: as `decode_body`, or an accepted row lacks its source or id.
     """
-    table = decode_body(body, columns=["status", "source", "id"])
-    accepted = pc.equal(table["status"], ACCEPTED)
-    rows: Sequence[int] = pc.indices_nonzero(accepted).to_pylist()
-    of_all = len(rows) == len(table)
-    table = (table if of_all else table.filter(accepted)).combine_chunks()
+    table = decode_body(body, columns=["status", "source", "id", "timestamp"]).combine_chunks()
+    rows = pc.indices_nonzero(pc.equal(table["status"], ACCEPTED))
+    times = pc.cast(table["timestamp"].take(rows), pa.int64())
+    is_mixed = len(rows) > 1 and pc.any(pc.less(times[1:], times[:-1])).as_py()
+    if is_mixed:
+        # It is stable: rows are in the order of their places, which decides between equal times.
+        rows = rows.take(pc.sort_indices(times))
+    is_as_is = not is_mixed and len(rows) == len(table)
+    table = table if is_as_is else table.take(rows).combine_chunks()
     sources, ids = table["source"], table["id"]
     if sources.null_count or ids.null_count:
         raise BodyError("an accepted row lacks its id")
     prints = fingerprints(_cells(sources), _cells(ids))
-    return AcceptedPairs(prints, None if of_all else array("I", rows))
+    return AcceptedPairs(prints, None if is_as_is else array("I", rows.to_pylist()))
 
 
 def _cells(texts: pa.ChunkedArray) -> Cells:

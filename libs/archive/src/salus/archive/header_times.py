@@ -7,7 +7,7 @@ read it.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pyarrow.compute as pc
 
@@ -17,6 +17,8 @@ from salus.ledger.block import Header, header_key
 
 # Clocks are corrected by less, and a block waits for less, while all is well.
 FAR = timedelta(minutes=5)
+# The time of a leaf whose batch cannot be read, or was dated by its sender.
+UNDATED = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def time_off(header: Header, body: bytes) -> timedelta | None:
@@ -27,7 +29,11 @@ def time_off(header: Header, body: bytes) -> timedelta | None:
     """
     if not header.leaves:
         return None
-    off = header.time - pc.max(decode_body(body, columns=["timestamp"])["timestamp"]).as_py()
+    newest = pc.max(decode_body(body, columns=["timestamp"])["timestamp"]).as_py()
+    if newest == UNDATED:
+        # The broker dated none of them, so nothing says when they were appended.
+        return None
+    off: timedelta = header.time - newest
     return off if abs(off) > FAR else None
 
 

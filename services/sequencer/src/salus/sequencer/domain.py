@@ -5,10 +5,11 @@ Values in, values out: no clock, no store, no log. The same records and state gi
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from operator import lt
+from operator import gt, lt
 
 import pyarrow as pa
 
@@ -187,7 +188,8 @@ def draft_block(  # noqa: PLR0913  # all that a block follows from
     ranges = _ranges(parts, cursor, batch.reached)
     _require_before_end(ranges, ends)
     judgement = judge_batch(parts, ring=ring)
-    refused = _with_duplicates(judgement, window)
+    timestamps = array("q", b"".join(part.timestamps for part in parts))
+    refused = _with_duplicates(judgement, window, timestamps)
     rejections = {row: _rejection(record, refused[row]) for row, record in rows_at(parts, refused)}
     table, leaf_hashes = assemble(
         parts, judgement, {row: _kept(judgement, row, rejection) for row, rejection in rejections.items()}
@@ -243,13 +245,22 @@ def _require_new(part: Records, expected: int) -> None:
         expected = offset + 1
 
 
-def _with_duplicates(judgement: Judgement, window: DuplicateWindow) -> dict[int, RejectedError]:
-    """Return who is refused, by row, in the rows' order: also whose source and id were accepted before."""
+def _with_duplicates(
+    judgement: Judgement, window: DuplicateWindow, timestamps: array[int]
+) -> dict[int, RejectedError]:
+    """Return who is refused, by row, in the rows' order: also whose source and id were accepted before.
+
+    Of two in the block the one that the broker appended first was before, whichever partition it stands in.
+    """
     duplicate = RejectedError(Reason.DUPLICATE, "source and id were accepted before")
     refused, prints = judgement.refused, _prints(judgement)
     rows: Sequence[int] = range(len(judgement.values))
-    if refused:
+    is_mixed = any(map(gt, timestamps, timestamps[1:]))
+    if refused or is_mixed:
         rows = [row for row in rows if row not in refused]
+        if is_mixed:
+            # Rows are in the order of their places, which decides between equal times.
+            rows.sort(key=timestamps.__getitem__)
         size = FINGERPRINT_BYTES
         prints = b"".join([prints[size * row : size * (row + 1)] for row in rows])
     fresh = window.admit(prints)
