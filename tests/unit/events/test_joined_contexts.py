@@ -28,7 +28,8 @@ from salus.events.did import LocalSigner
 from salus.events.effect import Applied, Effect, NoEffect, WithoutEffect
 from salus.events.envelope import decode_event, encode_event
 from salus.events.errors import Reason, RejectedError
-from salus.events.event_types import EventData
+from salus.events.event_types import MEMBER as MEMBERS
+from salus.events.event_types import EventData, Retention
 from salus.events.keyring import KeyRing
 from salus.ledger.records import timestamp_at
 
@@ -90,6 +91,27 @@ def test_a_packages_types_hold_from_when_its_service_joined_and_not_before() -> 
     assert ring.types.catalogue_at(NOON).type_named(ENROLLED.name) is None
     assert ring.types.catalogue_at(NOON + MS).type_named(ENROLLED.name) is ENROLLED
     assert ring.lacking == set()
+
+
+# readC6: before anything had changed, what is installed decided, and after any change it did not.
+@pytest.mark.parametrize("later", [None, "trials-registry", "supply-registry"])
+def test_a_verdict_does_not_depend_on_what_is_installed_nor_on_what_joins_later(later: str | None) -> None:
+    noted = Context("trials")
+    noted.package = "salus-trials"
+    noted.role("trials-registry", "service", "keeps trials")
+    noted.event("salus.trials.noted.v1", owner=MEMBERS, retention=Retention.RECORD)(
+        type("Noted", (ENROLLED.data,), {"__doc__": "Something is noted."})
+    )
+    [kind] = noted.types
+    record = row(encoded(kind.data(patient=PATIENT)), topic=noted.topic)
+
+    for catalogue in (Catalogue([*CONTEXTS, noted, packaged("supply")]), WITHOUT):
+        ring = ring_of(catalogue)
+        if later is not None:
+            ring.apply(party(REGISTRY, "service", [later]), at=NOON + MS)
+        found = verdict(record, ring=ring, at=NOON)
+        assert isinstance(found, RejectedError)
+        assert found.reason is Reason.UNKNOWN_TYPE
 
 
 def test_what_a_member_published_before_has_one_verdict_with_and_without_the_package() -> None:

@@ -87,7 +87,7 @@ class TypeRegistry:
     def catalogue_at(self, at: datetime) -> Catalogue:
         """Return the catalogue by which a record is judged that was appended at a moment."""
         if not self._catalogues:
-            return self.release
+            return self._first
         number = bisect_left(self._catalogues, at, key=itemgetter(0))
         return self._catalogues[number - 1][1] if number else self._first
 
