@@ -319,6 +319,39 @@ async def test_a_block_whose_records_are_gone_is_said_to_be_not_judged() -> None
     assert [height for height, _ in sequencer.observer.doubtful] == [0]
 
 
+@pytest.mark.parametrize("status", ["rejected:unknown-type", "rejected:schema-violation"])
+async def test_what_other_packages_may_have_judged_is_said_and_stops_nobody(status: str) -> None:
+    # Replicas are upgraded one after the other, and anybody may send an event of the next release.
+    world = World.with_hospital()
+
+    def another_seals() -> None:
+        world.publish(document(1))
+        forge(world, with_status(status))
+
+    observer = await overtaken(world, another_seals)
+
+    assert observer.doubtful == [(1, f"salus.clinical.events 0 0: {status} there, accepted here")]
+    assert world.statuses()[*AT, 1] == "accepted"
+
+
+async def test_beside_what_packages_may_explain_a_false_verdict_is_found() -> None:
+    world = World.with_hospital()
+    await world.seal_everything()
+    for number in (1, 2):
+        world.publish(document(number))
+    forge(
+        world,
+        lambda rows: [
+            replace(rows[0], status="rejected:unknown-type"),
+            replace(rows[1], status="rejected:duplicate"),
+        ],
+    )
+    world.publish(document(3))
+
+    with pytest.raises(ForeignBlockError, match="0 1 is sealed as rejected:duplicate"):
+        await world.seal_everything()
+
+
 async def test_what_stands_for_a_rejected_record_after_a_loss_of_kafka_is_no_difference() -> None:
     world = World.with_hospital()
     bad = world.publish(b"not an event")

@@ -15,7 +15,8 @@ from salus.sequencer.adapters import observation
 from salus.sequencer.adapters.memory import MemoryTopics
 from salus.sequencer.adapters.observation import AWAITED, LAG
 from salus.sequencer.handing_over import Outlook
-from salus.sequencer.handlers import TRACES_LINKED_MAX, TRACES_LOOKED_AT, Progress, traces_in
+from salus.sequencer.handlers import Progress
+from salus.sequencer.intake import TRACES_LINKED_MAX, TRACES_LOOKED_AT, traces_in
 
 
 @pytest.fixture

@@ -46,6 +46,7 @@ POLL_MS = 200
 NEEDED_BYTES_MAX = 128 * 1024 * 1024
 # These verdicts depend on which packages are installed, and replicas are upgraded one after the other.
 _OF_PACKAGES = frozenset(f"{REJECTED_PREFIX}{r}" for r in (Reason.UNKNOWN_TYPE, Reason.SCHEMA_VIOLATION))
+_GONE = "the log does not have its records any more"
 _PLACE = ("topic", "partition", "offset")
 
 
@@ -132,7 +133,7 @@ class _Review:
             of.observer.passed_over(error)
             return await restore_window(of.archive, of.shard, tip, of.window.new())
         if found:
-            of.observer.judged_otherwise(height=tip.header.height, why=found)
+            of.observer.doubted(height=tip.header.height, why=found, differs=found is not _GONE)
             return await restore_window(of.archive, of.shard, tip, of.window.new())
         return window
 
@@ -157,7 +158,7 @@ class _Review:
         await self._require_nothing_left_out(header, table)
         records = await self._records(header)
         if records is None:
-            return "the log does not have its records any more"
+            return _GONE
         ring = await self.past.at(header.identity[2])
         draft, ours = await self.of.offload(partial(_sealed_again, header, records, ring, window))
         same = (draft.root, draft.leaves, draft.accepted) == (header.root, header.leaves, header.accepted)

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from hashlib import sha256
-from itertools import islice
 
 import pyarrow as pa
 
@@ -19,13 +18,14 @@ from salus.archive.duplicates import DuplicateWindow, WindowSize
 from salus.archive.errors import BodyError
 from salus.ledger.block import body_key, check_succession, header_key, sign_header
 from salus.ledger.note import Signers
-from salus.ledger.records import STRIDE, Part, Records, gather
+from salus.ledger.records import Records
 from salus.sequencer.clock_check import LOOK_AGAIN_MS, ClockCheck, described
 from salus.sequencer.domain import Cursor, Draft, Partition, Tip, block_time, draft_block
 from salus.sequencer.errors import ArchiveDamagedError, ClockTurnedError, LogRefusedError, OvertakenError
 from salus.sequencer.foreign_blocks import ForeignBlocks, Sealed
 from salus.sequencer.gathering import Gatherer, Limits, Stop, Stretch
 from salus.sequencer.handing_over import LOOK_EVERY_MS, Lookout, Outlook, Watch
+from salus.sequencer.intake import traces_in
 from salus.sequencer.ports import (
     Announcement,
     Announcements,
@@ -42,9 +42,6 @@ from salus.sequencer.restoring import Chain, Shard, announcement_of, require_not
 LAG_ANSWER_S_MAX = 2.0
 # Clocks are corrected by less than this all the time.
 CLOCK_BACK_MAX = timedelta(seconds=60)
-# W3C Trace Context, as the client library sends it.
-TRACES_LOOKED_AT = 256
-TRACES_LINKED_MAX = 16
 
 
 @dataclass(slots=True)
@@ -328,18 +325,6 @@ def require_present(drafted: Drafted, now: datetime) -> None:
     """
     if drafted.decided > now + CLOCK_BACK_MAX:
         raise ClockTurnedError(height=drafted.draft.height)
-
-
-def traces_in(parts: Sequence[Records]) -> tuple[bytes, ...]:
-    """Return the first few distinct traces among a batch's first records; a trace shows samples, not all."""
-    looked_at, room = [], TRACES_LOOKED_AT
-    for part in parts:
-        looked_at.append((part.data, part.spans[: STRIDE * room]))
-        room -= len(part)
-        if room <= 0:
-            break
-    traces = filter(None, gather(looked_at, Part.TRACE))
-    return tuple(islice(dict.fromkeys(traces), TRACES_LINKED_MAX))
 
 
 async def write_body(archive: Archive, key: str, body: bytes) -> bytes:

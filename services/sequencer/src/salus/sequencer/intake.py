@@ -11,10 +11,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import sha256
+from itertools import islice
 
 from salus.events.envelope import VALUE_BYTES_MAX
 from salus.ledger.merkle import LEAF_PREFIX
-from salus.ledger.records import NONE, STRIDE, Part, Records, Unkept
+from salus.ledger.records import NONE, STRIDE, Part, Records, Unkept, gather
 from salus.ledger.signature_header import HEADER_BYTES_MAX
 
 # An answer that is larger than what is asked for is one batch, and may hold a single large record.
@@ -23,6 +24,8 @@ ANSWER_BYTES_MAX = 8 * 1024 * 1024
 NEEDED_SHARE_MIN = 3
 # W3C Trace Context: 55 characters in its version 00.
 TRACE_BYTES_MAX = 256
+TRACES_LOOKED_AT = 256
+TRACES_LINKED_MAX = 16
 # With one byte more than is allowed each is refused as with all of its bytes: no subject is as long
 # as this key, no signature as this header.
 _KEPT = {
@@ -43,6 +46,18 @@ def kept(runs: Sequence[Records]) -> list[Records]:
     for run in runs:
         needed[id(run.data)] += needed_bytes(run)
     return [run if _may_stay(len(run.data), needed[id(run.data)]) else _copied(run) for run in runs]
+
+
+def traces_in(parts: Sequence[Records]) -> tuple[bytes, ...]:
+    """Return the first few distinct traces among a batch's first records; a trace shows samples, not all."""
+    looked_at, room = [], TRACES_LOOKED_AT
+    for part in parts:
+        looked_at.append((part.data, part.spans[: STRIDE * room]))
+        room -= len(part)
+        if room <= 0:
+            break
+    traces = filter(None, gather(looked_at, Part.TRACE))
+    return tuple(islice(dict.fromkeys(traces), TRACES_LINKED_MAX))
 
 
 def _may_stay(size: int, needed: int) -> bool:

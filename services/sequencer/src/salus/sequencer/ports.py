@@ -170,8 +170,8 @@ class Observer(Protocol):
     def passed_over(self, error: HaltError) -> None:
         """Take note that a wrong block stays in the chain, since the keys that signed it are retired."""
 
-    def judged_otherwise(self, *, height: int, why: str) -> None:
-        """Take note that another's block could not be judged, or that other packages may have judged it."""
+    def doubted(self, *, height: int, why: str, differs: bool) -> None:
+        """Take note that another's block cannot be judged; or `differs`, and packages may be the reason."""
 
     def halted(self, error: HaltError) -> None:
         """Raise the alarm: sealing stopped and needs a person."""

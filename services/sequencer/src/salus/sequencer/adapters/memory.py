@@ -270,7 +270,7 @@ class SilentObserver:
         """Remember it."""
         self.passed.append(str(error))
 
-    def judged_otherwise(self, *, height: int, why: str) -> None:
+    def doubted(self, *, height: int, why: str, differs: bool) -> None:  # noqa: ARG002  # the port's shape
         """Remember it."""
         self.doubtful.append((height, why))
 

@@ -26,6 +26,11 @@ BLOCKS = Counter("salus_sequencer_blocks", "Blocks committed by this process.", 
 LEAVES = Counter("salus_sequencer_leaves", "Leaves committed by this process.", ["shard", "status"])
 HEIGHT = Gauge("salus_sequencer_height", "Height of the last block this process committed.", ["shard"])
 OVERTAKEN = Counter("salus_sequencer_overtaken", "Times another sequencer was first.", ["shard"])
+DOUBTED = Counter(
+    "salus_sequencer_doubted_blocks",
+    "Blocks of others with verdicts that differ here, for which other packages may be the reason.",
+    ["shard"],
+)
 HALTED = Gauge("salus_sequencer_halted", "1: sealing stopped and needs a person.", ["shard", "reason"])
 LAG = Gauge("salus_sequencer_lag_records", "Offsets not sealed yet.", ["shard", "topic", "partition"])
 AWAITED = Gauge(
@@ -120,9 +125,12 @@ class PrometheusObserver:
         """Name the block that stays."""
         _log.error("a wrong block stays: its keys are retired, and the chain goes on", reason=str(error))
 
-    def judged_otherwise(self, *, height: int, why: str) -> None:
+    def doubted(self, *, height: int, why: str, differs: bool) -> None:
         """Name the block and why nobody can tell."""
-        _log.warning("another's block cannot be judged", shard=self._shard, height=height, reason=why)
+        if differs:
+            DOUBTED.labels(self._shard).inc()
+        say = _log.error if differs else _log.warning
+        say("another's block cannot be judged", shard=self._shard, height=height, reason=why)
 
     def halted(self, error: HaltError) -> None:
         """Raise the alarm."""
