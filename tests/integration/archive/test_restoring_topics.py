@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka.admin import AdminClient
 from tests.integration.anchoring.network import AnchoredNetwork
-from tests.integration.raw_kafka import produce, record_batch
+from tests.integration.raw_kafka import produce, record_batch, send_dated
 
 from salus.archive.building import BEGIN_MS, SampleRecord, sample_records
 from salus.cli.refilling import OtherRecordError
@@ -24,7 +24,7 @@ from salus.events.contexts import CATALOGUE
 from salus.events.contexts.network import TopicsRestored
 from salus.events.envelope import decode_event
 from salus.events.event_types import type_of
-from salus.ledger.records import SIGNATURE_HEADER
+from salus.ledger.records import SIGNATURE_HEADER, Flaw
 from salus.messaging import Producer, Reader, Record, partitions_of, topic_settings
 from salus.runtime.network import Network
 
@@ -166,6 +166,41 @@ async def test_a_topic_that_somebody_wrote_to_is_not_filled(ledger: Ledger) -> N
     with pytest.raises(OtherRecordError, match=ledger.topic):
         await restore(other)
     assert await ledger.stamps() == {BY_BROKER}
+
+
+async def test_what_a_sender_dated_before_the_loss_is_not_taken_for_restored(ledger: Ledger) -> None:
+    # Red team B6, 1: the exception for restored records is none for those that the ledger refused.
+    await restore(ledger.lost)
+    evil = record_batch([(0, b"evil")])
+    at = await send_dated(ledger.lost.bootstrap, ledger.topic, evil, BEGIN_MS)
+    there = [
+        record for (part, offset), record in (await ledger.records()).items() if not part and offset > 11
+    ]
+    chain = ledger.network.chain
+    undated = [record.offset for record in there if record.flaw]
+    await chain.seal(
+        [
+            SampleRecord(
+                *(ledger.topic, 0, record.offset, record.value, None),
+                f"rejected:{record.flaw or 'missing-signature'}",
+                timestamp_ms=record.timestamp_ms,
+            )
+            for record in there
+        ]
+        + sample_records(3, signer=chain.event_signer, topic=ledger.topic, first=at + 1)
+    )
+    anchoring = await ledger.network.start_ready(SALUS_SCRUB_BYTES_PER_S_MAX="0")
+    assert await anchoring.reaches(4)
+    await anchoring.kill()
+
+    done = await restore(ledger.lost)
+    records = await ledger.records()
+
+    assert done.appended == {(ledger.topic, 0): 3}
+    taken = {offset for part, first, end in ledger.restored() if part == 0 for offset in range(first, end)}
+    assert taken == {*range(at + 4)} - {*undated}
+    assert records[0, at].flaw is Flaw.CREATE_TIME
+    assert [records[0, at + n].flaw for n in (1, 2, 3)] == [None] * 3
 
 
 async def test_offsets_that_a_sender_made_up_are_filled_in_a_new_topic_only(ledger: Ledger) -> None:

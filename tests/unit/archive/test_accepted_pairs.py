@@ -16,7 +16,7 @@ from salus.ledger.block import body_key
 
 async def pairs_of(times: Sequence[int | None]) -> tuple[AcceptedPairs, list[bytes]]:
     """Return the pairs of a block whose accepted rows have these times, and the print of each row."""
-    made = records(range(len(times)), first=0)
+    made = records([*range(len(times))], first=0)
     leaves = [
         SampleRecord(TOPIC, 0, row, one.value, one.signature, timestamp_ms=at)
         if at is not None

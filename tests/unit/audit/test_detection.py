@@ -21,8 +21,9 @@ from tests.unit.audit.test_mappings import OCSF
 from tests.unit.audit.test_order import differences
 
 from salus.audit.adapters.sql import SqlTrail
+from salus.audit.detectors import Detectors
 from salus.audit.domain.blocks import BlockRefusedError
-from salus.audit.domain.describe import describe
+from salus.audit.domain.describe import describe, describe_rejected
 from salus.audit.domain.detection import (
     TEXT_CHARS_MAX,
     actor_of,
@@ -38,8 +39,9 @@ from salus.audit.domain.detection import (
     unentitled_finding,
 )
 from salus.audit.domain.directory import Directory
-from salus.audit.domain.entry import TrailEntry
+from salus.audit.domain.entry import UNDATED, TrailEntry
 from salus.audit.domain.ocsf import ocsf_of
+from salus.audit.domain.probing import ProbingRule
 from salus.events.contexts.consent import GlassBroken
 from salus.events.contexts.identity import RoleGranted
 from salus.events.contexts.storage import ReadRefused
@@ -113,6 +115,23 @@ def test_what_has_no_effect_is_no_use_of_emergency_access_and_not_late(reason: s
     finding = repeated_finding(ocsf_of(late, samples.AROUND))
     OCSF[2004].validate(finding)
     assert (finding["severity"], finding["metadata"]["event_code"]) == ("Low", "repeated")
+
+
+async def test_records_that_their_sender_dated_are_one_finding_a_block_under_the_blocks_time(
+    trail: SqlTrail,
+) -> None:
+    # Red team B6, 1: the settings were others for a tenth of a second, and nobody was told.
+    detectors = Detectors(trail, ProbingRule(5, 600), samples.AROUND)
+    entries = [
+        describe_rejected(samples.place(row, appended_at=UNDATED), "create-time", None, Directory(nobody()))
+        for row in range(3)
+    ]
+
+    [finding] = await detectors.findings(entries)
+
+    OCSF[2004].validate(finding)
+    assert (finding["metadata"]["event_code"], finding["severity"]) == ("create-time", "High")
+    assert {entry.time for entry in entries} == {samples.place().sealed_at}
 
 
 def test_the_words_of_an_event_are_cut_off_in_a_finding() -> None:

@@ -73,8 +73,8 @@ class Flooded(Topic):
     async def position(self, *_: object) -> int:
         return self._at
 
-    async def poll(self, *, max_records: int, **_: int) -> list[Record]:
-        first, self._at = self._at, min(self._at + max_records, self._end)
+    async def poll(self, **asked: int) -> list[Record]:
+        first, self._at = self._at, min(self._at + asked["max_records"], self._end)
         return [Record(IDENTITY_TOPIC, 0, n, 1, None, b"x", ()) for n in range(first, self._at)]
 
 

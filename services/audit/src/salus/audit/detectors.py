@@ -65,8 +65,9 @@ class Detectors:
         The same entries give the same findings again, with the same uids, but for those of probing that were
         noted; raises OutOfReachError.
         """
-        alone = [finding for entry in entries for finding in self._alone(entry)]
-        return alone + await self._probing(entries)
+        # One cause is told once, however many entries it has.
+        alone = {found["metadata"]["uid"]: found for entry in entries for found in self._alone(entry)}
+        return [*alone.values(), *await self._probing(entries)]
 
     def note(self, findings: Sequence[Json]) -> None:
         """Note that findings are published."""

@@ -36,7 +36,7 @@ _ABOUT_THE_VALUE = frozenset(
 _SUSPICIOUS = frozenset(
     {
         Reason.UNKNOWN_KEY, Reason.KEY_EXPIRED, Reason.KEY_REVOKED, Reason.BAD_SIGNATURE,
-        Reason.WRONG_SOURCE, Reason.NOT_OWNER,
+        Reason.WRONG_SOURCE, Reason.NOT_OWNER, Reason.CREATE_TIME,
     }
 )  # fmt: skip
 
@@ -158,7 +158,7 @@ def describe_rejected(place: Place, reason: str, signature: bytes | None, direct
     return TrailEntry(
         place=place,
         status=f"rejected:{reason}",
-        time=place.appended_at,
+        time=place.dated_at,
         facts=facts,
         actor=actor,
         member=directory.member_of(actor),

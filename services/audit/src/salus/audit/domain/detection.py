@@ -27,7 +27,9 @@ from salus.audit.domain.ocsf import (
     severity_of,
 )
 from salus.events.effect import NoEffect
+from salus.events.errors import Reason
 from salus.events.requests import SIGNED
+from salus.ledger.block import REJECTED_PREFIX
 
 _CREATE = Shape(2004, 1, "Create")
 RULE_ANALYTIC, BEHAVIOURAL_ANALYTIC = 1, 2
@@ -182,11 +184,33 @@ def rights_finding(event: Json) -> Json:
     )
 
 
+def is_sender_dated(entry: TrailEntry) -> bool:
+    """Tell whether a record was refused because its sender dated it."""
+    return entry.status == f"{REJECTED_PREFIX}{Reason.CREATE_TIME}"
+
+
+def sender_dated_finding(event: Json) -> Json:
+    """Return the finding of a topic whose settings somebody altered, one for each block and partition."""
+    place = event["enrichments"][0]["data"]
+    return finding_of(
+        rule=Reason.CREATE_TIME.value,
+        cause=f"{place['topic']} {place['partition']} {place['shard']} {place['height']}",
+        title="Somebody let senders date the records of a topic",
+        text=f"{event['message']} The topic's message.timestamp.type was CreateTime, if for a moment: who "
+        "may alter settings can have tried to have a record judged as if it were older than a revocation.",
+        severity=Severity.HIGH,
+        analytic=RULE_ANALYTIC,
+        last=event,
+        related=(event["metadata"]["uid"],),
+    )
+
+
 RULES = (
     EntryRule("break-glass", is_glass_broken, glass_finding),
     EntryRule("stated-late", is_stated_late, late_finding),
     EntryRule(NoEffect.NOT_ENTITLED.value, is_unentitled, unentitled_finding),
     EntryRule(REPEATED, is_repeated, repeated_finding),
+    EntryRule(Reason.CREATE_TIME.value, is_sender_dated, sender_dated_finding),
     *(damage_rule(damage) for damage in get_args(Damage)),
 )
 

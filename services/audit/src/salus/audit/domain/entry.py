@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import IntEnum, StrEnum
 from typing import Final, Literal
 
@@ -72,6 +72,10 @@ Damage = Literal["verdict-wrong", "row-columns", "identity-ahead", "identity-beh
 """What is wrong with what a shard sealed: with a row, or with the identity position of its block."""
 
 
+# Of a record whose batch cannot be read, or was dated by its sender.
+UNDATED = datetime(1970, 1, 1, tzinfo=UTC)
+
+
 class Place(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where a leaf stands: on its topic, in its block, in the log (whose leaf is the block's header).
 
@@ -91,6 +95,11 @@ class Place(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     header_hash: str
     sealed_at: datetime
     appended_at: datetime
+
+    @property
+    def dated_at(self) -> datetime:
+        """When the record was appended; of one that no broker dated, when its block was sealed."""
+        return self.sealed_at if self.appended_at == UNDATED else self.appended_at
 
     @property
     def order(self) -> tuple[datetime, str, int, int]:
@@ -148,7 +157,7 @@ class TrailEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     """A leaf of the ledger as a fact: `uid`, its leaf hash, names it for ever and everywhere.
 
     `type`, `id`, `source` and `subject` are missing when the leaf is a rejected record: its value was not
-    kept. `time` is when it happened at the source, or for a rejected record when it was appended.
+    kept. `time` is when it happened at the source, or for a rejected record `Place.dated_at`.
     """
 
     place: Place
