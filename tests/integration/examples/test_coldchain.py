@@ -33,7 +33,7 @@ from salus.events.did import LocalSigner
 pytestmark = pytest.mark.timeout(600)
 ROOT = Path(__file__).parents[3]
 UV = ROOT / ".venv" / "salus-tools" / "uv"
-RANGE = {"product": "MMR", "lowest": 20, "highest": 80}
+RANGE = {"product": "MMR-2", "lowest": 20, "highest": 80}
 
 
 def installed(folder: Path) -> Path:
@@ -194,7 +194,7 @@ async def test_of_two_replicas_that_race_one_is_first_and_both_know_all(platform
                 *(
                     client.post(
                         "/batches/VX-2/temperatures",
-                        json={"reading": f"{client is one}-{n}".upper(), "temperature": 20 + n},
+                        json={"reading": f"{'A' if client is one else 'B'}-{n}", "temperature": 20 + n},
                     )
                     for n in range(4)
                     for client in (one, two)

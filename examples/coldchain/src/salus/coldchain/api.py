@@ -16,13 +16,12 @@ from salus.contracts.http_fields import CommandBody
 from salus.contracts.settings import ContractSettings
 from salus.runtime.auth import Caller
 from salus.runtime.fields import pattern_of
-from salus.runtime.limits import organisation_of
 from salus.runtime.problems import documented
 
 TOKEN = pattern_of(context.Token)
-Token = Annotated[str, Field(pattern=TOKEN, max_length=32)]
+Token = Annotated[str, Field(pattern=TOKEN, max_length=20)]
 Decidegrees = Annotated[int, Field(ge=-2000, le=1000, description="Tenths of a degree Celsius.")]
-BatchInPath = Annotated[str, Path(pattern=TOKEN, max_length=32, description="The batch's id.")]
+BatchInPath = Annotated[str, Path(pattern=TOKEN, max_length=20, description="The batch's id.")]
 
 
 class RegisterBody(CommandBody):
@@ -86,19 +85,18 @@ def install(app: FastAPI, around: Dependencies[ContractSettings], batches: Contr
 
     @router.post("/batches", status_code=201, responses=problems)
     async def register_batch(body: RegisterBody, caller: Caller = command) -> BatchView:
-        """Register a batch; the member that the caller is or acts for holds it."""
+        """Register a batch; a member does, its device or a clinician of it, and that member holds it."""
         event = BatchRegistered(
             batch=body.batch,
             product=body.product,
-            holder=organisation_of(caller.party),
+            holder=domain.member_of(caller.party),
             lowest=body.lowest,
             highest=body.highest,
             request=caller.request,
         )
 
         async def decide(batch: Batch) -> BatchRegistered:
-            await around.party_of(caller)
-            return domain.register(batch, event)
+            return domain.register(batch, event, by=domain.member_of(await around.party_of(caller)))
 
         await batches.execute(body.batch, decide)
         return BatchView.of(await batches.state(body.batch))
@@ -113,7 +111,7 @@ def install(app: FastAPI, around: Dependencies[ContractSettings], batches: Contr
         )
 
         async def decide(state: Batch) -> TemperatureRecorded:
-            return domain.record(state, event, by=organisation_of(await around.party_of(caller)))
+            return domain.record(state, event, by=domain.member_of(await around.party_of(caller)))
 
         await batches.execute(batch, decide)
         return BatchView.of(await batches.state(batch))
@@ -124,7 +122,7 @@ def install(app: FastAPI, around: Dependencies[ContractSettings], batches: Contr
         event = BatchRecalled(batch=batch, reason=body.reason, request=caller.request)
 
         async def decide(state: Batch) -> BatchRecalled:
-            return domain.recall(state, event, by=organisation_of(await around.party_of(caller)))
+            return domain.recall(state, event, by=domain.member_of(await around.party_of(caller)))
 
         await batches.execute(batch, decide)
         return BatchView.of(await batches.state(batch))

@@ -17,8 +17,8 @@ from salus.events.signed_request import Asked, Body
 CONTEXT = Context("coldchain")
 COLDCHAIN = CONTEXT.role("coldchain", "service", "states what is known of batches of vaccine")
 
-# Ids are tokens: what is on the ledger can be read by everybody, so nobody may write words into it.
-Token = Annotated[str, msgspec.Meta(pattern=r"^[A-Z0-9][A-Z0-9-]{0,31}\Z", max_length=32)]
+# Ids are up to three letters and a number: all can read the ledger, so there is no room for words or names.
+Token = Annotated[str, msgspec.Meta(pattern=r"^[A-Z]{1,3}-[0-9]{1,16}\Z", max_length=20)]
 Decidegrees = Annotated[int, msgspec.Meta(ge=-2000, le=1000)]
 Reason = Literal["excursion", "contamination", "counterfeit", "label"]
 

@@ -7,6 +7,7 @@ import msgspec
 from salus.coldchain.context import CONTEXT, BatchRecalled, BatchRegistered, TemperatureRecorded
 from salus.contracts.projection import Contract
 from salus.events.event_types import EventData
+from salus.events.parties import Party
 from salus.runtime.refusal import Refusal
 
 
@@ -28,8 +29,23 @@ class Batch(msgspec.Struct, frozen=True, omit_defaults=True):
         return self.recalled is None and self.excursions == 0
 
 
-def register(batch: Batch, event: BatchRegistered) -> BatchRegistered:
-    """Decide whether a batch may be registered."""
+def member_of(caller: Party) -> str:
+    """Return for which member somebody speaks of batches: itself, or that of its device or clinician.
+
+    A key of the network may be a patient's, an operator's or a service's; those have no say here.
+    """
+    if caller.kind == "member":
+        return caller.did
+    is_staff = caller.kind == "device" or (caller.kind == "person" and "clinician" in caller.roles)
+    if caller.member is None or not is_staff:
+        raise Refusal("not-permitted", "members, their devices and clinicians speak of batches", status=403)
+    return caller.member
+
+
+def register(batch: Batch, event: BatchRegistered, *, by: str) -> BatchRegistered:
+    """Decide whether a batch may be registered, by somebody of the member `by`."""
+    if event.holder != by:
+        raise Refusal("not-the-holder", "a member registers what it holds itself", status=403)
     if batch.batch:
         raise Refusal("batch-exists", "a batch of that id is registered")
     if event.lowest > event.highest:
