@@ -11,7 +11,7 @@ from tests.integration.replays import folded_up_to
 
 from salus.contracts.__main__ import SAME, compare
 from salus.contracts.contract import Contract
-from salus.contracts.decision import Decision
+from salus.contracts.decision import Attempt, Decision
 from salus.events.contexts.storage import (
     ObjectRead,
     ObjectStored,
@@ -25,7 +25,6 @@ from salus.runtime.refusal import Refusal
 from salus.storage.__main__ import SERVICE
 from salus.storage.adapters.facts import EPOCHS, OBJECTS, SUBJECTS, FoldedFacts
 from salus.storage.domain import (
-    Attempt,
     decide_erasure,
     decide_registration,
     decide_storing,

@@ -10,13 +10,14 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.asking import NETWORK, UNASKED
 
-from salus.contracts.decision import Decision
+from salus.contracts.decision import Attempt, Decision
 from salus.contracts.decision_tokens import DecisionTokens
 from salus.events.bearer import audience_of
 from salus.events.contexts import CATALOGUE
 from salus.events.contexts.identity import KeyRevoked, PartyRegistered, PublicKey
 from salus.events.did import LocalSigner, multibase_of
 from salus.events.keyring import KeyRing
+from salus.events.parties import Party
 from salus.runtime.refusal import Refusal
 
 NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
@@ -73,6 +74,45 @@ def token(*, key: Ed25519PrivateKey = CONSENT, header: dict[str, str] | None = N
 
 async def read(text: str, *, ring: Ring | None = None, service: str = "storage") -> Decision:
     return await DecisionTokens(ring or Ring(), service).read(text, at=NOW)
+
+
+DOCTOR = Party("did:web:doctor", "person", frozenset({"clinician"}), "did:web:hospital")
+
+
+async def require(text: str | None, **asked: Any) -> Decision:
+    facts: dict[str, Any] = {"caller": DOCTOR, "at": NOW, "epoch": 3}
+    attempt = Attempt(**{name: asked.pop(name, value) for name, value in facts.items()})
+    what = {"action": "read", "object": "o-1", "patient": PATIENT, **asked}
+    return await DecisionTokens(Ring(), "storage").require(text, attempt=attempt, **what)
+
+
+async def test_who_may_do_just_this_now_has_a_decision() -> None:
+    assert await require(token()) == await read(token())
+
+
+@pytest.mark.parametrize(
+    ("asked", "code"),
+    [
+        ({"caller": Party("did:web:nurse", "person", DOCTOR.roles, DOCTOR.member)}, "wrong-holder"),
+        ({"action": "write"}, "wrong-action"),
+        ({"object": "o-2"}, "wrong-object"),
+        ({"patient": PATIENT.replace("6", "7")}, "wrong-object"),
+        ({"at": NOW + timedelta(seconds=60)}, "decision-expired"),
+        ({"caller": Party(DOCTOR.did, "person", frozenset(), DOCTOR.member)}, "role-lost"),
+        ({"epoch": 4}, "decision-outdated"),
+    ],
+)
+async def test_a_decision_of_something_else_or_of_before_is_refused(asked: dict[str, Any], code: str) -> None:
+    """redA6 7: a new service that only reads a token checks none of these."""
+    with pytest.raises(Refusal, match=code):
+        await require(token(), **asked)
+
+
+async def test_no_token_or_one_that_consent_did_not_sign_is_refused() -> None:
+    with pytest.raises(Refusal, match="no-decision"):
+        await require(None)
+    with pytest.raises(Refusal, match="invalid-decision"):
+        await require(token(key=MEMBER))
 
 
 async def test_a_token_of_consent_is_a_decision() -> None:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.asking import UNASKED
 
+from salus.contracts.decision import Attempt
 from salus.crypto.sealing import SUITE
 from salus.events.contexts.consent import ConsentGranted, ConsentRevoked, PatientUnlinked
 from salus.events.contexts.storage import ObjectStored, SubjectErased, SubjectKeyDestroyed, SubjectRegistered
@@ -18,7 +19,6 @@ from salus.events.fields import Sealed
 from salus.events.parties import Party
 from salus.runtime.refusal import Refusal
 from salus.storage.domain import (
-    Attempt,
     EpochState,
     ObjectState,
     SubjectState,

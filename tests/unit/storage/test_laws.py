@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from tests.asking import UNASKED
 from tests.unit.storage.conftest import DOCTOR, HOSPITAL, LABORATORY, NOW, OFFICER, PATIENT
 
+from salus.contracts.decision import Attempt
 from salus.contracts.testing.domain_laws import DomainLaws, EvolveLaws
 from salus.contracts.testing.reactor_laws import ReactorLaws
 from salus.events.contexts import CATALOGUE
@@ -17,7 +18,6 @@ from salus.events.parties import Party
 from salus.runtime.refusal import Refusal
 from salus.storage.adapters.facts import EPOCHS, ERASURE, OBJECTS, SUBJECTS
 from salus.storage.domain import (
-    Attempt,
     Basis,
     SubjectState,
     decide_erasure,

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import msgspec
 
-from salus.contracts.decision import Decision
+from salus.contracts.decision import Attempt, Decision, require_decision
 from salus.events.bearer import BearerError, audience_of, require_current
 from salus.events.contexts.consent import CONSENT
 from salus.events.ed25519 import verifies
@@ -58,8 +58,38 @@ class DecisionTokens:
     ring: Ring
     service: str
 
+    async def require(
+        self,
+        token: str | None,
+        *,
+        action: str,
+        object: str,  # noqa: A002  # the catalogue's name
+        patient: str,
+        attempt: Attempt,
+    ) -> Decision:
+        """Return the decision by which the attempt may do just this, on this object of this patient, now.
+
+        The epoch of `attempt` is the patient's on consent's topic as far as it was published: fold it.
+
+        Raises:
+            Refusal: no-decision, invalid-decision, wrong-holder, wrong-action, wrong-object,
+                decision-expired, role-lost, decision-outdated.
+        """
+        if token is None:
+            raise Refusal("no-decision", "send Salus-Decision with a decision token of consent", status=403)
+        decision = await self.read(token, at=attempt.at)
+        require_decision(decision, action=action, object=object, patient=patient, attempt=attempt)
+        return decision
+
     async def read(self, token: str, *, at: datetime) -> Decision:
-        """Return the decision; raises Refusal `invalid-decision`."""
+        """Return what consent decided, for a service that asks `require_decision` itself before it acts.
+
+        Verified are consent's signature and that it is meant for this service. Not looked at are who presents
+        it, what for, whether it has expired, and whether roles or consents were taken back since.
+
+        Raises:
+            Refusal: invalid-decision.
+        """
         claims = _verified(token, ring=await self.ring.catch_up(), service=self.service, at=at)
         return Decision(
             id=claims.jti,

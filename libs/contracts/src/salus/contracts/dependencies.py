@@ -83,7 +83,7 @@ class Dependencies(Generic[SettingsT]):
 
     @property
     def decisions(self) -> DecisionTokens:
-        """What reads decisions of consent that are meant for this service."""
+        """What requires decisions of consent that are meant for this service: `decisions.require`."""
         return DecisionTokens(self.ring, self.manifest.name)
 
     async def party_of(self, caller: Caller) -> Party:

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Container
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Literal, get_args
 
 import msgspec
 
-from salus.contracts.decision import Decision
+from salus.contracts.decision import Attempt, Decision, require_decision
 from salus.events.contexts.consent import ConsentRevoked, PatientUnlinked
 from salus.events.contexts.storage import ObjectStored, SubjectErased, SubjectKeyDestroyed, SubjectRegistered
 from salus.events.epochs import next_epoch
@@ -65,15 +63,6 @@ class EpochState(msgspec.Struct, frozen=True, omit_defaults=True):
     """A patient's consent epoch: decision tokens of an earlier one are void."""
 
     epoch: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """Who tries, when, and the patient's consent epoch at that moment."""
-
-    caller: Party
-    at: datetime
-    epoch: int
 
 
 def evolve_subject(state: SubjectState, data: EventData) -> SubjectState:
@@ -245,31 +234,6 @@ def require_may_open(
     require_decision(
         decision, action="read", object=decision.object, patient=subject.patient, attempt=attempt
     )
-
-
-def require_decision(
-    decision: Decision,
-    *,
-    action: Literal["read", "write"],
-    object: str,  # noqa: A002  # the catalogue's name
-    patient: str,
-    attempt: Attempt,
-) -> None:
-    """Raise Refusal unless the decision is about exactly this, for this caller, and still stands."""
-    if decision.principal != attempt.caller.did:
-        raise Refusal("wrong-holder", "the decision was given to someone else", status=403)
-    if decision.action != action:
-        raise Refusal("wrong-action", f"the decision does not allow to {action}", status=403)
-    if decision.object != object or decision.patient != patient:
-        raise Refusal("wrong-object", "the decision is about another object or patient", status=403)
-    if attempt.at >= decision.expires:
-        raise Refusal("decision-expired", "the decision has expired; ask consent again", status=403)
-    if not decision.roles <= attempt.caller.roles:
-        raise Refusal("role-lost", "the caller lost a role since the decision; ask consent again", status=403)
-    if decision.epoch < attempt.epoch:
-        raise Refusal(
-            "decision-outdated", "a right was taken back since the decision; ask consent again", status=403
-        )
 
 
 def require_may_erase(state: SubjectState, *, caller: Party) -> None:

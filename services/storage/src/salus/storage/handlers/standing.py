@@ -6,11 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+from salus.contracts.decision import Attempt
 from salus.events.keyring import KeyRing
 from salus.events.state_positions import TopicPositions, state_positions
 from salus.runtime.auth import Caller, party_that_signed
 from salus.runtime.identity_view import IDENTITY_TOPIC
-from salus.storage.domain import Attempt, ObjectState, SubjectState
+from salus.storage.domain import ObjectState, SubjectState
 from salus.storage.ports import Facts, Ring
 
 
