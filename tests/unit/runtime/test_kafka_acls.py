@@ -158,6 +158,18 @@ def acl(principal: str, name: str, **more: object) -> Acl:
         acl("*", "salus.audit.reader", resource=GROUP),
         acl("stranger", "lab-reader", resource=GROUP),
         acl("stranger", CLUSTER_NAME, resource=CLUSTER, operation=Operation.ALTER),
+        # readC6, 6: what everybody may do our accounts may do.
+        acl("*", "*", resource=ResourceType.TRANSACTIONAL_ID, operation=Operation.WRITE),
+        acl("*", "User:CN=consent", resource=ResourceType.USER, operation=Operation.CREATE_TOKENS),
+        acl("*", CLUSTER_NAME, resource=CLUSTER, operation=Operation.IDEMPOTENT_WRITE),
+        acl("*", "elsewhere"),
+        acl("*", "elsewhere", resource=GROUP),
+        # readC6, 6: who makes or sees a token of an account is that account.
+        acl("stranger", "User:CN=consent", resource=ResourceType.USER, operation=Operation.CREATE_TOKENS),
+        acl("stranger", "t", resource=ResourceType.DELEGATION_TOKEN, operation=Operation.DESCRIBE),
+        # readC6, 6: what the brokers themselves keep.
+        acl("stranger", "__cluster_metadata"),
+        acl("stranger", "__consumer", pattern=Pattern.PREFIXED, operation=Operation.WRITE),
     ],
     ids=str,
 )
@@ -175,11 +187,36 @@ def test_what_nobody_planned_shows(by_hand: Acl) -> None:
         acl("stranger", "orders-reader", resource=GROUP),
         acl("stranger", "t", resource=ResourceType.TRANSACTIONAL_ID, operation=Operation.WRITE),
         acl("stranger", CLUSTER_NAME, resource=CLUSTER, operation=Operation.DESCRIBE),
+        acl("stranger", "__others"),
+        acl("*", "*", resource=ResourceType.TRANSACTIONAL_ID, permission=Permission.DENY),
     ],
     ids=str,
 )
 def test_what_other_applications_have_is_left_alone(others: Acl) -> None:
     assert planned(LAB, "lab-").surplus([others]) == []
+
+
+# readC6, 6
+@pytest.mark.parametrize(
+    ("surplus", "goes"),
+    [
+        (acl("x", "elsewhere"), True),
+        (acl("x", "t", resource=ResourceType.TRANSACTIONAL_ID, operation=Operation.WRITE), True),
+        (acl("*", "salus.consent.events"), True),
+        (acl("stranger", "lab-reader", resource=GROUP), True),
+        (acl("x", CLUSTER_NAME, resource=CLUSTER, operation=Operation.ALTER), False),
+        (acl("*", "elsewhere"), False),
+        (acl("*", "*", resource=ResourceType.TRANSACTIONAL_ID, operation=Operation.WRITE), False),
+        (acl("stranger", "__consumer_offsets"), False),
+        (acl("stranger", "User:x", resource=ResourceType.USER, operation=Operation.CREATE_TOKENS), False),
+    ],
+    ids=str,
+)
+def test_what_others_may_rest_on_is_named_and_not_removed(surplus: Acl, *, goes: bool) -> None:
+    made = planned(LAB, "lab-")
+
+    assert made.surplus([surplus]) == [surplus]
+    assert made.removable([surplus]) == ([surplus] if goes else [])
 
 
 def test_what_an_administrator_has_is_left_alone() -> None:

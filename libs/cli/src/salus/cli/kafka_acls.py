@@ -153,10 +153,14 @@ async def _planned(folder: NetworkFolder, listed: Sequence[Principal], kafka: Bo
 
 @dataclass(frozen=True, slots=True)
 class Differences:
-    """What the brokers lack of the plan and have beyond it, after what was done about it."""
+    """What the brokers lack of the plan and have beyond it, after what was done about it.
+
+    `by_hand` is what of the surplus `--prune` leaves.
+    """
 
     missing: Sequence[Acl]
     surplus: Sequence[Acl]
+    by_hand: Sequence[Acl]
     added: Sequence[Acl] = ()
     removed: Sequence[Acl] = ()
 
@@ -166,13 +170,14 @@ async def _compared(made: Plan, kafka: Bootstrap, *, add: bool, remove: bool) ->
     in_force = await acls_in_force(kafka)
     missing, surplus = made.missing(in_force), made.surplus(in_force)
     added = missing if add else []
-    # Whoever is in no list and may alter the cluster may be who runs this command.
-    removed = [acl for acl in surplus if remove and acl.resource is not ResourceType.CLUSTER]
+    removable = made.removable(surplus)
+    removed = removable if remove else []
     await add_acls(kafka, added)
     await remove_acls(kafka, removed)
     return Differences(
         [acl for acl in missing if acl not in added],
         [acl for acl in surplus if acl not in removed],
+        [acl for acl in surplus if acl not in removable],
         added,
         removed,
     )
@@ -197,12 +202,18 @@ def _tell(found: Differences, *, as_json: bool) -> None:
         )
         raise CommandError(Exit.DIFFERS, sentence + _advice(found))
     if not as_json:
-        out.print("the brokers have the plan's ACLs, and on what is Salus's no others", highlight=False)
+        out.print(
+            "the brokers have the plan's ACLs, and for our accounts and on what is Salus's no others",
+            highlight=False,
+        )
 
 
 def _advice(found: Differences) -> str:
-    if any(acl.resource is ResourceType.CLUSTER for acl in found.surplus):
-        return "; who is to have rights on the cluster is named as administrator, or loses them by hand"
+    if found.by_hand:
+        return (
+            f"; --prune leaves {len(found.by_hand)}, on the cluster or on what is not Salus's: "
+            "who is to have them is named as administrator, or loses them by hand"
+        )
     return ": --apply makes what is missing, with --prune it also removes the others"
 
 

@@ -17,12 +17,15 @@ from salus.events.errors import RejectedError
 from salus.events.event_types import EventType
 from salus.events.judging import require_owner
 from salus.events.parties import Party
-from salus.messaging import Acl, Operation, Pattern, ResourceType
+from salus.messaging import Acl, Operation, Pattern, Permission, ResourceType
 from salus.runtime.kafka_principals import ADMINISTRATOR, BOOTSTRAP, SOC, Principal
 from salus.runtime.manifests import Manifest, Role
 
 PREFIX = "salus."
 EVERYTHING = "*"
+EVERYBODY = "User:*"
+# What the brokers themselves keep: who belongs to which group and how far it read, and who may do what.
+_BROKERS_TOPICS = ("__cluster_metadata", "__consumer_offsets", "__transaction_state")
 # Who may do one of these on the cluster can give himself everything, or stop the brokers from working.
 _GRAVE = frozenset(
     {
@@ -33,6 +36,9 @@ _GRAVE = frozenset(
         Operation.CREATE,
     }
 )
+_NAMED = frozenset({ResourceType.TOPIC, ResourceType.GROUP})
+# Who makes or sees a token of another account is that account.
+_TOKENS = frozenset({ResourceType.DELEGATION_TOKEN, ResourceType.USER})
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,22 +56,51 @@ class Plan:
     def surplus(self, in_force: Iterable[Acl]) -> list[Acl]:
         """Return what is in force and not planned, in order: of our accounts, or of others on what is ours.
 
-        ACLs of administrators, and of other applications on what is theirs, are left alone.
+        What everybody may do our accounts may do. ACLs of administrators, and of other applications on what
+        is theirs, are left alone.
         """
-        return sorted(acl for acl in in_force if acl not in self.acls and self._is_ours(acl))
-
-    def _is_ours(self, acl: Acl) -> bool:
         ours = {str(one): one.party for one in self.principals}
-        if acl.principal in ours:
-            return ours[acl.principal] != ADMINISTRATOR
-        match acl.resource:
-            case ResourceType.TOPIC | ResourceType.GROUP:
-                prefixes = [PREFIX, *(one.groups for one in self.principals if one.groups)]
-                return any(_touches(acl, prefix) for prefix in prefixes)
-            case ResourceType.CLUSTER:
-                return acl.operation in _GRAVE
-            case _:
-                return False
+        prefixes = self._prefixes()
+        return sorted(
+            acl
+            for acl in in_force
+            if acl not in self.acls and _is_surplus(acl, ours, (*prefixes, *_BROKERS_TOPICS))
+        )
+
+    def removable(self, surplus: Iterable[Acl]) -> list[Acl]:
+        """Return what of it nobody else can need: of our accounts, or on Salus's topics and groups.
+
+        Whoever has rights on the cluster may be who runs the command. What everybody may do elsewhere, other
+        applications may rest on.
+        """
+        ours = {str(one) for one in self.principals}
+        prefixes = self._prefixes()
+        return [
+            acl
+            for acl in surplus
+            if acl.resource is not ResourceType.CLUSTER
+            and (acl.principal in ours or (acl.resource in _NAMED and _touches_any(acl, prefixes)))
+        ]
+
+    def _prefixes(self) -> tuple[str, ...]:
+        return PREFIX, *(one.groups for one in self.principals if one.groups)
+
+
+def _is_surplus(acl: Acl, ours: Mapping[str, str], names: Sequence[str]) -> bool:
+    if acl.principal in ours:
+        return ours[acl.principal] != ADMINISTRATOR
+    if acl.resource in _NAMED and _touches_any(acl, names):
+        return True
+    if acl.permission is Permission.DENY:
+        # It takes nothing that is planned.
+        return False
+    if acl.principal == EVERYBODY or acl.resource in _TOKENS:
+        return True
+    return acl.resource is ResourceType.CLUSTER and acl.operation in _GRAVE
+
+
+def _touches_any(acl: Acl, prefixes: Iterable[str]) -> bool:
+    return any(_touches(acl, prefix) for prefix in prefixes)
 
 
 def _touches(acl: Acl, prefix: str) -> bool:
