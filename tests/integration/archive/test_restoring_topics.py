@@ -172,7 +172,7 @@ async def test_what_a_sender_dated_before_the_loss_is_not_taken_for_restored(led
     # Red team B6, 1: the exception for restored records is none for those that the ledger refused.
     await restore(ledger.lost)
     evil = record_batch([(0, b"evil")])
-    at = await send_dated(ledger.lost.bootstrap, ledger.topic, evil, BEGIN_MS)
+    at = await send_dated(str(ledger.lost.bootstrap), ledger.topic, evil, BEGIN_MS)
     there = [
         record for (part, offset), record in (await ledger.records()).items() if not part and offset > 11
     ]

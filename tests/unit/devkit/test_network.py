@@ -172,3 +172,17 @@ def test_a_service_that_the_network_was_made_without_is_new_to_it(tmp_path):  # 
 
     assert [manifest.name for manifest in folder.new_services()] == ["storage"]
     assert folder.ensure_service_key("storage").did == folder.ensure_service_key("storage").did
+
+
+def test_what_was_restored_is_added_to_what_was_before(tmp_path):
+    folder = NetworkFolder(tmp_path)
+    folder.create(Plan())
+    consent, clinical = ("salus.consent.events", 0), ("salus.clinical.events", 2)
+
+    folder.add_restored({consent: [(0, 5), (7, 9)], clinical: [(4, 4)]})
+    folder.add_restored({consent: [(9, 12), (3, 6)]})
+    folder.add_restored({clinical: [(0, 3)]})
+
+    restored = Network.read(folder.file).restored_ranges()
+    assert restored == {consent: [(0, 6), (7, 12)], clinical: [(0, 3)]}
+    assert Network.read(folder.file).shards
