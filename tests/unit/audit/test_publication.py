@@ -14,6 +14,7 @@ from tests.unit.audit.samples import STORAGE
 from tests.unit.audit.test_indexing import EVERYTHING, PATIENT, READ, index_all, publish_all
 from tests.unit.audit.test_reconciliation import World, database, world
 
+from salus.audit.domain.identity_history import IDENTITY_TOPIC
 from salus.audit.domain.search import Question
 from salus.audit.ports import DamagedTrailError, OutOfReachError
 
@@ -36,8 +37,10 @@ async def trail_uids(world: World) -> set[str]:
 
 
 async def read(world: World, *names: str) -> None:
+    # An honest sequencer has read the identity events of the minute before.
+    at = world.chain.next[IDENTITY_TOPIC]
     for name in names:
-        world.other.seal([Accepted(READ, source=STORAGE, name=name, subject=PATIENT)])
+        world.other.seal([Accepted(READ, source=STORAGE, name=name, subject=PATIENT)], judged_at=at)
     await index_all(world.other, world.trail, world.chain)
 
 
