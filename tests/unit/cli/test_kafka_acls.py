@@ -136,6 +136,19 @@ def test_rights_on_the_cluster_are_named_and_never_removed(salus: Salus, brokers
     assert GRAVE in brokers
 
 
+# readC6, 9
+def test_of_others_what_is_of_an_unknown_kind_is_named_and_stops_nothing(
+    salus: Salus, brokers: set[Acl]
+) -> None:
+    salus("--apply")
+    brokers.add(Acl("User:x", ResourceType(99), "orders", Pattern.LITERAL, Operation.READ))
+
+    code, _, complaint = salus("--check")
+
+    assert code == 0
+    assert "does not know: User:x may Read Unknown99 orders" in complaint.replace("\n", " ")
+
+
 @pytest.mark.parametrize(
     "words", [("--check", "--apply"), ("--script", "--check"), ("--prune",), ("--check", "--prune")]
 )

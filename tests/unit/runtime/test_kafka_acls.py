@@ -170,6 +170,11 @@ def acl(principal: str, name: str, **more: object) -> Acl:
         # readC6, 6: what the brokers themselves keep.
         acl("stranger", "__cluster_metadata"),
         acl("stranger", "__consumer", pattern=Pattern.PREFIXED, operation=Operation.WRITE),
+        # readC6, 9: of a kind that is newer than this version.
+        acl("x", "elsewhere", resource=ResourceType(99)),
+        acl("*", "elsewhere", resource=ResourceType(99)),
+        acl("stranger", "salus.lab.events", operation=Operation(99)),
+        acl("stranger", CLUSTER_NAME, resource=CLUSTER, operation=Operation(99)),
     ],
     ids=str,
 )
@@ -188,6 +193,7 @@ def test_what_nobody_planned_shows(by_hand: Acl) -> None:
         acl("stranger", "t", resource=ResourceType.TRANSACTIONAL_ID, operation=Operation.WRITE),
         acl("stranger", CLUSTER_NAME, resource=CLUSTER, operation=Operation.DESCRIBE),
         acl("stranger", "__others"),
+        acl("stranger", "elsewhere", resource=ResourceType(99)),
         acl("*", "*", resource=ResourceType.TRANSACTIONAL_ID, permission=Permission.DENY),
     ],
     ids=str,
@@ -205,6 +211,7 @@ def test_what_other_applications_have_is_left_alone(others: Acl) -> None:
         (acl("*", "salus.consent.events"), True),
         (acl("stranger", "lab-reader", resource=GROUP), True),
         (acl("x", CLUSTER_NAME, resource=CLUSTER, operation=Operation.ALTER), False),
+        (acl("x", "elsewhere", operation=Operation(99)), False),
         (acl("*", "elsewhere"), False),
         (acl("*", "*", resource=ResourceType.TRANSACTIONAL_ID, operation=Operation.WRITE), False),
         (acl("stranger", "__consumer_offsets"), False),

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from salus.runtime.kafka_principals import PrincipalFileError, read_principals
+from salus.runtime import kafka_principals
+from salus.runtime.kafka_principals import PRINCIPALS_MAX, Principal, PrincipalFileError, read_principals
 
 SERVICES = ("identity", "storage")
 LAB, CLINIC = "did:web:lab.example", "did:web:clinic.example"
@@ -76,3 +80,40 @@ def test_a_comma_in_a_name_may_have_a_space_behind_it(tmp_path: Path) -> None:
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(PrincipalFileError, match=r"absent\.toml: No such file"):
         read_principals(tmp_path / "absent.toml", services=SERVICES)
+
+
+def of(parties: list[tuple[str, str]]) -> list[Principal]:
+    return [Principal(f"x{n}", party, groups) for n, (groups, party) in enumerate(parties)]
+
+
+@given(st.lists(st.tuples(st.text("ab", min_size=1, max_size=4), st.sampled_from([LAB, CLINIC, "soc"]))))
+def test_two_parties_have_group_names_in_common_if_and_only_if_that_is_said(
+    parties: list[tuple[str, str]],
+) -> None:
+    overlaps = [
+        (one, other)
+        for (one, party), (other, another) in combinations(sorted(parties), 2)
+        if party != another and other.startswith(one)
+    ]
+
+    assert bool(list(kafka_principals._overlaps(of(parties)))) == bool(overlaps)
+
+
+class Counted(str):
+    """A beginning of group names that counts how often one is compared."""
+
+    __slots__ = ()
+    comparisons = 0
+
+    def startswith(self, *prefix: object) -> bool:
+        Counted.comparisons += 1
+        return super().startswith(*prefix)  # type: ignore[arg-type]
+
+
+# readC6, 9
+def test_as_many_beginnings_as_there_may_be_are_not_all_compared_with_all() -> None:
+    many = of([(Counted(f"group-{n:05}"), f"did:web:{n}.example") for n in range(PRINCIPALS_MAX)])
+    Counted.comparisons = 0
+
+    assert list(kafka_principals._overlaps(many)) == []
+    assert 0 < Counted.comparisons < 2 * PRINCIPALS_MAX

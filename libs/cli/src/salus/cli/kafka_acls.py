@@ -170,6 +170,8 @@ async def _compared(made: Plan, kafka: Bootstrap, *, add: bool, remove: bool) ->
     in_force = await acls_in_force(kafka)
     missing, surplus = made.missing(in_force), made.surplus(in_force)
     added = missing if add else []
+    for acl in sorted(acl for acl in in_force.difference(surplus) if not acl.is_known):
+        err.print(styled("[yellow]of a kind that this version does not know:[/] {}", _sentence(acl)))
     removable = made.removable(surplus)
     removed = removable if remove else []
     await add_acls(kafka, added)
@@ -211,8 +213,8 @@ def _tell(found: Differences, *, as_json: bool) -> None:
 def _advice(found: Differences) -> str:
     if found.by_hand:
         return (
-            f"; --prune leaves {len(found.by_hand)}, on the cluster or on what is not Salus's: "
-            "who is to have them is named as administrator, or loses them by hand"
+            f"; --prune leaves {len(found.by_hand)}, on the cluster, on what is not Salus's, or of a kind "
+            "that is not known: who is to have them is named as administrator, or loses them by hand"
         )
     return ": --apply makes what is missing, with --prune it also removes the others"
 

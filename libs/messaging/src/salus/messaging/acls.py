@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
+from typing import Any, Self
 
 from aiokafka.errors import SecurityDisabled, for_code
 from aiokafka.protocol.admin import CreateAclsRequest, DeleteAclsRequest, DescribeAclsRequest
@@ -20,12 +20,28 @@ _ANY = 1
 
 
 class _Word(IntEnum):
-    """A word of Kafka's protocol, and as its tools write it."""
+    """A word of Kafka's protocol, and as its tools write it.
+
+    Newer brokers have newer words, and other applications use them: one that is not known here is its number.
+    """
+
+    @classmethod
+    def _missing_(cls, value: object) -> Self | None:
+        if not isinstance(value, int):
+            return None
+        word = int.__new__(cls, value)
+        word._name_, word._value_ = f"UNKNOWN_{value}", value
+        return word
 
     @property
     def word(self) -> str:
         """As kafka-acls.sh writes it."""
         return "".join(part.capitalize() for part in self.name.split("_"))
+
+    @property
+    def is_known(self) -> bool:
+        """Whether this version knows what it means."""
+        return self.name in type(self).__members__
 
 
 class ResourceType(_Word):
@@ -85,6 +101,11 @@ class Acl:
     host: str = ANY_HOST
 
     @property
+    def is_known(self) -> bool:
+        """Whether this version knows what it means."""
+        return all(word.is_known for word in (self.resource, self.pattern, self.operation, self.permission))
+
+    @property
     def _filter(self) -> tuple[int, str, int, str, str, int, int]:
         return (
             int(self.resource),
@@ -102,8 +123,7 @@ async def acls_in_force(bootstrap: Bootstrap) -> frozenset[Acl]:
 
     Raises:
         BrokerAwayError: no broker answers.
-        RefusedByBrokerError: the account may not ask, the brokers have no authorizer, or an ACL is of a kind
-            that this version does not know.
+        RefusedByBrokerError: the account may not ask, or the brokers have no authorizer.
     """
     async with administration(bootstrap) as client:
         answer = await client._send_request(  # noqa: SLF001  # the library has no method for ACLs
@@ -140,18 +160,15 @@ async def remove_acls(bootstrap: Bootstrap, acls: Iterable[Acl]) -> None:
 
 def _acl(kind: int, name: str, pattern: int, *rest: Any) -> Acl:
     principal, host, operation, permission = rest
-    try:
-        return Acl(
-            principal,
-            ResourceType(kind),
-            name,
-            Pattern(pattern),
-            Operation(operation),
-            Permission(permission),
-            host,
-        )
-    except ValueError as error:
-        raise RefusedByBrokerError(f"an ACL of {principal} is of a kind that is not known: {error}") from None
+    return Acl(
+        principal,
+        ResourceType(kind),
+        name,
+        Pattern(pattern),
+        Operation(operation),
+        Permission(permission),
+        host,
+    )
 
 
 def _require_done(what: str, code: int, message: str | None) -> None:

@@ -71,7 +71,7 @@ class Plan:
         """Return what of it nobody else can need: of our accounts, or on Salus's topics and groups.
 
         Whoever has rights on the cluster may be who runs the command. What everybody may do elsewhere, other
-        applications may rest on.
+        applications may rest on. Whether the brokers would know again what we do not know is open.
         """
         ours = {str(one) for one in self.principals}
         prefixes = self._prefixes()
@@ -79,6 +79,7 @@ class Plan:
             acl
             for acl in surplus
             if acl.resource is not ResourceType.CLUSTER
+            and acl.is_known
             and (acl.principal in ours or (acl.resource in _NAMED and _touches_any(acl, prefixes)))
         ]
 
@@ -96,7 +97,8 @@ def _is_surplus(acl: Acl, ours: Mapping[str, str], names: Sequence[str]) -> bool
         return False
     if acl.principal == EVERYBODY or acl.resource in _TOKENS:
         return True
-    return acl.resource is ResourceType.CLUSTER and acl.operation in _GRAVE
+    is_grave = acl.operation in _GRAVE or not acl.operation.is_known
+    return acl.resource is ResourceType.CLUSTER and is_grave
 
 
 def _touches_any(acl: Acl, prefixes: Iterable[str]) -> bool:

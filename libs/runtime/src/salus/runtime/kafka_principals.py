@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Collection, Iterator, Sequence
-from itertools import combinations
+from operator import attrgetter
 from pathlib import Path
 from typing import Annotated
 
@@ -83,10 +83,17 @@ def _faults(principals: Sequence[Principal], services: Collection[str]) -> Itera
         if one.name in names:
             yield f"principal {one.name!r} is named twice"
         names.add(one.name)
-    prefixed = [one for one in principals if one.groups is not None]
-    for one, other in combinations(prefixed, 2):
-        if one.party != other.party and _overlap(one.groups or "", other.groups or ""):
-            yield f"groups: {one.groups} and {other.groups} of two parties have names in common"
+    yield from _overlaps([one for one in principals if one.groups is not None])
+
+
+def _overlaps(prefixed: Sequence[Principal]) -> Iterator[str]:
+    """Yield each that shares names with another party's; in order, those that begin alike are neighbours."""
+    outer: Principal | None = None
+    for one in sorted(prefixed, key=attrgetter("groups")):
+        if outer is None or not (one.groups or "").startswith(outer.groups or ""):
+            outer = one
+        elif one.party != outer.party:
+            yield f"groups: {outer.groups} and {one.groups} of two parties have names in common"
 
 
 def _faults_of(one: Principal, services: Collection[str]) -> Iterator[str]:
