@@ -1,4 +1,4 @@
-"""A decision of consent as the service that it is meant for knows it, and when it still allows. It is pure."""
+"""A decision of consent, as the service that it is meant for knows it, and when it still allows; pure."""
 
 from __future__ import annotations
 
