@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from typer.testing import CliRunner
@@ -19,6 +20,7 @@ from salus.cli.application import build, run
 from salus.cli.approval_files import approve_request, read_request, written
 from salus.cli.callers import NotSentError, party_key_file, refusal, signer_of
 from salus.cli.exits import CommandError, Exit
+from salus.cli.network_access import PartyFacts
 from salus.cli.party_changes import REASONS, ROLES
 from salus.cli.refusal_advice import ADVICE
 from salus.cli.stdout import OutputError
@@ -311,6 +313,16 @@ def test_a_proof_by_default_is_of_the_keys_own_did(tmp_path: Path, party: Callab
 
     assert entry["id"] == f"{did_key_of(private.public_key())}#{multibase_of(private.public_key())}"
     assert "valid_until" in entry
+
+
+def test_who_makes_an_operator_sees_the_keys_that_would_sign_as_one(party: Callable[..., Any]) -> None:
+    """redA6 5, sibling: where there is one operator, nobody else looks."""
+    told = party("grant-role", BOSS, "operator")
+
+    shown = [held.id for held in msgspec.convert(PARTY, PartyFacts).signing_keys]
+    assert [key for key in shown if f"the key {key}" not in told.stderr] == []
+    assert told.stderr.count("fingerprint ") == len(shown) > 0
+    assert "fingerprint" not in party("grant-role", BOSS, "clinician").stderr
 
 
 # --- two operators -----------------------------------------------------------------------------------

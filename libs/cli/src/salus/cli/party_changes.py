@@ -12,16 +12,16 @@ import typer
 
 from salus.cli.callers import As, KeyFile, KeyId, complete_party
 from salus.cli.choices import Choices
-from salus.cli.console import Json
+from salus.cli.console import Json, err
 from salus.cli.display import shown
 from salus.cli.exits import CommandError, Exit
 from salus.cli.network_access import Directory, IdentityUrl, NetworkAccess, PartyFacts
 from salus.cli.party_commands import PartyCommand, ToApprove, target_of
 from salus.cli.proven_keys import check_possession, read_proven_key
+from salus.cli.request_acts import OPERATOR, key_lines
 from salus.events.contexts import CATALOGUE
 from salus.events.contexts.identity import KeyRevoked
 
-OPERATOR = "operator"
 ROLES = Choices([role.name for role in CATALOGUE.roles()])
 REASONS = Choices(get_args(get_type_hints(KeyRevoked)["reason"]))
 
@@ -130,6 +130,10 @@ def grant_role(
     body: dict[str, Any] = {"role": role}
     if role == OPERATOR:
         body["keys"] = [held.id for held in party.signing_keys]
+        # Who asks may be the only operator: these keys would act as one, whoever added them.
+        err.print("who would sign in that role with these keys, and no others:", soft_wrap=True)
+        for line in (line for held in party.signing_keys for line in key_lines(held)):
+            err.print(line, soft_wrap=True, highlight=False)
     command.run(
         f"{party.did} holds the role {role}",
         target=target_of("parties", party.did, "roles"),

@@ -149,7 +149,7 @@ def _grants_role(name: str, asked: Asked, request: ApprovalRequest, _at: datetim
                 Exit.NO, "keys: the request names other keys than the party has: ask for a new one"
             )
         lines.append(styled("  who would sign in that role with these keys, and no others:"))
-        lines += [line for key in party.signing_keys for line in _key_lines(key)]
+        lines += [line for key in party.signing_keys for line in key_lines(key)]
     return Act(name, party.did, tuple(lines))
 
 
@@ -257,7 +257,8 @@ def _told(party: PartyFacts) -> list[Text]:
     ]
 
 
-def _key_lines(key: KeyFacts) -> list[Text]:
+def key_lines(key: KeyFacts) -> list[Text]:
+    """Return the lines that tell of a key what it is and when it signs; raises CommandError if it is none."""
     try:
         shape = fingerprint(key.multibase)
     except ValueError as error:
@@ -273,7 +274,7 @@ def _fingerprint_line(party: PartyFacts, key_id: str) -> list[Text]:
     held = [key for key in party.signing_keys if key.id == key_id]
     if not held:
         raise CommandError(Exit.NO, f"key_id: the party has no such key that signs: {shown(key_id)}")
-    return _key_lines(held[0])[1:]
+    return key_lines(held[0])[1:]
 
 
 def _body(asked: Asked, kind: type[_T]) -> _T:
