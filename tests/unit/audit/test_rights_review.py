@@ -10,6 +10,7 @@ import asyncio
 import json
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, get_args
 
@@ -49,6 +50,7 @@ from salus.audit.ports import Message
 from salus.audit.publication import Publisher
 from salus.audit.publication_mark import Marks
 from salus.audit.reconciliation import Reconciler
+from salus.audit.rights_publication import RightsPublication
 from salus.audit.rights_review import PENDING_S, SETTLED_S, MissingRunError, RightsReview
 from salus.events.contexts.identity import RoleWithdrawn
 from salus.objects.memory import MemoryObjects
@@ -97,7 +99,11 @@ class Network:
         detectors = Detectors(self.trail, ProbingRule(refusals=3, window_s=60), AROUND)
         self.publisher = Publisher(self.archive, self.trail, KEYS, self.outputs, AROUND, marks, detectors)
         self.review = RightsReview(
-            self.trail, identity.read_on, self.follower, self.publisher, alarm, clock=lambda: self.now
+            self.trail,
+            identity.read_on,
+            self.follower,
+            RightsPublication(self.trail, self.publisher, alarm),
+            clock=lambda: self.now,
         )
 
     async def seal(self, *shards: int) -> None:
@@ -274,6 +280,42 @@ async def test_nothing_is_said_before_its_entry_is_published(network: Network) -
 
 
 @pytest.mark.parametrize("fault", ["LOST", "LATE"])
+async def test_what_could_not_be_corrected_is_corrected_later(network: Network, fault: str) -> None:
+    """Case readC6, 4: the mark was gone before the correction was published, and nobody published it."""
+    network.served.read(DOCTOR, network.served.decide(DOCTOR))
+    await network.seal(0)
+    await network.judge(after_s=PENDING_S)
+    await network.seal(1)
+    network.outputs.fault = fault
+    with pytest.raises(Exception, match=fault.lower()):
+        await network.judge(publish=False)
+    assert await network.outcomes() == {}
+    done = await network.trail.search(Question(outcome="success"), EVERYTHING, limit=9)
+    assert {each.entry.id for each in done} == {"storage-0", "storage-1", "consent-0"}
+    network.start()
+    await network.judge()
+
+    corrections = [m for m in network.messages(AROUND.ocsf_topic) if "corrects" in m["unmapped"]]
+    told = {each["metadata"]["uid"]: each["unmapped"]["outcome"] for each in corrections}
+    assert list(told.values()) == ["rights-pending", "success"]
+    assert await network.trail.rights.marks() == {}
+
+
+async def test_what_was_told_and_not_noted_is_corrected(network: Network) -> None:
+    """Case readC6, 4: the process ended after it had told the SOC, and before the mark said so."""
+    network.served.read(DOCTOR, network.served.decide(DOCTOR))
+    await network.seal(0)
+    await network.judge(after_s=PENDING_S)
+    await change(network.trail, "UPDATE audit_unentitled SET proof = NULL")
+    await network.seal(1)
+    network.start()
+    await network.judge()
+
+    corrections = [m for m in network.messages(AROUND.ocsf_topic) if "corrects" in m["unmapped"]]
+    assert [each["unmapped"]["outcome"] for each in corrections] == ["rights-pending", "success"]
+
+
+@pytest.mark.parametrize("fault", ["LOST", "LATE"])
 async def test_what_could_not_be_told_is_told_later_and_once(network: Network, fault: str) -> None:
     network.served.grant(THIEF, THIEF)
     await network.seal(0, 1)
@@ -324,7 +366,7 @@ async def test_a_shard_that_does_not_come_to_its_end_is_waited_for_ten_minutes(n
 
 INNOCENT = (
     "INSERT INTO audit_unentitled "
-    "SELECT uid, 'unentitled', 'because', true FROM audit_trail WHERE id = 'storage-0'"
+    "SELECT uid, 'unentitled', 'because', NULL FROM audit_trail WHERE id = 'storage-0'"
 )
 
 
@@ -349,6 +391,27 @@ async def test_whoever_changes_the_marks_changes_nothing_for_long(network: Netwo
     await network.judge()
 
     assert await network.outcomes() == {"consent-0": "unentitled"}
+
+
+@pytest.mark.parametrize("whose", ["nobody's", "another mark's"])
+async def test_who_marks_it_as_told_beforehand_silences_nothing(network: Network, whose: str) -> None:
+    """Case readC6, 5: the very mark stood there already, as one that was told."""
+    network.served.grant(THIEF, THIEF)
+    network.served.grant(THIEF, THIEF, number=2)
+    await network.seal(0, 1)
+    await network.judge(after_s=SETTLED_S)
+    (_, first), (uid, second) = (await network.trail.rights.marks()).items()
+    assert first.proof != second.proof
+    network.outputs.messages.clear()
+    proof = b"" if whose == "nobody's" else first.proof
+    await network.trail.rights.set_marks({uid: replace(second, proof=proof)})
+    network.start()
+    await network.judge()
+    await network.judge(after_s=SETTLED_S)
+
+    assert len(network.messages(AROUND.ocsf_topic, of=uid)) == 1
+    assert network.findings() == [("unentitled", 4)]
+    assert (await network.trail.rights.marks())[uid] == second
 
 
 async def test_what_is_no_mark_breaks_no_search(network: Network) -> None:

@@ -27,6 +27,7 @@ from salus.audit.publication import Publisher
 from salus.audit.publication_mark import Marks
 from salus.audit.reconcile_api import reconcile_routes
 from salus.audit.reconciliation import Reconciler
+from salus.audit.rights_publication import RightsPublication
 from salus.audit.rights_review import RightsReview
 from salus.audit.settings import Settings
 from salus.ledger.key_periods import Keys
@@ -138,7 +139,11 @@ async def open_app(settings: Settings) -> AsyncIterator[FastAPI]:
         )
         follower = Follower(indexer, alarm, announced=announced, grown=grown, poll_s=settings.poll_s)
         rights = RightsReview(
-            trail, chain.read_on, follower, publisher, alarm, folder=settings.comparison_folder
+            trail,
+            chain.read_on,
+            follower,
+            RightsPublication(trail, publisher, alarm),
+            folder=settings.comparison_folder,
         )
         loops = {
             "rights": rights.run(grown=grown, poll_s=settings.poll_s),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from salus.audit.domain.comparison import Columns, TableRow
 from salus.audit.domain.directory import Directory, Needs
@@ -120,11 +120,14 @@ class IdentityStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RightsMark:
-    """What judging rights again says of an entry, and whether that was published."""
+    """What judging rights again says of an entry, and audit's signature once that was published.
 
-    verdict: RightsVerdict
+    `withdrawn`: it was with a right after all, which may be still to be published.
+    """
+
+    verdict: RightsVerdict | Literal["withdrawn"]
     why: str
-    is_told: bool = False
+    proof: bytes | None = None
 
 
 class RightsStore(Protocol):

@@ -96,12 +96,15 @@ class Marks:
             self._rows[shard], self._known[shard] = mark, height
 
     async def _is_own(self, shard: int, mark: Published) -> bool:
-        statement = self._statement(shard, mark.height)
-        if self.outputs.is_own(statement, mark.proof):
+        return await self.is_own(self._statement(shard, mark.height), mark.proof)
+
+    async def is_own(self, statement: bytes, proof: bytes) -> bool:
+        """Tell whether audit signed a statement, with a key that counts; raises as `learn`."""
+        if self.outputs.is_own(statement, proof):
             return True
         # A key of another start is known only from the identity topic.
         await self.learn()
-        return self.outputs.is_own(statement, mark.proof)
+        return self.outputs.is_own(statement, proof)
 
     def _tell(self, shard: int, what: str) -> None:
         _log.error(what, shard=shard)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from math import inf
 from pathlib import Path
 from typing import TypeVar
@@ -25,10 +26,10 @@ from salus.archive.served_requests import ServedRun
 from salus.audit.domain.blocks import BlockRefusedError
 from salus.audit.domain.identity_history import IdentityHistory
 from salus.audit.domain.served import decoded_run
-from salus.audit.handlers import Alarm, Bell, Follower
+from salus.audit.handlers import Bell, Follower
 from salus.audit.metrics import RIGHTS_JUDGED, RIGHTS_PENDING, UNENTITLED
 from salus.audit.ports import DamagedTrailError, OutOfReachError, RightsMark, Trail
-from salus.audit.publication import Publisher
+from salus.audit.rights_publication import RightsPublication
 from salus.runtime.supervisor import failed, succeeded
 
 # What gives a right can be sealed by another shard a moment later.
@@ -60,8 +61,7 @@ class RightsReview:
     trail: Trail
     read_identity: Callable[[], Awaitable[IdentityHistory]]
     follower: Follower
-    publisher: Publisher
-    alarm: Alarm
+    publication: RightsPublication
     folder: Path | None = None
     clock: Callable[[], float] = time.monotonic
     _judge: Entitlements | None = None
@@ -114,7 +114,7 @@ class RightsReview:
                     raise MissingRunError(f"{place} from {following} on is missing beside the trail")
                 if following is None or run.first == following:
                     # Of what two blocks cover, the first counts.
-                    await self._do(lambda: _take(judge, run))  # noqa: B023  # it is called at once
+                    await self._do(partial(_take, judge, run))
                     following = run.next
                 self._taken[place] = start[0], following
             more |= len(runs) == RUNS_AT_ONCE_MAX
@@ -143,18 +143,8 @@ class RightsReview:
         by_row = {(each.run.shard, each.run.height, each.served.row): each for each in found}
         due = self._due(by_row)
         self._show(due, pending=len(found) - sum(not each.is_pending for each in due.values()))
-        marks = await self.trail.rights.marks()
-        if not by_row and not marks:
-            return
         wanted = {await self._uid(row): _mark_of(each) for row, each in due.items()}
-        known = {await self._uid(row) for row in by_row}
-        gone = {uid for uid in marks if uid not in known}
-        new = {uid: mark for uid, mark in wanted.items() if not _is_as(marks.get(uid), mark)}
-        if new or gone:
-            await self.trail.rights.set_marks(new, without=gone)
-            _log.error("rights were judged again", without_a_right=len(new), with_one_after_all=len(gone))
-        await self._take_back({uid: marks[uid] for uid in gone})
-        await self._tell({uid: mark for uid, mark in {**marks, **new}.items() if uid not in gone})
+        await self.publication.apply(wanted, known={await self._uid(row) for row in by_row})
 
     def _due(self, found: Mapping[Row, Unentitled]) -> dict[Row, Unentitled]:
         """Return what was found long enough ago, with all that the ledger had to say since."""
@@ -190,28 +180,6 @@ class RightsReview:
             self._uids[row] = found.entry.uid
         return self._uids[row]
 
-    async def _tell(self, marks: Mapping[str, RightsMark]) -> None:
-        """Publish what the marks say, once: the entry again, as a correction, and a finding.
-
-        The entry's block goes first. A crash in between publishes both again, with the same ids.
-        """
-        for uid, mark in marks.items():
-            found = None if mark.is_told else await self.trail.leaf(uid)
-            if found is None:
-                continue
-            place = found.entry.place
-            if self.publisher.has_published(place.shard, place.height):
-                await self.publisher.correct([found.entry])
-                await self.alarm.without_right(found.entry)
-                await self.trail.rights.set_marks({uid: RightsMark(mark.verdict, mark.why, is_told=True)})
-
-    async def _take_back(self, marks: Mapping[str, RightsMark]) -> None:
-        """Publish once more, as a correction, what turned out to have been done with a right."""
-        for uid, mark in marks.items():
-            found = await self.trail.leaf(uid) if mark.is_told else None
-            if found is not None:
-                await self.publisher.correct([found.entry])
-
     async def _do(self, work: Callable[[], _T]) -> _T:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
@@ -235,7 +203,3 @@ def _decoded(place: str, kept: bytes) -> ServedRun:
 
 def _mark_of(each: Unentitled) -> RightsMark:
     return RightsMark("rights-pending" if each.is_pending else "unentitled", each.why)
-
-
-def _is_as(there: RightsMark | None, wanted: RightsMark) -> bool:
-    return there is not None and (there.verdict, there.why) == (wanted.verdict, wanted.why)

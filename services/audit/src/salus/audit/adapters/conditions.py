@@ -55,7 +55,8 @@ def _of_outcome(question: Question) -> list[ColumnElement[bool]]:
     stored = TRAIL.c.outcome == question.outcome
     if question.is_done:
         return [stored]
-    return [stored, TRAIL.c.uid.not_in(select(UNENTITLED.c.uid))]
+    marked = select(UNENTITLED.c.uid).where(UNENTITLED.c.verdict.in_(get_args(RightsVerdict)))
+    return [stored, TRAIL.c.uid.not_in(marked)]
 
 
 def visible_in(visible: Visibility) -> list[ColumnElement[bool]]:

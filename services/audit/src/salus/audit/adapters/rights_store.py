@@ -49,12 +49,12 @@ class SqlRightsStore:
         """Return all marks, by uid."""
         async with self._connection() as connection:
             rows = await connection.execute(select(UNENTITLED))
-            return {row.uid: RightsMark(row.verdict, row.why, is_told=row.told) for row in rows}
+            return {row.uid: RightsMark(row.verdict, row.why, row.proof) for row in rows}
 
     async def set_marks(self, marks: Mapping[str, RightsMark], *, without: Collection[str] = ()) -> None:
         """Put marks, and take others away, in one transaction."""
         rows = [
-            {"uid": uid, "verdict": mark.verdict, "why": mark.why, "told": mark.is_told}
+            {"uid": uid, "verdict": mark.verdict, "why": mark.why, "proof": mark.proof}
             for uid, mark in marks.items()
         ]
         try:

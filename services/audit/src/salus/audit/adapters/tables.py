@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import BigInteger, Boolean, Column, Integer, LargeBinary, MetaData, String, Table, Text
+from sqlalchemy import BigInteger, Column, Integer, LargeBinary, MetaData, String, Table, Text
 
 from salus.audit.domain.entry import TrailEntry
 
@@ -98,7 +98,7 @@ UNENTITLED = Table(
     Column("uid", String(64), primary_key=True),
     Column("verdict", String(16)),
     Column("why", String(512)),
-    Column("told", Boolean),
+    Column("proof", LargeBinary),
 )
 COMPARISON = Table(
     "audit_comparison", METADATA, Column("name", String(64), primary_key=True), Column("outcome", LargeBinary)

@@ -25,7 +25,7 @@ def upgrade() -> None:
         sa.Column("uid", sa.String(64), primary_key=True),
         sa.Column("verdict", sa.String(16), nullable=False),
         sa.Column("why", sa.String(512), nullable=False),
-        sa.Column("told", sa.Boolean, nullable=False),
+        sa.Column("proof", sa.LargeBinary, nullable=True),
     )
 
 
