@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import uvloop
+from aiokafka.errors import NoError, TopicAuthorizationFailedError, for_code
 from cryptography import x509
 from cryptography.x509 import NameAttribute, RelativeDistinguishedName
 from cryptography.x509.oid import NameOID
@@ -43,6 +44,7 @@ from salus.messaging import (
     ping,
     remove_acls,
 )
+from salus.messaging.admin import administration
 
 TOPIC = "accounts.one"
 LARGE = 12 * 1024 * 1024
@@ -176,6 +178,30 @@ async def test_kafka_calls_a_certificate_what_we_call_it(kafka: Kafka, subject: 
     await add_acls(kafka.administration, [allowing(f"User:{principal_of(name)}", Operation.DESCRIBE)])
 
     assert await partitions_of(holder, [TOPIC]) == {TOPIC: [0]}
+
+
+# readC6, 7
+async def test_a_client_shows_a_certificate_that_was_renewed_in_place_once_its_connections_end(
+    kafka: Kafka,
+) -> None:
+    def renewed(common_name: str) -> Brokers:
+        name = x509.Name([NameAttribute(NameOID.COMMON_NAME, common_name)])
+        return kafka.by_certificate(kafka.accounts.account_of(name, folder="renewed"))
+
+    await add_acls(kafka.administration, [allowing("User:CN=renewed-2", Operation.DESCRIBE)])
+
+    # The new one is of another principal, so that the broker says which of the two it was shown.
+    async with administration(renewed("renewed-1")) as client:
+        before = await client.describe_topics([TOPIC])
+        renewed("renewed-2")
+        for connection in list(client._client._conns.values()):
+            await connection.close()
+        after = await client.describe_topics([TOPIC])
+
+    assert [for_code(one["error_code"]) for one in (*before, *after)] == [
+        TopicAuthorizationFailedError,
+        NoError,
+    ]
 
 
 async def test_attributes_side_by_side_are_called_what_we_call_them(kafka: Kafka) -> None:

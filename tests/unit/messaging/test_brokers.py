@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from salus.messaging import Account, AccountFileError, Brokers, Protocol
-from salus.messaging.brokers import options, silence_of
+from salus.messaging.brokers import ACCOUNT_OPTION, options, silence_of
 
 
 @pytest.fixture
@@ -28,6 +28,7 @@ def test_a_name_with_a_password_speaks_scram_over_tls(password_file: Path) -> No
     said = options(Brokers("kafka:9093", account))
 
     assert isinstance(said.pop("ssl_context"), ssl.SSLContext)
+    assert said.pop(ACCOUNT_OPTION) is account
     assert said == {
         "bootstrap_servers": "kafka:9093",
         "security_protocol": "SASL_SSL",

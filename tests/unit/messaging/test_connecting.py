@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from salus.messaging import connecting, reader
+from salus.messaging import Account, Brokers, Protocol, connecting, reader
+from salus.messaging.brokers import options
 
 
 class Connection:
@@ -116,3 +118,30 @@ async def test_each_consumer_is_stopped_and_its_connections_closed(error: BaseEx
         await stopping
 
     assert (first.stopped, first.closed, second.stopped, second.closed) == (True, True, True, False)
+
+
+# readC6, 7
+async def test_each_connection_of_a_client_shows_the_password_that_its_file_has_then(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shown: list[str] = []
+
+    async def create(**given: Any) -> Connection:
+        shown.append(given["sasl_plain_password"])
+        return Connection()
+
+    monkeypatch.setattr(connecting, "_create", create)
+    file = tmp_path / "password"
+    file.write_text("first")
+    account = Account(Protocol.SASL_PLAINTEXT, user="lab", password_file=file)
+    client = options(Brokers("kafka:9093", account))
+
+    await connecting._remembered(**client)
+    file.write_text("")
+    # The library takes what is no OSError for a fault of its own, and ends.
+    with pytest.raises(OSError, match=str(file)):
+        await connecting._remembered(**client)
+    file.write_text("second")
+    await connecting._remembered(**client)
+
+    assert shown == ["first", "second"]

@@ -39,7 +39,7 @@ class Mechanism(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """As whom to speak to Kafka, and over what. Secrets stay in their files, which each new client reads.
+    """As whom to speak to Kafka, and over what. Secrets stay in their files, which each new connection reads.
 
     `ca_file`: who signs the brokers' certificates; none: the system's authorities. `certificate_file` with
     `key_file`: the account is the certificate's subject (mTLS). `user` with `password_file`: it is that name.
@@ -113,20 +113,29 @@ class Brokers:
 Bootstrap: TypeAlias = str | Brokers
 """Where the brokers are. A text alone: they speak to everybody (PLAINTEXT)."""
 
+# The library hands this to each connection, and uses it with OAUTHBEARER alone, which we do not speak.
+ACCOUNT_OPTION = "sasl_oauth_token_provider"
+
 
 def options(bootstrap: Bootstrap) -> dict[str, Any]:
     """Return what the library's clients take for it; raises AccountFileError."""
     if isinstance(bootstrap, str):
         return {"bootstrap_servers": bootstrap}
     account = bootstrap.account
-    said: dict[str, Any] = {
+    return {
         "bootstrap_servers": bootstrap.servers,
         "security_protocol": account.protocol.value,
-        "ssl_context": account.ssl_context(),
+        ACCOUNT_OPTION: account,
+        **credentials(account),
     }
+
+
+def credentials(account: Account) -> dict[str, Any]:
+    """Return what a connection shows of its account, as its files are now; raises AccountFileError."""
+    shown: dict[str, Any] = {"ssl_context": account.ssl_context()}
     if account.user is None:
-        return said
-    return said | {
+        return shown
+    return shown | {
         "sasl_mechanism": account.mechanism.value,
         "sasl_plain_username": account.user,
         "sasl_plain_password": account.password(),

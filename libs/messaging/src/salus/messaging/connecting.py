@@ -1,4 +1,7 @@
-"""Starts and stops a client of the library so that nothing stays open, whoever is cancelled and whenever."""
+"""Starts and stops a client of the library so that nothing stays open, whoever is cancelled and whenever.
+
+Each connection shows the account as its files are when it begins.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,9 @@ from weakref import WeakSet
 
 from aiokafka import client as library
 from aiokafka.conn import AIOKafkaConnection
+
+from salus.messaging.brokers import ACCOUNT_OPTION, credentials
+from salus.messaging.errors import AccountFileError
 
 # The connections that a start under way has made, in its own task and in those that it began.
 _made: ContextVar[WeakSet[AIOKafkaConnection] | None] = ContextVar("made", default=None)
@@ -76,6 +82,14 @@ class _TlsWriter(asyncio.StreamWriter):
 
 
 async def _remembered(*args: Any, **options: Any) -> AIOKafkaConnection:
+    account = options.get(ACCOUNT_OPTION)
+    if account is not None:
+        try:
+            # The library keeps what it was told at first, and certificates end and passwords change.
+            options |= await asyncio.to_thread(credentials, account)
+        except AccountFileError as error:
+            # One who renews them may be half way: like any connection that fails, it is tried again.
+            raise ConnectionError(str(error)) from error
     connection = await _create(*args, **options)
     writer = connection._writer  # noqa: SLF001  # the library has no hook for how it closes
     if writer is not None and writer.get_extra_info("ssl_object") is not None:
