@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -23,6 +24,7 @@ from salus.audit.identity_chain import IdentityChain, IdentityTopic
 from salus.events.envelope import decode_event
 from salus.events.errors import RejectedError
 from salus.events.event_types import schema_file
+from salus.events.keyring import KeyRing
 from salus.events.type_definition import definition
 from salus.ledger.block import ACCEPTED, Header
 from salus.ledger.check_blocks import Row
@@ -143,10 +145,12 @@ async def test_each_row_is_judged_once_and_a_body_is_fetched_once(
         return await body(shard, header)
 
     monkeypatch.setattr(chain, "body", counted)
-    topic = identity_topic()
-    counting = replace(
-        topic, judge=lambda rows, *_: judged_rows.extend((row.topic, row.offset) for row in rows) or {}
-    )
+
+    def judge(rows: Sequence[Row], _ring: KeyRing, _unread_ms: int | None) -> dict[int, str]:
+        judged_rows.extend((row.topic, row.offset) for row in rows)
+        return {}
+
+    counting = replace(identity_topic(), judge=judge)
     keys = {0: chain.signer.verifier}
     indexer = Indexer(chain, trail, keys, IdentityChain(chain, keys, counting, trail.identity))
     while await indexer.index_next(0) is not None:
