@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from tests import own_types
 from tests.asking import truly_asked
-from tests.unit.audit.chain import TOPIC, Accepted, Chain, identity_topic
+from tests.unit.audit.chain import IDENTITY_PARTITION, TOPIC, Accepted, Chain, identity_topic
 from tests.unit.audit.people import new_ring
 from tests.unit.audit.samples import STORAGE as NOBODY
 from tests.unit.audit.test_indexing import documents
@@ -156,5 +156,5 @@ async def test_each_row_is_judged_once_and_a_body_is_fetched_once(
     while await indexer.index_next(0) is not None:
         pass
 
-    assert sorted(judged_rows) == [(TOPIC, 0), (TOPIC, 1), (TOPIC, 2), (topic.partition[0], 0)]
+    assert sorted(judged_rows) == [(TOPIC, 0), (TOPIC, 1), (TOPIC, 2), (IDENTITY_PARTITION[0], 0)]
     assert fetched == [0, 1]
