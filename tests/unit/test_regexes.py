@@ -29,7 +29,7 @@ HARMLESS = {
     # One repetition and one character after it, tried from the end once.
     "(?=[^\\x00]*[^\\s\\x00])[^\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f]+",
     # Finite: a few words, or a character in two classes.
-    "^(success|refused|rejected|without-effect)$",
+    "^(success|refused|rejected|without-effect|unentitled|rights-pending)$",
     "[^ \\r\\n\\t\\S]|[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f]",
     # A label of a host has at most 63 characters, and a dot between it and the next.
     (
