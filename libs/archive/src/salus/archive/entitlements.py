@@ -10,7 +10,7 @@ goes by what was taken, and not by which partition came first.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
@@ -77,18 +77,19 @@ class Entitlements:
         self._newest[run.topic] = max(self._newest[run.topic], served.appended)
         place = structs.replace(run, served=b"")
         case = Case(self._number, place, served, self._facts.then(served))
-        if isinstance(served, ServedDecision):
-            self._store.decide(served)
-        self._facts.evolve(served)
+        self._decide(case)
+        if self._facts.evolve(served):
+            self._gather(served)
         self._judge(case)
-        self._judge_again(served)
+        self._judge_again()
 
     def know(self, ring: KeyRing, *, since: float = -inf) -> None:
         """Judge by a ring that knows all that the one before did, and what was appended from `since` on."""
         self._facts.ring = ring
-        self._judge_all([case for case, _ in self._store.lacks()])
+        self._store.lacks_again()
         # A role that was lost ends the decisions that rested on it.
-        self._judge_all(self._store.transfers(after=since + STATED_WITHIN_S))
+        self._store.transfers_again(after=since + STATED_WITHIN_S)
+        self._judge_again()
 
     def unentitled(self) -> Iterator[Unentitled]:
         """Yield what was done without a right, in the order of taking."""
@@ -100,22 +101,40 @@ class Entitlements:
             return False
         return case.served.appended + STATED_WITHIN_S > self._newest[lack.missing]
 
-    def _judge_again(self, served: AnyServed) -> None:
-        """Judge again what rests on this event."""
+    def _decide(self, case: Case) -> None:
+        """Keep a decision, unless one of the same id was appended before it: that one counts.
+
+        A service states each once. So nobody can have what was done under a decision judged again for
+        each further one of its id.
+        """
+        if not isinstance(said := case.served, ServedDecision):
+            return
+        before = self._store.decided(said.decision)
+        if before is not None and _appended(before[0]) <= _appended(case):
+            return
+        if self.lacking:
+            self._store.lacks_under_again(said.decision)
+        self._store.decide(case, said)
+        if before is not None:
+            there, other = before
+            self._store.transfers_under_again(other)
+            self._judge(there)
+
+    def _gather(self, served: AnyServed) -> None:
+        """Gather what rests on this event, which changed something."""
         match served:
-            case ServedRegistration() | ServedEmergency() if self.lacking:
-                self._judge_all(self._store.lacks_of(patient=served.patient))
-            case ServedDecision() if self.lacking:
-                self._judge_all(self._store.lacks_of(decision=served.decision))
+            case ServedRegistration() if self.lacking:
+                self._store.lacks_of_patient_again(served.patient)
+            case ServedEmergency() if self.lacking:
+                self._store.lacks_of_emergency_again(served.patient, served.decision)
             case ServedRevocation() | ServedUnlink():
-                # What was taken back may have ended before transfers that stand on another partition.
-                ended = served.time + STATED_WITHIN_S
-                self._judge_all(self._store.transfers(after=ended, patient=served.patient))
+                # What was decided before may have ended before transfers that stand on another partition.
+                self._store.epoch_again(served.patient, served.epoch - 1)
             case _:
                 pass
 
-    def _judge_all(self, cases: Iterable[Case]) -> None:
-        for case in cases:
+    def _judge_again(self) -> None:
+        for case in self._store.again():
             self._judge(case)
 
     def _judge(self, case: Case) -> None:
@@ -139,6 +158,10 @@ class Entitlements:
     def _lack_of(self, case: Case) -> LackOfRight | None:
         match case.served:
             case ServedDecision() as served:
+                # The very event may be accepted again, long after it was: that is no other decision.
+                first = self._store.decision(served.decision)
+                if first is not None and first.event != served.event:
+                    return LackOfRight("a decision under the id of another")
                 return self._facts.of_emergency(served)
             case ServedRead() as served:
                 return self._of_decision(served, action="read", named=served.object)
@@ -155,11 +178,10 @@ class Entitlements:
         """Return None if a decision allowed the transfer, and had not ended when it was asked for."""
         if served.decision is None:
             return LackOfRight("stored without a decision, by somebody who does not act for the steward")
-        decisions = self._store.decisions(served.decision)
-        if not decisions:
+        said = self._store.decision(served.decision)
+        if said is None:
             return LackOfRight("done under a decision that is not on the ledger", missing=CONSENT_TOPIC)
-        lacks = [self._why_not(said, served, action=action, named=named) for said in decisions]
-        return None if None in lacks else lacks[0]
+        return self._why_not(said, served, action=action, named=named)
 
     def _why_not(
         self, said: ServedDecision, served: ServedRead | ServedUpload, *, action: str, named: str | None
@@ -182,3 +204,8 @@ class Entitlements:
         else:
             return None
         return LackOfRight(f"done under a decision that {why}")
+
+
+def _appended(case: Case) -> tuple[float, int, int]:
+    """Return what orders decisions of one id: the broker's time, which no service chooses, then the place."""
+    return case.served.appended, case.run.partition, case.served.offset

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from sys import intern
@@ -54,19 +55,19 @@ class _Patient:
 
     steward: str | None = None
     key: str | None = None
-    linked: tuple[str, ...] = ()
+    linked: frozenset[str] | set[str] = frozenset()
     erased: bool = False
-    epochs: tuple[float, ...] = ()
+    epochs: array[float] | None = None
 
 
 class Then(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What was so when an event was stated, and may be otherwise later.
 
-    Which parties the patient was, who was her steward, which key she had and whether she was erased by what
-    her topic said, and who had the emergency access that is reviewed.
+    Whether who asked was linked to the patient, who was her steward, which key she had and whether she was
+    erased by what her topic said, and who had the emergency access that is reviewed.
     """
 
-    linked: tuple[str, ...] = ()
+    is_linked: bool = False
     steward: str | None = None
     key: str | None = None
     erased: bool = False
@@ -95,34 +96,45 @@ class PatientFacts:
         principal = None
         if isinstance(served, ServedReview):
             principal = self._emergencies.get((served.patient, served.decision))
-        return Then(patient.linked, patient.steward, patient.key, patient.erased, principal)
+        is_linked = served.by in patient.linked
+        return Then(is_linked, patient.steward, patient.key, patient.erased, principal)
 
-    def evolve(self, served: AnyServed) -> None:
-        """Fold a change that took effect."""
+    def evolve(self, served: AnyServed) -> bool:
+        """Fold a change that took effect; tell whether what was judged before may rest on what is new by it.
+
+        That is so once for each steward, emergency access and epoch, however often they are stated.
+        """
         match served:
             case ServedRegistration():
                 patient = self._patient(served.patient)
+                is_new = patient.steward is None
                 # Many patients have one steward.
                 patient.steward = patient.steward or intern(served.steward)
                 patient.key = patient.key or served.key
+                return is_new
             case ServedErasure():
                 patient = self._patient(served.patient)
                 # An erasure by another key destroys nothing, and storage's state does not take it.
                 patient.erased = patient.erased or patient.key == served.key
             case ServedLink():
                 patient = self._patient(served.patient)
-                patient.linked = tuple({*patient.linked, served.did})
+                patient.linked = patient.linked if isinstance(patient.linked, set) else set()
+                patient.linked.add(served.did)
             case ServedUnlink():
                 patient = self._patient(served.patient)
-                patient.linked = tuple(did for did in patient.linked if did != served.did)
-                self._begin_epoch(served)
+                if isinstance(patient.linked, set):
+                    patient.linked.discard(served.did)
+                return self._begin_epoch(served)
             case ServedRevocation():
-                self._begin_epoch(served)
+                return self._begin_epoch(served)
             case ServedEmergency():
                 self._patient(served.patient)
+                known = len(self._emergencies)
                 self._emergencies.setdefault((served.patient, served.decision), served.by)
+                return len(self._emergencies) > known
             case _:
                 pass
+        return False
 
     def lack_of(self, served: AnyServed, then: Then) -> LackOfRight | None:
         """Return why whoever asked for a change had no right to it.
@@ -180,8 +192,8 @@ class PatientFacts:
     def end_of(self, said: ServedDecision) -> float | None:
         """Return when a decision became void because a right was taken back; None: it did not."""
         patient = self._patients.get(said.patient)
-        began = () if patient is None else patient.epochs
-        return began[said.epoch] if said.epoch < len(began) else None
+        began = None if patient is None else patient.epochs
+        return began[said.epoch] if began is not None and said.epoch < len(began) else None
 
     def _patient(self, patient: str) -> _Patient:
         return self._patients.setdefault(patient, _Patient())
@@ -196,10 +208,14 @@ class PatientFacts:
         stated = datetime.fromtimestamp(served.time, UTC)
         return self.ring.party_between(served.by, stated - self._leeway, stated + self._leeway)
 
-    def _begin_epoch(self, served: ServedRevocation | ServedUnlink) -> None:
+    def _begin_epoch(self, served: ServedRevocation | ServedUnlink) -> bool:
         patient = self._patient(served.patient)
-        if next_epoch(len(patient.epochs), served.epoch) > len(patient.epochs):
-            patient.epochs = (*patient.epochs, served.time)
+        known = 0 if patient.epochs is None else len(patient.epochs)
+        if next_epoch(known, served.epoch) == known:
+            return False
+        patient.epochs = patient.epochs or array("d")
+        patient.epochs.append(served.time)
+        return True
 
     def _of_registration(self, served: ServedRegistration) -> LackOfRight | None:
         who, steward = self._who(served), self.ring.parties.get(served.steward)
@@ -225,7 +241,7 @@ class PatientFacts:
         who, steward = self._who(served), self._steward(served)
         if who is None:
             return LackOfRight(f"{act}: who asked is not registered")
-        relation = relation_to(who, linked=then.linked, steward=steward)
+        relation = relation_to(who, linked=(who.did,) if then.is_linked else (), steward=steward)
         permission = permission_of(act, who, about=about, relation=relation)
         if permission is Permission.GIVEN:
             return None

@@ -28,7 +28,7 @@ class Settings(ServiceSettings, DatabaseSettings, ObjectSettings):
     comparison_folder: Path | None = Field(
         default=None,
         description="Folder for the files of a comparison, 180 bytes for each request ever stated, and of "
-        "judging rights, 320 bytes for each decision and transfer; none: with temporary files, "
+        "judging rights, 360 bytes for each decision and transfer; none: with temporary files, "
         "which may be in memory.",
     )
     refusals_window_s: int = Field(default=300, ge=1, description="Window of the denied-access detector.")
