@@ -8,7 +8,8 @@ from contextlib import suppress
 
 import pytest
 from prometheus_client import REGISTRY
-from tests.unit.audit.chain import Accepted, identity_topic
+from sqlalchemy import text
+from tests.unit.audit.chain import Accepted, Chain, Chains, identity_topic
 from tests.unit.audit.samples import AROUND, MEMBER, NOON, STORAGE
 from tests.unit.audit.test_indexing import (
     CLINICIAN,
@@ -38,6 +39,8 @@ from salus.audit.identity_chain import BLOCKS_UNNOTED_MAX, IdentityChain
 from salus.audit.ports import BehindError, IdentityPlace, OutOfReachError
 from salus.ledger.block import open_header
 from salus.runtime.supervisor import Supervisor, TaskStoppedError
+
+OTHER = "did:web:north-hospital.example:other"
 
 
 class FaultyStore(SqlIdentityStore):
@@ -116,6 +119,53 @@ async def test_two_replicas_note_the_identity_topic_once(trail: SqlTrail) -> Non
     members = members_of({found.entry.uid: found.entry for found in await all_of(trail)})
     assert [members[f"r-{number}"] for number in range(4)] == [MEMBER] * 4
     assert await differences([first, second], trail) == []
+
+
+def chains_of(chain: Chain, trail: SqlTrail) -> tuple[IdentityChain, IdentityChain]:
+    """Two replicas, one database."""
+    ledger = Chains(chain)
+    one, other = (IdentityChain(ledger, ledger.keys, identity_topic(), trail.identity) for _ in range(2))
+    return one, other
+
+
+async def test_a_history_goes_on_where_another_replica_noted_first(trail: SqlTrail) -> None:
+    """Case readC6, 3: it was made anew each time, and all transfers were judged again by it."""
+    chain = shard(0, STORAGE_TOPIC)
+    chain.seal([registered(CLINICIAN)])
+    one, other = chains_of(chain, trail)
+    history = await one.read_on()
+    chain.seal([read("r")])
+    chain.seal([registered(f"{OTHER}-1")])
+    await other.read_on()
+    chain.seal([registered(OTHER)])
+    await other.read_on()
+
+    assert await one.read_on() is history
+    assert (history.events, one.position) == (3, 3)
+    assert history.digest_after(3) == other.history.digest_after(3)
+    assert [history.member_of(did, at=9) for did in (CLINICIAN, f"{OTHER}-1", OTHER)] == [MEMBER] * 3
+    chain.seal([registered(f"{OTHER}-2")])
+    assert (await one.read_on()).events == 4
+    assert len(await trail.identity.identity_events(9)) == 4
+
+
+@pytest.mark.parametrize("change", ["value = x'00000000000000002e'", '"offset" = "offset" + 1'])
+async def test_what_does_not_go_on_from_what_was_read_is_taken_as_a_whole(
+    trail: SqlTrail, change: str
+) -> None:
+    """As after a repair by another replica."""
+    chain = shard(0, STORAGE_TOPIC)
+    chain.seal([registered(CLINICIAN)])
+    one, other = chains_of(chain, trail)
+    history = await one.read_on()
+    await other.read_on()
+    async with trail._engine.begin() as connection:
+        await connection.execute(text(f"UPDATE audit_identity SET {change}"))
+    chain.seal([registered(f"{OTHER}-1")])
+    chain.seal([registered(OTHER)])
+    await other.read_on()
+
+    assert await one.read_on() is not history
 
 
 async def test_a_block_that_waits_for_identity_events_is_indexed_when_they_are_sealed(

@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
+from math import inf
 from typing import Any, get_args
 
 import pytest
@@ -30,18 +31,20 @@ from tests.unit.archive.served_ledger import (
 )
 from tests.unit.archive.small_ledger import SHARD_SIGNERS
 from tests.unit.archive.test_deep_rights import honest
+from tests.unit.audit.people import nobody
 from tests.unit.audit.samples import AROUND
 from tests.unit.audit.test_indexing import EVERYTHING, FakeOutputs
 from tests.unit.audit.test_mappings import FHIR, OCSF
 
 from salus.archive.building import BEGIN, IDENTITY, ChainBuilder
+from salus.archive.entitlements import Entitlements
 from salus.archive.served_requests import CONSENT_TOPIC
 from salus.audit import rights_review
 from salus.audit.adapters.archive import ArchivedLedger
 from salus.audit.adapters.sql import SqlTrail
 from salus.audit.detectors import Detectors
 from salus.audit.domain.entry import RightsVerdict
-from salus.audit.domain.identity_history import IdentityHistory
+from salus.audit.domain.identity_history import IdentityHistory, stamped
 from salus.audit.domain.probing import ProbingRule
 from salus.audit.domain.search import Question
 from salus.audit.handlers import Alarm, Bell, Follower, Indexer
@@ -506,3 +509,29 @@ async def test_a_role_that_was_lost_before_a_read_is_found_once_that_is_sealed(
     await network.judge(after_s=SETTLED_S)
 
     assert await network.outcomes() == {"storage-1": "unentitled"}
+
+
+def folded(*names: str) -> IdentityHistory:
+    """A history of some events, one a second; what they say does not matter."""
+    history = nobody()
+    for number, name in enumerate(names):
+        history.fold(number, stamped(name.encode(), 1000 * number))
+    return history
+
+
+async def test_by_another_history_that_goes_on_only_what_is_new_is_judged_again(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Case readC6, 3: another replica noted the topic first, so all transfers were judged again."""
+    histories = iter(folded(*names) for names in ("a", "a", "ab", "xbc"))
+    told: list[float] = []
+    monkeypatch.setattr(Entitlements, "know", lambda *_, since: told.append(since))
+
+    async def read_identity() -> IdentityHistory:
+        return next(histories)
+
+    network.review.read_identity = read_identity
+    for _ in range(4):
+        await network.review.take()
+
+    assert told == [1.0, -inf]

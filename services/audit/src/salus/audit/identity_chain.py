@@ -288,11 +288,14 @@ class IdentityChain:
         return next((r for r in header.ranges if (r.topic, r.partition) == self._topic.partition), None)
 
     async def _load(self) -> None:
-        """Take what is noted, unless it is what was noted here last."""
+        """Take what is noted, unless it is what was noted here last.
+
+        The history goes on if that goes on from what was read here, as what another replica noted does.
+        """
         if self._store is None or (place := await self._store.identity_place()) == self._noted:
             return
-        self._begin()
         if place is None:
+            self._begin()
             return
         if place.shard not in self._shards:
             # It was added by an event, and its key comes from Kafka.
@@ -301,12 +304,20 @@ class IdentityChain:
             header = open_header(place.note, self._shards[place.shard])
         except BlockError:
             _log.error("what was noted of the identity topic is not readable: it is read again")
+            self._begin()
             await self._store.drop_identity()
             return
-        self._noted = place
+        events = await self._store.identity_events(self.position_after(header))
+        if self.position > self.position_after(header) or not await asyncio.to_thread(self._begins, events):
+            self._begin()
+        unread = {offset: value for offset, value in events.items() if offset >= self.position}
+        self._noted, self._unnoted, self._blocks_unnoted = place, {}, 0
         self._go_on(header, place.note)
-        events = await self._store.identity_events(self.position)
-        await asyncio.to_thread(self._fold, events)
+        await asyncio.to_thread(self._fold, unread)
+
+    def _begins(self, events: Mapping[int, bytes]) -> bool:
+        """Tell whether these events begin with those that were read."""
+        return self.history.is_of({each: kept for each, kept in events.items() if each < self.position})
 
     def _fold(self, events: Mapping[int, bytes]) -> None:
         for offset, value in events.items():

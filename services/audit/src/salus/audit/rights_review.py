@@ -65,8 +65,8 @@ class RightsReview:
     folder: Path | None = None
     clock: Callable[[], float] = time.monotonic
     _judge: Entitlements | None = None
-    # By what was judged last: the history, its number of events, and the repairs of the trail.
-    _learned: tuple[IdentityHistory, int, int] | None = None
+    # By what was judged last: how many identity events, their digest, and the repairs of the trail.
+    _learned: tuple[int, bytes, int] | None = None
     # By partition: the key of the last run that was taken, and the offset after it.
     _taken: dict[str, tuple[str, int]] = field(default_factory=dict)
     _since: dict[tuple[Row, bool], float] = field(default_factory=dict)
@@ -123,15 +123,18 @@ class RightsReview:
     async def _up_to_date(self) -> Entitlements:
         """Return the judge, who knows the parties; after a repair a new one, for whom all is new."""
         history = await self.read_identity()
-        learned = history, history.events, self.trail.stored.repairs
+        events = history.events
+        learned = events, history.digest_after(events), self.trail.stored.repairs
         if self._judge is None or self._learned is None or self._learned[2] != learned[2]:
             if self._judge is not None:
                 await self._do(self._judge.close)
             self._taken, self._since = {}, {}
             self._judge = await self._do(lambda: Entitlements(history.ring, folder=self.folder))
         elif learned != self._learned:
-            judge, (before, events, _) = self._judge, self._learned
-            since = history.appended_after(events) if history is before else -inf
+            judge, (before, digest, _) = self._judge, self._learned
+            # It may be another one of the same events: another replica noted them first.
+            goes_on = history.digest_after(before) == digest
+            since = history.appended_after(before) if goes_on else -inf
             await self._do(lambda: judge.know(history.ring, since=since))
         self._learned = learned
         return self._judge

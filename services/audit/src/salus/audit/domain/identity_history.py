@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
+from hashlib import sha256
 from math import inf
 
 from salus.events.catalogue import Catalogue
@@ -18,12 +20,17 @@ from salus.ledger.merkle import leaf_hash
 from salus.ledger.records import appended_at
 
 _TIMESTAMP = struct.Struct(">q")
+_DIGEST_BYTES = 32
 IDENTITY_TOPIC = type_of(PartyRegistered).topic
 
 
 def stamped(value: bytes, timestamp_ms: int) -> bytes:
     """Return an event as it is kept: when the broker appended it, in 8 bytes, and its value."""
     return _TIMESTAMP.pack(timestamp_ms) + value
+
+
+def _digest(before: bytes, offset: int, kept: bytes) -> bytes:
+    return sha256(before + offset.to_bytes(8, "big") + kept).digest()
 
 
 class IdentityHistory:
@@ -39,6 +46,8 @@ class IdentityHistory:
         self._registered: dict[str, tuple[int, str | None]] = {}
         self._effects: dict[int, tuple[bytes, Effect]] = {}
         self._appended: list[float] = []
+        # A digest of all events up to each of them, one after the other.
+        self._digests = bytearray()
         self.times = IdentityTimes()
 
     @property
@@ -55,6 +64,18 @@ class IdentityHistory:
         """Return when the first event was appended after so many were folded, in seconds since 1970."""
         return min(self._appended[events:], default=inf)
 
+    def digest_after(self, events: int) -> bytes:
+        """Return a digest of the first so many events, which is that of no other ones."""
+        end = events * _DIGEST_BYTES
+        return bytes(self._digests[max(end - _DIGEST_BYTES, 0) : end])
+
+    def is_of(self, kept: Mapping[int, bytes]) -> bool:
+        """Tell whether exactly these events were folded, by offset and in this order."""
+        digest = b""
+        for offset, event in kept.items():
+            digest = _digest(digest, offset, event)
+        return len(kept) == self.events and digest == self.digest_after(self.events)
+
     @property
     def catalogue(self) -> Catalogue:
         """The event types that accepted events are read with: of the release, and of members."""
@@ -64,12 +85,13 @@ class IdentityHistory:
         """Fold the next accepted event, as `stamped` keeps it; one of a newer type changes nothing."""
         appended, value = _TIMESTAMP.unpack_from(kept)[0], kept[_TIMESTAMP.size :]
         self.times.add(offset, appended)
+        self._digests += _digest(self.digest_after(self.events), offset, kept)
+        self._appended.append(appended_at(appended).timestamp())
         try:
             event = decode_event(value, self._ring.catalogue)
         except RejectedError:
             return
         effect = self._ring.fold(event, appended=appended_at(appended), offset=offset)
-        self._appended.append(appended_at(appended).timestamp())
         self._effects[offset] = leaf_hash(value), effect
         match event.data:
             case PartyRegistered() as data if isinstance(effect, Applied):
