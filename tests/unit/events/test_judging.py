@@ -43,14 +43,14 @@ from salus.events.batch_judging import BatchJudging
 from salus.events.canonical import Attribute
 from salus.events.contexts import CATALOGUE
 from salus.events.contexts.consent import AccessDecided, PolicySetAdopted
-from salus.events.contexts.identity import RoleGranted
+from salus.events.contexts.identity import EventTypeProposed, RoleGranted
 from salus.events.contexts.network import TopicsRestored
 from salus.events.contexts.storage import SubjectRegistered
 from salus.events.did import LocalSigner
 from salus.events.ed25519 import verifies
 from salus.events.envelope import VALUE_BYTES_MAX, Event
 from salus.events.errors import Reason, RejectedError
-from salus.events.event_types import type_of
+from salus.events.event_types import schema_file, type_of
 from salus.events.judging import Judged, judge_batch
 from salus.events.parties import Party
 from salus.events.requests import Request, RequestedData
@@ -99,6 +99,9 @@ def requested(data: Any, *, service: str) -> Any:
     asked: dict[str, Any] = {name: MEMBER.did for name in ASKERS if name in data.__struct_fields__}
     if isinstance(data, SubjectRegistered):
         asked["patient"] = patient_of(data.steward)
+    if isinstance(data, EventTypeProposed):
+        # Who proposes sends a schema, which is stated in its one form.
+        asked["schema"] = schema_file({"title": data.schema}).decode()
     if isinstance(data, AccessDecided):
         # Nobody breaks the glass without having asked for it.
         asked["break_glass"] = data.break_glass and data.emergency is not None
