@@ -152,5 +152,6 @@ async def test_a_network_that_stood_still_comes_back_with_it(platform: Platform)
     status = await platform.salus("up")
 
     assert status["services"]["coldchain"]["ready"]
+    assert status["stopped"] == []
     async with platform.client(platform.service.url) as anybody:
         assert (await anybody.get("/batches/VX-1")).json()["recalled"] == "excursion"

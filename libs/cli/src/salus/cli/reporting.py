@@ -9,6 +9,9 @@ import httpx
 import msgspec
 
 from salus.cli.callers import ANSWER_BYTES_MAX
+from salus.cli.exits import CommandError
+from salus.cli.network_access import NetworkAccess
+from salus.cli.service_admission import admission_of
 from salus.cli.service_answers import read_answer
 from salus.client.bounded_http import bounded_client
 from salus.devkit.minio_server import is_ready
@@ -24,11 +27,12 @@ class _Anchored(msgspec.Struct, frozen=True):
 
 async def describe(platform: Platform, *, show_secrets: bool = False) -> dict[str, Any]:
     """Return where everything is and whether it is ready; secrets only for who asks for them."""
-    kafka_ready, s3_ready, ready, damaged = await asyncio.gather(
+    kafka_ready, s3_ready, ready, damaged, stopped = await asyncio.gather(
         _kafka_answers(platform.kafka_bootstrap),
         is_ready(platform.s3.endpoint),
         platform.ready(),
         _damaged(platform),
+        joined_and_stopped(platform),
     )
     network = platform.network.read()
     s3 = platform.s3
@@ -45,7 +49,7 @@ async def describe(platform: Platform, *, show_secrets: bool = False) -> dict[st
     anchoring = services.get("anchoring")
     return {
         "running": True,
-        "ready": kafka_ready and s3_ready and all(one["ready"] for one in services.values()),
+        "ready": kafka_ready and s3_ready and not stopped and all(one["ready"] for one in services.values()),
         "state": str(platform.state.folder),
         "network": str(platform.network.file),
         "parts": platform.kind,
@@ -58,9 +62,26 @@ async def describe(platform: Platform, *, show_secrets: bool = False) -> dict[st
             "ready": s3_ready,
         },
         "services": services,
+        "stopped": stopped,
         "damaged": damaged,
         "log": {"url": f"{anchoring['url']}/log" if anchoring else None, **network["log"]},
     }
+
+
+async def joined_and_stopped(platform: Platform) -> list[str]:
+    """Return the installed services that joined the network and do not run.
+
+    None while identity does not answer, which is then not ready itself.
+    """
+    if "identity" not in platform.services:
+        return []
+    network = NetworkAccess(platform.network, platform.service_url("identity"))
+    absent = [one for one in platform.network.new_services() if one.name not in platform.services]
+    try:
+        admissions = [await admission_of(manifest, network) for manifest in absent]
+    except CommandError:
+        return []
+    return [one.name for one in admissions if one.is_complete]
 
 
 async def _kafka_answers(bootstrap: Bootstrap) -> bool:

@@ -115,6 +115,9 @@ def show_status(description: dict[str, Any], *, as_json: bool) -> None:
     for name, service in description["services"].items():
         why = (service["why"] or "")[:80]
         table.add_row(name, service["url"], styled("{} [dim]{}[/]", state[service["ready"]], why))
+    for name in description["stopped"]:
+        why = "it joined the network and does not run: `salus up` starts it"
+        table.add_row(name, "", styled("{} [dim]{}[/]", state[False], why))
     out.print(table)
     if description["damaged"]:
         found = f"{description['damaged']} objects of the archive are damaged: see `salus ledger fsck`"

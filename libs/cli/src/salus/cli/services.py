@@ -130,8 +130,9 @@ async def _join_here(
 
     A crash leaves some of it, and each of these does nothing where it is done.
     """
-    narrator.step(f"{manifest.name} joins the network")
     network = NetworkAccess(platform.network, require_service(platform, "identity"))
+    if not (await admission_of(manifest, network)).is_complete:
+        narrator.step(f"{manifest.name} joins the network")
     platform.network.ensure_service_key(manifest.name)
     await platform.make_resources()
     admission = await admit(manifest, network, operator, shard=shard)

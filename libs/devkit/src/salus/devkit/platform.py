@@ -217,8 +217,8 @@ class Platform:
     async def start_services(self, names: Iterable[str] | None = None) -> None:
         """Start services and return when all of them are ready; one that was killed keeps its address.
 
-        Without names all but the sequencers that were removed, and services that have to join the network
-        first. Those that run with other event types than are installed now are started anew.
+        Without names all but the sequencers that were removed, and services that are to join the network and
+        never ran here. Those that run with other event types than are installed now are started anew.
 
         Raises:
             StartError: one did not become ready; the message carries the end of its log.
@@ -227,12 +227,13 @@ class Platform:
         self.state.require_version()
         known = instances(self._plan.shards, self._plan.witnesses)
         if names is None:
-            await self._stop_services(self._outdated())
             absent = {sequencer_name(shard) for shard in self.state.removed_shards()}
-            absent |= {manifest.name for manifest in self.network.new_services()}
+            absent |= {manifest.name for manifest in self.network.new_services()}.difference(self._services)
+            await self._stop_services(self._outdated())
             names = [name for name in known if name not in absent]
         wanted = list(names)
-        self._narrator.step(f"starting {', '.join(wanted)}")
+        if lacking := [name for name in wanted if not self._runs(name)]:
+            self._narrator.step(f"starting {', '.join(lacking)}")
         for attempt in range(1, START_ATTEMPTS_MAX + 1):
             surroundings = Surroundings(
                 self.network,
@@ -244,7 +245,7 @@ class Platform:
             started = {
                 name: start_service(known[name], surroundings, self._place(name))
                 for name in wanted
-                if name not in self._services or not is_alive(self._services[name].process)
+                if not self._runs(name)
             }
             self._services.update(started)
             self._record()
@@ -335,6 +336,9 @@ class Platform:
         else:
             self._plan = Plan()
 
+    def _runs(self, name: str) -> bool:
+        return name in self._services and is_alive(self._services[name].process)
+
     def _outdated(self) -> dict[str, RunningService]:
         """Return the services that were started when other packages with event types were installed."""
         present = catalogue_digest()
@@ -352,11 +356,7 @@ class Platform:
     def _choose_urls(self, names: list[str]) -> dict[str, str]:
         """Return a URL for each instance: that of a running one, else where it was, else a new one."""
         remembered = self.state.remembered().service_ports
-        chosen: dict[str, str] = {}
-        for name in names:
-            running = self._services.get(name)
-            if running is not None and is_alive(running.process):
-                chosen[name] = running.url
+        chosen = {name: self._services[name].url for name in names if self._runs(name)}
         for name in names:
             if name not in chosen:
                 wanted = [remembered[name]] if name in remembered else []
