@@ -14,7 +14,8 @@ from salus.devkit import platform, state_version
 from salus.devkit.addresses import S3, Addresses
 from salus.devkit.errors import OtherVersionError
 from salus.devkit.run_record import Remembered, StateFolder
-from salus.devkit.state_version import StateVersion
+from salus.devkit.state_version import Brought, StateVersion
+from salus.events.context import OWN_PACKAGE
 
 GRANTED = "salus.consent.consent-granted.v1"
 OLD = f"urn:salus:schema:{GRANTED}:sha256:{'0' * 64}"
@@ -83,11 +84,69 @@ def test_a_version_that_takes_older_schemas_goes_on_and_the_next_knows_of_them(
     entry = SimpleNamespace(dataschema=OLD.replace("0", "1"), older_dataschemas=frozenset({OLD}))
     now = StateVersion(StateVersion.current().leaf_form, frozenset({OLD}))
     state = made_by(tmp_path, now)
-    monkeypatch.setattr(state_version, "CATALOGUE", SimpleNamespace(types=lambda: [entry]))
+    entry.name = GRANTED
+    catalogue = SimpleNamespace(types=lambda: [entry], package_of=lambda _: OWN_PACKAGE)
+    monkeypatch.setattr(state_version, "CATALOGUE", catalogue)
 
     state.require_version()
 
     assert written(tmp_path).dataschemas == {OLD, entry.dataschema}
+
+
+# A newcomer's case: a package was missing, and `up` advised to erase the network, as made by another version.
+BLOOD = "salus.bloodbank.donated.v1"
+BLOOD_OLD = f"urn:salus:schema:{BLOOD}:sha256:{'0' * 64}"
+BROUGHT = Brought("salus-bloodbank", "bloodbank")
+
+
+def joined(folder: Path, *, ran: bool = True) -> StateFolder:
+    now = StateVersion.current()
+    brought = now.brought | {"bloodbank": BROUGHT}
+    state = made_by(folder, StateVersion(now.leaf_form, now.dataschemas | {BLOOD_OLD}, brought))
+    if ran:
+        (state.data / "bloodbank").mkdir(parents=True)
+    return state
+
+
+def test_a_service_that_joined_and_is_not_installed_is_named_with_its_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    joined(tmp_path)
+    monkeypatch.setenv("SALUS_STATE", str(tmp_path))
+    monkeypatch.setattr(platform, "find_parts", lambda *_: pytest.fail("Kafka and MinIO are started"))
+
+    assert run(["up"]) == Exit.CANNOT_START
+
+    said = " ".join(capsys.readouterr().err.split())
+    assert "bloodbank has joined this network and its package (salus-bloodbank) is not installed here" in said
+    assert "erase" not in said
+
+
+def test_a_service_that_never_ran_here_may_go(tmp_path: Path) -> None:
+    joined(tmp_path, ran=False).require_version()
+
+
+def test_the_package_is_named_whose_types_have_another_schema(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = joined(tmp_path)
+    monkeypatch.setattr(state_version, "_brought", lambda: {"bloodbank": BROUGHT})
+
+    with pytest.raises(OtherVersionError, match=rf"{BLOOD}.*version of salus-bloodbank.*older_") as refused:
+        state.require_version()
+    assert "erase" not in str(refused.value)
+
+
+def test_a_package_beside_the_release_is_written_down_with_its_service(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = SimpleNamespace(name=BLOOD, dataschema=BLOOD_OLD, older_dataschemas=frozenset[str]())
+    catalogue = SimpleNamespace(types=lambda: [entry], package_of=lambda _: "salus-bloodbank")
+    monkeypatch.setattr(state_version, "CATALOGUE", catalogue)
+
+    StateFolder(tmp_path).require_version()
+
+    assert written(tmp_path).brought == {"bloodbank": BROUGHT}
 
 
 def test_up_says_so_at_once_with_a_code_of_its_own_and_starts_nothing(

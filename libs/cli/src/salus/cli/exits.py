@@ -23,7 +23,7 @@ class Exit(IntEnum):
     NOT_WRITTEN = 6
     """Done, and it stands, but a file or the stdout that was to take the result could not be written."""
     OTHER_VERSION = 7
-    """The state folder was made by another version of Salus, and nothing was started."""
+    """The state folder was made by another version of Salus or of a package, and nothing was started."""
     DIFFERS = 8
     """Done: what is in force elsewhere is not what is planned; what differs was named."""
     BAD_ANSWER = 9

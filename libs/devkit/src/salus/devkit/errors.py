@@ -49,6 +49,28 @@ class OtherVersionError(DevkitError):
         self.folder = folder
 
 
+class OtherPackageError(OtherVersionError):
+    """A state folder has events that another version of a package made; what the release made is read."""
+
+    def __init__(self, folder: Path, package: str, types: str) -> None:
+        DevkitError.__init__(
+            self,
+            f"{folder} has events of {types}, made by another version of {package}: the version that is "
+            "installed here does not read their schema. Install that version, or one whose types name the "
+            "earlier `dataschema` in `older_dataschemas`",
+        )
+        self.folder = folder
+
+
+class PackageMissingError(DevkitError):
+    """A service has joined the network of a state folder, and its package is not installed here."""
+
+    def __init__(self, service: str, package: str) -> None:
+        super().__init__(
+            f"{service} has joined this network and its package ({package}) is not installed here: install it"
+        )
+
+
 class SettingError(DevkitError):
     """What the environment says of the parts cannot be used."""
 

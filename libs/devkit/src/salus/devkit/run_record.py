@@ -110,11 +110,17 @@ class StateFolder:
 
         Raises:
             OtherVersionError: what is here was made by a version that this one does not continue.
+            PackageMissingError: a service that ran here is not installed.
         """
         made_by = self._read("version.json", StateVersion)
         if made_by is None and (self.folder / "addresses.json").exists():
             raise OtherVersionError(self.folder, "it does not say by which")
-        version = StateVersion.current() if made_by is None else made_by.continued(self.folder)
+        if made_by is None:
+            version = StateVersion.current()
+        else:
+            # Whose state is here; who only was installed and waits for a second operator has none.
+            ran = {path.name for path in self.data.glob("*")}
+            version = made_by.continued(self.folder, ran=ran)
         if version != made_by:
             self._write("version.json", version)
 

@@ -5,49 +5,93 @@ Another version refuses those events, so its services would begin without what t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Collection, Iterable
 from hashlib import sha256
 from pathlib import Path
 
 import msgspec
 
-from salus.devkit.errors import OtherVersionError
+from salus.devkit.errors import OtherPackageError, OtherVersionError, PackageMissingError
+from salus.events.context import OWN_PACKAGE
 from salus.events.contexts import CATALOGUE
 from salus.ledger.block import LEAF_ORIGIN
 from salus.ledger.leaf_grammar import LEAF_LINE
+from salus.runtime.manifests import services
 
 TYPES_NAMED_MAX = 3
 _SCHEMA = "urn:salus:schema:"
 
 
+class Brought(msgspec.Struct, frozen=True):
+    """Which package beside the release brings a context, and which service states its events."""
+
+    package: str
+    service: str
+
+
 class StateVersion(msgspec.Struct, frozen=True):
-    """What may lie in a state folder: leaves of this form, and events by these schemas (`dataschema`)."""
+    """What may lie in a state folder: leaves of this form, and events by these schemas (`dataschema`).
+
+    `brought`: by context, who brings the types that are not of the release.
+    """
 
     leaf_form: str
     dataschemas: frozenset[str]
+    brought: dict[str, Brought] = {}
 
     @classmethod
     def current(cls) -> StateVersion:
         """Return what this version writes."""
         form = sha256(LEAF_ORIGIN + LEAF_LINE.pattern).hexdigest()
-        return cls(form, frozenset(entry.dataschema for entry in CATALOGUE.types()))
+        return cls(form, frozenset(entry.dataschema for entry in CATALOGUE.types()), _brought())
 
-    def continued(self, folder: Path) -> StateVersion:
-        """Return what may lie in the folder once this version writes there too.
+    def continued(self, folder: Path, *, ran: Collection[str] = ()) -> StateVersion:
+        """Return what may lie in the folder once this version writes there too; `ran`: services that did.
 
         Raises:
             OtherVersionError: this version does not read what is there.
+            PackageMissingError: a service that ran there is not installed here.
         """
         current = StateVersion.current()
         if self.leaf_form != current.leaf_form:
             raise OtherVersionError(folder, "the leaves of its ledger have another form")
         older = (one for entry in CATALOGUE.types() for one in entry.older_dataschemas)
-        if unknown := self.dataschemas.difference(current.dataschemas, older):
-            raise OtherVersionError(folder, f"events of {_types_of(unknown)} have another schema")
-        return StateVersion(current.leaf_form, self.dataschemas | current.dataschemas)
+        unknown = defaultdict[Brought | None, set[str]](set)
+        for dataschema in sorted(self.dataschemas.difference(current.dataschemas, older)):
+            unknown[self.brought.get(_context_of(_type_of(dataschema)))].add(dataschema)
+        if release := unknown.pop(None, None):
+            raise OtherVersionError(folder, f"events of {_types_of(release)} have another schema")
+        installed = {brought.package for brought in current.brought.values()}
+        for brought, dataschemas in unknown.items():
+            if brought is not None and brought.service in ran:
+                if brought.package not in installed:
+                    raise PackageMissingError(brought.service, brought.package)
+                raise OtherPackageError(folder, brought.package, _types_of(dataschemas))
+        return StateVersion(
+            current.leaf_form, self.dataschemas | current.dataschemas, self.brought | current.brought
+        )
+
+
+def _brought() -> dict[str, Brought]:
+    named = {manifest.context: manifest.name for manifest in services()}
+    contexts = {_context_of(entry.name): CATALOGUE.package_of(entry.name) for entry in CATALOGUE.types()}
+    return {
+        context: Brought(package, named.get(context, context))
+        for context, package in contexts.items()
+        if package not in {None, OWN_PACKAGE}
+    }
+
+
+def _type_of(dataschema: str) -> str:
+    return dataschema.removeprefix(_SCHEMA).partition(":")[0]
+
+
+def _context_of(name: str) -> str:
+    return name.split(".")[1]
 
 
 def _types_of(dataschemas: Iterable[str]) -> str:
-    names = sorted({dataschema.removeprefix(_SCHEMA).partition(":")[0] for dataschema in dataschemas})
+    names = sorted(set(map(_type_of, dataschemas)))
     more = len(names) - TYPES_NAMED_MAX
     return ", ".join(names[:TYPES_NAMED_MAX]) + (f" and {more} more types" if more > 0 else "")
