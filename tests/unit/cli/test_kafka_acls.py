@@ -162,8 +162,9 @@ def test_two_things_at_once_are_a_mistake(salus: Salus, words: tuple[str, ...]) 
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        (None, "kafka-principals.toml: No such file"),
+        (None, "`salus down`, `salus up --kafka-accounts`"),
         ("[[principal]]\nname = 'a'\nparty = 'storrage'", "storrage is no DID and none of"),
+        ("[[principal]]\nname = 'a'\nparty = 'bloodbank'", "of a service, install its package here"),
     ],
 )
 def test_a_file_of_principals_that_cannot_be_used_is_named(

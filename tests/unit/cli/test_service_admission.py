@@ -163,7 +163,11 @@ def test_who_has_joined_needs_no_operator(
 @pytest.mark.parametrize(
     ("words", "code", "sentence"),
     [
-        (["nothing"], Exit.USAGE, "NAME: no service nothing is installed here"),
+        (
+            ["nothing"],
+            Exit.USAGE,
+            "NAME: no service nothing is installed here: install its package",
+        ),
         ([NAME, "--shard", 7], Exit.USAGE, "--shard: the network has no shard 7"),
     ],
 )

@@ -45,7 +45,7 @@ class Identity:
         of = self.active or self.proposed or ACTIVE
         return {
             "type": NAME,
-            "status": "active",
+            "status": "active" if self.active else "proposed",
             "meaning": "A bed is occupied.",
             "topic": "salus.clinical.events",
             "owner": "did:web:hospital.example",
@@ -239,3 +239,37 @@ def test_a_terminal_is_not_steered_by_the_schema(
     assert not set(EVIL) - set("2J") & set(written)
     assert "\\u009b2J\\u202e\\u200b\\u007f\\u2028" in written
     assert written.count("\n") == schema_file(identity.proposed).count(b"\n")
+
+
+# A newcomer's cases: the answers of commands that are given twice, or too early.
+def test_what_is_active_already_is_said_to_be(
+    identity: Identity, where: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    identity.proposed = None
+    schema = tmp_path / "bed.json"
+    schema.write_bytes(schema_file(ACTIVE))
+    again = ["activate", NAME, "--yes", "--dataschema", dataschema(ACTIVE)]
+
+    assert run(["catalogue", *again, *where]) == Exit.NO
+    assert run(["catalogue", "propose", str(schema), *where]) == Exit.OK
+
+    said = capsys.readouterr()
+    assert "it is active already, by" in " ".join(said.err.split())
+    assert said.out == f"{NAME} is active already by this schema\n"
+
+
+def test_a_schema_that_waits_for_activation_is_said_to_be_proposed(
+    identity: Identity, where: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    identity.active = None
+    schema = tmp_path / "bed.json"
+    schema.write_bytes(schema_file(SEEN))
+
+    assert run(["catalogue", "propose", str(schema), *where]) == Exit.OK
+    assert run(["catalogue", "show", NAME, *where]) == Exit.NO
+
+    said = capsys.readouterr()
+    assert "is proposed; operators look at it" in said.out
+    assert f"is proposed and was never active: see `salus catalogue show {NAME} --proposed`" in " ".join(
+        said.err.split()
+    )

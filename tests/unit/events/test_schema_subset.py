@@ -96,7 +96,7 @@ BEYOND: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "a condition": (lambda s: visit(s).update({"if": {}}), "$: if is not"),
     "another file": (
         lambda s: fields(s).update(id={"$ref": "https://x.example/s"}),
-        "$.id: $ref leads to no",
+        "$.id: $ref leads to no definition of this file: 'https://x.example/s'",
     ),
     "a circle": (
         lambda s: fields(s, "Part").update(n={"$ref": "#/$defs/Visit"}),

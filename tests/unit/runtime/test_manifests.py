@@ -148,6 +148,8 @@ def test_no_two_services_own_a_topic_or_listen_on_a_port(tmp_path):
         folder = package(tmp_path, name, text)
 
     with pytest.raises(
-        ManifestError, match=r"port: 18099 is taken twice; topics.owns: salus.supply.events is"
+        ManifestError,
+        match=r"port: 18099 is taken by chain \(.*/service\.toml\) and supply \(.*supply/service\.toml\); "
+        r"topics\.owns: salus\.supply\.events is taken by chain",
     ):
         manifests_in([folder])

@@ -151,7 +151,11 @@ def check(
         )
     else:
         if member is None and isinstance(schema, dict) and own_type_of(schema):
-            out.print("it is judged as a type of the release; --member says whose it is")
+            out.print(
+                "it is judged as a type of the release; --member says whose it is, and gives it the "
+                "definition of Sealed, which sealed fields refer to",
+                soft_wrap=True,
+            )
         for sentence in (*faults, *(f"{name}: {each}" for name, each in breaks)):
             out.print(styled("[red]✗[/] {}", sentence))
         names = ", ".join(name for name, _ in compared) or "nothing, for no version of it is in force"

@@ -119,6 +119,10 @@ def show_principal(
 
 
 def _listed(file: Path) -> tuple[Principal, ...]:
+    if not file.exists():
+        sentence = f"{file}: No such file of principals: write it (docs/operators.md, Accounts at Kafka)"
+        started = "that of a platform of this machine is written by `salus down`, `salus up --kafka-accounts`"
+        raise CommandError(Exit.USAGE, f"{sentence}; {started}")
     try:
         return read_principals(file, services=[one.name for one in services() if one.is_party])
     except PrincipalFileError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -62,8 +63,18 @@ def propose(
         raise CommandError(
             Exit.USAGE, f"{file}: x-salus.type: it names no event type that a member could bring"
         )
+    look = f"`salus catalogue show {name} --proposed`"
+
+    def done(answer: Mapping[str, Any]) -> str:
+        is_active = answer.get("proposed") is None
+        return (
+            f"{name} is active already by this schema"
+            if is_active
+            else (f"{name} is proposed; operators look at it with {look}")
+        )
+
     command.run(
-        f"{name} is proposed; operators look at it with `salus catalogue show {name} --proposed`",
+        done,
         target=target_of("event-types"),
         body={"schema": schema},
     )
@@ -121,7 +132,9 @@ async def _proposed(network: NetworkAccess, name: str, looked_at: str | None) ->
     """
     facts = await event_type(network, name)
     if facts.proposed is None:
-        raise CommandError(Exit.NO, f"TYPE: nothing is proposed for {name}")
+        is_active = facts.status == "active" and looked_at in {None, facts.dataschema}
+        state = f"; it is active already, by {facts.dataschema}" if is_active else ""
+        raise CommandError(Exit.NO, f"TYPE: nothing is proposed for {name}{state}")
     told = facts.proposed.dataschema
     if looked_at not in (None, told):
         look = f"look again with `salus catalogue show {name} --proposed`"

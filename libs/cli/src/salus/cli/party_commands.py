@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -73,7 +74,7 @@ class PartyCommand:
 
     def run(
         self,
-        done: str,
+        done: str | Callable[[Mapping[str, Any]], str],
         *,
         method: str = "POST",
         target: str,
@@ -84,8 +85,8 @@ class PartyCommand:
     ) -> None:
         """Send the command and print `done`, or write it to the file and print what to do with that.
 
-        `party` is whom it concerns, if it exists. `schema` is of the event type that it activates. `key_file`
-        is where a key is that was made here.
+        `done` may follow from identity's answer. `party` is whom it concerns, if it exists. `schema` is of
+        the event type that it activates. `key_file` is where a key is that was made here.
 
         Raises:
             NotSentError: identity cannot be reached.
@@ -109,4 +110,4 @@ class PartyCommand:
         if self.as_json:
             emit(answer if key_file is None else {**answer, "key_file": str(key_file)})
         else:
-            out.print(done, highlight=False, soft_wrap=True)
+            out.print(done if isinstance(done, str) else done(answer), highlight=False, soft_wrap=True)

@@ -75,7 +75,8 @@ def installed_service(name: str) -> Manifest:
     found = {manifest.name: manifest for manifest in services() if manifest.is_party}
     if name not in found:
         known = ", ".join(sorted(found))
-        raise CommandError(Exit.USAGE, f"NAME: no service {shown(name)} is installed here; there are {known}")
+        sentence = f"NAME: no service {shown(name)} is installed here: install its package"
+        raise CommandError(Exit.USAGE, f"{sentence}; there are {known}")
     if any(topic in wide_topics() for topic in found[name].topics.owns):
         sentence = (
             f"{name} owns a topic that members write to, whose partitions `salus shard assign` deals out"

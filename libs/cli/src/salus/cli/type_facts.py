@@ -63,6 +63,9 @@ async def schema_of(network: NetworkAccess, name: str, *, proposed: bool) -> byt
         CommandError: there is none, or identity shows another one than it names.
     """
     facts = await event_type(network, name)
+    if not proposed and facts.status == "proposed":
+        look = f"`salus catalogue show {name} --proposed`"
+        raise CommandError(Exit.NO, f"TYPE: {name} is proposed and was never active: see {look}")
     of = facts.proposed if proposed else facts
     return await schema_named(network, name, None if of is None else of.dataschema, proposed=proposed)
 

@@ -107,7 +107,8 @@ def _faults_of(one: Principal, services: Collection[str]) -> Iterator[str]:
     if _DN.match(one.name) and _SPACED.search(one.name):
         yield "name: Kafka writes no space behind a comma; `salus kafka principal` shows a certificate's name"
     if not one.is_of_party and one.party not in {*services, *PARTS}:
-        yield f"party: {one.party} is no DID and none of {', '.join([*services, *PARTS])}"
+        known = ", ".join([*services, *PARTS])
+        yield f"party: {one.party} is no DID and none of {known}; of a service, install its package here"
     if one.groups is not None and not (one.is_of_party or one.party == SOC):
         yield f"groups: {one.party} needs no consumer groups"
     if one.groups is not None and _overlap(one.groups, _PREFIX):

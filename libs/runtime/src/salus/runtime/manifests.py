@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from functools import lru_cache
@@ -190,8 +190,9 @@ def manifests_in(packages: Iterable[Path]) -> tuple[Manifest, ...]:
         ManifestError: one cannot be read, or two do not go together.
     """
     found = (path for folder in packages for path in sorted(folder.glob(f"*/{FILE_NAME}")))
-    manifests = sorted(map(read_manifest, found), key=lambda manifest: (manifest.port, manifest.name))
-    faults = list(_disagreements(manifests))
+    files = {path: read_manifest(path) for path in found}
+    manifests = sorted(files.values(), key=lambda manifest: (manifest.port, manifest.name))
+    faults = [*_taken_twice(files), *_disagreements(manifests)]
     if faults:
         raise ManifestError("; ".join(faults))
     return tuple(manifests)
@@ -213,15 +214,23 @@ def _installed(folders: tuple[str, ...]) -> tuple[Manifest, ...]:
     return manifests_in(map(Path, folders))
 
 
+def _taken_twice(files: Mapping[Path, Manifest]) -> Iterator[str]:
+    """Yield what more than one service has and one alone may have, with each service and its file."""
+    taken = defaultdict[str, list[str]](list)
+    for path, manifest in sorted(files.items()):
+        named = f"{manifest.name} ({path})"
+        taken[f"name: {manifest.name}"].append(named)
+        taken[f"port: {manifest.port}"].append(named)
+        for topic in manifest.topics.owns:
+            taken[f"topics.owns: {topic}"].append(named)
+    for what, owners in taken.items():
+        if len(owners) > 1:
+            yield f"{what} is taken by {' and '.join(owners)}"
+
+
 def _disagreements(manifests: Sequence[Manifest]) -> Iterator[str]:
     names = {manifest.name for manifest in manifests}
     known = PLACES | {f"{name}_url" for name in names}
-    for what, taken in {
-        "name": Counter(manifest.name for manifest in manifests),
-        "port": Counter(str(manifest.port) for manifest in manifests),
-        "topics.owns": Counter(topic for manifest in manifests for topic in manifest.topics.owns),
-    }.items():
-        yield from (f"{what}: {value} is taken twice" for value, times in taken.items() if times > 1)
     for manifest in manifests:
         for name, value in manifest.settings.items():
             for place in sorted(set(_PLACE.findall(value)) - known):

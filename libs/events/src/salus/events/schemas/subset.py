@@ -24,6 +24,8 @@ ITEMS_MAX = 10_000
 WORDS_MAX = 256
 """Words of an `enum`."""
 PATTERN_CHARS_MAX = 1024
+REFERENCE_CHARS_MAX = 100
+"""Of a reference that leads nowhere, in the sentence that says so."""
 
 _ANYWHERE = frozenset({"title", "description", "default", "x-salus-sealed"})
 _ROOT = frozenset({"$schema", "$id", "$defs", "x-salus"})
@@ -115,7 +117,8 @@ class _Look:
         yield from _unknown(part, frozenset({"$ref"}), at)
         self._seen.add(name)
         if name not in self._defs:
-            yield f"{at}: $ref leads to no definition of this file"
+            # As it is written, for a person; a reference may be anything.
+            yield f"{at}: $ref leads to no definition of this file: {part['$ref']!a:.{REFERENCE_CHARS_MAX}}"
         elif name in within:
             yield f"{at}: $ref leads in a circle"
         else:
