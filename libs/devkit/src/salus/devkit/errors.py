@@ -62,7 +62,7 @@ class OtherPackageError(OtherVersionError):
         self.folder = folder
 
 
-class PackageMissingError(DevkitError):
+class NotInstalledError(DevkitError):
     """A service has joined the network of a state folder, and its package is not installed here."""
 
     def __init__(self, service: str, package: str) -> None:

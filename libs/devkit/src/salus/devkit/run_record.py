@@ -110,7 +110,7 @@ class StateFolder:
 
         Raises:
             OtherVersionError: what is here was made by a version that this one does not continue.
-            PackageMissingError: a service that ran here is not installed.
+            NotInstalledError: a service that ran here is not installed.
         """
         made_by = self._read("version.json", StateVersion)
         if made_by is None and (self.folder / "addresses.json").exists():

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from salus.devkit.errors import OtherPackageError, OtherVersionError, PackageMissingError
+from salus.devkit.errors import NotInstalledError, OtherPackageError, OtherVersionError
 from salus.events.context import OWN_PACKAGE
 from salus.events.contexts import CATALOGUE
 from salus.ledger.block import LEAF_ORIGIN
@@ -51,7 +51,7 @@ class StateVersion(msgspec.Struct, frozen=True):
 
         Raises:
             OtherVersionError: this version does not read what is there.
-            PackageMissingError: a service that ran there is not installed here.
+            NotInstalledError: a service that ran there is not installed here.
         """
         current = StateVersion.current()
         if self.leaf_form != current.leaf_form:
@@ -66,7 +66,7 @@ class StateVersion(msgspec.Struct, frozen=True):
         for brought, dataschemas in unknown.items():
             if brought is not None and brought.service in ran:
                 if brought.package not in installed:
-                    raise PackageMissingError(brought.service, brought.package)
+                    raise NotInstalledError(brought.service, brought.package)
                 raise OtherPackageError(folder, brought.package, _types_of(dataschemas))
         return StateVersion(
             current.leaf_form, self.dataschemas | current.dataschemas, self.brought | current.brought
