@@ -21,7 +21,7 @@ from salus.cli.exits import Exit
 from salus.devkit.free_ports import free_ports
 from salus.devkit.platform import Platform as DevPlatform
 from salus.devkit.processes import Place, stop
-from salus.devkit.services import Surroundings, instances, readiness, start_service, wait_until_ready
+from salus.devkit.services import Surroundings, instances, readiness, start_service
 from salus.devkit.waiting import until
 
 pytestmark = pytest.mark.timeout(600)
@@ -126,7 +126,7 @@ async def test_a_sequencer_without_the_package_seals_nothing_says_why_and_loses_
     around = Surroundings(devkit.network, platform.run_record.parts, urls, {}, own_accounts=True)
     bare = start_service(instances(1)["sequencer"], around, place)
     try:
-        await wait_until_ready({"sequencer": bare})
+        # It halts as it looks at the newest block again, or at the next one: it is never ready.
         async with platform.client(platform.service.url) as maker:
             made = await maker.post("/batches", json={"batch": "VX-2", **RANGE})
         assert made.status_code == 201, made.text
