@@ -14,7 +14,7 @@ from salus.devkit import platform, state_version
 from salus.devkit.addresses import S3, Addresses
 from salus.devkit.errors import OtherVersionError
 from salus.devkit.run_record import Remembered, StateFolder
-from salus.devkit.state_version import Brought, StateVersion
+from salus.devkit.state_version import ContextProvider, StateVersion
 from salus.events.context import OWN_PACKAGE
 
 GRANTED = "salus.consent.consent-granted.v1"
@@ -96,13 +96,13 @@ def test_a_version_that_takes_older_schemas_goes_on_and_the_next_knows_of_them(
 # A newcomer's case: a package was missing, and `up` advised to erase the network, as made by another version.
 BLOOD = "salus.bloodbank.donated.v1"
 BLOOD_OLD = f"urn:salus:schema:{BLOOD}:sha256:{'0' * 64}"
-BROUGHT = Brought("salus-bloodbank", "bloodbank")
+PROVIDER = ContextProvider("salus-bloodbank", "bloodbank")
 
 
 def joined(folder: Path, *, ran: bool = True) -> StateFolder:
     now = StateVersion.current()
-    brought = now.brought | {"bloodbank": BROUGHT}
-    state = made_by(folder, StateVersion(now.leaf_form, now.dataschemas | {BLOOD_OLD}, brought))
+    providers = now.providers | {"bloodbank": PROVIDER}
+    state = made_by(folder, StateVersion(now.leaf_form, now.dataschemas | {BLOOD_OLD}, providers))
     if ran:
         (state.data / "bloodbank").mkdir(parents=True)
     return state
@@ -130,7 +130,7 @@ def test_the_package_is_named_whose_types_have_another_schema(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state = joined(tmp_path)
-    monkeypatch.setattr(state_version, "_brought", lambda: {"bloodbank": BROUGHT})
+    monkeypatch.setattr(state_version, "_providers", lambda: {"bloodbank": PROVIDER})
 
     with pytest.raises(OtherVersionError, match=rf"{BLOOD}.*version of salus-bloodbank.*older_") as refused:
         state.require_version()
@@ -146,7 +146,7 @@ def test_a_package_beside_the_release_is_written_down_with_its_service(
 
     StateFolder(tmp_path).require_version()
 
-    assert written(tmp_path).brought == {"bloodbank": BROUGHT}
+    assert written(tmp_path).providers == {"bloodbank": PROVIDER}
 
 
 def test_up_says_so_at_once_with_a_code_of_its_own_and_starts_nothing(

@@ -23,7 +23,7 @@ TYPES_NAMED_MAX = 3
 _SCHEMA = "urn:salus:schema:"
 
 
-class Brought(msgspec.Struct, frozen=True):
+class ContextProvider(msgspec.Struct, frozen=True):
     """Which package beside the release brings a context, and which service states its events."""
 
     package: str
@@ -33,18 +33,18 @@ class Brought(msgspec.Struct, frozen=True):
 class StateVersion(msgspec.Struct, frozen=True):
     """What may lie in a state folder: leaves of this form, and events by these schemas (`dataschema`).
 
-    `brought`: by context, who brings the types that are not of the release.
+    `providers`: by context, who brings the types that are not of the release.
     """
 
     leaf_form: str
     dataschemas: frozenset[str]
-    brought: dict[str, Brought] = {}
+    providers: dict[str, ContextProvider] = {}
 
     @classmethod
     def current(cls) -> StateVersion:
         """Return what this version writes."""
         form = sha256(LEAF_ORIGIN + LEAF_LINE.pattern).hexdigest()
-        return cls(form, frozenset(entry.dataschema for entry in CATALOGUE.types()), _brought())
+        return cls(form, frozenset(entry.dataschema for entry in CATALOGUE.types()), _providers())
 
     def continued(self, folder: Path, *, ran: Collection[str] = ()) -> StateVersion:
         """Return what may lie in the folder once this version writes there too; `ran`: services that did.
@@ -57,27 +57,27 @@ class StateVersion(msgspec.Struct, frozen=True):
         if self.leaf_form != current.leaf_form:
             raise OtherVersionError(folder, "the leaves of its ledger have another form")
         older = (one for entry in CATALOGUE.types() for one in entry.older_dataschemas)
-        unknown = defaultdict[Brought | None, set[str]](set)
+        unknown = defaultdict[ContextProvider | None, set[str]](set)
         for dataschema in sorted(self.dataschemas.difference(current.dataschemas, older)):
-            unknown[self.brought.get(_context_of(_type_of(dataschema)))].add(dataschema)
+            unknown[self.providers.get(_context_of(_type_of(dataschema)))].add(dataschema)
         if release := unknown.pop(None, None):
             raise OtherVersionError(folder, f"events of {_types_of(release)} have another schema")
-        installed = {brought.package for brought in current.brought.values()}
-        for brought, dataschemas in unknown.items():
-            if brought is not None and brought.service in ran:
-                if brought.package not in installed:
-                    raise NotInstalledError(brought.service, brought.package)
-                raise OtherPackageError(folder, brought.package, _types_of(dataschemas))
+        installed = {provider.package for provider in current.providers.values()}
+        for provider, dataschemas in unknown.items():
+            if provider is not None and provider.service in ran:
+                if provider.package not in installed:
+                    raise NotInstalledError(provider.service, provider.package)
+                raise OtherPackageError(folder, provider.package, _types_of(dataschemas))
         return StateVersion(
-            current.leaf_form, self.dataschemas | current.dataschemas, self.brought | current.brought
+            current.leaf_form, self.dataschemas | current.dataschemas, self.providers | current.providers
         )
 
 
-def _brought() -> dict[str, Brought]:
+def _providers() -> dict[str, ContextProvider]:
     named = {manifest.context: manifest.name for manifest in services()}
     contexts = {_context_of(entry.name): CATALOGUE.package_of(entry.name) for entry in CATALOGUE.types()}
     return {
-        context: Brought(package, named.get(context, context))
+        context: ContextProvider(package, named.get(context, context))
         for context, package in contexts.items()
         if package not in {None, OWN_PACKAGE}
     }
