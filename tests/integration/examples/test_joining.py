@@ -62,7 +62,7 @@ async def killed(platform: Platform, *arguments: str, after: str) -> None:
     assert await process.wait() == -signal.SIGKILL
 
 
-async def test_a_service_joins_a_running_network_however_often_the_command_is_killed(
+async def it_joins_however_often_the_command_is_killed(
     platform: Platform,
 ) -> None:
     assert "coldchain" not in platform.run_record.services
@@ -83,7 +83,7 @@ async def test_a_service_joins_a_running_network_however_often_the_command_is_ki
     assert [party["did"] for party in parties] == [joined["did"]]
 
 
-async def test_what_it_states_is_sealed_verified_and_searched(platform: Platform) -> None:
+async def what_it_states_is_sealed_verified_and_searched(platform: Platform) -> None:
     async with platform.client(platform.service.url) as maker:
         made = await maker.post("/batches", json={"batch": "VX-1", **RANGE})
         recalled = await maker.post("/batches/VX-1/recall", json={"reason": "excursion"})
@@ -101,7 +101,7 @@ async def test_what_it_states_is_sealed_verified_and_searched(platform: Platform
     assert [it for it in report["findings"] if it["severity"] == "error"] == []
 
 
-async def test_who_has_not_installed_the_package_says_so_and_accuses_nobody(platform: Platform) -> None:
+async def who_has_not_installed_the_package_says_so_and_accuses_nobody(platform: Platform) -> None:
     bare = Platform(platform.folder, platform.folder / "nothing-installed")
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "salus.cli", "ledger", "fsck", "--deep", "--json"),
@@ -115,7 +115,7 @@ async def test_who_has_not_installed_the_package_says_so_and_accuses_nobody(plat
     assert b"verdict-wrong" not in out
 
 
-async def test_a_sequencer_without_the_package_seals_nothing_says_why_and_loses_nothing(
+async def a_sequencer_without_the_package_seals_nothing_says_why_and_loses_nothing(
     platform: Platform,
 ) -> None:
     devkit = DevPlatform.attach(platform.folder)
@@ -147,7 +147,7 @@ async def test_a_sequencer_without_the_package_seals_nothing_says_why_and_loses_
     assert await until(everything, deadline_s=60)
 
 
-async def test_a_network_that_stood_still_comes_back_with_it(platform: Platform) -> None:
+async def a_network_that_stood_still_comes_back_with_it(platform: Platform) -> None:
     await platform.run("down")
     status = await platform.salus("up")
 
@@ -155,3 +155,12 @@ async def test_a_network_that_stood_still_comes_back_with_it(platform: Platform)
     assert status["stopped"] == []
     async with platform.client(platform.service.url) as anybody:
         assert (await anybody.get("/batches/VX-1")).json()["recalled"] == "excursion"
+
+
+async def test_a_service_joins_a_running_network_and_stays(platform: Platform) -> None:
+    """One story: each part goes on where the one before it ended."""
+    await it_joins_however_often_the_command_is_killed(platform)
+    await what_it_states_is_sealed_verified_and_searched(platform)
+    await who_has_not_installed_the_package_says_so_and_accuses_nobody(platform)
+    await a_sequencer_without_the_package_seals_nothing_says_why_and_loses_nothing(platform)
+    await a_network_that_stood_still_comes_back_with_it(platform)
