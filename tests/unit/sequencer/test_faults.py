@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -22,6 +22,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from tests.unit.sequencer.world import CLINICAL, Judge, World, document
 
+from salus.ledger.block import Header
 from salus.objects.errors import AlreadyExistsError, StoreAwayError
 from salus.objects.memory import MemoryObjects
 from salus.objects.store import Entry
@@ -229,19 +230,22 @@ def is_announced(world: World) -> bool:
     return {block.height for block in world.announcements.announced} == set(range(headers))
 
 
-def expected_statuses(world: World, places: list[Any]) -> list[str]:
-    """Judge the records again, one after the other in the order that the chain gave them."""
+def expected_statuses(world: World, headers: Iterable[Header], places: list[Any]) -> list[str]:
+    """Judge the records again, block after block, in each as they were appended."""
     records = {(r.topic, r.partition, r.offset): r for r in world.topics.records()}
     seen: set[bytes] = set()
-    statuses = []
-    for place in places:
-        value = records[place].value
-        if value is None:
-            statuses.append("rejected:tombstone")
-        else:
-            statuses.append("rejected:duplicate" if value in seen else "accepted")
-            seen.add(value)
-    return statuses
+    statuses: dict[Any, str] = {}
+    waiting = iter(places)
+    for header in headers:
+        block = [next(waiting) for _ in range(header.leaves)]
+        for place in sorted(block, key=lambda place: (records[place].timestamp_ms, place)):
+            value = records[place].value
+            if value is None:
+                statuses[place] = "rejected:tombstone"
+            else:
+                statuses[place] = "rejected:duplicate" if value in seen else "accepted"
+                seen.add(value)
+    return [statuses[place] for place in places]
 
 
 def require_laws(world: World) -> None:
@@ -252,7 +256,7 @@ def require_laws(world: World) -> None:
     assert set(places) == set(records), "a record was lost or made up"
     by_partition = sorted(places, key=lambda place: place[:2])
     assert by_partition == sorted(places), "a record was moved"
-    assert [row["status"] for row in rows] == expected_statuses(world, places)
+    assert [row["status"] for row in rows] == expected_statuses(world, world.headers(), places)
     for row, place in zip(rows, places, strict=True):
         assert row["value"] == (records[place].value if row["status"] == "accepted" else None)
     announced = {block.height: block for block in world.announcements.announced}

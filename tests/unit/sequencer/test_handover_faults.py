@@ -179,7 +179,7 @@ def require_laws(shards: Shards) -> None:
     for shard in range(SHARDS):
         rows = rows_of(world.store, shard, KEYS[shard].verifier)
         places = [(row["topic"], row["partition"], row["offset"]) for row in rows]
-        assert [row["status"] for row in rows] == expected_statuses(world, places)
+        assert [row["status"] for row in rows] == expected_statuses(world, shards.headers(shard), places)
         for topic, partition, offset in places:
             by_partition[topic, partition].append(offset)  # type: ignore[index, arg-type]  # rows are Any
         for header in shards.headers(shard):
