@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.asking import UNASKED
-from tests.integration.consent.town import PLAN, Town, founded_town, signing
+from tests.integration.consent.town import Town, signing
 from tests.integration.replays import folded_up_to, records_before, ring_at
-from tests.pseudonyms import patient_of
 
 from salus.consent.adapters.cedar import CedarPolicies, read_policies
 from salus.consent.adapters.folded import CONSENT_TOPIC, PATIENTS, POLICIES, STORAGE_TOPIC, SUBJECTS
@@ -25,11 +24,8 @@ from salus.consent.domain.decisions import (
 )
 from salus.consent.domain.rights import Asking
 from salus.contracts.contract import Contract
-from salus.devkit.network import Plan
-from salus.devkit.parts import LocalParts
 from salus.events.contexts.consent import AccessDecided
 from salus.events.contexts.identity import RoleWithdrawn
-from salus.events.contexts.storage import SubjectRegistered
 from salus.events.effect import Applied, claims_of, effect_of
 from salus.events.event_types import EventData
 from salus.events.judging import judge
@@ -37,7 +33,6 @@ from salus.events.keyring import KeyRing
 from salus.events.state_positions import ends_of
 from salus.ledger.records import SIGNATURE_HEADER, appended_at
 from salus.messaging import Record
-from salus.runtime.identity_view import IDENTITY_TOPIC
 
 
 @dataclass
@@ -158,41 +153,3 @@ async def test_every_recorded_decision_is_replayed_from_the_topics(town: Town, t
     for decision in decisions:
         expected = decision.inputs, decision.allowed, decision.reasons
         assert await decided_again(town, decision, tmp_path) == expected
-
-
-class WidePlan(Plan):
-    """The topics of consent and storage have three partitions each."""
-
-    def partitions(self, topic: str) -> int:
-        return 3 if topic in {CONSENT_TOPIC, STORAGE_TOPIC} else super().partitions(topic)
-
-
-async def test_decisions_over_topics_of_many_partitions_are_replayed(
-    own_parts: LocalParts, tmp_path: Path
-) -> None:
-    town = await founded_town(await own_parts.start(None), tmp_path, WidePlan(PLAN.origin))
-    hospital = town.hospital.did
-    others = [patient_of(hospital, number) for number in range(1, 9)]
-    for other in others:
-        await town.storage_says(
-            SubjectRegistered(
-                patient=other, steward=hospital, suite="s", key="k", public_key="p", request=UNASKED
-            )
-        )
-    async with town.replica() as client:
-        for other in others:
-            await client.post("/decisions", json=town.question(patient=other), auth=signing(town.clinician))
-    decisions, _ = await story(town)
-
-    for decision in decisions:
-        positions = {each.topic: each.ends for each in decision.state_positions}
-        assert {topic: len(ends) for topic, ends in positions.items()} == {
-            CONSENT_TOPIC: 3,
-            STORAGE_TOPIC: 3,
-            IDENTITY_TOPIC: 1,
-        }
-        assert sum(map(bool, positions[CONSENT_TOPIC])) > 1, "the state rests on more than one partition"
-        assert inputs_digest(await replayed(town, decision)) == decision.inputs
-        expected = decision.inputs, decision.allowed, decision.reasons
-        assert await decided_again(town, decision, tmp_path) == expected
-    assert [d.allowed for d in decisions] == [False, True, True, True, False, False]
