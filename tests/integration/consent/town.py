@@ -118,11 +118,11 @@ def signing(signer: LocalSigner) -> RequestSigner:
     return RequestSigner(signer, "consent", network=NETWORK)
 
 
-async def founded_town(parts: Addresses, folder: Path, plan: Plan = PLAN) -> Town:
+async def founded_town(parts: Addresses, folder: Path) -> Town:
     """Found a network in a folder, with the town's people, and register the patient."""
-    await create_topics(parts.kafka_bootstrap, plan)
+    await create_topics(parts.kafka_bootstrap, PLAN)
     network = NetworkFolder(folder)
-    network.create(plan)
+    network.create(PLAN)
     hospital, clinician, colleague, officer, patient = (
         LocalSigner.from_seed(os.urandom(32)) for _ in range(5)
     )
