@@ -84,7 +84,7 @@ async def test_a_member_brings_a_type_states_events_of_it_and_everybody_judges_t
     early = await salus(*publish, "--data", data)
     assert (alien.code, proposed.code, early.code) == (Exit.NO, 0, Exit.NO), proposed.err
     assert proposed.json["status"] == "proposed"
-    assert "unknown-type" in early.err
+    assert "is proposed and was never active" in early.err
     early_at = await send(platform, schema, GOOD)
 
     # One operator is not enough; two of different organisations are.
