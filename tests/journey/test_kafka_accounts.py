@@ -151,26 +151,33 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
 
 
 @pytest.fixture(scope="module")
-def allowed(network: Network) -> Network:
-    """The plan is in force, the member's part included."""
+def before(network: Network) -> subprocess.CompletedProcess[str]:
+    """What the check says of the member that joined; after that the plan is applied, its part included."""
+    said = network.acls("--check", "--json")
     required(network.acls("--apply"))
+    return said
+
+
+@pytest.fixture(scope="module")
+def allowed(network: Network, before: subprocess.CompletedProcess[str]) -> Network:  # noqa: ARG001  # it comes first
+    """The plan is in force."""
     return network
 
 
 # --- the command ------------------------------------------------------------------------------------------
 
 
-def test_a_member_that_joined_shows_until_the_plan_is_applied_and_again_is_harmless(network: Network) -> None:
-    before = network.acls("--check", "--json")
-    required(network.acls("--apply"))
-    again = json.loads(required(network.acls("--apply", "--json")))
+def test_a_member_that_joined_shows_until_the_plan_is_applied_and_again_is_harmless(
+    allowed: Network, before: subprocess.CompletedProcess[str]
+) -> None:
+    again = json.loads(required(allowed.acls("--apply", "--json")))
 
     assert before.returncode == Exit.DIFFERS
     missing = json.loads(before.stdout)["missing"]
     assert {one["principal"] for one in missing} == {"User:CN=lab"}
     assert {one["name"] for one in missing if one["operation"] == "Write"} == MEMBERS_TOPICS
     assert again == {"missing": [], "surplus": [], "added": [], "removed": []}
-    required(network.acls("--check"))
+    required(allowed.acls("--check"))
 
 
 async def test_what_somebody_changed_by_hand_is_named_and_removed_if_that_is_asked_for(
