@@ -91,7 +91,6 @@ class _Look:
 
     def _resolved(self, part: Any) -> Mapping[str, Any]:
         found = self._defs.get(target_of(part), {}) if isinstance(part, dict) and "$ref" in part else part
-        self._seen |= {target_of(part)} if isinstance(part, dict) and "$ref" in part else set()
         return found if isinstance(found, dict) else {}
 
     def _part(self, part: Any, at: str, within: tuple[str, ...]) -> Iterator[str]:
@@ -149,7 +148,7 @@ class _Look:
                 yield from self._object(part, at, within)
             case "array":
                 yield from _bound(part, "maxItems", ITEMS_MAX, at)
-                yield from _least_bound(part, "minItems", "maxItems", at)
+                yield from _least_bound(part, "minItems", "maxItems", ITEMS_MAX, at)
                 yield from self._part(part.get("items"), f"{at}[]", (*within, ""))
             case "string":
                 yield from _of_string(part, at)
@@ -200,8 +199,8 @@ def _bound(part: Mapping[str, Any], key: str, most: int, at: str, *, least: int 
         yield f"{at}: {key} is an integer from {least} to {most}, and needed"
 
 
-def _least_bound(part: Mapping[str, Any], key: str, upper: str, at: str) -> Iterator[str]:
-    yield from _bound({key: 0, **part}, key, CHARS_MAX, at)
+def _least_bound(part: Mapping[str, Any], key: str, upper: str, most: int, at: str) -> Iterator[str]:
+    yield from _bound({key: 0, **part}, key, most, at)
     yield from _order(part, key, upper, at)
 
 
@@ -228,7 +227,7 @@ def _of_string(part: Mapping[str, Any], at: str) -> Iterator[str]:
         yield f"{at}: format is date-time, or not there"
     if "format" not in part:
         yield from _bound(part, "maxLength", CHARS_MAX, at)
-        yield from _least_bound(part, "minLength", "maxLength", at)
+        yield from _least_bound(part, "minLength", "maxLength", CHARS_MAX, at)
     pattern = part.get("pattern", "^$")
     if not isinstance(pattern, str) or not _is_portable(pattern):
         yield f"{at}: pattern is not one that all engines read alike, from ^ to $ and in linear time"
