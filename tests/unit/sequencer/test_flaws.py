@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from tests.unit.sequencer.world import CLINICAL, World, document
 
@@ -67,3 +69,40 @@ async def test_a_block_never_covers_what_the_log_does_not_have() -> None:
         await world.seal_everything()
     assert (beyond.value.reached, beyond.value.end) == (1001, 1)
     assert len(world.headers()) == sealed
+
+
+@pytest.mark.parametrize("late_ends", [0, 3])
+async def test_records_that_come_while_the_broker_answers_are_sealed(late_ends: int) -> None:
+    """Kafka notes the high watermark before it reads: an answer can bring more than it says that there is."""
+    world = World.with_hospital()
+    before = read_and_sealed(world)
+    await world.run_until(before)
+
+    def come() -> bool:
+        if not world.topics.unnoted and before():
+            world.topics.unnoted[CLINICAL, 0], world.topics.late_ends = 2, late_ends
+            for number in range(5):
+                world.publish(document(number))
+        return bool(world.headers()) and world.headers()[-1].next_offsets.get((CLINICAL, 0)) == 5
+
+    await world.run_until(come)
+    assert world.topics.late_ends == 0, "nobody was asked"
+
+
+async def test_where_the_broker_goes_on_to_know_of_less_the_shard_stops() -> None:
+    world = World.with_hospital()
+    sealed = read_and_sealed(world)
+
+    def come() -> bool:
+        if not world.topics.unnoted and sealed():
+            world.topics.unnoted[CLINICAL, 0], world.topics.late_ends = 1, 1_000_000
+            world.publish(document(1))
+        return False
+
+    with pytest.raises(BeyondEndError):
+        await world.run_until(come)
+    assert world.headers()[-1].next_offsets[CLINICAL, 0] == 0
+
+
+def read_and_sealed(world: World) -> Callable[[], bool]:
+    return lambda: bool(world.headers()) and world.is_everything_sealed()

@@ -26,6 +26,7 @@ from salus.sequencer.foreign_blocks import ForeignBlocks, Sealed
 from salus.sequencer.gathering import Gatherer, Limits, Stop, Stretch
 from salus.sequencer.handing_over import LOOK_EVERY_MS, Lookout, Outlook, Watch
 from salus.sequencer.intake import traces_in
+from salus.sequencer.log_ends import stated_ends
 from salus.sequencer.ports import (
     Announcement,
     Announcements,
@@ -242,7 +243,7 @@ async def draft_next_block(
     now = await block_moment(sequencer, stop, gathered.batch.records)
     if now is None:
         return None
-    ends = dict(gatherer.reader.seen_ends)
+    ends = await stated_ends(gatherer.reader, gathered.batch, cursor, sequencer.clock)
     with sequencer.observer.stage("judge"):
         draft, table = await sequencer.offload(
             partial(draft_block, gathered.batch, ends=ends, cursor=cursor, ring=ring, window=window, now=now)

@@ -59,6 +59,10 @@ class MemoryTopics:
     beginnings: dict[Partition, int] = field(default_factory=dict)
     # Where a batch is damaged: nothing from there on is handed out.
     damaged: dict[Partition, int] = field(default_factory=dict)
+    # How many records an answer brings that came after the broker had noted where the partition ends.
+    unnoted: dict[Partition, int] = field(default_factory=dict)
+    # How often the broker is asked until it says that it has them.
+    late_ends: int = 0
     time_ms: int = timestamp_at(MemoryClock.time)
 
     def append(
@@ -84,6 +88,10 @@ class MemoryTopics:
     def retire(self, topic: str, partition: int, *, beginning: int) -> None:
         """Remove everything before an offset, as retention does."""
         self.beginnings[topic, partition] = beginning
+
+    def noted_end(self, at: Partition) -> int:
+        """Return where a partition ended before the answer's last records came."""
+        return len(self.partitions[at]) - self.unnoted.get(at, 0)
 
     def records(self) -> list[Record]:
         """Return every record there ever was, in no particular order."""
@@ -126,8 +134,8 @@ class SingleMemoryReader:
 
     @property
     def seen_ends(self) -> Mapping[Partition, int]:
-        """Where each partition ends."""
-        return {at: len(self._topics.partitions[at]) for at in self._next}
+        """Where each partition ended when the broker began with its answer."""
+        return {at: self._topics.noted_end(at) for at in self._next}
 
     async def positions(self) -> dict[Partition, int]:
         """Return the next offset to be read of each partition."""
@@ -141,6 +149,9 @@ class SingleMemoryReader:
     async def ends(self) -> dict[Partition, int]:
         """Return the offset after the last of each partition."""
         await self._turn()
+        if self._topics.late_ends:
+            self._topics.late_ends -= 1
+            return {at: self._topics.noted_end(at) for at in self._next}
         return {at: len(self._topics.partitions[at]) for at in self._next}
 
 
