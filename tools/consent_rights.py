@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 
-from salus.consent.adapters.cedar import CedarPolicies, read_policies
-from salus.consent.domain.decisions import Answer, Question, conclude, inputs_of
-from salus.consent.domain.rights import Asking
-from salus.consent.domain.state import Consent, PatientState, SubjectState
+from salus.access.actors import Asking
+from salus.access.cedar import CedarPolicies, read_policies
+from salus.access.decisions import Answer, Question, conclude, inputs_of
+from salus.access.state import Consent, PatientState, SubjectState
 from salus.events.contexts.consent import Action, EmergencyReason
 from salus.events.fields import Purpose
 from salus.events.patient_rights import RIGHTS, Act, Concern, Relation
@@ -38,7 +38,7 @@ What the policies of the release say, and which of them; an operator may bring
 |---|---|---|"""
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 PATIENT, STEWARD, OTHER = "urn:uuid:00000000-0000-4000-8000-000000000000", "did:web:steward", "did:web:other"
-_POLICIES = CedarPolicies(read_policies(files("salus.consent").joinpath("policies")))
+_POLICIES = CedarPolicies(read_policies(files("salus.access").joinpath("policies")))
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,9 @@ from tests.asking import UNASKED
 from tests.integration.consent.town import Town, signing
 from tests.integration.replays import folded_up_to, records_before, ring_at
 
-from salus.consent.adapters.cedar import CedarPolicies, read_policies
-from salus.consent.adapters.folded import CONSENT_TOPIC, PATIENTS, POLICIES, STORAGE_TOPIC, SUBJECTS
-from salus.consent.adapters.release import policies_folder
-from salus.consent.domain.decisions import (
+from salus.access.actors import Asking
+from salus.access.cedar import CedarPolicies, read_policies
+from salus.access.decisions import (
     Inputs,
     Question,
     conclude,
@@ -22,7 +21,8 @@ from salus.consent.domain.decisions import (
     patients_among,
     replay,
 )
-from salus.consent.domain.rights import Asking
+from salus.consent.adapters.folded import CONSENT_TOPIC, PATIENTS, POLICIES, STORAGE_TOPIC, SUBJECTS
+from salus.consent.adapters.release import policies_folder
 from salus.contracts.contract import Contract
 from salus.events.contexts.consent import AccessDecided
 from salus.events.contexts.identity import RoleWithdrawn

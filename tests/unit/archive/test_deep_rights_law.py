@@ -23,9 +23,9 @@ from tests.unit.archive.served_ledger import (
     identifier,
 )
 
+from salus.access.actors import Asking
+from salus.access.state import PatientState, SubjectState, evolve
 from salus.consent.domain.consents import Command, Grant, Link, Review, Revoke, Unlink, decide
-from salus.consent.domain.rights import Asking
-from salus.consent.domain.state import PatientState, SubjectState, evolve
 from salus.events.contexts import CATALOGUE
 from salus.events.did import LocalSigner
 from salus.events.envelope import decode_event

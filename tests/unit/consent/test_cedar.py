@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from salus.consent.adapters.cedar import CedarEngine, CedarPolicies, PolicySetError, digest_of, read_policies
-from salus.consent.domain.decisions import Inputs
+from salus.access.cedar import CedarEngine, CedarPolicies, PolicySetError, digest_of, read_policies
+from salus.access.decisions import Inputs
 
 CEDAR = Path(__file__).parents[2] / "data" / "cedar"
 CASES = [
@@ -141,7 +141,7 @@ def test_a_folder_needs_one_schema_and_text() -> None:
 
 
 def test_the_policies_of_the_release_fit_their_schema() -> None:
-    shipped = read_policies(files("salus.consent").joinpath("policies"))
+    shipped = read_policies(files("salus.access").joinpath("policies"))
 
     assert sorted(shipped) == ["base.cedar", "salus.cedarschema"]
     assert CedarPolicies(shipped).digest == digest_of(shipped)

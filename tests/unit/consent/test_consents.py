@@ -11,6 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.asking import UNASKED
 
+from salus.access.actors import Asking
+from salus.access.state import (
+    REVIEWED_MAX,
+    Consent,
+    PatientState,
+    PolicyState,
+    SubjectState,
+    active_consents,
+    evolve,
+    evolve_policies,
+    evolve_subject,
+)
 from salus.consent.domain.consents import (
     CONSENTS_MAX,
     Command,
@@ -21,22 +33,11 @@ from salus.consent.domain.consents import (
     Unlink,
     adopt,
     decide,
+    found_consent,
     identifier_under,
     patient_of,
 )
-from salus.consent.domain.rights import Asking, sees_all, visible_consents
-from salus.consent.domain.state import (
-    REVIEWED_MAX,
-    Consent,
-    PatientState,
-    PolicyState,
-    SubjectState,
-    active_consents,
-    evolve,
-    evolve_policies,
-    evolve_subject,
-    found_consent,
-)
+from salus.consent.domain.rights import sees_all, visible_consents
 from salus.events.contexts.consent import (
     ConsentGranted,
     ConsentRevoked,

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.asking import UNASKED
 
-from salus.consent.adapters.cedar import CedarPolicies, read_policies
-from salus.consent.domain.decisions import (
+from salus.access.actors import Asking
+from salus.access.cedar import CedarPolicies, read_policies
+from salus.access.decisions import (
     Answer,
     Question,
     Rule,
@@ -24,8 +25,7 @@ from salus.consent.domain.decisions import (
     inputs_digest,
     inputs_of,
 )
-from salus.consent.domain.rights import Asking
-from salus.consent.domain.state import Consent, PatientState, SubjectState
+from salus.access.state import Consent, PatientState, SubjectState
 from salus.events.contexts.consent import Action, EmergencyReason
 from salus.events.fields import Purpose
 
@@ -34,7 +34,7 @@ HOUR = timedelta(hours=1)
 PATIENT = "urn:uuid:6f1c3a52-7a0e-4d5f-9c2b-1f2e3d4c5b6a"
 HOSPITAL, HERSELF = "did:web:h.example", "did:web:p.example"
 KNOWN = SubjectState(steward=HOSPITAL)
-POLICIES = CedarPolicies(read_policies(files("salus.consent").joinpath("policies")))
+POLICIES = CedarPolicies(read_policies(files("salus.access").joinpath("policies")))
 CLINICIAN = Asking("did:web:h.example:c", "person", frozenset({"clinician"}), HOSPITAL, request=UNASKED)
 FOREIGN = Asking(
     "did:web:x.example:c", "person", frozenset({"clinician"}), "did:web:x.example", request=UNASKED

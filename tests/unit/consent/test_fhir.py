@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from salus.access.state import Consent
 from salus.consent.adapters.fhir.capabilities import capability_statement, searchset
 from salus.consent.adapters.fhir.consent import (
     ROLES,
@@ -25,7 +26,6 @@ from salus.consent.adapters.fhir.consent import (
 )
 from salus.consent.adapters.fhir.elements import ABSENT, ISSUES_MAX, STRUCTURES, Fate
 from salus.consent.adapters.fhir.outcomes import all_ok, answered, operation_outcome
-from salus.consent.domain.state import Consent
 from salus.events.contexts.consent import Action
 from salus.events.fields import Purpose
 from salus.runtime.problems import Answer

@@ -13,11 +13,11 @@ from fastapi import FastAPI
 from tests.asking import FixedCallers
 from tests.unit.consent.test_handlers import CLINICIAN, HOSPITAL, NOW, PATIENT, STRANGER, Memory
 
+from salus.access.state import Consent
 from salus.consent import api, fhir_api
 from salus.consent.adapters.fhir.consent import render
 from salus.consent.adapters.fhir.elements import ISSUES_MAX
 from salus.consent.adapters.fhir.identifier_marks import IdentifierMarks
-from salus.consent.domain.state import Consent
 from salus.contracts.testing.faults import Fault
 from salus.events.contexts.identity import PartyKind
 from salus.events.did import LocalSigner

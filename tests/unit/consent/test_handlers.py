@@ -12,17 +12,17 @@ import jwt
 import pytest
 from tests.asking import NETWORK, UNASKED
 
-from salus.consent.adapters.folded import PATIENTS, POLICIES, SUBJECTS, FoldedFacts
-from salus.consent.adapters.tokens import DecisionTokens
-from salus.consent.domain.consents import Grant, Revoke
-from salus.consent.domain.decisions import Inputs, Question, Rule, Verdict
-from salus.consent.domain.rights import Asking
-from salus.consent.domain.state import (
+from salus.access.actors import Asking
+from salus.access.decisions import Inputs, Question, Rule, Verdict
+from salus.access.state import (
     Consent,
     PatientState,
     PolicyState,
     SubjectState,
 )
+from salus.consent.adapters.folded import PATIENTS, POLICIES, SUBJECTS, FoldedFacts
+from salus.consent.adapters.tokens import DecisionTokens
+from salus.consent.domain.consents import Grant, Revoke
 from salus.consent.handlers import adopt_policies, decide_access, execute, grant
 from salus.consent.ports import Claims, Limits, World
 from salus.contracts.contract import DECISIONS_MAX, NameTakenError

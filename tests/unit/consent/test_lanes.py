@@ -14,10 +14,10 @@ import pytest
 from fastapi import FastAPI, Request
 from tests.asking import UNASKED
 
+from salus.access.state import Consent
 from salus.client import ClientError
 from salus.consent import api, handlers
 from salus.consent.domain.consents import Grant
-from salus.consent.domain.state import Consent
 from salus.events.parties import Party
 from salus.messaging import MessagingError, PermanentError
 from salus.runtime.auth import Caller

@@ -7,11 +7,19 @@ from typing import Any
 from hypothesis import strategies as st
 from tests.asking import UNASKED
 
+from salus.access.actors import Asking
+from salus.access.state import PatientState, PolicyState, SubjectState
 from salus.consent.adapters.folded import PATIENTS, POLICIES, SUBJECTS
-from salus.consent.domain.consents import Grant, Link, Review, Revoke, Unlink, adopt, decide
-from salus.consent.domain.decisions import require_room_for_emergency
-from salus.consent.domain.rights import Asking
-from salus.consent.domain.state import PatientState, PolicyState, SubjectState
+from salus.consent.domain.consents import (
+    Grant,
+    Link,
+    Review,
+    Revoke,
+    Unlink,
+    adopt,
+    decide,
+    require_room_for_emergency,
+)
 from salus.contracts.testing.domain_laws import DomainLaws, EvolveLaws
 from salus.contracts.testing.strategies import NOON
 from salus.events.contexts import CATALOGUE

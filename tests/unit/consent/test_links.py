@@ -21,9 +21,10 @@ from tests.unit.consent.test_consents import (
     refusal_of,
 )
 
+from salus.access.actors import Asking
+from salus.access.state import PatientState, SubjectState
 from salus.consent.domain.consents import Link, Review, Revoke, Unlink
-from salus.consent.domain.rights import Asking, sees_all, visible_consents
-from salus.consent.domain.state import PatientState, SubjectState
+from salus.consent.domain.rights import sees_all, visible_consents
 
 LINK, UNLINK = Link(PATIENT, HERSELF, is_patient=True), Unlink(PATIENT, HERSELF)
 LINKED = PatientState(dids=(HERSELF,))

@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from tests.asking import UNASKED
 
-from salus.consent.adapters.cedar import CedarPolicies, read_policies
+from salus.access.actors import Asking
+from salus.access.cedar import CedarPolicies, read_policies
+from salus.access.decisions import Answer, Question, conclude, glass_broken, inputs_of, patients_among
+from salus.access.state import PatientState, SubjectState, evolve
 from salus.consent.domain import consents as law
 from salus.consent.domain.consents import Command, Grant, Link, Review, Revoke, Unlink, decide
-from salus.consent.domain.decisions import Answer, Question, conclude, glass_broken, inputs_of, patients_among
-from salus.consent.domain.rights import Asking
-from salus.consent.domain.state import PatientState, SubjectState, evolve
 from salus.events.contexts.consent import Action
 from salus.events.fields import Purpose
 from salus.events.parties import Party
@@ -36,7 +36,7 @@ INSIDER = f"{HOSPITAL}:insider"
 PEOPLE = (f"{EVIL}:1", f"{EVIL}:2")
 EVERYBODY = (HOSPITAL, HERSELF, OFFICER, CLINICIAN, EVIL, *PEOPLE, INSIDER)
 SUBJECT = SubjectState(steward=HOSPITAL)
-POLICIES = CedarPolicies(read_policies(files("salus.consent").joinpath("policies")))
+POLICIES = CedarPolicies(read_policies(files("salus.access").joinpath("policies")))
 FOUNDED = {
     HOSPITAL: Party(HOSPITAL, "member", frozenset(), None),
     EVIL: Party(EVIL, "member", frozenset(), None),

@@ -24,9 +24,10 @@ from tests.unit.consent.test_consents import (
 )
 from tools.consent_rights import CASES, Case, answer_to
 
+from salus.access.actors import Actor, Asking
+from salus.access.state import PatientState, SubjectState, evolve
 from salus.consent.domain.consents import Command, Link, Review, Revoke, Unlink, decide
-from salus.consent.domain.rights import Actor, Asking, relation_of, require, sees_all
-from salus.consent.domain.state import PatientState, SubjectState, evolve
+from salus.consent.domain.rights import relation_of, require, sees_all
 from salus.events.patient_rights import RIGHTS, Act, Concern, Permission, Relation
 from salus.runtime.refusal import Refusal
 

@@ -27,15 +27,20 @@ from tests.unit.consent.test_handlers import (
     limits_of,
 )
 
+from salus.access.actors import Asking
+from salus.access.state import GlassBreak, PatientState, SubjectState
 from salus.consent.adapters.folded import SUBJECTS
-from salus.consent.domain.consents import Command, Grant, Link, Review, Revoke, Unlink
-from salus.consent.domain.decisions import (
+from salus.consent.domain.consents import (
     UNREVIEWED_MAX,
     UNREVIEWED_OF_ORGANISATION_MAX,
     UNREVIEWED_OF_PATIENT_MAX,
+    Command,
+    Grant,
+    Link,
+    Review,
+    Revoke,
+    Unlink,
 )
-from salus.consent.domain.rights import Asking
-from salus.consent.domain.state import GlassBreak, PatientState, SubjectState
 from salus.consent.handlers import decide_access, execute
 from salus.contracts.testing.turns import settled, turn_held
 from salus.events.contexts.consent import ConsentGranted, ConsentRevoked

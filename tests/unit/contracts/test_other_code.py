@@ -31,8 +31,8 @@ from tests.unit.contracts.test_unread_records import (
     revoked,
 )
 
+from salus.access.state import PatientState
 from salus.consent.adapters.folded import PATIENTS, POLICIES
-from salus.consent.domain.state import PatientState
 from salus.contracts.fold_store import FoldStore, Mark, OtherCodeError, open_fold_store
 from salus.contracts.projection import Contract, digest_of
 from salus.events.catalogue import Catalogue

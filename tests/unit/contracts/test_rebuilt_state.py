@@ -14,8 +14,8 @@ from tests.asking import NETWORK, UNASKED, proofs_of, truly_asked
 from tests.databases import Databases
 from tests.founding import public_key
 
+from salus.access.state import PatientState
 from salus.consent.adapters.folded import PATIENTS
-from salus.consent.domain.state import PatientState
 from salus.contracts.fold import Follower
 from salus.contracts.fold_store import FoldStore, StateBehindError, open_fold_store
 from salus.contracts.keyset import KeysetQuery

@@ -10,11 +10,19 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Request
 from fastapi.responses import Response
 
+from salus.access.actors import Actor, Asking
+from salus.access.decisions import Question
 from salus.consent import handlers, models
-from salus.consent.domain.consents import Link, Review, Revoke, Unlink, identifier_under, patient_of
-from salus.consent.domain.decisions import Question
-from salus.consent.domain.rights import Actor, Asking, require, visible_consents
-from salus.consent.domain.state import found_consent
+from salus.consent.domain.consents import (
+    Link,
+    Review,
+    Revoke,
+    Unlink,
+    found_consent,
+    identifier_under,
+    patient_of,
+)
+from salus.consent.domain.rights import require, visible_consents
 from salus.consent.ports import World
 from salus.contracts.http_fields import IdempotencyKey, PatientInPath, id_digits
 from salus.events.parties import Party

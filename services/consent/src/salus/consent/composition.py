@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
+from salus.access.cedar import CedarPolicies, read_policies
+from salus.access.state import PolicyState
 from salus.consent import api, fhir_api
-from salus.consent.adapters.cedar import CedarPolicies, read_policies
 from salus.consent.adapters.fhir.identifier_marks import IdentifierMarks
 from salus.consent.adapters.folded import PATIENTS, POLICIES, FoldedFacts
 from salus.consent.adapters.release import contract_digest, policies_folder
 from salus.consent.adapters.tokens import DecisionTokens
-from salus.consent.domain.state import PolicyState
 from salus.consent.handlers import adopt_policies
 from salus.consent.ports import World
 from salus.consent.settings import Settings

@@ -12,6 +12,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, FastAPI, Header, Request
 from fastapi.responses import Response
 
+from salus.access.actors import Actor, Asking
+from salus.access.state import Consent
 from salus.consent import handlers
 from salus.consent.adapters.fhir import consent as fhir
 from salus.consent.adapters.fhir.capabilities import capability_statement, searchset
@@ -20,8 +22,7 @@ from salus.consent.adapters.fhir.identifier_marks import IdentifierMarks
 from salus.consent.adapters.fhir.outcomes import MEDIA_TYPE, FhirResponse, all_ok, answered, operation_outcome
 from salus.consent.api import Api, IdInPath, actor_of, asking
 from salus.consent.domain.consents import Grant, Term, identifier_under, patient_of
-from salus.consent.domain.rights import Actor, Asking, visible_consents
-from salus.consent.domain.state import Consent
+from salus.consent.domain.rights import visible_consents
 from salus.consent.fhir_exchange import preferred_return, read_condition, read_search, require_json_exchange
 from salus.contracts.http_fields import IdempotencyKey, id_digits
 from salus.events.parties import Party

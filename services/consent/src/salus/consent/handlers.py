@@ -9,6 +9,19 @@ from functools import partial
 
 import structlog
 
+from salus.access.actors import Actor, Asking
+from salus.access.decisions import (
+    Answer,
+    Basis,
+    Question,
+    conclude,
+    decided,
+    glass_broken,
+    inputs_digest,
+    inputs_of,
+    patients_among,
+)
+from salus.access.state import Consent, PatientState, PolicyState
 from salus.consent.domain.consents import (
     Command,
     Grant,
@@ -19,24 +32,13 @@ from salus.consent.domain.consents import (
     adopt,
     decide,
     differing_terms,
+    found_consent,
     identifier_under,
     require_expected_kind,
     require_in_force,
-)
-from salus.consent.domain.decisions import (
-    Answer,
-    Basis,
-    Question,
-    conclude,
-    decided,
-    glass_broken,
-    inputs_digest,
-    inputs_of,
-    patients_among,
     require_room_for_emergency,
 )
-from salus.consent.domain.rights import Actor, Asking, visible_consents
-from salus.consent.domain.state import Consent, PatientState, PolicyState, found_consent
+from salus.consent.domain.rights import visible_consents
 from salus.consent.ports import Claims, Reservation, World
 from salus.contracts.contract import NameTakenError
 from salus.contracts.rules import RulesHost

@@ -6,8 +6,8 @@ from datetime import datetime
 
 from pydantic import BaseModel, Field
 
+from salus.access.state import Consent, GlassBreak, Outcome
 from salus.consent.domain.consents import Grant
-from salus.consent.domain.state import Consent, GlassBreak, Outcome
 from salus.consent.handlers import Decision
 from salus.contracts.http_fields import CommandBody
 from salus.events import fields

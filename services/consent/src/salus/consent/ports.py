@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from salus.consent.domain.decisions import Inputs, Verdict
-from salus.consent.domain.rights import Actor
-from salus.consent.domain.state import PatientState, SubjectState
+from salus.access.actors import Actor
+from salus.access.decisions import Inputs, Verdict
+from salus.access.state import PatientState, SubjectState
 from salus.contracts.queues import Queues
 from salus.events.event_types import EventData
 from salus.events.keyring import KeyRing

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from salus.consent.domain.state import (
+from salus.access.state import (
     PatientState,
     PolicyState,
     SubjectState,

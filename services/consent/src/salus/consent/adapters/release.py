@@ -1,7 +1,8 @@
-"""Which rules this release decides by: the digest of the contract's code and the policies it ships."""
+"""Which rules this release decides by: the digest of the code that decides, and the policies it ships."""
 
 from __future__ import annotations
 
+from hashlib import sha256
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -9,19 +10,17 @@ from pathlib import Path
 from salus.contracts.rules import code_digest
 
 _CODE = (
-    "domain/consents.py",
-    "domain/decisions.py",
-    "domain/rights.py",
-    "domain/state.py",
-    "adapters/cedar.py",
+    ("salus.consent", ("domain/consents.py", "domain/rights.py")),
+    ("salus.access", ("actors.py", "cedar.py", "decisions.py", "state.py")),
 )
 
 
 def contract_digest() -> str:
-    """Return the digest of the source files that decide."""
-    return code_digest("salus.consent", _CODE)
+    """Return the digest of the source files that decide: the SHA-256 over the digests of both packages'."""
+    digests = (code_digest(package, names) for package, names in _CODE)
+    return sha256("".join(digests).encode()).hexdigest()
 
 
 def policies_folder(chosen: Path | None) -> Traversable:
     """Return the operator's folder, or the policies of this release."""
-    return chosen if chosen is not None else files("salus.consent").joinpath("policies")
+    return chosen if chosen is not None else files("salus.access").joinpath("policies")

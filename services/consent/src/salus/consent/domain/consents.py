@@ -10,20 +10,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal, assert_never
 
-from salus.consent.domain.rights import Asking, require
-from salus.consent.domain.state import (
-    Consent,
-    Outcome,
-    PatientState,
-    PolicyState,
-    SubjectState,
-    found_consent,
-)
+from salus.access.actors import Asking
+from salus.access.state import Consent, GlassBreak, Outcome, PatientState, PolicyState, SubjectState
+from salus.consent.domain.rights import require
 from salus.events.contexts.consent import (
     Action,
     ConsentGranted,
     ConsentRevoked,
     GlassBreakReviewed,
+    GlassBroken,
     PatientLinked,
     PatientUnlinked,
     PolicySetAdopted,
@@ -38,6 +33,12 @@ from salus.runtime.refusal import Refusal
 CONSENT_DAYS_MAX = 3660
 CONSENTS_MAX = 1000
 LINKS_MAX = 8
+# Emergency accesses to one patient that await review. Of one principal: more than a night's work on her. Of
+# one organisation, which makes accounts at will: more than a ward's. Of all: it takes many members to get
+# there.
+UNREVIEWED_MAX = 200
+UNREVIEWED_OF_ORGANISATION_MAX = 400
+UNREVIEWED_OF_PATIENT_MAX = 4000
 # By how much the clocks of two replicas may differ, of which one sees what the other has granted.
 CLOCK_SKEW_MAX = timedelta(minutes=1)
 
@@ -276,3 +277,33 @@ def _review(
         outcome=command.outcome,
         request=actor.request,
     )
+
+
+def found_consent(state: PatientState, consent: str) -> Consent:
+    """Return a consent of the patient; raises Refusal `unknown-consent`."""
+    for candidate in state.consents:
+        if candidate.id == consent:
+            return candidate
+    raise Refusal("unknown-consent", "there is no such consent", status=404)
+
+
+def require_room_for_emergency(state: PatientState, broken: GlassBroken) -> None:
+    """Raise unless the glass may be broken for this patient once more.
+
+    What awaits review stays in the patient's state, which is read for each question about her.
+
+    Raises:
+        Refusal: `too-many-unreviewed`.
+    """
+    more = GlassBreak(broken.decision, broken.principal, member=broken.request.behalf)
+    waiting = [other for other in state.glass_breaks if other.outcome is None]
+    own = sum(other.principal == more.principal for other in waiting)
+    shared = sum(other.organisation == more.organisation for other in waiting)
+    for number, most, whose in (
+        (own, UNREVIEWED_MAX, "your"),
+        (shared, UNREVIEWED_OF_ORGANISATION_MAX, "your organisation's"),
+        (len(waiting), UNREVIEWED_OF_PATIENT_MAX, "all"),
+    ):
+        if number >= most:
+            why = f"{most} of {whose} emergency accesses to this patient await review; have some reviewed"
+            raise Refusal("too-many-unreviewed", why)

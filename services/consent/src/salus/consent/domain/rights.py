@@ -2,30 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import assert_never
 
-from salus.consent.domain.state import Consent, PatientState, SubjectState
+from salus.access.actors import Actor
+from salus.access.state import Consent, PatientState, SubjectState
 from salus.events.patient_rights import Act, Permission, Relation, objection, permission_of, relation_to
-from salus.events.requests import Request
 from salus.runtime.refusal import Refusal
-
-
-@dataclass(frozen=True)
-class Actor:
-    """Who asks: an authenticated party."""
-
-    did: str
-    kind: str
-    roles: frozenset[str]
-    member: str | None
-
-
-@dataclass(frozen=True)
-class Asking(Actor):
-    """Who gives a command, with what they signed."""
-
-    request: Request
 
 
 def relation_of(actor: Actor, state: PatientState, subject: SubjectState) -> Relation:

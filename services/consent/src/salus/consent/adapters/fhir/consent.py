@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, get_args
 
+from salus.access.state import Consent
 from salus.consent.adapters.fhir.elements import Issue, Issues, TooManyIssuesError, kept_of
-from salus.consent.domain.state import Consent
 from salus.events.contexts.consent import Action
 from salus.events.contexts.identity import PartyKind
 from salus.events.fields import Purpose

@@ -11,7 +11,7 @@ from typing import Any
 
 import cedarpy
 
-from salus.consent.domain.decisions import TOKEN_SECONDS, Inputs, Rule, Verdict
+from salus.access.decisions import TOKEN_SECONDS, Inputs, Rule, Verdict
 
 VALID_SECONDS_MAX = 900
 

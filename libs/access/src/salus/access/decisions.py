@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from salus.consent.domain.rights import Asking
-from salus.consent.domain.state import (
+from salus.access.actors import Asking
+from salus.access.state import (
     Consent,
-    GlassBreak,
     PatientState,
     SubjectState,
     active_consents,
@@ -31,19 +30,12 @@ from salus.events.fields import Purpose, Sealed
 from salus.events.parties import Party
 from salus.events.patient_rights import is_patient
 from salus.events.state_positions import Partition, state_positions
-from salus.runtime.refusal import Refusal
 
 NO_POLICY_PERMITS = "no-policy-permits"
 POLICY_ERROR = "policy-error"
 TOKEN_SECONDS = 60
 # A decision that more consents cover names the first of them.
 CONSENTS_NAMED_MAX = 64
-# Emergency accesses to one patient that await review. Of one principal: more than a night's work on her. Of
-# one organisation, which makes accounts at will: more than a ward's. Of all: it takes many members to get
-# there.
-UNREVIEWED_MAX = 200
-UNREVIEWED_OF_ORGANISATION_MAX = 400
-UNREVIEWED_OF_PATIENT_MAX = 4000
 
 
 @dataclass(frozen=True)
@@ -259,28 +251,6 @@ def replay(
     )
     patients = patients_among(state.dids, parties)
     return inputs_of(question, state=state, patients=patients, subject=subject, at=decision.decided_at)
-
-
-def require_room_for_emergency(state: PatientState, broken: GlassBroken) -> None:
-    """Raise unless the glass may be broken for this patient once more.
-
-    What awaits review stays in the patient's state, which is read for each question about her.
-
-    Raises:
-        Refusal: `too-many-unreviewed`.
-    """
-    more = GlassBreak(broken.decision, broken.principal, member=broken.request.behalf)
-    waiting = [other for other in state.glass_breaks if other.outcome is None]
-    own = sum(other.principal == more.principal for other in waiting)
-    shared = sum(other.organisation == more.organisation for other in waiting)
-    for number, most, whose in (
-        (own, UNREVIEWED_MAX, "your"),
-        (shared, UNREVIEWED_OF_ORGANISATION_MAX, "your organisation's"),
-        (len(waiting), UNREVIEWED_OF_PATIENT_MAX, "all"),
-    ):
-        if number >= most:
-            why = f"{most} of {whose} emergency accesses to this patient await review; have some reviewed"
-            raise Refusal("too-many-unreviewed", why)
 
 
 def patients_among(dids: Iterable[str], parties: Mapping[str, Party]) -> frozenset[str]:

@@ -26,7 +26,6 @@ from salus.events.contexts.storage import SubjectErased, SubjectRegistered
 from salus.events.epochs import next_epoch
 from salus.events.event_types import EventData
 from salus.events.fields import Purpose
-from salus.runtime.refusal import Refusal
 
 Outcome = Literal["justified", "unjustified"]
 # Reviewed emergency accesses that are still listed; the ledger has all of them.
@@ -124,14 +123,6 @@ def evolve_subject(state: SubjectState, event: EventData) -> SubjectState:
             return msgspec.structs.replace(state, erased=True)
         case _:
             return state
-
-
-def found_consent(state: PatientState, consent: str) -> Consent:
-    """Return a consent of the patient; raises Refusal `unknown-consent`."""
-    for candidate in state.consents:
-        if candidate.id == consent:
-            return candidate
-    raise Refusal("unknown-consent", "there is no such consent", status=404)
 
 
 def active_consents(state: PatientState, *, at: datetime) -> tuple[Consent, ...]:

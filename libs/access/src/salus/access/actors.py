@@ -1,0 +1,24 @@
+"""Who asks for an access or gives a command, as the law knows them. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from salus.events.requests import Request
+
+
+@dataclass(frozen=True)
+class Actor:
+    """Who asks: an authenticated party."""
+
+    did: str
+    kind: str
+    roles: frozenset[str]
+    member: str | None
+
+
+@dataclass(frozen=True)
+class Asking(Actor):
+    """Who gives a command, with what they signed."""
+
+    request: Request
