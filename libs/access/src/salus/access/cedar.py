@@ -12,6 +12,8 @@ from typing import Any
 import cedarpy
 
 from salus.access.decisions import TOKEN_SECONDS, Inputs, Rule, Verdict
+from salus.access.grant_use import misused_grants
+from salus.access.policy_slices import PolicySlices
 
 VALID_SECONDS_MAX = 900
 
@@ -44,17 +46,20 @@ class CedarEngine:
         except ValueError as error:
             raise PolicySetError(str(error)) from error
 
-    def ask(self, inputs: Inputs) -> CedarAnswer:
-        """Evaluate one request; one that does not fit the schema is an error and no decision."""
+    def ask(self, inputs: Inputs, policies: cedarpy.PolicySet | None = None) -> CedarAnswer:
+        """Evaluate one request by all policies, or by these of them.
+
+        One that does not fit the schema is an error and no decision.
+        """
         request = {
-            "principal": dict(inputs.principal),
-            "action": dict(inputs.action),
-            "resource": dict(inputs.resource),
-            "context": dict(inputs.context),
+            "principal": inputs.principal,
+            "action": inputs.action,
+            "resource": inputs.resource,
+            "context": inputs.context,
         }
-        entities = [dict(entity) for entity in inputs.entities]
+        entities = inputs.encoded_entities.decode()
         try:
-            result = cedarpy.is_authorized(request, self._policies, entities, self._schema)
+            result = cedarpy.is_authorized(request, policies or self._policies, entities, self._schema)
         except Exception as error:  # noqa: BLE001  # whatever fails inside the engine is a denial
             return CedarAnswer(allowed=False, determining=(), errors=(type(error).__name__,))
         diagnostics = result.diagnostics
@@ -81,12 +86,16 @@ class CedarPolicies:
         checked = cedarpy.validate_policies(policies, schemas[0])
         if not checked.validation_passed:
             raise PolicySetError("; ".join(str(error) for error in checked.errors))
-        self._rules = _rules(policies)
+        document: dict[str, Any] = json.loads(cedarpy.policies_to_json_str(policies))  # noqa: TID251  # its own
+        if document.get("templates") or document.get("templateLinks"):
+            raise PolicySetError("policy templates are not used here")
+        self._rules = _rules(document["staticPolicies"])
+        self._slices = PolicySlices(document)
         self.digest = digest_of(files)
 
     def evaluate(self, inputs: Inputs) -> Verdict:
         """Return the verdict; one failing policy is an error even if others could decide."""
-        answer = self._engine.ask(inputs)
+        answer = self._engine.ask(inputs, self._slices.of(inputs))
         known = tuple(self._rules[name] for name in answer.determining if name in self._rules)
         if answer.errors or len(known) != len(answer.determining):
             return Verdict(allowed=False, errors=answer.errors or ("a determining policy has no @id",))
@@ -111,12 +120,9 @@ def digest_of(files: Mapping[str, bytes]) -> str:
     return digest.hexdigest()
 
 
-def _rules(policies: str) -> dict[str, Rule]:
+def _rules(policies: Mapping[str, Any]) -> dict[str, Rule]:
     """Return the rules by the ids that the parser gave them."""
-    document: dict[str, Any] = json.loads(cedarpy.policies_to_json_str(policies))  # noqa: TID251  # of the parser
-    if document.get("templates") or document.get("templateLinks"):
-        raise PolicySetError("policy templates are not used here")
-    rules = {name: _rule(name, policy) for name, policy in document["staticPolicies"].items()}
+    rules = {name: _rule(name, policy) for name, policy in policies.items()}
     names = [rule.id for rule in rules.values()]
     if len(set(names)) != len(names):
         raise PolicySetError(f"two policies share an @id among {sorted(names)}")
@@ -131,8 +137,11 @@ def _rule(name: str, policy: Mapping[str, Any]) -> Rule:
     seconds = annotations.get("valid_seconds") or str(TOKEN_SECONDS)
     if not seconds.isascii() or not seconds.isdigit() or not 1 <= int(seconds) <= VALID_SECONDS_MAX:
         raise PolicySetError(f"{identifier}: @valid_seconds is 1 to {VALID_SECONDS_MAX}")
+    if (misused := misused_grants(policy)) is not None:
+        raise PolicySetError(f"{identifier}: {misused}")
     return Rule(
         id=identifier,
+        reason=annotations.get("reason") or f"The policy {identifier} says so.",
         obligations=tuple((annotations.get("obligations") or "").split()),
         valid_seconds=int(seconds),
         breaks_glass=annotations.get("break_glass") == "yes",

@@ -7,19 +7,20 @@ before, so a policy needs no clock. `inputs_digest` commits to exactly what the 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any
 
+import msgspec
+
 from salus.access.actors import Asking
+from salus.access.grants import Covering, GrantIndex
 from salus.access.state import (
-    Consent,
     PatientState,
     SubjectState,
-    active_consents,
     evolve,
     evolve_subject,
 )
@@ -34,8 +35,6 @@ from salus.events.state_positions import Partition, state_positions
 NO_POLICY_PERMITS = "no-policy-permits"
 POLICY_ERROR = "policy-error"
 TOKEN_SECONDS = 60
-# A decision that more consents cover names the first of them.
-CONSENTS_NAMED_MAX = 64
 
 
 @dataclass(frozen=True)
@@ -64,15 +63,24 @@ class Inputs:
     context: Mapping[str, Any]
     entities: Sequence[Mapping[str, Any]]
 
+    @cached_property
+    def encoded_entities(self) -> bytes:
+        """The entities in RFC 8785 form, of which the engine and the digest both are made."""
+        return _canonical(self.entities)
+
 
 @dataclass(frozen=True)
 class Rule:
-    """A policy by its annotations @id, @obligations, @valid_seconds and @break_glass."""
+    """A policy by its annotations @id, @reason, @obligations, @valid_seconds and @break_glass.
+
+    `reason` is what a person is told: that and why it was allowed, or denied.
+    """
 
     id: str
     obligations: tuple[str, ...] = ()
     valid_seconds: int = TOKEN_SECONDS
     breaks_glass: bool = False
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -96,18 +104,20 @@ class Answer:
     consents: tuple[str, ...] = ()
 
 
-def inputs_of(
+def inputs_of(  # noqa: PLR0913  # a question, and all that the policies may go by
     question: Question,
     *,
     state: PatientState,
     patients: AbstractSet[str],
     subject: SubjectState,
     at: datetime,
+    grants: GrantIndex | None = None,
 ) -> Inputs:
-    """Return what the policies see: the principal, the record, its patient and her active consents to them.
+    """Return what the policies see: the principal, the record, its patient and what she grants them of this.
 
-    What she granted to others than the principal and its member is nobody's reason to decide, and so many of
-    them cost a question nothing.
+    What she granted to others than the principal and its member, or for another action or purpose, is
+    nobody's reason to decide, and so many of them cost a question nothing: `grants` is the index of the
+    state's consents.
     `patients` are the parties that may be patients now: of the patient's parties the policies see those.
     """
     who = question.principal
@@ -120,9 +130,13 @@ def inputs_of(
         "roles": sorted(who.roles),
         **_given("member", who.member),
     }
+    covering = _covering(question, state, grants, at=at)
     patient_attrs = {
         "dids": sorted(set(state.dids) & patients),
-        "grants": _grants(_consents_to(who, state, at=at)),
+        "grants": [
+            {"grantee": grantee, "action": question.action, "purpose": question.purpose}
+            for grantee in covering.grantees
+        ],
         "erased": subject.erased,
         **_given("steward", subject.steward),
     }
@@ -144,14 +158,13 @@ def inputs_of(
 
 def canonical(inputs: Inputs) -> bytes:
     """Return the RFC 8785 (JCS) encoding: all member names are ASCII, all values strings, flags and lists."""
-    document = {
-        "principal": inputs.principal,
-        "action": inputs.action,
-        "resource": inputs.resource,
-        "context": inputs.context,
-        "entities": inputs.entities,
-    }
-    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    return b'{"action":%b,"context":%b,"entities":%b,"principal":%b,"resource":%b}' % (
+        _canonical(inputs.action),
+        _canonical(inputs.context),
+        inputs.encoded_entities,
+        _canonical(inputs.principal),
+        _canonical(inputs.resource),
+    )
 
 
 def inputs_digest(inputs: Inputs) -> str:
@@ -159,7 +172,14 @@ def inputs_digest(inputs: Inputs) -> str:
     return hashlib.sha256(canonical(inputs)).hexdigest()
 
 
-def conclude(question: Question, verdict: Verdict, *, state: PatientState, at: datetime) -> Answer:
+def conclude(
+    question: Question,
+    verdict: Verdict,
+    *,
+    state: PatientState,
+    at: datetime,
+    grants: GrantIndex | None = None,
+) -> Answer:
     """Return the answer: deny unless the policies permit and none of them failed.
 
     Emergency access is used only if nothing else permits, so that nobody is accused who had a consent.
@@ -173,16 +193,16 @@ def conclude(question: Question, verdict: Verdict, *, state: PatientState, at: d
     if not rules:
         return _denied((POLICY_ERROR,), at=at)
     until = at + timedelta(seconds=min(rule.valid_seconds for rule in rules))
-    covering = _covering(question, state, at=at) if ordinary else []
-    if covering:
-        until = min(until, max(consent.valid_until for consent in covering))
+    covering = _covering(question, state, grants, at=at) if ordinary else Covering()
+    if covering.until is not None:
+        until = min(until, covering.until)
     return Answer(
         allowed=True,
         reasons=tuple(sorted(rule.id for rule in rules)),
         obligations=tuple(sorted({obligation for rule in rules for obligation in rule.obligations})),
         valid_until=until,
         break_glass=not ordinary,
-        consents=tuple(sorted(consent.id for consent in covering))[:CONSENTS_NAMED_MAX],
+        consents=covering.ids,
     )
 
 
@@ -281,26 +301,17 @@ def _denied(reasons: tuple[str, ...], *, at: datetime) -> Answer:
     return Answer(allowed=False, reasons=reasons, obligations=(), valid_until=at, break_glass=False)
 
 
-def _consents_to(principal: Asking, state: PatientState, *, at: datetime) -> list[Consent]:
-    """Return the active consents by which a principal acts: those to itself and to its member."""
-    grantees = {principal.did, principal.member}
-    return [consent for consent in active_consents(state, at=at) if consent.grantee in grantees]
+def _covering(
+    question: Question, state: PatientState, grants: GrantIndex | None, *, at: datetime
+) -> Covering:
+    """Return the active consents by which a principal may do this: those to itself and to its member."""
+    index = GrantIndex(state.consents) if grants is None else grants
+    who = question.principal
+    return index.covering((who.did, who.member), action=question.action, purpose=question.purpose, at=at)
 
 
-def _grants(consents: Sequence[Consent]) -> list[dict[str, str]]:
-    """Return one record per grantee, action and purpose, without repetition and in a fixed order."""
-    triples = {
-        (c.grantee, action, purpose) for c in consents for action in c.actions for purpose in c.purposes
-    }
-    return [{"grantee": g, "action": a, "purpose": p} for g, a, p in sorted(triples)]
-
-
-def _covering(question: Question, state: PatientState, *, at: datetime) -> list[Consent]:
-    return [
-        consent
-        for consent in _consents_to(question.principal, state, at=at)
-        if question.action in consent.actions and question.purpose in consent.purposes
-    ]
+def _canonical(value: object) -> bytes:
+    return msgspec.json.encode(value, order="sorted")
 
 
 def _given(name: str, value: str | None) -> dict[str, str]:

@@ -166,9 +166,18 @@ class FoldStore:
 
         Positions and states belong together. Aggregates without events are left out.
         """
+        positions, rows = await self.rows_at(aggregates)
+        return positions, {key: row.state for key, row in rows.items()}
+
+    async def rows_at(
+        self, aggregates: Sequence[Pair]
+    ) -> tuple[dict[tuple[str, int], int], dict[Pair, Loaded]]:
+        """Return positions and states as `load_at`, each state with its version.
+
+        That of a subject on a topic, which is short, is of the kind `version_kind` gives.
+        """
         found = await self._snapshot(aggregates)
-        states = {key: found.rows[key].state for key in aggregates if key in found.rows}
-        return found.positions, states
+        return found.positions, {key: found.rows[key] for key in aggregates if key in found.rows}
 
     async def load_for_command(self, kind: str, aggregate: str, *, topic: str) -> tuple[bytes | None, int]:
         """Return the encoded state and the version that the subject of that name has on the topic.

@@ -56,5 +56,10 @@ class States(Protocol):
     ) -> tuple[dict[tuple[str, int], int], dict[Pair, bytes]]:
         """Return positions, and the aggregates as they are there."""
 
+    async def rows_at(
+        self, aggregates: Sequence[Pair]
+    ) -> tuple[dict[tuple[str, int], int], dict[Pair, Loaded]]:
+        """Return positions, and the aggregates as they are there, each with its version."""
+
     async def load_for_command(self, kind: str, aggregate: str, *, topic: str) -> tuple[bytes | None, int]:
         """Return an aggregate and the version of its subject."""

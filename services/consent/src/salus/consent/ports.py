@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,6 +10,7 @@ from typing import Protocol
 
 from salus.access.actors import Actor
 from salus.access.decisions import Inputs, Verdict
+from salus.access.grants import GrantIndex
 from salus.access.state import PatientState, SubjectState
 from salus.contracts.queues import Queues
 from salus.events.event_types import EventData
@@ -32,11 +33,15 @@ class Patients(Protocol):
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a patient, and up to where the topics had been folded that it follows from."""
+    """What is known of a patient, and up to where the topics had been folded that it follows from.
+
+    `grants` are her consents in `state`, found by what they allow.
+    """
 
     state: PatientState
     subject: SubjectState
     positions: Mapping[Partition, int]
+    grants: GrantIndex
 
 
 class FactSource(Protocol):
@@ -44,6 +49,9 @@ class FactSource(Protocol):
 
     async def facts(self, patient: str) -> Facts:
         """Return what is known of the patient; nothing is known of one that no event named."""
+
+    async def facts_of(self, patients: Collection[str]) -> Mapping[str, Facts]:
+        """Return what is known of each of the patients, all at the same positions."""
 
 
 class Statements(Protocol):

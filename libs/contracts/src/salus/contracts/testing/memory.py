@@ -18,6 +18,7 @@ import msgspec
 
 from salus.contracts.contract import Contract, ContractHost
 from salus.contracts.facts import FactWriter
+from salus.contracts.fold_batch import version_kind
 from salus.contracts.fold_tables import Loaded, Pair
 from salus.contracts.keyset import KeysetPage, KeysetQuery
 from salus.contracts.table_projection import Row
@@ -323,9 +324,22 @@ class MemoryReplica:
         self, aggregates: Sequence[Pair]
     ) -> tuple[dict[tuple[str, int], int], dict[Pair, bytes]]:
         """Return the next offset of each folded topic, and the encoded states as they are there."""
+        positions, rows = await self.rows_at(aggregates)
+        return positions, {key: row.state for key, row in rows.items()}
+
+    async def rows_at(
+        self, aggregates: Sequence[Pair]
+    ) -> tuple[dict[tuple[str, int], int], dict[Pair, Loaded]]:
+        """Return as `load_at`, each state with its version; also versions of subjects on topics."""
         topics = sorted({contract.topic for contract in self._topics.contracts})
         positions = {(topic, 0): self._known.ends.get(topic, 0) for topic in topics}
-        return positions, {key: self._known.rows[key].state for key in aggregates if key in self._known.rows}
+        rows = {key: self._known.rows[key] for key in aggregates if key in self._known.rows}
+        for topic in topics:
+            kind = version_kind(topic)
+            for key in aggregates:
+                if key[0] == kind and (version := self._known.versions.get((topic, key[1]))) is not None:
+                    rows[key] = Loaded(version, b"")
+        return positions, rows
 
     async def load_for_command(self, kind: str, aggregate: str, *, topic: str) -> tuple[bytes | None, int]:
         """Return the encoded state and the version that the subject of that name has on the topic."""

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from salus.access.grants import GrantIndex
 from salus.access.state import (
     PatientState,
     PolicyState,
@@ -12,6 +17,8 @@ from salus.access.state import (
 )
 from salus.consent.ports import Facts
 from salus.contracts.contract import Contract
+from salus.contracts.fold_batch import version_kind
+from salus.contracts.fold_tables import Loaded, Pair
 from salus.contracts.ports import Fold, States
 from salus.events.contexts.consent import PolicySetAdopted
 from salus.events.event_types import EventData
@@ -35,22 +42,86 @@ POLICIES = Contract(
     kind="policies", topic=CONSENT_TOPIC, state=PolicyState, evolve=evolve_policies, aggregate=_policies_of
 )
 SUBJECTS = Contract(kind="subject", topic=STORAGE_TOPIC, state=SubjectState, evolve=evolve_subject)
+_VERSION = version_kind(CONSENT_TOPIC)
+
+
+# So many consents are kept found by what they allow, some 50 MB of them: those of patients asked about last.
+CONSENTS_KEPT_MAX = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Patient:
+    """A patient as of a version of her on consent's topic."""
+
+    version: int
+    state: PatientState
+    grants: GrantIndex
+
+    @classmethod
+    def of(cls, row: Loaded | None, *, version: int) -> _Patient:
+        state = PATIENTS.decode(row.state) if row else PatientState()
+        return cls(version, state, GrantIndex(state.consents))
+
+    @property
+    def size(self) -> int:
+        """How much it takes to keep, in consents."""
+        return 1 + len(self.state.consents) + len(self.state.glass_breaks)
 
 
 class FoldedFacts:
-    """Reads after a barrier, and in one statement, so that position and state belong together."""
+    """Reads after a barrier, and in one statement, so that position and state belong together.
 
-    def __init__(self, follower: Fold, store: States) -> None:
+    The state of a patient follows from her version on consent's topic. It is read and decoded where that has
+    changed, so that a question about a patient with a thousand consents costs no more than one with one.
+    """
+
+    def __init__(self, follower: Fold, store: States, *, kept_max: int = CONSENTS_KEPT_MAX) -> None:
         self._follower = follower
         self._store = store
+        self._kept_max = kept_max
+        self._kept: OrderedDict[str, _Patient] = OrderedDict()
+        self._size = 0
 
     async def facts(self, patient: str) -> Facts:
         """Return what is known of the patient now; raises MessagingError when Kafka is away."""
+        return (await self.facts_of((patient,)))[patient]
+
+    async def facts_of(self, patients: Collection[str]) -> Mapping[str, Facts]:
+        """Return what is known of each now, all at the same positions; raises as `facts`."""
         await self._follower.catch_up()
-        ends, states = await self._store.load_at([(PATIENTS.kind, patient), (SUBJECTS.kind, patient)])
-        state, subject = states.get((PATIENTS.kind, patient)), states.get((SUBJECTS.kind, patient))
-        return Facts(
-            state=PATIENTS.decode(state) if state else PatientState(),
-            subject=SUBJECTS.decode(subject) if subject else SubjectState(),
-            positions=ends,
-        )
+        short = [key for patient in patients for key in ((_VERSION, patient), (SUBJECTS.kind, patient))]
+        ends, rows = await self._store.rows_at(short)
+        known = {patient: self._known(patient, rows) for patient in patients}
+        if any(each is None for each in known.values()):
+            # Whole, and anew: what the first statement said may be over.
+            ends, rows = await self._store.rows_at([*short, *((PATIENTS.kind, p) for p in patients)])
+            known = {patient: self._known(patient, rows) or self._keep(patient, rows) for patient in patients}
+        found: dict[str, Facts] = {}
+        for patient, one in known.items():
+            subject = rows.get((SUBJECTS.kind, patient))
+            about = SUBJECTS.decode(subject.state) if subject else SubjectState()
+            if one is not None:
+                found[patient] = Facts(one.state, about, ends, one.grants)
+        return found
+
+    def _known(self, patient: str, rows: Mapping[Pair, Loaded]) -> _Patient | None:
+        kept = self._kept.get(patient)
+        if kept is None or kept.version != _version_in(rows, patient):
+            return None
+        self._kept.move_to_end(patient)
+        return kept
+
+    def _keep(self, patient: str, rows: Mapping[Pair, Loaded]) -> _Patient:
+        one = _Patient.of(rows.get((PATIENTS.kind, patient)), version=_version_in(rows, patient))
+        if (old := self._kept.pop(patient, None)) is not None:
+            self._size -= old.size
+        self._kept[patient] = one
+        self._size += one.size
+        while self._size > self._kept_max and len(self._kept) > 1:
+            self._size -= self._kept.popitem(last=False)[1].size
+        return one
+
+
+def _version_in(rows: Mapping[Pair, Loaded], patient: str) -> int:
+    row = rows.get((_VERSION, patient))
+    return row.version if row else 0

@@ -11,7 +11,10 @@ from salus.contracts.rules import code_digest
 
 _CODE = (
     ("salus.consent", ("domain/consents.py", "domain/rights.py")),
-    ("salus.access", ("actors.py", "cedar.py", "decisions.py", "state.py")),
+    (
+        "salus.access",
+        ("actors.py", "cedar.py", "decisions.py", "grants.py", "policy_slices.py", "state.py"),
+    ),
 )
 
 

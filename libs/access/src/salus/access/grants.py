@@ -1,0 +1,95 @@
+"""A patient's consents by whom and what they allow: a question costs the same with one and a thousand.
+
+A question can rest on consents to its principal or the principal's member, for its action and purpose, that
+are active at its moment. Those are found here; what the index says never differs from a look at all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from heapq import merge
+from itertools import islice
+
+from salus.access.state import Consent
+
+# A decision that more consents cover names the first of them.
+CONSENTS_NAMED_MAX = 64
+_EARLIEST = datetime.min.replace(tzinfo=UTC)
+_LATEST = datetime.max.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Covering:
+    """The consents that cover a question: the first of their ids, and to whom they are.
+
+    `until` is when the last of them ends; None if there is none.
+    """
+
+    grantees: tuple[str, ...] = ()
+    ids: tuple[str, ...] = ()
+    until: datetime | None = None
+
+
+NONE = Covering()
+
+
+@dataclass(slots=True)
+class _Alike:
+    """Consents that allow one grantee one action for one purpose, and which of them are active.
+
+    Between two moments at which one of them begins or ends, the same ones are.
+    """
+
+    consents: list[Consent] = field(default_factory=list)
+    begins: datetime = _LATEST
+    ends: datetime = _EARLIEST
+    active: Covering = NONE
+
+    def covering(self, at: datetime) -> Covering:
+        if not self.begins <= at < self.ends:
+            self._look(at)
+        return self.active
+
+    def _look(self, at: datetime) -> None:
+        moments = [moment for c in self.consents for moment in (c.valid_from, c.valid_until)]
+        self.begins = max((moment for moment in moments if moment <= at), default=_EARLIEST)
+        self.ends = min((moment for moment in moments if moment > at), default=_LATEST)
+        active = [consent for consent in self.consents if consent.is_active(at)]
+        self.active = NONE
+        if active:
+            ids = tuple(sorted(consent.id for consent in active)[:CONSENTS_NAMED_MAX])
+            self.active = Covering((active[0].grantee,), ids, max(consent.valid_until for consent in active))
+
+
+class GrantIndex:
+    """The consents of one patient that were not revoked; belongs to one version of her state."""
+
+    def __init__(self, consents: Sequence[Consent]) -> None:
+        self.size = len(consents)
+        self._alike: dict[tuple[str, str, str], _Alike] = {}
+        for consent in consents:
+            if consent.revoked_epoch is None:
+                for action in set(consent.actions):
+                    for purpose in set(consent.purposes):
+                        key = consent.grantee, action, purpose
+                        self._alike.setdefault(key, _Alike()).consents.append(consent)
+
+    def covering(
+        self, grantees: Iterable[str | None], *, action: str, purpose: str, at: datetime
+    ) -> Covering:
+        """Return what covers this action for this purpose at that moment, of consents to these grantees."""
+        found = [
+            covering
+            for grantee in sorted({grantee for grantee in grantees if grantee is not None})
+            if (alike := self._alike.get((grantee, action, purpose))) is not None
+            and (covering := alike.covering(at)) is not NONE
+        ]
+        if len(found) <= 1:
+            return found[0] if found else NONE
+        return Covering(
+            grantees=tuple(grantee for each in found for grantee in each.grantees),
+            ids=tuple(islice(merge(*(each.ids for each in found)), CONSENTS_NAMED_MAX)),
+            until=max(each.until for each in found if each.until is not None),
+        )
