@@ -34,7 +34,7 @@ from salus.ledger.records import SIGNATURE_HEADER
 from salus.messaging import Record
 from salus.sequencer.adapters.memory import SilentObserver
 from salus.sequencer.domain import Cursor, identity_position
-from salus.sequencer.errors import ForeignBlockError, IdentityLostError
+from salus.sequencer.errors import ForeignBlockError, IdentityLostError, LogReplacedError
 from salus.sequencer.foreign_blocks import BLOCKS_AT_START_MAX, BLOCKS_WHILE_RUNNING_MAX, Sealed
 from salus.sequencer.handlers import restored, run
 
@@ -266,6 +266,41 @@ async def test_after_the_key_is_retired_the_chain_goes_on_behind_what_it_forged(
     assert [header.identity[2] for header in world.headers()] == [1, 10**12, 1]
     # What was sealed as a duplicate was none, and counts now that it is sent again.
     assert {world.statuses()[*AT, offset] for offset in (2, 3)} == {"accepted"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda rows: [*rows[:-1], replace(rows[-1], value=document(9))],
+        lambda rows: [*rows[:-1], replace(rows[-1], timestamp_ms=5)],
+    ],
+)
+async def test_a_forged_last_row_does_not_make_the_log_another_one_behind_a_retired_key(
+    change: Change,
+) -> None:
+    # redB7, finding 1
+    world = World.with_hospital()
+    await world.seal_everything()
+    world.publish(document(1))
+    forge(world, change)
+    retire_behind(world, 2)
+    world.publish(document(2))
+    await world.seal_everything()
+    assert world.statuses()[*AT, 1] == "accepted"
+
+
+async def test_behind_a_retired_key_too_another_log_is_called_so() -> None:
+    world = World.with_hospital()
+    world.publish(document(1))
+    await world.seal_everything()
+    world.publish(document(2), at=(CLINICAL, 1))
+    forge(world, with_status("rejected:duplicate"))
+    retire_behind(world, 2)
+    world.topics.partitions[AT].clear()
+    for number in (3, 4):
+        world.publish(document(number), at=AT)
+    with pytest.raises(LogReplacedError):
+        await world.seal_everything()
 
 
 async def test_a_forged_position_makes_no_later_block_wrong_once_the_topic_has_it() -> None:

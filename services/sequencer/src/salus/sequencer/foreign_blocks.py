@@ -30,7 +30,7 @@ from salus.ledger.note import split_note
 from salus.ledger.records import Records, timestamp_at
 from salus.sequencer.custody import Chains
 from salus.sequencer.domain import Batch, Cursor, Draft, Partition, Tip, draft_block
-from salus.sequencer.errors import ArchiveDamagedError, ForeignBlockError
+from salus.sequencer.errors import ArchiveDamagedError, ForeignBlockError, LogReplacedError
 from salus.sequencer.intake import kept, needed_bytes
 from salus.sequencer.ports import Archive, Identities, Log, LogReader, Observer, Offload, PastIdentities
 from salus.sequencer.restoring import Chain, Shard, last_height, read_body, read_tip, restore_window
@@ -90,27 +90,50 @@ class ForeignBlocks:
         first = self.sealed.first_foreign(height)
         tip = await read_tip(self.archive, self.shard, first - 1) if first else None
         known = tip if self.sealed.to is not None else await read_tip(self.archive, self.shard, height)
-        await require_same_log(self.archive, self.shard, known, self.log)
+        replaced = await self._replaced(known)
         window = await restore_window(self.archive, self.shard, tip, self.window.new())
         end = (await self.identities.catch_up()).position
         async with self.identities.past() as past:
             review = _Review(self, past, end, height)
-            for number in range(first, height + 1):
-                before, tip = tip, await read_tip(self.archive, self.shard, number)
-                window = await review.pass_block(before, tip, window)
+            try:
+                for number in range(first, height + 1):
+                    before, tip = tip, await read_tip(self.archive, self.shard, number)
+                    window = await review.pass_block(before, tip, window)
+            except ForeignBlockError as error:
+                # Of another log every block looks forged.
+                raise (replaced or error) from error
+        if replaced is not None:
+            if not review.is_same_log:
+                raise replaced
+            # Blocks that were passed over as wrong say nothing of the log.
+            await require_same_log(self.archive, self.shard, known, self.log, without=review.passed)
         self.sealed.to = height + 1
         cursor = Cursor.after(None if tip is None else tip.header)
         return Chain(tip, replace(cursor, identity=min(cursor.identity, end)), window)
 
+    async def _replaced(self, known: Tip | None) -> LogReplacedError | None:
+        """Return the error if the log is another one than these blocks say; raises ArchiveDamagedError."""
+        try:
+            await require_same_log(self.archive, self.shard, known, self.log)
+        except LogReplacedError as error:
+            return error
+        return None
+
 
 @dataclass
 class _Review:
-    """The judgement of some blocks in a row, of a chain that ends at a height."""
+    """The judgement of some blocks in a row, of a chain that ends at a height.
+
+    `passed` were wrong. `is_same_log` tells whether the log has the records of at least one of the others: of
+    another log every block is wrong.
+    """
 
     of: ForeignBlocks
     past: PastIdentities
     identity_end: int
     height: int
+    passed: set[int] = field(default_factory=set)
+    is_same_log: bool = False
     # When identity events were appended, from this position on.
     _times: IdentityTimes = field(default_factory=IdentityTimes)
     _times_from: int | None = None
@@ -131,10 +154,12 @@ class _Review:
             if self._is_in_force(tip):
                 raise
             of.observer.passed_over(error)
+            self.passed.add(tip.header.height)
             return await restore_window(of.archive, of.shard, tip, of.window.new())
         if found:
             of.observer.doubted(height=tip.header.height, why=found, differs=found is not _GONE)
             return await restore_window(of.archive, of.shard, tip, of.window.new())
+        self.is_same_log |= tip.header.leaves > 0
         return window
 
     def _is_in_force(self, tip: Tip) -> bool:

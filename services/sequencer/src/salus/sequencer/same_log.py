@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from salus.archive.body import ACCEPTED
@@ -33,8 +34,12 @@ class LastLeaf:
     digest: bytes
 
 
-async def require_same_log(archive: Archive, shard: Shard, tip: Tip | None, log: Log) -> None:
+async def require_same_log(
+    archive: Archive, shard: Shard, tip: Tip | None, log: Log, *, without: Collection[int] = ()
+) -> None:
     """Raise unless the last sealed record of each partition stands where it stood.
+
+    Blocks of the heights `without` say nothing, for they are forged.
 
     A topic that was created anew and has grown beyond what is sealed looks like the old one by its offsets.
     What retention removed is not compared, nor what is damaged, nor a topic that ends before, of which
@@ -44,7 +49,7 @@ async def require_same_log(archive: Archive, shard: Shard, tip: Tip | None, log:
         LogReplacedError: another record stands there.
         ArchiveDamagedError: a block cannot be read.
     """
-    leaves = await last_leaves(archive, shard, tip)
+    leaves = await last_leaves(archive, shard, tip, without=without)
     places = asyncio.Semaphore(PARTITIONS_AT_ONCE)
 
     async def stands_in_turn(at: Partition, leaf: LastLeaf) -> bool:
@@ -57,14 +62,17 @@ async def require_same_log(archive: Archive, shard: Shard, tip: Tip | None, log:
             raise LogReplacedError(topic=topic, partition=partition, offset=leaf.offset)
 
 
-async def last_leaves(archive: Archive, shard: Shard, tip: Tip | None) -> dict[Partition, LastLeaf]:
+async def last_leaves(
+    archive: Archive, shard: Shard, tip: Tip | None, *, without: Collection[int] = ()
+) -> dict[Partition, LastLeaf]:
     """Return the last leaf of each partition that the last blocks have any of."""
     found: dict[Partition, LastLeaf] = {}
     for _ in range(BLOCKS_BACK_MAX):
         if tip is None:
             break
         header = tip.header
-        if any((r.topic, r.partition) not in found and r.first < r.next for r in header.ranges):
+        seals = any((r.topic, r.partition) not in found and r.first < r.next for r in header.ranges)
+        if seals and header.height not in without:
             found = await _leaves_of(archive, shard, header) | found
         tip = await read_tip(archive, shard, header.height - 1) if header.height else None
     return found
