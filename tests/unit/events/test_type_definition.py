@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import time
+import weakref
 from datetime import UTC, datetime
 from typing import Any
 
@@ -520,3 +522,23 @@ def test_a_type_is_read_like_those_of_the_release() -> None:
     assert CATALOGUE.with_types([entry]).digest != CATALOGUE.digest
     assert CATALOGUE.type_named(entry.name) is None
     assert PSEUDONYM["maxLength"] == len(PATIENT)
+
+
+def test_what_is_judged_is_not_kept_until_somebody_looks_for_cycles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A validator takes megabytes, and services look rarely (redA7, finding 1)."""
+    made: list[weakref.ref[object]] = []
+
+    engine = jsonschema_rs.Draft202012Validator
+
+    class Watched:
+        def __init__(self, *given: Any, **options: Any) -> None:
+            self.validator = engine(*given, **options)
+            made.append(weakref.ref(self))
+
+    monkeypatch.setattr(jsonschema_rs, "Draft202012Validator", Watched)
+    gc.disable()
+    try:
+        assert faults(schema_of()) == []
+        assert [kept() for kept in made] == [None]
+    finally:
+        gc.enable()

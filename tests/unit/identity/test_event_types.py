@@ -14,7 +14,7 @@ import msgspec
 import pytest
 from fastapi import FastAPI
 from tests.asking import NETWORK, UNASKED, FixedCallers, truly_asked
-from tests.own_types import HOSPITAL, activated, dataschema, name_of, proposed, schema_of, withdrawn
+from tests.own_types import HOSPITAL, SEALED, activated, dataschema, name_of, proposed, schema_of, withdrawn
 
 from salus.events.contexts import CATALOGUE
 from salus.events.contexts.identity import PartyRegistered, PublicKey, RoleWithdrawn
@@ -22,12 +22,14 @@ from salus.events.did import LocalSigner, multibase_of
 from salus.events.effect import Applied, NoEffect, WithoutEffect
 from salus.events.envelope import decode_event, encode_event
 from salus.events.errors import Reason, RejectedError
+from salus.events.event_types import schema_file
 from salus.events.judging import judge
 from salus.events.keyring import KeyRing
 from salus.events.parties import Party
 from salus.events.requests import Request
 from salus.events.rights import RIGHTS, Act, Actor, Permission, Relation, Target
 from salus.events.signature import sign_values
+from salus.events.type_definition import definition
 from salus.events.type_registry import TypeFact
 from salus.identity.event_types import (
     ActivateType,
@@ -39,7 +41,7 @@ from salus.identity.event_types import (
     evolve,
     is_done,
 )
-from salus.identity.event_types_api import event_type_routes
+from salus.identity.event_types_api import EventTypeView, event_type_routes
 from salus.runtime import problems
 from salus.runtime.limits import Rate
 from salus.runtime.refusal import Refusal
@@ -387,3 +389,25 @@ async def test_what_is_proposed_is_shown_before_it_is_activated() -> None:
     assert shown["proposed"]["dataschema"] == dataschema(SCHEMA)
     assert (await host.ask("GET", f"/event-types/{NAME}/schema")).status_code == 404
     assert (await host.ask("GET", f"/event-types/{NAME}/schema?proposed=true")).json() == SCHEMA
+
+
+async def test_a_proposal_is_not_compiled_to_be_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is its view another than that of the type (redA7, finding 1): anybody may ask for all of them."""
+    optional = {"anyOf": [{"$ref": SEALED["$ref"]}, {"type": "null"}], "x-salus-sealed": True}
+    schema = schema_of(fields={"note": SEALED, "other": optional})
+    host = Host()
+    assert (await host.ask("POST", "/event-types", {"schema": schema})).status_code == 201
+
+    def compiled(*_: object, **__: object) -> None:
+        raise AssertionError("a proposal was compiled")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("salus.events.type_definition.engine_schema", compiled)
+        name = schema["x-salus"]["type"]
+        shown = (await host.ask("GET", f"/event-types/{name}")).json()
+        [listed] = [t for t in (await host.ask("GET", "/event-types")).json()["types"] if t["type"] == name]
+    assert listed == shown
+    entry = EventTypeView.of(definition(schema_file(schema))).model_dump()
+    of_type = {"meaning", "topic", "owner", "subject", "sealed", "retention", "dataschema"}
+    assert {key: shown[key] for key in of_type} == {key: entry[key] for key in of_type}
+    assert shown["sealed"] == ["note", "other"]

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import lru_cache
 from hashlib import sha256
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jsonschema_rs
 import msgspec
@@ -61,8 +61,7 @@ def faults_of_definition(schema: Any, *, size: int, member: str, topics: Collect
     found = faults_of(schema, size=size) or [*_Definition(schema).faults(member, topics)]
     if not found:
         try:
-            # Nothing of it is kept: many may be proposed, and few are activated.
-            _Definition(schema).event_type(b"", frozenset())
+            _Definition(schema).require_usable()
         except (ValueError, jsonschema_rs.ReferencingError):
             return ["$: it is no JSON Schema"]
     return found
@@ -80,6 +79,22 @@ def with_sealed(schema: Any) -> Any:
 def definition(schema: bytes, older: frozenset[str] = frozenset()) -> EventType:
     """Return the event type of a schema that was activated; `older` are the schemas that it has replaced."""
     return _Definition(msgspec.json.decode(schema)).event_type(schema, older)
+
+
+class TypeFacts(NamedTuple):
+    """What a member's schema says of its type, without what judges data: that takes time and room."""
+
+    meaning: str
+    topic: str
+    owner: str
+    subject: str
+    sealed: tuple[str, ...]
+    retention: str
+
+
+def facts_of(schema: bytes) -> TypeFacts:
+    """Return what the schema of a proposal says of its type; nothing is compiled for it."""
+    return _Definition(msgspec.json.decode(schema)).facts()
 
 
 class _Definition:
@@ -161,6 +176,24 @@ class _Definition:
         while "$ref" in found:
             found = self._defs[target_of(found)]
         return found
+
+    def facts(self) -> TypeFacts:
+        """Return what it says of its type."""
+        about, fields = self._about, self._root["properties"]
+        sealed = tuple(name for name, part in fields.items() if _is_sealed(part))
+        meaning = " ".join(self._schema["description"].split())
+        return TypeFacts(
+            meaning, about["topic"], about["owner"], about["subject"], sealed, about["retention"]
+        )
+
+    def require_usable(self) -> None:
+        """Raise what the engine or the classes have against it.
+
+        Nothing of it is kept, for many may be proposed and few are activated. Above all nothing refers to the
+        validator, which is large: a class is freed by the collector alone, which looks rarely.
+        """
+        _objection_of(engine_schema(self._schema))
+        msgspec.json.Decoder(self._class(self._root, "", base=EventData))
 
     def event_type(self, schema: bytes, older: frozenset[str]) -> EventType:
         about = self._about

@@ -17,7 +17,7 @@ from salus.events import asyncapi, fields
 from salus.events.catalogue import Catalogue
 from salus.events.event_types import EventType
 from salus.events.sealed_fields import sealed_fields
-from salus.events.type_definition import definition
+from salus.events.type_definition import facts_of
 from salus.events.type_registry import OwnType, Proposal, TypeRegistry, own_type_of
 from salus.identity.api import actor_of
 from salus.identity.event_types import (
@@ -44,6 +44,8 @@ SCHEMA_TYPE = "application/schema+json"
 ASYNCAPI_TYPE = "application/vnd.aai.asyncapi+json"
 # Each is kept by everybody who folds the topic, for ever.
 COMMANDS = Rate(burst=60, per_minute=1)
+# Of so many proposals it is kept what they say of their types, each a kilobyte at most.
+PROPOSALS_KEPT_MAX = 4096
 
 TypeInPath = Annotated[str, Path(max_length=160, pattern=pattern_of(fields.TypeName))]
 
@@ -118,13 +120,20 @@ class EventTypeView(BaseModel):
         return cls(**(facts | more))
 
     @classmethod
-    def of_own(cls, own: OwnType | None, proposal: Proposal | None) -> EventTypeView:
+    def of_own(cls, name: str, own: OwnType | None, proposal: Proposal | None) -> EventTypeView:
         """Return the view of a member's type that was activated, proposed or both."""
         waiting = None if proposal is None else ProposalView.of(proposal)
         if own is None:
             assert proposal is not None  # noqa: S101  # one of them is there
-            entry = definition(proposal.schema)
-            return cls.of(entry, status="proposed", member=proposal.member, revision=0, proposed=waiting)
+            return cls(
+                type=name,
+                status="proposed",
+                dataschema=proposal.dataschema,
+                member=proposal.member,
+                revision=0,
+                proposed=waiting,
+                **_facts_of(proposal.schema),
+            )
         return cls.of(
             own.entry,
             status="active" if own.until is None else "withdrawn",
@@ -147,7 +156,7 @@ def view_of(types: TypeRegistry, name: str) -> EventTypeView:
     """Return the view of a type; raises Refusal `unknown-type`."""
     own, proposal = types.own.get(name), types.proposed.get(name)
     if own is not None or proposal is not None:
-        return EventTypeView.of_own(own, proposal)
+        return EventTypeView.of_own(name, own, proposal)
     entry = types.release.type_named(name)
     if entry is None:
         raise Refusal("unknown-type", "type: the network has no such event type", status=404)
@@ -162,6 +171,13 @@ def schema_of(types: TypeRegistry, name: str, *, proposed: bool) -> bytes:
     if proposed or entry is None:
         raise Refusal("unknown-type", "type: there is no such schema", status=404)
     return entry.schema
+
+
+@lru_cache(maxsize=PROPOSALS_KEPT_MAX)
+def _facts_of(schema: bytes) -> dict[str, Any]:
+    """Return what a proposal says of its type; nothing is compiled, for anybody may ask for all of them."""
+    facts = facts_of(schema)._asdict()
+    return facts | {"sealed": list(facts["sealed"])}
 
 
 @lru_cache(maxsize=2)
