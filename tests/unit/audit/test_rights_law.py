@@ -96,6 +96,16 @@ GAINED: Acts = [
     ("role", DOCTOR, DOCTOR, 1),
     ("store", DOCTOR, DOCTOR, 1),
 ]
+# A privacy officer grants something to her member, and becomes one who may use it within the minute.
+USED: Acts = [
+    ("register", DOCTOR, DOCTOR, 1),
+    ("grant", OFFICER, HOSPITAL, 1),
+    ("role", OFFICER, OFFICER, 3),
+    ("wait", DOCTOR, DOCTOR, 3),
+    ("wait", DOCTOR, DOCTOR, 3),
+    ("role", OFFICER, OFFICER, 3),
+    ("grant", OFFICER, HOSPITAL, 2),
+]
 
 
 def in_effect(records: Sequence[SampleRecord]) -> list[ServedRun]:
@@ -135,8 +145,9 @@ class Parties:
         self.changes: list[tuple[RoleGranted | RoleWithdrawn, datetime]] = []
 
     def change(self, who: LocalSigner, number: int, at: datetime) -> None:
-        role: Any = ROLES.get(who, "privacy-officer")
-        kind = RoleGranted if number == 1 else RoleWithdrawn
+        role: Any = ROLES.get(who, "privacy-officer") if number < 3 else "clinician"
+        changed = sum(data.did == who.did and data.role == role for data, _ in self.changes)
+        kind = RoleWithdrawn if number == 2 or (number == 3 and changed % 2) else RoleGranted
         self.changes.append((kind(did=who.did, role=role, request=UNASKED), at))
 
     def ring(self, count: int) -> KeyRing:
@@ -154,6 +165,7 @@ class Parties:
 @example(VOIDED, [CONSENT_TOPIC, CONSENT_TOPIC, STORAGE_TOPIC, STORAGE_TOPIC])
 @example(GAINED, [STORAGE_TOPIC, IDENTITY, STORAGE_TOPIC, IDENTITY])
 @example(LOST, [CONSENT_TOPIC, STORAGE_TOPIC, STORAGE_TOPIC])
+@example(USED, [STORAGE_TOPIC, CONSENT_TOPIC, IDENTITY])
 def test_on_every_prefix_the_running_judgement_is_that_of_a_deep_fsck(acts: Acts, order: list[str]) -> None:
     ledger, parties = ServedLedger(), Parties()
     for act, by, about, number in acts:
@@ -186,3 +198,20 @@ def test_on_every_prefix_the_running_judgement_is_that_of_a_deep_fsck(acts: Acts
         assert running == by_fsck(parties.ring(taken[IDENTITY]), prefix)
     assert judge.lacking == len(list(judge.unentitled()))
     judge.close()
+
+
+def test_what_was_right_when_it_was_looked_up_accuses_nobody() -> None:
+    """Not every right grows with roles: who may use what is granted may not grant it (redA7, finding 2)."""
+    ledger, parties = ServedLedger(), Parties()
+    for act, by, about, number in USED:
+        if act == "role":
+            parties.change(by, number, ledger.now)
+        else:
+            ACTS[act](ledger, by, about, number)
+    assert by_fsck(parties.ring(len(parties.changes)), ledger.records) == set()
+    # Through all that time she was one who may use it.
+    ledger.now += timedelta(minutes=5)
+    parties.change(OFFICER, 3, ledger.now - timedelta(minutes=2))
+    ACTS["grant"](ledger, OFFICER, HOSPITAL, 3)
+    [(_, _, why, _)] = by_fsck(parties.ring(len(parties.changes)), ledger.records)
+    assert why.endswith("it is about who asked")

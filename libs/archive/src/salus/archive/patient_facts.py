@@ -77,8 +77,8 @@ class Then(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class PatientFacts:
     """Folds the changes on storage's topic and on consent's, each patient's of one topic in their order.
 
-    Roles count that a party held within `leeway_s` before or after: a service looks first and states then,
-    by its own clock. `ring` may be another one later, which knows all that this one does.
+    What a party was at some moment within `leeway_s` before or after counts: a service looks first and states
+    then, by its own clock. `ring` may be another one later, which knows all that this one does.
     """
 
     def __init__(self, ring: KeyRing, *, leeway_s: float) -> None:
@@ -139,7 +139,8 @@ class PatientFacts:
     def lack_of(self, served: AnyServed, then: Then) -> LackOfRight | None:
         """Return why whoever asked for a change had no right to it.
 
-        Whoever had the right has it also by more facts, and by a ring that knows more.
+        Whoever had the right has it also by more facts, and by a ring that knows more: that adds moments, and
+        it is enough that the act was right at one.
         """
         match served:
             case ServedRegistration():
@@ -205,8 +206,12 @@ class PatientFacts:
     def _who(self, served: Served) -> Somebody | None:
         if served.by not in self.ring.parties:
             return None
+        return self.ring.party_between(served.by, *self._lookup(served))
+
+    def _lookup(self, served: Served) -> tuple[datetime, datetime]:
+        """Return between which moments a service may have looked at who asked."""
         stated = datetime.fromtimestamp(served.time, UTC)
-        return self.ring.party_between(served.by, stated - self._leeway, stated + self._leeway)
+        return stated - self._leeway, stated + self._leeway
 
     def _begin_epoch(self, served: ServedRevocation | ServedUnlink) -> bool:
         patient = self._patient(served.patient)
@@ -238,13 +243,14 @@ class PatientFacts:
         of_patient = served.patient.removeprefix("urn:uuid:") + "."
         if isinstance(served, ServedRevocation) and not served.consent.startswith(of_patient):
             return LackOfRight(f"{act}: what it names is another patient's")
-        who, steward = self._who(served), self._steward(served)
-        if who is None:
+        if served.by not in self.ring.parties:
             return LackOfRight(f"{act}: who asked is not registered")
-        relation = relation_to(who, linked=(who.did,) if then.is_linked else (), steward=steward)
-        permission = permission_of(act, who, about=about, relation=relation)
-        if permission is Permission.GIVEN:
-            return None
+        steward = self._steward(served)
+        for who in self.ring.parties_between(served.by, *self._lookup(served)):
+            relation = relation_to(who, linked=(who.did,) if then.is_linked else (), steward=steward)
+            permission = permission_of(act, who, about=about, relation=relation)
+            if permission is Permission.GIVEN:
+                return None
         unknown = relation is Relation.OTHER and steward is None
         return LackOfRight(f"{act}: {_sentence(act, permission)}", missing=STORAGE_TOPIC if unknown else None)
 

@@ -271,8 +271,20 @@ class KeyRing:
 
     def party_between(self, did: str, first: datetime, last: datetime) -> Party:
         """Return a registered party with every role that it had at some moment from `first` to `last`."""
+        return replace(
+            self.parties[did], roles=frozenset[str]().union(*self._roles_between(did, first, last))
+        )
+
+    def parties_between(self, did: str, first: datetime, last: datetime) -> list[Party]:
+        """Return a registered party as it was at each moment from `first` to `last`, in their order.
+
+        A right need not grow with roles: who looked it up found one of these, and no sum of them.
+        """
+        return [replace(self.parties[did], roles=roles) for roles in self._roles_between(did, first, last)]
+
+    def _roles_between(self, did: str, first: datetime, last: datetime) -> list[frozenset[str]]:
         there = (roles for changed, roles in self._roles[did] if first <= changed < last)
-        return replace(self.parties[did], roles=self.party_at(did, first).roles.union(*there))
+        return [self.party_at(did, first).roles, *there]
 
     def _put(self, party: Party, *, at: datetime) -> None:
         self.parties[party.did] = party
