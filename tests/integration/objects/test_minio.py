@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 
-from salus.crypto.sealed_object import new_object, split_header
+from salus.crypto.sealed_object_v1 import new_object, split_header
 from salus.crypto.sealing import generate_key_pair
 from salus.devkit.addresses import Addresses
 from salus.objects import (

@@ -1,62 +1,55 @@
-r"""The form in which an encrypted object lies in the object store: a header in text, then its segments.
+r"""The form in which an encrypted object lies in the object store: head, segments, index.
 
-    salus.health/sealed-object/v1
+The head is a header in text
+
+    salus.health/sealed-object/v2
     object 7c1c2c5e-0d35-4c0e-a76d-5c4b3b1b8c11
     patient urn:uuid:2f9c4b62-59a7-4b21-8ee0-1d2f3a4b5c6d
-    segment 262144
-    prefix <base64 of 7 bytes>
+    segment 1048576
     suite HPKE-Base-X-Wing-HKDF-SHA256-AES-256-GCM
     key <id of the patient's key>
     data-key <base64 of the data key, sealed to that key>
-    mac <base64 of 32 bytes>
     <empty line>
 
-Every line ends with \n. The data key, 32 bytes sealed in the context `<format> <object>`, gives two keys by
-HKDF-Expand-SHA256 with the format's name as info: the first 32 bytes encrypt the segments, the next 32 are
-the HMAC-SHA256 key of `mac`, which covers all lines before it. SHA-256 of the whole header is the associated
-data of every segment. So no segment can be moved to another object, no line of the header be changed unseen,
-and it can be told whether the header is wrong or which segment.
+and then the 40 bytes that the ciphertext begins with, a stream of `salus.crypto.streaming_aead`. Every line
+ends with \n. The data key, 32 bytes sealed in the context `<format> <object>`, is the key of the stream, and
+SHA-256 of the text its associated data. The index holds the RFC 6962 leaf hashes of the head and of each
+sealed segment, joined. The root of that tree is on the ledger, so the head and every segment are proven, each
+by itself, before a byte of them is used.
 """
 
 from __future__ import annotations
 
 import hashlib
-import hmac
 import re
 import secrets
-from base64 import b64decode, b64encode
+from base64 import b64decode
 from binascii import Error as Base64Error
-from collections.abc import AsyncIterable, AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
-
-from salus.crypto.errors import HeaderError
+from salus.crypto.errors import CryptoError, HeaderError
 from salus.crypto.sealing import SealedValue, seal, unseal
-from salus.crypto.segments import (
-    DATA_KEY_BYTES,
-    PREFIX_BYTES,
+from salus.crypto.streaming_aead import (
+    KEY_BYTES,
     SEGMENT_BYTES,
-    SEGMENT_BYTES_MAX,
-    SEGMENT_BYTES_MIN,
-    TAG_BYTES,
-    Segments,
+    STREAM_HEADER_BYTES,
+    SegmentCipher,
+    SegmentPlan,
+    new_stream_header,
+    require_segment_bytes,
 )
 
-FORMAT = "salus.health/sealed-object/v1"
+FORMAT = "salus.health/sealed-object/v2"
 HEADER_BYTES_MAX = 8192
-MAC_BYTES = 32
+HASH_BYTES = 32
 _HEADER = re.compile(
     rf"{re.escape(FORMAT)}\n"
     r"object (?P<object>\S{1,256})\n"
     r"patient (?P<patient>\S{1,256})\n"
     r"segment (?P<segment>[1-9][0-9]{0,7})\n"
-    r"prefix (?P<prefix>[A-Za-z0-9+/]+={0,2})\n"
     r"suite (?P<suite>\S{1,64})\n"
     r"key (?P<key>\S{1,128})\n"
     r"data-key (?P<data_key>[A-Za-z0-9+/]+={0,2})\n"
-    r"mac (?P<mac>[A-Za-z0-9+/]+={0,2})\n"
     r"\n",
     re.ASCII,
 )
@@ -68,11 +61,8 @@ class ObjectHeader:
 
     object: str
     patient: str
-    prefix: bytes
     data_key: SealedValue
     segment_bytes: int = SEGMENT_BYTES
-
-    mac: bytes = bytes(MAC_BYTES)
 
     def encode(self) -> bytes:
         """Return the header as it is stored.
@@ -80,52 +70,72 @@ class ObjectHeader:
         Raises:
             HeaderError: a value does not fit the form.
         """
-        raw = self._before_mac() + b"mac " + b64encode(self.mac) + b"\n\n"
+        raw = (
+            f"{FORMAT}\nobject {self.object}\npatient {self.patient}\nsegment {self.segment_bytes}\n"
+            f"suite {self.data_key.suite}\nkey {self.data_key.key}\ndata-key {self.data_key.ciphertext}\n\n"
+        ).encode()
         parse_header(raw)
         return raw
 
-    def open_segments(self, private_key: bytes) -> Segments:
+    def open_cipher(self, private_key: bytes, *, stream_header: bytes) -> SegmentCipher:
         """Return what opens the segments.
 
         Raises:
             UnsealError, UnknownSuiteError: the data key does not open with this private key.
-            HeaderError: the header was altered.
+            CryptoError: the stream header is none.
         """
         data_key = unseal(self.data_key, private_key=private_key, context=_context(self.object))
-        content_key, mac_key = _derive(data_key)
-        if not hmac.compare_digest(self.mac, _mac(mac_key, self._before_mac())):
-            raise HeaderError("it was altered")
-        return self._segments(content_key)
+        return self._cipher(data_key, stream_header)
 
-    def signed(self, mac_key: bytes) -> ObjectHeader:
-        """Return the header with its MAC."""
-        return replace(self, mac=_mac(mac_key, self._before_mac()))
-
-    def _segments(self, content_key: bytes) -> Segments:
-        return Segments(
-            data_key=content_key,
-            prefix=self.prefix,
-            context=hashlib.sha256(self.encode()).digest(),
+    def _cipher(self, data_key: bytes, stream_header: bytes) -> SegmentCipher:
+        return SegmentCipher(
+            key=data_key,
+            associated_data=hashlib.sha256(self.encode()).digest(),
+            stream_header=stream_header,
             segment_bytes=self.segment_bytes,
         )
 
-    def _before_mac(self) -> bytes:
-        return (
-            f"{FORMAT}\nobject {self.object}\npatient {self.patient}\nsegment {self.segment_bytes}\n"
-            f"prefix {b64encode(self.prefix).decode()}\nsuite {self.data_key.suite}\n"
-            f"key {self.data_key.key}\ndata-key {self.data_key.ciphertext}\n"
-        ).encode()
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where in a stored object its parts lie: a function of lengths alone."""
+
+    header_bytes: int
+    plan: SegmentPlan
+
+    @property
+    def head_bytes(self) -> int:
+        """How long the header is, with that of the stream."""
+        return self.header_bytes + STREAM_HEADER_BYTES
+
+    @property
+    def index_start(self) -> int:
+        """Where the index begins."""
+        return self.header_bytes + self.plan.ciphertext_bytes
+
+    @property
+    def size(self) -> int:
+        """How many bytes the object has in the store."""
+        return self.index_start + HASH_BYTES * (1 + self.plan.count)
+
+    def segment_start(self, index: int) -> int:
+        """Return where a segment begins; that of `plan.count` is the index's beginning."""
+        return self.header_bytes + self.plan.ciphertext_start(index)
 
 
-def new_object(*, object: str, patient: str, public_key: bytes, key: str) -> tuple[ObjectHeader, Segments]:  # noqa: A002  # the catalogue's name
+def new_object(
+    *,
+    object: str,  # noqa: A002  # the catalogue's name
+    patient: str,
+    public_key: bytes,
+    key: str,
+    segment_bytes: int = SEGMENT_BYTES,
+) -> tuple[ObjectHeader, SegmentCipher]:
     """Return the header of a new object with a fresh data key, and what seals its segments."""
-    data_key = secrets.token_bytes(DATA_KEY_BYTES)
-    content_key, mac_key = _derive(data_key)
+    data_key = secrets.token_bytes(KEY_BYTES)
     sealed = seal(data_key, public_key=public_key, key=key, context=_context(object))
-    header = ObjectHeader(
-        object=object, patient=patient, prefix=secrets.token_bytes(PREFIX_BYTES), data_key=sealed
-    ).signed(mac_key)
-    return header, header._segments(content_key)  # noqa: SLF001  # one module
+    header = ObjectHeader(object, patient, sealed, segment_bytes)
+    return header, header._cipher(data_key, new_stream_header())  # noqa: SLF001  # one module
 
 
 def parse_header(raw: bytes) -> ObjectHeader:
@@ -134,60 +144,24 @@ def parse_header(raw: bytes) -> ObjectHeader:
         match = _HEADER.fullmatch(raw.decode("ascii"))
         if match is None or len(raw) > HEADER_BYTES_MAX:
             raise HeaderError("its lines are not as the format says")
-        prefix = b64decode(match["prefix"], validate=True)
-        mac = b64decode(match["mac"], validate=True)
-    except (UnicodeDecodeError, Base64Error) as error:
-        raise HeaderError(type(error).__name__) from None
-    segment_bytes = int(match["segment"])
-    if len(prefix) != PREFIX_BYTES or len(mac) != MAC_BYTES:
-        raise HeaderError("its prefix or MAC has another length")
-    if not SEGMENT_BYTES_MIN <= segment_bytes <= SEGMENT_BYTES_MAX:
-        raise HeaderError("its segment size is out of range")
-    header = ObjectHeader(
+        b64decode(match["data_key"], validate=True)
+        require_segment_bytes(int(match["segment"]))
+    except (UnicodeDecodeError, Base64Error, CryptoError) as error:
+        raise error if isinstance(error, HeaderError) else HeaderError(type(error).__name__) from None
+    return ObjectHeader(
         object=match["object"],
         patient=match["patient"],
-        prefix=prefix,
         data_key=SealedValue(suite=match["suite"], key=match["key"], ciphertext=match["data_key"]),
-        segment_bytes=segment_bytes,
-        mac=mac,
+        segment_bytes=int(match["segment"]),
     )
-    if header._before_mac() + b"mac " + b64encode(mac) + b"\n\n" != raw:  # noqa: SLF001  # one module
-        raise HeaderError("its base64 is not canonical")
-    return header
 
 
-async def split_header(chunks: AsyncIterable[bytes]) -> tuple[ObjectHeader, AsyncIterator[bytes]]:
-    """Read the header off a stored object; return it and the stream of what follows. Raises HeaderError."""
-    iterator = aiter(chunks)
-    held = b""
-    while (end := held.find(b"\n\n")) < 0:
-        chunk = await anext(iterator, None)
-        if chunk is None or len(held) > HEADER_BYTES_MAX:
-            raise HeaderError("it does not end")
-        held += chunk
-    return parse_header(held[: end + 2]), _after(held[end + 2 :], iterator)
-
-
-def sealed_bytes(*, header: ObjectHeader, plaintext_bytes: int) -> int:
-    """Return how many bytes an object of that many plaintext bytes has in the object store."""
-    segments = max(1, -(-plaintext_bytes // header.segment_bytes))
-    return len(header.encode()) + plaintext_bytes + segments * TAG_BYTES
-
-
-async def _after(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    if first:
-        yield first
-    async for chunk in rest:
-        yield chunk
-
-
-def _derive(data_key: bytes) -> tuple[bytes, bytes]:
-    keys = HKDFExpand(SHA256(), DATA_KEY_BYTES + MAC_BYTES, info=FORMAT.encode()).derive(data_key)
-    return keys[:DATA_KEY_BYTES], keys[DATA_KEY_BYTES:]
-
-
-def _mac(mac_key: bytes, content: bytes) -> bytes:
-    return hmac.digest(mac_key, content, "sha256")
+def header_in(beginning: bytes) -> bytes:
+    """Return the header that the beginning of a stored object has; raises HeaderError."""
+    end = beginning.find(b"\n\n", 0, HEADER_BYTES_MAX)
+    if end < 0:
+        raise HeaderError("it does not end")
+    return beginning[: end + 2]
 
 
 def _context(object: str) -> str:  # noqa: A002  # the catalogue's name

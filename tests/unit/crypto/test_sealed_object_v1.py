@@ -1,4 +1,4 @@
-"""Sealed objects: a header and segments that belong together and to one object."""
+"""Sealed objects of the first form: a header and segments that belong together and to one object."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from salus.crypto.errors import CryptoError, HeaderError
-from salus.crypto.sealed_object import new_object, parse_header, sealed_bytes, split_header
+from salus.crypto.sealed_object_v1 import new_object, parse_header, sealed_bytes, split_header
 from salus.crypto.sealing import generate_key_pair, key_pair_of
 
 PAIR = key_pair_of(bytes(range(32)))
