@@ -61,6 +61,28 @@ async def test_what_is_put_is_what_is_got(store: ObjectStore, content: bytes) ->
     assert b"".join([piece async for piece in store.stream("a/b")]) == content
 
 
+@pytest.mark.parametrize(
+    ("start", "end"),
+    [
+        (0, None),
+        (0, 1),
+        (3, 9),
+        (2_299_990, None),
+        (5, 99_999_999),
+        (2_304_000, None),
+        (2_304_001, 2_304_009),
+        (7, 7),
+    ],
+)
+async def test_a_part_of_an_object_is_streamed(store: ObjectStore, start: int, end: int | None) -> None:
+    content = bytes(range(256)) * 9000
+    await store.put("a/b", content)
+
+    assert (
+        b"".join([piece async for piece in store.stream("a/b", start=start, end=end)]) == content[start:end]
+    )
+
+
 async def test_a_second_put_replaces_the_first(store: ObjectStore) -> None:
     await store.put("k", b"first")
     await store.put("k", b"second")

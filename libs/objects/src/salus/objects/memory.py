@@ -65,11 +65,11 @@ class MemoryObjects(ObjectStore):
         """Return the object's bytes and its ETag."""
         return self._read(key, bytes_max)
 
-    async def stream(self, key: str) -> AsyncIterator[bytes]:
+    async def stream(self, key: str, *, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
         """Yield the object's bytes in pieces."""
-        data = self._found(key)[0]
-        for start in range(0, len(data), STREAM_CHUNK_BYTES):
-            yield data[start : start + STREAM_CHUNK_BYTES]
+        data = self._found(key)[0][start:end]
+        for at in range(0, len(data), STREAM_CHUNK_BYTES):
+            yield data[at : at + STREAM_CHUNK_BYTES]
 
     async def head(self, key: str) -> Entry:
         """Return the object's size and ETag."""

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
+from http import HTTPStatus
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -43,7 +44,7 @@ from salus.objects.store import (
 )
 
 if TYPE_CHECKING:
-    from obstore import PutMode
+    from obstore import GetOptions, GetResult, PutMode
 
 DEADLINE_S = 20.0
 """How long one operation may try before it raises StoreAwayError."""
@@ -86,13 +87,29 @@ class S3Objects(ObjectStore):
             etag = answer.meta["e_tag"] or ""
             return bytes(await answer.bytes_async()), etag
 
-    async def stream(self, key: str) -> AsyncIterator[bytes]:
+    async def stream(self, key: str, *, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
         """Yield the object's bytes in pieces."""
+        if end is not None and start >= end:
+            return
         with _translated(key):
-            answer = await obstore.get_async(self._steady, require_key(key))
+            answer = await self._answer(require_key(key), start, end)
+            if answer is None:
+                return
             async for chunk in answer.stream(min_chunk_size=STREAM_CHUNK_BYTES):
                 if chunk:
                     yield bytes(chunk)
+
+    async def _answer(self, key: str, start: int, end: int | None) -> GetResult | None:
+        """Begin to read; None if the object ends before `start`."""
+        if start == 0 and end is None:
+            return await obstore.get_async(self._steady, key)
+        wanted: GetOptions = {"range": {"offset": start} if end is None else (start, end)}
+        try:
+            return await obstore.get_async(self._steady, key, options=wanted)
+        except said.BaseError as error:
+            if status_in(str(error)) == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+                return None
+            raise
 
     async def head(self, key: str) -> Entry:
         """Return the object's size and ETag."""

@@ -64,9 +64,10 @@ class ObjectStore(Protocol):
     async def get_with_etag(self, key: str, *, bytes_max: int) -> tuple[bytes, str]:
         """Return the object's bytes and the ETag to give to `replace`; raises as `get`."""
 
-    def stream(self, key: str) -> AsyncIterator[bytes]:
+    def stream(self, key: str, *, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
         """Yield the object's bytes in pieces, in constant memory; raises NotFoundError at the first step.
 
+        From `start` on, and up to `end` if it is given. Of an object that ends before that, what there is.
         If the store goes away midway the iteration raises StoreAwayError; it never just ends early.
         """
 
