@@ -145,24 +145,22 @@ def _schemas(entries: list[EventType]) -> dict[str, Any]:
         for field, value in schema["properties"].items():
             kind = value if name in own else _extensible(value)
             schema["properties"][field] = _hoisted(kind, f"{name}{field.title().replace('_', '')}", named)
-    events = {_event_name(entry): _event(entry, envelope) for entry in entries}
+    events = {_event_name(entry): _event(entry, envelope, named) for entry in entries}
     return {**named, **schemas, **events}
 
 
-def _event(entry: EventType, envelope: dict[str, Any]) -> dict[str, Any]:
+def _event(entry: EventType, envelope: dict[str, Any], named: dict[str, Any]) -> dict[str, Any]:
     """Return the schema of a whole event, in one piece: many generators cannot make a class of an `allOf`."""
+    name = _event_name(entry)
     schemas = [entry.dataschema, *sorted(entry.older_dataschemas)]
     own = {
         "type": {"type": "string", "const": entry.name},
-        "dataschema": {
-            "type": "string",
-            **({"enum": schemas} if len(schemas) > 1 else {"const": schemas[0]}),
-        },
+        "dataschema": _hoisted({"type": "string", "enum": schemas}, f"{name}Dataschema", named),
         "data": {"$ref": f"{_SCHEMAS}{entry.data.__name__}"},
     }
     return {
         **envelope,
-        "title": _event_name(entry),
+        "title": name,
         "description": entry.summary,
         "properties": {**envelope["properties"], **own},
     }

@@ -21,6 +21,8 @@ from salus.events.state_positions import StatePositions
 
 CONTEXT = Context("storage")
 STORAGE = CONTEXT.role("storage", "service", "keeps encrypted objects and the patients' keys")
+# Content codings of HTTP (RFC 9110, 8.4.1) that an object may come in; it is kept and handed out as it came.
+ContentCoding = Literal["br", "compress", "deflate", "gzip", "zstd"]
 _event = partial(CONTEXT.event, owner=STORAGE, subject_field="patient")
 
 
@@ -47,11 +49,17 @@ class SubjectRegistered(RequestedData):
     changes=True,
     claims=lambda data: (f"object:{data.patient}/{data.object}",),
     transfer=True,
+    older_dataschemas=frozenset(
+        f"urn:salus:schema:salus.storage.object-stored.v1:sha256:{digest}"
+        for digest in ("663e1af89033f154f003a97117e2ee982e4954269f4e7a6462282fbf62e80ff4",)
+    ),
 )
 class ObjectStored(RequestedData):
     """An encrypted object is in the object store; the salted commitment proves what it holds.
 
     `commitment` is SHA-256(salt || SHA-256(plaintext)); the salt is sealed to the patient's key.
+    `ciphertext_root` is the RFC 6962 tree hash over header and segments as they are stored, so that each is
+    proven by itself; objects of the first form have none.
     """
 
     object: Text
@@ -64,6 +72,8 @@ class ObjectStored(RequestedData):
     commitment: Sha256
     salt: Sealed
     state_positions: StatePositions = ()
+    content_encoding: ContentCoding | None = None
+    ciphertext_root: Sha256 | None = None
 
 
 @_event("salus.storage.object-read.v1", retention=Retention.ACCESS, transfer=True)
