@@ -28,7 +28,7 @@ from salus.cli.event_stream import events_of
 from salus.consent import fhir_exchange
 from salus.consent.adapters.fhir import consent as fhir
 from salus.consent.adapters.fhir.elements import PRIMITIVES
-from salus.crypto import sealed_object
+from salus.crypto import sealed_object, sealed_object_v1
 from salus.events.attribution import attribution_of
 from salus.events.bearer import audience_of, read_bearer
 from salus.events.contexts import CATALOGUE, identity
@@ -62,6 +62,8 @@ from salus.ledger.times import read_time
 from salus.ledger.tlog_policy import parse_tlog_policy
 from salus.runtime import auth, negotiation
 from salus.runtime.request_headers import refusal_of
+from salus.storage.domain import ObjectState
+from salus.storage.handlers.byte_ranges import range_asked
 from salus.witness import domain as witness
 
 NOW = datetime(2026, 11, 29, tzinfo=UTC)
@@ -196,6 +198,8 @@ READERS: dict[str, Reader] = {
     "network file: trust": Trust.from_network,
     "quorum word": text(quorum.is_word),
     "sealed object": sealed_object.parse_header,
+    "sealed object of the first form": sealed_object_v1.parse_header,
+    "range": text(lambda value: range_asked(value, None)(ObjectState(plaintext_bytes=9))),
     "request to a witness": witness.parse_request,
     "server-sent events, byte by byte": lambda v: asyncio.run(_heard(v)),
     "terminal": text(shown),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -153,14 +153,16 @@ class World:
         assert answer.status_code == 201, answer.text
         return name
 
-    async def read(self, name: str, patient: str, **claims: object) -> httpx.Response:
+    async def read(
+        self, name: str, patient: str, *, headers: Mapping[str, str] | None = None, **claims: object
+    ) -> httpx.Response:
         """Read as the doctor, with a decision of these claims."""
         doctor = self.people["doctor"]
         token = self.token(**{"sub": doctor.did, "obj": name, "pat": patient, **claims})
         return await self.client.get(
             f"/objects/{name}",
             params={"patient": patient},
-            headers={"Salus-Decision": token},
+            headers={"Salus-Decision": token, **(headers or {})},
             auth=doctor.signing(),
         )
 

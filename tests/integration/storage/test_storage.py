@@ -8,6 +8,7 @@ from base64 import b64decode
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -21,6 +22,7 @@ from salus.devkit.waiting import until
 from salus.events.contexts.storage import (
     ObjectRead,
     ObjectStored,
+    ReadBrokenOff,
     ReadRefused,
     SubjectErased,
     SubjectRegistered,
@@ -29,6 +31,7 @@ from salus.messaging import Reader
 from salus.objects import Admin, NotFoundError, Stray, refuse_stray
 from salus.runtime.publishing import open_publisher
 from salus.storage.adapters.vault import BucketVault
+from salus.storage.handlers.outgoing import BrokenOffError
 from salus.storage.rotate import rotate
 from salus.storage.stores import open_kms
 
@@ -83,7 +86,7 @@ async def test_each_wrong_decision_is_refused_with_its_reason_and_told(world: Wo
     patient = await world.patient()
     name = await world.store(patient, b"content")
     past = int(datetime.now(UTC).timestamp()) - 100
-    wrong: dict[str, dict[str, object]] = {
+    wrong: dict[str, dict[str, Any]] = {
         "wrong-holder": {"sub": world.people["hospital"].did},
         "wrong-object": {"obj": "another"},
         "wrong-action": {"act": "write"},
@@ -137,7 +140,7 @@ async def test_an_erased_patient_is_gone_for_every_key_and_copy(world: World) ->
     report = (
         await world.client.get(f"/objects/{name}/verify", params={"patient": patient}, auth=officer.signing())
     ).json()
-    assert (report["intact"], report["checked"]) == (True, ["ciphertext"])
+    assert (report["intact"], report["checked"]) == (True, ["ciphertext", "header", "segments"])
     again = await world.client.request("DELETE", url, json={"basis": "gdpr-art-17"}, auth=officer.signing())
     assert again.status_code == 200
     told = await world.told(patient)
@@ -210,28 +213,42 @@ async def test_stray_objects_among_the_keys_hold_up_no_erasure_and_no_start(worl
     assert {stray.key for stray in left} == {*strays} - {"subjects/README"}
 
 
-async def test_a_corrupted_segment_is_named_and_nothing_is_sent(world: World) -> None:
+@pytest.mark.parametrize("segment", [0, 2])
+async def test_a_corrupted_segment_is_named_and_no_byte_of_it_is_sent(world: World, segment: int) -> None:
     patient = await world.patient()
-    name = await world.store(patient, bytes(MIB))
+    name = await world.store(patient, bytes(3 * MIB))
     objects = world.bucket(world.settings.objects_bucket)
     (key,) = [entry.key async for entry in objects.list(name, on_stray=refuse_stray)]
     raw = bytearray(await objects.get(key, bytes_max=1 << 30))
-    raw[raw.index(b"\n\n") + 2 + 2 * (256 * 1024 + 16) + 100] ^= 1
+    raw[raw.index(b"\n\n") + 2 + segment * MIB + 100] ^= 1
     await objects.put(key, bytes(raw))
-    fault = {"part": "segment", "fault": "altered", "segment": 2}
-
-    refused = await world.read(name, patient)
+    fault = {"part": "segment", "fault": "altered", "segment": segment}
+    if segment:
+        with pytest.raises(BrokenOffError, match="object-corrupt"):
+            await world.read(name, patient)
+        assert isinstance((await world.told(patient))[-1], ReadBrokenOff)
+    else:
+        refused = await world.read(name, patient)
+        assert code(refused) == (502, "object-corrupt")
+        assert refused.json()["faults"] == [fault]
+        assert isinstance((await world.told(patient))[-1], ReadRefused)
     verified = await world.client.get(
         f"/objects/{name}/verify", params={"patient": patient}, auth=world.people["doctor"].signing()
     )
 
-    assert code(refused) == (502, "object-corrupt")
-    assert refused.json()["faults"] == [fault]
     assert verified.json()["intact"] is False
     assert verified.json()["faults"] == [fault]
-    last = (await world.told(patient))[-1]
-    assert isinstance(last, ReadRefused)
-    assert last.reason == "object-corrupt"
+
+
+async def test_ranges_of_a_large_object_are_its_parts(world: World) -> None:
+    patient = await world.patient()
+    content = bytes(range(256)) * (5 * MIB // 256)
+    name = await world.store(patient, content)
+
+    for start, end in ((0, 1), (MIB - 60, MIB + 60), (2 * MIB + 5, 4 * MIB), (5 * MIB - 1, 5 * MIB)):
+        part = await world.read(name, patient, headers={"Range": f"bytes={start}-{end - 1}"})
+        assert (part.status_code, part.content) == (206, content[start:end])
+        assert part.headers["content-range"] == f"bytes {start}-{end - 1}/{5 * MIB}"
 
 
 async def test_state_rebuilt_from_the_topic_alone_is_the_same(world: World, tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ from salus.events.sealing_context import sealing_context
 from salus.ledger.merkle import leaf_hash
 from salus.objects import S3Objects, refuse_stray
 from salus.storage.handlers.outgoing import BrokenOffError
+from salus.storage.handlers.sealed_upload import SealedUpload
 
 from .conftest import World
 
@@ -53,23 +54,27 @@ async def revoke_key(world: World, signer: LocalSigner, *, version: int = 1) -> 
     await world.identity.publish(asked, subject=signer.did, expected_version=version)
 
 
-async def test_an_object_swapped_between_the_passes_is_not_sent(
-    world: World, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("request_number", [0, 1, 2])
+async def test_an_object_swapped_during_a_read_is_not_sent(
+    world: World, monkeypatch: pytest.MonkeyPatch, request_number: int
 ) -> None:
     """Case SEC5: who can write to the bucket put one there that he had sealed to the patient's public key."""
     patient = await world.patient()
     name = await world.store(patient, b"true " * MIB)
     key = (await world.client.get(f"/subjects/{patient}/key")).json()
-    header, segments = new_object(
+    header, cipher = new_object(
         object=name, patient=patient, public_key=b64decode(key["public_key"]), key=key["key"]
     )
-    forged = header.encode() + segments.seal(0, b"forged", last=True)
-    original, passes = S3Objects.stream, iter(range(2))
+    upload = SealedUpload(header, cipher)
+    forged = b"".join([part async for part in upload.parts(_once(b"false" * MIB))]) + upload.index()
+    original, requests = S3Objects.stream, iter(range(1000))
 
-    async def swapped_meanwhile(store: S3Objects, location: str) -> AsyncIterator[bytes]:
-        if next(passes):
+    async def swapped_meanwhile(
+        store: S3Objects, location: str, *, start: int = 0, end: int | None = None
+    ) -> AsyncIterator[bytes]:
+        if next(requests) == request_number:
             await world.bucket(world.settings.objects_bucket).put(location, forged)
-        async for piece in original(store, location):
+        async for piece in original(store, location, start=start, end=end):
             yield piece
 
     monkeypatch.setattr(S3Objects, "stream", swapped_meanwhile)
@@ -81,9 +86,14 @@ async def test_an_object_swapped_between_the_passes_is_not_sent(
     assert last.reason == "object-corrupt"
 
 
-@pytest.mark.parametrize("end", ["revocation", "erasure", "key"])
+async def _once(content: bytes) -> AsyncIterator[bytes]:
+    yield content
+
+
+@pytest.mark.parametrize("headers", [{}, {"Range": f"bytes=5-{7 * MIB}"}], ids=["all", "range"])
+@pytest.mark.parametrize("ending", ["revocation", "erasure", "key"])
 async def test_a_read_is_broken_off_when_its_right_ends(
-    world: World, monkeypatch: pytest.MonkeyPatch, end: str
+    world: World, monkeypatch: pytest.MonkeyPatch, ending: str, headers: dict[str, str]
 ) -> None:
     """Case SEC7: a slow download went on to its end after revocation, key revocation and erasure."""
     await world.stop()
@@ -92,13 +102,15 @@ async def test_a_read_is_broken_off_when_its_right_ends(
     name = await world.store(patient, bytes(8 * MIB))
     doctor, hospital = world.people["doctor"], world.people["hospital"]
     ends = {"revocation": "decision-outdated", "erasure": "subject-erased", "key": "key-revoked"}
-    original, passes = S3Objects.stream, iter(range(2))
+    original, requests = S3Objects.stream, iter(range(3))
 
-    async def ended_meanwhile(store: S3Objects, location: str) -> AsyncIterator[bytes]:
-        sending = next(passes)
-        async for number, piece in _numbered(original(store, location)):
+    async def ended_meanwhile(
+        store: S3Objects, location: str, *, start: int = 0, end: int | None = None
+    ) -> AsyncIterator[bytes]:
+        sending = next(requests) == 2
+        async for number, piece in _numbered(original(store, location, start=start, end=end)):
             if sending and number == 4:
-                match end:
+                match ending:
                     case "revocation":
                         await world.revoke(patient, epoch=1)
                     case "erasure":
@@ -109,12 +121,12 @@ async def test_a_read_is_broken_off_when_its_right_ends(
             yield piece
 
     monkeypatch.setattr(S3Objects, "stream", ended_meanwhile)
-    with pytest.raises(BrokenOffError, match=ends[end]):
-        await world.read(name, patient)
+    with pytest.raises(BrokenOffError, match=ends[ending]):
+        await world.read(name, patient, headers=headers)
 
     told = await world.told(patient)
     assert isinstance(told[-1], ReadBrokenOff)
-    assert told[-1].reason == ends[end]
+    assert told[-1].reason == ends[ending]
     assert 0 < told[-1].sent_bytes < 8 * MIB
     assert told[-1].decision == next(event.decision for event in told if isinstance(event, ObjectRead))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
@@ -17,6 +17,7 @@ from salus.contracts.decision import Decision
 from salus.contracts.testing import faults
 from salus.contracts.testing.faults import Schedule
 from salus.contracts.testing.memory import MemoryTopics
+from salus.crypto.streaming_aead import SEGMENT_BYTES_MIN, STREAM_HEADER_BYTES, TAG_BYTES
 from salus.events.contexts import CATALOGUE
 from salus.events.event_types import EventData
 from salus.events.keyring import KeyRing
@@ -51,6 +52,11 @@ DOCTOR = Party(did="did:web:doctor", kind="person", roles=frozenset({"clinician"
 OFFICER = Party(
     did="did:web:officer", kind="person", roles=frozenset({"privacy-officer"}), member=HOSPITAL.did
 )
+
+# Small segments, so that an object of some of them is small.
+SEGMENT_BYTES = SEGMENT_BYTES_MIN
+FIRST_BYTES = SEGMENT_BYTES - TAG_BYTES - STREAM_HEADER_BYTES
+CONTENT = bytes(index % 251 for index in range(3 * SEGMENT_BYTES - 200))
 
 
 class Topic:
@@ -216,6 +222,7 @@ class Bench:
         self.erasures = Performed(topic, self.vault)
         self.subjects = Subjects(topic, topic, self.vault, self.erasures, standing)
         self.storing = Storing(topic, topic, self.objects, self.vault, self.tokens, 10_000_000, standing, 0)
+        self.storing = replace(self.storing, segment_bytes=SEGMENT_BYTES)
         refusals = Refusals(topic, self.refused)
         self.reading = Reading(topic, topic, self.objects, self.vault, self.tokens, standing, 0, refusals)
         self.sealed = SealedReading(standing, topic, self.vault, self.tokens, refusals, lambda: CATALOGUE)

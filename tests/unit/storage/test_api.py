@@ -216,7 +216,7 @@ async def test_a_media_type_comes_back_as_it_was_stored(client: httpx.AsyncClien
 @pytest.mark.parametrize(
     ("headers", "expected"),
     [
-        ({"Content-Encoding": "gzip"}, (415, "unsupported-media-type")),
+        ({"Content-Encoding": "rot13"}, (415, "unsupported-media-type")),
         ({"Content-Range": "bytes 0-9/100"}, (400, "not-supported")),
         ({"If-Match": "*"}, (412, "precondition-failed")),
         ({"If-None-Match": '"x"'}, (412, "precondition-failed")),
@@ -233,6 +233,46 @@ async def test_headers_that_change_what_a_body_means_are_refused(
 
     assert code(answer) == expected
     assert ("accept-encoding" in answer.headers) == (expected[0] == 415)
+
+
+@pytest.mark.parametrize("coding", ["gzip", "zstd"])
+async def test_a_coded_document_comes_back_as_it_came(client: httpx.AsyncClient, coding: str) -> None:
+    """Case S2: the coding is part of what was sent, and nobody undoes it."""
+    as_hospital, raw = {"patient": PATIENT, "did": HOSPITAL.did}, b"no valid stream of that coding"
+    put = await client.put(
+        "/objects/o-2", params=as_hospital, content=raw, headers={"Content-Encoding": coding}
+    )
+    again = await client.put("/objects/o-2", params=as_hospital, content=raw)
+    request = client.build_request(
+        "GET", "/objects/o-2", params={"patient": PATIENT}, headers={"Salus-Decision": "second"}
+    )
+    answer = await client.send(request, stream=True)
+    sent = b"".join([piece async for piece in answer.aiter_raw()])
+
+    assert (put.status_code, put.json()["content_encoding"]) == (201, coding)
+    assert code(again) == (409, "object-exists")
+    assert (answer.headers["content-encoding"], sent) == (coding, raw)
+
+
+async def test_a_range_is_answered_as_http_says(client: httpx.AsyncClient) -> None:
+    async def get(**headers: str) -> httpx.Response:
+        return await client.get("/objects/o-1", params={"patient": PATIENT}, headers={**right(), **headers})
+
+    everything = await get()
+    etag, size = everything.headers["etag"], len(everything.content)
+    part, same = await get(Range="bytes=2-4"), await get(**{"Range": "bytes=2-4", "If-Range": etag})
+    other = await get(**{"Range": "bytes=2-4", "If-Range": '"another"'})
+    beyond, several = await get(Range=f"bytes={size}-"), await get(Range="bytes=0-0,2-2")
+
+    assert (everything.status_code, everything.headers["accept-ranges"]) == (200, "bytes")
+    for answer in (part, same):
+        assert (answer.status_code, answer.content) == (206, everything.content[2:5])
+        assert answer.headers["content-range"] == f"bytes 2-4/{size}"
+        assert (answer.headers["content-length"], answer.headers["etag"]) == ("3", etag)
+    assert (other.status_code, other.content) == (200, everything.content)
+    assert code(beyond) == (416, "range-not-satisfiable")
+    assert beyond.headers["content-range"] == f"bytes */{size}"
+    assert code(several) == (416, "one-range-only")
 
 
 async def test_if_none_match_stores_what_is_new(client: httpx.AsyncClient) -> None:
@@ -301,10 +341,10 @@ class Gate:
         self._stream = bench.objects.stream
         bench.objects.stream = self.stream  # type: ignore[method-assign]  # a store that is slow
 
-    async def stream(self, key: str) -> AsyncIterator[bytes]:
+    async def stream(self, key: str, *, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
         self.reached.put_nowait(None)
         await self.opened.wait()
-        async for piece in self._stream(key):
+        async for piece in self._stream(key, start=start, end=end):
             yield piece
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.asking import UNASKED, calling
 
-from salus.crypto.segments import SEGMENT_BYTES, TAG_BYTES
+from salus.crypto.streaming_aead import STREAM_HEADER_BYTES
 from salus.events.contexts.consent import ConsentRevoked
 from salus.events.contexts.storage import (
     ObjectRead,
@@ -25,16 +25,18 @@ from salus.objects import NotFoundError, StoreAwayError
 from salus.objects.memory import Fault
 from salus.runtime.problems import ProblemError
 from salus.runtime.refusal import Refusal
-from salus.storage.handlers.inspecting import Fault as Wrong
+from salus.storage.handlers.damage import Fault as Wrong
 from salus.storage.handlers.storing import Upload
 
 from .conftest import (
+    CONTENT,
     DOCTOR,
     HOSPITAL,
     LABORATORY,
     NOW,
     OFFICER,
     PATIENT,
+    SEGMENT_BYTES,
     Bench,
     bench_with,
     pieces,
@@ -42,8 +44,10 @@ from .conftest import (
     refused,
 )
 
-CONTENT = bytes(index % 251 for index in range(3 * SEGMENT_BYTES - 100))
-WHOLE = SEGMENT_BYTES + TAG_BYTES
+
+def segment_at(raw: bytes | bytearray, segment: int) -> int:
+    """Return where a segment begins in the stored bytes."""
+    return raw.index(b"\n\n") + 2 + (segment * SEGMENT_BYTES or STREAM_HEADER_BYTES)
 
 
 async def test_what_is_stored_is_read_and_both_are_told() -> None:
@@ -218,18 +222,16 @@ async def test_what_does_not_exist_is_not_found_and_not_told() -> None:
     assert len(bench.topic.events) == told
 
 
-@pytest.mark.parametrize("segment", [0, 1, 2])
-async def test_a_corrupted_segment_is_named_and_nothing_is_sent(segment: int) -> None:
+async def test_a_corrupted_first_segment_is_named_and_nothing_is_sent() -> None:
     bench = await bench_with(CONTENT)
     raw = bench.stored_bytes()
-    header = raw.index(b"\n\n") + 2
-    raw[header + segment * WHOLE + 5] ^= 1
+    raw[segment_at(raw, 0) + 5] ^= 1
     bench.corrupt(bytes(raw))
 
     with pytest.raises(ProblemError) as caught:
         await bench.read()
     assert (caught.value.status, caught.value.code) == (502, "object-corrupt")
-    assert caught.value.extra["faults"] == [{"part": "segment", "fault": "altered", "segment": segment}]
+    assert caught.value.extra["faults"] == [{"part": "segment", "fault": "altered", "segment": 0}]
     assert bench.topic.events[-1] == ReadRefused(
         object="o-1",
         patient=PATIENT,
@@ -238,6 +240,18 @@ async def test_a_corrupted_segment_is_named_and_nothing_is_sent(segment: int) ->
         state_positions=positions(2),
         request=UNASKED,
     )
+
+
+@pytest.mark.parametrize("erased", [False, True])
+@pytest.mark.parametrize("segment", [0, 1, 2])
+async def test_a_corrupted_segment_is_named_with_and_without_her_key(segment: int, erased: bool) -> None:  # noqa: FBT001  # a case
+    bench = await bench_with(CONTENT)
+    raw = bench.stored_bytes()
+    raw[segment_at(raw, segment) + 5] ^= 1
+    bench.corrupt(bytes(raw))
+    if erased:
+        await bench.subjects.erase(PATIENT, basis="gdpr-art-17", caller=calling(HOSPITAL))
+
     report = await bench.reading.verify(PATIENT, "o-1")
     assert report.faults == (Wrong("segment", "altered", segment=segment),)
 
@@ -260,15 +274,27 @@ def test_no_flipped_bit_is_ever_sent_or_verified(data: st.DataObject) -> None:
 @pytest.mark.parametrize(
     ("change", "wrong"),
     [
-        (lambda raw: raw[:-1], Wrong("segment", "altered", segment=2)),
-        (lambda raw: raw[: raw.index(b"\n\n") + 2 + WHOLE], Wrong("segment", "truncated", segment=0)),
-        (lambda raw: raw + b"x", Wrong("segment", "altered", segment=2)),
+        (lambda raw: raw[:-1], Wrong("object", "truncated")),
+        (lambda raw: raw[:-1] + bytes([raw[-1] ^ 1]), Wrong("index", "altered")),
+        (lambda raw: raw[: segment_at(raw, 1)], Wrong("segment", "truncated", segment=1)),
+        (lambda raw: raw[: segment_at(raw, 1) + 1], Wrong("segment", "truncated", segment=1)),
+        (lambda raw: raw + b"x", Wrong("object", "extended")),
         (lambda raw: raw.replace(b"object o-1", b"object o-2"), Wrong("header", "altered")),
-        (lambda raw: raw.replace(b"\nprefix ", b"\nprefix A", 1), Wrong("header", "altered")),
+        (lambda raw: raw.replace(b"\n\n(", b"\n\n)", 1), Wrong("header", "altered")),
         (lambda raw: raw[:0], Wrong("header", "altered")),
-        (lambda raw: raw[: raw.index(b"\n\n") + 2], Wrong("segment", "altered", segment=0)),
+        (lambda raw: raw[: raw.index(b"\n\n") + 2], Wrong("header", "altered")),
     ],
-    ids=["cut", "cut at a segment", "longer", "other object", "other prefix", "empty", "header only"],
+    ids=[
+        "cut",
+        "other index",
+        "cut at a segment",
+        "cut in a segment",
+        "longer",
+        "other object",
+        "other stream header",
+        "empty",
+        "header only",
+    ],
 )
 async def test_each_kind_of_damage_is_named(change: object, wrong: Wrong) -> None:
     bench = await bench_with(CONTENT)
@@ -306,7 +332,7 @@ async def test_an_intact_object_verifies_with_and_without_her_key() -> None:
     )
     await bench.subjects.erase(PATIENT, basis="gdpr-art-17", caller=calling(HOSPITAL))
     report = await bench.reading.verify(PATIENT, "o-1")
-    assert (report.intact, report.checked) == (True, ("ciphertext",))
+    assert (report.intact, report.checked) == (True, ("ciphertext", "header", "segments"))
 
 
 async def test_damage_after_an_erasure_is_still_noticed() -> None:
@@ -316,7 +342,7 @@ async def test_damage_after_an_erasure_is_still_noticed() -> None:
     raw[-1] ^= 1
     bench.corrupt(bytes(raw))
 
-    assert (await bench.reading.verify(PATIENT, "o-1")).faults == (Wrong("object", "altered"),)
+    assert (await bench.reading.verify(PATIENT, "o-1")).faults == (Wrong("index", "altered"),)
 
 
 async def test_an_erased_patient_is_unreadable_and_stays_so() -> None:

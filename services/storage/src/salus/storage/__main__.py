@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from salus.contracts.service import ContractService, run
 from salus.storage.adapters.facts import EPOCHS, ERASURE, OBJECTS, SUBJECTS
-from salus.storage.api import OBJECTS_PATH
 from salus.storage.composition import checks, install, open_world, tasks
 from salus.storage.settings import Settings
 from salus.storage.stores import open_buckets
+from salus.storage.transfers import OBJECTS_PATH
 
 SERVICE = ContractService(
     package="salus.storage",

@@ -23,7 +23,8 @@ from salus.runtime.limits import AccountLimit
 from salus.runtime.places import Places
 from salus.runtime.problems import documented
 from salus.storage.domain import Basis, ObjectState, SubjectState, made_pseudonym
-from salus.storage.handlers.inspecting import Report, as_json
+from salus.storage.handlers.byte_ranges import range_asked, whole
+from salus.storage.handlers.damage import Report, as_json
 from salus.storage.handlers.reading import Reading
 from salus.storage.handlers.sealed_reading import SealedField, SealedReading
 from salus.storage.handlers.storing import Storing, Upload
@@ -32,6 +33,7 @@ from salus.storage.transfers import (
     Limits,
     OutgoingResponse,
     body_of,
+    content_encoding_of,
     ending,
     only_new_of,
     require_headers,
@@ -40,14 +42,19 @@ from salus.storage.transfers import (
 OBJECT_ID = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"
 # What is refused is stated with the id that was asked for, so that must not be words either.
 EVENT_ID = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,255}$"
-# Bodies of objects are streams of any size that `Limits` allows; all others are small.
-OBJECTS_PATH = "/objects"
 
 PatientQuery = Annotated[str, Query(pattern=PSEUDONYM_PATTERN, description="The patient's pseudonym.")]
 ObjectId = Annotated[str, Path(pattern=OBJECT_ID, description="The object's id.")]
 DecisionToken = Annotated[
     str | None,
     Header(alias="Salus-Decision", max_length=4096, pattern=PLAIN, description="Decision token of consent."),
+]
+RangeHeader = Annotated[
+    str | None, Header(alias="Range", max_length=256, pattern=PLAIN, description="One range of bytes.")
+]
+IfRange = Annotated[
+    str | None,
+    Header(alias="If-Range", max_length=256, pattern=PLAIN, description="The ETag that the range is of."),
 ]
 MediaType = Annotated[str, Header(alias="Content-Type", max_length=256, pattern=MEDIA_TYPE_PATTERN)]
 
@@ -120,6 +127,10 @@ class ObjectView(BaseModel):
     ciphertext_bytes: int
     ciphertext_sha256: str
     commitment: str
+    ciphertext_root: str = Field(
+        description="The RFC 6962 tree hash over head and segments; empty of objects of the first form."
+    )
+    content_encoding: str = Field(description="The content coding that it came in; empty: none.")
 
     @classmethod
     def of(cls, state: ObjectState) -> ObjectView:
@@ -133,6 +144,8 @@ class ObjectView(BaseModel):
             ciphertext_bytes=state.ciphertext_bytes,
             ciphertext_sha256=state.ciphertext_sha256,
             commitment=state.commitment,
+            ciphertext_root=state.ciphertext_root,
+            content_encoding=state.content_encoding,
         )
 
 
@@ -267,7 +280,7 @@ def _add_storing(router: APIRouter, desk: Desk, transfers: Places) -> None:
         """
         end = desk.limits.end()
         body, only_new = body_of(request, desk.limits, end=end), only_new_of(request)
-        upload = Upload(object, patient, content_type, body, only_new)
+        upload = Upload(object, patient, content_type, body, only_new, content_encoding_of(request))
         return await store(upload, caller, token, response, end=end)
 
     @router.post("/objects", status_code=201, tags=["objects"], responses=problems, openapi_extra=described)
@@ -281,7 +294,10 @@ def _add_storing(router: APIRouter, desk: Desk, transfers: Places) -> None:
     ) -> ObjectView:
         """Store the body as a new object, by the patient's steward."""
         end = desk.limits.end()
-        upload = Upload(str(uuid4()), patient, content_type, body_of(request, desk.limits, end=end))
+        body = body_of(request, desk.limits, end=end)
+        upload = Upload(
+            str(uuid4()), patient, content_type, body, content_encoding=content_encoding_of(request)
+        )
         return await store(upload, caller, None, response, end=end)
 
 
@@ -294,21 +310,29 @@ def _add_reading(router: APIRouter, desk: Desk, transfers: Places) -> None:
         response_class=StreamingResponse,
         responses={
             **openapi.content("application/octet-stream", openapi.BINARY, "The content, of its media type."),
-            **documented(401, 403, 404, 410, 422, 429, 502, 503),
+            206: {"description": "The range of the content that was asked for."},
+            **documented(401, 403, 404, 410, 416, 422, 429, 502, 503),
         },
     )
-    async def get_object(
+    async def get_object(  # noqa: PLR0913  # one argument for each part of the request
+        *,
         object: ObjectId,  # noqa: A002  # the catalogue's name
         patient: PatientQuery,
         token: DecisionToken = None,
+        range_header: RangeHeader = None,
+        if_range: IfRange = None,
         caller: Caller = reader,
     ) -> OutgoingResponse:
-        """Return the content, if the decision token allows it and it is what the ledger says."""
+        """Return the content, or one range of it, if the decision token allows it.
+
+        Each piece is compared with what the ledger says before it is sent.
+        """
         end = desk.limits.end()
         place = partial(transfers.taken, caller.party, end=end)
         async with place(), ending(end):
+            asked = whole if range_header is None else range_asked(range_header, if_range)
             outgoing = await desk.reading.open(
-                object, patient=patient, caller=caller, token=token, at=desk.now()
+                object, patient=patient, caller=caller, token=token, at=desk.now(), asked=asked
             )
         return OutgoingResponse(outgoing, idle_s_max=desk.limits.body_idle_s_max, end=end, place=place)
 

@@ -57,6 +57,8 @@ class ObjectState(msgspec.Struct, frozen=True, omit_defaults=True):
     commitment: str = ""
     salt: Sealed | None = None
     stored_by: str = ""
+    content_encoding: str = ""
+    ciphertext_root: str = ""
 
 
 class EpochState(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -101,6 +103,8 @@ def evolve_object(state: ObjectState, data: EventData) -> ObjectState:
         commitment=data.commitment,
         salt=data.salt,
         stored_by=data.request.by,
+        content_encoding=data.content_encoding or "",
+        ciphertext_root=data.ciphertext_root or "",
     )
 
 

@@ -6,14 +6,17 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import cast, get_args
 
 from fastapi import Request
 from fastapi.responses import StreamingResponse
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope, Send
 
+from salus.events.contexts.storage import ContentCoding
 from salus.runtime.problems import ProblemError
 from salus.runtime.request_headers import refusal_of
+from salus.storage.handlers.byte_ranges import etag_of
 from salus.storage.handlers.outgoing import Outgoing
 from salus.storage.handlers.tally import too_large
 
@@ -47,6 +50,9 @@ async def ending(end: float) -> AsyncIterator[None]:
         raise ProblemError(503, "unavailable", "it took too long; try again later") from None
 
 
+# Bodies of objects are streams of any size that `Limits` allows; all others are small.
+OBJECTS_PATH = "/objects"
+CODINGS: tuple[str, ...] = get_args(ContentCoding)
 Place = Callable[[], AbstractAsyncContextManager[None]]
 
 
@@ -58,16 +64,23 @@ class OutgoingResponse(StreamingResponse):
     """
 
     def __init__(self, outgoing: Outgoing, *, idle_s_max: float, end: float, place: Place) -> None:
+        stored, span = outgoing.stored, outgoing.span
         headers = {
             # Given to the framework, a media type would get a charset that nobody committed to.
-            "Content-Type": outgoing.stored.media_type,
-            "Content-Length": str(outgoing.stored.plaintext_bytes),
+            "Content-Type": stored.media_type,
+            "Content-Length": str(span.length),
             "Content-Disposition": "attachment",
             "X-Content-Type-Options": "nosniff",
             "Cache-Control": "no-store",
-            "Salus-Commitment": outgoing.stored.commitment,
+            "Accept-Ranges": "bytes",
+            "ETag": etag_of(stored),
+            "Salus-Commitment": stored.commitment,
         }
-        super().__init__(outgoing.pieces(), headers=headers)
+        if stored.content_encoding:
+            headers["Content-Encoding"] = stored.content_encoding
+        if span.is_part:
+            headers["Content-Range"] = f"bytes {span.start}-{span.end - 1}/{span.size}"
+        super().__init__(outgoing.pieces(), status_code=206 if span.is_part else 200, headers=headers)
         self._outgoing = outgoing
         self._idle_s_max = idle_s_max
         self._end = end
@@ -101,14 +114,31 @@ def only_new_of(request: Request) -> bool:
     return request.method == "PUT" and request.headers.get("if-none-match", "").strip() == "*"
 
 
+def content_encoding_of(request: Request) -> ContentCoding | None:
+    """Return the content coding that an object comes in; raises ProblemError 415 for another one."""
+    named = request.headers.get("content-encoding", "identity").strip().lower()
+    if named == "identity":
+        return None
+    if named not in CODINGS:
+        detail = f"Content-Encoding: one of {', '.join(CODINGS)}, or none"
+        headers = {"Accept-Encoding": ", ".join((*CODINGS, "identity"))}
+        raise ProblemError(415, "unsupported-media-type", detail, headers=headers)
+    return cast("ContentCoding", named)
+
+
 async def require_headers(request: Request) -> None:
     """Raise ProblemError 400, 412 or 415 for headers that ask for what storage does not do.
 
-    The runtime leaves the paths of streams to their service, and storage honours `If-None-Match: *`.
+    The runtime leaves the paths of streams to their service, and storage honours `If-None-Match: *` and keeps
+    objects in the content coding that they come in.
     """
-    headers = request.headers
+    honoured = set[str]()
     if only_new_of(request):
-        headers = Headers({name: value for name, value in headers.items() if name != "if-none-match"})
+        honoured.add("if-none-match")
+    if request.method in {"PUT", "POST"} and request.url.path.startswith(OBJECTS_PATH):
+        content_encoding_of(request)
+        honoured.add("content-encoding")
+    headers = Headers({name: value for name, value in request.headers.items() if name not in honoured})
     answer = refusal_of(request.method, headers)
     if answer is not None:
         raise ProblemError(answer.status, answer.code, answer.detail, headers=answer.headers)

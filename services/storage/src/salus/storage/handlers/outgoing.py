@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from salus.crypto.errors import CryptoError
@@ -12,6 +13,7 @@ from salus.objects import ObjectsError
 from salus.runtime.problems import ProblemError
 from salus.runtime.refusal import Refusal
 from salus.storage.domain import ObjectState
+from salus.storage.handlers.byte_ranges import ByteRange
 
 
 class BrokenOffError(Exception):
@@ -31,7 +33,8 @@ class Outgoing:
     """
 
     stored: ObjectState
-    content: AsyncIterator[bytes]
+    span: ByteRange
+    content: AsyncGenerator[bytes]
     require_right: Callable[[], Awaitable[None]]
     tell: Callable[[str, int], Awaitable[None]]
     recheck_s: float
@@ -41,9 +44,10 @@ class Outgoing:
     async def pieces(self) -> AsyncIterator[bytes]:
         """Yield the content; raises BrokenOffError, after that was recorded."""
         try:
-            async for piece in self._while_allowed():
-                yield piece
-                self.sent_bytes += len(piece)
+            async with aclosing(self.content):
+                async for piece in self._while_allowed():
+                    yield piece
+                    self.sent_bytes += len(piece)
         except Refusal as refusal:
             await self.break_off(refusal.code)
         except CryptoError:

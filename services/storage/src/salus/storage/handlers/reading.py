@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 
 from salus.contracts.decision import Decision
-from salus.crypto.errors import CryptoError
+from salus.crypto.errors import CryptoError, SegmentError
 from salus.events.contexts.storage import ObjectRead, ReadBrokenOff
 from salus.objects import NotFoundError, ObjectStore
 from salus.runtime.auth import Caller
@@ -18,7 +19,10 @@ from salus.storage.domain import (
     require_may_read,
     require_not_erased,
 )
-from salus.storage.handlers.inspecting import Checked, Fault, Report, corrupt, inspect, stream_checked
+from salus.storage.handlers.byte_ranges import ByteRange, RangeAsked, whole
+from salus.storage.handlers.content import Content, open_content
+from salus.storage.handlers.damage import Fault, Report, corrupt
+from salus.storage.handlers.inspection import inspect
 from salus.storage.handlers.outgoing import Outgoing
 from salus.storage.handlers.refusals import Refusals
 from salus.storage.handlers.standing import Standing, StandingView
@@ -38,20 +42,26 @@ class Reading:
     recheck_s: float
     refusals: Refusals
 
-    async def open(
-        self, name: str, *, patient: str, caller: Caller, token: str | None, at: datetime
+    async def open(  # noqa: PLR0913  # what is asked for, by whom, by which right
+        self,
+        name: str,
+        *,
+        patient: str,
+        caller: Caller,
+        token: str | None,
+        at: datetime,
+        asked: RangeAsked = whole,
     ) -> Outgoing:
-        """Return an object's content on its way out.
+        """Return an object's content, or the part of it that is asked for, on its way out.
 
-        Two passes: the first authenticates every segment and compares content and ciphertext with the
-        ledger; then the read is published; the second sends, and is bound to header and data key of the
-        first. It breaks off rather than send a byte that differs, or one to whom it is not due any more. A
-        crash after the event leaves a read that is recorded and was not answered, never one that was
-        answered and not recorded.
+        What is stored is proven part by part by what the ledger commits to: head and first segment before
+        the read is published, each other segment before it is sent. It breaks off rather than send a byte
+        that differs, or one to whom it is not due any more. A crash after the event leaves a read that is
+        recorded and was not answered, never one that was answered and not recorded.
 
         Raises:
             Refusal: the contract says no; it is published as `read-refused`.
-            ProblemError: 502 `object-corrupt`, with the faults; published as `read-refused` too.
+            ProblemError: 416, or 502 `object-corrupt` with the faults; published as `read-refused` too.
         """
         view = await self.standing.view(caller, patient=patient, name=name, began=at)
         stored, positions = _found(view.object), view.positions
@@ -59,9 +69,11 @@ class Reading:
             stored.object, patient=stored.patient, caller=caller, positions=positions
         ):
             decision = await self._decided(view, token=token)
+            span = asked(stored)
             private_key = await self._key_of(stored)
-            checked = await self._require_intact(stored, private_key)
-            content = await self._begun(stored, checked)
+            content = await self._begun(
+                await open_content(self.objects, stored, private_key=private_key), span
+            )
         read = ObjectRead(
             object=stored.object,
             patient=stored.patient,
@@ -73,12 +85,13 @@ class Reading:
             request=caller.under(decision.id).request,
         )
         await self.announcer.announce(read, patient=stored.patient)
-        return self._outgoing(stored, content, read, decision=decision, caller=caller, at=at)
+        return self._outgoing(stored, span, content, read, decision=decision, caller=caller, at=at)
 
     def _outgoing(  # noqa: PLR0913  # what is sent, and the facts that its right rests on
         self,
         stored: ObjectState,
-        content: AsyncIterator[bytes],
+        span: ByteRange,
+        content: AsyncGenerator[bytes],
         read: ObjectRead,
         *,
         decision: Decision,
@@ -106,7 +119,7 @@ class Reading:
             )
             await self.announcer.announce(broken_off, patient=read.patient)
 
-        return Outgoing(stored, content, require_right, tell, self.recheck_s)
+        return Outgoing(stored, span, content, require_right, tell, self.recheck_s)
 
     async def verify(self, patient: str, name: str) -> Report:
         """Compare an object with the ledger and report what is wrong; nobody sees its content."""
@@ -114,7 +127,7 @@ class Reading:
         view = await self.facts.view(patient, name)
         stored, subject = _found(view.object), view.subject
         private_key = None if subject.erased else await self._key_of(stored)
-        return (await inspect(self.objects, stored, private_key=private_key))[0]
+        return await inspect(self.objects, stored, private_key=private_key)
 
     async def _decided(self, view: StandingView, *, token: str | None) -> Decision:
         require_not_erased(view.subject)
@@ -134,20 +147,18 @@ class Reading:
             require_not_erased((await self.facts.view(stored.patient)).subject)
             raise ProblemError(500, "key-missing", "the patient's key is not in the vault") from None
 
-    async def _require_intact(self, stored: ObjectState, private_key: bytes) -> Checked:
-        report, checked = await inspect(self.objects, stored, private_key=private_key)
-        if checked is None:
-            raise corrupt(*report.faults)
-        return checked
-
-    async def _begun(self, stored: ObjectState, checked: Checked) -> AsyncIterator[bytes]:
-        """Return the second pass, with its header compared and its first piece authenticated."""
-        content = stream_checked(self.objects, stored, checked)
+    async def _begun(self, content: Content, span: ByteRange) -> AsyncGenerator[bytes]:
+        """Return the pieces to send, the first of them proven."""
+        pieces = content.pieces(span.start, span.end)
         try:
-            first = await anext(content, b"")
-        except (CryptoError, NotFoundError):
+            first = await anext(pieces, b"")
+        except SegmentError as error:
+            raise corrupt(Fault("segment", error.fault, segment=error.segment)) from None
+        except CryptoError:
             raise corrupt(Fault("object", "altered")) from None
-        return _joined(first, content)
+        except NotFoundError:
+            raise corrupt(Fault("object", "missing")) from None
+        return _joined(first, pieces)
 
 
 def _found(stored: ObjectState) -> ObjectState:
@@ -156,7 +167,8 @@ def _found(stored: ObjectState) -> ObjectState:
     return stored
 
 
-async def _joined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield first
-    async for piece in rest:
-        yield piece
+async def _joined(first: bytes, rest: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    async with aclosing(rest):
+        yield first
+        async for piece in rest:
+            yield piece

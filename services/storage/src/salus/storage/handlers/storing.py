@@ -16,7 +16,8 @@ from salus.crypto.commitment import commit, new_salt, require_commitment
 from salus.crypto.errors import CommitmentError
 from salus.crypto.sealed_object import new_object
 from salus.crypto.sealing import SUITE, seal
-from salus.events.contexts.storage import ObjectStored
+from salus.crypto.streaming_aead import SEGMENT_BYTES
+from salus.events.contexts.storage import ContentCoding, ObjectStored
 from salus.events.fields import Sealed
 from salus.objects import ObjectStore
 from salus.runtime.auth import Caller
@@ -30,9 +31,10 @@ from salus.storage.domain import (
     may_compare,
     require_may_store,
 )
-from salus.storage.handlers.inspecting import SALT_CONTEXT, require_there, salt_of
+from salus.storage.handlers.damage import SALT_CONTEXT, require_there, salt_of
+from salus.storage.handlers.sealed_upload import SealedUpload
 from salus.storage.handlers.standing import Standing, StandingView
-from salus.storage.handlers.tally import Tally
+from salus.storage.handlers.tally import Tally, too_large
 from salus.storage.ports import Announcer, Decisions, Facts, Vault, changed_nothing
 
 
@@ -45,6 +47,7 @@ class Upload:
     media_type: str
     body: AsyncIterable[bytes]
     only_new: bool = False
+    content_encoding: ContentCoding | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,7 @@ class Storing:
     standing: Standing
     recheck_s: float
     clock: Callable[[], float] = time.monotonic
+    segment_bytes: int = SEGMENT_BYTES
 
     async def store(
         self, upload: Upload, *, caller: Caller, token: str | None, at: datetime
@@ -93,12 +97,12 @@ class Storing:
         subject, existing = view.subject, view.object
         if existing.object:
             _require_may_compare(existing, begun)
-            plain = Tally(self.object_bytes_max)
-            async for _ in self._body(begun, plain):
+            plain = Tally()
+            async for _ in plain.through(self._body(begun)):
                 pass
-            return await self._same(begun, existing, plain), False
-        plain = Tally(self.object_bytes_max)
-        event = await self._encrypt(begun, subject, plain)
+            _require_signed(begun, plain.sha256)
+            return await self._same(begun, existing, plain.sha256), False
+        event, plaintext_sha256 = await self._encrypt(begun, subject)
 
         async def decide(_: SubjectState) -> ObjectStored:
             # If it is later than the state that was handed in, the event is stale, and this is asked again.
@@ -118,21 +122,20 @@ class Storing:
             return (await self.facts.view(event.patient, event.object)).object, True
         existing = (await self.facts.view(upload.patient, upload.object)).object
         _require_may_compare(existing, begun)
-        return await self._same(begun, existing, plain), False
+        return await self._same(begun, existing, plaintext_sha256), False
 
-    async def _body(self, begun: _Begun, plain: Tally) -> AsyncIterator[bytes]:
-        """Yield the body, as long as it may be stored; at its end it is what the caller signed."""
+    async def _body(self, begun: _Begun) -> AsyncIterator[bytes]:
+        """Yield the body, as long as it may be stored; raises ProblemError 413 `too-large`."""
         due = self.clock() + self.recheck_s
-        async for piece in plain.through(begun.upload.body):
+        size = 0
+        async for piece in begun.upload.body:
+            size += len(piece)
+            if size > self.object_bytes_max:
+                raise too_large(self.object_bytes_max)
             if self.clock() >= due:
                 await self._require_right(begun)
                 due = self.clock() + self.recheck_s
             yield piece
-        digest = begun.caller.digest
-        if digest is not None and digest != plain.sha256.hex():
-            raise Refusal(
-                "digest-mismatch", "the body is not the one whose digest the token names", status=422
-            )
 
     async def _require_right(self, begun: _Begun) -> StandingView:
         upload = begun.upload
@@ -142,19 +145,25 @@ class Storing:
         require_may_store(view.subject, object=upload.object, decision=begun.decision, attempt=view.attempt)
         return view
 
-    async def _encrypt(self, begun: _Begun, subject: SubjectState, plain: Tally) -> ObjectStored:
+    async def _encrypt(self, begun: _Begun, subject: SubjectState) -> tuple[ObjectStored, bytes]:
+        """Put the bytes into the store; return the event that names them, and the content's SHA-256."""
         upload, caller, decision = begun.upload, begun.caller, begun.decision
         public_key = b64decode(subject.public_key)
         salt = new_salt()
         sealed = seal(salt, public_key=public_key, key=subject.key, context=SALT_CONTEXT)
         sealed_salt = Sealed(suite=SUITE, key=sealed.key, ciphertext=sealed.ciphertext)
-        header, segments = new_object(
-            object=upload.object, patient=upload.patient, public_key=public_key, key=subject.key
+        header, cipher = new_object(
+            object=upload.object,
+            patient=upload.patient,
+            public_key=public_key,
+            key=subject.key,
+            segment_bytes=self.segment_bytes,
         )
-        raw = Tally()
-        stream = raw.through(_joined(header.encode(), segments.seal_all(self._body(begun, plain))))
-        await self.objects.put_stream(location_of(upload.object, sealed_salt), stream)
-        return ObjectStored(
+        sealed_upload = SealedUpload(header, cipher)
+        parts = self._parts(begun, sealed_upload)
+        await self.objects.put_stream(location_of(upload.object, sealed_salt), parts)
+        plain, raw = sealed_upload.plain, sealed_upload.raw
+        event = ObjectStored(
             object=upload.object,
             patient=upload.patient,
             steward=subject.steward,
@@ -164,23 +173,35 @@ class Storing:
             ciphertext_sha256=raw.sha256.hex(),
             commitment=commit(salt=salt, plaintext_sha256=plain.sha256).hex(),
             salt=sealed_salt,
+            content_encoding=upload.content_encoding,
+            ciphertext_root=sealed_upload.root,
             request=(caller if decision is None else caller.under(decision.id)).request,
         )
+        return event, plain.sha256
 
-    async def _same(self, begun: _Begun, existing: ObjectState, plain: Tally) -> ObjectState:
+    async def _parts(self, begun: _Begun, sealed: SealedUpload) -> AsyncIterator[bytes]:
+        """Yield what is stored of a body; it ends with an error if it is not what the caller signed."""
+        async for part in sealed.parts(self._body(begun)):
+            yield part
+        _require_signed(begun, sealed.plain.sha256)
+        yield sealed.index()
+
+    async def _same(self, begun: _Begun, existing: ObjectState, plaintext_sha256: bytes) -> ObjectState:
         """Return the object that is there; raises Refusal unless it is the one that was sent.
 
         It is answered as stored, so the right to store it, the patient's key and its bytes are still there.
         """
         await self._require_right(begun)
-        if existing.salt is None or existing.media_type != begun.upload.media_type:
+        upload = begun.upload
+        form = (upload.media_type, upload.content_encoding or "")
+        if existing.salt is None or form != (existing.media_type, existing.content_encoding):
             raise _exists()
         private_key = await self.vault.fetch(patient=existing.patient, key=existing.salt.key)
         try:
             require_commitment(
                 bytes.fromhex(existing.commitment),
                 salt=salt_of(existing, private_key),
-                plaintext_sha256=plain.sha256,
+                plaintext_sha256=plaintext_sha256,
             )
         except CommitmentError:
             raise _exists() from None
@@ -203,7 +224,7 @@ def _exists() -> Refusal:
     )
 
 
-async def _joined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield first
-    async for chunk in rest:
-        yield chunk
+def _require_signed(begun: _Begun, plaintext_sha256: bytes) -> None:
+    digest = begun.caller.digest
+    if digest is not None and digest != plaintext_sha256.hex():
+        raise Refusal("digest-mismatch", "the body is not the one whose digest the token names", status=422)

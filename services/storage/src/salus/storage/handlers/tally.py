@@ -1,4 +1,4 @@
-"""Size and digest of a stream that passes through, up to a limit."""
+"""Size and digest of a stream that passes through."""
 
 from __future__ import annotations
 
@@ -9,24 +9,21 @@ from salus.runtime.problems import ProblemError
 
 
 class Tally:
-    """Counts and hashes what passes; more than `size_max` bytes is an error."""
+    """Counts and hashes what passes."""
 
-    def __init__(self, size_max: int | None = None) -> None:
+    def __init__(self) -> None:
         self.size = 0
         self._sha256 = hashlib.sha256()
-        self._size_max = size_max
 
     async def through(self, chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
-        """Pass the pieces on; raises ProblemError 413 `too-large`."""
+        """Pass the pieces on."""
         async for chunk in chunks:
             self.add(chunk)
             yield chunk
 
     def add(self, chunk: bytes) -> None:
-        """Count one piece; raises ProblemError 413 `too-large`."""
+        """Count one piece."""
         self.size += len(chunk)
-        if self._size_max is not None and self.size > self._size_max:
-            raise too_large(self._size_max)
         self._sha256.update(chunk)
 
     @property
